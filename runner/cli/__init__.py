@@ -1,0 +1,1 @@
+"""Words of the user to requests, events to text, errors to exit codes."""

@@ -1,0 +1,1 @@
+"""Environments: what a project declares, its lock, and the installed prefix."""

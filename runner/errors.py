@@ -1,0 +1,80 @@
+"""Errors that are meant for the user; anything else that escapes is a bug and shows a traceback."""
+
+from typing import ClassVar
+
+
+class ProjError(Exception):
+    """A fault that the user can act on: what happened, where, and what to do.
+
+    The command line prints it without a traceback and exits with ``exit_code``.
+    """
+
+    reference: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, context: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.context = context
+        self.hint = hint
+
+
+class UsageError(ProjError):
+    """The words of a command do not make sense."""
+
+    reference = "usage"
+    exit_code = 2
+
+
+class ManifestError(ProjError):
+    """A manifest, or a file that it names, can't be used."""
+
+    reference = "manifest"
+
+
+class ParameterError(ProjError):
+    """A parameter is missing, unknown to its declaration, or has a refused value."""
+
+    reference = "parameter"
+
+
+class SourceError(ProjError):
+    """Code can't be had from where the user said it is."""
+
+    reference = "source"
+
+
+class SnapshotError(ProjError):
+    """The tree can't be frozen, laid out or restored."""
+
+    reference = "snapshot"
+
+
+class EnvironmentFailure(ProjError):
+    """An environment can't be declared, locked, built or proven."""
+
+    reference = "environment"
+
+
+class ExecutionError(ProjError):
+    """A command can't be started."""
+
+    reference = "execution"
+
+
+class StoreError(ProjError):
+    """The store refuses or can't do what is asked."""
+
+    reference = "store"
+
+
+class NotFoundError(StoreError):
+    """Nothing in the store has this name or id."""
+
+    reference = "not-found"
+
+
+class ScaffoldError(ProjError):
+    """A project can't be made from a template."""
+
+    reference = "scaffold"

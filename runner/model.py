@@ -1,0 +1,310 @@
+"""The words of the domain as frozen values that pass between the parts; no I/O happens here."""
+
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Protocol
+
+from msgspec import Struct
+
+
+class EventKind(str, Enum):
+    """How an event is meant; the command line decides how it looks."""
+
+    STEP = "step"
+    """A step of the work begins."""
+    NOTICE = "notice"
+    """Something the user should know."""
+    WARNING = "warning"
+    """Something the user should look at."""
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """Something that a part says while it works."""
+
+    kind: EventKind
+    message: str
+    hint: str | None = None
+
+
+Report = Callable[[Event], None]
+"""Where events go. Parts never print."""
+
+
+class ProjectFiles(Protocol):
+    """The files of a project, in a folder or in a frozen tree.
+
+    Paths are POSIX and relative to the project folder; ``..`` may reach the rest of the repository, never beyond it.
+    """
+
+    def read(self, path: str) -> bytes | None:
+        """Return the content of a file, or None where there is no such file."""
+        ...
+
+    def names(self, folder: str = "") -> tuple[str, ...]:
+        """Return the sorted names in a folder, those of folders with a final ``/``; empty where there is no folder."""
+        ...
+
+
+class ValueSource(str, Enum):
+    """Where a parameter's value came from; later members win."""
+
+    DEFAULT = "default"
+    FILE = "file"
+    COMMAND_LINE = "command line"
+
+
+class ParameterSpec(Struct, frozen=True, kw_only=True):
+    """A parameter as an entry point declares it; required when ``default`` is None."""
+
+    name: str
+    type: str = "string"
+    default: str | None = None
+    description: str | None = None
+    choices: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+    secret: bool = False
+
+
+class Parameter(Struct, frozen=True, kw_only=True):
+    """A parameter with the raw text of its value, as it reaches the command before quoting."""
+
+    name: str
+    value: str
+    type: str = "string"
+    source: ValueSource = ValueSource.COMMAND_LINE
+    secret: bool = False
+    declared: bool = True
+
+
+class EnvironmentKind(str, Enum):
+    """The kinds of files that declare an environment."""
+
+    PYTHON_ENV = "python_env"
+    CONDA_ENV = "conda_env"
+    DOCKER_ENV = "docker_env"
+    PYLOCK = "pylock"
+    UV_LOCK = "uv_lock"
+    REQUIREMENTS = "requirements"
+    NONE = "none"
+
+
+class ContainerSpec(Struct, frozen=True, kw_only=True):
+    """What ``docker_env`` declares. A variable without a value is copied from the caller."""
+
+    image: str
+    volumes: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str | None], ...] = ()
+
+
+class EnvironmentDeclaration(Struct, frozen=True, kw_only=True):
+    """Which file declares the environment, and why that one."""
+
+    kind: EnvironmentKind = EnvironmentKind.NONE
+    path: str | None = None
+    container: ContainerSpec | None = None
+
+
+class MetricsFile(Struct, frozen=True, kw_only=True):
+    """A file that a run writes and whose numbers are its metrics."""
+
+    path: str
+    tolerance: float | None = None
+
+
+class EntryPoint(Struct, frozen=True, kw_only=True):
+    """A command with its parameters, as the manifest declares it or as a script implies it."""
+
+    name: str
+    command: str
+    parameters: tuple[ParameterSpec, ...] = ()
+    description: str | None = None
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    metrics: tuple[MetricsFile, ...] = ()
+    env: Mapping[str, str] = {}
+    timeout: float | None = None
+    environment: EnvironmentDeclaration | None = None
+    needs: tuple[str, ...] = ()
+    promote: Mapping[str, object] | None = None
+
+
+class Manifest(Struct, frozen=True, kw_only=True):
+    """An MLproject file, or its absence (``path`` is None)."""
+
+    path: str | None = None
+    name: str | None = None
+    entry_points: Mapping[str, EntryPoint] = {}
+    environment: EnvironmentDeclaration = EnvironmentDeclaration()
+    experiment: str | None = None
+    tolerance: float | None = None
+
+
+class SourceKind(str, Enum):
+    """Where code comes from."""
+
+    FOLDER = "folder"
+    GIT = "git"
+    ZIP = "zip"
+
+
+class Code(Struct, frozen=True, kw_only=True):
+    """The identity of the code of a run.
+
+    ``tree`` is the git tree id of the frozen tree, ``swhid`` the same as a Software Heritage identifier. ``remote``
+    never holds credentials. ``changed_files`` are the paths in which a dirty tree differs from its commit.
+    """
+
+    tree: str
+    swhid: str
+    commit: str | None = None
+    dirty: bool = False
+    branch: str | None = None
+    remote: str | None = None
+    subdirectory: str = ""
+    ref: str | None = None
+    changed_files: tuple[str, ...] = ()
+
+
+class FileRecord(Struct, frozen=True, kw_only=True):
+    """A file by content: path relative to the project folder, size in bytes, SHA-256 in hex."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+class EnvironmentRecord(Struct, frozen=True, kw_only=True):
+    """The environment that a run used.
+
+    ``digest`` identifies what is installed, ``lock_digest`` the lock, ``as_of`` is the RFC 3339 time up to which
+    packages were considered. ``packages`` are name and version of each installed distribution.
+    """
+
+    manager: str
+    python: str | None = None
+    digest: str | None = None
+    lock_digest: str | None = None
+    prefix: str | None = None
+    as_of: str | None = None
+    platform: str | None = None
+    packages: tuple[tuple[str, str], ...] = ()
+
+
+class Machine(Struct, frozen=True, kw_only=True):
+    """Where a command ran. Memory is in bytes; ``variables`` is a short allow-list, never the environment."""
+
+    host: str
+    platform: str
+    cpu_count: int
+    memory: int | None = None
+    gpus: tuple[str, ...] = ()
+    variables: Mapping[str, str] = {}
+
+
+class Resources(Struct, frozen=True, kw_only=True):
+    """What a command used: seconds of wall clock and processor, bytes of memory at the peak."""
+
+    wall_seconds: float
+    user_seconds: float
+    system_seconds: float
+    peak_memory: int | None = None
+
+
+class RunStatus(str, Enum):
+    """The states of a run."""
+
+    SCHEDULED = "SCHEDULED"
+    RUNNING = "RUNNING"
+    FINISHED = "FINISHED"
+    FAILED = "FAILED"
+    KILLED = "KILLED"
+    LOST = "LOST"
+    """Its owner is gone and nobody recorded the end."""
+
+    @property
+    def is_over(self) -> bool:
+        """Say whether nothing more will happen to the run."""
+        return self not in (RunStatus.SCHEDULED, RunStatus.RUNNING)
+
+
+class ParameterRecord(Struct, frozen=True, kw_only=True):
+    """A parameter as recorded; ``source`` is a `ValueSource`, or ``logged`` where the script logged it."""
+
+    name: str
+    value: str
+    type: str = "string"
+    source: str = "logged"
+
+
+class RunDetails(Struct, frozen=True, kw_only=True):
+    """What a run records beyond MLflow's words; stored as one JSON document with the run."""
+
+    project: str | None = None
+    entry_point: str | None = None
+    command: str | None = None
+    argv: tuple[str, ...] = ()
+    cwd: str | None = None
+    exit_code: int | None = None
+    reason: str | None = None
+    """Why a run did not finish, in words for a person."""
+    code: Code | None = None
+    environment: EnvironmentRecord | None = None
+    parameters: tuple[ParameterRecord, ...] = ()
+    inputs: tuple[FileRecord, ...] = ()
+    outputs: tuple[FileRecord, ...] = ()
+    resources: Resources | None = None
+    machine: Machine | None = None
+    folder: str | None = None
+    log: str | None = None
+    notices: tuple[str, ...] = ()
+
+
+class RunRecord(Struct, frozen=True, kw_only=True):
+    """A run as people and programs see it: the stable JSON of ``proj run --json`` and ``proj show --json``.
+
+    Times are RFC 3339 in UTC. In a plan (``proj run --dry-run --json``) what only a run can know is null.
+    """
+
+    run_id: str | None
+    run_name: str | None
+    experiment: str | None
+    status: str | None
+    exit_code: int | None
+    started_at: str | None
+    ended_at: str | None
+    project: str | None
+    entry_point: str | None
+    command: str | None
+    argv: tuple[str, ...]
+    cwd: str | None
+    parameters: tuple[ParameterRecord, ...]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+    code: Code | None
+    environment: EnvironmentRecord | None
+    inputs: tuple[FileRecord, ...]
+    outputs: tuple[FileRecord, ...]
+    resources: Resources | None
+    machine: Machine | None
+    folder: str | None
+    log: str | None
+    reason: str | None = None
+    notices: tuple[str, ...] = ()
+
+
+class RunRequest(Struct, frozen=True, kw_only=True):
+    """What the user asks of one run. Unset values are decided by the manifest, the settings or the default."""
+
+    uri: str
+    entry_point: str | None = None
+    parameters: Mapping[str, str] = {}
+    parameters_file: str | None = None
+    version: str | None = None
+    experiment_name: str | None = None
+    experiment_id: str | None = None
+    run_name: str | None = None
+    environment_manager: str | None = None
+    in_place: bool = False
+    as_of: str | None = None
+    timeout: float | None = None

@@ -1,0 +1,1 @@
+"""What a run used and made: machine, inputs, outputs, metrics files."""

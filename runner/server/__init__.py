@@ -1,0 +1,1 @@
+"""The protocol of MLflow, spoken to the child of a run."""

@@ -1,0 +1,71 @@
+"""Settings from the environment, and the layout of proj's home."""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from msgspec import Struct
+
+
+class Home(Struct, frozen=True):
+    """The folder that holds everything proj keeps: ``PROJ_HOME``, else the platform's data folder."""
+
+    root: Path
+
+    @property
+    def database(self) -> Path:
+        """The SQLite database of runs."""
+        return self.root / "proj.db"
+
+    @property
+    def vault(self) -> Path:
+        """The bare git repository of snapshots."""
+        return self.root / "vault.git"
+
+    @property
+    def indexes(self) -> Path:
+        """One git index per project, kept for its stat cache."""
+        return self.root / "indexes"
+
+    @property
+    def mirrors(self) -> Path:
+        """One bare git repository per URL."""
+        return self.root / "mirrors"
+
+    @property
+    def locks(self) -> Path:
+        """Resolved locks by what was resolved."""
+        return self.root / "locks"
+
+    @property
+    def environments(self) -> Path:
+        """Installed prefixes by identity."""
+        return self.root / "environments"
+
+    @property
+    def folders(self) -> Path:
+        """Run folders: where frozen trees are laid out and commands run."""
+        return self.root / "folders"
+
+    def run(self, run_id: str) -> Path:
+        """Return the folder of the files kept with a run: log, lock, artifacts."""
+        return self.root / "runs" / run_id
+
+    def log(self, run_id: str) -> Path:
+        """Return the file that keeps the output of a run's command."""
+        return self.run(run_id) / "log.txt"
+
+    def artifacts(self, run_id: str) -> Path:
+        """Return the folder of a run's artifacts."""
+        return self.run(run_id) / "artifacts"
+
+
+def open_home(environ: Mapping[str, str] = os.environ) -> Home:
+    """Return proj's home; nothing is created."""
+    named = environ.get("PROJ_HOME")
+    if named:
+        return Home(Path(named).expanduser().absolute())
+    from platformdirs import user_data_path
+
+    return Home(user_data_path("proj", appauthor=False, roaming=sys.platform == "win32"))

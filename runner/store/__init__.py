@@ -1,0 +1,1 @@
+"""Experiments, runs and what they logged, in one SQLite database with files beside it."""
