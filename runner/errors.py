@@ -50,7 +50,7 @@ class SnapshotError(ProjError):
     reference = "snapshot"
 
 
-class EnvironmentFailure(ProjError):
+class EnvironmentSetupError(ProjError):
     """An environment can't be declared, locked, built or proven."""
 
     reference = "environment"
