@@ -1,0 +1,94 @@
+"""The ``proj`` command: its words, and the one border where errors become text and exit codes."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import click
+from msgspec import Struct
+
+from runner.cli.text import say, show_error
+from runner.errors import ProjError
+
+INTERRUPTED = 130
+
+
+class LazyCommand(Struct, frozen=True):
+    """A command that is imported when it is used; ``help`` stands in the list of commands until then."""
+
+    place: str
+    help: str
+
+
+COMMANDS = {
+    "run": LazyCommand("runner.cli.run:run", "Run an entry point and record it."),
+    "list": LazyCommand("runner.cli.list:list_runs", "List runs, newest first."),
+    "show": LazyCommand("runner.cli.show:show", "Show one run whole."),
+    "log": LazyCommand("runner.cli.log:log", "Print the output of a run."),
+    "get": LazyCommand("runner.cli.get:get", "Copy outputs and artifacts of a run."),
+    "checkout": LazyCommand("runner.cli.checkout:checkout", "Restore the exact code of a run."),
+    "diff": LazyCommand("runner.cli.diff:diff", "Show in what the code of a dirty run differs from its commit."),
+    "rm": LazyCommand("runner.cli.rm:rm", "Remove runs and free what they hold."),
+    "check": LazyCommand("runner.cli.check:check", "Check a manifest; nothing is run."),
+    "new": LazyCommand("runner.cli.new:new", "Start a project from a template."),
+    "update": LazyCommand("runner.cli.update:update", "Bring a later version of its template into a project."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command only when it is asked for, so that help and completion stay fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002, D102
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002, D102
+        lazy = COMMANDS.get(cmd_name)
+        if lazy is None:
+            return None
+        module, name = lazy.place.split(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002, D102
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, lazy.help) for name, lazy in COMMANDS.items()])
+
+
+def _print_version(ctx: click.Context, _option: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from importlib.metadata import version
+
+        click.echo(f"proj {version('proj-runner')}")
+        ctx.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version."
+)
+def cli() -> None:
+    """Run data-science projects and tie every result to the exact code, environment and parameters that made it."""
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(run_command(words))
+
+
+def run_command(words: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Errors meant for the user are shown without a traceback; anything else is our bug and escapes.
+    """
+    try:
+        code = cli.main(args=None if words is None else list(words), prog_name="proj", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        say("interrupted")
+        return INTERRUPTED
+    except ProjError as error:
+        show_error(error)
+        return error.exit_code
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,36 @@
+"""How events, errors and results look: talk goes to stderr, data to stdout."""
+
+import os
+import sys
+
+import click
+
+from runner.errors import ProjError
+from runner.model import Event, EventKind
+
+MARKS = {EventKind.STEP: ("·", "cyan"), EventKind.NOTICE: ("i", "blue"), EventKind.WARNING: ("!", "yellow")}
+
+
+def say(text: str, **style: str | bool) -> None:
+    """Write a line of talk to stderr; styled on a terminal unless NO_COLOR is set."""
+    if style and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
+        text = click.style(text, **style)  # type: ignore[arg-type]
+    click.echo(text, err=True)
+
+
+def show_event(event: Event) -> None:
+    """Show what a part says while it works."""
+    mark, colour = MARKS[event.kind]
+    say(f"{mark} {event.message}", fg=colour)
+    if event.hint:
+        say(f"  hint: {event.hint}")
+
+
+def show_error(error: ProjError) -> None:
+    """Show a fault that the user can act on: what, where, what to do."""
+    say(f"error[{error.reference}]: {error.message}", fg="red", bold=True)
+    if error.context:
+        for line in error.context.splitlines():
+            say(f"  {line}")
+    if error.hint:
+        say(f"  hint: {error.hint}")
