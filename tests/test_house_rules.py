@@ -1,0 +1,64 @@
+"""Sizes, reading order and documents: what a linter does not see."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MODULES = sorted((ROOT / "runner").rglob("*.py"))
+
+
+def functions(module: Path) -> Iterator[tuple[str, int]]:
+    tree = ast.parse(module.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+            body = node.body[1:] if ast.get_docstring(node) and len(node.body) > 1 else node.body
+            start = body[0].lineno if ast.get_docstring(node) else first
+            yield f"{module.relative_to(ROOT)}:{node.name}", (node.end_lineno or first) - start + 1
+
+
+def test_modules_have_at_most_400_lines() -> None:
+    long = {str(path.relative_to(ROOT)): n for path in MODULES if (n := len(path.read_text().splitlines())) > 400}
+    assert not long
+
+
+def test_functions_are_short() -> None:
+    sizes = dict(pair for module in MODULES for pair in functions(module))
+    assert {name: size for name, size in sizes.items() if size > 60} == {}
+    assert sum(size <= 30 for size in sizes.values()) >= 0.9 * len(sizes)
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_own_import_hides_in_a_function(module: Path) -> None:
+    tree = ast.parse(module.read_text(encoding="utf-8"))
+    for scope in ast.walk(tree):
+        if isinstance(scope, ast.FunctionDef | ast.AsyncFunctionDef):
+            for node in ast.walk(scope):
+                names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+                names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                assert not [name for name in names if name.split(".")[0] == "runner"], scope.name
+
+
+def test_only_process_starts_children() -> None:
+    starts = re.compile(r"\b(subprocess\.(run|Popen|call|check_\w+)|os\.(system|popen|fork|exec\w+|posix_spawn\w*))\(")
+    found = [str(path.relative_to(ROOT)) for path in MODULES if starts.search(path.read_text(encoding="utf-8"))]
+    assert [name for name in found if not name.startswith("runner/process")] == []
+
+
+def test_architecture_names_every_module_and_only_what_exists() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(runner/[\w/]+\.py)`", text))
+    assert {name for name in named if not (ROOT / name).exists()} == set()
+    modules = {str(path.relative_to(ROOT)) for path in MODULES if path.name != "__init__.py"}
+    assert modules - named == set()
+
+
+def test_committed_text_names_no_package_index_host() -> None:
+    pattern = re.compile(r"p[y]thonhosted|[/.]p[y]pi\.[o]rg|r[e]gistry\.n[p]mjs")
+    kinds = {".py", ".md", ".toml", ".txt", ".lock", ".yaml", ".yml", ".jinja"}
+    paths = (path for path in ROOT.rglob("*") if path.suffix in kinds and ".venv" not in path.parts)
+    assert [str(path) for path in paths if pattern.search(path.read_text(encoding="utf-8", errors="ignore"))] == []
