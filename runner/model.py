@@ -45,6 +45,31 @@ class ProjectFiles(Protocol):
         ...
 
 
+class Severity(str, Enum):
+    """How much a fault in a manifest matters."""
+
+    ERROR = "error"
+    """What it concerns can't be run."""
+    WARNING = "warning"
+    """It is tolerated, as MLflow does."""
+
+
+class Fault(Struct, frozen=True, kw_only=True):
+    """Something wrong in a manifest, with its place; lines and columns count from 1."""
+
+    severity: Severity = Severity.ERROR
+    message: str
+    file: str
+    line: int | None = None
+    column: int | None = None
+    hint: str | None = None
+
+    @property
+    def place(self) -> str:
+        """The place as compilers write it: ``MLproject:12:5``."""
+        return ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
+
+
 class ValueSource(str, Enum):
     """Where a parameter's value came from; later members win."""
 
@@ -64,6 +89,8 @@ class ParameterSpec(Struct, frozen=True, kw_only=True):
     minimum: float | None = None
     maximum: float | None = None
     secret: bool = False
+    note: str | None = None
+    """Why there is no default although the declaration looks as if there were one."""
 
 
 class Parameter(Struct, frozen=True, kw_only=True):
@@ -127,6 +154,11 @@ class EntryPoint(Struct, frozen=True, kw_only=True):
     environment: EnvironmentDeclaration | None = None
     needs: tuple[str, ...] = ()
     promote: Mapping[str, object] | None = None
+    extra: str = "--{name} {value}"
+    """How an undeclared parameter is added to the command."""
+    faults: tuple[Fault, ...] = ()
+    """What is wrong with the declaration; errors stop this entry point only."""
+
 
 
 class Manifest(Struct, frozen=True, kw_only=True):
@@ -138,6 +170,8 @@ class Manifest(Struct, frozen=True, kw_only=True):
     environment: EnvironmentDeclaration = EnvironmentDeclaration()
     experiment: str | None = None
     tolerance: float | None = None
+    faults: tuple[Fault, ...] = ()
+    """What is tolerated outside the entry points, with hints for the user."""
 
 
 class SourceKind(str, Enum):
