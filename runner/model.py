@@ -160,7 +160,6 @@ class EntryPoint(Struct, frozen=True, kw_only=True):
     """What is wrong with the declaration; errors stop this entry point only."""
 
 
-
 class Manifest(Struct, frozen=True, kw_only=True):
     """An MLproject file, or its absence (``path`` is None)."""
 
