@@ -74,6 +74,18 @@ class NotFoundError(StoreError):
     reference = "not-found"
 
 
+class AlreadyExistsError(StoreError):
+    """The store has something else of this name or id; MLflow's RESOURCE_ALREADY_EXISTS."""
+
+    reference = "already-exists"
+
+
+class InvalidValueError(StoreError):
+    """A name, a value or a search breaks a rule of the store; MLflow's INVALID_PARAMETER_VALUE."""
+
+    reference = "invalid-value"
+
+
 class ScaffoldError(ProjError):
     """A project can't be made from a template."""
 

@@ -1,0 +1,204 @@
+"""One SQLite file, opened fast, used from many threads and many processes."""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from runner.errors import StoreError
+from runner.store.filesystems import is_on_network
+from runner.store.migrations import APPLICATION_ID, MIGRATIONS, Migration, applied, apply
+
+Row = sqlite3.Row
+
+BUSY_SECONDS = 60.0
+"""How long a writer waits for another process's transaction; ours take milliseconds."""
+
+_EXPLANATIONS = {
+    "disk is full": ("The disk is full", "Free some space; what was recorded so far is safe."),
+    "database is locked": ("Another process has been writing to the store for too long", "Look for a stuck process."),
+    "readonly database": ("The store can't be written to", "Check the permissions of the file and its folder."),
+    "unable to open": ("The store can't be opened", "Check the permissions of the file and its folder."),
+    "disk I/O error": ("The disk reported an error", "Check the disk, then run the command again."),
+    "malformed": ("The store is damaged", "Restore a backup: the files beside it whose names end in '.backup'."),
+    "not a database": ("This file is not a store of proj", "Point PROJ_HOME at another folder."),
+}
+
+
+class Database:
+    """The store's database.
+
+    Threads: each query or transaction borrows a connection from a pool and gives it back, so any thread may use the
+    object, and readers never wait for a writer. A transaction belongs to the thread that began it: within it, queries
+    of that thread see its changes. Writers of one process queue at a lock instead of polling the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._idle: list[sqlite3.Connection] = []
+        self._writing = threading.RLock()
+        self._local = threading.local()
+
+    @classmethod
+    def open(cls, path: Path, migrations: tuple[Migration, ...] = MIGRATIONS) -> "Database":
+        """Open a store, creating or upgrading it as needed.
+
+        Raises:
+            StoreError: the file is no store, was written by a newer proj, or can't be opened.
+        """
+        database = cls(path)
+        with database._explained():
+            if not path.exists():
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            connection = database._connect()
+            try:
+                if connection.execute("PRAGMA user_version").fetchone()[0] != len(migrations):
+                    _upgrade(connection, path, migrations)
+            except BaseException:
+                connection.close()
+                raise
+        database._idle.append(connection)
+        return database
+
+    def close(self) -> None:
+        """Close every connection that is not in use."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def query(self, sql: str, *args: object) -> list[Row]:
+        """Return all rows of a query."""
+        with self._explained(), self._borrowed() as connection:
+            return connection.execute(sql, args).fetchall()
+
+    def execute(self, sql: str, *args: object) -> int:
+        """Change something, in a transaction of its own unless one is open; return how many rows changed."""
+        with self.transaction() as connection, self._explained():
+            return connection.execute(sql, args).rowcount
+
+    def insert(self, sql: str, *args: object) -> int:
+        """Insert one row like `execute`, and return its number."""
+        with self.transaction() as connection, self._explained():
+            return connection.execute(sql, args).lastrowid or 0
+
+    def execute_many(self, sql: str, rows: Iterable[tuple[object, ...]]) -> None:
+        """Change something for each row of arguments, in one transaction."""
+        with self.transaction() as connection, self._explained():
+            connection.executemany(sql, rows)
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Make what happens inside take effect as a whole or not at all; one inside another joins it."""
+        outer: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if outer is not None:
+            yield outer
+            return
+        with self._writing, self._borrowed() as connection:
+            with self._explained():
+                connection.execute("BEGIN IMMEDIATE")
+            self._local.connection = connection
+            try:
+                yield connection
+                with self._explained():
+                    connection.execute("COMMIT")
+            finally:
+                self._local.connection = None
+                # A full disk makes SQLite roll back by itself.
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
+    @contextmanager
+    def _borrowed(self) -> Iterator[sqlite3.Connection]:
+        held: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if held is not None:
+            yield held
+            return
+        connection = self._idle.pop() if self._idle else self._connect()
+        try:
+            yield connection
+        finally:
+            self._idle.append(connection)
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
+        )
+        connection.row_factory = Row
+        connection.execute("PRAGMA foreign_keys = ON")
+        # With a write-ahead log this never loses a commit when a process dies, only, perhaps, when the machine does.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        return connection
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn faults of the file and the disk into errors for the user; others are bugs."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            for words, (message, hint) in _EXPLANATIONS.items():
+                if words in str(error):
+                    raise StoreError(message, context=f"{self.path}: {error}", hint=hint) from error
+            raise
+        except OSError as error:
+            raise StoreError("The store can't be opened", context=str(error), hint="Set PROJ_HOME.") from error
+
+
+def _upgrade(connection: sqlite3.Connection, path: Path, migrations: tuple[Migration, ...]) -> None:
+    """Bring a store to the schema of this proj in one transaction, after a backup where there is something to lose."""
+    _refuse(connection, path, migrations)
+    _set_journal(connection, path)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        done = applied(connection)
+        if done and len(done) < len(migrations):
+            _back_up(path, done)
+        apply(connection, migrations)
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def _set_journal(connection: sqlite3.Connection, path: Path) -> None:
+    wanted = "delete" if is_on_network(path.parent) else "wal"
+    deadline = time.monotonic() + BUSY_SECONDS
+    while not _can_set_journal(connection, wanted, last=time.monotonic() > deadline):
+        time.sleep(0.01)
+
+
+def _can_set_journal(connection: sqlite3.Connection, wanted: str, *, last: bool) -> bool:
+    """Set the journal; False while another process makes the same change, for which SQLite does not wait by itself."""
+    try:
+        connection.execute(f"PRAGMA journal_mode = {wanted}")
+    except sqlite3.OperationalError as error:
+        if last or "locked" not in str(error):
+            raise
+        return False
+    return True
+
+
+def _refuse(connection: sqlite3.Connection, path: Path, migrations: tuple[Migration, ...]) -> None:
+    known = {migration.name for migration in migrations}
+    unknown = [name for name in applied(connection) if name not in known]
+    if unknown:
+        raise StoreError(
+            "The store was written by a newer proj",
+            context=f"{path} has '{unknown[-1]}', which this version does not know",
+            hint="Upgrade proj, or point PROJ_HOME at another folder.",
+        )
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    if application != APPLICATION_ID and connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+        raise StoreError(
+            "This file is not a store of proj", context=str(path), hint="Point PROJ_HOME at another folder."
+        )
+
+
+def _back_up(path: Path, done: tuple[str, ...]) -> None:
+    """Copy the store as it is; the caller's transaction keeps other writers out meanwhile."""
+    target = path.with_name(f"{path.name}.{len(done):04d}.backup")
+    partial = target.with_suffix(".partial")
+    partial.unlink(missing_ok=True)
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(partial)) as copy:
+        source.backup(copy)
+    partial.replace(target)

@@ -1,0 +1,182 @@
+"""What the store keeps, as frozen values. Times are milliseconds since 1970 in UTC."""
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Generic, TypeVar
+
+from msgspec import Struct
+
+from runner.model import RunDetails, RunStatus
+
+Item = TypeVar("Item")
+
+
+class Page(Struct, Generic[Item], frozen=True, kw_only=True):
+    """Some of what a search found; ``next_page_token`` is None on the last page."""
+
+    items: tuple[Item, ...]
+    next_page_token: str | None = None
+
+
+class LifecycleStage(str, Enum):
+    """Whether something is in use or was put aside; MLflow's words."""
+
+    ACTIVE = "active"
+    DELETED = "deleted"
+
+
+class View(str, Enum):
+    """Which lifecycle stages a search looks at; MLflow's words."""
+
+    ACTIVE = "ACTIVE_ONLY"
+    DELETED = "DELETED_ONLY"
+    ALL = "ALL"
+
+
+class Experiment(Struct, frozen=True, kw_only=True):
+    """A named group of runs."""
+
+    id: str
+    name: str
+    artifact_location: str
+    lifecycle_stage: LifecycleStage = LifecycleStage.ACTIVE
+    created_at: int = 0
+    updated_at: int = 0
+    tags: Mapping[str, str] = {}
+
+
+class Owner(Struct, frozen=True, kw_only=True):
+    """The process that answers for a run; together the fields name one process for ever.
+
+    ``started`` is the kernel's start time of the process as text, ``space`` its process id namespace, if any.
+    """
+
+    pid: int
+    started: str
+    boot: str
+    host: str
+    space: str = ""
+
+
+class Metric(Struct, frozen=True, kw_only=True):
+    """One point of a metric. ``model_id`` and the dataset say what was measured, where the client told."""
+
+    key: str
+    value: float
+    timestamp: int
+    step: int = 0
+    model_id: str | None = None
+    dataset_name: str | None = None
+    dataset_digest: str | None = None
+
+
+class Param(Struct, frozen=True, kw_only=True):
+    """A parameter as stored. ``digest`` is the keyed digest of a secret value whose text is masked."""
+
+    key: str
+    value: str
+    type: str = "string"
+    source: str = "logged"
+    digest: str | None = None
+
+
+class NewRun(Struct, frozen=True, kw_only=True):
+    """What is known of a run when it is opened. Id, name and start are made up where they are None."""
+
+    experiment_id: str = "0"
+    run_id: str | None = None
+    name: str | None = None
+    user: str = ""
+    status: RunStatus = RunStatus.RUNNING
+    started_at: int | None = None
+    artifact_uri: str | None = None
+    tags: Mapping[str, str] = {}
+    details: RunDetails = RunDetails()
+    owner: Owner | None = None
+
+
+class Run(Struct, frozen=True, kw_only=True):
+    """A run with its last values. ``details`` is empty where a search did not ask for it."""
+
+    run_id: str
+    experiment_id: str
+    name: str
+    user: str
+    status: RunStatus
+    started_at: int
+    ended_at: int | None
+    lifecycle_stage: LifecycleStage
+    artifact_uri: str
+    params: Mapping[str, str] = {}
+    metrics: Mapping[str, Metric] = {}
+    tags: Mapping[str, str] = {}
+    details: RunDetails = RunDetails()
+    owner: Owner | None = None
+
+
+class Dataset(Struct, frozen=True, kw_only=True):
+    """A dataset as MLflow describes it; ``source``, ``schema`` and ``profile`` are the client's own text."""
+
+    name: str
+    digest: str
+    source_type: str = ""
+    source: str = ""
+    schema: str | None = None
+    profile: str | None = None
+
+
+class DatasetInput(Struct, frozen=True, kw_only=True):
+    """A dataset that a run read; the tag ``mlflow.data.context`` says what for."""
+
+    dataset: Dataset
+    tags: Mapping[str, str] = {}
+
+
+class ModelOutput(Struct, frozen=True, kw_only=True):
+    """A logged model that a run made, at which step."""
+
+    model_id: str
+    step: int = 0
+
+
+class RunInputs(Struct, frozen=True, kw_only=True):
+    """The datasets and the ids of the logged models that a run read."""
+
+    datasets: tuple[DatasetInput, ...] = ()
+    model_ids: tuple[str, ...] = ()
+
+
+class ModelStatus(str, Enum):
+    """The states of a logged model; MLflow's words."""
+
+    PENDING = "LOGGED_MODEL_PENDING"
+    READY = "LOGGED_MODEL_READY"
+    FAILED = "LOGGED_MODEL_UPLOAD_FAILED"
+
+
+class NewModel(Struct, frozen=True, kw_only=True):
+    """What is known of a logged model when it is opened."""
+
+    experiment_id: str = "0"
+    name: str | None = None
+    model_type: str = ""
+    source_run_id: str | None = None
+    params: Mapping[str, str] = {}
+    tags: Mapping[str, str] = {}
+
+
+class LoggedModel(Struct, frozen=True, kw_only=True):
+    """A model that a client of MLflow 3 logged, apart from the run that made it."""
+
+    model_id: str
+    experiment_id: str
+    name: str
+    model_type: str
+    source_run_id: str | None
+    artifact_uri: str
+    status: ModelStatus
+    created_at: int
+    updated_at: int
+    params: Mapping[str, str] = {}
+    tags: Mapping[str, str] = {}
+    metrics: tuple[Metric, ...] = ()

@@ -1,0 +1,182 @@
+"""Experiments: named groups of runs."""
+
+import sqlite3
+from collections.abc import Mapping
+
+from runner.errors import AlreadyExistsError, InvalidValueError, NotFoundError
+from runner.store.database import Database, Row
+from runner.store.entities import Experiment, LifecycleStage
+from runner.store.rows import checked_tags, chunks, experiment_number, now
+from runner.store.rules import check_experiment_name
+
+DEFAULT_ID = "0"
+"""The experiment ``Default``, which every store has."""
+
+
+def create(db: Database, name: str, artifact_location: str | None = None, tags: Mapping[str, str] = {}) -> str:
+    """Make an experiment and return its id.
+
+    Raises:
+        AlreadyExistsError: one of this name exists, perhaps deleted.
+        InvalidValueError: the name or a tag can't be used.
+    """
+    pairs = checked_tags(tags)
+    moment = now()
+    with db.transaction():
+        _refuse_taken(db, check_experiment_name(name))
+        number = db.insert(
+            "INSERT INTO experiments (name, artifact_location, created_at, updated_at) VALUES (?, ?, ?, ?)",
+            name,
+            artifact_location or None,
+            moment,
+            moment,
+        )
+        db.execute_many("INSERT INTO experiment_tags VALUES (?, ?, ?)", ((number, *pair) for pair in pairs))
+    return str(number)
+
+
+def get(db: Database, experiment_id: str) -> Experiment:
+    """Return the experiment of this id, also a deleted one.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    found = load(db, [experiment_number(experiment_id)])
+    if not found:
+        raise NotFoundError(f"There is no experiment with the id '{experiment_id}'")
+    return found[0]
+
+
+def find(db: Database, name: str) -> Experiment | None:
+    """Return the experiment of this name, also a deleted one, or None."""
+    rows = db.query("SELECT id FROM experiments WHERE name = ?", name)
+    return load(db, [int(rows[0]["id"])])[0] if rows else None
+
+
+def ensure(db: Database, name: str) -> str:
+    """Return the id of the active experiment of this name, which is made if there is none.
+
+    Raises:
+        InvalidValueError: it is deleted, or the name can't be used.
+    """
+    with db.transaction():
+        rows = db.query("SELECT id, lifecycle_stage FROM experiments WHERE name = ?", name)
+        if not rows:
+            return create(db, name)
+    if rows[0]["lifecycle_stage"] != LifecycleStage.ACTIVE.value:
+        raise InvalidValueError(f"The experiment '{name}' is deleted", hint="Restore it, or use another name.")
+    return str(rows[0]["id"])
+
+
+def load(db: Database, numbers: list[int]) -> list[Experiment]:
+    """Return the experiments with these row numbers, in this order."""
+    rows: dict[int, Row] = {}
+    tags: dict[int, dict[str, str]] = {}
+    for piece, marks in chunks(numbers):
+        rows.update((row["id"], row) for row in db.query(f"SELECT * FROM experiments WHERE id IN ({marks})", *piece))
+        for row in db.query(f"SELECT * FROM experiment_tags WHERE experiment IN ({marks})", *piece):
+            tags.setdefault(row["experiment"], {})[row["key"]] = row["value"]
+    return [_experiment(db, rows[number], tags.get(number, {})) for number in numbers if number in rows]
+
+
+def rename(db: Database, experiment_id: str, name: str) -> None:
+    """Give an active experiment another name.
+
+    Raises:
+        AlreadyExistsError: another one has it.
+        InvalidValueError: the experiment is deleted, or the name can't be used.
+    """
+    check_experiment_name(name)
+    with db.transaction():
+        experiment = get(db, experiment_id)
+        if experiment.lifecycle_stage is not LifecycleStage.ACTIVE:
+            raise InvalidValueError(f"The experiment '{experiment.name}' is deleted", hint="Restore it first.")
+        if name != experiment.name:
+            _refuse_taken(db, name)
+            db.execute("UPDATE experiments SET name = ?, updated_at = ? WHERE id = ?", name, now(), int(experiment_id))
+
+
+def delete(db: Database, experiment_id: str) -> None:
+    """Put an experiment and its runs aside; `restore` brings them back.
+
+    Raises:
+        InvalidValueError: it is the default experiment.
+    """
+    if experiment_number(experiment_id) == int(DEFAULT_ID):
+        raise InvalidValueError("The default experiment can't be deleted")
+    _move(db, experiment_id, LifecycleStage.DELETED)
+
+
+def restore(db: Database, experiment_id: str) -> None:
+    """Bring a deleted experiment and its runs back."""
+    _move(db, experiment_id, LifecycleStage.ACTIVE)
+
+
+def set_tag(db: Database, experiment_id: str, key: str, value: str) -> None:
+    """Set a tag of an experiment."""
+    pairs = checked_tags([(key, value)])
+    with db.transaction():
+        number = int(get(db, experiment_id).id)
+        db.execute_many("INSERT OR REPLACE INTO experiment_tags VALUES (?, ?, ?)", ((number, *pair) for pair in pairs))
+        db.execute("UPDATE experiments SET updated_at = ? WHERE id = ?", now(), number)
+
+
+def delete_tag(db: Database, experiment_id: str, key: str) -> None:
+    """Remove a tag of an experiment.
+
+    Raises:
+        NotFoundError: it has no such tag.
+    """
+    with db.transaction():
+        number = int(get(db, experiment_id).id)
+        if not db.execute("DELETE FROM experiment_tags WHERE experiment = ? AND key = ?", number, key):
+            raise NotFoundError(f"The experiment '{experiment_id}' has no tag '{key}'")
+
+
+def _move(db: Database, experiment_id: str, stage: LifecycleStage) -> None:
+    with db.transaction():
+        experiment = get(db, experiment_id)
+        if experiment.lifecycle_stage is stage:
+            raise InvalidValueError(f"The experiment '{experiment.name}' is {stage.value} already")
+        number, moment = int(experiment.id), now()
+        # Runs that go with their experiment carry its time, so that `restore` brings back just those.
+        if stage is LifecycleStage.DELETED:
+            db.execute(_DELETE_RUNS, moment, number)
+        else:
+            db.execute(_RESTORE_RUNS, number, number)
+        deleted_at = moment if stage is LifecycleStage.DELETED else None
+        db.execute(
+            "UPDATE experiments SET lifecycle_stage = ?, updated_at = ?, deleted_at = ? WHERE id = ?",
+            stage.value,
+            moment,
+            deleted_at,
+            number,
+        )
+
+
+_DELETE_RUNS = """UPDATE runs SET lifecycle_stage = 'deleted', deleted_at = ?
+    WHERE experiment = ? AND lifecycle_stage = 'active'"""
+_RESTORE_RUNS = """UPDATE runs SET lifecycle_stage = 'active', deleted_at = NULL
+    WHERE experiment = ? AND deleted_at = (SELECT deleted_at FROM experiments WHERE id = ?)"""
+
+
+def _refuse_taken(db: Database, name: str) -> None:
+    other = find(db, name)
+    if other is not None:
+        deleted = other.lifecycle_stage is LifecycleStage.DELETED
+        raise AlreadyExistsError(
+            f"There is an experiment '{name}' already{', in the deleted state' if deleted else ''}",
+            hint="Restore it, or use another name." if deleted else "Use it, or choose another name.",
+        )
+
+
+def _experiment(db: Database, row: sqlite3.Row, tags: Mapping[str, str]) -> Experiment:
+    return Experiment(
+        id=str(row["id"]),
+        name=row["name"],
+        artifact_location=row["artifact_location"] or (db.path.absolute().parent / "runs").as_uri(),
+        lifecycle_stage=LifecycleStage(row["lifecycle_stage"]),
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        tags=tags,
+    )

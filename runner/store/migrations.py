@@ -1,0 +1,195 @@
+"""The schema of the store, as small named steps. A step that was released is never edited; add another."""
+
+import sqlite3
+import time
+
+from msgspec import Struct
+
+
+class Migration(Struct, frozen=True, kw_only=True):
+    """One step of the schema."""
+
+    name: str
+    statements: tuple[str, ...]
+
+
+# A value column of a metric is NULL for NaN, which SQLite can't store as a number.
+_RUNS = (
+    """CREATE TABLE experiments (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT NOT NULL UNIQUE,
+        artifact_location TEXT,
+        lifecycle_stage TEXT NOT NULL DEFAULT 'active',
+        created_at INTEGER NOT NULL,
+        updated_at INTEGER NOT NULL,
+        deleted_at INTEGER
+    )""",
+    """CREATE TABLE experiment_tags (
+        experiment INTEGER NOT NULL REFERENCES experiments ON DELETE CASCADE,
+        key TEXT NOT NULL,
+        value TEXT NOT NULL,
+        PRIMARY KEY (experiment, key)
+    ) WITHOUT ROWID""",
+    """CREATE TABLE runs (
+        id INTEGER PRIMARY KEY,
+        run_id TEXT NOT NULL UNIQUE,
+        experiment INTEGER NOT NULL REFERENCES experiments,
+        name TEXT NOT NULL,
+        user TEXT NOT NULL,
+        status TEXT NOT NULL,
+        lifecycle_stage TEXT NOT NULL DEFAULT 'active',
+        started_at INTEGER NOT NULL,
+        ended_at INTEGER,
+        deleted_at INTEGER,
+        artifact_uri TEXT NOT NULL,
+        owner TEXT
+    )""",
+    "CREATE INDEX runs_of_experiment ON runs (experiment, lifecycle_stage, started_at)",
+    "CREATE INDEX runs_by_start ON runs (lifecycle_stage, started_at)",
+    "CREATE INDEX runs_by_name ON runs (name)",
+    "CREATE INDEX runs_with_owner ON runs (status) WHERE owner IS NOT NULL",
+    """CREATE TABLE details (
+        run INTEGER PRIMARY KEY REFERENCES runs ON DELETE CASCADE,
+        document TEXT NOT NULL
+    )""",
+    """CREATE TABLE params (
+        run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE,
+        key TEXT NOT NULL,
+        value TEXT NOT NULL,
+        type TEXT NOT NULL DEFAULT 'string',
+        source TEXT NOT NULL DEFAULT 'logged',
+        digest TEXT,
+        PRIMARY KEY (run, key)
+    ) WITHOUT ROWID""",
+    "CREATE INDEX params_by_value ON params (key, substr(value, 1, 64))",
+    """CREATE TABLE tags (
+        run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE,
+        key TEXT NOT NULL,
+        value TEXT NOT NULL,
+        PRIMARY KEY (run, key)
+    ) WITHOUT ROWID""",
+    "CREATE INDEX tags_by_value ON tags (key, substr(value, 1, 64))",
+    """CREATE TABLE metrics (
+        run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE,
+        key TEXT NOT NULL,
+        value REAL,
+        timestamp INTEGER NOT NULL,
+        step INTEGER NOT NULL,
+        PRIMARY KEY (run, key)
+    ) WITHOUT ROWID""",
+    "CREATE INDEX metrics_by_value ON metrics (key, value)",
+    """CREATE TABLE points (
+        run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE,
+        key TEXT NOT NULL,
+        step INTEGER NOT NULL,
+        timestamp INTEGER NOT NULL,
+        value REAL NOT NULL,
+        nan INTEGER NOT NULL,
+        PRIMARY KEY (run, key, step, timestamp, value, nan)
+    ) WITHOUT ROWID""",
+    """INSERT INTO experiments (id, name, created_at, updated_at)
+        VALUES (0, 'Default', CAST(strftime('%s', 'now') AS INTEGER) * 1000,
+        CAST(strftime('%s', 'now') AS INTEGER) * 1000)""",
+)
+
+_DATASETS = (
+    """CREATE TABLE datasets (
+        id INTEGER PRIMARY KEY,
+        experiment INTEGER NOT NULL REFERENCES experiments,
+        name TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        source_type TEXT NOT NULL,
+        source TEXT NOT NULL,
+        schema TEXT,
+        profile TEXT,
+        UNIQUE (experiment, name, digest)
+    )""",
+    """CREATE TABLE inputs (
+        run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE,
+        dataset INTEGER NOT NULL REFERENCES datasets,
+        tags TEXT NOT NULL DEFAULT '{}',
+        context TEXT,
+        PRIMARY KEY (run, dataset)
+    ) WITHOUT ROWID""",
+    "CREATE INDEX inputs_by_dataset ON inputs (dataset)",
+)
+
+_MODELS = (
+    """CREATE TABLE models (
+        id INTEGER PRIMARY KEY,
+        model_id TEXT NOT NULL UNIQUE,
+        experiment INTEGER NOT NULL REFERENCES experiments,
+        name TEXT NOT NULL,
+        model_type TEXT NOT NULL,
+        source_run_id TEXT,
+        artifact_uri TEXT NOT NULL,
+        status TEXT NOT NULL,
+        lifecycle_stage TEXT NOT NULL DEFAULT 'active',
+        created_at INTEGER NOT NULL,
+        updated_at INTEGER NOT NULL
+    )""",
+    "CREATE INDEX models_of_experiment ON models (experiment, lifecycle_stage, created_at)",
+    "CREATE INDEX models_by_run ON models (source_run_id)",
+    """CREATE TABLE model_params (
+        model INTEGER NOT NULL REFERENCES models ON DELETE CASCADE,
+        key TEXT NOT NULL,
+        value TEXT NOT NULL,
+        PRIMARY KEY (model, key)
+    ) WITHOUT ROWID""",
+    """CREATE TABLE model_tags (
+        model INTEGER NOT NULL REFERENCES models ON DELETE CASCADE,
+        key TEXT NOT NULL,
+        value TEXT NOT NULL,
+        PRIMARY KEY (model, key)
+    ) WITHOUT ROWID""",
+    """CREATE TABLE model_metrics (
+        model INTEGER NOT NULL REFERENCES models ON DELETE CASCADE,
+        key TEXT NOT NULL,
+        run_id TEXT NOT NULL,
+        dataset_name TEXT NOT NULL DEFAULT '',
+        dataset_digest TEXT NOT NULL DEFAULT '',
+        value REAL,
+        timestamp INTEGER NOT NULL,
+        step INTEGER NOT NULL,
+        PRIMARY KEY (model, key, run_id, dataset_name, dataset_digest)
+    ) WITHOUT ROWID""",
+    """CREATE TABLE model_uses (
+        run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE,
+        direction TEXT NOT NULL,
+        model_id TEXT NOT NULL,
+        step INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (run, direction, model_id)
+    ) WITHOUT ROWID""",
+)
+
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration(name="0001 experiments and runs", statements=_RUNS),
+    Migration(name="0002 datasets", statements=_DATASETS),
+    Migration(name="0003 logged models", statements=_MODELS),
+)
+
+APPLICATION_ID = 0x70726F6A
+"""What marks an SQLite file as a store of proj: "proj" in ASCII."""
+
+
+def applied(connection: sqlite3.Connection) -> tuple[str, ...]:
+    """Return the names of the steps that a store has, in order."""
+    known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'migrations'").fetchone()
+    if known is None:
+        return ()
+    return tuple(name for (name,) in connection.execute("SELECT name FROM migrations ORDER BY name"))
+
+
+def apply(connection: sqlite3.Connection, migrations: tuple[Migration, ...]) -> None:
+    """Apply each missing step with its bookkeeping row, inside the transaction that the caller has begun."""
+    done = set(applied(connection))
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY, applied_at INTEGER NOT NULL) WITHOUT ROWID"
+    )
+    for migration in migrations:
+        if migration.name not in done:
+            for statement in migration.statements:
+                connection.execute(statement)
+            connection.execute("INSERT INTO migrations VALUES (?, ?)", (migration.name, int(time.time() * 1000)))
+    connection.execute(f"PRAGMA user_version = {len(migrations):d}")
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID:d}")

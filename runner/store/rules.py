@@ -1,0 +1,123 @@
+"""The names and values that the store takes: MLflow's rules, so that what is here can go there.
+
+https://mlflow.org/docs/latest/rest-api.html says the limits. Values may be longer here than MLflow keeps them: it cuts
+them off, which loses what a run said.
+"""
+
+import posixpath
+import re
+
+from runner.errors import InvalidValueError
+from runner.store.entities import Metric
+
+MAX_NAME = 250
+"""Characters of the name of a parameter, metric or tag."""
+MAX_EXPERIMENT_NAME = 500
+MAX_VALUE = 65_536
+"""Characters of the value of a parameter or tag."""
+MAX_BATCH = {"metrics": 1000, "params": 100, "tags": 100}
+"""Entries of one log-batch request."""
+MAX_BATCH_TOTAL = 1000
+
+_NAME = re.compile(r"[/\w.\- :]*")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_INT64 = 2**63
+
+
+def check_name(what: str, name: object) -> str:
+    """Return the name of a parameter, metric or tag if it may be one.
+
+    Raises:
+        InvalidValueError: it is empty, too long, has other characters, or reads as another path.
+    """
+    if not isinstance(name, str) or not name:
+        raise InvalidValueError(f"A {what} needs a name")
+    if len(name) > MAX_NAME:
+        raise InvalidValueError(
+            f"The name of a {what} has {len(name)} characters; {MAX_NAME} are possible", context=f"{name[:60]}…"
+        )
+    if not _NAME.fullmatch(name):
+        raise InvalidValueError(
+            f"Invalid name of a {what}: '{_shown(name)}'",
+            hint="Names may have letters, digits, underscores, dashes, periods, spaces, colons and slashes.",
+        )
+    if posixpath.normpath(name) != name or name == "." or name.startswith(("..", "/")):
+        raise InvalidValueError(
+            f"Invalid name of a {what}: '{name}'", hint="A name must not be another one when it is read as a path."
+        )
+    return name
+
+
+def check_value(what: str, key: str, value: object) -> str:
+    """Return the text of a parameter or tag if it may be one.
+
+    Raises:
+        InvalidValueError: it is no text or too long.
+    """
+    if not isinstance(value, str):
+        raise InvalidValueError(f"The value of {what} '{key}' is not text")
+    if len(value) > MAX_VALUE:
+        raise InvalidValueError(
+            f"The value of {what} '{key}' has {len(value)} characters; {MAX_VALUE} are possible",
+            hint="Write it to a file and log that as an artifact.",
+        )
+    return value
+
+
+def check_experiment_name(name: object) -> str:
+    """Return the name of an experiment if it may be one.
+
+    Raises:
+        InvalidValueError: it is empty, too long or has control characters.
+    """
+    if not isinstance(name, str) or not name.strip():
+        raise InvalidValueError("An experiment needs a name")
+    if len(name) > MAX_EXPERIMENT_NAME:
+        raise InvalidValueError(
+            f"The name of the experiment has {len(name)} characters; {MAX_EXPERIMENT_NAME} are possible"
+        )
+    if _CONTROL.search(name):
+        raise InvalidValueError(f"Invalid name of an experiment: '{_shown(name)}'")
+    return name
+
+
+def check_metric(metric: Metric) -> Metric:
+    """Return a metric if name, value, time and step may be stored; the value may be NaN or infinite.
+
+    Raises:
+        InvalidValueError: one of them may not.
+    """
+    check_name("metric", metric.key)
+    if isinstance(metric.value, bool) or not isinstance(metric.value, float | int):
+        raise InvalidValueError(f"The value of metric '{metric.key}' is not a number")
+    for what, number in (("timestamp", metric.timestamp), ("step", metric.step)):
+        check_integer(f"The {what} of metric '{metric.key}'", number)
+    return metric
+
+
+def check_integer(what: str, number: object) -> int:
+    """Return a whole number if it fits 64 bits.
+
+    Raises:
+        InvalidValueError: it does not, or is no whole number.
+    """
+    if isinstance(number, bool) or not isinstance(number, int) or not -_INT64 <= number < _INT64:
+        raise InvalidValueError(f"{what} is not a whole number of 64 bits")
+    return number
+
+
+def check_batch(*, metrics: int, params: int, tags: int) -> None:
+    """Refuse a batch with more entries than MLflow takes.
+
+    Raises:
+        InvalidValueError: there are too many of one kind, or in all.
+    """
+    for what, count in (("metrics", metrics), ("params", params), ("tags", tags)):
+        if count > MAX_BATCH[what]:
+            raise InvalidValueError(f"A batch can have {MAX_BATCH[what]} {what}; got {count}")
+    if metrics + params + tags > MAX_BATCH_TOTAL:
+        raise InvalidValueError(f"A batch can have {MAX_BATCH_TOTAL} entries; got {metrics + params + tags}")
+
+
+def _shown(name: str) -> str:
+    return _CONTROL.sub("?", name[:80])

@@ -1,0 +1,296 @@
+"""Runs: opening, finding, changing, closing and removing them."""
+
+import sqlite3
+import uuid
+from collections.abc import Mapping, Sequence
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from runner.errors import AlreadyExistsError, InvalidValueError, NotFoundError
+from runner.model import RunDetails, RunStatus
+from runner.settings import Home
+from runner.store import experiments
+from runner.store.database import Database, Row
+from runner.store.entities import LifecycleStage, Metric, NewRun, Owner, Run
+from runner.store.names import make_name
+from runner.store.owners import is_gone
+from runner.store.rows import (
+    RUN_ID,
+    RUN_NAME_TAG,
+    checked_tags,
+    chunks,
+    now,
+    run_number,
+    write_run_tags,
+)
+from runner.store.rules import check_integer, check_value
+
+LATEST = "latest"
+"""What names the run that was started last."""
+
+_SHOWN = 5
+
+
+def create(db: Database, new: NewRun) -> Run:
+    """Open a run and return it.
+
+    Raises:
+        NotFoundError: there is no such experiment.
+        AlreadyExistsError: there is a run of this id.
+        InvalidValueError: the experiment is deleted, or an id, a name or a tag can't be used.
+    """
+    run_id = _checked_id(new.run_id)
+    pairs = checked_tags(new.tags)
+    name = new.name or dict(pairs).get(RUN_NAME_TAG) or make_name()
+    with db.transaction():
+        experiment = experiments.get(db, new.experiment_id)
+        if experiment.lifecycle_stage is not LifecycleStage.ACTIVE:
+            raise InvalidValueError(f"The experiment '{experiment.name}' is deleted", hint="Restore it first.")
+        if db.query("SELECT 1 FROM runs WHERE run_id = ?", run_id):
+            raise AlreadyExistsError(f"There is a run '{run_id}' already")
+        columns = {
+            "run_id": run_id,
+            "experiment": int(experiment.id),
+            "name": check_value("run name", RUN_NAME_TAG, name),
+            "user": new.user,
+            "status": new.status.value,
+            "started_at": now() if new.started_at is None else check_integer("The start time", new.started_at),
+            "artifact_uri": new.artifact_uri or f"{experiment.artifact_location.rstrip('/')}/{run_id}/artifacts",
+            "owner": None if new.owner is None else msgspec.json.encode(new.owner).decode(),
+        }
+        number = db.insert(
+            f"INSERT INTO runs ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})", *columns.values()
+        )
+        write_run_tags(db, number, [*pairs, (RUN_NAME_TAG, name)])
+        _write_details(db, number, new.details)
+        return load(db, [number], details=True)[0]
+
+
+def get(db: Database, run_id: str) -> Run:
+    """Return the run of this id, also a deleted one.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    return load(db, [run_number(db, run_id)], details=True)[0]
+
+
+def resolve(db: Database, word: str) -> str:
+    """Return the id of the run that an id, the beginning of one, a name or ``latest`` means.
+
+    Deleted runs are found by their whole id only.
+
+    Raises:
+        NotFoundError: no run fits.
+        InvalidValueError: several do; the message lists some.
+    """
+    if RUN_ID.fullmatch(word):
+        run_number(db, word)
+        return word
+    active = "SELECT run_id, name FROM runs WHERE lifecycle_stage = 'active'"
+    newest = "ORDER BY started_at DESC, id DESC LIMIT ?"
+    found = db.query(f"{active} {newest}", 1) if word == LATEST else []
+    found = found or db.query(f"{active} AND name = ? {newest}", word, _SHOWN + 1)
+    if not found and word and all(letter in "0123456789abcdef" for letter in word):
+        found = db.query(f"{active} AND run_id >= ? AND run_id < ? {newest}", word, word + "g", _SHOWN + 1)
+    if not found:
+        raise NotFoundError(f"There is no run '{word}'", hint="See `proj list`.")
+    if len(found) > 1:
+        shown = [f"{row['run_id'][:12]} {row['name']}" for row in found[:_SHOWN]]
+        raise InvalidValueError(
+            f"Several runs fit '{word}'",
+            context="\n".join([*shown, "…"] if len(found) > _SHOWN else shown),
+            hint="Give more of the id.",
+        )
+    return str(found[0]["run_id"])
+
+
+def update(
+    db: Database,
+    run_id: str,
+    *,
+    status: RunStatus | UnsetType = UNSET,
+    ended_at: int | UnsetType | None = UNSET,
+    name: str | UnsetType = UNSET,
+) -> Run:
+    """Change status, end or name of an active run and return it.
+
+    A run that is over gets an end even where none is told; one that is not has none.
+
+    Raises:
+        NotFoundError: there is none.
+        InvalidValueError: it is deleted, or the time or name can't be used.
+    """
+    with db.transaction():
+        number = run_number(db, run_id, active=True)
+        if status is not UNSET:
+            db.execute("UPDATE runs SET status = ? WHERE id = ?", status.value, number)
+            if status.is_over and (ended_at is UNSET or ended_at is None):
+                row = db.query("SELECT ended_at FROM runs WHERE id = ?", number)[0]
+                ended_at = now() if row["ended_at"] is None else row["ended_at"]
+            ended_at = ended_at if status.is_over else None
+        if ended_at is not UNSET:
+            moment = None if ended_at is None else check_integer("The end time", ended_at)
+            db.execute("UPDATE runs SET ended_at = ? WHERE id = ?", moment, number)
+        if name is not UNSET:
+            write_run_tags(db, number, [(RUN_NAME_TAG, check_value("run name", RUN_NAME_TAG, name))])
+        return load(db, [number], details=True)[0]
+
+
+def set_details(db: Database, run_id: str, details: RunDetails) -> None:
+    """Replace what proj records of a run beyond MLflow's words."""
+    with db.transaction():
+        _write_details(db, run_number(db, run_id), details)
+
+
+def set_owner(db: Database, run_id: str, owner: Owner | None) -> None:
+    """Say which process answers for a run; None when nobody does."""
+    document = None if owner is None else msgspec.json.encode(owner).decode()
+    with db.transaction():
+        db.execute("UPDATE runs SET owner = ? WHERE id = ?", document, run_number(db, run_id))
+
+
+def delete(db: Database, run_id: str) -> None:
+    """Put a run aside; `restore` brings it back, `purge` removes it."""
+    _move(db, run_id, LifecycleStage.DELETED, now())
+
+
+def restore(db: Database, run_id: str) -> None:
+    """Bring a deleted run back."""
+    _move(db, run_id, LifecycleStage.ACTIVE, None)
+
+
+def purge(db: Database, run_id: str) -> None:
+    """Remove every row of a run; its files are the caller's to remove first."""
+    with db.transaction():
+        db.execute("DELETE FROM runs WHERE id = ?", run_number(db, run_id))
+
+
+def older_than(db: Database, moment: int) -> list[str]:
+    """Return the ids of the runs that were over before a time in milliseconds, oldest first."""
+    rows = db.query("SELECT run_id FROM runs WHERE ended_at < ? ORDER BY started_at, id", moment)
+    return [row["run_id"] for row in rows]
+
+
+def mark_lost(db: Database) -> list[str]:
+    """Mark the runs whose owner is gone without recording the end as LOST, and return their ids.
+
+    The end is set to the last sign of life, the run's log.
+    """
+    question = "SELECT id, run_id, owner FROM runs WHERE owner IS NOT NULL AND status IN ('RUNNING', 'SCHEDULED')"
+    lost = []
+    for row in db.query(question):
+        owner = msgspec.json.decode(row["owner"], type=Owner)
+        if is_gone(owner) and _lose(db, row, owner):
+            lost.append(row["run_id"])
+    return lost
+
+
+def load(db: Database, numbers: Sequence[int], *, details: bool = False) -> list[Run]:
+    """Return the runs with these row numbers, in this order, without those that are no longer there."""
+    found: dict[int, Run] = {}
+    for piece, marks in chunks(numbers):
+        params = _grouped(db.query(f"SELECT run, key, value FROM params WHERE run IN ({marks})", *piece))
+        tags = _grouped(db.query(f"SELECT run, key, value FROM tags WHERE run IN ({marks})", *piece))
+        metrics = _metrics(db, piece, marks)
+        documents = _documents(db, piece, marks) if details else {}
+        for row in db.query(f"SELECT * FROM runs WHERE id IN ({marks})", *piece):
+            number = row["id"]
+            found[number] = _run(
+                row,
+                (params.get(number, {}), tags.get(number, {})),
+                metrics.get(number, {}),
+                documents.get(number, RunDetails()),
+            )
+    return [found[number] for number in numbers if number in found]
+
+
+def _checked_id(run_id: str | None) -> str:
+    if run_id is None:
+        return uuid.uuid4().hex
+    if not RUN_ID.fullmatch(run_id):
+        raise InvalidValueError(
+            f"'{run_id[:80]}' can't be the id of a run", hint="An id has 32 hexadecimal digits in lower case."
+        )
+    return run_id
+
+
+def _write_details(db: Database, number: int, details: RunDetails) -> None:
+    document = msgspec.json.encode(details).decode()
+    db.execute("INSERT OR REPLACE INTO details VALUES (?, ?)", number, document)
+
+
+def _move(db: Database, run_id: str, stage: LifecycleStage, deleted_at: int | None) -> None:
+    with db.transaction():
+        number = run_number(db, run_id)
+        db.execute("UPDATE runs SET lifecycle_stage = ?, deleted_at = ? WHERE id = ?", stage.value, deleted_at, number)
+
+
+def _lose(db: Database, row: Row, owner: Owner) -> bool:
+    """Close a run that nobody closed; False where somebody did in the meantime."""
+    log = Home(db.path.parent).log(row["run_id"])
+    try:
+        seen: int | None = log.stat().st_mtime_ns // 1_000_000
+    except OSError:
+        seen = None
+    with db.transaction():
+        changed = db.execute(
+            "UPDATE runs SET status = 'LOST', ended_at = max(started_at, coalesce(?, started_at))"
+            " WHERE id = ? AND status IN ('RUNNING', 'SCHEDULED') AND owner = ?",
+            seen,
+            row["id"],
+            row["owner"],
+        )
+        if not changed:
+            return False
+        reason = f"the process that ran it ({owner.pid} on {owner.host}) ended without recording the outcome"
+        details = _documents(db, [row["id"]], "?").get(row["id"], RunDetails())
+        _write_details(db, row["id"], msgspec.structs.replace(details, reason=details.reason or reason))
+    return True
+
+
+def _grouped(rows: list[Row]) -> dict[int, dict[str, str]]:
+    groups: dict[int, dict[str, str]] = {}
+    for number, key, value in rows:
+        groups.setdefault(number, {})[key] = value
+    return groups
+
+
+def _metrics(db: Database, piece: Sequence[int], marks: str) -> dict[int, dict[str, Metric]]:
+    groups: dict[int, dict[str, Metric]] = {}
+    for number, key, value, timestamp, step in db.query(
+        f"SELECT run, key, value, timestamp, step FROM metrics WHERE run IN ({marks})", *piece
+    ):
+        metric = Metric(key=key, value=float("nan") if value is None else value, timestamp=timestamp, step=step)
+        groups.setdefault(number, {})[key] = metric
+    return groups
+
+
+def _documents(db: Database, piece: Sequence[int], marks: str) -> dict[int, RunDetails]:
+    rows = db.query(f"SELECT run, document FROM details WHERE run IN ({marks})", *piece)
+    return {number: msgspec.json.decode(document, type=RunDetails) for number, document in rows}
+
+
+def _run(
+    row: sqlite3.Row,
+    words: tuple[Mapping[str, str], Mapping[str, str]],
+    metrics: Mapping[str, Metric],
+    details: RunDetails,
+) -> Run:
+    return Run(
+        run_id=row["run_id"],
+        experiment_id=str(row["experiment"]),
+        name=row["name"],
+        user=row["user"],
+        status=RunStatus(row["status"]),
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        lifecycle_stage=LifecycleStage(row["lifecycle_stage"]),
+        artifact_uri=row["artifact_uri"],
+        params=words[0],
+        metrics=metrics,
+        tags=words[1],
+        details=details,
+        owner=None if row["owner"] is None else msgspec.json.decode(row["owner"], type=Owner),
+    )
