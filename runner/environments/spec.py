@@ -1,0 +1,74 @@
+"""Reads the file that declares an environment, whatever its kind."""
+
+import re
+
+from msgspec import structs
+
+from runner.environments.conda import read_conda
+from runner.environments.documents import Document, parse
+from runner.environments.python_env import read_python_env
+from runner.environments.requirements import RequirementReader
+from runner.environments.words import EnvironmentSpec, collect, specify
+from runner.errors import EnvironmentSetupError
+from runner.model import EnvironmentDeclaration, EnvironmentKind, ProjectFiles
+
+CONDA_KEYS = frozenset({"channels", "prefix"})
+PYTHON_ENV_KEYS = frozenset({"python", "build_dependencies"})
+
+
+def read_spec(declaration: EnvironmentDeclaration, files: ProjectFiles) -> EnvironmentSpec:
+    """Return what the declared file asks for.
+
+    Raises:
+        EnvironmentSetupError: the file is absent, can't be read, or asks for what can't be had; all faults are named.
+    """
+    kind, path = declaration.kind, declaration.path
+    if kind in (EnvironmentKind.NONE, EnvironmentKind.DOCKER_ENV) or path is None:
+        return EnvironmentSpec(kind=kind, file=path, container=declaration.container)
+    content = files.read(path)
+    if content is None:
+        raise EnvironmentSetupError(f"the environment file '{path}' is not there", hint=_hint(path, files))
+    if kind in (EnvironmentKind.PYTHON_ENV, EnvironmentKind.CONDA_ENV):
+        return _read_yaml(kind, parse(path, content), files)
+    if kind is EnvironmentKind.REQUIREMENTS:
+        return _read_requirements(path, files)
+    raise EnvironmentSetupError(
+        f"'{path}' can't be used as a lock yet", hint="Name a python_env.yaml or a requirements file in the manifest."
+    )
+
+
+def _read_yaml(kind: EnvironmentKind, document: Document, files: ProjectFiles) -> EnvironmentSpec:
+    """Read a YAML file by what it holds, as projects mix up the two kinds."""
+    keys = set(document.keys)
+    looks_conda = bool(keys & CONDA_KEYS) or any(item.is_nested for item in document.items("dependencies", []))
+    looks_python = bool(keys & PYTHON_ENV_KEYS) and not looks_conda
+    is_conda = looks_conda if kind is EnvironmentKind.PYTHON_ENV else not looks_python
+    spec = read_conda(document, files) if is_conda else read_python_env(document, files)
+    if spec.kind is kind:
+        return spec
+    return structs.replace(
+        spec, notices=(f"{document.file} is a {spec.kind.value} file and is read as one", *spec.notices)
+    )
+
+
+def _read_requirements(path: str, files: ProjectFiles) -> EnvironmentSpec:
+    lines = collect()
+    RequirementReader(files, lines).read_file(path)
+    return specify(EnvironmentKind.REQUIREMENTS, path, lines, python=_python_beside(path, files))
+
+
+def _python_beside(path: str, files: ProjectFiles) -> str | None:
+    """Return the version of a ``.python-version`` or ``runtime.txt`` beside a requirements file, if there is one."""
+    folder = path.rpartition("/")[0]
+    for name, pattern in ((".python-version", r"\s*(\d+(?:\.\d+)*)\s*"), ("runtime.txt", r"\s*python-(\d[\d.]*)\s*")):
+        content = files.read(f"{folder}/{name}" if folder else name) or b""
+        if match := re.fullmatch(pattern, content.decode("utf-8", "replace")):
+            return match[1]
+    return None
+
+
+def _hint(path: str, files: ProjectFiles) -> str | None:
+    folder, _, name = path.rpartition("/")
+    stem = name.rpartition(".")[0].lower()
+    near = [other for other in files.names(folder) if other.lower().rpartition(".")[0] == stem]
+    return f"There is '{near[0]}' beside it." if near else None
