@@ -1,0 +1,85 @@
+"""Finding what to run by the name that the user gives: an entry point, or a script of the project."""
+
+from posixpath import splitext
+from shlex import quote
+
+from runner.errors import ManifestError
+from runner.manifest.environment import near_file, tidy_path
+from runner.manifest.faults import quoted, raise_errors, suggestion
+from runner.manifest.reading import explain_absence
+from runner.model import EntryPoint, Manifest, ProjectFiles
+
+MAIN = "main"
+PARAMETER_OF_NOTEBOOK = "-p {name} {value}"
+
+
+def find_entry_point(manifest: Manifest, name: str | None, files: ProjectFiles) -> EntryPoint:
+    """Return the entry point of that name, else the script of that name.
+
+    Without a name it is ``main``, or the only entry point there is.
+
+    Raises:
+        ManifestError: there is no such entry point and no such script, or its declaration makes no sense.
+    """
+    if name is None:
+        only = tuple(manifest.entry_points)
+        name = only[0] if len(only) == 1 else MAIN
+    entry = manifest.entry_points.get(name)
+    if entry is not None:
+        raise_errors(entry.faults)
+        return entry
+    command = _script_command(name)
+    if command is None:
+        raise _unknown(manifest, name, files)
+    path = tidy_path(name)
+    if files.read(path) is None:
+        raise ManifestError(
+            f"there is no script '{name}' in the project", context=manifest.path, hint=near_file(path, files)
+        )
+    braces = command.replace("{", "{{").replace("}", "}}")
+    extra = PARAMETER_OF_NOTEBOOK if name.endswith(".ipynb") else EntryPoint(name=name, command="").extra
+    return EntryPoint(name=name, command=braces, extra=extra)
+
+
+def _script_command(path: str) -> str | None:
+    """Return the command line that runs a script, by its extension, or None where that says nothing.
+
+    Shell scripts go to bash, like commands. MLflow takes the caller's login shell, so there the same run differs from
+    one machine to the next. A notebook is run by papermill in the project's environment, into a file beside it.
+    """
+    stem, extension = splitext(path)
+    if extension == ".py":
+        return f"python {quote(path)}"
+    if extension == ".sh":
+        return f"bash {quote(path)}"
+    if extension == ".R":
+        return _r_command(path)
+    if extension == ".ipynb":
+        return f"python -m papermill {quote(path)} {quote(f'{stem}.executed.ipynb')}"
+    return None
+
+
+def _r_command(path: str) -> str:
+    """Return MLflow's command for R; a path that quotes could break is quoted for R and for the shell."""
+    if quote(path) == path:
+        return f"Rscript -e \"mlflow::mlflow_source('{path}')\" --args"
+    text = path.replace("\\", "\\\\").replace("'", "\\'")
+    call = f"mlflow::mlflow_source('{text}')"
+    return f"Rscript -e {quote(call)} --args"
+
+
+def _unknown(manifest: Manifest, name: str, files: ProjectFiles) -> ManifestError:
+    names = tuple(manifest.entry_points)
+    known = f"the entry points are {quoted(names)}" if names else "there are no entry points"
+    if len(names) == 1:
+        known = f"the only entry point is {quoted(names)}"
+    scripts = [file for file in files.names() if splitext(file)[1] in (".py", ".sh", ".R", ".ipynb")]
+    hint = suggestion(name, names)
+    if hint is None and manifest.path is None:
+        hint = explain_absence(files)
+    if hint is None and names and name == MAIN:
+        hint = f"say which one to run, for example -e {quote(names[0])}"
+    if hint is None and scripts:
+        hint = f"a script runs without a declaration, for example -e {quote(scripts[0])}"
+    where = manifest.path or "the project, which has no MLproject"
+    return ManifestError(f"there is no entry point '{name}' in {where}: {known}", hint=hint)

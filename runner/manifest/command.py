@@ -1,0 +1,82 @@
+"""From an entry point and its values to the command line that is given to the shell."""
+
+import re
+import sys
+from shlex import quote
+
+from runner.errors import ManifestError, ParameterError
+from runner.manifest.faults import printable, quoted
+from runner.manifest.paths import PathRules, place_paths
+from runner.manifest.template import fill_template
+from runner.model import EntryPoint, Parameter
+
+LONGEST = 131_071
+"""Bytes of one argument that Linux accepts (MAX_ARG_STRLEN)."""
+HERE_DOCUMENT = re.compile(r"<<-?\s*['\"\\]?([\w.-]+)")
+
+
+def render_command(entry_point: EntryPoint, parameters: tuple[Parameter, ...], paths: PathRules) -> str:
+    """Return the exact text for ``bash -c``: the command with quoted values, then the undeclared parameters.
+
+    Raises:
+        ManifestError: the command has a placeholder that no parameter fills, or braces that are neither.
+        ParameterError: a path is not there, or an undeclared parameter has no place in the command.
+    """
+    placed = place_paths(parameters, paths)
+    values = {each.parameter.name: quote(each.text) for each in placed if each.parameter.declared}
+    filled = fill_template(entry_point.command, values)
+    if filled.faults:
+        raise ManifestError(
+            printable(f"the command of entry point '{entry_point.name}' can't be filled in: ")
+            + printable("; ".join(fault.message for fault in filled.faults)),
+            hint=filled.faults[0].hint and printable(filled.faults[0].hint),
+        )
+    extras = [(each.parameter.name, each.text) for each in placed if not each.parameter.declared]
+    command = _append(filled.text, extras, entry_point)
+    _refuse_unusable(command, entry_point)
+    return command
+
+
+def shell_argv(command: str) -> tuple[str, ...]:
+    """Return the process that runs a command: bash, everywhere."""
+    return ("bash", "-c", command)
+
+
+def _append(command: str, extras: list[tuple[str, str]], entry_point: EntryPoint) -> str:
+    """Return a command with the undeclared parameters on its last line, also where it is a block that ends in one.
+
+    A backslash at the end continues the line, so it goes: before a space it would quote that space.
+    """
+    if not extras:
+        return command
+    body = command.rstrip()
+    if "\n" not in command[len(body) :]:
+        body = command
+    backslashes = len(body) - len(body.rstrip("\\"))
+    if backslashes % 2:
+        body = body[:-1].rstrip(" \t")
+    last = body.rpartition("\n")[2].strip()
+    is_end_of_document = "\n" in body and last in HERE_DOCUMENT.findall(body)
+    if is_end_of_document or ("\n" in command and last.startswith("#")):
+        names = quoted([name for name, _ in extras])
+        raise ParameterError(
+            printable(f"{names} can't be added to the command of '{entry_point.name}': its last line is no command"),
+            hint="declare the parameter and use it in the command",
+        )
+    words = [entry_point.extra.format(name=quote(name), value=quote(value)) for name, value in extras]
+    return " ".join([body, *words])
+
+
+def _refuse_unusable(command: str, entry_point: EntryPoint) -> None:
+    subject = printable(f"the command of entry point '{entry_point.name}'")
+    try:
+        size = len(command.encode())
+    except UnicodeEncodeError as error:
+        raise ManifestError(f"{subject} is not valid UTF-8") from error
+    if "\0" in command:
+        raise ManifestError(f"{subject} holds a NUL character")
+    if sys.platform == "linux" and size > LONGEST:
+        raise ManifestError(
+            f"{subject} is too long: {size:,} bytes, and one argument may have {LONGEST:,}",
+            hint="give long values in a file",
+        )

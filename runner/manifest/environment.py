@@ -1,0 +1,173 @@
+"""Which file declares the environment of a project."""
+
+from collections.abc import Mapping
+from posixpath import normpath
+
+from runner.manifest.document import Field, Kind, Node, text_of
+from runner.manifest.faults import Faults, quoted, suggestion
+from runner.model import ContainerSpec, EnvironmentDeclaration, EnvironmentKind, ProjectFiles
+
+KEYS = {
+    "docker_env": EnvironmentKind.DOCKER_ENV,
+    "python_env": EnvironmentKind.PYTHON_ENV,
+    "conda_env": EnvironmentKind.CONDA_ENV,
+}
+"""The manifest's environment keys. More than one of them is refused, also when one has no value, as in MLflow."""
+
+DISCOVERED = (
+    ("python_env.yaml", (), EnvironmentKind.PYTHON_ENV),
+    ("conda.yaml", (), EnvironmentKind.CONDA_ENV),
+    ("pylock.toml", (), EnvironmentKind.PYLOCK),
+    ("uv.lock", ("pyproject.toml",), EnvironmentKind.UV_LOCK),
+    ("requirements.txt", (), EnvironmentKind.REQUIREMENTS),
+)
+"""The files looked for in this order without a key, and what must be beside them."""
+
+ENV_FILE_SUFFIXES = (".yaml", ".yml", ".toml", ".txt", ".lock")
+PAIR = 2
+
+
+def declare_environment(fields: Mapping[str, Field], files: ProjectFiles, faults: Faults) -> EnvironmentDeclaration:
+    """Return the environment that the top level of a manifest declares, or what is found without a declaration."""
+    declared = named_environment(fields, files, faults)
+    return discover_environment(files) if declared is None else declared
+
+
+def named_environment(
+    fields: Mapping[str, Field], files: ProjectFiles, faults: Faults
+) -> EnvironmentDeclaration | None:
+    """Return the environment that one of the keys names, or None where there is no key with a value."""
+    present = sorted(set(KEYS) & set(fields))
+    if len(present) > 1:
+        faults.error(
+            fields[present[1]].key.place,
+            f"{quoted(present)} exclude each other",
+            "keep one; a key without a value counts too",
+        )
+        return EnvironmentDeclaration()
+    if not present or _is_empty(fields[present[0]].value):
+        return None
+    key, value = present[0], fields[present[0]].value
+    if KEYS[key] is EnvironmentKind.DOCKER_ENV:
+        return EnvironmentDeclaration(kind=KEYS[key], container=_container(value, faults))
+    return _named_file(key, value, files, faults)
+
+
+def discover_environment(files: ProjectFiles) -> EnvironmentDeclaration:
+    """Return the first environment file that is there although no key names one."""
+    names = set(files.names())
+    for name, beside, kind in DISCOVERED:
+        if name in names and names.issuperset(beside):
+            return EnvironmentDeclaration(kind=kind, path=name)
+    return EnvironmentDeclaration()
+
+
+def declare_own_environment(node: Node, files: ProjectFiles, faults: Faults) -> EnvironmentDeclaration | None:
+    """Return the environment that an entry point asks for itself, or None where the key means something else.
+
+    It is the path of a file, or a mapping with one of MLflow's environment keys. ``environment: System`` and the like
+    occur in files that MLflow runs, so what names no file is only warned of.
+    """
+    if node.kind is Kind.MAPPING and set(KEYS) & set(node.fields):
+        return named_environment(node.fields, files, faults)
+    if not node.is_text:
+        faults.warning(node.place, "'environment' is neither the path of a file nor a mapping, so it is not used")
+        return None
+    path = tidy_path(node.source)
+    if files.read(path) is not None:
+        return EnvironmentDeclaration(kind=kind_of_file(path), path=path)
+    if "/" in path or path.endswith(ENV_FILE_SUFFIXES):
+        faults.error(node.place, f"'environment' names the file '{path}', which is not there", near_file(path, files))
+    else:
+        faults.warning(node.place, f"'environment: {node.source}' names no file, so it is not used")
+    return None
+
+
+def kind_of_file(path: str) -> EnvironmentKind:
+    """Return what a file declares, by its name alone."""
+    name = path.rsplit("/", 1)[-1].lower()
+    if name.startswith("pylock") and name.endswith(".toml"):
+        return EnvironmentKind.PYLOCK
+    if name in ("uv.lock", "pyproject.toml"):
+        return EnvironmentKind.UV_LOCK
+    if name.endswith((".yaml", ".yml")):
+        conda = "conda" in name or name.startswith("environment")
+        return EnvironmentKind.CONDA_ENV if conda else EnvironmentKind.PYTHON_ENV
+    return EnvironmentKind.REQUIREMENTS
+
+
+def tidy_path(path: str) -> str:
+    """Return a path as it is compared and shown: ``./envs//a.yaml`` is ``envs/a.yaml``."""
+    return normpath(path) if path else path
+
+
+def near_file(path: str, files: ProjectFiles) -> str | None:
+    """Return a hint that names the file someone meant, in the same folder or of the same name elsewhere, or None."""
+    folder, _, name = path.rpartition("/")
+    beside = [other for other in files.names(folder) if not other.endswith("/")]
+    hint = suggestion(name, beside)
+    if hint is None and folder and name in files.names():
+        return f"'{name}' is in the project folder itself"
+    return hint
+
+
+def _is_empty(node: Node) -> bool:
+    """Say whether MLflow takes a key with this value for absent: anything that is false in Python."""
+    if node.kind is Kind.SCALAR:
+        return not node.value and node.problem is None
+    return not (node.items or node.fields)
+
+
+def _named_file(key: str, node: Node, files: ProjectFiles, faults: Faults) -> EnvironmentDeclaration:
+    if node.kind is not Kind.SCALAR:
+        faults.error(node.place, f"'{key}' must be the path of a file", "write the environment to a file and name it")
+        return EnvironmentDeclaration(kind=KEYS[key])
+    path = tidy_path(text_of(node))
+    if files.read(path) is None:
+        hint = near_file(path, files) or "paths are relative to the project folder and stay in the repository"
+        faults.error(node.place, f"'{key}' names the file '{path}', which is not there", hint)
+    return EnvironmentDeclaration(kind=KEYS[key], path=path)
+
+
+def _container(node: Node, faults: Faults) -> ContainerSpec | None:
+    if node.kind is not Kind.MAPPING:
+        faults.error(node.place, "'docker_env' must be a mapping with an 'image'")
+        return None
+    image = node.field("image")
+    if image is None or _is_empty(image) or image.kind is not Kind.SCALAR:
+        faults.error(node.place, "'docker_env' needs an 'image'", "for example image: python:3.11")
+        return None
+    return ContainerSpec(
+        image=text_of(image),
+        volumes=_volumes(node.field("volumes"), faults),
+        environment=_variables(node.field("environment"), faults),
+    )
+
+
+def _volumes(node: Node | None, faults: Faults) -> tuple[str, ...]:
+    if node is None:
+        return ()
+    if node.kind is not Kind.LIST or not all(item.is_text for item in node.items):
+        faults.error(node.place, "'volumes' of 'docker_env' must be a list of texts", 'for example ["/data:/data:ro"]')
+        return ()
+    return tuple(item.source for item in node.items)
+
+
+def _variables(node: Node | None, faults: Faults) -> tuple[tuple[str, str | None], ...]:
+    if node is None:
+        return ()
+    if node.kind is not Kind.LIST or not all(_is_variable(item) for item in node.items):
+        faults.error(
+            node.place,
+            "'environment' of 'docker_env' must be a list of names to copy and of [name, value] pairs",
+            'for example ["HOME", ["MODE", "train"]]',
+        )
+        return ()
+    return tuple(
+        (item.source, None) if item.is_text else (text_of(item.items[0]), text_of(item.items[1])) for item in node.items
+    )
+
+
+def _is_variable(node: Node) -> bool:
+    pair = node.kind is Kind.LIST and len(node.items) == PAIR
+    return node.is_text or (pair and all(item.kind is Kind.SCALAR for item in node.items))

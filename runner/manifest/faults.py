@@ -1,0 +1,86 @@
+"""Collecting what is wrong with a manifest, and saying it."""
+
+from collections.abc import Iterable, Sequence
+
+from msgspec import Struct
+
+from runner.errors import ManifestError
+from runner.model import Fault, Severity
+
+
+class Place(Struct, frozen=True):
+    """A place in a file; lines and columns count from 1."""
+
+    line: int
+    column: int
+
+
+class Faults:
+    """The faults found so far in one file."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.found: list[Fault] = []
+
+    def error(self, place: Place | None, message: str, hint: str | None = None) -> None:
+        """Add a fault that keeps its part of the manifest from being run."""
+        self._add(Severity.ERROR, place, message, hint)
+
+    def warning(self, place: Place | None, message: str, hint: str | None = None) -> None:
+        """Add a fault that is tolerated."""
+        self._add(Severity.WARNING, place, message, hint)
+
+    def _add(self, severity: Severity, place: Place | None, message: str, hint: str | None) -> None:
+        self.found.append(
+            Fault(
+                severity=severity,
+                message=printable(message),
+                file=self.file,
+                line=place.line if place else None,
+                column=place.column if place else None,
+                hint=None if hint is None else printable(hint),
+            )
+        )
+
+
+def printable(text: str) -> str:
+    """Return text that every stream can print; half surrogate pairs, which YAML escapes can make, are escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def raise_errors(faults: Iterable[Fault]) -> None:
+    """Raise what stands in the way as one error; warnings are not looked at.
+
+    Raises:
+        ManifestError: one of the faults is an error; all errors are in it.
+    """
+    errors = [fault for fault in faults if fault.severity is Severity.ERROR]
+    if len(errors) == 1:
+        raise ManifestError(errors[0].message, context=errors[0].place, hint=errors[0].hint)
+    if errors:
+        raise ManifestError(
+            f"{len(errors)} faults in {errors[0].file}: " + "; ".join(fault.message for fault in errors),
+            context="\n".join(f"{fault.place}: {fault.message}" for fault in errors),
+            hint=next((fault.hint for fault in errors if fault.hint), None),
+        )
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word that someone who wrote ``word`` most likely meant, or None."""
+    from difflib import get_close_matches
+
+    by_lower = {other.lower(): other for other in known}
+    close = get_close_matches(word.lower(), by_lower, n=1, cutoff=0.7)
+    return by_lower[close[0]] if close else None
+
+
+def suggestion(word: str, known: Iterable[str]) -> str | None:
+    """Return a hint that offers the nearest known word, or None."""
+    near = nearest(word, known)
+    return f"did you mean '{near}'?" if near is not None else None
+
+
+def quoted(names: Sequence[str]) -> str:
+    """Return names in quotes, as a list in a sentence."""
+    words = [f"'{name}'" for name in names]
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + f" and {words[-1]}" if words else "none"

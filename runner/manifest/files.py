@@ -1,0 +1,66 @@
+"""The files of a project that lies in a folder."""
+
+import os
+import stat
+from pathlib import Path
+from posixpath import normpath
+
+from runner.errors import ManifestError
+
+
+class FolderFiles:
+    """The files of a project folder, for whoever reads a manifest.
+
+    ``..`` reaches the rest of the git work tree that the folder is in, and nothing where there is none.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self._boundary: Path | None = None
+
+    @property
+    def boundary(self) -> Path:
+        """The outermost folder that a path may reach: the git work tree, else the project folder itself."""
+        if self._boundary is None:
+            around = (self.root, *self.root.parents)
+            self._boundary = next((folder for folder in around if (folder / ".git").exists()), self.root)
+        return self._boundary
+
+    def read(self, path: str) -> bytes | None:
+        """Return the content of a file, or None where there is no regular file.
+
+        Raises:
+            ManifestError: the file is there and can't be read.
+        """
+        place = self._locate(path)
+        if place is None:
+            return None
+        try:
+            if not stat.S_ISREG(place.stat().st_mode):
+                return None
+            return place.read_bytes()
+        except PermissionError as error:
+            raise ManifestError(f"'{path}' can't be read: {error.strerror}", context=str(place)) from error
+        except (OSError, ValueError):
+            return None
+
+    def names(self, folder: str = "") -> tuple[str, ...]:
+        """Return the sorted names in a folder, those of folders with a final ``/``; empty where there is no folder."""
+        place = self._locate(folder or ".")
+        if place is None:
+            return ()
+        try:
+            with os.scandir(place) as entries:
+                return tuple(sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries))
+        except (OSError, ValueError):
+            return ()
+
+    def _locate(self, path: str) -> Path | None:
+        """Return where a path leads, or None where it leaves the repository."""
+        if not path or path.startswith("/"):
+            return None
+        tidy = normpath(path)
+        if not tidy.startswith(".."):
+            return self.root / tidy
+        place = Path(os.path.normpath(self.root / tidy))
+        return place if place.is_relative_to(self.boundary) else None

@@ -1,0 +1,149 @@
+"""The keys that an entry point may have beyond MLflow's.
+
+MLflow ignores them, and files written for it use the same words for other things. So a value of quite another shape is
+warned of and not used; a value of the right shape that makes no sense is an error of that entry point.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from posixpath import isabs, normpath
+
+from runner.manifest.document import Kind, Node, plain_of, text_of
+from runner.manifest.faults import Faults, Place
+from runner.model import MetricsFile
+
+UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def read_description(node: Node | None, faults: Faults) -> str | None:
+    """Return a description; anything that is no text is warned of."""
+    if node is None:
+        return None
+    if node.kind is not Kind.SCALAR:
+        faults.warning(node.place, "'description' is not a text, so it is not used")
+        return None
+    return text_of(node)
+
+
+def read_paths(name: str, node: Node | None, faults: Faults, *, inside: bool) -> tuple[str, ...]:
+    """Return the paths or patterns below a key: a text or a list of texts.
+
+    With ``inside``, those that leave the project folder are warned of and left out.
+    """
+    if node is None:
+        return ()
+    nodes = node.items if node.kind is Kind.LIST else [node]
+    if not all(item.is_text for item in nodes):
+        faults.warning(node.place, f"'{name}' is not a path or a list of paths, so it is not used")
+        return ()
+    return tuple(item.source for item in nodes if not inside or _stays_inside(name, item, faults))
+
+
+def _stays_inside(name: str, node: Node, faults: Faults) -> bool:
+    leaves = isabs(node.source) or normpath(node.source).split("/")[0] == ".."
+    if leaves:
+        faults.warning(node.place, f"'{node.source}' in '{name}' is outside the project folder, so it is not collected")
+    return not leaves
+
+
+def read_metrics(node: Node | None, faults: Faults) -> tuple[MetricsFile, ...]:
+    """Return the files of metrics: paths, or mappings of ``path`` and ``tolerance``, one or a list of them."""
+    if node is None:
+        return ()
+    nodes = node.items if node.kind is Kind.LIST else [node]
+    if not all(item.is_text or (item.kind is Kind.MAPPING and _path_in(item)) for item in nodes):
+        faults.warning(
+            node.place,
+            "'metrics' is not a file or a list of files, so it is not used",
+            "for example metrics: metrics.json, or [{path: metrics.json, tolerance: 1e-6}]",
+        )
+        return ()
+    found = []
+    for item in nodes:
+        path = item if item.is_text else item.fields["path"].value
+        tolerance = read_tolerance(item.field("tolerance"), faults.error)
+        if _stays_inside("metrics", path, faults):
+            found.append(MetricsFile(path=path.source, tolerance=tolerance))
+    return tuple(found)
+
+
+def _path_in(node: Node) -> bool:
+    path = node.field("path")
+    return path is not None and path.is_text
+
+
+def read_tolerance(node: Node | None, complain: Callable[[Place, str], None]) -> float | None:
+    """Return by how much a number may differ and still count as the same; at least 0."""
+    if node is None:
+        return None
+    number = number_of(node)
+    if number is None or not math.isfinite(number) or number < 0:
+        complain(node.place, f"'tolerance' must be a number of at least 0, not '{text_of(node)}'")
+        return None
+    return number
+
+
+def number_of(node: Node) -> float | None:
+    """Return a scalar as a number, also where YAML 1.1 reads ``1e-6`` as a text; None where it is none."""
+    if node.kind is not Kind.SCALAR or isinstance(node.value, bool) or node.problem:
+        return None
+    try:
+        return float(text_of(node))
+    except (ValueError, OverflowError):
+        return None
+
+
+def read_variables(node: Node | None, faults: Faults) -> dict[str, str]:
+    """Return environment variables: a mapping of names and scalars."""
+    if node is None:
+        return {}
+    fields = node.fields.values()
+    if node.kind is not Kind.MAPPING or any(field.value.kind is not Kind.SCALAR for field in fields):
+        faults.warning(node.place, "'env' is not a mapping of variables to values, so it is not used")
+        return {}
+    variables = {}
+    for name, field in node.fields.items():
+        if not name or "=" in name or "\0" in name or "\0" in text_of(field.value):
+            faults.error(field.key.place, f"'{name}' in 'env' can't be an environment variable")
+        else:
+            variables[name] = "" if field.value.is_null else text_of(field.value)
+    return variables
+
+
+def read_timeout(node: Node | None, faults: Faults) -> float | None:
+    """Return a time limit in seconds, from seconds or a text like ``90s``, ``10m``, ``1h30m``."""
+    if node is None:
+        return None
+    if node.kind is not Kind.SCALAR or isinstance(node.value, bool):
+        faults.warning(node.place, "'timeout' is not a time, so it is not used", "for example 600, 10m or 1h30m")
+        return None
+    seconds = number_of(node)
+    if seconds is None:
+        seconds = seconds_of(text_of(node))
+    if seconds is None or not math.isfinite(seconds) or seconds <= 0:
+        faults.error(node.place, f"'timeout: {text_of(node)}' is not a time", "for example 600, 10m or 1h30m")
+        return None
+    return seconds
+
+
+def seconds_of(text: str) -> float | None:
+    """Return the seconds in a text like ``1h30m``, or None where it is none."""
+    parts = re.findall(r"(\d{1,9}(?:\.\d{1,9})?)\s*([smhd])", text.lower())
+    rest = re.sub(r"\d{1,9}(?:\.\d{1,9})?\s*[smhd]", "", text.lower()).strip()
+    return sum(float(number) * UNITS[unit] for number, unit in parts) if parts and not rest else None
+
+
+def read_names(name: str, node: Node | None, faults: Faults) -> tuple[str, ...]:
+    """Return names below a key: a text or a list of texts."""
+    return read_paths(name, node, faults, inside=False)
+
+
+def read_promotion(node: Node | None, faults: Faults) -> dict[str, object] | None:
+    """Return what ``promote`` says, as plain data."""
+    if node is None:
+        return None
+    if node.kind is not Kind.MAPPING:
+        faults.warning(node.place, "'promote' is not a mapping, so it is not used")
+        return None
+    return {name: plain_of(field.value) for name, field in node.fields.items()}

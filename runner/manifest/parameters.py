@@ -1,0 +1,185 @@
+"""Binding values to the parameters of an entry point."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from runner.errors import ParameterError
+from runner.manifest.document import DocumentError, Kind, load_document, problem_of, text_of
+from runner.manifest.faults import printable, quoted
+from runner.model import EntryPoint, Parameter, ParameterSpec, ValueSource
+
+INTEGERS = ("int", "integer")
+NUMBERS = ("float", "number")
+TRUTHS = ("bool", "boolean")
+TRUTH_VALUES = frozenset(["true", "false", "yes", "no", "on", "off", "y", "n", "t", "f", "1", "0"])
+INTEGER = re.compile(r"[+-]?[0-9]+(_[0-9]+)*", re.ASCII)
+SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+
+
+def bind_parameters(
+    entry_point: EntryPoint, given: Mapping[str, str], from_file: Mapping[str, str]
+) -> tuple[Parameter, ...]:
+    """Return the values of a run: declared parameters in their order, then others as ``-P`` and the file give them.
+
+    What the user gives must be of the declared type and among the choices and bounds, unless it equals the default.
+    Defaults are not checked, as in MLflow.
+
+    Raises:
+        ParameterError: a value is missing or refused; all faults are in it.
+    """
+    values = {**from_file, **given}
+    declared = {spec.name: spec for spec in entry_point.parameters}
+    missing = [spec for spec in entry_point.parameters if spec.default is None and spec.name not in values]
+    faults = [_missing(missing)] if missing else []
+    for name, value in values.items():
+        fault = _unusable(name, value) or (_refusal(declared[name], value) if name in declared else None)
+        faults += [fault] if fault else []
+    if faults:
+        raise _parameter_error(entry_point, faults, missing)
+    bound = [_bind(spec, given, from_file) for spec in entry_point.parameters]
+    extras = [*given, *(name for name in from_file if name not in given)]
+    for name in (name for name in extras if name not in declared):
+        source = ValueSource.COMMAND_LINE if name in given else ValueSource.FILE
+        bound.append(Parameter(name=name, value=values[name], source=source, declared=False))
+    return tuple(bound)
+
+
+def _bind(spec: ParameterSpec, given: Mapping[str, str], from_file: Mapping[str, str]) -> Parameter:
+    value, source = spec.default or "", ValueSource.DEFAULT
+    if spec.name in given:
+        value, source = given[spec.name], ValueSource.COMMAND_LINE
+    elif spec.name in from_file:
+        value, source = from_file[spec.name], ValueSource.FILE
+    return Parameter(name=spec.name, value=value, type=spec.type, source=source, secret=spec.secret)
+
+
+def _parameter_error(entry_point: EntryPoint, faults: list[str], missing: list[ParameterSpec]) -> ParameterError:
+    context = [f"'{spec.name}' ({spec.type}): {spec.note or spec.description or 'no default'}" for spec in missing]
+    return ParameterError(
+        printable("; ".join(faults)),
+        context=printable("\n".join([f"entry point '{entry_point.name}'", *context])),
+        hint=printable(_mend(missing[0])) if missing else None,
+    )
+
+
+def _missing(specs: list[ParameterSpec]) -> str:
+    names = quoted([spec.name for spec in specs])
+    return f"parameter {names} has no value" if len(specs) == 1 else f"parameters {names} have no value"
+
+
+def _mend(spec: ParameterSpec) -> str:
+    if spec.note:
+        return f'give -P {spec.name}=VALUE, or write a default in the manifest, such as "" or the text None'
+    return f"give -P {spec.name}=VALUE"
+
+
+def _unusable(name: str, value: str) -> str | None:
+    """Return why neither a shell nor a record can take this, or None."""
+    if not name:
+        return "a parameter has no name"
+    for text in (name, value):
+        if "\0" in text:
+            return f"parameter '{name}' holds a NUL character"
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return f"parameter '{name}' is not valid UTF-8"
+    return None
+
+
+def _refusal(spec: ParameterSpec, value: str) -> str | None:
+    """Return why a value that the user gave can't be, or None."""
+    if value == spec.default:
+        return None
+    shown = "the value given" if spec.secret else f"'{value}'"
+    wanted = _wrong_type(spec.type.lower(), value)
+    if wanted:
+        return f"parameter '{spec.name}' takes {wanted}, not {shown}"
+    if spec.choices and not _is_choice(spec, value):
+        return f"parameter '{spec.name}' takes {' or '.join(spec.choices)}, not {shown}"
+    return _out_of_bounds(spec, value, shown)
+
+
+def _wrong_type(kind: str, value: str) -> str | None:
+    """Return what a type takes where the value is none of it; types without a rule take everything."""
+    if kind in INTEGERS:
+        return None if INTEGER.fullmatch(value) else "an integer"
+    if kind in NUMBERS:
+        return "a number" if _number(value) is None else None
+    if kind in TRUTHS:
+        return None if value.lower() in TRUTH_VALUES else "true or false"
+    if kind == "uri":
+        return None if SCHEME.match(value) else "a URI with a scheme"
+    return None
+
+
+def _number(value: str) -> float | None:
+    """Return a text as a number, or None; spaces around it are no part of a number."""
+    try:
+        return float(value) if value == value.strip() else None
+    except ValueError:
+        return None
+
+
+def _is_choice(spec: ParameterSpec, value: str) -> bool:
+    if value in spec.choices:
+        return True
+    number = _number(value) if spec.type.lower() in (*INTEGERS, *NUMBERS) else None
+    return number is not None and number in [_number(choice) for choice in spec.choices]
+
+
+def _out_of_bounds(spec: ParameterSpec, value: str, shown: str) -> str | None:
+    if spec.minimum is None and spec.maximum is None:
+        return None
+    number = _number(value)
+    if number is None:
+        return f"parameter '{spec.name}' takes a number, not {shown}"
+    if spec.minimum is not None and not number >= spec.minimum:
+        return f"parameter '{spec.name}' is at least {spec.minimum:g}, not {shown}"
+    if spec.maximum is not None and not number <= spec.maximum:
+        return f"parameter '{spec.name}' is at most {spec.maximum:g}, not {shown}"
+    return None
+
+
+def read_parameters_file(path: Path) -> dict[str, str]:
+    """Return the parameters in a YAML or JSON file, a mapping of names to values, as texts.
+
+    Values become texts as defaults in a manifest do. A name without a value, or with null, is not given.
+
+    Raises:
+        ParameterError: there is no such file, or it is not a mapping.
+    """
+    try:
+        content = path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise ParameterError(f"the parameters file '{path}' can't be read: {error}") from error
+    return _json_parameters(path, content) if path.suffix.lower() == ".json" else _yaml_parameters(path, content)
+
+
+def _json_parameters(path: Path, content: bytes) -> dict[str, str]:
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ParameterError(f"the parameters file '{path}' is not valid JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ParameterError(f"the parameters file '{path}' must be an object of names and values")
+    return {name: value if isinstance(value, str) else str(value) for name, value in found.items() if value is not None}
+
+
+def _yaml_parameters(path: Path, content: bytes) -> dict[str, str]:
+    try:
+        document = load_document(str(path), content)
+    except DocumentError as error:
+        raise ParameterError(error.message, context=error.context, hint=error.hint) from error
+    if document is None or document.is_null:
+        return {}
+    if document.kind is not Kind.MAPPING:
+        raise ParameterError(f"the parameters file '{path}' must be a mapping of names to values")
+    for name, field in document.fields.items():
+        problem = problem_of(field.value)
+        if problem:
+            place = f"{path}:{field.value.place.line}:{field.value.place.column}"
+            raise ParameterError(f"the value of '{name}' can't be read: {problem}", context=place, hint="quote it")
+    return {name: text_of(field.value) for name, field in document.fields.items() if not field.value.is_null}

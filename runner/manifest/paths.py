@@ -1,0 +1,146 @@
+"""Parameters of the type ``path``: where their files are when the command runs."""
+
+import os
+from pathlib import Path
+from posixpath import basename, isabs, normpath
+from urllib.parse import unquote, urlsplit
+
+from msgspec import Struct
+
+from runner.errors import ParameterError
+from runner.manifest.faults import printable
+from runner.model import Parameter, ProjectFiles
+
+PATH = "path"
+FETCHED = ("http", "https")
+
+
+class PathRules(Struct, frozen=True, kw_only=True):
+    """Where paths are looked up, and where they are when the command runs.
+
+    A path is looked up in the ``caller``'s working folder first and then in the project: in the folder ``project``, or
+    by ``files`` where the source has no folder. What lies in ``repository`` (without it: in the project folder) is laid
+    out for the run, the project folder as ``mapped``. Downloads go below ``storage``.
+    """
+
+    caller: Path
+    mapped: Path
+    storage: Path
+    project: Path | None = None
+    repository: Path | None = None
+    files: ProjectFiles | None = None
+
+
+class Download(Struct, frozen=True, kw_only=True):
+    """A file that must be fetched before the command can run."""
+
+    parameter: str
+    url: str
+    path: Path
+
+
+class Placed(Struct, frozen=True, kw_only=True):
+    """The value of a parameter as the command gets it, before quoting."""
+
+    parameter: Parameter
+    text: str
+    download: Download | None = None
+
+
+def place_paths(parameters: tuple[Parameter, ...], rules: PathRules) -> tuple[Placed, ...]:
+    """Return the values of all parameters, those of the type ``path`` as absolute paths.
+
+    Raises:
+        ParameterError: something named by a path is not there or can't be fetched; all faults are in it.
+    """
+    outcomes = [_place(parameter, position, rules) for position, parameter in enumerate(parameters)]
+    faults = [outcome for outcome in outcomes if isinstance(outcome, ParameterError)]
+    if faults:
+        message = "; ".join(fault.message for fault in faults)
+        raise ParameterError(printable(message), context=faults[0].context, hint=faults[0].hint)
+    return tuple(outcome for outcome in outcomes if isinstance(outcome, Placed))
+
+
+def find_downloads(parameters: tuple[Parameter, ...], rules: PathRules) -> tuple[Download, ...]:
+    """Return what must be fetched before the command that `render_command` gives for these rules can run."""
+    return tuple(placed.download for placed in place_paths(parameters, rules) if placed.download)
+
+
+def _place(parameter: Parameter, position: int, rules: PathRules) -> Placed | ParameterError:
+    value = parameter.value
+    if not (parameter.declared and parameter.type == PATH and value):
+        return Placed(parameter=parameter, text=value)
+    found = _find(value, rules)
+    if found is not None:
+        return Placed(parameter=parameter, text=str(found))
+    scheme, host, path = _split_url(value)
+    if scheme == "file" and host in ("", "localhost"):
+        found = _find(unquote(path), rules)
+        if found is not None:
+            return Placed(parameter=parameter, text=str(found))
+    if scheme in FETCHED:
+        name = unquote(basename(path)).replace("/", "_")
+        target = rules.storage / f"param_{position}" / (name if name.strip(".\0") else "data")
+        return Placed(
+            parameter=parameter,
+            text=str(target),
+            download=Download(parameter=parameter.name, url=value, path=target),
+        )
+    return _absent(parameter, scheme, rules)
+
+
+def _split_url(value: str) -> tuple[str, str, str]:
+    """Return scheme, host and path; empty texts for what is no URL."""
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        return "", "", ""
+    return parts.scheme, parts.netloc, parts.path
+
+
+def _absent(parameter: Parameter, scheme: str, rules: PathRules) -> ParameterError:
+    shown = "its value" if parameter.secret else f"'{parameter.value}'"
+    if scheme and scheme != "file":
+        return ParameterError(
+            f"parameter '{parameter.name}' is a path, and {shown} can't be fetched: only http, https and file can",
+            hint="give it the type uri and fetch it in the script",
+        )
+    places = [str(place) for place in (rules.caller, rules.project or "the project") if place]
+    hint = "a tilde is not expanded here: write $HOME instead" if parameter.value.startswith("~") else None
+    return ParameterError(
+        f"parameter '{parameter.name}' is a path, and there is no {shown}",
+        context=f"looked in {' and '.join(dict.fromkeys(places))}",
+        hint=hint,
+    )
+
+
+def _find(value: str, rules: PathRules) -> Path | None:
+    """Return where a local path is at the time of the run; percent signs are decoded where the text as it is fails."""
+    texts = tuple(dict.fromkeys((value, unquote(value))))
+    for folder in (rules.caller, rules.project) if rules.project else (rules.caller,):
+        for text in texts:
+            place = os.path.join(folder, text)  # noqa: PTH118
+            if os.path.exists(place):  # noqa: PTH110
+                return _map(Path(os.path.normpath(place)), rules)
+    if rules.project is None and rules.files is not None:
+        for text in texts:
+            if not isabs(text) and _is_in(rules.files, normpath(text)):
+                return Path(os.path.normpath(rules.mapped / text))
+    return None
+
+
+def _is_in(files: ProjectFiles, path: str) -> bool:
+    folder, _, name = path.rpartition("/")
+    return path == "." or bool({name, f"{name}/"} & set(files.names(folder)))
+
+
+def _map(place: Path, rules: PathRules) -> Path:
+    """Return where a path is at the time of the run: the same in the folder laid out, if it is of the project."""
+    if rules.project is None:
+        return place
+    outermost = rules.repository or rules.project
+    real = (Path(os.path.realpath(path)) for path in (place, outermost, rules.project))
+    for inner, outer, project in ((place, outermost, rules.project), tuple(real)):
+        if inner.is_relative_to(outer):
+            return Path(os.path.normpath(rules.mapped / os.path.relpath(inner, project)))
+    return place

@@ -1,0 +1,142 @@
+"""The template language of commands: ``str.format`` with quoted values, and the shell's own ``${…}`` left alone."""
+
+import re
+from collections.abc import Mapping
+from string import Formatter
+
+from msgspec import Struct
+
+from runner.manifest.faults import suggestion
+
+WIDEST = 10_000
+"""Characters to which a format may pad a value."""
+DEEPEST = 2
+"""How deep fields may be nested, as in ``str.format``."""
+BRACES = "a brace that the shell should see is written twice: {{ and }}"
+
+
+class TemplateFault(Struct, frozen=True, kw_only=True):
+    """Why a command can't be filled in; ``text`` is the part of it that is meant, as it stands there."""
+
+    text: str
+    message: str
+    hint: str | None = None
+
+
+class Filled(Struct, frozen=True, kw_only=True):
+    """A command with its values in place, which of them it used, and what could not be filled in."""
+
+    text: str
+    used: frozenset[str]
+    faults: tuple[TemplateFault, ...]
+
+
+def fill_template(command: str, values: Mapping[str, str]) -> Filled:
+    """Return a command with each ``{NAME}`` replaced; the values must be quoted already.
+
+    A name may hold dots, brackets or digits: a placeholder names a parameter, never a part of one. Conversions and
+    format specifications work as in ``str.format``.
+    """
+    filling = _Filling(values)
+    text = filling.fill(protect_shell_braces(command, values), DEEPEST)
+    return Filled(text=text, used=frozenset(filling.used), faults=tuple(filling.faults))
+
+
+def protect_shell_braces(command: str, names: Mapping[str, str]) -> str:
+    """Return a template in which every ``${…}`` is doubled, except where it names a parameter, as ``${NAME}``."""
+    out = []
+    at = 0
+    while at < len(command):
+        end = _end_of_braces(command, at + 1) if command[at] == "$" else None
+        if command.startswith(("{{", "}}"), at):
+            out.append(command[at : at + 2])
+            at += 2
+        elif end is None:
+            out.append(command[at])
+            at += 1
+        else:
+            inner = command[at + 2 : end - 1]
+            is_parameter = inner in names or re.split("[!:]", inner, maxsplit=1)[0] in names
+            out.append(f"${{{inner}}}" if is_parameter else f"${{{{{_protect_inside(inner, names)}}}}}")
+            at = end
+    return "".join(out)
+
+
+def _end_of_braces(command: str, at: int) -> int | None:
+    """Return where the single brace that opens at ``at`` is closed, or None where none opens or it stays open."""
+    if not command.startswith("{", at) or command.startswith("{{", at):
+        return None
+    depth = 0
+    for place in range(at, len(command)):
+        depth += {"{": 1, "}": -1}.get(command[place], 0)
+        if depth == 0:
+            return place + 1
+    return None
+
+
+def _protect_inside(inner: str, names: Mapping[str, str]) -> str:
+    """Return what stands inside ``${…}`` with its braces doubled, except around the names of parameters."""
+    parts = re.split(r"(\{[^{}]*\})", inner)
+    return "".join(
+        part if part.startswith("{") and part[1:-1] in names else part.replace("{", "{{").replace("}", "}}")
+        for part in parts
+    )
+
+
+class _Filling:
+    """One pass over a template."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self.values = values
+        self.used: set[str] = set()
+        self.faults: list[TemplateFault] = []
+
+    def fill(self, template: str, depth: int) -> str:
+        out = []
+        try:
+            for literal, name, spec, conversion in Formatter().parse(template):
+                out.append(literal)
+                if name is not None:
+                    out.append(self._field(name, spec or "", conversion, depth))
+        except ValueError as error:
+            gist = "a single '}'" if "Single '}'" in str(error) else "a single '{'"
+            text = "}" if "'}'" in gist else "{"
+            self._fault(text, f"it has {gist}, which is neither a placeholder nor for the shell", BRACES)
+        return "".join(out)
+
+    def _field(self, name: str, spec: str, conversion: str | None, depth: int) -> str:
+        whole = "{" + name + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "") + "}"
+        if name not in self.values:
+            self._unknown(name, whole)
+            return whole
+        self.used.add(name)
+        if depth < 1:
+            self._fault(whole, f"'{whole}' is nested too deeply")
+            return whole
+        spec = self.fill(spec, depth - 1) if "{" in spec or "}" in spec else spec
+        return self._format(self.values[name], spec, conversion, whole)
+
+    def _format(self, value: str, spec: str, conversion: str | None, whole: str) -> str:
+        if any(int(digits) > WIDEST for digits in re.findall("[0-9]{1,20}", spec)):
+            self._fault(whole, f"'{whole}' is wider than {WIDEST:,} characters")
+            return whole
+        try:
+            converted = Formatter().convert_field(value, conversion)
+            return format(str(converted), spec)
+        except ValueError:
+            self._fault(whole, f"the format of '{whole}' does not apply: values are texts", "format it in the script")
+            return whole
+
+    def _unknown(self, name: str, whole: str) -> None:
+        if not name:
+            self._fault(whole, f"'{whole}' is a placeholder without a name", BRACES)
+            return
+        hint = suggestion(name, self.values)
+        if hint is None:
+            hint = f"declare it under parameters; {BRACES}"
+        self._fault(whole, f"'{whole}' is a placeholder, but there is no parameter '{name}'", hint)
+
+    def _fault(self, text: str, message: str, hint: str | None = None) -> None:
+        fault = TemplateFault(text=text, message=message, hint=hint)
+        if fault not in self.faults:
+            self.faults.append(fault)
