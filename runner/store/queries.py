@@ -1,0 +1,121 @@
+"""Pages of a search, each of which continues where the last one ended.
+
+A page's token holds the sort key of its last row, so pages stay right while others write, and the tenth costs what the
+first does. The first column to order by splits the rows into up to three phases, each of which an index can serve:
+rows with a value, rows with NaN, rows without one. NaN and missing values come last in both directions, as in MLflow.
+"""
+
+import base64
+import binascii
+import zlib
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import Struct
+
+from runner.errors import InvalidValueError
+from runner.store.database import Database
+from runner.store.filters import Comparison, Kind, Operator, Ordering, parse_filter, parse_order
+from runner.store.statements import Fragment, Key, Phase, Searchable, Statement
+
+_LARGE = 5000
+"""Rows in scope from which on an index is walked in order instead of sorting all of them."""
+
+
+class Question(Struct, frozen=True, kw_only=True):
+    """A search; ``scope`` are the conditions that every row meets whatever the filter says."""
+
+    scope: tuple[Fragment, ...]
+    filter: str = ""
+    order_by: Sequence[str] = ()
+    limit: int
+    page_token: str | None = None
+
+
+class Found(Struct, frozen=True):
+    """The row numbers of a page, and the token of the next one."""
+
+    numbers: tuple[int, ...]
+    next_page_token: str | None = None
+
+
+class _Place(Struct, frozen=True, array_like=True):
+    """Where a page ended: the phase and sort key of its last row. ``search`` is a checksum of what was asked."""
+
+    search: int
+    phase: Phase
+    key: Key
+
+
+def find(db: Database, searchable: Searchable, question: Question) -> Found:
+    """Return one page of what a search finds.
+
+    Raises:
+        InvalidValueError: the filter, a column to order by or the token can't be used.
+    """
+    comparisons = parse_filter(question.filter, searchable.vocabulary)
+    orderings = [parse_order(text, searchable.vocabulary) for text in question.order_by]
+    search = _checksum(question)
+    place = _read_token(question.page_token, search) if question.page_token else None
+    phases = _phases(searchable, comparisons, orderings)
+    if place is not None and place.phase not in phases:
+        raise InvalidValueError("The page token is not one of ours")
+    numbers: list[int] = []
+    last = place
+    for phase in phases[phases.index(place.phase) if place else 0 :]:
+        statement = Statement(searchable, comparisons, orderings, phase)
+        after = place.key if place and place.phase is phase else None
+        wanted = question.limit - len(numbers)
+        walk = statement.can_walk and _is_large(db, searchable, question.scope)
+        rows = _run(db, statement.compile(question.scope, after, wanted + 1, walk=walk))
+        for row in rows[:wanted]:
+            numbers.append(row[0])
+            last = _Place(search, phase, tuple(row[1:]))
+        if len(rows) > wanted and last is not None:
+            return Found(tuple(numbers), _make_token(last))
+    return Found(tuple(numbers))
+
+
+def _run(db: Database, statement: Fragment) -> list[tuple[int, ...]]:
+    return [tuple(row) for row in db.query(statement.sql, *statement.args)]
+
+
+def _phases(
+    searchable: Searchable, comparisons: Sequence[Comparison], orderings: Sequence[Ordering]
+) -> tuple[Phase, ...]:
+    if not orderings:
+        return (Phase.VALUE,)
+    field = orderings[0].field
+    if field.kind is Kind.ATTRIBUTE:
+        return (Phase.VALUE, Phase.MISSING) if field.key in searchable.nullable else (Phase.VALUE,)
+    required = any(one.field == field and one.operator is not Operator.IS_NULL for one in comparisons)
+    phases = (Phase.VALUE, Phase.NAN, Phase.MISSING) if field.kind is Kind.METRIC else (Phase.VALUE, Phase.MISSING)
+    return phases[:-1] if required else phases
+
+
+def _is_large(db: Database, searchable: Searchable, scope: Sequence[Fragment]) -> bool:
+    conditions = " AND ".join(f"({fragment.sql})" for fragment in scope) or "1"
+    args = [arg for fragment in scope for arg in fragment.args]
+    rows = f"SELECT 1 FROM {searchable.table} r WHERE {conditions} LIMIT ?"
+    return bool(db.query(f"SELECT count(*) FROM ({rows})", *args, _LARGE)[0][0] == _LARGE)
+
+
+def _checksum(question: Question) -> int:
+    asked = (question.filter, tuple(question.order_by), [(one.sql, one.args) for one in question.scope])
+    return zlib.crc32(msgspec.msgpack.encode(asked))
+
+
+def _make_token(place: _Place) -> str:
+    return base64.urlsafe_b64encode(msgspec.msgpack.encode(place)).decode()
+
+
+def _read_token(token: str, search: int) -> _Place:
+    try:
+        place: _Place = msgspec.msgpack.decode(base64.urlsafe_b64decode(token), type=_Place)
+    except (binascii.Error, ValueError, msgspec.MsgspecError) as error:
+        raise InvalidValueError("The page token is not one of ours") from error
+    if place.search != search:
+        raise InvalidValueError(
+            "The page token belongs to another search", hint="Keep filter, order and experiments the same."
+        )
+    return place

@@ -1,0 +1,178 @@
+"""Searching runs and experiments."""
+
+from msgspec import Struct
+
+from runner.errors import InvalidValueError
+from runner.store import experiments, runs
+from runner.store.database import Database
+from runner.store.entities import Experiment, Page, Run, View
+from runner.store.filters import Kind, Vocabulary
+from runner.store.queries import Question, find
+from runner.store.rows import VIEWS, experiment_number
+from runner.store.statements import Fragment, Searchable, ValueTable
+
+MAX_RESULTS = 50_000
+"""Runs or experiments in one page."""
+
+_TAGS = {"tags": Kind.TAG, "tag": Kind.TAG}
+_ATTRIBUTES = {"attributes": Kind.ATTRIBUTE, "attribute": Kind.ATTRIBUTE, "attr": Kind.ATTRIBUTE}
+
+RUNS = Searchable(
+    table="runs",
+    vocabulary=Vocabulary(
+        prefixes={
+            **_ATTRIBUTES,
+            **_TAGS,
+            "run": Kind.ATTRIBUTE,
+            "metrics": Kind.METRIC,
+            "metric": Kind.METRIC,
+            "params": Kind.PARAM,
+            "param": Kind.PARAM,
+            "parameters": Kind.PARAM,
+            "parameter": Kind.PARAM,
+            "datasets": Kind.DATASET,
+            "dataset": Kind.DATASET,
+        },
+        attributes={
+            "run_id": "run_id",
+            "run_name": "run_name",
+            "run name": "run_name",
+            "name": "run_name",
+            "experiment_id": "experiment_id",
+            "status": "status",
+            "user_id": "user_id",
+            "user": "user_id",
+            "artifact_uri": "artifact_uri",
+            "start_time": "start_time",
+            "created": "start_time",
+            "end_time": "end_time",
+        },
+        numbers=frozenset({"start_time", "end_time"}),
+    ),
+    columns={
+        "run_id": "run_id",
+        "run_name": "name",
+        "experiment_id": "experiment",
+        "status": "status",
+        "user_id": "user",
+        "artifact_uri": "artifact_uri",
+        "start_time": "started_at",
+        "end_time": "ended_at",
+    },
+    nullable=frozenset({"end_time"}),
+    values={
+        Kind.METRIC: ValueTable(name="metrics", column="run"),
+        Kind.PARAM: ValueTable(name="params", column="run", has_index=True),
+        Kind.TAG: ValueTable(name="tags", column="run", has_index=True),
+    },
+    newest="started_at",
+)
+
+EXPERIMENTS = Searchable(
+    table="experiments",
+    vocabulary=Vocabulary(
+        prefixes={**_ATTRIBUTES, **_TAGS},
+        attributes={
+            "name": "name",
+            "experiment_id": "experiment_id",
+            "creation_time": "creation_time",
+            "last_update_time": "last_update_time",
+        },
+        numbers=frozenset({"experiment_id", "creation_time", "last_update_time"}),
+    ),
+    columns={
+        "name": "name",
+        "experiment_id": "id",
+        "creation_time": "created_at",
+        "last_update_time": "updated_at",
+    },
+    values={Kind.TAG: ValueTable(name="experiment_tags", column="experiment")},
+    newest="created_at",
+)
+
+
+class SearchQuery(Struct, frozen=True, kw_only=True):
+    """A search for runs; without experiments all are searched."""
+
+    experiment_ids: tuple[str, ...] | None = None
+    filter: str = ""
+    view: View = View.ACTIVE
+    order_by: tuple[str, ...] = ()
+    limit: int = 1000
+    page_token: str | None = None
+    details: bool = False
+    """Whether the runs found shall have their details, which can be large."""
+
+
+class ExperimentQuery(Struct, frozen=True, kw_only=True):
+    """A search for experiments."""
+
+    filter: str = ""
+    view: View = View.ACTIVE
+    order_by: tuple[str, ...] = ()
+    limit: int = 1000
+    page_token: str | None = None
+
+
+def search_runs(db: Database, query: SearchQuery) -> Page[Run]:
+    """Return a page of runs, newest first unless ordered otherwise.
+
+    Raises:
+        InvalidValueError: the filter, the order, the limit or the page token can't be used; the context shows where.
+    """
+    scope = [view_scope(query.view)]
+    if query.experiment_ids is not None:
+        numbers = [experiment_number(text) for text in dict.fromkeys(query.experiment_ids)]
+        scope.append(experiment_scope(numbers))
+    question = Question(
+        scope=tuple(scope),
+        filter=query.filter,
+        order_by=query.order_by,
+        limit=checked_limit(query.limit),
+        page_token=query.page_token,
+    )
+    found = find(db, RUNS, question)
+    page = runs.load(db, found.numbers, details=query.details)
+    return Page(items=tuple(page), next_page_token=found.next_page_token)
+
+
+def search_experiments(db: Database, query: ExperimentQuery) -> Page[Experiment]:
+    """Return a page of experiments, newest first unless ordered otherwise.
+
+    Raises:
+        InvalidValueError: the filter, the order, the limit or the page token can't be used; the context shows where.
+    """
+    question = Question(
+        scope=(view_scope(query.view),),
+        filter=query.filter,
+        order_by=query.order_by,
+        limit=checked_limit(query.limit),
+        page_token=query.page_token,
+    )
+    found = find(db, EXPERIMENTS, question)
+    return Page(items=tuple(experiments.load(db, list(found.numbers))), next_page_token=found.next_page_token)
+
+
+def view_scope(view: View) -> Fragment:
+    """Return the condition for the lifecycle stages that a view shows."""
+    stages = VIEWS[view]
+    return Fragment(f"r.lifecycle_stage IN ({', '.join('?' * len(stages))})", stages)
+
+
+def experiment_scope(numbers: list[int]) -> Fragment:
+    """Return the condition for being of one of these experiments."""
+    if len(numbers) == 1:
+        return Fragment("r.experiment = ?", (numbers[0],))
+    listed = f"[{', '.join(str(number) for number in numbers)}]"
+    return Fragment("r.experiment IN (SELECT value FROM json_each(?))", (listed,))
+
+
+def checked_limit(limit: int) -> int:
+    """Return the size of a page if it is possible.
+
+    Raises:
+        InvalidValueError: it is not.
+    """
+    if not 1 <= limit <= MAX_RESULTS:
+        raise InvalidValueError(f"The size of a page must be from 1 to {MAX_RESULTS}; got {limit}")
+    return limit
