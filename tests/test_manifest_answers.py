@@ -4,6 +4,7 @@ One line of ``manifests/expected.jsonl`` is one call; ``proj`` or one of ``also`
 """
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
+from runner.environments.spec import read_spec
+from runner.environments.words import EnvironmentSpec
 from runner.errors import ProjError
 from runner.manifest import (
     FolderFiles,
@@ -40,9 +43,8 @@ class Answer(Struct, frozen=True, kw_only=True):
     command: str | None = None
     parameters: tuple[Parameter, ...] = ()
     environment: EnvironmentDeclaration | None = None
+    spec: EnvironmentSpec | None = None
     message: str = ""
-    includes: frozenset[str] = frozenset()
-    python: str | None = None
 
 
 def ask(project: Path, caller: Path, storage: Path, line: dict[str, Any]) -> Answer:
@@ -55,6 +57,8 @@ def ask(project: Path, caller: Path, storage: Path, line: dict[str, Any]) -> Ans
         entry = find_entry_point(manifest, line["entry_point"], files)
         parameters = bind_parameters(entry, given, {})
         command = render_command(entry, parameters, rules)
+        environment = entry.environment or manifest.environment
+        spec = read_spec(environment, files)
     except ProjError as error:
         return Answer(outcome="error", message=error.message)
     back = {text: word for word, text in sorted(words.items(), key=lambda pair: -len(pair[1]))}
@@ -62,8 +66,7 @@ def ask(project: Path, caller: Path, storage: Path, line: dict[str, Any]) -> Ans
     bound = tuple(
         Parameter(name=each.name, value=swap(each.value, back), declared=each.declared) for each in parameters
     )
-    environment = entry.environment or manifest.environment
-    return Answer(outcome="ok", command=swap(command, back), parameters=bound, environment=environment)
+    return Answer(outcome="ok", command=swap(command, back), parameters=bound, environment=environment, spec=spec)
 
 
 def swap(text: str, words: dict[str, str]) -> str:
@@ -95,7 +98,14 @@ def environment_differences(answer: Answer, expected: dict[str, Any], line: dict
     if found is None or not wanted.get("type"):
         return []
     kind = "python_env" if found.kind in AS_PYTHON_ENV else found.kind.value
-    return [] if (kind, found.path) == (wanted["type"], wanted["file"]) else [f"environment {found}, not {wanted}"]
+    wrong = [] if (kind, found.path) == (wanted["type"], wanted["file"]) else [f"environment {found}, not {wanted}"]
+    lines = answer.spec.requirements if answer.spec else ()
+    names = {match[0].lower().replace("_", "-") for line in lines if (match := re.match(r"[\w.-]+", line))}
+    if not names.issuperset(wanted.get("must_include", ())):
+        wrong.append(f"of {wanted['must_include']} only {names}")
+    if wanted.get("python") and (answer.spec is None or answer.spec.python != wanted["python"]):
+        wrong.append(f"python is not {wanted['python']}")
+    return wrong
 
 
 @pytest.mark.parametrize("number", range(len(LINES)), ids=lambda n: f"{n + 1}-{LINES[n]['case']}")

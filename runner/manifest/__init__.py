@@ -1,7 +1,7 @@
 """The MLproject file: reading it, choosing what to run, binding parameters, and the command that comes of it."""
 
-from runner.manifest.choosing import find_entry_point
 from runner.manifest.command import render_command, shell_argv
+from runner.manifest.entrypoints import find_entry_point
 from runner.manifest.files import FolderFiles
 from runner.manifest.parameters import bind_parameters, read_parameters_file
 from runner.manifest.paths import Download, PathRules, find_downloads

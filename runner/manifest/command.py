@@ -10,6 +10,8 @@ from runner.manifest.paths import PathRules, place_paths
 from runner.manifest.template import fill_template
 from runner.model import EntryPoint, Parameter
 
+__all__ = ["PathRules", "render_command", "shell_argv"]
+
 LONGEST = 131_071
 """Bytes of one argument that Linux accepts (MAX_ARG_STRLEN)."""
 HERE_DOCUMENT = re.compile(r"<<-?\s*['\"\\]?([\w.-]+)")
