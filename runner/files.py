@@ -1,0 +1,177 @@
+"""Files as such: locks, copies that share blocks, digests, folders that go away as a whole."""
+
+import ctypes
+import ctypes.util
+import errno
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+_FICLONE = 0x40049409
+"""The request of ioctl_ficlone(2)."""
+
+_CHUNK = 1 << 20
+
+_TICK = 20_000_000
+"""Nanoseconds within which two writes may leave the same time on a file."""
+
+
+class Stamp(Struct, frozen=True, array_like=True):
+    """What tells that a file was not touched: type and permissions, size, times in ns, inode; content is not read."""
+
+    mode: int
+    size: int
+    modified: int
+    changed: int
+    inode: int
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> "Stamp":
+        """Return the stamp in what the system says about a file."""
+        return cls(found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+
+
+@contextmanager
+def locked(path: Path, *, shared: bool = False, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold a lock between processes; it goes with the process, however that ends.
+
+    ``waiting`` is called once when somebody else holds the lock.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise
+            if waiting:
+                waiting()
+            fcntl.flock(descriptor, kind)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Put a file in place as a whole, so that no reader sees a part of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def clone_file(source: Path, target: Path) -> bool:
+    """Make a copy that shares its blocks with the source until one of them is written; False where that can't be.
+
+    Raises:
+        OSError: the source can't be read or the target can't be made.
+    """
+    if sys.platform == "darwin":
+        return _clone_on_macos(source, target)
+    with source.open("rb") as origin, target.open("xb") as copy:
+        try:
+            fcntl.ioctl(copy.fileno(), _FICLONE, origin.fileno())
+        except OSError:
+            cloned = False
+        else:
+            cloned = True
+            os.fchmod(copy.fileno(), stat.S_IMODE(os.fstat(origin.fileno()).st_mode))
+    if not cloned:
+        target.unlink()
+    return cloned
+
+
+def _clone_on_macos(source: Path, target: Path) -> bool:
+    library = ctypes.CDLL(ctypes.util.find_library("c"), use_errno=True)
+    return bool(library.clonefile(os.fsencode(source), os.fsencode(target), 0) == 0)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy content and permissions, sharing blocks where the file system can."""
+    if not clone_file(source, target):
+        shutil.copyfile(source, target)
+        shutil.copymode(source, target)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's content in hex; anything but a regular file is refused without being read."""
+    digest = hashlib.sha256()
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+class DigestCache:
+    """SHA-256 of files, remembered by path and stamp in a file beside the things it is about."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: dict[bytes, tuple[Stamp, str]] = {}
+        self._new = False
+        with suppress(OSError, msgspec.DecodeError, msgspec.ValidationError):
+            self._known = msgspec.msgpack.decode(path.read_bytes(), type=dict[bytes, tuple[Stamp, str]])
+
+    def sha256(self, path: Path) -> str:
+        """Return the digest of a file's content, reading it only when it was touched since.
+
+        Raises:
+            OSError: the file can't be read.
+        """
+        key = os.fsencode(path)
+        before = Stamp.of(path.stat())
+        known = self._known.get(key)
+        if known and known[0] == before:
+            return known[1]
+        digest = sha256_of(path)
+        if Stamp.of(path.stat()) == before and time.time_ns() - before.changed > _TICK:
+            self._known[key] = (before, digest)
+            self._new = True
+        return digest
+
+    def save(self) -> None:
+        """Write down what was learnt; files that are gone are forgotten."""
+        if self._new:
+            self._known = {key: value for key, value in self._known.items() if os.path.lexists(key)}
+            write_atomically(self._path, msgspec.msgpack.encode(self._known))
+            self._new = False
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder and all below it, those that nobody may write to as well; links are not followed."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+
+    def open_up(_function: object, name: str, _error: object) -> None:
+        place = Path(name)
+        for folder in (place.parent, place):
+            with suppress(OSError):
+                if folder.is_dir() and not folder.is_symlink():
+                    folder.chmod(0o700)
+        shutil.rmtree(place, ignore_errors=True) if place.is_dir() else place.unlink(missing_ok=True)
+
+    if sys.version_info >= (3, 12):
+        shutil.rmtree(path, onexc=open_up)
+    else:
+        shutil.rmtree(path, onerror=open_up)
