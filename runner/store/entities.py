@@ -59,13 +59,17 @@ class Owner(Struct, frozen=True, kw_only=True):
 
 
 class Metric(Struct, frozen=True, kw_only=True):
-    """One point of a metric. ``model_id`` and the dataset say what was measured, where the client told."""
+    """One point of a metric.
+
+    ``model_id`` and the dataset say what was measured, where the client told; ``run_id`` is set in a model's metrics.
+    """
 
     key: str
     value: float
     timestamp: int
     step: int = 0
     model_id: str | None = None
+    run_id: str | None = None
     dataset_name: str | None = None
     dataset_digest: str | None = None
 

@@ -153,6 +153,11 @@ _MODELS = (
         step INTEGER NOT NULL,
         PRIMARY KEY (model, key, run_id, dataset_name, dataset_digest)
     ) WITHOUT ROWID""",
+    # What a search compares: of a model's metric, the value measured last.
+    """CREATE VIEW last_model_metrics AS SELECT model, key, value FROM model_metrics m WHERE NOT EXISTS (
+        SELECT 1 FROM model_metrics n WHERE n.model = m.model AND n.key = m.key
+        AND (n.timestamp, n.step, n.run_id, n.dataset_name, n.dataset_digest)
+        > (m.timestamp, m.step, m.run_id, m.dataset_name, m.dataset_digest))""",
     """CREATE TABLE model_uses (
         run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE,
         direction TEXT NOT NULL,

@@ -1,0 +1,115 @@
+"""Runs as people and programs see them: the stable JSON of the command line."""
+
+from collections.abc import Mapping
+from datetime import datetime, timezone
+
+from msgspec import Struct
+
+from runner.model import ParameterRecord, RunRecord
+from runner.settings import Home
+from runner.store import experiments, runs
+from runner.store.database import Database
+from runner.store.entities import Param, Run
+from runner.store.search import SearchQuery, search_runs
+from runner.store.values import params
+
+
+class RecordPage(Struct, frozen=True, kw_only=True):
+    """A page of records; ``next_page_token`` is None on the last one."""
+
+    records: tuple[RunRecord, ...]
+    next_page_token: str | None = None
+
+
+def read_record(db: Database, run_id: str, home: Home) -> RunRecord:
+    """Return the record of a run.
+
+    Raises:
+        NotFoundError: there is no such run.
+    """
+    run = runs.get(db, run_id)
+    return _record(run, experiments.get(db, run.experiment_id).name, params(db, run_id), home)
+
+
+def search_records(db: Database, query: SearchQuery, home: Home) -> RecordPage:
+    """Return the records of a page of runs, newest first unless ordered otherwise.
+
+    Raises:
+        InvalidValueError: the query can't be used.
+    """
+    detailed = SearchQuery(
+        experiment_ids=query.experiment_ids,
+        filter=query.filter,
+        view=query.view,
+        order_by=query.order_by,
+        limit=query.limit,
+        page_token=query.page_token,
+        details=True,
+    )
+    page = search_runs(db, detailed)
+    names = _experiment_names(db, page.items)
+    records = [_record(run, names[run.experiment_id], params(db, run.run_id), home) for run in page.items]
+    return RecordPage(records=tuple(records), next_page_token=page.next_page_token)
+
+
+def format_time(moment: int | None) -> str | None:
+    """Return a time in milliseconds since 1970 as RFC 3339 in UTC."""
+    if moment is None:
+        return None
+    try:
+        return (
+            datetime.fromtimestamp(moment / 1000, tz=timezone.utc)
+            .isoformat(timespec="milliseconds")
+            .replace("+00:00", "Z")
+        )
+    except (OverflowError, ValueError, OSError):
+        # A client may log any 64-bit number as a time.
+        return None
+
+
+def _experiment_names(db: Database, found: tuple[Run, ...]) -> Mapping[str, str]:
+    numbers = sorted({int(run.experiment_id) for run in found})
+    return {experiment.id: experiment.name for experiment in experiments.load(db, numbers)}
+
+
+def _parameters(launched: tuple[ParameterRecord, ...], stored: tuple[Param, ...]) -> tuple[ParameterRecord, ...]:
+    """Return the launcher's parameters as it ordered them, then those that the script logged."""
+    known = {parameter.name for parameter in launched}
+    more = [
+        ParameterRecord(name=param.key, value=param.value, type=param.type, source=param.source)
+        for param in stored
+        if param.key not in known
+    ]
+    return (*launched, *more)
+
+
+def _record(run: Run, experiment: str, stored: tuple[Param, ...], home: Home) -> RunRecord:
+    details = run.details
+    log = home.log(run.run_id)
+    return RunRecord(
+        run_id=run.run_id,
+        run_name=run.name,
+        experiment=experiment,
+        status=run.status.value,
+        exit_code=details.exit_code,
+        started_at=format_time(run.started_at),
+        ended_at=format_time(run.ended_at),
+        project=details.project,
+        entry_point=details.entry_point,
+        command=details.command,
+        argv=details.argv,
+        cwd=details.cwd,
+        parameters=_parameters(details.parameters, stored),
+        metrics={key: metric.value for key, metric in sorted(run.metrics.items())},
+        tags=dict(sorted(run.tags.items())),
+        code=details.code,
+        environment=details.environment,
+        inputs=details.inputs,
+        outputs=details.outputs,
+        resources=details.resources,
+        machine=details.machine,
+        folder=details.folder,
+        log=details.log or (str(log) if log.is_file() else None),
+        reason=details.reason,
+        notices=details.notices,
+    )
