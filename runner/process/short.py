@@ -1,4 +1,4 @@
-"""The only door to child processes."""
+"""Short commands of ours, run to their end with what they printed."""
 
 import subprocess
 from collections.abc import Mapping, Sequence

@@ -1,0 +1,295 @@
+"""Secrets: which values are secret, and how they are kept out of everything that is written down."""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+
+from msgspec import Struct
+
+from runner.model import Parameter
+
+STARS = "***"
+_STARS = STARS.encode()
+_SHORTEST = 4
+"""Shorter values can't be told from ordinary text; they are masked where they stand alone, not inside text."""
+_LONGEST = 16384
+"""Bytes held back at most while it is open whether they begin a credential."""
+_ORDINARY = frozenset({"true", "false", "none", "null", "default"})
+
+
+class _Pattern(Struct, frozen=True):
+    """How a kind of credential starts, how all of it looks, and how an unfinished one looks at the end of the data.
+
+    The expressions are compiled when a start was seen, which is almost never.
+    """
+
+    start: str
+    whole: str
+    unfinished: str
+
+
+def _token(start: str, body: str, rest: str) -> _Pattern:
+    """Describe a token: a fixed start, the class of the characters after it, what all of them must satisfy."""
+    escaped = re.escape(start)
+    return _Pattern(
+        start, f"(?<![A-Za-z0-9]){escaped}{rest}(?!{body})", f"(?<![A-Za-z0-9]){escaped}{body}{{0,{_LONGEST}}}\\Z"
+    )
+
+
+def _userinfo(start: str, rest: str) -> _Pattern:
+    """Describe the part of a URL before its ``@``."""
+    return _Pattern(start, f"(?<={start}){rest}(?=@)", f"{start}[^\\s/?#\"'<>]{{0,{_LONGEST}}}\\Z")
+
+
+_WORD = "[A-Za-z0-9]"
+_DASHED = "[A-Za-z0-9_-]"
+_MIXED = f"(?={_DASHED}*[0-9])(?={_DASHED}*[A-Z]){_DASHED}"
+_HEADER = "[A-Za-z0-9._~+/=-]"
+_NAMED = "[^\\s/?#@:\"'<>]"
+_KEY = "[A-Z0-9 ]{0,40}PRIVATE KEY-----"
+
+
+@cache
+def _patterns() -> dict[bytes, _Pattern]:
+    patterns = (
+        *(_token(start, _WORD, f"{_WORD}{{16}}") for start in ("AKIA", "ASIA")),
+        *(_token(f"gh{kind}_", _WORD, f"{_WORD}{{30,}}") for kind in "pousr"),
+        _token("github_pat_", "[A-Za-z0-9_]", "[A-Za-z0-9_]{22,}"),
+        _token("glpat-", _DASHED, f"{_DASHED}{{20,}}"),
+        *(_token(start, _DASHED, f"{_MIXED}{{20,}}") for start in ("sk-", "sk_", "rk_")),
+        *(_token(f"xox{kind}-", _DASHED, f"(?={_DASHED}*[0-9]){_DASHED}{{10,}}") for kind in "abprs"),
+        _token("hf_", _WORD, f"{_WORD}{{30,}}"),
+        _token("AIza", _DASHED, f"{_DASHED}{{35}}"),
+        _token("npm_", _WORD, f"{_WORD}{{36}}"),
+        _token("pypi-", _DASHED, f"{_MIXED}{{50,}}"),
+        _token("dapi", "[0-9a-f]", "[0-9a-f]{32}"),
+        _token("eyJ", "[A-Za-z0-9_.-]", f"{_DASHED}{{10,}}\\.eyJ{_DASHED}{{8,}}\\.{_DASHED}{{10,}}"),
+        *(_token(start, _HEADER, f"(?={_HEADER}*[0-9]){_HEADER}{{16,}}") for start in ("Bearer ", "bearer ")),
+        *(_token(f"{start}: Basic ", _HEADER, f"{_HEADER}{{8,}}") for start in ("Authorization", "authorization")),
+        _userinfo("://", f"{_NAMED}*:[^\\s/?#\"'<>]+"),
+        *(_userinfo(start, f"{_NAMED}+") for start in ("https://", "http://")),
+        _Pattern(
+            "-----BEGIN ",
+            f"(?s)-----BEGIN {_KEY}.{{0,{_LONGEST}}}?-----END {_KEY}",
+            f"(?s)-----BEGIN (?:[A-Z0-9 -]{{0,60}}|{_KEY}(?:(?!-----END {_KEY}).){{0,{_LONGEST}}})\\Z",
+        ),
+    )
+    return {pattern.start.encode(): pattern for pattern in patterns}
+
+
+_TELLING_NAME = (
+    r"(?i)(?:.*[-_.])?(?:pass(?:word|wd|phrase)|secret|(?:api|access|secret|private|auth)[-_]?key)|token"
+    r"|(?:.*[-_.])?(?:auth|access|api|bearer|refresh|github|gitlab|hf|huggingface|slack|wandb|secret|personal)[-_]?token"
+)
+_ASSIGNED = (
+    r"(?P<name>(?<![\w-])(?:--?)?[A-Za-z_][\w.-]*)(?P<by>=|[ \t]+)"
+    r"""(?P<value>(?:'[^']*'|"(?:\\.|[^"\\])*"|\\.|[^\s'"\\;|&])+)"""
+)
+
+
+def is_secret_name(name: str) -> bool:
+    """Say whether a value of this name is a credential by its name: ``--password``, ``HF_TOKEN``, ``api-key``."""
+    return re.fullmatch(_TELLING_NAME, name.lstrip("-")) is not None
+
+
+def is_credential(value: str) -> bool:
+    """Say whether something in the value looks like a credential: a token, a URL with userinfo, a private key."""
+    return _mask_whole(value.encode("utf-8", "surrogateescape"), None)[1]
+
+
+def is_secret(parameter: Parameter) -> bool:
+    """Say whether a parameter's value must not be written down."""
+    if parameter.secret or is_credential(parameter.value):
+        return True
+    return is_secret_name(parameter.name) and not _is_ordinary(parameter.value)
+
+
+def secret_values(parameters: Iterable[Parameter]) -> tuple[str, ...]:
+    """Return the values that must not be written down."""
+    return tuple(parameter.value for parameter in parameters if parameter.value and is_secret(parameter))
+
+
+def load_key(path: Path) -> bytes:
+    """Return the key of the digests; make the file, readable by its owner alone, where there is none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        # Written aside and linked, so that two commands at once agree on one whole key.
+        own = path.with_name(f"{path.name}.{os.urandom(8).hex()}")
+        with os.fdopen(os.open(own, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(os.urandom(32))
+        with contextlib.suppress(FileExistsError):
+            os.link(own, path)
+        own.unlink()
+    return path.read_bytes()
+
+
+class Masker:
+    """Replaces secrets in what is written down by three stars."""
+
+    def __init__(self, values: Iterable[str] = ()) -> None:
+        self._values = frozenset(values) - {""}
+        self.masks = tuple(sorted({form for value in self._values for form in _forms(value)}))
+        """The byte strings that stand for the secrets in output."""
+        self._known = _known(self.masks)
+
+    def text(self, text: str) -> str:
+        """Return a text without the secrets and without anything that looks like a credential."""
+        if text in self._values:
+            return STARS
+        masked, found = _mask_whole(text.encode("utf-8", "surrogateescape"), self._known)
+        return masked.decode("utf-8", "surrogateescape") if found else text
+
+    def command(self, command: str) -> str:
+        """Return a command line without secrets; values after names like ``--password`` are secrets too."""
+        return self.text(re.sub(_ASSIGNED, _mask_assigned, command))
+
+    def words(self, argv: Sequence[str]) -> tuple[str, ...]:
+        """Return the words of a command without secrets; values after names like ``--password`` are secrets too."""
+        masked: list[str] = []
+        previous = ""
+        for word in argv:
+            name, equals, value = word.partition("=")
+            if previous.startswith("-") and is_secret_name(previous) and not _is_ordinary(word):
+                masked.append(STARS)
+            elif equals and is_secret_name(name) and not _is_ordinary(value):
+                masked.append(f"{name}={STARS}")
+            else:
+                masked.append(self.command(word))
+            previous = word
+        return tuple(masked)
+
+    def value(self, parameter: Parameter) -> str:
+        """Return the value of a parameter as it may be written down."""
+        return STARS if is_secret(parameter) else self.text(parameter.value)
+
+
+def keyed_digest(key: bytes, value: str) -> str:
+    """Return what tells whether two secrets are the same and tells nothing else to those without the key."""
+    import hmac
+
+    return f"hmac-sha256:{hmac.new(key, value.encode('utf-8', 'surrogateescape'), 'sha256').hexdigest()}"
+
+
+class StreamMasker:
+    """Masks bytes that arrive in pieces: a secret that is split between two pieces is masked too.
+
+    What may be the beginning of a secret is held back until more comes or the stream ends; all else passes at once.
+    The result does not depend on where the pieces end.
+    """
+
+    def __init__(self, masks: Iterable[bytes] = ()) -> None:
+        self._masks = tuple(mask for mask in masks if mask)
+        self._starts = (*self._masks, *_patterns())
+        self._known = _known(self._masks)
+        self._held = b""
+        self._before = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what can be shown now, given the next piece."""
+        return self._mask(data, is_end=False)
+
+    def end(self) -> bytes:
+        """Return what was held back."""
+        return self._mask(b"", is_end=True)
+
+    def _mask(self, data: bytes, *, is_end: bool) -> bytes:
+        # One byte of what went before is kept, because a token only starts where a word starts.
+        buffer = self._before + self._held + data
+        position = len(self._before)
+        shown: list[bytes] = []
+        open_at = len(buffer) if is_end else self._open_at(buffer, position)
+        for start, end in _secrets(buffer, self._known, position):
+            if start >= open_at:
+                break
+            if start < position:
+                continue
+            shown += (buffer[position:start], _STARS)
+            position = end
+            if end > open_at:
+                open_at = self._open_at(buffer, position)
+        shown.append(buffer[position:open_at])
+        self._held = buffer[open_at:]
+        self._before = buffer[max(0, open_at - 1) : open_at]
+        return b"".join(shown)
+
+    def _open_at(self, buffer: bytes, position: int) -> int:
+        """Return where the first secret starts that the buffer ends in the middle of."""
+        first = len(buffer)
+        for start in self._starts:
+            first = min(first, _tail(buffer, start, position))
+        for start, pattern in _patterns().items():
+            if buffer.find(start, position) >= 0:
+                found = re.compile(pattern.unfinished.encode()).search(
+                    buffer, max(position, len(buffer) - 2 * _LONGEST)
+                )
+                first = min(first, found.start()) if found else first
+        return first
+
+
+def _tail(buffer: bytes, word: bytes, position: int) -> int:
+    """Return where the buffer ends in the beginning of the word, or its length."""
+    at = buffer.find(word[:1], max(position, len(buffer) - len(word) + 1))
+    while at >= 0 and not word.startswith(buffer[at:]):
+        at = buffer.find(word[:1], at + 1)
+    return at if at >= 0 else len(buffer)
+
+
+def _secrets(buffer: bytes, known: re.Pattern[bytes] | None, position: int) -> list[tuple[int, int]]:
+    """Return where secrets start and end, first ones first, longer ones before shorter ones."""
+    expressions = [re.compile(pattern.whole.encode()) for start, pattern in _patterns().items() if start in buffer]
+    if known is not None:
+        expressions.append(known)
+    spans = [found.span() for expression in expressions for found in expression.finditer(buffer, position)]
+    return sorted(spans, key=lambda span: (span[0], -span[1]))
+
+
+def _mask_whole(data: bytes, known: re.Pattern[bytes] | None) -> tuple[bytes, bool]:
+    """Return data without secrets, and whether there were any."""
+    shown: list[bytes] = []
+    position = 0
+    for start, end in _secrets(data, known, 0):
+        if start >= position:
+            shown += (data[position:start], _STARS)
+            position = end
+    return b"".join((*shown, data[position:])), bool(shown)
+
+
+def _known(masks: Iterable[bytes]) -> re.Pattern[bytes] | None:
+    words = sorted(masks, key=len, reverse=True)
+    return re.compile(b"|".join(re.escape(word) for word in words)) if words else None
+
+
+def _forms(value: str) -> set[bytes]:
+    """Return how a secret appears in output: as it is, quoted for a URL or a string, line by line."""
+    if len(value) < _SHORTEST or _is_ordinary(value):
+        return set()
+    from urllib.parse import quote
+
+    texts = {value, quote(value, safe="", errors="surrogateescape"), repr(value)[1:-1], value.replace("'", "'\"'\"'")}
+    texts |= {line.strip() for line in value.splitlines() if len(line.strip()) >= 2 * _SHORTEST}
+    return {text.encode("utf-8", "surrogateescape") for text in texts}
+
+
+def _is_ordinary(value: str) -> bool:
+    """Say whether a value is nothing, a number, a truth value or a special mark such as ``<pad>`` or ``[MASK]``."""
+    text = value.strip().strip("'\"")
+    if not text or text.lower() in _ORDINARY or text[0] + text[-1] in ("<>", "[]", "{}"):
+        return True
+    if text.startswith("$") or text == STARS:
+        return True
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _mask_assigned(found: re.Match[str]) -> str:
+    name, by, value = found.group("name", "by", "value")
+    is_assignment = name.startswith("-") or by == "="
+    if not is_assignment or not is_secret_name(name) or _is_ordinary(value):
+        return found.group()
+    return f"{name}{by}{STARS}"

@@ -1,0 +1,206 @@
+"""One command from its start to the end of its last process."""
+
+import os
+import selectors
+import sys
+import time
+from contextlib import ExitStack
+from signal import Signals
+
+from runner.process.link import Prepared, prepare, refusal
+from runner.process.output import Channel, Log, Screen, is_one_place, open_channels
+from runner.process.request import Outcome, ProcessRequest
+from runner.process.stopping import STOPPING, Inbox, Ladder
+from runner.process.terminal import Terminal
+
+_ABANDON = 10.0
+"""Seconds after the first kill until we stop waiting: a process that hangs in the kernel can't be killed."""
+
+# poll(2) of macOS does not know terminals, select(2) does.
+_Selector = selectors.SelectSelector if sys.platform == "darwin" else selectors.PollSelector
+
+
+def run(request: ProcessRequest, prepared: Prepared | None = None) -> Outcome:
+    """Run a command to its end, with its output shown and kept as it comes; no process of it survives.
+
+    SIGINT, SIGTERM and SIGHUP to us, and the timeout, stop it: see `Ladder`. In another thread than the main one only
+    the timeout does.
+
+    Raises:
+        ExecutionError: the command can't be started.
+    """
+    with ExitStack() as stack:
+        watcher = prepared or prepare()
+        stack.callback(watcher.close)
+        merge = is_one_place(request.echo)
+        log = Log(request.log)
+        stack.callback(log.close)
+        inbox = stack.enter_context(Inbox().listening())
+        watcher.submit(request, merge=merge)
+        execution = _Execution(request, watcher, open_channels(request, watcher.output, watcher.errors, log), inbox)
+        stack.callback(execution.terminal.close)
+        execution.follow()
+        return execution.outcome(log.fault)
+
+
+class _Execution:
+    """What is known of a command while it runs."""
+
+    def __init__(
+        self, request: ProcessRequest, watcher: Prepared, channels: tuple[Channel, Channel], inbox: Inbox
+    ) -> None:
+        self.request = request
+        self.watcher = watcher
+        self.channels = channels
+        self.inbox = inbox
+        self.terminal = Terminal(watcher.process.pid)
+        self.ladder = Ladder(request.grace)
+        began = self.last_step_at = time.monotonic()
+        self.deadline = None if request.timeout is None else began + request.timeout
+        self.started_at = time.time()
+        self.refused: int | None = None
+        self.status: int | None = None
+        self.wall = 0.0
+        self.usage = (0.0, 0.0, 0)
+        self.stopped_by: str | None = None
+        self.is_interrupted = False
+        self.is_over = False
+        self.left: dict[str, None] = {}
+
+    def follow(self) -> None:
+        """Serve output, signals, clocks and the watcher until all has ended."""
+        with _Selector() as selector:
+            while not (self.is_over and self._is_drained()):
+                self._choose(selector)
+                for key, _ in selector.select(self._patience()):
+                    self._serve(key)
+                self._climb()
+
+    def outcome(self, log_fault: str | None) -> Outcome:
+        """Return how it ended."""
+        if self.refused is not None:
+            raise refusal(self.request, self.refused)
+        code = os.waitstatus_to_exitcode(self.status) if self.status is not None else -Signals.SIGKILL
+        if self.is_interrupted and code and self.stopped_by is None:
+            self.stopped_by = Signals.SIGINT.name
+        user, system, memory = self.usage
+        return Outcome(
+            exit_code=code if code >= 0 else 128 - code,
+            signal=-code if code < 0 else None,
+            started_at=round(self.started_at * 1000),
+            ended_at=round((self.started_at + self.wall) * 1000),
+            wall_seconds=self.wall,
+            user_seconds=user,
+            system_seconds=system,
+            peak_memory=memory or None,
+            stopped_by=self.stopped_by,
+            left_behind=tuple(self.left),
+            log_fault=log_fault,
+        )
+
+    def _is_drained(self) -> bool:
+        """Take what is still in the pipes; say whether all of it has been shown."""
+        for channel in self.channels:
+            while channel.is_wanted and channel.pump():
+                continue
+            if channel.is_wanted:
+                channel.finish()  # a process that is not of the command may hold the pipe open for ever
+        return not any(channel.is_open or channel.screen.backlog for channel in self.channels)
+
+    def _choose(self, selector: selectors.BaseSelector) -> None:
+        """Say what to wait for."""
+        wanted: dict[int, tuple[int, object]] = {self.inbox.descriptor: (selectors.EVENT_READ, self.inbox)}
+        if not self.is_over:
+            wanted[self.watcher.control.fileno()] = (selectors.EVENT_READ, self.watcher)
+        for channel in self.channels:
+            if channel.is_wanted:
+                wanted[channel.descriptor] = (selectors.EVENT_READ, channel)
+            if channel.screen.backlog:
+                wanted[channel.screen.descriptor] = (selectors.EVENT_WRITE, channel.screen)
+        for known in tuple(selector.get_map()):
+            if known not in wanted:
+                selector.unregister(known)
+        for descriptor, (events, what) in wanted.items():
+            if descriptor not in selector.get_map():
+                selector.register(descriptor, events, what)
+
+    def _patience(self) -> float | None:
+        """Return the seconds until a clock runs out."""
+        times = [at for at in (self.ladder.due_at, self.deadline) if at is not None]
+        return max(0.0, min(times) - time.monotonic()) if times and not self.is_over else None
+
+    def _serve(self, key: selectors.SelectorKey) -> None:
+        if isinstance(key.data, Channel):
+            key.data.pump()
+        elif isinstance(key.data, Screen):
+            key.data.pour()
+        elif key.data is self.inbox:
+            for number in self.inbox.take():
+                self._heed(number)
+        else:
+            self._listen()
+
+    def _heed(self, number: Signals) -> None:
+        """Do what a signal to us asks for."""
+        if self.is_over:
+            for channel in self.channels:
+                channel.screen.drop()
+        if number in STOPPING:
+            self._stop(number.name, number)
+        else:
+            self.watcher.tell(f"signal {Signals.SIGSTOP:d}")
+            self.terminal.take_back()
+            os.kill(os.getpid(), Signals.SIGSTOP)
+            self.watcher.tell("continue")
+
+    def _stop(self, reason: str, first: Signals) -> None:
+        self.stopped_by = self.stopped_by or reason
+        self.ladder.climb(first, time.monotonic())
+
+    def _climb(self) -> None:
+        """Send the signal that is due."""
+        now = time.monotonic()
+        if self.deadline is not None and now >= self.deadline and not self.is_over:
+            self.deadline = None
+            if self.status is None:
+                self._stop("timeout", Signals.SIGINT)
+        number = None if self.is_over else self.ladder.step(now)
+        if number is None:
+            return
+        self.watcher.tell(f"signal {number:d}")
+        if number != Signals.SIGKILL:
+            self.watcher.tell("continue")
+            self.last_step_at = now
+        elif now - self.last_step_at > self.request.grace + _ABANDON:
+            self.is_over = True
+            self.watcher.abandon()
+
+    def _listen(self) -> None:
+        """Take in what the watcher says."""
+        messages = self.watcher.read()
+        if messages is None:
+            # Somebody killed the watcher; the group has the same number and may outlive it.
+            self.is_over = True
+            self.wall = self.wall or time.time() - self.started_at
+            self.watcher.end_group()
+        for word, *rest in messages or ():
+            if word == "ended":
+                self.status, self.wall = int(rest[0]), float(rest[1])
+                self.ladder.sweep(time.monotonic())
+            elif word == "over":
+                self.usage = (float(rest[0]), float(rest[1]), int(rest[2]))
+                self.is_over = True
+            else:
+                self._note(word, rest)
+
+    def _note(self, word: str, rest: list[str]) -> None:
+        if word == "started":
+            self.started_at = float(rest[0])
+        elif word == "failed":
+            self.refused = int(rest[0])
+        elif word == "left":
+            self.left.update(dict.fromkeys(rest))
+        elif word == "stopped" and self.terminal.on_stop(int(rest[0])):
+            self.watcher.tell("continue")
+        elif word == "interrupted" and int(rest[0]) == Signals.SIGINT:
+            self.is_interrupted = True
