@@ -40,8 +40,7 @@ class Node(Struct, frozen=True, kw_only=True, eq=False):
     source: str = ""
     value: object = None
     problem: str | None = None
-    literal: bool = False
-    """It is a block after ``|``, whose first line is the one below."""
+    last_line: int = 0
     lone_equals: bool = False
     """It is a plain ``=``, for which PyYAML has no value."""
     items: list["Node"] = []
@@ -186,7 +185,7 @@ class _Conversion:
             source=node.value,
             value=value,
             problem=problem,
-            literal=node.style == "|",
+            last_line=node.end_mark.line + 1,
             lone_equals=node.tag == VALUE,
         )
 

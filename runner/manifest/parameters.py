@@ -94,7 +94,7 @@ def _refusal(spec: ParameterSpec, value: str) -> str | None:
     if value == spec.default:
         return None
     shown = "the value given" if spec.secret else f"'{value}'"
-    wanted = _wrong_type(spec.type.lower(), value)
+    wanted = wrong_type(spec.type.lower(), value)
     if wanted:
         return f"parameter '{spec.name}' takes {wanted}, not {shown}"
     if spec.choices and not _is_choice(spec, value):
@@ -102,7 +102,7 @@ def _refusal(spec: ParameterSpec, value: str) -> str | None:
     return _out_of_bounds(spec, value, shown)
 
 
-def _wrong_type(kind: str, value: str) -> str | None:
+def wrong_type(kind: str, value: str) -> str | None:
     """Return what a type takes where the value is none of it; types without a rule take everything."""
     if kind in INTEGERS:
         return None if INTEGER.fullmatch(value) else "an integer"

@@ -16,7 +16,7 @@ BRACES = "a brace that the shell should see is written twice: {{ and }}"
 
 
 class TemplateFault(Struct, frozen=True, kw_only=True):
-    """Why a command can't be filled in; ``text`` is the part of it that is meant, as it stands there."""
+    """Why a command can't be filled in; ``text`` is the part that is meant, as it stands there, if that is known."""
 
     text: str
     message: str
@@ -100,8 +100,7 @@ class _Filling:
                     out.append(self._field(name, spec or "", conversion, depth))
         except ValueError as error:
             gist = "a single '}'" if "Single '}'" in str(error) else "a single '{'"
-            text = "}" if "'}'" in gist else "{"
-            self._fault(text, f"it has {gist}, which is neither a placeholder nor for the shell", BRACES)
+            self._fault("", f"it has {gist}, which is neither a placeholder nor for the shell", BRACES)
         return "".join(out)
 
     def _field(self, name: str, spec: str, conversion: str | None, depth: int) -> str:

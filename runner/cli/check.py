@@ -1,0 +1,85 @@
+"""``proj check``: everything that is wrong in a manifest, at once."""
+
+import re
+from pathlib import Path
+
+import click
+import msgspec
+
+from runner.cli.text import say
+from runner.environments.spec import read_spec
+from runner.errors import ManifestError, ProjError, UsageError
+from runner.manifest.checking import check_manifest, has_errors
+from runner.manifest.files import FolderFiles
+from runner.manifest.reading import find_manifest, read_manifest
+from runner.manifest.schema import json_schema
+from runner.model import EnvironmentDeclaration, Fault, Severity
+
+
+@click.command("check")
+@click.argument("path", default=".", type=click.Path(path_type=Path))
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of manifests and stop.")
+@click.option("--json", "as_json", is_flag=True, help="Print the faults as JSON.")
+def check(path: Path, schema: bool, as_json: bool) -> int:
+    """Check the manifest of the project in the folder PATH; nothing is run.
+
+    Errors make the exit code 1; warnings do not.
+    """
+    if schema:
+        click.echo(msgspec.json.format(msgspec.json.encode(json_schema()), indent=2).decode())
+        return 0
+    files = FolderFiles(_folder(path))
+    faults = (*check_manifest(files), *_environment_faults(files))
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(faults), indent=2).decode())
+    else:
+        _print(faults)
+    return 1 if has_errors(faults) else 0
+
+
+def _folder(path: Path) -> Path:
+    """Return the project folder that a path means: the folder, or the one that a manifest is in."""
+    if path.is_dir():
+        return path
+    if path.is_file() and path.name == find_manifest(FolderFiles(path.parent)):
+        return path.parent
+    problem = "is not a manifest" if path.exists() else "is not there"
+    raise UsageError(f"'{path}' {problem}", hint="give the folder of a project")
+
+
+def _environment_faults(files: FolderFiles) -> tuple[Fault, ...]:
+    """Return what is wrong in the files that the manifest names as environments."""
+    try:
+        manifest = read_manifest(files)
+    except ManifestError:
+        return ()
+    own = [entry.environment for entry in manifest.entry_points.values() if entry.environment]
+    faults = (_environment_fault(declaration, files) for declaration in dict.fromkeys((manifest.environment, *own)))
+    return tuple(fault for fault in faults if fault)
+
+
+def _environment_fault(declaration: EnvironmentDeclaration, files: FolderFiles) -> Fault | None:
+    try:
+        read_spec(declaration, files)
+    except ProjError as error:
+        line = re.search(r"\bline (\d+)", error.message)
+        return Fault(
+            message=error.message,
+            file=declaration.path or "docker_env",
+            line=int(line[1]) if line else None,
+            hint=error.hint,
+        )
+    return None
+
+
+def _print(faults: tuple[Fault, ...]) -> None:
+    for fault in faults:
+        click.echo(f"{fault.place}: {fault.severity.value}: {fault.message}")
+        if fault.hint:
+            click.echo(f"    hint: {fault.hint}")
+    errors = sum(fault.severity is Severity.ERROR for fault in faults)
+    say(f"{_count(errors, 'error')}, {_count(len(faults) - errors, 'warning')}")
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"

@@ -1,0 +1,215 @@
+"""All that is wrong or odd in a manifest, at once; nothing is run."""
+
+import re
+from collections.abc import Iterable
+from shlex import quote
+
+from runner.errors import ManifestError
+from runner.manifest.command_files import check_files
+from runner.manifest.document import DocumentError, Kind, Node
+from runner.manifest.entries import GLUED_DEFAULT
+from runner.manifest.faults import Faults, Place, nearest, quoted, suggestion
+from runner.manifest.parameters import wrong_type
+from runner.manifest.reading import EXACT, explain_absence, parse_manifest
+from runner.manifest.schema import DOCKER, ENTRY_POINT, ENVIRONMENTS, OTHER_NAMES, PARAMETER, TOP, TYPES
+from runner.manifest.template import fill_template, protect_shell_braces
+from runner.model import EntryPoint, EnvironmentKind, Fault, Manifest, ParameterSpec, ProjectFiles, Severity
+
+NOTHING = ("", "none", "null", "nan")
+"""Defaults that stand for no value, whatever the type is."""
+GLUED_TYPE = re.compile(r"type\s*[:= ]\s*\S")
+LINE_END = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
+OTHER_ENVIRONMENT_FILES = ("conda.yml", "environment.yml", "environment.yaml", "python_env.yml")
+
+
+def check_manifest(files: ProjectFiles) -> tuple[Fault, ...]:
+    """Return everything that is wrong or odd in the manifest of a project, in the order of the file."""
+    try:
+        reading = parse_manifest(files)
+    except DocumentError as error:
+        return (error.fault,)
+    except ManifestError as error:
+        return (Fault(message=error.message, file=EXACT, hint=error.hint),)
+    manifest = reading.manifest
+    faults = Faults(reading.faults.file)
+    if manifest.path is None:
+        faults.error(None, "there is no MLproject in this folder", explain_absence(files))
+    _check_names(files, manifest, faults)
+    if reading.document is not None and manifest.path is not None:
+        _check_top(reading.document, manifest, faults)
+        entries = reading.document.field("entry_points")
+        lines = LINE_END.split((files.read(manifest.path) or b"").decode("utf-8", "replace"))
+        for name, field in entries.fields.items() if entries is not None else ():
+            if field.value.kind is Kind.MAPPING:
+                _check_entry_point(field.value, manifest.entry_points[name], files, faults)
+                _check_command(field.value, manifest.entry_points[name], lines, faults)
+    found = [*reading.faults.found, *(fault for entry in manifest.entry_points.values() for fault in entry.faults)]
+    unique = dict.fromkeys((*found, *faults.found))
+    return tuple(sorted(unique, key=lambda fault: (fault.line or 0, fault.column or 0)))
+
+
+def _check_names(files: ProjectFiles, manifest: Manifest, faults: Faults) -> None:
+    others = [name for name in files.names() if name.lower() == EXACT.lower() and name != manifest.path]
+    if others and manifest.path:
+        faults.warning(None, f"{quoted(others)} is not read beside '{manifest.path}'", "keep one of them")
+    if manifest.path and manifest.environment.kind in (EnvironmentKind.NONE, EnvironmentKind.REQUIREMENTS):
+        for name in files.names():
+            if name in OTHER_ENVIRONMENT_FILES:
+                hint = f"name it: {'python_env' if name.startswith('python') else 'conda_env'}: {name}"
+                faults.warning(None, f"'{name}' is not read, because no key names it", hint)
+
+
+def _check_top(document: Node, manifest: Manifest, faults: Faults) -> None:
+    _check_keys(document, TOP, "", faults, elsewhere=ENTRY_POINT)
+    docker = document.field("docker_env")
+    if docker is not None:
+        _check_keys(docker, DOCKER, "'docker_env'", faults)
+    _check_duplicates(document, set(), faults)
+    entries = document.field("entry_points")
+    if entries is None or entries.kind is not Kind.MAPPING:
+        if not document.field("databricks_spark_job"):
+            faults.warning(document.place, "there are no entry points, so only scripts can be run")
+        return
+    _check_circles(manifest, entries, faults)
+
+
+def _check_keys(node: Node, known: Iterable[str], where: str, faults: Faults, elsewhere: Iterable[str] = ()) -> None:
+    """Warn of keys that are not read, except those beginning with ``x-``, which are free for anchors and notes."""
+    for name, field in node.fields.items():
+        if name in known or name.startswith("x-"):
+            continue
+        near = nearest(name, [key for key in known if key not in node.fields])
+        hint = f"did you mean '{near}'?" if near else None
+        if near is None and name in elsewhere:
+            hint = "it belongs elsewhere: to an entry point" if not where else "it belongs to the top level"
+        faults.warning(field.key.place, f"'{name}' is not read{f' in {where}' if where else ''}", hint)
+
+
+def _check_duplicates(node: Node, seen: set[int], faults: Faults) -> None:
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    for key in node.duplicates:
+        line = node.fields[key.source].key.place.line
+        faults.warning(key.place, f"'{key.source}' is written twice, and only the last one counts (line {line})")
+    for part in (*node.items, *(field.value for field in node.fields.values())):
+        _check_duplicates(part, seen, faults)
+
+
+def _check_circles(manifest: Manifest, entries: Node, faults: Faults) -> None:
+    """Report entry points that need themselves, directly or through others."""
+    for name in manifest.entry_points:
+        reached: set[str] = set()
+        ahead = [name]
+        while ahead:
+            entry = manifest.entry_points.get(ahead.pop())
+            new = [needed for needed in entry.needs if needed not in reached] if entry else []
+            reached.update(new)
+            ahead += new
+        if name in reached:
+            faults.error(entries.fields[name].key.place, f"entry point '{name}' needs itself")
+
+
+def _check_entry_point(node: Node, entry: EntryPoint, files: ProjectFiles, faults: Faults) -> None:
+    where = f"entry point '{entry.name}'"
+    _check_keys(node, ENTRY_POINT, where, faults, elsewhere=ENVIRONMENTS)
+    parameters = node.field("parameters")
+    if parameters is not None and parameters.kind is Kind.MAPPING:
+        for spec in entry.parameters:
+            field = parameters.fields[spec.name]
+            _check_declaration(field.value, spec, faults)
+            _check_default(field.value, spec, faults)
+    command = node.field("command")
+    if command is not None and command.is_text:
+        check_files(command, entry, files, faults)
+
+
+def _check_declaration(node: Node, spec: ParameterSpec, faults: Faults) -> None:
+    """Look at the keys and the type of one parameter."""
+    if node.is_null:
+        faults.warning(node.place, f"parameter '{spec.name}' has no declaration; MLflow crashes on it")
+    for name, field in node.fields.items():
+        if name in PARAMETER or name.startswith("x-"):
+            continue
+        if GLUED_DEFAULT.match(name) and field.value.is_null:
+            faults.error(field.key.place, f"'{name}' is not read as a default", "write 'default: VALUE', with ': '")
+        elif GLUED_TYPE.match(name) and field.value.is_null:
+            faults.warning(field.key.place, f"'{name}' is not read as a type", "write 'type: NAME', with ': '")
+        else:
+            near = nearest(name, [key for key in PARAMETER if key not in node.fields])
+            hint = f"did you mean '{near}'?" if near else None
+            if name in ("required", "optional"):
+                hint = "a parameter is required exactly when it has no default"
+            faults.warning(field.key.place, f"'{name}' is not read in parameter '{spec.name}'", hint)
+    word = spec.type.lower()
+    if word not in TYPES and word not in OTHER_NAMES:
+        kind = node.field("type")
+        hint = suggestion(word, [*TYPES, *OTHER_NAMES])
+        if hint:
+            place = node.place if kind is None else kind.place
+            faults.warning(place, f"the type '{spec.type}' of parameter '{spec.name}' stands for any text", hint)
+
+
+def _check_default(node: Node, spec: ParameterSpec, faults: Faults) -> None:
+    """Look at the default of one parameter, which is never refused when the project is run."""
+    default = node.fields.get("default")
+    if default is None:
+        return
+    if spec.default is None:
+        if default.value.is_null:
+            hint = 'take it out, or write a default such as "" or the text None'
+            message = f"'default: null' is no default: parameter '{spec.name}' is required"
+            faults.warning(default.key.place, message, hint)
+        return
+    if default.value.lone_equals:
+        faults.warning(default.value.place, f"MLflow can't read the default '=' of '{spec.name}'", "put it in quotes")
+    if spec.secret and spec.default:
+        faults.warning(default.key.place, f"the default of the secret parameter '{spec.name}' is in the file")
+        return
+    wanted = None if spec.default.lower() in NOTHING else wrong_type(spec.type.lower(), spec.default)
+    if wanted:
+        faults.warning(default.value.place, f"the default of '{spec.name}' is not {wanted}: '{spec.default}'")
+    elif spec.choices and spec.default not in spec.choices:
+        faults.warning(default.value.place, f"the default of '{spec.name}' is none of its choices: '{spec.default}'")
+
+
+def _check_command(node: Node, entry: EntryPoint, lines: list[str], faults: Faults) -> None:
+    """Fill in a command with its defaults, and compare what it uses with what is declared."""
+    command, parameters = node.field("command"), node.field("parameters")
+    if command is None or not command.is_text or (parameters is not None and parameters.kind is not Kind.MAPPING):
+        return
+    values = {spec.name: quote(spec.default or "x") for spec in entry.parameters}
+    filled = fill_template(entry.command, values)
+    for fault in filled.faults:
+        message = f"in the command of '{entry.name}': {fault.message}"
+        faults.error(_place_of(fault.text, command, lines), message, fault.hint)
+    if not filled.faults and protect_shell_braces(entry.command, values) != entry.command:
+        hint = "for both write $NAME, or ${{NAME}}"
+        place = _place_of("${", command, lines)
+        faults.warning(place, f"MLflow can't run '{entry.name}': it takes ${{…}} for a placeholder", hint)
+    unused = [spec.name for spec in entry.parameters if spec.name not in filled.used]
+    for name in unused if parameters is not None and not filled.faults else ():
+        declared = parameters.fields[name].key.place if parameters is not None else None
+        faults.warning(declared, f"the command of '{entry.name}' does not use parameter '{name}'")
+    for name in sorted(filled.used):
+        for mark in ("'", '"'):
+            text = f"{mark}{{{name}}}{mark}"
+            if text in entry.command:
+                hint = f"values are quoted already: write {{{name}}} without quotes"
+                place = _place_of(f"{{{name}}}", command, lines)
+                faults.warning(place, f"{text} gets quotes inside quotes where a value has spaces", hint)
+
+
+def _place_of(text: str, command: Node, lines: list[str]) -> Place:
+    """Return where a part of a command is written; where that can't be found, where the command begins."""
+    for number in range(command.place.line, command.last_line + 1) if text else ():
+        start = command.place.column - 1 if number == command.place.line else 0
+        column = lines[number - 1].find(text, start) if number <= len(lines) else -1
+        if column >= 0:
+            return Place(number, column + 1)
+    return command.place
+
+
+def has_errors(faults: Iterable[Fault]) -> bool:
+    """Say whether something in a manifest can't be run."""
+    return any(fault.severity is Severity.ERROR for fault in faults)

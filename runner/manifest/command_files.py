@@ -1,0 +1,52 @@
+"""The scripts that a command names: are they in the project?"""
+
+import re
+import shlex
+
+from runner.manifest.document import Node
+from runner.manifest.environment import near_file, tidy_path
+from runner.manifest.faults import Faults
+from runner.model import EntryPoint, ProjectFiles
+
+INTERPRETERS = re.compile(r"(python[\d.]*|bash|sh|Rscript)")
+SCRIPTS = (".py", ".sh", ".R", ".r")
+SEPARATORS = frozenset({";", "&&", "||", "|", "&", "(", ")"})
+
+
+def absent_scripts(command: str, files: ProjectFiles) -> tuple[str, ...]:
+    """Return the scripts that a command hands to an interpreter and that are not in the project.
+
+    Only plain relative paths are looked at, and nothing once the command changes its folder or writes its files.
+    """
+    try:
+        lexer = shlex.shlex(command, posix=True, punctuation_chars=True)
+        lexer.whitespace_split = True
+        words = list(lexer)
+    except ValueError:
+        return ()
+    if {"cd", "pushd", "cp", "curl", "wget", "git", "unzip", "tar", "mv"} & set(words):
+        return ()
+    absent = []
+    for number, word in enumerate(words):
+        script = _script_after(words[number + 1 :]) if INTERPRETERS.fullmatch(word) else None
+        if script and files.read(tidy_path(script)) is None:
+            absent.append(script)
+    return tuple(dict.fromkeys(absent))
+
+
+def _script_after(words: list[str]) -> str | None:
+    """Return the script among an interpreter's arguments, or None where it runs something else."""
+    for word in words:
+        if word in SEPARATORS or word in ("-c", "-m", "-e"):
+            return None
+        if not word.startswith("-"):
+            plain = word.endswith(SCRIPTS) and not word.startswith(("/", "~")) and not re.search(r"[${}*?`]", word)
+            return word if plain else None
+    return None
+
+
+def check_files(command: Node, entry: EntryPoint, files: ProjectFiles, faults: Faults) -> None:
+    """Warn of scripts that are not there."""
+    for script in absent_scripts(entry.command, files):
+        message = f"the command of '{entry.name}' names '{script}', which is not in the project"
+        faults.warning(command.place, message, near_file(tidy_path(script), files))
