@@ -1,0 +1,14 @@
+"""Start projects from copier templates, and bring later versions of a template into them."""
+
+from runner.scaffold.projects import ProjectUpdate, ScaffoldRequest, new_project, update_project
+from runner.scaffold.releases import Templates, packaged_templates, templates_folder
+
+__all__ = [
+    "ProjectUpdate",
+    "ScaffoldRequest",
+    "Templates",
+    "new_project",
+    "packaged_templates",
+    "templates_folder",
+    "update_project",
+]

@@ -1,0 +1,70 @@
+"""Git as a template needs it: no hooks, no inherited repository, an identity even where the user has none."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from runner.errors import ScaffoldError
+from runner.process import capture
+
+REPOSITORY_VARIABLES = frozenset(
+    {
+        "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+        "GIT_COMMON_DIR",
+        "GIT_DIR",
+        "GIT_INDEX_FILE",
+        "GIT_NAMESPACE",
+        "GIT_OBJECT_DIRECTORY",
+        "GIT_PREFIX",
+        "GIT_WORK_TREE",
+    }
+)
+"""What a hook or an alias of git sets for its children: with these, commands would act on the caller's repository."""
+
+NEUTRAL_IDENTITY = {"name": "proj", "email": "proj@example.invalid"}
+
+
+def plain_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment without a repository in it, with ``extra`` variables."""
+    plain = {name: value for name, value in os.environ.items() if name not in REPOSITORY_VARIABLES}
+    return {**plain, **(extra or {})}
+
+
+def git(folder: Path, *words: str, variables: Mapping[str, str] | None = None) -> str:
+    """Run git in a folder, without hooks, and return what it printed.
+
+    Raises:
+        ScaffoldError: git failed.
+    """
+    argv = ("git", "-c", f"core.hooksPath={os.devnull}", *words)
+    done = capture(argv, cwd=folder, env=plain_environment(variables))
+    if done.exit_code:
+        raise ScaffoldError(f"git {words[0]} failed in {folder}", context=done.complaint)
+    return done.text
+
+
+def is_in_repository(folder: Path) -> bool:
+    """Say whether a folder lies in the working tree of a git repository."""
+    return capture(("git", "rev-parse", "--show-toplevel"), cwd=folder, env=plain_environment()).exit_code == 0
+
+
+def start_repository(folder: Path, message: str) -> str:
+    """Make a git repository of a folder with one commit of all its files; return the commit's short id.
+
+    The author is the user, or a neutral one where git knows none.
+    """
+    branch = () if _setting(folder, "init.defaultBranch") else ("--initial-branch=main",)
+    git(folder, "init", "--quiet", *branch)
+    git(folder, "add", "--all")
+    variables = {}
+    for field, neutral in NEUTRAL_IDENTITY.items():
+        for role in ("AUTHOR", "COMMITTER"):
+            variable = f"GIT_{role}_{field.upper()}"
+            if variable not in os.environ and not _setting(folder, f"user.{field}"):
+                variables[variable] = neutral
+    git(folder, "commit", "--quiet", "--no-gpg-sign", f"--message={message}", variables=variables)
+    return git(folder, "rev-parse", "--short", "HEAD")
+
+
+def _setting(folder: Path, name: str) -> str:
+    return capture(("git", "config", "--get", name), cwd=folder, env=plain_environment()).text

@@ -1,0 +1,88 @@
+"""The border to copier: what it may do, and its complaints in words for the user."""
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from runner.errors import ScaffoldError
+from runner.model import Event, EventKind, Report
+from runner.scaffold.plain_git import plain_environment
+from runner.scaffold.releases import resolution, shelf
+from runner.settings import Home
+
+PROTOCOLS = {"protocol.allow": "never", "protocol.https.allow": "always", "protocol.ssh.allow": "always"}
+LOCAL_ONLY_WHEN_ASKED = {"protocol.file.allow": "user"}
+"""A path that the user typed may be cloned; one in a template's ``.gitmodules`` may not."""
+
+
+@contextmanager
+def copier_session(home: Home, report: Report) -> Iterator[None]:
+    """Let copier work: within proj's home, without hooks or trust from elsewhere; its complaints become ours.
+
+    The environment of this process is changed meanwhile, since copier has no other way to be told.
+
+    Raises:
+        ScaffoldError: copier, git or the template failed.
+    """
+    from copier.errors import CopierError, CopierWarning, UnsafeTemplateError
+    from plumbum import ProcessExecutionError
+
+    with warnings.catch_warnings(record=True) as caught, _environment(_variables(home)):
+        warnings.simplefilter("always")
+        try:
+            yield
+        except UnsafeTemplateError as error:
+            raise _needs_trust(error) from error
+        except ProcessExecutionError as error:
+            raise ScaffoldError("git failed on the template", context=error.stderr.strip() or str(error)) from error
+        except CopierError as error:
+            raise ScaffoldError("the template can't be used", context=str(error)) from error
+        except Exception as error:  # a template's expressions may raise anything
+            raise ScaffoldError("the template can't be used", context=f"{type(error).__name__}: {error}") from error
+    for warning in caught:
+        if issubclass(warning.category, CopierWarning):
+            report(Event(kind=EventKind.WARNING, message=str(warning.message)))
+
+
+def _needs_trust(error: Exception) -> ScaffoldError:
+    features = str(error).splitlines()[0].partition(": ")[2].rstrip(".")
+    return ScaffoldError(
+        f"the template wants to run code of its own: {features}",
+        context="tasks and migrations are commands, jinja_extensions are Python modules; they run as you",
+        hint="read the template, then give --trust",
+    )
+
+
+def _variables(home: Home) -> dict[str, str]:
+    folder = shelf(home)
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = folder / "copier.yml"
+    if not settings.exists():
+        settings.write_text("{}\n", encoding="utf-8")  # the user's own may trust templates without --trust
+    variables = {"COPIER_CACHE_DIR": str(folder / "mirrors"), "COPIER_SETTINGS_PATH": str(settings)}
+    git_settings = {**PROTOCOLS, **LOCAL_ONLY_WHEN_ASKED, **resolution(home), "core.hooksPath": os.devnull}
+    first = int(os.environ.get("GIT_CONFIG_COUNT", "0"))
+    for number, (name, value) in enumerate(git_settings.items(), first):
+        variables[f"GIT_CONFIG_KEY_{number}"] = name
+        variables[f"GIT_CONFIG_VALUE_{number}"] = value
+    variables["GIT_CONFIG_COUNT"] = str(first + len(git_settings))
+    return variables
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Change the environment for a while, in plumbum's copy of it too, which copier's git gets."""
+    from plumbum import local
+
+    before, meanwhile = dict(os.environ), plain_environment(variables)
+    os.environ.clear()
+    os.environ.update(meanwhile)
+    try:
+        with local.env():
+            local.env.clear()
+            local.env.update(meanwhile)
+            yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
