@@ -1,0 +1,65 @@
+"""What an executor is: a place where a command can run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from msgspec import Struct
+
+from runner.model import EnvironmentDeclaration, Report
+from runner.process import Echo, Outcome, Prepared, Stdin
+
+
+class Capabilities(Struct, frozen=True, kw_only=True):
+    """Facts about an executor that the run depends on; nobody compares names."""
+
+    is_local: bool
+    """The command runs on this machine: what is recorded of the machine is true of the command."""
+    shares_disk: bool
+    """The command sees our run folder, environments and artifacts under the same paths."""
+    runs_images: bool = False
+    """The command can run in a container image."""
+
+
+class ExecutionRequest(Struct, frozen=True, kw_only=True):
+    """A command with all that it needs. ``variables`` is the whole environment: see `child_environment`.
+
+    ``argv`` reaches the command exactly. Times are seconds. ``prepared`` may be a watcher that was started ahead.
+    """
+
+    argv: tuple[str, ...]
+    cwd: Path
+    variables: Mapping[str, str]
+    log: Path | None = None
+    echo: Echo = Echo.SPLIT
+    stdin: Stdin = Stdin.INHERIT
+    timeout: float | None = None
+    grace: float = 5.0
+    masks: tuple[bytes, ...] = ()
+    prepared: Prepared | None = None
+
+
+class Executor(Protocol):
+    """A place where a command can run."""
+
+    @property
+    def name(self) -> str:
+        """The name that the user types."""
+        ...
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the run may rely on."""
+        ...
+
+    def why_not(self, environment: EnvironmentDeclaration) -> str | None:
+        """Return None where a command with this environment can run, else the reason in words for a person."""
+        ...
+
+    def execute(self, request: ExecutionRequest, report: Report) -> Outcome:
+        """Run the command to its end.
+
+        Raises:
+            ExecutionError: it can't be started.
+        """
+        ...

@@ -1,0 +1,55 @@
+"""Commands that run here, as processes of this machine."""
+
+import shutil
+
+from runner.executors.contract import Capabilities, ExecutionRequest
+from runner.model import EnvironmentDeclaration, EnvironmentKind, Event, EventKind, Report
+from runner.process import Outcome, ProcessRequest, run
+
+
+class LocalExecutor:
+    """Runs a command on this machine, in the run folder."""
+
+    name = "local"
+    capabilities = Capabilities(is_local=True, shares_disk=True)
+
+    def why_not(self, environment: EnvironmentDeclaration) -> str | None:
+        """Return the reason why a command can't run here."""
+        if environment.kind == EnvironmentKind.DOCKER_ENV:
+            return "the project asks for a container, and this executor runs commands without one"
+        if shutil.which("bash") is None:
+            return "there is no bash, which commands of projects are written for"
+        return None
+
+    def execute(self, request: ExecutionRequest, report: Report) -> Outcome:
+        """Run the command to its end and say what was out of the ordinary."""
+        outcome = run(
+            ProcessRequest(
+                argv=request.argv,
+                cwd=request.cwd,
+                env=request.variables,
+                log=request.log,
+                echo=request.echo,
+                stdin=request.stdin,
+                timeout=request.timeout,
+                grace=request.grace,
+                masks=request.masks,
+            ),
+            request.prepared,
+        )
+        for notice in _notices(outcome, request):
+            report(notice)
+        return outcome
+
+
+def _notices(outcome: Outcome, request: ExecutionRequest) -> list[Event]:
+    """Return what the user should know about how a command ended."""
+    notices = []
+    if outcome.stopped_by == "timeout":
+        notices.append(f"the command was stopped: it took longer than {request.timeout:g} s")
+    if outcome.left_behind and outcome.stopped_by is None:
+        names = ", ".join(outcome.left_behind)
+        notices.append(f"processes that the command had left behind were ended: {names}")
+    if outcome.log_fault:
+        notices.append(outcome.log_fault)
+    return [Event(kind=EventKind.WARNING, message=notice) for notice in notices]

@@ -1,0 +1,29 @@
+"""Files that parameters name by URL."""
+
+import shutil
+from pathlib import Path
+from urllib.error import URLError
+
+from runner.errors import ExecutionError
+
+TIMEOUT = 60.0
+"""Seconds without an answer after which a download is given up."""
+
+
+def fetch(url: str, path: Path) -> None:
+    """Download a file to ``path``, which appears when it is whole.
+
+    Raises:
+        ExecutionError: it can't be had.
+    """
+    from urllib.request import urlopen
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with urlopen(url, timeout=TIMEOUT) as answer, partial.open("wb") as file:  # noqa: S310, http(s) only: PathRules
+            shutil.copyfileobj(answer, file)
+    except (URLError, OSError, ValueError) as error:
+        partial.unlink(missing_ok=True)
+        raise ExecutionError(f"'{url}' can't be downloaded", context=str(error)) from error
+    partial.replace(path)

@@ -1,0 +1,219 @@
+"""Numbers that a command leaves in files, for programs that log without mlflow.
+
+The file that ``PROJ_METRICS`` names is appended to, a line for each value: ``name=value``, ``name=value step=3``,
+``{"name": "loss", "value": 0.5, "step": 3}`` or ``{"loss": 0.5, "accuracy": 0.9, "step": 3}``. Without a step the
+values of a name are counted from 0. The manifest's ``metrics:`` files are JSON, YAML, or CSV and TSV with names in the
+first line, of which the last line counts; nested names are joined by dots.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from runner.model import Event, EventKind, MetricsFile, Report
+
+MetricValue = tuple[str, float, int]
+"""Name, value and step."""
+
+_LARGEST = 64 * 1024 * 1024
+_COMPLAINTS = 5
+"""Faulty lines that are named one by one."""
+_ASSIGNMENT = r"\s*(?P<name>[^=]*[^=\s])\s*=\s*(?P<value>\S+?)[,;]?(?:\s+step\s*=\s*(?P<step>-?\d+))?\s*"
+_STEPS = ("step", "epoch", "iteration")
+_TEXTS = (".csv", ".tsv")
+
+
+def read_metrics_log(path: Path, report: Report) -> list[MetricValue]:
+    """Read the file that ``PROJ_METRICS`` named; a line that makes no sense is skipped and said."""
+    try:
+        text = _read(path)
+    except (OSError, ValueError) as error:
+        _complain([f"PROJ_METRICS: {error}"], report)
+        return []
+    counts: dict[str, int] = {}
+    values: list[MetricValue] = []
+    faults: list[str] = []
+    for number, line in enumerate((text or "").splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        try:
+            found = list(_read_line(line))
+        except ValueError as error:
+            faults.append(f"line {number} of PROJ_METRICS is no metric: {error}")
+            continue
+        for name, value, step in found:
+            values.append((name, value, counts.get(name, 0) if step is None else step))
+            counts[name] = values[-1][2] + 1
+    _complain(faults, report)
+    return values
+
+
+def read_metrics_files(folder: Path, files: Iterable[MetricsFile], report: Report) -> list[MetricValue]:
+    """Read the ``metrics:`` files of an entry point in the folder that the command ran in.
+
+    A file that is missing or can't be read is said. When two files hold a name, the later one's gets the file's name
+    in front: ``test.rmse``.
+    """
+    values: dict[str, MetricValue] = {}
+    faults: list[str] = []
+    for file in files:
+        path = folder / file.path
+        try:
+            found = _read_file(path)
+        except (OSError, ValueError) as error:
+            faults.append(f"metrics file {file.path}: {error}")
+            continue
+        for name, value, step in found:
+            unique = name if name not in values else f"{path.stem}.{name}"
+            values[unique] = (unique, value, step)
+    _complain(faults, report)
+    return list(values.values())
+
+
+def _complain(faults: list[str], report: Report) -> None:
+    for fault in faults[:_COMPLAINTS]:
+        report(Event(kind=EventKind.WARNING, message=fault))
+    if len(faults) > _COMPLAINTS:
+        report(Event(kind=EventKind.WARNING, message=f"and {len(faults) - _COMPLAINTS} more faults like these"))
+
+
+def _read(path: Path) -> str | None:
+    """Return the text of a file; None where there is none.
+
+    Raises:
+        ValueError: it is not a file, or too large.
+    """
+    if not path.exists():
+        return None
+    if not path.is_file():
+        raise ValueError("is not a file")
+    if path.stat().st_size > _LARGEST:
+        raise ValueError(f"is larger than {_LARGEST >> 20} MiB")
+    return path.read_text("utf-8-sig", "replace")
+
+
+def _read_line(line: str) -> Iterator[tuple[str, float, int | None]]:
+    if line.lstrip().startswith("{"):
+        yield from _read_document(_parse_json(line))
+        return
+    found = re.fullmatch(_ASSIGNMENT, line)
+    if found is None:
+        raise ValueError(_short(line))
+    name, value, step = found.group("name", "value", "step")
+    yield name, _number(value), None if step is None else int(step)
+
+
+def _read_document(document: object) -> Iterator[tuple[str, float, int | None]]:
+    if not isinstance(document, dict):
+        raise ValueError("it is not a mapping")  # noqa: TRY004 - a fault of the data, as the others
+    step = _step(document.pop("step")) if document.get("step") is not None else None
+    if isinstance(document.get("name"), str) and "value" in document:
+        yield document["name"], _number(document["value"]), step
+        return
+    numbers = list(_flatten(document))
+    if not numbers:
+        raise ValueError("there is no number in it")
+    for name, value in numbers:
+        yield name, value, step
+
+
+def _read_file(path: Path) -> list[MetricValue]:
+    text = _read(path)
+    if text is None:
+        raise ValueError("the command did not write it")
+    if path.suffix.lower() in _TEXTS:
+        return _read_table(text, "\t" if path.suffix.lower() == ".tsv" else ",")
+    document = _parse(text, path.suffix.lower())
+    if not isinstance(document, dict | list):
+        raise ValueError("it holds no names")  # noqa: TRY004 - a fault of the data, as the others
+    step = _step(document.pop("step")) if isinstance(document, dict) and _is_number(document.get("step")) else 0
+    try:
+        return [(name, value, step) for name, value in _flatten(document)]
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _parse(text: str, suffix: str) -> object:
+    if suffix == ".json":
+        return _parse_json(text)
+    import yaml
+
+    try:
+        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
+    except yaml.YAMLError as error:
+        raise ValueError(f"it is not YAML: {' '.join(str(error).split())}") from error
+
+
+def _parse_json(text: str) -> object:
+    import json
+
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _read_table(text: str, delimiter: str) -> list[MetricValue]:
+    import csv
+
+    try:
+        rows = [row for row in csv.reader(text.splitlines(), delimiter=delimiter) if any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        raise ValueError(f"it is not a table: {error}") from error
+    if not rows or rows[0] is rows[-1]:
+        return []
+    cells = {name.strip(): cell.strip() for name, cell in zip(rows[0], rows[-1], strict=False) if name.strip()}
+    step = next((_step(float(cells[name])) for name in _STEPS if _is_text_of_number(cells.get(name, ""))), 0)
+    return [
+        (name, _number(cell), step) for name, cell in cells.items() if name not in _STEPS and _is_text_of_number(cell)
+    ]
+
+
+def _flatten(document: object, before: str = "") -> Iterator[tuple[str, float]]:
+    """Return the numbers in a document with the way to each; texts and truth values are no metrics."""
+    if isinstance(document, Mapping):
+        children = [(str(name), child) for name, child in document.items()]
+    elif isinstance(document, list):
+        children = [(str(place), child) for place, child in enumerate(document)]
+    else:
+        children = []
+    for name, child in children:
+        way = f"{before}.{name}" if before else name
+        if _is_number(child):
+            yield way, _number(child)
+        else:
+            yield from _flatten(child, way)
+
+
+def _is_number(value: object) -> bool:
+    # YAML 1.1 takes 1e-5, without a point, for text. The sign tells it from a digest such as 12e45.
+    if isinstance(value, str):
+        return re.fullmatch(r"[-+]?\d+(?:\.\d*)?[eE][-+]\d{1,3}", value) is not None
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _step(value: object) -> int:
+    try:
+        return int(_number(value))
+    except (OverflowError, ValueError):
+        raise ValueError(f"the step {_short(repr(value))} is not a number") from None
+
+
+def _is_text_of_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _number(value: object) -> float:
+    with suppress(ValueError, OverflowError):
+        if isinstance(value, int | float | str) and not isinstance(value, bool):
+            return float(value)
+    raise ValueError(f"{_short(repr(value))} is not a number")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}…"  # noqa: PLR2004 - what fits in a line
