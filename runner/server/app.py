@@ -1,0 +1,214 @@
+"""MLflow's REST protocol as an ASGI application.
+
+The handlers run on the event loop itself: a write to the store takes some 30 µs, less than handing it to a thread.
+"""
+
+import os
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from runner.model import Event, EventKind
+from runner.server import artifacts, experiments, metrics, models, runs
+from runner.server.answers import Answer, ErrorCode, RefusedError, answer_for, error_answer
+from runner.server.guards import MAX_BODY, OPEN_PATHS, Guard, check_length, too_large
+from runner.server.protocol import ListProxied, read_body, read_query
+from runner.server.tracking import Route, Tracking
+from runner.store.artifacts import open_artifact
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+VERSION = "0.1.0"
+"""What ``/version`` says; clients of MLflow read it as MLflow's and don't send traces to one so old."""
+
+SERVER_INFO = {"store_type": "SqlStore", "workspaces_enabled": False, "trace_archival_enabled": False}
+
+_NO_PARTS = "Multipart upload is not supported for the current artifact repository"
+"""The sentence by which clients know that they must send a file in one piece."""
+
+_PREFIX = re.compile(r"/(?:ajax-)?api/[23]\.0/(?:preview/)?mlflow/(?P<path>.+?)/?")
+_PROXY = re.compile(r"/(?:ajax-)?api/[23]\.0/mlflow-artifacts/(?P<verb>artifacts|mpu|presigned)(?:/(?P<path>.*))?")
+
+_ROUTES: tuple[Route, ...] = (
+    *experiments.ROUTES,
+    *runs.ROUTES,
+    *metrics.ROUTES,
+    *models.ROUTES,
+    *artifacts.ROUTES,
+)
+_EXACT = {(route.method, route.path): route for route in _ROUTES if "{" not in route.path}
+_FORMS = tuple(route for route in _ROUTES if "{" in route.path)
+
+
+def build_app(tracking: Tracking, guard: Guard) -> App:
+    """Make the application that serves a store to whoever passes the guard."""
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        call = Call(tracking=tracking, method=scope["method"], path=scope["path"], scope=scope, receive=receive)
+        try:
+            guard.check(call.path, scope["headers"])
+            answer = await _answer(call, send)
+        except Exception as error:  # noqa: BLE001  every fault becomes an answer of the protocol
+            answer = answer_for(error)
+            _tell(call, answer, error)
+        if answer is not None:
+            await _send(send, answer)
+
+    return serve
+
+
+class Call(Struct, frozen=True, kw_only=True):
+    """One request, and what is needed to answer it."""
+
+    tracking: Tracking
+    method: str
+    path: str
+    scope: Scope
+    receive: Receive
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Yield the body as it arrives.
+
+        Raises:
+            RefusedError: the client went away before it was whole.
+        """
+        more = True
+        while more:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise RefusedError(ErrorCode.BAD_REQUEST, "The connection ended before the request did.")
+            yield message.get("body", b"")
+            more = message.get("more_body", False)
+
+    async def body(self) -> bytes:
+        """Return the whole body.
+
+        Raises:
+            RefusedError: it is too large, or not whole.
+        """
+        check_length(self.scope["headers"])
+        parts: list[bytes] = []
+        size = 0
+        async for piece in self.pieces():
+            size += len(piece)
+            if size > MAX_BODY:
+                raise too_large()
+            parts.append(piece)
+        return b"".join(parts)
+
+
+async def _answer(call: Call, send: Send) -> Answer | None:
+    """Answer a call; None when the answer was sent piece by piece."""
+    protocol = _PREFIX.fullmatch(call.path)
+    if protocol is not None:
+        return await _answer_protocol(call, protocol["path"])
+    proxy = _PROXY.fullmatch(call.path)
+    if proxy is not None:
+        if proxy["verb"] != "artifacts":
+            raise RefusedError(ErrorCode.NOT_IMPLEMENTED, _NO_PARTS)
+        return await _answer_proxy(call, proxy["path"] or "", send)
+    if call.method == "GET" and call.path in OPEN_PATHS:
+        return Answer(200, b"OK" if call.path == "/health" else VERSION.encode())
+    raise _unknown(call)
+
+
+async def _answer_protocol(call: Call, path: str) -> Answer:
+    if path == "server-info" and call.method == "GET":
+        return _json(SERVER_INFO)
+    route = _EXACT.get((call.method, path))
+    fields: dict[str, str] = {}
+    if route is None:
+        parts = path.split("/")
+        route = next((form for form in _FORMS if form.method == call.method and _fits(form, parts)), None)
+        if route is None:
+            raise _unknown(call)
+        fields = route.fields(path)
+    if call.method == "GET":
+        asked = read_query(route.shape, call.scope["query_string"].decode("latin-1"), fields)
+    else:
+        asked = read_body(route.shape, await call.body(), fields)
+    return _json(route.answer(call.tracking, asked))
+
+
+async def _answer_proxy(call: Call, path: str, send: Send) -> Answer | None:
+    if call.method == "GET" and not path:
+        asked = read_query(ListProxied, call.scope["query_string"].decode("latin-1"), {})
+        return _json(artifacts.list_proxied(call.tracking, asked))
+    if call.method == "GET":
+        await _send_file(call, path, send)
+        return None
+    if call.method == "PUT":
+        await artifacts.receive_file(call.tracking, path, call.pieces())
+        return _json({})
+    if call.method == "DELETE":
+        artifacts.remove_file(call.tracking, path)
+        return _json({})
+    raise _unknown(call)
+
+
+async def _send_file(call: Call, path: str, send: Send) -> None:
+    place = artifacts.find_place(call.tracking, path)
+    with open_artifact(place.root, place.path) as file:
+        size = os.fstat(file.fileno()).st_size
+        headers = [
+            (b"content-type", b"application/octet-stream"),
+            (b"content-length", str(size).encode()),
+            (b"content-disposition", b"attachment"),
+            (b"x-content-type-options", b"nosniff"),
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for piece in _pieces_of(file.read, size):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def _pieces_of(read: Callable[[int], bytes], size: int) -> Iterator[bytes]:
+    """Yield just as much as was announced, even of a file that grows; one that shrinks ends the connection."""
+    while size > 0:
+        piece = read(min(artifacts.PIECE, size))
+        if not piece:
+            return
+        size -= len(piece)
+        yield piece
+
+
+def _fits(route: Route, parts: list[str]) -> bool:
+    wanted = route.parts
+    return len(wanted) == len(parts) and all(
+        part and want in (None, part) for want, part in zip(wanted, parts, strict=True)
+    )
+
+
+def _unknown(call: Call) -> RefusedError:
+    return RefusedError(ErrorCode.ENDPOINT_NOT_FOUND, f"proj has no endpoint {call.method} {call.path[:200]}")
+
+
+def _json(body: object) -> Answer:
+    return Answer(200, msgspec.json.encode(body))
+
+
+def _tell(call: Call, answer: Answer, error: Exception) -> None:
+    """Tell the user of faults that are not the client's."""
+    if answer.status >= error_answer(ErrorCode.INTERNAL_ERROR, "").status:
+        message = f"A request of the command could not be answered: {call.method} {call.path[:200]}"
+        call.tracking.report(Event(kind=EventKind.WARNING, message=message, hint=f"{type(error).__name__}: {error}"))
+
+
+async def _send(send: Send, answer: Answer) -> None:
+    kind = b"application/json" if answer.body.startswith(b"{") else b"text/plain"
+    headers = [
+        (b"content-type", kind),
+        (b"content-length", str(len(answer.body)).encode()),
+        (b"x-content-type-options", b"nosniff"),
+    ]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})

@@ -1,0 +1,63 @@
+"""What an endpoint works with, and what ties a path of the protocol to it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+
+from runner.model import Report
+from runner.server.answers import ErrorCode, RefusedError
+from runner.server.protocol import AnyRun, Request
+from runner.server.sessions import Session
+from runner.settings import Home
+from runner.store.database import Database
+
+
+class Tracking(Struct, frozen=True, kw_only=True):
+    """The store that a server serves, and on whose behalf."""
+
+    database: Database
+    home: Home
+    session: Session
+    report: Report
+
+
+class Route(Struct, frozen=True):
+    """An endpoint: ``path`` is what follows ``/api/2.0/mlflow/``, with fields of the request in braces."""
+
+    method: str
+    path: str
+    shape: type[Request]
+    answer: Callable[[Tracking, Any], object]
+
+    @property
+    def parts(self) -> tuple[str | None, ...]:
+        """The parts of the path; None stands for a field."""
+        return tuple(None if part.startswith("{") else part for part in self.path.split("/"))
+
+    def fields(self, path: str) -> dict[str, str]:
+        """Return the fields that a path of this form carries."""
+        pairs = zip(self.path.split("/"), path.split("/"), strict=True)
+        return {name.strip("{}"): value for name, value in pairs if name.startswith("{")}
+
+
+def run_of(asked: AnyRun) -> str:
+    """Return the id of the run that a request names.
+
+    Raises:
+        RefusedError: it names none.
+    """
+    if not asked.run:
+        raise RefusedError(ErrorCode.INVALID_PARAMETER_VALUE, "Missing value for required parameter 'run_id'.")
+    return asked.run
+
+
+def run_to_change(tracking: Tracking, asked: AnyRun) -> str:
+    """Return the id of the run that a request names, which the caller may change.
+
+    Raises:
+        RefusedError: it names none, or that of somebody else.
+    """
+    run_id = run_of(asked)
+    tracking.session.check_run(run_id)
+    return run_id
