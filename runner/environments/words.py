@@ -1,10 +1,16 @@
-"""What an environment's declaring file asks for, whatever kind of file it is."""
+"""The words of environments: what is asked for, what was resolved, what is ready to run in."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
 
 from msgspec import Struct
 
-from runner.model import ContainerSpec, EnvironmentKind
+from runner.environments.interpreters import Interpreter
+from runner.model import ContainerSpec, EnvironmentKind, EnvironmentRecord, ProjectFiles
+from runner.settings import Home
 
 
 class LocalPackage(Struct, frozen=True, kw_only=True):
@@ -91,3 +97,76 @@ def specify(
         local_packages=tuple(dict.fromkeys(lines.local_packages)),
         notices=tuple(dict.fromkeys(lines.notices)),
     )
+
+
+class ProjectTree(Protocol):
+    """The frozen tree of the project, from which packages that are part of it are built."""
+
+    def digest(self, path: str) -> str:
+        """Return a digest of the content of a folder or file; ``.`` is the project folder."""
+        ...
+
+    def folder(self) -> Path:
+        """Return a folder in which the project folder is laid out; it is only read."""
+        ...
+
+
+class EnvironmentRequest(Struct, frozen=True, kw_only=True):
+    """What an environment is wanted for.
+
+    ``as_of`` is the time up to which packages are considered, None for now; ``refresh`` resolves again what was
+    resolved before. ``files`` and ``tree`` are the frozen project; they are needed when the spec has local packages.
+    """
+
+    spec: EnvironmentSpec
+    home: Home
+    files: ProjectFiles | None = None
+    tree: ProjectTree | None = None
+    as_of: datetime | None = None
+    refresh: bool = False
+    environ: Mapping[str, str] = os.environ
+
+
+class Lock(Struct, frozen=True, kw_only=True):
+    """What a spec was resolved to: a requirements file with hashes for one interpreter and platform.
+
+    ``digest`` is that of the requirements without comments. ``as_of`` is the RFC 3339 time up to which packages were
+    considered, None when all were; ``undated`` are packages of which the index gave no dates. ``path`` is where it is
+    kept.
+    """
+
+    text: str
+    digest: str
+    interpreter: Interpreter
+    as_of: str | None = None
+    undated: tuple[str, ...] = ()
+    path: Path | None = None
+
+
+class Prepared(Struct, frozen=True, kw_only=True):
+    """An environment that is proven and ready.
+
+    ``path_entries`` come first on the command's PATH. ``import_paths`` are folders of the project, relative to the
+    project folder, from which editable packages are imported in the run's own folder.
+    """
+
+    record: EnvironmentRecord
+    prefix: Path | None = None
+    path_entries: tuple[Path, ...] = ()
+    variables: Mapping[str, str] = {}
+    import_paths: tuple[str, ...] = ()
+
+    def variables_in(self, project_folder: Path) -> Mapping[str, str]:
+        """Return the variables for a command that runs in a project folder."""
+        if not self.import_paths:
+            return self.variables
+        own = [str(project_folder / path) for path in self.import_paths]
+        kept = self.variables.get(IMPORT_PATH)
+        return {**self.variables, IMPORT_PATH: os.pathsep.join([*own, kept] if kept else own)}
+
+
+Fill = Callable[[Path], None]
+"""Puts an environment into an empty folder."""
+
+IMPORT_PATH = "PROJ_IMPORT_PATH"
+"""The variable that names folders to import from, before what is installed; read in every environment of ours."""

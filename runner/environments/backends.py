@@ -1,0 +1,96 @@
+"""The members that provide environments, by the name that the user types."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Protocol
+
+from runner.environments.local import LocalBackend
+from runner.environments.uv import UvBackend
+from runner.environments.virtualenv import VirtualenvBackend
+from runner.environments.words import EnvironmentRequest, EnvironmentSpec, Lock, Prepared
+from runner.errors import EnvironmentSetupError, UsageError
+from runner.model import EnvironmentRecord, Report
+
+
+class EnvironmentBackend(Protocol):
+    """Something that provides environments."""
+
+    @property
+    def name(self) -> str:
+        """The name that the user types and that is recorded."""
+        ...
+
+    def why_not(self, spec: EnvironmentSpec) -> str | None:
+        """Say why this spec can't be had, None when it can; nothing is started or changed."""
+        ...
+
+    def plan(self, request: EnvironmentRequest) -> EnvironmentRecord:
+        """Return what is known of the environment without building or resolving anything."""
+        ...
+
+    def lock(self, request: EnvironmentRequest, report: Report) -> Lock | None:
+        """Return what the request is resolved to, None where nothing is resolved."""
+        ...
+
+    def prepare(self, request: EnvironmentRequest, lock: Lock | None, report: Report) -> Prepared:
+        """Return the environment, proven and ready; build it when it is not there."""
+        ...
+
+
+class NotYet:
+    """A member that is announced and can't do anything yet."""
+
+    def __init__(self, name: str, instead: str) -> None:
+        self.name = name
+        self._instead = instead
+
+    def why_not(self, spec: EnvironmentSpec) -> str | None:
+        """Say that it is not there, and what is."""
+        del spec
+        return f"'{self.name}' environments are not available yet; {self._instead}"
+
+    def plan(self, request: EnvironmentRequest) -> EnvironmentRecord:
+        """Refuse."""
+        raise self._refusal(request.spec)
+
+    def lock(self, request: EnvironmentRequest, report: Report) -> Lock | None:
+        """Refuse."""
+        del report
+        raise self._refusal(request.spec)
+
+    def prepare(self, request: EnvironmentRequest, lock: Lock | None, report: Report) -> Prepared:
+        """Refuse."""
+        del lock, report
+        raise self._refusal(request.spec)
+
+    def _refusal(self, spec: EnvironmentSpec) -> EnvironmentSetupError:
+        return EnvironmentSetupError(self.why_not(spec) or self.name)
+
+
+DEFAULT = "uv"
+BACKENDS: Mapping[str, EnvironmentBackend] = {
+    "uv": UvBackend(),
+    "virtualenv": VirtualenvBackend(),
+    "local": LocalBackend(),
+    "conda": NotYet("conda", "conda files are mapped to the Python index by 'uv' and 'virtualenv'"),
+    "container": NotYet("container", "a python_env or conda_env beside it can be used"),
+}
+
+
+def choose_backend(name: str | None, spec: EnvironmentSpec) -> EnvironmentBackend:
+    """Return the member of a name, the usual one where none is asked for.
+
+    Raises:
+        UsageError: there is no member of this name.
+        EnvironmentSetupError: the member can't provide what the spec asks for.
+    """
+    if name is not None and name not in BACKENDS:
+        near = get_close_matches(name, BACKENDS, n=1)
+        hint = f"Did you mean '{near[0]}'?" if near else None
+        raise UsageError(f"There is no environment manager '{name}'; there are {', '.join(BACKENDS)}", hint=hint)
+    backend = BACKENDS[name or DEFAULT]
+    reason = backend.why_not(spec)
+    if reason:
+        able = [other for other, member in BACKENDS.items() if member.why_not(spec) is None]
+        raise EnvironmentSetupError(reason, context=spec.file, hint=f"'--env-manager' can be {' or '.join(able)} here.")
+    return backend

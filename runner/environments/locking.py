@@ -1,0 +1,199 @@
+"""Resolves a spec once, to a requirements file with hashes, and keeps it in proj's home."""
+
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+import msgspec
+
+from runner.environments.indexes import expand, index_options, without_credentials
+from runner.environments.interpreters import Interpreter
+from runner.environments.trees import copy_packages, metadata_digest
+from runner.environments.uv_command import Uv, clean_cwd, complain, find_uv, requirements_file
+from runner.environments.words import EnvironmentRequest, EnvironmentSpec, Lock
+from runner.errors import EnvironmentSetupError
+from runner.model import Event, EventKind, Report
+
+FORMAT = 1
+HEADER = re.compile(r"^# (?P<name>as of|no dates for): (?P<value>.+)$", re.MULTILINE)
+UNDATED = re.compile(r"^warning: `(?P<file>[^`]+)` is missing an upload date", re.MULTILINE)
+DISTRIBUTION = re.compile(r"^(?P<name>.+?)-\d")
+FILTERED = re.compile(r"^hint: `(?P<name>[^`]+)` was filtered by `exclude-newer`", re.MULTILINE)
+SEEDS = ("pip",)
+SEEDS_BEFORE_312 = ("pip", "setuptools")
+"""What a new environment of the standard library brings; code of its time counts on it without saying so."""
+
+
+def find_lock(request: EnvironmentRequest, interpreter: Interpreter) -> Lock | None:
+    """Return the lock that is there without resolving: the project's own, a kept one, or the empty one."""
+    spec = request.spec
+    if not (spec.requirements or spec.build_requirements) and not spec.local_packages:
+        return read_lock("", interpreter)
+    if spec.is_locked:
+        return read_lock("".join(f"{line}\n" for line in _pinned_lines(spec)), interpreter)
+    path = lock_path(request, interpreter)
+    if request.refresh and request.as_of is None:
+        return None
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        return None
+    return read_lock(text, interpreter, path)
+
+
+def read_lock(text: str, interpreter: Interpreter, path: Path | None = None) -> Lock:
+    """Return the lock that a file holds."""
+    header = {match["name"]: match["value"] for match in HEADER.finditer(text)}
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    return Lock(
+        text=text,
+        digest=hashlib.sha256("\n".join(lines).encode()).hexdigest(),
+        interpreter=interpreter,
+        as_of=header.get("as of"),
+        undated=tuple(header.get("no dates for", "").split()),
+        path=path,
+    )
+
+
+def lock_path(request: EnvironmentRequest, interpreter: Interpreter) -> Path:
+    """Return where the lock of a request is kept: by spec, time, interpreter and platform."""
+    spec = request.spec
+    identity = (
+        FORMAT,
+        [
+            without_credentials(line)
+            for line in (*spec.requirements, "", *spec.build_requirements, "", *spec.constraints)
+        ],
+        [option for option in spec.options if "binary" in option or "--pre" in option],
+        [(package.text, metadata_digest(request.files, package.path)) for package in spec.local_packages],
+        request.as_of.isoformat() if request.as_of else "now",
+        (interpreter.version, interpreter.implementation, interpreter.platform),
+    )
+    return request.home.locks / f"{hashlib.sha256(msgspec.json.encode(identity)).hexdigest()[:32]}.txt"
+
+
+def resolve(request: EnvironmentRequest, interpreter: Interpreter, report: Report) -> Lock:
+    """Resolve a request and keep the lock.
+
+    Raises:
+        EnvironmentSetupError: nothing satisfies the spec, or the index can't be asked.
+    """
+    spec, path = request.spec, lock_path(request, interpreter)
+    when = f" as of {request.as_of:%Y-%m-%d}" if request.as_of else ""
+    report(Event(kind=EventKind.STEP, message=f"Resolving {_count(spec)} for Python {interpreter.name}{when}"))
+    uv = find_uv(request.home, index_options(spec.options, request.environ), request.environ)
+    text, as_of, undated = _Resolution(request, uv, interpreter, path).compile(report)
+    header = [f"# Python {interpreter.name} on {interpreter.platform}, resolved {_now()}"]
+    header += [f"# as of: {as_of}"] if as_of else []
+    header += [f"# no dates for: {' '.join(undated)}"] if undated else []
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f"{path.name}.{os.getpid()}")
+    aside.write_text("\n".join([*header, text]), encoding="utf-8")
+    aside.replace(path)
+    return read_lock(path.read_text("utf-8"), interpreter, path)
+
+
+class _Resolution:
+    """One resolution, with what is tried when an index does not tell the age of its files."""
+
+    def __init__(self, request: EnvironmentRequest, uv: Uv, interpreter: Interpreter, path: Path) -> None:
+        self._request, self._uv, self._interpreter = request, uv, interpreter
+        self._log = path.with_suffix(".log")
+
+    def compile(self, report: Report) -> tuple[str, str | None, tuple[str, ...]]:
+        """Return the requirements, the time of the cut that was made, and the packages exempt from it."""
+        cut = as_text(self._request.as_of)
+        done = self._compile(cut, ())
+        if done[0] is not None or cut is None:
+            return self._checked(done[0]), cut, ()
+        names = _names_without_dates(done[1])
+        if not names:
+            return self._checked(None), cut, ()
+        done = self._compile(cut, names)
+        if done[0] is not None:
+            report(_notice(f"The index has no dates for {', '.join(names)}: the newest version was considered"))
+            return self._checked(done[0]), cut, names
+        report(_notice("The package index has no dates: resolved with what it has now"))
+        return self._checked(self._compile(None, ())[0]), None, ()
+
+    def _compile(self, cut: str | None, exempt: Sequence[str]) -> tuple[str | None, str]:
+        spec = self._request.spec
+        words = ["--exclude-newer", cut] if cut else []
+        words += [word for name in exempt for word in ("--exclude-newer-package", f"{name}=false")]
+        with requirements_file(self._uv.index.lines) as file:
+            lines = [*self._uv.index.lines, *self._lines(file.parent)]
+            file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            constraints = file.with_name("constraints.txt")
+            constraints.write_text("".join(f"{expand(line)}\n" for line in spec.constraints), encoding="utf-8")
+            done = self._uv.run(
+                *("pip", "compile", file, "--constraints", constraints, "--python", self._interpreter.path),
+                *("--generate-hashes", "--no-header", "--no-annotate", "--no-emit-index-url", "--emit-build-options"),
+                *(*words, *self._uv.index.words),
+                cwd=clean_cwd(self._request.home),
+            )
+        if done.exit_code:
+            self._error = complain("No set of packages satisfies what the project asks for", done, self._log)
+        return (None if done.exit_code else done.text), done.complaint
+
+    def _lines(self, room: Path) -> list[str]:
+        spec = self._request.spec
+        lines = [expand(line) for line in (*spec.requirements, *spec.build_requirements)]
+        asked = " ".join(lines).lower()
+        seeds = SEEDS if self._interpreter.line >= (3, 12) else SEEDS_BEFORE_312
+        lines += [seed for seed in seeds if not re.search(rf"(^|\s){seed}\b", asked)]
+        if spec.local_packages and self._request.tree is not None:
+            copies = copy_packages(self._request.tree.folder(), spec.local_packages, room)
+            lines += [f"{copy}{_extras(p.extras)}" for p, copy in zip(spec.local_packages, copies, strict=True)]
+        return lines
+
+    def _checked(self, text: str | None) -> str:
+        """Return the lock without the project's own packages, after a look at the hashes of all others."""
+        if text is None:
+            raise self._error
+        blocks = [block for block in re.split(r"\n(?=\S)", text.strip()) if block and not _is_local(block)]
+        bare = [b for b in blocks if "--hash=" not in b and not re.search(r" @ |^--", b)]
+        if bare:
+            raise EnvironmentSetupError(f"the package index gives no hashes for {', '.join(bare)}")
+        return without_credentials("".join(f"{block}\n" for block in blocks))
+
+
+def as_text(moment: datetime | None) -> str | None:
+    """Return a time as RFC 3339 in UTC, to the second."""
+    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ") if moment else None
+
+
+def _names_without_dates(complaint: str) -> tuple[str, ...]:
+    files = [DISTRIBUTION.match(match["file"]) for match in UNDATED.finditer(complaint)]
+    names = {re.sub(r"[-_.]+", "-", match["name"]).lower() for match in files if match}
+    filtered = {match["name"] for match in FILTERED.finditer(complaint)}
+    return tuple(sorted(names & filtered or names))
+
+
+def _is_local(block: str) -> bool:
+    first = block.split("\n", 1)[0]
+    return bool(re.match(r"(-e |/|\.\.?/|file:|[A-Za-z]:\\)", first) or re.search(r"@ (file:|/|\./|\.\./)", first))
+
+
+def _pinned_lines(spec: EnvironmentSpec) -> list[str]:
+    options = [option for option in spec.options if "binary" in option]
+    return options + [re.sub(r"\s+(?=--hash=)", " \\\n    ", without_credentials(line)) for line in spec.requirements]
+
+
+def _extras(extras: Sequence[str]) -> str:
+    return f"[{','.join(extras)}]" if extras else ""
+
+
+def _count(spec: EnvironmentSpec) -> str:
+    number = len(spec.requirements) + len(spec.build_requirements) + len(spec.local_packages)
+    return "1 requirement" if number == 1 else f"{number} requirements"
+
+
+def _notice(message: str) -> Event:
+    return Event(kind=EventKind.NOTICE, message=message)
+
+
+def _now() -> str:
+    return as_text(datetime.now(timezone.utc)) or ""

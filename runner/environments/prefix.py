@@ -1,0 +1,208 @@
+"""Keeps prefixes by identity: built once, whole or not at all, proven before each use.
+
+A prefix can't be moved, as scripts in it hold its path, so nothing is renamed into place. Each attempt has a folder of
+its own that is never used again, and the marker, written last and at once, names the attempt that counts. Whoever is
+killed leaves a folder that no marker names; even an installer that outlives its parent writes where nobody looks.
+"""
+
+import contextlib
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from runner.environments.exclusive import exclusive
+from runner.environments.inventory import Distribution, Inventory, Measure, compare, measure, take
+from runner.environments.words import Fill
+from runner.model import Event, EventKind, Report
+from runner.settings import Home
+
+SHORT = 16
+"""Hex digits of an identity in a path; longer ones would not fit the first line of a script."""
+KEPT_SECONDS = 86400
+"""How long a replaced prefix stays for runs that still use it."""
+
+
+class Marker(Struct, frozen=True, kw_only=True):
+    """The file that says that a prefix is whole: which attempt, what is in it, how it looked when it was proven."""
+
+    identity: str
+    attempt: str
+    measure: Measure
+    digest: str
+    distributions: tuple[Distribution, ...]
+    manager: str
+
+
+class Built(Struct, frozen=True, kw_only=True):
+    """A proven prefix."""
+
+    path: Path
+    digest: str
+    distributions: tuple[Distribution, ...]
+
+
+class Blueprint(Struct, frozen=True, kw_only=True):
+    """How to build a prefix; ``forget`` takes damaged packages out of the installer's cache."""
+
+    identity: str
+    manager: str
+    what: str
+    fill: Fill
+    forget: Callable[[tuple[str, ...]], None]
+    shares_files: bool = False
+
+
+class Prefixes:
+    """The prefixes in proj's home."""
+
+    def __init__(self, home: Home, report: Report) -> None:
+        self._home, self._report = home, report
+
+    def folder(self, identity: str) -> Path:
+        """Return the folder of an identity: its marker, its lock, its log, its attempts."""
+        return self._home.environments / identity[:SHORT]
+
+    def obtain(self, blueprint: Blueprint) -> Built:
+        """Return the prefix of an identity, proven; build it when it is not there or not as it was."""
+        folder = self.folder(blueprint.identity)
+        built = self._quick(folder, blueprint.identity)
+        if built:
+            return built
+        with exclusive(folder / "lock", self._waiting):
+            return self._thorough(folder, blueprint) or self._build(folder, blueprint)
+
+    def _quick(self, folder: Path, identity: str) -> Built | None:
+        marker = read_marker(folder)
+        if marker is None or marker.identity != identity:
+            return None
+        prefix = folder / marker.attempt
+        try:
+            proven = measure(prefix) == marker.measure
+        except FileNotFoundError:
+            return None
+        return _built(folder, marker) if proven else None
+
+    def _thorough(self, folder: Path, blueprint: Blueprint) -> Built | None:
+        """Look again under the lock: built meanwhile by another, or merely touched, or damaged."""
+        built = self._quick(folder, blueprint.identity)
+        marker = read_marker(folder)
+        if built or marker is None or marker.identity != blueprint.identity:
+            return built
+        prefix = folder / marker.attempt
+        inventory = _read_inventory(folder, marker.attempt)
+        before = measure(prefix) if prefix.is_dir() else None
+        damage = compare(prefix, inventory) if inventory and before else None
+        if before and damage is not None and not damage:
+            write_marker(folder, msgspec.structs.replace(marker, measure=before))
+            return _built(folder, marker)
+        (folder / MARKER).unlink()
+        told = damage.describe() if damage else "it is not all there"
+        self._say(
+            EventKind.WARNING,
+            f"The environment is not as it was built ({told}); it is built again",
+            hint="Packages that a run needs belong into the environment file, not into a finished environment.",
+        )
+        return None
+
+    def _build(self, folder: Path, blueprint: Blueprint) -> Built:
+        sweep(folder)
+        started = time.monotonic()
+        attempt, inventory = self._attempt(folder, blueprint)
+        if inventory.wrong:
+            # The installer's cache may be what was changed; a fresh copy settles whether the package itself is wrong.
+            blueprint.forget(inventory.wrong)
+            shutil.rmtree(folder / attempt, ignore_errors=True)
+            attempt, inventory = self._attempt(folder, blueprint)
+            self._tell_wrong(inventory)
+        marker = Marker(
+            identity=blueprint.identity,
+            attempt=attempt,
+            measure=measure(folder / attempt),
+            digest=inventory.digest,
+            distributions=inventory.distributions,
+            manager=blueprint.manager,
+        )
+        _write(folder / f"{attempt}.inventory", msgspec.msgpack.encode(inventory))
+        write_marker(folder, marker)
+        seconds = time.monotonic() - started
+        count = len(inventory.distributions)
+        self._say(EventKind.STEP, f"Built {blueprint.what}: {count} package{'s' * (count != 1)} in {seconds:.1f} s")
+        return _built(folder, marker)
+
+    def _attempt(self, folder: Path, blueprint: Blueprint) -> tuple[str, Inventory]:
+        attempt = secrets.token_hex(3)
+        prefix = folder / attempt
+        prefix.mkdir(parents=True)
+        try:
+            blueprint.fill(prefix)
+            proofs = self._home.environments / "proofs" if blueprint.shares_files else None
+            return attempt, take(prefix, proofs, protect=blueprint.shares_files)
+        except BaseException:
+            shutil.rmtree(prefix, ignore_errors=True)
+            raise
+
+    def _tell_wrong(self, inventory: Inventory) -> None:
+        if inventory.wrong:
+            names = ", ".join(inventory.wrong)
+            self._say(EventKind.WARNING, f"Files of {names} differ from what their own RECORD says, as published")
+
+    def _waiting(self) -> None:
+        self._say(EventKind.NOTICE, "Another command is building this environment; waiting for it")
+
+    def _say(self, kind: EventKind, message: str, hint: str | None = None) -> None:
+        self._report(Event(kind=kind, message=message, hint=hint))
+
+
+MARKER = "environment.json"
+
+
+def read_marker(folder: Path) -> Marker | None:
+    """Return the marker of a folder, None where there is none that can be read."""
+    try:
+        return msgspec.json.decode((folder / MARKER).read_bytes(), type=Marker)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def write_marker(folder: Path, marker: Marker) -> None:
+    """Write the marker at once and durably."""
+    _write(folder / MARKER, msgspec.json.encode(marker))
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed builds left, and what was replaced a while ago. The caller holds the folder's lock."""
+    for child in folder.iterdir() if folder.is_dir() else ():
+        if not child.is_dir():
+            continue
+        sealed = folder / f"{child.name}.inventory"
+        if not sealed.exists() or time.time() - sealed.stat().st_mtime > KEPT_SECONDS:
+            shutil.rmtree(child, ignore_errors=True)
+            sealed.unlink(missing_ok=True)
+
+
+def _built(folder: Path, marker: Marker) -> Built:
+    with contextlib.suppress(OSError):
+        os.utime(folder)  # when it was last used
+    return Built(path=folder / marker.attempt, digest=marker.digest, distributions=marker.distributions)
+
+
+def _read_inventory(folder: Path, attempt: str) -> Inventory | None:
+    try:
+        return msgspec.msgpack.decode((folder / f"{attempt}.inventory").read_bytes(), type=Inventory)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def _write(path: Path, content: bytes) -> None:
+    aside = path.with_name(f"{path.name}.{os.getpid()}")
+    with aside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)

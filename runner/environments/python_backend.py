@@ -1,0 +1,232 @@
+"""What the members that make Python environments share: interpreter, lock, prefix, the project's own packages."""
+
+import hashlib
+import os
+import posixpath
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import ClassVar
+
+import msgspec
+
+from runner.environments.choosing import Choice, MissingInterpreterError, choose, downloads_allowed
+from runner.environments.indexes import index_options
+from runner.environments.interpreters import discover
+from runner.environments.inventory import Distribution
+from runner.environments.locking import as_text, find_lock, resolve
+from runner.environments.prefix import Blueprint, Built, Prefixes
+from runner.environments.trees import copy_packages
+from runner.environments.uv_command import Uv, clean_cwd, complain, find_uv
+from runner.environments.words import IMPORT_PATH, EnvironmentRequest, EnvironmentSpec, LocalPackage, Lock, Prepared
+from runner.errors import EnvironmentSetupError
+from runner.model import EnvironmentKind, EnvironmentRecord, Event, EventKind, ProjectFiles, Report
+
+FORMAT = 1
+BIN = "Scripts" if sys.platform == "win32" else "bin"
+HOOK = (
+    "import os,sys,site;p=[e for e in os.environ.get('" + IMPORT_PATH + "','').split(os.pathsep) if e];"
+    "i=next((n for n,e in enumerate(sys.path) if e.endswith(('site-packages','dist-packages'))),len(sys.path));"
+    "sys.path[i:i]=p;[site.addsitedir(e) for e in p]\n"
+)
+"""A line that Python runs at its start: the project's own packages come between the standard library and the rest."""
+
+
+class PythonBackend:
+    """A member that installs a lock into a prefix; what installs it is the subclass's."""
+
+    name: ClassVar[str]
+
+    def why_not(self, spec: EnvironmentSpec) -> str | None:
+        """Say why this spec can't be had, None when it can."""
+        if spec.kind is EnvironmentKind.DOCKER_ENV:
+            return "docker_env asks for a container, which is not available yet"
+        return None
+
+    def plan(self, request: EnvironmentRequest) -> EnvironmentRecord:
+        """Return what is known of the environment without building or resolving anything."""
+        as_of = as_text(request.as_of)
+        try:
+            choice = self._choose(request)
+        except MissingInterpreterError as missing:
+            return EnvironmentRecord(manager=self.name, python=missing.rule.text, as_of=as_of)
+        lock = find_lock(request, choice.interpreter)
+        return EnvironmentRecord(
+            manager=self.name,
+            python=choice.interpreter.version,
+            lock_digest=lock.digest if lock else None,
+            as_of=lock.as_of if lock else as_of,
+            platform=choice.interpreter.platform,
+        )
+
+    def lock(self, request: EnvironmentRequest, report: Report) -> Lock | None:
+        """Return the lock of a request; resolve it when it was not resolved before."""
+        for notice in request.spec.notices:
+            report(Event(kind=EventKind.NOTICE, message=notice))
+        choice = self._choose_or_fetch(request, report)
+        if choice.notice:
+            report(Event(kind=EventKind.NOTICE, message=choice.notice))
+        return find_lock(request, choice.interpreter) or resolve(request, choice.interpreter, report)
+
+    def prepare(self, request: EnvironmentRequest, lock: Lock | None, report: Report) -> Prepared:
+        """Return the environment of a lock, proven and ready; build what is missing."""
+        if lock is None:
+            raise EnvironmentSetupError("a Python environment needs a lock")
+        prefixes = Prefixes(request.home, report)
+        identity = _identity(self.name, lock)
+        base = prefixes.obtain(
+            Blueprint(
+                identity=identity,
+                manager=self.name,
+                what=f"environment with Python {lock.interpreter.name}",
+                fill=partial(self._fill, request, lock, prefixes.folder(identity) / "build.log", report),
+                forget=partial(self._forget, request),
+                shares_files=self._shares_files(request),
+            )
+        )
+        own = self._local(request, lock, base, prefixes) if request.spec.local_packages else None
+        return _prepared(self.name, request, lock, base, own)
+
+    def install(self, request: EnvironmentRequest, lock: Lock, prefix: Path, log: Path) -> None:
+        """Make a prefix with exactly what the lock says."""
+        raise NotImplementedError
+
+    def _shares_files(self, request: EnvironmentRequest) -> bool:
+        """Say whether files of the prefix are hard links that other prefixes have too."""
+        del request
+        return False
+
+    def _fill(self, request: EnvironmentRequest, lock: Lock, log: Path, report: Report, prefix: Path) -> None:
+        count = lock.text.count("==")
+        packages = f", {count} package{'s' * (count != 1)}" if count else ""
+        report(Event(kind=EventKind.STEP, message=f"Building environment: Python {lock.interpreter.name}{packages}"))
+        self.install(request, lock, prefix, log)
+        for site in [*prefix.glob("lib/*/site-packages"), *prefix.glob("Lib/site-packages")]:
+            (site / "proj_import_path.pth").write_text(HOOK, encoding="utf-8")
+
+    def _forget(self, request: EnvironmentRequest, names: tuple[str, ...]) -> None:
+        uv_for(request).run("cache", "clean", *names)
+
+    def _choose(self, request: EnvironmentRequest) -> Choice:
+        found = discover(request.home.root / "interpreters.json", request.environ)
+        return choose(request.spec.python, found, request.as_of)
+
+    def _choose_or_fetch(self, request: EnvironmentRequest, report: Report) -> Choice:
+        try:
+            return self._choose(request)
+        except MissingInterpreterError as missing:
+            wanted = missing.rule.text
+            if not (missing.rule.line and downloads_allowed(request.environ)):
+                raise
+            report(Event(kind=EventKind.STEP, message=f"Python {wanted} is not installed; asking uv to fetch it"))
+            done = uv_for(request).run("python", "install", wanted, cwd=clean_cwd(request.home))
+            if done.exit_code:
+                missing.context = "uv could not fetch it: " + done.complaint.splitlines()[0]
+                raise
+        return self._choose(request)
+
+    def _local(self, request: EnvironmentRequest, lock: Lock, base: Built, prefixes: Prefixes) -> Built:
+        """Return the prefix of the project's own packages; it lies on top of the base; each tree has its own."""
+        tree = request.tree
+        if tree is None:
+            raise EnvironmentSetupError("packages of the project need its frozen tree")
+        packages = [(package.text, tree.digest(package.path)) for package in request.spec.local_packages]
+        identity = _digest((FORMAT, "local", _identity(self.name, lock), packages))
+        log = prefixes.folder(identity) / "build.log"
+        return prefixes.obtain(
+            Blueprint(
+                identity=identity,
+                manager=self.name,
+                what="the project's own packages",
+                fill=partial(_fill_local, request, lock, base, log),
+                forget=partial(self._forget, request),
+            )
+        )
+
+
+def uv_for(request: EnvironmentRequest) -> Uv:
+    """Return uv with the index settings of a request."""
+    return find_uv(request.home, index_options(request.spec.options, request.environ), request.environ)
+
+
+def cut_words(lock: Lock) -> Iterator[str]:
+    """Yield uv's options for the time of a lock, so that build tools are those of that time too."""
+    if lock.as_of:
+        yield from ("--exclude-newer", lock.as_of)
+        for name in lock.undated:
+            yield from ("--exclude-newer-package", f"{name}=false")
+
+
+def _fill_local(request: EnvironmentRequest, lock: Lock, base: Built, log: Path, prefix: Path) -> None:
+    if request.tree is None:
+        raise EnvironmentSetupError("packages of the project need its frozen tree")
+    packages = request.spec.local_packages
+    uv = uv_for(request)
+    with TemporaryDirectory(prefix="proj-") as room:
+        copies = copy_packages(request.tree.folder(), packages, Path(room))
+        done = uv.run(
+            *("pip", "install", "--no-deps", "--target", prefix, "--python", base.path / BIN / "python"),
+            *("--link-mode", "copy", *cut_words(lock), *_index_words(uv), *map(str, copies)),
+            cwd=clean_cwd(request.home),
+        )
+    if done.exit_code:
+        names = ", ".join(package.path for package in packages)
+        raise complain(f"The project's own packages ({names}) can't be built", done, log)
+
+
+def _index_words(uv: Uv) -> Iterator[str]:
+    for line in uv.index.lines:
+        yield from line.split(" ", 1)
+    yield from uv.index.words
+
+
+def _identity(manager: str, lock: Lock) -> str:
+    interpreter = lock.interpreter
+    return _digest((FORMAT, manager, lock.digest, msgspec.to_builtins(interpreter), os.path.realpath(interpreter.path)))
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(msgspec.json.encode(value)).hexdigest()
+
+
+def _prepared(name: str, request: EnvironmentRequest, lock: Lock, base: Built, own: Built | None) -> Prepared:
+    distributions = base.distributions + (own.distributions if own else ())
+    record = EnvironmentRecord(
+        manager=name,
+        python=lock.interpreter.version,
+        digest=_digest((base.digest, own.digest)) if own else base.digest,
+        lock_digest=lock.digest,
+        prefix=str(base.path),
+        as_of=lock.as_of,
+        platform=lock.interpreter.platform,
+        packages=tuple(sorted((item.name, item.version) for item in distributions)),
+    )
+    variables = {"VIRTUAL_ENV": str(base.path)}
+    entries = [base.path / BIN]
+    if own:
+        variables[IMPORT_PATH] = str(own.path)
+        entries.insert(0, own.path / BIN)
+    paths = _import_paths(request.spec.local_packages, own.distributions, request.files) if own else ()
+    return Prepared(
+        record=record, prefix=base.path, path_entries=tuple(entries), variables=variables, import_paths=paths
+    )
+
+
+def _import_paths(
+    packages: tuple[LocalPackage, ...], distributions: tuple[Distribution, ...], files: ProjectFiles | None
+) -> tuple[str, ...]:
+    """Return the folders from which editable packages are imported; compiled ones only work as they are installed."""
+    found: dict[str, None] = {}
+    pure = [item for item in distributions if item.is_pure]
+    for package in packages if files and len(pure) == len(distributions) else ():
+        if not package.editable or files is None:
+            continue
+        top = "" if package.path == "." else package.path
+        folders = [top, *(posixpath.join(top, n.rstrip("/")) for n in files.names(top) if n.endswith("/"))]
+        for folder in folders:
+            names = {name.rstrip("/") for name in files.names(folder)}
+            if any(names.issuperset(item.top_level) and (item.top_level or folder == top) for item in pure):
+                found[folder or "."] = None
+    return tuple(found)

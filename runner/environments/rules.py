@@ -1,0 +1,87 @@
+"""Version rules for interpreters, small enough for every start: ``3.9``, ``3.9.18``, ``3.9.*``, ``>=3.8,<3.11``."""
+
+import re
+
+from msgspec import Struct
+
+from runner.errors import EnvironmentSetupError
+
+Version = tuple[int, ...]
+CLAUSE = re.compile(r"(?P<operator>===|==|>=|<=|!=|~=|>|<|=)?\s*(?P<version>\d+(?:\.\d+)*)(?P<star>\.?\*)?")
+
+
+class Clause(Struct, frozen=True):
+    """One bound of a rule; ``=`` is a prefix: ``=3.9`` admits 3.9.18."""
+
+    operator: str
+    version: Version
+
+    def admits(self, version: Version) -> bool:
+        """Say whether a version satisfies the bound."""
+        prefix = version[: len(self.version)] == self.version
+        compared = (version > self.version) - (version < self.version)
+        return {
+            "=": prefix,
+            "!=": not prefix,
+            ">=": compared >= 0,
+            "<=": compared <= 0 or prefix,
+            ">": compared > 0 and not prefix,
+            "<": compared < 0,
+            "~=": compared >= 0 and version[: len(self.version) - 1] == self.version[:-1],
+        }[self.operator]
+
+
+class Rule(Struct, frozen=True):
+    """What versions of Python will do; without clauses any."""
+
+    text: str
+    clauses: tuple[Clause, ...] = ()
+
+    def admits(self, version: Version) -> bool:
+        """Say whether a version satisfies the rule."""
+        return all(clause.admits(version) for clause in self.clauses)
+
+    @property
+    def exact(self) -> Version | None:
+        """The version, when the rule asks for one patch release."""
+        only = self.clauses[0] if len(self.clauses) == 1 else None
+        return only.version if only and only.operator == "=" and len(only.version) >= 3 else None  # noqa: PLR2004
+
+    @property
+    def line(self) -> Version | None:
+        """The release line (major, minor), when the rule is bound to one."""
+        only = self.clauses[0] if len(self.clauses) == 1 else None
+        return only.version[:2] if only and only.operator == "=" and len(only.version) >= 2 else None  # noqa: PLR2004
+
+
+def parse_rule(text: str | None) -> Rule:
+    """Read a version rule.
+
+    Raises:
+        EnvironmentSetupError: it is not one.
+    """
+    words = (text or "").strip().removeprefix("python").removeprefix("cpython").strip()
+    if not words or words == "*":
+        return Rule("")
+    clauses = []
+    for part in words.split(","):
+        match = CLAUSE.fullmatch(part.strip())
+        if not match:
+            raise EnvironmentSetupError(
+                f"'{text}' is not a version of Python", hint="Write it like '3.11', '3.11.7' or '>=3.9,<3.12'."
+            )
+        version = tuple(int(number) for number in match["version"].split("."))
+        operator = match["operator"] or "="
+        clauses.append(Clause("=" if operator in ("==", "===") else operator, version))
+    return Rule(words, tuple(clauses))
+
+
+def parse_version(text: str) -> Version:
+    """Return the release numbers at the start of a version."""
+    match = re.match(r"\d+(?:\.\d+)*", text)
+    return tuple(int(number) for number in match[0].split(".")) if match else ()
+
+
+def write_version(version: Version) -> str:
+    """Return a version as people write it."""
+    return ".".join(str(number) for number in version)

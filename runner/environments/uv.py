@@ -1,0 +1,47 @@
+"""The member that installs with uv."""
+
+import sys
+from pathlib import Path
+from typing import ClassVar
+
+from runner.environments.indexes import with_credentials
+from runner.environments.python_backend import BIN, PythonBackend, cut_words, uv_for
+from runner.environments.reflinks import can_reflink
+from runner.environments.uv_command import clean_cwd, complain, requirements_file
+from runner.environments.words import EnvironmentRequest, Lock
+
+
+class UvBackend(PythonBackend):
+    """Environments made by uv: fast, for Python 3.6 and newer."""
+
+    name: ClassVar[str] = "uv"
+
+    def install(self, request: EnvironmentRequest, lock: Lock, prefix: Path, log: Path) -> None:
+        """Make a prefix with exactly what the lock says."""
+        uv, cwd = uv_for(request), clean_cwd(request.home)
+        done = uv.run(
+            *("venv", "--no-project", "--no-python-downloads", "--prompt", prefix.parent.name),
+            *("--python", lock.interpreter.path, prefix),
+            cwd=cwd,
+        )
+        if done.exit_code:
+            raise complain(f"An environment with Python {lock.interpreter.name} can't be made", done, log)
+        if not lock.text.strip():
+            return
+        lines = [*uv.index.lines, with_credentials(lock.text, request.spec.requirements)]
+        with requirements_file(lines, "requirements.txt") as file:
+            done = uv.run(
+                *("pip", "sync", file, "--python", prefix / BIN / "python", "--link-mode", self._link_mode(request)),
+                *("--allow-empty-requirements", *cut_words(lock), *uv.index.words),
+                cwd=cwd,
+            )
+        if done.exit_code:
+            raise complain("The packages of the lock can't be installed", done, log)
+
+    def _link_mode(self, request: EnvironmentRequest) -> str:
+        if sys.platform == "win32":
+            return "copy"
+        return "clone" if can_reflink(clean_cwd(request.home)) else "hardlink"
+
+    def _shares_files(self, request: EnvironmentRequest) -> bool:
+        return self._link_mode(request) == "hardlink"

@@ -1,0 +1,135 @@
+"""Runs uv: its binary, its variables, its complaints in our words."""
+
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from msgspec import Struct
+
+from runner.environments.indexes import IndexOptions
+from runner.errors import EnvironmentSetupError
+from runner.masking import Masker
+from runner.process import Completed, capture
+from runner.settings import Home
+
+KEPT = frozenset({
+    *("UV_CACHE_DIR", "UV_CONFIG_FILE", "UV_CONCURRENT_DOWNLOADS", "UV_CONCURRENT_BUILDS", "UV_CONCURRENT_INSTALLS"),
+    *("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_NO_INDEX"),
+    *("UV_INDEX_STRATEGY", "UV_KEYRING_PROVIDER", "UV_NETRC", "UV_INSECURE_HOST", "UV_NATIVE_TLS", "UV_SYSTEM_CERTS"),
+    *("UV_OFFLINE", "UV_HTTP_TIMEOUT", "UV_HTTP_CONNECT_TIMEOUT", "UV_HTTP_RETRIES", "UV_PYTHON_INSTALL_DIR"),
+    *("UV_PYTHON_INSTALL_MIRROR", "UV_PYTHON_DOWNLOADS", "UV_GIT_LFS", "UV_CREDENTIALS_DIR", "UV_TORCH_BACKEND"),
+})  # fmt: skip
+"""The variables of uv that say where things are; the others would change what is resolved or installed."""
+
+DROPPED = frozenset({"VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "__PYVENV_LAUNCHER__"})
+UNREACHABLE = re.compile(
+    r"dns error|failed to lookup address|network is unreachable|connection refused|connect error|\(Connect\)"
+    r"|operation timed out|error sending request|network was disabled",
+    re.IGNORECASE,
+)
+
+
+class Uv(Struct, frozen=True, kw_only=True):
+    """A uv binary with the variables that it runs with."""
+
+    binary: str
+    variables: Mapping[str, str]
+    index: IndexOptions
+
+    def run(self, *words: str | Path, cwd: Path | None = None) -> Completed:
+        """Run uv; without a network it is tried again with what is cached."""
+        argv = [self.binary, *words, "--no-progress", "--color", "never"]
+        done = capture(argv, cwd=cwd, env=self.variables)
+        if done.exit_code and UNREACHABLE.search(done.complaint) and "UV_OFFLINE" not in self.variables:
+            again = capture(argv, cwd=cwd, env={**self.variables, "UV_OFFLINE": "1"})
+            return done if again.exit_code else again
+        return done
+
+
+def find_uv(home: Home, index: IndexOptions, environ: Mapping[str, str]) -> Uv:
+    """Return the uv that came with proj, else the one on PATH.
+
+    Raises:
+        EnvironmentSetupError: there is none.
+    """
+    variables = {
+        name: value
+        for name, value in environ.items()
+        if name not in DROPPED and (not name.startswith("UV_") or name in KEPT)
+    }
+    # A cache of our own: no other tool's environment is hard-linked to the files that ours are made of.
+    variables.setdefault("UV_CACHE_DIR", str(home.root / "cache" / "uv"))
+    variables.setdefault("SOURCE_DATE_EPOCH", "315532800")
+    return Uv(binary=_binary(environ), variables=variables, index=index)
+
+
+def _binary(environ: Mapping[str, str]) -> str:
+    try:
+        from uv import find_uv_bin
+
+        return str(find_uv_bin())
+    except (ImportError, FileNotFoundError):
+        found = shutil.which("uv", path=environ.get("PATH"))
+    if not found:
+        raise EnvironmentSetupError("uv is not installed", hint="pip install uv")
+    return found
+
+
+@contextmanager
+def requirements_file(lines: Sequence[str], name: str = "requirements.in") -> Iterator[Path]:
+    """Write lines to a file that only the user can read and that is gone afterwards; they may hold credentials."""
+    with TemporaryDirectory(prefix="proj-") as folder:
+        path = Path(folder) / name
+        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        path.chmod(0o600)
+        yield path
+
+
+def complain(what: str, done: Completed, log: Path) -> EnvironmentSetupError:
+    """Return the error for a failed command of an installer; its whole output is kept in ``log``."""
+    output = Masker().text(f"{done.complaint}\n{done.text}".strip())
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text(output + "\n", encoding="utf-8")
+    lines = [
+        line for line in output.splitlines() if line.strip() and not line.startswith(("warning:", "Resolved", "Using"))
+    ]
+    told = "\n".join(lines[:MAX_LINES])
+    return EnvironmentSetupError(f"{what}:\n{told}", context=f"the whole output is in {log}", hint=_hint(output))
+
+
+MAX_LINES = 14
+HINTS = (
+    (UNREACHABLE, "The package index can't be reached. What is cached is used without it; the rest needs a network."),
+    (
+        re.compile(r"was not found in the package registry|there are no versions of"),
+        "Check the spelling of the package, or name the index that has it ('--extra-index-url' in the requirements).",
+    ),
+    (
+        re.compile(r"no wheels with a matching|no wheels are usable|matching Python (ABI|version|implementation)"),
+        "The pinned versions have no wheels for this Python: name another 'python' in the environment file.",
+    ),
+    (re.compile(r"requires Python|Requires-Python", re.IGNORECASE), "Another 'python' in the environment file may do."),
+    (
+        re.compile(r"Failed to build|build backend|failed with exit"),
+        "A package is built from source here. A compiler or headers may be missing, or this Python is too new for it.",
+    ),
+    (re.compile(r"[Hh]ash mismatch"), "The index gives other files than the lock was made from."),
+    (
+        re.compile(r"No space left|disk quota", re.IGNORECASE),
+        "The disk is full: 'proj rm' and the home's cache free room.",
+    ),
+)
+
+
+def _hint(output: str) -> str | None:
+    return next((hint for pattern, hint in HINTS if pattern.search(output)), None)
+
+
+def clean_cwd(home: Home) -> Path:
+    """Return a folder without configuration files above it that belong to a project."""
+    folder = home.root / "cache"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
