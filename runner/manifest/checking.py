@@ -78,7 +78,7 @@ def _check_keys(node: Node, known: Iterable[str], where: str, faults: Faults, el
     for name, field in node.fields.items():
         if name in known or name.startswith("x-"):
             continue
-        near = nearest(name, [key for key in known if key not in node.fields])
+        near = nearest(name, known)
         hint = f"did you mean '{near}'?" if near else None
         if near is None and name in elsewhere:
             hint = "it belongs elsewhere: to an entry point" if not where else "it belongs to the top level"
@@ -136,7 +136,7 @@ def _check_declaration(node: Node, spec: ParameterSpec, faults: Faults) -> None:
         elif GLUED_TYPE.match(name) and field.value.is_null:
             faults.warning(field.key.place, f"'{name}' is not read as a type", "write 'type: NAME', with ': '")
         else:
-            near = nearest(name, [key for key in PARAMETER if key not in node.fields])
+            near = nearest(name, PARAMETER)
             hint = f"did you mean '{near}'?" if near else None
             if name in ("required", "optional"):
                 hint = "a parameter is required exactly when it has no default"

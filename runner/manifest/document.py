@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 LARGEST = 2_000_000
 """Bytes of a file, and characters of what its aliases expand to: enough for any manifest, too little for a bomb."""
+SMALL = 100_000
 DEEPEST = 100
 MERGE = "tag:yaml.org,2002:merge"
 VALUE = "tag:yaml.org,2002:value"
@@ -88,8 +89,10 @@ def load_document(file: str, content: bytes) -> Node | None:
 
     if len(content) > LARGEST:
         raise _refuse(file, f"'{file}' is too large: {len(content):,} bytes")
+    # MLflow uses PyYAML's own scanner, which takes seconds for files that only libyaml can cope with.
+    loader = yaml.SafeLoader if len(content) <= SMALL else getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        root = yaml.compose(content, Loader=yaml.SafeLoader)
+        root = yaml.compose(content, Loader=loader)
         return None if root is None else _Conversion(file).convert(root)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -201,7 +204,7 @@ class _Conversion:
                 hint = "the file looks like a template: is {{ … }} still to be filled in?"
                 raise _refuse(self.file, f"'{self.file}' has a key that is not a text", key.place, hint)
             if key.source in own:
-                mapping.duplicates.append(key)
+                mapping.duplicates.append(own[key.source].key)
             own[key.source] = Field(key, self._node(value_node))
         mapping.fields.update(merged)
         mapping.fields.update(own)

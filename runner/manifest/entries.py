@@ -4,7 +4,7 @@ import re
 
 from runner.manifest.document import Kind, Node, problem_of, text_of
 from runner.manifest.environment import declare_own_environment
-from runner.manifest.faults import Faults
+from runner.manifest.faults import Faults, suggestion
 from runner.manifest.own_keys import (
     number_of,
     read_description,
@@ -32,7 +32,9 @@ def read_entry_points(node: Node | None, files: ProjectFiles, file: str) -> dict
             faults = Faults(file)
             needs = node.fields[name].value.field("needs")
             for needed in unknown:
-                faults.error(needs.place if needs else None, f"'{name}' needs '{needed}', which is no entry point")
+                place = needs.place if needs else None
+                hint = suggestion(needed, entries)
+                faults.error(place, f"'{name}' needs '{needed}', which is no entry point", hint)
             entries[name] = _with_faults(entry, faults)
     return entries
 

@@ -1,6 +1,5 @@
 """Binding values to the parameters of an entry point."""
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -159,6 +158,8 @@ def read_parameters_file(path: Path) -> dict[str, str]:
 
 
 def _json_parameters(path: Path, content: bytes) -> dict[str, str]:
+    import json
+
     try:
         found = json.loads(content)
     except (ValueError, RecursionError) as error:
