@@ -129,7 +129,7 @@ class SentMetric(Struct, frozen=True, kw_only=True):
     key: str
     value: float
     timestamp: Long | None = None
-    step: Long = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+    step: Long = 0
     model_id: str | None = None
     dataset_name: str | None = None
     dataset_digest: str | None = None
@@ -141,7 +141,7 @@ class LogMetric(AnyRun, frozen=True, kw_only=True):
     key: str
     value: float
     timestamp: Long | None = None
-    step: Long = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+    step: Long = 0
     model_id: str | None = None
     dataset_name: str | None = None
     dataset_digest: str | None = None
@@ -209,7 +209,7 @@ class ModelOutput(Struct, frozen=True, kw_only=True):
     """A logged model that a run made."""
 
     model_id: str
-    step: Long = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+    step: Long = 0
 
 
 class LogInputs(AnyRun, frozen=True, kw_only=True):
