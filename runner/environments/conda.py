@@ -127,12 +127,16 @@ def _parse(item: Item, faults: list[str]) -> Iterator[CondaPackage]:
         faults.append(f"line {item.line}: '{item.text}' is not the name of a package with a version")
         return
     name = re.sub(r"[-_.]+", "-", match["name"]).lower()
-    yield CondaPackage(line=item.line, text=text, name=name, rule=version_rule(match["rest"]))
+    try:
+        yield CondaPackage(line=item.line, text=text, name=name, rule=version_rule(match["rest"]))
+    except ValueError as error:
+        faults.append(f"line {item.line}: '{error}' in '{text}' is not a version")
 
 
 def version_rule(rest: str) -> str:
     """Translate what follows the name in a conda spec to a rule of PEP 440; empty when any version will do.
 
+    Raises ValueError for what is not a version. The format:
     https://docs.conda.io/projects/conda-build/en/stable/resources/package-spec.html#package-match-specifications
     """
     if bracket := BRACKETS.search(rest):
@@ -142,7 +146,7 @@ def version_rule(rest: str) -> str:
     if " " in rest and not re.search(r"[<>!~=,|]\s", rest):
         rest = rest.split()[0] if not re.match(r"^[<>=!~]", rest) else "".join(rest.split()[:1])
     rest = re.sub(r"\s+", "", rest).split("|")[0]
-    exact = re.fullmatch(r"=?(?P<version>[^=<>!~,]+)=(?P<build>[^=<>!~,]*)", rest)
+    exact = re.fullmatch(r"={0,2}(?P<version>[^=<>!~,]+)=(?P<build>[^=<>!~,]*)", rest)
     if exact:
         return _exact(exact["version"])
     return ",".join(rule for part in rest.split(",") if (rule := _part(part)))
@@ -150,7 +154,9 @@ def version_rule(rest: str) -> str:
 
 def _part(part: str) -> str:
     match = re.fullmatch(r"(?P<operator>[<>=!~]*)(?P<version>[^<>=!~]*)", part)
-    if not match or match["version"] in ("", "*"):
+    if not match or (match["operator"] and not match["version"]):
+        raise ValueError(part)
+    if match["version"] in ("", "*"):
         return ""
     operator, version = match["operator"], match["version"]
     if operator == "=":

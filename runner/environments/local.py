@@ -47,7 +47,7 @@ class LocalBackend:
     def lock(self, request: EnvironmentRequest, report: Report) -> Lock | None:
         """Return nothing: what is there is not resolved."""
         del request, report
-        return None  # noqa: RET501
+        return None
 
     def prepare(self, request: EnvironmentRequest, lock: Lock | None, report: Report) -> Prepared:
         """Return the environment as it is, with what is installed in it."""
