@@ -124,11 +124,15 @@ def test_a_home_that_cannot_be_made_is_explained(tmp_path: Path) -> None:
 
 
 def test_a_transaction_takes_effect_as_a_whole_or_not_at_all(db: Database) -> None:
-    with pytest.raises(ZeroDivisionError), db.transaction():
-        db.execute("UPDATE experiments SET name = 'changed'")
+    def fail() -> None:
         with db.transaction():
-            db.execute("UPDATE experiments SET created_at = 5")
-        1 / 0  # noqa: B018
+            db.execute("UPDATE experiments SET name = 'changed'")
+            with db.transaction():
+                db.execute("UPDATE experiments SET created_at = 5")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     row = db.query("SELECT name, created_at FROM experiments")[0]
     assert row["name"] == "Default"
     assert row["created_at"] != 5
@@ -141,9 +145,8 @@ def test_a_transaction_takes_effect_as_a_whole_or_not_at_all(db: Database) -> No
 def test_a_full_disk_is_explained_and_the_store_stays_sound(db: Database) -> None:
     pages = db.query("PRAGMA page_count")[0][0]
     db.query(f"PRAGMA max_page_count = {pages + 3}")
-    with pytest.raises(StoreError, match="disk is full"), db.transaction():
-        for number in range(100):
-            db.execute("INSERT INTO experiment_tags VALUES (0, ?, ?)", str(number), "x" * 3000)
+    with pytest.raises(StoreError, match="disk is full"):
+        db.execute_many("INSERT INTO experiment_tags VALUES (0, ?, ?)", ((str(n), "x" * 3000) for n in range(100)))
     assert db.query("SELECT count(*) FROM experiment_tags")[0][0] == 0
     assert db.query("PRAGMA integrity_check")[0][0] == "ok"
     db.query(f"PRAGMA max_page_count = {pages + 1000}")

@@ -141,7 +141,7 @@ class Statement:
         if field.kind is Kind.ATTRIBUTE:
             value = self._column(field)
             if field.key in self._searchable.nullable:
-                self._terms.append(_Term(f"{value} IS NULL"))
+                self._terms.append(_Term(f"({value} IS NULL)"))
         else:
             table = self._searchable.values[field.kind]
             alias = self._aliases.get(field)
