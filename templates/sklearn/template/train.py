@@ -6,7 +6,7 @@ from importlib.metadata import version
 import mlflow
 import mlflow.sklearn
 import numpy as np
-from sklearn.datasets import load_wine
+from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, log_loss
 from sklearn.model_selection import train_test_split
@@ -19,7 +19,7 @@ MODEL_NEEDS = [f"{package}=={version(package)}" for package in ("scikit-learn", 
 
 def load_data() -> tuple[np.ndarray, np.ndarray]:
     """Return features and classes. Put your own data here."""
-    return load_wine(return_X_y=True)
+    return load_breast_cancer(return_X_y=True)
 
 
 def fit(features: np.ndarray, classes: np.ndarray, c: float) -> Pipeline:
