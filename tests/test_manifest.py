@@ -347,11 +347,11 @@ KEYS = st.sampled_from(
     ]
 )
 TREES = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4), max_leaves=25
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4), max_leaves=12
 )
 
 
-@settings(deadline=None, database=None, max_examples=100)
+@settings(deadline=None, database=None, max_examples=60)
 @given(top=st.dictionaries(KEYS, TREES, max_size=5), entry=st.dictionaries(KEYS, TREES, max_size=6))
 def test_any_shape_is_read_or_refused_clearly(top: dict[str, object], entry: dict[str, object]) -> None:
     through(json.dumps({**top, "entry_points": {"main": entry, "other": top}}).encode())

@@ -43,7 +43,7 @@ entry_points:
 
 
 def test_all_faults_come_at_once_with_their_places(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_tree(tmp_path, {"MLproject": ODD, "train.py": "", "python_env.yaml": "dependencies: six\n"})
+    write_tree(tmp_path, {"MLproject": ODD, "train.py": "", "python_env.yaml": ""})
     assert run_command(["check", str(tmp_path)]) == 1
     shown = capsys.readouterr()
     assert shown.out == snapshot("""\
@@ -71,10 +71,17 @@ MLproject:16:12: error: 'other' needs 'mian', which is no entry point
 MLproject:17:5: warning: 'python_env' is not read in entry point 'other'
     hint: it belongs to the top level
 MLproject:18:5: warning: 'command' is written twice, and only the last one counts (line 21)
-python_env.yaml:1: error: python_env.yaml can't be used: line 1: dependencies must be a list, each item on its own line after '- '
-    hint: It takes python, build_dependencies, dependencies; the last two are lists.
 """)
-    assert shown.err == snapshot("4 errors, 10 warnings\n")
+    assert shown.err == snapshot("3 errors, 10 warnings\n")
+
+
+def test_faults_of_environment_files_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = "entry_points: {main: {command: a, environment: own.yaml}}\n"
+    write_tree(
+        tmp_path, {"MLproject": manifest, "python_env.yaml": "", "own.yaml": "python: '3.11'\ndependencies: six\n"}
+    )
+    assert run_command(["check", str(tmp_path)]) == 1
+    assert capsys.readouterr().out.startswith("own.yaml:2: error: ")
 
 
 def test_warnings_do_not_fail(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
