@@ -1,14 +1,18 @@
 """A clean room for every test: its own home of proj, its own git configuration, nothing of the caller's."""
 
+import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
 from runner.settings import Home
 
+ROOT = Path(__file__).parent.parent
 LEAKS = ("PROJ_", "MLFLOW_", "GIT_", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "CONDA_")
 
 
@@ -61,3 +65,44 @@ def make_repository(tmp_path: Path) -> MakeRepository:
         return root
 
     return make
+
+
+class Result(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The data that the command printed."""
+        return json.loads(self.out)
+
+
+RunProj = Callable[..., Result]
+
+
+def start_proj(*words: str, cwd: Path, **variables: str) -> "subprocess.Popen[str]":
+    """Start the command line in a process of its own, as a user's shell does."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "runner.cli.main", *words],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture
+def proj(tmp_path: Path) -> RunProj:
+    """Return a function that runs the command line to its end in a process of its own."""
+
+    def run(*words: str, cwd: Path = tmp_path, **variables: str) -> Result:
+        process = start_proj(*words, cwd=cwd, **variables)
+        out, err = process.communicate(timeout=240)
+        return Result(process.returncode, out, err)
+
+    return run

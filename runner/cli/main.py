@@ -92,3 +92,7 @@ def run_command(words: Sequence[str] | None = None) -> int:
         show_error(error)
         return error.exit_code
     return code if isinstance(code, int) else 0
+
+
+if __name__ == "__main__":
+    main()

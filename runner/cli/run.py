@@ -1,0 +1,144 @@
+"""``proj run``: words of the user to a `RunRequest`, the record to text or JSON."""
+
+import os
+
+import click
+import msgspec
+
+from runner.cli.text import say, show_error, show_event
+from runner.errors import UsageError
+from runner.model import RunRecord, RunRequest, RunStatus
+from runner.plan import describe_plan, make_plan
+from runner.process import Echo
+from runner.settings import open_home
+from runner.workflow import run_plan
+
+
+def _parameters(words: tuple[str, ...]) -> dict[str, str]:
+    given: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise UsageError(f"-P takes NAME=VALUE, not {word!r}", hint="an empty value is written NAME=")
+        if name in given:
+            raise UsageError(f"-P {name} is given twice", context=f"{name}={given[name]} and {word}")
+        given[name] = value
+    return given
+
+
+def _experiment(name: str | None, number: str | None) -> tuple[str | None, str | None]:
+    """Return name and id of the experiment asked for; an option wins over the environment, an id there over a name.
+
+    A parent run exports its experiment's id to nested runs, which may inherit a name from the shell as well.
+    """
+    if name and number:
+        raise UsageError("--experiment-name and --experiment-id exclude each other", hint="give one of them")
+    if name or number:
+        return name, number
+    number = os.environ.get("MLFLOW_EXPERIMENT_ID") if os.environ.get("PROJ_RUN_ID") else None
+    return (None, number) if number else (os.environ.get("MLFLOW_EXPERIMENT_NAME"), None)
+
+
+@click.command("run")
+@click.argument("uri", default=".", metavar="[PROJECT]")
+@click.option("-e", "--entry-point", metavar="NAME", help="Entry point, or a script of the project. [default: main]")
+@click.option("-P", "--param-list", "words", multiple=True, metavar="NAME=VALUE", help="A parameter; repeatable.")
+@click.option("--params-file", metavar="FILE", help="Parameters from a YAML or JSON file; -P wins.")
+@click.option("-v", "--version", metavar="REF", help="Branch, tag or commit (short ids too) to run.")
+@click.option("--experiment-name", "--experiment", metavar="NAME", help="Experiment to record in; made when absent.")
+@click.option("--experiment-id", metavar="ID", help="Experiment to record in, by id.")
+@click.option("--run-name", metavar="NAME", help="Name of the run. [default: made up]")
+@click.option("--env-manager", metavar="NAME", help="uv, virtualenv or local (no environment of its own).")
+@click.option("--as-of", metavar="DATE|commit|now", help="Consider packages uploaded until then.")
+@click.option("--timeout", type=float, metavar="SECONDS", help="Stop the command after so long.")
+@click.option("--in-place", is_flag=True, help="Run in the project folder itself, not in a frozen copy.")
+@click.option("--dry-run", is_flag=True, help="Print the plan; run, build and record nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the record as JSON; the command's output goes to stderr.")
+def run(words: tuple[str, ...], dry_run: bool, as_json: bool, **options: str | float | bool | None) -> int:
+    """Run an entry point of PROJECT and record code, environment, parameters and results.
+
+    PROJECT is a folder, a git URL, a bare repository or a zip archive; #sub/dir names a folder inside it.
+    """
+    request = _request(words, options)
+    home = open_home()
+    plan = make_plan(request, home, show_event)
+    if dry_run:
+        _print_plan(describe_plan(plan), as_json)
+        return 0
+    outcome = run_plan(plan, show_event, Echo.STDERR if as_json else Echo.SPLIT)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(outcome.record), indent=2))
+    if outcome.error:
+        show_error(outcome.error)
+    _say_outcome(outcome.record)
+    return outcome.exit_code
+
+
+def _request(words: tuple[str, ...], options: dict[str, str | float | bool | None]) -> RunRequest:
+    name, number = _experiment(_text(options, "experiment_name"), _text(options, "experiment_id"))
+    timeout = options["timeout"]
+    return RunRequest(
+        uri=str(options["uri"]),
+        entry_point=_text(options, "entry_point"),
+        parameters=_parameters(words),
+        parameters_file=_text(options, "params_file"),
+        version=_text(options, "version"),
+        experiment_name=name,
+        experiment_id=number,
+        run_name=_text(options, "run_name"),
+        environment_manager=_text(options, "env_manager"),
+        in_place=bool(options["in_place"]),
+        as_of=_text(options, "as_of"),
+        timeout=timeout if isinstance(timeout, float) else None,
+    )
+
+
+def _text(options: dict[str, str | float | bool | None], name: str) -> str | None:
+    value = options[name]
+    return value if isinstance(value, str) else None
+
+
+def describe_code(record: RunRecord) -> str:
+    """Say in one line which code a run is of."""
+    code = record.code
+    if code is None:
+        return "code unknown"
+    if code.commit is None:
+        return f"tree {code.tree[:12]} (not in git)"
+    where = f" on {code.branch}" if code.branch else ""
+    if not code.dirty:
+        return f"commit {code.commit[:12]}{where}, clean"
+    return f"commit {code.commit[:12]}{where}, dirty: {len(code.changed_files)} files differ, tree {code.tree[:12]}"
+
+
+def _say_outcome(record: RunRecord) -> None:
+    run_id = (record.run_id or "")[:8]
+    colour = "green" if record.status == RunStatus.FINISHED.value else "red"
+    seconds = f" in {record.resources.wall_seconds:.1f} s" if record.resources else ""
+    say(f"run {run_id} ({record.run_name}) {record.status}{seconds}", fg=colour, bold=True)
+    say(f"  code: {describe_code(record)}")
+    for name, value in sorted(record.metrics.items())[:8]:
+        say(f"  {name} = {value:g}")
+    if record.reason:
+        say(f"  why: {record.reason}")
+    if record.status != RunStatus.FINISHED.value and record.folder:
+        say(f"  its folder is kept: {record.folder}")
+    say(f"  next: proj show {run_id}")
+
+
+def _print_plan(plan: RunRecord, as_json: bool) -> None:
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(plan), indent=2))
+        return
+    rows = {
+        "project": plan.project,
+        "entry point": plan.entry_point,
+        "code": describe_code(plan),
+        "experiment": plan.experiment,
+        "environment": plan.environment and f"{plan.environment.manager}, python {plan.environment.python or 'any'}",
+        "command": plan.command,
+    }
+    for name, value in rows.items():
+        click.echo(f"{name + ':':13}{value}")
+    for parameter in plan.parameters:
+        click.echo(f"  {parameter.name} = {parameter.value}  ({parameter.type}, {parameter.source})")

@@ -1,0 +1,251 @@
+"""The plan of a run: everything that is decided before anything is recorded, built or executed."""
+
+import getpass
+import os
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from msgspec import Struct, structs
+
+from runner.environments.backends import EnvironmentBackend, choose_backend
+from runner.environments.spec import read_spec
+from runner.environments.words import EnvironmentRequest, EnvironmentSpec, ProjectTree
+from runner.errors import ManifestError, UsageError
+from runner.executors import EXECUTORS, Executor
+from runner.manifest import (
+    PathRules,
+    bind_parameters,
+    find_entry_point,
+    read_manifest,
+    read_parameters_file,
+    render_command,
+    shell_argv,
+)
+from runner.masking import Masker, is_secret, secret_values
+from runner.model import (
+    Code,
+    EntryPoint,
+    Manifest,
+    Parameter,
+    ParameterRecord,
+    ProjectFiles,
+    Report,
+    RunRecord,
+    RunRequest,
+)
+from runner.settings import Home
+from runner.source import Snapshot, Source, TreeFiles, open_source, take_snapshot
+
+UPLOAD_MARGIN = timedelta(days=1)
+"""Added to the day of a commit: its author had what was uploaded on that day."""
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """What a run would use. ``command`` names paths in the project; in the run they are those of the run folder."""
+
+    request: RunRequest
+    home: Home
+    source: Source
+    snapshot: Snapshot
+    files: ProjectFiles
+    manifest: Manifest
+    entry_point: EntryPoint
+    parameters: tuple[Parameter, ...]
+    masker: Masker
+    spec: EnvironmentSpec
+    backend: EnvironmentBackend
+    executor: Executor
+    as_of: datetime | None
+    command: str
+    notices: tuple[str, ...]
+
+    @property
+    def code(self) -> Code:
+        """The identity of the code."""
+        return self.snapshot.code
+
+    @property
+    def experiment(self) -> str | None:
+        """The name of the experiment to record in; None when the request has an id or nobody names one."""
+        if self.request.experiment_id:
+            return None
+        return self.request.experiment_name or self.manifest.experiment
+
+    def environment_request(self, tree: ProjectTree | None = None) -> EnvironmentRequest:
+        """Return what the environment is wanted for."""
+        return EnvironmentRequest(spec=self.spec, home=self.home, files=self.files, tree=tree, as_of=self.as_of)
+
+
+def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
+    """Decide everything that a run needs, from the user's words and the frozen tree.
+
+    Raises:
+        ProjError: something asked for can't be had; nothing has been recorded.
+    """
+    source = open_source(request.uri, request.version, home, report)
+    snapshot = take_snapshot(source, home, report)
+    files = TreeFiles(home, snapshot)
+    manifest = read_manifest(files)
+    entry_point = find_entry_point(manifest, request.entry_point, files)
+    refuse_what_is_not_there_yet(entry_point)
+    from_file = read_parameters_file(Path(request.parameters_file)) if request.parameters_file else {}
+    parameters = bind_parameters(entry_point, request.parameters, from_file)
+    command = render_command(entry_point, parameters, path_rules(source, files, home))
+    spec = read_spec(entry_point.environment or manifest.environment, files)
+    backend = choose_backend(request.environment_manager, spec)
+    executor = choose_executor(entry_point, manifest)
+    return Plan(
+        request=request,
+        home=home,
+        source=source,
+        snapshot=snapshot,
+        files=files,
+        manifest=manifest,
+        entry_point=entry_point,
+        parameters=parameters,
+        masker=Masker(secret_values(parameters)),
+        spec=spec,
+        backend=backend,
+        executor=executor,
+        as_of=as_of(request.as_of, snapshot),
+        command=command,
+        notices=(*snapshot.notices, *spec.notices),
+    )
+
+
+def refuse_what_is_not_there_yet(entry_point: EntryPoint) -> None:
+    """Refuse keys of the manifest that are understood and can't be followed yet.
+
+    Raises:
+        ManifestError: the entry point uses one.
+    """
+    used = [key for key, value in (("needs", entry_point.needs), ("promote", entry_point.promote)) if value]
+    if used:
+        raise ManifestError(
+            f"entry point '{entry_point.name}' uses {' and '.join(f'`{key}`' for key in used)}, which is not available yet",
+            hint="run the entry points that it needs one by one, and take the key out",
+        )
+
+
+def choose_executor(entry_point: EntryPoint, manifest: Manifest) -> Executor:
+    """Return the place where the command runs.
+
+    Raises:
+        UsageError: it can't run there.
+    """
+    executor = EXECUTORS["local"]
+    reason = executor.why_not(entry_point.environment or manifest.environment)
+    if reason:
+        raise UsageError(f"'{entry_point.name}' can't run here: {reason}")
+    return executor
+
+
+def path_rules(source: Source, files: ProjectFiles, home: Home, mapped: Path | None = None) -> PathRules:
+    """Return where the paths among the parameters are: in the plan in the project, in the run below ``mapped``."""
+    project = None if source.frozen else source.project
+    return PathRules(
+        caller=Path.cwd(),
+        mapped=mapped or project or home.folders / "RUN" / source.subdirectory,
+        storage=home.root / "downloads",
+        project=project,
+        repository=source.root if project else None,
+        files=files,
+    )
+
+
+def as_of(asked: str | None, snapshot: Snapshot) -> datetime | None:
+    """Return until when packages are considered; None is now.
+
+    A clean commit is of its day. What is not committed, or not in git, is of now.
+
+    Raises:
+        UsageError: the words are no date.
+    """
+    if asked == "now":
+        return None
+    if asked in (None, "commit"):
+        if snapshot.committed_at is not None and (asked or not snapshot.code.dirty):
+            return snapshot.committed_at + UPLOAD_MARGIN
+        if asked:
+            raise UsageError("--as-of commit needs code that is in git", hint="give a date")
+        return None
+    try:
+        moment = datetime.fromisoformat(asked.replace("Z", "+00:00"))
+    except ValueError as error:
+        raise UsageError(f"--as-of takes a date such as 2022-05-31, 'commit' or 'now', not {asked!r}") from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+
+
+def user_name() -> str:
+    """Return the name of the user, or the number where there is no name."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # no name for this user id, as in many containers
+        return str(os.getuid())
+
+
+def tags_of(plan: Plan) -> dict[str, str]:
+    """Return the tags of a new run: MLflow's with MLflow's meaning, and proj's own."""
+    code = plan.code
+    tags = {
+        "mlflow.user": user_name(),
+        "mlflow.source.name": plan.source.name,
+        "mlflow.source.type": "PROJECT",
+        "mlflow.source.git.commit": code.commit,
+        "mlflow.source.git.repoURL": code.remote,
+        "mlflow.source.git.branch": code.branch,
+        "mlflow.project.entryPoint": plan.entry_point.name,
+        "mlflow.project.env": plan.backend.name if plan.backend.name != "local" else None,
+        "mlflow.project.backend": "local",
+        "mlflow.parentRunId": os.environ.get("PROJ_RUN_ID"),
+        "proj.tree": code.tree,
+        "proj.swhid": code.swhid,
+        "proj.dirty": str(code.dirty).lower(),
+        "proj.ref": code.ref,
+        "proj.subdirectory": code.subdirectory or None,
+    }
+    return {name: value for name, value in tags.items() if value}
+
+
+def masked_parameters(plan: Plan) -> tuple[Parameter, ...]:
+    """Return the parameters with those that hold secrets marked as such."""
+    return tuple(structs.replace(parameter, secret=is_secret(parameter)) for parameter in plan.parameters)
+
+
+def parameter_records(plan: Plan) -> tuple[ParameterRecord, ...]:
+    """Return the parameters as they may be written down."""
+    return tuple(
+        ParameterRecord(name=each.name, value=plan.masker.value(each), type=each.type, source=each.source.value)
+        for each in plan.parameters
+    )
+
+
+def describe_plan(plan: Plan) -> RunRecord:
+    """Return a plan in the words of a record, with None for what only a run can know."""
+    project = plan.source.project
+    return RunRecord(
+        run_id=None,
+        run_name=plan.request.run_name,
+        experiment=plan.experiment,
+        status=None,
+        exit_code=None,
+        started_at=None,
+        ended_at=None,
+        project=plan.source.name,
+        entry_point=plan.entry_point.name,
+        command=plan.masker.command(plan.command),
+        argv=plan.masker.words(shell_argv(plan.command)),
+        cwd=str(project) if project else None,
+        parameters=parameter_records(plan),
+        metrics={},
+        tags=tags_of(plan),
+        code=plan.code,
+        environment=plan.backend.plan(plan.environment_request()),
+        inputs=(),
+        outputs=(),
+        resources=None,
+        machine=None,
+        folder=None,
+        log=None,
+        notices=plan.notices,
+    )

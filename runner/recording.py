@@ -1,0 +1,170 @@
+"""The record of a run while it is open."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from msgspec import Struct, structs
+
+from runner.errors import ProjError
+from runner.model import (
+    Event,
+    EventKind,
+    Report,
+    RunDetails,
+    RunRecord,
+    RunStatus,
+)
+from runner.plan import Plan, masked_parameters, parameter_records, tags_of, user_name
+from runner.process import Interrupted, raising_signals
+from runner.server.socket import ChildSocket
+from runner.source import keep_snapshot
+from runner.store import experiments, runs, values
+from runner.store.database import Database
+from runner.store.entities import NewRun
+from runner.store.owners import this_process
+from runner.store.records import read_record
+
+REFUSED = 1
+"""Exit code of proj's own refusals."""
+
+
+class RunOutcome(Struct, frozen=True, kw_only=True):
+    """A closed record, the exit code that proj owes for it, and the fault where proj itself could not go on."""
+
+    record: RunRecord
+    exit_code: int
+    error: ProjError | None = None
+
+
+class Recording:
+    """The record of a run while it is open; every step adds what it learns, and it is written down at once."""
+
+    def __init__(self, plan: Plan, database: Database, run_id: str, experiment_id: str, report: Report) -> None:
+        self.plan = plan
+        self.database = database
+        self.run_id = run_id
+        self.folder = plan.home.run(run_id)
+        """Where files are kept with the run: log, lock, artifacts."""
+        self.details = RunDetails()
+        self.claimed_status: RunStatus | None = None
+        """The status in which the script itself left the run, if it did."""
+        self._experiment_id = experiment_id
+        self._report = report
+        self._exit_code = REFUSED
+        self._error: ProjError | None = None
+
+    @property
+    def metrics_log(self) -> Path:
+        """The file to which the command may append metrics."""
+        return self.folder / "metrics.txt"
+
+    def report(self, event: Event) -> None:
+        """Pass an event on to the user, and keep what the reader of the record should know as well."""
+        event = structs.replace(event, message=self.plan.masker.text(event.message))
+        self._report(event)
+        if event.kind is not EventKind.STEP:
+            self.add(notices=(*self.details.notices, event.message))
+
+    def add(self, **facts: object) -> None:
+        """Add facts to the details of the run."""
+        self.details = structs.replace(self.details, **facts)
+        runs.set_details(self.database, self.run_id, self.details)
+
+    def set_tags(self, tags: dict[str, str | None]) -> None:
+        """Set the tags that have a value."""
+        values.set_tags(self.database, self.run_id, {name: value for name, value in tags.items() if value is not None})
+
+    def keep_file(self, name: str, text: str) -> None:
+        """Keep a text with the run."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / name).write_text(text, encoding="utf-8")
+
+    def open_socket(self) -> ChildSocket:
+        """Return the socket over which the command logs to this run."""
+        return ChildSocket(
+            self.plan.home,
+            self.run_id,
+            self._experiment_id,
+            self.report,
+            experiment_is_fixed=bool(self.plan.experiment or self.plan.request.experiment_id),
+        )
+
+    def close(self, status: RunStatus, exit_code: int, reason: str | None = None) -> None:
+        """Close the record; ``exit_code`` is what proj owes to its caller."""
+        self._exit_code = exit_code
+        if reason:
+            self.add(reason=self.plan.masker.text(reason))
+        with self.database.transaction():
+            runs.update(self.database, self.run_id, status=status)
+            runs.set_owner(self.database, self.run_id, None)
+
+    def fail(self, error: ProjError) -> None:
+        """Close the record of a run that proj itself could not bring to its end."""
+        self._error = error
+        self.close(RunStatus.FAILED, error.exit_code, f"{error.message}\n{error.context or ''}".strip())
+
+    def outcome(self) -> RunOutcome:
+        """Return the record as it was closed."""
+        record = read_record(self.database, self.run_id, self.plan.home)
+        return RunOutcome(record=record, exit_code=self._exit_code, error=self._error)
+
+
+@contextmanager
+def open_recording(plan: Plan, database: Database, report: Report) -> Iterator[Recording]:
+    """Open the record of a run; whatever ends the block, the record is closed and says why.
+
+    A fault meant for the user and an interruption are kept for `Recording.outcome`; anything else is our bug and
+    escapes after the record is closed.
+    """
+    runs.mark_lost(database)
+    with raising_signals():
+        recording = _open(plan, database, report)
+        try:
+            yield recording
+        except ProjError as error:
+            recording.fail(error)
+        except Interrupted as interruption:
+            recording.close(RunStatus.KILLED, interruption.exit_code, f"stopped by {interruption.signal.name}")
+        except BaseException as error:
+            recording.close(RunStatus.FAILED, REFUSED, f"a fault of proj itself: {type(error).__name__}: {error}")
+            raise
+
+
+def _open(plan: Plan, database: Database, report: Report) -> Recording:
+    experiment_id = _experiment_id(plan, database)
+    with database.transaction():
+        run = runs.create(database, _new_run(plan, experiment_id))
+        values.record_parameters(database, run.run_id, masked_parameters(plan))
+    recording = Recording(plan, database, run.run_id, experiment_id, report)
+    keep_snapshot(plan.snapshot, run.run_id, plan.home)
+    recording.add(
+        project=plan.source.name,
+        entry_point=plan.entry_point.name,
+        command=plan.masker.command(plan.command),
+        code=plan.code,
+        parameters=parameter_records(plan),
+        log=str(plan.home.log(run.run_id)),
+        notices=plan.notices,
+    )
+    return recording
+
+
+def _new_run(plan: Plan, experiment_id: str) -> NewRun:
+    run_id = os.urandom(16).hex()
+    return NewRun(
+        experiment_id=experiment_id,
+        run_id=run_id,
+        name=plan.request.run_name,
+        user=user_name(),
+        artifact_uri=plan.home.artifacts(run_id).as_uri(),
+        tags=tags_of(plan),
+        owner=this_process(),
+    )
+
+
+def _experiment_id(plan: Plan, database: Database) -> str:
+    if plan.request.experiment_id:
+        return experiments.get(database, plan.request.experiment_id).id
+    return experiments.ensure(database, plan.experiment) if plan.experiment else "0"
