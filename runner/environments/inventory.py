@@ -13,8 +13,6 @@ import msgspec
 from msgspec import Struct
 
 CACHES = "__pycache__"
-NOT_CODE = frozenset({".lock"})
-"""uv's own lock file at the root of a prefix."""
 IMPORTABLE = (".py", ".so", ".pyd", ".pth", ".pyc", ".egg-link", "METADATA", "RECORD")
 OF_INSTALLER = frozenset({"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json"})
 """Files in a dist-info folder that tell who installed it, not what was installed."""
@@ -94,7 +92,7 @@ def measure(root: Path) -> Measure:
                 if entry.is_dir(follow_symlinks=False):
                     if entry.name != CACHES:
                         pending.append(entry.path)
-                elif entry.name not in NOT_CODE:
+                else:
                     status = entry.stat(follow_symlinks=False)
                     count += 1
                     size += status.st_size
@@ -122,6 +120,7 @@ def take(root: Path, proofs: Path | None, *, protect: bool) -> Inventory:
     ``proofs`` is a folder that keeps what was proven of hard-linked files, so that they are hashed once per machine.
     ``protect`` takes the right to write from files that other prefixes share.
     """
+    (root / ".lock").unlink(missing_ok=True)  # uv's, of the installation
     recorded: dict[str, str] = {}
     folders = [folder for site in _sites(root) for folder in sorted(site.glob("*.dist-info"))]
     owners: dict[str, str] = {}
@@ -152,7 +151,7 @@ def _walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:
                 if entry.is_dir(follow_symlinks=False):
                     if entry.name != CACHES:
                         pending.append((f"{before}{entry.name}/", entry.path))
-                elif entry.name not in NOT_CODE:
+                else:
                     yield f"{before}{entry.name}", entry.stat(follow_symlinks=False)
 
 

@@ -19,9 +19,8 @@ from runner.model import Event, EventKind, Report
 
 FORMAT = 1
 HEADER = re.compile(r"^# (?P<name>as of|no dates for): (?P<value>.+)$", re.MULTILINE)
-UNDATED = re.compile(r"^warning: `(?P<file>[^`]+)` is missing an upload date", re.MULTILINE)
-DISTRIBUTION = re.compile(r"^(?P<name>.+?)-\d")
-FILTERED = re.compile(r"^hint: `(?P<name>[^`]+)` was filtered by `exclude-newer`", re.MULTILINE)
+FILTERED = re.compile(r"^hint: `(?P<name>[^`]+)` was filtered by `exclude-newer`(?P<rest>.*)$", re.MULTILINE)
+MAX_TURNS = 8
 SEEDS = ("pip",)
 SEEDS_BEFORE_312 = ("pip", "setuptools")
 """What a new environment of the standard library brings; code of its time counts on it without saying so."""
@@ -112,12 +111,20 @@ class _Resolution:
         names = _names_without_dates(done[1])
         if not names:
             return self._checked(None), cut, ()
-        done = self._compile(cut, names)
-        if done[0] is not None:
-            report(_notice(f"The index has no dates for {', '.join(names)}: the newest version was considered"))
-            return self._checked(done[0]), cut, names
+        # A dependency of an exempt package may have no date either; each turn names one more at least.
+        for _ in range(MAX_TURNS):
+            done = self._compile(cut, names)
+            more = _names_without_dates(done[1]) if done[0] is None else ()
+            if not set(more) - set(names):
+                break
+            names = tuple(sorted({*names, *more}))
+        if done[0] is not None or not more:
+            text = self._checked(done[0])
+            report(_notice(f"The index has no dates for {', '.join(names)}: its newest version was considered"))
+            return text, cut, names
+        text = self._checked(self._compile(None, ())[0])
         report(_notice("The package index has no dates: resolved with what it has now"))
-        return self._checked(self._compile(None, ())[0]), None, ()
+        return text, None, ()
 
     def _compile(self, cut: str | None, exempt: Sequence[str]) -> tuple[str | None, str]:
         spec = self._request.spec
@@ -126,10 +133,12 @@ class _Resolution:
         with requirements_file(self._uv.index.lines) as file:
             lines = [*self._uv.index.lines, *self._lines(file.parent)]
             file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-            constraints = file.with_name("constraints.txt")
-            constraints.write_text("".join(f"{expand(line)}\n" for line in spec.constraints), encoding="utf-8")
+            if spec.constraints:
+                constraints = file.with_name("constraints.txt")
+                constraints.write_text("".join(f"{expand(line)}\n" for line in spec.constraints), encoding="utf-8")
+                words += ["--constraints", str(constraints)]
             done = self._uv.run(
-                *("pip", "compile", file, "--constraints", constraints, "--python", self._interpreter.path),
+                *("pip", "compile", file, "--python", self._interpreter.path),
                 *("--generate-hashes", "--no-header", "--no-annotate", "--no-emit-index-url", "--emit-build-options"),
                 *(*words, *self._uv.index.words),
                 cwd=clean_cwd(self._request.home),
@@ -166,10 +175,8 @@ def as_text(moment: datetime | None) -> str | None:
 
 
 def _names_without_dates(complaint: str) -> tuple[str, ...]:
-    files = [DISTRIBUTION.match(match["file"]) for match in UNDATED.finditer(complaint)]
-    names = {re.sub(r"[-_.]+", "-", match["name"]).lower() for match in files if match}
-    filtered = {match["name"] for match in FILTERED.finditer(complaint)}
-    return tuple(sorted(names & filtered or names))
+    """Return the packages that were left out for want of a date; uv tells the date of those that have one."""
+    return tuple(match["name"] for match in FILTERED.finditer(complaint) if "published at" not in match["rest"])
 
 
 def _is_local(block: str) -> bool:

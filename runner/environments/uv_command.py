@@ -102,6 +102,10 @@ def complain(what: str, done: Completed, log: Path) -> EnvironmentSetupError:
 
 MAX_LINES = 14
 HINTS = (
+    (
+        re.compile(r"filtered by `exclude-newer`.*published at"),
+        "That day had no such version yet: a later day may do ('--as-of DATE'), or what there is now ('--as-of now').",
+    ),
     (UNREACHABLE, "The package index can't be reached. What is cached is used without it; the rest needs a network."),
     (
         re.compile(r"was not found in the package registry|there are no versions of"),
