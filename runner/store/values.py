@@ -9,18 +9,15 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from runner.errors import InvalidValueError, NotFoundError
+from runner.masking import STARS, keyed_digest, load_key
 from runner.model import Parameter
 from runner.store.database import Database, Row
-from runner.store.digests import digest
 from runner.store.entities import Metric, Page, Param
 from runner.store.rows import checked_tags, run_number, write_run_tags
 from runner.store.rules import check_metric, check_name, check_value
 
 LOGGED = "logged"
 """The source of a parameter that the run's own code logged."""
-
-MASK = "***"
-"""What is stored in the place of a secret value."""
 
 MAX_HISTORY = 50_000
 """Points in one page of a metric's history."""
@@ -54,8 +51,8 @@ def record_parameters(db: Database, run_id: str, parameters: Iterable[Parameter]
     """
     rows = []
     for parameter in parameters:
-        secret = digest(db.path.parent, parameter.value) if parameter.secret else None
-        value = MASK if parameter.secret else parameter.value
+        secret = _digest(db, parameter.value) if parameter.secret else None
+        value = STARS if parameter.secret else parameter.value
         rows.append((parameter.name, value, parameter.type, parameter.source.value, secret))
     with db.transaction():
         run = run_number(db, run_id, active=True)
@@ -174,7 +171,7 @@ def _log_model_metrics(db: Database, run_id: str, points: Sequence[Metric]) -> N
 def _refuse_change(db: Database, run: int, key: str, value: str) -> None:
     row = db.query("SELECT value, source, digest FROM params WHERE run = ? AND key = ?", run, key)[0]
     if row["digest"] is not None:
-        if value == MASK or hmac.compare_digest(row["digest"], digest(db.path.parent, value)):
+        if value == STARS or hmac.compare_digest(row["digest"], _digest(db, value)):
             return
         raise InvalidValueError(f"The secret parameter '{key}' has another value already")
     if row["value"] == value or (row["source"] != LOGGED and is_equal(row["value"], value)):
@@ -192,6 +189,10 @@ def is_equal(one: str, other: str) -> bool:
     if first is None or second is None:
         return False
     return first == second or (math.isnan(first) and math.isnan(second))
+
+
+def _digest(db: Database, value: str) -> str:
+    return keyed_digest(load_key(db.path.parent / "digest.key"), value)
 
 
 def _number(text: str) -> float | None:
