@@ -1,0 +1,173 @@
+"""The address that a user types, read into what it names; nothing of it reaches git before it is understood."""
+
+import difflib
+import os
+import re
+from ipaddress import ip_address
+from pathlib import Path
+from posixpath import normpath
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from msgspec import Struct
+
+from runner.errors import SourceError
+from runner.model import SourceKind
+from runner.source.checkouts import is_bare
+from runner.source.credentials import Credentials, cleaned, split_credentials
+
+_BROWSER = re.compile(r"^(?P<base>.+?)(?:/-)?/tree/(?P<tail>.+)$")
+_SCP_LIKE = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9._-]*@[A-Za-z0-9][A-Za-z0-9._-]*:(?!//).+$")
+_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)(://|::)")
+_SHORTHAND = re.compile(r"^[\w.-]+/[\w.-]+$")
+
+_HINT = "Give a folder, a .zip file, or a git address that begins with https://, ssh:// or git@."
+
+
+class Address(Struct, frozen=True, kw_only=True):
+    """Where code is.
+
+    ``path`` is set for what lies on this machine, ``url`` (without credentials) for what does not. ``tail`` is what
+    follows ``/tree/`` in a browser's address: a ref, which may hold slashes, and perhaps a folder.
+    """
+
+    kind: SourceKind
+    typed: str
+    path: Path | None = None
+    url: str | None = None
+    credentials: Credentials | None = None
+    subdirectory: str = ""
+    tail: str | None = None
+
+    @property
+    def where(self) -> str:
+        """The path or URL, without credentials."""
+        return str(self.path or self.url)
+
+
+def parse_address(text: str) -> Address:
+    """Read what a user typed.
+
+    Raises:
+        SourceError: it is no address, it asks for a protocol that is refused, or nothing is there.
+    """
+    typed = _unquoted(text.strip())
+    _refuse_tricks(typed)
+    if os.path.lexists(Path(typed).expanduser()):
+        return _local(Path(typed).expanduser(), typed, "")
+    base, mark, subdirectory = typed.partition("#")
+    folder = tidy_subdirectory(subdirectory) if mark else ""
+    scheme = _SCHEME.match(base)
+    if scheme:
+        return _with_scheme(base, scheme[1].lower(), typed, folder)
+    if _SCP_LIKE.match(base):
+        return Address(kind=SourceKind.GIT, typed=typed, url=base, subdirectory=folder)
+    return _local(Path(base).expanduser(), typed, folder)
+
+
+def tidy_subdirectory(text: str) -> str:
+    """Return a folder inside a repository in its plain form.
+
+    Raises:
+        SourceError: it leads out of the repository.
+    """
+    tidy = normpath(text.strip("/")) if text.strip("/") else "."
+    if tidy == ".." or tidy.startswith("../") or ".git" in tidy.lower().split("/"):
+        raise SourceError(f"The folder '{text}' after '#' leads out of the project's files")
+    return "" if tidy == "." else tidy
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a host is this machine, by its name or number."""
+    try:
+        return host == "localhost" or ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _unquoted(text: str) -> str:
+    for quote in "'\"":
+        if len(text) > 1 and text[0] == text[-1] == quote:
+            return text[1:-1]
+    return text
+
+
+def _refuse_tricks(text: str) -> None:
+    shown = cleaned(text)
+    if not text:
+        raise SourceError("There is nothing to run: the address is empty", hint="`proj run .` runs this folder.")
+    if any(ord(letter) < 32 or ord(letter) == 127 for letter in text):  # noqa: PLR2004
+        raise SourceError(f"The address has control characters in it: {shown!r}")
+    if text.startswith("-"):
+        raise SourceError(f"'{shown}' looks like an option, not like an address", hint=f"A folder? Write ./{shown}")
+
+
+def _with_scheme(base: str, scheme: str, typed: str, folder: str) -> Address:
+    if base[len(scheme) :].startswith("::"):
+        raise SourceError(f"'{scheme}::' would start a program of its own; proj refuses such addresses", hint=_HINT)
+    if scheme == "file":
+        return _local(_path_of_file_url(base), typed, folder)
+    try:
+        url, credentials = split_credentials(base)
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError as error:
+        raise SourceError(f"'{cleaned(typed)}' is not a valid address: {cleaned(str(error))}") from error
+    if not host or host.startswith("-"):
+        raise SourceError(f"'{cleaned(typed)}' names no host", hint=_HINT)
+    if scheme not in ("https", "ssh") and not (scheme == "http" and is_loopback(host)):
+        raise SourceError(f"proj does not fetch code by '{scheme}://'", context=cleaned(typed), hint=_HINT)
+    shown = cleaned(typed).partition("?")[0] if "?" in url else cleaned(typed)
+    kind = SourceKind.ZIP if parts.path.lower().endswith(".zip") and scheme != "ssh" else SourceKind.GIT
+    browser = _BROWSER.match(parts.path) if kind is SourceKind.GIT and scheme != "ssh" else None
+    if kind is SourceKind.GIT:
+        parts = parts._replace(path=browser["base"] if browser else parts.path.rstrip("/"), query="")
+    return Address(
+        kind=kind,
+        typed=shown,
+        url=urlunsplit(parts),
+        credentials=credentials,
+        subdirectory=folder,
+        tail=unquote(browser["tail"]).strip("/") if browser else None,
+    )
+
+
+def _path_of_file_url(url: str) -> Path:
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost"):
+        raise SourceError(f"'{cleaned(url)}' names the host '{cleaned(parts.netloc)}'; file:// means this machine")
+    return Path(unquote(parts.path))
+
+
+def _local(path: Path, typed: str, folder: str) -> Address:
+    place = Path(os.path.abspath(path))  # noqa: PTH100  # links in the path are the user's words
+    if place.is_dir():
+        kind = SourceKind.GIT if is_bare(place) else SourceKind.FOLDER
+        return Address(kind=kind, typed=typed, path=place, subdirectory=folder)
+    if place.suffix.lower() == ".zip" and place.is_file():
+        return Address(kind=SourceKind.ZIP, typed=typed, path=place, subdirectory=folder)
+    browser = _BROWSER.match(str(place))
+    if browser and Path(browser["base"]).is_dir() and not place.exists():
+        base = Path(browser["base"])
+        kind = SourceKind.GIT if is_bare(base) else SourceKind.FOLDER
+        return Address(kind=kind, typed=typed, path=base, subdirectory=folder, tail=browser["tail"])
+    if place.exists():
+        raise SourceError(
+            f"'{typed}' is a file; a project is a folder, a git repository or a zip",
+            hint=f"Run its folder: proj run {path.parent} -e {path.name}",
+        )
+    raise SourceError(f"There is no folder '{typed}'", context=str(place), hint=_near_miss(place, typed))
+
+
+def _near_miss(place: Path, typed: str) -> str:
+    """Say what the user may have meant, from the names beside the first part of the path that is not there."""
+    missing = next(part for part in (*reversed(place.parents), place) if not part.exists())
+    try:
+        names = [entry.name for entry in missing.parent.iterdir()]
+    except OSError:
+        names = []
+    close = difflib.get_close_matches(missing.name, names, n=3, cutoff=0.6)
+    if close:
+        return "Did you mean " + " or ".join(str(missing.parent / name) for name in close) + "?"
+    if _SHORTHAND.match(typed):
+        return f"A repository on GitHub? Write https://github.com/{typed}"
+    return _HINT

@@ -1,0 +1,134 @@
+"""The user's own repositories, read and never written: where they are, what HEAD is, what is tracked and ignored."""
+
+import os
+import re
+from pathlib import Path
+
+from msgspec import Struct
+
+from runner.source.credentials import without_credentials
+from runner.source.gitcommand import Place, run_git, together
+
+_COMMITTER = re.compile(rb"^committer .*> (\d+) [+-]\d{4}$", re.MULTILINE)
+_TREE = re.compile(rb"^tree ([0-9a-f]+)$", re.MULTILINE)
+
+
+class Checkout(Struct, frozen=True, kw_only=True):
+    """A work tree and the git directory that belongs to it; see gitrepository-layout(5)."""
+
+    root: Path
+    git_dir: Path
+    common: Path
+
+    @property
+    def place(self) -> Place:
+        """Where git works when it is to see this work tree."""
+        return Place(git_dir=self.git_dir, work_tree=self.root)
+
+    @property
+    def objects(self) -> Path:
+        """The folder of objects."""
+        return self.common / "objects"
+
+
+class Commit(Struct, frozen=True, kw_only=True):
+    """A commit: its id, its tree and the seconds since 1970 at which it was made."""
+
+    identity: str
+    tree: str
+    time: int
+
+
+class Head(Struct, frozen=True, kw_only=True):
+    """What a repository stands at. ``commit`` is None before the first one, ``branch`` when HEAD is detached."""
+
+    commit: Commit | None
+    branch: str | None
+    remote: str | None
+
+
+def find_checkout(folder: Path) -> Checkout | None:
+    """Return the work tree that a folder is in, or None where there is none or its git directory is gone."""
+    for root in (folder, *folder.parents):
+        mark = root / ".git"
+        if os.path.lexists(mark):
+            return checkout_at(root)
+    return None
+
+
+def checkout_at(root: Path) -> Checkout | None:
+    """Return the work tree whose top is a folder, or None where there is no sound ``.git`` in it."""
+    git_dir = root / ".git"
+    if git_dir.is_file():
+        try:
+            text = git_dir.read_text(encoding="utf-8", errors="surrogateescape")
+        except OSError:
+            return None
+        if not text.startswith("gitdir:"):
+            return None
+        git_dir = Path(os.path.normpath(root / text.removeprefix("gitdir:").strip()))
+    if not (git_dir / "HEAD").is_file():
+        return None
+    common = git_dir
+    if (git_dir / "commondir").is_file():
+        text = (git_dir / "commondir").read_text(encoding="utf-8", errors="surrogateescape")
+        common = Path(os.path.normpath(git_dir / text.strip()))
+    return Checkout(root=root, git_dir=git_dir, common=common) if (common / "objects").is_dir() else None
+
+
+def is_bare(folder: Path) -> bool:
+    """Say whether a folder is a bare repository."""
+    return (folder / "HEAD").is_file() and (folder / "objects").is_dir() and (folder / "refs").is_dir()
+
+
+def read_head(place: Place) -> Head:
+    """Return what a repository stands at."""
+    batch, settings = together(
+        lambda: run_git(place, "cat-file", "--batch", stdin=b"HEAD\n"),
+        lambda: run_git(place, "config", "-z", "--get-regexp", r"^(remote\..*\.url|branch\..*\.remote)$"),
+    )
+    branch = _branch(place)
+    return Head(
+        commit=parse_commit(batch.stdout),
+        branch=branch,
+        remote=_remote(settings.stdout.decode("utf-8", "replace"), branch),
+    )
+
+
+def parse_commit(batch: bytes) -> Commit | None:
+    """Return the commit that ``git cat-file --batch`` printed, or None where there is none."""
+    first, _, body = batch.partition(b"\n")
+    words = first.split()
+    tree, time = _TREE.search(body), _COMMITTER.search(body)
+    if len(words) != 3 or words[1] != b"commit" or not tree or not time:  # noqa: PLR2004
+        return None
+    return Commit(identity=words[0].decode(), tree=tree[1].decode(), time=int(time[1]))
+
+
+def read_commit(place: Place, name: str) -> Commit | None:
+    """Return the commit that a name means in a repository, tags followed; None where it means none."""
+    if not name or name.startswith("-") or "\n" in name:
+        return None
+    return parse_commit(run_git(place, "cat-file", "--batch", stdin=f"{name}^{{commit}}\n".encode()).stdout)
+
+
+def _branch(place: Place) -> str | None:
+    try:
+        text = (place.git_dir / "HEAD").read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return None
+    if text == "ref: refs/heads/.invalid":  # a repository that keeps its refs in reftables
+        text = f"ref: {run_git(place, 'symbolic-ref', '--quiet', 'HEAD').text}"
+    return text.removeprefix("ref: refs/heads/") if text.startswith("ref: refs/heads/") else None
+
+
+def _remote(settings: str, branch: str | None) -> str | None:
+    """Choose the remote of the branch, else ``origin``, else the first one."""
+    pairs = [entry.split("\n", 1) for entry in settings.split("\0") if "\n" in entry]
+    urls = {
+        key.removeprefix("remote.").removesuffix(".url"): url for key, url in reversed(pairs) if key.endswith(".url")
+    }
+    upstream = next((value for key, value in pairs if key == f"branch.{branch}.remote"), None)
+    names = (upstream, "origin", *reversed(urls))
+    url = next((urls[name] for name in names if name in urls), None)
+    return without_credentials(url) if url else None

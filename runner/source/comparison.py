@@ -1,0 +1,160 @@
+"""Clean or dirty: how a frozen tree differs from its commit, beyond what filters and sparse checkouts explain."""
+
+import os
+import re
+from collections.abc import Iterable
+from contextlib import suppress
+
+from msgspec import Struct
+
+from runner.errors import SnapshotError
+from runner.settings import Home
+from runner.source.checkouts import Checkout, read_commit
+from runner.source.freezing import Bench, State
+from runner.source.gitcommand import Place, Settings, git, run_git
+from runner.source.listing import UNTRACKED, Files, Lister, read_listing
+from runner.source.opening import Source
+from runner.source.submodules import Find, Part, whole_tree
+from runner.source.vault import EMPTY_TREE, bring_tree, vault_place, write_object
+
+_RAW = re.compile(rb"^:(\d+) (\d+) [0-9a-f.]+ [0-9a-f.]+ ([A-Z])\d*$")
+_SKIPPED = (b"S", b"s")
+
+
+class Difference(Struct, frozen=True, kw_only=True):
+    """How a tree differs from its commit.
+
+    ``base`` is the commit's tree in the vault, with the files of submodules in it; None when there is none, or when the
+    clone lacks parts of it. ``missing`` counts files of the commit that a sparse checkout leaves out.
+    """
+
+    base: str | None
+    changed: tuple[bytes, ...] = ()
+    missing: int = 0
+
+
+def compare(source: Source, state: State, bench: Bench) -> Difference:
+    """Say in which files a frozen work tree differs from the commit that it stands at.
+
+    Raises:
+        SnapshotError: git can't compare.
+    """
+    if source.tree is None:
+        return _without_commit(source, state, bench.home)
+    if state.tree == source.tree and not state.left:
+        return Difference(base=state.tree)
+    if len(source.tree) != len(state.tree):  # a repository of SHA-256 objects; the vault's are SHA-1
+        return Difference(base=None, changed=tuple(sorted(_told_by_status(bench.lister, b"", untracked=True))))
+    base, complete = _base(source, state, bench)
+    if state.tree == base and not state.left:
+        return Difference(base=base)
+    found = _sort_out(base, source, state, bench)
+    return found if complete else Difference(base=None, changed=found.changed, missing=found.missing)
+
+
+def _without_commit(source: Source, state: State, home: Home) -> Difference:
+    if source.repository is None:
+        return Difference(base=None)
+    write_object(home, "tree", b"")
+    return Difference(base=EMPTY_TREE, changed=tuple(sorted(read_listing(state.listing).tags)))
+
+
+def _base(source: Source, state: State, bench: Bench) -> tuple[str, bool]:
+    """Return the tree to compare with, and whether the vault has all of it."""
+    tree, lister = source.tree or "", bench.lister
+    checkout = lister.checkout(b"")
+    with suppress(SnapshotError):  # a partial clone: its trees are there, its files perhaps not
+        if checkout and (len(state.listing.raw) > 1 or state.listing.empty):
+            return whole_tree(bench.home, tree, checkout.objects, _finder(lister, b"", checkout)), True
+        if source.objects:
+            bring_tree(bench.home, tree, source.objects)
+            return tree, True
+    return tree, False
+
+
+def _finder(lister: Lister, prefix: bytes, outer: Checkout) -> Find:
+    """Return how to find the recorded commits of those submodules that are checked out."""
+
+    def find(path: bytes, commit: str, _tree: str) -> Part | None:
+        inner = prefix + path + b"/"
+        here = lister.checkout(inner)
+        found = read_commit(Place(git_dir=here.git_dir), commit) if here else None
+        if here is None or found is None:
+            return None
+        return Part(tree=found.tree, objects=here.objects, find=_finder(lister, inner, outer))
+
+    return find
+
+
+def _sort_out(base: str, source: Source, state: State, bench: Bench) -> Difference:
+    files = read_listing(state.listing)
+    left = {one.path: one.why for one in state.left if one.why != "vanished"}
+    changed = {path for path in left if files.tags.get(path, UNTRACKED) == UNTRACKED}
+    perhaps: set[bytes] = set()
+    missing = 0
+    for modes, letter, path in _raw_differences(base, source, state.tree, bench.home):
+        verdict = _judge(letter, path, files, left)
+        if verdict == "sparse" or (modes[0] == b"160000" and path + b"/" in state.listing.empty):
+            missing += verdict == "sparse"
+        elif verdict == "ask":
+            perhaps.add(path)
+        else:
+            changed.add(path)
+    perhaps |= {path for path, why in left.items() if why == "large"} - changed
+    changed |= _confirmed(perhaps, bench.lister, state)
+    return Difference(base=base, changed=tuple(sorted(changed)), missing=missing)
+
+
+def _raw_differences(
+    base: str, source: Source, tree: str, home: Home
+) -> Iterable[tuple[tuple[bytes, bytes], bytes, bytes]]:
+    place = vault_place(home, *((source.objects,) if source.objects else ()))
+    fields = git(place, "diff-tree", "-r", "-z", "--no-renames", base, tree).split(b"\0")
+    for description, path in zip(fields[::2], fields[1::2], strict=False):
+        match = _RAW.match(description)
+        if match:
+            yield (match[1], match[2]), match[3], path
+
+
+def _judge(letter: bytes, path: bytes, files: Files, left: dict[bytes, str]) -> str:
+    """Say whether a difference is ``changed``, explained as ``sparse``, or for git to ``ask`` about filters."""
+    tag = files.tags.get(path, b"")
+    if letter == b"D":
+        if left.get(path) == "large":
+            return "ask"
+        return "sparse" if tag in _SKIPPED and path not in left else "changed"
+    # Lower case: git was told to assume the file unchanged, so that it would not see a change.
+    return "changed" if letter == b"A" or tag.islower() or tag in _SKIPPED else "ask"
+
+
+def _confirmed(paths: set[bytes], lister: Lister, state: State) -> set[bytes]:
+    """Return those paths that differ from the commit in the eyes of their own repository, filters applied."""
+    owners: dict[bytes, set[bytes]] = {}
+    for path in paths:
+        owner = max((prefix for prefix in state.listing.raw if path.startswith(prefix)), key=len)
+        owners.setdefault(owner, set()).add(path)
+    return {path for owner, some in owners.items() for path in some & _told_by_status(lister, owner, untracked=False)}
+
+
+def _told_by_status(lister: Lister, prefix: bytes, *, untracked: bool) -> set[bytes]:
+    place = lister.place(prefix)
+    words = ("status", "--porcelain", "-z", "--no-renames", "--ignore-submodules=all")
+    shown = "--untracked-files=all" if untracked else "--untracked-files=no"
+    output = git(place, *words, shown, settings=_tame(place))
+    return {prefix + line[3:] for line in output.split(b"\0") if line}
+
+
+def _tame(place: Place) -> Settings:
+    """Return settings that keep the filters of another user's repository from running as us."""
+    try:
+        if place.git_dir.stat().st_uid == os.geteuid():
+            return ()
+    except OSError:
+        return ()
+    names = run_git(place, "config", "-z", "--name-only", "--get-regexp", r"^filter\.").text.split("\0")
+    filters = {name.rpartition(".")[0] for name in names if name.count(".") > 1}
+    return tuple(
+        (f"{name}.{key}", value)
+        for name in sorted(filters)
+        for key, value in (("clean", ""), ("smudge", ""), ("process", ""), ("required", "false"))
+    )

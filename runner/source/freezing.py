@@ -1,0 +1,293 @@
+"""Putting the files of a folder into the vault as one tree, at the price of looking at them when nothing changed."""
+
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from runner.errors import SnapshotError
+from runner.files import Stamp, locked, write_atomically
+from runner.model import Event, EventKind, Report
+from runner.settings import Home
+from runner.source.gitcommand import git, run_git, together
+from runner.source.listing import UNTRACKED, Files, Lister, Listing, folders_of, read_listing
+from runner.source.vault import bring_tree, vault_place
+
+STATE_VERSION = 1
+
+_CULPRIT = re.compile(r"^fatal: (?:Unable to process path|adding files failed:?) (.+)$", re.MULTILINE)
+_RACY_BYTES, _RACY_FILES = 1 << 20, 200
+_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
+_POINTER_SIZE = range(100, 400)
+_ATTEMPTS = 50
+
+
+class Left(Struct, frozen=True):
+    """A file that is part of the project and not of the tree, and why: ``large``, ``special`` or ``unreadable``."""
+
+    path: bytes
+    why: str
+    stamp: Stamp | None = None
+
+
+class Folder(Struct, frozen=True, array_like=True):
+    """When a folder was changed last, and what is in it that is neither file, link nor folder."""
+
+    changed: int
+    specials: tuple[bytes, ...] = ()
+
+
+class State(Struct, frozen=True, kw_only=True):
+    """What was found the last time, beside the index that it is about."""
+
+    version: int = STATE_VERSION
+    index: Stamp
+    tree: str
+    limit: int
+    listing: Listing
+    left: tuple[Left, ...] = ()
+    left_out: tuple[bytes, ...] = ()
+    folders: dict[bytes, Folder] = {}
+    pointers: tuple[bytes, ...] = ()
+    racy: bool = False
+    """Git compares times by the second: many files as young as the index would be read again and again."""
+
+
+class Bench(Struct, frozen=True, kw_only=True):
+    """Where one folder is frozen: its index in proj's home, with the state beside it."""
+
+    root: Path
+    home: Home
+    limit: int
+    ignoring: bool = True
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the index and the state."""
+        return self.home.indexes / project_key(self.root)
+
+    @property
+    def index(self) -> Path:
+        """The index, kept for what it knows about the files."""
+        return self.folder / "index"
+
+    @property
+    def lister(self) -> Lister:
+        """Who asks git what the project consists of."""
+        return Lister(root=self.root, home=self.home, ignoring=self.ignoring)
+
+    def git(self, *words: str, stdin: bytes = b"") -> bytes:
+        """Run git on the vault, the index and the folder."""
+        place = vault_place(self.home, index=self.index)
+        return git(msgspec.structs.replace(place, work_tree=self.root), *words, stdin=stdin)
+
+
+def project_key(root: Path | str) -> str:
+    """Return the name under which proj keeps things about one project folder or URL."""
+    return hashlib.sha256(os.fsencode(root)).hexdigest()[:24]
+
+
+def freeze(bench: Bench, seed: tuple[str, Path] | None, report: Report) -> State:
+    """Bring the index up to the files and return what there is, with the tree.
+
+    ``seed`` is a tree that is probably much the same, with the folder of objects to copy it from.
+
+    Raises:
+        SnapshotError: git can't list or take in the files.
+    """
+
+    def waiting() -> None:
+        report(Event(kind=EventKind.STEP, message="Waiting for another run that freezes the same project"))
+
+    with locked(bench.folder / "lock", waiting=waiting):
+        (bench.folder / "index.lock").unlink(missing_ok=True)  # of a process that was killed: the lock is ours
+        known = _load(bench)
+        if known is None:
+            bench.index.unlink(missing_ok=True)
+            if seed:
+                with suppress(SnapshotError):  # an incomplete clone: the files are hashed instead
+                    bring_tree(bench.home, *seed)
+        elif known.racy:
+            bench.git("update-index", "-q", "--refresh", "--force-write-index")
+        state = _state(bench, known)
+        if state != known or (known and known.racy):
+            (bench.folder / "root").write_bytes(os.fsencode(bench.root))
+            write_atomically(bench.folder / "state", msgspec.msgpack.encode(state))
+    return state
+
+
+def _load(bench: Bench) -> State | None:
+    try:
+        state = msgspec.msgpack.decode((bench.folder / "state").read_bytes(), type=State)
+        index = Stamp.of(bench.index.stat())
+    except (OSError, msgspec.DecodeError, msgspec.ValidationError):
+        return None
+    same = state.version == STATE_VERSION and state.limit == bench.limit and state.index == index
+    return state if same else None
+
+
+def _state(bench: Bench, known: State | None) -> State:
+    listing, touched = _look(bench, known)
+    if known and listing.raw == known.listing.raw and not touched and _unchanged(bench, known.left):
+        folders = _scan(bench.root, known.folders, known.folders)
+        index = Stamp.of(bench.index.stat())
+        racy = known.racy and _second(index) == _second(known.index)
+        return msgspec.structs.replace(known, listing=listing, folders=folders, index=index, racy=racy)
+    files = read_listing(listing)
+    held = set(_split(bench.git("ls-files", "-z"))) if bench.index.exists() else set()
+    fresh = (files.tags.keys() - held) | (touched & files.tags.keys())
+    taken, left, stamps = _sort(bench, fresh, files)
+    gone = (held - files.tags.keys()) | (held & (fresh - taken))
+    left += _take(bench, sorted(taken), sorted(gone))
+    tree = bench.git("write-tree").decode().strip()
+    index = Stamp.of(bench.index.stat())
+    young = [stamp.size for stamp in stamps if _second(stamp) >= _second(index)]
+    return State(
+        index=index,
+        tree=tree,
+        limit=bench.limit,
+        listing=listing,
+        left=tuple(sorted(left, key=lambda one: one.path)),
+        left_out=files.left_out,
+        folders=_scan(bench.root, folders_of(iter(files.tags)), known.folders if known else {}),
+        pointers=_pointers(bench, files, taken, known.pointers if known else ()),
+        racy=len(young) > _RACY_FILES or sum(young) > _RACY_BYTES,
+    )
+
+
+def _second(stamp: Stamp) -> int:
+    return stamp.modified // 10**9
+
+
+def _look(bench: Bench, known: State | None) -> tuple[Listing, set[bytes]]:
+    """List the files and find those that the index no longer describes, both at once."""
+    listings: list[Listing] = []
+    touched: list[bytes] = []
+    together(
+        lambda: listings.append(bench.lister.listing(known.listing if known else None)),
+        lambda: touched.extend(_split(bench.git("diff-files", "--name-only", "-z"))) if known else None,
+    )
+    return listings[0], set(touched)
+
+
+def _split(output: bytes) -> list[bytes]:
+    return output.split(b"\0")[:-1]
+
+
+def _unchanged(bench: Bench, left: Iterable[Left]) -> bool:
+    return all(_stamp(bench.root, one.path) == one.stamp for one in left)
+
+
+def _stamp(root: Path, path: bytes) -> Stamp | None:
+    try:
+        return Stamp.of(os.lstat(os.path.join(os.fsencode(root), path)))  # noqa: PTH118  # bytes have no Path
+    except OSError:
+        return None
+
+
+def _sort(bench: Bench, paths: Iterable[bytes], files: Files) -> tuple[set[bytes], list[Left], list[Stamp]]:
+    """Part the files that git may read from those that it must not, or can't."""
+    taken: set[bytes] = set()
+    left: list[Left] = []
+    stamps: list[Stamp] = []
+    top = os.fsencode(bench.root)
+    for path in paths:
+        stamp = _stamp(bench.root, path)
+        why = _why_not(os.path.join(top, path), stamp, bench.limit)  # noqa: PTH118  # bytes have no Path
+        if stamp is None and files.tags[path] == UNTRACKED:
+            left.append(Left(path, "vanished"))
+        elif why:
+            left.append(Left(path, why, stamp))
+        elif stamp is None or not stat.S_ISDIR(stamp.mode):
+            taken.add(path)
+            stamps.extend((stamp,) if stamp else ())
+    return taken, left, stamps
+
+
+def _why_not(path: bytes, stamp: Stamp | None, limit: int) -> str | None:
+    if stamp is None or stat.S_ISLNK(stamp.mode) or stat.S_ISDIR(stamp.mode):
+        return None
+    if not stat.S_ISREG(stamp.mode):
+        return "special"
+    if stamp.size > limit:
+        return "large"
+    return None if os.access(path, os.R_OK) else "unreadable"
+
+
+def _take(bench: Bench, taken: list[bytes], gone: list[bytes]) -> list[Left]:
+    """Put files into the index and the vault; return those that could not be read to their end."""
+    if gone:
+        lines = b"".join(b"0 " + b"0" * 40 + b"\t" + path + b"\0" for path in gone)
+        bench.git("update-index", "-z", "--index-info", stdin=lines)
+    if not bench.index.exists():
+        bench.git("read-tree", "--empty")
+    left: list[Left] = []
+    place = msgspec.structs.replace(vault_place(bench.home, index=bench.index), work_tree=bench.root)
+    words = ("update-index", "-z", "--add", "--remove", "--replace", "--stdin")
+    for _ in range(_ATTEMPTS):
+        if not taken:
+            return left
+        done = run_git(place, *words, stdin=b"".join(path + b"\0" for path in taken))
+        if done.exit_code == 0:
+            return left
+        culprit = _CULPRIT.search(done.stderr.decode("utf-8", "surrogateescape"))
+        path = os.fsencode(culprit[1]) if culprit else b""
+        if path in taken:
+            taken.remove(path)
+            left.append(Left(path, "unreadable", _stamp(bench.root, path)))
+        elif done.exit_code > 0:
+            raise SnapshotError("git can't take in the project's files", context=done.complaint)
+    raise SnapshotError(
+        "The project's files change faster than they can be frozen",
+        hint="Stop what writes into the project, or let git ignore those files.",
+    )
+
+
+def _scan(root: Path, folders: Iterable[bytes], known: dict[bytes, Folder]) -> dict[bytes, Folder]:
+    """Find pipes, sockets and devices, which git passes over in silence; a folder that did not change is not read."""
+    found: dict[bytes, Folder] = {}
+    top = os.fsencode(root)
+    for folder in folders:
+        path = os.path.join(top, folder)  # noqa: PTH118  # bytes have no Path
+        with suppress(OSError):
+            changed = os.stat(path).st_mtime_ns  # noqa: PTH116  # likewise
+            before = known.get(folder)
+            if before and before.changed == changed:
+                found[folder] = before
+                continue
+            with os.scandir(path) as entries:
+                names = tuple(os.path.join(folder, entry.name) for entry in entries if _is_special(entry))  # noqa: PTH118
+            found[folder] = Folder(changed, names)
+    return found
+
+
+def _is_special(entry: "os.DirEntry[bytes]") -> bool:
+    return not (entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False) or entry.is_symlink())
+
+
+def _pointers(bench: Bench, files: Files, taken: set[bytes], before: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """Find the files whose content Git LFS did not bring: they hold a pointer to it."""
+    top = os.fsencode(bench.root)
+    if not any(_says_lfs(os.path.join(top, path)) for path in files.tags if path.endswith(b".gitattributes")):  # noqa: PTH118
+        return ()
+    found = {path for path in before if path in files.tags and path not in taken}
+    for path in taken:
+        stamp = _stamp(bench.root, path)
+        if stamp and stat.S_ISREG(stamp.mode) and stamp.size in _POINTER_SIZE:
+            with suppress(OSError), (bench.root / os.fsdecode(path)).open("rb") as file:
+                if file.read(len(_POINTER)) == _POINTER:
+                    found.add(path)
+    return tuple(sorted(found))
+
+
+def _says_lfs(path: bytes) -> bool:
+    try:
+        return b"filter=lfs" in Path(os.fsdecode(path)).read_bytes()
+    except OSError:
+        return False

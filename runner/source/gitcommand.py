@@ -1,0 +1,137 @@
+"""Git as a set of exact commands: no hooks, no prompts, no locks, nothing of the caller's surroundings."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from threading import Thread
+from typing import TypeVar
+
+from msgspec import Struct
+
+from runner.errors import SnapshotError
+from runner.process import Completed, capture
+
+T = TypeVar("T")
+
+_OURS = {
+    "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_NO_LAZY_FETCH": "1",
+    "GIT_NO_REPLACE_OBJECTS": "1",
+    "GIT_ALLOW_PROTOCOL": "https:ssh:file",
+    "LANGUAGE": "C",
+}
+"""``LANGUAGE`` keeps messages in English, since some are read here; the locale stays for filters of the user's."""
+
+_KEPT = (
+    *("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GIT_CONFIG_COUNT", "GIT_CONFIG_KEY_"),
+    *("GIT_CONFIG_VALUE_", "GIT_SSH", "GIT_SSL", "GIT_PROXY", "GIT_ASKPASS", "GIT_EXEC_PATH", "GIT_HTTP", "GIT_CURL"),
+)
+"""Who the user is and how the network is reached. The rest of ``GIT_*`` says where to work, and proj knows that."""
+
+Settings = Sequence[tuple[str, str]]
+NOTHING: Mapping[str, str] = {}
+
+_CONFIG = (("core.fsmonitor", "false"), ("core.hooksPath", os.devnull), ("safe.directory", "*"))
+"""No program of a repository's starts. Every call names the repository it means, so that ownership asks for no more."""
+
+
+class Place(Struct, frozen=True, kw_only=True):
+    """Where a command of git works. ``alternates`` lend their objects; nothing is written to them."""
+
+    git_dir: Path
+    work_tree: Path | None = None
+    index: Path | None = None
+    alternates: tuple[Path, ...] = ()
+
+    def variables(self) -> dict[str, str]:
+        """Return the variables that lead git here, and nowhere else."""
+        found = {"GIT_DIR": str(self.git_dir)}
+        if self.work_tree:
+            found["GIT_WORK_TREE"] = str(self.work_tree)
+        if self.index:
+            found["GIT_INDEX_FILE"] = str(self.index)
+        if self.alternates:
+            found["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = os.pathsep.join(_quoted(path) for path in self.alternates)
+        return found
+
+
+def _quoted(path: Path) -> str:
+    """Quote a path of GIT_ALTERNATE_OBJECT_DIRECTORIES where git's manual asks for it: a separator or a quote in it."""
+    text = str(path)
+    if os.pathsep not in text and not text.startswith('"'):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def git_environment(settings: Settings = (), variables: Mapping[str, str] = NOTHING) -> dict[str, str]:
+    """Return the environment for git: the caller's without what would lead git elsewhere, and our settings.
+
+    Settings travel in ``GIT_CONFIG_*``, which other users can't read, unlike the words of a command.
+    """
+    found = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or name.startswith(_KEPT)}
+    found.update(_OURS)
+    count = found.get("GIT_CONFIG_COUNT", "")
+    start = int(count) if count.isdecimal() else 0
+    for number, (name, value) in enumerate((*_CONFIG, *settings), start):
+        found[f"GIT_CONFIG_KEY_{number}"] = name
+        found[f"GIT_CONFIG_VALUE_{number}"] = value
+        found["GIT_CONFIG_COUNT"] = str(number + 1)
+    found.update(variables)
+    return found
+
+
+def run_git(
+    place: Place,
+    *words: str | Path,
+    stdin: bytes = b"",
+    settings: Settings = (),
+    variables: Mapping[str, str] = NOTHING,
+) -> Completed:
+    """Run git in a place and return what it printed; the exit code is the caller's to judge."""
+    around = {**place.variables(), **variables}
+    return capture(["git", *words], cwd=place.work_tree, env=git_environment(settings, around), stdin=stdin)
+
+
+def git(place: Place, *words: str | Path, stdin: bytes = b"", settings: Settings = ()) -> bytes:
+    """Run git in a place and return its output.
+
+    Raises:
+        SnapshotError: git failed; its complaint is the context.
+    """
+    done = run_git(place, *words, stdin=stdin, settings=settings)
+    if done.exit_code:
+        raise SnapshotError(f"git could not do its part: git {words[0]}", context=done.complaint)
+    return done.stdout
+
+
+def together(*tasks: Callable[[], T]) -> list[T]:
+    """Do tasks that wait for child processes at the same time; their results are in the order of the tasks.
+
+    Raises:
+        BaseException: the first error that a task raised.
+    """
+    results: dict[int, T] = {}
+    faults: list[BaseException] = []
+
+    def do(number: int) -> None:
+        try:
+            results[number] = tasks[number]()
+        except BaseException as error:  # noqa: BLE001  # handed on to the caller's thread
+            faults.append(error)
+
+    threads = [Thread(target=do, args=(number,)) for number in range(1, len(tasks))]
+    for thread in threads:
+        thread.start()
+    if tasks:
+        do(0)
+    for thread in threads:
+        thread.join()
+    if faults:
+        raise faults[0]
+    return [results[number] for number in range(len(tasks))]
+
+
+def object_file(objects: Path, identity: str) -> Path:
+    """Return where git keeps a loose object."""
+    return objects / identity[:2] / identity[2:]

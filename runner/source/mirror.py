@@ -1,0 +1,171 @@
+"""A bare mirror per URL: fetched when the wanted commit is not there, used as it is when the network is not."""
+
+import re
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+
+from runner.errors import SourceError
+from runner.files import locked
+from runner.model import Event, EventKind, Report
+from runner.process import Completed
+from runner.settings import Home
+from runner.source.address import is_loopback
+from runner.source.checkouts import Commit, read_commit
+from runner.source.credentials import Credentials, cleaned
+from runner.source.freezing import project_key
+from runner.source.gitcommand import Place, run_git
+from runner.source.refs import default_commit, find_commit, split_tail
+from runner.source.vault import open_vault
+
+_FULL_SHA = re.compile(r"^([0-9a-f]{40}|[0-9a-f]{64})$")
+_REFS = ("refs/heads/*", "refs/tags/*")
+_SLOW = (("http.lowSpeedLimit", "1000"), ("http.lowSpeedTime", "60"))
+"""A connection that brings less than a kilobyte a second for a minute is given up."""
+
+
+class Found(Struct, frozen=True, kw_only=True):
+    """The commit that was meant, the ref as it was named, and the folder in a browser's address."""
+
+    commit: Commit
+    ref: str | None
+    folder: str = ""
+
+
+class Mirror(Struct, frozen=True, kw_only=True):
+    """A repository on another machine and our copy of it. The address that git keeps or shows holds no secret."""
+
+    url: str
+    home: Home
+    git_dir: Path
+    credentials: Credentials | None
+    report: Report
+
+    @property
+    def place(self) -> Place:
+        """Where git reads the mirror."""
+        return Place(git_dir=self.git_dir)
+
+    def find(self, version: str | None, tail: str | None = None) -> Found:
+        """Return the commit that is meant, fetching what is new unless it is named in full and here already.
+
+        Raises:
+            SourceError: the repository can't be reached and is not mirrored, or it has no such version.
+        """
+        with locked(self.git_dir.with_suffix(".lock"), waiting=self._waiting):
+            here = self.git_dir.exists()
+            commit = read_commit(self.place, version) if version and here and _FULL_SHA.match(version) else None
+            if commit and not tail:
+                return Found(commit=commit, ref=version)
+            self._update()
+            ref, folder = split_tail(self.place, tail, version)
+            if ref and not read_commit(self.place, ref) and (_FULL_SHA.match(ref) or ref.startswith("refs/")):
+                self._git("fetch", *_FETCH, self.url, f"+{ref}:refs/proj/{ref.removeprefix('refs/')}")
+                named = ref if _FULL_SHA.match(ref) else f"refs/proj/{ref.removeprefix('refs/')}"
+                return Found(commit=find_commit(self.place, named, self.url), ref=ref)
+            commit = find_commit(self.place, ref, self.url) if ref else default_commit(self.place, self.url)
+            return Found(commit=commit, ref=ref, folder=folder)
+
+    def _waiting(self) -> None:
+        self.report(Event(kind=EventKind.STEP, message=f"Waiting for another run that fetches {self.url}"))
+
+    def _update(self) -> None:
+        """Bring branches, tags and the default branch up to date; say so when only what is here can be used."""
+        done = self._git("ls-remote", "--symref", self.url, "HEAD", *_REFS)
+        if done.exit_code:
+            if not self.git_dir.exists():
+                raise self._unreachable(done)
+            self._use_what_is_here()
+            return
+        head, refs = _read_remote(done.text)
+        if not self.git_dir.exists():
+            self._create()
+        if refs != self._own_refs():
+            self.report(Event(kind=EventKind.STEP, message=f"Fetching {self.url}"))
+            specs = (f"+{pattern}:{pattern}" for pattern in _REFS)
+            done = self._git("fetch", "--prune", *_FETCH, self.url, *specs)
+            if done.exit_code:
+                raise self._unreachable(done)
+        if head:
+            run_git(self.place, "symbolic-ref", "HEAD", head)
+        (self.git_dir / "fetched").touch()
+
+    def _own_refs(self) -> dict[str, str]:
+        listed = run_git(self.place, "for-each-ref", "--format=%(objectname) %(refname)", "refs/heads", "refs/tags")
+        return {name: identity for identity, name in (line.split(" ", 1) for line in listed.text.splitlines())}
+
+    def _create(self) -> None:
+        """Make the mirror beside its place and move it there as a whole, so that a killed fetch leaves nothing."""
+        self.git_dir.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.git_dir.parent, prefix=".new-") as folder:
+            staging = Path(folder, "mirror.git")
+            run_git(Place(git_dir=staging), "init", "--quiet", "--bare", "--template=")
+            done = self._git_at(staging, "fetch", *_FETCH, self.url, *(f"+{pattern}:{pattern}" for pattern in _REFS))
+            if done.exit_code:
+                raise self._unreachable(done)
+            shutil.move(staging, self.git_dir)
+
+    def _git(self, *words: str) -> Completed:
+        # Git needs to be somewhere: before there is a mirror that is the vault, never the folder that the user is in.
+        return self._git_at(self.git_dir if self.git_dir.exists() else open_vault(self.home), *words)
+
+    def _git_at(self, git_dir: Path, *words: str) -> Completed:
+        parts = urlsplit(self.url)
+        scheme = parts.scheme if "://" in self.url else "ssh"
+        if scheme == "http" and not is_loopback(parts.hostname or ""):
+            raise SourceError(f"proj does not fetch code by 'http://': {self.url}")
+        secret = self.credentials.settings() if self.credentials else ()
+        variables = self.credentials.variables() if self.credentials else {}
+        return run_git(
+            Place(git_dir=git_dir),
+            *words,
+            settings=(*_SLOW, *secret),
+            variables={**variables, "GIT_ALLOW_PROTOCOL": scheme},
+        )
+
+    def _use_what_is_here(self) -> None:
+        try:
+            then = time.strftime("%Y-%m-%d %H:%M", time.localtime((self.git_dir / "fetched").stat().st_mtime))
+        except OSError:
+            then = "an earlier time"
+        self.report(
+            Event(kind=EventKind.WARNING, message=f"{self.url} can't be reached; its state of {then} is used instead")
+        )
+
+    def _unreachable(self, done: Completed) -> SourceError:
+        complaint = self.credentials.hidden_in(done.complaint) if self.credentials else cleaned(done.complaint)
+        hint = "Is the address right, and may you read it? `git ls-remote` with the same address shows what git thinks."
+        return SourceError(f"{self.url} can't be fetched", context=complaint, hint=hint)
+
+
+_FETCH = (
+    "--quiet",
+    "--no-tags",
+    "--no-write-fetch-head",
+    "--no-auto-maintenance",
+    "--no-recurse-submodules",
+    "--force",
+)
+
+
+def open_mirror(url: str, credentials: Credentials | None, home: Home, report: Report) -> Mirror:
+    """Return our copy of a repository; nothing is fetched before something is looked for in it."""
+    git_dir = home.mirrors / f"{project_key(url)}.git"
+    return Mirror(url=url, home=home, git_dir=git_dir, credentials=credentials, report=report)
+
+
+def _read_remote(text: str) -> tuple[str | None, dict[str, str]]:
+    """Return the default branch and the refs in what ``git ls-remote --symref`` prints."""
+    head = None
+    refs: dict[str, str] = {}
+    for line in text.splitlines():
+        value, _, name = line.partition("\t")
+        if value.startswith("ref: ") and name == "HEAD":
+            head = value.removeprefix("ref: ")
+        elif name.startswith("refs/") and not name.endswith("^{}"):
+            refs[name] = value
+    return head, refs

@@ -1,0 +1,216 @@
+"""Opening a source: from the address that a user typed to a folder or a commit that can be frozen."""
+
+import os
+from pathlib import Path
+
+from msgspec import Struct
+
+from runner.errors import SourceError
+from runner.model import Event, EventKind, Report, SourceKind
+from runner.settings import Home
+from runner.source.address import Address, parse_address
+from runner.source.archive import fetch_archive, unpack
+from runner.source.checkouts import Checkout, Commit, Head, find_checkout, read_head
+from runner.source.credentials import Credentials
+from runner.source.gitcommand import Place, run_git
+from runner.source.mirror import open_mirror
+from runner.source.refs import check_version, default_commit, find_commit, split_tail
+
+
+class Source(Struct, frozen=True, kw_only=True):
+    """Where the code of a run comes from; nothing in it is secret but ``credentials``, whose text shows nothing.
+
+    ``root`` is the top of the work tree or the plain folder, None where there are only commits. ``repository`` is the
+    git directory that commits are read from: the user's or our mirror. ``tree`` belongs to ``commit``; ``frozen`` says
+    that it is the code, and not the files in ``root``. ``committed_at`` is in seconds since 1970.
+    """
+
+    kind: SourceKind
+    name: str
+    label: str
+    root: Path | None = None
+    repository: Path | None = None
+    objects: Path | None = None
+    subdirectory: str = ""
+    commit: str | None = None
+    tree: str | None = None
+    committed_at: int | None = None
+    ref: str | None = None
+    branch: str | None = None
+    remote: str | None = None
+    frozen: bool = False
+    address: Address
+
+    @property
+    def project(self) -> Path | None:
+        """The project folder as the user has it, or None where there are only commits."""
+        return self.root / self.subdirectory if self.root else None
+
+    @property
+    def credentials(self) -> Credentials | None:
+        """What opens the remote repository."""
+        return self.address.credentials
+
+
+def open_source(address: str, version: str | None, home: Home, report: Report) -> Source:
+    """Find the code that a user names; ``version`` is a branch, a tag or a commit, of a repository on this machine too.
+
+    Raises:
+        SourceError: nothing is there, it can't be fetched, or it has no such version.
+    """
+    check_version(version)
+    where = parse_address(address)
+    if where.kind is SourceKind.ZIP:
+        return _open_zip(where, version, home, report)
+    if where.path is None:
+        return _open_remote(where, version, home, report)
+    if where.kind is SourceKind.GIT:
+        return _open_bare(where, version)
+    return _open_folder(where, version, report)
+
+
+def _open_zip(where: Address, version: str | None, home: Home, report: Report) -> Source:
+    if version:
+        raise SourceError("A zip has no versions", context=where.where, hint="Leave --version out.")
+    archive = where.path or fetch_archive(where.url or "", where.credentials, home, report)
+    root = unpack(archive, home)
+    _must_exist(root, where.subdirectory, where.where)
+    return Source(
+        kind=SourceKind.ZIP,
+        name=where.where,
+        label=Path(where.where).stem,
+        root=root,
+        subdirectory=where.subdirectory,
+        address=where,
+    )
+
+
+def _open_remote(where: Address, version: str | None, home: Home, report: Report) -> Source:
+    url = where.url or ""
+    mirror = open_mirror(url, where.credentials, home, report)
+    found = mirror.find(version, where.tail)
+    return _commit_source(
+        where,
+        Place(git_dir=mirror.git_dir),
+        found.commit,
+        name=where.typed,
+        remote=url,
+        ref=found.ref,
+        tail=found.folder,
+    )
+
+
+def _open_bare(where: Address, version: str | None) -> Source:
+    place = Place(git_dir=where.path or Path())
+    ref, folder = split_tail(place, where.tail, version)
+    commit = find_commit(place, ref, where.where) if ref else default_commit(place, where.where)
+    return _commit_source(where, place, commit, name=where.typed, remote=where.where, ref=ref, tail=folder)
+
+
+def _commit_source(  # noqa: PLR0913  # one place that fills a Source for commits
+    where: Address, place: Place, commit: Commit, *, name: str, remote: str, ref: str | None, tail: str
+) -> Source:
+    subdirectory = where.subdirectory or tail
+    if subdirectory:
+        kind = run_git(place, "cat-file", "-t", f"{commit.identity}:{subdirectory}").text
+        if kind != "tree":
+            raise SourceError(f"There is no folder '{subdirectory}' in {remote}", context=f"at {commit.identity[:12]}")
+    return Source(
+        kind=SourceKind.GIT,
+        name=name,
+        label=Path(remote).name.removesuffix(".git") or "project",
+        repository=place.git_dir,
+        objects=place.git_dir / "objects",
+        subdirectory=subdirectory,
+        commit=commit.identity,
+        tree=commit.tree,
+        committed_at=commit.time,
+        ref=ref,
+        branch=_branch_named(place, ref),
+        remote=remote,
+        frozen=True,
+        address=where,
+    )
+
+
+def _branch_named(place: Place, ref: str | None) -> str | None:
+    """Return the branch that a ref is, as MLflow does for its tag; None for tags and commits."""
+    if not ref:
+        return run_git(place, "symbolic-ref", "--quiet", "--short", "HEAD").text or None
+    found = run_git(place, "show-ref", "--quiet", "--verify", f"refs/heads/{ref}").exit_code == 0
+    return ref if found else None
+
+
+def _open_folder(where: Address, version: str | None, report: Report) -> Source:
+    typed = where.path or Path()
+    _must_exist(typed, where.subdirectory, where.where)
+    project = (typed / where.subdirectory).resolve()
+    checkout = find_checkout(project)
+    if checkout is None:
+        if any(os.path.lexists(folder / ".git") for folder in (project, *project.parents)):
+            report(
+                Event(
+                    kind=EventKind.WARNING,
+                    message="The .git of this project leads nowhere; it is taken as a folder without history",
+                )
+            )
+        return _plain(where, project, version)
+    if checkout.root != project and _is_ignored(checkout, project):
+        return _plain(where, project, version)
+    ref, folder = split_tail(checkout.place, where.tail, version)
+    subdirectory = folder or project.relative_to(checkout.root).as_posix()
+    return _in_checkout(where, checkout, "" if subdirectory == "." else subdirectory, ref)
+
+
+def _in_checkout(where: Address, checkout: Checkout, subdirectory: str, ref: str | None) -> Source:
+    head = read_head(checkout.place)
+    commit = find_commit(checkout.place, ref, str(checkout.root)) if ref else head.commit
+    if ref and commit and subdirectory:
+        kind = run_git(checkout.place, "cat-file", "-t", f"{commit.identity}:{subdirectory}").text
+        if kind != "tree":
+            raise SourceError(f"There is no folder '{subdirectory}' in {checkout.root} at '{ref}'")
+    return Source(
+        kind=SourceKind.FOLDER,
+        name=f"file://{checkout.root}" + (f"#{subdirectory}" if subdirectory else ""),
+        label=checkout.root.name,
+        root=checkout.root,
+        repository=checkout.git_dir,
+        objects=checkout.objects,
+        subdirectory=subdirectory,
+        commit=commit.identity if commit else None,
+        tree=commit.tree if commit else None,
+        committed_at=commit.time if commit else None,
+        ref=ref,
+        branch=_branch_of(checkout.place, head, ref),
+        remote=head.remote,
+        frozen=ref is not None,
+        address=where,
+    )
+
+
+def _branch_of(place: Place, head: Head, ref: str | None) -> str | None:
+    return _branch_named(place, ref) if ref else head.branch
+
+
+def _plain(where: Address, project: Path, version: str | None) -> Source:
+    if version or where.tail:
+        raise SourceError(
+            f"{project} is not in a git repository, so it has no version '{version or where.tail}'",
+            hint="Leave --version out, or give the address of a repository.",
+        )
+    return Source(kind=SourceKind.FOLDER, name=str(project), label=project.name, root=project, address=where)
+
+
+def _is_ignored(checkout: Checkout, project: Path) -> bool:
+    """Say whether the repository around a project folder leaves it out: ignored, with nothing in it tracked."""
+    folder = project.relative_to(checkout.root).as_posix()
+    if run_git(checkout.place, "check-ignore", "--quiet", "--", folder).exit_code:
+        return False
+    return not run_git(checkout.place, "ls-files", "-z", "--", f":(literal){folder}").stdout
+
+
+def _must_exist(root: Path, subdirectory: str, shown: str) -> None:
+    if subdirectory and not (root / subdirectory).is_dir():
+        raise SourceError(f"There is no folder '{subdirectory}' in {shown}")
+    if subdirectory and not (root / subdirectory).resolve().is_relative_to(root.resolve()):
+        raise SourceError(f"The folder '{subdirectory}' leads out of {shown}")

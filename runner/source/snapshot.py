@@ -1,0 +1,170 @@
+"""The snapshot of a source: one tree in the vault, and how it relates to the user's commits."""
+
+import os
+from datetime import datetime, timezone
+from pathlib import Path
+
+from msgspec import Struct
+
+from runner.files import DigestCache
+from runner.model import Code, Event, EventKind, Report, SourceKind
+from runner.settings import Home
+from runner.source.commits import tree_of_commit
+from runner.source.comparison import Difference, compare
+from runner.source.freezing import Bench, State, freeze
+from runner.source.gitcommand import run_git
+from runner.source.opening import Source
+from runner.source.vault import RunCommit, keep_commit
+
+SIZE_LIMIT = 100 * 1000 * 1000
+"""Bytes from which on a file is recorded by its digest instead of being stored."""
+
+_SHOWN = 5
+
+
+class LargeFile(Struct, frozen=True, kw_only=True):
+    """A file that is too large to be stored: its path below the repository's top, size in bytes, SHA-256 in hex."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+class Snapshot(Struct, frozen=True, kw_only=True):
+    """A frozen tree in the vault.
+
+    ``base`` is the tree of the commit that a dirty tree is compared with. ``committed_at`` is when the commit was made,
+    None without one. ``label`` names the project's folder.
+    """
+
+    code: Code
+    label: str
+    root: Path | None = None
+    base: str | None = None
+    committed_at: datetime | None = None
+    large: tuple[LargeFile, ...] = ()
+    notices: tuple[str, ...] = ()
+
+
+def take_snapshot(source: Source, home: Home, report: Report, limit: int = SIZE_LIMIT) -> Snapshot:
+    """Freeze what a source stands for; files of more than ``limit`` bytes are digested and not stored.
+
+    Raises:
+        SnapshotError: the tree can't be frozen.
+        SourceError: a submodule can't be had.
+    """
+    if source.frozen:
+        return _snapshot(source, tree_of_commit(source, home, report))
+    root = source.root or Path()
+    bench = Bench(root=root, home=home, limit=limit, ignoring=source.kind is not SourceKind.ZIP)
+    seed = (source.tree, source.objects) if source.tree and source.objects and len(source.tree) == 40 else None  # noqa: PLR2004
+    state = freeze(bench, seed, report)
+    difference = compare(source, state, bench) if bench.ignoring else Difference(base=None)
+    large, unread = _digest_large(state, bench)
+    notices = (*_notices(state, difference, bench), *unread)
+    for text in notices:
+        report(Event(kind=EventKind.NOTICE, message=text))
+    return _snapshot(source, state.tree, difference=difference, large=large, notices=notices)
+
+
+def _snapshot(
+    source: Source,
+    tree: str,
+    *,
+    difference: Difference | None = None,
+    large: tuple[LargeFile, ...] = (),
+    notices: tuple[str, ...] = (),
+) -> Snapshot:
+    changed = difference.changed if difference else ()
+    code = Code(
+        tree=tree,
+        swhid=f"swh:1:dir:{tree}",
+        commit=source.commit,
+        dirty=bool(changed) or (source.repository is not None and source.commit is None),
+        branch=source.branch,
+        remote=source.remote,
+        subdirectory=source.subdirectory,
+        ref=source.ref,
+        changed_files=tuple(shown(path) for path in changed),
+    )
+    return Snapshot(
+        code=code,
+        label=source.label,
+        root=source.root,
+        base=difference.base if difference and code.dirty else None,
+        committed_at=datetime.fromtimestamp(source.committed_at, timezone.utc) if source.committed_at else None,
+        large=large,
+        notices=notices,
+    )
+
+
+def shown(path: bytes) -> str:
+    """Return a path as text that can be stored and printed, whatever bytes it is made of."""
+    return path.decode("utf-8", "backslashreplace")
+
+
+def _digest_large(state: State, bench: Bench) -> tuple[tuple[LargeFile, ...], list[str]]:
+    cache = DigestCache(bench.folder / "digests")
+    found = []
+    unread = []
+    for one in state.left:
+        if one.why == "large":
+            path = bench.root / os.fsdecode(one.path)
+            try:
+                found.append(LargeFile(path=os.fsdecode(one.path), size=path.stat().st_size, sha256=cache.sha256(path)))
+            except OSError as error:
+                unread.append(f"{shown(one.path)} could not be read: {error.strerror}")
+    cache.save()
+    return tuple(found), unread
+
+
+def _notices(state: State, difference: Difference, bench: Bench) -> list[str]:
+    """Say what is not in the tree, and why."""
+    why: dict[str, list[bytes]] = {}
+    for one in state.left:
+        why.setdefault(one.why, []).append(one.path)
+    specials = {name for folder in state.folders.values() for name in folder.specials}
+    specials -= _ignored(specials, bench) if specials else set()
+    texts = {
+        f"Too large to be stored (over {bench.limit // 10**6} MB), recorded by digest": why.get("large", []),
+        "Neither file nor link (a pipe, a socket or a device), not part of the snapshot": [
+            *sorted(specials | set(why.get("special", []))),
+        ],
+        "Can't be read, not part of the snapshot": why.get("unreadable", []),
+        "Vanished while the project was frozen": why.get("vanished", []),
+        "An environment that git does not ignore, left out of the snapshot": list(state.left_out),
+        "Only a pointer of Git LFS, the content is not here (`git lfs pull`)": list(state.pointers),
+        "Submodule not checked out, its files are missing (`git submodule update --init`)": list(state.listing.empty),
+    }
+    found = [f"{text}: {_some(paths)}" for text, paths in texts.items() if paths]
+    found += [f"Part of the project can't be read: {complaint}" for complaint in state.listing.complaints]
+    if difference.missing:
+        found.append(f"Sparse checkout: {difference.missing} files of the commit are not here")
+    return found
+
+
+def _ignored(paths: set[bytes], bench: Bench) -> set[bytes]:
+    place = bench.lister.place(b"")
+    done = run_git(place, "check-ignore", "-z", "--stdin", "--no-index", stdin=b"".join(path + b"\0" for path in paths))
+    return set(done.stdout.split(b"\0")[:-1])
+
+
+def _some(paths: list[bytes]) -> str:
+    more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
+    return ", ".join(shown(path) for path in paths[:_SHOWN]) + more
+
+
+def keep_snapshot(snapshot: Snapshot, run_id: str, home: Home) -> None:
+    """Keep the tree, and that of the commit that a dirty one differs from, for as long as the run is kept.
+
+    Raises:
+        SnapshotError: the vault no longer holds the tree.
+    """
+    code = snapshot.code
+    about = (f"run {run_id}", "", f"commit: {code.commit}", f"dirty: {code.dirty}", f"ref: {code.ref}")
+    keep_commit(home, run_id, RunCommit(tree=code.tree, base=snapshot.base, message="\n".join(about)))
+
+
+def tree_again(source: Source, home: Home) -> str:
+    """Return the tree of the work tree as it is now, for a run that worked in place."""
+    return take_snapshot(source, home, lambda _event: None).code.tree
