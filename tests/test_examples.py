@@ -71,9 +71,9 @@ def test_verify_refuses_a_run_that_failed(project: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("project", PROJECTS, ids=lambda path: path.name)
 def test_a_project_is_whole(project: Path) -> None:
-    assert {"MLproject", "README.md", "python_env.yaml", "requirements.in", "requirements.txt"} <= set(
-        os.listdir(project)
-    )
+    assert {"MLproject", "README.md", "python_env.yaml", "requirements.in", "requirements.txt"} <= {
+        path.name for path in project.iterdir()
+    }
     assert os.access(project / "verify", os.X_OK)
     lock = (project / "requirements.txt").read_text(encoding="utf-8")
     assert not re.search(r"https?:|--(extra-)?index|--find-links|@ ", lock)
