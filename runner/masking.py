@@ -17,11 +17,12 @@ _SHORTEST = 4
 """Shorter values can't be told from ordinary text; they are masked where they stand alone, not inside text."""
 _LONGEST = 16384
 """Bytes held back at most while it is open whether they begin a credential."""
+_CONTEXT = len("https:")
 _ORDINARY = frozenset({"true", "false", "none", "null", "default"})
 
 
 class _Pattern(Struct, frozen=True):
-    """How a kind of credential starts, how all of it looks, and how an unfinished one looks at the end of the data.
+    """A kind of credential: how it starts, how all of it looks, and which characters an unfinished one ends in.
 
     The expressions are compiled when a start was seen, which is almost never.
     """
@@ -29,19 +30,14 @@ class _Pattern(Struct, frozen=True):
     start: str
     whole: str
     unfinished: str
+    starts_word: bool = True
 
 
-def _token(start: str, body: str, rest: str) -> _Pattern:
-    """Describe a token: a fixed start, the class of the characters after it, what all of them must satisfy."""
-    escaped = re.escape(start)
-    return _Pattern(
-        start, f"(?<![A-Za-z0-9]){escaped}{rest}(?!{body})", f"(?<![A-Za-z0-9]){escaped}{body}{{0,{_LONGEST}}}\\Z"
-    )
-
-
-def _userinfo(start: str, rest: str) -> _Pattern:
-    """Describe the part of a URL before its ``@``."""
-    return _Pattern(start, f"(?<={start}){rest}(?=@)", f"{start}[^\\s/?#\"'<>]{{0,{_LONGEST}}}\\Z")
+def _token(start: str, whole: str, body: str) -> _Pattern:
+    """Describe a token: a fixed start, what follows it, the class that all of this and no character after it is of."""
+    # The literal comes first and then what may not be before it: an expression that starts with a literal is fast.
+    word = f"{re.escape(start)}(?<![A-Za-z0-9]{re.escape(start)})"
+    return _Pattern(start, f"{word}(?:{whole})(?!{body})", f"{word}{body}{{0,{_LONGEST}}}\\Z")
 
 
 _WORD = "[A-Za-z0-9]"
@@ -55,34 +51,40 @@ _KEY = "[A-Z0-9 ]{0,40}PRIVATE KEY-----"
 @cache
 def _patterns() -> dict[bytes, _Pattern]:
     patterns = (
-        *(_token(start, _WORD, f"{_WORD}{{16}}") for start in ("AKIA", "ASIA")),
-        *(_token(f"gh{kind}_", _WORD, f"{_WORD}{{30,}}") for kind in "pousr"),
-        _token("github_pat_", "[A-Za-z0-9_]", "[A-Za-z0-9_]{22,}"),
-        _token("glpat-", _DASHED, f"{_DASHED}{{20,}}"),
-        *(_token(start, _DASHED, f"{_MIXED}{{20,}}") for start in ("sk-", "sk_", "rk_")),
-        *(_token(f"xox{kind}-", _DASHED, f"(?={_DASHED}*[0-9]){_DASHED}{{10,}}") for kind in "abprs"),
-        _token("hf_", _WORD, f"{_WORD}{{30,}}"),
-        _token("AIza", _DASHED, f"{_DASHED}{{35}}"),
-        _token("npm_", _WORD, f"{_WORD}{{36}}"),
-        _token("pypi-", _DASHED, f"{_MIXED}{{50,}}"),
-        _token("dapi", "[0-9a-f]", "[0-9a-f]{32}"),
-        _token("eyJ", "[A-Za-z0-9_.-]", f"{_DASHED}{{10,}}\\.eyJ{_DASHED}{{8,}}\\.{_DASHED}{{10,}}"),
-        *(_token(start, _HEADER, f"(?={_HEADER}*[0-9]){_HEADER}{{16,}}") for start in ("Bearer ", "bearer ")),
-        *(_token(f"{start}: Basic ", _HEADER, f"{_HEADER}{{8,}}") for start in ("Authorization", "authorization")),
-        _userinfo("://", f"{_NAMED}*:[^\\s/?#\"'<>]+"),
-        *(_userinfo(start, f"{_NAMED}+") for start in ("https://", "http://")),
+        *(_token(start, f"{_WORD}{{16}}", _WORD) for start in ("AKIA", "ASIA")),
+        _token("gh", f"[pousr]_{_WORD}{{30,}}", "[A-Za-z0-9_]"),
+        _token("github_pat_", "[A-Za-z0-9_]{22,}", "[A-Za-z0-9_]"),
+        _token("glpat-", f"{_DASHED}{{20,}}", _DASHED),
+        *(_token(start, f"{_MIXED}{{20,}}", _DASHED) for start in ("sk-", "sk_", "rk_")),
+        _token("xox", f"[abprs]-(?={_DASHED}*[0-9]){_DASHED}{{10,}}", _DASHED),
+        _token("hf_", f"{_WORD}{{30,}}", _WORD),
+        _token("AIza", f"{_DASHED}{{35}}", _DASHED),
+        _token("npm_", f"{_WORD}{{36}}", _WORD),
+        _token("pypi-", f"{_MIXED}{{50,}}", _DASHED),
+        _token("dapi", "[0-9a-f]{32}", _WORD),
+        _token("eyJ", f"{_DASHED}{{10,}}\\.eyJ{_DASHED}{{8,}}\\.{_DASHED}{{10,}}", "[A-Za-z0-9_.-]"),
+        *(_token(start, f"(?={_HEADER}*[0-9]){_HEADER}{{16,}}", _HEADER) for start in ("Bearer ", "bearer ")),
+        *(_token(f"{start}: Basic ", f"{_HEADER}{{8,}}", _HEADER) for start in ("Authorization", "authorization")),
+        # The part of a URL before the @: with a password anywhere, alone where it is a password on the web.
+        _Pattern(
+            "//",
+            f"//(?<=://)(?:({_NAMED}*:[^\\s/?#\"'<>]+)|(?<=http://)({_NAMED}+)|(?<=https://)({_NAMED}+))@",
+            f"//(?<=://)[^\\s/?#\"'<>]{{0,{_LONGEST}}}\\Z",
+            starts_word=False,
+        ),
         _Pattern(
             "-----BEGIN ",
             f"(?s)-----BEGIN {_KEY}.{{0,{_LONGEST}}}?-----END {_KEY}",
             f"(?s)-----BEGIN (?:[A-Z0-9 -]{{0,60}}|{_KEY}(?:(?!-----END {_KEY}).){{0,{_LONGEST}}})\\Z",
+            starts_word=False,
         ),
     )
     return {pattern.start.encode(): pattern for pattern in patterns}
 
 
 _TELLING_NAME = (
-    r"(?i)(?:.*[-_.])?(?:pass(?:word|wd|phrase)|secret|(?:api|access|secret|private|auth)[-_]?key)|token"
-    r"|(?:.*[-_.])?(?:auth|access|api|bearer|refresh|github|gitlab|hf|huggingface|slack|wandb|secret|personal)[-_]?token"
+    r"(?i)(?:.*[-_.])?(?:pass(?:word|wd|phrase)|secret|(?:api|access|secret|private|auth)[-_.]?key)|token"
+    r"|(?:.*[-_.])?(?:auth|access|api|bearer|refresh|github|gitlab|hf|huggingface|slack|wandb|secret|personal)[-_.]?token"
 )
 _ASSIGNED = (
     r"(?P<name>(?<![\w-])(?:--?)?[A-Za-z_][\w.-]*)(?P<by>=|[ \t]+)"
@@ -182,7 +184,6 @@ class StreamMasker:
 
     def __init__(self, masks: Iterable[bytes] = ()) -> None:
         self._masks = tuple(mask for mask in masks if mask)
-        self._starts = (*self._masks, *_patterns())
         self._known = _known(self._masks)
         self._held = b""
         self._before = b""
@@ -196,12 +197,13 @@ class StreamMasker:
         return self._mask(b"", is_end=True)
 
     def _mask(self, data: bytes, *, is_end: bool) -> bytes:
-        # One byte of what went before is kept, because a token only starts where a word starts.
+        # Some of what went before is kept: a token starts where a word starts, userinfo after the scheme of a URL.
         buffer = self._before + self._held + data
         position = len(self._before)
+        patterns = _seen_in(buffer)
+        open_at = len(buffer) if is_end else self._open_at(buffer, position, patterns)
         shown: list[bytes] = []
-        open_at = len(buffer) if is_end else self._open_at(buffer, position)
-        for start, end in _secrets(buffer, self._known, position):
+        for start, end in _secrets(buffer, self._known, patterns, position):
             if start >= open_at:
                 break
             if start < position:
@@ -209,40 +211,50 @@ class StreamMasker:
             shown += (buffer[position:start], _STARS)
             position = end
             if end > open_at:
-                open_at = self._open_at(buffer, position)
+                open_at = self._open_at(buffer, position, patterns)
         shown.append(buffer[position:open_at])
         self._held = buffer[open_at:]
-        self._before = buffer[max(0, open_at - 1) : open_at]
+        self._before = buffer[max(0, open_at - _CONTEXT) : open_at]
         return b"".join(shown)
 
-    def _open_at(self, buffer: bytes, position: int) -> int:
+    def _open_at(self, buffer: bytes, position: int, patterns: Iterable[_Pattern]) -> int:
         """Return where the first secret starts that the buffer ends in the middle of."""
         first = len(buffer)
-        for start in self._starts:
-            first = min(first, _tail(buffer, start, position))
+        for mask in self._masks:
+            first = min(first, _tail(buffer, mask, position, starts_word=False))
         for start, pattern in _patterns().items():
-            if buffer.find(start, position) >= 0:
-                found = re.compile(pattern.unfinished.encode()).search(
-                    buffer, max(position, len(buffer) - 2 * _LONGEST)
-                )
-                first = min(first, found.start()) if found else first
+            first = min(first, _tail(buffer, start, position, starts_word=pattern.starts_word))
+        since = max(position, len(buffer) - _LONGEST - 100)
+        for pattern in patterns:
+            found = re.compile(pattern.unfinished.encode()).search(buffer, since)
+            first = min(first, found.start()) if found else first
         return first
 
 
-def _tail(buffer: bytes, word: bytes, position: int) -> int:
+def _tail(buffer: bytes, word: bytes, position: int, *, starts_word: bool) -> int:
     """Return where the buffer ends in the beginning of the word, or its length."""
     at = buffer.find(word[:1], max(position, len(buffer) - len(word) + 1))
-    while at >= 0 and not word.startswith(buffer[at:]):
+    while at >= 0:
+        if word.startswith(buffer[at:]) and not (starts_word and buffer[:at][-1:].isalnum()):
+            return at
         at = buffer.find(word[:1], at + 1)
-    return at if at >= 0 else len(buffer)
+    return len(buffer)
 
 
-def _secrets(buffer: bytes, known: re.Pattern[bytes] | None, position: int) -> list[tuple[int, int]]:
+def _seen_in(data: bytes) -> list[_Pattern]:
+    """Return the patterns of which there is a start in the data."""
+    return [pattern for start, pattern in _patterns().items() if start in data]
+
+
+def _secrets(
+    data: bytes, known: re.Pattern[bytes] | None, patterns: Iterable[_Pattern], position: int
+) -> list[tuple[int, int]]:
     """Return where secrets start and end, first ones first, longer ones before shorter ones."""
-    expressions = [re.compile(pattern.whole.encode()) for start, pattern in _patterns().items() if start in buffer]
+    expressions = [re.compile(pattern.whole.encode()) for pattern in patterns]
     if known is not None:
         expressions.append(known)
-    spans = [found.span() for expression in expressions for found in expression.finditer(buffer, position)]
+    matches = (found for expression in expressions for found in expression.finditer(data, position))
+    spans = [found.span(found.lastindex or 0) for found in matches]
     return sorted(spans, key=lambda span: (span[0], -span[1]))
 
 
@@ -250,7 +262,7 @@ def _mask_whole(data: bytes, known: re.Pattern[bytes] | None) -> tuple[bytes, bo
     """Return data without secrets, and whether there were any."""
     shown: list[bytes] = []
     position = 0
-    for start, end in _secrets(data, known, 0):
+    for start, end in _secrets(data, known, _seen_in(data), 0):
         if start >= position:
             shown += (data[position:start], _STARS)
             position = end

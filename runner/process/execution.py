@@ -55,8 +55,8 @@ class _Execution:
         self.inbox = inbox
         self.terminal = Terminal(watcher.process.pid)
         self.ladder = Ladder(request.grace)
-        began = self.last_step_at = time.monotonic()
-        self.deadline = None if request.timeout is None else began + request.timeout
+        self.last_step_at = time.monotonic()
+        self.deadline: float | None = None
         self.started_at = time.time()
         self.refused: int | None = None
         self.status: int | None = None
@@ -196,6 +196,8 @@ class _Execution:
     def _note(self, word: str, rest: list[str]) -> None:
         if word == "started":
             self.started_at = float(rest[0])
+            if self.request.timeout is not None:
+                self.deadline = time.monotonic() + self.request.timeout
         elif word == "failed":
             self.refused = int(rest[0])
         elif word == "left":
