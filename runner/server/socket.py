@@ -1,29 +1,19 @@
 """The loopback socket of a run's command: bound before the start, served only once somebody connects."""
 
 import os
-import secrets
 import select
 import socket
 import threading
-import time
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from types import TracebackType
-from typing import TYPE_CHECKING, final
+from typing import final
+
+from msgspec import Struct
 
 from runner.errors import ProjError
 from runner.model import Event, EventKind, Report, RunStatus
-from runner.server.app import build_app
-from runner.server.guards import loopback_guard
-from runner.server.sessions import ChildSession
-from runner.server.tracking import Tracking
-from runner.server.transport import joining_protocol
 from runner.settings import Home
-from runner.store import runs
-from runner.store.database import Database
-
-if TYPE_CHECKING:
-    import uvicorn
 
 REMOVED_VARIABLES = (
     "MLFLOW_EXPERIMENT_NAME",
@@ -47,13 +37,38 @@ _POLITE = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
+    # The address of a page that nobody serves, least of all after the run.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 
-_QUIET = 0.002
-"""Seconds in which a loopback connection shows what it has; measured 0.2 ms at worst on two busy cores."""
+_SERVING = "runner.server.serving"
+"""What is loaded on the first connection: some 20 ms of our own modules, and 80 ms of uvicorn."""
 
-_GRACE = 5.0
-"""Seconds that a request which has begun may take after the command ended."""
+
+class ServingRequest(Struct, frozen=True, kw_only=True):
+    """Whose command is served, and how."""
+
+    home: Home
+    run_id: str
+    experiment_id: str
+    experiment_is_fixed: bool
+    token: str
+    listener: socket.socket
+    wake: socket.socket
+    """Becomes readable when the command has ended."""
+
+
+class ServingOutcome(Struct, frozen=True, kw_only=True):
+    """What the command did with its own run, and which runs it made, oldest first.
+
+    ``final_status`` is the status in which a client left the run of its own accord, None where none ended it.
+    """
+
+    final_status: RunStatus | None = None
+    created_runs: tuple[str, ...] = ()
+
+
+Serve = Callable[[ServingRequest, Report], ServingOutcome]
 
 
 @final
@@ -61,27 +76,29 @@ class ChildSocket:
     """A socket on the loopback address that speaks MLflow's protocol to the command of one run.
 
     As a context it is open from before the start of the command until after its end. What the command sent before it
-    ended is kept. After the end, runs that the command made and left running are closed.
+    ended is kept. After the end, runs that the command made and left running are closed as lost, and what happened
+    meanwhile is reported, each thing once, on the caller's thread.
     """
 
     def __init__(
-        self,
-        home: Home,
-        run_id: str,
-        experiment_id: str,
-        report: Report,
-        *,
-        experiment_is_fixed: bool = False,
+        self, home: Home, run_id: str, experiment_id: str, report: Report, *, experiment_is_fixed: bool = False
     ) -> None:
-        self.token = secrets.token_urlsafe(32)
-        self._home = home
-        self._run = (run_id, experiment_id)
-        self._report = report
-        self._session = ChildSession(run_id, experiment_id, experiment_is_fixed=experiment_is_fixed, report=report)
+        self.token = os.urandom(32).hex()
         # Only of a socket that says TCP does asyncio turn off Nagle's algorithm, which costs 40 ms per answer.
         self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._wake, self._waker = socket.socketpair()
-        self._closing = threading.Event()
+        self._request = ServingRequest(
+            home=home,
+            run_id=run_id,
+            experiment_id=experiment_id,
+            experiment_is_fixed=experiment_is_fixed,
+            token=self.token,
+            listener=self._listener,
+            wake=self._wake,
+        )
+        self._report = report
+        self._events: dict[tuple[EventKind, str], Event] = {}
+        self._outcome = ServingOutcome()
         self._thread = threading.Thread(target=self._wait, name="proj-child-socket", daemon=True)
 
     def __enter__(self) -> "ChildSocket":
@@ -93,11 +110,12 @@ class ChildSocket:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._closing.set()
         self._waker.send(b"x")
         self._thread.join()
         for end in (self._listener, self._wake, self._waker):
             end.close()
+        for event in self._events.values():
+            self._report(event)
 
     @property
     def port(self) -> int:
@@ -106,28 +124,27 @@ class ChildSocket:
 
     @property
     def final_status(self) -> RunStatus | None:
-        """The status in which a client left the run of its own accord, None where none ended it."""
-        return self._session.final_status
+        """The status in which a client left the run of its own accord, None where none ended it; known at the end."""
+        return self._outcome.final_status
 
     @property
     def created_runs(self) -> tuple[str, ...]:
-        """The ids of the runs that the command made, oldest first."""
-        return tuple(self._session.created_runs)
+        """The ids of the runs that the command made, oldest first; known at the end."""
+        return self._outcome.created_runs
 
     def variables(self, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
         """Return the variables with which a client of any version logs to the run.
 
         ``environ`` is the user's; what it says about retries and proxies is kept.
         """
-        run_id, experiment_id = self._run
         exempt = {name: _with_loopback(environ.get(name, "")) for name in ("NO_PROXY", "no_proxy")}
         return {
             **{name: environ.get(name) or value for name, value in _POLITE.items()},
             **exempt,
             "MLFLOW_TRACKING_URI": f"http://{_LOOPBACK}:{self.port}",
             "MLFLOW_TRACKING_TOKEN": self.token,
-            "MLFLOW_RUN_ID": run_id,
-            "MLFLOW_EXPERIMENT_ID": experiment_id,
+            "MLFLOW_RUN_ID": self._request.run_id,
+            "MLFLOW_EXPERIMENT_ID": self._request.experiment_id,
         }
 
     def _wait(self) -> None:
@@ -136,79 +153,24 @@ class ChildSocket:
         if not select.select([self._listener], [], [], 0)[0]:
             return
         try:
-            with closing(Database.open(self._home.database)) as database:
-                self._serve(database)
-                self._close_runs(database)
-        except (ProjError, ImportError, OSError) as error:
-            message = "The run can't be logged to any more"
-            self._report(Event(kind=EventKind.WARNING, message=message, hint=f"{type(error).__name__}: {error}"))
+            serve: Serve = import_module(_SERVING).serve
+            self._outcome = serve(self._request, self._note)
+        except ProjError as error:
+            self._note_failure(" ".join(part for part in (error.message, error.context, error.hint) if part))
+        except Exception as error:  # noqa: BLE001  a bug of ours must not cost the result of the run
+            self._note_failure(f"{type(error).__name__}: {error}")
 
-    def _serve(self, database: Database) -> None:
-        import asyncio
-        import logging
+    def _note_failure(self, hint: str) -> None:
+        self._note(Event(kind=EventKind.WARNING, message="The command could not log to its run any more", hint=hint))
 
-        import uvicorn
-
-        # Without this, what uvicorn says of bad requests would reach the user's terminal.
-        logging.getLogger("uvicorn").addHandler(logging.NullHandler())
-        tracking = Tracking(database=database, home=self._home, session=self._session, report=self._report)
-        config = uvicorn.Config(
-            build_app(tracking, loopback_guard(self.token, self.port)),
-            loop="asyncio",
-            http=joining_protocol(),
-            ws="none",
-            lifespan="off",
-            interface="asgi3",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            date_header=False,
-            timeout_keep_alive=3600,
-        )
-        asyncio.run(self._serve_until_closed(uvicorn.Server(config)))
-
-    async def _serve_until_closed(self, server: "uvicorn.Server") -> None:
-        """Do what ``Server.serve`` does, but end as soon as nothing is left to do: it looks ten times a second."""
-        import asyncio
-
-        config = server.config
-        config.load()
-        server.lifespan = config.lifespan_class(config)
-        await server.startup(sockets=[self._listener])
-        await server.on_tick(0)
-        closed = asyncio.Event()
-        asyncio.get_running_loop().add_reader(self._wake, closed.set)
-        await closed.wait()
-        asyncio.get_running_loop().remove_reader(self._wake)
-        await self._drain(server)
-        for listening in server.servers:
-            listening.close()
-        for connection in list(server.server_state.connections):
-            connection.shutdown()
-        await asyncio.sleep(0)
-
-    async def _drain(self, server: "uvicorn.Server") -> None:
-        """Answer what the command sent before it ended: nothing new is under way after it is gone."""
-        import asyncio
-
-        deadline = time.monotonic() + _GRACE
-        quiet = 0
-        while quiet < 3 and time.monotonic() < deadline:  # noqa: PLR2004
-            await asyncio.sleep(_QUIET)
-            waiting = select.select([self._listener], [], [], 0)[0]
-            quiet = 0 if server.server_state.tasks or waiting else quiet + 1
-
-    def _close_runs(self, database: Database) -> None:
-        """Close the runs that the command made and left running, for nobody will any more."""
-        for run_id in self._session.created_runs:
-            if not runs.get(database, run_id).status.is_over:
-                runs.update(database, run_id, status=RunStatus.LOST)
+    def _note(self, event: Event) -> None:
+        """Keep an event for the end; a fault of each of a thousand requests is told once."""
+        self._events.setdefault((event.kind, event.message), event)
 
 
 def _with_loopback(names: str) -> str:
     """Return a list of hosts that no proxy is asked for, with the loopback address among them."""
     known = [name.strip() for name in names.split(",") if name.strip()]
-    return ",".join(
-        known if "*" in known else [*known, *(host for host in (_LOOPBACK, "localhost") if host not in known)]
-    )
+    if "*" in known:
+        return names
+    return ",".join([*known, *(host for host in (_LOOPBACK, "localhost") if host not in known)])

@@ -1,19 +1,19 @@
 """Sending the head and the body of an answer together.
 
-uvicorn writes them apart, and each write wakes the client, which then waits for the rest: joined they are about twice as
-many answers a second.
+uvicorn writes them apart, and each write wakes the client, which then waits for the rest: joined, twice as many answers
+a second go out.
 """
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+from typing import Any
 
-if TYPE_CHECKING:
-    import asyncio
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
 class JoiningTransport:
     """A transport that holds a write back until the next one, or until the event loop has nothing better to do."""
 
-    def __init__(self, transport: "asyncio.Transport", loop: "asyncio.AbstractEventLoop") -> None:
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._loop = loop
         self._held = b""
@@ -41,14 +41,9 @@ class JoiningTransport:
             self._transport.write(held)
 
 
-def joining_protocol() -> "type[asyncio.Protocol]":
-    """Return uvicorn's HTTP protocol with such a transport."""
-    import asyncio
+class JoiningProtocol(H11Protocol):
+    """uvicorn's HTTP protocol with such a transport."""
 
-    from uvicorn.protocols.http.h11_impl import H11Protocol
-
-    class JoiningProtocol(H11Protocol):
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(JoiningTransport(transport, self.loop))  # type: ignore[arg-type]
-
-    return JoiningProtocol
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin with a connection."""
+        super().connection_made(JoiningTransport(transport, self.loop))  # type: ignore[arg-type]
