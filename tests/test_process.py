@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from runner.process import Echo, Outcome, ProcessRequest, Stdin
 from tests.process_driver import Driver, wait_until
 
 Run = Callable[..., Outcome]
+needs_setsid = pytest.mark.skipif(shutil.which("setsid") is None, reason="makes a daemon with setsid(1)")
 needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks at processes through /proc")
 
 
@@ -233,6 +235,7 @@ def test_a_command_that_closes_its_output_goes_on(run: Run, log: Path) -> None:
     assert outcome.wall_seconds >= 0.3
 
 
+@needs_setsid
 def test_a_daemon_that_holds_the_output_is_ended_and_named(run: Run, log: Path) -> None:
     outcome = run("bash", "-c", "setsid sleep 60 & echo started")
     assert (outcome.exit_code, outcome.left_behind) == (0, ("sleep",))
