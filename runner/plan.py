@@ -34,7 +34,9 @@ from runner.model import (
     RunRequest,
 )
 from runner.settings import Home
-from runner.source import Snapshot, Source, TreeFiles, open_source, take_snapshot
+from runner.source.opening import Source, open_source
+from runner.source.snapshot import Snapshot, take_snapshot
+from runner.source.tree import TreeFiles
 
 UPLOAD_MARGIN = timedelta(days=1)
 """Added to the day of a commit: its author had what was uploaded on that day."""
@@ -90,7 +92,7 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
     refuse_what_is_not_there_yet(entry_point)
     from_file = read_parameters_file(Path(request.parameters_file)) if request.parameters_file else {}
     parameters = bind_parameters(entry_point, request.parameters, from_file)
-    command = render_command(entry_point, parameters, path_rules(source, files, home))
+    command = render_command(entry_point, parameters, path_rules(source, files, home.run("RUN")))
     spec = read_spec(entry_point.environment or manifest.environment, files)
     backend = choose_backend(request.environment_manager, spec)
     executor = choose_executor(entry_point, manifest)
@@ -140,13 +142,13 @@ def choose_executor(entry_point: EntryPoint, manifest: Manifest) -> Executor:
     return executor
 
 
-def path_rules(source: Source, files: ProjectFiles, home: Home, mapped: Path | None = None) -> PathRules:
+def path_rules(source: Source, files: ProjectFiles, storage: Path, mapped: Path | None = None) -> PathRules:
     """Return where the paths among the parameters are: in the plan in the project, in the run below ``mapped``."""
     project = None if source.frozen else source.project
     return PathRules(
         caller=Path.cwd(),
-        mapped=mapped or project or home.folders / "RUN" / source.subdirectory,
-        storage=home.root / "downloads",
+        mapped=mapped or project or storage / source.subdirectory,
+        storage=storage,
         project=project,
         repository=source.root if project else None,
         files=files,

@@ -19,7 +19,7 @@ from runner.model import (
 from runner.plan import Plan, masked_parameters, parameter_records, tags_of, user_name
 from runner.process import Interrupted, raising_signals
 from runner.server.socket import ChildSocket
-from runner.source import keep_snapshot
+from runner.source.snapshot import keep_snapshot
 from runner.store import experiments, runs, values
 from runner.store.database import Database
 from runner.store.entities import NewRun

@@ -18,7 +18,7 @@ from runner.provenance.outputs import collect_outputs
 from runner.recording import Recording, RunOutcome, open_recording
 from runner.server.socket import REMOVED_VARIABLES
 from runner.settings import Home
-from runner.source import RunFolder, lay_out
+from runner.source.folder import RunFolder, lay_out
 from runner.store import values
 from runner.store.database import Database
 from runner.store.entities import Metric
@@ -127,7 +127,7 @@ def collect(recording: Recording, folder: RunFolder, outcome: Outcome) -> None:
     values.log_metrics(
         recording.database,
         recording.run_id,
-        [Metric(key=each.name, value=each.value, timestamp=outcome.ended_at, step=each.step) for each in metrics],
+        [Metric(key=name, value=value, timestamp=outcome.ended_at, step=step) for name, value, step in metrics],
     )
 
 
