@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import unquote, urlsplit
 
 from msgspec import Struct
 
@@ -53,6 +54,14 @@ def check_path(path: str) -> str:
             f"Invalid path of an artifact: '{shown}'", hint="Use a relative path of plain names without '..'."
         )
     return "/".join(parts)
+
+
+def local_folder(uri: str) -> Path | None:
+    """Return the folder that a URI of artifacts names on this machine, or None where it names none."""
+    parts = urlsplit(uri)
+    if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
+        return None
+    return Path(unquote(parts.path))
 
 
 def list_artifacts(root: Path, path: str = "") -> tuple[ArtifactInfo, ...]:

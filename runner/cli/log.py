@@ -1,0 +1,64 @@
+"""``proj log``: what a run's command printed, byte for byte."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from runner.cli.reading import open_store
+from runner.errors import NotFoundError
+from runner.store import runs
+from runner.store.database import Database
+
+_PIECE = 1 << 20
+_PAUSE = 0.2
+"""Seconds between two looks at a log that grows."""
+
+
+@click.command("log")
+@click.argument("run", metavar="RUN")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
+def log(run: str, follow: bool) -> None:
+    """Print what the command of RUN printed: an id, the beginning of one, a name, or `latest`."""
+    with open_store() as (database, home):
+        run_id = runs.resolve(database, run)
+        path = home.log(run_id)
+        if not path.exists() and (not follow or _is_over(database, run_id)):
+            raise NotFoundError(f"The run {run_id[:8]} has no output", hint="Its command was not started.")
+        pieces = _follow(database, run_id, path) if follow else _read(path, 0)
+        try:
+            for piece in pieces:
+                sys.stdout.buffer.write(piece)
+                sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            # The reader has enough, as in `proj log RUN | head`; Python would complain again at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _follow(database: Database, run_id: str, path: Path) -> Iterator[bytes]:
+    position = 0
+    while True:
+        # Asked before reading, so that nothing written before the end is missed.
+        over = _is_over(database, run_id)
+        for piece in _read(path, position):
+            position += len(piece)
+            yield piece
+        if over:
+            return
+        time.sleep(_PAUSE)
+
+
+def _read(path: Path, position: int) -> Iterator[bytes]:
+    if path.exists():
+        with path.open("rb") as file:
+            file.seek(position)
+            while piece := file.read(_PIECE):
+                yield piece
+
+
+def _is_over(database: Database, run_id: str) -> bool:
+    runs.mark_lost(database)
+    return runs.get(database, run_id).status.is_over

@@ -1,0 +1,67 @@
+"""``proj rm``: removing runs for good."""
+
+import re
+import time
+from collections.abc import Sequence
+
+import click
+
+from runner.cli.reading import clean, local_time, open_store, size
+from runner.cli.text import say
+from runner.errors import UsageError
+from runner.source.vault import forget_snapshot
+from runner.store import runs
+from runner.store.database import Database
+from runner.store.records import format_time
+from runner.store.removal import refuse_live, remove_run
+
+_SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_SHOWN = 20
+
+
+@click.command("rm")
+@click.argument("words", nargs=-1, metavar="[RUN]...")
+@click.option("--older-than", "age", metavar="AGE", help="Runs that ended longer ago than this: 12h, 30d, 8w.")
+@click.option("-y", "--yes", is_flag=True, help="Don't ask.")
+def rm(words: tuple[str, ...], age: str | None, yes: bool) -> None:
+    """Remove runs with their code, artifacts, logs and folders. This can't be undone."""
+    if not words and age is None:
+        raise UsageError("Nothing to remove is named", hint="Name runs, or say --older-than 30d.")
+    before = None if age is None else time.time_ns() // 1_000_000 - _milliseconds(age)
+    with open_store() as (database, home):
+        chosen = [runs.resolve(database, word) for word in words]
+        chosen += runs.older_than(database, before) if before is not None else []
+        chosen = list(dict.fromkeys(chosen))
+        for run_id in chosen:
+            refuse_live(database, run_id)
+        if not chosen:
+            say("no runs to remove")
+            return
+        if not yes:
+            _ask(database, chosen)
+        freed = 0
+        for run_id in chosen:
+            forget_snapshot(run_id, home)
+            freed += remove_run(database, run_id, home)
+            click.echo(run_id)
+        say(f"{len(chosen)} {_runs(chosen)} removed, {size(freed)} freed")
+
+
+def _milliseconds(age: str) -> int:
+    match = re.fullmatch(r"(\d{1,6})\s*([mhdw])", age.strip())
+    if match is None:
+        raise UsageError(f"'{clean(age)}' is no age", hint="Write 30m, 12h, 30d or 8w.")
+    return int(match[1]) * _SECONDS[match[2]] * 1000
+
+
+def _ask(database: Database, chosen: Sequence[str]) -> None:
+    for run_id in chosen[:_SHOWN]:
+        run = runs.get(database, run_id)
+        say(f"{run_id[:8]}  {clean(run.name)}  {run.status.value}  {local_time(format_time(run.started_at))}")
+    if len(chosen) > _SHOWN:
+        say(f"… and {len(chosen) - _SHOWN} more")
+    click.confirm(f"Remove {len(chosen)} {_runs(chosen)} with code, artifacts and logs?", abort=True, err=True)
+
+
+def _runs(chosen: Sequence[str]) -> str:
+    return "run" if len(chosen) == 1 else "runs"

@@ -1,0 +1,151 @@
+"""``proj show``: one run whole, for people and as JSON."""
+
+from collections.abc import Iterator, Sequence
+from textwrap import indent
+
+import click
+import msgspec
+
+from runner.cli.reading import clean, duration, local_time, open_store, size
+from runner.model import FileRecord, RunRecord
+from runner.store import runs
+from runner.store.records import read_record
+
+_FILES = 20
+"""Files listed; JSON has all."""
+
+Rows = Sequence[tuple[str, str | None]]
+
+
+@click.command("show")
+@click.argument("run", metavar="RUN")
+@click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
+def show(run: str, as_json: bool) -> None:
+    """Show RUN whole: an id, the beginning of one, a name, or `latest`."""
+    with open_store() as (database, home):
+        record = read_record(database, runs.resolve(database, run), home)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(record), indent=2))
+        return
+    for title, lines in _sections(record):
+        body = "\n".join(lines)
+        if body:
+            click.echo(f"{title}\n{indent(body, '  ')}")
+
+
+def _sections(record: RunRecord) -> Iterator[tuple[str, list[str]]]:
+    run_id = (record.run_id or "")[:8]
+    yield f"run {record.run_id}  {clean(record.run_name or '')}", _lines(_summary(record))
+    yield "code", [*_lines(_code(record)), *_changed(record, run_id)]
+    yield "environment", _lines(_environment(record))
+    yield "parameters", [_parameter(record, index) for index in range(len(record.parameters))]
+    yield "metrics", [f"{clean(name)} = {value:.10g}" for name, value in record.metrics.items()]
+    yield "inputs", _files(record.inputs)
+    yield "outputs", _files(record.outputs)
+    yield "resources", _lines(_resources(record))
+    yield "tags", [f"{clean(name)} = {clean(value)}" for name, value in record.tags.items()]
+    yield "notices", [clean(notice) for notice in record.notices]
+    yield "get back", _lines(_ways_back(record, run_id))
+
+
+def _summary(record: RunRecord) -> Rows:
+    exit_code = "" if record.exit_code is None else f", exit code {record.exit_code}"
+    took = duration(record)
+    return (
+        ("status", f"{record.status}{exit_code}"),
+        ("why", record.reason),
+        ("started", f"{local_time(record.started_at)}{f', took {took}' if took else ''}"),
+        ("experiment", record.experiment),
+        ("project", record.project),
+        ("entry point", record.entry_point),
+        ("command", record.command),
+        ("folder", record.folder),
+        ("log", record.log),
+    )
+
+
+def _code(record: RunRecord) -> Rows:
+    code = record.code
+    if code is None:
+        return ()
+    return (
+        ("commit", f"{code.commit}{'*' if code.dirty else ''}" if code.commit else None),
+        ("state", ("dirty" if code.dirty else "clean") if code.commit else "not in git"),
+        ("tree", code.tree),
+        ("branch", code.branch),
+        ("ref", code.ref),
+        ("remote", code.remote),
+        ("subdirectory", code.subdirectory or None),
+    )
+
+
+def _changed(record: RunRecord, run_id: str) -> list[str]:
+    code = record.code
+    if code is None or not code.dirty or not code.commit:
+        return []
+    count = len(code.changed_files)
+    files = "1 file" if count == 1 else f"{count} files"
+    shown = [f"  {clean(path)}" for path in code.changed_files[:_FILES]]
+    more = [f"  … and {count - _FILES} more"] if count > _FILES else []
+    return [f"differs from commit {code.commit[:10]} in {files}; proj diff {run_id}", *shown, *more]
+
+
+def _environment(record: RunRecord) -> Rows:
+    environment = record.environment
+    if environment is None:
+        return ()
+    return (
+        ("manager", environment.manager),
+        ("python", environment.python),
+        ("platform", environment.platform),
+        ("digest", environment.digest),
+        ("lock", environment.lock_digest),
+        ("as of", environment.as_of),
+        ("prefix", environment.prefix),
+        ("packages", f"{len(environment.packages)} installed" if environment.packages else None),
+    )
+
+
+def _parameter(record: RunRecord, index: int) -> str:
+    parameter = record.parameters[index]
+    return f"{clean(parameter.name)} = {clean(parameter.value)}  ({parameter.type}, {parameter.source})"
+
+
+def _files(files: Sequence[FileRecord]) -> list[str]:
+    shown = [f"{clean(file.path)}  {size(file.size)}  sha256 {file.sha256[:12]}" for file in files[:_FILES]]
+    return [*shown, f"… and {len(files) - _FILES} more"] if len(files) > _FILES else shown
+
+
+def _resources(record: RunRecord) -> Rows:
+    used, machine = record.resources, record.machine
+    rows: list[tuple[str, str | None]] = []
+    if used is not None:
+        rows = [
+            ("wall clock", f"{used.wall_seconds:.2f} s"),
+            ("processor", f"{used.user_seconds:.2f} s user, {used.system_seconds:.2f} s system"),
+            ("peak memory", None if used.peak_memory is None else size(used.peak_memory)),
+        ]
+    if machine is not None:
+        memory = "" if machine.memory is None else f", {size(machine.memory)} memory"
+        rows.append(("machine", f"{machine.host}, {machine.platform}, {machine.cpu_count} processors{memory}"))
+        rows.append(("gpus", ", ".join(machine.gpus) or None))
+    return rows
+
+
+def _ways_back(record: RunRecord, run_id: str) -> Rows:
+    return (
+        ("code", f"proj checkout {run_id} DIR" if record.code else None),
+        ("files", f"proj get {run_id}"),
+        ("output", f"proj log {run_id}" if record.log else None),
+    )
+
+
+def _lines(rows: Rows) -> list[str]:
+    """Return the rows that have something to say, aligned; further lines of a value stay below it."""
+    lines = []
+    for name, value in rows:
+        if value:
+            first, *more = [clean(line) for line in value.splitlines()] or [""]
+            lines.append(f"{name:13} {first}")
+            lines += [f"{'':13} {line}" for line in more]
+    return lines

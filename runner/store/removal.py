@@ -1,0 +1,86 @@
+"""Removing a run for good: its files, the models that it made, its rows."""
+
+import os
+import shutil
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from runner.errors import InvalidValueError, StoreError
+from runner.model import RunStatus
+from runner.settings import Home
+from runner.store import runs
+from runner.store.database import Database
+
+
+def refuse_live(db: Database, run_id: str) -> None:
+    """Refuse to remove a run that goes on.
+
+    Raises:
+        NotFoundError: there is no such run.
+        InvalidValueError: its owner is alive.
+    """
+    run = runs.get(db, run_id)
+    if run.owner is not None and run.status in (RunStatus.RUNNING, RunStatus.SCHEDULED):
+        raise InvalidValueError(
+            f"The run {run_id[:8]} ({run.name}) is {run.status.value}",
+            hint=f"Stop it first; its process is {run.owner.pid} on {run.owner.host}.",
+        )
+
+
+def remove_run(db: Database, run_id: str, home: Home) -> int:
+    """Remove a run, its folder and all files that proj kept of it; return how many bytes of files that frees.
+
+    Only what is inside proj's home is removed, never the project that a run was started in. A run whose removal was
+    interrupted is deleted, and can be removed again.
+
+    Raises:
+        NotFoundError: there is no such run.
+        StoreError: a file can't be removed.
+    """
+    run = runs.get(db, run_id)
+    runs.delete(db, run_id)
+    made = [row["model_id"] for row in db.query("SELECT model_id FROM models WHERE source_run_id = ?", run_id)]
+    places = [home.run(run_id), home.folders / run_id, *(home.root / "runs" / "models" / name for name in made)]
+    if run.details.folder and Path(run.details.folder).is_relative_to(home.folders):
+        places.append(Path(run.details.folder))
+    freed = sum(_remove(place) for place in dict.fromkeys(places))
+    with db.transaction():
+        db.execute("DELETE FROM models WHERE source_run_id = ?", run_id)
+        runs.purge(db, run_id)
+    return freed
+
+
+def _remove(place: Path) -> int:
+    if place.is_symlink() or not place.is_dir():
+        return 0
+    freed = _size(place)
+    try:
+        shutil.rmtree(place, onerror=_make_writable)
+    except OSError as error:
+        raise StoreError(
+            "A file of the run can't be removed", context=str(error), hint="Remove it, then run `proj rm` again."
+        ) from error
+    return freed
+
+
+def _make_writable(remove: Callable[[str], object], path: str, _fault: object) -> None:
+    """Try again after the owner got the right to write: frozen trees are read-only."""
+    parent = os.path.dirname(path)  # noqa: PTH120
+    for place in (parent, path):
+        if not os.path.islink(place):  # noqa: PTH114
+            os.chmod(place, os.stat(place).st_mode | stat.S_IRWXU)  # noqa: PTH101, PTH116
+    if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114
+        shutil.rmtree(path, onerror=_make_writable)
+    else:
+        remove(path)
+
+
+def _size(place: Path) -> int:
+    """Return the bytes of the files that nothing else links to."""
+    total = 0
+    for folder, _, names in os.walk(place):
+        for name in names:
+            status = os.lstat(os.path.join(folder, name))  # noqa: PTH118
+            total += status.st_size if stat.S_ISREG(status.st_mode) and status.st_nlink == 1 else 0
+    return total
