@@ -268,6 +268,19 @@ class TestTrust:
         with pytest.raises(ScaffoldError, match="git failed"):
             make("churn", template=outer.as_uri())
 
+    def test_a_link_out_of_a_template_brings_nothing_in(
+        self, make: MakeProject, tmp_path: Path, make_repository: MakeRepository
+    ) -> None:
+        (tmp_path / "private").write_text("private", encoding="utf-8")
+        root = make_repository(template({}), name="template")
+        (root / "template" / "leak").symlink_to(tmp_path / "private")
+        git(root, "add", "--all")
+        git(root, "commit", "--quiet", "--message=2")
+        with pytest.raises(ScaffoldError, match="can't be used") as caught:
+            make("churn", template=root.as_uri())
+        assert "forbidden" in (caught.value.context or "")
+        assert not (tmp_path / "churn").exists()
+
     def test_built_in_templates_run_no_code(self) -> None:
         for name in BUILT_IN:
             config = yaml.safe_load((templates_folder() / name / "copier.yml").read_text())

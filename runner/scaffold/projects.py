@@ -169,6 +169,7 @@ def _render(source: TemplateSource, folder: Path, request: ScaffoldRequest, home
             vcs_ref=source.version,
             defaults=not request.ask,
             unsafe=request.trust,
+            cleanup_on_error=False,  # the staging folder goes as a whole
             quiet=True,
         )
     questions = worker.template.questions_data

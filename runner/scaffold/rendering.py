@@ -32,6 +32,8 @@ def copier_session(home: Home, report: Report) -> Iterator[None]:
         warnings.simplefilter("always")
         try:
             yield
+        except KeyboardInterrupt:  # copier's own kind, at a question, is a CopierError too
+            raise
         except UnsafeTemplateError as error:
             raise _needs_trust(error) from error
         except ProcessExecutionError as error:
