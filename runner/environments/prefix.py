@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from runner.environments.exclusive import exclusive
-from runner.environments.inventory import Distribution, Inventory, Measure, compare, measure, take
+from runner.environments.inventory import Damage, Distribution, Inventory, Measure, compare, measure, take
 from runner.environments.words import Fill
 from runner.model import Event, EventKind, Report
 from runner.settings import Home
@@ -75,7 +75,8 @@ class Prefixes:
         if built:
             return built
         with exclusive(folder / "lock", self._waiting):
-            return self._thorough(folder, blueprint) or self._build(folder, blueprint)
+            found = self._thorough(folder, blueprint)
+            return found if isinstance(found, Built) else self._build(folder, blueprint, trust=not found)
 
     def _quick(self, folder: Path, identity: str) -> Built | None:
         marker = read_marker(folder)
@@ -88,12 +89,14 @@ class Prefixes:
             return None
         return _built(folder, marker) if proven else None
 
-    def _thorough(self, folder: Path, blueprint: Blueprint) -> Built | None:
-        """Look again under the lock: built meanwhile by another, or merely touched, or damaged."""
+    def _thorough(self, folder: Path, blueprint: Blueprint) -> Built | Damage:
+        """Look again under the lock: built meanwhile by another, or merely touched, or damaged, or not there."""
         built = self._quick(folder, blueprint.identity)
         marker = read_marker(folder)
-        if built or marker is None or marker.identity != blueprint.identity:
+        if built:
             return built
+        if marker is None or marker.identity != blueprint.identity:
+            return Damage()
         prefix = folder / marker.attempt
         inventory = _read_inventory(folder, marker.attempt)
         before = measure(prefix) if prefix.is_dir() else None
@@ -108,17 +111,17 @@ class Prefixes:
             f"The environment is not as it was built ({told}); it is built again",
             hint="Packages that a run needs belong into the environment file, not into a finished environment.",
         )
-        return None
+        return damage or Damage(changed=(marker.attempt,))
 
-    def _build(self, folder: Path, blueprint: Blueprint) -> Built:
+    def _build(self, folder: Path, blueprint: Blueprint, *, trust: bool) -> Built:
         sweep(folder)
         started = time.monotonic()
-        attempt, inventory = self._attempt(folder, blueprint)
+        attempt, inventory = self._attempt(folder, blueprint, trust=trust)
         if inventory.wrong:
             # The installer's cache may be what was changed; a fresh copy settles whether the package itself is wrong.
             blueprint.forget(inventory.wrong)
             shutil.rmtree(folder / attempt, ignore_errors=True)
-            attempt, inventory = self._attempt(folder, blueprint)
+            attempt, inventory = self._attempt(folder, blueprint, trust=False)
             self._tell_wrong(inventory)
         marker = Marker(
             identity=blueprint.identity,
@@ -135,14 +138,14 @@ class Prefixes:
         self._say(EventKind.STEP, f"Built {blueprint.what}: {count} package{'s' * (count != 1)} in {seconds:.1f} s")
         return _built(folder, marker)
 
-    def _attempt(self, folder: Path, blueprint: Blueprint) -> tuple[str, Inventory]:
+    def _attempt(self, folder: Path, blueprint: Blueprint, *, trust: bool) -> tuple[str, Inventory]:
         attempt = secrets.token_hex(3)
         prefix = folder / attempt
         prefix.mkdir(parents=True)
         try:
             blueprint.fill(prefix)
             proofs = self._home.environments / "proofs" if blueprint.shares_files else None
-            return attempt, take(prefix, proofs, protect=blueprint.shares_files)
+            return attempt, take(prefix, proofs, trust=trust)
         except BaseException:
             shutil.rmtree(prefix, ignore_errors=True)
             raise
