@@ -1,0 +1,36 @@
+"""``python -m tests.benchmarks [NAME…]``: all measurements, or those named, as ratios against a peer in the same run."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tests.benchmarks import environments, runs, trees
+from tests.benchmarks.timing import Row
+
+MEASUREMENTS: dict[str, Callable[[Path], Iterator[Row]]] = {
+    "start": runs.start,
+    "run": runs.run,
+    "peers": runs.peers,
+    "snapshot": trees.snapshot,
+    "layout": trees.layout,
+    "large": trees.large,
+    "environment": environments.environment,
+}
+
+
+def main(names: list[str]) -> None:
+    """Print the rows of the named measurements, each in a home of its own."""
+    unknown = set(names) - set(MEASUREMENTS)
+    if unknown:
+        sys.exit(f"there is no measurement {', '.join(sorted(unknown))}; there are {', '.join(MEASUREMENTS)}")
+    for name in names or MEASUREMENTS:
+        with tempfile.TemporaryDirectory(prefix="proj-benchmark-") as room:
+            os.environ["PROJ_HOME"] = f"{room}/home"
+            for row in MEASUREMENTS[name](Path(room)):
+                print(f"{name:<12} {row}", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

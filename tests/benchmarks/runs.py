@@ -1,0 +1,64 @@
+"""What proj adds to the bare command, and what its peers add."""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.benchmarks.timing import Row, command, in_turns, proj
+from tests.conftest import git, write_tree
+
+BARE = "python -c pass"
+PROJECT = {
+    "MLproject": f"name: bare\npython_env: python_env.yaml\nentry_points:\n  main:\n    command: {BARE}\n",
+    "python_env.yaml": "dependencies: []\n",
+    ".gitignore": ".guild\n",
+    "guild.yml": "main:\n  exec: python -c pass\n",
+}
+
+
+def make_project(room: Path) -> Path:
+    """Make a small clean project whose command does nothing."""
+    root = write_tree(room / "project", PROJECT)
+    git(root, "init", "--quiet", "--initial-branch=main")
+    git(root, "add", "--all")
+    git(root, "-c", "user.name=b", "-c", "user.email=b@example.invalid", "commit", "--quiet", "--message=first")
+    return root
+
+
+def start(room: Path) -> Iterator[Row]:
+    """Measure the start of the command line."""
+    took, bare = in_turns(command(proj("--help"), room), command([sys.executable, "-c", "pass"], room))
+    yield Row("proj --help", took, "python -c pass", bare)
+
+
+def run(room: Path) -> Iterator[Row]:
+    """Measure a run with an environment that is there against its command alone."""
+    root = make_project(room)
+    bare = command(["bash", "-c", BARE], root)
+    for manager in ("uv", "local"):
+        words = proj("run", ".", "--env-manager", manager)
+        took, limit = in_turns(command(words, root), bare)
+        yield Row(f"proj run, cached environment ({manager})", took, "bare command", limit)
+
+
+def peers(room: Path) -> Iterator[Row]:
+    """Measure the peers that are installed in environments named by PROJ_BENCH_MLFLOW and PROJ_BENCH_GUILD."""
+    root = make_project(room)
+    bare = command(["bash", "-c", BARE], root)
+    ours = command(proj("run", "."), root)
+    calls = {
+        "mlflow": ("run", ".", "--env-manager", "local"),
+        "guild": ("run", "main", "--yes", "--no-vcs"),
+    }
+    for name, words in calls.items():
+        program = os.environ.get(f"PROJ_BENCH_{name.upper()}") or shutil.which(name)
+        if not program:
+            print(f"peers        {name} is not here: name its program in PROJ_BENCH_{name.upper()}")
+            continue
+        theirs = command([program, *words], root, {"MLFLOW_TRACKING_URI": f"sqlite:///{room}/mlflow.db"})
+        took, limit = in_turns(theirs, bare, rounds=3)
+        yield Row(f"{name} {' '.join(words)}", took, "bare command", limit)
+        took, limit = in_turns(ours, theirs, rounds=3)
+        yield Row("proj run .", took, f"{name} run", limit)
