@@ -16,7 +16,7 @@ import pytest
 
 from runner import process
 from runner.errors import ExecutionError
-from runner.process import Echo, Outcome, ProcessRequest, Stdin
+from runner.process import Echo, Outcome, ProcessRequest, Stdin, watcher
 from tests.process_driver import Driver, wait_until
 
 Run = Callable[..., Outcome]
@@ -311,3 +311,21 @@ def test_the_price_of_a_prepared_run_is_small(tmp_path: Path) -> None:
         subprocess.run(["true"], check=True)
         bare.append(time.perf_counter() - begin)
     assert min(ours) - min(bare) < 0.010
+
+
+@pytest.mark.skipif(shutil.which("ps") is None, reason="compares with ps(1)")
+@needs_proc
+def test_descendants_are_found_with_and_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen(["bash", "-c", "sleep 60 & echo $!; wait"], stdout=subprocess.PIPE) as shell:
+        try:
+            assert shell.stdout is not None
+            sleeper = int(shell.stdout.readline())
+            wait_until(lambda: (sleeper, "sleep") in watcher.descendants(os.getpid()))
+            assert (shell.pid, "bash") in watcher.descendants(os.getpid())
+            assert watcher.descendants(shell.pid) == [(sleeper, "sleep")]
+            monkeypatch.setattr(watcher, "IS_LINUX", False)
+            assert {(shell.pid, "bash"), (sleeper, "sleep")} <= set(watcher.descendants(os.getpid()))
+            assert watcher.descendants(shell.pid) == [(sleeper, "sleep")]
+        finally:
+            os.kill(sleeper, 9)
+            shell.kill()

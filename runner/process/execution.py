@@ -75,6 +75,8 @@ class _Execution:
                 for key, _ in selector.select(self._patience()):
                     self._serve(key)
                 self._climb()
+        for number in self.inbox.take():  # one that came at the very end counts too
+            self._heed(number)
 
     def outcome(self, log_fault: str | None) -> Outcome:
         """Return how it ended."""

@@ -31,7 +31,7 @@ class Prepared:
         options: dict[str, Any] = {"process_group": 0} if sys.version_info >= (3, 11) else {}
         try:
             self.process = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-I", "-S", "-E", "-c", _START, str(theirs.fileno())],
+                [sys.executable or "python3", "-I", "-S", "-E", "-c", _START, str(theirs.fileno())],
                 stdout=their_output,
                 stderr=their_errors,
                 pass_fds=(theirs.fileno(),),

@@ -12,8 +12,8 @@ STOPPING = (Signals.SIGINT, Signals.SIGTERM, Signals.SIGHUP)
 """Signals that mean: stop the command, close the record, and go."""
 _KILL_AGAIN = 0.1
 """Seconds between two kills, for what is being born while the rest dies."""
-_LINGER = 0.5
-"""Seconds for the rest of a pipeline to finish after the command itself has ended."""
+_LINGER = 1.0
+"""Seconds for the rest of a pipeline to finish after the command itself has ended, and then for each rung."""
 
 _Handler = Callable[[int, FrameType | None], object]
 
@@ -122,7 +122,7 @@ class Ladder:
         if not self.is_climbed:
             self._rungs = [Signals.SIGTERM, Signals.SIGKILL]
             self.due_at = now + _LINGER
-            self._grace = min(self._grace, 2 * _LINGER)
+            self._grace = min(self._grace, _LINGER)
 
     def step(self, now: float) -> Signals | None:
         """Return the signal that is due, if any."""
