@@ -1,13 +1,9 @@
 """Files as such: locks, copies that share blocks, digests, folders that go away as a whole."""
 
-import ctypes
-import ctypes.util
 import errno
 import fcntl
 import hashlib
 import os
-import secrets
-import shutil
 import stat
 import sys
 import time
@@ -68,7 +64,7 @@ def locked(path: Path, *, shared: bool = False, waiting: Callable[[], None] | No
 def write_atomically(path: Path, data: bytes) -> None:
     """Put a file in place as a whole, so that no reader sees a part of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
     try:
         partial.write_bytes(data)
         partial.replace(path)
@@ -99,6 +95,9 @@ def clone_file(source: Path, target: Path) -> bool:
 
 
 def _clone_on_macos(source: Path, target: Path) -> bool:
+    import ctypes
+    import ctypes.util
+
     library = ctypes.CDLL(ctypes.util.find_library("c"), use_errno=True)
     return bool(library.clonefile(os.fsencode(source), os.fsencode(target), 0) == 0)
 
@@ -106,8 +105,17 @@ def _clone_on_macos(source: Path, target: Path) -> bool:
 def copy_file(source: Path, target: Path) -> None:
     """Copy content and permissions, sharing blocks where the file system can."""
     if not clone_file(source, target):
+        import shutil
+
         shutil.copyfile(source, target)
         shutil.copymode(source, target)
+
+
+def new_folder(parent: Path, prefix: str = "") -> Path:
+    """Make a folder that nobody else has and return it; the caller removes it."""
+    folder = parent / f"{prefix}{os.urandom(8).hex()}"
+    folder.mkdir(mode=0o700, parents=True)
+    return folder
 
 
 def sha256_of(path: Path) -> str:
@@ -162,6 +170,7 @@ def remove_tree(path: Path) -> None:
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
         return
+    import shutil
 
     def open_up(_function: object, name: str, _error: object) -> None:
         place = Path(name)

@@ -1,9 +1,7 @@
 """The address that a user types, read into what it names; nothing of it reaches git before it is understood."""
 
-import difflib
 import os
 import re
-from ipaddress import ip_address
 from pathlib import Path
 from posixpath import normpath
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -37,6 +35,11 @@ class Address(Struct, frozen=True, kw_only=True):
     credentials: Credentials | None = None
     subdirectory: str = ""
     tail: str | None = None
+
+    @property
+    def is_ignoring(self) -> bool:
+        """Whether git's rules say which files count; in an archive all do."""
+        return self.kind is not SourceKind.ZIP
 
     @property
     def where(self) -> str:
@@ -78,6 +81,8 @@ def tidy_subdirectory(text: str) -> str:
 
 def is_loopback(host: str) -> bool:
     """Say whether a host is this machine, by its name or number."""
+    from ipaddress import ip_address
+
     try:
         return host == "localhost" or ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -160,6 +165,8 @@ def _local(path: Path, typed: str, folder: str) -> Address:
 
 def _near_miss(place: Path, typed: str) -> str:
     """Say what the user may have meant, from the names beside the first part of the path that is not there."""
+    import difflib
+
     missing = next(part for part in (*reversed(place.parents), place) if not part.exists())
     try:
         names = [entry.name for entry in missing.parent.iterdir()]

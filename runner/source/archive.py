@@ -2,20 +2,20 @@
 
 import hashlib
 import os
-import shutil
 import stat
-import tempfile
-import zipfile
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from runner.errors import SourceError
-from runner.files import locked, remove_tree, sha256_of
+from runner.files import locked, new_folder, remove_tree, sha256_of
 from runner.model import Event, EventKind, Report
 from runner.settings import Home
 from runner.source.address import is_loopback
 from runner.source.credentials import Credentials
+
+if TYPE_CHECKING:
+    from zipfile import ZipFile, ZipInfo
 
 LARGEST_DOWNLOAD = 2 << 30
 LARGEST_CONTENT = 8 << 30
@@ -33,20 +33,17 @@ def fetch_archive(url: str, credentials: Credentials | None, home: Home, report:
     """
     shown = url.partition("?")[0]
     folder = home.mirrors / "zips"
-    folder.mkdir(parents=True, exist_ok=True)
     report(Event(kind=EventKind.STEP, message=f"Fetching {shown}"))
-    with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as partial:
-        place = Path(partial.name)
-        try:
-            digest = _download(url, credentials, partial.file)
-        except (OSError, ValueError) as error:
-            place.unlink()
-            reason = credentials.hidden_in(str(error)) if credentials else str(error).replace(url, shown)
-            raise SourceError(f"{shown} can't be fetched", context=reason) from None
-        except SourceError:
-            place.unlink()
-            raise
-    place.replace(folder / f"{digest}.zip")
+    staging = new_folder(folder, ".new-")
+    try:
+        with (staging / "part").open("wb") as partial:
+            digest = _download(url, credentials, partial)
+        (staging / "part").replace(folder / f"{digest}.zip")
+    except (OSError, ValueError) as error:
+        reason = credentials.hidden_in(str(error)) if credentials else str(error).replace(url, shown)
+        raise SourceError(f"{shown} can't be fetched", context=reason) from None
+    finally:
+        remove_tree(staging)
     return folder / f"{digest}.zip"
 
 
@@ -87,6 +84,8 @@ def unpack(archive: Path, home: Home) -> Path:
     Raises:
         SourceError: it is no zip, or holds names that lead out of it, links that do, or too much.
     """
+    from zipfile import BadZipFile
+
     try:
         digest = sha256_of(archive)
     except OSError as error:
@@ -97,11 +96,11 @@ def unpack(archive: Path, home: Home) -> Path:
     with locked(folder.with_suffix(".lock")):
         if folder.is_dir():
             return folder
-        staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".new-"))
+        staging = new_folder(folder.parent, ".new-")
         try:
             _unpack(archive, staging)
             staging.rename(folder)
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError) as error:
+        except (BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError) as error:
             raise SourceError(f"{archive} can't be unpacked", context=str(error)) from error
         finally:
             if staging.exists():
@@ -110,7 +109,9 @@ def unpack(archive: Path, home: Home) -> Path:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    with zipfile.ZipFile(archive) as content:
+    from zipfile import ZipFile
+
+    with ZipFile(archive) as content:
         entries = content.infolist()
         if len(entries) > MOST_FILES:
             raise SourceError(f"{archive} holds {len(entries)} files; proj unpacks at most {MOST_FILES}")
@@ -135,7 +136,7 @@ def _safe_name(name: str, archive: Path) -> PurePosixPath:
     return path
 
 
-def _write(content: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, room: int) -> int:
+def _write(content: "ZipFile", entry: "ZipInfo", target: Path, room: int) -> int:
     target.parent.mkdir(parents=True, exist_ok=True)
     with content.open(entry) as origin, target.open("wb") as file:
         while chunk := origin.read(_CHUNK):
@@ -159,4 +160,4 @@ def _link(folder: Path, target: Path, pointing: bytes, archive: Path) -> None:
 
 def remove_archives(home: Home) -> None:
     """Forget the zips that were fetched and unpacked; the runs' trees are in the vault."""
-    shutil.rmtree(home.mirrors / "zips", ignore_errors=True)
+    remove_tree(home.mirrors / "zips")

@@ -21,6 +21,9 @@ from runner.source.vault import bring_tree, vault_place
 
 STATE_VERSION = 1
 
+SIZE_LIMIT = 100 * 1000 * 1000
+"""Bytes from which on a file is recorded by its digest instead of being stored."""
+
 _CULPRIT = re.compile(r"^fatal: (?:Unable to process path|adding files failed:?) (.+)$", re.MULTILINE)
 _RACY_BYTES, _RACY_FILES = 1 << 20, 200
 _POINTER = b"version https://git-lfs.github.com/spec/v1\n"
@@ -93,6 +96,12 @@ def project_key(root: Path | str) -> str:
     return hashlib.sha256(os.fsencode(root)).hexdigest()[:24]
 
 
+def known_prefixes(bench: Bench) -> tuple[bytes, ...]:
+    """Return the folders of the repositories in a project, as far as they were found when it was frozen."""
+    state = _load(bench, any_limit=True)
+    return tuple(state.listing.raw) if state else (b"",)
+
+
 def freeze(bench: Bench, seed: tuple[str, Path] | None, report: Report) -> State:
     """Bring the index up to the files and return what there is, with the tree.
 
@@ -122,13 +131,13 @@ def freeze(bench: Bench, seed: tuple[str, Path] | None, report: Report) -> State
     return state
 
 
-def _load(bench: Bench) -> State | None:
+def _load(bench: Bench, *, any_limit: bool = False) -> State | None:
     try:
         state = msgspec.msgpack.decode((bench.folder / "state").read_bytes(), type=State)
         index = Stamp.of(bench.index.stat())
     except (OSError, msgspec.DecodeError, msgspec.ValidationError):
         return None
-    same = state.version == STATE_VERSION and state.limit == bench.limit and state.index == index
+    same = state.version == STATE_VERSION and (any_limit or state.limit == bench.limit) and state.index == index
     return state if same else None
 
 

@@ -1,8 +1,6 @@
 """A bare mirror per URL: fetched when the wanted commit is not there, used as it is when the network is not."""
 
 import re
-import shutil
-import tempfile
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -10,7 +8,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from runner.errors import SourceError
-from runner.files import locked
+from runner.files import locked, new_folder, remove_tree
 from runner.model import Event, EventKind, Report
 from runner.process import Completed
 from runner.settings import Home
@@ -100,14 +98,15 @@ class Mirror(Struct, frozen=True, kw_only=True):
 
     def _create(self) -> None:
         """Make the mirror beside its place and move it there as a whole, so that a killed fetch leaves nothing."""
-        self.git_dir.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.git_dir.parent, prefix=".new-") as folder:
-            staging = Path(folder, "mirror.git")
+        staging = new_folder(self.git_dir.parent, ".new-")
+        try:
             run_git(Place(git_dir=staging), "init", "--quiet", "--bare", "--template=")
             done = self._git_at(staging, "fetch", *_FETCH, self.url, *(f"+{pattern}:{pattern}" for pattern in _REFS))
             if done.exit_code:
                 raise self._unreachable(done)
-            shutil.move(staging, self.git_dir)
+            staging.rename(self.git_dir)
+        finally:
+            remove_tree(staging)
 
     def _git(self, *words: str) -> Completed:
         # Git needs to be somewhere: before there is a mirror that is the vault, never the folder that the user is in.

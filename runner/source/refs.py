@@ -1,6 +1,5 @@
 """From the words for a version to one commit."""
 
-import difflib
 import re
 
 from runner.errors import SourceError, UsageError
@@ -57,6 +56,8 @@ def default_commit(place: Place, shown: str) -> Commit:
 
 
 def _near_miss(place: Place, version: str) -> str:
+    import difflib
+
     listed = run_git(place, "for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads", "refs/tags", "refs/remotes")
     names = [name.removeprefix("origin/") for name in listed.text.splitlines()]
     close = difflib.get_close_matches(version, sorted(set(names)), n=3)

@@ -7,17 +7,14 @@ from pathlib import Path
 from msgspec import Struct
 
 from runner.files import DigestCache
-from runner.model import Code, Event, EventKind, Report, SourceKind
+from runner.model import Code, Event, EventKind, Report
 from runner.settings import Home
 from runner.source.commits import tree_of_commit
 from runner.source.comparison import Difference, compare
-from runner.source.freezing import Bench, State, freeze
+from runner.source.freezing import SIZE_LIMIT, Bench, State, freeze
 from runner.source.gitcommand import run_git
 from runner.source.opening import Source
 from runner.source.vault import RunCommit, keep_commit
-
-SIZE_LIMIT = 100 * 1000 * 1000
-"""Bytes from which on a file is recorded by its digest instead of being stored."""
 
 _SHOWN = 5
 
@@ -56,7 +53,7 @@ def take_snapshot(source: Source, home: Home, report: Report, limit: int = SIZE_
     if source.frozen:
         return _snapshot(source, tree_of_commit(source, home, report))
     root = source.root or Path()
-    bench = Bench(root=root, home=home, limit=limit, ignoring=source.kind is not SourceKind.ZIP)
+    bench = Bench(root=root, home=home, limit=limit, ignoring=source.address.is_ignoring)
     seed = (source.tree, source.objects) if source.tree and source.objects and len(source.tree) == 40 else None  # noqa: PLR2004
     state = freeze(bench, seed, report)
     difference = compare(source, state, bench) if bench.ignoring else Difference(base=None)

@@ -3,8 +3,6 @@
 import hashlib
 import os
 import re
-import shutil
-import tempfile
 import time
 import zlib
 from collections.abc import Iterable
@@ -13,7 +11,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from runner.errors import SnapshotError
-from runner.files import locked, write_atomically
+from runner.files import locked, new_folder, remove_tree, write_atomically
 from runner.settings import Home
 from runner.source.gitcommand import Place, git, object_file, run_git
 
@@ -50,7 +48,9 @@ _CONFIG = """[core]
 """
 
 _RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$")
-_SMALL_PACK = 1 << 20
+_SMALL_PACK = 100
+"""Objects up to which a pack is unpacked, as git itself does after a fetch."""
+_SMALL_PACK_SIZE = 32 << 20
 
 
 class RunCommit(Struct, frozen=True, kw_only=True):
@@ -130,21 +130,25 @@ def bring_tree(home: Home, tree: str, objects: Path, known: Iterable[str] = ()) 
     if has_object(home, tree):
         return False
     incoming = open_vault(home) / "incoming"
-    incoming.mkdir(exist_ok=True)
     words = ("pack-objects", "--quiet", "--revs", "--delta-base-offset", "--window=0")
     stdin = "".join(f"{line}\n" for line in (tree, *(f"^{name}" for name in known))).encode()
-    with tempfile.TemporaryDirectory(dir=incoming) as staging:
-        done = run_git(vault_place(home, objects), *words, Path(staging, "pack"), stdin=stdin)
+    staging = new_folder(incoming)
+    try:
+        done = run_git(vault_place(home, objects), *words, staging / "pack", stdin=stdin)
         if done.exit_code:
             raise SnapshotError("Not all files of the commit are in the repository", context=done.complaint)
-        for pack in Path(staging).glob("*.pack"):
+        for pack in staging.glob("*.pack"):
             _take_in(home, pack)
+    finally:
+        remove_tree(staging)
     return True
 
 
 def _take_in(home: Home, pack: Path) -> None:
     """Put a pack among the vault's; a small one is unpacked, since many packs make every look-up slower."""
-    if pack.stat().st_size < _SMALL_PACK:
+    with pack.open("rb") as file:
+        count = int.from_bytes(file.read(12)[8:], "big")  # https://git-scm.com/docs/pack-format
+    if count < _SMALL_PACK and pack.stat().st_size < _SMALL_PACK_SIZE:
         git(vault_place(home), "unpack-objects", "-q", stdin=pack.read_bytes())
         return
     target = home.vault / "objects" / "pack"
@@ -152,7 +156,7 @@ def _take_in(home: Home, pack: Path) -> None:
     for suffix in (".pack", ".idx"):  # git looks for the index, so that comes last
         part = pack.with_suffix(suffix)
         part.chmod(0o444)
-        shutil.move(part, target / part.name)
+        part.replace(target / part.name)
 
 
 def run_ref(run_id: str) -> str:
@@ -222,9 +226,4 @@ def forget_snapshot(run_id: str, home: Home) -> None:
 
 def temporary_index(home: Home) -> Path:
     """Return a name for an index that one command chain uses; the caller removes it."""
-    folder = open_vault(home) / "incoming"
-    folder.mkdir(exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix="index-", dir=folder)
-    os.close(descriptor)
-    Path(name).unlink()
-    return Path(name)
+    return open_vault(home) / "incoming" / f"index-{os.urandom(8).hex()}"

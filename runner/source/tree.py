@@ -1,0 +1,113 @@
+"""The files of a project in a frozen tree, for whoever reads a manifest."""
+
+import os
+from posixpath import join, normpath
+from typing import Protocol
+
+from msgspec import Struct
+
+from runner.model import Code
+from runner.settings import Home
+from runner.source.vault import read_object
+
+_FOLDER = b"40000"
+_LINK = b"120000"
+_MOST_LINKS = 20
+
+
+class Entry(Struct, frozen=True, array_like=True):
+    """One name in a folder of a tree: git's mode in octal digits, and the id of what it names."""
+
+    mode: bytes
+    identity: str
+
+
+class Frozen(Protocol):
+    """What has a tree: a snapshot."""
+
+    @property
+    def code(self) -> Code:
+        """The identity of the code."""
+        ...
+
+
+class TreeFiles:
+    """The files of a frozen project, read from the vault; ``..`` reaches the rest of the repository, never beyond."""
+
+    def __init__(self, home: Home, snapshot: Frozen) -> None:
+        self._home = home
+        self._tree = snapshot.code.tree
+        self._top = snapshot.code.subdirectory
+        self._folders: dict[str, dict[str, Entry]] = {}
+
+    def read(self, path: str) -> bytes | None:
+        """Return the content of a file, or None where there is no such file."""
+        entry = self._find(self._place(path))
+        if entry is None or entry.mode == _FOLDER:
+            return None
+        found = read_object(self._home, entry.identity)
+        return found[1] if found and found[0] == "blob" else None
+
+    def names(self, folder: str = "") -> tuple[str, ...]:
+        """Return the sorted names in a folder, those of folders with a final ``/``; empty where there is no folder."""
+        place = self._place(folder or ".")
+        entry = self._find(place)
+        if entry is None or entry.mode != _FOLDER:
+            return ()
+        found = self._folder(entry.identity)
+        return tuple(sorted(f"{name}/" if self._is_folder(place, name, one) else name for name, one in found.items()))
+
+    def _is_folder(self, place: str | None, name: str, entry: Entry) -> bool:
+        if entry.mode == _LINK:
+            goal = self._find(join(place or "", name))
+            return goal is not None and goal.mode == _FOLDER
+        return entry.mode == _FOLDER
+
+    def _place(self, path: str) -> str | None:
+        """Return a path from the top of the tree, ``""`` for the top itself; None where it leads out."""
+        if not path or path.startswith("/"):
+            return None
+        place = normpath(join(self._top, path))
+        return None if place == ".." or place.startswith("../") else place.removeprefix(".")
+
+    def _find(self, place: str | None, links: int = 0) -> Entry | None:
+        """Return what a path names, links followed as far as they stay in the tree."""
+        if place is None or links > _MOST_LINKS:
+            return None
+        entry = Entry(_FOLDER, self._tree)
+        parts = place.split("/") if place else []
+        for number, part in enumerate(parts, 1):
+            if entry.mode != _FOLDER:
+                return None
+            below = self._folder(entry.identity).get(part)
+            if below is None:
+                return None
+            if below.mode == _LINK:
+                goal = self._goal(below, "/".join(parts[: number - 1]))
+                return None if goal is None else self._find(join(goal, *parts[number:]), links + 1)
+            entry = below
+        return entry
+
+    def _goal(self, link: Entry, folder: str) -> str | None:
+        found = read_object(self._home, link.identity)
+        text = os.fsdecode(found[1]) if found else "/"
+        place = normpath(join(folder, text))
+        return None if place.startswith(("/", "../")) or place == ".." else place.removeprefix(".")
+
+    def _folder(self, identity: str) -> dict[str, Entry]:
+        if identity not in self._folders:
+            found = read_object(self._home, identity)
+            self._folders[identity] = read_tree(found[1]) if found and found[0] == "tree" else {}
+        return self._folders[identity]
+
+
+def read_tree(content: bytes) -> dict[str, Entry]:
+    """Return the entries of a tree object: mode, space, name, NUL, and the id in 20 bytes; see git's tree.c."""
+    entries: dict[str, Entry] = {}
+    start = 0
+    while start < len(content):
+        end = content.index(b"\0", start)
+        mode, _, name = content[start:end].partition(b" ")
+        entries[os.fsdecode(name)] = Entry(mode, content[end + 1 : end + 21].hex())
+        start = end + 21
+    return entries
