@@ -14,11 +14,10 @@ from runner.process import Echo, Outcome
 from runner.provenance.downloads import fetch
 from runner.provenance.machine import describe_machine
 from runner.provenance.metrics import read_metrics_files, read_metrics_log
-from runner.provenance.outputs import collect_outputs
 from runner.recording import Recording, RunOutcome, open_recording
 from runner.server.socket import REMOVED_VARIABLES
 from runner.settings import Home
-from runner.source.folder import RunFolder, lay_out
+from runner.source.folder import RunFolder, Wishes, lay_out, stay_in_place
 from runner.store import values
 from runner.store.database import Database
 from runner.store.entities import Metric
@@ -52,7 +51,11 @@ def run_plan(plan: Plan, report: Report, echo: Echo) -> RunOutcome:
 def lay_out_folder(recording: Recording) -> RunFolder:
     """Lay out the frozen tree, or take the project folder itself where the user asked for that."""
     plan = recording.plan
-    folder = lay_out(plan.snapshot, plan.source, recording.run_id, plan.home, recording.report)
+    if plan.request.in_place:
+        folder = stay_in_place(plan.snapshot, plan.source)
+    else:
+        wishes = Wishes(inputs=plan.entry_point.inputs, outputs=plan.entry_point.outputs)
+        folder = lay_out(plan.snapshot, plan.source, recording.run_id, plan.home, recording.report, wishes)
     recording.add(folder=str(folder.root), cwd=str(folder.project))
     return folder
 
