@@ -510,3 +510,45 @@ def test_marker_that_is_no_marker_counts_for_nothing(desk: Desk) -> None:
     write_tree(desk.home.environments, {f"x/{MARKER}": "{", f"y/{MARKER}": msgspec.json.encode({"identity": "y"})})
     assert read_marker(desk.home.environments / "x") is None
     assert read_marker(desk.home.environments / "y") is None
+
+
+UV_PROJECT = PACKAGE.replace('["six"]', '["six", "tabulate==0.9.0"]\nrequires-python = ">=3.9"')
+
+
+@pytest.fixture
+def uv_project(desk: Desk) -> Desk:
+    """Lock a project with uv and write the same as a standard lock."""
+    desk.write("pyproject.toml", UV_PROJECT)
+    desk.write("src/mine/__init__.py", "def main():\n    print('mine')\n")
+    uv = uv_command.find_uv(desk.home, IndexOptions(), os.environ)
+    locked = uv.run("lock", "--project", desk.folder, "--exclude-newer", "2024-01-01")
+    exported = uv.run("export", "--frozen", "--format", "pylock.toml", cwd=desk.folder)
+    assert (locked.exit_code, exported.exit_code) == (0, 0), locked.complaint
+    desk.write("pylock.toml", exported.text)
+    return desk
+
+
+@pytest.mark.env
+@pytest.mark.parametrize(
+    ("path", "kind"), [("uv.lock", EnvironmentKind.UV_LOCK), ("pylock.toml", EnvironmentKind.PYLOCK)]
+)
+def test_locks_of_other_tools(uv_project: Desk, path: str, kind: EnvironmentKind) -> None:
+    uv_project.declaration = EnvironmentDeclaration(kind=kind, path=path)
+    assert uv_project.request().spec.python == ">=3.9"
+    prepared = uv_project.prepare()
+    packages = dict(prepared.record.packages)
+    assert (packages["six"], packages["tabulate"], packages["mine"]) == ("1.16.0", "0.9.0", "1.0")
+    assert run(prepared, "mine") == "mine"
+    lock = BACKENDS["uv"].lock(uv_project.request(), uv_project.events.append)
+    assert lock
+    assert "://" not in lock.text
+    assert not list(uv_project.folder.glob("**/*.egg-info"))
+
+
+@pytest.mark.parametrize(
+    "text", ["lock-version = '2.0'", "lock-version = ", "lock-version='1.0'\n[[packages]]\nname='x'"]
+)
+def test_standard_locks_that_cannot_be_used_are_refused(desk: Desk, text: str) -> None:
+    desk.write("pylock.toml", text, EnvironmentKind.PYLOCK)
+    with pytest.raises(EnvironmentSetupError, match=r"pylock\.toml"):
+        desk.request()

@@ -29,7 +29,7 @@ SEEDS_BEFORE_312 = ("pip", "setuptools")
 def find_lock(request: EnvironmentRequest, interpreter: Interpreter) -> Lock | None:
     """Return the lock that is there without resolving: the project's own, a kept one, or the empty one."""
     spec = request.spec
-    if not (spec.requirements or spec.build_requirements) and not spec.local_packages:
+    if spec.is_empty:
         return read_lock("", interpreter)
     if spec.is_locked:
         return read_lock("".join(f"{line}\n" for line in _pinned_lines(spec)), interpreter)
@@ -68,7 +68,7 @@ def lock_path(request: EnvironmentRequest, interpreter: Interpreter) -> Path:
         ],
         [option for option in spec.options if "binary" in option or "--pre" in option],
         [(package.text, metadata_digest(request.files, package.path)) for package in spec.local_packages],
-        request.as_of.isoformat() if request.as_of else "now",
+        spec.locked_by or (request.as_of.isoformat() if request.as_of else "now"),
         (interpreter.version, interpreter.implementation, interpreter.platform),
     )
     return request.home.locks / f"{hashlib.sha256(msgspec.json.encode(identity)).hexdigest()[:32]}.txt"
@@ -82,9 +82,11 @@ def resolve(request: EnvironmentRequest, interpreter: Interpreter, report: Repor
     """
     spec, path = request.spec, lock_path(request, interpreter)
     when = f" as of {request.as_of:%Y-%m-%d}" if request.as_of else ""
-    report(Event(kind=EventKind.STEP, message=f"Resolving {_count(spec)} for Python {interpreter.name}{when}"))
+    told = f"Reading {spec.file}" if spec.locked_by else f"Resolving {_count(spec)} for Python {interpreter.name}{when}"
+    report(Event(kind=EventKind.STEP, message=told))
     uv = find_uv(request.home, index_options(spec.options, request.environ), request.environ)
-    text, as_of, undated = _Resolution(request, uv, interpreter, path).compile(report)
+    resolution = _Resolution(request, uv, interpreter, path)
+    text, as_of, undated = resolution.export() if spec.locked_by else resolution.compile(report)
     header = [f"# Python {interpreter.name} on {interpreter.platform}, resolved {_now()}"]
     header += [f"# as of: {as_of}"] if as_of else []
     header += [f"# no dates for: {' '.join(undated)}"] if undated else []
@@ -125,6 +127,20 @@ class _Resolution:
         text = self._checked(self._compile(None, ())[0])
         report(_notice("The package index has no dates: resolved with what it has now"))
         return text, None, ()
+
+    def export(self) -> tuple[str, str | None, tuple[str, ...]]:
+        """Return the requirements of a project that uv has locked."""
+        if self._request.tree is None or self._request.spec.file is None:
+            raise EnvironmentSetupError("a project that uv has locked needs its frozen tree")
+        folder = (self._request.tree.folder() / self._request.spec.file).parent
+        done = self._uv.run(
+            *("export", "--frozen", "--no-dev", "--no-emit-project", "--no-header", "--no-annotate", "--quiet"),
+            *("--project", folder, "--python", self._interpreter.path, "--no-python-downloads"),
+            cwd=clean_cwd(self._request.home),
+        )
+        if done.exit_code:
+            self._error = complain(f"{self._request.spec.file} can't be read", done, self._log)
+        return self._checked(None if done.exit_code else done.text), None, ()
 
     def _compile(self, cut: str | None, exempt: Sequence[str]) -> tuple[str | None, str]:
         spec = self._request.spec

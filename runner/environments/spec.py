@@ -6,6 +6,7 @@ from msgspec import structs
 
 from runner.environments.conda import read_conda
 from runner.environments.documents import Document, parse
+from runner.environments.foreign_locks import read_pylock, read_uv_lock
 from runner.environments.python_env import read_python_env
 from runner.environments.requirements import RequirementReader
 from runner.environments.words import EnvironmentSpec, collect, specify
@@ -32,9 +33,7 @@ def read_spec(declaration: EnvironmentDeclaration, files: ProjectFiles) -> Envir
         return _read_yaml(kind, parse(path, content), files)
     if kind is EnvironmentKind.REQUIREMENTS:
         return _read_requirements(path, files)
-    raise EnvironmentSetupError(
-        f"'{path}' can't be used as a lock yet", hint="Name a python_env.yaml or a requirements file in the manifest."
-    )
+    return (read_pylock if kind is EnvironmentKind.PYLOCK else read_uv_lock)(path, content, files)
 
 
 def _read_yaml(kind: EnvironmentKind, document: Document, files: ProjectFiles) -> EnvironmentSpec:

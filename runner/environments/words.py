@@ -1,6 +1,7 @@
 """The words of environments: what is asked for, what was resolved, what is ready to run in."""
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +12,9 @@ from msgspec import Struct
 from runner.environments.interpreters import Interpreter
 from runner.model import ContainerSpec, EnvironmentKind, EnvironmentRecord, ProjectFiles
 from runner.settings import Home
+
+PINNED = re.compile(r"(==|@).*--hash=|@ *git\+.*@[0-9a-f]{40}\b")
+"""How a requirement looks that leaves nothing to resolve."""
 
 
 class LocalPackage(Struct, frozen=True, kw_only=True):
@@ -36,7 +40,7 @@ class EnvironmentSpec(Struct, frozen=True, kw_only=True):
     ``python`` is a version rule (``3.9``, ``3.9.18``, ``>=3.8,<3.11``). The lines are those of pip's requirements
     files, one requirement each: ``requirements`` and ``build_requirements`` are installed, ``constraints`` only bound
     them. ``options`` are pip's global options such as ``--extra-index-url``; they may hold credentials and are never
-    recorded. ``notices`` say what was mapped or left out.
+    recorded. ``locked_by`` is the digest of a lock that uv must read. ``notices`` say what was mapped or left out.
     """
 
     kind: EnvironmentKind = EnvironmentKind.NONE
@@ -48,18 +52,19 @@ class EnvironmentSpec(Struct, frozen=True, kw_only=True):
     options: tuple[str, ...] = ()
     local_packages: tuple[LocalPackage, ...] = ()
     container: ContainerSpec | None = None
+    locked_by: str | None = None
     notices: tuple[str, ...] = ()
 
     @property
     def is_locked(self) -> bool:
         """Say whether every requirement is pinned with hashes, so that nothing is left to resolve."""
         lines = self.requirements + self.build_requirements
-        return bool(lines) and all("--hash=" in line and "==" in line for line in lines)
+        return bool(lines) and all(PINNED.search(line) for line in lines)
 
     @property
     def is_empty(self) -> bool:
         """Say whether nothing is asked to be installed."""
-        return not (self.requirements or self.build_requirements or self.local_packages)
+        return not (self.requirements or self.build_requirements or self.local_packages or self.locked_by)
 
 
 class RequirementLines(Struct, kw_only=True):
