@@ -156,8 +156,3 @@ def _link(folder: Path, target: Path, pointing: bytes, archive: Path) -> None:
         raise SourceError(f"{archive} holds a link that leads out of it: {target.name!r}; nothing was unpacked")
     target.parent.mkdir(parents=True, exist_ok=True)
     target.symlink_to(text)
-
-
-def remove_archives(home: Home) -> None:
-    """Forget the zips that were fetched and unpacked; the runs' trees are in the vault."""
-    remove_tree(home.mirrors / "zips")

@@ -98,7 +98,7 @@ def project_key(root: Path | str) -> str:
 
 def known_prefixes(bench: Bench) -> tuple[bytes, ...]:
     """Return the folders of the repositories in a project, as far as they were found when it was frozen."""
-    state = _load(bench, any_limit=True)
+    state = state_of(bench.folder)
     return tuple(state.listing.raw) if state else (b"",)
 
 
@@ -131,14 +131,19 @@ def freeze(bench: Bench, seed: tuple[str, Path] | None, report: Report) -> State
     return state
 
 
-def _load(bench: Bench, *, any_limit: bool = False) -> State | None:
+def _load(bench: Bench) -> State | None:
+    state = state_of(bench.folder)
+    return state if state and state.limit == bench.limit else None
+
+
+def state_of(folder: Path) -> State | None:
+    """Return what was found the last time, unless the index beside it was changed since."""
     try:
-        state = msgspec.msgpack.decode((bench.folder / "state").read_bytes(), type=State)
-        index = Stamp.of(bench.index.stat())
-    except (OSError, msgspec.DecodeError, msgspec.ValidationError):
+        state = msgspec.msgpack.decode((folder / "state").read_bytes(), type=State)
+        index = Stamp.of((folder / "index").stat())
+    except (OSError, msgspec.DecodeError):
         return None
-    same = state.version == STATE_VERSION and (any_limit or state.limit == bench.limit) and state.index == index
-    return state if same else None
+    return state if state.version == STATE_VERSION and state.index == index else None
 
 
 def _state(bench: Bench, known: State | None) -> State:

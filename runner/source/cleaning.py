@@ -1,0 +1,71 @@
+"""Freeing what no run needs any more."""
+
+import os
+import time
+from pathlib import Path
+
+from runner.files import locked, remove_tree
+from runner.settings import Home
+from runner.source.folder import empty_pool
+from runner.source.freezing import state_of
+from runner.source.gitcommand import git
+from runner.source.vault import open_vault, vault_place
+
+_FRESH = 3600
+"""Seconds for which nothing is freed, since a run that is being frozen may count on it."""
+_ZIPS = 7 * 24 * 3600
+"""Seconds for which a zip that was fetched or unpacked stays."""
+
+
+def collect_garbage(home: Home) -> None:
+    """Free the trees that no run holds, the folders that wait for another run, and zips of last week.
+
+    Raises:
+        SnapshotError: git can't tidy the vault up.
+    """
+    vault = open_vault(home)
+    place = vault_place(home)
+    with locked(home.root / "vault.lock"):
+        _hold_indexes(home)
+        _remove_old(vault / "incoming", _FRESH)
+        git(place, "pack-refs", "--all")
+        git(place, "repack", "-q", "-a", "-d", "-l", f"--unpack-unreachable={_FRESH}.seconds.ago")
+        git(place, "prune", f"--expire={_FRESH}.seconds.ago")
+    _remove_old(home.mirrors / "zips", _ZIPS)
+    empty_pool(home)
+
+
+def _hold_indexes(home: Home) -> None:
+    """Hold what the kept indexes count on by refs of their own; an index of a project that is gone goes too."""
+    for folder in sorted(home.indexes.iterdir()) if home.indexes.is_dir() else ():
+        if not folder.is_dir():
+            continue
+        ref = f"refs/projects/{folder.name}"
+        with locked(folder / "lock"):
+            tree = _tree_of(folder)
+            if tree:
+                git(vault_place(home), "update-ref", ref, tree)
+                continue
+            for name in ("index", "state", "digests", "root"):
+                (folder / name).unlink(missing_ok=True)
+            git(vault_place(home), "update-ref", "-d", ref)
+
+
+def _tree_of(folder: Path) -> str | None:
+    """Return the tree that an index stands for, or None where the index is of no more use."""
+    try:
+        root = Path(os.fsdecode((folder / "root").read_bytes()))
+    except OSError:
+        return None
+    state = state_of(folder)
+    return state.tree if state and root.is_dir() else None
+
+
+def _remove_old(folder: Path, age: float) -> None:
+    for path in folder.iterdir() if folder.is_dir() else ():
+        try:
+            old = time.time() - path.lstat().st_mtime > age
+        except FileNotFoundError:
+            continue
+        if old:
+            remove_tree(path)
