@@ -11,6 +11,7 @@ import msgspec
 
 from runner.environments.indexes import expand, index_options, without_credentials
 from runner.environments.interpreters import Interpreter
+from runner.environments.restated import restated_in
 from runner.environments.trees import copy_packages, metadata_digest
 from runner.environments.uv_command import Uv, clean_cwd, complain, find_uv, requirements_file
 from runner.environments.words import EnvironmentRequest, EnvironmentSpec, Lock
@@ -83,10 +84,13 @@ def resolve(request: EnvironmentRequest, interpreter: Interpreter, report: Repor
     spec, path = request.spec, lock_path(request, interpreter)
     when = f" as of {request.as_of:%Y-%m-%d}" if request.as_of else ""
     told = f"Reading {spec.file}" if spec.locked_by else f"Resolving {_count(spec)} for Python {interpreter.name}{when}"
-    report(Event(kind=EventKind.STEP, message=told))
+    hint = "'--as-of DATE' takes another day, '--as-of now' what there is today" if when else None
+    report(Event(kind=EventKind.STEP, message=told, hint=hint))
     uv = find_uv(request.home, index_options(spec.options, request.environ), request.environ)
     resolution = _Resolution(request, uv, interpreter, path)
     text, as_of, undated = resolution.export() if spec.locked_by else resolution.compile(report)
+    for name in restated_in(text):
+        report(_notice(f"The requirements of {name} are restated, as they are written in a way of before PEP 440"))
     header = [f"# Python {interpreter.name} on {interpreter.platform}, resolved {_now()}"]
     header += [f"# as of: {as_of}"] if as_of else []
     header += [f"# no dates for: {' '.join(undated)}"] if undated else []

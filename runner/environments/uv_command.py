@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from msgspec import Struct
 
 from runner.environments.indexes import IndexOptions
+from runner.environments.restated import write_restated
 from runner.errors import EnvironmentSetupError
 from runner.masking import Masker
 from runner.process import Completed, capture
@@ -136,4 +137,5 @@ def clean_cwd(home: Home) -> Path:
     """Return a folder without configuration files above it that belong to a project."""
     folder = home.root / "cache"
     folder.mkdir(parents=True, exist_ok=True)
+    write_restated(folder)
     return folder

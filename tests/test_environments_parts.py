@@ -1,0 +1,188 @@
+"""The small parts of environments: indexes, credentials, trees, damage."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from runner.environments.indexes import index_options, with_credentials, without_credentials
+from runner.environments.inventory import compare, measure, take
+from runner.environments.restated import restated_in, write_restated
+from runner.environments.trees import FolderTree, copy_packages, metadata_digest
+from runner.environments.uv_command import find_uv
+from runner.environments.words import IMPORT_PATH, LocalPackage, Prepared
+from runner.model import EnvironmentRecord
+from runner.settings import Home
+from tests.conftest import write_tree
+
+
+@pytest.fixture
+def no_settings(tmp_path: Path) -> dict[str, str]:
+    """Return variables under which neither pip nor uv is configured."""
+    return {"PIP_CONFIG_FILE": os.devnull, "XDG_CONFIG_HOME": str(tmp_path / "none")}
+
+
+def test_settings_of_pip_are_used_as_pip_would(tmp_path: Path, no_settings: dict[str, str]) -> None:
+    config = tmp_path / "pip.conf"
+    config.write_text(
+        "[global]\nindex-url = https://a.example/simple\nextra-index-url =\n  https://b.example\n  https://c.example\n"
+    )
+    environ = {
+        **no_settings,
+        "PIP_CONFIG_FILE": str(config),
+        "PIP_FIND_LINKS": "/wheels",
+        "PIP_TRUSTED_HOST": "a.example",
+    }
+    options = index_options((), environ)
+    assert {
+        "--index-url https://a.example/simple",
+        "--extra-index-url https://b.example",
+        "--extra-index-url https://c.example",
+        "--find-links /wheels",
+    } <= set(options.lines)
+    assert "unsafe-best-match" in options.words
+    assert "--allow-insecure-host" in options.words
+
+
+def test_settings_of_uv_come_before_those_of_pip(no_settings: dict[str, str]) -> None:
+    environ = {
+        **no_settings,
+        "PIP_INDEX_URL": "https://a.example/simple",
+        "UV_DEFAULT_INDEX": "https://b.example/simple",
+    }
+    assert index_options((), environ).lines == ()
+
+
+def test_options_of_a_project_are_passed_on(no_settings: dict[str, str]) -> None:
+    declared = (
+        "--extra-index-url=https://x.example",
+        "-f ./wheels",
+        "--pre",
+        "--only-binary :all:",
+        "-i https://y.example",
+    )
+    options = index_options(declared, no_settings)
+    assert options.lines == (
+        "--extra-index-url https://x.example",
+        "-f ./wheels",
+        "--only-binary :all:",
+        "-i https://y.example",
+    )
+    assert options.words[:2] == ("--prerelease", "allow")
+
+
+def test_variables_stand_for_credentials(no_settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INDEX_TOKEN", "abc")
+    assert index_options(("--index-url https://${INDEX_TOKEN}@x.example",), no_settings).lines == (
+        "--index-url https://abc@x.example",
+    )
+
+
+def test_credentials_leave_a_lock_and_come_back_for_its_installation() -> None:
+    asked = "tools @ git+https://me:hush@git.example/team/tools.git@v1"
+    lock = without_credentials("tools @ git+https://me:hush@git.example/team/tools.git@" + "a" * 40)
+    assert lock == "tools @ git+https://git.example/team/tools.git@" + "a" * 40
+    assert with_credentials(lock, [asked]) == "tools @ git+https://me:hush@git.example/team/tools.git@" + "a" * 40
+    assert without_credentials("x @ git+ssh://git@git.example/x.git") == "x @ git+ssh://git@git.example/x.git"
+
+
+def test_uv_gets_no_variable_that_would_change_the_result(home: Home, no_settings: dict[str, str]) -> None:
+    environ = {
+        **os.environ,
+        "UV_EXCLUDE_NEWER": "2020-01-01",
+        "VIRTUAL_ENV": "/x",
+        "PYTHONPATH": "/y",
+        "UV_OFFLINE": "1",
+    }
+    environ.pop("UV_CACHE_DIR", None)
+    variables = find_uv(home, index_options((), no_settings), environ).variables
+    assert not {"UV_EXCLUDE_NEWER", "VIRTUAL_ENV", "PYTHONPATH"} & set(variables)
+    assert variables["UV_OFFLINE"] == "1"
+    assert Path(variables["UV_CACHE_DIR"]).is_relative_to(home.root)
+
+
+def test_tree_digest_sees_content_names_links_and_bits_not_caches(tmp_path: Path) -> None:
+    tree = FolderTree(write_tree(tmp_path, {"pkg/a.py": "1", "pkg/b.py": "2", "other": "x"}))
+    seen = {tree.digest("pkg")}
+    write_tree(tmp_path, {"pkg/__pycache__/a.pyc": "x", "other": "y", "pkg/x.egg-info/PKG-INFO": ""})
+    assert tree.digest("pkg") in seen
+    for change in (
+        lambda: (tmp_path / "pkg/a.py").write_text("3"),
+        lambda: (tmp_path / "pkg/a.py").chmod(0o755),
+        lambda: (tmp_path / "pkg/a.py").rename(tmp_path / "pkg/c.py"),
+        lambda: (tmp_path / "pkg/l").symlink_to("b.py"),
+    ):
+        change()
+        assert tree.digest("pkg") not in seen
+        seen.add(tree.digest("pkg"))
+
+
+def test_metadata_digest_sees_what_says_the_requirements(tmp_path: Path) -> None:
+    tree = FolderTree(write_tree(tmp_path, {"setup.py": "1", "mine.py": "1"}))
+    first = metadata_digest(tree, ".")
+    write_tree(tmp_path, {"mine.py": "2"})
+    assert metadata_digest(tree, ".") == first
+    write_tree(tmp_path, {"requirements.txt": "six"})
+    assert metadata_digest(tree, ".") != first
+
+
+def test_copies_keep_their_places_relative_to_each_other(tmp_path: Path) -> None:
+    root = write_tree(tmp_path, {"project/setup.py": "1", "lib/setup.py": "2"}) / "project"
+    room = tmp_path / "room"
+    one, other = copy_packages(root, (LocalPackage(path="."), LocalPackage(path="../lib")), room)
+    assert (one / "../lib/setup.py").read_text() == "2"
+    assert (other / "setup.py").read_text() == "2"
+    assert room in one.parents
+    assert room in other.parents
+
+
+@pytest.fixture
+def prefix(tmp_path: Path) -> Path:
+    record = "six.py,sha256=a4ayc_80_OGda4BO_1o_V0etpOqiLx1JwB5S3beHW0s,1\nsix-1.dist-info/RECORD,,\n"
+    site = "prefix/lib/python3.11/site-packages"
+    files = {"six.py": "1", "six-1.dist-info/RECORD": record, "six-1.dist-info/METADATA": "Name: six\nVersion: 1\n"}
+    write_tree(tmp_path, {f"{site}/{name}": text for name, text in files.items()})
+    return tmp_path / "prefix"
+
+
+def test_inventory_holds_files_against_their_record(prefix: Path) -> None:
+    inventory = take(prefix, None, trust=True)
+    assert [(item.name, item.version) for item in inventory.distributions] == [("six", "1")]
+    assert inventory.wrong == ()
+    (prefix / "lib/python3.11/site-packages/six.py").write_text("2")
+    assert take(prefix, None, trust=True).wrong == ("six",)
+
+
+def test_every_change_shows_in_the_quick_check(prefix: Path) -> None:
+    victim = prefix / "lib/python3.11/site-packages/six.py"
+    status = victim.stat()
+    before = measure(prefix)
+    victim.write_text("2")
+    os.utime(victim, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert measure(prefix) != before
+
+
+def test_damage_is_what_changed_went_or_came(prefix: Path) -> None:
+    inventory = take(prefix, None, trust=True)
+    site = prefix / "lib/python3.11/site-packages"
+    (site / "data.bin").write_bytes(b"1")
+    (site / "__pycache__").mkdir()
+    (site / "__pycache__/six.pyc").write_bytes(b"1")
+    assert not compare(prefix, inventory)
+    (site / "six.py").unlink()
+    (site / "new.py").touch()
+    damage = compare(prefix, inventory)
+    assert [Path(path).name for path in (*damage.changed, *damage.added)] == ["six.py", "new.py"]
+    assert "six.py" in damage.describe()
+
+
+def test_restated_metadata_is_named(tmp_path: Path) -> None:
+    write_restated(tmp_path)
+    assert 'version = "0.24.2"' in (tmp_path / "uv.toml").read_text()
+    assert restated_in("numpy==1.16\npandas==0.24.2 \\\n    --hash=x\n") == ("pandas 0.24.2",)
+    assert restated_in("pandas==0.25.0\n") == ()
+
+
+def test_folders_of_the_run_come_before_what_is_installed(tmp_path: Path) -> None:
+    prepared = Prepared(record=EnvironmentRecord(manager="uv"), variables={IMPORT_PATH: "/own"}, import_paths=("src",))
+    assert prepared.variables_in(tmp_path) == {IMPORT_PATH: f"{tmp_path / 'src'}{os.pathsep}/own"}
