@@ -4,33 +4,23 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from msgspec import Struct
-
 from runner.errors import SnapshotError
 from runner.files import copy_file, sha256_of
+from runner.model import Event, EventKind, Report
 from runner.settings import Home
 from runner.source.gitcommand import Place, git
 from runner.source.layout import Table, lay_tree
 from runner.source.opening import Source
-from runner.source.snapshot import LargeFile
+from runner.source.snapshot import LargeFile, read_large
 from runner.source.vault import read_run, vault_place
 
 _DIFF = ("diff", "--binary", "--full-index", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames")
 
 
-class Restored(Struct, frozen=True, kw_only=True):
-    """What came back: the tree, and the large files that were found nowhere."""
+def checkout(run_id: str, destination: Path, home: Home, report: Report) -> str:
+    """Write the exact tree of a run into a folder that is new or empty, and return the tree's id.
 
-    tree: str
-    missing: tuple[str, ...] = ()
-
-
-def checkout(
-    run_id: str, destination: Path, home: Home, large: Iterable[LargeFile] = (), origin: Path | None = None
-) -> Restored:
-    """Write the exact tree of a run into a folder that is new or empty.
-
-    Large files are looked for at their paths below ``origin``, the project's top, and taken if they are the same still.
+    Files that were too large to be stored are taken from the project, where they still are the same.
 
     Raises:
         SnapshotError: the folder is not empty, or the vault keeps no code of the run.
@@ -40,8 +30,14 @@ def checkout(
     if os.path.lexists(target) and (target.is_symlink() or not target.is_dir() or any(target.iterdir())):
         raise SnapshotError(f"{destination} is not an empty folder", hint="Name one that does not exist yet.")
     lay_tree(home, target, kept.tree, Table())
-    missing = tuple(one.path for one in large if not _bring(one, target, origin))
-    return Restored(tree=kept.tree, missing=missing)
+    origin, large = read_large(kept)
+    for one in large:
+        if not _bring(one, target, origin):
+            message = f"'{one.path}' was too large to be stored and is not in the project any more as it was"
+            report(
+                Event(kind=EventKind.WARNING, message=message, hint=f"It had {one.size} bytes, SHA-256 {one.sha256}")
+            )
+    return kept.tree
 
 
 def _bring(one: LargeFile, target: Path, origin: Path | None) -> bool:

@@ -4,6 +4,7 @@ import os
 from datetime import datetime, timezone
 from pathlib import Path
 
+import msgspec
 from msgspec import Struct
 
 from runner.files import DigestCache
@@ -41,6 +42,16 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     committed_at: datetime | None = None
     large: tuple[LargeFile, ...] = ()
     notices: tuple[str, ...] = ()
+
+
+class About(Struct, frozen=True, kw_only=True):
+    """What the vault's commit says of a run besides its tree; paths are bytes, which JSON has in Base64."""
+
+    commit: str | None
+    dirty: bool
+    remote: str | None
+    root: bytes | None
+    large: tuple[tuple[bytes, int, str], ...]
 
 
 def take_snapshot(source: Source, home: Home, report: Report, limit: int = SIZE_LIMIT) -> Snapshot:
@@ -123,7 +134,7 @@ def _notices(state: State, difference: Difference, bench: Bench) -> list[str]:
     specials = {name for folder in state.folders.values() for name in folder.specials}
     specials -= _ignored(specials, bench) if specials else set()
     texts = {
-        f"Too large to be stored (over {bench.limit // 10**6} MB), recorded by digest": why.get("large", []),
+        f"Too large to be stored (over {bench.limit:,} bytes), recorded by digest": why.get("large", []),
         "Neither file nor link (a pipe, a socket or a device), not part of the snapshot": [
             *sorted(specials | set(why.get("special", []))),
         ],
@@ -158,8 +169,22 @@ def keep_snapshot(snapshot: Snapshot, run_id: str, home: Home) -> None:
         SnapshotError: the vault no longer holds the tree.
     """
     code = snapshot.code
-    about = (f"run {run_id}", "", f"commit: {code.commit}", f"dirty: {code.dirty}", f"ref: {code.ref}")
-    keep_commit(home, run_id, RunCommit(tree=code.tree, base=snapshot.base, message="\n".join(about)))
+    about = About(
+        commit=code.commit,
+        dirty=code.dirty,
+        remote=code.remote,
+        root=os.fsencode(snapshot.root) if snapshot.root else None,
+        large=tuple((os.fsencode(one.path), one.size, one.sha256) for one in snapshot.large),
+    )
+    message = f"run {run_id}\n\n{msgspec.json.encode(about).decode()}"
+    keep_commit(home, run_id, RunCommit(tree=code.tree, base=snapshot.base, message=message))
+
+
+def read_large(commit: RunCommit) -> tuple[Path | None, tuple[LargeFile, ...]]:
+    """Return the project's top and the large files of a run, as `keep_snapshot` wrote them down."""
+    about = msgspec.json.decode(commit.message.partition("\n\n")[2], type=About)
+    large = (LargeFile(path=os.fsdecode(path), size=size, sha256=digest) for path, size, digest in about.large)
+    return Path(os.fsdecode(about.root)) if about.root else None, tuple(large)
 
 
 def tree_again(source: Source, home: Home) -> str:

@@ -200,15 +200,12 @@ def read_run(home: Home, run_id: str) -> RunCommit:
         SnapshotError: it keeps nothing of it.
     """
     ref = run_ref(run_id)
-    lines = (
-        git(vault_place(home), "rev-list", "--parents", "--format=%T", "--max-count=2", "--ignore-missing", ref)
-        if (_has_ref(home, ref))
-        else b""
-    )
-    trees = [line for line in lines.decode().splitlines() if not line.startswith("commit ")]
-    if not trees:
+    if not _has_ref(home, ref):
         raise SnapshotError(f"The vault keeps no code of the run {run_id}", hint="Was it removed with `proj rm`?")
-    return RunCommit(tree=trees[0], base=trees[1] if len(trees) > 1 else None)
+    listed = git(vault_place(home), "rev-list", "--format=%T%n%B%x00", "--max-count=2", ref).decode("utf-8", "replace")
+    # Each entry: a line with the id, one with the tree, then the message.
+    parts = [entry.strip().split("\n", 2) for entry in listed.split("\0") if entry.strip()]
+    return RunCommit(tree=parts[0][1], base=parts[1][1] if len(parts) > 1 else None, message=parts[0][-1])
 
 
 def _has_ref(home: Home, ref: str) -> bool:

@@ -1,0 +1,138 @@
+"""The inputs of a run: files outside the frozen tree that the manifest declares, or that the run was seen to open."""
+
+import errno
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runner.files import DigestCache
+from runner.model import FileRecord
+
+if TYPE_CHECKING:
+    from ctypes import CDLL
+
+MOST_WATCHED = 4096
+"""Files that are watched. Each gives at most two events, so that the kernel's queue of 16,384 never overflows."""
+MOST_DECLARED = 10_000
+"""Files of one declared folder that are digested."""
+
+_IN_OPEN = 0x20
+_IN_ONESHOT = 0x80000000
+_EVENT_HEAD = 16
+_READ_SIZE = 1 << 16
+
+
+class Watch:
+    """Sees which of some files are opened, by whatever process, from its making until `stop`.
+
+    It is Linux's inotify(7): one watch for each file, that ends with the first event. Elsewhere, and for files beyond
+    `MOST_WATCHED`, nothing is seen; those count as opened, and ``unseen`` says how many they are.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._watches: dict[int, list[Path]] = {}
+        self._unseen: list[Path] = []
+        self._descriptor = _start() if paths else None
+        for number, path in enumerate(paths):
+            if self._descriptor is None or number >= MOST_WATCHED or not self._add(path):
+                self._unseen.append(path)
+
+    @property
+    def unseen(self) -> int:
+        """The number of files for which nobody can tell whether they were opened."""
+        return len(self._unseen)
+
+    def _add(self, path: Path) -> bool:
+        watch = _library().inotify_add_watch(self._descriptor, os.fsencode(path), _IN_OPEN | _IN_ONESHOT)
+        if watch < 0:
+            import ctypes
+
+            return ctypes.get_errno() == errno.ENOENT  # a link that leads nowhere can't be opened either
+        self._watches.setdefault(watch, []).append(path)  # two names of one file are one watch
+        return True
+
+    def stop(self) -> tuple[Path, ...]:
+        """End the watch and return the files that were opened, and those that nobody can tell of."""
+        opened = list(self._unseen)
+        if self._descriptor is not None:
+            for watch in _events(self._descriptor):
+                opened.extend(self._watches.pop(watch, ()))
+            os.close(self._descriptor)
+            self._descriptor = None
+        return tuple(sorted(opened))
+
+
+def _library() -> "CDLL":
+    import ctypes
+
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _start() -> int | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        descriptor = int(_library().inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+    except AttributeError:
+        return None
+    return descriptor if descriptor >= 0 else None
+
+
+def _events(descriptor: int) -> Iterator[int]:
+    """Return the watch of each event: int wd, three uint32 of which the last is the length of a name, the name."""
+    while True:
+        try:
+            data = os.read(descriptor, _READ_SIZE)
+        except BlockingIOError:
+            return
+        start = 0
+        while start < len(data):
+            watch = int.from_bytes(data[start : start + 4], sys.byteorder, signed=True)
+            mask = int.from_bytes(data[start + 4 : start + 8], sys.byteorder)
+            if mask & _IN_OPEN:
+                yield watch
+            start += _EVENT_HEAD + int.from_bytes(data[start + 12 : start + 16], sys.byteorder)
+
+
+def digest_inputs(
+    project: Path, declared: Iterable[str], opened: Iterable[tuple[str, Path]], cache: Path
+) -> tuple[tuple[FileRecord, ...], tuple[str, ...]]:
+    """Digest the inputs of a run and say which could not be.
+
+    ``declared`` are paths as the manifest has them, files or folders, found from ``project``. ``opened`` are a path to
+    record and the file to read for each file that was seen to be opened. Digests are remembered in ``cache``.
+    """
+    digests = DigestCache(cache)
+    records: dict[str, FileRecord] = {}
+    notices: list[str] = []
+    for name, path in (*_declared(project, declared, notices), *opened):
+        if name in records:
+            continue
+        try:
+            size = path.stat().st_size
+            records[name] = FileRecord(path=_as_text(name), size=size, sha256=digests.sha256(path))
+        except OSError as error:
+            notices.append(f"The input '{_as_text(name)}' can't be read: {error.strerror}")
+    digests.save()
+    return tuple(records[name] for name in sorted(records)), tuple(notices)
+
+
+def _declared(project: Path, declared: Iterable[str], notices: list[str]) -> Iterator[tuple[str, Path]]:
+    for name in declared:
+        place = project / name
+        if not place.is_dir():
+            yield name, place
+            continue
+        found = sorted(path for path in place.rglob("*") if path.is_file())
+        yield from (
+            (f"{name.rstrip('/')}/{path.relative_to(place).as_posix()}", path) for path in found[:MOST_DECLARED]
+        )
+        if len(found) > MOST_DECLARED:
+            notices.append(f"The input '{name}' has {len(found)} files; the first {MOST_DECLARED} were digested")
+
+
+def _as_text(path: str) -> str:
+    """Return a path as text that can be stored, whatever bytes it is made of."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,0 +1,118 @@
+"""The outputs of a run: digested, listed, and kept as artifacts as far as there is room."""
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from msgspec import Struct
+
+from runner.files import clone_file, sha256_of
+from runner.model import FileRecord
+
+ABOVE = "_above_"
+"""Stands for ``..`` among the kept outputs: files that a run changed in the repository outside the project folder."""
+
+_SHOWN = 5
+
+
+class OutputLimits(Struct, frozen=True, kw_only=True):
+    """What is kept at most: bytes of one file, bytes and files altogether. Up to ``most_listed`` files are digested."""
+
+    file_size: int = 1 << 30
+    total_size: int = 4 << 30
+    most_kept: int = 10_000
+    most_listed: int = 20_000
+
+
+def collect_outputs(
+    project: Path, paths: Sequence[str], destination: Path, limits: OutputLimits | None = None, *, move: bool = False
+) -> tuple[tuple[FileRecord, ...], tuple[str, ...]]:
+    """Digest files of a project folder and keep them in a destination folder; say what was left out, and why.
+
+    ``move`` allows to keep the file itself instead of a copy: right when its folder is given up afterwards. Nothing
+    that is there already is overwritten: what the run logged itself stays.
+    """
+    limits = limits or OutputLimits()
+    keeper = _Keeper(project, destination, limits, move=move)
+    records = [record for path in paths[: limits.most_listed] if (record := keeper.take(path))]
+    notices = [
+        f"{reason}: " + ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+        for reason, names in keeper.left_out.items()
+    ]
+    if len(paths) > limits.most_listed:
+        notices.append(f"{len(paths) - limits.most_listed} outputs more than {limits.most_listed} were not looked at")
+    return tuple(records), tuple(notices)
+
+
+class _Keeper:
+    def __init__(self, project: Path, destination: Path, limits: OutputLimits, *, move: bool) -> None:
+        self._project = project
+        self._destination = destination
+        self._limits = limits
+        self._move = move
+        self._room = limits.total_size
+        self._kept = 0
+        self.left_out: dict[str, list[str]] = {}
+
+    def take(self, path: str) -> FileRecord | None:
+        """Digest one file, and keep it if there is room; None where it is no file that can be read."""
+        place = self._project / path
+        try:
+            status = place.lstat()
+            if stat.S_ISLNK(status.st_mode):
+                self._leave("Outputs that are links are not kept", path)
+                return None
+            if not stat.S_ISREG(status.st_mode):
+                self._leave("Outputs that are pipes, sockets or devices are not kept", path)
+                return None
+            record = FileRecord(path=_as_text(path), size=status.st_size, sha256=sha256_of(place))
+        except OSError as error:
+            self._leave(f"Outputs that can't be read ({error.strerror})", path)
+            return None
+        if status.st_size > self._limits.file_size:
+            self._leave(f"Outputs over {self._limits.file_size:,} bytes are recorded by digest, not kept", path)
+        elif status.st_size > self._room or self._kept >= self._limits.most_kept:
+            self._leave("There is no more room for outputs; recorded by digest, not kept", path)
+        else:
+            self._keep(path, place, status.st_size)
+        return record
+
+    def _leave(self, reason: str, path: str) -> None:
+        self.left_out.setdefault(reason, []).append(_as_text(path))
+
+    def _keep(self, path: str, place: Path, size: int) -> None:
+        parts = (ABOVE if part == ".." else part for part in PurePosixPath(path).parts)
+        target = self._destination.joinpath(*parts)
+        if os.path.lexists(target):
+            self._leave("An artifact of this name was logged by the run itself and stays", path)
+            return
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not clone_file(place, target):
+                self._transfer(place, target)
+        except OSError as error:
+            target.unlink(missing_ok=True)
+            self._leave(f"Outputs could not be kept ({error.strerror})", path)
+            return
+        self._room -= size
+        self._kept += 1
+
+    def _transfer(self, place: Path, target: Path) -> None:
+        if self._move:
+            try:
+                # The folder's own name for the file goes away with the folder, or before anything is laid out there.
+                os.link(place, target)
+            except OSError:  # another file system, or one without hard links
+                pass
+            else:
+                place.unlink()
+                return
+        import shutil
+
+        shutil.copyfile(place, target)
+
+
+def _as_text(path: str) -> str:
+    """Return a path as text that can be stored, whatever bytes it is made of."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
