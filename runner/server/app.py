@@ -34,7 +34,9 @@ _NO_PARTS = "Multipart upload is not supported for the current artifact reposito
 """The sentence by which clients know that they must send a file in one piece."""
 
 _PREFIX = re.compile(r"/(?:ajax-)?api/[23]\.0/(?:preview/)?mlflow/(?P<path>.+?)/?")
-_PROXY = re.compile(r"/(?:ajax-)?api/[23]\.0/mlflow-artifacts/(?P<verb>artifacts|mpu|presigned)(?:/(?P<path>.*))?")
+_PROXY = re.compile(
+    r"/(?:ajax-)?api/[23]\.0/mlflow-artifacts/(?P<verb>artifacts|mpu|presigned)(?:/(?P<path>.*))?", re.DOTALL
+)
 
 _ROUTES: tuple[Route, ...] = (
     *experiments.ROUTES,

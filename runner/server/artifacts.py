@@ -18,7 +18,9 @@ from runner.store.artifacts import ArtifactInfo
 PIECE = 256 * 1024
 """Bytes of a file that are in memory at once."""
 
-_PROXIED = re.compile(r"[^/]+/(?:(?P<run>[0-9a-f]{32})|models/(?P<model>m-[0-9a-f]{32}))/artifacts(?:/(?P<rest>.*))?")
+_PROXIED = re.compile(
+    r"[^/]+/(?:(?P<run>[0-9a-f]{32})|models/(?P<model>m-[0-9a-f]{32}))/artifacts(?:/(?P<rest>.*))?", re.DOTALL
+)
 
 
 class Place(Struct, frozen=True, kw_only=True):

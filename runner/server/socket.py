@@ -5,6 +5,7 @@ import select
 import socket
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from importlib import import_module
 from types import TracebackType
 from typing import final
@@ -84,43 +85,36 @@ class ChildSocket:
         self, home: Home, run_id: str, experiment_id: str, report: Report, *, experiment_is_fixed: bool = False
     ) -> None:
         self.token = os.urandom(32).hex()
-        # Only of a socket that says TCP does asyncio turn off Nagle's algorithm, which costs 40 ms per answer.
-        self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        self._wake, self._waker = socket.socketpair()
-        self._request = ServingRequest(
-            home=home,
-            run_id=run_id,
-            experiment_id=experiment_id,
-            experiment_is_fixed=experiment_is_fixed,
-            token=self.token,
-            listener=self._listener,
-            wake=self._wake,
-        )
+        self.port = 0
+        self._home = home
+        self._run = (run_id, experiment_id)
+        self._experiment_is_fixed = experiment_is_fixed
         self._report = report
         self._events: dict[tuple[EventKind, str], Event] = {}
         self._outcome = ServingOutcome()
-        self._thread = threading.Thread(target=self._wait, name="proj-child-socket", daemon=True)
+        self._open = ExitStack()
 
     def __enter__(self) -> "ChildSocket":
-        self._listener.bind((_LOOPBACK, 0))
-        self._listener.listen(128)
-        self._thread.start()
+        with ExitStack() as opening:
+            # Only of a socket that says TCP does asyncio turn off Nagle's algorithm, which costs 40 ms per answer.
+            listener = opening.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP))
+            listener.bind((_LOOPBACK, 0))
+            listener.listen(128)
+            self.port = int(listener.getsockname()[1])
+            wake, waker = (opening.enter_context(end) for end in socket.socketpair())
+            thread = threading.Thread(target=self._wait, args=(listener, wake), name="proj-child-socket", daemon=True)
+            thread.start()
+            opening.callback(thread.join)
+            opening.callback(waker.send, b"x")
+            self._open = opening.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._waker.send(b"x")
-        self._thread.join()
-        for end in (self._listener, self._wake, self._waker):
-            end.close()
+        self._open.close()
         for event in self._events.values():
             self._report(event)
-
-    @property
-    def port(self) -> int:
-        """The port that the socket is bound to."""
-        return int(self._listener.getsockname()[1])
 
     @property
     def final_status(self) -> RunStatus | None:
@@ -137,24 +131,35 @@ class ChildSocket:
 
         ``environ`` is the user's; what it says about retries and proxies is kept.
         """
+        run_id, experiment_id = self._run
         exempt = {name: _with_loopback(environ.get(name, "")) for name in ("NO_PROXY", "no_proxy")}
         return {
             **{name: environ.get(name) or value for name, value in _POLITE.items()},
             **exempt,
             "MLFLOW_TRACKING_URI": f"http://{_LOOPBACK}:{self.port}",
             "MLFLOW_TRACKING_TOKEN": self.token,
-            "MLFLOW_RUN_ID": self._request.run_id,
-            "MLFLOW_EXPERIMENT_ID": self._request.experiment_id,
+            "MLFLOW_RUN_ID": run_id,
+            "MLFLOW_EXPERIMENT_ID": experiment_id,
         }
 
-    def _wait(self) -> None:
+    def _wait(self, listener: socket.socket, wake: socket.socket) -> None:
         """Wait for the first connection or the end; the server is not even imported before."""
-        select.select([self._listener, self._wake], [], [])
-        if not select.select([self._listener], [], [], 0)[0]:
+        select.select([listener, wake], [], [])
+        if not select.select([listener], [], [], 0)[0]:
             return
+        run_id, experiment_id = self._run
+        request = ServingRequest(
+            home=self._home,
+            run_id=run_id,
+            experiment_id=experiment_id,
+            experiment_is_fixed=self._experiment_is_fixed,
+            token=self.token,
+            listener=listener,
+            wake=wake,
+        )
         try:
             serve: Serve = import_module(_SERVING).serve
-            self._outcome = serve(self._request, self._note)
+            self._outcome = serve(request, self._note)
         except ProjError as error:
             self._note_failure(" ".join(part for part in (error.message, error.context, error.hint) if part))
         except Exception as error:  # noqa: BLE001  a bug of ours must not cost the result of the run
