@@ -181,11 +181,20 @@ class SourceKind(str, Enum):
     ZIP = "zip"
 
 
+class FileRecord(Struct, frozen=True, kw_only=True):
+    """A file by content: path relative to the project folder, size in bytes, SHA-256 in hex."""
+
+    path: str
+    size: int
+    sha256: str
+
+
 class Code(Struct, frozen=True, kw_only=True):
     """The identity of the code of a run.
 
     ``tree`` is the git tree id of the frozen tree, ``swhid`` the same as a Software Heritage identifier. ``remote``
     never holds credentials. ``changed_files`` are the paths in which a dirty tree differs from its commit.
+    ``large_files`` were too large to be stored: they are known by digest; their paths are relative to the top.
     """
 
     tree: str
@@ -197,14 +206,7 @@ class Code(Struct, frozen=True, kw_only=True):
     subdirectory: str = ""
     ref: str | None = None
     changed_files: tuple[str, ...] = ()
-
-
-class FileRecord(Struct, frozen=True, kw_only=True):
-    """A file by content: path relative to the project folder, size in bytes, SHA-256 in hex."""
-
-    path: str
-    size: int
-    sha256: str
+    large_files: tuple[FileRecord, ...] = ()
 
 
 class EnvironmentRecord(Struct, frozen=True, kw_only=True):

@@ -25,6 +25,7 @@ from runner.masking import Masker, is_secret, secret_values
 from runner.model import (
     Code,
     EntryPoint,
+    FileRecord,
     Manifest,
     Parameter,
     ParameterRecord,
@@ -63,8 +64,9 @@ class Plan(Struct, frozen=True, kw_only=True):
 
     @property
     def code(self) -> Code:
-        """The identity of the code."""
-        return self.snapshot.code
+        """The identity of the code, with the files of it that are known by digest only."""
+        large = (FileRecord(path=one.path, size=one.size, sha256=one.sha256) for one in self.snapshot.large)
+        return structs.replace(self.snapshot.code, large_files=tuple(large))
 
     @property
     def experiment(self) -> str | None:
@@ -124,7 +126,7 @@ def refuse_what_is_not_there_yet(entry_point: EntryPoint) -> None:
     used = [key for key, value in (("needs", entry_point.needs), ("promote", entry_point.promote)) if value]
     if used:
         raise ManifestError(
-            f"entry point '{entry_point.name}' uses {' and '.join(f'`{key}`' for key in used)}, which is not available yet",
+            f"entry point '{entry_point.name}' uses {' and '.join(used)}, which is not available yet",
             hint="run the entry points that it needs one by one, and take the key out",
         )
 

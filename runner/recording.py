@@ -1,7 +1,7 @@
 """The record of a run while it is open."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,16 +18,27 @@ from runner.model import (
 )
 from runner.plan import Plan, masked_parameters, parameter_records, tags_of, user_name
 from runner.process import Interrupted, raising_signals
+from runner.provenance.inputs import Watch
 from runner.server.socket import ChildSocket
+from runner.source.folder import RunFolder
 from runner.source.snapshot import keep_snapshot
 from runner.store import experiments, runs, values
 from runner.store.database import Database
-from runner.store.entities import NewRun
+from runner.store.entities import Metric, NewRun
 from runner.store.owners import this_process
 from runner.store.records import read_record
 
+_END_OF_LOG = 64 * 1024
 REFUSED = 1
 """Exit code of proj's own refusals."""
+
+
+class Ending(Struct, frozen=True, kw_only=True):
+    """How a run ended; ``exit_code`` is what proj owes to its caller."""
+
+    status: RunStatus
+    exit_code: int
+    reason: str | None = None
 
 
 class RunOutcome(Struct, frozen=True, kw_only=True):
@@ -50,6 +61,8 @@ class Recording:
         self.details = RunDetails()
         self.claimed_status: RunStatus | None = None
         """The status in which the script itself left the run, if it did."""
+        self.opened: tuple[tuple[str, Path], ...] = ()
+        """Files beside the tree that the command opened: path relative to the project folder, and the user's file."""
         self._experiment_id = experiment_id
         self._report = report
         self._exit_code = REFUSED
@@ -91,19 +104,46 @@ class Recording:
             experiment_is_fixed=bool(self.plan.experiment or self.plan.request.experiment_id),
         )
 
-    def close(self, status: RunStatus, exit_code: int, reason: str | None = None) -> None:
-        """Close the record; ``exit_code`` is what proj owes to its caller."""
-        self._exit_code = exit_code
-        if reason:
-            self.add(reason=self.plan.masker.text(reason))
+    def log_metrics(self, metrics: Iterable[tuple[str, float, int]], moment: int) -> None:
+        """Log metrics given as name, value and step; ``moment`` is in milliseconds since 1970."""
+        points = [Metric(key=name, value=value, timestamp=moment, step=step) for name, value, step in metrics]
+        values.log_metrics(self.database, self.run_id, points)
+
+    @contextmanager
+    def watching(self, folder: RunFolder) -> Iterator[None]:
+        """Note which of the files beside the tree are opened until the end of the block."""
+        origins = dict(folder.provided)
+        watch = Watch(tuple(origins))
+        try:
+            yield
+        finally:
+            self.opened = tuple(
+                (os.path.relpath(path, folder.project), origins[path]) for path in watch.stop() if path in origins
+            )
+
+    def end_of_log(self) -> str:
+        """Return the last of what the command printed."""
+        try:
+            with self.plan.home.log(self.run_id).open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - _END_OF_LOG))
+                return file.read().decode("utf-8", "replace")
+        except FileNotFoundError:
+            return ""
+
+    def close(self, ending: Ending) -> None:
+        """Close the record."""
+        self._exit_code = ending.exit_code
+        if ending.reason:
+            self.add(reason=self.plan.masker.text(ending.reason))
         with self.database.transaction():
-            runs.update(self.database, self.run_id, status=status)
+            runs.update(self.database, self.run_id, status=ending.status)
             runs.set_owner(self.database, self.run_id, None)
 
     def fail(self, error: ProjError) -> None:
         """Close the record of a run that proj itself could not bring to its end."""
         self._error = error
-        self.close(RunStatus.FAILED, error.exit_code, f"{error.message}\n{error.context or ''}".strip())
+        reason = f"{error.message}\n{error.context or ''}".strip()
+        self.close(Ending(status=RunStatus.FAILED, exit_code=error.exit_code, reason=reason))
 
     def outcome(self) -> RunOutcome:
         """Return the record as it was closed."""
@@ -126,9 +166,11 @@ def open_recording(plan: Plan, database: Database, report: Report) -> Iterator[R
         except ProjError as error:
             recording.fail(error)
         except Interrupted as interruption:
-            recording.close(RunStatus.KILLED, interruption.exit_code, f"stopped by {interruption.signal.name}")
+            reason = f"stopped by {interruption.signal.name}"
+            recording.close(Ending(status=RunStatus.KILLED, exit_code=interruption.exit_code, reason=reason))
         except BaseException as error:
-            recording.close(RunStatus.FAILED, REFUSED, f"a fault of proj itself: {type(error).__name__}: {error}")
+            reason = f"a fault of proj itself: {type(error).__name__}: {error}"
+            recording.close(Ending(status=RunStatus.FAILED, exit_code=REFUSED, reason=reason))
             raise
 
 

@@ -12,15 +12,16 @@ from runner.model import Event, EventKind, Report, RunRequest, RunStatus
 from runner.plan import Plan, make_plan, path_rules
 from runner.process import Echo, Outcome
 from runner.provenance.downloads import fetch
+from runner.provenance.inputs import digest_inputs
 from runner.provenance.machine import describe_machine
 from runner.provenance.metrics import read_metrics_files, read_metrics_log
-from runner.recording import Recording, RunOutcome, open_recording
+from runner.provenance.outputs import collect_outputs
+from runner.recording import Ending, Recording, RunOutcome, open_recording
 from runner.server.socket import REMOVED_VARIABLES
 from runner.settings import Home
 from runner.source.folder import RunFolder, Wishes, lay_out, stay_in_place
-from runner.store import values
+from runner.source.snapshot import tree_again
 from runner.store.database import Database
-from runner.store.entities import Metric
 
 TIMED_OUT = 124
 """Exit code for a command that ran out of time, as timeout(1) has it."""
@@ -43,8 +44,9 @@ def run_plan(plan: Plan, report: Report, echo: Echo) -> RunOutcome:
             environment = prepare_environment(recording, folder)
             command = write_command(recording, folder)
             outcome = execute(recording, folder, environment, command, echo)
-            collect(recording, folder, outcome)
-            close(recording, folder, outcome)
+            ending = judge(outcome, recording.claimed_status)
+            collect(recording, folder, outcome, ending)
+            close(recording, folder, ending)
         return recording.outcome()
 
 
@@ -89,7 +91,7 @@ def write_command(recording: Recording, folder: RunFolder) -> str:
 def execute(recording: Recording, folder: RunFolder, environment: Prepared, command: str, echo: Echo) -> Outcome:
     """Run the command to its end, beside the socket that its tracking client talks to."""
     plan = recording.plan
-    with recording.open_socket() as socket:
+    with recording.open_socket() as socket, recording.watching(folder):
         variables = child_environment(
             {name: value for name, value in os.environ.items() if name not in REMOVED_VARIABLES},
             cwd=folder.project,
@@ -119,38 +121,52 @@ def execute(recording: Recording, folder: RunFolder, environment: Prepared, comm
     return outcome
 
 
-def collect(recording: Recording, folder: RunFolder, outcome: Outcome) -> None:
+def judge(outcome: Outcome, claimed: RunStatus | None) -> Ending:
+    """Return how a run ended: what its command did, and what its script said on purpose, both count."""
+    if outcome.stopped_by == "timeout":
+        return Ending(status=RunStatus.KILLED, exit_code=TIMED_OUT, reason="stopped: it ran out of time")
+    if outcome.stopped_by:
+        exit_code = 128 + Signals[outcome.stopped_by]
+        return Ending(status=RunStatus.KILLED, exit_code=exit_code, reason=f"stopped by {outcome.stopped_by}")
+    if outcome.exit_code:
+        status = RunStatus.KILLED if claimed is RunStatus.KILLED else RunStatus.FAILED
+        how = f"signal {outcome.signal}" if outcome.signal else f"exit code {outcome.exit_code}"
+        return Ending(status=status, exit_code=outcome.exit_code, reason=f"the command ended with {how}")
+    if claimed in (RunStatus.FAILED, RunStatus.KILLED):
+        return Ending(status=claimed, exit_code=0, reason=f"the script itself ended its run as {claimed.value}")
+    return Ending(status=RunStatus.FINISHED, exit_code=0)
+
+
+def collect(recording: Recording, folder: RunFolder, outcome: Outcome, ending: Ending) -> None:
     """Collect what the command used and made: resources, inputs, outputs, metrics."""
     plan = recording.plan
-    recording.add(exit_code=outcome.exit_code, resources=outcome.resources)
     metrics = [
         *read_metrics_log(recording.metrics_log, recording.report),
         *read_metrics_files(folder.project, plan.entry_point.metrics, recording.report),
     ]
-    values.log_metrics(
-        recording.database,
-        recording.run_id,
-        [Metric(key=name, value=value, timestamp=outcome.ended_at, step=step) for name, value, step in metrics],
+    recording.log_metrics(metrics, outcome.ended_at)
+    changes = folder.inspect()
+    # A folder that is given up need not keep its own copy of the outputs.
+    is_given_up = ending.status is RunStatus.FINISHED and not folder.in_place
+    outputs, left_out = collect_outputs(
+        folder.project, changes.files, plan.home.artifacts(recording.run_id), move=is_given_up
     )
+    inputs, unread = digest_inputs(
+        folder.project, plan.entry_point.inputs, recording.opened, plan.home.root / "cache" / "digests"
+    )
+    recording.add(exit_code=outcome.exit_code, resources=outcome.resources, inputs=inputs, outputs=outputs)
+    for notice in (*changes.notices, *left_out, *unread):
+        recording.report(Event(kind=EventKind.NOTICE, message=notice))
+    if folder.in_place and tree_again(plan.source, plan.home) != plan.code.tree:
+        recording.set_tags({"proj.tree.changed": "true"})
+        recording.report(Event(kind=EventKind.WARNING, message="the code or its outputs changed during the run"))
 
 
-def close(recording: Recording, folder: RunFolder, outcome: Outcome) -> None:
-    """Judge the end and close the record; the folder of a run that did not finish is kept."""
-    status, exit_code, reason = judge(outcome, recording.claimed_status)
-    folder.release(keep=status is not RunStatus.FINISHED)
-    recording.close(status, exit_code, reason)
-
-
-def judge(outcome: Outcome, claimed: RunStatus | None) -> tuple[RunStatus, int, str | None]:
-    """Return status, exit code and reason: what the command did, and what its script said on purpose, both count."""
-    if outcome.stopped_by == "timeout":
-        return RunStatus.KILLED, TIMED_OUT, "stopped: it ran out of time"
-    if outcome.stopped_by:
-        return RunStatus.KILLED, 128 + Signals[outcome.stopped_by], f"stopped by {outcome.stopped_by}"
-    if outcome.exit_code:
-        status = RunStatus.KILLED if claimed is RunStatus.KILLED else RunStatus.FAILED
-        ending = f"signal {outcome.signal}" if outcome.signal else f"exit code {outcome.exit_code}"
-        return status, outcome.exit_code, f"the command ended with {ending}"
-    if claimed in (RunStatus.FAILED, RunStatus.KILLED):
-        return claimed, 0, f"the script itself ended its run as {claimed.value}"
-    return RunStatus.FINISHED, 0, None
+def close(recording: Recording, folder: RunFolder, ending: Ending) -> None:
+    """Close the record; the folder of a run that did not finish is kept."""
+    if ending.status is not RunStatus.FINISHED:
+        why = folder.explain_missing(recording.end_of_log(), recording.plan.source.project)
+        if why:
+            recording.report(Event(kind=EventKind.WARNING, message=why))
+    folder.release(keep=ending.status is not RunStatus.FINISHED)
+    recording.close(ending)

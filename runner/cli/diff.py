@@ -2,20 +2,18 @@
 
 import click
 
+from runner.cli.reading import open_store
 from runner.cli.text import say
-from runner.settings import open_home
 from runner.source.restoring import difference
 from runner.store import runs
-from runner.store.database import Database
 
 
 @click.command("diff")
-@click.argument("run_id", metavar="RUN")
-def diff(run_id: str) -> None:
+@click.argument("run", metavar="RUN")
+def diff(run: str) -> None:
     """Print in what the code of RUN differs from its commit, as a patch that git applies."""
-    home = open_home()
-    database = Database.open(home.database)
-    whole = runs.resolve(database, run_id)
+    with open_store() as (database, home):
+        whole = runs.resolve(database, run)
     patch = difference(whole, home)
     if patch:
         click.get_binary_stream("stdout").write(patch)

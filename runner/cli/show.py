@@ -7,6 +7,7 @@ import click
 import msgspec
 
 from runner.cli.reading import clean, duration, local_time, open_store, size
+from runner.history import LATER_COMMIT_TAG, find_later_commit
 from runner.model import FileRecord, RunRecord
 from runner.store import runs
 from runner.store.records import read_record
@@ -24,6 +25,8 @@ def show(run: str, as_json: bool) -> None:
     """Show RUN whole: an id, the beginning of one, a name, or `latest`."""
     with open_store() as (database, home):
         record = read_record(database, runs.resolve(database, run), home)
+        if find_later_commit(record, database, home):
+            record = read_record(database, record.run_id or run, home)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(record), indent=2))
         return
@@ -71,6 +74,7 @@ def _code(record: RunRecord) -> Rows:
     return (
         ("commit", f"{code.commit}{'*' if code.dirty else ''}" if code.commit else None),
         ("state", ("dirty" if code.dirty else "clean") if code.commit else "not in git"),
+        ("is commit", record.tags.get(LATER_COMMIT_TAG)),
         ("tree", code.tree),
         ("branch", code.branch),
         ("ref", code.ref),
