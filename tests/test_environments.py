@@ -389,16 +389,25 @@ def test_an_edit_through_a_hard_link_is_noticed_and_repaired(desk: Desk, monkeyp
     desk.write("requirements.txt", "six\n")
     other = desk.prepare()
     victim = site(other) / "six.py"
-    before = victim.stat()
     victim.chmod(0o644)
     victim.write_text(victim.read_text().replace("import", "impart", 1))
-    os.utime(victim, ns=(before.st_atime_ns, before.st_mtime_ns))
     desk.write("requirements.txt", "six\ntabulate==0.9.0\n")
     again = desk.prepare()
     assert run(again, "python", "-c", "import six; print('whole')") == "whole"
     assert again.record.digest == first.record.digest
     if (site(first) / "tabulate/__init__.py").stat().st_nlink > 1:
         assert "six.py" in desk.said(EventKind.WARNING)
+
+
+@pytest.mark.env
+def test_a_new_environment_of_the_same_files_is_no_damage(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("UV_CACHE_DIR")
+    first = desk.prepare()
+    desk.write("requirements.txt", "six\n")
+    desk.prepare()
+    desk.write("requirements.txt", "six\ntabulate==0.9.0\n")
+    assert desk.prepare() == first
+    assert desk.said(EventKind.WARNING) == ""
 
 
 @pytest.mark.env

@@ -138,7 +138,7 @@ def test_probe_5_the_repository_is_byte_identical_afterwards(
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_probe_18_a_signal_to_proj_ends_all_and_says_so(
-    proj: RunProj, make_repository: MakeRepository, tmp_path: Path, number: signal.Signals, code: int
+    make_repository: MakeRepository, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     script = (
         "import os, time\nprint('up', flush=True)\n"

@@ -96,6 +96,25 @@ def client(stage: Stage) -> Iterator[Client]:
         yield Client(socket)
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stage, Client]]:
+    """One stage for all requests that must change nothing."""
+    home = Home(tmp_path_factory.mktemp("shared"))
+    with closing(Database.open(home.database)) as database:
+        stage = Stage(home, database)
+        with stage.socket as socket:
+            yield stage, Client(socket)
+
+
+@pytest.fixture
+def refusing(shared: tuple[Stage, Client]) -> Iterator[Client]:
+    """Return a client whose requests must change nothing in the store."""
+    stage, client = shared
+    before = list(stage.database.query("SELECT * FROM runs")), experiments.get(stage.database, "0")
+    yield client
+    assert (list(stage.database.query("SELECT * FROM runs")), experiments.get(stage.database, "0")) == before
+
+
 def test_nobody_connects_nothing_is_loaded_and_closing_is_quick(stage: Stage) -> None:
     code = """
 import sys, time
@@ -139,9 +158,9 @@ def test_each_socket_has_a_token_of_its_own(stage: Stage) -> None:
     assert all(len(socket.token) >= 43 for socket in others)
 
 
-def test_only_the_loopback_address_listens(client: Client) -> None:
+def test_only_the_loopback_address_listens(refusing: Client) -> None:
     with pytest.raises(OSError):  # noqa: PT011  refused or, where there is no such address, something else
-        sockets.create_connection(("127.0.0.2", client.socket.port), timeout=1)
+        sockets.create_connection(("127.0.0.2", refusing.socket.port), timeout=1)
 
 
 # Guards
@@ -149,35 +168,35 @@ def test_only_the_loopback_address_listens(client: Client) -> None:
 
 @pytest.mark.parametrize("authorization", ["", "Bearer", "Bearer wrong", "Basic {token}", "Bearer {token}x", "{token}"])
 @pytest.mark.parametrize("path", [f"{API}runs/get", "/api/2.0/mlflow-artifacts/artifacts", "/anything"])
-def test_another_process_without_the_token_is_refused(client: Client, authorization: str, path: str) -> None:
+def test_another_process_without_the_token_is_refused(refusing: Client, authorization: str, path: str) -> None:
     """Probe 35."""
-    header = authorization.format(token=client.socket.token)
-    assert client.send("GET", path, Authorization=header).error == (401, "CUSTOMER_UNAUTHORIZED")
+    header = authorization.format(token=refusing.socket.token)
+    assert refusing.send("GET", path, Authorization=header).error == (401, "CUSTOMER_UNAUTHORIZED")
 
 
 @pytest.mark.parametrize(
     "name", ["evil.example", "evil.example:{port}", "127.0.0.1", "127.0.0.1:1", "", "0.0.0.0:{port}"]
 )
 @pytest.mark.parametrize("path", [f"{API}runs/search", "/health"])
-def test_a_rebound_name_is_refused(client: Client, name: str, path: str) -> None:
+def test_a_rebound_name_is_refused(refusing: Client, name: str, path: str) -> None:
     """Probe 35: a page whose name was let point at the loopback address says that name in its Host header."""
-    reply = client.send("GET", path, Host=name.format(port=client.socket.port))
+    reply = refusing.send("GET", path, Host=name.format(port=refusing.socket.port))
     assert reply.error == (403, "PERMISSION_DENIED")
 
 
-def test_the_server_may_be_called_localhost(client: Client) -> None:
-    assert client.send("GET", "/health", Host=f"LOCALHOST:{client.socket.port}").body == b"OK"
+def test_the_server_may_be_called_localhost(refusing: Client) -> None:
+    assert refusing.send("GET", "/health", Host=f"LOCALHOST:{refusing.socket.port}").body == b"OK"
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1", ""])
-def test_a_web_page_is_refused_even_with_the_token(client: Client, origin: str) -> None:
+def test_a_web_page_is_refused_even_with_the_token(refusing: Client, origin: str) -> None:
     """Probe 35."""
-    assert client.send("GET", f"{API}runs/search", Origin=origin).error == (403, "PERMISSION_DENIED")
-    assert client.send("OPTIONS", f"{API}runs/search", Origin=origin).error == (403, "PERMISSION_DENIED")
+    assert refusing.send("GET", f"{API}runs/search", Origin=origin).error == (403, "PERMISSION_DENIED")
+    assert refusing.send("OPTIONS", f"{API}runs/search", Origin=origin).error == (403, "PERMISSION_DENIED")
 
 
-def test_two_host_headers_are_refused(client: Client) -> None:
-    port = client.socket.port
+def test_two_host_headers_are_refused(refusing: Client) -> None:
+    port = refusing.socket.port
     lines = f"GET /health HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nHost: evil.example\r\nConnection: close\r\n\r\n"
     with sockets.create_connection(("127.0.0.1", port)) as raw:
         raw.sendall(lines.encode())
@@ -191,23 +210,23 @@ def test_health_and_version_need_no_token(client: Client) -> None:
     assert client.send("POST", "/health").error == (404, "ENDPOINT_NOT_FOUND")
 
 
-def test_a_body_that_is_too_large_is_refused(client: Client) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", client.socket.port, timeout=20)
+def test_a_body_that_is_too_large_is_refused(refusing: Client) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", refusing.socket.port, timeout=20)
     with closing(connection):
         connection.putrequest("POST", f"{API}runs/log-batch")
-        for name, value in {**client.headers, "Content-Length": str(MAX_BODY + 1)}.items():
+        for name, value in {**refusing.headers, "Content-Length": str(MAX_BODY + 1)}.items():
             connection.putheader(name, value)
         connection.endheaders()
         assert Reply(connection.getresponse()).error == (413, "RESOURCE_LIMIT_EXCEEDED")
 
 
-def test_a_body_that_grows_too_large_is_refused(client: Client) -> None:
+def test_a_body_that_grows_too_large_is_refused(refusing: Client) -> None:
     """A body in chunks does not say how long it will be."""
-    connection = http.client.HTTPConnection("127.0.0.1", client.socket.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", refusing.socket.port, timeout=20)
     pieces = (b" " * 2**20 for _ in range(MAX_BODY // 2**20 + 8))
     with closing(connection):
         try:
-            connection.request("POST", f"{API}runs/log-batch", pieces, client.headers, encode_chunked=True)
+            connection.request("POST", f"{API}runs/log-batch", pieces, refusing.headers, encode_chunked=True)
         except (BrokenPipeError, ConnectionResetError):
             return
         assert Reply(connection.getresponse()).error == (413, "RESOURCE_LIMIT_EXCEEDED")
@@ -315,8 +334,8 @@ def test_only_words_that_the_oldest_client_knows_are_used() -> None:
         ("POST", "/v1/traces"),
     ],
 )
-def test_an_endpoint_that_is_not_there_says_so_as_mlflow_does(client: Client, method: str, path: str) -> None:
-    assert client.send(method, path, b"{}").error == (404, "ENDPOINT_NOT_FOUND")
+def test_an_endpoint_that_is_not_there_says_so_as_mlflow_does(refusing: Client, method: str, path: str) -> None:
+    assert refusing.send(method, path, b"{}").error == (404, "ENDPOINT_NOT_FOUND")
 
 
 @pytest.mark.parametrize(
@@ -343,9 +362,9 @@ def test_an_endpoint_that_is_not_there_says_so_as_mlflow_does(client: Client, me
     ],
 )
 def test_wrong_requests_are_answered_in_the_protocols_shape(
-    client: Client, endpoint: str, body: bytes, error: tuple[int, str]
+    refusing: Client, endpoint: str, body: bytes, error: tuple[int, str]
 ) -> None:
-    assert client.send("POST", API + endpoint, body).error == error
+    assert refusing.send("POST", API + endpoint, body).error == error
 
 
 def test_wrong_values_of_the_own_run_are_refused(stage: Stage, client: Client) -> None:
@@ -484,6 +503,9 @@ def test_datasets_and_models_of_a_run(stage: Stage, client: Client) -> None:
     assert run["inputs"]["model_inputs"] == [{"model_id": model_id}]
     assert run["outputs"] == {"model_outputs": [{"model_id": model_id, "step": 3}]}
     assert lineage.outputs(stage.database, stage.run_id)[0].step == 3
+    found = {one["info"]["run_id"]: one for one in client.post("runs/search", experiment_ids=["0"]).json["runs"]}
+    assert found[stage.run_id]["inputs"] == run["inputs"]
+    assert found[stage.foreign]["inputs"] == found[stage.foreign]["outputs"] == {}
     ready = client.send("PATCH", f"{API}logged-models/{model_id}", b'{"status": "LOGGED_MODEL_READY"}').json
     assert ready["model"]["info"]["status"] == "LOGGED_MODEL_READY"
     client.post(f"logged-models/{model_id}/params", params=[{"key": "depth", "value": "3"}])
@@ -551,12 +573,13 @@ def test_a_client_that_stays_connected_does_not_hold_up_the_end(stage: Stage) ->
 
 
 def test_after_the_end_nobody_answers(stage: Stage) -> None:
+    before = set(threading.enumerate())
     with stage.socket as socket:
         port = socket.port
         assert Client(socket).send("GET", "/health").status == 200
     with pytest.raises(ConnectionRefusedError):
         sockets.create_connection(("127.0.0.1", port))
-    assert "proj-child-socket" not in {thread.name for thread in threading.enumerate()}
+    assert set(threading.enumerate()) <= before
 
 
 def test_runs_that_the_command_left_running_are_closed(stage: Stage) -> None:
@@ -725,8 +748,8 @@ def test_an_upload_that_breaks_off_leaves_nothing(stage: Stage, client: Client) 
     assert list(root.iterdir()) == []
 
 
-def test_uploads_in_parts_are_declined_so_that_clients_send_one_piece(client: Client) -> None:
-    reply = client.send("POST", "/api/2.0/mlflow-artifacts/mpu/create/0/x/artifacts/y", b"{}")
+def test_uploads_in_parts_are_declined_so_that_clients_send_one_piece(refusing: Client) -> None:
+    reply = refusing.send("POST", "/api/2.0/mlflow-artifacts/mpu/create/0/x/artifacts/y", b"{}")
     assert reply.error == (501, "NOT_IMPLEMENTED")
     assert reply.json["message"].startswith("Multipart upload is not supported")
 

@@ -16,6 +16,6 @@ def diff(run: str) -> None:
         whole = runs.resolve(database, run)
     patch = difference(whole, home)
     if patch:
-        click.get_binary_stream("stdout").write(patch)
+        click.echo(patch, nl=False)
     else:
         say(f"run {whole[:8]} ran the code of its commit")

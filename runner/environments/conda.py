@@ -21,6 +21,7 @@ PREFIXES_BELOW_PYTHON = ("lib", "-", "xorg-", "cuda-", "xcb-", "aws-c-", "font-t
 PREFIXES_OF_OTHER_LANGUAGES = ("r-", "bioconductor-", "perl-", "nodejs-", "rb-", "lua-", "spacy-model-")
 EXPORT = frozenset({"-libgcc-mutex", "-openmp-mutex", "openssl", "ca-certificates", "xz", "libffi", "sqlite", "tk"})
 MAX_NAMED = 12
+OPERATORS = ("", "=", "==", "!=", "~=", "<", "<=", ">", ">=")
 
 
 class CondaPackage(Struct, frozen=True, kw_only=True):
@@ -154,7 +155,7 @@ def version_rule(rest: str) -> str:
 
 def _part(part: str) -> str:
     match = re.fullmatch(r"(?P<operator>[<>=!~]*)(?P<version>[^<>=!~]*)", part)
-    if not match or (match["operator"] and not match["version"]):
+    if not match or match["operator"] not in OPERATORS or (match["operator"] and not match["version"]):
         raise ValueError(part)
     if match["version"] in ("", "*"):
         return ""

@@ -28,6 +28,7 @@ class FileSeal(Struct, frozen=True, array_like=True):
     size: int
     mtime_ns: int
     inode: int
+    links: int
     sha256: str
 
 
@@ -104,17 +105,26 @@ def measure(root: Path) -> Measure:
     return Measure(count, size, newest)
 
 
-def compare(root: Path, inventory: Inventory) -> Damage:
-    """Compare a prefix with its inventory by content; the thorough check when the quick one sees something."""
+def compare(root: Path, inventory: Inventory) -> tuple[Damage, Inventory]:
+    """Compare a prefix with its inventory by content; the thorough check when the quick one sees something.
+
+    A new prefix that shares files with this one changes their inodes; files whose number of links tells so are not
+    read again, unless they look changed. Returns also the inventory as it is now.
+    """
     sealed = {seal.path: seal for seal in inventory.files}
-    changed, added = [], []
+    changed, added, fresh = [], [], []
     for path, status in _walk(root):
         seal = sealed.pop(path, None)
         if seal is None:
             added += [path] if path.endswith(IMPORTABLE) else []
-        elif seal.size != _size(status) or seal.sha256 != _content(root / path, status):
+            continue
+        now = FileSeal(path, _size(status), status.st_mtime_ns, status.st_ino, status.st_nlink, seal.sha256)
+        linked = status.st_nlink != seal.links and _stamp(now) == _stamp(seal)
+        if not linked and (now.size != seal.size or seal.sha256 != _content(root / path, status)):
             changed.append(path)
-    return Damage(changed=tuple(sorted([*changed, *sealed])), added=tuple(sorted(added)))
+        fresh.append(now)
+    damage = Damage(changed=tuple(sorted([*changed, *sealed])), added=tuple(sorted(added)))
+    return damage, msgspec.structs.replace(inventory, files=tuple(fresh))
 
 
 def take(root: Path, proofs: Path | None, *, trust: bool) -> Inventory:
@@ -184,10 +194,13 @@ def _record(folder: Path, root: Path) -> Iterator[tuple[str, str]]:
 
 
 def _seal(root: Path, path: str, status: os.stat_result, known: FileSeal | None) -> FileSeal:
-    stamp = (_size(status), status.st_mtime_ns, status.st_ino)
-    if known and (known.size, known.mtime_ns, known.inode) == stamp and status.st_nlink > 1:
-        return known
-    return FileSeal(path, *stamp, _content(root / path, status))
+    now = FileSeal(path, _size(status), status.st_mtime_ns, status.st_ino, status.st_nlink, "")
+    proven = known is not None and _stamp(known) == _stamp(now) and status.st_nlink > 1
+    return msgspec.structs.replace(now, sha256=known.sha256 if known and proven else _content(root / path, status))
+
+
+def _stamp(seal: FileSeal) -> tuple[int, int, int]:
+    return seal.size, seal.mtime_ns, seal.inode
 
 
 def _size(status: os.stat_result) -> int:

@@ -100,18 +100,20 @@ class Prefixes:
         prefix = folder / marker.attempt
         inventory = _read_inventory(folder, marker.attempt)
         before = measure(prefix) if prefix.is_dir() else None
-        damage = compare(prefix, inventory) if inventory and before else None
-        if before and damage is not None and not damage:
-            write_marker(folder, msgspec.structs.replace(marker, measure=before))
-            return _built(folder, marker)
+        damage = Damage(changed=(marker.attempt,))
+        if before and inventory:
+            damage, fresh = compare(prefix, inventory)
+            if not damage:
+                _write(folder / f"{marker.attempt}.inventory", msgspec.msgpack.encode(fresh))
+                write_marker(folder, msgspec.structs.replace(marker, measure=before))
+                return _built(folder, marker)
         (folder / MARKER).unlink()
-        told = damage.describe() if damage else "it is not all there"
         self._say(
             EventKind.WARNING,
-            f"The environment is not as it was built ({told}); it is built again",
+            f"The environment is not as it was built ({damage.describe()}); it is built again",
             hint="Packages that a run needs belong into the environment file, not into a finished environment.",
         )
-        return damage or Damage(changed=(marker.attempt,))
+        return damage
 
     def _build(self, folder: Path, blueprint: Blueprint, *, trust: bool) -> Built:
         sweep(folder)

@@ -27,6 +27,7 @@ from runner.server.tracking import Route, Tracking, run_of, run_to_change
 from runner.store import lineage, runs, search, values
 from runner.store.entities import Dataset, DatasetInput, Metric, ModelOutput, NewRun, Run, View
 from runner.store.rules import MAX_VALUE, check_batch
+from runner.store.uses import runs_with_uses
 
 _STATUS_NUMBERS = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KILLED"}
 
@@ -97,7 +98,9 @@ def search_runs(tracking: Tracking, asked: SearchRuns) -> object:
             page_token=asked.page_token or None,
         ),
     )
-    found = [_shape(tracking, tracking.session.run_told(run)) for run in page.items]
+    told = [tracking.session.run_told(run) for run in page.items]
+    users = runs_with_uses(tracking.database, [run.run_id for run in told])
+    found = [_shape(tracking, run) if run.run_id in users else shapes.run(run) for run in told]
     return {"runs": found, **({"next_page_token": page.next_page_token} if page.next_page_token else {})}
 
 

@@ -124,10 +124,14 @@ class Database:
         connection = sqlite3.connect(
             self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
         )
-        connection.row_factory = Row
-        connection.execute("PRAGMA foreign_keys = ON")
-        # With a write-ahead log this never loses a commit when a process dies, only, perhaps, when the machine does.
-        connection.execute("PRAGMA synchronous = NORMAL")
+        try:
+            connection.row_factory = Row
+            connection.execute("PRAGMA foreign_keys = ON")
+            # With a write-ahead log a commit outlives its process; the last ones may be lost when the machine dies.
+            connection.execute("PRAGMA synchronous = NORMAL")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     @contextmanager

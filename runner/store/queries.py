@@ -19,7 +19,7 @@ from runner.store.filters import Comparison, Kind, Operator, Ordering, parse_fil
 from runner.store.statements import Fragment, Key, Phase, Searchable, Statement
 
 _LARGE = 5000
-"""Rows in scope from which on an index is walked in order instead of sorting all of them."""
+"""Rows from which on it pays to walk an index in order instead of sorting all of them."""
 
 
 class Question(Struct, frozen=True, kw_only=True):
@@ -66,8 +66,8 @@ def find(db: Database, searchable: Searchable, question: Question) -> Found:
         statement = Statement(searchable, comparisons, orderings, phase)
         after = place.key if place and place.phase is phase else None
         wanted = question.limit - len(numbers)
-        walk = statement.can_walk and _is_large(db, searchable, question.scope)
-        rows = _run(db, statement.compile(question.scope, after, wanted + 1, walk=walk))
+        start = _start(db, searchable, question.scope, statement)
+        rows = _run(db, statement.compile(question.scope, after, wanted + 1, start=start))
         for row in rows[:wanted]:
             numbers.append(row[0])
             last = _Place(search, phase, tuple(row[1:]))
@@ -93,11 +93,22 @@ def _phases(
     return phases[:-1] if required else phases
 
 
-def _is_large(db: Database, searchable: Searchable, scope: Sequence[Fragment]) -> bool:
+def _start(db: Database, searchable: Searchable, scope: Sequence[Fragment], statement: Statement) -> str:
+    """Return the table to begin at: the one that leaves few rows to look at, else one that has them in order."""
     conditions = " AND ".join(f"({fragment.sql})" for fragment in scope) or "1"
-    args = [arg for fragment in scope for arg in fragment.args]
-    rows = f"SELECT 1 FROM {searchable.table} r WHERE {conditions} LIMIT ?"
-    return bool(db.query(f"SELECT count(*) FROM ({rows})", *args, _LARGE)[0][0] == _LARGE)
+    args = tuple(arg for fragment in scope for arg in fragment.args)
+    everything = Fragment(f"SELECT 1 FROM {searchable.table} r WHERE {conditions}", args)
+    if _count(db, everything) < _LARGE:
+        return "r"
+    counted = [(_count(db, rows), alias) for alias, rows in statement.seeks()]
+    if counted and min(counted)[0] < _LARGE:
+        return min(counted)[1]
+    return statement.ordered or "r"
+
+
+def _count(db: Database, rows: Fragment) -> int:
+    """Return how many rows there are, up to where it no longer matters."""
+    return int(db.query(f"SELECT count(*) FROM ({rows.sql} LIMIT ?)", *rows.args, _LARGE)[0][0])
 
 
 def _checksum(question: Question) -> int:

@@ -3,7 +3,6 @@
 import os
 import shutil
 import stat
-from collections.abc import Callable
 from pathlib import Path
 
 from runner.errors import InvalidValueError, StoreError
@@ -54,9 +53,9 @@ def remove_run(db: Database, run_id: str, home: Home) -> int:
 def _remove(place: Path) -> int:
     if place.is_symlink() or not place.is_dir():
         return 0
-    freed = _size(place)
     try:
-        shutil.rmtree(place, onerror=_make_writable)
+        freed = _unlock(place)
+        shutil.rmtree(place)
     except OSError as error:
         raise StoreError(
             "A file of the run can't be removed", context=str(error), hint="Remove it, then run `proj rm` again."
@@ -64,23 +63,16 @@ def _remove(place: Path) -> int:
     return freed
 
 
-def _make_writable(remove: Callable[[str], object], path: str, _fault: object) -> None:
-    """Try again after the owner got the right to write: frozen trees are read-only."""
-    parent = os.path.dirname(path)  # noqa: PTH120
-    for place in (parent, path):
-        if not os.path.islink(place):  # noqa: PTH114
-            os.chmod(place, os.stat(place).st_mode | stat.S_IRWXU)  # noqa: PTH101, PTH116
-    if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114
-        shutil.rmtree(path, onerror=_make_writable)
-    else:
-        remove(path)
-
-
-def _size(place: Path) -> int:
-    """Return the bytes of the files that nothing else links to."""
+def _unlock(place: Path) -> int:
+    """Let the owner change every folder, for frozen trees are read-only; return the bytes that only they hold."""
     total = 0
-    for folder, _, names in os.walk(place):
+    place.chmod(stat.S_IRWXU)
+    for folder, below, names in os.walk(place):
+        for name in below:
+            inner = Path(folder, name)
+            if not inner.is_symlink():
+                inner.chmod(stat.S_IRWXU)
         for name in names:
-            status = os.lstat(os.path.join(folder, name))  # noqa: PTH118
+            status = Path(folder, name).lstat()
             total += status.st_size if stat.S_ISREG(status.st_mode) and status.st_nlink == 1 else 0
     return total

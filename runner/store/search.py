@@ -61,7 +61,7 @@ RUNS = Searchable(
     },
     nullable=frozenset({"end_time"}),
     values={
-        Kind.METRIC: ValueTable(name="metrics", column="run"),
+        Kind.METRIC: ValueTable(name="metrics", column="run", has_index=True),
         Kind.PARAM: ValueTable(name="params", column="run", has_index=True),
         Kind.TAG: ValueTable(name="tags", column="run", has_index=True),
     },

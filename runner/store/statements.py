@@ -11,6 +11,15 @@ from runner.store.filters import Comparison, Field, Kind, Operator, Ordering, Vo
 _INDEXED = 64
 """Characters of a text that are in its index."""
 
+_SEEKING = {
+    Operator.EQUAL,
+    Operator.LESS,
+    Operator.LESS_OR_EQUAL,
+    Operator.GREATER,
+    Operator.GREATER_OR_EQUAL,
+}
+"""The comparisons that an index on values serves."""
+
 Key = tuple[int | float | str | None, ...]
 """The sort key of a row."""
 
@@ -28,7 +37,7 @@ class ValueTable(Struct, frozen=True, kw_only=True):
     name: str
     column: str
     has_index: bool = False
-    """Whether key and the first characters of a text have an index."""
+    """Whether key and value have an index; of a text its first characters."""
 
 
 class Searchable(Struct, frozen=True, kw_only=True):
@@ -81,7 +90,8 @@ class Statement:
         self._joins: list[Fragment] = []
         self._where: list[Fragment] = []
         self._terms: list[_Term] = []
-        self._leader: str | None = None
+        self._ordered: str | None = None
+        self._seeks: dict[Field, list[Fragment]] = {}
         if orderings:
             self._order_first(orderings[0], phase)
         for comparison in comparisons:
@@ -91,31 +101,41 @@ class Statement:
         self._terms += [_Term(f"r.{searchable.newest}", descending=True), _Term("r.id", descending=True)]
 
     @property
-    def can_walk(self) -> bool:
-        """Say whether an index gives the rows in the order of the first column."""
-        return self._leader is not None
+    def ordered(self) -> str | None:
+        """The alias of the table whose index gives the rows in the order of the first column, if there is one."""
+        return self._ordered
 
-    def compile(self, scope: Sequence[Fragment], after: Key | None, limit: int, *, walk: bool) -> Fragment:
+    def seeks(self) -> list[tuple[str, Fragment]]:
+        """Return each alias whose index finds the rows that meet its conditions, with the query for these."""
+        found = []
+        for field, conditions in self._seeks.items():
+            where = " AND ".join(condition.sql for condition in conditions)
+            args = (field.key, *(arg for condition in conditions for arg in condition.args))
+            table = self._searchable.values[field.kind].name
+            found.append((self._aliases[field], Fragment(f"SELECT 1 FROM {table} WHERE key = ? AND {where}", args)))
+        return found
+
+    def compile(self, scope: Sequence[Fragment], after: Key | None, limit: int, *, start: str) -> Fragment:
         """Return the statement for the rows in a scope that come after a sort key; each row is number and sort key.
 
-        With ``walk`` the index of the first column is followed, else the rows in scope are sorted.
+        The tables are read in the order of nested loops that begins at the alias ``start``; CROSS JOIN keeps SQLite,
+        which knows nothing of the values, from choosing another. https://www.sqlite.org/optoverview.html#crossjoin
         """
         where = [*scope, *self._where]
         if after is not None:
             where.append(self._continuation(after))
-        inner = [f"{table} {alias}" for alias, table in self._inner() if alias != self._leader]
-        tables = f"{self._searchable.table} r"
-        if self._leader is not None:
-            # CROSS JOIN keeps SQLite from changing the order of the tables. https://www.sqlite.org/optoverview.html
-            metrics = f"{self._searchable.values[Kind.METRIC].name} {self._leader}"
-            tables = f"{metrics} CROSS JOIN {tables}" if walk else f"{tables} CROSS JOIN {metrics}"
-        outer = [join.sql for join in self._joins]
+        names = {"r": self._searchable.table}
+        names |= {alias: self._searchable.values[field.kind].name for field, alias in self._aliases.items()}
+        order = [start, *(alias for alias in names if alias != start)]
+        inner = " CROSS JOIN ".join(f"{names[alias]} {alias}" for alias in order)
+        sources = " ".join([inner, *(join.sql for join in self._joins)])
         columns = ", ".join(["r.id", *(term.sql for term in self._terms)])
-        order = ", ".join(f"{term.sql} {'DESC' if term.descending else 'ASC'}" for term in self._terms)
+        sorting = ", ".join(f"{term.sql} {'DESC' if term.descending else 'ASC'}" for term in self._terms)
         conditions = " AND ".join(f"({fragment.sql})" for fragment in where) or "1"
-        sources = " ".join([" JOIN ".join([tables, *inner]), *outer])
         args = [arg for fragment in (*self._joins, *where) for arg in fragment.args]
-        return Fragment(f"SELECT {columns} FROM {sources} WHERE {conditions} ORDER BY {order} LIMIT ?", (*args, limit))
+        return Fragment(
+            f"SELECT {columns} FROM {sources} WHERE {conditions} ORDER BY {sorting} LIMIT ?", (*args, limit)
+        )
 
     def _order_first(self, ordering: Ordering, phase: Phase) -> None:
         field = ordering.field
@@ -132,7 +152,7 @@ class Statement:
             value = f"{alias}.value"
             if field.kind is Kind.METRIC:
                 self._where.append(Fragment(f"{value} IS {'NOT ' if phase is Phase.VALUE else ''}NULL"))
-                self._leader = alias
+                self._ordered = alias if self._searchable.values[field.kind].has_index else None
         if phase is Phase.VALUE:
             self._terms.append(_Term(value, ordering.descending))
 
@@ -162,7 +182,10 @@ class Statement:
             return _compare(self._column(field), comparison)
         if operator is Operator.IS_NULL:
             return self._absence(field)
-        return self._value_condition(f"{self._required(field)}.value", comparison)
+        alias = self._required(field)
+        if operator in _SEEKING and self._searchable.values[field.kind].has_index:
+            self._seeks.setdefault(field, []).append(self._value_condition("value", comparison))
+        return self._value_condition(f"{alias}.value", comparison)
 
     def _value_condition(self, value: str, comparison: Comparison) -> Fragment:
         operator, kind = comparison.operator, comparison.field.kind
@@ -172,9 +195,10 @@ class Statement:
             # NULL stands for NaN here, which differs from every number.
             return Fragment(f"{value} IS NOT ?", (comparison.value,))
         compared = _compare(value, comparison)
-        if operator is Operator.EQUAL and self._searchable.values[kind].has_index:
+        if operator is Operator.EQUAL and kind is not Kind.METRIC and self._searchable.values[kind].has_index:
             start = str(comparison.value)[:_INDEXED]
-            return Fragment(f"substr({value}, 1, {_INDEXED}) = ? AND {compared.sql}", (start, *compared.args))
+            # The plus keeps SQLite from putting the value into substr, where no index would be seen any more.
+            return Fragment(f"substr({value}, 1, {_INDEXED}) = ? AND +{compared.sql}", (start, *compared.args))
         return compared
 
     def _required(self, field: Field) -> str:
@@ -190,9 +214,6 @@ class Statement:
         absent = f"NOT EXISTS (SELECT 1 FROM {table.name} a WHERE a.{table.column} = r.id AND a.key = ?)"
         return Fragment(absent, (field.key,))
 
-    def _inner(self) -> list[tuple[str, str]]:
-        return [(alias, self._searchable.values[field.kind].name) for field, alias in self._aliases.items()]
-
     def _column(self, field: Field) -> str:
         return f"r.{self._searchable.columns[field.key]}"
 
@@ -203,7 +224,7 @@ class Statement:
         for term, value in reversed(list(zip(self._terms, after, strict=True))):
             sign = "<" if term.descending else ">"
             sql, args = f"{term.sql} {sign} ? OR ({term.sql} IS ? AND ({sql}))", (value, value, *args)
-        if self._leader is not None and self._terms[0].sql == f"{self._leader}.value":
+        if self._ordered is not None and self._terms[0].sql == f"{self._ordered}.value":
             sign = "<=" if self._terms[0].descending else ">="
             sql, args = f"{self._terms[0].sql} {sign} ? AND ({sql})", (after[0], *args)
         return Fragment(sql, args)

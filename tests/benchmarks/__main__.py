@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks [NAME…]``: all measurements, or those named, as ratios against a peer in the same run."""
+"""``python -m tests.benchmarks [NAME…]``: all measurements or those named, as ratios against a peer in the same run."""
 
 import os
 import sys

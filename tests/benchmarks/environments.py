@@ -50,7 +50,17 @@ def compile_lock(room: Path) -> Path:
     """Resolve a few packages of the field to a hash-pinned lock."""
     (room / "packages.in").write_text(PACKAGES)
     lock = room / "lock.txt"
-    words = ["pip", "compile", "--quiet", "--generate-hashes", "--no-header", "--no-annotate", "packages.in", "-o", str(lock)]
+    words = [
+        "pip",
+        "compile",
+        "--quiet",
+        "--generate-hashes",
+        "--no-header",
+        "--no-annotate",
+        "packages.in",
+        "-o",
+        str(lock),
+    ]
     command([find_uv_bin(), *words, "--python", sys.executable], room)()
     return lock
 
@@ -60,7 +70,9 @@ def peer(room: Path, lock: Path) -> Callable[[], object]:
     prefix = room / "peer"
     uv = find_uv_bin()
     make = command([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(prefix)], room)
-    sync = command([uv, "pip", "sync", "--quiet", "--require-hashes", "--python", str(prefix / "bin/python"), str(lock)], room)
+    sync = command(
+        [uv, "pip", "sync", "--quiet", "--require-hashes", "--python", str(prefix / "bin/python"), str(lock)], room
+    )
 
     def both() -> None:
         make()

@@ -21,7 +21,8 @@ class Row(NamedTuple):
     def __str__(self) -> str:
         ratio = self.seconds / self.limit if self.limit else float("nan")
         extra = self.seconds - self.limit
-        return f"{self.what:<58} {self.seconds:8.3f} s   {ratio:6.2f} × {self.against} ({self.limit:.3f} s, {extra:+.3f} s)"
+        peer = f"{self.against} ({self.limit:.3f} s, {extra:+.3f} s)"
+        return f"{self.what:<58} {self.seconds:8.3f} s   {ratio:6.2f} x {peer}"
 
 
 def seconds_of(work: Callable[[], object]) -> float:
