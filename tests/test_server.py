@@ -42,7 +42,7 @@ class Reply:
         self.body = response.read()
 
     @property
-    def json(self) -> Any:  # noqa: ANN401  whatever the server said
+    def json(self) -> Any:
         return json.loads(self.body)
 
     @property
