@@ -64,6 +64,7 @@ def find_uv(home: Home, index: IndexOptions, environ: Mapping[str, str]) -> Uv:
     # A cache of our own: no other tool's environment is hard-linked to the files that ours are made of.
     variables.setdefault("UV_CACHE_DIR", str(home.root / "cache" / "uv"))
     variables.setdefault("SOURCE_DATE_EPOCH", "315532800")
+    variables["COLUMNS"] = "10000"  # its complaints are read line by line
     return Uv(binary=_binary(environ), variables=variables, index=index)
 
 
@@ -130,7 +131,8 @@ HINTS = (
 
 
 def _hint(output: str) -> str | None:
-    return next((hint for pattern, hint in HINTS if pattern.search(output)), None)
+    flat = " ".join(output.split())
+    return next((hint for pattern, hint in HINTS if pattern.search(flat)), None)
 
 
 def clean_cwd(home: Home) -> Path:
