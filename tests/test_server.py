@@ -630,6 +630,19 @@ def test_the_own_run_without_a_choice_stays_where_it_is(stage: Stage, client: Cl
     assert not stage.events
 
 
+def test_the_experiment_of_a_project_inside_is_not_the_own_one(stage: Stage, client: Client) -> None:
+    """``mlflow.run(…, experiment_name="inner")`` before the script logs anything itself."""
+    inner = client.post("experiments/create", name="inner").json["experiment_id"]
+    tags = [{"key": "mlflow.source.type", "value": "PROJECT"}]
+    run_id = client.post("runs/create", experiment_id=inner, tags=tags).json["run"]["info"]["run_id"]
+    other = client.post("experiments/create", name="asked inside").json["experiment_id"]
+    assert client.get("runs/get", run_id=run_id).json["run"]["info"]["experiment_id"] == other
+    for each in (run_id, stage.run_id):
+        client.post("runs/update", run_id=each, status="RUNNING")
+    assert runs.get(stage.database, run_id).experiment_id == other
+    assert runs.get(stage.database, stage.run_id).experiment_id == "0"
+
+
 # Artifacts
 
 

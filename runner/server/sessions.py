@@ -150,6 +150,8 @@ class ChildSession(Session):
         self.created_runs.append(run.run_id)
         self._experiments.add(run.experiment_id)
         if run.tags.get(SOURCE_TYPE_TAG) == "PROJECT":
+            # `mlflow.run(…, experiment_name=…)` asked for the experiment of that project, perhaps, not for its own.
+            self._moved = self._moved or self._named.get(self.run_id) == run.experiment_id
             self._waiting.append(run.run_id)
 
     def run_told(self, run: Run, *, attaching: bool = False) -> Run:
