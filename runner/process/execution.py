@@ -169,7 +169,8 @@ class _Execution:
         number = None if self.is_over else self.ladder.step(now)
         if number is None:
             return
-        self.watcher.tell(f"signal {number:d}")
+        is_relayed = self.request.relays and self.status is None and number != Signals.SIGKILL
+        self.watcher.tell(f"{'relay' if is_relayed else 'signal'} {number:d}")
         if number != Signals.SIGKILL:
             self.watcher.tell("continue")
             self.last_step_at = now

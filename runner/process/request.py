@@ -30,7 +30,8 @@ class ProcessRequest(Struct, frozen=True, kw_only=True):
     """A command to run to its end. ``env`` is the whole environment; times are seconds.
 
     ``grace`` is the time between one rung and the next of the stop ladder. ``masks`` are replaced by ``***`` in the
-    log and in what is shown, as is everything that looks like a credential.
+    log and in what is shown, as is everything that looks like a credential. A command that ``relays`` passes signals on
+    to what it started, as the client of a container engine does: all but SIGKILL are sent to it alone.
     """
 
     argv: tuple[str, ...]
@@ -42,6 +43,7 @@ class ProcessRequest(Struct, frozen=True, kw_only=True):
     timeout: float | None = None
     grace: float = 5.0
     masks: tuple[bytes, ...] = ()
+    relays: bool = False
 
 
 class Outcome(Struct, frozen=True, kw_only=True):

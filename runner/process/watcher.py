@@ -7,9 +7,10 @@ orphans (prctl(2), PR_SET_CHILD_SUBREAPER) and ends them all when our end of the
 happens when we are killed.
 
 The request: 8 bytes of length, then words that end in NUL: directory, stdin, merge, program, number of arguments,
-arguments, environment. Commands after it are lines: ``signal N``, ``continue``. The answers are lines of words that
-are separated by tabs: ``started TIME``, ``failed ERRNO``, ``stopped SIGNAL``, ``interrupted SIGNAL``,
-``ended STATUS SECONDS``, ``left NAME…``, ``over USER SYSTEM MEMORY``.
+arguments, environment. Commands after it are lines: ``signal N`` to every process of the command, ``relay N`` to the
+command itself alone, ``continue``. The answers are lines of words that are separated by tabs: ``started TIME``,
+``failed ERRNO``, ``stopped SIGNAL``, ``interrupted SIGNAL``, ``ended STATUS SECONDS``, ``left NAME…``,
+``over USER SYSTEM MEMORY``.
 """
 
 # `signal` would import `enum`, which takes 5 ms; `_signal` is the part of it that is written in C.
@@ -156,6 +157,8 @@ class Watch:
             word, _, argument = line.partition(b" ")
             if word == b"signal":
                 self.signal_all(int(argument))
+            elif word == b"relay" and not self.is_ended:
+                os.kill(self.leader, int(argument))
             elif word == b"continue":
                 self.signal_all(_signal.SIGCONT)
         return bool(data)
