@@ -192,7 +192,7 @@ def check_experiments(bench: Bench, seen: dict[str, Any]) -> None:
     assert runs.get(bench.database, seen["deleted"]).lifecycle_stage is LifecycleStage.DELETED
 
 
-@pytest.mark.parametrize("version", (VERSIONS[0], VERSIONS[-1]))
+@pytest.mark.parametrize("version", [VERSIONS[0], VERSIONS[-1]])
 @pytest.mark.parametrize(
     ("ending", "status"),
     [
