@@ -4,18 +4,19 @@ import os
 import re
 from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from runner.errors import SnapshotError
 from runner.settings import Home
-from runner.source.checkouts import Checkout, read_commit
+from runner.source.checkouts import read_commit
 from runner.source.freezing import Bench, State
 from runner.source.gitcommand import Place, Settings, git, run_git
 from runner.source.listing import UNTRACKED, Files, Lister, read_listing
 from runner.source.opening import Source
 from runner.source.submodules import Find, Part, whole_tree
-from runner.source.vault import EMPTY_TREE, bring_tree, vault_place, write_object
+from runner.source.vault import EMPTY_TREE, bring_tree, temporary_index, vault_place, write_object
 
 _RAW = re.compile(rb"^:(\d+) (\d+) [0-9a-f.]+ [0-9a-f.]+ ([A-Z])\d*$")
 _SKIPPED = (b"S", b"s")
@@ -44,11 +45,12 @@ def compare(source: Source, state: State, bench: Bench) -> Difference:
     if state.tree == source.tree and not state.left:
         return Difference(base=state.tree)
     if len(source.tree) != len(state.tree):  # a repository of SHA-256 objects; the vault's are SHA-1
-        return Difference(base=None, changed=tuple(sorted(_told_by_status(bench.lister, b"", untracked=True))))
-    base, complete = _base(source, state, bench)
+        return Difference(base=None, changed=tuple(sorted(_told_by_status(bench.lister.place(b"")))))
+    commits = {b"": source.commit or ""}
+    base, complete = _base(source, state, bench, commits)
     if state.tree == base and not state.left:
         return Difference(base=base)
-    found = _sort_out(base, source, state, bench)
+    found = _sort_out(base, source, state, bench, commits)
     return found if complete else Difference(base=None, changed=found.changed, missing=found.missing)
 
 
@@ -59,20 +61,20 @@ def _without_commit(source: Source, state: State, home: Home) -> Difference:
     return Difference(base=EMPTY_TREE, changed=tuple(sorted(read_listing(state.listing).tags)))
 
 
-def _base(source: Source, state: State, bench: Bench) -> tuple[str, bool]:
-    """Return the tree to compare with, and whether the vault has all of it."""
+def _base(source: Source, state: State, bench: Bench, commits: dict[bytes, str]) -> tuple[str, bool]:
+    """Return the tree to compare with, and whether the vault has all of it; add the commits of submodules."""
     tree, lister = source.tree or "", bench.lister
     checkout = lister.checkout(b"")
     with suppress(SnapshotError):  # a partial clone: its trees are there, its files perhaps not
         if checkout and (len(state.listing.raw) > 1 or state.listing.empty):
-            return whole_tree(bench.home, tree, checkout.objects, _finder(lister, b"", checkout)), True
+            return whole_tree(bench.home, tree, checkout.objects, _finder(lister, b"", commits)), True
         if source.objects:
             bring_tree(bench.home, tree, source.objects)
             return tree, True
     return tree, False
 
 
-def _finder(lister: Lister, prefix: bytes, outer: Checkout) -> Find:
+def _finder(lister: Lister, prefix: bytes, commits: dict[bytes, str]) -> Find:
     """Return how to find the recorded commits of those submodules that are checked out."""
 
     def find(path: bytes, commit: str, _tree: str) -> Part | None:
@@ -81,12 +83,13 @@ def _finder(lister: Lister, prefix: bytes, outer: Checkout) -> Find:
         found = read_commit(Place(git_dir=here.git_dir), commit) if here else None
         if here is None or found is None:
             return None
-        return Part(tree=found.tree, objects=here.objects, find=_finder(lister, inner, outer))
+        commits[inner] = commit
+        return Part(tree=found.tree, objects=here.objects, find=_finder(lister, inner, commits))
 
     return find
 
 
-def _sort_out(base: str, source: Source, state: State, bench: Bench) -> Difference:
+def _sort_out(base: str, source: Source, state: State, bench: Bench, commits: dict[bytes, str]) -> Difference:
     files = read_listing(state.listing)
     left = {one.path: one.why for one in state.left if one.why != "vanished"}
     changed = {path for path in left if files.tags.get(path, UNTRACKED) == UNTRACKED}
@@ -101,7 +104,7 @@ def _sort_out(base: str, source: Source, state: State, bench: Bench) -> Differen
         else:
             changed.add(path)
     perhaps |= {path for path, why in left.items() if why == "large"} - changed
-    changed |= _confirmed(perhaps, bench.lister, state)
+    changed |= _confirmed(perhaps, bench, state, commits)
     return Difference(base=base, changed=tuple(sorted(changed)), missing=missing)
 
 
@@ -127,21 +130,46 @@ def _judge(letter: bytes, path: bytes, files: Files, left: dict[bytes, str]) -> 
     return "changed" if letter == b"A" or tag.islower() or tag in _SKIPPED else "ask"
 
 
-def _confirmed(paths: set[bytes], lister: Lister, state: State) -> set[bytes]:
+def _confirmed(paths: set[bytes], bench: Bench, state: State, commits: dict[bytes, str]) -> set[bytes]:
     """Return those paths that differ from the commit in the eyes of their own repository, filters applied."""
     owners: dict[bytes, set[bytes]] = {}
     for path in paths:
         owner = max((prefix for prefix in state.listing.raw if path.startswith(prefix)), key=len)
         owners.setdefault(owner, set()).add(path)
-    return {path for owner, some in owners.items() for path in some & _told_by_status(lister, owner, untracked=False)}
+    found: set[bytes] = set()
+    for owner, some in owners.items():
+        commit = commits.get(owner)
+        told = _told_by_diff(bench, owner, commit) if commit else some
+        found |= some & told
+    return found
 
 
-def _told_by_status(lister: Lister, prefix: bytes, *, untracked: bool) -> set[bytes]:
-    place = lister.place(prefix)
-    words = ("status", "--porcelain", "-z", "--no-renames", "--ignore-submodules=all")
-    shown = "--untracked-files=all" if untracked else "--untracked-files=no"
-    output = git(place, *words, shown, settings=_tame(place))
-    return {prefix + line[3:] for line in output.split(b"\0") if line}
+def _told_by_diff(bench: Bench, prefix: bytes, commit: str) -> set[bytes]:
+    """Ask git with a copy of the index, in which it writes down what it learns about the files."""
+    index = temporary_index(bench.home)
+    own = bench.lister.place(prefix)
+    place, tame = structs.replace(own, index=index), _tame(own)
+    try:
+        with suppress(FileNotFoundError):
+            _copy_with_times(own.git_dir / "index", index)
+        run_git(place, "update-index", "-q", "--refresh", settings=tame)  # fails where something was changed
+        words = ("diff-index", "--name-only", "-z", "--no-renames", "--ignore-submodules=all")
+        output = git(place, *words, commit, settings=tame)
+    finally:
+        index.unlink(missing_ok=True)
+    return {prefix + path for path in output.split(b"\0")[:-1]}
+
+
+def _copy_with_times(index: Path, copy: Path) -> None:
+    """Copy an index; by its time git knows which files may have changed after it was written."""
+    copy.write_bytes(index.read_bytes())
+    status = index.stat()
+    os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _told_by_status(place: Place) -> set[bytes]:
+    words = ("status", "--porcelain", "-z", "--no-renames", "--ignore-submodules=all", "--untracked-files=all")
+    return {line[3:] for line in git(place, *words, settings=_tame(place)).split(b"\0") if line}
 
 
 def _tame(place: Place) -> Settings:

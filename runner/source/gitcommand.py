@@ -18,10 +18,11 @@ _OURS = {
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_NO_LAZY_FETCH": "1",
     "GIT_NO_REPLACE_OBJECTS": "1",
-    "GIT_ALLOW_PROTOCOL": "https:ssh:file",
+    "GIT_ALLOW_PROTOCOL": "none",
     "LANGUAGE": "C",
 }
-"""``LANGUAGE`` keeps messages in English, since some are read here; the locale stays for filters of the user's."""
+"""Nothing is fetched, not even what a partial clone lacks; mirrors allow the one protocol that they use. ``LANGUAGE``
+keeps messages in English, since some are read here; the locale stays as it is for filters of the user's."""
 
 _KEPT = (
     *("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GIT_CONFIG_COUNT", "GIT_CONFIG_KEY_"),

@@ -6,7 +6,7 @@ from pathlib import Path
 from posixpath import normpath
 from urllib.parse import urlsplit, urlunsplit
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from runner.errors import SourceError
 from runner.settings import Home
@@ -57,7 +57,9 @@ def _links(home: Home, tree: str) -> dict[bytes, str]:
 
 
 def _replaced(home: Home, tree: str, links: tuple[bytes, ...], parts: dict[bytes, str]) -> str:
-    place = vault_place(home, index=temporary_index(home))
+    index = temporary_index(home)
+    # `read-tree --prefix` asks for a work tree, and writes nothing to it.
+    place = structs.replace(vault_place(home, index=index), work_tree=index.parent)
     try:
         git(place, "read-tree", tree)
         removed = b"".join(b"0 " + b"0" * 40 + b"\t" + path + b"\0" for path in links)
@@ -66,8 +68,7 @@ def _replaced(home: Home, tree: str, links: tuple[bytes, ...], parts: dict[bytes
             git(place, "read-tree", f"--prefix={path.decode('utf-8', 'surrogateescape')}/", part)
         return git(place, "write-tree").decode().strip()
     finally:
-        if place.index:
-            place.index.unlink(missing_ok=True)
+        index.unlink(missing_ok=True)
 
 
 def declared(home: Home, tree: str) -> dict[bytes, str]:
