@@ -116,12 +116,30 @@ class EnvironmentKind(str, Enum):
     NONE = "none"
 
 
-class ContainerSpec(Struct, frozen=True, kw_only=True):
-    """What ``docker_env`` declares. A variable without a value is copied from the caller."""
+class ImageBuild(Struct, frozen=True, kw_only=True):
+    """How an image is built from the project; paths are relative to the project folder, ``..`` stays in the repository.
 
-    image: str
+    ``file`` is the Dockerfile or Containerfile, None for the one in the context.
+    """
+
+    context: str = "."
+    file: str | None = None
+    arguments: tuple[tuple[str, str], ...] = ()
+    target: str | None = None
+
+
+class ContainerSpec(Struct, frozen=True, kw_only=True):
+    """What ``docker_env`` declares. A variable without a value is copied from the caller.
+
+    ``image`` is empty where the image is built, or named by ``devcontainer``, the path of a devcontainer.json.
+    """
+
+    image: str = ""
     volumes: tuple[str, ...] = ()
     environment: tuple[tuple[str, str | None], ...] = ()
+    build: ImageBuild | None = None
+    devcontainer: str | None = None
+    gpus: str | None = None
 
 
 class EnvironmentDeclaration(Struct, frozen=True, kw_only=True):
@@ -213,7 +231,9 @@ class EnvironmentRecord(Struct, frozen=True, kw_only=True):
     """The environment that a run used.
 
     ``digest`` identifies what is installed, ``lock_digest`` the lock, ``as_of`` is the RFC 3339 time up to which
-    packages were considered. ``packages`` are name and version of each installed distribution.
+    packages were considered. ``packages`` are name and version of each installed distribution. In a container
+    ``digest`` is the id of the image, ``image`` what the project calls it and ``image_digest`` the digest under which a
+    registry has it, where there is one.
     """
 
     manager: str
@@ -224,6 +244,8 @@ class EnvironmentRecord(Struct, frozen=True, kw_only=True):
     as_of: str | None = None
     platform: str | None = None
     packages: tuple[tuple[str, str], ...] = ()
+    image: str | None = None
+    image_digest: str | None = None
 
 
 class Machine(Struct, frozen=True, kw_only=True):
@@ -343,3 +365,5 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     in_place: bool = False
     as_of: str | None = None
     timeout: float | None = None
+    container_options: tuple[tuple[str, str | None], ...] = ()
+    """Options for the container engine by name without dashes; those without a value are flags."""
