@@ -7,7 +7,7 @@ from pathlib import Path
 
 from msgspec import Struct, structs
 
-from runner.environments.backends import EnvironmentBackend, choose_backend
+from runner.environments.backends import EnvironmentBackend, choose_backend, notices_for
 from runner.environments.spec import read_spec
 from runner.environments.words import EnvironmentRequest, EnvironmentSpec, ProjectTree
 from runner.errors import ManifestError, UsageError
@@ -113,7 +113,7 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
         executor=executor,
         as_of=as_of(request.as_of, snapshot),
         command=command,
-        notices=(*snapshot.notices, *spec.notices),
+        notices=(*snapshot.notices, *notices_for(backend, spec)),
     )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.environments.backends import choose_backend
 from runner.environments.conda import version_rule
 from runner.environments.spec import read_spec
 from runner.environments.trees import FolderTree
@@ -198,7 +199,7 @@ def test_python_of_conda(read: Read, line: str, python: str | None) -> None:
 @pytest.mark.parametrize("line", ["numpy=", "numpy>=", "numpy>=1,=>2", "git+https://example.org/x.git", "/home/me/x"])
 def test_unreadable_conda_lines_are_faults(read: Read, line: str) -> None:
     with pytest.raises(EnvironmentSetupError, match="line 2"):
-        read(CONDA, f"dependencies:\n  - {line}\n")
+        choose_backend("uv", read(CONDA, f"dependencies:\n  - {line}\n"))
 
 
 def test_conda_is_mapped_and_says_so(read: Read) -> None:
@@ -236,14 +237,15 @@ dependencies:
         "tabulate",
     )
     assert spec.build_requirements == ("pip==23.*",)
-    left_out, mapped = spec.notices
+    left_out, mapped = spec.mapping
     assert all(name in left_out for name in ("cudatoolkit", "openssl", "libgcc-ng"))
     assert all(name in mapped for name in ("pytorch as torch", "py-xgboost as xgboost", "matplotlib-base"))
 
 
 def test_what_conda_alone_has_is_named_all_at_once(read: Read) -> None:
     with pytest.raises(EnvironmentSetupError) as caught:
-        read(CONDA, "dependencies:\n  - r-base=4\n  - numpy\n  - ffmpeg\n  - r-dplyr\n")
+        choose_backend("uv", read(CONDA, "dependencies:\n  - r-base=4\n  - numpy\n  - ffmpeg\n  - r-dplyr\n"))
+    assert "--env-manager conda" in (caught.value.hint or "")
     message = caught.value.message
     assert "r-base (line 2)" in message
     assert "ffmpeg (line 4)" in message
@@ -262,7 +264,7 @@ def test_a_whole_export_leaves_out_what_is_below_python(read: Read) -> None:
     ]
     spec = read(CONDA, "dependencies:\n" + "".join(f"  - {line}\n" for line in lines))
     assert (spec.python, spec.requirements) == ("3.8.5", ("numpy==1.19.2",))
-    assert all(name in spec.notices[0] for name in ("libgcc-mutex", "ffmpeg", "libpng", "openssl"))
+    assert all(name in spec.mapping[0] for name in ("libgcc-mutex", "ffmpeg", "libpng", "openssl"))
 
 
 def test_conda_file_as_python_env_is_read_as_what_it_is(read: Read) -> None:

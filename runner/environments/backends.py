@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from typing import Protocol
 
 from runner.environments.local import LocalBackend
+from runner.environments.python_backend import PythonBackend
 from runner.environments.uv import UvBackend
 from runner.environments.virtualenv import VirtualenvBackend
 from runner.environments.words import EnvironmentRequest, EnvironmentSpec, Lock, Prepared
@@ -77,6 +78,11 @@ BACKENDS: Mapping[str, EnvironmentBackend] = {
 }
 
 
+def notices_for(backend: EnvironmentBackend, spec: EnvironmentSpec) -> tuple[str, ...]:
+    """Return what the user should know of a spec before a member takes it."""
+    return spec.notices + spec.mapping if isinstance(backend, PythonBackend) and backend.maps_conda else spec.notices
+
+
 def choose_backend(name: str | None, spec: EnvironmentSpec) -> EnvironmentBackend:
     """Return the member of a name, the usual one where none is asked for.
 
@@ -90,6 +96,8 @@ def choose_backend(name: str | None, spec: EnvironmentSpec) -> EnvironmentBacken
         raise UsageError(f"There is no environment manager '{name}'; there are {', '.join(BACKENDS)}", hint=hint)
     backend = BACKENDS[name or DEFAULT]
     reason = backend.why_not(spec)
+    if reason and spec.refusal and reason == spec.refusal.message:
+        raise EnvironmentSetupError(reason, context=spec.refusal.context, hint=spec.refusal.hint)
     if reason:
         able = [other for other, member in BACKENDS.items() if member.why_not(spec) is None]
         raise EnvironmentSetupError(reason, context=spec.file, hint=f"'--env-manager' can be {' or '.join(able)} here.")

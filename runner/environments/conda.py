@@ -4,7 +4,7 @@ import posixpath
 import re
 from collections.abc import Iterator
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from runner.environments.conda_names import LIBRARIES, PREFIX_ONLY, PYTHON_LIBS, PYTHON_NAMES, TOOLS
 from runner.environments.documents import Document, Item
@@ -64,13 +64,13 @@ def read_conda(document: Document, files: ProjectFiles) -> EnvironmentSpec:
         raise EnvironmentSetupError(f"{document.file} can't be used: {'; '.join(faults)}", context=document.file)
     python, build, requirements, notices = _sort(document, packages)
     lines = collect()
-    lines.notices.extend(notices)
     lines.requirements.extend(requirements)
     reader = RequirementReader(files, lines)
     for item in items:
         if item.is_nested:
             _read_pip(document, item, reader)
-    return specify(EnvironmentKind.CONDA_ENV, document.file, lines, python=python, build_requirements=build)
+    spec = specify(EnvironmentKind.CONDA_ENV, document.file, lines, python=python, build_requirements=build)
+    return structs.replace(spec, mapping=tuple(notices))
 
 
 def _read_pip(document: Document, item: Item, reader: RequirementReader) -> None:

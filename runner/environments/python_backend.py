@@ -38,12 +38,13 @@ class PythonBackend:
     """A member that installs a lock into a prefix; what installs it is the subclass's."""
 
     name: ClassVar[str]
+    maps_conda: ClassVar[bool] = True
 
     def why_not(self, spec: EnvironmentSpec) -> str | None:
         """Say why this spec can't be had, None when it can."""
         if spec.kind is EnvironmentKind.DOCKER_ENV:
             return "docker_env asks for a container, which is not available yet"
-        return None
+        return spec.refusal.message if spec.refusal else None
 
     def plan(self, request: EnvironmentRequest) -> EnvironmentRecord:
         """Return what is known of the environment without building or resolving anything."""
@@ -63,7 +64,7 @@ class PythonBackend:
 
     def lock(self, request: EnvironmentRequest, report: Report) -> Lock | None:
         """Return the lock of a request; resolve it when it was not resolved before."""
-        for notice in request.spec.notices:
+        for notice in (*request.spec.notices, *request.spec.mapping):
             report(Event(kind=EventKind.NOTICE, message=notice))
         choice = self._choose_or_fetch(request, report)
         if choice.notice:

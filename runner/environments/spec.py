@@ -5,11 +5,12 @@ import re
 from msgspec import structs
 
 from runner.environments.conda import read_conda
+from runner.environments.conda_files import conda_lock_spec, is_conda_lock, select_lines, this_platform
 from runner.environments.documents import Document, parse
 from runner.environments.foreign_locks import read_pylock, read_uv_lock
 from runner.environments.python_env import read_python_env
-from runner.environments.requirements import RequirementReader
-from runner.environments.words import EnvironmentSpec, collect, specify
+from runner.environments.requirements import RequirementReader, decode
+from runner.environments.words import CondaFile, EnvironmentSpec, Refusal, collect, specify
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentDeclaration, EnvironmentKind, ProjectFiles
 
@@ -30,24 +31,38 @@ def read_spec(declaration: EnvironmentDeclaration, files: ProjectFiles) -> Envir
     if content is None:
         raise EnvironmentSetupError(f"the environment file '{path}' is not there", hint=_hint(path, files))
     if kind in (EnvironmentKind.PYTHON_ENV, EnvironmentKind.CONDA_ENV):
-        return _read_yaml(kind, parse(path, content), files)
+        return _read_yaml(kind, path, content, files)
     if kind is EnvironmentKind.REQUIREMENTS:
         return _read_requirements(path, files)
     return (read_pylock if kind is EnvironmentKind.PYLOCK else read_uv_lock)(path, content, files)
 
 
-def _read_yaml(kind: EnvironmentKind, document: Document, files: ProjectFiles) -> EnvironmentSpec:
+def _read_yaml(kind: EnvironmentKind, path: str, content: bytes, files: ProjectFiles) -> EnvironmentSpec:
     """Read a YAML file by what it holds, as projects mix up the two kinds."""
+    text = decode(content)
+    if is_conda_lock(text):
+        return conda_lock_spec(path, text)
+    document = parse(path, select_lines(text, this_platform()).encode())
     keys = set(document.keys)
     looks_conda = bool(keys & CONDA_KEYS) or any(item.is_nested for item in document.items("dependencies", []))
     looks_python = bool(keys & PYTHON_ENV_KEYS) and not looks_conda
     is_conda = looks_conda if kind is EnvironmentKind.PYTHON_ENV else not looks_python
-    spec = read_conda(document, files) if is_conda else read_python_env(document, files)
+    spec = _read_conda(document, text, files) if is_conda else read_python_env(document, files)
     if spec.kind is kind:
         return spec
     return structs.replace(
         spec, notices=(f"{document.file} is a {spec.kind.value} file and is read as one", *spec.notices)
     )
+
+
+def _read_conda(document: Document, text: str, files: ProjectFiles) -> EnvironmentSpec:
+    """Return what the file is on the Python index, or why it can't be that, and the file itself."""
+    file = CondaFile(path=document.file, text=text)
+    try:
+        return structs.replace(read_conda(document, files), conda=file)
+    except EnvironmentSetupError as error:
+        refusal = Refusal(message=error.message, context=error.context, hint=error.hint)
+        return EnvironmentSpec(kind=EnvironmentKind.CONDA_ENV, file=document.file, conda=file, refusal=refusal)
 
 
 def _read_requirements(path: str, files: ProjectFiles) -> EnvironmentSpec:

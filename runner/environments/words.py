@@ -34,13 +34,31 @@ class LocalPackage(Struct, frozen=True, kw_only=True):
         return f"{'-e ' if self.editable else ''}{self.path}{extras}"
 
 
+class CondaFile(Struct, frozen=True, kw_only=True):
+    """A file of conda as it stands in the project, for the member that takes it as it is."""
+
+    path: str
+    text: str
+
+
+class Refusal(Struct, frozen=True, kw_only=True):
+    """Why the Python index can't give what a file of conda asks for."""
+
+    message: str
+    context: str | None = None
+    hint: str | None = None
+
+
 class EnvironmentSpec(Struct, frozen=True, kw_only=True):
     """What a project asks of its environment, before anything is resolved.
 
     ``python`` is a version rule (``3.9``, ``3.9.18``, ``>=3.8,<3.11``). The lines are those of pip's requirements
     files, one requirement each: ``requirements`` and ``build_requirements`` are installed, ``constraints`` only bound
     them. ``options`` are pip's global options such as ``--extra-index-url``; they may hold credentials and are never
-    recorded. ``locked_by`` is the digest of a lock that uv must read. ``notices`` say what was mapped or left out.
+    recorded. ``locked_by`` is the digest of a lock that uv must read. ``notices`` say what was left out.
+
+    Of a file of conda these are what it is on the Python index: ``mapping`` says how its packages were mapped,
+    ``refusal`` why they can't be, and ``conda`` is the file itself.
     """
 
     kind: EnvironmentKind = EnvironmentKind.NONE
@@ -54,6 +72,9 @@ class EnvironmentSpec(Struct, frozen=True, kw_only=True):
     container: ContainerSpec | None = None
     locked_by: str | None = None
     notices: tuple[str, ...] = ()
+    conda: CondaFile | None = None
+    mapping: tuple[str, ...] = ()
+    refusal: Refusal | None = None
 
     @property
     def is_locked(self) -> bool:
