@@ -426,7 +426,9 @@ def test_every_prefix_that_clients_use_leads_here(stage: Stage, client: Client, 
 def test_a_run_has_the_shape_of_mlflow(stage: Stage, client: Client) -> None:
     client.post("runs/log-batch", run_id=stage.run_id, metrics=[{"key": "m", "value": "NaN", "timestamp": "5"}])
     client.post("runs/log-metric", run_id=stage.run_id, key="i", value="-Infinity", timestamp=6, step=None)
-    run = client.get("runs/get", run_id=stage.run_id).json["run"]
+    told = client.get("runs/get", run_id=stage.run_id).json["run"]
+    # An empty list and none mean the same; msgspec before 0.19 says empty ones.
+    run = {part: {key: value for key, value in fields.items() if value != []} for part, fields in told.items()}
     started = run["info"].pop("start_time")
     assert run == {
         "info": {
