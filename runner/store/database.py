@@ -40,6 +40,7 @@ class Database:
         self._idle: list[sqlite3.Connection] = []
         self._writing = threading.RLock()
         self._local = threading.local()
+        self._closed = False
 
     @classmethod
     def open(cls, path: Path, migrations: tuple[Migration, ...] = MIGRATIONS) -> "Database":
@@ -63,7 +64,8 @@ class Database:
         return database
 
     def close(self) -> None:
-        """Close every connection that is not in use."""
+        """Close every connection; one that another thread is using now, when that is done."""
+        self._closed = True
         while self._idle:
             self._idle.pop().close()
 
@@ -119,6 +121,8 @@ class Database:
             yield connection
         finally:
             self._idle.append(connection)
+            if self._closed:
+                self.close()
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
