@@ -197,7 +197,9 @@ def test_a_partial_clone_is_compared_without_fetching(
     git(tmp_path, "clone", "-q", "--filter=blob:none", "--no-checkout", f"file://{root}", "partial")
     write_tree(tmp_path / "partial", {"a.py": "1", "b.py": "changed"})
     git(tmp_path / "partial", "read-tree", "HEAD")
+    before = fingerprint(tmp_path / "partial")
     code = freeze(tmp_path / "partial", home)[1].code
+    assert fingerprint(tmp_path / "partial") == before
     assert code.changed_files == ("b.py",)
 
 

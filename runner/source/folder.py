@@ -22,7 +22,8 @@ from runner.source.unwanted import CACHES, ENVIRONMENT_MARKS
 
 _POOLED = 2
 """Folders of ended runs that are kept for one project."""
-_MISSING = re.compile(r"No such file or directory:? '?((?:\.\./)+[^'\n]+?)'?$", re.MULTILINE)
+_MISSING = re.compile(r"^.*No such file or directory.*$", re.MULTILINE)
+_OUTSIDE = re.compile(r"(?:\.\./)+[^\s'\":,]+")
 
 
 class Wishes(Struct, frozen=True, kw_only=True):
@@ -125,10 +126,11 @@ class RunFolder:
 
     def explain_missing(self, output: str, project: Path | None) -> str | None:
         """Say why a file that a command did not find is there for the user: it lies outside the repository."""
-        for match in _MISSING.finditer(output):
-            if project and not self.in_place and (project / match[1]).exists():
+        lines = _MISSING.findall(output) if project and not self.in_place else ()
+        for name in (name for line in lines for name in _OUTSIDE.findall(line)):
+            if project and (project / name).exists():
                 return (
-                    f"'{match[1]}' lies outside the repository, so the run folder does not have it. Declare it under "
+                    f"'{name}' lies outside the repository, so the run folder does not have it. Declare it under "
                     "`inputs:` of the entry point, pass it as a parameter of type path, or run with --in-place."
                 )
         return None
