@@ -32,7 +32,8 @@ ATTACKS = [
     "a//b",
     "%2e%2e/x",
     "%2E%2E%2Fx",
-    "a%2fb",
+    "%2fetc/passwd",
+    "a/%2e%2e",
     "%252e%252e/x",
     "a%00",
     "a\x00b",
@@ -40,7 +41,8 @@ ATTACKS = [
     "a\x7f",
     "..\\x",
     "C:/windows",
-    "c:x",
+    "c:\\x",
+    "\\\\server\\x",
     "",
     "x" * 256,
     "/".join(["x" * 100] * 11),
@@ -82,6 +84,14 @@ def test_whatever_is_accepted_stays_inside(tmp_path_factory: pytest.TempPathFact
     else:
         assert find_artifact(root, path).resolve().is_relative_to(root.resolve())
     assert {entry.name for entry in base.glob("*")} <= {"root"}
+
+
+@pytest.mark.parametrize("path", ["100%25.csv", "100%.csv", "a%2fb", "a\\b", "m:x", "...", "..a", "a b/ü~'", "%"])
+def test_unusual_names_are_kept_as_they_are(root: Path, path: str) -> None:
+    write_artifact(root, path, [b"x"])
+    assert [info.path for info in walk_artifacts(root)] == [path]
+    assert root.joinpath(*path.split("/")).read_bytes() == b"x"
+    assert open_artifact_text(root, path) == b"x"
 
 
 def test_links_are_not_followed(root: Path, tmp_path: Path) -> None:

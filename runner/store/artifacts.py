@@ -15,8 +15,7 @@ from msgspec import Struct
 from runner.errors import InvalidValueError, NotFoundError
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_ENCODED = re.compile(r"%(2e|2f|5c|00|25)", re.IGNORECASE)
-_DRIVE = re.compile(r"[A-Za-z]:")
+_DRIVE = re.compile(r"[A-Za-z]:(?=[/\\])|\\" if os.name != "nt" else r"[A-Za-z]:|\\")
 _MAX_PATH = 1000
 _MAX_PART = 255
 _PARTIAL = ".proj-partial-"
@@ -37,23 +36,28 @@ def check_path(path: str) -> str:
     Raises:
         InvalidValueError: it is absolute, has ``..`` or control characters, or hides them in an encoding.
     """
-    parts = path.removesuffix("/").split("/")
-    unsafe = (
-        len(path) > _MAX_PATH
-        or _CONTROL.search(path)
-        or _ENCODED.search(path)
-        or _DRIVE.match(path)
-        or "\\" in path
-        or any(part in ("", ".", "..") or part.startswith(_PARTIAL) for part in parts)
-        or any(len(os.fsencode(part)) > _MAX_PART for part in parts if _is_encodable(part))
-        or not _is_encodable(path)
-    )
-    if unsafe:
+    relative = path.removesuffix("/")
+    if not _is_safe(relative):
         shown = _CONTROL.sub("?", path[:120]).encode("utf-8", "replace").decode()
         raise InvalidValueError(
             f"Invalid path of an artifact: '{shown}'", hint="Use a relative path of plain names without '..'."
         )
-    return "/".join(parts)
+    return relative
+
+
+def _is_safe(path: str) -> bool:
+    """Say whether a path is safe; a percent sign is fine as long as nobody who decodes it once more is led astray."""
+    decoded = unquote(path)
+    return all(_is_plain(form) for form in (path, decoded, unquote(decoded)))
+
+
+def _is_plain(path: str) -> bool:
+    if len(path) > _MAX_PATH or _CONTROL.search(path) or _DRIVE.match(path) or not _is_encodable(path):
+        return False
+    if any(part in ("", ".") or len(part.encode()) > _MAX_PART for part in path.split("/")):
+        return False
+    # Windows separates folders by both strokes.
+    return not any(part == ".." or part.startswith(_PARTIAL) for part in re.split(r"[/\\]", path))
 
 
 def local_folder(uri: str) -> Path | None:
@@ -67,7 +71,8 @@ def local_folder(uri: str) -> Path | None:
 def list_artifacts(root: Path, path: str = "") -> tuple[ArtifactInfo, ...]:
     """Return what is directly in a folder of artifacts, by name; empty where there is no such folder.
 
-    For the path of a file, that file is returned. Symbolic links are left out, for they may lead anywhere.
+    For the path of a file, that file is returned. Symbolic links are left out, for they may lead anywhere, and so are
+    names that `check_path` refuses.
     """
     place = _inside(root, path)
     prefix = f"{check_path(path)}/" if path else ""
@@ -200,7 +205,7 @@ def _inside(root: Path, path: str) -> Path:
 
 
 def _info(entry: "os.DirEntry[str]", prefix: str) -> ArtifactInfo | None:
-    if not _is_encodable(entry.name):
+    if not _is_safe(entry.name):
         return None
     status = entry.stat(follow_symlinks=False)
     if stat.S_ISDIR(status.st_mode):
