@@ -43,8 +43,11 @@ class Address(Struct, frozen=True, kw_only=True):
 
     @property
     def where(self) -> str:
-        """The path or URL, without credentials."""
-        return str(self.path or self.url)
+        """The path or URL, without credentials and without a query, where secrets hide as well."""
+        return str(self.path) if self.path else (self.url or "").partition("?")[0]
+
+    def __repr__(self) -> str:
+        return f"Address({self.where!r})"
 
 
 def parse_address(text: str) -> Address:
