@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 class GitServer(ThreadingHTTPServer):
     """Serves the bare repositories and files below a folder; ``requests`` are the paths that were asked for."""
 
-    daemon_threads = True
+    daemon_threads = False
 
     def __init__(self, folder: Path, user: str = "", password: str = "") -> None:
         super().__init__(("127.0.0.1", 0), _Answer)

@@ -49,6 +49,7 @@ def fetch_archive(url: str, credentials: Credentials | None, home: Home, report:
 
 def _download(url: str, credentials: Credentials | None, target: IO[bytes]) -> str:
     import base64
+    from urllib.error import HTTPError
     from urllib.request import HTTPRedirectHandler, Request, build_opener
 
     class OnlyHttps(HTTPRedirectHandler):
@@ -62,7 +63,12 @@ def _download(url: str, credentials: Credentials | None, target: IO[bytes]) -> s
         pair = f"{credentials.user}:{credentials.password}".encode()
         request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(pair).decode()}")
     digest, size = hashlib.sha256(), 0
-    with build_opener(OnlyHttps).open(request, timeout=_TIMEOUT) as answer:
+    try:
+        answer = build_opener(OnlyHttps).open(request, timeout=_TIMEOUT)
+    except HTTPError as error:
+        with error:  # it is the answer, too
+            raise OSError(f"{error.code} {error.reason}") from None
+    with answer:
         while chunk := answer.read(_CHUNK):
             size += len(chunk)
             if size > LARGEST_DOWNLOAD:
