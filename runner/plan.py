@@ -212,8 +212,11 @@ def tags_of(plan: Plan) -> dict[str, str]:
 
 
 def masked_parameters(plan: Plan) -> tuple[Parameter, ...]:
-    """Return the parameters with those that hold secrets marked as such."""
-    return tuple(structs.replace(parameter, secret=is_secret(parameter)) for parameter in plan.parameters)
+    """Return the parameters as they may be stored: secret ones are marked, secrets inside others are masked."""
+    return tuple(
+        structs.replace(each, secret=True) if is_secret(each) else structs.replace(each, value=plan.masker.value(each))
+        for each in plan.parameters
+    )
 
 
 def parameter_records(plan: Plan) -> tuple[ParameterRecord, ...]:

@@ -9,6 +9,7 @@ import click
 from runner.cli.reading import clean, local_time, open_store, size
 from runner.cli.text import say
 from runner.errors import UsageError
+from runner.source.cleaning import collect_garbage
 from runner.source.vault import forget_snapshot
 from runner.store import runs
 from runner.store.database import Database
@@ -44,6 +45,7 @@ def rm(words: tuple[str, ...], age: str | None, yes: bool) -> None:
             forget_snapshot(run_id, home)
             freed += remove_run(database, run_id, home)
             click.echo(run_id)
+        collect_garbage(home)
         say(f"{len(chosen)} {_runs(chosen)} removed, {size(freed)} freed")
 
 
