@@ -68,12 +68,17 @@ def read_conda(document: Document, files: ProjectFiles) -> EnvironmentSpec:
     reader = RequirementReader(files, lines)
     for item in items:
         if item.is_nested:
-            _read_pip(document, item, reader)
+            read_pip(document, item, reader)
     spec = specify(EnvironmentKind.CONDA_ENV, document.file, lines, python=python, build_requirements=build)
     return structs.replace(spec, mapping=tuple(notices))
 
 
-def _read_pip(document: Document, item: Item, reader: RequirementReader) -> None:
+def read_pip(document: Document, item: Item, reader: RequirementReader) -> None:
+    """Read the part of a conda file that is pip's.
+
+    Raises:
+        EnvironmentSetupError: it is something else, or has a line that can't be read.
+    """
     if item.text != "pip":
         raise EnvironmentSetupError(
             f"'{item.text or '-'}:' is not understood among the dependencies",
