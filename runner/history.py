@@ -3,8 +3,10 @@
 from runner.errors import ProjError
 from runner.model import RunRecord
 from runner.settings import Home
-from runner.source.opening import open_source
+from runner.source.address import parse_address
+from runner.source.opening import Source, open_source
 from runner.source.restoring import find_tree_in_history
+from runner.source.summaries import CommitSummary, summarise_commit
 from runner.store import values
 from runner.store.database import Database
 
@@ -20,11 +22,26 @@ def find_later_commit(record: RunRecord, database: Database, home: Home) -> str 
     known = record.tags.get(LATER_COMMIT_TAG)
     if known:
         return known
-    try:
-        source = open_source(record.project, None, home, lambda _event: None)
-        commit = find_tree_in_history(code.tree, source)
-    except ProjError:  # the repository is gone or moved: nothing can be said about its later commits
-        return None
+    source = _open_again(record, home)
+    commit = find_tree_in_history(code.tree, source) if source else None
     if commit:
         values.set_tags(database, record.run_id, {LATER_COMMIT_TAG: commit})
     return commit
+
+
+def describe_commit(record: RunRecord, home: Home) -> CommitSummary | None:
+    """Return what the commit of a run says of itself, as long as the repository is there."""
+    source = _open_again(record, home)
+    if source is None or source.repository is None or record.code is None or record.code.commit is None:
+        return None
+    return summarise_commit(source.repository, record.code.commit)
+
+
+def _open_again(record: RunRecord, home: Home) -> Source | None:
+    """Return the source of a run if it is a folder of this machine that is still there; nothing is fetched."""
+    try:
+        if record.project is None or parse_address(record.project).path is None:
+            return None
+        return open_source(record.project, None, home, lambda _event: None)
+    except ProjError:  # the repository is gone or moved: nothing can be said about its commits
+        return None

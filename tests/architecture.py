@@ -1,4 +1,4 @@
-"""The map in ARCHITECTURE.md, made from the first line of each module: ``python tests/architecture.py`` writes it anew."""
+"""The map in ARCHITECTURE.md, made from the first line of each module; ``python tests/architecture.py`` writes it."""
 
 import ast
 import re

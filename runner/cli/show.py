@@ -7,8 +7,9 @@ import click
 import msgspec
 
 from runner.cli.reading import clean, duration, local_time, open_store, size
-from runner.history import LATER_COMMIT_TAG, find_later_commit
+from runner.history import LATER_COMMIT_TAG, describe_commit, find_later_commit
 from runner.model import FileRecord, RunRecord
+from runner.source.summaries import CommitSummary
 from runner.store import runs
 from runner.store.records import read_record
 
@@ -30,16 +31,17 @@ def show(run: str, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(record), indent=2))
         return
-    for title, lines in _sections(record):
+    summary = describe_commit(record, home)
+    for title, lines in _sections(record, summary):
         body = "\n".join(lines)
         if body:
             click.echo(f"{title}\n{indent(body, '  ')}")
 
 
-def _sections(record: RunRecord) -> Iterator[tuple[str, list[str]]]:
+def _sections(record: RunRecord, summary: CommitSummary | None) -> Iterator[tuple[str, list[str]]]:
     run_id = (record.run_id or "")[:8]
     yield f"run {record.run_id}  {clean(record.run_name or '')}", _lines(_summary(record))
-    yield "code", [*_lines(_code(record)), *_changed(record, run_id)]
+    yield "code", [*_lines(_code(record, summary)), *_changed(record, run_id)]
     yield "environment", _lines(_environment(record))
     yield "parameters", [_parameter(record, index) for index in range(len(record.parameters))]
     yield "metrics", [f"{clean(name)} = {value:.10g}" for name, value in record.metrics.items()]
@@ -67,12 +69,13 @@ def _summary(record: RunRecord) -> Rows:
     )
 
 
-def _code(record: RunRecord) -> Rows:
+def _code(record: RunRecord, summary: CommitSummary | None) -> Rows:
     code = record.code
     if code is None:
         return ()
     return (
         ("commit", f"{code.commit}{'*' if code.dirty else ''}" if code.commit else None),
+        ("", f"{clean(summary.subject)} ({clean(summary.author)}, {summary.day})" if summary else None),
         ("state", ("dirty" if code.dirty else "clean") if code.commit else "not in git"),
         ("is commit", record.tags.get(LATER_COMMIT_TAG)),
         ("tree", code.tree),
