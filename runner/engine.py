@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from enum import Enum
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -57,6 +58,26 @@ class Engine(Struct, frozen=True, kw_only=True):
         places = ("/usr/local/libexec/podman", "/usr/local/lib/podman", "/usr/libexec/podman", "/usr/lib/podman")
         return shutil.which("catatonit") is not None or any(Path(place, "catatonit").exists() for place in places)
 
+    @property
+    def user_words(self) -> tuple[str, ...]:
+        """The options with which what a container writes belongs to the calling user."""
+        if self.is_rootless and self.kind is EngineKind.DOCKER:
+            return ("--user", "0:0")
+        own = ("--user", f"{os.geteuid()}:{os.getegid()}")
+        if self.is_rootless:
+            return ("--userns", "keep-id", *own)
+        return ("--userns", "host", *own) if self.is_remapped else own
+
+    @property
+    def is_root_inside(self) -> bool:
+        """Say whether `user_words` make a command the root of its container, for whom images have a home."""
+        return os.geteuid() == 0 or (self.is_rootless and self.kind is EngineKind.DOCKER)
+
+    @property
+    def init_words(self) -> tuple[str, ...]:
+        """The option that passes signals on to the command and collects its orphans, where there is an init."""
+        return ("--init",) if self.has_init else ()
+
     def ask(self, *words: str, timeout: float | None = 60.0) -> Completed:
         """Run a short command of the engine to its end; the exit code is the caller's to judge.
 
@@ -66,13 +87,36 @@ class Engine(Struct, frozen=True, kw_only=True):
         return capture([self.program, *words], timeout=timeout)
 
 
+class ContainerRun(Struct, frozen=True, kw_only=True):
+    """An image that is there, and how a command runs in it.
+
+    ``image`` is its id, which no later tag or pull changes; ``name`` is what the project calls it. ``shell`` is the one
+    that the image has. Without ``keeps_entrypoint`` the image's ENTRYPOINT runs no command that is given to it, and is
+    left out. ``copied`` are the variables that come from the caller.
+    """
+
+    image: str
+    name: str
+    shell: str = "bash"
+    keeps_entrypoint: bool = True
+    volumes: tuple[str, ...] = ()
+    gpus: str | None = None
+    copied: tuple[str, ...] = ()
+
+
 def find_engine(environ: Mapping[str, str] = os.environ) -> Engine:
     """Return the engine that the user names, else podman, else docker.
 
     Raises:
         ExecutionError: there is none that can be used; the text says what was looked for.
     """
-    named = environ.get(CHOICE)
+    return _find(*(environ.get(name, "") for name in (CHOICE, "PATH", "DOCKER_HOST", "CONTAINER_HOST")))
+
+
+@cache
+def _find(named: str, path: str, docker_host: str, podman_host: str) -> Engine:
+    """Return the engine; it is looked for once, as docker takes its time to answer."""
+    environ = {"PATH": path, "DOCKER_HOST": docker_host, "CONTAINER_HOST": podman_host}
     names = (named,) if named else (EngineKind.PODMAN.value, EngineKind.DOCKER.value)
     reasons = []
     for name in names:

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Protocol
 
+from runner.environments.container import ContainerBackend
 from runner.environments.local import LocalBackend
 from runner.environments.python_backend import PythonBackend
 from runner.environments.uv import UvBackend
 from runner.environments.virtualenv import VirtualenvBackend
 from runner.environments.words import EnvironmentRequest, EnvironmentSpec, Lock, Prepared
 from runner.errors import EnvironmentSetupError, UsageError
-from runner.model import EnvironmentRecord, Report
+from runner.model import EnvironmentKind, EnvironmentRecord, Report
 
 
 class EnvironmentBackend(Protocol):
@@ -74,13 +75,18 @@ BACKENDS: Mapping[str, EnvironmentBackend] = {
     "virtualenv": VirtualenvBackend(),
     "local": LocalBackend(),
     "conda": NotYet("conda", "conda files are mapped to the Python index by 'uv' and 'virtualenv'"),
-    "container": NotYet("container", "a python_env or conda_env beside it can be used"),
+    "container": ContainerBackend(),
 }
 
 
 def notices_for(backend: EnvironmentBackend, spec: EnvironmentSpec) -> tuple[str, ...]:
     """Return what the user should know of a spec before a member takes it."""
     return spec.notices + spec.mapping if isinstance(backend, PythonBackend) and backend.maps_conda else spec.notices
+
+
+def provides_images(backend: EnvironmentBackend) -> bool:
+    """Say whether commands run in an image that the member provides."""
+    return isinstance(backend, ContainerBackend)
 
 
 def choose_backend(name: str | None, spec: EnvironmentSpec) -> EnvironmentBackend:
@@ -94,7 +100,7 @@ def choose_backend(name: str | None, spec: EnvironmentSpec) -> EnvironmentBacken
         near = get_close_matches(name, BACKENDS, n=1)
         hint = f"Did you mean '{near[0]}'?" if near else None
         raise UsageError(f"There is no environment manager '{name}'; there are {', '.join(BACKENDS)}", hint=hint)
-    backend = BACKENDS[name or DEFAULT]
+    backend = BACKENDS[name or ("container" if spec.kind is EnvironmentKind.DOCKER_ENV else DEFAULT)]
     reason = backend.why_not(spec)
     if reason and spec.refusal and reason == spec.refusal.message:
         raise EnvironmentSetupError(reason, context=spec.refusal.context, hint=spec.refusal.hint)

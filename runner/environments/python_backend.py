@@ -43,7 +43,7 @@ class PythonBackend:
     def why_not(self, spec: EnvironmentSpec) -> str | None:
         """Say why this spec can't be had, None when it can."""
         if spec.kind is EnvironmentKind.DOCKER_ENV:
-            return "docker_env asks for a container, which is not available yet"
+            return "docker_env asks for a container"
         return spec.refusal.message if spec.refusal else None
 
     def plan(self, request: EnvironmentRequest) -> EnvironmentRecord:

@@ -6,6 +6,7 @@ from msgspec import structs
 
 from runner.environments.conda import read_conda
 from runner.environments.conda_files import conda_lock_spec, is_conda_lock, select_lines, this_platform
+from runner.environments.container_spec import find_devcontainer, read_container
 from runner.environments.documents import Document, parse
 from runner.environments.foreign_locks import read_pylock, read_uv_lock
 from runner.environments.python_env import read_python_env
@@ -25,8 +26,10 @@ def read_spec(declaration: EnvironmentDeclaration, files: ProjectFiles) -> Envir
         EnvironmentSetupError: the file is absent, can't be read, or asks for what can't be had; all faults are named.
     """
     kind, path = declaration.kind, declaration.path
-    if kind in (EnvironmentKind.NONE, EnvironmentKind.DOCKER_ENV) or path is None:
-        return EnvironmentSpec(kind=kind, file=path, container=declaration.container)
+    if kind is EnvironmentKind.DOCKER_ENV:
+        return read_container(declaration, files)
+    if kind is EnvironmentKind.NONE or path is None:
+        return EnvironmentSpec(kind=kind, file=path, container=find_devcontainer(files))
     content = files.read(path)
     if content is None:
         raise EnvironmentSetupError(f"the environment file '{path}' is not there", hint=_hint(path, files))

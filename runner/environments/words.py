@@ -9,6 +9,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from runner.engine import ContainerRun
 from runner.environments.interpreters import Interpreter
 from runner.model import ContainerSpec, EnvironmentKind, EnvironmentRecord, ProjectFiles
 from runner.settings import Home
@@ -141,7 +142,8 @@ class EnvironmentRequest(Struct, frozen=True, kw_only=True):
     """What an environment is wanted for.
 
     ``as_of`` is the time up to which packages are considered, None for now; ``refresh`` resolves again what was
-    resolved before. ``files`` and ``tree`` are the frozen project; they are needed when the spec has local packages.
+    resolved before. ``files`` and ``tree`` are the frozen project; they are needed when the spec has local packages, or
+    an image to build. ``code`` identifies the content of the project folder.
     """
 
     spec: EnvironmentSpec
@@ -150,6 +152,7 @@ class EnvironmentRequest(Struct, frozen=True, kw_only=True):
     tree: ProjectTree | None = None
     as_of: datetime | None = None
     refresh: bool = False
+    code: str | None = None
     environ: Mapping[str, str] = os.environ
 
 
@@ -173,7 +176,8 @@ class Prepared(Struct, frozen=True, kw_only=True):
     """An environment that is proven and ready.
 
     ``path_entries`` come first on the command's PATH. ``import_paths`` are folders of the project, relative to the
-    project folder, from which editable packages are imported in the run's own folder.
+    project folder, from which editable packages are imported in the run's own folder. ``container`` is the image that
+    the command runs in, None where it runs on this machine itself.
     """
 
     record: EnvironmentRecord
@@ -181,6 +185,13 @@ class Prepared(Struct, frozen=True, kw_only=True):
     path_entries: tuple[Path, ...] = ()
     variables: Mapping[str, str] = {}
     import_paths: tuple[str, ...] = ()
+    container: ContainerRun | None = None
+
+    def inherited(self, environ: Mapping[str, str]) -> Mapping[str, str]:
+        """Return what of the caller's variables the command gets: in a container those that are named, else all."""
+        if self.container is None:
+            return environ
+        return {name: environ[name] for name in self.container.copied if name in environ}
 
     def variables_in(self, project_folder: Path) -> Mapping[str, str]:
         """Return the variables for a command that runs in a project folder."""

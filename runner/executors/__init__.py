@@ -2,11 +2,21 @@
 
 from collections.abc import Mapping
 
-from runner.executors.contract import Capabilities, ExecutionRequest, Executor
+from runner.executors.container import ContainerExecutor
+from runner.executors.contract import Capabilities, ExecutionRequest, Executor, Sharing
+from runner.executors.leftovers import remove_leftovers
 from runner.executors.local import LocalExecutor
 from runner.executors.variables import child_environment
 
-EXECUTORS: Mapping[str, Executor] = {"local": LocalExecutor()}
+EXECUTORS: Mapping[str, Executor] = {"local": LocalExecutor(), "container": ContainerExecutor()}
 """The executors by the name that the user types."""
 
-__all__ = ["EXECUTORS", "Capabilities", "ExecutionRequest", "Executor", "child_environment"]
+__all__ = [
+    "EXECUTORS",
+    "Capabilities",
+    "ExecutionRequest",
+    "Executor",
+    "Sharing",
+    "child_environment",
+    "remove_leftovers",
+]

@@ -6,8 +6,10 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from runner.engine import ContainerRun
 from runner.model import EnvironmentDeclaration, Report
 from runner.process import Echo, Outcome, Prepared, Stdin
+from runner.settings import Home
 
 
 class Capabilities(Struct, frozen=True, kw_only=True):
@@ -21,10 +23,25 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     """The command can run in a container image."""
 
 
+class Sharing(Struct, frozen=True, kw_only=True):
+    """What a container of a run has of this machine, besides its image.
+
+    ``folders`` appear under the same paths, the run folder first, and can be written. ``project`` is the user's own
+    project folder. ``options`` are the user's for the engine, by name without dashes; those without a value are flags.
+    """
+
+    run_id: str
+    home: Home
+    folders: tuple[Path, ...]
+    project: Path | None = None
+    options: tuple[tuple[str, str | None], ...] = ()
+
+
 class ExecutionRequest(Struct, frozen=True, kw_only=True):
     """A command with all that it needs. ``variables`` is the whole environment: see `child_environment`.
 
     ``argv`` reaches the command exactly. Times are seconds. ``prepared`` may be a watcher that was started ahead.
+    ``container`` and ``sharing`` are for executors that run images.
     """
 
     argv: tuple[str, ...]
@@ -37,6 +54,8 @@ class ExecutionRequest(Struct, frozen=True, kw_only=True):
     grace: float = 5.0
     masks: tuple[bytes, ...] = ()
     prepared: Prepared | None = None
+    container: ContainerRun | None = None
+    sharing: Sharing | None = None
 
 
 class Executor(Protocol):

@@ -37,12 +37,12 @@ class LocalExecutor:
             ),
             request.prepared,
         )
-        for notice in _notices(outcome, request):
+        for notice in notices_of(outcome, request):
             report(notice)
         return outcome
 
 
-def _notices(outcome: Outcome, request: ExecutionRequest) -> list[Event]:
+def notices_of(outcome: Outcome, request: ExecutionRequest) -> list[Event]:
     """Return what the user should know about how a command ended."""
     notices = []
     if outcome.stopped_by == "timeout":

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from posixpath import normpath
 
+from runner.manifest.container import is_empty, read_docker_env
 from runner.manifest.document import Field, Kind, Node, text_of
 from runner.manifest.faults import Faults, quoted, suggestion
-from runner.model import ContainerSpec, EnvironmentDeclaration, EnvironmentKind, ProjectFiles
+from runner.model import EnvironmentDeclaration, EnvironmentKind, ProjectFiles
 
 KEYS = {
     "docker_env": EnvironmentKind.DOCKER_ENV,
@@ -23,8 +24,7 @@ DISCOVERED = (
 )
 """The files looked for in this order without a key, and what must be beside them."""
 
-ENV_FILE_SUFFIXES = (".yaml", ".yml", ".toml", ".txt", ".lock")
-PAIR = 2
+ENV_FILE_SUFFIXES = (".json", ".yaml", ".yml", ".toml", ".txt", ".lock")
 
 
 def declare_environment(fields: Mapping[str, Field], files: ProjectFiles, faults: Faults) -> EnvironmentDeclaration:
@@ -45,11 +45,11 @@ def named_environment(
             "keep one; a key without a value counts too",
         )
         return EnvironmentDeclaration()
-    if not present or _is_empty(fields[present[0]].value):
+    if not present or is_empty(fields[present[0]].value):
         return None
     key, value = present[0], fields[present[0]].value
     if KEYS[key] is EnvironmentKind.DOCKER_ENV:
-        return EnvironmentDeclaration(kind=KEYS[key], container=_container(value, faults))
+        return EnvironmentDeclaration(kind=KEYS[key], container=read_docker_env(value, faults))
     return _named_file(key, value, files, faults)
 
 
@@ -86,6 +86,8 @@ def declare_own_environment(node: Node, files: ProjectFiles, faults: Faults) -> 
 def kind_of_file(path: str) -> EnvironmentKind:
     """Return what a file declares, by its name alone."""
     name = path.rsplit("/", 1)[-1].lower()
+    if name in ("devcontainer.json", ".devcontainer.json"):
+        return EnvironmentKind.DOCKER_ENV
     if name.startswith("pylock") and name.endswith(".toml"):
         return EnvironmentKind.PYLOCK
     if name in ("uv.lock", "pyproject.toml"):
@@ -111,13 +113,6 @@ def near_file(path: str, files: ProjectFiles) -> str | None:
     return hint
 
 
-def _is_empty(node: Node) -> bool:
-    """Say whether MLflow takes a key with this value for absent: anything that is false in Python."""
-    if node.kind is Kind.SCALAR:
-        return not node.value and node.problem is None
-    return not (node.items or node.fields)
-
-
 def _named_file(key: str, node: Node, files: ProjectFiles, faults: Faults) -> EnvironmentDeclaration:
     if node.kind is not Kind.SCALAR:
         faults.error(node.place, f"'{key}' must be the path of a file", "write the environment to a file and name it")
@@ -127,47 +122,3 @@ def _named_file(key: str, node: Node, files: ProjectFiles, faults: Faults) -> En
         hint = near_file(path, files) or "paths are relative to the project folder and stay in the repository"
         faults.error(node.place, f"'{key}' names the file '{path}', which is not there", hint)
     return EnvironmentDeclaration(kind=KEYS[key], path=path)
-
-
-def _container(node: Node, faults: Faults) -> ContainerSpec | None:
-    if node.kind is not Kind.MAPPING:
-        faults.error(node.place, "'docker_env' must be a mapping with an 'image'")
-        return None
-    image = node.field("image")
-    if image is None or _is_empty(image) or image.kind is not Kind.SCALAR:
-        faults.error(node.place, "'docker_env' needs an 'image'", "for example image: python:3.11")
-        return None
-    return ContainerSpec(
-        image=text_of(image),
-        volumes=_volumes(node.field("volumes"), faults),
-        environment=_variables(node.field("environment"), faults),
-    )
-
-
-def _volumes(node: Node | None, faults: Faults) -> tuple[str, ...]:
-    if node is None:
-        return ()
-    if node.kind is not Kind.LIST or not all(item.is_text for item in node.items):
-        faults.error(node.place, "'volumes' of 'docker_env' must be a list of texts", 'for example ["/data:/data:ro"]')
-        return ()
-    return tuple(item.source for item in node.items)
-
-
-def _variables(node: Node | None, faults: Faults) -> tuple[tuple[str, str | None], ...]:
-    if node is None:
-        return ()
-    if node.kind is not Kind.LIST or not all(_is_variable(item) for item in node.items):
-        faults.error(
-            node.place,
-            "'environment' of 'docker_env' must be a list of names to copy and of [name, value] pairs",
-            'for example ["HOME", ["MODE", "train"]]',
-        )
-        return ()
-    return tuple(
-        (item.source, None) if item.is_text else (text_of(item.items[0]), text_of(item.items[1])) for item in node.items
-    )
-
-
-def _is_variable(node: Node) -> bool:
-    pair = node.kind is Kind.LIST and len(node.items) == PAIR
-    return node.is_text or (pair and all(item.kind is Kind.SCALAR for item in node.items))

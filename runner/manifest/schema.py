@@ -41,10 +41,31 @@ def _mapping(description: str, properties: Schema, **rules: object) -> Schema:
 
 TOLERANCE = "By how much numbers may differ and still count as the same when a run is reproduced."
 
+BUILD = {
+    "context": {
+        "description": "Folder that the build sees; of it, the files that git does not ignore.",
+        "type": "string",
+    },
+    "dockerfile": {"description": "The Dockerfile or Containerfile, relative to the context.", "type": "string"},
+    "args": {
+        "description": "Arguments of the build.",
+        "type": ["object", "null"],
+        "additionalProperties": {"type": SCALAR},
+    },
+    "target": {"description": "The stage to build.", "type": "string"},
+}
+
 DOCKER = {
     "image": {"description": "Name of the image.", "type": "string", "minLength": 1},
+    "build": {
+        "description": "Have the image built from the project: the folder of a Dockerfile, or a mapping.",
+        "type": ["string", "object", "null"],
+        "properties": BUILD,
+    },
+    "devcontainer": {"description": "A devcontainer.json that names the image or its Dockerfile.", "type": "string"},
+    "gpus": {"description": "GPUs as docker's --gpus names them: all, a number, device=0,1.", "type": SCALAR},
     "volumes": {
-        "description": "Folders to mount, as docker's --volume takes them.",
+        "description": "Folders to mount, as docker's --volume takes them; relative ones are those of the project.",
         "type": ["array", "null"],
         "items": {"type": "string"},
     },
@@ -58,7 +79,11 @@ DOCKER = {
 ENVIRONMENTS = {
     "python_env": _file("Path of a python_env file: python, build_dependencies, dependencies."),
     "conda_env": _file("Path of a conda environment file."),
-    "docker_env": _mapping("A container image to run in.", DOCKER, required=["image"]),
+    "docker_env": _mapping(
+        "A container image to run in.",
+        DOCKER,
+        anyOf=[{"required": ["image"]}, {"required": ["build"]}, {"required": ["devcontainer"]}],
+    ),
 }
 
 PARAMETER = {
