@@ -7,7 +7,7 @@ from pathlib import Path
 
 from msgspec import Struct, structs
 
-from runner.environments.backends import EnvironmentBackend, choose_backend, notices_for
+from runner.environments.backends import EnvironmentBackend, choose_backend, notices_for, provides_images
 from runner.environments.spec import read_spec
 from runner.environments.words import EnvironmentRequest, EnvironmentSpec, ProjectTree
 from runner.errors import ManifestError, UsageError
@@ -25,6 +25,8 @@ from runner.masking import Masker, is_secret, secret_values
 from runner.model import (
     Code,
     EntryPoint,
+    EnvironmentDeclaration,
+    EnvironmentKind,
     FileRecord,
     Manifest,
     Parameter,
@@ -39,6 +41,8 @@ from runner.source.opening import Source, open_source
 from runner.source.snapshot import Snapshot, take_snapshot
 from runner.source.tree import TreeFiles
 
+_MLFLOW_NAMES = {"local": None, "container": "docker"}
+"""What MLflow calls our environment managers where it has another word, or none, for them."""
 UPLOAD_MARGIN = timedelta(days=1)
 """Added to the day of a commit: its author had what was uploaded on that day."""
 
@@ -77,7 +81,14 @@ class Plan(Struct, frozen=True, kw_only=True):
 
     def environment_request(self, tree: ProjectTree | None = None) -> EnvironmentRequest:
         """Return what the environment is wanted for."""
-        return EnvironmentRequest(spec=self.spec, home=self.home, files=self.files, tree=tree, as_of=self.as_of)
+        return EnvironmentRequest(
+            spec=self.spec,
+            home=self.home,
+            files=self.files,
+            tree=tree,
+            as_of=self.as_of,
+            code=f"{self.code.tree}:{self.code.subdirectory}",
+        )
 
 
 def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
@@ -97,7 +108,7 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
     command = render_command(entry_point, parameters, path_rules(source, files, home.run("RUN")))
     spec = read_spec(entry_point.environment or manifest.environment, files)
     backend = choose_backend(request.environment_manager, spec)
-    executor = choose_executor(entry_point, manifest)
+    executor = choose_executor(entry_point, backend, request)
     return Plan(
         request=request,
         home=home,
@@ -131,16 +142,20 @@ def refuse_what_is_not_there_yet(entry_point: EntryPoint) -> None:
         )
 
 
-def choose_executor(entry_point: EntryPoint, manifest: Manifest) -> Executor:
-    """Return the place where the command runs.
+def choose_executor(entry_point: EntryPoint, backend: EnvironmentBackend, request: RunRequest) -> Executor:
+    """Return the place where the command runs in what the backend provides.
 
     Raises:
-        UsageError: it can't run there.
+        UsageError: it can't run anywhere, or options are given that nobody takes.
     """
-    executor = EXECUTORS["local"]
-    reason = executor.why_not(entry_point.environment or manifest.environment)
-    if reason:
-        raise UsageError(f"'{entry_point.name}' can't run here: {reason}")
+    kind = EnvironmentKind.DOCKER_ENV if provides_images(backend) else EnvironmentKind.NONE
+    reasons = {executor: executor.why_not(EnvironmentDeclaration(kind=kind)) for executor in EXECUTORS.values()}
+    executor = next((executor for executor, reason in reasons.items() if reason is None), None)
+    if executor is None:
+        told = "; ".join(f"{executor.name}: {reason}" for executor, reason in reasons.items())
+        raise UsageError(f"'{entry_point.name}' can't run here: {told}")
+    if request.container_options and not executor.capabilities.runs_images:
+        raise UsageError("-A is for containers, and this run has none", hint="declare a `docker_env` in the manifest")
     return executor
 
 
@@ -199,7 +214,7 @@ def tags_of(plan: Plan) -> dict[str, str]:
         "mlflow.source.git.repoURL": code.remote,
         "mlflow.source.git.branch": code.branch,
         "mlflow.project.entryPoint": plan.entry_point.name,
-        "mlflow.project.env": plan.backend.name if plan.backend.name != "local" else None,
+        "mlflow.project.env": _MLFLOW_NAMES.get(plan.backend.name, plan.backend.name),
         "mlflow.project.backend": "local",
         "mlflow.parentRunId": os.environ.get("PROJ_RUN_ID"),
         "proj.tree": code.tree,

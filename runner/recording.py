@@ -8,6 +8,7 @@ from pathlib import Path
 from msgspec import Struct, structs
 
 from runner.errors import ProjError
+from runner.executors import remove_leftovers
 from runner.model import (
     Event,
     EventKind,
@@ -159,6 +160,7 @@ def open_recording(plan: Plan, database: Database, report: Report) -> Iterator[R
     escapes after the record is closed.
     """
     runs.mark_lost(database)
+    remove_leftovers(plan.home)
     with raising_signals():
         recording = _open(plan, database, report)
         try:

@@ -6,8 +6,8 @@ from signal import Signals
 
 from runner.environments.trees import FolderTree
 from runner.environments.words import Prepared
-from runner.executors import ExecutionRequest, child_environment
-from runner.manifest import find_downloads, render_command, shell_argv
+from runner.executors import ExecutionRequest, Sharing, child_environment
+from runner.manifest import find_downloads, find_paths, render_command, shell_argv
 from runner.model import Event, EventKind, Report, RunRequest, RunStatus
 from runner.plan import Plan, make_plan, path_rules
 from runner.process import Echo, Outcome
@@ -42,7 +42,7 @@ def run_plan(plan: Plan, report: Report, echo: Echo) -> RunOutcome:
         with open_recording(plan, database, report) as recording:
             folder = lay_out_folder(recording)
             environment = prepare_environment(recording, folder)
-            command = write_command(recording, folder)
+            command = write_command(recording, folder, environment)
             outcome = execute(recording, folder, environment, command, echo)
             ending = judge(outcome, recording.claimed_status)
             collect(recording, folder, outcome, ending)
@@ -73,10 +73,12 @@ def prepare_environment(recording: Recording, folder: RunFolder) -> Prepared:
     record = environment.record
     recording.add(environment=record)
     recording.set_tags({"proj.environment.digest": record.digest, "proj.lock.digest": record.lock_digest})
+    if record.image:
+        recording.set_tags({"mlflow.docker.image.uri": record.image, "mlflow.docker.image.id": record.digest})
     return environment
 
 
-def write_command(recording: Recording, folder: RunFolder) -> str:
+def write_command(recording: Recording, folder: RunFolder, environment: Prepared) -> str:
     """Write the command with the paths of the run folder, and fetch what it names by URL."""
     plan = recording.plan
     rules = path_rules(plan.source, plan.files, recording.folder / "downloads", folder.project)
@@ -84,7 +86,7 @@ def write_command(recording: Recording, folder: RunFolder) -> str:
     for download in find_downloads(plan.parameters, rules):
         recording.report(Event(kind=EventKind.STEP, message=f"Fetching {download.url}"))
         fetch(download.url, download.path)
-    recording.add(command=plan.masker.command(command), argv=plan.masker.words(shell_argv(command)))
+    recording.add(command=plan.masker.command(command), argv=plan.masker.words(shell_argv(command, environment.shell)))
     return command
 
 
@@ -93,7 +95,7 @@ def execute(recording: Recording, folder: RunFolder, environment: Prepared, comm
     plan = recording.plan
     with recording.open_socket() as socket, recording.watching(folder):
         variables = child_environment(
-            {name: value for name, value in os.environ.items() if name not in REMOVED_VARIABLES},
+            {name: value for name, value in environment.inherited(os.environ).items() if name not in REMOVED_VARIABLES},
             cwd=folder.project,
             path_entries=environment.path_entries,
             variables={
@@ -107,18 +109,35 @@ def execute(recording: Recording, folder: RunFolder, environment: Prepared, comm
         recording.add(machine=describe_machine(variables))
         outcome = plan.executor.execute(
             ExecutionRequest(
-                argv=shell_argv(command),
+                argv=shell_argv(command, environment.shell),
                 cwd=folder.project,
                 variables=variables,
                 log=plan.home.log(recording.run_id),
                 echo=echo,
                 timeout=plan.request.timeout or plan.entry_point.timeout,
                 masks=plan.masker.masks,
+                container=environment.container,
+                sharing=share(recording, folder) if environment.container else None,
             ),
             recording.report,
         )
     recording.claimed_status = socket.final_status
     return outcome
+
+
+def share(recording: Recording, folder: RunFolder) -> Sharing:
+    """Return what a container of the run sees of this machine: run folder, artifacts, and all that these lead to."""
+    plan = recording.plan
+    places = [*(place for place, _ in folder.provided), *(place for _, place in folder.beyond)]
+    linked = {place.resolve() for place in places if place.is_symlink()}
+    rules = path_rules(plan.source, plan.files, recording.folder / "downloads", folder.project)
+    return Sharing(
+        run_id=recording.run_id,
+        home=plan.home,
+        folders=(folder.root, plan.home.root / "runs", *sorted({*linked, *find_paths(plan.parameters, rules)})),
+        project=plan.source.project,
+        options=plan.request.container_options,
+    )
 
 
 def judge(outcome: Outcome, claimed: RunStatus | None) -> Ending:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime
 
+from runner.executors import remove_leftovers
 from runner.model import Code, RunRecord
 from runner.settings import Home, open_home
 from runner.store import runs
@@ -21,6 +22,7 @@ def open_store() -> Iterator[tuple[Database, Home]]:
     home = open_home()
     with closing(Database.open(home.database)) as database:
         runs.mark_lost(database)
+        remove_leftovers(home)
         yield database, home
 
 

@@ -4,10 +4,11 @@ import os
 
 import click
 import msgspec
+from msgspec import structs
 
 from runner.cli.text import say, show_error, show_event
 from runner.errors import UsageError
-from runner.model import RunRecord, RunRequest, RunStatus
+from runner.model import EnvironmentRecord, RunRecord, RunRequest, RunStatus
 from runner.plan import describe_plan, make_plan
 from runner.process import Echo
 from runner.settings import open_home
@@ -24,6 +25,17 @@ def _parameters(words: tuple[str, ...]) -> dict[str, str]:
             raise UsageError(f"-P {name} is given twice", context=f"{name}={given[name]} and {word}")
         given[name] = value
     return given
+
+
+def _engine_options(words: tuple[str, ...]) -> tuple[tuple[str, str | None], ...]:
+    """Return options for the container engine by name; MLflow's words, but that a name may come more than once."""
+    options = []
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not name or name.startswith("-"):
+            raise UsageError(f"-A takes NAME or NAME=VALUE, not {word!r}", hint="names are written without dashes")
+        options.append((name, value if equals else None))
+    return tuple(options)
 
 
 def _experiment(name: str | None, number: str | None) -> tuple[str | None, str | None]:
@@ -47,19 +59,31 @@ def _experiment(name: str | None, number: str | None) -> tuple[str | None, str |
 @click.option("-v", "--version", metavar="REF", help="Branch, tag or commit (short ids too) to run.")
 @click.option("--experiment-name", "--experiment", metavar="NAME", help="Experiment to record in; made when absent.")
 @click.option("--experiment-id", metavar="ID", help="Experiment to record in, by id.")
+@click.option(
+    *("-A", "--docker-args", "engine_words"),
+    multiple=True,
+    metavar="NAME[=VALUE]",
+    help="An option for the container engine: -x for one letter, else --name; repeatable.",
+)
 @click.option("--run-name", metavar="NAME", help="Name of the run. [default: made up]")
-@click.option("--env-manager", metavar="NAME", help="uv, virtualenv or local (no environment of its own).")
+@click.option("--env-manager", metavar="NAME", help="uv, virtualenv, container or local (no environment of its own).")
 @click.option("--as-of", metavar="DATE|commit|now", help="Consider packages uploaded until then.")
 @click.option("--timeout", type=float, metavar="SECONDS", help="Stop the command after so long.")
 @click.option("--in-place", is_flag=True, help="Run in the project folder itself, not in a frozen copy.")
 @click.option("--dry-run", is_flag=True, help="Print the plan; run, build and record nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON; the command's output goes to stderr.")
-def run(words: tuple[str, ...], dry_run: bool, as_json: bool, **options: str | float | bool | None) -> int:
+def run(
+    words: tuple[str, ...],
+    engine_words: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
+    **options: str | float | bool | None,
+) -> int:
     """Run an entry point of PROJECT and record code, environment, parameters and results.
 
     PROJECT is a folder, a git URL, a bare repository or a zip archive; #sub/dir names a folder inside it.
     """
-    request = _request(words, options)
+    request = structs.replace(_request(words, options), container_options=_engine_options(engine_words))
     home = open_home()
     plan = make_plan(request, home, show_event)
     if dry_run:
@@ -126,6 +150,11 @@ def _say_outcome(record: RunRecord) -> None:
     say(f"  next: proj show {run_id}")
 
 
+def _describe_environment(environment: EnvironmentRecord) -> str:
+    what = environment.image or f"python {environment.python or 'any'}"
+    return f"{environment.manager}, {what}"
+
+
 def _print_plan(plan: RunRecord, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(plan), indent=2))
@@ -135,7 +164,7 @@ def _print_plan(plan: RunRecord, as_json: bool) -> None:
         "entry point": plan.entry_point,
         "code": describe_code(plan),
         "experiment": plan.experiment,
-        "environment": plan.environment and f"{plan.environment.manager}, python {plan.environment.python or 'any'}",
+        "environment": plan.environment and _describe_environment(plan.environment),
         "command": plan.command,
     }
     for name, value in rows.items():

@@ -103,6 +103,8 @@ def _environment(record: RunRecord) -> Rows:
         return ()
     return (
         ("manager", environment.manager),
+        ("image", environment.image),
+        ("image digest", environment.image_digest),
         ("python", environment.python),
         ("platform", environment.platform),
         ("digest", environment.digest),

@@ -187,6 +187,11 @@ class Prepared(Struct, frozen=True, kw_only=True):
     import_paths: tuple[str, ...] = ()
     container: ContainerRun | None = None
 
+    @property
+    def shell(self) -> str:
+        """The shell that runs the command."""
+        return self.container.shell if self.container else "bash"
+
     def inherited(self, environ: Mapping[str, str]) -> Mapping[str, str]:
         """Return what of the caller's variables the command gets: in a container those that are named, else all."""
         if self.container is None:

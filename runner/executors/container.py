@@ -93,9 +93,8 @@ def engine_argv(engine: Engine, name: str, request: ExecutionRequest, environ: M
 
 
 def command_words(container: ContainerRun, argv: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the image and the command: what is for bash goes to the shell that the image has."""
-    words = (container.shell, *argv[1:]) if argv[0] == "bash" else argv
-    return (*(() if container.keeps_entrypoint else ("--entrypoint", "")), container.image, *words)
+    """Return the image and the command, which the image's ENTRYPOINT is given where it starts what it is given."""
+    return (*(() if container.keeps_entrypoint else ("--entrypoint", "")), container.image, *argv)
 
 
 def option_words(options: tuple[tuple[str, str | None], ...]) -> tuple[str, ...]:

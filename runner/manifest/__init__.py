@@ -4,7 +4,7 @@ from runner.manifest.command import render_command, shell_argv
 from runner.manifest.entrypoints import find_entry_point
 from runner.manifest.files import FolderFiles
 from runner.manifest.parameters import bind_parameters, read_parameters_file
-from runner.manifest.paths import Download, PathRules, find_downloads
+from runner.manifest.paths import Download, PathRules, find_downloads, find_paths
 from runner.manifest.reading import read_manifest
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "bind_parameters",
     "find_downloads",
     "find_entry_point",
+    "find_paths",
     "read_manifest",
     "read_parameters_file",
     "render_command",

@@ -39,9 +39,9 @@ def render_command(entry_point: EntryPoint, parameters: tuple[Parameter, ...], p
     return command
 
 
-def shell_argv(command: str) -> tuple[str, ...]:
-    """Return the process that runs a command: bash, everywhere."""
-    return ("bash", "-c", command)
+def shell_argv(command: str, shell: str = "bash") -> tuple[str, ...]:
+    """Return the process that runs a command: bash, everywhere but in an image that has none."""
+    return (shell, "-c", command)
 
 
 def _append(command: str, extras: list[tuple[str, str]], entry_point: EntryPoint) -> str:

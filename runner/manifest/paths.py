@@ -66,6 +66,12 @@ def find_downloads(parameters: tuple[Parameter, ...], rules: PathRules) -> tuple
     return tuple(placed.download for placed in place_paths(parameters, rules) if placed.download)
 
 
+def find_paths(parameters: tuple[Parameter, ...], rules: PathRules) -> tuple[Path, ...]:
+    """Return where the files are that parameters of the type ``path`` name, when the command runs."""
+    placed = place_paths(parameters, rules)
+    return tuple(Path(each.text) for each in placed if each.parameter.type == PATH and each.text.startswith("/"))
+
+
 def _place(parameter: Parameter, position: int, rules: PathRules) -> Placed | ParameterError:
     value = parameter.value
     if not (parameter.declared and parameter.type == PATH and value):
