@@ -88,12 +88,17 @@ def start_proj(*words: str, cwd: Path, **variables: str) -> "subprocess.Popen[st
     return subprocess.Popen(
         [sys.executable, "-m", "runner.cli.main", *words],
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PATH": _path_with_python(), **variables},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def _path_with_python() -> str:
+    """Return PATH with this interpreter's folder first: not every system has a program named python."""
+    return os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from platformdirs import user_cache_path
+from uv import find_uv_bin
 
 from runner.environments.interpreters import Interpreter, discover
 from runner.files import locked
@@ -50,8 +51,8 @@ def _build(prefix: Path, interpreter: Interpreter, lock: Path) -> None:
     shutil.rmtree(prefix, ignore_errors=True)
     environ = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
     for words in (
-        ["uv", "venv", "--quiet", "--python", interpreter.path, prefix],
-        ["uv", "pip", "sync", "--quiet", "--require-hashes", "--python", prefix / "bin" / "python", lock],
+        [find_uv_bin(), "venv", "--quiet", "--python", interpreter.path, prefix],
+        [find_uv_bin(), "pip", "sync", "--quiet", "--require-hashes", "--python", prefix / "bin" / "python", lock],
     ):
         done = subprocess.run(words, env=environ, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

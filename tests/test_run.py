@@ -2,14 +2,18 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import runner
+from runner.errors import ProjError
 from tests.conftest import MakeRepository, RunProj, git, start_proj, write_tree
 
 SHOW_ARGS = "import json, sys; print(json.dumps(sys.argv[1:]))\n"
@@ -138,7 +142,7 @@ def test_probe_5_the_repository_is_byte_identical_afterwards(
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_probe_18_a_signal_to_proj_ends_all_and_says_so(
-    make_repository: MakeRepository, tmp_path: Path, number: signal.Signals, code: int
+    make_repository: MakeRepository, tmp_path: Path, clean_room: Path, number: signal.Signals, code: int
 ) -> None:
     script = (
         "import os, time\nprint('up', flush=True)\n"
@@ -148,6 +152,8 @@ def test_probe_18_a_signal_to_proj_ends_all_and_says_so(
     where = tmp_path / "pid"
     process = start_proj("run", ".", "--json", *LOCAL, cwd=root, WHERE=str(where))
     pid = int(until(lambda: where.exists() and where.read_text()))
+    # What is in a pipe of the command's own when it is stopped is lost with it, so wait until it has come through.
+    until(lambda: any(log.read_text() for log in (clean_room / "home" / "runs").glob("*/log.txt")))
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     done = json.loads(out)
@@ -242,3 +248,90 @@ def test_a_mistyped_path_says_so(proj: RunProj, tmp_path: Path) -> None:
     assert result.code == 1
     assert "projct" in result.err
     assert "Traceback" not in result.err
+
+
+def test_a_bare_repository_at_a_short_id_and_a_dirty_tree_come_back_exactly(
+    proj: RunProj, make_repository: MakeRepository, tmp_path: Path
+) -> None:
+    root = make_repository({"sub/MLproject": manifest("python t.py"), "sub/t.py": "print('one')\n"})
+    first = git(root, "rev-parse", "HEAD")
+    write_tree(root, {"sub/t.py": "print('two')\n"})
+    git(root, "commit", "--quiet", "--all", "--message=second")
+    bare = tmp_path / "bare.git"
+    git(root, "clone", "--quiet", "--bare", str(root), str(bare))
+    for address in (str(bare), bare.as_uri()):
+        done = proj("run", f"{address}#sub", "--version", first[:9], "--json", *LOCAL).json
+        assert (done["code"]["commit"], done["code"]["subdirectory"]) == (first, "sub")
+        assert Path(done["log"]).read_text() == "one\n"
+        assert first in proj("show", done["run_id"]).out
+    write_tree(root, {"sub/t.py": "print('three')\n", "sub/new.txt": "n"})
+    dirty = proj("run", "sub", "--json", *LOCAL, cwd=root).json
+    shutil.rmtree(root)
+    assert proj("checkout", dirty["run_id"][:10], str(tmp_path / "back")).code == 0
+    assert (tmp_path / "back/sub/t.py").read_text() == "print('three')\n"
+    assert (tmp_path / "back/sub/new.txt").read_text() == "n"
+    patch = proj("diff", dirty["run_id"]).out
+    assert "+print('three')" in patch
+    assert "-print('two')" in patch
+
+
+def test_outputs_come_back_and_a_removed_run_is_gone(proj: RunProj, make_repository: MakeRepository) -> None:
+    root = make_repository({"MLproject": manifest("mkdir -p out && echo 1 > out/a.txt")})
+    done = record(proj, root)
+    target = root.parent / "got"
+    assert proj("get", done["run_id"], "out", "--to", str(target)).code == 0
+    assert [path.name for path in target.rglob("*.txt")] == ["a.txt"]
+    assert proj("rm", done["run_id"], "--yes").code == 0
+    assert proj("show", done["run_id"]).code == 1
+    assert proj("list", "--json").json == []
+
+
+def test_a_timeout_stops_the_command_and_says_so(proj: RunProj, make_repository: MakeRepository) -> None:
+    root = make_repository({"MLproject": manifest("sleep 60") + "    timeout: 1\n"})
+    result = proj("run", ".", "--json", *LOCAL, cwd=root)
+    assert result.code == 124
+    assert result.json["status"] == "KILLED"
+    assert "time" in result.json["reason"]
+
+
+def test_values_of_a_file_are_overruled_by_words(proj: RunProj, make_repository: MakeRepository) -> None:
+    root = make_repository(
+        {"MLproject": manifest("echo {a} {b} {c}", "{a: {default: 1}, b: {default: 2}, c: {default: 3}}")}
+    )
+    write_tree(root.parent, {"values.yaml": "a: 10\nb: 20\n"})
+    done = record(proj, root, "--params-file", "../values.yaml", "-P", "b=200")
+    found = {each["name"]: (each["value"], each["source"]) for each in done["parameters"]}
+    assert found == {"a": ("10", "file"), "b": ("200", "command line"), "c": ("3", "default")}
+
+
+def test_the_python_interface_returns_the_record(
+    make_repository: MakeRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_repository({"MLproject": manifest("echo {a}; exit 5", "{a: {type: float, default: 1}}")})
+    monkeypatch.chdir(root)
+    done = runner.run(".", parameters={"a": 0.5}, environment_manager="local")
+    assert (done.status, done.exit_code, done.command) == ("FAILED", 5, "echo 0.5; exit 5")
+    with pytest.raises(TypeError, match="no option 'colour'"):
+        runner.run(".", colour="red")
+    with pytest.raises(ProjError, match="nowhere"):
+        runner.run("nowhere")
+
+
+def test_a_run_in_place_works_in_the_project_and_tells_what_changed(
+    proj: RunProj, make_repository: MakeRepository
+) -> None:
+    root = make_repository({"MLproject": manifest("echo x > made.txt")})
+    done = record(proj, root, "--in-place")
+    assert (root / "made.txt").read_text() == "x\n"
+    assert done["tags"]["proj.tree.changed"] == "true"
+    assert [each["path"] for each in done["outputs"]] == ["made.txt"]
+
+
+def test_an_ignored_file_that_the_run_opens_is_an_input(proj: RunProj, make_repository: MakeRepository) -> None:
+    root = make_repository({"MLproject": manifest("cat data/used.csv"), ".gitignore": "data/\n"})
+    write_tree(root, {"data/used.csv": "1\n", "data/other.csv": "2\n"})
+    done = record(proj, root)
+    assert Path(done["log"]).read_text() == "1\n"
+    if sys.platform == "linux":
+        assert [each["path"] for each in done["inputs"]] == ["data/used.csv"]
+    assert not done["code"]["dirty"]
