@@ -231,9 +231,9 @@ class EnvironmentRecord(Struct, frozen=True, kw_only=True):
     """The environment that a run used.
 
     ``digest`` identifies what is installed, ``lock_digest`` the lock, ``as_of`` is the RFC 3339 time up to which
-    packages were considered. ``packages`` are name and version of each installed distribution. In a container
-    ``digest`` is the id of the image, ``image`` what the project calls it and ``image_digest`` the digest under which a
-    registry has it, where there is one.
+    packages were considered. ``packages`` are name and version of each installed distribution, ``channels`` where those
+    of conda come from, without credentials. In a container ``digest`` is the id of the image, ``image`` what the
+    project calls it and ``image_digest`` the digest under which a registry has it, where there is one.
     """
 
     manager: str
@@ -244,6 +244,7 @@ class EnvironmentRecord(Struct, frozen=True, kw_only=True):
     as_of: str | None = None
     platform: str | None = None
     packages: tuple[tuple[str, str], ...] = ()
+    channels: tuple[str, ...] = ()
     image: str | None = None
     image_digest: str | None = None
 

@@ -217,8 +217,8 @@ class TestLocal(Contract):
         assert not desk.home.environments.exists()
 
 
-def test_members_that_are_not_there_yet_say_so(desk: Desk) -> None:
-    with pytest.raises(EnvironmentSetupError, match="not available yet") as caught:
+def test_members_that_can_not_provide_a_spec_say_so(desk: Desk) -> None:
+    with pytest.raises(EnvironmentSetupError, match="what a conda file declares") as caught:
         choose_backend("conda", desk.request().spec)
     assert caught.value.hint == "'--env-manager' can be uv or virtualenv or local here."
     with pytest.raises(EnvironmentSetupError, match="docker_env"):

@@ -1,5 +1,6 @@
 """The members that provide environments, by the name that the user types."""
 
+import importlib
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Protocol
@@ -39,34 +40,33 @@ class EnvironmentBackend(Protocol):
         ...
 
 
-class NotYet:
-    """A member that is announced and can't do anything yet."""
+class Later:
+    """A member whose code is loaded when it is first asked for something: most runs never do."""
 
-    def __init__(self, name: str, instead: str) -> None:
+    def __init__(self, name: str, module: str, member: str) -> None:
         self.name = name
-        self._instead = instead
+        self._module, self._member = module, member
 
     def why_not(self, spec: EnvironmentSpec) -> str | None:
-        """Say that it is not there, and what is."""
-        del spec
-        return f"'{self.name}' environments are not available yet; {self._instead}"
+        """Say why this spec can't be had, None when it can."""
+        return self.load().why_not(spec)
 
     def plan(self, request: EnvironmentRequest) -> EnvironmentRecord:
-        """Refuse."""
-        raise self._refusal(request.spec)
+        """Return what is known of the environment without building or resolving anything."""
+        return self.load().plan(request)
 
     def lock(self, request: EnvironmentRequest, report: Report) -> Lock | None:
-        """Refuse."""
-        del report
-        raise self._refusal(request.spec)
+        """Return what the request is resolved to."""
+        return self.load().lock(request, report)
 
     def prepare(self, request: EnvironmentRequest, lock: Lock | None, report: Report) -> Prepared:
-        """Refuse."""
-        del lock, report
-        raise self._refusal(request.spec)
+        """Return the environment, proven and ready."""
+        return self.load().prepare(request, lock, report)
 
-    def _refusal(self, spec: EnvironmentSpec) -> EnvironmentSetupError:
-        return EnvironmentSetupError(self.why_not(spec) or self.name)
+    def load(self) -> EnvironmentBackend:
+        """Return the member itself."""
+        member: EnvironmentBackend = getattr(importlib.import_module(self._module), self._member)()
+        return member
 
 
 DEFAULT = "uv"
@@ -74,14 +74,14 @@ BACKENDS: Mapping[str, EnvironmentBackend] = {
     "uv": UvBackend(),
     "virtualenv": VirtualenvBackend(),
     "local": LocalBackend(),
-    "conda": NotYet("conda", "conda files are mapped to the Python index by 'uv' and 'virtualenv'"),
+    "conda": Later("conda", "runner.environments.conda_backend", "CondaBackend"),
     "container": ContainerBackend(),
 }
 
 
 def notices_for(backend: EnvironmentBackend, spec: EnvironmentSpec) -> tuple[str, ...]:
     """Return what the user should know of a spec before a member takes it."""
-    return spec.notices + spec.mapping if isinstance(backend, PythonBackend) and backend.maps_conda else spec.notices
+    return spec.notices + spec.mapping if isinstance(backend, PythonBackend) else spec.notices
 
 
 def provides_images(backend: EnvironmentBackend) -> bool:

@@ -52,6 +52,20 @@ class Rattler(Struct, frozen=True, kw_only=True):
     platform: str
 
     @property
+    def name(self) -> str:
+        """The name of the library."""
+        return "rattler"
+
+    @property
+    def knows_dates(self) -> bool:
+        """Say yes: it leaves out what is newer than a date."""
+        return True
+
+    def usual_channels(self) -> tuple[str, ...]:
+        """Return the names of the channels where a file names none."""
+        return tuple(channel.name for channel in channels_of((), self.environ))
+
+    @property
     def archives(self) -> Path:
         """Where archives are kept by their digest."""
         return self.home.root / "cache" / "conda" / "archives"

@@ -12,6 +12,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from runner.environments.conda_meta import LinkedPackage, linked_packages
+
 CACHES = "__pycache__"
 IMPORTABLE = (".py", ".so", ".pyd", ".pth", ".pyc", ".egg-link", "METADATA", "RECORD")
 OF_INSTALLER = frozenset({"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json"})
@@ -136,8 +138,14 @@ def take(root: Path, proofs: Path | None, *, trust: bool) -> Inventory:
     """
     (root / ".lock").unlink(missing_ok=True)  # uv's, of the installation
     recorded: dict[str, str] = {}
-    folders = [folder for site in _sites(root) for folder in sorted(site.glob("*.dist-info"))]
     owners: dict[str, str] = {}
+    linked = linked_packages(root)
+    for package in linked:
+        recorded |= package.expected
+        owners |= dict.fromkeys(package.expected, package.name)
+    owned = frozenset().union(*(package.files for package in linked))
+    found = [folder for site in _sites(root) for folder in sorted(site.glob("*.dist-info"))]
+    folders = [folder for folder in found if (folder / "METADATA").relative_to(root).as_posix() not in owned]
     known: dict[str, FileSeal] = {}
     for folder in folders:
         entries = dict(_record(folder, root))
@@ -152,7 +160,8 @@ def take(root: Path, proofs: Path | None, *, trust: bool) -> Inventory:
     wrong = {owners[path] for path, sha in recorded.items() if path not in files or files[path].sha256 != sha}
     for folder in folders:
         _save_proof(proofs, folder, [files[path] for path in dict(_record(folder, root)) if path in files])
-    distributions = tuple(_distribution(folder, root, files) for folder in folders)
+    conda = tuple(_linked_distribution(package, files) for package in linked)
+    distributions = conda + tuple(_distribution(folder, root, files) for folder in folders)
     return Inventory(files=tuple(files.values()), distributions=distributions, wrong=tuple(sorted(wrong)))
 
 
@@ -236,6 +245,13 @@ def _distribution(folder: Path, root: Path, files: dict[str, FileSeal]) -> Distr
         is_pure="Root-Is-Purelib: true" in wheel,
         top_level=tuple(sorted(tops)),
     )
+
+
+def _linked_distribution(package: LinkedPackage, files: dict[str, FileSeal]) -> Distribution:
+    """Describe a conda package by its files as they were before the prefix was written into them."""
+    there = [path for path in sorted(package.files) if path in files]
+    lines = "".join(f"{package.original.get(path, files[path].sha256)} {path}\n" for path in there)
+    return Distribution(name=package.name, version=package.version, digest=hashlib.sha256(lines.encode()).hexdigest())
 
 
 def _is_code(path: str, site: str, own: str) -> bool:

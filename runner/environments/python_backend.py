@@ -38,7 +38,6 @@ class PythonBackend:
     """A member that installs a lock into a prefix; what installs it is the subclass's."""
 
     name: ClassVar[str]
-    maps_conda: ClassVar[bool] = True
 
     def why_not(self, spec: EnvironmentSpec) -> str | None:
         """Say why this spec can't be had, None when it can."""
@@ -81,7 +80,7 @@ class PythonBackend:
             Blueprint(
                 identity=identity,
                 manager=self.name,
-                what=f"environment with Python {lock.interpreter.name}",
+                what=self._what(lock),
                 fill=partial(self._fill, request, lock, prefixes.folder(identity) / "build.log", report),
                 forget=partial(self._forget, request),
                 shares_files=self._shares_files(request),
@@ -94,6 +93,9 @@ class PythonBackend:
         """Make a prefix with exactly what the lock says."""
         raise NotImplementedError
 
+    def _what(self, lock: Lock) -> str:
+        return f"environment with Python {lock.interpreter.name}"
+
     def _shares_files(self, request: EnvironmentRequest) -> bool:
         """Say whether files of the prefix are hard links that other prefixes have too."""
         del request
@@ -104,8 +106,7 @@ class PythonBackend:
         packages = f", {count} package{'s' * (count != 1)}" if count else ""
         report(Event(kind=EventKind.STEP, message=f"Building environment: Python {lock.interpreter.name}{packages}"))
         self.install(request, lock, prefix, log)
-        for site in [*prefix.glob("lib/*/site-packages"), *prefix.glob("Lib/site-packages")]:
-            (site / "proj_import_path.pth").write_text(HOOK, encoding="utf-8")
+        keep_import_hook(prefix)
 
     def _forget(self, request: EnvironmentRequest, names: tuple[str, ...]) -> None:
         uv_for(request).run("cache", "clean", *names)
@@ -145,6 +146,12 @@ class PythonBackend:
                 forget=partial(self._forget, request),
             )
         )
+
+
+def keep_import_hook(prefix: Path) -> None:
+    """Let the Pythons of a prefix import the project's own packages."""
+    for site in [*prefix.glob("lib/*/site-packages"), *prefix.glob("Lib/site-packages")]:
+        (site / "proj_import_path.pth").write_text(HOOK, encoding="utf-8")
 
 
 def uv_for(request: EnvironmentRequest) -> Uv:

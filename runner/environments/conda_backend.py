@@ -1,0 +1,143 @@
+"""The member that takes conda's files as they are: conda packages and the pip part, each to the byte."""
+
+import os
+import sys
+from pathlib import Path
+from typing import ClassVar
+
+from msgspec import structs
+
+from runner.environments.conda_activation import activation, keep_activation
+from runner.environments.conda_command import VARIABLE
+from runner.environments.conda_files import is_conda_lock, this_platform
+from runner.environments.conda_lockfile import CondaLock
+from runner.environments.conda_pip import PipPart
+from runner.environments.conda_places import public
+from runner.environments.conda_rattler import EXTRA, is_there
+from runner.environments.conda_solve import (
+    FoundLock,
+    check_agreement,
+    conda_file,
+    find_conda_lock,
+    read_once,
+    resolve_conda,
+)
+from runner.environments.conda_spec import CondaSpec, read_conda_spec
+from runner.environments.conda_tools import tool_for
+from runner.environments.interpreters import Interpreter
+from runner.environments.locking import as_text
+from runner.environments.python_backend import PythonBackend, keep_import_hook
+from runner.environments.reflinks import can_reflink
+from runner.environments.uv_command import clean_cwd
+from runner.environments.words import EnvironmentRequest, EnvironmentSpec, Lock, Prepared, collect, specify
+from runner.model import EnvironmentKind, EnvironmentRecord, Event, EventKind, Report
+
+
+class CondaBackend(PythonBackend):
+    """Environments of conda packages, made without a conda executable."""
+
+    name: ClassVar[str] = "conda"
+
+    def why_not(self, spec: EnvironmentSpec) -> str | None:
+        """Say why this spec can't be had, None when it can."""
+        if spec.conda is None:
+            return "'conda' provides what a conda file declares, and the project has none"
+        return None if os.environ.get(VARIABLE) or is_there() else EXTRA
+
+    def plan(self, request: EnvironmentRequest) -> EnvironmentRecord:
+        """Return what is known of the environment without building or resolving anything."""
+        platform = this_platform()
+        found = find_conda_lock(request, platform)
+        spec = _spec(request, platform)
+        return EnvironmentRecord(
+            manager=self.name,
+            python=found.lock.python if found else spec.python,
+            lock_digest=found.lock.digest if found else None,
+            as_of=found.lock.as_of if found else as_text(request.as_of),
+            platform=platform,
+            channels=_channels(spec, found.lock if found else None),
+        )
+
+    def lock(self, request: EnvironmentRequest, report: Report) -> Lock | None:
+        """Return the lock of a request; resolve it when it was not resolved before."""
+        for notice in request.spec.notices:
+            report(Event(kind=EventKind.NOTICE, message=notice))
+        platform = this_platform()
+        found = find_conda_lock(request, platform)
+        if found:
+            check_agreement(request, found, report)
+        return _as_lock(found or resolve_conda(request, platform, report))
+
+    def prepare(self, request: EnvironmentRequest, lock: Lock | None, report: Report) -> Prepared:
+        """Return the environment of a lock, proven and ready; build what is missing."""
+        platform = this_platform()
+        spec = _spec(request, platform)
+        # What lies on top of the prefix are the project's own packages that the pip part names.
+        local = structs.replace(request.spec, local_packages=spec.pip.local_packages, options=spec.pip.options)
+        made = super().prepare(structs.replace(request, spec=local), lock, report)
+        conda = _read(request, lock) if lock else None
+        record = structs.replace(made.record, python=conda.python if conda else None, channels=_channels(spec, conda))
+        variables = {name: value for name, value in made.variables.items() if name != "VIRTUAL_ENV"}
+        own = activation(made.prefix) if made.prefix else {}
+        return structs.replace(made, record=record, variables={**variables, **spec.variables, **own})
+
+    def _what(self, lock: Lock) -> str:
+        return f"conda environment{f' with Python {lock.interpreter.version}' if lock.interpreter.version else ''}"
+
+    def _shares_files(self, request: EnvironmentRequest) -> bool:
+        del request
+        return sys.platform != "win32"
+
+    def _fill(self, request: EnvironmentRequest, lock: Lock, log: Path, report: Report, prefix: Path) -> None:
+        conda, spec = _read(request, lock), _spec(request, lock.interpreter.platform)
+        tool = tool_for(request, conda.platform, spec.channels or conda.channels)
+        pip = f", {len(conda.pip)} of the Python index" if conda.pip else ""
+        missing = tool.missing(conda.packages)
+        fetching = f"; fetching {missing}" if missing else ""
+        told = f"Building {self._what(lock)}: {len(conda.packages)} conda packages{pip}{fetching}"
+        report(Event(kind=EventKind.STEP, message=told))
+        installed = tool.install(conda.packages, prefix, log)
+        if installed.scripts:
+            told = f"Scripts that {', '.join(installed.scripts)} would run after installation are not run"
+            report(Event(kind=EventKind.NOTICE, message=told))
+        if conda.pip:
+            mode = "clone" if can_reflink(clean_cwd(request.home)) else "hardlink"
+            PipPart(request, spec.pip, conda.platform, log).install(conda.pip, prefix, lock.as_of, mode)
+        keep_import_hook(prefix)
+        keep_activation(prefix)
+
+    def _forget(self, request: EnvironmentRequest, names: tuple[str, ...]) -> None:
+        tool_for(request, this_platform(), ()).forget(names)
+        super()._forget(request, names)
+
+
+def _spec(request: EnvironmentRequest, platform: str) -> CondaSpec:
+    """Return what the file asks for; of a file that is a lock, nothing but the lock itself counts."""
+    file = conda_file(request)
+    if not is_conda_lock(file.text):
+        return read_conda_spec(file, request.files, platform)
+    nothing = specify(EnvironmentKind.CONDA_ENV, file.path, collect())
+    return CondaSpec(file=file.path, channels=(), specs=(), pip=nothing)
+
+
+def _read(request: EnvironmentRequest, lock: Lock) -> CondaLock:
+    return read_once(request, lock.text, "the lock", lock.interpreter.platform)
+
+
+def _channels(spec: CondaSpec, lock: CondaLock | None) -> tuple[str, ...]:
+    return lock.channels if lock else tuple(public(channel) for channel in spec.channels)
+
+
+def _as_lock(found: FoundLock) -> Lock:
+    lock = found.lock
+    return Lock(
+        text=found.text,
+        digest=lock.digest,
+        # Where it will be is not known before the lock is.
+        interpreter=Interpreter(
+            path=os.sep, version=lock.python or "", implementation="cpython", platform=lock.platform
+        ),
+        as_of=lock.as_of,
+        undated=lock.undated,
+        path=found.path,
+    )
