@@ -23,7 +23,7 @@ _TICK = 20_000_000
 """Nanoseconds within which two writes may leave the same time on a file."""
 
 
-class Stamp(Struct, frozen=True, array_like=True):
+class Stamp(Struct, frozen=True, array_like=True, gc=False):
     """What tells that a file was not touched: type and permissions, size, times in ns, inode; content is not read."""
 
     mode: int
@@ -139,6 +139,14 @@ class DigestCache:
         self._new = False
         with suppress(OSError, msgspec.DecodeError, msgspec.ValidationError):
             self._known = msgspec.msgpack.decode(path.read_bytes(), type=dict[bytes, tuple[Stamp, str]])
+
+    def knows(self, path: Path) -> bool:
+        """Say whether the digest of a file can be told without reading it."""
+        known = self._known.get(os.fsencode(path))
+        try:
+            return known is not None and known[0] == Stamp.of(path.stat())
+        except OSError:
+            return False
 
     def sha256(self, path: Path) -> str:
         """Return the digest of a file's content, reading it only when it was touched since.

@@ -29,6 +29,8 @@ _RACY_BYTES, _RACY_FILES = 1 << 20, 200
 _POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 _POINTER_SIZE = range(100, 400)
 _ATTEMPTS = 50
+_MANY, _BATCH = 1000, 5000
+"""Files from which on git writes a pack, and files in one pack: it looks through all of them for each one more."""
 
 
 class Left(Struct, frozen=True):
@@ -242,12 +244,21 @@ def _take(bench: Bench, taken: list[bytes], gone: list[bytes]) -> list[Left]:
     if not bench.index.exists():
         bench.git("read-tree", "--empty")
     left: list[Left] = []
+    for start in range(0, len(taken), _BATCH):
+        left += _take_batch(bench, taken[start : start + _BATCH])
+    return left
+
+
+def _take_batch(bench: Bench, taken: list[bytes]) -> list[Left]:
+    left: list[Left] = []
     place = msgspec.structs.replace(vault_place(bench.home, index=bench.index), work_tree=bench.root)
     words = ("update-index", "-z", "--add", "--remove", "--replace", "--stdin")
     for _ in range(_ATTEMPTS):
         if not taken:
             return left
-        done = run_git(place, *words, stdin=b"".join(path + b"\0" for path in taken))
+        # Above this size git streams content into one pack, which for many files takes less time and little room.
+        packed = (("core.bigFileThreshold", "1"),) if len(taken) > _MANY else ()
+        done = run_git(place, *words, stdin=b"".join(path + b"\0" for path in taken), settings=packed)
         if done.exit_code == 0:
             return left
         culprit = _CULPRIT.search(done.stderr.decode("utf-8", "surrogateescape"))

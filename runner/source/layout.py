@@ -20,7 +20,7 @@ _MOST_TICKS = 1200
 """Milliseconds to wait for the clock of a file system; the coarsest in use tick by the second."""
 
 
-class Laid(Struct, frozen=True, array_like=True):
+class Laid(Struct, frozen=True, array_like=True, gc=False):
     """A file of the tree as it lies in the folder: git's mode, the blob's id, and the file's stamp."""
 
     mode: bytes
@@ -28,7 +28,7 @@ class Laid(Struct, frozen=True, array_like=True):
     stamp: Stamp
 
 
-class Provided(Struct, frozen=True, array_like=True):
+class Provided(Struct, frozen=True, array_like=True, gc=False):
     """A file that is not in the tree as it lies in the folder, with the file of the user's that it stands for.
 
     ``how`` is ``cloned``, ``copied`` or ``linked``. ``sha256`` is known for files too large to be stored.
@@ -67,6 +67,7 @@ def scan(top: Path, skip: Iterable[bytes] = ()) -> Contents:
     files: dict[bytes, Stamp] = {}
     folders: list[bytes] = []
     waiting = [b""]
+    stamp = Stamp.of
     while waiting:
         prefix = waiting.pop()
         with os.scandir(start + b"/" + prefix) as entries:
@@ -77,8 +78,10 @@ def scan(top: Path, skip: Iterable[bytes] = ()) -> Contents:
                         folders.append(path)
                         waiting.append(path + b"/")
                     continue
-                with suppress(FileNotFoundError):
-                    files[path] = Stamp.of(entry.stat(follow_symlinks=False))
+                try:
+                    files[path] = stamp(entry.stat(follow_symlinks=False))
+                except FileNotFoundError:
+                    continue
     return Contents(files=files, folders=folders)
 
 

@@ -68,7 +68,7 @@ def take_snapshot(source: Source, home: Home, report: Report, limit: int = SIZE_
     seed = (source.tree, source.objects) if source.tree and source.objects and len(source.tree) == 40 else None  # noqa: PLR2004
     state = freeze(bench, seed, report)
     difference = compare(source, state, bench) if bench.ignoring else Difference(base=None)
-    large, unread = _digest_large(state, bench)
+    large, unread = _digest_large(state, bench, report)
     notices = (*_notices(state, difference, bench), *unread)
     for text in notices:
         report(Event(kind=EventKind.NOTICE, message=text))
@@ -111,13 +111,15 @@ def shown(path: bytes) -> str:
     return path.decode("utf-8", "backslashreplace")
 
 
-def _digest_large(state: State, bench: Bench) -> tuple[tuple[LargeFile, ...], list[str]]:
+def _digest_large(state: State, bench: Bench, report: Report) -> tuple[tuple[LargeFile, ...], list[str]]:
     cache = DigestCache(bench.folder / "digests")
     found = []
     unread = []
     for one in state.left:
         if one.why == "large":
             path = bench.root / os.fsdecode(one.path)
+            if not cache.knows(path):
+                report(Event(kind=EventKind.STEP, message=f"Digesting {shown(one.path)}"))
             try:
                 found.append(LargeFile(path=os.fsdecode(one.path), size=path.stat().st_size, sha256=cache.sha256(path)))
             except OSError as error:

@@ -8,11 +8,13 @@ from msgspec import Struct
 
 from runner.model import Code
 from runner.settings import Home
-from runner.source.vault import read_object
+from runner.source.vault import Content, read_loose, read_objects
 
 _FOLDER = b"40000"
 _LINK = b"120000"
 _MOST_LINKS = 20
+_LIKELY = ("mlproject", ".yaml", ".yml", ".toml", ".txt", ".lock", ".python-version")
+"""How the names of files end that declare a project or its environment."""
 
 
 class Entry(Struct, frozen=True, array_like=True):
@@ -39,14 +41,15 @@ class TreeFiles:
         self._tree = snapshot.code.tree
         self._top = snapshot.code.subdirectory
         self._folders: dict[str, dict[str, Entry]] = {}
+        self._known: dict[str, Content] = {}
 
     def read(self, path: str) -> bytes | None:
         """Return the content of a file, or None where there is no such file."""
         entry = self._find(self._place(path))
         if entry is None or entry.mode == _FOLDER:
             return None
-        found = read_object(self._home, entry.identity)
-        return found[1] if found and found[0] == "blob" else None
+        found = self._object(entry.identity)
+        return found.data if found and found.kind == "blob" else None
 
     def names(self, folder: str = "") -> tuple[str, ...]:
         """Return the sorted names in a folder, those of folders with a final ``/``; empty where there is no folder."""
@@ -89,16 +92,39 @@ class TreeFiles:
         return entry
 
     def _goal(self, link: Entry, folder: str) -> str | None:
-        found = read_object(self._home, link.identity)
-        text = os.fsdecode(found[1]) if found else "/"
+        found = self._object(link.identity)
+        text = os.fsdecode(found.data) if found else "/"
         place = normpath(join(folder, text))
         return None if place.startswith(("/", "../")) or place == ".." else place.removeprefix(".")
 
     def _folder(self, identity: str) -> dict[str, Entry]:
         if identity not in self._folders:
-            found = read_object(self._home, identity)
-            self._folders[identity] = read_tree(found[1]) if found and found[0] == "tree" else {}
+            found = self._object(identity)
+            self._folders[identity] = read_tree(found.data) if found and found.kind == "tree" else {}
         return self._folders[identity]
+
+    def _object(self, identity: str) -> Content | None:
+        found = self._known.get(identity) or read_loose(self._home, identity)
+        if found is None:
+            self._load(identity)
+            found = self._known.get(identity)
+        return found
+
+    def _load(self, identity: str) -> None:
+        """Read an object from a pack, and with it, since a process is dear, what a manifest's reader asks for next."""
+        names = [identity]
+        if not self._known:
+            parts = self._top.split("/") if self._top else []
+            names += [self._tree, *(f"{self._tree}:{'/'.join(parts[:count])}" for count in range(1, len(parts) + 1))]
+        self._add(names)
+        if len(names) > 1:
+            folder = self._find(self._place("."))
+            entries = self._folder(folder.identity) if folder and folder.mode == _FOLDER else {}
+            self._add([one.identity for name, one in entries.items() if name.lower().endswith(_LIKELY)])
+
+    def _add(self, names: list[str]) -> None:
+        if names:
+            self._known.update({found.identity: found for found in read_objects(self._home, names).values()})
 
 
 def read_tree(content: bytes) -> dict[str, Entry]:

@@ -48,6 +48,7 @@ _CONFIG = """[core]
 """
 
 _RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$")
+_KINDS = (b"blob", b"tree", b"commit", b"tag")
 _SMALL_PACK = 100
 """Objects up to which a pack is unpacked, as git itself does after a fetch."""
 _SMALL_PACK_SIZE = 32 << 20
@@ -85,17 +86,41 @@ def vault_place(home: Home, *alternates: Path, index: Path | None = None) -> Pla
     return Place(git_dir=open_vault(home), index=index, alternates=alternates)
 
 
-def read_object(home: Home, identity: str) -> tuple[str, bytes] | None:
-    """Return kind and content of an object, or None where the vault has no such object; loose ones cost no process."""
+class Content(Struct, frozen=True, array_like=True):
+    """An object: its id, its kind (``blob``, ``tree``, ``commit``) and what is in it."""
+
+    identity: str
+    kind: str
+    data: bytes
+
+
+def read_loose(home: Home, identity: str) -> Content | None:
+    """Return an object that lies in a file of its own, which costs no process; None where it does not."""
     try:
         data = zlib.decompress(object_file(home.vault / "objects", identity).read_bytes())
     except (OSError, zlib.error):
-        done = run_git(vault_place(home), "cat-file", "--batch", stdin=f"{identity}\n".encode())
-        head, _, rest = done.stdout.partition(b"\n")
-        words = head.split()
-        return (words[1].decode(), rest[: int(words[2])]) if len(words) == 3 else None  # noqa: PLR2004
+        return None
     head, _, body = data.partition(b"\0")
-    return head.split()[0].decode(), body
+    return Content(identity, head.split()[0].decode(), body)
+
+
+def read_objects(home: Home, names: Iterable[str]) -> dict[str, Content]:
+    """Return objects by any name that git understands, such as ``TREE:path``; those that are not there are left out."""
+    asked = [name for name in names if "\n" not in name]
+    output = run_git(
+        vault_place(home), "cat-file", "--batch", stdin="".join(f"{name}\n" for name in asked).encode()
+    ).stdout
+    found: dict[str, Content] = {}
+    start = 0
+    for name in asked:
+        end = output.index(b"\n", start)
+        words = output[start:end].split(b" ")
+        start = end + 1
+        if len(words) == 3 and words[1] in _KINDS:  # noqa: PLR2004
+            size = int(words[2])
+            found[name] = Content(words[0].decode(), words[1].decode(), output[start : start + size])
+            start += size + 1
+    return found
 
 
 def write_object(home: Home, kind: str, content: bytes) -> str:
