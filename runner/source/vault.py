@@ -29,7 +29,6 @@ _CONFIG = """[core]
 \teol = lf
 \tlogAllRefUpdates = false
 \tfsync = none
-\tfsyncObjectFiles = false
 \tcompression = 1
 \tlooseCompression = 1
 \tpreloadIndex = true
