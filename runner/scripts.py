@@ -1,0 +1,353 @@
+"""What the scripts of a project import, and which addresses and paths they name; nothing of them is executed."""
+
+import ast
+import json
+import os
+import posixpath
+import re
+import sys
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct, structs
+
+from runner.model import ProjectFiles
+
+REMOVED_MODULES = frozenset({
+    *("aifc", "asynchat", "asyncore", "audioop", "binhex", "cgi", "cgitb", "chunk", "crypt", "distutils"),
+    *("dummy_threading", "formatter", "imghdr", "imp", "lib2to3", "macpath", "mailcap", "msilib", "nis", "nntplib"),
+    *("ossaudiodev", "parser", "pipes", "smtpd", "sndhdr", "spwd", "sunau", "symbol", "telnetlib", "uu", "xdrlib"),
+    *("_dummy_threading", "_bootlocale", "__main__"),
+})  # fmt: skip
+"""Modules that the standard library once had."""
+
+NEW_MODULES = frozenset({"annotationlib", "compression", "graphlib", "tomllib", "zoneinfo"})
+STANDARD_LIBRARY = sys.stdlib_module_names | REMOVED_MODULES | NEW_MODULES
+
+MAX_SCRIPTS = 300
+ROOTS = ("", "src", "..", "../src")
+"""Where packages of a project usually lie, relative to the project folder."""
+
+SCRIPT_WORD = re.compile(r"[\w./\\-]+\.(?:py|ipynb|sh)")
+MODULE_RUN = re.compile(r"\bpython[\d.]*\s+(?:-[A-Za-z]\s+)*-m\s+(?P<name>[A-Za-z_][\w.]*)")
+FOLDER_CHANGE = re.compile(r"\bcd\s+(?P<folder>[\w./-]+)\s*(?:&&|;|\n)")
+MAGIC = re.compile(r"^\s*[%!?]")
+IMPORT_LINE = re.compile(r"^(?:import|from)\s+(?P<name>[A-Za-z_]\w*)", re.MULTILINE)
+URL = re.compile(r"(?:https?|ftp|s3|gs|hdfs|dbfs|abfss?|postgresql|mysql)(?:\+\w+)?://[^\s'\"]+")
+FOREIGN_PATH = re.compile(r"[A-Za-z]:[\\/]\w.*|/(?:home|Users|Volumes|media|content|root)/\w.*|\\\\\w+\\\w.*")
+TRACKING_CALLS = frozenset({"set_tracking_uri", "set_registry_uri"})
+FAILED_IMPORT = frozenset({"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
+DAGSHUB = "DagsHub"
+
+
+class Place(Struct, frozen=True, array_like=True):
+    """A text in a script with its line; lines count from 1."""
+
+    text: str
+    line: int
+
+
+class Script(Struct, frozen=True, kw_only=True):
+    """A script as it reads.
+
+    ``imports`` are dotted names without which it can't run, ``guarded`` those that it can do without, relative ones
+    with their dots. ``tracking`` are the addresses at which it wants to log, ``urls`` and ``paths`` other addresses and
+    absolute paths that it names.
+    """
+
+    path: str
+    imports: tuple[Place, ...] = ()
+    guarded: tuple[Place, ...] = ()
+    tracking: tuple[Place, ...] = ()
+    urls: tuple[Place, ...] = ()
+    paths: tuple[Place, ...] = ()
+
+
+class Scripts(Struct, frozen=True, kw_only=True):
+    """The scripts that a command reaches.
+
+    ``started`` are those that it names itself and that are there. ``elsewhere`` are modules that are not imported from
+    beside those, by name, each with a folder of the repository that has a file or a folder of this name.
+    """
+
+    started: tuple[str, ...] = ()
+    found: tuple[Script, ...] = ()
+    elsewhere: dict[str, str] = {}
+
+    def outside(self) -> dict[str, Place]:
+        """Return the modules that come from outside, each with the first script and line that wants it, by name."""
+        first: dict[str, Place] = {}
+        for script in self.found:
+            for place in script.imports:
+                if place.text.partition(".")[0] not in STANDARD_LIBRARY:
+                    first.setdefault(place.text, Place(script.path, place.line))
+        return first
+
+
+def read_scripts(command: str, files: ProjectFiles) -> Scripts:
+    """Read the scripts that a command names, and the modules of the project that these import."""
+    started = tuple(dict.fromkeys(_named(command, files)))
+    own = {posixpath.dirname(path) for path in started} | ({""} if MODULE_RUN.search(command) else set())
+    ran = tuple(Place(match["name"], 0) for match in MODULE_RUN.finditer(command))
+    return _read(started, tuple(sorted(own)), files, ran)
+
+
+def read_all(files: ProjectFiles) -> Scripts:
+    """Read every script of the project folder, for commands that name none."""
+    paths = tuple(path for path in walk(files) if path.endswith((".py", ".ipynb")) and not _is_aside(path))
+    return structs.replace(_read(paths, (), files), started=())
+
+
+def load_scripts(command: str, files: ProjectFiles, cache: Path) -> Scripts:
+    """Read the scripts of a command once for a frozen tree; ``cache`` is a file of its own for the two."""
+    try:
+        return msgspec.json.decode(cache.read_bytes(), type=Scripts)
+    except (OSError, msgspec.DecodeError):
+        scripts = read_scripts(command, files)
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    aside = cache.with_name(f"{cache.name}.{os.getpid()}")
+    aside.write_bytes(msgspec.json.encode(scripts))
+    aside.replace(cache)
+    return scripts
+
+
+def _read(paths: tuple[str, ...], own: tuple[str, ...], files: ProjectFiles, ran: tuple[Place, ...] = ()) -> Scripts:
+    found = tuple(_follow(paths, own, files))
+    if ran and not paths:
+        found = (*found, Script(path="the command", imports=ran))
+    scripts = Scripts(started=paths, found=found)
+    names = {name.partition(".")[0] for name in scripts.outside()}
+    return structs.replace(scripts, elsewhere=_elsewhere(names, files)) if names else scripts
+
+
+def _elsewhere(names: set[str], files: ProjectFiles) -> dict[str, str]:
+    """Return for those of the names that the repository has the folder in which they are, the nearest first."""
+    top = ""
+    while files.names(posixpath.join(top, "..")):
+        top = posixpath.join(top, "..")
+    found: dict[str, str] = {}
+    for start in dict.fromkeys(("", top)):
+        for path in walk(files, start):
+            folder, _, file = path.rpartition("/")
+            stem, dot, extension = file.rpartition(".")
+            if dot and extension == "py" and stem in names:
+                found.setdefault(stem, folder)
+            above, _, last = folder.rpartition("/")
+            if last in names and extension == "py":
+                found.setdefault(last, above)
+    return found
+
+
+def walk(files: ProjectFiles, folder: str = "", most: int = 5000) -> Iterator[str]:
+    """Yield the paths of the files below a folder, those near the top first."""
+    waiting = deque([folder])
+    count = 0
+    while waiting and count < most:
+        here = waiting.popleft()
+        for name in files.names(here):
+            path = posixpath.join(here, name)
+            if name.endswith("/"):
+                if not name.startswith(".") and name.rstrip("/") not in ("node_modules", "mlruns", "venv", "env"):
+                    waiting.append(path.rstrip("/"))
+            else:
+                count += 1
+                yield path
+
+
+def find_module(name: str, files: ProjectFiles, folders: tuple[str, ...]) -> str | None:
+    """Return the file of a dotted module, or of the nearest package around it, below one of the folders."""
+    parts = name.split(".")
+    for folder in folders:
+        for length in range(len(parts), 0, -1):
+            stem = posixpath.normpath(posixpath.join(folder, *parts[:length]))
+            for path in (f"{stem}.py", f"{stem}/__init__.py"):
+                if files.read(path) is not None:
+                    return path
+    return None
+
+
+def _named(command: str, files: ProjectFiles, folder: str = "", depth: int = 0) -> Iterator[str]:
+    """Yield the scripts that a command or a shell script starts and that are there."""
+    change = FOLDER_CHANGE.search(command)
+    here = posixpath.normpath(posixpath.join(folder, change["folder"])) if change else folder
+    for word in SCRIPT_WORD.findall(command):
+        plain = word.replace("\\", "/")
+        tried = (posixpath.normpath(posixpath.join(place, plain)) for place in dict.fromkeys((here, folder)))
+        path = next((one for one in tried if files.read(one) is not None), None)
+        if path and path.endswith(".sh"):
+            if depth < 3:  # noqa: PLR2004  scripts that start each other
+                yield from _named(_text(files, path), files, folder, depth + 1)
+        elif path:
+            yield path
+    for match in MODULE_RUN.finditer(command):
+        for name in (f"{match['name']}.__main__", match["name"]):
+            path = find_module(name, files, (here or "",))
+            if path:
+                yield path
+                break
+
+
+def _follow(paths: tuple[str, ...], own: tuple[str, ...], files: ProjectFiles) -> Iterator[Script]:
+    """Yield scripts and the local modules that they import, without the imports that are surely local."""
+    waiting, seen = deque(paths), set(paths)
+    while waiting and len(seen) < MAX_SCRIPTS:
+        path = waiting.popleft()
+        script = read_script(path, _text(files, path))
+        outside: list[Place] = []
+        for place in (*script.imports, *script.guarded):
+            local, is_certain = _local(place.text, path, own, files)
+            if local and local not in seen:
+                seen.add(local)
+                waiting.append(local)
+            if not is_certain and place in script.imports:
+                outside.append(place)
+        yield structs.replace(script, imports=tuple(outside), guarded=())
+
+
+def _local(name: str, importer: str, own: tuple[str, ...], files: ProjectFiles) -> tuple[str | None, bool]:
+    """Return the file of the project that a name may be, and whether it is surely imported from there."""
+    folder = posixpath.dirname(importer)
+    if name.startswith("."):
+        plain = name.lstrip(".")
+        above = posixpath.normpath(posixpath.join(folder, *[".."] * (len(name) - len(plain) - 1)))
+        return find_module(plain, files, (above,)) if plain else None, True
+    if name.partition(".")[0] in STANDARD_LIBRARY:
+        return None, True
+    beside = find_module(name, files, own)
+    if beside:
+        return beside, True
+    return find_module(name, files, tuple(dict.fromkeys((folder, *ROOTS)))), False
+
+
+def _is_aside(path: str) -> bool:
+    return bool(re.search(r"(^|/)(tests?|docs?)/|(^|/)(setup|conftest|test_\w+)\.py$|checkpoint\.ipynb$", path))
+
+
+def _text(files: ProjectFiles, path: str) -> str:
+    text = (files.read(path) or b"").decode("utf-8-sig", "replace")
+    return _cells(text) if path.endswith(".ipynb") else text
+
+
+def _cells(text: str) -> str:
+    """Return the code of a notebook, without the lines that are IPython's."""
+    try:
+        cells = json.loads(text).get("cells", ())
+        sources = ["".join(cell.get("source", "")) for cell in cells if cell.get("cell_type") == "code"]
+    except (ValueError, AttributeError, TypeError):
+        return ""
+    lines = "\n".join(source for source in sources if not source.startswith("%%")).splitlines()
+    return "\n".join("" if MAGIC.match(line) else line for line in lines)
+
+
+def read_script(path: str, text: str) -> Script:
+    """Read one script; of one that is not of this Python's syntax only the lines that begin with an import."""
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        found = [Place(match["name"], text.count("\n", 0, match.start()) + 1) for match in IMPORT_LINE.finditer(text)]
+        return Script(path=path, imports=tuple(found))
+    reader = _Reader(tree)
+    reader.read(tree, guarded=False)
+    return Script(path=path, **{name: tuple(dict.fromkeys(places)) for name, places in reader.found.items()})
+
+
+class _Reader:
+    """Walks a syntax tree once."""
+
+    def __init__(self, tree: ast.Module) -> None:
+        names = ("imports", "guarded", "tracking", "urls", "paths")
+        self.found: dict[str, list[Place]] = {name: [] for name in names}
+        self._constants = {
+            target.id: node.value.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+            for target in node.targets
+            if isinstance(target, ast.Name) and isinstance(node.value.value, str)
+        }
+
+    def read(self, node: ast.AST, *, guarded: bool) -> None:
+        """Read a node and what is below it."""
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            self._read_import(node, "guarded" if guarded else "imports")
+        elif isinstance(node, ast.Call):
+            self._read_call(node)
+        elif isinstance(node, ast.Assign):
+            self._read_assignment(node)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            self._read_text(node.value, node.lineno)
+        for child, is_guarded in _children(node, guarded=guarded):
+            self.read(child, guarded=is_guarded)
+
+    def _read_import(self, node: ast.Import | ast.ImportFrom, kind: str) -> None:
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            base = "." * node.level + (node.module or "")
+            joint = "" if base.endswith(".") else "."
+            names = [base] if node.module else []
+            names += [f"{base}{joint}{alias.name}" for alias in node.names if node.level]
+        self.found[kind] += [Place(name, node.lineno) for name in names]
+
+    def _read_call(self, node: ast.Call) -> None:
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        owner = getattr(node.func.value, "id", "") if isinstance(node.func, ast.Attribute) else ""
+        if (owner, name) == ("dagshub", "init"):
+            self.found["tracking"].append(Place(DAGSHUB, node.lineno))
+        given = {keyword.arg: keyword.value for keyword in node.keywords}
+        if name in TRACKING_CALLS:
+            self._add_tracking(next(iter([*node.args, *given.values()]), None), node.lineno)
+        elif name == "MlflowClient":
+            self._add_tracking(next(iter([*node.args, *(v for k, v in given.items() if k == "tracking_uri")]), None))
+
+    def _read_assignment(self, node: ast.Assign) -> None:
+        for target in node.targets:
+            key = target.slice if isinstance(target, ast.Subscript) else None
+            if isinstance(key, ast.Constant) and key.value == "MLFLOW_TRACKING_URI":
+                self._add_tracking(node.value)
+
+    def _add_tracking(self, node: ast.AST | None, line: int = 0) -> None:
+        value = self._value(node)
+        if value:
+            self.found["tracking"].append(Place(value, line or getattr(node, "lineno", 0)))
+
+    def _value(self, node: ast.AST | None) -> str | None:
+        """Return the text that an expression surely is: a constant, a name for one, or the default of a variable."""
+        if isinstance(node, ast.Constant):
+            return node.value if isinstance(node.value, str) else None
+        if isinstance(node, ast.Name):
+            return self._constants.get(node.id)
+        if isinstance(node, ast.Call) and len(node.args) == 2 and getattr(node.func, "attr", "") in ("get", "getenv"):  # noqa: PLR2004
+            first = node.args[0]
+            ours = isinstance(first, ast.Constant) and first.value == "MLFLOW_TRACKING_URI"
+            return None if ours else self._value(node.args[1])
+        return None
+
+    def _read_text(self, text: str, line: int) -> None:
+        if URL.fullmatch(text):
+            self.found["urls"].append(Place(text, line))
+        elif FOREIGN_PATH.fullmatch(text):
+            self.found["paths"].append(Place(text, line))
+
+
+def _children(node: ast.AST, *, guarded: bool) -> Iterator[tuple[ast.AST, bool]]:
+    """Yield what is below a node, without docstrings, and whether the code goes on where it can't be imported."""
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+        return
+    if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+        yield from ((child, guarded) for child in node.orelse)
+        return
+    if isinstance(node, ast.Try):
+        caught = guarded or any(_catches_imports(handler) for handler in node.handlers)
+        yield from ((child, caught) for child in (*node.body, *node.handlers))
+        yield from ((child, guarded) for child in (*node.orelse, *node.finalbody))
+        return
+    yield from ((child, guarded) for child in ast.iter_child_nodes(node))
+
+
+def _catches_imports(handler: ast.ExceptHandler) -> bool:
+    if handler.type is None:
+        return True
+    kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+    return any(getattr(kind, "id", "") in FAILED_IMPORT for kind in kinds)
