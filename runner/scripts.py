@@ -27,6 +27,7 @@ NEW_MODULES = frozenset({"annotationlib", "compression", "graphlib", "tomllib", 
 STANDARD_LIBRARY = sys.stdlib_module_names | REMOVED_MODULES | NEW_MODULES
 
 MAX_SCRIPTS = 300
+MAX_DEPTH = 8
 ROOTS = ("", "src", "..", "../src")
 """Where packages of a project usually lie, relative to the project folder."""
 
@@ -124,20 +125,25 @@ def _read(paths: tuple[str, ...], own: tuple[str, ...], files: ProjectFiles, ran
 
 def _elsewhere(names: set[str], files: ProjectFiles) -> dict[str, str]:
     """Return for those of the names that the repository has the folder in which they are, the nearest first."""
-    top = ""
-    while files.names(posixpath.join(top, "..")):
-        top = posixpath.join(top, "..")
     found: dict[str, str] = {}
-    for start in dict.fromkeys(("", top)):
+    for start in dict.fromkeys(("", above(files)[-1])):
         for path in walk(files, start):
             folder, _, file = path.rpartition("/")
             stem, dot, extension = file.rpartition(".")
             if dot and extension == "py" and stem in names:
                 found.setdefault(stem, folder)
-            above, _, last = folder.rpartition("/")
+            parent, _, last = folder.rpartition("/")
             if last in names and extension == "py":
-                found.setdefault(last, above)
+                found.setdefault(last, parent)
     return found
+
+
+def above(files: ProjectFiles) -> tuple[str, ...]:
+    """Return the folders from the project's own to the top of the repository: ``""``, ``".."``, ``"../.."``."""
+    folders = [""]
+    while len(folders) <= MAX_DEPTH and files.names(posixpath.join(folders[-1], "..")):
+        folders.append(posixpath.join(folders[-1], ".."))
+    return tuple(folders)
 
 
 def walk(files: ProjectFiles, folder: str = "", most: int = 5000) -> Iterator[str]:
@@ -211,8 +217,8 @@ def _local(name: str, importer: str, own: tuple[str, ...], files: ProjectFiles) 
     folder = posixpath.dirname(importer)
     if name.startswith("."):
         plain = name.lstrip(".")
-        above = posixpath.normpath(posixpath.join(folder, *[".."] * (len(name) - len(plain) - 1)))
-        return find_module(plain, files, (above,)) if plain else None, True
+        place = posixpath.normpath(posixpath.join(folder, *[".."] * (len(name) - len(plain) - 1)))
+        return find_module(plain, files, (place,)) if plain else None, True
     if name.partition(".")[0] in STANDARD_LIBRARY:
         return None, True
     beside = find_module(name, files, own)

@@ -19,7 +19,8 @@ hmmlearn=hmmlearn huggingface_hub=huggingface-hub hydra=hydra-core imblearn=imba
 bayes_opt=bayesian-optimization box=python-box iterstrat=iterative-stratification kafka=kafka-python
 pynvml=nvidia-ml-py rouge=rouge pyro=pyro-ppl gin=gin-config
 imgaug=imgaug ipywidgets=ipywidgets jax=jax jose=python-jose jwt=pyjwt kaggle=kaggle
-keras_preprocessing=keras-preprocessing kerastuner=keras-tuner keras_tuner=keras-tuner kfp=kfp kneed=kneed kornia=kornia langchain_community=langchain-community
+keras_preprocessing=keras-preprocessing
+kerastuner=keras-tuner keras_tuner=keras-tuner kfp=kfp kneed=kneed kornia=kornia langchain_community=langchain-community
 langchain_core=langchain-core langchain_openai=langchain-openai lightgbm=lightgbm lightning=lightning
 lightning_fabric=lightning-fabric lxml=lxml magic=python-magic markdown=markdown matplotlib_venn=matplotlib-venn
 memory_profiler=memory-profiler missingno=missingno mlxtend=mlxtend model_utils= more_itertools=more-itertools
