@@ -70,6 +70,19 @@ def test_a_mistyped_path_names_its_near_miss_and_does_not_reach_git(
     assert str(tmp_path / "examples") in (caught.value.hint or "")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("git:s3cret@host:r.git", "ftp://u:s3cret@host/r", "https://u:s3cret/x@host/r", "https://u:s3cret@/r"),
+        *("https://u:s3cret@host/r#../x", "https://u:a@s3cret@host:x/r", "http://u:a@s3cret@host/r"),
+    ],
+)
+def test_refusals_tell_no_secret(text: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        parse_address(text)
+    assert "s3cret" not in f"{caught.value} {caught.value.context} {caught.value.hint}"
+
+
 def test_a_shorthand_is_explained() -> None:
     with pytest.raises(SourceError) as caught:
         parse_address("owner/repository")

@@ -150,6 +150,16 @@ def test_the_token_in_an_address_is_used_and_written_nowhere(
     assert source.name == source.remote == server.url("project.git")
 
 
+def test_the_users_own_replacement_of_addresses_is_followed(
+    publish: Callable[..., Path], served: Path, home: Home
+) -> None:
+    root = publish({"a.py": "1"})
+    git(root, "config", "--global", f"url.file://{served}/.insteadOf", "https://code.invalid/")
+    source, snapshot = freeze("https://code.invalid/project.git/tree/main", home)
+    assert (source.commit, source.remote) == (git(root, "rev-parse", "HEAD"), "https://code.invalid/project.git")
+    assert snapshot.code.tree == git(root, "rev-parse", "HEAD^{tree}")
+
+
 def test_the_token_is_no_word_of_a_command(
     publish: Callable[..., Path], served: Path, home: Home, tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ from msgspec import Struct
 from runner.errors import SourceError
 from runner.model import SourceKind
 from runner.source.checkouts import is_bare
-from runner.source.credentials import Credentials, cleaned, split_credentials
+from runner.source.credentials import Credentials, cleaned, split_credentials, without_credentials
 
 _BROWSER = re.compile(r"^(?P<base>.+?)(?:/-)?/tree/(?P<tail>.+)$")
 _SCP_LIKE = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9._-]*@[A-Za-z0-9][A-Za-z0-9._-]*:(?!//).+$")
@@ -117,9 +117,10 @@ def _with_scheme(base: str, scheme: str, typed: str, folder: str) -> Address:
     try:
         url, credentials = split_credentials(base)
         parts = urlsplit(url)
-        host = parts.hostname or ""
-    except ValueError as error:
-        raise SourceError(f"'{cleaned(typed)}' is not a valid address: {cleaned(str(error))}") from error
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:  # nothing of it is shown: what looks like a port is often a password
+        hint = "In a password, write special characters as %XX."
+        raise SourceError("The address is no valid URL: host or port can't be read", hint=hint) from None
     if not host or host.startswith("-"):
         raise SourceError(f"'{cleaned(typed)}' names no host", hint=_HINT)
     if scheme not in ("https", "ssh") and not (scheme == "http" and is_loopback(host)):
@@ -147,6 +148,7 @@ def _path_of_file_url(url: str) -> Path:
 
 
 def _local(path: Path, typed: str, folder: str) -> Address:
+    shown = without_credentials(cleaned(typed))
     place = Path(os.path.abspath(path))  # noqa: PTH100  # links in the path are the user's words
     if place.is_dir():
         kind = SourceKind.GIT if is_bare(place) else SourceKind.FOLDER
@@ -160,10 +162,11 @@ def _local(path: Path, typed: str, folder: str) -> Address:
         return Address(kind=kind, typed=typed, path=base, subdirectory=folder, tail=browser["tail"])
     if place.exists():
         raise SourceError(
-            f"'{typed}' is a file; a project is a folder, a git repository or a zip",
+            f"'{shown}' is a file; a project is a folder, a git repository or a zip",
             hint=f"Run its folder: proj run {path.parent} -e {path.name}",
         )
-    raise SourceError(f"There is no folder '{typed}'", context=str(place), hint=_near_miss(place, typed))
+    context = str(place) if shown == typed else None
+    raise SourceError(f"There is no folder '{shown}'", context=context, hint=_near_miss(place, shown))
 
 
 def _near_miss(place: Path, typed: str) -> str:

@@ -25,6 +25,9 @@ _REFS = ("refs/heads/*", "refs/tags/*")
 _SLOW = (("http.lowSpeedLimit", "1000"), ("http.lowSpeedTime", "60"))
 """A connection that brings less than a kilobyte a second for a minute is given up."""
 
+_PROTOCOLS = "https:ssh:file"
+"""An address is judged before git sees it; the user's own ``url.….insteadOf`` may lead from one of these to another."""
+
 
 class Found(Struct, frozen=True, kw_only=True):
     """The commit that was meant, the ref as it was named, and the folder in a browser's address."""
@@ -113,9 +116,8 @@ class Mirror(Struct, frozen=True, kw_only=True):
         return self._git_at(self.git_dir if self.git_dir.exists() else open_vault(self.home), *words)
 
     def _git_at(self, git_dir: Path, *words: str) -> Completed:
-        parts = urlsplit(self.url)
-        scheme = parts.scheme if "://" in self.url else "ssh"
-        if scheme == "http" and not is_loopback(parts.hostname or ""):
+        plain = self.url.startswith("http://")
+        if plain and not is_loopback(urlsplit(self.url).hostname or ""):
             raise SourceError(f"proj does not fetch code by 'http://': {self.url}")
         secret = self.credentials.settings() if self.credentials else ()
         variables = self.credentials.variables() if self.credentials else {}
@@ -123,7 +125,7 @@ class Mirror(Struct, frozen=True, kw_only=True):
             Place(git_dir=git_dir),
             *words,
             settings=(*_SLOW, *secret),
-            variables={**variables, "GIT_ALLOW_PROTOCOL": scheme},
+            variables={**variables, "GIT_ALLOW_PROTOCOL": _PROTOCOLS + (":http" if plain else "")},
         )
 
     def _use_what_is_here(self) -> None:
