@@ -1,0 +1,167 @@
+"""One project, run by a process of its own with a home of its own."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from tests.corpus.causes import Evidence, cause_of_failure, cause_of_refusal
+from tests.corpus.projects import Project
+
+ROOT = Path(__file__).parent.parent.parent
+GRACE = 30.0
+"""Seconds that proj has to stop its command and close the record after the time is up."""
+DEPARTURE = re.compile(r"left out|mapped|not installed|is used|instead|repair|inferred|renamed|dropped|added")
+"""Notices of proj about an environment that is not to the letter the one declared."""
+LEAKS = ("PROJ_", "MLFLOW_", "GIT_", "VIRTUAL_ENV", "PYTHON", "CONDA_")
+
+
+class Trial(Struct, frozen=True, kw_only=True):
+    """How a project fared. ``seconds`` is all of it: code, environment, command."""
+
+    repo: str
+    subdir: str
+    entry: str
+    outcome: str
+    seconds: float
+    python: str = ""
+    cause: str = ""
+    recorded: str = ""
+    environment: str = ""
+    mlflow: str = ""
+    ceiling: str = ""
+
+
+class Ended(Struct, frozen=True, kw_only=True):
+    """What is left of a process."""
+
+    code: int
+    out: bytes
+    said: str
+    seconds: float
+    timed_out: bool
+
+
+def run_trial(project: Project, mirror: Path, room: Path, timeout: float) -> Trial:
+    """Run a project by ``proj run``; its home and what was said are in ``room``."""
+    ended = _run(_words(project, mirror), room, timeout)
+    (room / "said.txt").write_text(ended.said, encoding="utf-8")
+    record = msgspec.json.decode(ended.out) if ended.out.strip() else {}
+    (room / "record.json").write_bytes(ended.out)
+    outcome, cause = _judge(project, mirror, ended, record)
+    environment = record.get("environment") or {}
+    return Trial(
+        repo=project.repo,
+        subdir=project.subdir,
+        entry=project.entry,
+        outcome=outcome,
+        seconds=round(ended.seconds, 1),
+        python=environment.get("python") or "",
+        cause=_without_places(" ".join(cause.split()), record, room),
+        recorded=_recorded(room) if record else "",
+        environment=_departures(record),
+        mlflow=project.mlflow,
+        ceiling=project.ceiling,
+    )
+
+
+def _words(project: Project, mirror: Path) -> list[str]:
+    folder = f"#{project.subdir}" if project.subdir else ""
+    parameters = [word for pair in project.params for word in ("-P", pair)]
+    return ["run", f"{mirror}{folder}", "--version", project.sha, "-e", project.entry, *parameters, "--json"]
+
+
+def _variables(room: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(LEAKS)}
+    return {**kept, "PROJ_HOME": str(room / "home"), "PYTHONPATH": str(ROOT)}
+
+
+def _run(words: list[str], room: Path, timeout: float) -> Ended:
+    """Run proj to its end or to the end of its time; none of its processes outlives it."""
+    started = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "runner.cli.main", *words],
+        cwd=room,
+        env=_variables(room),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    timed_out = False
+    try:
+        out, said = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        timed_out = True
+        process.terminate()
+        try:
+            out, said = process.communicate(timeout=GRACE)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            out, said = process.communicate()
+    seconds = time.monotonic() - started
+    text = said.decode("utf-8", "replace")
+    return Ended(code=process.returncode, out=out, said=text, seconds=seconds, timed_out=timed_out)
+
+
+def _judge(project: Project, mirror: Path, ended: Ended, record: dict[str, Any]) -> tuple[str, str]:
+    """Return the outcome and its cause. A run without resources is one whose command was never started."""
+    log = Path(record["log"]) if record.get("log") else None
+    text = log.read_text(encoding="utf-8", errors="replace") if log and log.is_file() else ""
+    evidence = Evidence(said=ended.said, log=text, files=_files(project, mirror))
+    if ended.timed_out:
+        lines = [line for line in (text or ended.said).splitlines() if line.strip()]
+        return (
+            "failed",
+            f"out of time: {cause_of_failure(evidence) if text else lines[-1] if lines else 'it said nothing'}",
+        )
+    if ended.code == 0:
+        return "ok", ""
+    if not record.get("resources"):
+        return "refused", cause_of_refusal(evidence)
+    return "failed", cause_of_failure(evidence)
+
+
+def _without_places(text: str, record: dict[str, Any], room: Path) -> str:
+    """Take the folder of this trial out of a text, so that two trials can be compared."""
+    for place in (record.get("cwd"), record.get("folder"), room):
+        text = text.replace(f"{place}/", "") if place else text
+    return text
+
+
+def _files(project: Project, mirror: Path) -> frozenset[str]:
+    listing = ["git", f"--git-dir={mirror}", "ls-tree", "-r", "--name-only", project.sha]
+    return frozenset(subprocess.run(listing, check=True, capture_output=True, text=True).stdout.splitlines())
+
+
+def _recorded(room: Path) -> str:
+    """Say what the runs of a home hold that their scripts logged."""
+    listing = [sys.executable, "-m", "runner.cli.main", "list", "--json"]
+    done = subprocess.run(listing, env=_variables(room), cwd=room, check=False, capture_output=True)
+    runs = msgspec.json.decode(done.stdout or b"[]")
+    artifacts = [path for path in (room / "home" / "runs").glob("*/artifacts/**/*") if path.is_file()]
+    counts = {
+        "metrics": sum(len(run["metrics"]) for run in runs),
+        "params": sum(one["source"] == "logged" for run in runs for one in run["parameters"]),
+        "artifacts": len(artifacts),
+    }
+    told = [f"{count} {name}" for name, count in counts.items() if count]
+    if told and len(runs) > 1:
+        told.append(f"in {len(runs)} runs")
+    return ", ".join(told) or "nothing"
+
+
+def _departures(record: dict[str, Any]) -> str:
+    """Say in which way the environment is another than the one that the project declares."""
+    environment = record.get("environment") or {}
+    if not environment.get("digest"):
+        return ""
+    notices = [text for text in record["notices"] if DEPARTURE.search(text)]
+    return "; ".join(notices) or "as declared"
