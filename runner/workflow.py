@@ -10,7 +10,8 @@ from runner.executors import ExecutionRequest, Sharing, child_environment
 from runner.manifest import find_downloads, find_paths, render_command, shell_argv
 from runner.model import Event, EventKind, Report, RunRequest, RunStatus
 from runner.plan import Plan, make_plan, path_rules
-from runner.process import Echo, Outcome
+from runner.process import Echo, Outcome, prepare
+from runner.process import Prepared as Watcher
 from runner.provenance.downloads import fetch
 from runner.provenance.inputs import digest_inputs
 from runner.provenance.machine import describe_machine
@@ -39,11 +40,12 @@ def run_project(request: RunRequest, home: Home, report: Report, echo: Echo = Ec
 def run_plan(plan: Plan, report: Report, echo: Echo) -> RunOutcome:
     """Run what is planned and return its closed record; whatever happens, the record tells it."""
     with closing(Database.open(plan.home.database)) as database:
-        with open_recording(plan, database, report) as recording:
+        # The watcher of the command takes as long to start as all that comes before the command: both at once.
+        with open_recording(plan, database, report) as recording, closing(prepare()) as watcher:
             folder = lay_out_folder(recording)
             environment = prepare_environment(recording, folder)
             command = write_command(recording, folder, environment)
-            outcome = execute(recording, folder, environment, command, echo)
+            outcome = execute(recording, folder, environment, command, echo, watcher)
             ending = judge(outcome, recording.claimed_status)
             collect(recording, folder, outcome, ending)
             close(recording, folder, ending)
@@ -90,7 +92,9 @@ def write_command(recording: Recording, folder: RunFolder, environment: Prepared
     return command
 
 
-def execute(recording: Recording, folder: RunFolder, environment: Prepared, command: str, echo: Echo) -> Outcome:
+def execute(
+    recording: Recording, folder: RunFolder, environment: Prepared, command: str, echo: Echo, watcher: Watcher
+) -> Outcome:
     """Run the command to its end, beside the socket that its tracking client talks to."""
     plan = recording.plan
     with recording.open_socket() as socket, recording.watching(folder):
@@ -116,6 +120,7 @@ def execute(recording: Recording, folder: RunFolder, environment: Prepared, comm
                 echo=echo,
                 timeout=plan.request.timeout or plan.entry_point.timeout,
                 masks=plan.masker.masks,
+                prepared=watcher,
                 container=environment.container,
                 sharing=share(recording, folder) if environment.container else None,
             ),
@@ -135,6 +140,7 @@ def share(recording: Recording, folder: RunFolder) -> Sharing:
         run_id=recording.run_id,
         home=plan.home,
         folders=(folder.root, plan.home.root / "runs", *sorted({*linked, *find_paths(plan.parameters, rules)})),
+        repository=folder.top,
         project=plan.source.project,
         options=plan.request.container_options,
     )

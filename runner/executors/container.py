@@ -17,7 +17,7 @@ from runner.executors.local import notices_of
 from runner.executors.mounts import mount_words
 from runner.files import remove_tree
 from runner.model import EnvironmentDeclaration, EnvironmentKind, Event, EventKind, Report
-from runner.process import Outcome, ProcessRequest, Stdin, run
+from runner.process import Outcome, Prepared, ProcessRequest, Stdin, run
 
 OURS = ("name", "rm", "d", "detach", "cidfile", "restart", "sig-proxy")
 """Options of the engine by which proj starts, names and removes the container."""
@@ -60,7 +60,8 @@ class ContainerExecutor:
             own_home.mkdir(parents=True, exist_ok=True)
         try:
             with noted(sharing.home, engine, name) as note:
-                outcome = _run(engine, name, _process(request, argv, {**os.environ, **values}), note)
+                process = _process(request, argv, {**os.environ, **values})
+                outcome = _run(engine, name, process, note, request.prepared)
         finally:
             if own_home:
                 remove_tree(own_home)
@@ -190,11 +191,11 @@ def _process(request: ExecutionRequest, argv: tuple[str, ...], env: Mapping[str,
     )
 
 
-def _run(engine: Engine, name: str, process: ProcessRequest, note: Path) -> Outcome:
+def _run(engine: Engine, name: str, process: ProcessRequest, note: Path, prepared: Prepared | None) -> Outcome:
     """Run the client of the engine and see to it that the container is gone."""
     is_gone = False
     try:
-        outcome = run(process)
+        outcome = run(process, prepared)
         # After an ordinary end the engine has removed it.
         is_gone = outcome.stopped_by is None and outcome.signal is None
     finally:

@@ -1,6 +1,5 @@
 """The environment variables of a command: the user's, without what would lead it away from what is recorded."""
 
-import fnmatch
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,6 @@ _PYTHON = (
     "__PYVENV_LAUNCHER__",
     "VIRTUAL_ENV",
     "VIRTUAL_ENV_PROMPT",
-    "CONDA_*",
     "_CE_CONDA",
     "_CE_M",
     "PIP_TARGET",
@@ -29,7 +27,6 @@ _PYTHON = (
     "UV_PROJECT",
     "UV_PROJECT_ENVIRONMENT",
     "UV_RUN_RECURSION_DEPTH",
-    "UV_INTERNAL__*",
 )
 # Which repository; set in git's hooks. The list is that of `git rev-parse --local-env-vars` without configuration.
 _GIT = (
@@ -49,7 +46,8 @@ _GIT = (
 _SHELL = ("BASH_ENV", "ENV", "CDPATH", "SHELLOPTS", "BASHOPTS", "OLDPWD")
 # Which run: the one that proj has opened. A name beside an id makes a nested `mlflow run` refuse.
 _RUN = ("MLFLOW_RUN_ID", "MLFLOW_RUN_NAME", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "PROJ_METRICS")
-_LEADING_AWAY = (*_PYTHON, *_GIT, *_SHELL, *_RUN)
+_LEADING_AWAY = frozenset((*_PYTHON, *_GIT, *_SHELL, *_RUN))
+_PREFIXES_LEADING_AWAY = ("CONDA_", "UV_INTERNAL__")
 _TRACKING = "MLFLOW_TRACKING_"
 _TRACKING_URI = f"{_TRACKING}URI"
 
@@ -84,4 +82,4 @@ def child_environment(
 
 
 def _leads_away(name: str) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in _LEADING_AWAY)
+    return name in _LEADING_AWAY or name.startswith(_PREFIXES_LEADING_AWAY)
