@@ -247,6 +247,8 @@ class EnvironmentRecord(Struct, frozen=True, kw_only=True):
     channels: tuple[str, ...] = ()
     image: str | None = None
     image_digest: str | None = None
+    repairs: tuple[str, ...] = ()
+    """What was changed so that the project runs; empty where the environment is as declared."""
 
 
 class Machine(Struct, frozen=True, kw_only=True):
@@ -368,3 +370,9 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     timeout: float | None = None
     container_options: tuple[tuple[str, str | None], ...] = ()
     """Options for the container engine by name without dashes; those without a value are flags."""
+    repair: bool = True
+    """Whether what is known to keep old projects from running may be repaired."""
+    add_missing: bool = False
+    """Whether packages that the code imports and nobody declares are installed."""
+    serve_as: tuple[str, ...] = ()
+    """Loopback addresses (``HOST:PORT``) at which the run's own server listens as well."""

@@ -50,6 +50,19 @@ class Refusal(Struct, frozen=True, kw_only=True):
     hint: str | None = None
 
 
+class ProjectLock(Struct, frozen=True, kw_only=True):
+    """A lock that stands beside the spec in the project.
+
+    ``text`` are its requirement lines with the header. ``pythons`` is the rule that it was resolved for; ``python`` is
+    the release line of that rule with which it was made, and with which it is used where that one is there.
+    """
+
+    path: str
+    text: str
+    python: str
+    pythons: str
+
+
 class EnvironmentSpec(Struct, frozen=True, kw_only=True):
     """What a project asks of its environment, before anything is resolved.
 
@@ -60,6 +73,8 @@ class EnvironmentSpec(Struct, frozen=True, kw_only=True):
 
     Of a file of conda these are what it is on the Python index: ``mapping`` says how its packages were mapped,
     ``refusal`` why they can't be, and ``conda`` is the file itself.
+
+    ``project_lock`` is the lock beside the file; one that is not of the file as it is now makes a ``refusal``.
     """
 
     kind: EnvironmentKind = EnvironmentKind.NONE
@@ -76,6 +91,9 @@ class EnvironmentSpec(Struct, frozen=True, kw_only=True):
     conda: CondaFile | None = None
     mapping: tuple[str, ...] = ()
     refusal: Refusal | None = None
+    project_lock: ProjectLock | None = None
+    repairs: tuple[str, ...] = ()
+    """What was changed so that an old project runs, each in words for a person; empty where it is as declared."""
 
     @property
     def is_locked(self) -> bool:
@@ -153,6 +171,8 @@ class EnvironmentRequest(Struct, frozen=True, kw_only=True):
     as_of: datetime | None = None
     refresh: bool = False
     code: str | None = None
+    repair: bool = False
+    """Whether pins and the interpreter may be changed where the project can't be had as declared."""
     environ: Mapping[str, str] = os.environ
 
 
@@ -170,6 +190,7 @@ class Lock(Struct, frozen=True, kw_only=True):
     as_of: str | None = None
     undated: tuple[str, ...] = ()
     path: Path | None = None
+    repairs: tuple[str, ...] = ()
 
 
 class Prepared(Struct, frozen=True, kw_only=True):
