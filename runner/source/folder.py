@@ -14,6 +14,7 @@ from runner.files import Stamp, remove_tree, sha256_of
 from runner.model import Event, EventKind, Report
 from runner.settings import Home
 from runner.source.freezing import SIZE_LIMIT, Bench, known_prefixes, project_key
+from runner.source.gitcommand import together
 from runner.source.layout import Contents, Laid, Table, is_as_laid, lay_tree, scan, wait_for_tick
 from runner.source.opening import Source
 from runner.source.providing import Want, Wanted, choose, list_ignored, origin_stamp, provide
@@ -176,8 +177,13 @@ def lay_out(
     (root / "key").write_text(key, encoding="utf-8")
     if not table.tree:
         report(Event(kind=EventKind.STEP, message="Laying out the code"))
-    laid = lay_tree(home, top, snapshot.code.tree, table)
-    wanted = _wanted(snapshot, source, home, wishes)
+    laid: dict[bytes, Laid] = {}
+    ignored: list[bytes] = []
+    together(
+        lambda: laid.update(lay_tree(home, top, snapshot.code.tree, table)),
+        lambda: ignored.extend(_ignored(source, home)),
+    )
+    wanted = _wanted(snapshot, source, home, wishes, ignored)
     _say_crowded(wanted, report)
     provided = provide(top, _beside(wanted, laid), table.provided)
     folder = RunFolder(
@@ -254,12 +260,17 @@ def _parents_for(inputs: tuple[str, ...], snapshot: Snapshot) -> tuple[str, ...]
     return snapshot.root.parent.parts[1:][-(climbs - 1) :] if climbs > 1 else ()
 
 
-def _wanted(snapshot: Snapshot, source: Source, home: Home, wishes: Wishes) -> Wanted:
+def _ignored(source: Source, home: Home) -> list[bytes]:
+    if source.root is None:
+        return []
+    bench = Bench(root=source.root, home=home, limit=SIZE_LIMIT, ignoring=source.address.is_ignoring)
+    return list_ignored(bench.lister, known_prefixes(bench))
+
+
+def _wanted(snapshot: Snapshot, source: Source, home: Home, wishes: Wishes, ignored: list[bytes]) -> Wanted:
     if source.root is None:
         return Wanted(files=[], folders=[], crowded=[])
-    bench = Bench(root=source.root, home=home, limit=SIZE_LIMIT, ignoring=source.address.is_ignoring)
     outputs = [os.fsencode(normpath(f"{snapshot.code.subdirectory or '.'}/{path}")) for path in wishes.outputs]
-    ignored = list_ignored(bench.lister, known_prefixes(bench))
     wanted = choose(source.root, ignored, home.root.resolve(), outputs)
     top = os.fsencode(source.root) + b"/"
     large = ((os.fsencode(one.path), one.sha256) for one in snapshot.large)
