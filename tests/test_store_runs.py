@@ -31,7 +31,8 @@ from runner.store.entities import (
     View,
 )
 from runner.store.models import ModelQuery
-from runner.store.records import read_record, search_records
+from runner.store.record_pages import search_records
+from runner.store.records import read_record
 from runner.store.rules import MAX_VALUE, check_batch
 from runner.store.search import ExperimentQuery, SearchQuery, search_experiments, search_runs
 

@@ -11,7 +11,7 @@ from runner.errors import NotFoundError
 from runner.model import RunRecord, RunStatus
 from runner.store import experiments
 from runner.store.database import Database
-from runner.store.records import search_records
+from runner.store.record_pages import search_records
 from runner.store.search import SearchQuery
 
 _COLOURS = {"FINISHED": "green", "FAILED": "red", "KILLED": "red", "LOST": "red"}

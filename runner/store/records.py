@@ -1,24 +1,13 @@
 """Runs as people and programs see them: the stable JSON of the command line."""
 
-from collections.abc import Mapping
 from datetime import datetime, timezone
-
-from msgspec import Struct
 
 from runner.model import ParameterRecord, RunRecord
 from runner.settings import Home
 from runner.store import experiments, runs
 from runner.store.database import Database
 from runner.store.entities import Param, Run
-from runner.store.search import SearchQuery, search_runs
 from runner.store.values import params
-
-
-class RecordPage(Struct, frozen=True, kw_only=True):
-    """A page of records; ``next_page_token`` is None on the last one."""
-
-    records: tuple[RunRecord, ...]
-    next_page_token: str | None = None
 
 
 def read_record(db: Database, run_id: str, home: Home) -> RunRecord:
@@ -28,28 +17,7 @@ def read_record(db: Database, run_id: str, home: Home) -> RunRecord:
         NotFoundError: there is no such run.
     """
     run = runs.get(db, run_id)
-    return _record(run, experiments.get(db, run.experiment_id).name, params(db, run_id), home)
-
-
-def search_records(db: Database, query: SearchQuery, home: Home) -> RecordPage:
-    """Return the records of a page of runs, newest first unless ordered otherwise.
-
-    Raises:
-        InvalidValueError: the query can't be used.
-    """
-    detailed = SearchQuery(
-        experiment_ids=query.experiment_ids,
-        filter=query.filter,
-        view=query.view,
-        order_by=query.order_by,
-        limit=query.limit,
-        page_token=query.page_token,
-        details=True,
-    )
-    page = search_runs(db, detailed)
-    names = _experiment_names(db, page.items)
-    records = [_record(run, names[run.experiment_id], params(db, run.run_id), home) for run in page.items]
-    return RecordPage(records=tuple(records), next_page_token=page.next_page_token)
+    return make_record(run, experiments.get(db, run.experiment_id).name, params(db, run_id), home)
 
 
 def format_time(moment: int | None) -> str | None:
@@ -67,11 +35,6 @@ def format_time(moment: int | None) -> str | None:
         return None
 
 
-def _experiment_names(db: Database, found: tuple[Run, ...]) -> Mapping[str, str]:
-    numbers = sorted({int(run.experiment_id) for run in found})
-    return {experiment.id: experiment.name for experiment in experiments.load(db, numbers)}
-
-
 def _parameters(launched: tuple[ParameterRecord, ...], stored: tuple[Param, ...]) -> tuple[ParameterRecord, ...]:
     """Return the launcher's parameters as it ordered them, then those that the script logged."""
     known = {parameter.name for parameter in launched}
@@ -83,7 +46,8 @@ def _parameters(launched: tuple[ParameterRecord, ...], stored: tuple[Param, ...]
     return (*launched, *more)
 
 
-def _record(run: Run, experiment: str, stored: tuple[Param, ...], home: Home) -> RunRecord:
+def make_record(run: Run, experiment: str, stored: tuple[Param, ...], home: Home) -> RunRecord:
+    """Return the record of a run from its rows."""
     details = run.details
     log = home.log(run.run_id)
     return RunRecord(

@@ -1,0 +1,47 @@
+"""Pages of records, as lists show them; apart from single records, which a run reads and which need no search."""
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from runner.model import RunRecord
+from runner.settings import Home
+from runner.store import experiments
+from runner.store.database import Database
+from runner.store.entities import Run
+from runner.store.records import make_record
+from runner.store.search import SearchQuery, search_runs
+from runner.store.values import params
+
+
+class RecordPage(Struct, frozen=True, kw_only=True):
+    """A page of records; ``next_page_token`` is None on the last one."""
+
+    records: tuple[RunRecord, ...]
+    next_page_token: str | None = None
+
+
+def search_records(db: Database, query: SearchQuery, home: Home) -> RecordPage:
+    """Return the records of a page of runs, newest first unless ordered otherwise.
+
+    Raises:
+        InvalidValueError: the query can't be used.
+    """
+    detailed = SearchQuery(
+        experiment_ids=query.experiment_ids,
+        filter=query.filter,
+        view=query.view,
+        order_by=query.order_by,
+        limit=query.limit,
+        page_token=query.page_token,
+        details=True,
+    )
+    page = search_runs(db, detailed)
+    names = _experiment_names(db, page.items)
+    records = [make_record(run, names[run.experiment_id], params(db, run.run_id), home) for run in page.items]
+    return RecordPage(records=tuple(records), next_page_token=page.next_page_token)
+
+
+def _experiment_names(db: Database, found: tuple[Run, ...]) -> Mapping[str, str]:
+    numbers = sorted({int(run.experiment_id) for run in found})
+    return {experiment.id: experiment.name for experiment in experiments.load(db, numbers)}
