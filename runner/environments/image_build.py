@@ -28,14 +28,15 @@ def build_file(build: ImageBuild, files: ProjectFiles) -> str:
         EnvironmentSetupError: it is not there.
     """
     names = [build.file] if build.file else [posixpath.join(build.context, name) for name in BUILD_FILES]
-    found = next((path for name in names if files.read(path := posixpath.normpath(name)) is not None), None)
+    names = [posixpath.normpath(name) for name in names]
+    found = next((name for name in names if files.read(name) is not None), None)
     if found is None:
         raise EnvironmentSetupError(
             f"docker_env has an image built, and there is no {' or '.join(names)} in the project",
             hint="`build` is a folder with a Dockerfile, or a mapping of `context` and `dockerfile`; the file must not "
             "be ignored by git.",
         )
-    return posixpath.normpath(found)
+    return found
 
 
 def known_tag(engine: Engine, build: ImageBuild, request: EnvironmentRequest) -> str | None:

@@ -26,13 +26,15 @@ class Capabilities(Struct, frozen=True, kw_only=True):
 class Sharing(Struct, frozen=True, kw_only=True):
     """What a container of a run has of this machine, besides its image.
 
-    ``folders`` appear under the same paths, the run folder first, and can be written. ``project`` is the user's own
-    project folder. ``options`` are the user's for the engine, by name without dashes; those without a value are flags.
+    ``folders`` appear under the same paths and can be written; ``repository`` is the project's in the run folder, which
+    is one of them. ``project`` is the user's own project folder. ``options`` are the user's for the engine, by name
+    without dashes; those without a value are flags.
     """
 
     run_id: str
     home: Home
     folders: tuple[Path, ...]
+    repository: Path
     project: Path | None = None
     options: tuple[tuple[str, str | None], ...] = ()
 

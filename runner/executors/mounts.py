@@ -76,13 +76,13 @@ def _expand(volume: str, environ: Mapping[str, str]) -> str:
 def _find(source: str, volume: str, sharing: Sharing, cwd: Path) -> Path:
     """Return the folder or file of this machine that a volume names.
 
-    What lies in the repository is that of the run folder, where a folder that is not there is made. The rest is the
-    user's own, relative to the project.
+    What lies in the repository, or was declared as an input, is that of the run folder, where a folder that is not
+    there is made. The rest is the user's own, relative to the project.
     """
     place = Path(os.path.normpath(cwd / source))
-    if place.is_relative_to(sharing.folders[0]):
-        if not os.path.lexists(place):
-            place.mkdir(parents=True)
+    if place.is_relative_to(sharing.repository) and not os.path.lexists(place):
+        place.mkdir(parents=True)
+    if place.exists() and any(place.is_relative_to(folder) for folder in sharing.folders):
         return place.resolve()
     if sharing.project is not None:
         place = Path(os.path.normpath(sharing.project / source))

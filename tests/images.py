@@ -1,0 +1,151 @@
+"""Images for tests, made from this machine's own programs, and an engine that was seen to run one."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+from msgspec import Struct
+
+from runner.engine import Engine, EngineKind, find_engine
+from runner.errors import ExecutionError
+
+MODEST = """
+[containers]
+default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
+[engine]
+cgroup_manager = "cgroupfs"
+runtime = "runc"
+"""
+"""For machines that are containers themselves: no right to raise limits, and both versions of cgroups at once."""
+SHELL_TOOLS = ("cat", "env", "id", "ls", "sleep", "touch", "tr")
+_UNWANTED = re.compile(
+    r"test|tests|idlelib|ensurepip|tkinter|turtledemo|lib2to3|pydoc_data|site-packages|__pycache__|config-.*"
+)
+
+
+class Bench(Struct, frozen=True):
+    """An engine that works, the variables that it needs for that, and two images: one with Python, one with sh only."""
+
+    engine: Engine
+    variables: dict[str, str]
+    python: str
+    plain: str
+
+    def run(self, *words: str) -> str:
+        """Run the engine and return what it printed."""
+        return _engine(self.engine.program, *words, variables=self.variables)
+
+    def build(self, name: str, folder: Path) -> str:
+        """Build an image and return its name."""
+        self.run("build", "--quiet", "--tag", name, "--file", str(folder / "Dockerfile"), str(folder))
+        return name
+
+    def leftovers(self) -> list[str]:
+        """Return the names of containers of runs that are there, running or not."""
+        return [name for name in self.run("ps", "--all", "--format", "{{.Names}}").split() if name.startswith("proj-")]
+
+
+def set_up(kind: str, room: Path) -> Iterator[Bench | str]:
+    """Yield an engine that runs the images made here, or the reason why there is none; the images go away again."""
+    if sys.platform != "linux" or shutil.which("ldd") is None:
+        yield "images are made of this machine's own programs, which needs Linux and ldd"
+        return
+    try:
+        engine = find_engine({**os.environ, "PROJ_CONTAINER_ENGINE": kind})
+    except ExecutionError as error:
+        yield f"{error.message}: {error.context}"
+        return
+    modest = room / "containers.conf"
+    modest.write_text(MODEST, encoding="utf-8")
+    names = [f"localhost/proj-test-{os.urandom(6).hex()}:{what}" for what in ("python", "plain")]
+    try:
+        yield _first_that_works(engine, modest, _fill(room), names)
+    finally:
+        subprocess.run([engine.program, "image", "rm", "--force", *names], capture_output=True, check=False)
+
+
+def _first_that_works(engine: Engine, modest: Path, contexts: tuple[Path, Path], names: list[str]) -> Bench | str:
+    reason = ""
+    tries: list[dict[str, str]] = [{}]
+    if engine.kind is EngineKind.PODMAN and "CONTAINERS_CONF" not in os.environ:
+        tries.append({"CONTAINERS_CONF": str(modest)})
+    for variables in tries:
+        bench = Bench(engine, {**variables, "PROJ_CONTAINER_ENGINE": engine.kind.value}, *names)
+        try:
+            for name, context in zip(names, contexts, strict=True):
+                bench.build(name, context)
+                bench.run("run", "--rm", "--network", "host", name, "sh", "-c", "exit 0")
+        except subprocess.SubprocessError as error:
+            said = getattr(error, "stderr", None)
+            reason = f"{engine.kind.value} can't run a container here: {said or error}"
+        else:
+            return bench
+    return reason
+
+
+def _engine(program: str, *words: str, variables: dict[str, str]) -> str:
+    done = subprocess.run(
+        [program, *words], check=True, capture_output=True, text=True, env={**os.environ, **variables}, timeout=200
+    )
+    return done.stdout.strip()
+
+
+def _fill(room: Path) -> tuple[Path, Path]:
+    """Write the contexts of the two images."""
+    python = room / "python"
+    _copy_programs(python / "root", {"sh": "bash", "bash": "bash", **{tool: tool for tool in SHELL_TOOLS}})
+    _copy_python(python / "root")
+    (python / "root/marker").write_text("inside\n", encoding="utf-8")
+    plain = room / "plain"
+    _copy_programs(plain / "root", {"sh": "sh", "cat": "cat"})
+    interpreter = Path(sys.base_prefix) / "bin"
+    head = "FROM scratch\nCOPY root /\nENTRYPOINT []\nENV PATH="
+    (python / "Dockerfile").write_text(f"{head}{interpreter}:/usr/bin:/bin FROM_IMAGE=yes\n", encoding="utf-8")
+    (plain / "Dockerfile").write_text(f"{head}/bin\n", encoding="utf-8")
+    return python, plain
+
+
+def _copy_programs(root: Path, programs: dict[str, str]) -> None:
+    for folder in ("bin", "etc", "root", "tmp"):
+        (root / folder).mkdir(parents=True)
+    (root / "tmp").chmod(0o1777)
+    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n", encoding="utf-8")
+    for name, program in programs.items():
+        source = shutil.which(program)
+        assert source, program
+        shutil.copy(source, root / "bin" / name)
+        _copy_libraries(root, Path(source))
+
+
+def _copy_libraries(root: Path, *programs: Path) -> None:
+    listed = subprocess.run(["ldd", *programs], capture_output=True, text=True, check=False).stdout
+    for path in set(re.findall(r"(/\S+) \(0x", listed)):
+        target = root / path[1:]
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+
+
+def _copy_python(root: Path) -> None:
+    """Copy interpreter and standard library to their own places."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    prefix = Path(sys.base_prefix)
+    program = (prefix / "bin" / version).resolve()
+    target = root / str(prefix / "bin")[1:]
+    target.mkdir(parents=True, exist_ok=True)
+    for name in ("python", "python3", version):
+        shutil.copy(program, target / name)
+    _copy_libraries(root, program)
+    library = Path(sysconfig.get_path("stdlib", vars={"installed_base": str(prefix), "base": str(prefix)}))
+    copy = root / str(library)[1:]
+    shutil.copytree(library, copy, ignore=lambda _, names: [name for name in names if _UNWANTED.fullmatch(name)])
+    _copy_libraries(root, *(path for path in (copy / "lib-dynload").glob("*.so") if not path.name.startswith("_tk")))
+    package = copy / ("dist-packages" if library == Path(f"/usr/lib/{version}") else "site-packages")
+    (package / "made_up-1.5.dist-info").mkdir(parents=True)
+    if package.name == "dist-packages":
+        shutil.move(package / "made_up-1.5.dist-info", copy / "made_up-1.5.dist-info")
