@@ -1,0 +1,121 @@
+"""Compares what the code imports with what an environment provides, and explains imports that failed."""
+
+import re
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from runner.environments.import_names import package_of, provides
+from runner.environments.repairs import at, wanted_packages
+from runner.environments.words import EnvironmentSpec, Lock
+from runner.model import EnvironmentKind, Event, EventKind
+from runner.scripts import STANDARD_LIBRARY, Scripts
+
+FAILED = re.compile(
+    r"^\s*(?:\w+\.)*(?:ModuleNotFoundError|ImportError): (?:No module named '?(?P<module>[\w.]+)'?"
+    r"|Missing optional dependency '(?P<optional>[\w.-]+)')",
+    re.MULTILINE,
+)
+PINNED = re.compile(r"(?m)^([A-Za-z0-9][\w.-]*)(?:\[[^]]*\])?(?:==| @ )")
+OF_SETUPTOOLS = ("distutils", "pkg_resources", "setuptools")
+END = 4000
+"""Characters at the end of a log among which the error that ended a command is looked for."""
+
+
+class MissingImport(Struct, frozen=True, kw_only=True):
+    """A module that is not there, and the package that surely provides it, if one is known."""
+
+    module: str
+    package: str | None = None
+    wanted_by: str | None = None
+
+
+def missing_imports(scripts: Scripts, spec: EnvironmentSpec, lock: Lock) -> tuple[MissingImport, ...]:
+    """Return what the code imports and nothing in the lock provides; the project's own modules do not count."""
+    names = PINNED.findall(lock.text)
+    if spec.locked_by and not names:
+        return ()
+    own = _own_modules(spec)
+    return tuple(
+        MissingImport(module=module, package=package, wanted_by=at(place))
+        for module, package, place in wanted_packages(scripts)
+        if module.partition(".")[0] not in own and not _is_provided(module, package, names)
+    )
+
+
+def _own_modules(spec: EnvironmentSpec) -> frozenset[str]:
+    return frozenset(re.split(r"[/@#\[]", package.path)[-1] for package in spec.local_packages)
+
+
+def _is_provided(module: str, package: str | None, names: Iterable[str]) -> bool:
+    top = module.partition(".")[0]
+    wanted = [top] if "." not in module or package is None else [top, module]
+    return any(provides(name, one) or name.lower() == (package or "").lower() for name in names for one in wanted)
+
+
+def tell_missing(missing: Iterable[MissingImport], spec: EnvironmentSpec) -> tuple[Event, ...]:
+    """Return what the user should know before an environment without these is built."""
+    known = [one for one in missing if one.package]
+    unknown = [one for one in missing if not one.package]
+    events = []
+    if known:
+        told = ", ".join(f"'{one.module}' ({one.wanted_by})" for one in known)
+        hint = f"{line_to_add([one.package or '' for one in known], spec)}, or run with --add-missing"
+        events.append(Event(kind=EventKind.WARNING, message=f"Nothing declared provides {told}", hint=hint))
+    if unknown:
+        told = ", ".join(f"'{one.module}' ({one.wanted_by})" for one in unknown)
+        events.append(
+            Event(
+                kind=EventKind.WARNING,
+                message=f"Nothing declared provides {told}, and no package is known to",
+                hint="a stranger's package may have this name, so it is not installed: declare the one that you mean",
+            )
+        )
+    return tuple(events)
+
+
+def line_to_add(packages: Iterable[str], spec: EnvironmentSpec) -> str:
+    """Say which line belongs in which file so that packages are installed."""
+    names = list(dict.fromkeys(packages))
+    if spec.kind is EnvironmentKind.CONDA_ENV:
+        return f"add {', '.join(f'`- {name}`' for name in names)} to the `pip:` list of {spec.file}"
+    if spec.kind is EnvironmentKind.PYTHON_ENV:
+        return f"add {', '.join(f'`- {name}`' for name in names)} to `dependencies:` of {spec.file}"
+    file = spec.file if spec.kind is EnvironmentKind.REQUIREMENTS else None
+    return f"add {', '.join(f'`{name}`' for name in names)} to {file or 'a requirements.txt'}"
+
+
+def failed_import(log: str) -> str | None:
+    """Return the module whose import ended a command, by the end of its log."""
+    found = [match for match in FAILED.finditer(log) if len(log) - match.end() < END]
+    return (found[-1]["module"] or found[-1]["optional"]) if found else None
+
+
+def explain_failed_import(module: str, spec: EnvironmentSpec, scripts: Scripts, installed: Iterable[str]) -> Event:
+    """Return what to do about a module that was not there when the command ran."""
+    top = module.partition(".")[0]
+    package = package_to_add(module, scripts)
+    bringer = next((name for name in installed if provides(name, top)), None)
+    if bringer and top not in OF_SETUPTOOLS:
+        told = f"'{bringer}' is installed, and has no module '{module}': the code is of another version of it"
+        return Event(kind=EventKind.WARNING, message=told, hint=f"pin the version of '{bringer}' that the code needs")
+    if package is None and top in scripts.elsewhere:
+        folder = scripts.elsewhere[top] or "the project folder"
+        told = f"'{top}' is in '{folder}' of the repository, from where nothing is imported"
+        return Event(kind=EventKind.WARNING, message=told, hint="make it a package, or set PYTHONPATH in `env:`")
+    if package is None:
+        hint = "if it is the project's own, it is not in the repository; else declare the package that has it"
+        return Event(kind=EventKind.WARNING, message=f"No package is known to provide '{module}'", hint=hint)
+    hint = f"{line_to_add([package], spec)}, or run with --add-missing"
+    return Event(kind=EventKind.WARNING, message=f"'{module}' is provided by the package '{package}'", hint=hint)
+
+
+def package_to_add(module: str, scripts: Scripts) -> str | None:
+    """Return the package that surely provides a module that was not there, None where that is not known."""
+    top = module.partition(".")[0]
+    if top in OF_SETUPTOOLS:
+        return "setuptools"
+    package = package_of(module)
+    if package and top not in STANDARD_LIBRARY:
+        return package
+    return None if top in scripts.elsewhere else package
