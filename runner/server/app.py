@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from runner.model import Event, EventKind
-from runner.server import artifacts, experiments, metrics, models, runs
+from runner.server import artifacts, experiments, metrics, models, registry, runs
 from runner.server.answers import Answer, ErrorCode, RefusedError, answer_for, error_answer
 from runner.server.guards import MAX_BODY, OPEN_PATHS, Guard, check_length, too_large
 from runner.server.protocol import ListProxied, read_body, read_query
@@ -43,6 +43,7 @@ _ROUTES: tuple[Route, ...] = (
     *runs.ROUTES,
     *metrics.ROUTES,
     *models.ROUTES,
+    *registry.ROUTES,
     *artifacts.ROUTES,
 )
 _EXACT = {(route.method, route.path): route for route in _ROUTES if "{" not in route.path}

@@ -36,7 +36,10 @@ def list_of_run(tracking: Tracking, asked: ListArtifacts) -> object:
     """Tell what is in a folder of a run's artifacts; paths are relative to the run's."""
     run = runs.get(tracking.database, run_of(asked))
     root = _own_folder(tracking.home.artifacts(run.run_id), run.artifact_uri)
-    return {"root_uri": run.artifact_uri, "files": [_file(info, info.path) for info in _content(root, asked.path)]}
+    return {
+        "root_uri": tracking.session.uri_told(run.artifact_uri),
+        "files": [_file(info, info.path) for info in _content(root, asked.path)],
+    }
 
 
 def list_of_model(tracking: Tracking, asked: ListModelArtifacts) -> object:
@@ -44,7 +47,10 @@ def list_of_model(tracking: Tracking, asked: ListModelArtifacts) -> object:
     model = models.get(tracking.database, asked.model_id)
     root = _own_folder(_model_folder(tracking, model.model_id), model.artifact_uri)
     found = _content(root, asked.artifact_directory_path)
-    return {"root_uri": model.artifact_uri, "files": [_file(info, info.path) for info in found]}
+    return {
+        "root_uri": tracking.session.uri_told(model.artifact_uri),
+        "files": [_file(info, info.path) for info in found],
+    }
 
 
 def list_proxied(tracking: Tracking, asked: ListProxied) -> object:
@@ -82,7 +88,7 @@ def place_to_change(tracking: Tracking, path: str) -> Place:
     """
     place = find_place(tracking, path)
     if place.run_id is not None:
-        tracking.session.check_run(place.run_id)
+        tracking.session.check_run(tracking.database, place.run_id)
     if place.model_id is not None:
         tracking.session.check_model(place.model_id)
     if not place.path:
@@ -128,6 +134,10 @@ def _own_folder(folder: Path, uri: str) -> Path:
     if uri != folder.absolute().as_uri():
         raise NotFoundError("These artifacts are not kept in this store")
     return folder
+
+
+def _files(found: tuple[ArtifactInfo, ...]) -> list[FileShape]:
+    return [_file(info, info.path) for info in found]
 
 
 def _file(info: ArtifactInfo, path: str) -> FileShape:

@@ -1,5 +1,7 @@
 """The endpoints for experiments."""
 
+from msgspec import structs
+
 from runner.errors import NotFoundError
 from runner.server import shapes
 from runner.server.protocol import (
@@ -12,8 +14,10 @@ from runner.server.protocol import (
     SetExperimentTag,
 )
 from runner.server.runs import view_of
+from runner.server.sessions import DELETED, RENAMED, RESTORED
 from runner.server.tracking import Route, Tracking
 from runner.store import experiments, search
+from runner.store.entities import Experiment
 
 
 def create(tracking: Tracking, asked: CreateExperiment) -> object:
@@ -28,7 +32,7 @@ def get(tracking: Tracking, asked: ExperimentId) -> object:
     """Tell of an experiment by its id."""
     found = experiments.get(tracking.database, str(asked.experiment_id))
     tracking.session.experiment_named(found.id)
-    return {"experiment": shapes.experiment(found)}
+    return {"experiment": _tell(tracking, found)}
 
 
 def get_by_name(tracking: Tracking, asked: ExperimentName) -> object:
@@ -37,7 +41,7 @@ def get_by_name(tracking: Tracking, asked: ExperimentName) -> object:
     if found is None:
         raise NotFoundError(f"Could not find experiment with name '{asked.experiment_name}'")
     tracking.session.experiment_named(found.id)
-    return {"experiment": shapes.experiment(found)}
+    return {"experiment": _tell(tracking, found)}
 
 
 def search_experiments(tracking: Tracking, asked: SearchExperiments) -> object:
@@ -53,14 +57,14 @@ def search_experiments(tracking: Tracking, asked: SearchExperiments) -> object:
         ),
     )
     return {
-        "experiments": [shapes.experiment(found) for found in page.items],
+        "experiments": [_tell(tracking, found) for found in page.items],
         **({"next_page_token": page.next_page_token} if page.next_page_token else {}),
     }
 
 
 def rename(tracking: Tracking, asked: RenameExperiment) -> object:
     """Give an experiment another name."""
-    experiment_id = _to_change(tracking, asked)
+    experiment_id = _to_change(tracking, asked, RENAMED)
     if asked.new_name is not None:
         experiments.rename(tracking.database, experiment_id, asked.new_name)
     return {}
@@ -68,13 +72,13 @@ def rename(tracking: Tracking, asked: RenameExperiment) -> object:
 
 def delete(tracking: Tracking, asked: ExperimentId) -> object:
     """Put an experiment aside."""
-    experiments.delete(tracking.database, _to_change(tracking, asked))
+    experiments.delete(tracking.database, _to_change(tracking, asked, DELETED))
     return {}
 
 
 def restore(tracking: Tracking, asked: ExperimentId) -> object:
     """Bring an experiment back."""
-    experiments.restore(tracking.database, _to_change(tracking, asked))
+    experiments.restore(tracking.database, _to_change(tracking, asked, RESTORED))
     return {}
 
 
@@ -90,9 +94,14 @@ def delete_tag(tracking: Tracking, asked: DeleteExperimentTag) -> object:
     return {}
 
 
-def _to_change(tracking: Tracking, asked: ExperimentId) -> str:
+def _tell(tracking: Tracking, found: Experiment) -> shapes.ExperimentShape:
+    told = structs.replace(found, artifact_location=tracking.session.uri_told(found.artifact_location))
+    return shapes.experiment(told)
+
+
+def _to_change(tracking: Tracking, asked: ExperimentId, deed: str = "") -> str:
     experiment_id = str(asked.experiment_id)
-    tracking.session.check_experiment(experiment_id)
+    tracking.session.check_experiment(tracking.database, experiment_id, deed)
     return experiment_id
 
 
@@ -101,7 +110,7 @@ ROUTES = (
     Route("GET", "experiments/get", ExperimentId, get),
     Route("GET", "experiments/get-by-name", ExperimentName, get_by_name),
     Route("GET", "experiments/search", SearchExperiments, search_experiments),
-    Route("POST", "experiments/search", SearchExperiments, search_experiments),
+    Route("POST", "experiments/search", SearchExperiments, search_experiments, writes=False),
     Route("GET", "experiments/list", SearchExperiments, search_experiments),
     Route("POST", "experiments/update", RenameExperiment, rename),
     Route("POST", "experiments/delete", ExperimentId, delete),

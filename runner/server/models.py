@@ -1,5 +1,7 @@
 """The endpoints for the logged models of MLflow 3."""
 
+from msgspec import structs
+
 from runner.server import shapes
 from runner.server.answers import ErrorCode, RefusedError
 from runner.server.protocol import (
@@ -11,6 +13,7 @@ from runner.server.protocol import (
     SearchModels,
     SetModelTags,
 )
+from runner.server.sessions import DELETED
 from runner.server.tracking import Route, Tracking
 from runner.store import models
 from runner.store.entities import LoggedModel, ModelStatus, NewModel
@@ -21,7 +24,7 @@ _STATUS_NUMBERS = {1: "LOGGED_MODEL_PENDING", 2: "LOGGED_MODEL_READY", 3: "LOGGE
 def create(tracking: Tracking, asked: CreateModel) -> object:
     """Open a logged model."""
     if asked.source_run_id:
-        tracking.session.check_run(asked.source_run_id)
+        tracking.session.check_run(tracking.database, asked.source_run_id)
     model = models.create(
         tracking.database,
         NewModel(
@@ -34,12 +37,12 @@ def create(tracking: Tracking, asked: CreateModel) -> object:
         ),
     )
     tracking.session.model_created(model.model_id)
-    return _answer(model)
+    return _answer(tracking, model)
 
 
 def get(tracking: Tracking, asked: ModelId) -> object:
     """Tell of a logged model."""
-    return _answer(models.get(tracking.database, asked.model_id))
+    return _answer(tracking, models.get(tracking.database, asked.model_id))
 
 
 def finalize(tracking: Tracking, asked: FinalizeModel) -> object:
@@ -47,12 +50,13 @@ def finalize(tracking: Tracking, asked: FinalizeModel) -> object:
     name = _STATUS_NUMBERS.get(asked.status) if isinstance(asked.status, int) else asked.status
     if name not in _STATUS_NUMBERS.values():
         raise RefusedError(ErrorCode.INVALID_PARAMETER_VALUE, f"'{str(asked.status)[:40]}' is no status of a model.")
-    return _answer(models.finalize(tracking.database, _to_change(tracking, asked), ModelStatus(name)))
+    return _answer(tracking, models.finalize(tracking.database, _to_change(tracking, asked), ModelStatus(name)))
 
 
 def delete(tracking: Tracking, asked: ModelId) -> object:
     """Put a logged model aside."""
-    models.delete(tracking.database, _to_change(tracking, asked))
+    tracking.session.check_model(asked.model_id, DELETED)
+    models.delete(tracking.database, asked.model_id)
     return {}
 
 
@@ -69,7 +73,7 @@ def search(tracking: Tracking, asked: SearchModels) -> object:
         ),
     )
     return {
-        "models": [shapes.model(model) for model in page.items],
+        "models": [_tell(tracking, model) for model in page.items],
         **({"next_page_token": page.next_page_token} if page.next_page_token else {}),
     }
 
@@ -78,7 +82,7 @@ def set_tags(tracking: Tracking, asked: SetModelTags) -> object:
     """Set tags of a logged model."""
     model_id = _to_change(tracking, asked)
     models.set_tags(tracking.database, model_id, {tag.key: tag.value for tag in asked.tags})
-    return _answer(models.get(tracking.database, model_id))
+    return _answer(tracking, models.get(tracking.database, model_id))
 
 
 def delete_tag(tracking: Tracking, asked: DeleteModelTag) -> object:
@@ -99,13 +103,17 @@ def _to_change(tracking: Tracking, asked: ModelId) -> str:
     return asked.model_id
 
 
-def _answer(model: LoggedModel) -> object:
-    return {"model": shapes.model(model)}
+def _answer(tracking: Tracking, model: LoggedModel) -> object:
+    return {"model": _tell(tracking, model)}
+
+
+def _tell(tracking: Tracking, model: LoggedModel) -> shapes.ModelShape:
+    return shapes.model(structs.replace(model, artifact_uri=tracking.session.uri_told(model.artifact_uri)))
 
 
 ROUTES = (
     Route("POST", "logged-models", CreateModel, create),
-    Route("POST", "logged-models/search", SearchModels, search),
+    Route("POST", "logged-models/search", SearchModels, search, writes=False),
     Route("GET", "logged-models/{model_id}", ModelId, get),
     Route("PATCH", "logged-models/{model_id}", FinalizeModel, finalize),
     Route("DELETE", "logged-models/{model_id}", ModelId, delete),

@@ -3,7 +3,7 @@
 import time
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, structs
 
 from runner.model import RunStatus
 from runner.server import shapes
@@ -49,12 +49,12 @@ def create(tracking: Tracking, asked: CreateRun) -> object:
         ),
     )
     tracking.session.run_created(run)
-    return {"run": shapes.run(run)}
+    return {"run": shapes.run(_tell(tracking, run))}
 
 
 def get(tracking: Tracking, asked: AnyRun) -> object:
     """Tell of a run."""
-    run = tracking.session.run_told(runs.get(tracking.database, run_of(asked)), attaching=True)
+    run = _tell(tracking, runs.get(tracking.database, run_of(asked)), attaching=True)
     return {"run": _shape(tracking, run)}
 
 
@@ -70,18 +70,20 @@ def update(tracking: Tracking, asked: UpdateRun) -> object:
         ended_at=UNSET if kept_out or asked.end_time is None else asked.end_time,
         name=asked.run_name or UNSET,
     )
-    return {"run_info": shapes.run_info(tracking.session.run_told(run))}
+    return {"run_info": shapes.run_info(_tell(tracking, run))}
 
 
 def delete(tracking: Tracking, asked: AnyRun) -> object:
     """Put a run aside."""
-    runs.delete(tracking.database, run_to_change(tracking, asked))
+    tracking.session.check_removal(tracking.database, run_of(asked))
+    runs.delete(tracking.database, run_of(asked))
     return {}
 
 
 def restore(tracking: Tracking, asked: AnyRun) -> object:
     """Bring a run back."""
-    runs.restore(tracking.database, run_to_change(tracking, asked))
+    tracking.session.check_removal(tracking.database, run_of(asked))
+    runs.restore(tracking.database, run_of(asked))
     return {}
 
 
@@ -98,7 +100,7 @@ def search_runs(tracking: Tracking, asked: SearchRuns) -> object:
             page_token=asked.page_token or None,
         ),
     )
-    told = [tracking.session.run_told(run) for run in page.items]
+    told = [_tell(tracking, run) for run in page.items]
     users = runs_with_uses(tracking.database, [run.run_id for run in told])
     found = [_shape(tracking, run) if run.run_id in users else shapes.run(run) for run in told]
     return {"runs": found, **({"next_page_token": page.next_page_token} if page.next_page_token else {})}
@@ -118,13 +120,15 @@ def log_param(tracking: Tracking, asked: LogParam) -> object:
 
 def set_tag(tracking: Tracking, asked: SetTag) -> object:
     """Set a tag of a run."""
-    values.set_tags(tracking.database, run_to_change(tracking, asked), [(asked.key, asked.value)])
+    _set_tags(tracking, run_to_change(tracking, asked), [(asked.key, asked.value)])
     return {}
 
 
 def delete_tag(tracking: Tracking, asked: DeleteTag) -> object:
     """Remove a tag of a run."""
-    values.delete_tag(tracking.database, run_to_change(tracking, asked), asked.key)
+    run_id = run_to_change(tracking, asked)
+    if tracking.session.free_tags(tracking.database, run_id, [asked.key]):
+        values.delete_tag(tracking.database, run_id, asked.key)
     return {}
 
 
@@ -135,7 +139,7 @@ def log_batch(tracking: Tracking, asked: LogBatch) -> object:
     with tracking.database.transaction():
         values.log_params(tracking.database, run_id, [(param.key, param.value) for param in asked.params])
         values.log_metrics(tracking.database, run_id, [_metric(metric) for metric in asked.metrics])
-        values.set_tags(tracking.database, run_id, [(tag.key, tag.value) for tag in asked.tags])
+        _set_tags(tracking, run_id, [(tag.key, tag.value) for tag in asked.tags])
     return {}
 
 
@@ -204,6 +208,16 @@ def view_of(word: str) -> View:
         raise RefusedError(ErrorCode.INVALID_PARAMETER_VALUE, f"'{word[:40]}' is no view type.") from None
 
 
+def _set_tags(tracking: Tracking, run_id: str, tags: list[tuple[str, str]]) -> None:
+    free = tracking.session.free_tags(tracking.database, run_id, (key for key, _ in tags))
+    values.set_tags(tracking.database, run_id, [(key, value) for key, value in tags if key in free])
+
+
+def _tell(tracking: Tracking, run: Run, *, attaching: bool = False) -> Run:
+    told = tracking.session.run_told(run, attaching=attaching)
+    return structs.replace(told, artifact_uri=tracking.session.uri_told(told.artifact_uri))
+
+
 def _shape(tracking: Tracking, run: Run) -> shapes.RunShape:
     read, made = lineage.inputs(tracking.database, run.run_id), lineage.outputs(tracking.database, run.run_id)
     return shapes.run(run, shapes.run_inputs(read), shapes.run_outputs(made))
@@ -227,7 +241,7 @@ ROUTES = (
     Route("POST", "runs/update", UpdateRun, update),
     Route("POST", "runs/delete", AnyRun, delete),
     Route("POST", "runs/restore", AnyRun, restore),
-    Route("POST", "runs/search", SearchRuns, search_runs),
+    Route("POST", "runs/search", SearchRuns, search_runs, writes=False),
     Route("POST", "runs/log-metric", LogMetric, log_metric),
     Route("POST", "runs/log-parameter", LogParam, log_param),
     Route("POST", "runs/set-tag", SetTag, set_tag),

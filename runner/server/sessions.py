@@ -1,36 +1,96 @@
 """On whose behalf a server answers: what a token may change, and what the child of a run is told about its own run."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from runner.model import Event, EventKind, Report, RunStatus
 from runner.server.answers import ErrorCode, RefusedError
+from runner.server.sources import check_source
 from runner.store import experiments
 from runner.store.database import Database
 from runner.store.entities import Run
 from runner.store.moves import move_run
+from runner.store.standing import find_standing, has_live_runs, note_writer
 
 PARENT_TAG = "mlflow.parentRunId"
 SOURCE_TYPE_TAG = "mlflow.source.type"
 
+RESERVED = ("proj.", "mlflow.source.", "mlflow.project.")
+"""How the tags begin in which proj says which code made a run."""
+
+DELETED = "deleted"
+RESTORED = "restored"
+RENAMED = "renamed"
+
 
 class Session:
-    """The rights of whoever holds a server's token: here, everything."""
+    """What whoever holds a server's token may do, and how it is told of what is there.
 
-    def check_run(self, run_id: str) -> None:
-        """Refuse a change of a run that is not the caller's.
+    Here: everything that does not falsify what proj recorded.
+    """
 
-        Raises:
-            RefusedError: it is not.
-        """
-
-    def check_experiment(self, experiment_id: str) -> None:
-        """Refuse a change of an experiment that is not the caller's.
+    def check_run(self, db: Database, run_id: str) -> None:
+        """Learn that a client is about to write to a run.
 
         Raises:
-            RefusedError: it is not.
+            RefusedError: it may not.
         """
+
+    def check_removal(self, db: Database, run_id: str) -> None:
+        """Learn that a client is about to put a run aside or to bring it back.
+
+        Raises:
+            RefusedError: the run goes on.
+        """
+        if find_standing(db, run_id).is_live:
+            raise RefusedError(ErrorCode.PERMISSION_DENIED, f"The run '{run_id}' goes on; it can't be deleted now.")
+
+    def check_experiment(self, db: Database, experiment_id: str, deed: str = "") -> None:
+        """Learn that a client is about to change an experiment; ``deed`` says how, where it is no small thing.
+
+        Raises:
+            RefusedError: a run in it goes on and it would be deleted.
+        """
+        if deed == DELETED and has_live_runs(db, experiment_id):
+            raise RefusedError(
+                ErrorCode.PERMISSION_DENIED,
+                f"A run in the experiment '{experiment_id}' goes on; it can't be deleted now.",
+            )
+
+    def check_model(self, model_id: str, deed: str = "") -> None:
+        """Learn that a client is about to change a logged model; ``deed`` says how, where it is no small thing."""
+
+    def removed(self, what: str) -> None:
+        """Learn that a client removed something from the registry."""
+
+    def free_tags(self, db: Database, run_id: str, keys: Iterable[str]) -> frozenset[str]:
+        """Return those tags of a run that the client may set; the others stay as proj recorded them.
+
+        Raises:
+            RefusedError: one may not be set, and the client should know.
+        """
+        named = frozenset(keys)
+        reserved = {key for key in named if key.startswith(RESERVED)}
+        if reserved and find_standing(db, run_id).is_recorded:
+            raise RefusedError(
+                ErrorCode.PERMISSION_DENIED,
+                f"proj recorded the tag '{min(reserved)}' of this run; it can't be changed.",
+            )
+        return named
+
+    def uri_told(self, uri: str) -> str:
+        """Return where artifacts are as the client is told it."""
+        return uri
+
+    def uri_of_source(self, uri: str) -> str:
+        """Return where a model version's files are as it is stored, of what the client said.
+
+        Raises:
+            RefusedError: the client may not name such a place.
+        """
+        check_source(uri)
+        return uri
 
     def experiment_named(self, experiment_id: str, *, created: bool = False) -> None:
         """Learn that a client asked for an experiment, or made it."""
@@ -42,13 +102,6 @@ class Session:
     def run_created(self, run: Run) -> None:
         """Learn that a client made a run."""
 
-    def check_model(self, model_id: str) -> None:
-        """Refuse a change of a logged model that is not the caller's.
-
-        Raises:
-            RefusedError: it is not.
-        """
-
     def model_created(self, model_id: str) -> None:
         """Learn that a client made a logged model."""
 
@@ -59,8 +112,8 @@ class Session:
 
     def run_updated(self, db: Database, run_id: str, status: RunStatus | None, ended_at: int | None) -> bool:
         """Learn that a client set the status of a run; True when the record keeps that out."""
-        del db, run_id, status, ended_at
-        return False
+        del ended_at
+        return status is not None and find_standing(db, run_id).is_recorded
 
 
 class ChildSession(Session):
@@ -76,6 +129,9 @@ class ChildSession(Session):
         self.status: RunStatus | None = None
         self.ended_at: int | None = None
         self.created_runs: list[str] = []
+        self._made: set[str] = set()
+        self._writable = {run_id}
+        self._recorded = {run_id}
         self._experiment_is_fixed = experiment_is_fixed
         self._report = report
         self._experiment_id = experiment_id
@@ -85,47 +141,70 @@ class ChildSession(Session):
         self._waiting = [run_id]
         self._named: dict[str, str] = {}
         self._told: dict[str, str] = {}
+        self._reopened: dict[str, tuple[RunStatus, int | None]] = {}
 
     @property
     def final_status(self) -> RunStatus | None:
         """The status in which the client left the run of its own accord, None where it did not end it."""
         return self.status if self.status is not None and self.status.is_over else None
 
-    def check_run(self, run_id: str) -> None:
-        """Refuse a change of a run that the command neither is nor made.
+    def check_run(self, db: Database, run_id: str) -> None:
+        """Let the command write to itself, to runs that it made, and to others that no process answers for.
+
+        Scripts that evaluate what an earlier run trained do so; both runs say it.
 
         Raises:
-            RefusedError: it is another one.
+            RefusedError: the run goes on elsewhere.
         """
-        if run_id != self.run_id and run_id not in self.created_runs:
+        if run_id in self._writable:
+            return
+        standing = find_standing(db, run_id)
+        if standing.is_live:
             raise RefusedError(
-                ErrorCode.PERMISSION_DENIED,
-                f"The run '{self.run_id}' may change itself and runs that it made, not '{run_id[:80]}'.",
+                ErrorCode.PERMISSION_DENIED, f"The run '{run_id}' goes on elsewhere; '{self.run_id}' can't write to it."
             )
+        note_writer(db, run_id, self.run_id)
+        self._writable.add(run_id)
+        self._recorded |= {run_id} if standing.is_recorded else set()
+        self._say(f"The command wrote to another run, {run_id}")
 
-    def check_experiment(self, experiment_id: str) -> None:
-        """Refuse a change of an experiment that the command neither made nor has runs in.
+    def check_removal(self, db: Database, run_id: str) -> None:
+        """Let the command put runs aside, which can be brought back."""
+        super().check_removal(db, run_id)
+        if run_id not in self._made:
+            self._say(f"The command deleted or restored another run, {run_id}")
 
-        Raises:
-            RefusedError: it is another one.
-        """
-        if experiment_id not in self._experiments:
-            raise RefusedError(
-                ErrorCode.PERMISSION_DENIED,
-                f"The run '{self.run_id}' may change experiments that it uses, not '{experiment_id[:80]}'.",
-            )
+    def check_experiment(self, db: Database, experiment_id: str, deed: str = "") -> None:
+        """Let the command change experiments; what it does to others than its own is said."""
+        super().check_experiment(db, experiment_id, deed)
+        if deed and experiment_id not in self._experiments:
+            name = experiments.get(db, experiment_id).name
+            self._say(f"The command {deed} the experiment '{name}', which it did not make")
 
-    def check_model(self, model_id: str) -> None:
-        """Refuse a change of a logged model that the command did not make.
+    def check_model(self, model_id: str, deed: str = "") -> None:
+        """Let the command change logged models, for registering one tags it; what it removes of others is said."""
+        if deed and model_id not in self._models:
+            self._say(f"The command {deed} the logged model {model_id}, which it did not make")
 
-        Raises:
-            RefusedError: it is another one.
-        """
-        if model_id not in self._models:
-            raise RefusedError(
-                ErrorCode.PERMISSION_DENIED,
-                f"The run '{self.run_id}' may change models that it made, not '{model_id[:80]}'.",
-            )
+    def removed(self, what: str) -> None:
+        """Say that the command removed something from the registry."""
+        self._say(f"The command removed {what}")
+
+    def free_tags(self, db: Database, run_id: str, keys: Iterable[str]) -> frozenset[str]:
+        """Return the tags that the command may set; it goes on without the others, as with MLflow."""
+        del db
+        named = frozenset(keys)
+        if run_id not in self._recorded:
+            return named
+        reserved = {key for key in named if key.startswith(RESERVED)}
+        for key in sorted(reserved):
+            self._say(f"The command set the tag '{key}'; what proj recorded there stays")
+        return named - reserved
+
+    def uri_of_source(self, uri: str) -> str:
+        """Return where files of a model version are; the command reads this disk anyway."""
+        check_source(uri)
+        return uri
 
     def model_created(self, model_id: str) -> None:
         """Learn that the command made a logged model."""
@@ -148,6 +227,8 @@ class ChildSession(Session):
     def run_created(self, run: Run) -> None:
         """Learn that the command made a run; one of a project waits for a client to attach, like the command's own."""
         self.created_runs.append(run.run_id)
+        self._made.add(run.run_id)
+        self._writable.add(run.run_id)
         self._experiments.add(run.experiment_id)
         if run.tags.get(SOURCE_TYPE_TAG) == "PROJECT":
             # `mlflow.run(…, experiment_name=…)` asked for the experiment of that project, perhaps, not for its own.
@@ -158,6 +239,9 @@ class ChildSession(Session):
         """Return a run with the status that its client gave it and the experiment that its client wants it in."""
         if run.run_id == self.run_id and self.status is not None:
             run = msgspec.structs.replace(run, status=self.status, ended_at=self.ended_at)
+        elif run.run_id in self._reopened:
+            status, ended_at = self._reopened[run.run_id]
+            run = msgspec.structs.replace(run, status=status, ended_at=ended_at)
         told = self._told.get(run.run_id)
         if attaching and run.run_id in self._waiting:
             told = self._named.get(run.run_id, told)
@@ -170,7 +254,7 @@ class ChildSession(Session):
         elif status is not None and status.is_over and run_id in self._waiting:
             self._waiting.remove(run_id)
         if run_id != self.run_id:
-            return False
+            return run_id not in self._made and self._reopen(run_id, status, ended_at)
         if status is not None:
             self.status = status
             self.ended_at = ended_at if status.is_over else None
@@ -178,6 +262,17 @@ class ChildSession(Session):
             if status.is_over and run_id not in self._waiting:
                 self._waiting.insert(0, run_id)
         return True
+
+    def _reopen(self, run_id: str, status: RunStatus | None, ended_at: int | None) -> bool:
+        """Learn that a client attached to a run of before, or ended it; True when the record keeps that out.
+
+        How a run ended that proj recorded stays; another one never runs again, lest it does so for ever when the
+        command is killed.
+        """
+        if status is None:
+            return False
+        self._reopened[run_id] = (status, ended_at if status.is_over else None)
+        return run_id in self._recorded or not status.is_over
 
     def _attach(self, db: Database, run_id: str) -> None:
         if run_id not in self._waiting:

@@ -29,6 +29,13 @@ class Route(Struct, frozen=True):
     path: str
     shape: type[Request]
     answer: Callable[[Tracking, Any], object]
+    writes: bool | None = None
+    """Whether it changes the store; None where the method says so."""
+
+    @property
+    def changes(self) -> bool:
+        """Whether it changes the store."""
+        return self.method != "GET" if self.writes is None else self.writes
 
     @property
     def parts(self) -> tuple[str | None, ...]:
@@ -59,5 +66,5 @@ def run_to_change(tracking: Tracking, asked: AnyRun) -> str:
         RefusedError: it names none, or that of somebody else.
     """
     run_id = run_of(asked)
-    tracking.session.check_run(run_id)
+    tracking.session.check_run(tracking.database, run_id)
     return run_id

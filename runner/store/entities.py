@@ -184,3 +184,59 @@ class LoggedModel(Struct, frozen=True, kw_only=True):
     params: Mapping[str, str] = {}
     tags: Mapping[str, str] = {}
     metrics: tuple[Metric, ...] = ()
+
+
+class ModelStage(str, Enum):
+    """How far a model version has come; MLflow's words."""
+
+    NONE = "None"
+    STAGING = "Staging"
+    PRODUCTION = "Production"
+    ARCHIVED = "Archived"
+
+    @property
+    def is_active(self) -> bool:
+        """Say whether versions of this stage are in use, so that a later one can replace them."""
+        return self in (ModelStage.STAGING, ModelStage.PRODUCTION)
+
+
+class NewVersion(Struct, frozen=True, kw_only=True):
+    """What is known of a model version when it is registered; ``source`` is a URI of its files."""
+
+    name: str
+    source: str
+    run_id: str | None = None
+    run_link: str | None = None
+    model_id: str | None = None
+    description: str | None = None
+    tags: Mapping[str, str] = {}
+
+
+class ModelVersion(Struct, frozen=True, kw_only=True):
+    """A version of a registered model; its files are at ``location``, which ``source`` led to."""
+
+    name: str
+    version: int
+    stage: ModelStage
+    description: str | None
+    source: str
+    location: str
+    run_id: str | None
+    run_link: str | None
+    model_id: str | None
+    created_at: int
+    updated_at: int
+    tags: Mapping[str, str] = {}
+    aliases: tuple[str, ...] = ()
+
+
+class RegisteredModel(Struct, frozen=True, kw_only=True):
+    """A name under which model versions are registered. ``latest`` are the latest versions, one of each stage."""
+
+    name: str
+    description: str | None
+    created_at: int
+    updated_at: int
+    tags: Mapping[str, str] = {}
+    aliases: Mapping[str, int] = {}
+    latest: tuple[ModelVersion, ...] = ()

@@ -167,10 +167,71 @@ _MODELS = (
     ) WITHOUT ROWID""",
 )
 
+# The number of a version is given once, also when the version is deleted: ``last_version`` remembers it.
+_REGISTRY = (
+    """CREATE TABLE registered_models (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT NOT NULL UNIQUE,
+        description TEXT,
+        last_version INTEGER NOT NULL DEFAULT 0,
+        created_at INTEGER NOT NULL,
+        updated_at INTEGER NOT NULL
+    )""",
+    """CREATE TABLE registered_model_tags (
+        model INTEGER NOT NULL REFERENCES registered_models ON DELETE CASCADE,
+        key TEXT NOT NULL,
+        value TEXT NOT NULL,
+        PRIMARY KEY (model, key)
+    ) WITHOUT ROWID""",
+    """CREATE TABLE model_versions (
+        id INTEGER PRIMARY KEY,
+        model INTEGER NOT NULL REFERENCES registered_models ON DELETE CASCADE,
+        version INTEGER NOT NULL,
+        stage TEXT NOT NULL DEFAULT 'None',
+        description TEXT,
+        source TEXT NOT NULL,
+        location TEXT NOT NULL,
+        run_id TEXT,
+        run_link TEXT,
+        model_id TEXT,
+        created_at INTEGER NOT NULL,
+        updated_at INTEGER NOT NULL,
+        UNIQUE (model, version)
+    )""",
+    "CREATE INDEX model_versions_by_run ON model_versions (run_id)",
+    """CREATE TABLE model_version_tags (
+        version INTEGER NOT NULL REFERENCES model_versions ON DELETE CASCADE,
+        key TEXT NOT NULL,
+        value TEXT NOT NULL,
+        PRIMARY KEY (version, key)
+    ) WITHOUT ROWID""",
+    """CREATE TABLE model_aliases (
+        model INTEGER NOT NULL REFERENCES registered_models ON DELETE CASCADE,
+        alias TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        PRIMARY KEY (model, alias),
+        FOREIGN KEY (model, version) REFERENCES model_versions (model, version) ON DELETE CASCADE
+    ) WITHOUT ROWID""",
+    """CREATE VIEW named_versions AS
+        SELECT v.*, m.name FROM model_versions v JOIN registered_models m ON m.id = v.model""",
+)
+
+# Of a token only the SHA-256 is kept: it is random, so nobody can try them all.
+_TOKENS = (
+    """CREATE TABLE tokens (
+        name TEXT PRIMARY KEY,
+        scope TEXT NOT NULL,
+        digest TEXT NOT NULL UNIQUE,
+        created_at INTEGER NOT NULL
+    ) WITHOUT ROWID""",
+)
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(name="0001 experiments and runs", statements=_RUNS),
     Migration(name="0002 datasets", statements=_DATASETS),
     Migration(name="0003 logged models", statements=_MODELS),
+    Migration(name="0004 registry", statements=_REGISTRY),
+    Migration(name="0005 tokens", statements=_TOKENS),
 )
 
 APPLICATION_ID = 0x70726F6A

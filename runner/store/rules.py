@@ -13,6 +13,7 @@ from runner.store.entities import Metric
 MAX_NAME = 250
 """Characters of the name of a parameter, metric or tag."""
 MAX_EXPERIMENT_NAME = 500
+MAX_MODEL_NAME = 256
 MAX_VALUE = 65_536
 """Characters of the value of a parameter or tag."""
 MAX_BATCH = {"metrics": 1000, "params": 100, "tags": 100}
@@ -78,6 +79,25 @@ def check_experiment_name(name: object) -> str:
         )
     if _CONTROL.search(name):
         raise InvalidValueError(f"Invalid name of an experiment: '{_shown(name)}'")
+    return name
+
+
+def check_model_name(name: object) -> str:
+    """Return the name of a registered model if it may be one; it becomes part of URIs.
+
+    Raises:
+        InvalidValueError: it is empty, too long, has ``/``, ``:`` or control characters, or reads as another path.
+    """
+    if not isinstance(name, str) or not name.strip():
+        raise InvalidValueError("Missing value for required parameter 'name'.")
+    if len(name) > MAX_MODEL_NAME:
+        raise InvalidValueError(
+            f"The name of the registered model has {len(name)} characters; {MAX_MODEL_NAME} are possible"
+        )
+    if any(letter in name for letter in "/:") or _CONTROL.search(name) or name in (".", ".."):
+        raise InvalidValueError(
+            f"Invalid model name: '{_shown(name)}'", hint="Names cannot contain '/', ':' or control characters."
+        )
     return name
 
 

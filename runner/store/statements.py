@@ -51,6 +51,8 @@ class Searchable(Struct, frozen=True, kw_only=True):
     values: Mapping[Kind, ValueTable]
     newest: str
     """The column that decides between equals, newest first."""
+    absent_tags: Mapping[str, str] = {}
+    """Tags whose absence means a value."""
 
 
 class Phase(str, Enum):
@@ -180,6 +182,8 @@ class Statement:
             return _dataset_condition(comparison)
         if field.kind is Kind.ATTRIBUTE:
             return _compare(self._column(field), comparison)
+        if field.kind is Kind.TAG and field.key in self._searchable.absent_tags:
+            return self._defaulted(comparison)
         if operator is Operator.IS_NULL:
             return self._absence(field)
         alias = self._required(field)
@@ -213,6 +217,12 @@ class Statement:
         table = self._searchable.values[field.kind]
         absent = f"NOT EXISTS (SELECT 1 FROM {table.name} a WHERE a.{table.column} = r.id AND a.key = ?)"
         return Fragment(absent, (field.key,))
+
+    def _defaulted(self, comparison: Comparison) -> Fragment:
+        table, field = self._searchable.values[comparison.field.kind], comparison.field
+        value = f"(SELECT value FROM {table.name} a WHERE a.{table.column} = r.id AND a.key = ?)"
+        compared = _compare(f"coalesce({value}, ?)", comparison)
+        return Fragment(compared.sql, (field.key, self._searchable.absent_tags[field.key], *compared.args))
 
     def _column(self, field: Field) -> str:
         return f"r.{self._searchable.columns[field.key]}"
