@@ -414,7 +414,12 @@ def test_large_files_are_recorded_by_digest_and_never_hashed_by_git(
     os.utime(root / "huge.bin", (1, 1))
     time.sleep(0.05)
     read: list[Path] = []
-    monkeypatch.setattr("runner.files.sha256_of", lambda path: read.append(path) or "0" * 64)
+
+    def digest(path: Path) -> str:
+        read.append(path)
+        return "0" * 64
+
+    monkeypatch.setattr("runner.files.sha256_of", digest)
     _, snapshot = freeze(root, home)
     assert [(one.path, one.size, one.sha256) for one in snapshot.large] == [("huge.bin", size, "0" * 64)]
     assert set(in_vault(home, snapshot.code.tree)) == {"a.py"}
@@ -570,6 +575,16 @@ def test_the_vault_needs_nothing_but_itself(make_repository: MakeRepository, hom
     assert not (home.vault / "objects/info/alternates").exists()
     assert vault_place(home).alternates == ()
     assert git(home.vault, "fsck", "--connectivity-only", "--no-dangling") == ""
+
+
+def test_hidden_files_and_folders_are_read_by_their_names(make_repository: MakeRepository, home: Home) -> None:
+    root = make_repository({".python-version": "3.9\n", ".hidden/deep/.a": "1", "hidden/b": "2"})
+    (root / "link").symlink_to(".hidden/deep")
+    _, snapshot = freeze(root, home)
+    files = TreeFiles(home, snapshot)
+    assert (files.read(".python-version"), files.read(".hidden/deep/.a")) == (b"3.9\n", b"1")
+    assert (files.read("./link/.a"), files.names(".hidden"), files.names(".")) == (b"1", ("deep/",), files.names())
+    assert files.read("python-version") is None
 
 
 @pytest.mark.parametrize("count", [1, 150])
