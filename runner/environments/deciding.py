@@ -1,16 +1,20 @@
 """Decides what the environment of a run is: as declared, repaired, or inferred where what is declared can't be had."""
 
-from collections.abc import Callable
+import posixpath
+from collections.abc import Callable, Iterator
 
 from msgspec import structs
 
-from runner.environments.backends import BACKENDS
+from runner.environments.backends import BACKENDS, EnvironmentBackend
+from runner.environments.import_names import package_of
 from runner.environments.inference import infer_spec
-from runner.environments.repairs import repair_spec
+from runner.environments.missing import missing_imports, tell_missing
+from runner.environments.python_backend import PythonBackend
+from runner.environments.repairs import is_changeable, repair_spec
 from runner.environments.spec import read_spec
-from runner.environments.words import EnvironmentSpec
-from runner.model import EnvironmentDeclaration, EnvironmentKind, ProjectFiles
-from runner.scripts import Scripts
+from runner.environments.words import EnvironmentRequest, EnvironmentSpec, Lock, Prepared
+from runner.model import EnvironmentDeclaration, EnvironmentKind, Event, EventKind, ProjectFiles, Report
+from runner.scripts import Scripts, above, find_module
 
 CONTAINER = "container"
 WITHOUT_REPAIRS = ("local", CONTAINER)
@@ -69,3 +73,58 @@ def with_requirements(spec: EnvironmentSpec, names: tuple[str, ...], repairs: tu
         requirements=tuple(dict.fromkeys((*spec.requirements, *names))),
         repairs=tuple(dict.fromkeys((*spec.repairs, *repairs))),
     )
+
+
+def lock_for_code(
+    backend: EnvironmentBackend, request: EnvironmentRequest, scripts: Scripts, report: Report, *, add_missing: bool
+) -> tuple[EnvironmentRequest, Lock | None]:
+    """Return the lock of a request, and the request as it became; what the code imports besides is told or added."""
+    lock = backend.lock(request, report)
+    if lock is None or not isinstance(backend, PythonBackend):
+        return request, lock
+    missing = missing_imports(scripts, request.spec, lock)
+    known = [one for one in missing if one.package]
+    if add_missing and known and is_changeable(request.spec):
+        told = tuple(f"'{one.package}' is added: {one.wanted_by} imports '{one.module}'" for one in known)
+        names = tuple(one.package for one in known if one.package)
+        request = structs.replace(request, spec=with_requirements(request.spec, names, told))
+        for repair in told:
+            report(Event(kind=EventKind.NOTICE, message=f"Repaired: {repair}"))
+        lock = backend.lock(request, lambda event: report(event) if event.kind is EventKind.STEP else None)
+        missing = missing_imports(scripts, request.spec, lock) if lock else ()
+    for event in tell_missing(missing, request.spec):
+        report(event)
+    return request, lock
+
+
+def with_own_packages(
+    environment: Prepared, request: EnvironmentRequest, scripts: Scripts, backend: EnvironmentBackend
+) -> Prepared:
+    """Return an environment that imports the project's own packages which the code wants and nothing else brings."""
+    if not isinstance(backend, PythonBackend) or request.files is None:
+        return environment
+    own = {package.path.rpartition("/")[2] for package in request.spec.local_packages}
+    guesses: dict[str, str] = {}
+    for module in scripts.outside():
+        top = module.partition(".")[0]
+        if package_of(module) is None and top not in own:
+            folder = next(_folders_with(top, request.files), None)
+            if folder is not None:
+                guesses.setdefault(folder or ".", top)
+    if not guesses:
+        return environment
+    told = tuple(
+        f"'{folder}' is put on the import path, as the code imports '{top}'" for folder, top in guesses.items()
+    )
+    record = structs.replace(environment.record, repairs=(*environment.record.repairs, *told))
+    paths = tuple(dict.fromkeys((*environment.import_paths, *guesses)))
+    return structs.replace(environment, record=record, import_paths=paths)
+
+
+def _folders_with(module: str, files: ProjectFiles) -> Iterator[str]:
+    """Yield the roots of the repository's source from which a module could be imported, the nearest first."""
+    for top in above(files):
+        for folder in (top, posixpath.join(top, "src")):
+            inside = files.names(posixpath.join(folder, module))
+            if find_module(module, files, (folder,)) or any(name.endswith(".py") for name in inside):
+                yield folder

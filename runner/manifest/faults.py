@@ -18,8 +18,10 @@ class Place(Struct, frozen=True):
 class Faults:
     """The faults found so far in one file."""
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, *, needs_environment: bool = True) -> None:
         self.file = file
+        self.needs_environment = needs_environment
+        """Whether an environment file that is not there keeps the project from being run."""
         self.found: list[Fault] = []
 
     def error(self, place: Place | None, message: str, hint: str | None = None) -> None:

@@ -24,15 +24,17 @@ class Reading(Struct, frozen=True, kw_only=True):
     faults: Faults
 
 
-def read_manifest(files: ProjectFiles) -> Manifest:
+def read_manifest(files: ProjectFiles, *, needs_environment: bool = True) -> Manifest:
     """Return the manifest of a project; without one, a manifest without entry points.
+
+    Where the environment is not needed as declared, an absent environment file is tolerated.
 
     Faults of an entry point are kept with it and do not keep others from being run.
 
     Raises:
         ManifestError: the file can't be read, or its top level makes no sense.
     """
-    reading = parse_manifest(files)
+    reading = parse_manifest(files, needs_environment=needs_environment)
     raise_errors(reading.faults.found)
     return reading.manifest
 
@@ -65,14 +67,14 @@ def explain_absence(files: ProjectFiles) -> str | None:
     return None
 
 
-def parse_manifest(files: ProjectFiles) -> Reading:
+def parse_manifest(files: ProjectFiles, *, needs_environment: bool = True) -> Reading:
     """Return the manifest with all that is wrong in it; nothing is raised that can be reported.
 
     Raises:
         ManifestError: there are several manifests, or the file is not YAML.
     """
     file = find_manifest(files)
-    faults = Faults(file or EXACT)
+    faults = Faults(file or EXACT, needs_environment=needs_environment)
     content = None if file is None else files.read(file)
     document = None if file is None or content is None else load_document(file, content)
     if document is None or document.kind is not Kind.MAPPING:

@@ -1,0 +1,155 @@
+"""Looks before anything is installed for what will keep a command from running: files, paths, addresses."""
+
+import os
+import posixpath
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from msgspec import Struct
+
+from runner.manifest.command_files import absent_scripts
+from runner.manifest.environment import near_file, tidy_path
+from runner.model import EntryPoint, Fault, Parameter, ProjectFiles, Severity
+from runner.scripts import DAGSHUB, FOREIGN_PATH, Place, Scripts, above
+
+LFS = b"version https://git-lfs.github.com/spec/v1"
+LFS_PATTERN = re.compile(r"^(?P<pattern>\S+)\s.*filter=lfs", re.MULTILINE)
+SUBMODULE = re.compile(r"^\s*path\s*=\s*(?P<path>.+?)\s*$", re.MULTILINE)
+FILE_WORD = re.compile(r"[\w./-]+\.\w{1,8}")
+OWN_ADDRESS = re.compile(
+    r"https?://(?P<host>localhost|127(?:\.\d+){3}|0\.0\.0\.0|\[::1\])(?::(?P<port>\d+))?(/.*)?", re.IGNORECASE
+)
+MOST_TOLD = 3
+
+
+class Flight(Struct, frozen=True, kw_only=True):
+    """What is about to run. ``project`` is the user's own folder, whose ignored files the run sees as well."""
+
+    entry_point: EntryPoint
+    manifest: str
+    files: ProjectFiles
+    scripts: Scripts
+    parameters: tuple[Parameter, ...] = ()
+    project: Path | None = None
+    served: tuple[str, ...] = ()
+    """Addresses (``HOST:PORT``) at which the run's own server listens as well."""
+
+    def read(self, path: str) -> bytes | None:
+        """Return the beginning of a file of the user's folder, else of the frozen tree."""
+        if self.project is not None and (self.project / path).is_file():
+            with (self.project / path).open("rb") as file:
+                return file.read(len(LFS))
+        return self.files.read(path)
+
+
+def preflight(flight: Flight) -> tuple[Fault, ...]:
+    """Return what is likely to go wrong; an error means that the command can't even begin."""
+    found = (*_scripts(flight), *_pointers(flight), *_submodules(flight), *_paths(flight), *_addresses(flight))
+    return tuple(dict.fromkeys(found))
+
+
+def _scripts(flight: Flight) -> Iterator[Fault]:
+    command = flight.entry_point.command
+    absent = absent_scripts(command, flight.files)
+    for number, script in enumerate(absent):
+        path = tidy_path(script)
+        if flight.project is not None and (flight.project / path).exists():
+            continue
+        # A later command may need a file that an earlier one makes.
+        is_first = number == 0 and not re.search(r"&&|;|\||\n", command.partition(script)[0])
+        yield Fault(
+            severity=Severity.ERROR if is_first else Severity.WARNING,
+            message=f"the command of '{flight.entry_point.name}' runs '{script}', which is not in the project",
+            file=flight.manifest,
+            hint=near_file(path, flight.files) or _elsewhere(path, flight.files),
+        )
+
+
+def _elsewhere(path: str, files: ProjectFiles) -> str | None:
+    name = posixpath.basename(path).lower()
+    for folder in (one.rstrip("/") for one in files.names() if one.endswith("/")):
+        found = next((one for one in files.names(folder) if one.lower() == name), None)
+        if found:
+            return f"there is '{folder}/{found}'"
+    scripts = [one for one in files.names() if one.endswith((".py", ".ipynb", ".sh"))]
+    return f"there is {', '.join(scripts[:MOST_TOLD])}" if scripts else None
+
+
+def _pointers(flight: Flight) -> Iterator[Fault]:
+    """Find files that git-lfs keeps elsewhere and that are only pointers here."""
+    words = FILE_WORD.findall(" ".join([flight.entry_point.command, *(each.value for each in flight.parameters)]))
+    named = [tidy_path(word) for word in words if not word.startswith("/")]
+    attributes = (flight.files.read(".gitattributes") or b"").decode("utf-8", "replace")
+    plain = [match["pattern"].lstrip("/") for match in LFS_PATTERN.finditer(attributes) if "*" not in match["pattern"]]
+    for path in dict.fromkeys((*named, *plain)):
+        if (flight.read(path) or b"").startswith(LFS):
+            yield Fault(
+                severity=Severity.WARNING,
+                message=f"'{path}' is a pointer of git-lfs, its content is not here",
+                file=path,
+                hint="get it with 'git lfs pull' in a clone, and run that folder",
+            )
+
+
+def _submodules(flight: Flight) -> Iterator[Fault]:
+    top = above(flight.files)[-1]
+    modules = flight.files.read(posixpath.join(top, ".gitmodules")) or b""
+    for match in SUBMODULE.finditer(modules.decode("utf-8", "replace")):
+        if not flight.files.names(posixpath.join(top, match["path"])):
+            yield Fault(
+                severity=Severity.WARNING,
+                message=f"the submodule '{match['path']}' is not there",
+                file=".gitmodules",
+                hint="get it with 'git submodule update --init'",
+            )
+
+
+def _paths(flight: Flight) -> Iterator[Fault]:
+    """Find absolute paths that are not on this machine."""
+    for each in flight.parameters:
+        if not each.secret and FOREIGN_PATH.fullmatch(each.value) and not os.path.lexists(each.value):
+            message = f"parameter '{each.name}' is '{each.value}', which is not on this machine"
+            yield Fault(severity=Severity.WARNING, message=message, file=flight.manifest, hint=f"give -P {each.name}=…")
+    for word in re.split(r"[\s'\"=]+", flight.entry_point.command):
+        if FOREIGN_PATH.fullmatch(word) and not os.path.lexists(word):
+            message = f"the command names '{word}', which is not on this machine"
+            yield Fault(severity=Severity.WARNING, message=message, file=flight.manifest)
+    named = [(script, place) for script in flight.scripts.found for place in script.paths]
+    for script, place in [pair for pair in named if not os.path.lexists(pair[1].text)][:MOST_TOLD]:
+        message = f"the code names '{place.text}', which is not on this machine"
+        yield Fault(severity=Severity.WARNING, message=message, file=script.path, line=place.line)
+
+
+def _addresses(flight: Flight) -> Iterator[Fault]:
+    for script in flight.scripts.found:
+        for place in script.tracking:
+            yield from _address(script.path, place, flight.served)
+
+
+def _address(path: str, place: Place, served: tuple[str, ...]) -> Iterator[Fault]:
+    address = own_address(place.text)
+    if address in served:
+        return
+    if address:
+        hint = f"'--serve-as {address}' lets this run answer there; else start that server"
+    elif place.text == DAGSHUB or "://" in place.text and not place.text.startswith(("file:", "sqlite:")):
+        hint = "it must be reachable, with credentials; what is logged there is not in the run's own record"
+    else:
+        hint = "what is logged there is not in the run's own record; take the call out and it is"
+    yield Fault(
+        severity=Severity.WARNING,
+        message=f"the code logs to {place.text}, whatever the run says",
+        file=path,
+        line=place.line,
+        hint=hint,
+    )
+
+
+def own_address(uri: str) -> str | None:
+    """Return the ``HOST:PORT`` of an address on this machine, None for any other."""
+    match = OWN_ADDRESS.fullmatch(uri)
+    if not match:
+        return None
+    host = "127.0.0.1" if match["host"] == "0.0.0.0" else match["host"].lower()  # noqa: S104  what a script wrote
+    return f"{host}:{match['port'] or 80}"
