@@ -4,6 +4,7 @@ The formats: https://docs.conda.io/projects/conda-build/en/stable/resources/pack
 https://conda.org/learn/ceps/cep-0016 for what an index of plain JSON looks like.
 """
 
+import base64
 import hashlib
 import io
 import json
@@ -12,7 +13,7 @@ import sys
 import tarfile
 import threading
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -45,7 +46,7 @@ class Package(NamedTuple):
     files: Mapping[str, Content] = {}
     members: Mapping[str, Content] = {}
     info: Mapping[str, str] = {}
-    index: Mapping[str, Any] = {}
+    more: Mapping[str, Any] = {}
     noarch: str | None = None
     subdir: str = "noarch"
     timestamp: int | None = A_DAY_OF_2020
@@ -66,7 +67,7 @@ class Package(NamedTuple):
             "subdir": self.subdir,
             "timestamp": self.timestamp,
             "noarch": self.noarch,
-            **self.index,
+            **self.more,
         }
         return {key: value for key, value in record.items() if value is not None}
 
@@ -191,7 +192,7 @@ def interpreter(version: str | None = None) -> Package:
             f"bin/python{line}": base.read_bytes(),
             "bin/python": Link(f"python{line}"),
             "bin/python3": Link(f"python{line}"),
-            "pyvenv.cfg": f"home = {base.parent}\nversion = {line}\n",
+            "pyvenv.cfg": f"home = {base.parent}\ninclude-system-site-packages = false\nversion = {line}\n",
             f"lib/python{line}/site-packages/README.txt": "Packages come here.\n",
         },
     )
@@ -204,6 +205,9 @@ class Visits(ThreadingHTTPServer):
         self.seen: list[str] = []
         self.headers: list[Mapping[str, str]] = []
         self.strip = ""
+        """A part of the path that clients must give, and that is not part of the path."""
+        self.password: tuple[str, str] | None = None
+        """A user and a password that clients must give."""
         super().__init__(("127.0.0.1", 0), partial(_Quiet, directory=str(root)))
 
     @property
@@ -217,6 +221,21 @@ class _Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_words: Any) -> None:
         self.server.seen.append(self.path)
         self.server.headers.append(dict(self.headers))
+
+    def do_GET(self) -> None:
+        self._answer(super().do_GET)
+
+    def do_HEAD(self) -> None:
+        self._answer(super().do_HEAD)
+
+    def _answer(self, answer: Callable[[], None]) -> None:
+        user, password = self.server.password or ("", "")
+        expected = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+        wrong = self.server.password and self.headers.get("Authorization") != expected
+        if wrong or not self.path.startswith(self.server.strip):
+            self.send_error(401)
+            return
+        answer()
 
     def translate_path(self, path: str) -> str:
         return super().translate_path(path.removeprefix(self.server.strip))

@@ -27,6 +27,7 @@ from runner.environments.conda_protocol import Channel, CondaPackage
 
 AT_ONCE = 8
 """Downloads at a time."""
+RETRIES = 2
 LEFT_SECONDS = 86400
 INFO = ("info/index.json", "info/paths.json", "info/files", "info/has_prefix", "info/link.json")
 SITE = "site-packages/"
@@ -37,6 +38,13 @@ class RefusedError(Exception):
     """An archive is not what its lock says, or would reach out of its prefix."""
 
     def __init__(self, package: CondaPackage, why: str) -> None:
+        super().__init__(f"{package.file_name}: {why}")
+
+
+class UnreachableError(Exception):
+    """An archive can't be had."""
+
+    def __init__(self, package: CondaPackage, why: object) -> None:
         super().__init__(f"{package.file_name}: {why}")
 
 
@@ -70,9 +78,10 @@ async def fetch_all(packages: Sequence[CondaPackage], archives: Path, places: Pl
 
     Raises:
         RefusedError: an archive is not what its lock says, or would reach out of its prefix.
+        UnreachableError: an archive can't be had.
     """
     _sweep(archives)
-    client, slots = Client.default_client(), asyncio.Semaphore(AT_ONCE)
+    client, slots = Client.default_client(max_retries=RETRIES), asyncio.Semaphore(AT_ONCE)
 
     async def obtain(package: CondaPackage) -> bool:
         kept = archive_path(archives, package)
@@ -97,10 +106,13 @@ async def _fetch(client: Client, package: CondaPackage, url: str, kept: Path) ->
     room.mkdir(parents=True, exist_ok=True)
     part = room / kept.name
     try:
-        if url.startswith("file://"):
-            await asyncio.to_thread(_copy, Path(url2pathname(urlsplit(url).path)), part)
-        else:
-            await download_to_path(client, url, part)
+        try:
+            if url.startswith("file://"):
+                await asyncio.to_thread(_copy, Path(url2pathname(urlsplit(url).path)), part)
+            else:
+                await download_to_path(client, url, part)
+        except (OSError, RuntimeError) as error:
+            raise UnreachableError(package, error) from error
         difference = await asyncio.to_thread(_difference, part, package)
         if difference:
             raise RefusedError(package, difference)

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-METADATA = ".dist-info/METADATA"
+METADATA = (".dist-info/METADATA", ".egg-info/PKG-INFO", ".egg-info")
 
 
 class _Path(Struct, frozen=True):

@@ -26,8 +26,11 @@ def channels_of(declared: Iterable[str], environ: Mapping[str, str]) -> tuple[Ch
     """Return the channels that a file declares, those of the user where it declares none."""
     settings = _settings(environ)
     names = [name for name in declared if name != "nodefaults"] or _listed(settings, "channels") or [USUAL]
-    found = [channel for name in names for channel in _channels(name, settings, environ)]
-    return tuple({channel.name: channel for channel in reversed(found)}.values())[::-1]
+    found: dict[str, Channel] = {}
+    for name in names:
+        for channel in _channels(name, settings, environ):
+            found.setdefault(channel.name, channel)
+    return tuple(found.values())
 
 
 def _channels(name: str, settings: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[Channel]:

@@ -3,8 +3,10 @@
 import importlib.util
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 from msgspec import Struct
@@ -12,6 +14,7 @@ from msgspec import Struct
 from runner.environments.conda_places import channels_of, public
 from runner.environments.conda_protocol import (
     Answer,
+    Channel,
     CondaPackage,
     Failure,
     Installed,
@@ -81,18 +84,20 @@ class Rattler(Struct, frozen=True, kw_only=True):
         Raises:
             EnvironmentSetupError: there is no solution, or the channels can't be read.
         """
-        task = SolveTask(
-            channels=channels_of(self.channels, self.environ),
-            specs=specs,
-            platform=self.platform,
-            cache=str(self.home.root / "cache" / "conda" / "indexes"),
-            as_of=as_of,
-            is_portable=is_portable,
-        )
-        answer = self._ask(task)
-        if isinstance(answer, Failure) and answer.kind == "unreachable":
-            again = self._ask(msgspec.structs.replace(task, is_offline=True))
-            answer = again if isinstance(again, Solved) else answer
+        channels = channels_of(self.channels, self.environ)
+        with self._indexes(channels) as cache:
+            task = SolveTask(
+                channels=channels,
+                specs=specs,
+                platform=self.platform,
+                cache=str(cache),
+                as_of=as_of,
+                is_portable=is_portable,
+            )
+            answer = self._ask(task)
+            if isinstance(answer, Failure) and answer.kind == "unreachable":
+                again = self._ask(msgspec.structs.replace(task, is_offline=True))
+                answer = again if isinstance(again, Solved) else answer
         if isinstance(answer, Solved):
             return answer
         raise _complaint("No set of conda packages satisfies what the project asks for", answer, log)
@@ -127,6 +132,15 @@ class Rattler(Struct, frozen=True, kw_only=True):
         for folder in self.unpacked.glob("*") if self.unpacked.is_dir() else ():
             if folder.is_dir() and folder.name.rsplit("-", 2)[0] in names:
                 shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
+    def _indexes(self, channels: Iterable[Channel]) -> Iterator[Path]:
+        """Give the folder where indexes of channels are kept, with addresses; what has a secret address is not kept."""
+        if all(public(channel.address + "/") == channel.address + "/" for channel in channels):
+            yield self.home.root / "cache" / "conda" / "indexes"
+            return
+        with TemporaryDirectory(prefix="proj-") as folder:
+            yield Path(folder)
 
     def _ask(self, task: Task) -> Answer:
         own = {name: value for name, value in self.environ.items() if name not in DROPPED}

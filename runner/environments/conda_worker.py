@@ -16,7 +16,7 @@ import msgspec
 import rattler
 from rattler import exceptions
 
-from runner.environments.conda_archives import Places, RefusedError, archive_path, fetch_all
+from runner.environments.conda_archives import Places, RefusedError, UnreachableError, archive_path, fetch_all
 from runner.environments.conda_places import public
 from runner.environments.conda_protocol import (
     Answer,
@@ -53,13 +53,12 @@ async def answer(task: Task) -> Answer:
         return await (solve(task) if isinstance(task, SolveTask) else install(task))
     except (exceptions.SolverError, exceptions.InvalidMatchSpecError) as error:
         return Failure(kind="unsolvable", message=public(str(error)))
-    except (exceptions.GatewayError, exceptions.FetchRepoDataError) as error:
+    except (exceptions.GatewayError, exceptions.FetchRepoDataError, UnreachableError) as error:
         return Failure(kind="unreachable", message=public(str(error)))
     except RefusedError as error:
         return Failure(kind="refused", message=public(str(error)))
     except (exceptions.InstallerError, OSError, ValueError, RuntimeError) as error:
-        kind = "unreachable" if "error sending request" in str(error) or "HTTP status" in str(error) else "broken"
-        return Failure(kind=kind, message=public(str(error)))
+        return Failure(kind="broken", message=public(str(error)))
 
 
 async def solve(task: SolveTask) -> Solved:
@@ -91,7 +90,7 @@ async def _solve(task: SolveTask, priority: rattler.ChannelPriority) -> list[rat
     config = rattler.SourceConfig(cache_action="force-cache-only" if task.is_offline else "cache-or-fetch")
     return await rattler.solve(
         sources=[channel.address for channel in task.channels],
-        specs=task.specs,
+        specs=[rattler.MatchSpec(spec) for spec in task.specs],
         gateway=rattler.Gateway(
             cache_dir=Path(task.cache), default_config=config, client=rattler.Client.default_client()
         ),
