@@ -119,7 +119,7 @@ def execute(
                 log=plan.home.log(recording.run_id),
                 echo=echo,
                 timeout=plan.request.timeout or plan.entry_point.timeout,
-                masks=plan.masker.masks,
+                masks=(*plan.masker.masks, socket.token.encode()),
                 prepared=watcher,
                 container=environment.container,
                 sharing=share(recording, folder) if environment.container else None,
