@@ -101,6 +101,17 @@ def test_a_file_becomes_a_folder_and_a_folder_a_file(make_repository: MakeReposi
     assert in_vault(home, snapshot.code.tree) == {"x/new": "100644 3", "y": "100644 4"}
 
 
+def test_a_committed_file_goes_and_comes_back(make_repository: MakeRepository, home: Home) -> None:
+    root = make_repository({"a.py": "1", "b.py": "2"})
+    whole = freeze(root, home)[1].code.tree
+    (root / "b.py").unlink()
+    _, snapshot = freeze(root, home)
+    assert snapshot.code.changed_files == ("b.py",)
+    assert freeze(root, home)[1].code.tree == snapshot.code.tree
+    write_tree(root, {"b.py": "2"})
+    assert freeze(root, home)[1].code.tree == whole
+
+
 def test_ignore_rules_are_gits_and_may_change(make_repository: MakeRepository, home: Home, clean_room: Path) -> None:
     root = make_repository({"a.py": "", "data/forced.csv": "tracked"})
     write_tree(root, {"scratch.txt": "", "secret.key": "", "data/raw.csv": "", "keep.tmp": ""})

@@ -11,7 +11,7 @@ from msgspec import Struct, structs
 from runner.errors import SnapshotError
 from runner.settings import Home
 from runner.source.checkouts import read_commit
-from runner.source.freezing import Bench, State
+from runner.source.freezing import ABSENT, Bench, State
 from runner.source.gitcommand import Place, Settings, git, run_git
 from runner.source.listing import UNTRACKED, Files, Lister, read_listing
 from runner.source.opening import Source
@@ -91,7 +91,7 @@ def _finder(lister: Lister, prefix: bytes, commits: dict[bytes, str]) -> Find:
 
 def _sort_out(base: str, source: Source, state: State, bench: Bench, commits: dict[bytes, str]) -> Difference:
     files = read_listing(state.listing)
-    left = {one.path: one.why for one in state.left if one.why != "vanished"}
+    left = {one.path: one.why for one in state.left if one.why not in ("vanished", ABSENT)}
     changed = {path for path in left if files.tags.get(path, UNTRACKED) == UNTRACKED}
     perhaps: set[bytes] = set()
     missing = 0

@@ -19,7 +19,11 @@ from runner.source.gitcommand import git, run_git, together
 from runner.source.listing import UNTRACKED, Files, Lister, Listing, folders_of, read_listing
 from runner.source.vault import bring_tree, vault_place
 
-STATE_VERSION = 1
+STATE_VERSION = 2
+
+ABSENT = "absent"
+SPARSE = b"S"
+"""The letter of ``git ls-files -v`` for what a sparse checkout leaves out."""
 
 SIZE_LIMIT = 100 * 1000 * 1000
 """Bytes from which on a file is recorded by its digest instead of being stored."""
@@ -34,7 +38,10 @@ _MANY, _BATCH = 1000, 5000
 
 
 class Left(Struct, frozen=True):
-    """A file that is part of the project and not of the tree, and why: ``large``, ``special`` or ``unreadable``."""
+    """A file that is part of the project and not of the tree, and why.
+
+    It is ``large``, ``special`` or ``unreadable``; ``vanished`` while it was read; or ``absent`` although git knows it.
+    """
 
     path: bytes
     why: str
@@ -223,6 +230,8 @@ def _sort(bench: Bench, paths: Iterable[bytes], files: Files) -> tuple[set[bytes
         elif stamp is None or not stat.S_ISDIR(stamp.mode):
             taken.add(path)
             stamps.extend((stamp,) if stamp else ())
+            if stamp is None and files.tags[path] != SPARSE:
+                left.append(Left(path, ABSENT))  # it leaves the index, which then can't tell that it came back
     return taken, left, stamps
 
 
