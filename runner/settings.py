@@ -69,3 +69,9 @@ def open_home(environ: Mapping[str, str] = os.environ) -> Home:
     from platformdirs import user_data_path
 
     return Home(user_data_path("proj", appauthor=False, roaming=sys.platform == "win32"))
+
+
+def offline_environment(environ: Mapping[str, str] = os.environ, *, asked: bool = False) -> Mapping[str, str]:
+    """Return the variables, with uv's word for "no network" where the user or ``PROJ_OFFLINE`` asks for that."""
+    offline = asked or environ.get("PROJ_OFFLINE", "").lower() in ("1", "true", "yes", "on")
+    return {**environ, "UV_OFFLINE": "1"} if offline else environ

@@ -30,6 +30,7 @@ COMMANDS = {
     "diff": LazyCommand("runner.cli.diff:diff", "Show in what the code of a dirty run differs from its commit."),
     "rm": LazyCommand("runner.cli.rm:rm", "Remove runs and free what they hold."),
     "check": LazyCommand("runner.cli.check:check", "Check a manifest; nothing is run."),
+    "lock": LazyCommand("runner.cli.lock:lock", "Lock the environments of a project."),
     "new": LazyCommand("runner.cli.new:new", "Start a project from a template."),
     "update": LazyCommand("runner.cli.update:update", "Bring a later version of its template into a project."),
 }

@@ -24,7 +24,6 @@ FILTERED = re.compile(r"^hint: `(?P<name>[^`]+)` was filtered by `exclude-newer`
 MAX_TURNS = 8
 SEEDS = ("pip",)
 SEEDS_BEFORE_312 = ("pip", "setuptools")
-"""What a new environment of the standard library brings; code of its time counts on it without saying so."""
 
 
 def find_lock(request: EnvironmentRequest, interpreter: Interpreter) -> Lock | None:
@@ -32,6 +31,8 @@ def find_lock(request: EnvironmentRequest, interpreter: Interpreter) -> Lock | N
     spec = request.spec
     if spec.is_empty:
         return read_lock("", interpreter)
+    if spec.project_lock:
+        return read_lock(spec.project_lock.text, interpreter)
     if spec.is_locked:
         return read_lock("".join(f"{line}\n" for line in _pinned_lines(spec)), interpreter)
     path = lock_path(request, interpreter)
@@ -47,12 +48,13 @@ def find_lock(request: EnvironmentRequest, interpreter: Interpreter) -> Lock | N
 def read_lock(text: str, interpreter: Interpreter, path: Path | None = None) -> Lock:
     """Return the lock that a file holds."""
     header = {match["name"]: match["value"] for match in HEADER.finditer(text)}
+    as_of = header.get("as of")
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     return Lock(
         text=text,
         digest=hashlib.sha256("\n".join(lines).encode()).hexdigest(),
         interpreter=interpreter,
-        as_of=header.get("as of"),
+        as_of=None if as_of == "now" else as_of,
         undated=tuple(header.get("no dates for", "").split()),
         path=path,
     )
@@ -85,9 +87,9 @@ def resolve(request: EnvironmentRequest, interpreter: Interpreter, report: Repor
     when = f" as of {request.as_of:%Y-%m-%d}" if request.as_of else ""
     told = f"Reading {spec.file}" if spec.locked_by else f"Resolving {_count(spec)} for Python {interpreter.name}{when}"
     hint = "'--as-of DATE' takes another day, '--as-of now' what there is today" if when else None
-    report(Event(kind=EventKind.STEP, message=told, hint=hint))
+    report(Event(kind=EventKind.NOTICE if when else EventKind.STEP, message=told, hint=hint))
     uv = find_uv(request.home, index_options(spec.options, request.environ), request.environ)
-    resolution = _Resolution(request, uv, interpreter, path)
+    resolution = Resolution(request, uv, interpreter, path)
     text, as_of, undated = resolution.export() if spec.locked_by else resolution.compile(report)
     for name in restated_in(text):
         report(_notice(f"The requirements of {name} are restated, as they are written in a way of before PEP 440"))
@@ -101,12 +103,21 @@ def resolve(request: EnvironmentRequest, interpreter: Interpreter, report: Repor
     return read_lock(path.read_text("utf-8"), interpreter, path)
 
 
-class _Resolution:
+class Resolution:
     """One resolution, with what is tried when an index does not tell the age of its files."""
 
     def __init__(self, request: EnvironmentRequest, uv: Uv, interpreter: Interpreter, path: Path) -> None:
         self._request, self._uv, self._interpreter = request, uv, interpreter
         self._log = path.with_suffix(".log")
+
+    def target(self, room: Path) -> tuple[list[str | Path], Path]:
+        """Return uv's options that say for what is resolved, and the folder to start it in; ``room`` is free to use."""
+        del room
+        return ["--python", self._interpreter.path], clean_cwd(self._request.home)
+
+    def seeds(self) -> tuple[str, ...]:
+        """Return what a new environment of the standard library brings; code of its time counts on it unsaid."""
+        return SEEDS if self._interpreter.line >= (3, 12) else SEEDS_BEFORE_312
 
     def compile(self, report: Report) -> tuple[str, str | None, tuple[str, ...]]:
         """Return the requirements, the time of the cut that was made, and the packages exempt from it."""
@@ -157,11 +168,12 @@ class _Resolution:
                 constraints = file.with_name("constraints.txt")
                 constraints.write_text("".join(f"{expand(line)}\n" for line in spec.constraints), encoding="utf-8")
                 words += ["--constraints", str(constraints)]
+            target, cwd = self.target(file.parent)
             done = self._uv.run(
-                *("pip", "compile", file, "--python", self._interpreter.path),
+                *("pip", "compile", file, *target, "--no-python-downloads"),
                 *("--generate-hashes", "--no-header", "--no-annotate", "--no-emit-index-url", "--emit-build-options"),
                 *(*words, *self._uv.index.words),
-                cwd=clean_cwd(self._request.home),
+                cwd=cwd,
             )
         if done.exit_code:
             self._error = complain("No set of packages satisfies what the project asks for", done, self._log)
@@ -171,8 +183,7 @@ class _Resolution:
         spec = self._request.spec
         lines = [expand(line) for line in (*spec.requirements, *spec.build_requirements)]
         asked = " ".join(lines).lower()
-        seeds = SEEDS if self._interpreter.line >= (3, 12) else SEEDS_BEFORE_312
-        lines += [seed for seed in seeds if not re.search(rf"(^|\s){seed}\b", asked)]
+        lines += [seed for seed in self.seeds() if not re.search(rf"(^|\s){seed.split()[0]}\b", asked)]
         if spec.local_packages and self._request.tree is not None:
             copies = copy_packages(self._request.tree.folder(), spec.local_packages, room)
             lines += [f"{copy}{_extras(p.extras)}" for p, copy in zip(spec.local_packages, copies, strict=True)]

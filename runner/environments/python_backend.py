@@ -7,17 +7,17 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import ClassVar
 
 import msgspec
 
 from runner.environments.choosing import Choice, MissingInterpreterError, choose, downloads_allowed
 from runner.environments.indexes import index_options
-from runner.environments.interpreters import discover
+from runner.environments.interpreters import Interpreter, discover
 from runner.environments.inventory import Distribution
 from runner.environments.locking import as_text, find_lock, resolve
 from runner.environments.prefix import Blueprint, Built, Prefixes
+from runner.environments.rules import parse_rule
 from runner.environments.trees import copy_packages
 from runner.environments.uv_command import Uv, clean_cwd, complain, find_uv
 from runner.environments.words import IMPORT_PATH, EnvironmentRequest, EnvironmentSpec, LocalPackage, Lock, Prepared
@@ -65,10 +65,15 @@ class PythonBackend:
         """Return the lock of a request; resolve it when it was not resolved before."""
         for notice in (*request.spec.notices, *request.spec.mapping):
             report(Event(kind=EventKind.NOTICE, message=notice))
+        interpreter = self.choose_interpreter(request, report)
+        return find_lock(request, interpreter) or resolve(request, interpreter, report)
+
+    def choose_interpreter(self, request: EnvironmentRequest, report: Report) -> Interpreter:
+        """Return the interpreter of a request; uv fetches it where it is not there and may be fetched."""
         choice = self._choose_or_fetch(request, report)
         if choice.notice:
             report(Event(kind=EventKind.NOTICE, message=choice.notice))
-        return find_lock(request, choice.interpreter) or resolve(request, choice.interpreter, report)
+        return choice.interpreter
 
     def prepare(self, request: EnvironmentRequest, lock: Lock | None, report: Report) -> Prepared:
         """Return the environment of a lock, proven and ready; build what is missing."""
@@ -113,7 +118,18 @@ class PythonBackend:
 
     def _choose(self, request: EnvironmentRequest) -> Choice:
         found = discover(request.home.root / "interpreters.json", request.environ)
-        return choose(request.spec.python, found, request.as_of)
+        lock = request.spec.project_lock
+        if lock is None:
+            return choose(request.spec.python, found, request.as_of)
+        fitting = [item for item in found if parse_rule(lock.pythons).admits(item.numbers)]
+        try:
+            return choose(lock.python, fitting, None)
+        except MissingInterpreterError:
+            if not fitting:
+                raise
+        other = choose(None, fitting, None).interpreter
+        told = f"Python {lock.python}, with which {lock.path} was made, is not installed; {other.name} is used"
+        return Choice(other, told)
 
     def _choose_or_fetch(self, request: EnvironmentRequest, report: Report) -> Choice:
         try:
@@ -172,6 +188,8 @@ def _fill_local(request: EnvironmentRequest, lock: Lock, base: Built, log: Path,
         raise EnvironmentSetupError("packages of the project need its frozen tree")
     packages = request.spec.local_packages
     uv = uv_for(request)
+    from tempfile import TemporaryDirectory
+
     with TemporaryDirectory(prefix="proj-") as room:
         copies = copy_packages(request.tree.folder(), packages, Path(room))
         done = uv.run(

@@ -14,12 +14,17 @@ RESTATED = {
 """Requirements by name and version. These say ``pytz (>=2011k)``, which is no version since PEP 440."""
 
 
-def write_restated(folder: Path) -> None:
-    """Write the configuration that uv reads in a folder, unless it is there."""
-    text = "".join(
-        f'[[dependency-metadata]]\nname = "{name}"\nversion = "{version}"\nrequires-dist = {list(requires)}\n\n'
+def restated_tables(place: str = "") -> str:
+    """Return the tables of uv's configuration; ``place`` is what comes before their name in a ``pyproject.toml``."""
+    return "".join(
+        f'[[{place}dependency-metadata]]\nname = "{name}"\nversion = "{version}"\nrequires-dist = {list(requires)}\n\n'
         for (name, version), requires in RESTATED.items()
     )
+
+
+def write_restated(folder: Path) -> None:
+    """Write the configuration that uv reads in a folder, unless it is there."""
+    text = restated_tables()
     path = folder / "uv.toml"
     if not path.is_file() or path.read_text("utf-8") != text:
         path.write_text(text, encoding="utf-8")

@@ -54,6 +54,36 @@ class Rule(Struct, frozen=True):
         return only.version[:2] if only and only.operator == "=" and len(only.version) >= 2 else None  # noqa: PLR2004
 
 
+def bounds(rule: Rule, line: Version) -> tuple[Clause, ...]:
+    """Return a rule as bounds of whole versions, from below by a release line where the rule itself is open there.
+
+    One patch release stands for its line, as another one of the line does where it is not there.
+    """
+    found = [bound for clause in rule.clauses for bound in _bounds(clause)]
+    is_open = not any(bound.operator == ">=" and bound.version >= OLDEST_LINE for bound in found)
+    return (*((Clause(">=", line),) if is_open else ()), *found)
+
+
+def _bounds(clause: Clause) -> tuple[Clause, ...]:
+    version = clause.version
+    if clause.operator == "=":
+        line = version[:2]
+        return Clause(">=", line), Clause("<", _next(line))
+    if clause.operator == "~=":
+        return Clause(">=", version), Clause("<", _next(version[:-1]))
+    if clause.operator == "<=":
+        return (Clause("<", _next(version)),)
+    return (Clause(">=", _next(version)),) if clause.operator == ">" else (clause,)
+
+
+def _next(version: Version) -> Version:
+    return (*version[:-1], version[-1] + 1)
+
+
+OLDEST_LINE = (3, 6)
+"""A bound below this line says no more than that Python 2 is not meant."""
+
+
 def parse_rule(text: str | None) -> Rule:
     """Read a version rule.
 

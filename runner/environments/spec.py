@@ -9,6 +9,7 @@ from runner.environments.conda_files import conda_lock_spec, is_conda_lock, sele
 from runner.environments.container_spec import find_devcontainer, read_container
 from runner.environments.documents import Document, parse
 from runner.environments.foreign_locks import read_pylock, read_uv_lock
+from runner.environments.project_lock import with_project_lock
 from runner.environments.python_env import read_python_env
 from runner.environments.requirements import RequirementReader, decode
 from runner.environments.words import CondaFile, EnvironmentSpec, Refusal, collect, specify
@@ -20,7 +21,16 @@ PYTHON_ENV_KEYS = frozenset({"python", "build_dependencies"})
 
 
 def read_spec(declaration: EnvironmentDeclaration, files: ProjectFiles) -> EnvironmentSpec:
-    """Return what the declared file asks for.
+    """Return what the declared file asks for, with the lock that stands beside it.
+
+    Raises:
+        EnvironmentSetupError: the file is absent, can't be read, or asks for what can't be had; all faults are named.
+    """
+    return with_project_lock(read_declared(declaration, files), files)
+
+
+def read_declared(declaration: EnvironmentDeclaration, files: ProjectFiles) -> EnvironmentSpec:
+    """Return what the declared file asks for, whatever stands beside it.
 
     Raises:
         EnvironmentSetupError: the file is absent, can't be read, or asks for what can't be had; all faults are named.

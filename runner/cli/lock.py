@@ -1,0 +1,220 @@
+"""``proj lock``: write, beside the spec, what it is resolved to; or say whether spec and lock still agree."""
+
+import os
+import posixpath
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+
+import click
+from msgspec import Struct, structs
+
+from runner.cli.text import say, show_event
+from runner.environments.backends import BACKENDS
+from runner.environments.project_lock import (
+    FoundLock,
+    asked_of,
+    differences,
+    find_project_lock,
+    is_lockable,
+    lock_name,
+    read_header,
+)
+from runner.environments.python_backend import PythonBackend
+from runner.environments.rules import parse_rule, parse_version
+from runner.environments.spec import read_declared
+from runner.environments.trees import FolderTree
+from runner.environments.universal import LockOrder, export_standard, make_lock
+from runner.environments.words import EnvironmentRequest, EnvironmentSpec
+from runner.errors import EnvironmentSetupError, UsageError
+from runner.files import write_atomically
+from runner.manifest.environment import kind_of_file
+from runner.manifest.files import FolderFiles
+from runner.manifest.reading import read_manifest
+from runner.model import EnvironmentDeclaration, EnvironmentKind
+from runner.plan import as_of
+from runner.settings import Home, offline_environment, open_home
+from runner.source.opening import open_source
+from runner.source.snapshot import take_snapshot
+
+
+class Wish(Struct, frozen=True, kw_only=True):
+    """The words of one call."""
+
+    as_of: str | None
+    platforms: tuple[str, ...]
+    upgrade: tuple[str, ...]
+    standard: bool
+    environ: Mapping[str, str]
+
+    @property
+    def command(self) -> str:
+        """The call as it is written into the lock; no path of this machine is in it."""
+        words = ["proj", "lock", *(["--as-of", self.as_of] if self.as_of else [])]
+        words += [word for name in self.platforms for word in ("--platform", name)]
+        words += [word for name in self.upgrade for word in ("--upgrade", name)]
+        return shlex.join([*words, *(["--format", "pylock"] if self.standard else [])])
+
+    @property
+    def changes(self) -> bool:
+        """Say whether a lock that is up to date is to be made again."""
+        return bool(self.as_of or self.platforms or self.upgrade)
+
+
+@click.command("lock")
+@click.argument("path", default=".", type=click.Path(exists=True, path_type=Path))
+@click.option("--as-of", metavar="DATE|commit|now", help="Consider packages uploaded until then.")
+@click.option("--platform", "platforms", multiple=True, metavar="NAME", help="Only for this platform; repeatable.")
+@click.option("--upgrade", multiple=True, metavar="PKG", help="Take a newer version of this package; repeatable.")
+@click.option("--format", type=click.Choice(["requirements", "pylock"]), default="requirements", show_default=True)
+@click.option("--check", is_flag=True, help="Say whether spec and lock agree; nothing is resolved or written.")
+@click.option("--offline", is_flag=True, help="Use what is cached only.")
+def lock(path: Path, platforms: tuple[str, ...], upgrade: tuple[str, ...], check: bool, **options: str | bool) -> int:
+    """Lock the environments of the project in the folder PATH, or the one of the file PATH.
+
+    The lock stands beside the file that it is of: requirements.lock, python_env.lock. It holds every package with its
+    hashes, for all platforms, and runs use it. Versions that are locked stay unless --upgrade or --as-of asks for
+    others.
+    """
+    folder, specs = _specs(path)
+    if check:
+        return _check(folder, specs)
+    wish = Wish(
+        as_of=str(options["as_of"]) if options["as_of"] else None,
+        platforms=platforms,
+        upgrade=upgrade,
+        standard=options["format"] == "pylock",
+        environ=offline_environment(os.environ, asked=bool(options["offline"])),
+    )
+    home = open_home()
+    for spec in specs:
+        click.echo(str(_lock(folder, spec, wish, home)))
+    return 0
+
+
+def _specs(path: Path) -> tuple[Path, tuple[EnvironmentSpec, ...]]:
+    """Return the project folder and what its environments ask for.
+
+    Raises:
+        UsageError: nothing of it can be locked.
+    """
+    folder = path if path.is_dir() else path.parent
+    if path.is_dir():
+        manifest = read_manifest(FolderFiles(folder))
+        own = [entry.environment for entry in manifest.entry_points.values() if entry.environment]
+        declarations = tuple(dict.fromkeys((manifest.environment, *own)))
+    else:
+        declarations = (EnvironmentDeclaration(kind=kind_of_file(path.name), path=path.name),)
+    specs = [read_declared(declaration, FolderFiles(folder)) for declaration in declarations]
+    for spec in specs:
+        if spec.refusal:
+            raise EnvironmentSetupError(spec.refusal.message, context=spec.refusal.context, hint=spec.refusal.hint)
+    able = tuple(spec for spec in specs if is_lockable(spec))
+    if not able:
+        raise UsageError("There is nothing to lock", hint="; ".join(dict.fromkeys(map(_why_not, specs))) + ".")
+    return folder, able
+
+
+def _why_not(spec: EnvironmentSpec) -> str:
+    if spec.file is None:
+        return "a container is not locked" if spec.kind is EnvironmentKind.DOCKER_ENV else "no environment is declared"
+    return f"{spec.file} asks for nothing" if spec.is_empty else f"{spec.file} is a lock itself"
+
+
+def _check(folder: Path, specs: tuple[EnvironmentSpec, ...]) -> int:
+    files = FolderFiles(folder)
+    code = 0
+    for spec in specs:
+        found = find_project_lock(spec, files)
+        faults = differences(found, asked_of(spec, files)) if found else ("there is no lock",)
+        name = found.path if found else lock_name(spec.file or "")
+        click.echo(f"{name}: {'does not fit' if faults else 'is up to date with'} {spec.file}")
+        for fault in faults:
+            click.echo(f"  {fault}")
+        code = 1 if faults else code
+    if code:
+        say("hint: 'proj lock' brings it up to date")
+    return code
+
+
+def _lock(folder: Path, spec: EnvironmentSpec, wish: Wish, home: Home) -> Path:
+    """Make the lock of one spec, unless it is there already; return where it is."""
+    files = FolderFiles(folder)
+    found = find_project_lock(spec, files)
+    target = _target(folder, spec, standard=wish.standard)
+    is_there = found is not None and folder / found.path == target
+    if found and is_there and not wish.changes and not differences(found, asked_of(spec, files)):
+        say(f"{found.path} is up to date; --upgrade PKG or --as-of DATE changes versions")
+        return target
+    request = EnvironmentRequest(
+        spec=structs.replace(spec, python=_python(spec, found, wish)),
+        home=home,
+        files=files,
+        tree=FolderTree(folder),
+        as_of=_day(folder, wish, home),
+        environ=wish.environ,
+    )
+    member = BACKENDS["uv"]
+    if not isinstance(member, PythonBackend):
+        raise TypeError(member)
+    interpreter = member.choose_interpreter(request, show_event)
+    order = LockOrder(
+        previous=None if found is None or wish.as_of else found.text,
+        upgrade=wish.upgrade,
+        platforms=wish.platforms,
+        command=wish.command,
+    )
+    text = make_lock(structs.replace(request, spec=spec), order, interpreter, show_event)
+    say("; ".join(_changes(_versions(found.text if found else ""), _versions(text))))
+    if wish.standard:
+        if spec.local_packages:
+            say("packages of the project itself are not part of the lock; runs build them from the tree")
+        text = export_standard(request, text, read_header(text, target.name))
+    write_atomically(target, text.encode())
+    return target
+
+
+def _target(folder: Path, spec: EnvironmentSpec, *, standard: bool) -> Path:
+    """Return where the lock goes.
+
+    Raises:
+        EnvironmentSetupError: a file that is not ours is there.
+    """
+    name = posixpath.join(posixpath.dirname(spec.file or ""), "pylock.toml") if standard else lock_name(spec.file or "")
+    target = folder / name
+    mark = b"[tool.proj]" if standard else b"# proj lock: "
+    if target.exists() and mark not in target.read_bytes():
+        raise EnvironmentSetupError(
+            f"{name} is there and was not made by 'proj lock'", context=str(target), hint="Rename or remove it."
+        )
+    return target
+
+
+def _python(spec: EnvironmentSpec, found: FoundLock | None, wish: Wish) -> str | None:
+    """Return the rule for the interpreter: that of the lock as long as the spec still admits it."""
+    if found is None or wish.as_of or not found.header.interpreter:
+        return spec.python
+    before = found.header.interpreter
+    try:
+        return before if parse_rule(spec.python).admits(parse_version(before)) else spec.python
+    except EnvironmentSetupError:
+        return before
+
+
+def _day(folder: Path, wish: Wish, home: Home) -> datetime | None:
+    source = open_source(str(folder), None, home, show_event)
+    return as_of(wish.as_of, take_snapshot(source, home, show_event))
+
+
+def _versions(text: str) -> dict[str, str]:
+    return dict(re.findall(r"(?m)^([\w.-]+)==([^\s;]+)", text))
+
+
+def _changes(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
+    yield f"{len(now)} packages"
+    changed = [f"{name} {before.get(name, 'new')} → {now[name]}" for name in now if before.get(name) != now[name]]
+    gone = [f"{name} {version} gone" for name, version in before.items() if name not in now]
+    if before:
+        yield ", ".join([*changed, *gone]) or "no version changed"
