@@ -1,6 +1,6 @@
 """The plan of a run: everything that is decided before anything is recorded, built or executed."""
 
-import getpass
+import hashlib
 import os
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -8,14 +8,17 @@ from pathlib import Path
 from msgspec import Struct, structs
 
 from runner.environments.backends import EnvironmentBackend, choose_backend, notices_for, provides_images
+from runner.environments.deciding import decide_spec
 from runner.environments.spec import read_spec
 from runner.environments.words import EnvironmentRequest, EnvironmentSpec, ProjectTree
 from runner.errors import ManifestError, UsageError
 from runner.executors import EXECUTORS, Executor
 from runner.manifest import (
+    Flight,
     PathRules,
     bind_parameters,
     find_entry_point,
+    preflight,
     read_manifest,
     read_parameters_file,
     render_command,
@@ -27,6 +30,9 @@ from runner.model import (
     EntryPoint,
     EnvironmentDeclaration,
     EnvironmentKind,
+    Event,
+    EventKind,
+    Fault,
     FileRecord,
     Manifest,
     Parameter,
@@ -35,7 +41,9 @@ from runner.model import (
     Report,
     RunRecord,
     RunRequest,
+    Severity,
 )
+from runner.scripts import Scripts, load_scripts
 from runner.settings import Home
 from runner.source.opening import Source, open_source
 from runner.source.snapshot import Snapshot, take_snapshot
@@ -64,6 +72,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     executor: Executor
     as_of: datetime | None
     command: str
+    scripts: Scripts
     notices: tuple[str, ...]
 
     @property
@@ -88,6 +97,7 @@ class Plan(Struct, frozen=True, kw_only=True):
             tree=tree,
             as_of=self.as_of,
             code=f"{self.code.tree}:{self.code.subdirectory}",
+            repair=self.request.repair,
         )
 
 
@@ -100,13 +110,28 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
     source = open_source(request.uri, request.version, home, report)
     snapshot = take_snapshot(source, home, report)
     files = TreeFiles(home, snapshot)
-    manifest = read_manifest(files)
+    manifest = read_manifest(files, needs_environment=not request.repair)
     entry_point = find_entry_point(manifest, request.entry_point, files)
     refuse_what_is_not_there_yet(entry_point)
     from_file = read_parameters_file(Path(request.parameters_file)) if request.parameters_file else {}
     parameters = bind_parameters(entry_point, request.parameters, from_file)
     command = render_command(entry_point, parameters, path_rules(source, files, home.run("RUN")))
-    spec = read_spec(entry_point.environment or manifest.environment, files)
+    scripts = _scripts_of(entry_point, snapshot, files, home)
+    flight = Flight(
+        entry_point=entry_point,
+        manifest=manifest.path or "the project",
+        files=files,
+        scripts=scripts,
+        parameters=parameters,
+        project=None if source.frozen else source.project,
+        served=request.serve_as,
+    )
+    tell_problems(preflight(flight), report, repair=request.repair)
+    declaration = entry_point.environment or manifest.environment
+    if request.repair:
+        spec = decide_spec(declaration, files, lambda: scripts, request.environment_manager)
+    else:
+        spec = read_spec(declaration, files)
     backend = choose_backend(request.environment_manager, spec)
     executor = choose_executor(entry_point, backend, request)
     return Plan(
@@ -124,8 +149,32 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
         executor=executor,
         as_of=as_of(request.as_of, snapshot),
         command=command,
+        scripts=scripts,
         notices=(*snapshot.notices, *notices_for(backend, spec)),
     )
+
+
+def _scripts_of(entry_point: EntryPoint, snapshot: Snapshot, files: ProjectFiles, home: Home) -> Scripts:
+    """Return the scripts that an entry point reaches; a frozen tree is read once."""
+    words = f"{snapshot.code.tree}\0{snapshot.code.subdirectory}\0{entry_point.command}"
+    cache = home.root / "cache" / "scripts" / f"{hashlib.sha256(words.encode()).hexdigest()[:32]}.json"
+    return load_scripts(entry_point.command, files, cache)
+
+
+def tell_problems(problems: tuple[Fault, ...], report: Report, *, repair: bool) -> None:
+    """Say what a look at the project has found.
+
+    Raises:
+        ManifestError: the command can't even begin.
+    """
+    hopeless = [one for one in problems if one.severity is Severity.ERROR]
+    for one in problems:
+        if one not in hopeless or not repair:
+            message = f"{one.place}: {one.message}"
+            report(Event(kind=EventKind.WARNING, message=Masker().text(message), hint=one.hint))
+    if hopeless and repair:
+        first = hopeless[0]
+        raise ManifestError(first.message, context=first.place, hint=first.hint)
 
 
 def refuse_what_is_not_there_yet(entry_point: EntryPoint) -> None:
@@ -197,9 +246,12 @@ def as_of(asked: str | None, snapshot: Snapshot) -> datetime | None:
 
 def user_name() -> str:
     """Return the name of the user, or the number where there is no name."""
+    from pwd import getpwuid
+
+    named = os.environ.get("LOGNAME") or os.environ.get("USER")
     try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # no name for this user id, as in many containers
+        return named or getpwuid(os.getuid()).pw_name
+    except KeyError:  # no name for this user id, as in many containers
         return str(os.getuid())
 
 
@@ -262,7 +314,7 @@ def describe_plan(plan: Plan) -> RunRecord:
         metrics={},
         tags=tags_of(plan),
         code=plan.code,
-        environment=plan.backend.plan(plan.environment_request()),
+        environment=structs.replace(plan.backend.plan(plan.environment_request()), repairs=plan.spec.repairs),
         inputs=(),
         outputs=(),
         resources=None,

@@ -2,7 +2,6 @@
 
 import importlib
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Protocol
 
 from runner.environments.container import ContainerBackend
@@ -97,6 +96,8 @@ def choose_backend(name: str | None, spec: EnvironmentSpec) -> EnvironmentBacken
         EnvironmentSetupError: the member can't provide what the spec asks for.
     """
     if name is not None and name not in BACKENDS:
+        from difflib import get_close_matches
+
         near = get_close_matches(name, BACKENDS, n=1)
         hint = f"Did you mean '{near[0]}'?" if near else None
         raise UsageError(f"There is no environment manager '{name}'; there are {', '.join(BACKENDS)}", hint=hint)

@@ -1,7 +1,5 @@
 """What is in a prefix: each file by content, proven against the RECORD of its distribution, and checked by stat."""
 
-import base64
-import csv
 import hashlib
 import os
 import re
@@ -190,6 +188,9 @@ def _sites(root: Path) -> list[Path]:
 
 def _record(folder: Path, root: Path) -> Iterator[tuple[str, str]]:
     """Yield path and SHA-256 of the files that a distribution records, in the format of PEP 376 and 427."""
+    import csv
+    from base64 import urlsafe_b64decode
+
     try:
         text = (folder / "RECORD").read_text("utf-8")
     except FileNotFoundError:
@@ -199,7 +200,7 @@ def _record(folder: Path, root: Path) -> Iterator[tuple[str, str]]:
         algorithm, _, value = (row[1] if len(row) > 1 else "").partition("=")
         path = os.path.normpath(os.path.join(site, row[0])).replace("\\", "/")  # noqa: PTH118
         if algorithm == "sha256" and f"/{CACHES}/" not in f"/{path}":
-            yield path, base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)).hex()
+            yield path, urlsafe_b64decode(value + "=" * (-len(value) % 4)).hex()
 
 
 def _seal(root: Path, path: str, status: os.stat_result, known: FileSeal | None) -> FileSeal:

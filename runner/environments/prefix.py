@@ -7,7 +7,6 @@ killed leaves a folder that no marker names; even an installer that outlives its
 
 import contextlib
 import os
-import secrets
 import shutil
 import time
 from collections.abc import Callable
@@ -141,7 +140,7 @@ class Prefixes:
         return _built(folder, marker)
 
     def _attempt(self, folder: Path, blueprint: Blueprint, *, trust: bool) -> tuple[str, Inventory]:
-        attempt = secrets.token_hex(3)
+        attempt = os.urandom(3).hex()
         prefix = folder / attempt
         prefix.mkdir(parents=True)
         try:

@@ -1,7 +1,5 @@
 """Reads MLflow's ``python_env.yaml``: keys ``python``, ``build_dependencies``, ``dependencies``."""
 
-from difflib import get_close_matches
-
 from msgspec import structs
 
 from runner.environments.documents import Document, Item
@@ -56,5 +54,7 @@ def _collect(document: Document, items: tuple[Item, ...], files: ProjectFiles) -
 
 
 def _unknown(document: Document, key: str) -> str:
+    from difflib import get_close_matches
+
     near = get_close_matches(key.replace("-", "_").lower(), KEYS, n=1)
     return f"line {document.line(key)}: unknown key '{key}'" + (f", did you mean '{near[0]}'?" if near else "")

@@ -1,7 +1,6 @@
 """Whether a file system can share the blocks of two files, each of which then changes alone."""
 
 import sys
-import tempfile
 from pathlib import Path
 
 FICLONE = 0x40049409
@@ -15,6 +14,7 @@ def can_reflink(folder: Path) -> bool:
     if not sys.platform.startswith("linux"):
         return False
     import fcntl
+    import tempfile
 
     with tempfile.TemporaryFile(dir=folder) as source, tempfile.TemporaryFile(dir=folder) as target:
         source.write(b"proj" * 1024)

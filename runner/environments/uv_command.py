@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from msgspec import Struct
 
@@ -83,6 +82,8 @@ def _binary(environ: Mapping[str, str]) -> str:
 @contextmanager
 def requirements_file(lines: Sequence[str], name: str = "requirements.in") -> Iterator[Path]:
     """Write lines to a file that only the user can read and that is gone afterwards; they may hold credentials."""
+    from tempfile import TemporaryDirectory
+
     with TemporaryDirectory(prefix="proj-") as folder:
         path = Path(folder) / name
         path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

@@ -1,8 +1,6 @@
 """Files that parameters name by URL."""
 
-import shutil
 from pathlib import Path
-from urllib.error import URLError
 
 from runner.errors import ExecutionError
 
@@ -16,6 +14,7 @@ def fetch(url: str, path: Path) -> None:
     Raises:
         ExecutionError: it can't be had.
     """
+    import shutil
     from urllib.request import urlopen
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -23,7 +22,7 @@ def fetch(url: str, path: Path) -> None:
     try:
         with urlopen(url, timeout=TIMEOUT) as answer, partial.open("wb") as file:  # noqa: S310, http(s) only: PathRules
             shutil.copyfileobj(answer, file)
-    except (URLError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         partial.unlink(missing_ok=True)
         raise ExecutionError(f"'{url}' can't be downloaded", context=str(error)) from error
     partial.replace(path)

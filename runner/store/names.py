@@ -1,6 +1,6 @@
 """Names for runs that nobody named."""
 
-import secrets
+import os
 
 _ADJECTIVES = (
     "able agile amber apt azure bold brave bright brisk calm clear clever cosmic crisp curious deft eager early "
@@ -19,4 +19,7 @@ _NOUNS = (
 
 def make_name() -> str:
     """Return a name like ``quiet-otter-417``; not unique, but easy to say."""
-    return f"{secrets.choice(_ADJECTIVES.split())}-{secrets.choice(_NOUNS.split())}-{secrets.randbelow(900) + 100}"
+    adjectives, nouns = _ADJECTIVES.split(), _NOUNS.split()
+    rest, number = divmod(int.from_bytes(os.urandom(8), "big"), 900)
+    rest, adjective = divmod(rest, len(adjectives))
+    return f"{adjectives[adjective]}-{nouns[rest % len(nouns)]}-{number + 100}"
