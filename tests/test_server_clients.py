@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from runner.model import Event, RunStatus
+from runner.model import Event, RunDetails, RunStatus
 from runner.server.socket import REMOVED_VARIABLES, ChildSocket
 from runner.settings import Home
 from runner.store import experiments, lineage, models, runs, values
 from runner.store.artifacts import walk_artifacts
 from runner.store.database import Database
 from runner.store.entities import LifecycleStage, ModelStatus, NewRun
+from runner.store.owners import this_process
 from tests.mlflow_clients import CLIENTS, VERSIONS, client_python
 
 pytestmark = [pytest.mark.mlflow, pytest.mark.env, pytest.mark.slow]
@@ -60,7 +61,7 @@ def bench(home: Home) -> Iterator[Bench]:
 def test_what_a_client_did_is_in_the_store(bench: Bench, version: str) -> None:
     python = client_python(version)
     db = bench.database
-    foreign = runs.create(db, NewRun()).run_id
+    foreign = runs.create(db, NewRun(owner=this_process())).run_id
     db.execute(
         "INSERT INTO params (run, key, value, source) SELECT id, ?, ?, 'default' FROM runs WHERE run_id = ?",
         *OPENED,
@@ -83,7 +84,6 @@ def test_what_a_client_did_is_in_the_store(bench: Bench, version: str) -> None:
         "foreign run": "PERMISSION_DENIED",
         "changed param": "INVALID_PARAMETER_VALUE",
         "bad filter": "INVALID_PARAMETER_VALUE",
-        "registry": "ENDPOINT_NOT_FOUND",
     }
 
 
@@ -303,3 +303,30 @@ assert repository.list_artifacts("nothing here") == []
         bench.run(python, "-c", script, uri, socket=socket)
     found = walk_artifacts(bench.home.artifacts(bench.run_id))
     assert [(info.path, info.size) for info in found] == [("deep/folder/big.bin", 5120000)]
+
+
+EVALUATE = """
+import sys
+import mlflow
+with mlflow.start_run(run_id=sys.argv[1]) as run:
+    assert run.info.run_id == sys.argv[1]
+    mlflow.log_metric("auc", 0.75)
+    mlflow.log_text("good", "report.txt")
+    mlflow.set_tag("evaluated", "yes")
+assert mlflow.get_run(sys.argv[1]).info.status == "FINISHED"
+"""
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_second_step_logs_to_the_run_of_the_first(bench: Bench, version: str) -> None:
+    """``mlflow.start_run(run_id=…)`` with the id that an earlier ``proj run`` printed."""
+    db = bench.database
+    trained = runs.create(db, NewRun(details=RunDetails(command="python train.py"))).run_id
+    runs.update(db, trained, status=RunStatus.FINISHED, ended_at=17)
+    with bench.socket() as socket:
+        bench.run(client_python(version), "-c", EVALUATE, trained, socket=socket, MLFLOW_RUN_ID="")
+    run = runs.get(db, trained)
+    assert (run.metrics["auc"].value, run.tags["evaluated"], run.tags["proj.written_by"]) == (0.75, "yes", bench.run_id)
+    assert (bench.home.artifacts(trained) / "report.txt").read_text() == "good"
+    assert (run.status, run.ended_at) == (RunStatus.FINISHED, 17)
+    assert [event.message for event in bench.events] == [f"The command wrote to another run, {trained}"]

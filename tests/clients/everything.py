@@ -159,7 +159,6 @@ def refusals() -> None:
         "foreign run": lambda: client.set_tag(os.environ["FOREIGN_RUN"], "x", "y"),
         "changed param": lambda: client.log_param(seen["run_id"], "text", "another"),
         "bad filter": lambda: client.search_runs([seen["experiment_id"]], "metrics.m1 >> 2"),
-        "registry": lambda: client.create_registered_model("model"),
     }
     for name, attempt in attempts.items():
         seen["refusals"][name] = error_of(attempt)
