@@ -29,9 +29,12 @@ BIN = "Scripts" if sys.platform == "win32" else "bin"
 HOOK = (
     "import os,sys,site;p=[e for e in os.environ.get('" + IMPORT_PATH + "','').split(os.pathsep) if e];"
     "i=next((n for n,e in enumerate(sys.path) if e.endswith(('site-packages','dist-packages'))),len(sys.path));"
-    "sys.path[i:i]=p;[site.addsitedir(e) for e in p]\n"
+    "sys.path[i:i]=p;list(map(site.addsitedir,p))\n"
 )
-"""A line that Python runs at its start: the project's own packages come between the standard library and the rest."""
+"""A line that Python runs at its start: the project's own packages come between the standard library and the rest.
+
+It is run in a function's scope, so what it imports is not seen inside a comprehension before Python 3.12.
+"""
 
 
 class PythonBackend:
