@@ -71,7 +71,7 @@ class TreeFiles:
         if not path or path.startswith("/"):
             return None
         place = normpath(join(self._top, path))
-        return None if place == ".." or place.startswith("../") else place.removeprefix(".")
+        return None if place == ".." or place.startswith("../") else _without_dot(place)
 
     def _find(self, place: str | None, links: int = 0) -> Entry | None:
         """Return what a path names, links followed as far as they stay in the tree."""
@@ -95,7 +95,7 @@ class TreeFiles:
         found = self._object(link.identity)
         text = os.fsdecode(found.data) if found else "/"
         place = normpath(join(folder, text))
-        return None if place.startswith(("/", "../")) or place == ".." else place.removeprefix(".")
+        return None if place.startswith(("/", "../")) or place == ".." else _without_dot(place)
 
     def _folder(self, identity: str) -> dict[str, Entry]:
         if identity not in self._folders:
@@ -125,6 +125,11 @@ class TreeFiles:
     def _add(self, names: list[str]) -> None:
         if names:
             self._known.update({found.identity: found for found in read_objects(self._home, names).values()})
+
+
+def _without_dot(place: str) -> str:
+    """Return a tidy path with ``""`` for the top, which is a lone dot; a hidden name keeps its own."""
+    return "" if place == "." else place
 
 
 def read_tree(content: bytes) -> dict[str, Entry]:
