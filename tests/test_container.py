@@ -23,7 +23,7 @@ from runner.manifest import FolderFiles, read_manifest
 from runner.model import ContainerSpec, EnvironmentDeclaration, EnvironmentKind, ImageBuild
 from runner.process import Stdin
 from runner.settings import Home
-from tests.conftest import write_tree
+from tests.conftest import MakeRepository, RunProj, write_tree
 
 PODMAN = Engine(kind=EngineKind.PODMAN, program="/usr/bin/podman")
 DOCKER = Engine(kind=EngineKind.DOCKER, program="/usr/bin/docker")
@@ -327,3 +327,10 @@ def test_a_devcontainer_without_an_image_is_refused(tmp_path: Path, text: str, s
 def test_comments_go_and_texts_stay() -> None:
     text = '{"a": "x // y, } /* z", // c\n "b": [1, /* 2, */ ], }'
     assert json.loads(without_comments(text)) == {"a": "x // y, } /* z", "b": [1]}
+
+
+def test_a_run_without_a_container_takes_no_options(make_repository: MakeRepository, proj: RunProj) -> None:
+    root = make_repository({"MLproject": "entry_points: {main: {command: 'true'}}"})
+    result = proj("run", ".", "--env-manager", "local", "-A", "gpus=all", cwd=root)
+    assert (result.code, "-A is for containers" in result.err) == (2, True)
+    assert proj("run", ".", "-A", "=x", cwd=root).code == 2
