@@ -1,12 +1,15 @@
 """The small parts of environments: indexes, credentials, trees, damage."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from runner.environments.indexes import index_options, with_credentials, without_credentials
 from runner.environments.inventory import compare, measure, take
+from runner.environments.python_backend import HOOK
 from runner.environments.restated import restated_in, write_restated
 from runner.environments.trees import FolderTree, copy_packages, metadata_digest
 from runner.environments.uv_command import find_uv
@@ -129,7 +132,7 @@ def test_metadata_digest_sees_what_says_the_requirements(tmp_path: Path) -> None
 def test_copies_keep_their_places_relative_to_each_other(tmp_path: Path) -> None:
     root = write_tree(tmp_path, {"project/setup.py": "1", "lib/setup.py": "2"}) / "project"
     room = tmp_path / "room"
-    one, other = copy_packages(root, (LocalPackage(path="."), LocalPackage(path="../lib")), room)
+    one, other = copy_packages(FolderTree(root), (LocalPackage(path="."), LocalPackage(path="../lib")), room)
     assert (one / "../lib/setup.py").read_text() == "2"
     assert (other / "setup.py").read_text() == "2"
     assert room in one.parents
@@ -186,3 +189,15 @@ def test_restated_metadata_is_named(tmp_path: Path) -> None:
 def test_folders_of_the_run_come_before_what_is_installed(tmp_path: Path) -> None:
     prepared = Prepared(record=EnvironmentRecord(manager="uv"), variables={IMPORT_PATH: "/own"}, import_paths=("src",))
     assert prepared.variables_in(tmp_path) == {IMPORT_PATH: f"{tmp_path / 'src'}{os.pathsep}/own"}
+
+
+def test_the_line_that_adds_import_paths_does_so_silently(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "more.pth").write_text(f"{tmp_path}\n", encoding="utf-8")
+    (tmp_path / "site" / "proj.pth").write_text(HOOK, encoding="utf-8")
+    code = f"import site, sys; site.addsitedir({str(tmp_path / 'site')!r}); print(*sys.path, sep='\\n')"
+    variables = {**os.environ, IMPORT_PATH: str(tmp_path / "own")}
+    done = subprocess.run([sys.executable, "-c", code], env=variables, check=True, capture_output=True, text=True)
+    assert done.stderr == ""
+    assert {str(tmp_path), str(tmp_path / "own")} <= set(done.stdout.splitlines())
