@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from tests.corpus.mirrors import make_whole
 from tests.corpus.projects import Project, find_mirror, read_projects
 from tests.corpus.trial import Trial, run_trial
 
@@ -29,7 +30,7 @@ def main(words: list[str]) -> None:
             table.writerow(msgspec.structs.astuple(trial))
             file.flush()
             print(f"{trial.outcome:8}{trial.seconds:7.1f} s  {trial.repo} {trial.subdir}  {trial.cause}", flush=True)
-    for line in summary(trials):
+    for line in _summary(trials):
         print(line)
 
 
@@ -58,13 +59,13 @@ def _trials(projects: list[Project], asked: argparse.Namespace) -> Iterator[Tria
         room = asked.work.absolute() / project.name.replace("/", "+")
         shutil.rmtree(room, ignore_errors=True)
         room.mkdir(parents=True)
-        yield run_trial(project, mirror.absolute(), room, asked.timeout)
+        yield run_trial(make_whole(project, mirror.absolute(), room), room, asked.timeout)
         if not asked.keep:
             for name in ("environments", "folders", "vault.git", "cache"):
                 shutil.rmtree(room / "home" / name, ignore_errors=True)
 
 
-def summary(trials: list[Trial]) -> Iterator[str]:
+def _summary(trials: list[Trial]) -> Iterator[str]:
     """Yield the counts against what is possible and against MLflow's own launcher."""
     possible = [trial for trial in trials if trial.ceiling == "ok"]
     reached = [trial for trial in possible if trial.outcome == "ok"]

@@ -8,11 +8,12 @@ Words = Callable[["re.Match[str]", "Evidence"], str]
 
 
 class Evidence(NamedTuple):
-    """What is known of a failed run: what proj said, what the command printed, which files the project has."""
+    """What is known of a failed run: what proj said, what the command printed, which files the project has or lacks."""
 
     said: str
     log: str
     files: frozenset[str]
+    lacking: tuple[str, ...] = ()
 
 
 def cause_of_refusal(evidence: Evidence) -> str:
@@ -49,6 +50,8 @@ def _module(match: "re.Match[str]", evidence: Evidence) -> str:
 def _file(match: "re.Match[str]", evidence: Evidence) -> str:
     path = match["path"]
     name = re.split(r"[/\\]", path)[-1]
+    if any(one.split("/")[-1] == name for one in evidence.lacking):
+        return f"file missing: {path} (the mirror lacks it)"
     same = [one for one in evidence.files if one.split("/")[-1].lower() == name.lower()]
     where = f" (the project has {min(same, key=len)})" if same else ""
     return f"file missing: {path}{where}"

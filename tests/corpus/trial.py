@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from tests.corpus.causes import Evidence, cause_of_failure, cause_of_refusal
+from tests.corpus.mirrors import Whole
 from tests.corpus.projects import Project
 
 ROOT = Path(__file__).parent.parent.parent
@@ -24,7 +25,10 @@ LEAKS = ("PROJ_", "MLFLOW_", "GIT_", "VIRTUAL_ENV", "PYTHON", "CONDA_")
 
 
 class Trial(Struct, frozen=True, kw_only=True):
-    """How a project fared. ``seconds`` is all of it: code, environment, command."""
+    """How a project fared.
+
+    ``seconds`` is all of it: code, environment, command. ``lacking`` counts files that its mirror does not have.
+    """
 
     repo: str
     subdir: str
@@ -37,6 +41,7 @@ class Trial(Struct, frozen=True, kw_only=True):
     environment: str = ""
     mlflow: str = ""
     ceiling: str = ""
+    lacking: int = 0
 
 
 class Ended(Struct, frozen=True, kw_only=True):
@@ -49,13 +54,14 @@ class Ended(Struct, frozen=True, kw_only=True):
     timed_out: bool
 
 
-def run_trial(project: Project, mirror: Path, room: Path, timeout: float) -> Trial:
+def run_trial(whole: Whole, room: Path, timeout: float) -> Trial:
     """Run a project by ``proj run``; its home and what was said are in ``room``."""
+    project, mirror = whole.project, whole.mirror
     ended = _run(_words(project, mirror), room, timeout)
     (room / "said.txt").write_text(ended.said, encoding="utf-8")
     record = msgspec.json.decode(ended.out) if ended.out.strip() else {}
     (room / "record.json").write_bytes(ended.out)
-    outcome, cause = _judge(project, mirror, ended, record)
+    outcome, cause = _judge(whole, ended, record)
     environment = record.get("environment") or {}
     return Trial(
         repo=project.repo,
@@ -69,6 +75,7 @@ def run_trial(project: Project, mirror: Path, room: Path, timeout: float) -> Tri
         environment=_departures(record),
         mlflow=project.mlflow,
         ceiling=project.ceiling,
+        lacking=len(whole.lacking),
     )
 
 
@@ -111,11 +118,11 @@ def _run(words: list[str], room: Path, timeout: float) -> Ended:
     return Ended(code=process.returncode, out=out, said=text, seconds=seconds, timed_out=timed_out)
 
 
-def _judge(project: Project, mirror: Path, ended: Ended, record: dict[str, Any]) -> tuple[str, str]:
+def _judge(whole: Whole, ended: Ended, record: dict[str, Any]) -> tuple[str, str]:
     """Return the outcome and its cause. A run without resources is one whose command was never started."""
     log = Path(record["log"]) if record.get("log") else None
     text = log.read_text(encoding="utf-8", errors="replace") if log and log.is_file() else ""
-    evidence = Evidence(said=ended.said, log=text, files=_files(project, mirror))
+    evidence = Evidence(said=ended.said, log=text, files=_files(whole.project, whole.mirror), lacking=whole.lacking)
     if ended.timed_out:
         lines = [line for line in (text or ended.said).splitlines() if line.strip()]
         return (
@@ -131,8 +138,8 @@ def _judge(project: Project, mirror: Path, ended: Ended, record: dict[str, Any])
 
 def _without_places(text: str, record: dict[str, Any], room: Path) -> str:
     """Take the folder of this trial out of a text, so that two trials can be compared."""
-    for place in (record.get("cwd"), record.get("folder"), room):
-        text = text.replace(f"{place}/", "") if place else text
+    for place, short in ((record.get("cwd"), ""), (record.get("folder"), "../"), (room, "")):
+        text = text.replace(f"{place}/", short) if place else text
     return text
 
 

@@ -1,0 +1,74 @@
+"""Mirrors that lack files: stored copies of repositories often leave the largest ones out.
+
+Such a repository can't be fetched or cloned. A repository of its own gets the commit without those files, with the same
+author, day and message, so that what does not need them can be tried; the row says how many are lacking.
+"""
+
+import os
+import subprocess
+from pathlib import Path
+
+from msgspec import Struct, structs
+
+from tests.corpus.projects import Project
+
+
+class Whole(Struct, frozen=True, kw_only=True):
+    """A project with a repository that has all files of its commit, and the files that had to be left out for that."""
+
+    project: Project
+    mirror: Path
+    lacking: tuple[str, ...] = ()
+
+
+def make_whole(project: Project, mirror: Path, room: Path) -> Whole:
+    """Return the project as it is where its mirror is whole, else with a commit that can be had."""
+    blobs = dict(_blobs(mirror, project.sha))
+    missing = _missing(mirror, sorted(set(blobs.values())))
+    lacking = tuple(path for path, blob in blobs.items() if blob in missing)
+    if not lacking:
+        return Whole(project=project, mirror=mirror)
+    copy = room / "mirror.git"
+    _git(copy, "init", "--quiet", "--bare", str(copy))
+    (copy / "objects" / "info" / "alternates").write_text(f"{mirror}/objects\n", encoding="utf-8")
+    commit = _commit_without(copy, project.sha, lacking)
+    _git(copy, "update-ref", "refs/heads/main", commit)
+    _git(copy, "symbolic-ref", "HEAD", "refs/heads/main")
+    return Whole(project=structs.replace(project, sha=commit), mirror=copy, lacking=lacking)
+
+
+def _blobs(mirror: Path, sha: str) -> list[tuple[str, str]]:
+    lines = _git(mirror, "ls-tree", "-r", "-z", sha).split("\0")[:-1]
+    split = (line.partition("\t") for line in lines)
+    return [(path, words.split()[2]) for words, _, path in split if words.split()[1] == "blob"]
+
+
+def _missing(mirror: Path, blobs: list[str]) -> frozenset[str]:
+    said = _git(mirror, "cat-file", "--batch-check", stdin="".join(f"{blob}\n" for blob in blobs))
+    return frozenset(line.split()[0] for line in said.splitlines() if line.endswith(" missing"))
+
+
+def _commit_without(copy: Path, sha: str, lacking: tuple[str, ...]) -> str:
+    """Make a commit like another one, without some of its files."""
+    index = {"GIT_INDEX_FILE": str(copy / "index")}
+    _git(copy, "read-tree", sha, **index)
+    _git(copy, "update-index", "--force-remove", "-z", "--stdin", stdin="\0".join((*lacking, "")), **index)
+    tree = _git(copy, "write-tree", **index).strip()
+    names = ("AUTHOR_NAME", "AUTHOR_EMAIL", "AUTHOR_DATE", "COMMITTER_NAME", "COMMITTER_EMAIL", "COMMITTER_DATE")
+    values = _git(copy, "show", "-s", "--format=%an%n%ae%n%aI%n%cn%n%ce%n%cI", sha).splitlines()
+    same = {f"GIT_{name}": value or "nobody" for name, value in zip(names, values, strict=True)}
+    message = _git(copy, "show", "-s", "--format=%B", sha)
+    return _git(copy, "commit-tree", tree, stdin=message, **same).strip()
+
+
+def _git(git_dir: Path, *words: str, stdin: str = "", **variables: str) -> str:
+    done = subprocess.run(
+        ["git", f"--git-dir={git_dir}", *words],
+        check=True,
+        capture_output=True,
+        input=stdin,
+        encoding="utf-8",
+        errors="surrogateescape",
+        env={**os.environ, **variables},
+    )
+    return done.stdout
