@@ -62,7 +62,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     home: Home
     source: Source
     snapshot: Snapshot
-    files: ProjectFiles
+    files: TreeFiles
     manifest: Manifest
     entry_point: EntryPoint
     parameters: tuple[Parameter, ...]
@@ -96,6 +96,7 @@ class Plan(Struct, frozen=True, kw_only=True):
             files=self.files,
             tree=tree,
             as_of=self.as_of,
+            refresh=self.request.as_of == "now",
             code=f"{self.code.tree}:{self.code.subdirectory}",
             repair=self.request.repair,
         )

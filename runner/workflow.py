@@ -21,6 +21,7 @@ from runner.recording import Ending, Recording, RunOutcome, open_recording
 from runner.server.socket import REMOVED_VARIABLES
 from runner.settings import Home
 from runner.source.folder import RunFolder, Wishes, lay_out, stay_in_place
+from runner.source.frozen import FrozenTree
 from runner.source.snapshot import tree_again
 from runner.store.database import Database
 
@@ -67,7 +68,9 @@ def lay_out_folder(recording: Recording) -> RunFolder:
 def prepare_environment(recording: Recording, folder: RunFolder) -> Prepared:
     """Lock the environment, build it or find it, and prove it; the lock is kept with the run."""
     plan = recording.plan
-    request = plan.environment_request(FolderTree(folder.project))
+    # What is built from the user's own folder is built from what is there now.
+    frozen = FrozenTree(snapshot=plan.snapshot, files=plan.files, laid_out=folder)
+    request = plan.environment_request(FolderTree(folder.project) if folder.in_place else frozen)
     lock = plan.backend.lock(request, recording.report)
     if lock is not None:
         recording.keep_file("lock.txt", lock.text)

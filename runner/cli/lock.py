@@ -5,7 +5,7 @@ import posixpath
 import re
 import shlex
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 import click
@@ -204,8 +204,10 @@ def _python(spec: EnvironmentSpec, found: FoundLock | None, wish: Wish) -> str |
 
 
 def _day(folder: Path, wish: Wish, home: Home) -> datetime | None:
+    """Return until when packages are considered; None is now, also for a commit of today."""
     source = open_source(str(folder), None, home, show_event)
-    return as_of(wish.as_of, take_snapshot(source, home, show_event))
+    day = as_of(wish.as_of, take_snapshot(source, home, show_event))
+    return None if day and day > datetime.now(timezone.utc) else day
 
 
 def _versions(text: str) -> dict[str, str]:

@@ -123,7 +123,7 @@ class PipPart:
     def _local(self, room: Path) -> Iterator[str]:
         packages = self._spec.local_packages
         if packages and self._request.tree is not None:
-            copies = copy_packages(self._request.tree.folder(), packages, room)
+            copies = copy_packages(self._request.tree, packages, room)
             for package, copy in zip(packages, copies, strict=True):
                 yield f"{copy}[{','.join(package.extras)}]" if package.extras else str(copy)
 

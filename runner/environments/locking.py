@@ -185,7 +185,7 @@ class Resolution:
         asked = " ".join(lines).lower()
         lines += [seed for seed in self.seeds() if not re.search(rf"(^|\s){seed.split()[0]}\b", asked)]
         if spec.local_packages and self._request.tree is not None:
-            copies = copy_packages(self._request.tree.folder(), spec.local_packages, room)
+            copies = copy_packages(self._request.tree, spec.local_packages, room)
             lines += [f"{copy}{_extras(p.extras)}" for p, copy in zip(spec.local_packages, copies, strict=True)]
         return lines
 

@@ -194,7 +194,7 @@ def _fill_local(request: EnvironmentRequest, lock: Lock, base: Built, log: Path,
     from tempfile import TemporaryDirectory
 
     with TemporaryDirectory(prefix="proj-") as room:
-        copies = copy_packages(request.tree.folder(), packages, Path(room))
+        copies = copy_packages(request.tree, packages, Path(room))
         done = uv.run(
             *("pip", "install", "--no-deps", "--target", prefix, "--python", base.path / BIN / "python"),
             *("--link-mode", "copy", *cut_words(lock), *_index_words(uv), *map(str, copies)),

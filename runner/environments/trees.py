@@ -10,7 +10,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from runner.environments.words import LocalPackage
+from runner.environments.words import LocalPackage, ProjectTree
 from runner.errors import EnvironmentSetupError
 from runner.model import ProjectFiles
 
@@ -37,6 +37,10 @@ class FolderTree(Struct, frozen=True):
     def folder(self) -> Path:
         """Return the folder itself."""
         return self.root
+
+    def left_out(self) -> frozenset[Path]:
+        """Return nothing: what is in the folder is the tree."""
+        return frozenset()
 
     def read(self, path: str) -> bytes | None:
         """Return the content of a file, or None where there is no such file."""
@@ -74,11 +78,17 @@ def metadata_digest(files: ProjectFiles | None, path: str) -> str:
     return digest.hexdigest()
 
 
-def copy_packages(root: Path, packages: Sequence[LocalPackage], room: Path) -> tuple[Path, ...]:
+def copy_packages(tree: ProjectTree, packages: Sequence[LocalPackage], room: Path) -> tuple[Path, ...]:
     """Copy packages of a laid-out project below ``room``, as builds write into the folder that they build.
 
     Their places relative to each other stay the same. Returns where each of them is.
     """
+    root, strangers = tree.folder(), tree.left_out()
+
+    def left_out(folder: str, names: list[str]) -> set[str]:
+        tools = {name for name in names if name in LEFT_OUT or name.endswith(".egg-info")}
+        return tools | {name for name in names if strangers and Path(folder, name) in strangers}
+
     base = room / "source" / "in" / "a" / "deep" / "folder"
     copies = []
     for package in packages:
@@ -86,12 +96,8 @@ def copy_packages(root: Path, packages: Sequence[LocalPackage], room: Path) -> t
         copies.append(target)
         source = root / package.path
         if source.is_dir():
-            shutil.copytree(source, target, symlinks=True, ignore=_left_out, dirs_exist_ok=True)
+            shutil.copytree(source, target, symlinks=True, ignore=left_out, dirs_exist_ok=True)
         else:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target)
     return tuple(copies)
-
-
-def _left_out(_folder: str, names: list[str]) -> set[str]:
-    return {name for name in names if name in LEFT_OUT or name.endswith(".egg-info")}

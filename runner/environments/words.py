@@ -155,6 +155,10 @@ class ProjectTree(Protocol):
         """Return a folder in which the project folder is laid out; it is only read."""
         ...
 
+    def left_out(self) -> frozenset[Path]:
+        """Return files and folders in it that are not of the tree: no package is built with them."""
+        ...
+
 
 class EnvironmentRequest(Struct, frozen=True, kw_only=True):
     """What an environment is wanted for.

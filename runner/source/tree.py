@@ -60,6 +60,11 @@ class TreeFiles:
         found = self._folder(entry.identity)
         return tuple(sorted(f"{name}/" if self._is_folder(place, name, one) else name for name, one in found.items()))
 
+    def identity(self, path: str) -> str | None:
+        """Return mode and id of what a path names, links followed; None where nothing is there."""
+        entry = self._find(self._place(path))
+        return f"{entry.mode.decode()} {entry.identity}" if entry else None
+
     def _is_folder(self, place: str | None, name: str, entry: Entry) -> bool:
         if entry.mode == _LINK:
             goal = self._find(join(place or "", name))
