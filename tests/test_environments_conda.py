@@ -236,6 +236,7 @@ def test_packages_that_conda_brings_are_kept_unless_pip_asks_for_others(desk: De
 
 
 @pytest.mark.env
+@pytest.mark.slow
 def test_packages_of_the_project_in_the_pip_part(desk: Desk, channel: Path) -> None:
     build = '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
     desk.write("pyproject.toml", f'[project]\nname = "mine"\nversion = "1.0"\ndependencies = ["six"]\n{build}')
@@ -334,7 +335,7 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("kind", [".tar.bz2", ".conda"])
+@pytest.mark.parametrize("kind", [".tar.bz2", pytest.param(".conda", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_archives_are_refused_before_anything_is_made(desk: Desk, name: str, kind: str, tmp_path: Path) -> None:
     package = HOSTILE[name]._replace(kind=kind)
@@ -485,6 +486,7 @@ def test_an_unpacked_package_that_is_incomplete_is_unpacked_again(desk: Desk) ->
 # Offline, at once, killed
 
 
+@pytest.mark.slow
 def test_a_channel_that_is_away_is_not_needed_twice(desk: Desk, channel: Path) -> None:
     with served(channel.parent) as server:
         address = f"{server.url}/channel"

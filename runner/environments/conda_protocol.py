@@ -59,7 +59,10 @@ class Solved(Struct, frozen=True, kw_only=True, tag="solved"):
 
 
 class InstallTask(Struct, frozen=True, kw_only=True, tag="install"):
-    """Install packages: ``archives`` keeps what was fetched and checked, ``cache`` what was unpacked."""
+    """Install packages: ``archives`` keeps what was fetched and checked, ``cache`` what was unpacked.
+
+    ``is_careful`` reads all that was unpacked before, and unpacks again what is not whole.
+    """
 
     channels: tuple[Channel, ...]
     packages: tuple[CondaPackage, ...]
@@ -67,6 +70,7 @@ class InstallTask(Struct, frozen=True, kw_only=True, tag="install"):
     archives: str
     cache: str
     prefix: str
+    is_careful: bool = False
 
 
 class Installed(Struct, frozen=True, kw_only=True, tag="installed"):
@@ -77,7 +81,7 @@ class Installed(Struct, frozen=True, kw_only=True, tag="installed"):
 
 
 class Failure(Struct, frozen=True, kw_only=True, tag="failure"):
-    """What went wrong: ``unsolvable``, ``unreachable``, ``refused`` (an archive), ``broken`` (anything else)."""
+    """What went wrong: ``unsolvable``, ``unreachable``, ``refused`` (an archive), ``unlinked``, ``broken``."""
 
     kind: str
     message: str

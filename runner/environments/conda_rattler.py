@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -117,6 +118,10 @@ class Rattler(Struct, frozen=True, kw_only=True):
             prefix=str(prefix),
         )
         answer = self._ask(task)
+        if isinstance(answer, Failure) and answer.kind == "unlinked":
+            shutil.rmtree(prefix)
+            prefix.mkdir()
+            answer = self._ask(msgspec.structs.replace(task, is_careful=True))
         if isinstance(answer, Installed):
             return answer
         raise _complaint("The conda packages of the lock can't be installed", answer, log)
@@ -127,8 +132,6 @@ class Rattler(Struct, frozen=True, kw_only=True):
 
     def forget(self, names: tuple[str, ...]) -> None:
         """Remove unpacked packages, so that they are unpacked again."""
-        import shutil
-
         for folder in self.unpacked.glob("*") if self.unpacked.is_dir() else ():
             if folder.is_dir() and folder.name.rsplit("-", 2)[0] in names:
                 shutil.rmtree(folder, ignore_errors=True)

@@ -6,7 +6,6 @@ A process of its own because the library's threads may crash an interpreter that
 
 import asyncio
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -57,7 +56,9 @@ async def answer(task: Task) -> Answer:
         return Failure(kind="unreachable", message=public(str(error)))
     except RefusedError as error:
         return Failure(kind="refused", message=public(str(error)))
-    except (exceptions.InstallerError, OSError, ValueError, RuntimeError) as error:
+    except exceptions.InstallerError as error:
+        return Failure(kind="unlinked", message=public(str(error)))
+    except (OSError, ValueError, RuntimeError) as error:
         return Failure(kind="broken", message=public(str(error)))
 
 
@@ -92,7 +93,7 @@ async def _solve(task: SolveTask, priority: rattler.ChannelPriority) -> list[rat
         sources=[channel.address for channel in task.channels],
         specs=[rattler.MatchSpec(spec) for spec in task.specs],
         gateway=rattler.Gateway(
-            cache_dir=Path(task.cache), default_config=config, client=rattler.Client.default_client()
+            cache_dir=Path(task.cache), default_config=config, client=rattler.Client.default_client(max_retries=1)
         ),
         platforms=[Subdir(task.platform), Subdir("noarch")],
         virtual_packages=_portable(task.platform) if task.is_portable else _found(),
@@ -141,22 +142,14 @@ async def install(task: InstallTask) -> Installed:
     fetched = await fetch_all(task.packages, archives, Places(task.channels))
     paths = [archive_path(archives, package) for package in task.packages]
     records = await asyncio.gather(*map(rattler.RepoDataRecord.from_package_archive, paths))
-    try:
-        await _link(task, records, rattler.ValidationMode.skip())
-    except exceptions.InstallerError:
-        # What was unpacked before may be incomplete: this time all of it is read.
-        await asyncio.to_thread(_empty, Path(task.prefix))
-        await _link(task, records, rattler.ValidationMode.full())
+    await _link(task, records)
     return Installed(fetched=fetched, scripts=tuple(_tell_origin(task)))
 
 
-def _empty(folder: Path) -> None:
-    for child in folder.iterdir():
-        shutil.rmtree(child) if child.is_dir() and not child.is_symlink() else child.unlink()
-
-
-async def _link(task: InstallTask, records: Sequence[rattler.RepoDataRecord], mode: rattler.ValidationMode) -> None:
+async def _link(task: InstallTask, records: Sequence[rattler.RepoDataRecord]) -> None:
     from rattler.platform import Subdir
+
+    mode = rattler.ValidationMode.full() if task.is_careful else rattler.ValidationMode.skip()
 
     await rattler.install(
         list(records),
