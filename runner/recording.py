@@ -48,6 +48,8 @@ class RunOutcome(Struct, frozen=True, kw_only=True):
     record: RunRecord
     exit_code: int
     error: ProjError | None = None
+    missing_package: str | None = None
+    """The package whose absence ended the command, if one is known to."""
 
 
 class Recording:
@@ -64,6 +66,10 @@ class Recording:
         """The status in which the script itself left the run, if it did."""
         self.opened: tuple[tuple[str, Path], ...] = ()
         """Files beside the tree that the command opened: path relative to the project folder, and the user's file."""
+        self.was_logged_to = False
+        """Whether a client connected to the run's own server."""
+        self.missing_package: str | None = None
+        """The package whose absence ended the command, if one is known to."""
         self._experiment_id = experiment_id
         self._report = report
         self._exit_code = REFUSED
@@ -103,6 +109,7 @@ class Recording:
             self._experiment_id,
             self.report,
             experiment_is_fixed=bool(self.plan.experiment or self.plan.request.experiment_id),
+            serve_as=self.plan.request.serve_as,
         )
 
     def log_metrics(self, metrics: Iterable[tuple[str, float, int]], moment: int) -> None:
@@ -149,7 +156,9 @@ class Recording:
     def outcome(self) -> RunOutcome:
         """Return the record as it was closed."""
         record = read_record(self.database, self.run_id, self.plan.home)
-        return RunOutcome(record=record, exit_code=self._exit_code, error=self._error)
+        return RunOutcome(
+            record=record, exit_code=self._exit_code, error=self._error, missing_package=self.missing_package
+        )
 
 
 @contextmanager

@@ -41,6 +41,7 @@ FOREIGN_PATH = re.compile(r"[A-Za-z]:[\\/]\w.*|/(?:home|Users|Volumes|media|cont
 TRACKING_CALLS = frozenset({"set_tracking_uri", "set_registry_uri"})
 FAILED_IMPORT = frozenset({"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
 DAGSHUB = "DagsHub"
+CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
 
 
 class Place(Struct, frozen=True, array_like=True):
@@ -316,7 +317,7 @@ class _Reader:
     def _add_tracking(self, node: ast.AST | None, line: int = 0) -> None:
         value = self._value(node)
         if value:
-            self.found["tracking"].append(Place(value, line or getattr(node, "lineno", 0)))
+            self.found["tracking"].append(Place(CREDENTIALS.sub("", value), line or getattr(node, "lineno", 0)))
 
     def _value(self, node: ast.AST | None) -> str | None:
         """Return the text that an expression surely is: a constant, a name for one, or the default of a variable."""
@@ -332,7 +333,7 @@ class _Reader:
 
     def _read_text(self, text: str, line: int) -> None:
         if URL.fullmatch(text):
-            self.found["urls"].append(Place(text, line))
+            self.found["urls"].append(Place(CREDENTIALS.sub("", text), line))
         elif FOREIGN_PATH.fullmatch(text):
             self.found["paths"].append(Place(text, line))
 

@@ -4,10 +4,15 @@ import os
 from contextlib import closing
 from signal import Signals
 
+from msgspec import structs
+
+from runner.environments.deciding import lock_for_code, with_own_packages, with_requirements
+from runner.environments.missing import explain_failed_import, failed_import, package_to_add
+from runner.environments.repairs import is_changeable
 from runner.environments.trees import FolderTree
 from runner.environments.words import Prepared
 from runner.executors import ExecutionRequest, Sharing, child_environment
-from runner.manifest import find_downloads, find_paths, render_command, shell_argv
+from runner.manifest import find_downloads, find_paths, own_address, render_command, shell_argv
 from runner.model import Event, EventKind, Report, RunRequest, RunStatus
 from runner.plan import Plan, make_plan, path_rules
 from runner.process import Echo, Outcome, prepare
@@ -25,6 +30,7 @@ from runner.source.frozen import FrozenTree
 from runner.source.snapshot import tree_again
 from runner.store.database import Database
 
+MAX_ATTEMPTS = 5
 TIMED_OUT = 124
 """Exit code for a command that ran out of time, as timeout(1) has it."""
 
@@ -35,7 +41,26 @@ def run_project(request: RunRequest, home: Home, report: Report, echo: Echo = Ec
     Raises:
         ProjError: something asked for can't be had; nothing has been recorded.
     """
-    return run_plan(make_plan(request, home, report), report, echo)
+    return run_until_nothing_is_missing(make_plan(request, home, report), report, echo)
+
+
+def run_until_nothing_is_missing(plan: Plan, report: Report, echo: Echo) -> RunOutcome:
+    """Run a plan; where the user allows it, add a package whose absence ended the command, and run once more.
+
+    Each attempt is a run with a record of its own; the last one is returned.
+    """
+    outcome = run_plan(plan, report, echo)
+    for _ in range(MAX_ATTEMPTS):
+        package = outcome.missing_package
+        if not (plan.request.add_missing and package and is_changeable(plan.spec)):
+            break
+        told = f"'{package}' is added: a run failed for want of it"
+        if told in plan.spec.repairs:
+            break
+        plan = structs.replace(plan, spec=with_requirements(plan.spec, (package,), (told,)))
+        report(Event(kind=EventKind.STEP, message=f"Running once more, with '{package}'"))
+        outcome = run_plan(plan, report, echo)
+    return outcome
 
 
 def run_plan(plan: Plan, report: Report, echo: Echo) -> RunOutcome:
@@ -71,13 +96,24 @@ def prepare_environment(recording: Recording, folder: RunFolder) -> Prepared:
     # What is built from the user's own folder is built from what is there now.
     frozen = FrozenTree(snapshot=plan.snapshot, files=plan.files, laid_out=folder)
     request = plan.environment_request(FolderTree(folder.project) if folder.in_place else frozen)
-    lock = plan.backend.lock(request, recording.report)
+    for repair in plan.spec.repairs:
+        recording.report(Event(kind=EventKind.NOTICE, message=f"Repaired: {repair}"))
+    request, lock = lock_for_code(
+        plan.backend, request, plan.scripts, recording.report, add_missing=plan.request.add_missing
+    )
     if lock is not None:
         recording.keep_file("lock.txt", lock.text)
     environment = plan.backend.prepare(request, lock, recording.report)
+    repairs = (*request.spec.repairs, *(lock.repairs if lock else ()))
+    environment = structs.replace(environment, record=structs.replace(environment.record, repairs=repairs))
+    if plan.request.repair:
+        environment = with_own_packages(environment, request, plan.scripts, plan.backend)
     record = environment.record
+    for repair in record.repairs[len(request.spec.repairs) :]:
+        recording.report(Event(kind=EventKind.NOTICE, message=f"Repaired: {repair}"))
     recording.add(environment=record)
     recording.set_tags({"proj.environment.digest": record.digest, "proj.lock.digest": record.lock_digest})
+    recording.set_tags({"proj.repairs": "; ".join(record.repairs) or None})
     if record.image:
         recording.set_tags({"mlflow.docker.image.uri": record.image, "mlflow.docker.image.id": record.digest})
     return environment
@@ -130,6 +166,7 @@ def execute(
             recording.report,
         )
     recording.claimed_status = socket.final_status
+    recording.was_logged_to = socket.was_used
     return outcome
 
 
@@ -190,11 +227,36 @@ def collect(recording: Recording, folder: RunFolder, outcome: Outcome, ending: E
         recording.report(Event(kind=EventKind.WARNING, message="the code or its outputs changed during the run"))
 
 
+def explain_import(recording: Recording, log: str) -> None:
+    """Say which package has the module whose import ended the command."""
+    plan, module = recording.plan, failed_import(log)
+    if module is None:
+        return
+    environment = recording.details.environment
+    installed = [name for name, _ in environment.packages] if environment else []
+    event = explain_failed_import(module, plan.spec, plan.scripts, installed)
+    recording.missing_package = package_to_add(module, plan.scripts)
+    recording.report(event)
+
+
+def tell_where_it_logged(recording: Recording) -> None:
+    """Say that a script logged to another place than its run."""
+    plan = recording.plan
+    places = [place.text for script in plan.scripts.found for place in script.tracking]
+    elsewhere = [place for place in dict.fromkeys(places) if own_address(place) not in plan.request.serve_as]
+    if elsewhere and not recording.was_logged_to:
+        told = f"the code logs to {', '.join(elsewhere)}, and nothing of it is in this record"
+        recording.report(Event(kind=EventKind.NOTICE, message=told))
+
+
 def close(recording: Recording, folder: RunFolder, ending: Ending) -> None:
     """Close the record; the folder of a run that did not finish is kept."""
     if ending.status is not RunStatus.FINISHED:
-        why = folder.explain_missing(recording.end_of_log(), recording.plan.source.project)
+        log = recording.end_of_log()
+        why = folder.explain_missing(log, recording.plan.source.project)
         if why:
             recording.report(Event(kind=EventKind.WARNING, message=why))
+        explain_import(recording, log)
+    tell_where_it_logged(recording)
     folder.release(keep=ending.status is not RunStatus.FINISHED)
     recording.close(ending)

@@ -11,8 +11,9 @@ from runner.errors import UsageError
 from runner.model import EnvironmentRecord, RunRecord, RunRequest, RunStatus
 from runner.plan import describe_plan, make_plan
 from runner.process import Echo
+from runner.server.socket import split_address
 from runner.settings import open_home
-from runner.workflow import run_plan
+from runner.workflow import run_until_nothing_is_missing
 
 
 def _parameters(words: tuple[str, ...]) -> dict[str, str]:
@@ -36,6 +37,12 @@ def _engine_options(words: tuple[str, ...]) -> tuple[tuple[str, str | None], ...
             raise UsageError(f"-A takes NAME or NAME=VALUE, not {word!r}", hint="names are written without dashes")
         options.append((name, value if equals else None))
     return tuple(options)
+
+
+def _addresses(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Return loopback addresses as `own_address` writes them."""
+    pairs = (split_address(word) for word in words)
+    return tuple(dict.fromkeys(f"{f'[{host}]' if ':' in host else host}:{port}" for host, port in pairs))
 
 
 def _experiment(name: str | None, number: str | None) -> tuple[str | None, str | None]:
@@ -69,6 +76,14 @@ def _experiment(name: str | None, number: str | None) -> tuple[str | None, str |
 @click.option("--env-manager", metavar="NAME", help="uv, virtualenv, container or local (no environment of its own).")
 @click.option("--as-of", metavar="DATE|commit|now", help="Consider packages uploaded until then.")
 @click.option("--timeout", type=float, metavar="SECONDS", help="Stop the command after so long.")
+@click.option("--no-repair", is_flag=True, help="Take an old project exactly as declared, even if it can't run so.")
+@click.option("--add-missing", is_flag=True, help="Install packages that the code imports and nobody declares.")
+@click.option(
+    "--serve-as",
+    multiple=True,
+    metavar="HOST:PORT",
+    help="Answer at this loopback address too, for code that logs there; repeatable.",
+)
 @click.option("--in-place", is_flag=True, help="Run in the project folder itself, not in a frozen copy.")
 @click.option("--dry-run", is_flag=True, help="Print the plan; run, build and record nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON; the command's output goes to stderr.")
@@ -77,19 +92,22 @@ def run(
     engine_words: tuple[str, ...],
     dry_run: bool,
     as_json: bool,
+    serve_as: tuple[str, ...],
     **options: str | float | bool | None,
 ) -> int:
     """Run an entry point of PROJECT and record code, environment, parameters and results.
 
     PROJECT is a folder, a git URL, a bare repository or a zip archive; #sub/dir names a folder inside it.
     """
-    request = structs.replace(_request(words, options), container_options=_engine_options(engine_words))
+    request = structs.replace(
+        _request(words, options), container_options=_engine_options(engine_words), serve_as=_addresses(serve_as)
+    )
     home = open_home()
     plan = make_plan(request, home, show_event)
     if dry_run:
         _print_plan(describe_plan(plan), as_json)
         return 0
-    outcome = run_plan(plan, show_event, Echo.STDERR if as_json else Echo.SPLIT)
+    outcome = run_until_nothing_is_missing(plan, show_event, Echo.STDERR if as_json else Echo.SPLIT)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(outcome.record), indent=2))
     if outcome.error:
@@ -112,6 +130,8 @@ def _request(words: tuple[str, ...], options: dict[str, str | float | bool | Non
         run_name=_text(options, "run_name"),
         environment_manager=_text(options, "env_manager"),
         in_place=bool(options["in_place"]),
+        repair=not options["no_repair"],
+        add_missing=bool(options["add_missing"]),
         as_of=_text(options, "as_of"),
         timeout=timeout if isinstance(timeout, float) else None,
     )
@@ -141,6 +161,10 @@ def _say_outcome(record: RunRecord) -> None:
     seconds = f" in {record.resources.wall_seconds:.1f} s" if record.resources else ""
     say(f"run {run_id} ({record.run_name}) {record.status}{seconds}", fg=colour, bold=True)
     say(f"  code: {describe_code(record)}")
+    if record.environment and record.environment.manager != "local":
+        count = len(record.environment.repairs)
+        how = f"{count} repair{'s' * (count != 1)}, see proj show" if count else "as declared"
+        say(f"  environment: {how}")
     for name, value in sorted(record.metrics.items())[:8]:
         say(f"  {name} = {value:g}")
     if record.reason:
@@ -169,5 +193,7 @@ def _print_plan(plan: RunRecord, as_json: bool) -> None:
     }
     for name, value in rows.items():
         click.echo(f"{name + ':':13}{value}")
+    for repair in plan.environment.repairs if plan.environment else ():
+        click.echo(f"  repaired: {repair}")
     for parameter in plan.parameters:
         click.echo(f"  {parameter.name} = {parameter.value}  ({parameter.type}, {parameter.source})")

@@ -112,6 +112,8 @@ def _environment(record: RunRecord) -> Rows:
         ("as of", environment.as_of),
         ("prefix", environment.prefix),
         ("packages", f"{len(environment.packages)} installed" if environment.packages else None),
+        ("declared", "as declared" if not environment.repairs else "not as declared; repaired:"),
+        *(("", repair) for repair in environment.repairs),
     )
 
 

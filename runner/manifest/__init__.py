@@ -5,16 +5,20 @@ from runner.manifest.entrypoints import find_entry_point
 from runner.manifest.files import FolderFiles
 from runner.manifest.parameters import bind_parameters, read_parameters_file
 from runner.manifest.paths import Download, PathRules, find_downloads, find_paths
+from runner.manifest.preflight import Flight, own_address, preflight
 from runner.manifest.reading import read_manifest
 
 __all__ = [
     "Download",
+    "Flight",
     "FolderFiles",
     "PathRules",
     "bind_parameters",
     "find_downloads",
     "find_entry_point",
     "find_paths",
+    "own_address",
+    "preflight",
     "read_manifest",
     "read_parameters_file",
     "render_command",

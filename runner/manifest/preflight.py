@@ -133,7 +133,7 @@ def _address(path: str, place: Place, served: tuple[str, ...]) -> Iterator[Fault
         return
     if address:
         hint = f"'--serve-as {address}' lets this run answer there; else start that server"
-    elif place.text == DAGSHUB or "://" in place.text and not place.text.startswith(("file:", "sqlite:")):
+    elif place.text == DAGSHUB or ("://" in place.text and not place.text.startswith(("file:", "sqlite:"))):
         hint = "it must be reachable, with credentials; what is logged there is not in the run's own record"
     else:
         hint = "what is logged there is not in the run's own record; take the call out and it is"
@@ -151,5 +151,6 @@ def own_address(uri: str) -> str | None:
     match = OWN_ADDRESS.fullmatch(uri)
     if not match:
         return None
-    host = "127.0.0.1" if match["host"] == "0.0.0.0" else match["host"].lower()  # noqa: S104  what a script wrote
-    return f"{host}:{match['port'] or 80}"
+    host = match["host"].lower()
+    is_usual = host in ("localhost", "0.0.0.0")  # noqa: S104  what a script wrote
+    return f"{'127.0.0.1' if is_usual else host}:{match['port'] or 80}"

@@ -1,7 +1,8 @@
-"""Who may speak to the server: the holder of the token, from this machine, and no page in a browser."""
+"""Who may speak to the server of a run: the holder of the token, from this machine, and no page in a browser."""
 
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -14,13 +15,40 @@ MAX_BODY = 32 * 2**20
 """Bytes of a JSON body; artifacts are streamed and have no limit."""
 
 
-class Guard(Struct, frozen=True, kw_only=True):
+class Caller(Struct, frozen=True, kw_only=True):
+    """Who asks; ``name`` is for the log."""
+
+    name: str
+    may_write: bool
+
+
+class Guard(Protocol):
+    """Whoever decides which requests are answered."""
+
+    def check(self, path: str, scope: Mapping[str, Any]) -> Caller:
+        """Return who asks.
+
+        Raises:
+            RefusedError: the request is a stranger's.
+        """
+        ...
+
+
+class Headers(Struct, frozen=True, kw_only=True):
+    """What is looked at of the head of a request; ``host`` is None where there is not exactly one."""
+
+    host: str | None
+    origin: str | None
+    authorization: str
+
+
+class ChildGuard(Struct, frozen=True, kw_only=True):
     """What a request must bring along: a Host header that names the server, and the token."""
 
     token: str
     hosts: frozenset[str]
 
-    def check(self, path: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    def check(self, path: str, scope: Mapping[str, Any]) -> Caller:
         """Refuse a request of a stranger.
 
         A page of another site can reach a loopback address, by its number or by a name that it lets point there (DNS
@@ -29,31 +57,41 @@ class Guard(Struct, frozen=True, kw_only=True):
         Raises:
             RefusedError: the request is not for this server, comes from a web page, or has no valid token.
         """
-        found = {b"host": b"", b"authorization": b"", b"origin": None}
-        hosts = 0
-        for name, value in headers:
-            hosts += name == b"host"
-            if name in found:
-                found[name] = value
-        if hosts != 1 or (found[b"host"] or b"").decode("latin-1").lower() not in self.hosts:
+        headers = read_headers(scope["headers"])
+        if headers.host not in self.hosts:
             raise RefusedError(ErrorCode.PERMISSION_DENIED, "The Host header does not name this server.")
-        if found[b"origin"] is not None:
+        if headers.origin is not None:
             raise RefusedError(ErrorCode.PERMISSION_DENIED, "Web pages may not use this server.")
         if path not in OPEN_PATHS:
-            self._check_token(found[b"authorization"] or b"")
+            self._check_token(headers.authorization)
+        return Caller(name="command", may_write=True)
 
-    def _check_token(self, authorization: bytes) -> None:
-        scheme, _, token = authorization.partition(b" ")
-        if scheme.lower() != b"bearer" or not hmac.compare_digest(token.strip(), self.token.encode()):
+    def _check_token(self, authorization: str) -> None:
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not hmac.compare_digest(token.strip().encode(), self.token.encode()):
             raise RefusedError(
                 ErrorCode.CUSTOMER_UNAUTHORIZED,
                 "This server belongs to one run; its token is in MLFLOW_TRACKING_TOKEN.",
             )
 
 
-def loopback_guard(token: str, port: int) -> Guard:
-    """Make the guard of a server on the loopback address."""
-    return Guard(token=token, hosts=frozenset((f"127.0.0.1:{port}", f"localhost:{port}")))
+def loopback_guard(token: str, port: int) -> ChildGuard:
+    """Make the guard of a run's server on the loopback address."""
+    return ChildGuard(token=token, hosts=frozenset((f"127.0.0.1:{port}", f"localhost:{port}")))
+
+
+def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """Read the head of a request; ASGI gives names in lower case."""
+    found: dict[bytes, list[bytes]] = {b"host": [], b"origin": [], b"authorization": []}
+    for name, value in headers:
+        if name in found:
+            found[name].append(value)
+    hosts, origins, authorizations = found.values()
+    return Headers(
+        host=hosts[0].decode("latin-1").lower() if len(hosts) == 1 else None,
+        origin=origins[0].decode("latin-1") if origins else None,
+        authorization=authorizations[-1].decode("latin-1") if authorizations else "",
+    )
 
 
 def check_length(headers: Iterable[tuple[bytes, bytes]]) -> None:

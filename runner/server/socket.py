@@ -1,6 +1,7 @@
 """The loopback socket of a run's command: bound before the start, served only once somebody connects."""
 
 import os
+import re
 import select
 import socket
 import threading
@@ -12,7 +13,7 @@ from typing import final
 
 from msgspec import Struct
 
-from runner.errors import ProjError
+from runner.errors import ExecutionError, ProjError, UsageError
 from runner.model import Event, EventKind, Report, RunStatus
 from runner.settings import Home
 
@@ -57,6 +58,9 @@ class ServingRequest(Struct, frozen=True, kw_only=True):
     listener: socket.socket
     wake: socket.socket
     """Becomes readable when the command has ended."""
+    others: tuple[socket.socket, ...] = ()
+    other_addresses: tuple[str, ...] = ()
+    """Further sockets to serve, and what clients call them."""
 
 
 class ServingOutcome(Struct, frozen=True, kw_only=True):
@@ -82,12 +86,22 @@ class ChildSocket:
     """
 
     def __init__(
-        self, home: Home, run_id: str, experiment_id: str, report: Report, *, experiment_is_fixed: bool = False
+        self,
+        home: Home,
+        run_id: str,
+        experiment_id: str,
+        report: Report,
+        *,
+        experiment_is_fixed: bool = False,
+        serve_as: tuple[str, ...] = (),
     ) -> None:
         self.token = os.urandom(32).hex()
         self.port = 0
         self._home = home
         self._run = (run_id, experiment_id)
+        self._serve_as = serve_as
+        self.was_used = False
+        """Whether anybody connected; known at the end."""
         self._experiment_is_fixed = experiment_is_fixed
         self._report = report
         self._events: dict[tuple[EventKind, str], Event] = {}
@@ -102,7 +116,10 @@ class ChildSocket:
             listener.listen(128)
             self.port = int(listener.getsockname()[1])
             wake, waker = (opening.enter_context(end) for end in socket.socketpair())
-            thread = threading.Thread(target=self._wait, args=(listener, wake), name="proj-child-socket", daemon=True)
+            others = tuple(opening.enter_context(_listen_at(address)) for address in self._serve_as)
+            thread = threading.Thread(
+                target=self._wait, args=(listener, wake, others), name="proj-child-socket", daemon=True
+            )
             thread.start()
             opening.callback(thread.join)
             opening.callback(waker.send, b"x")
@@ -142,11 +159,12 @@ class ChildSocket:
             "MLFLOW_EXPERIMENT_ID": experiment_id,
         }
 
-    def _wait(self, listener: socket.socket, wake: socket.socket) -> None:
+    def _wait(self, listener: socket.socket, wake: socket.socket, others: tuple[socket.socket, ...]) -> None:
         """Wait for the first connection or the end; the server is not even imported before."""
-        select.select([listener, wake], [], [])
-        if not select.select([listener], [], [], 0)[0]:
+        select.select([listener, *others, wake], [], [])
+        if not select.select([listener, *others], [], [], 0)[0]:
             return
+        self.was_used = True
         run_id, experiment_id = self._run
         request = ServingRequest(
             home=self._home,
@@ -156,6 +174,8 @@ class ChildSocket:
             token=self.token,
             listener=listener,
             wake=wake,
+            others=others,
+            other_addresses=self._serve_as,
         )
         try:
             serve: Serve = import_module(_SERVING).serve
@@ -171,6 +191,41 @@ class ChildSocket:
     def _note(self, event: Event) -> None:
         """Keep an event for the end; a fault of each of a thousand requests is told once."""
         self._events.setdefault((event.kind, event.message), event)
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Return host and port of a loopback address.
+
+    Raises:
+        UsageError: it is none, or not of this machine alone.
+    """
+    host, _, port = address.removeprefix("http://").rstrip("/").rpartition(":")
+    host = host.strip("[]").lower()
+    is_local = host in ("localhost", "::1") or re.fullmatch(r"127(\.\d{1,3}){3}", host)
+    if not is_local or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise UsageError(
+            f"--serve-as takes HOST:PORT with a loopback address, not {address!r}",
+            hint="as in 127.0.0.1:5000: what a run serves is for its own machine only",
+        )
+    return ("127.0.0.1" if host == "localhost" else host), int(port)
+
+
+def _listen_at(address: str) -> socket.socket:
+    """Return a socket that listens at an address which the script itself chose."""
+    host, port = split_address(address)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # runs that follow each other
+    try:
+        listener.bind((host, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise ExecutionError(
+            f"this run can't serve {address}: {error.strerror}",
+            hint="end the server that listens there, or leave --serve-as out and let the script use it",
+        ) from error
+    return listener
 
 
 def _with_loopback(names: str) -> str:
