@@ -51,6 +51,11 @@ class Engine(Struct, frozen=True, kw_only=True):
         return self.is_here and not (self.kind is EngineKind.DOCKER and self.is_rootless)
 
     @property
+    def runs_below_us(self) -> bool:
+        """Say whether containers are descendants of the client, so that they are measured, and killed, with it."""
+        return self.kind is EngineKind.PODMAN and self.is_here
+
+    @property
     def has_init(self) -> bool:
         """Say whether there is an init for containers: docker brings one along, podman looks for catatonit."""
         if self.kind is EngineKind.DOCKER or not self.is_here:

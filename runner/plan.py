@@ -12,7 +12,7 @@ from runner.environments.deciding import decide_spec
 from runner.environments.spec import read_spec
 from runner.environments.words import EnvironmentRequest, EnvironmentSpec, ProjectTree
 from runner.errors import ManifestError, UsageError
-from runner.executors import EXECUTORS, Executor
+from runner.executors import EXECUTORS, Executor, check_options
 from runner.manifest import (
     Flight,
     PathRules,
@@ -130,7 +130,7 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
     tell_problems(preflight(flight), report, repair=request.repair)
     declaration = entry_point.environment or manifest.environment
     if request.repair:
-        spec = decide_spec(declaration, files, lambda: scripts, request.environment_manager)
+        spec = decide_spec(declaration, files, scripts, request.environment_manager)
     else:
         spec = read_spec(declaration, files)
     backend = choose_backend(request.environment_manager, spec)
@@ -153,6 +153,20 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
         scripts=scripts,
         notices=(*snapshot.notices, *notices_for(backend, spec)),
     )
+
+
+def without_container(plan: Plan, why: str) -> Plan:
+    """Return a plan that does without the container that can't be had: with what the project else says of itself.
+
+    Raises:
+        ProjError: there is nothing to go by.
+    """
+    declaration = plan.entry_point.environment or plan.manifest.environment
+    spec = decide_spec(declaration, plan.files, plan.scripts, None, refused=why)
+    backend = choose_backend(None, spec)
+    executor = choose_executor(plan.entry_point, backend, plan.request)
+    notices = (*plan.snapshot.notices, *notices_for(backend, spec))
+    return structs.replace(plan, spec=spec, backend=backend, executor=executor, notices=notices)
 
 
 def _scripts_of(entry_point: EntryPoint, snapshot: Snapshot, files: ProjectFiles, home: Home) -> Scripts:
@@ -206,6 +220,7 @@ def choose_executor(entry_point: EntryPoint, backend: EnvironmentBackend, reques
         raise UsageError(f"'{entry_point.name}' can't run here: {told}")
     if request.container_options and not executor.capabilities.runs_images:
         raise UsageError("-A is for containers, and this run has none", hint="declare a `docker_env` in the manifest")
+    check_options(request.container_options)
     return executor
 
 

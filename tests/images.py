@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from runner.engine import Engine, EngineKind, find_engine
 from runner.errors import ExecutionError
+from runner.settings import Home
 
 MODEST = """
 [containers]
@@ -45,9 +46,11 @@ class Bench(Struct, frozen=True):
         self.run("build", "--quiet", "--tag", name, "--file", str(folder / "Dockerfile"), str(folder))
         return name
 
-    def leftovers(self) -> list[str]:
-        """Return the names of containers of runs that are there, running or not."""
-        return [name for name in self.run("ps", "--all", "--format", "{{.Names}}").split() if name.startswith("proj-")]
+    def leftovers(self, home: Home) -> list[str]:
+        """Return the names of containers that are there, running or not, of runs in a home."""
+        names = {f"proj-{folder.name}" for folder in (home.root / "runs").iterdir()}
+        assert names
+        return [name for name in self.run("ps", "--all", "--format", "{{.Names}}").split() if name in names]
 
 
 def set_up(kind: str, room: Path) -> Iterator[Bench | str]:

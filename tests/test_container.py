@@ -15,9 +15,16 @@ from runner.environments.container_spec import find_devcontainer, read_container
 from runner.environments.images import pinned_digest, with_registry, without_tag
 from runner.environments.spec import read_spec
 from runner.environments.words import EnvironmentSpec
-from runner.errors import EnvironmentSetupError, ExecutionError
+from runner.errors import EnvironmentSetupError, ExecutionError, UsageError
 from runner.executors import ExecutionRequest, Sharing
-from runner.executors.container import command_words, engine_argv, gpu_words, option_words, variable_words
+from runner.executors.container import (
+    check_options,
+    command_words,
+    engine_argv,
+    gpu_words,
+    option_words,
+    variable_words,
+)
 from runner.executors.mounts import PROJECT_PLACE, mount_words
 from runner.manifest import FolderFiles, read_manifest
 from runner.model import ContainerSpec, EnvironmentDeclaration, EnvironmentKind, ImageBuild
@@ -110,8 +117,8 @@ def test_gpus_are_named_as_each_engine_does(gpus: str | None, docker: tuple[str,
 def test_options_are_those_of_mlflow() -> None:
     options = (("t", None), ("m", "2g"), ("shm-size", "8g"), ("privileged", None), ("e", "A=1"), ("e", "B=2"))
     assert option_words(options) == ("-t", "-m", "2g", "--shm-size=8g", "--privileged", "-e", "A=1", "-e", "B=2")
-    with pytest.raises(ExecutionError, match="'detach' can't be given"):
-        option_words((("detach", None),))
+    with pytest.raises(UsageError, match="-A detach can't be given"):
+        check_options((("t", None), ("detach", None)))
 
 
 def test_gpus_and_network_of_the_user_win(sharing: Sharing) -> None:

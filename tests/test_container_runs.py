@@ -67,7 +67,7 @@ def until(condition: Callable[[], object], seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
-def test_a_run_names_its_image(bench: Bench, project: Callable[..., Path], proj: RunProj) -> None:
+def test_a_run_names_its_image(bench: Bench, project: Callable[..., Path], proj: RunProj, home: Home) -> None:
     done = record(proj, project("python -c 'import platform; print(platform.python_version())'; cat /marker; exit 3"))
     assert (done["status"], done["exit_code"], done["argv"][:2]) == ("FAILED", 3, ["bash", "-c"])
     environment = done["environment"]
@@ -79,7 +79,7 @@ def test_a_run_names_its_image(bench: Bench, project: Callable[..., Path], proj:
     assert done["tags"]["mlflow.project.env"] == "docker"
     assert done["tags"]["mlflow.docker.image.uri"] == bench.python
     assert done["tags"]["mlflow.docker.image.id"] == environment["digest"]
-    assert bench.leftovers() == []
+    assert bench.leftovers(home) == []
 
 
 def test_the_whole_command_runs_inside(project: Callable[..., Path], proj: RunProj) -> None:
@@ -162,17 +162,17 @@ def test_ignored_files_and_path_parameters_are_there(
     assert log(done) == "ignored given"
 
 
-def test_options_for_the_engine(bench: Bench, project: Callable[..., Path], proj: RunProj) -> None:
+def test_options_for_the_engine(bench: Bench, project: Callable[..., Path], proj: RunProj, home: Home) -> None:
     root = project("echo $GIVEN; touch /new 2>/dev/null || echo read-only")
     done = record(proj, root, "-A", "e=GIVEN=x y", "-A", "read-only")
     assert log(done).splitlines() == ["x y", "read-only"]
     refused = proj("run", ".", "-A", "name=mine", cwd=root)
-    assert (refused.code, "proj starts, names and removes" in refused.err) == (1, True)
+    assert (refused.code, "proj starts, names and removes" in refused.err) == (2, True)
     unknown = proj("run", ".", "-A", "no-such-option", cwd=root)
     assert unknown.code == 1
     assert "the container of" in unknown.err
     assert "no-such-option" in unknown.err
-    assert bench.leftovers() == []
+    assert bench.leftovers(home) == []
 
 
 STOPPABLE = """
@@ -202,16 +202,16 @@ def test_a_signal_reaches_the_command_once_and_nothing_is_left(
     assert process.returncode == code, err
     assert json.loads(out)["status"] == "KILLED"
     assert log(json.loads(out)) == f"stopped by [{number:d}]\n"
-    assert bench.leftovers() == []
+    assert bench.leftovers(home) == []
 
 
 def test_a_command_that_does_not_stop_is_killed_with_its_container(
-    bench: Bench, project: Callable[..., Path], proj: RunProj
+    bench: Bench, project: Callable[..., Path], proj: RunProj, home: Home
 ) -> None:
     root = project("trap '' TERM INT; touch up; while true; do sleep 0.1; done")
     result = proj("run", ".", "--json", "--timeout", "1", cwd=root)
     assert (result.json["status"], result.code) == ("KILLED", 124)
-    assert bench.leftovers() == []
+    assert bench.leftovers(home) == []
 
 
 def test_a_killed_proj_leaves_no_container_to_the_next_command(
@@ -223,7 +223,7 @@ def test_a_killed_proj_leaves_no_container_to_the_next_command(
     process.communicate(timeout=20)
     time.sleep(1)
     assert [run["status"] for run in proj("list", "--json").json] == ["LOST"]
-    assert bench.leftovers() == []
+    assert bench.leftovers(home) == []
     assert list((home.root / "containers").iterdir()) == []
 
 

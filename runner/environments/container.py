@@ -120,6 +120,9 @@ def _tell(
         _warn(report, "The ENTRYPOINT of the image runs no command that is given to it, so it is left out")
     if not engine.has_init:
         _warn(report, "There is no init for containers (catatonit): a command that does not handle SIGTERM is killed")
+    if not engine.runs_below_us:
+        message = f"Processor time and memory are not measured: {engine.kind.value} keeps its containers out of reach"
+        report(Event(kind=EventKind.NOTICE, message=message))
     if not engine.shares_loopback:
         _warn(report, _UNREACHABLE)
 

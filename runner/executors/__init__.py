@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from runner.executors.container import ContainerExecutor
+from runner.executors.container import ContainerExecutor, check_options
 from runner.executors.contract import Capabilities, ExecutionRequest, Executor, Sharing
 from runner.executors.leftovers import remove_leftovers
 from runner.executors.local import LocalExecutor
@@ -17,6 +17,7 @@ __all__ = [
     "ExecutionRequest",
     "Executor",
     "Sharing",
+    "check_options",
     "child_environment",
     "remove_leftovers",
 ]

@@ -10,19 +10,20 @@ from pathlib import Path
 from msgspec import structs
 
 from runner.engine import ContainerRun, Engine, EngineKind, find_engine
-from runner.errors import ExecutionError
+from runner.errors import ExecutionError, UsageError
 from runner.executors.contract import Capabilities, ExecutionRequest
 from runner.executors.leftovers import noted, remove_container
 from runner.executors.local import notices_of
 from runner.executors.mounts import mount_words
 from runner.files import remove_tree
-from runner.model import EnvironmentDeclaration, EnvironmentKind, Event, EventKind, Report
+from runner.model import EnvironmentDeclaration, EnvironmentKind, Report
 from runner.process import Outcome, Prepared, ProcessRequest, Stdin, run
 
 OURS = ("name", "rm", "d", "detach", "cidfile", "restart", "sig-proxy")
 """Options of the engine by which proj starts, names and removes the container."""
 _NETWORK = ("network", "net")
 _REFUSED_BY_ENGINE = 125
+_REFUSAL = r"^(Error: |docker: |unknown (shorthand )?flag: |.*Error response from daemon|(See|Run) '.* --help')"
 # What a client of an engine needs for itself: a value for the container that differs is written on its command line.
 _OF_CLIENT = (
     *("PATH", "HOME", "TMPDIR", "LD_*", "DYLD_*", "XDG_*", "DBUS_*", "SSH_*", "SSL_*", "GODEBUG"),
@@ -68,14 +69,14 @@ class ContainerExecutor:
         _refuse(outcome, request, container)
         for notice in notices_of(outcome, request):
             report(notice)
-        return outcome if engine.kind is EngineKind.PODMAN else _without_usage(outcome, report)
+        return outcome if engine.runs_below_us else _without_usage(outcome)
 
 
 def engine_argv(engine: Engine, name: str, request: ExecutionRequest, environ: Mapping[str, str]) -> tuple[str, ...]:
     """Return the command of the engine up to the variables and the image.
 
     Raises:
-        ExecutionError: a folder of a volume is not there, or an option of the user's is ours.
+        ExecutionError: a folder of a volume is not there.
     """
     container, sharing = request.container, request.sharing
     if container is None or sharing is None:
@@ -98,18 +99,21 @@ def command_words(container: ContainerRun, argv: tuple[str, ...]) -> tuple[str, 
     return (*(() if container.keeps_entrypoint else ("--entrypoint", "")), container.image, *argv)
 
 
-def option_words(options: tuple[tuple[str, str | None], ...]) -> tuple[str, ...]:
-    """Return options by name as the engine takes them: ``-x`` for one letter, else ``--name``, as MLflow does.
+def check_options(options: tuple[tuple[str, str | None], ...]) -> None:
+    """Refuse options of the engine that are not for the user to give.
 
     Raises:
-        ExecutionError: one of them is ours.
+        UsageError: one of them is ours.
     """
+    taken = [name for name, _ in options if name in OURS]
+    if taken:
+        raise UsageError(f"-A {taken[0]} can't be given: proj starts, names and removes the container itself")
+
+
+def option_words(options: tuple[tuple[str, str | None], ...]) -> tuple[str, ...]:
+    """Return options by name as the engine takes them: ``-x`` for one letter, else ``--name``, as MLflow does."""
     words: list[str] = []
     for name, value in options:
-        if name in OURS:
-            raise ExecutionError(
-                f"the option '{name}' can't be given to the engine: proj starts, names and removes the container itself"
-            )
         if name == "gpus":
             continue
         if len(name) == 1:
@@ -213,7 +217,7 @@ def _refuse(outcome: Outcome, request: ExecutionRequest, container: ContainerRun
     if outcome.exit_code != _REFUSED_BY_ENGINE or outcome.stopped_by or request.log is None:
         return
     last = request.log.read_text(encoding="utf-8", errors="replace")[-4000:].strip()
-    if re.search(r"^(Error: |docker: |.*Error response from daemon|See '.* run --help')", last, re.MULTILINE):
+    if re.search(_REFUSAL, last, re.MULTILINE):
         raise ExecutionError(
             f"the container of '{container.name}' can't be started",
             context=last,
@@ -221,8 +225,6 @@ def _refuse(outcome: Outcome, request: ExecutionRequest, container: ContainerRun
         )
 
 
-def _without_usage(outcome: Outcome, report: Report) -> Outcome:
-    """Leave out what the watcher measured: docker's containers belong to its daemon, so that was only its client."""
-    message = "Processor time and memory were not measured: the container belongs to docker's daemon"
-    report(Event(kind=EventKind.NOTICE, message=message))
+def _without_usage(outcome: Outcome) -> Outcome:
+    """Leave out what the watcher measured: that was only the client of a daemon that has the container."""
     return structs.replace(outcome, user_seconds=0.0, system_seconds=0.0, peak_memory=None)
