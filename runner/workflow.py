@@ -6,15 +6,17 @@ from signal import Signals
 
 from msgspec import structs
 
+from runner.environments.backends import provides_images
 from runner.environments.deciding import lock_for_code, with_own_packages, with_requirements
 from runner.environments.missing import explain_failed_import, failed_import, package_to_add
 from runner.environments.repairs import is_changeable
 from runner.environments.trees import FolderTree
 from runner.environments.words import Prepared
+from runner.errors import EnvironmentSetupError
 from runner.executors import ExecutionRequest, Sharing, child_environment
 from runner.manifest import find_downloads, find_paths, own_address, render_command, shell_argv
 from runner.model import Event, EventKind, Report, RunRequest, RunStatus
-from runner.plan import Plan, make_plan, path_rules
+from runner.plan import Plan, make_plan, path_rules, without_container
 from runner.process import Echo, Outcome, prepare
 from runner.process import Prepared as Watcher
 from runner.provenance.downloads import fetch
@@ -41,26 +43,38 @@ def run_project(request: RunRequest, home: Home, report: Report, echo: Echo = Ec
     Raises:
         ProjError: something asked for can't be had; nothing has been recorded.
     """
-    return run_until_nothing_is_missing(make_plan(request, home, report), report, echo)
+    return run_with_repairs(make_plan(request, home, report), report, echo)
 
 
-def run_until_nothing_is_missing(plan: Plan, report: Report, echo: Echo) -> RunOutcome:
-    """Run a plan; where the user allows it, add a package whose absence ended the command, and run once more.
+def run_with_repairs(plan: Plan, report: Report, echo: Echo) -> RunOutcome:
+    """Run a plan; where that fails in a way that can be repaired and may be, repair it and run once more.
 
     Each attempt is a run with a record of its own; the last one is returned.
     """
     outcome = run_plan(plan, report, echo)
     for _ in range(MAX_ATTEMPTS):
-        package = outcome.missing_package
-        if not (plan.request.add_missing and package and is_changeable(plan.spec)):
+        again = plan_again(plan, outcome, report)
+        if again is None:
             break
-        told = f"'{package}' is added: a run failed for want of it"
-        if told in plan.spec.repairs:
-            break
-        plan = structs.replace(plan, spec=with_requirements(plan.spec, (package,), (told,)))
-        report(Event(kind=EventKind.STEP, message=f"Running once more, with '{package}'"))
+        plan = again
         outcome = run_plan(plan, report, echo)
     return outcome
+
+
+def plan_again(plan: Plan, outcome: RunOutcome, report: Report) -> Plan | None:
+    """Return the plan of another attempt: without a container that can't be had, with a package that was missing."""
+    request, error = plan.request, outcome.error
+    if isinstance(error, EnvironmentSetupError) and provides_images(plan.backend) and request.repair:
+        if request.environment_manager is not None:
+            return None
+        report(Event(kind=EventKind.WARNING, message=error.message, hint="Running once more, without a container"))
+        return without_container(plan, f"the container that is declared can't be had ({error.message})")
+    package = outcome.missing_package
+    told = f"'{package}' is added: a run failed for want of it"
+    if not (request.add_missing and package and is_changeable(plan.spec)) or told in plan.spec.repairs:
+        return None
+    report(Event(kind=EventKind.STEP, message=f"Running once more, with '{package}'"))
+    return structs.replace(plan, spec=with_requirements(plan.spec, (package,), (told,)))
 
 
 def run_plan(plan: Plan, report: Report, echo: Echo) -> RunOutcome:

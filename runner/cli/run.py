@@ -13,7 +13,7 @@ from runner.plan import describe_plan, make_plan
 from runner.process import Echo
 from runner.server.socket import split_address
 from runner.settings import open_home
-from runner.workflow import run_until_nothing_is_missing
+from runner.workflow import run_with_repairs
 
 
 def _parameters(words: tuple[str, ...]) -> dict[str, str]:
@@ -107,7 +107,7 @@ def run(
     if dry_run:
         _print_plan(describe_plan(plan), as_json)
         return 0
-    outcome = run_until_nothing_is_missing(plan, show_event, Echo.STDERR if as_json else Echo.SPLIT)
+    outcome = run_with_repairs(plan, show_event, Echo.STDERR if as_json else Echo.SPLIT)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(outcome.record), indent=2))
     if outcome.error:

@@ -1,44 +1,52 @@
 """Decides what the environment of a run is: as declared, repaired, or inferred where what is declared can't be had."""
 
 import posixpath
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from msgspec import structs
 
 from runner.environments.backends import BACKENDS, EnvironmentBackend
 from runner.environments.import_names import package_of
-from runner.environments.inference import infer_spec
 from runner.environments.missing import missing_imports, tell_missing
 from runner.environments.python_backend import PythonBackend
 from runner.environments.repairs import is_changeable, repair_spec
 from runner.environments.spec import read_spec
 from runner.environments.words import EnvironmentRequest, EnvironmentSpec, Lock, Prepared
+from runner.lazy import LazyModule
 from runner.model import EnvironmentDeclaration, EnvironmentKind, Event, EventKind, ProjectFiles, Report
 from runner.scripts import Scripts, above, find_module
+
+if TYPE_CHECKING:
+    from runner.environments import inference
+else:
+    inference = LazyModule("runner.environments.inference")
 
 CONTAINER = "container"
 WITHOUT_REPAIRS = ("local", CONTAINER)
 """Members that take what is there, so that there is nothing to repair."""
 
-ReadScripts = Callable[[], Scripts]
-"""Reads the scripts of the run, which few decisions need."""
-
 
 def decide_spec(
-    declaration: EnvironmentDeclaration, files: ProjectFiles, scripts: ReadScripts, manager: str | None
+    declaration: EnvironmentDeclaration,
+    files: ProjectFiles,
+    scripts: Scripts,
+    manager: str | None,
+    *,
+    refused: str | None = None,
 ) -> EnvironmentSpec:
     """Return what a run asks of its environment, with the repairs that old projects are known to need.
+
+    ``refused`` says why what is declared could not be had, where that was tried.
 
     Raises:
         EnvironmentSetupError: what is declared makes no sense.
     """
     if manager in WITHOUT_REPAIRS:
         return _as_declared(declaration, files)
-    why = _why_not_declared(declaration, files, manager)
-    if why is None:
-        return repair_spec(read_spec(declaration, files), scripts(), files)
-    spec = infer_spec(declaration, files, scripts(), why)
-    return repair_spec(spec, scripts(), files)
+    why = refused or _why_not_declared(declaration, files, manager)
+    spec = inference.infer_spec(declaration, files, scripts, why) if why else read_spec(declaration, files)
+    return repair_spec(spec, scripts, files)
 
 
 def _as_declared(declaration: EnvironmentDeclaration, files: ProjectFiles) -> EnvironmentSpec:

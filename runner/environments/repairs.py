@@ -16,7 +16,7 @@ LINE = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)\s*(?P<extras>\[[^]]*\])?\s*(?P<
 STUB_VERSION = re.compile(r"\(?[=~<>!\s]*0\.0(\.post\d+|\.\d+)?\)?")
 """The versions of a stub, which say nothing about the package that is meant."""
 
-STILL_PACKAGES = frozenset({"dataclasses", "contextvars", "importlib"})
+STILL_PACKAGES = frozenset({"configparser", "contextvars", "dataclasses", "importlib"})
 """Modules of the standard library that some Pythons need as a package."""
 
 OF_OLDER_PYTHONS = frozenset({"enum34", "futures", "unittest2", "pathlib", "typing", "asyncio"})
