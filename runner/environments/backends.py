@@ -4,8 +4,6 @@ import importlib
 from collections.abc import Mapping
 from typing import Protocol
 
-from runner.environments.container import ContainerBackend
-from runner.environments.local import LocalBackend
 from runner.environments.python_backend import PythonBackend
 from runner.environments.uv import UvBackend
 from runner.environments.virtualenv import VirtualenvBackend
@@ -72,9 +70,9 @@ DEFAULT = "uv"
 BACKENDS: Mapping[str, EnvironmentBackend] = {
     "uv": UvBackend(),
     "virtualenv": VirtualenvBackend(),
-    "local": LocalBackend(),
+    "local": Later("local", "runner.environments.local", "LocalBackend"),
     "conda": Later("conda", "runner.environments.conda_backend", "CondaBackend"),
-    "container": ContainerBackend(),
+    "container": Later("container", "runner.environments.container", "ContainerBackend"),
 }
 
 
@@ -85,7 +83,7 @@ def notices_for(backend: EnvironmentBackend, spec: EnvironmentSpec) -> tuple[str
 
 def provides_images(backend: EnvironmentBackend) -> bool:
     """Say whether commands run in an image that the member provides."""
-    return isinstance(backend, ContainerBackend)
+    return backend is BACKENDS["container"]
 
 
 def choose_backend(name: str | None, spec: EnvironmentSpec) -> EnvironmentBackend:

@@ -4,18 +4,23 @@ import hashlib
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct, structs
 
 from runner.environments.conda_files import select_lines, this_platform
-from runner.environments.foreign_locks import read_pylock
 from runner.environments.indexes import without_credentials
 from runner.environments.trees import metadata_digest
 from runner.environments.words import EnvironmentSpec, ProjectLock, Refusal
 from runner.errors import EnvironmentSetupError
+from runner.lazy import LazyModule
 from runner.model import EnvironmentKind, ProjectFiles
+
+if TYPE_CHECKING:
+    from runner.environments import foreign_locks
+else:
+    foreign_locks = LazyModule("runner.environments.foreign_locks")
 
 SIGNATURE = "# proj lock: 1"
 FIELD = re.compile(r"^# (?P<name>[a-z][a-z ]*): (?P<value>.*)$", re.MULTILINE)
@@ -90,7 +95,7 @@ def find_project_lock(spec: EnvironmentSpec, files: ProjectFiles) -> FoundLock |
     header = _read_table(content, path)
     if header.spec != posixpath.basename(spec.file or ""):
         return None
-    lines = read_pylock(path, content, files).requirements
+    lines = foreign_locks.read_pylock(path, content, files).requirements
     return FoundLock(path=path, header=header, text=write_header(header) + "".join(f"{line}\n" for line in lines))
 
 

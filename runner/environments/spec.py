@@ -1,20 +1,26 @@
 """Reads the file that declares an environment, whatever its kind."""
 
 import re
+from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from runner.environments.conda import read_conda
 from runner.environments.conda_files import conda_lock_spec, is_conda_lock, select_lines, this_platform
-from runner.environments.container_spec import find_devcontainer, read_container
 from runner.environments.documents import Document, parse
-from runner.environments.foreign_locks import read_pylock, read_uv_lock
 from runner.environments.project_lock import with_project_lock
 from runner.environments.python_env import read_python_env
 from runner.environments.requirements import RequirementReader, decode
 from runner.environments.words import CondaFile, EnvironmentSpec, Refusal, collect, specify
 from runner.errors import EnvironmentSetupError
+from runner.lazy import LazyModule
 from runner.model import EnvironmentDeclaration, EnvironmentKind, ProjectFiles
+
+if TYPE_CHECKING:
+    from runner.environments import conda, container_spec, foreign_locks
+else:
+    conda = LazyModule("runner.environments.conda")
+    container_spec = LazyModule("runner.environments.container_spec")
+    foreign_locks = LazyModule("runner.environments.foreign_locks")
 
 CONDA_KEYS = frozenset({"channels", "prefix"})
 PYTHON_ENV_KEYS = frozenset({"python", "build_dependencies"})
@@ -37,9 +43,9 @@ def read_declared(declaration: EnvironmentDeclaration, files: ProjectFiles) -> E
     """
     kind, path = declaration.kind, declaration.path
     if kind is EnvironmentKind.DOCKER_ENV:
-        return read_container(declaration, files)
+        return container_spec.read_container(declaration, files)
     if kind is EnvironmentKind.NONE or path is None:
-        return EnvironmentSpec(kind=kind, file=path, container=find_devcontainer(files))
+        return EnvironmentSpec(kind=kind, file=path, container=container_spec.find_devcontainer(files))
     content = files.read(path)
     if content is None:
         raise EnvironmentSetupError(f"the environment file '{path}' is not there", hint=_hint(path, files))
@@ -47,7 +53,8 @@ def read_declared(declaration: EnvironmentDeclaration, files: ProjectFiles) -> E
         return _read_yaml(kind, path, content, files)
     if kind is EnvironmentKind.REQUIREMENTS:
         return _read_requirements(path, files)
-    return (read_pylock if kind is EnvironmentKind.PYLOCK else read_uv_lock)(path, content, files)
+    read = foreign_locks.read_pylock if kind is EnvironmentKind.PYLOCK else foreign_locks.read_uv_lock
+    return read(path, content, files)
 
 
 def _read_yaml(kind: EnvironmentKind, path: str, content: bytes, files: ProjectFiles) -> EnvironmentSpec:
@@ -72,7 +79,7 @@ def _read_conda(document: Document, text: str, files: ProjectFiles) -> Environme
     """Return what the file is on the Python index, or why it can't be that, and the file itself."""
     file = CondaFile(path=document.file, text=text)
     try:
-        return structs.replace(read_conda(document, files), conda=file)
+        return structs.replace(conda.read_conda(document, files), conda=file)
     except EnvironmentSetupError as error:
         refusal = Refusal(message=error.message, context=error.context, hint=error.hint)
         return EnvironmentSpec(kind=EnvironmentKind.CONDA_ENV, file=document.file, conda=file, refusal=refusal)

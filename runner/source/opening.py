@@ -2,19 +2,25 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from runner.errors import SourceError
+from runner.lazy import LazyModule
 from runner.model import Event, EventKind, Report, SourceKind
 from runner.settings import Home
 from runner.source.address import Address, parse_address
-from runner.source.archive import fetch_archive, unpack
 from runner.source.checkouts import Checkout, Commit, Head, find_checkout, read_head
 from runner.source.credentials import Credentials
 from runner.source.gitcommand import Place, run_git
-from runner.source.mirror import open_mirror
 from runner.source.refs import check_version, default_commit, find_commit, split_tail
+
+if TYPE_CHECKING:
+    from runner.source import archive, mirror
+else:
+    archive = LazyModule("runner.source.archive")
+    mirror = LazyModule("runner.source.mirror")
 
 
 class Source(Struct, frozen=True, kw_only=True):
@@ -72,8 +78,8 @@ def open_source(address: str, version: str | None, home: Home, report: Report) -
 def _open_zip(where: Address, version: str | None, home: Home, report: Report) -> Source:
     if version:
         raise SourceError("A zip has no versions", context=where.where, hint="Leave --version out.")
-    archive = where.path or fetch_archive(where.url or "", where.credentials, home, report)
-    root = unpack(archive, home)
+    packed = where.path or archive.fetch_archive(where.url or "", where.credentials, home, report)
+    root = archive.unpack(packed, home)
     _must_exist(root, where.subdirectory, where.where)
     return Source(
         kind=SourceKind.ZIP,
@@ -87,11 +93,11 @@ def _open_zip(where: Address, version: str | None, home: Home, report: Report) -
 
 def _open_remote(where: Address, version: str | None, home: Home, report: Report) -> Source:
     url = where.url or ""
-    mirror = open_mirror(url, where.credentials, home, report)
-    found = mirror.find(version, where.tail)
+    opened = mirror.open_mirror(url, where.credentials, home, report)
+    found = opened.find(version, where.tail)
     return _commit_source(
         where,
-        Place(git_dir=mirror.git_dir),
+        Place(git_dir=opened.git_dir),
         found.commit,
         name=where.typed,
         remote=url,

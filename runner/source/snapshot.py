@@ -3,19 +3,25 @@
 import os
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
 
 from runner.files import DigestCache
+from runner.lazy import LazyModule
 from runner.model import Code, Event, EventKind, Report
 from runner.settings import Home
-from runner.source.commits import tree_of_commit
 from runner.source.comparison import Difference, compare
 from runner.source.freezing import SIZE_LIMIT, Bench, State, freeze
 from runner.source.gitcommand import run_git
 from runner.source.opening import Source
 from runner.source.vault import RunCommit, keep_commit
+
+if TYPE_CHECKING:
+    from runner.source import commits
+else:
+    commits = LazyModule("runner.source.commits")
 
 _SHOWN = 5
 
@@ -62,7 +68,7 @@ def take_snapshot(source: Source, home: Home, report: Report, limit: int = SIZE_
         SourceError: a submodule can't be had.
     """
     if source.frozen:
-        return _snapshot(source, tree_of_commit(source, home, report))
+        return _snapshot(source, commits.tree_of_commit(source, home, report))
     root = source.root or Path()
     bench = Bench(root=root, home=home, limit=limit, ignoring=source.address.is_ignoring)
     seed = (source.tree, source.objects) if source.tree and source.objects and len(source.tree) == 40 else None  # noqa: PLR2004
