@@ -76,6 +76,32 @@ def test_a_signal_stops_the_whole_tree(tmp_path: Path, number: Signals, to_group
     assert driver.log.read_text().startswith("a\ntick\n")
 
 
+def test_a_command_that_relays_is_signalled_alone_and_killed_with_the_rest(tmp_path: Path) -> None:
+    child = "import signal, time\nfor n in (2, 15): signal.signal(n, lambda n, _: print('child', n, flush=True))\n"
+    child += "print('up', flush=True)\nwhile True: time.sleep(0.1)"
+    (tmp_path / "child.py").write_text(child)
+    leader = (
+        "import signal, subprocess, sys\n"
+        "for n in (2, 15): signal.signal(n, lambda n, _: print('leader', n, flush=True))\n"
+        "while True: subprocess.run([sys.executable, 'child.py'])"
+    )
+    outcome = process.run(
+        ProcessRequest(
+            argv=(sys.executable, "-c", leader),
+            cwd=tmp_path,
+            env=dict(os.environ),
+            log=tmp_path / "log.txt",
+            echo=Echo.NONE,
+            stdin=Stdin.NOTHING,
+            timeout=1,
+            grace=0.3,
+            relays=True,
+        )
+    )
+    assert (outcome.stopped_by, outcome.signal) == ("timeout", Signals.SIGKILL)
+    assert (tmp_path / "log.txt").read_text().splitlines() == ["up", "leader 2", "leader 15"]
+
+
 @needs_proc
 def test_a_tree_that_ignores_all_but_a_kill_is_killed(tmp_path: Path) -> None:
     driver = Driver(tmp_path, "bash", "-c", f"trap '' INT TERM; {compound(tmp_path, DEAF)[2]}", grace=0.2)
