@@ -31,6 +31,8 @@ COMMANDS = {
     "rm": LazyCommand("runner.cli.rm:rm", "Remove runs and free what they hold."),
     "check": LazyCommand("runner.cli.check:check", "Check a manifest; nothing is run."),
     "lock": LazyCommand("runner.cli.lock:lock", "Lock the environments of a project."),
+    "env": LazyCommand("runner.cli.env:env", "List, verify, export and remove the environments that are kept."),
+    "python": LazyCommand("runner.cli.python:python", "List the Pythons that environments can be made with."),
     "new": LazyCommand("runner.cli.new:new", "Start a project from a template."),
     "update": LazyCommand("runner.cli.update:update", "Bring a later version of its template into a project."),
 }

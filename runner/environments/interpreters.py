@@ -93,6 +93,22 @@ def discover(cache: Path, environ: Mapping[str, str] = os.environ) -> tuple[Inte
     return tuple(found.values())
 
 
+def origin(interpreter: Interpreter, environ: Mapping[str, str] = os.environ) -> str:
+    """Say who installed an interpreter: pyenv, uv, conda, the system, or nobody we know, whose folder is on PATH."""
+    home = os.path.expanduser("~")  # noqa: PTH111
+    real = os.path.realpath(interpreter.path)
+    roots = {
+        "pyenv": [_pyenv_root(environ)],
+        "uv": [_uv_root(environ, home)],
+        "conda": _conda_roots(environ, home),
+        "system": ["/usr/bin", "/usr/lib", "/System"],
+    }
+    for name, folders in roots.items():
+        if any(real.startswith(os.path.realpath(folder) + os.sep) for folder in folders):
+            return name
+    return "PATH"
+
+
 def describe(interpreters: Iterable[Interpreter]) -> str:
     """Name the interpreters that are there, newest first, in a few words."""
     versions = sorted({(item.numbers, item.name) for item in interpreters}, reverse=True)
@@ -121,14 +137,18 @@ def _pyenv_root(environ: Mapping[str, str]) -> str:
 def _installed(environ: Mapping[str, str]) -> Iterator[str]:
     """Yield the interpreters in the folders of pyenv, uv and conda, newest names first."""
     home = os.path.expanduser("~")  # noqa: PTH111
-    data = environ.get("XDG_DATA_HOME") or f"{home}/.local/share"
-    data = environ.get("APPDATA", data) if IS_WINDOWS else data
-    roots = [f"{_pyenv_root(environ)}/versions", environ.get("UV_PYTHON_INSTALL_DIR") or f"{data}/uv/python"]
+    roots = [f"{_pyenv_root(environ)}/versions", _uv_root(environ, home)]
     roots += [f"{root}/envs" for root in _conda_roots(environ, home)]
     for root in roots:
         yield from (path for name in _names(root) if (path := _python_in(f"{root}/{name}")))
     yield from (path for root in _conda_roots(environ, home) if (path := _python_in(root)))
     yield from (f"{environ['LOCALAPPDATA']}/Programs/Python/{name}/python.exe" for name in _windows_installs(environ))
+
+
+def _uv_root(environ: Mapping[str, str], home: str) -> str:
+    data = environ.get("XDG_DATA_HOME") or f"{home}/.local/share"
+    data = environ.get("APPDATA", data) if IS_WINDOWS else data
+    return environ.get("UV_PYTHON_INSTALL_DIR") or f"{data}/uv/python"
 
 
 def _windows_installs(environ: Mapping[str, str]) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from runner.environments.exclusive import exclusive
 from runner.environments.inventory import Damage, Distribution, Inventory, Measure, compare, measure, take
+from runner.environments.leases import hold
 from runner.environments.words import Fill
 from runner.model import Event, EventKind, Report
 from runner.settings import Home
@@ -47,11 +48,15 @@ class Built(Struct, frozen=True, kw_only=True):
 
 
 class Blueprint(Struct, frozen=True, kw_only=True):
-    """How to build a prefix; ``forget`` takes damaged packages out of the installer's cache."""
+    """How to build a prefix; ``forget`` takes damaged packages out of the installer's cache.
+
+    ``lock`` is kept beside the prefix for whoever wants to know what it was built from.
+    """
 
     identity: str
     manager: str
     what: str
+    lock: str = ""
     fill: Fill
     forget: Callable[[tuple[str, ...]], None]
     shares_files: bool = False
@@ -70,6 +75,7 @@ class Prefixes:
     def obtain(self, blueprint: Blueprint) -> Built:
         """Return the prefix of an identity, proven; build it when it is not there or not as it was."""
         folder = self.folder(blueprint.identity)
+        hold(self._home.environments, folder.name)
         built = self._quick(folder, blueprint.identity)
         if built:
             return built
@@ -97,7 +103,7 @@ class Prefixes:
         if marker is None or marker.identity != blueprint.identity:
             return Damage()
         prefix = folder / marker.attempt
-        inventory = _read_inventory(folder, marker.attempt)
+        inventory = read_inventory(folder, marker.attempt)
         before = measure(prefix) if prefix.is_dir() else None
         damage = Damage(changed=(marker.attempt,))
         if before and inventory:
@@ -133,6 +139,8 @@ class Prefixes:
             manager=blueprint.manager,
         )
         _write(folder / f"{attempt}.inventory", msgspec.msgpack.encode(inventory))
+        if blueprint.lock:
+            _write(folder / LOCK, blueprint.lock.encode())
         write_marker(folder, marker)
         seconds = time.monotonic() - started
         count = len(inventory.distributions)
@@ -164,6 +172,7 @@ class Prefixes:
 
 
 MARKER = "environment.json"
+LOCK = "lock.txt"
 
 
 def read_marker(folder: Path) -> Marker | None:
@@ -196,7 +205,8 @@ def _built(folder: Path, marker: Marker) -> Built:
     return Built(path=folder / marker.attempt, digest=marker.digest, distributions=marker.distributions)
 
 
-def _read_inventory(folder: Path, attempt: str) -> Inventory | None:
+def read_inventory(folder: Path, attempt: str) -> Inventory | None:
+    """Return what an attempt was proven to hold, None where that can't be read."""
     try:
         return msgspec.msgpack.decode((folder / f"{attempt}.inventory").read_bytes(), type=Inventory)
     except (OSError, msgspec.DecodeError):

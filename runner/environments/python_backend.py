@@ -89,6 +89,7 @@ class PythonBackend:
                 identity=identity,
                 manager=self.name,
                 what=self._what(lock),
+                lock=lock.text,
                 fill=partial(self._fill, request, lock, prefixes.folder(identity) / "build.log", report),
                 forget=partial(self._forget, request),
                 shares_files=self._shares_files(request),

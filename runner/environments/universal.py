@@ -152,22 +152,31 @@ def _rule(text: str | None) -> Rule:
 
 
 def export_standard(request: EnvironmentRequest, lock: str, header: LockHeader) -> str:
+    """Return a lock as a ``pylock.toml`` that says, in a table of ours, of which spec it is."""
+    lowest = re.findall(r">=([\d.]+)", header.python)[-1]
+    fields = [f"{name} = {_toml(value)}" for name, value in msgspec.to_builtins(header).items() if value]
+    table = "".join(f"{_quoted(field)}\n" for field in fields)
+    return f"{as_standard(request, lock, lowest)}\n\n[tool.proj]\n{table}"
+
+
+def as_standard(request: EnvironmentRequest, lock: str, python: str) -> str:
     """Return a lock as a ``pylock.toml``: the same versions, with the addresses of their files and no credentials.
 
-    https://packaging.python.org/en/latest/specifications/pylock-toml/
+    ``python`` is the lowest version that it is for. https://packaging.python.org/en/latest/specifications/pylock-toml/
+
+    Raises:
+        EnvironmentSetupError: the index can't be asked, or no longer has the files.
     """
     uv = find_uv(request.home, index_options(request.spec.options, request.environ), request.environ)
-    lowest = re.findall(r">=([\d.]+)", header.python)
     with requirements_file([*uv.index.lines, lock]) as file:
         done = uv.run(
             *("pip", "compile", file, "--universal", "--no-deps", "--format", "pylock.toml", "--no-header"),
-            *("--python-version", lowest[-1], "--no-python-downloads", "--no-annotate", *uv.index.words),
+            *("--python-version", python, "--no-python-downloads", "--no-annotate", *uv.index.words),
             cwd=clean_cwd(request.home),
         )
     if done.exit_code:
         raise complain("The lock can't be written as a pylock.toml", done, request.home.locks / "universal.log")
-    fields = [f"{name} = {_toml(value)}" for name, value in msgspec.to_builtins(header).items() if value]
-    return without_credentials(done.text) + "\n\n[tool.proj]\n" + "\n".join(_quoted(field) for field in fields) + "\n"
+    return without_credentials(done.text)
 
 
 def _toml(value: str | list[str]) -> str:

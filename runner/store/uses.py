@@ -1,4 +1,4 @@
-"""Which runs read datasets or models, or made models: most did not, and need not be asked one by one."""
+"""Which runs read datasets or models, made models, or used an environment."""
 
 from collections.abc import Sequence
 
@@ -17,3 +17,15 @@ def runs_with_uses(db: Database, run_ids: Sequence[str]) -> frozenset[str]:
         )
         found.update(row["run_id"] for row in rows)
     return frozenset(found)
+
+
+def runs_by_prefix(db: Database) -> dict[str, tuple[str, ...]]:
+    """Return the ids of the runs that used each prefix, by the path that was recorded, oldest first."""
+    found: dict[str, list[str]] = {}
+    question = (
+        "SELECT run_id, json_extract(document, '$.environment.prefix') AS prefix"
+        " FROM details JOIN runs ON runs.id = details.run WHERE prefix IS NOT NULL ORDER BY runs.id"
+    )
+    for row in db.query(question):
+        found.setdefault(row["prefix"], []).append(row["run_id"])
+    return {prefix: tuple(ids) for prefix, ids in found.items()}

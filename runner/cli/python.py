@@ -1,0 +1,61 @@
+"""``proj python``: the Pythons of this machine, and which of them a version rule means."""
+
+import os
+from datetime import datetime, timezone
+
+import click
+import msgspec
+from msgspec import Struct
+
+from runner.cli.text import say
+from runner.environments.choosing import choose
+from runner.environments.interpreters import Interpreter, discover, origin
+from runner.settings import open_home
+
+
+class Row(Struct, frozen=True, kw_only=True):
+    """A Python: the stable JSON of ``proj python list --json``."""
+
+    version: str
+    implementation: str
+    platform: str
+    path: str
+    origin: str
+    chosen: bool = False
+
+
+@click.group("python")
+def python() -> None:
+    """Look at the Pythons that environments can be made with."""
+
+
+@python.command("list")
+@click.argument("rule", default="", metavar="[RULE]")
+@click.option("--as-of", "day", type=click.DateTime(), metavar="DATE", help="Choose as for code of that day.")
+@click.option("--json", "as_json", is_flag=True, help="Print them as a JSON list.")
+def list_pythons(rule: str, day: datetime | None, as_json: bool) -> None:
+    """List the Pythons that are found, newest first; a star marks the one that RULE, such as ">=3.8,<3.11", means."""
+    found = discover(open_home().root / "interpreters.json", os.environ)
+    chosen = choose(rule, found, day and day.replace(tzinfo=timezone.utc)) if rule or day else None
+    ordered = sorted(found, key=lambda item: item.numbers, reverse=True)
+    rows = [_row(item, chosen.interpreter if chosen else None) for item in ordered]
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=2))
+    for row in () if as_json else rows:
+        name = row.version if row.implementation == "cpython" else f"{row.implementation} {row.version}"
+        click.echo(f"{'*' if row.chosen else ' '} {name:<12} {row.origin:<12} {row.path}")
+    if chosen and chosen.notice:
+        say(chosen.notice)
+    if not found:
+        say("no Python was found; 'uv python install 3.12' brings one")
+
+
+def _row(item: Interpreter, chosen: Interpreter | None) -> Row:
+    return Row(
+        version=item.version,
+        implementation=item.implementation,
+        platform=item.platform,
+        path=item.path,
+        origin=origin(item, os.environ),
+        chosen=item == chosen,
+    )
