@@ -56,6 +56,10 @@ class EnvironmentSetupError(ProjError):
     reference = "environment"
 
 
+class AbsentImageError(EnvironmentSetupError):
+    """The image of a container is not here and can't be fetched, and nothing says that it must be exactly that one."""
+
+
 class ExecutionError(ProjError):
     """A command can't be started."""
 

@@ -12,7 +12,7 @@ from runner.environments.missing import explain_failed_import, failed_import, pa
 from runner.environments.repairs import is_changeable
 from runner.environments.trees import FolderTree
 from runner.environments.words import Prepared
-from runner.errors import EnvironmentSetupError
+from runner.errors import AbsentImageError
 from runner.executors import ExecutionRequest, Sharing, child_environment
 from runner.manifest import find_downloads, find_paths, own_address, render_command, shell_argv
 from runner.model import Event, EventKind, Report, RunRequest, RunStatus
@@ -64,7 +64,7 @@ def run_with_repairs(plan: Plan, report: Report, echo: Echo) -> RunOutcome:
 def plan_again(plan: Plan, outcome: RunOutcome, report: Report) -> Plan | None:
     """Return the plan of another attempt: without a container that can't be had, with a package that was missing."""
     request, error = plan.request, outcome.error
-    if isinstance(error, EnvironmentSetupError) and provides_images(plan.backend) and request.repair:
+    if isinstance(error, AbsentImageError) and provides_images(plan.backend) and request.repair:
         if request.environment_manager is not None:
             return None
         report(Event(kind=EventKind.WARNING, message=error.message, hint="Running once more, without a container"))

@@ -1,12 +1,17 @@
-"""Images for tests, made from this machine's own programs, and an engine that was seen to run one."""
+"""Images for tests, made from this machine's own programs, an engine that was seen to run one, and a registry."""
 
+import hashlib
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import sysconfig
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from msgspec import Struct
@@ -152,3 +157,48 @@ def _copy_python(root: Path) -> None:
     (package / "made_up-1.5.dist-info").mkdir(parents=True)
     if package.name == "dist-packages":
         shutil.move(package / "made_up-1.5.dist-info", copy / "made_up-1.5.dist-info")
+
+
+@contextmanager
+def registry(folder: Path) -> Iterator[str]:
+    """Serve one image, as ``podman push IMAGE dir:FOLDER`` writes it, on the loopback address; yield host and port.
+
+    The protocol: https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pull
+    """
+    manifest = (folder / "manifest.json").read_bytes()
+    kind = json.loads(manifest).get("mediaType", "application/vnd.oci.image.manifest.v1+json")
+
+    class Registry(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            what, _, reference = self.path.rpartition("/")
+            if what.endswith("/manifests"):
+                self.answer(manifest, kind)
+            elif what.endswith("/blobs"):
+                self.answer((folder / reference.removeprefix("sha256:")).read_bytes(), "application/octet-stream")
+            else:
+                self.answer(b"{}", "application/json")
+
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
+        def answer(self, body: bytes, kind: str) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Docker-Content-Digest", f"sha256:{hashlib.sha256(body).hexdigest()}")
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Registry)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

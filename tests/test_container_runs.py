@@ -1,5 +1,6 @@
 """Runs in real containers, with each engine that can run one here."""
 
+import hashlib
 import json
 import os
 import signal
@@ -11,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from runner.engine import ContainerRun
+from runner.engine import ContainerRun, EngineKind
 from runner.executors import EXECUTORS, ExecutionRequest, Executor, Sharing, child_environment
 from runner.executors.container import ContainerExecutor
 from runner.model import EnvironmentDeclaration, EnvironmentKind
 from runner.process import Echo, Stdin
 from runner.settings import Home
 from tests.conftest import MakeRepository, RunProj, git, start_proj, write_tree
-from tests.images import Bench, set_up
+from tests.images import Bench, registry, set_up
 from tests.test_executors import ExecutorContract
 
 pytestmark = [pytest.mark.container, pytest.mark.slow]
@@ -310,9 +311,38 @@ def test_a_digest_is_held_to(bench: Bench, project: Callable[..., Path], proj: R
     assert record(proj, root)["environment"]["image_digest"] == digest
 
 
+def test_an_image_is_fetched_and_its_digest_is_held_to(
+    bench: Bench, project: Callable[..., Path], proj: RunProj, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if bench.engine.kind is not EngineKind.PODMAN:
+        pytest.skip("docker can't write the folder that the registry serves")
+    bench.run("push", "--quiet", bench.plain, f"dir:{tmp_path}/pushed")
+    digest = f"sha256:{hashlib.sha256((tmp_path / 'pushed/manifest.json').read_bytes()).hexdigest()}"
+    with registry(tmp_path / "pushed") as address:
+        settings = (
+            write_tree(tmp_path, {"r.conf": f'[[registry]]\nlocation = "{address}"\ninsecure = true\n'}) / "r.conf"
+        )
+        monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(settings))
+        root = project("true", {"image": f"{address}/forest:1"})
+        first = proj("run", ".", "--json", cwd=root)
+        assert "Fetching the image" in first.err
+        assert first.json["environment"]["image_digest"] == digest
+        assert "Fetching" not in proj("run", ".", cwd=root).err
+        for name, status in (
+            (f"{address}/forest:1@{digest}", "FINISHED"),
+            (f"{address}/forest@sha256:{'1' * 64}", "FAILED"),
+        ):
+            bench.run("image", "rm", "--force", f"{address}/forest:1")
+            write_tree(root, {"MLproject": (root / "MLproject").read_text().replace(f"{address}/forest:1", name)})
+            done = proj("run", ".", "--json", cwd=root)
+            assert done.json["status"] == status, done.err
+            git(root, "checkout", "--quiet", ".")
+        bench.run("image", "rm", "--force", "--ignore", f"{address}/forest@{digest}")
+
+
 def test_an_image_that_is_nowhere_is_told(project: Callable[..., Path], proj: RunProj) -> None:
     root = project("true", {"image": "localhost/proj-test/no-such-image:1"})
-    result = proj("run", ".", "--json", cwd=root)
+    result = proj("run", ".", "--json", "--no-repair", cwd=root)
     assert (result.code, result.json["status"]) == (1, "FAILED")
     assert "is not on this machine and can't be fetched" in result.err
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from runner.engine import Engine, EngineKind
 from runner.environments.words import EnvironmentRequest
-from runner.errors import EnvironmentSetupError
+from runner.errors import AbsentImageError, EnvironmentSetupError
 from runner.files import write_atomically
 from runner.model import Event, EventKind, Report
 from runner.process import Completed, Echo, Interrupted, Outcome, ProcessRequest, Stdin, run
@@ -151,7 +151,8 @@ def _pull(engine: Engine, name: str, request: EnvironmentRequest, report: Report
     outcome = run_tool([engine.program, "pull", asked], request, log)
     image = find_image(engine, asked) if outcome.exit_code == 0 else None
     if image is None:
-        raise EnvironmentSetupError(
+        kind = EnvironmentSetupError if pinned_digest(name) else AbsentImageError
+        raise kind(
             f"The image '{name}' is not on this machine and can't be fetched",
             context=last_lines(log),
             hint=f"An image that is made here: `{engine.kind.value} build -t {name} FOLDER`, or `build: FOLDER` in "
