@@ -75,9 +75,16 @@ class ChildGuard(Struct, frozen=True, kw_only=True):
             )
 
 
-def loopback_guard(token: str, port: int) -> ChildGuard:
-    """Make the guard of a run's server on the loopback address."""
-    return ChildGuard(token=token, hosts=frozenset((f"127.0.0.1:{port}", f"localhost:{port}")))
+def loopback_guard(token: str, port: int, others: Iterable[str] = ()) -> ChildGuard:
+    """Make the guard of a run's server on the loopback address; ``others`` are further addresses as ``host:port``.
+
+    A client names an address without its port where that is the usual one.
+    """
+    named = {f"127.0.0.1:{port}", f"localhost:{port}"}
+    for address in others:
+        number = address.rpartition(":")[2]
+        named |= {address, *(f"{host}:{number}" for host in ("127.0.0.1", "localhost", "0.0.0.0"))}  # noqa: S104
+    return ChildGuard(token=token, hosts=frozenset(named | {name.removesuffix(":80") for name in named}))
 
 
 def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
