@@ -44,7 +44,7 @@ from runner.model import (
     Severity,
 )
 from runner.scripts import Scripts, load_scripts
-from runner.settings import Home
+from runner.settings import Home, offline_environment
 from runner.source.opening import Source, open_source
 from runner.source.snapshot import Snapshot, take_snapshot
 from runner.source.tree import TreeFiles
@@ -97,6 +97,7 @@ class Plan(Struct, frozen=True, kw_only=True):
             tree=tree,
             as_of=self.as_of,
             refresh=self.request.as_of == "now",
+            environ=offline_environment(),
             code=f"{self.code.tree}:{self.code.subdirectory}",
             repair=self.request.repair,
         )

@@ -71,7 +71,11 @@ def open_home(environ: Mapping[str, str] = os.environ) -> Home:
     return Home(user_data_path("proj", appauthor=False, roaming=sys.platform == "win32"))
 
 
+def is_offline(environ: Mapping[str, str] = os.environ) -> bool:
+    """Say whether the user asks proj to leave the network alone: ``PROJ_OFFLINE``, which ``--offline`` sets."""
+    return environ.get("PROJ_OFFLINE", "").lower() in ("1", "true", "yes", "on")
+
+
 def offline_environment(environ: Mapping[str, str] = os.environ, *, asked: bool = False) -> Mapping[str, str]:
-    """Return the variables, with uv's word for "no network" where the user or ``PROJ_OFFLINE`` asks for that."""
-    offline = asked or environ.get("PROJ_OFFLINE", "").lower() in ("1", "true", "yes", "on")
-    return {**environ, "UV_OFFLINE": "1"} if offline else environ
+    """Return the variables, with uv's word for "no network" where the user asks for that."""
+    return {**environ, "UV_OFFLINE": "1"} if asked or is_offline(environ) else environ

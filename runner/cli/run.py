@@ -7,6 +7,7 @@ import msgspec
 from msgspec import structs
 
 from runner.cli.text import say, show_error, show_event
+from runner.cli.words import OFFLINE
 from runner.errors import UsageError
 from runner.model import EnvironmentRecord, RunRecord, RunRequest, RunStatus
 from runner.plan import describe_plan, make_plan
@@ -85,6 +86,7 @@ def _experiment(name: str | None, number: str | None) -> tuple[str | None, str |
     help="Answer at this loopback address too, for code that logs there; repeatable.",
 )
 @click.option("--in-place", is_flag=True, help="Run in the project folder itself, not in a frozen copy.")
+@OFFLINE
 @click.option("--dry-run", is_flag=True, help="Print the plan; run, build and record nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON; the command's output goes to stderr.")
 def run(

@@ -176,7 +176,10 @@ class Resolution:
                 cwd=cwd,
             )
         if done.exit_code:
-            self._error = complain("No set of packages satisfies what the project asks for", done, self._log)
+            offline = self._uv.is_offline
+            self._error = complain(
+                "No set of packages satisfies what the project asks for", done, self._log, offline=offline
+            )
         return (None if done.exit_code else done.text), done.complaint
 
     def _lines(self, room: Path) -> list[str]:

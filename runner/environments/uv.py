@@ -1,13 +1,17 @@
 """The member that installs with uv."""
 
+import re
 import sys
 from pathlib import Path
 from typing import ClassVar
 
+from msgspec import structs
+
 from runner.environments.indexes import with_credentials
 from runner.environments.python_backend import BIN, PythonBackend, cut_words, uv_for
 from runner.environments.reflinks import can_reflink
-from runner.environments.uv_command import clean_cwd, complain, requirements_file
+from runner.environments.requirements import logical_lines
+from runner.environments.uv_command import UNREACHABLE, Uv, clean_cwd, complain, requirements_file
 from runner.environments.words import EnvironmentRequest, Lock
 
 
@@ -35,6 +39,8 @@ class UvBackend(PythonBackend):
                 *("--allow-empty-requirements", *cut_words(lock), *uv.index.words),
                 cwd=cwd,
             )
+        if done.exit_code and (uv.is_offline or UNREACHABLE.search(done.complaint)):
+            raise complain(_name_missing(uv, lock, prefix, cwd), done, log)
         if done.exit_code:
             raise complain("The packages of the lock can't be installed", done, log)
 
@@ -45,3 +51,16 @@ class UvBackend(PythonBackend):
 
     def _shares_files(self, request: EnvironmentRequest) -> bool:
         return self._link_mode(request) == "hardlink"
+
+
+def _name_missing(uv: Uv, lock: Lock, prefix: Path, cwd: Path) -> str:
+    """Say which packages of a lock are not cached, by asking for one after the other without a network."""
+    offline = structs.replace(uv, variables={**uv.variables, "UV_OFFLINE": "1"})
+    missing = []
+    for line in logical_lines(lock.text):
+        with requirements_file([*uv.index.lines, line.text]) as file:
+            words = ("pip", "install", "--dry-run", "--no-deps", "--python", prefix / BIN / "python", "-r", file)
+            if not line.text.startswith("-") and offline.run(*words, *uv.index.words, cwd=cwd).exit_code:
+                missing.append(re.split(r"[\s;]", line.text, maxsplit=1)[0])
+    names = ", ".join(missing) or "all that the lock names"
+    return f"Without a network the packages of the lock can't be installed; not cached: {names}"

@@ -39,11 +39,16 @@ class Uv(Struct, frozen=True, kw_only=True):
     variables: Mapping[str, str]
     index: IndexOptions
 
+    @property
+    def is_offline(self) -> bool:
+        """Say whether uv may not use the network."""
+        return self.variables.get("UV_OFFLINE", "").lower() in ("1", "true", "yes")
+
     def run(self, *words: str | Path, cwd: Path | None = None) -> Completed:
         """Run uv; without a network it is tried again with what is cached."""
         argv = [self.binary, *words, "--no-progress", "--color", "never"]
         done = capture(argv, cwd=cwd, env=self.variables)
-        if done.exit_code and UNREACHABLE.search(done.complaint) and "UV_OFFLINE" not in self.variables:
+        if done.exit_code and UNREACHABLE.search(done.complaint) and not self.is_offline:
             again = capture(argv, cwd=cwd, env={**self.variables, "UV_OFFLINE": "1"})
             return done if again.exit_code else again
         return done
@@ -91,7 +96,7 @@ def requirements_file(lines: Sequence[str], name: str = "requirements.in") -> It
         yield path
 
 
-def complain(what: str, done: Completed, log: Path) -> EnvironmentSetupError:
+def complain(what: str, done: Completed, log: Path, *, offline: bool = False) -> EnvironmentSetupError:
     """Return the error for a failed command of an installer; its whole output is kept in ``log``."""
     output = Masker().text(f"{done.complaint}\n{done.text}".strip())
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -100,10 +105,13 @@ def complain(what: str, done: Completed, log: Path) -> EnvironmentSetupError:
         line for line in output.splitlines() if line.strip() and not line.startswith(("warning:", "Resolved", "Using"))
     ]
     told = "\n".join(lines[:MAX_LINES])
-    return EnvironmentSetupError(f"{what}:\n{told}", context=f"the whole output is in {log}", hint=_hint(output))
+    return EnvironmentSetupError(
+        f"{what}:\n{told}", context=f"the whole output is in {log}", hint=OFFLINE if offline else _hint(output)
+    )
 
 
 MAX_LINES = 14
+OFFLINE = "The network is off, so only what is cached was considered; with it the project may be resolved."
 HINTS = (
     (
         re.compile(r"filtered by `exclude-newer`.*published at"),

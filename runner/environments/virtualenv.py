@@ -9,6 +9,7 @@ from runner.environments.indexes import expand, with_credentials
 from runner.environments.python_backend import BIN, PythonBackend
 from runner.environments.uv_command import DROPPED, clean_cwd, complain, requirements_file
 from runner.environments.words import EnvironmentRequest, Lock
+from runner.errors import EnvironmentSetupError
 from runner.process import Completed, capture
 
 TOOLS = ("pip", "setuptools", "wheel")
@@ -24,6 +25,11 @@ class VirtualenvBackend(PythonBackend):
         self._create(request, lock, prefix, log)
         python = prefix / BIN / "python"
         text = with_credentials(lock.text, request.spec.requirements)
+        if text.strip() and request.environ.get("UV_OFFLINE"):
+            raise EnvironmentSetupError(
+                "The network is off, and pip keeps no packages that it could install without it",
+                hint="'--env-manager uv' installs what is cached.",
+            )
         hashed, bare = _split(text)
         options = [expand(option) for option in request.spec.options if not option.startswith("--pre")]
         for blocks, words in ((hashed, ["--require-hashes"]), (bare, [])):

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from runner.errors import ExecutionError
+from runner.settings import is_offline
 
 TIMEOUT = 60.0
 """Seconds without an answer after which a download is given up."""
@@ -17,6 +18,8 @@ def fetch(url: str, path: Path) -> None:
     import shutil
     from urllib.request import urlopen
 
+    if is_offline():
+        raise ExecutionError(f"'{url}' is needed, and the network is off", hint="Leave --offline or PROJ_OFFLINE out.")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     try:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from runner.errors import SourceError
 from runner.files import locked, new_folder, remove_tree, sha256_of
 from runner.model import Event, EventKind, Report
-from runner.settings import Home
+from runner.settings import Home, is_offline
 from runner.source.address import is_loopback
 from runner.source.credentials import Credentials
 
@@ -33,6 +33,8 @@ def fetch_archive(url: str, credentials: Credentials | None, home: Home, report:
     """
     shown = url.partition("?")[0]
     folder = home.mirrors / "zips"
+    if is_offline():
+        raise SourceError(f"{shown} is needed, and the network is off", hint="Leave --offline or PROJ_OFFLINE out.")
     report(Event(kind=EventKind.STEP, message=f"Fetching {shown}"))
     staging = new_folder(folder, ".new-")
     try:

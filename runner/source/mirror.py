@@ -11,7 +11,7 @@ from runner.errors import SourceError
 from runner.files import locked, new_folder, remove_tree
 from runner.model import Event, EventKind, Report
 from runner.process import Completed
-from runner.settings import Home
+from runner.settings import Home, is_offline
 from runner.source.address import is_loopback
 from runner.source.checkouts import Commit, read_commit
 from runner.source.credentials import Credentials, cleaned
@@ -76,6 +76,13 @@ class Mirror(Struct, frozen=True, kw_only=True):
 
     def _update(self) -> None:
         """Bring branches, tags and the default branch up to date; say so when only what is here can be used."""
+        if is_offline():
+            if not self.git_dir.exists():
+                raise SourceError(
+                    f"{self.url} was never fetched, and the network is off", hint="Leave --offline or PROJ_OFFLINE out."
+                )
+            self._use_what_is_here()
+            return
         done = self._git("ls-remote", "--symref", self.url, "HEAD", *_REFS)
         if done.exit_code:
             if not self.git_dir.exists():
@@ -125,7 +132,7 @@ class Mirror(Struct, frozen=True, kw_only=True):
             Place(git_dir=git_dir),
             *words,
             settings=(*_SLOW, *secret),
-            variables={**variables, "GIT_ALLOW_PROTOCOL": _PROTOCOLS + (":http" if plain else "")},
+            variables={**variables, "GIT_ALLOW_PROTOCOL": _allowed(plain=plain)},
         )
 
     def _use_what_is_here(self) -> None:
@@ -141,6 +148,10 @@ class Mirror(Struct, frozen=True, kw_only=True):
         complaint = self.credentials.hidden_in(done.complaint) if self.credentials else cleaned(done.complaint)
         hint = "Is the address right, and may you read it? `git ls-remote` with the same address shows what git thinks."
         return SourceError(f"{self.url} can't be fetched", context=complaint, hint=hint)
+
+
+def _allowed(*, plain: bool) -> str:
+    return "none" if is_offline() else _PROTOCOLS + (":http" if plain else "")
 
 
 _FETCH = (
