@@ -265,7 +265,7 @@ def test_packages_are_those_of_the_day(desk: Desk, tmp_path: Path) -> None:
     declare(desk, make_channel(tmp_path / "c", TOOL, later), "tool")
     old = desk.prepare("conda", as_of=datetime(2022, 3, 1, tzinfo=timezone.utc))
     assert (dict(old.record.packages), old.record.as_of) == ({"tool": "1.0"}, "2022-03-01T00:00:00Z")
-    assert "as of 2022-03-01" in desk.said(EventKind.STEP)
+    assert "as of 2022-03-01" in desk.said()
     assert dict(desk.prepare("conda").record.packages) == {"tool": "2.0"}
     with pytest.raises(EnvironmentSetupError) as caught:
         desk.prepare("conda", as_of=datetime(2019, 1, 1, tzinfo=timezone.utc))
@@ -487,7 +487,7 @@ def test_an_unpacked_package_that_is_incomplete_is_unpacked_again(desk: Desk) ->
 
 
 @pytest.mark.slow
-def test_a_channel_that_is_away_is_not_needed_twice(desk: Desk, channel: Path) -> None:
+def test_a_channel_that_is_away_is_not_needed_twice(desk: Desk, channel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with served(channel.parent) as server:
         address = f"{server.url}/channel"
         declare(desk, address, f"python={LINE}", "hello", "tool")
@@ -499,6 +499,9 @@ def test_a_channel_that_is_away_is_not_needed_twice(desk: Desk, channel: Path) -
     shutil.rmtree(desk.home.root / "cache/conda/archives")
     shutil.rmtree(desk.home.environments)
     with pytest.raises(EnvironmentSetupError, match="tool-1"):
+        desk.prepare("conda")
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    with pytest.raises(EnvironmentSetupError, match=r"no network is to be used: tool-1\.0-0"):
         desk.prepare("conda")
 
 

@@ -1,7 +1,6 @@
 """Locks of conda packages: what we write, what others write, what lies; and executables of conda that users have."""
 
 import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -22,7 +21,7 @@ from runner.environments.conda_lockfile import CondaLock, PipPackage, read_conda
 from runner.environments.conda_pip import _package, _ranks
 from runner.environments.conda_places import channels_of, public
 from runner.environments.conda_protocol import CondaPackage
-from runner.environments.conda_solve import write_lock_beside
+from runner.environments.conda_solve import lock_text, path_beside
 from runner.environments.conda_spec import read_conda_spec
 from runner.environments.trees import FolderTree
 from runner.environments.words import CondaFile
@@ -31,7 +30,7 @@ from runner.files import locked
 from runner.model import EnvironmentDeclaration, EnvironmentKind, EventKind
 from runner.settings import Home
 from tests.conda_channel import Package, archive, interpreter, make_channel, platform, python_package
-from tests.conftest import write_tree
+from tests.conftest import RunProj, write_tree
 from tests.test_environments import Desk, run
 
 LINE = "{}.{}".format(*sys.version_info)
@@ -340,7 +339,7 @@ def test_a_lock_that_does_not_agree_with_its_file_is_told_and_used(desk: Desk, c
 
 @needs_library
 def test_our_own_lock_beside_the_file_knows_what_it_was_made_from(desk: Desk, channel: Path) -> None:
-    path, text = write_lock_beside(desk.request(), [platform()], desk.events.append)
+    path, text = path_beside(desk.request()), lock_text(desk.request(), [platform()], desk.events.append)
     assert path == "envs/conda-lock.yml"
     desk.write(path, text)
     desk.prepare("conda")
@@ -354,10 +353,26 @@ def test_our_own_lock_beside_the_file_knows_what_it_was_made_from(desk: Desk, ch
 def test_a_lock_for_several_platforms(desk: Desk, channel: Path) -> None:
     elsewhere = TOOL._replace(subdir=OTHER, version="3.0")
     make_channel(channel, TOOL, elsewhere)
-    path, text = write_lock_beside(desk.request(), [platform(), OTHER], desk.events.append)
+    path, text = path_beside(desk.request()), lock_text(desk.request(), [platform(), OTHER], desk.events.append)
     desk.write(path, text)
     assert read_conda_lock(text, path, OTHER).packages[0].version == "3.0"
     assert desk.prepare("conda").record.packages == (("tool", "1.0"),)
+
+
+@needs_library
+def test_proj_lock_writes_it_and_says_when_it_does_not_fit(proj: RunProj, desk: Desk, channel: Path) -> None:
+    desk.write("MLproject", "conda_env: envs/environment.yml\nentry_points: {main: {command: tool}}\n")
+    words = ("lock", ".", "--format", "conda-lock")
+    missing = proj(*words, "--check", cwd=desk.folder)
+    assert (missing.code, "there is no lock" in missing.out) == (1, True)
+    made = proj(*words, "--platform", platform(), cwd=desk.folder)
+    assert made.code == 0, made.err
+    assert made.out.strip().endswith("envs/conda-lock.yml")
+    assert proj(*words, "--check", cwd=desk.folder).code == 0
+    assert desk.prepare("conda").record.packages == (("tool", "1.0"),)
+    desk.write("envs/environment.yml", f"channels: [{channel.as_uri()}]\ndependencies: [tool, hello]\n")
+    assert proj(*words, "--check", cwd=desk.folder).code == 1
+    assert proj(*words, "--platform", "atari", cwd=desk.folder).code == 2
 
 
 @needs_library
@@ -500,7 +515,7 @@ def start(program: Path, *words: str | Path, cwd: Path) -> str:
 def test_conda_lock_reads_what_we_write(desk: Desk, channel: Path, real_conda_lock: Path, shim: Path) -> None:
     text = f"channels: [{channel.as_uri()}]\ndependencies:\n  - tool\n  - python\n  - pip:\n    - six==1.16.0\n"
     desk.write("environment.yml", text, CONDA)
-    path, lock = write_lock_beside(desk.request(), [platform()], desk.events.append)
+    path, lock = path_beside(desk.request()), lock_text(desk.request(), [platform()], desk.events.append)
     desk.write(path, lock)
     start(real_conda_lock, "render", "--kind", "explicit", "--platform", platform(), path, cwd=desk.folder)
     rendered = (desk.folder / f"conda-{platform()}.lock").read_text()
@@ -510,7 +525,7 @@ def test_conda_lock_reads_what_we_write(desk: Desk, channel: Path, real_conda_lo
     tool_only = desk.folder / "tool-only"
     desk.write("tool-only/environment.yml", f"channels: [{channel.as_uri()}]\ndependencies: [tool]\n", CONDA)
     desk.declaration = EnvironmentDeclaration(kind=CONDA, path="tool-only/environment.yml")
-    desk.write(*write_lock_beside(desk.request(), [platform()], desk.events.append))
+    desk.write("tool-only/conda-lock.yml", lock_text(desk.request(), [platform()], desk.events.append))
     prefix = desk.folder / "prefix"
     start(real_conda_lock, "install", "--conda", shim, "--prefix", prefix, "conda-lock.yml", cwd=tool_only)
     assert (prefix / "bin/tool").exists()
@@ -527,4 +542,19 @@ def test_we_read_what_conda_lock_writes(desk: Desk, channel: Path, real_conda_lo
     assert [name for name, _ in prepared.record.packages] == ["hello", "python", "tool"]
     assert desk.said(EventKind.WARNING) == ""
     text = (desk.folder / "conda-lock.yml").read_text()
-    assert json.dumps(prepared.record.lock_digest) == json.dumps(read_conda_lock(text, "l", platform()).digest)
+    assert prepared.record.lock_digest == read_conda_lock(text, "l", platform()).digest
+
+
+@needs_library
+@pytest.mark.env
+@pytest.mark.slow
+def test_conda_lock_itself_locks_where_it_is_there(
+    desk: Desk, real_conda_lock: Path, shim: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROJ_CONDA_EXE", str(shim))
+    monkeypatch.setenv("PATH", os.pathsep.join([str(real_conda_lock.parent), os.environ["PATH"]]))
+    text = lock_text(desk.request(), [platform()], desk.events.append)
+    assert "generated by conda-lock" in text
+    desk.write("envs/conda-lock.yml", text)
+    monkeypatch.delenv("PROJ_CONDA_EXE")
+    assert desk.prepare("conda").record.packages == (("tool", "1.0"),)

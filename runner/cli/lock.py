@@ -6,7 +6,9 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from msgspec import Struct, structs
@@ -30,6 +32,7 @@ from runner.environments.universal import LockOrder, export_standard, make_lock
 from runner.environments.words import EnvironmentRequest, EnvironmentSpec
 from runner.errors import EnvironmentSetupError, UsageError
 from runner.files import write_atomically
+from runner.lazy import LazyModule
 from runner.manifest.environment import kind_of_file
 from runner.manifest.files import FolderFiles
 from runner.manifest.reading import read_manifest
@@ -38,6 +41,11 @@ from runner.plan import as_of
 from runner.settings import Home, offline_environment, open_home
 from runner.source.opening import open_source
 from runner.source.snapshot import take_snapshot
+
+if TYPE_CHECKING:
+    from runner.cli import lock_conda
+else:
+    lock_conda = LazyModule("runner.cli.lock_conda")
 
 
 class Wish(Struct, frozen=True, kw_only=True):
@@ -68,7 +76,9 @@ class Wish(Struct, frozen=True, kw_only=True):
 @click.option("--as-of", metavar="DATE|commit|now", help="Consider packages uploaded until then.")
 @click.option("--platform", "platforms", multiple=True, metavar="NAME", help="Only for this platform; repeatable.")
 @click.option("--upgrade", multiple=True, metavar="PKG", help="Take a newer version of this package; repeatable.")
-@click.option("--format", type=click.Choice(["requirements", "pylock"]), default="requirements", show_default=True)
+@click.option(
+    "--format", type=click.Choice(["requirements", "pylock", "conda-lock"]), default="requirements", show_default=True
+)
 @click.option("--check", is_flag=True, help="Say whether spec and lock agree; nothing is resolved or written.")
 @click.option("--offline", is_flag=True, help="Use what is cached only.")
 def lock(path: Path, platforms: tuple[str, ...], upgrade: tuple[str, ...], check: bool, **options: str | bool) -> int:
@@ -76,8 +86,15 @@ def lock(path: Path, platforms: tuple[str, ...], upgrade: tuple[str, ...], check
 
     The lock stands beside the file that it is of: requirements.lock, python_env.lock. It holds every package with its
     hashes, for all platforms, and runs use it. Versions that are locked stay unless --upgrade or --as-of asks for
-    others.
+    others. The format conda-lock writes conda-lock.yml, of conda's own packages, for --env-manager conda.
     """
+    environ = offline_environment(os.environ, asked=bool(options["offline"]))
+    if options["format"] == "conda-lock":
+        asked = str(options["as_of"]) if options["as_of"] else None
+        home = open_home()
+        day = partial(_day, home=home, asked=asked)
+        order = lock_conda.CondaOrder(platforms=platforms, as_of=day, check=check, upgrade=upgrade)
+        return lock_conda.lock_conda(path, order, home, environ)
     folder, specs = _specs(path)
     if check:
         return _check(folder, specs)
@@ -86,7 +103,7 @@ def lock(path: Path, platforms: tuple[str, ...], upgrade: tuple[str, ...], check
         platforms=platforms,
         upgrade=upgrade,
         standard=options["format"] == "pylock",
-        environ=offline_environment(os.environ, asked=bool(options["offline"])),
+        environ=environ,
     )
     home = open_home()
     for spec in specs:
@@ -153,7 +170,7 @@ def _lock(folder: Path, spec: EnvironmentSpec, wish: Wish, home: Home) -> Path:
         home=home,
         files=files,
         tree=FolderTree(folder),
-        as_of=_day(folder, wish, home),
+        as_of=_day(folder, home, wish.as_of),
         environ=wish.environ,
     )
     member = BACKENDS["uv"]
@@ -203,10 +220,10 @@ def _python(spec: EnvironmentSpec, found: FoundLock | None, wish: Wish) -> str |
         return before
 
 
-def _day(folder: Path, wish: Wish, home: Home) -> datetime | None:
+def _day(folder: Path, home: Home, asked: str | None) -> datetime | None:
     """Return until when packages are considered; None is now, also for a commit of today."""
     source = open_source(str(folder), None, home, show_event)
-    day = as_of(wish.as_of, take_snapshot(source, home, show_event))
+    day = as_of(asked, take_snapshot(source, home, show_event))
     return None if day and day > datetime.now(timezone.utc) else day
 
 

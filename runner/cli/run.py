@@ -74,7 +74,7 @@ def _experiment(name: str | None, number: str | None) -> tuple[str | None, str |
     help="An option for the container engine: -x for one letter, else --name; repeatable.",
 )
 @click.option("--run-name", metavar="NAME", help="Name of the run. [default: made up]")
-@click.option("--env-manager", metavar="NAME", help="uv, virtualenv, container or local (no environment of its own).")
+@click.option("--env-manager", metavar="NAME", help="uv, virtualenv, conda, container, local (none of its own).")
 @click.option("--as-of", metavar="DATE|commit|now", help="Consider packages uploaded until then.")
 @click.option("--timeout", type=float, metavar="SECONDS", help="Stop the command after so long.")
 @click.option("--no-repair", is_flag=True, help="Take an old project exactly as declared, even if it can't run so.")

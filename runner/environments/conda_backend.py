@@ -96,6 +96,7 @@ class CondaBackend(PythonBackend):
         fetching = f"; fetching {missing}" if missing else ""
         told = f"Building {self._what(lock)}: {len(conda.packages)} conda packages{pip}{fetching}"
         report(Event(kind=EventKind.STEP, message=told))
+        (log.parent / "lock.txt").write_text(lock.text, encoding="utf-8")
         installed = tool.install(conda.packages, prefix, log)
         if installed.scripts:
             told = f"Scripts that {', '.join(installed.scripts)} would run after installation are not run"

@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,6 +13,7 @@ from msgspec import Struct
 from runner.environments.conda_places import channels_of, public
 from runner.environments.conda_protocol import CondaPackage, Installed, Solved
 from runner.environments.uv_command import DROPPED, clean_cwd, complain
+from runner.environments.words import CondaFile, EnvironmentRequest
 from runner.errors import EnvironmentSetupError
 from runner.process import Completed, capture
 from runner.settings import Home
@@ -33,6 +34,32 @@ def find_executable(environ: Mapping[str, str]) -> str | None:
     if named and not found:
         raise EnvironmentSetupError(f"{VARIABLE} names '{named}', and there is no such program")
     return found
+
+
+def lock_with_conda_lock(
+    request: EnvironmentRequest, file: CondaFile, platforms: Sequence[str], log: Path
+) -> str | None:
+    """Return the lock that conda-lock makes of a file; None where it is not there, or the user names no executable.
+
+    Raises:
+        EnvironmentSetupError: conda-lock can't make one.
+    """
+    executable = find_executable(request.environ)
+    program = shutil.which("conda-lock", path=request.environ.get("PATH")) if executable else None
+    if not executable or not program:
+        return None
+    own = {name: value for name, value in request.environ.items() if name not in DROPPED}
+    with TemporaryDirectory(prefix="proj-") as room:
+        (Path(room) / "environment.yml").write_text(file.text, encoding="utf-8")
+        words = [word for name in platforms for word in ("--platform", name)]
+        done = capture(
+            [program, "lock", "--conda", executable, "--file", "environment.yml", "--lockfile", "lock.yml", *words],
+            cwd=Path(room),
+            env=own,
+        )
+        if done.exit_code:
+            raise complain("conda-lock can't lock the environment", done, log)
+        return public((Path(room) / "lock.yml").read_text("utf-8"))
 
 
 class CondaCommand(Struct, frozen=True, kw_only=True):

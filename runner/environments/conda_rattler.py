@@ -44,6 +44,11 @@ def is_there() -> bool:
     return importlib.util.find_spec("rattler") is not None
 
 
+def is_offline(environ: Mapping[str, str]) -> bool:
+    """Say whether the user wants no network to be used."""
+    return any(environ.get(name, "").lower() in ("1", "true", "yes", "on") for name in ("UV_OFFLINE", "PROJ_OFFLINE"))
+
+
 class Rattler(Struct, frozen=True, kw_only=True):
     """What solves and installs with the library, in a process of its own.
 
@@ -95,7 +100,7 @@ class Rattler(Struct, frozen=True, kw_only=True):
                 as_of=as_of,
                 is_portable=is_portable,
             )
-            answer = self._ask(task)
+            answer = self._ask(msgspec.structs.replace(task, is_offline=is_offline(self.environ)))
             if isinstance(answer, Failure) and answer.kind == "unreachable":
                 again = self._ask(msgspec.structs.replace(task, is_offline=True))
                 answer = again if isinstance(again, Solved) else answer
@@ -109,6 +114,10 @@ class Rattler(Struct, frozen=True, kw_only=True):
         Raises:
             EnvironmentSetupError: an archive can't be had, is not what the lock says, or can't be installed.
         """
+        missing = self._missing(packages)
+        if missing and is_offline(self.environ):
+            names = ", ".join(package.file_name for package in missing)
+            raise EnvironmentSetupError(f"These are not on this machine, and no network is to be used: {names}")
         task = InstallTask(
             channels=channels_of(self.channels, self.environ),
             packages=packages,
@@ -128,13 +137,17 @@ class Rattler(Struct, frozen=True, kw_only=True):
 
     def missing(self, packages: tuple[CondaPackage, ...]) -> int:
         """Return how many archives are not there yet."""
-        return sum(not (self.archives / package.digest / package.file_name).is_file() for package in packages)
+        return len(self._missing(packages))
 
     def forget(self, names: tuple[str, ...]) -> None:
         """Remove unpacked packages, so that they are unpacked again."""
         for folder in self.unpacked.glob("*") if self.unpacked.is_dir() else ():
             if folder.is_dir() and folder.name.rsplit("-", 2)[0] in names:
                 shutil.rmtree(folder, ignore_errors=True)
+
+    def _missing(self, packages: tuple[CondaPackage, ...]) -> list[CondaPackage]:
+        there = (self.archives / package.digest / package.file_name for package in packages)
+        return [package for package, path in zip(packages, there, strict=True) if not path.is_file()]
 
     @contextmanager
     def _indexes(self, channels: Iterable[Channel]) -> Iterator[Path]:

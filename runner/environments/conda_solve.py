@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from runner.environments.conda import SPEC, version_rule
+from runner.environments.conda_command import lock_with_conda_lock
 from runner.environments.conda_files import is_conda_lock
 from runner.environments.conda_lockfile import CondaLock, check_package, read_conda_lock, write_conda_lock
 from runner.environments.conda_pip import PipPart
@@ -59,20 +60,24 @@ def find_conda_lock(request: EnvironmentRequest, platform: str) -> FoundLock | N
     return FoundLock(lock=read_once(request, text, str(path), platform), text=text, path=path)
 
 
-def check_agreement(request: EnvironmentRequest, found: FoundLock, report: Report) -> None:
-    """Say in which points a lock of the project is not what its environment file asks for."""
+def disagreements(request: EnvironmentRequest, found: FoundLock) -> tuple[str, ...]:
+    """Return in which points a lock of the project is not what its environment file asks for."""
     declared = conda_file(request)
     if found.file is None or found.file == declared.path:
-        return
+        return ()
     spec = read_conda_spec(declared, request.files, found.lock.platform)
-    if found.lock.is_ours:
-        same = found.lock.content == spec.digest(found.lock.platform, request.files)
-        differences = [] if same else ["it was made from another content of that file"]
-    else:
-        differences = list(_differences(spec, found.lock))
+    if not found.lock.is_ours:
+        return tuple(_differences(spec, found.lock))
+    same = found.lock.content == spec.digest(found.lock.platform, request.files)
+    return () if same else ("it was made from another content of that file",)
+
+
+def check_agreement(request: EnvironmentRequest, found: FoundLock, report: Report) -> None:
+    """Say in which points a lock of the project is not what its environment file asks for."""
+    declared, differences = conda_file(request), disagreements(request, found)
     if differences:
         told = f"{found.file} does not agree with {declared.path}: {', '.join(differences[:6])}; the lock is used"
-        report(Event(kind=EventKind.WARNING, message=told, hint="'proj lock' makes the lock anew."))
+        report(Event(kind=EventKind.WARNING, message=told, hint="'proj lock --format conda-lock' makes it anew."))
 
 
 def resolve_conda(request: EnvironmentRequest, platform: str, report: Report) -> FoundLock:
@@ -91,19 +96,26 @@ def resolve_conda(request: EnvironmentRequest, platform: str, report: Report) ->
     return FoundLock(lock=lock, text=text, path=path)
 
 
-def write_lock_beside(request: EnvironmentRequest, platforms: Sequence[str], report: Report) -> tuple[str, str]:
-    """Return path and text of the lock of several platforms that belongs beside a file of conda.
+def path_beside(request: EnvironmentRequest) -> str:
+    """Return where the lock of a file of conda belongs in the project."""
+    return posixpath.join(posixpath.dirname(conda_file(request).path), BESIDE[0])
 
-    It is solved for any machine of a platform, and names the files of the Python index with their addresses.
+
+def lock_text(request: EnvironmentRequest, platforms: Sequence[str], report: Report) -> str:
+    """Return the lock of several platforms that belongs beside a file of conda.
+
+    It is solved for any machine of a platform, and names the files of the Python index with their addresses. Where the
+    user names a conda executable and conda-lock is there, conda-lock does it.
 
     Raises:
         EnvironmentSetupError: nothing satisfies the file, or a channel or the index can't be asked.
     """
-    declared = conda_file(request)
-    log = request.home.locks / "conda-lock.log"
+    declared, log = conda_file(request), request.home.locks / "conda-lock.log"
+    text = lock_with_conda_lock(request, declared, platforms, log)
+    if text is not None:
+        return text
     locks = [_resolve(request, platform, log, report, is_portable=True) for platform in platforms]
-    path = posixpath.join(posixpath.dirname(declared.path), BESIDE[0])
-    return path, write_conda_lock(locks, [posixpath.basename(declared.path)], with_addresses=True)
+    return write_conda_lock(locks, [posixpath.basename(declared.path)], with_addresses=True)
 
 
 def _resolve(request: EnvironmentRequest, platform: str, log: Path, report: Report, *, is_portable: bool) -> CondaLock:
@@ -138,7 +150,7 @@ def _announce(request: EnvironmentRequest, spec: CondaSpec, platform: str, repor
     count = len(spec.specs) + len(spec.pip.requirements) + len(spec.pip.local_packages)
     told = f"Resolving {count} requirement{'s' * (count != 1)} with conda for {platform}{when}"
     hint = "'--as-of DATE' takes another day, '--as-of now' what there is today" if when else None
-    report(Event(kind=EventKind.STEP, message=told, hint=hint))
+    report(Event(kind=EventKind.NOTICE if when else EventKind.STEP, message=told, hint=hint))
 
 
 def _beside(request: EnvironmentRequest, declared: CondaFile, platform: str) -> CondaFile | None:

@@ -34,6 +34,8 @@ class CondaSpec(Struct, frozen=True, kw_only=True):
     specs: tuple[str, ...]
     pip: EnvironmentSpec
     variables: Mapping[str, str] = {}
+    platforms: tuple[str, ...] = ()
+    """Those that a lock is to be for, as conda-lock reads them from the file."""
 
     @property
     def python(self) -> str | None:
@@ -66,6 +68,7 @@ def read_conda_spec(file: CondaFile, files: ProjectFiles | None, platform: str) 
     faults: list[str] = []
     items = document.items("dependencies", faults)
     channels = document.items("channels", faults)
+    platforms = document.items("platforms", faults)
     if faults:
         raise EnvironmentSetupError(f"{file.path} can't be used: {'; '.join(faults)}", context=file.path)
     lines = collect()
@@ -80,6 +83,7 @@ def read_conda_spec(file: CondaFile, files: ProjectFiles | None, platform: str) 
         specs=tuple(item.text.strip("'\" ") for item in items if not item.is_nested),
         pip=specify(EnvironmentKind.CONDA_ENV, file.path, lines),
         variables=_variables(document),
+        platforms=tuple(item.text for item in platforms),
     )
 
 

@@ -23,8 +23,8 @@ else:
     inference = LazyModule("runner.environments.inference")
 
 CONTAINER = "container"
-WITHOUT_REPAIRS = ("local", CONTAINER)
-"""Members that take what is there, so that there is nothing to repair."""
+WITHOUT_REPAIRS = ("local", "conda", CONTAINER)
+"""Members that take what is there, or what is declared as it is, so that there is nothing to repair."""
 
 
 def decide_spec(

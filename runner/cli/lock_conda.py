@@ -1,0 +1,98 @@
+"""``proj lock --format conda-lock``: conda's own packages, for the member that installs them."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+
+import click
+from msgspec import Struct
+
+from runner.cli.text import say, show_event
+from runner.environments.conda_files import is_conda_lock, this_platform
+from runner.environments.conda_pip import TARGETS
+from runner.environments.conda_solve import conda_file, disagreements, find_conda_lock, lock_text, path_beside
+from runner.environments.conda_spec import read_conda_spec
+from runner.environments.spec import read_declared
+from runner.environments.trees import FolderTree
+from runner.environments.words import EnvironmentRequest
+from runner.errors import EnvironmentSetupError, UsageError
+from runner.files import write_atomically
+from runner.manifest.environment import kind_of_file
+from runner.manifest.files import FolderFiles
+from runner.manifest.reading import read_manifest
+from runner.model import EnvironmentDeclaration
+from runner.settings import Home
+
+
+class CondaOrder(Struct, frozen=True, kw_only=True):
+    """The words of one call; ``as_of`` tells until when packages are considered, given the project folder."""
+
+    platforms: tuple[str, ...]
+    as_of: Callable[[Path], datetime | None]
+    check: bool
+    upgrade: tuple[str, ...]
+
+
+def lock_conda(path: Path, order: CondaOrder, home: Home, environ: Mapping[str, str]) -> int:
+    """Write the lock of each conda file of a project, or say whether lock and file agree.
+
+    Raises:
+        UsageError: the project has no conda file, or the words do not fit the format.
+    """
+    strange = [name for name in order.platforms if name not in TARGETS]
+    if strange or order.upgrade:
+        told = f"'{strange[0]}' is no platform of conda" if strange else "--upgrade does not go with this format"
+        raise UsageError(
+            told, hint=f"Platforms are {', '.join(TARGETS)}. A lock of this format is resolved as a whole."
+        )
+    code = 0
+    for request in _requests(path, order, home, environ):
+        code = max(code, _check(request)) if order.check else code
+        if not order.check:
+            click.echo(str(_write(request, order)))
+    return code
+
+
+def _requests(path: Path, order: CondaOrder, home: Home, environ: Mapping[str, str]) -> list[EnvironmentRequest]:
+    folder = path if path.is_dir() else path.parent
+    files = FolderFiles(folder)
+    if path.is_dir():
+        manifest = read_manifest(files)
+        own = [entry.environment for entry in manifest.entry_points.values() if entry.environment]
+        declarations = tuple(dict.fromkeys((manifest.environment, *own)))
+    else:
+        declarations = (EnvironmentDeclaration(kind=kind_of_file(path.name), path=path.name),)
+    specs = [read_declared(declaration, files) for declaration in declarations]
+    able = [spec for spec in specs if spec.conda and not is_conda_lock(spec.conda.text)]
+    if not able:
+        raise UsageError("There is no conda file to lock", hint="The other formats lock all other kinds.")
+    day = None if order.check else order.as_of(folder)
+    return [
+        EnvironmentRequest(spec=spec, home=home, files=files, tree=FolderTree(folder), as_of=day, environ=environ)
+        for spec in able
+    ]
+
+
+def _check(request: EnvironmentRequest) -> int:
+    found = find_conda_lock(request, this_platform())
+    there = found if found and found.file else None
+    faults = disagreements(request, there) if there else ("there is no lock",)
+    name = there.file if there else "conda-lock.yml"
+    click.echo(f"{name}: {'does not fit' if faults else 'is up to date with'} {conda_file(request).path}")
+    for fault in faults:
+        click.echo(f"  {fault}")
+    if faults:
+        say("hint: 'proj lock --format conda-lock' brings it up to date")
+    return 1 if faults else 0
+
+
+def _write(request: EnvironmentRequest, order: CondaOrder) -> Path:
+    spec = read_conda_spec(conda_file(request), request.files, this_platform())
+    platforms = order.platforms or spec.platforms or (this_platform(),)
+    target = (request.tree.folder() if request.tree else Path()) / path_beside(request)
+    if target.exists() and not is_conda_lock(target.read_text("utf-8", "replace")):
+        raise EnvironmentSetupError(
+            f"{target.name} is there and is no lock of conda packages", context=str(target), hint="Rename or remove it."
+        )
+    write_atomically(target, lock_text(request, platforms, show_event).encode())
+    return target
