@@ -4,6 +4,7 @@ import argparse
 import csv
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -19,6 +20,7 @@ from tests.corpus.trial import Trial, run_trial
 def main(words: list[str]) -> None:
     """Run the projects of a table one after the other; a row is written as soon as it is known."""
     asked = _read_words(words)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     os.environ.setdefault("UV_CACHE_DIR", str(asked.work / "uv-cache"))
     projects = [one for one in read_projects(asked.table) if not asked.only or _is_asked(one, asked.only)]
     trials = []
@@ -62,7 +64,8 @@ def _trials(projects: list[Project], asked: argparse.Namespace) -> Iterator[Tria
         yield run_trial(make_whole(project, mirror.absolute(), room), room, asked.timeout)
         if not asked.keep:
             for name in ("environments", "folders", "vault.git", "cache"):
-                shutil.rmtree(room / "home" / name, ignore_errors=True)
+                for home in (room / "home", room / "again" / "home"):
+                    shutil.rmtree(home / name, ignore_errors=True)
 
 
 def _summary(trials: list[Trial]) -> Iterator[str]:
@@ -71,7 +74,9 @@ def _summary(trials: list[Trial]) -> Iterator[str]:
     reached = [trial for trial in possible if trial.outcome == "ok"]
     beyond = [trial for trial in trials if trial.outcome == "ok" and trial.ceiling != "ok"]
     tried = [trial for trial in trials if trial.mlflow]
-    yield f"{len(reached)} of {len(possible)} that are possible reached the end; {len(beyond)} others did"
+    alone = sum(not trial.options for trial in reached)
+    yield f"{len(reached)} of {len(possible)} that are possible reached the end, {alone} without options from hints"
+    yield f"{len(beyond)} others did"
     yield (
         f"of {len(tried)} that 'mlflow run' was tried on: {sum(trial.mlflow == 'ok' for trial in tried)} by it, "
         f"{sum(trial.outcome == 'ok' for trial in tried)} by proj"
