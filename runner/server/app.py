@@ -5,11 +5,12 @@ The handlers run on the event loop itself: a write to the store takes some 30 µ
 
 import os
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from runner.model import Event, EventKind
 from runner.server import artifacts, experiments, metrics, models, registry, runs
@@ -50,21 +51,37 @@ _EXACT = {(route.method, route.path): route for route in _ROUTES if "{" not in r
 _FORMS = tuple(route for route in _ROUTES if "{" in route.path)
 
 
-def build_app(tracking: Tracking, guard: Guard) -> App:
-    """Make the application that serves a store to whoever passes the guard."""
+class Served(Struct, frozen=True, kw_only=True):
+    """A request that was answered, for a log: nothing in it is secret."""
+
+    peer: str
+    caller: str
+    method: str
+    path: str
+    status: int
+    seconds: float
+
+
+def build_app(tracking: Tracking, guard: Guard, observe: Callable[[Served], None] | None = None) -> App:
+    """Make the application that serves a store to whoever passes the guard; ``observe`` learns of each request."""
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
+        started = time.perf_counter()
+        caller = ""
         call = Call(tracking=tracking, method=scope["method"], path=scope["path"], scope=scope, receive=receive)
         try:
-            guard.check(call.path, scope["headers"])
-            answer = await _answer(call, send)
+            known = guard.check(call.path, scope)
+            caller = known.name
+            answer = await _answer(structs.replace(call, may_write=known.may_write), send)
         except Exception as error:  # noqa: BLE001  every fault becomes an answer of the protocol
             answer = answer_for(error)
             _tell(call, answer, error)
         if answer is not None:
             await _send(send, answer)
+        if observe is not None:
+            observe(_served(call, caller, answer, time.perf_counter() - started))
 
     return serve
 
@@ -77,6 +94,16 @@ class Call(Struct, frozen=True, kw_only=True):
     path: str
     scope: Scope
     receive: Receive
+    may_write: bool = False
+
+    def check_may_write(self) -> None:
+        """Refuse a change by a caller who may only read.
+
+        Raises:
+            RefusedError: it is such a caller.
+        """
+        if not self.may_write:
+            raise RefusedError(ErrorCode.PERMISSION_DENIED, "Your token is for reading only.")
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """Yield the body as it arrives.
@@ -135,6 +162,8 @@ async def _answer_protocol(call: Call, path: str) -> Answer:
         if route is None:
             raise _unknown(call)
         fields = route.fields(path)
+    if route.changes:
+        call.check_may_write()
     if call.method == "GET":
         asked = read_query(route.shape, call.scope["query_string"].decode("latin-1"), fields)
     else:
@@ -149,6 +178,7 @@ async def _answer_proxy(call: Call, path: str, send: Send) -> Answer | None:
     if call.method == "GET":
         await _send_file(call, path, send)
         return None
+    call.check_may_write()
     if call.method == "PUT":
         await artifacts.receive_file(call.tracking, path, call.pieces())
         return _json({})
@@ -199,10 +229,21 @@ def _json(body: object) -> Answer:
     return Answer(200, msgspec.json.encode(body))
 
 
+def _served(call: Call, caller: str, answer: Answer | None, seconds: float) -> Served:
+    return Served(
+        peer=(call.scope.get("client") or ("", 0))[0],
+        caller=caller,
+        method=call.method,
+        path=call.path,
+        status=200 if answer is None else answer.status,
+        seconds=seconds,
+    )
+
+
 def _tell(call: Call, answer: Answer, error: Exception) -> None:
     """Tell the user of faults that are not the client's."""
     if answer.status >= error_answer(ErrorCode.INTERNAL_ERROR, "").status:
-        message = f"A request of the command could not be answered: {call.method} {call.path[:200]}"
+        message = f"A request could not be answered: {call.method} {call.path[:200]}"
         call.tracking.report(Event(kind=EventKind.WARNING, message=message, hint=f"{type(error).__name__}: {error}"))
 
 

@@ -30,7 +30,7 @@ def serve(request: ServingRequest, report: Report) -> ServingOutcome:
     guard = loopback_guard(request.token, port, request.other_addresses)
     with closing(Database.open(request.home.database)) as database:
         tracking = Tracking(database=database, home=request.home, session=session, report=report)
-        asyncio.run(_serve_until_woken(_server(build_app(tracking, guard)), request))
+        asyncio.run(_serve_until_woken(build_app(tracking, guard), request))
         _close_runs(database, session.created_runs)
     return ServingOutcome(final_status=session.final_status, created_runs=tuple(session.created_runs))
 

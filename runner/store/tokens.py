@@ -1,0 +1,83 @@
+"""Tokens: who may use the server, and for what. Of each only a digest is kept."""
+
+import hashlib
+import re
+import secrets
+from enum import Enum
+
+from msgspec import Struct
+
+from runner.errors import AlreadyExistsError, InvalidValueError, NotFoundError
+from runner.store.database import Database, Row
+from runner.store.rows import now
+
+PREFIX = "proj_"
+"""How a token begins, so that whoever finds one knows what it is."""
+
+_NAME = re.compile(r"[\w.@-]{1,64}")
+
+
+class Scope(str, Enum):
+    """What the holder of a token may do."""
+
+    READ = "read"
+    WRITE = "write"
+
+
+class Token(Struct, frozen=True, kw_only=True):
+    """What is known of a token; ``created_at`` is in milliseconds since 1970."""
+
+    name: str
+    scope: Scope
+    created_at: int
+
+
+def add(db: Database, name: str, scope: Scope) -> str:
+    """Make a token and return its text, which can't be had again.
+
+    Raises:
+        InvalidValueError: the name can't be used.
+        AlreadyExistsError: there is a token of this name.
+    """
+    if not _NAME.fullmatch(name):
+        raise InvalidValueError(
+            f"Invalid name of a token: '{name[:80]}'", hint="Use up to 64 letters, digits and any of _ . @ -"
+        )
+    text = PREFIX + secrets.token_urlsafe(32)
+    with db.transaction():
+        if db.query("SELECT 1 FROM tokens WHERE name = ?", name):
+            raise AlreadyExistsError(f"There is a token '{name}' already", hint="Revoke it, or use another name.")
+        db.execute("INSERT INTO tokens VALUES (?, ?, ?, ?)", name, scope.value, _digest(text), now())
+    return text
+
+
+def find(db: Database, text: str) -> Token | None:
+    """Return the token of this text, or None."""
+    rows = db.query("SELECT * FROM tokens WHERE digest = ?", _digest(text))
+    return (
+        Token(name=rows[0]["name"], scope=Scope(rows[0]["scope"]), created_at=rows[0]["created_at"]) if rows else None
+    )
+
+
+def all_tokens(db: Database) -> tuple[Token, ...]:
+    """Return all tokens, by name."""
+    rows = db.query("SELECT * FROM tokens ORDER BY name")
+    return tuple(_token(row) for row in rows)
+
+
+def revoke(db: Database, name: str) -> None:
+    """Remove a token; a running server refuses it from now on.
+
+    Raises:
+        NotFoundError: there is none of this name.
+    """
+    if not db.execute("DELETE FROM tokens WHERE name = ?", name):
+        raise NotFoundError(f"There is no token '{name[:80]}'", hint="See `proj token list`.")
+
+
+def _token(row: Row) -> Token:
+    return Token(name=row["name"], scope=Scope(row["scope"]), created_at=row["created_at"])
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
