@@ -40,7 +40,8 @@ async def _serve_until_woken(app: App, request: ServingRequest) -> None:
     loop = asyncio.get_running_loop()
     loop.add_reader(request.wake, ended.set)
     try:
-        await serve_until(ended, make_server(app, keep_alive=3600), request.listener, grace=_GRACE)
+        server = make_server(app, keep_alive=3600)
+        await serve_until(ended, server, request.listener, *request.others, grace=_GRACE)
     finally:
         loop.remove_reader(request.wake)
 

@@ -54,15 +54,15 @@ def make_server(
     return server
 
 
-async def serve_until(ended: asyncio.Event, server: uvicorn.Server, listener: socket.socket, *, grace: float) -> None:
+async def serve_until(ended: asyncio.Event, server: uvicorn.Server, *listeners: socket.socket, grace: float) -> None:
     """Serve until an event, then answer what has begun, for ``grace`` seconds at most.
 
     This does what ``Server.serve`` does, which looks only ten times a second whether to end, and then waits once more.
     """
-    await server.startup(sockets=[listener])
+    await server.startup(sockets=list(listeners))
     await server.on_tick(0)
     await ended.wait()
-    await _drain(server, listener, grace)
+    await _drain(server, listeners, grace)
     for listening in server.servers:
         listening.close()
     for connection in list(server.server_state.connections):
@@ -70,11 +70,11 @@ async def serve_until(ended: asyncio.Event, server: uvicorn.Server, listener: so
     await asyncio.sleep(0)
 
 
-async def _drain(server: uvicorn.Server, listener: socket.socket, grace: float) -> None:
+async def _drain(server: uvicorn.Server, listeners: tuple[socket.socket, ...], grace: float) -> None:
     """Answer what was sent before the end; nothing new comes after."""
     deadline = time.monotonic() + grace
     quiet = 0
     while quiet < _QUIET_LOOKS and time.monotonic() < deadline:
         await asyncio.sleep(_LOOK)
-        waiting = select.select([listener], [], [], 0)[0]
+        waiting = select.select(listeners, [], [], 0)[0]
         quiet = 0 if waiting or server.server_state.tasks else quiet + 1
