@@ -119,7 +119,8 @@ run, uri, token = (os.environ["MLFLOW_" + name] for name in ("RUN_ID", "TRACKING
 def ask(path, body=None):
     data = json.dumps(body).encode() if body else None
     headers = {"Authorization": "Bearer " + token, "Content-Type": "application/json"}
-    with urllib.request.urlopen(urllib.request.Request(uri + "/api/2.0/mlflow/" + path, data, headers)) as answer:
+    request = urllib.request.Request(uri + "/api/2.0/mlflow/" + path, data, headers)
+    with urllib.request.urlopen(request, timeout=30) as answer:
         return json.load(answer)
 ask("runs/log-metric", {"run_id": run, "key": "rmse", "value": 0.5, "timestamp": 1, "step": 0})
 place = ask("runs/get?run_id=" + run)["run"]["info"]["artifact_uri"].removeprefix("file://")
