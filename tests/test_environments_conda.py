@@ -325,6 +325,7 @@ HOSTILE = {
     "listed above in lines": EVIL._replace(info={"info/paths.json": "{}", "info/files": "../../escaped\n"}),
     "listed absolute": EVIL._replace(info={"info/paths.json": json.dumps(PATHS).replace("../..", "/tmp")}),
     "link absolute": EVIL._replace(files={"share/l": Link("/etc/passwd")}),
+    "link among the notes": EVIL._replace(members={"info/recipe": Link("/etc")}),
     "link above": EVIL._replace(files={"share/l": Link("../../../../escaped")}),
     "link above for Python": python_package("evil", {"l": Link("../../../../escaped")}),
     "script above": python_package("evil", {"evil.py": ""})._replace(

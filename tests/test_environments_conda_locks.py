@@ -187,7 +187,7 @@ def test_channels_are_where_the_user_says(tmp_path: Path) -> None:
         "default_channels: [https://m.invalid/main]\nchannels: [mine]\ncustom_channels: {mine: https://o.invalid}\n"
     )
     write_tree(tmp_path, {".condarc": settings})
-    assert places("defaults") == [("https://m.invalid/main", "https://m.invalid/main")]
+    assert places("defaults") == [("main", "https://m.invalid/main")]
     assert places() == [("mine", "https://o.invalid/mine")]
 
 

@@ -1,6 +1,7 @@
 """The variables that conda packages set when their environment is activated."""
 
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,11 +19,12 @@ ACTIVATE = 'for script in "$CONDA_PREFIX"/etc/conda/activate.d/*.sh; do . "$scri
 
 def keep_activation(prefix: Path) -> None:
     """Run the activation scripts of a new prefix once, and keep the variables that they set in it."""
-    if not list((prefix / SCRIPTS).glob("*.sh")) or os.name == "nt":
+    bash = shutil.which("bash")
+    if not bash or not list((prefix / SCRIPTS).glob("*.sh")):
         return
     plain = os.defpath.replace(f"{os.pathsep}.", "").strip(os.pathsep)
     before = {"PATH": f"{prefix}/bin{os.pathsep}{plain}", "CONDA_PREFIX": str(prefix), "HOME": str(Path.home())}
-    done = capture(["bash", "--norc", "--noprofile", "-c", ACTIVATE], env=before, cwd=prefix, timeout=60)
+    done = capture([bash, "--norc", "--noprofile", "-c", ACTIVATE], env=before, cwd=prefix, timeout=60)
     pairs = (item.split("=", 1) for item in done.stdout.decode("utf-8", "replace").split("\0") if "=" in item)
     variables = {name: value for name, value in pairs if name not in OF_SHELL}
     (prefix / KEPT).write_bytes(msgspec.json.encode(variables))

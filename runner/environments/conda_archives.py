@@ -20,7 +20,7 @@ from urllib.request import url2pathname
 import msgspec
 from rattler import Channel as RattlerChannel
 from rattler import Client
-from rattler.package_streaming import PackageArchive, download_to_path
+from rattler.package_streaming import ArchiveEntry, PackageArchive, download_to_path
 
 from runner.environments.conda_places import public
 from runner.environments.conda_protocol import Channel, CondaPackage
@@ -85,7 +85,7 @@ async def fetch_all(packages: Sequence[CondaPackage], archives: Path, places: Pl
 
     async def obtain(package: CondaPackage) -> bool:
         kept = archive_path(archives, package)
-        if kept.is_file() and await asyncio.to_thread(_difference, kept, package) is None:
+        if kept.is_file() and await asyncio.to_thread(_difference, kept, package, only_best=True) is None:
             return False
         async with slots:
             await _fetch(client, package, places.asked(package.url), kept)
@@ -129,9 +129,9 @@ def _copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
-def _difference(path: Path, package: CondaPackage) -> str | None:
+def _difference(path: Path, package: CondaPackage, *, only_best: bool = False) -> str | None:
     """Return in which digest a file differs from its lock, None when it is the same."""
-    expected = {"sha256": package.sha256, "md5": package.md5}
+    expected = {"sha256": package.sha256, "md5": None if only_best and package.sha256 else package.md5}
     digests = {name: hashlib.new(name, usedforsecurity=False) for name, value in expected.items() if value}
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -148,25 +148,23 @@ async def _inspect(path: Path, package: CondaPackage) -> None:
     try:
         archive = await PackageArchive.from_path(path)
         info = {name: content for name, content in (await archive.read_files(INFO)).items() if content is not None}
-        links = [
-            (entry.name, entry.link_target or "", entry.is_hardlink)
-            async for entry in archive.stream("pkg")
-            if entry.is_link
-        ]
-        names = await archive.list_files("info") + await archive.list_files("pkg")
+        members = [entry async for entry in archive.stream("info")] + [entry async for entry in archive.stream("pkg")]
     except (OSError, ValueError, RuntimeError) as error:
         raise RefusedError(package, f"it can't be read: {error}") from error
     index = _json(info.get("info/index.json", b"{}"))
     told = tuple(str(index.get(key)) for key in ("name", "version", "build"))
     if (told[0].lower(), *told[1:]) != (package.name.lower(), package.version, package.build):
         raise RefusedError(package, f"it is {'-'.join(told)} by its own words")
-    for name in [*names, *_linked(info), str(index.get("python_site_packages_path") or "lib")]:
+    for name in [
+        *(member.name for member in members),
+        *_linked(info),
+        str(index.get("python_site_packages_path") or "lib"),
+    ]:
         if _leads_out(name):
             raise RefusedError(package, f"'{name}' would lie outside of the environment")
-    for name, target, is_hard in links:
-        reached = target if is_hard else posixpath.join(posixpath.dirname(_in_prefix(name)), target)
-        if _leads_out(reached):
-            raise RefusedError(package, f"the link '{name}' leads out of the environment, to '{target}'")
+    for member in members:
+        if member.is_link and _leads_out(_reached(member)):
+            raise RefusedError(package, f"the link '{member.name}' leads out of the environment: {member.link_target}")
 
 
 def _linked(info: Mapping[str, bytes]) -> Iterator[str]:
@@ -192,6 +190,11 @@ def _json(content: bytes) -> dict[str, Any]:
 def _in_prefix(name: str) -> str:
     """Return where a member comes to lie; modules of packages for every Python get two folders deeper."""
     return SITE_IN_PREFIX + name.removeprefix(SITE) if name.startswith(SITE) else name
+
+
+def _reached(link: ArchiveEntry) -> str:
+    target = link.link_target or ""
+    return target if link.is_hardlink else posixpath.join(posixpath.dirname(_in_prefix(link.name)), target)
 
 
 def _leads_out(path: str) -> bool:

@@ -15,6 +15,7 @@ TOKEN = re.compile(r"(?<=/)t/[^/\s]+/")
 USUAL = "conda-forge"
 DEFAULTS = ("main", "r")
 """The channels that ``defaults`` stands for."""
+OF_DEFAULTS = (*DEFAULTS, "msys2")
 
 
 def public(text: str) -> str:
@@ -36,7 +37,10 @@ def channels_of(declared: Iterable[str], environ: Mapping[str, str]) -> tuple[Ch
 def _channels(name: str, settings: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[Channel]:
     if name == "defaults":
         for usual in _listed(settings, "default_channels") or DEFAULTS:
-            yield from _channels(usual, {**settings, "default_channels": ()}, environ) if usual != name else ()
+            for channel in _channels(usual, {**settings, "default_channels": ()}, environ) if usual != name else ():
+                # A mirror of them is not what they are called.
+                last = channel.name.rpartition("/")[2]
+                yield Channel(name=last if last in OF_DEFAULTS else channel.name, address=channel.address)
         return
     address = VARIABLE.sub(lambda match: environ.get(match[1], match[0]), name).rstrip("/")
     if "://" in address:

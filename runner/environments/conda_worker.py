@@ -164,8 +164,9 @@ async def _link(task: InstallTask, records: Sequence[rattler.RepoDataRecord]) ->
 def _tell_origin(task: InstallTask) -> list[str]:
     """Write where packages come from, instead of where their archives are kept; return those that have scripts."""
     scripts = []
+    metas = {path.name.lower(): path for path in (Path(task.prefix) / "conda-meta").glob("*.json")}
     for package in task.packages:
-        path = Path(task.prefix) / "conda-meta" / f"{package.name}-{package.version}-{package.build}.json"
+        path = metas[f"{package.name}-{package.version}-{package.build}.json".lower()]
         meta = msgspec.json.decode(path.read_bytes())
         meta |= {"url": package.url, "channel": package.url.rsplit("/", 2)[0], "md5": package.md5}
         meta = {key: value for key, value in meta.items() if value is not None}
