@@ -1,6 +1,5 @@
 """The plan of a run: everything that is decided before anything is recorded, built or executed."""
 
-import hashlib
 import os
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -43,7 +42,8 @@ from runner.model import (
     RunRequest,
     Severity,
 )
-from runner.scripts import Scripts, load_scripts
+from runner.remembered import Memory
+from runner.scripts import Scripts, read_scripts
 from runner.settings import Home, offline_environment
 from runner.source.opening import Source, open_source
 from runner.source.snapshot import Snapshot, take_snapshot
@@ -100,6 +100,7 @@ class Plan(Struct, frozen=True, kw_only=True):
             environ=offline_environment(),
             code=f"{self.code.tree}:{self.code.subdirectory}",
             repair=self.request.repair,
+            wanted=tuple(self.scripts.outside()),
         )
 
 
@@ -112,13 +113,16 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
     source = open_source(request.uri, request.version, home, report)
     snapshot = take_snapshot(source, home, report)
     files = TreeFiles(home, snapshot)
-    manifest = read_manifest(files, needs_environment=not request.repair)
+    memory = Memory(home.root / "cache" / "code", f"{snapshot.code.tree}:{snapshot.code.subdirectory}")
+    manifest = memory.recall(
+        Manifest, f"repair: {request.repair}", lambda: read_manifest(files, needs_environment=not request.repair)
+    )
     entry_point = find_entry_point(manifest, request.entry_point, files)
     refuse_what_is_not_there_yet(entry_point)
     from_file = read_parameters_file(Path(request.parameters_file)) if request.parameters_file else {}
     parameters = bind_parameters(entry_point, request.parameters, from_file)
     command = render_command(entry_point, parameters, path_rules(source, files, home.run("RUN")))
-    scripts = _scripts_of(entry_point, snapshot, files, home)
+    scripts = memory.recall(Scripts, entry_point.command, lambda: read_scripts(entry_point.command, files))
     flight = Flight(
         entry_point=entry_point,
         manifest=manifest.path or "the project",
@@ -130,10 +134,11 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
     )
     tell_problems(preflight(flight), report, repair=request.repair)
     declaration = entry_point.environment or manifest.environment
-    if request.repair:
-        spec = decide_spec(declaration, files, scripts, request.environment_manager)
+    if declaration.kind is EnvironmentKind.DOCKER_ENV:  # what there is for containers is the machine's
+        spec = choose_spec(request, declaration, files, scripts)
     else:
-        spec = read_spec(declaration, files)
+        words = f"{declaration} {request.environment_manager} {request.repair} {entry_point.command}"
+        spec = memory.recall(EnvironmentSpec, words, lambda: choose_spec(request, declaration, files, scripts))
     backend = choose_backend(request.environment_manager, spec)
     executor = choose_executor(entry_point, backend, request)
     return Plan(
@@ -156,6 +161,19 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
     )
 
 
+def choose_spec(
+    request: RunRequest, declaration: EnvironmentDeclaration, files: ProjectFiles, scripts: Scripts
+) -> EnvironmentSpec:
+    """Return what the run asks of its environment: as declared, or with the repairs that old projects need.
+
+    Raises:
+        EnvironmentSetupError: what is declared makes no sense.
+    """
+    if request.repair:
+        return decide_spec(declaration, files, scripts, request.environment_manager)
+    return read_spec(declaration, files)
+
+
 def without_container(plan: Plan, why: str) -> Plan:
     """Return a plan that does without the container that can't be had: with what the project else says of itself.
 
@@ -168,13 +186,6 @@ def without_container(plan: Plan, why: str) -> Plan:
     executor = choose_executor(plan.entry_point, backend, plan.request)
     notices = (*plan.snapshot.notices, *notices_for(backend, spec))
     return structs.replace(plan, spec=spec, backend=backend, executor=executor, notices=notices)
-
-
-def _scripts_of(entry_point: EntryPoint, snapshot: Snapshot, files: ProjectFiles, home: Home) -> Scripts:
-    """Return the scripts that an entry point reaches; a frozen tree is read once."""
-    words = f"{snapshot.code.tree}\0{snapshot.code.subdirectory}\0{entry_point.command}"
-    cache = home.root / "cache" / "scripts" / f"{hashlib.sha256(words.encode()).hexdigest()[:32]}.json"
-    return load_scripts(entry_point.command, files, cache)
 
 
 def tell_problems(problems: tuple[Fault, ...], report: Report, *, repair: bool) -> None:

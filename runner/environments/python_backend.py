@@ -15,8 +15,9 @@ from runner.environments.choosing import Choice, MissingInterpreterError, choose
 from runner.environments.indexes import index_options
 from runner.environments.interpreters import Interpreter, discover
 from runner.environments.inventory import Distribution
-from runner.environments.locking import as_text, find_lock, resolve
+from runner.environments.locking import as_text, find_lock
 from runner.environments.prefix import Blueprint, Built, Prefixes
+from runner.environments.recovering import lock_with_repairs
 from runner.environments.rules import parse_rule
 from runner.environments.trees import copy_packages
 from runner.environments.uv_command import Uv, clean_cwd, complain, find_uv
@@ -69,7 +70,8 @@ class PythonBackend:
         for notice in (*request.spec.notices, *request.spec.mapping):
             report(Event(kind=EventKind.NOTICE, message=notice))
         interpreter = self.choose_interpreter(request, report)
-        return find_lock(request, interpreter) or resolve(request, interpreter, report)
+        found = discover(request.home.root / "interpreters.json", request.environ)
+        return lock_with_repairs(request, interpreter, found, report)
 
     def choose_interpreter(self, request: EnvironmentRequest, report: Report) -> Interpreter:
         """Return the interpreter of a request; uv fetches it where it is not there and may be fetched."""
@@ -143,7 +145,7 @@ class PythonBackend:
             if not (missing.rule.line and downloads_allowed(request.environ)):
                 raise
             report(Event(kind=EventKind.STEP, message=f"Python {wanted} is not installed; asking uv to fetch it"))
-            done = uv_for(request).run("python", "install", wanted, cwd=clean_cwd(request.home))
+            done = uv_for(request).work("python", "install", wanted, cwd=clean_cwd(request.home))
             if done.exit_code:
                 missing.context = "uv could not fetch it: " + done.complaint.splitlines()[0]
                 raise
@@ -196,7 +198,7 @@ def _fill_local(request: EnvironmentRequest, lock: Lock, base: Built, log: Path,
 
     with TemporaryDirectory(prefix="proj-") as room:
         copies = copy_packages(request.tree, packages, Path(room))
-        done = uv.run(
+        done = uv.work(
             *("pip", "install", "--no-deps", "--target", prefix, "--python", base.path / BIN / "python"),
             *("--link-mode", "copy", *cut_words(lock), *_index_words(uv), *map(str, copies)),
             cwd=clean_cwd(request.home),

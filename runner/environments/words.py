@@ -177,6 +177,8 @@ class EnvironmentRequest(Struct, frozen=True, kw_only=True):
     code: str | None = None
     repair: bool = False
     """Whether pins and the interpreter may be changed where the project can't be had as declared."""
+    wanted: tuple[str, ...] = ()
+    """The modules that the code imports from outside."""
     environ: Mapping[str, str] = os.environ
 
 

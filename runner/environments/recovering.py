@@ -1,0 +1,265 @@
+"""Resolves what can't be had as declared: pins that are not there, another interpreter, the part of an export in use.
+
+What was decided is kept beside the lock of the request, so that it is decided once.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct, structs
+
+from runner.environments.import_names import normalise, provides
+from runner.environments.interpreters import Interpreter
+from runner.environments.locking import find_lock, lock_path, resolve
+from runner.environments.repairs import is_changeable, names_of, parse_line
+from runner.environments.rules import parse_rule
+from runner.environments.wheels import lines_with_wheels
+from runner.environments.words import EnvironmentRequest, EnvironmentSpec, Lock
+from runner.errors import EnvironmentSetupError
+from runner.model import EnvironmentKind, Event, EventKind, Report
+
+ABSENT = re.compile(r"there (?:is no version|are no versions) of (?P<name>[\w.-]+)(?:\[[^]]*\])?(?P<rule>==[\w.*+!-]+)")
+LATER = re.compile(r"requested version, v(?P<version>\S+), was published at (?P<day>[\dT:.-]+)Z")
+UNKNOWN = re.compile(r"[Bb]ecause (?P<name>[\w.-]+)(?:\[[^]]*\])? was not found in the package registry")
+OTHER_PYTHON = re.compile(
+    r"does not satisfy Python|matching Python (?:ABI|version|implementation)|requires Python|Requires-Python"
+    r"|Failed to build|no wheels|has no usable wheels"
+)
+FULL_EXPORT = 60
+"""A conda file with more packages than this is what was installed, not what was asked for."""
+
+MAX_TURNS = 40
+MAX_INTERPRETERS = 4
+MARGIN = timedelta(days=1)
+
+
+class Recovery(Struct, frozen=True, kw_only=True):
+    """What a request became so that it could be resolved. ``python`` is the version of the interpreter."""
+
+    requirements: tuple[str, ...]
+    constraints: tuple[str, ...]
+    as_of: datetime | None
+    python: str
+    repairs: tuple[str, ...]
+
+
+class _Turn(Struct, frozen=True, kw_only=True):
+    """A request as it stands now, with what was done to it."""
+
+    request: EnvironmentRequest
+    repairs: tuple[str, ...] = ()
+
+
+def lock_with_repairs(
+    request: EnvironmentRequest, interpreter: Interpreter, others: Sequence[Interpreter], report: Report
+) -> Lock:
+    """Return the lock of a request, repaired where it can't be had as declared and that is allowed.
+
+    Raises:
+        EnvironmentSetupError: nothing satisfies the spec even so; what is told is the first reason.
+    """
+    found = find_lock(request, interpreter)
+    if found:
+        return found
+    if not (request.repair and is_changeable(request.spec)):
+        return resolve(request, interpreter, report)
+    note = lock_path(request, interpreter).with_suffix(".repaired.json")
+    known = None if request.refresh and request.as_of is None else _recall(note)
+    chosen = next((item for item in others if known and item.version == known.python), None)
+    if known and chosen:
+        again = find_lock(_changed(request, known), chosen)
+        if again:
+            return structs.replace(again, repairs=known.repairs)
+    return _recover(request, interpreter, others, note, report)
+
+
+def _recover(
+    request: EnvironmentRequest, interpreter: Interpreter, others: Sequence[Interpreter], note: Path, report: Report
+) -> Lock:
+    turn = _Turn(request=request)
+    lock, turn, error = _resolve(turn, interpreter, report)
+    repairs = turn.repairs
+    if lock is None and OTHER_PYTHON.search(error.message if error else ""):
+        for other in _nearest(interpreter, others):
+            lock, turn, _ = _resolve(_Turn(request=request), other, report)
+            if lock:
+                repairs = (*turn.repairs, f"Python {other.name} is used: what is pinned is not for {interpreter.name}")
+                break
+    elif lock is not None and request.spec.python is None:
+        moved = _with_wheels(turn, lock, others, report)
+        if moved:
+            told = f"Python {moved.interpreter.name} is used: what is pinned has wheels for it, not for"
+            lock, repairs = moved, (*repairs, f"{told} {interpreter.name}")
+    if lock is None:
+        raise error or EnvironmentSetupError("nothing satisfies what the project asks for")
+    if repairs:
+        _remember(note, turn.request, lock, repairs)
+    return structs.replace(lock, repairs=repairs)
+
+
+def _resolve(
+    turn: _Turn, interpreter: Interpreter, report: Report
+) -> tuple[Lock | None, _Turn, EnvironmentSetupError | None]:
+    """Resolve, and mend pins as long as that leads somewhere; without a lock the error is the first one."""
+    first: EnvironmentSetupError | None = None
+    for _ in range(MAX_TURNS):
+        found = find_lock(turn.request, interpreter) if turn.repairs else None
+        if found:
+            return found, turn, None
+        try:
+            return resolve(turn.request, interpreter, report if not turn.repairs else _quietly), turn, None
+        except EnvironmentSetupError as error:
+            first = first or error
+            after = _mend(turn, error.message)
+            if after is None:
+                return None, turn, error if OTHER_PYTHON.search(error.message) else first
+            report(Event(kind=EventKind.STEP, message="Resolving again: " + "".join(after.repairs[-1:])))
+            turn = after
+    return None, turn, first
+
+
+def _quietly(event: Event) -> None:
+    del event
+
+
+def _mend(turn: _Turn, complaint: str) -> _Turn | None:
+    """Return the next thing to try, None where nothing is left."""
+    spec = turn.request.spec
+    if _is_export(spec) and turn.request.wanted:
+        return _reduced(turn)
+    absent, later = ABSENT.search(complaint), LATER.search(complaint)
+    if absent and later and absent["rule"] == f"=={later['version']}" and turn.request.as_of:
+        day = datetime.fromisoformat(f"{later['day'][:19]}+00:00") + MARGIN
+        told = f"packages are considered until {day:%Y-%m-%d}: '{absent['name']}{absent['rule']}' is of that time"
+        return _Turn(request=structs.replace(turn.request, as_of=day), repairs=(*turn.repairs, told))
+    if absent:
+        return _relaxed(turn, absent["name"], absent["rule"])
+    unknown = UNKNOWN.search(complaint)
+    if unknown and spec.kind is EnvironmentKind.CONDA_ENV and not _is_wanted(unknown["name"], turn.request):
+        told = f"'{unknown['name']}' is left out: the Python index has no such package, and no code imports it"
+        return _replaced(turn, unknown["name"], None, told)
+    return None
+
+
+def _is_export(spec: EnvironmentSpec) -> bool:
+    pinned = sum("==" in line for line in spec.requirements)
+    return spec.kind is EnvironmentKind.CONDA_ENV and pinned >= FULL_EXPORT
+
+
+def _reduced(turn: _Turn) -> _Turn | None:
+    """Keep of an export what the code imports; the rest only bounds what that needs in turn."""
+    spec = turn.request.spec
+    kept = [line for line in spec.requirements if (asked := parse_line(line)) and _is_wanted(asked.name, turn.request)]
+    bounds = [line for line in spec.requirements if line not in kept and parse_line(line) and "[" not in line]
+    if not kept:
+        return None
+    told = f"of the {len(spec.requirements)} packages of {spec.file} those are installed that the code needs"
+    spec = structs.replace(spec, requirements=tuple(kept), constraints=(*spec.constraints, *bounds))
+    return _Turn(request=structs.replace(turn.request, spec=spec), repairs=(*turn.repairs, told))
+
+
+def _is_wanted(package: str, request: EnvironmentRequest) -> bool:
+    return any(provides(package, module.partition(".")[0]) for module in request.wanted)
+
+
+def _relaxed(turn: _Turn, name: str, rule: str) -> _Turn | None:
+    """Take the nearest versions that there may be: of the same minor release, then of the major one, then any."""
+    version = rule.removeprefix("==").removesuffix(".*")
+    parts = re.match(r"\d+(?:\.\d+)*", version)
+    numbers = parts[0].split(".") if parts else []
+    wider = [f"=={'.'.join(numbers[:length])}.*" for length in (2, 1) if len(numbers) >= length]
+    wider = [one for one in wider if len(one) < len(f"=={version}.*") or not rule.endswith(".*")]
+    wider = [one for one in wider if one != rule]
+    rest = wider[0] if wider else ""
+    told = f"'{name}{rule}' is not on the index{_when(turn.request)}: '{name}{rest}' is taken"
+    return _replaced(turn, name, rest, told)
+
+
+def _when(request: EnvironmentRequest) -> str:
+    return f" as of {request.as_of:%Y-%m-%d}" if request.as_of else ""
+
+
+def _replaced(turn: _Turn, name: str, rule: str | None, told: str) -> _Turn | None:
+    """Give a package another rule wherever the spec has one; None takes it out."""
+    spec = turn.request.spec
+
+    def change(lines: tuple[str, ...]) -> Iterator[str]:
+        for line in lines:
+            asked = parse_line(line)
+            if asked is None or normalise(asked.name) != normalise(name):
+                yield line
+            elif rule is not None:
+                marker = asked.rest.partition(";")[2]
+                yield f"{asked.name}{asked.extras}{rule}" + (f" ;{marker}" if marker else "")
+
+    changed = structs.replace(
+        spec,
+        requirements=tuple(change(spec.requirements)),
+        build_requirements=tuple(change(spec.build_requirements)),
+        constraints=tuple(change(spec.constraints)),
+    )
+    if changed == spec:
+        return None
+    is_bound = normalise(name) not in names_of(spec)  # of what is not asked for nobody needs to know
+    repairs = turn.repairs if is_bound else (*(one for one in turn.repairs if not _is_of(one, name)), told)
+    return _Turn(request=structs.replace(turn.request, spec=changed), repairs=repairs)
+
+
+def _is_of(repair: str, name: str) -> bool:
+    return repair.startswith(f"'{name}=") and "is not on the index" in repair
+
+
+def _nearest(interpreter: Interpreter, others: Sequence[Interpreter]) -> list[Interpreter]:
+    """Return one interpreter of each other line, the nearest line first, newer before older."""
+    lines: dict[tuple[int, ...], Interpreter] = {}
+    for item in sorted(others, key=lambda item: item.numbers, reverse=True):
+        if item.implementation == interpreter.implementation and item.line != interpreter.line:
+            lines.setdefault(item.line, item)
+
+    def distance(item: Interpreter) -> tuple[int, bool]:
+        return abs(item.line[1] - interpreter.line[1]), item.line < interpreter.line
+
+    return sorted(lines.values(), key=distance)[:MAX_INTERPRETERS]
+
+
+def _with_wheels(turn: _Turn, lock: Lock, others: Sequence[Interpreter], report: Report) -> Lock | None:
+    """Return a lock for the nearest interpreter for which all pins have wheels, None where the chosen one will do."""
+    lines = lines_with_wheels(turn.request, lock)
+    if lines is None:
+        return None
+    for other in _nearest(lock.interpreter, others):
+        if other.line in lines and parse_rule(turn.request.spec.python).admits(other.numbers):
+            moved, _, _ = _resolve(turn, other, report)
+            if moved and lines_with_wheels(turn.request, moved) is None:
+                return moved
+    return None
+
+
+def _changed(request: EnvironmentRequest, known: Recovery) -> EnvironmentRequest:
+    spec = structs.replace(request.spec, requirements=known.requirements, constraints=known.constraints)
+    return structs.replace(request, spec=spec, as_of=known.as_of)
+
+
+def _recall(note: Path) -> Recovery | None:
+    try:
+        return msgspec.json.decode(note.read_bytes(), type=Recovery)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def _remember(note: Path, request: EnvironmentRequest, lock: Lock, repairs: tuple[str, ...]) -> None:
+    recovery = Recovery(
+        requirements=request.spec.requirements,
+        constraints=request.spec.constraints,
+        as_of=request.as_of,
+        python=lock.interpreter.version,
+        repairs=repairs,
+    )
+    note.parent.mkdir(parents=True, exist_ok=True)
+    aside = note.with_name(f"{note.name}.{os.getpid()}")
+    aside.write_bytes(msgspec.json.encode(recovery))
+    aside.replace(note)
