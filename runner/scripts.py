@@ -1,16 +1,12 @@
 """What the scripts of a project import, and which addresses and paths they name; nothing of them is executed."""
 
 import ast
-import json
-import os
 import posixpath
 import re
 import sys
 from collections import deque
 from collections.abc import Iterator
-from pathlib import Path
 
-import msgspec
 from msgspec import Struct, structs
 
 from runner.model import ProjectFiles
@@ -100,19 +96,6 @@ def read_all(files: ProjectFiles) -> Scripts:
     """Read every script of the project folder, for commands that name none."""
     paths = tuple(path for path in walk(files) if path.endswith((".py", ".ipynb")) and not _is_aside(path))
     return structs.replace(_read(paths, (), files), started=())
-
-
-def load_scripts(command: str, files: ProjectFiles, cache: Path) -> Scripts:
-    """Read the scripts of a command once for a frozen tree; ``cache`` is a file of its own for the two."""
-    try:
-        return msgspec.json.decode(cache.read_bytes(), type=Scripts)
-    except (OSError, msgspec.DecodeError):
-        scripts = read_scripts(command, files)
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    aside = cache.with_name(f"{cache.name}.{os.getpid()}")
-    aside.write_bytes(msgspec.json.encode(scripts))
-    aside.replace(cache)
-    return scripts
 
 
 def _read(paths: tuple[str, ...], own: tuple[str, ...], files: ProjectFiles, ran: tuple[Place, ...] = ()) -> Scripts:
@@ -239,6 +222,8 @@ def _text(files: ProjectFiles, path: str) -> str:
 
 def _cells(text: str) -> str:
     """Return the code of a notebook, without the lines that are IPython's."""
+    import json
+
     try:
         cells = json.loads(text).get("cells", ())
         sources = ["".join(cell.get("source", "")) for cell in cells if cell.get("cell_type") == "code"]
