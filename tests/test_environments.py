@@ -294,7 +294,7 @@ def test_unpinned_requirements_are_those_of_the_day(desk: Desk, tmp_path: Path) 
     second = later.prepare(as_of=LAST_YEARS)
     assert second.record.digest == first.record.digest
     assert second.record.lock_digest == first.record.lock_digest
-    assert "2022-03-01" in desk.said(EventKind.STEP)
+    assert "2022-03-01" in desk.said(EventKind.NOTICE)
 
 
 @pytest.mark.env

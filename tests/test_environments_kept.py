@@ -6,12 +6,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from runner.environments.interpreters import discover
 from runner.environments.kept import Kept, choose_to_prune, disk_use, kept_prefixes, prune
 from runner.environments.leases import alone
+from runner.environments.locking import read_lock
+from runner.environments.virtualenv import build_bounds
+from runner.environments.words import EnvironmentRequest, EnvironmentSpec
 from runner.settings import Home
 from tests.conftest import ROOT, MakeRepository, RunProj, git, start_proj, write_tree
 from tests.test_environments import PACKAGE
@@ -105,9 +110,7 @@ def test_a_running_command_keeps_its_environment(project: Path, proj: RunProj, t
     script = f"import pathlib, time\npathlib.Path({str(ready)!r}).touch()\ntime.sleep(60)\n"
     write_tree(project, {"slow.py": script})
     process = start_proj("run", ".", "-e", "slow.py", cwd=project)
-    deadline = time.monotonic() + 60
-    while not ready.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(ready.exists)
     pruned = proj("env", "prune", "--older-than", "0m", "--yes")
     assert (pruned.out, "in use" in pruned.err) == ("", True)
     process.send_signal(signal.SIGTERM)
@@ -175,3 +178,42 @@ def test_packages_of_the_project_are_those_of_the_tree(make_repository: MakeRepo
     write_tree(root, {"libs/mine/mine/more.py": "1"})
     git(root, "add", "--all")
     assert "['__init__.py', 'more.py']" in proj("run", ".", cwd=root).out
+
+
+@pytest.mark.env
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_build_ends_with_proj(make_repository: MakeRepository, tmp_path: Path, number: signal.Signals) -> None:
+    ready = tmp_path / "ready"
+    setup = f"import os, time\nopen({str(ready)!r}, 'w').write(str(os.getpid()))\ntime.sleep(60)\n"
+    root = make_repository({"MLproject": MANIFEST, "requirements.txt": "./slow\n", "slow/setup.py": setup})
+    process = start_proj("run", ".", cwd=root)
+    wait_until(lambda: ready.exists() and bool(ready.read_text()))
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    assert process.returncode == (-number if number is signal.SIGKILL else 128 + number)
+    wait_until(lambda: not is_running(int(ready.read_text())))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_running(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/stat")
+    if status.parent.parent.is_dir() and Path("/proc/self").exists():
+        return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+    return subprocess.run(["kill", "-0", str(pid)], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.env
+def test_build_tools_of_pip_are_not_younger_than_the_lock(home: Home) -> None:
+    interpreter = discover(home.root / "interpreters.json")[0]
+    lock = read_lock("# as of: 2023-12-01T00:00:00Z\nwheel==0.42.0\n", interpreter)
+    found = build_bounds(EnvironmentRequest(spec=EnvironmentSpec(), home=home), lock)
+    assert {"setuptools<=69.0.2", "cython<=3.0.6"} <= set(found)
+    assert not [bound for bound in found if bound.startswith("wheel<")]
+    undated = read_lock("wheel==0.42.0\n", interpreter)
+    assert build_bounds(EnvironmentRequest(spec=EnvironmentSpec(), home=home), undated) == ()

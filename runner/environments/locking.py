@@ -109,6 +109,8 @@ class Resolution:
     def __init__(self, request: EnvironmentRequest, uv: Uv, interpreter: Interpreter, path: Path) -> None:
         self._request, self._uv, self._interpreter = request, uv, interpreter
         self._log = path.with_suffix(".log")
+        self.previous: str | None = None
+        """A lock whose versions are kept where they fit."""
 
     def target(self, room: Path) -> tuple[list[str | Path], Path]:
         """Return uv's options that say for what is resolved, and the folder to start it in; ``room`` is free to use."""
@@ -169,18 +171,22 @@ class Resolution:
                 constraints.write_text("".join(f"{expand(line)}\n" for line in spec.constraints), encoding="utf-8")
                 words += ["--constraints", str(constraints)]
             target, cwd = self.target(file.parent)
-            done = self._uv.run(
-                *("pip", "compile", file, *target, "--no-python-downloads"),
+            result = file.parent / "lock.txt"
+            if self.previous:
+                result.write_text(self.previous, encoding="utf-8")
+            done = self._uv.work(
+                *("pip", "compile", file, *target, "--no-python-downloads", "--output-file", result),
                 *("--generate-hashes", "--no-header", "--no-annotate", "--no-emit-index-url", "--emit-build-options"),
                 *(*words, *self._uv.index.words),
                 cwd=cwd,
             )
+            text = result.read_text("utf-8") if result.exists() and not done.exit_code else None
         if done.exit_code:
             offline = self._uv.is_offline
             self._error = complain(
                 "No set of packages satisfies what the project asks for", done, self._log, offline=offline
             )
-        return (None if done.exit_code else done.text), done.complaint
+        return text, done.complaint
 
     def _lines(self, room: Path) -> list[str]:
         spec = self._request.spec

@@ -109,6 +109,7 @@ class UniversalResolution(Resolution):
     def aim(self, order: LockOrder, clauses: tuple[Clause, ...]) -> None:
         """Say for what is resolved."""
         self._order, self._clauses = order, clauses
+        self.previous = order.previous
 
     def target(self, room: Path) -> tuple[list[str | Path], Path]:
         """Return uv's options for the range, and a folder with a project of it: only there uv looks for markers."""
@@ -120,10 +121,6 @@ class UniversalResolution(Resolution):
         (folder / "pyproject.toml").write_text(text, encoding="utf-8")
         words: list[str | Path] = ["--universal", "--python", self._interpreter.path]
         words += ["--python-version", write_version(lowest)]
-        if self._order.previous:
-            previous = folder / "previous.txt"
-            previous.write_text(self._order.previous, encoding="utf-8")
-            words += ["--output-file", previous]
         for name in self._order.upgrade:
             words += ["--upgrade-package", name]
         return words, folder

@@ -34,7 +34,7 @@ class UvBackend(PythonBackend):
             return
         lines = [*uv.index.lines, with_credentials(lock.text, request.spec.requirements)]
         with requirements_file(lines, "requirements.txt") as file:
-            done = uv.run(
+            done = uv.work(
                 *("pip", "sync", file, "--python", prefix / BIN / "python", "--link-mode", self._link_mode(request)),
                 *("--allow-empty-requirements", *cut_words(lock), *uv.index.words),
                 cwd=cwd,

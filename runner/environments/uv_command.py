@@ -2,9 +2,10 @@
 
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from signal import Signals
 
 from msgspec import Struct
 
@@ -12,7 +13,7 @@ from runner.environments.indexes import IndexOptions
 from runner.environments.restated import write_restated
 from runner.errors import EnvironmentSetupError
 from runner.masking import Masker
-from runner.process import Completed, capture
+from runner.process import Completed, Echo, Interrupted, ProcessRequest, Stdin, capture, run
 from runner.settings import Home
 
 KEPT = frozenset({
@@ -45,13 +46,40 @@ class Uv(Struct, frozen=True, kw_only=True):
         return self.variables.get("UV_OFFLINE", "").lower() in ("1", "true", "yes")
 
     def run(self, *words: str | Path, cwd: Path | None = None) -> Completed:
-        """Run uv; without a network it is tried again with what is cached."""
+        """Run a short command of uv; without a network it is tried again with what is cached."""
+        return self._twice(words, lambda argv, env: capture(argv, cwd=cwd, env=env))
+
+    def work(self, *words: str | Path, cwd: Path) -> Completed:
+        """Run a long command of uv likewise; it ends with us, and all that it said counts as its complaint."""
+        return self._twice(words, lambda argv, env: follow(argv, cwd, env))
+
+    def _twice(
+        self, words: Sequence[str | Path], start: Callable[[Sequence[str | Path], Mapping[str, str]], Completed]
+    ) -> Completed:
         argv = [self.binary, *words, "--no-progress", "--color", "never"]
-        done = capture(argv, cwd=cwd, env=self.variables)
+        done = start(argv, self.variables)
         if done.exit_code and UNREACHABLE.search(done.complaint) and not self.is_offline:
-            again = capture(argv, cwd=cwd, env={**self.variables, "UV_OFFLINE": "1"})
+            again = start(argv, {**self.variables, "UV_OFFLINE": "1"})
             return done if again.exit_code else again
         return done
+
+
+def follow(argv: Sequence[str | Path], cwd: Path, env: Mapping[str, str]) -> Completed:
+    """Run a command to its end; neither it nor what it starts outlives us, however we end.
+
+    Raises:
+        Interrupted: we were told to stop.
+    """
+    from tempfile import TemporaryDirectory
+
+    words = tuple(map(str, argv))
+    with TemporaryDirectory(prefix="proj-") as room:
+        log = Path(room) / "log"
+        outcome = run(ProcessRequest(argv=words, cwd=cwd, env=env, log=log, echo=Echo.NONE, stdin=Stdin.NOTHING))
+        if outcome.stopped_by:
+            raise Interrupted(Signals[outcome.stopped_by])
+        said = log.read_bytes() if log.exists() else b""
+    return Completed(argv=words, exit_code=outcome.exit_code, stdout=b"", stderr=said)
 
 
 def find_uv(home: Home, index: IndexOptions, environ: Mapping[str, str]) -> Uv:

@@ -2,17 +2,23 @@
 
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 from runner.environments.indexes import expand, with_credentials
-from runner.environments.python_backend import BIN, PythonBackend
-from runner.environments.uv_command import DROPPED, clean_cwd, complain, requirements_file
+from runner.environments.python_backend import BIN, PythonBackend, cut_words, uv_for
+from runner.environments.uv_command import DROPPED, clean_cwd, complain, follow, requirements_file
 from runner.environments.words import EnvironmentRequest, Lock
 from runner.errors import EnvironmentSetupError
 from runner.process import Completed, capture
 
 TOOLS = ("pip", "setuptools", "wheel")
+BUILD_TOOLS = (
+    *("setuptools", "wheel", "cython", "numpy", "setuptools-scm", "pybind11", "cffi", "pbr", "cmake", "ninja"),
+    *("scikit-build", "flit-core", "poetry-core", "hatchling", "meson", "meson-python", "packaging", "setuptools-rust"),
+)
+"""What most packages that are built from source ask for."""
 
 
 class VirtualenvBackend(PythonBackend):
@@ -31,11 +37,14 @@ class VirtualenvBackend(PythonBackend):
                 hint="'--env-manager uv' installs what is cached.",
             )
         hashed, bare = _split(text)
+        bounds = build_bounds(request, lock)
         options = [expand(option) for option in request.spec.options if not option.startswith("--pre")]
         for blocks, words in ((hashed, ["--require-hashes"]), (bare, [])):
             if blocks:
                 with requirements_file([*options, *blocks], "requirements.txt") as file:
-                    done = _pip(request, python, "install", "--no-deps", "--no-compile", *words, "-r", file)
+                    variables = _bounded(file.parent, bounds)
+                    install: tuple[str | Path, ...] = ("install", "--no-deps", "--no-compile", *words, "-r", file)
+                    done = _pip(request, python, *install, variables=variables)
                 if done.exit_code:
                     raise complain("The packages of the lock can't be installed", done, log)
         self._remove_tools(request, python, text)
@@ -68,9 +77,47 @@ def _split(text: str) -> tuple[list[str], list[str]]:
     return [block for block in blocks if block not in bare], bare
 
 
-def _pip(request: EnvironmentRequest, python: Path, *words: str | Path) -> Completed:
+def _pip(
+    request: EnvironmentRequest, python: Path, *words: str | Path, variables: Mapping[str, str] | None = None
+) -> Completed:
     argv = [python, "-m", "pip", "--disable-pip-version-check", "--no-input", *words]
-    return capture(argv, cwd=clean_cwd(request.home), env=_variables(request))
+    return follow(argv, clean_cwd(request.home), {**_variables(request), **(variables or {})})
+
+
+def build_bounds(request: EnvironmentRequest, lock: Lock) -> tuple[str, ...]:
+    """Return how new build tools may be, so that packages built from source get those of the lock's day.
+
+    They are upper bounds and no pins, which would contradict what packages say themselves. What the lock itself has is
+    left out, as pip holds constraints against that too.
+    """
+    if not lock.as_of:
+        return ()
+    locked = {name.lower() for name in re.findall(r"(?m)^([\w.-]+)==", lock.text)}
+    names = [name for name in BUILD_TOOLS if name not in locked]
+    uv = uv_for(request)
+    for _ in BUILD_TOOLS:
+        with requirements_file([*uv.index.lines, *names], "build.in") as file:
+            done = uv.run(
+                *("pip", "compile", file, "--no-deps", "--no-header", "--no-annotate", "--no-python-downloads"),
+                *("--python", lock.interpreter.path, *cut_words(lock), *uv.index.words),
+                cwd=clean_cwd(request.home),
+            )
+        # A tool that is younger than the lock is in nobody's way.
+        unknown = re.findall(r"you require ([\w.-]+\w)", done.complaint) if done.exit_code else []
+        if not set(unknown) & set(names):
+            break
+        names = [name for name in names if name not in unknown]
+    found = re.findall(r"(?m)^([\w.-]+)==([^\s;]+)", done.text)
+    return tuple(f"{name}<={version}" for name, version in found)
+
+
+def _bounded(folder: Path, bounds: Sequence[str]) -> dict[str, str]:
+    """Write the bounds to a file and return the variables by which pip, old or new, applies them to builds."""
+    if not bounds:
+        return {}
+    file = folder / "build.txt"
+    file.write_text("".join(f"{bound}\n" for bound in bounds), encoding="utf-8")
+    return {"PIP_CONSTRAINT": str(file), "PIP_BUILD_CONSTRAINT": str(file)}
 
 
 def _variables(request: EnvironmentRequest) -> dict[str, str]:
