@@ -3,15 +3,16 @@
 import os
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
 
 from runner.environments.backends import EnvironmentBackend, choose_backend, notices_for, provides_images
 from runner.environments.deciding import decide_spec
-from runner.environments.spec import read_spec
 from runner.environments.words import EnvironmentRequest, EnvironmentSpec, ProjectTree
 from runner.errors import ManifestError, UsageError
 from runner.executors import EXECUTORS, Executor, check_options
+from runner.lazy import LazyModule
 from runner.manifest import (
     Flight,
     PathRules,
@@ -48,6 +49,11 @@ from runner.settings import Home, offline_environment
 from runner.source.opening import Source, open_source
 from runner.source.snapshot import Snapshot, take_snapshot
 from runner.source.tree import TreeFiles
+
+if TYPE_CHECKING:
+    from runner.environments import spec as specs
+else:
+    specs = LazyModule("runner.environments.spec")
 
 _MLFLOW_NAMES = {"local": None, "container": "docker"}
 """What MLflow calls our environment managers where it has another word, or none, for them."""
@@ -171,7 +177,7 @@ def choose_spec(
     """
     if request.repair:
         return decide_spec(declaration, files, scripts, request.environment_manager)
-    return read_spec(declaration, files)
+    return specs.read_spec(declaration, files)
 
 
 def without_container(plan: Plan, why: str) -> Plan:

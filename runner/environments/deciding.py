@@ -11,7 +11,6 @@ from runner.environments.import_names import package_of
 from runner.environments.missing import missing_imports, tell_missing
 from runner.environments.python_backend import PythonBackend
 from runner.environments.repairs import is_changeable, repair_spec
-from runner.environments.spec import read_spec
 from runner.environments.words import EnvironmentRequest, EnvironmentSpec, Lock, Prepared
 from runner.lazy import LazyModule
 from runner.model import EnvironmentDeclaration, EnvironmentKind, Event, EventKind, ProjectFiles, Report
@@ -19,8 +18,10 @@ from runner.scripts import Scripts, above, find_module
 
 if TYPE_CHECKING:
     from runner.environments import inference
+    from runner.environments import spec as specs
 else:
     inference = LazyModule("runner.environments.inference")
+    specs = LazyModule("runner.environments.spec")
 
 CONTAINER = "container"
 WITHOUT_REPAIRS = ("local", "conda", CONTAINER)
@@ -45,14 +46,14 @@ def decide_spec(
     if manager in WITHOUT_REPAIRS:
         return _as_declared(declaration, files)
     why = refused or _why_not_declared(declaration, files, manager)
-    spec = inference.infer_spec(declaration, files, scripts, why) if why else read_spec(declaration, files)
+    spec = inference.infer_spec(declaration, files, scripts, why) if why else specs.read_spec(declaration, files)
     return repair_spec(spec, scripts, files)
 
 
 def _as_declared(declaration: EnvironmentDeclaration, files: ProjectFiles) -> EnvironmentSpec:
     absent = _absent_file(declaration, files)
     if absent is None:
-        return read_spec(declaration, files)
+        return specs.read_spec(declaration, files)
     return EnvironmentSpec(notices=(f"the environment file '{absent}' is not there, and nothing of it is needed",))
 
 
@@ -69,7 +70,7 @@ def _why_not_declared(declaration: EnvironmentDeclaration, files: ProjectFiles, 
     if declaration.kind is EnvironmentKind.DOCKER_ENV:
         if manager:
             return f"a container is declared, and '{manager}' is asked for"
-        reason = BACKENDS[CONTAINER].why_not(read_spec(declaration, files))
+        reason = BACKENDS[CONTAINER].why_not(specs.read_spec(declaration, files))
         return f"the container that is declared can't be had ({reason})" if reason else None
     return "no environment is declared" if declaration.kind is EnvironmentKind.NONE else None
 
