@@ -17,6 +17,7 @@ MEASUREMENTS: dict[str, Callable[[Path], Iterator[Row]]] = {
     "layout": trees.layout,
     "large": trees.large,
     "environment": environments.environment,
+    "disk": environments.disk,
 }
 
 

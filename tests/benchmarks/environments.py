@@ -8,6 +8,8 @@ from pathlib import Path
 
 from uv import find_uv_bin
 
+from runner.environments.kept import disk_use
+from runner.settings import Home
 from tests.benchmarks.runs import make_project
 from tests.benchmarks.timing import Row, command, in_turns, proj, seconds_of
 
@@ -79,3 +81,33 @@ def peer(room: Path, lock: Path) -> Callable[[], object]:
         sync()
 
     return both
+
+
+def disk(room: Path) -> Iterator[Row]:
+    """Measure the disk and time of ten environments of one stack, each with one package of its own, against pip's."""
+    cache(room)
+    home = Home(Path(os.environ["PROJ_HOME"]))
+    others = ("six", "tabulate", "tqdm", "idna", "certifi", "attrs", "toolz", "click", "packaging", "filelock")
+    sizes: list[int] = []
+    times: list[float] = []
+    for number, other in enumerate(others):
+        root = make_project(room / str(number))
+        (root / "python_env.yaml").write_text(
+            f"python: '{sys.version_info[0]}.{sys.version_info[1]}'\n"
+            f"dependencies: [{', '.join([*PACKAGES.split(), other])}]\n"
+        )
+        times.append(seconds_of(command(proj("run", "."), root)))
+        sizes.append(sum(disk_use(home.environments, room / "cache")))
+    peers: list[float] = []
+    for number, other in enumerate(others):
+        prefix = room / "pip" / str(number)
+        make = command([sys.executable, "-m", "venv", str(prefix)], room)
+        words = ["install", "--quiet", "--disable-pip-version-check", "--no-compile", *PACKAGES.split(), other]
+        install = command([str(prefix / "bin/python"), "-m", "pip", *words], room)
+        peers.append(seconds_of(make) + seconds_of(install))
+    (theirs,) = disk_use(room / "pip")
+    yield Row(
+        "the first of ten environments of one stack, with its cache", sizes[0] / 1e6, "ten of pip", theirs / 1e6, "MB"
+    )
+    yield Row("all ten of them", sizes[-1] / 1e6, "ten of pip", theirs / 1e6, "MB")
+    yield Row("the time of all ten", sum(times), "ten of pip", sum(peers))

@@ -11,18 +11,19 @@ from typing import NamedTuple
 
 
 class Row(NamedTuple):
-    """One line of a table: what was measured, its seconds, and those of what it is compared with."""
+    """One line of a table: what was measured, its seconds or ``unit``, and those of what it is compared with."""
 
     what: str
     seconds: float
     against: str
     limit: float
+    unit: str = "s"
 
     def __str__(self) -> str:
         ratio = self.seconds / self.limit if self.limit else float("nan")
         extra = self.seconds - self.limit
-        peer = f"{self.against} ({self.limit:.3f} s, {extra:+.3f} s)"
-        return f"{self.what:<58} {self.seconds:8.3f} s   {ratio:6.2f} x {peer}"
+        peer = f"{self.against} ({self.limit:.3f} {self.unit}, {extra:+.3f} {self.unit})"
+        return f"{self.what:<58} {self.seconds:8.3f} {self.unit}   {ratio:6.2f} x {peer}"
 
 
 def seconds_of(work: Callable[[], object]) -> float:
