@@ -6,17 +6,23 @@ import re
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from runner.environments.indexes import expand, index_options, without_credentials
 from runner.environments.interpreters import Interpreter
-from runner.environments.restated import restated_in
-from runner.environments.trees import copy_packages, metadata_digest
-from runner.environments.uv_command import Uv, clean_cwd, complain, find_uv, requirements_file
 from runner.environments.words import EnvironmentRequest, EnvironmentSpec, Lock
 from runner.errors import EnvironmentSetupError
+from runner.lazy import LazyModule
 from runner.model import Event, EventKind, Report
+
+if TYPE_CHECKING:
+    from runner.environments import restated, trees, uv_command
+else:
+    restated = LazyModule("runner.environments.restated")
+    trees = LazyModule("runner.environments.trees")
+    uv_command = LazyModule("runner.environments.uv_command")
 
 FORMAT = 1
 HEADER = re.compile(r"^# (?P<name>as of|no dates for): (?P<value>.+)$", re.MULTILINE)
@@ -70,7 +76,7 @@ def lock_path(request: EnvironmentRequest, interpreter: Interpreter) -> Path:
             for line in (*spec.requirements, "", *spec.build_requirements, "", *spec.constraints)
         ],
         [option for option in spec.options if "binary" in option or "--pre" in option],
-        [(package.text, metadata_digest(request.files, package.path)) for package in spec.local_packages],
+        [(package.text, trees.metadata_digest(request.files, package.path)) for package in spec.local_packages],
         spec.locked_by or (request.as_of.isoformat() if request.as_of else "now"),
         (interpreter.version, interpreter.implementation, interpreter.platform),
     )
@@ -88,10 +94,10 @@ def resolve(request: EnvironmentRequest, interpreter: Interpreter, report: Repor
     told = f"Reading {spec.file}" if spec.locked_by else f"Resolving {_count(spec)} for Python {interpreter.name}{when}"
     hint = "'--as-of DATE' takes another day, '--as-of now' what there is today" if when else None
     report(Event(kind=EventKind.NOTICE if when else EventKind.STEP, message=told, hint=hint))
-    uv = find_uv(request.home, index_options(spec.options, request.environ), request.environ)
+    uv = uv_command.find_uv(request.home, index_options(spec.options, request.environ), request.environ)
     resolution = Resolution(request, uv, interpreter, path)
     text, as_of, undated = resolution.export() if spec.locked_by else resolution.compile(report)
-    for name in restated_in(text):
+    for name in restated.restated_in(text):
         report(_notice(f"The requirements of {name} are restated, as they are written in a way of before PEP 440"))
     header = [f"# Python {interpreter.name} on {interpreter.platform}, resolved {_now()}"]
     header += [f"# as of: {as_of}"] if as_of else []
@@ -106,7 +112,7 @@ def resolve(request: EnvironmentRequest, interpreter: Interpreter, report: Repor
 class Resolution:
     """One resolution, with what is tried when an index does not tell the age of its files."""
 
-    def __init__(self, request: EnvironmentRequest, uv: Uv, interpreter: Interpreter, path: Path) -> None:
+    def __init__(self, request: EnvironmentRequest, uv: "uv_command.Uv", interpreter: Interpreter, path: Path) -> None:
         self._request, self._uv, self._interpreter = request, uv, interpreter
         self._log = path.with_suffix(".log")
         self.previous: str | None = None
@@ -115,7 +121,7 @@ class Resolution:
     def target(self, room: Path) -> tuple[list[str | Path], Path]:
         """Return uv's options that say for what is resolved, and the folder to start it in; ``room`` is free to use."""
         del room
-        return ["--python", self._interpreter.path], clean_cwd(self._request.home)
+        return ["--python", self._interpreter.path], uv_command.clean_cwd(self._request.home)
 
     def seeds(self) -> tuple[str, ...]:
         """Return what a new environment of the standard library brings; code of its time counts on it unsaid."""
@@ -153,17 +159,17 @@ class Resolution:
         done = self._uv.run(
             *("export", "--frozen", "--no-dev", "--no-emit-project", "--no-header", "--no-annotate", "--quiet"),
             *("--project", folder, "--python", self._interpreter.path, "--no-python-downloads"),
-            cwd=clean_cwd(self._request.home),
+            cwd=uv_command.clean_cwd(self._request.home),
         )
         if done.exit_code:
-            self._error = complain(f"{self._request.spec.file} can't be read", done, self._log)
+            self._error = uv_command.complain(f"{self._request.spec.file} can't be read", done, self._log)
         return self._checked(None if done.exit_code else done.text), None, ()
 
     def _compile(self, cut: str | None, exempt: Sequence[str]) -> tuple[str | None, str]:
         spec = self._request.spec
         words = ["--exclude-newer", cut] if cut else []
         words += [word for name in exempt for word in ("--exclude-newer-package", f"{name}=false")]
-        with requirements_file(self._uv.index.lines) as file:
+        with uv_command.requirements_file(self._uv.index.lines) as file:
             lines = [*self._uv.index.lines, *self._lines(file.parent)]
             file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
             if spec.constraints:
@@ -183,7 +189,7 @@ class Resolution:
             text = result.read_text("utf-8") if result.exists() and not done.exit_code else None
         if done.exit_code:
             offline = self._uv.is_offline
-            self._error = complain(
+            self._error = uv_command.complain(
                 "No set of packages satisfies what the project asks for", done, self._log, offline=offline
             )
         return text, done.complaint
@@ -194,7 +200,7 @@ class Resolution:
         asked = " ".join(lines).lower()
         lines += [seed for seed in self.seeds() if not re.search(rf"(^|\s){seed.split()[0]}\b", asked)]
         if spec.local_packages and self._request.tree is not None:
-            copies = copy_packages(self._request.tree, spec.local_packages, room)
+            copies = trees.copy_packages(self._request.tree, spec.local_packages, room)
             lines += [f"{copy}{_extras(p.extras)}" for p, copy in zip(spec.local_packages, copies, strict=True)]
         return lines
 

@@ -59,7 +59,7 @@ class Blueprint(Struct, frozen=True, kw_only=True):
     lock: str = ""
     fill: Fill
     forget: Callable[[tuple[str, ...]], None]
-    shares_files: bool = False
+    shares_files: Callable[[], bool] | None = None
 
 
 class Prefixes:
@@ -153,7 +153,7 @@ class Prefixes:
         prefix.mkdir(parents=True)
         try:
             blueprint.fill(prefix)
-            proofs = self._home.environments / "proofs" if blueprint.shares_files else None
+            proofs = self._home.environments / "proofs" if blueprint.shares_files and blueprint.shares_files() else None
             return attempt, take(prefix, proofs, trust=trust)
         except BaseException:
             shutil.rmtree(prefix, ignore_errors=True)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
@@ -17,13 +17,18 @@ from runner.environments.interpreters import Interpreter, discover
 from runner.environments.inventory import Distribution
 from runner.environments.locking import as_text, find_lock
 from runner.environments.prefix import Blueprint, Built, Prefixes
-from runner.environments.recovering import lock_with_repairs
 from runner.environments.rules import parse_rule
-from runner.environments.trees import copy_packages
-from runner.environments.uv_command import Uv, clean_cwd, complain, find_uv
 from runner.environments.words import IMPORT_PATH, EnvironmentRequest, EnvironmentSpec, LocalPackage, Lock, Prepared
 from runner.errors import EnvironmentSetupError
+from runner.lazy import LazyModule
 from runner.model import EnvironmentKind, EnvironmentRecord, Event, EventKind, ProjectFiles, Report
+
+if TYPE_CHECKING:
+    from runner.environments import recovering, trees, uv_command
+else:
+    recovering = LazyModule("runner.environments.recovering")
+    trees = LazyModule("runner.environments.trees")
+    uv_command = LazyModule("runner.environments.uv_command")
 
 FORMAT = 1
 BIN = "Scripts" if sys.platform == "win32" else "bin"
@@ -70,8 +75,11 @@ class PythonBackend:
         for notice in (*request.spec.notices, *request.spec.mapping):
             report(Event(kind=EventKind.NOTICE, message=notice))
         interpreter = self.choose_interpreter(request, report)
-        found = discover(request.home.root / "interpreters.json", request.environ)
-        return lock_with_repairs(request, interpreter, found, report)
+        found = find_lock(request, interpreter)
+        if found:
+            return found
+        others = discover(request.home.root / "interpreters.json", request.environ)
+        return recovering.lock_with_repairs(request, interpreter, others, report)
 
     def choose_interpreter(self, request: EnvironmentRequest, report: Report) -> Interpreter:
         """Return the interpreter of a request; uv fetches it where it is not there and may be fetched."""
@@ -94,7 +102,7 @@ class PythonBackend:
                 lock=lock.text,
                 fill=partial(self._fill, request, lock, prefixes.folder(identity) / "build.log", report),
                 forget=partial(self._forget, request),
-                shares_files=self._shares_files(request),
+                shares_files=partial(self._shares_files, request),
             )
         )
         own = self._local(request, lock, base, prefixes) if request.spec.local_packages else None
@@ -145,7 +153,7 @@ class PythonBackend:
             if not (missing.rule.line and downloads_allowed(request.environ)):
                 raise
             report(Event(kind=EventKind.STEP, message=f"Python {wanted} is not installed; asking uv to fetch it"))
-            done = uv_for(request).work("python", "install", wanted, cwd=clean_cwd(request.home))
+            done = uv_for(request).work("python", "install", wanted, cwd=uv_command.clean_cwd(request.home))
             if done.exit_code:
                 missing.context = "uv could not fetch it: " + done.complaint.splitlines()[0]
                 raise
@@ -176,9 +184,9 @@ def keep_import_hook(prefix: Path) -> None:
         (site / "proj_import_path.pth").write_text(HOOK, encoding="utf-8")
 
 
-def uv_for(request: EnvironmentRequest) -> Uv:
+def uv_for(request: EnvironmentRequest) -> "uv_command.Uv":
     """Return uv with the index settings of a request."""
-    return find_uv(request.home, index_options(request.spec.options, request.environ), request.environ)
+    return uv_command.find_uv(request.home, index_options(request.spec.options, request.environ), request.environ)
 
 
 def cut_words(lock: Lock) -> Iterator[str]:
@@ -197,18 +205,18 @@ def _fill_local(request: EnvironmentRequest, lock: Lock, base: Built, log: Path,
     from tempfile import TemporaryDirectory
 
     with TemporaryDirectory(prefix="proj-") as room:
-        copies = copy_packages(request.tree, packages, Path(room))
+        copies = trees.copy_packages(request.tree, packages, Path(room))
         done = uv.work(
             *("pip", "install", "--no-deps", "--target", prefix, "--python", base.path / BIN / "python"),
             *("--link-mode", "copy", *cut_words(lock), *_index_words(uv), *map(str, copies)),
-            cwd=clean_cwd(request.home),
+            cwd=uv_command.clean_cwd(request.home),
         )
     if done.exit_code:
         names = ", ".join(package.path for package in packages)
-        raise complain(f"The project's own packages ({names}) can't be built", done, log)
+        raise uv_command.complain(f"The project's own packages ({names}) can't be built", done, log)
 
 
-def _index_words(uv: Uv) -> Iterator[str]:
+def _index_words(uv: "uv_command.Uv") -> Iterator[str]:
     for line in uv.index.lines:
         yield from line.split(" ", 1)
     yield from uv.index.words

@@ -3,14 +3,20 @@
 import posixpath
 import re
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
 
 from runner.environments.import_names import RENAMED, normalise, package_of, provides
-from runner.environments.requirements import decode
 from runner.environments.words import EnvironmentSpec
+from runner.lazy import LazyModule
 from runner.model import ProjectFiles
 from runner.scripts import STANDARD_LIBRARY, Place, Scripts
+
+if TYPE_CHECKING:
+    from runner.environments import requirements
+else:
+    requirements = LazyModule("runner.environments.requirements")
 
 LINE = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)\s*(?P<extras>\[[^]]*\])?\s*(?P<rest>[^@]*)")
 STUB_VERSION = re.compile(r"\(?[=~<>!\s]*0\.0(\.post\d+|\.\d+)?\)?")
@@ -113,7 +119,7 @@ def _with_mlflow(spec: EnvironmentSpec, scripts: Scripts, files: ProjectFiles) -
     for package in spec.local_packages:
         folder = "" if package.path == "." else package.path
         for name in METADATA:
-            if "mlflow" in decode(files.read(posixpath.join(folder, name)) or b""):
+            if "mlflow" in requirements.decode(files.read(posixpath.join(folder, name)) or b""):
                 return spec
     told = f"'mlflow' is added: {at(place)} imports it and nobody declares it"
     return structs.replace(spec, requirements=(*spec.requirements, "mlflow"), repairs=(*spec.repairs, told))

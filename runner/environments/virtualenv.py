@@ -4,14 +4,19 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from runner.environments.indexes import expand, with_credentials
 from runner.environments.python_backend import BIN, PythonBackend, cut_words, uv_for
-from runner.environments.uv_command import DROPPED, clean_cwd, complain, follow, requirements_file
 from runner.environments.words import EnvironmentRequest, Lock
 from runner.errors import EnvironmentSetupError
+from runner.lazy import LazyModule
 from runner.process import Completed, capture
+
+if TYPE_CHECKING:
+    from runner.environments import uv_command
+else:
+    uv_command = LazyModule("runner.environments.uv_command")
 
 TOOLS = ("pip", "setuptools", "wheel")
 BUILD_TOOLS = (
@@ -41,12 +46,12 @@ class VirtualenvBackend(PythonBackend):
         options = [expand(option) for option in request.spec.options if not option.startswith("--pre")]
         for blocks, words in ((hashed, ["--require-hashes"]), (bare, [])):
             if blocks:
-                with requirements_file([*options, *blocks], "requirements.txt") as file:
+                with uv_command.requirements_file([*options, *blocks], "requirements.txt") as file:
                     variables = _bounded(file.parent, bounds)
                     install: tuple[str | Path, ...] = ("install", "--no-deps", "--no-compile", *words, "-r", file)
                     done = _pip(request, python, *install, variables=variables)
                 if done.exit_code:
-                    raise complain("The packages of the lock can't be installed", done, log)
+                    raise uv_command.complain("The packages of the lock can't be installed", done, log)
         self._remove_tools(request, python, text)
 
     def _create(self, request: EnvironmentRequest, lock: Lock, prefix: Path, log: Path) -> None:
@@ -56,11 +61,11 @@ class VirtualenvBackend(PythonBackend):
             [sys.executable, "-m", "virtualenv", "--no-download", "--python", python, prefix],
             [python, "-m", "venv", "--clear", prefix],
         ]
-        done = capture(made[0], cwd=clean_cwd(request.home), env=env)
+        done = capture(made[0], cwd=uv_command.clean_cwd(request.home), env=env)
         if done.exit_code:
-            done = capture(made[1], cwd=clean_cwd(request.home), env=env)
+            done = capture(made[1], cwd=uv_command.clean_cwd(request.home), env=env)
         if done.exit_code:
-            raise complain(f"An environment with Python {lock.interpreter.name} can't be made", done, log)
+            raise uv_command.complain(f"An environment with Python {lock.interpreter.name} can't be made", done, log)
 
     def _remove_tools(self, request: EnvironmentRequest, python: Path, text: str) -> None:
         """Remove what the new environment brought and the lock does not have; pip last, as it does the work."""
@@ -81,7 +86,7 @@ def _pip(
     request: EnvironmentRequest, python: Path, *words: str | Path, variables: Mapping[str, str] | None = None
 ) -> Completed:
     argv = [python, "-m", "pip", "--disable-pip-version-check", "--no-input", *words]
-    return follow(argv, clean_cwd(request.home), {**_variables(request), **(variables or {})})
+    return uv_command.follow(argv, uv_command.clean_cwd(request.home), {**_variables(request), **(variables or {})})
 
 
 def build_bounds(request: EnvironmentRequest, lock: Lock) -> tuple[str, ...]:
@@ -96,11 +101,11 @@ def build_bounds(request: EnvironmentRequest, lock: Lock) -> tuple[str, ...]:
     names = [name for name in BUILD_TOOLS if name not in locked]
     uv = uv_for(request)
     for _ in BUILD_TOOLS:
-        with requirements_file([*uv.index.lines, *names], "build.in") as file:
+        with uv_command.requirements_file([*uv.index.lines, *names], "build.in") as file:
             done = uv.run(
                 *("pip", "compile", file, "--no-deps", "--no-header", "--no-annotate", "--no-python-downloads"),
                 *("--python", lock.interpreter.path, *cut_words(lock), *uv.index.words),
-                cwd=clean_cwd(request.home),
+                cwd=uv_command.clean_cwd(request.home),
             )
         # A tool that is younger than the lock is in nobody's way.
         unknown = re.findall(r"you require ([\w.-]+\w)", done.complaint) if done.exit_code else []
@@ -121,5 +126,5 @@ def _bounded(folder: Path, bounds: Sequence[str]) -> dict[str, str]:
 
 
 def _variables(request: EnvironmentRequest) -> dict[str, str]:
-    ours = {name: value for name, value in request.environ.items() if name not in DROPPED}
+    ours = {name: value for name, value in request.environ.items() if name not in uv_command.DROPPED}
     return {**ours, "PIP_NO_WARN_SCRIPT_LOCATION": "1", "PYTHONDONTWRITEBYTECODE": "1"}
