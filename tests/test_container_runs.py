@@ -350,7 +350,7 @@ def test_an_image_that_is_nowhere_is_told(project: Callable[..., Path], proj: Ru
 
 def test_an_image_without_bash_runs_commands_with_sh(bench: Bench, project: Callable[..., Path], proj: RunProj) -> None:
     done = record(proj, project("cat MLproject > out.txt; exit 4", {"image": bench.plain}))
-    assert (done["exit_code"], done["argv"][:2], done["environment"]["python"]) == (4, ["sh", "-c"], None)
+    assert (done["exit_code"], done["argv"][:2], done["environment"]["python"]) == (4, ["sh", "-c"], None), done
 
 
 @pytest.mark.usefixtures("built")
@@ -365,7 +365,7 @@ def test_an_entrypoint_that_starts_commands_is_kept(
     (context / "start").chmod(0o755)
     name = bench.build(f"localhost/proj-test-{os.urandom(6).hex()}:1", context)
     done = record(proj, project("echo ran", {"image": name}))
-    assert log(done).strip() == said
+    assert (log(done).strip(), done["environment"]["manager"]) == (said, "container"), done
     assert any("ENTRYPOINT" in notice for notice in done["notices"]) == (said == "ran")
 
 
