@@ -90,6 +90,12 @@ class InvalidValueError(StoreError):
     reference = "invalid-value"
 
 
+class ServerError(ProjError):
+    """The server can't be started as asked."""
+
+    reference = "server"
+
+
 class ScaffoldError(ProjError):
     """A project can't be made from a template."""
 

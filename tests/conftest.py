@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import pytest
 
@@ -83,7 +83,9 @@ class Result(NamedTuple):
 RunProj = Callable[..., Result]
 
 
-def start_proj(*words: str, cwd: Path, **variables: str) -> "subprocess.Popen[str]":
+def start_proj(
+    *words: str, cwd: Path, stderr: IO[str] | int = subprocess.PIPE, **variables: str
+) -> "subprocess.Popen[str]":
     """Start the command line in a process of its own, as a user's shell does."""
     return subprocess.Popen(
         [sys.executable, "-m", "runner.cli.main", *words],
@@ -91,7 +93,7 @@ def start_proj(*words: str, cwd: Path, **variables: str) -> "subprocess.Popen[st
         env={**os.environ, "PYTHONPATH": str(ROOT), "PATH": _path_with_python(), **variables},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
     )
 

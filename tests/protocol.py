@@ -35,6 +35,14 @@ class Reply:
         return self.status, self.json["error_code"]
 
 
+def fetch(port: int, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Reply:
+    """Send one request to a server on the loopback address."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    with closing(connection):
+        connection.request(method, path, body, headers)
+        return Reply(connection.getresponse())
+
+
 class Client:
     """A child that speaks plain HTTP."""
 
@@ -43,10 +51,7 @@ class Client:
         self.headers = {"Authorization": f"Bearer {socket.token}"}
 
     def send(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Reply:
-        connection = http.client.HTTPConnection("127.0.0.1", self.socket.port, timeout=20)
-        with closing(connection):
-            connection.request(method, path, body, {**self.headers, **headers})
-            return Reply(connection.getresponse())
+        return fetch(self.socket.port, method, path, body, {**self.headers, **headers})
 
     def post(self, endpoint: str, **fields: object) -> Reply:
         return self.send("POST", API + endpoint, json.dumps(fields).encode())

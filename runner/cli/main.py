@@ -29,6 +29,8 @@ COMMANDS = {
     "checkout": LazyCommand("runner.cli.checkout:checkout", "Restore the exact code of a run."),
     "diff": LazyCommand("runner.cli.diff:diff", "Show in what the code of a dirty run differs from its commit."),
     "rm": LazyCommand("runner.cli.rm:rm", "Remove runs and free what they hold."),
+    "server": LazyCommand("runner.cli.server:server", "Serve the store to any MLflow client."),
+    "token": LazyCommand("runner.cli.token:token", "Say who may use the server."),
     "check": LazyCommand("runner.cli.check:check", "Check a manifest; nothing is run."),
     "lock": LazyCommand("runner.cli.lock:lock", "Lock the environments of a project."),
     "env": LazyCommand("runner.cli.env:env", "List, verify, export and remove the environments that are kept."),

@@ -1,0 +1,52 @@
+"""``proj token``: who may use the server."""
+
+import click
+import msgspec
+
+from runner.cli.reading import clean, local_time, open_store
+from runner.cli.text import say
+from runner.store import tokens
+from runner.store.records import format_time
+from runner.store.tokens import Scope
+
+
+@click.group("token")
+def token() -> None:
+    """Say who may use `proj server`. Clients send a token that they find in MLFLOW_TRACKING_TOKEN."""
+
+
+@token.command("add")
+@click.argument("name", metavar="NAME")
+@click.option(
+    "--scope", type=click.Choice([scope.value for scope in Scope]), default=Scope.WRITE.value, show_default=True
+)
+def add(name: str, scope: str) -> None:
+    """Make a token and print it: it is shown this once."""
+    with open_store() as (database, _):
+        click.echo(tokens.add(database, name, Scope(scope)))
+    say(f"'{clean(name)}' may {scope}; proj keeps only a digest of the token, so keep it safe")
+
+
+@token.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+def list_tokens(as_json: bool) -> None:
+    """List the tokens, without their text."""
+    with open_store() as (database, _):
+        found = tokens.all_tokens(database)
+    rows = [{"name": one.name, "scope": one.scope.value, "created_at": format_time(one.created_at)} for one in found]
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=2))
+        return
+    for row in rows:
+        click.echo(f"{row['name']}  {row['scope']}  since {local_time(row['created_at'])}")
+    if not rows:
+        say("no tokens")
+
+
+@token.command("revoke")
+@click.argument("name", metavar="NAME")
+def revoke(name: str) -> None:
+    """Remove a token; a running server refuses it at once."""
+    with open_store() as (database, _):
+        tokens.revoke(database, name)
+    say(f"revoked '{clean(name)}'")
