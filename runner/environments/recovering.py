@@ -16,8 +16,7 @@ from runner.environments.import_names import normalise, provides
 from runner.environments.interpreters import Interpreter
 from runner.environments.locking import find_lock, lock_path, resolve
 from runner.environments.repairs import is_changeable, names_of, parse_line
-from runner.environments.rules import parse_rule
-from runner.environments.wheels import lines_with_wheels
+from runner.environments.wheels import better_interpreters
 from runner.environments.words import EnvironmentRequest, EnvironmentSpec, Lock
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentKind, Event, EventKind, Report
@@ -227,15 +226,12 @@ def _nearest(interpreter: Interpreter, others: Sequence[Interpreter]) -> list[In
 
 
 def _with_wheels(turn: _Turn, lock: Lock, others: Sequence[Interpreter], report: Report) -> Lock | None:
-    """Return a lock for the nearest interpreter for which all pins have wheels, None where the chosen one will do."""
-    lines = lines_with_wheels(turn.request, lock)
-    if lines is None:
-        return None
-    for other in _nearest(lock.interpreter, others):
-        if other.line in lines and parse_rule(turn.request.spec.python).admits(other.numbers):
-            moved, _, _ = _resolve(turn, other, report)
-            if moved and lines_with_wheels(turn.request, moved) is None:
-                return moved
+    """Return a lock for the nearest interpreter that need not build so much, None where the chosen one will do."""
+    near = _nearest(lock.interpreter, others)
+    for other in better_interpreters(turn.request, lock, near):
+        moved, _, _ = _resolve(turn, other, report)
+        if moved:
+            return moved
     return None
 
 

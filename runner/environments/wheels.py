@@ -1,8 +1,6 @@
-"""Says for which Pythons the packages of a lock have wheels, by the names of the files that the index has."""
+"""Says which packages of a lock an interpreter would have to build although the index has wheels of them for others."""
 
-import platform
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,56 +12,41 @@ from runner.environments.interpreters import Interpreter
 from runner.environments.uv_command import clean_cwd, find_uv
 from runner.environments.words import EnvironmentRequest, Lock
 
-WHEEL = re.compile(r"(?P<python>[^-]+)-(?P<abi>[^-]+)-(?P<platform>[^-]+)\.whl$")
-TAG = re.compile(r"cp(?P<major>\d)(?P<minor>\d+)")
-SYSTEMS = {"linux": "linux", "macosx": "macosx", "win": "win"}
 
+def better_interpreters(
+    request: EnvironmentRequest, lock: Lock, others: Sequence[Interpreter]
+) -> tuple[Interpreter, ...]:
+    """Return those of the other interpreters that have wheels for most of what the lock's own one would build.
 
-def lines_with_wheels(request: EnvironmentRequest, lock: Lock) -> frozenset[tuple[int, ...]] | None:
-    """Return the release lines for which every package has a wheel, None where the lock's own line is one of them.
-
-    Packages without any wheel for this platform do not count: they are built for every Python.
+    They keep their order. There is none where the lock's own has wheels for all that has wheels at all, and where uv
+    is too old to tell.
     """
-    common: frozenset[tuple[int, ...]] | None = None
-    is_lacking = False
-    for package in _packages(request, lock):
-        lines = _lines(package, lock.interpreter)
-        if lines is None:
-            continue
-        is_lacking = is_lacking or lock.interpreter.line not in lines
-        common = lines if common is None else common & lines
-    return (common or frozenset()) if is_lacking else None
+    built = _pins(request, lock, lock.interpreter, lock.text, with_wheels=False)
+    if not built:
+        return ()
+    text = "\n".join(built)
+    had = {other.path: len(_pins(request, lock, other, text, with_wheels=True)) for other in others}
+    most = max(had.values(), default=0)
+    return tuple(other for other in others if most and had[other.path] == most)
 
 
-def _packages(request: EnvironmentRequest, lock: Lock) -> list[Mapping[str, Any]]:
+def _pins(
+    request: EnvironmentRequest, lock: Lock, interpreter: Interpreter, text: str, *, with_wheels: bool
+) -> tuple[str, ...]:
+    """Return those of the pins of a text that have wheels for an interpreter, or those that have only a source."""
     uv = find_uv(request.home, index_options(request.spec.options, request.environ), request.environ)
-    with TemporaryDirectory(prefix="proj-") as folder:
-        asked, answer = Path(folder) / "requirements.txt", Path(folder) / "pylock.toml"
-        asked.write_text("\n".join([*uv.index.lines, lock.text]), encoding="utf-8")
-        words = ["--exclude-newer", lock.as_of] if lock.as_of and not lock.undated else []
+    cut = ("--exclude-newer", lock.as_of) if lock.as_of and not lock.undated else ()
+    with TemporaryDirectory(prefix="proj-") as room:
+        asked, answer = Path(room) / "requirements.in", Path(room) / "pylock.toml"
+        asked.write_text("\n".join([*uv.index.lines, text]), encoding="utf-8")
         uv.run(
-            *("pip", "compile", asked, "--no-deps", "--format", "pylock.toml", "--output-file", answer, "--quiet"),
-            *("--python", lock.interpreter.path, *words, *uv.index.words),
+            *("pip", "compile", asked, "--no-deps", "--quiet", "--format", "pylock.toml", "--output-file", answer),
+            *("--python", interpreter.path, *cut, *uv.index.words),
             cwd=clean_cwd(request.home),
         )
-        # An older uv does not know the format: then nothing is known of wheels.
-        found = msgspec.toml.decode(answer.read_bytes()) if answer.is_file() else {}
-    packages: list[Mapping[str, Any]] = found.get("packages", [])
-    return packages
-
-
-def _lines(package: Mapping[str, Any], interpreter: Interpreter) -> frozenset[tuple[int, ...]] | None:
-    """Return the lines that a package has wheels for on this platform, None where that does not depend on the line."""
-    names = [wheel.get("name") or wheel.get("url", "").rpartition("/")[2] for wheel in package.get("wheels", ())]
-    system = next((name for word, name in SYSTEMS.items() if interpreter.platform.startswith(word)), None)
-    machine = platform.machine().lower()
-    found: set[tuple[int, ...]] = set()
-    for match in filter(None, map(WHEEL.search, names)):
-        place = match["platform"]
-        fits = place == "any" or (system is not None and system in place and (machine in place or "universal" in place))
-        if not fits:
-            continue
-        if match["abi"] in ("none", "abi3"):
-            return None
-        found |= {(int(tag["major"]), int(tag["minor"])) for tag in TAG.finditer(match["python"])}
-    return frozenset(found) if found else None
+        found: Mapping[str, Any] = msgspec.toml.decode(answer.read_bytes()) if answer.is_file() else {}
+    return tuple(
+        f"{package['name']}=={package['version']}"
+        for package in found.get("packages", ())
+        if "version" in package and bool(package.get("wheels")) is with_wheels
+    )
