@@ -122,6 +122,10 @@ def prepare_environment(recording: Recording, folder: RunFolder) -> Prepared:
     environment = structs.replace(environment, record=structs.replace(environment.record, repairs=repairs))
     if plan.request.repair:
         environment = with_own_packages(environment, request, plan.scripts, plan.backend)
+    served = tuple(f"this run answers at {address}, where its code logs" for address in plan.request.serve_as)
+    if served:
+        repaired = structs.replace(environment.record, repairs=(*environment.record.repairs, *served))
+        environment = structs.replace(environment, record=repaired)
     record = environment.record
     for repair in record.repairs[len(request.spec.repairs) :]:
         recording.report(Event(kind=EventKind.NOTICE, message=f"Repaired: {repair}"))

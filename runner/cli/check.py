@@ -7,34 +7,64 @@ import click
 import msgspec
 
 from runner.cli.text import say
+from runner.environments.deciding import decide_spec
 from runner.environments.spec import read_spec
 from runner.errors import ManifestError, ProjError, UsageError
+from runner.manifest import Flight, find_entry_point, preflight
 from runner.manifest.checking import check_manifest, has_errors
 from runner.manifest.files import FolderFiles
 from runner.manifest.reading import find_manifest, read_manifest
 from runner.manifest.schema import json_schema
-from runner.model import EnvironmentDeclaration, Fault, Severity
+from runner.model import EnvironmentDeclaration, Fault, Parameter, Severity, ValueSource
+from runner.scripts import read_scripts
 
 
 @click.command("check")
 @click.argument("path", default=".", type=click.Path(path_type=Path))
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of manifests and stop.")
+@click.option("--run", "before_run", is_flag=True, help="Look as `proj run` does before it installs anything.")
+@click.option("-e", "--entry-point", metavar="NAME", help="With --run: the entry point to look at. [default: main]")
 @click.option("--json", "as_json", is_flag=True, help="Print the faults as JSON.")
-def check(path: Path, schema: bool, as_json: bool) -> int:
+def check(path: Path, schema: bool, before_run: bool, entry_point: str | None, as_json: bool) -> int:
     """Check the manifest of the project in the folder PATH; nothing is run.
 
-    Errors make the exit code 1; warnings do not.
+    Errors make the exit code 1; warnings do not. With --run the files, paths and addresses that a run needs are looked
+    at instead, and what would be repaired is said.
     """
     if schema:
         click.echo(msgspec.json.format(msgspec.json.encode(json_schema()), indent=2).decode())
         return 0
     files = FolderFiles(_folder(path))
-    faults = (*check_manifest(files), *_environment_faults(files))
+    faults = _run_faults(files, entry_point) if before_run else (*check_manifest(files), *_environment_faults(files))
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(faults), indent=2).decode())
     else:
         _print(faults)
     return 1 if has_errors(faults) else 0
+
+
+def _run_faults(files: FolderFiles, name: str | None) -> tuple[Fault, ...]:
+    """Return what keeps an entry point from running, and say what it takes and what its environment would be."""
+    manifest = read_manifest(files, needs_environment=False)
+    entry = find_entry_point(manifest, name, files)
+    scripts = read_scripts(entry.command, files)
+    defaults = tuple(
+        Parameter(name=one.name, value=one.default, type=one.type, source=ValueSource.DEFAULT, secret=one.secret)
+        for one in entry.parameters
+        if one.default is not None
+    )
+    file = manifest.path or "the project"
+    flight = Flight(
+        entry_point=entry, manifest=file, files=files, scripts=scripts, parameters=defaults, project=files.root
+    )
+    say(f"entry point '{entry.name}': {entry.command}")
+    for one in entry.parameters:
+        needed = f"default {one.default!r}" if one.default is not None and not one.secret else "required"
+        say(f"  {one.name} ({one.type}, {'secret' if one.secret else needed}) {one.description or ''}".rstrip())
+    spec = decide_spec(entry.environment or manifest.environment, files, scripts, None)
+    for repair in spec.repairs:
+        say(f"  would be repaired: {repair}")
+    return preflight(flight)
 
 
 def _folder(path: Path) -> Path:
