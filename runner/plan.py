@@ -19,7 +19,6 @@ from runner.manifest import (
     bind_parameters,
     find_entry_point,
     preflight,
-    read_manifest,
     read_parameters_file,
     render_command,
     shell_argv,
@@ -52,7 +51,9 @@ from runner.source.tree import TreeFiles
 
 if TYPE_CHECKING:
     from runner.environments import spec as specs
+    from runner.manifest import reading
 else:
+    reading = LazyModule("runner.manifest.reading")
     specs = LazyModule("runner.environments.spec")
 
 _MLFLOW_NAMES = {"local": None, "container": "docker"}
@@ -121,7 +122,9 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
     files = TreeFiles(home, snapshot)
     memory = Memory(home.root / "cache" / "code", f"{snapshot.code.tree}:{snapshot.code.subdirectory}")
     manifest = memory.recall(
-        Manifest, f"repair: {request.repair}", lambda: read_manifest(files, needs_environment=not request.repair)
+        Manifest,
+        f"repair: {request.repair}",
+        lambda: reading.read_manifest(files, needs_environment=not request.repair),
     )
     entry_point = find_entry_point(manifest, request.entry_point, files)
     refuse_what_is_not_there_yet(entry_point)

@@ -26,7 +26,8 @@ from runner.executors.container import (
     variable_words,
 )
 from runner.executors.mounts import PROJECT_PLACE, mount_words
-from runner.manifest import FolderFiles, read_manifest
+from runner.manifest import FolderFiles
+from runner.manifest.reading import read_manifest
 from runner.model import ContainerSpec, EnvironmentDeclaration, EnvironmentKind, ImageBuild
 from runner.process import Stdin
 from runner.settings import Home

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.errors import ManifestError, ProjError
-from runner.manifest import FolderFiles, bind_parameters, find_entry_point, read_manifest
+from runner.manifest import FolderFiles, bind_parameters, find_entry_point
 from runner.manifest.checking import check_manifest
+from runner.manifest.reading import read_manifest
 from runner.model import EntryPoint, EnvironmentKind, Manifest, MetricsFile, Severity
 from tests.conftest import write_tree
 

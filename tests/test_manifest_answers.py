@@ -20,9 +20,9 @@ from runner.manifest import (
     PathRules,
     bind_parameters,
     find_entry_point,
-    read_manifest,
     render_command,
 )
+from runner.manifest.reading import read_manifest
 from runner.model import EnvironmentDeclaration, EnvironmentKind, Parameter
 
 CASES = Path(__file__).parent / "manifests"

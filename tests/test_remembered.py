@@ -12,7 +12,8 @@ from runner import remembered
 from runner.environments.spec import read_spec
 from runner.environments.words import EnvironmentSpec
 from runner.errors import EnvironmentSetupError, ManifestError
-from runner.manifest import FolderFiles, read_manifest
+from runner.manifest import FolderFiles
+from runner.manifest.reading import read_manifest
 from runner.model import EnvironmentDeclaration, Manifest
 from runner.remembered import Memory
 

@@ -6,7 +6,6 @@ from runner.manifest.files import FolderFiles
 from runner.manifest.parameters import bind_parameters, read_parameters_file
 from runner.manifest.paths import Download, PathRules, find_downloads, find_paths
 from runner.manifest.preflight import Flight, own_address, preflight
-from runner.manifest.reading import read_manifest
 
 __all__ = [
     "Download",
@@ -19,7 +18,6 @@ __all__ = [
     "find_paths",
     "own_address",
     "preflight",
-    "read_manifest",
     "read_parameters_file",
     "render_command",
     "shell_argv",

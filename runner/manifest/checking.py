@@ -121,7 +121,7 @@ def _check_entry_point(node: Node, entry: EntryPoint, files: ProjectFiles, fault
             _check_default(field.value, spec, faults)
     command = node.field("command")
     if command is not None and command.is_text:
-        check_files(command, entry, files, faults)
+        check_files(command.place, entry, files, faults)
 
 
 def _check_declaration(node: Node, spec: ParameterSpec, faults: Faults) -> None:

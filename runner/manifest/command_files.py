@@ -3,9 +3,8 @@
 import re
 import shlex
 
-from runner.manifest.document import Node
-from runner.manifest.environment import near_file, tidy_path
-from runner.manifest.faults import Faults
+from runner.manifest.faults import Faults, Place
+from runner.manifest.files import near_file, tidy_path
 from runner.model import EntryPoint, ProjectFiles
 
 INTERPRETERS = re.compile(r"(python[\d.]*|bash|sh|Rscript)")
@@ -45,8 +44,8 @@ def _script_after(words: list[str]) -> str | None:
     return None
 
 
-def check_files(command: Node, entry: EntryPoint, files: ProjectFiles, faults: Faults) -> None:
+def check_files(place: Place | None, entry: EntryPoint, files: ProjectFiles, faults: Faults) -> None:
     """Warn of scripts that are not there."""
     for script in absent_scripts(entry.command, files):
         message = f"the command of '{entry.name}' names '{script}', which is not in the project"
-        faults.warning(command.place, message, near_file(tidy_path(script), files))
+        faults.warning(place, message, near_file(tidy_path(script), files))

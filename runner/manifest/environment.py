@@ -1,11 +1,11 @@
 """Which file declares the environment of a project."""
 
 from collections.abc import Mapping
-from posixpath import normpath
 
 from runner.manifest.container import is_empty, read_docker_env
 from runner.manifest.document import Field, Kind, Node, text_of
-from runner.manifest.faults import Faults, quoted, suggestion
+from runner.manifest.faults import Faults, quoted
+from runner.manifest.files import near_file, tidy_path
 from runner.model import EnvironmentDeclaration, EnvironmentKind, ProjectFiles
 
 KEYS = {
@@ -96,21 +96,6 @@ def kind_of_file(path: str) -> EnvironmentKind:
         conda = "conda" in name or name.startswith("environment")
         return EnvironmentKind.CONDA_ENV if conda else EnvironmentKind.PYTHON_ENV
     return EnvironmentKind.REQUIREMENTS
-
-
-def tidy_path(path: str) -> str:
-    """Return a path as it is compared and shown: ``./envs//a.yaml`` is ``envs/a.yaml``."""
-    return normpath(path) if path else path
-
-
-def near_file(path: str, files: ProjectFiles) -> str | None:
-    """Return a hint that names the file someone meant, in the same folder or of the same name elsewhere, or None."""
-    folder, _, name = path.rpartition("/")
-    beside = [other for other in files.names(folder) if not other.endswith("/")]
-    hint = suggestion(name, beside)
-    if hint is None and folder and name in files.names():
-        return f"'{name}' is in the project folder itself"
-    return hint
 
 
 def _named_file(key: str, node: Node, files: ProjectFiles, faults: Faults) -> EnvironmentDeclaration:

@@ -1,4 +1,4 @@
-"""The files of a project that lies in a folder."""
+"""The files of a project that lies in a folder, and paths among them."""
 
 import os
 import stat
@@ -6,6 +6,23 @@ from pathlib import Path
 from posixpath import normpath
 
 from runner.errors import ManifestError
+from runner.manifest.faults import suggestion
+from runner.model import ProjectFiles
+
+
+def tidy_path(path: str) -> str:
+    """Return a path as it is compared and shown: ``./envs//a.yaml`` is ``envs/a.yaml``."""
+    return normpath(path) if path else path
+
+
+def near_file(path: str, files: ProjectFiles) -> str | None:
+    """Return a hint that names the file someone meant, in the same folder or of the same name elsewhere, or None."""
+    folder, _, name = path.rpartition("/")
+    beside = [other for other in files.names(folder) if not other.endswith("/")]
+    hint = suggestion(name, beside)
+    if hint is None and folder and name in files.names():
+        return f"'{name}' is in the project folder itself"
+    return hint
 
 
 class FolderFiles:

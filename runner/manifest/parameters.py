@@ -3,11 +3,17 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runner.errors import ParameterError
-from runner.manifest.document import DocumentError, Kind, load_document, problem_of, text_of
+from runner.lazy import LazyModule
 from runner.manifest.faults import printable, quoted
 from runner.model import EntryPoint, Parameter, ParameterSpec, ValueSource
+
+if TYPE_CHECKING:
+    from runner.manifest import document
+else:
+    document = LazyModule("runner.manifest.document")
 
 INTEGERS = ("int", "integer")
 NUMBERS = ("float", "number")
@@ -171,16 +177,16 @@ def _json_parameters(path: Path, content: bytes) -> dict[str, str]:
 
 def _yaml_parameters(path: Path, content: bytes) -> dict[str, str]:
     try:
-        document = load_document(str(path), content)
-    except DocumentError as error:
+        root = document.load_document(str(path), content)
+    except document.DocumentError as error:
         raise ParameterError(error.message, context=error.context, hint=error.hint) from error
-    if document is None or document.is_null:
+    if root is None or root.is_null:
         return {}
-    if document.kind is not Kind.MAPPING:
+    if root.kind is not document.Kind.MAPPING:
         raise ParameterError(f"the parameters file '{path}' must be a mapping of names to values")
-    for name, field in document.fields.items():
-        problem = problem_of(field.value)
+    for name, field in root.fields.items():
+        problem = document.problem_of(field.value)
         if problem:
             place = f"{path}:{field.value.place.line}:{field.value.place.column}"
             raise ParameterError(f"the value of '{name}' can't be read: {problem}", context=place, hint="quote it")
-    return {name: text_of(field.value) for name, field in document.fields.items() if not field.value.is_null}
+    return {name: document.text_of(field.value) for name, field in root.fields.items() if not field.value.is_null}

@@ -9,7 +9,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from runner.manifest.command_files import absent_scripts
-from runner.manifest.environment import near_file, tidy_path
+from runner.manifest.files import near_file, tidy_path
 from runner.model import EntryPoint, Fault, Parameter, ProjectFiles, Severity
 from runner.scripts import DAGSHUB, FOREIGN_PATH, Place, Scripts, above
 
