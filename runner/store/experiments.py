@@ -1,7 +1,7 @@
 """Experiments: named groups of runs."""
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from runner.errors import AlreadyExistsError, InvalidValueError, NotFoundError
 from runner.store.database import Database, Row
@@ -77,6 +77,16 @@ def load(db: Database, numbers: list[int]) -> list[Experiment]:
         for row in db.query(f"SELECT * FROM experiment_tags WHERE experiment IN ({marks})", *piece):
             tags.setdefault(row["experiment"], {})[row["key"]] = row["value"]
     return [_experiment(db, rows[number], tags.get(number, {})) for number in numbers if number in rows]
+
+
+def count_runs(db: Database, experiment_ids: Sequence[str]) -> dict[str, int]:
+    """Return how many active runs are in each of these experiments; those without any are left out."""
+    counted = "SELECT experiment, count(*) AS count FROM runs WHERE lifecycle_stage = 'active' AND experiment IN"
+    found: dict[str, int] = {}
+    for piece, marks in chunks([int(word) for word in experiment_ids]):
+        rows = db.query(f"{counted} ({marks}) GROUP BY experiment", *piece)
+        found.update((str(row["experiment"]), row["count"]) for row in rows)
+    return found
 
 
 def rename(db: Database, experiment_id: str, name: str) -> None:

@@ -1,0 +1,59 @@
+"""``proj compare``: in what runs differ."""
+
+import click
+import msgspec
+
+from runner.cli.reading import clean, open_store
+from runner.cli.tables import print_table
+from runner.cli.text import say
+from runner.comparison import Line, compare_runs
+from runner.errors import UsageError
+from runner.model import RunRecord
+from runner.store import runs
+from runner.store.records import read_record
+
+_SHOWN = 40
+"""Characters of a value; JSON has all."""
+
+
+@click.command("compare")
+@click.argument("run", metavar="RUN RUN…", nargs=-1, required=True)
+@click.option("--all", "everything", is_flag=True, help="What is equal too.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object: section, name, the value of each run.")
+def compare(run: tuple[str, ...], everything: bool, as_json: bool) -> None:
+    """Show in what runs differ: parameters, metrics, code, environment and its packages, inputs."""
+    if len(run) == 1:
+        raise UsageError("One run is equal to itself; name two or more")
+    with open_store() as (database, home):
+        records = [read_record(database, runs.resolve(database, word), home) for word in run]
+    lines = compare_runs(records, everything=everything)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(_document(records, lines)), indent=2))
+    elif lines:
+        _print(records, lines)
+    else:
+        say("no differences")
+
+
+def _document(records: list[RunRecord], lines: tuple[Line, ...]) -> dict[str, object]:
+    sections: dict[str, dict[str, object]] = {}
+    for line in lines:
+        sections.setdefault(line.section, {})[line.name] = line.values
+    return {"runs": [record.run_id for record in records], "differences": sections}
+
+
+def _print(records: list[RunRecord], lines: tuple[Line, ...]) -> None:
+    titles = ("", "", *(f"{(record.run_id or '')[:8]} {clean(record.run_name or '')}" for record in records))
+    rows = []
+    section = ""
+    for line in lines:
+        rows.append(("" if line.section == section else line.section, line.name, *map(_cell, line.values)))
+        section = line.section
+    print_table(titles, rows)
+
+
+def _cell(value: str | float | None) -> str:
+    if value is None:
+        return "-"
+    text = f"{value:.10g}" if isinstance(value, float) else value
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"

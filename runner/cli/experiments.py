@@ -1,0 +1,111 @@
+"""``proj experiments``: the groups that runs are in."""
+
+import click
+import msgspec
+
+from runner.cli.reading import clean, local_time, open_store
+from runner.cli.tables import print_table
+from runner.cli.text import say
+from runner.errors import NotFoundError
+from runner.store import experiments as store
+from runner.store.database import Database
+from runner.store.entities import Experiment, LifecycleStage, View
+from runner.store.records import format_time
+from runner.store.search import ExperimentQuery, search_experiments
+
+
+def find_experiment(database: Database, word: str) -> Experiment:
+    """Return the experiment that a name or an id means, also a deleted one.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    found = store.find(database, word)
+    if found is not None:
+        return found
+    try:
+        return store.get(database, word)
+    except NotFoundError as error:
+        raise NotFoundError(f"There is no experiment '{clean(word)}'", hint="See `proj experiments list`.") from error
+
+
+@click.group("experiments")
+def experiments() -> None:
+    """List and change experiments, the groups that runs are in. EXPERIMENT is a name or an id."""
+
+
+@experiments.command("list")
+@click.option("--filter", "condition", default="", metavar="TEXT", help="As in MLflow: name LIKE 'churn%'.")
+@click.option("--all", "with_deleted", is_flag=True, help="Deleted ones too.")
+@click.option("--limit", type=click.IntRange(1, 50_000), default=100, show_default=True, help="Experiments at most.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+def list_experiments(condition: str, with_deleted: bool, limit: int, as_json: bool) -> None:
+    """List experiments, newest first."""
+    query = ExperimentQuery(filter=condition, view=View.ALL if with_deleted else View.ACTIVE, limit=limit)
+    with open_store() as (database, _):
+        page = search_experiments(database, query)
+        counts = store.count_runs(database, [one.id for one in page.items])
+    if as_json:
+        rows = [_row(one, counts.get(one.id, 0)) for one in page.items]
+        click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=2))
+        return
+    print_table(
+        ("id", "name", "runs", "created", "state"),
+        [
+            (one.id, one.name, str(counts.get(one.id, 0)), local_time(format_time(one.created_at)), _state(one))
+            for one in page.items
+        ],
+    )
+    if page.next_page_token:
+        say(f"more experiments: --limit {limit * 5}")
+
+
+@experiments.command("create")
+@click.argument("name", metavar="NAME")
+def create(name: str) -> None:
+    """Make an experiment and print its id."""
+    with open_store() as (database, _):
+        click.echo(store.create(database, name))
+
+
+@experiments.command("rename")
+@click.argument("experiment", metavar="EXPERIMENT")
+@click.argument("name", metavar="NAME")
+def rename(experiment: str, name: str) -> None:
+    """Give EXPERIMENT another NAME."""
+    with open_store() as (database, _):
+        store.rename(database, find_experiment(database, experiment).id, name)
+
+
+@experiments.command("delete")
+@click.argument("experiment", metavar="EXPERIMENT")
+def delete(experiment: str) -> None:
+    """Put EXPERIMENT and its runs aside; nothing is lost."""
+    with open_store() as (database, _):
+        found = find_experiment(database, experiment)
+        store.delete(database, found.id)
+    say(f"bring it back with: proj experiments restore {found.id}")
+
+
+@experiments.command("restore")
+@click.argument("experiment", metavar="EXPERIMENT")
+def restore(experiment: str) -> None:
+    """Bring EXPERIMENT and its runs back."""
+    with open_store() as (database, _):
+        store.restore(database, find_experiment(database, experiment).id)
+
+
+def _row(found: Experiment, runs: int) -> dict[str, object]:
+    return {
+        "experiment_id": found.id,
+        "name": found.name,
+        "lifecycle_stage": found.lifecycle_stage.value,
+        "runs": runs,
+        "created_at": format_time(found.created_at),
+        "artifact_location": found.artifact_location,
+        "tags": found.tags,
+    }
+
+
+def _state(found: Experiment) -> str:
+    return "deleted" if found.lifecycle_stage is LifecycleStage.DELETED else ""

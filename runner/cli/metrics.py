@@ -1,0 +1,89 @@
+"""``proj metrics``: the history of a metric, as a line for people, as JSON or as CSV."""
+
+import csv
+import math
+import sys
+from collections.abc import Iterable
+
+import click
+import msgspec
+
+from runner.cli.reading import clean, local_time, open_store
+from runner.store import runs
+from runner.store.curves import Curve, all_points, thinned
+from runner.store.entities import Metric
+from runner.store.records import format_time
+
+_BARS = "▁▂▃▄▅▆▇█"
+_NO_NUMBER = "·"
+
+
+@click.command("metrics")
+@click.argument("run", metavar="RUN")
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print all points as a JSON list.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print all points as CSV: step, time, value.")
+@click.option("--width", type=click.IntRange(10, 1000), default=60, show_default=True, help="Columns of the line.")
+def metrics(run: str, name: str | None, as_json: bool, as_csv: bool, width: int) -> None:
+    """Show the history of the metric NAME of RUN, or the last values of all its metrics."""
+    with open_store() as (database, _):
+        run_id = runs.resolve(database, run)
+        if name is None:
+            _print_last(runs.get(database, run_id).metrics.values(), as_json=as_json)
+            return
+        curve = thinned(database, run_id, name, width)
+        if as_csv or as_json:
+            (_print_csv if as_csv else _print_json)(all_points(database, run_id, name))
+            return
+    first, last = curve.points[0], curve.points[-1]
+    click.echo(sparkline(curve))
+    least, most = ("none" if value is None else f"{value:.6g}" for value in (curve.minimum, curve.maximum))
+    click.echo(f"{clean(name)}: last {last.value:.10g} at step {last.step}, {local_time(format_time(last.timestamp))}")
+    click.echo(f"{curve.count} points from step {first.step}, smallest {least}, largest {most}")
+
+
+def sparkline(curve: Curve) -> str:
+    """Return a course as a line of small bars; a dot stands for what is no number."""
+    finite = [point.value for point in curve.points if math.isfinite(point.value)]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    return "".join(_bar(point.value, low, high) for point in curve.points)
+
+
+def _bar(value: float, low: float, high: float) -> str:
+    if math.isnan(value):
+        return _NO_NUMBER
+    if math.isinf(value):
+        return _BARS[-1 if value > 0 else 0]
+    # Halves keep the difference of very large numbers finite.
+    span = high / 2 - low / 2
+    share = (value / 2 - low / 2) / span if span else 0.5
+    return _BARS[min(int(share * len(_BARS)), len(_BARS) - 1)]
+
+
+def _print_last(found: Iterable[Metric], *, as_json: bool) -> None:
+    listed = sorted(found, key=lambda point: point.key)
+    if as_json:
+        rows = {point.key: _row(point) for point in listed}
+        click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=2))
+        return
+    for point in listed:
+        click.echo(f"{clean(point.key)} = {point.value:.10g}  (step {point.step})")
+
+
+def _print_csv(points: Iterable[Metric]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(("step", "time", "value"))
+    writer.writerows((point.step, format_time(point.timestamp), repr(point.value)) for point in points)
+
+
+def _print_json(points: Iterable[Metric]) -> None:
+    click.echo("[", nl=False)
+    for index, point in enumerate(points):
+        click.echo(f"{',' if index else ''}\n  {msgspec.json.encode(_row(point)).decode()}", nl=False)
+    click.echo("\n]")
+
+
+def _row(point: Metric) -> dict[str, object]:
+    """Return a point for JSON, which has no NaN and no infinities; they are text."""
+    value = point.value if math.isfinite(point.value) else repr(point.value)
+    return {"step": point.step, "time": format_time(point.timestamp), "value": value}

@@ -1,0 +1,198 @@
+"""``proj models``: the registry of models, their versions, stages and aliases."""
+
+import click
+import msgspec
+
+from runner.cli.reading import clean, local_time, open_store
+from runner.cli.tables import print_table
+from runner.cli.text import say
+from runner.errors import AlreadyExistsError, UsageError
+from runner.settings import Home
+from runner.store import registry, runs, versions
+from runner.store.artifacts import list_artifacts
+from runner.store.database import Database
+from runner.store.entities import ModelStage, ModelVersion, NewVersion, RegisteredModel
+from runner.store.records import format_time
+from runner.store.registry_search import RegistryQuery, search_models, search_versions
+
+_STAGES = [stage.value for stage in ModelStage]
+
+
+@click.group("models")
+def models() -> None:
+    """List and change registered models. A VERSION is a number, or an alias."""
+
+
+@models.command("list")
+@click.option("--filter", "condition", default="", metavar="TEXT", help="As in MLflow: name LIKE 'churn%'.")
+@click.option("--limit", type=click.IntRange(1, 50_000), default=100, show_default=True, help="Models at most.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+def list_models(condition: str, limit: int, as_json: bool) -> None:
+    """List registered models, by name."""
+    with open_store() as (database, _):
+        page = search_models(database, RegistryQuery(filter=condition, limit=limit))
+    if as_json:
+        _print_json([_model_row(model) for model in page.items])
+        return
+    print_table(
+        ("name", "latest versions", "aliases", "changed"),
+        [
+            (
+                model.name,
+                ", ".join(f"{one.version} {one.stage.value}" for one in model.latest),
+                ", ".join(f"{alias}={version}" for alias, version in model.aliases.items()),
+                local_time(format_time(model.updated_at)),
+            )
+            for model in page.items
+        ],
+    )
+    if page.next_page_token:
+        say(f"more models: --limit {limit * 5}")
+
+
+@models.command("show")
+@click.argument("name", metavar="NAME")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def show(name: str, as_json: bool) -> None:
+    """Show a registered model with all its versions."""
+    with open_store() as (database, _):
+        model = registry.get(database, name)
+        query = RegistryQuery(filter=f"name = '{_quoted(name)}'", order_by=("version_number DESC",), limit=50_000)
+        found = search_versions(database, query).items
+    if as_json:
+        _print_json({**_model_row(model), "versions": [_version_row(version) for version in found]})
+        return
+    click.echo(f"{clean(model.name)}  {clean(model.description or '')}".rstrip())
+    for key, value in model.tags.items():
+        click.echo(f"  {clean(key)} = {clean(value)}")
+    print_table(
+        ("version", "stage", "aliases", "run", "created", "files"),
+        [
+            (
+                str(one.version),
+                one.stage.value,
+                ", ".join(one.aliases),
+                (one.run_id or "")[:8],
+                local_time(format_time(one.created_at)),
+                one.location,
+            )
+            for one in found
+        ],
+    )
+
+
+@models.command("register")
+@click.argument("name", metavar="NAME")
+@click.argument("run", metavar="RUN")
+@click.argument("path", default="model")
+@click.option("--description", help="What is to be said of this version.")
+def register(name: str, run: str, path: str, description: str | None) -> None:
+    """Register the artifact PATH of RUN as the next version of NAME, which is made if need be; print its number."""
+    with open_store() as (database, home):
+        run_id = runs.resolve(database, run)
+        source = _source(database, home, run_id, path)
+        with database.transaction():
+            try:
+                registry.create(database, name)
+            except AlreadyExistsError:
+                say(f"'{clean(name)}' gets another version")
+            made = versions.create(
+                database, NewVersion(name=name, source=source, run_id=run_id, description=description)
+            )
+    click.echo(str(made.version))
+
+
+@models.command("stage")
+@click.argument("name", metavar="NAME")
+@click.argument("version", metavar="VERSION")
+@click.argument("stage", type=click.Choice(_STAGES, case_sensitive=False))
+@click.option("--archive-existing", is_flag=True, help="Archive the versions that are in the stage now.")
+def set_stage(name: str, version: str, stage: str, archive_existing: bool) -> None:
+    """Move a version to a stage."""
+    with open_store() as (database, _):
+        number = _number(database, name, version)
+        versions.set_stage(database, name, number, stage, archive_existing=archive_existing)
+
+
+@models.command("alias")
+@click.argument("name", metavar="NAME")
+@click.argument("alias", metavar="ALIAS")
+@click.argument("version", metavar="VERSION", required=False)
+@click.option("--remove", is_flag=True, help="Remove the alias.")
+def set_alias(name: str, alias: str, version: str | None, remove: bool) -> None:
+    """Let ALIAS name a version: `models:/NAME@ALIAS` loads it."""
+    if remove is (version is not None):
+        raise UsageError("Give a VERSION, or --remove")
+    with open_store() as (database, _):
+        if version is None:
+            registry.delete_alias(database, name, alias)
+        else:
+            registry.set_alias(database, name, alias, _number(database, name, version))
+
+
+@models.command("delete")
+@click.argument("name", metavar="NAME")
+@click.argument("version", metavar="VERSION", required=False)
+@click.option("--all", "whole", is_flag=True, help="The registered model with all its versions.")
+def delete(name: str, version: str | None, whole: bool) -> None:
+    """Remove a version from the registry; its files stay with their run."""
+    if whole is (version is not None):
+        raise UsageError("Give a VERSION, or --all")
+    with open_store() as (database, _):
+        if version is None:
+            registry.delete(database, name)
+        else:
+            versions.delete(database, name, _number(database, name, version))
+
+
+def _source(database: Database, home: Home, run_id: str, path: str) -> str:
+    """Return the source of a model that a run has among its artifacts, or logged apart from them."""
+    if list_artifacts(home.artifacts(run_id), path):
+        return f"runs:/{run_id}/{path}"
+    named = "SELECT model_id FROM models WHERE source_run_id = ? AND name = ? ORDER BY created_at DESC LIMIT 1"
+    rows = database.query(named, run_id, path)
+    if not rows:
+        raise UsageError(f"The run {run_id[:8]} has no artifact '{clean(path)}'", hint=f"See `proj get {run_id[:8]}`.")
+    return f"models:/{rows[0]['model_id']}"
+
+
+def _number(database: Database, name: str, word: str) -> int:
+    if word.isdecimal():
+        return int(word)
+    return registry.get_by_alias(database, name, word).version
+
+
+def _quoted(text: str) -> str:
+    return text.replace("'", "''")
+
+
+def _model_row(model: RegisteredModel) -> dict[str, object]:
+    return {
+        "name": model.name,
+        "description": model.description,
+        "created_at": format_time(model.created_at),
+        "updated_at": format_time(model.updated_at),
+        "tags": model.tags,
+        "aliases": model.aliases,
+        "latest_versions": [_version_row(version) for version in model.latest],
+    }
+
+
+def _version_row(version: ModelVersion) -> dict[str, object]:
+    return {
+        "name": version.name,
+        "version": version.version,
+        "stage": version.stage.value,
+        "aliases": version.aliases,
+        "run_id": version.run_id,
+        "source": version.source,
+        "location": version.location,
+        "description": version.description,
+        "created_at": format_time(version.created_at),
+        "updated_at": format_time(version.updated_at),
+        "tags": version.tags,
+    }
+
+
+def _print_json(value: object) -> None:
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))

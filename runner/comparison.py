@@ -1,0 +1,97 @@
+"""In what runs differ: parameters, metrics, code, environment, inputs."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from msgspec import Struct
+
+from runner.model import RunRecord
+
+Values = Mapping[str, str | float | None]
+
+
+class Line(Struct, frozen=True, kw_only=True):
+    """One thing that runs are compared by; ``values`` are those of the runs in order, None where a run has none."""
+
+    section: str
+    name: str
+    values: tuple[str | float | None, ...]
+
+    @property
+    def differs(self) -> bool:
+        """Whether the runs differ in it; NaN equals NaN."""
+        return len({str(value) if value is not None else None for value in self.values}) > 1
+
+
+def compare_runs(records: Iterable[RunRecord], *, everything: bool = False) -> tuple[Line, ...]:
+    """Return what differs between runs, or all that they are compared by, section by section."""
+    found = tuple(records)
+    lines: list[Line] = []
+    for section, facts in _SECTIONS.items():
+        each = [facts(record) for record in found]
+        for name in dict.fromkeys(name for values in each for name in values):
+            line = Line(section=section, name=name, values=tuple(values.get(name) for values in each))
+            if everything or line.differs:
+                lines.append(line)
+    return tuple(lines)
+
+
+def _run(record: RunRecord) -> Values:
+    exit_code = None if record.exit_code is None else str(record.exit_code)
+    return {
+        "experiment": record.experiment,
+        "project": record.project,
+        "entry point": record.entry_point,
+        "command": record.command,
+        "status": record.status,
+        "exit code": exit_code,
+    }
+
+
+def _parameters(record: RunRecord) -> Values:
+    return {parameter.name: parameter.value for parameter in sorted(record.parameters, key=lambda one: one.name)}
+
+
+def _code(record: RunRecord) -> Values:
+    code = record.code
+    if code is None:
+        return {}
+    return {
+        "commit": code.commit,
+        "tree": code.tree,
+        "state": "dirty" if code.dirty else "clean",
+        "branch": code.branch,
+        "remote": code.remote,
+        "subdirectory": code.subdirectory or None,
+    }
+
+
+def _environment(record: RunRecord) -> Values:
+    environment = record.environment
+    if environment is None:
+        return {}
+    return {
+        "manager": environment.manager,
+        "python": environment.python,
+        "platform": environment.platform,
+        "digest": environment.digest,
+        "image": environment.image_digest or environment.image,
+    }
+
+
+def _packages(record: RunRecord) -> Values:
+    return dict(sorted(record.environment.packages)) if record.environment else {}
+
+
+def _inputs(record: RunRecord) -> Values:
+    return {file.path: f"sha256 {file.sha256}" for file in record.inputs}
+
+
+_SECTIONS: Mapping[str, Callable[[RunRecord], Values]] = {
+    "run": _run,
+    "parameters": _parameters,
+    "metrics": lambda record: record.metrics,
+    "code": _code,
+    "environment": _environment,
+    "packages": _packages,
+    "inputs": _inputs,
+}
