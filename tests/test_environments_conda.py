@@ -51,6 +51,8 @@ TOOL = Package(
     },
     subdir=platform(),
 )
+# Read here, as the clean room takes such variables away from tests.
+KILLS = int(os.environ.get("PROJ_KILLS", "6"))
 SHARED = ("greet", "hello", "python", "tool")
 
 
@@ -541,7 +543,7 @@ def test_a_killed_build_leaves_nothing_that_is_accepted(desk: Desk) -> None:
     build_elsewhere(desk).communicate()
     length = time.monotonic() - started
     chance = random.Random(0)
-    for turn in range(int(os.environ.get("PROJ_KILLS", "6"))):
+    for turn in range(KILLS):
         shutil.rmtree(desk.home.root, ignore_errors=True)
         process = build_elsewhere(desk)
         time.sleep(chance.uniform(0.2, length))

@@ -108,8 +108,10 @@ class CondaBackend(PythonBackend):
         keep_activation(prefix)
 
     def _forget(self, request: EnvironmentRequest, names: tuple[str, ...]) -> None:
-        tool_for(request, this_platform(), ()).forget(names)
-        super()._forget(request, names)
+        others = tool_for(request, this_platform(), ()).forget(names)
+        # uv waits for all others that use its cache, so it is only asked where it may have what is looked for.
+        if others:
+            super()._forget(request, others)
 
 
 def _spec(request: EnvironmentRequest, platform: str) -> CondaSpec:

@@ -127,9 +127,9 @@ class CondaCommand(Struct, frozen=True, kw_only=True):
             raise complain(f"{self.name} can't install the conda packages of the lock", done, log)
         return Installed(fetched=len(packages), scripts=tuple(_checked(packages, prefix)))
 
-    def forget(self, names: tuple[str, ...]) -> None:
-        """Do nothing: the executable's cache is its own."""
-        del names
+    def forget(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Return all names: the executable's cache is its own."""
+        return names
 
     def _asked(self, url: str) -> str:
         pairs = [(channel.name, channel.address) for channel in channels_of(self.channels, self.environ)]

@@ -139,11 +139,15 @@ class Rattler(Struct, frozen=True, kw_only=True):
         """Return how many archives are not there yet."""
         return len(self._missing(packages))
 
-    def forget(self, names: tuple[str, ...]) -> None:
-        """Remove unpacked packages, so that they are unpacked again."""
+    def forget(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Remove unpacked packages, so that they are unpacked again; return the names of which there is none."""
+        found = set()
         for folder in self.unpacked.glob("*") if self.unpacked.is_dir() else ():
-            if folder.is_dir() and folder.name.rsplit("-", 2)[0] in names:
+            name = folder.name.rsplit("-", 2)[0]
+            if folder.is_dir() and name in names:
+                found.add(name)
                 shutil.rmtree(folder, ignore_errors=True)
+        return tuple(name for name in names if name not in found)
 
     def _missing(self, packages: tuple[CondaPackage, ...]) -> list[CondaPackage]:
         there = (self.archives / package.digest / package.file_name for package in packages)

@@ -38,8 +38,8 @@ class CondaTool(Protocol):
         """Make a prefix of packages, whose digests are checked."""
         ...
 
-    def forget(self, names: tuple[str, ...]) -> None:
-        """Remove what is kept of packages by name."""
+    def forget(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Remove what is kept of packages; return the names of which nothing is."""
         ...
 
 
