@@ -50,7 +50,7 @@ def _missing(mirror: Path, blobs: list[str]) -> frozenset[str]:
 
 def _commit_without(copy: Path, sha: str, lacking: tuple[str, ...]) -> str:
     """Make a commit like another one, without some of its files."""
-    index = {"GIT_INDEX_FILE": str(copy / "index")}
+    index = {"GIT_INDEX_FILE": str(copy / "index"), "GIT_WORK_TREE": str(copy)}
     _git(copy, "read-tree", sha, **index)
     _git(copy, "update-index", "--force-remove", "-z", "--stdin", stdin="\0".join((*lacking, "")), **index)
     tree = _git(copy, "write-tree", **index).strip()
