@@ -51,6 +51,11 @@ class Bench(Struct, frozen=True):
         self.run("build", "--quiet", "--tag", name, "--file", str(folder / "Dockerfile"), str(folder))
         return name
 
+    def discard(self, name: str) -> None:
+        """Remove a name of an image, and the image when that was its last one; nothing happens where it is absent."""
+        environ = {**os.environ, **self.variables}
+        subprocess.run([self.engine.program, "image", "rm", name], capture_output=True, env=environ, check=False)
+
     def leftovers(self, home: Home) -> list[str]:
         """Return the names of containers that are there, running or not, of runs in a home."""
         names = {f"proj-{folder.name}" for folder in (home.root / "runs").iterdir()}
