@@ -3,6 +3,7 @@
 import argparse
 import csv
 import os
+import re
 import shutil
 import signal
 import sys
@@ -58,7 +59,7 @@ def _trials(projects: list[Project], asked: argparse.Namespace) -> Iterator[Tria
         if mirror is None:
             print(f"no mirror of {project.repo}", file=sys.stderr)
             continue
-        room = asked.work.absolute() / project.name.replace("/", "+")
+        room = asked.work.absolute() / re.sub(r"\W+", "-", project.name)
         shutil.rmtree(room, ignore_errors=True)
         room.mkdir(parents=True)
         yield run_trial(make_whole(project, mirror.absolute(), room), room, asked.timeout)
