@@ -57,7 +57,7 @@ def _scripts(flight: Flight) -> Iterator[Fault]:
         if flight.project is not None and (flight.project / path).exists():
             continue
         # A later command may need a file that an earlier one makes.
-        is_first = number == 0 and not re.search(r"&&|;|\||\n", command.partition(script)[0])
+        is_first = number == 0 and script in re.split(r"&&|;|\||\n", command)[0].split()
         yield Fault(
             severity=Severity.ERROR if is_first else Severity.WARNING,
             message=f"the command of '{flight.entry_point.name}' runs '{script}', which is not in the project",

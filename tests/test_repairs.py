@@ -1,0 +1,261 @@
+"""Old projects by `proj run`: each repair has a project that needs it, and each fails as declared with --no-repair."""
+
+import json
+import os
+import socket
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.environments.interpreters import discover
+from runner.settings import Home
+from tests.conftest import MakeRepository, Result, RunProj, git
+
+AS_OF = ("--as-of", "2023-06-01")
+LOCAL = ("--env-manager", "local")
+
+
+@pytest.fixture(autouse=True)
+def shared_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the tests of one machine share what was downloaded, as nothing here is about downloads."""
+    user = os.getuid() if hasattr(os, "getuid") else "me"
+    monkeypatch.setenv("UV_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"proj-tests-uv-{user}"))
+
+
+def manifest(command: str = "python t.py", environment: str = "") -> str:
+    return f"name: t\n{environment}\nentry_points:\n  main:\n    command: {json.dumps(command)}\n"
+
+
+def both(proj: RunProj, root: Path, *words: str) -> tuple[Any, Result]:
+    """Run with repairs, which must succeed, and as declared, which must not."""
+    result = proj("run", ".", "--json", *words, cwd=root)
+    assert result.code == 0, result.err
+    refused = proj("run", ".", *words, "--no-repair", cwd=root)
+    assert refused.code != 0, refused.err
+    record = result.json
+    assert all(repair in result.err for repair in record["environment"]["repairs"])
+    assert record["tags"]["proj.repairs"] == "; ".join(record["environment"]["repairs"])
+    return record, refused
+
+
+@pytest.mark.env
+def test_names_that_mean_something_else_today(proj: RunProj, make_repository: MakeRepository) -> None:
+    files = {"requirements.txt": "pickle\nbs4==0.0.1\n", "t.py": "import bs4, pickle"}
+    record, refused = both(proj, make_repository({"MLproject": manifest(), **files}), *AS_OF)
+    assert [repair[:12] for repair in record["environment"]["repairs"]] == ["'pickle' is ", "'bs4==0.0.1'"]
+    assert "beautifulsoup4" in {name for name, _ in record["environment"]["packages"]}
+    assert "pickle" in refused.err
+
+
+@pytest.mark.env
+def test_an_environment_file_of_another_name(proj: RunProj, make_repository: MakeRepository) -> None:
+    conda = "channels: [defaults]\ndependencies: [tabulate]\n"
+    files = {"MLproject": manifest(environment="conda_env: conda.yaml"), "conda.yml": conda, "t.py": "import tabulate"}
+    root = make_repository(files)
+    record, refused = both(proj, root, *AS_OF)
+    assert record["environment"]["repairs"] == ["the environment file 'conda.yaml' is not there; 'conda.yml' is taken"]
+    assert "did you mean 'conda.yml'" in refused.err
+    assert proj("check", cwd=root).code == 1
+
+
+@pytest.mark.env
+def test_nothing_declared(proj: RunProj, make_repository: MakeRepository) -> None:
+    root = make_repository({"MLproject": manifest(), "t.py": "import tabulate\n"})
+    record, refused = both(proj, root, *AS_OF)
+    assert record["environment"]["repairs"] == ["no environment is declared; what the code imports is taken: tabulate"]
+    assert "'tabulate' is provided by the package 'tabulate'" in refused.err
+    assert "add `tabulate` to a requirements.txt" in refused.err
+
+
+@pytest.mark.env
+def test_a_container_that_is_nowhere(proj: RunProj, make_repository: MakeRepository) -> None:
+    declared = "docker_env:\n  image: localhost/proj-tests-absent"
+    docker = "FROM python:3\nRUN pip install tabulate==0.8.10\n"
+    files = {"MLproject": manifest(environment=declared), "Dockerfile": docker, "t.py": "import tabulate"}
+    record, _ = both(proj, make_repository(files), *AS_OF)
+    assert ["tabulate", "0.8.10"] in record["environment"]["packages"]
+    assert "what 'Dockerfile' installs is taken" in record["environment"]["repairs"][0]
+
+
+@pytest.mark.env
+def test_pins_that_are_absent_or_of_a_later_day(proj: RunProj, make_repository: MakeRepository) -> None:
+    pins = "tabulate==0.8.99\nclick==8.1.7\n"
+    root = make_repository({"MLproject": manifest(), "requirements.txt": pins, "t.py": "import tabulate, click"})
+    record, refused = both(proj, root, *AS_OF)
+    assert ["tabulate", "0.8.10"] in record["environment"]["packages"]
+    assert ["click", "8.1.7"] in record["environment"]["packages"]
+    assert record["environment"]["as_of"].startswith("2023-08-")
+    assert "no version of tabulate==0.8.99" in refused.err
+    again = proj("run", ".", "--json", *AS_OF, cwd=root)
+    assert again.json["environment"]["repairs"] == record["environment"]["repairs"]
+    assert "Resolving" not in again.err
+
+
+@pytest.mark.env
+def test_an_interpreter_that_the_pins_are_not_for(proj: RunProj, make_repository: MakeRepository, home: Home) -> None:
+    lines = {item.line for item in discover(home.root / "interpreters.json")}
+    old, new = [line for line in lines if line < (3, 10)], [line for line in lines if line >= (3, 10)]
+    if not old or min(new)[1] - max(old)[1] > 4:
+        pytest.skip("this machine has no Python before 3.10 beside a newer one")
+    python = f"python: '3.{max(old)[1]}'\ndependencies: [click==8.2.1]\n"
+    root = make_repository({"MLproject": manifest(), "python_env.yaml": python, "t.py": "import click"})
+    record, refused = both(proj, root, "--as-of", "2025-06-01")
+    assert record["environment"]["python"].startswith(f"3.{min(new)[1]}.")
+    assert "is used: what is pinned is not for" in record["environment"]["repairs"][0]
+    assert "Python>=3.10" in refused.err
+
+
+@pytest.mark.env
+def test_an_own_package_that_is_not_installed(proj: RunProj, make_repository: MakeRepository) -> None:
+    files = {
+        "MLproject": manifest("python scripts/t.py"),
+        "requirements.txt": "six\n",
+        "scripts/t.py": "import mine.deep",
+        "src/mine/deep.py": "import six",
+    }
+    record, refused = both(proj, make_repository(files), *AS_OF)
+    assert record["environment"]["repairs"] == ["'src' is put on the import path, as the code imports 'mine'"]
+    assert "'mine' is in 'src' of the repository" in refused.err
+
+
+@pytest.mark.env
+def test_what_is_imported_and_not_declared(proj: RunProj, make_repository: MakeRepository) -> None:
+    root = make_repository(
+        {"MLproject": manifest(), "requirements.txt": "six\n", "t.py": "import six\nimport tabulate"}
+    )
+    told = proj("run", ".", *AS_OF, cwd=root)
+    assert told.code == 1
+    assert "Nothing declared provides 'tabulate' (t.py:2)" in told.err
+    assert "add `tabulate` to requirements.txt, or run with --add-missing" in told.err
+    added = proj("run", ".", "--json", "--add-missing", *AS_OF, cwd=root).json
+    assert added["environment"]["repairs"] == ["'tabulate' is added: t.py:2 imports 'tabulate'"]
+
+
+@pytest.mark.env
+def test_what_turns_out_to_be_missing_when_the_command_runs(proj: RunProj, make_repository: MakeRepository) -> None:
+    code = "import importlib\nimportlib.import_module('tabulate')\n"
+    root = make_repository({"MLproject": manifest(), "requirements.txt": "six\n", "t.py": code})
+    result = proj("run", ".", "--json", "--add-missing", *AS_OF, cwd=root)
+    assert result.code == 0, result.err
+    assert result.json["environment"]["repairs"] == ["'tabulate' is added: a run failed for want of it"]
+    assert [run["status"] for run in proj("list", "--json", cwd=root).json] == ["FINISHED", "FAILED"]
+
+
+@pytest.mark.env
+def test_a_stranger_is_never_installed(proj: RunProj, make_repository: MakeRepository) -> None:
+    root = make_repository({"MLproject": manifest(), "requirements.txt": "six\n", "t.py": "import common"})
+    result = proj("run", ".", "--add-missing", *AS_OF, cwd=root)
+    assert result.code == 1
+    assert "no package is known to" in result.err
+    assert "Running once more" not in result.err
+
+
+LOGGING = """
+import json, os, urllib.request
+def set_tracking_uri(uri):
+    body = {"run_id": os.environ["MLFLOW_RUN_ID"], "key": "score", "value": 0.5, "timestamp": 1, "step": 0}
+    head = {"Authorization": "Bearer " + os.environ["MLFLOW_TRACKING_TOKEN"], "Content-Type": "application/json"}
+    url = uri + "/api/2.0/mlflow/runs/log-metric"
+    urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+        urllib.request.Request(url, json.dumps(body).encode(), head))
+set_tracking_uri("http://localhost:PORT")
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_an_address_in_the_code_is_answered_by_the_run(proj: RunProj, make_repository: MakeRepository) -> None:
+    port = str(free_port())
+    root = make_repository({"MLproject": manifest(), "t.py": LOGGING.replace("PORT", port)})
+    result = proj("run", ".", "--json", *LOCAL, "--serve-as", f"localhost:{port}", cwd=root)
+    assert result.code == 0, result.err
+    assert result.json["metrics"] == {"score": 0.5}
+    assert result.json["environment"]["repairs"] == [f"this run answers at 127.0.0.1:{port}, where its code logs"]
+    told = proj("run", ".", *LOCAL, cwd=root)
+    assert told.code == 1
+    assert f"t.py:9: the code logs to http://localhost:{port}" in told.err
+    assert f"--serve-as 127.0.0.1:{port}" in told.err
+    assert "nothing of it is in this record" in told.err
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:5000", "host.invalid:5000", "127.0.0.1", "127.0.0.1:99999"])
+def test_only_loopback_addresses_are_served(proj: RunProj, make_repository: MakeRepository, address: str) -> None:
+    root = make_repository({"MLproject": manifest("true")})
+    result = proj("run", ".", *LOCAL, "--serve-as", address, cwd=root)
+    assert result.code == 2
+    assert "loopback" in result.err
+
+
+def test_an_address_that_is_taken_is_said(proj: RunProj, make_repository: MakeRepository) -> None:
+    root = make_repository({"MLproject": manifest("true")})
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        result = proj("run", ".", *LOCAL, "--serve-as", address, cwd=root)
+    assert result.code == 1
+    assert f"this run can't serve {address}" in result.err
+
+
+def test_a_command_that_can_not_begin_is_refused_before_anything(
+    proj: RunProj, make_repository: MakeRepository
+) -> None:
+    root = make_repository({"MLproject": manifest("python train.py"), "Train.py": ""})
+    result = proj("run", ".", cwd=root)
+    assert result.code == 1
+    assert "runs 'train.py', which is not in the project" in result.err
+    assert "did you mean 'Train.py'" in result.err
+    assert proj("list", "--json", cwd=root).json == []
+    assert proj("check", "--run", cwd=root).code == 1
+    assert "can't open file" in proj("run", ".", *LOCAL, "--no-repair", cwd=root).err
+
+
+def test_a_script_that_git_ignores_or_that_is_made_is_there(proj: RunProj, make_repository: MakeRepository) -> None:
+    made = "python -c \"open('made.py', 'w')\" && python made.py && python kept.py"
+    root = make_repository({"MLproject": manifest(made), ".gitignore": "kept.py\n"})
+    (root / "kept.py").write_text("", encoding="utf-8")
+    assert proj("run", ".", *LOCAL, cwd=root).code == 0
+
+
+def test_what_else_is_looked_at(proj: RunProj, make_repository: MakeRepository) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+    text = (
+        "name: t\nentry_points:\n  main:\n    parameters:\n      data: {type: path, default: d.csv}\n"
+        "      home: {default: 'C:\\Users\\me\\x.csv'}\n      depth: {type: int}\n"
+        "    command: python t.py {data} {home} {depth}\n"
+    )
+    modules = '[submodule "lib"]\n\tpath = lib\n\turl = ../lib\n'
+    code = "import pandas\npandas.read_csv('/home/nobody-here/a.csv')\n"
+    root = make_repository({"MLproject": text, "d.csv": pointer, ".gitmodules": modules, "t.py": code})
+    result = proj("check", "--run", cwd=root)
+    assert result.code == 0, result.err
+    for part in (
+        "'d.csv' is a pointer of git-lfs",
+        "the submodule 'lib' is not there",
+        "parameter 'home' is 'C:\\Users\\me\\x.csv', which is not on this machine",
+        "t.py:2: warning: the code names '/home/nobody-here/a.csv'",
+    ):
+        assert part in result.out
+    assert "depth (int, required)" in result.err
+    assert "would be repaired: no environment is declared; what the code imports is taken: pandas" in result.err
+
+
+def test_the_only_entry_point_is_run_and_several_are_listed(proj: RunProj, make_repository: MakeRepository) -> None:
+    one = "name: t\nentry_points:\n  only: {command: 'true'}\n"
+    root = make_repository({"MLproject": one})
+    assert proj("run", ".", *LOCAL, cwd=root).code == 0
+    (root / "MLproject").write_text(one + "  other: {command: 'true'}\n", encoding="utf-8")
+    assert "'only' and 'other'" in proj("run", ".", *LOCAL, cwd=root).err
+
+
+def test_a_plan_says_what_would_be_repaired(proj: RunProj, make_repository: MakeRepository) -> None:
+    root = make_repository({"MLproject": manifest(), "requirements.txt": "pickle\n", "t.py": ""})
+    git(root, "status")
+    assert "repaired: 'pickle' is left out" in proj("run", ".", "--dry-run", cwd=root).out
+    assert proj("run", ".", "--dry-run", "--json", "--no-repair", cwd=root).json["environment"]["repairs"] == []
