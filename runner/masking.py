@@ -86,6 +86,8 @@ _TELLING_NAME = (
     r"(?i)(?:.*[-_.])?(?:pass(?:word|wd|phrase)|secret|(?:api|access|secret|private|auth)[-_.]?key)|token"
     r"|(?:.*[-_.])?(?:auth|access|api|bearer|refresh|github|gitlab|hf|huggingface|slack|wandb|secret|personal)[-_.]?token"
 )
+_TELLING_PARTS = ("pass", "secret", "key", "token")
+"""Each telling name has one of these in it; the expressions are only compiled for text that has one."""
 _ASSIGNED = (
     r"(?P<name>(?<![\w-])(?:--?)?[A-Za-z_][\w.-]*)(?P<by>=|[ \t]+)"
     r"""(?P<value>(?:'[^']*'|"(?:\\.|[^"\\])*"|\\.|[^\s'"\\;|&])+)"""
@@ -94,7 +96,12 @@ _ASSIGNED = (
 
 def is_secret_name(name: str) -> bool:
     """Say whether a value of this name is a credential by its name: ``--password``, ``HF_TOKEN``, ``api-key``."""
-    return re.fullmatch(_TELLING_NAME, name.lstrip("-")) is not None
+    return _may_tell(name) and re.fullmatch(_TELLING_NAME, name.lstrip("-")) is not None
+
+
+def _may_tell(text: str) -> bool:
+    folded = text.casefold()
+    return any(part in folded for part in _TELLING_PARTS)
 
 
 def is_credential(value: str) -> bool:
@@ -146,7 +153,7 @@ class Masker:
 
     def command(self, command: str) -> str:
         """Return a command line without secrets; values after names like ``--password`` are secrets too."""
-        return self.text(re.sub(_ASSIGNED, _mask_assigned, command))
+        return self.text(re.sub(_ASSIGNED, _mask_assigned, command) if _may_tell(command) else command)
 
     def words(self, argv: Sequence[str]) -> tuple[str, ...]:
         """Return the words of a command without secrets; values after names like ``--password`` are secrets too."""

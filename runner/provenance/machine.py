@@ -80,7 +80,7 @@ def _memory() -> int | None:
 def _gpus() -> tuple[str, ...]:
     """Return the names of NVIDIA's devices: from its driver, else from its tool where that is installed."""
     try:
-        files = sorted(_NVIDIA.glob("*/information"))
+        files = sorted(_NVIDIA.glob("*/information")) if _NVIDIA.is_dir() else []
         lines = [line for file in files for line in file.read_text("utf-8", "replace").splitlines()]
     except OSError:
         lines = []

@@ -231,7 +231,8 @@ def _pooled(pool: Path, key: str) -> list[Path]:
         except OSError:
             return 0.0
 
-    return sorted(pool.glob(f"{key}-*"), key=ended, reverse=True)
+    names = os.listdir(pool) if pool.is_dir() else []  # noqa: PTH208  # a glob would compile an expression
+    return sorted((pool / name for name in names if name.startswith(f"{key}-")), key=ended, reverse=True)
 
 
 def _discard(folder: Path) -> None:
