@@ -128,7 +128,8 @@ class PythonBackend:
         keep_import_hook(prefix)
 
     def _forget(self, request: EnvironmentRequest, names: tuple[str, ...]) -> None:
-        uv_for(request).run("cache", "clean", *names)
+        # Without force uv waits, minutes if need be, until nobody uses the cache; what it forgets here is damaged.
+        uv_for(request).run("cache", "clean", "--force", *names)
 
     def _choose(self, request: EnvironmentRequest) -> Choice:
         found = discover(request.home.root / "interpreters.json", request.environ)
