@@ -229,11 +229,9 @@ def test_only_words_that_the_oldest_client_knows_are_used() -> None:
         ("PUT", f"{API}runs/create"),
         ("PUT", f"{API}registered-models/create"),
         ("POST", "/api/2.0/preview/mlflow/registered-models/nothing"),
-        ("POST", "/api/3.0/mlflow/traces"),
         ("GET", f"{API}logged-models/a/b/c/d"),
         ("GET", f"{API}logged-models//tags"),
         ("PATCH", "/api/2.0/mlflow-artifacts/artifacts/x"),
-        ("POST", "/v1/traces"),
     ],
 )
 def test_an_endpoint_that_is_not_there_says_so_as_mlflow_does(refusing: Client, method: str, path: str) -> None:

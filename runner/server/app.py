@@ -39,6 +39,13 @@ _PROXY = re.compile(
     r"/(?:ajax-)?api/[23]\.0/mlflow-artifacts/(?P<verb>artifacts|mpu|presigned)(?:/(?P<path>.*))?", re.DOTALL
 )
 
+_OUT_OF_SCOPE = re.compile(
+    r"/v1/traces|/(?:ajax-)?api/[23]\.0/(?:preview/)?mlflow/"
+    r"(?:traces?|webhooks|scorers|datasets|assessments|genai|issues|jobs|label-schemas|prompt-optimization|review-queues"
+    r"|gateway[\w-]*|databricks)(?:/.*)?"
+)
+"""Parts of MLflow that are not about runs and models."""
+
 _ROUTES: tuple[Route, ...] = (
     *experiments.ROUTES,
     *runs.ROUTES,
@@ -222,6 +229,9 @@ def _fits(route: Route, parts: list[str]) -> bool:
 
 
 def _unknown(call: Call) -> RefusedError:
+    if _OUT_OF_SCOPE.fullmatch(call.path):
+        message = f"proj keeps runs and models; it has no {call.method} {call.path[:200]}"
+        return RefusedError(ErrorCode.NOT_IMPLEMENTED, message)
     return RefusedError(ErrorCode.ENDPOINT_NOT_FOUND, f"proj has no endpoint {call.method} {call.path[:200]}")
 
 
