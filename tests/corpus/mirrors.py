@@ -1,6 +1,6 @@
-"""Mirrors that lack files: stored copies of repositories often leave the largest ones out.
+"""Mirrors that lack files: stored copies of repositories often leave out the largest ones, and all of submodules.
 
-Such a repository can't be fetched or cloned. A repository of its own gets the commit without those files, with the same
+Such a repository can't be fetched or cloned whole. A repository of its own gets the commit without those files, with the same
 author, day and message, so that what does not need them can be tried; the row says how many are lacking.
 """
 
@@ -23,9 +23,9 @@ class Whole(Struct, frozen=True, kw_only=True):
 
 def make_whole(project: Project, mirror: Path, room: Path) -> Whole:
     """Return the project as it is where its mirror is whole, else with a commit that can be had."""
-    blobs = dict(_blobs(mirror, project.sha))
-    missing = _missing(mirror, sorted(set(blobs.values())))
-    lacking = tuple(path for path, blob in blobs.items() if blob in missing)
+    entries = dict(_entries(mirror, project.sha))
+    missing = _missing(mirror, sorted(set(entries.values())))
+    lacking = tuple(path for path, identity in entries.items() if identity in missing)
     if not lacking:
         return Whole(project=project, mirror=mirror)
     copy = room / "mirror.git"
@@ -37,14 +37,14 @@ def make_whole(project: Project, mirror: Path, room: Path) -> Whole:
     return Whole(project=structs.replace(project, sha=commit), mirror=copy, lacking=lacking)
 
 
-def _blobs(mirror: Path, sha: str) -> list[tuple[str, str]]:
+def _entries(mirror: Path, sha: str) -> list[tuple[str, str]]:
+    """Return paths and ids of files, and of submodules, whose commits the mirror does not have."""
     lines = _git(mirror, "ls-tree", "-r", "-z", sha).split("\0")[:-1]
-    split = (line.partition("\t") for line in lines)
-    return [(path, words.split()[2]) for words, _, path in split if words.split()[1] == "blob"]
+    return [(path, words.split()[2]) for words, _, path in (line.partition("\t") for line in lines)]
 
 
-def _missing(mirror: Path, blobs: list[str]) -> frozenset[str]:
-    said = _git(mirror, "cat-file", "--batch-check", stdin="".join(f"{blob}\n" for blob in blobs))
+def _missing(mirror: Path, identities: list[str]) -> frozenset[str]:
+    said = _git(mirror, "cat-file", "--batch-check", stdin="".join(f"{identity}\n" for identity in identities))
     return frozenset(line.split()[0] for line in said.splitlines() if line.endswith(" missing"))
 
 
