@@ -1,7 +1,7 @@
 """Mirrors that lack files: stored copies of repositories often leave out the largest ones, and all of submodules.
 
-Such a repository can't be fetched or cloned whole. A repository of its own gets the commit without those files, with the same
-author, day and message, so that what does not need them can be tried; the row says how many are lacking.
+Such a repository can't be fetched or cloned whole. One of the trial's own gets the commit without those files, with the
+same author, day and message, so that what does not need them can be tried; the row says how many are lacking.
 """
 
 import os
