@@ -75,11 +75,13 @@ def set_up(kind: str, room: Path) -> Iterator[Bench | str]:
         return
     modest = room / "containers.conf"
     modest.write_text(MODEST, encoding="utf-8")
-    names = [f"localhost/proj-test-{os.urandom(6).hex()}:{what}" for what in ("python", "plain")]
+    mark = os.urandom(6).hex()
+    names = [f"localhost/proj-test-{mark}:{what}" for what in ("python", "plain")]
     try:
-        yield _first_that_works(engine, modest, _fill(room), names)
+        yield _first_that_works(engine, modest, _fill(room, mark), names)
     finally:
-        subprocess.run([engine.program, "image", "rm", "--force", *names], capture_output=True, check=False)
+        for words in (("rm", "--force", *names), ("prune", "--force", "--filter", f"label=proj.test={mark}")):
+            subprocess.run([engine.program, "image", *words], capture_output=True, check=False)
 
 
 def _first_that_works(engine: Engine, modest: Path, contexts: tuple[Path, Path], names: list[str]) -> Bench | str:
@@ -108,8 +110,8 @@ def _engine(program: str, *words: str, variables: dict[str, str]) -> str:
     return done.stdout.strip()
 
 
-def _fill(room: Path) -> tuple[Path, Path]:
-    """Write the contexts of the two images."""
+def _fill(room: Path, mark: str) -> tuple[Path, Path]:
+    """Write the contexts of the two images; they, and what is built from them, carry a mark."""
     python = room / "python"
     _copy_programs(python / "root", {"sh": "bash", "bash": "bash", **{tool: tool for tool in SHELL_TOOLS}})
     _copy_python(python / "root")
@@ -117,7 +119,7 @@ def _fill(room: Path) -> tuple[Path, Path]:
     plain = room / "plain"
     _copy_programs(plain / "root", {"sh": "sh", "cat": "cat"})
     interpreter = Path(sys.base_prefix) / "bin"
-    head = "FROM scratch\nCOPY root /\nENTRYPOINT []\nENV PATH="
+    head = f"FROM scratch\nLABEL proj.test={mark}\nCOPY root /\nENTRYPOINT []\nENV PATH="
     (python / "Dockerfile").write_text(f"{head}{interpreter}:/usr/bin:/bin FROM_IMAGE=yes\n", encoding="utf-8")
     (plain / "Dockerfile").write_text(f"{head}/bin\n", encoding="utf-8")
     return python, plain
