@@ -262,7 +262,11 @@ def tell_where_it_logged(recording: Recording) -> None:
     plan = recording.plan
     places = [place.text for script in plan.scripts.found for place in script.tracking]
     elsewhere = [place for place in dict.fromkeys(places) if own_address(place) not in plan.request.serve_as]
-    if elsewhere and not recording.was_logged_to:
+    if recording.was_logged_to:
+        return
+    if not elsewhere and "mlflow" in {module.partition(".")[0] for module in plan.scripts.outside()}:
+        recording.report(Event(kind=EventKind.NOTICE, message="the code imports mlflow, and nobody logged to this run"))
+    if elsewhere:
         told = f"the code logs to {', '.join(elsewhere)}, and nothing of it is in this record"
         recording.report(Event(kind=EventKind.NOTICE, message=told))
 

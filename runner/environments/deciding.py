@@ -47,7 +47,8 @@ def decide_spec(
         return _as_declared(declaration, files)
     why = refused or _why_not_declared(declaration, files, manager)
     spec = inference.infer_spec(declaration, files, scripts, why) if why else specs.read_spec(declaration, files)
-    return repair_spec(spec, scripts, files)
+    # The member for conda takes the file as it is, so that nothing in it can be repaired.
+    return spec if manager == "conda" else repair_spec(spec, scripts, files)
 
 
 def _as_declared(declaration: EnvironmentDeclaration, files: ProjectFiles) -> EnvironmentSpec:
