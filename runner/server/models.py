@@ -82,7 +82,7 @@ def set_tags(tracking: Tracking, asked: SetModelTags) -> object:
     """Set tags of a logged model."""
     model_id = _to_change(tracking, asked)
     models.set_tags(tracking.database, model_id, {tag.key: tag.value for tag in asked.tags})
-    return _answer(tracking, models.get(tracking.database, model_id))
+    return {}
 
 
 def delete_tag(tracking: Tracking, asked: DeleteModelTag) -> object:

@@ -179,7 +179,8 @@ def load(db: Database, numbers: Sequence[int]) -> list[RegisteredModel]:
 
 def _latest(db: Database, piece: Sequence[int], marks: str) -> dict[int, list[ModelVersion]]:
     rows = db.query(
-        f"SELECT model, id, max(version) FROM model_versions WHERE model IN ({marks}) GROUP BY model, stage", *piece
+        f"SELECT model, id, max(version) FROM model_versions WHERE model IN ({marks}) GROUP BY model, stage ORDER BY 3",
+        *piece,
     )
     found = versions.load(db, [row["id"] for row in rows])
     groups: dict[int, list[ModelVersion]] = {}
