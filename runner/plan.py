@@ -15,6 +15,7 @@ from runner.executors import EXECUTORS, Executor, check_options
 from runner.lazy import LazyModule
 from runner.manifest import (
     Flight,
+    FolderFiles,
     PathRules,
     bind_parameters,
     find_entry_point,
@@ -118,6 +119,7 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
         ProjError: something asked for can't be had; nothing has been recorded.
     """
     source = open_source(request.uri, request.version, home, report)
+    refuse_what_is_no_project(source, request.entry_point)
     snapshot = take_snapshot(source, home, report)
     files = TreeFiles(home, snapshot)
     memory = Memory(home.root / "cache" / "code", f"{snapshot.code.tree}:{snapshot.code.subdirectory}")
@@ -168,6 +170,19 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
         scripts=scripts,
         notices=(*snapshot.notices, *notices_for(backend, spec)),
     )
+
+
+def refuse_what_is_no_project(source: Source, entry_point: str | None) -> None:
+    """Refuse a folder without a manifest before it is frozen: it may be the user's whole home.
+
+    Raises:
+        ManifestError: there is no manifest, and the entry point is not a script either.
+    """
+    if source.frozen or source.project is None:
+        return
+    files = FolderFiles(source.project)
+    if "mlproject" not in (name.lower() for name in files.names()):
+        find_entry_point(Manifest(), entry_point, files)
 
 
 def choose_spec(

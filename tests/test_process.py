@@ -33,7 +33,7 @@ def log(tmp_path: Path) -> Path:
 def run(tmp_path: Path, log: Path) -> Run:
     """Return a function that runs a command in an empty folder, with its output in the log alone."""
 
-    def start(*argv: str, env: dict[str, str] | None = None, **more: Any) -> Outcome:  # noqa: ANN401 - fields of the request
+    def start(*argv: str, env: dict[str, str] | None = None, **more: Any) -> Outcome:
         settings: dict[str, Any] = {"log": log, "echo": Echo.NONE, "stdin": Stdin.NOTHING, **more}
         variables = {**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})}
         return process.run(ProcessRequest(argv=argv, cwd=tmp_path, env=variables, **settings))

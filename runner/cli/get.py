@@ -6,12 +6,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 import click
+from msgspec import Struct
 
 from runner.cli.reading import clean, open_store, size
 from runner.cli.text import say
 from runner.errors import InvalidValueError, NotFoundError
 from runner.store import runs
 from runner.store.artifacts import ArtifactInfo, local_folder, open_artifact, walk_artifacts, write_artifact
+from runner.store.database import Database
+from runner.store.entities import Run
+from runner.store.models import ModelQuery, search
 
 _PIECE = 1 << 20
 _SHOWN = 10
@@ -23,33 +27,67 @@ _SHOWN = 10
 @click.option("--to", "target", default=".", metavar="DIR", help="Where to put them. [default: here]")
 @click.option("--force", is_flag=True, help="Replace files that differ.")
 def get(run: str, path: str, target: str, force: bool) -> None:
-    """Copy the artifacts of RUN, or those at PATH; files that are there already and differ are not replaced."""
+    """Copy the artifacts of RUN with the models it logged, or those at PATH; files that differ are not replaced."""
     with open_store() as (database, _):
         found = runs.get(database, runs.resolve(database, run))
-    root = local_folder(found.artifact_uri)
-    if root is None:
-        raise NotFoundError("The artifacts of this run are not kept here", context=clean(found.artifact_uri))
-    files = walk_artifacts(root, path.strip("/"))
+        places = _places(database, found)
+    path = path.strip("/")
+    files = [kept for place in places for kept in place.files(path)]
     if not files:
         raise NotFoundError(
             f"The run {found.run_id[:8]} has no artifact '{clean(path)}'" if path else "This run has no artifacts",
-            hint=_hint(walk_artifacts(root)) if path else None,
+            hint=_hint([kept for place in places for kept in place.files("")]) if path else None,
         )
     folder = Path(target)
-    missing = [file for file in files if not _is_there(root, file, folder)]
+    missing = [kept for kept in files if not _is_there(kept, folder)]
     if not force:
         _refuse_to_replace(missing, folder)
-    for file in missing:
-        with open_artifact(root, file.path) as source:
-            write_artifact(folder, file.path, _pieces(source))
-    for file in files:
-        click.echo(str(folder / file.path))
-    total = sum(file.size or 0 for file in missing)
-    say(f"{len(missing)} files copied ({size(total)}), {len(files) - len(missing)} were there already")
+    for kept in missing:
+        with open_artifact(kept.root, kept.file.path) as source:
+            write_artifact(folder, kept.name, _pieces(source))
+    for kept in files:
+        click.echo(str(folder / kept.name))
+    total = sum(kept.file.size or 0 for kept in missing)
+    say(f"{len(missing)} copied ({size(total)}), {len(files) - len(missing)} there already")
 
 
-def _refuse_to_replace(files: Sequence[ArtifactInfo], folder: Path) -> None:
-    taken = [clean(str(folder / file.path)) for file in files if (folder / file.path).exists()]
+class Kept(Struct, frozen=True, kw_only=True):
+    """A file that is kept with a run: the folder it is in, the file there, and its name for the user."""
+
+    root: Path
+    file: ArtifactInfo
+    name: str
+
+
+class Place(Struct, frozen=True, kw_only=True):
+    """A folder of kept files; those of a logged model have its name as their folder for the user."""
+
+    root: Path
+    model: str = ""
+
+    def files(self, path: str) -> list[Kept]:
+        """Return the files at a path, which is one file, a folder, or empty for all."""
+        inner = path
+        if self.model and path:
+            if path != self.model and not path.startswith(f"{self.model}/"):
+                return []
+            inner = path[len(self.model) + 1 :]
+        before = f"{self.model}/" if self.model else ""
+        found = walk_artifacts(self.root, inner)
+        return [Kept(root=self.root, file=file, name=before + file.path) for file in found]
+
+
+def _places(database: Database, run: Run) -> list[Place]:
+    root = local_folder(run.artifact_uri)
+    if root is None:
+        raise NotFoundError("The artifacts of this run are not kept here", context=clean(run.artifact_uri))
+    logged = search(database, ModelQuery(filter=f"source_run_id = '{run.run_id}'", limit=1000)).items
+    folders = ((local_folder(model.artifact_uri), model.name) for model in logged)
+    return [Place(root=root), *(Place(root=place, model=name) for place, name in folders if place)]
+
+
+def _refuse_to_replace(files: Sequence[Kept], folder: Path) -> None:
+    taken = [clean(str(folder / kept.name)) for kept in files if (folder / kept.name).exists()]
     if taken:
         shown = taken[:_SHOWN] + ([f"… and {len(taken) - _SHOWN} more"] if len(taken) > _SHOWN else [])
         raise InvalidValueError(
@@ -59,11 +97,11 @@ def _refuse_to_replace(files: Sequence[ArtifactInfo], folder: Path) -> None:
         )
 
 
-def _is_there(root: Path, file: ArtifactInfo, folder: Path) -> bool:
-    place = folder / file.path
-    if not place.is_file() or place.stat().st_size != file.size:
+def _is_there(kept: Kept, folder: Path) -> bool:
+    place = folder / kept.name
+    if not place.is_file() or place.stat().st_size != kept.file.size:
         return False
-    with open_artifact(root, file.path) as one, place.open("rb") as other:
+    with open_artifact(kept.root, kept.file.path) as one, place.open("rb") as other:
         return _digest(one) == _digest(other)
 
 
@@ -79,6 +117,6 @@ def _pieces(file: BinaryIO) -> Iterator[bytes]:
         yield piece
 
 
-def _hint(files: Sequence[ArtifactInfo]) -> str:
-    names = ", ".join(clean(file.path) for file in files[:_SHOWN])
+def _hint(files: Sequence[Kept]) -> str:
+    names = ", ".join(clean(kept.name) for kept in files[:_SHOWN])
     return f"There are {names}{', …' if len(files) > _SHOWN else ''}." if names else "It has none."

@@ -1,6 +1,7 @@
 """``proj run``: words of the user to a `RunRequest`, the record to text or JSON."""
 
 import os
+import re
 
 import click
 import msgspec
@@ -9,6 +10,7 @@ from msgspec import structs
 from runner.cli.text import say, show_error, show_event
 from runner.cli.words import OFFLINE
 from runner.errors import UsageError
+from runner.manifest.own_keys import seconds_of
 from runner.model import EnvironmentRecord, RunRecord, RunRequest, RunStatus
 from runner.plan import describe_plan, make_plan
 from runner.process import Echo
@@ -76,7 +78,7 @@ def _experiment(name: str | None, number: str | None) -> tuple[str | None, str |
 @click.option("--run-name", metavar="NAME", help="Name of the run. [default: made up]")
 @click.option("--env-manager", metavar="NAME", help="uv, virtualenv, conda, container, local (none of its own).")
 @click.option("--as-of", metavar="DATE|commit|now", help="Consider packages uploaded until then.")
-@click.option("--timeout", type=float, metavar="SECONDS", help="Stop the command after so long.")
+@click.option("--timeout", metavar="TIME", help="Stop the command after so long: seconds, or 90s, 10m, 1h30m.")
 @click.option("--no-repair", is_flag=True, help="Take an old project exactly as declared, even if it can't run so.")
 @click.option("--add-missing", is_flag=True, help="Install packages that the code imports and nobody declares.")
 @click.option(
@@ -120,7 +122,6 @@ def run(
 
 def _request(words: tuple[str, ...], options: dict[str, str | float | bool | None]) -> RunRequest:
     name, number = _experiment(_text(options, "experiment_name"), _text(options, "experiment_id"))
-    timeout = options["timeout"]
     return RunRequest(
         uri=str(options["uri"]),
         entry_point=_text(options, "entry_point"),
@@ -135,8 +136,17 @@ def _request(words: tuple[str, ...], options: dict[str, str | float | bool | Non
         repair=not options["no_repair"],
         add_missing=bool(options["add_missing"]),
         as_of=_text(options, "as_of"),
-        timeout=timeout if isinstance(timeout, float) else None,
+        timeout=_seconds(_text(options, "timeout")),
     )
+
+
+def _seconds(text: str | None) -> float | None:
+    if text is None:
+        return None
+    seconds = float(text) if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text) else seconds_of(text)
+    if not seconds:
+        raise UsageError(f"--timeout {text!r} is not a time", hint="for example 600, 90s, 10m or 1h30m")
+    return seconds
 
 
 def _text(options: dict[str, str | float | bool | None], name: str) -> str | None:

@@ -45,8 +45,8 @@ def read_dockerfile(path: str, files: ProjectFiles) -> EnvironmentSpec:
     text = re.sub(r"(?m)^\s*#.*\n", "", decode(files.read(path) or b""))
     text = re.sub(r"\\[ \t]*\r?\n", " ", text)
     for match in ARGUMENT.finditer(text):
-        value = match["value"].strip("\"'")
-        text = re.sub(rf"\$\{{?{match['name']}\b\}}?", lambda _, value=value: value, text)
+        value = match["value"].strip("\"'").replace("\\", r"\\")
+        text = re.sub(rf"\$\{{?{match['name']}\b\}}?", value, text)
     lines = collect()
     folder = posixpath.dirname(path)
     for word, is_file in _installed(text):

@@ -1,5 +1,6 @@
 """Which file declares the environment of a project."""
 
+import re
 from collections.abc import Mapping
 
 from runner.manifest.container import is_empty, read_docker_env
@@ -57,9 +58,18 @@ def discover_environment(files: ProjectFiles) -> EnvironmentDeclaration:
     """Return the first environment file that is there although no key names one."""
     names = set(files.names())
     for name, beside, kind in DISCOVERED:
-        if name in names and names.issuperset(beside):
+        if name in names and names.issuperset(beside) and not _is_lock_of_another(name, names, files):
             return EnvironmentDeclaration(kind=kind, path=name)
     return EnvironmentDeclaration()
+
+
+def _is_lock_of_another(name: str, names: set[str], files: ProjectFiles) -> bool:
+    """Say whether `proj lock` wrote a ``pylock.toml`` for a file that is there: that file declares, and is checked."""
+    if name != "pylock.toml":
+        return False
+    table = (files.read(name) or b"").partition(b"[tool.proj]")[2]
+    spec = re.search(rb'^spec = "([^"]+)"', table, re.MULTILINE)
+    return spec is not None and spec[1].decode("utf-8", "replace") in names
 
 
 def declare_own_environment(node: Node, files: ProjectFiles, faults: Faults) -> EnvironmentDeclaration | None:
