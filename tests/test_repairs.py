@@ -121,6 +121,21 @@ def test_an_own_package_that_is_not_installed(proj: RunProj, make_repository: Ma
 
 
 @pytest.mark.env
+def test_an_own_package_that_is_installed_needs_no_guess(proj: RunProj, make_repository: MakeRepository) -> None:
+    setup = "from setuptools import setup\nsetup(name='mine', version='1', packages=['mine'])\n"
+    files = {
+        "MLproject": manifest("python scripts/t.py"),
+        "requirements.txt": ".\n",
+        "setup.py": setup,
+        "scripts/t.py": "import mine",
+        "mine/__init__.py": "",
+    }
+    result = proj("run", ".", "--json", *AS_OF, cwd=make_repository(files))
+    assert result.code == 0, result.err
+    assert result.json["environment"]["repairs"] == []
+
+
+@pytest.mark.env
 def test_what_is_imported_and_not_declared(proj: RunProj, make_repository: MakeRepository) -> None:
     root = make_repository(
         {"MLproject": manifest(), "requirements.txt": "six\n", "t.py": "import six\nimport tabulate"}

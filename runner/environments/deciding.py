@@ -113,11 +113,12 @@ def with_own_packages(
     """Return an environment that imports the project's own packages which the code wants and nothing else brings."""
     if not isinstance(backend, PythonBackend) or request.files is None:
         return environment
-    own = {package.path.rpartition("/")[2] for package in request.spec.local_packages}
+    folders = [posixpath.normpath(package.path) for package in request.spec.local_packages]
+    installed = tuple(posixpath.normpath(posixpath.join(one, inner)) for one in folders for inner in (".", "src", ".."))
     guesses: dict[str, str] = {}
     for module in scripts.outside():
         top = module.partition(".")[0]
-        if package_of(module) is None and top not in own:
+        if package_of(module) is None and not find_module(top, request.files, installed):
             folder = next(_folders_with(top, request.files), None)
             if folder is not None:
                 guesses.setdefault(folder or ".", top)
