@@ -88,3 +88,16 @@ def test_a_run_of_proj_inside_is_linked_to_its_parent(proj: RunProj, make_reposi
     assert result.code == 0, result.err
     inner = next(run for run in proj("list", "--json").json if run["entry_point"] == "inner")
     assert inner["tags"]["mlflow.parentRunId"] == result.json["run_id"]
+
+
+def test_a_logged_model_comes_back(run_script: RunScript, proj: RunProj, tmp_path: Path) -> None:
+    script = (
+        "from sklearn.linear_model import LinearRegression\nimport mlflow.sklearn\n"
+        "with mlflow.start_run():\n"
+        "    model = LinearRegression().fit([[0.0], [1.0]], [0.0, 1.0])\n"
+        "    mlflow.sklearn.log_model(model, name='model', pip_requirements=['scikit-learn'])\n"
+    )
+    done = run_script("3.17.2", script)
+    assert done["status"] == "FINISHED", done["err"]
+    assert proj("get", done["run_id"], "model", "--to", str(tmp_path / "got")).code == 0
+    assert (tmp_path / "got" / "model" / "MLmodel").exists()

@@ -48,7 +48,7 @@ def get(run: str, path: str, target: str, force: bool) -> None:
     for kept in files:
         click.echo(str(folder / kept.name))
     total = sum(kept.file.size or 0 for kept in missing)
-    say(f"{len(missing)} copied ({size(total)}), {len(files) - len(missing)} there already")
+    say(f"{len(missing)} copied ({size(total)}), {len(files) - len(missing)} were there already")
 
 
 class Kept(Struct, frozen=True, kw_only=True):
