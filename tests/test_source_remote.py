@@ -213,6 +213,12 @@ def test_submodules_of_refused_addresses_are_named(
     assert not (served / "sprung").exists()
 
 
+def test_submodules_that_can_not_be_had_are_named(publish: Callable[..., Path], served: Path, home: Home) -> None:
+    submodule_project(publish, "../elsewhere.git")
+    with serving(served) as server, pytest.raises(SourceError, match=r"submodule 'lib'.*elsewhere\.git"):
+        freeze(server.url("project.git"), home)
+
+
 def test_a_hostile_tree_is_not_laid_out(publish: Callable[..., Path], served: Path, home: Home) -> None:
     publish({"a.py": "1"})
     bare = served / "project.git"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.errors import SnapshotError
 from runner.settings import Home
 from runner.source.snapshot import take_snapshot
 from runner.source.tree import TreeFiles
@@ -609,3 +610,11 @@ def test_a_manifest_is_read_from_a_pack_as_well(make_repository: MakeRepository,
     assert files_of_tree.read("new\nline.yaml") == b"1"
     assert files_of_tree.read("data/f0.csv") == b"0"
     assert files_of_tree.read("../er/data/none") is None
+
+
+def test_files_that_a_repository_lacks_are_named(make_repository: MakeRepository, home: Home) -> None:
+    root = make_repository({"a.py": "1", "data/large file.bin": "2"})
+    blob = git(root, "rev-parse", "HEAD:data/large file.bin")
+    (root / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
+    with pytest.raises(SnapshotError, match=r"in the repository: data/large file\.bin$"):
+        freeze(root, home, "HEAD")

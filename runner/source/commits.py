@@ -80,7 +80,11 @@ class _Fetcher:
         if address.path or not address.url:
             raise self._refused(name, url, "a submodule may not name a folder of this machine")
         credentials = self._credentials if parent else address.credentials
-        fetched = open_mirror(address.url, credentials, self._home, self._report).find(commit)
+        try:
+            fetched = open_mirror(address.url, credentials, self._home, self._report).find(commit)
+        except SourceError as error:
+            message = f"The files of the submodule '{name}' can't be had: {error.message}"
+            raise SourceError(message, context=error.context, hint=error.hint) from error
         objects = open_mirror(address.url, None, self._home, self._report).git_dir / "objects"
         return Part(tree=fetched.commit.tree, objects=objects, find=self.finder(address.url, None, None))
 

@@ -48,6 +48,7 @@ _CONFIG = """[core]
 
 _RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$")
 _KINDS = (b"blob", b"tree", b"commit", b"tag")
+_NAMED = 5
 _SMALL_PACK = 100
 """Objects up to which a pack is unpacked, as git itself does after a fetch."""
 _SMALL_PACK_SIZE = 32 << 20
@@ -160,12 +161,27 @@ def bring_tree(home: Home, tree: str, objects: Path, known: Iterable[str] = ()) 
     try:
         done = run_git(vault_place(home, objects), *words, staging / "pack", stdin=stdin)
         if done.exit_code:
-            raise SnapshotError("Not all files of the commit are in the repository", context=done.complaint)
+            raise _incomplete(home, tree, objects, done.complaint)
         for pack in staging.glob("*.pack"):
             _take_in(home, pack)
     finally:
         remove_tree(staging)
     return True
+
+
+def _incomplete(home: Home, tree: str, objects: Path, complaint: str) -> SnapshotError:
+    """Return the error that names the files of which the repository has no content."""
+    place = vault_place(home, objects)
+    listed = run_git(place, "ls-tree", "-r", "-z", tree).stdout.split(b"\0")[:-1]
+    entries = (line.partition(b"\t") for line in listed)
+    paths = {entry.split(b" ")[2]: path for entry, _, path in entries if not entry.startswith(b"160000")}
+    said = run_git(place, "cat-file", "--batch-check", stdin=b"".join(name + b"\n" for name in paths)).stdout
+    missing = [line.split(b" ")[0] for line in said.splitlines() if line.endswith(b" missing")]
+    names = [paths[name].decode("utf-8", "backslashreplace") for name in missing if name in paths]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    told = f": {', '.join(names[:_NAMED])}{more}" if names else ""
+    hint = "It is a partial or damaged clone. Where its origin can be reached, `git fetch --refetch` completes it."
+    return SnapshotError(f"Not all files of the commit are in the repository{told}", context=complaint, hint=hint)
 
 
 def _take_in(home: Home, pack: Path) -> None:
