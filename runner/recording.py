@@ -84,7 +84,7 @@ class Recording:
         """Pass an event on to the user, and keep what the reader of the record should know as well."""
         event = structs.replace(event, message=self.plan.masker.text(event.message))
         self._report(event)
-        if event.kind is not EventKind.STEP:
+        if event.kind is not EventKind.STEP and event.message not in self.details.notices:
             self.add(notices=(*self.details.notices, event.message))
 
     def add(self, **facts: object) -> None:
