@@ -10,7 +10,7 @@ from msgspec import structs
 from runner.cli.text import say, show_error, show_event
 from runner.cli.words import OFFLINE
 from runner.errors import UsageError
-from runner.manifest.own_keys import seconds_of
+from runner.manifest.durations import seconds_of
 from runner.model import EnvironmentRecord, RunRecord, RunRequest, RunStatus
 from runner.plan import describe_plan, make_plan
 from runner.process import Echo

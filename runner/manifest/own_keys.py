@@ -5,15 +5,13 @@ warned of and not used; a value of the right shape that makes no sense is an err
 """
 
 import math
-import re
 from collections.abc import Callable
 from posixpath import isabs, normpath
 
 from runner.manifest.document import Kind, Node, plain_of, text_of
+from runner.manifest.durations import seconds_of
 from runner.manifest.faults import Faults, Place
 from runner.model import MetricsFile
-
-UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def read_description(node: Node | None, faults: Faults) -> str | None:
@@ -125,13 +123,6 @@ def read_timeout(node: Node | None, faults: Faults) -> float | None:
         faults.error(node.place, f"'timeout: {text_of(node)}' is not a time", "for example 600, 10m or 1h30m")
         return None
     return seconds
-
-
-def seconds_of(text: str) -> float | None:
-    """Return the seconds in a text like ``1h30m``, or None where it is none."""
-    parts = re.findall(r"(\d{1,9}(?:\.\d{1,9})?)\s*([smhd])", text.lower())
-    rest = re.sub(r"\d{1,9}(?:\.\d{1,9})?\s*[smhd]", "", text.lower()).strip()
-    return sum(float(number) * UNITS[unit] for number, unit in parts) if parts and not rest else None
 
 
 def read_names(name: str, node: Node | None, faults: Faults) -> tuple[str, ...]:

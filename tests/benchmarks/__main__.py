@@ -26,6 +26,7 @@ def main(names: list[str]) -> None:
     unknown = set(names) - set(MEASUREMENTS)
     if unknown:
         sys.exit(f"there is no measurement {', '.join(sorted(unknown))}; there are {', '.join(MEASUREMENTS)}")
+    os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])  # this checkout, whatever is installed
     for name in names or MEASUREMENTS:
         with tempfile.TemporaryDirectory(prefix="proj-benchmark-") as room:
             os.environ["PROJ_HOME"] = f"{room}/home"

@@ -4,6 +4,7 @@ import os
 import random
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from runner.settings import open_home
@@ -40,8 +41,8 @@ def snapshot(room: Path) -> Iterator[Row]:
     """Measure the snapshot of a clean tree against ``git status`` there."""
     for files in (1_000, 10_000, 50_000):
         root = make_repository(room / str(files), files, 400)
-        first = seconds_of(lambda root=root: freeze(root))
-        took, limit = in_turns(lambda root=root: freeze(root), command(["git", "status"], root), rounds=5)
+        first = seconds_of(partial(freeze, root))
+        took, limit = in_turns(partial(freeze, root), command(["git", "status"], root), rounds=5)
         yield Row(f"snapshot of {files:,} files, first time", first, "git status", limit)
         yield Row(f"snapshot of {files:,} files, again", took, "git status", limit)
 
