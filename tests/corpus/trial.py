@@ -183,7 +183,7 @@ def _recorded(room: Path) -> str:
     listing = [sys.executable, "-m", "runner.cli.main", "list", "--json"]
     done = subprocess.run(listing, env=_variables(room), cwd=room, check=False, capture_output=True)
     runs = msgspec.json.decode(done.stdout or b"[]")
-    artifacts = [path for path in (room / "home" / "runs").glob("*/artifacts/**/*") if path.is_file()]
+    artifacts = {path for path in (room / "home" / "runs").glob("**/artifacts/**/*") if path.is_file()}
     counts = {
         "metrics": sum(len(run["metrics"]) for run in runs),
         "params": sum(one["source"] == "logged" for run in runs for one in run["parameters"]),
