@@ -297,22 +297,6 @@ def test_no_descriptor_is_lost(run: Run) -> None:
     assert count() == before
 
 
-@pytest.mark.slow
-def test_the_price_of_a_prepared_run_is_small(tmp_path: Path) -> None:
-    request = ProcessRequest(argv=("true",), cwd=tmp_path, env=dict(os.environ), echo=Echo.NONE)
-    ours, bare = [], []
-    for _ in range(30):
-        prepared = process.prepare()
-        time.sleep(0.05)
-        begin = time.perf_counter()
-        process.run(request, prepared)
-        ours.append(time.perf_counter() - begin)
-        begin = time.perf_counter()
-        subprocess.run(["true"], check=True)
-        bare.append(time.perf_counter() - begin)
-    assert min(ours) - min(bare) < 0.010
-
-
 @pytest.mark.skipif(shutil.which("ps") is None, reason="compares with ps(1)")
 @needs_proc
 def test_descendants_are_found_with_and_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,19 +62,14 @@ def refusing(shared: tuple[Stage, Client]) -> Iterator[Client]:
     assert (list(stage.database.query("SELECT * FROM runs")), experiments.get(stage.database, "0")) == before
 
 
-def test_nobody_connects_nothing_is_loaded_and_closing_is_quick(stage: Stage) -> None:
+def test_nobody_connects_nothing_is_loaded_and_nothing_runs(stage: Stage) -> None:
     code = """
-import sys, time
+import sys
 from pathlib import Path
 from runner.server.socket import ChildSocket
 from runner.settings import Home
-times = []
-for _ in range(5):
-    with ChildSocket(Home(Path(sys.argv[1])), "0" * 32, "0", print) as socket:
-        time.sleep(0.05)
-        start = time.perf_counter()
-    times.append(time.perf_counter() - start)
-assert min(times) < 0.02, times
+with ChildSocket(Home(Path(sys.argv[1])), "0" * 32, "0", print) as socket:
+    pass
 loaded = {"uvicorn", "starlette", "asyncio", "h11", "runner.server.app"} & set(sys.modules)
 assert not loaded, loaded
 assert (socket.final_status, socket.created_runs) == (None, ())
@@ -466,9 +461,6 @@ def test_a_client_that_stays_connected_does_not_hold_up_the_end(stage: Stage) ->
         idle = sockets.create_connection(("127.0.0.1", socket.port))
         begun = sockets.create_connection(("127.0.0.1", socket.port))
         begun.sendall(b"POST /api/2.0/mlflow/runs/set-tag HTTP/1.1\r\nHost:")
-        time.sleep(0.05)
-        start = time.perf_counter()
-    assert time.perf_counter() - start < 0.5
     assert idle.recv(1) == b""
     idle.close()
     begun.close()
