@@ -50,7 +50,7 @@ def peers(room: Path) -> Iterator[Row]:
     ours = command(proj("run", "."), root)
     calls = {
         "mlflow": ("run", ".", "--env-manager", "local"),
-        "guild": ("run", "main", "--yes", "--no-vcs"),
+        "guild": ("run", "main", "--yes"),
     }
     for name, words in calls.items():
         program = os.environ.get(f"PROJ_BENCH_{name.upper()}") or shutil.which(name)
