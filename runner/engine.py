@@ -1,7 +1,6 @@
 """The container engine of this machine: podman, else docker with a running daemon."""
 
 import os
-import shutil
 import sys
 from collections.abc import Mapping
 from enum import Enum
@@ -12,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from runner.errors import ExecutionError
-from runner.process import Completed, capture
+from runner.process import Completed, capture, find_program
 
 CHOICE = "PROJ_CONTAINER_ENGINE"
 """The variable that names the engine: a program, or its path."""
@@ -61,7 +60,7 @@ class Engine(Struct, frozen=True, kw_only=True):
         if self.kind is EngineKind.DOCKER or not self.is_here:
             return True
         places = ("/usr/local/libexec/podman", "/usr/local/lib/podman", "/usr/libexec/podman", "/usr/lib/podman")
-        return shutil.which("catatonit") is not None or any(Path(place, "catatonit").exists() for place in places)
+        return find_program("catatonit") is not None or any(Path(place, "catatonit").exists() for place in places)
 
     @property
     def user_words(self) -> tuple[str, ...]:
@@ -135,7 +134,7 @@ def _find(named: str, path: str, docker_host: str, podman_host: str) -> Engine:
 
 def _try(name: str, environ: Mapping[str, str]) -> Engine | str:
     """Return the engine of a name, or the reason why it can't be used."""
-    program = shutil.which(name, path=environ.get("PATH"))
+    program = find_program(name, environ.get("PATH"))
     if program is None:
         return f"'{name}' was not found on PATH"
     try:

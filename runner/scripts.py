@@ -27,17 +27,17 @@ MAX_DEPTH = 8
 ROOTS = ("", "src", "..", "../src")
 """Where packages of a project usually lie, relative to the project folder."""
 
-SCRIPT_WORD = re.compile(r"[\w./\\-]+\.(?:py|ipynb|sh)")
-MODULE_RUN = re.compile(r"\bpython[\d.]*\s+(?:-[A-Za-z]\s+)*-m\s+(?P<name>[A-Za-z_][\w.]*)")
-FOLDER_CHANGE = re.compile(r"\bcd\s+(?P<folder>[\w./-]+)\s*(?:&&|;|\n)")
-MAGIC = re.compile(r"^\s*[%!?]")
-IMPORT_LINE = re.compile(r"^(?:import|from)\s+(?P<name>[A-Za-z_]\w*)", re.MULTILINE)
-URL = re.compile(r"(?:https?|ftp|s3|gs|hdfs|dbfs|abfss?|postgresql|mysql)(?:\+\w+)?://[^\s'\"]+")
-FOREIGN_PATH = re.compile(r"[A-Za-z]:[\\/]\w.*|/(?:home|Users|Volumes|media|content|root)/\w.*|\\\\\w+\\\w.*")
+SCRIPT_WORD = r"[\w./\\-]+\.(?:py|ipynb|sh)"
+MODULE_RUN = r"\bpython[\d.]*\s+(?:-[A-Za-z]\s+)*-m\s+(?P<name>[A-Za-z_][\w.]*)"
+FOLDER_CHANGE = r"\bcd\s+(?P<folder>[\w./-]+)\s*(?:&&|;|\n)"
+MAGIC = r"^\s*[%!?]"
+IMPORT_LINE = r"(?m)^(?:import|from)\s+(?P<name>[A-Za-z_]\w*)"
+URL = r"(?:https?|ftp|s3|gs|hdfs|dbfs|abfss?|postgresql|mysql)(?:\+\w+)?://[^\s'\"]+"
+FOREIGN_PATH = r"[A-Za-z]:[\\/]\w.*|/(?:home|Users|Volumes|media|content|root)/\w.*|\\\\\w+\\\w.*"
 TRACKING_CALLS = frozenset({"set_tracking_uri", "set_registry_uri"})
 FAILED_IMPORT = frozenset({"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
 DAGSHUB = "DagsHub"
-CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
+CREDENTIALS = r"(?<=://)[^/\s@]+@"
 
 
 class Place(Struct, frozen=True, array_like=True):
@@ -87,8 +87,8 @@ class Scripts(Struct, frozen=True, kw_only=True):
 def read_scripts(command: str, files: ProjectFiles) -> Scripts:
     """Read the scripts that a command names, and the modules of the project that these import."""
     started = tuple(dict.fromkeys(_named(command, files)))
-    own = {posixpath.dirname(path) for path in started} | ({""} if MODULE_RUN.search(command) else set())
-    ran = tuple(Place(match["name"], 0) for match in MODULE_RUN.finditer(command))
+    own = {posixpath.dirname(path) for path in started} | ({""} if re.search(MODULE_RUN, command) else set())
+    ran = tuple(Place(match["name"], 0) for match in re.finditer(MODULE_RUN, command))
     return _read(started, tuple(sorted(own)), files, ran)
 
 
@@ -160,9 +160,9 @@ def find_module(name: str, files: ProjectFiles, folders: tuple[str, ...]) -> str
 
 def _named(command: str, files: ProjectFiles, folder: str = "", depth: int = 0) -> Iterator[str]:
     """Yield the scripts that a command or a shell script starts and that are there."""
-    change = FOLDER_CHANGE.search(command)
+    change = re.search(FOLDER_CHANGE, command)
     here = posixpath.normpath(posixpath.join(folder, change["folder"])) if change else folder
-    for word in SCRIPT_WORD.findall(command):
+    for word in re.findall(SCRIPT_WORD, command):
         plain = word.replace("\\", "/")
         tried = (posixpath.normpath(posixpath.join(place, plain)) for place in dict.fromkeys((here, folder)))
         path = next((one for one in tried if files.read(one) is not None), None)
@@ -171,7 +171,7 @@ def _named(command: str, files: ProjectFiles, folder: str = "", depth: int = 0) 
                 yield from _named(_text(files, path), files, folder, depth + 1)
         elif path:
             yield path
-    for match in MODULE_RUN.finditer(command):
+    for match in re.finditer(MODULE_RUN, command):
         for name in (f"{match['name']}.__main__", match["name"]):
             path = find_module(name, files, (here or "",))
             if path:
@@ -230,7 +230,7 @@ def _cells(text: str) -> str:
     except (ValueError, AttributeError, TypeError):
         return ""
     lines = "\n".join(source for source in sources if not source.startswith("%%")).splitlines()
-    return "\n".join("" if MAGIC.match(line) else line for line in lines)
+    return "\n".join("" if re.match(MAGIC, line) else line for line in lines)
 
 
 def read_script(path: str, text: str) -> Script:
@@ -238,7 +238,9 @@ def read_script(path: str, text: str) -> Script:
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        found = [Place(match["name"], text.count("\n", 0, match.start()) + 1) for match in IMPORT_LINE.finditer(text)]
+        found = [
+            Place(match["name"], text.count("\n", 0, match.start()) + 1) for match in re.finditer(IMPORT_LINE, text)
+        ]
         return Script(path=path, imports=tuple(found))
     reader = _Reader(tree)
     reader.read(tree, guarded=False)
@@ -302,7 +304,7 @@ class _Reader:
     def _add_tracking(self, node: ast.AST | None, line: int = 0) -> None:
         value = self._value(node)
         if value:
-            self.found["tracking"].append(Place(CREDENTIALS.sub("", value), line or getattr(node, "lineno", 0)))
+            self.found["tracking"].append(Place(re.sub(CREDENTIALS, "", value), line or getattr(node, "lineno", 0)))
 
     def _value(self, node: ast.AST | None) -> str | None:
         """Return the text that an expression surely is: a constant, a name for one, or the default of a variable."""
@@ -317,9 +319,9 @@ class _Reader:
         return None
 
     def _read_text(self, text: str, line: int) -> None:
-        if URL.fullmatch(text):
-            self.found["urls"].append(Place(CREDENTIALS.sub("", text), line))
-        elif FOREIGN_PATH.fullmatch(text):
+        if re.fullmatch(URL, text):
+            self.found["urls"].append(Place(re.sub(CREDENTIALS, "", text), line))
+        elif re.fullmatch(FOREIGN_PATH, text):
             self.found["paths"].append(Place(text, line))
 
 

@@ -16,12 +16,32 @@ import pytest
 
 from runner import process
 from runner.errors import ExecutionError
-from runner.process import Echo, Outcome, ProcessRequest, Stdin, watcher
+from runner.process import Echo, Outcome, ProcessRequest, Stdin, find_program, watcher
 from tests.process_driver import Driver, wait_until
 
 Run = Callable[..., Outcome]
 needs_setsid = pytest.mark.skipif(shutil.which("setsid") is None, reason="makes a daemon with setsid(1)")
 needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks at processes through /proc")
+
+
+def test_programs_are_found_as_shutil_finds_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = {name: tmp_path / name for name in ("empty", "plain", "folder", "right", "later")}
+    for name, place in places.items():
+        place.mkdir()
+        if name not in ("empty", "folder"):
+            (place / "tool").write_text("#!/bin/sh\n")
+            (place / "tool").chmod(0o644 if name == "plain" else 0o755)
+    (places["folder"] / "tool").mkdir()
+    monkeypatch.chdir(places["right"])
+    monkeypatch.setenv("PATH", os.pathsep.join([*map(str, places.values()), "/nowhere"]))
+    names = ["tool", "./tool", str(places["later"] / "tool"), str(places["plain"] / "tool"), "no-such-tool"]
+    paths = [None, "/nowhere", str(places["later"]), f"{places['empty']}{os.pathsep}{places['later']}"]
+    for name in names:
+        for path in paths:
+            assert find_program(name, path) == shutil.which(name, path=path), (name, path)
+    assert find_program("tool") == str(places["right"] / "tool")
+    monkeypatch.delenv("PATH")
+    assert find_program("sh") == shutil.which("sh")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from msgspec import Struct
 UV_NAMES = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_NO_INDEX")
 PIP_KEYS = ("index-url", "extra-index-url", "find-links", "no-index", "trusted-host")
 VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
-CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
+CREDENTIALS = r"(?<=://)[^/\s@]+@"
 TRUE = ("1", "true", "yes", "on")
 
 
@@ -49,13 +49,13 @@ def expand(text: str, environ: Mapping[str, str] = os.environ) -> str:
 
 def without_credentials(text: str) -> str:
     """Return a text with the user and password of URLs taken out; the user of ``ssh://`` is no secret and stays."""
-    return CREDENTIALS.sub(lambda match: match[0] if _is_ssh_user(text, match) else "", text)
+    return re.sub(CREDENTIALS, lambda match: match[0] if _is_ssh_user(text, match) else "", text)
 
 
 def with_credentials(text: str, requirements: Iterable[str]) -> str:
     """Put the credentials of a project's own URLs back into a lock for its installation."""
     for requirement in map(expand, requirements):
-        for match in CREDENTIALS.finditer(requirement):
+        for match in re.finditer(CREDENTIALS, requirement):
             if not _is_ssh_user(requirement, match):
                 place = re.split(r"[@#\s;]", requirement[match.end() :], maxsplit=1)[0]
                 text = text.replace(f"://{place}", f"://{match[0]}{place}")

@@ -16,8 +16,8 @@ CACHES = "__pycache__"
 IMPORTABLE = (".py", ".so", ".pyd", ".pth", ".pyc", ".egg-link", "METADATA", "RECORD")
 OF_INSTALLER = frozenset({"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json"})
 """Files in a dist-info folder that tell who installed it, not what was installed."""
-METADATA_NAME = re.compile(rb"^Name:\s*(\S+)", re.MULTILINE)
-METADATA_VERSION = re.compile(rb"^Version:\s*(\S+)", re.MULTILINE)
+METADATA_NAME = rb"(?m)^Name:\s*(\S+)"
+METADATA_VERSION = rb"(?m)^Version:\s*(\S+)"
 IS_WINDOWS = os.name == "nt"
 
 
@@ -231,7 +231,7 @@ def _content(path: Path, status: os.stat_result) -> str:
 
 def _distribution(folder: Path, root: Path, files: dict[str, FileSeal]) -> Distribution:
     metadata = (folder / "METADATA").read_bytes() if (folder / "METADATA").exists() else b""
-    name, version = METADATA_NAME.search(metadata), METADATA_VERSION.search(metadata)
+    name, version = re.search(METADATA_NAME, metadata), re.search(METADATA_VERSION, metadata)
     site = os.path.relpath(folder.parent, root).replace("\\", "/")
     own = [path for path, _ in _record(folder, root) if path in files and _is_code(path, site, folder.name)]
     digest = hashlib.sha256("".join(f"{files[path].sha256} {path}\n" for path in sorted(own)).encode()).hexdigest()

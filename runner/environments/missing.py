@@ -11,10 +11,9 @@ from runner.environments.words import EnvironmentSpec, Lock
 from runner.model import EnvironmentKind, Event, EventKind
 from runner.scripts import STANDARD_LIBRARY, Scripts
 
-FAILED = re.compile(
-    r"^\s*(?:\w+\.)*(?:ModuleNotFoundError|ImportError): (?:No module named '?(?P<module>[\w.]+)'?"
-    r"|Missing optional dependency '(?P<optional>[\w.-]+)')",
-    re.MULTILINE,
+FAILED = (
+    r"(?m)^\s*(?:\w+\.)*(?:ModuleNotFoundError|ImportError): (?:No module named '?(?P<module>[\w.]+)'?"
+    r"|Missing optional dependency '(?P<optional>[\w.-]+)')"
 )
 PINNED = re.compile(r"(?m)^([A-Za-z0-9][\w.-]*)(?:\[[^]]*\])?(?:==| @ )")
 OF_SETUPTOOLS = ("distutils", "pkg_resources", "setuptools")
@@ -87,7 +86,7 @@ def line_to_add(packages: Iterable[str], spec: EnvironmentSpec) -> str:
 
 def failed_import(log: str) -> str | None:
     """Return the module whose import ended a command, by the end of its log."""
-    found = [match for match in FAILED.finditer(log) if len(log) - match.end() < END]
+    found = [match for match in re.finditer(FAILED, log) if len(log) - match.end() < END]
     return (found[-1]["module"] or found[-1]["optional"]) if found else None
 
 

@@ -7,7 +7,6 @@ killed leaves a folder that no marker names; even an installer that outlives its
 
 import contextlib
 import os
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -127,7 +126,7 @@ class Prefixes:
         if inventory.wrong:
             # The installer's cache may be what was changed; a fresh copy settles whether the package itself is wrong.
             blueprint.forget(inventory.wrong)
-            shutil.rmtree(folder / attempt, ignore_errors=True)
+            _remove(folder / attempt)
             attempt, inventory = self._attempt(folder, blueprint, trust=False)
             self._tell_wrong(inventory)
         marker = Marker(
@@ -156,7 +155,7 @@ class Prefixes:
             proofs = self._home.environments / "proofs" if blueprint.shares_files and blueprint.shares_files() else None
             return attempt, take(prefix, proofs, trust=trust)
         except BaseException:
-            shutil.rmtree(prefix, ignore_errors=True)
+            _remove(prefix)
             raise
 
     def _tell_wrong(self, inventory: Inventory) -> None:
@@ -195,7 +194,7 @@ def sweep(folder: Path) -> None:
             continue
         sealed = folder / f"{child.name}.inventory"
         if not sealed.exists() or time.time() - sealed.stat().st_mtime > KEPT_SECONDS:
-            shutil.rmtree(child, ignore_errors=True)
+            _remove(child)
             sealed.unlink(missing_ok=True)
 
 
@@ -220,3 +219,9 @@ def _write(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     aside.replace(path)
+
+
+def _remove(folder: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)

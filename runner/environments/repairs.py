@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 else:
     requirements = LazyModule("runner.environments.requirements")
 
-LINE = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)\s*(?P<extras>\[[^]]*\])?\s*(?P<rest>[^@]*)")
-STUB_VERSION = re.compile(r"\(?[=~<>!\s]*0\.0(\.post\d+|\.\d+)?\)?")
+LINE = r"(?P<name>[A-Za-z0-9][\w.-]*)\s*(?P<extras>\[[^]]*\])?\s*(?P<rest>[^@]*)"
+STUB_VERSION = r"\(?[=~<>!\s]*0\.0(\.post\d+|\.\d+)?\)?"
 """The versions of a stub, which say nothing about the package that is meant."""
 
 STILL_PACKAGES = frozenset({"configparser", "contextvars", "dataclasses", "importlib"})
@@ -41,7 +41,7 @@ class Requirement(Struct, frozen=True):
 
 def parse_line(line: str) -> Requirement | None:
     """Return a plain requirement, None for what names an address or hashes."""
-    match = LINE.fullmatch(line.strip())
+    match = re.fullmatch(LINE, line.strip())
     if not match or "--hash" in line:
         return None
     return Requirement(match["name"], match["extras"] or "", match["rest"].strip())
@@ -104,7 +104,7 @@ def _renamed(line: str, asked: Requirement | None, repairs: list[str]) -> str:
     new = RENAMED.get(normalise(asked.name)) if asked else None
     if asked is None or new is None:
         return line
-    rest = "" if STUB_VERSION.fullmatch(asked.rest) else asked.rest
+    rest = "" if re.fullmatch(STUB_VERSION, asked.rest) else asked.rest
     told = f"'{line}' is '{new}{rest}'"
     repairs.append(f"{told}: that is the package's name on the index")
     return f"{new}{asked.extras}{rest}"

@@ -4,7 +4,6 @@ import hashlib
 import os
 import posixpath
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from runner.environments.words import LocalPackage, ProjectTree
 from runner.errors import EnvironmentSetupError
 from runner.model import ProjectFiles
 
-METADATA = re.compile(r"pyproject\.toml|setup\.(py|cfg)|requirements.*\.(txt|in)|.*\.(whl|zip|gz|bz2)", re.IGNORECASE)
+METADATA = r"(?i)pyproject\.toml|setup\.(py|cfg)|requirements.*\.(txt|in)|.*\.(whl|zip|gz|bz2)"
 LEFT_OUT = frozenset({".git", "__pycache__", ".venv", "venv", ".tox", ".nox", ".mypy_cache", ".pytest_cache", "mlruns"})
 
 
@@ -70,7 +69,7 @@ def metadata_digest(files: ProjectFiles | None, path: str) -> str:
     if files is None:
         raise EnvironmentSetupError("packages of the project need its frozen tree")
     folder = "" if path == "." else path
-    names = [name for name in files.names(folder) if METADATA.fullmatch(name)]
+    names = [name for name in files.names(folder) if re.fullmatch(METADATA, name)]
     digest = hashlib.sha256()
     for name in names or [""]:
         content = files.read(posixpath.join(folder, name).rstrip("/")) or b""
@@ -83,6 +82,8 @@ def copy_packages(tree: ProjectTree, packages: Sequence[LocalPackage], room: Pat
 
     Their places relative to each other stay the same. Returns where each of them is.
     """
+    import shutil
+
     root, strangers = tree.folder(), tree.left_out()
 
     def left_out(folder: str, names: list[str]) -> set[str]:

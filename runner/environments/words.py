@@ -14,7 +14,7 @@ from runner.environments.interpreters import Interpreter
 from runner.model import ContainerSpec, EnvironmentKind, EnvironmentRecord, ProjectFiles
 from runner.settings import Home
 
-PINNED = re.compile(r"(==|@).*--hash=|@ *git\+.*@[0-9a-f]{40}\b")
+PINNED = r"(==|@).*--hash=|@ *git\+.*@[0-9a-f]{40}\b"
 """How a requirement looks that leaves nothing to resolve."""
 
 
@@ -99,7 +99,7 @@ class EnvironmentSpec(Struct, frozen=True, kw_only=True):
     def is_locked(self) -> bool:
         """Say whether every requirement is pinned with hashes, so that nothing is left to resolve."""
         lines = self.requirements + self.build_requirements
-        return bool(lines) and all(PINNED.search(line) for line in lines)
+        return bool(lines) and all(re.search(PINNED, line) for line in lines)
 
     @property
     def is_empty(self) -> bool:

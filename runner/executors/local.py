@@ -1,10 +1,8 @@
 """Commands that run here, as processes of this machine."""
 
-import shutil
-
 from runner.executors.contract import Capabilities, ExecutionRequest
 from runner.model import EnvironmentDeclaration, EnvironmentKind, Event, EventKind, Report
-from runner.process import Outcome, ProcessRequest, run
+from runner.process import Outcome, ProcessRequest, find_program, run
 
 
 class LocalExecutor:
@@ -17,7 +15,7 @@ class LocalExecutor:
         """Return the reason why a command can't run here."""
         if environment.kind == EnvironmentKind.DOCKER_ENV:
             return "the project asks for a container, and this executor runs commands without one"
-        if shutil.which("bash") is None:
+        if find_program("bash") is None:
             return "there is no bash, which commands of projects are written for"
         return None
 

@@ -10,7 +10,7 @@ from runner.executors.contract import Sharing
 
 PROJECT_PLACE = "/mlflow/projects/code"
 """Where images made by MLflow have the project; commands may name it."""
-_VARIABLE = re.compile(r"\$(?:\((pwd)\)|\{(\w+)\}|(\w+))|`(pwd)`")
+_VARIABLE = r"\$(?:\((pwd)\)|\{(\w+)\}|(\w+))|`(pwd)`"
 
 
 def mount_words(sharing: Sharing, cwd: Path, volumes: Iterable[str], environ: Mapping[str, str]) -> list[str]:
@@ -69,7 +69,7 @@ def _expand(volume: str, environ: Mapping[str, str]) -> str:
             )
         return environ[name]
 
-    expanded = _VARIABLE.sub(replace, volume)
+    expanded = re.sub(_VARIABLE, replace, volume)
     return os.path.expanduser(expanded) if expanded.startswith("~") else expanded  # noqa: PTH111  # no Path: it is more
 
 

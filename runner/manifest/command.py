@@ -14,7 +14,7 @@ __all__ = ["PathRules", "render_command", "shell_argv"]
 
 LONGEST = 131_071
 """Bytes of one argument that Linux accepts (MAX_ARG_STRLEN)."""
-HERE_DOCUMENT = re.compile(r"<<-?\s*['\"\\]?([\w.-]+)")
+HERE_DOCUMENT = r"<<-?\s*['\"\\]?([\w.-]+)"
 
 
 def render_command(entry_point: EntryPoint, parameters: tuple[Parameter, ...], paths: PathRules) -> str:
@@ -58,7 +58,7 @@ def _append(command: str, extras: list[tuple[str, str]], entry_point: EntryPoint
     if backslashes % 2:
         body = body[:-1].rstrip(" \t")
     last = body.rpartition("\n")[2].strip()
-    is_end_of_document = "\n" in body and last in HERE_DOCUMENT.findall(body)
+    is_end_of_document = "\n" in body and last in re.findall(HERE_DOCUMENT, body)
     if is_end_of_document or ("\n" in command and last.startswith("#")):
         names = quoted([name for name, _ in extras])
         raise ParameterError(

@@ -19,7 +19,7 @@ INTEGERS = ("int", "integer")
 NUMBERS = ("float", "number")
 TRUTHS = ("bool", "boolean")
 TRUTH_VALUES = frozenset(["true", "false", "yes", "no", "on", "off", "y", "n", "t", "f", "1", "0"])
-INTEGER = re.compile(r"[+-]?[0-9]+(_[0-9]+)*", re.ASCII)
+INTEGER = r"(?a)[+-]?[0-9]+(_[0-9]+)*"
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
@@ -110,7 +110,7 @@ def _refusal(spec: ParameterSpec, value: str) -> str | None:
 def wrong_type(kind: str, value: str) -> str | None:
     """Return what a type takes where the value is none of it; types without a rule take everything."""
     if kind in INTEGERS:
-        return None if INTEGER.fullmatch(value) else "an integer"
+        return None if re.fullmatch(INTEGER, value) else "an integer"
     if kind in NUMBERS:
         return "a number" if _number(value) is None else None
     if kind in TRUTHS:

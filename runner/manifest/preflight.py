@@ -14,12 +14,10 @@ from runner.model import EntryPoint, Fault, Parameter, ProjectFiles, Severity
 from runner.scripts import DAGSHUB, FOREIGN_PATH, Place, Scripts, above
 
 LFS = b"version https://git-lfs.github.com/spec/v1"
-LFS_PATTERN = re.compile(r"^(?P<pattern>\S+)\s.*filter=lfs", re.MULTILINE)
-SUBMODULE = re.compile(r"^\s*path\s*=\s*(?P<path>.+?)\s*$", re.MULTILINE)
+LFS_PATTERN = r"(?m)^(?P<pattern>\S+)\s.*filter=lfs"
+SUBMODULE = r"(?m)^\s*path\s*=\s*(?P<path>.+?)\s*$"
 FILE_WORD = re.compile(r"[\w./-]+\.\w{1,8}")
-OWN_ADDRESS = re.compile(
-    r"https?://(?P<host>localhost|127(?:\.\d+){3}|0\.0\.0\.0|\[::1\])(?::(?P<port>\d+))?(/.*)?", re.IGNORECASE
-)
+OWN_ADDRESS = r"(?i)https?://(?P<host>localhost|127(?:\.\d+){3}|0\.0\.0\.0|\[::1\])(?::(?P<port>\d+))?(/.*)?"
 MOST_TOLD = 3
 
 
@@ -81,7 +79,9 @@ def _pointers(flight: Flight) -> Iterator[Fault]:
     words = FILE_WORD.findall(" ".join([flight.entry_point.command, *(each.value for each in flight.parameters)]))
     named = [tidy_path(word) for word in words if not word.startswith("/")]
     attributes = (flight.files.read(".gitattributes") or b"").decode("utf-8", "replace")
-    plain = [match["pattern"].lstrip("/") for match in LFS_PATTERN.finditer(attributes) if "*" not in match["pattern"]]
+    plain = [
+        match["pattern"].lstrip("/") for match in re.finditer(LFS_PATTERN, attributes) if "*" not in match["pattern"]
+    ]
     for path in dict.fromkeys((*named, *plain)):
         if (flight.read(path) or b"").startswith(LFS):
             yield Fault(
@@ -95,7 +95,7 @@ def _pointers(flight: Flight) -> Iterator[Fault]:
 def _submodules(flight: Flight) -> Iterator[Fault]:
     top = above(flight.files)[-1]
     modules = flight.files.read(posixpath.join(top, ".gitmodules")) or b""
-    for match in SUBMODULE.finditer(modules.decode("utf-8", "replace")):
+    for match in re.finditer(SUBMODULE, modules.decode("utf-8", "replace")):
         if not flight.files.names(posixpath.join(top, match["path"])):
             yield Fault(
                 severity=Severity.WARNING,
@@ -108,11 +108,11 @@ def _submodules(flight: Flight) -> Iterator[Fault]:
 def _paths(flight: Flight) -> Iterator[Fault]:
     """Find absolute paths that are not on this machine."""
     for each in flight.parameters:
-        if not each.secret and FOREIGN_PATH.fullmatch(each.value) and not os.path.lexists(each.value):
+        if not each.secret and re.fullmatch(FOREIGN_PATH, each.value) and not os.path.lexists(each.value):
             message = f"parameter '{each.name}' is '{each.value}', which is not on this machine"
             yield Fault(severity=Severity.WARNING, message=message, file=flight.manifest, hint=f"give -P {each.name}=…")
     for word in re.split(r"[\s'\"=]+", flight.entry_point.command):
-        if FOREIGN_PATH.fullmatch(word) and not os.path.lexists(word):
+        if re.fullmatch(FOREIGN_PATH, word) and not os.path.lexists(word):
             message = f"the command names '{word}', which is not on this machine"
             yield Fault(severity=Severity.WARNING, message=message, file=flight.manifest)
     named = [(script, place) for script in flight.scripts.found for place in script.paths]
@@ -148,7 +148,7 @@ def _address(path: str, place: Place, served: tuple[str, ...]) -> Iterator[Fault
 
 def own_address(uri: str) -> str | None:
     """Return the ``HOST:PORT`` of an address on this machine, None for any other."""
-    match = OWN_ADDRESS.fullmatch(uri)
+    match = re.fullmatch(OWN_ADDRESS, uri)
     if not match:
         return None
     host = match["host"].lower()

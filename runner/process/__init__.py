@@ -2,6 +2,7 @@
 
 from runner.process.execution import run
 from runner.process.link import Prepared, prepare
+from runner.process.programs import find_program
 from runner.process.request import Echo, Outcome, ProcessRequest, Stdin
 from runner.process.short import Completed, capture
 from runner.process.stopping import Interrupted, raising_signals
@@ -15,6 +16,7 @@ __all__ = [
     "ProcessRequest",
     "Stdin",
     "capture",
+    "find_program",
     "prepare",
     "raising_signals",
     "run",

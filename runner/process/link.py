@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import ExecutionError
+from runner.process.programs import find_program
 from runner.process.request import ProcessRequest
 
 _PROGRAM = Path(__file__).with_name("watcher.py")
@@ -125,7 +125,7 @@ def _program(request: ProcessRequest) -> bytes:
     name = request.argv[0]
     if not request.cwd.is_dir():
         raise ExecutionError(f"'{name}' can't be started: there is no folder to run it in", context=str(request.cwd))
-    found = name if "/" in name else shutil.which(name, path=request.env.get("PATH", os.defpath))
+    found = name if "/" in name else find_program(name, request.env.get("PATH", os.defpath))
     if found is None:
         raise ExecutionError(
             f"'{name}' can't be started: there is no such program",

@@ -1,14 +1,13 @@
 """The machine that a command ran on."""
 
 import os
-import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from runner.errors import ExecutionError
 from runner.model import Machine
-from runner.process import capture
+from runner.process import capture, find_program
 
 _NAMES = frozenset(
     {
@@ -89,7 +88,7 @@ def _gpus() -> tuple[str, ...]:
 
 
 def _gpus_by_tool() -> tuple[str, ...]:
-    tool = shutil.which("nvidia-smi")
+    tool = find_program("nvidia-smi")
     if tool is None:
         return ()
     try:

@@ -14,9 +14,9 @@ from runner.source.checkouts import is_bare
 from runner.source.credentials import Credentials, cleaned, split_credentials, without_credentials
 
 _BROWSER = re.compile(r"^(?P<base>.+?)(?:/-)?/tree/(?P<tail>.+)$")
-_SCP_LIKE = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9._-]*@[A-Za-z0-9][A-Za-z0-9._-]*:(?!//).+$")
+_SCP_LIKE = r"^[A-Za-z0-9_][A-Za-z0-9._-]*@[A-Za-z0-9][A-Za-z0-9._-]*:(?!//).+$"
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)(://|::)")
-_SHORTHAND = re.compile(r"^[\w.-]+/[\w.-]+$")
+_SHORTHAND = r"^[\w.-]+/[\w.-]+$"
 
 _HINT = "Give a folder, a .zip file, or a git address that begins with https://, ssh:// or git@."
 
@@ -65,7 +65,7 @@ def parse_address(text: str) -> Address:
     scheme = _SCHEME.match(base)
     if scheme:
         return _with_scheme(base, scheme[1].lower(), typed, folder)
-    if _SCP_LIKE.match(base):
+    if re.match(_SCP_LIKE, base):
         return Address(kind=SourceKind.GIT, typed=typed, url=base, subdirectory=folder)
     return _local(Path(base).expanduser(), typed, folder)
 
@@ -181,6 +181,6 @@ def _near_miss(place: Path, typed: str) -> str:
     close = difflib.get_close_matches(missing.name, names, n=3, cutoff=0.6)
     if close:
         return "Did you mean " + " or ".join(str(missing.parent / name) for name in close) + "?"
-    if _SHORTHAND.match(typed):
+    if re.match(_SHORTHAND, typed):
         return f"A repository on GitHub? Write https://github.com/{typed}"
     return _HINT

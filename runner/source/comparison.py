@@ -18,7 +18,7 @@ from runner.source.opening import Source
 from runner.source.submodules import Find, Part, whole_tree
 from runner.source.vault import EMPTY_TREE, bring_tree, temporary_index, vault_place, write_object
 
-_RAW = re.compile(rb"^:(\d+) (\d+) [0-9a-f.]+ [0-9a-f.]+ ([A-Z])\d*$")
+_RAW = rb"^:(\d+) (\d+) [0-9a-f.]+ [0-9a-f.]+ ([A-Z])\d*$"
 _SKIPPED = (b"S", b"s")
 
 
@@ -114,7 +114,7 @@ def _raw_differences(
     place = vault_place(home, *((source.objects,) if source.objects else ()))
     fields = git(place, "diff-tree", "-r", "-z", "--no-renames", base, tree).split(b"\0")
     for description, path in zip(fields[::2], fields[1::2], strict=False):
-        match = _RAW.match(description)
+        match = re.match(_RAW, description)
         if match:
             yield (match[1], match[2]), match[3], path
 

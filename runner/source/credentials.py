@@ -5,7 +5,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from msgspec import Struct
 
-_IN_TEXT = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)(?P<user>[^/\s'\"]+)@", re.IGNORECASE)
+_IN_TEXT = r"(?i)(?P<scheme>[a-z][a-z0-9+.-]*://)(?P<user>[^/\s'\"]+)@"
 
 _HELPER = (
     r"""!f() { test "$1" = get && printf 'username=%s\npassword=%s\n' "$PROJ_GIT_USER" "$PROJ_GIT_PASSWORD"; }; f"""
@@ -76,4 +76,4 @@ def cleaned(text: str) -> str:
         ssh = match["scheme"].lower() == "ssh://"
         return match["scheme"] + (f"{match['user'].partition(':')[0]}@" if ssh else "")
 
-    return _IN_TEXT.sub(bare, text)
+    return re.sub(_IN_TEXT, bare, text)

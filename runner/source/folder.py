@@ -23,8 +23,8 @@ from runner.source.unwanted import CACHES, ENVIRONMENT_MARKS
 
 _POOLED = 2
 """Folders of ended runs that are kept for one project."""
-_MISSING = re.compile(r"^.*No such file or directory.*$", re.MULTILINE)
-_OUTSIDE = re.compile(r"(?:\.\./)+[^\s'\":,]+")
+_MISSING = r"(?m)^.*No such file or directory.*$"
+_OUTSIDE = r"(?:\.\./)+[^\s'\":,]+"
 
 
 class Wishes(Struct, frozen=True, kw_only=True):
@@ -127,8 +127,8 @@ class RunFolder:
 
     def explain_missing(self, output: str, project: Path | None) -> str | None:
         """Say why a file that a command did not find is there for the user: it lies outside the repository."""
-        lines = _MISSING.findall(output) if project and not self.in_place else ()
-        for name in (name for line in lines for name in _OUTSIDE.findall(line)):
+        lines = re.findall(_MISSING, output) if project and not self.in_place else ()
+        for name in (name for line in lines for name in re.findall(_OUTSIDE, line)):
             if project and (project / name).exists():
                 return (
                     f"'{name}' lies outside the repository, so the run folder does not have it. Declare it under "

@@ -28,7 +28,7 @@ SPARSE = b"S"
 SIZE_LIMIT = 100 * 1000 * 1000
 """Bytes from which on a file is recorded by its digest instead of being stored."""
 
-_CULPRIT = re.compile(r"^fatal: (?:Unable to process path|adding files failed:?) (.+)$", re.MULTILINE)
+_CULPRIT = r"(?m)^fatal: (?:Unable to process path|adding files failed:?) (.+)$"
 _RACY_BYTES, _RACY_FILES = 1 << 20, 200
 _POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 _POINTER_SIZE = range(100, 400)
@@ -270,7 +270,7 @@ def _take_batch(bench: Bench, taken: list[bytes]) -> list[Left]:
         done = run_git(place, *words, stdin=b"".join(path + b"\0" for path in taken), settings=packed)
         if done.exit_code == 0:
             return left
-        culprit = _CULPRIT.search(done.stderr.decode("utf-8", "surrogateescape"))
+        culprit = re.search(_CULPRIT, done.stderr.decode("utf-8", "surrogateescape"))
         path = os.fsencode(culprit[1]) if culprit else b""
         if path in taken:
             taken.remove(path)

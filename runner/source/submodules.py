@@ -13,8 +13,8 @@ from runner.settings import Home
 from runner.source.gitcommand import Place, git, run_git
 from runner.source.vault import bring_tree, has_object, temporary_index, vault_place
 
-_LINK = re.compile(rb"^160000 commit ([0-9a-f]+)\t(.+)$", re.DOTALL)
-_KEY = re.compile(r"^submodule\.(?P<name>.+)\.(?P<key>path|url)$", re.DOTALL)
+_LINK = rb"(?s)^160000 commit ([0-9a-f]+)\t(.+)$"
+_KEY = r"(?s)^submodule\.(?P<name>.+)\.(?P<key>path|url)$"
 
 
 class Part(Struct, frozen=True, kw_only=True):
@@ -52,7 +52,7 @@ def whole_tree(home: Home, tree: str, objects: Path, find: Find) -> str:
 
 def _links(home: Home, tree: str) -> dict[bytes, str]:
     lines = git(vault_place(home), "ls-tree", "-r", "-z", tree).split(b"\0")
-    matches = (_LINK.match(line) for line in lines if line.startswith(b"160000 "))
+    matches = (re.match(_LINK, line) for line in lines if line.startswith(b"160000 "))
     return {match[2]: match[1].decode() for match in matches if match}
 
 
@@ -80,7 +80,7 @@ def declared(home: Home, tree: str) -> dict[bytes, str]:
     found: dict[str, dict[str, str]] = {}
     for entry in done.text.split("\0"):
         key, _, value = entry.partition("\n")
-        match = _KEY.match(key)
+        match = re.match(_KEY, key)
         if match:
             found.setdefault(match["name"], {})[match["key"]] = value
     pairs = ((names.get("path"), names.get("url")) for names in found.values())
