@@ -11,8 +11,8 @@ from msgspec import structs
 
 from runner.engine import ContainerRun, Engine, EngineKind, find_engine
 from runner.environments.backends import choose_backend
-from runner.environments.container_spec import find_devcontainer, read_container, without_comments
-from runner.environments.images import pinned_digest, with_registry, without_tag
+from runner.environments.containers.images import pinned_digest, with_registry, without_tag
+from runner.environments.containers.spec import find_devcontainer, read_container, without_comments
 from runner.environments.spec import read_spec
 from runner.environments.words import EnvironmentSpec
 from runner.errors import EnvironmentSetupError, ExecutionError, UsageError

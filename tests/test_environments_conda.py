@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from runner.environments import conda_rattler, interpreters, local, uv_command
+from runner.environments import interpreters, local, uv_command
 from runner.environments.backends import BACKENDS, choose_backend
+from runner.environments.conda import rattler as conda_rattler
 from runner.environments.words import EnvironmentSpec, Prepared
 from runner.errors import EnvironmentSetupError, ProjError
 from runner.model import EnvironmentKind, EventKind

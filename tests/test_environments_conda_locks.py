@@ -16,13 +16,13 @@ import pytest
 import yaml
 
 from runner.environments.backends import BACKENDS, choose_backend
-from runner.environments.conda_files import select_lines
-from runner.environments.conda_lockfile import CondaLock, PipPackage, read_conda_lock, write_conda_lock
-from runner.environments.conda_pip import _package, _ranks
-from runner.environments.conda_places import channels_of, public
-from runner.environments.conda_protocol import CondaPackage
-from runner.environments.conda_solve import lock_text, path_beside
-from runner.environments.conda_spec import read_conda_spec
+from runner.environments.conda.files import select_lines
+from runner.environments.conda.lockfile import CondaLock, PipPackage, read_conda_lock, write_conda_lock
+from runner.environments.conda.pip import _package, _ranks
+from runner.environments.conda.places import channels_of, public
+from runner.environments.conda.protocol import CondaPackage
+from runner.environments.conda.solve import lock_text, path_beside
+from runner.environments.conda.spec import read_conda_spec
 from runner.environments.trees import FolderTree
 from runner.environments.words import CondaFile
 from runner.errors import EnvironmentSetupError
@@ -454,7 +454,7 @@ def test_an_executable_of_the_user_is_used_when_asked_for(
     desk: Desk, shim: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PROJ_CONDA_EXE", str(shim))
-    monkeypatch.setattr("runner.environments.conda_backend.is_there", lambda: False)
+    monkeypatch.setattr("runner.environments.conda.backend.is_there", lambda: False)
     prepared = desk.prepare("conda", as_of=datetime(2022, 3, 1, tzinfo=timezone.utc))
     assert prepared.record.packages == (("tool", "1.0"),)
     assert prepared.record.as_of is None

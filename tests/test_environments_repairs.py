@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.environments.dockerfiles import read_dockerfile
+from runner.environments.containers.dockerfiles import read_dockerfile
 from runner.environments.import_names import RENAMED, package_of, provides
 from runner.environments.inference import infer_spec
 from runner.environments.interpreters import Interpreter

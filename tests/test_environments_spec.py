@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from runner.environments.backends import choose_backend
-from runner.environments.conda import version_rule
+from runner.environments.conda.mapping import version_rule
 from runner.environments.spec import read_spec
 from runner.environments.trees import FolderTree
 from runner.environments.words import EnvironmentSpec, LocalPackage

@@ -16,7 +16,8 @@ SLOW = frozenset({
 })  # fmt: skip
 """Modules that take a millisecond or more to load and that a run of known code in a known environment never needs."""
 COLD = (
-    *("runner.cli.list", "runner.environments.conda", "runner.environments.container", "runner.environments.inference"),
+    *("runner.cli.list", "runner.environments.conda.mapping", "runner.environments.containers.backend"),
+    *("runner.environments.inference",),
     *("runner.environments.recovering", "runner.environments.requirements", "runner.environments.uv_command"),
     *("runner.manifest.document", "runner.scaffold", "runner.server.app", "runner.source.archive"),
     *("runner.source.mirror", "runner.store.search"),

@@ -10,7 +10,7 @@ import msgspec
 
 from runner.cli.reading import clean, local_time, size
 from runner.cli.text import say
-from runner.environments.conda_files import is_conda_lock
+from runner.environments.conda.files import is_conda_lock
 from runner.environments.indexes import IndexOptions
 from runner.environments.kept import (
     Kept,

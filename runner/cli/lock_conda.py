@@ -8,10 +8,10 @@ import click
 from msgspec import Struct
 
 from runner.cli.text import say, show_event
-from runner.environments.conda_files import is_conda_lock, this_platform
-from runner.environments.conda_pip import TARGETS
-from runner.environments.conda_solve import conda_file, disagreements, find_conda_lock, lock_text, path_beside
-from runner.environments.conda_spec import read_conda_spec
+from runner.environments.conda.files import is_conda_lock, this_platform
+from runner.environments.conda.pip import TARGETS
+from runner.environments.conda.solve import conda_file, disagreements, find_conda_lock, lock_text, path_beside
+from runner.environments.conda.spec import read_conda_spec
 from runner.environments.spec import read_declared
 from runner.environments.trees import FolderTree
 from runner.environments.words import EnvironmentRequest

@@ -71,8 +71,8 @@ BACKENDS: Mapping[str, EnvironmentBackend] = {
     "uv": UvBackend(),
     "virtualenv": VirtualenvBackend(),
     "local": Later("local", "runner.environments.local", "LocalBackend"),
-    "conda": Later("conda", "runner.environments.conda_backend", "CondaBackend"),
-    "container": Later("container", "runner.environments.container", "ContainerBackend"),
+    "conda": Later("conda", "runner.environments.conda.backend", "CondaBackend"),
+    "container": Later("container", "runner.environments.containers.backend", "ContainerBackend"),
 }
 
 

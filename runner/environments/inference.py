@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from msgspec import structs
 
-from runner.environments.dockerfiles import find_dockerfiles, read_dockerfile
+from runner.environments.containers.dockerfiles import find_dockerfiles, read_dockerfile
 from runner.environments.import_names import provides
 from runner.environments.repairs import names_of, wanted_packages
 from runner.environments.requirements import decode

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from runner.environments.conda_meta import LinkedPackage, linked_packages
+from runner.environments.conda.meta import LinkedPackage, linked_packages
 
 CACHES = "__pycache__"
 IMPORTABLE = (".py", ".so", ".pyd", ".pth", ".pyc", ".egg-link", "METADATA", "RECORD")

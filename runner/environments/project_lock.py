@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct, structs
 
-from runner.environments.conda_files import select_lines, this_platform
+from runner.environments.conda.files import select_lines, this_platform
 from runner.environments.indexes import without_credentials
 from runner.environments.trees import metadata_digest
 from runner.environments.words import EnvironmentSpec, ProjectLock, Refusal

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from runner.environments.conda_files import conda_lock_spec, is_conda_lock, select_lines, this_platform
+from runner.environments.conda.files import conda_lock_spec, is_conda_lock, select_lines, this_platform
 from runner.environments.documents import Document, parse
 from runner.environments.project_lock import with_project_lock
 from runner.environments.python_env import read_python_env
@@ -16,10 +16,12 @@ from runner.lazy import LazyModule
 from runner.model import EnvironmentDeclaration, EnvironmentKind, ProjectFiles
 
 if TYPE_CHECKING:
-    from runner.environments import conda, container_spec, foreign_locks
+    from runner.environments import foreign_locks
+    from runner.environments.conda import mapping as conda
+    from runner.environments.containers import spec as container_spec
 else:
-    conda = LazyModule("runner.environments.conda")
-    container_spec = LazyModule("runner.environments.container_spec")
+    conda = LazyModule("runner.environments.conda.mapping")
+    container_spec = LazyModule("runner.environments.containers.spec")
     foreign_locks = LazyModule("runner.environments.foreign_locks")
 
 CONDA_KEYS = frozenset({"channels", "prefix"})

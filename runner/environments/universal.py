@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct, structs
 
-from runner.environments.conda_files import this_platform
+from runner.environments.conda.files import this_platform
 from runner.environments.indexes import index_options, without_credentials
 from runner.environments.interpreters import Interpreter
 from runner.environments.locking import Resolution

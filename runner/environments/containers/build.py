@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from runner.engine import Engine
-from runner.environments.images import Image, find_image, last_lines, run_tool
+from runner.environments.containers.images import Image, find_image, last_lines, run_tool
 from runner.environments.words import EnvironmentRequest
 from runner.errors import EnvironmentSetupError
 from runner.files import locked, new_folder, remove_tree, sha256_of, write_atomically

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Protocol
 
-from runner.environments.conda_command import CondaCommand, find_executable
-from runner.environments.conda_protocol import CondaPackage, Installed, Solved
-from runner.environments.conda_rattler import Rattler
+from runner.environments.conda.command import CondaCommand, find_executable
+from runner.environments.conda.protocol import CondaPackage, Installed, Solved
+from runner.environments.conda.rattler import Rattler
 from runner.environments.words import EnvironmentRequest
 
 

@@ -15,9 +15,9 @@ import msgspec
 import rattler
 from rattler import exceptions
 
-from runner.environments.conda_archives import Places, RefusedError, UnreachableError, archive_path, fetch_all
-from runner.environments.conda_places import public
-from runner.environments.conda_protocol import (
+from runner.environments.conda.archives import Places, RefusedError, UnreachableError, archive_path, fetch_all
+from runner.environments.conda.places import public
+from runner.environments.conda.protocol import (
     Answer,
     CondaPackage,
     Failure,

@@ -10,14 +10,14 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from runner.environments.conda import SPEC, version_rule
-from runner.environments.conda_command import lock_with_conda_lock
-from runner.environments.conda_files import is_conda_lock
-from runner.environments.conda_lockfile import CondaLock, check_package, read_conda_lock, write_conda_lock
-from runner.environments.conda_pip import PipPart
-from runner.environments.conda_places import public
-from runner.environments.conda_spec import CondaSpec, read_conda_spec
-from runner.environments.conda_tools import CondaTool, tool_for
+from runner.environments.conda.command import lock_with_conda_lock
+from runner.environments.conda.files import is_conda_lock
+from runner.environments.conda.lockfile import CondaLock, check_package, read_conda_lock, write_conda_lock
+from runner.environments.conda.mapping import SPEC, version_rule
+from runner.environments.conda.pip import PipPart
+from runner.environments.conda.places import public
+from runner.environments.conda.spec import CondaSpec, read_conda_spec
+from runner.environments.conda.tools import CondaTool, tool_for
 from runner.environments.locking import as_text
 from runner.environments.words import CondaFile, EnvironmentRequest
 from runner.errors import EnvironmentSetupError

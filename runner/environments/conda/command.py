@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from runner.environments.conda_places import channels_of, public
-from runner.environments.conda_protocol import CondaPackage, Installed, Solved
+from runner.environments.conda.places import channels_of, public
+from runner.environments.conda.protocol import CondaPackage, Installed, Solved
 from runner.environments.uv_command import DROPPED, clean_cwd, complain
 from runner.environments.words import CondaFile, EnvironmentRequest
 from runner.errors import EnvironmentSetupError

@@ -22,8 +22,8 @@ from rattler import Channel as RattlerChannel
 from rattler import Client
 from rattler.package_streaming import ArchiveEntry, PackageArchive, download_to_path
 
-from runner.environments.conda_places import public
-from runner.environments.conda_protocol import Channel, CondaPackage
+from runner.environments.conda.places import public
+from runner.environments.conda.protocol import Channel, CondaPackage
 
 AT_ONCE = 8
 """Downloads at a time."""

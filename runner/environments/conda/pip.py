@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from runner.environments.conda_lockfile import PipPackage
-from runner.environments.conda_names import PYTHON_NAMES
-from runner.environments.conda_protocol import CondaPackage
+from runner.environments.conda.lockfile import PipPackage
+from runner.environments.conda.names import PYTHON_NAMES
+from runner.environments.conda.protocol import CondaPackage
 from runner.environments.indexes import expand, index_options, with_credentials, without_credentials
 from runner.environments.locking import FILTERED, MAX_TURNS
 from runner.environments.python_backend import BIN

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct, structs
 
-from runner.environments.conda_names import LIBRARIES, PREFIX_ONLY, PYTHON_LIBS, PYTHON_NAMES, TOOLS
+from runner.environments.conda.names import LIBRARIES, PREFIX_ONLY, PYTHON_LIBS, PYTHON_NAMES, TOOLS
 from runner.environments.documents import Document, Item
 from runner.environments.requirements import Line, RequirementReader
 from runner.environments.words import EnvironmentSpec, collect, specify

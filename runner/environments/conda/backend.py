@@ -7,14 +7,14 @@ from typing import ClassVar
 
 from msgspec import structs
 
-from runner.environments.conda_activation import activation, keep_activation
-from runner.environments.conda_command import VARIABLE
-from runner.environments.conda_files import is_conda_lock, this_platform
-from runner.environments.conda_lockfile import CondaLock
-from runner.environments.conda_pip import PipPart
-from runner.environments.conda_places import public
-from runner.environments.conda_rattler import EXTRA, is_there
-from runner.environments.conda_solve import (
+from runner.environments.conda.activation import activation, keep_activation
+from runner.environments.conda.command import VARIABLE
+from runner.environments.conda.files import is_conda_lock, this_platform
+from runner.environments.conda.lockfile import CondaLock
+from runner.environments.conda.pip import PipPart
+from runner.environments.conda.places import public
+from runner.environments.conda.rattler import EXTRA, is_there
+from runner.environments.conda.solve import (
     FoundLock,
     check_agreement,
     conda_file,
@@ -22,8 +22,8 @@ from runner.environments.conda_solve import (
     read_once,
     resolve_conda,
 )
-from runner.environments.conda_spec import CondaSpec, read_conda_spec
-from runner.environments.conda_tools import tool_for
+from runner.environments.conda.spec import CondaSpec, read_conda_spec
+from runner.environments.conda.tools import tool_for
 from runner.environments.interpreters import Interpreter
 from runner.environments.locking import as_text
 from runner.environments.python_backend import PythonBackend, keep_import_hook

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import msgspec
 from msgspec import Struct
 
-from runner.environments.conda import read_pip
-from runner.environments.conda_files import select_lines
-from runner.environments.conda_places import public
+from runner.environments.conda.files import select_lines
+from runner.environments.conda.mapping import read_pip
+from runner.environments.conda.places import public
 from runner.environments.documents import Document, parse
 from runner.environments.indexes import without_credentials
 from runner.environments.requirements import RequirementReader

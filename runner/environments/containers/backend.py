@@ -3,9 +3,17 @@
 from typing import ClassVar
 
 from runner.engine import ContainerRun, Engine, find_engine
-from runner.environments.container_spec import read_container
-from runner.environments.image_build import get_built, known_tag
-from runner.environments.images import Image, Inside, find_image, get_image, look_inside, pinned_digest, without_tag
+from runner.environments.containers.build import get_built, known_tag
+from runner.environments.containers.images import (
+    Image,
+    Inside,
+    find_image,
+    get_image,
+    look_inside,
+    pinned_digest,
+    without_tag,
+)
+from runner.environments.containers.spec import read_container
 from runner.environments.words import EnvironmentRequest, EnvironmentSpec, Lock, Prepared
 from runner.errors import EnvironmentSetupError, ExecutionError
 from runner.model import (

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from runner.environments.conda_protocol import Channel
+from runner.environments.conda.protocol import Channel
 from runner.environments.indexes import without_credentials
 
 VARIABLE = re.compile(r"\$\{?(\w+)\}?")

@@ -9,7 +9,7 @@ import re
 import msgspec
 from msgspec import Struct, structs
 
-from runner.environments.image_build import build_file
+from runner.environments.containers.build import build_file
 from runner.environments.words import EnvironmentSpec
 from runner.errors import EnvironmentSetupError
 from runner.model import ContainerSpec, EnvironmentDeclaration, EnvironmentKind, ImageBuild, ProjectFiles

@@ -12,8 +12,8 @@ from tempfile import TemporaryDirectory
 import msgspec
 from msgspec import Struct
 
-from runner.environments.conda_places import channels_of, public
-from runner.environments.conda_protocol import (
+from runner.environments.conda.places import channels_of, public
+from runner.environments.conda.protocol import (
     Answer,
     Channel,
     CondaPackage,
@@ -30,7 +30,7 @@ from runner.masking import Masker
 from runner.process import capture
 from runner.settings import Home
 
-WORKER = ("-m", "runner.environments.conda_worker")
+WORKER = ("-m", "runner.environments.conda.worker")
 EXTRA = "py-rattler is not installed: pip install 'proj-runner[conda]'"
 HINTS = {
     "unsolvable": "A later day may do ('--as-of DATE' or 'now'); else check names, versions, builds and channels.",

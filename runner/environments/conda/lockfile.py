@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from runner.environments.conda_files import is_explicit
-from runner.environments.conda_places import public
-from runner.environments.conda_protocol import CondaPackage
+from runner.environments.conda.files import is_explicit
+from runner.environments.conda.places import public
+from runner.environments.conda.protocol import CondaPackage
 from runner.errors import EnvironmentSetupError
 
 OURS = "proj"

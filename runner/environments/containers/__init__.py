@@ -1,0 +1,1 @@
+"""Environments that are images of a container engine."""
