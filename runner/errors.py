@@ -96,6 +96,41 @@ class ServerError(ProjError):
     reference = "server"
 
 
+class RemoteError(ProjError):
+    """A remote tracking server does not do what it is asked.
+
+    ``status`` is that of HTTP, 0 where no answer came; ``code`` is MLflow's word for the error, where there is one.
+    """
+
+    reference = "remote"
+
+    def __init__(
+        self, message: str, *, status: int = 0, code: str = "", context: str | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message, context=context, hint=hint)
+        self.status = status
+        self.code = code
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether the server says that what was asked for is not there."""
+        return self.code == "RESOURCE_DOES_NOT_EXIST"
+
+    @property
+    def is_unknown_endpoint(self) -> bool:
+        """Whether the server does not know this part of the protocol."""
+        return self.status in (404, 405, 501) and not self.is_absent
+
+    @property
+    def is_transient(self) -> bool:
+        """Whether it may go well later."""
+        return self.status in (0, 408, 429, *range(500, 600))
+
+
+class UnreachableError(RemoteError):
+    """A remote tracking server gives no answer."""
+
+
 class ScaffoldError(ProjError):
     """A project can't be made from a template."""
 

@@ -1,0 +1,1 @@
+"""A tracking server elsewhere, over MLflow's REST protocol."""

@@ -1,0 +1,157 @@
+"""Where a server keeps artifacts, as far as we can reach it: behind its proxy, or in a folder of this machine."""
+
+import posixpath
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Protocol
+from urllib.parse import quote, unquote, urlsplit
+
+from runner.errors import RemoteError
+from runner.store.artifacts import (
+    ArtifactInfo,
+    check_path,
+    list_artifacts,
+    local_folder,
+    open_artifact,
+    write_artifact,
+)
+from runner.store.remote.answers import Files, decode
+from runner.store.remote.transport import PIECE, Transport
+
+_PROXY = "/api/2.0/mlflow-artifacts/artifacts"
+_FOLDERS = 100_000
+"""Folders looked into below one place at most: a server may answer without end."""
+
+
+class Place(Protocol):
+    """A folder of artifacts on a server. Paths are POSIX and relative to it; they are checked before use."""
+
+    def entries(self, path: str = "") -> tuple[ArtifactInfo, ...]:
+        """Return what is directly in a folder, by name; empty where there is no such folder."""
+        ...
+
+    def pieces(self, path: str) -> Iterator[bytes]:
+        """Yield the content of a file piece by piece."""
+        ...
+
+    def put(self, path: str, source: Path) -> None:
+        """Store a file."""
+        ...
+
+
+def find_place(uri: str, transport: Transport) -> Place | None:
+    """Return the place that a URI of artifacts names, or None where only clients with other means can go."""
+    parts = urlsplit(uri)
+    if parts.scheme == "mlflow-artifacts":
+        ours = urlsplit(transport.access.url).netloc
+        # Credentials go to no other host than the user's own.
+        return ProxiedPlace(transport, parts.path) if parts.netloc in ("", ours) else None
+    if parts.scheme in ("http", "https"):
+        base = f"{transport.access.url}{_PROXY}"
+        return ProxiedPlace(transport, uri.removeprefix(base)) if uri.startswith(f"{base}/") else None
+    folder = local_folder(uri) if parts.scheme == "file" else Path(uri) if uri.startswith("/") else None
+    return LocalPlace(folder) if folder is not None and _is_reachable(folder) else None
+
+
+class ProxiedPlace:
+    """Artifacts that the server sends and takes itself."""
+
+    def __init__(self, transport: Transport, path: str) -> None:
+        self._transport = transport
+        self._root = unquote(path).strip("/")
+
+    def entries(self, path: str = "") -> tuple[ArtifactInfo, ...]:
+        """Return what is directly in a folder, by name; empty where there is no such folder."""
+        folder = "/".join(part for part in (self._root, check_path(path) if path else "") if part)
+        content = self._transport.ask("GET", _PROXY, query={"path": folder})
+        found = decode(content, Files, self._transport.access.url).files
+        infos = (
+            ArtifactInfo(
+                path=check_path(posixpath.join(path, posixpath.basename(one.path.rstrip("/")))),
+                is_dir=one.is_dir,
+                size=None if one.is_dir else one.file_size,
+            )
+            for one in found
+        )
+        return tuple(sorted(infos, key=lambda info: info.path))
+
+    def pieces(self, path: str) -> Iterator[bytes]:
+        """Yield the content of a file piece by piece.
+
+        Raises:
+            RemoteError: the server does not have it, or the connection ends too early.
+        """
+        return self._transport.pieces(self._url(path))
+
+    def put(self, path: str, source: Path) -> None:
+        """Send a file.
+
+        Raises:
+            RemoteError: the server does not take it.
+            OSError: it can't be read.
+        """
+        with source.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(0)
+            self._transport.send_file(self._url(path), _Exactly(file, size), size)  # type: ignore[arg-type]
+
+    def _url(self, path: str) -> str:
+        return f"{_PROXY}/{quote(f'{self._root}/{check_path(path)}')}"
+
+
+class LocalPlace:
+    """Artifacts in a folder that server and user share, to which MLflow's clients write by themselves too."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def entries(self, path: str = "") -> tuple[ArtifactInfo, ...]:
+        """Return what is directly in a folder, by name; empty where there is no such folder."""
+        return list_artifacts(self._root, path)
+
+    def pieces(self, path: str) -> Iterator[bytes]:
+        """Yield the content of a file piece by piece."""
+        with open_artifact(self._root, path) as file:
+            while piece := file.read(PIECE):
+                yield piece
+
+    def put(self, path: str, source: Path) -> None:
+        """Copy a file."""
+        with source.open("rb") as file:
+            write_artifact(self._root, path, iter(lambda: file.read(PIECE), b""))
+
+
+class _Exactly:
+    """A file that gives just as much as was announced, also when it grows meanwhile."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file = file
+        self._left = size
+
+    def read(self, size: int = -1) -> bytes:
+        piece = self._file.read(self._left if size < 0 else min(size, self._left))
+        self._left -= len(piece)
+        return piece
+
+
+def walk(place: Place, path: str = "") -> Iterator[ArtifactInfo]:
+    """Yield every file below a folder of a place.
+
+    Raises:
+        RemoteError: the server tells of more folders than there can be.
+    """
+    folders = [path]
+    for _ in range(_FOLDERS):
+        if not folders:
+            return
+        for info in place.entries(folders.pop()):
+            if info.is_dir:
+                folders.append(info.path)
+            else:
+                yield info
+    raise RemoteError(f"The server tells of more than {_FOLDERS} folders of artifacts")
+
+
+def _is_reachable(folder: Path) -> bool:
+    """Say whether a folder of a server is one of this machine: the folder of a run is made when it is needed."""
+    return any(place.is_dir() for place in (folder, *list(folder.parents)[:3]) if place != Path("/"))

@@ -1,0 +1,306 @@
+"""HTTP to one server: pooled connections, few retries, and faults in words for the user.
+
+Only what changes nothing when it is done twice is tried again.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, BinaryIO
+
+import msgspec
+from msgspec import Struct
+
+from runner.errors import RemoteError, UnreachableError
+from runner.store.remote.access import Access
+
+if TYPE_CHECKING:
+    from urllib3 import BaseHTTPResponse, PoolManager, Retry
+
+PIECE = 1 << 20
+"""Bytes of a file that are in memory at a time."""
+
+_TRANSIENT = (429, 500, 502, 503, 504)
+_UNAUTHORIZED = 401
+_FORBIDDEN = 403
+_NOT_FOUND = 404
+_OK = range(200, 300)
+_REDIRECTS = range(300, 400)
+_MAX_ERROR = 64 * 1024
+_MAX_ANSWER = 512 << 20
+
+
+class Patience(Struct, frozen=True, kw_only=True):
+    """How long a server is waited for: seconds to connect, seconds between two pieces of an answer, further tries."""
+
+    connect: float = 10.0
+    read: float = 120.0
+    retries: int = 2
+
+
+PATIENT = Patience()
+"""For commands that somebody waits for anyway."""
+
+
+class _Fault(Struct, frozen=True):
+    """What a server says of an error."""
+
+    error_code: str = ""
+    message: str = ""
+
+
+class Transport:
+    """Sends requests to one server; any thread may use it."""
+
+    def __init__(self, access: Access, patience: Patience = PATIENT) -> None:
+        self.access = access
+        self._patience = _as_the_user_says(access.environ, patience)
+        self._masker = access.masker
+        self._pool: PoolManager | None = None
+
+    def close(self) -> None:
+        """Close the connections."""
+        if self._pool is not None:
+            self._pool.clear()
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, object] | None = None,
+        body: object = None,
+        again: bool | None = None,
+    ) -> bytes:
+        """Send a request of the protocol and return the JSON that is answered.
+
+        Args:
+            method: of HTTP.
+            path: below the address of the server.
+            query: fields of the URL; lists repeat a field, None leaves it out.
+            body: what is sent as JSON.
+            again: whether it may be sent again when no answer came; None where only GET may.
+
+        Raises:
+            UnreachableError: no answer came.
+            RemoteError: the answer is a refusal, or not of a tracking server.
+        """
+        answer = self._send(
+            method,
+            path + _query(query),
+            body=None if body is None else msgspec.json.encode(body),
+            headers={"Content-Type": "application/json"} if body is not None else {},
+            again=method == "GET" if again is None else again,
+        )
+        content = self._read(answer, _MAX_ANSWER)
+        if content.lstrip()[:1] not in (b"{", b"["):
+            raise self._stranger(path, content)
+        return content
+
+    def text(self, path: str) -> str:
+        """Return a short answer that is plain text."""
+        return self._read(self._send("GET", path, again=True), _MAX_ERROR).decode("utf-8", "replace")
+
+    def send_file(self, path: str, file: BinaryIO, size: int) -> None:
+        """Send a file piece by piece.
+
+        Raises:
+            RemoteError: as for `ask`.
+        """
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+        answer = self._send("PUT", path, body=file, headers=headers, again=False)
+        self._read(answer, _MAX_ERROR)
+
+    def pieces(self, path: str) -> Iterator[bytes]:
+        """Yield a file piece by piece.
+
+        Raises:
+            RemoteError: as for `ask`, also when the connection ends too early.
+        """
+        from urllib3.exceptions import HTTPError
+
+        # A file that is compressed is to arrive as it is.
+        answer = self._send("GET", path, headers={"Accept-Encoding": "identity"}, again=True)
+        try:
+            yield from answer.stream(PIECE, decode_content=True)
+        except HTTPError as error:
+            raise self._unreachable(error) from error
+        finally:
+            answer.release_conn()
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | BinaryIO | None = None,
+        headers: Mapping[str, str] | None = None,
+        again: bool = False,
+    ) -> "BaseHTTPResponse":
+        from urllib3.exceptions import HTTPError, LocationParseError
+
+        try:
+            answer = self._pool_of().urlopen(
+                method,
+                self.access.url + path,
+                body=body,
+                headers={**self._headers(), **(headers or {})},
+                retries=self._retries(again),
+                preload_content=False,
+                redirect=False,
+                assert_same_host=False,
+            )
+        except LocationParseError as error:
+            raise RemoteError(
+                "The address of the server can't be used", context=self._masker.text(str(error))
+            ) from error
+        except (HTTPError, OSError) as error:
+            raise self._unreachable(error) from error
+        if answer.status in _OK:
+            return answer
+        try:
+            raise self._refusal(answer, path)
+        finally:
+            answer.release_conn()
+
+    def _read(self, answer: "BaseHTTPResponse", limit: int) -> bytes:
+        from urllib3.exceptions import HTTPError
+
+        try:
+            content = answer.read(limit + 1, decode_content=True)
+        except HTTPError as error:
+            raise self._unreachable(error) from error
+        if len(content) > limit:
+            answer.close()
+            raise RemoteError(f"{self.access.url} answers with more than {limit >> 20} MB", status=answer.status)
+        answer.release_conn()
+        return content
+
+    def _headers(self) -> dict[str, str]:
+        headers = {"User-Agent": "proj", "Accept": "application/json, */*;q=0.5", "Accept-Encoding": "gzip"}
+        if self.access.authorization:
+            headers["Authorization"] = self.access.authorization
+        return headers
+
+    def _retries(self, again: bool) -> "Retry":
+        from urllib3 import Retry
+
+        tries = self._patience.retries if again else 0
+        return Retry(
+            total=tries,
+            redirect=0,
+            status_forcelist=_TRANSIENT if again else (),
+            allowed_methods=None,
+            backoff_factor=0.3,
+            raise_on_status=False,
+            raise_on_redirect=False,
+            respect_retry_after_header=False,
+        )
+
+    def _pool_of(self) -> "PoolManager":
+        if self._pool is None:
+            self._pool = _make_pool(self.access, self._patience)
+        return self._pool
+
+    def _unreachable(self, error: Exception) -> RemoteError:
+        cause = getattr(error, "reason", None) or error
+        words = self._masker.text(str(cause).partition("(Caused by")[0])[:500]
+        if "certificate" in words.lower() or "ssl" in type(cause).__name__.lower():
+            return UnreachableError(
+                f"The certificate of {self.access.url} is not accepted",
+                context=words,
+                hint="name its authority in MLFLOW_TRACKING_SERVER_CERT_PATH",
+            )
+        return UnreachableError(
+            f"{self.access.url} can't be reached", context=words, hint="check the address, and that the server is up"
+        )
+
+    def _refusal(self, answer: "BaseHTTPResponse", path: str) -> RemoteError:
+        status = answer.status
+        content = self._read(answer, _MAX_ERROR)
+        try:
+            fault = msgspec.json.decode(content, type=_Fault)
+        except msgspec.MsgspecError:
+            fault = _Fault()
+        said = self._masker.text(fault.message)[:2000]
+        where = self.access.url
+        if status == _UNAUTHORIZED:
+            hint = "set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            return RemoteError(
+                f"{where} does not know you", status=status, code=fault.error_code, context=said, hint=hint
+            )
+        if status == _FORBIDDEN:
+            hint = "ask whoever runs it for the right to do this"
+            return RemoteError(
+                f"{where} does not allow that", status=status, code=fault.error_code, context=said, hint=hint
+            )
+        if status in _REDIRECTS:
+            place = self._masker.text(answer.headers.get("location", "elsewhere"))[:200]
+            return RemoteError(
+                f"{where} sends us on to {place}", status=status, hint="use that address, if you trust it"
+            )
+        if fault.error_code or said:
+            return RemoteError(f"{where} answers: {said or fault.error_code}", status=status, code=fault.error_code)
+        if status in _TRANSIENT:
+            return RemoteError(f"{where} fails with HTTP {status}", status=status, hint="try again later")
+        return self._stranger(path, content, status)
+
+    def _stranger(self, path: str, content: bytes, status: int = 200) -> RemoteError:
+        shown = self._masker.text(" ".join(content[:200].decode("utf-8", "replace").split()))
+        shown = "".join(letter for letter in shown if letter.isprintable())
+        what = "has no such endpoint" if status == _NOT_FOUND else "does not answer as a tracking server does"
+        return RemoteError(
+            f"{self.access.url} {what}",
+            status=status,
+            context=f"{path.partition('?')[0]}: HTTP {status}: {shown}",
+            hint="check the address: it may be that of another server, of a login page or of a proxy",
+        )
+
+
+def _as_the_user_says(environ: Mapping[str, str], patience: Patience) -> Patience:
+    """Follow MLflow's own variables where they ask for less patience."""
+    seconds = environ.get("MLFLOW_HTTP_REQUEST_TIMEOUT", "")
+    tries = environ.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "")
+    return Patience(
+        connect=min(patience.connect, float(seconds)) if seconds.isdecimal() and int(seconds) else patience.connect,
+        read=min(patience.read, float(seconds)) if seconds.isdecimal() and int(seconds) else patience.read,
+        retries=min(patience.retries, int(tries)) if tries.isdecimal() else patience.retries,
+    )
+
+
+def _make_pool(access: Access, patience: Patience) -> "PoolManager":
+    from urllib.request import getproxies, proxy_bypass
+
+    import urllib3
+
+    certificates = access.server_certificates
+    if access.insecure:
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+    parts = urllib3.util.parse_url(access.url)
+    proxy = getproxies().get(parts.scheme or "", "") if not proxy_bypass(parts.host or "") else ""
+    is_folder = certificates is not None and _is_folder(certificates)
+    options: dict[str, object] = {
+        "maxsize": 8,
+        "blocksize": PIECE,
+        "timeout": urllib3.Timeout(connect=patience.connect, read=patience.read),
+        "cert_reqs": "CERT_NONE" if access.insecure else "CERT_REQUIRED",
+        "ca_certs": None if is_folder else certificates,
+        "ca_cert_dir": certificates if is_folder else None,
+        "cert_file": access.client_certificate,
+    }
+    if proxy:
+        url = urllib3.util.parse_url(proxy)
+        headers = urllib3.make_headers(proxy_basic_auth=url.auth) if url.auth else None
+        return urllib3.ProxyManager(proxy, proxy_headers=headers, **options)  # type: ignore[arg-type]
+    return urllib3.PoolManager(**options)  # type: ignore[arg-type]
+
+
+def _is_folder(path: str) -> bool:
+    from pathlib import Path
+
+    return Path(path).is_dir()
+
+
+def _query(fields: Mapping[str, object] | None) -> str:
+    from urllib.parse import urlencode
+
+    kept = {name: value for name, value in (fields or {}).items() if value is not None}
+    return f"?{urlencode(kept, doseq=True)}" if kept else ""
