@@ -317,6 +317,8 @@ class RunDetails(Struct, frozen=True, kw_only=True):
     machine: Machine | None = None
     folder: str | None = None
     log: str | None = None
+    redirects: tuple[str, ...] = ()
+    """Where the code would log, each in words, and this run was instead."""
     notices: tuple[str, ...] = ()
 
 
@@ -350,6 +352,7 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     folder: str | None
     log: str | None
     reason: str | None = None
+    redirects: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
 
 
@@ -375,4 +378,7 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     add_missing: bool = False
     """Whether packages that the code imports and nobody declares are installed."""
     serve_as: tuple[str, ...] = ()
-    """Loopback addresses (``HOST:PORT``) at which the run's own server listens as well."""
+    """Addresses (``HOST:PORT``) for which the run answers where its code logs there.
+
+    At loopback ones its server listens as well; from others MLflow's client is led to it.
+    """

@@ -142,6 +142,7 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
         parameters=parameters,
         project=None if source.frozen else source.project,
         served=request.serve_as,
+        keeps_places=request.repair,
     )
     tell_problems(preflight(flight), report, repair=request.repair)
     declaration = entry_point.environment or manifest.environment

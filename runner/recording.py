@@ -20,6 +20,7 @@ from runner.model import (
 from runner.plan import Plan, masked_parameters, parameter_records, tags_of, user_name
 from runner.process import Interrupted, raising_signals
 from runner.provenance.inputs import Watch
+from runner.server.redirects import is_loopback
 from runner.server.socket import ChildSocket
 from runner.source.folder import RunFolder
 from runner.source.snapshot import keep_snapshot
@@ -101,6 +102,11 @@ class Recording:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / name).write_text(text, encoding="utf-8")
 
+    @property
+    def redirects_log(self) -> Path:
+        """The file in which the command notes which tracking places of its code became the run."""
+        return self.folder / "redirects.jsonl"
+
     def open_socket(self) -> ChildSocket:
         """Return the socket over which the command logs to this run."""
         return ChildSocket(
@@ -109,7 +115,7 @@ class Recording:
             self._experiment_id,
             self.report,
             experiment_is_fixed=bool(self.plan.experiment or self.plan.request.experiment_id),
-            serve_as=self.plan.request.serve_as,
+            serve_as=tuple(address for address in self.plan.request.serve_as if is_loopback(address)),
         )
 
     def log_metrics(self, metrics: Iterable[tuple[str, float, int]], moment: int) -> None:

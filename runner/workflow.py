@@ -14,7 +14,7 @@ from runner.environments.trees import FolderTree
 from runner.environments.words import Prepared
 from runner.errors import AbsentImageError
 from runner.executors import ExecutionRequest, Sharing, child_environment
-from runner.manifest import find_downloads, find_paths, own_address, render_command, shell_argv
+from runner.manifest import find_downloads, find_paths, render_command, served_address, shell_argv
 from runner.model import Event, EventKind, Report, RunRequest, RunStatus
 from runner.plan import Plan, make_plan, path_rules, without_container
 from runner.process import Echo, Outcome, prepare
@@ -25,6 +25,7 @@ from runner.provenance.machine import describe_machine
 from runner.provenance.metrics import read_metrics_files, read_metrics_log
 from runner.provenance.outputs import collect_outputs
 from runner.recording import Ending, Recording, RunOutcome, open_recording
+from runner.server.redirects import INSIDE, has_client, is_loopback, read_redirects, redirecting_variables
 from runner.server.socket import REMOVED_VARIABLES
 from runner.settings import Home
 from runner.source.folder import RunFolder, Wishes, lay_out, stay_in_place
@@ -122,10 +123,6 @@ def prepare_environment(recording: Recording, folder: RunFolder) -> Prepared:
     environment = structs.replace(environment, record=structs.replace(environment.record, repairs=repairs))
     if plan.request.repair:
         environment = with_own_packages(environment, request, plan.scripts, plan.backend)
-    served = tuple(f"this run answers at {address}, where its code logs" for address in plan.request.serve_as)
-    if served:
-        repaired = structs.replace(environment.record, repairs=(*environment.record.repairs, *served))
-        environment = structs.replace(environment, record=repaired)
     record = environment.record
     for repair in record.repairs[len(request.spec.repairs) :]:
         recording.report(Event(kind=EventKind.NOTICE, message=f"Repaired: {repair}"))
@@ -134,7 +131,33 @@ def prepare_environment(recording: Recording, folder: RunFolder) -> Prepared:
     recording.set_tags({"proj.repairs": "; ".join(record.repairs) or None})
     if record.image:
         recording.set_tags({"mlflow.docker.image.uri": record.image, "mlflow.docker.image.id": record.digest})
+    return lead_here(recording, environment)
+
+
+def lead_here(recording: Recording, environment: Prepared) -> Prepared:
+    """Let what the code logs to its own disk reach this run, and what it logs to hosts for which the run answers."""
+    request = recording.plan.request
+    here = [address for address in request.serve_as if is_loopback(address)]
+    tell_redirects(recording, tuple(f"this run answers at {address}, where its code logs" for address in here))
+    hosts = [address for address in request.serve_as if address not in here]
+    if not (request.repair or hosts):
+        return environment
+    if has_client(environment.record.packages):
+        return environment.importing(INSIDE)
+    if hosts:
+        told = f"The environment has no client of MLflow that can be led from {', '.join(hosts)} to this run"
+        recording.report(Event(kind=EventKind.WARNING, message=told))
     return environment
+
+
+def tell_redirects(recording: Recording, told: tuple[str, ...]) -> None:
+    """Say and record where the code would log, and this run is instead."""
+    if told:
+        redirects = (*recording.details.redirects, *told)
+        recording.add(redirects=redirects)
+        recording.set_tags({"proj.redirects": "; ".join(redirects)})
+    for redirect in told:
+        recording.report(Event(kind=EventKind.NOTICE, message=f"Redirected: {redirect}"))
 
 
 def write_command(recording: Recording, folder: RunFolder, environment: Prepared) -> str:
@@ -154,7 +177,9 @@ def execute(
 ) -> Outcome:
     """Run the command to its end, beside the socket that its tracking client talks to."""
     plan = recording.plan
+    hosts = [address for address in plan.request.serve_as if not is_loopback(address)]
     with recording.open_socket() as socket, recording.watching(folder):
+        leading = redirecting_variables(socket.uri, recording.redirects_log, hosts, places=plan.request.repair)
         variables = child_environment(
             {name: value for name, value in environment.inherited(os.environ).items() if name not in REMOVED_VARIABLES},
             cwd=folder.project,
@@ -162,6 +187,7 @@ def execute(
             variables={
                 **environment.variables_in(folder.project),
                 **socket.variables(),
+                **leading,
                 "PROJ_RUN_ID": recording.run_id,
                 "PROJ_METRICS": str(recording.metrics_log),
             },
@@ -185,6 +211,7 @@ def execute(
         )
     recording.claimed_status = socket.final_status
     recording.was_logged_to = socket.was_used
+    tell_redirects(recording, read_redirects(recording.redirects_log))
     return outcome
 
 
@@ -261,7 +288,7 @@ def tell_where_it_logged(recording: Recording) -> None:
     """Say that a script logged to another place than its run."""
     plan = recording.plan
     places = [place.text for script in plan.scripts.found for place in script.tracking]
-    elsewhere = [place for place in dict.fromkeys(places) if own_address(place) not in plan.request.serve_as]
+    elsewhere = [place for place in dict.fromkeys(places) if served_address(place) not in plan.request.serve_as]
     if recording.was_logged_to:
         return
     if not elsewhere and "mlflow" in {module.partition(".")[0] for module in plan.scripts.outside()}:

@@ -191,7 +191,8 @@ def test_an_address_in_the_code_is_answered_by_the_run(proj: RunProj, make_repos
     result = proj("run", ".", "--json", *LOCAL, "--serve-as", f"localhost:{port}", cwd=root)
     assert result.code == 0, result.err
     assert result.json["metrics"] == {"score": 0.5}
-    assert result.json["environment"]["repairs"] == [f"this run answers at 127.0.0.1:{port}, where its code logs"]
+    assert result.json["redirects"] == [f"this run answers at 127.0.0.1:{port}, where its code logs"]
+    assert result.json["environment"]["repairs"] == []
     told = proj("run", ".", *LOCAL, cwd=root)
     assert told.code == 1
     assert f"t.py:9: the code logs to http://localhost:{port}" in told.err
@@ -199,12 +200,23 @@ def test_an_address_in_the_code_is_answered_by_the_run(proj: RunProj, make_repos
     assert "nothing of it is in this record" in told.err
 
 
-@pytest.mark.parametrize("address", ["0.0.0.0:5000", "host.invalid:5000", "127.0.0.1", "127.0.0.1:99999"])
-def test_only_loopback_addresses_are_served(proj: RunProj, make_repository: MakeRepository, address: str) -> None:
+@pytest.mark.parametrize("address", ["0.0.0.0:5000", "127.0.0.1", "127.0.0.1:99999", "mlruns", "https://:5000"])
+def test_what_is_no_address_is_not_served(proj: RunProj, make_repository: MakeRepository, address: str) -> None:
     root = make_repository({"MLproject": manifest("true")})
     result = proj("run", ".", *LOCAL, "--serve-as", address, cwd=root)
     assert result.code == 2
-    assert "loopback" in result.err
+    assert "--serve-as takes HOST:PORT" in result.err
+
+
+def test_a_host_can_only_be_answered_for_where_there_is_a_client(
+    proj: RunProj, make_repository: MakeRepository
+) -> None:
+    root = make_repository({"MLproject": manifest("true"), "python_env.yaml": "dependencies: []"})
+    words = ("--serve-as", "https://me:secret@tracking.invalid/x", *LOCAL)
+    result = proj("run", ".", *words, cwd=root, PATH="/usr/bin:/bin")
+    assert result.code == 0
+    assert "no client of MLflow that can be led from tracking.invalid:443 to this run" in result.err
+    assert "secret" not in result.err
 
 
 def test_an_address_that_is_taken_is_said(proj: RunProj, make_repository: MakeRepository) -> None:

@@ -1,5 +1,6 @@
 """`proj run` of scripts that log with a real client of MLflow: the traps of attaching, ending and nesting."""
 
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from runner.server.redirects import INSIDE
 from tests.conftest import ROOT, MakeRepository, RunProj
 from tests.mlflow_clients import client_python
 
@@ -88,6 +90,74 @@ def test_a_run_of_proj_inside_is_linked_to_its_parent(proj: RunProj, make_reposi
     assert result.code == 0, result.err
     inner = next(run for run in proj("list", "--json").json if run["entry_point"] == "inner")
     assert inner["tags"]["mlflow.parentRunId"] == result.json["run_id"]
+
+
+COMPUTED = """
+import os, pathlib
+from mlflow.tracking import MlflowClient
+mlflow.set_tracking_uri({place})
+mlflow.set_registry_uri(uri='sqlite:///' + 'registry.db')
+mlflow.set_experiment('of the code')
+with mlflow.start_run() as run:
+    mlflow.log_metric('m', 1)
+    mlflow.log_artifact('t.py')
+assert MlflowClient('file:' + os.path.abspath('mlruns')).get_run(run.info.run_id).data.metrics == {{'m': 1.0}}
+assert not os.path.exists('mlruns') and not os.path.exists('registry.db')
+"""
+
+
+@pytest.mark.parametrize("version", ["1.30.1", "2.22.5", "3.17.2"])
+@pytest.mark.parametrize("place", ["'./mlru' + 'ns'", "'sqlite:///' + 'a.db'", "pathlib.Path('a') / 'b'"])
+def test_a_place_on_disk_that_the_code_works_out_is_the_run(run_script: RunScript, version: str, place: str) -> None:
+    done = run_script(version, COMPUTED.format(place=place))
+    assert done["status"] == "FINISHED", done["err"]
+    assert done["metrics"] == {"m": 1.0}
+    assert len(done["redirects"]) == 3
+    assert all(f"where the code logs (t.py:{line}), is this run" in done["err"] for line in (5, 6, 11))
+    assert done["tags"]["proj.redirects"] == "; ".join(done["redirects"])
+    assert done["environment"]["repairs"] == []
+
+
+@OLDEST_AND_NEWEST
+def test_a_place_on_disk_is_left_alone_when_nothing_may_be_repaired(run_script: RunScript, version: str) -> None:
+    script = "mlflow.set_tracking_uri('sqlite:///' + 'a.db')\nprint(mlflow.get_tracking_uri(), file=sys.stderr)\n"
+    done = run_script(version, script, "--no-repair")
+    assert "sqlite:///a.db" in done["err"]
+    assert done["redirects"] == []
+
+
+REMOTE = """
+import os
+os.environ['MLFLOW_TRACKING_USERNAME'] = os.environ['MLFLOW_TRACKING_PASSWORD'] = 'of another server'
+mlflow.set_tracking_uri('https://tracking.invalid/team')
+print(mlflow.get_tracking_uri(), file=sys.stderr)
+if len(sys.argv) > 2:
+    mlflow.log_metric('m', 1)
+"""
+
+
+@OLDEST_AND_NEWEST
+def test_another_machine_is_only_answered_for_when_that_is_asked(run_script: RunScript, version: str) -> None:
+    served = ("--serve-as", "tracking.invalid:443")
+    done = run_script(version, REMOTE, *served, command="python t.py {alpha} log")
+    assert done["status"] == "FINISHED", done["err"]
+    assert done["metrics"] == {"m": 1.0}
+    assert done["redirects"] == ["'https://tracking.invalid/team', where the code logs (t.py:5), is this run"]
+
+
+@OLDEST_AND_NEWEST
+def test_another_machine_is_left_alone_and_told(run_script: RunScript, version: str) -> None:
+    done = run_script(version, REMOTE)
+    assert "\nhttps://tracking.invalid/team\n" in done["err"]
+    assert "--serve-as tracking.invalid:443" in done["err"]
+    assert done["redirects"] == []
+
+
+@pytest.mark.parametrize("package", ["mlflow", "not_mlflow"])
+def test_a_client_that_is_not_there_is_missing_as_ever(package: str) -> None:
+    words = [sys.executable, "-S", "-c", f"import {package}"]
+    done = subprocess.run(words, env={"PYTHONPATH": str(INSIDE)}, capture_output=True, text=True, check=False)
+    assert f"ModuleNotFoundError: No module named '{package}'" in done.stderr
 
 
 def test_a_logged_model_comes_back(run_script: RunScript, proj: RunProj, tmp_path: Path) -> None:

@@ -55,7 +55,13 @@ def _run_faults(files: FolderFiles, name: str | None) -> tuple[Fault, ...]:
     )
     file = manifest.path or "the project"
     flight = Flight(
-        entry_point=entry, manifest=file, files=files, scripts=scripts, parameters=defaults, project=files.root
+        entry_point=entry,
+        manifest=file,
+        files=files,
+        scripts=scripts,
+        parameters=defaults,
+        project=files.root,
+        keeps_places=True,
     )
     say(f"entry point '{entry.name}': {entry.command}")
     for one in entry.parameters:

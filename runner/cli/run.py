@@ -14,7 +14,7 @@ from runner.manifest.durations import seconds_of
 from runner.model import EnvironmentRecord, RunRecord, RunRequest, RunStatus
 from runner.plan import describe_plan, make_plan
 from runner.process import Echo
-from runner.server.socket import split_address
+from runner.server.redirects import read_served
 from runner.settings import open_home
 from runner.workflow import run_with_repairs
 
@@ -43,9 +43,8 @@ def _engine_options(words: tuple[str, ...]) -> tuple[tuple[str, str | None], ...
 
 
 def _addresses(words: tuple[str, ...]) -> tuple[str, ...]:
-    """Return loopback addresses as `own_address` writes them."""
-    pairs = (split_address(word) for word in words)
-    return tuple(dict.fromkeys(f"{f'[{host}]' if ':' in host else host}:{port}" for host, port in pairs))
+    """Return addresses as `served_address` writes them."""
+    return tuple(dict.fromkeys(map(read_served, words)))
 
 
 def _experiment(name: str | None, number: str | None) -> tuple[str | None, str | None]:
@@ -85,7 +84,7 @@ def _experiment(name: str | None, number: str | None) -> tuple[str | None, str |
     "--serve-as",
     multiple=True,
     metavar="HOST:PORT",
-    help="Answer at this loopback address too, for code that logs there; repeatable.",
+    help="Answer for this address, where the code logs; repeatable.",
 )
 @click.option("--in-place", is_flag=True, help="Run in the project folder itself, not in a frozen copy.")
 @OFFLINE
@@ -177,6 +176,8 @@ def _say_outcome(record: RunRecord) -> None:
         count = len(record.environment.repairs)
         how = f"{count} repair{'s' * (count != 1)}, see proj show" if count else "as declared"
         say(f"  environment: {how}")
+    if record.redirects:
+        say(f"  tracking: {'; '.join(record.redirects)}")
     for name, value in sorted(record.metrics.items())[:8]:
         say(f"  {name} = {value:g}")
     if record.reason:

@@ -114,6 +114,7 @@ def _environment(record: RunRecord) -> Rows:
         ("packages", f"{len(environment.packages)} installed" if environment.packages else None),
         ("declared", "as declared" if not environment.repairs else "not as declared; repaired:"),
         *(("", repair) for repair in environment.repairs),
+        *(("tracking" if number == 0 else "", told) for number, told in enumerate(record.redirects)),
     )
 
 

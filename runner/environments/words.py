@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from runner.engine import ContainerRun
 from runner.environments.interpreters import Interpreter
@@ -218,6 +218,12 @@ class Prepared(Struct, frozen=True, kw_only=True):
     def shell(self) -> str:
         """The shell that runs the command."""
         return self.container.shell if self.container else "bash"
+
+    def importing(self, folder: Path) -> "Prepared":
+        """Return the environment with a folder from which its Pythons import before what is installed."""
+        if self.prefix is None:  # not made by us, so that nothing in it reads our own variable
+            return structs.replace(self, variables={**self.variables, "PYTHONPATH": str(folder)})
+        return structs.replace(self, import_paths=(str(folder), *self.import_paths))
 
     def inherited(self, environ: Mapping[str, str]) -> Mapping[str, str]:
         """Return what of the caller's variables the command gets: in a container those that are named, else all."""

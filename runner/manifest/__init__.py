@@ -5,7 +5,7 @@ from runner.manifest.entrypoints import find_entry_point
 from runner.manifest.files import FolderFiles
 from runner.manifest.parameters import bind_parameters, read_parameters_file
 from runner.manifest.paths import Download, PathRules, find_downloads, find_paths
-from runner.manifest.preflight import Flight, own_address, preflight
+from runner.manifest.preflight import Flight, preflight, served_address
 
 __all__ = [
     "Download",
@@ -16,9 +16,9 @@ __all__ = [
     "find_downloads",
     "find_entry_point",
     "find_paths",
-    "own_address",
     "preflight",
     "read_parameters_file",
     "render_command",
+    "served_address",
     "shell_argv",
 ]

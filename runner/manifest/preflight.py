@@ -17,7 +17,10 @@ LFS = b"version https://git-lfs.github.com/spec/v1"
 LFS_PATTERN = r"(?m)^(?P<pattern>\S+)\s.*filter=lfs"
 SUBMODULE = r"(?m)^\s*path\s*=\s*(?P<path>.+?)\s*$"
 FILE_WORD = re.compile(r"[\w./-]+\.\w{1,8}")
-OWN_ADDRESS = r"(?i)https?://(?P<host>localhost|127(?:\.\d+){3}|0\.0\.0\.0|\[::1\])(?::(?P<port>\d+))?(/.*)?"
+ADDRESS = r"(?i)http(?P<secure>s?)://(?:[^/\s@]+@)?(?P<host>\[[\da-f:]+\]|[\w.-]+)(?::(?P<port>\d+))?(/.*)?"
+OWN_HOST = r"127(?:\.\d+){3}|\[::1\]"
+SERVICES = (DAGSHUB, "databricks", "databricks-uc", "uc")
+"""Names of services that look like folders."""
 MOST_TOLD = 3
 
 
@@ -31,7 +34,9 @@ class Flight(Struct, frozen=True, kw_only=True):
     parameters: tuple[Parameter, ...] = ()
     project: Path | None = None
     served: tuple[str, ...] = ()
-    """Addresses (``HOST:PORT``) at which the run's own server listens as well."""
+    """Addresses (``HOST:PORT``) for which the run answers as well."""
+    keeps_places: bool = False
+    """Whether what the code logs to its own disk reaches the run."""
 
     def read(self, path: str) -> bytes | None:
         """Return the beginning of a file of the user's folder, else of the frozen tree."""
@@ -124,19 +129,23 @@ def _paths(flight: Flight) -> Iterator[Fault]:
 def _addresses(flight: Flight) -> Iterator[Fault]:
     for script in flight.scripts.found:
         for place in script.tracking:
-            yield from _address(script.path, place, flight.served)
+            yield from _address(script.path, place, flight)
 
 
-def _address(path: str, place: Place, served: tuple[str, ...]) -> Iterator[Fault]:
-    address = own_address(place.text)
-    if address in served:
+def _address(path: str, place: Place, flight: Flight) -> Iterator[Fault]:
+    address = served_address(place.text)
+    is_on_disk = "://" not in place.text or place.text.startswith(("file:", "sqlite:"))
+    is_on_disk = is_on_disk and place.text not in SERVICES
+    if address in flight.served or (is_on_disk and flight.keeps_places):
         return
-    if address:
+    if address and re.fullmatch(OWN_HOST, address.rpartition(":")[0]):
         hint = f"'--serve-as {address}' lets this run answer there; else start that server"
-    elif place.text == DAGSHUB or ("://" in place.text and not place.text.startswith(("file:", "sqlite:"))):
-        hint = "it must be reachable, with credentials; what is logged there is not in the run's own record"
-    else:
+    elif address:
+        hint = f"'--serve-as {address}' lets this run answer in its stead; else it must be reachable, with credentials"
+    elif is_on_disk:
         hint = "what is logged there is not in the run's own record; take the call out and it is"
+    else:
+        hint = "it must be reachable, with credentials; what is logged there is not in the run's own record"
     yield Fault(
         severity=Severity.WARNING,
         message=f"the code logs to {place.text}, whatever the run says",
@@ -146,11 +155,12 @@ def _address(path: str, place: Place, served: tuple[str, ...]) -> Iterator[Fault
     )
 
 
-def own_address(uri: str) -> str | None:
-    """Return the ``HOST:PORT`` of an address on this machine, None for any other."""
-    match = re.fullmatch(OWN_ADDRESS, uri)
+def served_address(uri: str) -> str | None:
+    """Return the ``HOST:PORT`` of an address as ``--serve-as`` takes it, None for what is no address of a server."""
+    match = re.fullmatch(ADDRESS, uri)
     if not match:
         return None
     host = match["host"].lower()
     is_usual = host in ("localhost", "0.0.0.0")  # noqa: S104  what a script wrote
-    return f"{'127.0.0.1' if is_usual else host}:{match['port'] or 80}"
+    port = match["port"] or (443 if match["secure"] else 80)
+    return f"{'127.0.0.1' if is_usual else host}:{port}"

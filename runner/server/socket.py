@@ -1,7 +1,6 @@
 """The loopback socket of a run's command: bound before the start, served only once somebody connects."""
 
 import os
-import re
 import select
 import socket
 import threading
@@ -13,7 +12,7 @@ from typing import final
 
 from msgspec import Struct
 
-from runner.errors import ExecutionError, ProjError, UsageError
+from runner.errors import ExecutionError, ProjError
 from runner.model import Event, EventKind, Report, RunStatus
 from runner.settings import Home
 
@@ -134,6 +133,11 @@ class ChildSocket:
             self._report(event)
 
     @property
+    def uri(self) -> str:
+        """The address for a client of MLflow."""
+        return f"http://{_LOOPBACK}:{self.port}"
+
+    @property
     def final_status(self) -> RunStatus | None:
         """The status in which a client left the run of its own accord, None where none ended it; known at the end."""
         return self._outcome.final_status
@@ -153,7 +157,7 @@ class ChildSocket:
         return {
             **{name: environ.get(name) or value for name, value in _POLITE.items()},
             **exempt,
-            "MLFLOW_TRACKING_URI": f"http://{_LOOPBACK}:{self.port}",
+            "MLFLOW_TRACKING_URI": self.uri,
             "MLFLOW_TRACKING_TOKEN": self.token,
             "MLFLOW_RUN_ID": run_id,
             "MLFLOW_EXPERIMENT_ID": experiment_id,
@@ -193,26 +197,10 @@ class ChildSocket:
         self._events.setdefault((event.kind, event.message), event)
 
 
-def split_address(address: str) -> tuple[str, int]:
-    """Return host and port of a loopback address.
-
-    Raises:
-        UsageError: it is none, or not of this machine alone.
-    """
-    host, _, port = address.removeprefix("http://").rstrip("/").rpartition(":")
-    host = host.strip("[]").lower()
-    is_local = host in ("localhost", "::1") or re.fullmatch(r"127(\.\d{1,3}){3}", host)
-    if not is_local or not port.isdecimal() or not 0 < int(port) < 2**16:
-        raise UsageError(
-            f"--serve-as takes HOST:PORT with a loopback address, not {address!r}",
-            hint="as in 127.0.0.1:5000: what a run serves is for its own machine only",
-        )
-    return ("127.0.0.1" if host == "localhost" else host), int(port)
-
-
 def _listen_at(address: str) -> socket.socket:
     """Return a socket that listens at an address which the script itself chose."""
-    host, port = split_address(address)
+    host, _, number = address.rpartition(":")
+    host, port = host.strip("[]"), int(number)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # runs that follow each other

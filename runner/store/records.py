@@ -75,5 +75,6 @@ def make_record(run: Run, experiment: str, stored: tuple[Param, ...], home: Home
         folder=details.folder,
         log=details.log or (str(log) if log.is_file() else None),
         reason=details.reason,
+        redirects=details.redirects,
         notices=details.notices,
     )

@@ -22,7 +22,7 @@ GRACE = 30.0
 """Seconds that proj has to stop its command and close the record after the time is up."""
 DEPARTURE = re.compile(r"left out, as wheels|mapped to the Python index|is not installed; ")
 """Notices about an environment that is not to the letter the one declared, besides the repairs."""
-HINTED = re.compile(r"--serve-as [\w.]+:\d+|--add-missing")
+HINTED = re.compile(r"--serve-as [\w.-]+:\d+|--add-missing")
 """Options that proj names in its hints and that any user may follow without thinking."""
 LEAKS = ("PROJ_", "MLFLOW_", "GIT_", "VIRTUAL_ENV", "PYTHON", "CONDA_")
 

@@ -1,0 +1,171 @@
+"""Stands before MLflow's client in the command of a run, so that tracking places on its disk are the run itself.
+
+Python finds this package first, because its folder is on the import path; it puts the real one in its own place at
+once. It runs in the Python of the command, which may be as old as 3.6: nothing of proj and nothing new is used.
+"""
+
+import functools
+import json
+import os
+import sys
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import module_from_spec
+from types import ModuleType
+from typing import Any, Callable, Optional, Set, Tuple
+from urllib.parse import urlsplit
+
+HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+OWN = os.environ.get("PROJ_TRACKING_URI", "")
+"""The address of the run's own server."""
+TOKEN = os.environ.get("MLFLOW_TRACKING_TOKEN", "")
+HOSTS = os.environ.get("PROJ_TRACKING_HOSTS", "").split()
+"""Other machines, as ``host:port``, in whose stead the run answers."""
+PLACES = bool(os.environ.get("PROJ_TRACKING_PLACES"))
+"""Whether places on disk become the run."""
+NOTES = os.environ.get("PROJ_TRACKING_NOTES", "")
+"""The file that is told which places became the run."""
+KINDS = {
+    "mlflow.tracking.utils": "tracking",
+    "mlflow.tracking._tracking_service.utils": "tracking",
+    "mlflow.tracking._model_registry.utils": "registry",
+}
+"""The modules of all versions that decide where a client goes, and what for."""
+SERVICES = ("databricks", "databricks-uc", "uc")
+"""Names of services that look like folders."""
+PORTS = {"http": 80, "https": 443}
+CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+told: Set[Tuple[str, str]] = set()
+
+Function = Callable[..., Any]
+
+
+def is_moved(uri: object) -> bool:
+    """Say whether an address is a place on disk, or of a machine in whose stead the run answers."""
+    text = str(uri)
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return False
+    if parts.scheme in PORTS:
+        return "{}:{}".format(parts.hostname, port or PORTS[parts.scheme]) in HOSTS
+    is_drive = len(parts.scheme) == 1
+    is_path = parts.scheme in ("", "file") and text not in SERVICES
+    return PLACES and (is_drive or is_path or parts.scheme.partition("+")[0] == "sqlite")
+
+
+def moved(uri: object) -> object:
+    """Return the address that is used in place of the one that the code has."""
+    if uri is None or not OWN or not (uri == OWN or is_moved(uri)):
+        return uri
+    if uri != OWN:
+        tell(str(uri))
+    if told and TOKEN:  # what the code has for another server would win over the token of this one
+        for name in CREDENTIALS:
+            os.environ.pop(name, None)
+        os.environ["MLFLOW_TRACKING_TOKEN"] = TOKEN
+    return OWN
+
+
+def tell(uri: str) -> None:
+    """Note once which place became the run, and where the code has it from."""
+    where = caller()
+    if (uri, where) in told:
+        return
+    told.add((uri, where))
+    if NOTES:
+        with open(NOTES, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"place": uri, "where": where}) + "\n")
+
+
+def caller() -> str:
+    """Return file and line of the code that asks MLflow's client for something."""
+    client = os.path.dirname(os.path.abspath(str(getattr(sys.modules.get("mlflow"), "__file__", None) or __file__)))
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        path = os.path.abspath(frame.f_code.co_filename)
+        if path != os.path.abspath(__file__) and not path.startswith(client + os.sep):
+            return "{}:{}".format(os.path.relpath(path), frame.f_lineno)
+        frame = frame.f_back
+    return ""
+
+
+def keep(module: ModuleType) -> None:
+    """Make the functions of a module that set, get and resolve addresses give the run's own where it is meant."""
+    kind = KINDS[module.__name__]
+
+    def wrap_setter(original: Function) -> Function:
+        @functools.wraps(original)
+        def setter(uri: object, *args: object, **kwargs: object) -> object:
+            return original(moved(uri), *args, **kwargs)
+
+        return setter
+
+    def wrap_getter(original: Function) -> Function:
+        @functools.wraps(original)
+        def getter(*args: object, **kwargs: object) -> object:
+            return moved(original(*args, **kwargs))
+
+        return getter
+
+    wraps = {"set_%s_uri": wrap_setter, "get_%s_uri": wrap_getter, "_resolve_%s_uri": wrap_getter}
+    for pattern, wrap in wraps.items():
+        original = getattr(module, pattern % kind, None)
+        if original is not None and original.__module__ == module.__name__:
+            setattr(module, pattern % kind, wrap(original))
+
+
+class Finder:
+    """Finds the few modules that are changed, as Python does, and changes them once they are loaded."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> Optional[ModuleSpec]:
+        """Return the module's spec, None for any other module."""
+        spec = PathFinder.find_spec(name, path, target) if name in KINDS else None
+        loader: Any = spec.loader if spec else None
+        execute = getattr(loader, "exec_module", None)
+        if execute is not None:
+
+            def exec_module(module: ModuleType) -> None:
+                execute(module)
+                keep(module)
+
+            loader.exec_module = exec_module
+        return spec
+
+
+def find_real() -> Any:
+    """Return the spec of MLflow's own package, None where it is not installed."""
+    before = sys.path
+    sys.path = [entry for entry in before if os.path.abspath(entry) != HERE]
+    try:
+        for finder in sys.meta_path:
+            spec = finder.find_spec("mlflow", None) if hasattr(finder, "find_spec") else None
+            if spec is not None:
+                return spec
+    finally:
+        sys.path = before
+    return None
+
+
+def step_aside() -> None:
+    """Load MLflow's own package in place of this one.
+
+    Raises:
+        ModuleNotFoundError: it is not installed.
+    """
+    spec = find_real()
+    if spec is None or spec.loader is None:
+        raise ModuleNotFoundError("No module named 'mlflow'", name="mlflow")
+    sys.meta_path.insert(0, Finder)
+    real = module_from_spec(spec)
+    spec._initializing = True  # as Python's own loading has it, for other threads that import it meanwhile
+    try:
+        sys.modules["mlflow"] = real
+        spec.loader.exec_module(real)
+    finally:
+        spec._initializing = False
+
+
+if __name__ == "mlflow":
+    step_aside()

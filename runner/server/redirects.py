@@ -1,0 +1,86 @@
+"""Tracking places of the code that become the run itself: how its client is led there, and what that led to."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from runner.errors import UsageError
+
+INSIDE = Path(__file__).parent / "inside"
+"""The folder that is imported from first: what is in it stands before MLflow's client."""
+CLIENTS = frozenset({"mlflow", "mlflow-skinny", "mlflow-tracing"})
+PORTS = {"http": 80, "https": 443}
+LOOPBACK = r"localhost|::1|127(?:\.\d{1,3}){3}"
+ANY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104  what a user wrote
+CREDENTIALS = r"(?<=://)[^/\s@]+@"
+
+
+class _Redirect(Struct, frozen=True):
+    place: str
+    where: str = ""
+
+
+def has_client(packages: Iterable[tuple[str, str]]) -> bool:
+    """Say whether a client of MLflow is among installed packages."""
+    return any(re.sub(r"[-_.]+", "-", name).lower() in CLIENTS for name, _ in packages)
+
+
+def redirecting_variables(uri: str, notes: Path, hosts: Iterable[str], *, places: bool) -> dict[str, str]:
+    """Return the variables that lead a client to ``uri``, from hosts (``HOST:PORT``) and with ``places`` from disk."""
+    return {
+        "PROJ_TRACKING_URI": uri,
+        "PROJ_TRACKING_NOTES": str(notes),
+        "PROJ_TRACKING_HOSTS": " ".join(hosts),
+        "PROJ_TRACKING_PLACES": "yes" if places else "",
+    }
+
+
+def read_redirects(notes: Path) -> tuple[str, ...]:
+    """Return what became the run itself, each in words for a person."""
+    if not notes.is_file():
+        return ()
+    found = [_decode(line) for line in notes.read_bytes().splitlines()]
+    return tuple(dict.fromkeys(_describe(one) for one in found if one))
+
+
+def _decode(line: bytes) -> _Redirect | None:
+    try:
+        return msgspec.json.decode(line, type=_Redirect)
+    except msgspec.DecodeError:  # two processes wrote at once, or one was killed
+        return None
+
+
+def _describe(redirect: _Redirect) -> str:
+    where = f" ({redirect.where})" if redirect.where else ""
+    return f"'{re.sub(CREDENTIALS, '', redirect.place)}', where the code logs{where}, is this run"
+
+
+def is_loopback(address: str) -> bool:
+    """Say whether ``HOST:PORT`` is of this machine alone."""
+    return bool(re.fullmatch(LOOPBACK, address.rpartition(":")[0].strip("[]")))
+
+
+def read_served(word: str) -> str:
+    """Return the ``HOST:PORT`` for which a run is to answer, as a user writes it: with or without scheme and path.
+
+    Raises:
+        UsageError: it is none.
+    """
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(word if "://" in word else f"//{word}")
+    try:
+        host, port = (parts.hostname or "").lower(), parts.port or PORTS.get(parts.scheme)
+    except ValueError:
+        host, port = "", None
+    if not host or not port or host in ANY_ADDRESS:
+        raise UsageError(
+            f"--serve-as takes HOST:PORT, not {re.sub(CREDENTIALS, '', word)!r}",
+            hint="as the code has it: 127.0.0.1:5000 on this machine, where only this machine is answered, or "
+            "another machine's, in whose stead the run answers its own code",
+        )
+    host = "127.0.0.1" if host == "localhost" else host
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
