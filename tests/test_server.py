@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -142,7 +142,7 @@ def test_two_host_headers_are_refused(refusing: Client) -> None:
     lines = f"GET /health HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nHost: evil.example\r\nConnection: close\r\n\r\n"
     with sockets.create_connection(("127.0.0.1", port)) as raw:
         raw.sendall(lines.encode())
-        assert b" 400 " in raw.recv(1000)
+        assert b" 403 " in raw.recv(1000)
 
 
 def test_health_and_version_need_no_token(client: Client) -> None:
@@ -150,6 +150,15 @@ def test_health_and_version_need_no_token(client: Client) -> None:
     assert client.send("GET", "/health").body == b"OK"
     assert client.send("GET", "/version").body.count(b".") == 2
     assert client.send("POST", "/health").error == (404, "ENDPOINT_NOT_FOUND")
+
+
+def test_a_head_without_end_is_refused(refusing: Client) -> None:
+    with sockets.create_connection(("127.0.0.1", refusing.socket.port), timeout=30) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Long: ")
+        with suppress(ConnectionError):  # it stops listening before all is sent
+            for _ in range(100):
+                connection.sendall(b"x" * 10_000)
+        assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
 
 
 def test_a_body_that_is_too_large_is_refused(refusing: Client) -> None:

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.benchmarks import environments, runs, trees
+from tests.benchmarks import environments, runs, servers, trees
 from tests.benchmarks.timing import Row
 
 MEASUREMENTS: dict[str, Callable[[Path], Iterator[Row]]] = {
@@ -18,6 +18,10 @@ MEASUREMENTS: dict[str, Callable[[Path], Iterator[Row]]] = {
     "large": trees.large,
     "environment": environments.environment,
     "disk": environments.disk,
+    "server": servers.server,
+    "logging": servers.logging,
+    "search": servers.search,
+    "artifacts": servers.artifacts,
 }
 
 
