@@ -56,7 +56,9 @@ def _edition() -> str:
     """Return what changes with the code that reads, in an upgrade as in development, and from machine to machine."""
     ours = os.fspath(Path(__file__).parent)
     stamps = [sys.platform, os.uname().machine]
-    for folder in (ours, *(entry.path for entry in os.scandir(ours) if entry.is_dir())):
+    inner = [entry.path for entry in os.scandir(ours) if entry.is_dir()]
+    deepest = [entry.path for folder in inner for entry in os.scandir(folder) if entry.is_dir()]
+    for folder in (ours, *inner, *deepest):
         modules = [(entry.name, entry.stat()) for entry in os.scandir(folder) if entry.name.endswith(".py")]
         stamps += [f"{folder}/{name} {found.st_mtime_ns} {found.st_size}" for name, found in modules]
     return "\n".join(sorted(stamps))

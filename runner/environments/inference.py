@@ -11,6 +11,7 @@ from msgspec import structs
 
 from runner.environments.containers.dockerfiles import find_dockerfiles, read_dockerfile
 from runner.environments.import_names import provides
+from runner.environments.metadata_files import READERS, read_metadata
 from runner.environments.repairs import names_of, wanted_packages
 from runner.environments.requirements import decode
 from runner.environments.spec import read_spec
@@ -53,7 +54,7 @@ def _candidates(
         for path in _beside(folder, posixpath.basename(declared), files):
             spec = _read(path, files)
             if spec and (number == 0 or folder == "" or _is_of_the_code(spec, scripts)):
-                yield spec, f"'{posixpath.normpath(path)}' is taken"
+                yield spec, _told(path, spec)
     for path in find_dockerfiles(files):
         spec = read_dockerfile(path, files)
         if not spec.is_empty:
@@ -84,10 +85,20 @@ def _beside(folder: str, wanted: str, files: ProjectFiles) -> Iterator[str]:
         inside = files.names(posixpath.join(folder, REQUIREMENTS_FOLDER.rstrip("/")))
         for name in sorted((name for name in inside if name.endswith(".txt")), key=rank):
             yield posixpath.join(folder, REQUIREMENTS_FOLDER, name)
+    yield from (posixpath.join(folder, name) for name in READERS if name in names)
+
+
+def _told(path: str, spec: EnvironmentSpec) -> str:
+    if posixpath.basename(path) not in READERS:
+        return f"'{posixpath.normpath(path)}' is taken"
+    locked = ", in the versions that are locked beside it" if spec.constraints else ""
+    return f"what '{posixpath.normpath(path)}' asks for is taken{locked}"
 
 
 def _read(path: str, files: ProjectFiles) -> EnvironmentSpec | None:
     """Return what a file asks for, None where it is something else or asks for nothing."""
+    if posixpath.basename(path) in READERS:
+        return read_metadata(path, files)
     is_yaml = path.lower().endswith((".yml", ".yaml"))
     if is_yaml and not DEPENDENCIES.search(decode(files.read(path) or b"")):
         return None

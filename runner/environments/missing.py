@@ -80,7 +80,7 @@ def line_to_add(packages: Iterable[str], spec: EnvironmentSpec) -> str:
         return f"add {', '.join(f'`- {name}`' for name in names)} to the `pip:` list of {spec.file}"
     if spec.kind is EnvironmentKind.PYTHON_ENV:
         return f"add {', '.join(f'`- {name}`' for name in names)} to `dependencies:` of {spec.file}"
-    file = spec.file if spec.kind is EnvironmentKind.REQUIREMENTS else None
+    file = spec.file if spec.kind in (EnvironmentKind.REQUIREMENTS, EnvironmentKind.NONE) else None
     return f"add {', '.join(f'`{name}`' for name in names)} to {file or 'a requirements.txt'}"
 
 
