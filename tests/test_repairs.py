@@ -4,11 +4,13 @@ import json
 import os
 import socket
 import tempfile
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from runner.environments.asof import line_of
 from runner.environments.interpreters import discover
 from runner.settings import Home
 from tests.conftest import MakeRepository, Result, RunProj, git
@@ -105,6 +107,66 @@ def test_an_interpreter_that_the_pins_are_not_for(proj: RunProj, make_repository
     assert record["environment"]["python"].startswith(f"3.{min(new)[1]}.")
     assert "is used: what is pinned is not for" in record["environment"]["repairs"][0]
     assert "Python>=3.10" in refused.err
+
+
+OF_OLD_WHEELS = "markupsafe==2.0.1\n"
+"""A release with wheels for Pythons up to 3.10, and a source that needs no compiler."""
+DAY_OF_3_11 = date(2023, 10, 1)
+
+
+def newer_and_older(home: Home) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the line of that day, and the newest that the old wheels are for; skip where there is none."""
+    lines = {item.line for item in discover(home.root / "interpreters.json") if item.implementation == "cpython"}
+    chosen, older = line_of(DAY_OF_3_11, lines), [line for line in lines if (3, 6) <= line <= (3, 10)]
+    if chosen is None or chosen < (3, 11) or not older or chosen[1] - max(older)[1] > 4:
+        pytest.skip("this machine has no Python up to 3.10 beside a newer one")
+    return tuple(chosen), max(older)
+
+
+@pytest.mark.env
+def test_an_interpreter_that_the_pins_have_no_wheels_for(
+    proj: RunProj, make_repository: MakeRepository, home: Home
+) -> None:
+    newer, older = newer_and_older(home)
+    root = make_repository({"MLproject": manifest(), "requirements.txt": OF_OLD_WHEELS, "t.py": "import markupsafe"})
+    words = ("--json", "--as-of", DAY_OF_3_11.isoformat())
+    record = proj("run", ".", *words, cwd=root).json
+    assert record["environment"]["python"].startswith(f"3.{older[1]}.")
+    assert "is used: what is pinned has wheels for it" in record["environment"]["repairs"][0]
+    again = proj("run", ".", *words, cwd=root)
+    assert again.json["environment"]["repairs"] == record["environment"]["repairs"]
+    assert "Resolving" not in again.err
+    plain = proj("run", ".", *words, "--no-repair", cwd=root).json
+    assert plain["environment"]["python"].startswith(f"3.{newer[1]}.")
+    assert plain["environment"]["repairs"] == []
+
+
+@pytest.mark.env
+def test_an_interpreter_that_is_asked_for_stays_and_builds(
+    proj: RunProj, make_repository: MakeRepository, home: Home
+) -> None:
+    newer, _ = newer_and_older(home)
+    files = {".python-version": f"3.{newer[1]}\n", "requirements.txt": OF_OLD_WHEELS, "t.py": "import markupsafe"}
+    root = make_repository({"MLproject": manifest(), **files})
+    result = proj("run", ".", "--json", "--as-of", DAY_OF_3_11.isoformat(), cwd=root)
+    assert result.code == 0, result.err
+    assert result.json["environment"]["python"].startswith(f"3.{newer[1]}.")
+    assert result.json["environment"]["repairs"] == []
+
+
+@pytest.mark.env
+def test_a_full_export_of_conda_is_reduced_to_what_the_code_needs(
+    proj: RunProj, make_repository: MakeRepository
+) -> None:
+    absent = "".join(f"  - proj-tests-absent-{number}=1.{number}=py_0\n" for number in range(70))
+    export = f"name: me\nchannels: [defaults]\ndependencies:\n{absent}  - tabulate=0.8.9=py_0\n  - six=1.16.0=py_0\n"
+    code = "import six, tabulate\nassert tabulate.__version__ == '0.8.9'\n"
+    files = {"conda.yaml": f"{export}prefix: /home/me/conda/envs/me\n", "t.py": code}
+    root = make_repository({"MLproject": manifest(environment="conda_env: conda.yaml"), **files})
+    record, _ = both(proj, root, *AS_OF)
+    assert {name for name, _ in record["environment"]["packages"]} == {"six", "tabulate"}
+    told = "of the 72 packages of conda.yaml those are installed that the code needs"
+    assert record["environment"]["repairs"] == [told]
 
 
 @pytest.mark.env
