@@ -34,6 +34,8 @@ COMMANDS = {
     "metrics": LazyCommand("runner.cli.metrics:metrics", "Show the history of a metric."),
     "experiments": LazyCommand("runner.cli.experiments:experiments", "List and change experiments."),
     "models": LazyCommand("runner.cli.models:models", "List and change registered models."),
+    "push": LazyCommand("runner.cli.push:push_runs", "Copy runs to an MLflow server."),
+    "sync": LazyCommand("runner.cli.push:sync", "Send what could not be sent to a server before."),
     "server": LazyCommand("runner.cli.server:server", "Serve the store to any MLflow client."),
     "token": LazyCommand("runner.cli.token:token", "Say who may use the server."),
     "check": LazyCommand("runner.cli.check:check", "Check a manifest; nothing is run."),

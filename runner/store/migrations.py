@@ -226,12 +226,70 @@ _TOKENS = (
     ) WITHOUT ROWID""",
 )
 
+_COPIES = (
+    # ``remote_run_id`` is NULL while it is open whether the server has the run; ``waiting`` says that something of it
+    # is still to be sent.
+    """CREATE TABLE copies (
+        id INTEGER PRIMARY KEY,
+        run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE,
+        server TEXT NOT NULL,
+        remote_run_id TEXT,
+        remote_experiment_id TEXT,
+        artifact_uri TEXT,
+        waiting INTEGER NOT NULL DEFAULT 1,
+        UNIQUE (run, server)
+    )""",
+    "CREATE INDEX copies_that_wait ON copies (server) WHERE waiting",
+    """CREATE TABLE sent (
+        copy INTEGER NOT NULL REFERENCES copies ON DELETE CASCADE,
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        note TEXT NOT NULL DEFAULT '',
+        PRIMARY KEY (copy, kind, name)
+    ) WITHOUT ROWID""",
+    # All points up to the first place have been sent, those up to the second one perhaps.
+    """CREATE TABLE sent_points (
+        run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE,
+        key TEXT NOT NULL,
+        copy INTEGER NOT NULL REFERENCES copies ON DELETE CASCADE,
+        step INTEGER NOT NULL,
+        timestamp INTEGER NOT NULL,
+        value REAL NOT NULL,
+        nan INTEGER NOT NULL,
+        to_step INTEGER NOT NULL,
+        to_timestamp INTEGER NOT NULL,
+        to_value REAL NOT NULL,
+        to_nan INTEGER NOT NULL,
+        PRIMARY KEY (run, key, copy)
+    ) WITHOUT ROWID""",
+    "CREATE INDEX sent_points_of_copy ON sent_points (copy)",
+    """CREATE TABLE late_points (
+        copy INTEGER NOT NULL REFERENCES copies ON DELETE CASCADE,
+        key TEXT NOT NULL,
+        step INTEGER NOT NULL,
+        timestamp INTEGER NOT NULL,
+        value REAL NOT NULL,
+        nan INTEGER NOT NULL,
+        begun INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (copy, key, step, timestamp, value, nan)
+    ) WITHOUT ROWID""",
+    # Points are sent in their own order; one that comes before what was sent already is noted.
+    """CREATE TRIGGER points_that_come_late AFTER INSERT ON points BEGIN
+        INSERT OR IGNORE INTO late_points (copy, key, step, timestamp, value, nan)
+        SELECT copy, NEW.key, NEW.step, NEW.timestamp, NEW.value, NEW.nan FROM sent_points s
+        WHERE s.run = NEW.run AND s.key = NEW.key
+        AND (NEW.step, NEW.timestamp, NEW.value, NEW.nan) <= (s.to_step, s.to_timestamp, s.to_value, s.to_nan);
+    END""",
+)
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(name="0001 experiments and runs", statements=_RUNS),
     Migration(name="0002 datasets", statements=_DATASETS),
     Migration(name="0003 logged models", statements=_MODELS),
     Migration(name="0004 registry", statements=_REGISTRY),
     Migration(name="0005 tokens", statements=_TOKENS),
+    Migration(name="0006 copies on servers", statements=_COPIES),
 )
 
 APPLICATION_ID = 0x70726F6A

@@ -1,0 +1,126 @@
+"""``proj push`` and ``proj sync``: runs of the store to tracking servers."""
+
+import os
+from collections.abc import Iterable, Mapping
+
+import click
+import msgspec
+
+from runner.cli.reading import clean, open_store, size
+from runner.cli.text import say, show_error, show_event
+from runner.errors import ProjError, RemoteError, UsageError
+from runner.settings import is_offline
+from runner.store import runs
+from runner.store.remote import ledger
+from runner.store.remote.access import URI_VARIABLE, is_remote, read_access
+from runner.store.remote.ledger import Waiting
+from runner.store.remote.push import Destination, Pushed, push
+from runner.store.remote.server import RemoteServer
+
+_KINDS = ("parameters", "points", "tags", "datasets", "models", "files")
+
+
+@click.command("push")
+@click.argument("words", nargs=-1, required=True, metavar="RUN...")
+@click.option("--to", "uri", metavar="URI", help="Address of the server. [default: MLFLOW_TRACKING_URI]")
+@click.option("--json", "as_json", is_flag=True, help="Print what was sent as a JSON list.")
+def push_runs(words: tuple[str, ...], uri: str | None, as_json: bool) -> int:
+    """Copy runs to an MLflow server, with the runs nested in them; what is there already is not sent again.
+
+    Credentials come from MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.
+    """
+    _refuse_offline()
+    with open_store() as (database, home), RemoteServer(_address(uri)) as server:
+        to = Destination(database=database, home=home, server=server, report=show_event)
+        named = (runs.resolve(database, word) for word in words)
+        chosen = dict.fromkeys(one for run_id in named for one in ledger.nested_runs(database, run_id))
+        done = []
+        for run_id in chosen:
+            done.append(push(to, run_id))
+            _tell(done[-1])
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(done), indent=2))
+    return 0
+
+
+@click.command("sync")
+@click.option("--dry-run", is_flag=True, help="List what waits; send nothing.")
+@click.option("--to", "uri", metavar="URI", help="Only what waits for this server; with its password, if it has one.")
+@click.option("--json", "as_json", is_flag=True, help="Print the runs as a JSON list.")
+def sync(dry_run: bool, uri: str | None, as_json: bool) -> int:
+    """Send to tracking servers what could not be sent before: a connection was lost, or sending was stopped."""
+    with open_store() as (database, home):
+        uris = _known_uris(uri)
+        waiting = [one for one in ledger.waiting(database) if uri is None or one.server in uris]
+        if dry_run or not waiting:
+            _list(waiting, as_json=as_json)
+            return 0
+        _refuse_offline()
+        done: list[Pushed] = []
+        failed = 0
+        for address in dict.fromkeys(one.server for one in waiting):
+            with RemoteServer(uris.get(address, address)) as server:
+                to = Destination(database=database, home=home, server=server, report=show_event)
+                failed += _send_all(to, [one.run_id for one in waiting if one.server == address], done)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(done), indent=2))
+    return 1 if failed else 0
+
+
+def _send_all(to: Destination, run_ids: Iterable[str], done: list[Pushed]) -> int:
+    """Send runs to one server; one that fails does not keep the others back, unless nobody is there."""
+    failed = 0
+    for run_id in run_ids:
+        error = _send_one(to, run_id, done)
+        if error is None:
+            continue
+        failed += 1
+        show_error(error)
+        if isinstance(error, RemoteError) and (error.status in (0, 401)):
+            break
+    return failed
+
+
+def _send_one(to: Destination, run_id: str, done: list[Pushed]) -> ProjError | None:
+    try:
+        done.append(push(to, run_id))
+    except ProjError as error:
+        return error
+    _tell(done[-1])
+    return None
+
+
+def _address(uri: str | None) -> str:
+    named = uri or os.environ.get(URI_VARIABLE, "")
+    if not named:
+        raise UsageError("No server is named", hint=f"say --to URI, or set {URI_VARIABLE}")
+    return named
+
+
+def _known_uris(uri: str | None) -> Mapping[str, str]:
+    """Return the addresses that the user names, by how they are kept: without credentials."""
+    named = [one for one in (os.environ.get(URI_VARIABLE, ""), uri or "") if one and (is_remote(one) or one == uri)]
+    return {read_access(one).url: one for one in named}
+
+
+def _refuse_offline() -> None:
+    if is_offline():
+        raise UsageError("proj is asked to leave the network alone", hint="leave --offline out, or unset PROJ_OFFLINE")
+
+
+def _tell(pushed: Pushed) -> None:
+    sent = msgspec.structs.asdict(pushed.sent)
+    counts = ", ".join(f"{sent[kind]} {kind if sent[kind] != 1 else kind[:-1]}" for kind in _KINDS if sent[kind])
+    volume = f" ({size(pushed.sent.bytes)})" if pushed.sent.bytes else ""
+    say(f"run {pushed.run_id[:8]}: {counts or 'nothing new'}{volume}")
+    say(f"  {clean(pushed.url)}")
+
+
+def _list(waiting: list[Waiting], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(waiting), indent=2))
+        return
+    for one in waiting:
+        click.echo(f"{one.run_id[:8]}  {one.server}")
+    if not waiting:
+        say("nothing waits")

@@ -1,0 +1,136 @@
+"""What was sent to which server: it makes sending go on where it stopped, and nothing be sent twice."""
+
+from collections.abc import Iterable, Mapping
+
+from msgspec import Struct
+
+from runner.store.database import Database
+from runner.store.rows import run_number
+
+
+class Copy(Struct, frozen=True, kw_only=True):
+    """A run of ours on a server; ``remote_run_id`` is None while it is open whether the server has it."""
+
+    number: int
+    run_id: str
+    server: str
+    remote_run_id: str | None
+    remote_experiment_id: str | None
+    artifact_uri: str | None
+
+
+class Sent(Struct, frozen=True):
+    """A thing that was sent; ``note`` tells whether a file was touched, or how the server calls the thing."""
+
+    digest: str
+    note: str = ""
+
+
+class Waiting(Struct, frozen=True, kw_only=True):
+    """A run of which something is to be sent."""
+
+    run_id: str
+    server: str
+    remote_run_id: str | None
+
+
+_COPY = (
+    "SELECT c.id AS number, r.run_id, server, remote_run_id, remote_experiment_id, artifact_uri FROM copies c"
+    " JOIN runs r ON r.id = c.run"
+).replace("artifact_uri", "c.artifact_uri")
+
+
+def open_copy(db: Database, run_id: str, server: str) -> Copy:
+    """Note that a run is to be on a server, and return what is known of it there.
+
+    Raises:
+        NotFoundError: there is no such run.
+    """
+    with db.transaction():
+        run = run_number(db, run_id)
+        db.execute("INSERT OR IGNORE INTO copies (run, server) VALUES (?, ?)", run, server)
+        return _copy(db, run, server)
+
+
+def find_copy(db: Database, run_id: str, server: str) -> Copy | None:
+    """Return what is known of a run on a server, or None where it was never sent there."""
+    rows = db.query(f"{_COPY} WHERE r.run_id = ? AND c.server = ?", run_id, server)
+    return Copy(**dict(rows[0])) if rows else None
+
+
+def find_remote(db: Database, remote_run_id: str, server: str) -> Copy | None:
+    """Return the run of ours that a server calls by this id."""
+    rows = db.query(f"{_COPY} WHERE c.remote_run_id = ? AND c.server = ?", remote_run_id, server)
+    return Copy(**dict(rows[0])) if rows else None
+
+
+def name_copy(db: Database, copy: Copy, run_id: str, experiment_id: str, artifact_uri: str) -> Copy:
+    """Note what the server calls a run, and where it keeps its artifacts."""
+    db.execute(
+        "UPDATE copies SET remote_run_id = ?, remote_experiment_id = ?, artifact_uri = ? WHERE id = ?",
+        run_id,
+        experiment_id,
+        artifact_uri,
+        copy.number,
+    )
+    return Copy(
+        number=copy.number,
+        run_id=copy.run_id,
+        server=copy.server,
+        remote_run_id=run_id,
+        remote_experiment_id=experiment_id,
+        artifact_uri=artifact_uri,
+    )
+
+
+def set_waiting(db: Database, copy: Copy, *, waiting: bool) -> None:
+    """Note whether something of a run is still to be sent."""
+    db.execute("UPDATE copies SET waiting = ? WHERE id = ?", waiting, copy.number)
+
+
+def waiting(db: Database) -> tuple[Waiting, ...]:
+    """Return the runs of which something is to be sent, oldest first; not those that still go on."""
+    rows = db.query(
+        "SELECT r.run_id, server, remote_run_id FROM copies c JOIN runs r ON r.id = c.run WHERE waiting"
+        " AND r.lifecycle_stage = 'active' AND NOT (owner IS NOT NULL AND status IN ('RUNNING', 'SCHEDULED'))"
+        " ORDER BY r.started_at, r.id"
+    )
+    return tuple(Waiting(**dict(row)) for row in rows)
+
+
+def sent(db: Database, copy: Copy, kind: str) -> dict[str, Sent]:
+    """Return what was sent of one kind, by name."""
+    rows = db.query("SELECT name, digest, note FROM sent WHERE copy = ? AND kind = ?", copy.number, kind)
+    return {row["name"]: Sent(row["digest"], row["note"]) for row in rows}
+
+
+def note_sent(db: Database, copy: Copy, kind: str, things: Mapping[str, Sent]) -> None:
+    """Note what was sent of one kind."""
+    rows = ((copy.number, kind, name, thing.digest, thing.note) for name, thing in things.items())
+    db.execute_many("INSERT OR REPLACE INTO sent VALUES (?, ?, ?, ?, ?)", rows)
+
+
+def forget_sent(db: Database, copy: Copy, kind: str, names: Iterable[str]) -> None:
+    """Note that things are no longer on the server."""
+    db.execute_many(
+        "DELETE FROM sent WHERE copy = ? AND kind = ? AND name = ?", ((copy.number, kind, name) for name in names)
+    )
+
+
+def nested_runs(db: Database, run_id: str) -> tuple[str, ...]:
+    """Return a run and all runs nested in it, parents before their children."""
+    found = [run_id]
+    for parent in found:
+        rows = db.query(
+            "SELECT r.run_id FROM tags t JOIN runs r ON r.id = t.run WHERE t.key = 'mlflow.parentRunId'"
+            " AND substr(t.value, 1, 64) = ? AND t.value = ? AND r.lifecycle_stage = 'active'"
+            " ORDER BY r.started_at, r.id",
+            parent[:64],
+            parent,
+        )
+        found += [row["run_id"] for row in rows if row["run_id"] not in found]
+    return tuple(found)
+
+
+def _copy(db: Database, run: int, server: str) -> Copy:
+    return Copy(**dict(db.query(f"{_COPY} WHERE c.run = ? AND c.server = ?", run, server)[0]))

@@ -1,0 +1,256 @@
+"""Copying a run to a server: what is there already is not sent again, and what was cut off goes on where it stopped.
+
+The ledger says what was sent. A run is made on the server once: before that is asked for, it is noted here, and the run
+there carries our id in a tag, by which it is found again when the answer was lost.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from msgspec import Struct
+
+from runner.errors import RemoteError
+from runner.files import locked
+from runner.model import Report, RunRecord
+from runner.settings import Home
+from runner.store import experiments, runs
+from runner.store.artifacts import local_folder
+from runner.store.database import Database
+from runner.store.entities import LifecycleStage, Metric, NewRun, Run
+from runner.store.records import make_record
+from runner.store.remote import ledger, points
+from runner.store.remote.copying import Copying, Counts, as_json, is_refusal
+from runner.store.remote.files import local_files, send_files
+from runner.store.remote.ledger import Copy
+from runner.store.remote.logged_models import measured_on_models, send_inputs, send_models
+from runner.store.remote.points import Batch
+from runner.store.remote.server import RemoteServer
+from runner.store.rows import RUN_NAME_TAG
+from runner.store.rules import MAX_BATCH
+from runner.store.values import params
+
+ID_TAG = "proj.run_id"
+"""On the server: what the run is called here."""
+PARENT_TAG = "mlflow.parentRunId"
+FOLDER = "proj"
+"""Among the artifacts on the server: what proj recorded of the run."""
+
+_UNSENT_TAGS = (ID_TAG, RUN_NAME_TAG)
+
+
+class Pushed(Struct, frozen=True, kw_only=True):
+    """What came of copying a run."""
+
+    run_id: str
+    server: str
+    remote_run_id: str
+    url: str
+    sent: Counts
+    left_out: tuple[str, ...] = ()
+
+
+class Destination(Struct, frozen=True, kw_only=True):
+    """From which store to which server runs are copied, and who is told."""
+
+    database: Database
+    home: Home
+    server: RemoteServer
+    report: Report
+
+
+def push(to: Destination, run_id: str, *, whole: bool = True) -> Pushed:
+    """Copy a run to a server, or what is new of it.
+
+    Args:
+        to: the server.
+        run_id: of ours.
+        whole: whether to send all; of a run that goes on, only what does not change any more is sent.
+
+    Raises:
+        NotFoundError: there is no such run.
+        RemoteError: the server can't be reached, or refuses the run; what was sent until then is known.
+    """
+    with locked(to.home.run(run_id) / "push.lock"):
+        run = runs.get(to.database, run_id)
+        copy = ledger.open_copy(to.database, run_id, to.server.url)
+        ledger.set_waiting(to.database, copy, waiting=True)
+        copying = Copying(
+            database=to.database,
+            home=to.home,
+            server=to.server,
+            report=to.report,
+            copy=copy if copy.remote_run_id else _open(to, run, copy),
+            whole=whole and run.status.is_over,
+            left_out=[],
+        )
+        _send(copying, run)
+        if copying.whole:
+            ledger.set_waiting(to.database, copy, waiting=False)
+    return Pushed(
+        run_id=run_id,
+        server=to.server.url,
+        remote_run_id=copying.remote_run_id,
+        url=f"{to.server.url}/#/experiments/{copying.copy.remote_experiment_id}/runs/{copying.remote_run_id}",
+        sent=copying.counts,
+        left_out=tuple(copying.left_out),
+    )
+
+
+def experiment_there(server: RemoteServer, name: str) -> str:
+    """Return the id of the experiment of a name on a server; it is made when it is not there.
+
+    Raises:
+        RemoteError: it is deleted there, or can't be made.
+    """
+    found = server.experiment_by_name(name)
+    if found is None:
+        try:
+            return server.create_experiment(name)
+        except RemoteError as error:
+            # Somebody else, or we whose first answer was lost, made it in the meantime.
+            found = server.experiment_by_name(name) if error.status in (0, 400, 409) else None
+            if found is None:
+                raise
+    if found.lifecycle_stage is not LifecycleStage.ACTIVE:
+        hint = "restore it there, or rename the one here"
+        raise RemoteError(f"The experiment '{name}' is deleted on {server.url}", status=400, hint=hint)
+    return found.id
+
+
+def _open(to: Destination, run: Run, copy: Copy) -> Copy:
+    """Find the run on the server, or make it there."""
+    experiment = experiments.get(to.database, run.experiment_id).name
+    experiment_id = experiment_there(to.server, experiment)
+    wanted = f"tags.`{ID_TAG}` = '{run.run_id}'"
+    found = next(to.server.search_runs([experiment_id], wanted, limit=1), None)
+    if found is None:
+        new = NewRun(
+            experiment_id=experiment_id,
+            name=run.name,
+            user=run.user,
+            started_at=run.started_at,
+            tags={ID_TAG: run.run_id, **({"mlflow.user": run.user} if run.user else {})},
+        )
+        found = to.server.create_run(new)
+    return ledger.name_copy(to.database, copy, found.run_id, found.experiment_id, found.artifact_uri)
+
+
+def _send(copying: Copying, run: Run) -> None:
+    names = send_models(copying)
+    _send_values(copying, run, names)
+    send_inputs(copying, names)
+    _send_points(copying, names)
+    place = copying.place(copying.copy.artifact_uri or "")
+    if place is not None and copying.whole:
+        root = local_folder(run.artifact_uri)
+        ids = {**names, copying.copy.run_id: copying.remote_run_id}
+        send_files(copying, place, local_files(root) if root else {}, "", ids)
+        send_files(copying, place, _provenance(copying, run), "", {})
+    _send_state(copying, run)
+
+
+def _send_values(copying: Copying, run: Run, names: Mapping[str, str]) -> None:
+    server, run_id = copying.server, copying.remote_run_id
+    parameters = {one.key: one.value for one in params(copying.database, run.run_id)}
+    sent = copying.send_pairs(
+        "parameter", parameters, MAX_BATCH["params"], lambda pairs: server.log_batch(run_id, params=pairs)
+    )
+    copying.count(parameters=sent)
+    tags = _tags(copying, run, names)
+    sent = copying.send_pairs("tag", tags, MAX_BATCH["tags"], lambda pairs: server.log_batch(run_id, tags=pairs))
+    copying.count(tags=sent)
+    gone = [key for key in ledger.sent(copying.database, copying.copy, "tag") if key not in tags]
+    for key in gone:
+        server.delete_tag(run_id, key)
+    ledger.forget_sent(copying.database, copying.copy, "tag", gone)
+
+
+def _tags(copying: Copying, run: Run, names: Mapping[str, str]) -> dict[str, str]:
+    """Return the tags of a run as they are on the server: runs and models have their names there."""
+    ids = {**names, run.run_id: copying.remote_run_id}
+    pattern = re.compile("|".join(map(re.escape, ids)))
+    tags = {key: pattern.sub(lambda found: ids[found[0]], value) for key, value in run.tags.items()}
+    parent = run.tags.get(PARENT_TAG)
+    if parent is not None:
+        # A parent that is not there yet is named when both have been sent.
+        there = ledger.find_copy(copying.database, parent, copying.copy.server)
+        tags[PARENT_TAG] = (there.remote_run_id if there else None) or ""
+        tags = {key: value for key, value in tags.items() if key != PARENT_TAG or value}
+    return {key: value for key, value in tags.items() if key not in _UNSENT_TAGS}
+
+
+def _send_points(copying: Copying, names: dict[str, str]) -> None:
+    db, copy = copying.database, copying.copy
+    points.settle(db, copy, copying.server)
+    measured = measured_on_models(copying, names)
+    skipped = frozenset(ledger.sent(db, copy, "refused metric"))
+    while True:
+        batch = points.next_batch(db, copy, skipped)
+        if not batch.points:
+            return
+        refused = _send_batch(copying, batch, measured)
+        points.finish(db, copy, batch)
+        copying.count(points=sum(key not in refused for key, _ in batch.points))
+        if refused:
+            copying.note("refused metric", dict.fromkeys(refused, ""))
+            skipped |= refused
+
+
+def _send_batch(copying: Copying, batch: Batch, measured: Mapping[tuple[str, int, int], Metric]) -> frozenset[str]:
+    """Send points; where the server refuses them, each metric by itself; return those that it does not take."""
+    metrics = points.as_metrics(batch.points, measured)
+    if _refusal_of(copying, metrics) is None:
+        return frozenset()
+    refused = set()
+    for key in dict.fromkeys(metric.key for metric in metrics):
+        why = _refusal_of(copying, [metric for metric in metrics if metric.key == key])
+        if why is not None:
+            refused.add(key)
+            copying.leave_out(f"metric '{key}'", why)
+    return frozenset(refused)
+
+
+def _refusal_of(copying: Copying, metrics: list[Metric]) -> str | None:
+    """Send points and return why the server does not take them, or None."""
+    try:
+        copying.server.log_batch(copying.remote_run_id, metrics=metrics)
+    except RemoteError as error:
+        if not is_refusal(error):
+            raise
+        return error.message
+    return None
+
+
+def _send_state(copying: Copying, run: Run) -> None:
+    """Send name, status and end, last of all: who sees the end may count on the rest."""
+    is_over = copying.whole
+    state = {"name": run.name, **({"status": run.status.value, "end": str(run.ended_at)} if is_over else {})}
+    if copying.changed("state of the run", {"": as_json(state)}):
+        copying.server.update_run(
+            copying.remote_run_id, run.status if is_over else None, run.ended_at if is_over else None, run.name
+        )
+        copying.note("state of the run", {"": as_json(state)})
+
+
+def _provenance(copying: Copying, run: Run) -> dict[str, Path]:
+    """Return what proj recorded of a run beyond MLflow's words, as files."""
+    home, run_id = copying.home, run.run_id
+    if run.details.command is None:
+        return {}
+    record = make_record(
+        run, experiments.get(copying.database, run.experiment_id).name, params(copying.database, run_id), home
+    )
+    target = home.run(run_id) / "record.json"
+    _write_if_other(target, record)
+    files = {"record.json": target, "log.txt": home.log(run_id), "lock.txt": home.run(run_id) / "lock.txt"}
+    return {f"{FOLDER}/{name}": file for name, file in files.items() if file.is_file()}
+
+
+def _write_if_other(target: Path, record: RunRecord) -> None:
+    import msgspec
+
+    content = msgspec.json.format(msgspec.json.encode(record), indent=2)
+    if not target.is_file() or target.read_bytes() != content:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
