@@ -164,9 +164,13 @@ def test_a_full_export_of_conda_is_reduced_to_what_the_code_needs(
     files = {"conda.yaml": f"{export}prefix: /home/me/conda/envs/me\n", "t.py": code}
     root = make_repository({"MLproject": manifest(environment="conda_env: conda.yaml"), **files})
     record, _ = both(proj, root, *AS_OF)
-    assert {name for name, _ in record["environment"]["packages"]} == {"six", "tabulate"}
+    assert {name for name, _ in record["environment"]["packages"]} - {"pip", "setuptools"} == {"six", "tabulate"}
     told = "of the 72 packages of conda.yaml those are installed that the code needs"
     assert record["environment"]["repairs"] == [told]
+    (root / "t.py").write_text("import six\n", encoding="utf-8")
+    git(root, "commit", "--quiet", "--all", "--message=less")
+    less = proj("run", ".", "--json", *AS_OF, cwd=root).json
+    assert {name for name, _ in less["environment"]["packages"]} - {"pip", "setuptools"} == {"six"}
 
 
 @pytest.mark.env

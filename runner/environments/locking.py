@@ -83,6 +83,11 @@ def lock_path(request: EnvironmentRequest, interpreter: Interpreter) -> Path:
     return request.home.locks / f"{hashlib.sha256(msgspec.json.encode(identity)).hexdigest()[:32]}.txt"
 
 
+def note_path(request: EnvironmentRequest, interpreter: Interpreter) -> Path:
+    """Return where it is kept what a request became that could not be had, or better not, as declared."""
+    return lock_path(request, interpreter).with_suffix(".repaired.json")
+
+
 def resolve(request: EnvironmentRequest, interpreter: Interpreter, report: Report) -> Lock:
     """Resolve a request and keep the lock.
 

@@ -15,7 +15,7 @@ from runner.environments.choosing import Choice, MissingInterpreterError, choose
 from runner.environments.indexes import index_options
 from runner.environments.interpreters import Interpreter, discover
 from runner.environments.inventory import Distribution
-from runner.environments.locking import as_text, find_lock
+from runner.environments.locking import as_text, find_lock, note_path
 from runner.environments.prefix import Blueprint, Built, Prefixes
 from runner.environments.rules import parse_rule
 from runner.environments.words import IMPORT_PATH, EnvironmentRequest, EnvironmentSpec, LocalPackage, Lock, Prepared
@@ -76,7 +76,7 @@ class PythonBackend:
             report(Event(kind=EventKind.NOTICE, message=notice))
         interpreter = self.choose_interpreter(request, report)
         found = find_lock(request, interpreter)
-        if found:
+        if found and not (request.repair and note_path(request, interpreter).exists()):
             return found
         others = discover(request.home.root / "interpreters.json", request.environ)
         return recovering.lock_with_repairs(request, interpreter, others, report)

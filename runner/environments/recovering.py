@@ -14,7 +14,7 @@ from msgspec import Struct, structs
 
 from runner.environments.import_names import normalise, provides
 from runner.environments.interpreters import Interpreter
-from runner.environments.locking import find_lock, lock_path, resolve
+from runner.environments.locking import find_lock, note_path, resolve
 from runner.environments.repairs import is_changeable, names_of, parse_line
 from runner.environments.wheels import better_interpreters
 from runner.environments.words import EnvironmentRequest, EnvironmentSpec, Lock
@@ -44,6 +44,8 @@ class Recovery(Struct, frozen=True, kw_only=True):
     as_of: datetime | None
     python: str
     repairs: tuple[str, ...]
+    wanted: tuple[str, ...] = ()
+    """What the code imported, where that decided."""
 
 
 class _Turn(Struct, frozen=True, kw_only=True):
@@ -62,18 +64,16 @@ def lock_with_repairs(
         EnvironmentSetupError: nothing satisfies the spec even so; what is told is the first reason.
     """
     found = find_lock(request, interpreter)
-    if found:
-        return found
     if not (request.repair and is_changeable(request.spec)):
-        return resolve(request, interpreter, report)
-    note = lock_path(request, interpreter).with_suffix(".repaired.json")
+        return found or resolve(request, interpreter, report)
+    note = note_path(request, interpreter)
     known = None if request.refresh and request.as_of is None else _recall(note)
     chosen = next((item for item in others if known and item.version == known.python), None)
-    if known and chosen:
+    if known and chosen and known.wanted in ((), request.wanted):
         again = find_lock(_changed(request, known), chosen)
         if again:
             return structs.replace(again, repairs=known.repairs)
-    return _recover(request, interpreter, others, note, report)
+    return found or _recover(request, interpreter, others, note, report)
 
 
 def _recover(
@@ -96,7 +96,8 @@ def _recover(
     if lock is None:
         raise error or EnvironmentSetupError("nothing satisfies what the project asks for")
     if repairs:
-        _remember(note, turn.request, lock, repairs)
+        wanted = request.wanted if _is_export(request.spec) else ()
+        _remember(note, turn.request, lock, repairs, wanted)
     return structs.replace(lock, repairs=repairs)
 
 
@@ -247,13 +248,16 @@ def _recall(note: Path) -> Recovery | None:
         return None
 
 
-def _remember(note: Path, request: EnvironmentRequest, lock: Lock, repairs: tuple[str, ...]) -> None:
+def _remember(
+    note: Path, request: EnvironmentRequest, lock: Lock, repairs: tuple[str, ...], wanted: tuple[str, ...]
+) -> None:
     recovery = Recovery(
         requirements=request.spec.requirements,
         constraints=request.spec.constraints,
         as_of=request.as_of,
         python=lock.interpreter.version,
         repairs=repairs,
+        wanted=wanted,
     )
     note.parent.mkdir(parents=True, exist_ok=True)
     aside = note.with_name(f"{note.name}.{os.getpid()}")
