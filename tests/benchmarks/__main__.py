@@ -16,6 +16,7 @@ MEASUREMENTS: dict[str, Callable[[Path], Iterator[Row]]] = {
     "snapshot": trees.snapshot,
     "layout": trees.layout,
     "large": trees.large,
+    "lock": environments.locking,
     "environment": environments.environment,
     "disk": environments.disk,
     "server": servers.server,

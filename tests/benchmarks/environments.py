@@ -13,6 +13,7 @@ from runner.settings import Home
 from tests.benchmarks.runs import make_project
 from tests.benchmarks.timing import Row, command, in_turns, proj, seconds_of
 
+PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 PACKAGES = "numpy==1.26.4\npandas==2.2.2\nscikit-learn==1.5.1\n"
 
 
@@ -21,30 +22,54 @@ def environment(room: Path) -> Iterator[Row]:
     root = make_project(room)
     lock = compile_lock(room)
     (root / "requirements.txt").write_text(lock.read_text())
-    (root / "python_env.yaml").write_text(
-        f"python: '{sys.version_info[0]}.{sys.version_info[1]}'\ndependencies: [-r requirements.txt]\n"
-    )
-    theirs, ours = peer(room, lock), command(proj("run", "."), root)
-    shutil.rmtree(cache(room), ignore_errors=True)
-    cold_peer = seconds_of(theirs)
-    shutil.rmtree(cache(room), ignore_errors=True)
-    cold = seconds_of(ours)
-    yield Row("proj run with a new environment, cold cache", cold, "uv venv + pip sync", cold_peer)
+    (root / "python_env.yaml").write_text(f"python: '{PYTHON}'\ndependencies: [-r requirements.txt]\n")
+    theirs, ours, pips = peer(room, lock), command(proj("run", "."), root), pip_peer(room, lock)
+    peers = {"uv venv + pip sync": theirs, "virtualenv + pip install": pips}
+    for name, work in peers.items():
+        shutil.rmtree(cache(room), ignore_errors=True)
+        limit = seconds_of(work)
+        shutil.rmtree(cache(room), ignore_errors=True)
+        shutil.rmtree(Path(os.environ["PROJ_HOME"]), ignore_errors=True)
+        yield Row("proj run with a new environment, cold cache", seconds_of(ours), name, limit)
     environments = Path(os.environ["PROJ_HOME"]) / "environments"
 
     def again() -> object:
         shutil.rmtree(environments, ignore_errors=True)
         return ours()
 
-    took, limit = in_turns(again, theirs, rounds=5)
-    yield Row("proj run with a new environment, warm cache", took, "uv venv + pip sync", limit)
-    took, _ = in_turns(ours, theirs, rounds=5)
+    for name, work in peers.items():
+        took, limit = in_turns(again, work, rounds=3)
+        yield Row("proj run with a new environment, warm cache", took, name, limit)
+    took, limit = in_turns(ours, theirs, rounds=5)
     yield Row("proj run with the environment there", took, "uv venv + pip sync", limit)
 
 
+def locking(room: Path) -> Iterator[Row]:
+    """Measure ``proj lock`` against ``uv pip compile`` for all platforms."""
+    root = make_project(room)
+    (root / "requirements.txt").write_text(PACKAGES)
+    (root / "python_env.yaml").write_text(f"python: '{PYTHON}'\ndependencies: [-r requirements.txt]\n")
+    words = ["requirements.txt", "-o", "peer.lock", "--universal", "--generate-hashes", "--upgrade", "--quiet"]
+    theirs = command([find_uv_bin(), "pip", "compile", *words], root)
+    ours = command(proj("lock", "."), root)
+
+    def again() -> object:
+        (root / "python_env.lock").unlink(missing_ok=True)
+        return ours()
+
+    times = []
+    for work in (theirs, again):
+        shutil.rmtree(cache(room), ignore_errors=True)
+        times.append(seconds_of(work))
+    yield Row("proj lock, cold cache", times[1], "uv pip compile", times[0])
+    took, limit = in_turns(again, theirs, rounds=5)
+    yield Row("proj lock, warm cache", took, "uv pip compile", limit)
+
+
 def cache(room: Path) -> Path:
-    """Return a cache of uv that is this measurement's own."""
-    os.environ["UV_CACHE_DIR"] = str(room / "cache")
+    """Return a cache, for uv and for pip, that is this measurement's own."""
+    os.environ["UV_CACHE_DIR"] = str(room / "cache/uv")
+    os.environ["PIP_CACHE_DIR"] = str(room / "cache/pip")
     return room / "cache"
 
 
@@ -83,6 +108,20 @@ def peer(room: Path, lock: Path) -> Callable[[], object]:
     return both
 
 
+def pip_peer(room: Path, lock: Path) -> Callable[[], object]:
+    """Return what installs the lock with virtualenv and pip."""
+    prefix = room / "pip-peer"
+    make = command([sys.executable, "-m", "virtualenv", "--quiet", "--clear", str(prefix)], room)
+    words = ["install", "--quiet", "--require-hashes", "--no-deps", "--disable-pip-version-check", "-r", str(lock)]
+    install = command([str(prefix / "bin/python"), "-m", "pip", *words], room)
+
+    def both() -> None:
+        make()
+        install()
+
+    return both
+
+
 def disk(room: Path) -> Iterator[Row]:
     """Measure the disk and time of ten environments of one stack, each with one package of its own, against pip's."""
     cache(room)
@@ -93,11 +132,10 @@ def disk(room: Path) -> Iterator[Row]:
     for number, other in enumerate(others):
         root = make_project(room / str(number))
         (root / "python_env.yaml").write_text(
-            f"python: '{sys.version_info[0]}.{sys.version_info[1]}'\n"
-            f"dependencies: [{', '.join([*PACKAGES.split(), other])}]\n"
+            f"python: '{PYTHON}'\ndependencies: [{', '.join([*PACKAGES.split(), other])}]\n"
         )
         times.append(seconds_of(command(proj("run", "."), root)))
-        sizes.append(sum(disk_use(home.environments, room / "cache")))
+        sizes.append(sum(disk_use(home.environments, room / "cache/uv")))
     peers: list[float] = []
     for number, other in enumerate(others):
         prefix = room / "pip" / str(number)
