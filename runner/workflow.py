@@ -252,7 +252,9 @@ def collect(recording: Recording, folder: RunFolder, outcome: Outcome, ending: E
     plan = recording.plan
     metrics = [
         *read_metrics_log(recording.metrics_log, recording.report),
-        *read_metrics_files(folder.project, plan.entry_point.metrics, recording.report),
+        *read_metrics_files(
+            folder.project, plan.entry_point.metrics, recording.report, all_due=ending.status is RunStatus.FINISHED
+        ),
     ]
     recording.log_metrics(metrics, outcome.ended_at)
     changes = folder.inspect()

@@ -125,3 +125,12 @@ def test_yaml_that_makes_no_sense_is_said(tmp_path: Path, events: list[Event]) -
     (tmp_path / "m.yaml").write_text("a: &x {b: *x}\nc: 1\n")
     assert read_metrics_files(tmp_path, [MetricsFile(path="m.yaml")], events.append) == []
     assert "nested too deeply" in events[1].message
+
+
+def test_a_command_that_failed_owes_no_file_but_what_it_wrote_is_read(tmp_path: Path, events: list[Event]) -> None:
+    (tmp_path / "early.json").write_text('{"loss": 2}')
+    files = [MetricsFile(path="early.json"), MetricsFile(path="late.json")]
+    assert read_metrics_files(tmp_path, files, events.append, all_due=False) == [("loss", 2.0, 0)]
+    assert not events
+    assert read_metrics_files(tmp_path, files, events.append) == [("loss", 2.0, 0)]
+    assert "late.json" in events[0].message

@@ -66,7 +66,7 @@ def duration(record: RunRecord) -> str:
 
 
 def short_code(code: Code | None) -> str:
-    """Return the short name of a run's code; a star says that it is no commit's."""
+    """Return the short name of a run's code; a star says that it differs from its commit."""
     if code is None:
         return ""
-    return f"{(code.commit or code.tree)[:10]}{'*' if code.dirty else ''}"
+    return f"{(code.commit or code.tree)[:10]}{'*' if code.commit and code.dirty else ''}"

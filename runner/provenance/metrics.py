@@ -49,16 +49,20 @@ def read_metrics_log(path: Path, report: Report) -> list[MetricValue]:
     return values
 
 
-def read_metrics_files(folder: Path, files: Iterable[MetricsFile], report: Report) -> list[MetricValue]:
+def read_metrics_files(
+    folder: Path, files: Iterable[MetricsFile], report: Report, *, all_due: bool = True
+) -> list[MetricValue]:
     """Read the ``metrics:`` files of an entry point in the folder that the command ran in.
 
-    A file that is missing or can't be read is said. When two files hold a name, the later one's gets the file's name
-    in front: ``test.rmse``.
+    A file that can't be read is said, and one that is missing where they are all due: a command that failed need not
+    have come so far. When two files hold a name, the later one's gets the file's name in front: ``test.rmse``.
     """
     values: dict[str, MetricValue] = {}
     faults: list[str] = []
     for file in files:
         path = folder / file.path
+        if not (all_due or path.exists()):
+            continue
         try:
             found = _read_file(path)
         except (OSError, ValueError) as error:
