@@ -17,10 +17,26 @@ CLIENTS = Path(__file__).parent / "clients"
 # The clean room takes such variables away from tests, so this is read before.
 CACHE = Path(os.environ.get("PROJ_TEST_CACHE") or user_cache_path("proj-tests", appauthor=False))
 
-LINES = {"1.30.1": (9, 10), "2.0.1": (9, 10), "2.22.5": (11, 12), "3.17.2": (11, 12, 13)}
-"""The lines of Python 3 that the lock of each client fits, the preferred one first."""
+LINES = {
+    "1.30.1": (9, 10),
+    "2.0.1": (9, 10),
+    "2.9.2": (10, 11),
+    "2.22.5": (11, 12),
+    "3.1.4": (11, 12),
+    "skinny-3.17.2": (11, 12, 13),
+    "3.17.2": (11, 12, 13),
+}
+"""The lines of Python 3 that the lock of each client fits, the preferred one first.
+
+The newest is the whole of mlflow, with its server; the others are mlflow-skinny, which is the same client, with what
+the scripts need beside it.
+"""
 
 VERSIONS = tuple(LINES)
+OLDEST, NEWEST = VERSIONS[0], VERSIONS[-1]
+
+FEWER = (OLDEST, "2.0.1", "2.22.5", NEWEST)
+"""For tests of what does not change from one minor version to the next: a client takes seconds to start."""
 
 
 def client_python(version: str) -> Path:

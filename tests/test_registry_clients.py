@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.mlflow, pytest.mark.env, pytest.mark.slow]
 
 def expected(version: str) -> dict[str, Any]:
     """Return what the script sees with MLflow's own server."""
-    major, minor = (int(part) for part in version.split(".")[:2])
+    major, minor = (int(part) for part in version.rpartition("-")[2].split(".")[:2])
     found: dict[str, Any] = {
         "second": ["churn", "2", "READY", True],
         "third": "3",

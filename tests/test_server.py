@@ -288,6 +288,18 @@ def test_wrong_values_of_the_own_run_are_refused(stage: Stage, client: Client) -
     assert client.get("logged-models/m-1").error == (404, "RESOURCE_DOES_NOT_EXIST")
 
 
+def test_of_a_logged_model_the_tag_has_what_mlflow_keeps(stage: Stage, client: Client) -> None:
+    described = {"run_id": stage.run_id, "artifact_path": "m", "signature": {"inputs": "x"}, "flavors": {}}
+    for secret in ("one", "two"):
+        described["flavors"] = {"python_function": {"config": {"key": secret}, "code": None}, "odd": 1}
+        assert client.post("runs/log-model", run_id=stage.run_id, model_json=json.dumps(described)).json == {}
+    assert client.post("runs/log-model", run_id=stage.run_id, model_json='{"flavors": 5}').json == {}
+    flavors = {"python_function": {"code": None}, "odd": 1}
+    short = {"run_id": stage.run_id, "artifact_path": "m", "flavors": flavors}
+    tag = runs.get(stage.database, stage.run_id).tags["mlflow.log-model.history"]
+    assert json.loads(tag) == [short, short, {"flavors": {}}]
+
+
 def test_a_batch_is_kept_whole_or_not_at_all(stage: Stage, client: Client) -> None:
     values.log_params(stage.database, stage.run_id, [("p", "1")])
     reply = client.post(

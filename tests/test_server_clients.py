@@ -19,7 +19,7 @@ from runner.store.artifacts import walk_artifacts
 from runner.store.database import Database
 from runner.store.entities import LifecycleStage, ModelStatus, NewRun
 from runner.store.owners import this_process
-from tests.mlflow_clients import CLIENTS, VERSIONS, client_python
+from tests.mlflow_clients import CLIENTS, FEWER, NEWEST, OLDEST, VERSIONS, client_python
 
 pytestmark = [pytest.mark.mlflow, pytest.mark.env, pytest.mark.slow]
 
@@ -71,7 +71,7 @@ def test_what_a_client_did_is_in_the_store(bench: Bench, version: str) -> None:
     with bench.socket() as socket:
         bench.run(python, CLIENTS / "everything.py", result, socket=socket, FOREIGN_RUN=foreign)
     seen = json.loads(result.read_text(encoding="utf-8"))
-    assert seen["version"] == version
+    assert version.endswith(seen["version"])
     assert socket.final_status is RunStatus.FINISHED
     check_own_run(bench, seen)
     check_artifacts(bench, seen)
@@ -192,7 +192,7 @@ def check_experiments(bench: Bench, seen: dict[str, Any]) -> None:
     assert runs.get(bench.database, seen["deleted"]).lifecycle_stage is LifecycleStage.DELETED
 
 
-@pytest.mark.parametrize("version", [VERSIONS[0], VERSIONS[-1]])
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
 @pytest.mark.parametrize(
     ("ending", "status"),
     [
@@ -227,7 +227,7 @@ with mlflow.start_run() as run:
 """
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", FEWER)
 @pytest.mark.parametrize("is_fixed", [False, True])
 def test_each_part_of_a_command_may_choose_an_experiment(bench: Bench, version: str, is_fixed: bool) -> None:
     """Probe 23: MLflow's client refuses to attach when the run is in another experiment than it was told to use."""
@@ -252,7 +252,7 @@ with mlflow.start_run():
 """
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", FEWER)
 def test_a_project_run_inside_is_a_run_of_its_own_below_its_parent(bench: Bench, version: str) -> None:
     """Probe 23: ``mlflow.run`` in a script, without any active run of the client."""
     python = client_python(version)
@@ -278,7 +278,7 @@ def test_a_project_run_inside_is_a_run_of_its_own_below_its_parent(bench: Bench,
     assert outer.experiment_id == "0"
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", FEWER)
 def test_clients_send_and_fetch_artifacts_through_the_proxy(bench: Bench, version: str) -> None:
     """Clients that share no disk with the store name artifacts by ``mlflow-artifacts:`` URIs."""
     python = client_python(version)
@@ -317,7 +317,7 @@ assert mlflow.get_run(sys.argv[1]).info.status == "FINISHED"
 """
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", FEWER)
 def test_a_second_step_logs_to_the_run_of_the_first(bench: Bench, version: str) -> None:
     """``mlflow.start_run(run_id=…)`` with the id that an earlier ``proj run`` printed."""
     db = bench.database

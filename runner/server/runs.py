@@ -32,6 +32,7 @@ from runner.store.uses import runs_with_uses
 _STATUS_NUMBERS = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KILLED"}
 
 _MODEL_HISTORY_TAG = "mlflow.log-model.history"
+_MODEL_WORDS = ("run_id", "artifact_path", "utc_time_created", "model_uuid")
 
 
 def create(tracking: Tracking, asked: CreateRun) -> object:
@@ -149,7 +150,8 @@ def log_model(tracking: Tracking, asked: LogModel) -> object:
     described = msgspec.json.decode(asked.model_json, type=dict[str, object])
     with tracking.database.transaction():
         known = runs.get(tracking.database, run_id).tags.get(_MODEL_HISTORY_TAG, "[]")
-        history = [*msgspec.json.decode(known, type=list[msgspec.Raw]), msgspec.Raw(msgspec.json.encode(described))]
+        short = msgspec.Raw(msgspec.json.encode(_in_short(described)))
+        history = [*msgspec.json.decode(known, type=list[msgspec.Raw]), short]
         text = msgspec.json.encode(history).decode()
         while len(text) > MAX_VALUE:
             history.pop(0)
@@ -206,6 +208,17 @@ def view_of(word: str) -> View:
         return View(word)
     except ValueError:
         raise RefusedError(ErrorCode.INVALID_PARAMETER_VALUE, f"'{word[:40]}' is no view type.") from None
+
+
+def _in_short(described: dict[str, object]) -> dict[str, object]:
+    """Return of a model what MLflow keeps in the tag: neither signatures nor what a flavor is configured with."""
+    flavors = described.get("flavors")
+    named = flavors.items() if isinstance(flavors, dict) else ()
+    short = {
+        flavor: {key: value for key, value in words.items() if key != "config"} if isinstance(words, dict) else words
+        for flavor, words in named
+    }
+    return {key: described[key] for key in _MODEL_WORDS if key in described} | {"flavors": short}
 
 
 def _set_tags(tracking: Tracking, run_id: str, tags: list[tuple[str, str]]) -> None:

@@ -1,6 +1,7 @@
 """Run scripts with MLflow's client and write down every answer that its server gave: ``recorder.py OUT SCRIPT…``."""
 
 import json
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ send = requests.Session.send
 
 def record(session: requests.Session, request: requests.PreparedRequest, **options: object) -> requests.Response:
     response = send(session, request, **options)
+    if "UNRECORDED" in os.environ:
+        return response
     try:
         body = response.json()
     except ValueError:
