@@ -90,6 +90,12 @@ class InvalidValueError(StoreError):
     reference = "invalid-value"
 
 
+class TransferError(ProjError):
+    """What another store holds can't be read or taken over."""
+
+    reference = "transfer"
+
+
 class ServerError(ProjError):
     """The server can't be started as asked."""
 

@@ -84,10 +84,10 @@ class Database:
         with self.transaction() as connection, self._explained():
             return connection.execute(sql, args).lastrowid or 0
 
-    def execute_many(self, sql: str, rows: Iterable[tuple[object, ...]]) -> None:
-        """Change something for each row of arguments, in one transaction."""
+    def execute_many(self, sql: str, rows: Iterable[tuple[object, ...]]) -> int:
+        """Change something for each row of arguments, in one transaction; return how many rows changed."""
         with self.transaction() as connection, self._explained():
-            connection.executemany(sql, rows)
+            return connection.executemany(sql, rows).rowcount
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

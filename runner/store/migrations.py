@@ -283,6 +283,16 @@ _COPIES = (
     END""",
 )
 
+# What came from another store, and what it was like there then: what changed since is brought up to date.
+_ORIGINS = (
+    """CREATE TABLE origins (
+        run INTEGER PRIMARY KEY REFERENCES runs ON DELETE CASCADE,
+        uri TEXT NOT NULL,
+        state TEXT NOT NULL,
+        arrived_at INTEGER NOT NULL
+    )""",
+)
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(name="0001 experiments and runs", statements=_RUNS),
     Migration(name="0002 datasets", statements=_DATASETS),
@@ -290,6 +300,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(name="0004 registry", statements=_REGISTRY),
     Migration(name="0005 tokens", statements=_TOKENS),
     Migration(name="0006 copies on servers", statements=_COPIES),
+    Migration(name="0007 origins", statements=_ORIGINS),
 )
 
 APPLICATION_ID = 0x70726F6A

@@ -77,12 +77,12 @@ def log_metrics(db: Database, run_id: str, metrics: Iterable[Metric]) -> None:
     points = [check_metric(metric) for metric in metrics]
     last: dict[str, Metric] = {}
     for point in points:
-        if point.key not in last or _rank(point) >= _rank(last[point.key]):
+        if point.key not in last or rank(point) >= rank(last[point.key]):
             last[point.key] = point
     with db.transaction():
         run = run_number(db, run_id, active=True)
-        db.execute_many("INSERT OR IGNORE INTO points VALUES (?, ?, ?, ?, ?, ?)", (_point(run, p) for p in points))
-        db.execute_many(_UPSERT_METRIC, ((run, p.key, _stored(p), p.timestamp, p.step) for p in last.values()))
+        db.execute_many("INSERT OR IGNORE INTO points VALUES (?, ?, ?, ?, ?, ?)", (point_row(run, p) for p in points))
+        db.execute_many(UPSERT_METRIC, ((run, p.key, stored_value(p), p.timestamp, p.step) for p in last.values()))
         _log_model_metrics(db, run_id, points)
 
 
@@ -139,11 +139,11 @@ def delete_tag(db: Database, run_id: str, key: str) -> None:
 _NEWER = """WHERE (excluded.step, excluded.timestamp, coalesce(excluded.value, -9e999))
     >= ({0}.step, {0}.timestamp, coalesce({0}.value, -9e999))"""
 
-_UPSERT_METRIC = f"""INSERT INTO metrics (run, key, value, timestamp, step) VALUES (?, ?, ?, ?, ?)
+UPSERT_METRIC = f"""INSERT INTO metrics (run, key, value, timestamp, step) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT (run, key) DO UPDATE SET value = excluded.value, timestamp = excluded.timestamp, step = excluded.step
     {_NEWER.format("metrics")}"""
 
-_UPSERT_MODEL_METRIC = f"""INSERT INTO model_metrics
+UPSERT_MODEL_METRIC = f"""INSERT INTO model_metrics
     (model, key, run_id, dataset_name, dataset_digest, value, timestamp, step) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (model, key, run_id, dataset_name, dataset_digest)
     DO UPDATE SET value = excluded.value, timestamp = excluded.timestamp, step = excluded.step
@@ -162,7 +162,7 @@ def _log_model_metrics(db: Database, run_id: str, points: Sequence[Metric]) -> N
         number = numbers[point.model_id]
         if number is not None:
             place = (number, point.key, run_id, point.dataset_name or "", point.dataset_digest or "")
-            db.execute(_UPSERT_MODEL_METRIC, *place, _stored(point), point.timestamp, point.step)
+            db.execute(UPSERT_MODEL_METRIC, *place, stored_value(point), point.timestamp, point.step)
 
 
 def _refuse_change(db: Database, run: int, key: str, value: str) -> None:
@@ -204,16 +204,19 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _rank(metric: Metric) -> tuple[int, int, float]:
+def rank(metric: Metric) -> tuple[int, int, float]:
+    """Return what decides which point of a metric is the last."""
     return metric.step, metric.timestamp, -math.inf if math.isnan(metric.value) else metric.value
 
 
-def _stored(metric: Metric) -> float | None:
+def stored_value(metric: Metric) -> float | None:
+    """Return the value as the store has it: nothing for NaN."""
     return None if math.isnan(metric.value) else float(metric.value)
 
 
-def _point(run: int, metric: Metric) -> tuple[object, ...]:
-    value = _stored(metric)
+def point_row(run: int, metric: Metric) -> tuple[object, ...]:
+    """Return the row of a point in the history of a run."""
+    value = stored_value(metric)
     return run, metric.key, metric.step, metric.timestamp, value or 0.0, value is None
 
 

@@ -1,0 +1,74 @@
+"""``proj import``: an ``mlruns`` folder or an MLflow database into our store."""
+
+from contextlib import closing
+from pathlib import Path
+
+import click
+import msgspec
+
+from runner.cli.reading import clean, open_store, size
+from runner.cli.text import show_event
+from runner.importing.opening import open_foreign
+from runner.importing.summary import Count, Summary, Tally
+from runner.importing.transfer import import_store
+
+
+@click.command("import")
+@click.argument("source", metavar="DIR|sqlite:///PATH")
+@click.option("--experiment", "wanted", multiple=True, metavar="NAME", help="Only this experiment; repeatable.")
+@click.option(
+    "--artifacts-destination",
+    "proxied",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Where the server that used the database kept artifacts. [default: mlartifacts beside it]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+def import_command(source: str, wanted: tuple[str, ...], proxied: Path | None, as_json: bool) -> int:
+    """Bring in an mlruns folder or an MLflow database: experiments, runs, metrics, artifacts, models.
+
+    Nothing there is changed. Importing again adds what is new since. The exit code is 1 when something was left out
+    because it can't be read.
+    """
+    tally = Tally(show_event)
+    foreign = open_foreign(source, tally.report, None if proxied is None else proxied.resolve())
+    with closing(foreign), open_store() as (database, home):
+        summary = import_store(foreign, database, home, tally, wanted)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(summary), indent=2))
+    else:
+        _print(summary)
+    return 0 if summary.is_complete else 1
+
+
+def _print(summary: Summary) -> None:
+    click.echo(f"from {clean(summary.source)}")
+    rows = (
+        ("experiments", summary.experiments),
+        ("runs", summary.runs),
+        ("logged models", summary.models),
+        ("registered models", summary.registered_models),
+        ("model versions", summary.model_versions),
+    )
+    for title, count in rows:
+        if count.total:
+            click.echo(f"  {title}: {_described(count)}")
+    click.echo(f"  {summary.points} new points of metrics")
+    copied = summary.artifacts
+    click.echo(f"  {copied.files} new artifacts ({size(copied.size)})")
+    if summary.elsewhere:
+        places, first = len(summary.elsewhere), clean(summary.elsewhere[0])
+        click.echo(f"  artifacts of {places} runs and models are not on this machine and stay where they are: {first}")
+    if summary.is_empty:
+        click.echo("  everything was here already")
+
+
+def _described(count: Count) -> str:
+    words = (
+        (count.added, "added"),
+        (count.updated, "brought up to date"),
+        (count.unchanged, "here already"),
+        (count.own, "here already, not from an import: left alone"),
+        (count.failed, "left out"),
+    )
+    return ", ".join(f"{number} {word}" for number, word in words if number)

@@ -1,0 +1,132 @@
+"""The files of an ``mlruns`` folder, read so that nothing in it leads elsewhere, blocks, or needs much memory."""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+import msgspec
+
+from runner.errors import TransferError
+
+_MAX_TEXT = 4_000_000
+"""Bytes of a file that is read as a whole."""
+_MAX_DEPTH = 50
+_NESTING = ("[", "{", "- ", "-\t", "? ", "?\t")
+_MAX_NESTING = 500
+_JUNK = frozenset({".DS_Store", "Thumbs.db", "desktop.ini", ".ipynb_checkpoints"})
+"""What file managers and editors leave in folders."""
+
+Shape = TypeVar("Shape")
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading, unless it is a link, a device or a pipe.
+
+    Raises:
+        TransferError: it is one, or can't be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise TransferError("A file can't be read", context=f"{path}: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise TransferError("This is not a regular file", context=str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file.
+
+    Raises:
+        TransferError: it can't be read, is too large, or is no text.
+    """
+    with open_regular(path) as file:
+        data = file.read(_MAX_TEXT + 1)
+    if len(data) > _MAX_TEXT:
+        raise TransferError("A file is too large", context=f"{path} has more than {_MAX_TEXT} bytes")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise TransferError("A file is not UTF-8 text", context=f"{path}:{line}: {error.reason}") from error
+
+
+def read_meta(path: Path, shape: type[Shape]) -> Shape:
+    """Return what a ``meta.yaml`` says. Only plain values are made, whatever the file asks for.
+
+    Raises:
+        TransferError: it can't be read or says something else.
+    """
+    import yaml
+
+    text = read_text(path)
+    # The loader in C is ten times as fast, but ends the process on deep nesting.
+    deep = sum(text.count(mark) for mark in _NESTING) > _MAX_NESTING
+    loader = yaml.SafeLoader if deep else getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        content = yaml.load(text, Loader=loader)  # noqa: S506  both are safe
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        raise TransferError("A file is not YAML", context=f"{place}: {error.problem}") from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise TransferError("A file is not YAML", context=f"{path}: {error}") from error
+    try:
+        return msgspec.convert(content, shape)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise TransferError(
+            "A file of the store says something else than expected", context=f"{path}{_line_of(error, text)}: {error}"
+        ) from error
+
+
+def folders(path: Path) -> list[str]:
+    """Return the names of the folders in a folder, sorted; none where there is no such folder. Links are left out."""
+    if path.is_symlink():
+        return []
+    try:
+        with os.scandir(path) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise TransferError("A folder can't be read", context=f"{path}: {error.strerror}") from error
+
+
+def walk(root: Path, before: str = "") -> Iterator[tuple[str, Path]]:
+    """Yield every regular file below a folder with its path there, sorted; links are left out."""
+    if before.count("/") > _MAX_DEPTH:
+        raise TransferError("Folders are nested too deeply", context=str(root))
+    if root.is_symlink():
+        return
+    try:
+        with os.scandir(root) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise TransferError("A folder can't be read", context=f"{root}: {error.strerror}") from error
+    for entry in found:
+        if entry.name in _JUNK:
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from walk(Path(entry.path), f"{before}{entry.name}/")
+        elif entry.is_file(follow_symlinks=False):
+            yield before + entry.name, Path(entry.path)
+
+
+def read_values(root: Path) -> Iterator[tuple[str, str]]:
+    """Yield name and text of every file below a folder, as the file store keeps parameters and tags."""
+    for name, path in walk(root):
+        yield name, read_text(path)
+
+
+def _line_of(error: BaseException, text: str) -> str:
+    """Return the line of the key that an error is about, as part of a place."""
+    key = str(error).partition("$.")[2].strip("`")
+    for number, line in enumerate(text.splitlines(), start=1):
+        if key and line.startswith(f"{key}:"):
+            return f":{number}"
+    return ""

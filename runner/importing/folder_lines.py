@@ -1,0 +1,99 @@
+"""The lines in which the file store keeps metrics: time, value and step, in one file for each metric."""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from runner.errors import InvalidValueError, TransferError
+from runner.importing.files import open_regular
+from runner.store.entities import Metric
+from runner.store.rules import check_name
+
+_MAX_LINE = 2000
+_INT64 = 2**63
+_RUN_ID = re.compile(rb"[0-9a-f]{32}")
+
+Warn = Callable[[str], None]
+
+
+def metric_points(name: str, path: Path, warn: Warn) -> Iterator[Metric]:
+    """Yield the points in a file of a run, one by one.
+
+    A last line that was not finished, as a killed process leaves it, is left out with a word about it.
+
+    Raises:
+        TransferError: a line is no point.
+    """
+    try:
+        check_name("metric", name)
+    except InvalidValueError as error:
+        warn(f"Left out: {error.message} ({path})")
+        return
+    fields = 0
+    for number, line in _lines(path):
+        parts = line.split()
+        torn = not line.endswith(b"\n") and len(parts) < fields
+        point = None if torn else _point(name, parts)
+        if point is None:
+            if not line.endswith(b"\n"):
+                warn(f"Left out: the last line of {path}, line {number}, was never finished")
+                return
+            raise _malformed(path, number, line)
+        fields = len(parts)
+        yield point
+
+
+def model_points(name: str, path: Path) -> Iterator[Metric]:
+    """Yield the points in a file of a logged model, which name their run and maybe a dataset.
+
+    Raises:
+        TransferError: a line is no point.
+    """
+    for number, line in _lines(path):
+        parts = line.split(b" ")
+        point = _point(name, parts)
+        if point is None or len(parts) < 4 or not _RUN_ID.fullmatch(parts[3].strip()):  # noqa: PLR2004
+            raise _malformed(path, number, line)
+        words = [part.decode("utf-8", "replace").strip() for part in parts]
+        named = len(words) > 5  # noqa: PLR2004
+        yield Metric(
+            key=name,
+            value=point.value,
+            timestamp=point.timestamp,
+            step=point.step,
+            run_id=words[3],
+            dataset_name=" ".join(words[4:-1]) if named else None,
+            dataset_digest=words[-1] if named else None,
+        )
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    with open_regular(path) as file:
+        number = 0
+        while line := file.readline(_MAX_LINE):
+            number += 1
+            if len(line) == _MAX_LINE and not line.endswith(b"\n"):
+                raise _malformed(path, number, line)
+            if not line.isspace():
+                yield number, line
+
+
+def _point(name: str, parts: list[bytes]) -> Metric | None:
+    """Return the point that the fields of a line tell; None where they don't. The oldest lines have no step."""
+    try:
+        timestamp, value = int(parts[0]), float(parts[1])
+        step = int(parts[2]) if len(parts) > 2 else 0  # noqa: PLR2004
+    except (ValueError, IndexError):
+        return None
+    if not (-_INT64 <= timestamp < _INT64 and -_INT64 <= step < _INT64):
+        return None
+    return Metric(key=name, value=value, timestamp=timestamp, step=step)
+
+
+def _malformed(path: Path, number: int, line: bytes) -> TransferError:
+    shown = line[:60].decode("utf-8", "replace").strip()
+    return TransferError(
+        "A line is no point of a metric",
+        context=f"{path}:{number}: {shown}",
+        hint="A point is a time, a value and a step. Correct or remove the line, then import again.",
+    )

@@ -1,0 +1,169 @@
+"""What a store of MLflow holds, in the words of our own store; ids of experiments are the other store's."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from msgspec import Struct
+
+from runner.errors import InvalidValueError
+from runner.masking import STARS, Masker
+from runner.model import Event, EventKind, Parameter, Report, RunStatus
+from runner.store.entities import (
+    Experiment,
+    LoggedModel,
+    Metric,
+    ModelOutput,
+    ModelStatus,
+    ModelVersion,
+    RegisteredModel,
+    Run,
+    RunInputs,
+)
+from runner.store.rules import check_name, check_value
+
+_STATUSES = {
+    1: RunStatus.RUNNING,
+    2: RunStatus.SCHEDULED,
+    3: RunStatus.FINISHED,
+    4: RunStatus.FAILED,
+    5: RunStatus.KILLED,
+}
+"""The numbers of MLflow's protocol, which its file store writes."""
+
+_MODEL_STATUSES = {1: ModelStatus.PENDING, 2: ModelStatus.READY, 3: ModelStatus.FAILED}
+
+
+class Files(Struct, frozen=True, kw_only=True):
+    """Where artifacts are: their URI, and their folder where it is on this machine."""
+
+    uri: str
+    folder: Path | None = None
+    is_missing: bool = False
+    """Whether there may be artifacts, but their place can't be reached."""
+
+
+class ForeignRun(Struct, frozen=True, kw_only=True):
+    """A run there."""
+
+    run: Run
+    deleted_at: int | None = None
+    inputs: RunInputs = RunInputs()
+    outputs: tuple[ModelOutput, ...] = ()
+    files: Files
+
+
+class ForeignModel(Struct, frozen=True, kw_only=True):
+    """A logged model there."""
+
+    model: LoggedModel
+    deleted: bool = False
+    files: Files
+
+
+class Registration(Struct, frozen=True, kw_only=True):
+    """A registered model there; ``last_version`` is the greatest number that was ever given."""
+
+    model: RegisteredModel
+    versions: tuple[ModelVersion, ...] = ()
+    last_version: int = 0
+
+
+class ForeignStore(Protocol):
+    """A store to read from. What can't be read raises `TransferError`, which names the place."""
+
+    uri: str
+
+    def experiment_keys(self) -> Iterable[str]:
+        """Return what the experiments are called in this store, deleted ones too."""
+        ...
+
+    def experiment(self, key: str) -> Experiment:
+        """Return an experiment."""
+        ...
+
+    def run_keys(self, experiment: Experiment) -> Iterable[str]:
+        """Return what the runs of an experiment are called in this store."""
+        ...
+
+    def run(self, experiment: Experiment, key: str) -> ForeignRun:
+        """Return a run without its points."""
+        ...
+
+    def points(self, experiment: Experiment, key: str) -> Iterator[Metric]:
+        """Yield every point of every metric of a run."""
+        ...
+
+    def model_keys(self, experiment: Experiment) -> Iterable[str]:
+        """Return the ids of the logged models of an experiment."""
+        ...
+
+    def model(self, experiment: Experiment, key: str) -> ForeignModel:
+        """Return a logged model."""
+        ...
+
+    def registration_keys(self) -> Iterable[str]:
+        """Return what the registered models are called in this store."""
+        ...
+
+    def registration(self, key: str) -> Registration:
+        """Return a registered model with its versions."""
+        ...
+
+    def close(self) -> None:
+        """Give back what was needed for reading."""
+        ...
+
+
+def run_status(word: object) -> RunStatus | None:
+    """Return the status that a number or a word of MLflow means; None where it means none."""
+    if isinstance(word, int):
+        return _STATUSES.get(word)
+    text = str(word).upper()
+    return _STATUSES.get(int(text)) if text.isdecimal() else next((one for one in RunStatus if one.value == text), None)
+
+
+def model_status(word: object) -> ModelStatus:
+    """Return the status of a logged model that a number means; what is not known is not ready."""
+    return _MODEL_STATUSES.get(word, ModelStatus.PENDING) if isinstance(word, int) else ModelStatus.PENDING
+
+
+class Values:
+    """Takes values over as far as our store can have them: what it can't is told, credentials are masked."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._masker = Masker()
+
+    def params(self, pairs: Iterable[tuple[str, str]], place: str) -> Mapping[str, str]:
+        """Return the parameters, by name."""
+        kept = self._usable("parameter", pairs, place)
+        return {
+            name: STARS if value == STARS else self._masker.value(Parameter(name=name, value=value))
+            for name, value in kept
+        }
+
+    def tags(self, pairs: Iterable[tuple[str, str]], place: str) -> Mapping[str, str]:
+        """Return the tags, by name."""
+        return {name: self._masker.text(value) for name, value in self._usable("tag", pairs, place)}
+
+    def text(self, text: str) -> str:
+        """Return a text without credentials."""
+        return self._masker.text(text)
+
+    def warn(self, message: str, hint: str | None = None) -> None:
+        """Tell the user what is left out."""
+        self._report(Event(kind=EventKind.WARNING, message=message, hint=hint))
+
+    def _usable(self, what: str, pairs: Iterable[tuple[str, str]], place: str) -> Iterator[tuple[str, str]]:
+        for name, value in sorted(pairs):
+            if self._is_usable(what, name, value, place):
+                yield name, value
+
+    def _is_usable(self, what: str, name: str, value: str, place: str) -> bool:
+        try:
+            check_value(what, check_name(what, name), value)
+        except InvalidValueError as error:
+            self.warn(f"Left out: {error.message}", f"It is in {place}.")
+            return False
+        return True

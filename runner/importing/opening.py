@@ -1,0 +1,100 @@
+"""From what the user names to the store that is there."""
+
+import re
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from runner.errors import TransferError, UsageError
+from runner.importing.database_store import DatabaseStore
+from runner.importing.folder_store import META, REGISTRY, TRASH, FolderStore
+from runner.importing.foreign import ForeignStore
+from runner.masking import Masker
+from runner.model import Report
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+_HEADER = b"SQLite format 3\0"
+
+
+def open_foreign(word: str, report: Report, proxied: Path | None = None) -> ForeignStore:
+    """Return the store that a folder, the file of a database, or a URI names; nothing of it is changed.
+
+    Args:
+        word: what the user names.
+        report: where is said what is left out.
+        proxied: the folder behind the artifact proxy of the server that a database was used by.
+
+    Raises:
+        UsageError: a store of this kind can't be read.
+        TransferError: there is no store.
+    """
+    place = _place(word)
+    if place.is_dir():
+        return FolderStore(_store_folder(place), report)
+    if not place.exists():
+        raise TransferError(f"There is no '{place}'", hint="Name an mlruns folder, or a database: sqlite:///mlflow.db")
+    if not _is_database(place):
+        raise TransferError(f"'{place}' is neither a folder nor an SQLite database")
+    return DatabaseStore(place.resolve(), report, proxied)
+
+
+def _place(word: str) -> Path:
+    scheme = _SCHEME.match(word)
+    if scheme is None:
+        return Path(word.removeprefix("file:")).expanduser()
+    kind = scheme[1].lower().partition("+")[0]
+    if kind == "sqlite":
+        # As SQLAlchemy reads it: three strokes begin a relative path, four an absolute one.
+        return Path(unquote(word[scheme.end() + 1 :].partition("?")[0]))
+    if kind == "file":
+        return Path(unquote(urlsplit(word).path))
+    shown = Masker().text(word)
+    if kind in ("http", "https"):
+        raise UsageError(f"'{shown}' is a server", hint=f"Copy runs of it with: proj pull RUN --from {shown}")
+    raise UsageError(
+        f"proj reads no store of the kind '{kind}'",
+        context=shown,
+        hint="Start `mlflow server` with it and copy runs with `proj pull RUN --from URL`.",
+    )
+
+
+def _store_folder(place: Path) -> Path:
+    """Return the root of the file store at or in a folder.
+
+    Raises:
+        TransferError: there is none.
+    """
+    folder = place.resolve()
+    if (folder / META).is_file():
+        raise TransferError(
+            f"'{place}' is a part of a store",
+            hint=f"Name the whole: {folder.parent}, with --experiment to choose some of it.",
+        )
+    if _is_store(folder):
+        return folder
+    if _is_store(folder / "mlruns"):
+        return folder / "mlruns"
+    databases = sorted(path.name for path in folder.glob("*.db") if _is_database(path))
+    raise TransferError(
+        f"'{place}' is no mlruns folder",
+        hint=f"There is a database in it: sqlite:///{folder / databases[0]}"
+        if databases
+        else f"Its folders are experiments, each with a {META}.",
+    )
+
+
+def _is_store(folder: Path) -> bool:
+    if not folder.is_dir():
+        return False
+    return (folder / TRASH).is_dir() or any(
+        (below / META).is_file() or (below.name == REGISTRY and any(below.glob(f"*/{META}")))
+        for below in folder.iterdir()
+        if below.is_dir()
+    )
+
+
+def _is_database(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_HEADER)) == _HEADER
+    except OSError:
+        return False

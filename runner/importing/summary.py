@@ -1,0 +1,135 @@
+"""What an import did, counted."""
+
+from collections import Counter
+from enum import Enum
+
+from msgspec import Struct
+
+from runner.importing.copying import Copied
+from runner.model import Event, EventKind, Report
+from runner.store.arrivals import Change
+
+_SHOWN = 20
+"""Warnings shown one by one; JSON has more of them."""
+_KEPT = 1000
+
+
+class Kind(str, Enum):
+    """What is counted."""
+
+    EXPERIMENTS = "experiments"
+    RUNS = "runs"
+    MODELS = "logged models"
+    REGISTERED = "registered models"
+    VERSIONS = "model versions"
+
+
+class Count(Struct, frozen=True, kw_only=True):
+    """How many of a kind were seen, and what became of them."""
+
+    added: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    own: int = 0
+    """Here already, but not from a store that was imported; left alone."""
+    failed: int = 0
+
+    @property
+    def total(self) -> int:
+        """How many there are in the other store."""
+        return self.added + self.updated + self.unchanged + self.own + self.failed
+
+
+class Summary(Struct, frozen=True, kw_only=True):
+    """What an import did: the JSON of ``proj import --json``.
+
+    ``elsewhere`` are the artifacts of runs and models that are not on this machine, by their URIs.
+    """
+
+    source: str
+    experiments: Count
+    runs: Count
+    models: Count
+    registered_models: Count
+    model_versions: Count
+    points: int
+    artifacts: Copied
+    elsewhere: tuple[str, ...]
+    warnings: tuple[str, ...]
+    errors: tuple[str, ...]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing failed."""
+        return not self.errors
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether everything was here already."""
+        counts = (self.experiments, self.runs, self.models, self.registered_models, self.model_versions)
+        changed = sum(count.added + count.updated for count in counts)
+        return not (changed or self.points or self.artifacts.files or self.errors)
+
+
+class Tally:
+    """Counts while an import goes on, and passes on what is said; a flood of warnings is cut."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._counts: dict[Kind, Counter[str]] = {kind: Counter() for kind in Kind}
+        self._warnings: list[str] = []
+        self._errors: list[str] = []
+        self._told = 0
+        self.points = 0
+        self.artifacts = Copied()
+        self.elsewhere: list[str] = []
+
+    def count(self, kind: Kind, change: Change) -> None:
+        """Count what became of something."""
+        self._counts[kind][change.value] += 1
+
+    def fail(self, kind: Kind, message: str, hint: str | None = None) -> None:
+        """Count something that could not be taken over, and say why."""
+        self._counts[kind]["failed"] += 1
+        self._errors.append(message)
+        self._tell(Event(kind=EventKind.WARNING, message=message, hint=hint))
+
+    def warn(self, message: str) -> None:
+        """Say that something is left out."""
+        self.report(Event(kind=EventKind.WARNING, message=message))
+
+    def report(self, event: Event) -> None:
+        """Pass on an event and remember it if it is a warning."""
+        if event.kind is EventKind.WARNING and len(self._warnings) < _KEPT:
+            self._warnings.append(f"{event.message} ({event.hint})" if event.hint else event.message)
+        self._tell(event)
+
+    def summary(self, source: str) -> Summary:
+        """Return what was counted."""
+        if self._told > _SHOWN:
+            more = self._told - _SHOWN
+            self._report(Event(kind=EventKind.WARNING, message=f"… and {more} more such messages; --json has them"))
+        counts = {kind: self._count(kind) for kind in Kind}
+        return Summary(
+            source=source,
+            experiments=counts[Kind.EXPERIMENTS],
+            runs=counts[Kind.RUNS],
+            models=counts[Kind.MODELS],
+            registered_models=counts[Kind.REGISTERED],
+            model_versions=counts[Kind.VERSIONS],
+            points=self.points,
+            artifacts=self.artifacts,
+            elsewhere=tuple(self.elsewhere),
+            warnings=tuple(self._warnings),
+            errors=tuple(self._errors),
+        )
+
+    def _count(self, kind: Kind) -> Count:
+        return Count(**self._counts[kind])
+
+    def _tell(self, event: Event) -> None:
+        if event.kind is EventKind.WARNING:
+            self._told += 1
+            if self._told > _SHOWN:
+                return
+        self._report(event)

@@ -1,0 +1,277 @@
+"""An import, from the other store's first experiment to its last model version."""
+
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+import msgspec
+
+from runner.errors import InvalidValueError, NotFoundError, ProjError, TransferError
+from runner.importing.copying import copy_artifacts
+from runner.importing.foreign import Files, ForeignModel, ForeignRun, ForeignStore, Registration
+from runner.importing.places import is_elsewhere
+from runner.importing.summary import Kind, Summary, Tally
+from runner.masking import Masker
+from runner.model import Event, EventKind, RunDetails
+from runner.settings import Home
+from runner.store import arrivals, model_arrivals
+from runner.store.arrivals import Arrival, Change
+from runner.store.database import Database
+from runner.store.entities import Experiment, LifecycleStage, ModelVersion
+from runner.store.rows import RUN_ID
+
+_PROGRESS_SECONDS = 2.0
+_IN_A_RUN = re.compile(r"(?:^|/)(?P<run>[0-9a-f]{32})/artifacts(?:/(?P<path>.*))?$")
+_OF_A_RUN = re.compile(r"runs:/+(?P<run>[0-9a-f]{32})/(?P<path>.+)$")
+_OF_A_MODEL = re.compile(r"(?:^models:/|/)(?P<model>m-[0-9a-f]{32})(?:/artifacts(?:/(?P<path>.*))?)?$")
+_PROMPT_TAG = "mlflow.prompt.is_prompt"
+
+
+def import_store(
+    store: ForeignStore, database: Database, home: Home, tally: Tally, wanted: Sequence[str] = ()
+) -> Summary:
+    """Take over what another store holds, or these experiments of it, and return what that did.
+
+    Each run is taken over as a whole or not at all; one that can't be is told and left out. Importing again adds what
+    is new.
+
+    Raises:
+        TransferError: the store can't be read, or we can't write to ours.
+        NotFoundError: it has no such experiment.
+    """
+    transfer = _Transfer(store, database, home, tally)
+    for experiment in _chosen(transfer.experiments(), wanted):
+        transfer.take_experiment(experiment)
+    for key in store.registration_keys():
+        transfer.take_registration(key, whole=not wanted)
+    return tally.summary(store.uri)
+
+
+class _Transfer:
+    """Takes over one thing after the other."""
+
+    def __init__(self, store: ForeignStore, database: Database, home: Home, tally: Tally) -> None:
+        self._store = store
+        self._database = database
+        self._home = home
+        self._tally = tally
+        self._masker = Masker()
+        self._shown = time.monotonic()
+        self._seen = 0
+
+    def experiments(self) -> list[Experiment]:
+        """Return the experiments there; those that can't be read are told."""
+        found = (self._experiment(key) for key in self._store.experiment_keys())
+        return [experiment for experiment in found if experiment is not None]
+
+    def take_experiment(self, experiment: Experiment) -> None:
+        """Take an experiment with its runs and logged models over."""
+        here = arrivals.find_experiment(self._database, experiment)
+        group = _Group(self._database, experiment, None if here is None else here.id)
+        try:
+            group.refuse_deleted(here)
+            if here is None and not any(True for _ in self._store.run_keys(experiment)):
+                group.id()
+        except ProjError as error:
+            self._tally.fail(Kind.EXPERIMENTS, _words(error), error.hint)
+            return
+        for key in self._store.run_keys(experiment):
+            self._take_run(experiment, key, group)
+            self._progress()
+        self._take_models(experiment, group)
+        self._tally.count(Kind.EXPERIMENTS, Change.ADDED if group.is_new else Change.SAME)
+
+    def take_registration(self, key: str, *, whole: bool) -> None:
+        """Take a registered model over; of a part of a store, just the versions whose run or model is here."""
+        try:
+            self._register(self._store.registration(key), whole=whole)
+        except (InvalidValueError, TransferError) as error:
+            self._tally.fail(Kind.REGISTERED, f"The model '{key}' is left out: {_words(error)}", error.hint)
+
+    def _experiment(self, key: str) -> Experiment | None:
+        try:
+            return self._store.experiment(key)
+        except TransferError as error:
+            self._tally.fail(Kind.EXPERIMENTS, f"The experiment {key} is left out: {_words(error)}", error.hint)
+            return None
+
+    def _register(self, registration: Registration, *, whole: bool) -> None:
+        model = registration.model
+        if model.tags.get(_PROMPT_TAG, "").lower() == "true":
+            self._tally.warn(f"The prompt '{model.name}' is left out: proj keeps none")
+            return
+        found = [self._located(version) for version in registration.versions]
+        chosen = [version for version, is_here in found if whole or is_here]
+        if not whole and not chosen:
+            return
+        change = model_arrivals.arrive_registered(self._database, model, registration.last_version)
+        for version in chosen:
+            self._take_version(version)
+        for alias in model_arrivals.arrive_aliases(self._database, model):
+            self._tally.warn(f"The alias {model.name}@{alias} names another version here, and stays as it is")
+        self._tally.count(Kind.REGISTERED, change)
+
+    def _take_run(self, experiment: Experiment, key: str, group: "_Group") -> None:
+        try:
+            _check_run_id(key)
+            present = arrivals.presence(self._database, key)
+            if present is not None and not present[1]:
+                self._tally.count(Kind.RUNS, Change.OWN)
+                return
+            found = self._store.run(experiment, key)
+            uri = self._take_files(found.files, self._home.artifacts(key))
+            arrival = self._arrival(found, group.id() if present is None else present[0], uri, experiment)
+            change, points = arrivals.arrive(self._database, arrival, self._store.points(experiment, key))
+        except (InvalidValueError, TransferError) as error:
+            self._tally.fail(Kind.RUNS, f"The run {key[:80]} is left out: {_words(error)}", error.hint)
+            return
+        self._tally.points += points
+        self._tally.count(Kind.RUNS, change)
+
+    def _arrival(self, found: ForeignRun, experiment_id: str, uri: str, experiment: Experiment) -> Arrival:
+        tags = found.run.tags
+        details = RunDetails(project=tags.get("mlflow.source.name"), entry_point=tags.get("mlflow.project.entryPoint"))
+        run = msgspec.structs.replace(found.run, experiment_id=experiment_id, artifact_uri=uri, details=details)
+        deleted_at = found.deleted_at
+        if experiment.lifecycle_stage is LifecycleStage.DELETED:
+            # Runs that went with their experiment come back with it: they carry its time.
+            with_it = deleted_at is None or deleted_at >= experiment.updated_at
+            deleted_at = experiment.updated_at if with_it else deleted_at
+        return Arrival(
+            run=run, deleted_at=deleted_at, inputs=found.inputs, outputs=found.outputs, origin=self._store.uri
+        )
+
+    def _take_models(self, experiment: Experiment, group: "_Group") -> None:
+        for key in self._store.model_keys(experiment):
+            self._take_model(experiment, key, group)
+
+    def _take_model(self, experiment: Experiment, key: str, group: "_Group") -> None:
+        try:
+            model_arrivals.check_model_id(key)
+            change = self._arrive_model(self._store.model(experiment, key), group)
+        except (InvalidValueError, TransferError) as error:
+            self._tally.fail(Kind.MODELS, f"The logged model {key[:80]} is left out: {_words(error)}", error.hint)
+            return
+        self._tally.count(Kind.MODELS, change)
+
+    def _arrive_model(self, found: ForeignModel, group: "_Group") -> Change:
+        model = found.model
+        known = model_arrivals.find_model(self._database, model.model_id)
+        number = group.id() if known is None else str(known["experiment"])
+        target = self._home.root / "runs" / "models" / model.model_id / "artifacts"
+        uri = self._take_files(found.files, target)
+        own = msgspec.structs.replace(model, experiment_id=number, artifact_uri=uri)
+        return model_arrivals.arrive_model(self._database, own, deleted=found.deleted)
+
+    def _take_files(self, files: Files, target: Path) -> str:
+        """Copy artifacts where they are on this machine, and return the URI that they have from now on."""
+        if files.folder is not None:
+            self._tally.artifacts += copy_artifacts(files.folder, target, self._tally.warn)
+        elif files.is_missing and files.uri:
+            uri = self._masker.text(files.uri)
+            self._tally.elsewhere.append(uri)
+            if is_elsewhere(uri):
+                return uri
+        return target.absolute().as_uri()
+
+    def _take_version(self, version: ModelVersion) -> None:
+        change = model_arrivals.arrive_version(self._database, version)
+        if change is Change.OWN:
+            self._tally.warn(f"Version {version.version} of '{version.name}' is another one here, and stays as it is")
+        self._tally.count(Kind.VERSIONS, change)
+
+    def _located(self, version: ModelVersion) -> tuple[ModelVersion, bool]:
+        """Return a version with the place of its files here, and whether its run or model is here."""
+        for uri in dict.fromkeys((version.location, version.source)):
+            place = self._place_here(uri)
+            if place is not None:
+                return msgspec.structs.replace(version, location=place), True
+        is_here = bool(version.run_id) and arrivals.presence(self._database, version.run_id or "") is not None
+        return version, is_here
+
+    def _place_here(self, uri: str) -> str | None:
+        model = _OF_A_MODEL.search(uri)
+        if model and model_arrivals.find_model(self._database, model["model"]):
+            rows = self._database.query("SELECT artifact_uri FROM models WHERE model_id = ?", model["model"])
+            return _below(rows[0]["artifact_uri"], model["path"])
+        run = _OF_A_RUN.match(uri) or _IN_A_RUN.search(uri)
+        if run:
+            rows = self._database.query("SELECT artifact_uri FROM runs WHERE run_id = ?", run["run"])
+            return _below(rows[0]["artifact_uri"], run["path"]) if rows else None
+        return None
+
+    def _progress(self) -> None:
+        self._seen += 1
+        if time.monotonic() - self._shown > _PROGRESS_SECONDS:
+            self._shown = time.monotonic()
+            words = (
+                f"{self._seen} runs looked at, {self._tally.points} points and {self._tally.artifacts.files} files new"
+            )
+            self._tally.report(Event(kind=EventKind.STEP, message=words))
+
+
+class _Group:
+    """The experiment here that another store's is; it is made when something of it is added."""
+
+    def __init__(self, database: Database, experiment: Experiment, number: str | None) -> None:
+        self._database = database
+        self._experiment = experiment
+        self._number = number
+        self._tagged = False
+        self.is_new = False
+
+    def refuse_deleted(self, here: Experiment | None) -> None:
+        """Refuse an experiment that is in use there and deleted here.
+
+        Raises:
+            InvalidValueError: it is.
+        """
+        is_gone = here is not None and here.lifecycle_stage is LifecycleStage.DELETED
+        if is_gone and self._experiment.lifecycle_stage is LifecycleStage.ACTIVE:
+            raise InvalidValueError(
+                f"The experiment '{self._experiment.name}' is deleted here, so nothing of it is imported",
+                hint=f"Bring it back with: proj experiments restore {here.id if here else ''}",
+            )
+
+    def id(self) -> str:
+        """Return the id here."""
+        if self._number is None:
+            self._number = arrivals.add_experiment(self._database, self._experiment)
+            self.is_new = True
+        if not self._tagged:
+            arrivals.add_experiment_tags(self._database, self._number, self._experiment.tags)
+            self._tagged = True
+        return self._number
+
+
+def _chosen(found: Sequence[Experiment], wanted: Sequence[str]) -> Sequence[Experiment]:
+    """Return the experiments that names or ids mean; all without any.
+
+    Raises:
+        NotFoundError: one means none.
+    """
+    chosen = []
+    for word in wanted:
+        fitting = [one for one in found if one.name == word] or [one for one in found if one.id == word]
+        if not fitting:
+            names = ", ".join(f"'{one.name}'" for one in found[:10])
+            raise NotFoundError(f"There is no experiment '{word}' there", hint=f"There are {names or 'none'}.")
+        chosen += fitting
+    return chosen if wanted else found
+
+
+def _check_run_id(key: str) -> None:
+    if not RUN_ID.fullmatch(key):
+        raise InvalidValueError(f"'{key[:80]}' can't be the id of a run; it would have 32 hexadecimal digits")
+
+
+def _below(uri: str, path: str | None) -> str:
+    if not path:
+        return uri
+    return f"{uri.rstrip('/')}/{quote(path) if uri.startswith('file:') and '%' not in path else path}"
+
+
+def _words(error: ProjError) -> str:
+    return f"{error.message}: {error.context}" if error.context else error.message
