@@ -56,6 +56,11 @@ class Home(Struct, frozen=True):
         """Return the file that keeps the output of a run's command."""
         return self.run(run_id) / "log.txt"
 
+    def lock(self, run_id: str) -> Path | None:
+        """Return the file that keeps the lock of a run's environment, called as its format is; None without one."""
+        files = (self.run(run_id) / name for name in ("lock.txt", "conda-lock.yml"))
+        return next((file for file in files if file.is_file()), None)
+
     def artifacts(self, run_id: str) -> Path:
         """Return the folder of a run's artifacts."""
         return self.run(run_id) / "artifacts"

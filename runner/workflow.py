@@ -7,11 +7,11 @@ from signal import Signals
 from msgspec import structs
 
 from runner.environments.backends import provides_images
-from runner.environments.deciding import lock_for_code, with_own_packages, with_requirements
+from runner.environments.deciding import lock_for_code, with_own_packages
 from runner.environments.missing import explain_failed_import, failed_import, package_to_add
 from runner.environments.repairs import is_changeable
 from runner.environments.trees import FolderTree
-from runner.environments.words import Prepared
+from runner.environments.words import Prepared, with_packages
 from runner.errors import AbsentImageError
 from runner.executors import ExecutionRequest, Sharing, child_environment
 from runner.manifest import find_downloads, find_paths, render_command, served_address, shell_argv
@@ -75,7 +75,7 @@ def plan_again(plan: Plan, outcome: RunOutcome, report: Report) -> Plan | None:
     if not (request.add_missing and package and is_changeable(plan.spec)) or told in plan.spec.repairs:
         return None
     report(Event(kind=EventKind.STEP, message=f"Running once more, with '{package}'"))
-    return structs.replace(plan, spec=with_requirements(plan.spec, (package,), (told,)))
+    return structs.replace(plan, spec=with_packages(plan.spec, (package,), (told,)))
 
 
 def run_plan(plan: Plan, report: Report, echo: Echo) -> RunOutcome:
@@ -117,7 +117,7 @@ def prepare_environment(recording: Recording, folder: RunFolder) -> Prepared:
         plan.backend, request, plan.scripts, recording.report, add_missing=plan.request.add_missing
     )
     if lock is not None:
-        recording.keep_file("lock.txt", lock.text)
+        recording.keep_file(lock.file_name, lock.text)
     environment = plan.backend.prepare(request, lock, recording.report)
     repairs = (*request.spec.repairs, *(lock.repairs if lock else ()))
     environment = structs.replace(environment, record=structs.replace(environment.record, repairs=repairs))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -34,7 +35,7 @@ from tests.conda_channel import (
     python_package,
     served,
 )
-from tests.conftest import RunProj, write_tree
+from tests.conftest import Result, RunProj, write_tree
 from tests.test_environments import Contract, Desk, run
 
 pytest.importorskip("rattler", reason="py-rattler is not installed")
@@ -631,3 +632,84 @@ def test_a_run_from_the_command_line(proj: RunProj, desk: Desk) -> None:
     assert [name for name, _ in environment["packages"]] == list(SHARED)
     assert environment["channels"]
     assert "mapped" not in " ".join(record["notices"])
+
+
+def wheel(folder: Path, name: str) -> Path:
+    """Make a wheel of a package with one empty module, newer than any that the index has."""
+    folder.mkdir(exist_ok=True)
+    info = f"{name}-999.dist-info"
+    files = {
+        f"{name}.py": "",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 999\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = "".join(f"{path},,\n" for path in (*files, f"{info}/RECORD"))
+    with zipfile.ZipFile(folder / f"{name}-999-py3-none-any.whl", "w") as archive:
+        for path, text in {**files, f"{info}/RECORD": record}.items():
+            archive.writestr(path, text)
+    return folder
+
+
+@pytest.fixture
+def wheels(tmp_path: Path) -> dict[str, str]:
+    """Return the variables with which uv finds the packages of these tests, and no others."""
+    folder = wheel(tmp_path / "wheels", "mlflow")
+    wheel(folder, "tabulate")
+    return {"UV_FIND_LINKS": str(folder), "UV_NO_INDEX": "1"}
+
+
+def run_code(proj: RunProj, desk: Desk, code: str, *words: str, **variables: str) -> Result:
+    desk.write("MLproject", "conda_env: environment.yml\nentry_points:\n  main:\n    command: python t.py\n")
+    desk.write("t.py", code)
+    return proj("run", ".", "--env-manager", "conda", "--json", *words, cwd=desk.folder, **variables)
+
+
+@pytest.mark.slow
+def test_mlflow_is_added_where_the_code_needs_it(proj: RunProj, desk: Desk, wheels: dict[str, str]) -> None:
+    result = run_code(proj, desk, "import hello, mlflow\n", **wheels)
+    assert result.code == 0, result.err
+    environment = result.json["environment"]
+    assert environment["repairs"] == ["'mlflow' is added: t.py:1 imports it and nobody declares it"]
+    assert ["mlflow", "999"] in environment["packages"]
+    assert "Nothing declared provides" not in result.err
+    run_id = result.json["run_id"]
+    assert (desk.home.run(run_id) / "conda-lock.yml").read_text("utf-8").count("manager: pip") == 1
+    assert not (desk.home.run(run_id) / "lock.txt").exists()
+    assert proj("get", run_id, "conda-lock.yml", cwd=desk.folder).code == 0
+    assert (desk.folder / "conda-lock.yml").exists()
+    assert "manager: conda" in proj("env", "export", run_id, cwd=desk.folder).out
+    assert f"proj env export {run_id[:8]}" in proj("show", run_id, cwd=desk.folder).out
+    assert run_code(proj, desk, "import hello, mlflow\n", "--no-repair", **wheels).code == 0  # that lock has it
+
+
+@pytest.mark.slow
+def test_a_missing_import_is_named_and_added_when_asked(proj: RunProj, desk: Desk, wheels: dict[str, str]) -> None:
+    code = "import hello\nimport tabulate\n"
+    told = run_code(proj, desk, code, **wheels)
+    assert told.code == 1
+    assert "Nothing declared provides 'tabulate' (t.py:2)" in told.err
+    assert "'hello'" not in told.err
+    assert "add `- tabulate` to the `pip:` list of environment.yml" in told.err
+    added = run_code(proj, desk, code, "--add-missing", **wheels)
+    assert added.code == 0, added.err
+    assert added.json["environment"]["repairs"] == ["'tabulate' is added: t.py:2 imports 'tabulate'"]
+
+
+@pytest.mark.slow
+def test_nothing_is_added_to_a_lock(proj: RunProj, desk: Desk, wheels: dict[str, str]) -> None:
+    lock = run_code(proj, desk, "import hello\n")
+    assert proj("get", lock.json["run_id"], "conda-lock.yml", cwd=desk.folder).code == 0
+    result = run_code(proj, desk, "import hello, mlflow\n", "--add-missing", **wheels)
+    assert result.code == 1
+    assert result.json["environment"]["repairs"] == []
+    assert "Running once more" not in result.err
+
+
+@pytest.mark.slow
+def test_a_file_of_another_name_is_taken(proj: RunProj, desk: Desk) -> None:
+    desk.write("t.py", "import hello\n")
+    desk.write("MLproject", "conda_env: conda.yaml\nentry_points:\n  main:\n    command: python t.py\n")
+    result = proj("run", ".", "--env-manager", "conda", "--json", cwd=desk.folder)
+    assert result.code == 0, result.err
+    told = "the environment file 'conda.yaml' is not there; 'environment.yml' is taken"
+    assert result.json["environment"]["repairs"] == [told]

@@ -165,8 +165,8 @@ def _lock_text(home: Home, word: str) -> str:
             run_id = runs.resolve(database, word)
     except NotFoundError:
         return lock_of(home, find_prefix(home, word))
-    lock = home.run(run_id) / "lock.txt"
-    if not lock.is_file():
+    lock = home.lock(run_id)
+    if lock is None:
         raise EnvironmentSetupError(
             f"The run {run_id[:8]} has no lock", hint="It ran in an environment that was there."
         )

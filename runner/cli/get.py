@@ -11,6 +11,7 @@ from msgspec import Struct
 from runner.cli.reading import clean, open_store, size
 from runner.cli.text import say
 from runner.errors import InvalidValueError, NotFoundError
+from runner.settings import Home
 from runner.store import runs
 from runner.store.artifacts import ArtifactInfo, local_folder, open_artifact, walk_artifacts, write_artifact
 from runner.store.database import Database
@@ -28,11 +29,11 @@ _SHOWN = 10
 @click.option("--force", is_flag=True, help="Replace files that differ.")
 def get(run: str, path: str, target: str, force: bool) -> None:
     """Copy the artifacts of RUN with the models it logged, or those at PATH; files that differ are not replaced."""
-    with open_store() as (database, _):
+    path = path.strip("/")
+    with open_store() as (database, home):
         found = runs.get(database, runs.resolve(database, run))
         places = _places(database, found)
-    path = path.strip("/")
-    files = [kept for place in places for kept in place.files(path)]
+    files = [kept for place in places for kept in place.files(path)] or _lock(home, found.run_id, path)
     if not files:
         raise NotFoundError(
             f"The run {found.run_id[:8]} has no artifact '{clean(path)}'" if path else "This run has no artifacts",
@@ -84,6 +85,14 @@ def _places(database: Database, run: Run) -> list[Place]:
     logged = search(database, ModelQuery(filter=f"source_run_id = '{run.run_id}'", limit=1000)).items
     folders = ((local_folder(model.artifact_uri), model.name) for model in logged)
     return [Place(root=root), *(Place(root=place, model=name) for place, name in folders if place)]
+
+
+def _lock(home: Home, run_id: str, path: str) -> list[Kept]:
+    """Return the lock of the environment, which is no artifact, where it is asked for by its name."""
+    lock = home.lock(run_id)
+    if lock is None or path != lock.name:
+        return []
+    return [Kept(root=lock.parent, file=ArtifactInfo(path=path, is_dir=False, size=lock.stat().st_size), name=path)]
 
 
 def _refuse_to_replace(files: Sequence[Kept], folder: Path) -> None:

@@ -149,6 +149,7 @@ def _ways_back(record: RunRecord, run_id: str) -> Rows:
         ("code", f"proj checkout {run_id} DIR" if record.code else None),
         ("files", f"proj get {run_id}"),
         ("output", f"proj log {run_id}" if record.log else None),
+        ("lock", f"proj env export {run_id}" if record.environment and record.environment.lock_digest else None),
     )
 
 

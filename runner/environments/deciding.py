@@ -11,7 +11,7 @@ from runner.environments.import_names import package_of
 from runner.environments.missing import missing_imports, tell_missing
 from runner.environments.python_backend import PythonBackend
 from runner.environments.repairs import is_changeable, repair_spec
-from runner.environments.words import EnvironmentRequest, EnvironmentSpec, Lock, Prepared
+from runner.environments.words import EnvironmentRequest, EnvironmentSpec, Lock, Prepared, with_packages
 from runner.lazy import LazyModule
 from runner.model import EnvironmentDeclaration, EnvironmentKind, Event, EventKind, ProjectFiles, Report
 from runner.scripts import Scripts, above, find_module
@@ -19,13 +19,15 @@ from runner.scripts import Scripts, above, find_module
 if TYPE_CHECKING:
     from runner.environments import inference
     from runner.environments import spec as specs
+    from runner.environments.conda import repairs as conda_repairs
 else:
+    conda_repairs = LazyModule("runner.environments.conda.repairs")
     inference = LazyModule("runner.environments.inference")
     specs = LazyModule("runner.environments.spec")
 
-CONTAINER = "container"
-WITHOUT_REPAIRS = ("local", "conda", CONTAINER)
-"""Members that take what is there, or what is declared as it is, so that there is nothing to repair."""
+CONDA, CONTAINER = "conda", "container"
+WITHOUT_REPAIRS = ("local", CONTAINER)
+"""Members that take what is there, so that there is nothing to repair."""
 
 
 def decide_spec(
@@ -47,8 +49,7 @@ def decide_spec(
         return _as_declared(declaration, files)
     why = refused or _why_not_declared(declaration, files, manager)
     spec = inference.infer_spec(declaration, files, scripts, why) if why else specs.read_spec(declaration, files)
-    # The member for conda takes the file as it is, so that nothing in it can be repaired.
-    return spec if manager == "conda" else repair_spec(spec, scripts, files)
+    return conda_repairs.repair_conda(spec, scripts, files) if manager == CONDA else repair_spec(spec, scripts, files)
 
 
 def _as_declared(declaration: EnvironmentDeclaration, files: ProjectFiles) -> EnvironmentSpec:
@@ -76,13 +77,9 @@ def _why_not_declared(declaration: EnvironmentDeclaration, files: ProjectFiles, 
     return "no environment is declared" if declaration.kind is EnvironmentKind.NONE else None
 
 
-def with_requirements(spec: EnvironmentSpec, names: tuple[str, ...], repairs: tuple[str, ...]) -> EnvironmentSpec:
-    """Return a spec that asks for more packages, and says so."""
-    return structs.replace(
-        spec,
-        requirements=tuple(dict.fromkeys((*spec.requirements, *names))),
-        repairs=tuple(dict.fromkeys((*spec.repairs, *repairs))),
-    )
+def makes_pythons(backend: EnvironmentBackend) -> bool:
+    """Say whether a member makes prefixes into which packages of the Python index go."""
+    return isinstance(backend, PythonBackend) or backend is BACKENDS[CONDA]
 
 
 def lock_for_code(
@@ -90,14 +87,14 @@ def lock_for_code(
 ) -> tuple[EnvironmentRequest, Lock | None]:
     """Return the lock of a request, and the request as it became; what the code imports besides is told or added."""
     lock = backend.lock(request, report)
-    if lock is None or not isinstance(backend, PythonBackend):
+    if lock is None or not makes_pythons(backend):
         return request, lock
     missing = missing_imports(scripts, request.spec, lock)
     known = [one for one in missing if one.package]
     if add_missing and known and is_changeable(request.spec):
         told = tuple(f"'{one.package}' is added: {one.wanted_by} imports '{one.module}'" for one in known)
         names = tuple(one.package for one in known if one.package)
-        request = structs.replace(request, spec=with_requirements(request.spec, names, told))
+        request = structs.replace(request, spec=with_packages(request.spec, names, told))
         for repair in told:
             report(Event(kind=EventKind.NOTICE, message=f"Repaired: {repair}"))
         lock = backend.lock(request, lambda event: report(event) if event.kind is EventKind.STEP else None)
@@ -111,7 +108,7 @@ def with_own_packages(
     environment: Prepared, request: EnvironmentRequest, scripts: Scripts, backend: EnvironmentBackend
 ) -> Prepared:
     """Return an environment that imports the project's own packages which the code wants and nothing else brings."""
-    if not isinstance(backend, PythonBackend) or request.files is None:
+    if not makes_pythons(backend) or request.files is None:
         return environment
     folders = [posixpath.normpath(package.path) for package in request.spec.local_packages]
     installed = tuple(posixpath.normpath(posixpath.join(one, inner)) for one in folders for inner in (".", "src", ".."))

@@ -31,7 +31,7 @@ class MissingImport(Struct, frozen=True, kw_only=True):
 
 def missing_imports(scripts: Scripts, spec: EnvironmentSpec, lock: Lock) -> tuple[MissingImport, ...]:
     """Return what the code imports and nothing in the lock provides; the project's own modules do not count."""
-    names = PINNED.findall(lock.text)
+    names = lock.names or PINNED.findall(lock.text)
     if spec.locked_by and not names:
         return ()
     own = _own_modules(spec)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, structs
 
 from runner.environments.import_names import RENAMED, normalise, package_of, provides
-from runner.environments.words import EnvironmentSpec
+from runner.environments.words import EnvironmentSpec, with_packages
 from runner.lazy import LazyModule
 from runner.model import ProjectFiles
 from runner.scripts import STANDARD_LIBRARY, Place, Scripts
@@ -85,7 +85,7 @@ def repair_spec(spec: EnvironmentSpec, scripts: Scripts, files: ProjectFiles) ->
         python=python,
         repairs=(*spec.repairs, *dict.fromkeys(repairs)),
     )
-    return _with_mlflow(spec, scripts, files)
+    return with_mlflow(spec, names_of(spec), scripts, files)
 
 
 def _not_needed(asked: Requirement) -> str | None:
@@ -110,11 +110,14 @@ def _renamed(line: str, asked: Requirement | None, repairs: list[str]) -> str:
     return f"{new}{asked.extras}{rest}"
 
 
-def _with_mlflow(spec: EnvironmentSpec, scripts: Scripts, files: ProjectFiles) -> EnvironmentSpec:
-    """Add mlflow where the code imports it: MLflow's own launcher needs no declaration, so many have none."""
+def with_mlflow(spec: EnvironmentSpec, names: frozenset[str], scripts: Scripts, files: ProjectFiles) -> EnvironmentSpec:
+    """Add mlflow where the code imports it and none of the declared names brings it.
+
+    MLflow's own launcher needs no declaration, so many have none.
+    """
     wanted = {module.partition(".")[0]: place for module, place in reversed(scripts.outside().items())}
     place = wanted.get("mlflow")
-    if place is None or any(provides(name, "mlflow") for name in names_of(spec)):
+    if place is None or any(provides(name, "mlflow") for name in names):
         return spec
     for package in spec.local_packages:
         folder = "" if package.path == "." else package.path
@@ -122,7 +125,7 @@ def _with_mlflow(spec: EnvironmentSpec, scripts: Scripts, files: ProjectFiles) -
             if "mlflow" in requirements.decode(files.read(posixpath.join(folder, name)) or b""):
                 return spec
     told = f"'mlflow' is added: {at(place)} imports it and nobody declares it"
-    return structs.replace(spec, requirements=(*spec.requirements, "mlflow"), repairs=(*spec.repairs, told))
+    return with_packages(spec, ("mlflow",), (told,))
 
 
 def at(place: Place) -> str:

@@ -92,6 +92,8 @@ class EnvironmentSpec(Struct, frozen=True, kw_only=True):
     mapping: tuple[str, ...] = ()
     refusal: Refusal | None = None
     project_lock: ProjectLock | None = None
+    added: tuple[str, ...] = ()
+    """Packages of the Python index that a repair added; the member that takes a file of conda as it is has them too."""
     repairs: tuple[str, ...] = ()
     """What was changed so that an old project runs, each in words for a person; empty where it is as declared."""
 
@@ -141,6 +143,16 @@ def specify(
         options=tuple(dict.fromkeys(lines.options)),
         local_packages=tuple(dict.fromkeys(lines.local_packages)),
         notices=tuple(dict.fromkeys(lines.notices)),
+    )
+
+
+def with_packages(spec: EnvironmentSpec, names: Sequence[str], repairs: Sequence[str]) -> EnvironmentSpec:
+    """Return a spec that asks for more packages of the Python index, and says so."""
+    return structs.replace(
+        spec,
+        requirements=tuple(dict.fromkeys((*spec.requirements, *names))),
+        added=tuple(dict.fromkeys((*spec.added, *names))),
+        repairs=tuple(dict.fromkeys((*spec.repairs, *repairs))),
     )
 
 
@@ -197,6 +209,10 @@ class Lock(Struct, frozen=True, kw_only=True):
     undated: tuple[str, ...] = ()
     path: Path | None = None
     repairs: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    """The packages in it, called as on the Python index, where its text is not a requirements file."""
+    file_name: str = "lock.txt"
+    """What it is called where it is kept with a run."""
 
 
 class Prepared(Struct, frozen=True, kw_only=True):

@@ -14,15 +14,17 @@ from runner.environments.conda.lockfile import CondaLock
 from runner.environments.conda.pip import PipPart
 from runner.environments.conda.places import public
 from runner.environments.conda.rattler import EXTRA, is_there
+from runner.environments.conda.repairs import python_name
 from runner.environments.conda.solve import (
     FoundLock,
     check_agreement,
     conda_file,
+    conda_spec,
     find_conda_lock,
     read_once,
     resolve_conda,
 )
-from runner.environments.conda.spec import CondaSpec, read_conda_spec
+from runner.environments.conda.spec import CondaSpec
 from runner.environments.conda.tools import tool_for
 from runner.environments.interpreters import Interpreter
 from runner.environments.locking import as_text
@@ -118,7 +120,7 @@ def _spec(request: EnvironmentRequest, platform: str) -> CondaSpec:
     """Return what the file asks for; of a file that is a lock, nothing but the lock itself counts."""
     file = conda_file(request)
     if not is_conda_lock(file.text):
-        return read_conda_spec(file, request.files, platform)
+        return conda_spec(request, platform)
     nothing = specify(EnvironmentKind.CONDA_ENV, file.path, collect())
     return CondaSpec(file=file.path, channels=(), specs=(), pip=nothing)
 
@@ -143,4 +145,6 @@ def _as_lock(found: FoundLock) -> Lock:
         as_of=lock.as_of,
         undated=lock.undated,
         path=found.path,
+        names=tuple(python_name(package.name) for package in lock.packages) + tuple(item.name for item in lock.pip),
+        file_name="conda-lock.yml",
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from runner.environments.conda.command import lock_with_conda_lock
 from runner.environments.conda.files import is_conda_lock
@@ -21,7 +21,7 @@ from runner.environments.conda.tools import CondaTool, tool_for
 from runner.environments.locking import as_text
 from runner.environments.words import CondaFile, EnvironmentRequest
 from runner.errors import EnvironmentSetupError
-from runner.model import Event, EventKind, Report
+from runner.model import Event, EventKind, ProjectFiles, Report
 
 FORMAT = 1
 BESIDE = ("conda-lock.yml", "conda-{platform}.lock")
@@ -37,6 +37,17 @@ class FoundLock(Struct, frozen=True, kw_only=True):
     file: str | None = None
 
 
+def conda_spec(request: EnvironmentRequest, platform: str) -> CondaSpec:
+    """Return what a request's file of conda asks for on a platform, and what repairs added to it.
+
+    Raises:
+        EnvironmentSetupError: it can't be read; all faults are named.
+    """
+    spec = read_conda_spec(conda_file(request), request.files, platform)
+    lines = tuple(dict.fromkeys((*spec.pip.requirements, *request.spec.added)))
+    return structs.replace(spec, pip=structs.replace(spec.pip, requirements=lines))
+
+
 def conda_file(request: EnvironmentRequest) -> CondaFile:
     """Return the file of conda that a request is about."""
     if request.spec.conda is None:
@@ -47,7 +58,7 @@ def conda_file(request: EnvironmentRequest) -> CondaFile:
 def find_conda_lock(request: EnvironmentRequest, platform: str) -> FoundLock | None:
     """Return the lock that is there without resolving: the project's own or a kept one."""
     declared = conda_file(request)
-    own = declared if is_conda_lock(declared.text) else _beside(request, declared, platform)
+    own = declared if is_conda_lock(declared.text) else lock_beside(request.files, declared, platform)
     if own:
         return FoundLock(lock=read_once(request, own.text, own.path, platform), text=own.text, file=own.path)
     if request.refresh and request.as_of is None:
@@ -119,7 +130,7 @@ def lock_text(request: EnvironmentRequest, platforms: Sequence[str], report: Rep
 
 
 def _resolve(request: EnvironmentRequest, platform: str, log: Path, report: Report, *, is_portable: bool) -> CondaLock:
-    spec = read_conda_spec(conda_file(request), request.files, platform)
+    spec = conda_spec(request, platform)
     tool = tool_for(request, platform, spec.channels)
     _announce(request, spec, platform, report)
     as_of = as_text(request.as_of) if tool.knows_dates else None
@@ -153,10 +164,11 @@ def _announce(request: EnvironmentRequest, spec: CondaSpec, platform: str, repor
     report(Event(kind=EventKind.NOTICE if when else EventKind.STEP, message=told, hint=hint))
 
 
-def _beside(request: EnvironmentRequest, declared: CondaFile, platform: str) -> CondaFile | None:
-    for name in BESIDE if request.files else ():
+def lock_beside(files: ProjectFiles | None, declared: CondaFile, platform: str) -> CondaFile | None:
+    """Return the lock that stands beside a file of conda, None where there is none."""
+    for name in BESIDE if files else ():
         path = posixpath.join(posixpath.dirname(declared.path), name.format(platform=platform))
-        content = request.files.read(path) if request.files else None
+        content = files.read(path) if files else None
         if content is not None and is_conda_lock(text := content.decode("utf-8", "replace")):
             return CondaFile(path=path, text=text)
     return None
@@ -182,7 +194,7 @@ def read_once(request: EnvironmentRequest, text: str, path: str, platform: str) 
 
 
 def _kept(request: EnvironmentRequest, platform: str) -> Path:
-    spec = read_conda_spec(conda_file(request), request.files, platform)
+    spec = conda_spec(request, platform)
     tool: CondaTool = tool_for(request, platform, spec.channels)
     when = request.as_of.isoformat() if request.as_of else "now"
     identity = (FORMAT, tool.name, spec.digest(platform, request.files), when)

@@ -243,7 +243,9 @@ def _provenance(copying: Copying, run: Run) -> dict[str, Path]:
     )
     target = home.run(run_id) / "record.json"
     _write_if_other(target, record)
-    files = {"record.json": target, "log.txt": home.log(run_id), "lock.txt": home.run(run_id) / "lock.txt"}
+    files = {"record.json": target, "log.txt": home.log(run_id)}
+    lock = home.lock(run_id)
+    files |= {lock.name: lock} if lock else {}
     return {f"{FOLDER}/{name}": file for name, file in files.items() if file.is_file()}
 
 
