@@ -382,3 +382,5 @@ class RunRequest(Struct, frozen=True, kw_only=True):
 
     At loopback ones its server listens as well; from others MLflow's client is led to it.
     """
+    tracking_uri: str | None = None
+    """The server that the run is recorded on too, maybe with credentials; None for what MLFLOW_TRACKING_URI names."""

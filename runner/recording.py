@@ -2,13 +2,15 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
 
 from runner.errors import ProjError
 from runner.executors import remove_leftovers
+from runner.lazy import LazyModule
 from runner.model import (
     Event,
     EventKind,
@@ -22,6 +24,7 @@ from runner.process import Interrupted, raising_signals
 from runner.provenance.inputs import Watch
 from runner.server.redirects import is_loopback
 from runner.server.socket import ChildSocket
+from runner.settings import is_offline, tracking_uri
 from runner.source.folder import RunFolder
 from runner.source.snapshot import keep_snapshot
 from runner.store import experiments, runs, values
@@ -29,6 +32,14 @@ from runner.store.database import Database
 from runner.store.entities import Metric, NewRun
 from runner.store.owners import this_process
 from runner.store.records import read_record
+from runner.store.rows import now
+
+if TYPE_CHECKING:
+    from runner.store.remote import ledger, live, push
+else:
+    ledger = LazyModule("runner.store.remote.ledger")
+    live = LazyModule("runner.store.remote.live")
+    push = LazyModule("runner.store.remote.push")
 
 _END_OF_LOG = 64 * 1024
 REFUSED = 1
@@ -71,6 +82,8 @@ class Recording:
         """Whether a client connected to the run's own server."""
         self.missing_package: str | None = None
         """The package whose absence ended the command, if one is known to."""
+        self.opened_there: live.Opened | None = None
+        """The run on its tracking server, if it has one."""
         self._experiment_id = experiment_id
         self._report = report
         self._exit_code = REFUSED
@@ -107,6 +120,14 @@ class Recording:
         """The file in which the command notes which tracking places of its code became the run."""
         return self.folder / "redirects.jsonl"
 
+    def live_copy(self) -> AbstractContextManager[object]:
+        """Return what keeps the run's tracking server up to date, where it has one."""
+        if self.opened_there is None:
+            return nullcontext()
+        server = self.opened_there.server
+        to = push.Destination(database=self.database, home=self.plan.home, server=server, report=self.report)
+        return live.LiveCopy(to, self.run_id)
+
     def open_socket(self) -> ChildSocket:
         """Return the socket over which the command logs to this run."""
         return ChildSocket(
@@ -114,7 +135,8 @@ class Recording:
             self.run_id,
             self._experiment_id,
             self.report,
-            experiment_is_fixed=bool(self.plan.experiment or self.plan.request.experiment_id),
+            # A server can't move a run to another experiment.
+            experiment_is_fixed=bool(self.plan.experiment or self.plan.request.experiment_id or self.opened_there),
             serve_as=tuple(address for address in self.plan.request.serve_as if is_loopback(address)),
         )
 
@@ -178,25 +200,75 @@ def open_recording(plan: Plan, database: Database, report: Report) -> Iterator[R
     remove_leftovers(plan.home)
     with raising_signals():
         recording = _open(plan, database, report)
-        try:
-            yield recording
-        except ProjError as error:
-            recording.fail(error)
-        except Interrupted as interruption:
-            reason = f"stopped by {interruption.signal.name}"
-            recording.close(Ending(status=RunStatus.KILLED, exit_code=interruption.exit_code, reason=reason))
-        except BaseException as error:
-            reason = f"a fault of proj itself: {type(error).__name__}: {error}"
-            recording.close(Ending(status=RunStatus.FAILED, exit_code=REFUSED, reason=reason))
-            raise
+        with recording.live_copy():
+            try:
+                yield recording
+            except ProjError as error:
+                recording.fail(error)
+            except Interrupted as interruption:
+                reason = f"stopped by {interruption.signal.name}"
+                recording.close(Ending(status=RunStatus.KILLED, exit_code=interruption.exit_code, reason=reason))
+            except BaseException as error:
+                reason = f"a fault of proj itself: {type(error).__name__}: {error}"
+                recording.close(Ending(status=RunStatus.FAILED, exit_code=REFUSED, reason=reason))
+                raise
 
 
 def _open(plan: Plan, database: Database, report: Report) -> Recording:
-    experiment_id = _experiment_id(plan, database)
+    """Open the record, on the tracking server first where there is one, so that both have the same id."""
+    uri = tracking_uri(plan.request.tracking_uri)
+    is_remote = uri is not None and uri.lower().startswith(("http://", "https://"))
+    opened = None
+    if uri is not None and is_remote and not is_offline():
+        opened = _open_there(plan, database, uri, report)
+    try:
+        recording = _open_here(plan, database, report, opened)
+    except BaseException:
+        if opened is not None:
+            opened.give_up()
+        raise
+    if uri is not None and opened is None:
+        _tell_of_server(recording, uri, is_remote=is_remote)
+    return recording
+
+
+def _open_there(plan: Plan, database: Database, uri: str, report: Report) -> "live.Opened | None":
+    # A parent that is not there yet is named when both are.
+    tags = {key: value for key, value in tags_of(plan).items() if key != push.PARENT_TAG}
+    new = NewRun(name=plan.request.run_name, user=user_name(), started_at=now(), tags=tags)
+    experiment_id = plan.request.experiment_id
+    opened = live.open_there(uri, new, experiment=plan.experiment, experiment_id=experiment_id)
+    if live.is_own_store(database, opened):
+        report(
+            Event(kind=EventKind.NOTICE, message=f"{opened.server.url} serves the store that the run is recorded in")
+        )
+        opened.server.close()
+        return None
+    return opened
+
+
+def _tell_of_server(recording: Recording, uri: str, *, is_remote: bool) -> None:
+    """Say what becomes of a tracking URI that the run is not recorded at."""
+    if is_remote and is_offline():
+        message = "offline: the run is kept for its tracking server, and `proj sync` sends it"
+        ledger.open_copy(recording.database, recording.run_id, ledger.server_name(uri))
+    elif not is_remote:
+        what = uri.partition(":")[0] if ":" in uri else "folder"
+        message = f"MLFLOW_TRACKING_URI names a {what} store; proj records in its own, which scripts log to as well"
+    else:
+        return
+    recording.report(Event(kind=EventKind.NOTICE, message=message))
+
+
+def _open_here(plan: Plan, database: Database, report: Report, opened: "live.Opened | None") -> Recording:
+    experiment_id = experiments.ensure(database, opened.experiment) if opened else _experiment_id(plan, database)
     with database.transaction():
-        run = runs.create(database, _new_run(plan, experiment_id))
+        run = runs.create(database, _new_run(plan, experiment_id, opened))
         values.record_parameters(database, run.run_id, masked_parameters(plan))
+        if opened is not None:
+            live.note_opened(database, run.run_id, opened)
     recording = Recording(plan, database, run.run_id, experiment_id, report)
+    recording.opened_there = opened
     keep_snapshot(plan.snapshot, run.run_id, plan.home)
     recording.add(
         project=plan.source.name,
@@ -210,13 +282,14 @@ def _open(plan: Plan, database: Database, report: Report) -> Recording:
     return recording
 
 
-def _new_run(plan: Plan, experiment_id: str) -> NewRun:
-    run_id = os.urandom(16).hex()
+def _new_run(plan: Plan, experiment_id: str, opened: "live.Opened | None") -> NewRun:
+    run_id = (opened.local_id if opened else None) or os.urandom(16).hex()
     return NewRun(
         experiment_id=experiment_id,
         run_id=run_id,
-        name=plan.request.run_name,
+        name=plan.request.run_name or (opened.run.name or None if opened else None),
         user=user_name(),
+        started_at=opened.run.started_at if opened else None,
         artifact_uri=plan.home.artifacts(run_id).as_uri(),
         tags=tags_of(plan),
         owner=this_process(),

@@ -84,3 +84,14 @@ def is_offline(environ: Mapping[str, str] = os.environ) -> bool:
 def offline_environment(environ: Mapping[str, str] = os.environ, *, asked: bool = False) -> Mapping[str, str]:
     """Return the variables, with uv's word for "no network" where the user asks for that."""
     return {**environ, "UV_OFFLINE": "1"} if asked or is_offline(environ) else environ
+
+
+def tracking_uri(named: str | None, environ: Mapping[str, str] = os.environ) -> str | None:
+    """Return where the user wants a run to be recorded besides our own store, if anywhere.
+
+    Args:
+        named: what the command or the caller says; it wins.
+        environ: the user's. Inside a run, MLFLOW_TRACKING_URI is the address of that run's own server.
+    """
+    from_environ = None if environ.get("PROJ_RUN_ID") else environ.get("MLFLOW_TRACKING_URI")
+    return (named or from_environ or "").strip() or None

@@ -86,6 +86,7 @@ def _experiment(name: str | None, number: str | None) -> tuple[str | None, str |
     metavar="HOST:PORT",
     help="Answer for this address, where the code logs; repeatable.",
 )
+@click.option("--tracking-uri", metavar="URI", help="Record on this MLflow server too. [default: MLFLOW_TRACKING_URI]")
 @click.option("--in-place", is_flag=True, help="Run in the project folder itself, not in a frozen copy.")
 @OFFLINE
 @click.option("--dry-run", is_flag=True, help="Print the plan; run, build and record nothing.")
@@ -130,6 +131,7 @@ def _request(words: tuple[str, ...], options: dict[str, str | float | bool | Non
         experiment_name=name,
         experiment_id=number,
         run_name=_text(options, "run_name"),
+        tracking_uri=_text(options, "tracking_uri"),
         environment_manager=_text(options, "env_manager"),
         in_place=bool(options["in_place"]),
         repair=not options["no_repair"],

@@ -10,6 +10,7 @@ from runner.store.artifacts import find_artifact, walk_artifacts
 from runner.store.remote import ledger
 from runner.store.remote.copying import Copying
 from runner.store.remote.ledger import Sent
+from runner.store.remote.parallel import at_once
 from runner.store.remote.places import Place
 
 FILE = "file"
@@ -47,24 +48,12 @@ def send_files(copying: Copying, place: Place, files: Mapping[str, Path], prefix
         for path, source in files.items()
         if (upload := _touched(path, source, known.get(prefix + path))) is not None
     ]
-    if not touched:
-        return
-    from concurrent.futures import ThreadPoolExecutor, as_completed
-
-    with ThreadPoolExecutor(_AT_ONCE, "proj-upload") as pool:
-        running = {pool.submit(_send, copying, place, upload, ids): upload for upload in touched}
-        try:
-            for future in as_completed(running):
-                digest, size = future.result()
-                upload = running[future]
-                ledger.note_sent(
-                    copying.database, copying.copy, FILE, {prefix + upload.path: Sent(digest, upload.stamp)}
-                )
-                if size is not None:
-                    copying.count(files=1, bytes=size)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    for upload, (digest, size) in at_once(
+        lambda upload: _send(copying, place, upload, ids), touched, _AT_ONCE, "proj-upload"
+    ):
+        ledger.note_sent(copying.database, copying.copy, FILE, {prefix + upload.path: Sent(digest, upload.stamp)})
+        if size is not None:
+            copying.count(files=1, bytes=size)
 
 
 def local_files(root: Path) -> dict[str, Path]:

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Mapping
 
+import msgspec
 from msgspec import Struct
 
-from runner.store.database import Database
+from runner.store.database import Database, Row
+from runner.store.remote.access import read_access
 from runner.store.rows import run_number
 
 
@@ -17,6 +19,13 @@ class Copy(Struct, frozen=True, kw_only=True):
     remote_run_id: str | None
     remote_experiment_id: str | None
     artifact_uri: str | None
+    waiting: bool = True
+    """Whether something of the run is still to be sent."""
+
+    @property
+    def page(self) -> str:
+        """The address of the page that people look at."""
+        return f"{self.server}/#/experiments/{self.remote_experiment_id}/runs/{self.remote_run_id}"
 
 
 class Sent(Struct, frozen=True):
@@ -35,9 +44,18 @@ class Waiting(Struct, frozen=True, kw_only=True):
 
 
 _COPY = (
-    "SELECT c.id AS number, r.run_id, server, remote_run_id, remote_experiment_id, artifact_uri FROM copies c"
+    "SELECT c.id AS number, r.run_id, server, remote_run_id, remote_experiment_id, artifact_uri, waiting FROM copies c"
     " JOIN runs r ON r.id = c.run"
 ).replace("artifact_uri", "c.artifact_uri")
+
+
+def server_name(uri: str) -> str:
+    """Return how the server of a URI is called here: its address without credentials.
+
+    Raises:
+        UsageError: it is no address.
+    """
+    return read_access(uri).url
 
 
 def open_copy(db: Database, run_id: str, server: str) -> Copy:
@@ -49,19 +67,19 @@ def open_copy(db: Database, run_id: str, server: str) -> Copy:
     with db.transaction():
         run = run_number(db, run_id)
         db.execute("INSERT OR IGNORE INTO copies (run, server) VALUES (?, ?)", run, server)
-        return _copy(db, run, server)
+        return _copy(db.query(f"{_COPY} WHERE c.run = ? AND c.server = ?", run, server)[0])
 
 
 def find_copy(db: Database, run_id: str, server: str) -> Copy | None:
     """Return what is known of a run on a server, or None where it was never sent there."""
     rows = db.query(f"{_COPY} WHERE r.run_id = ? AND c.server = ?", run_id, server)
-    return Copy(**dict(rows[0])) if rows else None
+    return _copy(rows[0]) if rows else None
 
 
 def find_remote(db: Database, remote_run_id: str, server: str) -> Copy | None:
     """Return the run of ours that a server calls by this id."""
     rows = db.query(f"{_COPY} WHERE c.remote_run_id = ? AND c.server = ?", remote_run_id, server)
-    return Copy(**dict(rows[0])) if rows else None
+    return _copy(rows[0]) if rows else None
 
 
 def name_copy(db: Database, copy: Copy, run_id: str, experiment_id: str, artifact_uri: str) -> Copy:
@@ -73,13 +91,8 @@ def name_copy(db: Database, copy: Copy, run_id: str, experiment_id: str, artifac
         artifact_uri,
         copy.number,
     )
-    return Copy(
-        number=copy.number,
-        run_id=copy.run_id,
-        server=copy.server,
-        remote_run_id=run_id,
-        remote_experiment_id=experiment_id,
-        artifact_uri=artifact_uri,
+    return msgspec.structs.replace(
+        copy, remote_run_id=run_id, remote_experiment_id=experiment_id, artifact_uri=artifact_uri
     )
 
 
@@ -132,5 +145,5 @@ def nested_runs(db: Database, run_id: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _copy(db: Database, run: int, server: str) -> Copy:
-    return Copy(**dict(db.query(f"{_COPY} WHERE c.run = ? AND c.server = ?", run, server)[0]))
+def _copy(row: Row) -> Copy:
+    return msgspec.convert(dict(row), Copy, strict=False)

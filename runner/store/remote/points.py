@@ -145,6 +145,8 @@ def as_metrics(points: Iterable[tuple[str, _Place]], measured: Mapping[tuple[str
     found = []
     for key, (step, timestamp, value, nan) in points:
         of = measured.get((key, step, timestamp))
+        # Servers take both words of a dataset or none.
+        on_data = of if of and of.dataset_name and of.dataset_digest else None
         found.append(
             Metric(
                 key=key,
@@ -152,8 +154,8 @@ def as_metrics(points: Iterable[tuple[str, _Place]], measured: Mapping[tuple[str
                 timestamp=timestamp,
                 step=step,
                 model_id=of.model_id if of else None,
-                dataset_name=of.dataset_name if of else None,
-                dataset_digest=of.dataset_digest if of else None,
+                dataset_name=on_data.dataset_name if on_data else None,
+                dataset_digest=on_data.dataset_digest if on_data else None,
             )
         )
     return found

@@ -36,8 +36,6 @@ PARENT_TAG = "mlflow.parentRunId"
 FOLDER = "proj"
 """Among the artifacts on the server: what proj recorded of the run."""
 
-_UNSENT_TAGS = (ID_TAG, RUN_NAME_TAG)
-
 
 class Pushed(Struct, frozen=True, kw_only=True):
     """What came of copying a run."""
@@ -91,7 +89,7 @@ def push(to: Destination, run_id: str, *, whole: bool = True) -> Pushed:
         run_id=run_id,
         server=to.server.url,
         remote_run_id=copying.remote_run_id,
-        url=f"{to.server.url}/#/experiments/{copying.copy.remote_experiment_id}/runs/{copying.remote_run_id}",
+        url=copying.copy.page,
         sent=copying.counts,
         left_out=tuple(copying.left_out),
     )
@@ -177,7 +175,8 @@ def _tags(copying: Copying, run: Run, names: Mapping[str, str]) -> dict[str, str
         there = ledger.find_copy(copying.database, parent, copying.copy.server)
         tags[PARENT_TAG] = (there.remote_run_id if there else None) or ""
         tags = {key: value for key, value in tags.items() if key != PARENT_TAG or value}
-    return {key: value for key, value in tags.items() if key not in _UNSENT_TAGS}
+    tags[ID_TAG] = run.run_id
+    return {key: value for key, value in tags.items() if key != RUN_NAME_TAG}
 
 
 def _send_points(copying: Copying, names: dict[str, str]) -> None:

@@ -1,0 +1,188 @@
+"""The copy of a run on a server, while the run goes on: opened there first, brought up to date every few seconds.
+
+What the run logs is in our store before it goes there, so a server that is slow or gone costs the run nothing.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import final
+
+from msgspec import Struct, structs
+
+from runner.errors import NotFoundError, ProjError, RemoteError
+from runner.model import Event, EventKind, RunStatus
+from runner.process import Interrupted
+from runner.store import runs
+from runner.store.database import Database
+from runner.store.entities import NewRun
+from runner.store.remote import ledger
+from runner.store.remote.push import Destination, experiment_there, push
+from runner.store.remote.server import RemoteRun, RemoteServer
+from runner.store.remote.transport import Patience
+from runner.store.rows import RUN_ID
+
+DEFAULT_EXPERIMENT = "Default"
+INTERVAL = 3.0
+"""Seconds between two looks for what is new."""
+_LONGEST = 60.0
+"""Seconds between two attempts to reach a server that is gone."""
+_JUST_NOW = 5.0
+"""Seconds within which a server that was gone is not tried again."""
+_PATIENCE = Patience(connect=5.0, read=15.0, retries=0)
+
+
+class Opened(Struct, frozen=True, kw_only=True):
+    """A run that is open on a server, in the experiment of this name."""
+
+    server: RemoteServer
+    run: RemoteRun
+    experiment: str
+
+    @property
+    def local_id(self) -> str | None:
+        """The server's id of the run where it can be ours too."""
+        return self.run.run_id if RUN_ID.fullmatch(self.run.run_id) else None
+
+    def give_up(self) -> None:
+        """Close the run there, of which there will be nothing here."""
+        try:
+            self.server.update_run(self.run.run_id, RunStatus.FAILED, ended_at=time.time_ns() // 1_000_000)
+        except RemoteError:
+            return
+        finally:
+            self.server.close()
+
+
+def open_there(
+    uri: str, new: NewRun, *, experiment: str | None, experiment_id: str | None, environ: Mapping[str, str] = os.environ
+) -> Opened:
+    """Open a run on a server.
+
+    Args:
+        uri: the server's, maybe with credentials.
+        new: the run; its experiment is not looked at.
+        experiment: the name of the experiment, made when it is not there; None for the server's default.
+        experiment_id: instead, an id of the server's.
+        environ: where credentials are.
+
+    Raises:
+        UsageError: the URI or a setting can't be used.
+        RemoteError: the server can't be reached or refuses.
+    """
+    server = RemoteServer(uri, environ, patience=structs.replace(_PATIENCE, read=60.0))
+    try:
+        if experiment_id is not None:
+            experiment = server.experiment(experiment_id).name
+        else:
+            experiment = experiment or DEFAULT_EXPERIMENT
+            experiment_id = experiment_there(server, experiment)
+        run = server.create_run(structs.replace(new, experiment_id=experiment_id))
+    except RemoteError as error:
+        server.close()
+        instead = "or unset MLFLOW_TRACKING_URI, and `proj push` the run later"
+        raise RemoteError(
+            f"The run can't be opened on its tracking server: {error.message}",
+            status=error.status,
+            code=error.code,
+            context=error.context,
+            hint=f"{error.hint}; {instead}" if error.hint else instead,
+        ) from error
+    server.close()
+    return Opened(server=RemoteServer(uri, environ, patience=_PATIENCE), run=run, experiment=experiment)
+
+
+def is_own_store(database: Database, opened: Opened) -> bool:
+    """Say whether the server serves this very store; the run that it made is removed then."""
+    try:
+        runs.get(database, opened.run.run_id)
+    except NotFoundError:
+        return False
+    runs.purge(database, opened.run.run_id)
+    return True
+
+
+def note_opened(database: Database, run_id: str, opened: Opened) -> None:
+    """Note where a run of ours is open."""
+    copy = ledger.open_copy(database, run_id, opened.server.url)
+    ledger.name_copy(database, copy, opened.run.run_id, opened.run.experiment_id, opened.run.artifact_uri)
+
+
+@final
+class LiveCopy:
+    """Keeps a server up to date about a run, and about those nested in it, until the end of the block.
+
+    At the end all is sent that is left. What can't be sent is told once, is no failure, and stays for ``proj sync``.
+    """
+
+    def __init__(self, to: Destination, run_id: str) -> None:
+        self._told: list[Event] = []
+        self._to = structs.replace(to, report=self._note)
+        self._show = to.report
+        self._run_id = run_id
+        self._ended = threading.Event()
+        self._failed_at: float | None = None
+        self._thread = threading.Thread(target=self._follow, name="proj-live-copy", daemon=True)
+
+    def __enter__(self) -> "LiveCopy":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._ended.set()
+            self._thread.join()
+            if self._failed_at is None or time.monotonic() - self._failed_at > _JUST_NOW:
+                self._send(whole=True)
+        except Interrupted:
+            self._failed_at = time.monotonic()
+        finally:
+            self._to.server.close()
+        for event in self._told:
+            self._show(event)
+        self._say_where_it_is()
+
+    def _follow(self) -> None:
+        wait = 0.0
+        while not self._ended.wait(wait):
+            wait = INTERVAL if self._send(whole=False) else min(2 * max(wait, INTERVAL), _LONGEST)
+
+    def _send(self, *, whole: bool) -> bool:
+        """Send what is new; say whether the server took it."""
+        try:
+            for run_id in ledger.nested_runs(self._to.database, self._run_id):
+                is_own = run_id == self._run_id
+                copy = None if is_own or whole else ledger.find_copy(self._to.database, run_id, self._to.server.url)
+                if copy is None or copy.waiting:
+                    push(self._to, run_id, whole=whole or not is_own)
+        except ProjError as error:
+            self._fail(error.message, error.context)
+        except Exception as error:  # noqa: BLE001  a bug of ours must not cost the result of the run
+            self._fail("The run can't be sent to its server", f"{type(error).__name__}: {error}")
+        else:
+            self._failed_at = None
+            return True
+        return False
+
+    def _fail(self, message: str, why: str | None) -> None:
+        self._failed_at = time.monotonic()
+        hint = f"{why + '; ' if why else ''}the run goes on, and what it logs is kept for the server"
+        self._note(Event(kind=EventKind.WARNING, message=message, hint=hint))
+
+    def _note(self, event: Event) -> None:
+        """Keep an event for the end; each is told once, by the thread that the run is on."""
+        if event.message not in [known.message for known in self._told]:
+            self._told.append(event)
+
+    def _say_where_it_is(self) -> None:
+        url = self._to.server.url
+        if self._failed_at is None:
+            copy = ledger.find_copy(self._to.database, self._run_id, url)
+            self._show(Event(kind=EventKind.STEP, message=f"The run is at {copy.page if copy else url}"))
+            return
+        message = f"Not all of the run is on {url} yet"
+        self._show(Event(kind=EventKind.WARNING, message=message, hint="`proj sync` sends the rest"))

@@ -1,0 +1,45 @@
+"""A few things at once, without waiting for those that hang when nobody waits for the rest any more."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from queue import SimpleQueue
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def at_once(
+    work: Callable[[Item], Result], items: Iterable[Item], count: int, name: str
+) -> Iterator[tuple[Item, Result]]:
+    """Yield items with what the work made of them, as they are done, ``count`` at a time.
+
+    The first fault of the work is raised, and no other item begun then. Threads that hang don't keep the process: those
+    of ``concurrent.futures`` do, also after an interruption.
+    """
+    waiting = deque(items)
+    total = len(waiting)
+    done: SimpleQueue[tuple[Item, Result | None, BaseException | None]] = SimpleQueue()
+
+    def take() -> None:
+        while True:
+            try:
+                item = waiting.popleft()
+            except IndexError:
+                return
+            try:
+                done.put((item, work(item), None))
+            except BaseException as error:  # noqa: BLE001  it is raised where the results are taken
+                done.put((item, None, error))
+
+    for _ in range(min(count, total)):
+        threading.Thread(target=take, name=name, daemon=True).start()
+    try:
+        for _ in range(total):
+            item, result, error = done.get()
+            if error is not None:
+                raise error
+            yield item, result  # type: ignore[misc]  # without an error there is a result
+    finally:
+        waiting.clear()
