@@ -7,6 +7,7 @@ import os
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from runner.server.answers import Answer, ErrorCode, RefusedError, answer_for, e
 from runner.server.guards import MAX_BODY, OPEN_PATHS, Guard, check_length, too_large
 from runner.server.protocol import ListProxied, read_body, read_query
 from runner.server.tracking import Route, Tracking
+from runner.server.writes import Writes
 from runner.store.artifacts import open_artifact
 
 Message = MutableMapping[str, Any]
@@ -71,13 +73,15 @@ class Served(Struct, frozen=True, kw_only=True):
 
 def build_app(tracking: Tracking, guard: Guard, observe: Callable[[Served], None] | None = None) -> App:
     """Make the application that serves a store to whoever passes the guard; ``observe`` learns of each request."""
+    writes = Writes(tracking.database)
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         started = time.perf_counter()
         caller = ""
-        call = Call(tracking=tracking, method=scope["method"], path=scope["path"], scope=scope, receive=receive)
+        method, path = scope["method"], scope["path"]
+        call = Call(tracking=tracking, writes=writes, method=method, path=path, scope=scope, receive=receive)
         try:
             known = guard.check(call.path, scope)
             caller = known.name
@@ -97,6 +101,7 @@ class Call(Struct, frozen=True, kw_only=True):
     """One request, and what is needed to answer it."""
 
     tracking: Tracking
+    writes: Writes
     method: str
     path: str
     scope: Scope
@@ -175,7 +180,7 @@ async def _answer_protocol(call: Call, path: str) -> Answer:
         asked = read_query(route.shape, call.scope["query_string"].decode("latin-1"), fields)
     else:
         asked = read_body(route.shape, await call.body(), fields)
-    return _json(route.answer(call.tracking, asked))
+    return _json(await call.writes.make(partial(route.answer, call.tracking, asked)))
 
 
 async def _answer_proxy(call: Call, path: str, send: Send) -> Answer | None:

@@ -27,12 +27,22 @@ _EXPLANATIONS = {
 }
 
 
+class Gathered:
+    """Changes that wait for their commit, on a connection of their own; ``fault`` is what they were lost by."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self.fault: BaseException | None = None
+
+
 class Database:
     """The store's database.
 
     Threads: each query or transaction borrows a connection from a pool and gives it back, so any thread may use the
     object, and readers never wait for a writer. A transaction belongs to the thread that began it: within it, queries
     of that thread see its changes. Writers of one process queue at a lock instead of polling the file.
+
+    What happens inside `gathering` waits for `commit_gathered`: a server commits changes of several clients at once.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,6 +50,8 @@ class Database:
         self._idle: list[sqlite3.Connection] = []
         self._writing = threading.RLock()
         self._local = threading.local()
+        self._gathered: Gathered | None = None
+        self._lost: BaseException | None = None
         self._closed = False
 
     @classmethod
@@ -66,6 +78,7 @@ class Database:
     def close(self) -> None:
         """Close every connection; one that another thread is using now, when that is done."""
         self._closed = True
+        self.commit_gathered()
         while self._idle:
             self._idle.pop().close()
 
@@ -96,7 +109,105 @@ class Database:
         if outer is not None:
             yield outer
             return
-        with self._writing, self._borrowed() as connection:
+        if getattr(self._local, "gathers", False):
+            with self._part() as connection:
+                yield connection
+            return
+        with self._writing:
+            # Another connection of this thread could never begin while these wait.
+            self._commit_early()
+            with self._whole() as connection:
+                yield connection
+
+    @contextmanager
+    def gathering(self) -> Iterator[None]:
+        """Let the transactions inside, each whole or nothing, take effect with `commit_gathered` of this thread."""
+        self._local.gathers = True
+        try:
+            yield
+        finally:
+            self._local.gathers = False
+
+    @property
+    def has_gathered(self) -> bool:
+        """Whether changes wait for `commit_gathered`."""
+        return self._gathered is not None or self._lost is not None
+
+    def commit_gathered(self) -> None:
+        """Let the gathered changes take effect; when this fails, none of them has.
+
+        Raises:
+            StoreError: the disk is full, or fails.
+        """
+        gathered, self._gathered = self._gathered, None
+        lost, self._lost = self._lost, None
+        if gathered is not None:
+            self._commit(gathered)
+        if lost is not None:
+            raise lost
+
+    def _commit_early(self) -> None:
+        """Commit what is gathered for the sake of somebody else, whom it does not concern when that fails."""
+        try:
+            self.commit_gathered()
+        except StoreError as error:
+            self._lost = error
+
+    def _commit(self, gathered: "Gathered") -> None:
+        connection = gathered.connection
+        try:
+            if gathered.fault is not None:
+                raise gathered.fault
+            with self._explained():
+                connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            self._idle.append(connection)
+            self._writing.release()
+
+    @contextmanager
+    def _part(self) -> Iterator[sqlite3.Connection]:
+        """Make one of the transactions that are gathered."""
+        if self._gathered is None:
+            self._gathered = self._begin()
+        connection = self._gathered.connection
+        with self._explained():
+            connection.execute("SAVEPOINT part")
+        self._local.connection = connection
+        try:
+            yield connection
+        except BaseException as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK TO part")
+            elif self._gathered.fault is None:
+                # A full disk makes SQLite roll back all of them.
+                self._gathered.fault = error
+            raise
+        finally:
+            self._local.connection = None
+            if connection.in_transaction:
+                connection.execute("RELEASE part")
+
+    def _begin(self) -> "Gathered":
+        self._writing.acquire()
+        try:
+            connection = self._idle.pop() if self._idle else self._connect()
+            try:
+                with self._explained():
+                    connection.execute("BEGIN IMMEDIATE")
+            except BaseException:
+                self._idle.append(connection)
+                raise
+        except BaseException:
+            self._writing.release()
+            raise
+        return Gathered(connection)
+
+    @contextmanager
+    def _whole(self) -> Iterator[sqlite3.Connection]:
+        """Make a transaction that is committed at its end."""
+        with self._borrowed() as connection:
             with self._explained():
                 connection.execute("BEGIN IMMEDIATE")
             self._local.connection = connection
@@ -113,6 +224,8 @@ class Database:
     @contextmanager
     def _borrowed(self) -> Iterator[sqlite3.Connection]:
         held: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if held is None and self._gathered is not None and getattr(self._local, "gathers", False):
+            held = self._gathered.connection
         if held is not None:
             yield held
             return
