@@ -247,8 +247,14 @@ class EnvironmentRecord(Struct, frozen=True, kw_only=True):
     channels: tuple[str, ...] = ()
     image: str | None = None
     image_digest: str | None = None
+    engine_options: tuple[str, ...] = ()
+    """What the container engine was told besides: GPUs of the manifest, and the user's own options, masked."""
+    declared: str | None = None
+    """The file, or the key of the manifest, that declares the environment; None where nothing does."""
     repairs: tuple[str, ...] = ()
-    """What was changed so that the project runs; empty where the environment is as declared."""
+    """What was changed so that the project runs."""
+    departures: tuple[str, ...] = ()
+    """In what else it is not to the letter as declared: packages left out, another patch release of Python."""
 
 
 class Machine(Struct, frozen=True, kw_only=True):

@@ -30,6 +30,7 @@ from runner.model import (
     EntryPoint,
     EnvironmentDeclaration,
     EnvironmentKind,
+    EnvironmentRecord,
     Event,
     EventKind,
     Fault,
@@ -347,6 +348,23 @@ def parameter_records(plan: Plan) -> tuple[ParameterRecord, ...]:
     )
 
 
+def declared_record(plan: Plan, record: EnvironmentRecord) -> EnvironmentRecord:
+    """Return what is known of an environment with what declares it, and what a container engine is told."""
+    declaration = plan.entry_point.environment or plan.manifest.environment
+    container = plan.spec.container if plan.executor.capabilities.runs_images else None
+    key = "docker_env" if declaration.kind is EnvironmentKind.DOCKER_ENV else container and container.devcontainer
+    given = [(name, value) for name, value in plan.request.container_options if container]
+    gpus = [("gpus", container.gpus)] if container and container.gpus and "gpus" not in dict(given) else []
+    # Of `env=NAME=VALUE` the name inside says whether the value is a secret.
+    inner = [(name, value if value is None else plan.masker.words((value,))[0]) for name, value in (*gpus, *given)]
+    words = tuple(name if value is None else f"{name}={value}" for name, value in inner)
+    return structs.replace(
+        record,
+        declared=declaration.path or key,
+        engine_options=plan.masker.words(words),
+    )
+
+
 def describe_plan(plan: Plan) -> RunRecord:
     """Return a plan in the words of a record, with None for what only a run can know."""
     project = plan.source.project
@@ -367,7 +385,9 @@ def describe_plan(plan: Plan) -> RunRecord:
         metrics={},
         tags=tags_of(plan),
         code=plan.code,
-        environment=structs.replace(plan.backend.plan(plan.environment_request()), repairs=plan.spec.repairs),
+        environment=structs.replace(
+            declared_record(plan, plan.backend.plan(plan.environment_request())), repairs=plan.spec.repairs
+        ),
         inputs=(),
         outputs=(),
         resources=None,

@@ -16,7 +16,7 @@ from runner.errors import AbsentImageError
 from runner.executors import ExecutionRequest, Sharing, child_environment
 from runner.manifest import find_downloads, find_paths, render_command, served_address, shell_argv
 from runner.model import Event, EventKind, Report, RunRequest, RunStatus
-from runner.plan import Plan, make_plan, path_rules, without_container
+from runner.plan import Plan, declared_record, make_plan, path_rules, without_container
 from runner.process import Echo, Outcome, prepare
 from runner.process import Prepared as Watcher
 from runner.provenance.downloads import fetch
@@ -120,7 +120,8 @@ def prepare_environment(recording: Recording, folder: RunFolder) -> Prepared:
         recording.keep_file(lock.file_name, lock.text)
     environment = plan.backend.prepare(request, lock, recording.report)
     repairs = (*request.spec.repairs, *(lock.repairs if lock else ()))
-    environment = structs.replace(environment, record=structs.replace(environment.record, repairs=repairs))
+    record = structs.replace(declared_record(plan, environment.record), repairs=repairs)
+    environment = structs.replace(environment, record=record)
     if plan.request.repair:
         environment = with_own_packages(environment, request, plan.scripts, plan.backend)
     record = environment.record

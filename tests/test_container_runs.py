@@ -167,6 +167,11 @@ def test_ignored_files_and_path_parameters_are_there(
 def test_options_for_the_engine(bench: Bench, project: Callable[..., Path], proj: RunProj, home: Home) -> None:
     root = project("echo $GIVEN; touch /new 2>/dev/null || echo read-only")
     done = record(proj, root, "-A", "e=GIVEN=x y", "-A", "read-only")
+    assert done["environment"]["engine_options"] == ["e=GIVEN=x y", "read-only"]
+    token = os.urandom(12).hex()
+    masked = record(proj, root, "-A", f"e=API_TOKEN={token}")
+    assert token not in json.dumps(masked)
+    assert token not in proj("show", masked["run_id"]).out
     assert log(done).splitlines() == ["x y", "read-only"]
     refused = proj("run", ".", "-A", "name=mine", cwd=root)
     assert (refused.code, "proj starts, names and removes" in refused.err) == (2, True)
@@ -273,6 +278,10 @@ def test_an_image_is_built_once_for_each_content(
     again = proj("run", ".", "--json", cwd=root)
     assert "Building the image" not in again.err
     assert again.json["environment"] == first["environment"]
+    (kept,) = proj("env", "list", "--json").json
+    assert (kept["path"], kept["digest"]) == (first["environment"]["image"], first["environment"]["digest"])
+    assert kept["runs"] == [first["run_id"], again.json["run_id"]]
+    assert f"image {kept['path']}" in proj("env", "show", kept["name"][:8]).out
     write_tree(root, {"inside.txt": "two\n"})
     second = record(proj, root)
     assert log(second).startswith("two")
@@ -280,6 +289,9 @@ def test_an_image_is_built_once_for_each_content(
     write_tree(root, {"inside.txt": "one\n"})
     assert record(proj, root)["environment"]["digest"] == first["environment"]["digest"]
     assert [path.name for path in (home.root / "images").iterdir() if path.name.startswith("building")] == []
+    pruned = proj("env", "prune", "--older-than", "0m", "--yes")
+    assert len(pruned.out.split()) == 2, pruned.err
+    assert proj("env", "list", "--json").json == []
 
 
 @pytest.mark.usefixtures("scraps")

@@ -78,7 +78,10 @@ def test_choice_by_date_is_told() -> None:
     notice = choose(None, HERE, on("2022-03-01")).notice
     assert notice
     assert "3.9.18" in notice
-    assert "March 2022" in notice
+    assert "No version of Python is asked for" in notice
+    assert "the newest here that was in common use in March 2022" in notice
+    assert "'>=3.8' leaves the version of Python open" in (choose(">=3.8", HERE, on("2022-03-01")).notice or "")
+    assert "all here are of after March 2012" in (choose(None, HERE, on("2012-03-01")).notice or "")
     assert choose("3.9", HERE, on("2022-03-01")).notice is None
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from runner.environments.indexes import index_options, with_credentials, without_credentials
+from runner.environments.interpreters import Interpreter
 from runner.environments.inventory import compare, measure, take
+from runner.environments.locking import count_packages, read_lock
 from runner.environments.python_backend import HOOK
 from runner.environments.restated import restated_in, write_restated
 from runner.environments.trees import FolderTree, copy_packages, metadata_digest
@@ -201,3 +203,15 @@ def test_the_line_that_adds_import_paths_does_so_silently(tmp_path: Path) -> Non
     done = subprocess.run([sys.executable, "-c", code], env=variables, check=True, capture_output=True, text=True)
     assert done.stderr == ""
     assert {str(tmp_path), str(tmp_path / "own")} <= set(done.stdout.splitlines())
+
+
+def test_packages_of_other_platforms_and_pythons_are_not_counted() -> None:
+    text = (
+        "# Python\nattrs==1.0 \\\n    --hash=sha256:aa \\\n    --hash=sha256:bb\n"
+        "colorama==0.4 ; sys_platform == 'nowhere' \\\n    --hash=sha256:aa\n"
+        "numpy==1.2 ; python_version < '3.10' and python_full_version >= '3.8' \\\n    --hash=sha256:aa\n"
+        "numpy==1.3 ; python_version >= '3.10' --hash=sha256:aa\n"
+        "six @ https://host.invalid/six.zip ; python_version == '3.9'\npip[a,b]==1\n"
+    )
+    python = Interpreter(path="/python", version="3.9.1", implementation="cpython", platform="linux-x86_64")
+    assert count_packages(read_lock(text, python)) == 4

@@ -174,6 +174,49 @@ def test_a_full_export_of_conda_is_reduced_to_what_the_code_needs(
 
 
 @pytest.mark.env
+def test_as_declared_is_said_of_what_is_as_declared(proj: RunProj, make_repository: MakeRepository) -> None:
+    conda = "dependencies: [six=1.16.0, libgcc-ng, openssl]\n"
+    files = {"a.yaml": conda, "b.txt": "six\n", "c.yaml": "dependencies: []\n", "t.py": ""}
+    entries = "".join(
+        f"  {name}: {{command: python t.py, environment: {path}}}\n"
+        for name, path in (("a", "{conda_env: a.yaml}"), ("b", "b.txt"), ("c", "{python_env: c.yaml}"))
+    )
+    root = make_repository({"MLproject": f"entry_points:\n{entries}  d: {{command: python t.py}}\n", **files})
+    told = {}
+    for name in "abcd":
+        result = proj("run", ".", "-e", name, "--json", *AS_OF, cwd=root)
+        assert result.code == 0, result.err
+        told[name] = [line for line in result.err.splitlines() if line.startswith("  environment: ")]
+        environment = result.json["environment"]
+        assert environment["repairs"] == []
+        assert environment["departures"] == (
+            ["a.yaml: left out, as wheels or the system bring them: libgcc-ng, openssl"] if name == "a" else []
+        )
+        assert environment["declared"] == {"a": "a.yaml", "b": "b.txt", "c": "c.yaml", "d": None}[name]
+    assert told == {
+        "a": ["  environment: as declared, but for 1 thing"],
+        "b": ["  environment: as declared"],
+        "c": ["  environment: as declared"],
+        "d": ["  environment: none is declared"],
+    }
+
+
+@pytest.mark.env
+def test_another_patch_release_is_not_as_declared(proj: RunProj, make_repository: MakeRepository, home: Home) -> None:
+    line = max(item.line for item in discover(home.root / "interpreters.json") if item.implementation == "cpython")
+    python = f"python: 3.{line[1]}.99\ndependencies: []\n"
+    root = make_repository({"MLproject": manifest(), "python_env.yaml": python, "t.py": ""})
+    result = proj("run", ".", "--json", cwd=root)
+    assert result.code == 0, result.err
+    (told,) = result.json["environment"]["departures"]
+    assert f"Python 3.{line[1]}.99 is not installed" in told
+    assert "environment: as declared, but for 1 thing" in result.err
+    shown = proj("show", result.json["run_id"], cwd=root).out
+    assert told in shown
+    assert "python_env.yaml" in shown
+
+
+@pytest.mark.env
 def test_an_own_package_that_is_not_installed(proj: RunProj, make_repository: MakeRepository) -> None:
     files = {
         "MLproject": manifest("python scripts/t.py"),

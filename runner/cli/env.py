@@ -11,6 +11,7 @@ import msgspec
 from runner.cli.reading import clean, local_time, size
 from runner.cli.text import say
 from runner.environments.conda.files import is_conda_lock
+from runner.environments.containers.built import MANAGER, built_images, remove_image
 from runner.environments.indexes import IndexOptions
 from runner.environments.kept import (
     Kept,
@@ -50,7 +51,7 @@ def env() -> None:
 def list_environments(as_json: bool) -> None:
     """List the environments, the last used first, with the runs that used them."""
     home = open_home()
-    prefixes = _with_runs(home, kept_prefixes(home))
+    prefixes = _with_runs(home, _kept(home))
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(prefixes), indent=2))
         return
@@ -61,7 +62,9 @@ def list_environments(as_json: bool) -> None:
         what = _what(kept)
         click.echo(f"{kept.name[:8]}  {what:<40}  {size(kept.size):>9}  {used}  {ids}{more}")
     environments, cache = disk_use(home.environments, home.root / "cache")
-    say(f"{len(prefixes)} environments on {size(environments)} of disk; the cache of packages has {size(cache)} more")
+    images = sum(kept.size for kept in prefixes if kept.manager == MANAGER)
+    told = f"{len(prefixes)} environments on {size(environments)} of disk; the cache of packages has {size(cache)} more"
+    say(f"{told}, images {size(images)}" if images else told)
 
 
 @env.command("show")
@@ -70,7 +73,8 @@ def list_environments(as_json: bool) -> None:
 def show(word: str, as_json: bool) -> None:
     """Show one environment with its packages."""
     home = open_home()
-    (kept,) = _with_runs(home, (find_prefix(home, word),))
+    named = [kept for kept in _kept(home) if kept.name.startswith(word)]
+    (kept,) = _with_runs(home, (named[0] if len(named) == 1 else find_prefix(home, word),))
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(kept), indent=2))
         return
@@ -120,14 +124,14 @@ def prune_environments(age: str | None, room: str | None, cache: bool, yes: bool
     home = open_home()
     before = None if age is None else time.time() - _number(age, _SECONDS, "age", "30m, 12h, 30d or 8w")
     keep = None if room is None else _number(room.rstrip("bB"), _BYTES, "size", "500M or 20G")
-    chosen = choose_to_prune(kept_prefixes(home), before, keep)
+    chosen = choose_to_prune(_kept(home), before, keep)
     for kept in () if yes else chosen:
         say(f"{kept.name[:8]}  {_what(kept)}  {size(kept.size)}")
     if chosen and not yes:
         click.confirm(f"Remove {len(chosen)} environments?", abort=True, err=True)
     freed = 0
     for kept in chosen:
-        gone = prune(home, kept)
+        gone = remove_image(kept) if kept.manager == MANAGER else prune(home, kept)
         if gone is None:
             say(f"{kept.name[:8]} is in use and stays")
             continue
@@ -173,6 +177,11 @@ def _lock_text(home: Home, word: str) -> str:
     return lock.read_text("utf-8")
 
 
+def _kept(home: Home) -> tuple[Kept, ...]:
+    """Return all that is kept, images of containers too, the last used first."""
+    return tuple(sorted((*kept_prefixes(home), *built_images(home)), key=lambda kept: -kept.last_used))
+
+
 def _with_runs(home: Home, prefixes: tuple[Kept, ...]) -> tuple[Kept, ...]:
     if not home.database.exists():
         return prefixes
@@ -184,6 +193,8 @@ def _with_runs(home: Home, prefixes: tuple[Kept, ...]) -> tuple[Kept, ...]:
 def _what(kept: Kept) -> str:
     if not kept.is_whole:
         return "not finished"
+    if kept.manager == MANAGER:
+        return f"image {kept.path}"
     python = f"Python {kept.python}" if kept.python else "a project's own"
     return f"{kept.manager}, {python}, {len(kept.packages)} packages"
 

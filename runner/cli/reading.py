@@ -5,7 +5,7 @@ from contextlib import closing, contextmanager
 from datetime import datetime
 
 from runner.executors import remove_leftovers
-from runner.model import Code, RunRecord
+from runner.model import Code, EnvironmentRecord, RunRecord
 from runner.settings import Home, open_home
 from runner.store import runs
 from runner.store.database import Database
@@ -29,6 +29,18 @@ def open_store() -> Iterator[tuple[Database, Home]]:
 def clean(text: str) -> str:
     """Return text without what would steer a terminal: control characters become visible."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def how_declared(environment: EnvironmentRecord) -> str:
+    """Say in a few words how near an environment is to the one that the project declares."""
+    repairs, departures = len(environment.repairs), len(environment.departures)
+    if repairs:
+        return f"not as declared: {repairs} repair{'s' * (repairs != 1)}"
+    if departures:
+        return f"as declared, but for {departures} thing{'s' * (departures != 1)}"
+    if environment.manager == "local":
+        return "as it was found"
+    return "as declared" if environment.declared else "none is declared"
 
 
 def size(count: int) -> str:

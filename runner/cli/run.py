@@ -7,6 +7,7 @@ import click
 import msgspec
 from msgspec import structs
 
+from runner.cli.reading import how_declared
 from runner.cli.text import say, show_error, show_event
 from runner.cli.words import OFFLINE
 from runner.errors import UsageError
@@ -175,9 +176,7 @@ def _say_outcome(record: RunRecord) -> None:
     say(f"run {run_id} ({record.run_name}) {record.status}{seconds}", fg=colour, bold=True)
     say(f"  code: {describe_code(record)}")
     if record.environment and record.environment.manager != "local":
-        count = len(record.environment.repairs)
-        how = f"{count} repair{'s' * (count != 1)}, see proj show" if count else "as declared"
-        say(f"  environment: {how}")
+        say(f"  environment: {how_declared(record.environment)}")
     if record.redirects:
         say(f"  tracking: {'; '.join(record.redirects)}")
     for name, value in sorted(record.metrics.items())[:8]:

@@ -6,7 +6,7 @@ from textwrap import indent
 import click
 import msgspec
 
-from runner.cli.reading import clean, duration, local_time, open_store, size
+from runner.cli.reading import clean, duration, how_declared, local_time, open_store, size
 from runner.history import LATER_COMMIT_TAG, describe_commit, find_later_commit
 from runner.model import FileRecord, RunRecord
 from runner.source.summaries import CommitSummary
@@ -112,8 +112,10 @@ def _environment(record: RunRecord) -> Rows:
         ("as of", environment.as_of),
         ("prefix", environment.prefix),
         ("packages", f"{len(environment.packages)} installed" if environment.packages else None),
-        ("declared", "as declared" if not environment.repairs else "not as declared; repaired:"),
-        *(("", repair) for repair in environment.repairs),
+        ("engine", " ".join(f"-A {option}" for option in environment.engine_options) or None),
+        ("declared", environment.declared),
+        ("it is", how_declared(environment)),
+        *(("", told) for told in (*environment.repairs, *environment.departures)),
         *(("tracking" if number == 0 else "", told) for number, told in enumerate(record.redirects)),
     )
 

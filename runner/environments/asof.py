@@ -30,8 +30,13 @@ def released(line: Version) -> date:
     return date(2025 + line[1] - 14, 10, 7) if line >= (3, 15) else date.min
 
 
+def is_settled(line: Version, day: date) -> bool:
+    """Say whether a line had been out for a while on a day."""
+    return released(line) + SETTLED <= day
+
+
 def line_of(day: date, lines: Iterable[Version]) -> Version | None:
     """Return the newest of the lines that had been out for a while on that day, else the oldest that there is."""
     ordered = sorted(set(lines))
-    settled = [line for line in ordered if released(line) + SETTLED <= day]
+    settled = [line for line in ordered if is_settled(line, day)]
     return settled[-1] if settled else next(iter(ordered), None)

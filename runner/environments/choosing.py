@@ -7,7 +7,7 @@ from datetime import date, datetime, timezone
 
 from msgspec import Struct
 
-from runner.environments.asof import line_of
+from runner.environments.asof import is_settled, line_of
 from runner.environments.interpreters import Interpreter, describe
 from runner.environments.rules import Rule, Version, parse_rule, write_version
 from runner.errors import EnvironmentSetupError
@@ -16,10 +16,11 @@ PLACE = re.compile(r"[/\\]|\.exe$", re.IGNORECASE)
 
 
 class Choice(Struct, frozen=True):
-    """The chosen interpreter and, when that needs words, why."""
+    """The chosen interpreter and, when that needs words, why; ``departs`` where it is not the one asked for."""
 
     interpreter: Interpreter
     notice: str | None = None
+    departs: bool = False
 
 
 def choose(rule: str | None, interpreters: Sequence[Interpreter], as_of: datetime | None) -> Choice:
@@ -31,7 +32,7 @@ def choose(rule: str | None, interpreters: Sequence[Interpreter], as_of: datetim
     """
     if rule and PLACE.search(rule):
         by_date = choose(None, interpreters, as_of).interpreter
-        return Choice(by_date, f"python '{rule}' is a place on one machine; {by_date.name} is used")
+        return Choice(by_date, f"python '{rule}' is a place on one machine; {by_date.name} is used", departs=True)
     asked = parse_rule(rule)
     usual = [item for item in interpreters if item.implementation == "cpython"] or list(interpreters)
     fitting = [item for item in usual if asked.admits(item.numbers)]
@@ -40,7 +41,9 @@ def choose(rule: str | None, interpreters: Sequence[Interpreter], as_of: datetim
     near = [item for item in usual if asked.exact and item.line == asked.exact[:2]]
     if asked.exact and near:
         other = _nearest(near, asked.exact)
-        return Choice(other, f"Python {asked.text} is not installed; {other.name} of the same line is used")
+        return Choice(
+            other, f"Python {asked.text} is not installed; {other.name} of the same line is used", departs=True
+        )
     raise MissingInterpreterError(asked, interpreters)
 
 
@@ -60,13 +63,16 @@ def _newest_of_line(rule: Rule, fitting: list[Interpreter], as_of: datetime | No
     day = (as_of or datetime.now(timezone.utc)).date()
     line = rule.line or line_of(day, (item.line for item in fitting))
     chosen = max((item for item in fitting if item.line == line), key=lambda item: item.numbers)
-    return Choice(chosen, None if rule.line or as_of is None else _by_date(chosen, day))
+    return Choice(chosen, None if rule.line or as_of is None else _by_date(rule, chosen, day))
 
 
-def _by_date(chosen: Interpreter, day: date) -> str:
-    return (
-        f"Python {chosen.name} is the line of {day:%B %Y} that is installed; name one in the environment file to choose"
+def _by_date(rule: Rule, chosen: Interpreter, day: date) -> str:
+    asked = f"'{rule.text}' leaves the version of Python open" if rule.text else "No version of Python is asked for"
+    was_out = is_settled(chosen.line, day)
+    why = (
+        f"the newest here that was in common use in {day:%B %Y}" if was_out else f"as all here are of after {day:%B %Y}"
     )
+    return f"{asked}: {chosen.name} is used, {why}; one in the environment file decides otherwise"
 
 
 def _nearest(near: list[Interpreter], exact: Version) -> Interpreter:

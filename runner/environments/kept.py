@@ -20,7 +20,7 @@ NAME = re.compile(rf"[0-9a-f]{{{SHORT}}}")
 
 
 class Kept(Struct, frozen=True, kw_only=True):
-    """A prefix: the stable JSON of ``proj env list --json``.
+    """A prefix, or an image that was built here: the stable JSON of ``proj env list --json``.
 
     ``size`` is bytes of its files, ``own_size`` of those that no other prefix and no cache shares. ``last_used`` is
     seconds since 1970. ``python`` is None for what holds only the project's own packages. ``is_whole`` is false for
@@ -194,6 +194,8 @@ def _size(folder: Path) -> tuple[int, int]:
 
 def with_runs(kept: Kept, used: dict[str, tuple[str, ...]]) -> Kept:
     """Return a prefix with the runs that used it; ``used`` has them by the path of the prefix that was recorded."""
+    if kept.path in used:
+        return msgspec.structs.replace(kept, runs=used[kept.path])
     folder = str(Path(kept.path) if not kept.is_whole else Path(kept.path).parent)
     runs = [run for path, ids in used.items() if path.startswith(folder) for run in ids]
     return msgspec.structs.replace(kept, runs=tuple(runs))

@@ -27,6 +27,9 @@ else:
 FORMAT = 1
 HEADER = re.compile(r"^# (?P<name>as of|no dates for): (?P<value>.+)$", re.MULTILINE)
 FILTERED = re.compile(r"^hint: `(?P<name>[^`]+)` was filtered by `exclude-newer`(?P<rest>.*)$", re.MULTILINE)
+PACKAGE = re.compile(
+    r"(?m)^[A-Za-z0-9][\w.-]*(?:\[[^]]*\])?(?:==\S+| @ \S+)(?:\s*;(?P<marker>[^\n\\#]*?(?=\s--|\s*\\|\s*$)))?"
+)
 MAX_TURNS = 8
 SEEDS = ("pip",)
 SEEDS_BEFORE_312 = ("pip", "setuptools")
@@ -64,6 +67,16 @@ def read_lock(text: str, interpreter: Interpreter, path: Path | None = None) -> 
         undated=tuple(header.get("no dates for", "").split()),
         path=path,
     )
+
+
+def count_packages(lock: Lock) -> int:
+    """Return how many packages of a lock are for its own interpreter; one for all platforms holds others too."""
+    from packaging.markers import Marker
+
+    version = lock.interpreter.version
+    here = {"python_version": ".".join(version.split(".")[:2]), "python_full_version": version}
+    markers = [match["marker"] for match in PACKAGE.finditer(lock.text)]
+    return sum(marker is None or Marker(marker.strip()).evaluate(here) for marker in markers)
 
 
 def lock_path(request: EnvironmentRequest, interpreter: Interpreter) -> Path:

@@ -194,11 +194,12 @@ def _refusal(spec: EnvironmentSpec, found: FoundLock, files: ProjectFiles) -> Re
     stale = differences(found, asked_of(spec, files))
     if not stale:
         return None
+    command = "proj lock --format pylock" if posixpath.basename(found.path) == STANDARD else "proj lock"
     more = [f"… and {len(stale) - SHOWN} more"] if len(stale) > SHOWN else []
     return Refusal(
         message=f"{found.path} is not the lock of {spec.file} as it is now",
         context="\n".join([*stale[:SHOWN], *more]),
-        hint=f"Bring it up to date with 'proj lock', or remove {found.path} to have the project resolved anew.",
+        hint=f"Bring it up to date with '{command}', or remove {found.path} to have the project resolved anew.",
     )
 
 

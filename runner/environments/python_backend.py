@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
+from msgspec import structs
 
 from runner.environments.choosing import Choice, MissingInterpreterError, choose, downloads_allowed
 from runner.environments.indexes import index_options
 from runner.environments.interpreters import Interpreter, discover
 from runner.environments.inventory import Distribution
-from runner.environments.locking import as_text, find_lock, note_path
+from runner.environments.locking import as_text, count_packages, find_lock, note_path
 from runner.environments.prefix import Blueprint, Built, Prefixes
 from runner.environments.rules import parse_rule
 from runner.environments.words import IMPORT_PATH, EnvironmentRequest, EnvironmentSpec, LocalPackage, Lock, Prepared
@@ -74,7 +75,14 @@ class PythonBackend:
         """Return the lock of a request; resolve it when it was not resolved before."""
         for notice in (*request.spec.notices, *request.spec.mapping):
             report(Event(kind=EventKind.NOTICE, message=notice))
-        interpreter = self.choose_interpreter(request, report)
+        choice = self._choose_or_fetch(request, report)
+        if choice.notice:
+            report(Event(kind=EventKind.NOTICE, message=choice.notice))
+        lock = self._lock_for(request, choice.interpreter, report)
+        is_other = choice.departs and choice.notice and lock.interpreter == choice.interpreter
+        return structs.replace(lock, departures=(choice.notice,)) if is_other and choice.notice else lock
+
+    def _lock_for(self, request: EnvironmentRequest, interpreter: Interpreter, report: Report) -> Lock:
         found = find_lock(request, interpreter)
         if found and not (request.repair and note_path(request, interpreter).exists()):
             return found
@@ -121,7 +129,7 @@ class PythonBackend:
         return False
 
     def _fill(self, request: EnvironmentRequest, lock: Lock, log: Path, report: Report, prefix: Path) -> None:
-        count = lock.text.count("==")
+        count = count_packages(lock)
         packages = f", {count} package{'s' * (count != 1)}" if count else ""
         report(Event(kind=EventKind.STEP, message=f"Building environment: Python {lock.interpreter.name}{packages}"))
         self.install(request, lock, prefix, log)
@@ -144,7 +152,7 @@ class PythonBackend:
                 raise
         other = choose(None, fitting, None).interpreter
         told = f"Python {lock.python}, with which {lock.path} was made, is not installed; {other.name} is used"
-        return Choice(other, told)
+        return Choice(other, told, departs=True)
 
     def _choose_or_fetch(self, request: EnvironmentRequest, report: Report) -> Choice:
         try:
@@ -243,6 +251,7 @@ def _prepared(name: str, request: EnvironmentRequest, lock: Lock, base: Built, o
         as_of=lock.as_of,
         platform=lock.interpreter.platform,
         packages=tuple(sorted((item.name, item.version) for item in distributions)),
+        departures=(*request.spec.departures, *lock.departures),
     )
     variables = {"VIRTUAL_ENV": str(base.path)}
     entries = [base.path / BIN]

@@ -90,6 +90,8 @@ class EnvironmentSpec(Struct, frozen=True, kw_only=True):
     notices: tuple[str, ...] = ()
     conda: CondaFile | None = None
     mapping: tuple[str, ...] = ()
+    departures: tuple[str, ...] = ()
+    """Those of the words about the mapping that say what of the file is not installed."""
     refusal: Refusal | None = None
     project_lock: ProjectLock | None = None
     added: tuple[str, ...] = ()
@@ -209,6 +211,7 @@ class Lock(Struct, frozen=True, kw_only=True):
     undated: tuple[str, ...] = ()
     path: Path | None = None
     repairs: tuple[str, ...] = ()
+    departures: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     """The packages in it, called as on the Python index, where its text is not a requirements file."""
     file_name: str = "lock.txt"

@@ -20,10 +20,11 @@ def runs_with_uses(db: Database, run_ids: Sequence[str]) -> frozenset[str]:
 
 
 def runs_by_prefix(db: Database) -> dict[str, tuple[str, ...]]:
-    """Return the ids of the runs that used each prefix, by the path that was recorded, oldest first."""
+    """Return the ids of the runs that used each prefix or image, by its recorded path or name, oldest first."""
     found: dict[str, list[str]] = {}
     question = (
-        "SELECT run_id, json_extract(document, '$.environment.prefix') AS prefix"
+        "SELECT run_id, coalesce(json_extract(document, '$.environment.prefix'),"
+        " json_extract(document, '$.environment.image')) AS prefix"
         " FROM details JOIN runs ON runs.id = details.run WHERE prefix IS NOT NULL ORDER BY runs.id"
     )
     for row in db.query(question):

@@ -20,8 +20,6 @@ from tests.corpus.projects import Project
 ROOT = Path(__file__).parent.parent.parent
 GRACE = 30.0
 """Seconds that proj has to stop its command and close the record after the time is up."""
-DEPARTURE = re.compile(r"left out, as wheels|mapped to the Python index|is not installed; ")
-"""Notices about an environment that is not to the letter the one declared, besides the repairs."""
 HINTED = re.compile(r"--serve-as [\w.-]+:\d+|--add-missing")
 """Options that proj names in its hints and that any user may follow without thinking."""
 LEAKS = ("PROJ_", "MLFLOW_", "GIT_", "VIRTUAL_ENV", "PYTHON", "CONDA_")
@@ -200,5 +198,5 @@ def _departures(record: dict[str, Any]) -> str:
     environment = record.get("environment") or {}
     if not environment.get("digest"):
         return ""
-    notices = [text for text in record["notices"] if DEPARTURE.search(text) and not text.startswith("Repaired: ")]
-    return "; ".join((*environment.get("repairs", ()), *notices)) or "as declared"
+    told = "; ".join((*environment.get("repairs", ()), *environment.get("departures", ())))
+    return told or ("as declared" if environment.get("declared") else "none is declared")

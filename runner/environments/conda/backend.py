@@ -66,16 +66,18 @@ class CondaBackend(PythonBackend):
             report(Event(kind=EventKind.NOTICE, message=notice))
         platform = this_platform()
         found = find_conda_lock(request, platform)
-        if found:
-            check_agreement(request, found, report)
-        return _as_lock(found or resolve_conda(request, platform, report))
+        if found is None:
+            return _as_lock(resolve_conda(request, platform, report))
+        return structs.replace(_as_lock(found), departures=check_agreement(request, found, report))
 
     def prepare(self, request: EnvironmentRequest, lock: Lock | None, report: Report) -> Prepared:
         """Return the environment of a lock, proven and ready; build what is missing."""
         platform = this_platform()
         spec = _spec(request, platform)
         # What lies on top of the prefix are the project's own packages that the pip part names.
-        local = structs.replace(request.spec, local_packages=spec.pip.local_packages, options=spec.pip.options)
+        local = structs.replace(
+            request.spec, local_packages=spec.pip.local_packages, options=spec.pip.options, departures=()
+        )
         made = super().prepare(structs.replace(request, spec=local), lock, report)
         conda = _read(request, lock) if lock else None
         record = structs.replace(made.record, python=conda.python if conda else None, channels=_channels(spec, conda))

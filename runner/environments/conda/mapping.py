@@ -62,7 +62,7 @@ def read_conda(document: Document, files: ProjectFiles) -> EnvironmentSpec:
     packages = [package for item in items if not item.is_nested for package in _parse(item, faults)]
     if faults:
         raise EnvironmentSetupError(f"{document.file} can't be used: {'; '.join(faults)}", context=document.file)
-    python, build, requirements, notices = _sort(document, packages)
+    python, build, requirements, left_out, renamed = _sort(document, packages)
     lines = collect()
     lines.requirements.extend(requirements)
     reader = RequirementReader(files, lines)
@@ -70,7 +70,10 @@ def read_conda(document: Document, files: ProjectFiles) -> EnvironmentSpec:
         if item.is_nested:
             read_pip(document, item, reader)
     spec = specify(EnvironmentKind.CONDA_ENV, document.file, lines, python=python, build_requirements=build)
-    return structs.replace(spec, mapping=tuple(notices))
+    return structs.replace(spec, mapping=(*left_out, *renamed), departures=left_out)
+
+
+Sorted = tuple[str | None, list[str], list[str], tuple[str, ...], tuple[str, ...]]
 
 
 def read_pip(document: Document, item: Item, reader: RequirementReader) -> None:
@@ -88,8 +91,8 @@ def read_pip(document: Document, item: Item, reader: RequirementReader) -> None:
     reader.read_lines((Line(child.line, child.text) for child in item.nested), document.file, (document.folder, ""))
 
 
-def _sort(document: Document, packages: list[CondaPackage]) -> tuple[str | None, list[str], list[str], list[str]]:
-    """Return the rule for Python, build requirements, requirements, and notices about the rest."""
+def _sort(document: Document, packages: list[CondaPackage]) -> Sorted:
+    """Return the rule for Python, build requirements, requirements, and words about what is left out and renamed."""
     is_export = len(EXPORT.intersection(package.name for package in packages)) >= 4  # noqa: PLR2004
     left_out: list[CondaPackage] = []
     refused: list[CondaPackage] = []
@@ -102,18 +105,19 @@ def _sort(document: Document, packages: list[CondaPackage]) -> tuple[str | None,
     python = next((package.rule for package in kept if package.name == "python"), "")
     build = [package.requirement for package in kept if package.name in BUILD_TOOLS]
     names = BUILD_TOOLS | {"python", "conda", "conda-build", "anaconda"}
-    notices = list(_notices(document, left_out, kept))
-    return _python_rule(python), build, [package.requirement for package in kept if package.name not in names], notices
+    requirements = [package.requirement for package in kept if package.name not in names]
+    left_out += [package for package in kept if package.name in {"conda", "conda-build", "anaconda"}]
+    return _python_rule(python), build, requirements, _told_left_out(document, left_out), _told_renamed(document, kept)
 
 
-def _notices(document: Document, left_out: list[CondaPackage], kept: list[CondaPackage]) -> Iterator[str]:
-    left_out = left_out + [package for package in kept if package.name in {"conda", "conda-build", "anaconda"}]
-    if left_out:
-        names = ", ".join(sorted({package.name.lstrip("-") for package in left_out}))
-        yield f"{document.file}: left out, as wheels or the system bring them: {names}"
+def _told_left_out(document: Document, left_out: list[CondaPackage]) -> tuple[str, ...]:
+    names = ", ".join(sorted({package.name.lstrip("-") for package in left_out}))
+    return (f"{document.file}: left out, as wheels or the system bring them: {names}",) if left_out else ()
+
+
+def _told_renamed(document: Document, kept: list[CondaPackage]) -> tuple[str, ...]:
     renamed = {f"{package.name} as {PYTHON_NAMES[package.name]}" for package in kept if package.name in PYTHON_NAMES}
-    if renamed:
-        yield f"{document.file}: mapped to the Python index: {', '.join(sorted(renamed))}"
+    return (f"{document.file}: mapped to the Python index: {', '.join(sorted(renamed))}",) if renamed else ()
 
 
 def _refusal(document: Document, refused: list[CondaPackage]) -> EnvironmentSetupError:

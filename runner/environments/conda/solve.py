@@ -83,12 +83,14 @@ def disagreements(request: EnvironmentRequest, found: FoundLock) -> tuple[str, .
     return () if same else ("it was made from another content of that file",)
 
 
-def check_agreement(request: EnvironmentRequest, found: FoundLock, report: Report) -> None:
-    """Say in which points a lock of the project is not what its environment file asks for."""
+def check_agreement(request: EnvironmentRequest, found: FoundLock, report: Report) -> tuple[str, ...]:
+    """Say, and return in words, that a lock of the project is not what its environment file asks for."""
     declared, differences = conda_file(request), disagreements(request, found)
-    if differences:
-        told = f"{found.file} does not agree with {declared.path}: {', '.join(differences[:6])}; the lock is used"
-        report(Event(kind=EventKind.WARNING, message=told, hint="'proj lock --format conda-lock' makes it anew."))
+    if not differences:
+        return ()
+    told = f"{found.file} does not agree with {declared.path}: {', '.join(differences[:6])}; the lock is used"
+    report(Event(kind=EventKind.WARNING, message=told, hint="'proj lock --format conda-lock' makes it anew."))
+    return (told,)
 
 
 def resolve_conda(request: EnvironmentRequest, platform: str, report: Report) -> FoundLock:

@@ -5,11 +5,13 @@ import os
 import posixpath
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from runner.engine import Engine
+from runner.environments.containers.built import TOP
 from runner.environments.containers.images import Image, find_image, last_lines, run_tool
 from runner.environments.words import EnvironmentRequest
 from runner.errors import EnvironmentSetupError
@@ -18,7 +20,6 @@ from runner.model import Event, EventKind, ImageBuild, ProjectFiles, Report
 
 BUILD_FILES = ("Containerfile", "Dockerfile")
 """The names looked for in the context, in this order, as podman does."""
-_TOP = "localhost/proj"
 
 
 def build_file(build: ImageBuild, files: ProjectFiles) -> str:
@@ -56,6 +57,8 @@ def get_built(engine: Engine, build: ImageBuild, request: EnvironmentRequest, re
     tag = known_tag(engine, build, request)
     image = find_image(engine, tag) if tag else None
     if tag and image:
+        with suppress(OSError):
+            os.utime(request.home.root / "images" / f"{tag.rpartition(':')[2]}.lock")  # when it was last used
         return tag, image
     if request.files is None or request.tree is None:
         raise EnvironmentSetupError("an image of the project needs its frozen tree")
@@ -66,7 +69,7 @@ def get_built(engine: Engine, build: ImageBuild, request: EnvironmentRequest, re
         context = _stage(request.tree.folder(), build.context, request.files, room / "context")
         shutil.copyfile(request.tree.folder() / file, room / "Dockerfile")
         identity = _identity(build, context, room / "Dockerfile")
-        tag = f"{_TOP}:{identity[:24]}"
+        tag = f"{TOP}:{identity[:24]}"
         with locked(folder / f"{identity[:24]}.lock"):
             image = find_image(engine, tag)
             if image is None:
