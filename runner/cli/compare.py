@@ -3,14 +3,13 @@
 import click
 import msgspec
 
-from runner.cli.reading import clean, open_store
+from runner.cli.reading import clean, open_runs
 from runner.cli.tables import print_table
 from runner.cli.text import say
+from runner.cli.words import reads_runs
 from runner.comparison import Line, compare_runs
 from runner.errors import UsageError
 from runner.model import RunRecord
-from runner.store import runs
-from runner.store.records import read_record
 
 _SHOWN = 40
 """Characters of a value; JSON has all."""
@@ -19,13 +18,14 @@ _SHOWN = 40
 @click.command("compare")
 @click.argument("run", metavar="RUN RUN…", nargs=-1, required=True)
 @click.option("--all", "everything", is_flag=True, help="What is equal too.")
+@reads_runs
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object: section, name, the value of each run.")
-def compare(run: tuple[str, ...], everything: bool, as_json: bool) -> None:
+def compare(run: tuple[str, ...], everything: bool, tracking_uri: str | None, local: bool, as_json: bool) -> None:
     """Show in what runs differ: parameters, metrics, code, environment and its packages, inputs."""
     if len(run) == 1:
         raise UsageError("One run is equal to itself; name two or more")
-    with open_store() as (database, home):
-        records = [read_record(database, runs.resolve(database, word), home) for word in run]
+    with open_runs(tracking_uri, local=local) as reader:
+        records = [reader.record(word) for word in run]
     lines = compare_runs(records, everything=everything)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(_document(records, lines)), indent=2))

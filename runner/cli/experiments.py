@@ -3,30 +3,14 @@
 import click
 import msgspec
 
-from runner.cli.reading import clean, local_time, open_store
+from runner.cli.reading import local_time, open_store
 from runner.cli.tables import print_table
 from runner.cli.text import say
-from runner.errors import NotFoundError
+from runner.reading.local import find_experiment
 from runner.store import experiments as store
-from runner.store.database import Database
 from runner.store.entities import Experiment, LifecycleStage, View
 from runner.store.records import format_time
 from runner.store.search import ExperimentQuery, search_experiments
-
-
-def find_experiment(database: Database, word: str) -> Experiment:
-    """Return the experiment that a name or an id means, also a deleted one.
-
-    Raises:
-        NotFoundError: there is none.
-    """
-    found = store.find(database, word)
-    if found is not None:
-        return found
-    try:
-        return store.get(database, word)
-    except NotFoundError as error:
-        raise NotFoundError(f"There is no experiment '{clean(word)}'", hint="See `proj experiments list`.") from error
 
 
 @click.group("experiments")

@@ -37,11 +37,12 @@ def import_command(source: str, wanted: tuple[str, ...], proxied: Path | None, a
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(summary), indent=2))
     else:
-        _print(summary)
+        print_summary(summary)
     return 0 if summary.is_complete else 1
 
 
-def _print(summary: Summary) -> None:
+def print_summary(summary: Summary) -> None:
+    """Print what came from another store."""
     click.echo(f"from {clean(summary.source)}")
     rows = (
         ("experiments", summary.experiments),

@@ -4,13 +4,12 @@ import click
 import msgspec
 
 from runner.cli.columns import find_columns
-from runner.cli.experiments import find_experiment
-from runner.cli.reading import open_store
+from runner.cli.reading import open_runs
 from runner.cli.tables import print_csv, print_table
 from runner.cli.text import say
+from runner.cli.words import reads_runs
 from runner.model import RunStatus
-from runner.store.record_pages import search_records
-from runner.store.search import SearchQuery
+from runner.reading.reader import Asked
 
 _COLOURS = {"FINISHED": "green", "FAILED": "red", "KILLED": "red", "LOST": "red", "RUNNING": "yellow"}
 
@@ -24,22 +23,17 @@ _COLOURS = {"FINISHED": "green", "FAILED": "red", "KILLED": "red", "LOST": "red"
 @click.option("--order-by", multiple=True, metavar="COLUMN", help='As in MLflow: "metrics.rmse ASC"; repeatable.')
 @click.option("--limit", type=click.IntRange(1, 50_000), default=20, show_default=True, help="Runs at most.")
 @click.option("--columns", metavar="NAMES", help="With commas: run, status, params.alpha, metrics.rmse, tags.team, ….")
+@reads_runs
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 @click.option("--json", "as_json", is_flag=True, help="Print the records as a JSON list.")
 def list_runs(
-    columns: str | None, limit: int, as_csv: bool, as_json: bool, **asked: str | tuple[str, ...] | None
+    columns: str | None, limit: int, as_csv: bool, as_json: bool, **asked: str | bool | tuple[str, ...] | None
 ) -> None:
     """List runs, newest first. A star after the commit marks code that differed from it."""
     shown = find_columns(columns)
-    with open_store() as (database, home):
-        experiment = asked["experiment"]
-        query = SearchQuery(
-            experiment_ids=None if experiment is None else (find_experiment(database, str(experiment)).id,),
-            filter=_filter(asked),
-            order_by=tuple(asked["order_by"] or ()),
-            limit=limit,
-        )
-        page = search_records(database, query, home)
+    wanted = msgspec.convert({**asked, "filter": _filter(asked), "limit": limit}, Asked)
+    with open_runs(_text(asked["tracking_uri"]), local=bool(asked["local"])) as reader:
+        page = reader.search(wanted)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(page.records), indent=2))
         return
@@ -54,7 +48,11 @@ def list_runs(
         say(f"more runs: --limit {limit * 5}")
 
 
-def _filter(asked: dict[str, str | tuple[str, ...] | None]) -> str:
+def _text(value: str | bool | tuple[str, ...] | None) -> str | None:
+    return None if value is None else str(value)
+
+
+def _filter(asked: dict[str, str | bool | tuple[str, ...] | None]) -> str:
     condition, status = str(asked["condition"] or ""), asked["status"]
     parts = [condition] if condition.strip() else []
     if status:

@@ -36,6 +36,7 @@ COMMANDS = {
     "models": LazyCommand("runner.cli.models:models", "List and change registered models."),
     "push": LazyCommand("runner.cli.push:push_runs", "Copy runs to an MLflow server."),
     "sync": LazyCommand("runner.cli.push:sync", "Send what could not be sent to a server before."),
+    "pull": LazyCommand("runner.cli.pull:pull_runs", "Copy runs of an MLflow server here."),
     "import": LazyCommand("runner.cli.import_store:import_command", "Bring in an mlruns folder or an MLflow database."),
     "server": LazyCommand("runner.cli.server:server", "Serve the store to any MLflow client."),
     "token": LazyCommand("runner.cli.token:token", "Say who may use the server."),

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 import click
 import msgspec
 
-from runner.cli.reading import clean, local_time, open_store
-from runner.store import runs
-from runner.store.curves import Curve, all_points, thinned
+from runner.cli.reading import clean, local_time, open_runs
+from runner.cli.words import reads_runs
+from runner.store.curves import Curve
 from runner.store.entities import Metric
 from runner.store.records import format_time
 
@@ -24,17 +24,18 @@ _NO_NUMBER = "·"
 @click.option("--json", "as_json", is_flag=True, help="Print all points as a JSON list.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print all points as CSV: step, time, value.")
 @click.option("--width", type=click.IntRange(10, 1000), default=60, show_default=True, help="Columns of the line.")
-def metrics(run: str, name: str | None, as_json: bool, as_csv: bool, width: int) -> None:
+@reads_runs
+def metrics(run: str, name: str | None, as_json: bool, width: int, **options: str | bool | None) -> None:
     """Show the history of the metric NAME of RUN, or the last values of all its metrics."""
-    with open_store() as (database, _):
-        run_id = runs.resolve(database, run)
+    uri, as_csv = options["tracking_uri"], bool(options["as_csv"])
+    with open_runs(None if uri is None else str(uri), local=bool(options["local"])) as reader:
         if name is None:
-            _print_last(runs.get(database, run_id).metrics.values(), as_json=as_json)
+            _print_last(reader.last_points(run).values(), as_json=as_json)
             return
-        curve = thinned(database, run_id, name, width)
         if as_csv or as_json:
-            (_print_csv if as_csv else _print_json)(all_points(database, run_id, name))
+            (_print_csv if as_csv else _print_json)(reader.history(run, name))
             return
+        curve = reader.curve(run, name, width)
     first, last = curve.points[0], curve.points[-1]
     click.echo(sparkline(curve))
     least, most = ("none" if value is None else f"{value:.6g}" for value in (curve.minimum, curve.maximum))

@@ -6,12 +6,12 @@ from textwrap import indent
 import click
 import msgspec
 
-from runner.cli.reading import clean, duration, how_declared, local_time, open_store, size
+from runner.cli.reading import clean, duration, how_declared, local_time, open_runs, size
+from runner.cli.words import reads_runs
 from runner.history import LATER_COMMIT_TAG, describe_commit, find_later_commit
 from runner.model import FileRecord, RunRecord
+from runner.reading.local import LocalReader
 from runner.source.summaries import CommitSummary
-from runner.store import runs
-from runner.store.records import read_record
 
 _FILES = 20
 """Files listed; JSON has all."""
@@ -21,24 +21,28 @@ Rows = Sequence[tuple[str, str | None]]
 
 @click.command("show")
 @click.argument("run", metavar="RUN")
+@reads_runs
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
-def show(run: str, as_json: bool) -> None:
+def show(run: str, tracking_uri: str | None, local: bool, as_json: bool) -> None:
     """Show RUN whole: an id, the beginning of one, a name, or `latest`."""
-    with open_store() as (database, home):
-        record = read_record(database, runs.resolve(database, run), home)
-        if find_later_commit(record, database, home):
-            record = read_record(database, record.run_id or run, home)
+    summary = None
+    with open_runs(tracking_uri, local=local) as reader:
+        server = reader.server
+        record = reader.record(run)
+        if isinstance(reader, LocalReader):
+            if find_later_commit(record, reader.database, reader.home):
+                record = reader.record(record.run_id or run)
+            summary = describe_commit(record, reader.home)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(record), indent=2))
         return
-    summary = describe_commit(record, home)
-    for title, lines in _sections(record, summary):
+    for title, lines in _sections(record, summary, server):
         body = "\n".join(lines)
         if body:
             click.echo(f"{title}\n{indent(body, '  ')}")
 
 
-def _sections(record: RunRecord, summary: CommitSummary | None) -> Iterator[tuple[str, list[str]]]:
+def _sections(record: RunRecord, summary: CommitSummary | None, server: str | None) -> Iterator[tuple[str, list[str]]]:
     run_id = (record.run_id or "")[:8]
     yield f"run {record.run_id}  {clean(record.run_name or '')}", _lines(_summary(record))
     yield "code", [*_lines(_code(record, summary)), *_changed(record, run_id)]
@@ -50,7 +54,7 @@ def _sections(record: RunRecord, summary: CommitSummary | None) -> Iterator[tupl
     yield "resources", _lines(_resources(record))
     yield "tags", [f"{clean(name)} = {clean(value)}" for name, value in record.tags.items()]
     yield "notices", [clean(notice) for notice in record.notices]
-    yield "get back", _lines(_ways_back(record, run_id))
+    yield "get back", _lines(_ways_back(record, run_id) if server is None else _ways_from(server, run_id))
 
 
 def _summary(record: RunRecord) -> Rows:
@@ -153,6 +157,10 @@ def _ways_back(record: RunRecord, run_id: str) -> Rows:
         ("output", f"proj log {run_id}" if record.log else None),
         ("lock", f"proj env export {run_id}" if record.environment and record.environment.lock_digest else None),
     )
+
+
+def _ways_from(server: str, run_id: str) -> Rows:
+    return (("files", f"proj get {run_id} --tracking-uri {server}"), ("all", f"proj pull {run_id} --from {server}"))
 
 
 def _lines(rows: Rows) -> list[str]:

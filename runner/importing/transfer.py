@@ -159,11 +159,13 @@ class _Transfer:
     def _arrive_model(self, found: ForeignModel, group: "_Group") -> Change:
         model = found.model
         known = model_arrivals.find_model(self._database, model.model_id)
+        if known is not None and not known["came"]:
+            return Change.OWN
         number = group.id() if known is None else str(known["experiment"])
         target = self._home.root / "runs" / "models" / model.model_id / "artifacts"
         uri = self._take_files(found.files, target)
         own = msgspec.structs.replace(model, experiment_id=number, artifact_uri=uri)
-        return model_arrivals.arrive_model(self._database, own, deleted=found.deleted)
+        return model_arrivals.arrive_model(self._database, own, self._store.uri, deleted=found.deleted)
 
     def _take_files(self, files: Files, target: Path) -> str:
         """Copy artifacts where they are on this machine, and return the URI that they have from now on."""
@@ -193,9 +195,9 @@ class _Transfer:
 
     def _place_here(self, uri: str) -> str | None:
         model = _OF_A_MODEL.search(uri)
-        if model and model_arrivals.find_model(self._database, model["model"]):
-            rows = self._database.query("SELECT artifact_uri FROM models WHERE model_id = ?", model["model"])
-            return _below(rows[0]["artifact_uri"], model["path"])
+        known = model_arrivals.find_model(self._database, model["model"]) if model else None
+        if model and known:
+            return _below(known["artifact_uri"], model["path"])
         run = _OF_A_RUN.match(uri) or _IN_A_RUN.search(uri)
         if run:
             rows = self._database.query("SELECT artifact_uri FROM runs WHERE run_id = ?", run["run"])

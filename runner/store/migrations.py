@@ -293,6 +293,13 @@ _ORIGINS = (
     )""",
 )
 
+_MODEL_ORIGINS = (
+    """CREATE TABLE model_origins (
+        model INTEGER PRIMARY KEY REFERENCES models ON DELETE CASCADE,
+        uri TEXT NOT NULL
+    )""",
+)
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(name="0001 experiments and runs", statements=_RUNS),
     Migration(name="0002 datasets", statements=_DATASETS),
@@ -301,6 +308,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(name="0005 tokens", statements=_TOKENS),
     Migration(name="0006 copies on servers", statements=_COPIES),
     Migration(name="0007 origins", statements=_ORIGINS),
+    Migration(name="0008 origins of models", statements=_MODEL_ORIGINS),
 )
 
 APPLICATION_ID = 0x70726F6A

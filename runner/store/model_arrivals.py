@@ -14,24 +14,35 @@ from runner.store.values import UPSERT_MODEL_METRIC, stored_value
 _MODEL_ID = re.compile(r"m-[0-9a-f]{32}")
 
 
+def is_model_id(text: str) -> bool:
+    """Say whether a text can be the id of a logged model."""
+    return _MODEL_ID.fullmatch(text) is not None
+
+
 def check_model_id(model_id: str) -> None:
     """Refuse what can't be the id of a logged model; it becomes part of paths.
 
     Raises:
         InvalidValueError: it can't.
     """
-    if not _MODEL_ID.fullmatch(model_id):
+    if not is_model_id(model_id):
         raise InvalidValueError(f"'{model_id[:80]}' can't be the id of a logged model")
 
 
 def find_model(db: Database, model_id: str) -> Row | None:
-    """Return experiment and time of change of the logged model of this id, deleted or not, or None."""
-    rows = db.query("SELECT id, experiment, updated_at FROM models WHERE model_id = ?", model_id)
+    """Return what is known of the logged model of this id, deleted or not, and whether it came from another store."""
+    rows = db.query(
+        "SELECT id, experiment, updated_at, artifact_uri, o.model IS NOT NULL AS came"
+        " FROM models m LEFT JOIN model_origins o ON o.model = m.id WHERE model_id = ?",
+        model_id,
+    )
     return rows[0] if rows else None
 
 
-def arrive_model(db: Database, model: LoggedModel, *, deleted: bool = False) -> Change:
+def arrive_model(db: Database, model: LoggedModel, origin: str, *, deleted: bool = False) -> Change:
     """Store a logged model of another store, or bring it up to date when it changed there later than here.
+
+    One that did not come from another store is left alone.
 
     Raises:
         InvalidValueError: it has an id that no logged model has.
@@ -39,9 +50,12 @@ def arrive_model(db: Database, model: LoggedModel, *, deleted: bool = False) -> 
     check_model_id(model.model_id)
     with db.transaction():
         known = find_model(db, model.model_id)
+        if known is not None and not known["came"]:
+            return Change.OWN
         if known is not None and known["updated_at"] >= model.updated_at:
             return Change.SAME
         number = _insert_model(db, model) if known is None else int(known["id"])
+        db.execute("INSERT OR REPLACE INTO model_origins VALUES (?, ?)", number, origin)
         stage = "deleted" if deleted else "active"
         facts = (model.name, model.status.value, stage, model.updated_at)
         db.execute(

@@ -1,0 +1,40 @@
+"""``proj pull``: runs of a tracking server into our store."""
+
+import click
+import msgspec
+
+from runner.cli.import_store import print_summary
+from runner.cli.reading import open_store
+from runner.cli.text import show_event
+from runner.errors import UsageError
+from runner.importing.pulling import Origin, nested_runs, pull
+from runner.importing.summary import Tally
+from runner.reading.opening import server_to_read
+from runner.reading.remote import RemoteReader
+from runner.store.remote.server import RemoteServer
+
+
+@click.command("pull")
+@click.argument("words", nargs=-1, required=True, metavar="RUN...")
+@click.option("--from", "uri", metavar="URI", help="Address of the server. [default: MLFLOW_TRACKING_URI]")
+@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+def pull_runs(words: tuple[str, ...], uri: str | None, as_json: bool) -> int:
+    """Copy runs of an MLflow server into the own store, with the runs nested in them; pulling again adds what is new.
+
+    RUN is an id, the beginning of one, a name, or `latest`.
+    """
+    address = server_to_read(uri)
+    if address is None:
+        raise UsageError("No server is named", hint="Say --from URI, or set MLFLOW_TRACKING_URI.")
+    tally = Tally(show_event)
+    with open_store() as (database, home), RemoteServer(address) as server:
+        reader = RemoteReader(server)
+        origin = Origin(server=server, database=database, home=home, tally=tally)
+        for run in nested_runs(server, [reader.run(word) for word in words]):
+            pull(origin, run)
+        summary = tally.summary(server.url)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(summary), indent=2))
+    else:
+        print_summary(summary)
+    return 0 if summary.is_complete else 1

@@ -1,0 +1,253 @@
+"""Runs of a tracking server into our store."""
+
+import struct
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+import msgspec
+from msgspec import Struct
+
+from runner.errors import InvalidValueError, NotFoundError, ProjError, RemoteError
+from runner.importing.copying import Copied
+from runner.importing.foreign import Values
+from runner.importing.places import is_elsewhere
+from runner.importing.summary import Kind, Tally
+from runner.model import RunDetails, RunRecord
+from runner.settings import Home
+from runner.store import arrivals, model_arrivals
+from runner.store.arrivals import Arrival, Change
+from runner.store.artifacts import check_path, write_artifact
+from runner.store.database import Database
+from runner.store.entities import Experiment, LifecycleStage, LoggedModel, Metric, ModelOutput, RunInputs
+from runner.store.remote.left import LOCK, LOG, models_of, own_id, read_record
+from runner.store.remote.logged_models import ID_TAG as MODEL_TAG
+from runner.store.remote.places import Place, walk
+from runner.store.remote.push import FOLDER, PARENT_TAG
+from runner.store.remote.push import ID_TAG as RUN_TAG
+from runner.store.remote.server import RemoteRun, RemoteServer
+from runner.store.rows import RUN_ID
+
+_POINT = struct.Struct("<qqd")
+
+
+class Origin(Struct, frozen=True, kw_only=True):
+    """From which server into which store runs are copied; what that did is counted."""
+
+    server: RemoteServer
+    database: Database
+    home: Home
+    tally: Tally
+
+    @property
+    def values(self) -> Values:
+        """What says which values the store can have."""
+        return Values(self.tally.report)
+
+
+def nested_runs(server: RemoteServer, found: Sequence[RemoteRun]) -> list[RemoteRun]:
+    """Return runs and all runs nested in them, parents before their children."""
+    chosen = {run.run_id: run for run in found}
+    waiting = list(chosen.values())
+    while waiting:
+        run = waiting.pop(0)
+        children = server.search_runs([run.experiment_id], f"tags.`{PARENT_TAG}` = '{run.run_id}'")
+        new = [child for child in children if child.run_id not in chosen]
+        chosen.update((child.run_id, child) for child in new)
+        waiting += new
+    return list(chosen.values())
+
+
+def pull(origin: Origin, run: RemoteRun) -> None:
+    """Copy a run into the store, or what is new of it; its files first, so that a run which is seen is whole.
+
+    A run that proj pushed gets the id that it had, and what proj recorded of it. One that is in the store and did not
+    come from a server is left alone.
+
+    Raises:
+        RemoteError: the server fails.
+    """
+    try:
+        change, points = _pull(origin, run)
+    except (InvalidValueError, NotFoundError) as error:
+        origin.tally.fail(Kind.RUNS, f"The run {run.run_id[:80]} is left out: {_words(error)}", error.hint)
+        return
+    origin.tally.points += points
+    origin.tally.count(Kind.RUNS, change)
+
+
+def _pull(origin: Origin, run: RemoteRun) -> tuple[Change, int]:
+    run_id = own_id(run)
+    if not RUN_ID.fullmatch(run_id):
+        raise InvalidValueError("This can't be the id of a run; it would have 32 hexadecimal digits")
+    present = arrivals.presence(origin.database, run_id)
+    if present is not None and not present[1]:
+        return Change.OWN, 0
+    experiment_id = _experiment(origin, run) if present is None else present[0]
+    place = origin.server.place(run.artifact_uri)
+    uri = _take_files(origin, place, run.artifact_uri, origin.home.artifacts(run_id))
+    if place is not None and "proj.tree" in run.tags:
+        _take_own_files(origin, place, run_id)
+    names = _take_models(origin, run, run_id, experiment_id)
+    left = read_record(run, place)
+    arrival = _arrival(origin, run, names, RunDetails() if left is None else _details(left))
+    own = msgspec.structs.replace(arrival.run, run_id=run_id, experiment_id=experiment_id, artifact_uri=uri)
+    with tempfile.TemporaryFile() as spool:
+        # The store is not kept waiting for a server: points are fetched first.
+        counts = _fetch_points(origin, run, spool)
+        arrival = msgspec.structs.replace(arrival, run=own)
+        return arrivals.arrive(origin.database, arrival, _stored_points(spool, counts))
+
+
+def _experiment(origin: Origin, run: RemoteRun) -> str:
+    there = origin.server.experiment(run.experiment_id)
+    here = arrivals.find_experiment(origin.database, there)
+    if here is None:
+        active = msgspec.structs.replace(there, lifecycle_stage=LifecycleStage.ACTIVE)
+        origin.tally.count(Kind.EXPERIMENTS, Change.ADDED)
+        number = arrivals.add_experiment(origin.database, active)
+        tags = origin.values.tags(there.tags.items(), f"the experiment '{there.name}'")
+        arrivals.add_experiment_tags(origin.database, number, tags)
+        return number
+    _refuse_deleted(here)
+    return here.id
+
+
+def _refuse_deleted(here: Experiment) -> None:
+    if here.lifecycle_stage is LifecycleStage.DELETED:
+        hint = f"Bring it back with: proj experiments restore {here.id}"
+        raise InvalidValueError(f"The experiment '{here.name}' is deleted here", hint=hint)
+
+
+def _take_files(origin: Origin, place: Place | None, uri: str, target: Path) -> str:
+    """Copy artifacts as far as they can be had and return the URI that they have from now on."""
+    if place is None:
+        masked = origin.values.text(uri)
+        if uri:
+            origin.tally.elsewhere.append(masked)
+        return masked if is_elsewhere(uri) else target.absolute().as_uri()
+    for file in walk(place):
+        if file.path.startswith(f"{FOLDER}/"):
+            continue
+        path = target / check_path(file.path)
+        if (
+            file.size is not None
+            and path.is_file()
+            and path.stat().st_size == file.size
+            and _is_same(place, file.path, path)
+        ):
+            continue
+        size = write_artifact(target, file.path, place.pieces(file.path))
+        origin.tally.artifacts += Copied(1, size)
+    return target.absolute().as_uri()
+
+
+def _is_same(place: Place, path: str, here: Path) -> bool:
+    with here.open("rb") as file:
+        return all(file.read(len(piece)) == piece for piece in place.pieces(path)) and not file.read(1)
+
+
+def _take_own_files(origin: Origin, place: Place, run_id: str) -> None:
+    """Copy log and lock, which proj left among the artifacts, to where they are with runs of our own."""
+    there = {file.path for file in place.entries(FOLDER)}
+    for path, target in ((LOG, origin.home.log(run_id).name), (LOCK, "lock.txt")):
+        if path in there:
+            write_artifact(origin.home.run(run_id), target, place.pieces(path))
+
+
+def _take_models(origin: Origin, run: RemoteRun, run_id: str, experiment_id: str) -> dict[str, str]:
+    """Copy the logged models of a run and return what they are called here."""
+    names = {}
+    for model in models_of(origin.server, run):
+        named = model.tags.get(MODEL_TAG, "")
+        model_id = named if model_arrivals.is_model_id(named) else model.model_id
+        names[model.model_id] = model_id
+        own = msgspec.structs.replace(model, model_id=model_id, source_run_id=run_id, experiment_id=experiment_id)
+        origin.tally.count(Kind.MODELS, _take_model(origin, own))
+    return names
+
+
+def _take_model(origin: Origin, model: LoggedModel) -> Change:
+    known = model_arrivals.find_model(origin.database, model.model_id)
+    if known is not None and not known["came"]:
+        return Change.OWN
+    model_arrivals.check_model_id(model.model_id)
+    target = origin.home.root / "runs" / "models" / model.model_id / "artifacts"
+    uri = _take_files(origin, origin.server.place(model.artifact_uri), model.artifact_uri, target)
+    place = f"the model {model.model_id}"
+    tags = {name: value for name, value in model.tags.items() if name != MODEL_TAG}
+    own = msgspec.structs.replace(
+        model,
+        artifact_uri=uri,
+        params=origin.values.params(model.params.items(), place),
+        tags=origin.values.tags(tags.items(), place),
+        metrics=tuple(msgspec.structs.replace(point, run_id=model.source_run_id) for point in model.metrics),
+    )
+    return model_arrivals.arrive_model(origin.database, own, origin.server.url)
+
+
+def _arrival(origin: Origin, run: RemoteRun, names: dict[str, str], details: RunDetails) -> Arrival:
+    place = f"the run {run.run_id}"
+    tags = {name: value for name, value in run.tags.items() if name != RUN_TAG}
+    if PARENT_TAG in tags:
+        tags[PARENT_TAG] = _parent(origin, tags[PARENT_TAG])
+    plain = msgspec.structs.replace(
+        run,
+        params=origin.values.params(run.params.items(), place),
+        tags=origin.values.tags(tags.items(), place),
+        details=details,
+    )
+    inputs = RunInputs(
+        datasets=run.inputs.datasets,
+        model_ids=tuple(names.get(model_id, model_id) for model_id in run.inputs.model_ids),
+    )
+    outputs = tuple(ModelOutput(model_id=names.get(one.model_id, one.model_id), step=one.step) for one in run.outputs)
+    deleted = run.lifecycle_stage is LifecycleStage.DELETED
+    return Arrival(
+        run=plain,
+        deleted_at=(run.ended_at or run.started_at) if deleted else None,
+        inputs=inputs,
+        outputs=outputs,
+        origin=origin.server.url,
+    )
+
+
+def _parent(origin: Origin, run_id: str) -> str:
+    """Return what a parent is called here."""
+    try:
+        return own_id(origin.server.run(run_id)) if RUN_ID.fullmatch(run_id) else run_id
+    except RemoteError as error:
+        if error.is_absent:
+            return run_id
+        raise
+
+
+def _details(left: RunRecord) -> RunDetails:
+    """Return what proj recorded beyond MLflow's words; folder and log are of another machine."""
+    names = set(RunDetails.__struct_fields__) - {"folder", "log"}
+    return RunDetails(**{name: getattr(left, name) for name in names if hasattr(left, name)})
+
+
+def _fetch_points(origin: Origin, run: RemoteRun, spool: IO[bytes]) -> dict[str, int]:
+    """Write all points of a run to a file, metric by metric, and return how many each has."""
+    counts = {}
+    for name in run.metrics:
+        count = 0
+        for point in origin.server.metric_history(run.run_id, name):
+            spool.write(_POINT.pack(point.step, point.timestamp, point.value))
+            count += 1
+        counts[name] = count
+    return counts
+
+
+def _stored_points(spool: IO[bytes], counts: dict[str, int]) -> Iterator[Metric]:
+    spool.seek(0)
+    for name, count in counts.items():
+        for _ in range(count):
+            step, timestamp, value = _POINT.unpack(spool.read(_POINT.size))
+            yield Metric(key=name, value=value, timestamp=timestamp, step=step)
+
+
+def _words(error: ProjError) -> str:
+    return f"{error.message}: {error.context}" if error.context else error.message

@@ -1,0 +1,1 @@
+"""Runs to look at: those of the own store, or those of a tracking server."""

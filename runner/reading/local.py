@@ -1,0 +1,99 @@
+"""The runs of the own store."""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+from runner.errors import NotFoundError
+from runner.model import RunRecord
+from runner.reading.reader import Asked, KeptFile
+from runner.settings import Home
+from runner.store import curves, experiments, runs
+from runner.store.artifacts import local_folder, open_artifact, walk_artifacts
+from runner.store.database import Database
+from runner.store.entities import Experiment, Metric
+from runner.store.models import ModelQuery
+from runner.store.models import search as search_models
+from runner.store.record_pages import RecordPage, search_records
+from runner.store.records import read_record
+from runner.store.search import SearchQuery
+
+_PIECE = 1 << 20
+
+
+def find_experiment(database: Database, word: str) -> Experiment:
+    """Return the experiment that a name or an id means, also a deleted one.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    found = experiments.find(database, word)
+    if found is not None:
+        return found
+    try:
+        return experiments.get(database, word)
+    except NotFoundError as error:
+        raise NotFoundError(f"There is no experiment '{word}'", hint="See `proj experiments list`.") from error
+
+
+class LocalReader:
+    """Reads the own store."""
+
+    server: str | None = None
+
+    def __init__(self, database: Database, home: Home) -> None:
+        self.database = database
+        self.home = home
+
+    def search(self, asked: Asked) -> RecordPage:
+        """Return the records of a search."""
+        chosen = None if asked.experiment is None else (find_experiment(self.database, asked.experiment).id,)
+        query = SearchQuery(experiment_ids=chosen, filter=asked.filter, order_by=asked.order_by, limit=asked.limit)
+        return search_records(self.database, query, self.home)
+
+    def record(self, word: str) -> RunRecord:
+        """Return the record of a run."""
+        return read_record(self.database, self._resolve(word), self.home)
+
+    def last_points(self, word: str) -> Mapping[str, Metric]:
+        """Return the last point of each metric of a run."""
+        return runs.get(self.database, self._resolve(word)).metrics
+
+    def history(self, word: str, name: str) -> Iterator[Metric]:
+        """Yield the points of a metric by step, then time, then value."""
+        run_id = self._resolve(word)
+        curves.thinned(self.database, run_id, name, 1)
+        return curves.all_points(self.database, run_id, name)
+
+    def curve(self, word: str, name: str, limit: int) -> curves.Curve:
+        """Return the course of a metric."""
+        return curves.thinned(self.database, self._resolve(word), name, limit)
+
+    def files(self, word: str) -> tuple[KeptFile, ...]:
+        """Return the files that are kept with a run."""
+        run = runs.get(self.database, self._resolve(word))
+        root = local_folder(run.artifact_uri)
+        if root is None:
+            raise NotFoundError("The artifacts of this run are not kept here", context=run.artifact_uri)
+        found = _files(root, "")
+        query = ModelQuery(filter=f"source_run_id = '{run.run_id}'", limit=1000)
+        for model in search_models(self.database, query).items:
+            place = local_folder(model.artifact_uri)
+            found += _files(place, f"{model.name}/") if place else []
+        return tuple(found)
+
+    def _resolve(self, word: str) -> str:
+        return runs.resolve(self.database, word)
+
+
+def _files(root: Path, before: str) -> list[KeptFile]:
+    return [
+        KeptFile(name=before + file.path, size=file.size, pieces=partial(_pieces, root, file.path))
+        for file in walk_artifacts(root)
+    ]
+
+
+def _pieces(root: Path, path: str) -> Iterator[bytes]:
+    with open_artifact(root, path) as file:
+        while piece := file.read(_PIECE):
+            yield piece

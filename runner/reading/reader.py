@@ -1,0 +1,63 @@
+"""What can be asked about runs, wherever they are recorded."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
+
+from msgspec import Struct
+
+from runner.model import RunRecord
+from runner.store.curves import Curve
+from runner.store.entities import Metric
+from runner.store.record_pages import RecordPage
+
+
+class Asked(Struct, frozen=True, kw_only=True):
+    """A search for runs; ``experiment`` is a name or an id, filter and order are in MLflow's language."""
+
+    experiment: str | None = None
+    filter: str = ""
+    order_by: tuple[str, ...] = ()
+    limit: int = 1000
+
+
+class KeptFile(Struct, frozen=True, kw_only=True):
+    """A file that is kept with a run: its name for the user, its size in bytes, and what reads it piece by piece."""
+
+    name: str
+    size: int | None
+    pieces: Callable[[], Iterator[bytes]]
+
+
+class RunReader(Protocol):
+    """Answers questions about runs. A word means a run: an id, the beginning of one, a name, or ``latest``.
+
+    Every method raises `NotFoundError` for what is not there, `InvalidValueError` for what can't be asked, and
+    `RemoteError` when a server fails.
+    """
+
+    server: str | None
+    """The address of the server; None for the own store."""
+
+    def search(self, asked: Asked) -> RecordPage:
+        """Return the records of a search, newest first unless ordered otherwise."""
+        ...
+
+    def record(self, word: str) -> RunRecord:
+        """Return the record of a run, whole."""
+        ...
+
+    def last_points(self, word: str) -> Mapping[str, Metric]:
+        """Return the last point of each metric of a run."""
+        ...
+
+    def history(self, word: str, name: str) -> Iterator[Metric]:
+        """Yield the points of a metric of a run, however many there are."""
+        ...
+
+    def curve(self, word: str, name: str, limit: int) -> Curve:
+        """Return the course of a metric of a run as at most so many points."""
+        ...
+
+    def files(self, word: str) -> tuple[KeptFile, ...]:
+        """Return the files that are kept with a run, those of a logged model in a folder of its name."""
+        ...

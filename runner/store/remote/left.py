@@ -1,0 +1,48 @@
+"""What proj left of a run on a server, for whoever reads it there."""
+
+import msgspec
+
+from runner.errors import NotFoundError, RemoteError
+from runner.model import RunRecord
+from runner.store.entities import LoggedModel
+from runner.store.remote.places import Place
+from runner.store.remote.push import FOLDER, ID_TAG
+from runner.store.remote.server import RemoteRun, RemoteServer
+from runner.store.rows import RUN_ID
+
+LOG = f"{FOLDER}/log.txt"
+LOCK = f"{FOLDER}/lock.txt"
+_RECORD = f"{FOLDER}/record.json"
+_MAX_RECORD = 64 << 20
+"""Bytes of a record."""
+
+
+def own_id(run: RemoteRun) -> str:
+    """Return the id that proj gave a run before it was pushed; that of the server where proj gave it none."""
+    named = run.tags.get(ID_TAG, "")
+    return named if RUN_ID.fullmatch(named) else run.run_id
+
+
+def read_record(run: RemoteRun, place: Place | None) -> RunRecord | None:
+    """Return the record that proj left among the artifacts of a run; None where there is none that can be read."""
+    if place is None or "proj.tree" not in run.tags:
+        return None
+    content = b""
+    try:
+        for piece in place.pieces(_RECORD):
+            content += piece
+            if len(content) > _MAX_RECORD:
+                return None
+        return msgspec.json.decode(content, type=RunRecord)
+    except (RemoteError, NotFoundError, msgspec.MsgspecError):
+        return None
+
+
+def models_of(server: RemoteServer, run: RemoteRun) -> tuple[LoggedModel, ...]:
+    """Return the logged models that a run made; a server of MLflow 2 has none."""
+    try:
+        return tuple(server.search_logged_models([run.experiment_id], f"source_run_id = '{run.run_id}'"))
+    except RemoteError as error:
+        if error.is_unknown_endpoint:
+            return ()
+        raise
