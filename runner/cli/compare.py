@@ -3,9 +3,10 @@
 import click
 import msgspec
 
-from runner.cli.reading import clean, open_runs
+from runner.cli.reading import clean
 from runner.cli.tables import print_table
 from runner.cli.text import say
+from runner.cli.whose import open_runs
 from runner.cli.words import reads_runs
 from runner.comparison import Line, compare_runs
 from runner.errors import UsageError

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from runner.cli.reading import clean, open_runs, size
+from runner.cli.reading import clean, size
 from runner.cli.text import say
+from runner.cli.whose import open_runs
 from runner.cli.words import reads_runs
 from runner.errors import InvalidValueError, NotFoundError
 from runner.reading.reader import KeptFile

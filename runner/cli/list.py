@@ -4,9 +4,9 @@ import click
 import msgspec
 
 from runner.cli.columns import find_columns
-from runner.cli.reading import open_runs
 from runner.cli.tables import print_csv, print_table
 from runner.cli.text import say
+from runner.cli.whose import open_runs
 from runner.cli.words import reads_runs
 from runner.model import RunStatus
 from runner.reading.reader import Asked

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 import click
 import msgspec
 
-from runner.cli.reading import clean, local_time, open_runs
+from runner.cli.reading import clean, local_time
+from runner.cli.whose import open_runs
 from runner.cli.words import reads_runs
 from runner.store.curves import Curve
 from runner.store.entities import Metric

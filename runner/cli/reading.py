@@ -4,12 +4,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime
 
-from runner.cli.text import say
 from runner.executors import remove_leftovers
 from runner.model import Code, EnvironmentRecord, RunRecord
-from runner.reading.local import LocalReader
-from runner.reading.opening import open_remote, server_to_read
-from runner.reading.reader import RunReader
 from runner.settings import Home, open_home
 from runner.store import runs
 from runner.store.database import Database
@@ -18,20 +14,6 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 _THOUSAND = 1000
 _MINUTE = 60
 _HOUR = 3600
-
-
-@contextmanager
-def open_runs(tracking_uri: str | None, *, local: bool) -> Iterator[RunReader]:
-    """Open what the user wants to read; a server that only the environment names is told."""
-    uri = server_to_read(tracking_uri, local=local)
-    if uri is None:
-        with open_store() as (database, home):
-            yield LocalReader(database, home)
-        return
-    with open_remote(uri) as reader:
-        if tracking_uri is None:
-            say(f"reading {clean(reader.server or '')} (MLFLOW_TRACKING_URI); --local reads the own store")
-        yield reader
 
 
 @contextmanager

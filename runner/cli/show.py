@@ -6,7 +6,8 @@ from textwrap import indent
 import click
 import msgspec
 
-from runner.cli.reading import clean, duration, how_declared, local_time, open_runs, size
+from runner.cli.reading import clean, duration, how_declared, local_time, size
+from runner.cli.whose import open_runs
 from runner.cli.words import reads_runs
 from runner.history import LATER_COMMIT_TAG, describe_commit, find_later_commit
 from runner.model import FileRecord, RunRecord

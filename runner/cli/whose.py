@@ -1,0 +1,24 @@
+"""Whose runs a reading command reads: apart from what it shares with others, as searching takes time to load."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from runner.cli.reading import clean, open_store
+from runner.cli.text import say
+from runner.reading.local import LocalReader
+from runner.reading.opening import open_remote, server_to_read
+from runner.reading.reader import RunReader
+
+
+@contextmanager
+def open_runs(tracking_uri: str | None, *, local: bool) -> Iterator[RunReader]:
+    """Open what the user wants to read; a server that only the environment names is told."""
+    uri = server_to_read(tracking_uri, local=local)
+    if uri is None:
+        with open_store() as (database, home):
+            yield LocalReader(database, home)
+        return
+    with open_remote(uri) as reader:
+        if tracking_uri is None:
+            say(f"reading {clean(reader.server or '')} (MLFLOW_TRACKING_URI); --local reads the own store")
+        yield reader
