@@ -12,7 +12,7 @@ from runner.cli.main import run_command
 from runner.manifest.checking import check_manifest, has_errors
 from runner.manifest.files import FolderFiles
 from runner.manifest.schema import json_schema
-from tests.conftest import write_tree
+from tests.conftest import RunProj, write_tree
 
 CASES = Path(__file__).parent / "manifests"
 LINES = [json.loads(line) for line in (CASES / "expected.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -182,3 +182,23 @@ FAULTY = ("49-command-shapes", "48-entry-key-types")
 )
 def test_schema_refuses_what_is_wrong(text: str) -> None:
     assert list(Draft202012Validator(json_schema()).iter_errors(yaml.safe_load(text)))
+
+
+@pytest.mark.parametrize(
+    ("named", "hint"),
+    [
+        ("envs/trian.yaml", "did you mean 'envs/train.yaml'?"),
+        ("train.yml", "did you mean 'envs/train.yaml'?"),
+        ("nothing.yaml", None),
+    ],
+)
+def test_an_environment_of_an_entry_point_that_is_absent_stops_it_and_is_named(
+    tmp_path: Path, proj: RunProj, named: str, hint: str | None
+) -> None:
+    text = f"entry_points:\n  main:\n    command: 'true'\n    environment: {named}\n  other: {{command: 'true'}}\n"
+    write_tree(tmp_path, {"MLproject": text, "envs/train.yaml": "dependencies: []\n"})
+    refused = proj("run", ".", cwd=tmp_path)
+    assert refused.code == 1
+    assert f"'environment' names the file '{named}', which is not there" in refused.err
+    assert hint is None or hint in refused.err
+    assert proj("run", ".", "-e", "other", "--env-manager", "local", cwd=tmp_path).code == 0

@@ -2,11 +2,12 @@
 
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from posixpath import normpath
 
 from runner.errors import ManifestError
-from runner.manifest.faults import suggestion
+from runner.manifest.faults import nearest
 from runner.model import ProjectFiles
 
 
@@ -19,10 +20,21 @@ def near_file(path: str, files: ProjectFiles) -> str | None:
     """Return a hint that names the file someone meant, in the same folder or of the same name elsewhere, or None."""
     folder, _, name = path.rpartition("/")
     beside = [other for other in files.names(folder) if not other.endswith("/")]
-    hint = suggestion(name, beside)
-    if hint is None and folder and name in files.names():
+    near = nearest(name, beside)
+    if near is not None:
+        return f"did you mean '{folder}/{near}'?" if folder else f"did you mean '{near}'?"
+    if folder and name in files.names():
         return f"'{name}' is in the project folder itself"
-    return hint
+    folders = [other.rstrip("/") for other in files.names() if other.endswith("/") and not other.startswith(".")]
+    found = [f"{other}/{near}" for other in folders if (near := _same_stem(name, files.names(other)))]
+    return f"did you mean '{found[0]}'?" if found else None
+
+
+def _same_stem(name: str, names: Iterable[str]) -> str | None:
+    """Return the name itself, one that differs in extension or letter case alone, or None."""
+    stem = name.rpartition(".")[0].lower()
+    same = [other for other in names if stem and other.rpartition(".")[0].lower() == stem]
+    return name if name in same else next(iter(same), None)
 
 
 class FolderFiles:
