@@ -1,16 +1,18 @@
 """Package data-science projects, run them, and tie every result to the exact code that made it.
 
-`run` is the whole interface for programs; the command line is the one for people.
+`run` and `search_runs` are the whole interface for programs; the command line is the one for people.
 """
 
 import importlib
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, overload
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from runner.model import RunRecord
 
-__all__ = ["run"]
+__all__ = ["run", "search_runs"]
 
 
 def run(
@@ -32,3 +34,60 @@ def run(
     library = importlib.import_module("runner.library")
     record: RunRecord = library.run(uri, entry_point, dict(parameters or {}), options)
     return record
+
+
+@overload
+def search_runs(
+    filter: str = "",
+    *,
+    order_by: Sequence[str] = (),
+    experiment: str | None = None,
+    max_results: int = 1000,
+    as_frame: Literal[False] = False,
+    tracking_uri: str | None = None,
+) -> "list[RunRecord]": ...
+
+
+@overload
+def search_runs(
+    filter: str = "",
+    *,
+    order_by: Sequence[str] = (),
+    experiment: str | None = None,
+    max_results: int = 1000,
+    as_frame: Literal[True],
+    tracking_uri: str | None = None,
+) -> "pd.DataFrame": ...
+
+
+def search_runs(
+    filter: str = "",  # noqa: A002  MLflow's word
+    *,
+    order_by: Sequence[str] = (),
+    experiment: str | None = None,
+    max_results: int = 1000,
+    as_frame: bool = False,
+    tracking_uri: str | None = None,
+) -> "list[RunRecord] | pd.DataFrame":
+    """Return the records of runs, newest first unless ordered otherwise.
+
+    Args:
+        filter: a condition in MLflow's language: ``metrics.rmse < 0.8 AND params.model = 'linear'``.
+        order_by: columns such as ``metrics.rmse ASC``; the first one counts most.
+        experiment: name or id; all experiments are searched without it.
+        max_results: how many records at most.
+        as_frame: whether to return a pandas DataFrame, with columns such as ``metrics.rmse`` and ``params.alpha``.
+        tracking_uri: a server to search instead of the own store; ``""`` is the own store also where
+            MLFLOW_TRACKING_URI names a server.
+
+    Raises:
+        runner.errors.ProjError: the filter or order can't be used, there is no such experiment, or a server fails.
+        ImportError: a DataFrame is asked for and pandas is not installed.
+    """
+    library = importlib.import_module("runner.library")
+    found: list[RunRecord] | pd.DataFrame = library.search_runs(
+        {"filter": filter, "order_by": order_by, "experiment": experiment, "limit": max_results},
+        as_frame=as_frame,
+        tracking_uri=tracking_uri,
+    )
+    return found

@@ -1,14 +1,25 @@
-"""What `runner.run` does; events go to the log named ``proj``."""
+"""What `runner.run` and `runner.search_runs` do; events go to the log named ``proj``."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from runner.model import Event, EventKind, RunRecord, RunRequest
 from runner.process import Echo
+from runner.reading.local import LocalReader
+from runner.reading.opening import open_remote, server_to_read
+from runner.reading.reader import Asked
 from runner.settings import open_home
+from runner.store import runs
+from runner.store.database import Database
+from runner.store.record_pages import RecordPage
 from runner.workflow import run_project
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LOG = logging.getLogger("proj")
 
@@ -35,6 +46,85 @@ def run(
     if outcome.error:
         raise outcome.error
     return outcome.record
+
+
+def search_runs(
+    asked: Mapping[str, object], *, as_frame: bool = False, tracking_uri: str | None = None
+) -> "list[RunRecord] | pd.DataFrame":
+    """Return the records of a search, as a list or as a DataFrame.
+
+    Raises:
+        TypeError: something that is asked has a wrong type.
+        ImportError: a DataFrame is asked for and pandas is not installed.
+        ProjError: the search can't be made.
+    """
+    if as_frame:
+        _check_pandas()
+    order = asked["order_by"]
+    try:
+        question = msgspec.convert({**asked, "order_by": (order,) if isinstance(order, str) else order}, Asked)
+    except msgspec.ValidationError as error:
+        raise TypeError(f"search_runs(): {error}".replace("$.limit", "max_results")) from error
+    records = list(_search(question, tracking_uri).records)
+    return _frame(records) if as_frame else records
+
+
+def _search(asked: Asked, tracking_uri: str | None) -> RecordPage:
+    uri = server_to_read(tracking_uri or None, local=tracking_uri == "")
+    if uri is not None:
+        with open_remote(uri) as reader:
+            LOG.info("reading %s", reader.server)
+            return reader.search(asked)
+    home = open_home()
+    with closing(Database.open(home.database)) as database:
+        runs.mark_lost(database)
+        return LocalReader(database, home).search(asked)
+
+
+def _check_pandas() -> None:
+    try:
+        import pandas as pd  # noqa: F401  whether it is there is known before anything is searched
+    except ImportError as error:
+        raise ImportError(
+            "search_runs(as_frame=True) needs pandas, which is not installed: pip install pandas"
+        ) from error
+
+
+def _frame(records: Sequence[RunRecord]) -> "pd.DataFrame":
+    """Return records as a table: the plain fields, then each metric, parameter and tag that one of them has."""
+    import pandas as pd
+
+    plain = (
+        "run_id",
+        "run_name",
+        "experiment",
+        "status",
+        "exit_code",
+        "started_at",
+        "ended_at",
+        "project",
+        "entry_point",
+    )
+    rows = [{name: getattr(record, name) for name in plain} | _code(record) for record in records]
+    frame = pd.DataFrame(rows, columns=[*plain, "commit", "dirty"])
+    for name in ("started_at", "ended_at"):
+        frame[name] = pd.to_datetime(frame[name], utc=True, format="ISO8601")
+    groups: dict[str, list[Mapping[str, object]]] = {
+        "metrics": [record.metrics for record in records],
+        "params": [{one.name: one.value for one in record.parameters} for record in records],
+        "tags": [record.tags for record in records],
+    }
+    # Made apart and joined once: adding one column after the other takes long where there are thousands.
+    more = {
+        f"{kind}.{name}": [values.get(name) for values in found]
+        for kind, found in groups.items()
+        for name in sorted({name for values in found for name in values})
+    }
+    return pd.concat([frame, pd.DataFrame(more, index=frame.index)], axis=1)
+
+
+def _code(record: RunRecord) -> dict[str, object]:
+    return {"commit": record.code.commit, "dirty": record.code.dirty} if record.code else {}
 
 
 def _log_event(event: Event) -> None:
