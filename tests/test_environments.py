@@ -592,6 +592,59 @@ def uv_project(desk: Desk) -> Desk:
     return desk
 
 
+KINDS = ("requirements", "requirements with hashes", "python_env", "conda_env", "pylock", "uv_lock", "nothing")
+
+
+def declare(desk: Desk, kind: str, line: str) -> None:
+    """Declare the same two packages in one of the ways that there are."""
+    if kind == "requirements":
+        desk.write("requirements.txt", "six==1.16.0\ntabulate==0.9.0\n", EnvironmentKind.REQUIREMENTS)
+    elif kind == "requirements with hashes":
+        desk.write("requirements.txt", "six==1.16.0\ntabulate==0.9.0\n", EnvironmentKind.REQUIREMENTS)
+        lock = BACKENDS["uv"].lock(desk.request(), desk.events.append)
+        assert lock
+        desk.write("requirements.txt", lock.text)
+    elif kind == "python_env":
+        text = f"python: '{line}'\nbuild_dependencies: [pip]\ndependencies: [six==1.16.0, -r more.txt]\n"
+        desk.write("python_env.yaml", text, EnvironmentKind.PYTHON_ENV)
+        desk.write("more.txt", "tabulate==0.9.0\n")
+    elif kind == "conda_env":
+        text = f"channels: [defaults]\ndependencies: [python={line}, six=1.16.0, pip, pip: [tabulate==0.9.0]]\n"
+        desk.write("conda.yaml", text, EnvironmentKind.CONDA_ENV)
+    else:
+        desk.declaration = EnvironmentDeclaration()
+
+
+@pytest.mark.env
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_members_give_the_same_for_every_kind_of_spec(
+    desk: Desk, kind: str, request: pytest.FixtureRequest
+) -> None:
+    """The contract of the members that make Pythons, for each way to declare what is in them."""
+    if kind in ("pylock", "uv_lock"):
+        request.getfixturevalue("uv_project")
+        path = "pylock.toml" if kind == "pylock" else "uv.lock"
+        desk.declaration = EnvironmentDeclaration(kind=EnvironmentKind(kind), path=path)
+    else:
+        declare(desk, kind, "{}.{}".format(*sys.version_info))
+    made = [desk.prepare(manager) for manager in ("uv", "virtualenv")]
+    for prepared in made:
+        expected = {} if kind == "nothing" else {"six": "1.16.0", "tabulate": "0.9.0"}
+        packages = dict(prepared.record.packages)
+        assert {name: version for name, version in packages.items() if name in ("six", "tabulate")} == expected
+        assert (
+            run(prepared, "python", "-c", "print(1)" if kind == "nothing" else "import six, tabulate; print(1)") == "1"
+        )
+    one, other = made
+    assert one.prefix != other.prefix
+    assert one.record.digest == other.record.digest
+    assert one.record.lock_digest == other.record.lock_digest
+    assert one.record.packages == other.record.packages
+    assert desk.prepare("uv").prefix == one.prefix
+    assert desk.prepare("virtualenv").prefix == other.prefix
+
+
 @pytest.mark.env
 @pytest.mark.parametrize(
     ("path", "kind"), [("uv.lock", EnvironmentKind.UV_LOCK), ("pylock.toml", EnvironmentKind.PYLOCK)]
