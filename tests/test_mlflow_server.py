@@ -61,9 +61,10 @@ _TIMES = 10**12
 
 
 @contextmanager
-def mlflow_server(folder: Path) -> Iterator[str]:
+def mlflow_server(folder: Path, version: str = NEWEST) -> Iterator[str]:
     """Start MLflow's own server and stop it, with all that it starts, at the end."""
-    program = SERVER or client_python(NEWEST).with_name("mlflow")
+    named = SERVER if version == NEWEST else None
+    program = named or client_python(version).with_name("mlflow")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     words = ["--backend-store-uri", f"sqlite:///{folder}/db.sqlite", "--artifacts-destination", str(folder / "files")]

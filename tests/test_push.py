@@ -1,9 +1,7 @@
 """Runs on their way to a server: all of them arrives, once, whatever happens in between."""
 
 import json
-import math
 import os
-import secrets
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -13,24 +11,20 @@ from pathlib import Path
 import pytest
 
 from runner.errors import RemoteError, UnreachableError
-from runner.model import RunDetails, RunStatus
+from runner.model import RunStatus
 from runner.settings import Home
-from runner.store import experiments, lineage, models, runs, values
+from runner.store import runs, values
 from runner.store.artifacts import write_artifact
 from runner.store.database import Database
 from runner.store.entities import (
-    Dataset,
-    DatasetInput,
     Metric,
-    ModelOutput,
     ModelStatus,
-    NewModel,
-    NewRun,
 )
 from runner.store.remote import ledger
 from runner.store.remote.places import walk
 from runner.store.remote.push import Destination, Pushed, push
 from runner.store.remote.server import RemoteRun, RemoteServer
+from tests import filled
 from tests.conftest import RunProj, start_proj
 from tests.remotes import Answer, Odd, Seen, json_error, odd_server
 from tests.teamserver import Team, team_server
@@ -83,44 +77,16 @@ def both(home: Home, tmp_path: Path, proj: RunProj) -> Iterator[Both]:
         yield Both(home, database, team, server, token)
 
 
-def make_run(both: Both, experiment: str = "iris", **fields: object) -> str:
-    """Make a run with something of every kind."""
-    db, home = both.database, both.home
-    experiment_id = experiments.ensure(db, experiment)
-    new = NewRun(experiment_id=experiment_id, name="one", user="me", tags={"team": "ü"}, **fields)  # type: ignore[arg-type]
-    run_id = runs.create(db, new).run_id
-    values.log_params(db, run_id, [("alpha", "0.5"), ("long", "x" * 400)])
-    points = [Metric(key="loss", value=1 / (1 + step), timestamp=100 + step, step=step) for step in range(2500)]
-    odd = [Metric(key="odd", value=value, timestamp=1) for value in (math.nan, math.inf, -math.inf)]
-    values.log_metrics(db, run_id, [*points, *odd])
-    data = DatasetInput(dataset=Dataset(name="d", digest="abc", source_type="local", source="{}"), tags={"a": "b"})
-    lineage.log_inputs(db, run_id, [data])
-    root = home.artifacts(run_id)
-    write_artifact(root, "plots/a b.txt", [b"plot"])
-    write_artifact(root, "big.bin", [secrets.token_bytes(2_000_000)])
-    runs.set_details(db, run_id, RunDetails(command="python train.py", entry_point="main"))
-    home.log(run_id).write_bytes(b"hello\n")
-    return run_id
+def make_run(both: Both, experiment: str = "iris") -> str:
+    return filled.make_run(both.database, both.home, experiment)
 
 
-def make_model(both: Both, run_id: str, name: str = "net") -> str:
-    db = both.database
-    experiment_id = runs.get(db, run_id).experiment_id
-    new = NewModel(experiment_id=experiment_id, name=name, source_run_id=run_id, params={"depth": "3"}, tags={"k": "v"})
-    model = models.create(db, new)
-    text = f"model_id: {model.model_id}\nrun_id: {run_id}\n".encode()
-    root = both.home.root / "runs" / "models" / model.model_id / "artifacts"
-    write_artifact(root, "MLmodel", [text])
-    write_artifact(root, "weights/w.bin", [b"123"])
-    lineage.log_outputs(db, run_id, [ModelOutput(model_id=model.model_id, step=2)])
-    measured = Metric(key="acc", value=0.9, timestamp=5, step=2, model_id=model.model_id, dataset_name="d")
-    values.log_metrics(db, run_id, [measured])
-    models.finalize(db, model.model_id, ModelStatus.READY)
-    return model.model_id
+def make_model(both: Both, run_id: str) -> str:
+    return filled.make_model(both.database, both.home, run_id)
 
 
 def test_everything_arrives(both: Both) -> None:
-    run_id = make_run(both, artifact_uri=None)
+    run_id = make_run(both)
     runs.update(both.database, run_id, status=RunStatus.FAILED, ended_at=123_456)
     pushed = both.push(run_id)
     run, ours = both.there(pushed), runs.get(both.database, run_id)

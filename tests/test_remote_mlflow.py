@@ -1,0 +1,107 @@
+"""Runs on their way to MLflow's own servers, of MLflow 3 and of MLflow 2."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from runner.settings import Home
+from runner.store import runs, values
+from runner.store.database import Database
+from runner.store.entities import Metric, ModelStatus
+from runner.store.remote.places import walk
+from runner.store.remote.push import Destination, push
+from runner.store.remote.server import RemoteServer
+from tests.conftest import MakeRepository, RunProj
+from tests.filled import close_run, make_model, make_run
+from tests.mlflow_clients import NEWEST, SERVER_OF_2, client_python
+from tests.test_mlflow_server import mlflow_server
+
+pytestmark = [pytest.mark.mlflow, pytest.mark.env, pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+class Other(NamedTuple):
+    """MLflow's own server."""
+
+    url: str
+    has_logged_models: bool
+
+
+@pytest.fixture(scope="module", params=[NEWEST, SERVER_OF_2])
+def other(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Other]:
+    with mlflow_server(tmp_path_factory.mktemp("server"), request.param) as url:
+        yield Other(url, has_logged_models=request.param == NEWEST)
+
+
+def test_everything_arrives_once(other: Other, home: Home) -> None:
+    told: list[str] = []
+    with closing(Database.open(home.database)) as database, RemoteServer(other.url, {}) as server:
+        run_id = make_run(database, home, "everything")
+        model_id = make_model(database, home, run_id)
+        close_run(database, run_id)
+        to = Destination(
+            database=database, home=home, server=server, report=lambda event: told.append(event.hint or "")
+        )
+        pushed = push(to, run_id)
+        assert push(to, run_id).sent.total == 0
+        run, ours = server.run(pushed.remote_run_id), runs.get(database, run_id)
+        assert (run.name, run.status, run.ended_at) == (ours.name, ours.status, ours.ended_at)
+        assert run.params == ours.params
+        assert ours.tags.items() <= run.tags.items()
+        assert [one.dataset.name for one in run.inputs.datasets] == ["d"]
+        there = sorted((one.step, one.value) for one in server.metric_history(run.run_id, "loss"))
+        here = values.metric_history(database, run_id, "loss").items
+        assert there == [(one.step, one.value) for one in here]
+        assert len(list(server.metric_history(run.run_id, "odd"))) == 3
+        files = {"plots/a b.txt", "big.bin", "proj/record.json", "proj/log.txt"}
+        place = server.place(run.artifact_uri)
+        assert place is not None
+        assert b"".join(place.pieces("big.bin")) == (home.artifacts(run_id) / "big.bin").read_bytes()
+        if other.has_logged_models:
+            assert pushed.left_out == ()
+            model = server.logged_model(run.outputs[0].model_id)
+            assert (model.status, model.params, model.tags["proj.model_id"]) == (
+                ModelStatus.READY,
+                {"depth": "3"},
+                model_id,
+            )
+            assert [point.key for point in model.metrics] == ["acc"]
+        else:
+            assert ["logged models" in one for one in pushed.left_out] == [True]
+            files |= {"net/MLmodel", "net/weights/w.bin"}
+        assert {one.path for one in walk(place)} == files
+        values.log_metrics(database, run_id, [Metric(key="loss", value=1, timestamp=5, step=-5)])
+        assert push(to, run_id).sent.points == 1
+        found = list(server.search_runs([run.experiment_id], f"tags.`proj.run_id` = '{run_id}'"))
+        assert [one.run_id for one in found] == [run.run_id]
+
+
+def test_a_script_with_a_client_logs_to_both(other: Other, proj: RunProj, make_repository: MakeRepository) -> None:
+    script = (
+        "import mlflow\n"
+        "mlflow.set_experiment('by the script')\n"
+        "with mlflow.start_run():\n"
+        "    mlflow.log_param('own', 1)\n"
+        "    mlflow.log_metric('m', 0.5)\n"
+        "    mlflow.log_text('hello', 'a/t.txt')\n"
+        "    with mlflow.start_run(nested=True, run_name='inner'):\n"
+        "        mlflow.log_metric('n', 2)\n"
+    )
+    root = make_repository({"MLproject": "entry_points:\n  main:\n    command: python t.py\n", "t.py": script})
+    path = f"{client_python('2.22.5').parent}:/usr/local/bin:/usr/bin:/bin"
+    words = ("run", ".", "--json", "--env-manager", "local", "--tracking-uri", other.url)
+    done = proj(*words, "--experiment", "chosen", cwd=root, PATH=path)
+    assert done.code == 0, done.err
+    with RemoteServer(other.url, {}) as server:
+        run = server.run(done.json["run_id"])
+        assert (run.status.value, run.params, run.metrics["m"].value) == ("FINISHED", {"own": "1"}, 0.5)
+        assert server.experiment(run.experiment_id).name == "chosen"
+        place = server.place(run.artifact_uri)
+        assert place is not None
+        assert b"".join(place.pieces("a/t.txt")) == b"hello"
+        experiments = [one.id for one in server.experiments()]
+        inner = list(server.search_runs(experiments, f"tags.mlflow.parentRunId = '{run.run_id}'"))
+        assert [(one.name, one.metrics["n"].value, one.status.value) for one in inner] == [("inner", 2.0, "FINISHED")]
+    assert Path(done.json["log"]).is_file()
