@@ -35,11 +35,13 @@ from runner.store.records import read_record
 from runner.store.rows import now
 
 if TYPE_CHECKING:
+    from runner.server import upstream
     from runner.store.remote import ledger, live, push
 else:
     ledger = LazyModule("runner.store.remote.ledger")
     live = LazyModule("runner.store.remote.live")
     push = LazyModule("runner.store.remote.push")
+    upstream = LazyModule("runner.server.upstream")
 
 _END_OF_LOG = 64 * 1024
 REFUSED = 1
@@ -84,6 +86,7 @@ class Recording:
         """The package whose absence ended the command, if one is known to."""
         self.opened_there: live.Opened | None = None
         """The run on its tracking server, if it has one."""
+        self._live: live.LiveCopy | None = None
         self._experiment_id = experiment_id
         self._report = report
         self._exit_code = REFUSED
@@ -120,17 +123,18 @@ class Recording:
         """The file in which the command notes which tracking places of its code became the run."""
         return self.folder / "redirects.jsonl"
 
-    def live_copy(self) -> AbstractContextManager[object]:
+    def live_copy(self) -> "AbstractContextManager[live.LiveCopy | None]":
         """Return what keeps the run's tracking server up to date, where it has one."""
         if self.opened_there is None:
             return nullcontext()
         server = self.opened_there.server
         to = push.Destination(database=self.database, home=self.plan.home, server=server, report=self.report)
-        return live.LiveCopy(to, self.run_id)
+        self._live = live.LiveCopy(to, self.run_id)
+        return self._live
 
     def open_socket(self) -> ChildSocket:
         """Return the socket over which the command logs to this run."""
-        return ChildSocket(
+        socket = ChildSocket(
             self.plan.home,
             self.run_id,
             self._experiment_id,
@@ -139,6 +143,9 @@ class Recording:
             experiment_is_fixed=bool(self.plan.experiment or self.plan.request.experiment_id or self.opened_there),
             serve_as=tuple(address for address in self.plan.request.serve_as if is_loopback(address)),
         )
+        if self._live is not None:
+            socket.upstream = upstream.TrackingServer(self._live.to, self.run_id)
+        return socket
 
     def log_metrics(self, metrics: Iterable[tuple[str, float, int]], moment: int) -> None:
         """Log metrics given as name, value and step; ``moment`` is in milliseconds since 1970."""

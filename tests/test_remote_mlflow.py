@@ -10,7 +10,7 @@ import pytest
 from runner.settings import Home
 from runner.store import runs, values
 from runner.store.database import Database
-from runner.store.entities import Metric, ModelStatus
+from runner.store.entities import Metric, ModelStatus, NewRun
 from runner.store.remote.places import walk
 from runner.store.remote.push import Destination, push
 from runner.store.remote.server import RemoteServer
@@ -105,3 +105,78 @@ def test_a_script_with_a_client_logs_to_both(other: Other, proj: RunProj, make_r
         inner = list(server.search_runs(experiments, f"tags.mlflow.parentRunId = '{run.run_id}'"))
         assert [(one.name, one.metrics["n"].value, one.status.value) for one in inner] == [("inner", 2.0, "FINISHED")]
     assert Path(done.json["log"]).is_file()
+
+
+REGISTRY = """
+import os, pathlib, mlflow, mlflow.pyfunc
+from mlflow import MlflowClient
+client = MlflowClient()
+pathlib.Path("twice.py").write_text(
+    "class Twice:\\n    def predict(self, x): return 2 * x\\ndef _load_pyfunc(path): return Twice()\\n")
+
+with mlflow.start_run() as run:
+    mlflow.log_metric("m", 0.5)
+    mlflow.log_text("plain", "plain/MLmodel")
+    version = mlflow.register_model(f"runs:/{run.info.run_id}/plain", "churn")
+    print("version", version.version, version.source)
+    client.transition_model_version_stage("churn", version.version, "Production")
+    found = client.get_latest_versions("churn", ["Production"])
+    print("production", found[0].version)
+    path = mlflow.artifacts.download_artifacts("models:/churn/Production")
+    print("files", open(path + "/MLmodel").read())
+    called = "name" if mlflow.__version__.startswith("3") else "artifact_path"
+    mlflow.pyfunc.log_model(loader_module="twice", code_paths=["twice.py"], registered_model_name="net",
+        pip_requirements=[], **{called: "net"})
+    latest = max(int(each.version) for each in client.search_model_versions("name = 'net'"))
+    print("loaded", mlflow.pyfunc.load_model(f"models:/net/{latest}").predict(21))
+    print("searched", [each.info.run_id == run.info.run_id for each in mlflow.search_runs(output_format="list")])
+    other = os.environ["OTHER_RUN"]
+    told = mlflow.get_run(other)
+    print("other", told.data.metrics, told.info.status)
+    print("history", [p.value for p in client.get_metric_history(other, "theirs")])
+    print("listed", [each.path for each in client.list_artifacts(other)])
+    path = mlflow.artifacts.download_artifacts(f"runs:/{other}/note.txt")
+    print("note", open(path).read())
+    shared = client.get_experiment_by_name(os.environ["OTHER_EXPERIMENT"])
+    print("theirs", [each.info.run_name for each in client.search_runs([shared.experiment_id])])
+    try:
+        client.get_run("f" * 32)
+    except mlflow.exceptions.MlflowException as error:
+        print("absent", error.error_code)
+"""
+
+
+@pytest.mark.parametrize("version", ["2.22.5", "3.17.2"])
+def test_a_script_uses_the_registry_and_what_others_recorded(
+    other: Other, proj: RunProj, make_repository: MakeRepository, tmp_path: Path, version: str
+) -> None:
+    with RemoteServer(other.url, {}) as server:
+        name = f"registry-{version}"
+        theirs = server.create_run(NewRun(experiment_id=server.create_experiment(f"theirs-{version}"), name="theirs"))
+        server.log_batch(theirs.run_id, metrics=[Metric(key="theirs", value=7, timestamp=1)])
+        (tmp_path / "note.txt").write_text("from another")
+        place = server.place(theirs.artifact_uri)
+        assert place is not None
+        place.put("note.txt", tmp_path / "note.txt")
+        files = {"MLproject": "entry_points:\n  main:\n    command: python t.py\n", "t.py": REGISTRY}
+        root = make_repository(files)
+        path = f"{client_python(version).parent}:/usr/local/bin:/usr/bin:/bin"
+        words = ("run", ".", "--env-manager", "local", "--tracking-uri", other.url, "--experiment", name)
+        variables = {"PATH": path, "OTHER_RUN": theirs.run_id, "OTHER_EXPERIMENT": f"theirs-{version}"}
+        done = proj(*words, cwd=root, **variables)
+        assert done.code == 0, done.err
+        run = next(server.search_runs([experiment.id for experiment in server.experiments()], "metrics.m = 0.5"))
+    said = dict(line.split(" ", 1) for line in done.out.splitlines() if " " in line)
+    number, source = said["version"].split()
+    assert source == f"{run.artifact_uri}/plain"
+    assert said["production"] == number
+    assert said["files"] == "plain"
+    assert said["loaded"] == "42"
+    assert said["theirs"] == "['theirs']"
+    assert said["searched"] == "[True]"
+    assert said["other"] == "{'theirs': 7.0} RUNNING"
+    assert said["history"] == "[7.0]"
+    assert said["listed"] == "['note.txt']"
+    assert said["note"] == "from another"
+    assert said["absent"] == "RESOURCE_DOES_NOT_EXIST"
+    assert proj("models", "list", "--json").json == []

@@ -3,6 +3,7 @@
 The handlers run on the event loop itself: a write to the store takes some 30 µs, less than handing it to a thread.
 """
 
+import asyncio
 import os
 import re
 import time
@@ -13,14 +14,15 @@ from typing import Any
 import msgspec
 from msgspec import Struct, structs
 
+from runner.errors import NotFoundError
 from runner.model import Event, EventKind
 from runner.server import artifacts, experiments, metrics, models, registry, runs
 from runner.server.answers import Answer, ErrorCode, RefusedError, answer_for, error_answer
 from runner.server.guards import MAX_BODY, OPEN_PATHS, Guard, check_length, too_large
 from runner.server.protocol import ListProxied, read_body, read_query
-from runner.server.tracking import Route, Tracking
+from runner.server.tracking import Route, Tracking, Upstream
 from runner.server.writes import Writes
-from runner.store.artifacts import open_artifact
+from runner.store.artifacts import list_artifacts, open_artifact
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -176,19 +178,44 @@ async def _answer_protocol(call: Call, path: str) -> Answer:
         fields = route.fields(path)
     if route.changes:
         call.check_may_write()
+    content = call.scope["query_string"] if call.method == "GET" else await call.body()
     if call.method == "GET":
-        asked = read_query(route.shape, call.scope["query_string"].decode("latin-1"), fields)
+        asked = read_query(route.shape, content.decode("latin-1"), fields)
     else:
-        asked = read_body(route.shape, await call.body(), fields)
-    return _json(await call.writes.make(partial(route.answer, call.tracking, asked)))
+        asked = read_body(route.shape, content, fields)
+    here = partial(route.answer, call.tracking, asked)
+    upstream = call.tracking.upstream
+    if upstream is None:
+        return _json(await call.writes.make(here))
+    return await _answer_with(upstream, call, path, content, here)
+
+
+async def _answer_with(upstream: Upstream, call: Call, path: str, content: bytes, here: Callable[[], object]) -> Answer:
+    """Answer from our store, or from the tracking server of the run."""
+    told: bytes | None = None
+    if upstream.is_first(path):
+        told = await asyncio.to_thread(upstream.ask, call.method, path, content)
+    if told is not None:
+        return Answer(200, told)
+    try:
+        return _json(await call.writes.make(here))
+    except NotFoundError:
+        if not upstream.is_second(call.method, path):
+            raise
+    told = await asyncio.to_thread(upstream.ask, call.method, path, content)
+    return Answer(200, told or b"{}")
 
 
 async def _answer_proxy(call: Call, path: str, send: Send) -> Answer | None:
     if call.method == "GET" and not path:
         asked = read_query(ListProxied, call.scope["query_string"].decode("latin-1"), {})
+        upstream = _elsewhere(call, asked.path)
+        if upstream is not None:
+            return Answer(200, await asyncio.to_thread(upstream.list_files, asked.path))
         return _json(artifacts.list_proxied(call.tracking, asked))
     if call.method == "GET":
-        await _send_file(call, path, send)
+        upstream = _elsewhere(call, path)
+        await (_send_file(call, path, send) if upstream is None else _pass_on(upstream, path, send))
         return None
     call.check_may_write()
     if call.method == "PUT":
@@ -198,6 +225,30 @@ async def _answer_proxy(call: Call, path: str, send: Send) -> Answer | None:
         artifacts.remove_file(call.tracking, path)
         return _json({})
     raise _unknown(call)
+
+
+def _elsewhere(call: Call, path: str) -> Upstream | None:
+    """Return the run's tracking server, where it has one and we have nothing at a path of the proxy."""
+    if call.tracking.upstream is None:
+        return None
+    try:
+        place = artifacts.find_place(call.tracking, path)
+        is_here = bool(list_artifacts(place.root, place.path))
+    except (NotFoundError, RefusedError):
+        is_here = False
+    return None if is_here else call.tracking.upstream
+
+
+async def _pass_on(upstream: Upstream, path: str, send: Send) -> None:
+    """Send a file of the run's tracking server piece by piece, as it comes."""
+    pieces = upstream.pieces(path)
+    piece = await asyncio.to_thread(next, pieces, b"")
+    headers = [(b"content-type", b"application/octet-stream"), (b"x-content-type-options", b"nosniff")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    while piece:
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+        piece = await asyncio.to_thread(next, pieces, b"")
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def _send_file(call: Call, path: str, send: Send) -> None:

@@ -29,7 +29,9 @@ def serve(request: ServingRequest, report: Report) -> ServingOutcome:
     port = int(request.listener.getsockname()[1])
     guard = loopback_guard(request.token, port, request.other_addresses)
     with closing(Database.open(request.home.database)) as database:
-        tracking = Tracking(database=database, home=request.home, session=session, report=report)
+        tracking = Tracking(
+            database=database, home=request.home, session=session, report=report, upstream=request.upstream
+        )
         asyncio.run(_serve_until_woken(build_app(tracking, guard), request))
         _close_runs(database, session.created_runs)
     return ServingOutcome(final_status=session.final_status, created_runs=tuple(session.created_runs))

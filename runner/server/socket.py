@@ -8,13 +8,16 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from importlib import import_module
 from types import TracebackType
-from typing import final
+from typing import TYPE_CHECKING, final
 
 from msgspec import Struct
 
 from runner.errors import ExecutionError, ProjError
 from runner.model import Event, EventKind, Report, RunStatus
 from runner.settings import Home
+
+if TYPE_CHECKING:
+    from runner.server.tracking import Upstream
 
 REMOVED_VARIABLES = (
     "MLFLOW_EXPERIMENT_NAME",
@@ -60,6 +63,7 @@ class ServingRequest(Struct, frozen=True, kw_only=True):
     others: tuple[socket.socket, ...] = ()
     other_addresses: tuple[str, ...] = ()
     """Further sockets to serve, and what clients call them."""
+    upstream: "Upstream | None" = None
 
 
 class ServingOutcome(Struct, frozen=True, kw_only=True):
@@ -99,6 +103,8 @@ class ChildSocket:
         self._home = home
         self._run = (run_id, experiment_id)
         self._serve_as = serve_as
+        self.upstream: Upstream | None = None
+        """The tracking server that the run is recorded on too."""
         self.was_used = False
         """Whether anybody connected; known at the end."""
         self._experiment_is_fixed = experiment_is_fixed
@@ -180,6 +186,7 @@ class ChildSocket:
             wake=wake,
             others=others,
             other_addresses=self._serve_as,
+            upstream=self.upstream,
         )
         try:
             serve: Serve = import_module(_SERVING).serve

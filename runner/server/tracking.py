@@ -1,7 +1,7 @@
 """What an endpoint works with, and what ties a path of the protocol to it."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -13,6 +13,30 @@ from runner.settings import Home
 from runner.store.database import Database
 
 
+class Upstream(Protocol):
+    """The tracking server behind the socket of a run; its methods wait for it, and may be called by any thread."""
+
+    def is_first(self, path: str) -> bool:
+        """Say whether an endpoint is asked there before it is here."""
+        ...
+
+    def is_second(self, method: str, path: str) -> bool:
+        """Say whether an endpoint is asked there when there is no such thing here."""
+        ...
+
+    def ask(self, method: str, path: str, content: bytes) -> bytes | None:
+        """Return what it answers to a query or a body; None where our store is to answer."""
+        ...
+
+    def list_files(self, path: str) -> bytes:
+        """Return what is in a folder behind its proxy of artifacts."""
+        ...
+
+    def pieces(self, path: str) -> Iterator[bytes]:
+        """Yield a file behind its proxy of artifacts piece by piece."""
+        ...
+
+
 class Tracking(Struct, frozen=True, kw_only=True):
     """The store that a server serves, and on whose behalf."""
 
@@ -20,6 +44,8 @@ class Tracking(Struct, frozen=True, kw_only=True):
     home: Home
     session: Session
     report: Report
+    upstream: Upstream | None = None
+    """The tracking server that the registry and what others recorded is asked of, if there is one."""
 
 
 class Route(Struct, frozen=True):

@@ -49,6 +49,8 @@ class Copying(Struct, kw_only=True):
     copy: Copy
     whole: bool
     """Whether the run is over, so that all of it can be sent."""
+    files: bool
+    """Whether its files are sent."""
     counts: Counts = Counts()
     left_out: list[str] = []
 

@@ -119,7 +119,8 @@ class LiveCopy:
 
     def __init__(self, to: Destination, run_id: str) -> None:
         self._told: list[Event] = []
-        self._to = structs.replace(to, report=self._note)
+        self.to = structs.replace(to, report=self._note)
+        """The server; what is said of it is told at the end."""
         self._show = to.report
         self._run_id = run_id
         self._ended = threading.Event()
@@ -141,7 +142,7 @@ class LiveCopy:
         except Interrupted:
             self._failed_at = time.monotonic()
         finally:
-            self._to.server.close()
+            self.to.server.close()
         for event in self._told:
             self._show(event)
         self._say_where_it_is()
@@ -154,11 +155,11 @@ class LiveCopy:
     def _send(self, *, whole: bool) -> bool:
         """Send what is new; say whether the server took it."""
         try:
-            for run_id in ledger.nested_runs(self._to.database, self._run_id):
+            for run_id in ledger.nested_runs(self.to.database, self._run_id):
                 is_own = run_id == self._run_id
-                copy = None if is_own or whole else ledger.find_copy(self._to.database, run_id, self._to.server.url)
+                copy = None if is_own or whole else ledger.find_copy(self.to.database, run_id, self.to.server.url)
                 if copy is None or copy.waiting:
-                    push(self._to, run_id, whole=whole or not is_own)
+                    push(self.to, run_id, whole=whole or not is_own)
         except ProjError as error:
             self._fail(error.message, error.context)
         except Exception as error:  # noqa: BLE001  a bug of ours must not cost the result of the run
@@ -179,9 +180,9 @@ class LiveCopy:
             self._told.append(event)
 
     def _say_where_it_is(self) -> None:
-        url = self._to.server.url
+        url = self.to.server.url
         if self._failed_at is None:
-            copy = ledger.find_copy(self._to.database, self._run_id, url)
+            copy = ledger.find_copy(self.to.database, self._run_id, url)
             self._show(Event(kind=EventKind.STEP, message=f"The run is at {copy.page if copy else url}"))
             return
         message = f"Not all of the run is on {url} yet"

@@ -7,11 +7,12 @@ from msgspec import structs
 from runner.errors import RemoteError
 from runner.store import lineage, models
 from runner.store.artifacts import local_folder
+from runner.store.database import Database
 from runner.store.entities import LoggedModel, Metric, ModelStatus, NewModel, RunInputs
 from runner.store.remote import ledger
 from runner.store.remote.copying import Copying, as_json
 from runner.store.remote.files import local_files, send_files
-from runner.store.remote.ledger import Sent
+from runner.store.remote.ledger import Copy, Sent
 
 MODEL = "model"
 ID_TAG = "proj.model_id"
@@ -84,6 +85,15 @@ def measured_on_models(copying: Copying, names: dict[str, str]) -> dict[tuple[st
         for point in model.metrics
         if point.run_id == copying.copy.run_id
     }
+
+
+def place_of_model(db: Database, copy: Copy, model_id: str) -> tuple[str, str] | None:
+    """Return what a server calls one of our models and where it keeps its files; None where it does not have it."""
+    known = ledger.sent(db, copy, MODEL).get(model_id)
+    if known is None or not known.note:
+        return None
+    remote_id, _, artifact_uri = known.note.partition(" ")
+    return remote_id, artifact_uri
 
 
 def _models_of(copying: Copying) -> list[LoggedModel]:

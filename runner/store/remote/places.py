@@ -18,7 +18,7 @@ from runner.store.artifacts import (
 from runner.store.remote.answers import Files, decode
 from runner.store.remote.transport import PIECE, Transport
 
-_PROXY = "/api/2.0/mlflow-artifacts/artifacts"
+PROXY = "/api/2.0/mlflow-artifacts/artifacts"
 _FOLDERS = 100_000
 """Folders looked into below one place at most: a server may answer without end."""
 
@@ -47,7 +47,7 @@ def find_place(uri: str, transport: Transport) -> Place | None:
         # Credentials go to no other host than the user's own.
         return ProxiedPlace(transport, parts.path) if parts.netloc in ("", ours) else None
     if parts.scheme in ("http", "https"):
-        base = f"{transport.access.url}{_PROXY}"
+        base = f"{transport.access.url}{PROXY}"
         return ProxiedPlace(transport, uri.removeprefix(base)) if uri.startswith(f"{base}/") else None
     folder = local_folder(uri) if parts.scheme == "file" else Path(uri) if uri.startswith("/") else None
     return LocalPlace(folder) if folder is not None and _is_reachable(folder) else None
@@ -63,7 +63,7 @@ class ProxiedPlace:
     def entries(self, path: str = "") -> tuple[ArtifactInfo, ...]:
         """Return what is directly in a folder, by name; empty where there is no such folder."""
         folder = "/".join(part for part in (self._root, check_path(path) if path else "") if part)
-        content = self._transport.ask("GET", _PROXY, query={"path": folder})
+        content = self._transport.ask("GET", PROXY, query={"path": folder})
         found = decode(content, Files, self._transport.access.url).files
         infos = (
             ArtifactInfo(
@@ -96,7 +96,7 @@ class ProxiedPlace:
             self._transport.send_file(self._url(path), _Exactly(file, size), size)  # type: ignore[arg-type]
 
     def _url(self, path: str) -> str:
-        return f"{_PROXY}/{quote(f'{self._root}/{check_path(path)}')}"
+        return f"{PROXY}/{quote(f'{self._root}/{check_path(path)}')}"
 
 
 class LocalPlace:

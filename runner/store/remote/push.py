@@ -57,13 +57,14 @@ class Destination(Struct, frozen=True, kw_only=True):
     report: Report
 
 
-def push(to: Destination, run_id: str, *, whole: bool = True) -> Pushed:
+def push(to: Destination, run_id: str, *, whole: bool = True, files: bool = False) -> Pushed:
     """Copy a run to a server, or what is new of it.
 
     Args:
         to: the server.
         run_id: of ours.
         whole: whether to send all; of a run that goes on, only what does not change any more is sent.
+        files: whether to send the files of a run that goes on, as they are now.
 
     Raises:
         NotFoundError: there is no such run.
@@ -80,6 +81,7 @@ def push(to: Destination, run_id: str, *, whole: bool = True) -> Pushed:
             report=to.report,
             copy=copy if copy.remote_run_id else _open(to, run, copy),
             whole=whole and run.status.is_over,
+            files=files or (whole and run.status.is_over),
             left_out=[],
         )
         _send(copying, run)
@@ -140,10 +142,11 @@ def _send(copying: Copying, run: Run) -> None:
     send_inputs(copying, names)
     _send_points(copying, names)
     place = copying.place(copying.copy.artifact_uri or "")
-    if place is not None and copying.whole:
+    if place is not None and copying.files:
         root = local_folder(run.artifact_uri)
         ids = {**names, copying.copy.run_id: copying.remote_run_id}
         send_files(copying, place, local_files(root) if root else {}, "", ids)
+    if place is not None and copying.whole:
         send_files(copying, place, _provenance(copying, run), "", {})
     _send_state(copying, run)
 

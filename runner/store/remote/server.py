@@ -242,6 +242,10 @@ class RemoteServer:
         """Send a request of the protocol as it is and return the JSON of the answer; ``path`` is below ``/api``."""
         return self._transport.ask(method, f"/api/{path}", query=query, body=body)
 
+    def download(self, path: str) -> Iterator[bytes]:
+        """Yield what is at a path of the server piece by piece."""
+        return self._transport.pieces(path)
+
     def _get(self, path: str, shape: type[Shape], **query: object) -> Shape:
         return decode(self._transport.ask("GET", _API + path, query=query), shape, self.url)
 
