@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from runner.store.entities import Metric, NewRun
 from runner.store.remote.places import walk
 from runner.store.remote.server import RemoteRun, RemoteServer
 from tests.conftest import ROOT, MakeRepository, Result, RunProj, start_proj
@@ -16,13 +17,28 @@ from tests.remotes import Answer, Seen, hanging, json_error, odd_server
 from tests.teamserver import Team, team_server
 
 SCRIPT = """
-import json, os, pathlib, sys, time, urllib.request
+import json, os, pathlib, sys, time, urllib.error, urllib.parse, urllib.request
 
 def post(endpoint, **fields):
     url = os.environ["MLFLOW_TRACKING_URI"] + "/api/2.0/mlflow/" + endpoint
     headers = {"Authorization": "Bearer " + os.environ["MLFLOW_TRACKING_TOKEN"], "Content-Type": "application/json"}
     with urllib.request.urlopen(urllib.request.Request(url, json.dumps(fields).encode(), headers)) as reply:
         return json.loads(reply.read())
+
+def get(place, **fields):
+    url = os.environ["MLFLOW_TRACKING_URI"] + place + "?" + urllib.parse.urlencode(fields)
+    headers = {"Authorization": "Bearer " + os.environ["MLFLOW_TRACKING_TOKEN"]}
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers)) as reply:
+        return reply.read()
+
+def api(endpoint, **fields):
+    return json.loads(get("/api/2.0/mlflow/" + endpoint, **fields))
+
+def refusal(ask, *words, **fields):
+    try:
+        ask(*words, **fields)
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())
 
 def metric(key, value, step=0):
     post("runs/log-metric", run_id=RUN, key=key, value=value, timestamp=int(time.time() * 1000), step=step)
@@ -318,3 +334,89 @@ def test_the_first_experiment_of_the_server_is_the_default(stage: Stage) -> None
     assert stage.server.run(done.json["run_id"]).experiment_id == experiment_id
     refused = stage.run("", "--experiment-id", "4711")
     assert (refused.code, refused.out) == (1, "")
+
+
+def test_the_registry_is_the_one_of_the_server(stage: Stage, proj: RunProj) -> None:
+    script = """
+pathlib.Path(os.environ["ARTIFACTS"], "net").mkdir(parents=True)
+pathlib.Path(os.environ["ARTIFACTS"], "net", "MLmodel").write_text("run_id: " + RUN)
+uri = api("runs/get", run_id=RUN)["run"]["info"]["artifact_uri"]
+post("registered-models/create", name="churn")
+version = post("model-versions/create", name="churn", source=uri + "/net", run_id=RUN)["model_version"]
+print("source", version["source"], version["run_id"] == RUN)
+there = api("model-versions/get-download-uri", name="churn", version=version["version"])["artifact_uri"]
+path = there.removeprefix("mlflow-artifacts:/")
+print("files", get("/api/2.0/mlflow-artifacts/artifacts", path=path).decode())
+print("content", get("/api/2.0/mlflow-artifacts/artifacts/" + path + "/MLmodel") == b"run_id: " + RUN.encode())
+print("searched", [v["version"] for v in api("model-versions/search", filter="name = 'churn'")["model_versions"]])
+print("again", refusal(post, "registered-models/create", name="churn")[1]["error_code"])
+print("absent", refusal(api, "registered-models/get", name="nobody")[0])
+print("outside", refusal(post, "model-versions/create", name="churn", source="file:///etc", run_id=RUN)[0])
+"""
+    script = script.replace('os.environ["ARTIFACTS"]', "urllib.parse.urlparse(URI).path")
+    script = 'URI = api("runs/get", run_id=RUN)["run"]["info"]["artifact_uri"]\n' + script
+    done = stage.run(script)
+    assert done.code == 0, done.err
+    said = dict(line.split(" ", 1) for line in done.err.splitlines() if " " in line)
+    run = stage.server.run(done.json["run_id"])
+    assert said["source"] == f"{run.artifact_uri}/net True"
+    assert '"MLmodel"' in said["files"]
+    assert (said["content"], said["searched"]) == ("True", "['1']")
+    assert (said["again"], said["absent"], said["outside"]) == ("RESOURCE_ALREADY_EXISTS", "404", "400")
+    assert proj("models", "list", "--json").json == []
+
+
+def test_a_command_reads_what_others_recorded(stage: Stage, tmp_path: Path) -> None:
+    experiment_id = stage.server.create_experiment("theirs")
+    theirs = stage.server.create_run(NewRun(experiment_id=experiment_id, name="other"))
+    stage.server.log_batch(theirs.run_id, metrics=[Metric(key="acc", value=7, timestamp=1)], params={"p": "1"})
+    (tmp_path / "note").write_bytes(b"x" * 3_000_000)
+    place = stage.server.place(theirs.artifact_uri)
+    assert place is not None
+    place.put("a b/note", tmp_path / "note")
+    script = f"""
+other = {theirs.run_id!r}
+run = api("runs/get", run_id=other)["run"]
+print("told", run["info"]["run_name"], run["data"]["metrics"][0]["value"])
+print("history", [p["value"] for p in api("metrics/get-history", run_id=other, metric_key="acc")["metrics"]])
+print("files", [f["path"] for f in api("artifacts/list", run_id=other)["files"]])
+path = run["info"]["artifact_uri"].removeprefix("mlflow-artifacts:/")
+print("note", len(get("/api/2.0/mlflow-artifacts/artifacts/" + path + "/a%20b/note")))
+found = api("experiments/get-by-name", experiment_name="theirs")["experiment"]["experiment_id"]
+print("same", found == run["info"]["experiment_id"])
+print("searched", [r["info"]["run_id"] == other for r in post("runs/search", experiment_ids=[found])["runs"]])
+metric("loss", 0.5)
+own = post("runs/search", experiment_ids=[os.environ["MLFLOW_EXPERIMENT_ID"]], filter="metrics.loss = 0.5")["runs"]
+print("own", [r["info"]["run_id"] == RUN for r in own])
+print("absent", refusal(api, "runs/get", run_id="f" * 32)[0])
+print("write", refusal(post, "runs/log-metric", run_id=other, key="m", value=1, timestamp=1)[0])
+"""
+    done = stage.run(script, "--experiment", "mine")
+    assert done.code == 0, done.err
+    said = dict(line.split(" ", 1) for line in done.err.splitlines() if " " in line)
+    assert (said["told"], said["history"], said["files"]) == ("other 7.0", "[7.0]", "['a b']")
+    assert (said["note"], said["same"], said["searched"], said["own"]) == ("3000000", "True", "[True]", "[True]")
+    assert (said["absent"], said["write"]) == ("404", "404")
+
+
+def test_a_server_that_is_gone_refuses_its_registry_and_searches_are_ours(stage: Stage) -> None:
+    broken = [False]
+
+    def opened(seen: Seen) -> bool:
+        if broken[0]:
+            return True
+        broken[0] = seen.path.endswith("runs/create")
+        return False
+
+    script = """
+status, told = refusal(api, "registered-models/get", name="churn")
+print("registry", status, told["error_code"])
+metric("loss", 0.5)
+found = post("runs/search", experiment_ids=[os.environ["MLFLOW_EXPERIMENT_ID"]])["runs"]
+print("own", [r["info"]["run_id"] == RUN for r in found])
+"""
+    with passing(stage, opened, FAULTS["down"]) as odd:
+        done = stage.run(script, MLFLOW_TRACKING_URI=odd.url)
+    assert done.code == 0, done.err
+    said = dict(line.split(" ", 1) for line in done.err.splitlines() if " " in line)
+    assert (said["registry"], said["own"]) == ("500 INTERNAL_ERROR", "[True]")
