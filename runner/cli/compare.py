@@ -3,6 +3,7 @@
 import click
 import msgspec
 
+from runner.cli import completing
 from runner.cli.reading import clean
 from runner.cli.tables import print_table
 from runner.cli.text import say
@@ -17,7 +18,7 @@ _SHOWN = 40
 
 
 @click.command("compare")
-@click.argument("run", metavar="RUN RUN…", nargs=-1, required=True)
+@click.argument("run", metavar="RUN RUN…", shell_complete=completing.runs, nargs=-1, required=True)
 @click.option("--all", "everything", is_flag=True, help="What is equal too.")
 @reads_runs
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object: section, name, the value of each run.")

@@ -2,6 +2,7 @@
 
 import click
 
+from runner.cli import completing
 from runner.cli.reading import open_store
 from runner.cli.text import say
 from runner.source.restoring import difference
@@ -9,7 +10,7 @@ from runner.store import runs
 
 
 @click.command("diff")
-@click.argument("run", metavar="RUN")
+@click.argument("run", metavar="RUN", shell_complete=completing.runs)
 def diff(run: str) -> None:
     """Print in what the code of RUN differs from its commit, as a patch that git applies."""
     with open_store() as (database, home):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from runner.cli import completing
 from runner.cli.reading import clean, size
 from runner.cli.text import say
 from runner.cli.whose import open_runs
@@ -19,7 +20,7 @@ _SHOWN = 10
 
 
 @click.command("get")
-@click.argument("run", metavar="RUN")
+@click.argument("run", metavar="RUN", shell_complete=completing.runs)
 @click.argument("path", default="", metavar="[PATH]")
 @click.option("--to", "target", default=".", metavar="DIR", help="Where to put them. [default: here]")
 @click.option("--force", is_flag=True, help="Replace files that differ.")

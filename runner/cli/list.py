@@ -3,6 +3,7 @@
 import click
 import msgspec
 
+from runner.cli import completing
 from runner.cli.columns import find_columns
 from runner.cli.tables import print_csv, print_table
 from runner.cli.text import say
@@ -15,7 +16,12 @@ _COLOURS = {"FINISHED": "green", "FAILED": "red", "KILLED": "red", "LOST": "red"
 
 
 @click.command("list")
-@click.option("--experiment", metavar="NAME", help="Only runs of this experiment (name or id).")
+@click.option(
+    "--experiment",
+    metavar="NAME",
+    help="Only runs of this experiment (name or id).",
+    shell_complete=completing.experiments,
+)
 @click.option(
     "--status", type=click.Choice([status.value for status in RunStatus], case_sensitive=False), help="Only such runs."
 )

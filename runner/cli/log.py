@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from runner.cli import completing
 from runner.cli.reading import open_store
 from runner.errors import NotFoundError
 from runner.store import runs
@@ -19,7 +20,7 @@ _PAUSE = 0.2
 
 
 @click.command("log")
-@click.argument("run", metavar="RUN")
+@click.argument("run", metavar="RUN", shell_complete=completing.runs)
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
 def log(run: str, follow: bool) -> None:
     """Print what the command of RUN printed: an id, the beginning of one, a name, or `latest`."""

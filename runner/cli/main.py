@@ -4,12 +4,16 @@ import gc
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 from msgspec import Struct
 
 from runner.cli.text import say, show_error
 from runner.errors import ProjError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 INTERRUPTED = 130
 
@@ -45,6 +49,7 @@ COMMANDS = {
     "env": LazyCommand("runner.cli.env:env", "List, verify, export and remove the environments that are kept."),
     "python": LazyCommand("runner.cli.python:python", "List the Pythons that environments can be made with."),
     "new": LazyCommand("runner.cli.new:new", "Start a project from a template."),
+    "completion": LazyCommand("runner.cli.completion:completion", "Let the shell complete what is typed."),
     "update": LazyCommand("runner.cli.update:update", "Bring a later version of its template into a project."),
 }
 
@@ -67,6 +72,14 @@ class LazyGroup(click.Group):
         gc.freeze()
         gc.enable()
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
+        """Complete the name of a command without importing any; an option is the base class's to complete."""
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(name, help=lazy.help) for name, lazy in COMMANDS.items() if name.startswith(incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002, D102
         with formatter.section("Commands"):

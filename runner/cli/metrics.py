@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import click
 import msgspec
 
+from runner.cli import completing
 from runner.cli.reading import clean, local_time
 from runner.cli.whose import open_runs
 from runner.cli.words import reads_runs
@@ -20,8 +21,8 @@ _NO_NUMBER = "·"
 
 
 @click.command("metrics")
-@click.argument("run", metavar="RUN")
-@click.argument("name", required=False)
+@click.argument("run", metavar="RUN", shell_complete=completing.runs)
+@click.argument("name", required=False, shell_complete=completing.metrics)
 @click.option("--json", "as_json", is_flag=True, help="Print all points as a JSON list.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print all points as CSV: step, time, value.")
 @click.option("--width", type=click.IntRange(10, 1000), default=60, show_default=True, help="Columns of the line.")

@@ -3,6 +3,7 @@
 import click
 import msgspec
 
+from runner.cli import completing
 from runner.cli.reading import clean, local_time, open_store
 from runner.cli.tables import print_table
 from runner.cli.text import say
@@ -51,7 +52,7 @@ def list_models(condition: str, limit: int, as_json: bool) -> None:
 
 
 @models.command("show")
-@click.argument("name", metavar="NAME")
+@click.argument("name", metavar="NAME", shell_complete=completing.models)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(name: str, as_json: bool) -> None:
     """Show a registered model with all its versions."""
@@ -82,8 +83,8 @@ def show(name: str, as_json: bool) -> None:
 
 
 @models.command("register")
-@click.argument("name", metavar="NAME")
-@click.argument("run", metavar="RUN")
+@click.argument("name", metavar="NAME", shell_complete=completing.models)
+@click.argument("run", metavar="RUN", shell_complete=completing.runs)
 @click.argument("path", default="model")
 @click.option("--description", help="What is to be said of this version.")
 def register(name: str, run: str, path: str, description: str | None) -> None:
@@ -103,7 +104,7 @@ def register(name: str, run: str, path: str, description: str | None) -> None:
 
 
 @models.command("stage")
-@click.argument("name", metavar="NAME")
+@click.argument("name", metavar="NAME", shell_complete=completing.models)
 @click.argument("version", metavar="VERSION")
 @click.argument("stage", type=click.Choice(_STAGES, case_sensitive=False))
 @click.option("--archive-existing", is_flag=True, help="Archive the versions that are in the stage now.")
@@ -115,7 +116,7 @@ def set_stage(name: str, version: str, stage: str, archive_existing: bool) -> No
 
 
 @models.command("alias")
-@click.argument("name", metavar="NAME")
+@click.argument("name", metavar="NAME", shell_complete=completing.models)
 @click.argument("alias", metavar="ALIAS")
 @click.argument("version", metavar="VERSION", required=False)
 @click.option("--remove", is_flag=True, help="Remove the alias.")
@@ -131,7 +132,7 @@ def set_alias(name: str, alias: str, version: str | None, remove: bool) -> None:
 
 
 @models.command("delete")
-@click.argument("name", metavar="NAME")
+@click.argument("name", metavar="NAME", shell_complete=completing.models)
 @click.argument("version", metavar="VERSION", required=False)
 @click.option("--all", "whole", is_flag=True, help="The registered model with all its versions.")
 def delete(name: str, version: str | None, whole: bool) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 import click
 import msgspec
 
+from runner.cli import completing
 from runner.cli.reading import clean, open_store, size
 from runner.cli.text import say, show_error, show_event
 from runner.errors import ProjError, RemoteError, UsageError
@@ -21,7 +22,7 @@ _KINDS = ("parameters", "points", "tags", "datasets", "models", "files")
 
 
 @click.command("push")
-@click.argument("words", nargs=-1, required=True, metavar="RUN...")
+@click.argument("words", nargs=-1, required=True, metavar="RUN...", shell_complete=completing.runs)
 @click.option("--to", "uri", metavar="URI", help="Address of the server. [default: MLFLOW_TRACKING_URI]")
 @click.option("--json", "as_json", is_flag=True, help="Print what was sent as a JSON list.")
 def push_runs(words: tuple[str, ...], uri: str | None, as_json: bool) -> int:

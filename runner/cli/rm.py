@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import click
 
+from runner.cli import completing
 from runner.cli.reading import clean, local_time, open_store, size
 from runner.cli.text import say
 from runner.errors import UsageError
@@ -21,7 +22,7 @@ _SHOWN = 20
 
 
 @click.command("rm")
-@click.argument("words", nargs=-1, metavar="[RUN]...")
+@click.argument("words", nargs=-1, metavar="[RUN]...", shell_complete=completing.runs)
 @click.option("--older-than", "age", metavar="AGE", help="Runs that ended longer ago than this: 12h, 30d, 8w.")
 @click.option("-y", "--yes", is_flag=True, help="Don't ask.")
 def rm(words: tuple[str, ...], age: str | None, yes: bool) -> None:

@@ -7,6 +7,7 @@ import click
 import msgspec
 from msgspec import structs
 
+from runner.cli import completing
 from runner.cli.reading import how_declared
 from runner.cli.text import say, show_error, show_event
 from runner.cli.words import OFFLINE
@@ -63,11 +64,31 @@ def _experiment(name: str | None, number: str | None) -> tuple[str | None, str |
 
 @click.command("run")
 @click.argument("uri", default=".", metavar="[PROJECT]")
-@click.option("-e", "--entry-point", metavar="NAME", help="Entry point, or a script of the project. [default: main]")
-@click.option("-P", "--param-list", "words", multiple=True, metavar="NAME=VALUE", help="A parameter; repeatable.")
+@click.option(
+    "-e",
+    "--entry-point",
+    metavar="NAME",
+    help="Entry point, or a script of the project. [default: main]",
+    shell_complete=completing.entry_points,
+)
+@click.option(
+    "-P",
+    "--param-list",
+    "words",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A parameter; repeatable.",
+    shell_complete=completing.parameters,
+)
 @click.option("--params-file", metavar="FILE", help="Parameters from a YAML or JSON file; -P wins.")
 @click.option("-v", "--version", metavar="REF", help="Branch, tag or commit (short ids too) to run.")
-@click.option("--experiment-name", "--experiment", metavar="NAME", help="Experiment to record in; made when absent.")
+@click.option(
+    "--experiment-name",
+    "--experiment",
+    metavar="NAME",
+    help="Experiment to record in; made when absent.",
+    shell_complete=completing.experiments,
+)
 @click.option("--experiment-id", metavar="ID", help="Experiment to record in, by id.")
 @click.option(
     *("-A", "--docker-args", "engine_words"),

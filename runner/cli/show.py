@@ -6,6 +6,7 @@ from textwrap import indent
 import click
 import msgspec
 
+from runner.cli import completing
 from runner.cli.reading import clean, duration, how_declared, local_time, size
 from runner.cli.whose import open_runs
 from runner.cli.words import reads_runs
@@ -21,7 +22,7 @@ Rows = Sequence[tuple[str, str | None]]
 
 
 @click.command("show")
-@click.argument("run", metavar="RUN")
+@click.argument("run", metavar="RUN", shell_complete=completing.runs)
 @reads_runs
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
 def show(run: str, tracking_uri: str | None, local: bool, as_json: bool) -> None:

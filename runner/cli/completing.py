@@ -1,0 +1,93 @@
+"""What can be typed next, where the shell asks: runs, experiments, models, entry points, parameters, metrics."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from runner.errors import ProjError
+from runner.lazy import LazyModule
+from runner.model import Manifest
+from runner.settings import open_home
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    from runner.manifest import files as manifest_files
+    from runner.manifest import reading as manifest_reading
+    from runner.store import glimpse
+else:
+    glimpse = LazyModule("runner.store.glimpse")
+    manifest_files = LazyModule("runner.manifest.files")
+    manifest_reading = LazyModule("runner.manifest.reading")
+
+_DEFAULT_ENTRY = "main"
+_LATEST = "latest"
+_MAX_HELP = 60
+
+Complete = Callable[[click.Context, click.Parameter, str], "list[CompletionItem]"]
+
+
+def runs(_context: click.Context, _parameter: click.Parameter, start: str) -> "list[CompletionItem]":
+    """Complete a run of the own store."""
+    latest = [(_LATEST, "the run that was started last")] if start and _LATEST.startswith(start) else []
+    return _items([*latest, *glimpse.run_names(open_home().database, start)])
+
+
+def experiments(_context: click.Context, _parameter: click.Parameter, start: str) -> "list[CompletionItem]":
+    """Complete an experiment of the own store."""
+    return _items(glimpse.experiment_names(open_home().database, start))
+
+
+def models(_context: click.Context, _parameter: click.Parameter, start: str) -> "list[CompletionItem]":
+    """Complete a registered model of the own store."""
+    return _items(glimpse.model_names(open_home().database, start))
+
+
+def metrics(context: click.Context, _parameter: click.Parameter, start: str) -> "list[CompletionItem]":
+    """Complete a metric of the run that was typed before."""
+    return _items(glimpse.metric_names(open_home().database, str(context.params.get("run") or ""), start))
+
+
+def entry_points(context: click.Context, _parameter: click.Parameter, start: str) -> "list[CompletionItem]":
+    """Complete an entry point of the project in a folder."""
+    found = _manifest(context)
+    known = [] if found is None else [(name, entry.description or "") for name, entry in found.entry_points.items()]
+    return _items((name, about) for name, about in known if name.startswith(start))
+
+
+def parameters(context: click.Context, _parameter: click.Parameter, start: str) -> "list[CompletionItem]":
+    """Complete the name of a parameter of the entry point, up to the sign that its value follows."""
+    found = _manifest(context)
+    entry = None if found is None else found.entry_points.get(context.params.get("entry_point") or _DEFAULT_ENTRY)
+    if entry is None:
+        return []
+    taken = {str(word).partition("=")[0] for word in context.params.get("words") or ()}
+    specs = [spec for spec in entry.parameters if spec.name not in taken]
+    name, equals, value = start.partition("=")
+    if equals:
+        choices = next((spec.choices for spec in specs if spec.name == name), ())
+        return _items((f"{name}={choice}", "") for choice in choices if choice.startswith(value))
+    return _items((f"{spec.name}=", spec.description or spec.type) for spec in specs if spec.name.startswith(start))
+
+
+def _manifest(context: click.Context) -> Manifest | None:
+    # Before an option whose value is being typed, the parser leaves the words that are no options here.
+    folder = Path(context.args[0] if context.args else str(context.params.get("uri") or "."))
+    try:
+        return manifest_reading.read_manifest(manifest_files.FolderFiles(folder), needs_environment=False)
+    except (ProjError, OSError, ValueError):
+        # Whoever runs it is told; who is typing gets no suggestion.
+        return None
+
+
+def _items(found: Iterable[tuple[str, str]]) -> "list[CompletionItem]":
+    """Return what can be typed without quotes: shells take the rest apart."""
+    from click.shell_completion import CompletionItem
+
+    return [
+        CompletionItem(value, help=" ".join(about.split())[:_MAX_HELP])
+        for value, about in found
+        if value.isprintable() and not set(value) & set(" \t'\"\\$`&|;<>()*?[]#~!{},")
+    ]
