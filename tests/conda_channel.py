@@ -179,13 +179,14 @@ def platform() -> str:
     return f"linux-{ {'x86_64': '64', 'amd64': '64'}.get(arch, arch) }"
 
 
-def interpreter(version: str | None = None) -> Package:
-    """Return a package that is this Python: a copy of its program that finds the rest where it was installed."""
-    base = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
-    line = "{}.{}".format(*sys.version_info)
+def interpreter(version: str | None = None, program: Path | None = None) -> Package:
+    """Return a package that is a Python, by default this one: a copy of its program, which finds the rest where it was."""
+    base = program or Path(getattr(sys, "_base_executable", sys.executable)).resolve()
+    version = version or "{}.{}.{}".format(*sys.version_info)
+    line = ".".join(version.split(".")[:2])
     return Package(
         name="python",
-        version=version or "{}.{}.{}".format(*sys.version_info),
+        version=version,
         subdir=platform(),
         kind=".conda",
         files={
