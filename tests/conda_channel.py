@@ -180,7 +180,7 @@ def platform() -> str:
 
 
 def interpreter(version: str | None = None, program: Path | None = None) -> Package:
-    """Return a package that is a Python, by default this one: a copy of its program, which finds the rest where it was."""
+    """Return a package that is a Python, by default this one: a copy of its program, which finds the rest."""
     base = program or Path(getattr(sys, "_base_executable", sys.executable)).resolve()
     version = version or "{}.{}.{}".format(*sys.version_info)
     line = ".".join(version.split(".")[:2])
