@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.environments import uv_command
 from runner.environments.indexes import index_options, with_credentials, without_credentials
 from runner.environments.interpreters import Interpreter
 from runner.environments.inventory import compare, measure, take
@@ -14,9 +15,9 @@ from runner.environments.locking import count_packages, read_lock
 from runner.environments.python_backend import HOOK
 from runner.environments.restated import restated_in, write_restated
 from runner.environments.trees import FolderTree, copy_packages, metadata_digest
-from runner.environments.uv_command import find_uv
+from runner.environments.uv_command import busy_with, find_uv
 from runner.environments.words import IMPORT_PATH, LocalPackage, Prepared
-from runner.model import EnvironmentRecord
+from runner.model import EnvironmentRecord, Event
 from runner.settings import Home
 from tests.conftest import write_tree
 
@@ -215,3 +216,28 @@ def test_packages_of_other_platforms_and_pythons_are_not_counted() -> None:
     )
     python = Interpreter(path="/python", version="3.9.1", implementation="cpython", platform="linux-x86_64")
     assert count_packages(read_lock(text, python)) == 4
+
+
+def test_what_an_installer_is_busy_with() -> None:
+    uv = "Resolved 4 packages\nDownloading pandas (11.8MiB)\nDownloading torch (1.2GiB)\n Downloaded pandas\n"
+    assert busy_with(uv + "   Building old==1.0\n") == ("Downloading torch (1.2GiB)", "Building old==1.0")
+    assert busy_with(uv + " Downloaded torch\n   Building old==1.0\n      Built old==1.0\n") == ()
+    pip = "Collecting a\n  Downloading a-1-py3-none-any.whl (1 MB)\nCollecting b\n  Downloading b-1.tar.gz (2 MB)\n"
+    assert busy_with(pip) == ("Downloading b-1.tar.gz (2 MB)",)
+    assert busy_with(pip + "Installing\n") == ()
+
+
+def test_what_takes_long_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uv_command, "PATIENCE", 0.02)
+    told: list[str] = []
+    code = (
+        "import os, sys, time\nprint('Downloading big (1.0GiB)', flush=True)\n"
+        "while not os.path.exists('told'):\n    time.sleep(0.01)\nprint(' Downloaded big', flush=True)\n"
+    )
+
+    def report(event: Event) -> None:
+        told.append(event.message)
+        (tmp_path / "told").touch()
+
+    done = uv_command.follow([sys.executable, "-c", code], tmp_path, dict(os.environ), report)
+    assert (done.exit_code, told) == (0, ["Downloading big (1.0GiB)"])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec import structs
 
 from runner.environments.indexes import expand, index_options, without_credentials
 from runner.environments.interpreters import Interpreter
@@ -113,6 +114,7 @@ def resolve(request: EnvironmentRequest, interpreter: Interpreter, report: Repor
     hint = "'--as-of DATE' takes another day, '--as-of now' what there is today" if when else None
     report(Event(kind=EventKind.NOTICE if when else EventKind.STEP, message=told, hint=hint))
     uv = uv_command.find_uv(request.home, index_options(spec.options, request.environ), request.environ)
+    uv = structs.replace(uv, report=report)
     resolution = Resolution(request, uv, interpreter, path)
     text, as_of, undated = resolution.export() if spec.locked_by else resolution.compile(report)
     for name in restated.restated_in(text):

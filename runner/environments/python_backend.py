@@ -100,6 +100,7 @@ class PythonBackend:
         """Return the environment of a lock, proven and ready; build what is missing."""
         if lock is None:
             raise EnvironmentSetupError("a Python environment needs a lock")
+        request = structs.replace(request, report=report)
         prefixes = Prefixes(request.home, report)
         identity = _identity(self.name, lock)
         base = prefixes.obtain(
@@ -195,7 +196,8 @@ def keep_import_hook(prefix: Path) -> None:
 
 def uv_for(request: EnvironmentRequest) -> "uv_command.Uv":
     """Return uv with the index settings of a request."""
-    return uv_command.find_uv(request.home, index_options(request.spec.options, request.environ), request.environ)
+    uv = uv_command.find_uv(request.home, index_options(request.spec.options, request.environ), request.environ)
+    return structs.replace(uv, report=request.report)
 
 
 def cut_words(lock: Lock) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,9 +11,11 @@ from signal import Signals
 from msgspec import Struct
 
 from runner.environments.indexes import IndexOptions
+from runner.environments.requirements import ARCHIVE
 from runner.environments.restated import write_restated
 from runner.errors import EnvironmentSetupError
 from runner.masking import Masker
+from runner.model import Event, EventKind, Report
 from runner.process import Completed, Echo, Interrupted, ProcessRequest, Stdin, capture, run
 from runner.settings import Home
 
@@ -26,6 +29,10 @@ KEPT = frozenset({
 """The variables of uv that say where things are; the others would change what is resolved or installed."""
 
 DROPPED = frozenset({"VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "__PYVENV_LAUNCHER__"})
+BEGUN = re.compile(r"(?m)^\s*(?:Downloading|Building) (?P<name>\S+).*$")
+ENDED = re.compile(r"(?m)^\s*(?:Downloaded|Built) (?P<name>\S+)")
+PATIENCE = 2.0
+"""Seconds between two looks at what an installer is busy with."""
 UNREACHABLE = re.compile(
     r"dns error|failed to lookup address|network is unreachable|connection refused|connect error|\(Connect\)"
     r"|operation timed out|error sending request|network was disabled",
@@ -39,6 +46,8 @@ class Uv(Struct, frozen=True, kw_only=True):
     binary: str
     variables: Mapping[str, str]
     index: IndexOptions
+    report: Report | None = None
+    """Who is told what takes long."""
 
     @property
     def is_offline(self) -> bool:
@@ -51,7 +60,7 @@ class Uv(Struct, frozen=True, kw_only=True):
 
     def work(self, *words: str | Path, cwd: Path) -> Completed:
         """Run a long command of uv likewise; it ends with us, and all that it said counts as its complaint."""
-        return self._twice(words, lambda argv, env: follow(argv, cwd, env))
+        return self._twice(words, lambda argv, env: follow(argv, cwd, env, self.report))
 
     def _twice(
         self, words: Sequence[str | Path], start: Callable[[Sequence[str | Path], Mapping[str, str]], Completed]
@@ -64,8 +73,10 @@ class Uv(Struct, frozen=True, kw_only=True):
         return done
 
 
-def follow(argv: Sequence[str | Path], cwd: Path, env: Mapping[str, str]) -> Completed:
-    """Run a command to its end; neither it nor what it starts outlives us, however we end.
+def follow(argv: Sequence[str | Path], cwd: Path, env: Mapping[str, str], report: Report | None = None) -> Completed:
+    """Run an installer to its end; neither it nor what it starts outlives us, however we end.
+
+    What it downloads or builds for long is told meanwhile.
 
     Raises:
         Interrupted: we were told to stop.
@@ -75,11 +86,46 @@ def follow(argv: Sequence[str | Path], cwd: Path, env: Mapping[str, str]) -> Com
     words = tuple(map(str, argv))
     with TemporaryDirectory(prefix="proj-") as room:
         log = Path(room) / "log"
-        outcome = run(ProcessRequest(argv=words, cwd=cwd, env=env, log=log, echo=Echo.NONE, stdin=Stdin.NOTHING))
+        with _telling(log, report):
+            outcome = run(ProcessRequest(argv=words, cwd=cwd, env=env, log=log, echo=Echo.NONE, stdin=Stdin.NOTHING))
         if outcome.stopped_by:
             raise Interrupted(Signals[outcome.stopped_by])
         said = log.read_bytes() if log.exists() else b""
     return Completed(argv=words, exit_code=outcome.exit_code, stdout=b"", stderr=said)
+
+
+@contextmanager
+def _telling(log: Path, report: Report | None) -> Iterator[None]:
+    """Tell until the end of the block what an installer is busy with, each thing once and only what takes a while."""
+    if report is None:
+        yield
+        return
+    ended, told = threading.Event(), set[str]()
+
+    def tell() -> None:
+        while not ended.wait(PATIENCE):
+            said = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+            for work in busy_with(said):
+                if work not in told:
+                    told.add(work)
+                    report(Event(kind=EventKind.STEP, message=Masker().text(work)))
+
+    thread = threading.Thread(target=tell, name="proj-installer", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def busy_with(said: str) -> tuple[str, ...]:
+    """Return what an installer has begun and not ended, by what it printed; pip tells no end, so its last line counts."""
+    ended = {match["name"] for match in ENDED.finditer(said)}
+    begun = [match for match in BEGUN.finditer(said) if match["name"] not in ended]
+    return tuple(
+        match[0].strip() for match in begun if not match["name"].endswith(ARCHIVE) or not said[match.end() :].strip()
+    )
 
 
 def find_uv(home: Home, index: IndexOptions, environ: Mapping[str, str]) -> Uv:

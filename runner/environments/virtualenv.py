@@ -86,7 +86,9 @@ def _pip(
     request: EnvironmentRequest, python: Path, *words: str | Path, variables: Mapping[str, str] | None = None
 ) -> Completed:
     argv = [python, "-m", "pip", "--disable-pip-version-check", "--no-input", *words]
-    return uv_command.follow(argv, uv_command.clean_cwd(request.home), {**_variables(request), **(variables or {})})
+    return uv_command.follow(
+        argv, uv_command.clean_cwd(request.home), {**_variables(request), **(variables or {})}, request.report
+    )
 
 
 def build_bounds(request: EnvironmentRequest, lock: Lock) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from msgspec import Struct, structs
 
 from runner.engine import ContainerRun
 from runner.environments.interpreters import Interpreter
-from runner.model import ContainerSpec, EnvironmentKind, EnvironmentRecord, ProjectFiles
+from runner.model import ContainerSpec, EnvironmentKind, EnvironmentRecord, ProjectFiles, Report
 from runner.settings import Home
 
 PINNED = r"(==|@).*--hash=|@ *git\+.*@[0-9a-f]{40}\b"
@@ -194,6 +194,8 @@ class EnvironmentRequest(Struct, frozen=True, kw_only=True):
     wanted: tuple[str, ...] = ()
     """The modules that the code imports from outside."""
     environ: Mapping[str, str] = os.environ
+    report: Report | None = None
+    """Who is told what of resolving and installing takes long."""
 
 
 class Lock(Struct, frozen=True, kw_only=True):
