@@ -120,7 +120,7 @@ def _telling(log: Path, report: Report | None) -> Iterator[None]:
 
 
 def busy_with(said: str) -> tuple[str, ...]:
-    """Return what an installer has begun and not ended, by what it printed; pip tells no end, so its last line counts."""
+    """Return what an installer has begun and not ended, by what it printed; of pip, which tells no end, the last."""
     ended = {match["name"] for match in ENDED.finditer(said)}
     begun = [match for match in BEGUN.finditer(said) if match["name"] not in ended]
     return tuple(
