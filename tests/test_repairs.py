@@ -190,11 +190,16 @@ def test_as_declared_is_said_of_what_is_as_declared(proj: RunProj, make_reposito
         environment = result.json["environment"]
         assert environment["repairs"] == []
         assert environment["departures"] == (
-            ["a.yaml: left out, as wheels or the system bring them: libgcc-ng, openssl"] if name == "a" else []
+            [
+                "a.yaml: packages of conda are taken from the Python index",
+                "a.yaml: left out, as wheels or the system bring them: libgcc-ng, openssl",
+            ]
+            if name == "a"
+            else []
         )
         assert environment["declared"] == {"a": "a.yaml", "b": "b.txt", "c": "c.yaml", "d": None}[name]
     assert told == {
-        "a": ["  environment: as declared, but for 1 thing"],
+        "a": ["  environment: as declared, but for 2 things"],
         "b": ["  environment: as declared"],
         "c": ["  environment: as declared"],
         "d": ["  environment: none is declared"],

@@ -65,12 +65,13 @@ def read_conda(document: Document, files: ProjectFiles) -> EnvironmentSpec:
     python, build, requirements, left_out, renamed = _sort(document, packages)
     lines = collect()
     lines.requirements.extend(requirements)
+    from_index = (f"{document.file}: packages of conda are taken from the Python index",) if requirements else ()
     reader = RequirementReader(files, lines)
     for item in items:
         if item.is_nested:
             read_pip(document, item, reader)
     spec = specify(EnvironmentKind.CONDA_ENV, document.file, lines, python=python, build_requirements=build)
-    return structs.replace(spec, mapping=(*left_out, *renamed), departures=left_out)
+    return structs.replace(spec, mapping=(*left_out, *renamed), departures=(*from_index, *left_out))
 
 
 Sorted = tuple[str | None, list[str], list[str], tuple[str, ...], tuple[str, ...]]
