@@ -30,7 +30,7 @@ def get(run: str, path: str, target: str, force: bool, tracking_uri: str | None,
     folder, path = Path(target), check_path(path.strip("/")) if path.strip("/") else ""
     with open_runs(tracking_uri, local=local) as reader:
         kept = reader.files(run)
-        files = [file for file in kept if not path or file.name == path or file.name.startswith(f"{path}/")]
+        files = [file for file in kept if _is_asked(file, path)]
         if not files:
             raise NotFoundError(
                 f"The run '{clean(run)}' has no artifact '{clean(path)}'" if path else "This run has no artifacts",
@@ -43,6 +43,10 @@ def get(run: str, path: str, target: str, force: bool, tracking_uri: str | None,
     for file in files:
         click.echo(str(folder / file.name))
     say(f"{len(missing)} copied ({size(total)}), {len(files) - len(missing)} were there already")
+
+
+def _is_asked(file: KeptFile, path: str) -> bool:
+    return file.name == path or (not file.on_request and (not path or file.name.startswith(f"{path}/")))
 
 
 def _refuse_to_replace(files: Sequence[KeptFile], folder: Path) -> None:

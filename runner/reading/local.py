@@ -80,6 +80,10 @@ class LocalReader:
         for model in search_models(self.database, query).items:
             place = local_folder(model.artifact_uri)
             found += _files(place, f"{model.name}/") if place else []
+        lock = self.home.lock(run.run_id)
+        if lock is not None and all(file.name != lock.name for file in found):
+            pieces = partial(_pieces, lock.parent, lock.name)
+            found.append(KeptFile(name=lock.name, size=lock.stat().st_size, pieces=pieces, on_request=True))
         return tuple(found)
 
     def _resolve(self, word: str) -> str:

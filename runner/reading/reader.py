@@ -21,11 +21,15 @@ class Asked(Struct, frozen=True, kw_only=True):
 
 
 class KeptFile(Struct, frozen=True, kw_only=True):
-    """A file that is kept with a run: its name for the user, its size in bytes, and what reads it piece by piece."""
+    """A file that is kept with a run: its name for the user, its size in bytes, and what reads it piece by piece.
+
+    ``on_request`` is no artifact: it is given to who asks for its name.
+    """
 
     name: str
     size: int | None
     pieces: Callable[[], Iterator[bytes]]
+    on_request: bool = False
 
 
 class RunReader(Protocol):
