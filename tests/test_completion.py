@@ -173,7 +173,7 @@ def test_other_shells_can_read_their_script(shell: str, proj: RunProj, tmp_path:
     if program is None:
         pytest.skip(f"there is no {shell}")
     (tmp_path / "script").write_text(script)
-    subprocess.run([program, "--no-execute", tmp_path / "script"], check=True)
+    subprocess.run([program, "-n", tmp_path / "script"], check=True)
 
 
 def test_completing_loads_little(filled: Path) -> None:

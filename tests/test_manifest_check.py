@@ -91,6 +91,16 @@ def test_warnings_do_not_fail(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert run_command(["check", str(tmp_path / "MLproject")]) == 0
 
 
+@pytest.mark.parametrize("text", ["", "# nothing yet\n", "name: x\n", "entry_points:\n", "entry_points: {}\n"])
+def test_a_manifest_without_entry_points_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
+    write_tree(tmp_path, {"MLproject": text})
+    assert run_command(["check", str(tmp_path)]) == 0
+    said = capsys.readouterr()
+    assert "there are no entry points, so only scripts can be run" in said.out + said.err
+    assert "proj run . -e train.py" in said.out + said.err
+    assert "0 errors, 1 warning" in said.out + said.err
+
+
 def test_json_is_stable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_tree(tmp_path, {"MLproject": "entry_points:\n  main:\n    command: [a]\n"})
     assert run_command(["check", "--json", str(tmp_path)]) == 1

@@ -1,11 +1,12 @@
 """The README says what is true: its help texts, its examples, its tables."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from runner.cli.main import COMMANDS, cli
+from runner.cli.main import COMMANDS, cli, run_command
 from runner.manifest import FolderFiles
 from runner.manifest.checking import check_manifest, has_errors
 from runner.manifest.schema import json_schema
@@ -50,3 +51,11 @@ def test_the_manifest_of_the_readme_has_no_fault(tmp_path: Path) -> None:
     write_tree(tmp_path, {"MLproject": example[1], "train.py": "", "python_env.yaml": "{}", "data/customers.csv": ""})
     faults = check_manifest(FolderFiles(tmp_path))
     assert not has_errors(faults), faults
+
+
+def test_the_filters_of_the_readme_are_understood() -> None:
+    for line in block("filters").splitlines():
+        done = subprocess.run(
+            ["bash", "-c", line.replace("proj", 'printf "%s\\n"', 1)], capture_output=True, text=True, check=True
+        )
+        assert run_command(done.stdout.splitlines()) == 0, line

@@ -14,7 +14,7 @@ import pytest
 
 import runner
 from runner.errors import ProjError
-from tests.conftest import MakeRepository, RunProj, git, start_proj, write_tree
+from tests.conftest import MakeRepository, Result, RunProj, git, start_proj, write_tree
 
 SHOW_ARGS = "import json, sys; print(json.dumps(sys.argv[1:]))\n"
 LOCAL = ("--env-manager", "local")
@@ -335,3 +335,29 @@ def test_an_ignored_file_that_the_run_opens_is_an_input(proj: RunProj, make_repo
     if sys.platform == "linux":
         assert [each["path"] for each in done["inputs"]] == ["data/used.csv"]
     assert not done["code"]["dirty"]
+
+
+class TestNearMisses:
+    """Parameters that look like declared ones: passed on, as MLflow does, with a word about it."""
+
+    MANIFEST = "entry_points:\n  main:\n    parameters: {alpha: {default: 1}, beta: float}\n    command: echo {alpha}\n"
+
+    def run(self, proj: RunProj, folder: Path, *words: str) -> Result:
+        write_tree(folder, {"MLproject": self.MANIFEST})
+        return proj("run", str(folder), "--env-manager", "local", *words)
+
+    def test_a_name_that_is_nearly_one(self, proj: RunProj, tmp_path: Path) -> None:
+        done = self.run(proj, tmp_path, "-P", "alhpa=3", "-P", "beta=1")
+        assert done.code == 0
+        assert "'main' has no parameter 'alhpa'; it is passed on as it is" in done.err
+        assert "did you mean 'alpha'?" in done.err
+        assert done.out == "1 --alhpa 3\n"
+
+    def test_another_name_or_one_beside_the_right_one(self, proj: RunProj, tmp_path: Path) -> None:
+        done = self.run(proj, tmp_path, "-P", "verbose=1", "-P", "alpha=2", "-P", "alpha2=3", "-P", "beta=1")
+        assert "has no parameter" not in done.err
+
+    def test_one_that_has_no_default(self, proj: RunProj, tmp_path: Path) -> None:
+        done = self.run(proj, tmp_path, "-P", "betta=1")
+        assert done.code == 1
+        assert "did you mean -P beta where you wrote -P betta?" in done.err

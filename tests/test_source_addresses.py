@@ -83,6 +83,21 @@ def test_refusals_tell_no_secret(text: str) -> None:
     assert "s3cret" not in f"{caught.value} {caught.value.context} {caught.value.hint}"
 
 
+@pytest.mark.parametrize("form", ["file://{}", "file:{}", "FILE://{}", "file://localhost{}"])
+def test_a_mistyped_file_url_names_the_path(tmp_path: Path, form: str) -> None:
+    (tmp_path / "project").mkdir()
+    with pytest.raises(SourceError, match=f"There is no folder '{tmp_path}/projekt'") as caught:
+        parse_address(form.format(f"{tmp_path}/projekt"))
+    assert caught.value.hint == f"Did you mean {tmp_path}/project?"
+    assert parse_address(form.format(f"{tmp_path}/project")).path == tmp_path / "project"
+
+
+def test_a_file_url_with_two_strokes_is_explained() -> None:
+    with pytest.raises(SourceError, match="names the host 'tmp'") as caught:
+        parse_address("file://tmp/project")
+    assert caught.value.hint == "A path begins after three strokes: did you mean file:///tmp/project?"
+
+
 def test_a_shorthand_is_explained() -> None:
     with pytest.raises(SourceError) as caught:
         parse_address("owner/repository")

@@ -19,6 +19,8 @@ NOTHING = ("", "none", "null", "nan")
 """Defaults that stand for no value, whatever the type is."""
 GLUED_TYPE = re.compile(r"type\s*[:= ]\s*\S")
 LINE_END = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
+_NO_ENTRY_POINTS = "there are no entry points, so only scripts can be run"
+_SCRIPTS = "as in proj run . -e train.py; or add entry_points with a command"
 OTHER_ENVIRONMENT_FILES = ("conda.yml", "environment.yml", "environment.yaml", "python_env.yml")
 
 
@@ -35,6 +37,8 @@ def check_manifest(files: ProjectFiles) -> tuple[Fault, ...]:
     if manifest.path is None:
         faults.error(None, "there is no MLproject in this folder", explain_absence(files))
     _check_names(files, manifest, faults)
+    if reading.document is None and manifest.path is not None:
+        faults.warning(None, f"the file is empty: {_NO_ENTRY_POINTS}", _SCRIPTS)
     if reading.document is not None and manifest.path is not None:
         _check_top(reading.document, manifest, faults)
         entries = reading.document.field("entry_points")
@@ -66,9 +70,9 @@ def _check_top(document: Node, manifest: Manifest, faults: Faults) -> None:
         _check_keys(docker, DOCKER, "'docker_env'", faults)
     _check_duplicates(document, set(), faults)
     entries = document.field("entry_points")
-    if entries is None or entries.kind is not Kind.MAPPING:
+    if entries is None or entries.kind is not Kind.MAPPING or not entries.fields:
         if not document.field("databricks_spark_job"):
-            faults.warning(document.place, "there are no entry points, so only scripts can be run")
+            faults.warning(document.place, _NO_ENTRY_POINTS, _SCRIPTS)
         return
     _check_circles(manifest, entries, faults)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from runner.errors import ParameterError
 from runner.lazy import LazyModule
-from runner.manifest.faults import printable, quoted
+from runner.manifest.faults import nearest, printable, quoted
 from runner.model import EntryPoint, Parameter, ParameterSpec, ValueSource
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def bind_parameters(
         fault = _unusable(name, value) or (_refusal(declared[name], value) if name in declared else None)
         faults += [fault] if fault else []
     if faults:
-        raise _parameter_error(entry_point, faults, missing)
+        raise _parameter_error(entry_point, faults, missing, [name for name in values if name not in declared])
     bound = [_bind(spec, given, from_file) for spec in entry_point.parameters]
     extras = [*given, *(name for name in from_file if name not in given)]
     for name in (name for name in extras if name not in declared):
@@ -60,12 +60,14 @@ def _bind(spec: ParameterSpec, given: Mapping[str, str], from_file: Mapping[str,
     return Parameter(name=spec.name, value=value, type=spec.type, source=source, secret=spec.secret)
 
 
-def _parameter_error(entry_point: EntryPoint, faults: list[str], missing: list[ParameterSpec]) -> ParameterError:
+def _parameter_error(
+    entry_point: EntryPoint, faults: list[str], missing: list[ParameterSpec], unknown: list[str]
+) -> ParameterError:
     context = [f"'{spec.name}' ({spec.type}): {spec.note or spec.description or 'no default'}" for spec in missing]
     return ParameterError(
         printable("; ".join(faults)),
         context=printable("\n".join([f"entry point '{entry_point.name}'", *context])),
-        hint=printable(_mend(missing[0])) if missing else None,
+        hint=printable(_mend(missing[0], unknown)) if missing else None,
     )
 
 
@@ -74,7 +76,10 @@ def _missing(specs: list[ParameterSpec]) -> str:
     return f"parameter {names} has no value" if len(specs) == 1 else f"parameters {names} have no value"
 
 
-def _mend(spec: ParameterSpec) -> str:
+def _mend(spec: ParameterSpec, unknown: list[str]) -> str:
+    meant = nearest(spec.name, unknown)
+    if meant is not None:
+        return f"did you mean -P {spec.name} where you wrote -P {meant}?"
     if spec.note:
         return f'give -P {spec.name}=VALUE, or write a default in the manifest, such as "" or the text None'
     return f"give -P {spec.name}=VALUE"

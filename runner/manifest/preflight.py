@@ -9,8 +9,9 @@ from pathlib import Path
 from msgspec import Struct
 
 from runner.manifest.command_files import absent_scripts
+from runner.manifest.faults import nearest
 from runner.manifest.files import near_file, tidy_path
-from runner.model import EntryPoint, Fault, Parameter, ProjectFiles, Severity
+from runner.model import EntryPoint, Fault, Parameter, ProjectFiles, Severity, ValueSource
 from runner.scripts import DAGSHUB, FOREIGN_PATH, Place, Scripts, above
 
 LFS = b"version https://git-lfs.github.com/spec/v1"
@@ -48,8 +49,30 @@ class Flight(Struct, frozen=True, kw_only=True):
 
 def preflight(flight: Flight) -> tuple[Fault, ...]:
     """Return what is likely to go wrong; an error means that the command can't even begin."""
-    found = (*_scripts(flight), *_pointers(flight), *_submodules(flight), *_paths(flight), *_addresses(flight))
+    found = (
+        *_parameters(flight),
+        *_scripts(flight),
+        *_pointers(flight),
+        *_submodules(flight),
+        *_paths(flight),
+        *_addresses(flight),
+    )
     return tuple(dict.fromkeys(found))
+
+
+def _parameters(flight: Flight) -> Iterator[Fault]:
+    """Find parameters that look like declared ones which were meant; MLflow passes them on without a word."""
+    given = {one.name for one in flight.parameters if one.source is not ValueSource.DEFAULT}
+    known = [spec.name for spec in flight.entry_point.parameters if spec.name not in given]
+    for one in flight.parameters:
+        near = nearest(one.name, known) if known and not one.declared else None
+        if near is not None:
+            yield Fault(
+                severity=Severity.WARNING,
+                message=f"'{flight.entry_point.name}' has no parameter '{one.name}'; it is passed on as it is",
+                file=flight.manifest,
+                hint=f"did you mean '{near}'?",
+            )
 
 
 def _scripts(flight: Flight) -> Iterator[Fault]:

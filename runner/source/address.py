@@ -65,6 +65,8 @@ def parse_address(text: str) -> Address:
     scheme = _SCHEME.match(base)
     if scheme:
         return _with_scheme(base, scheme[1].lower(), typed, folder)
+    if base.lower().startswith("file:/"):
+        return _local(Path(unquote(base[len("file:") :])), typed, folder)
     if re.match(_SCP_LIKE, base):
         return Address(kind=SourceKind.GIT, typed=typed, url=base, subdirectory=folder)
     return _local(Path(base).expanduser(), typed, folder)
@@ -143,7 +145,11 @@ def _with_scheme(base: str, scheme: str, typed: str, folder: str) -> Address:
 def _path_of_file_url(url: str) -> Path:
     parts = urlsplit(url)
     if parts.netloc not in ("", "localhost"):
-        raise SourceError(f"'{cleaned(url)}' names the host '{cleaned(parts.netloc)}'; file:// means this machine")
+        meant = f"/{parts.netloc}{parts.path}" if "@" not in parts.netloc else ""
+        raise SourceError(
+            f"'{cleaned(url)}' names the host '{cleaned(parts.netloc)}'; file:// means this machine",
+            hint=f"A path begins after three strokes: did you mean file://{meant}?" if meant else None,
+        )
     return Path(unquote(parts.path))
 
 
@@ -166,6 +172,8 @@ def _local(path: Path, typed: str, folder: str) -> Address:
             hint=f"Run its folder: proj run {path.parent} -e {path.name}",
         )
     context = str(place) if shown == typed else None
+    if typed.lower().startswith("file:"):
+        shown, context = str(place), shown
     raise SourceError(f"There is no folder '{shown}'", context=context, hint=_near_miss(place, shown))
 
 
