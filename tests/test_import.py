@@ -188,6 +188,10 @@ class TestFolder:
         assert "artifacts of 1 runs and models are not on this machine and stay where they are: s3://bucket" in said.out
         assert runs.get(db, TWO).artifact_uri == "s3://bucket/7/artifacts"
 
+    def test_artifacts_behind_a_server_can_be_found_by_its_folder(self, folder: Path, capsys: Capture) -> None:
+        (folder / f"7/{TWO}/meta.yaml").write_text(run_meta(TWO, "mlflow-artifacts:/7/artifacts", "null", "1"))
+        assert "--artifacts-destination DIR names the folder" in bring(capsys, folder).out
+
     def test_a_moved_store_brings_its_own_artifacts(
         self, folder: Path, tmp_path: Path, home: Home, capsys: Capture
     ) -> None:

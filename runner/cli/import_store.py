@@ -9,6 +9,7 @@ import msgspec
 from runner.cli.reading import clean, open_store, size
 from runner.cli.text import show_event
 from runner.importing.opening import open_foreign
+from runner.importing.places import PROXIED
 from runner.importing.summary import Count, Summary, Tally
 from runner.importing.transfer import import_store
 
@@ -60,6 +61,8 @@ def print_summary(summary: Summary) -> None:
     if summary.elsewhere:
         places, first = len(summary.elsewhere), clean(summary.elsewhere[0])
         click.echo(f"  artifacts of {places} runs and models are not on this machine and stay where they are: {first}")
+        if any(uri.startswith(f"{PROXIED}:") for uri in summary.elsewhere):
+            click.echo("  --artifacts-destination DIR names the folder in which their server keeps them")
     if summary.is_empty:
         click.echo("  everything was here already")
 
