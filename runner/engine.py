@@ -106,6 +106,8 @@ class ContainerRun(Struct, frozen=True, kw_only=True):
     volumes: tuple[str, ...] = ()
     gpus: str | None = None
     copied: tuple[str, ...] = ()
+    import_path: str = ""
+    """The PYTHONPATH that the image itself sets."""
 
 
 def find_engine(environ: Mapping[str, str] = os.environ) -> Engine:

@@ -25,7 +25,7 @@ from runner.provenance.machine import describe_machine
 from runner.provenance.metrics import read_metrics_files, read_metrics_log
 from runner.provenance.outputs import collect_outputs
 from runner.recording import Ending, Recording, RunOutcome, open_recording
-from runner.server.redirects import INSIDE, has_client, is_loopback, read_redirects, redirecting_variables
+from runner.server.redirects import INSIDE, copy_inside, has_client, is_loopback, read_redirects, redirecting_variables
 from runner.server.socket import REMOVED_VARIABLES
 from runner.settings import Home
 from runner.source.folder import RunFolder, Wishes, lay_out, stay_in_place
@@ -144,7 +144,7 @@ def lead_here(recording: Recording, environment: Prepared) -> Prepared:
     if not (request.repair or hosts):
         return environment
     if has_client(environment.record.packages):
-        return environment.importing(INSIDE)
+        return environment.importing(copy_inside(recording.folder) if environment.container else INSIDE)
     if hosts:
         told = f"The environment has no client of MLflow that can be led from {', '.join(hosts)} to this run"
         recording.report(Event(kind=EventKind.WARNING, message=told))

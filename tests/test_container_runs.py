@@ -137,6 +137,36 @@ def test_the_command_reaches_the_server_of_its_run(project: Callable[..., Path],
     assert (home.artifacts(done["run_id"]) / "model.txt").read_text() == "weights"
 
 
+FAKE = {
+    "fake/mlflow/__init__.py": "from mlflow.tracking._tracking_service.utils import *\n",
+    "fake/mlflow/tracking/__init__.py": "",
+    "fake/mlflow/tracking/_tracking_service/__init__.py": "",
+    "fake/mlflow/tracking/_tracking_service/utils.py": (
+        "import os\nuri = None\n"
+        "def set_tracking_uri(uri):\n    globals()['uri'] = uri\n"
+        "def get_tracking_uri():\n    return uri or os.environ['MLFLOW_TRACKING_URI']\n"
+    ),
+    "fake/mlflow-1.30.1.dist-info/METADATA": "Name: mlflow\nVersion: 1.30.1\n",
+}
+
+
+@pytest.mark.usefixtures("scraps")
+def test_a_place_on_disk_that_the_code_logs_to_is_the_run(
+    bench: Bench, make_repository: MakeRepository, proj: RunProj
+) -> None:
+    manifest = "docker_env: {build: .}\nentry_points: {main: {command: python t.py}}\n"
+    docker = f"FROM {bench.python}\nCOPY fake /fake\nENV PYTHONPATH=/fake\n"
+    code = (
+        "import os, mlflow\nassert mlflow.__file__.startswith('/fake')\nmlflow.set_tracking_uri('./ml' + 'runs')\n"
+        "assert mlflow.get_tracking_uri() == os.environ['MLFLOW_TRACKING_URI']\n"
+    )
+    root = make_repository({"MLproject": manifest, "Dockerfile": docker, "t.py": code, **FAKE})
+    done = record(proj, root)
+    assert done["status"] == "FINISHED", log(done)
+    assert done["redirects"] == ["'./mlruns', where the code logs (t.py:3), is this run"]
+    assert record(proj, root, "--no-repair")["status"] == "FAILED"
+
+
 def test_volumes(project: Callable[..., Path], proj: RunProj, tmp_path: Path) -> None:
     write_tree(tmp_path, {"beside/a.txt": "beside", "far/b.txt": "far"})
     volumes = ["../beside:/beside:ro", f"{tmp_path}/far:/far", "$PWD/results:/results"]

@@ -136,6 +136,10 @@ def test_an_interpreter_that_the_pins_have_no_wheels_for(
     again = proj("run", ".", *words, cwd=root)
     assert again.json["environment"]["repairs"] == record["environment"]["repairs"]
     assert "Resolving" not in again.err
+    assert (
+        proj("run", ".", *words, "--dry-run", cwd=root).json["environment"]["python"]
+        == again.json["environment"]["python"]
+    )
     plain = proj("run", ".", *words, "--no-repair", cwd=root).json
     assert plain["environment"]["python"].startswith(f"3.{newer[1]}.")
     assert plain["environment"]["repairs"] == []

@@ -63,12 +63,16 @@ class PythonBackend:
         except MissingInterpreterError as missing:
             return EnvironmentRecord(manager=self.name, python=missing.rule.text, as_of=as_of)
         lock = find_lock(request, choice.interpreter)
+        if request.repair and note_path(request, choice.interpreter).exists():
+            others = discover(request.home.root / "interpreters.json", request.environ)
+            lock = recovering.recalled_lock(request, choice.interpreter, others) or lock
+        interpreter = lock.interpreter if lock else choice.interpreter
         return EnvironmentRecord(
             manager=self.name,
-            python=choice.interpreter.version,
+            python=interpreter.version,
             lock_digest=lock.digest if lock else None,
             as_of=lock.as_of if lock else as_of,
-            platform=choice.interpreter.platform,
+            platform=interpreter.platform,
         )
 
     def lock(self, request: EnvironmentRequest, report: Report) -> Lock | None:

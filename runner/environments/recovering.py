@@ -63,17 +63,22 @@ def lock_with_repairs(
     Raises:
         EnvironmentSetupError: nothing satisfies the spec even so; what is told is the first reason.
     """
-    found = find_lock(request, interpreter)
+    found = recalled_lock(request, interpreter, others) or find_lock(request, interpreter)
     if not (request.repair and is_changeable(request.spec)):
         return found or resolve(request, interpreter, report)
-    note = note_path(request, interpreter)
-    known = None if request.refresh and request.as_of is None else _recall(note)
+    return found or _recover(request, interpreter, others, note_path(request, interpreter), report)
+
+
+def recalled_lock(request: EnvironmentRequest, interpreter: Interpreter, others: Sequence[Interpreter]) -> Lock | None:
+    """Return the lock of what a request became when it was first resolved, None where it stayed as it was."""
+    if not (request.repair and is_changeable(request.spec)) or (request.refresh and request.as_of is None):
+        return None
+    known = _recall(note_path(request, interpreter))
     chosen = next((item for item in others if known and item.version == known.python), None)
-    if known and chosen and known.wanted in ((), request.wanted):
-        again = find_lock(_changed(request, known), chosen)
-        if again:
-            return structs.replace(again, repairs=known.repairs)
-    return found or _recover(request, interpreter, others, note, report)
+    if not (known and chosen and known.wanted in ((), request.wanted)):
+        return None
+    again = find_lock(_changed(request, known), chosen)
+    return structs.replace(again, repairs=known.repairs) if again else None
 
 
 def _recover(

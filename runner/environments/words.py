@@ -243,7 +243,9 @@ class Prepared(Struct, frozen=True, kw_only=True):
     def importing(self, folder: Path) -> "Prepared":
         """Return the environment with a folder from which its Pythons import before what is installed."""
         if self.prefix is None:  # not made by us, so that nothing in it reads our own variable
-            return structs.replace(self, variables={**self.variables, "PYTHONPATH": str(folder)})
+            known = self.variables.get("PYTHONPATH") or (self.container.import_path if self.container else "")
+            path = os.pathsep.join([str(folder), *([known] if known else [])])
+            return structs.replace(self, variables={**self.variables, "PYTHONPATH": path})
         return structs.replace(self, import_paths=(str(folder), *self.import_paths))
 
     def inherited(self, environ: Mapping[str, str]) -> Mapping[str, str]:

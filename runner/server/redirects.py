@@ -23,6 +23,16 @@ class _Redirect(Struct, frozen=True):
     where: str = ""
 
 
+def copy_inside(folder: Path) -> Path:
+    """Copy what stands before the client into a folder that a container sees, and return the copy."""
+    copy = folder / INSIDE.name
+    for source in INSIDE.rglob("*.py"):
+        target = copy / source.relative_to(INSIDE)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(source.read_bytes())
+    return copy
+
+
 def has_client(packages: Iterable[tuple[str, str]]) -> bool:
     """Say whether a client of MLflow is among installed packages."""
     return any(re.sub(r"[-_.]+", "-", name).lower() in CLIENTS for name, _ in packages)

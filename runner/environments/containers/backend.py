@@ -82,6 +82,7 @@ class ContainerBackend:
                 volumes=container.volumes,
                 gpus=container.gpus,
                 copied=tuple(variable for variable, value in container.environment if value is None),
+                import_path=inside.import_path,
             ),
         )
 

@@ -37,7 +37,8 @@ for folder in sys.path:
         match = re.match(r"(.+?)-(\d[^-]*?)(?:-py[\d.]+)?\.(?:dist-info|egg-info)$", name)
         if match:
             found.add(match.groups())
-print("proj-python:" + json.dumps({"version": platform.python_version(), "packages": sorted(found)}))
+print("proj-python:" + json.dumps({"version": platform.python_version(), "packages": sorted(found),
+                                    "import_path": os.environ.get("PYTHONPATH", "")}))
 """
 
 
@@ -62,6 +63,7 @@ class Inside(Struct, frozen=True, kw_only=True):
     keeps_entrypoint: bool
     python: str | None = None
     packages: tuple[tuple[str, str], ...] = ()
+    import_path: str = ""
 
 
 class _Config(Struct, rename="pascal"):
@@ -80,6 +82,7 @@ class _Inspected(Struct, rename="pascal"):
 class _Python(Struct):
     version: str
     packages: tuple[tuple[str, str], ...]
+    import_path: str = ""
 
 
 def find_image(engine: Engine, name: str) -> Image | None:
@@ -258,4 +261,5 @@ def _read_answer(done: Completed, *, keeps_entrypoint: bool) -> Inside | None:
         keeps_entrypoint=keeps_entrypoint,
         python=python.version if python else None,
         packages=python.packages if python else (),
+        import_path=python.import_path if python else "",
     )
