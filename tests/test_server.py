@@ -388,18 +388,39 @@ def test_histories_of_metrics(stage: Stage, client: Client) -> None:
     rest = client.get("metrics/get-history", **question, max_results=3, page_token=page["next_page_token"]).json
     assert [point["value"] for point in (*page["metrics"], *rest["metrics"])] == [0, 1, 2, 3, 4]
     assert "next_page_token" not in rest
-    several = client.get(
-        "metrics/get-history-bulk-interval",
-        run_ids=[stage.run_id, stage.foreign],
-        metric_key="m",
-        start_step=1,
-        end_step=3,
-        max_results=2,
-    )
-    assert [(point["run_id"], point["step"]) for point in several.json["metrics"]] == [
-        (stage.run_id, 1),
-        (stage.run_id, 2),
-    ]
+    interval = {"run_ids": [stage.run_id, stage.foreign], "metric_key": "m"}
+    for more, steps in (
+        ({}, [0, 1, 2, 3, 4]),
+        ({"max_results": 1}, [4]),
+        ({"max_results": 3}, [0, 2, 4]),
+        ({"max_results": 2, "start_step": 1, "end_step": 3}, [1, 3]),
+        ({"start_step": 9, "end_step": 9}, []),
+    ):
+        several = client.get("metrics/get-history-bulk-interval", **interval, **more).json["metrics"]
+        assert [(point["run_id"], point["step"]) for point in several] == [(stage.run_id, step) for step in steps]
+    bulk = client.get("metrics/get-history-bulk", run_id=[stage.foreign, stage.run_id], metric_key="m", max_results=2)
+    assert [point["step"] for point in bulk.json["metrics"]] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"run_ids": []},
+        {"run_ids": ["0" * 32] * 101},
+        {"run_ids": ["0" * 32], "max_results": 2501},
+        {"run_ids": ["0" * 32], "start_step": 1},
+        {"run_ids": ["0" * 32], "start_step": 2, "end_step": 1},
+    ],
+)
+def test_wrong_questions_for_histories(client: Client, fields: dict[str, object]) -> None:
+    invalid = (400, "INVALID_PARAMETER_VALUE")
+    assert client.get("metrics/get-history-bulk-interval", metric_key="m", **fields).error == invalid
+
+
+def test_a_history_of_a_run_that_is_not_there(client: Client) -> None:
+    none = (404, "RESOURCE_DOES_NOT_EXIST")
+    assert client.get("metrics/get-history-bulk-interval", metric_key="m", run_ids="0" * 32).error == none
+    assert client.get("metrics/get-history-bulk", metric_key="m", run_id="0" * 32).error == none
 
 
 def test_datasets_and_models_of_a_run(stage: Stage, client: Client) -> None:

@@ -20,7 +20,7 @@ from runner.server import artifacts, experiments, metrics, models, registry, run
 from runner.server.answers import Answer, ErrorCode, RefusedError, answer_for, error_answer
 from runner.server.guards import MAX_BODY, OPEN_PATHS, Guard, check_length, too_large
 from runner.server.protocol import ListProxied, read_body, read_query
-from runner.server.tracking import Route, Tracking, Upstream
+from runner.server.tracking import Route, Stream, Tracking, Upstream
 from runner.server.writes import Writes
 from runner.store.artifacts import list_artifacts, open_artifact
 
@@ -154,7 +154,11 @@ async def _answer(call: Call, send: Send) -> Answer | None:
     """Answer a call; None when the answer was sent piece by piece."""
     protocol = _PREFIX.fullmatch(call.path)
     if protocol is not None:
-        return await _answer_protocol(call, protocol["path"])
+        found = await _answer_protocol(call, protocol["path"])
+        if isinstance(found, Stream):
+            await _send_stream(found, send)
+            return None
+        return found if isinstance(found, Answer) else _json(found)
     proxy = _PROXY.fullmatch(call.path)
     if proxy is not None:
         if proxy["verb"] != "artifacts":
@@ -165,9 +169,9 @@ async def _answer(call: Call, send: Send) -> Answer | None:
     raise _unknown(call)
 
 
-async def _answer_protocol(call: Call, path: str) -> Answer:
+async def _answer_protocol(call: Call, path: str) -> object:
     if path == "server-info" and call.method == "GET":
-        return _json(SERVER_INFO)
+        return SERVER_INFO
     route = _EXACT.get((call.method, path))
     fields: dict[str, str] = {}
     if route is None:
@@ -186,11 +190,11 @@ async def _answer_protocol(call: Call, path: str) -> Answer:
     here = partial(route.answer, call.tracking, asked)
     upstream = call.tracking.upstream
     if upstream is None:
-        return _json(await call.writes.make(here))
+        return await (asyncio.to_thread(here) if route.is_long else call.writes.make(here))
     return await _answer_with(upstream, call, path, content, here)
 
 
-async def _answer_with(upstream: Upstream, call: Call, path: str, content: bytes, here: Callable[[], object]) -> Answer:
+async def _answer_with(upstream: Upstream, call: Call, path: str, content: bytes, here: Callable[[], object]) -> object:
     """Answer from our store, or from the tracking server of the run."""
     told: bytes | None = None
     if upstream.is_first(path):
@@ -198,7 +202,7 @@ async def _answer_with(upstream: Upstream, call: Call, path: str, content: bytes
     if told is not None:
         return Answer(200, told)
     try:
-        return _json(await call.writes.make(here))
+        return await call.writes.make(here)
     except NotFoundError:
         if not upstream.is_second(call.method, path):
             raise
@@ -265,6 +269,16 @@ async def _send_file(call: Call, path: str, send: Send) -> None:
         for piece in _pieces_of(file.read, size):
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
+
+
+async def _send_stream(stream: Stream, send: Send) -> None:
+    headers = [(b"content-type", b"application/json"), (b"x-content-type-options", b"nosniff")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    for piece in stream.pieces:
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+        # Others have their turn, also while this client takes what it gets at once.
+        await asyncio.sleep(0)
+    await send({"type": "http.response.body", "body": b""})
 
 
 def _pieces_of(read: Callable[[int], bytes], size: int) -> Iterator[bytes]:

@@ -237,9 +237,16 @@ class MetricHistories(Request, frozen=True, kw_only=True):
     """Ask for the points of a metric in several runs."""
 
     run_id: tuple[str, ...] = ()
-    run_ids: tuple[str, ...] = ()
     metric_key: str
     max_results: Limit = 25_000
+
+
+class MetricIntervals(Request, frozen=True, kw_only=True):
+    """Ask for points of a metric in several runs, evenly taken from a range of steps."""
+
+    run_ids: tuple[str, ...] = ()
+    metric_key: str
+    max_results: Annotated[int, Meta(ge=1, le=2500)] = 2500
     start_step: Long | None = None
     end_step: Long | None = None
 

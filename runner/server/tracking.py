@@ -48,6 +48,12 @@ class Tracking(Struct, frozen=True, kw_only=True):
     """The tracking server that the registry and what others recorded is asked of, if there is one."""
 
 
+class Stream(Struct, frozen=True):
+    """An answer that is too long to be held at once: pieces of one JSON text."""
+
+    pieces: Iterator[bytes]
+
+
 class Route(Struct, frozen=True):
     """An endpoint: ``path`` is what follows ``/api/2.0/mlflow/``, with fields of the request in braces."""
 
@@ -57,6 +63,8 @@ class Route(Struct, frozen=True):
     answer: Callable[[Tracking, Any], object]
     writes: bool | None = None
     """Whether it changes the store; None where the method says so."""
+    is_long: bool = False
+    """Whether others should not wait for the answer; such a route changes nothing."""
 
     @property
     def changes(self) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
+import requests
 from mlflow.data.dataset_source_registry import resolve_dataset_source
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import Metric, Param, RunTag, ViewType
@@ -66,6 +67,7 @@ def runs() -> None:
     client.list_artifacts(run_id, "nothing")
     mlflow.artifacts.download_artifacts(f"runs:/{run_id}/many")
     client.log_batch(run_id, [Metric("b", 1.0, 5, 1)], [Param("r", "s")], [RunTag("u", "v")])
+    curves(run_id)
     client.update_run(run_id, name="renamed")
     wrong(run_id)
     search(run_id)
@@ -75,6 +77,17 @@ def runs() -> None:
     client.restore_run(run_id)
     client.set_terminated(run_id, "FAILED", 1700000000009)
     client.get_run(run_id)
+
+
+def curves(run_id: str) -> None:
+    """Ask what MLflow's pages ask; the client itself has no call for it."""
+    client.log_batch(run_id, [Metric("curve", step / 10, 1700000000000 + step, step) for step in range(20)])
+    interval = f"{mlflow.get_tracking_uri()}/ajax-api/2.0/mlflow/metrics/get-history-bulk-interval"
+    for more in ({}, {"start_step": 3, "end_step": 5}, {"max_results": 1}, {"start_step": 3}, {"max_results": 9999}):
+        requests.get(interval, {"run_ids": [run_id], "metric_key": "curve", **more}, timeout=60)
+    bulk = f"{mlflow.get_tracking_uri()}/ajax-api/2.0/mlflow/metrics/get-history-bulk"
+    for more in ({}, {"max_results": 5}):
+        requests.get(bulk, {"run_id": [run_id], "metric_key": "curve", **more}, timeout=60)
 
 
 def wrong(run_id: str) -> None:
