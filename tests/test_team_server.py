@@ -1,6 +1,7 @@
 """``proj server``: who gets in, what they may do, artifacts through the proxy, the log, the end."""
 
 import base64
+import http.client
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+from msgspec import structs
 
 from runner.model import RunDetails, RunStatus
 from runner.server.peers import can_tell_users, find_user
@@ -23,6 +25,7 @@ from runner.settings import Home
 from runner.store import runs, tokens
 from runner.store.database import Database
 from runner.store.entities import NewRun
+from runner.store.owners import this_process
 from runner.store.tokens import Scope
 from tests.conftest import RunProj
 from tests.protocol import API
@@ -270,6 +273,47 @@ def stop_while_sending(team: Team, home: Home, number: int) -> None:
     assert team.process.returncode == 0
     assert (home.artifacts(run) / "big").read_bytes() == b"abcdef"
     assert team.log.endswith("stopped\n")
+
+
+@pytest.mark.slow
+def test_a_run_whose_process_is_gone_is_marked_while_the_server_runs(team: Team, team_db: Database) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    owner = structs.replace(this_process(), pid=ended.pid, started="1")
+    ended.wait()
+    run_id = runs.create(team_db, NewRun(owner=owner)).run_id
+    deadline = time.monotonic() + 60
+    while runs.get(team_db, run_id).status is RunStatus.RUNNING and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert team.get("runs/get", run_id=run_id)["run"]["info"]["status"] == "FAILED"
+    assert runs.get(team_db, run_id).status is RunStatus.LOST
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_large_files_pass_through_without_being_held(tmp_path: Path) -> None:
+    size = 400 * 2**20
+    with team_server(tmp_path) as team:
+        run_id = team.post("runs/create", experiment_id="0").json["run"]["info"]["run_id"]
+        path = f"{PROXY}/runs/{run_id}/artifacts/large"
+        before = most_memory(team)
+        with closing(http.client.HTTPConnection("127.0.0.1", team.port, timeout=120)) as connection:
+            pieces = (bytes([number]) * 2**20 for number in (n % 256 for n in range(size // 2**20)))
+            connection.request("PUT", path, pieces, {"Content-Length": str(size)})
+            assert connection.getresponse().read() == b"{}"
+            connection.request("GET", path)
+            reply = connection.getresponse()
+            # Whoever is slow to take it does not make the server hold it.
+            time.sleep(0.5)
+            assert reply.length == size
+            for number in range(size // 2**20):
+                assert reply.read(2**20) == bytes([number % 256]) * 2**20
+        assert most_memory(team) - before < 20_000
+
+
+def most_memory(team: Team) -> int:
+    """Return the most memory that a server has had, in kilobytes."""
+    status = Path(f"/proc/{team.process.pid}/status").read_text(encoding="ascii")
+    return int(status.split("VmHWM:")[1].split()[0])
 
 
 def test_a_body_that_is_too_large_is_refused(team: Team) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from runner.errors import ServerError
+from runner.errors import ServerError, StoreError
 from runner.model import Event, EventKind, Report
 from runner.server.app import App, Served, build_app
 from runner.server.peers import can_tell_users, find_user
@@ -20,13 +20,16 @@ from runner.server.tracking import Tracking
 from runner.server.transport import JoiningProtocol
 from runner.server.uvicorn_server import make_server, serve_until
 from runner.settings import Home
-from runner.store import tokens
+from runner.store import runs, tokens
 from runner.store.database import Database
 
 _GRACE = 30.0
 """Seconds that requests which have begun may take after the server was told to stop; a second signal ends them."""
 
 _KEEP_ALIVE = 75
+
+_LOOK = 5.0
+"""Seconds between two looks for runs whose process is gone."""
 
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
@@ -65,7 +68,7 @@ def serve_team(
         )
         tracking = Tracking(database=database, home=home, session=TeamSession(home), report=report)
         _announce(wanted, address[1], guard, report, is_local=is_local)
-        asyncio.run(_serve_until_told(build_app(tracking, guard, observe), wanted, listener))
+        asyncio.run(_serve_until_told(build_app(tracking, guard, observe), wanted, listener, database))
 
 
 def _listen(wanted: TeamServer) -> socket.socket:
@@ -133,7 +136,7 @@ def _announce(wanted: TeamServer, port: int, guard: TeamGuard, report: Report, *
         )
 
 
-async def _serve_until_told(app: App, wanted: TeamServer, listener: socket.socket) -> None:
+async def _serve_until_told(app: App, wanted: TeamServer, listener: socket.socket, database: Database) -> None:
     try:
         server = make_server(app, keep_alive=_KEEP_ALIVE, protocol=_KnowingProtocol, tls=wanted.tls)
     except (OSError, ssl.SSLError) as error:
@@ -149,8 +152,19 @@ async def _serve_until_told(app: App, wanted: TeamServer, listener: socket.socke
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
+    marking = asyncio.create_task(_mark_lost(database))
     with contextlib.suppress(asyncio.CancelledError):
         await serve_until(told, server, listener, grace=_GRACE)
+    marking.cancel()
+
+
+async def _mark_lost(database: Database) -> None:
+    """Look now and then for runs whose process has ended without a word."""
+    while True:
+        # A disk that is full now may have room the next time; who asks for something is told.
+        with contextlib.suppress(StoreError):
+            runs.mark_lost(database)
+        await asyncio.sleep(_LOOK)
 
 
 class _KnowingProtocol(JoiningProtocol):

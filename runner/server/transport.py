@@ -15,6 +15,12 @@ costs three times as much."""
 
 _LONGEST_HEAD = 256 * 1024
 
+WINDOW = 30.0
+"""Seconds between two looks at whether a client that is to send something does so."""
+
+LEAST = 3000
+"""Bytes that must come in between: whoever sends a byte a second would hold a connection for days."""
+
 
 class JoiningTransport:
     """A transport that holds a write back until the next one, or until the event loop has nothing better to do."""
@@ -55,10 +61,20 @@ class JoiningProtocol(HttpToolsProtocol):
         if hasattr(transport, "max_size"):
             transport.max_size = _PIECE
         self._head: int | None = 0
+        self._awaits = True
+        self._came = 0
+        self._timer = self.loop.call_later(WINDOW, self._look, False)
         super().connection_made(JoiningTransport(transport, self.loop))  # type: ignore[arg-type]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End with a connection."""
+        self._timer.cancel()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Take what arrived; a head without end would fill the memory, for the parser has no limit of its own."""
+        self._awaits = True
+        self._came += len(data)
         super().data_received(data)
         if self._head is not None:
             self._head += len(data)
@@ -71,6 +87,15 @@ class JoiningProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """Note that what comes next is a head."""
+        """Note that what comes next is a head, when it comes."""
         self._head = 0
+        self._awaits = False
         super().on_message_complete()
+
+    def _look(self, did_await: bool) -> None:
+        """Give up a client that is to send something, and has hardly done so between two looks."""
+        if did_await and self._awaits and self._came < LEAST and not self.flow.read_paused:
+            self.transport.abort()
+            return
+        self._came = 0
+        self._timer = self.loop.call_later(WINDOW, self._look, self._awaits)
