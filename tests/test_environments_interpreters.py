@@ -132,6 +132,20 @@ def test_discovery_looks_into_pyenvs_folder_not_at_its_shims(tmp_path: Path) -> 
     assert str(shim) not in paths
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a script can't be an interpreter there")
+@pytest.mark.parametrize("place", ["mamba/envs/old", "mamba"])
+def test_discovery_looks_into_the_environments_of_conda(tmp_path: Path, place: str) -> None:
+    base = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
+    script = tmp_path / place / "bin/python3"
+    script.parent.mkdir(parents=True)
+    script.write_text(f'#!/bin/sh\nexec {base} "$@"\n', encoding="utf-8")
+    script.chmod(0o755)
+    environ = {"PATH": "", "MAMBA_ROOT_PREFIX": str(tmp_path / "mamba"), "PYENV_ROOT": str(tmp_path / "none")}
+    found = {item.path: item for item in discover(tmp_path / "cache.json", environ)}
+    assert str(script) in found
+    assert interpreters.origin(found[str(script)], environ) == "conda"
+
+
 def test_what_is_not_a_python_is_passed_over(tmp_path: Path) -> None:
     for name, text in (("python3", "#!/bin/sh\necho no\n"), ("python3.9", "not a program")):
         (tmp_path / name).write_text(text)

@@ -159,7 +159,9 @@ def _windows_installs(environ: Mapping[str, str]) -> tuple[str, ...]:
 def _conda_roots(environ: Mapping[str, str], home: str) -> list[str]:
     executable = environ.get("CONDA_EXE")
     named = [os.path.dirname(os.path.dirname(executable))] if executable else []  # noqa: PTH120
-    return named + [f"{home}/{name}" for name in ("miniforge3", "miniconda3", "anaconda3", "mambaforge")]
+    named += [environ["MAMBA_ROOT_PREFIX"]] if environ.get("MAMBA_ROOT_PREFIX") else []
+    usual = ("miniforge3", "miniconda3", "anaconda3", "mambaforge", "micromamba", ".local/share/mamba")
+    return [*named, *(f"{home}/{name}" for name in usual), "/opt/conda"]
 
 
 def _names(folder: str) -> tuple[str, ...]:
