@@ -26,7 +26,7 @@ from runner.store.curves import all_points
 from runner.store.database import Database
 from runner.store.entities import LifecycleStage, NewRun, View
 from runner.store.search import ExperimentQuery, SearchQuery, search_experiments, search_runs
-from tests.conftest import ROOT, Result, RunProj, write_tree
+from tests.conftest import ROOT, Result, RunProj, start_proj, write_tree
 
 ONE, TWO, THREE = "a1" * 16, "b2" * 16, "c3" * 16
 MODEL = f"m-{'a' * 32}"
@@ -320,6 +320,10 @@ class TestFaults:
             ("meta.yaml", "- no mapping\n", "meta.yaml: Expected `object`, got `array`"),
             ("meta.yaml", "!!python/object/apply:os.system ['touch {}']\n", "meta.yaml:1:1: could not determine"),
             ("meta.yaml", "[" * 100_000, "meta.yaml"),
+            ("meta.yaml", f"start_time: {2**63}\n", "meta.yaml:1: Expected `int`"),
+            ("meta.yaml", f"start_time: {10**30}\n", "meta.yaml:1: "),
+            ("meta.yaml", 'run_name: "\\ud800"\n', "meta.yaml"),
+            ("meta.yaml", "a: &a {x: 1}\nb: {<<: [*a, *a]}\n", "has a merge key"),
             (
                 "inputs/x/meta.yaml",
                 "source_type: DATASET\nsource_id: ../../../etc\n",
@@ -482,6 +486,24 @@ class TestAttacks:
         assert token not in said.out + said.err + run.artifact_uri
         assert token.encode() not in home.database.read_bytes()
 
+    def test_names_do_not_steer_the_terminal(self, folder: Path, capsys: Capture) -> None:
+        write_tree(folder, {f"7/{TWO}/params/\x1b[31mred": "1", f"7/{TWO}/params/a,b": "1"})
+        with (folder / "7" / TWO / "params" / os.fsdecode(b"\xff,")).open("w") as file:
+            file.write("1")
+        said = bring(capsys, folder)
+        assert "\x1b" not in said.err
+        assert said.err.count("Left out") == 3
+        bring(capsys, folder, "--json")
+
+    def test_links_to_runs_and_experiments_are_told(self, folder: Path, tmp_path: Path, capsys: Capture) -> None:
+        elsewhere = (folder / "7" / ONE).rename(tmp_path / "elsewhere")
+        (folder / "7" / ONE).symlink_to(elsewhere)
+        (folder / "8").symlink_to(folder / "7")
+        said = bring(capsys, folder)
+        assert f"{folder}/7/{ONE} is a link, which is not followed" in said.err
+        assert f"{folder}/8 is a link" in said.err
+        assert "runs: 2 added" in said.out
+
     def test_pickles_are_not_opened(self, folder: Path, tmp_path: Path, home: Home, capsys: Capture) -> None:
         marker = tmp_path / "ran"
         payload = f"cos\nsystem\n(S'touch {marker}'\ntR.".encode()
@@ -489,6 +511,15 @@ class TestAttacks:
         assert bring(capsys, folder).code == 0
         assert (home.artifacts(ONE) / "model" / "model.pkl").read_bytes() == payload
         assert not marker.exists()
+
+
+def test_several_imports_at_once(folder: Path, db: Database, tmp_path: Path) -> None:
+    processes = [start_proj("import", str(folder), cwd=tmp_path) for _ in range(4)]
+    ends = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4, ends
+    assert db.query("SELECT count(*) FROM runs")[0][0] == 3
+    assert db.query("SELECT count(*) FROM experiments")[0][0] == 3
+    assert sum(1 for _ in all_points(db, ONE, "val/loss")) == 3
 
 
 @given(st.binary(max_size=200))
@@ -560,6 +591,13 @@ CREATE TABLE tags (key TEXT, value TEXT, run_uuid TEXT);
 CREATE TABLE metrics (key TEXT, value FLOAT, timestamp BIGINT, run_uuid TEXT);
 """
 """The first schema of MLflow 1.0: no steps, no NaN, no registry, no times of experiments."""
+
+
+ENDLESS = """
+CREATE VIEW metrics AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)
+    SELECT 'x' AS key, i AS value, i AS timestamp, 'a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1' AS run_uuid FROM n;
+INSERT INTO experiments VALUES (1, 'old', '', 'active');
+"""
 
 
 def make_database(path: Path, schema: str = OLD, **rows: list[tuple[object, ...]]) -> Path:
@@ -643,6 +681,40 @@ class TestDatabase:
         said = bring(capsys, path)
         assert said.code == 1
         assert f"The database can't be read\n  {path}" in said.err
+
+    @pytest.mark.parametrize(
+        ("sql", "words"),
+        [
+            ("CREATE TABLE runs (id, experiment); CREATE TABLE experiments (id, name)", "is no database of MLflow"),
+            (OLD.replace("CREATE TABLE metrics", "CREATE TABLE others") + ENDLESS, ""),
+            (OLD + "INSERT INTO experiments VALUES (1, x'ff', '', 'active');", ""),
+            (OLD + "INSERT INTO experiments VALUES (1, 'a', '', 'active'), (2, 'a', '', 'active');", ""),
+            (OLD + "INSERT INTO experiments VALUES (1, '', '', 'active');", "An experiment needs a name"),
+        ],
+    )
+    def test_odd_ones(self, tmp_path: Path, capsys: Capture, sql: str, words: str) -> None:
+        path = make_database(tmp_path / "odd.db", sql)
+        if "user_id" in sql:
+            with closing(sqlite3.connect(path)) as file:
+                file.execute(f"INSERT INTO runs VALUES ({', '.join('?' * 13)})", old_run(ONE))
+                file.commit()
+        said = bring(capsys, path)
+        assert words in said.err
+        assert said.code == (1 if words else 0)
+
+    def test_our_own_store(self, db: Database, home: Home, capsys: Capture) -> None:  # noqa: ARG002
+        assert "is no database of MLflow" in bring(capsys, home.database).err
+
+    def test_names_of_metrics_that_can_not_be(self, tmp_path: Path, db: Database, capsys: Capture) -> None:
+        path = make_database(
+            tmp_path / "mlflow.db",
+            experiments=[(1, "old", "", "active")],
+            runs=[old_run(ONE)],
+            metrics=[("a,b", 0.5, 10, ONE), ("fine", 0.5, 10, ONE), ("a,b", 0.25, 11, ONE)],
+        )
+        said = bring(capsys, path)
+        assert said.err.count("Invalid name of a metric: 'a,b'") == 1
+        assert list(runs.get(db, ONE).metrics) == ["fine"]
 
     def test_another_database(self, tmp_path: Path, capsys: Capture) -> None:
         path = make_database(tmp_path / "other.db", "CREATE TABLE songs (name TEXT);")

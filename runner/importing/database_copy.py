@@ -35,6 +35,10 @@ class DatabaseCopy:
 
     def columns(self, table: str) -> frozenset[str]:
         """Return the columns of a table; none where there is no such table."""
+        # A view may take for ever.
+        known = self._copy.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (table,)).fetchone()
+        if known is None:
+            return frozenset()
         return frozenset(row[1] for row in self._copy.execute(f"PRAGMA table_info({table})"))
 
     def rows(self, table: str, wanted: Sequence[str], **where: object) -> Iterator[Fields]:
@@ -54,6 +58,17 @@ class DatabaseCopy:
                 yield dict(row)
         except sqlite3.Error as error:
             raise self._unreadable(error) from error
+
+    def row(self, table: str, wanted: Sequence[str], **where: object) -> Fields:
+        """Return the row with these values.
+
+        Raises:
+            TransferError: there is none, or the database is damaged.
+        """
+        found = next(self.rows(table, wanted, **where), None)
+        if found is None:
+            raise self.fault(table, ", ".join(map(str, where.values())), "there is no such row")
+        return found
 
     def count(self, table: str) -> int:
         """Return how many rows a table has; none where there is no such table."""

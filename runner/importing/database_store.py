@@ -62,7 +62,10 @@ class DatabaseStore:
     def __init__(self, path: Path, report: Report, proxied: Path | None = None) -> None:
         self.uri = f"sqlite:///{path}"
         self._copy = DatabaseCopy(path)
-        if not self._copy.columns("experiments") or not self._copy.columns("runs"):
+        if not {"experiment_id", "name"} <= self._copy.columns("experiments") or not {
+            "run_uuid",
+            "experiment_id",
+        } <= self._copy.columns("runs"):
             self._copy.close()
             raise TransferError(f"'{path}' is no database of MLflow", hint="It would have experiments and runs.")
         self._values = Values(report)
@@ -82,7 +85,7 @@ class DatabaseStore:
         Raises:
             TransferError: a row of it can't be taken over.
         """
-        row, place = next(self._copy.rows("experiments", _EXPERIMENT, experiment_id=int(key))), f"the experiment {key}"
+        row, place = self._copy.row("experiments", _EXPERIMENT, experiment_id=key), f"the experiment {key}"
         created = self._whole(row, "creation_time", "experiments", place) or 0
         return Experiment(
             id=key,
@@ -91,12 +94,12 @@ class DatabaseStore:
             lifecycle_stage=_stage(row["lifecycle_stage"]),
             created_at=created,
             updated_at=self._whole(row, "last_update_time", "experiments", place) or created,
-            tags=self._values.tags(self._pairs("experiment_tags", experiment_id=int(key)), place),
+            tags=self._values.tags(self._pairs("experiment_tags", experiment_id=key), place),
         )
 
     def run_keys(self, experiment: Experiment) -> Iterator[str]:
         """Yield the ids of the runs of an experiment."""
-        for row in self._copy.rows("runs", ("run_uuid",), experiment_id=int(experiment.id)):
+        for row in self._copy.rows("runs", ("run_uuid",), experiment_id=experiment.id):
             yield str(row["run_uuid"])
 
     def run(self, experiment: Experiment, key: str) -> ForeignRun:
@@ -105,7 +108,7 @@ class DatabaseStore:
         Raises:
             TransferError: a row of it can't be taken over.
         """
-        row = next(self._copy.rows("runs", _RUN, run_uuid=key))
+        row = self._copy.row("runs", _RUN, run_uuid=key)
         place = f"the run {key}"
         status = run_status(row["status"])
         if status is None:
@@ -136,8 +139,14 @@ class DatabaseStore:
 
     def points(self, experiment: Experiment, key: str) -> Iterator[Metric]:  # noqa: ARG002  files need the experiment
         """Yield every point of every metric of a run."""
+        usable: dict[str, bool] = {}
+        place = f"the run {key}"
         for row in self._copy.rows("metrics", ("key", "value", "timestamp", "step", "is_nan"), run_uuid=key):
-            name, place = _text(row["key"]), f"the run {key}"
+            name = _text(row["key"])
+            if name not in usable:
+                usable[name] = self._values.is_usable("metric", name, "", place)
+            if not usable[name]:
+                continue
             timestamp, step = (self._whole(row, column, "metrics", place) or 0 for column in ("timestamp", "step"))
             value = row["value"]
             if not isinstance(value, float | int):
@@ -146,7 +155,7 @@ class DatabaseStore:
 
     def model_keys(self, experiment: Experiment) -> Iterator[str]:
         """Yield the ids of the logged models of an experiment."""
-        for row in self._copy.rows("logged_models", ("model_id",), experiment_id=int(experiment.id)):
+        for row in self._copy.rows("logged_models", ("model_id",), experiment_id=experiment.id):
             yield _text(row["model_id"])
 
     def model(self, experiment: Experiment, key: str) -> ForeignModel:
@@ -155,7 +164,7 @@ class DatabaseStore:
         Raises:
             TransferError: a row of it can't be taken over.
         """
-        row, model_id = next(self._copy.rows("logged_models", _MODEL, model_id=key)), key
+        row, model_id = self._copy.row("logged_models", _MODEL, model_id=key), key
         place = f"the model {model_id}"
         model = LoggedModel(
             model_id=model_id,
@@ -193,7 +202,7 @@ class DatabaseStore:
             TransferError: a row of it can't be taken over.
         """
         wanted, name = ("description", "creation_time", "last_updated_time"), key
-        row = next(self._copy.rows("registered_models", wanted, name=key, **self._of_workspace("registered_models")))
+        row = self._copy.row("registered_models", wanted, name=key, **self._of_workspace("registered_models"))
         place = f"the registered model {name}"
         rows = list(self._copy.rows("model_versions", _VERSION, name=name, **self._of_workspace("model_versions")))
         versions = [self._version(name, one) for one in rows if one["current_stage"] != _DELETED_VERSION]

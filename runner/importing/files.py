@@ -1,10 +1,11 @@
 """The files of an ``mlruns`` folder, read so that nothing in it leads elsewhere, blocks, or needs much memory."""
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Annotated, BinaryIO, TypeVar
 
 import msgspec
 
@@ -15,10 +16,13 @@ _MAX_TEXT = 4_000_000
 _MAX_DEPTH = 50
 _NESTING = ("[", "{", "- ", "-\t", "? ", "?\t")
 _MAX_NESTING = 500
+_MERGE = r"(?m)<<['\"]?\s*:"
 _JUNK = frozenset({".DS_Store", "Thumbs.db", "desktop.ini", ".ipynb_checkpoints"})
 """What file managers and editors leave in folders."""
 
 Shape = TypeVar("Shape")
+Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""A number that the store can have."""
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -63,6 +67,9 @@ def read_meta(path: Path, shape: type[Shape]) -> Shape:
     import yaml
 
     text = read_text(path)
+    if re.search(_MERGE, text):
+        # MLflow writes none, and merges of merges fill any memory.
+        raise TransferError("A file of the store has a merge key, which is not read", context=str(path))
     # The loader in C is ten times as fast, but ends the process on deep nesting.
     deep = sum(text.count(mark) for mark in _NESTING) > _MAX_NESTING
     loader = yaml.SafeLoader if deep else getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -75,11 +82,14 @@ def read_meta(path: Path, shape: type[Shape]) -> Shape:
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise TransferError("A file is not YAML", context=f"{path}: {error}") from error
     try:
-        return msgspec.convert(content, shape)
-    except (msgspec.ValidationError, RecursionError) as error:
+        found = msgspec.convert(content, shape)
+        # Escapes in YAML can make text that is none.
+        msgspec.msgpack.encode(found)
+    except (msgspec.ValidationError, RecursionError, UnicodeEncodeError, OverflowError) as error:
         raise TransferError(
             "A file of the store says something else than expected", context=f"{path}{_line_of(error, text)}: {error}"
         ) from error
+    return found
 
 
 def folders(path: Path) -> list[str]:
@@ -93,6 +103,15 @@ def folders(path: Path) -> list[str]:
         return []
     except OSError as error:
         raise TransferError("A folder can't be read", context=f"{path}: {error.strerror}") from error
+
+
+def links(path: Path) -> list[str]:
+    """Return the names of the links to folders in a folder, sorted."""
+    try:
+        with os.scandir(path) as entries:
+            return sorted(entry.name for entry in entries if entry.is_symlink() and entry.is_dir())
+    except OSError:
+        return []
 
 
 def walk(root: Path, before: str = "") -> Iterator[tuple[str, Path]]:

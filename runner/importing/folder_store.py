@@ -7,7 +7,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from runner.errors import TransferError
-from runner.importing.files import folders, read_meta, read_text, read_values, walk
+from runner.importing.files import Whole, folders, links, read_meta, read_text, read_values, walk
 from runner.importing.folder_lines import metric_points, model_points
 from runner.importing.foreign import Files, ForeignModel, ForeignRun, Registration, Values, model_status, run_status
 from runner.importing.places import find_folder, is_missing
@@ -42,8 +42,8 @@ Text = str | int | float | bool
 class _Experiment(Struct, frozen=True):
     name: Text
     lifecycle_stage: str = "active"
-    creation_time: int | None = None
-    last_update_time: int | None = None
+    creation_time: Whole | None = None
+    last_update_time: Whole | None = None
 
 
 class _Run(Struct, frozen=True):
@@ -52,9 +52,9 @@ class _Run(Struct, frozen=True):
     name: Text | None = None
     user_id: Text | None = None
     status: Text = 1
-    start_time: int | None = None
-    end_time: int | None = None
-    deleted_time: int | None = None
+    start_time: Whole | None = None
+    end_time: Whole | None = None
+    deleted_time: Whole | None = None
     lifecycle_stage: str = "active"
 
 
@@ -71,7 +71,7 @@ class _Link(Struct, frozen=True):
     source_type: str
     source_id: str
     tags: dict[str, Text] = {}
-    step: int = 0
+    step: Whole = 0
 
 
 class _Model(Struct, frozen=True):
@@ -80,20 +80,20 @@ class _Model(Struct, frozen=True):
     model_type: Text | None = None
     source_run_id: str | None = None
     status: Text = 1
-    creation_timestamp: int = 0
-    last_updated_timestamp: int = 0
+    creation_timestamp: Whole = 0
+    last_updated_timestamp: Whole = 0
     lifecycle_stage: str = "active"
 
 
 class _Registered(Struct, frozen=True):
     name: Text
     description: Text | None = None
-    creation_timestamp: int = 0
-    last_updated_timestamp: int = 0
+    creation_timestamp: Whole = 0
+    last_updated_timestamp: Whole = 0
 
 
 class _Version(Struct, frozen=True):
-    version: int
+    version: Whole
     current_stage: Text | None = None
     description: Text | None = None
     source: str | None = None
@@ -101,8 +101,8 @@ class _Version(Struct, frozen=True):
     run_id: str | None = None
     run_link: str | None = None
     model_id: str | None = None
-    creation_timestamp: int = 0
-    last_updated_timestamp: int = 0
+    creation_timestamp: Whole = 0
+    last_updated_timestamp: Whole = 0
 
 
 class FolderStore:
@@ -111,10 +111,12 @@ class FolderStore:
     def __init__(self, root: Path, report: Report) -> None:
         self.uri = root.as_uri()
         self._root = root
+        self._told: set[Path] = set()
         self._values = Values(report)
 
     def experiment_keys(self) -> Iterator[str]:
         """Yield the folders of the experiments, deleted ones too."""
+        self._warn_of_links(self._root)
         active = [name for name in folders(self._root) if name not in (TRASH, REGISTRY)]
         for folder in (*active, *(f"{TRASH}/{name}" for name in folders(self._root / TRASH))):
             if (self._root / folder / META).exists():
@@ -144,6 +146,7 @@ class FolderStore:
 
     def run_keys(self, experiment: Experiment) -> Iterator[str]:
         """Yield the folders of the runs of an experiment."""
+        self._warn_of_links(self._root / experiment.id)
         for name in folders(self._root / experiment.id):
             if name not in _RESERVED and (self._root / experiment.id / name / META).exists():
                 yield name
@@ -258,6 +261,12 @@ class FolderStore:
         last = max((version.version for version in metas.values()), default=0)
         ordered = sorted(versions, key=lambda version: version.version)
         return Registration(model=model, versions=tuple(ordered), last_version=last)
+
+    def _warn_of_links(self, folder: Path) -> None:
+        for name in links(folder):
+            if (folder / name) not in self._told:
+                self._told.add(folder / name)
+                self._values.warn(f"Left out: {folder / name} is a link, which is not followed", "Import its target.")
 
     def _inputs(self, experiment: Experiment, folder: Path) -> RunInputs:
         datasets, models = [], []

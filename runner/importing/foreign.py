@@ -157,10 +157,11 @@ class Values:
 
     def _usable(self, what: str, pairs: Iterable[tuple[str, str]], place: str) -> Iterator[tuple[str, str]]:
         for name, value in sorted(pairs):
-            if self._is_usable(what, name, value, place):
+            if self.is_usable(what, name, value, place):
                 yield name, value
 
-    def _is_usable(self, what: str, name: str, value: str, place: str) -> bool:
+    def is_usable(self, what: str, name: str, value: str, place: str) -> bool:
+        """Say whether a value can be stored; why it can't is told."""
         try:
             check_value(what, check_name(what, name), value)
         except InvalidValueError as error:

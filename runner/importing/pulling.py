@@ -235,10 +235,17 @@ def _fetch_points(origin: Origin, run: RemoteRun, spool: IO[bytes]) -> dict[str,
     for name in run.metrics:
         count = 0
         for point in origin.server.metric_history(run.run_id, name):
-            spool.write(_POINT.pack(point.step, point.timestamp, point.value))
+            spool.write(_packed(point))
             count += 1
         counts[name] = count
     return counts
+
+
+def _packed(point: Metric) -> bytes:
+    try:
+        return _POINT.pack(point.step, point.timestamp, point.value)
+    except struct.error as error:
+        raise InvalidValueError(f"A time or step of the metric '{point.key[:80]}' is no number of 64 bits") from error
 
 
 def _stored_points(spool: IO[bytes], counts: dict[str, int]) -> Iterator[Metric]:

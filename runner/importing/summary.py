@@ -91,6 +91,7 @@ class Tally:
     def fail(self, kind: Kind, message: str, hint: str | None = None) -> None:
         """Count something that could not be taken over, and say why."""
         self._counts[kind]["failed"] += 1
+        message = _printable(message)
         self._errors.append(message)
         self._tell(Event(kind=EventKind.WARNING, message=message, hint=hint))
 
@@ -100,6 +101,7 @@ class Tally:
 
     def report(self, event: Event) -> None:
         """Pass on an event and remember it if it is a warning."""
+        event = Event(kind=event.kind, message=_printable(event.message), hint=event.hint and _printable(event.hint))
         if event.kind is EventKind.WARNING and len(self._warnings) < _KEPT:
             self._warnings.append(f"{event.message} ({event.hint})" if event.hint else event.message)
         self._tell(event)
@@ -133,3 +135,8 @@ class Tally:
             if self._told > _SHOWN:
                 return
         self._report(event)
+
+
+def _printable(text: str) -> str:
+    """Return text that every stream can have and that steers no terminal; it may hold names of any files."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

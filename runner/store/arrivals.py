@@ -13,7 +13,7 @@ from runner.store.database import Database
 from runner.store.entities import Experiment, LifecycleStage, Metric, ModelOutput, Run, RunInputs
 from runner.store.names import make_name
 from runner.store.rows import RUN_NAME_TAG, experiment_number, now, write_run_tags
-from runner.store.rules import check_experiment_name
+from runner.store.rules import check_experiment_name, check_integer, check_metric
 from runner.store.values import UPSERT_METRIC, point_row, rank, stored_value
 
 ORIGIN_TAG = "proj.origin"
@@ -50,11 +50,16 @@ def find_experiment(db: Database, found: Experiment) -> Experiment | None:
 def add_experiment(db: Database, found: Experiment) -> str:
     """Make the experiment that another store has, with its times and state, and return its id here.
 
+    Where somebody else has made it in the meantime, it is that one.
+
     Raises:
         InvalidValueError: it can't have this name.
     """
     deleted_at = found.updated_at if found.lifecycle_stage is LifecycleStage.DELETED else None
     with db.transaction():
+        here = find_experiment(db, found)
+        if here is not None:
+            return here.id
         number = db.insert(
             "INSERT INTO experiments (name, lifecycle_stage, created_at, updated_at, deleted_at)"
             " VALUES (?, ?, ?, ?, ?)",
@@ -94,6 +99,7 @@ def arrive(db: Database, arrival: Arrival, points: Iterable[Metric]) -> tuple[Ch
         InvalidValueError: something about it can't be stored.
     """
     state = _state(arrival)
+    _check_times(arrival)
     with db.transaction():
         rows = db.query(
             "SELECT r.id, r.lifecycle_stage, r.deleted_at, o.state FROM runs r LEFT JOIN origins o ON o.run = r.id"
@@ -114,6 +120,12 @@ def arrive(db: Database, arrival: Arrival, points: Iterable[Metric]) -> tuple[Ch
     if not rows:
         return Change.ADDED, added
     return (Change.UPDATED if changed or added else Change.SAME), added
+
+
+def _check_times(arrival: Arrival) -> None:
+    for moment in (arrival.run.started_at, arrival.run.ended_at, arrival.deleted_at):
+        if moment is not None:
+            check_integer("A time of the run", moment)
 
 
 def _insert(db: Database, arrival: Arrival) -> int:
@@ -161,11 +173,16 @@ def _add_points(db: Database, number: int, points: Iterable[Metric]) -> int:
     def rows() -> Iterator[tuple[object, ...]]:
         for point in points:
             known = last.get(point.key)
+            if known is None:
+                check_metric(point)
             if known is None or rank(point) >= rank(known):
                 last[point.key] = point
             yield point_row(number, point)
 
-    added = db.execute_many("INSERT OR IGNORE INTO points VALUES (?, ?, ?, ?, ?, ?)", rows())
+    try:
+        added = db.execute_many("INSERT OR IGNORE INTO points VALUES (?, ?, ?, ?, ?, ?)", rows())
+    except OverflowError as error:
+        raise InvalidValueError("A time or step of a metric is no number of 64 bits") from error
     latest = ((number, p.key, stored_value(p), p.timestamp, p.step) for p in last.values())
     db.execute_many(UPSERT_METRIC, latest)
     return added
