@@ -19,6 +19,7 @@ from runner.store.database import Database
 from runner.store.entities import (
     Metric,
     ModelStatus,
+    NewRun,
 )
 from runner.store.remote import ledger
 from runner.store.remote.places import walk
@@ -386,6 +387,32 @@ def push_and_kill(both: Both, run_id: str, request: int) -> bool:
         started.set()
         pushing.communicate(timeout=60)
     return pushing.returncode == -signal.SIGKILL
+
+
+def test_a_run_that_was_pulled_goes_back_to_where_it_came_from(both: Both, proj: RunProj) -> None:
+    experiment_id = both.server.create_experiment("theirs")
+    theirs = both.server.create_run(NewRun(experiment_id=experiment_id, name="other"))
+    both.server.update_run(theirs.run_id, RunStatus.FINISHED, 5)
+    assert proj("pull", theirs.run_id, **both.variables).code == 0
+    values.set_tags(both.database, theirs.run_id, {"seen": "1"})
+    pushed = both.push(theirs.run_id)
+    assert pushed.remote_run_id == theirs.run_id
+    assert both.there(pushed).tags["seen"] == "1"
+    assert "probe.of.proj" not in both.there(pushed).tags
+    assert len(both.all_there()) == 1
+
+
+def test_a_run_is_not_pushed_into_its_own_store(both: Both, proj: RunProj, tmp_path: Path) -> None:
+    run_id = make_run(both)
+    both.close_run(run_id)
+    before = runs.get(both.database, run_id)
+    (tmp_path / "own").mkdir()
+    with team_server(tmp_path / "own") as own:
+        done = proj("push", run_id, "--to", own.url)
+    assert done.code == 2
+    assert "serves the store that the run is in" in done.err
+    assert runs.get(both.database, run_id) == before
+    assert proj("sync", "--dry-run").out == ""
 
 
 def test_kill_in_the_middle_and_push_again(both: Both) -> None:

@@ -206,7 +206,7 @@ def test_a_run_inside_a_run_is_forwarded_with_it(stage: Stage) -> None:
     done = stage.run(script)
     assert done.code == 0, done.err
     outer = done.json["run_id"]
-    assert {one.tags["proj.run_id"]: one.tags.get("mlflow.parentRunId") for one in stage.there()}[outer] is None
+    assert {one.run_id: one.tags.get("mlflow.parentRunId") for one in stage.there()}[outer] is None
     assert sorted(str(one.tags.get("mlflow.parentRunId")) for one in stage.there()) == sorted(["None", outer])
 
 

@@ -96,6 +96,11 @@ def name_copy(db: Database, copy: Copy, run_id: str, experiment_id: str, artifac
     )
 
 
+def forget_copy(db: Database, copy: Copy) -> None:
+    """Note that a run is not to be on a server."""
+    db.execute("DELETE FROM copies WHERE id = ?", copy.number)
+
+
 def set_waiting(db: Database, copy: Copy, *, waiting: bool) -> None:
     """Note whether something of a run is still to be sent."""
     db.execute("UPDATE copies SET waiting = ? WHERE id = ?", waiting, copy.number)

@@ -4,13 +4,14 @@ The ledger says what was sent. A run is made on the server once: before that is 
 there carries our id in a tag, by which it is found again when the answer was lost.
 """
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from msgspec import Struct
 
-from runner.errors import RemoteError
+from runner.errors import RemoteError, UsageError
 from runner.files import locked
 from runner.model import Report, RunRecord
 from runner.settings import Home
@@ -20,12 +21,12 @@ from runner.store.database import Database
 from runner.store.entities import LifecycleStage, Metric, NewRun, Run
 from runner.store.records import make_record
 from runner.store.remote import ledger, points
-from runner.store.remote.copying import Copying, Counts, as_json, is_refusal
+from runner.store.remote.copying import Copying, Counts, as_json, digest_of, is_refusal
 from runner.store.remote.files import local_files, send_files
-from runner.store.remote.ledger import Copy
+from runner.store.remote.ledger import Copy, Sent
 from runner.store.remote.logged_models import measured_on_models, send_inputs, send_models
 from runner.store.remote.points import Batch
-from runner.store.remote.server import RemoteServer
+from runner.store.remote.server import RemoteRun, RemoteServer
 from runner.store.rows import RUN_NAME_TAG
 from runner.store.rules import MAX_BATCH
 from runner.store.values import params
@@ -33,6 +34,8 @@ from runner.store.values import params
 ID_TAG = "proj.run_id"
 """On the server: what the run is called here."""
 PARENT_TAG = "mlflow.parentRunId"
+_PROBE_TAG = "probe.of.proj"
+"""Set for a moment, to see whether a server's run is our own."""
 FOLDER = "proj"
 """Among the artifacts on the server: what proj recorded of the run."""
 
@@ -120,10 +123,11 @@ def experiment_there(server: RemoteServer, name: str) -> str:
 
 def _open(to: Destination, run: Run, copy: Copy) -> Copy:
     """Find the run on the server, or make it there."""
-    experiment = experiments.get(to.database, run.experiment_id).name
-    experiment_id = experiment_there(to.server, experiment)
-    wanted = f"tags.`{ID_TAG}` = '{run.run_id}'"
-    found = next(to.server.search_runs([experiment_id], wanted, limit=1), None)
+    found = _of_the_same_id(to, run, copy)
+    if found is None:
+        experiment_id = experiment_there(to.server, experiments.get(to.database, run.experiment_id).name)
+        wanted = f"tags.`{ID_TAG}` = '{run.run_id}'"
+        found = next(to.server.search_runs([experiment_id], wanted, limit=1), None)
     if found is None:
         new = NewRun(
             experiment_id=experiment_id,
@@ -134,6 +138,33 @@ def _open(to: Destination, run: Run, copy: Copy) -> Copy:
         )
         found = to.server.create_run(new)
     return ledger.name_copy(to.database, copy, found.run_id, found.experiment_id, found.artifact_uri)
+
+
+def _of_the_same_id(to: Destination, run: Run, copy: Copy) -> RemoteRun | None:
+    """Return the server's run of the same id: ours was pulled from there.
+
+    Raises:
+        UsageError: the server serves our store, so that it is the same run.
+    """
+    try:
+        found = to.server.run(run.run_id)
+    except RemoteError as error:
+        # Servers with ids of another form may find this one wrong.
+        if error.is_absent or is_refusal(error):
+            return None
+        raise
+    word = os.urandom(8).hex()
+    to.server.log_batch(run.run_id, tags={_PROBE_TAG: word})
+    is_ours = runs.get(to.database, run.run_id).tags.get(_PROBE_TAG) == word
+    to.server.delete_tag(run.run_id, _PROBE_TAG)
+    if is_ours:
+        ledger.forget_copy(to.database, copy)
+        raise UsageError(f"{to.server.url} serves the store that the run is in", hint="name another server")
+    same_tags = {key: value for key, value in run.tags.items() if found.tags.get(key) == value}
+    same_params = {key: value for key, value in run.params.items() if found.params.get(key) == value}
+    for kind, things in (("tag", same_tags), ("parameter", same_params)):
+        ledger.note_sent(to.database, copy, kind, {key: Sent(digest_of(value)) for key, value in things.items()})
+    return found
 
 
 def _send(copying: Copying, run: Run) -> None:
@@ -178,7 +209,8 @@ def _tags(copying: Copying, run: Run, names: Mapping[str, str]) -> dict[str, str
         there = ledger.find_copy(copying.database, parent, copying.copy.server)
         tags[PARENT_TAG] = (there.remote_run_id if there else None) or ""
         tags = {key: value for key, value in tags.items() if key != PARENT_TAG or value}
-    tags[ID_TAG] = run.run_id
+    if run.run_id != copying.remote_run_id:
+        tags[ID_TAG] = run.run_id
     return {key: value for key, value in tags.items() if key != RUN_NAME_TAG}
 
 
