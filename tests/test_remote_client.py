@@ -4,7 +4,9 @@ import base64
 import json
 import math
 import secrets
+import shutil
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -304,3 +306,38 @@ def test_a_download_that_ends_too_early_is_noticed() -> None:
         with pytest.raises(UnreachableError):
             list(place.pieces("f"))
     thread.join()
+
+
+def test_tls(tmp_path: Path) -> None:
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is not there to make a certificate")
+    names = ("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2", "-nodes")
+    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-keyout", "k.pem", "-out", "c.pem", *names]
+    subprocess.run(words, cwd=tmp_path, check=True, capture_output=True)
+    certificate = str(tmp_path / "c.pem")
+    with team_server(tmp_path, "--tls-cert", "c.pem", "--tls-key", "k.pem") as team:
+        for environ in (
+            {"MLFLOW_TRACKING_SERVER_CERT_PATH": certificate},
+            {"REQUESTS_CA_BUNDLE": certificate},
+            {"MLFLOW_TRACKING_INSECURE_TLS": "true"},
+        ):
+            with RemoteServer(team.url, environ) as server:
+                assert server.experiment("0").name == "Default"
+        unknown = RemoteServer(team.url, {}, patience=HASTY)
+        with unknown, pytest.raises(RemoteError, match=r"certificate of .* is not accepted") as caught:
+            unknown.experiment("0")
+    assert "MLFLOW_TRACKING_SERVER_CERT_PATH" in (caught.value.hint or "")
+
+
+def test_a_proxy_is_asked_where_the_user_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"experiment": {"experiment_id": "0", "name": "by proxy"}}
+    with odd_server(lambda _seen: (200, "application/json", json.dumps(told).encode())) as odd:
+        monkeypatch.setenv("http_proxy", odd.url.replace("http://", "http://ann:word@"))
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        with RemoteServer("http://mlflow.example.invalid:5000", {}, patience=HASTY) as server:
+            assert server.experiment("0").name == "by proxy"
+        assert odd.seen[0].path.startswith("http://mlflow.example.invalid:5000/api/2.0/mlflow/experiments/get")
+        assert odd.seen[0].headers["proxy-authorization"].startswith("Basic ")
+        with RemoteServer(odd.url, {}, patience=HASTY) as server:
+            server.experiment("0")
+        assert odd.seen[1].path.startswith("/api/2.0")
