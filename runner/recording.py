@@ -22,6 +22,7 @@ from runner.model import (
 from runner.plan import Plan, masked_parameters, parameter_records, tags_of, user_name
 from runner.process import Interrupted, raising_signals
 from runner.provenance.inputs import Watch
+from runner.scripts import named_experiment
 from runner.server.redirects import is_loopback
 from runner.server.socket import ChildSocket
 from runner.settings import is_offline, tracking_uri
@@ -244,7 +245,9 @@ def _open_there(plan: Plan, database: Database, uri: str, report: Report) -> "li
     tags = {key: value for key, value in tags_of(plan).items() if key != push.PARENT_TAG}
     new = NewRun(name=plan.request.run_name, user=user_name(), started_at=now(), tags=tags)
     experiment_id = plan.request.experiment_id
-    opened = live.open_there(uri, new, experiment=plan.experiment, experiment_id=experiment_id)
+    # A server can't move a run later on to the experiment that its script sets.
+    experiment = plan.experiment or named_experiment(plan.scripts)
+    opened = live.open_there(uri, new, experiment=experiment, experiment_id=experiment_id)
     if live.is_own_store(database, opened):
         report(
             Event(kind=EventKind.NOTICE, message=f"{opened.server.url} serves the store that the run is recorded in")

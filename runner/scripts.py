@@ -51,14 +51,15 @@ class Script(Struct, frozen=True, kw_only=True):
     """A script as it reads.
 
     ``imports`` are dotted names without which it can't run, ``guarded`` those that it can do without, relative ones
-    with their dots. ``tracking`` are the addresses at which it wants to log, ``urls`` and ``paths`` other addresses and
-    absolute paths that it names.
+    with their dots. ``tracking`` are the addresses at which it wants to log, ``experiments`` the names of those that it
+    sets, ``urls`` and ``paths`` other addresses and absolute paths that it names.
     """
 
     path: str
     imports: tuple[Place, ...] = ()
     guarded: tuple[Place, ...] = ()
     tracking: tuple[Place, ...] = ()
+    experiments: tuple[Place, ...] = ()
     urls: tuple[Place, ...] = ()
     paths: tuple[Place, ...] = ()
 
@@ -82,6 +83,12 @@ class Scripts(Struct, frozen=True, kw_only=True):
                 if place.text.partition(".")[0] not in STANDARD_LIBRARY:
                     first.setdefault(place.text, Place(script.path, place.line))
         return first
+
+
+def named_experiment(scripts: Scripts) -> str | None:
+    """Return the experiment that scripts set, where it is surely one."""
+    names = {place.text for script in scripts.found for place in script.experiments}
+    return names.pop() if len(names) == 1 else None
 
 
 def read_scripts(command: str, files: ProjectFiles) -> Scripts:
@@ -251,7 +258,7 @@ class _Reader:
     """Walks a syntax tree once."""
 
     def __init__(self, tree: ast.Module) -> None:
-        names = ("imports", "guarded", "tracking", "urls", "paths")
+        names = ("imports", "guarded", "tracking", "experiments", "urls", "paths")
         self.found: dict[str, list[Place]] = {name: [] for name in names}
         self._constants = {
             target.id: node.value.value
@@ -292,6 +299,11 @@ class _Reader:
         given = {keyword.arg: keyword.value for keyword in node.keywords}
         if name in TRACKING_CALLS:
             self._add_tracking(next(iter([*node.args, *given.values()]), None), node.lineno)
+        elif name == "set_experiment":
+            value = self._value(
+                next(iter([*node.args, *(v for k, v in given.items() if k == "experiment_name")]), None)
+            )
+            self.found["experiments"] += [Place(value, node.lineno)] if value else []
         elif name == "MlflowClient":
             self._add_tracking(next(iter([*node.args, *(v for k, v in given.items() if k == "tracking_uri")]), None))
 

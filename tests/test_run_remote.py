@@ -325,6 +325,14 @@ def test_an_interruption_while_the_rest_is_sent_is_no_loss(stage: Stage, proj: R
     assert "`proj sync` sends the rest" in err
 
 
+def test_the_experiment_that_the_script_sets_is_the_one_on_the_server(stage: Stage) -> None:
+    done = stage.run("NAME = 'of the script'\ndef main(mlflow):\n    mlflow.set_experiment(NAME)\n")
+    assert done.json["experiment"] == "of the script"
+    run = stage.server.run(done.json["run_id"])
+    assert stage.server.experiment(run.experiment_id).name == "of the script"
+    assert stage.run("def main(m): m.set_experiment('a')\n", "--experiment", "b").json["experiment"] == "b"
+
+
 def test_the_first_experiment_of_the_server_is_the_default(stage: Stage) -> None:
     done = stage.run("")
     assert done.json["experiment"] == "Default"

@@ -14,6 +14,7 @@ from runner.history import LATER_COMMIT_TAG, describe_commit, find_later_commit
 from runner.model import FileRecord, RunRecord
 from runner.reading.local import LocalReader
 from runner.source.summaries import CommitSummary
+from runner.store.remote.ledger import Copy, copies_of
 
 _FILES = 20
 """Files listed; JSON has all."""
@@ -28,6 +29,7 @@ Rows = Sequence[tuple[str, str | None]]
 def show(run: str, tracking_uri: str | None, local: bool, as_json: bool) -> None:
     """Show RUN whole: an id, the beginning of one, a name, or `latest`."""
     summary = None
+    pages: list[str] = []
     with open_runs(tracking_uri, local=local) as reader:
         server = reader.server
         record = reader.record(run)
@@ -35,10 +37,11 @@ def show(run: str, tracking_uri: str | None, local: bool, as_json: bool) -> None
             if find_later_commit(record, reader.database, reader.home):
                 record = reader.record(record.run_id or run)
             summary = describe_commit(record, reader.home)
+            pages = [_page(copy) for copy in copies_of(reader.database, record.run_id or "")]
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(record), indent=2))
         return
-    for title, lines in _sections(record, summary, server):
+    for title, lines in (*_sections(record, summary, server), ("on servers", pages)):
         body = "\n".join(lines)
         if body:
             click.echo(f"{title}\n{indent(body, '  ')}")
@@ -57,6 +60,11 @@ def _sections(record: RunRecord, summary: CommitSummary | None, server: str | No
     yield "tags", [f"{clean(name)} = {clean(value)}" for name, value in record.tags.items()]
     yield "notices", [clean(notice) for notice in record.notices]
     yield "get back", _lines(_ways_back(record, run_id) if server is None else _ways_from(server, run_id))
+
+
+def _page(copy: Copy) -> str:
+    page = copy.page if copy.remote_run_id else copy.server
+    return f"{clean(page)}{' (not all of it yet: proj sync)' if copy.waiting else ''}"
 
 
 def _summary(record: RunRecord) -> Rows:

@@ -294,7 +294,10 @@ class ChildSession(Session):
         self._moved = True
         target = experiments.get(db, named)
         if self._experiment_is_fixed:
-            self._say(f"The script asks for the experiment '{target.name}'; the run stays in the one that you chose")
+            message = (
+                f"The script asks for the experiment '{target.name}'; the run stays in the one that it was opened in"
+            )
+            self._say(message, hint="--experiment decides it.")
             return
         move_run(db, self.run_id, named)
         self._experiments.add(named)

@@ -76,6 +76,11 @@ def find_copy(db: Database, run_id: str, server: str) -> Copy | None:
     return _copy(rows[0]) if rows else None
 
 
+def copies_of(db: Database, run_id: str) -> tuple[Copy, ...]:
+    """Return what is known of a run on all servers."""
+    return tuple(_copy(row) for row in db.query(f"{_COPY} WHERE r.run_id = ? ORDER BY c.id", run_id))
+
+
 def find_remote(db: Database, remote_run_id: str, server: str) -> Copy | None:
     """Return the run of ours that a server calls by this id."""
     rows = db.query(f"{_COPY} WHERE c.remote_run_id = ? AND c.server = ?", remote_run_id, server)

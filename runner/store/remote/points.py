@@ -69,6 +69,21 @@ def finish(db: Database, copy: Copy, batch: Batch) -> None:
     db.execute_many(_FINISH, ((*place, run, key, copy.number) for key, place in last.items()))
 
 
+def doubt(db: Database, copy: Copy, keys: Iterable[str]) -> None:
+    """Note of metrics that the server may have some of their points: `settle` finds out which."""
+    with db.transaction():
+        run = run_number(db, copy.run_id)
+        for key in keys:
+            last = db.query(
+                f"SELECT {_PLACE} FROM points WHERE run = ? AND key = ?"
+                " ORDER BY step DESC, timestamp DESC, value DESC, nan DESC LIMIT 1",
+                run,
+                key,
+            )
+            if last:
+                db.execute(_BEGIN, run, key, copy.number, *_START, *_place(last[0]))
+
+
 def settle(db: Database, copy: Copy, server: RemoteServer) -> None:
     """Find out what became of points whose sending was begun and not finished, and go back to those that are missing.
 

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from runner.errors import RemoteError, UsageError
 from runner.files import locked
-from runner.model import Report, RunRecord
+from runner.model import Event, EventKind, Report, RunRecord
 from runner.settings import Home
 from runner.store import experiments, runs
 from runner.store.artifacts import local_folder
@@ -75,7 +75,7 @@ def push(to: Destination, run_id: str, *, whole: bool = True, files: bool = Fals
     """
     with locked(to.home.run(run_id) / "push.lock"):
         run = runs.get(to.database, run_id)
-        copy = ledger.open_copy(to.database, run_id, to.server.url)
+        copy = _known_copy(to, run_id)
         ledger.set_waiting(to.database, copy, waiting=True)
         copying = Copying(
             database=to.database,
@@ -98,6 +98,25 @@ def push(to: Destination, run_id: str, *, whole: bool = True, files: bool = Fals
         sent=copying.counts,
         left_out=tuple(copying.left_out),
     )
+
+
+def _known_copy(to: Destination, run_id: str) -> Copy:
+    """Return what is known of a run on the server, which may have lost it since."""
+    copy = ledger.open_copy(to.database, run_id, to.server.url)
+    if copy.remote_run_id is None or copy.waiting:
+        return copy
+    try:
+        stage = to.server.run(copy.remote_run_id).lifecycle_stage
+    except RemoteError as error:
+        if not error.is_absent:
+            raise
+        message = f"{to.server.url} no longer has the run {run_id[:8]}; it is sent anew"
+        to.report(Event(kind=EventKind.NOTICE, message=message))
+        ledger.forget_copy(to.database, copy)
+        return ledger.open_copy(to.database, run_id, to.server.url)
+    if stage is not LifecycleStage.ACTIVE:
+        raise RemoteError(f"The run {run_id[:8]} is deleted on {to.server.url}", status=400, hint="restore it there")
+    return copy
 
 
 def experiment_there(server: RemoteServer, name: str) -> str:
@@ -137,6 +156,7 @@ def _open(to: Destination, run: Run, copy: Copy) -> Copy:
             tags={ID_TAG: run.run_id, **({"mlflow.user": run.user} if run.user else {})},
         )
         found = to.server.create_run(new)
+    points.doubt(to.database, copy, found.metrics)
     return ledger.name_copy(to.database, copy, found.run_id, found.experiment_id, found.artifact_uri)
 
 

@@ -19,6 +19,8 @@ PIECE = 1 << 20
 """Bytes of a file that are in memory at a time."""
 
 _TRANSIENT = (429, 500, 502, 503, 504)
+_SLOWEST = 10_000_000
+"""Bytes in a second that a server has put away at least."""
 _UNAUTHORIZED = 401
 _FORBIDDEN = 403
 _NOT_FOUND = 404
@@ -106,7 +108,9 @@ class Transport:
             RemoteError: as for `ask`.
         """
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
-        answer = self._send("PUT", path, body=file, headers=headers, again=False)
+        # A server that passes the file on answers when that is done.
+        seconds = self._patience.read + size / _SLOWEST
+        answer = self._send("PUT", path, body=file, headers=headers, again=False, seconds=seconds)
         self._read(answer, _MAX_ERROR)
 
     def pieces(self, path: str) -> Iterator[bytes]:
@@ -134,7 +138,9 @@ class Transport:
         body: bytes | BinaryIO | None = None,
         headers: Mapping[str, str] | None = None,
         again: bool = False,
+        seconds: float | None = None,
     ) -> "BaseHTTPResponse":
+        from urllib3 import Timeout
         from urllib3.exceptions import HTTPError, LocationParseError
 
         try:
@@ -146,6 +152,7 @@ class Transport:
                 retries=self._retries(again),
                 preload_content=False,
                 redirect=False,
+                timeout=Timeout(connect=self._patience.connect, read=seconds or self._patience.read),
                 assert_same_host=False,
             )
         except LocationParseError as error:
@@ -197,7 +204,7 @@ class Transport:
 
     def _pool_of(self) -> "PoolManager":
         if self._pool is None:
-            self._pool = _make_pool(self.access, self._patience)
+            self._pool = _make_pool(self.access)
         return self._pool
 
     def _unreachable(self, error: Exception) -> RemoteError:
@@ -266,7 +273,7 @@ def _as_the_user_says(environ: Mapping[str, str], patience: Patience) -> Patienc
     )
 
 
-def _make_pool(access: Access, patience: Patience) -> "PoolManager":
+def _make_pool(access: Access) -> "PoolManager":
     from urllib.request import getproxies, proxy_bypass
 
     import urllib3
@@ -280,7 +287,6 @@ def _make_pool(access: Access, patience: Patience) -> "PoolManager":
     options: dict[str, object] = {
         "maxsize": 8,
         "blocksize": PIECE,
-        "timeout": urllib3.Timeout(connect=patience.connect, read=patience.read),
         "cert_reqs": "CERT_NONE" if access.insecure else "CERT_REQUIRED",
         "ca_certs": None if is_folder else certificates,
         "ca_cert_dir": certificates if is_folder else None,
