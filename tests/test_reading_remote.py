@@ -401,6 +401,8 @@ def test_a_server_of_mlflow(tmp_path: Path, db: Database, home: Home, capsys: Ca
             params={"alpha": "0.5"},
             tags={"team": "blue"},
         )
+        odd = [Metric(key="plus", value=math.inf, timestamp=1), Metric(key="nan", value=math.nan, timestamp=1)]
+        server.log_batch(run.run_id, metrics=odd)
         place = server.place(run.artifact_uri)
         assert place is not None
         (tmp_path / "plot").write_bytes(b"plot")
@@ -417,6 +419,7 @@ def test_a_server_of_mlflow(tmp_path: Path, db: Database, home: Home, capsys: Ca
         assert said.code == 0, said.err
         assert "everything was here already" in call(capsys, "pull", "first", "--from", url).out
     found = runs.get(db, run.run_id)
+    assert (found.metrics["plus"].value, math.isnan(found.metrics["nan"].value)) == (math.inf, True)
     assert (found.name, found.params, found.tags["team"]) == ("first", {"alpha": "0.5"}, "blue")
     assert sum(1 for _ in all_points(db, run.run_id, "loss")) == 900
     assert [file.path for file in walk_artifacts(home.artifacts(run.run_id))] == ["sub/plot"]

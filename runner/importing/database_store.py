@@ -1,14 +1,22 @@
 """An SQLite database of an MLflow server or client, of any schema since 1.0."""
 
 import math
-import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from runner.errors import TransferError
 from runner.importing.database_copy import DatabaseCopy, Fields
-from runner.importing.foreign import Files, ForeignModel, ForeignRun, Registration, Values, model_status, run_status
+from runner.importing.foreign import (
+    Files,
+    ForeignModel,
+    ForeignRun,
+    Registration,
+    Values,
+    as_measured,
+    model_status,
+    run_status,
+)
 from runner.importing.places import find_folder, is_missing
 from runner.model import Report
 from runner.store.entities import (
@@ -151,7 +159,9 @@ class DatabaseStore:
             value = row["value"]
             if not isinstance(value, float | int):
                 raise self._copy.fault("metrics", f"{place}, {name}", f"value {value!r}")
-            yield Metric(key=name, value=math.nan if row["is_nan"] else _finite(value), timestamp=timestamp, step=step)
+            yield Metric(
+                key=name, value=math.nan if row["is_nan"] else as_measured(value), timestamp=timestamp, step=step
+            )
 
     def model_keys(self, experiment: Experiment) -> Iterator[str]:
         """Yield the ids of the logged models of an experiment."""
@@ -255,7 +265,7 @@ class DatabaseStore:
             value = row["metric_value"]
             yield Metric(
                 key=_text(row["metric_name"]),
-                value=_finite(value) if isinstance(value, float | int) else math.nan,
+                value=as_measured(value) if isinstance(value, float | int) else math.nan,
                 timestamp=self._whole(row, "metric_timestamp_ms", "logged_model_metrics", model_id) or 0,
                 step=self._whole(row, "metric_step", "logged_model_metrics", model_id) or 0,
                 run_id=_text(row["run_id"]),
@@ -320,8 +330,3 @@ def _text(value: object) -> str:
 
 def _stage(word: object) -> LifecycleStage:
     return LifecycleStage.DELETED if word == LifecycleStage.DELETED.value else LifecycleStage.ACTIVE
-
-
-def _finite(value: float) -> float:
-    """Return a value; the greatest double there is stands for infinity in MLflow's databases."""
-    return math.copysign(math.inf, value) if abs(value) >= sys.float_info.max else float(value)

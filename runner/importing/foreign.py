@@ -1,5 +1,7 @@
 """What a store of MLflow holds, in the words of our own store; ids of experiments are the other store's."""
 
+import math
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -126,6 +128,11 @@ def run_status(word: object) -> RunStatus | None:
 def model_status(word: object) -> ModelStatus:
     """Return the status of a logged model that a number means; what is not known is not ready."""
     return _MODEL_STATUSES.get(word, ModelStatus.PENDING) if isinstance(word, int) else ModelStatus.PENDING
+
+
+def as_measured(value: float) -> float:
+    """Return a value; the greatest double there is stands for infinity in MLflow's databases."""
+    return math.copysign(math.inf, value) if abs(value) >= sys.float_info.max else float(value)
 
 
 class Values:

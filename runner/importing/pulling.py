@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from runner.errors import InvalidValueError, NotFoundError, ProjError, RemoteError
 from runner.importing.copying import Copied
-from runner.importing.foreign import Values
+from runner.importing.foreign import Values, as_measured
 from runner.importing.places import is_elsewhere
 from runner.importing.summary import Kind, Tally
 from runner.model import RunDetails, RunRecord
@@ -182,7 +182,10 @@ def _take_model(origin: Origin, model: LoggedModel) -> Change:
         artifact_uri=uri,
         params=origin.values.params(model.params.items(), place),
         tags=origin.values.tags(tags.items(), place),
-        metrics=tuple(msgspec.structs.replace(point, run_id=model.source_run_id) for point in model.metrics),
+        metrics=tuple(
+            msgspec.structs.replace(point, run_id=model.source_run_id, value=as_measured(point.value))
+            for point in model.metrics
+        ),
     )
     return model_arrivals.arrive_model(origin.database, own, origin.server.url)
 
@@ -243,7 +246,7 @@ def _fetch_points(origin: Origin, run: RemoteRun, spool: IO[bytes]) -> dict[str,
 
 def _packed(point: Metric) -> bytes:
     try:
-        return _POINT.pack(point.step, point.timestamp, point.value)
+        return _POINT.pack(point.step, point.timestamp, as_measured(point.value))
     except struct.error as error:
         raise InvalidValueError(f"A time or step of the metric '{point.key[:80]}' is no number of 64 bits") from error
 
