@@ -342,6 +342,8 @@ class TestPulling:
         assert elsewhere.log(run_id).read_bytes() == b"said\n"
         assert [file.path for file in walk_artifacts(elsewhere.artifacts(run_id))] == ["plot"]
         assert "everything was here already" in call(capsys, "pull", run_id, "--from", theirs.url).out
+        assert "proj checkout" not in call(capsys, "show", run_id).out
+        assert "came here from another store" in call(capsys, "checkout", run_id, str(elsewhere.root / "code")).err
 
     def test_a_server_can_not_change_runs_of_ours(self, theirs: Theirs, db: Database, capsys: Capture) -> None:
         mine = runs.create(db, NewRun(name="mine")).run_id

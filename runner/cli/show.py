@@ -14,6 +14,7 @@ from runner.history import LATER_COMMIT_TAG, describe_commit, find_later_commit
 from runner.model import FileRecord, RunRecord
 from runner.reading.local import LocalReader
 from runner.source.summaries import CommitSummary
+from runner.store.arrivals import ORIGIN_TAG
 from runner.store.remote.ledger import Copy, copies_of
 
 _FILES = 20
@@ -162,7 +163,7 @@ def _resources(record: RunRecord) -> Rows:
 
 def _ways_back(record: RunRecord, run_id: str) -> Rows:
     return (
-        ("code", f"proj checkout {run_id} DIR" if record.code else None),
+        ("code", f"proj checkout {run_id} DIR" if record.code and ORIGIN_TAG not in record.tags else None),
         ("files", f"proj get {run_id}"),
         ("output", f"proj log {run_id}" if record.log else None),
         ("lock", f"proj env export {run_id}" if record.environment and record.environment.lock_digest else None),

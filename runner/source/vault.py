@@ -241,7 +241,8 @@ def read_run(home: Home, run_id: str) -> RunCommit:
     """
     ref = run_ref(run_id)
     if not _has_ref(home, ref):
-        raise SnapshotError(f"The vault keeps no code of the run {run_id}", hint="Was it removed with `proj rm`?")
+        hint = "It was removed with `proj rm`, or the run came here from another store, without its code."
+        raise SnapshotError(f"The vault keeps no code of the run {run_id}", hint=hint)
     listed = git(vault_place(home), "rev-list", "--format=%T%n%B%x00", "--max-count=2", ref).decode("utf-8", "replace")
     # Each entry: a line with the id, one with the tree, then the message.
     parts = [entry.strip().split("\n", 2) for entry in listed.split("\0") if entry.strip()]
