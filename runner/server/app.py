@@ -8,7 +8,7 @@ import os
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import msgspec
@@ -19,6 +19,7 @@ from runner.model import Event, EventKind
 from runner.server import artifacts, experiments, metrics, models, registry, runs
 from runner.server.answers import Answer, ErrorCode, RefusedError, answer_for, error_answer
 from runner.server.guards import MAX_BODY, OPEN_PATHS, Guard, check_length, too_large
+from runner.server.openapi import document
 from runner.server.protocol import ListProxied, read_body, read_query
 from runner.server.tracking import Route, Stream, Tracking, Upstream
 from runner.server.writes import Writes
@@ -165,7 +166,7 @@ async def _answer(call: Call, send: Send) -> Answer | None:
             raise RefusedError(ErrorCode.NOT_IMPLEMENTED, _NO_PARTS)
         return await _answer_proxy(call, proxy["path"] or "", send)
     if call.method == "GET" and call.path in OPEN_PATHS:
-        return Answer(200, b"OK" if call.path == "/health" else VERSION.encode())
+        return _OPEN[call.path]()
     raise _unknown(call)
 
 
@@ -303,6 +304,18 @@ def _unknown(call: Call) -> RefusedError:
         message = f"proj keeps runs and models; it has no {call.method} {call.path[:200]}"
         return RefusedError(ErrorCode.NOT_IMPLEMENTED, message)
     return RefusedError(ErrorCode.ENDPOINT_NOT_FOUND, f"proj has no endpoint {call.method} {call.path[:200]}")
+
+
+@cache
+def _described() -> Answer:
+    return _json(document(_ROUTES, VERSION))
+
+
+_OPEN: dict[str, Callable[[], Answer]] = {
+    "/health": lambda: Answer(200, b"OK"),
+    "/version": lambda: Answer(200, VERSION.encode()),
+    "/openapi.json": _described,
+}
 
 
 def _json(body: object) -> Answer:
