@@ -67,7 +67,8 @@ def test_error_bodies_are_made_in_one_place() -> None:
         module.name
         for module in sorted(folder.glob("*.py"))
         for node in ast.walk(ast.parse(module.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Constant) and node.value == "error_code"
+        if (isinstance(node, ast.Constant) and node.value == "error_code")
+        or (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "ErrorBody")
     ]
     assert makers == ["answers.py"]
 

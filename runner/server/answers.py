@@ -66,9 +66,16 @@ class Answer(Struct, frozen=True):
     body: bytes
 
 
+class ErrorBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of every answer that says what went wrong."""
+
+    error_code: str
+    message: str
+
+
 def error_answer(code: ErrorCode, message: str) -> Answer:
     """Make the answer that says what went wrong; no error body is made anywhere else."""
-    return Answer(code.http_status, msgspec.json.encode({"error_code": code.value, "message": message}))
+    return Answer(code.http_status, msgspec.json.encode(ErrorBody(error_code=code.value, message=message)))
 
 
 def answer_for(error: Exception) -> Answer:

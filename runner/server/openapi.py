@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from runner.server.answers import ErrorBody
 from runner.server.protocol import Request
 from runner.server.tracking import Route
 
@@ -13,12 +14,6 @@ _JSON = "application/json"
 _FILE = "application/octet-stream"
 _PROXY = "/api/2.0/mlflow-artifacts/artifacts"
 _REFERENCE = "#/components/schemas/{name}"
-_ERROR = {
-    "type": "object",
-    "required": ["error_code", "message"],
-    "properties": {"error_code": {"type": "string"}, "message": {"type": "string"}},
-    "additionalProperties": False,
-}
 
 
 def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
@@ -36,7 +31,7 @@ def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
         "info": {"title": "proj server", "version": version},
         "paths": {**paths, **_files(), "/health": _text("health"), "/version": _text("version")},
         "components": {
-            "schemas": {**components, "Error": _ERROR},
+            "schemas": components,
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
         "security": [{"token": []}, {}],
@@ -81,7 +76,7 @@ def _in_query(shape: type[Request], without: list[str]) -> list[dict[str, Any]]:
 
 
 def _responses(kind: str, schema: dict[str, Any]) -> dict[str, Any]:
-    error = {"schema": {"$ref": _REFERENCE.format(name="Error")}}
+    error = {"schema": {"$ref": _REFERENCE.format(name=ErrorBody.__name__)}}
     return {
         "200": {"description": "It is done.", "content": {kind: {"schema": schema}}},
         "default": {"description": "Why it is not.", "content": {_JSON: error}},
