@@ -19,10 +19,8 @@ _REFERENCE = "#/components/schemas/{name}"
 def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
     """Return the document; ``version`` is the protocol's."""
     told = list(routes)
-    shapes = {route.shape for route in told if route.method != "GET"}
-    _, components = msgspec.json.schema_components(
-        sorted(shapes, key=lambda one: one.__name__), ref_template=_REFERENCE
-    )
+    shapes = sorted({route.shape for route in told if route.method != "GET"}, key=lambda one: one.__name__)
+    _, components = msgspec.json.schema_components([*shapes, ErrorBody], ref_template=_REFERENCE)
     paths: dict[str, dict[str, Any]] = {}
     for route in told:
         paths.setdefault(f"/api/2.0/mlflow/{route.path}", {})[route.method.lower()] = _operation(route)
