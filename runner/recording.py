@@ -273,7 +273,8 @@ def _tell_of_server(recording: Recording, uri: str, *, is_remote: bool) -> None:
 def _open_here(plan: Plan, database: Database, report: Report, opened: "live.Opened | None") -> Recording:
     experiment_id = experiments.ensure(database, opened.experiment) if opened else _experiment_id(plan, database)
     with database.transaction():
-        run = runs.create(database, _new_run(plan, experiment_id, opened))
+        local_id = opened.local_id(database) if opened else None
+        run = runs.create(database, _new_run(plan, experiment_id, opened, local_id))
         values.record_parameters(database, run.run_id, masked_parameters(plan))
         if opened is not None:
             live.note_opened(database, run.run_id, opened)
@@ -292,8 +293,8 @@ def _open_here(plan: Plan, database: Database, report: Report, opened: "live.Ope
     return recording
 
 
-def _new_run(plan: Plan, experiment_id: str, opened: "live.Opened | None") -> NewRun:
-    run_id = (opened.local_id if opened else None) or os.urandom(16).hex()
+def _new_run(plan: Plan, experiment_id: str, opened: "live.Opened | None", run_id: str | None) -> NewRun:
+    run_id = run_id or os.urandom(16).hex()
     return NewRun(
         experiment_id=experiment_id,
         run_id=run_id,

@@ -338,24 +338,43 @@ def test_files_of_models_go_to_the_run_on_a_server_of_mlflow_2(both: Both) -> No
         assert f"run_id: {run.run_id}".encode() in b"".join(place.pieces("net/MLmodel"))
 
 
-def test_files_that_are_kept_elsewhere_are_told_and_no_failure(both: Both) -> None:
-    run_id = make_run(both)
-    both.close_run(run_id)
+def keeping_files_at(both: Both, uri: str) -> Say:
+    """Return the answer of a server that has the artifacts of its runs at a URI, in which RUN is the run."""
 
     def moved(seen: Seen) -> Answer | None:
         if not seen.path.endswith("runs/create"):
             return PASS
-        reply = both.team.send(seen.method, seen.path, seen.body, both.token)
-        told = reply.json
-        told["run"]["info"]["artifact_uri"] = "s3://bucket/1/x/artifacts"
+        told = both.team.send(seen.method, seen.path, seen.body, both.token).json
+        told["run"]["info"]["artifact_uri"] = uri.replace("RUN", told["run"]["info"]["run_id"])
         return 200, "application/json", json.dumps(told).encode()
 
-    with odd_server(relay(both, before=moved)) as odd, RemoteServer(odd.url, {}) as server:
+    return relay(both, before=moved)
+
+
+@pytest.mark.parametrize(
+    ("uri", "kind"), [("s3://bucket/1/RUN/artifacts", "s3: storage"), ("file://HERE/1/other", "file: storage")]
+)
+def test_files_that_are_kept_elsewhere_are_told_and_no_failure(both: Both, tmp_path: Path, uri: str, kind: str) -> None:
+    run_id = make_run(both)
+    both.close_run(run_id)
+    answer = keeping_files_at(both, uri.replace("HERE", str(tmp_path)))
+    with odd_server(answer) as odd, RemoteServer(odd.url, {}) as server:
         pushed = push(both.to(server), run_id)
         assert (pushed.sent.files, len(pushed.left_out)) == (0, 1)
-        assert "s3: storage" in pushed.left_out[0]
+        assert kind in pushed.left_out[0]
         assert push(both.to(server), run_id).left_out == ()
     assert not ledger.waiting(both.database)
+    assert not (tmp_path / "1").exists()
+
+
+def test_files_go_to_a_folder_that_the_server_shares_with_us(both: Both, tmp_path: Path) -> None:
+    run_id = make_run(both)
+    both.close_run(run_id)
+    answer = keeping_files_at(both, f"file://{tmp_path}/1/RUN/artifacts")
+    with odd_server(answer) as odd, RemoteServer(odd.url, {}) as server:
+        pushed = push(both.to(server), run_id)
+    assert pushed.left_out == ()
+    assert (tmp_path / "1" / pushed.remote_run_id / "artifacts" / "plots" / "a b.txt").read_bytes() == b"plot"
 
 
 def test_a_deleted_experiment_is_refused_clearly(both: Both) -> None:

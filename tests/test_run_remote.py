@@ -1,5 +1,6 @@
 """`proj run` with a tracking server: opened there first, forwarded meanwhile, and never hurt by a server that fails."""
 
+import json
 import os
 import signal
 import time
@@ -102,6 +103,7 @@ def test_a_run_is_on_both_sides_under_one_id(stage: Stage, proj: RunProj) -> Non
     assert run.metrics["loss"].value == 0.25
     assert len(list(stage.server.metric_history(run.run_id, "loss"))) == 2
     assert record["tags"].items() <= run.tags.items()
+    assert "probe.of.proj" not in run.tags
     place = stage.server.place(run.artifact_uri)
     assert place is not None
     assert {"out.txt", "proj/record.json", "proj/log.txt"} <= {one.path for one in walk(place)}
@@ -189,6 +191,26 @@ def test_the_server_of_our_own_store_records_once(stage: Stage, proj: RunProj, t
         assert done.code == 0, done.err
         assert "serves the store" in done.err
         assert [one["run_id"] for one in proj("list", "--json").json] == [done.json["run_id"]]
+
+
+def test_a_server_that_tells_the_id_of_a_run_of_ours_does_no_harm(stage: Stage, proj: RunProj) -> None:
+    first = stage.run("metric('loss', 1)\n", MLFLOW_TRACKING_URI="")
+    run_id = first.json["run_id"]
+
+    def made(seen: Seen) -> bool:
+        return seen.path.endswith("runs/create")
+
+    def lie(seen: Seen) -> Answer:
+        reply = stage.team.send(seen.method, seen.path, seen.body, stage.token)
+        told = reply.json
+        told["run"]["info"]["run_id"] = run_id
+        return 200, "application/json", json.dumps(told).encode()
+
+    with passing(stage, made, lie) as odd:
+        second = stage.run("metric('loss', 2)\n", MLFLOW_TRACKING_URI=odd.url)
+    assert second.code == 0, second.err
+    assert second.json["run_id"] != run_id
+    assert proj("show", run_id, "--json").json["metrics"] == {"loss": 1.0}
 
 
 @pytest.mark.parametrize("uri", ["file:///tmp/mlruns", "sqlite:///mlflow.db", "./mlruns"])

@@ -6,6 +6,7 @@ runs where we have one.
 """
 
 import re
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any, final
 from urllib.parse import parse_qs, quote
@@ -26,6 +27,8 @@ from runner.store.remote.push import Destination, push
 _REGISTRY = re.compile(r"(?:registered-models|model-versions)(?:/.*)?")
 _SEARCHES = ("runs/search", "logged-models/search", "experiments/get-by-name")
 _READING = re.compile(r"runs/get|metrics/get-history|artifacts/list|logged-models/[^/]+")
+_PAUSE = 30.0
+"""Seconds for which searches are answered here after the server did not answer one."""
 _RUN_FIELDS = ("run_id", "run_uuid", "source_run_id")
 _ID = re.compile(r"m-[0-9a-f]{32}|[0-9a-f]{32}")
 _CODES = {400: ErrorCode.INVALID_PARAMETER_VALUE, 401: ErrorCode.PERMISSION_DENIED, 403: ErrorCode.PERMISSION_DENIED}
@@ -40,6 +43,7 @@ class TrackingServer:
     def __init__(self, to: Destination, run_id: str) -> None:
         self._to = to
         self._run_id = run_id
+        self._not_before = 0.0
         self._theirs: dict[str, str] = {}
         self._ours: dict[str, str] = {}
 
@@ -109,6 +113,8 @@ class TrackingServer:
 
     def _search_runs(self, fields: Fields) -> bytes | None:
         """Search the server's runs, of which ours are a part; without the server, ours."""
+        if time.monotonic() < self._not_before:
+            return None
         try:
             push(self._to, self._run_id, whole=False)
             asked = self._outward(fields)
@@ -118,6 +124,7 @@ class TrackingServer:
         except RemoteError as error:
             if error.status and not error.is_transient:
                 raise
+            self._not_before = time.monotonic() + _PAUSE
             hint = "only what is recorded here was searched"
             self._to.report(Event(kind=EventKind.WARNING, message=error.message, hint=hint))
             return None

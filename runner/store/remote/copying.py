@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
+from urllib.parse import unquote
 
 import msgspec
 from msgspec import Struct, structs
@@ -18,6 +19,7 @@ from runner.store.remote.server import RemoteServer
 
 Item = TypeVar("Item")
 
+_SENT_TO = ("mlflow-artifacts:", "http:", "https:")
 _REFUSALS = (400, 413, 422)
 """What a server answers to things that it will never take."""
 
@@ -71,12 +73,17 @@ class Copying(Struct, kw_only=True):
         message = f"{self.server.url} does not have all of run {self.copy.run_id[:8]}: {what}"
         self.report(Event(kind=EventKind.NOTICE, message=message, hint=why))
 
-    def place(self, artifact_uri: str) -> Place | None:
-        """Return where the server keeps artifacts; where we can't go there, that is told once."""
-        place = self.server.place(artifact_uri)
+    def place(self, artifact_uri: str, owner: str) -> Place | None:
+        """Return where the server keeps artifacts; where we can't go there, that is told once.
+
+        A folder of this machine must be named after the run or model, its owner, lest a server has us write anywhere.
+        """
+        is_folder = not artifact_uri.startswith(_SENT_TO)
+        is_named = owner in unquote(artifact_uri).split("/")
+        place = None if is_folder and not is_named else self.server.place(artifact_uri)
         if place is None and self.changed("place", {artifact_uri: ""}):
-            scheme = artifact_uri.partition(":")[0]
-            self.leave_out("its files", f"the server keeps them in {scheme}: storage, which proj does not write to")
+            kind = artifact_uri.partition(":")[0] + ": storage" if ":" in artifact_uri else "a folder"
+            self.leave_out("its files", f"the server keeps them in {kind}, which proj does not write to")
             self.note("place", {artifact_uri: ""})
         return place
 

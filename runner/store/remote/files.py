@@ -1,11 +1,12 @@
 """Files of a run on their way to a server."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from runner.files import Stamp, new_folder, remove_tree, sha256_of
+from runner.model import Event, EventKind
 from runner.store.artifacts import find_artifact, walk_artifacts
 from runner.store.remote import ledger
 from runner.store.remote.copying import Copying
@@ -15,6 +16,9 @@ from runner.store.remote.places import Place
 
 FILE = "file"
 _AT_ONCE = 4
+_MANY = 200
+_MUCH = 50_000_000
+"""From how many files, and bytes, on the user is told."""
 _DESCRIPTION = "MLmodel"
 _MAX_DESCRIPTION = 1 << 20
 """Bytes of a file that says where a model came from."""
@@ -26,6 +30,7 @@ class _Upload(NamedTuple):
     path: str
     source: Path
     stamp: str
+    size: int
     before: Sent | None
 
 
@@ -48,12 +53,21 @@ def send_files(copying: Copying, place: Place, files: Mapping[str, Path], prefix
         for path, source in files.items()
         if (upload := _touched(path, source, known.get(prefix + path))) is not None
     ]
+    _tell_if_long(copying, touched)
     for upload, (digest, size) in at_once(
         lambda upload: _send(copying, place, upload, ids), touched, _AT_ONCE, "proj-upload"
     ):
         ledger.note_sent(copying.database, copying.copy, FILE, {prefix + upload.path: Sent(digest, upload.stamp)})
         if size is not None:
             copying.count(files=1, bytes=size)
+
+
+def _tell_if_long(copying: Copying, uploads: Sequence[_Upload]) -> None:
+    volume = sum(upload.size for upload in uploads)
+    if len(uploads) >= _MANY or volume >= _MUCH:
+        files = "1 file" if len(uploads) == 1 else f"{len(uploads)} files"
+        message = f"Sending {files} of run {copying.copy.run_id[:8]}, {volume / 1e6:,.0f} MB"
+        copying.report(Event(kind=EventKind.STEP, message=message))
 
 
 def local_files(root: Path) -> dict[str, Path]:
@@ -68,7 +82,7 @@ def _touched(path: str, source: Path, before: Sent | None) -> _Upload | None:
     except OSError:
         return None
     stamp = f"{found.size}:{found.modified}:{found.inode}"
-    return None if before is not None and before.note == stamp else _Upload(path, source, stamp, before)
+    return None if before is not None and before.note == stamp else _Upload(path, source, stamp, found.size, before)
 
 
 def _send(copying: Copying, place: Place, upload: _Upload, ids: Mapping[str, str]) -> tuple[str, int | None]:

@@ -17,9 +17,10 @@ from runner.model import Event, EventKind, RunStatus
 from runner.process import Interrupted
 from runner.store import runs
 from runner.store.database import Database
-from runner.store.entities import NewRun
+from runner.store.entities import NewRun, Run
 from runner.store.remote import ledger
-from runner.store.remote.push import Destination, experiment_there, push
+from runner.store.remote.ledger import Sent
+from runner.store.remote.push import PROBE_TAG, Destination, experiment_there, push
 from runner.store.remote.server import RemoteRun, RemoteServer
 from runner.store.remote.transport import Patience
 from runner.store.rows import RUN_ID
@@ -40,11 +41,14 @@ class Opened(Struct, frozen=True, kw_only=True):
     server: RemoteServer
     run: RemoteRun
     experiment: str
+    probe: str
+    """A word that only this run has, in a tag that goes away with the first push."""
 
-    @property
-    def local_id(self) -> str | None:
-        """The server's id of the run where it can be ours too."""
-        return self.run.run_id if RUN_ID.fullmatch(self.run.run_id) else None
+    def local_id(self, database: Database) -> str | None:
+        """Return the server's id of the run where it can be ours too."""
+        if not RUN_ID.fullmatch(self.run.run_id) or _find(database, self.run.run_id) is not None:
+            return None
+        return self.run.run_id
 
     def give_up(self) -> None:
         """Close the run there, of which there will be nothing here."""
@@ -79,7 +83,9 @@ def open_there(
         else:
             experiment = experiment or DEFAULT_EXPERIMENT
             experiment_id = experiment_there(server, experiment)
-        run = server.create_run(structs.replace(new, experiment_id=experiment_id))
+        probe = os.urandom(8).hex()
+        tags = {**new.tags, PROBE_TAG: probe}
+        run = server.create_run(structs.replace(new, experiment_id=experiment_id, tags=tags))
     except RemoteError as error:
         server.close()
         instead = "or unset MLFLOW_TRACKING_URI, and `proj push` the run later"
@@ -91,14 +97,16 @@ def open_there(
             hint=f"{error.hint}; {instead}" if error.hint else instead,
         ) from error
     server.close()
-    return Opened(server=RemoteServer(uri, environ, patience=_PATIENCE), run=run, experiment=experiment)
+    return Opened(server=RemoteServer(uri, environ, patience=_PATIENCE), run=run, experiment=experiment, probe=probe)
 
 
 def is_own_store(database: Database, opened: Opened) -> bool:
-    """Say whether the server serves this very store; the run that it made is removed then."""
-    try:
-        runs.get(database, opened.run.run_id)
-    except NotFoundError:
+    """Say whether the server serves this very store; the run that it made is removed then.
+
+    An id alone proves nothing: a server could tell that of any run.
+    """
+    found = _find(database, opened.run.run_id)
+    if found is None or found.tags.get(PROBE_TAG) != opened.probe:
         return False
     runs.purge(database, opened.run.run_id)
     return True
@@ -107,7 +115,15 @@ def is_own_store(database: Database, opened: Opened) -> bool:
 def note_opened(database: Database, run_id: str, opened: Opened) -> None:
     """Note where a run of ours is open."""
     copy = ledger.open_copy(database, run_id, opened.server.url)
-    ledger.name_copy(database, copy, opened.run.run_id, opened.run.experiment_id, opened.run.artifact_uri)
+    copy = ledger.name_copy(database, copy, opened.run.run_id, opened.run.experiment_id, opened.run.artifact_uri)
+    ledger.note_sent(database, copy, "tag", {PROBE_TAG: Sent("")})
+
+
+def _find(database: Database, run_id: str) -> Run | None:
+    try:
+        return runs.get(database, run_id)
+    except NotFoundError:
+        return None
 
 
 @final
@@ -175,8 +191,10 @@ class LiveCopy:
         self._note(Event(kind=EventKind.WARNING, message=message, hint=hint))
 
     def _note(self, event: Event) -> None:
-        """Keep an event for the end; each is told once, by the thread that the run is on."""
-        if event.message not in [known.message for known in self._told]:
+        """Keep an event for the end; each is told once, by the thread that the run is on. Steps are only shown."""
+        if event.kind is EventKind.STEP:
+            self._show(event)
+        elif event.message not in [known.message for known in self._told]:
             self._told.append(event)
 
     def _say_where_it_is(self) -> None:

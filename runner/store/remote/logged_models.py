@@ -136,7 +136,11 @@ def _send_content(copying: Copying, model: LoggedModel, theirs: _Theirs | None, 
     """Send the files and tags of a model, and then what became of it; without it there, only the files, to the run."""
     root = local_folder(model.artifact_uri)
     files = local_files(root) if root is not None else {}
-    place = copying.place(theirs.artifact_uri if theirs else copying.copy.artifact_uri or "")
+    place = (
+        copying.place(theirs.artifact_uri, theirs.model_id)
+        if theirs
+        else copying.place(copying.copy.artifact_uri or "", copying.remote_run_id)
+    )
     ids = {**names, copying.copy.run_id: copying.remote_run_id}
     if place is not None and theirs is not None:
         send_files(copying, place, files, f"{model.model_id}/", ids)

@@ -7,6 +7,7 @@ there carries our id in a tag, by which it is found again when the answer was lo
 import os
 import re
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 
 from msgspec import Struct
@@ -34,8 +35,10 @@ from runner.store.values import params
 ID_TAG = "proj.run_id"
 """On the server: what the run is called here."""
 PARENT_TAG = "mlflow.parentRunId"
-_PROBE_TAG = "probe.of.proj"
+PROBE_TAG = "probe.of.proj"
 """Set for a moment, to see whether a server's run is our own."""
+_LONG = 20
+"""Requests with points after which the user is told."""
 FOLDER = "proj"
 """Among the artifacts on the server: what proj recorded of the run."""
 
@@ -174,9 +177,9 @@ def _of_the_same_id(to: Destination, run: Run, copy: Copy) -> RemoteRun | None:
             return None
         raise
     word = os.urandom(8).hex()
-    to.server.log_batch(run.run_id, tags={_PROBE_TAG: word})
-    is_ours = runs.get(to.database, run.run_id).tags.get(_PROBE_TAG) == word
-    to.server.delete_tag(run.run_id, _PROBE_TAG)
+    to.server.log_batch(run.run_id, tags={PROBE_TAG: word})
+    is_ours = runs.get(to.database, run.run_id).tags.get(PROBE_TAG) == word
+    to.server.delete_tag(run.run_id, PROBE_TAG)
     if is_ours:
         ledger.forget_copy(to.database, copy)
         raise UsageError(f"{to.server.url} serves the store that the run is in", hint="name another server")
@@ -192,7 +195,7 @@ def _send(copying: Copying, run: Run) -> None:
     _send_values(copying, run, names)
     send_inputs(copying, names)
     _send_points(copying, names)
-    place = copying.place(copying.copy.artifact_uri or "")
+    place = copying.place(copying.copy.artifact_uri or "", copying.remote_run_id)
     if place is not None and copying.files:
         root = local_folder(run.artifact_uri)
         ids = {**names, copying.copy.run_id: copying.remote_run_id}
@@ -239,10 +242,13 @@ def _send_points(copying: Copying, names: dict[str, str]) -> None:
     points.settle(db, copy, copying.server)
     measured = measured_on_models(copying, names)
     skipped = frozenset(ledger.sent(db, copy, "refused metric"))
-    while True:
+    for number in count():
         batch = points.next_batch(db, copy, skipped)
         if not batch.points:
             return
+        if number == _LONG:
+            message = f"Sending many points of run {copy.run_id[:8]}"
+            copying.report(Event(kind=EventKind.STEP, message=message))
         refused = _send_batch(copying, batch, measured)
         points.finish(db, copy, batch)
         copying.count(points=sum(key not in refused for key, _ in batch.points))
