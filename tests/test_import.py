@@ -237,6 +237,25 @@ class TestAgain:
         assert runs.get(db, ONE).metrics["val/loss"].value == 0.1
         assert bring(capsys, folder, "--json").json["runs"]["unchanged"] == 3
 
+    def test_a_run_that_was_restored_there_comes_back(self, folder: Path, db: Database, capsys: Capture) -> None:
+        meta = run_meta(TWO).replace("active", "deleted") + "deleted_time: 1700000006000\n"
+        write_tree(folder, {f"7/{TWO}/meta.yaml": meta})
+        bring(capsys, folder)
+        assert runs.get(db, TWO).lifecycle_stage is LifecycleStage.DELETED
+        assert "everything was here already" in bring(capsys, folder).out
+        write_tree(folder, {f"7/{TWO}/meta.yaml": run_meta(TWO)})
+        bring(capsys, folder)
+        assert runs.get(db, TWO).lifecycle_stage is LifecycleStage.ACTIVE
+
+    def test_an_experiment_that_was_renamed(self, folder: Path, db: Database, capsys: Capture) -> None:
+        bring(capsys, folder)
+        number = runs.get(db, ONE).experiment_id
+        experiments.rename(db, number, "another name")
+        write_tree(folder, {f"7/{'d4' * 16}/meta.yaml": run_meta("d4" * 16)})
+        assert "runs: 1 added" in bring(capsys, folder).out
+        assert runs.get(db, "d4" * 16).experiment_id == number
+        assert experiments.find(db, "churn ü/x") is None
+
     def test_what_was_changed_here_stays(self, folder: Path, db: Database, capsys: Capture) -> None:
         bring(capsys, folder)
         values.set_tags(db, ONE, {"mlflow.note.content": "mine", "mlflow.runName": "my name"})
@@ -673,6 +692,13 @@ class TestDatabase:
             assert bring(capsys, path).code == 0
         finally:
             folder.chmod(0o700)
+
+    def test_words_about_damage_that_are_no_text(self, tmp_path: Path, capsys: Capture) -> None:
+        path = make_database(tmp_path / "mlflow.db")
+        path.write_bytes(path.read_bytes().replace(b"CREATE TABLE params", b"CREATE TABLE \xa4\xa4rams"))
+        said = bring(capsys, path)
+        assert said.code == 1
+        assert "The database can't be read" in said.err
 
     def test_a_damaged_one(self, tmp_path: Path, capsys: Capture) -> None:
         path = make_database(tmp_path / "mlflow.db", experiments=[(1, "old", "", "active")])

@@ -9,6 +9,9 @@ from runner.errors import TransferError
 
 Fields = Mapping[str, object]
 
+_FAULTS = (sqlite3.Error, UnicodeError)
+"""SQLite's own words about a damaged file may be no text."""
+
 
 class DatabaseCopy:
     """A copy of a database, which goes away with the connection.
@@ -26,7 +29,8 @@ class DatabaseCopy:
         self._copy.text_factory = lambda data: data.decode("utf-8", "replace")
         try:
             self._fill()
-        except sqlite3.Error as error:
+        except _FAULTS as error:
+            self._copy.close()
             raise self._unreadable(error) from error
 
     def close(self) -> None:
@@ -36,10 +40,8 @@ class DatabaseCopy:
     def columns(self, table: str) -> frozenset[str]:
         """Return the columns of a table; none where there is no such table."""
         # A view may take for ever.
-        known = self._copy.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (table,)).fetchone()
-        if known is None:
-            return frozenset()
-        return frozenset(row[1] for row in self._copy.execute(f"PRAGMA table_info({table})"))
+        known = any(self._ask("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", table))
+        return frozenset(row[1] for row in self._ask(f"PRAGMA table_info({table})")) if known else frozenset()
 
     def rows(self, table: str, wanted: Sequence[str], **where: object) -> Iterator[Fields]:
         """Yield the rows with these values, one by one; columns that the table does not have are None.
@@ -53,11 +55,8 @@ class DatabaseCopy:
         columns = ", ".join(f'"{name}"' if name in there else f'NULL AS "{name}"' for name in wanted)
         condition = " AND ".join(f'"{name}" = ?' for name in where) or "1"
         sql = f"SELECT {columns} FROM {table} WHERE {condition}"  # noqa: S608  our own words; values are bound
-        try:
-            for row in self._copy.execute(sql, tuple(where.values())):
-                yield dict(row)
-        except sqlite3.Error as error:
-            raise self._unreadable(error) from error
+        for row in self._ask(sql, *where.values()):
+            yield dict(row)
 
     def row(self, table: str, wanted: Sequence[str], **where: object) -> Fields:
         """Return the row with these values.
@@ -74,13 +73,19 @@ class DatabaseCopy:
         """Return how many rows a table has; none where there is no such table."""
         if not self.columns(table):
             return 0
-        return int(self._copy.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608  as above
+        return sum(int(row[0]) for row in self._ask(f"SELECT count(*) FROM {table}"))  # noqa: S608  as above
 
     def fault(self, table: str, what: str, problem: str) -> TransferError:
         """Return the error for a row that can't be."""
         return TransferError(
             "A row of the database can't be taken over", context=f"{self._path}: {table}, {what}: {problem}"
         )
+
+    def _ask(self, sql: str, *args: object) -> Iterator[sqlite3.Row]:
+        try:
+            yield from self._copy.execute(sql, args)
+        except _FAULTS as error:
+            raise self._unreadable(error) from error
 
     def _fill(self) -> None:
         source = self._open()
@@ -99,8 +104,10 @@ class DatabaseCopy:
         connection = sqlite3.connect(uri, uri=True, timeout=20)
         try:
             connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-        except sqlite3.OperationalError:
+        except BaseException as error:
             connection.close()
+            if not isinstance(error, sqlite3.OperationalError):
+                raise
             if self._path.with_name(f"{self._path.name}-wal").exists():
                 raise
             # A write-ahead log can't be made in a folder that may not be written to; and there is none to read.
@@ -114,5 +121,5 @@ class DatabaseCopy:
                 return True
         return False
 
-    def _unreadable(self, error: sqlite3.Error) -> TransferError:
+    def _unreadable(self, error: Exception) -> TransferError:
         return TransferError("The database can't be read", context=f"{self._path}: {error}")

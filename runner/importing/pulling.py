@@ -14,7 +14,7 @@ from runner.importing.copying import Copied
 from runner.importing.foreign import Values, as_measured
 from runner.importing.places import is_elsewhere
 from runner.importing.summary import Kind, Tally
-from runner.model import RunDetails, RunRecord
+from runner.model import Event, EventKind, RunDetails, RunRecord
 from runner.settings import Home
 from runner.store import arrivals, model_arrivals
 from runner.store.arrivals import Arrival, Change
@@ -68,6 +68,8 @@ def pull(origin: Origin, run: RemoteRun) -> None:
     Raises:
         RemoteError: the server fails.
     """
+    message = f"Fetching run {run.run_id[:8]} ({run.name})"
+    origin.tally.report(Event(kind=EventKind.STEP, message=message))
     try:
         change, points = _pull(origin, run)
     except (InvalidValueError, NotFoundError) as error:

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from urllib.parse import quote
 
@@ -16,13 +17,15 @@ from runner.importing.summary import Kind, Summary, Tally
 from runner.masking import Masker
 from runner.model import Event, EventKind, RunDetails
 from runner.settings import Home
-from runner.store import arrivals, model_arrivals
+from runner.store import arrivals, experiments, model_arrivals
 from runner.store.arrivals import Arrival, Change
 from runner.store.database import Database
 from runner.store.entities import Experiment, LifecycleStage, ModelVersion
 from runner.store.rows import RUN_ID
 
 _PROGRESS_SECONDS = 2.0
+_LOOKED_AT = 100
+"""Runs of an experiment of unknown name that are looked for here."""
 _IN_A_RUN = re.compile(r"(?:^|/)(?P<run>[0-9a-f]{32})/artifacts(?:/(?P<path>.*))?$")
 _OF_A_RUN = re.compile(r"runs:/+(?P<run>[0-9a-f]{32})/(?P<path>.+)$")
 _OF_A_MODEL = re.compile(r"(?:^models:/|/)(?P<model>m-[0-9a-f]{32})(?:/artifacts(?:/(?P<path>.*))?)?$")
@@ -68,7 +71,7 @@ class _Transfer:
 
     def take_experiment(self, experiment: Experiment) -> None:
         """Take an experiment with its runs and logged models over."""
-        here = arrivals.find_experiment(self._database, experiment)
+        here = arrivals.find_experiment(self._database, experiment) or self._renamed(experiment)
         group = _Group(self._database, experiment, None if here is None else here.id)
         try:
             group.refuse_deleted(here)
@@ -112,6 +115,14 @@ class _Transfer:
         for alias in model_arrivals.arrive_aliases(self._database, model):
             self._tally.warn(f"The alias {model.name}@{alias} names another version here, and stays as it is")
         self._tally.count(Kind.REGISTERED, change)
+
+    def _renamed(self, experiment: Experiment) -> Experiment | None:
+        """Return the experiment here that was given another name, here or there, since runs of it were imported."""
+        for key in islice(self._store.run_keys(experiment), _LOOKED_AT):
+            present = arrivals.presence(self._database, key)
+            if present is not None and present[1]:
+                return experiments.get(self._database, present[0])
+        return None
 
     def _take_run(self, experiment: Experiment, key: str, group: "_Group") -> None:
         try:

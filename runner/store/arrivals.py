@@ -20,6 +20,10 @@ ORIGIN_TAG = "proj.origin"
 """The tag that says which store a run came from."""
 
 
+_DELETED = "deleted: "
+"""How the state of a run begins that is deleted in the other store."""
+
+
 class Change(str, Enum):
     """What an arrival did to the store."""
 
@@ -114,7 +118,10 @@ def arrive(db: Database, arrival: Arrival, points: Iterable[Metric]) -> tuple[Ch
             _write(db, number, arrival)
             db.execute("INSERT OR REPLACE INTO origins VALUES (?, ?, ?, ?)", number, arrival.origin, state, now())
         added = _add_points(db, number, points)
-        gone = arrival.deleted_at or (rows[0]["deleted_at"] if rows else None)
+        gone = arrival.deleted_at
+        if rows and gone is None and not (changed and rows[0]["state"].startswith(_DELETED)):
+            # It was deleted here, or not at all; what was deleted there and is restored there comes back.
+            gone = rows[0]["deleted_at"]
         stage = LifecycleStage.ACTIVE if gone is None else LifecycleStage.DELETED
         db.execute("UPDATE runs SET lifecycle_stage = ?, deleted_at = ? WHERE id = ?", stage.value, gone, number)
     if not rows:
@@ -203,4 +210,5 @@ def _state(arrival: Arrival) -> str:
         )
     except OverflowError as error:
         raise InvalidValueError(f"A time of the run '{run.run_id}' is no number of 64 bits") from error
-    return hashlib.sha256(told).hexdigest()
+    digest = hashlib.sha256(told).hexdigest()
+    return digest if arrival.deleted_at is None else f"{_DELETED}{digest}"
