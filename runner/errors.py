@@ -60,6 +60,10 @@ class AbsentImageError(EnvironmentSetupError):
     """The image of a container is not here and can't be fetched, and nothing says that it must be exactly that one."""
 
 
+class UnbuildableError(EnvironmentSetupError):
+    """A package of a lock has no wheel for the interpreter, and its source can't be built with it."""
+
+
 class ExecutionError(ProjError):
     """A command can't be started."""
 

@@ -9,10 +9,11 @@ from msgspec import structs
 from runner.environments.backends import provides_images
 from runner.environments.deciding import lock_for_code, with_own_packages
 from runner.environments.missing import explain_failed_import, failed_import, package_to_add
+from runner.environments.python_backend import PythonBackend
 from runner.environments.repairs import is_changeable
 from runner.environments.trees import FolderTree
 from runner.environments.words import Prepared, with_packages
-from runner.errors import AbsentImageError
+from runner.errors import AbsentImageError, UnbuildableError
 from runner.executors import ExecutionRequest, Sharing, child_environment
 from runner.manifest import find_downloads, find_paths, render_command, served_address, shell_argv
 from runner.model import Event, EventKind, Report, RunRequest, RunStatus
@@ -70,6 +71,12 @@ def plan_again(plan: Plan, outcome: RunOutcome, report: Report) -> Plan | None:
             return None
         report(Event(kind=EventKind.WARNING, message=error.message, hint="Running once more, without a container"))
         return without_container(plan, f"the container that is declared can't be had ({error.message})")
+    if isinstance(error, UnbuildableError) and isinstance(plan.backend, PythonBackend):
+        told = plan.backend.move_interpreter(plan.environment_request(), report)
+        if told is None:
+            return None
+        report(Event(kind=EventKind.WARNING, message=error.message, hint=f"Running once more. {told}"))
+        return plan
     package = outcome.missing_package
     told = f"'{package}' is added: a run failed for want of it"
     if not (request.add_missing and package and is_changeable(plan.spec)) or told in plan.spec.repairs:

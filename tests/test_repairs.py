@@ -1,9 +1,12 @@
 """Old projects by `proj run`: each repair has a project that needs it, and each fails as declared with --no-repair."""
 
+import hashlib
 import json
 import os
 import socket
+import tarfile
 import tempfile
+import zipfile
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ import pytest
 from runner.environments.asof import line_of
 from runner.environments.interpreters import discover
 from runner.settings import Home
-from tests.conftest import MakeRepository, Result, RunProj, git
+from tests.conftest import MakeRepository, Result, RunProj, git, write_tree
 
 AS_OF = ("--as-of", "2023-06-01")
 LOCAL = ("--env-manager", "local")
@@ -156,6 +159,60 @@ def test_an_interpreter_that_is_asked_for_stays_and_builds(
     assert result.code == 0, result.err
     assert result.json["environment"]["python"].startswith(f"3.{newer[1]}.")
     assert result.json["environment"]["repairs"] == []
+
+
+@pytest.mark.env
+def test_an_interpreter_that_is_asked_for_and_can_not_build_the_pins(
+    proj: RunProj, make_repository: MakeRepository, home: Home, tmp_path: Path
+) -> None:
+    newer, older = newer_and_older(home)
+    index = {"UV_EXTRA_INDEX_URL": write_old_index(tmp_path / "index", f"cp3{older[1]}").as_uri()}
+    files = {".python-version": f"3.{newer[1]}\n", "requirements.txt": "proj-tests-old==1.0\n", "t.py": "import old"}
+    root = make_repository({"MLproject": manifest(), **files})
+    record = proj("run", ".", "--json", cwd=root, **index)
+    assert record.code == 0, record.err
+    assert record.json["environment"]["python"].startswith(f"3.{older[1]}.")
+    assert "has wheels for it, and can't be built for 3." in record.json["environment"]["repairs"][0]
+    assert [run["status"] for run in proj("list", "--json", cwd=root).json] == ["FINISHED", "FAILED"]
+    again = proj("run", ".", "--json", cwd=root, **index)
+    assert again.json["environment"]["repairs"] == record.json["environment"]["repairs"]
+    assert "Running once more" not in again.err
+    refused = proj("run", ".", "--no-repair", cwd=root, **index)
+    assert refused.code == 1
+    assert "this source never builds" in refused.err
+
+
+def write_old_index(folder: Path, tag: str) -> Path:
+    """Make an index on disk of a package with a wheel for one Python, and a source that can't be built."""
+    info = "proj_tests_old-1.0.dist-info"
+    files = {
+        "old.py": "",
+        f"{info}/METADATA": "Metadata-Version: 2.1\nName: proj-tests-old\nVersion: 1.0\n",
+        f"{info}/WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}-none-any\n",
+    }
+    folder.mkdir()
+    with zipfile.ZipFile(folder / f"proj_tests_old-1.0-{tag}-none-any.whl", "w") as wheel:
+        for path, text in {**files, f"{info}/RECORD": "".join(f"{path},,\n" for path in files)}.items():
+            wheel.writestr(path, text)
+    source = write_tree(
+        folder / "source",
+        {
+            "proj_tests_old-1.0/pyproject.toml": (
+                "[project]\nname='proj-tests-old'\nversion='1.0'\n[build-system]\nrequires=[]\n"
+                "build-backend='broken'\nbackend-path=['.']\n"
+            ),
+            "proj_tests_old-1.0/broken.py": "raise SystemExit('this source never builds')\n",
+            "proj_tests_old-1.0/PKG-INFO": "Metadata-Version: 2.2\nName: proj-tests-old\nVersion: 1.0\n",
+        },
+    )
+    with tarfile.open(folder / "proj_tests_old-1.0.tar.gz", "w:gz") as archive:
+        archive.add(source / "proj_tests_old-1.0", "proj_tests_old-1.0")
+    links = [
+        f'<a href="{file.as_uri()}#sha256={hashlib.sha256(file.read_bytes()).hexdigest()}">{file.name}</a>\n'
+        for file in folder.glob("proj_tests_old-1.0*")
+    ]
+    write_tree(folder, {"simple/proj-tests-old/index.html": "".join(links)})
+    return folder / "simple"
 
 
 @pytest.mark.env

@@ -93,6 +93,12 @@ class PythonBackend:
         others = discover(request.home.root / "interpreters.json", request.environ)
         return recovering.lock_with_repairs(request, interpreter, others, report)
 
+    def move_interpreter(self, request: EnvironmentRequest, report: Report) -> str | None:
+        """Decide for another interpreter where a lock can't be built; return that in words, None without one."""
+        choice, others = self._choose(request), discover(request.home.root / "interpreters.json", request.environ)
+        lock = find_lock(request, choice.interpreter)
+        return recovering.move_interpreter(request, choice.interpreter, lock, others, report) if lock else None
+
     def choose_interpreter(self, request: EnvironmentRequest, report: Report) -> Interpreter:
         """Return the interpreter of a request; uv fetches it where it is not there and may be fetched."""
         choice = self._choose_or_fetch(request, report)

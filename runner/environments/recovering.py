@@ -69,6 +69,25 @@ def lock_with_repairs(
     return found or _recover(request, interpreter, others, note_path(request, interpreter), report)
 
 
+def move_interpreter(
+    request: EnvironmentRequest, interpreter: Interpreter, lock: Lock, others: Sequence[Interpreter], report: Report
+) -> str | None:
+    """Decide once for an interpreter that has wheels for what can't be built; return that in words, None without one.
+
+    ``interpreter`` is the one that was chosen, ``lock`` what can't be built; the next `lock_with_repairs` knows.
+    """
+    is_anew = request.refresh and request.as_of is None
+    if is_anew or not (request.repair and is_changeable(request.spec)) or lock.interpreter != interpreter:
+        return None
+    moved = _with_wheels(_Turn(request=request), lock, others, report)
+    if moved is None:
+        return None
+    told = f"Python {moved.interpreter.name} is used: what is pinned has wheels for it, and can't be built for"
+    repairs = (*lock.repairs, f"{told} {interpreter.name}")
+    _remember(note_path(request, interpreter), request, moved, repairs, ())
+    return repairs[-1]
+
+
 def recalled_lock(request: EnvironmentRequest, interpreter: Interpreter, others: Sequence[Interpreter]) -> Lock | None:
     """Return the lock of what a request became when it was first resolved, None where it stayed as it was."""
     if not (request.repair and is_changeable(request.spec)) or (request.refresh and request.as_of is None):

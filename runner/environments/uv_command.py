@@ -13,7 +13,7 @@ from msgspec import Struct
 from runner.environments.indexes import IndexOptions
 from runner.environments.requirements import ARCHIVE
 from runner.environments.restated import write_restated
-from runner.errors import EnvironmentSetupError
+from runner.errors import EnvironmentSetupError, UnbuildableError
 from runner.masking import Masker
 from runner.model import Event, EventKind, Report
 from runner.process import Completed, Echo, Interrupted, ProcessRequest, Stdin, capture, run
@@ -33,6 +33,9 @@ BEGUN = re.compile(r"(?m)^\s*(?:Downloading|Building) (?P<name>\S+).*$")
 ENDED = re.compile(r"(?m)^\s*(?:Downloaded|Built) (?P<name>\S+)")
 PATIENCE = 2.0
 """Seconds between two looks at what an installer is busy with."""
+UNBUILDABLE = re.compile(
+    r"Failed to build|Failed building wheel|subprocess-exited-with-error|metadata-generation-failed"
+)
 UNREACHABLE = re.compile(
     r"dns error|failed to lookup address|network is unreachable|connection refused|connect error|\(Connect\)"
     r"|operation timed out|error sending request|network was disabled",
@@ -179,9 +182,8 @@ def complain(what: str, done: Completed, log: Path, *, offline: bool = False) ->
         line for line in output.splitlines() if line.strip() and not line.startswith(("warning:", "Resolved", "Using"))
     ]
     told = "\n".join(lines[:MAX_LINES])
-    return EnvironmentSetupError(
-        f"{what}:\n{told}", context=f"the whole output is in {log}", hint=OFFLINE if offline else _hint(output)
-    )
+    kind = UnbuildableError if UNBUILDABLE.search(output) else EnvironmentSetupError
+    return kind(f"{what}:\n{told}", context=f"the whole output is in {log}", hint=OFFLINE if offline else _hint(output))
 
 
 MAX_LINES = 14
