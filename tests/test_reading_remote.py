@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -193,6 +194,28 @@ class TestReading:
             said = call(capsys, "get", run_id, "--to", str(tmp_path / "got"), "--tracking-uri", odd.url)
         assert said.out.splitlines() == [str(tmp_path / "got" / "evil")]
         assert list(tmp_path.parent.rglob("evil")) == [tmp_path / "got" / "evil"]
+
+    def test_a_server_can_not_name_any_folder_of_this_machine(
+        self, theirs: Theirs, tmp_path: Path, db: Database, home: Home, capsys: Capture
+    ) -> None:
+        run_id = theirs.make_run("first")
+        secret = write_tree(tmp_path / "private", {"key": "geheim"})
+        theirs.database.execute("UPDATE runs SET artifact_uri = ?", secret.as_uri())
+
+        def answer(seen: Seen) -> Answer | None:
+            status, kind, content = relayed(theirs.url, seen)
+            claims = json.dumps(secret.as_uri()).encode()
+            return status, kind, re.sub(rb'"artifact_uri": ?"[^"]*"', b'"artifact_uri":' + claims, content)
+
+        with odd_server(answer) as odd:
+            said = call(capsys, "get", run_id, "--to", str(tmp_path / "got"), "--tracking-uri", odd.url)
+            pulled = call(capsys, "pull", run_id, "--from", odd.url)
+        assert "can't be fetched through the server" in said.err
+        assert not (tmp_path / "got").exists()
+        assert pulled.code == 0
+        assert f"not on this machine and stay where they are: {secret.as_uri()}" in pulled.out
+        assert walk_artifacts(home.artifacts(run_id)) == ()
+        assert runs.get(db, run_id).artifact_uri == home.artifacts(run_id).as_uri()
 
     def test_nobody_there(self, capsys: Capture) -> None:
         said = call(capsys, "list", "--tracking-uri", "http://127.0.0.1:9")

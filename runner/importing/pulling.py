@@ -21,7 +21,7 @@ from runner.store.arrivals import Arrival, Change
 from runner.store.artifacts import check_path, write_artifact
 from runner.store.database import Database
 from runner.store.entities import Experiment, LifecycleStage, LoggedModel, Metric, ModelOutput, RunInputs
-from runner.store.remote.left import LOCK, LOG, models_of, own_id, read_record
+from runner.store.remote.left import LOCK, LOG, models_of, own_id, place_of, read_record
 from runner.store.remote.logged_models import ID_TAG as MODEL_TAG
 from runner.store.remote.places import Place, walk
 from runner.store.remote.push import FOLDER, PARENT_TAG
@@ -87,7 +87,7 @@ def _pull(origin: Origin, run: RemoteRun) -> tuple[Change, int]:
     if present is not None and not present[1]:
         return Change.OWN, 0
     experiment_id = _experiment(origin, run) if present is None else present[0]
-    place = origin.server.place(run.artifact_uri)
+    place = place_of(origin.server, run.artifact_uri, run.run_id)
     uri = _take_files(origin, place, run.artifact_uri, origin.home.artifacts(run_id))
     if place is not None and "proj.tree" in run.tags:
         _take_own_files(origin, place, run_id)
@@ -165,18 +165,19 @@ def _take_models(origin: Origin, run: RemoteRun, run_id: str, experiment_id: str
         named = model.tags.get(MODEL_TAG, "")
         model_id = named if model_arrivals.is_model_id(named) else model.model_id
         names[model.model_id] = model_id
+        place = place_of(origin.server, model.artifact_uri, model.model_id)
         own = msgspec.structs.replace(model, model_id=model_id, source_run_id=run_id, experiment_id=experiment_id)
-        origin.tally.count(Kind.MODELS, _take_model(origin, own))
+        origin.tally.count(Kind.MODELS, _take_model(origin, own, place))
     return names
 
 
-def _take_model(origin: Origin, model: LoggedModel) -> Change:
+def _take_model(origin: Origin, model: LoggedModel, files: Place | None) -> Change:
     known = model_arrivals.find_model(origin.database, model.model_id)
     if known is not None and not known["came"]:
         return Change.OWN
     model_arrivals.check_model_id(model.model_id)
     target = origin.home.root / "runs" / "models" / model.model_id / "artifacts"
-    uri = _take_files(origin, origin.server.place(model.artifact_uri), model.artifact_uri, target)
+    uri = _take_files(origin, files, model.artifact_uri, target)
     place = f"the model {model.model_id}"
     tags = {name: value for name, value in model.tags.items() if name != MODEL_TAG}
     own = msgspec.structs.replace(

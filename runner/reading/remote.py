@@ -14,7 +14,7 @@ from runner.store.curves import Curve
 from runner.store.entities import Experiment, Metric, View
 from runner.store.record_pages import RecordPage
 from runner.store.records import format_time
-from runner.store.remote.left import models_of, read_record
+from runner.store.remote.left import models_of, place_of, read_record
 from runner.store.remote.places import Place, walk
 from runner.store.remote.push import ID_TAG
 from runner.store.remote.server import RemoteRun, RemoteServer
@@ -50,7 +50,7 @@ class RemoteReader:
         """Return the record of a run."""
         run = self.run(word)
         plain = record_of(run, self._remote.experiment(run.experiment_id).name)
-        left = read_record(run, self._remote.place(run.artifact_uri))
+        left = read_record(run, place_of(self._remote, run.artifact_uri, run.run_id))
         return plain if left is None else _joined(plain, left)
 
     def last_points(self, word: str) -> Mapping[str, Metric]:
@@ -87,7 +87,7 @@ class RemoteReader:
     def files(self, word: str) -> tuple[KeptFile, ...]:
         """Return the files that are kept with a run."""
         run = self.run(word)
-        place = self._remote.place(run.artifact_uri)
+        place = place_of(self._remote, run.artifact_uri, run.run_id)
         if place is None:
             raise NotFoundError(
                 "The artifacts of this run can't be fetched through the server",
@@ -96,7 +96,7 @@ class RemoteReader:
             )
         found = [_kept(place, file.path, file.size, "") for file in walk(place)]
         for model in models_of(self._remote, run):
-            inside = self._remote.place(model.artifact_uri)
+            inside = place_of(self._remote, model.artifact_uri, model.model_id)
             found += [_kept(inside, file.path, file.size, f"{model.name}/") for file in walk(inside)] if inside else []
         return tuple(sorted(found, key=lambda file: file.name))
 

@@ -1,5 +1,7 @@
 """What proj left of a run on a server, for whoever reads it there."""
 
+from urllib.parse import unquote, urlsplit
+
 import msgspec
 
 from runner.errors import NotFoundError, RemoteError
@@ -46,3 +48,14 @@ def models_of(server: RemoteServer, run: RemoteRun) -> tuple[LoggedModel, ...]:
         if error.is_unknown_endpoint:
             return ()
         raise
+
+
+def place_of(server: RemoteServer, artifact_uri: str, owner: str) -> Place | None:
+    """Return where the artifacts of a run or a model are, or None where we can't or must not go there.
+
+    A server may name folders of this machine. MLflow's have the owner's id on the way; others are nobody's artifacts.
+    """
+    parts = urlsplit(artifact_uri)
+    if parts.scheme in ("", "file") and owner not in unquote(parts.path).split("/"):
+        return None
+    return server.place(artifact_uri)
