@@ -35,6 +35,8 @@ from runner.source.snapshot import tree_again
 from runner.store.database import Database
 
 MAX_ATTEMPTS = 5
+MOST_TOLD = 20
+"""Notices of one sort that are told and recorded: a run can touch thousands of files."""
 TIMED_OUT = 124
 """Exit code for a command that ran out of time, as timeout(1) has it."""
 
@@ -275,8 +277,10 @@ def collect(recording: Recording, folder: RunFolder, outcome: Outcome, ending: E
         folder.project, plan.entry_point.inputs, recording.opened, plan.home.root / "cache" / "digests"
     )
     recording.add(exit_code=outcome.exit_code, resources=outcome.resources, inputs=inputs, outputs=outputs)
-    for notice in (*changes.notices, *left_out, *unread):
-        recording.report(Event(kind=EventKind.NOTICE, message=notice))
+    for notices in (changes.notices, left_out, unread):
+        more = (f"and {len(notices) - MOST_TOLD} more like these",) if len(notices) > MOST_TOLD else ()
+        for notice in (*notices[:MOST_TOLD], *more):
+            recording.report(Event(kind=EventKind.NOTICE, message=notice))
     if folder.in_place and tree_again(plan.source, plan.home) != plan.code.tree:
         recording.set_tags({"proj.tree.changed": "true"})
         recording.report(Event(kind=EventKind.WARNING, message="the code or its outputs changed during the run"))

@@ -361,3 +361,13 @@ class TestNearMisses:
         done = self.run(proj, tmp_path, "-P", "betta=1")
         assert done.code == 1
         assert "did you mean -P beta where you wrote -P betta?" in done.err
+
+
+def test_thousands_of_notices_are_not_told_one_by_one(proj: RunProj, make_repository: MakeRepository) -> None:
+    names = ", ".join(f"absent{number}.csv" for number in range(30))
+    root = make_repository({"MLproject": f"entry_points:\n  main:\n    inputs: [{names}]\n    command: 'true'\n"})
+    result = proj("run", ".", "--env-manager", "local", "--json", cwd=root)
+    assert result.code == 0, result.err
+    notices = result.json["notices"]
+    assert sum("can't be read" in notice for notice in notices) == 20
+    assert "and 10 more like these" in notices

@@ -205,6 +205,15 @@ def test_ignored_files_are_there_and_unwanted_ones_are_not(make_repository: Make
     assert folder.changes() == ()
 
 
+def test_the_home_of_proj_is_no_part_of_a_project_that_it_lies_in(make_repository: MakeRepository) -> None:
+    """Folders in it may say themselves that git is to ignore them."""
+    root = make_repository({"a.py": "1"})
+    write_tree(root, {"home/cache/uv/.gitignore": "*\n", "home/cache/uv/wheel.msgpack": "1", "home/proj.txt": "2"})
+    folder = laid(root, Home(root / "home"), "run1")
+    assert folder.provided == ()
+    assert set(contents(folder.top)) == {"a.py"}
+
+
 def test_what_a_run_writes_over_ignored_files_stays_in_its_folder(make_repository: MakeRepository, home: Home) -> None:
     root = make_repository({"a.py": "1", ".gitignore": "out/\n"})
     write_tree(root, {"out/result.txt": "mine", "out/log.txt": "1"})

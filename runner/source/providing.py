@@ -61,14 +61,16 @@ def choose(root: Path, ignored: Iterable[bytes], home: Path, without: Iterable[b
     """Choose what of the ignored is made available: no environments, caches, run stores, nor the run's own outputs."""
     found = Wanted(files=[], folders=[], crowded=[])
     top = os.fsencode(root) + b"/"
-    skipped = tuple(without)
+    own = os.fsencode(home)
+    # Below proj's home there may be folders that ignore themselves, as uv's cache does.
+    skipped = (*without, own[len(top) :]) if own.startswith(top) else tuple(without)
     for path in sorted(ignored):
         if any(part and is_unwanted_folder(part) for part in _parents(path)) or _is_below(path, skipped):
             continue
         if not path.endswith(b"/"):
             if not is_unwanted_file(path) and os.path.lexists(top + path):
                 found.files.append(Want(path, top + path))
-        elif not _walk(top, path.rstrip(b"/"), os.fsencode(home), skipped, found):
+        elif not _walk(top, path.rstrip(b"/"), skipped, found):
             found.crowded.append(Want(path.rstrip(b"/"), top + path.rstrip(b"/")))
     return found
 
@@ -85,7 +87,7 @@ def _is_below(path: bytes, folders: tuple[bytes, ...]) -> bool:
     return any(tidy == folder or tidy.startswith(folder + b"/") for folder in folders)
 
 
-def _walk(top: bytes, start: bytes, home: bytes, skipped: tuple[bytes, ...], found: Wanted) -> bool:
+def _walk(top: bytes, start: bytes, skipped: tuple[bytes, ...], found: Wanted) -> bool:
     """Add what is below an ignored folder; False, with nothing added, when that is too much."""
     files: list[Want] = []
     folders: list[bytes] = []
@@ -97,7 +99,7 @@ def _walk(top: bytes, start: bytes, home: bytes, skipped: tuple[bytes, ...], fou
                 here = list(entries)
         except OSError:
             continue
-        if any(entry.name in ENVIRONMENT_MARKS for entry in here) or top + folder == home:
+        if any(entry.name in ENVIRONMENT_MARKS for entry in here):
             continue
         folders.append(folder)
         for entry in here:
