@@ -687,10 +687,10 @@ def test_an_upload_that_breaks_off_leaves_nothing(stage: Stage, client: Client) 
     assert list(root.iterdir()) == []
 
 
-def test_uploads_in_parts_are_declined_so_that_clients_send_one_piece(refusing: Client) -> None:
-    reply = refusing.send("POST", "/api/2.0/mlflow-artifacts/mpu/create/0/x/artifacts/y", b"{}")
+def test_presigned_downloads_are_declined_so_that_clients_ask_the_server(refusing: Client) -> None:
+    reply = refusing.send("GET", "/api/2.0/mlflow-artifacts/presigned/0/x/artifacts/y")
     assert reply.error == (501, "NOT_IMPLEMENTED")
-    assert reply.json["message"].startswith("Multipart upload is not supported")
+    assert reply.json["message"].startswith("Presigned download is not supported")
 
 
 def test_memory_does_not_grow_with_what_is_sent(stage: Stage, client: Client) -> None:

@@ -16,9 +16,9 @@ from msgspec import Struct, structs
 
 from runner.errors import NotFoundError
 from runner.model import Event, EventKind
-from runner.server import artifacts, experiments, metrics, models, registry, runs
+from runner.server import artifacts, experiments, metrics, models, parts, registry, runs
 from runner.server.answers import Answer, ErrorCode, RefusedError, answer_for, error_answer
-from runner.server.guards import MAX_BODY, OPEN_PATHS, Guard, check_length, too_large
+from runner.server.guards import MAX_BODY, OPEN_PATHS, Guard, check_length, read_headers, too_large
 from runner.server.openapi import document
 from runner.server.protocol import ListProxied, read_body, read_query
 from runner.server.tracking import Route, Stream, Tracking, Upstream
@@ -36,8 +36,8 @@ VERSION = "0.1.0"
 
 SERVER_INFO = {"store_type": "SqlStore", "workspaces_enabled": False, "trace_archival_enabled": False}
 
-_NO_PARTS = "Multipart upload is not supported for the current artifact repository"
-"""The sentence by which clients know that they must send a file in one piece."""
+_NOT_PRESIGNED = "Presigned download is not supported for the current artifact repository"
+"""The sentence by which clients know that a file comes from the server itself."""
 
 _PREFIX = re.compile(r"/(?:ajax-)?api/[23]\.0/(?:preview/)?mlflow/(?P<path>.+?)/?")
 _PROXY = re.compile(
@@ -162,8 +162,10 @@ async def _answer(call: Call, send: Send) -> Answer | None:
         return found if isinstance(found, Answer) else _json(found)
     proxy = _PROXY.fullmatch(call.path)
     if proxy is not None:
+        if proxy["verb"] == "mpu":
+            return await _answer_parts(call, proxy["path"] or "", send)
         if proxy["verb"] != "artifacts":
-            raise RefusedError(ErrorCode.NOT_IMPLEMENTED, _NO_PARTS)
+            raise RefusedError(ErrorCode.NOT_IMPLEMENTED, _NOT_PRESIGNED)
         return await _answer_proxy(call, proxy["path"] or "", send)
     if call.method == "GET" and call.path in OPEN_PATHS:
         return _OPEN[call.path]()
@@ -230,6 +232,36 @@ async def _answer_proxy(call: Call, path: str, send: Send) -> Answer | None:
         artifacts.remove_file(call.tracking, path)
         return _json({})
     raise _unknown(call)
+
+
+async def _answer_parts(call: Call, path: str, send: Send) -> Answer | None:
+    """Answer about a file that comes in parts."""
+    call.check_may_write()
+    part = parts.PART.fullmatch(path)
+    if part is not None and call.method == "PUT":
+        tag = await parts.receive_part(call.tracking, part, call.pieces())
+        await _send(send, _json({}), (b"etag", f'"{tag}"'.encode()))
+        return None
+    deed, _, folder = path.partition("/")
+    if call.method != "POST" or deed not in ("create", "complete", "abort"):
+        raise _unknown(call)
+    body = await call.body()
+    if deed == "create":
+        asked = read_body(parts.CreateUpload, body, {})
+        base, headers = _way_back(call)
+        return _json(parts.create(call.tracking, folder, asked, base, headers))
+    if deed == "complete":
+        await asyncio.to_thread(parts.complete(call.tracking, folder, read_body(parts.CompleteUpload, body, {})))
+    else:
+        parts.abort(call.tracking, folder, read_body(parts.AbortUpload, body, {}))
+    return _json({})
+
+
+def _way_back(call: Call) -> tuple[str, dict[str, str]]:
+    """Return where a client sends parts, and with which headers: those by which it is known here."""
+    found = read_headers(call.scope["headers"])
+    base = f"{call.scope['scheme']}://{found.host}{call.path.partition('/mpu/')[0]}/mpu"
+    return base, ({"Authorization": found.authorization} if found.authorization else {})
 
 
 def _elsewhere(call: Call, path: str) -> Upstream | None:
@@ -340,12 +372,13 @@ def _tell(call: Call, answer: Answer, error: Exception) -> None:
         call.tracking.report(Event(kind=EventKind.WARNING, message=message, hint=f"{type(error).__name__}: {error}"))
 
 
-async def _send(send: Send, answer: Answer) -> None:
+async def _send(send: Send, answer: Answer, *more: tuple[bytes, bytes]) -> None:
     kind = b"application/json" if answer.body.startswith(b"{") else b"text/plain"
     headers = [
         (b"content-type", kind),
         (b"content-length", str(len(answer.body)).encode()),
         (b"x-content-type-options", b"nosniff"),
+        *more,
     ]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})

@@ -60,6 +60,11 @@ def list_proxied(tracking: Tracking, asked: ListProxied) -> object:
     return {"files": [_file(info, posixpath.basename(info.path)) for info in found]} if found else {}
 
 
+def is_proxied(path: str) -> bool:
+    """Say whether a path of the artifact proxy names a run or a logged model."""
+    return _PROXIED.fullmatch(path.strip("/")) is not None
+
+
 def find_place(tracking: Tracking, path: str) -> Place:
     """Return where a path of the artifact proxy leads.
 

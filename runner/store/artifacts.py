@@ -18,7 +18,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _DRIVE = re.compile(r"[A-Za-z]:(?=[/\\])|\\" if os.name != "nt" else r"[A-Za-z]:|\\")
 _MAX_PATH = 1000
 _MAX_PART = 255
-_PARTIAL = ".proj-partial-"
+PARTIAL = ".proj-partial-"
 """How the names of files begin that are still being written."""
 
 
@@ -57,7 +57,7 @@ def _is_plain(path: str) -> bool:
     if any(part in ("", ".") or len(part.encode()) > _MAX_PART for part in path.split("/")):
         return False
     # Windows separates folders by both strokes.
-    return not any(part == ".." or part.startswith(_PARTIAL) for part in re.split(r"[/\\]", path))
+    return not any(part == ".." or part.startswith(PARTIAL) for part in re.split(r"[/\\]", path))
 
 
 def local_folder(uri: str) -> Path | None:
@@ -80,7 +80,7 @@ def list_artifacts(root: Path, path: str = "") -> tuple[ArtifactInfo, ...]:
         if path and place.is_file():
             return (ArtifactInfo(path=prefix[:-1], is_dir=False, size=place.stat().st_size),)
         with os.scandir(place) as entries:
-            found = [_info(entry, prefix) for entry in entries if not entry.name.startswith(_PARTIAL)]
+            found = [_info(entry, prefix) for entry in entries if not entry.name.startswith(PARTIAL)]
     except (FileNotFoundError, NotADirectoryError):
         return ()
     return tuple(sorted((info for info in found if info is not None), key=lambda info: info.path))
@@ -129,7 +129,7 @@ class ArtifactWriter:
             self._target.parent.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
             raise InvalidValueError(f"The artifact '{path}' would be inside a file") from error
-        self._partial = self._target.with_name(f"{_PARTIAL}{secrets.token_hex(8)}")
+        self._partial = self._target.with_name(f"{PARTIAL}{secrets.token_hex(8)}")
         self._file = self._partial.open("xb")
         self.size = 0
 
