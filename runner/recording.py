@@ -259,15 +259,17 @@ def _open_there(plan: Plan, database: Database, uri: str, report: Report) -> "li
 
 def _tell_of_server(recording: Recording, uri: str, *, is_remote: bool) -> None:
     """Say what becomes of a tracking URI that the run is not recorded at."""
+    hint = None
     if is_remote and is_offline():
         message = "offline: the run is kept for its tracking server, and `proj sync` sends it"
         ledger.open_copy(recording.database, recording.run_id, ledger.server_name(uri))
     elif not is_remote:
         what = uri.partition(":")[0] if ":" in uri else "folder"
-        message = f"MLFLOW_TRACKING_URI names a {what} store; proj records in its own, which scripts log to as well"
+        message = f"The tracking URI names a {what} store; proj records in its own, and scripts log there too"
+        hint = "`proj import` brings in what is there"
     else:
         return
-    recording.report(Event(kind=EventKind.NOTICE, message=message))
+    recording.report(Event(kind=EventKind.NOTICE, message=message, hint=hint))
 
 
 def _open_here(plan: Plan, database: Database, report: Report, opened: "live.Opened | None") -> Recording:

@@ -16,7 +16,7 @@ from runner.store.remote.push import Destination, push
 from runner.store.remote.server import RemoteServer
 from tests.conftest import MakeRepository, RunProj
 from tests.filled import close_run, make_model, make_run
-from tests.mlflow_clients import NEWEST, SERVER_OF_2, client_python
+from tests.mlflow_clients import CLIENTS, NEWEST, OLDEST, SERVER_OF_2, client_python
 from tests.test_mlflow_server import mlflow_server
 
 pytestmark = [pytest.mark.mlflow, pytest.mark.env, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -117,12 +117,12 @@ pathlib.Path("twice.py").write_text(
 with mlflow.start_run() as run:
     mlflow.log_metric("m", 0.5)
     mlflow.log_text("plain", "plain/MLmodel")
-    version = mlflow.register_model(f"runs:/{run.info.run_id}/plain", "churn")
+    version = mlflow.register_model(f"runs:/{run.info.run_id}/plain", "bought")
     print("version", version.version, version.source)
-    client.transition_model_version_stage("churn", version.version, "Production")
-    found = client.get_latest_versions("churn", ["Production"])
+    client.transition_model_version_stage("bought", version.version, "Production")
+    found = client.get_latest_versions("bought", ["Production"])
     print("production", found[0].version)
-    path = mlflow.artifacts.download_artifacts("models:/churn/Production")
+    path = mlflow.artifacts.download_artifacts("models:/bought/Production")
     print("files", open(path + "/MLmodel").read())
     called = "name" if mlflow.__version__.startswith("3") else "artifact_path"
     mlflow.pyfunc.log_model(loader_module="twice", code_paths=["twice.py"], registered_model_name="net",
@@ -180,3 +180,15 @@ def test_a_script_uses_the_registry_and_what_others_recorded(
     assert said["note"] == "from another"
     assert said["absent"] == "RESOURCE_DOES_NOT_EXIST"
     assert proj("models", "list", "--json").json == []
+
+
+@pytest.mark.parametrize("script", ["registry.py", "everything.py"])
+def test_long_scripts_of_an_old_client_run_to_their_end(
+    other: Other, proj: RunProj, make_repository: MakeRepository, script: str
+) -> None:
+    manifest = f"entry_points:\n  main:\n    command: python {script} seen.json\n"
+    root = make_repository({"MLproject": manifest, script: (CLIENTS / script).read_bytes()})
+    path = f"{client_python(OLDEST).parent}:/usr/local/bin:/usr/bin:/bin"
+    words = ("run", ".", "--env-manager", "local", "--tracking-uri", other.url)
+    done = proj(*words, cwd=root, PATH=path, FOREIGN_RUN="f" * 32)
+    assert done.code == 0, done.err

@@ -381,6 +381,7 @@ print("content", get("/api/2.0/mlflow-artifacts/artifacts/" + path + "/MLmodel")
 print("searched", [v["version"] for v in api("model-versions/search", filter="name = 'churn'")["model_versions"]])
 print("again", refusal(post, "registered-models/create", name="churn")[1]["error_code"])
 print("absent", refusal(api, "registered-models/get", name="nobody")[0])
+print("listed", [m["name"] for m in api("registered-models/list")["registered_models"]])
 print("outside", refusal(post, "model-versions/create", name="churn", source="file:///etc", run_id=RUN)[0])
 """
     script = script.replace('os.environ["ARTIFACTS"]', "urllib.parse.urlparse(URI).path")
@@ -392,6 +393,7 @@ print("outside", refusal(post, "model-versions/create", name="churn", source="fi
     assert said["source"] == f"{run.artifact_uri}/net True"
     assert '"MLmodel"' in said["files"]
     assert (said["content"], said["searched"]) == ("True", "['1']")
+    assert said["listed"] == "['churn']"
     assert (said["again"], said["absent"], said["outside"]) == ("RESOURCE_ALREADY_EXISTS", "404", "400")
     assert proj("models", "list", "--json").json == []
 

@@ -31,6 +31,8 @@ _PAUSE = 30.0
 """Seconds for which searches are answered here after the server did not answer one."""
 _RUN_FIELDS = ("run_id", "run_uuid", "source_run_id")
 _ID = re.compile(r"m-[0-9a-f]{32}|[0-9a-f]{32}")
+_LATER_NAMES = {"registered-models/list": "registered-models/search"}
+"""What endpoints that only old clients know are called on servers of today."""
 _CODES = {400: ErrorCode.INVALID_PARAMETER_VALUE, 401: ErrorCode.PERMISSION_DENIED, 403: ErrorCode.PERMISSION_DENIED}
 
 Fields = dict[str, Any]
@@ -77,7 +79,7 @@ class TrackingServer:
                 return self._search_runs(fields)
             if path == "model-versions/create":
                 fields = self._send_what_is_registered(fields)
-            return self._forward(method, path, self._outward(fields))
+            return self._forward(method, _LATER_NAMES.get(path, path), self._outward(fields))
         except RemoteError as error:
             raise _refusal(error) from error
 
@@ -255,6 +257,8 @@ def _refusal(error: RemoteError) -> RefusedError:
     """Say in the protocol's words what a server refuses."""
     known: Mapping[str, ErrorCode] = {code.value: code for code in ErrorCode}
     code = known.get(error.code) or _CODES.get(error.status, ErrorCode.INTERNAL_ERROR)
+    if error.is_unknown_endpoint:
+        code = ErrorCode.ENDPOINT_NOT_FOUND
     words = " ".join(part for part in (error.message, error.context, error.hint) if part)
     return RefusedError(code, words)
 
