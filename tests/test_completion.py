@@ -176,6 +176,24 @@ def test_other_shells_can_read_their_script(shell: str, proj: RunProj, tmp_path:
     subprocess.run([program, "-n", tmp_path / "script"], check=True)
 
 
+@pytest.mark.skipif(shutil.which("fish") is None, reason="there is no fish")
+def test_fish(command: Path, filled: Path) -> None:
+    script = 'proj completion fish | source; complete -C "proj show fi"; complete -C "proj run -P alphab"'
+    done = subprocess.run(
+        ["fish", "-c", script], cwd=filled, env=variables(command), capture_output=True, text=True, check=True
+    )
+    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["first", "alphabet="]
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="there is no zsh")
+def test_zsh_knows_who_completes(command: Path, filled: Path) -> None:
+    script = 'autoload -U compinit && compinit -u -D; eval "$(proj completion zsh)"; echo $_comps[proj]'
+    done = subprocess.run(
+        ["zsh", "-f", "-c", script], cwd=filled, env=variables(command), capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "_proj_completion\n"
+
+
 def test_completing_loads_little(filled: Path) -> None:
     code = (
         "import sys\nfrom runner.cli.main import main\n"

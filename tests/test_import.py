@@ -396,6 +396,25 @@ class TestFaults:
         assert "acc:1: 8 0.9" in said.err
         assert registry.get(db, "churner").name == "churner"
 
+    @pytest.mark.parametrize(
+        ("path", "content", "words"),
+        [
+            ("models/churner/version-0/meta.yaml", "version: 0\n", "0 is no number of a model version"),
+            ("models/churner/version-5/meta.yaml", "version: -5\n", "-5 is no number of a model version"),
+            ("models/churner/aliases/a b", "1", "Invalid alias: 'a b'"),
+            ("models/churner/aliases/word", "one", "aliases/word:1: one"),
+            ("models/churner/meta.yaml", "name: a/b\n", "Invalid model name: 'a/b'"),
+            (f"7/models/{MODEL}/meta.yaml", "name: ../evil\nlast_updated_timestamp: 99\n", "Invalid name of a model"),
+            ("7/models/m-1/meta.yaml", "name: net\n", "'m-1' can't be the id of a logged model"),
+        ],
+    )
+    def test_models_that_can_not_be(self, folder: Path, capsys: Capture, path: str, content: str, words: str) -> None:
+        write_tree(folder, {path: content})
+        said = bring(capsys, folder)
+        assert said.code == 1
+        assert words in said.err
+        assert "runs: 3 added" in said.out
+
     def test_many_warnings_are_cut(self, folder: Path, capsys: Capture) -> None:
         write_tree(folder, {f"7/{TWO}/params/a,{number}": "1" for number in range(50)})
         said = bring(capsys, folder)

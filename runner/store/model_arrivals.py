@@ -7,9 +7,12 @@ from runner.errors import InvalidValueError
 from runner.store.arrivals import Change
 from runner.store.database import Database, Row
 from runner.store.entities import LoggedModel, ModelVersion, RegisteredModel
+from runner.store.models import checked_model_name
+from runner.store.registry import check_alias
 from runner.store.rows import experiment_number
 from runner.store.rules import check_model_name
 from runner.store.values import UPSERT_MODEL_METRIC, stored_value
+from runner.store.versions import VERSION
 
 _MODEL_ID = re.compile(r"m-[0-9a-f]{32}")
 
@@ -48,6 +51,7 @@ def arrive_model(db: Database, model: LoggedModel, origin: str, *, deleted: bool
         InvalidValueError: it has an id that no logged model has.
     """
     check_model_id(model.model_id)
+    checked_model_name(model.name)
     with db.transaction():
         known = find_model(db, model.model_id)
         if known is not None and not known["came"]:
@@ -74,8 +78,10 @@ def arrive_registered(db: Database, model: RegisteredModel, last_version: int) -
     """Store a registered model of another store without its versions; what is here stays, what is missing is added.
 
     Raises:
-        InvalidValueError: its name can't be used.
+        InvalidValueError: its name can't be used, or no version can come after its last one.
     """
+    if last_version and not VERSION.fullmatch(str(last_version)):
+        raise InvalidValueError(f"{last_version} is no number of a model version")
     with db.transaction():
         rows = db.query("SELECT id, updated_at FROM registered_models WHERE name = ?", check_model_name(model.name))
         number = rows[0]["id"] if rows else _insert_registered(db, model)
@@ -91,11 +97,16 @@ def arrive_registered(db: Database, model: RegisteredModel, last_version: int) -
 
 
 def arrive_aliases(db: Database, model: RegisteredModel) -> tuple[str, ...]:
-    """Store the aliases of a registered model whose versions are here; return those that name another version here."""
+    """Store the aliases of a registered model whose versions are here; return those that name another version here.
+
+    Raises:
+        InvalidValueError: one can't be an alias.
+    """
     taken = []
     with db.transaction():
         number = db.query("SELECT id FROM registered_models WHERE name = ?", model.name)[0]["id"]
         for alias, version in model.aliases.items():
+            check_alias(alias)
             if not db.query("SELECT 1 FROM model_versions WHERE model = ? AND version = ?", number, version):
                 continue
             db.execute("INSERT OR IGNORE INTO model_aliases VALUES (?, ?, ?)", number, alias, version)
@@ -109,7 +120,12 @@ def arrive_version(db: Database, version: ModelVersion) -> Change:
     """Store a version of a registered model under its own number, or bring it up to date.
 
     A number that another version has here already is left alone: `Change.OWN`.
+
+    Raises:
+        InvalidValueError: it has a number that no version has.
     """
+    if not VERSION.fullmatch(str(version.version)):
+        raise InvalidValueError(f"{version.version} is no number of a model version")
     with db.transaction():
         model = db.query("SELECT id FROM registered_models WHERE name = ?", version.name)[0]["id"]
         known = db.query(

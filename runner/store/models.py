@@ -85,7 +85,7 @@ def create(db: Database, new: NewModel) -> LoggedModel:
         NotFoundError: there is no such experiment.
         InvalidValueError: the experiment is deleted, or a name, parameter or tag can't be used.
     """
-    name = make_name() if new.name is None else _checked_model_name(new.name)
+    name = make_name() if new.name is None else checked_model_name(new.name)
     model_id = f"m-{uuid.uuid4().hex}"
     moment = now()
     with db.transaction():
@@ -200,8 +200,12 @@ def search(db: Database, query: ModelQuery) -> Page[LoggedModel]:
     return Page(items=tuple(_load(db, found.numbers)), next_page_token=found.next_page_token)
 
 
-def _checked_model_name(name: str) -> str:
-    """Return the name of a model if it may be one; MLflow's rule, for it becomes part of paths and URIs."""
+def checked_model_name(name: str) -> str:
+    """Return the name of a model if it may be one; MLflow's rule, for it becomes part of paths and URIs.
+
+    Raises:
+        InvalidValueError: it may not.
+    """
     if not name or any(letter in name for letter in "/:.%\"'"):
         raise InvalidValueError(
             f"Invalid name of a model: '{name[:80]}'", hint="It must not be empty nor have any of / : . % \" '."

@@ -135,7 +135,7 @@ def set_alias(db: Database, name: str, alias: str, version: str | int) -> None:
         NotFoundError: there is no such model or version.
         InvalidValueError: the alias can't be used.
     """
-    _check_alias(alias)
+    check_alias(alias)
     if alias.lower() == LATEST or _VERSION_ALIAS.fullmatch(alias):
         raise InvalidValueError(f"The alias '{alias}' is reserved")
     with db.transaction():
@@ -147,7 +147,7 @@ def set_alias(db: Database, name: str, alias: str, version: str | int) -> None:
 
 def delete_alias(db: Database, name: str, alias: str) -> None:
     """Remove an alias of a model, if it has it."""
-    _check_alias(alias)
+    check_alias(alias)
     with db.transaction():
         db.execute("DELETE FROM model_aliases WHERE model = ? AND alias = ?", model_number(db, name), alias)
 
@@ -194,7 +194,12 @@ def _refuse_taken(db: Database, name: str) -> None:
         raise AlreadyExistsError(f"Registered Model (name={name}) already exists.")
 
 
-def _check_alias(alias: str) -> None:
+def check_alias(alias: str) -> None:
+    """Refuse what can't be an alias.
+
+    Raises:
+        InvalidValueError: it has other characters, or too many.
+    """
     if not _ALIAS.fullmatch(alias):
         raise InvalidValueError(
             f"Invalid alias: '{alias[:80]}'", hint="An alias has up to 255 letters, digits, underscores and dashes."

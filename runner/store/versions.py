@@ -11,7 +11,8 @@ from runner.store.entities import ModelStage, ModelVersion, NewVersion
 from runner.store.rows import checked_tags, chunks, now
 from runner.store.rules import check_model_name
 
-_VERSION = re.compile(r"[1-9][0-9]{0,8}")
+VERSION = re.compile(r"[1-9][0-9]{0,8}")
+"""The numbers that versions have."""
 _MODEL_URI = re.compile(r"models:/(?:(?P<model_id>m-[0-9a-f]{32})|(?P<name>[^/@]+)/(?P<version>[1-9][0-9]*))")
 _RUN_URI = re.compile(r"runs:/(?P<run_id>[0-9a-f]{32})/(?P<path>.+)")
 _COUNT_VERSION = "UPDATE registered_models SET last_version = last_version + 1, updated_at = ? WHERE id = ?"
@@ -168,7 +169,7 @@ def row_of(db: Database, name: str, version: str | int) -> int:
         NotFoundError: there is no such model or version.
         InvalidValueError: it is no number of a version.
     """
-    if not _VERSION.fullmatch(str(version)):
+    if not VERSION.fullmatch(str(version)):
         raise InvalidValueError(f"'{str(version)[:40]}' is no number of a model version")
     rows = db.query(
         "SELECT id FROM model_versions WHERE model = ? AND version = ?", model_number(db, name), int(version)
