@@ -323,6 +323,23 @@ class TestPulling:
         assert runs.get(db, run_id).status.value == "FINISHED"
         assert (home.artifacts(run_id) / "plots" / "ü 1.txt").read_bytes() == b"PLOT"
 
+    def test_pushing_back_makes_no_second_run(
+        self, theirs: Theirs, db: Database, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run_id = theirs.make_run("first")
+        theirs.finish(run_id)
+        call(capsys, "pull", run_id, "--from", theirs.url)
+        values.set_tags(db, run_id, {"verdict": "good"})
+        assert call(capsys, "push", run_id, "--to", theirs.url).code == 0
+        assert theirs.database.query("SELECT count(*) FROM runs")[0][0] == 1
+        there = runs.get(theirs.database, run_id)
+        assert there.tags["verdict"] == "good"
+        assert sum(1 for _ in all_points(theirs.database, run_id, "loss")) == 300
+        assert call(capsys, "pull", run_id, "--from", theirs.url).code == 0
+        assert runs.get(db, run_id).tags["verdict"] == "good"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", theirs.url)
+        assert [record["run_id"] for record in call(capsys, "list", "--json").json] == [run_id]
+
     def test_nested_runs_come_along(self, theirs: Theirs, db: Database, capsys: Capture) -> None:
         parent = theirs.make_run("parent")
         child = theirs.make_run("child", tags={"mlflow.parentRunId": parent})
