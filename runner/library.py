@@ -60,7 +60,7 @@ def search_runs(
     """
     if as_frame:
         _check_pandas()
-    order = asked["order_by"]
+    order = asked["order_by"] or ()
     try:
         question = msgspec.convert({**asked, "order_by": (order,) if isinstance(order, str) else order}, Asked)
     except msgspec.ValidationError as error:

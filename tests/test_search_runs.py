@@ -48,6 +48,7 @@ def test_records(two: tuple[str, str]) -> None:
     assert [record.run_id for record in runner.search_runs(order_by=["start_time ASC"], max_results=1)] == [two[0]]
     assert [record.run_id for record in runner.search_runs(order_by="start_time ASC")] == list(two)
     assert [record.run_id for record in runner.search_runs(experiment="churn")] == [two[1]]
+    assert len(runner.search_runs(order_by=None)) == 2  # type: ignore[call-overload]  # as MLflow has it
 
 
 def test_what_can_not_be_asked(two: tuple[str, str]) -> None:  # noqa: ARG001
