@@ -83,7 +83,16 @@ def test_nothing_that_fits_the_document_breaks_the_server(tmp_path: Path) -> Non
         "response_headers_conformance",
         "response_schema_conformance",
     )
-    options = ["--max-examples=5", "--max-time=60", "--no-color", "--warnings=off", "--generation-database=none"]
+    # 501 says there to old clients that they must send a file in one piece.
+    declining = "--exclude-path-regex=mpu/create"
+    options = [
+        declining,
+        "--max-examples=5",
+        "--max-time=60",
+        "--no-color",
+        "--warnings=off",
+        "--generation-database=none",
+    ]
     with team_server(tmp_path) as team:
         words = ["run", f"{team.url}/openapi.json", f"--checks={','.join(checks)}", *options]
         seed = ["--seed", os.environ.get("PROJ_TEST_SEED", "1")]

@@ -3,7 +3,7 @@
 import socket as sockets
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 
 import pytest
 
@@ -93,3 +93,25 @@ def test_a_head_without_end_is_refused(client: Client) -> None:
                 raw.sendall(f"X-{number}: {'x' * 4000}\r\n".encode())
             assert b" 400 " in raw.recv(1000)
     assert client.send("GET", "/health").status == 200
+
+
+def test_more_connections_than_there_are_files_for_are_closed(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "WINDOW", 60)
+    monkeypatch.setattr(transport, "MOST_CONNECTIONS", 4)
+    address = ("127.0.0.1", client.socket.port)
+    with ExitStack() as opened:
+        for _ in range(4):
+            raw = opened.enter_context(sockets.create_connection(address, timeout=20))
+            raw.sendall(head(client, 2) + b"{}")
+            assert b" 200 " in raw.recv(10_000)
+        for _ in range(10):
+            with sockets.create_connection(address, timeout=20) as refused, suppress(ConnectionResetError):
+                assert refused.recv(1) == b""
+        raw.sendall(head(client, 2) + b"{}")
+        assert b" 200 " in raw.recv(10_000)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with suppress(ConnectionError):
+            assert client.send("GET", "/health").status == 200
+            return
+    raise AssertionError("the server takes no connection any more")

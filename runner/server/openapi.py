@@ -7,12 +7,14 @@ from typing import Any
 import msgspec
 
 from runner.server.answers import ErrorBody
+from runner.server.parts import AbortUpload, CompleteUpload, CreateUpload
 from runner.server.protocol import Request
 from runner.server.tracking import Route
 
 _JSON = "application/json"
 _FILE = "application/octet-stream"
 _PROXY = "/api/2.0/mlflow-artifacts/artifacts"
+_UPLOADS: dict[str, type[Request]] = {"create": CreateUpload, "complete": CompleteUpload, "abort": AbortUpload}
 _REFERENCE = "#/components/schemas/{name}"
 
 
@@ -20,14 +22,14 @@ def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
     """Return the document; ``version`` is the protocol's."""
     told = list(routes)
     shapes = sorted({route.shape for route in told if route.method != "GET"}, key=lambda one: one.__name__)
-    _, components = msgspec.json.schema_components([*shapes, ErrorBody], ref_template=_REFERENCE)
+    _, components = msgspec.json.schema_components([*shapes, *_UPLOADS.values(), ErrorBody], ref_template=_REFERENCE)
     paths: dict[str, dict[str, Any]] = {}
     for route in told:
         paths.setdefault(f"/api/2.0/mlflow/{route.path}", {})[route.method.lower()] = _operation(route)
     return {
         "openapi": "3.1.0",
         "info": {"title": "proj server", "version": version},
-        "paths": {**paths, **_files(), "/health": _text("health"), "/version": _text("version")},
+        "paths": {**paths, **_files(), **_uploads(), "/health": _text("health"), "/version": _text("version")},
         "components": {
             "schemas": components,
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
@@ -97,6 +99,20 @@ def _files() -> dict[str, Any]:
             "put": {"operationId": "put_file", "parameters": place, **content, "responses": done},
             "delete": {"operationId": "delete_file", "parameters": place, "responses": done},
         },
+    }
+
+
+def _uploads() -> dict[str, Any]:
+    return {
+        f"/api/2.0/mlflow-artifacts/mpu/{deed}/{{path}}": {
+            "post": {
+                "operationId": f"{deed}_upload",
+                "parameters": [_in_path("path")],
+                "requestBody": {"content": {_JSON: {"schema": {"$ref": _REFERENCE.format(name=shape.__name__)}}}},
+                "responses": _responses(_JSON, {"type": "object"}),
+            }
+        }
+        for deed, shape in _UPLOADS.items()
     }
 
 

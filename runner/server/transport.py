@@ -22,6 +22,24 @@ LEAST = 3000
 """Bytes that must come in between: whoever sends a byte a second would hold a connection for days."""
 
 
+_MANY = 10_000
+_SPARE = 64
+"""Open files that are left for the store, artifacts and what Python needs."""
+
+
+def _most_connections() -> int:
+    """Return how many connections may be open: whoever opens more than there are files stops a server otherwise."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return _MANY
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return _MANY if limit == resource.RLIM_INFINITY else max(_SPARE, min(_MANY, limit - _SPARE))
+
+
+MOST_CONNECTIONS = _most_connections()
+
+
 class JoiningTransport:
     """A transport that holds a write back until the next one, or until the event loop has nothing better to do."""
 
@@ -65,6 +83,8 @@ class JoiningProtocol(HttpToolsProtocol):
         self._came = 0
         self._timer = self.loop.call_later(WINDOW, self._look, False)
         super().connection_made(JoiningTransport(transport, self.loop))  # type: ignore[arg-type]
+        if len(self.connections) > MOST_CONNECTIONS:
+            transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End with a connection."""
