@@ -213,6 +213,19 @@ def test_a_server_that_hangs_up_is_asked_again_only_for_what_changes_nothing() -
         assert len(odd.seen) == 4
 
 
+def test_a_server_with_too_much_to_do_is_asked_once_more() -> None:
+    asked: list[Seen] = []
+
+    def answer(seen: Seen) -> Answer:
+        asked.append(seen)
+        return (429, "text/plain", b"") if len(asked) == 1 else (200, "application/json", b'{"experiment_id": "7"}')
+
+    with speaking(answer) as (server, _):
+        assert server.create_experiment("x") == "7"
+    assert len(asked) == 2
+    assert asked[0].body == asked[1].body
+
+
 def test_faults_of_the_server() -> None:
     with speaking(lambda _seen: (503, "text/html", b"<h1>tea time</h1>")) as (server, odd):
         with pytest.raises(RemoteError, match="fails with HTTP 503") as caught:

@@ -116,6 +116,7 @@ def test_a_run_is_on_both_sides_under_one_id(stage: Stage, proj: RunProj) -> Non
     assert len(stage.there()) == 2
 
 
+@pytest.mark.slow
 def test_what_is_logged_is_there_while_the_run_goes_on(stage: Stage) -> None:
     stage.write(
         "metric('loss', 0.5)\npathlib.Path('ready').touch()\nwhile not os.path.exists('go'): time.sleep(0.05)\n"
@@ -249,11 +250,12 @@ FAULTS = {
     "500": lambda _seen: (500, "text/plain", b"oh"),
     "html": lambda _seen: (200, "text/html", b"<html>sign in</html>"),
     "revoked": lambda _seen: json_error(401, "CUSTOMER_UNAUTHORIZED", "no"),
-    "hangs": hanging(20),
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    "fault", [*(name for name in FAULTS if name != "hangs"), pytest.param("hangs", marks=pytest.mark.slow)]
+)
 def test_a_server_that_fails_during_the_run_costs_the_run_nothing(stage: Stage, proj: RunProj, fault: str) -> None:
     broken = [False]
 
@@ -267,7 +269,7 @@ def test_a_server_that_fails_during_the_run_costs_the_run_nothing(stage: Stage, 
         broken[0] = seen.path.endswith("runs/create")
         return False
 
-    with passing(stage, opened, FAULTS[fault]) as odd:
+    with passing(stage, opened, FAULTS.get(fault) or hanging(20)) as odd:
         done = stage.run(
             "for step in range(5): metric('loss', 1 / (1 + step), step)\n",
             MLFLOW_TRACKING_URI=odd.url,

@@ -1,6 +1,7 @@
 """HTTP to one server: pooled connections, few retries, and faults in words for the user.
 
-Only what changes nothing when it is done twice is tried again.
+Only what changes nothing when it is done twice is tried again, and what surely was not done: nobody was there, or the
+server said that it had too much to do.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 PIECE = 1 << 20
 """Bytes of a file that are in memory at a time."""
 
-_TRANSIENT = (429, 500, 502, 503, 504)
+_TOO_MANY = 429
+_TRANSIENT = (_TOO_MANY, 500, 502, 503, 504)
 _SLOWEST = 10_000_000
 """Bytes in a second that a server has put away at least."""
 _UNAUTHORIZED = 401
@@ -149,7 +151,7 @@ class Transport:
                 self.access.url + path,
                 body=body,
                 headers={**self._headers(), **(headers or {})},
-                retries=self._retries(again),
+                retries=self._retries(again=again, whole=body is None or isinstance(body, bytes)),
                 preload_content=False,
                 redirect=False,
                 timeout=Timeout(connect=self._patience.connect, read=seconds or self._patience.read),
@@ -187,14 +189,18 @@ class Transport:
             headers["Authorization"] = self.access.authorization
         return headers
 
-    def _retries(self, again: bool) -> "Retry":
+    def _retries(self, *, again: bool, whole: bool) -> "Retry":
+        """Return what is tried again: all, or what surely had no effect; ``whole`` bodies can be sent again."""
         from urllib3 import Retry
 
-        tries = self._patience.retries if again else 0
+        tries = self._patience.retries if whole else 0
         return Retry(
             total=tries,
+            connect=tries,
+            read=tries if again else 0,
+            other=tries if again else 0,
             redirect=0,
-            status_forcelist=_TRANSIENT if again else (),
+            status_forcelist=_TRANSIENT if again else (_TOO_MANY,),
             allowed_methods=None,
             backoff_factor=0.3,
             raise_on_status=False,
