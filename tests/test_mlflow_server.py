@@ -27,7 +27,8 @@ from tests.conftest import ROOT
 from tests.mlflow_clients import CLIENTS, FEWER, NEWEST, OLDEST, VERSIONS, client_python
 from tests.teamserver import team_server
 
-pytestmark = [pytest.mark.mlflow, pytest.mark.env, pytest.mark.slow]
+# Two servers and a client that import much, on a machine that may do other things as well.
+pytestmark = [pytest.mark.mlflow, pytest.mark.env, pytest.mark.slow, pytest.mark.timeout(900)]
 
 SERVER = os.environ.get("PROJ_TEST_MLFLOW_SERVER")
 SCRIPTS = ("tracking.py", "registry.py", "conformance.py")
