@@ -165,6 +165,26 @@ def test_versions_stay_until_an_upgrade_is_asked_for(project: Path, proj: RunPro
     assert third["six"] == first["six"]
 
 
+def test_a_package_that_is_nowhere_is_not_upgraded(tmp_path: Path, proj: RunProj) -> None:
+    folder = write_tree(tmp_path / "p", {"requirements.txt": "Tabulate\nsix\n"})
+    result = proj("lock", str(folder), "--upgrade", "tabulte")
+    assert (result.code, result.out) == (2, ""), result.err
+    assert "no package 'tabulte' to upgrade in the lock or requirements.txt" in result.err
+    assert "did you mean 'tabulate'?" in result.err
+
+
+@pytest.mark.env
+@pytest.mark.parametrize("form", ["requirements", "pylock"])
+def test_a_lock_in_which_nothing_changes_stays_as_it_is(project: Path, proj: RunProj, form: str) -> None:
+    result = proj("lock", "--format", form, cwd=project)
+    assert result.code == 0, result.err
+    lock = project / result.out.strip()
+    before = lock.read_bytes()
+    again = proj("lock", "--format", form, "--upgrade", "TQDM", cwd=project)
+    assert (again.code, "no version changed" in again.err) == (0, True), again.err
+    assert lock.read_bytes() == before
+
+
 @pytest.mark.env
 def test_a_lock_of_another_platform_is_refused(project: Path, proj: RunProj) -> None:
     assert proj("lock", "--platform", "win-64", cwd=project).code == 0

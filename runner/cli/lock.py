@@ -15,6 +15,7 @@ from msgspec import Struct, structs
 
 from runner.cli.text import say, show_event
 from runner.environments.backends import BACKENDS
+from runner.environments.import_names import normalise
 from runner.environments.project_lock import (
     FoundLock,
     asked_of,
@@ -25,6 +26,7 @@ from runner.environments.project_lock import (
     read_header,
 )
 from runner.environments.python_backend import PythonBackend
+from runner.environments.repairs import names_of
 from runner.environments.rules import parse_rule, parse_version
 from runner.environments.spec import read_declared
 from runner.environments.trees import FolderTree
@@ -34,6 +36,7 @@ from runner.errors import EnvironmentSetupError, UsageError
 from runner.files import write_atomically
 from runner.lazy import LazyModule
 from runner.manifest.environment import kind_of_file
+from runner.manifest.faults import suggestion
 from runner.manifest.files import FolderFiles
 from runner.manifest.reading import read_manifest
 from runner.model import EnvironmentDeclaration, EnvironmentKind
@@ -105,6 +108,7 @@ def lock(path: Path, platforms: tuple[str, ...], upgrade: tuple[str, ...], check
         standard=options["format"] == "pylock",
         environ=environ,
     )
+    _refuse_unknown(upgrade, folder, specs)
     home = open_home()
     for spec in specs:
         click.echo(str(_lock(folder, spec, wish, home)))
@@ -132,6 +136,25 @@ def _specs(path: Path) -> tuple[Path, tuple[EnvironmentSpec, ...]]:
     if not able:
         raise UsageError("There is nothing to lock", hint="; ".join(dict.fromkeys(map(_why_not, specs))) + ".")
     return folder, able
+
+
+def _refuse_unknown(upgrade: tuple[str, ...], folder: Path, specs: tuple[EnvironmentSpec, ...]) -> None:
+    """Refuse to upgrade what is neither locked nor asked for: uv passes over such a name without a word.
+
+    Raises:
+        UsageError: there is such a name.
+    """
+    files = FolderFiles(folder)
+    known: set[str] = set()
+    for spec in specs:
+        found = find_project_lock(spec, files)
+        known |= names_of(spec) | {normalise(name) for name in _versions(found.text if found else "")}
+    for word in upgrade:
+        name = re.split(r"[^\w.-]", word.strip(), maxsplit=1)[0]
+        if normalise(name) not in known:
+            places = " or ".join(filter(None, ("the lock", *(spec.file for spec in specs))))
+            hint = suggestion(normalise(name), sorted(known))
+            raise UsageError(f"There is no package '{name}' to upgrade in {places}", hint=hint)
 
 
 def _why_not(spec: EnvironmentSpec) -> str:
@@ -189,8 +212,15 @@ def _lock(folder: Path, spec: EnvironmentSpec, wish: Wish, home: Home) -> Path:
         if spec.local_packages:
             say("packages of the project itself are not part of the lock; runs build them from the tree")
         text = export_standard(request, text, read_header(text, target.name))
+    if target.exists() and _without_command(target.read_text("utf-8", "replace")) == _without_command(text):
+        return target  # the call alone is no change: git would show one
     write_atomically(target, text.encode())
     return target
+
+
+def _without_command(text: str) -> str:
+    """Return a lock without the line that says by which call it was made."""
+    return re.sub(r"(?m)^(# command: |command = ).*$", "", text, count=1)
 
 
 def _target(folder: Path, spec: EnvironmentSpec, *, standard: bool) -> Path:
