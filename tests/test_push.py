@@ -2,9 +2,11 @@
 
 import json
 import os
+import random
 import signal
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -477,6 +479,37 @@ def test_kill_in_the_middle_and_push_again(both: Both) -> None:
     place = both.server.place(both.there(pushed).artifact_uri)
     assert place is not None
     assert {one.path for one in walk(place)} == {"plots/a b.txt", "big.bin", "proj/record.json", "proj/log.txt"}
+
+
+def in_order(points: Iterable[Metric]) -> list[tuple[int, int, str]]:
+    return sorted((point.step, point.timestamp, str(point.value)) for point in points)
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments_lose_nothing_and_make_no_second_run(both: Both) -> None:
+    chance = random.Random(7)
+    chosen = [make_run(both) for _ in range(2)]
+    for run_id in chosen:
+        make_model(both, run_id)
+        both.close_run(run_id)
+    for moment in range(15):
+        for run_id in chosen:
+            keys = ("loss", "odd", f"new {moment}")
+            steps = [chance.randrange(-50, 3000) for _ in range(chance.randrange(1500))]
+            points = [Metric(key=chance.choice(keys), value=chance.random(), timestamp=moment, step=n) for n in steps]
+            values.log_metrics(both.database, run_id, points)
+        pushing = start_proj("push", *chosen, cwd=both.home.root, **both.variables)
+        time.sleep(chance.uniform(0.3, 1.0))
+        pushing.kill()
+        pushing.communicate(timeout=30)
+    for run_id in chosen:
+        there = both.push(run_id).remote_run_id
+        assert both.push(run_id).sent.total == 0
+        for key in runs.get(both.database, run_id).metrics:
+            ours = values.metric_history(both.database, run_id, key).items
+            assert in_order(both.server.metric_history(there, key)) == in_order(ours)
+    assert len(both.all_there()) == 2
+    assert len(list(both.server.search_logged_models([both.all_there()[0].experiment_id]))) == 2
 
 
 def test_the_command_says_what_it_sent_and_sync_goes_on(both: Both, proj: RunProj) -> None:
