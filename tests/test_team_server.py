@@ -147,6 +147,19 @@ def test_tokens_with_scopes(tmp_path: Path, db: Database) -> None:
     assert password not in log
 
 
+def test_the_first_token_closes_a_server_that_runs(tmp_path: Path, db: Database) -> None:
+    with team_server(tmp_path) as team:
+        assert team.post("runs/create", experiment_id="0").status == 200
+        reader = tokens.add(db, "reader", Scope.READ)
+        for given in ("", "wrong"):
+            assert team.post("experiments/search", given).error == (401, "CUSTOMER_UNAUTHORIZED")
+        assert team.post("experiments/search", reader).status == 200
+        assert team.post("runs/create", reader, experiment_id="0").error == (403, "PERMISSION_DENIED")
+        tokens.revoke(db, "reader")
+        for given in ("", reader):  # it does not open again while it runs
+            assert team.post("experiments/search", given).error == (401, "CUSTOMER_UNAUTHORIZED")
+
+
 def test_the_log_has_one_clean_line_for_each_request_and_no_query(team: Team) -> None:
     team.send("GET", f"{API}runs/get?run_id=s3cret")
     team.send("GET", f"{API}%1b%5bline%0aFAKE")

@@ -10,6 +10,8 @@ _SHOWN_METRICS = 3
 """Metrics shown of one run where they share a column; `proj show` has all."""
 
 DEFAULT = ("run", "name", "experiment", "entry point", "status", "started", "took", "code", "metrics")
+GIVES_WAY = ("experiment", "entry point", "started", "took", "name", "code")
+"""The usual columns that are left out first where a terminal is too narrow."""
 
 Column = Callable[[RunRecord], str]
 

@@ -4,7 +4,7 @@ import click
 import msgspec
 
 from runner.cli import completing
-from runner.cli.columns import find_columns
+from runner.cli.columns import GIVES_WAY, find_columns
 from runner.cli.tables import print_csv, print_table
 from runner.cli.text import say
 from runner.cli.whose import open_runs
@@ -47,7 +47,7 @@ def list_runs(
     if as_csv:
         print_csv(tuple(shown), rows)
     elif rows:
-        print_table(tuple(shown), rows, _COLOURS)
+        print_table(tuple(shown), rows, _COLOURS, () if columns else GIVES_WAY)
     else:
         say("no runs")
     if page.next_page_token:

@@ -52,18 +52,32 @@ class TeamSession(Session):
         return uri
 
 
+class Admission:
+    """Whether callers need a token: always, never, or (None) from the moment on when there is one, and for good."""
+
+    def __init__(self, database: Database, needs_token: bool | None) -> None:
+        self._database = database
+        self._needs_token = needs_token
+
+    def needs_token(self) -> bool:
+        """Say whether callers need one now."""
+        if self._needs_token is None and tokens.exist(self._database):
+            self._needs_token = True
+        return bool(self._needs_token)
+
+
 class TeamGuard(Struct, frozen=True, kw_only=True):
-    """What a request must bring along: a Host header that names the server, and a token.
+    """What a request must bring along: a Host header that names the server, and a token where one is needed.
 
     ``hosts`` are names, with or without a port; with ``takes_addresses`` any IP address will do, which can't be
-    rebound. Without ``needs_token`` only this machine reaches the server, and ``users`` are the ids of those whose
-    connections are served; None where the kernel does not tell whose they are.
+    rebound. As long as no token is needed only this machine reaches the server, and ``users`` are the ids of those
+    whose connections are served; None where the kernel does not tell whose they are.
     """
 
     database: Database
     hosts: frozenset[str]
     takes_addresses: bool
-    needs_token: bool
+    admission: Admission
     users: frozenset[int] | None = None
 
     def check(self, path: str, scope: Mapping[str, Any]) -> Caller:
@@ -83,7 +97,7 @@ class TeamGuard(Struct, frozen=True, kw_only=True):
             raise RefusedError(ErrorCode.PERMISSION_DENIED, "Pages of other sites may not use this server.")
         if path in OPEN_PATHS:
             return OWNER
-        if self.needs_token:
+        if self.admission.needs_token():
             return self._holder(headers.authorization)
         user = scope.get("state", {}).get("user")
         if self.users is not None and user not in self.users:

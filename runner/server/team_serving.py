@@ -15,7 +15,7 @@ from runner.errors import ServerError, StoreError
 from runner.model import Event, EventKind, Report
 from runner.server.app import App, Served, build_app
 from runner.server.peers import can_tell_users, find_user
-from runner.server.team import TeamGuard, TeamSession, own_users
+from runner.server.team import Admission, TeamGuard, TeamSession, own_users
 from runner.server.tracking import Tracking
 from runner.server.transport import JoiningProtocol
 from runner.server.uvicorn_server import make_server, serve_until
@@ -58,13 +58,13 @@ def serve_team(
     with contextlib.closing(_listen(wanted)) as listener:
         address = listener.getsockname()
         is_local = ipaddress.ip_address(address[0]).is_loopback
-        needs_token = _needs_token(database, wanted, is_local=is_local)
+        admission = Admission(database, _needs_token(database, wanted, is_local=is_local))
         guard = TeamGuard(
             database=database,
             hosts=frozenset(name.lower() for name in (*_LOOPBACK_NAMES, wanted.host, *_own_names(), *wanted.names)),
             takes_addresses=not is_local,
-            needs_token=needs_token,
-            users=None if needs_token or not can_tell_users() else own_users(),
+            admission=admission,
+            users=own_users() if can_tell_users() else None,
         )
         tracking = Tracking(database=database, home=home, session=TeamSession(home), report=report)
         _announce(wanted, address[1], guard, report, is_local=is_local)
@@ -93,15 +93,15 @@ def _listen(wanted: TeamServer) -> socket.socket:
     return listener
 
 
-def _needs_token(database: Database, wanted: TeamServer, *, is_local: bool) -> bool:
+def _needs_token(database: Database, wanted: TeamServer, *, is_local: bool) -> bool | None:
     if is_local:
-        return bool(tokens.all_tokens(database)) and not wanted.open
+        return False if wanted.open else None
     if wanted.open:
         raise ServerError(
             f"Without tokens a server can't listen at {wanted.host}, where others reach it",
             hint="Leave out --no-token.",
         )
-    if not tokens.all_tokens(database):
+    if not tokens.exist(database):
         raise ServerError(
             f"Others reach {wanted.host}, and there are no tokens yet",
             hint="Make one: `proj token add NAME`; or listen at 127.0.0.1.",
@@ -117,7 +117,7 @@ def _announce(wanted: TeamServer, port: int, guard: TeamGuard, report: Report, *
     scheme = "https" if wanted.tls else "http"
     host = f"[{wanted.host}]" if ":" in wanted.host else wanted.host
     report(Event(kind=EventKind.STEP, message=f"Serving at {scheme}://{host}:{port}"))
-    if not guard.needs_token:
+    if not guard.admission.needs_token():
         whom = "every user of this machine" if guard.users is None else "your own processes"
         report(
             Event(

@@ -59,6 +59,11 @@ def find(db: Database, text: str) -> Token | None:
     )
 
 
+def exist(db: Database) -> bool:
+    """Say whether there is any token."""
+    return bool(db.query("SELECT 1 FROM tokens LIMIT 1"))
+
+
 def all_tokens(db: Database) -> tuple[Token, ...]:
     """Return all tokens, by name."""
     rows = db.query("SELECT * FROM tokens ORDER BY name")
