@@ -206,9 +206,11 @@ async def _answer_with(upstream: Upstream, call: Call, path: str, content: bytes
         return Answer(200, told)
     try:
         return await call.writes.make(here)
-    except NotFoundError:
+    except NotFoundError as error:
         if not upstream.is_second(call.method, path):
-            raise
+            is_written = call.method == "POST" and path.startswith("runs/")
+            more = "; of those on the tracking server a command can only read" if is_written else ""
+            raise NotFoundError(f"{error.message} here{more}", context=error.context) from error
     told = await asyncio.to_thread(upstream.ask, call.method, path, content)
     return Answer(200, told or b"{}")
 
