@@ -448,6 +448,43 @@ def test_what_else_is_looked_at(proj: RunProj, make_repository: MakeRepository) 
     assert "would be repaired: no environment is declared; what the code imports is taken: pandas" in result.err
 
 
+def test_a_look_has_what_the_manifest_says_of_the_entry_point(proj: RunProj, make_repository: MakeRepository) -> None:
+    text = (
+        "name: t\nnmae: t\nconda_env: absent.yaml\nentry_points:\n  main:\n    parametres: {a: int}\n"
+        "    command: python t.py {sed}\n  other:\n    comand: x\n    command: python away.py {nothing}\n"
+    )
+    root = make_repository({"MLproject": text, "t.py": "import tqdm\n"})
+    every = proj("check", cwd=root)
+    result = proj("check", "--run", "-e", "main", cwd=root)
+    assert (every.code, result.code) == (1, 1)
+    for part in ("'nmae' is not read", "'parametres' is not read", "in the command of 'main'"):
+        assert part in every.out, every.out
+        assert part in result.out, result.out
+    assert "other" in every.out
+    assert "other" not in result.out
+    absent = "'absent.yaml', which is not there"
+    assert [line.split(": ")[1] for line in every.out.splitlines() if absent in line] == ["error"]
+    assert [line.split(": ")[1] for line in result.out.splitlines() if absent in line] == ["warning"], "it is repaired"
+    assert "would be repaired: the environment file 'absent.yaml' is not there" in result.err
+
+
+def test_a_look_tells_imports_and_places_as_far_as_they_are_known(
+    proj: RunProj, make_repository: MakeRepository
+) -> None:
+    code = 'import os, numpy, tqdm\nimport mlflow\nimport own\nmlflow.set_tracking_uri("./mlruns")\n'
+    asked = "dependencies:\n- python=3.6\n- pip:\n  - sklearn\n  - numpy\n  - mlflow==1.0\n"
+    files = {"MLproject": "conda_env: conda.yaml\n" + manifest("python t.py"), "conda.yaml": asked, "own.py": ""}
+    root = make_repository({**files, "t.py": code})
+    result = proj("check", "--run", cwd=root)
+    assert (result.code, result.out) == (0, ""), result.out
+    assert "would be repaired: 'sklearn' is 'scikit-learn'" in result.err
+    assert (
+        "nothing that provides it is declared; other packages may bring it, which resolving shows: 'tqdm' (t.py:1)\n"
+        in (result.err)
+    )
+    assert "would be redirected: what t.py:4 logs to ./mlruns goes to the run" in result.err
+
+
 def test_the_only_entry_point_is_run_and_several_are_listed(proj: RunProj, make_repository: MakeRepository) -> None:
     one = "name: t\nentry_points:\n  only: {command: 'true'}\n"
     root = make_repository({"MLproject": one})

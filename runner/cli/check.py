@@ -8,15 +8,18 @@ import msgspec
 
 from runner.cli.text import say
 from runner.environments.deciding import decide_spec
+from runner.environments.missing import undeclared_imports
 from runner.environments.spec import read_spec
+from runner.environments.words import EnvironmentSpec
 from runner.errors import ManifestError, ProjError, UsageError
 from runner.manifest import Flight, find_entry_point, preflight
 from runner.manifest.checking import check_manifest, has_errors
 from runner.manifest.files import FolderFiles
+from runner.manifest.preflight import names_disk
 from runner.manifest.reading import find_manifest, read_manifest
 from runner.manifest.schema import json_schema
 from runner.model import EnvironmentDeclaration, Fault, Parameter, Severity, ValueSource
-from runner.scripts import read_scripts
+from runner.scripts import Scripts, read_scripts
 
 
 @click.command("check")
@@ -28,8 +31,8 @@ from runner.scripts import read_scripts
 def check(path: Path, schema: bool, before_run: bool, entry_point: str | None, as_json: bool) -> int:
     """Check the manifest of the project in the folder PATH; nothing is run.
 
-    Errors make the exit code 1; warnings do not. With --run the files, paths and addresses that a run needs are looked
-    at instead, and what would be repaired is said.
+    Errors make the exit code 1; warnings do not. With --run it is what concerns a run of one entry point: also the
+    files, paths and addresses that it needs, what would be repaired, and imports that nobody declares.
     """
     if schema:
         click.echo(msgspec.json.format(msgspec.json.encode(json_schema()), indent=2).decode())
@@ -67,10 +70,35 @@ def _run_faults(files: FolderFiles, name: str | None) -> tuple[Fault, ...]:
     for one in entry.parameters:
         needed = f"default {one.default!r}" if one.default is not None and not one.secret else "required"
         say(f"  {one.name} ({one.type}, {'secret' if one.secret else needed}) {one.description or ''}".rstrip())
-    spec = decide_spec(entry.environment or manifest.environment, files, scripts, None)
+    declaration = entry.environment or manifest.environment
+    try:
+        _tell_environment(decide_spec(declaration, files, scripts, None), scripts)
+        environment: tuple[Fault, ...] = ()
+    except ProjError as error:
+        environment = (_fault_of(error, declaration),)
+    _tell_redirects(scripts)
+    return tuple(dict.fromkeys((*check_manifest(files, entry.name), *environment, *preflight(flight))))
+
+
+def _tell_environment(spec: EnvironmentSpec, scripts: Scripts) -> None:
+    """Say what a run would tell of its environment: notices, repairs, and what the code imports that may be missing."""
+    for notice in spec.notices:
+        say(f"  {notice}")
     for repair in spec.repairs:
         say(f"  would be repaired: {repair}")
-    return preflight(flight)
+    undeclared = undeclared_imports(scripts, spec)
+    if undeclared:
+        told = ", ".join(f"'{one.module}' ({one.wanted_by})" for one in undeclared)
+        is_sure = spec.is_locked or spec.project_lock is not None
+        more = "is in the lock" if is_sure else "is declared; other packages may bring it, which resolving shows"
+        say(f"  imported, and nothing that provides it {more}: {told}")
+
+
+def _tell_redirects(scripts: Scripts) -> None:
+    for script in scripts.found:
+        for place in script.tracking:
+            if names_disk(place.text):
+                say(f"  would be redirected: what {script.path}:{place.line} logs to {place.text} goes to the run")
 
 
 def _folder(path: Path) -> Path:
@@ -98,14 +126,18 @@ def _environment_fault(declaration: EnvironmentDeclaration, files: FolderFiles) 
     try:
         read_spec(declaration, files)
     except ProjError as error:
-        line = re.search(r"\bline (\d+)", error.message)
-        return Fault(
-            message=error.message,
-            file=declaration.path or "docker_env",
-            line=int(line[1]) if line else None,
-            hint=error.hint,
-        )
+        return _fault_of(error, declaration)
     return None
+
+
+def _fault_of(error: ProjError, declaration: EnvironmentDeclaration) -> Fault:
+    line = re.search(r"\bline (\d+)", error.message)
+    return Fault(
+        message=error.message,
+        file=declaration.path or "docker_env",
+        line=int(line[1]) if line else None,
+        hint=error.hint,
+    )
 
 
 def _print(faults: tuple[Fault, ...]) -> None:

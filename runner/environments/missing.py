@@ -1,12 +1,12 @@
 """Compares what the code imports with what an environment provides, and explains imports that failed."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from msgspec import Struct
 
 from runner.environments.import_names import package_of, provides
-from runner.environments.repairs import at, wanted_packages
+from runner.environments.repairs import at, names_of, wanted_packages
 from runner.environments.words import EnvironmentSpec, Lock
 from runner.model import EnvironmentKind, Event, EventKind
 from runner.scripts import STANDARD_LIBRARY, Scripts
@@ -34,6 +34,21 @@ def missing_imports(scripts: Scripts, spec: EnvironmentSpec, lock: Lock) -> tupl
     names = lock.names or PINNED.findall(lock.text)
     if spec.locked_by and not names:
         return ()
+    return _without(names, scripts, spec)
+
+
+def undeclared_imports(scripts: Scripts, spec: EnvironmentSpec) -> tuple[MissingImport, ...]:
+    """Return what the code imports and nothing declared is; before anything is resolved, other packages may bring it.
+
+    A lock that stands in the project says it for sure.
+    """
+    if spec.container or spec.locked_by:
+        return ()
+    names = tuple(names_of(spec)) + tuple(PINNED.findall(spec.project_lock.text if spec.project_lock else ""))
+    return _without(names, scripts, spec)
+
+
+def _without(names: Collection[str], scripts: Scripts, spec: EnvironmentSpec) -> tuple[MissingImport, ...]:
     own = _own_modules(spec)
     return tuple(
         MissingImport(module=module, package=package, wanted_by=at(place))

@@ -24,10 +24,14 @@ _SCRIPTS = "as in proj run . -e train.py; or add entry_points with a command"
 OTHER_ENVIRONMENT_FILES = ("conda.yml", "environment.yml", "environment.yaml", "python_env.yml")
 
 
-def check_manifest(files: ProjectFiles) -> tuple[Fault, ...]:
-    """Return everything that is wrong or odd in the manifest of a project, in the order of the file."""
+def check_manifest(files: ProjectFiles, run: str | None = None) -> tuple[Fault, ...]:
+    """Return everything that is wrong or odd in the manifest of a project, in the order of the file.
+
+    With ``run`` it is what concerns a run of that entry point: other entry points are left out, and absent files, of
+    which a run repairs some and `preflight` tells the others.
+    """
     try:
-        reading = parse_manifest(files)
+        reading = parse_manifest(files, needs_environment=run is None)
     except DocumentError as error:
         return (error.fault,)
     except ManifestError as error:
@@ -44,10 +48,11 @@ def check_manifest(files: ProjectFiles) -> tuple[Fault, ...]:
         entries = reading.document.field("entry_points")
         lines = LINE_END.split((files.read(manifest.path) or b"").decode("utf-8", "replace"))
         for name, field in entries.fields.items() if entries is not None else ():
-            if field.value.kind is Kind.MAPPING:
-                _check_entry_point(field.value, manifest.entry_points[name], files, faults)
+            if field.value.kind is Kind.MAPPING and run in (None, name):
+                _check_entry_point(field.value, manifest.entry_points[name], files if run is None else None, faults)
                 _check_command(field.value, manifest.entry_points[name], lines, faults)
-    found = [*reading.faults.found, *(fault for entry in manifest.entry_points.values() for fault in entry.faults)]
+    concerned = [entry for entry in manifest.entry_points.values() if run in (None, entry.name)]
+    found = [*reading.faults.found, *(fault for entry in concerned for fault in entry.faults)]
     unique = dict.fromkeys((*found, *faults.found))
     return tuple(sorted(unique, key=lambda fault: (fault.line or 0, fault.column or 0)))
 
@@ -114,7 +119,7 @@ def _check_circles(manifest: Manifest, entries: Node, faults: Faults) -> None:
             faults.error(entries.fields[name].key.place, f"entry point '{name}' needs itself")
 
 
-def _check_entry_point(node: Node, entry: EntryPoint, files: ProjectFiles, faults: Faults) -> None:
+def _check_entry_point(node: Node, entry: EntryPoint, files: ProjectFiles | None, faults: Faults) -> None:
     where = f"entry point '{entry.name}'"
     _check_keys(node, ENTRY_POINT, where, faults, elsewhere=ENVIRONMENTS)
     parameters = node.field("parameters")
@@ -124,7 +129,7 @@ def _check_entry_point(node: Node, entry: EntryPoint, files: ProjectFiles, fault
             _check_declaration(field.value, spec, faults)
             _check_default(field.value, spec, faults)
     command = node.field("command")
-    if command is not None and command.is_text:
+    if files is not None and command is not None and command.is_text:
         check_files(command.place, entry, files, faults)
 
 

@@ -157,8 +157,7 @@ def _addresses(flight: Flight) -> Iterator[Fault]:
 
 def _address(path: str, place: Place, flight: Flight) -> Iterator[Fault]:
     address = served_address(place.text)
-    is_on_disk = "://" not in place.text or place.text.startswith(("file:", "sqlite:"))
-    is_on_disk = is_on_disk and place.text not in SERVICES
+    is_on_disk = names_disk(place.text)
     if address in flight.served or (is_on_disk and flight.keeps_places):
         return
     if address and re.fullmatch(OWN_HOST, address.rpartition(":")[0]):
@@ -176,6 +175,11 @@ def _address(path: str, place: Place, flight: Flight) -> Iterator[Fault]:
         line=place.line,
         hint=hint,
     )
+
+
+def names_disk(uri: str) -> bool:
+    """Say whether a tracking place is a folder or a database file."""
+    return uri not in SERVICES and ("://" not in uri or uri.startswith(("file:", "sqlite:")))
 
 
 def served_address(uri: str) -> str | None:
