@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -33,7 +33,8 @@ entry_points:
       alpha: {type: float, default: 0.5}
       alphabet: {default: latin}
       model: {default: linear, choices: [linear, forest]}
-    command: echo {alpha} {alphabet} {model}
+      data: {type: path, default: MLproject}
+    command: echo {alpha} {alphabet} {model} {data}
   validate:
     description: Look at the data.
     command: echo
@@ -79,6 +80,7 @@ class TestBash:
         script = (
             'eval "$(proj completion bash)"\n'
             f"COMP_WORDS=({' '.join(map(shlex.quote, words))})\nCOMP_CWORD={len(words) - 1}\n"
+            f"COMP_LINE={shlex.quote(' '.join(words))}\n"
             '_proj_completion proj\n[ ${#COMPREPLY[@]} = 0 ] || printf "%s\\n" "${COMPREPLY[@]}"'
         )
         done = subprocess.run(
@@ -139,18 +141,52 @@ class TestBash:
         assert self.complete(command, tmp_path, "proj", "run", "-P", "a") == []
 
     def test_at_a_terminal(self, command: Path, filled: Path) -> None:
-        process, terminal = pty.fork()
-        if process == 0:
-            os.chdir(filled)
-            os.execve(str(BASH), ["bash", "--norc", "--noprofile", "-i"], {**variables(command), "TERM": "dumb"})
-        try:
-            say(terminal, 'eval "$(proj completion bash)"; echo rea""dy\n', "ready")
+        with bash_at_a_terminal(command, filled) as terminal:
             assert say(terminal, "proj run -P alphab\t", "alphabet=").rstrip("\a").endswith("alphabet=")
             say(terminal, "greek --dry-r\t", "--dry-run ")
-        finally:
-            os.kill(process, 9)
-            os.waitpid(process, 0)
-            os.close(terminal)
+
+    @pytest.mark.parametrize(
+        ("typed", "wanted"),
+        [
+            ("proj run ../oldg", "../oldgold/"),
+            ("proj get latest --to ../oldg", "../oldgold/"),
+            ("proj import ../imp/ml", "../imp/mlruns/"),
+            ("proj run . --params-file tr", "train\\ it.yaml "),
+            ("proj run -P model=f", "model=forest "),
+            ("proj run -P data=../oldg", "data=../oldgold/"),
+            ("proj run --env-manager v", "virtualenv "),
+            ("proj run --env-manager=v", "virtualenv "),
+            ("proj checkout first ../oldg", "../oldgold/"),
+        ],
+    )
+    def test_files_and_values(self, command: Path, filled: Path, typed: str, wanted: str) -> None:
+        (filled.parent / "oldgold").mkdir()
+        (filled.parent / "imp" / "mlruns").mkdir(parents=True)
+        (filled / "train it.yaml").touch()
+        with bash_at_a_terminal(command, filled) as terminal:
+            say(terminal, f"{typed}\t", wanted)
+
+    def test_choices_are_listed(self, command: Path, filled: Path) -> None:
+        with bash_at_a_terminal(command, filled) as terminal:
+            shown = say(terminal, "proj run -P model=\t\t", "linear")
+            assert "forest" in shown
+            assert "model=linear" not in shown
+
+
+@contextmanager
+def bash_at_a_terminal(command: Path, folder: Path) -> Iterator[int]:
+    """Give a terminal with a bash that completes."""
+    process, terminal = pty.fork()
+    if process == 0:
+        os.chdir(folder)
+        os.execve(str(BASH), ["bash", "--norc", "--noprofile", "-i"], {**variables(command), "TERM": "dumb"})
+    try:
+        say(terminal, 'eval "$(proj completion bash)"; echo rea""dy\n', "ready")
+        yield terminal
+    finally:
+        os.kill(process, 9)
+        os.waitpid(process, 0)
+        os.close(terminal)
 
 
 def say(terminal: int, text: str, wanted: str) -> str:

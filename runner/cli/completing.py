@@ -8,7 +8,7 @@ import click
 
 from runner.errors import ProjError
 from runner.lazy import LazyModule
-from runner.model import Manifest
+from runner.model import Manifest, ParameterSpec
 from runner.settings import open_home
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ else:
     manifest_files = LazyModule("runner.manifest.files")
     manifest_reading = LazyModule("runner.manifest.reading")
 
+ENVIRONMENT_MAKERS = ("uv", "virtualenv", "conda", "container", "local")
+"""The words of --env-manager."""
+_PATHS = ("path", "uri")
 _DEFAULT_ENTRY = "main"
 _LATEST = "latest"
 _MAX_HELP = 60
@@ -57,6 +60,21 @@ def entry_points(context: click.Context, _parameter: click.Parameter, start: str
     return _items((name, about) for name, about in known if name.startswith(start))
 
 
+def environment_makers(_context: click.Context, _parameter: click.Parameter, start: str) -> "list[CompletionItem]":
+    """Complete what makes environments."""
+    return _items((name, "") for name in ENVIRONMENT_MAKERS if name.startswith(start))
+
+
+def files(_context: click.Context, _parameter: click.Parameter, start: str) -> "list[CompletionItem]":
+    """Let the shell complete a file or folder."""
+    return [_of_the_shell(start, "file")]
+
+
+def folders(_context: click.Context, _parameter: click.Parameter, start: str) -> "list[CompletionItem]":
+    """Let the shell complete a folder."""
+    return [_of_the_shell(start, "dir")]
+
+
 def parameters(context: click.Context, _parameter: click.Parameter, start: str) -> "list[CompletionItem]":
     """Complete the name of a parameter of the entry point, up to the sign that its value follows."""
     found = _manifest(context)
@@ -67,9 +85,16 @@ def parameters(context: click.Context, _parameter: click.Parameter, start: str) 
     specs = [spec for spec in entry.parameters if spec.name not in taken]
     name, equals, value = start.partition("=")
     if equals:
-        choices = next((spec.choices for spec in specs if spec.name == name), ())
-        return _items((f"{name}={choice}", "") for choice in choices if choice.startswith(value))
+        return _values(next((spec for spec in specs if spec.name == name), None), value)
     return _items((f"{spec.name}=", spec.description or spec.type) for spec in specs if spec.name.startswith(start))
+
+
+def _values(spec: ParameterSpec | None, start: str) -> "list[CompletionItem]":
+    if spec is None:
+        return []
+    if spec.type in _PATHS:
+        return [_of_the_shell(f"{spec.name}={start}", "file")]
+    return _items((f"{spec.name}={choice}", "") for choice in spec.choices if choice.startswith(start))
 
 
 def _manifest(context: click.Context) -> Manifest | None:
@@ -80,6 +105,12 @@ def _manifest(context: click.Context) -> Manifest | None:
     except (ProjError, OSError, ValueError):
         # Whoever runs it is told; who is typing gets no suggestion.
         return None
+
+
+def _of_the_shell(start: str, kind: str) -> "CompletionItem":
+    from click.shell_completion import CompletionItem
+
+    return CompletionItem(start, type=kind)
 
 
 def _items(found: Iterable[tuple[str, str]]) -> "list[CompletionItem]":

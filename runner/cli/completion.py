@@ -4,16 +4,35 @@ import click
 
 _BASH = """\
 _proj_completion() {
-    local IFS=$'\\n' line response
-    response=$(COMP_WORDS="${COMP_WORDS[*]}" COMP_CWORD=$COMP_CWORD _PROJ_COMPLETE=bash_complete "$1" 2>/dev/null)
+    local IFS=$'\\n' line response rest="$COMP_LINE" index current=0 words=() word=""
+    # Bash takes words apart at signs such as "=" too: what no space divides on the line belongs together.
+    for ((index = 0; index < ${#COMP_WORDS[@]}; index++)); do
+        if [[ $rest == [[:space:]]* ]]; then
+            [ "$index" = 0 ] || words+=("$word")
+            word=""
+            rest="${rest#"${rest%%[![:space:]]*}"}"
+        fi
+        word+="${COMP_WORDS[index]}"
+        rest="${rest#"${COMP_WORDS[index]}"}"
+        [ "$index" = "$COMP_CWORD" ] && current=${#words[@]}
+    done
+    words+=("$word")
+    word="${words[current]}"
+    response=$(COMP_WORDS="${words[*]}" COMP_CWORD=$current _PROJ_COMPLETE=bash_complete "$1" 2>/dev/null)
+    # It replaces what follows the last of these signs only.
+    case "$COMP_WORDBREAKS" in *=*) ;; *) word="" ;; esac
+    case "$word" in -*) word="" ;; *=*) word="${word%"${word##*=}"}" ;; *) word="" ;; esac
     COMPREPLY=()
-    for line in $response; do
+    while IFS= read -r line; do
         case "${line%%,*}" in
             dir) compopt -o dirnames 2>/dev/null ;;
             file) compopt -o default 2>/dev/null ;;
-            plain) COMPREPLY+=("${line#*,}") ;;
+            plain)
+                line="${line#*,}"
+                COMPREPLY+=("${line#"$word"}")
+                ;;
         esac
-    done
+    done <<< "$response"
     # A value follows right after the sign.
     case "${COMPREPLY[*]}" in *=) compopt -o nospace 2>/dev/null ;; esac
 }

@@ -22,7 +22,13 @@ _SHOWN = 10
 @click.command("get")
 @click.argument("run", metavar="RUN", shell_complete=completing.runs)
 @click.argument("path", default="", metavar="[PATH]")
-@click.option("--to", "target", default=".", metavar="DIR", help="Where to put them. [default: here]")
+@click.option(
+    *("--to", "target"),
+    default=".",
+    metavar="DIR",
+    help="Where to put them. [default: here]",
+    shell_complete=completing.folders,
+)
 @click.option("--force", is_flag=True, help="Replace files that differ.")
 @reads_runs
 def get(run: str, path: str, target: str, force: bool, tracking_uri: str | None, local: bool) -> None:

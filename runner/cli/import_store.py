@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from runner.cli import completing
 from runner.cli.reading import clean, open_store, size
 from runner.cli.text import show_event
 from runner.importing.opening import open_foreign
@@ -15,7 +16,7 @@ from runner.importing.transfer import import_store
 
 
 @click.command("import")
-@click.argument("source", metavar="DIR|sqlite:///PATH")
+@click.argument("source", metavar="DIR|sqlite:///PATH", shell_complete=completing.files)
 @click.option("--experiment", "wanted", multiple=True, metavar="NAME", help="Only this experiment; repeatable.")
 @click.option(
     "--artifacts-destination",

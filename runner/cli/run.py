@@ -63,7 +63,7 @@ def _experiment(name: str | None, number: str | None) -> tuple[str | None, str |
 
 
 @click.command("run")
-@click.argument("uri", default=".", metavar="[PROJECT]")
+@click.argument("uri", default=".", metavar="[PROJECT]", shell_complete=completing.files)
 @click.option(
     "-e",
     "--entry-point",
@@ -80,7 +80,12 @@ def _experiment(name: str | None, number: str | None) -> tuple[str | None, str |
     help="A parameter; repeatable.",
     shell_complete=completing.parameters,
 )
-@click.option("--params-file", metavar="FILE", help="Parameters from a YAML or JSON file; -P wins.")
+@click.option(
+    "--params-file",
+    metavar="FILE",
+    help="Parameters from a YAML or JSON file; -P wins.",
+    shell_complete=completing.files,
+)
 @click.option("-v", "--version", metavar="REF", help="Branch, tag or commit (short ids too) to run.")
 @click.option(
     "--experiment-name",
@@ -97,7 +102,12 @@ def _experiment(name: str | None, number: str | None) -> tuple[str | None, str |
     help="An option for the container engine: -x for one letter, else --name; repeatable.",
 )
 @click.option("--run-name", metavar="NAME", help="Name of the run. [default: made up]")
-@click.option("--env-manager", metavar="NAME", help="uv, virtualenv, conda, container, local (none of its own).")
+@click.option(
+    "--env-manager",
+    metavar="NAME",
+    help="uv, virtualenv, conda, container, local (none of its own).",
+    shell_complete=completing.environment_makers,
+)
 @click.option("--as-of", metavar="DATE|commit|now", help="Consider packages uploaded until then.")
 @click.option("--timeout", metavar="TIME", help="Stop the command after so long: seconds, or 90s, 10m, 1h30m.")
 @click.option("--no-repair", is_flag=True, help="Take an old project exactly as declared, even if it can't run so.")
