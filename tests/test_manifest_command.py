@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from runner.errors import ManifestError, ParameterError
@@ -50,6 +50,7 @@ def words_that_bash_passes(command: str) -> list[str]:
 
 
 @settings(deadline=None, database=None, max_examples=60)
+@example(first="", second="\n#", extra="")
 @given(first=VALUES | NASTY, second=NASTY, extra=VALUES | NASTY)
 def test_values_reach_the_process_exactly(first: str, second: str, extra: str) -> None:
     command = render_with("printf '%s\\0' {a} --b={b-c}", {"a": first, "b-c": second}, {"x": extra})

@@ -57,9 +57,7 @@ def _append(command: str, extras: list[tuple[str, str]], entry_point: EntryPoint
     backslashes = len(body) - len(body.rstrip("\\"))
     if backslashes % 2:
         body = body[:-1].rstrip(" \t")
-    last = body.rpartition("\n")[2].strip()
-    is_end_of_document = "\n" in body and last in re.findall(HERE_DOCUMENT, body)
-    if is_end_of_document or ("\n" in command and last.startswith("#")):
+    if _ends_without_command(entry_point.command):
         names = quoted([name for name, _ in extras])
         raise ParameterError(
             printable(f"{names} can't be added to the command of '{entry_point.name}': its last line is no command"),
@@ -67,6 +65,14 @@ def _append(command: str, extras: list[tuple[str, str]], entry_point: EntryPoint
         )
     words = [entry_point.extra.format(name=quote(name), value=quote(value)) for name, value in extras]
     return " ".join([body, *words])
+
+
+def _ends_without_command(template: str) -> bool:
+    """Say whether the last line is a comment or ends a here document; values are quoted, so the template tells."""
+    text = template.rstrip()
+    last = text.rpartition("\n")[2].strip()
+    is_end_of_document = "\n" in text and last in re.findall(HERE_DOCUMENT, text)
+    return is_end_of_document or ("\n" in template and last.startswith("#"))
 
 
 def _refuse_unusable(command: str, entry_point: EntryPoint) -> None:
