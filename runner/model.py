@@ -78,6 +78,10 @@ class ValueSource(str, Enum):
     COMMAND_LINE = "command line"
 
 
+DEFAULT_EXPERIMENT = "Default"
+"""Where runs are recorded for which nobody names an experiment."""
+
+
 class ParameterSpec(Struct, frozen=True, kw_only=True):
     """A parameter as an entry point declares it; required when ``default`` is None."""
 

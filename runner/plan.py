@@ -26,6 +26,7 @@ from runner.manifest import (
 )
 from runner.masking import Masker, is_secret, secret_values
 from runner.model import (
+    DEFAULT_EXPERIMENT,
     Code,
     EntryPoint,
     EnvironmentDeclaration,
@@ -45,7 +46,7 @@ from runner.model import (
     Severity,
 )
 from runner.remembered import Memory
-from runner.scripts import Scripts, read_scripts
+from runner.scripts import Scripts, named_experiment, read_scripts
 from runner.settings import Home, offline_environment
 from runner.source.opening import Source, open_source
 from runner.source.snapshot import Snapshot, take_snapshot
@@ -365,13 +366,19 @@ def declared_record(plan: Plan, record: EnvironmentRecord) -> EnvironmentRecord:
     )
 
 
+def _planned_experiment(plan: Plan) -> str | None:
+    if plan.experiment or plan.request.experiment_id:
+        return plan.experiment
+    return named_experiment(plan.scripts) or DEFAULT_EXPERIMENT
+
+
 def describe_plan(plan: Plan) -> RunRecord:
     """Return a plan in the words of a record, with None for what only a run can know."""
     project = plan.source.project
     return RunRecord(
         run_id=None,
         run_name=plan.request.run_name,
-        experiment=plan.experiment,
+        experiment=_planned_experiment(plan),
         status=None,
         exit_code=None,
         started_at=None,

@@ -286,16 +286,17 @@ def collect(recording: Recording, folder: RunFolder, outcome: Outcome, ending: E
         recording.report(Event(kind=EventKind.WARNING, message="the code or its outputs changed during the run"))
 
 
-def explain_import(recording: Recording, log: str) -> None:
-    """Say which package has the module whose import ended the command."""
+def explain_import(recording: Recording, log: str) -> bool:
+    """Say which package has the module whose import ended the command; return whether one did."""
     plan, module = recording.plan, failed_import(log)
     if module is None:
-        return
+        return False
     environment = recording.details.environment
     installed = [name for name, _ in environment.packages] if environment else []
     event = explain_failed_import(module, plan.spec, plan.scripts, installed)
     recording.missing_package = package_to_add(module, plan.scripts)
     recording.report(event)
+    return True
 
 
 def tell_where_it_logged(recording: Recording) -> None:
@@ -314,12 +315,14 @@ def tell_where_it_logged(recording: Recording) -> None:
 
 def close(recording: Recording, folder: RunFolder, ending: Ending) -> None:
     """Close the record; the folder of a run that did not finish is kept."""
+    never_began = False
     if ending.status is not RunStatus.FINISHED:
         log = recording.end_of_log()
         why = folder.explain_missing(log, recording.plan.source.project)
         if why:
             recording.report(Event(kind=EventKind.WARNING, message=why))
-        explain_import(recording, log)
-    tell_where_it_logged(recording)
+        never_began = explain_import(recording, log)
+    if not never_began:
+        tell_where_it_logged(recording)
     folder.release(keep=ending.status is not RunStatus.FINISHED)
     recording.close(ending)

@@ -1,6 +1,7 @@
 """The commands that read and remove runs, as a user calls them."""
 
 import fcntl
+import io
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -297,6 +299,12 @@ class TestGet:
 
 
 class TestRemove:
+    def test_nobody_answers(self, two: tuple[str, str], capsys: Capture) -> None:
+        with patch("sys.stdin", io.StringIO("")):
+            assert run_command(["rm", two[0]]) == 2
+        assert "-y removes without asking" in capsys.readouterr().err
+        assert run_command(["show", two[0]]) == 0
+
     def test_nothing_of_a_run_is_left(self, db: Database, home: Home, tmp_path: Path, capsys: Capture) -> None:
         mine = tmp_path / "mine"
         mine.mkdir()

@@ -12,6 +12,7 @@ import pytest
 
 from runner.cli.main import run_command
 from runner.cli.metrics import sparkline
+from runner.cli.tables import print_table
 from runner.comparison import compare_runs
 from runner.model import Code, EnvironmentRecord, FileRecord, RunDetails, RunStatus
 from runner.settings import Home
@@ -99,6 +100,37 @@ def test_only_what_differs_is_compared(proj: Command, two: list[str]) -> None:
     assert proj("compare", two[0]).code == 2
 
 
+def test_long_values_and_many_packages_are_compared(proj: Command, db: Database) -> None:
+    made = []
+    for number in range(2):
+        packages = tuple((f"package-{index}", f"{number}.{index}") for index in range(66))
+        details = RunDetails(
+            command=f"python train.py {'--quiet ' * 9}--alpha 0.{number}",
+            entry_point=f"{'x' * 3000}{number}{'y' * 3000}",
+            environment=EnvironmentRecord(manager="uv", python="3.11.7", packages=packages),
+        )
+        made.append(runs.create(db, NewRun(name=f"r{number}", details=details)).run_id)
+    text = proj("compare", *made).out
+    assert "--alpha 0.0" in text
+    assert "--alpha 0.1" in text
+    assert "x0y" in text
+    assert "x1y" in text
+    assert "x" * 300 not in text
+    assert "66 differ; --all shows them" in text
+    assert "package-3" not in text
+    assert "package-3" in proj("compare", *made, "--all").out
+    assert len(proj("compare", *made, "--json").json["differences"]["packages"]) == 66
+
+
+def test_a_folded_table_loses_nothing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "60")
+    value = "abcdefghij" * 10
+    print_table(("", "", "one", "two"), [("run", "command", value, value[::-1])], whole=2)
+    shown = capsys.readouterr().out
+    assert [shown.count(letter) for letter in "bfghij"] == [20] * 6
+
+
 def test_what_one_run_lacks_differs(proj: Command, two: list[str], db: Database) -> None:
     values.log_params(db, two[1], [("only here", "x")])
     assert proj("compare", *two, "--json").json["differences"]["parameters"]["only here"] == [None, "x"]
@@ -159,7 +191,9 @@ def test_experiments(proj: Command, two: list[str]) -> None:
 def test_models(proj: Command, two: list[str], db: Database, home: Home) -> None:
     write_artifact(home.artifacts(two[0]), "model/MLmodel", [b"x"])
     logged = models.create(db, NewModel(name="m3", source_run_id=two[1])).model_id
-    assert proj("models", "register", "it's", two[0]).out == "1\n"
+    assert proj("models", "list").err == "no models\n"
+    first = proj("models", "register", "it's", two[0])
+    assert (first.out, first.err) == ("1\n", "version 1 of it's\n")
     assert proj("models", "register", "it's", "r1", "m3", "--description", "newer").out == "2\n"
     assert proj("models", "register", "it's", "r1", "none").code == 2
     assert versions.get(db, "it's", 1).location == (home.artifacts(two[0]) / "model").as_uri()
@@ -180,7 +214,9 @@ def test_models(proj: Command, two: list[str], db: Database, home: Home) -> None
     assert registry.get(db, "it's").aliases == {}
     assert proj("models", "alias", "it's", "champion").code == proj("models", "delete", "it's").code == 2
     assert proj("models", "delete", "it's", "--all").code == 0
-    assert proj("models", "show", "it's").code == 1
+    gone = proj("models", "show", "it's")
+    assert gone.code == 1
+    assert "proj models list" in gone.err
 
 
 def test_a_failed_registration_makes_no_model(proj: Command, two: list[str], db: Database) -> None:
@@ -205,3 +241,16 @@ def test_columns_of_the_list(proj: Command, two: list[str]) -> None:
     assert "params.alpha" in proj("list", "--columns", "run,params.alpha").out
     assert proj("list", "--columns", "colour").code == 2
     assert proj("list", "--csv", "--experiment", "Default", "--status", "finished").out.count("\n") == 3
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("rnu", "mean run"), ("modles", "mean models"), ("x", "")])
+def test_a_mistyped_command_gets_a_suggestion(proj: Command, typed: str, meant: str) -> None:
+    said = proj(typed)
+    assert said.code == 2
+    assert f"No such command '{typed}'." in said.err
+    assert meant in said.err
+    assert ("Did you mean" in said.err) is bool(meant)
+
+
+def test_the_limit_has_a_short_form(proj: Command, two: list[str]) -> None:
+    assert [row["run_id"] for row in proj("list", "-n", "1", "--json").json] == two[1:]

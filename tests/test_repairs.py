@@ -375,6 +375,15 @@ def test_an_address_in_the_code_is_answered_by_the_run(proj: RunProj, make_repos
     assert "nothing of it is in this record" in told.err
 
 
+def test_code_that_lacks_a_module_logged_nowhere(proj: RunProj, make_repository: MakeRepository) -> None:
+    code = "import no_such_module_at_all\nimport mlflow\nmlflow.set_tracking_uri('http://localhost:5999')\n"
+    root = make_repository({"MLproject": manifest(), "t.py": code})
+    done = proj("run", ".", "--no-repair", *LOCAL, cwd=root)
+    assert done.code == 1
+    assert "no_such_module_at_all" in done.err
+    assert "nothing of it is in this record" not in done.err
+
+
 @pytest.mark.parametrize("address", ["0.0.0.0:5000", "127.0.0.1", "127.0.0.1:99999", "mlruns", "https://:5000"])
 def test_what_is_no_address_is_not_served(proj: RunProj, make_repository: MakeRepository, address: str) -> None:
     root = make_repository({"MLproject": manifest("true")})

@@ -1,5 +1,7 @@
 """``proj compare``: in what runs differ."""
 
+from itertools import takewhile
+
 import click
 import msgspec
 
@@ -13,8 +15,11 @@ from runner.comparison import Line, compare_runs
 from runner.errors import UsageError
 from runner.model import RunRecord
 
-_SHOWN = 40
-"""Characters of a value; JSON has all."""
+_SHOWN = 200
+"""Characters of a value, from a little before where it differs; JSON has all."""
+_BEFORE = 20
+_PACKAGES = 20
+"""Packages shown unless all are asked for."""
 
 
 @click.command("compare")
@@ -32,7 +37,7 @@ def compare(run: tuple[str, ...], everything: bool, tracking_uri: str | None, lo
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(_document(records, lines)), indent=2))
     elif lines:
-        _print(records, lines)
+        _print(records, lines if everything else _summarised(records, lines))
     else:
         say("no differences")
 
@@ -44,18 +49,41 @@ def _document(records: list[RunRecord], lines: tuple[Line, ...]) -> dict[str, ob
     return {"runs": [record.run_id for record in records], "differences": sections}
 
 
+def _summarised(records: list[RunRecord], lines: tuple[Line, ...]) -> tuple[Line, ...]:
+    """Put one line in the place of many packages."""
+    packages = [line for line in lines if line.section == "packages"]
+    if len(packages) <= _PACKAGES:
+        return lines
+    counts = tuple(f"{len(record.environment.packages) if record.environment else 0} installed" for record in records)
+    summary = Line(section="packages", name=f"{len(packages)} differ; --all shows them", values=counts)
+    first = lines.index(packages[0])
+    return (*lines[:first], summary, *lines[first + len(packages) :])
+
+
 def _print(records: list[RunRecord], lines: tuple[Line, ...]) -> None:
     titles = ("", "", *(f"{(record.run_id or '')[:8]} {clean(record.run_name or '')}" for record in records))
     rows = []
     section = ""
     for line in lines:
-        rows.append(("" if line.section == section else line.section, line.name, *map(_cell, line.values)))
+        rows.append(("" if line.section == section else line.section, line.name, *_cells(line.values)))
         section = line.section
-    print_table(titles, rows)
+    print_table(titles, rows, whole=2)
 
 
-def _cell(value: str | float | None) -> str:
-    if value is None:
-        return "-"
-    text = f"{value:.10g}" if isinstance(value, float) else value
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+def _cells(values: tuple[str | float | None, ...]) -> list[str]:
+    texts = ["-" if value is None else f"{value:.10g}" if isinstance(value, float) else value for value in values]
+    longest = max(map(len, texts))
+    if longest <= _SHOWN:
+        return texts
+    start = max(0, min(_common(texts), longest - _SHOWN) - _BEFORE)
+    return [_part(text, start) for text in texts]
+
+
+def _common(texts: list[str]) -> int:
+    """Return how many characters all begin with."""
+    return sum(1 for _ in takewhile(lambda letters: len(set(letters)) == 1, zip(*texts, strict=False)))
+
+
+def _part(text: str, start: int) -> str:
+    end = start + _SHOWN
+    return f"{'…' if start else ''}{text[start:end]}{'…' if text[end:] else ''}"

@@ -27,7 +27,7 @@ _COLOURS = {"FINISHED": "green", "FAILED": "red", "KILLED": "red", "LOST": "red"
 )
 @click.option("--filter", "condition", default="", metavar="TEXT", help="As in MLflow: metrics.rmse < 0.8 AND ….")
 @click.option("--order-by", multiple=True, metavar="COLUMN", help='As in MLflow: "metrics.rmse ASC"; repeatable.')
-@click.option("--limit", type=click.IntRange(1, 50_000), default=20, show_default=True, help="Runs at most.")
+@click.option("-n", "--limit", type=click.IntRange(1, 50_000), default=20, show_default=True, help="Runs at most.")
 @click.option("--columns", metavar="NAMES", help="With commas: run, status, params.alpha, metrics.rmse, tags.team, ….")
 @reads_runs
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")

@@ -73,6 +73,22 @@ class LazyGroup(click.Group):
         gc.enable()
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is named, else say which is meant.
+
+        Raises:
+            click.UsageError: there is no such command.
+        """
+        if ctx.resilient_parsing or args[0] in COMMANDS or args[0].startswith("-"):
+            return super().resolve_command(ctx, args)
+        from difflib import get_close_matches
+
+        near = get_close_matches(args[0], COMMANDS, n=2)
+        meant = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise click.UsageError(f"No such command '{args[0]}'.{meant}", ctx)
+
     def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
         """Complete the name of a command without importing any; an option is the base class's to complete."""
         if incomplete.startswith("-"):

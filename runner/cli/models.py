@@ -35,6 +35,9 @@ def list_models(condition: str, limit: int, as_json: bool) -> None:
     if as_json:
         _print_json([_model_row(model) for model in page.items])
         return
+    if not page.items:
+        say("no models")
+        return
     print_table(
         ("name", "latest versions", "aliases", "changed"),
         [
@@ -100,6 +103,7 @@ def register(name: str, run: str, path: str, description: str | None) -> None:
             made = versions.create(
                 database, NewVersion(name=name, source=source, run_id=run_id, description=description)
             )
+    say(f"version {made.version} of {clean(name)}")
     click.echo(str(made.version))
 
 

@@ -1,6 +1,7 @@
 """``proj rm``: removing runs for good."""
 
 import re
+import sys
 import time
 from collections.abc import Sequence
 
@@ -63,7 +64,13 @@ def _ask(database: Database, chosen: Sequence[str]) -> None:
         say(f"{run_id[:8]}  {clean(run.name)}  {run.status.value}  {local_time(format_time(run.started_at))}")
     if len(chosen) > _SHOWN:
         say(f"… and {len(chosen) - _SHOWN} more")
-    click.confirm(f"Remove {len(chosen)} {_runs(chosen)} with code, artifacts and logs?", abort=True, err=True)
+    try:
+        click.confirm(f"Remove {len(chosen)} {_runs(chosen)} with code, artifacts and logs?", abort=True, err=True)
+    except click.Abort as error:
+        if sys.stdin.isatty():
+            raise
+        say("")
+        raise UsageError("Nothing is removed: nobody said yes", hint="-y removes without asking.") from error
 
 
 def _runs(chosen: Sequence[str]) -> str:

@@ -141,7 +141,7 @@ def run(
     home = open_home()
     plan = make_plan(request, home, show_event)
     if dry_run:
-        _print_plan(describe_plan(plan), as_json)
+        _print_plan(describe_plan(plan), request.experiment_id, as_json)
         return 0
     outcome = run_with_repairs(plan, show_event, Echo.STDERR if as_json else Echo.SPLIT)
     if as_json:
@@ -224,7 +224,7 @@ def _describe_environment(environment: EnvironmentRecord) -> str:
     return f"{environment.manager}, {what}"
 
 
-def _print_plan(plan: RunRecord, as_json: bool) -> None:
+def _print_plan(plan: RunRecord, experiment_id: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(plan), indent=2))
         return
@@ -232,7 +232,7 @@ def _print_plan(plan: RunRecord, as_json: bool) -> None:
         "project": plan.project,
         "entry point": plan.entry_point,
         "code": describe_code(plan),
-        "experiment": plan.experiment,
+        "experiment": plan.experiment or f"the one with the id {experiment_id}",
         "environment": plan.environment and _describe_environment(plan.environment),
         "command": plan.command,
     }

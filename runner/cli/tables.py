@@ -3,8 +3,12 @@
 import csv
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from runner.cli.reading import clean
+
+if TYPE_CHECKING:
+    from rich.console import OverflowMethod
 
 _WHOLE = {"run": 8, "id": 32, "status": 9}
 """Columns that are never cut, and their widths: what they say is typed again, or is short."""
@@ -18,9 +22,11 @@ def print_table(
     rows: Sequence[Sequence[str]],
     colours: Mapping[str, str] | None = None,
     gives_way: Sequence[str] = (),
+    whole: int | None = None,
 ) -> None:
-    """Print rows below their titles; a cell that is a key of ``colours`` is shown so. The last column may be broken.
+    """Print rows below their titles; a cell that is a key of ``colours`` is shown so.
 
+    The last column may be broken into lines, or all but the first ``whole`` ones.
     On a terminal that is too narrow the columns of ``gives_way`` are left out, in this order, until the others fit.
     """
     from rich import box
@@ -33,7 +39,10 @@ def print_table(
     kept = _fitting(titles, rows, console.width, gives_way)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for number in kept:
-        table.add_column(clean(titles[number]), no_wrap=number != kept[-1], min_width=_WHOLE.get(titles[number]))
+        is_whole = number != kept[-1] if whole is None else number < whole
+        title = titles[number]
+        overflow: OverflowMethod = "ellipsis" if is_whole else "fold"
+        table.add_column(clean(title), no_wrap=is_whole, overflow=overflow, min_width=_WHOLE.get(title))
     for row in rows:
         cells = (row[number] for number in kept)
         table.add_row(*(Text(clean(cell), style=(colours or {}).get(cell, "")) for cell in cells))

@@ -158,7 +158,8 @@ def model_number(db: Database, name: str) -> int:
     """
     rows = db.query("SELECT id FROM registered_models WHERE name = ?", check_model_name(name))
     if not rows:
-        raise NotFoundError(f"Registered Model with name={name} not found")
+        hint = "`proj models list` names those that there are."
+        raise NotFoundError(f"Registered Model with name={name} not found", hint=hint)
     return int(rows[0]["id"])
 
 

@@ -13,7 +13,7 @@ from typing import final
 from msgspec import Struct, structs
 
 from runner.errors import NotFoundError, ProjError, RemoteError
-from runner.model import Event, EventKind, RunStatus
+from runner.model import DEFAULT_EXPERIMENT, Event, EventKind, RunStatus
 from runner.process import Interrupted
 from runner.store import runs
 from runner.store.database import Database
@@ -25,7 +25,6 @@ from runner.store.remote.server import RemoteRun, RemoteServer
 from runner.store.remote.transport import Patience
 from runner.store.rows import RUN_ID
 
-DEFAULT_EXPERIMENT = "Default"
 INTERVAL = 3.0
 """Seconds between two looks for what is new."""
 _LONGEST = 60.0
