@@ -366,19 +366,14 @@ def declared_record(plan: Plan, record: EnvironmentRecord) -> EnvironmentRecord:
     )
 
 
-def _planned_experiment(plan: Plan) -> str | None:
-    if plan.experiment or plan.request.experiment_id:
-        return plan.experiment
-    return named_experiment(plan.scripts) or DEFAULT_EXPERIMENT
-
-
 def describe_plan(plan: Plan) -> RunRecord:
     """Return a plan in the words of a record, with None for what only a run can know."""
     project = plan.source.project
+    is_named = bool(plan.experiment or plan.request.experiment_id)
     return RunRecord(
         run_id=None,
         run_name=plan.request.run_name,
-        experiment=_planned_experiment(plan),
+        experiment=plan.experiment if is_named else named_experiment(plan.scripts) or DEFAULT_EXPERIMENT,
         status=None,
         exit_code=None,
         started_at=None,

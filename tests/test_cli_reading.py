@@ -30,11 +30,12 @@ from runner.model import (
     RunStatus,
 )
 from runner.settings import Home
+from runner.source.vault import run_ref
 from runner.store import experiments, models, owners, runs, values
 from runner.store.artifacts import write_artifact
 from runner.store.database import Database
 from runner.store.entities import Metric, NewModel, NewRun, Owner
-from tests.conftest import ROOT, start_proj
+from tests.conftest import ROOT, start_proj, write_tree
 
 HOUR = 3_600_000
 
@@ -166,7 +167,8 @@ class TestList:
 
 
 class TestShow:
-    def test_everything_of_a_run(self, two: tuple[str, str], capsys: Capture) -> None:
+    def test_everything_of_a_run(self, two: tuple[str, str], home: Home, capsys: Capture) -> None:
+        write_tree(home.vault, {run_ref(two[0]): "kept"})
         assert run_command(["show", two[0][:10]]) == 0
         out = capsys.readouterr().out
         for words in (
@@ -185,7 +187,8 @@ class TestShow:
         ):
             assert words in out, words
 
-    def test_dirty_code_is_never_shown_like_clean(self, two: tuple[str, str], capsys: Capture) -> None:
+    def test_dirty_code_is_never_shown_like_clean(self, two: tuple[str, str], home: Home, capsys: Capture) -> None:
+        write_tree(home.vault, {run_ref(two[1]): "kept"})
         run_command(["show", "latest"])
         out = capsys.readouterr().out
         assert f"differs from commit bbbbbbbbbb in 2 files; proj diff {two[1][:8]}" in out
@@ -368,3 +371,25 @@ class TestRemove:
         git("update-ref", f"refs/runs/{run_id}", commit)
         assert run_command(["rm", run_id, "--yes"]) == 0
         assert git("for-each-ref") == ""
+
+
+class TestCodeThatIsNotHere:
+    @pytest.mark.parametrize("command", [["checkout", "r", "there"], ["diff", "r"]])
+    def test_what_is_known_of_it_is_said(self, db: Database, capsys: Capture, command: list[str]) -> None:
+        code = Code(tree="1" * 40, swhid="swh", commit="c" * 40, dirty=True, remote="https://git.example.org/a b.git")
+        runs.create(db, NewRun(name="r", details=RunDetails(code=code), tags={"proj.origin": "http://x"}))
+        assert run_command(command) == 1
+        said = capsys.readouterr().err
+        assert "it came from another store" in said
+        assert "1" * 40 in said
+        assert f"git clone 'https://git.example.org/a b.git' DIR && git -C DIR checkout {'c' * 40}" in said
+
+    def test_a_run_that_a_client_logged(self, db: Database, capsys: Capture) -> None:
+        runs.create(db, NewRun(name="r", tags={"mlflow.source.git.commit": "c" * 40}))
+        assert run_command(["checkout", "r", "there"]) == 1
+        said = capsys.readouterr().err
+        assert "it was logged by a client" in said
+        assert f"commit {'c' * 40}" in said
+        assert "clone" in said
+        assert run_command(["show", "r"]) == 0
+        assert "proj checkout" not in capsys.readouterr().out

@@ -383,7 +383,11 @@ class TestPulling:
         assert [file.path for file in walk_artifacts(elsewhere.artifacts(run_id))] == ["plot"]
         assert "everything was here already" in call(capsys, "pull", run_id, "--from", theirs.url).out
         assert "proj checkout" not in call(capsys, "show", run_id).out
-        assert "came here from another store" in call(capsys, "checkout", run_id, str(elsewhere.root / "code")).err
+        for words in (("checkout", run_id, str(elsewhere.root / "code")), ("diff", run_id)):
+            absent = call(capsys, *words).err
+            assert "is not here: it came from another store" in absent
+            assert "proj rm" not in absent
+            assert before.code.tree in absent
 
     def test_a_server_can_not_change_runs_of_ours(self, theirs: Theirs, db: Database, capsys: Capture) -> None:
         mine = runs.create(db, NewRun(name="mine")).run_id

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from runner.cli import completing
+from runner.cli.code import require_code
 from runner.cli.reading import open_store
 from runner.cli.text import say, show_event
 from runner.source.restoring import checkout as restore
@@ -18,5 +19,6 @@ def checkout(run: str, folder: Path) -> None:
     """Restore the exact code of RUN, uncommitted files too, into the new or empty folder DIR."""
     with open_store() as (database, home):
         run_id = runs.resolve(database, run)
+        require_code(database, home, run_id)
     tree = restore(run_id, folder, home, show_event)
     say(f"the code of run {run_id[:8]} is in {folder} (tree {tree[:12]})")

@@ -3,6 +3,7 @@
 import click
 
 from runner.cli import completing
+from runner.cli.code import require_code
 from runner.cli.reading import open_store
 from runner.cli.text import say
 from runner.source.restoring import difference
@@ -15,6 +16,7 @@ def diff(run: str) -> None:
     """Print in what the code of RUN differs from its commit, as a patch that git applies."""
     with open_store() as (database, home):
         whole = runs.resolve(database, run)
+        require_code(database, home, whole)
     patch = difference(whole, home)
     if patch:
         click.echo(patch, nl=False)

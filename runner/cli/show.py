@@ -7,6 +7,7 @@ import click
 import msgspec
 
 from runner.cli import completing
+from runner.cli.code import elsewhere
 from runner.cli.reading import clean, duration, how_declared, local_time, size
 from runner.cli.whose import open_runs
 from runner.cli.words import reads_runs
@@ -14,7 +15,7 @@ from runner.history import LATER_COMMIT_TAG, describe_commit, find_later_commit
 from runner.model import FileRecord, RunRecord
 from runner.reading.local import LocalReader
 from runner.source.summaries import CommitSummary
-from runner.store.arrivals import ORIGIN_TAG
+from runner.source.vault import keeps_code
 from runner.store.remote.ledger import Copy, copies_of
 
 _FILES = 20
@@ -31,6 +32,7 @@ def show(run: str, tracking_uri: str | None, local: bool, as_json: bool) -> None
     """Show RUN whole: an id, the beginning of one, a name, or `latest`."""
     summary = None
     pages: list[str] = []
+    is_here = False
     with open_runs(tracking_uri, local=local) as reader:
         server = reader.server
         record = reader.record(run)
@@ -38,20 +40,23 @@ def show(run: str, tracking_uri: str | None, local: bool, as_json: bool) -> None
             if find_later_commit(record, reader.database, reader.home):
                 record = reader.record(record.run_id or run)
             summary = describe_commit(record, reader.home)
+            is_here = keeps_code(reader.home, record.run_id or "")
             pages = [_page(copy) for copy in copies_of(reader.database, record.run_id or "")]
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(record), indent=2))
         return
-    for title, lines in (*_sections(record, summary, server), ("on servers", pages)):
+    for title, lines in (*_sections(record, summary, server, is_here), ("on servers", pages)):
         body = "\n".join(lines)
         if body:
             click.echo(f"{title}\n{indent(body, '  ')}")
 
 
-def _sections(record: RunRecord, summary: CommitSummary | None, server: str | None) -> Iterator[tuple[str, list[str]]]:
+def _sections(
+    record: RunRecord, summary: CommitSummary | None, server: str | None, is_here: bool
+) -> Iterator[tuple[str, list[str]]]:
     run_id = (record.run_id or "")[:8]
     yield f"run {record.run_id}  {clean(record.run_name or '')}", _lines(_summary(record))
-    yield "code", [*_lines(_code(record, summary)), *_changed(record, run_id)]
+    yield "code", [*_lines(_code(record, summary)), *_changed(record, f"; proj diff {run_id}" if is_here else "")]
     yield "environment", _lines(_environment(record))
     yield "parameters", [_parameter(record, index) for index in range(len(record.parameters))]
     yield "metrics", [f"{clean(name)} = {value:.10g}" for name, value in record.metrics.items()]
@@ -60,7 +65,7 @@ def _sections(record: RunRecord, summary: CommitSummary | None, server: str | No
     yield "resources", _lines(_resources(record))
     yield "tags", [f"{clean(name)} = {clean(value)}" for name, value in record.tags.items()]
     yield "notices", [clean(notice) for notice in record.notices]
-    yield "get back", _lines(_ways_back(record, run_id) if server is None else _ways_from(server, run_id))
+    yield "get back", _lines(_ways_back(record, run_id, is_here) if server is None else _ways_from(server, run_id))
 
 
 def _page(copy: Copy) -> str:
@@ -101,7 +106,7 @@ def _code(record: RunRecord, summary: CommitSummary | None) -> Rows:
     )
 
 
-def _changed(record: RunRecord, run_id: str) -> list[str]:
+def _changed(record: RunRecord, way: str) -> list[str]:
     code = record.code
     if code is None or not code.dirty or not code.commit:
         return []
@@ -109,7 +114,7 @@ def _changed(record: RunRecord, run_id: str) -> list[str]:
     files = "1 file" if count == 1 else f"{count} files"
     shown = [f"  {clean(path)}" for path in code.changed_files[:_FILES]]
     more = [f"  … and {count - _FILES} more"] if count > _FILES else []
-    return [f"differs from commit {code.commit[:10]} in {files}; proj diff {run_id}", *shown, *more]
+    return [f"differs from commit {code.commit[:10]} in {files}{way}", *shown, *more]
 
 
 def _environment(record: RunRecord) -> Rows:
@@ -161,9 +166,9 @@ def _resources(record: RunRecord) -> Rows:
     return rows
 
 
-def _ways_back(record: RunRecord, run_id: str) -> Rows:
+def _ways_back(record: RunRecord, run_id: str, is_here: bool) -> Rows:
     return (
-        ("code", f"proj checkout {run_id} DIR" if record.code and ORIGIN_TAG not in record.tags else None),
+        ("code", f"proj checkout {run_id} DIR" if is_here else elsewhere(record)),
         ("files", f"proj get {run_id}"),
         ("output", f"proj log {run_id}" if record.log else None),
         ("lock", f"proj env export {run_id}" if record.environment and record.environment.lock_digest else None),

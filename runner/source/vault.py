@@ -241,12 +241,17 @@ def read_run(home: Home, run_id: str) -> RunCommit:
     """
     ref = run_ref(run_id)
     if not _has_ref(home, ref):
-        hint = "It was removed with `proj rm`, or the run came here from another store, without its code."
+        hint = "Only runs that `proj run` started here have it."
         raise SnapshotError(f"The vault keeps no code of the run {run_id}", hint=hint)
     listed = git(vault_place(home), "rev-list", "--format=%T%n%B%x00", "--max-count=2", ref).decode("utf-8", "replace")
     # Each entry: a line with the id, one with the tree, then the message.
     parts = [entry.strip().split("\n", 2) for entry in listed.split("\0") if entry.strip()]
     return RunCommit(tree=parts[0][1], base=parts[1][1] if len(parts) > 1 else None, message=parts[0][-1])
+
+
+def keeps_code(home: Home, run_id: str) -> bool:
+    """Say whether the code of a run is here."""
+    return _has_ref(home, run_ref(run_id))
 
 
 def _has_ref(home: Home, ref: str) -> bool:
