@@ -16,6 +16,8 @@ class EventKind(str, Enum):
     """Something the user should know."""
     WARNING = "warning"
     """Something the user should look at."""
+    REMARK = "remark"
+    """Something for the record alone, as the user was told before."""
 
 
 class Event(Struct, frozen=True, kw_only=True):

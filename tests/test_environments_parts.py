@@ -19,7 +19,7 @@ from runner.environments.uv_command import busy_with, find_uv
 from runner.environments.words import IMPORT_PATH, LocalPackage, Prepared
 from runner.model import EnvironmentRecord, Event
 from runner.settings import Home
-from tests.conftest import write_tree
+from tests.conftest import MakeRepository, RunProj, write_tree
 
 
 @pytest.fixture
@@ -241,3 +241,28 @@ def test_what_takes_long_is_told_once(tmp_path: Path, monkeypatch: pytest.Monkey
 
     done = uv_command.follow([sys.executable, "-c", code], tmp_path, dict(os.environ), report)
     assert (done.exit_code, told) == (0, ["Downloading big (1.0GiB)"])
+
+
+@pytest.mark.env
+def test_what_is_chosen_is_told_when_it_is_made_and_always_recorded(
+    proj: RunProj, make_repository: MakeRepository
+) -> None:
+    root = make_repository({"MLproject": "entry_points: {main: {command: python -V}}\n"})
+    first, second = (proj("run", ".", "--json", cwd=root) for _ in range(2))
+    for told in ("no environment is declared", "No version of Python is asked for"):
+        assert told in first.err
+        assert told not in second.err
+        for run in (first, second):
+            assert any(told in notice for notice in run.json["notices"])
+
+
+@pytest.mark.env
+def test_a_range_beside_a_lock_needs_no_words(proj: RunProj, make_repository: MakeRepository) -> None:
+    wheel = "six==1.16.0 --hash=sha256:8abb2f1d86890a2dfb989f9a77cfcfd3e47c2a354b01111771326f8aa26e0254\n"
+    asked = 'python: ">=3.8"\ndependencies: [-r requirements.txt]\n'
+    manifest = "python_env: python_env.yaml\nentry_points: {main: {command: python -V}}\n"
+    root = make_repository({"MLproject": manifest, "python_env.yaml": asked, "requirements.txt": wheel})
+    run = proj("run", ".", "--json", cwd=root)
+    assert run.code == 0, run.err
+    assert "leaves the version of Python open" not in run.err
+    assert any("leaves the version of Python open" in notice for notice in run.json["notices"])

@@ -20,6 +20,8 @@ def say(text: str, **style: str | bool) -> None:
 
 def show_event(event: Event) -> None:
     """Show what a part says while it works."""
+    if event.kind is EventKind.REMARK:
+        return
     mark, colour = MARKS[event.kind]
     say(f"{mark} {event.message}", fg=colour)
     if event.hint:

@@ -61,6 +61,16 @@ class Blueprint(Struct, frozen=True, kw_only=True):
     shares_files: Callable[[], bool] | None = None
 
 
+def folder_of(home: Home, identity: str) -> Path:
+    """Return the folder of an identity."""
+    return home.environments / identity[:SHORT]
+
+
+def has_marker(home: Home, identity: str) -> bool:
+    """Say whether an identity was built once; whether it still is as it was is not looked at."""
+    return (folder_of(home, identity) / MARKER).exists()
+
+
 class Prefixes:
     """The prefixes in proj's home."""
 
@@ -69,7 +79,7 @@ class Prefixes:
 
     def folder(self, identity: str) -> Path:
         """Return the folder of an identity: its marker, its lock, its log, its attempts."""
-        return self._home.environments / identity[:SHORT]
+        return folder_of(self._home, identity)
 
     def obtain(self, blueprint: Blueprint) -> Built:
         """Return the prefix of an identity, proven; build it when it is not there or not as it was."""

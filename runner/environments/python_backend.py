@@ -17,7 +17,7 @@ from runner.environments.indexes import index_options
 from runner.environments.interpreters import Interpreter, discover
 from runner.environments.inventory import Distribution
 from runner.environments.locking import as_text, count_packages, find_lock, note_path
-from runner.environments.prefix import Blueprint, Built, Prefixes
+from runner.environments.prefix import Blueprint, Built, Prefixes, has_marker
 from runner.environments.rules import parse_rule
 from runner.environments.words import IMPORT_PATH, EnvironmentRequest, EnvironmentSpec, LocalPackage, Lock, Prepared
 from runner.errors import EnvironmentSetupError
@@ -77,14 +77,27 @@ class PythonBackend:
 
     def lock(self, request: EnvironmentRequest, report: Report) -> Lock | None:
         """Return the lock of a request; resolve it when it was not resolved before."""
-        for notice in (*request.spec.notices, *request.spec.mapping):
-            report(Event(kind=EventKind.NOTICE, message=notice))
         choice = self._choose_or_fetch(request, report)
+        usual = EventKind.REMARK if self._is_there(request, choice.interpreter) else EventKind.NOTICE
+        for notice in request.spec.notices:
+            report(Event(kind=usual, message=notice))
+        for notice in request.spec.mapping:
+            report(Event(kind=EventKind.NOTICE, message=notice))
         if choice.notice:
-            report(Event(kind=EventKind.NOTICE, message=choice.notice))
+            # A range beside a lock is what the lock is for, so that the choice within it needs no words.
+            is_asked = bool(request.spec.python) and request.spec.is_locked
+            kind = EventKind.NOTICE if choice.departs else EventKind.REMARK if is_asked else usual
+            report(Event(kind=kind, message=choice.notice))
         lock = self._lock_for(request, choice.interpreter, report)
         is_other = choice.departs and choice.notice and lock.interpreter == choice.interpreter
         return structs.replace(lock, departures=(choice.notice,)) if is_other and choice.notice else lock
+
+    def _is_there(self, request: EnvironmentRequest, interpreter: Interpreter) -> bool:
+        """Say whether a request was resolved and made before, so that its notices were told."""
+        if request.repair and note_path(request, interpreter).exists():
+            return True
+        found = find_lock(request, interpreter)
+        return found is not None and has_marker(request.home, _identity(self.name, found))
 
     def _lock_for(self, request: EnvironmentRequest, interpreter: Interpreter, report: Report) -> Lock:
         found = find_lock(request, interpreter)
