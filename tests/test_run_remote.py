@@ -116,6 +116,34 @@ def test_a_run_is_on_both_sides_under_one_id(stage: Stage, proj: RunProj) -> Non
     assert len(stage.there()) == 2
 
 
+def test_the_servers_own_machine_reads_the_whole_record(
+    stage: Stage, proj: RunProj, tmp_path: Path, make_repository: MakeRepository
+) -> None:
+    done = stage.run("print('hello')\n", "-P", "alpha=2")
+    assert done.code == 0, done.err
+    record = done.json
+    theirs = {"PROJ_HOME": str(tmp_path / "theirs")}
+    shown = proj("show", record["run_id"], "--json", **theirs)
+    for name in ("entry_point", "command", "code", "environment", "parameters", "machine", "exit_code", "outputs"):
+        assert shown.json[name] == record[name], name
+    assert (shown.json["folder"], shown.json["log"]) == (None, None)
+    assert proj("list", "--json", **theirs).json[0]["entry_point"] == "main"
+    assert "command" in proj("show", record["run_id"], **theirs).out
+
+    left = next((tmp_path / "theirs").rglob("proj/record.json"))
+    strange = {**record, "project": str(make_repository({"a": ""}, "other")), "code": {**record["code"], "dirty": True}}
+    left.write_text(json.dumps(strange), encoding="utf-8")
+    assert proj("show", record["run_id"], **theirs).code == 0, "no repository that it names is opened"
+    for content in ('{"run_id": 7}', "[" * 100_000, "x", " " * (17 << 20)):
+        left.write_text(content, encoding="utf-8")
+        poor = proj("show", record["run_id"], "--json", **theirs)
+        assert (poor.code, poor.json["command"], poor.json["entry_point"]) == (0, None, "main"), poor.err
+    left.unlink()
+    left.symlink_to(tmp_path / "elsewhere.json")
+    (tmp_path / "elsewhere.json").write_text(json.dumps(record), encoding="utf-8")
+    assert proj("show", record["run_id"], "--json", **theirs).json["command"] is None
+
+
 @pytest.mark.slow
 def test_what_is_logged_is_there_while_the_run_goes_on(stage: Stage) -> None:
     stage.write(

@@ -37,9 +37,10 @@ def show(run: str, tracking_uri: str | None, local: bool, as_json: bool) -> None
         server = reader.server
         record = reader.record(run)
         if isinstance(reader, LocalReader):
-            if find_later_commit(record, reader.database, reader.home):
-                record = reader.record(record.run_id or run)
-            summary = describe_commit(record, reader.home)
+            if reader.is_own(record.run_id or run):  # else the project in the record is a path of another machine
+                if find_later_commit(record, reader.database, reader.home):
+                    record = reader.record(record.run_id or run)
+                summary = describe_commit(record, reader.home)
             is_here = keeps_code(reader.home, record.run_id or "")
             pages = [_page(copy) for copy in copies_of(reader.database, record.run_id or "")]
     if as_json:
@@ -167,11 +168,12 @@ def _resources(record: RunRecord) -> Rows:
 
 
 def _ways_back(record: RunRecord, run_id: str, is_here: bool) -> Rows:
+    has_lock = record.environment is not None and record.environment.lock_digest is not None
     return (
         ("code", f"proj checkout {run_id} DIR" if is_here else elsewhere(record)),
         ("files", f"proj get {run_id}"),
         ("output", f"proj log {run_id}" if record.log else None),
-        ("lock", f"proj env export {run_id}" if record.environment and record.environment.lock_digest else None),
+        ("lock", f"proj env export {run_id}" if record.log and has_lock else None),
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from runner.errors import NotFoundError
 from runner.model import RunRecord
+from runner.reading.left_records import TREE_TAG, joined, read_left, told_by_tags
 from runner.reading.reader import Asked, KeptFile
 from runner.settings import Home
 from runner.store import curves, experiments, runs
@@ -49,11 +50,22 @@ class LocalReader:
         """Return the records of a search."""
         chosen = None if asked.experiment is None else (find_experiment(self.database, asked.experiment).id,)
         query = SearchQuery(experiment_ids=chosen, filter=asked.filter, order_by=asked.order_by, limit=asked.limit)
-        return search_records(self.database, query, self.home)
+        page = search_records(self.database, query, self.home)
+        records = tuple(told_by_tags(one) if _is_of_another_home(one) else one for one in page.records)
+        return RecordPage(records=records, next_page_token=page.next_page_token)
 
     def record(self, word: str) -> RunRecord:
         """Return the record of a run."""
-        return read_record(self.database, self._resolve(word), self.home)
+        run_id = self._resolve(word)
+        record = read_record(self.database, run_id, self.home)
+        if not _is_of_another_home(record):
+            return record
+        left = read_left(local_folder(runs.get(self.database, run_id).artifact_uri))
+        return told_by_tags(record) if left is None else joined(record, left)
+
+    def is_own(self, word: str) -> bool:
+        """Say whether a run was recorded by proj in this very store, so that the paths in its record are its own."""
+        return runs.get(self.database, self._resolve(word)).details.command is not None
 
     def last_points(self, word: str) -> Mapping[str, Metric]:
         """Return the last point of each metric of a run."""
@@ -88,6 +100,11 @@ class LocalReader:
 
     def _resolve(self, word: str) -> str:
         return runs.resolve(self.database, word)
+
+
+def _is_of_another_home(record: RunRecord) -> bool:
+    """Say whether proj recorded a run elsewhere and sent it here, as with ``--tracking-uri``."""
+    return record.command is None and TREE_TAG in record.tags
 
 
 def _files(root: Path, before: str) -> list[KeptFile]:

@@ -5,10 +5,9 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import partial
 
-import msgspec
-
 from runner.errors import InvalidValueError, NotFoundError, RemoteError
-from runner.model import Code, ParameterRecord, RunRecord
+from runner.model import ParameterRecord, RunRecord
+from runner.reading.left_records import joined, told_by_tags
 from runner.reading.reader import Asked, KeptFile
 from runner.store.curves import Curve
 from runner.store.entities import Experiment, Metric, View
@@ -51,7 +50,7 @@ class RemoteReader:
         run = self.run(word)
         plain = record_of(run, self._remote.experiment(run.experiment_id).name)
         left = read_record(run, place_of(self._remote, run.artifact_uri, run.run_id))
-        return plain if left is None else _joined(plain, left)
+        return plain if left is None else joined(plain, left)
 
     def last_points(self, word: str) -> Mapping[str, Metric]:
         """Return the last point of each metric of a run."""
@@ -145,19 +144,7 @@ class RemoteReader:
 def record_of(run: RemoteRun, experiment: str) -> RunRecord:
     """Return the record of a run as far as MLflow's protocol tells it."""
     tags = run.tags
-    code = None
-    if tags.get("proj.tree"):
-        code = Code(
-            tree=tags["proj.tree"],
-            swhid=tags.get("proj.swhid", ""),
-            commit=tags.get("mlflow.source.git.commit"),
-            dirty=tags.get("proj.dirty") == "true",
-            branch=tags.get("mlflow.source.git.branch"),
-            remote=tags.get("mlflow.source.git.repoURL"),
-            subdirectory=tags.get("proj.subdirectory", ""),
-            ref=tags.get("proj.ref"),
-        )
-    return RunRecord(
+    record = RunRecord(
         run_id=run.run_id,
         run_name=run.name,
         experiment=experiment,
@@ -165,15 +152,15 @@ def record_of(run: RemoteRun, experiment: str) -> RunRecord:
         exit_code=None,
         started_at=format_time(run.started_at),
         ended_at=format_time(run.ended_at),
-        project=tags.get("mlflow.source.name"),
-        entry_point=tags.get("mlflow.project.entryPoint"),
+        project=None,
+        entry_point=None,
         command=None,
         argv=(),
         cwd=None,
         parameters=tuple(ParameterRecord(name=name, value=value) for name, value in sorted(run.params.items())),
         metrics={name: point.value for name, point in sorted(run.metrics.items())},
         tags=dict(sorted(tags.items())),
-        code=code,
+        code=None,
         environment=None,
         inputs=(),
         outputs=(),
@@ -182,26 +169,7 @@ def record_of(run: RemoteRun, experiment: str) -> RunRecord:
         folder=None,
         log=None,
     )
-
-
-def _joined(plain: RunRecord, left: RunRecord) -> RunRecord:
-    """Return what proj left, with what may have changed on the server since; nothing of it is on this machine."""
-    known = {parameter.name for parameter in left.parameters}
-    more = tuple(parameter for parameter in plain.parameters if parameter.name not in known)
-    return msgspec.structs.replace(
-        left,
-        run_id=plain.run_id,
-        run_name=plain.run_name,
-        experiment=plain.experiment,
-        status=plain.status,
-        started_at=plain.started_at,
-        ended_at=plain.ended_at,
-        parameters=(*left.parameters, *more),
-        metrics=plain.metrics,
-        tags=plain.tags,
-        folder=None,
-        log=None,
-    )
+    return told_by_tags(record)
 
 
 def _conditions(word: str) -> Iterator[str]:
