@@ -269,6 +269,18 @@ class TestAgain:
         assert runs.get(db, TWO).lifecycle_stage is LifecycleStage.DELETED
         assert versions.get(db, "churner", 1).stage.value == "Archived"
 
+    def test_a_database_beside_the_folder_is_named(self, folder: Path, capsys: Capture) -> None:
+        above = folder.parent / "above"
+        above.mkdir()
+        folder.rename(above / "mlruns")
+        (above / "mlflow.db").write_bytes(b"SQLite format 3\0")
+        (above / "notes.db").write_text("no database")
+        said = bring(capsys, above)
+        assert said.code == 0
+        assert f"proj import sqlite:///{above.resolve() / 'mlflow.db'}" in said.err
+        assert "notes.db" not in said.err
+        assert "mlflow.db" not in bring(capsys, above / "mlruns").err
+
     def test_a_run_of_our_own_is_left_alone(self, folder: Path, db: Database, capsys: Capture) -> None:
         runs.create(db, NewRun(run_id=ONE, name="ours"))
         said = bring(capsys, folder)
@@ -289,7 +301,10 @@ class TestAgain:
         registry.set_alias(db, "churner", "champion", 1)
         said = bring(capsys, folder)
         assert said.code == 0
-        assert "Version 1 of 'churner' is another one here, and stays as it is" in said.err
+        assert "Version 1 of 'churner' is another one here; that of the import is left out" in said.err
+        assert "left out: other versions have their numbers here" in said.out
+        assert "proj models register churner " in said.err or "PROJ_HOME=DIR proj import" in said.err
+        assert "everything was here already" not in bring(capsys, folder).out
         assert "The alias churner@champion names another version here" in said.err
         assert versions.get(db, "churner", 1).run_id == run_id
         assert versions.get(db, "churner", 3).location == models.get(db, MODEL).artifact_uri

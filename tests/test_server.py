@@ -148,6 +148,7 @@ def test_two_host_headers_are_refused(refusing: Client) -> None:
 def test_health_and_version_need_no_token(client: Client) -> None:
     client.headers = {}
     assert client.send("GET", "/health").body == b"OK"
+    assert b"no web pages" in client.send("GET", "/").body
     assert client.send("GET", "/version").body.count(b".") == 2
     assert client.send("POST", "/health").error == (404, "ENDPOINT_NOT_FOUND")
 
@@ -225,7 +226,7 @@ def test_only_words_that_the_oldest_client_knows_are_used() -> None:
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("GET", "/"),
+        ("POST", "/"),
         ("GET", "/nothing"),
         ("GET", "/docs"),
         ("GET", f"{API}nothing"),

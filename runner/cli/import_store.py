@@ -14,6 +14,9 @@ from runner.importing.places import PROXIED
 from runner.importing.summary import Count, Summary, Tally
 from runner.importing.transfer import import_store
 
+_OWN = "here already, not from an import: left alone"
+_TAKEN = "left out: other versions have their numbers here"
+
 
 @click.command("import")
 @click.argument("source", metavar="DIR|sqlite:///PATH", shell_complete=completing.files)
@@ -55,7 +58,8 @@ def print_summary(summary: Summary) -> None:
     )
     for title, count in rows:
         if count.total:
-            click.echo(f"  {title}: {_described(count)}")
+            own = _TAKEN if count is summary.model_versions else _OWN
+            click.echo(f"  {title}: {_described(count, own)}")
     click.echo(f"  {summary.points} new points of metrics")
     copied = summary.artifacts
     click.echo(f"  {copied.files} new artifacts ({size(copied.size)})")
@@ -68,12 +72,12 @@ def print_summary(summary: Summary) -> None:
         click.echo("  everything was here already")
 
 
-def _described(count: Count) -> str:
+def _described(count: Count, own: str) -> str:
     words = (
         (count.added, "added"),
         (count.updated, "brought up to date"),
         (count.unchanged, "here already"),
-        (count.own, "here already, not from an import: left alone"),
+        (count.own, own),
         (count.failed, "left out"),
     )
     return ", ".join(f"{number} {word}" for number, word in words if number)

@@ -9,7 +9,7 @@ from runner.importing.database_store import DatabaseStore
 from runner.importing.folder_store import META, REGISTRY, TRASH, FolderStore
 from runner.importing.foreign import ForeignStore
 from runner.masking import Masker
-from runner.model import Report
+from runner.model import Event, EventKind, Report
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _HEADER = b"SQLite format 3\0"
@@ -29,7 +29,10 @@ def open_foreign(word: str, report: Report, proxied: Path | None = None) -> Fore
     """
     place = _place(word)
     if place.is_dir():
-        return FolderStore(_store_folder(place), report)
+        root = _store_folder(place)
+        if root != place.resolve():
+            _tell_of_databases(place.resolve(), report)
+        return FolderStore(root, report)
     if not place.exists():
         raise TransferError(f"There is no '{place}'", hint="Name an mlruns folder, or a database: sqlite:///mlflow.db")
     if not _is_database(place):
@@ -73,13 +76,23 @@ def _store_folder(place: Path) -> Path:
         return folder
     if _is_store(folder / "mlruns"):
         return folder / "mlruns"
-    databases = sorted(path.name for path in folder.glob("*.db") if _is_database(path))
+    databases = _databases(folder)
     raise TransferError(
         f"'{place}' is no mlruns folder",
-        hint=f"There is a database in it: sqlite:///{folder / databases[0]}"
+        hint=f"There is a database in it: sqlite:///{databases[0]}"
         if databases
         else f"Its folders are experiments, each with a {META}.",
     )
+
+
+def _databases(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*.db") if _is_database(path))
+
+
+def _tell_of_databases(folder: Path, report: Report) -> None:
+    for path in _databases(folder):
+        message = f"Only {folder / 'mlruns'} is read; the database '{path.name}' beside it is not"
+        report(Event(kind=EventKind.WARNING, message=message, hint=f"If it is MLflow's: proj import sqlite:///{path}"))
 
 
 def _is_store(folder: Path) -> bool:

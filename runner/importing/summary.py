@@ -31,7 +31,7 @@ class Count(Struct, frozen=True, kw_only=True):
     updated: int = 0
     unchanged: int = 0
     own: int = 0
-    """Here already, but not from a store that was imported; left alone."""
+    """Here already, but not from a store that was imported, or a version's number is taken; left alone."""
     failed: int = 0
 
     @property
@@ -68,7 +68,7 @@ class Summary(Struct, frozen=True, kw_only=True):
         """Whether everything was here already."""
         counts = (self.experiments, self.runs, self.models, self.registered_models, self.model_versions)
         changed = sum(count.added + count.updated for count in counts)
-        return not (changed or self.points or self.artifacts.files or self.errors)
+        return not (changed or self.model_versions.own or self.points or self.artifacts.files or self.errors)
 
 
 class Tally:

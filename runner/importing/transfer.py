@@ -1,6 +1,7 @@
 """An import, from the other store's first experiment to its last model version."""
 
 import re
+import shlex
 import time
 from collections.abc import Sequence
 from itertools import islice
@@ -192,8 +193,19 @@ class _Transfer:
     def _take_version(self, version: ModelVersion) -> None:
         change = model_arrivals.arrive_version(self._database, version)
         if change is Change.OWN:
-            self._tally.warn(f"Version {version.version} of '{version.name}' is another one here, and stays as it is")
+            message = (
+                f"Version {version.version} of '{version.name}' is another one here; that of the import is left out"
+            )
+            self._tally.report(Event(kind=EventKind.WARNING, message=message, hint=self._how_to_register(version)))
         self._tally.count(Kind.VERSIONS, change)
+
+    def _how_to_register(self, version: ModelVersion) -> str:
+        """Say how to get a version whose number is taken."""
+        found = _OF_A_RUN.match(version.source) or _IN_A_RUN.search(version.source)
+        if found and found["path"] and arrivals.presence(self._database, found["run"]) is not None:
+            words = ("proj", "models", "register", version.name, found["run"][:12], found["path"])
+            return f"Take it as a new version: {shlex.join(words)}"
+        return "Import it into a store of its own: PROJ_HOME=DIR proj import …"
 
     def _located(self, version: ModelVersion) -> tuple[ModelVersion, bool]:
         """Return a version with the place of its files here, and whether its run or model is here."""

@@ -345,7 +345,9 @@ def _described() -> Answer:
     return _json(document(_ROUTES, VERSION))
 
 
+_GREETING = b"This is a proj server: it speaks MLflow's REST protocol and has no web pages. See /openapi.json.\n"
 _OPEN: dict[str, Callable[[], Answer]] = {
+    "/": lambda: Answer(200, _GREETING),
     "/health": lambda: Answer(200, b"OK"),
     "/version": lambda: Answer(200, VERSION.encode()),
     "/openapi.json": _described,

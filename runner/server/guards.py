@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from runner.server.answers import ErrorCode, RefusedError
 
-OPEN_PATHS = frozenset(("/health", "/version", "/openapi.json"))
+OPEN_PATHS = frozenset(("/", "/health", "/version", "/openapi.json"))
 """Paths that tell nothing about the store, so they need no token."""
 
 MAX_BODY = 32 * 2**20

@@ -29,7 +29,14 @@ def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {"title": "proj server", "version": version},
-        "paths": {**paths, **_files(), **_uploads(), "/health": _text("health"), "/version": _text("version")},
+        "paths": {
+            **paths,
+            **_files(),
+            **_uploads(),
+            "/": _text("greeting"),
+            "/health": _text("health"),
+            "/version": _text("version"),
+        },
         "components": {
             "schemas": components,
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},

@@ -87,7 +87,9 @@ def open_there(
         run = server.create_run(structs.replace(new, experiment_id=experiment_id, tags=tags))
     except RemoteError as error:
         server.close()
-        instead = "or unset MLFLOW_TRACKING_URI, and `proj push` the run later"
+        is_inherited = environ.get("MLFLOW_TRACKING_URI") == uri
+        where = "unset MLFLOW_TRACKING_URI" if is_inherited else "leave out --tracking-uri"
+        instead = f"or {where}, and `proj push` the run later"
         raise RemoteError(
             f"The run can't be opened on its tracking server: {error.message}",
             status=error.status,

@@ -4,6 +4,7 @@ Only what changes nothing when it is done twice is tried again, and what surely 
 server said that it had too much to do.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -30,6 +31,8 @@ _OK = range(200, 300)
 _REDIRECTS = range(300, 400)
 _MAX_ERROR = 64 * 1024
 _MAX_ANSWER = 512 << 20
+_CONNECTION = re.compile(r"^<?[\w.]*HTTPS?Connection(?:Pool)?(?:\([^)]*\)| object at 0x[0-9a-f]+>?): ")
+"""What urllib3 puts before its words about a connection."""
 
 
 class Patience(Struct, frozen=True, kw_only=True):
@@ -214,8 +217,16 @@ class Transport:
         return self._pool
 
     def _unreachable(self, error: Exception) -> RemoteError:
+        from urllib3.exceptions import ReadTimeoutError
+
         cause = getattr(error, "reason", None) or error
-        words = self._masker.text(str(cause).partition("(Caused by")[0])[:500]
+        words = self._masker.text(_CONNECTION.sub("", str(cause).partition("(Caused by")[0]))[:500]
+        if isinstance(cause, ReadTimeoutError):
+            return UnreachableError(
+                f"{self.access.url} does not answer in time",
+                context=words,
+                hint="it is there, but hangs or has too much to do: try again later",
+            )
         if "certificate" in words.lower() or "ssl" in type(cause).__name__.lower():
             return UnreachableError(
                 f"The certificate of {self.access.url} is not accepted",
