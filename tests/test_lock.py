@@ -180,7 +180,9 @@ def test_a_lock_in_which_nothing_changes_stays_as_it_is(project: Path, proj: Run
     assert result.code == 0, result.err
     lock = project / result.out.strip()
     before = lock.read_bytes()
+    assert "runs use this lock from now on" in result.err
     again = proj("lock", "--format", form, "--upgrade", "TQDM", cwd=project)
+    assert "runs use this lock from now on" not in again.err
     assert (again.code, "no version changed" in again.err) == (0, True), again.err
     assert lock.read_bytes() == before
 

@@ -60,7 +60,7 @@ def list_environments(as_json: bool) -> None:
         ids = ", ".join(run[:8] for run in kept.runs[-_SHOWN_RUNS:][::-1]) or "no run"
         more = f" and {len(kept.runs) - _SHOWN_RUNS} more" if len(kept.runs) > _SHOWN_RUNS else ""
         what = _what(kept)
-        click.echo(f"{kept.name[:8]}  {what:<40}  {size(kept.size):>9}  {used}  {ids}{more}")
+        click.echo(f"{kept.name[:8]}  {what:<40}  {size(kept.size):>9}{_own(kept)}  {used}  {ids}{more}")
     environments, cache = disk_use(home.environments, home.root / "cache")
     images = sum(kept.size for kept in prefixes if kept.manager == MANAGER)
     told = f"{len(prefixes)} environments on {size(environments)} of disk; the cache of packages has {size(cache)} more"
@@ -197,6 +197,12 @@ def _what(kept: Kept) -> str:
         return f"image {kept.path}"
     python = f"Python {kept.python}" if kept.python else "a project's own"
     return f"{kept.manager}, {python}, {len(kept.packages)} packages"
+
+
+def _own(kept: Kept) -> str:
+    """Say how much of an environment no other one and no cache has."""
+    is_told = kept.manager != MANAGER and kept.own_size < kept.size
+    return f" ({size(kept.own_size):>8} its own)" if is_told else ""
 
 
 def _number(text: str, units: dict[str, int], what: str, example: str) -> int:

@@ -215,6 +215,10 @@ def _lock(folder: Path, spec: EnvironmentSpec, wish: Wish, home: Home) -> Path:
     if target.exists() and _without_command(target.read_text("utf-8", "replace")) == _without_command(text):
         return target  # the call alone is no change: git would show one
     write_atomically(target, text.encode())
+    if not is_there:
+        say(
+            "runs use this lock from now on, in an environment of its own, which shares files with those that are there"
+        )
     return target
 
 
