@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -303,13 +304,16 @@ class TestAgain:
         assert said.code == 0
         assert "Version 1 of 'churner' is another one here; that of the import is left out" in said.err
         assert "left out: other versions have their numbers here" in said.out
-        assert "proj models register churner " in said.err or "PROJ_HOME=DIR proj import" in said.err
+        way = re.search(r"hint: Take it as a new version: proj (models register churner .+)", said.err)
+        assert way is not None
         assert "everything was here already" not in bring(capsys, folder).out
         assert "The alias churner@champion names another version here" in said.err
         assert versions.get(db, "churner", 1).run_id == run_id
         assert versions.get(db, "churner", 3).location == models.get(db, MODEL).artifact_uri
         new = versions.create(db, versions.NewVersion(name="churner", source=f"runs:/{run_id}/model"))
         assert new.version == 4
+        assert run_command(way[1].split()) == 0
+        assert versions.get(db, "churner", 5).run_id == ONE
 
     def test_an_experiment_that_is_deleted_here(self, folder: Path, db: Database, capsys: Capture) -> None:
         number = experiments.create(db, "churn ü/x")
