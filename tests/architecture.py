@@ -19,6 +19,7 @@ FLOORS = (
     "server",
     "store",
     "process",
+    "base",
 )
 
 

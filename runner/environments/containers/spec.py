@@ -6,9 +6,9 @@ The format: https://containers.dev/implementors/json_reference/
 import posixpath
 import re
 
-import msgspec
 from msgspec import Struct, structs
 
+from runner.base.foreign_text import SMALL, ForeignTextError, decode_text, parse_json_as
 from runner.environments.containers.build import build_file
 from runner.environments.words import EnvironmentSpec
 from runner.errors import EnvironmentSetupError
@@ -85,9 +85,9 @@ def read_devcontainer(
     if content is None:
         raise EnvironmentSetupError(f"the file '{path}' is not there")
     try:
-        found = msgspec.json.decode(without_comments(content.decode("utf-8-sig", "replace")), type=_Devcontainer)
-    except msgspec.DecodeError as error:
-        raise EnvironmentSetupError(f"'{path}' can't be read", context=str(error)) from error
+        found = parse_json_as(without_comments(decode_text(content)[: SMALL.size + 1]), _Devcontainer)
+    except ForeignTextError as error:
+        raise EnvironmentSetupError(f"'{path}' can't be read", context=str(error)) from None
     declared = declared or ContainerSpec()
     build = declared.build or _build_of(found, posixpath.dirname(path))
     image = declared.image or found.image or ""
