@@ -9,6 +9,7 @@ from runner.base.foreign_text import SMALL, ForeignTextError, parse_json, read_l
 from runner.errors import ParameterError
 from runner.lazy import LazyModule
 from runner.manifest.faults import nearest, printable, quoted
+from runner.masking import is_secret_name
 from runner.model import EntryPoint, Parameter, ParameterSpec, ValueSource
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def _refusal(spec: ParameterSpec, value: str) -> str | None:
     """Return why a value that the user gave can't be, or None."""
     if value == spec.default:
         return None
-    shown = "the value given" if spec.secret else f"'{value}'"
+    shown = "the value given" if spec.secret or is_secret_name(spec.name) else f"'{value}'"
     wanted = wrong_type(spec.type.lower(), value)
     if wanted:
         return f"parameter '{spec.name}' takes {wanted}, not {shown}"
