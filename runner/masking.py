@@ -13,6 +13,8 @@ from runner.base.secret_forms import SHORTEST, forms_of
 from runner.model import Parameter, ParameterRecord, ValueSource
 
 STARS = "***"
+_IN_NAMES = "_secret_"
+"""Stands for a secret where three stars are not allowed."""
 _STARS = STARS.encode()
 _LONGEST = 16384
 """Bytes held back at most while it is open whether they begin a credential."""
@@ -175,6 +177,11 @@ class Masker:
             return STARS
         masked, found = _mask_whole(text.encode("utf-8", "surrogateescape"), self._known)
         return masked.decode("utf-8", "surrogateescape") if found else text
+
+    def name(self, name: str) -> str:
+        """Return a name without secrets; three stars can't be in the names of metrics, parameters and files."""
+        masked = self.text(name)
+        return name if masked == name else masked.replace(STARS, _IN_NAMES)
 
     def command(self, command: str) -> str:
         """Return a command line without secrets; values after names like ``--password`` are secrets too."""

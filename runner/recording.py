@@ -163,7 +163,7 @@ class Recording:
         """Log metrics given as name, value and step; ``moment`` is in milliseconds since 1970."""
         mask = self.plan.masker
         points = [
-            Metric(key=mask.text(name), value=nan if mask.is_number(value) else value, timestamp=moment, step=step)
+            Metric(key=mask.name(name), value=nan if mask.is_number(value) else value, timestamp=moment, step=step)
             for name, value, step in metrics
         ]
         values.log_metrics(self.database, self.run_id, points)

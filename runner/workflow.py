@@ -279,12 +279,12 @@ def collect(recording: Recording, folder: RunFolder, outcome: Outcome, ending: E
         changes.files,
         plan.home.artifacts(recording.run_id),
         move=is_given_up,
-        name=plan.masker.text if plan.masker.masks else None,
+        name=plan.masker.name if plan.masker.masks else None,
     )
     inputs, unread = digest_inputs(
         folder.project, plan.entry_point.inputs, recording.opened, plan.home.root / "cache" / "digests"
     )
-    inputs = tuple(structs.replace(one, path=plan.masker.text(one.path)) for one in inputs)
+    inputs = tuple(structs.replace(one, path=plan.masker.name(one.path)) for one in inputs)
     recording.add(exit_code=outcome.exit_code, resources=outcome.resources, inputs=inputs, outputs=outputs)
     for file in (recording.metrics_log, recording.redirects_log):
         plan.masker.file(file)

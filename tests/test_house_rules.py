@@ -65,6 +65,7 @@ JSON_OF_OUR_OWN = {
     "environments/recovering.py": "a file of ours",
     "executors/leftovers.py": "a file of ours",
     "server/protocol.py": "bodies of requests, whose size the server limits",
+    "server/redaction.py": "bodies of requests, whose size the server limits",
     "server/redirects.py": "lines that our import shim writes",
     "server/runs.py": "a part of a request's body",
     "server/upstream.py": "bodies of requests, whose size the server limits",

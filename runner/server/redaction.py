@@ -14,6 +14,7 @@ _IDS = frozenset({
     *("dataset_digest", "digest", "status", "version"),
 })  # fmt: skip
 """Fields that name what is there already: digits of a secret may be in them by chance."""
+_NAMES = frozenset({"key", "name", "new_name", "metric_key"})
 
 
 def redact_request(body: bytes, masker: Masker, public: Mapping[str, str]) -> bytes:
@@ -45,10 +46,15 @@ class _Redaction:
         key, value = fields.get("key"), fields.get("value")
         if isinstance(value, str) and isinstance(key, str) and self._public.get(key) == value:
             return fields
-        found = {name: one if name in _IDS else self.value(one) for name, one in fields.items()}
+        found = {name: self._field(name, one) for name, one in fields.items()}
         if key is not None and self._is_secret_number(value):
             found["value"] = "NaN"
         return found
+
+    def _field(self, name: str, value: Any) -> Any:  # noqa: ANN401  JSON is of any type
+        if name in _IDS:
+            return value
+        return self._masker.name(value) if name in _NAMES and isinstance(value, str) else self.value(value)
 
     def _is_secret_number(self, value: object) -> bool:
         if isinstance(value, bool) or not isinstance(value, int | float):
