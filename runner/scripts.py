@@ -38,7 +38,8 @@ MAX_DEPTH = 8
 ROOTS = ("", "src", "..", "../src")
 """Where packages of a project usually lie, relative to the project folder."""
 
-SCRIPT_WORD = r"[\w./\\-]+\.(?:py|ipynb|sh)"
+WORD = r"[\w./\\-]+"
+SCRIPT_ENDINGS = (".py", ".ipynb", ".sh")
 MODULE_RUN = r"\bpython[\d.]*\s+(?:-[A-Za-z]\s+)*-m\s+(?P<name>[A-Za-z_][\w.]*)"
 FOLDER_CHANGE = r"\bcd\s+(?P<folder>[\w./-]+)\s*(?:&&|;|\n)"
 MAGIC = r"^\s*[%!?]"
@@ -180,7 +181,7 @@ def _named(command: str, files: ProjectFiles, folder: str = "", depth: int = 0) 
     """Yield the scripts that a command or a shell script starts and that are there."""
     change = re.search(FOLDER_CHANGE, command)
     here = posixpath.normpath(posixpath.join(folder, change["folder"])) if change else folder
-    for word in re.findall(SCRIPT_WORD, command):
+    for word in _script_words(command):
         plain = word.replace("\\", "/")
         tried = (posixpath.normpath(posixpath.join(place, plain)) for place in dict.fromkeys((here, folder)))
         path = next((one for one in tried if files.read(one) is not None), None)
@@ -195,6 +196,14 @@ def _named(command: str, files: ProjectFiles, folder: str = "", depth: int = 0) 
             if path:
                 yield path
                 break
+
+
+def _script_words(command: str) -> Iterator[str]:
+    """Yield the words of a command that have the ending of a script, each up to its last such ending."""
+    for word in re.findall(WORD, command):
+        end = max(word.rfind(ending) + len(ending) if word.rfind(ending) > 0 else 0 for ending in SCRIPT_ENDINGS)
+        if end:
+            yield word[:end]
 
 
 def _follow(paths: tuple[str, ...], own: tuple[str, ...], files: ProjectFiles) -> Iterator[Script]:

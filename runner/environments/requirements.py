@@ -20,6 +20,8 @@ EDITABLE = re.compile(r"(?:-e|--editable)(?:\s+|=|(?<=-e))(?P<what>.+)")
 EXTRAS = re.compile(r"^(?P<path>.*?)\[(?P<extras>[^][]*)\]$")
 NAMED_LOCAL = re.compile(r"^[\w.-]+\s*(?:\[(?P<extras>[^]]*)\])?\s*@\s*(?:file:)(?P<path>[^/;\s][^;\s]*)")
 ARCHIVE = (".whl", ".tar.gz", ".zip", ".tar.bz2")
+LONGEST_LINE = 2000
+"""Characters of a requirement without its hashes."""
 OPTIONS_KEPT = frozenset({
     *("-i", "--index-url", "--extra-index-url", "-f", "--find-links", "--no-index", "--pre"),
     *("--trusted-host", "--only-binary", "--no-binary"),
@@ -81,12 +83,14 @@ class RequirementReader(Struct, frozen=True):
         folders = (posixpath.dirname(path), "")
         for line in logical_lines(decode_text(content)):
             with _place(path, line):
-                if constraint and not line.text.startswith("-"):
+                if constraint and not line.text.startswith("-") and len(line.text) <= LONGEST_LINE:
                     self.lines.constraints.append(line.text)
                 else:
                     self._read_line(line.text, path, folders, (*seen, path))
 
     def _read_line(self, text: str, file: str, folders: tuple[str, ...], seen: tuple[str, ...]) -> None:
+        if len(text) > LONGEST_LINE and len(text.partition(" --hash=")[0]) > LONGEST_LINE:
+            raise EnvironmentSetupError(f"'{text[:40]}…' has {len(text):,} characters, and is no requirement")
         if nested := NESTED.fullmatch(text):
             self.read_file(self._find(nested["path"], folders), seen=seen)
         elif constraint := CONSTRAINT.fullmatch(text):
