@@ -167,7 +167,9 @@ def _check_directory(archive: Path) -> None:
         tail = file.read()
         at = tail.rfind(b"PK\x05\x06")
         if at < 0 or len(tail) < at + 22:
-            raise SourceError(f"{archive} is not a whole zip: it has no list of its files")
+            raise SourceError(
+                f"{archive} can't be unpacked", context="it has no list of its files: no zip, or not whole"
+            )
         length = int.from_bytes(tail[at + 12 : at + 16], "little")
         if tail[max(0, at - 20) :].startswith(b"PK\x06\x07"):
             file.seek(min(size, int.from_bytes(tail[at - 12 : at - 4], "little")))

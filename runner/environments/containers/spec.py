@@ -16,7 +16,7 @@ from runner.model import ContainerSpec, EnvironmentDeclaration, EnvironmentKind,
 
 DEVCONTAINERS = (".devcontainer/devcontainer.json", ".devcontainer.json")
 """Where a devcontainer.json is looked for."""
-_TEXT = r'("(?:\\.|[^"\\])*")'
+_TEXT = r'("(?:\\.|[^"\\])*(?:"|\Z))'
 _FROM_CALLER = re.compile(r"\$\{localEnv:(\w+)\}")
 
 
@@ -106,7 +106,7 @@ def read_devcontainer(
 
 def without_comments(text: str) -> str:
     """Return JSON with comments and final commas, as these files are written, as plain JSON."""
-    text = re.sub(rf"{_TEXT}|//[^\n]*|/\*.*?\*/", lambda match: match[1] or " ", text, flags=re.DOTALL)
+    text = re.sub(rf"{_TEXT}|//[^\n]*|/\*.*?(?:\*/|\Z)", lambda match: match[1] or " ", text, flags=re.DOTALL)
     return re.sub(rf"{_TEXT}|,(?=\s*[}}\]])", lambda match: match[1] or "", text)
 
 
