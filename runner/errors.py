@@ -83,6 +83,12 @@ class SystemRefusalError(ProjError):
     reference = "system"
 
 
+class OutputError(ProjError):
+    """What a command prints can't be written."""
+
+    reference = "output"
+
+
 class StoreError(ProjError):
     """The store refuses or can't do what is asked."""
 

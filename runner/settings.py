@@ -28,6 +28,9 @@ _PARTS = (
 _ID_LENGTH = 32
 """Characters of a run's id, which its folder is named after."""
 
+_MOST_BYTES = 480
+"""SQLite opens paths of at most 512 bytes (MAX_PATHNAME of its unix layer); the home's own files add a few."""
+
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -179,6 +182,9 @@ def _checked(root: Path) -> Path:
         shown = text.encode("unicode_escape", "surrogatepass").decode("ascii")
         message = f"proj's home has a name with control characters or bytes that are not UTF-8: {shown}"
         raise HomeError(message, hint="Set PROJ_HOME to a folder with a plain name.")
+    if len(os.fsencode(text)) > _MOST_BYTES:
+        message = f"The path of proj's home is longer than {_MOST_BYTES} bytes: {text[:60]}…"
+        raise HomeError(message, hint="Set PROJ_HOME to a folder with a shorter path.")
     return root
 
 

@@ -1,6 +1,5 @@
 """``proj log``: what a run's command printed, byte for byte."""
 
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ import click
 
 from runner.cli import completing
 from runner.cli.reading import read_store
+from runner.cli.streams import flush_output
 from runner.errors import NotFoundError
 from runner.store import runs
 from runner.store.database import Database
@@ -35,8 +35,7 @@ def log(run: str, follow: bool) -> None:
                 sys.stdout.buffer.write(piece)
                 sys.stdout.buffer.flush()
         except BrokenPipeError:
-            # The reader has enough, as in `proj log RUN | head`; Python would complain again at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            flush_output()  # the reader has enough, as in `proj log RUN | head`
 
 
 def _follow(database: Database, run_id: str, path: Path) -> Iterator[bytes]:

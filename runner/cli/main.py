@@ -4,13 +4,15 @@ import gc
 import importlib
 import sys
 from collections.abc import Sequence
+from io import StringIO
 from typing import TYPE_CHECKING
 
 import click
 from msgspec import Struct
 
+from runner.cli.streams import flush_output, open_streams
 from runner.cli.text import say, show_error
-from runner.errors import ProjError
+from runner.errors import ProjError, explain_system_error
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -128,10 +130,16 @@ def run_command(words: Sequence[str] | None = None) -> int:
 
     Errors meant for the user are shown without a traceback; anything else is our bug and escapes.
     """
+    open_streams()
     try:
-        code = cli.main(args=None if words is None else list(words), prog_name="proj", standalone_mode=False)
+        try:
+            code = cli.main(args=None if words is None else list(words), prog_name="proj", standalone_mode=False)
+        except OSError:
+            flush_output()  # if that is what failed, it says so
+            raise
+        flush_output()
     except click.ClickException as error:
-        error.show()
+        say(_formatted(error))
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         say("interrupted")
@@ -139,7 +147,20 @@ def run_command(words: Sequence[str] | None = None) -> int:
     except ProjError as error:
         show_error(error)
         return error.exit_code
+    except OSError as error:
+        told = explain_system_error(error)
+        if told is None:
+            raise
+        show_error(told)
+        return told.exit_code
     return code if isinstance(code, int) else 0
+
+
+def _formatted(error: click.ClickException) -> str:
+    """Return what click says of a wrong command, as its own `show` prints it."""
+    shown = StringIO()
+    error.show(shown)
+    return shown.getvalue().rstrip("\n")
 
 
 if __name__ == "__main__":

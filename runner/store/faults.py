@@ -12,7 +12,10 @@ _EXPLANATIONS = {
     "disk is full": ("The disk is full", "Free some space; what was recorded so far is safe."),
     "database is locked": ("Another process has been writing to the store for too long", "Look for a stuck process."),
     "readonly database": ("The store can't be written to", "Check the permissions of the file and its folder."),
-    "unable to open": ("The store can't be opened", "Check the permissions of the file and its folder."),
+    "unable to open": (
+        "The store can't be opened",
+        "Check the permissions of the file and its folder, and how many files may be open: `ulimit -n`.",
+    ),
     "disk I/O error": ("The disk reported an error", "Check the disk, then run the command again."),
     "malformed": ("The store is damaged", _REPAIR),
     "not a database": ("This file is not a store of proj", "Point PROJ_HOME at another folder."),
