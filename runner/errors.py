@@ -95,6 +95,10 @@ class StoreError(ProjError):
     reference = "store"
 
 
+class NoRoomError(StoreError):
+    """The disk that the store is on is full."""
+
+
 class NotFoundError(StoreError):
     """Nothing in the store has this name or id."""
 

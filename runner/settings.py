@@ -131,6 +131,11 @@ class Home(Struct, frozen=True):
         """Run folders: where frozen trees are laid out and commands run."""
         return self.root / "folders"
 
+    @property
+    def reserve(self) -> Path:
+        """A file that is given up when the disk is full, so that a few rows can still be written."""
+        return self.root / "reserve"
+
     def run(self, run_id: str) -> Path:
         """Return the folder of the files kept with a run: log, lock, artifacts."""
         return self.root / "runs" / run_id

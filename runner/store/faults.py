@@ -2,16 +2,20 @@
 
 import os
 import sqlite3
+import sys
 from pathlib import Path
 
-from runner.errors import StoreError
+from runner.errors import NoRoomError, StoreError
 
 _REPAIR = "`proj verify --repair` saves what can still be read; the damaged file is kept."
 
 _EXPLANATIONS = {
     "disk is full": ("The disk is full", "Free some space; what was recorded so far is safe."),
     "database is locked": ("Another process has been writing to the store for too long", "Look for a stuck process."),
-    "readonly database": ("The store can't be written to", "Check the permissions of the file and its folder."),
+    "readonly database": (
+        "The store can't be written to",
+        "Set PROJ_HOME to a folder that you can write to; commands that only read work here.",
+    ),
     "unable to open": (
         "The store can't be opened",
         "Check the permissions of the file and its folder, and how many files may be open: `ulimit -n`.",
@@ -28,21 +32,25 @@ _LITTLE = 64 << 10
 def explain(error: sqlite3.Error, path: Path) -> StoreError | None:
     """Return the error for the user for a fault of a store's file or disk; None where only a bug explains it."""
     text = str(error)
-    if "disk I/O error" in text and _is_full(path):
+    if "disk I/O error" in text and free_bytes(path.parent) < _LITTLE:
         text = "disk is full"
+    elif "unable to open" in text and path.exists() and not os.access(path.parent, os.W_OK):
+        text = "readonly database"
     for words, (message, hint) in _EXPLANATIONS.items():
         if words in text:
             told = _or_backup(path) if hint == _REPAIR else hint
-            return StoreError(message, context=f"{path}: {error}", hint=told)
+            kind = NoRoomError if words == "disk is full" else StoreError
+            return kind(message, context=f"{path}: {error}", hint=told)
     return None
 
 
-def _is_full(path: Path) -> bool:
+def free_bytes(folder: Path) -> int:
+    """Return how many bytes a user may still write where a folder is; a folder that can't be asked has plenty."""
     try:
-        found = os.statvfs(path.parent)
+        found = os.statvfs(folder)
     except OSError:
-        return False
-    return found.f_bavail * found.f_frsize < _LITTLE
+        return sys.maxsize
+    return found.f_bavail * found.f_frsize
 
 
 def _or_backup(path: Path) -> str:
