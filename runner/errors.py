@@ -99,6 +99,10 @@ class NoRoomError(StoreError):
     """The disk that the store is on is full."""
 
 
+class DamagedStoreError(StoreError):
+    """The file of the store is not as SQLite wrote it."""
+
+
 class NotFoundError(StoreError):
     """Nothing in the store has this name or id."""
 

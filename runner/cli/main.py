@@ -49,6 +49,7 @@ COMMANDS = {
     "check": LazyCommand("runner.cli.check:check", "Check a manifest; nothing is run."),
     "lock": LazyCommand("runner.cli.lock:lock", "Lock the environments of a project."),
     "env": LazyCommand("runner.cli.env:env", "List, verify, export and remove the environments that are kept."),
+    "verify": LazyCommand("runner.cli.verify:verify", "Check everything that proj keeps, and repair it."),
     "python": LazyCommand("runner.cli.python:python", "List the Pythons that environments can be made with."),
     "new": LazyCommand("runner.cli.new:new", "Start a project from a template."),
     "completion": LazyCommand("runner.cli.completion:completion", "Let the shell complete what is typed."),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from runner.errors import StoreError
+from runner.errors import DamagedStoreError, StoreError
 from runner.files import remove_tree
 from runner.store.faults import explain
 from runner.store.migrations import MIGRATIONS, Migration, apply
@@ -132,6 +132,8 @@ class Database:
             try:
                 with database._explained():
                     database._idle.append(database._connect())
+            except DamagedStoreError:
+                raise
             except StoreError as error:
                 first = first or error
                 continue

@@ -5,7 +5,7 @@ import sqlite3
 import sys
 from pathlib import Path
 
-from runner.errors import NoRoomError, StoreError
+from runner.errors import DamagedStoreError, NoRoomError, StoreError
 
 _REPAIR = "`proj verify --repair` saves what can still be read; the damaged file is kept."
 
@@ -22,7 +22,13 @@ _EXPLANATIONS = {
     ),
     "disk I/O error": ("The disk reported an error", "Check the disk, then run the command again."),
     "malformed": ("The store is damaged", _REPAIR),
-    "not a database": ("This file is not a store of proj", "Point PROJ_HOME at another folder."),
+    "not a database": ("This file is not a store of proj, or its head is damaged", _REPAIR),
+}
+
+_KINDS: dict[str, type[StoreError]] = {
+    "disk is full": NoRoomError,
+    "malformed": DamagedStoreError,
+    "not a database": DamagedStoreError,
 }
 
 _LITTLE = 64 << 10
@@ -39,8 +45,7 @@ def explain(error: sqlite3.Error, path: Path) -> StoreError | None:
     for words, (message, hint) in _EXPLANATIONS.items():
         if words in text:
             told = _or_backup(path) if hint == _REPAIR else hint
-            kind = NoRoomError if words == "disk is full" else StoreError
-            return kind(message, context=f"{path}: {error}", hint=told)
+            return _KINDS.get(words, StoreError)(message, context=f"{path}: {error}", hint=told)
     return None
 
 
