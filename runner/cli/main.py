@@ -136,7 +136,7 @@ def run_command(words: Sequence[str] | None = None) -> int:
         try:
             code = cli.main(args=None if words is None else list(words), prog_name="proj", standalone_mode=False)
         except OSError:
-            flush_output()  # if that is what failed, it says so
+            flush_output(has_failed=True)  # if that is what failed, it says so
             raise
         flush_output()
     except click.ClickException as error:

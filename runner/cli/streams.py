@@ -25,13 +25,13 @@ def open_streams() -> None:
     sys.stderr = sys.stderr or _nowhere()
 
 
-def flush_output() -> None:
-    """Write out what was printed.
+def flush_output(*, has_failed: bool = False) -> None:
+    """Write out what was printed; ``has_failed`` says that something could not be written, and it may be this.
 
     Raises:
         OutputError: nobody can have it.
     """
-    error = _fault_of(sys.stdout)
+    error = _fault_of(sys.stdout, probe=has_failed)
     if error is None:
         return
     _silence(sys.stdout)
@@ -47,10 +47,11 @@ def silence_talk() -> None:
     _silence(sys.stderr)
 
 
-def _fault_of(stream: IO[str]) -> OSError | None:
+def _fault_of(stream: IO[str], *, probe: bool) -> OSError | None:
     try:
         stream.flush()
-        os.write(stream.fileno(), b"")  # a full device refuses even that
+        if probe:
+            os.write(stream.fileno(), b"")  # a full device refuses even that
     except OSError as error:
         return error
     except ValueError:  # it is closed
