@@ -22,12 +22,14 @@ _EXPLANATIONS = {
     ),
     "disk I/O error": ("The disk reported an error", "Check the disk, then run the command again."),
     "malformed": ("The store is damaged", _REPAIR),
+    "Could not decode": ("The store is damaged", _REPAIR),
     "not a database": ("This file is not a store of proj, or its head is damaged", _REPAIR),
 }
 
 _KINDS: dict[str, type[StoreError]] = {
     "disk is full": NoRoomError,
     "malformed": DamagedStoreError,
+    "Could not decode": DamagedStoreError,
     "not a database": DamagedStoreError,
 }
 

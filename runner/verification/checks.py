@@ -5,11 +5,14 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from runner.errors import DamagedStoreError
 from runner.findings import Finding, Progress
 from runner.settings import Home
 from runner.verification.orphans import verify_orphans
 from runner.verification.records import verify_records
 from runner.verification.store import verify_store
+
+_UNREADABLE = "a part of it can't be read"
 
 
 class Look(Protocol):
@@ -47,8 +50,20 @@ def verify_home(home: Home, *, repair: bool, begin: "BeginCheck") -> Iterator[Fi
     Raises:
         ProjError: the home can't be looked at, or belongs to a newer proj.
     """
+    is_told = False
     for check in CHECKS:
-        yield from check.look(home, repair=repair, progress=begin(check.title))
+        for finding in _findings(check, home, repair, begin(check.title)):
+            if not (is_told and finding.problem == _UNREADABLE):
+                yield finding
+            is_told = is_told or finding.part == "database"
+
+
+def _findings(check: Check, home: Home, repair: bool, progress: Progress) -> Iterator[Finding]:
+    """Make one check; where it needs a database that is damaged, say that and let the next check begin."""
+    try:
+        yield from check.look(home, repair=repair, progress=progress)
+    except DamagedStoreError:
+        yield Finding(part="database", name=home.database.name, problem=_UNREADABLE)
 
 
 class BeginCheck(Protocol):

@@ -45,8 +45,12 @@ def salvage(path: Path) -> str:
     for suffix in ("", "-wal", "-shm"):
         fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)
     used, count = path, _copy_rows(path, fresh)
-    if not count:
-        count = _copy_with_borrowed_schema(path, fresh)
+    other = fresh.with_name(f"{fresh.name}.borrowed")
+    borrowed = _copy_with_borrowed_schema(path, other)
+    if borrowed > count:
+        other.replace(fresh)
+        count = borrowed
+    other.unlink(missing_ok=True)
     for used in sorted(path.parent.glob(f"{path.name}.*.backup"), reverse=True) if not count else ():
         count = _copy_rows(used, fresh)
         if count:

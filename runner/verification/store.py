@@ -20,6 +20,7 @@ from runner.verification.salvage import is_alone, salvage
 
 PART = "database"
 _INDEX_ONLY = re.compile(r"row \d+ missing from index|wrong # of entries in index|non-unique entry in index|NULL value")
+_SCHEMA = "SELECT name, sql FROM main.sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite%'"
 _MOST = 20
 """Faults of one kind that are named."""
 _OPTIONAL = frozenset(("compatibility",))
@@ -69,7 +70,9 @@ def _damage(path: Path) -> list[str]:
     """
     try:
         with closing(Database.open_to_read(path)) as database:
-            return [text for (text,) in database.query(f"PRAGMA main.integrity_check({_MOST})") if text != "ok"]
+            faults = [text for (text,) in database.query(f"PRAGMA main.integrity_check({_MOST})") if text != "ok"]
+            number = database.query("PRAGMA main.user_version")[0][0]
+            return faults or (_changed_schema(_schema_of(database)) if number == len(MIGRATIONS) else [])
     except DamagedStoreError as error:
         return [(error.context or error.message).removeprefix(f"{path}: ")]
 
@@ -110,12 +113,9 @@ def _loose_references(path: Path, *, repair: bool) -> Iterator[Finding]:
 
 def _incomplete_schema(path: Path, *, repair: bool) -> Iterator[Finding]:
     """Yield tables, indexes, views and triggers that are missing."""
-    with closing(connect(memory_way())) as fresh:
-        apply(fresh, MIGRATIONS)
-        wanted = _schema(fresh.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall())
+    wanted = _wanted_schema()
     with closing(Database.open_to_read(path)) as database:
-        rows = database.query("SELECT name, sql FROM main.sqlite_master WHERE sql IS NOT NULL")
-    present = _schema([(row["name"], row["sql"]) for row in rows])
+        present = _schema_of(database)
     for name in wanted:
         if name in present or name in _OPTIONAL:
             continue
@@ -127,8 +127,24 @@ def _incomplete_schema(path: Path, *, repair: bool) -> Iterator[Finding]:
         yield _finding(path, f"'{name}' of the schema is missing", done)
 
 
-def _schema(rows: list[tuple[str, str]]) -> dict[str, str]:
-    return {name: sql for name, sql in rows if not name.startswith("sqlite_")}
+def _wanted_schema() -> dict[str, str]:
+    """Return the statements that make the schema, by the name of what each one makes."""
+    with closing(connect(memory_way())) as fresh:
+        apply(fresh, MIGRATIONS)
+        return dict(fresh.execute(_SCHEMA).fetchall())
+
+
+def _schema_of(database: Database) -> dict[str, str]:
+    return {row["name"]: row["sql"] for row in database.query(_SCHEMA)}
+
+
+def _changed_schema(present: dict[str, str]) -> list[str]:
+    wanted = _wanted_schema()
+    return [
+        f"'{name}' of the schema is not as it was made"
+        for name, sql in present.items()
+        if name in wanted and sql != wanted[name]
+    ]
 
 
 def _stamp() -> str:
