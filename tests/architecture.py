@@ -11,6 +11,7 @@ FLOORS = (
     "cli",
     "scaffold",
     "",
+    "verification",
     "manifest",
     "source",
     "environments",
