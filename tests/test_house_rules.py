@@ -74,6 +74,9 @@ JSON_OF_OUR_OWN = {
     "store/remote/answers.py": "answers of servers, whose size the transport limits",
     "store/remote/transport.py": "answers of servers, whose size the transport limits",
     "store/runs.py": "columns of ours",
+    "store/upgrading.py": "a column of ours",
+    "verification/records.py": "a column of ours",
+    "verification/references.py": "a column of ours",
 }
 """Modules that decode JSON which is not foreign text, or is limited elsewhere, each with the reason."""
 
