@@ -12,6 +12,7 @@ from msgspec import Struct
 from runner.environments.rules import Version, parse_version
 from runner.errors import ExecutionError
 from runner.process import capture
+from runner.sealed import DamagedFileError, read_sealed, write_sealed
 
 OLDEST = (3, 6)
 """uv makes environments for this line and newer ones."""
@@ -204,13 +205,10 @@ def _ask(path: str) -> _Answer | None:
 
 def _load(cache: Path) -> dict[str, _Known]:
     try:
-        return msgspec.json.decode(cache.read_bytes(), type=dict[str, _Known])
-    except (OSError, msgspec.DecodeError):
+        return msgspec.json.decode(read_sealed(cache), type=dict[str, _Known])
+    except (FileNotFoundError, DamagedFileError, msgspec.DecodeError):
         return {}
 
 
 def _save(cache: Path, known: dict[str, _Known]) -> None:
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    aside = cache.with_name(f"{cache.name}.{os.getpid()}")
-    aside.write_bytes(msgspec.json.encode(known))
-    aside.replace(cache)
+    write_sealed(cache, msgspec.json.encode(known))
