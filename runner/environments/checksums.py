@@ -11,8 +11,9 @@ ctime, in one file per package for the whole home. Two cases need no reading:
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,6 +80,24 @@ class SharedFiles:
         self._linkable: dict[int, KnownFile] = {}
         self._known: dict[int, KnownFile] = {}
 
+    @contextmanager
+    def expecting(self, sources: Iterable[Source]) -> Iterator[None]:
+        """Do `expect` beside the block that starts the installer.
+
+        A file that gets its link before it was looked at is read afterwards.
+        """
+
+        def work() -> None:
+            with suppress(OSError):  # what was not looked at is read afterwards
+                self.expect(sources)
+
+        thread = threading.Thread(target=work, name="proj-expect")
+        thread.start()
+        try:
+            yield
+        finally:
+            thread.join()
+
     def expect(self, sources: Iterable[Source]) -> None:
         """Look at the packages in a cache before an installer makes links to them; what nobody has read is read."""
         unknown: list[tuple[str, os.stat_result]] = []
@@ -136,15 +155,23 @@ def read_checksums(files: Sequence[tuple[str, os.stat_result]]) -> list[str]:
 
     Reading and hashing let other threads work, so several do it.
     """
-    batches = [files[start : start + _BATCH] for start in range(0, len(files), _BATCH)]
-    threads = min(len(batches), os.cpu_count() or 1, _MOST_THREADS)
-    if threads < 2:  # noqa: PLR2004
-        return [_checksum(path, status) for path, status in files]
-    from concurrent.futures import ThreadPoolExecutor
+    found = [""] * len(files)
+    starts = iter(range(0, len(files), _BATCH))  # the next one is taken by one thread alone
 
-    with ThreadPoolExecutor(threads) as pool:
-        done = pool.map(lambda batch: [_checksum(path, status) for path, status in batch], batches)
-        return [sha256 for batch in done for sha256 in batch]
+    def work() -> None:
+        for start in starts:
+            for number in range(start, min(start + _BATCH, len(files))):
+                found[number] = _checksum(*files[number])
+
+    # The standard library's pools of threads take longer to import than most environments to check.
+    count = min(-(-len(files) // _BATCH), os.cpu_count() or 1, _MOST_THREADS)
+    others = [threading.Thread(target=work, name="proj-checksums") for _ in range(count - 1)]
+    for thread in others:
+        thread.start()
+    work()
+    for thread in others:
+        thread.join()
+    return found
 
 
 def _checksum(path: str, status: os.stat_result) -> str:
@@ -165,7 +192,7 @@ def _checksum(path: str, status: os.stat_result) -> str:
     return digest.hexdigest()
 
 
-def _files(folder: Path) -> Iterable[tuple[str, os.stat_result]]:
+def _files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
     """Yield the regular files below a folder; what goes away meanwhile is left out."""
     pending = [str(folder)]
     while pending:

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -111,16 +111,16 @@ def compare(root: Path, inventory: Inventory, shared: SharedFiles | None = None)
     unread = [(seal, status) for seal, status in touched if known[seal.path] is None and seal.size == _size(status)]
     contents = read_checksums([(f"{root}/{seal.path}", status) for seal, status in unread])
     known |= {seal.path: sha256 for (seal, _), sha256 in zip(unread, contents, strict=True)}
-    changed = [seal.path for seal, _ in touched if known[seal.path] != seal.sha256]
-    fresh = sealed | {seal.path: _seal(seal.path, status, seal.package, seal.sha256) for seal, status in touched}
+    same = [(seal, status) for seal, status in touched if known[seal.path] == seal.sha256]
+    fresh = sealed | {seal.path: _seal(seal.path, status, seal.package, seal.sha256) for seal, status in same}
+    changed = {seal.path for seal, _ in touched if known[seal.path] != seal.sha256}
     if shared:
-        read = {seal.path: status for seal, status in unread if known[seal.path] == seal.sha256}
-        _keep(shared, inventory.packages, [fresh[path] for path in read])
+        _keep(shared, inventory.packages, [fresh[seal.path] for seal, _ in unread if seal.path not in changed])
     there = {path for path, _ in found}
     added = [path for path in there - sealed.keys() if path.endswith(IMPORTABLE)]
     damage = Damage(changed=tuple(sorted([*changed, *(sealed.keys() - there)])), added=tuple(sorted(added)))
     files = tuple(seal for path, seal in fresh.items() if path in there)
-    return damage, msgspec.structs.replace(inventory, files=files, measure=_measure_of(found))
+    return damage, msgspec.structs.replace(inventory, files=files, measure=_measure_of([status for _, status in found]))
 
 
 def take(root: Path, shared: SharedFiles | None = None) -> Inventory:
@@ -135,28 +135,32 @@ def take(root: Path, shared: SharedFiles | None = None) -> Inventory:
     (root / ".lock").unlink(missing_ok=True)  # uv's, of the installation
     packages = installed_packages(root)
     owners = {path: number for number, package in enumerate(packages) for path in package.recorded}
-    found = list(_walk(root))
-    if shared:
-        found = [(path, _protect(f"{root}/{path}", status)) for path, status in found]
-    known = {path: shared.find(status) if shared else None for path, status in found}
-    unread = [(f"{root}/{path}", status) for path, status in found if known[path] is None]
-    contents = dict(zip((path for path, _ in unread), read_checksums(unread), strict=True))
-    seals = {p: _seal(p, found_as, owners.get(p, -1), known[p] or contents[f"{root}/{p}"]) for p, found_as in found}
-    unreadable = next((path for path, seal in seals.items() if not seal.sha256), None)
+    states, known, unread = {}, {}, []
+    for path, found in _walk(root):
+        status = _protect(f"{root}/{path}", found) if shared and found.st_nlink > 1 else found
+        states[path] = status
+        sha256 = shared.find(status) if shared else None
+        if sha256 is None:
+            unread.append((path, status))
+        else:
+            known[path] = sha256
+    contents = read_checksums([(f"{root}/{path}", status) for path, status in unread])
+    known |= {path: sha256 for (path, _), sha256 in zip(unread, contents, strict=True)}
+    seals = {path: _seal(path, status, owners.get(path, -1), known[path]) for path, status in states.items()}
+    unreadable = next((path for path, sha256 in known.items() if not sha256), None)
     if unreadable is not None:
         raise EnvironmentSetupError(f"{unreadable} of a new environment can't be read", context=str(root))
     names = tuple(package.name for package in packages)
     if shared:
         _keep(shared, names, seals.values())
-    sha = {path: seal.sha256 for path, seal in seals.items()}
     recorded = {path: digest for package in packages for path, digest in package.recorded.items()}
-    wrong = {packages[owners[path]].title for path, digest in recorded.items() if sha.get(path) != digest}
+    wrong = {packages[owners[path]].title for path, digest in recorded.items() if known.get(path) != digest}
     return Inventory(
         files=tuple(seals.values()),
-        distributions=tuple(describe(package, root, sha) for package in packages),
+        distributions=tuple(describe(package, root, known) for package in packages),
         wrong=tuple(sorted(wrong)),
         packages=names,
-        measure=_measure_of(found),
+        measure=_measure_of(states.values()),
     )
 
 
@@ -187,15 +191,14 @@ def _keep(shared: SharedFiles, packages: Sequence[str], seals: Iterable[FileSeal
 
 def _protect(path: str, status: os.stat_result) -> os.stat_result:
     """Take the right to write from a file with several names; return its state then."""
-    if status.st_nlink < 2 or not status.st_mode & 0o222 or not stat.S_ISREG(status.st_mode):  # noqa: PLR2004
+    if not status.st_mode & 0o222 or not stat.S_ISREG(status.st_mode):
         return status
     os.chmod(path, stat.S_IMODE(status.st_mode) & ~0o222)  # noqa: PTH101
     return os.lstat(path)
 
 
-def _measure_of(found: Sequence[tuple[str, os.stat_result]]) -> Measure:
+def _measure_of(states: Collection[os.stat_result]) -> Measure:
     """Return what `measure` would, from a walk that was done."""
-    states = [status for _, status in found]
     newest = max((status.st_ctime_ns for status in states), default=0)
     return Measure(len(states), sum(status.st_size for status in states), newest)
 

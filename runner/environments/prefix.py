@@ -163,9 +163,10 @@ class Prefixes:
             manager=blueprint.manager,
         )
         hold_attempt(folder, attempt)
-        write_sealed(folder / f"{attempt}.inventory", msgspec.msgpack.encode(inventory), durable=True)
+        # The marker alone is waited for: what the power takes of the others shows, and costs a build.
+        write_sealed(folder / f"{attempt}.inventory", msgspec.msgpack.encode(inventory))
         if blueprint.lock:
-            write_atomically(folder / LOCK, blueprint.lock.encode(), durable=True)
+            write_atomically(folder / LOCK, blueprint.lock.encode())
         write_marker(folder, marker)
         seconds = time.monotonic() - started
         count = len(inventory.distributions)
@@ -173,8 +174,6 @@ class Prefixes:
         return _built(folder, marker)
 
     def _attempt(self, folder: Path, blueprint: Blueprint, *, trust: bool) -> tuple[str, Inventory]:
-        from concurrent.futures import ThreadPoolExecutor
-
         attempt = os.urandom(3).hex()
         prefix = folder / attempt
         prefix.mkdir(parents=True)
@@ -182,11 +181,12 @@ class Prefixes:
             sources = blueprint.sources() if blueprint.sources else None
             shared = None if sources is None else self._shared(prefix)
             # Whoever takes damaged packages out of the cache waits until nobody installs from it.
-            with locked(self._home.root / "cache" / CACHE_LOCK, shared=True), ThreadPoolExecutor(1) as beside:
-                looked = beside.submit(shared.expect, sources) if shared and sources and trust else None
-                blueprint.fill(prefix)
-                if looked:
-                    looked.result()
+            with locked(self._home.root / "cache" / CACHE_LOCK, shared=True):
+                if shared and sources is not None and trust:
+                    with shared.expecting(sources):
+                        blueprint.fill(prefix)
+                else:
+                    blueprint.fill(prefix)
             return attempt, take(prefix, shared)
         except BaseException:
             remove_tree(prefix)
