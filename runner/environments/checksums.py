@@ -137,7 +137,8 @@ class SharedFiles:
                 known[file.inode] = file
         newest = sorted(known.values(), key=lambda file: -file.ctime_ns)[: _KEPT_EDITIONS * len(files)]
         page = _Page(device=self._device, files=tuple(newest))
-        write_sealed(self._page(package), msgspec.msgpack.encode(page))
+        with suppress(OSError):  # on a full disk the files are read again the next time
+            write_sealed(self._page(package), msgspec.msgpack.encode(page))
 
     def _load(self, package: str) -> dict[int, KnownFile]:
         try:

@@ -39,7 +39,7 @@ def is_held(path: Path) -> bool:
     """Say whether some process holds a file."""
     if not path.exists():
         return False
-    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
     try:
         return not _is_taken(descriptor)
     finally:

@@ -4,6 +4,7 @@ import os
 import string
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -211,4 +212,5 @@ def _load(cache: Path) -> dict[str, _Known]:
 
 
 def _save(cache: Path, known: dict[str, _Known]) -> None:
-    write_sealed(cache, msgspec.json.encode(known))
+    with suppress(OSError):  # on a full or read-only disk they are asked again the next time
+        write_sealed(cache, msgspec.json.encode(known))

@@ -132,7 +132,6 @@ def take(root: Path, shared: SharedFiles | None = None) -> Inventory:
     Raises:
         EnvironmentSetupError: a file can't be read.
     """
-    (root / ".lock").unlink(missing_ok=True)  # uv's, of the installation
     packages = installed_packages(root)
     owners = {path: number for number, package in enumerate(packages) for path in package.recorded}
     states, known, unread = {}, {}, []

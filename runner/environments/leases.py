@@ -3,6 +3,7 @@
 A lease is a shared lock on a file; the system takes it back when the process ends, however it ends.
 """
 
+import errno
 import fcntl
 import os
 import threading
@@ -20,6 +21,7 @@ class _Held:
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._files: dict[Path, tuple[int, int]] = {}
+        self._for_good: set[Path] = set()
 
     def take(self, path: Path) -> None:
         with self._guard:
@@ -37,8 +39,10 @@ class _Held:
             else:
                 os.close(descriptor)
 
-    def has(self, path: Path) -> bool:
-        return path in self._files
+    def keep(self, path: Path) -> None:
+        if path not in self._for_good:
+            self.take(path)
+            self._for_good.add(path)
 
 
 _HELD = _Held()
@@ -46,9 +50,7 @@ _HELD = _Held()
 
 def hold(environments: Path, name: str) -> None:
     """Hold an environment by its short name until this process ends; wait while it is being removed."""
-    path = _place(environments, name)
-    if not _HELD.has(path):
-        _HELD.take(path)
+    _HELD.keep(_place(environments, name))
 
 
 def hold_attempt(folder: Path, attempt: str) -> None:
@@ -65,7 +67,13 @@ def release_attempt(folder: Path, attempt: str) -> None:
 def held(environments: Path, name: str) -> Iterator[None]:
     """Hold an environment while the block runs; wait first while it is being removed."""
     path = _place(environments, name)
-    _HELD.take(path)
+    try:
+        _HELD.take(path)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        yield  # nobody can remove anything there
+        return
     try:
         yield
     finally:

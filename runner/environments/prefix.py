@@ -187,6 +187,7 @@ class Prefixes:
                         blueprint.fill(prefix)
                 else:
                     blueprint.fill(prefix)
+            (prefix / ".lock").unlink(missing_ok=True)  # uv's, of the installation
             return attempt, take(prefix, shared)
         except BaseException:
             remove_tree(prefix)
@@ -258,8 +259,9 @@ def sweep(folder: Path) -> None:
 def _renew(folder: Path, marker: Marker, inventory: Inventory) -> Marker:
     """Write down how a prefix looks that was proven again; lost with the power, it is proven once more."""
     renewed = msgspec.structs.replace(marker, measure=inventory.measure)
-    write_sealed(folder / f"{marker.attempt}.inventory", msgspec.msgpack.encode(inventory))
-    write_sealed(folder / MARKER, msgspec.json.encode(renewed))
+    with contextlib.suppress(OSError):  # on a full disk it is proven again the next time
+        write_sealed(folder / f"{marker.attempt}.inventory", msgspec.msgpack.encode(inventory))
+        write_sealed(folder / MARKER, msgspec.json.encode(renewed))
     return renewed
 
 

@@ -4,6 +4,7 @@ import hashlib
 import posixpath
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -186,7 +187,8 @@ def read_once(request: EnvironmentRequest, text: str, path: str, platform: str) 
         return msgspec.msgpack.decode(read_sealed(kept), type=CondaLock)
     except (FileNotFoundError, DamagedFileError, msgspec.DecodeError):
         lock = read_conda_lock(text, path, platform)
-    write_sealed(kept, msgspec.msgpack.encode(lock))
+    with suppress(OSError):  # on a full disk it is read again the next time
+        write_sealed(kept, msgspec.msgpack.encode(lock))
     return lock
 
 
