@@ -82,16 +82,13 @@ class SharedFiles:
 
     @contextmanager
     def expecting(self, sources: Iterable[Source]) -> Iterator[None]:
-        """Do `expect` beside the block that starts the installer.
+        """Look at the packages in a cache before an installer, in the block, makes links to them.
 
-        A file that gets its link before it was looked at is read afterwards.
+        What nobody has read is read beside the block; what is linked before it was read, is so with these very bytes,
+        or shows by another size or mtime.
         """
-
-        def work() -> None:
-            with suppress(OSError):  # what was not looked at is read afterwards
-                self.expect(sources)
-
-        thread = threading.Thread(target=work, name="proj-expect")
+        unknown = self._look(sources)
+        thread = threading.Thread(target=self._read, args=(unknown,), name="proj-expect")
         thread.start()
         try:
             yield
@@ -99,16 +96,24 @@ class SharedFiles:
             thread.join()
 
     def expect(self, sources: Iterable[Source]) -> None:
-        """Look at the packages in a cache before an installer makes links to them; what nobody has read is read."""
+        """Do as `expecting` before anything else is done."""
+        self._read(self._look(sources))
+
+    def _look(self, sources: Iterable[Source]) -> list[tuple[str, os.stat_result]]:
+        """Note the files that are as they were when they were read; return the others."""
         unknown: list[tuple[str, os.stat_result]] = []
-        for source in sources:
-            known = self._load(source.package)
-            for path, status in _files(source.folder):
-                file = known.get(status.st_ino)
-                if file and file.is_unchanged(status):
-                    self._linkable[status.st_ino] = KnownFile.of(status, file.sha256)
-                else:
-                    unknown.append((path, status))
+        with suppress(OSError):  # what was not looked at is read when it is installed
+            for source in sources:
+                known = self._load(source.package)
+                for path, status in _files(source.folder):
+                    file = known.get(status.st_ino)
+                    if file and file.is_unchanged(status):
+                        self._linkable[status.st_ino] = KnownFile.of(status, file.sha256)
+                    else:
+                        unknown.append((path, status))
+        return unknown
+
+    def _read(self, unknown: Sequence[tuple[str, os.stat_result]]) -> None:
         for (_, status), sha256 in zip(unknown, read_checksums(unknown), strict=True):
             if sha256:
                 self._linkable[status.st_ino] = KnownFile.of(status, sha256)

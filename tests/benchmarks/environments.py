@@ -1,6 +1,7 @@
 """Environments against the tool that installs them."""
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,15 +41,19 @@ def environment(room: Path) -> Iterator[Row]:
 def _warm(root: Path, peers: Mapping[str, Callable[[], object]]) -> Iterator[Row]:
     """Measure what a new environment adds to a run, its proof included, when all its packages are cached."""
     home, ours = Path(os.environ["PROJ_HOME"]), command(proj("run", "."), root)
+    blocks = re.split(r"\n(?=\S)", (root / "requirements.txt").read_text().strip())
 
     def added(gone: Sequence[str]) -> float:
+        # The same packages in another order are another environment; one that goes away would change files of the rest.
+        blocks.append(blocks.pop(0))
+        declare(root, "\n".join(blocks) + "\n")
         for folder in gone:
             shutil.rmtree(home / folder, ignore_errors=True)
         return seconds_of(ours) - seconds_of(ours)
 
-    rows = {
-        "a new environment, warm cache": ("environments",),
-        "the same, nothing of the cache proven before": ("environments", "cache/checksums"),
+    rows: dict[str, tuple[str, ...]] = {
+        "a new environment, warm cache": (),
+        "the same, nothing of the cache proven before": ("cache/checksums",),
     }
     for what, gone in rows.items():
         for name, work in peers.items():
@@ -56,6 +61,7 @@ def _warm(root: Path, peers: Mapping[str, Callable[[], object]]) -> Iterator[Row
             rounds = ROUNDS if work is next(iter(peers.values())) else 1  # pip's take half a minute each
             pairs = [(added(gone), seconds_of(work)) for _ in range(rounds)]
             yield Row(what, median(one for one, _ in pairs), name, median(other for _, other in pairs))
+    declare(root, "\n".join(blocks) + "\n")
 
 
 def _after_another(room: Path, root: Path, theirs: Callable[[], object]) -> Iterator[Row]:
