@@ -13,7 +13,7 @@ import os
 import stat
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,43 +80,18 @@ class SharedFiles:
         self._linkable: dict[int, KnownFile] = {}
         self._known: dict[int, KnownFile] = {}
 
-    @contextmanager
-    def expecting(self, sources: Iterable[Source]) -> Iterator[None]:
-        """Look at the packages in a cache before an installer, in the block, makes links to them.
-
-        What nobody has read is read beside the block; what is linked before it was read, is so with these very bytes,
-        or shows by another size or mtime.
-        """
-        unknown = self._look(sources)
-        thread = threading.Thread(target=self._read, args=(unknown,), name="proj-expect")
-        thread.start()
-        try:
-            yield
-        finally:
-            thread.join()
-
     def expect(self, sources: Iterable[Source]) -> None:
-        """Do as `expecting` before anything else is done."""
-        self._read(self._look(sources))
+        """Look at the packages in a cache before an installer makes links to them, and note what is as it was read.
 
-    def _look(self, sources: Iterable[Source]) -> list[tuple[str, os.stat_result]]:
-        """Note the files that are as they were when they were read; return the others."""
-        unknown: list[tuple[str, os.stat_result]] = []
+        Nothing is read: a cache may have wheels of the same version that are for others.
+        """
         with suppress(OSError):  # what was not looked at is read when it is installed
             for source in sources:
                 known = self._load(source.package)
-                for path, status in _files(source.folder):
+                for status in _states(source.folder) if known else ():
                     file = known.get(status.st_ino)
                     if file and file.is_unchanged(status):
                         self._linkable[status.st_ino] = KnownFile.of(status, file.sha256)
-                    else:
-                        unknown.append((path, status))
-        return unknown
-
-    def _read(self, unknown: Sequence[tuple[str, os.stat_result]]) -> None:
-        for (_, status), sha256 in zip(unknown, read_checksums(unknown), strict=True):
-            if sha256:
-                self._linkable[status.st_ino] = KnownFile.of(status, sha256)
 
     def recall(self, packages: Iterable[str]) -> None:
         """Load what is known of the files of packages."""
@@ -198,8 +173,8 @@ def _checksum(path: str, status: os.stat_result) -> str:
     return digest.hexdigest()
 
 
-def _files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield the regular files below a folder; what goes away meanwhile is left out."""
+def _states(folder: Path) -> Iterator[os.stat_result]:
+    """Yield the states of the regular files below a folder; what goes away meanwhile is left out."""
     pending = [str(folder)]
     while pending:
         with suppress(FileNotFoundError), os.scandir(pending.pop()) as entries:
@@ -207,4 +182,4 @@ def _files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
                 if entry.is_dir(follow_symlinks=False):
                     pending.append(entry.path)
                 elif entry.is_file(follow_symlinks=False):
-                    yield entry.path, entry.stat(follow_symlinks=False)
+                    yield entry.stat(follow_symlinks=False)

@@ -183,10 +183,8 @@ class Prefixes:
             # Whoever takes damaged packages out of the cache waits until nobody installs from it.
             with locked(self._home.root / "cache" / CACHE_LOCK, shared=True):
                 if shared and sources is not None and trust:
-                    with shared.expecting(sources):
-                        blueprint.fill(prefix)
-                else:
-                    blueprint.fill(prefix)
+                    shared.expect(sources)
+                blueprint.fill(prefix)
             (prefix / ".lock").unlink(missing_ok=True)  # uv's, of the installation
             return attempt, take(prefix, shared)
         except BaseException:
