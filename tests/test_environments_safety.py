@@ -134,6 +134,7 @@ def test_a_damaged_note_of_an_environment_is_told_and_the_environment_built_agai
         else:
             (done,) = findings(verify_environments, home, repair=True)
             assert done.repair
+            assert findings(verify_environments, home, repair=False) == []
             again = proj("run", ".", "--json", cwd=project)
         assert again.json["environment"]["digest"] == first["environment"]["digest"]
         assert again.json["environment"]["packages"] == first["environment"]["packages"]

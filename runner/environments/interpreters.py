@@ -212,5 +212,7 @@ def _load(cache: Path) -> dict[str, _Known]:
 
 
 def _save(cache: Path, known: dict[str, _Known]) -> None:
-    with suppress(OSError):  # on a full or read-only disk they are asked again the next time
+    if not cache.parent.is_dir():  # the home is made by a command that needs it
+        return
+    with suppress(OSError):  # asked again where it can't be kept
         write_sealed(cache, msgspec.json.encode(known))

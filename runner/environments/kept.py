@@ -105,7 +105,8 @@ def lock_of(home: Home, kept: Kept) -> str:
 def verify(home: Home, kept: Kept) -> Verdict | None:
     """Read every file of a prefix and hold it against what was proven when it was built, and against the RECORDs.
 
-    Nobody removes it meanwhile. Returns None where somebody did before, and while it is being built.
+    Nobody removes it meanwhile. Returns None where somebody did before, where nothing was built that could be damaged,
+    and while it is being built.
     """
     with held(home.environments, kept.name):
         return _verify(home.environments / kept.name)
@@ -119,7 +120,8 @@ def _verify(folder: Path) -> Verdict | None:
         known = load_inventory(folder, marker.attempt)
         now = take(folder / marker.attempt)
     except FileNotFoundError:
-        if is_held(folder / "lock"):
+        is_nothing = not (folder / MARKER).exists() and not any(child.is_dir() for child in folder.iterdir())
+        if is_nothing or is_held(folder / "lock"):
             return None
         return Verdict(name=folder.name, damage=Damage(changed=("it was never finished",)))
     except DamagedFileError as error:
