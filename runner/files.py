@@ -61,16 +61,35 @@ def locked(path: Path, *, shared: bool = False, waiting: Callable[[], None] | No
         os.close(descriptor)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Put a file in place as a whole, so that no reader sees a part of it."""
+def write_atomically(path: Path, data: bytes, *, durable: bool = False) -> None:
+    """Put a file in place as a whole, so that no reader sees a part of it.
+
+    With ``durable`` the file and its name are on the disk when this returns, whatever happens to the machine then.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
     try:
-        partial.write_bytes(data)
+        with partial.open("wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+    if durable:
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk; file systems that can't do that for folders are left alone."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def clone_file(source: Path, target: Path) -> bool:

@@ -13,9 +13,12 @@ from runner.cli.reading import clean, local_time, size
 from runner.cli.text import say
 from runner.environments.conda.files import is_conda_lock
 from runner.environments.containers.built import MANAGER, built_images, remove_image
+from runner.environments.home_check import verify_locks
 from runner.environments.indexes import IndexOptions
+from runner.environments.inventory import Damage
 from runner.environments.kept import (
     Kept,
+    Verdict,
     choose_to_prune,
     disk_use,
     find_prefix,
@@ -25,11 +28,14 @@ from runner.environments.kept import (
     verify,
     with_runs,
 )
+from runner.environments.lock_files import check_lock, is_sealed
+from runner.environments.prefix import CACHE_LOCK, CHECKSUMS
 from runner.environments.universal import as_standard
 from runner.environments.uv_command import find_uv
 from runner.environments.words import EnvironmentRequest, EnvironmentSpec
 from runner.errors import EnvironmentSetupError, NotFoundError, UsageError
-from runner.files import remove_tree
+from runner.files import locked, remove_tree
+from runner.sealed import DamagedFileError
 from runner.settings import Home
 from runner.store import runs
 from runner.store.database import Database
@@ -98,19 +104,27 @@ def show(word: str, as_json: bool) -> None:
 @click.argument("word", metavar="[ENV]", default="")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdicts as a JSON list.")
 def verify_environments(word: str, as_json: bool) -> int:
-    """Read every file of ENV, or of all environments, and prove it by its digest; 1 when something changed."""
+    """Read every file of ENV, or of all environments and locks, and prove it by its digest; 1 when it changed."""
     home = enter_home()
     chosen = (find_prefix(home, word),) if word else kept_prefixes(home)
-    verdicts = [verify(home, kept) for kept in chosen]
+    looked = [verify(home, kept) for kept in chosen]
+    verdicts = [verdict for verdict in looked if verdict]
+    # Those that were removed meanwhile are no damage.
+    locks = () if word else tuple(verify_locks(home, repair=False, progress=lambda _done, _all: None))
+    verdicts += [Verdict(name=found.name, damage=Damage(changed=(found.problem,))) for found in locks]
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(verdicts), indent=2))
     for verdict in () if as_json else verdicts:
         told = "whole" if verdict.is_whole else f"changed: {clean(verdict.damage.describe())}"
+        name = verdict.name if "/" in verdict.name else verdict.name[:8]
         published = f" (as published, {', '.join(verdict.differing)} differ from their RECORD)"
-        click.echo(f"{verdict.name[:8]}  {told}{published if verdict.differing and verdict.is_whole else ''}")
-    damaged = sum(not verdict.is_whole for verdict in verdicts)
-    say(f"{len(verdicts)} environments, {damaged} changed" + ("; the next run builds them again" if damaged else ""))
-    return 1 if damaged else 0
+        click.echo(f"{clean(name)}  {told}{published if verdict.differing and verdict.is_whole else ''}")
+    damaged = sum(not verdict.is_whole for verdict in verdicts) - len(locks)
+    rebuilt = "; the next run builds them again" if damaged else ""
+    say(f"{len(verdicts) - len(locks)} environments, {damaged} changed{rebuilt}")
+    if locks:
+        say(f"{len(locks)} lock files are damaged; the next run that needs one resolves again")
+    return 1 if damaged or locks else 0
 
 
 @env.command("prune")
@@ -132,7 +146,7 @@ def prune_environments(age: str | None, room: str | None, cache: bool, yes: bool
         click.confirm(f"Remove {len(chosen)} environments?", abort=True, err=True)
     freed = 0
     for kept in chosen:
-        gone = remove_image(kept) if kept.manager == MANAGER else prune(home, kept)
+        gone = remove_image(home, kept) if kept.manager == MANAGER else prune(home, kept)
         if gone is None:
             say(f"{kept.name[:8]} is in use and stays")
             continue
@@ -175,7 +189,13 @@ def _lock_text(home: Home, word: str) -> str:
         raise EnvironmentSetupError(
             f"The run {run_id[:8]} has no lock", hint="It ran in an environment that was there."
         )
-    return lock.read_text("utf-8")
+    data = lock.read_bytes()
+    try:
+        if is_sealed(data):
+            check_lock(lock, data, None)
+        return data.decode()
+    except (DamagedFileError, UnicodeDecodeError) as error:
+        raise EnvironmentSetupError(f"The lock of the run {run_id[:8]} is damaged", context=str(error)) from None
 
 
 def _kept(home: Home) -> tuple[Kept, ...]:
@@ -215,6 +235,7 @@ def _number(text: str, units: dict[str, int], what: str, example: str) -> int:
 
 def _empty_cache(home: Home) -> int:
     before = sum(disk_use(home.environments, home.root / "cache"))
-    find_uv(home, IndexOptions(), os.environ).run("cache", "clean")
-    remove_tree(home.environments / "proofs")  # they are about files of the cache
+    with locked(home.root / "cache" / CACHE_LOCK):  # nobody installs from it
+        find_uv(home, IndexOptions(), os.environ).run("cache", "clean")
+    remove_tree(home.root / "cache" / CHECKSUMS)  # they are about files of the cache
     return before - sum(disk_use(home.environments, home.root / "cache"))

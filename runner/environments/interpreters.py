@@ -12,8 +12,8 @@ from msgspec import Struct
 
 from runner.environments.rules import Version, parse_version
 from runner.errors import ExecutionError
-from runner.files import write_atomically
 from runner.process import capture
+from runner.sealed import DamagedFileError, read_sealed, write_sealed
 
 OLDEST = (3, 6)
 """uv makes environments for this line and newer ones."""
@@ -206,8 +206,8 @@ def _ask(path: str) -> _Answer | None:
 
 def _load(cache: Path) -> dict[str, _Known]:
     try:
-        return msgspec.json.decode(cache.read_bytes(), type=dict[str, _Known])
-    except (OSError, msgspec.DecodeError):
+        return msgspec.json.decode(read_sealed(cache), type=dict[str, _Known])
+    except (FileNotFoundError, DamagedFileError, msgspec.DecodeError):
         return {}
 
 
@@ -215,4 +215,4 @@ def _save(cache: Path, known: dict[str, _Known]) -> None:
     if not cache.parent.is_dir():  # the home is made by a command that needs it
         return
     with suppress(OSError):  # asked again where it can't be kept
-        write_atomically(cache, msgspec.json.encode(known))
+        write_sealed(cache, msgspec.json.encode(known))

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from runner.environments.home_check import verify_environments, verify_locks
 from runner.errors import DamagedStoreError
 from runner.findings import Finding, Progress
 from runner.settings import Home
@@ -35,7 +36,9 @@ CHECKS: tuple[Check, ...] = (
     # Runs that only have files are recorded again before the other parts are held against the database.
     Check("files without a run", verify_orphans),
     Check("runs without files", verify_records),
-    # Checks of the other parts belong here: snapshots, locks, environments, artifacts.
+    Check("locks", verify_locks),
+    Check("environments", verify_environments),
+    # Checks of the other parts belong here: snapshots, artifacts.
 )
 
 
