@@ -7,6 +7,9 @@ from pathlib import Path
 
 from msgspec import Struct
 
+LOCK_NAMES = ("lock.txt", "conda-lock.yml")
+"""What the lock of a run's environment is called, by its format."""
+
 
 class Home(Struct, frozen=True):
     """The folder that holds everything proj keeps: ``PROJ_HOME``, else the platform's data folder."""
@@ -58,7 +61,7 @@ class Home(Struct, frozen=True):
 
     def lock(self, run_id: str) -> Path | None:
         """Return the file that keeps the lock of a run's environment, called as its format is; None without one."""
-        files = (self.run(run_id) / name for name in ("lock.txt", "conda-lock.yml"))
+        files = (self.run(run_id) / name for name in LOCK_NAMES)
         return next((file for file in files if file.is_file()), None)
 
     def artifacts(self, run_id: str) -> Path:

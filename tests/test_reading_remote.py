@@ -452,7 +452,8 @@ def test_a_server_of_mlflow(tmp_path: Path, db: Database, home: Home, capsys: Ca
         place = server.place(run.artifact_uri)
         assert place is not None
         (tmp_path / "plot").write_bytes(b"plot")
-        place.put("sub/plot", tmp_path / "plot")
+        with (tmp_path / "plot").open("rb") as file:
+            place.put("sub/plot", file)
         server.update_run(run.run_id, RunStatus.FINISHED, 9)
         listed = call(capsys, "list", "--tracking-uri", url, "--json", "--filter", "metrics.loss < 0.5").json
         assert [record["run_id"] for record in listed] == [run.run_id]
