@@ -17,6 +17,7 @@ from runner.store import runs
 from runner.store.database import Database
 from runner.store.records import format_time
 from runner.store.removal import refuse_live, remove_run
+from runner.store.staging import collect_everywhere
 
 _SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _SHOWN = 20
@@ -48,6 +49,7 @@ def rm(words: tuple[str, ...], age: str | None, yes: bool) -> None:
             freed += remove_run(database, run_id, home)
             click.echo(run_id)
         collect_garbage(home)
+        collect_everywhere(home)
         say(f"{len(chosen)} {_runs(chosen)} removed, {size(freed)} freed")
 
 

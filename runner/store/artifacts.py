@@ -177,6 +177,11 @@ class FileWriter:
             self._partial = staging.PartialFile(root, folder)
         self.size = 0
 
+    @property
+    def descriptor(self) -> int:
+        """What the system writes to; what comes that way is not in the size."""
+        return self._partial.descriptor
+
     def write(self, piece: bytes | memoryview) -> None:
         """Append bytes."""
         self._partial.write(piece)

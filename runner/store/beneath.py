@@ -102,8 +102,10 @@ def new_file(folder: int, name: str) -> int:
     return os.open(name, _NEW, 0o666, dir_fd=folder)
 
 
-def remove_at(folder: int, name: str) -> None:
+def remove_at(folder: int, name: str) -> int:
     """Remove an entry of a folder and all below it, however deep it goes; links are removed, not followed.
+
+    Returns the bytes of files that only this name kept.
 
     Raises:
         FileNotFoundError: there is no such entry.
@@ -112,43 +114,55 @@ def remove_at(folder: int, name: str) -> None:
     if found is None:
         raise FileNotFoundError(errno.ENOENT, "no such file", name)
     if not stat.S_ISDIR(found.st_mode):
-        os.unlink(name, dir_fd=folder)
-        return
+        return _unlink(folder, name)
+    freed = 0
     top = _open_to_change(folder, name)
     try:
         # Folders that are further down are moved up, so that no depth needs a stack or many descriptors.
-        while waiting := _empty(top, top):
-            for inner in waiting:
-                _remove_inner(top, inner)
+        while True:
+            waiting, more = _empty(top, top)
+            freed += more
+            if not waiting:
+                break
+            freed += sum(_remove_inner(top, inner) for inner in waiting)
     finally:
         os.close(top)
     os.rmdir(name, dir_fd=folder)
+    return freed
 
 
-def _remove_inner(top: int, name: str) -> None:
+def _remove_inner(top: int, name: str) -> int:
     inner = _open_to_change(top, name)
     try:
-        _empty(inner, top)
+        _, freed = _empty(inner, top)
     finally:
         os.close(inner)
     os.rmdir(name, dir_fd=top)
+    return freed
 
 
-def _empty(folder: int, top: int) -> list[str]:
-    """Remove the files of a folder and move its folders up to the top; return what they are called there."""
+def _unlink(folder: int, name: str) -> int:
+    found = status_at(folder, name)
+    os.unlink(name, dir_fd=folder)
+    return found.st_size if found is not None and stat.S_ISREG(found.st_mode) and found.st_nlink == 1 else 0
+
+
+def _empty(folder: int, top: int) -> tuple[list[str], int]:
+    """Remove the files of a folder and move its folders up to the top; return their names there, and bytes freed."""
     with os.scandir(folder) as entries:
         found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
     folders = []
+    freed = 0
     for name, is_folder in found:
         if not is_folder:
-            os.unlink(name, dir_fd=folder)
+            freed += _unlink(folder, name)
         elif folder == top:
             folders.append(name)
         else:
             # Moving a folder writes to it.
             os.close(_open_to_change(folder, name))
             os.rename(name, f"removed-{secrets.token_hex(12)}", src_dir_fd=folder, dst_dir_fd=top)
-    return folders
+    return folders, freed
 
 
 def _open_to_change(folder: int, name: str) -> int:

@@ -15,12 +15,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 from runner.files import FICLONE
+from runner.settings import Home
 from runner.store.artifact_paths import PARTIAL
 from runner.store.beneath import folder_at, new_file, remove_at, split_root, status_at
 
 FOLDER = ".proj-partial"
 """What the folder is called, beside those of runs."""
 
+_ANY_RUN = "0" * 32
+_ANY_MODEL = f"m-{_ANY_RUN}"
+"""Those of one kind have one folder for what is still being written."""
 _ABANDONED_FILE = 3600.0
 """Seconds after which a file that nobody has locked is removed; a lock may be unknown on a network file system."""
 _ABANDONED_UPLOAD = 24 * 3600.0
@@ -49,6 +53,11 @@ class PartialFile:
         with suppress(OSError):  # not every file system has locks
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._is_open = True
+
+    @property
+    def descriptor(self) -> int:
+        """What the system writes to."""
+        return self._descriptor
 
     def write(self, piece: bytes | memoryview) -> None:
         """Append bytes."""
@@ -92,6 +101,11 @@ class PartialFile:
         os.close(self._descriptor)
         if self._folder >= 0:
             os.close(self._folder)
+
+
+def collect_everywhere(home: Home) -> int:
+    """Remove what was abandoned on its way to any run or model of a home; return how many files and uploads."""
+    return sum(collect_abandoned(home.run(one) / "artifacts") for one in (_ANY_RUN, f"models/{_ANY_MODEL}"))
 
 
 def collect_abandoned(root: Path, now: float | None = None) -> int:
