@@ -31,6 +31,10 @@ from runner.store.remote.server import RemoteRun, RemoteServer
 from runner.store.rows import RUN_ID
 
 _POINT = struct.Struct("<qqd")
+_MOST_RUNS = 20_000
+_MOST_METRICS = 20_000
+_MOST_POINTS = 50_000_000
+"""What is taken at most: runs at once, metrics and points of a run."""
 
 
 class Origin(Struct, frozen=True, kw_only=True):
@@ -53,9 +57,12 @@ def nested_runs(server: RemoteServer, found: Sequence[RemoteRun]) -> list[Remote
     waiting = list(chosen.values())
     while waiting:
         run = waiting.pop(0)
-        children = server.search_runs([run.experiment_id], f"tags.`{PARENT_TAG}` = '{run.run_id}'")
+        wanted = f"tags.`{PARENT_TAG}` = '{run.run_id}'"
+        children = server.search_runs([run.experiment_id], wanted, limit=_MOST_RUNS + 1)
         new = [child for child in children if child.run_id not in chosen]
         chosen.update((child.run_id, child) for child in new)
+        if len(chosen) > _MOST_RUNS:
+            raise RemoteError(f"{server.url} tells of more than {_MOST_RUNS:,} nested runs", hint="name fewer runs")
         waiting += new
     return list(chosen.values())
 
@@ -135,7 +142,7 @@ def _take_files(origin: Origin, place: Place | None, uri: str, target: Path) -> 
             continue
         if file.size is not None and _is_same(place, file, target):
             continue
-        size = write_artifact(target, file.path, place.pieces(file.path))
+        size = write_artifact(target, file.path, place.pieces(file.path, file.size))
         origin.tally.artifacts += Copied(1, size)
     return target.absolute().as_uri()
 
@@ -145,7 +152,9 @@ def _is_same(place: Place, there: ArtifactInfo, target: Path) -> bool:
     if size_of(target, names) != there.size:
         return False
     with open_found(target, names) as file:
-        return all(file.read(len(piece)) == piece for piece in place.pieces(there.path)) and not file.read(1)
+        return all(file.read(len(piece)) == piece for piece in place.pieces(there.path, there.size)) and not file.read(
+            1
+        )
 
 
 def _take_own_files(origin: Origin, place: Place, run_id: str) -> None:
@@ -235,13 +244,17 @@ def _details(left: RunRecord) -> RunDetails:
 
 def _fetch_points(origin: Origin, run: RemoteRun, spool: IO[bytes]) -> dict[str, int]:
     """Write all points of a run to a file, metric by metric, and return how many each has."""
-    counts = {}
+    counts: dict[str, int] = {}
+    if len(run.metrics) > _MOST_METRICS:
+        raise InvalidValueError(f"It has more than {_MOST_METRICS:,} metrics")
     for name in run.metrics:
         count = 0
         for point in origin.server.metric_history(run.run_id, name):
             spool.write(_packed(point))
             count += 1
         counts[name] = count
+        if sum(counts.values()) > _MOST_POINTS:
+            raise InvalidValueError(f"Its metrics have more than {_MOST_POINTS:,} points")
     return counts
 
 

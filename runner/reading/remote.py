@@ -207,7 +207,7 @@ def _kept(place: Place, file: ArtifactInfo, above: tuple[str, ...]) -> KeptFile 
     if file.fault is not None:
         return Omission(path=name, reason=file.fault)
     names = (*above, *names_of(file.path))
-    return KeptFile(name=name, names=names, size=file.size, pieces=partial(place.pieces, file.path))
+    return KeptFile(name=name, names=names, size=file.size, pieces=partial(place.pieces, file.path, file.size))
 
 
 def _thinned(kept: list[Metric], last: Metric | None, limit: int) -> tuple[Metric, ...]:

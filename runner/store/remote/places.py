@@ -1,6 +1,7 @@
 """Where a server keeps artifacts, as far as we can reach it: behind its proxy, or in a folder of this machine."""
 
 import posixpath
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -16,6 +17,8 @@ from runner.store.remote.transport import PIECE, Transport
 
 PROXY = "/api/2.0/mlflow-artifacts/artifacts"
 _DEEPEST = 100
+_LONGEST = 3600.0
+"""Seconds that looking through the folders of one place may take."""
 _FOLDERS = 100_000
 """Folders looked into below one place at most: a server may answer without end."""
 
@@ -27,8 +30,8 @@ class Place(Protocol):
         """Return what is directly in a folder, by name; empty where there is no such folder."""
         ...
 
-    def pieces(self, path: str) -> Iterator[bytes]:
-        """Yield the content of a file piece by piece."""
+    def pieces(self, path: str, size: int | None = None) -> Iterator[bytes]:
+        """Yield the content of a file, of which that size was listed, piece by piece."""
         ...
 
     def put(self, path: str, source: BinaryIO) -> None:
@@ -65,13 +68,13 @@ class ProxiedPlace:
         infos = (_info(path, one) for one in found)
         return tuple(sorted(infos, key=lambda info: info.path))
 
-    def pieces(self, path: str) -> Iterator[bytes]:
-        """Yield the content of a file piece by piece.
+    def pieces(self, path: str, size: int | None = None) -> Iterator[bytes]:
+        """Yield the content of a file, of which that size was listed, piece by piece.
 
         Raises:
-            RemoteError: the server does not have it, or the connection ends too early.
+            RemoteError: the server does not have it, the connection ends too early, or far more comes than was listed.
         """
-        return self._transport.pieces(self._url(path))
+        return self._transport.pieces(self._url(path), size)
 
     def put(self, path: str, source: BinaryIO) -> None:
         """Send a file, from its beginning.
@@ -98,7 +101,7 @@ class LocalPlace:
         """Return what is directly in a folder, by name; empty where there is no such folder."""
         return list_artifacts(self._root, path)
 
-    def pieces(self, path: str) -> Iterator[bytes]:
+    def pieces(self, path: str, size: int | None = None) -> Iterator[bytes]:  # noqa: ARG002  a folder tells no lies
         """Yield the content of a file piece by piece."""
         with open_artifact(self._root, path) as file:
             while piece := file.read(PIECE):
@@ -130,9 +133,12 @@ def walk(place: Place, path: str = "") -> Iterator[ArtifactInfo]:
         RemoteError: the server tells of more folders than there can be.
     """
     folders = [path]
+    end = time.monotonic() + _LONGEST
     for _ in range(_FOLDERS):
         if not folders:
             return
+        if time.monotonic() > end:
+            raise RemoteError(f"The server has not told all artifacts in {_LONGEST / 60:.0f} minutes")
         for info in place.entries(folders.pop()):
             if not info.is_dir or info.fault is not None:
                 yield info
