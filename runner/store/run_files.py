@@ -5,8 +5,7 @@ Pushing writes them, pulling and reading look for them; their names and limits a
 
 from collections.abc import Iterable
 
-import msgspec
-
+from runner.base.foreign_text import ForeignTextError, Limits, parse_json_as
 from runner.model import RunRecord
 from runner.settings import LOCK_NAMES
 
@@ -29,6 +28,6 @@ def read_record(pieces: Iterable[bytes]) -> RunRecord | None:
         if len(content) > MAX_RECORD:
             return None
     try:
-        return msgspec.json.decode(content, type=RunRecord)
-    except (msgspec.MsgspecError, RecursionError):
+        return parse_json_as(bytes(content), RunRecord, Limits(size=MAX_RECORD))
+    except ForeignTextError:
         return None
