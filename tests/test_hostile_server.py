@@ -217,6 +217,9 @@ class Hostile:
 
 @contextmanager
 def hostile(behaviours: dict[str, str]) -> Iterator[Hostile]:
+    for behaviour in behaviours.values():
+        if "bomb" in behaviour:
+            BEHAVIOURS[behaviour]({})  # it takes a while to make
     server = Hostile(behaviours)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -313,7 +316,8 @@ def test_commands_end_whatever_a_server_answers(tmp_path: Path, behaviour: str) 
     [
         ("experiments/search", "new things for ever", "more than 100,000 experiments"),
         ("runs/search", "empty pages", "again and again"),
-        ("runs/search", "the same page again", ""),
+        ("runs/search", "the same page again", "again and again"),
+        ("metrics/get-history", "new things for ever", "more than 1,000 pages"),
         ("metrics/get-history", "the same page again", "again and again"),
         ("metrics/get-history", "a circle of pages", "again and again"),
         ("logged-models/search", "empty pages", "again and again"),
@@ -332,7 +336,7 @@ def test_commands_end_whatever_a_server_answers(tmp_path: Path, behaviour: str) 
 def test_it_is_said_why(tmp_path: Path, endpoint: str, behaviour: str, word: str) -> None:
     with hostile({endpoint: behaviour}) as server:
         code, said = call(server.url, USED_BY[endpoint], tmp_path)
-    assert code == (0 if behaviour == "the same page again" and endpoint == "runs/search" else 1), said
+    assert code == 1, said
     assert word in said
 
 

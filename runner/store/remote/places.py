@@ -17,6 +17,8 @@ from runner.store.remote.transport import PIECE, Transport
 
 PROXY = "/api/2.0/mlflow-artifacts/artifacts"
 _DEEPEST = 100
+_EMPTY_FOLDERS = 2_000
+"""Folders without a file that are looked into one after the other."""
 _LONGEST = 3600.0
 """Seconds that looking through the folders of one place may take."""
 _FOLDERS = 100_000
@@ -133,13 +135,18 @@ def walk(place: Place, path: str = "") -> Iterator[ArtifactInfo]:
         RemoteError: the server tells of more folders than there can be.
     """
     folders = [path]
+    without_files = 0
     end = time.monotonic() + _LONGEST
     for _ in range(_FOLDERS):
         if not folders:
             return
         if time.monotonic() > end:
             raise RemoteError(f"The server has not told all artifacts in {_LONGEST / 60:.0f} minutes")
+        without_files += 1
+        if without_files > _EMPTY_FOLDERS:
+            raise RemoteError(f"The server tells of more than {_EMPTY_FOLDERS} folders of artifacts without a file")
         for info in place.entries(folders.pop()):
+            without_files *= info.is_dir
             if not info.is_dir or info.fault is not None:
                 yield info
             elif info.path.count("/") >= _DEEPEST:

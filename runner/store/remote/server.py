@@ -23,6 +23,8 @@ _MAX_RUNS = 1_000_000
 _MAX_POINTS = 20_000_000
 _MAX_MODELS = 10_000
 """Things of one kind that a server is listened to: it may go on for ever."""
+_MAX_PAGES = 1000
+"""Pages of one question: each may have more than a thousand things."""
 _EMPTY_PAGES = 20
 """Pages without anything that are read one after the other."""
 _LONGEST = 3600.0
@@ -265,6 +267,7 @@ class _Pages:
         self._most = most
         self._seen: set[int] = set()
         self._empty = 0
+        self._pages = 0
         self._end = time.monotonic() + _LONGEST
         self.token: str | None = None
         self.more = True
@@ -276,6 +279,7 @@ class _Pages:
             RemoteError: the server repeats itself, or does not come to an end.
         """
         self._left -= count
+        self._pages += 1
         self._empty = 0 if count else self._empty + 1
         self.token = token
         self.more = bool(token)
@@ -283,6 +287,8 @@ class _Pages:
             raise self._endless(f"tells of more than {self._most:,} {self._what}")
         if self.more and (hash(token) in self._seen or self._empty > _EMPTY_PAGES):
             raise self._endless(f"sends the same page of {self._what} again and again")
+        if self.more and self._pages >= _MAX_PAGES:
+            raise self._endless(f"tells its {self._what} on more than {_MAX_PAGES:,} pages")
         if time.monotonic() > self._end:
             raise self._endless(f"has not told all {self._what} in {_LONGEST / 60:.0f} minutes")
         self._seen.add(hash(token))
