@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from runner.server.answers import ErrorCode, RefusedError
+from runner.server.peers import Connection
 
 OPEN_PATHS = frozenset(("/", "/health", "/version", "/openapi.json"))
 """Paths that tell nothing about the store, so they need no token."""
@@ -64,6 +65,7 @@ class ChildGuard(Struct, frozen=True, kw_only=True):
             raise RefusedError(ErrorCode.PERMISSION_DENIED, "Web pages may not use this server.")
         if path not in OPEN_PATHS:
             self._check_token(headers.authorization)
+            admit(scope)
         return Caller(name="command", may_write=True)
 
     def _check_token(self, authorization: str) -> None:
@@ -85,6 +87,17 @@ def loopback_guard(token: str, port: int, others: Iterable[str] = ()) -> ChildGu
         number = address.rpartition(":")[2]
         named |= {address, *(f"{host}:{number}" for host in ("127.0.0.1", "localhost", "0.0.0.0"))}  # noqa: S104
     return ChildGuard(token=token, hosts=frozenset(named | {name.removesuffix(":80") for name in named}))
+
+
+def connection_of(scope: Mapping[str, Any]) -> Connection:
+    """Return the connection of a request; one without a socket has an unknown user."""
+    found: Connection | None = scope.get("state", {}).get("connection")
+    return Connection(None, None, None) if found is None else found
+
+
+def admit(scope: Mapping[str, Any]) -> None:
+    """Note that the connection of a request belongs to somebody who may use the server."""
+    connection_of(scope).is_admitted = True
 
 
 def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
