@@ -7,17 +7,16 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 from msgspec import Struct
 
 from runner.server.answers import ErrorCode, RefusedError
-from runner.server.guards import OPEN_PATHS, Caller, admit, connection_of, read_headers
+from runner.server.guards import OPEN_PATHS, Caller, admit, check_page, connection_of, read_headers
 from runner.server.sessions import Session
-from runner.server.sources import check_source, refused_source
+from runner.server.sources import check_source, refused_location, refused_source, scheme_of
 from runner.settings import Home
 from runner.store import tokens
-from runner.store.artifacts import local_folder
 from runner.store.database import Database
 
 OWNER = Caller(name="owner", may_write=True)
@@ -47,9 +46,20 @@ class TeamSession(Session):
         proxied = _PROXIED.fullmatch(uri)
         if proxied is not None:
             return self._files + quote(proxied[1])
-        if not urlsplit(uri).scheme or local_folder(uri) is not None or uri.startswith(("file:", "mlflow-artifacts:")):
+        if scheme_of(uri) in ("", "file", "mlflow-artifacts"):
             raise refused_source(uri)
         return uri
+
+    def location_of(self, uri: str) -> str | None:
+        """Return where the artifacts of a new experiment are to be: behind the proxy, or on no disk of the server.
+
+        Raises:
+            RefusedError: it is on the server's disk.
+        """
+        place = super().location_of(uri)
+        if place is not None and scheme_of(place) in ("", "file", "mlflow-artifacts"):
+            raise refused_location(uri)
+        return place
 
 
 class Admission:
@@ -94,8 +104,7 @@ class TeamGuard(Struct, frozen=True, kw_only=True):
                 ErrorCode.PERMISSION_DENIED,
                 "The Host header does not name this server; see `proj server --allow-host`.",
             )
-        if headers.origin is not None and headers.origin.lower() not in (f"http://{host}", f"https://{host}"):
-            raise RefusedError(ErrorCode.PERMISSION_DENIED, "Pages of other sites may not use this server.")
+        check_page(scope["method"], headers)
         if path in OPEN_PATHS:
             return OWNER
         caller = self._known(headers.authorization, scope)
