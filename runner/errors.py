@@ -76,10 +76,6 @@ class StoreError(ProjError):
     reference = "store"
 
 
-class StoreBusyError(StoreError):
-    """Another process holds the store for longer than anybody waits."""
-
-
 class NotFoundError(StoreError):
     """Nothing in the store has this name or id."""
 

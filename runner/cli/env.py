@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from runner.cli.reading import clean, local_time, size
-from runner.cli.text import say
+from runner.cli.text import print_lines, say
 from runner.environments.conda.files import is_conda_lock
 from runner.environments.containers.built import MANAGER, built_images, remove_image
 from runner.environments.indexes import IndexOptions
@@ -60,7 +60,7 @@ def list_environments(as_json: bool) -> None:
         ids = ", ".join(run[:8] for run in kept.runs[-_SHOWN_RUNS:][::-1]) or "no run"
         more = f" and {len(kept.runs) - _SHOWN_RUNS} more" if len(kept.runs) > _SHOWN_RUNS else ""
         what = _what(kept)
-        click.echo(f"{kept.name[:8]}  {what:<40}  {size(kept.size):>9}{_own(kept)}  {used}  {ids}{more}")
+        print_lines(f"{kept.name[:8]}  {what:<40}  {size(kept.size):>9}{_own(kept)}  {used}  {ids}{more}")
     environments, cache = disk_use(home.environments, home.root / "cache")
     images = sum(kept.size for kept in prefixes if kept.manager == MANAGER)
     told = f"{len(prefixes)} environments on {size(environments)} of disk; the cache of packages has {size(cache)} more"
@@ -88,9 +88,9 @@ def show(word: str, as_json: bool) -> None:
         "runs": ", ".join(run[:8] for run in kept.runs) or "none",
     }
     for name, value in rows.items():
-        click.echo(f"{name + ':':13}{clean(value)}")
+        print_lines(f"{name + ':':13}{clean(value)}")
     for name, version in kept.packages:
-        click.echo(f"  {clean(name)} {clean(version)}")
+        print_lines(f"  {clean(name)} {clean(version)}")
 
 
 @env.command("verify")
@@ -106,7 +106,7 @@ def verify_environments(word: str, as_json: bool) -> int:
     for verdict in () if as_json else verdicts:
         told = "whole" if verdict.is_whole else f"changed: {clean(verdict.damage.describe())}"
         published = f" (as published, {', '.join(verdict.differing)} differ from their RECORD)"
-        click.echo(f"{verdict.name[:8]}  {told}{published if verdict.differing and verdict.is_whole else ''}")
+        print_lines(f"{verdict.name[:8]}  {told}{published if verdict.differing and verdict.is_whole else ''}")
     damaged = sum(not verdict.is_whole for verdict in verdicts)
     say(f"{len(verdicts)} environments, {damaged} changed" + ("; the next run builds them again" if damaged else ""))
     return 1 if damaged else 0

@@ -4,21 +4,24 @@ import gc
 import importlib
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
-from msgspec import Struct
 
-from runner.cli.text import say, show_error
 from runner.errors import ProjError
+from runner.lazy import LazyModule
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+    from runner.cli import text
+else:
+    text = LazyModule("runner.cli.text")
+
 INTERRUPTED = 130
 
 
-class LazyCommand(Struct, frozen=True):
+class LazyCommand(NamedTuple):
     """A command that is imported when it is used; ``help`` stands in the list of commands until then."""
 
     place: str
@@ -134,10 +137,10 @@ def run_command(words: Sequence[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        say("interrupted")
+        text.say("interrupted")
         return INTERRUPTED
     except ProjError as error:
-        show_error(error)
+        text.show_error(error)
         return error.exit_code
     return code if isinstance(code, int) else 0
 

@@ -6,7 +6,7 @@ from enum import Enum
 import msgspec
 from msgspec import Struct
 
-from runner.errors import AlreadyExistsError, InvalidValueError, NotFoundError, ProjError, StoreBusyError, StoreError
+from runner.errors import AlreadyExistsError, InvalidValueError, NotFoundError, ProjError, StoreError
 
 
 class ErrorCode(str, Enum):
@@ -94,7 +94,8 @@ def answer_for(error: Exception, home: str = "") -> Answer:
 def _meaning(error: Exception) -> tuple[ErrorCode, str]:
     for kind, code in _CODES:
         if isinstance(error, kind):
-            return code, _words(error)
+            is_busy = code is ErrorCode.IO_ERROR and "is locked" in str(error.__cause__)
+            return ErrorCode.TEMPORARILY_UNAVAILABLE if is_busy else code, _words(error)
     if isinstance(error, RefusedError):
         return error.code, error.message
     if isinstance(error, RecursionError):
@@ -113,7 +114,6 @@ _CODES: tuple[tuple[type[Exception], ErrorCode], ...] = (
     (NotFoundError, ErrorCode.RESOURCE_DOES_NOT_EXIST),
     (AlreadyExistsError, ErrorCode.RESOURCE_ALREADY_EXISTS),
     (InvalidValueError, ErrorCode.INVALID_PARAMETER_VALUE),
-    (StoreBusyError, ErrorCode.TEMPORARILY_UNAVAILABLE),
     # What is left of the store's errors are those of the disk and the file.
     (StoreError, ErrorCode.IO_ERROR),
     (msgspec.ValidationError, ErrorCode.INVALID_PARAMETER_VALUE),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from runner.errors import StoreBusyError, StoreError
+from runner.errors import StoreError
 from runner.store.filesystems import is_on_network
 from runner.store.migrations import APPLICATION_ID, MIGRATIONS, Migration, applied, apply
 
@@ -16,10 +16,9 @@ Row = sqlite3.Row
 BUSY_SECONDS = 60.0
 """How long a writer waits for another process's transaction; ours take milliseconds."""
 
-_LOCKED = "database is locked"
 _EXPLANATIONS = {
     "disk is full": ("The disk is full", "Free some space; what was recorded so far is safe."),
-    _LOCKED: ("Another process has been writing to the store for too long", "Look for a stuck process."),
+    "database is locked": ("Another process has been writing to the store for too long", "Look for a stuck process."),
     "readonly database": ("The store can't be written to", "Check the permissions of the file and its folder."),
     "unable to open": ("The store can't be opened", "Check the permissions of the file and its folder."),
     "disk I/O error": ("The disk reported an error", "Check the disk, then run the command again."),
@@ -260,8 +259,7 @@ class Database:
         except sqlite3.DatabaseError as error:
             for words, (message, hint) in _EXPLANATIONS.items():
                 if words in str(error):
-                    kind = StoreBusyError if words == _LOCKED else StoreError
-                    raise kind(message, context=f"{self.path}: {error}", hint=hint) from error
+                    raise StoreError(message, context=f"{self.path}: {error}", hint=hint) from error
             raise
         except OSError as error:
             raise StoreError("The store can't be opened", context=str(error), hint="Set PROJ_HOME.") from error
