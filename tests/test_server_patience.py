@@ -2,7 +2,7 @@
 
 import socket as sockets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 
 import pytest
@@ -95,23 +95,85 @@ def test_a_head_without_end_is_refused(client: Client) -> None:
     assert client.send("GET", "/health").status == 200
 
 
-def test_more_connections_than_there_are_files_for_are_closed(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def four(client: Client, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[sockets.socket]]:
+    """Fill a server that has room for four with connections on which a request with the token was answered."""
     monkeypatch.setattr(transport, "WINDOW", 60)
     monkeypatch.setattr(transport, "MOST_CONNECTIONS", 4)
-    address = ("127.0.0.1", client.socket.port)
+    monkeypatch.setattr(transport, "MOST_OF_ONE", 4)
     with ExitStack() as opened:
-        for _ in range(4):
-            raw = opened.enter_context(sockets.create_connection(address, timeout=20))
-            raw.sendall(head(client, 2) + b"{}")
-            assert b" 200 " in raw.recv(10_000)
-        for _ in range(10):
-            with sockets.create_connection(address, timeout=20) as refused, suppress(ConnectionResetError):
-                assert refused.recv(1) == b""
-        raw.sendall(head(client, 2) + b"{}")
-        assert b" 200 " in raw.recv(10_000)
+        known = [opened.enter_context(connect(client)) for _ in range(4)]
+        for raw in known:
+            assert answers(raw, head(client, 2) + b"{}")
+        yield known
+
+
+def connect(client: Client) -> sockets.socket:
+    return sockets.create_connection(("127.0.0.1", client.socket.port), timeout=20)
+
+
+def answers(raw: sockets.socket, request: bytes) -> bool:
+    """Say whether a request is answered; False where the server has closed the connection."""
+    with suppress(ConnectionError):
+        raw.sendall(request)
+        return b" 200 " in raw.recv(10_000)
+    return False
+
+
+def test_strangers_take_the_place_of_strangers_when_a_server_is_full(
+    client: Client, four: list[sockets.socket]
+) -> None:
+    with ExitStack() as opened:
+        strangers = [opened.enter_context(connect(client)) for _ in range(10)]
+        for stranger in strangers[:-1]:
+            with suppress(ConnectionResetError):
+                assert stranger.recv(1) == b""
+        assert answers(strangers[-1], head(client, 2) + b"{}")
+        # The first of them took the place of the one that had been there longest, none of the others did.
+        assert [answers(raw, head(client, 2) + b"{}") for raw in four] == [False, True, True, True]
+
+
+def test_a_connection_with_a_request_under_way_is_not_closed(client: Client, four: list[sockets.socket]) -> None:
+    for raw in four:
+        raw.sendall(head(client, 2) + b"{")
+    assert_soon(lambda: not answers_at_once(client))
+    for raw in four:
+        assert answers(raw, b"}")
+
+
+def answers_at_once(client: Client) -> bool:
+    with connect(client) as newcomer:
+        return answers(newcomer, head(client, 2) + b"{}")
+
+
+def assert_soon(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        with suppress(ConnectionError):
-            assert client.send("GET", "/health").status == 200
-            return
-    raise AssertionError("the server takes no connection any more")
+    while not condition():
+        assert time.monotonic() < deadline
+
+
+@pytest.mark.usefixtures("four")
+def test_one_peer_does_not_get_all_connections(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another address of this machine stands for another machine."""
+    monkeypatch.setattr(transport, "MOST_OF_ONE", 2)
+    with sockets.socket() as other:
+        other.bind(("127.0.0.2", 0))
+        other.connect(("127.0.0.1", client.socket.port))
+        assert answers(other, head(client, 2) + b"{}")
+        with ExitStack() as opened:
+            for _ in range(10):
+                opened.enter_context(connect(client))
+            assert answers(opened.enter_context(connect(client)), head(client, 2) + b"{}")
+            assert answers(other, head(client, 2) + b"{}")
+
+
+def test_a_client_that_does_not_take_its_answers_is_given_up(client: Client) -> None:
+    request = f"GET /openapi.json HTTP/1.1\r\nHost: 127.0.0.1:{client.socket.port}\r\n\r\n".encode()
+    begin = time.monotonic()
+    with connect(client) as raw, suppress(ConnectionError):
+        while time.monotonic() - begin < 20:
+            raw.sendall(request)
+            time.sleep(WINDOW / 50)
+        raise AssertionError("the server is still waiting")
+    assert time.monotonic() - begin >= WINDOW
+    assert client.send("GET", "/health").status == 200

@@ -3,10 +3,15 @@
 import os
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from runner.settings import Home
+from runner.store import runs
+from runner.store.database import Database
+from runner.store.entities import NewRun
 from tests.conftest import git, write_tree
 
 ROOT = Path(__file__).parent.parent
@@ -40,8 +45,20 @@ def loaded(words: list[str], folder: Path, home: Path) -> frozenset[str]:
 def test_help_loads_no_command(tmp_path: Path) -> None:
     modules = loaded(["--help"], tmp_path, tmp_path / "home")
     ours = {name for name in modules if name.startswith("runner.")}
-    assert ours <= {f"runner.{name}" for name in ("cli", "cli.main", "cli.text", "cli.words", "errors", "model")}
-    assert not modules & SLOW
+    assert ours <= {f"runner.{name}" for name in ("cli", "cli.main", "cli.words", "errors", "lazy")}
+    assert not modules & {*SLOW, "msgspec"}
+
+
+@pytest.mark.parametrize("words", [["list"], ["list", "--json"], ["experiments", "list"]], ids=" ".join)
+def test_reading_loads_no_table_library_and_no_server(tmp_path: Path, words: list[str]) -> None:
+    home = Home(tmp_path / "home")
+    with closing(Database.open(home.database)) as database:
+        runs.create(database, NewRun(name="r"))
+    modules = loaded(words, tmp_path, home.root)
+    assert not modules & {"rich", "yaml", "asyncio", "ssl", "urllib3", "uvicorn", "importlib.metadata", "git"}
+    assert not {
+        name for name in modules if name.startswith(("runner.server", "runner.environments.", "runner.source."))
+    }
 
 
 @pytest.mark.parametrize("manager", ["local", pytest.param("uv", marks=pytest.mark.env)])

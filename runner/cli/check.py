@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from runner.cli.text import say
+from runner.cli.text import print_lines, say
 from runner.environments.deciding import decide_spec
 from runner.environments.missing import undeclared_imports
 from runner.environments.spec import read_spec
@@ -142,9 +142,9 @@ def _fault_of(error: ProjError, declaration: EnvironmentDeclaration) -> Fault:
 
 def _print(faults: tuple[Fault, ...]) -> None:
     for fault in faults:
-        click.echo(f"{fault.place}: {fault.severity.value}: {fault.message}")
+        print_lines(f"{fault.place}: {fault.severity.value}: {fault.message}")
         if fault.hint:
-            click.echo(f"    hint: {fault.hint}")
+            print_lines(f"    hint: {fault.hint}")
     errors = sum(fault.severity is Severity.ERROR for fault in faults)
     say(f"{_count(errors, 'error')}, {_count(len(faults) - errors, 'warning')}")
 

@@ -10,7 +10,7 @@ import msgspec
 
 from runner.cli.home import enter_home
 from runner.cli.reading import clean, local_time, size
-from runner.cli.text import say
+from runner.cli.text import print_lines, say
 from runner.environments.conda.files import is_conda_lock
 from runner.environments.containers.built import MANAGER, built_images, remove_image
 from runner.environments.home_check import verify_locks
@@ -67,7 +67,7 @@ def list_environments(as_json: bool) -> None:
         ids = ", ".join(run[:8] for run in kept.runs[-_SHOWN_RUNS:][::-1]) or "no run"
         more = f" and {len(kept.runs) - _SHOWN_RUNS} more" if len(kept.runs) > _SHOWN_RUNS else ""
         what = _what(kept)
-        click.echo(f"{kept.name[:8]}  {what:<40}  {size(kept.size):>9}{_own(kept)}  {used}  {ids}{more}")
+        print_lines(f"{kept.name[:8]}  {what:<40}  {size(kept.size):>9}{_own(kept)}  {used}  {ids}{more}")
     environments, cache = disk_use(home.environments, home.root / "cache")
     images = sum(kept.size for kept in prefixes if kept.manager == MANAGER)
     told = f"{len(prefixes)} environments on {size(environments)} of disk; the cache of packages has {size(cache)} more"
@@ -95,9 +95,9 @@ def show(word: str, as_json: bool) -> None:
         "runs": ", ".join(run[:8] for run in kept.runs) or "none",
     }
     for name, value in rows.items():
-        click.echo(f"{name + ':':13}{clean(value)}")
+        print_lines(f"{name + ':':13}{clean(value)}")
     for name, version in kept.packages:
-        click.echo(f"  {clean(name)} {clean(version)}")
+        print_lines(f"  {clean(name)} {clean(version)}")
 
 
 @env.command("verify")
@@ -118,7 +118,7 @@ def verify_environments(word: str, as_json: bool) -> int:
         told = "whole" if verdict.is_whole else f"changed: {clean(verdict.damage.describe())}"
         name = verdict.name if "/" in verdict.name else verdict.name[:8]
         published = f" (as published, {', '.join(verdict.differing)} differ from their RECORD)"
-        click.echo(f"{clean(name)}  {told}{published if verdict.differing and verdict.is_whole else ''}")
+        print_lines(f"{clean(name)}  {told}{published if verdict.differing and verdict.is_whole else ''}")
     damaged = sum(not verdict.is_whole for verdict in verdicts) - len(locks)
     rebuilt = "; the next run builds them again" if damaged else ""
     say(f"{len(verdicts) - len(locks)} environments, {damaged} changed{rebuilt}")

@@ -8,7 +8,7 @@ import msgspec
 
 from runner.cli import completing
 from runner.cli.reading import clean, open_store, size
-from runner.cli.text import show_event
+from runner.cli.text import print_lines, show_event
 from runner.importing.opening import open_foreign
 from runner.importing.places import PROXIED
 from runner.importing.summary import Count, Summary, Tally
@@ -50,7 +50,7 @@ def import_command(source: str, wanted: tuple[str, ...], proxied: Path | None, a
 
 def print_summary(summary: Summary) -> None:
     """Print what came from another store."""
-    click.echo(f"from {clean(summary.source)}")
+    print_lines(f"from {clean(summary.source)}")
     rows = (
         ("experiments", summary.experiments),
         ("runs", summary.runs),
@@ -61,13 +61,13 @@ def print_summary(summary: Summary) -> None:
     for title, count in rows:
         if count.total:
             own = _TAKEN if count is summary.model_versions else _OWN
-            click.echo(f"  {title}: {_described(count, own)}")
-    click.echo(f"  {summary.points} new points of metrics")
+            print_lines(f"  {title}: {_described(count, own)}")
+    print_lines(f"  {summary.points} new points of metrics")
     copied = summary.artifacts
-    click.echo(f"  {copied.files} new artifacts ({size(copied.size)})")
+    print_lines(f"  {copied.files} new artifacts ({size(copied.size)})")
     if summary.elsewhere:
         places, first = len(summary.elsewhere), clean(summary.elsewhere[0])
-        click.echo(f"  artifacts of {places} runs and models are not on this machine and stay where they are: {first}")
+        print_lines(f"  artifacts of {places} runs and models are not on this machine and stay where they are: {first}")
         if any(uri.startswith(f"{PROXIED}:") for uri in summary.elsewhere):
             click.echo("  --artifacts-destination DIR names the folder in which their server keeps them")
     if summary.is_empty:

@@ -14,7 +14,7 @@ import click
 from msgspec import Struct, structs
 
 from runner.cli.home import enter_home
-from runner.cli.text import say, show_event
+from runner.cli.text import print_lines, say, show_event
 from runner.environments.backends import BACKENDS
 from runner.environments.import_names import normalise
 from runner.environments.project_lock import (
@@ -171,9 +171,9 @@ def _check(folder: Path, specs: tuple[EnvironmentSpec, ...]) -> int:
         found = find_project_lock(spec, files)
         faults = differences(found, asked_of(spec, files)) if found else ("there is no lock",)
         name = found.path if found else lock_name(spec.file or "")
-        click.echo(f"{name}: {'does not fit' if faults else 'is up to date with'} {spec.file}")
+        print_lines(f"{name}: {'does not fit' if faults else 'is up to date with'} {spec.file}")
         for fault in faults:
-            click.echo(f"  {fault}")
+            print_lines(f"  {fault}")
         code = 1 if faults else code
     if code:
         say("hint: 'proj lock' brings it up to date")

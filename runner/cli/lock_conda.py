@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from msgspec import Struct
 
-from runner.cli.text import say, show_event
+from runner.cli.text import print_lines, say, show_event
 from runner.environments.conda.files import is_conda_lock, this_platform
 from runner.environments.conda.pip import TARGETS
 from runner.environments.conda.solve import conda_file, disagreements, find_conda_lock, lock_text, path_beside
@@ -78,9 +78,9 @@ def _check(request: EnvironmentRequest) -> int:
     there = found if found and found.file else None
     faults = disagreements(request, there) if there else ("there is no lock",)
     name = there.file if there else "conda-lock.yml"
-    click.echo(f"{name}: {'does not fit' if faults else 'is up to date with'} {conda_file(request).path}")
+    print_lines(f"{name}: {'does not fit' if faults else 'is up to date with'} {conda_file(request).path}")
     for fault in faults:
-        click.echo(f"  {fault}")
+        print_lines(f"  {fault}")
     if faults:
         say("hint: 'proj lock --format conda-lock' brings it up to date")
     return 1 if faults else 0

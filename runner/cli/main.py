@@ -5,22 +5,25 @@ import importlib
 import sys
 from collections.abc import Sequence
 from io import StringIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
-from msgspec import Struct
 
 from runner.cli.streams import flush_output, open_streams
-from runner.cli.text import say, show_error
 from runner.errors import ProjError, explain_system_error
+from runner.lazy import LazyModule
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+    from runner.cli import text
+else:
+    text = LazyModule("runner.cli.text")
+
 INTERRUPTED = 130
 
 
-class LazyCommand(Struct, frozen=True):
+class LazyCommand(NamedTuple):
     """A command that is imported when it is used; ``help`` stands in the list of commands until then."""
 
     place: str
@@ -140,19 +143,19 @@ def run_command(words: Sequence[str] | None = None) -> int:
             raise
         flush_output()
     except click.ClickException as error:
-        say(_formatted(error))
+        text.say(_formatted(error))
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        say("interrupted")
+        text.say("interrupted")
         return INTERRUPTED
     except ProjError as error:
-        show_error(error)
+        text.show_error(error)
         return error.exit_code
     except OSError as error:
         told = explain_system_error(error)
         if told is None:
             raise
-        show_error(told)
+        text.show_error(told)
         return told.exit_code
     return code if isinstance(code, int) else 0
 

@@ -10,6 +10,7 @@ import msgspec
 
 from runner.cli import completing
 from runner.cli.reading import clean, local_time
+from runner.cli.text import print_lines
 from runner.cli.whose import open_runs
 from runner.cli.words import reads_runs
 from runner.store.curves import Curve
@@ -41,8 +42,8 @@ def metrics(run: str, name: str | None, as_json: bool, width: int, **options: st
     first, last = curve.points[0], curve.points[-1]
     click.echo(sparkline(curve))
     least, most = ("none" if value is None else f"{value:.6g}" for value in (curve.minimum, curve.maximum))
-    click.echo(f"{clean(name)}: last {last.value:.10g} at step {last.step}, {local_time(format_time(last.timestamp))}")
-    click.echo(f"{curve.count} points from step {first.step}, smallest {least}, largest {most}")
+    print_lines(f"{clean(name)}: last {last.value:.10g} at step {last.step}, {local_time(format_time(last.timestamp))}")
+    print_lines(f"{curve.count} points from step {first.step}, smallest {least}, largest {most}")
 
 
 def sparkline(curve: Curve) -> str:
@@ -70,7 +71,7 @@ def _print_last(found: Iterable[Metric], *, as_json: bool) -> None:
         click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=2))
         return
     for point in listed:
-        click.echo(f"{clean(point.key)} = {point.value:.10g}  (step {point.step})")
+        print_lines(f"{clean(point.key)} = {point.value:.10g}  (step {point.step})")
 
 
 def _print_csv(points: Iterable[Metric]) -> None:

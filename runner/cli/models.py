@@ -6,7 +6,7 @@ import msgspec
 from runner.cli import completing
 from runner.cli.reading import clean, local_time, open_store, read_store
 from runner.cli.tables import print_table
-from runner.cli.text import say
+from runner.cli.text import print_lines, say
 from runner.errors import AlreadyExistsError, UsageError
 from runner.settings import Home
 from runner.store import registry, runs, versions
@@ -66,9 +66,9 @@ def show(name: str, as_json: bool) -> None:
     if as_json:
         _print_json({**_model_row(model), "versions": [_version_row(version) for version in found]})
         return
-    click.echo(f"{clean(model.name)}  {clean(model.description or '')}".rstrip())
+    print_lines(f"{clean(model.name)}  {clean(model.description or '')}".rstrip())
     for key, value in model.tags.items():
-        click.echo(f"  {clean(key)} = {clean(value)}")
+        print_lines(f"  {clean(key)} = {clean(value)}")
     print_table(
         ("version", "stage", "aliases", "run", "created", "files"),
         [

@@ -8,7 +8,7 @@ import msgspec
 
 from runner.cli import completing
 from runner.cli.reading import clean, open_store, size
-from runner.cli.text import say, show_error, show_event
+from runner.cli.text import print_lines, say, show_error, show_event
 from runner.errors import ProjError, RemoteError, UsageError
 from runner.settings import is_offline
 from runner.store import runs
@@ -122,6 +122,6 @@ def _list(waiting: list[Waiting], *, as_json: bool) -> None:
         click.echo(msgspec.json.format(msgspec.json.encode(waiting), indent=2))
         return
     for one in waiting:
-        click.echo(f"{one.run_id[:8]}  {one.server}")
+        print_lines(f"{one.run_id[:8]}  {one.server}")
     if not waiting:
         say("nothing waits")

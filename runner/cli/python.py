@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from runner.cli.home import enter_home
-from runner.cli.text import say
+from runner.cli.text import print_lines, say
 from runner.environments.choosing import choose
 from runner.environments.interpreters import Interpreter, discover, origin
 
@@ -43,7 +43,7 @@ def list_pythons(rule: str, day: datetime | None, as_json: bool) -> None:
         click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=2))
     for row in () if as_json else rows:
         name = row.version if row.implementation == "cpython" else f"{row.implementation} {row.version}"
-        click.echo(f"{'*' if row.chosen else ' '} {name:<12} {row.origin:<12} {row.path}")
+        print_lines(f"{'*' if row.chosen else ' '} {name:<12} {row.origin:<12} {row.path}")
     if chosen and chosen.notice:
         say(chosen.notice)
     if not found:

@@ -38,6 +38,8 @@ def read_store() -> Iterator[tuple[Database, Home]]:
 
 def clean(text: str) -> str:
     """Return text without what would steer a terminal: control characters become visible."""
+    if text.isprintable():
+        return text
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 

@@ -10,7 +10,7 @@ from msgspec import structs
 from runner.cli import completing
 from runner.cli.home import enter_home, warn_of_lost_store
 from runner.cli.reading import how_declared
-from runner.cli.text import say, show_error, show_event
+from runner.cli.text import print_lines, say, show_error, show_event
 from runner.cli.words import OFFLINE
 from runner.errors import UsageError
 from runner.manifest.durations import seconds_of
@@ -240,8 +240,8 @@ def _print_plan(plan: RunRecord, experiment_id: str | None, as_json: bool) -> No
         "command": plan.command,
     }
     for name, value in rows.items():
-        click.echo(f"{name + ':':13}{value}")
+        print_lines(f"{name + ':':13}{value}")
     for repair in plan.environment.repairs if plan.environment else ():
-        click.echo(f"  repaired: {repair}")
+        print_lines(f"  repaired: {repair}")
     for parameter in plan.parameters:
-        click.echo(f"  {parameter.name} = {parameter.value}  ({parameter.type}, {parameter.source})")
+        print_lines(f"  {parameter.name} = {parameter.value}  ({parameter.type}, {parameter.source})")

@@ -10,6 +10,7 @@ from msgspec import structs
 from runner.cli import completing
 from runner.cli.code import elsewhere
 from runner.cli.reading import clean, duration, how_declared, local_time, size
+from runner.cli.text import print_lines
 from runner.cli.whose import open_runs
 from runner.cli.words import reads_runs
 from runner.history import LATER_COMMIT_TAG, describe_commit, find_later_commit
@@ -51,7 +52,7 @@ def show(run: str, tracking_uri: str | None, local: bool, as_json: bool) -> None
     for title, lines in (*_sections(record, summary, server, is_here), ("on servers", pages)):
         body = "\n".join(lines)
         if body:
-            click.echo(f"{title}\n{indent(body, '  ')}")
+            print_lines(f"{title}\n{indent(body, '  ')}")
 
 
 def _sections(

@@ -12,8 +12,21 @@ from runner.model import Event, EventKind
 MARKS = {EventKind.STEP: ("·", "cyan"), EventKind.NOTICE: ("i", "blue"), EventKind.WARNING: ("!", "yellow")}
 
 
+def visible(text: str) -> str:
+    """Return text without what would steer a terminal or turn its letters round; lines and tabs stay."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else repr(letter)[1:-1] for letter in text)
+
+
+def print_lines(text: str) -> None:
+    """Write lines for people to stdout; what in them comes from elsewhere can't steer the terminal."""
+    click.echo(visible(text))
+
+
 def say(text: str, **style: str | bool) -> None:
     """Write a line of talk to stderr; styled on a terminal unless NO_COLOR is set."""
+    text = visible(text)
     if style and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
         text = click.style(text, **style)  # type: ignore[arg-type]
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from runner.cli.home import enter_home
-from runner.cli.text import say, show_event
+from runner.cli.text import print_lines, say, show_event
 from runner.scaffold import update_project
 
 
@@ -29,7 +29,7 @@ def update(folder: Path, defaults: bool, trust: bool) -> int:
         return 0
     say(f"merged the template from {done.before} to {done.after}", fg="green", bold=True)
     for path in done.changed:
-        click.echo(f"{'conflict' if path in done.conflicts else 'changed':10}{path}")
+        print_lines(f"{'conflict' if path in done.conflicts else 'changed':10}{path}")
     if done.conflicts:
         say("  next: edit the files in conflict, then git add and commit them", fg="yellow")
         return 1

@@ -1,5 +1,6 @@
 """Errors as MLflow's clients expect them; every error body is made here."""
 
+import errno
 from enum import Enum
 
 import msgspec
@@ -26,6 +27,7 @@ class ErrorCode(str, Enum):
     INTERNAL_ERROR = "INTERNAL_ERROR"
     NOT_IMPLEMENTED = "NOT_IMPLEMENTED"
     IO_ERROR = "IO_ERROR"
+    TEMPORARILY_UNAVAILABLE = "TEMPORARILY_UNAVAILABLE"
 
     @property
     def http_status(self) -> int:
@@ -46,6 +48,8 @@ _STATUS = {
     ErrorCode.NOT_IMPLEMENTED: 501,
     # Not a status that clients try again for minutes: a full disk rarely gets better by itself.
     ErrorCode.IO_ERROR: 507,
+    # Clients try this one again, which helps.
+    ErrorCode.TEMPORARILY_UNAVAILABLE: 503,
 }
 
 
@@ -78,15 +82,32 @@ def error_answer(code: ErrorCode, message: str) -> Answer:
     return Answer(code.http_status, msgspec.json.encode(ErrorBody(error_code=code.value, message=message)))
 
 
-def answer_for(error: Exception) -> Answer:
-    """Say in the protocol's words what an exception means; one that nobody foresaw is an internal error."""
+def answer_for(error: Exception, home: str = "") -> Answer:
+    """Say in the protocol's words what an exception means; one that nobody foresaw is an internal error.
+
+    Clients are told of no folder of the server: ``home`` is cut out of what is said.
+    """
+    code, words = _meaning(error)
+    return error_answer(code, words.replace(home, "…") if home else words)
+
+
+def _meaning(error: Exception) -> tuple[ErrorCode, str]:
     for kind, code in _CODES:
         if isinstance(error, kind):
-            return error_answer(code, _words(error))
+            is_busy = code is ErrorCode.IO_ERROR and "is locked" in str(error.__cause__)
+            return ErrorCode.TEMPORARILY_UNAVAILABLE if is_busy else code, _words(error)
     if isinstance(error, RefusedError):
-        return error_answer(error.code, error.message)
-    return error_answer(ErrorCode.INTERNAL_ERROR, f"proj failed to answer: {type(error).__name__}: {error}")
+        return error.code, error.message
+    if isinstance(error, RecursionError):
+        return ErrorCode.BAD_REQUEST, "The JSON is nested too deeply."
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return ErrorCode.IO_ERROR, "The disk of the server is full."
+    if isinstance(error, ProjError):
+        return ErrorCode.INTERNAL_ERROR, f"proj failed to answer: {error.message}"
+    return ErrorCode.INTERNAL_ERROR, f"proj failed to answer: {type(error).__name__}; the server's log says more."
 
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 # The first match wins, so a class stands above those that it derives from.
 _CODES: tuple[tuple[type[Exception], ErrorCode], ...] = (
@@ -100,7 +121,12 @@ _CODES: tuple[tuple[type[Exception], ErrorCode], ...] = (
 )
 
 
+_OF_CLIENTS = (NotFoundError, AlreadyExistsError, InvalidValueError)
+
+
 def _words(error: Exception) -> str:
+    if isinstance(error, StoreError) and not isinstance(error, _OF_CLIENTS):
+        return error.message  # the rest names files, and what whoever runs the server can do
     if isinstance(error, ProjError):
         return " ".join(part for part in (error.message, error.context, error.hint) if part)
     return str(error)

@@ -18,7 +18,7 @@ from runner.errors import NotFoundError
 from runner.model import Event, EventKind
 from runner.server import artifacts, experiments, metrics, models, parts, registry, runs, zero_copy
 from runner.server.answers import Answer, ErrorCode, RefusedError, answer_for, error_answer
-from runner.server.guards import MAX_BODY, OPEN_PATHS, Guard, check_length, read_headers, too_large
+from runner.server.guards import MAX_BODY, OPEN_PATHS, Caller, Guard, check_length, read_headers, too_large
 from runner.server.openapi import document
 from runner.server.protocol import ListProxied, read_body, read_query
 from runner.server.tracking import Route, Stream, Tracking, Upstream
@@ -33,6 +33,9 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 VERSION = "0.1.0"
 """What ``/version`` says; clients of MLflow read it as MLflow's and don't send traces to one so old."""
+
+_RECHECK = 1.0
+"""Seconds after which the sender of a long body has to be known still."""
 
 SERVER_INFO = {"store_type": "SqlStore", "workspaces_enabled": False, "trace_archival_enabled": False}
 
@@ -86,11 +89,12 @@ def build_app(tracking: Tracking, guard: Guard, observe: Callable[[Served], None
         method, path = scope["method"], scope["path"]
         call = Call(tracking=tracking, writes=writes, method=method, path=path, scope=scope, receive=receive)
         try:
-            known = guard.check(call.path, scope)
+            check = partial(guard.check, path, scope)
+            known = check()
             caller = known.name
-            answer = await _answer(structs.replace(call, may_write=known.may_write), send)
+            answer = await _answer(structs.replace(call, may_write=known.may_write, check=check), send)
         except Exception as error:  # noqa: BLE001  every fault becomes an answer of the protocol
-            answer = answer_for(error)
+            answer = answer_for(error, str(tracking.home.root))
             _tell(call, answer, error)
         if answer is not None:
             await _send(send, answer)
@@ -110,6 +114,8 @@ class Call(Struct, frozen=True, kw_only=True):
     scope: Scope
     receive: Receive
     may_write: bool = False
+    check: Callable[[], Caller] | None = None
+    """Says again who asks; raises when the caller may not use the server any more."""
 
     def check_may_write(self) -> None:
         """Refuse a change by a caller who may only read.
@@ -121,18 +127,22 @@ class Call(Struct, frozen=True, kw_only=True):
             raise RefusedError(ErrorCode.PERMISSION_DENIED, "Your token is for reading only.")
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """Yield the body as it arrives.
+        """Yield the body as it arrives; a caller who has lost the right to send it meanwhile is refused.
 
         Raises:
-            RefusedError: the client went away before it was whole.
+            RefusedError: the client went away before it was whole, or its token was revoked.
         """
         more = True
+        checked = time.monotonic()
         while more:
             message = await self.receive()
             if message["type"] == "http.disconnect":
                 raise RefusedError(ErrorCode.BAD_REQUEST, "The connection ended before the request did.")
-            yield message.get("body", b"")
             more = message.get("more_body", False)
+            if self.check is not None and time.monotonic() - checked > (_RECHECK if more else _RECHECK / 10):
+                self.check()
+                checked = time.monotonic()
+            yield message.get("body", b"")
 
     async def body(self) -> bytes:
         """Return the whole body.

@@ -23,10 +23,8 @@ from runner.store.entities import Experiment
 def create(tracking: Tracking, asked: CreateExperiment) -> object:
     """Make an experiment."""
     tags = {tag.key: tag.value for tag in asked.tags}
-    location = asked.artifact_location or ""
-    # Behind the proxy is one place only, the usual one.
-    elsewhere = None if location.startswith("mlflow-artifacts:") else location or None
-    experiment_id = experiments.create(tracking.database, asked.name, elsewhere, tags)
+    location = tracking.session.location_of(asked.artifact_location or "")
+    experiment_id = experiments.create(tracking.database, asked.name, location, tags)
     tracking.session.experiment_named(experiment_id, created=True)
     return {"experiment_id": experiment_id}
 

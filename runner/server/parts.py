@@ -16,6 +16,10 @@ from runner.store import uploads
 _NO_PARTS = "Multipart upload is not supported for the current artifact repository"
 """The sentence by which clients know that they must send a file in one piece."""
 
+_MAX_ANSWER = 8 * 2**20
+_PER_PART = 120
+"""Bytes of the answer to `create`, in which each part repeats the address and the token; and what else each takes."""
+
 _NUMBER = Meta(ge=1, le=uploads.MAX_PARTS)
 
 PART = re.compile(r"part/(?P<upload>[^/]+)/(?P<number>\d{1,6})/(?P<path>.+)", re.DOTALL)
@@ -57,6 +61,9 @@ def create(tracking: Tracking, folder: str, asked: CreateUpload, base: str, head
         # Old clients (2.9 is one) say only where the file goes within a run, not in which.
         raise RefusedError(ErrorCode.NOT_IMPLEMENTED, _NO_PARTS)
     place = _place(tracking, folder, asked.path)
+    told = sum(map(len, (base, quote(folder), *headers, *headers.values()))) + _PER_PART
+    if told * asked.num_parts > _MAX_ANSWER:
+        raise RefusedError(ErrorCode.NOT_IMPLEMENTED, _NO_PARTS)
     upload = uploads.begin(place.root, place.path)
     return {
         "upload_id": upload,

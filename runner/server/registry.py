@@ -20,6 +20,7 @@ from runner.server.registry_words import (
     tell_model,
     tell_version,
 )
+from runner.server.sources import check_link
 from runner.server.tracking import Route, Tracking
 from runner.store import registry, registry_search, versions
 from runner.store.entities import ModelVersion, NewVersion, RegisteredModel
@@ -98,6 +99,7 @@ def get_by_alias(tracking: Tracking, asked: NameAlias) -> object:
 
 def create_version(tracking: Tracking, asked: CreateVersion) -> object:
     """Register a model version."""
+    check_link(asked.run_link or "")
     new = NewVersion(
         name=asked.name,
         source=tracking.session.uri_of_source(asked.source),

@@ -6,7 +6,7 @@ import msgspec
 
 from runner.model import Event, EventKind, Report, RunStatus
 from runner.server.answers import ErrorCode, RefusedError
-from runner.server.sources import check_source
+from runner.server.sources import check_location, check_source
 from runner.store import experiments
 from runner.store.database import Database
 from runner.store.entities import Run
@@ -90,6 +90,18 @@ class Session:
             RefusedError: the client may not name such a place.
         """
         check_source(uri)
+        return uri
+
+    def location_of(self, uri: str) -> str | None:
+        """Return where the artifacts of a new experiment are to be, of what the client said; None for the usual place.
+
+        Raises:
+            RefusedError: the client may not name such a place.
+        """
+        # Behind the proxy is one place only, the usual one.
+        if not uri or uri.startswith("mlflow-artifacts:"):
+            return None
+        check_location(uri)
         return uri
 
     def experiment_named(self, experiment_id: str, *, created: bool = False) -> None:

@@ -2,22 +2,21 @@
 
 import base64
 import binascii
+import hmac
 import ipaddress
-import os
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 from msgspec import Struct
 
 from runner.server.answers import ErrorCode, RefusedError
-from runner.server.guards import OPEN_PATHS, Caller, read_headers
+from runner.server.guards import OPEN_PATHS, Caller, admit, check_page, connection_of, read_headers
 from runner.server.sessions import Session
-from runner.server.sources import check_source, refused_source
+from runner.server.sources import check_source, refused_location, refused_source, scheme_of
 from runner.settings import Home
 from runner.store import tokens
-from runner.store.artifacts import local_folder
 from runner.store.database import Database
 
 OWNER = Caller(name="owner", may_write=True)
@@ -47,9 +46,20 @@ class TeamSession(Session):
         proxied = _PROXIED.fullmatch(uri)
         if proxied is not None:
             return self._files + quote(proxied[1])
-        if not urlsplit(uri).scheme or local_folder(uri) is not None or uri.startswith(("file:", "mlflow-artifacts:")):
+        if scheme_of(uri) in ("", "file", "mlflow-artifacts"):
             raise refused_source(uri)
         return uri
+
+    def location_of(self, uri: str) -> str | None:
+        """Return where the artifacts of a new experiment are to be: behind the proxy, or on no disk of the server.
+
+        Raises:
+            RefusedError: it is on the server's disk.
+        """
+        place = super().location_of(uri)
+        if place is not None and scheme_of(place) in ("", "file", "mlflow-artifacts"):
+            raise refused_location(uri)
+        return place
 
 
 class Admission:
@@ -71,14 +81,15 @@ class TeamGuard(Struct, frozen=True, kw_only=True):
 
     ``hosts`` are names, with or without a port; with ``takes_addresses`` any IP address will do, which can't be
     rebound. As long as no token is needed only this machine reaches the server, and ``users`` are the ids of those
-    whose connections are served; None where the kernel does not tell whose they are.
+    whose connections are served; None stands for everybody. Whoever sends ``key`` can read the user's own files.
     """
 
     database: Database
     hosts: frozenset[str]
     takes_addresses: bool
     admission: Admission
-    users: frozenset[int] | None = None
+    users: frozenset[int] | None = frozenset()
+    key: str = ""
 
     def check(self, path: str, scope: Mapping[str, Any]) -> Caller:
         """Return who asks.
@@ -93,19 +104,24 @@ class TeamGuard(Struct, frozen=True, kw_only=True):
                 ErrorCode.PERMISSION_DENIED,
                 "The Host header does not name this server; see `proj server --allow-host`.",
             )
-        if headers.origin is not None and headers.origin.lower() not in (f"http://{host}", f"https://{host}"):
-            raise RefusedError(ErrorCode.PERMISSION_DENIED, "Pages of other sites may not use this server.")
+        check_page(scope["method"], headers)
         if path in OPEN_PATHS:
             return OWNER
+        caller = self._known(headers.authorization, scope)
+        admit(scope)
+        return caller
+
+    def _known(self, authorization: str, scope: Mapping[str, Any]) -> Caller:
+        if self.key and authorization and hmac.compare_digest(_token_of(authorization).encode(), self.key.encode()):
+            return OWNER
         if self.admission.needs_token():
-            return self._holder(headers.authorization)
-        user = scope.get("state", {}).get("user")
-        if self.users is not None and user not in self.users:
-            raise RefusedError(
-                ErrorCode.CUSTOMER_UNAUTHORIZED,
-                "Without tokens this server serves its own user only; others need one: `proj token add NAME`.",
-            )
-        return OWNER
+            return self._holder(authorization)
+        if self.users is None or connection_of(scope).user in self.users:
+            return OWNER
+        raise RefusedError(
+            ErrorCode.CUSTOMER_UNAUTHORIZED,
+            "Without tokens this server serves its own user only; others need one: `proj token add NAME`.",
+        )
 
     def _is_ours(self, host: str | None) -> bool:
         if not host:
@@ -123,11 +139,6 @@ class TeamGuard(Struct, frozen=True, kw_only=True):
                 ErrorCode.CUSTOMER_UNAUTHORIZED, "This server needs a token; set MLFLOW_TRACKING_TOKEN to yours."
             )
         return Caller(name=token.name, may_write=token.scope is tokens.Scope.WRITE)
-
-
-def own_users() -> frozenset[int]:
-    """Return the ids of the users that may do what they like with the store anyway."""
-    return frozenset((os.geteuid(), 0))
 
 
 def _token_of(authorization: str) -> str:

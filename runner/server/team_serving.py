@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import ipaddress
+import os
+import shlex
 import signal
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from msgspec import Struct
@@ -14,14 +16,14 @@ from msgspec import Struct
 from runner.errors import ServerError, StoreError
 from runner.model import Event, EventKind, Report
 from runner.server.app import App, Served, build_app
-from runner.server.peers import can_tell_users, find_user
-from runner.server.team import Admission, TeamGuard, TeamSession, own_users
+from runner.server.peers import can_tell_users
+from runner.server.team import Admission, TeamGuard, TeamSession
 from runner.server.tracking import Tracking
-from runner.server.transport import JoiningProtocol
 from runner.server.uvicorn_server import make_server, serve_until
 from runner.settings import Home
-from runner.store import runs, tokens
+from runner.store import runs, server_keys, tokens
 from runner.store.database import Database
+from runner.store.server_keys import ServerKey
 from runner.store.staging import collect_everywhere
 
 _GRACE = 30.0
@@ -58,19 +60,22 @@ def serve_team(
     Raises:
         ServerError: the address can't be had, or others reach it and there are no tokens, or TLS can't be set up.
     """
-    with contextlib.closing(_listen(wanted)) as listener:
+    with contextlib.ExitStack() as opened:
+        listener = opened.enter_context(contextlib.closing(_listen(wanted)))
         address = listener.getsockname()
         is_local = ipaddress.ip_address(address[0]).is_loopback
+        key = opened.enter_context(_own_key(home, address)) if is_local else None
         admission = Admission(database, _needs_token(database, wanted, is_local=is_local))
         guard = TeamGuard(
             database=database,
             hosts=frozenset(name.lower() for name in (*_LOOPBACK_NAMES, wanted.host, *_own_names(), *wanted.names)),
             takes_addresses=not is_local,
             admission=admission,
-            users=own_users() if can_tell_users() else None,
+            users=_users(wanted),
+            key="" if key is None else key.text,
         )
         tracking = Tracking(database=database, home=home, session=TeamSession(home), report=report)
-        _announce(wanted, address[1], guard, report, is_local=is_local)
+        _announce(wanted, address[1], guard, report, key)
         asyncio.run(_serve_until_told(build_app(tracking, guard, observe), wanted, listener, database))
 
 
@@ -96,6 +101,23 @@ def _listen(wanted: TeamServer) -> socket.socket:
     return listener
 
 
+@contextlib.contextmanager
+def _own_key(home: Home, address: tuple[str, int]) -> Iterator[ServerKey]:
+    """Make the key by which the user's own programs are known, and remove it at the end."""
+    key = server_keys.create(home, address[0], address[1])
+    try:
+        yield key
+    finally:
+        key.remove()
+
+
+def _users(wanted: TeamServer) -> frozenset[int] | None:
+    """Return the users who need no key; None when nobody does, which the user must ask for."""
+    if can_tell_users():
+        return frozenset((os.geteuid(),))
+    return None if wanted.open else frozenset()
+
+
 def _needs_token(database: Database, wanted: TeamServer, *, is_local: bool) -> bool | None:
     if is_local:
         return False if wanted.open else None
@@ -116,20 +138,17 @@ def _own_names() -> tuple[str, ...]:
     return socket.gethostname(), socket.getfqdn()
 
 
-def _announce(wanted: TeamServer, port: int, guard: TeamGuard, report: Report, *, is_local: bool) -> None:
+def _announce(wanted: TeamServer, port: int, guard: TeamGuard, report: Report, key: ServerKey | None) -> None:
     scheme = "https" if wanted.tls else "http"
     host = f"[{wanted.host}]" if ":" in wanted.host else wanted.host
     report(Event(kind=EventKind.STEP, message=f"Serving at {scheme}://{host}:{port}"))
-    if not guard.admission.needs_token():
-        whom = "every user of this machine" if guard.users is None else "your own processes"
-        report(
-            Event(
-                kind=EventKind.NOTICE,
-                message=f"No token is needed: {whom} can read and write",
-                hint="`proj token add NAME` makes one; from then on tokens are needed.",
-            )
-        )
-    elif not is_local and wanted.tls is None:
+    if key is not None:
+        if not guard.admission.needs_token():
+            hint = "`proj token add NAME` makes one; from then on tokens are needed."
+            report(Event(kind=EventKind.NOTICE, message=_whom(guard.users), hint=hint))
+        way = f'MLFLOW_TRACKING_TOKEN="$(cat {shlex.quote(str(key.path))})"'
+        report(Event(kind=EventKind.NOTICE, message=f"This server's own key, for you alone: {way}"))
+    elif wanted.tls is None:
         report(
             Event(
                 kind=EventKind.WARNING,
@@ -139,9 +158,17 @@ def _announce(wanted: TeamServer, port: int, guard: TeamGuard, report: Report, *
         )
 
 
+def _whom(users: frozenset[int] | None) -> str:
+    if users is None:
+        return "No token is needed: every user of this machine can read and write"
+    if users:
+        return "No token is needed: your own processes can read and write"
+    return "This system does not tell whose a connection is: clients need the server's own key"
+
+
 async def _serve_until_told(app: App, wanted: TeamServer, listener: socket.socket, database: Database) -> None:
     try:
-        server = make_server(app, keep_alive=_KEEP_ALIVE, protocol=_KnowingProtocol, tls=wanted.tls)
+        server = make_server(app, keep_alive=_KEEP_ALIVE, tls=wanted.tls)
     except (OSError, ssl.SSLError) as error:
         raise ServerError("The files for TLS can't be used", context=str(error)) from error
     told = asyncio.Event()
@@ -177,15 +204,3 @@ async def _collect_abandoned(home: Home) -> None:
     while True:
         await asyncio.to_thread(collect_everywhere, home)
         await asyncio.sleep(_HOUR)
-
-
-class _KnowingProtocol(JoiningProtocol):
-    """The HTTP protocol, which tells the application whose connection it is."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin with a connection."""
-        super().connection_made(transport)
-        peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
-        if peer and own:
-            # uvicorn gives this mapping to each request of the connection.
-            self.app_state = {**self.app_state, "user": find_user(peer[:2], own[:2])}

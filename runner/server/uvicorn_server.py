@@ -10,19 +10,21 @@ from pathlib import Path
 import uvicorn
 
 from runner.server.app import App
-from runner.server.transport import JoiningProtocol
+from runner.server.transport import ACCEPTED, JoiningProtocol
 
 _LOOK = 0.002
 """Seconds between two looks for what is still to do; a loopback connection shows what it has within 0.2 ms."""
 
 _QUIET_LOOKS = 3
 
+_QUEUE = 512
+"""Connections that the kernel holds until they are accepted."""
+
 
 def make_server(
     app: App,
     *,
     keep_alive: int,
-    protocol: type[JoiningProtocol] = JoiningProtocol,
     tls: tuple[Path, Path] | None = None,
 ) -> uvicorn.Server:
     """Make a server that is not started; ``tls`` are the files of the certificate and of its key.
@@ -35,7 +37,8 @@ def make_server(
     config = uvicorn.Config(
         app,
         loop="asyncio",
-        http=protocol,
+        http=JoiningProtocol,
+        backlog=ACCEPTED,
         ws="none",
         lifespan="off",
         interface="asgi3",
@@ -60,6 +63,9 @@ async def serve_until(ended: asyncio.Event, server: uvicorn.Server, *listeners: 
     This does what ``Server.serve`` does, which looks only ten times a second whether to end, and then waits once more.
     """
     await server.startup(sockets=list(listeners))
+    for listener in listeners:
+        # asyncio accepts as many at once as its queue is long, before any of them is counted.
+        listener.listen(_QUEUE)
     await server.on_tick(0)
     await ended.wait()
     await _drain(server, listeners, grace)

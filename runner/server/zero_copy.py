@@ -21,7 +21,7 @@ from runner.server.answers import ErrorCode, RefusedError
 if TYPE_CHECKING:
     from runner.server.transport import JoiningProtocol
 
-CONNECTION = "connection"
+CONNECTION = "protocol"
 """Key of the connection in the state of a request."""
 
 LEAST_SIZE = 256 * 1024

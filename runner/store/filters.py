@@ -88,7 +88,7 @@ class _Token(Struct, frozen=True):
 
 _TOKENS = re.compile(
     r"""(?P<space>\s+)
-    |(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w.]))
+    |(?P<number>[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?(?![\w.]))
     |(?P<word>\w[\w.\-/:]*)
     |(?P<single>'(?:[^']|'')*')
     |(?P<double>"(?:[^"]|"")*")
@@ -96,6 +96,9 @@ _TOKENS = re.compile(
     |(?P<sign><=|>=|!=|<>|=|<|>|\(|\)|,)""",
     re.VERBOSE,
 )
+
+MAX_LENGTH = 100_000
+"""Characters of a filter: room for the ids of some 2,500 runs."""
 
 _TEXT_ONLY = {Operator.LIKE, Operator.ILIKE, Operator.IN, Operator.NOT_IN}
 _RANGES = {Operator.LESS, Operator.LESS_OR_EQUAL, Operator.GREATER, Operator.GREATER_OR_EQUAL}
@@ -107,6 +110,7 @@ def parse_filter(text: str, vocabulary: Vocabulary) -> tuple[Comparison, ...]:
     Raises:
         InvalidValueError: it does not follow the grammar; the context shows where.
     """
+    _check_length(text)
     return _Reader(text, vocabulary).read_filter()
 
 
@@ -116,7 +120,13 @@ def parse_order(text: str, vocabulary: Vocabulary) -> Ordering:
     Raises:
         InvalidValueError: it does not follow the grammar; the context shows where.
     """
+    _check_length(text)
     return _Reader(text, vocabulary).read_order()
+
+
+def _check_length(text: str) -> None:
+    if len(text) > MAX_LENGTH:
+        raise InvalidValueError(f"A search can have {MAX_LENGTH} characters, not {len(text)}")
 
 
 class _Reader:

@@ -22,6 +22,11 @@ _LARGE = 5000
 """Rows from which on it pays to walk an index in order instead of sorting all of them."""
 
 
+MAX_COMPARISONS = 200
+MAX_FIELDS = 50
+MAX_PATTERN = 10_000
+
+
 class Question(Struct, frozen=True, kw_only=True):
     """A search; ``scope`` are the conditions that every row meets whatever the filter says."""
 
@@ -55,6 +60,7 @@ def find(db: Database, searchable: Searchable, question: Question) -> Found:
     """
     comparisons = parse_filter(question.filter, searchable.vocabulary)
     orderings = [parse_order(text, searchable.vocabulary) for text in question.order_by]
+    _check_size(comparisons, orderings)
     search = _checksum(question)
     place = _read_token(question.page_token, search) if question.page_token else None
     phases = _phases(searchable, comparisons, orderings)
@@ -74,6 +80,26 @@ def find(db: Database, searchable: Searchable, question: Question) -> Found:
         if len(rows) > wanted and last is not None:
             return Found(tuple(numbers), _make_token(last))
     return Found(tuple(numbers))
+
+
+def _check_size(comparisons: Sequence[Comparison], orderings: Sequence[Ordering]) -> None:
+    """Refuse a search that SQLite could not compile: it joins 64 tables at most, and nests 1,000 expressions.
+
+    Raises:
+        InvalidValueError: it is one.
+    """
+    if len(comparisons) > MAX_COMPARISONS:
+        raise InvalidValueError(f"A search can have {MAX_COMPARISONS} comparisons, not {len(comparisons)}")
+    named = (*(one.field for one in comparisons), *(one.field for one in orderings))
+    fields = {field for field in named if field.kind is not Kind.ATTRIBUTE}
+    likes = (one.value for one in comparisons if one.operator in (Operator.LIKE, Operator.ILIKE))
+    if any(len(str(pattern)) > MAX_PATTERN for pattern in likes):
+        raise InvalidValueError(f"A pattern can have {MAX_PATTERN} characters")
+    if len(fields) > MAX_FIELDS or len(orderings) > MAX_FIELDS:
+        raise InvalidValueError(
+            f"A search can name {MAX_FIELDS} metrics, parameters and tags, and order by as many; "
+            f"this one names {len(fields)}, and orders by {len(orderings)}"
+        )
 
 
 def _run(db: Database, statement: Fragment) -> list[tuple[int, ...]]:

@@ -11,7 +11,7 @@ from runner.store.database import Database
 from runner.store.entities import Run
 from runner.store.records import make_record
 from runner.store.search import SearchQuery, search_runs
-from runner.store.values import params
+from runner.store.values import params_of_runs
 
 
 class RecordPage(Struct, frozen=True, kw_only=True):
@@ -38,7 +38,8 @@ def search_records(db: Database, query: SearchQuery, home: Home) -> RecordPage:
     )
     page = search_runs(db, detailed)
     names = _experiment_names(db, page.items)
-    records = [make_record(run, names[run.experiment_id], params(db, run.run_id), home) for run in page.items]
+    stored = params_of_runs(db, [run.run_id for run in page.items])
+    records = [make_record(run, names[run.experiment_id], stored.get(run.run_id, ()), home) for run in page.items]
     return RecordPage(records=tuple(records), next_page_token=page.next_page_token)
 
 

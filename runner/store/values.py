@@ -10,7 +10,7 @@ from runner.masking import STARS, keyed_digest, load_key
 from runner.model import Parameter
 from runner.store.database import Database, Row
 from runner.store.entities import Metric, Page, Param
-from runner.store.rows import checked_tags, run_number, write_run_tags
+from runner.store.rows import checked_tags, chunks, run_number, write_run_tags
 from runner.store.rules import check_metric, check_name, check_value
 
 LOGGED = "logged"
@@ -59,10 +59,23 @@ def record_parameters(db: Database, run_id: str, parameters: Iterable[Parameter]
 def params(db: Database, run_id: str) -> tuple[Param, ...]:
     """Return the parameters of a run with types and sources, by name."""
     rows = db.query("SELECT * FROM params WHERE run = ? ORDER BY key", run_number(db, run_id))
-    return tuple(
-        Param(key=row["key"], value=row["value"], type=row["type"], source=row["source"], digest=row["digest"])
-        for row in rows
-    )
+    return tuple(_param(row) for row in rows)
+
+
+def _param(row: Row) -> Param:
+    return Param(key=row["key"], value=row["value"], type=row["type"], source=row["source"], digest=row["digest"])
+
+
+def params_of_runs(db: Database, run_ids: Sequence[str]) -> dict[str, tuple[Param, ...]]:
+    """Return what `params` does for many runs; those without parameters are left out."""
+    found: dict[str, list[Param]] = {}
+    for piece, marks in chunks(run_ids):
+        sql = (
+            f"SELECT p.*, r.run_id FROM params p JOIN runs r ON r.id = p.run WHERE r.run_id IN ({marks}) ORDER BY p.key"
+        )
+        for row in db.query(sql, *piece):
+            found.setdefault(row["run_id"], []).append(_param(row))
+    return {run_id: tuple(stored) for run_id, stored in found.items()}
 
 
 def log_metrics(db: Database, run_id: str, metrics: Iterable[Metric]) -> None:

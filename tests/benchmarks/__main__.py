@@ -22,6 +22,7 @@ MEASUREMENTS: dict[str, Callable[[Path], Iterator[Row]]] = {
     "server": servers.server,
     "logging": servers.logging,
     "search": servers.search,
+    "reading": runs.reading,
     "artifacts": servers.artifacts,
 }
 

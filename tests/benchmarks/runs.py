@@ -6,8 +6,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.benchmarks.stores import fill_proj
 from tests.benchmarks.timing import Row, command, in_turns, proj
 from tests.conftest import git, write_tree
+
+RUNS = 10_000
+FORMS: tuple[list[str], ...] = ([], ["--csv"], ["--json"])
+ID = 32
 
 BARE = "python -c pass"
 PROJECT = {
@@ -31,6 +36,16 @@ def start(room: Path) -> Iterator[Row]:
     """Measure the start of the command line."""
     took, bare = in_turns(command(proj("--help"), room), command([sys.executable, "-c", "pass"], room))
     yield Row("proj --help", took, "python -c pass", bare)
+
+
+def reading(room: Path) -> Iterator[Row]:
+    """Measure the commands that read a store of 10,000 runs."""
+    fill_proj(room / "home", 0, RUNS)
+    bare = command([sys.executable, "-c", "pass"], room)
+    for words in (["list"], ["show", f"{RUNS - 1:032x}"], *(["list", "-n", str(RUNS), *form] for form in FORMS)):
+        took, limit = in_turns(command(proj(*words), room), bare)
+        told = " ".join("RUN" if len(word) == ID else word for word in words)
+        yield Row(f"proj {told}, {RUNS} runs", took, "python -c pass", limit)
 
 
 def run(room: Path) -> Iterator[Row]:

@@ -9,6 +9,8 @@ from msgspec import Struct
 
 from runner.errors import UsageError
 from runner.masking import Masker
+from runner.settings import open_home
+from runner.store import server_keys
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 _USERNAME = "MLFLOW_TRACKING_USERNAME"
@@ -95,11 +97,16 @@ def _credentials(parts: SplitResult, environ: Mapping[str, str]) -> tuple[str, t
     token = environ.get(_TOKEN, "")
     if username and password:
         return _basic(username, password)
-    if token:
-        if not (token.isascii() and token.isprintable()):
-            raise UsageError(f"{_TOKEN} has characters that no token has", hint="look for a line end in it")
-        return f"Bearer {token}", (token,)
-    return "", ()
+    if token and not (token.isascii() and token.isprintable()):
+        raise UsageError(f"{_TOKEN} has characters that no token has", hint="look for a line end in it")
+    token = token or _own_key(parts, environ)
+    return (f"Bearer {token}", (token,)) if token else ("", ())
+
+
+def _own_key(parts: SplitResult, environ: Mapping[str, str]) -> str:
+    """Return the key of this user's own `proj server` at an address, empty where there is none."""
+    port = parts.port or (443 if parts.scheme.lower() == "https" else 80)
+    return server_keys.find(open_home(environ), parts.hostname or "", port) or ""
 
 
 def _basic(username: str, password: str) -> tuple[str, tuple[str, ...]]:

@@ -1,0 +1,95 @@
+"""The key of a running local server: a random token in a file that only its user can read.
+
+Commands of proj find it by the address of the server. Each start makes a new one, so a file that a killed server left
+behind opens nothing.
+"""
+
+import ipaddress
+import os
+import secrets
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from msgspec import Struct
+
+from runner.errors import ServerError
+from runner.settings import Home
+
+PREFIX = "proj_local_"
+"""How a key begins, so that whoever finds one knows what it is."""
+
+_FOLDER = "servers"
+_LONGEST = 200
+
+
+class ServerKey(Struct, frozen=True, kw_only=True):
+    """The key of one server, and the file it is in."""
+
+    path: Path
+    text: str
+
+    def __repr__(self) -> str:
+        return f"ServerKey({str(self.path)!r})"
+
+    def remove(self) -> None:
+        """Remove the file, unless a later server at the same address has replaced it."""
+        if _read(self.path) == self.text:
+            self.path.unlink(missing_ok=True)
+
+
+def create(home: Home, host: str, port: int) -> ServerKey:
+    """Make the key of a server that listens at a loopback address.
+
+    Raises:
+        ServerError: the file can't be written, or its folder belongs to another user.
+    """
+    path = _path(home, host, port)
+    text = PREFIX + secrets.token_urlsafe(32)
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.parent.chmod(0o700)
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
+            file.write(text)
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise ServerError(
+            "The key of the server can't be written", context=str(error), hint="Check the folder, or set PROJ_HOME."
+        ) from error
+    return ServerKey(path=path, text=text)
+
+
+def find(home: Home, host: str, port: int) -> str | None:
+    """Return the key of the server at an address, or None.
+
+    Only a numeric loopback address counts: another user may listen at another address that a name leads to.
+    """
+    return _read(_path(home, host, port)) if _is_loopback(host) else None
+
+
+def _path(home: Home, host: str, port: int) -> Path:
+    return home.root / _FOLDER / f"{ipaddress.ip_address(host).compressed.replace(':', '.')}-{port}.key"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _read(path: Path) -> str | None:
+    """Return the text of a key file that belongs to this user and that nobody else can read."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    with os.fdopen(descriptor, encoding="ascii", errors="replace") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
+            return None
+        text = file.read(_LONGEST).strip()
+    return text if text.startswith(PREFIX) and text.isascii() else None
