@@ -2,7 +2,8 @@
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from msgspec import Struct
@@ -25,9 +26,17 @@ class OutputLimits(Struct, frozen=True, kw_only=True):
     most_listed: int = 20_000
 
 
+class Outputs(Struct, frozen=True, kw_only=True):
+    """The outputs of a run; ``kept`` are the digests of those that are artifacts now, by their paths as such."""
+
+    records: tuple[FileRecord, ...] = ()
+    kept: Mapping[str, str] = {}
+    notices: tuple[str, ...] = ()
+
+
 def collect_outputs(
     project: Path, paths: Sequence[str], destination: Path, limits: OutputLimits | None = None, *, move: bool = False
-) -> tuple[tuple[FileRecord, ...], tuple[str, ...]]:
+) -> Outputs:
     """Digest files of a project folder and keep them in a destination folder; say what was left out, and why.
 
     ``move`` allows to keep the file itself instead of a copy: right when its folder is given up afterwards. Nothing
@@ -42,7 +51,7 @@ def collect_outputs(
     ]
     if len(paths) > limits.most_listed:
         notices.append(f"{len(paths) - limits.most_listed} outputs more than {limits.most_listed} were not looked at")
-    return tuple(records), tuple(notices)
+    return Outputs(records=tuple(records), kept=keeper.kept, notices=tuple(notices))
 
 
 class _Keeper:
@@ -52,7 +61,7 @@ class _Keeper:
         self._limits = limits
         self._move = move
         self._room = limits.total_size
-        self._kept = 0
+        self.kept: dict[str, str] = {}
         self.left_out: dict[str, list[str]] = {}
 
     def take(self, path: str) -> FileRecord | None:
@@ -72,18 +81,18 @@ class _Keeper:
             return None
         if status.st_size > self._limits.file_size:
             self._leave(f"Outputs over {self._limits.file_size:,} bytes are recorded by digest, not kept", path)
-        elif status.st_size > self._room or self._kept >= self._limits.most_kept:
+        elif status.st_size > self._room or len(self.kept) >= self._limits.most_kept:
             self._leave("There is no more room for outputs; recorded by digest, not kept", path)
         else:
-            self._keep(path, place, status.st_size)
+            self._keep(path, place, record)
         return record
 
     def _leave(self, reason: str, path: str) -> None:
         self.left_out.setdefault(reason, []).append(_as_text(path))
 
-    def _keep(self, path: str, place: Path, size: int) -> None:
-        parts = (ABOVE if part == ".." else part for part in PurePosixPath(path).parts)
-        target = self._destination.joinpath(*parts)
+    def _keep(self, path: str, place: Path, record: FileRecord) -> None:
+        name = "/".join(ABOVE if part == ".." else part for part in PurePosixPath(path).parts)
+        target = self._destination / name
         if os.path.lexists(target):
             self._leave("An artifact of this name was logged by the run itself and stays", path)
             return
@@ -92,11 +101,12 @@ class _Keeper:
             if not clone_file(place, target):
                 self._transfer(place, target)
         except OSError as error:
-            target.unlink(missing_ok=True)
+            with suppress(OSError):
+                target.unlink(missing_ok=True)
             self._leave(f"Outputs could not be kept ({error.strerror})", path)
             return
-        self._room -= size
-        self._kept += 1
+        self._room -= record.size
+        self.kept[name] = record.sha256
 
     def _transfer(self, place: Path, target: Path) -> None:
         if self._move:

@@ -28,6 +28,8 @@ from runner.store.rules import check_integer, check_value
 
 LATEST = "latest"
 """What names the run that was started last."""
+CLOCK_SKEW = 60_000
+"""Milliseconds that the clock of a client may be ahead; a run that starts later than that is not the latest yet."""
 
 _SHOWN = 5
 
@@ -90,7 +92,7 @@ def resolve(db: Database, word: str) -> str:
         return word
     active = "SELECT run_id, name FROM runs WHERE lifecycle_stage = 'active'"
     newest = "ORDER BY started_at DESC, id DESC LIMIT ?"
-    found = db.query(f"{active} {newest}", 1) if word == LATEST else []
+    found = _latest(db, f"{active} {{}} {newest}") if word == LATEST else []
     found = found or db.query(f"{active} AND name = ? {newest}", word, _SHOWN + 1)
     if not found and word and all(letter in "0123456789abcdef" for letter in word):
         found = db.query(f"{active} AND run_id >= ? AND run_id < ? {newest}", word, word + "g", _SHOWN + 1)
@@ -104,6 +106,11 @@ def resolve(db: Database, word: str) -> str:
             hint="Give more of the id.",
         )
     return str(found[0]["run_id"])
+
+
+def _latest(db: Database, question: str) -> list[Row]:
+    """Return the run that was started last; one that a client dates in the future only where there is no other."""
+    return db.query(question.format("AND started_at <= ?"), now() + CLOCK_SKEW, 1) or db.query(question.format(""), 1)
 
 
 def update(
@@ -176,7 +183,8 @@ def older_than(db: Database, moment: int) -> list[str]:
 def mark_lost(db: Database) -> list[str]:
     """Mark the runs whose owner is gone without recording the end as LOST, and return their ids.
 
-    The end is set to the last sign of life, the run's log.
+    Where the command had ended before its owner was gone, the run takes the status in which the command ended. Else the
+    end is set to the last sign of life, the run's log.
     """
     question = "SELECT id, run_id, owner FROM runs WHERE owner IS NOT NULL AND status IN ('RUNNING', 'SCHEDULED')"
     lost = []
@@ -235,18 +243,26 @@ def _lose(db: Database, row: Row, owner: Owner) -> bool:
     except OSError:
         seen = None
     with db.transaction():
+        details = _documents(db, [row["id"]], "?").get(row["id"], RunDetails())
+        status = details.command_status or RunStatus.LOST
         changed = db.execute(
-            "UPDATE runs SET status = 'LOST', ended_at = max(started_at, coalesce(?, started_at))"
+            "UPDATE runs SET status = ?, ended_at = coalesce(ended_at, max(started_at, coalesce(?, started_at)))"
             " WHERE id = ? AND status IN ('RUNNING', 'SCHEDULED') AND owner = ?",
+            status.value,
             seen,
             row["id"],
             row["owner"],
         )
         if not changed:
             return False
-        reason = f"the process that ran it ({owner.pid} on {owner.host}) ended without recording the outcome"
-        details = _documents(db, [row["id"]], "?").get(row["id"], RunDetails())
-        _write_details(db, row["id"], msgspec.structs.replace(details, reason=details.reason or reason))
+        who = f"the process that ran it ({owner.pid} on {owner.host})"
+        if details.command_status is None:
+            reason = details.reason or f"{who} ended without recording the outcome"
+            details = msgspec.structs.replace(details, reason=reason)
+        else:
+            notice = f"{who} ended while it collected the results: metrics, outputs or inputs may be missing"
+            details = msgspec.structs.replace(details, notices=(*details.notices, notice))
+        _write_details(db, row["id"], details)
     return True
 
 
