@@ -5,11 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from runner.errors import ProjError
 from runner.executors import remove_leftovers
 from runner.lazy import LazyModule
-from runner.model import Event, EventKind, Report
-from runner.plan import Plan, masked_parameters, tags_of, user_name
+from runner.masking import is_secret
+from runner.model import Event, EventKind, Parameter, Report
+from runner.plan import Plan, tags_of, user_name
 from runner.process import Interrupted, raising_signals
 from runner.record import RunRecorder
 from runner.scripts import named_experiment
@@ -134,3 +137,11 @@ def _experiment_id(plan: Plan, database: Database) -> str:
     if plan.request.experiment_id:
         return experiments.get(database, plan.request.experiment_id).id
     return experiments.ensure(database, plan.experiment) if plan.experiment else "0"
+
+
+def masked_parameters(plan: Plan) -> tuple[Parameter, ...]:
+    """Return the parameters as they may be stored: secret ones are marked, secrets inside others are masked."""
+    return tuple(
+        structs.replace(each, secret=True) if is_secret(each) else structs.replace(each, value=plan.masker.value(each))
+        for each in plan.parameters
+    )

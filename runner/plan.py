@@ -24,7 +24,7 @@ from runner.manifest import (
     render_command,
     shell_argv,
 )
-from runner.masking import Masker, is_secret, secret_values
+from runner.masking import Masker, secret_values
 from runner.model import (
     DEFAULT_EXPERIMENT,
     Code,
@@ -47,7 +47,7 @@ from runner.model import (
 )
 from runner.remembered import Memory
 from runner.scripts import Scripts, named_experiment, read_scripts
-from runner.settings import Home, offline_environment
+from runner.settings import Home, experiment_asked, offline_environment
 from runner.source.opening import Source, open_source
 from runner.source.snapshot import Snapshot, take_snapshot
 from runner.source.tree import TreeFiles
@@ -120,6 +120,8 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
     Raises:
         ProjError: something asked for can't be had; nothing has been recorded.
     """
+    name, number = experiment_asked(request.experiment_name, request.experiment_id)
+    request = structs.replace(request, experiment_name=name, experiment_id=number)
     source = open_source(request.uri, request.version, home, report)
     refuse_what_is_no_project(source, request.entry_point)
     snapshot = take_snapshot(source, home, report)
@@ -331,14 +333,6 @@ def tags_of(plan: Plan) -> dict[str, str]:
         "proj.subdirectory": code.subdirectory or None,
     }
     return {name: value for name, value in tags.items() if value}
-
-
-def masked_parameters(plan: Plan) -> tuple[Parameter, ...]:
-    """Return the parameters as they may be stored: secret ones are marked, secrets inside others are masked."""
-    return tuple(
-        structs.replace(each, secret=True) if is_secret(each) else structs.replace(each, value=plan.masker.value(each))
-        for each in plan.parameters
-    )
 
 
 def parameter_records(plan: Plan) -> tuple[ParameterRecord, ...]:

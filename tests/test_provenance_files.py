@@ -89,7 +89,7 @@ def test_inputs_are_digested(tmp_path: Path) -> None:
         (("seen.dat", project / "seen.dat"), ("a.csv", project / "a.csv")),
         tmp_path / "cache",
     )
-    assert [(one.path, one.sha256) for one in found.records] == [
+    assert [(one.path, one.sha256) for one in records] == [
         ("a.csv", sha("1")),
         ("seen.dat", sha("4")),
         ("set/x.csv", sha("2")),

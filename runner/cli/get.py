@@ -19,6 +19,13 @@ _PIECE = 1 << 20
 _SHOWN = 10
 
 
+_INCOMPLETE = 1
+
+
+class _DamagedError(Exception):
+    """A file is not what was recorded."""
+
+
 @click.command("get")
 @click.argument("run", metavar="RUN", shell_complete=completing.runs)
 @click.argument("path", default="", metavar="[PATH]")
@@ -31,8 +38,11 @@ _SHOWN = 10
 )
 @click.option("--force", is_flag=True, help="Replace files that differ.")
 @reads_runs
-def get(run: str, path: str, target: str, force: bool, tracking_uri: str | None, local: bool) -> None:
-    """Copy the artifacts of RUN with the models it logged, or those at PATH; files that differ are not replaced."""
+def get(run: str, path: str, target: str, force: bool, tracking_uri: str | None, local: bool) -> int:
+    """Copy the artifacts of RUN with the models it logged, or those at PATH; files that differ are not replaced.
+
+    A file that is missing in the store, or no longer what was recorded, is named; the others are copied.
+    """
     folder, path = Path(target), check_path(path.strip("/")) if path.strip("/") else ""
     with open_runs(tracking_uri, local=local) as reader:
         kept = reader.files(run)
@@ -45,10 +55,38 @@ def get(run: str, path: str, target: str, force: bool, tracking_uri: str | None,
         missing = [file for file in files if not _is_there(file, folder)]
         if not force:
             _refuse_to_replace(missing, folder)
-        total = sum(write_artifact(folder, file.name, file.pieces()) for file in missing)
+        copies = {file.name: _copy(file, folder) for file in missing}
+    faults = {name: fault for name, fault in copies.items() if isinstance(fault, str)}
     for file in files:
-        click.echo(str(folder / file.name))
-    say(f"{len(missing)} copied ({size(total)}), {len(files) - len(missing)} were there already")
+        if file.name not in faults:
+            click.echo(str(folder / file.name))
+    total = sum(written for written in copies.values() if isinstance(written, int))
+    copied = f"{len(missing) - len(faults)} copied ({size(total)})"
+    say(f"{copied}, {len(files) - len(missing)} were there already")
+    for name, fault in faults.items():
+        say(f"! {clean(name)} {fault}; it is not copied", fg="yellow")
+    return _INCOMPLETE if faults else 0
+
+
+def _copy(file: KeptFile, folder: Path) -> int | str:
+    """Copy a file and return its size; where it is not what was recorded, say in what, and leave nothing behind."""
+    digest = hashlib.sha256()
+
+    def watched() -> Iterator[bytes]:
+        for piece in file.pieces():
+            digest.update(piece)
+            yield piece
+        if file.sha256 not in (None, digest.hexdigest()):
+            raise _DamagedError
+
+    try:
+        return write_artifact(folder, file.name, watched())
+    except _DamagedError:
+        return "is damaged: its content is not what was recorded when the run ended"
+    except NotFoundError:
+        if file.sha256 is None:
+            raise
+        return "is missing: it was recorded when the run ended"
 
 
 def _is_asked(file: KeptFile, path: str) -> bool:
@@ -70,14 +108,14 @@ def _is_there(file: KeptFile, folder: Path) -> bool:
     place = folder / file.name
     if not place.is_file() or file.size not in (None, place.stat().st_size):
         return False
-    return _digest(file.pieces()) == _digest(_pieces(place))
+    return _digest(_pieces(place)) == (file.sha256 or _digest(file.pieces()))
 
 
-def _digest(pieces: Iterable[bytes]) -> bytes:
+def _digest(pieces: Iterable[bytes]) -> str:
     digest = hashlib.sha256()
     for piece in pieces:
         digest.update(piece)
-    return digest.digest()
+    return digest.hexdigest()
 
 
 def _pieces(path: Path) -> Iterator[bytes]:

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from runner.cli.text import say, show_error
 from runner.errors import ProjError
+from runner.streams import fill_standard_descriptors
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -120,6 +121,7 @@ def cli() -> None:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    fill_standard_descriptors()
     sys.exit(run_command(words))
 
 

@@ -14,6 +14,8 @@ from runner.model import FileRecord
 ABOVE = "_above_"
 """Stands for ``..`` among the kept outputs: files that a run changed in the repository outside the project folder."""
 
+LOGGED_ITSELF = "An artifact of this name was logged by the run itself"
+"""How the notice begins that names outputs which are not among the artifacts, as others have their names."""
 _SHOWN = 5
 
 
@@ -54,6 +56,11 @@ def collect_outputs(
     return Outputs(records=tuple(records), kept=keeper.kept, notices=tuple(notices))
 
 
+def kept_as(path: str) -> str:
+    """Return the path among the artifacts of an output, given by its path relative to the project folder."""
+    return "/".join(ABOVE if part == ".." else part for part in PurePosixPath(path).parts)
+
+
 class _Keeper:
     def __init__(self, project: Path, destination: Path, limits: OutputLimits, *, move: bool) -> None:
         self._project = project
@@ -91,10 +98,10 @@ class _Keeper:
         self.left_out.setdefault(reason, []).append(_as_text(path))
 
     def _keep(self, path: str, place: Path, record: FileRecord) -> None:
-        name = "/".join(ABOVE if part == ".." else part for part in PurePosixPath(path).parts)
+        name = kept_as(path)
         target = self._destination / name
         if os.path.lexists(target):
-            self._leave("An artifact of this name was logged by the run itself and stays", path)
+            self._leave(f"{LOGGED_ITSELF} and stays", path)
             return
         try:
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,18 +1,21 @@
 """The runs of the own store."""
 
+import os
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
 from runner.errors import NotFoundError
 from runner.model import RunRecord
+from runner.provenance.outputs import LOGGED_ITSELF, kept_as
 from runner.reading.left_records import TREE_TAG, joined, read_left, told_by_tags
 from runner.reading.reader import Asked, KeptFile
 from runner.settings import Home
-from runner.store import curves, experiments, runs
+from runner.store import artifact_digests, curves, experiments, runs
+from runner.store.artifact_digests import ArtifactDigest
 from runner.store.artifacts import local_folder, open_artifact, walk_artifacts
 from runner.store.database import Database
-from runner.store.entities import Experiment, Metric
+from runner.store.entities import Experiment, Metric, Run
 from runner.store.models import ModelQuery
 from runner.store.models import search as search_models
 from runner.store.record_pages import RecordPage, search_records
@@ -87,11 +90,12 @@ class LocalReader:
         root = local_folder(run.artifact_uri)
         if root is None:
             raise NotFoundError("The artifacts of this run are not kept here", context=run.artifact_uri)
-        found = _files(root, "")
+        found = _files(root, "", _digests_of(self.database, run))
         query = ModelQuery(filter=f"source_run_id = '{run.run_id}'", limit=1000)
         for model in search_models(self.database, query).items:
             place = local_folder(model.artifact_uri)
-            found += _files(place, f"{model.name}/") if place else []
+            digests = artifact_digests.read(self.database, model.model_id)
+            found += _files(place, f"{model.name}/", digests) if place else []
         lock = self.home.lock(run.run_id)
         if lock is not None and all(file.name != lock.name for file in found):
             pieces = partial(_pieces, lock.parent, lock.name)
@@ -107,10 +111,29 @@ def _is_of_another_home(record: RunRecord) -> bool:
     return record.command is None and TREE_TAG in record.tags
 
 
-def _files(root: Path, before: str) -> list[KeptFile]:
+def _digests_of(database: Database, run: Run) -> tuple[ArtifactDigest, ...]:
+    """Return what was recorded of a run's artifacts; for runs of earlier versions, of those that are its outputs."""
+    digests = artifact_digests.read(database, run.run_id)
+    if digests or any(notice.startswith(LOGGED_ITSELF) for notice in run.details.notices):
+        return digests
+    root = local_folder(run.artifact_uri) or Path()
+    known = (ArtifactDigest(path=kept_as(one.path), size=one.size, sha256=one.sha256) for one in run.details.outputs)
+    return tuple(one for one in known if (root / one.path).is_file())
+
+
+def _files(root: Path, before: str, digests: tuple[ArtifactDigest, ...]) -> list[KeptFile]:
+    """Return the files in a folder, and those that are no longer in it although they were recorded."""
+    known = {digest.path: digest for digest in digests}
+    there = {file.path: file.size for file in walk_artifacts(root)}
+    there |= {path: digest.size for path, digest in known.items() if not os.path.lexists(root / path)}
     return [
-        KeptFile(name=before + file.path, size=file.size, pieces=partial(_pieces, root, file.path))
-        for file in walk_artifacts(root)
+        KeptFile(
+            name=before + path,
+            size=size,
+            pieces=partial(_pieces, root, path),
+            sha256=known[path].sha256 if path in known else None,
+        )
+        for path, size in sorted(there.items())
     ]
 
 

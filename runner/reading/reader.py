@@ -23,13 +23,15 @@ class Asked(Struct, frozen=True, kw_only=True):
 class KeptFile(Struct, frozen=True, kw_only=True):
     """A file that is kept with a run: its name for the user, its size in bytes, and what reads it piece by piece.
 
-    ``on_request`` is no artifact: it is given to who asks for its name.
+    ``on_request`` is no artifact: it is given to who asks for its name. ``sha256`` is what was recorded of the content
+    when the run ended, None where nothing was; reading a file that is no longer there raises `NotFoundError`.
     """
 
     name: str
     size: int | None
     pieces: Callable[[], Iterator[bytes]]
     on_request: bool = False
+    sha256: str | None = None
 
 
 class RunReader(Protocol):

@@ -90,13 +90,10 @@ def read(db: Database, owner: str) -> tuple[ArtifactDigest, ...]:
 def forget(db: Database, owner: str, path: str) -> None:
     """Forget the digests of a file, or of all files in a folder, that a client of a server replaced or removed."""
     place = os.fsencode(path)
-    db.execute(
-        "DELETE FROM artifact_digests WHERE owner = ? AND (path = ? OR (path >= ? AND path < ?))",
-        owner,
-        place,
-        place + b"/",
-        place + b"0",  # the character after the slash
-    )
+    condition = "owner = ? AND (path = ? OR (path >= ? AND path < ?))"
+    words = (owner, place, place + b"/", place + b"0")  # 0 is the character after the slash
+    if db.query(f"SELECT 1 FROM artifact_digests WHERE {condition} LIMIT 1", *words):
+        db.execute(f"DELETE FROM artifact_digests WHERE {condition}", *words)
 
 
 def verify_artifacts(home: Home, db: Database, *, repair: bool, progress: Progress) -> Iterator[Finding]:
