@@ -13,17 +13,19 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
-from runner import collectors, workflow
+from runner import collectors
 from runner.errors import StoreError
-from runner.model import Event, EventKind, RunRequest, RunStatus
+from runner.model import Event, EventKind, RunDetails, RunRequest, RunStatus
 from runner.process import Echo, Interrupted
 from runner.provenance.metric_names import is_name, spell_names
 from runner.record import MAX_TAG, MOST_NOTICES, RunOutcome, RunRecorder, shorten_tag
 from runner.settings import Home, experiment_asked
 from runner.store import reserve, runs
 from runner.store.database import Database
-from runner.store.entities import NewRun, Owner
+from runner.store.entities import NewRun
+from runner.store.owners import this_process
 from runner.workflow import run_project
 from tests.conftest import ROOT, MakeRepository, RunProj, start_proj
 
@@ -334,7 +336,7 @@ def children(pid: int) -> Iterator[int]:
 @pytest.mark.skipif(sys.platform != "linux", reason="children are read from /proc")
 @pytest.mark.parametrize("words", [(), ("--timeout", "2")], ids=["end", "timeout"])
 def test_a_stopped_watcher_does_not_hang_the_run(
-    proj: RunProj, make_repository: MakeRepository, tmp_path: Path, words: tuple[str, ...]
+    make_repository: MakeRepository, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
     ready, command = tmp_path / "ready", "while true; do echo on; sleep 0.1; done" if words else "sleep 1"
     root = make_repository({"MLproject": manifest(f"touch {ready}; {command}")})
@@ -375,7 +377,7 @@ def test_the_variable_counts_for_programs_too(
     assert run_here(root, home, experiment_name="asked")[0].record.experiment == "asked"
 
 
-def test_a_run_of_the_future_is_not_the_latest(proj: RunProj, home: Home, make_repository: MakeRepository) -> None:
+def test_a_run_of_the_future_is_not_the_latest(proj: RunProj, home: Home) -> None:
     with closing(Database.open(home.database)) as database:
         future = runs.create(database, NewRun(started_at=2**62, name="future")).run_id
         assert runs.resolve(database, "latest") == future
@@ -386,12 +388,18 @@ def test_a_run_of_the_future_is_not_the_latest(proj: RunProj, home: Home, make_r
     assert proj("show", "latest", "--json").json["run_id"] == real
 
 
-def test_a_lost_run_without_an_outcome_is_lost(home: Home) -> None:
-    gone = Owner(pid=2**22 - 1, started="0", boot="none", host="here")
+@pytest.mark.parametrize("ended_as", [None, RunStatus.FINISHED, RunStatus.FAILED, RunStatus.KILLED])
+def test_a_run_whose_process_is_gone_takes_the_status_of_its_command(home: Home, ended_as: RunStatus | None) -> None:
+    gone = structs.replace(this_process(), started="another process")
+    details = RunDetails(exit_code=0 if ended_as else None, command_status=ended_as)
     with closing(Database.open(home.database)) as database:
-        run = runs.create(database, NewRun(owner=gone))
-        runs.mark_lost(database)
-        assert runs.get(database, run.run_id).status in (RunStatus.LOST, RunStatus.RUNNING)
+        run = runs.create(database, NewRun(owner=gone, details=details))
+        assert runs.mark_lost(database) == [run.run_id]
+        found = runs.get(database, run.run_id)
+    assert found.status is (ended_as or RunStatus.LOST)
+    assert found.details.exit_code == details.exit_code
+    assert bool(found.details.reason) == (ended_as is None)
+    assert bool(found.details.notices) == (ended_as is not None)
 
 
 def test_a_refused_start_leaves_no_record_and_says_why(proj: RunProj, make_repository: MakeRepository) -> None:
@@ -411,4 +419,3 @@ def test_the_reserve_is_made_once_and_given_up_once(home: Home) -> None:
     assert (home.root / "reserve").stat().st_ino == first.st_ino
     assert reserve.release_reserve(home)
     assert not reserve.release_reserve(home)
-    assert workflow.MAX_ATTEMPTS
