@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from runner.environments.missing import explain_failed_import, failed_import
 from runner.environments.words import Prepared
+from runner.lazy import LazyModule
 from runner.manifest import served_address
 from runner.model import Event, EventKind, RunStatus
 from runner.process import Outcome
 from runner.provenance.inputs import digest_inputs
-from runner.provenance.metric_names import spell_names
 from runner.provenance.metrics import MetricValue, read_metrics_files, read_metrics_log
 from runner.provenance.outputs import collect_outputs
 from runner.record import Ending, RunRecorder, fault_event
@@ -19,10 +20,17 @@ from runner.server.redirects import read_redirects
 from runner.source.folder import RunFolder
 from runner.source.snapshot import tree_again
 from runner.store import runs
-from runner.store.artifact_digests import record as record_digests
-from runner.store.artifact_digests import sync_log
-from runner.store.artifacts import local_folder
+from runner.store.durable import sync_log
 from runner.store.entities import Metric
+
+if TYPE_CHECKING:
+    from runner.provenance import metric_names
+    from runner.store import artifact_digests, artifacts
+else:
+    # Most runs of a short command have neither metrics files nor artifacts.
+    artifact_digests = LazyModule("runner.store.artifact_digests")
+    artifacts = LazyModule("runner.store.artifacts")
+    metric_names = LazyModule("runner.provenance.metric_names")
 
 MOST_TOLD = 20
 """Notices of one sort that are told and recorded: a run can touch thousands of files."""
@@ -112,7 +120,7 @@ def _points(finished: Finished, found: Sequence[MetricValue]) -> list[Metric]:
     recorder = finished.recorder
     logged = runs.get(recorder.database, recorder.run_id).metrics if finished.execution.was_logged_to else {}
     names = {name for name, _, _ in found}
-    spelled = spell_names(names, logged)
+    spelled = metric_names.spell_names(names, logged)
     notices = [f"the metric {_shown(name)} is recorded as '{spelled[name]}'" for name in sorted(spelled)]
     if "" in names:
         notices.append("a metric without a name is left out")
@@ -209,7 +217,7 @@ def secure_files(finished: Finished, known: Mapping[str, str]) -> None:
     database, home = recorder.database, recorder.plan.home
     sync_log(home.log(recorder.run_id))
     root = home.artifacts(recorder.run_id)
-    left_out = record_digests(database, recorder.run_id, root, known) if root.is_dir() else 0
+    left_out = artifact_digests.record(database, recorder.run_id, root, known) if root.is_dir() else 0
     if finished.execution.was_logged_to:
         left_out += _secure_others(finished)
     if left_out:
@@ -230,7 +238,7 @@ def _secure_others(finished: Finished) -> int:
     del places[recorder.run_id]
     left_out = 0
     for owner, uri in places.items():
-        root = local_folder(uri)
+        root = artifacts.local_folder(uri)
         if root is not None and root.is_relative_to(home.root / "runs"):
-            left_out += record_digests(database, owner, root, since=since)
+            left_out += artifact_digests.record(database, owner, root, since=since)
     return left_out

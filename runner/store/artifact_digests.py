@@ -2,7 +2,6 @@
 
 import os
 import stat
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
@@ -16,12 +15,11 @@ from runner.findings import Finding, Progress
 from runner.settings import Home
 from runner.store.artifacts import PARTIAL, local_folder
 from runner.store.database import Database, Row
+from runner.store.durable import sync
 from runner.store.rows import chunks
 
 MOST_BYTES = 64 << 30
 """Bytes that are read for the digests of one run; the largest artifacts beyond that have none."""
-MOST_SYNCED = 200
-"""Files that are brought to the disk one by one; for more, the file system is asked to write everything."""
 _CHUNK = 500
 
 
@@ -65,7 +63,7 @@ def record(db: Database, owner: str, root: Path, known: Mapping[str, str] | None
             present.update(file.path for file in batch)
         stamps = _stamps(db, owner, [file.path for file in batch])
         new = [file for file in batch if stamps.get(file.path) != _encode(file.stamp)]
-        _sync([os.fsencode(root) + b"/" + file.path for file in new], root)
+        sync([os.fsencode(root) + b"/" + file.path for file in new], root)
         rows = []
         for file in new:
             digest = known.get(os.fsdecode(file.path))
@@ -219,46 +217,6 @@ def _digest(root: Path, file: _File) -> str | None:
         return sha256_of(root / os.fsdecode(file.path))
     except OSError:  # it went away, or can't be read: it has no digest
         return None
-
-
-def sync_log(log: Path) -> None:
-    """Bring the log of a run to the disk, with the folder that names it."""
-    if log.is_file() and log.stat().st_size:
-        _sync([os.fsencode(log)], log.parent)
-
-
-def _sync(paths: list[bytes], folder: Path) -> None:
-    """Bring files to the disk, with the names of them that are in their folders.
-
-    Raises:
-        OSError: the disk refuses.
-    """
-    if len(paths) > MOST_SYNCED and sys.platform == "linux":
-        _sync_file_system(folder)
-        return
-    for path in [*paths, *sorted({os.path.dirname(path) for path in paths})]:  # noqa: PTH120  bytes have no Path
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError:
-            continue  # it went away, or can't be read
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _sync_file_system(folder: Path) -> None:
-    """Write everything to the disk that the file system of a folder still holds in memory; see syncfs(2)."""
-    import ctypes
-
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        library = ctypes.CDLL(None, use_errno=True)
-        if library.syncfs(descriptor):
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), str(folder))
-    finally:
-        os.close(descriptor)
 
 
 def _encode(stamp: Stamp) -> bytes:
