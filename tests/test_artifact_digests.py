@@ -223,3 +223,29 @@ def test_outputs_of_runs_before_the_digests_are_compared_too(
     got = proj("get", "latest", "--to", "got", cwd=tmp_path)
     assert got.code == 1
     assert "made.txt is damaged" in got.err
+
+
+NESTED = (
+    "import json, os, pathlib, urllib.parse, urllib.request\n"
+    "def send(path, body):\n"
+    "    token = os.environ['MLFLOW_TRACKING_TOKEN']\n"
+    "    head = {'Authorization': 'Bearer ' + token, 'Content-Type': 'application/json'}\n"
+    "    place = os.environ['MLFLOW_TRACKING_URI'] + '/api/2.0/mlflow/' + path\n"
+    "    return json.load(urllib.request.urlopen(urllib.request.Request(place, json.dumps(body).encode(), head)))\n"
+    "info = send('runs/create', {'experiment_id': '0'})['run']['info']\n"
+    "folder = pathlib.Path(urllib.parse.urlsplit(info['artifact_uri']).path)\n"
+    "folder.mkdir(parents=True)\n"
+    "(folder / 'nested.bin').write_text('nested')\n"
+    "send('runs/update', {'run_id': info['run_id'], 'status': 'FINISHED'})\n"
+    "print(info['run_id'])\n"
+)
+
+
+def test_artifacts_of_nested_runs_are_recorded_too(home: Home, proj: RunProj, make_repository: MakeRepository) -> None:
+    root = make_repository({"MLproject": manifest(f"{sys.executable} t.py"), "t.py": NESTED})
+    done = proj("run", ".", "--json", *LOCAL, cwd=root)
+    assert done.code == 0, done.err
+    nested = Path(done.json["log"]).read_text().strip()
+    with closing(Database.open(home.database)) as db:
+        assert [one.path for one in artifact_digests.read(db, nested)] == ["nested.bin"]
+        assert verify(home, db) == []
