@@ -215,7 +215,10 @@ def secure_files(finished: Finished, known: Mapping[str, str]) -> None:
     """Bring log and artifacts to the disk and record their digests, before the record says that the run is over."""
     recorder = finished.recorder
     database, home = recorder.database, recorder.plan.home
-    sync_log(home.log(recorder.run_id))
+    if not sync_log(home.log(recorder.run_id)):
+        recorder.report(
+            Event(kind=EventKind.WARNING, message="the run has no log: it was removed, or could not be made")
+        )
     root = home.artifacts(recorder.run_id)
     left_out = artifact_digests.record(database, recorder.run_id, root, known) if root.is_dir() else 0
     if finished.execution.was_logged_to:

@@ -168,6 +168,36 @@ def test_what_a_collector_cannot_take_is_a_warning(
     assert Path(record.folder or "").is_dir() == (code == 3 or broken == "keep_outputs")
 
 
+HOSTILE = {
+    "no folder": ('rm -rf "$PWD"', "The outputs could not be recorded"),
+    "no log": ('rm -rf "$(dirname "$PROJ_METRICS")"', "the run has no log"),
+    "pipes": ("mkfifo m.json $PROJ_METRICS", "metrics file m.json: is not a file"),
+    "folders": ("mkdir m.json $PROJ_METRICS", "PROJ_METRICS: is not a file"),
+    "endless": ("ln -s /dev/zero m.json; ln -s /dev/zero $PROJ_METRICS", "metrics file m.json: is not a file"),
+    "bytes": ("head -c 1000 /dev/urandom | tee m.json > $PROJ_METRICS", "metrics file m.json"),
+    "no home": ('rm -f "$KEPT"/proj.db*', ""),
+}
+
+
+@pytest.mark.parametrize("harm", HOSTILE)
+@pytest.mark.parametrize("code", [0, 5])
+def test_what_a_command_breaks_does_not_cost_its_outcome(
+    home: Home, make_repository: MakeRepository, monkeypatch: pytest.MonkeyPatch, harm: str, code: int
+) -> None:
+    monkeypatch.setenv("KEPT", str(home.root))
+    command, told = HOSTILE[harm]
+    outcome, _ = run_here(
+        make_repository({"MLproject": manifest(f"{command}; exit {code}", "    metrics: [m.json]\n")}), home
+    )
+    record = outcome.record
+    assert (record.exit_code, outcome.exit_code, record.status) == (code, code, "FAILED" if code else "FINISHED")
+    assert record.resources is not None
+    assert outcome.error is None
+    if code == 0 or "metrics file" not in told:
+        assert told in "\n".join(record.notices)
+    assert not [notice for notice in record.notices if "fault of proj" in notice]
+
+
 def test_a_signal_while_results_are_collected_leaves_the_outcome(
     home: Home, make_repository: MakeRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,10 +8,17 @@ MOST_SYNCED = 200
 """Files that are brought to the disk one by one; for more, the file system is asked to write everything."""
 
 
-def sync_log(log: Path) -> None:
-    """Bring the log of a run to the disk, with the folder that names it."""
-    if log.is_file() and log.stat().st_size:
+def sync_log(log: Path) -> bool:
+    """Bring the log of a run to the disk, with the folder that names it; say whether there is one.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    if not log.is_file():
+        return False
+    if log.stat().st_size:
         sync([os.fsencode(log)], log.parent)
+    return True
 
 
 def sync(paths: list[bytes], folder: Path) -> None:
