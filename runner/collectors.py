@@ -1,10 +1,11 @@
 """Collects what a command used and made once it has ended: one collector for each thing, each guarded by itself."""
 
 from collections.abc import Callable, Mapping, Sequence
+from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from runner.environments.missing import explain_failed_import, failed_import
 from runner.environments.words import Prepared
@@ -80,6 +81,7 @@ def collect(finished: Finished) -> tuple[str, ...]:
         "The inputs": lambda: collect_inputs(finished),
         "The redirects": lambda: collect_redirects(finished),
         "The check of the project folder": lambda: check_tree(finished),
+        "The files without secrets": lambda: mask_files(finished),
         "The explanation of the outcome": lambda: explain(finished),
         "The digests of the artifacts": lambda: secure_files(finished, kept),
     }
@@ -112,7 +114,9 @@ def collect_metrics(finished: Finished) -> None:
     )
     guarded(recorder, "The metrics files", read_files)
     if found:
-        recorder.log_metrics(_points(finished, found))
+        mask = recorder.plan.masker
+        shown = [(mask.name(name), nan if mask.is_number(value) else value, step) for name, value, step in found]
+        recorder.log_metrics(_points(finished, shown))
 
 
 def _points(finished: Finished, found: Sequence[MetricValue]) -> list[Metric]:
@@ -144,7 +148,9 @@ def keep_outputs(finished: Finished) -> Mapping[str, str]:
     changes = folder.inspect()
     # A folder that is given up need not keep its own copy of the outputs.
     is_given_up = finished.is_finished and not folder.in_place
-    outputs = collect_outputs(folder.project, changes.files, destination, move=is_given_up)
+    masker = recorder.plan.masker
+    name = masker.name if masker.masks else None
+    outputs = collect_outputs(folder.project, changes.files, destination, move=is_given_up, name=name)
     recorder.add(outputs=outputs.records)
     recorder.report_some(changes.notices, MOST_TOLD)
     recorder.report_some(outputs.notices, MOST_TOLD)
@@ -156,7 +162,7 @@ def collect_inputs(finished: Finished) -> None:
     recorder = finished.recorder
     declared, cache = recorder.plan.entry_point.inputs, recorder.plan.home.root / "cache" / "digests"
     inputs, unread = digest_inputs(finished.folder.project, declared, finished.execution.opened, cache)
-    recorder.add(inputs=inputs)
+    recorder.add(inputs=tuple(structs.replace(one, path=recorder.plan.masker.name(one.path)) for one in inputs))
     recorder.report_some(unread, MOST_TOLD)
 
 
@@ -165,8 +171,16 @@ def collect_redirects(finished: Finished) -> None:
     report_redirects(finished.recorder, read_redirects(finished.recorder.redirects_log, MOST_TOLD))
 
 
+def mask_files(finished: Finished) -> None:
+    """Take secrets out of the files in which the command left metrics and notes."""
+    recorder = finished.recorder
+    for file in (recorder.metrics_log, recorder.redirects_log):
+        recorder.plan.masker.file(file)
+
+
 def report_redirects(recorder: RunRecorder, redirects: Sequence[str]) -> None:
     """Say and record where the code would log, and this run is instead."""
+    redirects = tuple(map(recorder.plan.masker.text, redirects))
     if redirects:
         recorder.add_redirects(redirects)
     for redirect in redirects:

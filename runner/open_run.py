@@ -5,13 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from msgspec import structs
-
 from runner.errors import ProjError
 from runner.executors import remove_leftovers
 from runner.lazy import LazyModule
-from runner.masking import is_secret
-from runner.model import Event, EventKind, Parameter, Report
+from runner.model import Event, EventKind, Report
 from runner.plan import Plan, tags_of, user_name
 from runner.process import Interrupted, raising_signals
 from runner.record import RunRecorder
@@ -79,7 +76,7 @@ def _open(plan: Plan, database: Database, report: Report) -> RunRecorder:
 def _open_there(plan: Plan, database: Database, uri: str, report: Report) -> "live.Opened | None":
     # A parent that is not there yet is named when both are.
     tags = {key: value for key, value in tags_of(plan).items() if key != push.PARENT_TAG}
-    new = NewRun(name=plan.request.run_name, user=user_name(), started_at=now(), tags=tags)
+    new = NewRun(name=plan.recorded_name, user=user_name(), started_at=now(), tags=tags)
     experiment_id = plan.request.experiment_id
     # A server can't move a run later on to the experiment that its script sets.
     experiment = plan.experiment or named_experiment(plan.scripts)
@@ -113,7 +110,7 @@ def _open_here(plan: Plan, database: Database, report: Report, opened: "live.Ope
     with database.transaction():
         local_id = opened.local_id(database) if opened else None
         run = runs.create(database, _new_run(plan, experiment_id, opened, local_id))
-        values.record_parameters(database, run.run_id, masked_parameters(plan))
+        values.record_parameters(database, run.run_id, plan.masker.stored(plan.parameters))
         if opened is not None:
             live.note_opened(database, run.run_id, opened)
     return RunRecorder(plan, database, run, report, opened)
@@ -124,7 +121,7 @@ def _new_run(plan: Plan, experiment_id: str, opened: "live.Opened | None", run_i
     return NewRun(
         experiment_id=experiment_id,
         run_id=run_id,
-        name=plan.request.run_name or (opened.run.name or None if opened else None),
+        name=plan.recorded_name or (opened.run.name or None if opened else None),
         user=user_name(),
         started_at=opened.run.started_at if opened else None,
         artifact_uri=plan.home.artifacts(run_id).as_uri(),
@@ -137,11 +134,3 @@ def _experiment_id(plan: Plan, database: Database) -> str:
     if plan.request.experiment_id:
         return experiments.get(database, plan.request.experiment_id).id
     return experiments.ensure(database, plan.experiment) if plan.experiment else "0"
-
-
-def masked_parameters(plan: Plan) -> tuple[Parameter, ...]:
-    """Return the parameters as they may be stored: secret ones are marked, secrets inside others are masked."""
-    return tuple(
-        structs.replace(each, secret=True) if is_secret(each) else structs.replace(each, value=plan.masker.value(each))
-        for each in plan.parameters
-    )

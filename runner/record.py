@@ -12,7 +12,7 @@ from msgspec import Struct, structs
 from runner.errors import ProjError, StoreError
 from runner.lazy import LazyModule
 from runner.model import Event, EventKind, Report, RunDetails, RunRecord, RunStatus
-from runner.plan import Plan, parameter_records
+from runner.plan import Plan
 from runner.process import Interrupted, Outcome
 from runner.source.snapshot import keep_snapshot
 from runner.store import runs, values
@@ -89,11 +89,11 @@ class RunRecorder:
         self.add(
             project=plan.source.name,
             entry_point=plan.entry_point.name,
-            command=plan.masker.command(plan.command),
+            command=plan.recorded_command,
             code=plan.code,
-            parameters=parameter_records(plan),
+            parameters=plan.masker.records(plan.parameters),
             log=str(plan.home.log(self.run_id)),
-            notices=(*plan.notices, *self._details.notices),
+            notices=(*map(plan.masker.text, plan.notices), *self._details.notices),
         )
 
     @property
@@ -213,6 +213,9 @@ class RunRecorder:
             self._close_after(self._ending, error)
         elif isinstance(error, ProjError):
             self._error = error
+            mask = self.plan.masker.text
+            error.message, error.context = mask(error.message), error.context and mask(error.context)
+            error.args = (error.message,)
             reason = f"{error.message}\n{error.context or ''}".strip()
             self.close(Ending(status=RunStatus.FAILED, exit_code=error.exit_code, reason=reason))
         elif isinstance(error, Interrupted):

@@ -21,15 +21,3 @@ def _is_open(descriptor: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def end_stream(descriptor: int) -> None:
-    """Send what is still written to a standard stream to the null device, once it has refused to take more.
-
-    What is left in Python's buffer would fail again at the end of the process, and change its exit code.
-    """
-    null = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, descriptor)
-    finally:
-        os.close(null)

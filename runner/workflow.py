@@ -1,7 +1,7 @@
 """One run, from its plan to its closed record. Read `run_plan` from top to bottom."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from signal import Signals
@@ -20,7 +20,7 @@ from runner.environments.words import Prepared, with_packages
 from runner.errors import AbsentImageError, UnbuildableError
 from runner.executors import ExecutionRequest, Sharing, child_environment
 from runner.lazy import LazyModule
-from runner.manifest import find_downloads, find_paths, render_command, shell_argv
+from runner.manifest import find_downloads, find_paths, render_command, secret_texts, shell_argv
 from runner.model import Event, EventKind, Report, RunRequest, RunStatus
 from runner.open_run import open_record
 from runner.plan import Plan, declared_record, make_plan, path_rules, without_container
@@ -38,8 +38,9 @@ from runner.source.frozen import FrozenTree
 from runner.store.database import Database
 
 if TYPE_CHECKING:
-    from runner.server import upstream
+    from runner.server import redaction, upstream
 else:
+    redaction = LazyModule("runner.server.redaction")
     upstream = LazyModule("runner.server.upstream")
 
 MAX_ATTEMPTS = 5
@@ -184,7 +185,10 @@ def write_command(recorder: RunRecorder, folder: RunFolder, environment: Prepare
     for download in find_downloads(plan.parameters, rules):
         recorder.report(Event(kind=EventKind.STEP, message=f"Fetching {download.url}"))
         fetch(download.url, download.path)
-    recorder.add(command=plan.masker.command(command), argv=plan.masker.words(shell_argv(command, environment.shell)))
+    recorded = render_command(plan.entry_point, plan.parameters, rules, plan.masker)
+    recorder.add(command=recorded, argv=shell_argv(recorded, environment.shell))
+    # The run folder has other paths than the project.
+    recorder.plan = structs.replace(plan, masker=plan.masker.also(secret_texts(plan.parameters, rules)))
     return command
 
 
@@ -237,9 +241,19 @@ def open_socket(recorder: RunRecorder) -> ChildSocket:
         experiment_is_fixed=bool(plan.experiment or plan.request.experiment_id or recorder.live),
         serve_as=tuple(address for address in plan.request.serve_as if is_loopback(address)),
     )
+    socket.redact = redact_of(plan)
     if recorder.live is not None:
         socket.upstream = upstream.TrackingServer(recorder.live.to, recorder.run_id)
     return socket
+
+
+def redact_of(plan: Plan) -> Callable[[bytes], bytes] | None:
+    """Return what takes secrets out of the requests of the command, None where there are none."""
+    masker = plan.masker
+    if not masker.masks:
+        return None
+    public = {each.name: each.value for each in masker.records(plan.parameters)}
+    return lambda body: redaction.redact_request(body, masker, public)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from runner.findings import Finding
 from runner.settings import Home
@@ -36,11 +37,9 @@ def db(home: Home) -> Iterator[Database]:
         yield database
 
 
-def verify(home: Home, db: Database, *, repair: bool = False) -> list[Finding]:
+def verify(home: Home, *, repair: bool = False) -> list[Finding]:
     seen: list[tuple[int, int]] = []
-    found = list(
-        artifact_digests.verify_artifacts(home, db, repair=repair, progress=lambda *numbers: seen.append(numbers))
-    )
+    found = list(artifact_digests.verify_artifacts(home, repair=repair, progress=lambda *numbers: seen.append(numbers)))
     assert all(number <= total for number, total in seen)
     return found
 
@@ -84,10 +83,10 @@ def test_many_files_are_recorded_in_pieces(home: Home, db: Database, count: int)
     root = new_run(home, db, {f"{n % 7}/{n}": str(n) for n in range(count)})
     artifact_digests.record(db, "0" * 32, root)
     assert len(artifact_digests.read(db, "0" * 32)) == count
-    assert verify(home, db) == []
+    assert verify(home) == []
     (root / "0/0").unlink()
     write_tree(root, {f"{(count - 1) % 7}/{count - 1}": "damaged", "1/1": "x"})
-    assert sorted(one.problem.partition(":")[0] for one in verify(home, db)) == [
+    assert sorted(one.problem.partition(":")[0] for one in verify(home)) == [
         "is damaged",
         "is damaged",
         "is missing",
@@ -96,12 +95,9 @@ def test_many_files_are_recorded_in_pieces(home: Home, db: Database, count: int)
 
 def test_what_takes_too_long_has_no_digest(home: Home, db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(artifact_digests, "MOST_BYTES", 10)
-    root = new_run(home, db, {"big": b"x" * 11, "none": b"1"})
-    assert artifact_digests.record(db, "0" * 32, root) >= 1
-    assert {one.problem for one in verify(home, db)} <= {
-        "1 artifact has no recorded digest",
-        "2 artifacts have no recorded digest",
-    }
+    root = new_run(home, db, {"a/big": b"x" * 11})
+    assert artifact_digests.record(db, "0" * 32, root, {}) == 1
+    assert artifact_digests.read(db, "0" * 32) == ()
 
 
 Harm = Callable[[Path], object]
@@ -123,17 +119,27 @@ def test_verify_names_each_damage(home: Home, db: Database, harm: str) -> None:
     do, problem = HARMS[harm]
     do(root / "deep/model.bin")
     expected = [Finding(part="artifact", name=f"{'0' * 32}/deep/model.bin", problem=problem)]
-    assert verify(home, db) == expected
-    assert verify(home, db, repair=True) == expected
+    assert verify(home) == expected
+    assert verify(home, repair=True) == expected
 
 
 def test_verify_records_what_has_no_digest_when_it_may(home: Home, db: Database) -> None:
+    root, name = new_run(home, db, {"a": b"1"}), "0" * 32
+    artifact_digests.record(db, name, root)
+    write_tree(root, {"b": b"2", "c/d": b"3"})
+    told = Finding(part="artifact", name=name, problem="2 artifacts have no recorded digest")
+    assert verify(home) == [told]
+    assert verify(home, repair=True) == [structs.replace(told, repair="their digests were recorded")]
+    assert verify(home) == []
+    assert len(artifact_digests.read(db, name)) == 3
+
+
+def test_runs_from_before_there_were_digests_are_no_fault(home: Home, db: Database) -> None:
     new_run(home, db, {"a": b"1", "b": b"2"})
-    name = "0" * 32
-    assert verify(home, db) == [Finding(part="artifact", name=name, problem="2 artifacts have no recorded digest")]
-    repaired = verify(home, db, repair=True)
-    assert [one.repair for one in repaired] == ["their digests were recorded"]
-    assert verify(home, db) == []
+    assert verify(home) == []
+    assert artifact_digests.read(db, "0" * 32) == ()
+    assert verify(home, repair=True) == []
+    assert len(artifact_digests.read(db, "0" * 32)) == 2
 
 
 def test_a_removed_run_takes_its_digests_along(home: Home, db: Database) -> None:
@@ -176,7 +182,7 @@ def ended(home: Home, proj: RunProj, make_repository: MakeRepository) -> Path:
 def test_a_run_records_what_it_logged_and_made(home: Home, ended: Path) -> None:
     with closing(Database.open(home.database)) as db:
         found = {one.path: one.sha256 for one in artifact_digests.read(db, ended.parent.name)}
-        assert verify(home, db) == []
+        assert verify(home) == []
     assert found == {
         "made.txt": sha(b"made"),
         "model/weights.bin": sha(b"weights"),
@@ -248,4 +254,4 @@ def test_artifacts_of_nested_runs_are_recorded_too(home: Home, proj: RunProj, ma
     nested = Path(done.json["log"]).read_text().strip()
     with closing(Database.open(home.database)) as db:
         assert [one.path for one in artifact_digests.read(db, nested)] == ["nested.bin"]
-        assert verify(home, db) == []
+        assert verify(home) == []

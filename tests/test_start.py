@@ -41,7 +41,7 @@ def test_help_loads_no_command(tmp_path: Path) -> None:
     modules = loaded(["--help"], tmp_path, tmp_path / "home")
     ours = {name for name in modules if name.startswith("runner.")}
     assert ours <= {
-        f"runner.{name}" for name in ("cli", "cli.main", "cli.text", "cli.words", "errors", "model", "streams")
+        f"runner.{name}" for name in ("cli", "cli.main", "cli.streams", "cli.text", "cli.words", "errors", "model")
     }
     assert not modules & SLOW
 

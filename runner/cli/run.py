@@ -7,17 +7,17 @@ import msgspec
 from msgspec import structs
 
 from runner.cli import completing
+from runner.cli.home import enter_home, warn_of_lost_store
 from runner.cli.reading import how_declared
-from runner.cli.text import print_data, say, show_error, show_event
+from runner.cli.text import say, show_error, show_event
 from runner.cli.words import OFFLINE
 from runner.errors import UsageError
 from runner.manifest.durations import seconds_of
 from runner.model import EnvironmentRecord, RunRecord, RunRequest, RunStatus
 from runner.plan import describe_plan, make_plan
 from runner.process import Echo
-from runner.record import REFUSED
 from runner.server.redirects import read_served
-from runner.settings import open_home
+from runner.store.database import Database
 from runner.workflow import run_with_repairs
 
 
@@ -28,7 +28,7 @@ def _parameters(words: tuple[str, ...]) -> dict[str, str]:
         if not equals or not name:
             raise UsageError(f"-P takes NAME=VALUE, not {word!r}", hint="an empty value is written NAME=")
         if name in given:
-            raise UsageError(f"-P {name} is given twice", context=f"{name}={given[name]} and {word}")
+            raise UsageError(f"-P {name} is given twice")
         given[name] = value
     return given
 
@@ -125,17 +125,20 @@ def run(
     request = structs.replace(
         _request(words, options), container_options=_engine_options(engine_words), serve_as=_addresses(serve_as)
     )
-    home = open_home()
+    home = enter_home(writing=True)
+    Database.check(home.database)
+    warn_of_lost_store(home)
     plan = make_plan(request, home, show_event)
     if dry_run:
         _print_plan(describe_plan(plan), plan.request.experiment_id, as_json)
         return 0
     outcome = run_with_repairs(plan, show_event, Echo.STDERR if as_json else Echo.SPLIT)
-    is_printed = not as_json or print_data(msgspec.json.format(msgspec.json.encode(outcome.record), indent=2).decode())
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(outcome.record), indent=2))
     if outcome.error:
         show_error(outcome.error)
     _say_outcome(outcome.record)
-    return outcome.exit_code or (0 if is_printed else REFUSED)
+    return outcome.exit_code
 
 
 def _request(words: tuple[str, ...], options: dict[str, str | float | bool | None]) -> RunRequest:

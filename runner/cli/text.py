@@ -5,43 +5,21 @@ import sys
 
 import click
 
+from runner.cli.streams import silence_talk
 from runner.errors import ProjError
 from runner.model import Event, EventKind
-from runner.streams import end_stream
-
-_STDOUT = 1
-_STDERR = 2
 
 MARKS = {EventKind.STEP: ("·", "cyan"), EventKind.NOTICE: ("i", "blue"), EventKind.WARNING: ("!", "yellow")}
 
 
 def say(text: str, **style: str | bool) -> None:
-    """Write a line of talk to stderr; styled on a terminal unless NO_COLOR is set.
-
-    A closed stderr, or one that takes no more, changes nothing else.
-    """
-    stream = sys.stderr
-    if stream is None:
-        return
+    """Write a line of talk to stderr; styled on a terminal unless NO_COLOR is set."""
+    if style and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
+        text = click.style(text, **style)  # type: ignore[arg-type]
     try:
-        if style and stream.isatty() and not os.environ.get("NO_COLOR"):
-            text = click.style(text, **style)  # type: ignore[arg-type]
         click.echo(text, err=True)
-    except (OSError, ValueError):
-        if stream is sys.__stderr__:
-            end_stream(_STDERR)
-
-
-def print_data(text: str) -> bool:
-    """Write data to stdout; say whether it is there. Where it is not, the user is told why."""
-    try:
-        click.echo(text)
-    except (OSError, ValueError) as error:
-        say(f"The output can't be written: {error}")
-        if sys.stdout is sys.__stdout__:
-            end_stream(_STDOUT)
-        return False
-    return True
+    except OSError:
+        silence_talk()  # what is done counts, whoever hears of it
 
 
 def show_event(event: Event) -> None:

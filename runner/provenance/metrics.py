@@ -11,12 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from runner.base.foreign_text import LARGE, Limits, decode_text, parse_json, parse_yaml, read_limited
 from runner.model import Event, EventKind, MetricsFile, Report
 
 MetricValue = tuple[str, float, int]
 """Name, value and step."""
 
-_LARGEST = 64 * 1024 * 1024
+_LIMITS = Limits(size=64 * 1024 * 1024)
 _LARGEST_STEP = 2**63
 _MOST_DIGITS = 400
 """Digits of a whole number that are read; beyond 309 it is larger than any float."""
@@ -102,14 +103,12 @@ def _read(path: Path) -> str | None:
         return None
     if not path.is_file():
         raise ValueError("is not a file")
-    if path.stat().st_size > _LARGEST:
-        raise ValueError(f"is larger than {_LARGEST >> 20} MiB")
-    return path.read_text("utf-8-sig", "replace")
+    return decode_text(read_limited(path, _LIMITS))
 
 
 def _read_line(line: str, faults: list[str]) -> Iterator[tuple[str, float, int | None]]:
     if line.lstrip().startswith("{"):
-        yield from _read_document(_parse_json(line), faults)
+        yield from _read_document(parse_json(line, parse_int=_integer), faults)
         return
     found = re.fullmatch(_ASSIGNMENT, line)
     if found is None:
@@ -159,22 +158,8 @@ def _read_file(path: Path) -> tuple[list[MetricValue], list[str]]:
 
 def _parse(text: str, suffix: str) -> object:
     if suffix == ".json":
-        return _parse_json(text)
-    import yaml
-
-    try:
-        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
-    except yaml.YAMLError as error:
-        raise ValueError(f"it is not YAML: {' '.join(str(error).split())}") from error
-
-
-def _parse_json(text: str) -> object:
-    import json
-
-    try:
-        return json.loads(text, parse_int=_integer)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
+        return parse_json(text, LARGE, parse_int=_integer)
+    return parse_yaml(text, LARGE)
 
 
 def _read_table(text: str, delimiter: str) -> list[MetricValue]:

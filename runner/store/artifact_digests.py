@@ -3,7 +3,7 @@
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
 
@@ -94,18 +94,22 @@ def forget(db: Database, owner: str, path: str) -> None:
         db.execute(f"DELETE FROM artifact_digests WHERE {condition}", *words)
 
 
-def verify_artifacts(home: Home, db: Database, *, repair: bool, progress: Progress) -> Iterator[Finding]:
-    """Yield an entry for each artifact that is missing or damaged, and one for each owner with unrecorded ones.
+def verify_artifacts(home: Home, *, repair: bool, progress: Progress) -> Iterator[Finding]:
+    """Yield an entry for each artifact that is missing or damaged, and one for each run with some that are unrecorded.
 
-    ``repair`` records the digests of artifacts that have none; what is missing or damaged can't be restored. Every file
-    that has a digest is read. Runs that go on are left out.
+    Runs of which no artifact has a digest are no fault: they are from before there were any, or came through a server.
+    ``repair`` records all digests that are not there; what is missing or damaged can't be restored. Every file that has
+    a digest is read. Runs that go on are left out.
     """
-    total = db.query("SELECT (SELECT count(*) FROM runs) + (SELECT count(*) FROM models) AS number")[0]["number"]
-    for number, (owner, uri) in enumerate(_owners(db), start=1):
-        root = local_folder(uri)
-        if root is not None and root.is_relative_to(home.root / "runs"):
-            yield from _verify(db, owner, root, repair=repair)
-        progress(number, total)
+    if not home.database.exists():
+        return
+    with closing((Database.open if repair else Database.open_to_read)(home.database)) as db:
+        total = db.query("SELECT (SELECT count(*) FROM runs) + (SELECT count(*) FROM models) AS number")[0]["number"]
+        for number, (owner, uri) in enumerate(_owners(db), start=1):
+            root = local_folder(uri)
+            if root is not None and root.is_relative_to(home.root / "runs"):
+                yield from _verify(db, owner, root, repair=repair)
+            progress(number, total)
 
 
 def _owners(db: Database) -> Iterator[tuple[str, str]]:
@@ -132,9 +136,10 @@ def _verify(db: Database, owner: str, root: Path, *, repair: bool) -> Iterator[F
                 yield Finding(part="artifact", name=f"{owner}/{_as_text(row['path'])}", problem=problem)
         after = rows[-1]["path"]
     unrecorded = _count_unrecorded(db, owner, root)
-    if unrecorded:
+    repaired = _add(db, owner, root) if unrecorded and repair else None
+    if unrecorded and after:
         told = f"{unrecorded} artifact{'s have' if unrecorded > 1 else ' has'} no recorded digest"
-        yield Finding(part="artifact", name=owner, problem=told, repair=_add(db, owner, root) if repair else None)
+        yield Finding(part="artifact", name=owner, problem=told, repair=repaired)
 
 
 def problem_of(root: Path, expected: ArtifactDigest) -> str | None:

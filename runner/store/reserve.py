@@ -12,7 +12,7 @@ SIZE = 1 << 20
 
 def keep_reserve(home: Home) -> None:
     """Make the reserve where there is none; on a full disk a later command does."""
-    path = home.root / "reserve"
+    path = home.reserve
     with suppress(OSError):
         if not path.is_file() or path.stat().st_size != SIZE:
             # Random, so that a file system that compresses sets as much aside.
@@ -22,7 +22,7 @@ def keep_reserve(home: Home) -> None:
 def release_reserve(home: Home) -> bool:
     """Give up the reserve; say whether there was one."""
     try:
-        (home.root / "reserve").unlink()
+        home.reserve.unlink()
     except OSError:
         return False
     return True
