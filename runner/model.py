@@ -320,6 +320,8 @@ class RunDetails(Struct, frozen=True, kw_only=True):
     exit_code: int | None = None
     reason: str | None = None
     """Why a run did not finish, in words for a person."""
+    command_status: RunStatus | None = None
+    """How the command ended; the run takes this status when its results have been collected."""
     code: Code | None = None
     environment: EnvironmentRecord | None = None
     parameters: tuple[ParameterRecord, ...] = ()

@@ -47,7 +47,7 @@ from runner.model import (
 )
 from runner.remembered import Memory
 from runner.scripts import Scripts, named_experiment, read_scripts
-from runner.settings import Home, offline_environment
+from runner.settings import Home, experiment_asked, offline_environment
 from runner.source.opening import Source, open_source
 from runner.source.snapshot import Snapshot, take_snapshot
 from runner.source.tree import TreeFiles
@@ -127,6 +127,8 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
     Raises:
         ProjError: something asked for can't be had; nothing has been recorded.
     """
+    name, number = experiment_asked(request.experiment_name, request.experiment_id)
+    request = structs.replace(request, experiment_name=name, experiment_id=number)
     source = open_source(request.uri, request.version, home, report)
     refuse_what_is_no_project(source, request.entry_point)
     snapshot = take_snapshot(source, home, report)

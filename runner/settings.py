@@ -9,7 +9,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from runner.errors import HomeError
+from runner.errors import HomeError, UsageError
 
 LOCK_NAMES = ("lock.txt", "conda-lock.yml")
 """What the lock of a run's environment is called, by its format."""
@@ -209,6 +209,25 @@ def is_offline(environ: Mapping[str, str] = os.environ) -> bool:
 def offline_environment(environ: Mapping[str, str] = os.environ, *, asked: bool = False) -> Mapping[str, str]:
     """Return the variables, with uv's word for "no network" where the user asks for that."""
     return {**environ, "UV_OFFLINE": "1"} if asked or is_offline(environ) else environ
+
+
+def experiment_asked(
+    name: str | None, number: str | None, environ: Mapping[str, str] = os.environ
+) -> tuple[str | None, str | None]:
+    """Return name and id of the experiment that the user wants a run in: one of them, or none where nobody says.
+
+    What the command or the caller says wins, then MLFLOW_EXPERIMENT_NAME. Inside a run, MLFLOW_EXPERIMENT_ID comes
+    before that name: a parent run exports it to nested runs, which may inherit a name from the shell as well.
+
+    Raises:
+        UsageError: both are given.
+    """
+    if name and number:
+        raise UsageError("an experiment's name and its id exclude each other", hint="give one of them")
+    if name or number:
+        return name or None, number or None
+    number = environ.get("MLFLOW_EXPERIMENT_ID") if environ.get("PROJ_RUN_ID") else None
+    return (None, number) if number else (environ.get("MLFLOW_EXPERIMENT_NAME") or None, None)
 
 
 def tracking_uri(named: str | None, environ: Mapping[str, str] = os.environ) -> str | None:

@@ -1,42 +1,49 @@
 """One run, from its plan to its closed record. Read `run_plan` from top to bottom."""
 
 import os
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
 from signal import Signals
+from typing import TYPE_CHECKING
 
 from msgspec import structs
 
+from runner.collectors import OUTPUTS, Execution, Finished, collect, guarded, report_redirects
 from runner.environments.backends import provides_images
 from runner.environments.deciding import lock_for_code, with_own_packages
-from runner.environments.missing import explain_failed_import, failed_import, package_to_add
+from runner.environments.missing import failed_import, package_to_add
 from runner.environments.python_backend import PythonBackend
 from runner.environments.repairs import is_changeable
 from runner.environments.trees import FolderTree
 from runner.environments.words import Prepared, with_packages
 from runner.errors import AbsentImageError, UnbuildableError
 from runner.executors import ExecutionRequest, Sharing, child_environment
-from runner.manifest import find_downloads, find_paths, render_command, secret_texts, served_address, shell_argv
+from runner.lazy import LazyModule
+from runner.manifest import find_downloads, find_paths, render_command, secret_texts, shell_argv
 from runner.model import Event, EventKind, Report, RunRequest, RunStatus
+from runner.open_run import open_record
 from runner.plan import Plan, declared_record, make_plan, path_rules, without_container
 from runner.process import Echo, Outcome, prepare
 from runner.process import Prepared as Watcher
 from runner.provenance.downloads import fetch
-from runner.provenance.inputs import digest_inputs
+from runner.provenance.inputs import Watch
 from runner.provenance.machine import describe_machine
-from runner.provenance.metrics import read_metrics_files, read_metrics_log
-from runner.provenance.outputs import collect_outputs
-from runner.recording import Ending, Recording, RunOutcome, open_recording
-from runner.server.redirects import INSIDE, copy_inside, has_client, is_loopback, read_redirects, redirecting_variables
-from runner.server.socket import REMOVED_VARIABLES
+from runner.record import Ending, RunOutcome, RunRecorder, end_of_log
+from runner.server.redirects import INSIDE, copy_inside, has_client, is_loopback, redirecting_variables
+from runner.server.socket import REMOVED_VARIABLES, ChildSocket
 from runner.settings import Home
 from runner.source.folder import RunFolder, Wishes, lay_out, stay_in_place
 from runner.source.frozen import FrozenTree
-from runner.source.snapshot import tree_again
 from runner.store.database import Database
 
+if TYPE_CHECKING:
+    from runner.server import redaction, upstream
+else:
+    redaction = LazyModule("runner.server.redaction")
+    upstream = LazyModule("runner.server.upstream")
+
 MAX_ATTEMPTS = 5
-MOST_TOLD = 20
-"""Notices of one sort that are told and recorded: a run can touch thousands of files."""
 TIMED_OUT = 124
 """Exit code for a command that ran out of time, as timeout(1) has it."""
 
@@ -79,7 +86,7 @@ def plan_again(plan: Plan, outcome: RunOutcome, report: Report) -> Plan | None:
             return None
         report(Event(kind=EventKind.WARNING, message=error.message, hint=f"Running once more. {told}"))
         return plan
-    package = outcome.missing_package
+    package = missing_package(plan, outcome)
     told = f"'{package}' is added: a run failed for want of it"
     if not (request.add_missing and package and is_changeable(plan.spec)) or told in plan.spec.repairs:
         return None
@@ -87,47 +94,57 @@ def plan_again(plan: Plan, outcome: RunOutcome, report: Report) -> Plan | None:
     return structs.replace(plan, spec=with_packages(plan.spec, (package,), (told,)))
 
 
+def missing_package(plan: Plan, outcome: RunOutcome) -> str | None:
+    """Return the package for want of which a command failed, where packages may be added and one is known."""
+    if not plan.request.add_missing or outcome.error or outcome.record.run_id is None:
+        return None
+    is_finished = outcome.record.status == RunStatus.FINISHED.value
+    module = None if is_finished else failed_import(end_of_log(plan.home.log(outcome.record.run_id)))
+    return None if module is None else package_to_add(module, plan.scripts)
+
+
 def run_plan(plan: Plan, report: Report, echo: Echo) -> RunOutcome:
     """Run what is planned and return its closed record; whatever happens, the record tells it."""
     with closing(Database.open(plan.home.database)) as database:
         # The watcher of the command takes as long to start as all that comes before the command: both at once.
-        with open_recording(plan, database, report) as recording, closing(prepare()) as watcher:
-            folder = lay_out_folder(recording)
-            environment = prepare_environment(recording, folder)
-            command = write_command(recording, folder, environment)
-            outcome = execute(recording, folder, environment, command, echo, watcher)
-            ending = judge(outcome, recording.claimed_status)
-            collect(recording, folder, outcome, ending)
-            close(recording, folder, ending)
-        return recording.outcome()
+        with open_record(plan, database, report) as recorder, closing(prepare()) as watcher:
+            recorder.record_plan()
+            folder = lay_out_folder(recorder)
+            environment = prepare_environment(recorder, folder)
+            command = write_command(recorder, folder, environment)
+            execution = execute(recorder, folder, environment, command, echo, watcher)
+            failed = collect(Finished(recorder, folder, environment, execution))
+            release(recorder, folder, keep=execution.ending.status is not RunStatus.FINISHED or OUTPUTS in failed)
+            recorder.close(execution.ending)
+        return recorder.outcome()
 
 
-def lay_out_folder(recording: Recording) -> RunFolder:
+def lay_out_folder(recorder: RunRecorder) -> RunFolder:
     """Lay out the frozen tree, or take the project folder itself where the user asked for that."""
-    plan = recording.plan
+    plan = recorder.plan
     if plan.request.in_place:
         folder = stay_in_place(plan.snapshot, plan.source)
     else:
         wishes = Wishes(inputs=plan.entry_point.inputs, outputs=plan.entry_point.outputs)
-        folder = lay_out(plan.snapshot, plan.source, recording.run_id, plan.home, recording.report, wishes)
-    recording.add(folder=str(folder.root), cwd=str(folder.project))
+        folder = lay_out(plan.snapshot, plan.source, recorder.run_id, plan.home, recorder.report, wishes)
+    recorder.add(folder=str(folder.root), cwd=str(folder.project))
     return folder
 
 
-def prepare_environment(recording: Recording, folder: RunFolder) -> Prepared:
+def prepare_environment(recorder: RunRecorder, folder: RunFolder) -> Prepared:
     """Lock the environment, build it or find it, and prove it; the lock is kept with the run."""
-    plan = recording.plan
+    plan = recorder.plan
     # What is built from the user's own folder is built from what is there now.
     frozen = FrozenTree(snapshot=plan.snapshot, files=plan.files, laid_out=folder)
     request = plan.environment_request(FolderTree(folder.project) if folder.in_place else frozen)
     for repair in plan.spec.repairs:
-        recording.report(Event(kind=EventKind.NOTICE, message=f"Repaired: {repair}"))
+        recorder.report(Event(kind=EventKind.NOTICE, message=f"Repaired: {repair}"))
     request, lock = lock_for_code(
-        plan.backend, request, plan.scripts, recording.report, add_missing=plan.request.add_missing
+        plan.backend, request, plan.scripts, recorder.report, add_missing=plan.request.add_missing
     )
     if lock is not None:
-        recording.keep_file(lock.file_name, lock.text)
-    environment = plan.backend.prepare(request, lock, recording.report)
+        recorder.keep_file(lock.file_name, lock.text)
+    environment = plan.backend.prepare(request, lock, recorder.report)
     repairs = (*request.spec.repairs, *(lock.repairs if lock else ()))
     record = structs.replace(declared_record(plan, environment.record), repairs=repairs)
     environment = structs.replace(environment, record=record)
@@ -135,108 +152,156 @@ def prepare_environment(recording: Recording, folder: RunFolder) -> Prepared:
         environment = with_own_packages(environment, request, plan.scripts, plan.backend)
     record = environment.record
     for repair in record.repairs[len(request.spec.repairs) :]:
-        recording.report(Event(kind=EventKind.NOTICE, message=f"Repaired: {repair}"))
-    recording.add(environment=record)
-    recording.set_tags({"proj.environment.digest": record.digest, "proj.lock.digest": record.lock_digest})
-    recording.set_tags({"proj.repairs": "; ".join(record.repairs) or None})
+        recorder.report(Event(kind=EventKind.NOTICE, message=f"Repaired: {repair}"))
+    recorder.add(environment=record)
+    recorder.set_tags({"proj.environment.digest": record.digest, "proj.lock.digest": record.lock_digest})
+    recorder.set_tags({"proj.repairs": "; ".join(record.repairs) or None})
     if record.image:
-        recording.set_tags({"mlflow.docker.image.uri": record.image, "mlflow.docker.image.id": record.digest})
-    return lead_here(recording, environment)
+        recorder.set_tags({"mlflow.docker.image.uri": record.image, "mlflow.docker.image.id": record.digest})
+    return lead_here(recorder, environment)
 
 
-def lead_here(recording: Recording, environment: Prepared) -> Prepared:
+def lead_here(recorder: RunRecorder, environment: Prepared) -> Prepared:
     """Let what the code logs to its own disk reach this run, and what it logs to hosts for which the run answers."""
-    request = recording.plan.request
+    request = recorder.plan.request
     here = [address for address in request.serve_as if is_loopback(address)]
-    tell_redirects(recording, tuple(f"this run answers at {address}, where its code logs" for address in here))
+    report_redirects(recorder, tuple(f"this run answers at {address}, where its code logs" for address in here))
     hosts = [address for address in request.serve_as if address not in here]
     if not (request.repair or hosts):
         return environment
     if has_client(environment.record.packages):
-        return environment.importing(copy_inside(recording.folder) if environment.container else INSIDE)
+        return environment.importing(copy_inside(recorder.folder) if environment.container else INSIDE)
     if hosts:
         told = f"The environment has no client of MLflow that can be led from {', '.join(hosts)} to this run"
-        recording.report(Event(kind=EventKind.WARNING, message=told))
+        recorder.report(Event(kind=EventKind.WARNING, message=told))
     return environment
 
 
-def tell_redirects(recording: Recording, told: tuple[str, ...]) -> None:
-    """Say and record where the code would log, and this run is instead."""
-    if told:
-        told = tuple(map(recording.plan.masker.text, told))
-        redirects = (*recording.details.redirects, *told)
-        recording.add(redirects=redirects)
-        recording.set_tags({"proj.redirects": "; ".join(redirects)})
-    for redirect in told:
-        recording.report(Event(kind=EventKind.NOTICE, message=f"Redirected: {redirect}"))
-
-
-def write_command(recording: Recording, folder: RunFolder, environment: Prepared) -> str:
+def write_command(recorder: RunRecorder, folder: RunFolder, environment: Prepared) -> str:
     """Write the command with the paths of the run folder, and fetch what it names by URL."""
-    plan = recording.plan
-    rules = path_rules(plan.source, plan.files, recording.folder / "downloads", folder.project)
+    plan = recorder.plan
+    rules = path_rules(plan.source, plan.files, recorder.folder / "downloads", folder.project)
     command = render_command(plan.entry_point, plan.parameters, rules)
     for download in find_downloads(plan.parameters, rules):
-        recording.report(Event(kind=EventKind.STEP, message=f"Fetching {download.url}"))
+        recorder.report(Event(kind=EventKind.STEP, message=f"Fetching {download.url}"))
         fetch(download.url, download.path)
     recorded = render_command(plan.entry_point, plan.parameters, rules, plan.masker)
-    recording.add(command=recorded, argv=shell_argv(recorded, environment.shell))
+    recorder.add(command=recorded, argv=shell_argv(recorded, environment.shell))
     # The run folder has other paths than the project.
-    recording.plan = structs.replace(plan, masker=plan.masker.also(secret_texts(plan.parameters, rules)))
+    recorder.plan = structs.replace(plan, masker=plan.masker.also(secret_texts(plan.parameters, rules)))
     return command
 
 
 def execute(
-    recording: Recording, folder: RunFolder, environment: Prepared, command: str, echo: Echo, watcher: Watcher
-) -> Outcome:
-    """Run the command to its end, beside the socket that its tracking client talks to."""
-    plan = recording.plan
-    hosts = [address for address in plan.request.serve_as if not is_loopback(address)]
-    with recording.open_socket() as socket, recording.watching(folder):
-        leading = redirecting_variables(socket.uri, recording.redirects_log, hosts, places=plan.request.repair)
-        variables = child_environment(
-            {name: value for name, value in environment.inherited(os.environ).items() if name not in REMOVED_VARIABLES},
-            cwd=folder.project,
-            path_entries=environment.path_entries,
-            variables={
-                **environment.variables_in(folder.project),
-                **socket.variables(),
-                **leading,
-                "PROJ_RUN_ID": recording.run_id,
-                "PROJ_METRICS": str(recording.metrics_log),
-            },
-            own=plan.entry_point.env,
-        )
-        recording.add(machine=describe_machine(variables))
+    recorder: RunRecorder, folder: RunFolder, environment: Prepared, command: str, echo: Echo, watcher: Watcher
+) -> Execution:
+    """Run the command to its end, beside the socket that its tracking client talks to, and record how it ended."""
+    plan = recorder.plan
+    with open_socket(recorder) as socket, watch_opened(folder) as opened:
+        variables = variables_of(recorder, folder, environment, socket)
+        recorder.add(machine=describe_machine(variables))
         outcome = plan.executor.execute(
             ExecutionRequest(
                 argv=shell_argv(command, environment.shell),
                 cwd=folder.project,
                 variables=variables,
-                log=plan.home.log(recording.run_id),
+                log=plan.home.log(recorder.run_id),
                 echo=echo,
                 timeout=plan.request.timeout or plan.entry_point.timeout,
                 masks=(*plan.masker.masks, socket.token.encode()),
                 prepared=watcher,
                 container=environment.container,
-                sharing=share(recording, folder) if environment.container else None,
+                sharing=share(recorder, folder) if environment.container else None,
             ),
-            recording.report,
+            recorder.report,
         )
-    recording.claimed_status = socket.final_status
-    recording.was_logged_to = socket.was_used
-    tell_redirects(recording, read_redirects(recording.redirects_log))
-    return outcome
+        ending = judge(outcome, None)
+        recorder.record_exit(ending, outcome)
+    final = judge(outcome, socket.final_status)
+    if final != ending:
+        recorder.record_exit(final, outcome)
+    return Execution(
+        outcome=outcome,
+        ending=final,
+        opened=tuple(opened),
+        was_logged_to=socket.was_used,
+        written_runs=socket.written_runs,
+    )
 
 
-def share(recording: Recording, folder: RunFolder) -> Sharing:
+def open_socket(recorder: RunRecorder) -> ChildSocket:
+    """Return the socket over which the command logs to its run."""
+    plan = recorder.plan
+    socket = ChildSocket(
+        plan.home,
+        recorder.run_id,
+        recorder.experiment_id,
+        recorder.report,
+        # A server can't move a run to another experiment.
+        experiment_is_fixed=bool(plan.experiment or plan.request.experiment_id or recorder.live),
+        serve_as=tuple(address for address in plan.request.serve_as if is_loopback(address)),
+    )
+    socket.redact = redact_of(plan)
+    if recorder.live is not None:
+        socket.upstream = upstream.TrackingServer(recorder.live.to, recorder.run_id)
+    return socket
+
+
+def redact_of(plan: Plan) -> Callable[[bytes], bytes] | None:
+    """Return what takes secrets out of the requests of the command, None where there are none."""
+    masker = plan.masker
+    if not masker.masks:
+        return None
+    public = {each.name: each.value for each in masker.records(plan.parameters)}
+    return lambda body: redaction.redact_request(body, masker, public)
+
+
+@contextmanager
+def watch_opened(folder: RunFolder) -> Iterator[list[tuple[str, Path]]]:
+    """Note which of the files beside the tree are opened; after the block the list has them.
+
+    Each is its path relative to the project folder, and the user's file that it stands for.
+    """
+    origins = dict(folder.provided)
+    watch = Watch(tuple(origins))
+    opened: list[tuple[str, Path]] = []
+    try:
+        yield opened
+    finally:
+        seen = (path for path in watch.stop() if path in origins)
+        opened.extend((os.path.relpath(path, folder.project), origins[path]) for path in seen)
+
+
+def variables_of(
+    recorder: RunRecorder, folder: RunFolder, environment: Prepared, socket: ChildSocket
+) -> Mapping[str, str]:
+    """Return all environment variables of the command."""
+    plan = recorder.plan
+    hosts = [address for address in plan.request.serve_as if not is_loopback(address)]
+    leading = redirecting_variables(socket.uri, recorder.redirects_log, hosts, places=plan.request.repair)
+    return child_environment(
+        {name: value for name, value in environment.inherited(os.environ).items() if name not in REMOVED_VARIABLES},
+        cwd=folder.project,
+        path_entries=environment.path_entries,
+        variables={
+            **environment.variables_in(folder.project),
+            **socket.variables(),
+            **leading,
+            "PROJ_RUN_ID": recorder.run_id,
+            "PROJ_METRICS": str(recorder.metrics_log),
+        },
+        own=plan.entry_point.env,
+    )
+
+
+def share(recorder: RunRecorder, folder: RunFolder) -> Sharing:
     """Return what a container of the run sees of this machine: run folder, artifacts, and all that these lead to."""
-    plan = recording.plan
+    plan = recorder.plan
     places = [*(place for place, _ in folder.provided), *(place for _, place in folder.beyond)]
     linked = {place.resolve() for place in places if place.is_symlink()}
-    rules = path_rules(plan.source, plan.files, recording.folder / "downloads", folder.project)
+    rules = path_rules(plan.source, plan.files, recorder.folder / "downloads", folder.project)
     return Sharing(
-        run_id=recording.run_id,
+        run_id=recorder.run_id,
         home=plan.home,
         folders=(folder.root, plan.home.root / "runs", *sorted({*linked, *find_paths(plan.parameters, rules)})),
         repository=folder.top,
@@ -261,79 +326,6 @@ def judge(outcome: Outcome, claimed: RunStatus | None) -> Ending:
     return Ending(status=RunStatus.FINISHED, exit_code=0)
 
 
-def collect(recording: Recording, folder: RunFolder, outcome: Outcome, ending: Ending) -> None:
-    """Collect what the command used and made: resources, inputs, outputs, metrics."""
-    plan = recording.plan
-    metrics = [
-        *read_metrics_log(recording.metrics_log, recording.report),
-        *read_metrics_files(
-            folder.project, plan.entry_point.metrics, recording.report, all_due=ending.status is RunStatus.FINISHED
-        ),
-    ]
-    recording.log_metrics(metrics, outcome.ended_at)
-    changes = folder.inspect()
-    # A folder that is given up need not keep its own copy of the outputs.
-    is_given_up = ending.status is RunStatus.FINISHED and not folder.in_place
-    outputs, left_out = collect_outputs(
-        folder.project,
-        changes.files,
-        plan.home.artifacts(recording.run_id),
-        move=is_given_up,
-        name=plan.masker.name if plan.masker.masks else None,
-    )
-    inputs, unread = digest_inputs(
-        folder.project, plan.entry_point.inputs, recording.opened, plan.home.root / "cache" / "digests"
-    )
-    inputs = tuple(structs.replace(one, path=plan.masker.name(one.path)) for one in inputs)
-    recording.add(exit_code=outcome.exit_code, resources=outcome.resources, inputs=inputs, outputs=outputs)
-    for file in (recording.metrics_log, recording.redirects_log):
-        plan.masker.file(file)
-    for notices in (changes.notices, left_out, unread):
-        more = (f"and {len(notices) - MOST_TOLD} more like these",) if len(notices) > MOST_TOLD else ()
-        for notice in (*notices[:MOST_TOLD], *more):
-            recording.report(Event(kind=EventKind.NOTICE, message=notice))
-    if folder.in_place and tree_again(plan.source, plan.home) != plan.code.tree:
-        recording.set_tags({"proj.tree.changed": "true"})
-        recording.report(Event(kind=EventKind.WARNING, message="the code or its outputs changed during the run"))
-
-
-def explain_import(recording: Recording, log: str) -> bool:
-    """Say which package has the module whose import ended the command; return whether one did."""
-    plan, module = recording.plan, failed_import(log)
-    if module is None:
-        return False
-    environment = recording.details.environment
-    installed = [name for name, _ in environment.packages] if environment else []
-    event = explain_failed_import(module, plan.spec, plan.scripts, installed)
-    recording.missing_package = package_to_add(module, plan.scripts)
-    recording.report(event)
-    return True
-
-
-def tell_where_it_logged(recording: Recording) -> None:
-    """Say that a script logged to another place than its run."""
-    plan = recording.plan
-    places = [place.text for script in plan.scripts.found for place in script.tracking]
-    elsewhere = [place for place in dict.fromkeys(places) if served_address(place) not in plan.request.serve_as]
-    if recording.was_logged_to:
-        return
-    if not elsewhere and "mlflow" in {module.partition(".")[0] for module in plan.scripts.outside()}:
-        recording.report(Event(kind=EventKind.NOTICE, message="the code imports mlflow, and nobody logged to this run"))
-    if elsewhere:
-        told = f"the code logs to {', '.join(elsewhere)}, and nothing of it is in this record"
-        recording.report(Event(kind=EventKind.NOTICE, message=told))
-
-
-def close(recording: Recording, folder: RunFolder, ending: Ending) -> None:
-    """Close the record; the folder of a run that did not finish is kept."""
-    never_began = False
-    if ending.status is not RunStatus.FINISHED:
-        log = recording.end_of_log()
-        why = folder.explain_missing(log, recording.plan.source.project)
-        if why:
-            recording.report(Event(kind=EventKind.WARNING, message=why))
-        never_began = explain_import(recording, log)
-    if not never_began:
-        tell_where_it_logged(recording)
-    folder.release(keep=ending.status is not RunStatus.FINISHED)
-    recording.close(ending)
+def release(recorder: RunRecorder, folder: RunFolder, *, keep: bool) -> None:
+    """End the use of the run folder; that of a run that did not finish is kept, and one that holds what is missing."""
+    guarded(recorder, "The end of the run folder", lambda: folder.release(keep=keep))

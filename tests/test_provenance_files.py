@@ -25,15 +25,14 @@ def sha(text: str) -> str:
 def test_outputs_are_digested_and_kept(tmp_path: Path, move: bool) -> None:
     project = write_tree(tmp_path / "run/p", {"a.txt": "1", "deep/b.txt": "22", "../lib/c.txt": "3"})
     (project / "a.txt").chmod(0o444)
-    records, notices = collect_outputs(
-        project, ("../lib/c.txt", "a.txt", "deep/b.txt"), tmp_path / "artifacts", move=move
-    )
-    assert [(one.path, one.size, one.sha256) for one in records] == [
+    found = collect_outputs(project, ("../lib/c.txt", "a.txt", "deep/b.txt"), tmp_path / "artifacts", move=move)
+    assert [(one.path, one.size, one.sha256) for one in found.records] == [
         ("../lib/c.txt", 1, sha("3")),
         ("a.txt", 1, sha("1")),
         ("deep/b.txt", 2, sha("22")),
     ]
-    assert notices == ()
+    assert found.notices == ()
+    assert found.kept == {"_above_/lib/c.txt": sha("3"), "a.txt": sha("1"), "deep/b.txt": sha("22")}
     assert (tmp_path / "artifacts/deep/b.txt").read_text(encoding="utf-8") == "22"
     assert (tmp_path / "artifacts/_above_/lib/c.txt").read_text(encoding="utf-8") == "3"
     assert all(path.stat().st_nlink == 1 for path in (tmp_path / "artifacts").rglob("*.txt"))
@@ -46,11 +45,12 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     write_tree(tmp_path / "artifacts", {"logged": "by the script"})
     paths = ("b", "big", "c", "d", "link", "logged", "none", "pipe", "unseen")
     limits = OutputLimits(file_size=4, total_size=3, most_kept=2, most_listed=8)
-    records, notices = collect_outputs(project, paths, tmp_path / "artifacts", limits)
-    assert [one.path for one in records] == ["b", "big", "c", "d", "logged"]
+    found = collect_outputs(project, paths, tmp_path / "artifacts", limits)
+    assert [one.path for one in found.records] == ["b", "big", "c", "d", "logged"]
     assert {path.name for path in (tmp_path / "artifacts").iterdir()} == {"b", "d", "logged"}
     assert (tmp_path / "artifacts/logged").read_text(encoding="utf-8") == "by the script"
-    text = "\n".join(notices)
+    assert set(found.kept) == {"b", "d"}
+    text = "\n".join(found.notices)
     assert all(name in text for name in ("big", "c", "link", "logged", "none", "pipe", "1 outputs more"))
 
 

@@ -5,6 +5,7 @@ it refuses. A test in ``tests/test_house_rules.py`` keeps parsers out of other m
 """
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -99,8 +100,10 @@ def read_limited(path: Path, limits: Limits) -> bytes:
     return content
 
 
-def parse_json(content: bytes | str, limits: Limits = SMALL) -> Any:  # noqa: ANN401  JSON is of any type
+def parse_json(content: bytes | str, limits: Limits = SMALL, parse_int: Callable[[str], int] | None = None) -> Any:  # noqa: ANN401  JSON is of any type
     """Return the value in a JSON text; ``NaN`` and infinities are numbers, as Python's own parser has it.
+
+    ``parse_int`` reads whole numbers; without it one of more than 4300 digits makes the text invalid.
 
     Raises:
         ForeignTextError: it is not JSON, too large or nested too deeply.
@@ -112,7 +115,7 @@ def parse_json(content: bytes | str, limits: Limits = SMALL) -> Any:  # noqa: AN
     if sum(map(text.count, ",[{")) > limits.nodes:
         raise ForeignTextError(f"it has more than {limits.nodes:,} values")
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_int=parse_int)
     except RecursionError:
         raise ForeignTextError("it is nested too deeply") from None
     except json.JSONDecodeError as error:

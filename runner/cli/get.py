@@ -46,7 +46,8 @@ _FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 def get(run: str, path: str, target: str, force: bool, tracking_uri: str | None, local: bool) -> int:
     """Copy the artifacts of RUN with the models it logged, or those at PATH; files that differ are not replaced.
 
-    The exit code is 1 when something could not be copied; everything else is.
+    The exit code is 1 when a file could not be copied, is missing in the store, or is no longer what was recorded; all
+    other files are copied.
     """
     folder, path = Path(target), path.strip("/")
     with open_runs(tracking_uri, local=local) as reader:
@@ -139,7 +140,27 @@ def _try(file: KeptFile, done: _Copied, work: Callable[[], _Result]) -> _Result 
 
 
 def _write(file: KeptFile, folder: Path) -> int:
-    return write_file(folder, file.names, file.pieces())
+    """Copy a file and return its size; where it is not what was recorded, nothing of it is left behind.
+
+    Raises:
+        NotFoundError: it is missing in the store.
+        InvalidValueError: it is not what was recorded.
+    """
+    try:
+        return write_file(folder, file.names, _verified(file))
+    except NotFoundError as error:
+        if file.sha256 is None:
+            raise
+        raise NotFoundError("it is missing: it was recorded when the run ended") from error
+
+
+def _verified(file: KeptFile) -> Iterator[bytes]:
+    digest = hashlib.sha256()
+    for piece in file.pieces():
+        digest.update(piece)
+        yield piece
+    if file.sha256 not in (None, digest.hexdigest()):
+        raise InvalidValueError("it is damaged: its content is not what was recorded when the run ended")
 
 
 def _refuse_to_replace(files: Sequence[KeptFile], folder: Path) -> None:
@@ -167,11 +188,11 @@ def _is_there(file: KeptFile, folder: Path) -> bool:
     return _digest(file.pieces()) == _digest(_pieces(folder, file.names))
 
 
-def _digest(pieces: Iterable[bytes]) -> bytes:
+def _digest(pieces: Iterable[bytes]) -> str:
     digest = hashlib.sha256()
     for piece in pieces:
         digest.update(piece)
-    return digest.digest()
+    return digest.hexdigest()
 
 
 def _pieces(folder: Path, names: Sequence[str]) -> Iterator[bytes]:

@@ -1,6 +1,5 @@
 """``proj run``: words of the user to a `RunRequest`, the record to text or JSON."""
 
-import os
 import re
 
 import click
@@ -48,19 +47,6 @@ def _engine_options(words: tuple[str, ...]) -> tuple[tuple[str, str | None], ...
 def _addresses(words: tuple[str, ...]) -> tuple[str, ...]:
     """Return addresses as `served_address` writes them."""
     return tuple(dict.fromkeys(map(read_served, words)))
-
-
-def _experiment(name: str | None, number: str | None) -> tuple[str | None, str | None]:
-    """Return name and id of the experiment asked for; an option wins over the environment, an id there over a name.
-
-    A parent run exports its experiment's id to nested runs, which may inherit a name from the shell as well.
-    """
-    if name and number:
-        raise UsageError("--experiment-name and --experiment-id exclude each other", hint="give one of them")
-    if name or number:
-        return name, number
-    number = os.environ.get("MLFLOW_EXPERIMENT_ID") if os.environ.get("PROJ_RUN_ID") else None
-    return (None, number) if number else (os.environ.get("MLFLOW_EXPERIMENT_NAME"), None)
 
 
 @click.command("run")
@@ -144,7 +130,7 @@ def run(
     warn_of_lost_store(home)
     plan = make_plan(request, home, show_event)
     if dry_run:
-        _print_plan(describe_plan(plan), request.experiment_id, as_json)
+        _print_plan(describe_plan(plan), plan.request.experiment_id, as_json)
         return 0
     outcome = run_with_repairs(plan, show_event, Echo.STDERR if as_json else Echo.SPLIT)
     if as_json:
@@ -156,15 +142,14 @@ def run(
 
 
 def _request(words: tuple[str, ...], options: dict[str, str | float | bool | None]) -> RunRequest:
-    name, number = _experiment(_text(options, "experiment_name"), _text(options, "experiment_id"))
     return RunRequest(
         uri=str(options["uri"]),
         entry_point=_text(options, "entry_point"),
         parameters=_parameters(words),
         parameters_file=_text(options, "params_file"),
         version=_text(options, "version"),
-        experiment_name=name,
-        experiment_id=number,
+        experiment_name=_text(options, "experiment_name"),
+        experiment_id=_text(options, "experiment_id"),
         run_name=_text(options, "run_name"),
         tracking_uri=_text(options, "tracking_uri"),
         environment_manager=_text(options, "env_manager"),

@@ -216,7 +216,10 @@ def _refuse(outcome: Outcome, request: ExecutionRequest, container: ContainerRun
     """
     if outcome.exit_code != _REFUSED_BY_ENGINE or outcome.stopped_by or request.log is None:
         return
-    last = request.log.read_text(encoding="utf-8", errors="replace")[-4000:].strip()
+    try:
+        last = request.log.read_text(encoding="utf-8", errors="replace")[-4000:].strip()
+    except OSError:  # a full disk: nothing is known of a refusal, so that the command's exit code counts
+        return
     if re.search(_REFUSAL, last, re.MULTILINE):
         raise ExecutionError(
             f"the container of '{container.name}' can't be started",

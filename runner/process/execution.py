@@ -15,6 +15,8 @@ from runner.process.terminal import Terminal
 
 _ABANDON = 10.0
 """Seconds after the first kill until we stop waiting: a process that hangs in the kernel can't be killed."""
+_LOOK_AGAIN = 1.0
+"""Seconds of silence after which we look whether somebody stopped the watcher."""
 
 # poll(2) of macOS does not know terminals, select(2) does.
 _Selector = selectors.SelectSelector if sys.platform == "darwin" else selectors.PollSelector
@@ -72,8 +74,11 @@ class _Execution:
         with _Selector() as selector:
             while not (self.is_over and self._is_drained()):
                 self._choose(selector)
-                for key, _ in selector.select(self._patience()):
+                ready = selector.select(self._patience())
+                for key, _ in ready:
                     self._serve(key)
+                if not ready:
+                    self.watcher.wake()
                 self._climb()
         for number in self.inbox.take():  # one that came at the very end counts too
             self._heed(number)
@@ -127,9 +132,11 @@ class _Execution:
                 selector.register(descriptor, events, what)
 
     def _patience(self) -> float | None:
-        """Return the seconds until a clock runs out."""
+        """Return the seconds until a clock runs out, or the watcher is looked after."""
+        if self.is_over:
+            return None
         times = [at for at in (self.ladder.due_at, self.deadline) if at is not None]
-        return max(0.0, min(times) - time.monotonic()) if times and not self.is_over else None
+        return min(_LOOK_AGAIN, max(0.0, min(times) - time.monotonic())) if times else _LOOK_AGAIN
 
     def _serve(self, key: selectors.SelectorKey) -> None:
         if isinstance(key.data, Channel):
@@ -169,6 +176,7 @@ class _Execution:
         number = None if self.is_over else self.ladder.step(now)
         if number is None:
             return
+        self.watcher.wake()
         is_relayed = self.request.relays and self.status is None and number != Signals.SIGKILL
         self.watcher.tell(f"{'relay' if is_relayed else 'signal'} {number:d}")
         if number != Signals.SIGKILL:

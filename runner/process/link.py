@@ -14,8 +14,11 @@ from typing import Any
 from runner.errors import ExecutionError
 from runner.process.programs import find_program
 from runner.process.request import ProcessRequest
+from runner.streams import fill_standard_descriptors
 
 _PROGRAM = Path(__file__).with_name("watcher.py")
+HAS_WAITID = hasattr(os, "waitid")
+"""Whether the system tells that a child was stopped without taking its end away from whoever waits for it."""
 # Imported and not run by its path, so that Python uses the compiled file; the folder goes last and shadows nothing.
 _START = f"import sys; sys.path.append({str(_PROGRAM.parent)!r}); import watcher; watcher.main()"
 
@@ -24,6 +27,7 @@ class Prepared:
     """A watcher that waits for its command: it takes 10 ms to be ready, which may pass while other work is done."""
 
     def __init__(self) -> None:
+        fill_standard_descriptors()
         self.control, theirs = socket.socketpair()
         self.output, their_output = os.pipe()
         self.errors, their_errors = os.pipe()
@@ -54,8 +58,24 @@ class Prepared:
         self._close_ends()
         if self._is_abandoned:
             self.process.returncode = 0  # says that nobody waits for it
-        else:
-            self.process.wait()
+            return
+        while HAS_WAITID and self.process.returncode is None:
+            # A watcher that somebody stops would never end; this returns when it is stopped as well as when it ended.
+            found = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT)
+            if found is None or found.si_code != os.CLD_STOPPED:
+                break
+            self.wake()
+        self.process.wait()
+
+    def wake(self) -> None:
+        """Let the watcher go on where somebody stopped it: until then nobody notices the end of the command.
+
+        Stopping it does not stop the command, so there is no reason to leave it like that.
+        """
+        if HAS_WAITID and self.process.returncode is None:
+            with contextlib.suppress(ChildProcessError):
+                if os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOHANG) is not None:
+                    os.kill(self.process.pid, signal.SIGCONT)
 
     def abandon(self) -> None:
         """Let the watcher go on alone: it kills what is left of its command for as long as that takes."""

@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,7 +116,8 @@ def digest_inputs(
             records[name] = FileRecord(path=_as_text(name), size=size, sha256=digests.sha256(path))
         except OSError as error:
             notices.append(f"The input '{_as_text(name)}' can't be read: {error.strerror}")
-    digests.save()
+    with suppress(OSError):  # the next run reads the files again
+        digests.save()
     return tuple(records[name] for name in sorted(records)), tuple(notices)
 
 

@@ -18,6 +18,9 @@ MetricValue = tuple[str, float, int]
 """Name, value and step."""
 
 _LIMITS = Limits(size=64 * 1024 * 1024)
+_LARGEST_STEP = 2**63
+_MOST_DIGITS = 400
+"""Digits of a whole number that are read; beyond 309 it is larger than any float."""
 _COMPLAINTS = 5
 """Faulty lines that are named one by one."""
 _ASSIGNMENT = r"\s*(?P<name>[^=]*[^=\s])\s*=\s*(?P<value>\S+?)[,;]?(?:\s+step\s*=\s*(?P<step>-?\d+))?\s*"
@@ -39,13 +42,15 @@ def read_metrics_log(path: Path, report: Report) -> list[MetricValue]:
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         try:
-            found = list(_read_line(line))
-        except ValueError as error:
+            left_out: list[str] = []
+            found = list(_read_line(line, left_out))
+        except (ValueError, RecursionError) as error:
             faults.append(f"line {number} of PROJ_METRICS is no metric: {error}")
             continue
+        faults += [f"line {number} of PROJ_METRICS: {fault}" for fault in left_out]
         for name, value, step in found:
             values.append((name, value, counts.get(name, 0) if step is None else step))
-            counts[name] = values[-1][2] + 1
+            counts[name] = min(values[-1][2] + 1, _LARGEST_STEP - 1)
     _complain(faults, report)
     return values
 
@@ -65,12 +70,17 @@ def read_metrics_files(
         if not (all_due or path.exists()):
             continue
         try:
-            found = _read_file(path)
+            found, left_out = _read_file(path)
         except (OSError, ValueError) as error:
             faults.append(f"metrics file {file.path}: {error}")
             continue
+        except RecursionError:
+            faults.append(f"metrics file {file.path}: it is nested too deeply")
+            continue
+        faults += [f"metrics file {file.path}: {fault}" for fault in left_out]
         for name, value, step in found:
-            unique = name if name not in values else f"{path.stem}.{name}"
+            names = (name, f"{path.stem}.{name}", f"{file.path}.{name}")
+            unique = next((one for one in names if one not in values), names[-1])
             values[unique] = (unique, value, step)
     _complain(faults, report)
     return list(values.values())
@@ -96,47 +106,59 @@ def _read(path: Path) -> str | None:
     return decode_text(read_limited(path, _LIMITS))
 
 
-def _read_line(line: str) -> Iterator[tuple[str, float, int | None]]:
+def _read_line(line: str, faults: list[str]) -> Iterator[tuple[str, float, int | None]]:
     if line.lstrip().startswith("{"):
-        yield from _read_document(parse_json(line))
+        yield from _read_document(parse_json(line, parse_int=_integer), faults)
         return
     found = re.fullmatch(_ASSIGNMENT, line)
     if found is None:
         raise ValueError(_short(line))
     name, value, step = found.group("name", "value", "step")
-    yield name, _number(value), None if step is None else int(step)
+    yield name, _number(value), None if step is None else _step(int(step))
 
 
-def _read_document(document: object) -> Iterator[tuple[str, float, int | None]]:
+def _read_document(document: object, faults: list[str]) -> Iterator[tuple[str, float, int | None]]:
     if not isinstance(document, dict):
         raise ValueError("it is not a mapping")  # noqa: TRY004 - a fault of the data, as the others
     step = _step(document.pop("step")) if document.get("step") is not None else None
     if isinstance(document.get("name"), str) and "value" in document:
         yield document["name"], _number(document["value"]), step
         return
-    numbers = list(_flatten(document))
-    if not numbers:
+    numbers = list(_flatten(document, faults))
+    if not numbers and not faults:
         raise ValueError("there is no number in it")
     for name, value in numbers:
         yield name, value, step
 
 
-def _read_file(path: Path) -> list[MetricValue]:
+def _read_file(path: Path) -> tuple[list[MetricValue], list[str]]:
+    """Return the values in a file, and what is wrong with those that are left out.
+
+    Raises:
+        OSError: it can't be read.
+        ValueError: nothing in it can be used.
+    """
     text = _read(path)
     if text is None:
         raise ValueError("the command did not write it")
     if path.suffix.lower() in _TEXTS:
-        return _read_table(text, "\t" if path.suffix.lower() == ".tsv" else ",")
+        return _read_table(text, "\t" if path.suffix.lower() == ".tsv" else ","), []
     document = _parse(text, path.suffix.lower())
     if not isinstance(document, dict | list):
         raise ValueError("it holds no names")  # noqa: TRY004 - a fault of the data, as the others
-    step = _step(document.pop("step")) if isinstance(document, dict) and _is_number(document.get("step")) else 0
-    return [(name, value, step) for name, value in _flatten(document)]
+    faults: list[str] = []
+    step = 0
+    if isinstance(document, dict) and _is_number(document.get("step")):
+        try:
+            step = _step(document.pop("step"))
+        except ValueError as error:
+            faults.append(f"{error}, and counts as 0")
+    return [(name, value, step) for name, value in _flatten(document, faults)], faults
 
 
 def _parse(text: str, suffix: str) -> object:
     if suffix == ".json":
-        return parse_json(text, LARGE)
+        return parse_json(text, LARGE, parse_int=_integer)
     return parse_yaml(text, LARGE)
 
 
@@ -156,8 +178,11 @@ def _read_table(text: str, delimiter: str) -> list[MetricValue]:
     ]
 
 
-def _flatten(document: object, before: str = "") -> Iterator[tuple[str, float]]:
-    """Return the numbers in a document with the way to each; texts and truth values are no metrics."""
+def _flatten(document: object, faults: list[str], before: str = "") -> Iterator[tuple[str, float]]:
+    """Yield the numbers in a document with the way to each; texts and truth values are no metrics.
+
+    A number that no metric can have is added to ``faults``.
+    """
     if isinstance(document, Mapping):
         children = [(str(name), child) for name, child in document.items()]
     elif isinstance(document, list):
@@ -167,9 +192,17 @@ def _flatten(document: object, before: str = "") -> Iterator[tuple[str, float]]:
     for name, child in children:
         way = f"{before}.{name}" if before else name
         if _is_number(child):
-            yield way, _number(child)
+            try:
+                yield way, _number(child)
+            except ValueError as error:
+                faults.append(f"'{_short(way)}' is left out: {error}")
         else:
-            yield from _flatten(child, way)
+            yield from _flatten(child, faults, way)
+
+
+def _integer(digits: str) -> int:
+    """Return a whole number; for one of more digits than Python reads, another that is too large for a metric."""
+    return int(digits) if len(digits) <= _MOST_DIGITS else 10**_MOST_DIGITS
 
 
 def _is_number(value: object) -> bool:
@@ -181,9 +214,12 @@ def _is_number(value: object) -> bool:
 
 def _step(value: object) -> int:
     try:
-        return int(_number(value))
+        step = value if isinstance(value, int) and not isinstance(value, bool) else int(_number(value))
     except (OverflowError, ValueError):
         raise ValueError(f"the step {_short(repr(value))} is not a number") from None
+    if not -_LARGEST_STEP <= step < _LARGEST_STEP:
+        raise ValueError(f"the step {_short(repr(step))} is no number of 64 bits")
+    return step
 
 
 def _is_text_of_number(text: str) -> bool:

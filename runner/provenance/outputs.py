@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from pathlib import Path, PurePosixPath
 
@@ -17,6 +17,8 @@ from runner.store.beneath import folder_at, status_at
 ABOVE = "_above_"
 """Stands for ``..`` among the kept outputs: files that a run changed in the repository outside the project folder."""
 
+LOGGED_ITSELF = "An artifact of this name was logged by the run itself"
+"""How the notice begins that names outputs which are not among the artifacts, as others have their names."""
 _SHOWN = 5
 
 
@@ -29,6 +31,14 @@ class OutputLimits(Struct, frozen=True, kw_only=True):
     most_listed: int = 20_000
 
 
+class Outputs(Struct, frozen=True, kw_only=True):
+    """The outputs of a run; ``kept`` are the digests of those that are artifacts now, by their paths as such."""
+
+    records: tuple[FileRecord, ...] = ()
+    kept: Mapping[str, str] = {}
+    notices: tuple[str, ...] = ()
+
+
 def collect_outputs(
     project: Path,
     paths: Sequence[str],
@@ -37,7 +47,7 @@ def collect_outputs(
     *,
     move: bool = False,
     name: Callable[[str], str] | None = None,
-) -> tuple[tuple[FileRecord, ...], tuple[str, ...]]:
+) -> Outputs:
     """Digest files of a project folder and keep them in a destination folder; say what was left out, and why.
 
     ``move`` allows to keep the file itself instead of a copy: right when its folder is given up afterwards. Nothing
@@ -52,7 +62,12 @@ def collect_outputs(
     ]
     if len(paths) > limits.most_listed:
         notices.append(f"{len(paths) - limits.most_listed} outputs more than {limits.most_listed} were not looked at")
-    return tuple(records), tuple(notices)
+    return Outputs(records=tuple(records), kept=keeper.kept, notices=tuple(notices))
+
+
+def kept_as(path: str) -> str:
+    """Return the path among the artifacts of an output, given by its path relative to the project folder."""
+    return "/".join(ABOVE if part == ".." else part for part in PurePosixPath(path).parts)
 
 
 class _Keeper:
@@ -72,7 +87,7 @@ class _Keeper:
         self._name = name
         self._given: set[str] = set()
         self._room = limits.total_size
-        self._kept = 0
+        self.kept: dict[str, str] = {}
         self.left_out: dict[str, list[str]] = {}
 
     def take(self, path: str) -> FileRecord | None:
@@ -86,17 +101,17 @@ class _Keeper:
             if not stat.S_ISREG(status.st_mode):
                 self._leave("Outputs that are pipes, sockets or devices are not kept", path)
                 return None
-            kept_as = self._without_secrets(path)
-            record = FileRecord(path=_as_text(kept_as), size=status.st_size, sha256=sha256_of(place))
+            shown = self._without_secrets(path)
+            record = FileRecord(path=_as_text(shown), size=status.st_size, sha256=sha256_of(place))
         except OSError as error:
             self._leave(f"Outputs that can't be read ({error.strerror})", path)
             return None
         if status.st_size > self._limits.file_size:
-            self._leave(f"Outputs over {self._limits.file_size:,} bytes are recorded by digest, not kept", kept_as)
-        elif status.st_size > self._room or self._kept >= self._limits.most_kept:
-            self._leave("There is no more room for outputs; recorded by digest, not kept", kept_as)
+            self._leave(f"Outputs over {self._limits.file_size:,} bytes are recorded by digest, not kept", shown)
+        elif status.st_size > self._room or len(self.kept) >= self._limits.most_kept:
+            self._leave("There is no more room for outputs; recorded by digest, not kept", shown)
         else:
-            self._keep(kept_as, place, status.st_size)
+            self._keep(shown, place, record)
         return record
 
     def _without_secrets(self, path: str) -> str:
@@ -111,20 +126,20 @@ class _Keeper:
     def _leave(self, reason: str, path: str) -> None:
         self.left_out.setdefault(reason, []).append(_as_text(path))
 
-    def _keep(self, path: str, place: Path, size: int) -> None:
-        parts = (ABOVE if part == ".." else part for part in PurePosixPath(path).parts)
+    def _keep(self, path: str, place: Path, record: FileRecord) -> None:
+        name = kept_as(path)
         try:
-            was_free = self._transfer(place, tuple(parts))
+            was_free = self._transfer(place, tuple(name.split("/")))
         except InvalidValueError as error:  # the run has put a link or a file there
             self._leave(f"Outputs could not be kept ({error.message})", path)
         except OSError as error:
             self._leave(f"Outputs could not be kept ({error.strerror})", path)
         else:
             if was_free:
-                self._room -= size
-                self._kept += 1
+                self._room -= record.size
+                self.kept[name] = record.sha256
             else:
-                self._leave("An artifact of this name was logged by the run itself and stays", path)
+                self._leave(f"{LOGGED_ITSELF} and stays", path)
 
     def _transfer(self, place: Path, names: tuple[str, ...]) -> bool:
         """Keep a file under these names, unless something has them; return whether they were free."""

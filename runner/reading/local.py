@@ -1,19 +1,22 @@
 """The runs of the own store."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from runner.errors import NotFoundError
 from runner.model import RunRecord
+from runner.provenance.outputs import LOGGED_ITSELF, kept_as
 from runner.reading.left_records import TREE_TAG, joined, read_left, told_by_tags
 from runner.reading.reader import Asked, KeptFile, KeptFiles, folder_of
 from runner.settings import Home
-from runner.store import curves, experiments, runs
+from runner.store import artifact_digests, curves, experiments, runs
+from runner.store.artifact_digests import ArtifactDigest
 from runner.store.artifact_paths import as_text
 from runner.store.artifacts import Omission, local_folder, open_found, size_of, survey
 from runner.store.database import Database
-from runner.store.entities import Experiment, Metric
+from runner.store.entities import Experiment, Metric, Run
 from runner.store.models import ModelQuery
 from runner.store.models import search as search_models
 from runner.store.record_pages import RecordPage, search_records
@@ -88,11 +91,12 @@ class LocalReader:
         root = local_folder(run.artifact_uri)
         if root is None:
             raise NotFoundError("The artifacts of this run are not kept here", context=run.artifact_uri)
-        found, omissions = _files(root, ())
+        found, omissions = _files(root, (), _digests_of(self.database, run))
         query = ModelQuery(filter=f"source_run_id = '{run.run_id}'", limit=1000)
         for model in search_models(self.database, query).items:
             place = local_folder(model.artifact_uri)
-            more, left_out = _files(place, (folder_of(model),)) if place else ([], [])
+            digests = artifact_digests.read(self.database, model.model_id)
+            more, left_out = _files(place, (folder_of(model),), digests) if place else ([], [])
             found += more
             omissions += left_out
         lock = self.home.lock(run.run_id)
@@ -112,17 +116,34 @@ def _is_of_another_home(record: RunRecord) -> bool:
     return record.command is None and TREE_TAG in record.tags
 
 
-def _files(root: Path, above: tuple[str, ...]) -> tuple[list[KeptFile], list[Omission]]:
+def _digests_of(database: Database, run: Run) -> tuple[ArtifactDigest, ...]:
+    """Return what was recorded of a run's artifacts; for runs of earlier versions, of those that are its outputs."""
+    digests = artifact_digests.read(database, run.run_id)
+    if digests or any(notice.startswith(LOGGED_ITSELF) for notice in run.details.notices):
+        return digests
+    root = local_folder(run.artifact_uri) or Path()
+    known = (ArtifactDigest(path=kept_as(one.path), size=one.size, sha256=one.sha256) for one in run.details.outputs)
+    return tuple(one for one in known if (root / one.path).is_file())
+
+
+def _files(
+    root: Path, above: tuple[str, ...], digests: tuple[ArtifactDigest, ...]
+) -> tuple[list[KeptFile], list[Omission]]:
+    """Return the files in a folder, and those that are no longer in it although they were recorded."""
     found = survey(root)
+    known = {tuple(digest.path.split("/")): digest for digest in digests}
+    there = {file.names: file.size for file in found.files}
+    there |= {names: digest.size for names, digest in known.items() if not os.path.lexists(root.joinpath(*names))}
     before = "".join(f"{as_text(name)}/" for name in above)
     files = [
         KeptFile(
-            name=before + file.path,
-            names=(*above, *file.names),
-            size=file.size,
-            pieces=partial(_pieces, root, file.names),
+            name=before + "/".join(map(as_text, names)),
+            names=(*above, *names),
+            size=size,
+            pieces=partial(_pieces, root, names),
+            sha256=known[names].sha256 if names in known else None,
         )
-        for file in found.files
+        for names, size in sorted(there.items())
     ]
     return files, [Omission(path=before + one.path, reason=one.reason) for one in found.omissions]
 

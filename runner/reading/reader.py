@@ -26,6 +26,8 @@ class KeptFile(Struct, frozen=True, kw_only=True):
     """A file that is kept with a run: its name for the user, its size in bytes, and what reads it piece by piece.
 
     ``names`` are those of its components on disk. ``on_request`` is no artifact: it is given to who asks for its name.
+    ``sha256`` is what was recorded of the content when the run ended, None where nothing was; reading a file that is no
+    longer there raises `NotFoundError`.
     """
 
     name: str
@@ -33,6 +35,7 @@ class KeptFile(Struct, frozen=True, kw_only=True):
     size: int | None
     pieces: Callable[[], Iterator[bytes]]
     on_request: bool = False
+    sha256: str | None = None
 
 
 class KeptFiles(Struct, frozen=True, kw_only=True):

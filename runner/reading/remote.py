@@ -19,8 +19,8 @@ from runner.store.remote.left import models_of, place_of, read_record
 from runner.store.remote.places import Place, walk
 from runner.store.remote.push import ID_TAG
 from runner.store.remote.server import RemoteRun, RemoteServer
-from runner.store.rows import RUN_ID
-from runner.store.runs import LATEST
+from runner.store.rows import RUN_ID, now
+from runner.store.runs import CLOCK_SKEW, LATEST
 
 _SHOWN = 5
 _BEGINNING = re.compile(r"[0-9a-f]{1,31}")
@@ -179,6 +179,7 @@ def record_of(run: RemoteRun, experiment: str) -> RunRecord:
 def _conditions(word: str) -> Iterator[str]:
     """Yield the searches for a word, the most likely one first."""
     if word == LATEST:
+        yield f"attributes.start_time <= {now() + CLOCK_SKEW}"
         yield ""
         return
     quote = "'" if "'" not in word else '"'

@@ -14,7 +14,7 @@ from runner.server.answers import ErrorCode, RefusedError
 from runner.server.protocol import ListArtifacts, ListModelArtifacts, ListProxied
 from runner.server.shapes import FileShape
 from runner.server.tracking import Route, Tracking, run_of
-from runner.store import artifacts, models, runs
+from runner.store import artifact_digests, artifacts, models, runs
 from runner.store.artifacts import ArtifactInfo
 
 PIECE = 256 * 1024
@@ -117,13 +117,20 @@ async def receive_file(tracking: Tracking, path: str, scope: Mapping[str, Any], 
     except BaseException:
         writer.discard()
         raise
+    forget_digest(tracking, place)
     writer.finish()
 
 
 def remove_file(tracking: Tracking, path: str) -> None:
     """Remove a file or folder among artifacts."""
     place = place_to_change(tracking, path)
+    forget_digest(tracking, place)
     artifacts.delete(place.root, place.path)
+
+
+def forget_digest(tracking: Tracking, place: Place) -> None:
+    """Forget what was recorded of a file that a client is about to replace or remove."""
+    artifact_digests.forget(tracking.database, place.run_id or place.model_id or "", place.path)
 
 
 def _content(root: Path, path: str) -> tuple[ArtifactInfo, ...]:

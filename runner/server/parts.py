@@ -8,7 +8,7 @@ from urllib.parse import quote
 from msgspec import Meta, Struct
 
 from runner.server.answers import ErrorCode, RefusedError
-from runner.server.artifacts import Place, is_proxied, place_to_change
+from runner.server.artifacts import Place, forget_digest, is_proxied, place_to_change
 from runner.server.protocol import Request
 from runner.server.tracking import Tracking
 from runner.store import uploads
@@ -91,7 +91,12 @@ def complete(tracking: Tracking, folder: str, asked: CompleteUpload) -> Callable
     """Return the work of putting a file together, which takes as long as copying it."""
     place = _place(tracking, folder, asked.path)
     tags = {part.part_number: part.etag for part in asked.parts}
-    return lambda: uploads.finish(place.root, place.path, asked.upload_id, tags)
+
+    def finish() -> None:
+        forget_digest(tracking, place)
+        uploads.finish(place.root, place.path, asked.upload_id, tags)
+
+    return finish
 
 
 def abort(tracking: Tracking, folder: str, asked: AbortUpload) -> None:

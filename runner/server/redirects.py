@@ -18,6 +18,12 @@ ANY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104  what a user wrote
 CREDENTIALS = r"(?<=://)[^/\s@]+@"
 
 
+_MOST_READ = 4 << 20
+"""Bytes of a command's notes that are read."""
+_MOST_SHOWN = 200
+"""Characters that are shown of a place."""
+
+
 class _Redirect(Struct, frozen=True):
     place: str
     where: str = ""
@@ -48,24 +54,37 @@ def redirecting_variables(uri: str, notes: Path, hosts: Iterable[str], *, places
     }
 
 
-def read_redirects(notes: Path) -> tuple[str, ...]:
-    """Return what became the run itself, each in words for a person."""
+def read_redirects(notes: Path, most: int) -> tuple[str, ...]:
+    """Return which tracking places became the run itself, each once, in words for a person.
+
+    Those beyond ``most`` are only counted. What a command notes beyond `_MOST_READ` bytes is left out.
+    """
     if not notes.is_file():
         return ()
-    found = [_decode(line) for line in notes.read_bytes().splitlines()]
-    return tuple(dict.fromkeys(_describe(one) for one in found if one))
+    with notes.open("rb") as file:
+        lines = file.read(_MOST_READ).splitlines()
+    found: dict[str, list[str]] = {}
+    for redirect in filter(None, map(_decode, lines)):
+        places = found.setdefault(re.sub(CREDENTIALS, "", redirect.place), [])
+        if redirect.where and redirect.where not in places:
+            places.append(redirect.where)
+    told = [_describe(place, where) for place, where in list(found.items())[:most]]
+    more = [f"{len(found) - most} more places where the code logs are this run"] if len(found) > most else []
+    return (*told, *more)
 
 
 def _decode(line: bytes) -> _Redirect | None:
     try:
         return msgspec.json.decode(line, type=_Redirect)
-    except msgspec.DecodeError:  # two processes wrote at once, or one was killed
+    except (msgspec.DecodeError, UnicodeDecodeError):  # two processes wrote at once, or one was killed
         return None
 
 
-def _describe(redirect: _Redirect) -> str:
-    where = f" ({redirect.where})" if redirect.where else ""
-    return f"'{re.sub(CREDENTIALS, '', redirect.place)}', where the code logs{where}, is this run"
+def _describe(place: str, where: list[str]) -> str:
+    place = place if len(place) <= _MOST_SHOWN else f"{place[:_MOST_SHOWN]}…"
+    others = f" and {len(where) - 1} other lines" if len(where) > 1 else ""
+    named = f" ({where[0][:_MOST_SHOWN]}{others})" if where else ""
+    return f"'{place}', where the code logs{named}, is this run"
 
 
 def is_loopback(address: str) -> bool:

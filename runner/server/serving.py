@@ -3,7 +3,8 @@
 import asyncio
 from contextlib import closing
 
-from runner.model import Report, RunStatus
+from runner.errors import ProjError
+from runner.model import Event, EventKind, Report, RunStatus
 from runner.server.app import App, build_app
 from runner.server.guards import loopback_guard
 from runner.server.sessions import ChildSession
@@ -40,8 +41,16 @@ def serve(request: ServingRequest, report: Report) -> ServingOutcome:
         )
         collect_everywhere(request.home)
         asyncio.run(_serve_until_woken(build_app(tracking, guard), request))
-        _close_runs(database, session.created_runs)
-    return ServingOutcome(final_status=session.final_status, created_runs=tuple(session.created_runs))
+        try:
+            _close_runs(database, session.created_runs)
+        except ProjError as error:  # how the command left its own run is known all the same
+            told = f"Runs that the command made could not be closed: {error.message}"
+            report(Event(kind=EventKind.WARNING, message=told, hint=error.hint))
+    return ServingOutcome(
+        final_status=session.final_status,
+        created_runs=tuple(session.created_runs),
+        written_runs=session.written_runs,
+    )
 
 
 async def _serve_until_woken(app: App, request: ServingRequest) -> None:

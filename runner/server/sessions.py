@@ -160,6 +160,11 @@ class ChildSession(Session):
         """The status in which the client left the run of its own accord, None where it did not end it."""
         return self.status if self.status is not None and self.status.is_over else None
 
+    @property
+    def written_runs(self) -> tuple[str, ...]:
+        """The ids of the other runs that the command made or wrote to."""
+        return tuple(sorted(self._writable - {self.run_id}))
+
     def check_run(self, db: Database, run_id: str) -> None:
         """Let the command write to itself, to runs that it made, and to others that no process answers for.
 

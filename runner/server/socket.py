@@ -34,6 +34,8 @@ REMOVED_VARIABLES = (
 """Variables of the user that would lead a client elsewhere, or make it hide the token that it is given."""
 
 _LOOPBACK = "127.0.0.1"
+_MOST_TOLD = 40
+"""Events of one command that are told at its end: a loop may cause thousands."""
 
 _POLITE = {
     # A client tries again for four minutes per call by default, also when nobody is there any more.
@@ -76,6 +78,8 @@ class ServingOutcome(Struct, frozen=True, kw_only=True):
 
     final_status: RunStatus | None = None
     created_runs: tuple[str, ...] = ()
+    written_runs: tuple[str, ...] = ()
+    """Those that it made, and others that it wrote to."""
 
 
 Serve = Callable[[ServingRequest, Report], ServingOutcome]
@@ -139,8 +143,12 @@ class ChildSocket:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._open.close()
-        for event in self._events.values():
+        events = list(self._events.values())
+        for event in events[:_MOST_TOLD]:
             self._report(event)
+        if len(events) > _MOST_TOLD:
+            told = f"and {len(events) - _MOST_TOLD} more notices about what the command did"
+            self._report(Event(kind=EventKind.NOTICE, message=told))
 
     @property
     def uri(self) -> str:
@@ -156,6 +164,11 @@ class ChildSocket:
     def created_runs(self) -> tuple[str, ...]:
         """The ids of the runs that the command made, oldest first; known at the end."""
         return self._outcome.created_runs
+
+    @property
+    def written_runs(self) -> tuple[str, ...]:
+        """The ids of the other runs that the command made or wrote to; known at the end."""
+        return self._outcome.written_runs
 
     def variables(self, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
         """Return the variables with which a client of any version logs to the run.

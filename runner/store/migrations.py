@@ -306,6 +306,25 @@ _MODEL_ORIGINS = (
     )""",
 )
 
+# The owner is the id of a run or of a logged model. A path is bytes, as file names are; ``stamp`` tells whether a file
+# was touched since, so that its digest need not be taken again.
+_ARTIFACT_DIGESTS = (
+    """CREATE TABLE artifact_digests (
+        owner TEXT NOT NULL,
+        path BLOB NOT NULL,
+        size INTEGER NOT NULL,
+        sha256 TEXT NOT NULL,
+        stamp BLOB NOT NULL,
+        PRIMARY KEY (owner, path)
+    ) WITHOUT ROWID""",
+    """CREATE TRIGGER digests_of_removed_runs AFTER DELETE ON runs BEGIN
+        DELETE FROM artifact_digests WHERE owner = OLD.run_id;
+    END""",
+    """CREATE TRIGGER digests_of_removed_models AFTER DELETE ON models BEGIN
+        DELETE FROM artifact_digests WHERE owner = OLD.model_id;
+    END""",
+)
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(name="0001 experiments and runs", statements=_RUNS),
     Migration(name="0002 datasets", statements=_DATASETS),
@@ -315,6 +334,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(name="0006 copies on servers", statements=_COPIES),
     Migration(name="0007 origins", statements=_ORIGINS),
     Migration(name="0008 origins of models", statements=_MODEL_ORIGINS),
+    Migration(name="0009 digests of artifacts", statements=_ARTIFACT_DIGESTS),
 )
 
 APPLICATION_ID = 0x70726F6A

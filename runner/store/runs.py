@@ -28,6 +28,8 @@ from runner.store.rules import check_integer, check_value
 
 LATEST = "latest"
 """What names the run that was started last."""
+CLOCK_SKEW = 60_000
+"""Milliseconds that the clock of a client may be ahead; a run that starts later than that is not the latest yet."""
 
 _SHOWN = 5
 
@@ -90,7 +92,7 @@ def resolve(db: Database, word: str) -> str:
         return word
     active = "SELECT run_id, name FROM runs WHERE lifecycle_stage = 'active'"
     newest = "ORDER BY started_at DESC, id DESC LIMIT ?"
-    found = db.query(f"{active} {newest}", 1) if word == LATEST else []
+    found = _latest(db, f"{active} {{}} {newest}") if word == LATEST else []
     found = found or db.query(f"{active} AND name = ? {newest}", word, _SHOWN + 1)
     if not found and word and all(letter in "0123456789abcdef" for letter in word):
         found = db.query(f"{active} AND run_id >= ? AND run_id < ? {newest}", word, word + "g", _SHOWN + 1)
@@ -104,6 +106,11 @@ def resolve(db: Database, word: str) -> str:
             hint="Give more of the id.",
         )
     return str(found[0]["run_id"])
+
+
+def _latest(db: Database, question: str) -> list[Row]:
+    """Return the run that was started last; one that a client dates in the future only where there is no other."""
+    return db.query(question.format("AND started_at <= ?"), now() + CLOCK_SKEW, 1) or db.query(question.format(""), 1)
 
 
 def update(
@@ -176,7 +183,8 @@ def older_than(db: Database, moment: int) -> list[str]:
 def mark_lost(db: Database) -> list[str]:
     """Mark the runs whose owner is gone without recording the end as LOST, and return their ids.
 
-    The end is set to the last sign of life, the run's log.
+    Where the command had ended before its owner was gone, the run takes the status in which the command ended. Else the
+    end is set to the last sign of life, the run's log.
     """
     return [row["run_id"] for row, owner in _unfinished(db) if is_gone(owner) and _lose(db, row, owner)]
 
@@ -260,7 +268,8 @@ def _move(db: Database, run_id: str, stage: LifecycleStage, deleted_at: int | No
 def _unfinished(db: Database) -> list[tuple[Row, Owner]]:
     """Return the runs that nobody has closed, with who answers for them."""
     rows = db.query(
-        "SELECT id, run_id, owner, started_at FROM runs WHERE owner IS NOT NULL AND status IN ('RUNNING', 'SCHEDULED')"
+        "SELECT id, run_id, owner, started_at, ended_at FROM runs"
+        " WHERE owner IS NOT NULL AND status IN ('RUNNING', 'SCHEDULED')"
     )
     return [(row, msgspec.json.decode(row["owner"], type=Owner)) for row in rows]
 
@@ -281,9 +290,15 @@ def _as_lost(db: Database, row: Row, owner: Owner) -> _Lost:
         seen = log.stat().st_mtime_ns // 1_000_000
     except OSError:
         seen = row["started_at"]
-    reason = f"the process that ran it ({owner.pid} on {owner.host}) ended without recording the outcome"
     details = _documents(db, [row["id"]], "?").get(row["id"], RunDetails())
-    details = msgspec.structs.replace(details, reason=details.reason or reason)
+    who = f"the process that ran it ({owner.pid} on {owner.host})"
+    status = details.command_status
+    if status is not None:
+        notice = f"{who} ended while it collected the results: metrics, outputs or inputs may be missing"
+        details = msgspec.structs.replace(details, notices=(*details.notices, notice))
+        ended_at = seen if row["ended_at"] is None else row["ended_at"]
+        return _Lost(row["run_id"], status, ended_at, details)
+    details = msgspec.structs.replace(details, reason=details.reason or f"{who} ended without recording the outcome")
     return _Lost(row["run_id"], RunStatus.LOST, max(row["started_at"], seen), details)
 
 

@@ -9,6 +9,7 @@ from runner.environments.home_check import verify_environments, verify_locks
 from runner.errors import DamagedStoreError
 from runner.findings import Finding, Progress
 from runner.settings import Home
+from runner.store.artifact_digests import verify_artifacts
 from runner.verification.orphans import verify_orphans
 from runner.verification.records import verify_records
 from runner.verification.store import verify_store
@@ -38,7 +39,7 @@ CHECKS: tuple[Check, ...] = (
     Check("runs without files", verify_records),
     Check("locks", verify_locks),
     Check("environments", verify_environments),
-    # Checks of the other parts belong here: snapshots, artifacts.
+    Check("artifacts", verify_artifacts),
 )
 
 

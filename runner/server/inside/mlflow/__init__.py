@@ -34,6 +34,8 @@ SERVICES = ("databricks", "databricks-uc", "uc")
 """Names of services that look like folders."""
 PORTS = {"http": 80, "https": 443}
 CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+MOST_TOLD = 1000
+"""Places that one process notes: code may make a new one for each of its steps."""
 told: Set[Tuple[str, str]] = set()
 
 Function = Callable[..., Any]
@@ -70,12 +72,15 @@ def moved(uri: object) -> object:
 def tell(uri: str) -> None:
     """Note once which place became the run, and where the code has it from."""
     where = caller()
-    if (uri, where) in told:
+    if (uri, where) in told or len(told) >= MOST_TOLD:
         return
     told.add((uri, where))
     if NOTES:
-        with open(NOTES, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"place": uri, "where": where}) + "\n")
+        try:
+            with open(NOTES, "a", encoding="utf-8") as file:
+                file.write(json.dumps({"place": uri, "where": where}) + "\n")
+        except OSError:  # a full disk: the script goes on without the note
+            return
 
 
 def caller() -> str:

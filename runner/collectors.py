@@ -1,0 +1,261 @@
+"""Collects what a command used and made once it has ended: one collector for each thing, each guarded by itself."""
+
+from collections.abc import Callable, Mapping, Sequence
+from math import nan
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec import Struct, structs
+
+from runner.environments.missing import explain_failed_import, failed_import
+from runner.environments.words import Prepared
+from runner.lazy import LazyModule
+from runner.manifest import served_address
+from runner.model import Event, EventKind, RunStatus
+from runner.process import Outcome
+from runner.provenance.inputs import digest_inputs
+from runner.provenance.metrics import MetricValue, read_metrics_files, read_metrics_log
+from runner.provenance.outputs import collect_outputs
+from runner.record import Ending, RunRecorder, fault_event
+from runner.server.redirects import read_redirects
+from runner.source.folder import RunFolder
+from runner.source.snapshot import tree_again
+from runner.store import runs
+from runner.store.durable import sync_log
+from runner.store.entities import Metric
+
+if TYPE_CHECKING:
+    from runner.provenance import metric_names
+    from runner.store import artifact_digests, artifacts
+else:
+    # Most runs of a short command have neither metrics files nor artifacts.
+    artifact_digests = LazyModule("runner.store.artifact_digests")
+    artifacts = LazyModule("runner.store.artifacts")
+    metric_names = LazyModule("runner.provenance.metric_names")
+
+MOST_TOLD = 20
+"""Notices of one sort that are told and recorded: a run can touch thousands of files."""
+OUTPUTS = "The outputs"
+"""What the collector of outputs is called."""
+_MILLION = 1_000_000
+_COARSE = 1_000
+"""Milliseconds by which the time on a file may be behind the clock."""
+
+
+class Execution(Struct, frozen=True, kw_only=True):
+    """How a command ended, and what was seen of it meanwhile."""
+
+    outcome: Outcome
+    ending: Ending
+    opened: tuple[tuple[str, Path], ...] = ()
+    """Files beside the tree that the command opened: path relative to the project folder, and the user's file."""
+    was_logged_to: bool = False
+    """Whether a client connected to the run's own server."""
+    written_runs: tuple[str, ...] = ()
+    """Other runs that the command made or wrote to."""
+
+
+class Finished(Struct, frozen=True):
+    """A run whose command has ended, with all that collectors look at."""
+
+    recorder: RunRecorder
+    folder: RunFolder
+    environment: Prepared
+    execution: Execution
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the command did all that it was to do."""
+        return self.execution.ending.status is RunStatus.FINISHED
+
+
+def collect(finished: Finished) -> tuple[str, ...]:
+    """Collect what the command used and made; return the names of what could not be collected.
+
+    The outcome of the command is recorded already. What a collector can't take is a warning, and the others still run.
+    """
+    kept: dict[str, str] = {}
+    collectors: dict[str, Callable[[], None]] = {
+        "The metrics": lambda: collect_metrics(finished),
+        OUTPUTS: lambda: kept.update(keep_outputs(finished)),
+        "The inputs": lambda: collect_inputs(finished),
+        "The redirects": lambda: collect_redirects(finished),
+        "The check of the project folder": lambda: check_tree(finished),
+        "The files without secrets": lambda: mask_files(finished),
+        "The explanation of the outcome": lambda: explain(finished),
+        "The digests of the artifacts": lambda: secure_files(finished, kept),
+    }
+    return tuple(name for name, collector in collectors.items() if not guarded(finished.recorder, name, collector))
+
+
+def guarded(recorder: RunRecorder, what: str, collector: Callable[[], None]) -> bool:
+    """Run a collector; say whether it did its work. Where it did not, the record has a warning that names ``what``."""
+    try:
+        collector()
+    except Exception as error:  # noqa: BLE001  a bug of ours must not cost the result of the run either
+        recorder.report(fault_event(what, error))
+        return False
+    return True
+
+
+def collect_metrics(finished: Finished) -> None:
+    """Log the metrics that the command left in files."""
+    recorder, folder = finished.recorder, finished.folder
+    found: list[MetricValue] = []
+
+    def read_files() -> None:
+        files = recorder.plan.entry_point.metrics
+        found.extend(read_metrics_files(folder.project, files, recorder.report, all_due=finished.is_finished))
+
+    guarded(
+        recorder,
+        "The metrics in PROJ_METRICS",
+        lambda: found.extend(read_metrics_log(recorder.metrics_log, recorder.report)),
+    )
+    guarded(recorder, "The metrics files", read_files)
+    if found:
+        mask = recorder.plan.masker
+        shown = [(mask.name(name), nan if mask.is_number(value) else value, step) for name, value, step in found]
+        recorder.log_metrics(_points(finished, shown))
+
+
+def _points(finished: Finished, found: Sequence[MetricValue]) -> list[Metric]:
+    """Return metrics as points, under names that the store takes."""
+    recorder = finished.recorder
+    logged = runs.get(recorder.database, recorder.run_id).metrics if finished.execution.was_logged_to else {}
+    names = {name for name, _, _ in found}
+    spelled = metric_names.spell_names(names, logged)
+    notices = [f"the metric {_shown(name)} is recorded as '{spelled[name]}'" for name in sorted(spelled)]
+    if "" in names:
+        notices.append("a metric without a name is left out")
+    recorder.report_some(notices, MOST_TOLD)
+    moment = finished.execution.outcome.ended_at
+    return [
+        Metric(key=spelled.get(name, name), value=value, timestamp=moment, step=step)
+        for name, value, step in found
+        if name
+    ]
+
+
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= 80 else f"{name[:77]}…")  # noqa: PLR2004  what fits in a line
+
+
+def keep_outputs(finished: Finished) -> Mapping[str, str]:
+    """Keep the files that the command made or changed; return the digests of those that are artifacts now, by path."""
+    recorder, folder = finished.recorder, finished.folder
+    destination = recorder.plan.home.artifacts(recorder.run_id)
+    changes = folder.inspect()
+    # A folder that is given up need not keep its own copy of the outputs.
+    is_given_up = finished.is_finished and not folder.in_place
+    masker = recorder.plan.masker
+    name = masker.name if masker.masks else None
+    outputs = collect_outputs(folder.project, changes.files, destination, move=is_given_up, name=name)
+    recorder.add(outputs=outputs.records)
+    recorder.report_some(changes.notices, MOST_TOLD)
+    recorder.report_some(outputs.notices, MOST_TOLD)
+    return outputs.kept
+
+
+def collect_inputs(finished: Finished) -> None:
+    """Record the digests of the files that the command read."""
+    recorder = finished.recorder
+    declared, cache = recorder.plan.entry_point.inputs, recorder.plan.home.root / "cache" / "digests"
+    inputs, unread = digest_inputs(finished.folder.project, declared, finished.execution.opened, cache)
+    recorder.add(inputs=tuple(structs.replace(one, path=recorder.plan.masker.name(one.path)) for one in inputs))
+    recorder.report_some(unread, MOST_TOLD)
+
+
+def collect_redirects(finished: Finished) -> None:
+    """Record which tracking places of the code became this run."""
+    report_redirects(finished.recorder, read_redirects(finished.recorder.redirects_log, MOST_TOLD))
+
+
+def mask_files(finished: Finished) -> None:
+    """Take secrets out of the files in which the command left metrics and notes."""
+    recorder = finished.recorder
+    for file in (recorder.metrics_log, recorder.redirects_log):
+        recorder.plan.masker.file(file)
+
+
+def report_redirects(recorder: RunRecorder, redirects: Sequence[str]) -> None:
+    """Say and record where the code would log, and this run is instead."""
+    redirects = tuple(map(recorder.plan.masker.text, redirects))
+    if redirects:
+        recorder.add_redirects(redirects)
+    for redirect in redirects:
+        recorder.report(Event(kind=EventKind.NOTICE, message=f"Redirected: {redirect}"))
+
+
+def check_tree(finished: Finished) -> None:
+    """Mark a run in the project folder itself whose code changed meanwhile."""
+    recorder = finished.recorder
+    plan = recorder.plan
+    if finished.folder.in_place and tree_again(plan.source, plan.home) != plan.code.tree:
+        recorder.set_tags({"proj.tree.changed": "true"})
+        recorder.report(Event(kind=EventKind.WARNING, message="the code or its outputs changed during the run"))
+
+
+def explain(finished: Finished) -> None:
+    """Say what is known of why a command failed, and where it logged instead of to its run."""
+    recorder = finished.recorder
+    log = "" if finished.is_finished else recorder.end_of_log()
+    why = finished.folder.explain_missing(log, recorder.plan.source.project) if log else None
+    if why:
+        recorder.report(Event(kind=EventKind.WARNING, message=why))
+    module = failed_import(log) if log else None
+    if module is None:
+        _tell_where_it_logged(finished)
+        return
+    installed = [name for name, _ in finished.environment.record.packages]
+    recorder.report(explain_failed_import(module, recorder.plan.spec, recorder.plan.scripts, installed))
+
+
+def _tell_where_it_logged(finished: Finished) -> None:
+    """Say that a script logged to another place than its run."""
+    plan, report = finished.recorder.plan, finished.recorder.report
+    if finished.execution.was_logged_to:
+        return
+    places = [place.text for script in plan.scripts.found for place in script.tracking]
+    elsewhere = [place for place in dict.fromkeys(places) if served_address(place) not in plan.request.serve_as]
+    if not elsewhere and "mlflow" in {module.partition(".")[0] for module in plan.scripts.outside()}:
+        report(Event(kind=EventKind.NOTICE, message="the code imports mlflow, and nobody logged to this run"))
+    if elsewhere:
+        told = f"the code logs to {', '.join(elsewhere)}, and nothing of it is in this record"
+        report(Event(kind=EventKind.NOTICE, message=told))
+
+
+def secure_files(finished: Finished, known: Mapping[str, str]) -> None:
+    """Bring log and artifacts to the disk and record their digests, before the record says that the run is over."""
+    recorder = finished.recorder
+    database, home = recorder.database, recorder.plan.home
+    if not sync_log(home.log(recorder.run_id)):
+        recorder.report(
+            Event(kind=EventKind.WARNING, message="the run has no log: it was removed, or could not be made")
+        )
+    root = home.artifacts(recorder.run_id)
+    left_out = artifact_digests.record(database, recorder.run_id, root, known) if root.is_dir() else 0
+    if finished.execution.was_logged_to:
+        left_out += _secure_others(finished)
+    if left_out:
+        told = f"{left_out} artifacts could not be read whole in reasonable time: they have no digest"
+        recorder.report(Event(kind=EventKind.NOTICE, message=told))
+
+
+def _secure_others(finished: Finished) -> int:
+    """Record the digests of what the command wrote to other runs, and to the logged models of all of them."""
+    recorder = finished.recorder
+    database, home = recorder.database, recorder.plan.home
+    since = (finished.execution.outcome.started_at - _COARSE) * _MILLION
+    places: dict[str, str] = {}
+    for run_id in (recorder.run_id, *finished.execution.written_runs):
+        places[run_id] = runs.get(database, run_id).artifact_uri
+        rows = database.query("SELECT model_id, artifact_uri FROM models WHERE source_run_id = ?", run_id)
+        places.update((row["model_id"], row["artifact_uri"]) for row in rows)
+    del places[recorder.run_id]
+    left_out = 0
+    for owner, uri in places.items():
+        root = artifacts.local_folder(uri)
+        if root is not None and root.is_relative_to(home.root / "runs"):
+            left_out += artifact_digests.record(database, owner, root, since=since)
+    return left_out

@@ -1,0 +1,136 @@
+"""Opens the record of a run, here and on its tracking server, and sees to it that the record is closed."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+from runner.errors import ProjError
+from runner.executors import remove_leftovers
+from runner.lazy import LazyModule
+from runner.model import Event, EventKind, Report
+from runner.plan import Plan, tags_of, user_name
+from runner.process import Interrupted, raising_signals
+from runner.record import RunRecorder
+from runner.scripts import named_experiment
+from runner.settings import is_offline, tracking_uri
+from runner.store import experiments, runs, values
+from runner.store.database import Database
+from runner.store.entities import NewRun
+from runner.store.owners import this_process
+from runner.store.reserve import keep_reserve
+from runner.store.rows import now
+
+if TYPE_CHECKING:
+    from runner.store.remote import ledger, live, push
+else:
+    ledger = LazyModule("runner.store.remote.ledger")
+    live = LazyModule("runner.store.remote.live")
+    push = LazyModule("runner.store.remote.push")
+
+
+@contextmanager
+def open_record(plan: Plan, database: Database, report: Report) -> Iterator[RunRecorder]:
+    """Open the record of a run; whatever ends the block, the record is closed and says why.
+
+    A fault meant for the user and an interruption are kept for `RunRecorder.outcome`, as is every fault after the end
+    of the command; anything else is our bug and escapes after the record is closed.
+    """
+    runs.mark_lost(database)
+    remove_leftovers(plan.home)
+    keep_reserve(plan.home)
+    with raising_signals():
+        recorder = _open(plan, database, report)
+        with recorder.live or nullcontext():
+            try:
+                yield recorder
+            except BaseException as error:
+                recorder.fail(error)
+                if not (isinstance(error, ProjError | Interrupted) or (recorder.has_exit and _is_fault(error))):
+                    raise
+
+
+def _is_fault(error: BaseException) -> bool:
+    """Say whether something is a fault, and no request to end the program."""
+    return isinstance(error, Exception)
+
+
+def _open(plan: Plan, database: Database, report: Report) -> RunRecorder:
+    """Open the record, on the tracking server first where there is one, so that both have the same id."""
+    uri = tracking_uri(plan.request.tracking_uri)
+    is_remote = uri is not None and uri.lower().startswith(("http://", "https://"))
+    opened = None
+    if uri is not None and is_remote and not is_offline():
+        opened = _open_there(plan, database, uri, report)
+    try:
+        recorder = _open_here(plan, database, report, opened)
+    except BaseException:
+        if opened is not None:
+            opened.give_up()
+        raise
+    if uri is not None and opened is None:
+        _tell_of_server(recorder, uri, is_remote=is_remote)
+    return recorder
+
+
+def _open_there(plan: Plan, database: Database, uri: str, report: Report) -> "live.Opened | None":
+    # A parent that is not there yet is named when both are.
+    tags = {key: value for key, value in tags_of(plan).items() if key != push.PARENT_TAG}
+    new = NewRun(name=plan.recorded_name, user=user_name(), started_at=now(), tags=tags)
+    experiment_id = plan.request.experiment_id
+    # A server can't move a run later on to the experiment that its script sets.
+    experiment = plan.experiment or named_experiment(plan.scripts)
+    opened = live.open_there(uri, new, experiment=experiment, experiment_id=experiment_id)
+    if live.is_own_store(database, opened):
+        report(
+            Event(kind=EventKind.NOTICE, message=f"{opened.server.url} serves the store that the run is recorded in")
+        )
+        opened.server.close()
+        return None
+    return opened
+
+
+def _tell_of_server(recorder: RunRecorder, uri: str, *, is_remote: bool) -> None:
+    """Say what becomes of a tracking URI that the run is not recorded at."""
+    hint = None
+    if is_remote and is_offline():
+        message = "offline: the run is kept for its tracking server, and `proj sync` sends it"
+        ledger.open_copy(recorder.database, recorder.run_id, ledger.server_name(uri))
+    elif not is_remote:
+        what = uri.partition(":")[0] if ":" in uri else "folder"
+        message = f"The tracking URI names a {what} store; proj records in its own, and scripts log there too"
+        hint = "`proj import` brings in what is there"
+    else:
+        return
+    recorder.report(Event(kind=EventKind.NOTICE, message=message, hint=hint))
+
+
+def _open_here(plan: Plan, database: Database, report: Report, opened: "live.Opened | None") -> RunRecorder:
+    experiment_id = experiments.ensure(database, opened.experiment) if opened else _experiment_id(plan, database)
+    with database.transaction():
+        local_id = opened.local_id(database) if opened else None
+        run = runs.create(database, _new_run(plan, experiment_id, opened, local_id))
+        values.record_parameters(database, run.run_id, plan.masker.stored(plan.parameters))
+        if opened is not None:
+            live.note_opened(database, run.run_id, opened)
+    return RunRecorder(plan, database, run, report, opened)
+
+
+def _new_run(plan: Plan, experiment_id: str, opened: "live.Opened | None", run_id: str | None) -> NewRun:
+    run_id = run_id or os.urandom(16).hex()
+    return NewRun(
+        experiment_id=experiment_id,
+        run_id=run_id,
+        name=plan.recorded_name or (opened.run.name or None if opened else None),
+        user=user_name(),
+        started_at=opened.run.started_at if opened else None,
+        artifact_uri=plan.home.artifacts(run_id).as_uri(),
+        tags=tags_of(plan),
+        owner=this_process(),
+    )
+
+
+def _experiment_id(plan: Plan, database: Database) -> str:
+    if plan.request.experiment_id:
+        return experiments.get(database, plan.request.experiment_id).id
+    return experiments.ensure(database, plan.experiment) if plan.experiment else "0"

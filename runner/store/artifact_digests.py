@@ -1,0 +1,240 @@
+"""Digests of artifacts, recorded when a run ends, so that a file which changed or went away later is noticed."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import closing, suppress
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from runner.errors import InvalidValueError, NotFoundError
+from runner.files import Stamp, sha256_from
+from runner.findings import Finding, Progress
+from runner.settings import Home
+from runner.store.artifacts import PARTIAL, local_folder, open_found
+from runner.store.database import Database, Row
+from runner.store.durable import sync
+from runner.store.rows import chunks
+
+MOST_BYTES = 64 << 30
+"""Bytes that are read for the digests of one run; the largest artifacts beyond that have none."""
+_CHUNK = 500
+
+
+class ArtifactDigest(Struct, frozen=True, kw_only=True):
+    """An artifact as it was when its run ended: path relative to the root folder, bytes, SHA-256 in hex."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+class _File(Struct, frozen=True):
+    """A file below a root folder; ``path`` is relative to the root, as bytes."""
+
+    path: bytes
+    stamp: Stamp
+
+
+def record(db: Database, owner: str, root: Path, known: Mapping[str, str] | None = None, *, since: int = 0) -> int:
+    """Bring the files below a folder of artifacts to the disk and record their digests; return how many have none.
+
+    Files that were not touched since their digest was recorded are not read again.
+
+    Args:
+        db: the store.
+        owner: the id of the run or logged model that the artifacts belong to.
+        root: the folder.
+        known: digests that are known already, by the path below the root.
+        since: only files that were touched after this time (ns) are looked at; with 0 all are, and digests of files
+            that are no longer there are removed.
+
+    Raises:
+        StoreError: the store can't be written to.
+    """
+    known = known or {}
+    left_out, budget = 0, MOST_BYTES
+    files = (file for file in _walk(root) if file.stamp.changed >= since)
+    present: set[bytes] = set()
+    while batch := list(islice(files, _CHUNK)):
+        if not since:
+            present.update(file.path for file in batch)
+        stamps = _stamps(db, owner, [file.path for file in batch])
+        new = [file for file in batch if stamps.get(file.path) != _encode(file.stamp)]
+        sync([os.fsencode(root) + b"/" + file.path for file in new], root)
+        rows = []
+        for file in new:
+            digest = known.get(os.fsdecode(file.path))
+            budget -= 0 if digest else file.stamp.size
+            digest = digest or (_digest(root, file) if budget >= 0 else None)
+            if digest is None:
+                left_out += 1
+                continue
+            rows.append((owner, file.path, file.stamp.size, digest, _encode(file.stamp)))
+        db.execute_many("INSERT OR REPLACE INTO artifact_digests VALUES (?, ?, ?, ?, ?)", rows)
+    if not since:
+        _forget_absent(db, owner, present)
+    return left_out
+
+
+def read(db: Database, owner: str) -> tuple[ArtifactDigest, ...]:
+    """Return the digests of the artifacts of a run or logged model, by path; empty where none are recorded."""
+    rows = db.query("SELECT path, size, sha256 FROM artifact_digests WHERE owner = ? ORDER BY path", owner)
+    return tuple(map(_digest_of_row, rows))
+
+
+def forget(db: Database, owner: str, path: str) -> None:
+    """Forget the digests of a file, or of all files in a folder, that a client of a server replaced or removed."""
+    place = os.fsencode(path)
+    condition = "owner = ? AND (path = ? OR (path >= ? AND path < ?))"
+    words = (owner, place, place + b"/", place + b"0")  # 0 is the character after the slash
+    if db.query(f"SELECT 1 FROM artifact_digests WHERE {condition} LIMIT 1", *words):
+        db.execute(f"DELETE FROM artifact_digests WHERE {condition}", *words)
+
+
+def verify_artifacts(home: Home, *, repair: bool, progress: Progress) -> Iterator[Finding]:
+    """Yield an entry for each artifact that is missing or damaged, and one for each run with some that are unrecorded.
+
+    Runs of which no artifact has a digest are no fault: they are from before there were any, or came through a server.
+    ``repair`` records all digests that are not there; what is missing or damaged can't be restored. Every file that has
+    a digest is read. Runs that go on are left out.
+    """
+    if not home.database.exists():
+        return
+    with closing((Database.open if repair else Database.open_to_read)(home.database)) as db:
+        total = db.query("SELECT (SELECT count(*) FROM runs) + (SELECT count(*) FROM models) AS number")[0]["number"]
+        for number, (owner, uri) in enumerate(_owners(db), start=1):
+            root = local_folder(uri)
+            if root is not None and root.is_relative_to(home.root / "runs"):
+                yield from _verify(db, owner, root, repair=repair)
+            progress(number, total)
+
+
+def _owners(db: Database) -> Iterator[tuple[str, str]]:
+    """Yield id and artifact location of all runs that are over, and of all logged models."""
+    over = "NOT (owner IS NOT NULL AND status IN ('RUNNING', 'SCHEDULED'))"
+    for table, column, condition in (("runs", "run_id", over), ("models", "model_id", "1")):
+        last = -1
+        while rows := db.query(
+            f"SELECT id, {column} AS name, artifact_uri FROM {table} WHERE id > ? AND {condition} ORDER BY id LIMIT ?",
+            last,
+            _CHUNK,
+        ):
+            yield from ((row["name"], row["artifact_uri"]) for row in rows)
+            last = rows[-1]["id"]
+
+
+def _verify(db: Database, owner: str, root: Path, *, repair: bool) -> Iterator[Finding]:
+    after = b""
+    question = "SELECT path, size, sha256 FROM artifact_digests WHERE owner = ? AND path > ? ORDER BY path LIMIT ?"
+    while rows := db.query(question, owner, after, _CHUNK):
+        for row in rows:
+            problem = problem_of(root, _digest_of_row(row))
+            if problem:
+                yield Finding(part="artifact", name=f"{owner}/{_as_text(row['path'])}", problem=problem)
+        after = rows[-1]["path"]
+    unrecorded = _count_unrecorded(db, owner, root)
+    repaired = _add(db, owner, root) if unrecorded and repair else None
+    if unrecorded and after:
+        told = f"{unrecorded} artifact{'s have' if unrecorded > 1 else ' has'} no recorded digest"
+        yield Finding(part="artifact", name=owner, problem=told, repair=repaired)
+
+
+def problem_of(root: Path, expected: ArtifactDigest) -> str | None:
+    """Say in what an artifact differs from what was recorded; None where it does not."""
+    names = expected.path.split("/")
+    try:
+        with open_found(root, names) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size != expected.size:
+                return f"is damaged: it has {size} bytes, and {expected.size} were recorded"
+            if sha256_from(file) != expected.sha256:
+                return "is damaged: its content is not what was recorded"
+    except NotFoundError:
+        return "is no file any more" if os.path.lexists(root.joinpath(*names)) else "is missing"
+    except InvalidValueError as error:
+        return f"can't be read: {error.message}"
+    except OSError as error:
+        return f"can't be read: {error.strerror}"
+    return None
+
+
+def _add(db: Database, owner: str, root: Path) -> str:
+    """Record digests of files that have none, and leave those that are recorded as they are."""
+    files = _walk(root)
+    while batch := list(islice(files, _CHUNK)):
+        known = _stamps(db, owner, [file.path for file in batch])
+        rows = [
+            (owner, file.path, file.stamp.size, digest, _encode(file.stamp))
+            for file in batch
+            if file.path not in known and (digest := _digest(root, file))
+        ]
+        db.execute_many("INSERT OR REPLACE INTO artifact_digests VALUES (?, ?, ?, ?, ?)", rows)
+    return "their digests were recorded"
+
+
+def _count_unrecorded(db: Database, owner: str, root: Path) -> int:
+    files, count = _walk(root), 0
+    while batch := [file.path for file in islice(files, _CHUNK)]:
+        count += len(batch) - len(_stamps(db, owner, batch))
+    return count
+
+
+def _forget_absent(db: Database, owner: str, present: set[bytes]) -> None:
+    rows = db.query("SELECT path FROM artifact_digests WHERE owner = ?", owner)
+    absent = [(owner, row["path"]) for row in rows if row["path"] not in present]
+    if absent:
+        db.execute_many("DELETE FROM artifact_digests WHERE owner = ? AND path = ?", absent)
+
+
+def _stamps(db: Database, owner: str, paths: list[bytes]) -> dict[bytes, bytes]:
+    found: dict[bytes, bytes] = {}
+    for piece, marks in chunks(paths):
+        rows = db.query(
+            f"SELECT path, stamp FROM artifact_digests WHERE owner = ? AND path IN ({marks})", owner, *piece
+        )
+        found.update((row["path"], row["stamp"]) for row in rows)
+    return found
+
+
+def _walk(root: Path) -> Iterator[_File]:
+    """Yield the files below a folder; links are not followed, and what is still being written is left out."""
+    if root.is_symlink():
+        return
+    folders = [os.fsencode(root)]
+    start = len(folders[0]) + 1
+    while folders:
+        try:
+            entries = list(os.scandir(folders.pop()))
+        except OSError:  # there is none, or nobody may look into it
+            continue
+        for entry in entries:
+            if entry.name.startswith(PARTIAL.encode()):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry.path)
+            elif entry.is_file(follow_symlinks=False):
+                with suppress(FileNotFoundError):
+                    yield _File(entry.path[start:], Stamp.of(entry.stat(follow_symlinks=False)))
+
+
+def _digest(root: Path, file: _File) -> str | None:
+    try:
+        with open_found(root, os.fsdecode(file.path).split("/")) as opened:
+            return sha256_from(opened)
+    except (OSError, NotFoundError, InvalidValueError):  # it went away, or can't be read: it has no digest
+        return None
+
+
+def _encode(stamp: Stamp) -> bytes:
+    return msgspec.msgpack.encode(stamp)
+
+
+def _digest_of_row(row: Row) -> ArtifactDigest:
+    return ArtifactDigest(path=os.fsdecode(row["path"]), size=row["size"], sha256=row["sha256"])
+
+
+def _as_text(path: bytes) -> str:
+    return path.decode("utf-8", "backslashreplace")
