@@ -5,9 +5,10 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from msgspec import structs
@@ -54,13 +55,13 @@ def test_digests_are_of_all_files_and_read_once(home: Home, db: Database, monkey
     (root / "link").symlink_to("a")
     Path(os.fsdecode(os.fsencode(root) + b"/" + ODD)).write_bytes(b"odd")
     read: list[str] = []
-    real = artifact_digests.sha256_of
+    real = artifact_digests.open_found
 
-    def noting(path: Path) -> str:
-        read.append(path.name)
-        return real(path)
+    def noting(root: Path, names: Sequence[str]) -> BinaryIO:
+        read.append(names[-1])
+        return real(root, names)
 
-    monkeypatch.setattr(artifact_digests, "sha256_of", noting)
+    monkeypatch.setattr(artifact_digests, "open_found", noting)
     assert artifact_digests.record(db, "0" * 32, root, {"known": "f" * 64}) == 0
     found = {one.path: (one.size, one.sha256) for one in artifact_digests.read(db, "0" * 32)}
     assert found == {
@@ -228,7 +229,7 @@ def test_outputs_of_runs_before_the_digests_are_compared_too(
     (home.artifacts(done["run_id"]) / "made.txt").write_text("evil\n")
     got = proj("get", "latest", "--to", "got", cwd=tmp_path)
     assert got.code == 1
-    assert "made.txt is damaged" in got.err
+    assert "made.txt: it is damaged" in got.err
 
 
 NESTED = (

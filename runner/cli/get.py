@@ -185,7 +185,9 @@ def _is_there(file: KeptFile, folder: Path) -> bool:
     here = size_of(folder, file.names)
     if here is None or file.size not in (None, here):
         return False
-    return _digest(file.pieces()) == _digest(_pieces(folder, file.names))
+    # What was recorded counts: the file in the store may be damaged, and the one here whole.
+    recorded = file.sha256 or _digest(file.pieces())
+    return _digest(_pieces(folder, file.names)) == recorded
 
 
 def _digest(pieces: Iterable[bytes]) -> str:

@@ -46,8 +46,9 @@ def _spell(name: str) -> str:
     text = unicodedata.normalize("NFC", name)
     text = re.sub("[@%]", lambda found: _WORDS[found[0]], text)
     text = re.sub(r"_+", "_", _REFUSED.sub("_", text)) if text != name or _REFUSED.search(text) else text
-    parts = (part.strip("_ ") for part in re.sub(r"_? _?", " ", text).split("/"))
-    return "/".join(part for part in parts if part not in ("", ".", ".."))
+    # The store takes no name that begins as the path of a folder above does.
+    parts = (part.strip("_ ").lstrip(".") for part in re.sub(r"_? _?", " ", text).split("/"))
+    return "/".join(part for part in parts if part)
 
 
 def _mark(name: str) -> str:

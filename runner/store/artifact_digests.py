@@ -154,8 +154,8 @@ def problem_of(root: Path, expected: ArtifactDigest) -> str | None:
                 return "is damaged: its content is not what was recorded"
     except NotFoundError:
         return "is no file any more" if os.path.lexists(root.joinpath(*names)) else "is missing"
-    except InvalidValueError as error:
-        return f"can't be read: {error.message}"
+    except InvalidValueError:  # a link, or one on the way
+        return "is no file any more"
     except OSError as error:
         return f"can't be read: {error.strerror}"
     return None
