@@ -20,6 +20,7 @@ FLOORS = (
     "server",
     "store",
     "process",
+    "base",
 )
 
 

@@ -29,7 +29,7 @@ def _parameters(words: tuple[str, ...]) -> dict[str, str]:
         if not equals or not name:
             raise UsageError(f"-P takes NAME=VALUE, not {word!r}", hint="an empty value is written NAME=")
         if name in given:
-            raise UsageError(f"-P {name} is given twice", context=f"{name}={given[name]} and {word}")
+            raise UsageError(f"-P {name} is given twice")
         given[name] = value
     return given
 
