@@ -24,6 +24,10 @@ COLD = (
 )
 
 
+HELP = ("cli", "cli.main", "cli.streams", "cli.text", "cli.words", "errors", "model")
+"""What help needs of ours."""
+
+
 def loaded(words: list[str], folder: Path, home: Path) -> frozenset[str]:
     """Run a command of proj in a Python of its own and return the modules that it loaded."""
     code = (
@@ -40,7 +44,7 @@ def loaded(words: list[str], folder: Path, home: Path) -> frozenset[str]:
 def test_help_loads_no_command(tmp_path: Path) -> None:
     modules = loaded(["--help"], tmp_path, tmp_path / "home")
     ours = {name for name in modules if name.startswith("runner.")}
-    assert ours <= {f"runner.{name}" for name in ("cli", "cli.main", "cli.text", "cli.words", "errors", "model")}
+    assert ours <= {f"runner.{name}" for name in HELP}
     assert not modules & SLOW
 
 
