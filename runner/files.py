@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 from msgspec import Struct
 
-_FICLONE = 0x40049409
+FICLONE = 0x40049409
 """The request of ioctl_ficlone(2)."""
 
 _CHUNK = 1 << 20
@@ -102,7 +103,7 @@ def clone_file(source: Path, target: Path) -> bool:
         return _clone_on_macos(source, target)
     with source.open("rb") as origin, target.open("xb") as copy:
         try:
-            fcntl.ioctl(copy.fileno(), _FICLONE, origin.fileno())
+            fcntl.ioctl(copy.fileno(), FICLONE, origin.fileno())
         except OSError:
             cloned = False
         else:
@@ -146,6 +147,14 @@ def sha256_of(path: Path) -> str:
             raise OSError(errno.EINVAL, "not a regular file", str(path))
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sha256_from(file: BinaryIO) -> str:
+    """Return the SHA-256 of what is still to be read of an open file, in hex."""
+    digest = hashlib.sha256()
+    while chunk := file.read(_CHUNK):
+        digest.update(chunk)
     return digest.hexdigest()
 
 

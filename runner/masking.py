@@ -18,6 +18,8 @@ _IN_NAMES = "_secret_"
 _STARS = STARS.encode()
 _LONGEST = 16384
 """Bytes held back at most while it is open whether they begin a credential."""
+_LONG_FORM = 200
+"""Bytes of a secret that is searched for by itself."""
 _CONTEXT = len("https:")
 _ORDINARY = frozenset({"true", "false", "none", "null", "default"})
 
@@ -316,19 +318,22 @@ def _seen_in(data: bytes) -> list[_Pattern]:
     return [pattern for start, pattern in _patterns().items() if start in data]
 
 
-def _secrets(
-    data: bytes, known: re.Pattern[bytes] | None, patterns: Iterable[_Pattern], position: int
-) -> list[tuple[int, int]]:
+def _secrets(data: bytes, known: "_Known | None", patterns: Iterable[_Pattern], position: int) -> list[tuple[int, int]]:
     """Return where secrets start and end, first ones first, longer ones before shorter ones."""
     expressions = [re.compile(pattern.whole.encode()) for pattern in patterns]
-    if known is not None:
-        expressions.append(known)
+    if known is not None and known.short is not None:
+        expressions.append(known.short)
     matches = (found for expression in expressions for found in expression.finditer(data, position))
     spans = [found.span(found.lastindex or 0) for found in matches]
+    for mask in known.long if known is not None else ():
+        at = data.find(mask, position)
+        while at >= 0:
+            spans.append((at, at + len(mask)))
+            at = data.find(mask, at + 1)
     return sorted(spans, key=lambda span: (span[0], -span[1]))
 
 
-def _mask_whole(data: bytes, known: re.Pattern[bytes] | None) -> tuple[bytes, bool]:
+def _mask_whole(data: bytes, known: "_Known | None") -> tuple[bytes, bool]:
     """Return data without secrets, and whether there were any."""
     shown: list[bytes] = []
     position = 0
@@ -339,9 +344,18 @@ def _mask_whole(data: bytes, known: re.Pattern[bytes] | None) -> tuple[bytes, bo
     return b"".join((*shown, data[position:])), bool(shown)
 
 
-def _known(masks: Iterable[bytes]) -> re.Pattern[bytes] | None:
+class _Known(Struct, frozen=True):
+    """The forms of declared secrets: short ones in one expression; compiling long ones would take seconds."""
+
+    short: re.Pattern[bytes] | None
+    long: tuple[bytes, ...]
+
+
+def _known(masks: Iterable[bytes]) -> _Known | None:
     words = sorted(masks, key=len, reverse=True)
-    return re.compile(b"|".join(re.escape(word) for word in words)) if words else None
+    short = [re.escape(word) for word in words if len(word) <= _LONG_FORM]
+    long = tuple(word for word in words if len(word) > _LONG_FORM)
+    return _Known(re.compile(b"|".join(short)) if short else None, long) if words else None
 
 
 def _is_word(value: str) -> bool:

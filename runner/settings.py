@@ -11,6 +11,8 @@ from msgspec import Struct
 
 from runner.errors import HomeError
 
+LOCK_NAMES = ("lock.txt", "conda-lock.yml")
+"""What the lock of a run's environment is called, by its format."""
 _PARTS = (
     "cache",
     "containers",
@@ -146,7 +148,7 @@ class Home(Struct, frozen=True):
 
     def lock(self, run_id: str) -> Path | None:
         """Return the file that keeps the lock of a run's environment, called as its format is; None without one."""
-        files = (self.run(run_id) / name for name in ("lock.txt", "conda-lock.yml"))
+        files = (self.run(run_id) / name for name in LOCK_NAMES)
         return next((file for file in files if file.is_file()), None)
 
     def artifacts(self, run_id: str) -> Path:

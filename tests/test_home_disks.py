@@ -23,7 +23,7 @@ from tests.conftest import ROOT, RunProj, git, write_tree
 COMMAND = "echo hi; echo a=1 >> $PROJ_METRICS; mkdir -p o; echo x > o/f"
 PROJECT = {"MLproject": f"name: x\nentry_points:\n  main:\n    command: '{COMMAND}'\n    outputs: [o]\n"}
 RUN = ("run", "project", "--env-manager", "local")
-SIZE = 8 << 20
+SIZE = 12 << 20
 
 
 class Disk:

@@ -493,8 +493,8 @@ class TestAttacks:
         os.mkfifo(run / "artifacts" / "pipe")
         os.mkfifo(run / "tags" / "pipe")
         said = bring(capsys, folder)
-        assert "artifacts/file is a link or no file" in said.err
-        assert "artifacts/folder is a link or no file" in said.err
+        assert "artifacts/file: it is a symbolic link" in said.err
+        assert "artifacts/folder: it is a symbolic link" in said.err
         assert [file.path for file in walk_artifacts(home.artifacts(TWO))] == ["fine"]
         found = runs.get(db, TWO)
         assert "stolen" not in found.tags

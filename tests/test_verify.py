@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.errors import NoRoomError
 from runner.findings import Finding
 from runner.settings import Home
 from runner.source.vault import RunCommit, keep_commit, write_object
@@ -303,4 +304,21 @@ def test_a_newer_store_is_not_touched(home: Home, ids: list[str], proj: RunProj)
     assert done.code == 1
     assert "newer proj" in done.err
     assert home.database.read_bytes() == before
+    assert len(ids) == 30
+
+
+def test_a_repair_for_which_there_is_no_room_is_not_begun(
+    home: Home, ids: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = known(home)
+    blind(home.database, random.Random(1))
+    damaged = home.database.read_bytes()
+    monkeypatch.setattr("runner.verification.salvage.free_bytes", lambda _folder: 2 * len(damaged))
+    with pytest.raises(NoRoomError, match="full"):
+        look(home, repair=True)
+    assert home.database.read_bytes() == damaged
+    assert [path.name for path in home.root.glob("proj.db*")] == ["proj.db"]
+    monkeypatch.undo()
+    look(home, repair=True)
+    assert known(home) == before
     assert len(ids) == 30

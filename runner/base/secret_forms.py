@@ -8,6 +8,8 @@ _SHORTEST_LINE = 8
 """Characters of a line of a secret that is masked alone: shorter ones are ordinary words too often."""
 _LINE_WIDTHS = (76, 64)
 """Columns at which MIME and PEM break lines of base64."""
+_LONGEST_QUOTED = 4096
+"""Characters: of longer values, files that are given as a whole, each line and the base64 are searched for."""
 _SHELL_MARKS = "\\ \t'\"`$&|;<>(){}[]*?!~#"
 
 
@@ -16,7 +18,8 @@ def forms_of(value: str) -> frozenset[bytes]:
     if len(value) < SHORTEST:
         return frozenset()
     data = value.encode("utf-8", "surrogateescape")
-    found = {text.encode("utf-8", "surrogateescape") for text in _texts(value)}
+    texts = _texts(value) if len(value) <= _LONGEST_QUOTED else (value, *_lines(value))
+    found = {text.encode("utf-8", "surrogateescape") for text in texts}
     found.update(_base64_forms(data))
     if not value.isascii():
         found.update(value.encode(encoding, "ignore") for encoding in ("latin-1", "cp1252"))
@@ -29,7 +32,7 @@ def _texts(value: str) -> Iterator[str]:
 
     yield value
     yield value.replace("\n", "\r\n")
-    yield from (line.strip() for line in value.splitlines() if len(line.strip()) >= _SHORTEST_LINE)
+    yield from _lines(value)
     for quoted in (
         quote(value, safe="", errors="surrogateescape"),
         quote(value, errors="surrogateescape"),
@@ -48,6 +51,10 @@ def _texts(value: str) -> Iterator[str]:
     yield value.replace("'", "'\\''")
     yield "".join(f"\\{mark}" if mark in _SHELL_MARKS else mark for mark in value)
     yield from (_escaped(value, marks) for marks in ('"\\$`', "'\\", '"\\'))
+
+
+def _lines(value: str) -> Iterator[str]:
+    return (line.strip() for line in value.splitlines() if len(line.strip()) >= _SHORTEST_LINE)
 
 
 def _escaped(value: str, marks: str) -> str:

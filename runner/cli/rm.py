@@ -23,6 +23,7 @@ from runner.store.database import Database
 from runner.store.faults import free_bytes
 from runner.store.records import format_time
 from runner.store.removal import refuse_live, remove_files, remove_run
+from runner.store.staging import collect_everywhere
 
 _SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _SHOWN = 20
@@ -76,6 +77,7 @@ def _make_room(database: Database, home: Home, chosen: Sequence[str]) -> int:
 
 def _tidy_up(home: Home) -> None:
     """Free what no run needs any more; git needs some room for that."""
+    collect_everywhere(home)
     try:
         collect_garbage(home)
     except (SnapshotError, OSError) as error:

@@ -8,8 +8,11 @@ from pathlib import Path, PurePosixPath
 
 from msgspec import Struct
 
-from runner.files import clone_file, sha256_of
+from runner.errors import InvalidValueError
+from runner.files import sha256_of
 from runner.model import FileRecord
+from runner.store.artifacts import FileWriter
+from runner.store.beneath import folder_at, status_at
 
 ABOVE = "_above_"
 """Stands for ``..`` among the kept outputs: files that a run changed in the repository outside the project folder."""
@@ -110,34 +113,43 @@ class _Keeper:
 
     def _keep(self, path: str, place: Path, size: int) -> None:
         parts = (ABOVE if part == ".." else part for part in PurePosixPath(path).parts)
-        target = self._destination.joinpath(*parts)
-        if os.path.lexists(target):
-            self._leave("An artifact of this name was logged by the run itself and stays", path)
-            return
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if not clone_file(place, target):
-                self._transfer(place, target)
+            was_free = self._transfer(place, tuple(parts))
+        except InvalidValueError as error:  # the run has put a link or a file there
+            self._leave(f"Outputs could not be kept ({error.message})", path)
         except OSError as error:
-            target.unlink(missing_ok=True)
             self._leave(f"Outputs could not be kept ({error.strerror})", path)
-            return
-        self._room -= size
-        self._kept += 1
+        else:
+            if was_free:
+                self._room -= size
+                self._kept += 1
+            else:
+                self._leave("An artifact of this name was logged by the run itself and stays", path)
 
-    def _transfer(self, place: Path, target: Path) -> None:
-        if self._move:
+    def _transfer(self, place: Path, names: tuple[str, ...]) -> bool:
+        """Keep a file under these names, unless something has them; return whether they were free."""
+        with folder_at(self._destination, names[:-1], create=True) as folder:
+            if status_at(folder, names[-1]) is not None:
+                return False
+        writer = FileWriter(self._destination, names)
+        try:
+            with place.open("rb") as file:
+                if writer.clone(file) or not (self._move and self._moved(place, names)):
+                    writer.copy(file)
+                    writer.finish()
+        finally:
+            writer.discard()
+        return True
+
+    def _moved(self, place: Path, names: tuple[str, ...]) -> bool:
+        with folder_at(self._destination, names[:-1]) as folder:
             try:
                 # The folder's own name for the file goes away with the folder, or before anything is laid out there.
-                os.link(place, target)
+                os.link(place, names[-1], dst_dir_fd=folder, follow_symlinks=False)
             except OSError:  # another file system, or one without hard links
-                pass
-            else:
-                place.unlink()
-                return
-        import shutil
-
-        shutil.copyfile(place, target)
+                return False
+        place.unlink()
+        return True
 
 
 def _as_text(path: str) -> str:

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
+from runner.errors import NoRoomError, StoreError
 from runner.store.database import Database
+from runner.store.faults import explain, free_bytes
 from runner.store.migrations import MIGRATIONS
 from runner.store.rows import RUN_ID
 from runner.store.upgrading import make_private
@@ -16,6 +18,9 @@ from runner.verification.references import complete_references
 _MOST_GAPS = 10_000
 """Unreadable places of one table after which the rest of it is given up."""
 _BATCH = 500
+_TIMES = 4
+"""A repair writes the rows twice, and a copy of the store, into the home."""
+_MARGIN = 4 << 20
 _LARGEST = 1 << 62
 _BOOKKEEPING = frozenset(("migrations", "compatibility"))
 
@@ -39,18 +44,35 @@ def salvage(path: Path) -> str:
 
     Where nothing can be read, the newest backup that can be read takes the place.
     """
+    _need_room(path)
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     aside = path.with_name(f"{path.name}.damaged-{stamp}")
     fresh = path.with_name(f"{path.name}.salvaged")
-    for suffix in ("", "-wal", "-shm"):
-        fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)
+    try:
+        return _replace(path, fresh, aside)
+    except sqlite3.Error as error:
+        raise explain(error, fresh) or StoreError("The store can't be repaired", context=str(error)) from error
+    finally:
+        for name in (fresh.name, f"{fresh.name}.borrowed"):
+            for suffix in ("", "-wal", "-shm", "-journal"):
+                fresh.with_name(name + suffix).unlink(missing_ok=True)
+
+
+def _need_room(path: Path) -> None:
+    """Refuse a repair for which there is no room: rows that found none would be lost from the new store."""
+    needed = _TIMES * path.stat().st_size + _MARGIN
+    if free_bytes(path.parent) < needed:
+        message = "The disk is full: a damaged store is repaired beside itself"
+        raise NoRoomError(message, context=str(path), hint=f"Free {needed >> 20} MB, then run the command again.")
+
+
+def _replace(path: Path, fresh: Path, aside: Path) -> str:
     used, count = path, _copy_rows(path, fresh)
     other = fresh.with_name(f"{fresh.name}.borrowed")
     borrowed = _copy_with_borrowed_schema(path, other)
     if borrowed > count:
         other.replace(fresh)
         count = borrowed
-    other.unlink(missing_ok=True)
     for used in sorted(path.parent.glob(f"{path.name}.*.backup"), reverse=True) if not count else ():
         count = _copy_rows(used, fresh)
         if count:
@@ -126,7 +148,8 @@ def _copy_table(source: Path, new: sqlite3.Connection, table: str) -> int:
     count = 0
     for rows in _readable(source, table, names, keys, is_numbered=numbered):
         for row in rows:
-            with suppress(sqlite3.Error):  # a row that breaks a rule of the schema is damaged itself
+            # A row that breaks a rule of the schema is damaged itself; a full disk is not the row's fault.
+            with suppress(sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.DataError):
                 count += new.execute(insert, row).rowcount
     return count
 

@@ -23,10 +23,11 @@ from runner.manifest.durations import seconds_of
 from runner.manifest.entrypoints import find_entry_point
 from runner.manifest.parameters import bind_parameters, read_parameters_file
 from runner.manifest.paths import PathRules
+from runner.manifest.preflight import Flight, preflight
 from runner.manifest.reading import read_manifest
 from runner.manifest.template import fill_template
-from runner.masking import Masker, StreamMasker
-from runner.model import EnvironmentDeclaration, EnvironmentKind, MetricsFile
+from runner.masking import Masker, StreamMasker, secret_values
+from runner.model import EntryPoint, EnvironmentDeclaration, EnvironmentKind, MetricsFile, ParameterSpec
 from runner.provenance.metrics import read_metrics_files, read_metrics_log
 from runner.scaffold.projects import _read_origin
 from runner.scripts import Scripts, read_all, read_scripts
@@ -37,6 +38,11 @@ from runner.store.filters import parse_filter, parse_order
 from runner.store.search import RUNS
 
 Door = Callable[[bytes], object]
+DECLARED = (
+    ParameterSpec(name="alpha", type="float"),
+    ParameterSpec(name="path", type="path"),
+    ParameterSpec(name="secret", secret=True, default=""),
+)
 RULES = PathRules(caller=Path("/"), mapped=Path("/"), storage=Path("/"))
 
 
@@ -140,6 +146,28 @@ def command(data: bytes) -> None:
     read_scripts(text, MemoryFiles({"train.py": b""}))
 
 
+def given(data: bytes) -> None:
+    """Bind a value and a name from the command line, and look at what the run would do with them."""
+    text = decode_text(data)[:131_000].replace("\0", "")
+    entry = EntryPoint(name="main", command="python train.py {alpha} {path}", parameters=DECLARED)
+    for pairs in ({"alpha": text}, {"path": text}, {"other": text}, {text[:100_000]: "1"}, {"secret": text}):
+        with contextlib.suppress(ProjError):
+            parameters = bind_parameters(entry, {"alpha": "1", "path": ".", **pairs}, {})
+            masker = Masker(secret_values(parameters))
+            render_command(entry, parameters, RULES, masker)
+            masker.records(parameters)
+            files = MemoryFiles({"train.py": b""})
+            flight = Flight(
+                entry_point=entry,
+                manifest="MLproject",
+                files=files,
+                scripts=Scripts(),
+                parameters=parameters,
+                project=Path("/"),
+            )
+            preflight(flight)
+
+
 def words(data: bytes) -> None:
     """Read short words: durations, addresses, version rules."""
     text = decode_text(data)
@@ -176,6 +204,7 @@ DOORS: dict[str, Door] = {
     "filter": filters,
     "command": command,
     "words": words,
+    "given": given,
     "zip": in_file("a.zip", lambda path: unpack(path, Home(path.parent / "home"))),
     "imported_meta": in_file("meta.yaml", lambda path: read_meta(path, dict)),
     "imported_metric": in_file("m", lambda path: list(metric_points("m", path, lambda _: None))),
