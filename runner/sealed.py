@@ -7,10 +7,9 @@ has the content of another one does not pass.
 import hashlib
 from pathlib import Path
 
-import msgspec
-from msgspec import Struct
-
 from runner.files import write_atomically
+
+_START = b'{"sha256":"'
 
 
 class DamagedFileError(Exception):
@@ -21,14 +20,9 @@ class DamagedFileError(Exception):
         self.path, self.problem = path, problem
 
 
-class _Seal(Struct, frozen=True):
-    sha256: str
-
-
 def write_sealed(path: Path, content: bytes, *, durable: bool = False) -> None:
     """Write content with its checksum, as a whole."""
-    line = msgspec.json.encode(_Seal(sha256=checksum(path.name, content)))
-    write_atomically(path, line + b"\n" + content, durable=durable)
+    write_atomically(path, _seal(path.name, content) + content, durable=durable)
 
 
 def read_sealed(path: Path) -> bytes:
@@ -45,11 +39,9 @@ def read_sealed(path: Path) -> bytes:
     except OSError as error:
         raise DamagedFileError(path, f"it can't be read: {error.strerror}") from error
     line, end, content = data.partition(b"\n")
-    try:
-        seal = msgspec.json.decode(line, type=_Seal)
-    except msgspec.DecodeError:
-        raise DamagedFileError(path, "it has no checksum" if data else "it is empty") from None
-    if not end or seal.sha256 != checksum(path.name, content):
+    if not line.startswith(_START):
+        raise DamagedFileError(path, "it has no checksum" if data else "it is empty")
+    if line + end != _seal(path.name, content):
         raise DamagedFileError(path, "its content does not have its checksum")
     return content
 
@@ -57,3 +49,7 @@ def read_sealed(path: Path) -> bytes:
 def checksum(name: str, content: bytes) -> str:
     """Return the SHA-256 in hex of a name and a content."""
     return hashlib.sha256(name.encode("utf-8", "surrogateescape") + b"\0" + content).hexdigest()
+
+
+def _seal(name: str, content: bytes) -> bytes:
+    return _START + checksum(name, content).encode() + b'"}\n'

@@ -64,7 +64,6 @@ JSON_OF_OUR_OWN = {
     "environments/prefix.py": "a file of ours",
     "environments/recovering.py": "a file of ours",
     "executors/leftovers.py": "a file of ours",
-    "sealed.py": "files of ours",
     "server/protocol.py": "bodies of requests, whose size the server limits",
     "server/redaction.py": "bodies of requests, whose size the server limits",
     "server/redirects.py": "lines that our import shim writes",
