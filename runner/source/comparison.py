@@ -16,7 +16,8 @@ from runner.source.gitcommand import Place, Settings, git, run_git
 from runner.source.listing import UNTRACKED, Files, Lister, read_listing
 from runner.source.opening import Source
 from runner.source.submodules import Find, Part, whole_tree
-from runner.source.vault import EMPTY_TREE, bring_tree, temporary_index, vault_place, write_object
+from runner.source.transfer import bring_tree
+from runner.source.vault import EMPTY_TREE, temporary_index, vault_place, write_object
 
 _RAW = rb"^:(\d+) (\d+) [0-9a-f.]+ [0-9a-f.]+ ([A-Z])\d*$"
 _SKIPPED = (b"S", b"s")

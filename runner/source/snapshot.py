@@ -71,8 +71,7 @@ def take_snapshot(source: Source, home: Home, report: Report, limit: int = SIZE_
         return _snapshot(source, commits.tree_of_commit(source, home, report))
     root = source.root or Path()
     bench = Bench(root=root, home=home, limit=limit, ignoring=source.address.is_ignoring)
-    seed = (source.tree, source.objects) if source.tree and source.objects and len(source.tree) == 40 else None  # noqa: PLR2004
-    state = freeze(bench, seed, report)
+    state = freeze(bench, report)
     difference = compare(source, state, bench) if bench.ignoring else Difference(base=None)
     large, unread = _digest_large(state, bench, report)
     notices = (*_notices(state, difference, bench), *unread)
