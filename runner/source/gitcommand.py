@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from msgspec import Struct
 
-from runner.errors import ExecutionError, SnapshotError
+from runner.errors import ExecutionError, GitError, SnapshotError
 from runner.process import Completed, capture
 from runner.source.stalling import find_pipe
 
@@ -139,11 +139,11 @@ def git(place: Place, *words: str | Path, stdin: bytes = b"", settings: Settings
     """Run git in a place and return its output.
 
     Raises:
-        SnapshotError: git failed; its complaint is the context.
+        GitError: git failed; its complaint is the context.
     """
     done = run_git(place, *words, stdin=stdin, settings=settings)
     if done.exit_code:
-        raise SnapshotError(f"git could not do its part: git {words[0]}", context=done.complaint)
+        raise GitError(f"git could not do its part: git {words[0]}", context=done.complaint)
     return done.stdout
 
 

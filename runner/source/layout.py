@@ -9,7 +9,7 @@ from pathlib import Path
 
 from msgspec import Struct, structs
 
-from runner.errors import SnapshotError
+from runner.errors import GitError
 from runner.files import Stamp, remove_tree
 from runner.settings import Home
 from runner.source.gitcommand import git, together
@@ -89,7 +89,7 @@ def lay_tree(home: Home, top: Path, tree: str, table: Table) -> dict[bytes, Laid
     """Make a folder hold the files of a tree, and of what was provided to it before only what is untouched.
 
     Raises:
-        SnapshotError: the tree can't be written there.
+        GitError: the tree can't be written there, or something of it is missing or damaged.
     """
     top.mkdir(parents=True, exist_ok=True)
     try:
@@ -167,7 +167,7 @@ def _laid(top: Path, paths: list[bytes], wanted: dict[bytes, tuple[bytes, str]])
         try:
             yield path, Laid(mode, identity, Stamp.of(os.lstat(start + path)))
         except OSError as error:
-            raise SnapshotError(f"The run folder is incomplete: {os.fsdecode(path)}", context=str(error)) from error
+            raise GitError(f"The run folder is incomplete: {os.fsdecode(path)}", context=str(error)) from error
 
 
 def is_as_laid(top: Path, path: bytes, laid: Laid) -> bool:

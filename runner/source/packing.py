@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _KINDS = {"commit": 1, "tree": 2, "blob": 3, "tag": 4}
 _LARGE_OFFSET = 1 << 31
 _CHUNK = 1 << 20
+_INDEX_HEAD = 8 + 256 * 4
 
 
 class PackWriter:
@@ -117,3 +118,20 @@ def _index(entries: list[tuple[bytes, int, int]], pack: bytes) -> bytes:
         )
     )
     return data + hashlib.sha1(data, usedforsecurity=False).digest()
+
+
+def read_index(path: Path) -> list[str]:
+    """Return the ids in a pack's index, sorted.
+
+    Raises:
+        ValueError: it is no index of version 2, or cut off.
+        OSError: it can't be read.
+    """
+    data = path.read_bytes()
+    if data[:8] != b"\377tOc\0\0\0\2" or len(data) < _INDEX_HEAD:
+        raise ValueError("no index of a pack")
+    count = int.from_bytes(data[_INDEX_HEAD - 4 : _INDEX_HEAD], "big")
+    if len(data) < _INDEX_HEAD + count * 28:
+        raise ValueError("the index is cut off")
+    names = data[_INDEX_HEAD : _INDEX_HEAD + count * 20]
+    return [names[start : start + 20].hex() for start in range(0, len(names), 20)]

@@ -55,6 +55,14 @@ def bring_tree(home: Home, tree: str, objects: Path) -> bool:
     return bool(absent)
 
 
+def is_whole(home: Home, tree: str) -> bool:
+    """Say whether the vault has a tree with all below it; content is not read."""
+    try:
+        return not absent_objects(home, _paths(home, tree, home.vault / "objects"))
+    except SnapshotError:
+        return False
+
+
 def _paths(home: Home, tree: str, objects: Path) -> dict[str, bytes]:
     """Return the objects of a tree, each with a path that it has."""
     done = run_git(vault_place(home, objects), "ls-tree", "-r", "-t", "-z", "--full-tree", tree)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from runner.errors import SnapshotError
+from runner.errors import GitError, SnapshotError
 from runner.files import locked, new_folder, remove_tree, write_atomically
 from runner.settings import Home
 from runner.source.durable import publish, write_durably
@@ -49,6 +49,7 @@ _CONFIG = """[core]
 \tskipHash = true
 """
 
+VAULT = "the store of snapshots"
 _RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$")
 _KINDS = (b"blob", b"tree", b"commit", b"tag")
 _MANY = 64
@@ -96,10 +97,12 @@ class Content(Struct, frozen=True, array_like=True):
 
 
 def read_loose(home: Home, identity: str) -> Content | None:
-    """Return an object that lies in a file of its own, which costs no process; None where it does not."""
+    """Return an object that lies in a file of its own, whole, which costs no process; None where it does not."""
     try:
         data = zlib.decompress(object_file(home.vault / "objects", identity).read_bytes())
     except (OSError, zlib.error):
+        return None
+    if hashlib.sha1(data, usedforsecurity=False).hexdigest() != identity:
         return None
     head, _, body = data.partition(b"\0")
     return Content(identity, head.split()[0].decode(), body)
@@ -144,7 +147,7 @@ def absent_objects(home: Home, identities: Iterable[str]) -> list[str]:
     stdin = "".join(f"{identity}\n" for identity in identities).encode()
     done = run_git(vault_place(home), "cat-file", "--batch-check", "--buffer", stdin=stdin)
     if done.exit_code:
-        raise SnapshotError("The vault can't be read", context=done.complaint)
+        raise GitError("The store of snapshots can't be read", context=done.complaint)
     return [line.split(b" ")[0].decode() for line in done.stdout.splitlines() if line.endswith(b" missing")]
 
 
@@ -254,34 +257,78 @@ def read_run(home: Home, run_id: str) -> RunCommit:
     """Return what the vault keeps of a run.
 
     Raises:
-        SnapshotError: it keeps nothing of it.
+        SnapshotError: it keeps nothing of it, or the commit is damaged.
     """
     ref = run_ref(run_id)
-    if not _has_ref(home, ref):
+    if not keeps_code(home, run_id):
         hint = "Only runs that `proj run` started here have it."
         raise SnapshotError(f"The vault keeps no code of the run {run_id}", hint=hint)
-    listed = git(vault_place(home), "rev-list", "--format=%T%n%B%x00", "--max-count=2", ref).decode("utf-8", "replace")
+    try:
+        output = git(vault_place(home), "rev-list", "--format=%T%n%B%x00", "--max-count=2", ref)
+    except GitError as error:
+        raise damaged_run(run_id, error.context) from error
+    listed = output.decode("utf-8", "replace")
     # Each entry: a line with the id, one with the tree, then the message.
     parts = [entry.strip().split("\n", 2) for entry in listed.split("\0") if entry.strip()]
     return RunCommit(tree=parts[0][1], base=parts[1][1] if len(parts) > 1 else None, message=parts[0][-1])
 
 
+def damaged_run(run_id: str, complaint: str | None) -> SnapshotError:
+    """Return the error for a run whose code is not whole; git's complaint names the object."""
+    return SnapshotError(
+        f"The code of the run {run_id} is damaged in {VAULT}",
+        context=complaint,
+        hint="`proj verify --repair` takes damaged objects out. Where a project still has the same files, its next run "
+        "freezes them again, which makes the code of this run whole too.",
+    )
+
+
 def keeps_code(home: Home, run_id: str) -> bool:
     """Say whether the code of a run is here."""
-    return _has_ref(home, run_ref(run_id))
+    ref = run_ref(run_id)
+    return (home.vault / ref).exists() or ref in _packed_refs(home)
 
 
-def _has_ref(home: Home, ref: str) -> bool:
-    return (home.vault / ref).exists() or run_git(
-        vault_place(home), "show-ref", "--quiet", "--verify", ref
-    ).exit_code == 0
+def run_commits(home: Home) -> dict[str, str]:
+    """Return the commit of every run by its id, as the refs name it; a damaged ref names none that there is."""
+    found = {ref: commit for ref, commit in _packed_refs(home).items() if ref.startswith("refs/runs/")}
+    for path in (home.vault / "refs" / "runs").glob("*"):
+        if _RUN_ID.match(path.name):  # else a lock, or what a kill left
+            found[f"refs/runs/{path.name}"] = path.read_text(encoding="ascii", errors="replace").strip()
+    return {ref.removeprefix("refs/runs/"): commit for ref, commit in found.items()}
+
+
+def _packed_refs(home: Home) -> dict[str, str]:
+    try:
+        lines = (home.vault / "packed-refs").read_text(encoding="ascii", errors="replace").splitlines()
+    except FileNotFoundError:
+        return {}
+    pairs = (line.split(" ", 1) for line in lines if " " in line and not line.startswith("#"))
+    return {ref: commit for commit, ref in pairs}
 
 
 def forget_snapshot(run_id: str, home: Home) -> None:
     """Let go of a run's tree; the space is freed by the next `collect_garbage`."""
     ref = run_ref(run_id)
-    if _has_ref(home, ref):
-        git(vault_place(home), "update-ref", "-d", ref)
+    if keeps_code(home, run_id):
+        with locked(home.root / "vault.lock"):
+            remove_left_locks(home)
+            drop_ref(home, ref)
+
+
+def drop_ref(home: Home, ref: str) -> None:
+    """Remove a ref, one that is damaged as well, which git refuses to touch. The caller holds the lock of the vault."""
+    packed = home.vault / "packed-refs"
+    if ref in _packed_refs(home):
+        lines = packed.read_bytes().splitlines(keepends=True)
+        write_durably(packed, b"".join(line for line in lines if line.rstrip().rpartition(b" ")[2] != ref.encode()))
+    (home.vault / ref).unlink(missing_ok=True)
+
+
+def remove_left_locks(home: Home) -> None:
+    """Remove locks of refs that a killed git left. The caller holds the lock of the vault, so nobody has them."""
+    for path in (home.vault / "packed-refs.lock", home.vault / "HEAD.lock", *(home.vault / "refs").rglob("*.lock")):
+        path.unlink(missing_ok=True)
 
 
 def temporary_index(home: Home) -> Path:
