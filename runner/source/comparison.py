@@ -11,7 +11,7 @@ from msgspec import Struct, structs
 from runner.errors import SnapshotError
 from runner.settings import Home
 from runner.source.checkouts import read_commit
-from runner.source.filters import only_users_filters
+from runner.source.filters import only_users_filters, unused_filters
 from runner.source.freezing import ABSENT, Bench, State
 from runner.source.gitcommand import Place, Settings, git, run_git
 from runner.source.listing import UNTRACKED, Files, Lister, read_listing
@@ -29,12 +29,14 @@ class Difference(Struct, frozen=True, kw_only=True):
     """How a tree differs from its commit.
 
     ``base`` is the commit's tree in the vault, with the files of submodules in it; None when there is none, or when the
-    clone lacks parts of it. ``missing`` counts files of the commit that a sparse checkout leaves out.
+    clone lacks parts of it. ``missing`` counts files of the commit that a sparse checkout leaves out. ``unused`` are
+    filters that were not run although they may explain a change: only the repository's own configuration names them.
     """
 
     base: str | None
     changed: tuple[bytes, ...] = ()
     missing: int = 0
+    unused: tuple[str, ...] = ()
 
 
 def compare(source: Source, state: State, bench: Bench) -> Difference:
@@ -54,7 +56,7 @@ def compare(source: Source, state: State, bench: Bench) -> Difference:
     if state.tree == base and not state.left:
         return Difference(base=base)
     found = _sort_out(base, source, state, bench, commits)
-    return found if complete else Difference(base=None, changed=found.changed, missing=found.missing)
+    return found if complete else structs.replace(found, base=None)
 
 
 def _without_commit(source: Source, state: State, home: Home) -> Difference:
@@ -107,8 +109,9 @@ def _sort_out(base: str, source: Source, state: State, bench: Bench, commits: di
         else:
             changed.add(path)
     perhaps |= {path for path, why in left.items() if why == "large"} - changed
-    changed |= _confirmed(perhaps, bench, state, commits)
-    return Difference(base=base, changed=tuple(sorted(changed)), missing=missing)
+    confirmed = _confirmed(perhaps, bench, state, commits)
+    unused = unused_filters(bench.lister.place(b"")) if confirmed else ()
+    return Difference(base=base, changed=tuple(sorted(changed | confirmed)), missing=missing, unused=unused)
 
 
 def _raw_differences(

@@ -47,9 +47,8 @@ def unused_filters(place: Place) -> tuple[str, ...]:
         settings = only_users_filters(place)
     except GitError:
         return ()
-    return tuple(
-        sorted({name.split(".", 1)[1].rpartition(".")[0] for name, value in settings if _is_filter(name, value)})
-    )
+    names = {name.removeprefix("filter.").rpartition(".")[0] for name, value in settings if _is_filter(name, value)}
+    return tuple(sorted(names))
 
 
 def _is_filter(name: str, value: str) -> bool:

@@ -193,6 +193,11 @@ def _notices(state: State, difference: Difference, bench: Bench) -> list[str]:
     found += [f"Part of the project can't be read: {complaint}" for complaint in state.listing.complaints]
     if difference.missing:
         found.append(f"Sparse checkout: {difference.missing} files of the commit are not here")
+    if difference.unused:
+        found.append(
+            "A filter that only the repository's own configuration names is not run, so files that it changes may "
+            f"count as changed (`git config --global` makes it yours): {', '.join(difference.unused)}"
+        )
     return found
 
 

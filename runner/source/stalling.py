@@ -1,6 +1,7 @@
 """Why git may wait for ever: a pipe where it reads a file, such as one that is called ``.gitignore``."""
 
 import os
+import re
 import stat
 import time
 from collections.abc import Iterator
@@ -11,16 +12,26 @@ _OWN = (
     *("HEAD", "config", "config.worktree", "index", "packed-refs", "shallow", "commondir"),
     *("info/exclude", "info/attributes", "info/sparse-checkout", "objects/info/alternates"),
 )
+_PATH = r'(?mi)^\s*(?:path|excludesfile|attributesfile)\s*=\s*"?(.+?)"?\s*$'
 _PATIENCE = 20.0
 """Seconds for looking through a work tree."""
 
 
 def find_pipe(git_dir: Path, work_tree: Path | None) -> str | None:
     """Say which file of those that git reads by itself is a pipe, a socket or a device; None where there is none."""
-    for path in (*(git_dir / name for name in _OWN), *_candidates(work_tree)):
+    own = [git_dir / name for name in _OWN]
+    for path in (*own, *_named(git_dir), *_candidates(work_tree)):
         if _is_special(path):
             return f"{path} is no file but a pipe, a socket or a device, and git waits for what comes out of it"
     return None
+
+
+def _named(git_dir: Path) -> Iterator[Path]:
+    """Return the files that a repository's configuration names for git to read."""
+    for config in (git_dir / "config", git_dir / "config.worktree"):
+        if config.is_file():
+            for name in re.findall(_PATH, config.read_text(encoding="utf-8", errors="surrogateescape")):
+                yield git_dir / Path(name).expanduser()
 
 
 def _candidates(work_tree: Path | None) -> Iterator[Path]:
