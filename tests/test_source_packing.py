@@ -1,4 +1,4 @@
-"""How objects enter the store of snapshots: packs of our own, files that change meanwhile, other people's repositories."""
+"""How objects enter the store of snapshots: our own packs, files that change meanwhile, damaged repositories."""
 
 import hashlib
 import os
@@ -152,7 +152,7 @@ def test_a_forged_object_of_a_repository_does_not_enter(
     place = root / ".git/objects" / identity[:2] / identity[2:]
     place.chmod(0o644)
     place.write_bytes(zlib.compress(b"blob 12\0good = Fals\n"))
-    with pytest.raises(SnapshotError, match="model.py"):
+    with pytest.raises(SnapshotError, match=r"model\.py"):
         freeze(root, home, "HEAD")
     other = make_repository({"model.py": "good = True\n"}, name="other")
     kept(other, home, "run1")
@@ -244,7 +244,7 @@ def test_objects_are_on_disk_before_they_are_found(
     kept(root, home, "run2")
     kept(root, home, "run3", "HEAD")
     files = [path for path in (home.vault / "objects").rglob("*") if path.is_file()]
-    files += [path for path in (home.vault / "refs/runs").iterdir()]
+    files += list((home.vault / "refs/runs").iterdir())
     assert {path for path in files if path.stat().st_ino not in synced} == set()
 
 
