@@ -22,9 +22,10 @@ from runner.manifest import (
     preflight,
     read_parameters_file,
     render_command,
+    secret_texts,
     shell_argv,
 )
-from runner.masking import Masker, is_secret, secret_values
+from runner.masking import Masker, secret_values, short_secret_notices
 from runner.model import (
     DEFAULT_EXPERIMENT,
     Code,
@@ -38,7 +39,6 @@ from runner.model import (
     FileRecord,
     Manifest,
     Parameter,
-    ParameterRecord,
     ProjectFiles,
     Report,
     RunRecord,
@@ -82,6 +82,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     executor: Executor
     as_of: datetime | None
     command: str
+    recorded_command: str
+    """The command as it is written down: without the values of secrets."""
     scripts: Scripts
     notices: tuple[str, ...]
 
@@ -97,6 +99,11 @@ class Plan(Struct, frozen=True, kw_only=True):
         if self.request.experiment_id:
             return None
         return self.request.experiment_name or self.manifest.experiment
+
+    @property
+    def recorded_name(self) -> str | None:
+        """The name that the user gave to the run, without secrets."""
+        return None if self.request.run_name is None else self.masker.text(self.request.run_name)
 
     def environment_request(self, tree: ProjectTree | None = None) -> EnvironmentRequest:
         """Return what the environment is wanted for."""
@@ -134,7 +141,9 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
     refuse_what_is_not_there_yet(entry_point)
     from_file = read_parameters_file(Path(request.parameters_file)) if request.parameters_file else {}
     parameters = bind_parameters(entry_point, request.parameters, from_file)
-    command = render_command(entry_point, parameters, path_rules(source, files, home.run("RUN")))
+    rules = path_rules(source, files, home.run("RUN"))
+    command = render_command(entry_point, parameters, rules)
+    masker = Masker((*secret_values(parameters), *secret_texts(parameters, rules)))
     scripts = memory.recall(Scripts, entry_point.command, lambda: read_scripts(entry_point.command, files))
     flight = Flight(
         entry_point=entry_point,
@@ -164,14 +173,15 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
         manifest=manifest,
         entry_point=entry_point,
         parameters=parameters,
-        masker=Masker(secret_values(parameters)),
+        masker=masker,
         spec=spec,
         backend=backend,
         executor=executor,
         as_of=as_of(request.as_of, snapshot),
         command=command,
+        recorded_command=render_command(entry_point, parameters, rules, masker),
         scripts=scripts,
-        notices=(*snapshot.notices, *notices_for(backend, spec)),
+        notices=(*short_secret_notices(parameters), *snapshot.notices, *notices_for(backend, spec)),
     )
 
 
@@ -211,7 +221,7 @@ def without_container(plan: Plan, why: str) -> Plan:
     spec = decide_spec(declaration, plan.files, plan.scripts, None, refused=why)
     backend = choose_backend(None, spec)
     executor = choose_executor(plan.entry_point, backend, plan.request)
-    notices = (*plan.snapshot.notices, *notices_for(backend, spec))
+    notices = (*short_secret_notices(plan.parameters), *plan.snapshot.notices, *notices_for(backend, spec))
     return structs.replace(plan, spec=spec, backend=backend, executor=executor, notices=notices)
 
 
@@ -333,22 +343,6 @@ def tags_of(plan: Plan) -> dict[str, str]:
     return {name: value for name, value in tags.items() if value}
 
 
-def masked_parameters(plan: Plan) -> tuple[Parameter, ...]:
-    """Return the parameters as they may be stored: secret ones are marked, secrets inside others are masked."""
-    return tuple(
-        structs.replace(each, secret=True) if is_secret(each) else structs.replace(each, value=plan.masker.value(each))
-        for each in plan.parameters
-    )
-
-
-def parameter_records(plan: Plan) -> tuple[ParameterRecord, ...]:
-    """Return the parameters as they may be written down."""
-    return tuple(
-        ParameterRecord(name=each.name, value=plan.masker.value(each), type=each.type, source=each.source.value)
-        for each in plan.parameters
-    )
-
-
 def declared_record(plan: Plan, record: EnvironmentRecord) -> EnvironmentRecord:
     """Return what is known of an environment with what declares it, and what a container engine is told."""
     declaration = plan.entry_point.environment or plan.manifest.environment
@@ -372,7 +366,7 @@ def describe_plan(plan: Plan) -> RunRecord:
     is_named = bool(plan.experiment or plan.request.experiment_id)
     return RunRecord(
         run_id=None,
-        run_name=plan.request.run_name,
+        run_name=plan.recorded_name,
         experiment=plan.experiment if is_named else named_experiment(plan.scripts) or DEFAULT_EXPERIMENT,
         status=None,
         exit_code=None,
@@ -380,10 +374,10 @@ def describe_plan(plan: Plan) -> RunRecord:
         ended_at=None,
         project=plan.source.name,
         entry_point=plan.entry_point.name,
-        command=plan.masker.command(plan.command),
-        argv=plan.masker.words(shell_argv(plan.command)),
+        command=plan.recorded_command,
+        argv=shell_argv(plan.recorded_command),
         cwd=str(project) if project else None,
-        parameters=parameter_records(plan),
+        parameters=plan.masker.records(plan.parameters),
         metrics={},
         tags=tags_of(plan),
         code=plan.code,

@@ -356,7 +356,11 @@ class TestFaults:
             ("meta.yaml", "status: 99\n", "status 99"),
             ("meta.yaml", "a: b: c\n", "meta.yaml:1:5:"),
             ("meta.yaml", "- no mapping\n", "meta.yaml: Expected `object`, got `array`"),
-            ("meta.yaml", "!!python/object/apply:os.system ['touch {}']\n", "meta.yaml:1:1: could not determine"),
+            (
+                "meta.yaml",
+                "!!python/object/apply:os.system ['touch {}']\n",
+                "meta.yaml:1:1: it is not YAML",
+            ),
             ("meta.yaml", "[" * 100_000, "meta.yaml"),
             ("meta.yaml", f"start_time: {2**63}\n", "meta.yaml:1: Expected `int`"),
             ("meta.yaml", f"start_time: {10**30}\n", "meta.yaml:1: "),

@@ -8,6 +8,7 @@ from contextlib import closing
 import click
 import msgspec
 
+from runner.cli.home import enter_home
 from runner.cli.reading import clean, local_time, size
 from runner.cli.text import say
 from runner.environments.conda.files import is_conda_lock
@@ -29,7 +30,7 @@ from runner.environments.uv_command import find_uv
 from runner.environments.words import EnvironmentRequest, EnvironmentSpec
 from runner.errors import EnvironmentSetupError, NotFoundError, UsageError
 from runner.files import remove_tree
-from runner.settings import Home, open_home
+from runner.settings import Home
 from runner.store import runs
 from runner.store.database import Database
 from runner.store.records import format_time
@@ -50,7 +51,7 @@ def env() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print them as a JSON list.")
 def list_environments(as_json: bool) -> None:
     """List the environments, the last used first, with the runs that used them."""
-    home = open_home()
+    home = enter_home()
     prefixes = _with_runs(home, _kept(home))
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(prefixes), indent=2))
@@ -72,7 +73,7 @@ def list_environments(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def show(word: str, as_json: bool) -> None:
     """Show one environment with its packages."""
-    home = open_home()
+    home = enter_home()
     named = [kept for kept in _kept(home) if kept.name.startswith(word)]
     (kept,) = _with_runs(home, (named[0] if len(named) == 1 else find_prefix(home, word),))
     if as_json:
@@ -98,7 +99,7 @@ def show(word: str, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the verdicts as a JSON list.")
 def verify_environments(word: str, as_json: bool) -> int:
     """Read every file of ENV, or of all environments, and prove it by its digest; 1 when something changed."""
-    home = open_home()
+    home = enter_home()
     chosen = (find_prefix(home, word),) if word else kept_prefixes(home)
     verdicts = [verify(home, kept) for kept in chosen]
     if as_json:
@@ -121,7 +122,7 @@ def prune_environments(age: str | None, room: str | None, cache: bool, yes: bool
     """Remove environments; one that a run uses stays. Runs that need one again build it from their lock."""
     if age is None and room is None and not cache:
         raise UsageError("Nothing to remove is named", hint="Say --older-than 30d, --keep-size 20G or --cache.")
-    home = open_home()
+    home = enter_home()
     before = None if age is None else time.time() - _number(age, _SECONDS, "age", "30m, 12h, 30d or 8w")
     keep = None if room is None else _number(room.rstrip("bB"), _BYTES, "size", "500M or 20G")
     chosen = choose_to_prune(_kept(home), before, keep)
@@ -149,7 +150,7 @@ def prune_environments(age: str | None, room: str | None, cache: bool, yes: bool
 )
 def export(word: str, form: str | None) -> None:
     """Print the lock of a run or of an environment."""
-    home = open_home()
+    home = enter_home()
     text = _lock_text(home, word)
     is_conda = is_conda_lock(text)
     if form == "pylock" and not is_conda:
@@ -165,7 +166,7 @@ def export(word: str, form: str | None) -> None:
 def _lock_text(home: Home, word: str) -> str:
     """Return the lock of a run, or else that of an environment."""
     try:
-        with closing(Database.open(home.database)) as database:
+        with closing(Database.open_to_read(home.database)) as database:
             run_id = runs.resolve(database, word)
     except NotFoundError:
         return lock_of(home, find_prefix(home, word))
@@ -185,7 +186,7 @@ def _kept(home: Home) -> tuple[Kept, ...]:
 def _with_runs(home: Home, prefixes: tuple[Kept, ...]) -> tuple[Kept, ...]:
     if not home.database.exists():
         return prefixes
-    with closing(Database.open(home.database)) as database:
+    with closing(Database.open_to_read(home.database)) as database:
         used = runs_by_prefix(database)
     return tuple(with_runs(kept, used) for kept in prefixes)
 

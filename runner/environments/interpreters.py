@@ -4,6 +4,7 @@ import os
 import string
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -11,6 +12,7 @@ from msgspec import Struct
 
 from runner.environments.rules import Version, parse_version
 from runner.errors import ExecutionError
+from runner.files import write_atomically
 from runner.process import capture
 
 OLDEST = (3, 6)
@@ -210,7 +212,7 @@ def _load(cache: Path) -> dict[str, _Known]:
 
 
 def _save(cache: Path, known: dict[str, _Known]) -> None:
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    aside = cache.with_name(f"{cache.name}.{os.getpid()}")
-    aside.write_bytes(msgspec.json.encode(known))
-    aside.replace(cache)
+    if not cache.parent.is_dir():  # the home is made by a command that needs it
+        return
+    with suppress(OSError):  # asked again where it can't be kept
+        write_atomically(cache, msgspec.json.encode(known))

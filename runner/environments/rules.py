@@ -7,6 +7,8 @@ from msgspec import Struct
 from runner.errors import EnvironmentSetupError
 
 Version = tuple[int, ...]
+LONGEST = 200
+"""Characters of a rule; the numbers in it are bounded with it."""
 CLAUSE = re.compile(r"(?P<operator>===|==|>=|<=|!=|~=|>|<|=)?\s*(?P<version>\d+(?:\.\d+)*)(?P<star>\.?\*)?")
 
 
@@ -91,6 +93,8 @@ def parse_rule(text: str | None) -> Rule:
         EnvironmentSetupError: it is not one.
     """
     words = (text or "").strip().removeprefix("python").removeprefix("cpython").strip()
+    if len(words) > LONGEST:
+        raise EnvironmentSetupError(f"a rule of {len(words):,} characters is not a version of Python")
     if not words or words == "*":
         return Rule("")
     clauses = []

@@ -1,6 +1,6 @@
 """The MLproject file: reading it, choosing what to run, binding parameters, and the command that comes of it."""
 
-from runner.manifest.command import render_command, shell_argv
+from runner.manifest.command import render_command, secret_texts, shell_argv
 from runner.manifest.entrypoints import find_entry_point
 from runner.manifest.files import FolderFiles
 from runner.manifest.parameters import bind_parameters, read_parameters_file
@@ -19,6 +19,7 @@ __all__ = [
     "preflight",
     "read_parameters_file",
     "render_command",
+    "secret_texts",
     "served_address",
     "shell_argv",
 ]

@@ -11,6 +11,7 @@ from msgspec import Struct
 from runner.manifest.command_files import absent_scripts
 from runner.manifest.faults import nearest
 from runner.manifest.files import near_file, tidy_path
+from runner.masking import is_secret
 from runner.model import EntryPoint, Fault, Parameter, ProjectFiles, Severity, ValueSource
 from runner.scripts import DAGSHUB, FOREIGN_PATH, Place, Scripts, above
 
@@ -136,7 +137,7 @@ def _submodules(flight: Flight) -> Iterator[Fault]:
 def _paths(flight: Flight) -> Iterator[Fault]:
     """Find absolute paths that are not on this machine."""
     for each in flight.parameters:
-        if not each.secret and re.fullmatch(FOREIGN_PATH, each.value) and not os.path.lexists(each.value):
+        if not is_secret(each) and re.fullmatch(FOREIGN_PATH, each.value) and not os.path.lexists(each.value):
             message = f"parameter '{each.name}' is '{each.value}', which is not on this machine"
             yield Fault(severity=Severity.WARNING, message=message, file=flight.manifest, hint=f"give -P {each.name}=…")
     for word in re.split(r"[\s'\"=]+", flight.entry_point.command):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import msgspec
 
+from runner.base.foreign_text import ForeignTextError, Limits, parse_json_as
 from runner.errors import InvalidValueError, NotFoundError
 from runner.model import Code, RunRecord
 from runner.store.artifacts import open_artifact
@@ -49,8 +50,8 @@ def read_left(root: Path | None) -> RunRecord | None:
     try:
         with open_artifact(root, _RECORD) as file:
             content = file.read(_MAX_RECORD + 1)
-        return None if len(content) > _MAX_RECORD else msgspec.json.decode(content, type=RunRecord)
-    except (OSError, InvalidValueError, NotFoundError, msgspec.MsgspecError):
+        return None if len(content) > _MAX_RECORD else parse_json_as(content, RunRecord, Limits(size=_MAX_RECORD))
+    except (OSError, InvalidValueError, NotFoundError, ForeignTextError):
         return None
 
 

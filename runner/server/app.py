@@ -189,6 +189,8 @@ async def _answer_protocol(call: Call, path: str) -> object:
     if call.method == "GET":
         asked = read_query(route.shape, content.decode("latin-1"), fields)
     else:
+        if route.changes and call.tracking.redact is not None:
+            content = call.tracking.redact(content)
         asked = read_body(route.shape, content, fields)
     here = partial(route.answer, call.tracking, asked)
     upstream = call.tracking.upstream

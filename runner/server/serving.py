@@ -30,7 +30,12 @@ def serve(request: ServingRequest, report: Report) -> ServingOutcome:
     guard = loopback_guard(request.token, port, request.other_addresses)
     with closing(Database.open(request.home.database)) as database:
         tracking = Tracking(
-            database=database, home=request.home, session=session, report=report, upstream=request.upstream
+            database=database,
+            home=request.home,
+            session=session,
+            report=report,
+            upstream=request.upstream,
+            redact=request.redact,
         )
         asyncio.run(_serve_until_woken(build_app(tracking, guard), request))
         _close_runs(database, session.created_runs)

@@ -5,7 +5,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from msgspec import Struct
 
-_IN_TEXT = r"(?i)(?P<scheme>[a-z][a-z0-9+.-]*://)(?P<user>[^/\s'\"]+)@"
+_IN_TEXT = r"(?i)(?P<scheme>[a-z][a-z0-9+.-]{0,30}://)(?P<user>[^/\s'\"]+)@"
 
 _HELPER = (
     r"""!f() { test "$1" = get && printf 'username=%s\npassword=%s\n' "$PROJ_GIT_USER" "$PROJ_GIT_PASSWORD"; }; f"""

@@ -29,8 +29,10 @@ def checkout(run_id: str, destination: Path, home: Home, report: Report) -> str:
     target = destination.absolute()
     if os.path.lexists(target) and (target.is_symlink() or not target.is_dir() or any(target.iterdir())):
         raise SnapshotError(f"{destination} is not an empty folder", hint="Name one that does not exist yet.")
+    # Beside the code: nothing is written to a home that is only read.
+    index = target.parent / f".{target.name[:100]}.{os.urandom(8).hex()}.index"
     try:
-        lay_tree(home, target, kept.tree, Table())
+        lay_tree(home, target, kept.tree, Table(), index)
     except GitError as error:
         raise damaged_run(run_id, error.context) from error
     origin, large = read_large(kept)

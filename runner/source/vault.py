@@ -72,6 +72,7 @@ def open_vault(home: Home) -> Path:
     vault = home.vault
     if (vault / "HEAD").exists():
         return vault
+    home.ensure()
     with locked(home.root / "vault.lock"):
         if (vault / "HEAD").exists():
             return vault

@@ -37,17 +37,27 @@ def remove_run(db: Database, run_id: str, home: Home) -> int:
         NotFoundError: there is no such run.
         StoreError: a file can't be removed.
     """
-    run = runs.get(db, run_id)
     runs.delete(db, run_id)
-    made = [row["model_id"] for row in db.query("SELECT model_id FROM models WHERE source_run_id = ?", run_id)]
-    places = [home.run(run_id), home.folders / run_id, *(home.root / "runs" / "models" / name for name in made)]
-    if run.details.folder and Path(run.details.folder).is_relative_to(home.folders):
-        places.append(Path(run.details.folder))
-    freed = sum(_remove(place) for place in dict.fromkeys(places))
+    freed = remove_files(db, run_id, home)
     with db.transaction():
         db.execute("DELETE FROM models WHERE source_run_id = ?", run_id)
         runs.purge(db, run_id)
     return freed
+
+
+def remove_files(db: Database, run_id: str, home: Home) -> int:
+    """Remove the folders and files of a run alone, for which the store is only read; return the bytes that frees.
+
+    Raises:
+        NotFoundError: there is no such run.
+        StoreError: a file can't be removed.
+    """
+    run = runs.get(db, run_id)
+    made = [row["model_id"] for row in db.query("SELECT model_id FROM models WHERE source_run_id = ?", run_id)]
+    places = [home.run(run_id), home.folders / run_id, *(home.root / "runs" / "models" / name for name in made)]
+    if run.details.folder and Path(run.details.folder).is_relative_to(home.folders):
+        places.append(Path(run.details.folder))
+    return sum(_remove(place) for place in dict.fromkeys(places))
 
 
 def _remove(place: Path) -> int:

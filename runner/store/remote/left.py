@@ -2,8 +2,7 @@
 
 from urllib.parse import unquote, urlsplit
 
-import msgspec
-
+from runner.base.foreign_text import ForeignTextError, Limits, parse_json_as
 from runner.errors import NotFoundError, RemoteError
 from runner.model import RunRecord
 from runner.store.entities import LoggedModel
@@ -35,8 +34,8 @@ def read_record(run: RemoteRun, place: Place | None) -> RunRecord | None:
             content += piece
             if len(content) > _MAX_RECORD:
                 return None
-        return msgspec.json.decode(content, type=RunRecord)
-    except (RemoteError, NotFoundError, msgspec.MsgspecError):
+        return parse_json_as(content, RunRecord, Limits(size=_MAX_RECORD))
+    except (RemoteError, NotFoundError, ForeignTextError):
         return None
 
 
