@@ -51,6 +51,10 @@ class SnapshotError(ProjError):
     reference = "snapshot"
 
 
+class GitError(SnapshotError):
+    """Git failed at what should not fail: something that it works on may be damaged."""
+
+
 class EnvironmentSetupError(ProjError):
     """An environment can't be declared, locked, built or proven."""
 

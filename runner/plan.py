@@ -49,7 +49,7 @@ from runner.remembered import Memory
 from runner.scripts import Scripts, named_experiment, read_scripts
 from runner.settings import Home, experiment_asked, offline_environment
 from runner.source.opening import Source, open_source
-from runner.source.snapshot import Snapshot, take_snapshot
+from runner.source.snapshot import Snapshot, take_again, take_snapshot
 from runner.source.tree import TreeFiles
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
     source = open_source(request.uri, request.version, home, report)
     refuse_what_is_no_project(source, request.entry_point)
     snapshot = take_snapshot(source, home, report)
-    files = TreeFiles(home, snapshot)
+    files = TreeFiles(home, snapshot, lambda: take_again(snapshot, source, home, report))
     memory = Memory(home.root / "cache" / "code", f"{snapshot.code.tree}:{snapshot.code.subdirectory}")
     manifest = memory.recall(
         Manifest,

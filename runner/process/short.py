@@ -1,12 +1,19 @@
 """Short commands of ours, run to their end with what they printed."""
 
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from msgspec import Struct
 
 from runner.errors import ExecutionError
+
+_FIRST_LOOK = 2.0
+"""Seconds after which a command that is still running is looked at for the first time; each wait is twice the last."""
+_GRACE = 2.0
+"""Seconds that a command gets to end what it started itself."""
 
 
 class Completed(Struct, frozen=True, kw_only=True):
@@ -35,21 +42,61 @@ def capture(
     env: Mapping[str, str] | None = None,
     stdin: bytes = b"",
     timeout: float | None = None,
+    stalled: Callable[[], str | None] | None = None,
 ) -> Completed:
     """Run a short command of ours to its end and return what it printed.
 
-    The exit code is the caller's to judge.
+    The exit code is the caller's to judge. ``stalled`` is asked now and then, while the command takes long, for a
+    reason why it can never end.
 
     Raises:
-        ExecutionError: the program can't be started or took longer than ``timeout`` seconds.
+        ExecutionError: the program can't be started, took longer than ``timeout`` seconds, or can never end.
     """
     words = tuple(str(word) for word in argv)
+    pipe = subprocess.PIPE
     try:
-        done = subprocess.run(  # noqa: S603
-            words, cwd=cwd, env=env, input=stdin, capture_output=True, timeout=timeout, check=False
-        )
+        process = subprocess.Popen(words, cwd=cwd, env=env, stdin=pipe, stdout=pipe, stderr=pipe)  # noqa: S603
     except FileNotFoundError as error:
         raise ExecutionError(f"'{words[0]}' can't be started: there is no such program", context=str(error)) from error
-    except subprocess.TimeoutExpired as error:
-        raise ExecutionError(f"'{words[0]}' took longer than {timeout} s and was stopped") from error
-    return Completed(argv=words, exit_code=done.returncode, stdout=done.stdout, stderr=done.stderr)
+    try:
+        stdout, stderr = _communicate(process, stdin, timeout, stalled)
+    except BaseException:
+        _stop(process)
+        raise
+    return Completed(argv=words, exit_code=process.returncode, stdout=stdout, stderr=stderr)
+
+
+def _communicate(
+    process: "subprocess.Popen[bytes]", stdin: bytes, timeout: float | None, stalled: Callable[[], str | None] | None
+) -> tuple[bytes, bytes]:
+    end = time.monotonic() + timeout if timeout is not None else None
+    step = _FIRST_LOOK if stalled else None
+    given: bytes | None = stdin
+    while True:
+        left = None if end is None else max(end - time.monotonic(), 0.0)
+        waits = [one for one in (step, left) if one is not None]
+        try:
+            return process.communicate(given, timeout=min(waits) if waits else None)
+        except subprocess.TimeoutExpired as error:
+            name = str(error.cmd[0])
+            reason = stalled() if stalled else None
+            if reason:
+                raise ExecutionError(f"'{name}' was stopped: {reason}") from error
+            if end is not None and time.monotonic() >= end:
+                raise ExecutionError(f"'{name}' took longer than {timeout:g} s and was stopped") from error
+        given = None  # what is left of it is sent all the same
+        step = step * 2 if step else None
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    """End a command; programs that it leaves behind keep nobody waiting for their output."""
+    process.terminate()
+    try:
+        process.wait(_GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    for stream in (process.stdin, process.stdout, process.stderr):
+        with suppress(OSError):
+            if stream:
+                stream.close()

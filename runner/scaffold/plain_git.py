@@ -21,6 +21,9 @@ REPOSITORY_VARIABLES = frozenset(
 )
 """What a hook or an alias of git sets for its children: with these, commands would act on the caller's repository."""
 
+_TIME_LIMIT = 600.0
+"""Seconds after which git is stopped."""
+
 NEUTRAL_IDENTITY = {"name": "proj", "email": "proj@example.invalid"}
 
 
@@ -37,7 +40,7 @@ def git(folder: Path, *words: str, variables: Mapping[str, str] | None = None) -
         ScaffoldError: git failed.
     """
     argv = ("git", "-c", f"core.hooksPath={os.devnull}", *words)
-    done = capture(argv, cwd=folder, env=plain_environment(variables))
+    done = capture(argv, cwd=folder, env=plain_environment(variables), timeout=_TIME_LIMIT)
     if done.exit_code:
         raise ScaffoldError(f"git {words[0]} failed in {folder}", context=done.complaint)
     return done.text
@@ -45,7 +48,8 @@ def git(folder: Path, *words: str, variables: Mapping[str, str] | None = None) -
 
 def is_in_repository(folder: Path) -> bool:
     """Say whether a folder lies in the working tree of a git repository."""
-    return capture(("git", "rev-parse", "--show-toplevel"), cwd=folder, env=plain_environment()).exit_code == 0
+    words = ("git", "rev-parse", "--show-toplevel")
+    return capture(words, cwd=folder, env=plain_environment(), timeout=_TIME_LIMIT).exit_code == 0
 
 
 def start_repository(folder: Path, message: str) -> str:
@@ -67,4 +71,4 @@ def start_repository(folder: Path, message: str) -> str:
 
 
 def _setting(folder: Path, name: str) -> str:
-    return capture(("git", "config", "--get", name), cwd=folder, env=plain_environment()).text
+    return capture(("git", "config", "--get", name), cwd=folder, env=plain_environment(), timeout=_TIME_LIMIT).text

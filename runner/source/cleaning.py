@@ -4,17 +4,20 @@ import os
 import time
 from pathlib import Path
 
+from runner.errors import GitError, SnapshotError
 from runner.files import locked, remove_tree
 from runner.settings import Home
 from runner.source.folder import empty_pool
 from runner.source.freezing import state_of
 from runner.source.gitcommand import git
-from runner.source.vault import open_vault, vault_place
+from runner.source.vault import open_vault, remove_left_locks, vault_place
 
 _FRESH = 3600
 """Seconds for which nothing is freed, since a run that is being frozen may count on it."""
+_SYNC = (("core.fsync", "all"),)
+"""What git writes anew is on disk before what it stands for is removed."""
 _ZIPS = 7 * 24 * 3600
-"""Seconds for which a zip that was fetched or unpacked stays."""
+"""Seconds for which a zip that was fetched or unpacked stays, and a damaged pack that was taken out."""
 
 
 def collect_garbage(home: Home) -> None:
@@ -26,11 +29,21 @@ def collect_garbage(home: Home) -> None:
     vault = open_vault(home)
     place = vault_place(home)
     with locked(home.root / "vault.lock"):
-        _hold_indexes(home)
+        remove_left_locks(home)
         _remove_old(vault / "incoming", _FRESH)
-        git(place, "pack-refs", "--all")
-        git(place, "repack", "-q", "-a", "-d", "-l", f"--unpack-unreachable={_FRESH}.seconds.ago")
-        git(place, "prune", f"--expire={_FRESH}.seconds.ago")
+        _remove_old(vault / "damaged", _ZIPS)
+        try:
+            _hold_indexes(home)
+            git(place, "pack-refs", "--all", settings=_SYNC)
+            words = ("-q", "-a", "-d", "-l", f"--unpack-unreachable={_FRESH}.seconds.ago")
+            git(place, "repack", *words, settings=_SYNC)
+            git(place, "prune", f"--expire={_FRESH}.seconds.ago")
+        except GitError as error:
+            raise SnapshotError(
+                "The room of the code that no run needs could not be freed: the store of snapshots is damaged",
+                context=error.context,
+                hint="`proj verify --repair` says which runs are concerned; `proj rm` lets go of those too.",
+            ) from error
     _remove_old(home.mirrors / "zips", _ZIPS)
     empty_pool(home)
 

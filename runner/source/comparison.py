@@ -11,27 +11,32 @@ from msgspec import Struct, structs
 from runner.errors import SnapshotError
 from runner.settings import Home
 from runner.source.checkouts import read_commit
+from runner.source.filters import only_users_filters, unused_filters
 from runner.source.freezing import ABSENT, Bench, State
 from runner.source.gitcommand import Place, Settings, git, run_git
 from runner.source.listing import UNTRACKED, Files, Lister, read_listing
 from runner.source.opening import Source
 from runner.source.submodules import Find, Part, whole_tree
-from runner.source.vault import EMPTY_TREE, bring_tree, temporary_index, vault_place, write_object
+from runner.source.transfer import bring_tree
+from runner.source.vault import EMPTY_TREE, temporary_index, vault_place, write_object
 
 _RAW = rb"^:(\d+) (\d+) [0-9a-f.]+ [0-9a-f.]+ ([A-Z])\d*$"
 _SKIPPED = (b"S", b"s")
+_SECOND = 10**9
 
 
 class Difference(Struct, frozen=True, kw_only=True):
     """How a tree differs from its commit.
 
     ``base`` is the commit's tree in the vault, with the files of submodules in it; None when there is none, or when the
-    clone lacks parts of it. ``missing`` counts files of the commit that a sparse checkout leaves out.
+    clone lacks parts of it. ``missing`` counts files of the commit that a sparse checkout leaves out. ``unused`` are
+    filters that were not run although they may explain a change: only the repository's own configuration names them.
     """
 
     base: str | None
     changed: tuple[bytes, ...] = ()
     missing: int = 0
+    unused: tuple[str, ...] = ()
 
 
 def compare(source: Source, state: State, bench: Bench) -> Difference:
@@ -51,7 +56,7 @@ def compare(source: Source, state: State, bench: Bench) -> Difference:
     if state.tree == base and not state.left:
         return Difference(base=base)
     found = _sort_out(base, source, state, bench, commits)
-    return found if complete else Difference(base=None, changed=found.changed, missing=found.missing)
+    return found if complete else structs.replace(found, base=None)
 
 
 def _without_commit(source: Source, state: State, home: Home) -> Difference:
@@ -104,8 +109,9 @@ def _sort_out(base: str, source: Source, state: State, bench: Bench, commits: di
         else:
             changed.add(path)
     perhaps |= {path for path, why in left.items() if why == "large"} - changed
-    changed |= _confirmed(perhaps, bench, state, commits)
-    return Difference(base=base, changed=tuple(sorted(changed)), missing=missing)
+    confirmed = _confirmed(perhaps, bench, state, commits)
+    unused = unused_filters(bench.lister.place(b"")) if confirmed else ()
+    return Difference(base=base, changed=tuple(sorted(changed | confirmed)), missing=missing, unused=unused)
 
 
 def _raw_differences(
@@ -139,50 +145,54 @@ def _confirmed(paths: set[bytes], bench: Bench, state: State, commits: dict[byte
     found: set[bytes] = set()
     for owner, some in owners.items():
         commit = commits.get(owner)
-        told = _told_by_diff(bench, owner, commit) if commit else some
+        told = _told_by_diff(bench, owner, commit, some) if commit else some
         found |= some & told
     return found
 
 
-def _told_by_diff(bench: Bench, prefix: bytes, commit: str) -> set[bytes]:
+def _told_by_diff(bench: Bench, prefix: bytes, commit: str, some: set[bytes]) -> set[bytes]:
     """Ask git with a copy of the index, in which it writes down what it learns about the files."""
-    index = temporary_index(bench.home)
     own = bench.lister.place(prefix)
-    place, tame = structs.replace(own, index=index), _tame(own)
+    tame = only_users_filters(own)
+    # Where a filter may not run, git can tell by times alone which files it has written itself. It counts in seconds.
+    settled = {path for path in some if tame and _is_older(bench.root, path, own.git_dir / "index")}
+    found: set[bytes] = set()
+    for paths, later in ((some - settled, 0), (settled, _SECOND)):
+        if paths:
+            told = _diff(bench, own, commit, tame, later)
+            found |= {prefix + path for path in told} & paths
+    return found
+
+
+def _diff(bench: Bench, own: Place, commit: str, tame: Settings, later: int) -> list[bytes]:
+    index = temporary_index(bench.home)
+    place = structs.replace(own, index=index)
     try:
         with suppress(FileNotFoundError):
-            _copy_with_times(own.git_dir / "index", index)
+            _copy_with_times(own.git_dir / "index", index, later)
         run_git(place, "update-index", "-q", "--refresh", settings=tame)  # fails where something was changed
         words = ("diff-index", "--name-only", "-z", "--no-renames", "--ignore-submodules=all")
-        output = git(place, *words, commit, settings=tame)
+        return git(place, *words, commit, settings=tame).split(b"\0")[:-1]
     finally:
         index.unlink(missing_ok=True)
-    return {prefix + path for path in output.split(b"\0")[:-1]}
 
 
-def _copy_with_times(index: Path, copy: Path) -> None:
-    """Copy an index; by its time git knows which files may have changed after it was written."""
+def _is_older(root: Path, path: bytes, index: Path) -> bool:
+    """Say whether a file was last touched before an index was written."""
+    try:
+        status = (root / os.fsdecode(path)).lstat()
+        return max(status.st_mtime_ns, status.st_ctime_ns) < index.stat().st_mtime_ns
+    except OSError:
+        return False
+
+
+def _copy_with_times(index: Path, copy: Path, later: int = 0) -> None:
+    """Copy an index; by its time, here ``later`` by so many ns, git knows which files may have changed after it."""
     copy.write_bytes(index.read_bytes())
     status = index.stat()
-    os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns))
+    os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns + later))
 
 
 def _told_by_status(place: Place) -> set[bytes]:
     words = ("status", "--porcelain", "-z", "--no-renames", "--ignore-submodules=all", "--untracked-files=all")
-    return {line[3:] for line in git(place, *words, settings=_tame(place)).split(b"\0") if line}
-
-
-def _tame(place: Place) -> Settings:
-    """Return settings that keep the filters of another user's repository from running as us."""
-    try:
-        if place.git_dir.stat().st_uid == os.geteuid():
-            return ()
-    except OSError:
-        return ()
-    names = run_git(place, "config", "-z", "--name-only", "--get-regexp", r"^filter\.").text.split("\0")
-    filters = {name.rpartition(".")[0] for name in names if name.count(".") > 1}
-    return tuple(
-        (f"{name}.{key}", value)
-        for name in sorted(filters)
-        for key, value in (("clean", ""), ("smudge", ""), ("process", ""), ("required", "false"))
-    )
+    return {line[3:] for line in git(place, *words, settings=only_users_filters(place)).split(b"\0") if line}

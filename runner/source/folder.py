@@ -9,7 +9,7 @@ from posixpath import normpath, relpath
 import msgspec
 from msgspec import Struct
 
-from runner.errors import SnapshotError
+from runner.errors import GitError, SnapshotError
 from runner.files import Stamp, remove_tree, sha256_of
 from runner.model import Event, EventKind, Report
 from runner.settings import Home
@@ -18,7 +18,7 @@ from runner.source.gitcommand import together
 from runner.source.layout import Contents, Laid, Table, is_as_laid, lay_tree, scan, wait_for_tick
 from runner.source.opening import Source
 from runner.source.providing import Want, Wanted, choose, list_ignored, origin_stamp, provide
-from runner.source.snapshot import Snapshot, shown
+from runner.source.snapshot import Snapshot, shown, take_again
 from runner.source.unwanted import CACHES, ENVIRONMENT_MARKS
 
 _POOLED = 2
@@ -180,7 +180,7 @@ def lay_out(
     laid: dict[bytes, Laid] = {}
     ignored: list[bytes] = []
     together(
-        lambda: laid.update(lay_tree(home, top, snapshot.code.tree, table)),
+        lambda: laid.update(_lay(snapshot, source, home, report, (top, table))),
         lambda: ignored.extend(_ignored(source, home)),
     )
     wanted = _wanted(snapshot, source, home, wishes, ignored)
@@ -194,6 +194,20 @@ def lay_out(
     stamps = [*(one.stamp for one in laid.values()), *(one.stamp for one in provided.values())]
     wait_for_tick(root, max((stamp.changed for stamp in stamps), default=0))
     return folder
+
+
+def _lay(
+    snapshot: Snapshot, source: Source, home: Home, report: Report, place: tuple[Path, Table]
+) -> dict[bytes, Laid]:
+    """Lay the tree out; where that fails, make the snapshot whole first and start over with an empty folder."""
+    top, table = place
+    try:
+        return lay_tree(home, top, snapshot.code.tree, table)
+    except GitError:
+        if not take_again(snapshot, source, home, report):
+            raise
+    remove_tree(top)
+    return lay_tree(home, top, snapshot.code.tree, Table())
 
 
 def _take_over(home: Home, key: str, tree: str, root: Path, top: Path) -> Table:

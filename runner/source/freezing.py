@@ -15,9 +15,11 @@ from runner.errors import SnapshotError
 from runner.files import Stamp, locked, write_atomically
 from runner.model import Event, EventKind, Report
 from runner.settings import Home
-from runner.source.gitcommand import git, run_git, together
+from runner.source.gitcommand import Place, Settings, git, run_git, together
+from runner.source.intake import Taken, take_files
 from runner.source.listing import UNTRACKED, Files, Lister, Listing, folders_of, read_listing
-from runner.source.vault import bring_tree, vault_place
+from runner.source.stat_cache import fill_stats
+from runner.source.vault import new_objects, vault_place
 
 STATE_VERSION = 2
 
@@ -28,13 +30,14 @@ SPARSE = b"S"
 SIZE_LIMIT = 100 * 1000 * 1000
 """Bytes from which on a file is recorded by its digest instead of being stored."""
 
-_CULPRIT = r"(?m)^fatal: (?:Unable to process path|adding files failed:?) (.+)$"
+_CULPRIT = r"(?m)^fatal: git update-index: unable to update (.+)$"
 _RACY_BYTES, _RACY_FILES = 1 << 20, 200
 _POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 _POINTER_SIZE = range(100, 400)
-_ATTEMPTS = 50
-_MANY, _BATCH = 1000, 5000
-"""Files from which on git writes a pack, and files in one pack: it looks through all of them for each one more."""
+_MOST_NAMES = 50
+"""Names that git refuses, each of which costs a process."""
+_INDEX: Settings = (("index.version", "2"), ("core.splitIndex", "false"), ("core.untrackedCache", "false"))
+"""The index is read by `fill_stats` too, whatever the user has configured for other repositories."""
 
 
 class Left(Struct, frozen=True):
@@ -94,10 +97,14 @@ class Bench(Struct, frozen=True, kw_only=True):
         """Who asks git what the project consists of."""
         return Lister(root=self.root, home=self.home, ignoring=self.ignoring)
 
+    @property
+    def place(self) -> Place:
+        """Where git works on the vault, the index and the folder."""
+        return msgspec.structs.replace(vault_place(self.home, index=self.index), work_tree=self.root)
+
     def git(self, *words: str, stdin: bytes = b"") -> bytes:
         """Run git on the vault, the index and the folder."""
-        place = vault_place(self.home, index=self.index)
-        return git(msgspec.structs.replace(place, work_tree=self.root), *words, stdin=stdin)
+        return git(self.place, *words, stdin=stdin, settings=_INDEX)
 
 
 def project_key(root: Path | str) -> str:
@@ -111,10 +118,8 @@ def known_prefixes(bench: Bench) -> tuple[bytes, ...]:
     return tuple(state.listing.raw) if state else (b"",)
 
 
-def freeze(bench: Bench, seed: tuple[str, Path] | None, report: Report) -> State:
+def freeze(bench: Bench, report: Report) -> State:
     """Bring the index up to the files and return what there is, with the tree.
-
-    ``seed`` is a tree that is probably much the same, with the folder of objects to copy it from.
 
     Raises:
         SnapshotError: git can't list or take in the files.
@@ -128,9 +133,6 @@ def freeze(bench: Bench, seed: tuple[str, Path] | None, report: Report) -> State
         known = _load(bench)
         if known is None:
             bench.index.unlink(missing_ok=True)
-            if seed:
-                with suppress(SnapshotError):  # an incomplete clone: the files are hashed instead
-                    bring_tree(bench.home, *seed)
         elif known.racy:
             bench.git("update-index", "-q", "--refresh", "--force-write-index")
         state = _state(bench, known)
@@ -165,12 +167,13 @@ def _state(bench: Bench, known: State | None) -> State:
     files = read_listing(listing)
     held = set(_split(bench.git("ls-files", "-z"))) if bench.index.exists() else set()
     fresh = (files.tags.keys() - held) | (touched & files.tags.keys())
-    taken, left, stamps = _sort(bench, fresh, files)
-    gone = (held - files.tags.keys()) | (held & (fresh - taken))
-    left += _take(bench, sorted(taken), sorted(gone))
-    tree = bench.git("write-tree").decode().strip()
+    taken, left = _sort(bench, fresh, files)
+    gone = (held - files.tags.keys()) | (held & (fresh - taken.keys()))
+    left += _take(bench, taken, gone)
+    with new_objects(bench.home, index=bench.index) as place:
+        tree = git(place, "write-tree").decode().strip()
     index = Stamp.of(bench.index.stat())
-    young = [stamp.size for stamp in stamps if _second(stamp) >= _second(index)]
+    young = [stamp.size for stamp in taken.values() if _second(stamp) >= _second(index)]
     return State(
         index=index,
         tree=tree,
@@ -179,7 +182,7 @@ def _state(bench: Bench, known: State | None) -> State:
         left=tuple(sorted(left, key=lambda one: one.path)),
         left_out=files.left_out,
         folders=_scan(bench.root, folders_of(iter(files.tags)), known.folders if known else {}),
-        pointers=_pointers(bench, files, taken, known.pointers if known else ()),
+        pointers=_pointers(bench, files, set(taken), known.pointers if known else ()),
         racy=len(young) > _RACY_FILES or sum(young) > _RACY_BYTES,
     )
 
@@ -214,25 +217,33 @@ def _stamp(root: Path, path: bytes) -> Stamp | None:
         return None
 
 
-def _sort(bench: Bench, paths: Iterable[bytes], files: Files) -> tuple[set[bytes], list[Left], list[Stamp]]:
-    """Part the files that git may read from those that it must not, or can't."""
-    taken: set[bytes] = set()
+def _sort(bench: Bench, paths: Iterable[bytes], files: Files) -> tuple[dict[bytes, Stamp], list[Left]]:
+    """Part the files that may be read, in the order of their names, from those that must not, or can't."""
+    taken: dict[bytes, Stamp] = {}
     left: list[Left] = []
-    stamps: list[Stamp] = []
     top = os.fsencode(bench.root)
-    for path in paths:
-        stamp = _stamp(bench.root, path)
+    folders = {b"": True}
+    for path in sorted(paths):
+        stamp = _stamp(bench.root, path) if _is_real(top, path.rpartition(b"/")[0], folders) else None
         why = _why_not(os.path.join(top, path), stamp, bench.limit)  # noqa: PTH118  # bytes have no Path
         if stamp is None and files.tags[path] == UNTRACKED:
             left.append(Left(path, "vanished"))
         elif why:
             left.append(Left(path, why, stamp))
-        elif stamp is None or not stat.S_ISDIR(stamp.mode):
-            taken.add(path)
-            stamps.extend((stamp,) if stamp else ())
-            if stamp is None and files.tags[path] != SPARSE:
+        elif stamp is None:
+            if files.tags[path] != SPARSE:
                 left.append(Left(path, ABSENT))  # it leaves the index, which then can't tell that it came back
-    return taken, left, stamps
+        elif not stat.S_ISDIR(stamp.mode):
+            taken[path] = stamp
+    return taken, left
+
+
+def _is_real(top: bytes, folder: bytes, known: dict[bytes, bool]) -> bool:
+    """Say whether a folder is reached without a link: what lies beyond one is not at this path."""
+    if folder not in known:
+        is_link = os.path.islink(os.path.join(top, folder))  # noqa: PTH114, PTH118  # bytes have no Path
+        known[folder] = not is_link and _is_real(top, folder.rpartition(b"/")[0], known)
+    return known[folder]
 
 
 def _why_not(path: bytes, stamp: Stamp | None, limit: int) -> str | None:
@@ -245,42 +256,38 @@ def _why_not(path: bytes, stamp: Stamp | None, limit: int) -> str | None:
     return None if os.access(path, os.R_OK) else "unreadable"
 
 
-def _take(bench: Bench, taken: list[bytes], gone: list[bytes]) -> list[Left]:
-    """Put files into the index and the vault; return those that could not be read to their end."""
-    if gone:
-        lines = b"".join(b"0 " + b"0" * 40 + b"\t" + path + b"\0" for path in gone)
-        bench.git("update-index", "-z", "--index-info", stdin=lines)
-    if not bench.index.exists():
-        bench.git("read-tree", "--empty")
-    left: list[Left] = []
-    for start in range(0, len(taken), _BATCH):
-        left += _take_batch(bench, taken[start : start + _BATCH])
+def _take(bench: Bench, taken: dict[bytes, Stamp], gone: set[bytes]) -> list[Left]:
+    """Put files into the vault and the index; return those that could not be read to their end."""
+    intake = take_files(
+        bench.home, os.fsencode(bench.root), {path: stamp.size for path, stamp in taken.items()}, bench.limit
+    )
+    left = [Left(path, why, _stamp(bench.root, path)) for path, why in intake.refused.items()]
+    entries = dict(intake.taken)
+    refused = _enter(bench, entries, gone | intake.refused.keys())
+    left.extend(Left(path, "unreadable", _stamp(bench.root, path)) for path in refused)
+    fill_stats(bench.index, {path: (one.identity, one.status) for path, one in entries.items() if one.status})
     return left
 
 
-def _take_batch(bench: Bench, taken: list[bytes]) -> list[Left]:
-    left: list[Left] = []
-    place = msgspec.structs.replace(vault_place(bench.home, index=bench.index), work_tree=bench.root)
-    words = ("update-index", "-z", "--add", "--remove", "--replace", "--stdin")
-    for _ in range(_ATTEMPTS):
-        if not taken:
-            return left
-        # Above this size git streams content into one pack, which for many files takes less time and little room.
-        packed = (("core.bigFileThreshold", "1"),) if len(taken) > _MANY else ()
-        done = run_git(place, *words, stdin=b"".join(path + b"\0" for path in taken), settings=packed)
+def _enter(bench: Bench, entries: dict[bytes, Taken], gone: Iterable[bytes]) -> list[bytes]:
+    """Put entries into the index; return those that git refuses for their names, which are taken off."""
+    removed = b"".join(b"0 " + b"0" * 40 + b"\t" + path + b"\0" for path in sorted(gone))
+    if not bench.index.exists():
+        bench.git("read-tree", "--empty")
+    refused: list[bytes] = []
+    for _ in range(_MOST_NAMES):
+        lines = (b"%s %s\t%s\0" % (one.mode, one.identity.encode(), path) for path, one in entries.items())
+        words = ("update-index", "--index-version", "2", "-z", "--index-info")
+        done = run_git(bench.place, *words, stdin=removed + b"".join(lines), settings=_INDEX)
         if done.exit_code == 0:
-            return left
+            return refused
         culprit = re.search(_CULPRIT, done.stderr.decode("utf-8", "surrogateescape"))
         path = os.fsencode(culprit[1]) if culprit else b""
-        if path in taken:
-            taken.remove(path)
-            left.append(Left(path, "unreadable", _stamp(bench.root, path)))
-        elif done.exit_code > 0:
+        if path not in entries:
             raise SnapshotError("git can't take in the project's files", context=done.complaint)
-    raise SnapshotError(
-        "The project's files change faster than they can be frozen",
-        hint="Stop what writes into the project, or let git ignore those files.",
-    )
+        del entries[path]
+        refused.append(path)
+    raise SnapshotError("The project has many files whose names git refuses", context=os.fsdecode(refused[0]))
 
 
 def _scan(root: Path, folders: Iterable[bytes], known: dict[bytes, Folder]) -> dict[bytes, Folder]:
@@ -322,6 +329,8 @@ def _pointers(bench: Bench, files: Files, taken: set[bytes], before: tuple[bytes
 
 def _says_lfs(path: bytes) -> bool:
     try:
-        return b"filter=lfs" in Path(os.fsdecode(path)).read_bytes()
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe would wait for its other end
     except OSError:
         return False
+    with os.fdopen(descriptor, "rb") as file:
+        return stat.S_ISREG(os.fstat(descriptor).st_mode) and b"filter=lfs" in file.read()

@@ -8,8 +8,9 @@ from typing import TypeVar
 
 from msgspec import Struct
 
-from runner.errors import SnapshotError
+from runner.errors import ExecutionError, GitError, SnapshotError
 from runner.process import Completed, capture
+from runner.source.stalling import find_pipe
 
 T = TypeVar("T")
 
@@ -33,17 +34,37 @@ _KEPT = (
 Settings = Sequence[tuple[str, str]]
 NOTHING: Mapping[str, str] = {}
 
-_CONFIG = (("core.fsmonitor", "false"), ("core.hooksPath", os.devnull), ("safe.directory", "*"))
+_CONFIG = (
+    *(("core.fsmonitor", "false"), ("core.hooksPath", os.devnull), ("safe.directory", "*"), ("core.pager", "cat")),
+    *(("diff.external", ""), ("core.alternateRefsCommand", "false"), ("log.showSignature", "false")),
+    *(("maintenance.auto", "false"), ("gc.auto", "0")),
+)
 """No program of a repository's starts. Every call names the repository it means, so that ownership asks for no more."""
+
+_CUT_OFF = (
+    *(("core.sshCommand", "false"), ("core.gitProxy", "false"), ("core.askPass", "false"), ("credential.helper", "")),
+    ("protocol.allow", "never"),
+)
+"""What only a fetch needs, and a fetch works in a mirror of ours, never in a repository of the user's."""
+
+TIME_LIMIT = 3600.0
+"""Seconds after which git is stopped: reading 100,000 files from a slow disk takes minutes, not hours."""
+NETWORK_TIME_LIMIT = 6 * 3600.0
+"""The same for a fetch, which is given up earlier when nothing arrives any more."""
 
 
 class Place(Struct, frozen=True, kw_only=True):
-    """Where a command of git works. ``alternates`` lend their objects; nothing is written to them."""
+    """Where a command of git works.
+
+    ``alternates`` lend their objects; nothing is written to them. ``objects`` is the folder that new objects go to,
+    where that is not the repository's own.
+    """
 
     git_dir: Path
     work_tree: Path | None = None
     index: Path | None = None
     alternates: tuple[Path, ...] = ()
+    objects: Path | None = None
 
     def variables(self) -> dict[str, str]:
         """Return the variables that lead git here, and nowhere else."""
@@ -52,6 +73,8 @@ class Place(Struct, frozen=True, kw_only=True):
             found["GIT_WORK_TREE"] = str(self.work_tree)
         if self.index:
             found["GIT_INDEX_FILE"] = str(self.index)
+        if self.objects:
+            found["GIT_OBJECT_DIRECTORY"] = str(self.objects)
         if self.alternates:
             found["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = os.pathsep.join(_quoted(path) for path in self.alternates)
         return found
@@ -89,20 +112,38 @@ def run_git(
     settings: Settings = (),
     variables: Mapping[str, str] = NOTHING,
 ) -> Completed:
-    """Run git in a place and return what it printed; the exit code is the caller's to judge."""
+    """Run git in a place and return what it printed; the exit code is the caller's to judge.
+
+    Raises:
+        SnapshotError: git takes too long, or waits for what never comes.
+    """
     around = {**place.variables(), **variables}
-    return capture(["git", *words], cwd=place.work_tree, env=git_environment(settings, around), stdin=stdin)
+    is_fetch = "GIT_ALLOW_PROTOCOL" in variables
+    try:
+        return capture(
+            ["git", *words],
+            cwd=place.work_tree,
+            env=git_environment(settings if is_fetch else (*_CUT_OFF, *settings), around),
+            stdin=stdin,
+            timeout=NETWORK_TIME_LIMIT if is_fetch else TIME_LIMIT,
+            stalled=lambda: find_pipe(place.git_dir, place.work_tree),
+        )
+    except ExecutionError as error:
+        if error.hint is None and "no such program" in error.message:
+            raise
+        where = place.work_tree or place.git_dir
+        raise SnapshotError(f"git could not do its part in {where}: git {words[0]}", context=error.message) from error
 
 
 def git(place: Place, *words: str | Path, stdin: bytes = b"", settings: Settings = ()) -> bytes:
     """Run git in a place and return its output.
 
     Raises:
-        SnapshotError: git failed; its complaint is the context.
+        GitError: git failed; its complaint is the context.
     """
     done = run_git(place, *words, stdin=stdin, settings=settings)
     if done.exit_code:
-        raise SnapshotError(f"git could not do its part: git {words[0]}", context=done.complaint)
+        raise GitError(f"git could not do its part: git {words[0]}", context=done.complaint)
     return done.stdout
 
 

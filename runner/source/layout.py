@@ -9,7 +9,7 @@ from pathlib import Path
 
 from msgspec import Struct, structs
 
-from runner.errors import SnapshotError
+from runner.errors import GitError
 from runner.files import Stamp, remove_tree
 from runner.settings import Home
 from runner.source.gitcommand import git, together
@@ -91,7 +91,7 @@ def lay_tree(home: Home, top: Path, tree: str, table: Table, index: Path | None 
     ``index`` names a file for git's index, which is removed at the end; without one it is in the vault.
 
     Raises:
-        SnapshotError: the tree can't be written there.
+        GitError: the tree can't be written there, or something of it is missing or damaged.
     """
     top.mkdir(parents=True, exist_ok=True)
     try:
@@ -169,7 +169,7 @@ def _laid(top: Path, paths: list[bytes], wanted: dict[bytes, tuple[bytes, str]])
         try:
             yield path, Laid(mode, identity, Stamp.of(os.lstat(start + path)))
         except OSError as error:
-            raise SnapshotError(f"The run folder is incomplete: {os.fsdecode(path)}", context=str(error)) from error
+            raise GitError(f"The run folder is incomplete: {os.fsdecode(path)}", context=str(error)) from error
 
 
 def is_as_laid(top: Path, path: bytes, laid: Laid) -> bool:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from runner.errors import SnapshotError
+from runner.errors import GitError, SnapshotError
 from runner.files import copy_file, sha256_of
 from runner.model import Event, EventKind, Report
 from runner.settings import Home
@@ -12,7 +12,7 @@ from runner.source.gitcommand import Place, git
 from runner.source.layout import Table, lay_tree
 from runner.source.opening import Source
 from runner.source.snapshot import LargeFile, read_large
-from runner.source.vault import read_run, vault_place
+from runner.source.vault import damaged_run, read_run, vault_place
 
 _DIFF = ("diff", "--binary", "--full-index", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames")
 
@@ -31,7 +31,10 @@ def checkout(run_id: str, destination: Path, home: Home, report: Report) -> str:
         raise SnapshotError(f"{destination} is not an empty folder", hint="Name one that does not exist yet.")
     # Beside the code: nothing is written to a home that is only read.
     index = target.parent / f".{target.name[:100]}.{os.urandom(8).hex()}.index"
-    lay_tree(home, target, kept.tree, Table(), index)
+    try:
+        lay_tree(home, target, kept.tree, Table(), index)
+    except GitError as error:
+        raise damaged_run(run_id, error.context) from error
     origin, large = read_large(kept)
     for one in large:
         if not _bring(one, target, origin):
@@ -63,7 +66,10 @@ def difference(run_id: str, home: Home) -> bytes:
         SnapshotError: the vault keeps no code of the run.
     """
     kept = read_run(home, run_id)
-    return git(vault_place(home), *_DIFF, kept.base, kept.tree) if kept.base else b""
+    try:
+        return git(vault_place(home), *_DIFF, kept.base, kept.tree) if kept.base else b""
+    except GitError as error:
+        raise damaged_run(run_id, error.context) from error
 
 
 def find_tree_in_history(tree: str, source: Source) -> str | None:

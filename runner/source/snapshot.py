@@ -8,20 +8,23 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
+from runner.errors import GitError, SnapshotError
 from runner.files import DigestCache
 from runner.lazy import LazyModule
 from runner.model import Code, Event, EventKind, Report
 from runner.settings import Home
 from runner.source.comparison import Difference, compare
-from runner.source.freezing import SIZE_LIMIT, Bench, State, freeze
+from runner.source.freezing import SIZE_LIMIT, Bench, State, freeze, state_of
 from runner.source.gitcommand import run_git
 from runner.source.opening import Source
-from runner.source.vault import RunCommit, keep_commit
+from runner.source.vault import EMPTY_TREE, RunCommit, keep_commit
 
 if TYPE_CHECKING:
-    from runner.source import commits
+    from runner.source import commits, damage, recovery
 else:
     commits = LazyModule("runner.source.commits")
+    damage = LazyModule("runner.source.damage")
+    recovery = LazyModule("runner.source.recovery")
 
 _SHOWN = 5
 
@@ -63,16 +66,50 @@ class About(Struct, frozen=True, kw_only=True):
 def take_snapshot(source: Source, home: Home, report: Report, limit: int = SIZE_LIMIT) -> Snapshot:
     """Freeze what a source stands for; files of more than ``limit`` bytes are digested and not stored.
 
+    Where the store of snapshots is damaged, that is taken out and the files are read anew.
+
     Raises:
         SnapshotError: the tree can't be frozen.
         SourceError: a submodule can't be had.
     """
+    try:
+        return _take(source, home, report, limit)
+    except GitError:
+        folder = _bench(source, home, limit).folder
+        known = None if source.frozen else state_of(folder)
+        trees = {tree for tree in (source.tree, known and known.tree) if tree and len(tree) == len(EMPTY_TREE)}
+        forgotten = not source.frozen and damage.forget_index(folder)
+        if not (recovery.take_out(home, trees, report) or forgotten):
+            raise
+    return _take(source, home, report, limit)
+
+
+def take_again(snapshot: Snapshot, source: Source, home: Home, report: Report) -> bool:
+    """Make a snapshot whole from what it was taken of, and say whether anything of it was damaged or missing.
+
+    Raises:
+        SnapshotError: the project is not the same any more.
+    """
+    if not recovery.take_out(home, [snapshot.code.tree], report):
+        return False
+    if source.root and not source.frozen:
+        damage.forget_index(_bench(source, home, SIZE_LIMIT).folder)
+    again = take_snapshot(source, home, lambda _event: None)
+    if again.code.tree != snapshot.code.tree:
+        message = "The project changed while its snapshot, which was damaged, was taken again"
+        raise SnapshotError(message, hint="Start the run again.")
+    return True
+
+
+def _bench(source: Source, home: Home, limit: int) -> Bench:
+    return Bench(root=source.root or Path(), home=home, limit=limit, ignoring=source.address.is_ignoring)
+
+
+def _take(source: Source, home: Home, report: Report, limit: int) -> Snapshot:
     if source.frozen:
         return _snapshot(source, commits.tree_of_commit(source, home, report))
-    root = source.root or Path()
-    bench = Bench(root=root, home=home, limit=limit, ignoring=source.address.is_ignoring)
-    seed = (source.tree, source.objects) if source.tree and source.objects and len(source.tree) == 40 else None  # noqa: PLR2004
-    state = freeze(bench, seed, report)
+    bench = _bench(source, home, limit)
+    state = freeze(bench, report)
     difference = compare(source, state, bench) if bench.ignoring else Difference(base=None)
     large, unread = _digest_large(state, bench, report)
     notices = (*_notices(state, difference, bench), *unread)
@@ -156,6 +193,11 @@ def _notices(state: State, difference: Difference, bench: Bench) -> list[str]:
     found += [f"Part of the project can't be read: {complaint}" for complaint in state.listing.complaints]
     if difference.missing:
         found.append(f"Sparse checkout: {difference.missing} files of the commit are not here")
+    if difference.unused:
+        found.append(
+            "A filter that only the repository's own configuration names is not run, so files that it changes may "
+            f"count as changed (`git config --global` makes it yours): {', '.join(difference.unused)}"
+        )
     return found
 
 

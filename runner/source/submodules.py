@@ -11,7 +11,8 @@ from msgspec import Struct, structs
 from runner.errors import SourceError
 from runner.settings import Home
 from runner.source.gitcommand import Place, git, run_git
-from runner.source.vault import bring_tree, has_object, temporary_index, vault_place
+from runner.source.transfer import bring_tree
+from runner.source.vault import has_object, new_objects, temporary_index, vault_place
 
 _LINK = rb"(?s)^160000 commit ([0-9a-f]+)\t(.+)$"
 _KEY = r"(?s)^submodule\.(?P<name>.+)\.(?P<key>path|url)$"
@@ -58,15 +59,16 @@ def _links(home: Home, tree: str) -> dict[bytes, str]:
 
 def _replaced(home: Home, tree: str, links: tuple[bytes, ...], parts: dict[bytes, str]) -> str:
     index = temporary_index(home)
-    # `read-tree --prefix` asks for a work tree, and writes nothing to it.
-    place = structs.replace(vault_place(home, index=index), work_tree=index.parent)
     try:
-        git(place, "read-tree", tree)
-        removed = b"".join(b"0 " + b"0" * 40 + b"\t" + path + b"\0" for path in links)
-        git(place, "update-index", "-z", "--index-info", stdin=removed)
-        for path, part in parts.items():
-            git(place, "read-tree", f"--prefix={path.decode('utf-8', 'surrogateescape')}/", part)
-        return git(place, "write-tree").decode().strip()
+        with new_objects(home, index=index) as staged:
+            # `read-tree --prefix` asks for a work tree, and writes nothing to it.
+            place = structs.replace(staged, work_tree=index.parent)
+            git(place, "read-tree", tree)
+            removed = b"".join(b"0 " + b"0" * 40 + b"\t" + path + b"\0" for path in links)
+            git(place, "update-index", "-z", "--index-info", stdin=removed)
+            for path, part in parts.items():
+                git(place, "read-tree", f"--prefix={path.decode('utf-8', 'surrogateescape')}/", part)
+            return git(place, "write-tree").decode().strip()
     finally:
         index.unlink(missing_ok=True)
 

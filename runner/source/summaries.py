@@ -1,9 +1,18 @@
 """A commit in words for a person: what its author says it does, who that is, and when it was made."""
 
-import os
+import re
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from msgspec import Struct
+
+from runner.errors import ProjError
+from runner.source.gitcommand import Place, run_git
+
+_AUTHOR = re.compile(r"^author (?P<name>.*?) ?<.*> ", re.MULTILINE)
+_COMMITTER = re.compile(
+    r"^committer .*> (?P<seconds>\d{1,11}) (?P<sign>[+-])(?P<hours>\d\d)(?P<minutes>\d\d)$", re.MULTILINE
+)
 
 
 class CommitSummary(Struct, frozen=True, kw_only=True):
@@ -16,20 +25,23 @@ class CommitSummary(Struct, frozen=True, kw_only=True):
 
 def summarise_commit(repository: Path, commit: str) -> CommitSummary | None:
     """Return what a commit says of itself, or None where the repository or the commit is not there any more."""
-    import git as gitpython  # 70 ms to import, so only `proj show` does
-    from gitdb.exc import BadName
-
-    try:
-        with gitpython.Repo(repository) as opened:
-            # Without these, variables of a git hook that proj was called from would lead to another repository.
-            opened.git.update_environment(
-                GIT_DIR=str(opened.git_dir), GIT_OPTIONAL_LOCKS="0", GIT_CONFIG_GLOBAL=os.devnull
-            )
-            found = opened.commit(commit)
-            return CommitSummary(
-                subject=str(found.summary),
-                author=found.author.name or "",
-                day=found.committed_datetime.date().isoformat(),
-            )
-    except (gitpython.GitError, BadName, ValueError, OSError):
+    if not repository.is_dir():
         return None
+    try:
+        output = run_git(
+            Place(git_dir=repository), "cat-file", "--batch", stdin=f"{commit}^{{commit}}\n".encode()
+        ).stdout
+    except ProjError:
+        return None
+    _, _, body = output.partition(b"\n")
+    head, _, message = body.decode("utf-8", "replace").partition("\n\n")
+    author, committer = _AUTHOR.search(head), _COMMITTER.search(head)
+    if not author or not committer:
+        return None
+    offset = timedelta(hours=int(committer["hours"]), minutes=int(committer["minutes"]))
+    zone = timezone(-offset if committer["sign"] == "-" else offset)
+    try:
+        day = datetime.fromtimestamp(int(committer["seconds"]), zone).date().isoformat()
+    except (ValueError, OverflowError, OSError):
+        return None
+    return CommitSummary(subject=message.split("\n", 1)[0], author=author["name"], day=day)

@@ -1,17 +1,20 @@
 """The files of a project in a frozen tree, for whoever reads a manifest."""
 
 import os
+from collections.abc import Callable
 from posixpath import join, normpath
 from typing import Protocol
 
 from msgspec import Struct
 
+from runner.errors import SnapshotError
 from runner.model import Code
 from runner.settings import Home
-from runner.source.vault import Content, read_loose, read_objects
+from runner.source.vault import Content, identity_of, read_loose, read_objects
 
 _FOLDER = b"40000"
 _LINK = b"120000"
+_SUBMODULE = b"160000"
 _MOST_LINKS = 20
 _LIKELY = ("mlproject", ".yaml", ".yml", ".toml", ".txt", ".lock", ".python-version")
 """How the names of files end that declare a project or its environment."""
@@ -34,9 +37,13 @@ class Frozen(Protocol):
 
 
 class TreeFiles:
-    """The files of a frozen project, read from the vault; ``..`` reaches the rest of the repository, never beyond."""
+    """The files of a frozen project, read from the vault; ``..`` reaches the rest of the repository, never beyond.
 
-    def __init__(self, home: Home, snapshot: Frozen) -> None:
+    ``restore`` is called once when an object turns out to be missing or damaged, and brings it back if it can.
+    """
+
+    def __init__(self, home: Home, snapshot: Frozen, restore: Callable[[], object] | None = None) -> None:
+        self._restore = restore
         self._home = home
         self._tree = snapshot.code.tree
         self._top = snapshot.code.subdirectory
@@ -48,8 +55,10 @@ class TreeFiles:
         entry = self._find(self._place(path))
         if entry is None or entry.mode == _FOLDER:
             return None
+        if entry.mode == _SUBMODULE:
+            return None
         found = self._object(entry.identity)
-        return found.data if found and found.kind == "blob" else None
+        return found.data if found.kind == "blob" else None
 
     def names(self, folder: str = "") -> tuple[str, ...]:
         """Return the sorted names in a folder, those of folders with a final ``/``; empty where there is no folder."""
@@ -97,18 +106,30 @@ class TreeFiles:
         return entry
 
     def _goal(self, link: Entry, folder: str) -> str | None:
-        found = self._object(link.identity)
-        text = os.fsdecode(found.data) if found else "/"
-        place = normpath(join(folder, text))
+        place = normpath(join(folder, os.fsdecode(self._object(link.identity).data)))
         return None if place.startswith(("/", "../")) or place == ".." else _without_dot(place)
 
     def _folder(self, identity: str) -> dict[str, Entry]:
         if identity not in self._folders:
             found = self._object(identity)
-            self._folders[identity] = read_tree(found.data) if found and found.kind == "tree" else {}
+            self._folders[identity] = read_tree(found.data) if found.kind == "tree" else {}
         return self._folders[identity]
 
-    def _object(self, identity: str) -> Content | None:
+    def _object(self, identity: str) -> Content:
+        """Return an object of the tree, all of which are in the vault as long as that is whole."""
+        found = self._look_up(identity)
+        if found is None and self._restore:
+            restore, self._restore = self._restore, None
+            restore()
+            found = self._look_up(identity)
+        if found is None:
+            raise SnapshotError(
+                f"The snapshot {self._tree} is damaged: {identity} is missing or can't be read",
+                hint="`proj verify --repair` takes damaged objects out; the next run freezes the project again.",
+            )
+        return found
+
+    def _look_up(self, identity: str) -> Content | None:
         found = self._known.get(identity) or read_loose(self._home, identity)
         if found is None:
             self._load(identity)
@@ -118,18 +139,19 @@ class TreeFiles:
     def _load(self, identity: str) -> None:
         """Read an object from a pack, and with it, since a process is dear, what a manifest's reader asks for next."""
         names = [identity]
-        if not self._known:
+        is_first = not self._known
+        if is_first:
             parts = self._top.split("/") if self._top else []
             names += [self._tree, *(f"{self._tree}:{'/'.join(parts[:count])}" for count in range(1, len(parts) + 1))]
         self._add(names)
-        if len(names) > 1:
+        if is_first and self._tree in self._known:
             folder = self._find(self._place("."))
             entries = self._folder(folder.identity) if folder and folder.mode == _FOLDER else {}
             self._add([one.identity for name, one in entries.items() if name.lower().endswith(_LIKELY)])
 
     def _add(self, names: list[str]) -> None:
-        if names:
-            self._known.update({found.identity: found for found in read_objects(self._home, names).values()})
+        found = read_objects(self._home, names).values() if names else ()
+        self._known.update({one.identity: one for one in found if identity_of(one.kind, one.data) == one.identity})
 
 
 def _without_dot(place: str) -> str:

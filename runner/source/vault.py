@@ -5,15 +5,18 @@ import os
 import re
 import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from msgspec import Struct
 
-from runner.errors import SnapshotError
+from runner.errors import GitError, SnapshotError
 from runner.files import locked, new_folder, remove_tree, write_atomically
 from runner.settings import Home
+from runner.source.durable import publish, write_durably
 from runner.source.gitcommand import Place, git, object_file, run_git
+from runner.source.packing import PackWriter
 
 RAW = "* -filter -text -eol -ident -working-tree-encoding -crlf\n"
 """Attributes that make git keep and lay out the bytes as they are; those in ``info/attributes`` win over all others."""
@@ -46,12 +49,11 @@ _CONFIG = """[core]
 \tskipHash = true
 """
 
+VAULT = "the store of snapshots"
 _RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$")
 _KINDS = (b"blob", b"tree", b"commit", b"tag")
-_NAMED = 5
-_SMALL_PACK = 100
-"""Objects up to which a pack is unpacked, as git itself does after a fetch."""
-_SMALL_PACK_SIZE = 32 << 20
+_MANY = 64
+"""Objects from which on they are written as a pack: one file to wait for, and no look-up in a folder for each."""
 
 
 class RunCommit(Struct, frozen=True, kw_only=True):
@@ -96,10 +98,12 @@ class Content(Struct, frozen=True, array_like=True):
 
 
 def read_loose(home: Home, identity: str) -> Content | None:
-    """Return an object that lies in a file of its own, which costs no process; None where it does not."""
+    """Return an object that lies in a file of its own, whole, which costs no process; None where it does not."""
     try:
         data = zlib.decompress(object_file(home.vault / "objects", identity).read_bytes())
     except (OSError, zlib.error):
+        return None
+    if hashlib.sha1(data, usedforsecurity=False).hexdigest() != identity:
         return None
     head, _, body = data.partition(b"\0")
     return Content(identity, head.split()[0].decode(), body)
@@ -108,31 +112,100 @@ def read_loose(home: Home, identity: str) -> Content | None:
 def read_objects(home: Home, names: Iterable[str]) -> dict[str, Content]:
     """Return objects by any name that git understands, such as ``TREE:path``; those that are not there are left out."""
     asked = [name for name in names if "\n" not in name]
-    output = run_git(
-        vault_place(home), "cat-file", "--batch", stdin="".join(f"{name}\n" for name in asked).encode()
-    ).stdout
+    stdin = "".join(f"{name}\n" for name in asked).encode()
+    return parse_batch(asked, run_git(vault_place(home), "cat-file", "--batch", stdin=stdin).stdout)
+
+
+def parse_batch(asked: Sequence[str], output: bytes) -> dict[str, Content]:
+    """Return by name what ``git cat-file --batch`` printed; git ends early where it meets a damaged pack."""
     found: dict[str, Content] = {}
     start = 0
     for name in asked:
-        end = output.index(b"\n", start)
+        end = output.find(b"\n", start)
+        if end < 0:
+            break
         words = output[start:end].split(b" ")
         start = end + 1
         if len(words) == 3 and words[1] in _KINDS:  # noqa: PLR2004
             size = int(words[2])
-            found[name] = Content(words[0].decode(), words[1].decode(), output[start : start + size])
+            data = output[start : start + size]
+            if len(data) < size:
+                break
+            found[name] = Content(words[0].decode(), words[1].decode(), data)
             start += size + 1
     return found
 
 
+def identity_of(kind: str, data: bytes) -> str:
+    """Return the id that git gives to an object."""
+    digest = hashlib.sha1(f"{kind} {len(data)}\0".encode(), usedforsecurity=False)
+    digest.update(data)
+    return digest.hexdigest()
+
+
+def absent_objects(home: Home, identities: Iterable[str]) -> list[str]:
+    """Return those objects that the vault does not have, or can't read the head of, in the order given."""
+    stdin = "".join(f"{identity}\n" for identity in identities).encode()
+    done = run_git(vault_place(home), "cat-file", "--batch-check", "--buffer", stdin=stdin)
+    if done.exit_code:
+        raise GitError("The store of snapshots can't be read", context=done.complaint)
+    return [line.split(b" ")[0].decode() for line in done.stdout.splitlines() if line.endswith(b" missing")]
+
+
 def write_object(home: Home, kind: str, content: bytes) -> str:
     """Put a small object into the vault and return its id, as ``git hash-object -w`` would, without a process."""
-    data = f"{kind} {len(content)}\0".encode() + content
-    identity = hashlib.sha1(data, usedforsecurity=False).hexdigest()
-    place = object_file(open_vault(home) / "objects", identity)
-    if not place.exists():
-        write_atomically(place, zlib.compress(data, 1))
-        place.chmod(0o444)
+    identity = identity_of(kind, content)
+    write_loose(home, (Content(identity, kind, content),))
     return identity
+
+
+def write_loose(home: Home, contents: Iterable[Content]) -> None:
+    """Put a few objects into the vault, each in a file of its own; they are on disk when this returns."""
+    vault = open_vault(home)
+    wanted = {one.identity: one for one in contents}
+    files = {identity: object_file(vault / "objects", identity) for identity in wanted}
+    pairs = []
+    staging = vault / "incoming" / f"loose-{os.urandom(8).hex()}"
+    try:
+        for identity, place in files.items():
+            if _is_filled(place):
+                continue
+            one = wanted[identity]
+            staging.mkdir(exist_ok=True)
+            data = zlib.compress(f"{one.kind} {len(one.data)}\0".encode() + one.data, 1)
+            (staging / identity).write_bytes(data)
+            (staging / identity).chmod(0o444)
+            pairs.append((staging / identity, place))
+        publish(pairs)
+    finally:
+        remove_tree(staging)
+
+
+def _is_filled(place: Path) -> bool:
+    """Say whether a file is there and not emptied, as those are that a machine lost the power over."""
+    try:
+        return place.stat().st_size > 0
+    except OSError:
+        return False
+
+
+@contextmanager
+def new_objects(home: Home, *alternates: Path, index: Path | None = None) -> Iterator[Place]:
+    """Let git write objects beside the vault; they enter it, on disk, when the block ends without an error."""
+    vault = open_vault(home)
+    staging = new_folder(vault / "incoming", "objects-")
+    try:
+        yield Place(git_dir=vault, objects=staging, alternates=(vault / "objects", *alternates), index=index)
+        loose = [path for path in staging.glob("??/*") if not path.name.startswith("tmp_")]
+        if len(loose) < _MANY:
+            publish((path, vault / "objects" / path.parent.name / path.name) for path in loose)
+            return
+        with PackWriter(vault / "objects") as writer:
+            for path in loose:
+                head, _, body = zlib.decompress(path.read_bytes()).partition(b"\0")
+                writer.add(head.split()[0].decode(), path.parent.name + path.name, body)
+    finally:
+        remove_tree(staging)
 
 
 def has_object(home: Home, identity: str) -> bool:
@@ -142,62 +215,9 @@ def has_object(home: Home, identity: str) -> bool:
     return run_git(vault_place(home), "cat-file", "-e", identity).exit_code == 0
 
 
-def bring_tree(home: Home, tree: str, objects: Path, known: Iterable[str] = ()) -> bool:
-    """Copy a tree with all below it into the vault from another repository's folder of objects; say whether it was new.
-
-    That repository only lends its objects to a process that works in the vault. What hangs on the ``known`` trees is
-    taken to be in the vault already.
-
-    Raises:
-        SnapshotError: something below the tree is missing there, as in a partial clone.
-    """
-    if tree == EMPTY_TREE:
-        write_object(home, "tree", b"")
-    if has_object(home, tree):
-        return False
-    incoming = open_vault(home) / "incoming"
-    words = ("pack-objects", "--quiet", "--revs", "--delta-base-offset", "--window=0")
-    stdin = "".join(f"{line}\n" for line in (tree, *(f"^{name}" for name in known))).encode()
-    staging = new_folder(incoming)
-    try:
-        done = run_git(vault_place(home, objects), *words, staging / "pack", stdin=stdin)
-        if done.exit_code:
-            raise _incomplete(home, tree, objects, done.complaint)
-        for pack in staging.glob("*.pack"):
-            _take_in(home, pack)
-    finally:
-        remove_tree(staging)
-    return True
-
-
-def _incomplete(home: Home, tree: str, objects: Path, complaint: str) -> SnapshotError:
-    """Return the error that names the files of which the repository has no content."""
-    place = vault_place(home, objects)
-    listed = run_git(place, "ls-tree", "-r", "-z", tree).stdout.split(b"\0")[:-1]
-    entries = (line.partition(b"\t") for line in listed)
-    paths = {entry.split(b" ")[2]: path for entry, _, path in entries if not entry.startswith(b"160000")}
-    said = run_git(place, "cat-file", "--batch-check", stdin=b"".join(name + b"\n" for name in paths)).stdout
-    missing = [line.split(b" ")[0] for line in said.splitlines() if line.endswith(b" missing")]
-    names = [paths[name].decode("utf-8", "backslashreplace") for name in missing if name in paths]
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    told = f": {', '.join(names[:_NAMED])}{more}" if names else ""
-    hint = "It is a partial or damaged clone. Where its origin can be reached, `git fetch --refetch` completes it."
-    return SnapshotError(f"Not all files of the commit are in the repository{told}", context=complaint, hint=hint)
-
-
-def _take_in(home: Home, pack: Path) -> None:
-    """Put a pack among the vault's; a small one is unpacked, since many packs make every look-up slower."""
-    with pack.open("rb") as file:
-        count = int.from_bytes(file.read(12)[8:], "big")  # https://git-scm.com/docs/pack-format
-    if count < _SMALL_PACK and pack.stat().st_size < _SMALL_PACK_SIZE:
-        git(vault_place(home), "unpack-objects", "-q", stdin=pack.read_bytes())
-        return
-    target = home.vault / "objects" / "pack"
-    target.mkdir(parents=True, exist_ok=True)
-    for suffix in (".pack", ".idx"):  # git looks for the index, so that comes last
-        part = pack.with_suffix(suffix)
-        part.chmod(0o444)
-        part.replace(target / part.name)
+def is_incomplete(home: Home) -> bool:
+    """Say whether damaged objects were taken out, so that a tree may be there without all that belongs to it."""
+    return (home.vault / "incomplete").exists()
 
 
 def run_ref(run_id: str) -> str:
@@ -224,7 +244,7 @@ def keep_commit(home: Home, run_id: str, commit: RunCommit) -> str:
     if commit.base:
         parent = f"parent {_write_commit(home, commit.base, '', 0, 'base')}\n"
     identity = _write_commit(home, commit.tree, parent, int(time.time()), commit.message)
-    write_atomically(home.vault / ref, f"{identity}\n".encode())
+    write_durably(home.vault / ref, f"{identity}\n".encode())
     return identity
 
 
@@ -238,36 +258,78 @@ def read_run(home: Home, run_id: str) -> RunCommit:
     """Return what the vault keeps of a run.
 
     Raises:
-        SnapshotError: it keeps nothing of it.
+        SnapshotError: it keeps nothing of it, or the commit is damaged.
     """
     ref = run_ref(run_id)
-    if not _has_ref(home, ref):
+    if not keeps_code(home, run_id):
         hint = "Only runs that `proj run` started here have it."
         raise SnapshotError(f"The vault keeps no code of the run {run_id}", hint=hint)
-    listed = git(vault_place(home), "rev-list", "--format=%T%n%B%x00", "--max-count=2", ref).decode("utf-8", "replace")
+    try:
+        output = git(vault_place(home), "rev-list", "--format=%T%n%B%x00", "--max-count=2", ref)
+    except GitError as error:
+        raise damaged_run(run_id, error.context) from error
+    listed = output.decode("utf-8", "replace")
     # Each entry: a line with the id, one with the tree, then the message.
     parts = [entry.strip().split("\n", 2) for entry in listed.split("\0") if entry.strip()]
     return RunCommit(tree=parts[0][1], base=parts[1][1] if len(parts) > 1 else None, message=parts[0][-1])
 
 
+def damaged_run(run_id: str, complaint: str | None) -> SnapshotError:
+    """Return the error for a run whose code is not whole; git's complaint names the object."""
+    return SnapshotError(
+        f"The code of the run {run_id} is damaged in {VAULT}",
+        context=complaint,
+        hint="`proj verify --repair` takes damaged objects out. Where a project still has the same files, its next run "
+        "freezes them again, which makes the code of this run whole too.",
+    )
+
+
 def keeps_code(home: Home, run_id: str) -> bool:
     """Say whether the code of a run is here."""
-    return _has_ref(home, run_ref(run_id))
+    ref = run_ref(run_id)
+    return (home.vault / ref).exists() or ref in _packed_refs(home)
 
 
-def _has_ref(home: Home, ref: str) -> bool:
-    if (home.vault / ref).exists():
-        return True
-    if not (home.vault / "HEAD").exists():  # asking does not make a vault
-        return False
-    return run_git(vault_place(home), "show-ref", "--quiet", "--verify", ref).exit_code == 0
+def run_commits(home: Home) -> dict[str, str]:
+    """Return the commit of every run by its id, as the refs name it; a damaged ref names none that there is."""
+    found = {ref: commit for ref, commit in _packed_refs(home).items() if ref.startswith("refs/runs/")}
+    for path in (home.vault / "refs" / "runs").glob("*"):
+        if _RUN_ID.match(path.name):  # else a lock, or what a kill left
+            found[f"refs/runs/{path.name}"] = path.read_text(encoding="ascii", errors="replace").strip()
+    return {ref.removeprefix("refs/runs/"): commit for ref, commit in found.items()}
+
+
+def _packed_refs(home: Home) -> dict[str, str]:
+    try:
+        lines = (home.vault / "packed-refs").read_text(encoding="ascii", errors="replace").splitlines()
+    except FileNotFoundError:
+        return {}
+    pairs = (line.split(" ", 1) for line in lines if " " in line and not line.startswith("#"))
+    return {ref: commit for commit, ref in pairs}
 
 
 def forget_snapshot(run_id: str, home: Home) -> None:
     """Let go of a run's tree; the space is freed by the next `collect_garbage`."""
     ref = run_ref(run_id)
-    if _has_ref(home, ref):
-        git(vault_place(home), "update-ref", "-d", ref)
+    if keeps_code(home, run_id):
+        with locked(home.root / "vault.lock"):
+            remove_left_locks(home)
+            drop_ref(home, ref)
+
+
+def drop_ref(home: Home, ref: str) -> None:
+    """Remove a ref, one that is damaged as well, which git refuses to touch. The caller holds the lock of the vault."""
+    packed = home.vault / "packed-refs"
+    if ref in _packed_refs(home):
+        lines = packed.read_bytes().splitlines(keepends=True)
+        write_durably(packed, b"".join(line for line in lines if line.rstrip().rpartition(b" ")[2] != ref.encode()))
+    (home.vault / ref).unlink(missing_ok=True)
+
+
+def remove_left_locks(home: Home) -> None:
+    """Remove locks of refs that a killed git left. The caller holds the lock of the vault, so nobody has them."""
+    for path in (home.vault / "packed-refs.lock", home.vault / "HEAD.lock", *(home.vault / "refs").rglob("*.lock")):
+        path.unlink(missing_ok=True)
 
 
 def temporary_index(home: Home) -> Path:

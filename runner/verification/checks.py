@@ -9,6 +9,7 @@ from runner.environments.home_check import verify_environments, verify_locks
 from runner.errors import DamagedStoreError
 from runner.findings import Finding, Progress
 from runner.settings import Home
+from runner.source.verification import verify_snapshots
 from runner.store.artifact_digests import verify_artifacts
 from runner.verification.orphans import verify_orphans
 from runner.verification.records import verify_records
@@ -37,6 +38,7 @@ CHECKS: tuple[Check, ...] = (
     # Runs that only have files are recorded again before the other parts are held against the database.
     Check("files without a run", verify_orphans),
     Check("runs without files", verify_records),
+    Check("snapshots", verify_snapshots),
     Check("locks", verify_locks),
     Check("environments", verify_environments),
     Check("artifacts", verify_artifacts),

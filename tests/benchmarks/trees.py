@@ -65,6 +65,8 @@ def layout(room: Path) -> Iterator[Row]:
         yield Row(f"snapshot and layout of 5,000 files, 200 MB, {what}", seconds_of(lay), "git worktree add", limit)
     (root / "folder0" / "file0.txt").write_text("changed")
     yield Row("the same after a change of one file", seconds_of(lay), "git worktree add", limit)
+    took, limit = in_turns(lay, command(["git", "status"], root), rounds=5)
+    yield Row("snapshot and layout of 5,000 files, 200 MB, again", took, "git status", limit)
 
 
 def large(room: Path) -> Iterator[Row]:

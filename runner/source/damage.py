@@ -1,0 +1,218 @@
+"""Damaged objects of the vault: found by reading everything in it, and taken out so that the next run writes them."""
+
+import hashlib
+import os
+import re
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from msgspec import Struct
+
+from runner.files import locked
+from runner.findings import Progress
+from runner.settings import Home
+from runner.source.durable import write_durably
+from runner.source.gitcommand import run_git
+from runner.source.packing import PackWriter, read_index
+from runner.source.vault import drop_ref, identity_of, open_vault, vault_place
+
+_CHUNK = 1 << 20
+_FOLDER = re.compile(r"^[0-9a-f]{2}$")
+_NAME = re.compile(r"^[0-9a-f]{38}$")
+
+
+class Damage(Struct, frozen=True, kw_only=True):
+    """A damaged file of the vault, by its path below the vault, what is wrong with it, and the objects that it cost."""
+
+    path: str
+    problem: str
+    identities: tuple[str, ...]
+
+
+def find_damage(home: Home, progress: Progress | None = None) -> Iterator[Damage]:
+    """Read every object and return each damaged file; nothing is changed."""
+    objects = home.vault / "objects"
+    packs = sorted((objects / "pack").glob("pack-*.pack")) + _lonely_indexes(objects)
+    counts = {pack: _count(pack) for pack in packs}
+    loose = list(_loose_files(objects))
+    total = len(loose) + sum(counts.values())
+    done = 0
+    for path in loose:
+        problem = _problem_of_loose(path)
+        if problem:
+            identity = path.parent.name + path.name
+            yield Damage(path=str(path.relative_to(home.vault)), problem=problem, identities=(identity,))
+        done += 1
+        if progress:
+            progress(done, total)
+    for pack in packs:
+        found = _damage_of_pack(home, pack)
+        if found:
+            yield found
+        done += counts[pack]
+        if progress:
+            progress(done, total)
+
+
+def take_out_damage(home: Home, progress: Progress | None = None) -> list[Damage]:
+    """Find damaged objects and remove them; every project is read anew by its next run, which writes what is missing.
+
+    What a damaged pack still holds goes into a new one.
+
+    Raises:
+        SnapshotError: git can't be run.
+    """
+    vault = open_vault(home)
+    with locked(home.root / "vault.lock"):
+        found: list[Damage] = []
+        for damage in find_damage(home, progress):
+            if not found:
+                mark_incomplete(home)
+                _forget_indexes(home)
+            found.append(damage)
+            _take_out(home, vault / damage.path)
+    return found
+
+
+def mark_incomplete(home: Home) -> None:
+    """Let nobody take a tree for whole because its top is there; `verify_snapshots` removes the mark."""
+    write_durably(home.vault / "incomplete", b"Objects were damaged or missing.\n")
+
+
+def _forget_indexes(home: Home) -> None:
+    """Let the next run of every project read all its files, and count on nothing that was known of them."""
+    for folder in home.indexes.iterdir() if home.indexes.is_dir() else ():
+        if folder.is_dir():
+            with locked(folder / "lock"):
+                forget_index(folder)
+            drop_ref(home, f"refs/projects/{folder.name}")
+
+
+def forget_index(folder: Path) -> bool:
+    """Forget what is known of one project's files, and say whether anything was."""
+    found = False
+    for name in ("index", "state", "index.lock"):
+        with suppress(FileNotFoundError):
+            (folder / name).unlink()
+            found = True
+    return found
+
+
+def _loose_files(objects: Path) -> Iterator[Path]:
+    for folder in sorted(objects.iterdir()) if objects.is_dir() else ():
+        if _FOLDER.match(folder.name) and folder.is_dir():
+            yield from (path for path in sorted(folder.iterdir()) if _NAME.match(path.name))
+
+
+def _lonely_indexes(objects: Path) -> list[Path]:
+    indexes = sorted((objects / "pack").glob("pack-*.idx"))
+    return [path.with_suffix(".pack") for path in indexes if not path.with_suffix(".pack").exists()]
+
+
+def _count(pack: Path) -> int:
+    try:
+        with pack.open("rb") as file:
+            return int.from_bytes(file.read(12)[8:], "big")
+    except OSError:
+        return 1
+
+
+def _problem_of_loose(path: Path) -> str | None:
+    """Say what is wrong with a loose object, which is read piece by piece."""
+    inflater = zlib.decompressobj()
+    digest = hashlib.sha1(usedforsecurity=False)
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                data = inflater.decompress(chunk, _CHUNK)
+                while data:
+                    digest.update(data)
+                    data = inflater.decompress(inflater.unconsumed_tail, _CHUNK)
+        if path.stat().st_size == 0:
+            return "is empty"
+    except zlib.error:
+        return "can't be unpacked"
+    except OSError as error:
+        return f"can't be read: {error.strerror}"
+    if not inflater.eof:
+        return "is cut off"
+    if inflater.unused_data or digest.hexdigest() != path.parent.name + path.name:
+        return "holds another content than its name says"
+    return None
+
+
+def _damage_of_pack(home: Home, pack: Path) -> Damage | None:
+    index = pack.with_suffix(".idx")
+    if not index.exists():
+        return _pack_damage(home, pack, "has no index", ())
+    done = run_git(vault_place(home), "verify-pack", "--", index)
+    if done.exit_code == 0 and pack.exists():
+        return None
+    good, bad = _sort_out(pack)
+    if not pack.exists():
+        return _pack_damage(home, pack, "is missing", bad)
+    problem = f"is damaged: {len(bad)} of {len(good) + len(bad)} objects can't be read" if good or bad else "is damaged"
+    return _pack_damage(home, pack, problem, bad)
+
+
+def _pack_damage(home: Home, pack: Path, problem: str, bad: tuple[str, ...]) -> Damage:
+    return Damage(path=str(pack.relative_to(home.vault)), problem=problem, identities=bad)
+
+
+def _sort_out(pack: Path, writer: PackWriter | None = None) -> tuple[list[str], tuple[str, ...]]:
+    """Return the objects of a damaged pack that can be read, and those that can't; write the former elsewhere."""
+    good: list[str] = []
+    bad: list[str] = []
+    try:
+        identities = read_index(pack.with_suffix(".idx"))
+    except (OSError, ValueError):
+        return good, ()
+    reader = _open_pack(pack)
+    for identity in identities:
+        try:
+            stream = reader.stream(bytes.fromhex(identity))
+            kind, data = stream.type.decode(), stream.read()
+            is_good = identity_of(kind, data) == identity
+        except Exception:  # noqa: BLE001  # there is no error that damage can't make a parser raise
+            is_good = False
+        (good if is_good else bad).append(identity)
+        if is_good and writer:
+            writer.add(kind, identity, data)
+    return good, tuple(bad)
+
+
+def _open_pack(pack: Path):  # type: ignore[no-untyped-def]  # noqa: ANN202  # gitdb has no types
+    from gitdb.pack import PackEntity  # 50 ms to import, needed for damaged packs only
+
+    return PackEntity(os.fspath(pack))
+
+
+def _take_out(home: Home, path: Path) -> None:
+    if path.suffix != ".pack":
+        path.unlink(missing_ok=True)
+        return
+    if path.exists() and _index_again(home, path):
+        return
+    with PackWriter(home.vault / "objects") as writer:
+        _sort_out(path, writer)
+    aside = home.vault / "damaged"  # `collect_garbage` removes it after a while
+    aside.mkdir(exist_ok=True)
+    for suffix in (".idx", ".rev", ".bitmap", ".pack"):
+        with suppress(FileNotFoundError):
+            path.with_suffix(suffix).replace(aside / path.with_suffix(suffix).name)
+
+
+def _index_again(home: Home, pack: Path) -> bool:
+    """Write the index of a pack anew, and say whether the pack itself is whole."""
+    fresh = pack.with_name(f"tmp_idx_{os.urandom(8).hex()}.idx")
+    try:
+        done = run_git(vault_place(home), "index-pack", "-o", fresh, pack)
+        if done.exit_code:
+            return False
+        fresh.chmod(0o444)
+        fresh.replace(pack.with_suffix(".idx"))
+    finally:
+        fresh.unlink(missing_ok=True)
+    return True

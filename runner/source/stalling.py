@@ -1,0 +1,51 @@
+"""Why git may wait for ever: a pipe where it reads a file, such as one that is called ``.gitignore``."""
+
+import os
+import re
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+_NAMES = frozenset((".gitignore", ".gitattributes", ".gitmodules"))
+_OWN = (
+    *("HEAD", "config", "config.worktree", "index", "packed-refs", "shallow", "commondir"),
+    *("info/exclude", "info/attributes", "info/sparse-checkout", "objects/info/alternates"),
+)
+_PATH = r'(?mi)^\s*(?:path|excludesfile|attributesfile)\s*=\s*"?(.+?)"?\s*$'
+_PATIENCE = 20.0
+"""Seconds for looking through a work tree."""
+
+
+def find_pipe(git_dir: Path, work_tree: Path | None) -> str | None:
+    """Say which file of those that git reads by itself is a pipe, a socket or a device; None where there is none."""
+    own = [git_dir / name for name in _OWN]
+    for path in (*own, *_named(git_dir), *_candidates(work_tree)):
+        if _is_special(path):
+            return f"{path} is no file but a pipe, a socket or a device, and git waits for what comes out of it"
+    return None
+
+
+def _named(git_dir: Path) -> Iterator[Path]:
+    """Return the files that a repository's configuration names for git to read."""
+    for config in (git_dir / "config", git_dir / "config.worktree"):
+        if config.is_file():
+            for name in re.findall(_PATH, config.read_text(encoding="utf-8", errors="surrogateescape")):
+                yield git_dir / Path(name).expanduser()
+
+
+def _candidates(work_tree: Path | None) -> Iterator[Path]:
+    end = time.monotonic() + _PATIENCE
+    for folder, folders, files in os.walk(work_tree) if work_tree else ():
+        if time.monotonic() > end:
+            return
+        folders[:] = [name for name in folders if name != ".git"]
+        yield from (Path(folder, name) for name in _NAMES.intersection(files))
+
+
+def _is_special(path: Path) -> bool:
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or (stat.S_ISCHR(mode) and path.resolve() != Path(os.devnull))

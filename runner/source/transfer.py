@@ -1,0 +1,156 @@
+"""Trees on their way from another repository into the vault: read there, checked, and written without compression."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+from runner.errors import SnapshotError
+from runner.files import new_folder, remove_tree
+from runner.settings import Home
+from runner.source.durable import publish
+from runner.source.gitcommand import Place, run_git, together
+from runner.source.packing import PackWriter
+from runner.source.vault import (
+    EMPTY_TREE,
+    Content,
+    absent_objects,
+    has_object,
+    identity_of,
+    is_incomplete,
+    open_vault,
+    parse_batch,
+    vault_place,
+    write_loose,
+    write_object,
+)
+
+_NAMED = 5
+_MANY, _MUCH = 64, 8 << 20
+"""Objects or bytes from which on a pack is written instead of a file for each object."""
+_CHUNK, _CHUNK_OBJECTS = 32 << 20, 10_000
+"""Bytes and objects that are asked of one process."""
+
+
+def bring_tree(home: Home, tree: str, objects: Path) -> bool:
+    """Copy a tree with all below it into the vault from another repository's folder of objects; say whether it was new.
+
+    That repository only lends its objects to a process that works in the vault. What comes from a repository that is
+    not a mirror of ours has to be what its id says, since other projects would get it under that id as well.
+
+    Raises:
+        SnapshotError: something below the tree is missing or damaged there, as in a partial clone.
+    """
+    if tree == EMPTY_TREE:
+        write_object(home, "tree", b"")
+    if has_object(home, tree) and not is_incomplete(home):
+        return False
+    paths = _paths(home, tree, objects)
+    absent = {identity: paths[identity] for identity in absent_objects(home, paths)}
+    if len(absent) > _MANY and objects.is_relative_to(home.mirrors):
+        _copy_packed(home, objects, absent)
+    elif absent:
+        _copy_objects(home, objects, absent)
+    return bool(absent)
+
+
+def is_whole(home: Home, tree: str) -> bool:
+    """Say whether the vault has a tree with all below it; content is not read."""
+    try:
+        return not absent_objects(home, _paths(home, tree, home.vault / "objects"))
+    except SnapshotError:
+        return False
+
+
+def _paths(home: Home, tree: str, objects: Path) -> dict[str, bytes]:
+    """Return the objects of a tree, each with a path that it has."""
+    done = run_git(vault_place(home, objects), "ls-tree", "-r", "-t", "-z", "--full-tree", tree)
+    if done.exit_code:
+        raise _incomplete((), done.complaint)
+    found = {tree: b""}
+    for line in done.stdout.split(b"\0")[:-1]:
+        head, _, path = line.partition(b"\t")
+        _, kind, identity = head.split(b" ")
+        if kind != b"commit":
+            found.setdefault(identity.decode(), path)
+    return found
+
+
+def _copy_packed(home: Home, objects: Path, paths: dict[str, bytes]) -> None:
+    """Copy what a mirror of ours has, as it is packed there: git checked it when it was fetched."""
+    staging = new_folder(open_vault(home) / "incoming")
+    words = ("pack-objects", "--quiet", "--delta-base-offset", "--window=0", "--compression=0")
+    place = vault_place(home, objects)
+    try:
+        done = run_git(place, *words, staging / "pack", stdin="".join(f"{one}\n" for one in paths).encode())
+        if done.exit_code:
+            sizes = _sizes(place, paths)
+            raise _incomplete([path for one, path in paths.items() if one not in sizes], done.complaint)
+        target = home.vault / "objects" / "pack"
+        for suffix in (".pack", ".idx"):  # git looks for the index, so that comes last
+            parts = list(staging.glob(f"*{suffix}"))
+            for part in parts:
+                part.chmod(0o444)
+            publish((part, target / part.name) for part in parts)
+    finally:
+        remove_tree(staging)
+
+
+def _copy_objects(home: Home, objects: Path, paths: dict[str, bytes]) -> None:
+    place = vault_place(home, objects)
+    sizes = _sizes(place, paths)
+    lacking = [identity for identity in paths if identity not in sizes]
+    if lacking:
+        raise _incomplete([paths[identity] for identity in lacking], "")
+    with ExitStack() as stack:
+        writer = None
+        if len(sizes) > _MANY or sum(sizes.values()) > _MUCH:
+            writer = stack.enter_context(PackWriter(open_vault(home) / "objects"))
+        chunks = _chunks(sizes)
+        while pair := list(islice(chunks, 2)):
+            for contents in together(*(partial(_read, place, some, paths) for some in pair)):
+                if writer is None:
+                    write_loose(home, contents)
+                    continue
+                for one in contents:
+                    writer.add(one.kind, one.identity, one.data)
+
+
+def _sizes(place: Place, identities: Iterable[str]) -> dict[str, int]:
+    stdin = "".join(f"{identity}\n" for identity in identities).encode()
+    said = run_git(place, "cat-file", "--batch-check", "--buffer", stdin=stdin).text.splitlines()
+    words = (line.split(" ") for line in said)
+    return {parts[0]: int(parts[2]) for parts in words if len(parts) == 3}  # noqa: PLR2004
+
+
+def _chunks(sizes: dict[str, int]) -> Iterator[list[str]]:
+    chunk: list[str] = []
+    total = 0
+    for identity, size in sizes.items():
+        if chunk and (total + size > _CHUNK or len(chunk) >= _CHUNK_OBJECTS):
+            yield chunk
+            chunk, total = [], 0
+        chunk.append(identity)
+        total += size
+    if chunk:
+        yield chunk
+
+
+def _read(place: Place, identities: list[str], paths: dict[str, bytes]) -> list[Content]:
+    stdin = "".join(f"{identity}\n" for identity in identities).encode()
+    done = run_git(place, "cat-file", "--batch", "--buffer", stdin=stdin)
+    found = parse_batch(identities, done.stdout)
+    wrong = [one for one in identities if one not in found or identity_of(found[one].kind, found[one].data) != one]
+    if wrong:
+        raise _incomplete([paths[identity] for identity in wrong], done.complaint)
+    return list(found.values())
+
+
+def _incomplete(paths: Iterable[bytes], complaint: str) -> SnapshotError:
+    """Return the error that names the files of which the repository has no content, or a damaged one."""
+    names = [path.decode("utf-8", "backslashreplace") for path in paths]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    told = f": {', '.join(names[:_NAMED])}{more}" if names else ""
+    hint = "It is a partial or damaged clone. Where its origin can be reached, `git fetch --refetch` completes it."
+    return SnapshotError(f"Not all files of the commit are in the repository{told}", context=complaint, hint=hint)
