@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
 
+from runner.environments.additions import Addition
 from runner.errors import ProjError
 from runner.executors import remove_leftovers
 from runner.lazy import LazyModule
@@ -63,7 +64,7 @@ class RunOutcome(Struct, frozen=True, kw_only=True):
     record: RunRecord
     exit_code: int
     error: ProjError | None = None
-    missing_package: str | None = None
+    missing: Addition | None = None
     """The package whose absence ended the command, if one is known to."""
 
 
@@ -81,9 +82,11 @@ class Recording:
         """The status in which the script itself left the run, if it did."""
         self.opened: tuple[tuple[str, Path], ...] = ()
         """Files beside the tree that the command opened: path relative to the project folder, and the user's file."""
+        self.own_address = ""
+        """The ``HOST:PORT`` of the run's own server, known after the command."""
         self.was_logged_to = False
         """Whether a client connected to the run's own server."""
-        self.missing_package: str | None = None
+        self.missing: Addition | None = None
         """The package whose absence ended the command, if one is known to."""
         self.opened_there: live.Opened | None = None
         """The run on its tracking server, if it has one."""
@@ -192,9 +195,7 @@ class Recording:
     def outcome(self) -> RunOutcome:
         """Return the record as it was closed."""
         record = read_record(self.database, self.run_id, self.plan.home)
-        return RunOutcome(
-            record=record, exit_code=self._exit_code, error=self._error, missing_package=self.missing_package
-        )
+        return RunOutcome(record=record, exit_code=self._exit_code, error=self._error, missing=self.missing)
 
 
 @contextmanager
@@ -290,6 +291,7 @@ def _open_here(plan: Plan, database: Database, report: Report, opened: "live.Ope
         code=plan.code,
         parameters=parameter_records(plan),
         log=str(plan.home.log(run.run_id)),
+        repairs=plan.repairs,
         notices=plan.notices,
     )
     return recording

@@ -6,16 +6,18 @@ from signal import Signals
 
 from msgspec import structs
 
+from runner.cutoff import offer_commit_day
+from runner.environments.additions import Addition, remember_additions, with_additions
 from runner.environments.backends import provides_images
 from runner.environments.deciding import lock_for_code, with_own_packages
-from runner.environments.missing import explain_failed_import, failed_import, package_to_add
+from runner.environments.missing import explain_failed_import, failed_import, installed_bringer, package_to_add
 from runner.environments.python_backend import PythonBackend
 from runner.environments.repairs import is_changeable
 from runner.environments.trees import FolderTree
-from runner.environments.words import Prepared, with_packages
+from runner.environments.words import Prepared, lead_paths
 from runner.errors import AbsentImageError, UnbuildableError
 from runner.executors import ExecutionRequest, Sharing, child_environment
-from runner.manifest import find_downloads, find_paths, render_command, served_address, shell_argv
+from runner.manifest import find_downloads, find_paths, render_command, serve_hint, served_address, shell_argv
 from runner.model import Event, EventKind, Report, RunRequest, RunStatus
 from runner.plan import Plan, declared_record, make_plan, path_rules, without_container
 from runner.process import Echo, Outcome, prepare
@@ -28,6 +30,7 @@ from runner.provenance.outputs import collect_outputs
 from runner.recording import Ending, Recording, RunOutcome, open_recording
 from runner.server.redirects import INSIDE, copy_inside, has_client, is_loopback, read_redirects, redirecting_variables
 from runner.server.socket import REMOVED_VARIABLES
+from runner.server.unreachable import unreachable_servers
 from runner.settings import Home
 from runner.source.folder import RunFolder, Wishes, lay_out, stay_in_place
 from runner.source.frozen import FrozenTree
@@ -62,6 +65,10 @@ def run_with_repairs(plan: Plan, report: Report, echo: Echo) -> RunOutcome:
             break
         plan = again
         outcome = run_plan(plan, report, echo)
+        if plan.additions and outcome.error is None:
+            remember_additions(plan.additions_note, plan.additions)
+    if outcome.exit_code and plan.request.repair and (hint := offer_commit_day(plan.request.as_of, plan.snapshot)):
+        report(Event(kind=EventKind.WARNING, message="The packages may be too new for this code", hint=hint))
     return outcome
 
 
@@ -79,12 +86,12 @@ def plan_again(plan: Plan, outcome: RunOutcome, report: Report) -> Plan | None:
             return None
         report(Event(kind=EventKind.WARNING, message=error.message, hint=f"Running once more. {told}"))
         return plan
-    package = outcome.missing_package
-    told = f"'{package}' is added: a run failed for want of it"
-    if not (request.add_missing and package and is_changeable(plan.spec)) or told in plan.spec.repairs:
+    missing = outcome.missing
+    may_add = missing is not None and (request.add_missing or (missing.inside is not None and request.repair))
+    if missing is None or not may_add or missing in plan.additions or not is_changeable(plan.spec):
         return None
-    report(Event(kind=EventKind.STEP, message=f"Running once more, with '{package}'"))
-    return structs.replace(plan, spec=with_packages(plan.spec, (package,), (told,)))
+    report(Event(kind=EventKind.STEP, message=f"Running once more, with '{missing.package}'"))
+    return structs.replace(plan, spec=with_additions(plan.spec, (missing,)), additions=(*plan.additions, missing))
 
 
 def run_plan(plan: Plan, report: Report, echo: Echo) -> RunOutcome:
@@ -134,14 +141,14 @@ def prepare_environment(recording: Recording, folder: RunFolder) -> Prepared:
     if plan.request.repair:
         environment = with_own_packages(environment, request, plan.scripts, plan.backend)
     record = environment.record
-    for repair in record.repairs[len(request.spec.repairs) :]:
+    for repair in (*record.repairs[len(request.spec.repairs) :], *plan.repairs):
         recording.report(Event(kind=EventKind.NOTICE, message=f"Repaired: {repair}"))
     recording.add(environment=record)
     recording.set_tags({"proj.environment.digest": record.digest, "proj.lock.digest": record.lock_digest})
-    recording.set_tags({"proj.repairs": "; ".join(record.repairs) or None})
+    recording.set_tags({"proj.repairs": "; ".join((*record.repairs, *plan.repairs)) or None})
     if record.image:
         recording.set_tags({"mlflow.docker.image.uri": record.image, "mlflow.docker.image.id": record.digest})
-    return lead_here(recording, environment)
+    return lead_paths(lead_here(recording, environment), {one.path: folder.project / one.file for one in plan.leads})
 
 
 def lead_here(recording: Recording, environment: Prepared) -> Prepared:
@@ -219,6 +226,7 @@ def execute(
             ),
             recording.report,
         )
+    recording.own_address = f"127.0.0.1:{socket.port}"
     recording.claimed_status = socket.final_status
     recording.was_logged_to = socket.was_used
     tell_redirects(recording, read_redirects(recording.redirects_log))
@@ -288,14 +296,15 @@ def collect(recording: Recording, folder: RunFolder, outcome: Outcome, ending: E
 
 def explain_import(recording: Recording, log: str) -> bool:
     """Say which package has the module whose import ended the command; return whether one did."""
-    plan, module = recording.plan, failed_import(log)
-    if module is None:
+    plan, environment = recording.plan, recording.details.environment
+    failed = failed_import(log, environment.prefix if environment else None)
+    if failed is None:
         return False
-    environment = recording.details.environment
     installed = [name for name, _ in environment.packages] if environment else []
-    event = explain_failed_import(module, plan.spec, plan.scripts, installed)
-    recording.missing_package = package_to_add(module, plan.scripts)
-    recording.report(event)
+    package = package_to_add(failed, plan.scripts)
+    if package and installed_bringer(failed.module, installed) is None:
+        recording.missing = Addition(package=package, inside=failed.inside)
+    recording.report(explain_failed_import(failed, plan.spec, plan.scripts, installed))
     return True
 
 
@@ -313,6 +322,15 @@ def tell_where_it_logged(recording: Recording) -> None:
         recording.report(Event(kind=EventKind.NOTICE, message=told))
 
 
+def tell_unreachable(recording: Recording, log: str) -> None:
+    """Say which tracking servers the script wanted and could not reach, and that the run can answer for them."""
+    for url in unreachable_servers(log):
+        address = served_address(url)
+        if address and address not in (*recording.plan.request.serve_as, recording.own_address):
+            told = f"the code wanted to log to {address}, which can't be reached"
+            recording.report(Event(kind=EventKind.WARNING, message=told, hint=serve_hint(address)))
+
+
 def close(recording: Recording, folder: RunFolder, ending: Ending) -> None:
     """Close the record; the folder of a run that did not finish is kept."""
     never_began = False
@@ -324,5 +342,6 @@ def close(recording: Recording, folder: RunFolder, ending: Ending) -> None:
         never_began = explain_import(recording, log)
     if not never_began:
         tell_where_it_logged(recording)
+        tell_unreachable(recording, recording.end_of_log())
     folder.release(keep=ending.status is not RunStatus.FINISHED)
     recording.close(ending)

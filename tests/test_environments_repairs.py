@@ -9,6 +9,7 @@ from runner.environments.import_names import RENAMED, package_of, provides
 from runner.environments.inference import infer_spec
 from runner.environments.interpreters import Interpreter
 from runner.environments.missing import (
+    FailedImport,
     explain_failed_import,
     failed_import,
     missing_imports,
@@ -170,21 +171,22 @@ def test_missing_imports_are_named_with_package_and_line(tmp_path: Path) -> None
     ],
 )
 def test_a_failed_import_is_explained(log: str, module: str, package: str | None) -> None:
-    assert failed_import(log) == module
-    assert package_to_add(module, Scripts()) == package
-    event = explain_failed_import(module, EnvironmentSpec(), Scripts(), ["pip"])
+    failed = failed_import(log)
+    assert failed == FailedImport(module)
+    assert package_to_add(failed, Scripts()) == package
+    event = explain_failed_import(failed, EnvironmentSpec(), Scripts(), ["pip"])
     assert module in event.message
     assert (package or "No package") in f"{event.message} {event.hint}"
 
 
 def test_an_installed_package_that_lacks_a_module_is_not_offered_again() -> None:
-    event = explain_failed_import("sklearn.externals", EnvironmentSpec(), Scripts(), ["scikit-learn"])
+    event = explain_failed_import(FailedImport("sklearn.externals"), EnvironmentSpec(), Scripts(), ["scikit-learn"])
     assert "another version" in event.message
     assert failed_import("ModuleNotFoundError: No module named 'a'\n" + "x" * 9000) is None
 
 
 def test_a_module_of_the_repository_is_never_a_package() -> None:
-    assert package_to_add("common", Scripts(elsewhere={"common": "lib"})) is None
+    assert package_to_add(FailedImport("common"), Scripts(elsewhere={"common": "lib"})) is None
 
 
 def test_the_tables_agree() -> None:

@@ -14,6 +14,7 @@ import click
 from msgspec import Struct, structs
 
 from runner.cli.text import say, show_event
+from runner.cutoff import as_of
 from runner.environments.backends import BACKENDS
 from runner.environments.import_names import normalise
 from runner.environments.project_lock import (
@@ -40,7 +41,6 @@ from runner.manifest.faults import suggestion
 from runner.manifest.files import FolderFiles
 from runner.manifest.reading import read_manifest
 from runner.model import EnvironmentDeclaration, EnvironmentKind
-from runner.plan import as_of
 from runner.settings import Home, offline_environment, open_home
 from runner.source.opening import open_source
 from runner.source.snapshot import take_snapshot

@@ -93,6 +93,8 @@ def lock_path(request: EnvironmentRequest, interpreter: Interpreter) -> Path:
         [(package.text, trees.metadata_digest(request.files, package.path)) for package in spec.local_packages],
         spec.locked_by or (request.as_of.isoformat() if request.as_of else "now"),
         (interpreter.version, interpreter.implementation, interpreter.platform),
+        # As declared, metadata that leaves out requirements is taken as it is, which makes another lock.
+        *(() if request.repair else ("as declared",)),
     )
     return request.home.locks / f"{hashlib.sha256(msgspec.json.encode(identity)).hexdigest()[:32]}.txt"
 
@@ -141,7 +143,9 @@ class Resolution:
     def target(self, room: Path) -> tuple[list[str | Path], Path]:
         """Return uv's options that say for what is resolved, and the folder to start it in; ``room`` is free to use."""
         del room
-        return ["--python", self._interpreter.path], uv_command.clean_cwd(self._request.home)
+        return ["--python", self._interpreter.path], uv_command.clean_cwd(
+            self._request.home, completed=self._request.repair
+        )
 
     def seeds(self) -> tuple[str, ...]:
         """Return what a new environment of the standard library brings; code of its time counts on it unsaid."""

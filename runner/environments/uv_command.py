@@ -10,6 +10,7 @@ from signal import Signals
 
 from msgspec import Struct
 
+from runner.environments.build_failures import build_failure
 from runner.environments.indexes import IndexOptions
 from runner.environments.requirements import ARCHIVE
 from runner.environments.restated import write_restated
@@ -36,6 +37,12 @@ PATIENCE = 2.0
 UNBUILDABLE = re.compile(
     r"Failed to build|Failed building wheel|subprocess-exited-with-error|metadata-generation-failed"
 )
+PROGRESS = re.compile(
+    r"warning:|Resolved|Using|Prepared|Looking in|Requirement already|\s*(?:Downloading|Downloaded|Building|Built|"
+    r"Updating|Updated|Collecting|Obtaining|Processing|Using cached|Cloning)\b|.*\.\.\.$|.*: (?:started|still running)"
+    r"|.*finished with status 'done'|\s*[━╸╺ ]+[\d.]+/"
+)
+"""Lines of an installer that say what it is busy with."""
 UNREACHABLE = re.compile(
     r"dns error|failed to lookup address|network is unreachable|connection refused|connect error|\(Connect\)"
     r"|operation timed out|error sending request|network was disabled",
@@ -178,10 +185,9 @@ def complain(what: str, done: Completed, log: Path, *, offline: bool = False) ->
     output = Masker().text(f"{done.complaint}\n{done.text}".strip())
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text(output + "\n", encoding="utf-8")
-    lines = [
-        line for line in output.splitlines() if line.strip() and not line.startswith(("warning:", "Resolved", "Using"))
-    ]
-    told = "\n".join(lines[:MAX_LINES])
+    lines = [line for line in output.splitlines() if line.strip() and not PROGRESS.match(line)]
+    cause = build_failure(output)
+    told = "\n".join([*([cause] if cause else []), *lines[:MAX_LINES]])
     kind = UnbuildableError if UNBUILDABLE.search(output) else EnvironmentSetupError
     return kind(f"{what}:\n{told}", context=f"the whole output is in {log}", hint=OFFLINE if offline else _hint(output))
 
@@ -220,9 +226,13 @@ def _hint(output: str) -> str | None:
     return next((hint for pattern, hint in HINTS if pattern.search(flat)), None)
 
 
-def clean_cwd(home: Home) -> Path:
-    """Return a folder without configuration files above it that belong to a project."""
+def clean_cwd(home: Home, *, completed: bool = False) -> Path:
+    """Return a folder without configuration files above it that belong to a project.
+
+    With ``completed`` uv, started there, resolves with requirements that the metadata of some releases leaves out.
+    """
     folder = home.root / "cache"
+    folder = folder / "completed" if completed else folder
     folder.mkdir(parents=True, exist_ok=True)
-    write_restated(folder)
+    write_restated(folder, completed=completed)
     return folder
