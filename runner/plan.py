@@ -167,7 +167,7 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
     executor = choose_executor(entry_point, backend, request)
     leads = find_leads(scripts, files) if request.repair and makes_pythons(backend) else ()
     note = additions_path(home, (source.name, snapshot.code.subdirectory, entry_point.name), spec)
-    additions = recall_additions(note, add_missing=request.add_missing) if request.repair else ()
+    additions = recall_additions(note, repair=request.repair, add_missing=request.add_missing)
     return Plan(
         request=request,
         home=home,

@@ -13,8 +13,13 @@ def needs_environment(request: RunRequest, source: Source, code: Code) -> bool:
     In a tree that is being worked on it is most likely a slip of the pen. Of a commit it can't be mended, so that what
     else the project says of itself is taken.
     """
-    is_being_edited = not source.frozen and (code.dirty or code.commit is None)
-    return not request.repair or (is_being_edited and request.environment_manager not in WITHOUT_REPAIRS)
+    is_ours = request.environment_manager not in WITHOUT_REPAIRS
+    return not request.repair or (is_ours and is_being_edited(source, code))
+
+
+def is_being_edited(source: Source, code: Code) -> bool:
+    """Say whether code is of a tree that somebody works on: not in git, or not as it was committed."""
+    return not source.frozen and (code.dirty or code.commit is None)
 
 
 def expected_leads(

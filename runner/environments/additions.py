@@ -37,18 +37,18 @@ def additions_path(home: Home, project: Sequence[str], spec: EnvironmentSpec) ->
     return home.root / "cache" / "added" / f"{hashlib.sha256(msgspec.json.encode(identity)).hexdigest()[:32]}.json"
 
 
-def recall_additions(path: Path, *, add_missing: bool) -> tuple[Addition, ...]:
-    """Return what was added before; what the project's own code lacks counts only where the user allows it."""
+def recall_additions(path: Path, *, repair: bool, add_missing: bool) -> tuple[Addition, ...]:
+    """Return what was added before, as far as it may be: what packages lack, and what the project's own code lacks."""
     try:
         found = msgspec.json.decode(path.read_bytes(), type=tuple[Addition, ...])
     except (OSError, msgspec.DecodeError):
         return ()
-    return tuple(one for one in found if one.inside or add_missing)
+    return tuple(one for one in found if add_missing or (repair and one.inside))
 
 
 def remember_additions(path: Path, additions: Sequence[Addition]) -> None:
     """Keep additions beside those that are known."""
-    known = recall_additions(path, add_missing=True)
+    known = recall_additions(path, repair=True, add_missing=True)
     write_atomically(path, msgspec.json.encode(tuple(dict.fromkeys((*known, *additions)))))
 
 
