@@ -89,7 +89,6 @@ def test_what_the_own_code_imports_is_added_only_when_asked(proj: RunProj, make_
     assert "Running once more" not in again.err
     assert again.json["environment"]["repairs"] == ["'tabulate' is added: a run failed for want of it"]
     assert proj("run", ".", *AS_OF, cwd=root).code == 1, "only with the option"
-    assert proj("run", ".", "--add-missing", "--no-repair", *AS_OF, cwd=root).code == 1
 
 
 @pytest.mark.env

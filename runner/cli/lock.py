@@ -28,7 +28,7 @@ from runner.environments.project_lock import (
 )
 from runner.environments.python_backend import PythonBackend
 from runner.environments.repairs import names_of
-from runner.environments.rules import parse_rule, parse_version
+from runner.environments.rules import parse_rule
 from runner.environments.spec import read_declared
 from runner.environments.trees import FolderTree
 from runner.environments.universal import LockOrder, export_standard, make_lock
@@ -249,7 +249,7 @@ def _python(spec: EnvironmentSpec, found: FoundLock | None, wish: Wish) -> str |
         return spec.python
     before = found.header.interpreter
     try:
-        return before if parse_rule(spec.python).admits(parse_version(before)) else spec.python
+        return before if parse_rule(spec.python).admits(before) else spec.python
     except EnvironmentSetupError:
         return before
 

@@ -168,7 +168,7 @@ class PythonBackend:
         lock = request.spec.project_lock
         if lock is None:
             return choose(request.spec.python, found, request.as_of)
-        fitting = [item for item in found if parse_rule(lock.pythons).admits(item.numbers)]
+        fitting = [item for item in found if parse_rule(lock.pythons).admits(item.version)]
         try:
             return choose(lock.python, fitting, None)
         except MissingInterpreterError:

@@ -69,7 +69,7 @@ def make_lock(request: EnvironmentRequest, order: LockOrder, interpreter: Interp
         digest=digest_of(asked),
         command=order.command,
         as_of=as_of or "now",
-        python=",".join(f"{clause.operator}{write_version(clause.version)}" for clause in range_),
+        python=",".join(clause.text for clause in range_),
         interpreter=write_version(rule.line or interpreter.line),
         platforms=" ".join(platforms),
         undated=" ".join(undated),
@@ -137,8 +137,8 @@ class UniversalResolution(Resolution):
 
 
 def _marker(clause: Clause) -> str:
-    star = ".*" if clause.operator == "!=" and len(clause.version) < 3 else ""  # noqa: PLR2004
-    return f"python_full_version {clause.operator} '{write_version(clause.version)}{star}'"
+    operator = re.match(r"[<>=!~]+", clause.text)
+    return f"python_full_version {operator[0]} '{clause.text[operator.end() :]}'" if operator else ""
 
 
 def _rule(text: str | None) -> Rule:
