@@ -35,6 +35,7 @@ from runner.store.entities import Metric, NewRun
 from runner.store.owners import this_process
 from runner.store.records import read_record
 from runner.store.rows import now
+from runner.urls import without_credentials
 
 if TYPE_CHECKING:
     from runner.server import upstream
@@ -103,7 +104,7 @@ class Recording:
 
     def report(self, event: Event) -> None:
         """Pass an event on to the user, and keep what the reader of the record should know as well."""
-        event = structs.replace(event, message=self.plan.masker.text(event.message))
+        event = structs.replace(event, message=self.plan.masker.text(without_credentials(event.message)))
         self._report(event)
         if event.kind is not EventKind.STEP and event.message not in self.details.notices:
             self.add(notices=(*self.details.notices, event.message))

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
+from runner.urls import without_credentials
+
 IMPORT_LINE = r"(?m)^(?:import|from)\s+(?P<name>[A-Za-z_]\w*)"
 URL = r"(?:https?|ftp|s3|gs|hdfs|dbfs|abfss?|postgresql|mysql)(?:\+\w+)?://[^\s'\"]+"
 FOREIGN_PATH = r"[A-Za-z]:[\\/]\w.*|/(?:home|Users|Volumes|media|content|root)/\w.*|\\\\\w+\\\w.*"
 TRACKING_CALLS = frozenset({"set_tracking_uri", "set_registry_uri"})
 FAILED_IMPORT = frozenset({"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
 DAGSHUB = "DagsHub"
-CREDENTIALS = r"(?<=://)[^/\s@]+@"
 
 
 class Place(Struct, frozen=True, array_like=True):
@@ -125,7 +126,7 @@ class _Reader:
     def _add_tracking(self, node: ast.AST | None, line: int = 0) -> None:
         value = self._value(node)
         if value:
-            self.found["tracking"].append(Place(re.sub(CREDENTIALS, "", value), line or getattr(node, "lineno", 0)))
+            self.found["tracking"].append(Place(without_credentials(value), line or getattr(node, "lineno", 0)))
             return
         if isinstance(node, ast.Name) and node.id in self._assigned:
             self._add_names(self._assigned[node.id])
@@ -153,7 +154,7 @@ class _Reader:
 
     def _read_text(self, text: str, line: int) -> None:
         if re.fullmatch(URL, text):
-            self.found["urls"].append(Place(re.sub(CREDENTIALS, "", text), line))
+            self.found["urls"].append(Place(without_credentials(text), line))
         elif re.fullmatch(FOREIGN_PATH, text):
             self.found["paths"].append(Place(text, line))
 

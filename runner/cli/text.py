@@ -8,6 +8,7 @@ from msgspec import structs
 
 from runner.errors import ProjError
 from runner.model import Event, EventKind, Report
+from runner.urls import without_credentials
 
 MARKS = {EventKind.STEP: ("·", "cyan"), EventKind.NOTICE: ("i", "blue"), EventKind.WARNING: ("!", "yellow")}
 
@@ -24,9 +25,9 @@ def show_event(event: Event) -> None:
     if event.kind is EventKind.REMARK:
         return
     mark, colour = MARKS[event.kind]
-    say(f"{mark} {event.message}", fg=colour)
+    say(f"{mark} {without_credentials(event.message)}", fg=colour)
     if event.hint:
-        say(f"  hint: {event.hint}")
+        say(f"  hint: {without_credentials(event.hint)}")
 
 
 def hinting_once(report: Report) -> Report:

@@ -7,11 +7,11 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from runner.environments.indexes import without_credentials
 from runner.environments.repairs import is_changeable
 from runner.environments.words import EnvironmentSpec, with_packages
 from runner.files import write_atomically
 from runner.settings import Home
+from runner.urls import without_credentials
 
 
 class Addition(Struct, frozen=True, kw_only=True):

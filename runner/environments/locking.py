@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import structs
 
-from runner.environments.indexes import expand, index_options, without_credentials
+from runner.environments.indexes import expand, index_options
 from runner.environments.interpreters import Interpreter
 from runner.environments.words import EnvironmentRequest, EnvironmentSpec, Lock
 from runner.errors import EnvironmentSetupError
 from runner.lazy import LazyModule
 from runner.model import Event, EventKind, Report
+from runner.urls import without_credentials
 
 if TYPE_CHECKING:
     from runner.environments import restated, trees, uv_command

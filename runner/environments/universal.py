@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from runner.environments.conda.files import this_platform
-from runner.environments.indexes import index_options, without_credentials
+from runner.environments.indexes import index_options
 from runner.environments.interpreters import Interpreter
 from runner.environments.locking import Resolution
 from runner.environments.project_lock import LockHeader, asked_of, digest_of, has_selectors, write_header
@@ -19,6 +19,7 @@ from runner.environments.uv_command import clean_cwd, complain, find_uv, require
 from runner.environments.words import EnvironmentRequest
 from runner.errors import EnvironmentSetupError, UsageError
 from runner.model import Event, EventKind, Report
+from runner.urls import without_credentials
 
 LINUX, MAC, WINDOWS = "sys_platform == 'linux'", "sys_platform == 'darwin'", "sys_platform == 'win32'"
 PLATFORMS = {

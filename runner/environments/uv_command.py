@@ -19,6 +19,7 @@ from runner.masking import Masker
 from runner.model import Event, EventKind, Report
 from runner.process import Completed, Echo, Interrupted, ProcessRequest, Stdin, capture, run
 from runner.settings import Home
+from runner.urls import without_credentials
 
 KEPT = frozenset({
     *("UV_CACHE_DIR", "UV_CONFIG_FILE", "UV_CONCURRENT_DOWNLOADS", "UV_CONCURRENT_BUILDS", "UV_CONCURRENT_INSTALLS"),
@@ -118,7 +119,7 @@ def _telling(log: Path, report: Report | None) -> Iterator[None]:
             for work in busy_with(said):
                 if work not in told:
                     told.add(work)
-                    report(Event(kind=EventKind.STEP, message=Masker().text(work)))
+                    report(Event(kind=EventKind.STEP, message=Masker().text(without_credentials(work))))
 
     thread = threading.Thread(target=tell, name="proj-installer", daemon=True)
     thread.start()
@@ -182,7 +183,7 @@ def requirements_file(lines: Sequence[str], name: str = "requirements.in") -> It
 
 def complain(what: str, done: Completed, log: Path, *, offline: bool = False) -> EnvironmentSetupError:
     """Return the error for a failed command of an installer; its whole output is kept in ``log``."""
-    output = Masker().text(f"{done.complaint}\n{done.text}".strip())
+    output = Masker().text(without_credentials(f"{done.complaint}\n{done.text}".strip()))
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text(output + "\n", encoding="utf-8")
     lines = [line for line in output.splitlines() if line.strip() and not PROGRESS.match(line)]

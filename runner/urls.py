@@ -1,0 +1,100 @@
+"""Credentials in URLs: found, taken out, and put back for whoever has to open them.
+
+Of a URL these are secret: user and password (the user of an ssh address is a name and stays), and the values of query
+parameters with telling names; of a channel of conda also the token in its path, which looks like any other folder.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>`]+")
+USER = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?:"
+    r"(?P<info>[^\s'\"<>`/?#]*)@"
+    # A password with a slash that should have been quoted; a port is followed by one as well.
+    r"|(?P<odd>[^\s'\"<>`/?#:@\[]+:(?!\d*(?:[/?#\s]|\Z))[^\s'\"<>`@]*(?:@[^\s'\"<>`/?#@]*(?=@))*)@)"
+)
+QUERY = re.compile(r"(?P<start>[?&])(?P<name>[^\s'\"<>`=&#?]+)=(?P<value>[^\s'\"<>`&#]*)")
+TELLING = re.compile(
+    r"(?:.*[-_.])?(?:token|secret|password|passwd|passphrase|pwd|pass|auth|authorization|signature|sig|credentials?"
+    r"|api[-_.]?key|access[-_.]?key|access[-_.]?key[-_.]?id|private[-_.]?key|key|jwt|sas)",
+    re.IGNORECASE,
+)
+CHANNEL_TOKEN = re.compile(r"(?P<before>://[^\s'\"<>`]*?/)t/(?P<token>[^/\s'\"<>`]+)/")
+"""The token of a conda channel: https://docs.anaconda.com/anacondaorg/user-guide/tasks/work-with-accounts/."""
+REFERENCE = re.compile(r"\$\{?\w+\}?")
+
+
+def without_credentials(text: str) -> str:
+    """Return a text without the credentials of the URLs in it."""
+    if "://" not in text:
+        return text
+    return URL.sub(lambda match: _clean(match[0]), _without_users(text))
+
+
+def without_channel_tokens(text: str) -> str:
+    """Return a text about channels of conda without the tokens in their paths."""
+    return CHANNEL_TOKEN.sub(lambda match: match["before"], text)
+
+
+def has_credentials(text: str) -> bool:
+    """Say whether a URL in a text holds credentials; a reference to a variable (``${TOKEN}``) is none."""
+    if "://" not in text:
+        return False
+    plain = REFERENCE.sub("", text)
+    return _without_users(plain, bare=_is_empty) != plain or any(_has_secret(url) for url in URL.findall(plain))
+
+
+def with_credentials(text: str, urls: Iterable[str]) -> str:
+    """Put the credentials of URLs, which may stand in lines, back into a text from which they were taken."""
+    for url in sorted({one for line in urls for one in _urls(line)}, key=len, reverse=True):
+        base = _without_ref(url.partition("#")[0])
+        clean = without_credentials(base)
+        if clean != base:
+            place, secret = clean.partition("://")[2], base.partition("://")[2]
+            text = re.sub(rf"(?<=://){re.escape(place)}(?=[@#\s;?&]|\Z)", lambda _, to=secret: to, text)  # type: ignore[misc]
+    return text
+
+
+def _urls(line: str) -> Iterator[str]:
+    """Yield the URLs of a line whole: an odd password may hold what ends a URL elsewhere."""
+    yield from (match[0] for match in re.finditer(r"[A-Za-z][A-Za-z0-9+.-]*://\S+", line))
+
+
+def _without_ref(url: str) -> str:
+    """Return the URL of a repository without the name of a version at its end."""
+    scheme, separator, rest = url.partition("://")
+    found = USER.match(url)
+    start = len(found[0]) - len(scheme) - len(separator) if found else 0
+    return f"{scheme}{separator}{rest[:start]}{rest[start:].partition('@')[0]}" if "+" in scheme else url
+
+
+def _without_users(text: str, bare: "Callable[[re.Match[str]], str] | None" = None) -> str:
+    return USER.sub(bare or _bare, text)
+
+
+def _bare(match: re.Match[str]) -> str:
+    """Return the beginning of a URL without user and password; the user of ssh is kept."""
+    info = match["info"] if match["info"] is not None else match["odd"]
+    user = info.partition(":")[0]
+    is_name = match["scheme"].lower().rpartition("+")[2] in ("ssh://", "sftp://")
+    return f"{match['scheme']}{user}@" if is_name and user else match["scheme"]
+
+
+def _is_empty(match: re.Match[str]) -> str:
+    """Return the beginning of a URL as it is where nothing is left of user and password, else without them."""
+    info = match["info"] if match["info"] is not None else match["odd"]
+    return match[0] if not info.strip(":") else _bare(match)
+
+
+def _clean(url: str) -> str:
+    kept = QUERY.sub(lambda match: match["start"] if TELLING.fullmatch(match["name"]) else match[0], url)
+    if kept == url:
+        return url
+    kept = re.sub(r"&{2,}", "&", kept).replace("?&", "?")
+    return re.sub(r"[?&](?=#|\Z)", "", kept)
+
+
+def _has_secret(url: str) -> bool:
+    named = (match for match in QUERY.finditer(url) if TELLING.fullmatch(match["name"]))
+    return bool(CHANNEL_TOKEN.search(url)) or any(match["value"] for match in named)
