@@ -42,7 +42,15 @@ def has_credentials(text: str) -> bool:
     if "://" not in text:
         return False
     plain = REFERENCE.sub("", text)
-    return _without_users(plain, bare=_is_empty) != plain or any(_has_secret(url) for url in URL.findall(plain))
+    return (
+        _without_users(plain, bare=_is_empty) != plain or bool(CHANNEL_TOKEN.search(plain)) or has_secret_query(plain)
+    )
+
+
+def has_secret_query(text: str) -> bool:
+    """Say whether a URL in a text has a secret in its query."""
+    queries = (match for url in URL.findall(text) for match in QUERY.finditer(url))
+    return any(match["value"] and TELLING.fullmatch(match["name"]) for match in queries)
 
 
 def with_credentials(text: str, urls: Iterable[str]) -> str:
@@ -93,8 +101,3 @@ def _clean(url: str) -> str:
         return url
     kept = re.sub(r"&{2,}", "&", kept).replace("?&", "?")
     return re.sub(r"[?&](?=#|\Z)", "", kept)
-
-
-def _has_secret(url: str) -> bool:
-    named = (match for match in QUERY.finditer(url) if TELLING.fullmatch(match["name"]))
-    return bool(CHANNEL_TOKEN.search(url)) or any(match["value"] for match in named)

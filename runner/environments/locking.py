@@ -116,7 +116,8 @@ def resolve(request: EnvironmentRequest, interpreter: Interpreter, report: Repor
     told = f"Reading {spec.file}" if spec.locked_by else f"Resolving {_count(spec)} for Python {interpreter.name}{when}"
     hint = "'--as-of DATE' takes another day, '--as-of now' what there is today" if when else None
     report(Event(kind=EventKind.NOTICE if when else EventKind.STEP, message=told, hint=hint))
-    uv = uv_command.find_uv(request.home, index_options(spec.options, request.environ), request.environ)
+    index = index_options(spec.options, request.environ)
+    uv = uv_command.find_uv(request.home, index, request.environ, spec.requirements)
     uv = structs.replace(uv, report=report)
     resolution = Resolution(request, uv, interpreter, path)
     text, as_of, undated = resolution.export() if spec.locked_by else resolution.compile(report)

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import structs
 
 from runner.environments.choosing import Choice, MissingInterpreterError, choose, downloads_allowed
+from runner.environments.direct_urls import clean_direct_urls
 from runner.environments.indexes import index_options
 from runner.environments.interpreters import Interpreter, discover
 from runner.environments.inventory import Distribution
@@ -157,6 +158,7 @@ class PythonBackend:
         packages = f", {count} package{'s' * (count != 1)}" if count else ""
         report(Event(kind=EventKind.STEP, message=f"Building environment: Python {lock.interpreter.name}{packages}"))
         self.install(request, lock, prefix, log)
+        clean_direct_urls(prefix)
         keep_import_hook(prefix)
 
     def _forget(self, request: EnvironmentRequest, names: tuple[str, ...]) -> None:
@@ -219,7 +221,8 @@ def keep_import_hook(prefix: Path) -> None:
 
 def uv_for(request: EnvironmentRequest) -> "uv_command.Uv":
     """Return uv with the index settings of a request."""
-    uv = uv_command.find_uv(request.home, index_options(request.spec.options, request.environ), request.environ)
+    index = index_options(request.spec.options, request.environ)
+    uv = uv_command.find_uv(request.home, index, request.environ, request.spec.requirements)
     return structs.replace(uv, report=request.report)
 
 

@@ -3,7 +3,7 @@
 import re
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from signal import Signals
@@ -11,7 +11,7 @@ from signal import Signals
 from msgspec import Struct
 
 from runner.environments.build_failures import build_failure
-from runner.environments.indexes import IndexOptions
+from runner.environments.indexes import IndexOptions, expand
 from runner.environments.requirements import ARCHIVE
 from runner.environments.restated import write_restated
 from runner.errors import EnvironmentSetupError, UnbuildableError
@@ -19,7 +19,7 @@ from runner.masking import Masker
 from runner.model import Event, EventKind, Report
 from runner.process import Completed, Echo, Interrupted, ProcessRequest, Stdin, capture, run
 from runner.settings import Home
-from runner.urls import without_credentials
+from runner.urls import has_secret_query, without_credentials
 
 KEPT = frozenset({
     *("UV_CACHE_DIR", "UV_CONFIG_FILE", "UV_CONCURRENT_DOWNLOADS", "UV_CONCURRENT_BUILDS", "UV_CONCURRENT_INSTALLS"),
@@ -139,8 +139,8 @@ def busy_with(said: str) -> tuple[str, ...]:
     )
 
 
-def find_uv(home: Home, index: IndexOptions, environ: Mapping[str, str]) -> Uv:
-    """Return the uv that came with proj, else the one on PATH.
+def find_uv(home: Home, index: IndexOptions, environ: Mapping[str, str], asked: Iterable[str] = ()) -> Uv:
+    """Return the uv that came with proj, else the one on PATH; ``asked`` are the requirements that it is to have.
 
     Raises:
         EnvironmentSetupError: there is none.
@@ -152,6 +152,8 @@ def find_uv(home: Home, index: IndexOptions, environ: Mapping[str, str]) -> Uv:
     }
     # A cache of our own: no other tool's environment is hard-linked to the files that ours are made of.
     variables.setdefault("UV_CACHE_DIR", str(home.root / "cache" / "uv"))
+    if any(has_secret_query(expand(line, environ)) for line in asked):
+        variables["UV_NO_CACHE"] = "1"  # its cache keeps whole URLs, but for user and password
     variables.setdefault("SOURCE_DATE_EPOCH", "315532800")
     variables["COLUMNS"] = "10000"  # its complaints are read line by line
     return Uv(binary=_binary(environ), variables=variables, index=index)
