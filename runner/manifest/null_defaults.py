@@ -15,6 +15,8 @@ _GAP = r"[ \t]+(?:\\\r?\n[ \t]*)*"
 _FLAG = r"--?[A-Za-z][\w.-]*"
 _END = r"(?=[ \t]*(?:\\\r?\n\s*)*(?:[\r\n;&|)>]|\Z))"
 """The end of a simple command: nothing comes after it that would take the place of what is left out."""
+_STARTS = re.compile(rf"(?:^|[\s/])(?:python[\d.]*|bash|sh|Rscript){_GAP}\Z")
+"""An interpreter: the flag after it is its own, such as ``-m``."""
 _NEEDED = re.compile(
     rf"(?:[=<>|&;(]|\s{_FLAG}|(?:^|[\s/])(?:python[\d.]*|bash|sh|Rscript|exec|time|env)){_GAP}\Z"
     r"|[=<>\n][ \t]*\Z|\A\s*\Z"
@@ -64,7 +66,7 @@ def _without(command: str, spec: ParameterSpec) -> tuple[str | None, list[str]]:
     for number, form in enumerate(forms):
         for match in reversed(list(re.finditer(form, command))):
             is_positional = number == len(forms) - 1
-            if is_positional and _NEEDED.search(command[: match.start()]):
+            if (_NEEDED if is_positional else _STARTS).search(command[: match.start()]):
                 continue
             before = re.sub(r"[ \t]+\Z", " ", command[: match.start()])
             command = (

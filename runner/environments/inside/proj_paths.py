@@ -35,35 +35,47 @@ def led(path: Any) -> Any:
     return path
 
 
+class Wrapped:
+    """A function in the place of a built-in one: like that, and unlike a function of Python, it is never a method.
+
+    ``pathlib`` before 3.10 has ``os.stat`` as an attribute of a class.
+    """
+
+    def __init__(self, original: Function, call: Function) -> None:
+        functools.update_wrapper(self, original)
+        self.call = call
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call what stands in the place of the built-in function."""
+        return self.call(*args, **kwargs)
+
+
 def wrap_open(original: Function) -> Function:
     """Return an ``open`` that leads what is only read."""
 
-    @functools.wraps(original)
     def opened(file: Any, mode: Any = "r", *args: Any, **kwargs: Any) -> Any:
         is_read = isinstance(mode, str) and not set(mode) & set("wax+")
         return original(led(file) if is_read else file, mode, *args, **kwargs)
 
-    return opened
+    return Wrapped(original, opened)
 
 
 def wrap_system_open(original: Function) -> Function:
     """Return an ``os.open`` that leads what is only read."""
 
-    @functools.wraps(original)
     def opened(path: Any, flags: int, *args: Any, **kwargs: Any) -> Any:
         return original(path if flags & WRITING else led(path), flags, *args, **kwargs)
 
-    return opened
+    return Wrapped(original, opened)
 
 
 def wrap(original: Function) -> Function:
     """Return a function that looks at a path, led."""
 
-    @functools.wraps(original)
     def looked(path: Any = ".", *args: Any, **kwargs: Any) -> Any:
         return original(led(path), *args, **kwargs)
 
-    return looked
+    return Wrapped(original, looked)
 
 
 def replace(name: str, function: Function) -> None:
