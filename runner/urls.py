@@ -7,50 +7,47 @@ parameters with telling names; of a channel of conda also the token in its path,
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>`]+")
-USER = re.compile(
-    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?:"
+URL = r"[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s'\"<>`]+"
+USER = (
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,30}://)(?:"
     r"(?P<info>[^\s'\"<>`/?#]*)@"
     # A password with a slash that should have been quoted; a port is followed by one as well.
-    r"|(?P<odd>[^\s'\"<>`/?#:@\[]+:(?!\d*(?:[/?#\s]|\Z))[^\s'\"<>`@]*(?:@[^\s'\"<>`/?#@]*(?=@))*)@)"
+    r"|(?P<odd>[^\s'\"<>`/?#:@\[]+:(?!\d*(?:[/?#\s]|\Z))[^\s'\"<>`@]{0,300}(?:@[^\s'\"<>`/?#@]{0,300}(?=@)){0,9})@)"
 )
-QUERY = re.compile(r"(?P<start>[?&])(?P<name>[^\s'\"<>`=&#?]+)=(?P<value>[^\s'\"<>`&#]*)")
-TELLING = re.compile(
-    r"(?:.*[-_.])?(?:token|secret|password|passwd|passphrase|pwd|pass|auth|authorization|signature|sig|credentials?"
-    r"|api[-_.]?key|access[-_.]?key|access[-_.]?key[-_.]?id|private[-_.]?key|key|jwt|sas)",
-    re.IGNORECASE,
+QUERY = r"(?P<start>[?&])(?P<name>[^\s'\"<>`=&#?]+)=(?P<value>[^\s'\"<>`&#]*)"
+TELLING = (
+    r"(?i)(?:.*[-_.])?(?:token|secret|password|passwd|passphrase|pwd|pass|auth|authorization|signature|sig|credentials?"
+    r"|api[-_.]?key|access[-_.]?key|access[-_.]?key[-_.]?id|private[-_.]?key|key|jwt|sas)"
 )
-CHANNEL_TOKEN = re.compile(r"(?P<before>://[^\s'\"<>`]*?/)t/(?P<token>[^/\s'\"<>`]+)/")
+CHANNEL = r"(?P<before>://[^\s'\"<>`]*?/)t/(?P<token>[^/\s'\"<>`]+)/"
 """The token of a conda channel: https://docs.anaconda.com/anacondaorg/user-guide/tasks/work-with-accounts/."""
-REFERENCE = re.compile(r"\$\{?\w+\}?")
+REFERENCE = r"\$\{?\w+\}?"
 
 
 def without_credentials(text: str) -> str:
     """Return a text without the credentials of the URLs in it."""
     if "://" not in text:
         return text
-    return URL.sub(lambda match: _clean(match[0]), _without_users(text))
+    return re.sub(URL, lambda match: _clean(match[0]), _without_users(text))
 
 
 def without_channel_tokens(text: str) -> str:
     """Return a text about channels of conda without the tokens in their paths."""
-    return CHANNEL_TOKEN.sub(lambda match: match["before"], text)
+    return re.sub(CHANNEL, lambda match: match["before"], text)
 
 
 def has_credentials(text: str) -> bool:
     """Say whether a URL in a text holds credentials; a reference to a variable (``${TOKEN}``) is none."""
     if "://" not in text:
         return False
-    plain = REFERENCE.sub("", text)
-    return (
-        _without_users(plain, bare=_is_empty) != plain or bool(CHANNEL_TOKEN.search(plain)) or has_secret_query(plain)
-    )
+    plain = re.sub(REFERENCE, "", text)
+    return _without_users(plain, bare=_is_empty) != plain or bool(re.search(CHANNEL, plain)) or has_secret_query(plain)
 
 
 def has_secret_query(text: str) -> bool:
     """Say whether a URL in a text has a secret in its query."""
-    queries = (match for url in URL.findall(text) for match in QUERY.finditer(url))
-    return any(match["value"] and TELLING.fullmatch(match["name"]) for match in queries)
+    queries = (match for url in re.findall(URL, text) for match in re.finditer(QUERY, url))
+    return any(match["value"] and re.fullmatch(TELLING, match["name"]) for match in queries)
 
 
 def with_credentials(text: str, urls: Iterable[str]) -> str:
@@ -66,19 +63,19 @@ def with_credentials(text: str, urls: Iterable[str]) -> str:
 
 def _urls(line: str) -> Iterator[str]:
     """Yield the URLs of a line whole: an odd password may hold what ends a URL elsewhere."""
-    yield from (match[0] for match in re.finditer(r"[A-Za-z][A-Za-z0-9+.-]*://\S+", line))
+    yield from (match[0] for match in re.finditer(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://\S+", line))
 
 
 def _without_ref(url: str) -> str:
     """Return the URL of a repository without the name of a version at its end."""
     scheme, separator, rest = url.partition("://")
-    found = USER.match(url)
+    found = re.match(USER, url)
     start = len(found[0]) - len(scheme) - len(separator) if found else 0
     return f"{scheme}{separator}{rest[:start]}{rest[start:].partition('@')[0]}" if "+" in scheme else url
 
 
 def _without_users(text: str, bare: "Callable[[re.Match[str]], str] | None" = None) -> str:
-    return USER.sub(bare or _bare, text)
+    return re.sub(USER, bare or _bare, text)
 
 
 def _bare(match: re.Match[str]) -> str:
@@ -96,7 +93,7 @@ def _is_empty(match: re.Match[str]) -> str:
 
 
 def _clean(url: str) -> str:
-    kept = QUERY.sub(lambda match: match["start"] if TELLING.fullmatch(match["name"]) else match[0], url)
+    kept = re.sub(QUERY, lambda match: match["start"] if re.fullmatch(TELLING, match["name"]) else match[0], url)
     if kept == url:
         return url
     kept = re.sub(r"&{2,}", "&", kept).replace("?&", "?")

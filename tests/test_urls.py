@@ -111,6 +111,16 @@ def test_credentials_are_put_back(password: str, host: str, path: str) -> None:
     assert with_credentials(lock, ["six", "x @ https://other.invalid/x"]) == lock
 
 
+LONG = ("a1" * 300_000, "https://" * 30_000, "a://b:c" * 30_000, f"a://{'x:' * 100_000}", f"http://h/?{'a=' * 100_000}")
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("text", LONG, ids=range(len(LONG)))
+def test_a_long_text_is_read_to_its_end(text: str) -> None:
+    assert has_credentials(f"{text} https://me:{SECRET}@host.invalid")
+    assert SECRET not in without_credentials(f"{text} https://me:{SECRET}@host.invalid")
+
+
 def test_errors_never_show_them() -> None:
     url = f"https://me:{SECRET}@host.invalid/x"
     error = ProjError(f"'{url}' can't be had", context=url, hint=f"try {url}?token={SECRET}")
