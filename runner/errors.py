@@ -1,5 +1,6 @@
 """Errors that are meant for the user; anything else that escapes is a bug and shows a traceback."""
 
+import errno
 from typing import ClassVar
 
 from runner.urls import without_credentials
@@ -73,10 +74,36 @@ class ExecutionError(ProjError):
     reference = "execution"
 
 
+class HomeError(ProjError):
+    """The folder that holds everything proj keeps can't be used."""
+
+    reference = "home"
+
+
+class SystemRefusalError(ProjError):
+    """The operating system refuses something that no part of proj expects it to refuse."""
+
+    reference = "system"
+
+
+class OutputError(ProjError):
+    """What a command prints can't be written."""
+
+    reference = "output"
+
+
 class StoreError(ProjError):
     """The store refuses or can't do what is asked."""
 
     reference = "store"
+
+
+class NoRoomError(StoreError):
+    """The disk that the store is on is full."""
+
+
+class DamagedStoreError(StoreError):
+    """The file of the store is not as SQLite wrote it."""
 
 
 class NotFoundError(StoreError):
@@ -148,3 +175,37 @@ class ScaffoldError(ProjError):
     """A project can't be made from a template."""
 
     reference = "scaffold"
+
+
+_FREE = "Free some space: `proj rm` and `proj env prune` free what proj keeps."
+_PLACE = "Choose a place that you can write to; PROJ_HOME says where proj keeps its own."
+_FAULTS = {
+    errno.ENOSPC: ("The disk is full", _FREE),
+    errno.EDQUOT: ("The disk quota is used up", _FREE),
+    errno.EFBIG: ("A file would be larger than is allowed", "Raise the limit: `ulimit -f unlimited`."),
+    errno.EROFS: ("The file system is read-only", _PLACE),
+    errno.EACCES: ("The permissions of a file or folder forbid this", _PLACE),
+    errno.EPERM: ("The system forbids this", _PLACE),
+    errno.EMFILE: ("Too many files are open", "Raise the limit: `ulimit -n 1024`."),
+    errno.ENFILE: ("Too many files are open on this machine", "Wait until other programs have ended."),
+    errno.EIO: ("The disk reported an error", "Check the disk, then run the command again."),
+    errno.ENAMETOOLONG: (
+        "A path is too long",
+        "Choose a place with a shorter path; PROJ_HOME says where proj keeps its own.",
+    ),
+    errno.ELOOP: ("A symbolic link leads to itself", "Remove the link, or choose another place."),
+    errno.ENOTDIR: ("Something that should be a folder is a file", "Choose another place, or move the file away."),
+    errno.EISDIR: ("Something that should be a file is a folder", "Choose another place, or move the folder away."),
+    errno.ESTALE: ("The network file system has lost a file", "Run the command again."),
+    errno.ENOMEM: ("There is not enough memory", "Close other programs, or raise the limit: `ulimit -v unlimited`."),
+    errno.EAGAIN: ("No further process or thread can be started", "Raise the limit: `ulimit -u`."),
+}
+
+
+def explain_system_error(error: OSError) -> SystemRefusalError | None:
+    """Return the error for the user for what the system refused; None where only a bug of ours explains it."""
+    if error.errno not in _FAULTS:
+        return None
+    message, hint = _FAULTS[error.errno]
+    named = [repr(name).strip("'") for name in (error.filename, error.filename2) if name]
+    return SystemRefusalError(message, context=" → ".join(named) or None, hint=hint)

@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 from msgspec import Struct
 
-_FICLONE = 0x40049409
+FICLONE = 0x40049409
 """The request of ioctl_ficlone(2)."""
 
 _CHUNK = 1 << 20
@@ -46,7 +47,7 @@ def locked(path: Path, *, shared: bool = False, waiting: Callable[[], None] | No
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
@@ -61,16 +62,35 @@ def locked(path: Path, *, shared: bool = False, waiting: Callable[[], None] | No
         os.close(descriptor)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Put a file in place as a whole, so that no reader sees a part of it."""
+def write_atomically(path: Path, data: bytes, *, durable: bool = False) -> None:
+    """Put a file in place as a whole, so that no reader sees a part of it.
+
+    With ``durable`` the file and its name are on the disk when this returns, whatever happens to the machine then.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
     try:
-        partial.write_bytes(data)
+        with partial.open("wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+    if durable:
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk; file systems that can't do that for folders are left alone."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def clone_file(source: Path, target: Path) -> bool:
@@ -83,7 +103,7 @@ def clone_file(source: Path, target: Path) -> bool:
         return _clone_on_macos(source, target)
     with source.open("rb") as origin, target.open("xb") as copy:
         try:
-            fcntl.ioctl(copy.fileno(), _FICLONE, origin.fileno())
+            fcntl.ioctl(copy.fileno(), FICLONE, origin.fileno())
         except OSError:
             cloned = False
         else:
@@ -127,6 +147,14 @@ def sha256_of(path: Path) -> str:
             raise OSError(errno.EINVAL, "not a regular file", str(path))
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sha256_from(file: BinaryIO) -> str:
+    """Return the SHA-256 of what is still to be read of an open file, in hex."""
+    digest = hashlib.sha256()
+    while chunk := file.read(_CHUNK):
+        digest.update(chunk)
     return digest.hexdigest()
 
 

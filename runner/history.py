@@ -7,15 +7,13 @@ from runner.source.address import parse_address
 from runner.source.opening import Source, open_source
 from runner.source.restoring import find_tree_in_history
 from runner.source.summaries import CommitSummary, summarise_commit
-from runner.store import values
-from runner.store.database import Database
 
 LATER_COMMIT_TAG = "proj.commit"
 """Tag of a dirty run: the commit that has its tree."""
 
 
-def find_later_commit(record: RunRecord, database: Database, home: Home) -> str | None:
-    """Return the commit with exactly the tree of a dirty run, and tag the run with it, so that it stays known."""
+def find_later_commit(record: RunRecord, home: Home) -> str | None:
+    """Return the commit with exactly the tree of a dirty run, as its tag tells or the repository of the run."""
     code = record.code
     if code is None or not code.dirty or record.project is None or record.run_id is None:
         return None
@@ -23,10 +21,7 @@ def find_later_commit(record: RunRecord, database: Database, home: Home) -> str 
     if known:
         return known
     source = _open_again(record, home)
-    commit = find_tree_in_history(code.tree, source) if source else None
-    if commit:
-        values.set_tags(database, record.run_id, {LATER_COMMIT_TAG: commit})
-    return commit
+    return find_tree_in_history(code.tree, source) if source else None
 
 
 def describe_commit(record: RunRecord, home: Home) -> CommitSummary | None:

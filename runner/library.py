@@ -12,7 +12,7 @@ from runner.process import Echo
 from runner.reading.local import LocalReader
 from runner.reading.opening import open_remote, server_to_read
 from runner.reading.reader import Asked
-from runner.settings import open_home
+from runner.settings import Home, open_home
 from runner.store import runs
 from runner.store.database import Database
 from runner.store.record_pages import RecordPage
@@ -42,7 +42,9 @@ def run(
         request = msgspec.convert(facts, RunRequest)
     except msgspec.ValidationError as error:
         raise TypeError(str(error)) from error
-    outcome = run_project(request, open_home(), _log_event, Echo.SPLIT)
+    home = _enter_home(writing=True)
+    Database.check(home.database)
+    outcome = run_project(request, home, _log_event, Echo.SPLIT)
     if outcome.error:
         raise outcome.error
     return outcome.record
@@ -75,10 +77,21 @@ def _search(asked: Asked, tracking_uri: str | None) -> RecordPage:
         with open_remote(uri) as reader:
             LOG.info("reading %s", reader.server)
             return reader.search(asked)
-    home = open_home()
-    with closing(Database.open(home.database)) as database:
-        runs.mark_lost(database)
+    home = _enter_home()
+    with closing(Database.open_to_read(home.database)) as database:
+        runs.show_lost(database)
         return LocalReader(database, home).search(asked)
+
+
+def _enter_home(*, writing: bool = False) -> Home:
+    """Return proj's home, made first where a run needs it; who else can get in is told."""
+    home = open_home()
+    if writing:
+        home.ensure()
+    exposure = home.exposure()
+    if exposure is not None:
+        LOG.warning("%s: %s", exposure.message, exposure.hint)
+    return home
 
 
 def _check_pandas() -> None:

@@ -7,16 +7,19 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from runner.model import Parameter
+from runner.base.secret_forms import SHORTEST, forms_of
+from runner.model import Parameter, ParameterRecord, ValueSource
 
 STARS = "***"
+_IN_NAMES = "_secret_"
+"""Stands for a secret where three stars are not allowed."""
 _STARS = STARS.encode()
-_SHORTEST = 4
-"""Shorter values can't be told from ordinary text; they are masked where they stand alone, not inside text."""
 _LONGEST = 16384
 """Bytes held back at most while it is open whether they begin a credential."""
+_LONG_FORM = 200
+"""Bytes of a secret that is searched for by itself."""
 _CONTEXT = len("https:")
 _ORDINARY = frozenset({"true", "false", "none", "null", "default"})
 
@@ -89,7 +92,7 @@ _TELLING_NAME = (
 _TELLING_PARTS = ("pass", "secret", "key", "token")
 """Each telling name has one of these in it; the expressions are only compiled for text that has one."""
 _ASSIGNED = (
-    r"(?P<name>(?<![\w-])(?:--?)?[A-Za-z_][\w.-]*)(?P<by>=|[ \t]+)"
+    r"(?P<name>(?<![\w.-])(?:--?)?[A-Za-z_][\w.-]*)(?P<by>=|[ \t]+)"
     r"""(?P<value>(?:'[^']*'|"(?:\\.|[^"\\])*"|\\.|[^\s'"\\;|&])+)"""
 )
 
@@ -117,8 +120,27 @@ def is_secret(parameter: Parameter) -> bool:
 
 
 def secret_values(parameters: Iterable[Parameter]) -> tuple[str, ...]:
-    """Return the values that must not be written down."""
-    return tuple(parameter.value for parameter in parameters if parameter.value and is_secret(parameter))
+    """Return the values that are searched for in what is written down.
+
+    Of parameters that the manifest declares as secret these are all values, except a default such as ``none``, which
+    stands for no value; of those that only have the name of a secret, values that are no ordinary words.
+    """
+    return tuple(parameter.value for parameter in parameters if parameter.value and _is_searched(parameter))
+
+
+def _is_searched(parameter: Parameter) -> bool:
+    if parameter.secret:
+        return parameter.source is not ValueSource.DEFAULT or parameter.value.lower() not in _ORDINARY
+    return is_secret(parameter)
+
+
+def short_secret_notices(parameters: Iterable[Parameter]) -> tuple[str, ...]:
+    """Return what the user should know of secrets that are too short to be searched for."""
+    short = (one.name for one in parameters if one.secret and one.value and len(one.value) < SHORTEST)
+    return tuple(
+        f"the secret '{name}' has fewer than {SHORTEST} characters: where the code itself writes it, it is not masked"
+        for name in short
+    )
 
 
 def load_key(path: Path) -> bytes:
@@ -140,16 +162,28 @@ class Masker:
 
     def __init__(self, values: Iterable[str] = ()) -> None:
         self._values = frozenset(values) - {""}
-        self.masks = tuple(sorted({form for value in self._values for form in _forms(value)}))
+        self.masks = tuple(sorted({form for value in self._values for form in forms_of(value)}))
         """The byte strings that stand for the secrets in output."""
         self._known = _known(self.masks)
+        self._numbers = frozenset(
+            float(value) for value in self._values if len(value) >= SHORTEST and _is_number(value)
+        )
+
+    def also(self, values: Iterable[str]) -> "Masker":
+        """Return a masker that knows more values."""
+        return Masker((*self._values, *values))
 
     def text(self, text: str) -> str:
         """Return a text without the secrets and without anything that looks like a credential."""
-        if text in self._values:
+        if text in self._values and not _is_word(text):
             return STARS
         masked, found = _mask_whole(text.encode("utf-8", "surrogateescape"), self._known)
         return masked.decode("utf-8", "surrogateescape") if found else text
+
+    def name(self, name: str) -> str:
+        """Return a name without secrets; three stars can't be in the names of metrics, parameters and files."""
+        masked = self.text(name)
+        return name if masked == name else masked.replace(STARS, _IN_NAMES)
 
     def command(self, command: str) -> str:
         """Return a command line without secrets; values after names like ``--password`` are secrets too."""
@@ -172,7 +206,38 @@ class Masker:
 
     def value(self, parameter: Parameter) -> str:
         """Return the value of a parameter as it may be written down."""
-        return STARS if is_secret(parameter) else self.text(parameter.value)
+        return STARS if is_secret(parameter) else self.shown(parameter.value)
+
+    def stored(self, parameters: Iterable[Parameter]) -> tuple[Parameter, ...]:
+        """Return parameters as they may be stored: secret ones are marked, secrets inside others are masked."""
+        return tuple(
+            structs.replace(each, secret=True) if is_secret(each) else structs.replace(each, value=self.value(each))
+            for each in parameters
+        )
+
+    def records(self, parameters: Iterable[Parameter]) -> tuple[ParameterRecord, ...]:
+        """Return parameters as they may be written down."""
+        return tuple(
+            ParameterRecord(name=each.name, value=self.value(each), type=each.type, source=each.source.value)
+            for each in parameters
+        )
+
+    def shown(self, value: str) -> str:
+        """Return a value that is not secret itself; a number that happens to equal a secret number stays."""
+        return value if _is_word(value) else self.text(value)
+
+    def is_number(self, value: float) -> bool:
+        """Say whether a number is the value of a secret."""
+        return value in self._numbers
+
+    def file(self, path: Path) -> None:
+        """Mask secrets in a file, which may be absent."""
+        if not self.masks or not path.is_file():
+            return
+        content = path.read_bytes()
+        masked, found = _mask_whole(content, self._known)
+        if found:
+            path.write_bytes(masked)
 
 
 def keyed_digest(key: bytes, value: str) -> str:
@@ -253,19 +318,22 @@ def _seen_in(data: bytes) -> list[_Pattern]:
     return [pattern for start, pattern in _patterns().items() if start in data]
 
 
-def _secrets(
-    data: bytes, known: re.Pattern[bytes] | None, patterns: Iterable[_Pattern], position: int
-) -> list[tuple[int, int]]:
+def _secrets(data: bytes, known: "_Known | None", patterns: Iterable[_Pattern], position: int) -> list[tuple[int, int]]:
     """Return where secrets start and end, first ones first, longer ones before shorter ones."""
     expressions = [re.compile(pattern.whole.encode()) for pattern in patterns]
-    if known is not None:
-        expressions.append(known)
+    if known is not None and known.short is not None:
+        expressions.append(known.short)
     matches = (found for expression in expressions for found in expression.finditer(data, position))
     spans = [found.span(found.lastindex or 0) for found in matches]
+    for mask in known.long if known is not None else ():
+        at = data.find(mask, position)
+        while at >= 0:
+            spans.append((at, at + len(mask)))
+            at = data.find(mask, at + 1)
     return sorted(spans, key=lambda span: (span[0], -span[1]))
 
 
-def _mask_whole(data: bytes, known: re.Pattern[bytes] | None) -> tuple[bytes, bool]:
+def _mask_whole(data: bytes, known: "_Known | None") -> tuple[bytes, bool]:
     """Return data without secrets, and whether there were any."""
     shown: list[bytes] = []
     position = 0
@@ -276,20 +344,31 @@ def _mask_whole(data: bytes, known: re.Pattern[bytes] | None) -> tuple[bytes, bo
     return b"".join((*shown, data[position:])), bool(shown)
 
 
-def _known(masks: Iterable[bytes]) -> re.Pattern[bytes] | None:
+class _Known(Struct, frozen=True):
+    """The forms of declared secrets: short ones in one expression; compiling long ones would take seconds."""
+
+    short: re.Pattern[bytes] | None
+    long: tuple[bytes, ...]
+
+
+def _known(masks: Iterable[bytes]) -> _Known | None:
     words = sorted(masks, key=len, reverse=True)
-    return re.compile(b"|".join(re.escape(word) for word in words)) if words else None
+    short = [re.escape(word) for word in words if len(word) <= _LONG_FORM]
+    long = tuple(word for word in words if len(word) > _LONG_FORM)
+    return _Known(re.compile(b"|".join(short)) if short else None, long) if words else None
 
 
-def _forms(value: str) -> set[bytes]:
-    """Return how a secret appears in output: as it is, quoted for a URL or a string, line by line."""
-    if len(value) < _SHORTEST or _is_ordinary(value):
-        return set()
-    from urllib.parse import quote
+def _is_word(value: str) -> bool:
+    """Say whether a value is a number, a truth value or a word for nothing."""
+    return value.lower() in _ORDINARY or _is_number(value)
 
-    texts = {value, quote(value, safe="", errors="surrogateescape"), repr(value)[1:-1], value.replace("'", "'\"'\"'")}
-    texts |= {line.strip() for line in value.splitlines() if len(line.strip()) >= 2 * _SHORTEST}
-    return {text.encode("utf-8", "surrogateescape") for text in texts}
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_ordinary(value: str) -> bool:
@@ -297,13 +376,7 @@ def _is_ordinary(value: str) -> bool:
     text = value.strip().strip("'\"")
     if not text or text.lower() in _ORDINARY or text[0] + text[-1] in ("<>", "[]", "{}"):
         return True
-    if text.startswith("$") or text == STARS:
-        return True
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    return text.startswith("$") or text == STARS or _is_number(text)
 
 
 def _mask_assigned(found: re.Match[str]) -> str:

@@ -1,7 +1,9 @@
 """The plan of a run: everything that is decided before anything is recorded, built or executed."""
 
 import os
+from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,9 +28,10 @@ from runner.manifest import (
     preflight,
     read_parameters_file,
     render_command,
+    secret_texts,
     shell_argv,
 )
-from runner.masking import Masker, is_secret, secret_values
+from runner.masking import Masker, secret_values, short_secret_notices
 from runner.model import (
     DEFAULT_EXPERIMENT,
     Code,
@@ -42,7 +45,6 @@ from runner.model import (
     FileRecord,
     Manifest,
     Parameter,
-    ParameterRecord,
     ProjectFiles,
     Report,
     RunRecord,
@@ -85,6 +87,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     executor: Executor
     as_of: datetime | None
     command: str
+    recorded_command: str
+    """The command as it is written down: without the values of secrets."""
     scripts: Scripts
     notices: tuple[str, ...]
     repairs: tuple[str, ...] = ()
@@ -108,6 +112,11 @@ class Plan(Struct, frozen=True, kw_only=True):
         if self.request.experiment_id:
             return None
         return self.request.experiment_name or self.manifest.experiment
+
+    @property
+    def recorded_name(self) -> str | None:
+        """The name that the user gave to the run, without secrets."""
+        return None if self.request.run_name is None else self.masker.text(self.request.run_name)
 
     def environment_request(self, tree: ProjectTree | None = None) -> EnvironmentRequest:
         """Return what the environment is wanted for."""
@@ -142,8 +151,10 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
     refuse_what_is_not_there_yet(entry_point)
     from_file = read_parameters_file(Path(request.parameters_file)) if request.parameters_file else {}
     binding = bind_for_run(entry_point, request.parameters, from_file, files, repair=request.repair)
-    entry_point = binding.entry_point
-    command = render_command(entry_point, binding.parameters, path_rules(source, files, home.run("RUN")))
+    entry_point, parameters = binding.entry_point, binding.parameters
+    rules = path_rules(source, files, home.run("RUN"))
+    command = render_command(entry_point, parameters, rules)
+    masker = Masker((*secret_values(parameters), *secret_texts(parameters, rules)))
     scripts = memory.recall(Scripts, entry_point.command, lambda: read_scripts(entry_point.command, files))
     declaration = entry_point.environment or manifest.environment
     flight = Flight(
@@ -151,18 +162,16 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
         manifest=manifest.path or "the project",
         files=files,
         scripts=scripts,
-        parameters=binding.parameters,
+        parameters=parameters,
         project=None if source.frozen else source.project,
         served=request.serve_as,
         leads=expected_leads(request, declaration, files, scripts),
         keeps_places=request.repair,
     )
     tell_problems(preflight(flight), report, repair=request.repair)
-    if declaration.kind is EnvironmentKind.DOCKER_ENV:  # what there is for containers is the machine's
-        spec = choose_spec(request, declaration, files, scripts)
-    else:
-        words = f"{declaration} {request.environment_manager} {request.repair} {entry_point.command}"
-        spec = memory.recall(EnvironmentSpec, words, lambda: choose_spec(request, declaration, files, scripts))
+    words = f"{declaration} {request.environment_manager} {request.repair} {entry_point.command}"
+    keep = partial(memory.recall, EnvironmentSpec, words)
+    spec = choose_spec(request, declaration, files, scripts, keep)
     backend = choose_backend(request.environment_manager, spec)
     executor = choose_executor(entry_point, backend, request)
     leads = find_leads(scripts, files) if request.repair and makes_pythons(backend) else ()
@@ -176,15 +185,16 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
         files=files,
         manifest=manifest,
         entry_point=entry_point,
-        parameters=binding.parameters,
-        masker=Masker(secret_values(binding.parameters)),
+        parameters=parameters,
+        masker=masker,
         spec=with_additions(spec, additions),
         backend=backend,
         executor=executor,
         as_of=as_of(request.as_of, snapshot),
         command=command,
+        recorded_command=render_command(entry_point, parameters, rules, masker),
         scripts=scripts,
-        notices=(*snapshot.notices, *notices_for(backend, spec)),
+        notices=(*short_secret_notices(parameters), *snapshot.notices, *notices_for(backend, spec)),
         repairs=(*binding.repairs, *(lead.text for lead in leads)),
         leads=leads,
         additions=additions,
@@ -206,16 +216,27 @@ def refuse_what_is_no_project(source: Source, entry_point: str | None) -> None:
 
 
 def choose_spec(
-    request: RunRequest, declaration: EnvironmentDeclaration, files: ProjectFiles, scripts: Scripts
+    request: RunRequest,
+    declaration: EnvironmentDeclaration,
+    files: ProjectFiles,
+    scripts: Scripts,
+    keep: Callable[[Callable[[], EnvironmentSpec]], EnvironmentSpec],
 ) -> EnvironmentSpec:
     """Return what the run asks of its environment: as declared, or with the repairs that old projects need.
+
+    ``keep`` remembers what was read, as that is the same for the same code.
 
     Raises:
         EnvironmentSetupError: what is declared makes no sense.
     """
-    if request.repair:
-        return decide_spec(declaration, files, scripts, request.environment_manager)
-    return specs.read_spec(declaration, files)
+
+    def read() -> EnvironmentSpec:
+        if request.repair:
+            return decide_spec(declaration, files, scripts, request.environment_manager)
+        return specs.read_spec(declaration, files)
+
+    # What there is for containers is the machine's.
+    return read() if declaration.kind is EnvironmentKind.DOCKER_ENV else keep(read)
 
 
 def without_container(plan: Plan, why: str) -> Plan:
@@ -228,7 +249,7 @@ def without_container(plan: Plan, why: str) -> Plan:
     spec = with_additions(decide_spec(declaration, plan.files, plan.scripts, None, refused=why), plan.additions)
     backend = choose_backend(None, spec)
     executor = choose_executor(plan.entry_point, backend, plan.request)
-    notices = (*plan.snapshot.notices, *notices_for(backend, spec))
+    notices = (*short_secret_notices(plan.parameters), *plan.snapshot.notices, *notices_for(backend, spec))
     return structs.replace(plan, spec=spec, backend=backend, executor=executor, notices=notices)
 
 
@@ -327,22 +348,6 @@ def tags_of(plan: Plan) -> dict[str, str]:
     return {name: value for name, value in tags.items() if value}
 
 
-def masked_parameters(plan: Plan) -> tuple[Parameter, ...]:
-    """Return the parameters as they may be stored: secret ones are marked, secrets inside others are masked."""
-    return tuple(
-        structs.replace(each, secret=True) if is_secret(each) else structs.replace(each, value=plan.masker.value(each))
-        for each in plan.parameters
-    )
-
-
-def parameter_records(plan: Plan) -> tuple[ParameterRecord, ...]:
-    """Return the parameters as they may be written down."""
-    return tuple(
-        ParameterRecord(name=each.name, value=plan.masker.value(each), type=each.type, source=each.source.value)
-        for each in plan.parameters
-    )
-
-
 def declared_record(plan: Plan, record: EnvironmentRecord) -> EnvironmentRecord:
     """Return what is known of an environment with what declares it, and what a container engine is told."""
     declaration = plan.entry_point.environment or plan.manifest.environment
@@ -366,7 +371,7 @@ def describe_plan(plan: Plan) -> RunRecord:
     is_named = bool(plan.experiment or plan.request.experiment_id)
     return RunRecord(
         run_id=None,
-        run_name=plan.request.run_name,
+        run_name=plan.recorded_name,
         experiment=plan.experiment if is_named else named_experiment(plan.scripts) or DEFAULT_EXPERIMENT,
         status=None,
         exit_code=None,
@@ -374,10 +379,10 @@ def describe_plan(plan: Plan) -> RunRecord:
         ended_at=None,
         project=plan.source.name,
         entry_point=plan.entry_point.name,
-        command=plan.masker.command(plan.command),
-        argv=plan.masker.words(shell_argv(plan.command)),
+        command=plan.recorded_command,
+        argv=shell_argv(plan.recorded_command),
         cwd=str(project) if project else None,
-        parameters=parameter_records(plan),
+        parameters=plan.masker.records(plan.parameters),
         metrics={},
         tags=tags_of(plan),
         code=plan.code,

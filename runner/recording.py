@@ -1,8 +1,9 @@
 """The record of a run while it is open."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from runner.model import (
     RunRecord,
     RunStatus,
 )
-from runner.plan import Plan, masked_parameters, parameter_records, tags_of, user_name
+from runner.plan import Plan, tags_of, user_name
 from runner.process import Interrupted, raising_signals
 from runner.provenance.inputs import Watch
 from runner.scripts import named_experiment
@@ -38,12 +39,13 @@ from runner.store.rows import now
 from runner.urls import without_credentials
 
 if TYPE_CHECKING:
-    from runner.server import upstream
+    from runner.server import redaction, upstream
     from runner.store.remote import ledger, live, push
 else:
     ledger = LazyModule("runner.store.remote.ledger")
     live = LazyModule("runner.store.remote.live")
     push = LazyModule("runner.store.remote.push")
+    redaction = LazyModule("runner.server.redaction")
     upstream = LazyModule("runner.server.upstream")
 
 _END_OF_LOG = 64 * 1024
@@ -148,13 +150,26 @@ class Recording:
             experiment_is_fixed=bool(self.plan.experiment or self.plan.request.experiment_id or self.opened_there),
             serve_as=tuple(address for address in self.plan.request.serve_as if is_loopback(address)),
         )
+        socket.redact = self._redact()
         if self._live is not None:
             socket.upstream = upstream.TrackingServer(self._live.to, self.run_id)
         return socket
 
+    def _redact(self) -> Callable[[bytes], bytes] | None:
+        """Return what takes secrets out of the requests of the command, None where there are none."""
+        masker = self.plan.masker
+        if not masker.masks:
+            return None
+        public = {each.name: each.value for each in masker.records(self.plan.parameters)}
+        return lambda body: redaction.redact_request(body, masker, public)
+
     def log_metrics(self, metrics: Iterable[tuple[str, float, int]], moment: int) -> None:
         """Log metrics given as name, value and step; ``moment`` is in milliseconds since 1970."""
-        points = [Metric(key=name, value=value, timestamp=moment, step=step) for name, value, step in metrics]
+        mask = self.plan.masker
+        points = [
+            Metric(key=mask.name(name), value=nan if mask.is_number(value) else value, timestamp=moment, step=step)
+            for name, value, step in metrics
+        ]
         values.log_metrics(self.database, self.run_id, points)
 
     @contextmanager
@@ -190,6 +205,9 @@ class Recording:
     def fail(self, error: ProjError) -> None:
         """Close the record of a run that proj itself could not bring to its end."""
         self._error = error
+        mask = self.plan.masker.text
+        error.message, error.context = mask(error.message), error.context and mask(error.context)
+        error.args = (error.message,)
         reason = f"{error.message}\n{error.context or ''}".strip()
         self.close(Ending(status=RunStatus.FAILED, exit_code=error.exit_code, reason=reason))
 
@@ -245,7 +263,7 @@ def _open(plan: Plan, database: Database, report: Report) -> Recording:
 def _open_there(plan: Plan, database: Database, uri: str, report: Report) -> "live.Opened | None":
     # A parent that is not there yet is named when both are.
     tags = {key: value for key, value in tags_of(plan).items() if key != push.PARENT_TAG}
-    new = NewRun(name=plan.request.run_name, user=user_name(), started_at=now(), tags=tags)
+    new = NewRun(name=plan.recorded_name, user=user_name(), started_at=now(), tags=tags)
     experiment_id = plan.request.experiment_id
     # A server can't move a run later on to the experiment that its script sets.
     experiment = plan.experiment or named_experiment(plan.scripts)
@@ -279,7 +297,7 @@ def _open_here(plan: Plan, database: Database, report: Report, opened: "live.Ope
     with database.transaction():
         local_id = opened.local_id(database) if opened else None
         run = runs.create(database, _new_run(plan, experiment_id, opened, local_id))
-        values.record_parameters(database, run.run_id, masked_parameters(plan))
+        values.record_parameters(database, run.run_id, plan.masker.stored(plan.parameters))
         if opened is not None:
             live.note_opened(database, run.run_id, opened)
     recording = Recording(plan, database, run.run_id, experiment_id, report)
@@ -288,12 +306,12 @@ def _open_here(plan: Plan, database: Database, report: Report, opened: "live.Ope
     recording.add(
         project=plan.source.name,
         entry_point=plan.entry_point.name,
-        command=plan.masker.command(plan.command),
+        command=plan.recorded_command,
         code=plan.code,
-        parameters=parameter_records(plan),
+        parameters=plan.masker.records(plan.parameters),
         log=str(plan.home.log(run.run_id)),
-        repairs=plan.repairs,
-        notices=plan.notices,
+        repairs=tuple(map(plan.masker.text, plan.repairs)),
+        notices=tuple(map(plan.masker.text, plan.notices)),
     )
     return recording
 
@@ -303,7 +321,7 @@ def _new_run(plan: Plan, experiment_id: str, opened: "live.Opened | None", run_i
     return NewRun(
         experiment_id=experiment_id,
         run_id=run_id,
-        name=plan.request.run_name or (opened.run.name or None if opened else None),
+        name=plan.recorded_name or (opened.run.name or None if opened else None),
         user=user_name(),
         started_at=opened.run.started_at if opened else None,
         artifact_uri=plan.home.artifacts(run_id).as_uri(),

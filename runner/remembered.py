@@ -12,7 +12,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from runner.files import write_atomically
+from runner.sealed import DamagedFileError, read_sealed, write_sealed
 from runner.urls import has_credentials
 
 T = TypeVar("T")
@@ -35,13 +35,13 @@ class Memory(Struct, frozen=True):
         key = f"{self.code}\0{kind.__name__}\0{words}\0{_edition()}"
         path = self.folder / hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:32]
         try:
-            return msgspec.msgpack.decode(path.read_bytes(), type=kind)
-        except (OSError, msgspec.MsgspecError):
+            return msgspec.msgpack.decode(read_sealed(path), type=kind)
+        except (OSError, DamagedFileError, msgspec.MsgspecError):
             value = read()
         if has_credentials(msgspec.json.encode(value).decode()):  # these are read again, and never written down
             return value
         with suppress(OSError):  # a full disk is told by whoever must write
-            write_atomically(path, msgspec.msgpack.encode(value))
+            write_sealed(path, msgspec.msgpack.encode(value))
             self._forget()
         return value
 

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
+from runner.base.foreign_text import LARGEST_SCRIPT, ForeignTextError, parse_python
 from runner.urls import without_credentials
 
-IMPORT_LINE = r"(?m)^(?:import|from)\s+(?P<name>[A-Za-z_]\w*)"
+IMPORT_LINE = r"(?:import|from)\s+(?P<name>[A-Za-z_]\w*)"
 URL = r"(?:https?|ftp|s3|gs|hdfs|dbfs|abfss?|postgresql|mysql)(?:\+\w+)?://[^\s'\"]+"
 FOREIGN_PATH = r"[A-Za-z]:[\\/]\w.*|/(?:home|Users|Volumes|media|content|root)/\w.*|\\\\\w+\\\w.*"
 TRACKING_CALLS = frozenset({"set_tracking_uri", "set_registry_uri"})
@@ -45,15 +46,18 @@ class Script(Struct, frozen=True, kw_only=True):
 def read_script(path: str, text: str) -> Script:
     """Read one script; of one that is not of this Python's syntax only the lines that begin with an import."""
     try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        found = [
-            Place(match["name"], text.count("\n", 0, match.start()) + 1) for match in re.finditer(IMPORT_LINE, text)
-        ]
-        return Script(path=path, imports=tuple(found))
-    reader = _Reader(tree)
-    reader.read(tree, guarded=False)
+        tree = parse_python(text)
+        reader = _Reader(tree)
+        reader.read(tree, guarded=False)
+    except (ForeignTextError, RecursionError):
+        return Script(path=path, imports=tuple(_imports_by_line(text)))
     return Script(path=path, **{name: tuple(dict.fromkeys(places)) for name, places in reader.found.items()})
+
+
+def _imports_by_line(text: str) -> Iterator[Place]:
+    for number, line in enumerate(text[:LARGEST_SCRIPT].split("\n"), 1):
+        if match := re.match(IMPORT_LINE, line):
+            yield Place(match["name"], number)
 
 
 class _Reader:

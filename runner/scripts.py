@@ -1,5 +1,6 @@
 """What the scripts of a project import, and which addresses and paths they name; nothing of them is executed."""
 
+import codecs
 import posixpath
 import re
 import sys
@@ -8,6 +9,12 @@ from collections.abc import Iterator
 
 from msgspec import Struct, structs
 
+from runner.base.foreign_text import (
+    LARGEST_SCRIPT,
+    NOTEBOOK,
+    ForeignTextError,
+    parse_json_as,
+)
 from runner.model import ProjectFiles
 from runner.script_reader import Place, Script, read_script
 
@@ -23,11 +30,15 @@ NEW_MODULES = frozenset({"annotationlib", "compression", "graphlib", "tomllib", 
 STANDARD_LIBRARY = sys.stdlib_module_names | REMOVED_MODULES | NEW_MODULES
 
 MAX_SCRIPTS = 300
+MAX_IMPORTS = 2000
+"""Imports of one script that are looked for among the files of the project."""
 MAX_DEPTH = 8
+"""Folders above the project, and parts of a module's name, that are looked at."""
 ROOTS = ("", "src", "..", "../src")
 """Where packages of a project usually lie, relative to the project folder."""
 
-SCRIPT_WORD = r"[\w./\\-]+\.(?:py|ipynb|sh)"
+WORD = r"[\w./\\-]+"
+SCRIPT_ENDINGS = (".py", ".ipynb", ".sh")
 MODULE_RUN = r"\bpython[\d.]*\s+(?:-[A-Za-z]\s+)*-m\s+(?P<name>[A-Za-z_][\w.]*)"
 FOLDER_CHANGE = r"\bcd\s+(?P<folder>[\w./-]+)\s*(?:&&|;|\n)"
 MAGIC = r"^\s*[%!?]"
@@ -124,7 +135,7 @@ def walk(files: ProjectFiles, folder: str = "", most: int = 5000) -> Iterator[st
 
 def find_module(name: str, files: ProjectFiles, folders: tuple[str, ...]) -> str | None:
     """Return the file of a dotted module, or of the nearest package around it, below one of the folders."""
-    parts = name.split(".")
+    parts = name.split(".")[:MAX_DEPTH]
     for folder in folders:
         for length in range(len(parts), 0, -1):
             stem = posixpath.normpath(posixpath.join(folder, *parts[:length]))
@@ -138,7 +149,7 @@ def _named(command: str, files: ProjectFiles, folder: str = "", depth: int = 0) 
     """Yield the scripts that a command or a shell script starts and that are there."""
     change = re.search(FOLDER_CHANGE, command)
     here = posixpath.normpath(posixpath.join(folder, change["folder"])) if change else folder
-    for word in re.findall(SCRIPT_WORD, command):
+    for word in _script_words(command):
         plain = word.replace("\\", "/")
         tried = (posixpath.normpath(posixpath.join(place, plain)) for place in dict.fromkeys((here, folder)))
         path = next((one for one in tried if files.read(one) is not None), None)
@@ -155,6 +166,14 @@ def _named(command: str, files: ProjectFiles, folder: str = "", depth: int = 0) 
                 break
 
 
+def _script_words(command: str) -> Iterator[str]:
+    """Yield the words of a command that have the ending of a script, each up to its last such ending."""
+    for word in re.findall(WORD, command):
+        end = max(word.rfind(ending) + len(ending) if word.rfind(ending) > 0 else 0 for ending in SCRIPT_ENDINGS)
+        if end:
+            yield word[:end]
+
+
 def _follow(paths: tuple[str, ...], own: tuple[str, ...], files: ProjectFiles) -> Iterator[Script]:
     """Yield scripts and the local modules that they import, without the imports that are surely local."""
     waiting, seen = deque(paths), set(paths)
@@ -162,7 +181,7 @@ def _follow(paths: tuple[str, ...], own: tuple[str, ...], files: ProjectFiles) -
         path = waiting.popleft()
         script = read_script(path, _text(files, path))
         outside: list[Place] = []
-        for place in (*script.imports, *script.guarded):
+        for place in (*script.imports, *script.guarded)[:MAX_IMPORTS]:
             local, is_certain = _local(place.text, path, own, files)
             if local and local not in seen:
                 seen.add(local)
@@ -192,18 +211,27 @@ def _is_aside(path: str) -> bool:
 
 
 def _text(files: ProjectFiles, path: str) -> str:
-    text = (files.read(path) or b"").decode("utf-8-sig", "replace")
-    return _cells(text) if path.endswith(".ipynb") else text
+    content = files.read(path) or b""
+    if path.endswith(".ipynb"):
+        return _cells(content)
+    return content[: LARGEST_SCRIPT + 1].decode("utf-8-sig", "replace")
 
 
-def _cells(text: str) -> str:
+class _Cell(Struct):
+    cell_type: str = ""
+    source: str | list[str] = ""
+
+
+class _Notebook(Struct):
+    cells: list[_Cell] = []
+
+
+def _cells(content: bytes) -> str:
     """Return the code of a notebook, without the lines that are IPython's."""
-    import json
-
     try:
-        cells = json.loads(text).get("cells", ())
-        sources = ["".join(cell.get("source", "")) for cell in cells if cell.get("cell_type") == "code"]
-    except (ValueError, AttributeError, TypeError):
+        cells = parse_json_as(content.removeprefix(codecs.BOM_UTF8), _Notebook, NOTEBOOK).cells
+    except ForeignTextError:
         return ""
+    sources = ["".join(cell.source) for cell in cells if cell.cell_type == "code"]
     lines = "\n".join(source for source in sources if not source.startswith("%%")).splitlines()
     return "\n".join("" if re.match(MAGIC, line) else line for line in lines)

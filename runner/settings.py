@@ -1,17 +1,102 @@
 """Settings from the environment, and the layout of proj's home."""
 
 import os
+import stat
 import sys
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
 from msgspec import Struct
+
+from runner.errors import HomeError
+
+LOCK_NAMES = ("lock.txt", "conda-lock.yml")
+"""What the lock of a run's environment is called, by its format."""
+_PARTS = (
+    "cache",
+    "containers",
+    "environments",
+    "folders",
+    "images",
+    "indexes",
+    "locks",
+    "mirrors",
+    "runs",
+    "vault.git",
+)
+"""The folders that are made with the home, each for its owner alone."""
+
+_ID_LENGTH = 32
+"""Characters of a run's id, which its folder is named after."""
+
+_MOST_BYTES = 480
+"""SQLite opens paths of at most 512 bytes (MAX_PATHNAME of its unix layer); the home's own files add a few."""
+
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+class Exposure(Struct, frozen=True):
+    """Who else can get into the home, and the command that ends that."""
+
+    message: str
+    hint: str
 
 
 class Home(Struct, frozen=True):
     """The folder that holds everything proj keeps: ``PROJ_HOME``, else the platform's data folder."""
 
     root: Path
+
+    def ensure(self) -> None:
+        """Make the home where it is not there yet: its owner's alone, whatever the umask is.
+
+        Raises:
+            HomeError: it can't be made.
+        """
+        try:
+            self.root.parent.mkdir(parents=True, exist_ok=True)
+            for folder in (self.root, *map(self.root.joinpath, _PARTS)):
+                try:
+                    folder.mkdir(mode=stat.S_IRWXU)
+                except FileExistsError:
+                    continue
+                folder.chmod(stat.S_IRWXU)  # a umask may take away more than others' rights
+        except OSError as error:
+            raise unusable_home(self.root, error) from error
+
+    def exposure(self) -> Exposure | None:
+        """Return who else can get into the home; None where nobody can, or there is none yet. It costs one stat.
+
+        Raises:
+            HomeError: the home can't be looked at.
+        """
+        try:
+            found = self.root.stat()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise unusable_home(self.root, error) from error
+        if not stat.S_ISDIR(found.st_mode):
+            raise HomeError(f"proj's home is not a folder: {self.root}", hint="Let PROJ_HOME name a folder.")
+        if found.st_uid != os.geteuid():
+            hint = f"Let it be yours (`chown -R {os.geteuid()} {_shown(self.root)}`), or set PROJ_HOME."
+            return Exposure(f"proj's home {self.root} belongs to another user, with the id {found.st_uid}", hint)
+        if found.st_mode & _OTHERS:
+            can = "change" if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) else "read"
+            message = f"Other users of this machine can {can} proj's home {self.root}"
+            return Exposure(message, f"chmod 700 {_shown(self.root)}")
+        return None
+
+    def count_runs_without_store(self) -> int:
+        """Return how many runs have files here while there is no database; 0 where there is one."""
+        if self.database.exists():
+            return 0
+        try:
+            with os.scandir(self.root / "runs") as entries:
+                return sum(len(entry.name) == _ID_LENGTH for entry in entries)
+        except OSError:
+            return 0
 
     @property
     def database(self) -> Path:
@@ -48,6 +133,11 @@ class Home(Struct, frozen=True):
         """Run folders: where frozen trees are laid out and commands run."""
         return self.root / "folders"
 
+    @property
+    def reserve(self) -> Path:
+        """A file that is given up when the disk is full, so that a few rows can still be written."""
+        return self.root / "reserve"
+
     def run(self, run_id: str) -> Path:
         """Return the folder of the files kept with a run: log, lock, artifacts."""
         return self.root / "runs" / run_id
@@ -58,7 +148,7 @@ class Home(Struct, frozen=True):
 
     def lock(self, run_id: str) -> Path | None:
         """Return the file that keeps the lock of a run's environment, called as its format is; None without one."""
-        files = (self.run(run_id) / name for name in ("lock.txt", "conda-lock.yml"))
+        files = (self.run(run_id) / name for name in LOCK_NAMES)
         return next((file for file in files if file.is_file()), None)
 
     def artifacts(self, run_id: str) -> Path:
@@ -67,13 +157,48 @@ class Home(Struct, frozen=True):
 
 
 def open_home(environ: Mapping[str, str] = os.environ) -> Home:
-    """Return proj's home; nothing is created."""
-    named = environ.get("PROJ_HOME")
-    if named:
-        return Home(Path(named).expanduser().absolute())
-    from platformdirs import user_data_path
+    """Return proj's home; nothing is created.
 
-    return Home(user_data_path("proj", appauthor=False, roaming=sys.platform == "win32"))
+    Raises:
+        HomeError: PROJ_HOME can't be the name of a folder that all parts can work in.
+    """
+    named = environ.get("PROJ_HOME")
+    try:
+        if named:
+            return Home(_checked(Path(named).expanduser().absolute()))
+        from platformdirs import user_data_path
+
+        return Home(_checked(user_data_path("proj", appauthor=False, roaming=sys.platform == "win32")))
+    except (RuntimeError, OSError) as error:  # the user is not known, or the current folder is gone
+        raise HomeError("proj's home can't be found", context=str(error), hint="Set PROJ_HOME to a folder.") from error
+
+
+def unusable_home(root: Path, error: OSError) -> HomeError:
+    """Return the error for a home that can't be made or looked at."""
+    if isinstance(error, NotADirectoryError | FileExistsError):
+        context, hint = f"{error.filename} is not a folder", "Let PROJ_HOME name a folder."
+    else:
+        context, hint = f"{error.filename}: {error.strerror}", "Set PROJ_HOME to a folder that you can write to."
+    return HomeError(f"proj's home can't be used: {root}", context=context, hint=hint)
+
+
+def _checked(root: Path) -> Path:
+    """Return the path of a home: git, uv and SQLite take it as text, in files of one line each."""
+    text = str(root)
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text):
+        shown = text.encode("unicode_escape", "surrogatepass").decode("ascii")
+        message = f"proj's home has a name with control characters or bytes that are not UTF-8: {shown}"
+        raise HomeError(message, hint="Set PROJ_HOME to a folder with a plain name.")
+    if len(os.fsencode(text)) > _MOST_BYTES:
+        message = f"The path of proj's home is longer than {_MOST_BYTES} bytes: {text[:60]}…"
+        raise HomeError(message, hint="Set PROJ_HOME to a folder with a shorter path.")
+    return root
+
+
+def _shown(path: Path) -> str:
+    from shlex import quote
+
+    return quote(str(path))
 
 
 def is_offline(environ: Mapping[str, str] = os.environ) -> bool:

@@ -17,7 +17,15 @@ from runner.environments.trees import FolderTree
 from runner.environments.words import Prepared, lead_paths
 from runner.errors import AbsentImageError, UnbuildableError
 from runner.executors import ExecutionRequest, Sharing, child_environment
-from runner.manifest import find_downloads, find_paths, render_command, serve_hint, served_address, shell_argv
+from runner.manifest import (
+    find_downloads,
+    find_paths,
+    render_command,
+    secret_texts,
+    serve_hint,
+    served_address,
+    shell_argv,
+)
 from runner.model import Event, EventKind, Report, RunRequest, RunStatus
 from runner.plan import Plan, declared_record, make_plan, path_rules, without_container
 from runner.process import Echo, Outcome, prepare
@@ -170,6 +178,7 @@ def lead_here(recording: Recording, environment: Prepared) -> Prepared:
 def tell_redirects(recording: Recording, told: tuple[str, ...]) -> None:
     """Say and record where the code would log, and this run is instead."""
     if told:
+        told = tuple(map(recording.plan.masker.text, told))
         redirects = (*recording.details.redirects, *told)
         recording.add(redirects=redirects)
         recording.set_tags({"proj.redirects": "; ".join(redirects)})
@@ -185,7 +194,10 @@ def write_command(recording: Recording, folder: RunFolder, environment: Prepared
     for download in find_downloads(plan.parameters, rules):
         recording.report(Event(kind=EventKind.STEP, message=f"Fetching {download.url}"))
         fetch(download.url, download.path)
-    recording.add(command=plan.masker.command(command), argv=plan.masker.words(shell_argv(command, environment.shell)))
+    recorded = render_command(plan.entry_point, plan.parameters, rules, plan.masker)
+    recording.add(command=recorded, argv=shell_argv(recorded, environment.shell))
+    # The run folder has other paths than the project.
+    recording.plan = structs.replace(plan, masker=plan.masker.also(secret_texts(plan.parameters, rules)))
     return command
 
 
@@ -279,12 +291,19 @@ def collect(recording: Recording, folder: RunFolder, outcome: Outcome, ending: E
     # A folder that is given up need not keep its own copy of the outputs.
     is_given_up = ending.status is RunStatus.FINISHED and not folder.in_place
     outputs, left_out = collect_outputs(
-        folder.project, changes.files, plan.home.artifacts(recording.run_id), move=is_given_up
+        folder.project,
+        changes.files,
+        plan.home.artifacts(recording.run_id),
+        move=is_given_up,
+        name=plan.masker.name if plan.masker.masks else None,
     )
     inputs, unread = digest_inputs(
         folder.project, plan.entry_point.inputs, recording.opened, plan.home.root / "cache" / "digests"
     )
+    inputs = tuple(structs.replace(one, path=plan.masker.name(one.path)) for one in inputs)
     recording.add(exit_code=outcome.exit_code, resources=outcome.resources, inputs=inputs, outputs=outputs)
+    for file in (recording.metrics_log, recording.redirects_log):
+        plan.masker.file(file)
     for notices in (changes.notices, left_out, unread):
         more = (f"and {len(notices) - MOST_TOLD} more like these",) if len(notices) > MOST_TOLD else ()
         for notice in (*notices[:MOST_TOLD], *more):

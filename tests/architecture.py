@@ -11,6 +11,7 @@ FLOORS = (
     "cli",
     "scaffold",
     "",
+    "verification",
     "manifest",
     "source",
     "environments",
@@ -19,6 +20,7 @@ FLOORS = (
     "server",
     "store",
     "process",
+    "base",
 )
 
 

@@ -260,7 +260,8 @@ def test_hash_pinned_requirements_are_taken_as_they_are(desk: Desk) -> None:
     again = BACKENDS["uv"].lock(desk.request(), desk.events.append)
     assert again
     assert again.path is None
-    assert sorted(again.text.split()) == sorted(line for line in lock.text.split("\n", 1)[1].split())
+    lines = [line for line in lock.text.splitlines() if not line.startswith("#")]
+    assert sorted(again.text.split()) == sorted("\n".join(lines).split())
     assert dict(desk.prepare().record.packages)["tabulate"] == "0.9.0"
 
 
@@ -534,19 +535,19 @@ def test_a_build_that_is_killed_at_any_of_100_points_leaves_nothing_that_is_acce
             prepared = desk.prepare()
             assert prepared.record.digest == whole
             assert prepared.prefix
-            assert take(prepared.prefix, None, trust=False).digest == whole
+            assert take(prepared.prefix).digest == whole
     assert unfinished > KILLS / 10, "hardly any build was killed before its end"
 
 
 @pytest.mark.env
 def test_an_installer_that_outlives_its_parent_spoils_nothing(desk: Desk) -> None:
-    first = desk.prepare()
-    assert first.prefix
-    (first.prefix.parent / MARKER).unlink()
-    (first.prefix.parent / f"{first.prefix.name}.inventory").unlink()
+    first = Path(build_elsewhere(desk).communicate(timeout=120)[0].splitlines()[-1])
+    assert first.is_dir()
+    (first.parent / MARKER).unlink()
+    (first.parent / f"{first.name}.inventory").unlink()
     second = desk.prepare()
-    assert second.prefix != first.prefix
-    assert not first.prefix.exists()
+    assert second.prefix != first
+    assert not first.exists()
 
 
 @pytest.mark.env

@@ -153,11 +153,11 @@ def prefix(tmp_path: Path) -> Path:
 
 
 def test_inventory_holds_files_against_their_record(prefix: Path) -> None:
-    inventory = take(prefix, None, trust=True)
+    inventory = take(prefix)
     assert [(item.name, item.version) for item in inventory.distributions] == [("six", "1")]
     assert inventory.wrong == ()
     (prefix / "lib/python3.11/site-packages/six.py").write_text("2")
-    assert take(prefix, None, trust=True).wrong == ("six",)
+    assert take(prefix).wrong == ("six",)
 
 
 def test_every_change_shows_in_the_quick_check(prefix: Path) -> None:
@@ -170,7 +170,7 @@ def test_every_change_shows_in_the_quick_check(prefix: Path) -> None:
 
 
 def test_damage_is_what_changed_went_or_came(prefix: Path) -> None:
-    inventory = take(prefix, None, trust=True)
+    inventory = take(prefix)
     site = prefix / "lib/python3.11/site-packages"
     (site / "data.bin").write_bytes(b"1")
     (site / "__pycache__").mkdir()

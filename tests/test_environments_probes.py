@@ -68,9 +68,9 @@ def test_probe_13_an_edited_package_is_noticed_and_repaired(
     file.chmod(0o644)
     with file.open("a", encoding="utf-8") as six:
         six.write("\n__version__ = 'edited'\n")
+    shared = through == "itself" or file.stat().st_nlink > 1
     again = proj("run", ".", "--json", cwd=project, **cache)
     assert again.code == 0
-    shared = through == "itself" or file.stat().st_nlink > 1
     assert ("six.py" in again.err and "it is built again" in again.err) == shared
     assert Path(again.json["log"]).read_text(encoding="utf-8") == "1.16.0\n"
     assert again.json["environment"]["digest"] == first["environment"]["digest"]

@@ -131,7 +131,7 @@ def test_all_kinds_of_places(tmp_path: Path) -> None:
     ("text", "told"),
     [
         ("lock-version = '2.0'\ncreated-by = 'x'\npackages = []\n", "1.0 is understood"),
-        ("lock-version = ", "not TOML"),
+        ("lock-version = ", "not valid TOML"),
         (HEAD + "[[packages]]\nname = 'x'\n", "not a lock of PEP 751"),
         (HEAD + wheel("Not_Normal"), "not a lock of PEP 751"),
         (HEAD + wheel("six", 'marker = "nonsense"'), "not a lock of PEP 751"),

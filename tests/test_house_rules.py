@@ -51,6 +51,55 @@ def test_only_process_starts_children() -> None:
     assert [name for name in found if not name.startswith("runner/process")] == []
 
 
+JSON_OF_OUR_OWN = {
+    "engine.py": "what the container engine prints",
+    "environments/additions.py": "a file of ours",
+    "environments/conda/activation.py": "what conda prints, and a file of ours",
+    "environments/conda/command.py": "a file of conda in an environment that proj made",
+    "environments/conda/meta.py": "files of conda in an environment that proj made",
+    "environments/conda/rattler.py": "the answer of our worker process",
+    "environments/conda/worker.py": "the task for our worker process",
+    "environments/containers/images.py": "what the container engine prints, and a cache of ours",
+    "environments/interpreters.py": "the answer of our probe, and a cache of ours",
+    "environments/local.py": "the answer of our probe, and a cache of ours",
+    "environments/prefix.py": "a file of ours",
+    "environments/recovering.py": "a file of ours",
+    "executors/leftovers.py": "a file of ours",
+    "sealed.py": "files of ours",
+    "server/protocol.py": "bodies of requests, whose size the server limits",
+    "server/redaction.py": "bodies of requests, whose size the server limits",
+    "server/redirects.py": "lines that our import shim writes",
+    "server/runs.py": "a part of a request's body",
+    "server/upstream.py": "bodies of requests, whose size the server limits",
+    "source/snapshot.py": "the message of a commit that proj made",
+    "store/lineage.py": "a column of ours",
+    "store/remote/answers.py": "answers of servers, whose size the transport limits",
+    "store/remote/transport.py": "answers of servers, whose size the transport limits",
+    "store/runs.py": "columns of ours",
+    "store/upgrading.py": "a column of ours",
+    "verification/records.py": "a column of ours",
+    "verification/references.py": "a column of ours",
+}
+"""Modules that decode JSON which is not foreign text, or is limited elsewhere, each with the reason."""
+
+
+def test_only_one_module_parses_foreign_text() -> None:
+    parsers = re.compile(
+        r"\byaml\.(?:load|safe_load|full_load|unsafe_load|compose|parse|scan)(?:_all)?\("
+        r"|\btom(?:l|llib|li)\.loads?\(|\bmsgspec\.(?:toml|yaml)\.decode|\bjson\.loads?\(|\bast\.(?:parse|literal_eval)\("
+    )
+    found = {str(path.relative_to(ROOT)) for path in MODULES if parsers.search(path.read_text(encoding="utf-8"))}
+    ours = "runner/environments/inside/proj_paths.py"  # reads our own variable, in the Python of the command
+    assert found == {"runner/base/foreign_text.py", ours}
+
+
+def test_modules_that_decode_json_are_known() -> None:
+    decoders = re.compile(r"\bmsgspec\.json\.(?:decode|Decoder)\b")
+    base = ROOT / "runner"
+    found = {str(path.relative_to(base)) for path in MODULES if decoders.search(path.read_text(encoding="utf-8"))}
+    assert found - {"base/foreign_text.py"} == set(JSON_OF_OUR_OWN)
+
+
 def test_the_map_in_the_architecture_is_of_today() -> None:
     assert written_map() == make_map(), "run: python tests/architecture.py"
 

@@ -356,7 +356,11 @@ class TestFaults:
             ("meta.yaml", "status: 99\n", "status 99"),
             ("meta.yaml", "a: b: c\n", "meta.yaml:1:5:"),
             ("meta.yaml", "- no mapping\n", "meta.yaml: Expected `object`, got `array`"),
-            ("meta.yaml", "!!python/object/apply:os.system ['touch {}']\n", "meta.yaml:1:1: could not determine"),
+            (
+                "meta.yaml",
+                "!!python/object/apply:os.system ['touch {}']\n",
+                "meta.yaml:1:1: it is not YAML",
+            ),
             ("meta.yaml", "[" * 100_000, "meta.yaml"),
             ("meta.yaml", f"start_time: {2**63}\n", "meta.yaml:1: Expected `int`"),
             ("meta.yaml", f"start_time: {10**30}\n", "meta.yaml:1: "),
@@ -489,8 +493,8 @@ class TestAttacks:
         os.mkfifo(run / "artifacts" / "pipe")
         os.mkfifo(run / "tags" / "pipe")
         said = bring(capsys, folder)
-        assert "artifacts/file is a link or no file" in said.err
-        assert "artifacts/folder is a link or no file" in said.err
+        assert "artifacts/file: it is a symbolic link" in said.err
+        assert "artifacts/folder: it is a symbolic link" in said.err
         assert [file.path for file in walk_artifacts(home.artifacts(TWO))] == ["fine"]
         found = runs.get(db, TWO)
         assert "stolen" not in found.tags

@@ -1,17 +1,22 @@
 """Secrets are kept out of what is written down, and ordinary values are left alone."""
 
+import base64
+import json
 import random
 import shlex
 import stat
 import string
 import threading
+import time
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runner.manifest import PathRules, render_command
 from runner.masking import (
     STARS,
     Masker,
@@ -23,7 +28,7 @@ from runner.masking import (
     load_key,
     secret_values,
 )
-from runner.model import Parameter
+from runner.model import EntryPoint, Parameter, ParameterSpec, ValueSource
 
 
 def made_up(length: int, alphabet: str = string.ascii_letters + string.digits) -> str:
@@ -232,21 +237,21 @@ def test_a_secret_parameter_is_masked_wherever_and_however_it_appears() -> None:
     parameters = [
         Parameter(name="key", value=value, secret=True),
         Parameter(name="pin", value="12", secret=True),
-        Parameter(name="flag", value="true", secret=True),
+        Parameter(name="flag", value="none", secret=True, source=ValueSource.DEFAULT),
         Parameter(name="alpha", value="0.5"),
         Parameter(name="url", value="https://u:hunter2@host.example/x"),
         Parameter(name="password", value="hunter3"),
     ]
     values = secret_values(parameters)
-    assert values == (value, "12", "true", "https://u:hunter2@host.example/x", "hunter3")
+    assert values == (value, "12", "https://u:hunter2@host.example/x", "hunter3")
     masker = Masker(values)
     assert [masker.value(parameter) for parameter in parameters] == [STARS, STARS, STARS, "0.5", STARS, STARS]
     assert "s3cret" not in masker.command(f"python x.py {shlex.quote(value)}")
     assert "s3cret" not in masker.text(f"{value!r} {value}")
     assert "s3cret" not in masker.text("it%27s%20s3cret%2F%26%20more%0Asecond-line")
     assert "second-line" not in masker.text("only the second-line of it")
-    assert masker.words([value, "12", "--pin=12"]) == (STARS, STARS, "--pin=12")
-    assert masker.text("12 is true") == "12 is true", "what is too short to be told from text is masked alone"
+    assert masker.words([value, "12", "--pin=12"]) == (STARS, "12", "--pin=12")
+    assert masker.text("12 is none") == "12 is none", "what is too short, or stands for nothing, is not searched for"
     assert b"hunter3" in masker.masks
 
 
@@ -313,3 +318,105 @@ def test_what_never_ends_is_not_held_back_for_ever() -> None:
     masker = StreamMasker()
     shown = sum(len(masker.feed(b"-----BEGIN PRIVATE KEY-----" * (not turn) + b"x\n" * 5_000)) for turn in range(20))
     assert shown > 150_000
+
+
+VALUES = [
+    *("123456", "-1.5e-3", "true", "None", "[abc]", "{k: v}", "$HOME/x", "<tok>", "***!", "a'b\"c`d", "back\\slash\\n"),
+    *(
+        "line one\nline two\n",
+        "käse-☃",
+        "a.*b+c?",
+        "(?i)x|y",
+        "50%|x",
+        "a b\tc",
+        "/a/b?c=d&e",
+        "password",
+        "\udcff\udcfeab",
+    ),
+]
+"""Secrets that look like numbers, words, code, expressions and what shells, URLs and JSON escape."""
+
+
+@pytest.mark.parametrize("value", VALUES)
+@pytest.mark.parametrize("before", ["", "x", "xy", "é="])
+def test_no_form_of_a_declared_secret_is_shown(value: str, before: str) -> None:
+    masker = Masker(secret_values([Parameter(name="key", value=value, secret=True)]))
+    data = value.encode("utf-8", "surrogateescape")
+    coded = base64.b64encode(before.encode() + data + b"after").decode()
+    forms = {
+        "plain": value,
+        "url": quote(value, errors="surrogateescape"),
+        "all": quote(value, safe="", errors="surrogateescape"),
+        "plus": quote_plus(value, errors="surrogateescape"),
+        "json": json.dumps(value)[1:-1],
+        "shell": shlex.quote(value),
+        "python": repr(value)[1:-1],
+    }
+    for name, form in forms.items():
+        text = f"{before}{form}after"
+        assert form not in masker.text(text), name
+        stream = StreamMasker(masker.masks)
+        parts = [stream.feed(bytes([byte])) for byte in text.encode("utf-8", "surrogateescape")]
+        assert b"".join([*parts, stream.end()]).decode("utf-8", "surrogateescape") == masker.text(text)
+    safe = coded.replace("+", "-").replace("/", "_")
+    for text in (coded, safe):
+        shown = masker.text(f"<{text}>")
+        assert STARS in shown
+        assert len(shown) <= len(text) + len("<***>") - (8 * len(data) - 10) // 6
+
+
+@settings(deadline=None)
+@given(
+    value=st.text(st.characters(codec="utf-8"), min_size=4, max_size=40),
+    shift=st.binary(max_size=4),
+    rest=st.binary(max_size=4),
+)
+def test_base64_of_a_secret_is_masked_at_every_alignment(value: str, shift: bytes, rest: bytes) -> None:
+    coded = base64.b64encode(shift + value.encode() + rest).decode()
+    shown = Masker([value]).text(coded)
+    assert STARS in shown
+    left = base64.b64decode("".join(part + "A" * (-len(part) % 4) for part in shown.split(STARS)[:1]))
+    assert value.encode() not in left
+
+
+def test_a_recorded_command_is_rendered_and_not_searched() -> None:
+    entry = EntryPoint(
+        name="main",
+        command="python x.py --epochs 1000 {pin} {alpha} {key} '{note}'",
+        parameters=tuple(ParameterSpec(name=name) for name in ("pin", "alpha", "key", "note")),
+    )
+    given = {"pin": ("1000", True), "alpha": ("1000", False), "key": ("1", True), "note": ("at tok-en1", False)}
+    parameters = tuple(Parameter(name=n, value=value, secret=secret) for n, (value, secret) in given.items())
+    extra = Parameter(name="more", value="tok-en1", secret=True, declared=False)
+    rules = PathRules(caller=Path(), mapped=Path(), storage=Path())
+    masker = Masker(secret_values([*parameters, extra]))
+    assert render_command(entry, (*parameters, extra), rules, masker) == (
+        "python x.py --epochs 1000 *** 1000 *** ''at ***'' --more ***"
+    )
+    assert [one.value for one in masker.records((*parameters, extra))] == [STARS, "1000", STARS, "at ***", STARS]
+
+
+def test_time_to_mask_grows_with_the_length_of_the_text() -> None:
+    """Counts the work of the expressions by the time at n and 16 n, with room for a machine that has other work."""
+    masker = Masker(["a-secret-value"])
+
+    def seconds(text: str) -> float:
+        started = time.process_time()
+        masker.command(text)
+        return time.process_time() - started
+
+    for piece in (
+        "a.",
+        "a-",
+        "--a",
+        "password ",
+        "token=",
+        "a='",
+        'a="\\',
+        "key   ",
+        "https://a:",
+        "sk-1A",
+        "eyJ.",
+        "//",
+    ):
+        assert seconds(piece * 32_000) < 64 * max(seconds(piece * 2_000), 0.01), piece

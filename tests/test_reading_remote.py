@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from runner.cli.main import run_command
 from runner.model import Code, ParameterRecord, RunDetails, RunStatus
+from runner.reading.local import LocalReader
 from runner.reading.opening import server_to_read
+from runner.reading.remote import RemoteReader
 from runner.settings import Home
-from runner.store import experiments, lineage, models, runs, values
+from runner.store import experiments, lineage, models, run_files, runs, values
 from runner.store.artifacts import walk_artifacts, write_artifact
 from runner.store.curves import all_points
 from runner.store.database import Database
@@ -28,6 +31,7 @@ from runner.store.entities import (
     NewRun,
 )
 from runner.store.records import read_record
+from runner.store.remote.push import Destination, push
 from runner.store.remote.server import RemoteServer
 from tests.conftest import Result, RunProj, git, write_tree
 from tests.remotes import Answer, Seen, json_error, odd_server
@@ -310,6 +314,36 @@ class TestPulling:
         assert models.get(db, model.model_id).status is ModelStatus.READY
         assert (home.root / "runs" / "models" / model.model_id / "artifacts" / "MLmodel").read_bytes() == b"model"
 
+    @pytest.mark.parametrize("case", [("lock.txt", 1), ("conda-lock.yml", 1), ("lock.txt", 400_000)])
+    def test_what_proj_recorded_comes_along(
+        self, theirs: Theirs, db: Database, home: Home, tmp_path: Path, case: tuple[str, int], proj: RunProj
+    ) -> None:
+        """Whatever the format of the lock, and however long the record: what one command reads, the others do."""
+        lock, parameters = case
+        ours = Home(tmp_path / "ours")
+        many = tuple(ParameterRecord(name=f"p{number}", value="x" * 10) for number in range(parameters))
+        with closing(Database.open(ours.database)) as mine, RemoteServer(theirs.url) as server:
+            run_id = runs.create(mine, NewRun(name="mine", tags={"proj.tree": "1" * 40})).run_id
+            runs.set_details(mine, run_id, structs.replace(DETAILS, parameters=many))
+            ours.run(run_id).mkdir(parents=True)
+            (ours.run(run_id) / lock).write_text("the lock")
+            ours.log(run_id).write_text("the log")
+            runs.update(mine, run_id, status=RunStatus.FINISHED)
+            there = push(
+                Destination(database=mine, home=ours, server=server, report=lambda _: None), run_id
+            ).remote_run_id
+        size = (theirs.home.artifacts(there) / run_files.RECORD).stat().st_size
+        assert parameters == 1 or size > 20 << 20
+        assert len(LocalReader(theirs.database, theirs.home).record(there).parameters) == parameters
+        with RemoteServer(theirs.url) as server:
+            assert len(RemoteReader(server).record(there).parameters) == parameters
+        assert proj("pull", there, "--from", theirs.url).code == 0
+        kept = home.lock(run_id)
+        assert kept is not None
+        assert (kept.name, kept.read_text()) == (lock, "the lock")
+        assert home.log(run_id).read_text() == "the log"
+        assert len(read_record(db, run_id, home).parameters) == parameters
+
     def test_again(self, theirs: Theirs, db: Database, home: Home, capsys: Capture) -> None:
         run_id = theirs.make_run("first")
         call(capsys, "pull", run_id, "--from", theirs.url)
@@ -452,7 +486,8 @@ def test_a_server_of_mlflow(tmp_path: Path, db: Database, home: Home, capsys: Ca
         place = server.place(run.artifact_uri)
         assert place is not None
         (tmp_path / "plot").write_bytes(b"plot")
-        place.put("sub/plot", tmp_path / "plot")
+        with (tmp_path / "plot").open("rb") as file:
+            place.put("sub/plot", file)
         server.update_run(run.run_id, RunStatus.FINISHED, 9)
         listed = call(capsys, "list", "--tracking-uri", url, "--json", "--filter", "metrics.loss < 0.5").json
         assert [record["run_id"] for record in listed] == [run.run_id]

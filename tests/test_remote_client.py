@@ -118,7 +118,8 @@ def test_artifacts_go_through_the_proxy(remote: RemoteServer, tmp_path: Path) ->
     content = secrets.token_bytes(3_000_000)
     (tmp_path / "big").write_bytes(content)
     for path in ("a b/ü%20.bin", "a b/deep/x", "top"):
-        place.put(path, tmp_path / "big")
+        with (tmp_path / "big").open("rb") as file:
+            place.put(path, file)
     assert [(info.path, info.is_dir, info.size) for info in place.entries()] == [
         ("a b", True, None),
         ("top", False, 3_000_000),
@@ -134,7 +135,8 @@ def test_places_that_are_reached_and_that_are_not(tmp_path: Path) -> None:
         shared = server.place((tmp_path / "0" / "r" / "artifacts").as_uri())
         assert shared is not None
         (tmp_path / "f").write_text("x")
-        shared.put("d/f", tmp_path / "f")
+        with (tmp_path / "f").open("rb") as file:
+            shared.put("d/f", file)
         assert (tmp_path / "0/r/artifacts/d/f").read_text() == "x"
         assert b"".join(shared.pieces("d/f")) == b"x"
         assert server.place("mlflow-artifacts://127.0.0.1:5000/1/r/artifacts") is not None

@@ -439,7 +439,8 @@ def test_a_command_reads_what_others_recorded(stage: Stage, tmp_path: Path) -> N
     (tmp_path / "note").write_bytes(b"x" * 3_000_000)
     place = stage.server.place(theirs.artifact_uri)
     assert place is not None
-    place.put("a b/note", tmp_path / "note")
+    with (tmp_path / "note").open("rb") as file:
+        place.put("a b/note", file)
     script = f"""
 other = {theirs.run_id!r}
 run = api("runs/get", run_id=other)["run"]

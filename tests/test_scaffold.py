@@ -2,6 +2,8 @@
 
 import os
 import re
+import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -55,6 +57,32 @@ def make(tmp_path: Path, home: Home) -> MakeProject:
         return new_project(asked, home, silent, templates)
 
     return made
+
+
+@pytest.mark.parametrize(
+    ("text", "questions"),
+    [
+        ("{% for a in range(90000) %}{% for b in range(90000) %}{% endfor %}{% endfor %}", ""),
+        ("{% set n = namespace(s='a') %}{% for a in range(60) %}{% set n.s = n.s + n.s %}{% endfor %}", ""),
+        (
+            "x",
+            "a: &a [x]\n"
+            + "".join(f"b{n}: &b{n} [{', '.join([f'*b{n - 1}' if n else '*a'] * 9)}]\n" for n in range(9)),
+        ),
+    ],
+    ids=["time", "memory", "aliases"],
+)
+def test_a_template_that_does_not_end_is_given_up(
+    make: MakeProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, questions: str
+) -> None:
+    monkeypatch.setattr("runner.scaffold.rendering._SECONDS", 3)
+    monkeypatch.setattr("runner.scaffold.rendering._MEMORY", 256 << 20)
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    with pytest.raises(ScaffoldError):
+        make("p", make_templates(tmp_path / "templates", "1", {"a.txt.jinja": text}, questions), template="demo")
+    assert resource.getrlimit(resource.RLIMIT_AS) == limits
+    assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)
+    assert not (tmp_path / "p").exists()
 
 
 class TestNew:

@@ -16,7 +16,14 @@ from runner.store.database import Database
 from runner.store.migrations import MIGRATIONS, Migration
 
 OLD = MIGRATIONS[:1]
-NEXT = (*MIGRATIONS, Migration(name="9999 more", statements=("CREATE TABLE more (x)", "INSERT INTO more VALUES (1)")))
+NEXT = (
+    *MIGRATIONS,
+    Migration(
+        name="9999 more",
+        statements=("CREATE TABLE more (x)", "INSERT INTO more VALUES (1)"),
+        breaks_readers=True,
+    ),
+)
 BROKEN = (
     *MIGRATIONS,
     Migration(name="9998 good", statements=("CREATE TABLE good (x)",)),

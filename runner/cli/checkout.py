@@ -6,7 +6,7 @@ import click
 
 from runner.cli import completing
 from runner.cli.code import require_code
-from runner.cli.reading import open_store
+from runner.cli.reading import read_store
 from runner.cli.text import say, show_event
 from runner.source.restoring import checkout as restore
 from runner.store import runs
@@ -17,7 +17,7 @@ from runner.store import runs
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
 def checkout(run: str, folder: Path) -> None:
     """Restore the exact code of RUN, uncommitted files too, into the new or empty folder DIR."""
-    with open_store() as (database, home):
+    with read_store() as (database, home):
         run_id = runs.resolve(database, run)
         require_code(database, home, run_id)
     tree = restore(run_id, folder, home, show_event)

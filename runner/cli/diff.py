@@ -4,7 +4,7 @@ import click
 
 from runner.cli import completing
 from runner.cli.code import require_code
-from runner.cli.reading import open_store
+from runner.cli.reading import read_store
 from runner.cli.text import say
 from runner.source.restoring import difference
 from runner.store import runs
@@ -14,7 +14,7 @@ from runner.store import runs
 @click.argument("run", metavar="RUN", shell_complete=completing.runs)
 def diff(run: str) -> None:
     """Print in what the code of RUN differs from its commit, as a patch that git applies."""
-    with open_store() as (database, home):
+    with read_store() as (database, home):
         whole = runs.resolve(database, run)
         require_code(database, home, whole)
     patch = difference(whole, home)

@@ -8,13 +8,17 @@ from contextlib import closing
 import click
 import msgspec
 
+from runner.cli.home import enter_home
 from runner.cli.reading import clean, local_time, size
 from runner.cli.text import say
 from runner.environments.conda.files import is_conda_lock
 from runner.environments.containers.built import MANAGER, built_images, remove_image
+from runner.environments.home_check import verify_locks
 from runner.environments.indexes import IndexOptions
+from runner.environments.inventory import Damage
 from runner.environments.kept import (
     Kept,
+    Verdict,
     choose_to_prune,
     disk_use,
     find_prefix,
@@ -24,12 +28,15 @@ from runner.environments.kept import (
     verify,
     with_runs,
 )
+from runner.environments.lock_files import check_lock, is_sealed
+from runner.environments.prefix import CACHE_LOCK, CHECKSUMS
 from runner.environments.universal import as_standard
 from runner.environments.uv_command import find_uv
 from runner.environments.words import EnvironmentRequest, EnvironmentSpec
 from runner.errors import EnvironmentSetupError, NotFoundError, UsageError
-from runner.files import remove_tree
-from runner.settings import Home, open_home
+from runner.files import locked, remove_tree
+from runner.sealed import DamagedFileError
+from runner.settings import Home
 from runner.store import runs
 from runner.store.database import Database
 from runner.store.records import format_time
@@ -50,7 +57,7 @@ def env() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print them as a JSON list.")
 def list_environments(as_json: bool) -> None:
     """List the environments, the last used first, with the runs that used them."""
-    home = open_home()
+    home = enter_home()
     prefixes = _with_runs(home, _kept(home))
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(prefixes), indent=2))
@@ -72,7 +79,7 @@ def list_environments(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def show(word: str, as_json: bool) -> None:
     """Show one environment with its packages."""
-    home = open_home()
+    home = enter_home()
     named = [kept for kept in _kept(home) if kept.name.startswith(word)]
     (kept,) = _with_runs(home, (named[0] if len(named) == 1 else find_prefix(home, word),))
     if as_json:
@@ -97,19 +104,27 @@ def show(word: str, as_json: bool) -> None:
 @click.argument("word", metavar="[ENV]", default="")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdicts as a JSON list.")
 def verify_environments(word: str, as_json: bool) -> int:
-    """Read every file of ENV, or of all environments, and prove it by its digest; 1 when something changed."""
-    home = open_home()
+    """Read every file of ENV, or of all environments and locks, and prove it by its digest; 1 when it changed."""
+    home = enter_home()
     chosen = (find_prefix(home, word),) if word else kept_prefixes(home)
-    verdicts = [verify(home, kept) for kept in chosen]
+    looked = [verify(home, kept) for kept in chosen]
+    verdicts = [verdict for verdict in looked if verdict]
+    # Those that were removed meanwhile are no damage.
+    locks = () if word else tuple(verify_locks(home, repair=False, progress=lambda _done, _all: None))
+    verdicts += [Verdict(name=found.name, damage=Damage(changed=(found.problem,))) for found in locks]
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(verdicts), indent=2))
     for verdict in () if as_json else verdicts:
         told = "whole" if verdict.is_whole else f"changed: {clean(verdict.damage.describe())}"
+        name = verdict.name if "/" in verdict.name else verdict.name[:8]
         published = f" (as published, {', '.join(verdict.differing)} differ from their RECORD)"
-        click.echo(f"{verdict.name[:8]}  {told}{published if verdict.differing and verdict.is_whole else ''}")
-    damaged = sum(not verdict.is_whole for verdict in verdicts)
-    say(f"{len(verdicts)} environments, {damaged} changed" + ("; the next run builds them again" if damaged else ""))
-    return 1 if damaged else 0
+        click.echo(f"{clean(name)}  {told}{published if verdict.differing and verdict.is_whole else ''}")
+    damaged = sum(not verdict.is_whole for verdict in verdicts) - len(locks)
+    rebuilt = "; the next run builds them again" if damaged else ""
+    say(f"{len(verdicts) - len(locks)} environments, {damaged} changed{rebuilt}")
+    if locks:
+        say(f"{len(locks)} lock files are damaged; the next run that needs one resolves again")
+    return 1 if damaged or locks else 0
 
 
 @env.command("prune")
@@ -121,7 +136,7 @@ def prune_environments(age: str | None, room: str | None, cache: bool, yes: bool
     """Remove environments; one that a run uses stays. Runs that need one again build it from their lock."""
     if age is None and room is None and not cache:
         raise UsageError("Nothing to remove is named", hint="Say --older-than 30d, --keep-size 20G or --cache.")
-    home = open_home()
+    home = enter_home()
     before = None if age is None else time.time() - _number(age, _SECONDS, "age", "30m, 12h, 30d or 8w")
     keep = None if room is None else _number(room.rstrip("bB"), _BYTES, "size", "500M or 20G")
     chosen = choose_to_prune(_kept(home), before, keep)
@@ -131,7 +146,7 @@ def prune_environments(age: str | None, room: str | None, cache: bool, yes: bool
         click.confirm(f"Remove {len(chosen)} environments?", abort=True, err=True)
     freed = 0
     for kept in chosen:
-        gone = remove_image(kept) if kept.manager == MANAGER else prune(home, kept)
+        gone = remove_image(home, kept) if kept.manager == MANAGER else prune(home, kept)
         if gone is None:
             say(f"{kept.name[:8]} is in use and stays")
             continue
@@ -149,7 +164,7 @@ def prune_environments(age: str | None, room: str | None, cache: bool, yes: bool
 )
 def export(word: str, form: str | None) -> None:
     """Print the lock of a run or of an environment."""
-    home = open_home()
+    home = enter_home()
     text = _lock_text(home, word)
     is_conda = is_conda_lock(text)
     if form == "pylock" and not is_conda:
@@ -165,7 +180,7 @@ def export(word: str, form: str | None) -> None:
 def _lock_text(home: Home, word: str) -> str:
     """Return the lock of a run, or else that of an environment."""
     try:
-        with closing(Database.open(home.database)) as database:
+        with closing(Database.open_to_read(home.database)) as database:
             run_id = runs.resolve(database, word)
     except NotFoundError:
         return lock_of(home, find_prefix(home, word))
@@ -174,7 +189,13 @@ def _lock_text(home: Home, word: str) -> str:
         raise EnvironmentSetupError(
             f"The run {run_id[:8]} has no lock", hint="It ran in an environment that was there."
         )
-    return lock.read_text("utf-8")
+    data = lock.read_bytes()
+    try:
+        if is_sealed(data):
+            check_lock(lock, data, None)
+        return data.decode()
+    except (DamagedFileError, UnicodeDecodeError) as error:
+        raise EnvironmentSetupError(f"The lock of the run {run_id[:8]} is damaged", context=str(error)) from None
 
 
 def _kept(home: Home) -> tuple[Kept, ...]:
@@ -185,7 +206,7 @@ def _kept(home: Home) -> tuple[Kept, ...]:
 def _with_runs(home: Home, prefixes: tuple[Kept, ...]) -> tuple[Kept, ...]:
     if not home.database.exists():
         return prefixes
-    with closing(Database.open(home.database)) as database:
+    with closing(Database.open_to_read(home.database)) as database:
         used = runs_by_prefix(database)
     return tuple(with_runs(kept, used) for kept in prefixes)
 
@@ -214,6 +235,7 @@ def _number(text: str, units: dict[str, int], what: str, example: str) -> int:
 
 def _empty_cache(home: Home) -> int:
     before = sum(disk_use(home.environments, home.root / "cache"))
-    find_uv(home, IndexOptions(), os.environ).run("cache", "clean")
-    remove_tree(home.environments / "proofs")  # they are about files of the cache
+    with locked(home.root / "cache" / CACHE_LOCK):  # nobody installs from it
+        find_uv(home, IndexOptions(), os.environ).run("cache", "clean")
+    remove_tree(home.root / "cache" / CHECKSUMS)  # they are about files of the cache
     return before - sum(disk_use(home.environments, home.root / "cache"))

@@ -4,7 +4,7 @@ import click
 import msgspec
 
 from runner.cli import completing
-from runner.cli.reading import local_time, open_store
+from runner.cli.reading import local_time, open_store, read_store
 from runner.cli.tables import print_table
 from runner.cli.text import say
 from runner.reading.local import find_experiment
@@ -27,7 +27,7 @@ def experiments() -> None:
 def list_experiments(condition: str, with_deleted: bool, limit: int, as_json: bool) -> None:
     """List experiments, newest first."""
     query = ExperimentQuery(filter=condition, view=View.ALL if with_deleted else View.ACTIVE, limit=limit)
-    with open_store() as (database, _):
+    with read_store() as (database, _):
         page = search_experiments(database, query)
         counts = store.count_runs(database, [one.id for one in page.items])
     if as_json:

@@ -1,22 +1,34 @@
 """``proj get``: artifacts of a run back into a folder."""
 
+import errno
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import click
+from msgspec import Struct
 
 from runner.cli import completing
 from runner.cli.reading import clean, size
 from runner.cli.text import say
 from runner.cli.whose import open_runs
 from runner.cli.words import reads_runs
-from runner.errors import InvalidValueError, NotFoundError
-from runner.reading.reader import KeptFile
-from runner.store.artifacts import check_path, write_artifact
+from runner.errors import InvalidValueError, NotFoundError, ProjError, TransferError, UnreachableError
+from runner.reading.reader import KeptFile, KeptFiles
+from runner.store.artifact_paths import is_possible
+from runner.store.artifacts import Omission, open_found, size_of, write_file
+from runner.store.staging import collect_abandoned
+
+_Result = TypeVar("_Result")
 
 _PIECE = 1 << 20
 _SHOWN = 10
+_FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Faults of the folder that files are copied to, which the next file would have too."""
 
 
 @click.command("get")
@@ -31,32 +43,107 @@ _SHOWN = 10
 )
 @click.option("--force", is_flag=True, help="Replace files that differ.")
 @reads_runs
-def get(run: str, path: str, target: str, force: bool, tracking_uri: str | None, local: bool) -> None:
-    """Copy the artifacts of RUN with the models it logged, or those at PATH; files that differ are not replaced."""
-    folder, path = Path(target), check_path(path.strip("/")) if path.strip("/") else ""
+def get(run: str, path: str, target: str, force: bool, tracking_uri: str | None, local: bool) -> int:
+    """Copy the artifacts of RUN with the models it logged, or those at PATH; files that differ are not replaced.
+
+    The exit code is 1 when something could not be copied; everything else is.
+    """
+    folder, path = Path(target), path.strip("/")
     with open_runs(tracking_uri, local=local) as reader:
         kept = reader.files(run)
-        files = [file for file in kept if _is_asked(file, path)]
-        if not files:
+        chosen = _chosen(kept, path)
+        if not chosen.files and not chosen.omissions:
             raise NotFoundError(
                 f"The run '{clean(run)}' has no artifact '{clean(path)}'" if path else "This run has no artifacts",
-                hint=_hint(kept) if path else None,
+                hint=_hint(kept.files) if path else None,
             )
-        missing = [file for file in files if not _is_there(file, folder)]
-        if not force:
-            _refuse_to_replace(missing, folder)
-        total = sum(write_artifact(folder, file.name, file.pieces()) for file in missing)
-    for file in files:
-        click.echo(str(folder / file.name))
-    say(f"{len(missing)} copied ({size(total)}), {len(files) - len(missing)} were there already")
+        done = _copy_all(chosen, folder, force=force)
+    for file in done.files:
+        _print_path(folder, file)
+    say(f"{done.copied} copied ({size(done.size)}), {len(done.files) - done.copied} were there already")
+    for one in done.omissions:
+        say(f"! not copied: {clean(one.path)}: {clean(one.reason)}", fg="yellow")
+    return 1 if done.omissions else 0
 
 
-def _is_asked(file: KeptFile, path: str) -> bool:
-    return file.name == path or (not file.on_request and (not path or file.name.startswith(f"{path}/")))
+class _Copied(Struct, kw_only=True):
+    """What was copied: the files that are in the folder now, how many and how many bytes are new, what is not there."""
+
+    files: list[KeptFile]
+    omissions: list[Omission]
+    copied: int = 0
+    size: int = 0
+
+
+def _chosen(kept: KeptFiles, path: str) -> KeptFiles:
+    names = tuple(path.split("/")) if path else ()
+    beginning = f"{path}/" if path else ""
+    # A name can be given as it is on disk, and as it is listed.
+    files = [file for file in kept.files if _is_asked(file, path, names)]
+    omissions = [one for one in kept.omissions if one.path == path or one.path.startswith(beginning)]
+    return KeptFiles(files=tuple(files), omissions=tuple(omissions))
+
+
+def _is_asked(file: KeptFile, path: str, names: tuple[str, ...]) -> bool:
+    if path in {file.name, "/".join(file.names)}:
+        return True
+    is_below = not path or file.name.startswith(f"{path}/") or file.names[: len(names)] == names
+    return is_below and not file.on_request
+
+
+def _copy_all(chosen: KeptFiles, folder: Path, *, force: bool) -> _Copied:
+    """Copy files one after the other; one that can't be copied is noted, and the others come all the same.
+
+    Raises:
+        InvalidValueError: files that differ are there, and may not be replaced; nothing was copied.
+        UnreachableError: the server is gone.
+        TransferError: nothing can be written to the folder.
+    """
+    done = _Copied(files=[], omissions=list(chosen.omissions))
+    missing = []
+    for file in chosen.files:
+        is_there = _try(file, done, partial(_is_there, file, folder))
+        if is_there:
+            done.files.append(file)
+        elif is_there is not None:
+            missing.append(file)
+    if not force:
+        _refuse_to_replace(missing, folder)
+    collect_abandoned(folder)
+    for file in missing:
+        written = _try(file, done, partial(_write, file, folder))
+        if written is not None:
+            done.files.append(file)
+            done.copied += 1
+            done.size += written
+    done.files.sort(key=lambda file: file.name)
+    return done
+
+
+def _try(file: KeptFile, done: _Copied, work: Callable[[], _Result]) -> _Result | None:
+    """Do something with a file, and note when that fails for a reason that concerns this file only."""
+    try:
+        if not all(map(is_possible, file.names)):
+            raise InvalidValueError("No file can have this name")
+        return work()
+    except UnreachableError:
+        raise
+    except ProjError as error:
+        reason = f"{error.message}: {error.context}" if error.context else error.message
+    except OSError as error:
+        if error.errno in _FATAL:
+            raise TransferError("Files can't be copied here", context=f"{file.name}: {error.strerror}") from error
+        reason = error.strerror or str(error)
+    done.omissions.append(Omission(path=file.name, reason=reason))
+    return None
+
+
+def _write(file: KeptFile, folder: Path) -> int:
+    return write_file(folder, file.names, file.pieces())
 
 
 def _refuse_to_replace(files: Sequence[KeptFile], folder: Path) -> None:
-    taken = [clean(str(folder / file.name)) for file in files if (folder / file.name).exists()]
+    taken = [clean(str(folder / file.name)) for file in files if _is_taken(file, folder)]
     if taken:
         shown = taken[:_SHOWN] + ([f"… and {len(taken) - _SHOWN} more"] if len(taken) > _SHOWN else [])
         raise InvalidValueError(
@@ -66,11 +153,18 @@ def _refuse_to_replace(files: Sequence[KeptFile], folder: Path) -> None:
         )
 
 
-def _is_there(file: KeptFile, folder: Path) -> bool:
-    place = folder / file.name
-    if not place.is_file() or file.size not in (None, place.stat().st_size):
+def _is_taken(file: KeptFile, folder: Path) -> bool:
+    try:
+        return os.path.lexists(folder.joinpath(*file.names))
+    except ValueError:  # no name of a file
         return False
-    return _digest(file.pieces()) == _digest(_pieces(place))
+
+
+def _is_there(file: KeptFile, folder: Path) -> bool:
+    here = size_of(folder, file.names)
+    if here is None or file.size not in (None, here):
+        return False
+    return _digest(file.pieces()) == _digest(_pieces(folder, file.names))
 
 
 def _digest(pieces: Iterable[bytes]) -> bytes:
@@ -80,10 +174,16 @@ def _digest(pieces: Iterable[bytes]) -> bytes:
     return digest.digest()
 
 
-def _pieces(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
+def _pieces(folder: Path, names: Sequence[str]) -> Iterator[bytes]:
+    with open_found(folder, names) as file:
         while piece := file.read(_PIECE):
             yield piece
+
+
+def _print_path(folder: Path, file: KeptFile) -> None:
+    """Print where a file is: byte for byte to a program, and to people so that it does not steer their terminal."""
+    place = str(folder.joinpath(*file.names))
+    click.echo(clean(place) if sys.stdout.isatty() else os.fsencode(place))
 
 
 def _hint(files: Sequence[KeptFile]) -> str:

@@ -13,6 +13,7 @@ from runner.importing.opening import open_foreign
 from runner.importing.places import PROXIED
 from runner.importing.summary import Count, Summary, Tally
 from runner.importing.transfer import import_store
+from runner.store.staging import collect_everywhere
 
 _OWN = "here already, not from an import: left alone"
 _TAKEN = "left out: other versions have their numbers here"
@@ -38,6 +39,7 @@ def import_command(source: str, wanted: tuple[str, ...], proxied: Path | None, a
     tally = Tally(show_event)
     foreign = open_foreign(source, tally.report, None if proxied is None else proxied.resolve())
     with closing(foreign), open_store() as (database, home):
+        collect_everywhere(home)
         summary = import_store(foreign, database, home, tally, wanted)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(summary), indent=2))

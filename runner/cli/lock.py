@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 from msgspec import Struct, structs
 
+from runner.cli.home import enter_home
 from runner.cli.text import say, show_event
 from runner.cutoff import as_of
 from runner.environments.backends import BACKENDS
@@ -41,7 +42,7 @@ from runner.manifest.faults import suggestion
 from runner.manifest.files import FolderFiles
 from runner.manifest.reading import read_manifest
 from runner.model import EnvironmentDeclaration, EnvironmentKind
-from runner.settings import Home, offline_environment, open_home
+from runner.settings import Home, offline_environment
 from runner.source.opening import open_source
 from runner.source.snapshot import take_snapshot
 
@@ -94,7 +95,7 @@ def lock(path: Path, platforms: tuple[str, ...], upgrade: tuple[str, ...], check
     environ = offline_environment(os.environ, asked=bool(options["offline"]))
     if options["format"] == "conda-lock":
         asked = str(options["as_of"]) if options["as_of"] else None
-        home = open_home()
+        home = enter_home(writing=True)
         day = partial(_day, home=home, asked=asked)
         order = lock_conda.CondaOrder(platforms=platforms, as_of=day, check=check, upgrade=upgrade)
         return lock_conda.lock_conda(path, order, home, environ)
@@ -109,7 +110,7 @@ def lock(path: Path, platforms: tuple[str, ...], upgrade: tuple[str, ...], check
         environ=environ,
     )
     _refuse_unknown(upgrade, folder, specs)
-    home = open_home()
+    home = enter_home(writing=True)
     for spec in specs:
         click.echo(str(_lock(folder, spec, wish, home)))
     return 0

@@ -1,6 +1,5 @@
 """``proj log``: what a run's command printed, byte for byte."""
 
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -9,7 +8,8 @@ from pathlib import Path
 import click
 
 from runner.cli import completing
-from runner.cli.reading import open_store
+from runner.cli.reading import read_store
+from runner.cli.streams import flush_output
 from runner.errors import NotFoundError
 from runner.store import runs
 from runner.store.database import Database
@@ -24,7 +24,7 @@ _PAUSE = 0.2
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
 def log(run: str, follow: bool) -> None:
     """Print what the command of RUN printed: an id, the beginning of one, a name, or `latest`."""
-    with open_store() as (database, home):
+    with read_store() as (database, home):
         run_id = runs.resolve(database, run)
         path = home.log(run_id)
         if not path.exists() and (not follow or _is_over(database, run_id)):
@@ -35,8 +35,7 @@ def log(run: str, follow: bool) -> None:
                 sys.stdout.buffer.write(piece)
                 sys.stdout.buffer.flush()
         except BrokenPipeError:
-            # The reader has enough, as in `proj log RUN | head`; Python would complain again at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            flush_output()  # the reader has enough, as in `proj log RUN | head`
 
 
 def _follow(database: Database, run_id: str, path: Path) -> Iterator[bytes]:
@@ -61,5 +60,4 @@ def _read(path: Path, position: int) -> Iterator[bytes]:
 
 
 def _is_over(database: Database, run_id: str) -> bool:
-    runs.mark_lost(database)
-    return runs.get(database, run_id).status.is_over
+    return runs.is_over(database, run_id)

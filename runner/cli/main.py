@@ -4,13 +4,15 @@ import gc
 import importlib
 import sys
 from collections.abc import Sequence
+from io import StringIO
 from typing import TYPE_CHECKING
 
 import click
 from msgspec import Struct
 
+from runner.cli.streams import flush_output, open_streams
 from runner.cli.text import say, show_error
-from runner.errors import ProjError
+from runner.errors import ProjError, explain_system_error
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -47,6 +49,7 @@ COMMANDS = {
     "check": LazyCommand("runner.cli.check:check", "Check a manifest; nothing is run."),
     "lock": LazyCommand("runner.cli.lock:lock", "Lock the environments of a project."),
     "env": LazyCommand("runner.cli.env:env", "List, verify, export and remove the environments that are kept."),
+    "verify": LazyCommand("runner.cli.verify:verify", "Check everything that proj keeps, and repair it."),
     "python": LazyCommand("runner.cli.python:python", "List the Pythons that environments can be made with."),
     "new": LazyCommand("runner.cli.new:new", "Start a project from a template."),
     "completion": LazyCommand("runner.cli.completion:completion", "Let the shell complete what is typed."),
@@ -128,10 +131,16 @@ def run_command(words: Sequence[str] | None = None) -> int:
 
     Errors meant for the user are shown without a traceback; anything else is our bug and escapes.
     """
+    open_streams()
     try:
-        code = cli.main(args=None if words is None else list(words), prog_name="proj", standalone_mode=False)
+        try:
+            code = cli.main(args=None if words is None else list(words), prog_name="proj", standalone_mode=False)
+        except OSError:
+            flush_output(has_failed=True)  # if that is what failed, it says so
+            raise
+        flush_output()
     except click.ClickException as error:
-        error.show()
+        say(_formatted(error))
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         say("interrupted")
@@ -139,7 +148,20 @@ def run_command(words: Sequence[str] | None = None) -> int:
     except ProjError as error:
         show_error(error)
         return error.exit_code
+    except OSError as error:
+        told = explain_system_error(error)
+        if told is None:
+            raise
+        show_error(told)
+        return told.exit_code
     return code if isinstance(code, int) else 0
+
+
+def _formatted(error: click.ClickException) -> str:
+    """Return what click says of a wrong command, as its own `show` prints it."""
+    shown = StringIO()
+    error.show(shown)
+    return shown.getvalue().rstrip("\n")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import click
 import msgspec
 
 from runner.cli import completing
-from runner.cli.reading import clean, local_time, open_store
+from runner.cli.reading import clean, local_time, open_store, read_store
 from runner.cli.tables import print_table
 from runner.cli.text import say
 from runner.errors import AlreadyExistsError, UsageError
@@ -30,7 +30,7 @@ def models() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def list_models(condition: str, limit: int, as_json: bool) -> None:
     """List registered models, by name."""
-    with open_store() as (database, _):
+    with read_store() as (database, _):
         page = search_models(database, RegistryQuery(filter=condition, limit=limit))
     if as_json:
         _print_json([_model_row(model) for model in page.items])
@@ -59,7 +59,7 @@ def list_models(condition: str, limit: int, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(name: str, as_json: bool) -> None:
     """Show a registered model with all its versions."""
-    with open_store() as (database, _):
+    with read_store() as (database, _):
         model = registry.get(database, name)
         query = RegistryQuery(filter=f"name = '{_quoted(name)}'", order_by=("version_number DESC",), limit=50_000)
         found = search_versions(database, query).items

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import click
 
+from runner.cli.home import enter_home
 from runner.cli.text import say, show_event
 from runner.errors import UsageError
 from runner.scaffold import ScaffoldRequest, new_project
-from runner.settings import open_home
 
 
 def _answers(words: tuple[str, ...]) -> dict[str, str]:
@@ -48,7 +48,7 @@ def new(folder: Path, template: str, words: tuple[str, ...], defaults: bool, tru
     request = ScaffoldRequest(
         folder=folder, template=template, answers=_answers(words), ask=terminal and not defaults, trust=trust
     )
-    made = new_project(request, open_home(), show_event)
+    made = new_project(request, enter_home(writing=True), show_event)
     say(f"made {made.name} from template {template}, with a git repository and a first commit", fg="green", bold=True)
     if (made / "MLproject").is_file():
         say(f"  next: cd {folder}")

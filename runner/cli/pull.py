@@ -12,6 +12,7 @@ from runner.importing.summary import Tally
 from runner.reading.opening import server_to_read
 from runner.reading.remote import RemoteReader
 from runner.store.remote.server import RemoteServer
+from runner.store.staging import collect_everywhere
 
 
 @click.command("pull")
@@ -29,6 +30,7 @@ def pull_runs(words: tuple[str, ...], uri: str | None, as_json: bool) -> int:
     tally = Tally(show_event)
     with open_store() as (database, home), RemoteServer(address) as server:
         reader = RemoteReader(server)
+        collect_everywhere(home)
         origin = Origin(server=server, database=database, home=home, tally=tally)
         for run in nested_runs(server, [reader.run(word) for word in words]):
             pull(origin, run)

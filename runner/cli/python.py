@@ -7,10 +7,10 @@ import click
 import msgspec
 from msgspec import Struct
 
+from runner.cli.home import enter_home
 from runner.cli.text import say
 from runner.environments.choosing import choose
 from runner.environments.interpreters import Interpreter, discover, origin
-from runner.settings import open_home
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -35,7 +35,7 @@ def python() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print them as a JSON list.")
 def list_pythons(rule: str, day: datetime | None, as_json: bool) -> None:
     """List the Pythons that are found, newest first; a star marks the one that RULE, such as ">=3.8,<3.11", means."""
-    found = discover(open_home().root / "interpreters.json", os.environ)
+    found = discover(enter_home().root / "interpreters.json", os.environ)
     chosen = choose(rule, found, day and day.replace(tzinfo=timezone.utc)) if rule or day else None
     ordered = sorted(found, key=lambda item: item.numbers, reverse=True)
     rows = [_row(item, chosen.interpreter if chosen else None) for item in ordered]

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
 
-from runner.executors import remove_leftovers
+from runner.cli.home import enter_home, warn_of_lost_store
 from runner.model import Code, EnvironmentRecord, RunRecord
-from runner.settings import Home, open_home
+from runner.settings import Home
 from runner.store import runs
 from runner.store.database import Database
 
@@ -20,11 +20,21 @@ _NAMED = 2
 
 @contextmanager
 def open_store() -> Iterator[tuple[Database, Home]]:
-    """Open the store of the user's home; runs whose process is gone are marked as lost first."""
-    home = open_home()
+    """Open the store of the user's home to change something; runs whose process is gone are marked as lost first."""
+    home = enter_home(writing=True)
+    warn_of_lost_store(home)
     with closing(Database.open(home.database)) as database:
         runs.mark_lost(database)
-        remove_leftovers(home)
+        yield database, home
+
+
+@contextmanager
+def read_store() -> Iterator[tuple[Database, Home]]:
+    """Open the store of the user's home to read it; nothing is written, and lost runs are shown as such."""
+    home = enter_home()
+    warn_of_lost_store(home)
+    with closing(Database.open_to_read(home.database)) as database:
+        runs.show_lost(database)
         yield database, home
 
 

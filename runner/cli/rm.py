@@ -4,22 +4,31 @@ import re
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 
 import click
 
 from runner.cli import completing
-from runner.cli.reading import clean, local_time, open_store, size
+from runner.cli.reading import clean, local_time, read_store, size
 from runner.cli.text import say
-from runner.errors import UsageError
+from runner.errors import SnapshotError, UsageError
+from runner.executors import remove_leftovers
+from runner.files import remove_tree
+from runner.settings import Home
 from runner.source.cleaning import collect_garbage
+from runner.source.folder import empty_pool
 from runner.source.vault import forget_snapshot
 from runner.store import runs
 from runner.store.database import Database
+from runner.store.faults import free_bytes
 from runner.store.records import format_time
-from runner.store.removal import refuse_live, remove_run
+from runner.store.removal import refuse_live, remove_files, remove_run
+from runner.store.staging import collect_everywhere
 
 _SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _SHOWN = 20
+_LITTLE_ROOM = 1 << 20
+"""Free bytes below which files are removed before anything is written."""
 
 
 @click.command("rm")
@@ -31,7 +40,7 @@ def rm(words: tuple[str, ...], age: str | None, yes: bool) -> None:
     if not words and age is None:
         raise UsageError("Nothing to remove is named", hint="Name runs, or say --older-than 30d.")
     before = None if age is None else time.time_ns() // 1_000_000 - _milliseconds(age)
-    with open_store() as (database, home):
+    with read_store() as (database, home):
         chosen = [runs.resolve(database, word) for word in words]
         chosen += runs.older_than(database, before) if before is not None else []
         chosen = list(dict.fromkeys(chosen))
@@ -42,13 +51,38 @@ def rm(words: tuple[str, ...], age: str | None, yes: bool) -> None:
             return
         if not yes:
             _ask(database, chosen)
-        freed = 0
+        freed = _make_room(database, home, chosen) if free_bytes(home.root) < _LITTLE_ROOM else 0
+    remove_leftovers(home)
+    with closing(Database.open(home.database)) as database:
+        runs.mark_lost(database)
         for run_id in chosen:
             forget_snapshot(run_id, home)
             freed += remove_run(database, run_id, home)
             click.echo(run_id)
+    _tidy_up(home)
+    say(f"{len(chosen)} {_runs(chosen)} removed, {size(freed)} freed")
+
+
+def _make_room(database: Database, home: Home, chosen: Sequence[str]) -> int:
+    """Remove the runs' files, and what is made again when it is needed, before anything has to be written.
+
+    The rows of the runs stay until there is room; a command that is stopped here can be given again.
+    """
+    freed = sum(remove_files(database, run_id, home) for run_id in chosen)
+    empty_pool(home)
+    remove_tree(home.root / "cache" / "code")
+    remove_tree(home.reserve)
+    return freed
+
+
+def _tidy_up(home: Home) -> None:
+    """Free what no run needs any more; git needs some room for that."""
+    collect_everywhere(home)
+    try:
         collect_garbage(home)
-        say(f"{len(chosen)} {_runs(chosen)} removed, {size(freed)} freed")
+    except (SnapshotError, OSError) as error:
+        say(f"! The snapshots could not be tidied up: {error}", fg="yellow")
+        say("  hint: the next `proj rm` tries again; git needs some free space for it")
 
 
 def _milliseconds(age: str) -> int:

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import structs
 
 from runner.cli import completing
+from runner.cli.home import enter_home, warn_of_lost_store
 from runner.cli.reading import how_declared
 from runner.cli.text import hinting_once, say, show_error, show_event
 from runner.cli.words import OFFLINE
@@ -17,7 +18,7 @@ from runner.model import EnvironmentRecord, RunRecord, RunRequest, RunStatus
 from runner.plan import describe_plan, make_plan
 from runner.process import Echo
 from runner.server.redirects import read_served
-from runner.settings import open_home
+from runner.store.database import Database
 from runner.workflow import run_with_repairs
 
 
@@ -28,7 +29,7 @@ def _parameters(words: tuple[str, ...]) -> dict[str, str]:
         if not equals or not name:
             raise UsageError(f"-P takes NAME=VALUE, not {word!r}", hint="an empty value is written NAME=")
         if name in given:
-            raise UsageError(f"-P {name} is given twice", context=f"{name}={given[name]} and {word}")
+            raise UsageError(f"-P {name} is given twice")
         given[name] = value
     return given
 
@@ -138,7 +139,9 @@ def run(
     request = structs.replace(
         _request(words, options), container_options=_engine_options(engine_words), serve_as=_addresses(serve_as)
     )
-    home = open_home()
+    home = enter_home(writing=True)
+    Database.check(home.database)
+    warn_of_lost_store(home)
     report = hinting_once(show_event)
     plan = make_plan(request, home, report)
     if dry_run:

@@ -5,6 +5,7 @@ from textwrap import indent
 
 import click
 import msgspec
+from msgspec import structs
 
 from runner.cli import completing
 from runner.cli.code import elsewhere
@@ -38,8 +39,9 @@ def show(run: str, tracking_uri: str | None, local: bool, as_json: bool) -> None
         record = reader.record(run)
         if isinstance(reader, LocalReader):
             if reader.is_own(record.run_id or run):  # else the project in the record is a path of another machine
-                if find_later_commit(record, reader.database, reader.home):
-                    record = reader.record(record.run_id or run)
+                commit = find_later_commit(record, reader.home)
+                if commit:
+                    record = structs.replace(record, tags={**record.tags, LATER_COMMIT_TAG: commit})
                 summary = describe_commit(record, reader.home)
             is_here = keeps_code(reader.home, record.run_id or "")
             pages = [_page(copy) for copy in copies_of(reader.database, record.run_id or "")]

@@ -6,6 +6,7 @@ import sys
 import click
 from msgspec import structs
 
+from runner.cli.streams import silence_talk
 from runner.errors import ProjError
 from runner.model import Event, EventKind, Report
 from runner.urls import without_credentials
@@ -17,7 +18,10 @@ def say(text: str, **style: str | bool) -> None:
     """Write a line of talk to stderr; styled on a terminal unless NO_COLOR is set."""
     if style and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
         text = click.style(text, **style)  # type: ignore[arg-type]
-    click.echo(text, err=True)
+    try:
+        click.echo(text, err=True)
+    except OSError:
+        silence_talk()  # what is done counts, whoever hears of it
 
 
 def show_event(event: Event) -> None:

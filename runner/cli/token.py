@@ -3,7 +3,7 @@
 import click
 import msgspec
 
-from runner.cli.reading import clean, local_time, open_store
+from runner.cli.reading import clean, local_time, open_store, read_store
 from runner.cli.text import say
 from runner.store import tokens
 from runner.store.records import format_time
@@ -31,7 +31,7 @@ def add(name: str, scope: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def list_tokens(as_json: bool) -> None:
     """List the tokens, without their text."""
-    with open_store() as (database, _):
+    with read_store() as (database, _):
         found = tokens.all_tokens(database)
     rows = [{"name": one.name, "scope": one.scope.value, "created_at": format_time(one.created_at)} for one in found]
     if as_json:

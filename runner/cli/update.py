@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
+from runner.cli.home import enter_home
 from runner.cli.text import say, show_event
 from runner.scaffold import update_project
-from runner.settings import open_home
 
 
 @click.command("update")
@@ -23,7 +23,7 @@ def update(folder: Path, defaults: bool, trust: bool) -> int:
     committed. Where both sides changed the same lines, both are left between conflict marks, and the exit code is 1.
     """
     terminal = sys.stdin.isatty() and sys.stderr.isatty()
-    done = update_project(folder, open_home(), show_event, ask=terminal and not defaults, trust=trust)
+    done = update_project(folder, enter_home(writing=True), show_event, ask=terminal and not defaults, trust=trust)
     if not done.changed:
         say(f"the template is at {done.after} already; nothing changed", fg="green")
         return 0

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from runner.cli.reading import clean, open_store
+from runner.cli.reading import clean, read_store
 from runner.cli.text import say
 from runner.reading.local import LocalReader
 from runner.reading.opening import open_remote, server_to_read
@@ -15,7 +15,7 @@ def open_runs(tracking_uri: str | None, *, local: bool) -> Iterator[RunReader]:
     """Open what the user wants to read; a server that only the environment names is told."""
     uri = server_to_read(tracking_uri, local=local)
     if uri is None:
-        with open_store() as (database, home):
+        with read_store() as (database, home):
             yield LocalReader(database, home)
         return
     with open_remote(uri) as reader:

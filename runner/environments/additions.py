@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from runner.environments.repairs import is_changeable
 from runner.environments.words import EnvironmentSpec, with_packages
-from runner.files import write_atomically
+from runner.sealed import DamagedFileError, read_sealed, write_sealed
 from runner.settings import Home
 from runner.urls import without_credentials
 
@@ -40,8 +40,8 @@ def additions_path(home: Home, project: Sequence[str], spec: EnvironmentSpec) ->
 def recall_additions(path: Path, *, repair: bool, add_missing: bool) -> tuple[Addition, ...]:
     """Return what was added before, as far as it may be: what packages lack, and what the project's own code lacks."""
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=tuple[Addition, ...])
-    except (OSError, msgspec.DecodeError):
+        found = msgspec.json.decode(read_sealed(path), type=tuple[Addition, ...])
+    except (OSError, DamagedFileError, msgspec.DecodeError):
         return ()
     return tuple(one for one in found if add_missing or (repair and one.inside))
 
@@ -49,7 +49,7 @@ def recall_additions(path: Path, *, repair: bool, add_missing: bool) -> tuple[Ad
 def remember_additions(path: Path, additions: Sequence[Addition]) -> None:
     """Keep additions beside those that are known."""
     known = recall_additions(path, repair=True, add_missing=True)
-    write_atomically(path, msgspec.json.encode(tuple(dict.fromkeys((*known, *additions)))))
+    write_sealed(path, msgspec.json.encode(tuple(dict.fromkeys((*known, *additions)))))
 
 
 def with_additions(spec: EnvironmentSpec, additions: Sequence[Addition]) -> EnvironmentSpec:

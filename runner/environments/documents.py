@@ -1,17 +1,13 @@
 """YAML files with the text and the line of each value, as YAML's own types lose ``3.10``."""
 
 import posixpath
-from typing import Any
 
 from msgspec import Struct
 
-from runner.environments.requirements import COMMENT, decode
+from runner.base.foreign_text import ForeignTextError
+from runner.base.yaml_document import Field, Kind, Node, read_document
+from runner.environments.requirements import COMMENT
 from runner.errors import EnvironmentSetupError
-
-Node = Any
-"""A node of PyYAML, which is too slow to import here."""
-
-NULL = "tag:yaml.org,2002:null"
 
 
 class Item(Struct, frozen=True):
@@ -27,7 +23,7 @@ class Document(Struct, frozen=True):
     """A YAML file whose top level is a mapping, or that is empty."""
 
     file: str
-    values: dict[str, Node]
+    values: dict[str, Field]
 
     @property
     def folder(self) -> str:
@@ -41,43 +37,47 @@ class Document(Struct, frozen=True):
 
     def line(self, key: str) -> int:
         """Return the line at which a key's value starts, counted from 1."""
-        return int(self.values[key].start_mark.line) + 1
+        return self.values[key].value.place.line
 
     def text(self, key: str, faults: list[str]) -> str | None:
         """Return a scalar as it is written in the file, None for no value."""
-        node = self.values.get(key)
-        if node is None or (node.id == "scalar" and node.tag == NULL):
+        node = self._value(key)
+        if node is None:
             return None
-        if node.id != "scalar":
+        if node.kind is not Kind.SCALAR:
             faults.append(f"line {self.line(key)}: {key} must be a text")
             return None
-        return str(node.value).strip() or None
+        return node.source.strip() or None
 
     def items(self, key: str, faults: list[str]) -> tuple[Item, ...]:
         """Return the items of a list, none for no value."""
-        node = self.values.get(key)
-        if node is None or (node.id == "scalar" and node.tag == NULL):
+        node = self._value(key)
+        if node is None:
             return ()
-        if node.id != "sequence":
+        if node.kind is not Kind.LIST:
             faults.append(f"line {self.line(key)}: {key} must be a list, each item on its own line after '- '")
             return ()
-        return tuple(item for child in node.value for item in _items(child))
+        return tuple(item for child in node.items for item in _items(child))
+
+    def _value(self, key: str) -> Node | None:
+        found = self.values.get(key)
+        return None if found is None or found.value.is_null else found.value
 
 
 def _items(node: Node) -> tuple[Item, ...]:
-    line = int(node.start_mark.line) + 1
-    if node.id == "scalar":
-        text = "" if node.tag == NULL else COMMENT.sub("", str(node.value)).strip()
-        return (Item(line, text),) if text else ()
-    if node.id == "sequence":
-        return (Item(line, "", tuple(i for child in node.value for i in _items(child)), is_nested=True),)
-    return tuple(_pair(key, value) for key, value in node.value)
+    if node.kind is Kind.SCALAR:
+        text = "" if node.is_null else COMMENT.sub("", node.source).strip()
+        return (Item(node.place.line, text),) if text else ()
+    if node.kind is Kind.LIST:
+        nested = tuple(item for child in node.items for item in _items(child))
+        return (Item(node.place.line, "", nested, is_nested=True),)
+    return tuple(_pair(field) for field in node.fields.values())
 
 
-def _pair(key: Node, value: Node) -> Item:
-    children = value.value if value.id == "sequence" else [value]
+def _pair(field: Field) -> Item:
+    children = field.value.items if field.value.kind is Kind.LIST else [field.value]
     nested = tuple(item for child in children for item in _items(child))
-    return Item(int(key.start_mark.line) + 1, str(key.value), nested, is_nested=True)
+    return Item(field.key.place.line, field.key.source, nested, is_nested=True)
 
 
 def parse(file: str, content: bytes) -> Document:
@@ -86,18 +86,14 @@ def parse(file: str, content: bytes) -> Document:
     Raises:
         EnvironmentSetupError: it is not YAML, or its top level is not a mapping.
     """
-    import yaml
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        node: Node = yaml.compose(decode(content), Loader=loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{file}, line {mark.line + 1}" if mark else file
-        what = getattr(error, "problem", None) or str(error)
-        raise EnvironmentSetupError(f"{file} is not YAML: {what}", context=where) from error
-    if node is None:
+        root = read_document(content, cycles=False)
+    except ForeignTextError as error:
+        where = f"{file}, line {error.line}" if error.line else file
+        raise EnvironmentSetupError(f"{file} can't be read: {error.problem}", context=where) from None
+    if root is None:
         return Document(file, {})
-    if node.id != "mapping":
-        raise EnvironmentSetupError(f"{file} must hold keys and values at its top level, not a {node.id}", context=file)
-    return Document(file, {str(key.value): value for key, value in node.value})
+    if root.kind is not Kind.MAPPING:
+        what = "list" if root.kind is Kind.LIST else "text"
+        raise EnvironmentSetupError(f"{file} must hold keys and values at its top level, not a {what}", context=file)
+    return Document(file, root.fields)

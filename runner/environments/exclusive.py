@@ -35,6 +35,17 @@ def exclusive(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
         os.close(descriptor)
 
 
+def is_held(path: Path) -> bool:
+    """Say whether some process holds a file."""
+    if not path.exists():
+        return False
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    try:
+        return not _is_taken(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _wait(descriptor: int, waiting: Callable[[], None]) -> None:
     if _is_taken(descriptor):
         return

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
-from runner.environments.requirements import decode
+from runner.base.foreign_text import ForeignTextError, decode_text, parse_toml
 from runner.environments.words import EnvironmentSpec, LocalPackage
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentKind, ProjectFiles
@@ -33,8 +33,8 @@ def read_uv_lock(path: str, content: bytes, files: ProjectFiles) -> EnvironmentS
     project = files.read(posixpath.join(folder, "pyproject.toml"))
     if project is None:
         raise EnvironmentSetupError(f"'{path}' has no pyproject.toml beside it", context=path)
-    text = decode(project)
-    rule = REQUIRES.search(text) or REQUIRES.search(decode(content))
+    text = decode_text(project)
+    rule = REQUIRES.search(text) or REQUIRES.search(decode_text(content))
     is_package = "[build-system]" in text and not NO_PACKAGE.search(text)
     return EnvironmentSpec(
         kind=EnvironmentKind.UV_LOCK,
@@ -51,16 +51,15 @@ def read_pylock(path: str, content: bytes, files: ProjectFiles) -> EnvironmentSp
 
     https://packaging.python.org/en/latest/specifications/pylock-toml/
     """
-    import msgspec
     from packaging.pylock import Pylock, PylockUnsupportedVersionError, PylockValidationError
 
     try:
-        lock = Pylock.from_dict(msgspec.toml.decode(content))
-    except msgspec.DecodeError as error:
-        raise EnvironmentSetupError(f"{path} is not TOML: {error}", context=path) from error
+        lock = Pylock.from_dict(parse_toml(content))
+    except ForeignTextError as error:
+        raise EnvironmentSetupError(f"{path} can't be read: {error}", context=path) from None
     except PylockUnsupportedVersionError as error:
         raise EnvironmentSetupError(f"{path}: {error}; lock-version 1.0 is understood", context=path) from error
-    except PylockValidationError as error:
+    except (PylockValidationError, RecursionError) as error:
         raise EnvironmentSetupError(f"{path} is not a lock of PEP 751: {error}", context=path) from error
     groups = frozenset(lock.default_groups or ())
     requirements: list[str] = []

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator
 
 from msgspec import structs
 
+from runner.base.foreign_text import decode_text
 from runner.environments.containers.dockerfiles import find_dockerfiles, read_dockerfile
 from runner.environments.import_names import provides
 from runner.environments.metadata_files import READERS, read_metadata
 from runner.environments.repairs import names_of, wanted_packages
-from runner.environments.requirements import decode
 from runner.environments.spec import read_spec
 from runner.environments.words import EnvironmentSpec
 from runner.errors import EnvironmentSetupError
@@ -112,7 +112,7 @@ def _read(path: str, files: ProjectFiles) -> EnvironmentSpec | None:
     if posixpath.basename(path) in READERS:
         return read_metadata(path, files)
     is_yaml = path.lower().endswith((".yml", ".yaml"))
-    if is_yaml and not DEPENDENCIES.search(decode(files.read(path) or b"")):
+    if is_yaml and not DEPENDENCIES.search(decode_text(files.read(path) or b"")):
         return None
     usual = EnvironmentKind.CONDA_ENV if is_yaml else EnvironmentKind.REQUIREMENTS
     kind = LOCKS.get(posixpath.basename(path), usual)

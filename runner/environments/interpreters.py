@@ -4,6 +4,7 @@ import os
 import string
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,7 @@ from msgspec import Struct
 from runner.environments.rules import Version, parse_version
 from runner.errors import ExecutionError
 from runner.process import capture
+from runner.sealed import DamagedFileError, read_sealed, write_sealed
 
 OLDEST = (3, 6)
 """uv makes environments for this line and newer ones."""
@@ -204,13 +206,13 @@ def _ask(path: str) -> _Answer | None:
 
 def _load(cache: Path) -> dict[str, _Known]:
     try:
-        return msgspec.json.decode(cache.read_bytes(), type=dict[str, _Known])
-    except (OSError, msgspec.DecodeError):
+        return msgspec.json.decode(read_sealed(cache), type=dict[str, _Known])
+    except (FileNotFoundError, DamagedFileError, msgspec.DecodeError):
         return {}
 
 
 def _save(cache: Path, known: dict[str, _Known]) -> None:
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    aside = cache.with_name(f"{cache.name}.{os.getpid()}")
-    aside.write_bytes(msgspec.json.encode(known))
-    aside.replace(cache)
+    if not cache.parent.is_dir():  # the home is made by a command that needs it
+        return
+    with suppress(OSError):  # asked again where it can't be kept
+        write_sealed(cache, msgspec.json.encode(known))

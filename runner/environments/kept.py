@@ -3,16 +3,20 @@
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
+from runner.environments.exclusive import exclusive, is_held
 from runner.environments.inventory import Damage, Inventory, take
-from runner.environments.leases import alone
-from runner.environments.prefix import LOCK, MARKER, SHORT, Marker, read_inventory, read_marker
+from runner.environments.leases import alone, held
+from runner.environments.lock_files import check_lock, is_sealed
+from runner.environments.prefix import LOCK, MARKER, SHORT, Marker, load_inventory, load_marker, read_marker, sweep
 from runner.errors import EnvironmentSetupError
 from runner.files import remove_tree
+from runner.sealed import DamagedFileError
 from runner.settings import Home
 
 VERSION = re.compile(r"^version(?:_info)?\s*=\s*(\d+\.\d+(?:\.\d+)?)", re.MULTILINE)
@@ -54,8 +58,9 @@ class Verdict(Struct, frozen=True, kw_only=True):
 
 
 def kept_prefixes(home: Home) -> tuple[Kept, ...]:
-    """Return the prefixes, the last used first."""
-    return tuple(sorted(map(_describe, _folders(home)), key=lambda kept: -kept.last_used))
+    """Return the prefixes, the last used first; what is removed meanwhile is left out."""
+    found = [kept for folder in _folders(home) if (kept := _describe(folder))]
+    return tuple(sorted(found, key=lambda kept: -kept.last_used))
 
 
 def find_prefix(home: Home, word: str) -> Kept:
@@ -68,7 +73,10 @@ def find_prefix(home: Home, word: str) -> Kept:
     if len(found) != 1:
         told = f"{len(found)} environments have names that begin with" if found else "There is no environment"
         raise EnvironmentSetupError(f"{told} '{word}'", hint="'proj env list' names them.")
-    return _describe(found[0])
+    kept = _describe(found[0])
+    if kept is None:
+        raise EnvironmentSetupError(f"The environment {found[0].name} was removed meanwhile")
+    return kept
 
 
 def lock_of(home: Home, kept: Kept) -> str:
@@ -78,7 +86,15 @@ def lock_of(home: Home, kept: Kept) -> str:
         EnvironmentSetupError: it was not kept.
     """
     try:
-        return (home.environments / kept.name / LOCK).read_text("utf-8")
+        data = (home.environments / kept.name / LOCK).read_bytes()
+        if is_sealed(data):
+            check_lock(home.environments / kept.name / LOCK, data, None)
+        return data.decode()
+    except (DamagedFileError, UnicodeDecodeError) as error:
+        raise EnvironmentSetupError(
+            f"The lock that is kept with the environment {kept.name} is damaged: {error}",
+            hint="Export that of a run that used it: 'proj env export RUN'.",
+        ) from None
     except FileNotFoundError:
         raise EnvironmentSetupError(
             f"No lock is kept with the environment {kept.name}",
@@ -86,15 +102,43 @@ def lock_of(home: Home, kept: Kept) -> str:
         ) from None
 
 
-def verify(home: Home, kept: Kept) -> Verdict:
-    """Read every file of a prefix and hold it against what was proven when it was built, and against the RECORDs."""
+def verify(home: Home, kept: Kept) -> Verdict | None:
+    """Read every file of a prefix and hold it against what was proven when it was built, and against the RECORDs.
+
+    Nobody removes it meanwhile. Returns None where somebody did before, where nothing was built that could be damaged,
+    and while it is being built.
+    """
+    with held(home.environments, kept.name):
+        return _verify(home.environments / kept.name)
+
+
+def _verify(folder: Path) -> Verdict | None:
+    if not folder.is_dir():
+        return None
+    try:
+        marker = load_marker(folder)
+        known = load_inventory(folder, marker.attempt)
+        now = take(folder / marker.attempt)
+    except FileNotFoundError:
+        is_nothing = not (folder / MARKER).exists() and not any(child.is_dir() for child in folder.iterdir())
+        if is_nothing or is_held(folder / "lock"):
+            return None
+        return Verdict(name=folder.name, damage=Damage(changed=("it was never finished",)))
+    except DamagedFileError as error:
+        return Verdict(name=folder.name, damage=Damage(changed=(f"{error.path.name}: {error.problem}",)))
+    except EnvironmentSetupError as error:
+        return Verdict(name=folder.name, damage=Damage(changed=(error.message,)))
+    return Verdict(name=folder.name, damage=_compare(known, now), differing=now.wrong)
+
+
+def discard(home: Home, kept: Kept) -> None:
+    """Have the next run build a prefix again; runs that use it keep it to their end."""
     folder = home.environments / kept.name
-    marker = read_marker(folder)
-    known = read_inventory(folder, marker.attempt) if marker else None
-    if marker is None or known is None:
-        return Verdict(name=kept.name, damage=Damage(changed=("it was never finished",)))
-    now = take(folder / marker.attempt, None, trust=False)
-    return Verdict(name=kept.name, damage=_compare(known, now), differing=now.wrong)
+    with held(home.environments, kept.name), exclusive(folder / "lock", lambda: None):
+        verdict = _verify(folder)  # it may have been built again meanwhile
+        if verdict is None or not verdict.is_whole:
+            (folder / MARKER).unlink(missing_ok=True)
+            sweep(folder)
 
 
 def _compare(known: Inventory, now: Inventory) -> Damage:
@@ -127,14 +171,20 @@ def prune(home: Home, kept: Kept) -> int | None:
 
 def _folders(home: Home) -> Iterator[Path]:
     if home.environments.is_dir():
-        yield from (folder for folder in sorted(home.environments.iterdir()) if NAME.fullmatch(folder.name))
+        names = sorted(home.environments.iterdir())
+        yield from (folder for folder in names if NAME.fullmatch(folder.name) and folder.is_dir())
 
 
-def _describe(folder: Path) -> Kept:
+def _describe(folder: Path) -> Kept | None:
+    """Return what is in a folder, None where it is removed meanwhile."""
     marker = read_marker(folder)
     size, own = _size(folder)
+    try:
+        last_used = folder.stat().st_mtime
+    except FileNotFoundError:
+        return None
     if marker is None:
-        return Kept(name=folder.name, path=str(folder), size=size, own_size=own, last_used=folder.stat().st_mtime)
+        return Kept(name=folder.name, path=str(folder), size=size, own_size=own, last_used=last_used)
     prefix = folder / marker.attempt
     return Kept(
         name=folder.name,
@@ -145,7 +195,7 @@ def _describe(folder: Path) -> Kept:
         packages=tuple(sorted((item.name, item.version) for item in marker.distributions)),
         size=size,
         own_size=own,
-        last_used=folder.stat().st_mtime,
+        last_used=last_used,
         is_whole=prefix.is_dir(),
     )
 
@@ -173,13 +223,15 @@ def disk_use(*folders: Path) -> tuple[int, ...]:
 
 
 def _walk(folder: Path) -> Iterator[os.stat_result]:
-    pending = [str(folder)] if folder.is_dir() else []
+    """Yield the state of all files below a folder but those that are removed meanwhile."""
+    pending = [str(folder)]
     while pending:
-        with os.scandir(pending.pop()) as entries:
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(pending.pop()) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     pending.append(entry.path)
-                else:
+                    continue
+                with suppress(FileNotFoundError):
                     yield entry.stat(follow_symlinks=False)
 
 

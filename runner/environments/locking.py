@@ -1,7 +1,6 @@
 """Resolves a spec once, to a requirements file with hashes, and keeps it in proj's home."""
 
 import hashlib
-import os
 import re
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -13,6 +12,7 @@ from msgspec import structs
 
 from runner.environments.indexes import expand, index_options
 from runner.environments.interpreters import Interpreter
+from runner.environments.lock_files import report_damage, usable_lock, write_lock_file
 from runner.environments.words import EnvironmentRequest, EnvironmentSpec, Lock
 from runner.errors import EnvironmentSetupError
 from runner.lazy import LazyModule
@@ -26,7 +26,7 @@ else:
     trees = LazyModule("runner.environments.trees")
     uv_command = LazyModule("runner.environments.uv_command")
 
-FORMAT = 1
+FORMAT = 2
 HEADER = re.compile(r"^# (?P<name>as of|no dates for): (?P<value>.+)$", re.MULTILINE)
 FILTERED = re.compile(r"^hint: `(?P<name>[^`]+)` was filtered by `exclude-newer`(?P<rest>.*)$", re.MULTILINE)
 PACKAGE = re.compile(
@@ -38,7 +38,10 @@ SEEDS_BEFORE_312 = ("pip", "setuptools")
 
 
 def find_lock(request: EnvironmentRequest, interpreter: Interpreter) -> Lock | None:
-    """Return the lock that is there without resolving: the project's own, a kept one, or the empty one."""
+    """Return the lock that is there without resolving: the project's own, a kept one, or the empty one.
+
+    A kept one that is damaged counts for nothing; `resolve` tells that.
+    """
     spec = request.spec
     if spec.is_empty:
         return read_lock("", interpreter)
@@ -49,11 +52,8 @@ def find_lock(request: EnvironmentRequest, interpreter: Interpreter) -> Lock | N
     path = lock_path(request, interpreter)
     if request.refresh and request.as_of is None:
         return None
-    try:
-        text = path.read_text("utf-8")
-    except FileNotFoundError:
-        return None
-    return read_lock(text, interpreter, path)
+    text = usable_lock(path)
+    return None if text is None else read_lock(text, interpreter, path)
 
 
 def read_lock(text: str, interpreter: Interpreter, path: Path | None = None) -> Lock:
@@ -73,11 +73,13 @@ def read_lock(text: str, interpreter: Interpreter, path: Path | None = None) -> 
 
 def count_packages(lock: Lock) -> int:
     """Return how many packages of a lock are for its own interpreter; one for all platforms holds others too."""
+    markers = [match["marker"] for match in PACKAGE.finditer(lock.text)]
+    if not any(markers):
+        return len(markers)  # without an import that takes as long as some installations
     from packaging.markers import Marker
 
     version = lock.interpreter.version
     here = {"python_version": ".".join(version.split(".")[:2]), "python_full_version": version}
-    markers = [match["marker"] for match in PACKAGE.finditer(lock.text)]
     return sum(marker is None or Marker(marker.strip()).evaluate(here) for marker in markers)
 
 
@@ -115,6 +117,7 @@ def resolve(request: EnvironmentRequest, interpreter: Interpreter, report: Repor
     when = f" as of {request.as_of:%Y-%m-%d}" if request.as_of else ""
     told = f"Reading {spec.file}" if spec.locked_by else f"Resolving {_count(spec)} for Python {interpreter.name}{when}"
     hint = "'--as-of DATE' takes another day, '--as-of now' what there is today" if when else None
+    report_damage(path, report)
     report(Event(kind=EventKind.NOTICE if when else EventKind.STEP, message=told, hint=hint))
     index = index_options(spec.options, request.environ)
     uv = uv_command.find_uv(request.home, index, request.environ, spec.requirements)
@@ -126,11 +129,8 @@ def resolve(request: EnvironmentRequest, interpreter: Interpreter, report: Repor
     header = [f"# Python {interpreter.name} on {interpreter.platform}, resolved {_now()}"]
     header += [f"# as of: {as_of}"] if as_of else []
     header += [f"# no dates for: {' '.join(undated)}"] if undated else []
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.{os.getpid()}")
-    aside.write_text("\n".join([*header, text]), encoding="utf-8")
-    aside.replace(path)
-    return read_lock(path.read_text("utf-8"), interpreter, path)
+    kept = write_lock_file(path, "\n".join([*header, text]), len(PACKAGE.findall(text)))
+    return read_lock(kept, interpreter, path)
 
 
 class Resolution:

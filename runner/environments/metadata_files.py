@@ -10,9 +10,10 @@ from typing import Any
 
 import msgspec
 
+from runner.base.foreign_text import LARGE, ForeignTextError, decode_text, parse_json, parse_python, parse_toml
 from runner.environments.import_names import normalise
 from runner.environments.poetry import poetry_lines, poetry_python
-from runner.environments.requirements import Line, RequirementReader, decode
+from runner.environments.requirements import Line, RequirementReader
 from runner.environments.rules import parse_rule
 from runner.environments.words import EnvironmentSpec, collect, specify
 from runner.errors import EnvironmentSetupError
@@ -40,10 +41,10 @@ def read_metadata(path: str, files: ProjectFiles) -> EnvironmentSpec | None:
         return None
     lines = collect()
     try:
-        asked = reader(decode(content), posixpath.dirname(path), files)
+        asked = reader(decode_text(content), posixpath.dirname(path), files)
         RequirementReader(files, lines).read_lines(asked.lines, path, (posixpath.dirname(path), ""))
         parse_rule(asked.python)
-    except (EnvironmentSetupError, msgspec.DecodeError, ValueError, TypeError, AttributeError, SyntaxError):
+    except (EnvironmentSetupError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return None
     lines.constraints += asked.bounds
     spec = specify(EnvironmentKind.NONE, path, lines, python=asked.python)
@@ -51,7 +52,7 @@ def read_metadata(path: str, files: ProjectFiles) -> EnvironmentSpec | None:
 
 
 def _pyproject(text: str, folder: str, files: ProjectFiles) -> _Asked:
-    tables: Table = msgspec.toml.decode(text)
+    tables: Table = parse_toml(text)
     project: Table = tables.get("project", {})
     poetry: Table = tables.get("tool", {}).get("poetry", {})
     own: Table = poetry.get("dependencies", {})
@@ -65,7 +66,7 @@ def _pyproject(text: str, folder: str, files: ProjectFiles) -> _Asked:
 
 def _poetry_lock(path: str, files: ProjectFiles) -> Iterator[str]:
     """Yield the versions that poetry has locked; a package that it has several of is not bound."""
-    packages: list[Table] = msgspec.toml.decode(files.read(path) or b"").get("package", [])
+    packages: list[Table] = parse_toml(files.read(path) or b"").get("package", [])
     found: dict[str, list[str]] = {}
     for package in packages:
         if "source" not in package or package["source"].get("type") == "legacy":  # that is another index
@@ -74,7 +75,7 @@ def _poetry_lock(path: str, files: ProjectFiles) -> Iterator[str]:
 
 
 def _pipfile(text: str, folder: str, files: ProjectFiles) -> _Asked:
-    tables: Table = msgspec.toml.decode(text)
+    tables: Table = parse_toml(text)
     requires: Table = tables.get("requires", {})
     locked = _lock_of_pipenv(posixpath.join(folder, "Pipfile.lock"), files)
     return _Asked(
@@ -85,7 +86,7 @@ def _pipfile(text: str, folder: str, files: ProjectFiles) -> _Asked:
 
 
 def _pipfile_lock(text: str, folder: str, files: ProjectFiles) -> _Asked:
-    requires: Table = msgspec.json.decode(text).get("_meta", {}).get("requires", {})
+    requires: Table = _object(text).get("_meta", {}).get("requires", {})
     return _Asked(
         lines=tuple(poetry_lines(_lock_of_pipenv(posixpath.join(folder, "Pipfile.lock"), files))),
         python=requires.get("python_full_version") or requires.get("python_version"),
@@ -93,8 +94,15 @@ def _pipfile_lock(text: str, folder: str, files: ProjectFiles) -> _Asked:
 
 
 def _lock_of_pipenv(path: str, files: ProjectFiles) -> Table:
-    packages: Table = msgspec.json.decode(files.read(path) or b"{}").get("default", {})
+    packages: Table = _object(files.read(path) or b"{}").get("default", {})
     return packages
+
+
+def _object(content: str | bytes) -> Table:
+    found = parse_json(content, LARGE)
+    if not isinstance(found, dict):
+        raise ForeignTextError("it is not an object")
+    return found
 
 
 def _setup_cfg(text: str, folder: str, files: ProjectFiles) -> _Asked:
@@ -116,7 +124,7 @@ def _setup_cfg(text: str, folder: str, files: ProjectFiles) -> _Asked:
 
 def _setup_py(text: str, folder: str, files: ProjectFiles) -> _Asked:
     del folder, files
-    tree = ast.parse(text)
+    tree = parse_python(text)
     names = {
         target.id: node.value
         for node in ast.walk(tree)

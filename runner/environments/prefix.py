@@ -8,23 +8,25 @@ killed leaves a folder that no marker names; even an installer that outlives its
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
+from runner.environments.checksums import SharedFiles, Source
 from runner.environments.exclusive import exclusive
-from runner.environments.inventory import Damage, Distribution, Inventory, Measure, compare, measure, take
-from runner.environments.leases import hold
+from runner.environments.installed import Distribution
+from runner.environments.inventory import Damage, Inventory, Measure, compare, measure, take
+from runner.environments.leases import ENDING, alone_with_attempt, hold, hold_attempt, release_attempt
 from runner.environments.words import Fill
+from runner.files import locked, remove_tree, write_atomically
 from runner.model import Event, EventKind, Report
+from runner.sealed import DamagedFileError, read_sealed, write_sealed
 from runner.settings import Home
 
 SHORT = 16
 """Hex digits of an identity in a path; longer ones would not fit the first line of a script."""
-KEPT_SECONDS = 86400
-"""How long a replaced prefix stays for runs that still use it."""
 
 
 class Marker(Struct, frozen=True, kw_only=True):
@@ -49,7 +51,8 @@ class Built(Struct, frozen=True, kw_only=True):
 class Blueprint(Struct, frozen=True, kw_only=True):
     """How to build a prefix; ``forget`` takes damaged packages out of the installer's cache.
 
-    ``lock`` is kept beside the prefix for whoever wants to know what it was built from.
+    ``lock`` is kept beside the prefix for whoever wants to know what it was built from. ``sources`` are the packages in
+    the installer's cache to which the prefix may get hard links; None where it gets none.
     """
 
     identity: str
@@ -58,7 +61,7 @@ class Blueprint(Struct, frozen=True, kw_only=True):
     lock: str = ""
     fill: Fill
     forget: Callable[[tuple[str, ...]], None]
-    shares_files: Callable[[], bool] | None = None
+    sources: Callable[[], Iterable[Source] | None] | None = None
 
 
 def folder_of(home: Home, identity: str) -> Path:
@@ -82,7 +85,10 @@ class Prefixes:
         return folder_of(self._home, identity)
 
     def obtain(self, blueprint: Blueprint) -> Built:
-        """Return the prefix of an identity, proven; build it when it is not there or not as it was."""
+        """Return the prefix of an identity, proven; build it when it is not there or not as it was.
+
+        Nobody removes what is returned before this process ends.
+        """
         folder = self.folder(blueprint.identity)
         hold(self._home.environments, folder.name)
         built = self._quick(folder, blueprint.identity)
@@ -96,31 +102,39 @@ class Prefixes:
         marker = read_marker(folder)
         if marker is None or marker.identity != identity:
             return None
-        prefix = folder / marker.attempt
+        hold_attempt(folder, marker.attempt)
         try:
-            proven = measure(prefix) == marker.measure
-        except FileNotFoundError:
-            return None
+            proven = measure(folder / marker.attempt) == marker.measure
+        except OSError:
+            proven = False
+        if not proven:
+            release_attempt(folder, marker.attempt)
         return _built(folder, marker) if proven else None
 
     def _thorough(self, folder: Path, blueprint: Blueprint) -> Built | Damage:
         """Look again under the lock: built meanwhile by another, or merely touched, or damaged, or not there."""
         built = self._quick(folder, blueprint.identity)
-        marker = read_marker(folder)
         if built:
             return built
-        if marker is None or marker.identity != blueprint.identity:
-            return Damage()
-        prefix = folder / marker.attempt
-        inventory = read_inventory(folder, marker.attempt)
-        before = measure(prefix) if prefix.is_dir() else None
-        damage = Damage(changed=(marker.attempt,))
-        if before and inventory:
-            damage, fresh = compare(prefix, inventory)
-            if not damage:
-                _write(folder / f"{marker.attempt}.inventory", msgspec.msgpack.encode(fresh))
-                write_marker(folder, msgspec.structs.replace(marker, measure=before))
-                return _built(folder, marker)
+        try:
+            marker, inventory = load_marker(folder), None
+            if marker.identity != blueprint.identity:
+                return Damage()
+            inventory = load_inventory(folder, marker.attempt)
+        except FileNotFoundError as absent:
+            if not (folder / MARKER).exists():
+                return Damage()
+            damage = Damage(changed=(Path(absent.filename).name,))
+        except DamagedFileError as error:
+            damage = Damage(changed=(error.path.name,))
+        else:
+            prefix = folder / marker.attempt
+            damage = Damage(changed=(marker.attempt,))
+            if prefix.is_dir():
+                damage, fresh = compare(prefix, inventory, self._shared(prefix))
+                if not damage:
+                    hold_attempt(folder, marker.attempt)
+                    return _built(folder, _renew(folder, marker, fresh))
         (folder / MARKER).unlink()
         self._say(
             EventKind.WARNING,
@@ -135,21 +149,24 @@ class Prefixes:
         attempt, inventory = self._attempt(folder, blueprint, trust=trust)
         if inventory.wrong:
             # The installer's cache may be what was changed; a fresh copy settles whether the package itself is wrong.
-            blueprint.forget(inventory.wrong)
-            _remove(folder / attempt)
+            with locked(self._home.root / "cache" / CACHE_LOCK):
+                blueprint.forget(inventory.wrong)
+            remove_tree(folder / attempt)
             attempt, inventory = self._attempt(folder, blueprint, trust=False)
             self._tell_wrong(inventory)
         marker = Marker(
             identity=blueprint.identity,
             attempt=attempt,
-            measure=measure(folder / attempt),
+            measure=inventory.measure,
             digest=inventory.digest,
             distributions=inventory.distributions,
             manager=blueprint.manager,
         )
-        _write(folder / f"{attempt}.inventory", msgspec.msgpack.encode(inventory))
+        hold_attempt(folder, attempt)
+        # The marker alone is waited for: what the power takes of the others shows, and costs a build.
+        write_sealed(folder / f"{attempt}.inventory", msgspec.msgpack.encode(inventory))
         if blueprint.lock:
-            _write(folder / LOCK, blueprint.lock.encode())
+            write_atomically(folder / LOCK, blueprint.lock.encode())
         write_marker(folder, marker)
         seconds = time.monotonic() - started
         count = len(inventory.distributions)
@@ -161,12 +178,21 @@ class Prefixes:
         prefix = folder / attempt
         prefix.mkdir(parents=True)
         try:
-            blueprint.fill(prefix)
-            proofs = self._home.environments / "proofs" if blueprint.shares_files and blueprint.shares_files() else None
-            return attempt, take(prefix, proofs, trust=trust)
+            sources = blueprint.sources() if blueprint.sources else None
+            shared = None if sources is None else self._shared(prefix)
+            # Whoever takes damaged packages out of the cache waits until nobody installs from it.
+            with locked(self._home.root / "cache" / CACHE_LOCK, shared=True):
+                if shared and sources is not None and trust:
+                    shared.expect(sources)
+                blueprint.fill(prefix)
+            (prefix / ".lock").unlink(missing_ok=True)  # uv's, of the installation
+            return attempt, take(prefix, shared)
         except BaseException:
-            _remove(prefix)
+            remove_tree(prefix)
             raise
+
+    def _shared(self, prefix: Path) -> SharedFiles:
+        return SharedFiles(self._home.root / "cache" / CHECKSUMS, prefix.stat().st_dev)
 
     def _tell_wrong(self, inventory: Inventory) -> None:
         if inventory.wrong:
@@ -182,30 +208,59 @@ class Prefixes:
 
 MARKER = "environment.json"
 LOCK = "lock.txt"
+CHECKSUMS = "checksums"
+CACHE_LOCK = "installing.lock"
+"""In the home's cache: shared by those who install from it, held alone by those who take something out of it."""
+
+
+def load_marker(folder: Path) -> Marker:
+    """Return the marker of a folder.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DamagedFileError: it is not as it was written.
+    """
+    try:
+        return msgspec.json.decode(read_sealed(folder / MARKER), type=Marker)
+    except msgspec.DecodeError as error:
+        raise DamagedFileError(folder / MARKER, str(error)) from error
 
 
 def read_marker(folder: Path) -> Marker | None:
     """Return the marker of a folder, None where there is none that can be read."""
     try:
-        return msgspec.json.decode((folder / MARKER).read_bytes(), type=Marker)
-    except (OSError, msgspec.DecodeError):
+        return load_marker(folder)
+    except (OSError, DamagedFileError):
         return None
 
 
 def write_marker(folder: Path, marker: Marker) -> None:
     """Write the marker at once and durably."""
-    _write(folder / MARKER, msgspec.json.encode(marker))
+    write_sealed(folder / MARKER, msgspec.json.encode(marker), durable=True)
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed builds left, and what was replaced a while ago. The caller holds the folder's lock."""
-    for child in folder.iterdir() if folder.is_dir() else ():
+    """Remove what killed builds left, and builds that were replaced and that nobody uses any more.
+
+    The caller holds the folder's lock, and no marker names a build.
+    """
+    for child in list(folder.iterdir()) if folder.is_dir() else ():
         if not child.is_dir():
             continue
-        sealed = folder / f"{child.name}.inventory"
-        if not sealed.exists() or time.time() - sealed.stat().st_mtime > KEPT_SECONDS:
-            _remove(child)
-            sealed.unlink(missing_ok=True)
+        with alone_with_attempt(folder, child.name) as is_alone:
+            if is_alone:
+                remove_tree(child)
+                for ending in (".inventory", ENDING):
+                    (folder / f"{child.name}{ending}").unlink(missing_ok=True)
+
+
+def _renew(folder: Path, marker: Marker, inventory: Inventory) -> Marker:
+    """Write down how a prefix looks that was proven again; lost with the power, it is proven once more."""
+    renewed = msgspec.structs.replace(marker, measure=inventory.measure)
+    with contextlib.suppress(OSError):  # on a full disk it is proven again the next time
+        write_sealed(folder / f"{marker.attempt}.inventory", msgspec.msgpack.encode(inventory))
+        write_sealed(folder / MARKER, msgspec.json.encode(renewed))
+    return renewed
 
 
 def _built(folder: Path, marker: Marker) -> Built:
@@ -214,24 +269,15 @@ def _built(folder: Path, marker: Marker) -> Built:
     return Built(path=folder / marker.attempt, digest=marker.digest, distributions=marker.distributions)
 
 
-def read_inventory(folder: Path, attempt: str) -> Inventory | None:
-    """Return what an attempt was proven to hold, None where that can't be read."""
+def load_inventory(folder: Path, attempt: str) -> Inventory:
+    """Return what an attempt was proven to hold.
+
+    Raises:
+        FileNotFoundError: that was not written down.
+        DamagedFileError: it is not as it was written.
+    """
+    path = folder / f"{attempt}.inventory"
     try:
-        return msgspec.msgpack.decode((folder / f"{attempt}.inventory").read_bytes(), type=Inventory)
-    except (OSError, msgspec.DecodeError):
-        return None
-
-
-def _write(path: Path, content: bytes) -> None:
-    aside = path.with_name(f"{path.name}.{os.getpid()}")
-    with aside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
-
-
-def _remove(folder: Path) -> None:
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)
+        return msgspec.msgpack.decode(read_sealed(path), type=Inventory)
+    except msgspec.DecodeError as error:
+        raise DamagedFileError(path, str(error)) from error

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct, structs
 
+from runner.base.foreign_text import ForeignTextError, parse_toml
 from runner.environments.conda.files import select_lines, this_platform
 from runner.environments.trees import metadata_digest
 from runner.environments.words import EnvironmentSpec, ProjectLock, Refusal
@@ -159,9 +160,11 @@ def read_header(text: str, path: str) -> LockHeader:
 
 def _read_table(content: bytes, path: str) -> LockHeader:
     try:
-        return _convert(msgspec.toml.decode(content)["tool"]["proj"], path)
-    except (msgspec.DecodeError, KeyError) as error:
-        raise EnvironmentSetupError(f"{path} is not TOML: {error}", context=path) from error
+        return _convert(parse_toml(content)["tool"]["proj"], path)
+    except ForeignTextError as error:
+        raise EnvironmentSetupError(f"{path} can't be read: {error}", context=path) from None
+    except (KeyError, TypeError) as error:
+        raise EnvironmentSetupError(f"{path} has no table 'tool.proj'", context=path) from error
 
 
 def _convert(fields: Mapping[str, Any], path: str) -> LockHeader:

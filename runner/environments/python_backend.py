@@ -4,7 +4,7 @@ import hashlib
 import os
 import posixpath
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, ClassVar
 import msgspec
 from msgspec import structs
 
+from runner.environments.checksums import Source
 from runner.environments.choosing import Choice, MissingInterpreterError, choose, downloads_allowed
 from runner.environments.direct_urls import clean_direct_urls
 from runner.environments.indexes import index_options
+from runner.environments.installed import Distribution
 from runner.environments.interpreters import Interpreter, discover
-from runner.environments.inventory import Distribution
 from runner.environments.locking import as_text, count_packages, find_lock, note_path
 from runner.environments.prefix import Blueprint, Built, Prefixes, has_marker
 from runner.environments.rules import parse_rule
@@ -135,7 +136,7 @@ class PythonBackend:
                 lock=lock.text,
                 fill=partial(self._fill, request, lock, prefixes.folder(identity) / "build.log", report),
                 forget=partial(self._forget, request),
-                shares_files=partial(self._shares_files, request),
+                sources=partial(self._sources, request, lock),
             )
         )
         own = self._local(request, lock, base, prefixes) if request.spec.local_packages else None
@@ -148,10 +149,10 @@ class PythonBackend:
     def _what(self, lock: Lock) -> str:
         return f"environment with Python {lock.interpreter.name}"
 
-    def _shares_files(self, request: EnvironmentRequest) -> bool:
-        """Say whether files of the prefix are hard links that other prefixes have too."""
-        del request
-        return False
+    def _sources(self, request: EnvironmentRequest, lock: Lock) -> Iterable[Source] | None:
+        """Return the cached packages to which a prefix may get hard links, None where it gets no links."""
+        del request, lock
+        return None
 
     def _fill(self, request: EnvironmentRequest, lock: Lock, log: Path, report: Report, prefix: Path) -> None:
         count = count_packages(lock)

@@ -3,7 +3,6 @@
 What was decided is kept beside the lock of the request, so that it is decided once.
 """
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
@@ -22,6 +21,7 @@ from runner.environments.wheels import better_interpreters
 from runner.environments.words import EnvironmentRequest, EnvironmentSpec, Lock
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentKind, Event, EventKind, Report
+from runner.sealed import DamagedFileError, read_sealed, write_sealed
 
 ABSENT = re.compile(r"there (?:is no version|are no versions) of (?P<name>[\w.-]+)(?:\[[^]]*\])?(?P<rule>==[\w.*+!-]+)")
 LATER = re.compile(r"requested version, v(?P<version>\S+), was published at (?P<day>[\dT:.-]+)Z")
@@ -64,6 +64,7 @@ def lock_with_repairs(
     Raises:
         EnvironmentSetupError: nothing satisfies the spec even so; what is told is the first reason.
     """
+    _report_damage(note_path(request, interpreter), report)
     found = recalled_lock(request, interpreter, others) or find_lock(request, interpreter)
     if not (request.repair and is_changeable(request.spec)):
         return found or resolve(request, interpreter, report)
@@ -137,7 +138,7 @@ def _resolve(
         if found:
             return found, turn, None
         try:
-            return resolve(turn.request, interpreter, report if not turn.repairs else _quietly), turn, None
+            return resolve(turn.request, interpreter, report if not turn.repairs else _warnings_of(report)), turn, None
         except EnvironmentSetupError as error:
             first = first or error
             after = _mend(turn, error.message)
@@ -148,8 +149,12 @@ def _resolve(
     return None, turn, first
 
 
-def _quietly(event: Event) -> None:
-    del event
+def _warnings_of(report: Report) -> Report:
+    def tell(event: Event) -> None:
+        if event.kind is EventKind.WARNING:
+            report(event)
+
+    return tell
 
 
 def _mend(turn: _Turn, complaint: str) -> _Turn | None:
@@ -269,9 +274,20 @@ def _changed(request: EnvironmentRequest, known: Recovery) -> EnvironmentRequest
 
 def _recall(note: Path) -> Recovery | None:
     try:
-        return msgspec.json.decode(note.read_bytes(), type=Recovery)
-    except (OSError, msgspec.DecodeError):
+        return msgspec.json.decode(read_sealed(note), type=Recovery)
+    except (FileNotFoundError, DamagedFileError, msgspec.DecodeError):
         return None
+
+
+def _report_damage(note: Path, report: Report) -> None:
+    try:
+        read_sealed(note)
+    except FileNotFoundError:
+        return
+    except DamagedFileError as damage:
+        told = f"The note {note.name} of how the environment was repaired is damaged: {damage.problem}"
+        report(Event(kind=EventKind.WARNING, message=f"{told}. It is decided again"))
+        note.unlink(missing_ok=True)
 
 
 def _remember(
@@ -285,7 +301,4 @@ def _remember(
         repairs=repairs,
         wanted=wanted,
     )
-    note.parent.mkdir(parents=True, exist_ok=True)
-    aside = note.with_name(f"{note.name}.{os.getpid()}")
-    aside.write_bytes(msgspec.json.encode(recovery))
-    aside.replace(note)
+    write_sealed(note, msgspec.json.encode(recovery), durable=True)

@@ -3,22 +3,16 @@
 import posixpath
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from msgspec import structs
 
+from runner.base.foreign_text import decode_text
 from runner.environments.import_names import RENAMED, normalise, package_of, provides
 from runner.environments.requirement_line import Requirement, name_of, parse_line
 from runner.environments.words import EnvironmentSpec, with_packages
-from runner.lazy import LazyModule
 from runner.model import ProjectFiles
 from runner.script_reader import Place
 from runner.scripts import STANDARD_LIBRARY, Scripts
-
-if TYPE_CHECKING:
-    from runner.environments import requirements
-else:
-    requirements = LazyModule("runner.environments.requirements")
 
 STUB_VERSION = r"\(?[=~<>!\s]*0\.0(\.post\d+|\.\d+)?\)?"
 """The versions of a stub, which say nothing about the package that is meant."""
@@ -111,7 +105,7 @@ def with_mlflow(spec: EnvironmentSpec, names: frozenset[str], scripts: Scripts, 
     for package in spec.local_packages:
         folder = "" if package.path == "." else package.path
         for name in METADATA:
-            if "mlflow" in requirements.decode(files.read(posixpath.join(folder, name)) or b""):
+            if "mlflow" in decode_text(files.read(posixpath.join(folder, name)) or b""):
                 return spec
     told = f"'mlflow' is added: {at(place)} imports it and nobody declares it"
     return with_packages(spec, ("mlflow",), (told,))

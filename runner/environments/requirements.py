@@ -8,6 +8,7 @@ from functools import partial
 
 from msgspec import Struct
 
+from runner.base.foreign_text import decode_text
 from runner.environments.words import LocalPackage, RequirementLines
 from runner.errors import EnvironmentSetupError
 from runner.model import ProjectFiles
@@ -16,9 +17,11 @@ COMMENT = re.compile(r"(^|\s)#.*$")
 NESTED = re.compile(r"(?:-r|--requirement)(?:\s+|=|(?<=-r))(?P<path>.+)")
 CONSTRAINT = re.compile(r"(?:-c|--constraint)(?:\s+|=|(?<=-c))(?P<path>.+)")
 EDITABLE = re.compile(r"(?:-e|--editable)(?:\s+|=|(?<=-e))(?P<what>.+)")
-EXTRAS = re.compile(r"^(?P<path>.*?)\[(?P<extras>[^]]*)\]$")
+EXTRAS = re.compile(r"^(?P<path>.*?)\[(?P<extras>[^][]*)\]$")
 NAMED_LOCAL = re.compile(r"^[\w.-]+\s*(?:\[(?P<extras>[^]]*)\])?\s*@\s*(?:file:)(?P<path>[^/;\s][^;\s]*)")
 ARCHIVE = (".whl", ".tar.gz", ".zip", ".tar.bz2")
+LONGEST_LINE = 2000
+"""Characters of a requirement without its hashes."""
 OPTIONS_KEPT = frozenset({
     *("-i", "--index-url", "--extra-index-url", "-f", "--find-links", "--no-index", "--pre"),
     *("--trusted-host", "--only-binary", "--no-binary"),
@@ -34,18 +37,6 @@ class Line(Struct, frozen=True):
 
     number: int
     text: str
-
-
-def decode(content: bytes) -> str:
-    """Return the text of a file that people wrote on any machine: UTF-8, UTF-16 with or without mark, else Latin-1."""
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return content.decode("utf-16", "replace")
-    if b"\0" in content[:200]:
-        return content.decode("utf-16-le" if content[1:2] == b"\0" else "utf-16-be", "replace")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return content.decode("latin-1")
 
 
 def logical_lines(text: str) -> Iterator[Line]:
@@ -90,14 +81,16 @@ class RequirementReader(Struct, frozen=True):
         if path in seen:
             return
         folders = (posixpath.dirname(path), "")
-        for line in logical_lines(decode(content)):
+        for line in logical_lines(decode_text(content)):
             with _place(path, line):
-                if constraint and not line.text.startswith("-"):
+                if constraint and not line.text.startswith("-") and len(line.text) <= LONGEST_LINE:
                     self.lines.constraints.append(line.text)
                 else:
                     self._read_line(line.text, path, folders, (*seen, path))
 
     def _read_line(self, text: str, file: str, folders: tuple[str, ...], seen: tuple[str, ...]) -> None:
+        if len(text) > LONGEST_LINE and len(text.partition(" --hash=")[0]) > LONGEST_LINE:
+            raise EnvironmentSetupError(f"'{text[:40]}…' has {len(text):,} characters, and is no requirement")
         if nested := NESTED.fullmatch(text):
             self.read_file(self._find(nested["path"], folders), seen=seen)
         elif constraint := CONSTRAINT.fullmatch(text):

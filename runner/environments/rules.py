@@ -10,6 +10,8 @@ from msgspec import Struct
 from runner.errors import EnvironmentSetupError
 
 Version = tuple[int, ...]
+LONGEST = 200
+"""Characters of a rule; the numbers in it are bounded with it."""
 PLAIN = re.compile(r"(?:={0,3}\s*(?P<starred>\d+(?:\.\d+)*)\.?\*|=?\s*(?P<version>\d+(?:\.\d+)*))")
 """Rules that are a prefix: ``3.9``, ``=3.9``, ``3.9.*``, ``==3.9.*``. ``==3.9`` is one release."""
 PRERELEASE = re.compile(r"\d+(?:\.\d+)*(?:a|b|rc)\d+")
@@ -104,6 +106,8 @@ def parse_rule(text: str | None) -> Rule:
         EnvironmentSetupError: it is not one.
     """
     words = (text or "").strip().removeprefix("python").removeprefix("cpython").strip()
+    if len(words) > LONGEST:
+        raise EnvironmentSetupError(f"a rule of {len(words):,} characters is not a version of Python")
     if not words or words == "*":
         return Rule("")
     clauses, specifiers = [], []

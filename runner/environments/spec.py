@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
+from runner.base.foreign_text import decode_text
 from runner.environments.conda.files import conda_lock_spec, is_conda_lock, select_lines, this_platform
 from runner.environments.documents import Document, parse
 from runner.environments.project_lock import with_project_lock
 from runner.environments.python_env import read_python_env
-from runner.environments.requirements import RequirementReader, decode
+from runner.environments.requirements import RequirementReader
 from runner.environments.words import CondaFile, EnvironmentSpec, Refusal, collect, specify
 from runner.errors import EnvironmentSetupError
 from runner.lazy import LazyModule
@@ -61,7 +62,7 @@ def read_declared(declaration: EnvironmentDeclaration, files: ProjectFiles) -> E
 
 def _read_yaml(kind: EnvironmentKind, path: str, content: bytes, files: ProjectFiles) -> EnvironmentSpec:
     """Read a YAML file by what it holds, as projects mix up the two kinds."""
-    text = decode(content)
+    text = decode_text(content)
     if is_conda_lock(text):
         return conda_lock_spec(path, text)
     document = parse(path, select_lines(text, this_platform()).encode())

@@ -1,23 +1,29 @@
 """The member that installs with uv."""
 
+import os
 import re
-import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from msgspec import structs
 
+from runner.environments.checksums import Source
 from runner.environments.python_backend import BIN, PythonBackend, cut_words, uv_for
 from runner.environments.words import EnvironmentRequest, Lock
 from runner.lazy import LazyModule
 from runner.urls import with_credentials
 
 if TYPE_CHECKING:
-    from runner.environments import reflinks, requirements, uv_command
+    from runner.environments import import_names, reflinks, requirements, uv_command
 else:
+    import_names = LazyModule("runner.environments.import_names")
     reflinks = LazyModule("runner.environments.reflinks")
     requirements = LazyModule("runner.environments.requirements")
     uv_command = LazyModule("runner.environments.uv_command")
+
+
+PIN = re.compile(r"(?m)^(?P<name>[A-Za-z0-9][\w.-]*)(?:\[[^]]*\])?==(?P<version>[^\s;\\]+)")
 
 
 class UvBackend(PythonBackend):
@@ -50,12 +56,24 @@ class UvBackend(PythonBackend):
             raise uv_command.complain("The packages of the lock can't be installed", done, log)
 
     def _link_mode(self, request: EnvironmentRequest) -> str:
-        if sys.platform == "win32":
-            return "copy"
         return "clone" if reflinks.can_reflink(uv_command.clean_cwd(request.home)) else "hardlink"
 
-    def _shares_files(self, request: EnvironmentRequest) -> bool:
-        return self._link_mode(request) == "hardlink"
+    def _sources(self, request: EnvironmentRequest, lock: Lock) -> Iterable[Source] | None:
+        if self._link_mode(request) != "hardlink":
+            return None
+        return uv_archives(Path(uv_for(request).variables["UV_CACHE_DIR"]), lock.text)
+
+
+def uv_archives(cache: Path, lock: str) -> Iterator[Source]:
+    """Yield the unpacked wheels in uv's cache that are of packages and versions of a lock."""
+    wanted = {(import_names.normalise(match["name"]), match["version"]) for match in PIN.finditer(lock)}
+    for folder in cache.glob("archive-v*/*"):
+        for name in os.listdir(folder) if folder.is_dir() else ():  # noqa: PTH208  # a thousand times
+            stem, dot, ending = name.rpartition(".")
+            package, _, version = stem.partition("-")
+            if dot and ending == "dist-info" and (import_names.normalise(package), version) in wanted:
+                yield Source(name, folder)
+                break
 
 
 def _name_missing(uv: "uv_command.Uv", lock: Lock, prefix: Path, cwd: Path) -> str:

@@ -5,8 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import msgspec
-
+from runner.base.foreign_text import parse_toml
 from runner.environments.indexes import index_options
 from runner.environments.interpreters import Interpreter
 from runner.environments.uv_command import clean_cwd, find_uv
@@ -44,7 +43,7 @@ def _pins(
             *("--python", interpreter.path, *cut, *uv.index.words),
             cwd=clean_cwd(request.home),
         )
-        found: Mapping[str, Any] = msgspec.toml.decode(answer.read_bytes()) if answer.is_file() else {}
+        found: Mapping[str, Any] = parse_toml(answer.read_bytes()) if answer.is_file() else {}
     return tuple(
         f"{package['name']}=={package['version']}"
         for package in found.get("packages", ())

@@ -2,17 +2,15 @@
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from msgspec import Struct
 
-from runner.errors import InvalidValueError, TransferError
-from runner.importing.files import open_regular
-from runner.store.artifacts import ArtifactWriter, check_path
+from runner.errors import InvalidValueError, NotFoundError, TransferError
+from runner.store.artifacts import FileWriter, FoundFile, open_found, status_of, survey
 
 _PIECE = 1 << 20
-_MAX_DEPTH = 60
 
 Warn = Callable[[str], None]
 
@@ -37,59 +35,43 @@ def copy_artifacts(source: Path, target: Path, warn: Warn) -> Copied:
         TransferError: the target can't be written to.
     """
     done = Copied()
-    for name, path in _files(source, "", 0):
-        if path is None:
-            warn(f"Left out: {source / name} is a link or no file")
-            done += Copied(left_out=1)
-            continue
-        try:
-            done += _copy(name, path, target)
-        except InvalidValueError as error:
-            warn(f"Left out: {error.message} in {source}")
-            done += Copied(left_out=1)
-        except TransferError as error:
-            warn(f"Left out: {error.context}")
-            done += Copied(left_out=1)
-        except OSError as error:
-            raise _unwritable(target, error) from error
+    try:
+        found = survey(source)
+    except (InvalidValueError, OSError) as error:
+        raise TransferError("A folder can't be read", context=f"{source}: {error}") from error
+    for one in found.omissions:
+        warn(f"Left out: {source / one.path}: {one.reason}")
+        done += Copied(left_out=1)
+    for file in found.files:
+        done += _copy_or_tell(source, file, target, warn)
     return done
 
 
-def _copy(name: str, path: Path, target: Path) -> Copied:
-    check_path(name)
-    with open_regular(path) as file:
-        found = os.fstat(file.fileno())
-        place = target / name
-        if place.is_file() and not place.is_symlink():
-            here = place.stat()
-            if (here.st_size, here.st_mtime_ns) == (found.st_size, found.st_mtime_ns):
-                return Copied()
-        writer = ArtifactWriter(target, name)
+def _copy_or_tell(source: Path, found: FoundFile, target: Path, warn: Warn) -> Copied:
+    try:
+        return _copy(source, found, target)
+    except (InvalidValueError, NotFoundError) as error:
+        warn(f"Left out: {error.message} in {source}")
+        return Copied(left_out=1)
+    except OSError as error:
+        raise _unwritable(target, error) from error
+
+
+def _copy(source: Path, found: FoundFile, target: Path) -> Copied:
+    with open_found(source, found.names) as file:
+        there = os.fstat(file.fileno())
+        here = status_of(target, found.names)
+        if here is not None and (here.st_size, here.st_mtime_ns) == (there.st_size, there.st_mtime_ns):
+            return Copied()
+        writer = FileWriter(target, found.names)
         try:
             while piece := file.read(_PIECE):
                 writer.write(piece)
+            # The time says later that the file is the same still.
+            return Copied(1, writer.finish(there.st_mtime_ns))
         except BaseException:
             writer.discard()
             raise
-        size = writer.finish()
-    # The time says later that the file is the same still.
-    os.utime(place, ns=(found.st_mtime_ns, found.st_mtime_ns))
-    return Copied(1, size)
-
-
-def _files(folder: Path, before: str, depth: int) -> Iterator[tuple[str, Path | None]]:
-    """Yield name and place of every file below a folder; None is the place of what must not be read."""
-    try:
-        with os.scandir(folder) as entries:
-            found = sorted(entries, key=lambda entry: entry.name)
-    except OSError as error:
-        raise TransferError("A folder can't be read", context=f"{folder}: {error.strerror}") from error
-    for entry in found:
-        name = before + entry.name
-        if entry.is_dir(follow_symlinks=False) and depth < _MAX_DEPTH:
-            yield from _files(Path(entry.path), f"{name}/", depth + 1)
-        else:
-            yield name, Path(entry.path) if entry.is_file(follow_symlinks=False) else None
 
 
 def _unwritable(target: Path, error: OSError) -> TransferError:

@@ -9,13 +9,13 @@ from typing import Annotated, BinaryIO, TypeVar
 
 import msgspec
 
+from runner.base.foreign_text import ForeignTextError, Limits, parse_yaml
 from runner.errors import TransferError
 
 _MAX_TEXT = 4_000_000
 """Bytes of a file that is read as a whole."""
 _MAX_DEPTH = 50
-_NESTING = ("[", "{", "- ", "-\t", "? ", "?\t")
-_MAX_NESTING = 500
+_LIMITS = Limits(size=_MAX_TEXT)
 _MERGE = r"(?m)<<['\"]?\s*:"
 _JUNK = frozenset({".DS_Store", "Thumbs.db", "desktop.ini", ".ipynb_checkpoints"})
 """What file managers and editors leave in folders."""
@@ -64,23 +64,14 @@ def read_meta(path: Path, shape: type[Shape]) -> Shape:
     Raises:
         TransferError: it can't be read or says something else.
     """
-    import yaml
-
     text = read_text(path)
     if re.search(_MERGE, text):
-        # MLflow writes none, and merges of merges fill any memory.
+        # MLflow writes none.
         raise TransferError("A file of the store has a merge key, which is not read", context=str(path))
-    # The loader in C is ten times as fast, but ends the process on deep nesting.
-    deep = sum(text.count(mark) for mark in _NESTING) > _MAX_NESTING
-    loader = yaml.SafeLoader if deep else getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        content = yaml.load(text, Loader=loader)  # noqa: S506  both are safe
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        raise TransferError("A file is not YAML", context=f"{place}: {error.problem}") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise TransferError("A file is not YAML", context=f"{path}: {error}") from error
+        content = parse_yaml(text, _LIMITS)
+    except ForeignTextError as error:
+        raise TransferError("A file can't be read", context=f"{path}{error.place}: {error.problem}") from None
     try:
         found = msgspec.convert(content, shape)
         # Escapes in YAML can make text that is none.

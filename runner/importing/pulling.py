@@ -16,20 +16,25 @@ from runner.importing.places import is_elsewhere
 from runner.importing.summary import Kind, Tally
 from runner.model import Event, EventKind, RunDetails, RunRecord
 from runner.settings import Home
-from runner.store import arrivals, model_arrivals
+from runner.store import arrivals, model_arrivals, run_files
 from runner.store.arrivals import Arrival, Change
-from runner.store.artifacts import check_path, write_artifact
+from runner.store.artifact_paths import names_of
+from runner.store.artifacts import ArtifactInfo, open_found, size_of, write_artifact, write_file
 from runner.store.database import Database
 from runner.store.entities import Experiment, LifecycleStage, LoggedModel, Metric, ModelOutput, RunInputs
-from runner.store.remote.left import LOCK, LOG, models_of, own_id, place_of, read_record
+from runner.store.remote.left import models_of, own_id, place_of, read_record
 from runner.store.remote.logged_models import ID_TAG as MODEL_TAG
 from runner.store.remote.places import Place, walk
-from runner.store.remote.push import FOLDER, PARENT_TAG
 from runner.store.remote.push import ID_TAG as RUN_TAG
+from runner.store.remote.push import PARENT_TAG
 from runner.store.remote.server import RemoteRun, RemoteServer
 from runner.store.rows import RUN_ID
 
 _POINT = struct.Struct("<qqd")
+_MOST_RUNS = 20_000
+_MOST_METRICS = 20_000
+_MOST_POINTS = 50_000_000
+"""What is taken at most: runs at once, metrics and points of a run."""
 
 
 class Origin(Struct, frozen=True, kw_only=True):
@@ -52,9 +57,12 @@ def nested_runs(server: RemoteServer, found: Sequence[RemoteRun]) -> list[Remote
     waiting = list(chosen.values())
     while waiting:
         run = waiting.pop(0)
-        children = server.search_runs([run.experiment_id], f"tags.`{PARENT_TAG}` = '{run.run_id}'")
+        wanted = f"tags.`{PARENT_TAG}` = '{run.run_id}'"
+        children = server.search_runs([run.experiment_id], wanted, limit=_MOST_RUNS + 1)
         new = [child for child in children if child.run_id not in chosen]
         chosen.update((child.run_id, child) for child in new)
+        if len(chosen) > _MOST_RUNS:
+            raise RemoteError(f"{server.url} tells of more than {_MOST_RUNS:,} nested runs", hint="name fewer runs")
         waiting += new
     return list(chosen.values())
 
@@ -130,32 +138,31 @@ def _take_files(origin: Origin, place: Place | None, uri: str, target: Path) -> 
             origin.tally.elsewhere.append(masked)
         return masked if is_elsewhere(uri) else target.absolute().as_uri()
     for file in walk(place):
-        if file.path.startswith(f"{FOLDER}/"):
+        if file.path.startswith(f"{run_files.FOLDER}/"):
             continue
-        path = target / check_path(file.path)
-        if (
-            file.size is not None
-            and path.is_file()
-            and path.stat().st_size == file.size
-            and _is_same(place, file.path, path)
-        ):
+        if file.size is not None and _is_same(place, file, target):
             continue
-        size = write_artifact(target, file.path, place.pieces(file.path))
+        size = write_artifact(target, file.path, place.pieces(file.path, file.size))
         origin.tally.artifacts += Copied(1, size)
     return target.absolute().as_uri()
 
 
-def _is_same(place: Place, path: str, here: Path) -> bool:
-    with here.open("rb") as file:
-        return all(file.read(len(piece)) == piece for piece in place.pieces(path)) and not file.read(1)
+def _is_same(place: Place, there: ArtifactInfo, target: Path) -> bool:
+    names = names_of(there.path)
+    if size_of(target, names) != there.size:
+        return False
+    with open_found(target, names) as file:
+        return all(file.read(len(piece)) == piece for piece in place.pieces(there.path, there.size)) and not file.read(
+            1
+        )
 
 
 def _take_own_files(origin: Origin, place: Place, run_id: str) -> None:
     """Copy log and lock, which proj left among the artifacts, to where they are with runs of our own."""
-    there = {file.path for file in place.entries(FOLDER)}
-    for path, target in ((LOG, origin.home.log(run_id).name), (LOCK, "lock.txt")):
+    there = {file.path for file in place.entries(run_files.FOLDER)}
+    for path, name in run_files.KEPT.items():
         if path in there:
-            write_artifact(origin.home.run(run_id), target, place.pieces(path))
+            write_file(origin.home.run(run_id), (name,), place.pieces(path))
 
 
 def _take_models(origin: Origin, run: RemoteRun, run_id: str, experiment_id: str) -> dict[str, str]:
@@ -237,13 +244,17 @@ def _details(left: RunRecord) -> RunDetails:
 
 def _fetch_points(origin: Origin, run: RemoteRun, spool: IO[bytes]) -> dict[str, int]:
     """Write all points of a run to a file, metric by metric, and return how many each has."""
-    counts = {}
+    counts: dict[str, int] = {}
+    if len(run.metrics) > _MOST_METRICS:
+        raise InvalidValueError(f"It has more than {_MOST_METRICS:,} metrics")
     for name in run.metrics:
         count = 0
         for point in origin.server.metric_history(run.run_id, name):
             spool.write(_packed(point))
             count += 1
         counts[name] = count
+        if sum(counts.values()) > _MOST_POINTS:
+            raise InvalidValueError(f"Its metrics have more than {_MOST_POINTS:,} points")
     return counts
 
 

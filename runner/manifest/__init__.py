@@ -1,7 +1,7 @@
 """The MLproject file: reading it, choosing what to run, binding parameters, and the command that comes of it."""
 
 from runner.manifest.binding import bind_for_run
-from runner.manifest.command import render_command, shell_argv
+from runner.manifest.command import render_command, secret_texts, shell_argv
 from runner.manifest.entrypoints import find_entry_point
 from runner.manifest.files import FolderFiles
 from runner.manifest.foreign_paths import Lead, find_leads
@@ -24,6 +24,7 @@ __all__ = [
     "preflight",
     "read_parameters_file",
     "render_command",
+    "secret_texts",
     "serve_hint",
     "served_address",
     "shell_argv",

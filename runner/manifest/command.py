@@ -6,26 +6,33 @@ from shlex import quote
 
 from runner.errors import ManifestError, ParameterError
 from runner.manifest.faults import printable, quoted
-from runner.manifest.paths import PathRules, place_paths
+from runner.manifest.paths import PathRules, Placed, place_paths
 from runner.manifest.template import fill_template
+from runner.masking import STARS, Masker, is_secret
 from runner.model import EntryPoint, Parameter
 
-__all__ = ["PathRules", "render_command", "shell_argv"]
+__all__ = ["PathRules", "render_command", "secret_texts", "shell_argv"]
 
 LONGEST = 131_071
 """Bytes of one argument that Linux accepts (MAX_ARG_STRLEN)."""
 HERE_DOCUMENT = r"<<-?\s*['\"\\]?([\w.-]+)"
 
 
-def render_command(entry_point: EntryPoint, parameters: tuple[Parameter, ...], paths: PathRules) -> str:
+def render_command(
+    entry_point: EntryPoint, parameters: tuple[Parameter, ...], paths: PathRules, masker: Masker | None = None
+) -> str:
     """Return the exact text for ``bash -c``: the command with quoted values, then the undeclared parameters.
+
+    With a ``masker`` it is the text to be recorded: stars stand in the place of each secret value, and what else is in
+    the command stays, also where it equals a secret.
 
     Raises:
         ManifestError: the command has a placeholder that no parameter fills, or braces that are neither.
         ParameterError: a path is not there, or an undeclared parameter has no place in the command.
     """
     placed = place_paths(parameters, paths)
-    values = {each.parameter.name: quote(each.text) for each in placed if each.parameter.declared}
+    texts = [(each.parameter, each.text if masker is None else _recorded(each, masker)) for each in placed]
+    values = {one.name: text if text == STARS else quote(text) for one, text in texts if one.declared}
     filled = fill_template(entry_point.command, values)
     if filled.faults:
         raise ManifestError(
@@ -33,10 +40,20 @@ def render_command(entry_point: EntryPoint, parameters: tuple[Parameter, ...], p
             + printable("; ".join(fault.message for fault in filled.faults)),
             hint=filled.faults[0].hint and printable(filled.faults[0].hint),
         )
-    extras = [(each.parameter.name, each.text) for each in placed if not each.parameter.declared]
+    extras = [(one.name, text) for one, text in texts if not one.declared]
     command = _append(filled.text, extras, entry_point)
     _refuse_unusable(command, entry_point)
-    return command
+    return command if masker is None else Masker().command(command)
+
+
+def secret_texts(parameters: tuple[Parameter, ...], paths: PathRules) -> tuple[str, ...]:
+    """Return the paths that secret parameters stand for."""
+    placed = (each for each in place_paths(parameters, paths) if each.text != each.parameter.value)
+    return tuple(each.text for each in placed if is_secret(each.parameter))
+
+
+def _recorded(placed: Placed, masker: Masker) -> str:
+    return STARS if is_secret(placed.parameter) and placed.text else masker.shown(placed.text)
 
 
 def shell_argv(command: str, shell: str = "bash") -> tuple[str, ...]:
@@ -63,7 +80,10 @@ def _append(command: str, extras: list[tuple[str, str]], entry_point: EntryPoint
             printable(f"{names} can't be added to the command of '{entry_point.name}': its last line is no command"),
             hint="declare the parameter and use it in the command",
         )
-    words = [entry_point.extra.format(name=quote(name), value=quote(value)) for name, value in extras]
+    words = [
+        entry_point.extra.format(name=quote(name), value=value if value == STARS else quote(value))
+        for name, value in extras
+    ]
     return " ".join([body, *words])
 
 

@@ -3,7 +3,8 @@
 import re
 import shlex
 
-from runner.manifest.faults import Faults, Place
+from runner.base.foreign_text import Position as Place
+from runner.manifest.faults import Faults
 from runner.manifest.files import near_file, tidy_path
 from runner.model import EntryPoint, ProjectFiles
 

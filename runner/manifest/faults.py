@@ -2,17 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
-from msgspec import Struct
-
+from runner.base.foreign_text import Position as Place
 from runner.errors import ManifestError
 from runner.model import Fault, Severity
-
-
-class Place(Struct, frozen=True):
-    """A place in a file; lines and columns count from 1."""
-
-    line: int
-    column: int
 
 
 class Faults:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from msgspec import Struct, structs
 
+from runner.masking import is_secret
 from runner.model import Parameter, ProjectFiles, ValueSource
 from runner.script_reader import FOREIGN_PATH
 from runner.scripts import Scripts, above
@@ -72,7 +73,7 @@ def with_own_files(
     changed: list[Parameter] = []
     repairs: list[str] = []
     for each in parameters:
-        is_open = each.source is ValueSource.DEFAULT and not each.secret and is_absent(each.value)
+        is_open = each.source is ValueSource.DEFAULT and not is_secret(each) and is_absent(each.value)
         tail = find_tail(each.value, files) if is_open else None
         changed.append(each if tail is None else structs.replace(each, value=tail))
         if tail is not None:

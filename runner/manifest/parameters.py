@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runner.base.foreign_text import SMALL, ForeignTextError, parse_json, read_limited
 from runner.errors import ParameterError
 from runner.lazy import LazyModule
 from runner.manifest.faults import nearest, printable, quoted
+from runner.masking import is_secret_name
 from runner.model import EntryPoint, Parameter, ParameterSpec, ValueSource
 
 if TYPE_CHECKING:
@@ -106,7 +108,7 @@ def _refusal(spec: ParameterSpec, value: str) -> str | None:
     """Return why a value that the user gave can't be, or None."""
     if value == spec.default:
         return None
-    shown = "the value given" if spec.secret else f"'{value}'"
+    shown = "the value given" if spec.secret or is_secret_name(spec.name) else f"'{value}'"
     wanted = wrong_type(spec.type.lower(), value)
     if wanted:
         return f"parameter '{spec.name}' takes {wanted}, not {shown}"
@@ -165,19 +167,19 @@ def read_parameters_file(path: Path) -> dict[str, str]:
         ParameterError: there is no such file, or it is not a mapping.
     """
     try:
-        content = path.read_bytes()
+        content = read_limited(path, SMALL)
     except (OSError, ValueError) as error:
-        raise ParameterError(f"the parameters file '{path}' can't be read: {error}") from error
+        raise ParameterError(printable(f"the parameters file '{path}' can't be read: {error}")) from error
     return _json_parameters(path, content) if path.suffix.lower() == ".json" else _yaml_parameters(path, content)
 
 
 def _json_parameters(path: Path, content: bytes) -> dict[str, str]:
-    import json
-
     try:
-        found = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise ParameterError(f"the parameters file '{path}' is not valid JSON: {error}") from error
+        found = parse_json(content)
+    except ForeignTextError as error:
+        raise ParameterError(
+            f"the parameters file '{path}' can't be read: {error}", context=f"{path}{error.place}"
+        ) from None
     if not isinstance(found, dict):
         raise ParameterError(f"the parameters file '{path}' must be an object of names and values")
     return {name: value if isinstance(value, str) else str(value) for name, value in found.items() if value is not None}

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from runner.errors import ParameterError
 from runner.manifest.faults import printable
+from runner.masking import is_secret
 from runner.model import Parameter, ProjectFiles
 
 PATH = "path"
@@ -105,7 +106,7 @@ def _split_url(value: str) -> tuple[str, str, str]:
 
 
 def _absent(parameter: Parameter, scheme: str, rules: PathRules) -> ParameterError:
-    shown = "its value" if parameter.secret else f"'{parameter.value}'"
+    shown = "its value" if is_secret(parameter) else f"'{parameter.value}'"
     if scheme and scheme != "file":
         return ParameterError(
             f"parameter '{parameter.name}' is a path, and {shown} can't be fetched: only http, https and file can",

@@ -1,5 +1,6 @@
 """Looks before anything is installed for what will keep a command from running: files, paths, addresses."""
 
+import os
 import posixpath
 import re
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from runner.manifest.command_files import absent_scripts
 from runner.manifest.faults import nearest
 from runner.manifest.files import near_file, tidy_path
 from runner.manifest.foreign_paths import Lead, find_tail, is_absent
+from runner.masking import is_secret
 from runner.model import EntryPoint, Fault, Parameter, ProjectFiles, Severity, ValueSource
 from runner.script_reader import DAGSHUB, Place
 from runner.scripts import Scripts, above
@@ -18,6 +20,8 @@ from runner.scripts import Scripts, above
 LFS = b"version https://git-lfs.github.com/spec/v1"
 LFS_PATTERN = r"(?m)^(?P<pattern>\S+)\s.*filter=lfs"
 SUBMODULE = r"(?m)^\s*path\s*=\s*(?P<path>.+?)\s*$"
+LONGEST_PATH = 4096
+WORD = re.compile(r"[\w./-]+")
 FILE_WORD = re.compile(r"[\w./-]+\.\w{1,8}")
 ADDRESS = r"(?i)http(?P<secure>s?)://(?:[^/\s@]+@)?(?P<host>\[[\da-f:]+\]|[\w.-]+)(?::(?P<port>\d+))?(/.*)?"
 OWN_HOST = r"127(?:\.\d+){3}|\[::1\]"
@@ -44,7 +48,7 @@ class Flight(Struct, frozen=True, kw_only=True):
 
     def read(self, path: str) -> bytes | None:
         """Return the beginning of a file of the user's folder, else of the frozen tree."""
-        if self.project is not None and (self.project / path).is_file():
+        if self.project is not None and os.path.isfile(self.project / path):  # noqa: PTH113  no error for odd names
             with (self.project / path).open("rb") as file:
                 return file.read(len(LFS))
         return self.files.read(path)
@@ -83,7 +87,7 @@ def _scripts(flight: Flight) -> Iterator[Fault]:
     absent = absent_scripts(command, flight.files)
     for number, script in enumerate(absent):
         path = tidy_path(script)
-        if flight.project is not None and (flight.project / path).exists():
+        if flight.project is not None and os.path.exists(flight.project / path):  # noqa: PTH110  likewise
             continue
         # A later command may need a file that an earlier one makes.
         is_first = number == 0 and script in re.split(r"&&|;|\||\n", command)[0].split()
@@ -105,9 +109,17 @@ def _elsewhere(path: str, files: ProjectFiles) -> str | None:
     return f"there is {', '.join(scripts[:MOST_TOLD])}" if scripts else None
 
 
+def _file_words(text: str) -> Iterator[str]:
+    """Yield the words that could be names of files, each up to its last extension."""
+    for word in WORD.findall(text):
+        match = FILE_WORD.match(word) if len(word) <= LONGEST_PATH else None
+        if match:
+            yield match[0]
+
+
 def _pointers(flight: Flight) -> Iterator[Fault]:
     """Find files that git-lfs keeps elsewhere and that are only pointers here."""
-    words = FILE_WORD.findall(" ".join([flight.entry_point.command, *(each.value for each in flight.parameters)]))
+    words = _file_words(" ".join([flight.entry_point.command, *(each.value for each in flight.parameters)]))
     named = [tidy_path(word) for word in words if not word.startswith("/")]
     attributes = (flight.files.read(".gitattributes") or b"").decode("utf-8", "replace")
     plain = [
@@ -139,7 +151,7 @@ def _submodules(flight: Flight) -> Iterator[Fault]:
 def _paths(flight: Flight) -> Iterator[Fault]:
     """Find absolute paths that are not on this machine."""
     for each in flight.parameters:
-        if not each.secret and is_absent(each.value):
+        if not is_secret(each) and is_absent(each.value):
             message = f"parameter '{each.name}' is '{each.value}', which is not on this machine"
             yield Fault(severity=Severity.WARNING, message=message, file=flight.manifest, hint=f"give -P {each.name}=…")
     for word in re.split(r"[\s'\"=]+", flight.entry_point.command):
@@ -166,7 +178,7 @@ def _addresses(flight: Flight) -> Iterator[Fault]:
     for each in flight.parameters:
         name = _plain_name(each.name)
         is_meant = name in names or ("mlflow" in name and "ur" in name) or "tracking" in name
-        address = served_address(each.value) if is_meant and not each.secret else None
+        address = served_address(each.value) if is_meant and not is_secret(each) else None
         if address and address not in flight.served:
             yield Fault(
                 severity=Severity.WARNING,

@@ -46,8 +46,10 @@ def protect_shell_braces(command: str, names: Mapping[str, str]) -> str:
     """Return a template in which every ``${…}`` is doubled, except where it names a parameter, as ``${NAME}``."""
     out = []
     at = 0
+    ends = _ends_of_braces(command)
     while at < len(command):
-        end = _end_of_braces(command, at + 1) if command[at] == "$" else None
+        is_single = command.startswith("${", at) and not command.startswith("{{", at + 1)
+        end = ends.get(at + 1) if is_single else None
         if command.startswith(("{{", "}}"), at):
             out.append(command[at : at + 2])
             at += 2
@@ -62,16 +64,16 @@ def protect_shell_braces(command: str, names: Mapping[str, str]) -> str:
     return "".join(out)
 
 
-def _end_of_braces(command: str, at: int) -> int | None:
-    """Return where the single brace that opens at ``at`` is closed, or None where none opens or it stays open."""
-    if not command.startswith("{", at) or command.startswith("{{", at):
-        return None
-    depth = 0
-    for place in range(at, len(command)):
-        depth += {"{": 1, "}": -1}.get(command[place], 0)
-        if depth == 0:
-            return place + 1
-    return None
+def _ends_of_braces(command: str) -> dict[int, int]:
+    """Return where each brace is closed, by where it opens; braces that stay open are left out."""
+    ends: dict[int, int] = {}
+    opened: list[int] = []
+    for match in re.finditer("[{}]", command):
+        if match[0] == "{":
+            opened.append(match.start())
+        elif opened:
+            ends[opened.pop()] = match.end()
+    return ends
 
 
 def _protect_inside(inner: str, names: Mapping[str, str]) -> str:

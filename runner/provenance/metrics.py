@@ -11,12 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from runner.base.foreign_text import LARGE, Limits, decode_text, parse_json, parse_yaml, read_limited
 from runner.model import Event, EventKind, MetricsFile, Report
 
 MetricValue = tuple[str, float, int]
 """Name, value and step."""
 
-_LARGEST = 64 * 1024 * 1024
+_LIMITS = Limits(size=64 * 1024 * 1024)
 _COMPLAINTS = 5
 """Faulty lines that are named one by one."""
 _ASSIGNMENT = r"\s*(?P<name>[^=]*[^=\s])\s*=\s*(?P<value>\S+?)[,;]?(?:\s+step\s*=\s*(?P<step>-?\d+))?\s*"
@@ -92,14 +93,12 @@ def _read(path: Path) -> str | None:
         return None
     if not path.is_file():
         raise ValueError("is not a file")
-    if path.stat().st_size > _LARGEST:
-        raise ValueError(f"is larger than {_LARGEST >> 20} MiB")
-    return path.read_text("utf-8-sig", "replace")
+    return decode_text(read_limited(path, _LIMITS))
 
 
 def _read_line(line: str) -> Iterator[tuple[str, float, int | None]]:
     if line.lstrip().startswith("{"):
-        yield from _read_document(_parse_json(line))
+        yield from _read_document(parse_json(line))
         return
     found = re.fullmatch(_ASSIGNMENT, line)
     if found is None:
@@ -132,30 +131,13 @@ def _read_file(path: Path) -> list[MetricValue]:
     if not isinstance(document, dict | list):
         raise ValueError("it holds no names")  # noqa: TRY004 - a fault of the data, as the others
     step = _step(document.pop("step")) if isinstance(document, dict) and _is_number(document.get("step")) else 0
-    try:
-        return [(name, value, step) for name, value in _flatten(document)]
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
+    return [(name, value, step) for name, value in _flatten(document)]
 
 
 def _parse(text: str, suffix: str) -> object:
     if suffix == ".json":
-        return _parse_json(text)
-    import yaml
-
-    try:
-        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
-    except yaml.YAMLError as error:
-        raise ValueError(f"it is not YAML: {' '.join(str(error).split())}") from error
-
-
-def _parse_json(text: str) -> object:
-    import json
-
-    try:
-        return json.loads(text)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
+        return parse_json(text, LARGE)
+    return parse_yaml(text, LARGE)
 
 
 def _read_table(text: str, delimiter: str) -> list[MetricValue]:

@@ -2,13 +2,17 @@
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path, PurePosixPath
 
 from msgspec import Struct
 
-from runner.files import clone_file, sha256_of
+from runner.errors import InvalidValueError
+from runner.files import sha256_of
 from runner.model import FileRecord
+from runner.store.artifacts import FileWriter
+from runner.store.beneath import folder_at, status_at
 
 ABOVE = "_above_"
 """Stands for ``..`` among the kept outputs: files that a run changed in the repository outside the project folder."""
@@ -26,15 +30,21 @@ class OutputLimits(Struct, frozen=True, kw_only=True):
 
 
 def collect_outputs(
-    project: Path, paths: Sequence[str], destination: Path, limits: OutputLimits | None = None, *, move: bool = False
+    project: Path,
+    paths: Sequence[str],
+    destination: Path,
+    limits: OutputLimits | None = None,
+    *,
+    move: bool = False,
+    name: Callable[[str], str] | None = None,
 ) -> tuple[tuple[FileRecord, ...], tuple[str, ...]]:
     """Digest files of a project folder and keep them in a destination folder; say what was left out, and why.
 
     ``move`` allows to keep the file itself instead of a copy: right when its folder is given up afterwards. Nothing
-    that is there already is overwritten: what the run logged itself stays.
+    that is there already is overwritten: what the run logged itself stays. ``name`` takes secrets out of paths.
     """
     limits = limits or OutputLimits()
-    keeper = _Keeper(project, destination, limits, move=move)
+    keeper = _Keeper(project, destination, limits, move=move, name=name)
     records = [record for path in paths[: limits.most_listed] if (record := keeper.take(path))]
     notices = [
         f"{reason}: " + ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
@@ -46,11 +56,21 @@ def collect_outputs(
 
 
 class _Keeper:
-    def __init__(self, project: Path, destination: Path, limits: OutputLimits, *, move: bool) -> None:
+    def __init__(
+        self,
+        project: Path,
+        destination: Path,
+        limits: OutputLimits,
+        *,
+        move: bool,
+        name: Callable[[str], str] | None,
+    ) -> None:
         self._project = project
         self._destination = destination
         self._limits = limits
         self._move = move
+        self._name = name
+        self._given: set[str] = set()
         self._room = limits.total_size
         self._kept = 0
         self.left_out: dict[str, list[str]] = {}
@@ -66,51 +86,70 @@ class _Keeper:
             if not stat.S_ISREG(status.st_mode):
                 self._leave("Outputs that are pipes, sockets or devices are not kept", path)
                 return None
-            record = FileRecord(path=_as_text(path), size=status.st_size, sha256=sha256_of(place))
+            kept_as = self._without_secrets(path)
+            record = FileRecord(path=_as_text(kept_as), size=status.st_size, sha256=sha256_of(place))
         except OSError as error:
             self._leave(f"Outputs that can't be read ({error.strerror})", path)
             return None
         if status.st_size > self._limits.file_size:
-            self._leave(f"Outputs over {self._limits.file_size:,} bytes are recorded by digest, not kept", path)
+            self._leave(f"Outputs over {self._limits.file_size:,} bytes are recorded by digest, not kept", kept_as)
         elif status.st_size > self._room or self._kept >= self._limits.most_kept:
-            self._leave("There is no more room for outputs; recorded by digest, not kept", path)
+            self._leave("There is no more room for outputs; recorded by digest, not kept", kept_as)
         else:
-            self._keep(path, place, status.st_size)
+            self._keep(kept_as, place, status.st_size)
         return record
+
+    def _without_secrets(self, path: str) -> str:
+        """Return the path under which an output is kept; a number tells apart those that differ in secrets only."""
+        named = path if self._name is None else self._name(path)
+        if named == path:
+            return path
+        found = next(one for n in count() if (one := f"{named}.{n}" if n else named) not in self._given)
+        self._given.add(found)
+        return found
 
     def _leave(self, reason: str, path: str) -> None:
         self.left_out.setdefault(reason, []).append(_as_text(path))
 
     def _keep(self, path: str, place: Path, size: int) -> None:
         parts = (ABOVE if part == ".." else part for part in PurePosixPath(path).parts)
-        target = self._destination.joinpath(*parts)
-        if os.path.lexists(target):
-            self._leave("An artifact of this name was logged by the run itself and stays", path)
-            return
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if not clone_file(place, target):
-                self._transfer(place, target)
+            was_free = self._transfer(place, tuple(parts))
+        except InvalidValueError as error:  # the run has put a link or a file there
+            self._leave(f"Outputs could not be kept ({error.message})", path)
         except OSError as error:
-            target.unlink(missing_ok=True)
             self._leave(f"Outputs could not be kept ({error.strerror})", path)
-            return
-        self._room -= size
-        self._kept += 1
+        else:
+            if was_free:
+                self._room -= size
+                self._kept += 1
+            else:
+                self._leave("An artifact of this name was logged by the run itself and stays", path)
 
-    def _transfer(self, place: Path, target: Path) -> None:
-        if self._move:
+    def _transfer(self, place: Path, names: tuple[str, ...]) -> bool:
+        """Keep a file under these names, unless something has them; return whether they were free."""
+        with folder_at(self._destination, names[:-1], create=True) as folder:
+            if status_at(folder, names[-1]) is not None:
+                return False
+        writer = FileWriter(self._destination, names)
+        try:
+            with place.open("rb") as file:
+                if writer.clone(file) or not (self._move and self._moved(place, names)):
+                    writer.copy(file)
+                    writer.finish()
+        finally:
+            writer.discard()
+        return True
+
+    def _moved(self, place: Path, names: tuple[str, ...]) -> bool:
+        with folder_at(self._destination, names[:-1]) as folder:
             try:
                 # The folder's own name for the file goes away with the folder, or before anything is laid out there.
-                os.link(place, target)
+                os.link(place, names[-1], dst_dir_fd=folder, follow_symlinks=False)
             except OSError:  # another file system, or one without hard links
-                pass
-            else:
-                place.unlink()
-                return
-        import shutil
-
-        shutil.copyfile(place, target)
+                return False
+        place.unlink()
+        return True
 
 
 def _as_text(path: str) -> str:

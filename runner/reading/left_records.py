@@ -6,13 +6,12 @@ import msgspec
 
 from runner.errors import InvalidValueError, NotFoundError
 from runner.model import Code, RunRecord
+from runner.store import run_files
 from runner.store.artifacts import open_artifact
 
 TREE_TAG = "proj.tree"
 """Only runs that proj recorded have it."""
-_RECORD = "proj/record.json"
-_MAX_RECORD = 16 << 20
-"""Bytes of a record that are read: clients may put anything there."""
+_PIECE = 1 << 20
 
 
 def code_of(record: RunRecord) -> Code | None:
@@ -47,10 +46,9 @@ def read_left(root: Path | None) -> RunRecord | None:
     if root is None:
         return None
     try:
-        with open_artifact(root, _RECORD) as file:
-            content = file.read(_MAX_RECORD + 1)
-        return None if len(content) > _MAX_RECORD else msgspec.json.decode(content, type=RunRecord)
-    except (OSError, InvalidValueError, NotFoundError, msgspec.MsgspecError):
+        with open_artifact(root, run_files.RECORD) as file:
+            return run_files.read_record(iter(lambda: file.read(_PIECE), b""))
+    except (OSError, InvalidValueError, NotFoundError):
         return None
 
 

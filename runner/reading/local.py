@@ -1,16 +1,17 @@
 """The runs of the own store."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from runner.errors import NotFoundError
 from runner.model import RunRecord
 from runner.reading.left_records import TREE_TAG, joined, read_left, told_by_tags
-from runner.reading.reader import Asked, KeptFile
+from runner.reading.reader import Asked, KeptFile, KeptFiles, folder_of
 from runner.settings import Home
 from runner.store import curves, experiments, runs
-from runner.store.artifacts import local_folder, open_artifact, walk_artifacts
+from runner.store.artifact_paths import as_text
+from runner.store.artifacts import Omission, local_folder, open_found, size_of, survey
 from runner.store.database import Database
 from runner.store.entities import Experiment, Metric
 from runner.store.models import ModelQuery
@@ -81,22 +82,26 @@ class LocalReader:
         """Return the course of a metric."""
         return curves.thinned(self.database, self._resolve(word), name, limit)
 
-    def files(self, word: str) -> tuple[KeptFile, ...]:
+    def files(self, word: str) -> KeptFiles:
         """Return the files that are kept with a run."""
         run = runs.get(self.database, self._resolve(word))
         root = local_folder(run.artifact_uri)
         if root is None:
             raise NotFoundError("The artifacts of this run are not kept here", context=run.artifact_uri)
-        found = _files(root, "")
+        found, omissions = _files(root, ())
         query = ModelQuery(filter=f"source_run_id = '{run.run_id}'", limit=1000)
         for model in search_models(self.database, query).items:
             place = local_folder(model.artifact_uri)
-            found += _files(place, f"{model.name}/") if place else []
+            more, left_out = _files(place, (folder_of(model),)) if place else ([], [])
+            found += more
+            omissions += left_out
         lock = self.home.lock(run.run_id)
         if lock is not None and all(file.name != lock.name for file in found):
-            pieces = partial(_pieces, lock.parent, lock.name)
-            found.append(KeptFile(name=lock.name, size=lock.stat().st_size, pieces=pieces, on_request=True))
-        return tuple(found)
+            names = (lock.name,)
+            pieces = partial(_pieces, lock.parent, names)
+            size = size_of(lock.parent, names)
+            found.append(KeptFile(name=lock.name, names=names, size=size, pieces=pieces, on_request=True))
+        return KeptFiles(files=tuple(found), omissions=tuple(omissions))
 
     def _resolve(self, word: str) -> str:
         return runs.resolve(self.database, word)
@@ -107,14 +112,22 @@ def _is_of_another_home(record: RunRecord) -> bool:
     return record.command is None and TREE_TAG in record.tags
 
 
-def _files(root: Path, before: str) -> list[KeptFile]:
-    return [
-        KeptFile(name=before + file.path, size=file.size, pieces=partial(_pieces, root, file.path))
-        for file in walk_artifacts(root)
+def _files(root: Path, above: tuple[str, ...]) -> tuple[list[KeptFile], list[Omission]]:
+    found = survey(root)
+    before = "".join(f"{as_text(name)}/" for name in above)
+    files = [
+        KeptFile(
+            name=before + file.path,
+            names=(*above, *file.names),
+            size=file.size,
+            pieces=partial(_pieces, root, file.names),
+        )
+        for file in found.files
     ]
+    return files, [Omission(path=before + one.path, reason=one.reason) for one in found.omissions]
 
 
-def _pieces(root: Path, path: str) -> Iterator[bytes]:
-    with open_artifact(root, path) as file:
+def _pieces(root: Path, names: Sequence[str]) -> Iterator[bytes]:
+    with open_found(root, names) as file:
         while piece := file.read(_PIECE):
             yield piece

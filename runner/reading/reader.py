@@ -6,8 +6,10 @@ from typing import Protocol
 from msgspec import Struct
 
 from runner.model import RunRecord
+from runner.store.artifact_paths import is_possible
+from runner.store.artifacts import Omission
 from runner.store.curves import Curve
-from runner.store.entities import Metric
+from runner.store.entities import LoggedModel, Metric
 from runner.store.record_pages import RecordPage
 
 
@@ -23,13 +25,26 @@ class Asked(Struct, frozen=True, kw_only=True):
 class KeptFile(Struct, frozen=True, kw_only=True):
     """A file that is kept with a run: its name for the user, its size in bytes, and what reads it piece by piece.
 
-    ``on_request`` is no artifact: it is given to who asks for its name.
+    ``names`` are those of its components on disk. ``on_request`` is no artifact: it is given to who asks for its name.
     """
 
     name: str
+    names: tuple[str, ...]
     size: int | None
     pieces: Callable[[], Iterator[bytes]]
     on_request: bool = False
+
+
+class KeptFiles(Struct, frozen=True, kw_only=True):
+    """The files that are kept with a run, and what is there that can't be given back, with the reasons."""
+
+    files: tuple[KeptFile, ...]
+    omissions: tuple[Omission, ...] = ()
+
+
+def folder_of(model: LoggedModel) -> str:
+    """Return the folder in which a logged model is given back: its name, or its id where no folder can be called so."""
+    return model.name if is_possible(model.name) else model.model_id
 
 
 class RunReader(Protocol):
@@ -62,6 +77,6 @@ class RunReader(Protocol):
         """Return the course of a metric of a run as at most so many points."""
         ...
 
-    def files(self, word: str) -> tuple[KeptFile, ...]:
+    def files(self, word: str) -> KeptFiles:
         """Return the files that are kept with a run, those of a logged model in a folder of its name."""
         ...

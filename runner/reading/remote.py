@@ -8,7 +8,9 @@ from functools import partial
 from runner.errors import InvalidValueError, NotFoundError, RemoteError
 from runner.model import ParameterRecord, RunRecord
 from runner.reading.left_records import joined, told_by_tags
-from runner.reading.reader import Asked, KeptFile
+from runner.reading.reader import Asked, KeptFile, KeptFiles, folder_of
+from runner.store.artifact_paths import as_text, names_of
+from runner.store.artifacts import ArtifactInfo, Omission
 from runner.store.curves import Curve
 from runner.store.entities import Experiment, Metric, View
 from runner.store.record_pages import RecordPage
@@ -83,7 +85,7 @@ class RemoteReader:
             points=points, count=count, minimum=least if is_number else None, maximum=most if is_number else None
         )
 
-    def files(self, word: str) -> tuple[KeptFile, ...]:
+    def files(self, word: str) -> KeptFiles:
         """Return the files that are kept with a run."""
         run = self.run(word)
         place = place_of(self._remote, run.artifact_uri, run.run_id)
@@ -93,11 +95,13 @@ class RemoteReader:
                 context=run.artifact_uri,
                 hint="They are where its clients put them; fetch them with `mlflow artifacts download`.",
             )
-        found = [_kept(place, file.path, file.size, "") for file in walk(place)]
+        found = _found(place, ())
         for model in models_of(self._remote, run):
             inside = place_of(self._remote, model.artifact_uri, model.model_id)
-            found += [_kept(inside, file.path, file.size, f"{model.name}/") for file in walk(inside)] if inside else []
-        return tuple(sorted(found, key=lambda file: file.name))
+            found += _found(inside, (folder_of(model),)) if inside else []
+        files = [one for one in found if isinstance(one, KeptFile)]
+        omissions = [one for one in found if isinstance(one, Omission)]
+        return KeptFiles(files=tuple(sorted(files, key=lambda file: file.name)), omissions=tuple(omissions))
 
     def run(self, word: str) -> RemoteRun:
         """Return the run that a word means; an id may be the one that proj gave it before it was pushed.
@@ -194,8 +198,16 @@ def _check_metric(run: RemoteRun, name: str) -> None:
         )
 
 
-def _kept(place: Place, path: str, size: int | None, before: str) -> KeptFile:
-    return KeptFile(name=before + path, size=size, pieces=partial(place.pieces, path))
+def _found(place: Place, above: tuple[str, ...]) -> list[KeptFile | Omission]:
+    return [_kept(place, file, above) for file in walk(place)]
+
+
+def _kept(place: Place, file: ArtifactInfo, above: tuple[str, ...]) -> KeptFile | Omission:
+    name = "/".join([*map(as_text, above), file.path])
+    if file.fault is not None:
+        return Omission(path=name, reason=file.fault)
+    names = (*above, *names_of(file.path))
+    return KeptFile(name=name, names=names, size=file.size, pieces=partial(place.pieces, file.path, file.size))
 
 
 def _thinned(kept: list[Metric], last: Metric | None, limit: int) -> tuple[Metric, ...]:

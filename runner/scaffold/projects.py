@@ -9,6 +9,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from runner.base.foreign_text import SMALL, ForeignTextError, parse_yaml, read_limited
 from runner.errors import ScaffoldError
 from runner.model import Event, EventKind, Report
 from runner.scaffold.plain_git import git, is_in_repository, start_repository
@@ -199,17 +200,15 @@ def _move(made: Path, target: Path) -> None:
 
 def _read_origin(root: Path) -> tuple[str, str]:
     """Return where a project's template is and which version of it was used last."""
-    import yaml
-
     try:
-        answers = yaml.safe_load((root / ANSWERS_FILE).read_text(encoding="utf-8"))
+        answers = parse_yaml(read_limited(root / ANSWERS_FILE, SMALL))
         return str(answers["_src_path"]), str(answers["_commit"])
     except FileNotFoundError as error:
         raise ScaffoldError(
             f"{root} was not made from a template: it has no {ANSWERS_FILE}",
             hint="only projects made by `proj new` or copier can be updated",
         ) from error
-    except (OSError, UnicodeError, yaml.YAMLError, KeyError, TypeError) as error:
+    except (OSError, ForeignTextError, KeyError, TypeError) as error:
         raise ScaffoldError(
             f"{root / ANSWERS_FILE} doesn't say which version of which template was used",
             context=str(error),

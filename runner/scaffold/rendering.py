@@ -1,9 +1,14 @@
 """The border to copier: what it may do, and its complaints in words for the user."""
 
 import os
+import resource
+import signal
+import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from runner.errors import ScaffoldError
 from runner.model import Event, EventKind, Report
@@ -11,6 +16,9 @@ from runner.scaffold.plain_git import plain_environment
 from runner.scaffold.releases import resolution, shelf
 from runner.settings import Home
 
+_SECONDS = 30
+"""Processor time that a template may take; the built-in ones take a tenth of a second."""
+_MEMORY = 2 << 30
 PROTOCOLS = {"protocol.allow": "never", "protocol.https.allow": "always", "protocol.ssh.allow": "always"}
 LOCAL_ONLY_WHEN_ASKED = {"protocol.file.allow": "user"}
 """A path that the user typed may be cloned; one in a template's ``.gitmodules`` may not."""
@@ -28,12 +36,16 @@ def copier_session(home: Home, report: Report) -> Iterator[None]:
     from copier.errors import CopierError, CopierWarning, UnsafeTemplateError
     from plumbum import ProcessExecutionError
 
-    with warnings.catch_warnings(record=True) as caught, _environment(_variables(home)):
+    with warnings.catch_warnings(record=True) as caught, _environment(_variables(home)), _limits():
         warnings.simplefilter("always")
         try:
             yield
         except KeyboardInterrupt:  # copier's own kind, at a question, is a CopierError too
             raise
+        except ScaffoldError:
+            raise
+        except MemoryError as error:
+            raise ScaffoldError(f"the template takes more than {_MEMORY >> 30} GiB of memory") from error
         except UnsafeTemplateError as error:
             raise _needs_trust(error) from error
         except ProcessExecutionError as error:
@@ -45,6 +57,38 @@ def copier_session(home: Home, report: Report) -> Iterator[None]:
     for warning in caught:
         if issubclass(warning.category, CopierWarning):
             report(Event(kind=EventKind.WARNING, message=str(warning.message)))
+
+
+@contextmanager
+def _limits() -> Iterator[None]:
+    """Bound processor time and memory of this process: a template can loop without end. Waiting for answers is free."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+
+    def give_up(number: int, frame: object) -> None:
+        del number, frame
+        raise ScaffoldError(
+            f"the template took more than {_SECONDS} seconds of processor time",
+            hint="a loop in it does not end, or is very long",
+        )
+
+    before = signal.signal(signal.SIGVTALRM, give_up)
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    try:
+        signal.setitimer(signal.ITIMER_VIRTUAL, _SECONDS)
+        if soft == resource.RLIM_INFINITY and sys.platform == "linux":
+            resource.setrlimit(resource.RLIMIT_AS, (_MEMORY + _in_use(), hard))
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+        signal.signal(signal.SIGVTALRM, before)
+
+
+def _in_use() -> int:
+    """Return the bytes of address space that this process has."""
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
 
 
 def _needs_trust(error: Exception) -> ScaffoldError:

@@ -16,7 +16,7 @@ from msgspec import Struct, structs
 
 from runner.errors import NotFoundError
 from runner.model import Event, EventKind
-from runner.server import artifacts, experiments, metrics, models, parts, registry, runs
+from runner.server import artifacts, experiments, metrics, models, parts, registry, runs, zero_copy
 from runner.server.answers import Answer, ErrorCode, RefusedError, answer_for, error_answer
 from runner.server.guards import MAX_BODY, OPEN_PATHS, Guard, check_length, read_headers, too_large
 from runner.server.openapi import document
@@ -189,6 +189,8 @@ async def _answer_protocol(call: Call, path: str) -> object:
     if call.method == "GET":
         asked = read_query(route.shape, content.decode("latin-1"), fields)
     else:
+        if route.changes and call.tracking.redact is not None:
+            content = call.tracking.redact(content)
         asked = read_body(route.shape, content, fields)
     here = partial(route.answer, call.tracking, asked)
     upstream = call.tracking.upstream
@@ -228,7 +230,7 @@ async def _answer_proxy(call: Call, path: str, send: Send) -> Answer | None:
         return None
     call.check_may_write()
     if call.method == "PUT":
-        await artifacts.receive_file(call.tracking, path, call.pieces())
+        await artifacts.receive_file(call.tracking, path, call.scope, call.pieces())
         return _json({})
     if call.method == "DELETE":
         artifacts.remove_file(call.tracking, path)
@@ -301,8 +303,9 @@ async def _send_file(call: Call, path: str, send: Send) -> None:
             (b"x-content-type-options", b"nosniff"),
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        for piece in _pieces_of(file.read, size):
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        if not await zero_copy.send_file(call.scope.get("state", {}), file, size):
+            for piece in _pieces_of(file.read, size):
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
 

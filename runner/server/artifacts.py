@@ -2,12 +2,14 @@
 
 import posixpath
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 
 from runner.errors import NotFoundError
+from runner.server import zero_copy
 from runner.server.answers import ErrorCode, RefusedError
 from runner.server.protocol import ListArtifacts, ListModelArtifacts, ListProxied
 from runner.server.shapes import FileShape
@@ -101,13 +103,17 @@ def place_to_change(tracking: Tracking, path: str) -> Place:
     return place
 
 
-async def receive_file(tracking: Tracking, path: str, pieces: AsyncIterator[bytes]) -> None:
+async def receive_file(tracking: Tracking, path: str, scope: Mapping[str, Any], pieces: AsyncIterator[bytes]) -> None:
     """Keep a file that a client sends; readers see nothing of it before it is whole."""
     place = place_to_change(tracking, path)
     writer = artifacts.ArtifactWriter(place.root, place.path)
     try:
-        async for piece in pieces:
-            writer.write(piece)
+        size = zero_copy.body_to_splice(scope)
+        if size is not None:
+            await zero_copy.receive_file(scope, writer.descriptor, size)
+        else:
+            async for piece in pieces:
+                writer.write(piece)
     except BaseException:
         writer.discard()
         raise

@@ -12,6 +12,7 @@ from runner.server.tracking import Tracking
 from runner.server.uvicorn_server import make_server, serve_until
 from runner.store import runs
 from runner.store.database import Database
+from runner.store.staging import collect_everywhere
 
 _GRACE = 5.0
 """Seconds that a request which has begun may take after the command ended."""
@@ -30,8 +31,14 @@ def serve(request: ServingRequest, report: Report) -> ServingOutcome:
     guard = loopback_guard(request.token, port, request.other_addresses)
     with closing(Database.open(request.home.database)) as database:
         tracking = Tracking(
-            database=database, home=request.home, session=session, report=report, upstream=request.upstream
+            database=database,
+            home=request.home,
+            session=session,
+            report=report,
+            upstream=request.upstream,
+            redact=request.redact,
         )
+        collect_everywhere(request.home)
         asyncio.run(_serve_until_woken(build_app(tracking, guard), request))
         _close_runs(database, session.created_runs)
     return ServingOutcome(final_status=session.final_status, created_runs=tuple(session.created_runs))

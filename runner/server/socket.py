@@ -64,6 +64,8 @@ class ServingRequest(Struct, frozen=True, kw_only=True):
     other_addresses: tuple[str, ...] = ()
     """Further sockets to serve, and what clients call them."""
     upstream: "Upstream | None" = None
+    redact: Callable[[bytes], bytes] | None = None
+    """Takes secrets out of the body of a request."""
 
 
 class ServingOutcome(Struct, frozen=True, kw_only=True):
@@ -105,6 +107,8 @@ class ChildSocket:
         self._serve_as = serve_as
         self.upstream: Upstream | None = None
         """The tracking server that the run is recorded on too."""
+        self.redact: Callable[[bytes], bytes] | None = None
+        """Takes secrets out of what the command logs."""
         self.was_used = False
         """Whether anybody connected; known at the end."""
         self._experiment_is_fixed = experiment_is_fixed
@@ -187,6 +191,7 @@ class ChildSocket:
             others=others,
             other_addresses=self._serve_as,
             upstream=self.upstream,
+            redact=self.redact,
         )
         try:
             serve: Serve = import_module(_SERVING).serve

@@ -22,6 +22,7 @@ from runner.server.uvicorn_server import make_server, serve_until
 from runner.settings import Home
 from runner.store import runs, tokens
 from runner.store.database import Database
+from runner.store.staging import collect_everywhere
 
 _GRACE = 30.0
 """Seconds that requests which have begun may take after the server was told to stop; a second signal ends them."""
@@ -30,6 +31,8 @@ _KEEP_ALIVE = 75
 
 _LOOK = 5.0
 """Seconds between two looks for runs whose process is gone."""
+
+_HOUR = 3600.0
 
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
@@ -153,9 +156,11 @@ async def _serve_until_told(app: App, wanted: TeamServer, listener: socket.socke
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
     marking = asyncio.create_task(_mark_lost(database))
+    collecting = asyncio.create_task(_collect_abandoned(Home(database.path.absolute().parent)))
     with contextlib.suppress(asyncio.CancelledError):
         await serve_until(told, server, listener, grace=_GRACE)
     marking.cancel()
+    collecting.cancel()
 
 
 async def _mark_lost(database: Database) -> None:
@@ -165,6 +170,13 @@ async def _mark_lost(database: Database) -> None:
         with contextlib.suppress(StoreError):
             runs.mark_lost(database)
         await asyncio.sleep(_LOOK)
+
+
+async def _collect_abandoned(home: Home) -> None:
+    """Remove at the start, and every hour, what was left of uploads that nobody will complete."""
+    while True:
+        await asyncio.to_thread(collect_everywhere, home)
+        await asyncio.sleep(_HOUR)
 
 
 class _KnowingProtocol(JoiningProtocol):

@@ -46,6 +46,8 @@ class Tracking(Struct, frozen=True, kw_only=True):
     report: Report
     upstream: Upstream | None = None
     """The tracking server that the registry and what others recorded is asked of, if there is one."""
+    redact: Callable[[bytes], bytes] | None = None
+    """Takes secrets out of the body of a request, where the command knows any."""
 
 
 class Stream(Struct, frozen=True):

@@ -5,9 +5,11 @@ a second go out.
 """
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from runner.server.zero_copy import CONNECTION
 
 _PIECE = 64 * 1024
 """Bytes read at once. asyncio takes 256 KB, for which the allocator asks the kernel anew each time: a large upload then
@@ -60,6 +62,11 @@ class JoiningTransport:
             self._held = data
             self._loop.call_soon(self._flush)
 
+    def flushed(self) -> asyncio.Transport:
+        """Send what was held back, and return the transport itself."""
+        self._flush()
+        return self._transport
+
     def close(self) -> None:
         """Send what was held back, then close."""
         self._flush()
@@ -74,6 +81,9 @@ class JoiningTransport:
 class JoiningProtocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol with such a transport, which reads in pieces of a good size; a head has a limit."""
 
+    longest_silence = WINDOW
+    """Seconds that a client which is to send something may be silent."""
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin with a connection."""
         if hasattr(transport, "max_size"):
@@ -82,9 +92,14 @@ class JoiningProtocol(HttpToolsProtocol):
         self._awaits = True
         self._came = 0
         self._timer = self.loop.call_later(WINDOW, self._look, False)
+        self.app_state = {**self.app_state, CONNECTION: self}
         super().connection_made(JoiningTransport(transport, self.loop))  # type: ignore[arg-type]
         if len(self.connections) > MOST_CONNECTIONS:
             transport.abort()
+
+    def flushed(self) -> asyncio.Transport:
+        """Send what is held back, and return the transport to the client itself."""
+        return cast("JoiningTransport", self.transport).flushed()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End with a connection."""

@@ -19,6 +19,8 @@ _SCP_LIKE = r"^[A-Za-z0-9_][A-Za-z0-9._-]*@[A-Za-z0-9][A-Za-z0-9._-]*:(?!//).+$"
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)(://|::)")
 _SHORTHAND = r"^[\w.-]+/[\w.-]+$"
 
+_LONGEST = 4096
+"""Characters of an address: PATH_MAX of Linux."""
 _HINT = "Give a folder, a .zip file, or a git address that begins with https://, ssh:// or git@."
 
 
@@ -57,8 +59,18 @@ def parse_address(text: str) -> Address:
     Raises:
         SourceError: it is no address, it asks for a protocol that is refused, or nothing is there.
     """
+    if len(text) > _LONGEST:
+        raise SourceError(f"The address has {len(text):,} characters; no path or URL has more than {_LONGEST:,}")
     typed = _unquoted(text.strip())
     _refuse_tricks(typed)
+    try:
+        return _parse(typed)
+    except (OSError, RuntimeError) as error:  # a name that is too long, a home that nobody has
+        shown = without_credentials(typed)[:200]
+        raise SourceError(f"'{shown}' can't be looked at", context=getattr(error, "strerror", None)) from error
+
+
+def _parse(typed: str) -> Address:
     if os.path.lexists(Path(typed).expanduser()):
         return _local(Path(typed).expanduser(), typed, "")
     base, mark, subdirectory = typed.partition("#")

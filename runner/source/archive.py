@@ -21,7 +21,16 @@ LARGEST_DOWNLOAD = 2 << 30
 LARGEST_CONTENT = 8 << 30
 MOST_FILES = 200_000
 
+LARGEST_DIRECTORY = 24 << 20
+"""Bytes of the list of files: 200,000 with names of 80 characters."""
+LONGEST_LINK = 4096
+UNSUSPICIOUS = 200 << 20
+"""Bytes that a zip may unpack to whatever its own size is."""
+MOST_RATIO = 250
+
 _CHUNK = 1 << 20
+_LONGEST_TAIL = 65_535 + 22 + 20
+_IN_64_BITS = 0xFFFFFFFF
 _TIMEOUT = 60.0
 
 
@@ -108,8 +117,15 @@ def unpack(archive: Path, home: Home) -> Path:
         try:
             _unpack(archive, staging)
             staging.rename(folder)
-        except (BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError) as error:
+        except FileExistsError as error:
+            raise SourceError(f"{archive} holds names that are the same here", context=str(error)) from error
+        except SourceError:
+            raise
+        except (BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, ValueError, LookupError) as error:
             raise SourceError(f"{archive} can't be unpacked", context=str(error)) from error
+        except Exception as error:
+            # Decompressors have error types of their own, some in modules that are not imported here.
+            raise SourceError(f"{archive} is damaged", context=f"{type(error).__name__}: {error}") from error
         finally:
             if staging.exists():
                 remove_tree(staging)
@@ -119,22 +135,85 @@ def unpack(archive: Path, home: Home) -> Path:
 def _unpack(archive: Path, folder: Path) -> None:
     from zipfile import ZipFile
 
+    _check_directory(archive)
     with ZipFile(archive) as content:
         entries = content.infolist()
-        if len(entries) > MOST_FILES:
-            raise SourceError(f"{archive} holds {len(entries)} files; proj unpacks at most {MOST_FILES}")
+        _check_entries(entries, archive)
         room = LARGEST_CONTENT
         links = []
         for entry in entries:
-            target = folder / _safe_name(entry.filename, archive)
+            name = _safe_name(entry.filename, archive)
+            target = folder / name
+            if ".git" in (part.lower() for part in name.parts):
+                continue  # its settings could start programs
             if entry.is_dir():
                 target.mkdir(parents=True, exist_ok=True)
             elif stat.S_ISLNK(entry.external_attr >> 16):
-                links.append((target, content.read(entry)[:4096]))
+                links.append((target, _read_link(content, entry, archive)))
             else:
                 room = _write(content, entry, target, room)
         for target, pointing in links:  # last, so that nothing is written through one
             _link(folder, target, pointing, archive)
+
+
+def _check_directory(archive: Path) -> None:
+    """Refuse a zip whose list of files is so long that reading it would take all memory.
+
+    https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT, 4.3.14 to 4.3.16.
+    """
+    with archive.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _LONGEST_TAIL))
+        tail = file.read()
+        at = tail.rfind(b"PK\x05\x06")
+        if at < 0 or len(tail) < at + 22:
+            raise SourceError(
+                f"{archive} can't be unpacked", context="it has no list of its files: no zip, or not whole"
+            )
+        length = int.from_bytes(tail[at + 12 : at + 16], "little")
+        if tail[max(0, at - 20) :].startswith(b"PK\x06\x07"):
+            file.seek(min(size, int.from_bytes(tail[at - 12 : at - 4], "little")))
+            record = file.read(56)
+            length = max(length if length != _IN_64_BITS else 0, int.from_bytes(record[40:48], "little"))
+    if length > LARGEST_DIRECTORY:
+        raise SourceError(f"{archive} holds too many files: proj unpacks at most {MOST_FILES:,}")
+
+
+def _check_entries(entries: "list[ZipInfo]", archive: Path) -> None:
+    """Refuse a zip for what it says of its files; what they really hold is counted while they are written.
+
+    Raises:
+        SourceError: it has too many files, too much in them, a name twice, or files that can't be read.
+    """
+    from zipfile import ZIP_BZIP2, ZIP_DEFLATED, ZIP_STORED
+
+    if len(entries) > MOST_FILES:
+        raise SourceError(f"{archive} holds {len(entries):,} files; proj unpacks at most {MOST_FILES:,}")
+    names: set[str] = set()
+    for entry in entries:
+        shown = repr(entry.filename[:200])
+        if not entry.filename:
+            raise SourceError(f"{archive} holds a file without a name; nothing was unpacked")
+        if entry.flag_bits & 1:
+            raise SourceError(f"{archive} is encrypted: {shown}", hint="unpack it yourself and name the folder")
+        if entry.compress_type not in (ZIP_STORED, ZIP_DEFLATED, ZIP_BZIP2):
+            raise SourceError(f"{archive} compresses {shown} in a way that proj does not read; zip it with deflate")
+        if entry.filename in names:
+            raise SourceError(f"{archive} holds the name {shown} twice; nothing was unpacked")
+        names.add(entry.filename)
+    total = sum(entry.file_size for entry in entries)
+    if total > LARGEST_CONTENT:
+        raise SourceError(f"The zip unpacks to more than {LARGEST_CONTENT >> 30} GiB; nothing was unpacked")
+    if total > UNSUSPICIOUS and total > MOST_RATIO * archive.stat().st_size:
+        raise SourceError(f"{archive} unpacks to more than {MOST_RATIO} times its size; nothing was unpacked")
+
+
+def _read_link(content: "ZipFile", entry: "ZipInfo", archive: Path) -> bytes:
+    with content.open(entry) as origin:
+        pointing = origin.read(LONGEST_LINK + 1)
+    if not pointing or len(pointing) > LONGEST_LINK or b"\0" in pointing:
+        raise SourceError(f"{archive} holds a link that leads nowhere: {entry.filename[:200]!r}; nothing was unpacked")
+    return pointing
 
 
 def _safe_name(name: str, archive: Path) -> PurePosixPath:
@@ -146,7 +225,7 @@ def _safe_name(name: str, archive: Path) -> PurePosixPath:
 
 def _write(content: "ZipFile", entry: "ZipInfo", target: Path, room: int) -> int:
     target.parent.mkdir(parents=True, exist_ok=True)
-    with content.open(entry) as origin, target.open("wb") as file:
+    with content.open(entry) as origin, target.open("xb") as file:
         while chunk := origin.read(_CHUNK):
             room -= len(chunk)
             if room < 0:

@@ -85,8 +85,10 @@ def scan(top: Path, skip: Iterable[bytes] = ()) -> Contents:
     return Contents(files=files, folders=folders)
 
 
-def lay_tree(home: Home, top: Path, tree: str, table: Table) -> dict[bytes, Laid]:
+def lay_tree(home: Home, top: Path, tree: str, table: Table, index: Path | None = None) -> dict[bytes, Laid]:
     """Make a folder hold the files of a tree, and of what was provided to it before only what is untouched.
+
+    ``index`` names a file for git's index, which is removed at the end; without one it is in the vault.
 
     Raises:
         SnapshotError: the tree can't be written there.
@@ -98,7 +100,7 @@ def lay_tree(home: Home, top: Path, tree: str, table: Table) -> dict[bytes, Laid
         remove_tree(top)
         top.mkdir()
         found, table = Contents(files={}, folders=[]), Table()
-    index = temporary_index(home)
+    index = index or temporary_index(home)
     place = vault_place(home, index=index)
     same = table.tree == tree
     try:

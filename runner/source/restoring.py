@@ -29,7 +29,9 @@ def checkout(run_id: str, destination: Path, home: Home, report: Report) -> str:
     target = destination.absolute()
     if os.path.lexists(target) and (target.is_symlink() or not target.is_dir() or any(target.iterdir())):
         raise SnapshotError(f"{destination} is not an empty folder", hint="Name one that does not exist yet.")
-    lay_tree(home, target, kept.tree, Table())
+    # Beside the code: nothing is written to a home that is only read.
+    index = target.parent / f".{target.name[:100]}.{os.urandom(8).hex()}.index"
+    lay_tree(home, target, kept.tree, Table(), index)
     origin, large = read_large(kept)
     for one in large:
         if not _bring(one, target, origin):

@@ -188,9 +188,18 @@ def keep_snapshot(snapshot: Snapshot, run_id: str, home: Home) -> None:
     keep_commit(home, run_id, RunCommit(tree=code.tree, base=snapshot.base, message=message))
 
 
+def read_about(commit: RunCommit) -> About:
+    """Return what the vault's commit says of a run besides its tree.
+
+    Raises:
+        msgspec.DecodeError: it can't be read.
+    """
+    return msgspec.json.decode(commit.message.partition("\n\n")[2], type=About)
+
+
 def read_large(commit: RunCommit) -> tuple[Path | None, tuple[LargeFile, ...]]:
     """Return the project's top and the large files of a run, as `keep_snapshot` wrote them down."""
-    about = msgspec.json.decode(commit.message.partition("\n\n")[2], type=About)
+    about = read_about(commit)
     large = (LargeFile(path=os.fsdecode(path), size=size, sha256=digest) for path, size, digest in about.large)
     return Path(os.fsdecode(about.root)) if about.root else None, tuple(large)
 

@@ -70,6 +70,7 @@ def open_vault(home: Home) -> Path:
     vault = home.vault
     if (vault / "HEAD").exists():
         return vault
+    home.ensure()
     with locked(home.root / "vault.lock"):
         if (vault / "HEAD").exists():
             return vault
@@ -255,9 +256,11 @@ def keeps_code(home: Home, run_id: str) -> bool:
 
 
 def _has_ref(home: Home, ref: str) -> bool:
-    return (home.vault / ref).exists() or run_git(
-        vault_place(home), "show-ref", "--quiet", "--verify", ref
-    ).exit_code == 0
+    if (home.vault / ref).exists():
+        return True
+    if not (home.vault / "HEAD").exists():  # asking does not make a vault
+        return False
+    return run_git(vault_place(home), "show-ref", "--quiet", "--verify", ref).exit_code == 0
 
 
 def forget_snapshot(run_id: str, home: Home) -> None:

@@ -2,29 +2,18 @@
 
 import sqlite3
 import threading
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from runner.errors import StoreError
-from runner.store.filesystems import is_on_network
-from runner.store.migrations import APPLICATION_ID, MIGRATIONS, Migration, applied, apply
+from runner.errors import DamagedStoreError, StoreError
+from runner.files import remove_tree
+from runner.store.faults import explain
+from runner.store.migrations import MIGRATIONS, Migration, apply
+from runner.store.read_only import Way, connect, copy_aside, memory_way, other_ways, usual_way
+from runner.store.upgrading import BUSY_SECONDS, Schema, check_schema, copy_upgraded, make_private, upgrade
 
 Row = sqlite3.Row
-
-BUSY_SECONDS = 60.0
-"""How long a writer waits for another process's transaction; ours take milliseconds."""
-
-_EXPLANATIONS = {
-    "disk is full": ("The disk is full", "Free some space; what was recorded so far is safe."),
-    "database is locked": ("Another process has been writing to the store for too long", "Look for a stuck process."),
-    "readonly database": ("The store can't be written to", "Check the permissions of the file and its folder."),
-    "unable to open": ("The store can't be opened", "Check the permissions of the file and its folder."),
-    "disk I/O error": ("The disk reported an error", "Check the disk, then run the command again."),
-    "malformed": ("The store is damaged", "Restore a backup: the files beside it whose names end in '.backup'."),
-    "not a database": ("This file is not a store of proj", "Point PROJ_HOME at another folder."),
-}
 
 
 class Gathered:
@@ -45,8 +34,11 @@ class Database:
     What happens inside `gathering` waits for `commit_gathered`: a server commits changes of several clients at once.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, way: Way | None = None) -> None:
         self.path = path
+        self._way = way or Way(uri=path.absolute().as_uri(), settings=_WRITER, patience=BUSY_SECONDS)
+        self._views: tuple[str, ...] = ()
+        self._copy: Path | None = None
         self._idle: list[sqlite3.Connection] = []
         self._writing = threading.RLock()
         self._local = threading.local()
@@ -64,15 +56,114 @@ class Database:
         database = cls(path)
         with database._explained():
             if not path.exists():
-                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                make_private(path)
             connection = database._connect()
             try:
-                if connection.execute("PRAGMA user_version").fetchone()[0] != len(migrations):
-                    _upgrade(connection, path, migrations)
+                schema = check_schema(connection, path, migrations, writing=True)
             except BaseException:
                 connection.close()
                 raise
+            if schema is Schema.OLDER:
+                connection.close()  # while it is open, no other connection can have the store alone
+                upgrade(path, migrations)
+                connection = database._connect()
         database._idle.append(connection)
+        return database
+
+    @classmethod
+    def check(cls, path: Path, migrations: tuple[Migration, ...] = MIGRATIONS) -> None:
+        """Refuse a store that this proj must not write to, before anything else is done; one that is absent is fine.
+
+        Raises:
+            StoreError: a newer proj changed it so that this one can't write to it, or it can't be opened.
+        """
+        if path.exists():
+            database = cls(path)
+            with database._explained(), closing(database._connect()) as connection:
+                check_schema(connection, path, migrations, writing=True)
+
+    @classmethod
+    def open_to_read(cls, path: Path, migrations: tuple[Migration, ...] = MIGRATIONS) -> "Database":
+        """Open a store to read it: nothing is written, and no room, permission or lock is needed beyond reading.
+
+        Where there is no store, an empty one in memory stands for it. An older one is upgraded where that is possible,
+        else a copy of it in memory is.
+
+        Raises:
+            StoreError: the file is no store, needs a newer proj, or can't be read.
+        """
+        if not path.exists():
+            return cls._in_memory(path, migrations, None)
+        return cls._readable(path).in_schema(migrations)
+
+    def in_schema(self, migrations: tuple[Migration, ...]) -> "Database":
+        """Return this store, which is only read, or what stands for it where it is of an older schema.
+
+        Raises:
+            StoreError: the file is no store, needs a newer proj, or can't be read.
+        """
+        try:
+            with self._explained(), self._borrowed() as connection:
+                if check_schema(connection, self.path, migrations, writing=False) is not Schema.OLDER:
+                    return self
+        except BaseException:
+            self.close()
+            raise
+        try:
+            Database.open(self.path, migrations).close()
+        except StoreError:
+            with self._borrowed() as connection:
+                found = self._in_memory(self.path, migrations, connection)
+        else:
+            found = self._readable(self.path)
+        self.close()
+        return found
+
+    @classmethod
+    def _readable(cls, path: Path) -> "Database":
+        """Open a store in the first way in which it can be read.
+
+        Raises:
+            StoreError: there is none; the error is the one of the usual way.
+        """
+        first: StoreError | None = None
+        for way in (usual_way(path), *other_ways(path)):
+            database = cls(path, way)
+            try:
+                with database._explained():
+                    database._idle.append(database._connect())
+            except DamagedStoreError:
+                raise
+            except StoreError as error:
+                first = first or error
+                continue
+            return database
+        folder = copy_aside(path)
+        if folder is None:
+            raise first or StoreError("The store can't be opened", context=str(path))
+        database = cls(path, usual_way(folder / path.name))
+        database._copy = folder
+        try:
+            with database._explained():
+                database._idle.append(database._connect())
+        except StoreError:
+            database.close()
+            raise first or StoreError("The store can't be opened", context=str(path)) from None
+        return database
+
+    @classmethod
+    def _in_memory(cls, path: Path, migrations: tuple[Migration, ...], source: sqlite3.Connection | None) -> "Database":
+        """Return a store in memory with the schema of this proj: an empty one, or a copy of another one.
+
+        Raises:
+            StoreError: the other one is too large for that.
+        """
+        database = cls(path, memory_way())
+        with database._explained(), database._borrowed() as connection:
+            if source is not None:
+                copy_upgraded(source, connection, path, migrations)
+            else:
+                apply(connection, migrations)
         return database
 
     def close(self) -> None:
@@ -81,6 +172,15 @@ class Database:
         self.commit_gathered()
         while self._idle:
             self._idle.pop().close()
+        if self._copy is not None:
+            remove_tree(self._copy)
+
+    def view(self, statements: Sequence[str]) -> None:
+        """Let every connection see temporary views, which stand for the tables of their names; nothing is written."""
+        with self._explained():
+            for connection in self._idle:
+                _add_views(connection, statements)
+        self._views = (*self._views, *statements)
 
     def query(self, sql: str, *args: object) -> list[Row]:
         """Return all rows of a query."""
@@ -238,14 +338,10 @@ class Database:
                 self.close()
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
-        )
+        connection = connect(self._way)
         try:
             connection.row_factory = Row
-            connection.execute("PRAGMA foreign_keys = ON")
-            # With a write-ahead log a commit outlives its process; the last ones may be lost when the machine dies.
-            connection.execute("PRAGMA synchronous = NORMAL")
+            _add_views(connection, self._views)
         except BaseException:
             connection.close()
             raise
@@ -257,69 +353,25 @@ class Database:
         try:
             yield
         except sqlite3.DatabaseError as error:
-            for words, (message, hint) in _EXPLANATIONS.items():
-                if words in str(error):
-                    raise StoreError(message, context=f"{self.path}: {error}", hint=hint) from error
-            raise
+            told = explain(error, self.path)
+            if told is None:
+                raise
+            raise told from error
         except OSError as error:
             raise StoreError("The store can't be opened", context=str(error), hint="Set PROJ_HOME.") from error
 
 
-def _upgrade(connection: sqlite3.Connection, path: Path, migrations: tuple[Migration, ...]) -> None:
-    """Bring a store to the schema of this proj in one transaction, after a backup where there is something to lose."""
-    _refuse(connection, path, migrations)
-    _set_journal(connection, path)
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        done = applied(connection)
-        if done and len(done) < len(migrations):
-            _back_up(path, done)
-        apply(connection, migrations)
-        connection.execute("COMMIT")
-    finally:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
+_WRITER = (
+    "PRAGMA foreign_keys = ON",
+    # With a write-ahead log a commit outlives its process; the last ones may be lost when the machine dies.
+    "PRAGMA synchronous = NORMAL",
+)
 
 
-def _set_journal(connection: sqlite3.Connection, path: Path) -> None:
-    wanted = "delete" if is_on_network(path.parent) else "wal"
-    deadline = time.monotonic() + BUSY_SECONDS
-    while not _can_set_journal(connection, wanted, last=time.monotonic() > deadline):
-        time.sleep(0.01)
-
-
-def _can_set_journal(connection: sqlite3.Connection, wanted: str, *, last: bool) -> bool:
-    """Set the journal; False while another process makes the same change, for which SQLite does not wait by itself."""
-    try:
-        connection.execute(f"PRAGMA journal_mode = {wanted}")
-    except sqlite3.OperationalError as error:
-        if last or "locked" not in str(error):
-            raise
-        return False
-    return True
-
-
-def _refuse(connection: sqlite3.Connection, path: Path, migrations: tuple[Migration, ...]) -> None:
-    known = {migration.name for migration in migrations}
-    unknown = [name for name in applied(connection) if name not in known]
-    if unknown:
-        raise StoreError(
-            "The store was written by a newer proj",
-            context=f"{path} has '{unknown[-1]}', which this version does not know",
-            hint="Upgrade proj, or point PROJ_HOME at another folder.",
-        )
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
-    if application != APPLICATION_ID and connection.execute("SELECT 1 FROM sqlite_master").fetchone():
-        raise StoreError(
-            "This file is not a store of proj", context=str(path), hint="Point PROJ_HOME at another folder."
-        )
-
-
-def _back_up(path: Path, done: tuple[str, ...]) -> None:
-    """Copy the store as it is; the caller's transaction keeps other writers out meanwhile."""
-    target = path.with_name(f"{path.name}.{len(done):04d}.backup")
-    partial = target.with_suffix(".partial")
-    partial.unlink(missing_ok=True)
-    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(partial)) as copy:
-        source.backup(copy)
-    partial.replace(target)
+def _add_views(connection: sqlite3.Connection, statements: Sequence[str]) -> None:
+    if not statements:
+        return
+    connection.execute("PRAGMA query_only = OFF")
+    for statement in statements:
+        connection.execute(statement)
+    connection.execute("PRAGMA query_only = ON")

@@ -1,12 +1,13 @@
 """Names in the store for who is typing: read in a moment, without waiting for anybody or changing anything."""
 
-import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
-from urllib.parse import quote
+
+from runner.store.read_only import query_once
 
 _LIMIT = 50
+_PATIENCE = 0.2
+"""Seconds to wait for a lock."""
 
 Named = tuple[str, str]
 """What can be typed, and a word about it."""
@@ -56,10 +57,4 @@ def metric_names(database: Path, run: str, start: str) -> list[Named]:
 
 def _ask(database: Path, sql: str, args: Sequence[object]) -> list[Named]:
     """Ask a store as it is; one that is not there, busy, damaged or of another version has nothing to say."""
-    if not database.is_file():
-        return []
-    try:
-        with closing(sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True, timeout=0.2)) as connection:
-            return [(str(name), str(about)) for name, about in connection.execute(sql, args)]
-    except sqlite3.Error:
-        return []
+    return [(str(name), str(about)) for name, about in query_once(database, sql, tuple(args), _PATIENCE)]

@@ -7,10 +7,16 @@ from msgspec import Struct
 
 
 class Migration(Struct, frozen=True, kw_only=True):
-    """One step of the schema."""
+    """One step of the schema.
+
+    A step that only adds tables, indexes or views breaks nobody. One after which a program that does not know it would
+    misread what is stored, or write what this one misreads, says so: such a program leaves the store alone.
+    """
 
     name: str
     statements: tuple[str, ...]
+    breaks_readers: bool = False
+    breaks_writers: bool = False
 
 
 # A value column of a metric is NULL for NaN, which SQLite can't store as a number.
@@ -334,5 +340,19 @@ def apply(connection: sqlite3.Connection, migrations: tuple[Migration, ...]) -> 
             for statement in migration.statements:
                 connection.execute(statement)
             connection.execute("INSERT INTO migrations VALUES (?, ?)", (migration.name, int(time.time() * 1000)))
+    _write_compatibility(connection, migrations)
     connection.execute(f"PRAGMA user_version = {len(migrations):d}")
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID:d}")
+
+
+def _write_compatibility(connection: sqlite3.Connection, migrations: tuple[Migration, ...]) -> None:
+    """Write down how many steps a program must know to read the store, and to write to it."""
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS compatibility (reader INTEGER NOT NULL, writer INTEGER NOT NULL, PRIMARY KEY"
+        " (reader, writer)) WITHOUT ROWID"
+    )
+    numbered = list(enumerate(migrations, 1))
+    reader = max((number for number, step in numbered if step.breaks_readers), default=1)
+    writer = max((number for number, step in numbered if step.breaks_readers or step.breaks_writers), default=1)
+    connection.execute("DELETE FROM compatibility")
+    connection.execute("INSERT INTO compatibility VALUES (?, ?)", (reader, writer))

@@ -1,7 +1,5 @@
 """Removing a run for good: its files, the models that it made, its rows."""
 
-import os
-import shutil
 import stat
 from pathlib import Path
 
@@ -9,6 +7,7 @@ from runner.errors import InvalidValueError, StoreError
 from runner.model import RunStatus
 from runner.settings import Home
 from runner.store import runs
+from runner.store.beneath import folder_at, remove_at, status_at
 from runner.store.database import Database
 
 
@@ -37,42 +36,39 @@ def remove_run(db: Database, run_id: str, home: Home) -> int:
         NotFoundError: there is no such run.
         StoreError: a file can't be removed.
     """
-    run = runs.get(db, run_id)
     runs.delete(db, run_id)
-    made = [row["model_id"] for row in db.query("SELECT model_id FROM models WHERE source_run_id = ?", run_id)]
-    places = [home.run(run_id), home.folders / run_id, *(home.root / "runs" / "models" / name for name in made)]
-    if run.details.folder and Path(run.details.folder).is_relative_to(home.folders):
-        places.append(Path(run.details.folder))
-    freed = sum(_remove(place) for place in dict.fromkeys(places))
+    freed = remove_files(db, run_id, home)
     with db.transaction():
         db.execute("DELETE FROM models WHERE source_run_id = ?", run_id)
         runs.purge(db, run_id)
     return freed
 
 
+def remove_files(db: Database, run_id: str, home: Home) -> int:
+    """Remove the folders and files of a run alone, for which the store is only read; return the bytes that frees.
+
+    Raises:
+        NotFoundError: there is no such run.
+        StoreError: a file can't be removed.
+    """
+    run = runs.get(db, run_id)
+    made = [row["model_id"] for row in db.query("SELECT model_id FROM models WHERE source_run_id = ?", run_id)]
+    places = [home.run(run_id), home.folders / run_id, *(home.root / "runs" / "models" / name for name in made)]
+    if run.details.folder and Path(run.details.folder).is_relative_to(home.folders):
+        places.append(Path(run.details.folder))
+    return sum(_remove(place) for place in dict.fromkeys(places))
+
+
 def _remove(place: Path) -> int:
-    if place.is_symlink() or not place.is_dir():
-        return 0
     try:
-        freed = _unlock(place)
-        shutil.rmtree(place)
+        with folder_at(place.parent) as above:
+            found = status_at(above, place.name)
+            # A link was not put there by proj.
+            is_ours = found is not None and stat.S_ISDIR(found.st_mode)
+            return remove_at(above, place.name) if is_ours else 0
+    except FileNotFoundError:
+        return 0
     except OSError as error:
         raise StoreError(
             "A file of the run can't be removed", context=str(error), hint="Remove it, then run `proj rm` again."
         ) from error
-    return freed
-
-
-def _unlock(place: Path) -> int:
-    """Let the owner change every folder, for frozen trees are read-only; return the bytes that only they hold."""
-    total = 0
-    place.chmod(stat.S_IRWXU)
-    for folder, below, names in os.walk(place):
-        for name in below:
-            inner = Path(folder, name)
-            if not inner.is_symlink():
-                inner.chmod(stat.S_IRWXU)
-        for name in names:
-            status = Path(folder, name).lstat()
-            total += status.st_size if stat.S_ISREG(status.st_mode) and status.st_nlink == 1 else 0
-    return total

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
 from runner.errors import AlreadyExistsError, InvalidValueError, NotFoundError
 from runner.model import RunDetails, RunStatus
@@ -178,13 +178,43 @@ def mark_lost(db: Database) -> list[str]:
 
     The end is set to the last sign of life, the run's log.
     """
-    question = "SELECT id, run_id, owner FROM runs WHERE owner IS NOT NULL AND status IN ('RUNNING', 'SCHEDULED')"
-    lost = []
-    for row in db.query(question):
-        owner = msgspec.json.decode(row["owner"], type=Owner)
-        if is_gone(owner) and _lose(db, row, owner):
-            lost.append(row["run_id"])
-    return lost
+    return [row["run_id"] for row, owner in _unfinished(db) if is_gone(owner) and _lose(db, row, owner)]
+
+
+def show_lost(db: Database) -> list[str]:
+    """Let a store that is only read show the runs that `mark_lost` would mark as they would be; return their ids."""
+    lost = {row["id"]: _as_lost(db, row, owner) for row, owner in _unfinished(db) if is_gone(owner)}
+    if lost:
+        shown: dict[str, dict[int, str | int]] = {
+            "status": {number: ended.status.value for number, ended in lost.items()},
+            "ended_at": {number: ended.ended_at for number, ended in lost.items()},
+        }
+        documents: dict[int, str | int] = {
+            number: msgspec.json.encode(ended.details).decode() for number, ended in lost.items()
+        }
+        db.view((_view(db, "runs", "id", shown), _view(db, "details", "run", {"document": documents})))
+    return [ended.run_id for ended in lost.values()]
+
+
+def _view(db: Database, table: str, key: str, changed: Mapping[str, Mapping[int, str | int]]) -> str:
+    """Return the statement for a temporary view that stands for a table, with other values in some rows."""
+    columns = []
+    for row in db.query(f"PRAGMA main.table_info({table})"):
+        name = row["name"]
+        cases = " ".join(f"WHEN {number:d} THEN {_literal(value)}" for number, value in changed.get(name, {}).items())
+        columns.append(f"CASE {key} {cases} ELSE {name} END AS {name}" if cases else name)
+    return f"CREATE TEMP VIEW {table} AS SELECT {', '.join(columns)} FROM main.{table}"
+
+
+def _literal(value: str | int) -> str:
+    """Return a value as SQL; a view takes no arguments."""
+    return str(value) if isinstance(value, int) else "CAST(X'" + value.encode().hex() + "' AS TEXT)"
+
+
+def is_over(db: Database, run_id: str) -> bool:
+    """Say whether a run has ended, also where nobody recorded that."""
+    run = get(db, run_id)
+    return run.status.is_over or (run.owner is not None and is_gone(run.owner))
 
 
 def load(db: Database, numbers: Sequence[int], *, details: bool = False) -> list[Run]:
@@ -227,27 +257,51 @@ def _move(db: Database, run_id: str, stage: LifecycleStage, deleted_at: int | No
         db.execute("UPDATE runs SET lifecycle_stage = ?, deleted_at = ? WHERE id = ?", stage.value, deleted_at, number)
 
 
-def _lose(db: Database, row: Row, owner: Owner) -> bool:
-    """Close a run that nobody closed; False where somebody did in the meantime."""
+def _unfinished(db: Database) -> list[tuple[Row, Owner]]:
+    """Return the runs that nobody has closed, with who answers for them."""
+    rows = db.query(
+        "SELECT id, run_id, owner, started_at FROM runs WHERE owner IS NOT NULL AND status IN ('RUNNING', 'SCHEDULED')"
+    )
+    return [(row, msgspec.json.decode(row["owner"], type=Owner)) for row in rows]
+
+
+class _Lost(Struct, frozen=True):
+    """What becomes of a run that nobody closed."""
+
+    run_id: str
+    status: RunStatus
+    ended_at: int
+    details: RunDetails
+
+
+def _as_lost(db: Database, row: Row, owner: Owner) -> _Lost:
+    """Return what becomes of a run whose owner is gone; it ended at its last sign of life."""
     log = Home(db.path.parent).log(row["run_id"])
     try:
-        seen: int | None = log.stat().st_mtime_ns // 1_000_000
+        seen = log.stat().st_mtime_ns // 1_000_000
     except OSError:
-        seen = None
+        seen = row["started_at"]
+    reason = f"the process that ran it ({owner.pid} on {owner.host}) ended without recording the outcome"
+    details = _documents(db, [row["id"]], "?").get(row["id"], RunDetails())
+    details = msgspec.structs.replace(details, reason=details.reason or reason)
+    return _Lost(row["run_id"], RunStatus.LOST, max(row["started_at"], seen), details)
+
+
+def _lose(db: Database, row: Row, owner: Owner) -> bool:
+    """Close a run that nobody closed; False where somebody did in the meantime."""
     with db.transaction():
+        lost = _as_lost(db, row, owner)
         changed = db.execute(
-            "UPDATE runs SET status = 'LOST', ended_at = max(started_at, coalesce(?, started_at))"
+            "UPDATE runs SET status = ?, ended_at = ?"
             " WHERE id = ? AND status IN ('RUNNING', 'SCHEDULED') AND owner = ?",
-            seen,
+            lost.status.value,
+            lost.ended_at,
             row["id"],
             row["owner"],
         )
-        if not changed:
-            return False
-        reason = f"the process that ran it ({owner.pid} on {owner.host}) ended without recording the outcome"
-        details = _documents(db, [row["id"]], "?").get(row["id"], RunDetails())
-        _write_details(db, row["id"], msgspec.structs.replace(details, reason=details.reason or reason))
-    return True
+        if changed:
+            _write_details(db, row["id"], lost.details)
+    return bool(changed)
 
 
 def _grouped(rows: list[Row]) -> dict[int, dict[str, str]]:

@@ -1,20 +1,25 @@
 """Files among artifacts that arrive in parts, several at once; a file is there when all of it is."""
 
+import os
 import re
 import secrets
-import shutil
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from runner.errors import InvalidValueError, NotFoundError
-from runner.store.artifacts import PARTIAL, ArtifactWriter, check_path
+from runner.store.artifact_paths import PARTIAL, check_path, names_of
+from runner.store.artifacts import ArtifactWriter
+from runner.store.beneath import folder_at, new_file, open_file, remove_at, split_root, status_at
+from runner.store.staging import staging_place
 
 MAX_PARTS = 10_000
 
 _PIECE = 1024 * 1024
 _ID = re.compile(r"[0-9a-f]{32}")
 _TARGET = "target"
+_MAX_TARGET = 64 * 1024
 
 
 def begin(root: Path, path: str) -> str:
@@ -24,41 +29,60 @@ def begin(root: Path, path: str) -> str:
         InvalidValueError: the path is unsafe.
     """
     checked = check_path(path)
+    names_of(checked)
     upload = secrets.token_hex(16)
-    folder = root / f"{PARTIAL}{upload}"
-    folder.mkdir(parents=True)
-    (folder / _TARGET).write_text(checked, encoding="utf-8")
+    place, names = staging_place(root)
+    with folder_at(place, (*names, f"{PARTIAL}{upload}"), create=True) as folder:
+        descriptor = new_file(folder, _TARGET)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(_note(root, checked))
     return upload
 
 
 class PartWriter:
-    """One part, which arrives in pieces. End with `finish` or `discard`."""
+    """One part, which arrives in pieces. End with `finish` or `discard`.
+
+    Raises:
+        NotFoundError: there is no such upload of this root.
+        InvalidValueError: there is no part of this number.
+    """
 
     def __init__(self, root: Path, upload: str, number: int) -> None:
         if not 1 <= number <= MAX_PARTS:
             raise InvalidValueError(f"A file has parts from 1 to {MAX_PARTS}, none with the number {number}")
-        self._folder = _folder(root, upload)
+        self._root = root
+        self._upload = upload
         self._number = number
-        self._partial = self._folder / f"arriving-{secrets.token_hex(8)}"
-        self._file = self._partial.open("xb")
+        self._partial = f"arriving-{secrets.token_hex(8)}"
+        with _folder(root, upload) as folder:
+            self._file = os.fdopen(new_file(folder, self._partial), "wb", buffering=0)
         self._sum = 0
+        self._size = 0
 
     def write(self, piece: bytes) -> None:
         """Append bytes."""
-        self._file.write(piece)
+        left = memoryview(piece)
+        while left:
+            left = left[self._file.write(left) :]
+        self._size += len(piece)
         self._sum = zlib.crc32(piece, self._sum)
 
     def finish(self) -> str:
         """Keep the part, and return the tag by which it is named at the end."""
-        tag = f"{self._sum:08x}-{self._file.tell()}"
+        tag = f"{self._sum:08x}-{self._size}"
         self._file.close()
-        self._partial.replace(self._folder / f"{self._number}-{tag}")
+        with _folder(self._root, self._upload) as folder:
+            os.rename(self._partial, f"{self._number}-{tag}", src_dir_fd=folder, dst_dir_fd=folder)
         return tag
 
     def discard(self) -> None:
         """Forget the part."""
         self._file.close()
-        self._partial.unlink(missing_ok=True)
+        try:
+            with _folder(self._root, self._upload) as folder:
+                os.unlink(self._partial, dir_fd=folder)
+        except (NotFoundError, FileNotFoundError):  # the whole upload was given up
+            return
 
 
 def finish(root: Path, path: str, upload: str, tags: Mapping[int, str]) -> None:
@@ -68,25 +92,25 @@ def finish(root: Path, path: str, upload: str, tags: Mapping[int, str]) -> None:
         NotFoundError: there is no such upload.
         InvalidValueError: the upload is of another file, or a part is not there.
     """
-    folder = _folder(root, upload)
-    if (folder / _TARGET).read_text(encoding="utf-8") != check_path(path):
-        raise InvalidValueError(f"The upload is not of '{path}'")
-    parts = [folder / f"{number}-{_plain(tags.get(number, ''))}" for number in range(1, max(tags, default=1) + 1)]
-    for number, part in enumerate(parts, start=1):
-        if not part.is_file():
-            raise InvalidValueError(f"Of '{path}' part {number} is not there")
-    # Copied, for a server that is killed now must be able to do it again.
-    writer = ArtifactWriter(root, path)
-    try:
-        for part in parts:
-            with part.open("rb") as file:
-                while piece := file.read(_PIECE):
-                    writer.write(piece)
-    except BaseException:
-        writer.discard()
-        raise
-    writer.finish()
-    shutil.rmtree(folder)
+    with _folder(root, upload) as folder:
+        if _read_note(folder) != _note(root, check_path(path)):
+            raise InvalidValueError(f"The upload is not of '{path}'")
+        parts = [f"{number}-{_plain(tags.get(number, ''))}" for number in range(1, max(tags, default=1) + 1)]
+        for number, part in enumerate(parts, start=1):
+            if status_at(folder, part) is None:
+                raise InvalidValueError(f"Of '{path}' part {number} is not there")
+        # Copied, for a server that is killed now must be able to do it again.
+        writer = ArtifactWriter(root, path)
+        try:
+            for part in parts:
+                with open_file(folder, part) as file:
+                    while piece := file.read(_PIECE):
+                        writer.write(piece)
+            writer.finish()
+        except BaseException:
+            writer.discard()
+            raise
+    abandon(root, upload)
 
 
 def abandon(root: Path, upload: str) -> None:
@@ -95,14 +119,41 @@ def abandon(root: Path, upload: str) -> None:
     Raises:
         NotFoundError: there is no such upload.
     """
-    shutil.rmtree(_folder(root, upload))
+    with _folder(root, upload):
+        pass
+    place, names = staging_place(root)
+    with folder_at(place, names) as above:
+        remove_at(above, f"{PARTIAL}{upload}")
 
 
-def _folder(root: Path, upload: str) -> Path:
-    folder = root / f"{PARTIAL}{upload}"
-    if not _ID.fullmatch(upload) or not folder.is_dir():
-        raise NotFoundError(f"There is no upload '{upload[:40]}'")
-    return folder
+@contextmanager
+def _folder(root: Path, upload: str) -> Iterator[int]:
+    """Open the folder of an upload that was begun for this root."""
+    place, names = staging_place(root)
+    absent = NotFoundError(f"There is no upload '{upload[:40]}'")
+    if not _ID.fullmatch(upload):
+        raise absent
+    manager = folder_at(place, (*names, f"{PARTIAL}{upload}"))
+    try:
+        folder = manager.__enter__()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise absent from error
+    try:
+        if not _read_note(folder).startswith(_note(root, "")):
+            raise absent
+        yield folder
+    finally:
+        manager.__exit__(None, None, None)
+
+
+def _note(root: Path, path: str) -> bytes:
+    """Return what is kept with an upload: of which run or model it is, and which file."""
+    return "\n".join(("/".join(split_root(root)[1]), path)).encode()
+
+
+def _read_note(folder: int) -> bytes:
+    with open_file(folder, _TARGET) as file:
+        return file.read(_MAX_TARGET)
 
 
 def _plain(tag: str) -> str:

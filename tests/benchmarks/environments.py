@@ -1,10 +1,12 @@
 """Environments against the tool that installs them."""
 
 import os
+import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 
 from uv import find_uv_bin
 
@@ -14,6 +16,8 @@ from tests.benchmarks.runs import make_project
 from tests.benchmarks.timing import Row, command, in_turns, proj, seconds_of
 
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
+ROUNDS = 5
+SIX = "8abb2f1d86890a2dfb989f9a77cfcfd3e47c2a354b01111771326f8aa26e0254"
 PACKAGES = "numpy==1.26.4\npandas==2.2.2\nscikit-learn==1.5.1\n"
 
 
@@ -21,8 +25,7 @@ def environment(room: Path) -> Iterator[Row]:
     """Measure the making of an environment, cold and warm, against ``uv venv`` with ``uv pip sync``."""
     root = make_project(room)
     lock = compile_lock(room)
-    (root / "requirements.txt").write_text(lock.read_text())
-    (root / "python_env.yaml").write_text(f"python: '{PYTHON}'\ndependencies: [-r requirements.txt]\n")
+    declare(root, lock.read_text())
     theirs, ours, pips = peer(room, lock), command(proj("run", "."), root), pip_peer(room, lock)
     peers = {"uv venv + pip sync": theirs, "virtualenv + pip install": pips}
     for name, work in peers.items():
@@ -31,17 +34,60 @@ def environment(room: Path) -> Iterator[Row]:
         shutil.rmtree(cache(room), ignore_errors=True)
         shutil.rmtree(Path(os.environ["PROJ_HOME"]), ignore_errors=True)
         yield Row("proj run with a new environment, cold cache", seconds_of(ours), name, limit)
+    yield from _warm(root, peers)
+    yield from _after_another(room, root, theirs)
+
+
+def _warm(root: Path, peers: Mapping[str, Callable[[], object]]) -> Iterator[Row]:
+    """Measure what a new environment adds to a run, its proof included, when all its packages are cached."""
+    home, ours = Path(os.environ["PROJ_HOME"]), command(proj("run", "."), root)
+    blocks = re.split(r"\n(?=\S)", (root / "requirements.txt").read_text().strip())
+
+    def added(gone: Sequence[str]) -> float:
+        # The same packages in another order are another environment; one that goes away would change files of the rest.
+        blocks.append(blocks.pop(0))
+        declare(root, "\n".join(blocks) + "\n")
+        for folder in gone:
+            shutil.rmtree(home / folder, ignore_errors=True)
+        return seconds_of(ours) - seconds_of(ours)
+
+    rows: dict[str, tuple[str, ...]] = {
+        "a new environment, warm cache": (),
+        "the same, nothing of the cache proven before": ("cache/checksums",),
+    }
+    for what, gone in rows.items():
+        for name, work in peers.items():
+            work()
+            rounds = ROUNDS if work is next(iter(peers.values())) else 1  # pip's take half a minute each
+            pairs = [(added(gone), seconds_of(work)) for _ in range(rounds)]
+            yield Row(what, median(one for one, _ in pairs), name, median(other for _, other in pairs))
+    declare(root, "\n".join(blocks) + "\n")
+
+
+def _after_another(room: Path, root: Path, theirs: Callable[[], object]) -> Iterator[Row]:
+    """Measure the next run of a project after an environment was built that shares its files."""
+    other = make_project(room / "other")
+    lock = (root / "requirements.txt").read_text()
+    declare(other, f"{lock}six==1.16.0 --hash=sha256:{SIX}\n")
+    ours, build_other = command(proj("run", "."), root), command(proj("run", "."), other)
     environments = Path(os.environ["PROJ_HOME"]) / "environments"
+    ours()
+    own = set(environments.iterdir())
+    times: list[tuple[float, float, float]] = []
+    for _ in range(ROUNDS):
+        for folder in set(environments.iterdir()) - own:
+            shutil.rmtree(folder)
+        build_other()
+        times.append((seconds_of(ours), seconds_of(ours), seconds_of(theirs)))
+    after, usual, limit = (median(row[place] for row in times) for place in range(3))
+    yield Row("next run after another environment was built", after, "uv venv + pip sync", limit)
+    yield Row("the same", after, "any other run with the environment there", usual)
 
-    def again() -> object:
-        shutil.rmtree(environments, ignore_errors=True)
-        return ours()
 
-    for name, work in peers.items():
-        took, limit = in_turns(again, work, rounds=3)
-        yield Row("proj run with a new environment, warm cache", took, name, limit)
-    took, limit = in_turns(ours, theirs, rounds=5)
-    yield Row("proj run with the environment there", took, "uv venv + pip sync", limit)
+def declare(root: Path, lock: str) -> None:
+    """Let a project have the environment of a lock."""
+    (root / "requirements.txt").write_text(lock)
+    (root / "python_env.yaml").write_text(f"python: '{PYTHON}'\ndependencies: [-r requirements.txt]\n")
 
 
 def locking(room: Path) -> Iterator[Row]:
@@ -93,13 +139,12 @@ def compile_lock(room: Path) -> Path:
 
 
 def peer(room: Path, lock: Path) -> Callable[[], object]:
-    """Return what installs the lock without proj."""
+    """Return what installs the lock without proj, from a cache of its own as it has by default."""
     prefix = room / "peer"
-    uv = find_uv_bin()
-    make = command([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(prefix)], room)
-    sync = command(
-        [uv, "pip", "sync", "--quiet", "--require-hashes", "--python", str(prefix / "bin/python"), str(lock)], room
-    )
+    uv, own = find_uv_bin(), {"UV_CACHE_DIR": str(room / "cache/peer")}
+    make = command([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(prefix)], room, own)
+    words = ["pip", "sync", "--quiet", "--require-hashes", "--python", str(prefix / "bin/python"), str(lock)]
+    sync = command([uv, *words], room, own)
 
     def both() -> None:
         make()

@@ -17,11 +17,11 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-import msgspec
 from rattler import Channel as RattlerChannel
 from rattler import Client
 from rattler.package_streaming import ArchiveEntry, PackageArchive, download_to_path
 
+from runner.base.foreign_text import LARGE, ForeignTextError, parse_json
 from runner.environments.conda.places import public
 from runner.environments.conda.protocol import Channel, CondaPackage
 
@@ -181,8 +181,8 @@ def _linked(info: Mapping[str, bytes]) -> Iterator[str]:
 
 def _json(content: bytes) -> dict[str, Any]:
     try:
-        value = msgspec.json.decode(content)
-    except msgspec.DecodeError:
+        value = parse_json(content, LARGE)
+    except ForeignTextError:
         return {}
     return value if isinstance(value, dict) else {}
 

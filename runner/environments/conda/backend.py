@@ -1,12 +1,14 @@
 """The member that takes conda's files as they are: conda packages and the pip part, each to the byte."""
 
 import os
-import sys
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import ClassVar
 
 from msgspec import structs
 
+from runner.environments.checksums import Source
 from runner.environments.conda.activation import activation, keep_activation
 from runner.environments.conda.command import VARIABLE
 from runner.environments.conda.files import is_conda_lock, this_platform
@@ -28,8 +30,9 @@ from runner.environments.conda.spec import CondaSpec
 from runner.environments.conda.tools import tool_for
 from runner.environments.interpreters import Interpreter
 from runner.environments.locking import as_text
-from runner.environments.python_backend import PythonBackend, keep_import_hook
+from runner.environments.python_backend import PythonBackend, keep_import_hook, uv_for
 from runner.environments.reflinks import can_reflink
+from runner.environments.uv import uv_archives
 from runner.environments.uv_command import clean_cwd
 from runner.environments.words import EnvironmentRequest, EnvironmentSpec, Lock, Prepared, collect, specify
 from runner.model import EnvironmentKind, EnvironmentRecord, Event, EventKind, Report
@@ -88,9 +91,14 @@ class CondaBackend(PythonBackend):
     def _what(self, lock: Lock) -> str:
         return f"conda environment{f' with Python {lock.interpreter.version}' if lock.interpreter.version else ''}"
 
-    def _shares_files(self, request: EnvironmentRequest) -> bool:
-        del request
-        return sys.platform != "win32"
+    def _sources(self, request: EnvironmentRequest, lock: Lock) -> Iterable[Source] | None:
+        conda = _read(request, lock)
+        unpacked = request.home.root / "cache" / "conda" / "packages"
+        names = {f"{package.name}-{package.version}-{package.build}" for package in conda.packages}
+        folders = list(unpacked.iterdir()) if unpacked.is_dir() else []
+        cache = Path(uv_for(request).variables["UV_CACHE_DIR"])
+        pip = uv_archives(cache, "".join(f"{package.requirement}\n" for package in conda.pip))
+        return chain((Source(folder.name, folder) for folder in folders if folder.name in names), pip)
 
     def _fill(self, request: EnvironmentRequest, lock: Lock, log: Path, report: Report, prefix: Path) -> None:
         conda, spec = _read(request, lock), _spec(request, lock.interpreter.platform)

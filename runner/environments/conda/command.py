@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from runner.base.foreign_text import LARGE, ForeignTextError, parse_json
 from runner.environments.conda.places import channels_of, public
 from runner.environments.conda.protocol import CondaPackage, Installed, Solved
 from runner.environments.uv_command import DROPPED, clean_cwd, complain
@@ -99,10 +100,10 @@ class CondaCommand(Struct, frozen=True, kw_only=True):
                 words += ["--channel", channel.address]
             done = self._run(*words, *specs, CONDA_PKGS_DIRS=f"{room}/packages", MAMBA_ROOT_PREFIX=f"{room}/root")
         try:
-            answer: dict[str, Any] = msgspec.json.decode(done.stdout)
+            answer: dict[str, Any] = parse_json(done.stdout, LARGE)
             actions = answer["actions"]
             packages = tuple(_package(entry) for entry in actions.get("FETCH") or actions.get("LINK") or ())
-        except (msgspec.DecodeError, KeyError, TypeError, AttributeError) as error:
+        except (ForeignTextError, KeyError, TypeError, AttributeError) as error:
             raise complain(f"{self.name} finds no set of conda packages", done, log) from error
         return Solved(packages=tuple(sorted(packages, key=lambda package: package.name)))
 

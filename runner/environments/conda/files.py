@@ -22,6 +22,8 @@ https://docs.conda.io/projects/conda-build/en/stable/resources/define-metadata.h
 
 SELECTOR = re.compile(r"#[^\[\]]*\[(?P<words>[^\[\]]+)\][^\[\]]*$")
 WORDS = frozenset().union(*SELECTORS.values()) | {"linux32", "win32", "armv7l", "ppc64le", "s390x"}
+LONGEST_LINE = 1000
+"""Characters of a line that can have a selector: looking for one takes time that grows with the square."""
 EXPLICIT = re.compile(r"(?m)^\s*@EXPLICIT\s*$")
 LOCK_FILE = re.compile(r"(?m)^package:\s*$")
 MACHINES = {"amd64": "64", "x86_64": "64", "arm64": "aarch64", "i686": "32", "i386": "32"}
@@ -42,6 +44,8 @@ def select_lines(text: str, name: str) -> str:
 
 
 def _is_meant(line: str, name: str) -> bool:
+    if len(line) > LONGEST_LINE:
+        return True
     match = SELECTOR.search(line)
     if not match or line.lstrip().startswith("#"):
         return True

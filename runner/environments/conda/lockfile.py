@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from runner.base.foreign_text import LARGE, ForeignTextError, parse_yaml
 from runner.environments.conda.files import is_explicit
 from runner.environments.conda.places import public
 from runner.environments.conda.protocol import CondaPackage
@@ -111,10 +112,8 @@ def _named(digest: str) -> str:
 
 
 def _read_yaml(text: str, path: str, platform: str) -> CondaLock:
-    import yaml
-
     try:
-        whole = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+        whole = parse_yaml(text, LARGE)
         if whole.get("version") != 1:
             raise EnvironmentSetupError(f"{path} is of version {whole.get('version')}; 1 is understood", context=path)
         metadata = whole["metadata"]
@@ -124,7 +123,7 @@ def _read_yaml(text: str, path: str, platform: str) -> CondaLock:
         pip = tuple(_pip_package(entry) for entry in here if entry["manager"] == "pip")
         channels = tuple(public(str(channel["url"])) for channel in metadata["channels"])
         content, own = metadata["content_hash"].get(platform), metadata.get("custom_metadata") or {}
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+    except (ForeignTextError, KeyError, TypeError, AttributeError) as error:
         raise EnvironmentSetupError(f"{path} is not a lock as conda-lock writes it: {error}", context=path) from error
     if platform not in metadata.get("platforms", [platform]) or not here:
         there = ", ".join(sorted({entry["platform"] for entry in entries})) or "none"

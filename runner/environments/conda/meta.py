@@ -34,11 +34,13 @@ class _Meta(Struct, frozen=True):
 class LinkedPackage(Struct, frozen=True, kw_only=True):
     """A conda package as it is linked into a prefix; digests are SHA-256 in hex.
 
-    ``expected`` are those of its files in the prefix; ``original`` those before the prefix was written into them.
+    ``file_name`` is the name of its archive without the ending. ``expected`` are those of its files in the prefix,
+    ``original`` those before the prefix was written into them.
     """
 
     name: str
     version: str
+    file_name: str
     files: frozenset[str]
     expected: Mapping[str, str]
     original: Mapping[str, str]
@@ -62,6 +64,7 @@ def _linked(meta: _Meta) -> LinkedPackage:
     return LinkedPackage(
         name=meta.name,
         version=meta.version,
+        file_name=f"{meta.name}-{meta.version}-{meta.build}",
         files=frozenset(meta.files) | frozenset(entry.path for entry in meta.paths_data.paths),
         expected={entry.path: digest for entry in plain if (digest := entry.sha256_in_prefix or entry.sha256)},
         original={entry.path: entry.sha256 for entry in plain if entry.sha256},

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
+from runner.base.foreign_text import parse_toml
 from runner.environments.conda.lockfile import PipPackage
 from runner.environments.conda.names import PYTHON_NAMES
 from runner.environments.conda.protocol import CondaPackage
@@ -129,7 +129,7 @@ class PipPart:
                 yield f"{copy}[{','.join(package.extras)}]" if package.extras else str(copy)
 
     def _packages(self, pylock: bytes, python: str) -> list[PipPackage]:
-        entries = msgspec.toml.decode(pylock).get("packages", [])
+        entries = parse_toml(pylock).get("packages", [])
         rank = _ranks(python, self._platform)
         return [found for entry in entries if (found := _package(entry, rank))]
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from runner.base.foreign_text import SMALL, ForeignTextError, parse_yaml, read_limited
 from runner.environments.conda.protocol import Channel
 from runner.urls import without_channel_tokens, without_credentials
 
@@ -59,11 +60,9 @@ def _settings(environ: Mapping[str, str]) -> dict[str, Any]:
     """Read where channels are from conda's settings: https://docs.conda.io/projects/conda/en/stable/configuration.html."""
     settings: dict[str, Any] = {}
     for file in _files(environ):
-        import yaml
-
         try:
-            read = yaml.load(file.read_text("utf-8", "replace"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
-        except (OSError, yaml.YAMLError):
+            read = parse_yaml(read_limited(file, SMALL))
+        except (OSError, ForeignTextError):
             continue
         settings |= read if isinstance(read, dict) else {}
     if alias := environ.get("CONDA_CHANNEL_ALIAS"):

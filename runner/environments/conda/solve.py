@@ -1,10 +1,10 @@
 """Finds the lock of a conda environment: the project's own, a kept one, or a new one."""
 
 import hashlib
-import os
 import posixpath
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -18,12 +18,14 @@ from runner.environments.conda.pip import PipPart
 from runner.environments.conda.places import public
 from runner.environments.conda.spec import CondaSpec, read_conda_spec
 from runner.environments.conda.tools import CondaTool, tool_for
+from runner.environments.lock_files import report_damage, usable_lock, write_lock_file
 from runner.environments.locking import as_text
 from runner.environments.words import CondaFile, EnvironmentRequest
 from runner.errors import EnvironmentSetupError
 from runner.model import Event, EventKind, ProjectFiles, Report
+from runner.sealed import DamagedFileError, read_sealed, write_sealed
 
-FORMAT = 1
+FORMAT = 2
 BESIDE = ("conda-lock.yml", "conda-{platform}.lock")
 """Locks that conda-lock writes beside an environment file, in the order in which they are taken."""
 
@@ -64,9 +66,8 @@ def find_conda_lock(request: EnvironmentRequest, platform: str) -> FoundLock | N
     if request.refresh and request.as_of is None:
         return None
     path = _kept(request, platform)
-    try:
-        text = path.read_text("utf-8")
-    except FileNotFoundError:
+    text = usable_lock(path)
+    if text is None:
         return None
     return FoundLock(lock=read_once(request, text, str(path), platform), text=text, path=path)
 
@@ -100,13 +101,11 @@ def resolve_conda(request: EnvironmentRequest, platform: str, report: Report) ->
         EnvironmentSetupError: nothing satisfies the file, or a channel or the index can't be asked.
     """
     path, declared = _kept(request, platform), conda_file(request)
+    report_damage(path, report)
     lock = _resolve(request, platform, path.with_suffix(".log"), report, is_portable=False)
     text = write_conda_lock([lock], [declared.path], with_addresses=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
-    return FoundLock(lock=lock, text=text, path=path)
+    kept = write_lock_file(path, text, len(lock.packages) + len(lock.pip))
+    return FoundLock(lock=lock, text=kept, path=path)
 
 
 def path_beside(request: EnvironmentRequest) -> str:
@@ -185,13 +184,11 @@ def read_once(request: EnvironmentRequest, text: str, path: str, platform: str) 
     key = hashlib.sha256(msgspec.json.encode((FORMAT, platform, text))).hexdigest()[:32]
     kept = request.home.locks / f"{key}.read"
     try:
-        return msgspec.msgpack.decode(kept.read_bytes(), type=CondaLock)
-    except (OSError, msgspec.DecodeError):
+        return msgspec.msgpack.decode(read_sealed(kept), type=CondaLock)
+    except (FileNotFoundError, DamagedFileError, msgspec.DecodeError):
         lock = read_conda_lock(text, path, platform)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    aside = kept.with_name(f"{kept.name}.{os.getpid()}")
-    aside.write_bytes(msgspec.msgpack.encode(lock))
-    aside.replace(kept)
+    with suppress(OSError):  # on a full disk it is read again the next time
+        write_sealed(kept, msgspec.msgpack.encode(lock))
     return lock
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import msgspec
 from msgspec import Struct
 
+from runner.base.yaml_document import Kind
 from runner.environments.conda.files import select_lines
 from runner.environments.conda.mapping import read_pip
 from runner.environments.conda.places import public
@@ -88,6 +89,6 @@ def read_conda_spec(file: CondaFile, files: ProjectFiles | None, platform: str) 
 
 
 def _variables(document: Document) -> dict[str, str]:
-    node = document.values.get("variables")
-    pairs = node.value if node is not None and node.id == "mapping" else ()
-    return {str(key.value): str(value.value) for key, value in pairs if value.id == "scalar"}
+    found = document.values.get("variables")
+    fields = found.value.fields if found is not None else {}
+    return {name: field.value.source for name, field in fields.items() if field.value.kind is Kind.SCALAR}

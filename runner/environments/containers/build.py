@@ -13,6 +13,7 @@ import msgspec
 from runner.engine import Engine
 from runner.environments.containers.built import TOP
 from runner.environments.containers.images import Image, find_image, last_lines, run_tool
+from runner.environments.leases import hold
 from runner.environments.words import EnvironmentRequest
 from runner.errors import EnvironmentSetupError
 from runner.files import locked, new_folder, remove_tree, sha256_of, write_atomically
@@ -51,10 +52,14 @@ def known_tag(engine: Engine, build: ImageBuild, request: EnvironmentRequest) ->
 def get_built(engine: Engine, build: ImageBuild, request: EnvironmentRequest, report: Report) -> tuple[str, Image]:
     """Return tag and image of a build; it is built where there is none of the same context, file and arguments.
 
+    `remove_image` leaves it alone until this process ends.
+
     Raises:
         EnvironmentSetupError: the build fails; the text says where its log is.
     """
     tag = known_tag(engine, build, request)
+    if tag:
+        hold(request.home.environments, tag.rpartition(":")[2])
     image = find_image(engine, tag) if tag else None
     if tag and image:
         with suppress(OSError):
@@ -70,6 +75,7 @@ def get_built(engine: Engine, build: ImageBuild, request: EnvironmentRequest, re
         shutil.copyfile(request.tree.folder() / file, room / "Dockerfile")
         identity = _identity(build, context, room / "Dockerfile")
         tag = f"{TOP}:{identity[:24]}"
+        hold(request.home.environments, identity[:24])
         with locked(folder / f"{identity[:24]}.lock"):
             image = find_image(engine, tag)
             if image is None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from runner.engine import find_engine
 from runner.environments.kept import Kept
+from runner.environments.leases import alone
 from runner.errors import ExecutionError
 from runner.settings import Home
 
@@ -45,7 +46,10 @@ def built_images(home: Home, environ: Mapping[str, str] = os.environ) -> tuple[K
     return tuple(sorted(found, key=lambda kept: -kept.last_used))
 
 
-def remove_image(kept: Kept, environ: Mapping[str, str] = os.environ) -> int | None:
-    """Remove an image and return its bytes; None when a container uses it."""
-    done = find_engine(environ).ask("image", "rm", kept.path)
+def remove_image(home: Home, kept: Kept, environ: Mapping[str, str] = os.environ) -> int | None:
+    """Remove an image and return its bytes; None when a run or a container uses it."""
+    with alone(home.environments, kept.name) as is_alone:
+        if not is_alone:
+            return None
+        done = find_engine(environ).ask("image", "rm", kept.path)
     return kept.own_size if done.exit_code == 0 else None

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from msgspec import structs
 
-from runner.environments.requirements import Line, RequirementReader, decode
+from runner.base.foreign_text import decode_text
+from runner.environments.requirements import Line, RequirementReader
 from runner.environments.words import EnvironmentSpec, collect, specify
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentKind, ProjectFiles
@@ -42,7 +43,7 @@ def find_dockerfiles(files: ProjectFiles) -> tuple[str, ...]:
 
 def read_dockerfile(path: str, files: ProjectFiles) -> EnvironmentSpec:
     """Return what a Dockerfile installs for Python; lines that can't be followed are left out."""
-    text = re.sub(r"(?m)^\s*#.*\n", "", decode(files.read(path) or b""))
+    text = re.sub(r"(?m)^\s*#.*\n", "", decode_text(files.read(path) or b""))
     text = re.sub(r"\\[ \t]*\r?\n", " ", text)
     for match in ARGUMENT.finditer(text):
         value = match["value"].strip("\"'").replace("\\", r"\\")

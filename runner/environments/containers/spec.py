@@ -6,9 +6,9 @@ The format: https://containers.dev/implementors/json_reference/
 import posixpath
 import re
 
-import msgspec
 from msgspec import Struct, structs
 
+from runner.base.foreign_text import SMALL, ForeignTextError, decode_text, parse_json_as
 from runner.environments.containers.build import build_file
 from runner.environments.words import EnvironmentSpec
 from runner.errors import EnvironmentSetupError
@@ -16,7 +16,7 @@ from runner.model import ContainerSpec, EnvironmentDeclaration, EnvironmentKind,
 
 DEVCONTAINERS = (".devcontainer/devcontainer.json", ".devcontainer.json")
 """Where a devcontainer.json is looked for."""
-_TEXT = r'("(?:\\.|[^"\\])*")'
+_TEXT = r'("(?:\\.|[^"\\])*(?:"|\Z))'
 _FROM_CALLER = re.compile(r"\$\{localEnv:(\w+)\}")
 
 
@@ -85,9 +85,9 @@ def read_devcontainer(
     if content is None:
         raise EnvironmentSetupError(f"the file '{path}' is not there")
     try:
-        found = msgspec.json.decode(without_comments(content.decode("utf-8-sig", "replace")), type=_Devcontainer)
-    except msgspec.DecodeError as error:
-        raise EnvironmentSetupError(f"'{path}' can't be read", context=str(error)) from error
+        found = parse_json_as(without_comments(decode_text(content)[: SMALL.size + 1]), _Devcontainer)
+    except ForeignTextError as error:
+        raise EnvironmentSetupError(f"'{path}' can't be read", context=str(error)) from None
     declared = declared or ContainerSpec()
     build = declared.build or _build_of(found, posixpath.dirname(path))
     image = declared.image or found.image or ""
@@ -106,7 +106,7 @@ def read_devcontainer(
 
 def without_comments(text: str) -> str:
     """Return JSON with comments and final commas, as these files are written, as plain JSON."""
-    text = re.sub(rf"{_TEXT}|//[^\n]*|/\*.*?\*/", lambda match: match[1] or " ", text, flags=re.DOTALL)
+    text = re.sub(rf"{_TEXT}|//[^\n]*|/\*.*?(?:\*/|\Z)", lambda match: match[1] or " ", text, flags=re.DOTALL)
     return re.sub(rf"{_TEXT}|,(?=\s*[}}\]])", lambda match: match[1] or "", text)
 
 

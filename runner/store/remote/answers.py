@@ -286,7 +286,7 @@ def decode(content: bytes, shape: type[Shape], server: str) -> Shape:
     """
     try:
         return msgspec.json.decode(content, type=shape, strict=False)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise RemoteError(
             f"{server} does not answer as a tracking server does", context=str(error), hint="check the address"
         ) from error

@@ -73,6 +73,14 @@ class Copying(Struct, kw_only=True):
         message = f"{self.server.url} does not have all of run {self.copy.run_id[:8]}: {what}"
         self.report(Event(kind=EventKind.NOTICE, message=message, hint=why))
 
+    def leave_out_once(self, what: str, why: str) -> None:
+        """Say that something can't be sent, unless that was said before."""
+        if self.changed("left out", {what: why}):
+            self.leave_out(what, why)
+            self.note("left out", {what: why})
+        else:
+            self.left_out.append(f"{what}: {why}")
+
     def place(self, artifact_uri: str, owner: str) -> Place | None:
         """Return where the server keeps artifacts; where we can't go there, that is told once.
 

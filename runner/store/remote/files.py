@@ -1,13 +1,16 @@
 """Files of a run on their way to a server."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import io
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
-from runner.files import Stamp, new_folder, remove_tree, sha256_of
+from runner.errors import NotFoundError
+from runner.files import Stamp, sha256_from
 from runner.model import Event, EventKind
-from runner.store.artifacts import find_artifact, walk_artifacts
+from runner.store.artifact_paths import fault_of
+from runner.store.artifacts import open_found, status_of, survey
 from runner.store.remote import ledger
 from runner.store.remote.copying import Copying
 from runner.store.remote.ledger import Sent
@@ -24,17 +27,39 @@ _MAX_DESCRIPTION = 1 << 20
 """Bytes of a file that says where a model came from."""
 
 
+class LocalFile(NamedTuple):
+    """A file below a folder of this machine, by its names on disk; no link leads to it."""
+
+    root: Path
+    names: tuple[str, ...]
+
+    def open(self) -> BinaryIO:
+        """Open it for reading.
+
+        Raises:
+            InvalidValueError: a link is on the way.
+            NotFoundError: it is not there.
+        """
+        return open_found(self.root, self.names)
+
+    def status(self) -> os.stat_result | None:
+        """Return what the system says about it; None where it is not there."""
+        return status_of(self.root, self.names)
+
+
 class _Upload(NamedTuple):
     """A file to be looked at: its path on the server, where it is here, its stamp, and what was sent of it before."""
 
     path: str
-    source: Path
+    source: LocalFile
     stamp: str
     size: int
     before: Sent | None
 
 
-def send_files(copying: Copying, place: Place, files: Mapping[str, Path], prefix: str, ids: Mapping[str, str]) -> None:
+def send_files(
+    copying: Copying, place: Place, files: Mapping[str, LocalFile], prefix: str, ids: Mapping[str, str]
+) -> None:
     """Send the files that the server does not have as they are now, a few at a time.
 
     Args:
@@ -48,15 +73,16 @@ def send_files(copying: Copying, place: Place, files: Mapping[str, Path], prefix
         RemoteError: the server does not take one.
     """
     known = ledger.sent(copying.database, copying.copy, FILE)
+    faults = {path: fault for path in files if (fault := fault_of(path)) is not None}
+    for path, fault in faults.items():
+        copying.leave_out_once(f"file '{path}'", fault)
     touched = [
         upload
         for path, source in files.items()
-        if (upload := _touched(path, source, known.get(prefix + path))) is not None
+        if path not in faults and (upload := _touched(path, source, known.get(prefix + path))) is not None
     ]
     _tell_if_long(copying, touched)
-    for upload, (digest, size) in at_once(
-        lambda upload: _send(copying, place, upload, ids), touched, _AT_ONCE, "proj-upload"
-    ):
+    for upload, (digest, size) in at_once(lambda upload: _send(place, upload, ids), touched, _AT_ONCE, "proj-upload"):
         ledger.note_sent(copying.database, copying.copy, FILE, {prefix + upload.path: Sent(digest, upload.stamp)})
         if size is not None:
             copying.count(files=1, bytes=size)
@@ -70,44 +96,47 @@ def _tell_if_long(copying: Copying, uploads: Sequence[_Upload]) -> None:
         copying.report(Event(kind=EventKind.STEP, message=message))
 
 
-def local_files(root: Path) -> dict[str, Path]:
-    """Return the files below a folder of artifacts, by path; links are left out."""
-    return {info.path: find_artifact(root, info.path) for info in walk_artifacts(root)}
+def local_files(copying: Copying, root: Path | None) -> dict[str, LocalFile]:
+    """Return the files below a folder of artifacts, by path; what is no file is told once."""
+    if root is None:
+        return {}
+    found = survey(root)
+    for one in found.omissions:
+        copying.leave_out_once(f"file '{one.path}'", one.reason)
+    return {file.path: LocalFile(root, file.names) for file in found.files}
 
 
-def _touched(path: str, source: Path, before: Sent | None) -> _Upload | None:
+def _touched(path: str, source: LocalFile, before: Sent | None) -> _Upload | None:
     """Return a file that was touched since it was sent; None for another, or one that is gone by now."""
-    try:
-        found = Stamp.of(source.stat())
-    except OSError:
+    status = source.status()
+    if status is None:
         return None
+    found = Stamp.of(status)
     stamp = f"{found.size}:{found.modified}:{found.inode}"
     return None if before is not None and before.note == stamp else _Upload(path, source, stamp, found.size, before)
 
 
-def _send(copying: Copying, place: Place, upload: _Upload, ids: Mapping[str, str]) -> tuple[str, int | None]:
+def _send(place: Place, upload: _Upload, ids: Mapping[str, str]) -> tuple[str, int | None]:
     """Send a file and return its digest and size; None for the size where the server has the content already."""
-    digest = sha256_of(upload.source)
-    if upload.before is not None and upload.before.digest == digest:
-        return digest, None
-    with _as_the_server_calls_it(copying, upload.source, ids) as source:
-        place.put(upload.path, source)
-        return digest, source.stat().st_size
+    try:
+        opened = upload.source.open()
+    except NotFoundError:  # it was removed meanwhile
+        return "", None
+    with opened as file:
+        digest = sha256_from(file)
+        if upload.before is not None and upload.before.digest == digest:
+            return digest, None
+        sent = _as_the_server_calls_it(upload, file, ids)
+        place.put(upload.path, sent)
+        return digest, sent.tell()
 
 
-@contextmanager
-def _as_the_server_calls_it(copying: Copying, source: Path, ids: Mapping[str, str]) -> Iterator[Path]:
-    """Yield a file or, where it says which run and model it is of, a copy with the ids of the server."""
-    if not ids or source.name != _DESCRIPTION or source.stat().st_size > _MAX_DESCRIPTION:
-        yield source
-        return
-    content = source.read_bytes()
+def _as_the_server_calls_it(upload: _Upload, file: BinaryIO, ids: Mapping[str, str]) -> BinaryIO:
+    """Return a file or, where it says which run and model it is of, a copy with the ids of the server."""
+    if not ids or upload.source.names[-1] != _DESCRIPTION or upload.size > _MAX_DESCRIPTION:
+        return file
+    file.seek(0)
+    content = file.read(_MAX_DESCRIPTION)
     for ours, theirs in ids.items():
         content = content.replace(ours.encode(), theirs.encode())
-    folder = new_folder(copying.home.root / "cache" / "uploads")
-    try:
-        copy = folder / _DESCRIPTION
-        copy.write_bytes(content)
-        yield copy
-    finally:
-        remove_tree(folder)
+    return io.BytesIO(content)

@@ -2,21 +2,14 @@
 
 from urllib.parse import unquote, urlsplit
 
-import msgspec
-
-from runner.errors import NotFoundError, RemoteError
+from runner.errors import InvalidValueError, NotFoundError, RemoteError
 from runner.model import RunRecord
+from runner.store import run_files
 from runner.store.entities import LoggedModel
 from runner.store.remote.places import Place
-from runner.store.remote.push import FOLDER, ID_TAG
+from runner.store.remote.push import ID_TAG
 from runner.store.remote.server import RemoteRun, RemoteServer
 from runner.store.rows import RUN_ID
-
-LOG = f"{FOLDER}/log.txt"
-LOCK = f"{FOLDER}/lock.txt"
-_RECORD = f"{FOLDER}/record.json"
-_MAX_RECORD = 64 << 20
-"""Bytes of a record."""
 
 
 def own_id(run: RemoteRun) -> str:
@@ -29,14 +22,9 @@ def read_record(run: RemoteRun, place: Place | None) -> RunRecord | None:
     """Return the record that proj left among the artifacts of a run; None where there is none that can be read."""
     if place is None or "proj.tree" not in run.tags:
         return None
-    content = b""
     try:
-        for piece in place.pieces(_RECORD):
-            content += piece
-            if len(content) > _MAX_RECORD:
-                return None
-        return msgspec.json.decode(content, type=RunRecord)
-    except (RemoteError, NotFoundError, msgspec.MsgspecError):
+        return run_files.read_record(place.pieces(run_files.RECORD))
+    except (RemoteError, NotFoundError, InvalidValueError):
         return None
 
 

@@ -135,7 +135,7 @@ def _their_model(copying: Copying, model: LoggedModel, known: dict[str, Sent]) -
 def _send_content(copying: Copying, model: LoggedModel, theirs: _Theirs | None, names: dict[str, str]) -> None:
     """Send the files and tags of a model, and then what became of it; without it there, only the files, to the run."""
     root = local_folder(model.artifact_uri)
-    files = local_files(root) if root is not None else {}
+    files = local_files(copying, root)
     place = (
         copying.place(theirs.artifact_uri, theirs.model_id)
         if theirs

@@ -1,24 +1,26 @@
 """Where a server keeps artifacts, as far as we can reach it: behind its proxy, or in a folder of this machine."""
 
 import posixpath
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
 from urllib.parse import quote, unquote, urlsplit
 
-from runner.errors import RemoteError
-from runner.store.artifacts import (
-    ArtifactInfo,
-    check_path,
-    list_artifacts,
-    local_folder,
-    open_artifact,
-    write_artifact,
-)
-from runner.store.remote.answers import Files, decode
+from msgspec import structs
+
+from runner.errors import InvalidValueError, RemoteError
+from runner.store.artifact_paths import check_path, fault_of, names_of
+from runner.store.artifacts import ArtifactInfo, list_artifacts, local_folder, open_artifact, write_artifact
+from runner.store.remote.answers import FileAnswer, Files, decode
 from runner.store.remote.transport import PIECE, Transport
 
 PROXY = "/api/2.0/mlflow-artifacts/artifacts"
+_DEEPEST = 100
+_EMPTY_FOLDERS = 2_000
+"""Folders without a file that are looked into one after the other."""
+_LONGEST = 3600.0
+"""Seconds that looking through the folders of one place may take."""
 _FOLDERS = 100_000
 """Folders looked into below one place at most: a server may answer without end."""
 
@@ -30,12 +32,12 @@ class Place(Protocol):
         """Return what is directly in a folder, by name; empty where there is no such folder."""
         ...
 
-    def pieces(self, path: str) -> Iterator[bytes]:
-        """Yield the content of a file piece by piece."""
+    def pieces(self, path: str, size: int | None = None) -> Iterator[bytes]:
+        """Yield the content of a file, of which that size was listed, piece by piece."""
         ...
 
-    def put(self, path: str, source: Path) -> None:
-        """Store a file."""
+    def put(self, path: str, source: BinaryIO) -> None:
+        """Store a file, from its beginning."""
         ...
 
 
@@ -65,35 +67,27 @@ class ProxiedPlace:
         folder = "/".join(part for part in (self._root, check_path(path) if path else "") if part)
         content = self._transport.ask("GET", PROXY, query={"path": folder})
         found = decode(content, Files, self._transport.access.url).files
-        infos = (
-            ArtifactInfo(
-                path=check_path(posixpath.join(path, posixpath.basename(one.path.rstrip("/")))),
-                is_dir=one.is_dir,
-                size=None if one.is_dir else one.file_size,
-            )
-            for one in found
-        )
+        infos = (_info(path, one) for one in found)
         return tuple(sorted(infos, key=lambda info: info.path))
 
-    def pieces(self, path: str) -> Iterator[bytes]:
-        """Yield the content of a file piece by piece.
+    def pieces(self, path: str, size: int | None = None) -> Iterator[bytes]:
+        """Yield the content of a file, of which that size was listed, piece by piece.
 
         Raises:
-            RemoteError: the server does not have it, or the connection ends too early.
+            RemoteError: the server does not have it, the connection ends too early, or far more comes than was listed.
         """
-        return self._transport.pieces(self._url(path))
+        return self._transport.pieces(self._url(path), size)
 
-    def put(self, path: str, source: Path) -> None:
-        """Send a file.
+    def put(self, path: str, source: BinaryIO) -> None:
+        """Send a file, from its beginning.
 
         Raises:
             RemoteError: the server does not take it.
             OSError: it can't be read.
         """
-        with source.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(0)
-            self._transport.send_file(self._url(path), _Exactly(file, size), size)  # type: ignore[arg-type]
+        size = source.seek(0, 2)
+        source.seek(0)
+        self._transport.send_file(self._url(path), _Exactly(source, size), size)  # type: ignore[arg-type]
 
     def _url(self, path: str) -> str:
         return f"{PROXY}/{quote(f'{self._root}/{check_path(path)}')}"
@@ -109,16 +103,16 @@ class LocalPlace:
         """Return what is directly in a folder, by name; empty where there is no such folder."""
         return list_artifacts(self._root, path)
 
-    def pieces(self, path: str) -> Iterator[bytes]:
+    def pieces(self, path: str, size: int | None = None) -> Iterator[bytes]:  # noqa: ARG002  a folder tells no lies
         """Yield the content of a file piece by piece."""
         with open_artifact(self._root, path) as file:
             while piece := file.read(PIECE):
                 yield piece
 
-    def put(self, path: str, source: Path) -> None:
-        """Copy a file."""
-        with source.open("rb") as file:
-            write_artifact(self._root, path, iter(lambda: file.read(PIECE), b""))
+    def put(self, path: str, source: BinaryIO) -> None:
+        """Copy a file, from its beginning."""
+        source.seek(0)
+        write_artifact(self._root, path, iter(lambda: source.read(PIECE), b""))
 
 
 class _Exactly:
@@ -135,21 +129,44 @@ class _Exactly:
 
 
 def walk(place: Place, path: str = "") -> Iterator[ArtifactInfo]:
-    """Yield every file below a folder of a place.
+    """Yield every file below a folder of a place, and with a fault what can't be looked into.
 
     Raises:
         RemoteError: the server tells of more folders than there can be.
     """
     folders = [path]
+    without_files = 0
+    end = time.monotonic() + _LONGEST
     for _ in range(_FOLDERS):
         if not folders:
             return
+        if time.monotonic() > end:
+            raise RemoteError(f"The server has not told all artifacts in {_LONGEST / 60:.0f} minutes")
+        without_files += 1
+        if without_files > _EMPTY_FOLDERS:
+            raise RemoteError(f"The server tells of more than {_EMPTY_FOLDERS} folders of artifacts without a file")
         for info in place.entries(folders.pop()):
-            if info.is_dir:
-                folders.append(info.path)
-            else:
+            without_files *= info.is_dir
+            if not info.is_dir or info.fault is not None:
                 yield info
+            elif info.path.count("/") >= _DEEPEST:
+                yield structs.replace(info, fault=f"It is in more than {_DEEPEST} folders in one another")
+            else:
+                folders.append(info.path)
     raise RemoteError(f"The server tells of more than {_FOLDERS} folders of artifacts")
+
+
+def _info(folder: str, listed: FileAnswer) -> ArtifactInfo:
+    """Return what a server lists in a folder; a name that leads elsewhere is no path of ours."""
+    path = posixpath.join(folder, posixpath.basename(listed.path.rstrip("/")))
+    size = None if listed.is_dir else listed.file_size
+    fault = fault_of(path)
+    if fault is None:
+        try:
+            names_of(path)
+        except InvalidValueError as error:
+            fault = error.message
+    return ArtifactInfo(path=path, is_dir=listed.is_dir, size=size, fault=fault)
 
 
 def _is_reachable(folder: Path) -> bool:

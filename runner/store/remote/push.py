@@ -8,22 +8,22 @@ import os
 import re
 from collections.abc import Mapping
 from itertools import count
-from pathlib import Path
 
+import msgspec
 from msgspec import Struct
 
 from runner.errors import RemoteError, UsageError
-from runner.files import locked
-from runner.model import Event, EventKind, Report, RunRecord
+from runner.files import locked, write_atomically
+from runner.model import Event, EventKind, Report
 from runner.settings import Home
-from runner.store import experiments, runs
+from runner.store import experiments, run_files, runs
 from runner.store.artifacts import local_folder
 from runner.store.database import Database
 from runner.store.entities import LifecycleStage, Metric, NewRun, Run
 from runner.store.records import make_record
 from runner.store.remote import ledger, points
 from runner.store.remote.copying import Copying, Counts, as_json, digest_of, is_refusal
-from runner.store.remote.files import local_files, send_files
+from runner.store.remote.files import LocalFile, local_files, send_files
 from runner.store.remote.ledger import Copy, Sent
 from runner.store.remote.logged_models import measured_on_models, send_inputs, send_models
 from runner.store.remote.points import Batch
@@ -39,8 +39,6 @@ PROBE_TAG = "probe.of.proj"
 """Set for a moment, to see whether a server's run is our own."""
 _LONG = 20
 """Requests with points after which the user is told."""
-FOLDER = "proj"
-"""Among the artifacts on the server: what proj recorded of the run."""
 
 
 class Pushed(Struct, frozen=True, kw_only=True):
@@ -199,7 +197,7 @@ def _send(copying: Copying, run: Run) -> None:
     if place is not None and copying.files:
         root = local_folder(run.artifact_uri)
         ids = {**names, copying.copy.run_id: copying.remote_run_id}
-        send_files(copying, place, local_files(root) if root else {}, "", ids)
+        send_files(copying, place, local_files(copying, root), "", ids)
     if place is not None and copying.whole:
         send_files(copying, place, _provenance(copying, run), "", {})
     _send_state(copying, run)
@@ -293,26 +291,28 @@ def _send_state(copying: Copying, run: Run) -> None:
         copying.note("state of the run", {"": as_json(state)})
 
 
-def _provenance(copying: Copying, run: Run) -> dict[str, Path]:
-    """Return what proj recorded of a run beyond MLflow's words, as files."""
+def _provenance(copying: Copying, run: Run) -> dict[str, LocalFile]:
+    """Return what proj recorded of a run beyond MLflow's words, as files; a record over the limit is left out."""
     home, run_id = copying.home, run.run_id
     if run.details.command is None:
         return {}
+    folder = home.run(run_id)
+    files = {path: LocalFile(folder, (name,)) for path, name in run_files.KEPT.items()}
     record = make_record(
         run, experiments.get(copying.database, run.experiment_id).name, params(copying.database, run_id), home
     )
-    target = home.run(run_id) / "record.json"
-    _write_if_other(target, record)
-    files = {"record.json": target, "log.txt": home.log(run_id)}
-    lock = home.lock(run_id)
-    files |= {lock.name: lock} if lock else {}
-    return {f"{FOLDER}/{name}": file for name, file in files.items() if file.is_file()}
-
-
-def _write_if_other(target: Path, record: RunRecord) -> None:
-    import msgspec
-
     content = msgspec.json.format(msgspec.json.encode(record), indent=2)
+    if len(content) <= run_files.MAX_RECORD:
+        files[run_files.RECORD] = _stored(LocalFile(folder, (run_files.RECORD_NAME,)), content)
+    else:
+        why = f"it has {len(content) >> 20} MB, of at most {run_files.MAX_RECORD >> 20}"
+        copying.leave_out_once(f"file '{run_files.RECORD}'", why)
+    return {path: file for path, file in files.items() if file.status() is not None}
+
+
+def _stored(file: LocalFile, content: bytes) -> LocalFile:
+    """Return a file that has a content; one that has it already is left alone."""
+    target = file.root.joinpath(*file.names)
     if not target.is_file() or target.read_bytes() != content:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
+        write_atomically(target, content)
+    return file

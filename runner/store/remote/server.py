@@ -1,6 +1,7 @@
 """A remote tracking server, as typed questions and orders."""
 
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import final
@@ -17,6 +18,17 @@ from runner.store.remote.transport import PATIENT, Patience, Transport
 _API = "/api/2.0/mlflow/"
 _PAGE = 1000
 _POINTS = 25_000
+_MAX_EXPERIMENTS = 100_000
+_MAX_RUNS = 1_000_000
+_MAX_POINTS = 20_000_000
+_MAX_MODELS = 10_000
+"""Things of one kind that a server is listened to: it may go on for ever."""
+_MAX_PAGES = 1000
+"""Pages of one question: each may have more than a thousand things."""
+_EMPTY_PAGES = 20
+"""Pages without anything that are read one after the other."""
+_LONGEST = 3600.0
+"""Seconds that all pages of one question may take."""
 
 
 class RemoteRun(entities.Run, frozen=True, kw_only=True):
@@ -70,14 +82,12 @@ class RemoteServer:
 
     def experiments(self, *, view: entities.View = entities.View.ACTIVE) -> Iterator[entities.Experiment]:
         """Yield the experiments."""
-        token: str | None = None
-        while True:
-            asked = {"max_results": _PAGE, "view_type": view.value, **_token(token)}
+        pages = _Pages(self.url, "experiments", _MAX_EXPERIMENTS)
+        while pages.more:
+            asked = {"max_results": _PAGE, "view_type": view.value, **_token(pages.token)}
             page = self._post("experiments/search", answers.Experiments, asked, again=True)
+            pages.turn(page.next_page_token, len(page.experiments))
             yield from (one.experiment for one in page.experiments)
-            token = page.next_page_token
-            if not token:
-                return
 
     def create_experiment(self, name: str, tags: Mapping[str, str] | None = None) -> str:
         """Make an experiment and return its id."""
@@ -98,28 +108,26 @@ class RemoteServer:
         limit: int | None = None,
     ) -> Iterator[RemoteRun]:
         """Yield runs as they are found, page by page; ``filter_text`` and ``order_by`` are in MLflow's language."""
-        token: str | None = None
+        pages = _Pages(self.url, "runs", _MAX_RUNS)
         left = limit
-        while left is None or left > 0:
+        while pages.more and (left is None or left > 0):
             asked: dict[str, object] = {
                 "experiment_ids": list(experiment_ids),
                 "filter": filter_text,
                 "run_view_type": view.value,
                 "max_results": _PAGE if left is None else min(left, _PAGE),
                 "order_by": list(order_by),
-                **_token(token),
+                **_token(pages.token),
             }
             page = self._post("runs/search", answers.Runs, asked, again=True)
-            yield from (_whole(one) for one in page.runs)
+            pages.turn(page.next_page_token, len(page.runs))
+            yield from (_whole(one) for one in page.runs[:left])
             left = None if left is None else left - len(page.runs)
-            token = page.next_page_token
-            if not token:
-                return
 
     def metric_history(self, run_id: str, key: str) -> Iterator[entities.Metric]:
         """Yield all points of a metric, in the order of the server."""
-        token: str | None = None
-        while True:
+        pages = _Pages(self.url, "points of one metric", _MAX_POINTS)
+        while pages.more:
             page = self._get(
                 "metrics/get-history",
                 answers.History,
@@ -127,12 +135,10 @@ class RemoteServer:
                 run_uuid=run_id,
                 metric_key=key,
                 max_results=_POINTS,
-                page_token=token,
+                page_token=pages.token,
             )
+            pages.turn(page.next_page_token, len(page.metrics))
             yield from (point.metric for point in page.metrics)
-            token = page.next_page_token
-            if not token:
-                return
 
     def create_run(self, new: entities.NewRun) -> RemoteRun:
         """Open a run and return it; id and artifact URI are the server's choice."""
@@ -199,14 +205,12 @@ class RemoteServer:
         self, experiment_ids: Sequence[str], filter_text: str = ""
     ) -> Iterator[entities.LoggedModel]:
         """Yield logged models page by page."""
-        token: str | None = None
-        while True:
-            asked = {"experiment_ids": list(experiment_ids), "filter": filter_text, "max_results": 50, **_token(token)}
-            page = self._post("logged-models/search", answers.Models, asked, again=True)
+        pages = _Pages(self.url, "logged models", _MAX_MODELS)
+        asked = {"experiment_ids": list(experiment_ids), "filter": filter_text, "max_results": 50}
+        while pages.more:
+            page = self._post("logged-models/search", answers.Models, {**asked, **_token(pages.token)}, again=True)
+            pages.turn(page.next_page_token, len(page.models))
             yield from (one.model for one in page.models)
-            token = page.next_page_token
-            if not token:
-                return
 
     def create_logged_model(self, new: entities.NewModel) -> entities.LoggedModel:
         """Open a logged model and return it; its id is the server's choice."""
@@ -251,6 +255,46 @@ class RemoteServer:
 
     def _post(self, path: str, shape: type[Shape], body: Mapping[str, object], *, again: bool = False) -> Shape:
         return decode(self._transport.ask("POST", _API + path, body=body, again=again), shape, self.url)
+
+
+class _Pages:
+    """The pages of one question, as far as the server says something new on them."""
+
+    def __init__(self, url: str, what: str, most: int) -> None:
+        self._url = url
+        self._what = what
+        self._left = most
+        self._most = most
+        self._seen: set[int] = set()
+        self._empty = 0
+        self._pages = 0
+        self._end = time.monotonic() + _LONGEST
+        self.token: str | None = None
+        self.more = True
+
+    def turn(self, token: str | None, count: int) -> None:
+        """Go on to the next page, after one with so many things.
+
+        Raises:
+            RemoteError: the server repeats itself, or does not come to an end.
+        """
+        self._left -= count
+        self._pages += 1
+        self._empty = 0 if count else self._empty + 1
+        self.token = token
+        self.more = bool(token)
+        if self._left < 0:
+            raise self._endless(f"tells of more than {self._most:,} {self._what}")
+        if self.more and (hash(token) in self._seen or self._empty > _EMPTY_PAGES):
+            raise self._endless(f"sends the same page of {self._what} again and again")
+        if self.more and self._pages >= _MAX_PAGES:
+            raise self._endless(f"tells its {self._what} on more than {_MAX_PAGES:,} pages")
+        if time.monotonic() > self._end:
+            raise self._endless(f"has not told all {self._what} in {_LONGEST / 60:.0f} minutes")
+        self._seen.add(hash(token))
+
+    def _endless(self, what: str) -> RemoteError:
+        return RemoteError(f"{self._url} {what}", hint="it has a fault, or means no good; ask for less with --limit")
 
 
 def _whole(answer: answers.RunAnswer) -> RemoteRun:

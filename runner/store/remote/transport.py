@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from runner.errors import RemoteError, UnreachableError
+from runner.store.remote import response_limits
 from runner.store.remote.access import Access
 
 if TYPE_CHECKING:
@@ -30,7 +31,11 @@ _NOT_FOUND = 404
 _OK = range(200, 300)
 _REDIRECTS = range(300, 400)
 _MAX_ERROR = 64 * 1024
-_MAX_ANSWER = 512 << 20
+_MAX_ANSWER = 64 << 20
+_MAX_FILE = 100 << 30
+"""Bytes of a file whose size the server does not tell."""
+_GROWTH = 64 << 20
+"""Bytes that a file may have grown by, besides twice its size, since its size was told."""
 _CONNECTION = re.compile(r"^<?[\w.]*HTTPS?Connection(?:Pool)?(?:\([^)]*\)| object at 0x[0-9a-f]+>?): ")
 """What urllib3 puts before its words about a connection."""
 
@@ -118,22 +123,21 @@ class Transport:
         answer = self._send("PUT", path, body=file, headers=headers, again=False, seconds=seconds)
         self._read(answer, _MAX_ERROR)
 
-    def pieces(self, path: str) -> Iterator[bytes]:
-        """Yield a file piece by piece.
+    def pieces(self, path: str, size: int | None = None) -> Iterator[bytes]:
+        """Yield a file piece by piece; ``size`` is what the server told of it before.
 
         Raises:
-            RemoteError: as for `ask`, also when the connection ends too early.
+            RemoteError: as for `ask`, also when the connection ends too early, or far more comes than was told.
         """
-        from urllib3.exceptions import HTTPError
-
         # A file that is compressed is to arrive as it is.
         answer = self._send("GET", path, headers={"Accept-Encoding": "identity"}, again=True)
+        most = _MAX_FILE if size is None else 2 * size + _GROWTH
+        is_whole = False
         try:
-            yield from answer.stream(PIECE, decode_content=True)
-        except HTTPError as error:
-            raise self._unreachable(error) from error
+            yield from self._limited(answer, most, f"more than {most:,} bytes of one file")
+            is_whole = True
         finally:
-            answer.release_conn()
+            answer.release_conn() if is_whole else answer.close()
 
     def _send(
         self,
@@ -174,17 +178,34 @@ class Transport:
             answer.release_conn()
 
     def _read(self, answer: "BaseHTTPResponse", limit: int) -> bytes:
-        from urllib3.exceptions import HTTPError
-
         try:
-            content = answer.read(limit + 1, decode_content=True)
-        except HTTPError as error:
-            raise self._unreachable(error) from error
-        if len(content) > limit:
+            content = b"".join(self._limited(answer, limit, f"more than {limit >> 10:,} kB"))
+        except BaseException:
             answer.close()
-            raise RemoteError(f"{self.access.url} answers with more than {limit >> 20} MB", status=answer.status)
+            raise
         answer.release_conn()
         return content
+
+    def _limited(self, answer: "BaseHTTPResponse", limit: int, told: str) -> Iterator[bytes]:
+        """Yield what a server answers, up to a limit; ``told`` says what it does when there is more."""
+        from urllib3.exceptions import HTTPError
+
+        left = limit
+        try:
+            for piece in response_limits.pieces(answer, self._patience.read):
+                left -= len(piece)
+                if left < 0:
+                    raise RemoteError(f"{self.access.url} answers with {told}", status=answer.status)
+                yield piece
+        except (HTTPError, OSError) as error:
+            raise self._unreachable(error) from error
+        except response_limits.TooSlowError as error:
+            raise UnreachableError(
+                f"{self.access.url} sends its answer too slowly", hint="it has too much to do, or means no good"
+            ) from error
+        except response_limits.UnknownEncodingError as error:
+            message = f"{self.access.url} answers in a form that can't be unpacked"
+            raise RemoteError(message, context=str(error)) from error
 
     def _headers(self) -> dict[str, str]:
         headers = {"User-Agent": "proj", "Accept": "application/json, */*;q=0.5", "Accept-Encoding": "gzip"}
@@ -312,8 +333,11 @@ def _make_pool(access: Access) -> "PoolManager":
     if proxy:
         url = urllib3.util.parse_url(proxy)
         headers = urllib3.make_headers(proxy_basic_auth=url.auth) if url.auth else None
-        return urllib3.ProxyManager(proxy, proxy_headers=headers, **options)  # type: ignore[arg-type]
-    return urllib3.PoolManager(**options)  # type: ignore[arg-type]
+        pool: PoolManager = urllib3.ProxyManager(proxy, proxy_headers=headers, **options)  # type: ignore[arg-type]
+    else:
+        pool = urllib3.PoolManager(**options)  # type: ignore[arg-type]
+    pool.pool_classes_by_scheme = response_limits.pool_classes()
+    return pool
 
 
 def _is_folder(path: str) -> bool:

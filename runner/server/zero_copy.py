@@ -1,0 +1,196 @@
+"""Files between a connection and the disk without passing through Python: sendfile(2) and splice(2).
+
+The application gets the connection of a request in its ASGI state, as `CONNECTION`. Where the system or the connection
+has no such calls (TLS, not Linux), the caller sends and receives pieces as before.
+"""
+
+import asyncio
+import os
+import select
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from fcntl import fcntl
+from functools import cache
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import httptools
+
+from runner.server.answers import ErrorCode, RefusedError
+
+if TYPE_CHECKING:
+    from runner.server.transport import JoiningProtocol
+
+CONNECTION = "connection"
+"""Key of the connection in the state of a request."""
+
+LEAST_SIZE = 256 * 1024
+"""Bytes from which on taking a body off the socket by hand pays."""
+
+_PIPE = 1 << 20
+_SET_PIPE_SIZE = 1031
+_AT_ONCE = 16 << 20
+"""Bytes after which others have their turn."""
+_MOMENT = 5
+"""Milliseconds in which a client that is busy sending sends more."""
+_WORKERS = 4
+
+
+async def send_file(state: Mapping[str, Any], file: BinaryIO, size: int) -> bool:
+    """Send so many bytes of a file as the body of an answer whose head was sent; False where pieces must be sent.
+
+    The caller ends the body. A file that has become shorter ends the connection.
+    """
+    connection: JoiningProtocol | None = state.get(CONNECTION)
+    if connection is None or size == 0:
+        return False
+    cycle = connection.cycle
+    plain = connection.flushed()
+    if not cycle.disconnected and not plain.is_closing():
+        with suppress(ConnectionError):
+            sent = await asyncio.get_running_loop().sendfile(plain, file, 0, size)
+            if sent < size:
+                plain.abort()
+    # What was sent is no news to uvicorn, which counts.
+    cycle.expected_content_length = 0
+    return True
+
+
+def body_to_splice(scope: Mapping[str, Any]) -> int | None:
+    """Return the bytes of a body that can be moved straight from the socket to a file; None for any other."""
+    connection: JoiningProtocol | None = scope.get("state", {}).get(CONNECTION)
+    if connection is None or not hasattr(os, "splice") or connection.transport.get_extra_info("sslcontext") is not None:
+        return None
+    lengths = [value for name, value in scope["headers"] if name == b"content-length"]
+    is_chunked = any(name == b"transfer-encoding" for name, _ in scope["headers"])
+    if len(lengths) != 1 or is_chunked or connection.cycle.scope is not scope or not connection.cycle.more_body:
+        return None
+    size = int(lengths[0])
+    return size if size >= LEAST_SIZE else None
+
+
+async def receive_file(scope: Mapping[str, Any], target: int, size: int) -> None:
+    """Move the body of a request, of which nothing was taken yet, to an open file; `body_to_splice` tells its size.
+
+    Raises:
+        RefusedError: the client went away, or sends too slowly.
+        OSError: the file can't be written; the body was read to its end, so that the client takes the answer.
+    """
+    connection: JoiningProtocol = scope["state"][CONNECTION]
+    cycle = connection.cycle
+    if cycle.waiting_for_100_continue:
+        connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        connection.flushed()
+        cycle.waiting_for_100_continue = False
+    connection.flow.pause_reading()
+    begun = bytes(cycle.body)
+    cycle.body = bytearray()
+    body = _Body(connection, target, size - len(begun))
+    try:
+        body.write(begun)
+        await body.move()
+    except BaseException:
+        cycle.keep_alive = False
+        raise
+    finally:
+        body.close()
+    connection.on_message_complete()
+    # The old parser waits for a body that it will never see.
+    connection.parser = httptools.HttpRequestParser(connection)
+    with suppress(AttributeError):  # as uvicorn does
+        connection.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    if body.fault is not None:
+        raise body.fault
+
+
+class _Body:
+    """What is still to come of a body, on its way from a socket through a pipe to a file."""
+
+    def __init__(self, connection: "JoiningProtocol", target: int, left: int) -> None:
+        self._connection = connection
+        self._target = target
+        self._left = left
+        self._socket = os.dup(connection.transport.get_extra_info("socket").fileno())
+        self._out, self._in = os.pipe2(os.O_CLOEXEC)
+        with suppress(OSError):  # users have a limit for large pipes
+            fcntl(self._in, _SET_PIPE_SIZE, _PIPE)
+        self._void: int | None = None
+        self.fault: OSError | None = None
+
+    def close(self) -> None:
+        for descriptor in (self._socket, self._out, self._in, *([] if self._void is None else [self._void])):
+            os.close(descriptor)
+
+    def write(self, piece: bytes) -> None:
+        try:
+            left = memoryview(piece)
+            while left:
+                left = left[os.write(self._target, left) :]
+        except OSError as error:
+            self._fail(error)
+
+    async def move(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._left > 0:
+            await self._until_readable()
+            moved, is_over = await loop.run_in_executor(_workers(), self._move)
+            self._left -= moved
+            if is_over and self._left > 0:
+                raise RefusedError(ErrorCode.BAD_REQUEST, "The connection ended before the request did.")
+
+    async def _until_readable(self) -> None:
+        """Wait for the client, as long as the connection may be silent."""
+        loop = asyncio.get_running_loop()
+        readable = asyncio.Event()
+        loop.add_reader(self._socket, readable.set)
+        try:
+            await asyncio.wait_for(readable.wait(), self._connection.longest_silence)
+        except asyncio.TimeoutError:
+            self._connection.transport.abort()
+            raise RefusedError(ErrorCode.BAD_REQUEST, "The request was sent too slowly.") from None
+        finally:
+            loop.remove_reader(self._socket)
+
+    def _move(self) -> tuple[int, bool]:
+        """Move what is there, in a thread; return how many bytes that were, and whether the connection ended."""
+        total = 0
+        waiting = select.poll()
+        waiting.register(self._socket, select.POLLIN)
+        while total < min(self._left, _AT_ONCE):
+            try:
+                flags = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
+                count = os.splice(self._socket, self._in, min(self._left - total, _PIPE), flags=flags)
+            except BlockingIOError:
+                if not waiting.poll(_MOMENT):
+                    break
+                continue
+            except ConnectionError:
+                return total, True
+            if count == 0:
+                return total, True
+            self._empty(count)
+            total += count
+        return total, False
+
+    def _empty(self, count: int) -> None:
+        while count:
+            count -= self._splice_out(count)
+
+    def _splice_out(self, count: int) -> int:
+        try:
+            return os.splice(self._out, self._target if self._void is None else self._void, count)
+        except OSError as error:
+            self._fail(error)
+        return 0
+
+    def _fail(self, error: OSError) -> None:
+        """Note a fault of the file once, and let the rest go nowhere."""
+        if self._void is not None:
+            raise error
+        self.fault = error
+        self._void = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+
+
+@cache
+def _workers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_WORKERS, thread_name_prefix="proj-artifacts")

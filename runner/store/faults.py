@@ -1,0 +1,66 @@
+"""Faults of the store's file and of its disk, as errors for the user."""
+
+import os
+import sqlite3
+import sys
+from pathlib import Path
+
+from runner.errors import DamagedStoreError, NoRoomError, StoreError
+
+_REPAIR = "`proj verify --repair` saves what can still be read; the damaged file is kept."
+
+_EXPLANATIONS = {
+    "disk is full": ("The disk is full", "Free some space; what was recorded so far is safe."),
+    "database is locked": ("Another process has been writing to the store for too long", "Look for a stuck process."),
+    "readonly database": (
+        "The store can't be written to",
+        "Set PROJ_HOME to a folder that you can write to; commands that only read work here.",
+    ),
+    "unable to open": (
+        "The store can't be opened",
+        "Check the permissions of the file and its folder, and how many files may be open: `ulimit -n`.",
+    ),
+    "disk I/O error": ("The disk reported an error", "Check the disk, then run the command again."),
+    "malformed": ("The store is damaged", _REPAIR),
+    "Could not decode": ("The store is damaged", _REPAIR),
+    "not a database": ("This file is not a store of proj, or its head is damaged", _REPAIR),
+}
+
+_KINDS: dict[str, type[StoreError]] = {
+    "disk is full": NoRoomError,
+    "malformed": DamagedStoreError,
+    "Could not decode": DamagedStoreError,
+    "not a database": DamagedStoreError,
+}
+
+_LITTLE = 64 << 10
+"""Free bytes below which SQLite's "disk I/O error" means that there is no room for the file that connections share."""
+
+
+def explain(error: sqlite3.Error, path: Path) -> StoreError | None:
+    """Return the error for the user for a fault of a store's file or disk; None where only a bug explains it."""
+    text = str(error)
+    if "disk I/O error" in text and free_bytes(path.parent) < _LITTLE:
+        text = "disk is full"
+    elif "unable to open" in text and path.exists() and not os.access(path.parent, os.W_OK):
+        text = "readonly database"
+    for words, (message, hint) in _EXPLANATIONS.items():
+        if words in text:
+            told = _or_backup(path) if hint == _REPAIR else hint
+            return _KINDS.get(words, StoreError)(message, context=f"{path}: {error}", hint=told)
+    return None
+
+
+def free_bytes(folder: Path) -> int:
+    """Return how many bytes a user may still write where a folder is; a folder that can't be asked has plenty."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return sys.maxsize
+    return found.f_bavail * found.f_frsize
+
+
+def _or_backup(path: Path) -> str:
+    """Return what to do about a damaged store; a backup is named where there is one."""
+    backups = sorted(path.parent.glob(f"{path.name}.*.backup"))
+    return f"{_REPAIR} A backup of an earlier version is {backups[-1].name}." if backups else _REPAIR

@@ -1,0 +1,153 @@
+"""Files that are still being written: where they lie, and which of them nobody writes any more.
+
+Below the folder that holds the files of all runs there is one folder for them, so that what a killed process left
+behind is found without looking through the artifacts of every run. A file is locked as long as somebody writes it.
+"""
+
+import fcntl
+import os
+import secrets
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from runner.files import FICLONE
+from runner.settings import Home
+from runner.store.artifact_paths import PARTIAL
+from runner.store.beneath import folder_at, new_file, remove_at, split_root, status_at
+
+FOLDER = ".proj-partial"
+"""What the folder is called, beside those of runs."""
+
+_ANY_RUN = "0" * 32
+_ANY_MODEL = f"m-{_ANY_RUN}"
+"""Those of one kind have one folder for what is still being written."""
+_ABANDONED_FILE = 3600.0
+"""Seconds after which a file that nobody has locked is removed; a lock may be unknown on a network file system."""
+_ABANDONED_UPLOAD = 24 * 3600.0
+"""Seconds without a new part after which an upload in parts is removed: no process belongs to it."""
+
+
+def staging_place(root: Path) -> tuple[Path, tuple[str, ...]]:
+    """Return the folder in which files on their way to a root lie, as a root of its own and names below it."""
+    anchor, own = split_root(root)
+    return (anchor, (FOLDER,)) if own else (root, ())
+
+
+class PartialFile:
+    """A new file without its final name. End with `move` or `discard`."""
+
+    def __init__(self, root: Path, target: int) -> None:
+        self._name = f"{PARTIAL}{secrets.token_hex(8)}"
+        self._place = staging_place(root)
+        with folder_at(*self._place, create=True) as folder:
+            if os.fstat(folder).st_dev == os.fstat(target).st_dev:
+                self._descriptor = new_file(folder, self._name)
+                self._folder = -1
+            else:  # a file can't be moved from one file system to another
+                self._descriptor = new_file(target, self._name)
+                self._folder = os.dup(target)
+        with suppress(OSError):  # not every file system has locks
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._is_open = True
+
+    @property
+    def descriptor(self) -> int:
+        """What the system writes to."""
+        return self._descriptor
+
+    def write(self, piece: bytes | memoryview) -> None:
+        """Append bytes."""
+        written = os.write(self._descriptor, piece)
+        while written < len(piece):
+            written += os.write(self._descriptor, memoryview(piece)[written:])
+
+    def clone(self, source: BinaryIO) -> bool:
+        """Share the blocks of a file until one of the two is written; False where the file system can't."""
+        try:
+            fcntl.ioctl(self._descriptor, FICLONE, source.fileno())
+        except OSError:
+            return False
+        return True
+
+    def move(self, target: int, name: str, modified_ns: int | None) -> None:
+        """Give the file its final name in a folder; it replaces what has that name."""
+        if modified_ns is not None:
+            os.utime(self._descriptor, ns=(modified_ns, modified_ns))
+        with self._own_folder() as folder:
+            os.rename(self._name, name, src_dir_fd=folder, dst_dir_fd=target)
+        self._close()
+
+    def discard(self) -> None:
+        """Remove the file; one that was moved stays."""
+        if self._is_open:
+            with suppress(FileNotFoundError), self._own_folder() as folder:
+                os.unlink(self._name, dir_fd=folder)
+            self._close()
+
+    @contextmanager
+    def _own_folder(self) -> Iterator[int]:
+        if self._folder >= 0:
+            yield self._folder
+        else:
+            with folder_at(*self._place) as folder:
+                yield folder
+
+    def _close(self) -> None:
+        self._is_open = False
+        os.close(self._descriptor)
+        if self._folder >= 0:
+            os.close(self._folder)
+
+
+def collect_everywhere(home: Home) -> int:
+    """Remove what was abandoned on its way to any run or model of a home; return how many files and uploads."""
+    return sum(collect_abandoned(home.run(one) / "artifacts") for one in (_ANY_RUN, f"models/{_ANY_MODEL}"))
+
+
+def collect_abandoned(root: Path, now: float | None = None) -> int:
+    """Remove what killed processes and clients that never came back left on its way to a root; return how many.
+
+    Files that somebody writes, and uploads that got a part within a day, stay. A folder that can't be changed now is
+    left for another time.
+    """
+    moment = time.time() if now is None else now
+    with suppress(OSError), folder_at(*staging_place(root)) as folder:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if entry.name.startswith(PARTIAL)]
+        return sum(_collect(folder, name, moment) for name in names)
+    return 0
+
+
+def _collect(folder: int, name: str, now: float) -> bool:
+    found = status_at(folder, name)
+    if found is None:
+        return False
+    is_upload = stat.S_ISDIR(found.st_mode)
+    age = now - found.st_mtime
+    if age < (_ABANDONED_UPLOAD if is_upload else _ABANDONED_FILE):
+        return False
+    if not is_upload and _is_locked(folder, name):
+        return False
+    with suppress(FileNotFoundError):
+        remove_at(folder, name)
+        return True
+    return False
+
+
+def _is_locked(folder: int, name: str) -> bool:
+    """Say whether somebody writes a file."""
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

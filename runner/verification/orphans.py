@@ -1,0 +1,100 @@
+"""The check of files that no row of the database knows: of a lost database, or of a command that was killed."""
+
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
+from itertools import islice
+from pathlib import Path
+
+from runner.findings import Finding, Progress
+from runner.settings import Home
+from runner.source.gitcommand import Place, run_git
+from runner.store.artifacts import PARTIAL
+from runner.store.database import Database
+from runner.store.rows import RUN_ID, chunks
+from runner.verification.recovery import recover_run
+
+PART = "orphan"
+_PIECE = 500
+_DAY = 86_400
+_MODEL = re.compile(r"m-[0-9a-f]{32}")
+_REF = "refs/runs/"
+
+
+def verify_orphans(home: Home, *, repair: bool, progress: Progress) -> Iterator[Finding]:
+    """Name runs that only have files and record them again; name models and uploads that no row knows."""
+    places = _places_of_runs(home)
+    total = sum(map(len, places.values()))
+    checked = 0
+    for name, ids in places.items():
+        for piece in _pieces(iter(sorted(ids))):
+            for run_id in _unknown(home, "runs", "run_id", piece):
+                yield _orphan(home, name, run_id, repair=repair)
+            checked += len(piece)
+            progress(checked, total)
+    models = (path.name for path in _folders(home.root / "runs" / "models") if _MODEL.fullmatch(path.name))
+    for piece in _pieces(models):
+        for model_id in _unknown(home, "models", "model_id", piece):
+            problem = "the files of a logged model that the database does not know; they are kept"
+            yield Finding(part=PART, name=f"runs/models/{model_id}", problem=problem)
+    yield from _unfinished_uploads(home)
+
+
+def _places_of_runs(home: Home) -> dict[str, set[str]]:
+    """Return the ids of runs that something is kept of, by where; all of it is listed before any row is read."""
+    refs: list[str] = []
+    if (home.vault / "HEAD").exists():
+        refs = run_git(Place(git_dir=home.vault), "for-each-ref", "--format=%(refname)", _REF).text.splitlines()
+    runs = {path.name for path in _folders(home.root / "runs")}
+    kept = {name.removeprefix(_REF) for name in refs} - runs
+    folders = {path.name for path in _folders(home.folders)} - runs - kept
+    found = {"runs": runs, "vault.git/refs/runs": kept, "folders": folders}
+    return {place: set(filter(RUN_ID.fullmatch, names)) for place, names in found.items()}
+
+
+def _folders(parent: Path) -> Iterator[Path]:
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(parent) as entries:
+        yield from (Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
+
+
+def _pieces(names: Iterator[str]) -> Iterator[list[str]]:
+    while piece := list(islice(names, _PIECE)):
+        yield piece
+
+
+def _unknown(home: Home, table: str, column: str, names: Sequence[str]) -> list[str]:
+    """Return the names that a table does not have."""
+    known: set[str] = set()
+    with closing(Database.open_to_read(home.database)) as database:
+        for piece, marks in chunks(names):
+            rows = database.query(f"SELECT {column} FROM {table} WHERE {column} IN ({marks})", *piece)
+            known.update(row[0] for row in rows)
+    return [name for name in names if name not in known]
+
+
+def _orphan(home: Home, place: str, run_id: str, *, repair: bool) -> Finding:
+    done = None
+    if repair:
+        with closing(Database.open(home.database)) as database:
+            recover_run(database, home, run_id)
+        done = f"it is recorded again, with what its files tell: proj show {run_id[:12]}"
+    problem = "the files of a run that the database does not know; they are kept"
+    return Finding(part=PART, name=f"{place}/{run_id}", problem=problem, repair=done)
+
+
+def _unfinished_uploads(home: Home) -> Iterator[Finding]:
+    """Yield what uploads left that never ended, where nobody has written for a day."""
+    for run in _folders(home.root / "runs"):
+        for path in run.glob(f"artifacts/**/{PARTIAL}*"):
+            if _is_old(path):
+                name = path.relative_to(home.root).as_posix()
+                yield Finding(part=PART, name=name, problem="an upload that was never completed; it is kept")
+
+
+def _is_old(path: Path) -> bool:
+    try:
+        return time.time() - path.lstat().st_mtime > _DAY
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,50 @@
+"""The check of rows whose files are gone: the log of a run, its code."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+
+from runner.findings import Finding, Progress
+from runner.model import RunDetails
+from runner.settings import Home
+from runner.source.vault import keeps_code
+from runner.store.database import Database
+
+PART = "orphan"
+_PAGE = 500
+
+
+def verify_records(home: Home, *, repair: bool, progress: Progress) -> Iterator[Finding]:  # noqa: ARG001
+    """Name the runs that `proj run` recorded here and that have lost their log or their code; nothing repairs that."""
+    if not home.database.exists():
+        return
+    with closing(Database.open_to_read(home.database)) as database:
+        total = database.query("SELECT count(*) FROM runs")[0][0]
+        last = checked = 0
+        while rows := database.query(
+            "SELECT r.id, r.run_id, d.document FROM runs r JOIN details d ON d.run = r.id"
+            " WHERE r.id > ? AND r.lifecycle_stage = 'active' ORDER BY r.id LIMIT ?",
+            last,
+            _PAGE,
+        ):
+            for row in rows:
+                yield from _lost(home, row["run_id"], row["document"])
+            last = rows[-1]["id"]
+            checked += len(rows)
+            progress(checked, total)
+
+
+def _lost(home: Home, run_id: str, document: str) -> Iterator[Finding]:
+    try:
+        details = msgspec.json.decode(document, type=RunDetails)
+    except msgspec.DecodeError:
+        yield Finding(part=PART, name=run_id, problem="what the database has of this run beyond MLflow can't be read")
+        return
+    if details.command is None:  # it was not started here
+        return
+    if details.exit_code is not None and details.log and not Path(details.log).is_file():
+        yield Finding(part=PART, name=run_id, problem=f"the log of this run is gone: {details.log}")
+    if details.code is not None and not keeps_code(home, run_id):
+        yield Finding(part="snapshot", name=run_id, problem="the code of this run is not in the snapshot store")

@@ -1,0 +1,151 @@
+"""The check of the database: its pages, what its rows refer to, its schema."""
+
+import re
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from runner.errors import DamagedStoreError
+from runner.findings import Finding, Progress
+from runner.settings import Home
+from runner.store.database import Database
+from runner.store.migrations import MIGRATIONS, apply
+from runner.store.read_only import connect, memory_way
+from runner.store.upgrading import save_copy
+from runner.verification.references import complete_references
+from runner.verification.salvage import is_alone, salvage
+
+PART = "database"
+_INDEX_ONLY = re.compile(r"row \d+ missing from index|wrong # of entries in index|non-unique entry in index|NULL value")
+_SCHEMA = "SELECT name, sql FROM main.sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite%'"
+_MOST = 20
+"""Faults of one kind that are named."""
+_OPTIONAL = frozenset(("compatibility",))
+"""Tables that stores of the first schema lack until their next upgrade."""
+
+
+def verify_store(home: Home, *, repair: bool, progress: Progress) -> Iterator[Finding]:
+    """Check the database of runs.
+
+    Raises:
+        StoreError: a newer proj changed it so that this one can't read it.
+    """
+    path = home.database
+    if not path.exists():
+        count = home.count_runs_without_store()
+        if count:
+            problem = f"it is not there, but the files of {count} runs are"
+            yield _finding(path, problem, _begin_anew(path) if repair else None)
+        return
+    progress(0, 3)
+    faults = _damage(path)
+    if faults:
+        yield from _damaged(path, faults, repair=repair)
+        if not repair:
+            return
+    progress(1, 3)
+    yield from _loose_references(path, repair=repair)
+    progress(2, 3)
+    yield from _incomplete_schema(path, repair=repair)
+    progress(3, 3)
+
+
+def _finding(path: Path, problem: str, repair: str | None = None) -> Finding:
+    return Finding(part=PART, name=path.name, problem=problem, repair=repair)
+
+
+def _begin_anew(path: Path) -> str:
+    Database.open(path).close()
+    return "a new one was made; the runs that have files are recorded in it again"
+
+
+def _damage(path: Path) -> list[str]:
+    """Return what SQLite says is wrong with the pages of a store; nothing where all is well.
+
+    Raises:
+        StoreError: it is a newer proj's, or can't be read at all for want of permissions.
+    """
+    try:
+        with closing(Database.open_to_read(path)) as database:
+            faults = [text for (text,) in database.query(f"PRAGMA main.integrity_check({_MOST})") if text != "ok"]
+            number = database.query("PRAGMA main.user_version")[0][0]
+            return faults or (_changed_schema(_schema_of(database)) if number == len(MIGRATIONS) else [])
+    except DamagedStoreError as error:
+        return [(error.context or error.message).removeprefix(f"{path}: ")]
+
+
+def _damaged(path: Path, faults: list[str], *, repair: bool) -> Iterator[Finding]:
+    """Yield the damage, after its repair where that is asked for."""
+    shown = "; ".join(line for fault in faults[:_MOST] for line in fault.splitlines()[:_MOST])
+    if not repair:
+        yield _finding(path, f"it is damaged: {shown}")
+        return
+    if not is_alone(path):
+        yield _finding(path, f"it is damaged, and in use, so it can't be repaired now: {shown}")
+        return
+    if all(map(_INDEX_ONLY.match, (line for fault in faults for line in fault.splitlines()))):
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute("REINDEX")
+        if not _damage(path):
+            yield _finding(path, f"its indexes are damaged: {shown}", "the indexes were made again from the rows")
+            return
+    yield _finding(path, f"it is damaged: {shown}", salvage(path))
+
+
+def _loose_references(path: Path, *, repair: bool) -> Iterator[Finding]:
+    """Yield rows whose run, experiment or model is gone, by the table that they are in."""
+    with closing(Database.open_to_read(path)) as database:
+        found = Counter((row["table"], row["parent"]) for row in database.query("PRAGMA main.foreign_key_check"))
+    if not found:
+        return
+    done = None
+    if repair:
+        backup = path.with_name(f"{path.name}.before-repair-{_stamp()}.backup")
+        save_copy(path, backup)
+        with closing(Database.open(path)) as database:
+            done = f"{complete_references(database)}; the store as it was is {backup.name}"
+    for (table, parent), count in sorted(found.items()):
+        yield _finding(path, f"{count} rows of '{table}' belong to rows of '{parent}' that are gone", done)
+
+
+def _incomplete_schema(path: Path, *, repair: bool) -> Iterator[Finding]:
+    """Yield tables, indexes, views and triggers that are missing."""
+    wanted = _wanted_schema()
+    with closing(Database.open_to_read(path)) as database:
+        present = _schema_of(database)
+    for name in wanted:
+        if name in present or name in _OPTIONAL:
+            continue
+        done = None
+        if repair:
+            with closing(Database.open(path)) as database:
+                database.execute(wanted[name])
+            done = "it was made again"
+        yield _finding(path, f"'{name}' of the schema is missing", done)
+
+
+def _wanted_schema() -> dict[str, str]:
+    """Return the statements that make the schema, by the name of what each one makes."""
+    with closing(connect(memory_way())) as fresh:
+        apply(fresh, MIGRATIONS)
+        return dict(fresh.execute(_SCHEMA).fetchall())
+
+
+def _schema_of(database: Database) -> dict[str, str]:
+    return {row["name"]: row["sql"] for row in database.query(_SCHEMA)}
+
+
+def _changed_schema(present: dict[str, str]) -> list[str]:
+    wanted = _wanted_schema()
+    return [
+        f"'{name}' of the schema is not as it was made"
+        for name, sql in present.items()
+        if name in wanted and sql != wanted[name]
+    ]
+
+
+def _stamp() -> str:
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
