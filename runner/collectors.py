@@ -10,7 +10,7 @@ from msgspec import Struct, structs
 from runner.environments.missing import explain_failed_import, failed_import
 from runner.environments.words import Prepared
 from runner.lazy import LazyModule
-from runner.manifest import served_address
+from runner.manifest import serve_hint, served_address
 from runner.model import Event, EventKind, RunStatus
 from runner.process import Outcome
 from runner.provenance.inputs import digest_inputs
@@ -18,6 +18,7 @@ from runner.provenance.metrics import MetricValue, read_metrics_files, read_metr
 from runner.provenance.outputs import collect_outputs
 from runner.record import Ending, RunRecorder, fault_event
 from runner.server.redirects import read_redirects
+from runner.server.unreachable import unreachable_servers
 from runner.source.folder import RunFolder
 from runner.source.snapshot import tree_again
 from runner.store import runs
@@ -51,6 +52,8 @@ class Execution(Struct, frozen=True, kw_only=True):
     """Files beside the tree that the command opened: path relative to the project folder, and the user's file."""
     was_logged_to: bool = False
     """Whether a client connected to the run's own server."""
+    address: str = ""
+    """``HOST:PORT`` of the run's own server."""
     written_runs: tuple[str, ...] = ()
     """Other runs that the command made or wrote to."""
 
@@ -203,12 +206,13 @@ def explain(finished: Finished) -> None:
     why = finished.folder.explain_missing(log, recorder.plan.source.project) if log else None
     if why:
         recorder.report(Event(kind=EventKind.WARNING, message=why))
-    module = failed_import(log) if log else None
-    if module is None:
+    failed = failed_import(log, finished.environment.record.prefix) if log else None
+    if failed is None:
         _tell_where_it_logged(finished)
+        _tell_unreachable(finished)
         return
     installed = [name for name, _ in finished.environment.record.packages]
-    recorder.report(explain_failed_import(module, recorder.plan.spec, recorder.plan.scripts, installed))
+    recorder.report(explain_failed_import(failed, recorder.plan.spec, recorder.plan.scripts, installed))
 
 
 def _tell_where_it_logged(finished: Finished) -> None:
@@ -223,6 +227,16 @@ def _tell_where_it_logged(finished: Finished) -> None:
     if elsewhere:
         told = f"the code logs to {', '.join(elsewhere)}, and nothing of it is in this record"
         report(Event(kind=EventKind.NOTICE, message=told))
+
+
+def _tell_unreachable(finished: Finished) -> None:
+    """Say which tracking servers the script wanted and could not reach, and that the run can answer for them."""
+    recorder = finished.recorder
+    for url in unreachable_servers(recorder.end_of_log()):
+        address = served_address(url)
+        if address and address not in (*recorder.plan.request.serve_as, finished.execution.address):
+            told = f"the code wanted to log to {address}, which can't be reached"
+            recorder.report(Event(kind=EventKind.WARNING, message=told, hint=serve_hint(address)))
 
 
 def secure_files(finished: Finished, known: Mapping[str, str]) -> None:

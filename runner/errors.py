@@ -3,21 +3,24 @@
 import errno
 from typing import ClassVar
 
+from runner.urls import without_credentials
+
 
 class ProjError(Exception):
     """A fault that the user can act on: what happened, where, and what to do.
 
-    The command line prints it without a traceback and exits with ``exit_code``.
+    The command line prints it without a traceback and exits with ``exit_code``. Credentials in URLs are taken out.
     """
 
     reference: ClassVar[str] = "error"
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, *, context: str | None = None, hint: str | None = None) -> None:
+        message = without_credentials(message)
         super().__init__(message)
         self.message = message
-        self.context = context
-        self.hint = hint
+        self.context = without_credentials(context) if context else context
+        self.hint = without_credentials(hint) if hint else hint
 
 
 class UsageError(ProjError):

@@ -95,8 +95,8 @@ class ParameterSpec(Struct, frozen=True, kw_only=True):
     minimum: float | None = None
     maximum: float | None = None
     secret: bool = False
-    note: str | None = None
-    """Why there is no default although the declaration looks as if there were one."""
+    note: str | None = None  # why there is no default although the declaration looks as if there were one
+    is_null: bool = False  # a default of null means to authors that the parameter may be left out
 
 
 class Parameter(Struct, frozen=True, kw_only=True):
@@ -333,6 +333,7 @@ class RunDetails(Struct, frozen=True, kw_only=True):
     log: str | None = None
     redirects: tuple[str, ...] = ()
     """Where the code would log, each in words, and this run was instead."""
+    repairs: tuple[str, ...] = ()  # what of the command, its parameters and its paths was changed so that it runs
     notices: tuple[str, ...] = ()
 
 
@@ -367,6 +368,7 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     log: str | None
     reason: str | None = None
     redirects: tuple[str, ...] = ()
+    repairs: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
 
 

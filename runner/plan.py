@@ -1,14 +1,18 @@
 """The plan of a run: everything that is decided before anything is recorded, built or executed."""
 
 import os
-from datetime import datetime, timedelta, timezone
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
 
+from runner.cutoff import as_of
+from runner.environments.additions import Addition, additions_path, recall_additions, with_additions
 from runner.environments.backends import EnvironmentBackend, choose_backend, notices_for, provides_images
-from runner.environments.deciding import decide_spec
+from runner.environments.deciding import decide_spec, makes_pythons
 from runner.environments.words import EnvironmentRequest, EnvironmentSpec, ProjectTree
 from runner.errors import ManifestError, UsageError
 from runner.executors import EXECUTORS, Executor, check_options
@@ -16,9 +20,11 @@ from runner.lazy import LazyModule
 from runner.manifest import (
     Flight,
     FolderFiles,
+    Lead,
     PathRules,
-    bind_parameters,
+    bind_for_run,
     find_entry_point,
+    find_leads,
     preflight,
     read_parameters_file,
     render_command,
@@ -46,6 +52,7 @@ from runner.model import (
     Severity,
 )
 from runner.remembered import Memory
+from runner.repairing import expected_leads, needs_environment
 from runner.scripts import Scripts, named_experiment, read_scripts
 from runner.settings import Home, experiment_asked, offline_environment
 from runner.source.opening import Source, open_source
@@ -61,8 +68,6 @@ else:
 
 _MLFLOW_NAMES = {"local": None, "container": "docker"}
 """What MLflow calls our environment managers where it has another word, or none, for them."""
-UPLOAD_MARGIN = timedelta(days=1)
-"""Added to the day of a commit: its author had what was uploaded on that day."""
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -86,6 +91,14 @@ class Plan(Struct, frozen=True, kw_only=True):
     """The command as it is written down: without the values of secrets."""
     scripts: Scripts
     notices: tuple[str, ...]
+    repairs: tuple[str, ...] = ()
+    """What of the command, its parameters and its paths was changed so that it runs."""
+    leads: tuple[Lead, ...] = ()
+    """Paths of another machine that are led to the project's own files."""
+    additions: tuple[Addition, ...] = ()
+    """Packages that were added because a run failed for want of them."""
+    additions_note: Path
+    """Where these are kept for the next run of the project."""
 
     @property
     def code(self) -> Code:
@@ -134,19 +147,18 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
     snapshot = take_snapshot(source, home, report)
     files = TreeFiles(home, snapshot, lambda: take_again(snapshot, source, home, report))
     memory = Memory(home.root / "cache" / "code", f"{snapshot.code.tree}:{snapshot.code.subdirectory}")
-    manifest = memory.recall(
-        Manifest,
-        f"repair: {request.repair}",
-        lambda: reading.read_manifest(files, needs_environment=not request.repair),
-    )
+    need = needs_environment(request, source, snapshot.code)
+    manifest = memory.recall(Manifest, f"{need}", lambda: reading.read_manifest(files, needs_environment=need))
     entry_point = find_entry_point(manifest, request.entry_point, files)
     refuse_what_is_not_there_yet(entry_point)
     from_file = read_parameters_file(Path(request.parameters_file)) if request.parameters_file else {}
-    parameters = bind_parameters(entry_point, request.parameters, from_file)
+    binding = bind_for_run(entry_point, request.parameters, from_file, files, repair=request.repair)
+    entry_point, parameters = binding.entry_point, binding.parameters
     rules = path_rules(source, files, home.run("RUN"))
     command = render_command(entry_point, parameters, rules)
     masker = Masker((*secret_values(parameters), *secret_texts(parameters, rules)))
     scripts = memory.recall(Scripts, entry_point.command, lambda: read_scripts(entry_point.command, files))
+    declaration = entry_point.environment or manifest.environment
     flight = Flight(
         entry_point=entry_point,
         manifest=manifest.path or "the project",
@@ -155,17 +167,18 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
         parameters=parameters,
         project=None if source.frozen else source.project,
         served=request.serve_as,
+        leads=expected_leads(request, declaration, files, scripts),
         keeps_places=request.repair,
     )
     tell_problems(preflight(flight), report, repair=request.repair)
-    declaration = entry_point.environment or manifest.environment
-    if declaration.kind is EnvironmentKind.DOCKER_ENV:  # what there is for containers is the machine's
-        spec = choose_spec(request, declaration, files, scripts)
-    else:
-        words = f"{declaration} {request.environment_manager} {request.repair} {entry_point.command}"
-        spec = memory.recall(EnvironmentSpec, words, lambda: choose_spec(request, declaration, files, scripts))
+    words = f"{declaration} {request.environment_manager} {request.repair} {entry_point.command}"
+    keep = partial(memory.recall, EnvironmentSpec, words)
+    spec = choose_spec(request, declaration, files, scripts, keep)
     backend = choose_backend(request.environment_manager, spec)
     executor = choose_executor(entry_point, backend, request)
+    leads = find_leads(scripts, files) if request.repair and makes_pythons(backend) else ()
+    note = additions_path(home, (source.name, snapshot.code.subdirectory, entry_point.name), spec)
+    additions = recall_additions(note, repair=request.repair, add_missing=request.add_missing)
     return Plan(
         request=request,
         home=home,
@@ -176,7 +189,7 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
         entry_point=entry_point,
         parameters=parameters,
         masker=masker,
-        spec=spec,
+        spec=with_additions(spec, additions),
         backend=backend,
         executor=executor,
         as_of=as_of(request.as_of, snapshot),
@@ -184,6 +197,10 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
         recorded_command=render_command(entry_point, parameters, rules, masker),
         scripts=scripts,
         notices=(*short_secret_notices(parameters), *snapshot.notices, *notices_for(backend, spec)),
+        repairs=(*binding.repairs, *(lead.text for lead in leads)),
+        leads=leads,
+        additions=additions,
+        additions_note=note,
     )
 
 
@@ -201,16 +218,27 @@ def refuse_what_is_no_project(source: Source, entry_point: str | None) -> None:
 
 
 def choose_spec(
-    request: RunRequest, declaration: EnvironmentDeclaration, files: ProjectFiles, scripts: Scripts
+    request: RunRequest,
+    declaration: EnvironmentDeclaration,
+    files: ProjectFiles,
+    scripts: Scripts,
+    keep: Callable[[Callable[[], EnvironmentSpec]], EnvironmentSpec],
 ) -> EnvironmentSpec:
     """Return what the run asks of its environment: as declared, or with the repairs that old projects need.
+
+    ``keep`` remembers what was read, as that is the same for the same code.
 
     Raises:
         EnvironmentSetupError: what is declared makes no sense.
     """
-    if request.repair:
-        return decide_spec(declaration, files, scripts, request.environment_manager)
-    return specs.read_spec(declaration, files)
+
+    def read() -> EnvironmentSpec:
+        if request.repair:
+            return decide_spec(declaration, files, scripts, request.environment_manager)
+        return specs.read_spec(declaration, files)
+
+    # What there is for containers is the machine's.
+    return read() if declaration.kind is EnvironmentKind.DOCKER_ENV else keep(read)
 
 
 def without_container(plan: Plan, why: str) -> Plan:
@@ -220,7 +248,7 @@ def without_container(plan: Plan, why: str) -> Plan:
         ProjError: there is nothing to go by.
     """
     declaration = plan.entry_point.environment or plan.manifest.environment
-    spec = decide_spec(declaration, plan.files, plan.scripts, None, refused=why)
+    spec = with_additions(decide_spec(declaration, plan.files, plan.scripts, None, refused=why), plan.additions)
     backend = choose_backend(None, spec)
     executor = choose_executor(plan.entry_point, backend, plan.request)
     notices = (*short_secret_notices(plan.parameters), *plan.snapshot.notices, *notices_for(backend, spec))
@@ -286,29 +314,6 @@ def path_rules(source: Source, files: ProjectFiles, storage: Path, mapped: Path 
         repository=source.root if project else None,
         files=files,
     )
-
-
-def as_of(asked: str | None, snapshot: Snapshot) -> datetime | None:
-    """Return until when packages are considered; None is now.
-
-    A clean commit is of its day. What is not committed, or not in git, is of now.
-
-    Raises:
-        UsageError: the words are no date.
-    """
-    if asked == "now":
-        return None
-    if asked in (None, "commit"):
-        if snapshot.committed_at is not None and (asked or not snapshot.code.dirty):
-            return snapshot.committed_at + UPLOAD_MARGIN
-        if asked:
-            raise UsageError("--as-of commit needs code that is in git", hint="give a date")
-        return None
-    try:
-        moment = datetime.fromisoformat(asked.replace("Z", "+00:00"))
-    except ValueError as error:
-        raise UsageError(f"--as-of takes a date such as 2022-05-31, 'commit' or 'now', not {asked!r}") from error
-    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
 
 
 def user_name() -> str:
@@ -392,5 +397,6 @@ def describe_plan(plan: Plan) -> RunRecord:
         machine=None,
         folder=None,
         log=None,
+        repairs=plan.repairs,
         notices=plan.notices,
     )

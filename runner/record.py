@@ -20,6 +20,7 @@ from runner.store.database import Database
 from runner.store.entities import Metric, Run
 from runner.store.records import read_record
 from runner.store.reserve import release_reserve
+from runner.urls import without_credentials
 
 if TYPE_CHECKING:
     from runner.store.remote import live, push
@@ -93,6 +94,7 @@ class RunRecorder:
             code=plan.code,
             parameters=plan.masker.records(plan.parameters),
             log=str(plan.home.log(self.run_id)),
+            repairs=tuple(map(plan.masker.text, plan.repairs)),
             notices=(*map(plan.masker.text, plan.notices), *self._details.notices),
         )
 
@@ -112,7 +114,7 @@ class RunRecorder:
         Neither a closed screen nor a full disk makes this fail: a notice that can't be written now is written with the
         next fact.
         """
-        event = structs.replace(event, message=self.plan.masker.text(event.message))
+        event = structs.replace(event, message=self.plan.masker.text(without_credentials(event.message)))
         with suppress(OSError, ValueError):  # nobody may be there to be told
             self._show(event)
         known = self._details.notices

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from runner.sealed import DamagedFileError, read_sealed, write_sealed
+from runner.urls import has_credentials
 
 T = TypeVar("T")
 
@@ -37,6 +38,8 @@ class Memory(Struct, frozen=True):
             return msgspec.msgpack.decode(read_sealed(path), type=kind)
         except (OSError, DamagedFileError, msgspec.MsgspecError):
             value = read()
+        if has_credentials(msgspec.json.encode(value).decode()):  # these are read again, and never written down
+            return value
         with suppress(OSError):  # a full disk is told by whoever must write
             write_sealed(path, msgspec.msgpack.encode(value))
             self._forget()

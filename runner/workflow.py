@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from runner.collectors import OUTPUTS, Execution, Finished, collect, guarded, report_redirects
+from runner.cutoff import offer_commit_day
+from runner.environments.additions import Addition, remember_additions, with_additions
 from runner.environments.backends import provides_images
 from runner.environments.deciding import lock_for_code, with_own_packages
-from runner.environments.missing import failed_import, package_to_add
+from runner.environments.missing import failed_import, installed_bringer, package_to_add
 from runner.environments.python_backend import PythonBackend
 from runner.environments.repairs import is_changeable
 from runner.environments.trees import FolderTree
-from runner.environments.words import Prepared, with_packages
+from runner.environments.words import Prepared, lead_paths
 from runner.errors import AbsentImageError, UnbuildableError
 from runner.executors import ExecutionRequest, Sharing, child_environment
 from runner.lazy import LazyModule
@@ -69,6 +71,10 @@ def run_with_repairs(plan: Plan, report: Report, echo: Echo) -> RunOutcome:
             break
         plan = again
         outcome = run_plan(plan, report, echo)
+        if plan.additions and outcome.error is None:
+            remember_additions(plan.additions_note, plan.additions)
+    if outcome.exit_code and plan.request.repair and (hint := offer_commit_day(plan.request.as_of, plan.snapshot)):
+        report(Event(kind=EventKind.WARNING, message="The packages may be too new for this code", hint=hint))
     return outcome
 
 
@@ -86,21 +92,27 @@ def plan_again(plan: Plan, outcome: RunOutcome, report: Report) -> Plan | None:
             return None
         report(Event(kind=EventKind.WARNING, message=error.message, hint=f"Running once more. {told}"))
         return plan
-    package = missing_package(plan, outcome)
-    told = f"'{package}' is added: a run failed for want of it"
-    if not (request.add_missing and package and is_changeable(plan.spec)) or told in plan.spec.repairs:
+    missing = missing_package(plan, outcome)
+    may_add = missing is not None and (request.add_missing or (missing.inside is not None and request.repair))
+    if missing is None or not may_add or missing in plan.additions or not is_changeable(plan.spec):
         return None
-    report(Event(kind=EventKind.STEP, message=f"Running once more, with '{package}'"))
-    return structs.replace(plan, spec=with_packages(plan.spec, (package,), (told,)))
+    report(Event(kind=EventKind.STEP, message=f"Running once more, with '{missing.package}'"))
+    return structs.replace(plan, spec=with_additions(plan.spec, (missing,)), additions=(*plan.additions, missing))
 
 
-def missing_package(plan: Plan, outcome: RunOutcome) -> str | None:
-    """Return the package for want of which a command failed, where packages may be added and one is known."""
-    if not plan.request.add_missing or outcome.error or outcome.record.run_id is None:
+def missing_package(plan: Plan, outcome: RunOutcome) -> Addition | None:
+    """Return the package for want of which a command failed, if one is known."""
+    record = outcome.record
+    if outcome.error or record.run_id is None or record.status == RunStatus.FINISHED.value:
         return None
-    is_finished = outcome.record.status == RunStatus.FINISHED.value
-    module = None if is_finished else failed_import(end_of_log(plan.home.log(outcome.record.run_id)))
-    return None if module is None else package_to_add(module, plan.scripts)
+    environment = record.environment
+    failed = failed_import(end_of_log(plan.home.log(record.run_id)), environment.prefix if environment else None)
+    package = None if failed is None else package_to_add(failed, plan.scripts)
+    if failed is None or package is None:
+        return None
+    installed = [name for name, _ in environment.packages] if environment else []
+    is_installed = installed_bringer(failed.module, installed) is not None
+    return None if is_installed else Addition(package=package, inside=failed.inside)
 
 
 def run_plan(plan: Plan, report: Report, echo: Echo) -> RunOutcome:
@@ -151,14 +163,14 @@ def prepare_environment(recorder: RunRecorder, folder: RunFolder) -> Prepared:
     if plan.request.repair:
         environment = with_own_packages(environment, request, plan.scripts, plan.backend)
     record = environment.record
-    for repair in record.repairs[len(request.spec.repairs) :]:
+    for repair in (*record.repairs[len(request.spec.repairs) :], *plan.repairs):
         recorder.report(Event(kind=EventKind.NOTICE, message=f"Repaired: {repair}"))
     recorder.add(environment=record)
     recorder.set_tags({"proj.environment.digest": record.digest, "proj.lock.digest": record.lock_digest})
-    recorder.set_tags({"proj.repairs": "; ".join(record.repairs) or None})
+    recorder.set_tags({"proj.repairs": "; ".join((*record.repairs, *plan.repairs)) or None})
     if record.image:
         recorder.set_tags({"mlflow.docker.image.uri": record.image, "mlflow.docker.image.id": record.digest})
-    return lead_here(recorder, environment)
+    return lead_paths(lead_here(recorder, environment), {one.path: folder.project / one.file for one in plan.leads})
 
 
 def lead_here(recorder: RunRecorder, environment: Prepared) -> Prepared:
@@ -225,6 +237,7 @@ def execute(
         ending=final,
         opened=tuple(opened),
         was_logged_to=socket.was_used,
+        address=f"127.0.0.1:{socket.port}",
         written_runs=socket.written_runs,
     )
 

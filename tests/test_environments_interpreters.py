@@ -6,6 +6,9 @@ from datetime import date, datetime, timezone
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from packaging.specifiers import SpecifierSet
 
 from runner.environments import interpreters
 from runner.environments.asof import line_of
@@ -27,28 +30,86 @@ def on(day: str) -> datetime:
 @pytest.mark.parametrize(
     ("rule", "version", "fits"),
     [
-        ("3.9", (3, 9, 18), True),
-        ("3.9", (3, 19, 1), False),
-        ("3.1", (3, 10, 1), False),
-        ("3.9.18", (3, 9, 18), True),
-        ("3.9.1", (3, 9, 18), False),
-        ("3.9.*", (3, 9, 18), True),
-        ("==3.9.*", (3, 9, 18), True),
-        ("3", (3, 12, 0), True),
-        (">=3.8,<3.11", (3, 10, 13), True),
-        (">=3.8,<3.11", (3, 11, 0), False),
-        ("<=3.10", (3, 10, 13), True),
-        (">3.10", (3, 10, 13), False),
-        ("!=3.9", (3, 9, 1), False),
-        ("~=3.8", (3, 12, 0), True),
-        ("~=3.8.5", (3, 9, 0), False),
-        ("python3.9", (3, 9, 0), True),
-        ("*", (3, 6, 0), True),
-        ("", (3, 6, 0), True),
+        ("3.9", "3.9.18", True),
+        ("3.9", "3.19.1", False),
+        ("3.1", "3.10.1", False),
+        ("=3.9", "3.9.18", True),
+        ("3.9.18", "3.9.18", True),
+        ("3.9.1", "3.9.18", False),
+        ("3.9.*", "3.9.18", True),
+        ("3.9*", "3.9.18", True),
+        ("==3.9.*", "3.9.18", True),
+        ("==3.9", "3.9.18", False),
+        ("==3.9", "3.9.0", True),
+        ("===3.9.18", "3.9.18", True),
+        ("3", "3.12.0", True),
+        (">=3.8,<3.11", "3.10.13", True),
+        (">=3.8, <3.11,", "3.11.0", False),
+        ("3.9,!=3.9.18", "3.9.18", False),
+        ("<=3.10", "3.10.0", True),
+        ("<=3.10", "3.10.13", False),
+        (">3.10", "3.10.13", True),
+        (">3.10", "3.10.0", False),
+        ("!=3.9", "3.9.0", False),
+        ("!=3.9", "3.9.1", True),
+        ("!=3.9.*", "3.9.1", False),
+        ("~=3.8", "3.12.0", True),
+        ("~=3.8", "4.0.0", False),
+        ("~=3.8.5", "3.9.0", False),
+        ("~= 3.8", "3.8.1", True),
+        ("3.14", "3.14.0rc2", False),
+        (">=3.8", "3.14.0rc2", False),
+        (">=3.14.0rc1", "3.14.0rc2", True),
+        ("<3.14", "3.14.0rc2", False),
+        ("", "3.14.0a1+", False),
+        ("python3.9", "3.9.0", True),
+        ("*", "3.6.0", True),
+        ("", "3.6.0", True),
     ],
 )
-def test_rules(rule: str, version: tuple[int, ...], *, fits: bool) -> None:
+def test_rules(rule: str, version: str, *, fits: bool) -> None:
     assert parse_rule(rule).admits(version) is fits
+
+
+@pytest.mark.parametrize("text", ["~=3", "~= 3", ">=3.8,~=3"])
+def test_a_compatible_release_needs_two_numbers(text: str) -> None:
+    with pytest.raises(EnvironmentSetupError, match="needs two numbers at least") as caught:
+        parse_rule(text)
+    assert "write '3'" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("text", ["three", "3.x", ">=", "3..9", ">=3.8 <3.9", "^3.8", "3.9 or later", "==3.*.1", "@"])
+def test_other_words_are_refused(text: str) -> None:
+    with pytest.raises(EnvironmentSetupError, match="is not a version of Python"):
+        parse_rule(text)
+
+
+RELEASES = st.builds(lambda a, b, c: f"{a}.{b}.{c}", st.just(3), st.integers(6, 15), st.integers(0, 20))
+WRITTEN = st.builds(
+    lambda operator, minor, patch: f"{operator}3.{minor}{patch}",
+    st.sampled_from(["<", "<=", ">", ">=", "==", "!=", "~="]),
+    st.integers(6, 15),
+    st.sampled_from(["", ".0", ".7"]),
+)
+
+
+@given(st.lists(WRITTEN, min_size=1, max_size=3), RELEASES)
+def test_rules_with_operators_are_those_of_pep_440(parts: list[str], version: str) -> None:
+    rule = ",".join(parts)
+    assert parse_rule(rule).admits(version) is SpecifierSet(rule).contains(version)
+
+
+def test_a_release_candidate_is_used_where_nothing_else_satisfies() -> None:
+    only = [Interpreter(path="/a", version="3.14.0rc2", implementation="cpython", platform="linux-x86_64")]
+    assert choose("3.14", only, None).interpreter.version == "3.14.0rc2"
+    both = [*only, *HERE]
+    assert choose(None, both, None).interpreter.version != "3.14.0rc2"
+
+
+def test_a_release_that_is_named_and_absent_has_one_of_its_line() -> None:
+    choice = choose("==3.11", HERE, None)
+    assert choice.interpreter.line == (3, 11)
+    assert choice.departs == (choice.interpreter.version != "3.11.0")
 
 
 def test_what_is_no_rule_is_refused() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runner.environments import uv_command
-from runner.environments.indexes import index_options, with_credentials, without_credentials
+from runner.environments.indexes import index_options
 from runner.environments.interpreters import Interpreter
 from runner.environments.inventory import compare, measure, take
 from runner.environments.locking import count_packages, read_lock
@@ -19,6 +19,7 @@ from runner.environments.uv_command import busy_with, find_uv
 from runner.environments.words import IMPORT_PATH, LocalPackage, Prepared
 from runner.model import EnvironmentRecord, Event
 from runner.settings import Home
+from runner.urls import with_credentials, without_credentials
 from tests.conftest import MakeRepository, RunProj, write_tree
 
 

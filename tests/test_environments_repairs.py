@@ -9,12 +9,14 @@ from runner.environments.import_names import RENAMED, package_of, provides
 from runner.environments.inference import infer_spec
 from runner.environments.interpreters import Interpreter
 from runner.environments.missing import (
+    FailedImport,
     explain_failed_import,
     failed_import,
     missing_imports,
     package_to_add,
     tell_missing,
 )
+from runner.environments.recovering import _nearest
 from runner.environments.repairs import repair_spec
 from runner.environments.spec import read_spec
 from runner.environments.words import EnvironmentSpec, Lock
@@ -132,6 +134,63 @@ def test_a_dockerfile_tells_packages_and_python(make_repository: MakeRepository)
     assert read_dockerfile("nothing", FolderFiles(root)).is_empty
 
 
+def test_the_dockerfile_beside_the_manifest_is_what_docker_env_declares(make_repository: MakeRepository) -> None:
+    docker = "FROM python:3.9\nRUN pip install tabulate\n"
+    root = make_repository(
+        {
+            "requirements.txt": "six\nattrs\n",
+            "p/Dockerfile": docker,
+            "p/requirements.txt": "six\n",
+            "p/t.py": "import six",
+            "q/Dockerfile": "FROM python:3.9\nCOPY . .\n",
+            "q/t.py": "import six",
+        }
+    )
+    spec = inferred(root / "p", EnvironmentKind.DOCKER_ENV)
+    assert (spec.requirements, spec.python) == (("tabulate",), "3.9")
+    assert spec.repairs == ("why; what 'Dockerfile' installs is taken",)
+    assert inferred(root / "p").requirements == ("six",), "without docker_env the file beside it is nearer"
+    assert inferred(root / "q", EnvironmentKind.DOCKER_ENV).requirements == ("six", "attrs"), "it installs nothing"
+    assert inferred(root / "q", EnvironmentKind.DOCKER_ENV).python == "3.9"
+
+
+INSIDE = """Traceback (most recent call last):
+  File "t.py", line 1, in <module>
+    import sklearn
+  File "/env/lib/python3.6/site-packages/sklearn/__init__.py", line 134, in <module>
+    from .base import clone
+  File "/env/lib/python3.6/importlib/__init__.py", line 126, in import_module
+  File "<frozen importlib._bootstrap>", line 941, in _gcd_import
+ModuleNotFoundError: No module named 'scipy'
+"""
+
+
+@pytest.mark.parametrize(
+    ("log", "prefix", "inside"),
+    [
+        (INSIDE, "/env", "sklearn"),
+        (INSIDE, "/other", None),
+        (INSIDE, None, None),
+        (INSIDE.replace("/env/lib/python3.6/site-packages/sklearn", "/run/project/sklearn"), "/env", None),
+        (INSIDE.replace("No module named 'scipy'", "Missing optional dependency 'scipy'."), "/env", None),
+        (INSIDE.replace("sklearn/__init__.py", "six.py"), "/env", "six"),
+        ("ModuleNotFoundError: No module named 'scipy'", "/env", None),
+    ],
+)
+def test_a_failed_import_is_inside_a_package_where_its_own_code_has_it(
+    log: str, prefix: str | None, inside: str | None
+) -> None:
+    assert failed_import(log, prefix) == FailedImport("scipy", inside)
+
+
+def test_every_line_of_python_is_looked_at_the_nearest_first() -> None:
+    versions = [f"3.{minor}.0" for minor in range(6, 15)]
+    here = [Interpreter(path=f"/{v}", version=v, implementation="cpython", platform="x") for v in versions]
+    chosen = here[-1]
+    assert [item.version for item in _nearest(chosen, here)] == versions[-2::-1]
+    assert {item.line for item in _nearest(here[4], here)} == {item.line for item in here} - {here[4].line}
+
+
 def test_imports_are_the_last_resort_and_only_known_ones_are_taken(tmp_path: Path) -> None:
     write_tree(tmp_path, {"t.py": "import sklearn, common_of_mine, yaml, os\n"})
     assert inferred(tmp_path).requirements == ("scikit-learn", "pyyaml")
@@ -170,21 +229,22 @@ def test_missing_imports_are_named_with_package_and_line(tmp_path: Path) -> None
     ],
 )
 def test_a_failed_import_is_explained(log: str, module: str, package: str | None) -> None:
-    assert failed_import(log) == module
-    assert package_to_add(module, Scripts()) == package
-    event = explain_failed_import(module, EnvironmentSpec(), Scripts(), ["pip"])
+    failed = failed_import(log)
+    assert failed == FailedImport(module)
+    assert package_to_add(failed, Scripts()) == package
+    event = explain_failed_import(failed, EnvironmentSpec(), Scripts(), ["pip"])
     assert module in event.message
     assert (package or "No package") in f"{event.message} {event.hint}"
 
 
 def test_an_installed_package_that_lacks_a_module_is_not_offered_again() -> None:
-    event = explain_failed_import("sklearn.externals", EnvironmentSpec(), Scripts(), ["scikit-learn"])
+    event = explain_failed_import(FailedImport("sklearn.externals"), EnvironmentSpec(), Scripts(), ["scikit-learn"])
     assert "another version" in event.message
     assert failed_import("ModuleNotFoundError: No module named 'a'\n" + "x" * 9000) is None
 
 
 def test_a_module_of_the_repository_is_never_a_package() -> None:
-    assert package_to_add("common", Scripts(elsewhere={"common": "lib"})) is None
+    assert package_to_add(FailedImport("common"), Scripts(elsewhere={"common": "lib"})) is None
 
 
 def test_the_tables_agree() -> None:

@@ -53,6 +53,7 @@ def test_only_process_starts_children() -> None:
 
 JSON_OF_OUR_OWN = {
     "engine.py": "what the container engine prints",
+    "environments/additions.py": "a file of ours",
     "environments/conda/activation.py": "what conda prints, and a file of ours",
     "environments/conda/command.py": "a file of conda in an environment that proj made",
     "environments/conda/meta.py": "files of conda in an environment that proj made",
@@ -87,7 +88,8 @@ def test_only_one_module_parses_foreign_text() -> None:
         r"|\btom(?:l|llib|li)\.loads?\(|\bmsgspec\.(?:toml|yaml)\.decode|\bjson\.loads?\(|\bast\.(?:parse|literal_eval)\("
     )
     found = {str(path.relative_to(ROOT)) for path in MODULES if parsers.search(path.read_text(encoding="utf-8"))}
-    assert found == {"runner/base/foreign_text.py"}
+    ours = "runner/environments/inside/proj_paths.py"  # reads our own variable, in the Python of the command
+    assert found == {"runner/base/foreign_text.py", ours}
 
 
 def test_modules_that_decode_json_are_known() -> None:

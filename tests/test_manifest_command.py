@@ -200,6 +200,9 @@ def test_missing_values_are_named_with_the_ways_to_mend_them() -> None:
         bind_parameters(point, {}, {})
     assert note in str(caught.value.context)
     assert "-P depth=VALUE" in str(caught.value.hint)
+    assert "an integer as its default" in str(caught.value.hint)
+    with pytest.raises(ParameterError) as caught:
+        bind_parameters(entry("", ParameterSpec(name="label", note=note)), {}, {})
     assert '""' in str(caught.value.hint)
 
 

@@ -234,6 +234,12 @@ def test_a_full_export_of_conda_is_reduced_to_what_the_code_needs(
     assert {name for name, _ in less["environment"]["packages"]} - {"pip", "setuptools"} == {"six"}
 
 
+OF_CONDA = [
+    "a.yaml: packages of conda are taken from the Python index",
+    "a.yaml: left out, as wheels or the system bring them: libgcc-ng, openssl",
+]
+
+
 @pytest.mark.env
 def test_as_declared_is_said_of_what_is_as_declared(proj: RunProj, make_repository: MakeRepository) -> None:
     conda = "dependencies: [six=1.16.0, libgcc-ng, openssl]\n"
@@ -250,17 +256,10 @@ def test_as_declared_is_said_of_what_is_as_declared(proj: RunProj, make_reposito
         told[name] = [line for line in result.err.splitlines() if line.startswith("  environment: ")]
         environment = result.json["environment"]
         assert environment["repairs"] == []
-        assert environment["departures"] == (
-            [
-                "a.yaml: packages of conda are taken from the Python index",
-                "a.yaml: left out, as wheels or the system bring them: libgcc-ng, openssl",
-            ]
-            if name == "a"
-            else []
-        )
+        assert environment["departures"] == (OF_CONDA if name == "a" else [])
         assert environment["declared"] == {"a": "a.yaml", "b": "b.txt", "c": "c.yaml", "d": None}[name]
     assert told == {
-        "a": ["  environment: as declared, but for 2 things"],
+        "a": [f"  environment: as declared, but for 2 things: {'; '.join(OF_CONDA)}"],
         "b": ["  environment: as declared"],
         "c": ["  environment: as declared"],
         "d": ["  environment: none is declared"],
@@ -276,7 +275,7 @@ def test_another_patch_release_is_not_as_declared(proj: RunProj, make_repository
     assert result.code == 0, result.err
     (told,) = result.json["environment"]["departures"]
     assert f"Python 3.{line[1]}.99 is not installed" in told
-    assert "environment: as declared, but for 1 thing" in result.err
+    assert f"environment: as declared, but for 1 thing: {told}\n" in result.err
     shown = proj("show", result.json["run_id"], cwd=root).out
     assert told in shown
     assert "python_env.yaml" in shown

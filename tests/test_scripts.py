@@ -3,8 +3,11 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from runner.manifest.files import FolderFiles
-from runner.scripts import read_all, read_script, read_scripts
+from runner.script_reader import read_script
+from runner.scripts import read_all, read_scripts
 from tests.conftest import MakeRepository, write_tree
 
 
@@ -34,11 +37,45 @@ def test_tracking_addresses_are_found_however_they_are_written() -> None:
         "import mlflow, os, dagshub\nURI = 'http://localhost:5000'\nmlflow.set_tracking_uri(URI)\n"
         "mlflow.set_tracking_uri(os.environ.get('MLFLOW_TRACKING_URI', 'http://ours'))\n"
         "os.environ['MLFLOW_TRACKING_URI'] = 'https://me:secret@host/x'\n"
-        "mlflow.set_registry_uri(uri='sqlite:///a.db')\nMlflowClient('http://b:1')\n"
+        "mlflow.set_registry_uri(uri='sqlite:///a.db')\nMlflowClient('http://b:1').search_runs()\n"
         "dagshub.init(repo_owner='a', repo_name='b')\n"
     )
     found = texts(read_script("a.py", code).tracking)
     assert found == ["http://localhost:5000", "https://host/x", "sqlite:///a.db", "http://b:1", "DagsHub"]
+
+
+@pytest.mark.parametrize(
+    ("code", "is_told"),
+    [
+        ("MlflowClient('http://b:1')\n", False),
+        ("client = MlflowClient('http://b:1')\n", False),
+        ("client = mlflow.tracking.MlflowClient(tracking_uri='http://b:1')\nprint('client')\n", False),
+        ("client: MlflowClient = MlflowClient('http://b:1')\n", False),
+        ("client = MlflowClient('http://b:1')\nclient.search_runs()\n", True),
+        ("class A:\n    def __init__(self):\n        self.client = MlflowClient('http://b:1')\n", False),
+        ("self.client = MlflowClient('http://b:1')\nprint(self.client)\n", True),
+        ("use(MlflowClient('http://b:1'))\n", True),
+        ("def make():\n    return MlflowClient('http://b:1')\n", True),
+        ("a, b = MlflowClient('http://b:1'), 1\n", True),
+        ("clients['a'] = MlflowClient('http://b:1')\n", True),
+    ],
+)
+def test_a_client_that_nothing_uses_logs_nowhere(code: str, is_told: bool) -> None:
+    assert bool(read_script("a.py", code).tracking) == is_told
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "mlflow.set_tracking_uri(args.where)",
+        "where = args.server\nmlflow.set_tracking_uri(where)",
+        "mlflow.set_tracking_uri(config['where'])",
+        "def main(where):\n    mlflow.set_tracking_uri(where)",
+        "client = MlflowClient(tracking_uri=where)\nclient.x()",
+    ],
+)
+def test_the_names_of_addresses_are_found(code: str) -> None:
+    assert "where" in texts(read_script("a.py", code).tracking_names)
 
 
 def test_absolute_paths_are_found_and_docstrings_are_not_read() -> None:

@@ -8,9 +8,10 @@ from runner.errors import SourceError, UsageError
 from runner.model import SourceKind
 from runner.settings import Home
 from runner.source.address import parse_address
-from runner.source.credentials import cleaned, split_credentials, without_credentials
+from runner.source.credentials import address_without_credentials, split_credentials
 from runner.source.opening import open_source
 from runner.source.submodules import resolve_url
+from runner.urls import without_credentials
 from tests.conftest import MakeRepository, git, write_tree
 from tests.sources import Said
 
@@ -213,7 +214,7 @@ def test_a_bare_repository_whose_head_names_no_branch(
     ],
 )
 def test_credentials_are_taken_off(url: str, shown: str) -> None:
-    assert without_credentials(url) == shown
+    assert address_without_credentials(url) == shown
 
 
 def test_credentials_show_nothing() -> None:
@@ -222,7 +223,10 @@ def test_credentials_show_nothing() -> None:
     assert (credentials.user, credentials.password) == ("user", "p@ss")
     assert "p@ss" not in f"{credentials!r} {credentials}"
     assert credentials.hidden_in("fatal: p%40ss and p@ss") == "fatal: *** and ***"
-    assert cleaned("fatal: 'https://user:tok@h/x' and ssh://git:pw@h/y") == "fatal: 'https://h/x' and ssh://git@h/y"
+    assert (
+        without_credentials("fatal: 'https://user:tok@h/x' and ssh://git:pw@h/y")
+        == "fatal: 'https://h/x' and ssh://git@h/y"
+    )
 
 
 @pytest.mark.parametrize(

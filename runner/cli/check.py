@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from runner.cli.text import print_lines, say
+from runner.cli.text import print_lines, say, show_event
 from runner.environments.deciding import decide_spec
 from runner.environments.missing import undeclared_imports
 from runner.environments.spec import read_spec
@@ -18,8 +18,12 @@ from runner.manifest.files import FolderFiles
 from runner.manifest.preflight import names_disk
 from runner.manifest.reading import find_manifest, read_manifest
 from runner.manifest.schema import json_schema
-from runner.model import EnvironmentDeclaration, Fault, Parameter, Severity, ValueSource
+from runner.model import EnvironmentDeclaration, Fault, Manifest, Parameter, Severity, ValueSource
+from runner.repairing import is_being_edited
 from runner.scripts import Scripts, read_scripts
+from runner.settings import open_home
+from runner.source.opening import open_source
+from runner.source.snapshot import take_snapshot
 
 
 @click.command("check")
@@ -48,7 +52,7 @@ def check(path: Path, schema: bool, before_run: bool, entry_point: str | None, a
 
 def _run_faults(files: FolderFiles, name: str | None) -> tuple[Fault, ...]:
     """Return what keeps an entry point from running, and say what it takes and what its environment would be."""
-    manifest = read_manifest(files, needs_environment=False)
+    manifest = _manifest_before_run(files)
     entry = find_entry_point(manifest, name, files)
     scripts = read_scripts(entry.command, files)
     defaults = tuple(
@@ -78,6 +82,18 @@ def _run_faults(files: FolderFiles, name: str | None) -> tuple[Fault, ...]:
         environment = (_fault_of(error, declaration),)
     _tell_redirects(scripts)
     return tuple(dict.fromkeys((*check_manifest(files, entry.name), *environment, *preflight(flight))))
+
+
+def _manifest_before_run(files: FolderFiles) -> Manifest:
+    """Return the manifest as a run would take it: with an absent environment file only where that is repaired."""
+    manifest = read_manifest(files, needs_environment=False)
+    path = manifest.environment.path
+    if path and files.read(path) is None:
+        home = open_home()
+        source = open_source(str(files.root), None, home, show_event)
+        if is_being_edited(source, take_snapshot(source, home, show_event).code):
+            return read_manifest(files)
+    return manifest
 
 
 def _tell_environment(spec: EnvironmentSpec, scripts: Scripts) -> None:

@@ -15,6 +15,7 @@ from msgspec import Struct, structs
 
 from runner.cli.home import enter_home
 from runner.cli.text import print_lines, say, show_event
+from runner.cutoff import as_of
 from runner.environments.backends import BACKENDS
 from runner.environments.import_names import normalise
 from runner.environments.project_lock import (
@@ -28,7 +29,7 @@ from runner.environments.project_lock import (
 )
 from runner.environments.python_backend import PythonBackend
 from runner.environments.repairs import names_of
-from runner.environments.rules import parse_rule, parse_version
+from runner.environments.rules import parse_rule
 from runner.environments.spec import read_declared
 from runner.environments.trees import FolderTree
 from runner.environments.universal import LockOrder, export_standard, make_lock
@@ -41,7 +42,6 @@ from runner.manifest.faults import suggestion
 from runner.manifest.files import FolderFiles
 from runner.manifest.reading import read_manifest
 from runner.model import EnvironmentDeclaration, EnvironmentKind
-from runner.plan import as_of
 from runner.settings import Home, offline_environment
 from runner.source.opening import open_source
 from runner.source.snapshot import take_snapshot
@@ -250,7 +250,7 @@ def _python(spec: EnvironmentSpec, found: FoundLock | None, wish: Wish) -> str |
         return spec.python
     before = found.header.interpreter
     try:
-        return before if parse_rule(spec.python).admits(parse_version(before)) else spec.python
+        return before if parse_rule(spec.python).admits(before) else spec.python
     except EnvironmentSetupError:
         return before
 

@@ -1,6 +1,6 @@
 """What the reading commands share: the open store, words that mean runs, and how values look to people."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
 
@@ -14,6 +14,8 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 _THOUSAND = 1000
 _MINUTE = 60
 _HOUR = 3600
+_NAMED = 2
+"""Repairs and departures that are named in one line."""
 
 
 @contextmanager
@@ -43,16 +45,24 @@ def clean(text: str) -> str:
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
-def how_declared(environment: EnvironmentRecord) -> str:
-    """Say in a few words how near an environment is to the one that the project declares."""
-    repairs, departures = len(environment.repairs), len(environment.departures)
+def how_declared(environment: EnvironmentRecord, *, named: bool = True) -> str:
+    """Say in a few words how near an environment is to the one that the project declares, ``named`` also in what."""
+    repairs, departures = environment.repairs, environment.departures
     if repairs:
-        return f"not as declared: {repairs} repair{'s' * (repairs != 1)}"
+        return f"not as declared: {_count(repairs, 'repair', named=named)}"
     if departures:
-        return f"as declared, but for {departures} thing{'s' * (departures != 1)}"
+        return f"as declared, but for {_count(departures, 'thing', named=named)}"
     if environment.manager == "local":
         return "as it was found"
     return "as declared" if environment.declared else "none is declared"
+
+
+def _count(told: Sequence[str], word: str, *, named: bool) -> str:
+    count = f"{len(told)} {word}{'s' * (len(told) != 1)}"
+    if not named:
+        return count
+    more = f"; and {len(told) - _NAMED} more" if len(told) > _NAMED else ""
+    return f"{count}: {clean('; '.join(told[:_NAMED]))}{more}"
 
 
 def size(count: int) -> str:

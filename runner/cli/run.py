@@ -9,7 +9,7 @@ from msgspec import structs
 from runner.cli import completing
 from runner.cli.home import enter_home, warn_of_lost_store
 from runner.cli.reading import how_declared
-from runner.cli.text import print_lines, say, show_error, show_event
+from runner.cli.text import hinting_once, print_lines, say, show_error, show_event
 from runner.cli.words import OFFLINE
 from runner.errors import UsageError
 from runner.manifest.durations import seconds_of
@@ -128,11 +128,12 @@ def run(
     home = enter_home(writing=True)
     Database.check(home.database)
     warn_of_lost_store(home)
-    plan = make_plan(request, home, show_event)
+    report = hinting_once(show_event)
+    plan = make_plan(request, home, report)
     if dry_run:
         _print_plan(describe_plan(plan), plan.request.experiment_id, as_json)
         return 0
-    outcome = run_with_repairs(plan, show_event, Echo.STDERR if as_json else Echo.SPLIT)
+    outcome = run_with_repairs(plan, report, Echo.STDERR if as_json else Echo.SPLIT)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(outcome.record), indent=2))
     if outcome.error:
@@ -196,6 +197,8 @@ def _say_outcome(record: RunRecord) -> None:
     say(f"  code: {describe_code(record)}")
     if record.environment and record.environment.manager != "local":
         say(f"  environment: {how_declared(record.environment)}")
+    if record.repairs:
+        say(f"  repaired: {'; '.join(record.repairs)}")
     if record.redirects:
         say(f"  tracking: {'; '.join(record.redirects)}")
     for name, value in sorted(record.metrics.items())[:8]:
@@ -226,7 +229,7 @@ def _print_plan(plan: RunRecord, experiment_id: str | None, as_json: bool) -> No
     }
     for name, value in rows.items():
         print_lines(f"{name + ':':13}{value}")
-    for repair in plan.environment.repairs if plan.environment else ():
+    for repair in (*(plan.environment.repairs if plan.environment else ()), *plan.repairs):
         print_lines(f"  repaired: {repair}")
     for parameter in plan.parameters:
         print_lines(f"  {parameter.name} = {parameter.value}  ({parameter.type}, {parameter.source})")

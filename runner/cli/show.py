@@ -138,8 +138,9 @@ def _environment(record: RunRecord) -> Rows:
         ("packages", f"{len(environment.packages)} installed" if environment.packages else None),
         ("engine", " ".join(f"-A {option}" for option in environment.engine_options) or None),
         ("declared", environment.declared),
-        ("it is", how_declared(environment)),
+        ("it is", how_declared(environment, named=False)),
         *(("", told) for told in (*environment.repairs, *environment.departures)),
+        *(("repaired" if number == 0 else "", told) for number, told in enumerate(record.repairs)),
         *(("tracking" if number == 0 else "", told) for number, told in enumerate(record.redirects)),
     )
 

@@ -4,10 +4,12 @@ import os
 import sys
 
 import click
+from msgspec import structs
 
 from runner.cli.streams import silence_talk
 from runner.errors import ProjError
-from runner.model import Event, EventKind
+from runner.model import Event, EventKind, Report
+from runner.urls import without_credentials
 
 MARKS = {EventKind.STEP: ("·", "cyan"), EventKind.NOTICE: ("i", "blue"), EventKind.WARNING: ("!", "yellow")}
 
@@ -40,9 +42,22 @@ def show_event(event: Event) -> None:
     if event.kind is EventKind.REMARK:
         return
     mark, colour = MARKS[event.kind]
-    say(f"{mark} {event.message}", fg=colour)
+    say(f"{mark} {without_credentials(event.message)}", fg=colour)
     if event.hint:
-        say(f"  hint: {event.hint}")
+        say(f"  hint: {without_credentials(event.hint)}")
+
+
+def hinting_once(report: Report) -> Report:
+    """Return who passes events on, each hint with the first of them only: what was said once needs no saying again."""
+    shown: set[str] = set()
+
+    def passed(event: Event) -> None:
+        is_known = event.hint in shown
+        if event.hint and event.kind is not EventKind.REMARK:
+            shown.add(event.hint)
+        report(structs.replace(event, hint=None) if is_known else event)
+
+    return passed
 
 
 def show_error(error: ProjError) -> None:

@@ -35,7 +35,9 @@ def choose(rule: str | None, interpreters: Sequence[Interpreter], as_of: datetim
         return Choice(by_date, f"python '{rule}' is a place on one machine; {by_date.name} is used", departs=True)
     asked = parse_rule(rule)
     usual = [item for item in interpreters if item.implementation == "cpython"] or list(interpreters)
-    fitting = [item for item in usual if asked.admits(item.numbers)]
+    fitting = [item for item in usual if asked.admits(item.version)]
+    # As PEP 440 has it, a version of before its release counts where nothing else satisfies the rule.
+    fitting = fitting or [item for item in usual if asked.admits(item.version, prereleases=True)]
     if fitting:
         return _newest_of_line(asked, fitting, as_of)
     near = [item for item in usual if asked.exact and item.line == asked.exact[:2]]

@@ -11,7 +11,6 @@ from msgspec import Struct
 UV_NAMES = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_NO_INDEX")
 PIP_KEYS = ("index-url", "extra-index-url", "find-links", "no-index", "trusted-host")
 VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
-CREDENTIALS = r"(?<=://)[^/\s@]+@"
 TRUE = ("1", "true", "yes", "on")
 
 
@@ -45,25 +44,6 @@ def index_options(declared: Iterable[str], environ: Mapping[str, str]) -> IndexO
 def expand(text: str, environ: Mapping[str, str] = os.environ) -> str:
     """Replace ``${NAME}`` as pip does in requirements files; unknown names stay."""
     return VARIABLE.sub(lambda match: environ.get(match[1], match[0]), text)
-
-
-def without_credentials(text: str) -> str:
-    """Return a text with the user and password of URLs taken out; the user of ``ssh://`` is no secret and stays."""
-    return re.sub(CREDENTIALS, lambda match: match[0] if _is_ssh_user(text, match) else "", text)
-
-
-def with_credentials(text: str, requirements: Iterable[str]) -> str:
-    """Put the credentials of a project's own URLs back into a lock for its installation."""
-    for requirement in map(expand, requirements):
-        for match in re.finditer(CREDENTIALS, requirement):
-            if not _is_ssh_user(requirement, match):
-                place = re.split(r"[@#\s;]", requirement[match.end() :], maxsplit=1)[0]
-                text = text.replace(f"://{place}", f"://{match[0]}{place}")
-    return text
-
-
-def _is_ssh_user(text: str, match: re.Match[str]) -> bool:
-    return text[: match.start()].endswith("ssh://") and ":" not in match[0]
 
 
 def _user_options(environ: Mapping[str, str]) -> Iterator[str]:

@@ -5,7 +5,7 @@ Everything is read, nothing is run; the order is that of how sure one can be.
 
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from msgspec import structs
 
@@ -41,6 +41,8 @@ def infer_spec(declaration: EnvironmentDeclaration, files: ProjectFiles, scripts
     for spec, told in _candidates(declaration, files, scripts):
         said = f"{why}; {told}"
         return structs.replace(spec, python=spec.python or python, repairs=(*spec.repairs, said))
+    if declaration.kind is not EnvironmentKind.NONE:
+        return EnvironmentSpec(repairs=(f"{why}, and nothing says what the code needs: no package is installed",))
     return EnvironmentSpec(notices=(f"{why}, and nothing says what the code needs",) if why else ())
 
 
@@ -49,20 +51,30 @@ def _candidates(
 ) -> Iterator[tuple[EnvironmentSpec, str]]:
     """Yield specs that can be read, each with where it is from."""
     declared = declaration.path or ""
+    dockerfiles = find_dockerfiles(files)
+    if declaration.kind is EnvironmentKind.DOCKER_ENV:
+        # The file beside the manifest is what the image was built from, so nothing is nearer to what is declared.
+        beside = [path for path in dockerfiles if not path.startswith("..")]
+        yield from _of_dockerfiles(beside, files)
+        dockerfiles = tuple(path for path in dockerfiles if path not in beside)
     folders = dict.fromkeys((posixpath.dirname(declared), *above(files)))
     for number, folder in enumerate(folders):
         for path in _beside(folder, posixpath.basename(declared), files):
             spec = _read(path, files)
             if spec and (number == 0 or folder == "" or _is_of_the_code(spec, scripts)):
                 yield spec, _told(path, spec)
-    for path in find_dockerfiles(files):
-        spec = read_dockerfile(path, files)
-        if not spec.is_empty:
-            yield spec, f"what '{posixpath.normpath(path)}' installs is taken"
+    yield from _of_dockerfiles(dockerfiles, files)
     packages = [package for _, package, _ in wanted_packages(scripts) if package]
     if packages:
         names = tuple(dict.fromkeys(packages))
         yield EnvironmentSpec(requirements=names), f"what the code imports is taken: {', '.join(names)}"
+
+
+def _of_dockerfiles(paths: Iterable[str], files: ProjectFiles) -> Iterator[tuple[EnvironmentSpec, str]]:
+    for path in paths:
+        spec = read_dockerfile(path, files)
+        if not spec.is_empty:
+            yield spec, f"what '{posixpath.normpath(path)}' installs is taken"
 
 
 def _beside(folder: str, wanted: str, files: ProjectFiles) -> Iterator[str]:

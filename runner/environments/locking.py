@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import structs
 
-from runner.environments.indexes import expand, index_options, without_credentials
+from runner.environments.indexes import expand, index_options
 from runner.environments.interpreters import Interpreter
 from runner.environments.lock_files import report_damage, usable_lock, write_lock_file
 from runner.environments.words import EnvironmentRequest, EnvironmentSpec, Lock
 from runner.errors import EnvironmentSetupError
 from runner.lazy import LazyModule
 from runner.model import Event, EventKind, Report
+from runner.urls import without_credentials
 
 if TYPE_CHECKING:
     from runner.environments import restated, trees, uv_command
@@ -95,6 +96,8 @@ def lock_path(request: EnvironmentRequest, interpreter: Interpreter) -> Path:
         [(package.text, trees.metadata_digest(request.files, package.path)) for package in spec.local_packages],
         spec.locked_by or (request.as_of.isoformat() if request.as_of else "now"),
         (interpreter.version, interpreter.implementation, interpreter.platform),
+        # As declared, metadata that leaves out requirements is taken as it is, which makes another lock.
+        *(() if request.repair else ("as declared",)),
     )
     return request.home.locks / f"{hashlib.sha256(msgspec.json.encode(identity)).hexdigest()[:32]}.txt"
 
@@ -116,7 +119,8 @@ def resolve(request: EnvironmentRequest, interpreter: Interpreter, report: Repor
     hint = "'--as-of DATE' takes another day, '--as-of now' what there is today" if when else None
     report_damage(path, report)
     report(Event(kind=EventKind.NOTICE if when else EventKind.STEP, message=told, hint=hint))
-    uv = uv_command.find_uv(request.home, index_options(spec.options, request.environ), request.environ)
+    index = index_options(spec.options, request.environ)
+    uv = uv_command.find_uv(request.home, index, request.environ, spec.requirements)
     uv = structs.replace(uv, report=report)
     resolution = Resolution(request, uv, interpreter, path)
     text, as_of, undated = resolution.export() if spec.locked_by else resolution.compile(report)
@@ -141,7 +145,9 @@ class Resolution:
     def target(self, room: Path) -> tuple[list[str | Path], Path]:
         """Return uv's options that say for what is resolved, and the folder to start it in; ``room`` is free to use."""
         del room
-        return ["--python", self._interpreter.path], uv_command.clean_cwd(self._request.home)
+        return ["--python", self._interpreter.path], uv_command.clean_cwd(
+            self._request.home, completed=self._request.repair
+        )
 
     def seeds(self) -> tuple[str, ...]:
         """Return what a new environment of the standard library brings; code of its time counts on it unsaid."""

@@ -19,6 +19,11 @@ PINNED = re.compile(r"(?m)^([A-Za-z0-9][\w.-]*)(?:\[[^]]*\])?(?:==| @ )")
 OF_SETUPTOOLS = ("distutils", "pkg_resources", "setuptools")
 END = 4000
 """Characters at the end of a log among which the error that ended a command is looked for."""
+FRAME = re.compile(r'(?m)^\s*File "(?P<file>[^"\n]+)", line \d+')
+INSTALLED = re.compile(r"[/\\](?:site|dist)-packages[/\\](?P<top>[^/\\]+)")
+IMPORT_SYSTEM = re.compile(r"<frozen |[/\\]importlib[/\\]__init__\.py$")
+LONGEST_TRACEBACK = 16_000
+"""Characters before an error in which the last frame of its traceback is looked for."""
 
 
 class MissingImport(Struct, frozen=True, kw_only=True):
@@ -99,37 +104,68 @@ def line_to_add(packages: Iterable[str], spec: EnvironmentSpec) -> str:
     return f"add {', '.join(f'`{name}`' for name in names)} to {file or 'a requirements.txt'}"
 
 
-def failed_import(log: str) -> str | None:
-    """Return the module whose import ended a command, by the end of its log."""
+class FailedImport(Struct, frozen=True):
+    """The import that ended a command. ``inside`` is the installed package whose own code has it, None for others'."""
+
+    module: str
+    inside: str | None = None
+
+
+def failed_import(log: str, prefix: str | None = None) -> FailedImport | None:
+    """Return the import that ended a command, by the end of its log; ``prefix`` is the folder of its environment."""
     found = [match for match in re.finditer(FAILED, log) if len(log) - match.end() < END]
-    return (found[-1]["module"] or found[-1]["optional"]) if found else None
+    if not found:
+        return None
+    last = found[-1]
+    if last["optional"]:  # said on purpose by a package that does without it: the project has to ask for it
+        return FailedImport(last["optional"])
+    frames = FRAME.findall(log[max(0, last.start() - LONGEST_TRACEBACK) : last.start()])
+    files = [file for file in frames if not IMPORT_SYSTEM.search(file)]
+    where = INSTALLED.search(files[-1]) if files and prefix and files[-1].startswith(f"{prefix}/") else None
+    return FailedImport(last["module"], inside=where["top"].removesuffix(".py") if where else None)
 
 
-def explain_failed_import(module: str, spec: EnvironmentSpec, scripts: Scripts, installed: Iterable[str]) -> Event:
-    """Return what to do about a module that was not there when the command ran."""
+def installed_bringer(module: str, installed: Iterable[str]) -> str | None:
+    """Return the installed package of which a module that was not there most likely is a part, None without one."""
     top = module.partition(".")[0]
-    package = package_to_add(module, scripts)
-    bringer = next((name for name in installed if provides(name, top)), None)
-    if bringer and top not in OF_SETUPTOOLS:
-        told = f"'{bringer}' is installed, and has no module '{module}': the code is of another version of it"
+    return None if top in OF_SETUPTOOLS else next((name for name in installed if provides(name, top)), None)
+
+
+def explain_failed_import(
+    failed: FailedImport, spec: EnvironmentSpec, scripts: Scripts, installed: Iterable[str]
+) -> Event:
+    """Return what to do about a module that was not there when the command ran."""
+    module = failed.module
+    top = module.partition(".")[0]
+    package = package_to_add(failed, scripts)
+    bringer = installed_bringer(module, installed)
+    if bringer:
+        whose = f"'{failed.inside}', which is installed," if failed.inside else "the code"
+        told = f"'{bringer}' is installed, and has no module '{module}': {whose} is of another version of it"
         return Event(kind=EventKind.WARNING, message=told, hint=f"pin the version of '{bringer}' that the code needs")
-    if package is None and top in scripts.elsewhere:
+    if package is None and not failed.inside and top in scripts.elsewhere:
         folder = scripts.elsewhere[top] or "the project folder"
         told = f"'{top}' is in '{folder}' of the repository, from where nothing is imported"
         return Event(kind=EventKind.WARNING, message=told, hint="make it a package, or set PYTHONPATH in `env:`")
     if package is None:
         hint = "if it is the project's own, it is not in the repository; else declare the package that has it"
+        hint = f"'{failed.inside}', which is installed, imports it" if failed.inside else hint
         return Event(kind=EventKind.WARNING, message=f"No package is known to provide '{module}'", hint=hint)
-    hint = f"{line_to_add([package], spec)}, or run with --add-missing"
-    return Event(kind=EventKind.WARNING, message=f"'{module}' is provided by the package '{package}'", hint=hint)
+    hint = line_to_add([package], spec)
+    if failed.inside:
+        told = f"'{failed.inside}' imports '{module}', which the package '{package}' provides, and does not ask for it"
+        return Event(kind=EventKind.WARNING, message=told, hint=hint)
+    told = f"'{module}' is provided by the package '{package}'"
+    return Event(kind=EventKind.WARNING, message=told, hint=f"{hint}, or run with --add-missing")
 
 
-def package_to_add(module: str, scripts: Scripts) -> str | None:
+def package_to_add(failed: FailedImport, scripts: Scripts) -> str | None:
     """Return the package that surely provides a module that was not there, None where that is not known."""
+    module = failed.module
     top = module.partition(".")[0]
     if top in OF_SETUPTOOLS:
         return "setuptools"
     package = package_of(module)
     if package and top not in STANDARD_LIBRARY:
         return package
-    return None if top in scripts.elsewhere else package
+    return None if top in scripts.elsewhere and not failed.inside else package

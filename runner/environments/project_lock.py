@@ -11,12 +11,12 @@ from msgspec import Struct, structs
 
 from runner.base.foreign_text import ForeignTextError, parse_toml
 from runner.environments.conda.files import select_lines, this_platform
-from runner.environments.indexes import without_credentials
 from runner.environments.trees import metadata_digest
 from runner.environments.words import EnvironmentSpec, ProjectLock, Refusal
 from runner.errors import EnvironmentSetupError
 from runner.lazy import LazyModule
 from runner.model import EnvironmentKind, ProjectFiles
+from runner.urls import without_credentials
 
 if TYPE_CHECKING:
     from runner.environments import foreign_locks

@@ -14,6 +14,7 @@ from msgspec import structs
 
 from runner.environments.checksums import Source
 from runner.environments.choosing import Choice, MissingInterpreterError, choose, downloads_allowed
+from runner.environments.direct_urls import clean_direct_urls
 from runner.environments.indexes import index_options
 from runner.environments.installed import Distribution
 from runner.environments.interpreters import Interpreter, discover
@@ -158,6 +159,7 @@ class PythonBackend:
         packages = f", {count} package{'s' * (count != 1)}" if count else ""
         report(Event(kind=EventKind.STEP, message=f"Building environment: Python {lock.interpreter.name}{packages}"))
         self.install(request, lock, prefix, log)
+        clean_direct_urls(prefix)
         keep_import_hook(prefix)
 
     def _forget(self, request: EnvironmentRequest, names: tuple[str, ...]) -> None:
@@ -169,7 +171,7 @@ class PythonBackend:
         lock = request.spec.project_lock
         if lock is None:
             return choose(request.spec.python, found, request.as_of)
-        fitting = [item for item in found if parse_rule(lock.pythons).admits(item.numbers)]
+        fitting = [item for item in found if parse_rule(lock.pythons).admits(item.version)]
         try:
             return choose(lock.python, fitting, None)
         except MissingInterpreterError:
@@ -220,7 +222,8 @@ def keep_import_hook(prefix: Path) -> None:
 
 def uv_for(request: EnvironmentRequest) -> "uv_command.Uv":
     """Return uv with the index settings of a request."""
-    uv = uv_command.find_uv(request.home, index_options(request.spec.options, request.environ), request.environ)
+    index = index_options(request.spec.options, request.environ)
+    uv = uv_command.find_uv(request.home, index, request.environ, request.spec.requirements)
     return structs.replace(uv, report=request.report)
 
 

@@ -14,7 +14,9 @@ from msgspec import Struct, structs
 from runner.environments.import_names import normalise, provides
 from runner.environments.interpreters import Interpreter
 from runner.environments.locking import find_lock, note_path, resolve
-from runner.environments.repairs import is_changeable, names_of, parse_line
+from runner.environments.repairs import is_changeable, names_of
+from runner.environments.requirement_line import parse_line
+from runner.environments.restated import completed_in
 from runner.environments.wheels import better_interpreters
 from runner.environments.words import EnvironmentRequest, EnvironmentSpec, Lock
 from runner.errors import EnvironmentSetupError
@@ -32,7 +34,6 @@ FULL_EXPORT = 60
 """A conda file with more packages than this is what was installed, not what was asked for."""
 
 MAX_TURNS = 40
-MAX_INTERPRETERS = 4
 MARGIN = timedelta(days=1)
 
 
@@ -84,7 +85,7 @@ def move_interpreter(
     if moved is None:
         return None
     told = f"Python {moved.interpreter.name} is used: what is pinned has wheels for it, and can't be built for"
-    repairs = (*lock.repairs, f"{told} {interpreter.name}")
+    repairs = (*dict.fromkeys((*lock.repairs, *completed_in(moved.text))), f"{told} {interpreter.name}")
     _remember(note_path(request, interpreter), request, moved, repairs, ())
     return repairs[-1]
 
@@ -120,6 +121,7 @@ def _recover(
             lock, repairs = moved, (*repairs, f"{told} {interpreter.name}")
     if lock is None:
         raise error or EnvironmentSetupError("nothing satisfies what the project asks for")
+    repairs = (*repairs, *completed_in(lock.text))
     if repairs:
         wanted = request.wanted if _is_export(request.spec) else ()
         _remember(note, turn.request, lock, repairs, wanted)
@@ -252,7 +254,7 @@ def _nearest(interpreter: Interpreter, others: Sequence[Interpreter]) -> list[In
     def distance(item: Interpreter) -> tuple[int, bool]:
         return abs(item.line[1] - interpreter.line[1]), item.line < interpreter.line
 
-    return sorted(lines.values(), key=distance)[:MAX_INTERPRETERS]
+    return sorted(lines.values(), key=distance)
 
 
 def _with_wheels(turn: _Turn, lock: Lock, others: Sequence[Interpreter], report: Report) -> Lock | None:

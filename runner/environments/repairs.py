@@ -4,15 +4,16 @@ import posixpath
 import re
 from collections.abc import Iterator
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from runner.base.foreign_text import decode_text
 from runner.environments.import_names import RENAMED, normalise, package_of, provides
+from runner.environments.requirement_line import Requirement, name_of, parse_line
 from runner.environments.words import EnvironmentSpec, with_packages
 from runner.model import ProjectFiles
-from runner.scripts import STANDARD_LIBRARY, Place, Scripts
+from runner.script_reader import Place
+from runner.scripts import STANDARD_LIBRARY, Scripts
 
-LINE = r"(?P<name>[A-Za-z0-9][\w.-]*)\s*(?P<extras>\[[^]]*\])?\s*(?P<rest>[^@]*)"
 STUB_VERSION = r"\(?[=~<>!\s]*0\.0(\.post\d+|\.\d+)?\)?"
 """The versions of a stub, which say nothing about the package that is meant."""
 
@@ -22,30 +23,16 @@ STILL_PACKAGES = frozenset({"configparser", "contextvars", "dataclasses", "impor
 OF_OLDER_PYTHONS = frozenset({"enum34", "futures", "unittest2", "pathlib", "typing", "asyncio"})
 """Packages that once brought a module of today's standard library to older Pythons, and break it in newer ones."""
 
+OF_CONDA = frozenset({"conda", "conda-build", "anaconda", "anaconda-navigator", "navigator-updater", "menuinst"})
+"""Parts of conda itself, which `pip freeze` lists in an environment of conda and pip can't install."""
+
 METADATA = ("pyproject.toml", "setup.py", "setup.cfg")
 
 
-class Requirement(Struct, frozen=True):
-    """A requirement line of the simple form: name, extras with brackets, and the rest."""
-
-    name: str
-    extras: str
-    rest: str
-
-
-def parse_line(line: str) -> Requirement | None:
-    """Return a plain requirement, None for what names an address or hashes."""
-    match = re.fullmatch(LINE, line.strip())
-    if not match or "--hash" in line:
-        return None
-    return Requirement(match["name"], match["extras"] or "", match["rest"].strip())
-
-
 def names_of(spec: EnvironmentSpec) -> frozenset[str]:
-    """Return the normalised names of what a spec asks for by name."""
-    lines = (*spec.requirements, *spec.build_requirements)
-    found = (re.match(r"[A-Za-z0-9][\w.-]*", line) for line in lines)
-    return frozenset(normalise(match[0]) for match in found if match)
+    """Return the normalised names of what a spec asks for, by name, URL or path."""
+    found = (name_of(line) for line in (*spec.requirements, *spec.build_requirements))
+    return frozenset(name for name in found if name)
 
 
 def is_changeable(spec: EnvironmentSpec) -> bool:
@@ -68,7 +55,7 @@ def repair_spec(spec: EnvironmentSpec, scripts: Scripts, files: ProjectFiles) ->
         if asked and normalise(asked.name) == "python":
             python = python or asked.rest.strip("()= ") or None
             repairs.append(f"'{line}' is taken as the version of Python")
-        elif asked and (reason := _not_needed(asked)):
+        elif asked and (reason := _not_needed(asked, scripts)):
             repairs.append(f"'{line}' is left out: {reason}")
         else:
             kept.append(_renamed(line, asked, repairs))
@@ -82,8 +69,10 @@ def repair_spec(spec: EnvironmentSpec, scripts: Scripts, files: ProjectFiles) ->
     return with_mlflow(spec, names_of(spec), scripts, files)
 
 
-def _not_needed(asked: Requirement) -> str | None:
+def _not_needed(asked: Requirement, scripts: Scripts) -> str | None:
     name = normalise(asked.name)
+    if name in OF_CONDA and not any(provides(name, module.partition(".")[0]) for module in scripts.outside()):
+        return "it is a part of conda, which pip can't install, and no code imports it"
     if ";" in asked.rest:
         return None
     if name in OF_OLDER_PYTHONS:

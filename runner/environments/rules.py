@@ -1,4 +1,7 @@
-"""Version rules for interpreters, small enough for every start: ``3.9``, ``3.9.18``, ``3.9.*``, ``>=3.8,<3.11``."""
+"""Version rules for interpreters: those of PEP 440, and MLflow's and conda's plain ``3.9``, which means ``3.9.*``.
+
+Plain rules, which nearly all are, need no library; for the others ``packaging`` is imported when they are read.
+"""
 
 import re
 
@@ -9,55 +12,67 @@ from runner.errors import EnvironmentSetupError
 Version = tuple[int, ...]
 LONGEST = 200
 """Characters of a rule; the numbers in it are bounded with it."""
-CLAUSE = re.compile(r"(?P<operator>===|==|>=|<=|!=|~=|>|<|=)?\s*(?P<version>\d+(?:\.\d+)*)(?P<star>\.?\*)?")
+PLAIN = re.compile(r"(?:={0,3}\s*(?P<starred>\d+(?:\.\d+)*)\.?\*|=?\s*(?P<version>\d+(?:\.\d+)*))")
+"""Rules that are a prefix: ``3.9``, ``=3.9``, ``3.9.*``, ``==3.9.*``. ``==3.9`` is one release."""
+PRERELEASE = re.compile(r"\d+(?:\.\d+)*(?:a|b|rc)\d+")
+HINT = "Write it like '3.11', '3.11.7' or '>=3.9,<3.12'."
 
 
 class Clause(Struct, frozen=True):
-    """One bound of a rule; ``=`` is a prefix: ``=3.9`` admits 3.9.18."""
+    """One bound of a rule, with the numbers of its release; ``=`` is a prefix: ``=3.9`` admits 3.9.18.
+
+    ``is_prefix`` says of another operator that it means all versions that begin so: ``!=3.9.*``.
+    """
 
     operator: str
     version: Version
+    is_prefix: bool = False
 
-    def admits(self, version: Version) -> bool:
-        """Say whether a version satisfies the bound."""
-        prefix = version[: len(self.version)] == self.version
-        compared = (version > self.version) - (version < self.version)
-        return {
-            "=": prefix,
-            "!=": not prefix,
-            ">=": compared >= 0,
-            "<=": compared <= 0 or prefix,
-            ">": compared > 0 and not prefix,
-            "<": compared < 0,
-            "~=": compared >= 0 and version[: len(self.version) - 1] == self.version[:-1],
-        }[self.operator]
+    @property
+    def text(self) -> str:
+        """The bound as PEP 440 has it."""
+        star = ".*" if self.is_prefix or self.operator == "=" else ""
+        return f"{'==' if self.operator == '=' else self.operator}{write_version(self.version)}{star}"
 
 
 class Rule(Struct, frozen=True):
-    """What versions of Python will do; without clauses any."""
+    """What versions of Python will do; without clauses any. ``specifiers`` is the same as PEP 440 has it."""
 
     text: str
     clauses: tuple[Clause, ...] = ()
+    specifiers: str = ""
 
-    def admits(self, version: Version) -> bool:
-        """Say whether a version satisfies the rule."""
-        return all(clause.admits(version) for clause in self.clauses)
+    def admits(self, version: str, *, prereleases: bool = False) -> bool:
+        """Say whether a version satisfies the rule; prereleases only where the rule names one, or where asked for."""
+        numbers = parse_version(version)
+        if is_prerelease(version) and not (prereleases or re.search(r"\d(?:a|b|rc|\.?dev)\d", self.specifiers)):
+            return False
+        if all(clause.operator == "=" for clause in self.clauses):
+            return all(numbers[: len(clause.version)] == clause.version for clause in self.clauses)
+        from packaging.specifiers import SpecifierSet
+
+        found = PRERELEASE.match(version)
+        return SpecifierSet(self.specifiers).contains(found[0] if found else write_version(numbers), prereleases=True)
 
     @property
     def exact(self) -> Version | None:
         """The version, when the rule asks for one patch release."""
         only = self.clauses[0] if len(self.clauses) == 1 else None
-        return only.version if only and only.operator == "=" and len(only.version) >= 3 else None  # noqa: PLR2004
+        if only is None or only.is_prefix or only.operator not in ("=", "==", "==="):
+            return None
+        is_release = only.operator != "=" or len(only.version) >= 3  # noqa: PLR2004
+        return (*only.version, 0, 0)[: max(3, len(only.version))] if is_release else None
 
     @property
     def line(self) -> Version | None:
         """The release line (major, minor), when the rule is bound to one."""
         only = self.clauses[0] if len(self.clauses) == 1 else None
-        return only.version[:2] if only and only.operator == "=" and len(only.version) >= 2 else None  # noqa: PLR2004
+        is_one = only is not None and only.operator in ("=", "==", "===") and len(only.version) >= 2  # noqa: PLR2004
+        return only.version[:2] if only and is_one else None
 
 
 def bounds(rule: Rule, line: Version) -> tuple[Clause, ...]:
-    """Return a rule as bounds of whole versions, from below by a release line where the rule itself is open there.
+    """Return a rule as bounds of versions, from below by a release line where the rule itself is open there.
 
     One patch release stands for its line, as another one of the line does where it is not there.
     """
@@ -68,14 +83,12 @@ def bounds(rule: Rule, line: Version) -> tuple[Clause, ...]:
 
 def _bounds(clause: Clause) -> tuple[Clause, ...]:
     version = clause.version
-    if clause.operator == "=":
+    if clause.operator in ("=", "==", "==="):
         line = version[:2]
         return Clause(">=", line), Clause("<", _next(line))
     if clause.operator == "~=":
         return Clause(">=", version), Clause("<", _next(version[:-1]))
-    if clause.operator == "<=":
-        return (Clause("<", _next(version)),)
-    return (Clause(">=", _next(version)),) if clause.operator == ">" else (clause,)
+    return (Clause(">=", version), clause) if clause.operator == ">" else (clause,)
 
 
 def _next(version: Version) -> Version:
@@ -97,23 +110,47 @@ def parse_rule(text: str | None) -> Rule:
         raise EnvironmentSetupError(f"a rule of {len(words):,} characters is not a version of Python")
     if not words or words == "*":
         return Rule("")
-    clauses = []
-    for part in words.split(","):
-        match = CLAUSE.fullmatch(part.strip())
-        if not match:
-            raise EnvironmentSetupError(
-                f"'{text}' is not a version of Python", hint="Write it like '3.11', '3.11.7' or '>=3.9,<3.12'."
-            )
-        version = tuple(int(number) for number in match["version"].split("."))
-        operator = match["operator"] or "="
-        clauses.append(Clause("=" if operator in ("==", "===") else operator, version))
-    return Rule(words, tuple(clauses))
+    clauses, specifiers = [], []
+    for part in (part.strip() for part in words.rstrip(",").split(",")):
+        plain = PLAIN.fullmatch(part)
+        clause = Clause("=", _numbers(plain["starred"] or plain["version"])) if plain else _clause(part, text or "")
+        clauses.append(clause)
+        specifiers.append(clause.text if plain else part)
+    return Rule(words, tuple(clauses), ",".join(specifiers))
+
+
+def _clause(part: str, text: str) -> Clause:
+    from packaging.specifiers import InvalidSpecifier, Specifier
+    from packaging.version import InvalidVersion
+    from packaging.version import Version as Release
+
+    if lone := re.fullmatch(r"~=\s*(\d+)", part):
+        raise EnvironmentSetupError(
+            f"'{text}' is not a version of Python: '~=' needs two numbers at least, such as '~=3.8'",
+            hint=f"'~=3.8' means 3.8 and all later ones of 3; for any version of {lone[1]} write '{lone[1]}'.",
+        )
+    try:
+        specifier = Specifier(part)
+        is_prefix = specifier.version.endswith(".*")
+        release = Release(specifier.version.removesuffix(".*")).release
+    except (InvalidSpecifier, InvalidVersion) as error:
+        raise EnvironmentSetupError(f"'{text}' is not a version of Python", hint=HINT) from error
+    return Clause(specifier.operator, release, is_prefix)
 
 
 def parse_version(text: str) -> Version:
     """Return the release numbers at the start of a version."""
     match = re.match(r"\d+(?:\.\d+)*", text)
-    return tuple(int(number) for number in match[0].split(".")) if match else ()
+    return _numbers(match[0]) if match else ()
+
+
+def _numbers(text: str) -> Version:
+    return tuple(int(number) for number in text.split("."))
+
+
+def is_prerelease(version: str) -> bool:
+    """Say whether a version of Python is one of before its release."""
+    return PRERELEASE.match(version) is not None
 
 
 def write_version(version: Version) -> str:

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from runner.environments.conda.files import this_platform
-from runner.environments.indexes import index_options, without_credentials
+from runner.environments.indexes import index_options
 from runner.environments.interpreters import Interpreter
 from runner.environments.locking import Resolution
 from runner.environments.project_lock import LockHeader, asked_of, digest_of, has_selectors, write_header
@@ -19,6 +19,7 @@ from runner.environments.uv_command import clean_cwd, complain, find_uv, require
 from runner.environments.words import EnvironmentRequest
 from runner.errors import EnvironmentSetupError, UsageError
 from runner.model import Event, EventKind, Report
+from runner.urls import without_credentials
 
 LINUX, MAC, WINDOWS = "sys_platform == 'linux'", "sys_platform == 'darwin'", "sys_platform == 'win32'"
 PLATFORMS = {
@@ -69,7 +70,7 @@ def make_lock(request: EnvironmentRequest, order: LockOrder, interpreter: Interp
         digest=digest_of(asked),
         command=order.command,
         as_of=as_of or "now",
-        python=",".join(f"{clause.operator}{write_version(clause.version)}" for clause in range_),
+        python=",".join(clause.text for clause in range_),
         interpreter=write_version(rule.line or interpreter.line),
         platforms=" ".join(platforms),
         undated=" ".join(undated),
@@ -137,8 +138,8 @@ class UniversalResolution(Resolution):
 
 
 def _marker(clause: Clause) -> str:
-    star = ".*" if clause.operator == "!=" and len(clause.version) < 3 else ""  # noqa: PLR2004
-    return f"python_full_version {clause.operator} '{write_version(clause.version)}{star}'"
+    operator = re.match(r"[<>=!~]+", clause.text)
+    return f"python_full_version {operator[0]} '{clause.text[operator.end() :]}'" if operator else ""
 
 
 def _rule(text: str | None) -> Rule:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, ClassVar
 from msgspec import structs
 
 from runner.environments.checksums import Source
-from runner.environments.indexes import with_credentials
 from runner.environments.python_backend import BIN, PythonBackend, cut_words, uv_for
 from runner.environments.words import EnvironmentRequest, Lock
 from runner.lazy import LazyModule
+from runner.urls import with_credentials
 
 if TYPE_CHECKING:
     from runner.environments import import_names, reflinks, requirements, uv_command

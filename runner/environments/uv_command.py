@@ -3,14 +3,15 @@
 import re
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from signal import Signals
 
 from msgspec import Struct
 
-from runner.environments.indexes import IndexOptions
+from runner.environments.build_failures import build_failure
+from runner.environments.indexes import IndexOptions, expand
 from runner.environments.requirements import ARCHIVE
 from runner.environments.restated import write_restated
 from runner.errors import EnvironmentSetupError, UnbuildableError
@@ -18,6 +19,7 @@ from runner.masking import Masker
 from runner.model import Event, EventKind, Report
 from runner.process import Completed, Echo, Interrupted, ProcessRequest, Stdin, capture, run
 from runner.settings import Home
+from runner.urls import has_secret_query, without_credentials
 
 KEPT = frozenset({
     *("UV_CACHE_DIR", "UV_CONFIG_FILE", "UV_CONCURRENT_DOWNLOADS", "UV_CONCURRENT_BUILDS", "UV_CONCURRENT_INSTALLS"),
@@ -36,6 +38,12 @@ PATIENCE = 2.0
 UNBUILDABLE = re.compile(
     r"Failed to build|Failed building wheel|subprocess-exited-with-error|metadata-generation-failed"
 )
+PROGRESS = re.compile(
+    r"warning:|Resolved|Using|Prepared|Looking in|Requirement already|\s*(?:Downloading|Downloaded|Building|Built|"
+    r"Updating|Updated|Collecting|Obtaining|Processing|Using cached|Cloning)\b|.*\.\.\.$|.*: (?:started|still running)"
+    r"|.*finished with status 'done'|\s*[━╸╺ ]+[\d.]+/"
+)
+"""Lines of an installer that say what it is busy with."""
 UNREACHABLE = re.compile(
     r"dns error|failed to lookup address|network is unreachable|connection refused|connect error|\(Connect\)"
     r"|operation timed out|error sending request|network was disabled",
@@ -111,7 +119,7 @@ def _telling(log: Path, report: Report | None) -> Iterator[None]:
             for work in busy_with(said):
                 if work not in told:
                     told.add(work)
-                    report(Event(kind=EventKind.STEP, message=Masker().text(work)))
+                    report(Event(kind=EventKind.STEP, message=Masker().text(without_credentials(work))))
 
     thread = threading.Thread(target=tell, name="proj-installer", daemon=True)
     thread.start()
@@ -131,8 +139,8 @@ def busy_with(said: str) -> tuple[str, ...]:
     )
 
 
-def find_uv(home: Home, index: IndexOptions, environ: Mapping[str, str]) -> Uv:
-    """Return the uv that came with proj, else the one on PATH.
+def find_uv(home: Home, index: IndexOptions, environ: Mapping[str, str], asked: Iterable[str] = ()) -> Uv:
+    """Return the uv that came with proj, else the one on PATH; ``asked`` are the requirements that it is to have.
 
     Raises:
         EnvironmentSetupError: there is none.
@@ -144,6 +152,8 @@ def find_uv(home: Home, index: IndexOptions, environ: Mapping[str, str]) -> Uv:
     }
     # A cache of our own: no other tool's environment is hard-linked to the files that ours are made of.
     variables.setdefault("UV_CACHE_DIR", str(home.root / "cache" / "uv"))
+    if any(has_secret_query(expand(line, environ)) for line in asked):
+        variables["UV_NO_CACHE"] = "1"  # its cache keeps whole URLs, but for user and password
     variables.setdefault("SOURCE_DATE_EPOCH", "315532800")
     variables["COLUMNS"] = "10000"  # its complaints are read line by line
     return Uv(binary=_binary(environ), variables=variables, index=index)
@@ -175,13 +185,12 @@ def requirements_file(lines: Sequence[str], name: str = "requirements.in") -> It
 
 def complain(what: str, done: Completed, log: Path, *, offline: bool = False) -> EnvironmentSetupError:
     """Return the error for a failed command of an installer; its whole output is kept in ``log``."""
-    output = Masker().text(f"{done.complaint}\n{done.text}".strip())
+    output = Masker().text(without_credentials(f"{done.complaint}\n{done.text}".strip()))
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text(output + "\n", encoding="utf-8")
-    lines = [
-        line for line in output.splitlines() if line.strip() and not line.startswith(("warning:", "Resolved", "Using"))
-    ]
-    told = "\n".join(lines[:MAX_LINES])
+    lines = [line for line in output.splitlines() if line.strip() and not PROGRESS.match(line)]
+    cause = build_failure(output)
+    told = "\n".join([*([cause] if cause else []), *lines[:MAX_LINES]])
     kind = UnbuildableError if UNBUILDABLE.search(output) else EnvironmentSetupError
     return kind(f"{what}:\n{told}", context=f"the whole output is in {log}", hint=OFFLINE if offline else _hint(output))
 
@@ -220,9 +229,13 @@ def _hint(output: str) -> str | None:
     return next((hint for pattern, hint in HINTS if pattern.search(flat)), None)
 
 
-def clean_cwd(home: Home) -> Path:
-    """Return a folder without configuration files above it that belong to a project."""
+def clean_cwd(home: Home, *, completed: bool = False) -> Path:
+    """Return a folder without configuration files above it that belong to a project.
+
+    With ``completed`` uv, started there, resolves with requirements that the metadata of some releases leaves out.
+    """
     folder = home.root / "cache"
+    folder = folder / "completed" if completed else folder
     folder.mkdir(parents=True, exist_ok=True)
-    write_restated(folder)
+    write_restated(folder, completed=completed)
     return folder

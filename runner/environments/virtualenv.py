@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from runner.environments.indexes import expand, with_credentials
+from runner.environments.indexes import expand
 from runner.environments.python_backend import BIN, PythonBackend, cut_words, uv_for
 from runner.environments.words import EnvironmentRequest, Lock
 from runner.errors import EnvironmentSetupError
 from runner.lazy import LazyModule
 from runner.process import Completed, capture
+from runner.urls import with_credentials
 
 if TYPE_CHECKING:
     from runner.environments import uv_command

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
 from msgspec import Struct, structs
 
 from runner.engine import ContainerRun
@@ -263,8 +264,23 @@ class Prepared(Struct, frozen=True, kw_only=True):
         return {**self.variables, IMPORT_PATH: os.pathsep.join([*own, kept] if kept else own)}
 
 
+def lead_paths(environment: Prepared, leads: Mapping[str, Path]) -> Prepared:
+    """Return an environment whose Pythons read other files in the stead of absolute paths that are not there."""
+    if not leads:
+        return environment
+    leading = {LED_PATHS: msgspec.json.encode([(path, str(file)) for path, file in leads.items()]).decode()}
+    environment = structs.replace(environment, variables={**environment.variables, **leading})
+    return environment.importing(INSIDE)
+
+
 Fill = Callable[[Path], None]
 """Puts an environment into an empty folder."""
 
 IMPORT_PATH = "PROJ_IMPORT_PATH"
 """The variable that names folders to import from, before what is installed; read in every environment of ours."""
+
+INSIDE = Path(__file__).parent / "inside"
+"""The folder with the module that leads paths, which the Pythons of an environment of ours import at their start."""
+
+LED_PATHS = "PROJ_PATHS"
+"""The variable that tells this module which paths it leads."""

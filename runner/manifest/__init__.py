@@ -1,25 +1,31 @@
 """The MLproject file: reading it, choosing what to run, binding parameters, and the command that comes of it."""
 
+from runner.manifest.binding import bind_for_run
 from runner.manifest.command import render_command, secret_texts, shell_argv
 from runner.manifest.entrypoints import find_entry_point
 from runner.manifest.files import FolderFiles
+from runner.manifest.foreign_paths import Lead, find_leads
 from runner.manifest.parameters import bind_parameters, read_parameters_file
 from runner.manifest.paths import Download, PathRules, find_downloads, find_paths
-from runner.manifest.preflight import Flight, preflight, served_address
+from runner.manifest.preflight import Flight, preflight, serve_hint, served_address
 
 __all__ = [
     "Download",
     "Flight",
     "FolderFiles",
+    "Lead",
     "PathRules",
+    "bind_for_run",
     "bind_parameters",
     "find_downloads",
     "find_entry_point",
+    "find_leads",
     "find_paths",
     "preflight",
     "read_parameters_file",
     "render_command",
     "secret_texts",
+    "serve_hint",
     "served_address",
     "shell_argv",
 ]

@@ -167,7 +167,8 @@ def _check_default(node: Node, spec: ParameterSpec, faults: Faults) -> None:
         return
     if spec.default is None:
         if default.value.is_null:
-            hint = 'take it out, or write a default such as "" or the text None'
+            wanted = wrong_type(spec.type.lower(), "")
+            hint = f"take it out, or write {wanted or 'a default such as'}" + ("" if wanted else ' "" or the text None')
             message = f"'default: null' is no default: parameter '{spec.name}' is required"
             faults.warning(default.key.place, message, hint)
         return

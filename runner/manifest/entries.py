@@ -115,6 +115,7 @@ def _read_parameter(name: str, node: Node, faults: Faults) -> ParameterSpec:
         maximum=maximum,
         secret=_read_secret(name, node.field("secret"), faults),
         note=_note(node),
+        is_null="default" in node.fields and node.field("default") is None,
     )
 
 

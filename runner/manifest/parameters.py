@@ -83,7 +83,10 @@ def _mend(spec: ParameterSpec, unknown: list[str]) -> str:
     if meant is not None:
         return f"did you mean -P {spec.name} where you wrote -P {meant}?"
     if spec.note:
-        return f'give -P {spec.name}=VALUE, or write a default in the manifest, such as "" or the text None'
+        kind = spec.type.lower()
+        takes_any = wrong_type(kind, "") is None
+        default = 'a default, such as "",' if takes_any else f"{wrong_type(kind, '')} as its default"
+        return f"give -P {spec.name}=VALUE, or write {default} in the manifest"
     return f"give -P {spec.name}=VALUE"
 
 

@@ -11,9 +11,11 @@ from msgspec import Struct
 from runner.manifest.command_files import absent_scripts
 from runner.manifest.faults import nearest
 from runner.manifest.files import near_file, tidy_path
+from runner.manifest.foreign_paths import Lead, find_tail, is_absent
 from runner.masking import is_secret
 from runner.model import EntryPoint, Fault, Parameter, ProjectFiles, Severity, ValueSource
-from runner.scripts import DAGSHUB, FOREIGN_PATH, Place, Scripts, above
+from runner.script_reader import DAGSHUB, Place
+from runner.scripts import Scripts, above
 
 LFS = b"version https://git-lfs.github.com/spec/v1"
 LFS_PATTERN = r"(?m)^(?P<pattern>\S+)\s.*filter=lfs"
@@ -39,6 +41,8 @@ class Flight(Struct, frozen=True, kw_only=True):
     project: Path | None = None
     served: tuple[str, ...] = ()
     """Addresses (``HOST:PORT``) for which the run answers as well."""
+    leads: tuple[Lead, ...] = ()
+    """Paths of another machine that are led to the project's own files."""
     keeps_places: bool = False
     """Whether what the code logs to its own disk reaches the run."""
 
@@ -147,23 +151,55 @@ def _submodules(flight: Flight) -> Iterator[Fault]:
 def _paths(flight: Flight) -> Iterator[Fault]:
     """Find absolute paths that are not on this machine."""
     for each in flight.parameters:
-        if not is_secret(each) and re.fullmatch(FOREIGN_PATH, each.value) and not os.path.lexists(each.value):
+        if not is_secret(each) and is_absent(each.value):
             message = f"parameter '{each.name}' is '{each.value}', which is not on this machine"
             yield Fault(severity=Severity.WARNING, message=message, file=flight.manifest, hint=f"give -P {each.name}=…")
     for word in re.split(r"[\s'\"=]+", flight.entry_point.command):
-        if re.fullmatch(FOREIGN_PATH, word) and not os.path.lexists(word):
+        if is_absent(word):
             message = f"the command names '{word}', which is not on this machine"
-            yield Fault(severity=Severity.WARNING, message=message, file=flight.manifest)
+            hint = _tail_hint(word, flight.files)
+            yield Fault(severity=Severity.WARNING, message=message, file=flight.manifest, hint=hint)
     named = [(script, place) for script in flight.scripts.found for place in script.paths]
-    for script, place in [pair for pair in named if not os.path.lexists(pair[1].text)][:MOST_TOLD]:
+    led = {lead.path for lead in flight.leads}
+    absent = [pair for pair in named if is_absent(pair[1].text) and pair[1].text not in led]
+    for script, place in absent[:MOST_TOLD]:
         message = f"the code names '{place.text}', which is not on this machine"
-        yield Fault(severity=Severity.WARNING, message=message, file=script.path, line=place.line)
+        hint = _tail_hint(place.text, flight.files)
+        yield Fault(severity=Severity.WARNING, message=message, file=script.path, line=place.line, hint=hint)
+
+
+def _tail_hint(path: str, files: ProjectFiles) -> str | None:
+    tail = find_tail(path, files)
+    return f"the repository has '{tail}': name it by that path" if tail else None
 
 
 def _addresses(flight: Flight) -> Iterator[Fault]:
+    names = {_plain_name(place.text) for script in flight.scripts.found for place in script.tracking_names}
+    for each in flight.parameters:
+        name = _plain_name(each.name)
+        is_meant = name in names or ("mlflow" in name and "ur" in name) or "tracking" in name
+        address = served_address(each.value) if is_meant and not is_secret(each) else None
+        if address and address not in flight.served:
+            yield Fault(
+                severity=Severity.WARNING,
+                message=f"parameter '{each.name}' is {address}, and the code logs there, whatever the run says",
+                file=flight.manifest,
+                hint=serve_hint(address),
+            )
     for script in flight.scripts.found:
         for place in script.tracking:
             yield from _address(script.path, place, flight)
+
+
+def _plain_name(name: str) -> str:
+    return name.lower().replace("-", "_").strip("_")
+
+
+def serve_hint(address: str) -> str:
+    """Return what to do about a tracking server at ``HOST:PORT`` that the code wants."""
+    if re.fullmatch(OWN_HOST, address.rpartition(":")[0]):
+        return f"'--serve-as {address}' lets this run answer there; else start that server"
+    return f"'--serve-as {address}' lets this run answer in its stead; else it must be reachable, with credentials"
 
 
 def _address(path: str, place: Place, flight: Flight) -> Iterator[Fault]:
@@ -171,10 +207,8 @@ def _address(path: str, place: Place, flight: Flight) -> Iterator[Fault]:
     is_on_disk = names_disk(place.text)
     if address in flight.served or (is_on_disk and flight.keeps_places):
         return
-    if address and re.fullmatch(OWN_HOST, address.rpartition(":")[0]):
-        hint = f"'--serve-as {address}' lets this run answer there; else start that server"
-    elif address:
-        hint = f"'--serve-as {address}' lets this run answer in its stead; else it must be reachable, with credentials"
+    if address:
+        hint = serve_hint(address)
     elif is_on_disk:
         hint = "what is logged there is not in the run's own record; take the call out and it is"
     else:

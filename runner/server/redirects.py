@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from runner.errors import UsageError
+from runner.urls import without_credentials
 
 INSIDE = Path(__file__).parent / "inside"
 """The folder that is imported from first: what is in it stands before MLflow's client."""
@@ -15,7 +16,6 @@ CLIENTS = frozenset({"mlflow", "mlflow-skinny", "mlflow-tracing"})
 PORTS = {"http": 80, "https": 443}
 LOOPBACK = r"localhost|::1|127(?:\.\d{1,3}){3}"
 ANY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104  what a user wrote
-CREDENTIALS = r"(?<=://)[^/\s@]+@"
 
 
 _MOST_READ = 4 << 20
@@ -65,7 +65,7 @@ def read_redirects(notes: Path, most: int) -> tuple[str, ...]:
         lines = file.read(_MOST_READ).splitlines()
     found: dict[str, list[str]] = {}
     for redirect in filter(None, map(_decode, lines)):
-        places = found.setdefault(re.sub(CREDENTIALS, "", redirect.place), [])
+        places = found.setdefault(without_credentials(redirect.place), [])
         if redirect.where and redirect.where not in places:
             places.append(redirect.where)
     told = [_describe(place, where) for place, where in list(found.items())[:most]]
@@ -107,7 +107,7 @@ def read_served(word: str) -> str:
         host, port = "", None
     if not host or not port or host in ANY_ADDRESS:
         raise UsageError(
-            f"--serve-as takes HOST:PORT, not {re.sub(CREDENTIALS, '', word)!r}",
+            f"--serve-as takes HOST:PORT, not {without_credentials(word)!r}",
             hint="as the code has it: 127.0.0.1:5000 on this machine, where only this machine is answered, or "
             "another machine's, in whose stead the run answers its own code",
         )

@@ -1,6 +1,7 @@
 """On whose behalf a server answers: what a token may change, and what the child of a run is told about its own run."""
 
 from collections.abc import Iterable, Mapping
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
@@ -218,10 +219,19 @@ class ChildSession(Session):
             self._say(f"The command set the tag '{key}'; what proj recorded there stays")
         return named - reserved
 
+    def uri_told(self, uri: str) -> str:
+        """Return a folder of this disk as a plain path: clients before 1.0 take a URL for the name of a folder.
+
+        A path with characters that mean something in a URL stays one, as later clients take paths apart like URLs.
+        """
+        path = urlsplit(uri).path
+        is_plain = uri == f"file://{path}" and quote(path, safe="/") == path and "%" not in path
+        return path if is_plain else uri
+
     def uri_of_source(self, uri: str) -> str:
-        """Return where files of a model version are; the command reads this disk anyway."""
+        """Return where files of a model version are, a folder as it is stored; the command reads this disk anyway."""
         check_source(uri)
-        return uri
+        return f"file://{quote(uri)}" if uri.startswith("/") else uri
 
     def model_created(self, model_id: str) -> None:
         """Learn that the command made a logged model."""

@@ -11,7 +11,8 @@ from msgspec import Struct
 from runner.errors import SourceError
 from runner.model import SourceKind
 from runner.source.checkouts import is_bare
-from runner.source.credentials import Credentials, cleaned, split_credentials, without_credentials
+from runner.source.credentials import Credentials, address_without_credentials, split_credentials
+from runner.urls import without_credentials
 
 _BROWSER = re.compile(r"^(?P<base>.+?)(?:/-)?/tree/(?P<tail>.+)$")
 _SCP_LIKE = r"^[A-Za-z0-9_][A-Za-z0-9._-]*@[A-Za-z0-9][A-Za-z0-9._-]*:(?!//).+$"
@@ -65,7 +66,7 @@ def parse_address(text: str) -> Address:
     try:
         return _parse(typed)
     except (OSError, RuntimeError) as error:  # a name that is too long, a home that nobody has
-        shown = cleaned(typed)[:200]
+        shown = without_credentials(typed)[:200]
         raise SourceError(f"'{shown}' can't be looked at", context=getattr(error, "strerror", None)) from error
 
 
@@ -114,7 +115,7 @@ def _unquoted(text: str) -> str:
 
 
 def _refuse_tricks(text: str) -> None:
-    shown = cleaned(text)
+    shown = without_credentials(text)
     if not text:
         raise SourceError("There is nothing to run: the address is empty", hint="`proj run .` runs this folder.")
     if any(ord(letter) < 32 or ord(letter) == 127 for letter in text):  # noqa: PLR2004
@@ -136,10 +137,10 @@ def _with_scheme(base: str, scheme: str, typed: str, folder: str) -> Address:
         hint = "In a password, write special characters as %XX."
         raise SourceError("The address is no valid URL: host or port can't be read", hint=hint) from None
     if not host or host.startswith("-"):
-        raise SourceError(f"'{cleaned(typed)}' names no host", hint=_HINT)
+        raise SourceError(f"'{without_credentials(typed)}' names no host", hint=_HINT)
     if scheme not in ("https", "ssh") and not (scheme == "http" and is_loopback(host)):
-        raise SourceError(f"proj does not fetch code by '{scheme}://'", context=cleaned(typed), hint=_HINT)
-    shown = cleaned(typed).partition("?")[0] if "?" in url else cleaned(typed)
+        raise SourceError(f"proj does not fetch code by '{scheme}://'", context=without_credentials(typed), hint=_HINT)
+    shown = without_credentials(typed).partition("?")[0] if "?" in url else without_credentials(typed)
     kind = SourceKind.ZIP if parts.path.lower().endswith(".zip") and scheme != "ssh" else SourceKind.GIT
     browser = _BROWSER.match(parts.path) if kind is SourceKind.GIT and scheme != "ssh" else None
     if kind is SourceKind.GIT:
@@ -159,14 +160,15 @@ def _path_of_file_url(url: str) -> Path:
     if parts.netloc not in ("", "localhost"):
         meant = f"/{parts.netloc}{parts.path}" if "@" not in parts.netloc else ""
         raise SourceError(
-            f"'{cleaned(url)}' names the host '{cleaned(parts.netloc)}'; file:// means this machine",
+            f"'{without_credentials(url)}' names the host '{parts.netloc.rpartition('@')[2]}'; "
+            "file:// means this machine",
             hint=f"A path begins after three strokes: did you mean file://{meant}?" if meant else None,
         )
     return Path(unquote(parts.path))
 
 
 def _local(path: Path, typed: str, folder: str) -> Address:
-    shown = without_credentials(cleaned(typed))
+    shown = address_without_credentials(without_credentials(typed))
     place = Path(os.path.abspath(path))  # noqa: PTH100  # links in the path are the user's words
     if place.is_dir():
         kind = SourceKind.GIT if is_bare(place) else SourceKind.FOLDER

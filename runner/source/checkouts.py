@@ -6,7 +6,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from runner.source.credentials import without_credentials
+from runner.source.credentials import address_without_credentials
 from runner.source.gitcommand import Place, run_git, together
 
 _COMMITTER = re.compile(rb"^committer .*> (\d+) [+-]\d{4}$", re.MULTILINE)
@@ -131,4 +131,4 @@ def _remote(settings: str, branch: str | None) -> str | None:
     upstream = next((value for key, value in pairs if key == f"branch.{branch}.remote"), None)
     names = (upstream, "origin", *reversed(urls))
     url = next((urls[name] for name in names if name in urls), None)
-    return without_credentials(url) if url else None
+    return address_without_credentials(url) if url else None

@@ -8,11 +8,12 @@ from runner.model import Report
 from runner.settings import Home
 from runner.source.address import parse_address
 from runner.source.checkouts import checkout_at, is_bare, read_commit
-from runner.source.credentials import Credentials, cleaned, without_credentials
+from runner.source.credentials import Credentials, address_without_credentials
 from runner.source.gitcommand import Place
 from runner.source.mirror import open_mirror
 from runner.source.opening import Source
 from runner.source.submodules import Find, Part, declared, resolve_url, whole_tree
+from runner.urls import without_credentials
 
 
 def tree_of_commit(source: Source, home: Home, report: Report) -> str:
@@ -89,7 +90,7 @@ class _Fetcher:
         return Part(tree=fetched.commit.tree, objects=objects, find=self.finder(address.url, None, None))
 
     def _refused(self, name: str, url: str, reason: str) -> SourceError:
-        shown = without_credentials(cleaned(url))
+        shown = address_without_credentials(without_credentials(url))
         return SourceError(
             f"The submodule '{name}' asks for an address that proj refuses: {shown}",
             context=reason,

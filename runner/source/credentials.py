@@ -1,11 +1,10 @@
 """Secrets in addresses: taken off before anything is shown or kept, and given to git where nobody else can see them."""
 
-import re
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from msgspec import Struct
 
-_IN_TEXT = r"(?i)(?P<scheme>[a-z][a-z0-9+.-]{0,30}://)(?P<user>[^/\s'\"]+)@"
+from runner.urls import without_credentials
 
 _HELPER = (
     r"""!f() { test "$1" = get && printf 'username=%s\npassword=%s\n' "$PROJ_GIT_USER" "$PROJ_GIT_PASSWORD"; }; f"""
@@ -38,7 +37,7 @@ class Credentials(Struct, frozen=True):
         for secret in (self.password, quote(self.password, safe=""), self.user, quote(self.user, safe="")):
             if len(secret) > 2:  # noqa: PLR2004  # shorter ones are in every word
                 text = text.replace(secret, "***")
-        return cleaned(text)
+        return without_credentials(text)
 
     def variables(self) -> dict[str, str]:
         """Return the variables that the helper reads."""
@@ -58,22 +57,9 @@ def split_credentials(url: str) -> tuple[str, Credentials | None]:
     return urlunsplit(parts._replace(netloc=host)), credentials
 
 
-def without_credentials(url: str) -> str:
-    """Return an address as it may be shown and kept."""
-    if "://" in url:
-        try:
-            return split_credentials(url)[0]
-        except ValueError:
-            return cleaned(url)
-    user, at, rest = url.partition("@")
-    return f"{user.partition(':')[0]}@{rest}" if at and ":" in user and "/" not in user else url
-
-
-def cleaned(text: str) -> str:
-    """Return text of others, such as git's complaints, without the secrets in addresses."""
-
-    def bare(match: re.Match[str]) -> str:
-        ssh = match["scheme"].lower() == "ssh://"
-        return match["scheme"] + (f"{match['user'].partition(':')[0]}@" if ssh else "")
-
-    return re.sub(_IN_TEXT, bare, text)
+def address_without_credentials(address: str) -> str:
+    """Return an address as it may be shown and kept; ``user:password@host:path``, as ssh takes it, is one as well."""
+    if "://" in address:
+        return without_credentials(address)
+    user, at, rest = address.partition("@")
+    return f"{user.partition(':')[0]}@{rest}" if at and ":" in user and "/" not in user else address

@@ -14,11 +14,12 @@ from runner.process import Completed
 from runner.settings import Home, is_offline
 from runner.source.address import is_loopback
 from runner.source.checkouts import Commit, read_commit
-from runner.source.credentials import Credentials, cleaned
+from runner.source.credentials import Credentials
 from runner.source.freezing import project_key
 from runner.source.gitcommand import Place, run_git
 from runner.source.refs import default_commit, find_commit, split_tail
 from runner.source.vault import open_vault
+from runner.urls import without_credentials
 
 _FULL_SHA = re.compile(r"^([0-9a-f]{40}|[0-9a-f]{64})$")
 _REFS = ("refs/heads/*", "refs/tags/*")
@@ -145,7 +146,8 @@ class Mirror(Struct, frozen=True, kw_only=True):
         )
 
     def _unreachable(self, done: Completed) -> SourceError:
-        complaint = self.credentials.hidden_in(done.complaint) if self.credentials else cleaned(done.complaint)
+        complaint = without_credentials(done.complaint)
+        complaint = self.credentials.hidden_in(complaint) if self.credentials else complaint
         hint = "Is the address right, and may you read it? `git ls-remote` with the same address shows what git thinks."
         return SourceError(f"{self.url} can't be fetched", context=complaint, hint=hint)
 

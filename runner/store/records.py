@@ -76,5 +76,6 @@ def make_record(run: Run, experiment: str, stored: tuple[Param, ...], home: Home
         log=details.log or (str(log) if log.is_file() else None),
         reason=details.reason,
         redirects=details.redirects,
+        repairs=details.repairs,
         notices=details.notices,
     )

@@ -12,7 +12,7 @@ from runner.base.foreign_text import parse_toml
 from runner.environments.conda.lockfile import PipPackage
 from runner.environments.conda.names import PYTHON_NAMES
 from runner.environments.conda.protocol import CondaPackage
-from runner.environments.indexes import expand, index_options, with_credentials, without_credentials
+from runner.environments.indexes import expand, index_options
 from runner.environments.locking import FILTERED, MAX_TURNS
 from runner.environments.python_backend import BIN
 from runner.environments.trees import copy_packages
@@ -21,6 +21,7 @@ from runner.environments.words import EnvironmentRequest, EnvironmentSpec
 from runner.errors import EnvironmentSetupError
 from runner.model import Event, EventKind, Report
 from runner.process import Completed
+from runner.urls import with_credentials, without_credentials
 
 TARGETS = {
     "linux-64": "x86_64-unknown-linux-gnu",

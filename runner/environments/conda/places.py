@@ -8,11 +8,9 @@ from typing import Any
 
 from runner.base.foreign_text import SMALL, ForeignTextError, parse_yaml, read_limited
 from runner.environments.conda.protocol import Channel
-from runner.environments.indexes import without_credentials
+from runner.urls import without_channel_tokens, without_credentials
 
 VARIABLE = re.compile(r"\$\{?(\w+)\}?")
-TOKEN = re.compile(r"(?<=/)t/[^/\s]+/")
-"""The part of an address that holds a token: https://docs.anaconda.com/anacondaorg/user-guide/tasks/work-with-accounts/."""
 USUAL = "conda-forge"
 DEFAULTS = ("main", "r")
 """The channels that ``defaults`` stands for."""
@@ -21,7 +19,7 @@ OF_DEFAULTS = (*DEFAULTS, "msys2")
 
 def public(text: str) -> str:
     """Return a text with users, passwords and tokens taken out of its URLs."""
-    return TOKEN.sub("", without_credentials(text))
+    return without_channel_tokens(without_credentials(text))
 
 
 def channels_of(declared: Iterable[str], environ: Mapping[str, str]) -> tuple[Channel, ...]:

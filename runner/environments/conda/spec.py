@@ -12,12 +12,12 @@ from runner.environments.conda.files import select_lines
 from runner.environments.conda.mapping import read_pip
 from runner.environments.conda.places import public
 from runner.environments.documents import Document, parse
-from runner.environments.indexes import without_credentials
 from runner.environments.requirements import RequirementReader
 from runner.environments.trees import metadata_digest
 from runner.environments.words import CondaFile, EnvironmentSpec, collect, specify
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentKind, ProjectFiles
+from runner.urls import without_credentials
 
 FORMAT = 1
 PYTHON = re.compile(r"(?:[^\s:]+::)?python(?=$|[\s=<>!~\[])[\s=]*(?P<version>[\d.]+)?")

@@ -1,0 +1,47 @@
+"""Finds in the output of uv or pip which package could not be built, and the last error of its own build."""
+
+import re
+
+_UV = re.compile(r"(?m)Failed to (?:build|download and build) `?(?P<package>[^`\s]+)`?")
+_PIP_WHEEL = re.compile(r"(?m)^\s*(?:ERROR: )?Failed building wheel for (?P<package>\S+)")
+_PIP_STATUS = re.compile(r"(?m)^\s*Building (?:wheel|editable) for (?P<package>\S+).*finished with status 'error'")
+_PIP_COLLECTING = re.compile(r"(?m)^\s*(?:Collecting|Processing) (?P<package>\S+)")
+_UV_OUTPUT = re.compile(r"(?m)^(?P<indent>[ \t]*)\[stderr\]\n(?P<text>(?:(?P=indent).*\n|[ \t]*\n)*)")
+_PIP_OUTPUT = re.compile(r"\[\d+ lines of output\]\n(?P<text>.*?)\n\s*\[end of output\]", re.DOTALL)
+_ERROR = re.compile(
+    r"(?:[\w.]+\.)?\w*(?:Error|Exception|SystemExit|Interrupt)\b: ?\S.*"
+    r"|(?:.*\b)?(?:fatal )?error: .*|.*\bcommand not found"
+)
+_OF_PIP = re.compile(r"error: (?:subprocess-exited-with-error|metadata-generation-failed)")
+_TRIVIAL = re.compile(r"error: (?:command .* failed|Failed building|legacy-install)|hint: |note: |\[end of output\]")
+
+
+def build_failure(output: str) -> str | None:
+    """Return which package could not be built and why, in one line; None where that is not what went wrong."""
+    found = _UV.search(output)
+    package = found["package"] if found else _pip_package(output)
+    if package is None:
+        return None
+    why = _last_error(output)
+    return f"Failed to build {package}: {why}" if why else f"Failed to build {package}"
+
+
+def _pip_package(output: str) -> str | None:
+    found = _PIP_WHEEL.search(output) or _PIP_STATUS.search(output)
+    if found:
+        return found["package"]
+    place = _OF_PIP.search(output)
+    collected = _PIP_COLLECTING.findall(output[: place.start()]) if place else []
+    return collected[-1] if collected else None
+
+
+def _last_error(output: str) -> str | None:
+    """Return the last error of the build's own output: an exception or a compiler's complaint, else its last line."""
+    found = _UV_OUTPUT.search(output) or _PIP_OUTPUT.search(output)
+    if found is None:
+        causes = re.findall(r"(?m)^\s*(?:cause:|[├╰]─▶) (.+)$", output)
+        return causes[-1].strip() if causes else None
+    lines = [line.strip() for line in found["text"].splitlines() if line.strip()]
+    errors = [line for line in lines if _ERROR.fullmatch(line)]
+    telling = [line for line in errors if not _TRIVIAL.match(line)]
+    return next((few[-1] for few in (telling, errors, lines) if few), None)

@@ -1,0 +1,81 @@
+"""Absolute paths of the author's machine whose end is a file or folder of the repository."""
+
+import os
+import posixpath
+import re
+from collections.abc import Iterator, Sequence
+
+from msgspec import Struct, structs
+
+from runner.masking import is_secret
+from runner.model import Parameter, ProjectFiles, ValueSource
+from runner.script_reader import FOREIGN_PATH
+from runner.scripts import Scripts, above
+
+_SEPARATORS = re.compile(r"[\\/]+")
+
+
+class Lead(Struct, frozen=True, kw_only=True):
+    """A path that is not on this machine, and what is opened in its stead, relative to the project folder."""
+
+    path: str
+    file: str
+    where: str
+
+    @property
+    def text(self) -> str:
+        """What is recorded as the repair."""
+        return (
+            f"'{self.path}' ({self.where}) is not on this machine: '{self.file}' of the repository is read in its stead"
+        )
+
+
+def find_tail(path: str, files: ProjectFiles) -> str | None:
+    """Return the file or folder of the repository that is the longest end of a path, nearest to the project folder."""
+    parts = [part for part in _SEPARATORS.split(path) if part not in ("", ".")]
+    if ".." in parts:
+        return None
+    folders = above(files)
+    for start in range(1, len(parts)):
+        for folder in folders:
+            tail = posixpath.normpath(posixpath.join(folder, *parts[start:]))
+            is_folder = start < len(parts) - 1 or _SEPARATORS.search(path[-1:])
+            if files.read(tail) is not None or (is_folder and files.names(tail)):
+                return tail
+    return None
+
+
+def is_absent(path: str) -> bool:
+    """Say whether a text is an absolute path of somebody's own folders, and nothing is there on this machine."""
+    return bool(re.fullmatch(FOREIGN_PATH, path)) and not os.path.lexists(path)
+
+
+def find_leads(scripts: Scripts, files: ProjectFiles) -> tuple[Lead, ...]:
+    """Return what the scripts name by paths of another machine and the repository has."""
+    return tuple({lead.path: lead for lead in _leads(scripts, files)}.values())
+
+
+def _leads(scripts: Scripts, files: ProjectFiles) -> Iterator[Lead]:
+    for script in scripts.found:
+        for place in script.paths:
+            tail = find_tail(place.text, files) if is_absent(place.text) else None
+            if tail is not None:
+                yield Lead(path=place.text, file=tail, where=f"{script.path}:{place.line}")
+
+
+def with_own_files(
+    parameters: Sequence[Parameter], files: ProjectFiles
+) -> tuple[tuple[Parameter, ...], tuple[str, ...]]:
+    """Return parameters whose defaults name the repository's own files, and what was changed, in words for a person.
+
+    What the user gives stays as it is.
+    """
+    changed: list[Parameter] = []
+    repairs: list[str] = []
+    for each in parameters:
+        is_open = each.source is ValueSource.DEFAULT and not is_secret(each) and is_absent(each.value)
+        tail = find_tail(each.value, files) if is_open else None
+        changed.append(each if tail is None else structs.replace(each, value=tail))
+        if tail is not None:
+            repairs.append(f"'{each.value}', the default of '{each.name}', is not on this machine: '{tail}' is taken")
+    return tuple(changed), tuple(repairs)

@@ -1,0 +1,20 @@
+"""Finds in the output of a command the tracking servers that its client could not reach."""
+
+import re
+
+_REFUSED = re.compile(
+    r"HTTP(?P<secure>S?)ConnectionPool\(host='(?P<host>[^'\s]+)', port=(?P<port>\d+)\): Max retries exceeded with url: "
+    r"\S*/2\.0/(?:preview/)?mlflow"
+)
+_FAILED = re.compile(r"API request to (?P<url>https?://[^\s'\"]+?)/(?:ajax-)?api/2\.0/(?:preview/)?mlflow\S* failed")
+
+
+def unreachable_servers(log: str) -> tuple[str, ...]:
+    """Return the addresses of the tracking servers that could not be reached, each once, as URLs."""
+    found: dict[str, None] = {}
+    for match in _REFUSED.finditer(log):
+        host = f"[{match['host'].strip('[]')}]" if ":" in match["host"] else match["host"]
+        found[f"http{match['secure'].lower()}://{host}:{match['port']}"] = None
+    for match in _FAILED.finditer(log) if not found else ():
+        found[match["url"]] = None
+    return tuple(found)
