@@ -394,9 +394,6 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     add_missing: bool = False
     """Whether packages that the code imports and nobody declares are installed."""
     serve_as: tuple[str, ...] = ()
-    """Addresses (``HOST:PORT``) for which the run answers where its code logs there.
-
-    At loopback ones its server listens as well; from others MLflow's client is led to it.
-    """
+    """Addresses (``HOST:PORT``) for which the run answers, by listening there or by redirecting the client."""
     tracking_uri: str | None = None
     """The server that the run is recorded on too, maybe with credentials; None for what MLFLOW_TRACKING_URI names."""

@@ -292,10 +292,10 @@ def choose_executor(entry_point: EntryPoint, backend: EnvironmentBackend, reques
         UsageError: it can't run anywhere, or options are given that nobody takes.
     """
     kind = EnvironmentKind.DOCKER_ENV if provides_images(backend) else EnvironmentKind.NONE
-    reasons = {executor: executor.why_not(EnvironmentDeclaration(kind=kind)) for executor in EXECUTORS.values()}
-    executor = next((executor for executor, reason in reasons.items() if reason is None), None)
+    reasons = {one: one.why_not(EnvironmentDeclaration(kind=kind)) for one in EXECUTORS.values()}
+    executor = next((one for one, reason in reasons.items() if reason is None), None)
     if executor is None:
-        told = "; ".join(f"{executor.name}: {reason}" for executor, reason in reasons.items())
+        told = "; ".join(f"{one.name}: {reason}" for one, reason in reasons.items())
         raise UsageError(f"'{entry_point.name}' can't run here: {told}")
     if request.container_options and not executor.capabilities.runs_images:
         raise UsageError("-A is for containers, and this run has none", hint="declare a `docker_env` in the manifest")
@@ -320,9 +320,8 @@ def user_name() -> str:
     """Return the name of the user, or the number where there is no name."""
     from pwd import getpwuid
 
-    named = os.environ.get("LOGNAME") or os.environ.get("USER")
     try:
-        return named or getpwuid(os.getuid()).pw_name
+        return os.environ.get("LOGNAME") or os.environ.get("USER") or getpwuid(os.getuid()).pw_name
     except KeyError:  # no name for this user id, as in many containers
         return str(os.getuid())
 

@@ -1,7 +1,6 @@
-"""MLflow's REST protocol as an ASGI application.
+"""MLflow's REST protocol as an ASGI application."""
 
-The handlers run on the event loop itself: a write to the store takes some 30 µs, less than handing it to a thread.
-"""
+# The handlers run on the event loop itself: a write to the store takes some 30 µs, less than handing it to a thread.
 
 import asyncio
 import os

@@ -70,18 +70,34 @@ def open_vault(home: Home) -> Path:
     It is laid down file by file, since ``git init`` follows the user's templates, hash and ref formats.
     """
     vault = home.vault
-    if (vault / "HEAD").exists():
+    if _is_laid_down(vault):
         return vault
     home.ensure()
     with locked(home.root / "vault.lock"):
-        if (vault / "HEAD").exists():
-            return vault
-        for folder in ("objects/info", "objects/pack", "refs/heads", "refs/runs", "info", "incoming"):
+        for folder in _FOLDERS:
             (vault / folder).mkdir(parents=True, exist_ok=True)
-        (vault / "config").write_text(_CONFIG, encoding="utf-8")
-        (vault / "info" / "attributes").write_text(RAW, encoding="utf-8")
-        write_atomically(vault / "HEAD", b"ref: refs/heads/none\n")
+        for name, content in _SKELETON.items():
+            if not _has(vault / name, content):
+                write_atomically(vault / name, content.encode(), durable=True)
     return vault
+
+
+_FOLDERS = ("objects/info", "objects/pack", "refs/heads", "refs/runs", "info", "incoming")
+_SKELETON = {"config": _CONFIG, "info/attributes": RAW, "HEAD": "ref: refs/heads/none\n"}
+
+
+def _is_laid_down(vault: Path) -> bool:
+    """Say whether all is there that git knows the store by: a power loss may have emptied it."""
+    return all(_has(vault / name, content) for name, content in _SKELETON.items()) and all(
+        (vault / folder).is_dir() for folder in _FOLDERS
+    )
+
+
+def _has(path: Path, content: str) -> bool:
+    try:
+        return path.read_bytes() == content.encode()
+    except OSError:
+        return False
 
 
 def vault_place(home: Home, *alternates: Path, index: Path | None = None) -> Place:
