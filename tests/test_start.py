@@ -45,7 +45,9 @@ def loaded(words: list[str], folder: Path, home: Path) -> frozenset[str]:
 def test_help_loads_no_command(tmp_path: Path) -> None:
     modules = loaded(["--help"], tmp_path, tmp_path / "home")
     ours = {name for name in modules if name.startswith("runner.")}
-    assert ours <= {f"runner.{name}" for name in ("cli", "cli.main", "cli.streams", "cli.words", "errors", "lazy", "urls")}
+    assert ours <= {
+        f"runner.{name}" for name in ("cli", "cli.main", "cli.streams", "cli.words", "errors", "lazy", "urls")
+    }
     assert not modules & {*SLOW, "msgspec"}
 
 
