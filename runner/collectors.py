@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
 
-from runner.environments.missing import explain_failed_import, failed_import
-from runner.environments.words import Prepared
-from runner.lazy import LazyModule
+from runner.base.lazy import LazyModule
+from runner.environments.model import Prepared
+from runner.environments.repair.missing import explain_failed_import, failed_import
 from runner.manifest import serve_hint, served_address
 from runner.model import Event, EventKind, RunStatus
 from runner.process import Outcome
@@ -17,9 +17,9 @@ from runner.provenance.inputs import digest_inputs
 from runner.provenance.metrics import MetricValue, read_metrics_files, read_metrics_log
 from runner.provenance.outputs import collect_outputs
 from runner.record import Ending, RunRecorder, fault_event
-from runner.server.redirects import read_redirects
+from runner.server.run.redirects import read_redirects
 from runner.server.unreachable import unreachable_servers
-from runner.source.folder import RunFolder
+from runner.source.run_folder import RunFolder
 from runner.source.snapshot import tree_again
 from runner.store import runs
 from runner.store.durable import sync_log

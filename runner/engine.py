@@ -165,7 +165,7 @@ def _look_at_podman(program: str, environ: Mapping[str, str]) -> Engine | str:
     if not is_here:
         done = capture([program, "info", "--format", "json"], timeout=_PATIENCE)
         if done.exit_code:
-            return f"podman does not work: {_last_line(done.complaint)}"
+            return f"podman does not work: {_last_line(done.error_text)}"
     return Engine(kind=EngineKind.PODMAN, program=program, is_rootless=os.geteuid() != 0, is_here=is_here)
 
 
@@ -186,9 +186,9 @@ def _look_at_docker(program: str, environ: Mapping[str, str]) -> Engine | str:
     try:
         info = msgspec.json.decode(done.stdout, type=_DockerInfo)
     except msgspec.DecodeError:
-        return f"docker does not work: {_last_line(done.complaint)}"
+        return f"docker does not work: {_last_line(done.error_text)}"
     if not info.server_version:
-        return f"docker has no running daemon: {'; '.join(info.server_errors or ()) or _last_line(done.complaint)}"
+        return f"docker has no running daemon: {'; '.join(info.server_errors or ()) or _last_line(done.error_text)}"
     options = info.security_options or ()
     return Engine(
         kind=EngineKind.DOCKER,

@@ -9,9 +9,9 @@ import msgspec
 
 from runner.model import Event, EventKind, RunRecord, RunRequest
 from runner.process import Echo
-from runner.reading.local import LocalReader
-from runner.reading.opening import open_remote, server_to_read
-from runner.reading.reader import Asked
+from runner.runs.local import LocalReader
+from runner.runs.opening import open_remote, server_to_read
+from runner.runs.reader import RunQuery
 from runner.settings import Home, open_home
 from runner.store import runs
 from runner.store.database import Database
@@ -64,14 +64,14 @@ def search_runs(
         _check_pandas()
     order = asked["order_by"] or ()
     try:
-        question = msgspec.convert({**asked, "order_by": (order,) if isinstance(order, str) else order}, Asked)
+        question = msgspec.convert({**asked, "order_by": (order,) if isinstance(order, str) else order}, RunQuery)
     except msgspec.ValidationError as error:
         raise TypeError(f"search_runs(): {error}".replace("$.limit", "max_results")) from error
     records = list(_search(question, tracking_uri).records)
     return _frame(records) if as_frame else records
 
 
-def _search(asked: Asked, tracking_uri: str | None) -> RecordPage:
+def _search(asked: RunQuery, tracking_uri: str | None) -> RecordPage:
     uri = server_to_read(tracking_uri or None, local=tracking_uri == "")
     if uri is not None:
         with open_remote(uri) as reader:

@@ -5,28 +5,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
+from runner.analysis.scripts import named_experiment
+from runner.base.lazy import LazyModule
 from runner.errors import ProjError
-from runner.executors import remove_leftovers
-from runner.lazy import LazyModule
+from runner.executors import remove_orphaned_containers
 from runner.model import Event, EventKind, Report
 from runner.plan import Plan, tags_of, user_name
 from runner.process import Interrupted, raising_signals
 from runner.record import RunRecorder
-from runner.scripts import named_experiment
 from runner.settings import is_offline, tracking_uri
 from runner.store import experiments, runs, values
 from runner.store.database import Database
 from runner.store.entities import NewRun
-from runner.store.owners import this_process
+from runner.store.process_identity import this_process
 from runner.store.reserve import keep_reserve
-from runner.store.rows import now
+from runner.store.row_helpers import now
 
 if TYPE_CHECKING:
-    from runner.store.remote import ledger, live, push
+    from runner.sync import live, push, sync_state
 else:
-    ledger = LazyModule("runner.store.remote.ledger")
-    live = LazyModule("runner.store.remote.live")
-    push = LazyModule("runner.store.remote.push")
+    sync_state = LazyModule("runner.sync.sync_state")
+    live = LazyModule("runner.sync.live")
+    push = LazyModule("runner.sync.push")
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def open_record(plan: Plan, database: Database, report: Report) -> Iterator[RunR
     of the command; anything else is our bug and escapes after the record is closed.
     """
     runs.mark_lost(database)
-    remove_leftovers(plan.home)
+    remove_orphaned_containers(plan.home)
     keep_reserve(plan.home)
     with raising_signals():
         recorder = _open(plan, database, report)
@@ -95,7 +95,7 @@ def _tell_of_server(recorder: RunRecorder, uri: str, *, is_remote: bool) -> None
     hint = None
     if is_remote and is_offline():
         message = "offline: the run is kept for its tracking server, and `proj sync` sends it"
-        ledger.open_copy(recorder.database, recorder.run_id, ledger.server_name(uri))
+        sync_state.open_remote_run(recorder.database, recorder.run_id, sync_state.server_name(uri))
     elif not is_remote:
         what = uri.partition(":")[0] if ":" in uri else "folder"
         message = f"The tracking URI names a {what} store; proj records in its own, and scripts log there too"

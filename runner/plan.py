@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
 
-from runner.cutoff import as_of
-from runner.environments.additions import Addition, additions_path, recall_additions, with_additions
-from runner.environments.backends import EnvironmentBackend, choose_backend, notices_for, provides_images
-from runner.environments.deciding import decide_spec, makes_pythons
-from runner.environments.words import EnvironmentRequest, EnvironmentSpec, ProjectTree
+from runner.analysis.scripts import Scripts, named_experiment, read_scripts
+from runner.base.lazy import LazyModule
+from runner.base.masking import Masker, secret_values, short_secret_notices
+from runner.base.parse_cache import ParseCache
+from runner.environments.backends.registry import EnvironmentBackend, choose_backend, notices_for, provides_images
+from runner.environments.model import EnvironmentRequest, EnvironmentSpec, ProjectTree
+from runner.environments.repair.additions import Addition, additions_path, recall_additions, with_additions
+from runner.environments.repair.deciding import decide_spec, makes_pythons
 from runner.errors import ManifestError, UsageError
 from runner.executors import EXECUTORS, Executor, check_options
-from runner.lazy import LazyModule
 from runner.manifest import (
     Flight,
     FolderFiles,
@@ -31,7 +33,6 @@ from runner.manifest import (
     secret_texts,
     shell_argv,
 )
-from runner.masking import Masker, secret_values, short_secret_notices
 from runner.model import (
     DEFAULT_EXPERIMENT,
     Code,
@@ -51,20 +52,19 @@ from runner.model import (
     RunRequest,
     Severity,
 )
-from runner.remembered import Memory
-from runner.repairing import expected_leads, needs_environment
-from runner.scripts import Scripts, named_experiment, read_scripts
+from runner.package_cutoff import as_of
+from runner.project_repairs import expected_leads, needs_environment
 from runner.settings import Home, experiment_asked, offline_environment
 from runner.source.opening import Source, open_source
 from runner.source.snapshot import Snapshot, take_again, take_snapshot
 from runner.source.tree import TreeFiles
 
 if TYPE_CHECKING:
-    from runner.environments import spec as specs
-    from runner.manifest import reading
+    from runner.environments.declare import spec as specs
+    from runner.manifest import parser
 else:
-    reading = LazyModule("runner.manifest.reading")
-    specs = LazyModule("runner.environments.spec")
+    parser = LazyModule("runner.manifest.parser")
+    specs = LazyModule("runner.environments.declare.spec")
 
 _MLFLOW_NAMES = {"local": None, "container": "docker"}
 """What MLflow calls our environment managers where it has another word, or none, for them."""
@@ -146,9 +146,9 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
     refuse_what_is_no_project(source, request.entry_point)
     snapshot = take_snapshot(source, home, report)
     files = TreeFiles(home, snapshot, lambda: take_again(snapshot, source, home, report))
-    memory = Memory(home.root / "cache" / "code", f"{snapshot.code.tree}:{snapshot.code.subdirectory}")
+    memory = ParseCache(home.root / "cache" / "code", f"{snapshot.code.tree}:{snapshot.code.subdirectory}")
     need = needs_environment(request, source, snapshot.code)
-    manifest = memory.recall(Manifest, f"{need}", lambda: reading.read_manifest(files, needs_environment=need))
+    manifest = memory.get_or_compute(Manifest, f"{need}", lambda: parser.read_manifest(files, needs_environment=need))
     entry_point = find_entry_point(manifest, request.entry_point, files)
     refuse_what_is_not_there_yet(entry_point)
     from_file = read_parameters_file(Path(request.parameters_file)) if request.parameters_file else {}
@@ -157,7 +157,7 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
     rules = path_rules(source, files, home.run("RUN"))
     command = render_command(entry_point, parameters, rules)
     masker = Masker((*secret_values(parameters), *secret_texts(parameters, rules)))
-    scripts = memory.recall(Scripts, entry_point.command, lambda: read_scripts(entry_point.command, files))
+    scripts = memory.get_or_compute(Scripts, entry_point.command, lambda: read_scripts(entry_point.command, files))
     declaration = entry_point.environment or manifest.environment
     flight = Flight(
         entry_point=entry_point,
@@ -172,7 +172,7 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
     )
     tell_problems(preflight(flight), report, repair=request.repair)
     words = f"{declaration} {request.environment_manager} {request.repair} {entry_point.command}"
-    keep = partial(memory.recall, EnvironmentSpec, words)
+    keep = partial(memory.get_or_compute, EnvironmentSpec, words)
     spec = choose_spec(request, declaration, files, scripts, keep)
     backend = choose_backend(request.environment_manager, spec)
     executor = choose_executor(entry_point, backend, request)

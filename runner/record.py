@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
 
+from runner.base.lazy import LazyModule
 from runner.errors import ProjError, StoreError
-from runner.lazy import LazyModule
 from runner.model import Event, EventKind, Report, RunDetails, RunRecord, RunStatus
 from runner.plan import Plan
 from runner.process import Interrupted, Outcome
@@ -23,10 +23,10 @@ from runner.store.reserve import release_reserve
 from runner.urls import without_credentials
 
 if TYPE_CHECKING:
-    from runner.store.remote import live, push
+    from runner.sync import live, push
 else:
-    live = LazyModule("runner.store.remote.live")
-    push = LazyModule("runner.store.remote.push")
+    live = LazyModule("runner.sync.live")
+    push = LazyModule("runner.sync.push")
 
 _END_OF_LOG = 64 * 1024
 REFUSED = 1

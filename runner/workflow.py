@@ -9,41 +9,41 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
+from runner.base.lazy import LazyModule
 from runner.collectors import OUTPUTS, Execution, Finished, collect, guarded, report_redirects
-from runner.cutoff import offer_commit_day
-from runner.environments.additions import Addition, remember_additions, with_additions
-from runner.environments.backends import provides_images
-from runner.environments.deciding import lock_for_code, with_own_packages
-from runner.environments.missing import failed_import, installed_bringer, package_to_add
-from runner.environments.python_backend import PythonBackend
-from runner.environments.repairs import is_changeable
-from runner.environments.trees import FolderTree
-from runner.environments.words import Prepared, lead_paths
+from runner.environments.backends.python_backend import PythonBackend
+from runner.environments.backends.registry import provides_images
+from runner.environments.cache.source_trees import FolderTree
+from runner.environments.model import Prepared, lead_paths
+from runner.environments.repair.additions import Addition, remember_additions, with_additions
+from runner.environments.repair.deciding import lock_for_code, with_own_packages
+from runner.environments.repair.missing import failed_import, installed_bringer, package_to_add
+from runner.environments.repair.repairs import is_changeable
 from runner.errors import AbsentImageError, UnbuildableError
 from runner.executors import ExecutionRequest, Sharing, child_environment
-from runner.lazy import LazyModule
 from runner.manifest import find_downloads, find_paths, render_command, secret_texts, shell_argv
 from runner.model import Event, EventKind, Report, RunRequest, RunStatus
 from runner.open_run import open_record
+from runner.package_cutoff import offer_commit_day
 from runner.plan import Plan, declared_record, make_plan, path_rules, without_container
-from runner.process import Echo, Outcome, prepare
-from runner.process import Prepared as Watcher
+from runner.process import Echo, Outcome, SupervisorHandle, prepare
 from runner.provenance.downloads import fetch
 from runner.provenance.inputs import Watch
 from runner.provenance.machine import describe_machine
 from runner.record import Ending, RunOutcome, RunRecorder, end_of_log
-from runner.server.redirects import INSIDE, copy_inside, has_client, is_loopback, redirecting_variables
-from runner.server.socket import REMOVED_VARIABLES, ChildSocket
+from runner.server.run.redirects import CLIENT_SHIM, copy_client_shim, has_client, is_loopback, redirecting_variables
+from runner.server.run.socket import REMOVED_VARIABLES, ChildSocket
 from runner.settings import Home
-from runner.source.folder import RunFolder, Wishes, lay_out, stay_in_place
 from runner.source.frozen import FrozenTree
+from runner.source.run_folder import RequiredPaths, RunFolder, check_out, stay_in_place
 from runner.store.database import Database
 
 if TYPE_CHECKING:
-    from runner.server import redaction, upstream
+    from runner.server import redaction
+    from runner.sync import proxy
 else:
     redaction = LazyModule("runner.server.redaction")
-    upstream = LazyModule("runner.server.upstream")
+    proxy = LazyModule("runner.sync.proxy")
 
 MAX_ATTEMPTS = 5
 TIMED_OUT = 124
@@ -118,27 +118,27 @@ def missing_package(plan: Plan, outcome: RunOutcome) -> Addition | None:
 def run_plan(plan: Plan, report: Report, echo: Echo) -> RunOutcome:
     """Run what is planned and return its closed record; whatever happens, the record tells it."""
     with closing(Database.open(plan.home.database)) as database:
-        # The watcher of the command takes as long to start as all that comes before the command: both at once.
-        with open_record(plan, database, report) as recorder, closing(prepare()) as watcher:
+        # The supervisor of the command takes as long to start as all that comes before the command: both at once.
+        with open_record(plan, database, report) as recorder, closing(prepare()) as supervisor:
             recorder.record_plan()
-            folder = lay_out_folder(recorder)
+            folder = check_out_folder(recorder)
             environment = prepare_environment(recorder, folder)
             command = write_command(recorder, folder, environment)
-            execution = execute(recorder, folder, environment, command, echo, watcher)
+            execution = execute(recorder, folder, environment, command, echo, supervisor)
             failed = collect(Finished(recorder, folder, environment, execution))
             release(recorder, folder, keep=execution.ending.status is not RunStatus.FINISHED or OUTPUTS in failed)
             recorder.close(execution.ending)
         return recorder.outcome()
 
 
-def lay_out_folder(recorder: RunRecorder) -> RunFolder:
+def check_out_folder(recorder: RunRecorder) -> RunFolder:
     """Lay out the frozen tree, or take the project folder itself where the user asked for that."""
     plan = recorder.plan
     if plan.request.in_place:
         folder = stay_in_place(plan.snapshot, plan.source)
     else:
-        wishes = Wishes(inputs=plan.entry_point.inputs, outputs=plan.entry_point.outputs)
-        folder = lay_out(plan.snapshot, plan.source, recorder.run_id, plan.home, recorder.report, wishes)
+        wishes = RequiredPaths(inputs=plan.entry_point.inputs, outputs=plan.entry_point.outputs)
+        folder = check_out(plan.snapshot, plan.source, recorder.run_id, plan.home, recorder.report, wishes)
     recorder.add(folder=str(folder.root), cwd=str(folder.project))
     return folder
 
@@ -170,10 +170,12 @@ def prepare_environment(recorder: RunRecorder, folder: RunFolder) -> Prepared:
     recorder.set_tags({"proj.repairs": "; ".join((*record.repairs, *plan.repairs)) or None})
     if record.image:
         recorder.set_tags({"mlflow.docker.image.uri": record.image, "mlflow.docker.image.id": record.digest})
-    return lead_paths(lead_here(recorder, environment), {one.path: folder.project / one.file for one in plan.leads})
+    return lead_paths(
+        redirect_tracking(recorder, environment), {one.path: folder.project / one.file for one in plan.leads}
+    )
 
 
-def lead_here(recorder: RunRecorder, environment: Prepared) -> Prepared:
+def redirect_tracking(recorder: RunRecorder, environment: Prepared) -> Prepared:
     """Let what the code logs to its own disk reach this run, and what it logs to hosts for which the run answers."""
     request = recorder.plan.request
     here = [address for address in request.serve_as if is_loopback(address)]
@@ -182,7 +184,7 @@ def lead_here(recorder: RunRecorder, environment: Prepared) -> Prepared:
     if not (request.repair or hosts):
         return environment
     if has_client(environment.record.packages):
-        return environment.importing(copy_inside(recorder.folder) if environment.container else INSIDE)
+        return environment.importing(copy_client_shim(recorder.folder) if environment.container else CLIENT_SHIM)
     if hosts:
         told = f"The environment has no client of MLflow that can be led from {', '.join(hosts)} to this run"
         recorder.report(Event(kind=EventKind.WARNING, message=told))
@@ -205,7 +207,12 @@ def write_command(recorder: RunRecorder, folder: RunFolder, environment: Prepare
 
 
 def execute(
-    recorder: RunRecorder, folder: RunFolder, environment: Prepared, command: str, echo: Echo, watcher: Watcher
+    recorder: RunRecorder,
+    folder: RunFolder,
+    environment: Prepared,
+    command: str,
+    echo: Echo,
+    supervisor: SupervisorHandle,
 ) -> Execution:
     """Run the command to its end, beside the socket that its tracking client talks to, and record how it ended."""
     plan = recorder.plan
@@ -221,7 +228,7 @@ def execute(
                 echo=echo,
                 timeout=plan.request.timeout or plan.entry_point.timeout,
                 masks=(*plan.masker.masks, socket.token.encode()),
-                prepared=watcher,
+                prepared=supervisor,
                 container=environment.container,
                 sharing=share(recorder, folder) if environment.container else None,
             ),
@@ -256,7 +263,7 @@ def open_socket(recorder: RunRecorder) -> ChildSocket:
     )
     socket.redact = redact_of(plan)
     if recorder.live is not None:
-        socket.upstream = upstream.TrackingServer(recorder.live.to, recorder.run_id)
+        socket.upstream = proxy.TrackingServer(recorder.live.to, recorder.run_id)
     return socket
 
 

@@ -1,7 +1,7 @@
 """Text that somebody else wrote (YAML, TOML, JSON, Python): the one place that parses it, with limits.
 
 Every function here ends in bounded time and memory, whatever the text is, and raises `ForeignTextError` for text that
-it refuses. A test in ``tests/test_house_rules.py`` keeps parsers out of other modules.
+it refuses. A test in ``tests/documents/test_house_rules.py`` keeps parsers out of other modules.
 """
 
 import re

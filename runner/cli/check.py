@@ -6,21 +6,21 @@ from pathlib import Path
 import click
 import msgspec
 
+from runner.analysis.scripts import Scripts, read_scripts
 from runner.cli.text import print_lines, say, show_event
-from runner.environments.deciding import decide_spec
-from runner.environments.missing import undeclared_imports
-from runner.environments.spec import read_spec
-from runner.environments.words import EnvironmentSpec
+from runner.environments.declare.spec import read_spec
+from runner.environments.model import EnvironmentSpec
+from runner.environments.repair.deciding import decide_spec
+from runner.environments.repair.missing import undeclared_imports
 from runner.errors import ManifestError, ProjError, UsageError
 from runner.manifest import Flight, find_entry_point, preflight
 from runner.manifest.checking import check_manifest, has_errors
 from runner.manifest.files import FolderFiles
+from runner.manifest.parser import find_manifest, read_manifest
 from runner.manifest.preflight import names_disk
-from runner.manifest.reading import find_manifest, read_manifest
 from runner.manifest.schema import json_schema
 from runner.model import EnvironmentDeclaration, Fault, Manifest, Parameter, Severity, ValueSource
-from runner.repairing import is_being_edited
-from runner.scripts import Scripts, read_scripts
+from runner.project_repairs import is_being_edited
 from runner.settings import open_home
 from runner.source.opening import open_source
 from runner.source.snapshot import take_snapshot

@@ -4,16 +4,16 @@ from pathlib import Path
 
 import click
 
-from runner.cli import completing
+from runner.cli import completions
 from runner.cli.code import require_code
-from runner.cli.reading import read_store
+from runner.cli.output import read_store
 from runner.cli.text import say, show_event
 from runner.source.restoring import checkout as restore
 from runner.store import runs
 
 
 @click.command("checkout")
-@click.argument("run", metavar="RUN", shell_complete=completing.runs)
+@click.argument("run", metavar="RUN", shell_complete=completions.runs)
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
 def checkout(run: str, folder: Path) -> None:
     """Restore the exact code of RUN, uncommitted files too, into the new or empty folder DIR."""

@@ -2,13 +2,13 @@
 
 from shlex import quote
 
-from runner.cli.reading import clean
+from runner.cli.output import clean
 from runner.errors import SnapshotError
 from runner.model import RunRecord
 from runner.settings import Home
-from runner.source.vault import keeps_code
-from runner.store.arrivals import ORIGIN_TAG
+from runner.source.snapshot_store import keeps_code
 from runner.store.database import Database
+from runner.store.import_writer import ORIGIN_TAG
 from runner.store.records import read_record
 
 _COMMIT_TAG = "mlflow.source.git.commit"

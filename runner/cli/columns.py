@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from runner.cli.reading import duration, local_time, short_code
+from runner.cli.output import duration, local_time, short_code
 from runner.errors import UsageError
 from runner.model import RunRecord
 

@@ -5,15 +5,15 @@ from itertools import takewhile
 import click
 import msgspec
 
-from runner.cli import completing
-from runner.cli.reading import clean
+from runner.cli import completions
+from runner.cli.options import reads_runs
+from runner.cli.output import clean
+from runner.cli.run_source import open_runs
 from runner.cli.tables import print_table
 from runner.cli.text import say
-from runner.cli.whose import open_runs
-from runner.cli.words import reads_runs
-from runner.comparison import Line, compare_runs
 from runner.errors import UsageError
 from runner.model import RunRecord
+from runner.runs.comparison import Line, compare_runs
 
 _SHOWN = 200
 """Characters of a value, from a little before where it differs; JSON has all."""
@@ -23,7 +23,7 @@ _PACKAGES = 20
 
 
 @click.command("compare")
-@click.argument("run", metavar="RUN RUN…", shell_complete=completing.runs, nargs=-1, required=True)
+@click.argument("run", metavar="RUN RUN…", shell_complete=completions.runs, nargs=-1, required=True)
 @click.option("--all", "everything", is_flag=True, help="What is equal too.")
 @reads_runs
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object: section, name, the value of each run.")

@@ -2,16 +2,16 @@
 
 import click
 
-from runner.cli import completing
+from runner.cli import completions
 from runner.cli.code import require_code
-from runner.cli.reading import read_store
+from runner.cli.output import read_store
 from runner.cli.text import say
 from runner.source.restoring import difference
 from runner.store import runs
 
 
 @click.command("diff")
-@click.argument("run", metavar="RUN", shell_complete=completing.runs)
+@click.argument("run", metavar="RUN", shell_complete=completions.runs)
 def diff(run: str) -> None:
     """Print in what the code of RUN differs from its commit, as a patch that git applies."""
     with read_store() as (database, home):

@@ -8,39 +8,39 @@ from contextlib import closing
 import click
 import msgspec
 
+from runner.base.checksummed_files import DamagedFileError
+from runner.base.files import locked, remove_tree
 from runner.cli.home import enter_home
-from runner.cli.reading import clean, local_time, size
+from runner.cli.output import clean, local_time, size
 from runner.cli.text import print_lines, say
-from runner.environments.conda.files import is_conda_lock
-from runner.environments.containers.built import MANAGER, built_images, remove_image
-from runner.environments.home_check import verify_locks
-from runner.environments.indexes import IndexOptions
-from runner.environments.inventory import Damage
-from runner.environments.kept import (
-    Kept,
-    Verdict,
+from runner.environments.backends.containers.built import MANAGER, built_images, remove_image
+from runner.environments.cache.environments import (
+    CachedEnvironment,
+    Verification,
+    cached_environments,
     choose_to_prune,
     disk_use,
     find_prefix,
-    kept_prefixes,
     lock_of,
     prune,
     verify,
     with_runs,
 )
-from runner.environments.lock_files import check_lock, is_sealed
-from runner.environments.prefix import CACHE_LOCK, CHECKSUMS
-from runner.environments.universal import as_standard
-from runner.environments.uv_command import find_uv
-from runner.environments.words import EnvironmentRequest, EnvironmentSpec
+from runner.environments.cache.file_manifest import Damage
+from runner.environments.cache.home_check import verify_locks
+from runner.environments.cache.prefix import CACHE_LOCK, CHECKSUMS
+from runner.environments.declare.conda.files import is_conda_lock
+from runner.environments.declare.indexes import IndexOptions
+from runner.environments.model import EnvironmentRequest, EnvironmentSpec
+from runner.environments.resolve.lock_files import check_lock, is_sealed
+from runner.environments.resolve.universal import as_standard
+from runner.environments.resolve.uv_command import find_uv
 from runner.errors import EnvironmentSetupError, NotFoundError, UsageError
-from runner.files import locked, remove_tree
-from runner.sealed import DamagedFileError
 from runner.settings import Home
 from runner.store import runs
 from runner.store.database import Database
 from runner.store.records import format_time
-from runner.store.uses import runs_by_prefix
+from runner.store.run_links import runs_by_prefix
 
 _SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _BYTES = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -106,12 +106,12 @@ def show(word: str, as_json: bool) -> None:
 def verify_environments(word: str, as_json: bool) -> int:
     """Read every file of ENV, or of all environments and locks, and prove it by its digest; 1 when it changed."""
     home = enter_home()
-    chosen = (find_prefix(home, word),) if word else kept_prefixes(home)
+    chosen = (find_prefix(home, word),) if word else cached_environments(home)
     looked = [verify(home, kept) for kept in chosen]
     verdicts = [verdict for verdict in looked if verdict]
     # Those that were removed meanwhile are no damage.
     locks = () if word else tuple(verify_locks(home, repair=False, progress=lambda _done, _all: None))
-    verdicts += [Verdict(name=found.name, damage=Damage(changed=(found.problem,))) for found in locks]
+    verdicts += [Verification(name=found.name, damage=Damage(changed=(found.problem,))) for found in locks]
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(verdicts), indent=2))
     for verdict in () if as_json else verdicts:
@@ -198,12 +198,12 @@ def _lock_text(home: Home, word: str) -> str:
         raise EnvironmentSetupError(f"The lock of the run {run_id[:8]} is damaged", context=str(error)) from None
 
 
-def _kept(home: Home) -> tuple[Kept, ...]:
+def _kept(home: Home) -> tuple[CachedEnvironment, ...]:
     """Return all that is kept, images of containers too, the last used first."""
-    return tuple(sorted((*kept_prefixes(home), *built_images(home)), key=lambda kept: -kept.last_used))
+    return tuple(sorted((*cached_environments(home), *built_images(home)), key=lambda kept: -kept.last_used))
 
 
-def _with_runs(home: Home, prefixes: tuple[Kept, ...]) -> tuple[Kept, ...]:
+def _with_runs(home: Home, prefixes: tuple[CachedEnvironment, ...]) -> tuple[CachedEnvironment, ...]:
     if not home.database.exists():
         return prefixes
     with closing(Database.open_to_read(home.database)) as database:
@@ -211,7 +211,7 @@ def _with_runs(home: Home, prefixes: tuple[Kept, ...]) -> tuple[Kept, ...]:
     return tuple(with_runs(kept, used) for kept in prefixes)
 
 
-def _what(kept: Kept) -> str:
+def _what(kept: CachedEnvironment) -> str:
     if not kept.is_whole:
         return "not finished"
     if kept.manager == MANAGER:
@@ -220,7 +220,7 @@ def _what(kept: Kept) -> str:
     return f"{kept.manager}, {python}, {len(kept.packages)} packages"
 
 
-def _own(kept: Kept) -> str:
+def _own(kept: CachedEnvironment) -> str:
     """Say how much of an environment no other one and no cache has."""
     is_told = kept.manager != MANAGER and kept.own_size < kept.size
     return f" ({size(kept.own_size):>8} its own)" if is_told else ""

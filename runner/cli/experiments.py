@@ -3,11 +3,11 @@
 import click
 import msgspec
 
-from runner.cli import completing
-from runner.cli.reading import local_time, open_store, read_store
+from runner.cli import completions
+from runner.cli.output import local_time, open_store, read_store
 from runner.cli.tables import print_table
 from runner.cli.text import say
-from runner.reading.local import find_experiment
+from runner.runs.local import find_experiment
 from runner.store import experiments as store
 from runner.store.entities import Experiment, LifecycleStage, View
 from runner.store.records import format_time
@@ -54,7 +54,7 @@ def create(name: str) -> None:
 
 
 @experiments.command("rename")
-@click.argument("experiment", metavar="EXPERIMENT", shell_complete=completing.experiments)
+@click.argument("experiment", metavar="EXPERIMENT", shell_complete=completions.experiments)
 @click.argument("name", metavar="NAME")
 def rename(experiment: str, name: str) -> None:
     """Give EXPERIMENT another NAME."""
@@ -63,7 +63,7 @@ def rename(experiment: str, name: str) -> None:
 
 
 @experiments.command("delete")
-@click.argument("experiment", metavar="EXPERIMENT", shell_complete=completing.experiments)
+@click.argument("experiment", metavar="EXPERIMENT", shell_complete=completions.experiments)
 def delete(experiment: str) -> None:
     """Put EXPERIMENT and its runs aside; nothing is lost."""
     with open_store() as (database, _):
@@ -73,7 +73,7 @@ def delete(experiment: str) -> None:
 
 
 @experiments.command("restore")
-@click.argument("experiment", metavar="EXPERIMENT", shell_complete=completing.experiments)
+@click.argument("experiment", metavar="EXPERIMENT", shell_complete=completions.experiments)
 def restore(experiment: str) -> None:
     """Bring EXPERIMENT and its runs back."""
     with open_store() as (database, _):

@@ -12,13 +12,13 @@ from typing import TypeVar
 import click
 from msgspec import Struct
 
-from runner.cli import completing
-from runner.cli.reading import clean, size
+from runner.cli import completions
+from runner.cli.options import reads_runs
+from runner.cli.output import clean, size
+from runner.cli.run_source import open_runs
 from runner.cli.text import say
-from runner.cli.whose import open_runs
-from runner.cli.words import reads_runs
 from runner.errors import InvalidValueError, NotFoundError, ProjError, TransferError, UnreachableError
-from runner.reading.reader import KeptFile, KeptFiles
+from runner.runs.reader import KeptFile, KeptFiles
 from runner.store.artifact_paths import is_possible
 from runner.store.artifacts import Omission, open_found, size_of, write_file
 from runner.store.staging import collect_abandoned
@@ -32,14 +32,14 @@ _FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @click.command("get")
-@click.argument("run", metavar="RUN", shell_complete=completing.runs)
+@click.argument("run", metavar="RUN", shell_complete=completions.runs)
 @click.argument("path", default="", metavar="[PATH]")
 @click.option(
     *("--to", "target"),
     default=".",
     metavar="DIR",
     help="Where to put them. [default: here]",
-    shell_complete=completing.folders,
+    shell_complete=completions.folders,
 )
 @click.option("--force", is_flag=True, help="Replace files that differ.")
 @reads_runs

@@ -6,12 +6,12 @@ from pathlib import Path
 import click
 import msgspec
 
-from runner.cli import completing
-from runner.cli.reading import clean, open_store, size
+from runner.cli import completions
+from runner.cli.output import clean, open_store, size
 from runner.cli.text import print_lines, show_event
+from runner.importing.artifact_locations import PROXIED
 from runner.importing.opening import open_foreign
-from runner.importing.places import PROXIED
-from runner.importing.summary import Count, Summary, Tally
+from runner.importing.summary import Count, ImportSummary, Summary
 from runner.importing.transfer import import_store
 from runner.store.staging import collect_everywhere
 
@@ -20,7 +20,7 @@ _TAKEN = "left out: other versions have their numbers here"
 
 
 @click.command("import")
-@click.argument("source", metavar="DIR|sqlite:///PATH", shell_complete=completing.files)
+@click.argument("source", metavar="DIR|sqlite:///PATH", shell_complete=completions.files)
 @click.option("--experiment", "wanted", multiple=True, metavar="NAME", help="Only this experiment; repeatable.")
 @click.option(
     "--artifacts-destination",
@@ -36,7 +36,7 @@ def import_command(source: str, wanted: tuple[str, ...], proxied: Path | None, a
     Nothing there is changed. Importing again adds what is new since. The exit code is 1 when something was left out
     because it can't be read.
     """
-    tally = Tally(show_event)
+    tally = ImportSummary(show_event)
     foreign = open_foreign(source, tally.report, None if proxied is None else proxied.resolve())
     with closing(foreign), open_store() as (database, home):
         collect_everywhere(home)

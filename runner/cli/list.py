@@ -3,14 +3,14 @@
 import click
 import msgspec
 
-from runner.cli import completing
+from runner.cli import completions
 from runner.cli.columns import GIVES_WAY, find_columns
+from runner.cli.options import reads_runs
+from runner.cli.run_source import open_runs
 from runner.cli.tables import print_csv, print_table
 from runner.cli.text import say
-from runner.cli.whose import open_runs
-from runner.cli.words import reads_runs
 from runner.model import RunStatus
-from runner.reading.reader import Asked
+from runner.runs.reader import RunQuery
 
 _COLOURS = {"FINISHED": "green", "FAILED": "red", "KILLED": "red", "LOST": "red", "RUNNING": "yellow"}
 
@@ -20,7 +20,7 @@ _COLOURS = {"FINISHED": "green", "FAILED": "red", "KILLED": "red", "LOST": "red"
     "--experiment",
     metavar="NAME",
     help="Only runs of this experiment (name or id).",
-    shell_complete=completing.experiments,
+    shell_complete=completions.experiments,
 )
 @click.option(
     "--status", type=click.Choice([status.value for status in RunStatus], case_sensitive=False), help="Only such runs."
@@ -37,7 +37,7 @@ def list_runs(
 ) -> None:
     """List runs, newest first. A star after the commit marks code that differed from it."""
     shown = find_columns(columns)
-    wanted = msgspec.convert({**asked, "filter": _filter(asked), "limit": limit}, Asked)
+    wanted = msgspec.convert({**asked, "filter": _filter(asked), "limit": limit}, RunQuery)
     with open_runs(_text(asked["tracking_uri"]), local=bool(asked["local"])) as reader:
         page = reader.search(wanted)
     if as_json:

@@ -13,12 +13,19 @@ from typing import TYPE_CHECKING
 import click
 from msgspec import Struct, structs
 
+from runner.base.files import write_atomically
+from runner.base.lazy import LazyModule
 from runner.cli.home import enter_home
 from runner.cli.text import print_lines, say, show_event
-from runner.cutoff import as_of
-from runner.environments.backends import BACKENDS
-from runner.environments.import_names import normalise
-from runner.environments.project_lock import (
+from runner.environments.backends.python_backend import PythonBackend
+from runner.environments.backends.registry import BACKENDS
+from runner.environments.cache.source_trees import FolderTree
+from runner.environments.declare.spec import read_declared
+from runner.environments.declare.version_rules import parse_rule
+from runner.environments.model import EnvironmentRequest, EnvironmentSpec
+from runner.environments.repair.import_names import normalise
+from runner.environments.repair.repairs import names_of
+from runner.environments.resolve.project_lock import (
     FoundLock,
     asked_of,
     differences,
@@ -27,21 +34,14 @@ from runner.environments.project_lock import (
     lock_name,
     read_header,
 )
-from runner.environments.python_backend import PythonBackend
-from runner.environments.repairs import names_of
-from runner.environments.rules import parse_rule
-from runner.environments.spec import read_declared
-from runner.environments.trees import FolderTree
-from runner.environments.universal import LockOrder, export_standard, make_lock
-from runner.environments.words import EnvironmentRequest, EnvironmentSpec
+from runner.environments.resolve.universal import LockOrder, export_standard, make_lock
 from runner.errors import EnvironmentSetupError, UsageError
-from runner.files import write_atomically
-from runner.lazy import LazyModule
 from runner.manifest.environment import kind_of_file
 from runner.manifest.faults import suggestion
 from runner.manifest.files import FolderFiles
-from runner.manifest.reading import read_manifest
+from runner.manifest.parser import read_manifest
 from runner.model import EnvironmentDeclaration, EnvironmentKind
+from runner.package_cutoff import as_of
 from runner.settings import Home, offline_environment
 from runner.source.opening import open_source
 from runner.source.snapshot import take_snapshot

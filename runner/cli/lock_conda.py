@@ -7,19 +7,19 @@ from pathlib import Path
 import click
 from msgspec import Struct
 
+from runner.base.files import write_atomically
 from runner.cli.text import print_lines, say, show_event
-from runner.environments.conda.files import is_conda_lock, this_platform
-from runner.environments.conda.pip import TARGETS
-from runner.environments.conda.solve import conda_file, disagreements, find_conda_lock, lock_text, path_beside
-from runner.environments.conda.spec import read_conda_spec
-from runner.environments.spec import read_declared
-from runner.environments.trees import FolderTree
-from runner.environments.words import EnvironmentRequest
+from runner.environments.cache.source_trees import FolderTree
+from runner.environments.declare.conda.files import is_conda_lock, this_platform
+from runner.environments.declare.conda.spec import read_conda_spec
+from runner.environments.declare.spec import read_declared
+from runner.environments.model import EnvironmentRequest
+from runner.environments.resolve.conda.pip import TARGETS
+from runner.environments.resolve.conda.solve import conda_file, disagreements, find_conda_lock, lock_text, path_beside
 from runner.errors import EnvironmentSetupError, UsageError
-from runner.files import write_atomically
 from runner.manifest.environment import kind_of_file
 from runner.manifest.files import FolderFiles
-from runner.manifest.reading import read_manifest
+from runner.manifest.parser import read_manifest
 from runner.model import EnvironmentDeclaration
 from runner.settings import Home
 

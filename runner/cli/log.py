@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from runner.cli import completing
-from runner.cli.reading import read_store
+from runner.cli import completions
+from runner.cli.output import read_store
 from runner.cli.streams import flush_output
 from runner.errors import NotFoundError
 from runner.store import runs
@@ -20,7 +20,7 @@ _PAUSE = 0.2
 
 
 @click.command("log")
-@click.argument("run", metavar="RUN", shell_complete=completing.runs)
+@click.argument("run", metavar="RUN", shell_complete=completions.runs)
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
 def log(run: str, follow: bool) -> None:
     """Print what the command of RUN printed: an id, the beginning of one, a name, or `latest`."""

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from runner.base.lazy import LazyModule
 from runner.cli.streams import flush_output, open_streams
 from runner.errors import ProjError, explain_system_error
-from runner.lazy import LazyModule
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

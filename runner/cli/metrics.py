@@ -8,12 +8,12 @@ from collections.abc import Iterable
 import click
 import msgspec
 
-from runner.cli import completing
-from runner.cli.reading import clean, local_time
+from runner.cli import completions
+from runner.cli.options import reads_runs
+from runner.cli.output import clean, local_time
+from runner.cli.run_source import open_runs
 from runner.cli.text import print_lines
-from runner.cli.whose import open_runs
-from runner.cli.words import reads_runs
-from runner.store.curves import Curve
+from runner.store.downsampling import SampledHistory
 from runner.store.entities import Metric
 from runner.store.records import format_time
 
@@ -22,8 +22,8 @@ _NO_NUMBER = "·"
 
 
 @click.command("metrics")
-@click.argument("run", metavar="RUN", shell_complete=completing.runs)
-@click.argument("name", required=False, shell_complete=completing.metrics)
+@click.argument("run", metavar="RUN", shell_complete=completions.runs)
+@click.argument("name", required=False, shell_complete=completions.metrics)
 @click.option("--json", "as_json", is_flag=True, help="Print all points as a JSON list.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print all points as CSV: step, time, value.")
 @click.option("--width", type=click.IntRange(10, 1000), default=60, show_default=True, help="Columns of the line.")
@@ -46,7 +46,7 @@ def metrics(run: str, name: str | None, as_json: bool, width: int, **options: st
     print_lines(f"{curve.count} points from step {first.step}, smallest {least}, largest {most}")
 
 
-def sparkline(curve: Curve) -> str:
+def sparkline(curve: SampledHistory) -> str:
     """Return a course as a line of small bars; a dot stands for what is no number."""
     finite = [point.value for point in curve.points if math.isfinite(point.value)]
     low, high = min(finite, default=0.0), max(finite, default=0.0)

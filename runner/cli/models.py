@@ -3,8 +3,8 @@
 import click
 import msgspec
 
-from runner.cli import completing
-from runner.cli.reading import clean, local_time, open_store, read_store
+from runner.cli import completions
+from runner.cli.output import clean, local_time, open_store, read_store
 from runner.cli.tables import print_table
 from runner.cli.text import print_lines, say
 from runner.errors import AlreadyExistsError, UsageError
@@ -55,7 +55,7 @@ def list_models(condition: str, limit: int, as_json: bool) -> None:
 
 
 @models.command("show")
-@click.argument("name", metavar="NAME", shell_complete=completing.models)
+@click.argument("name", metavar="NAME", shell_complete=completions.models)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(name: str, as_json: bool) -> None:
     """Show a registered model with all its versions."""
@@ -86,8 +86,8 @@ def show(name: str, as_json: bool) -> None:
 
 
 @models.command("register")
-@click.argument("name", metavar="NAME", shell_complete=completing.models)
-@click.argument("run", metavar="RUN", shell_complete=completing.runs)
+@click.argument("name", metavar="NAME", shell_complete=completions.models)
+@click.argument("run", metavar="RUN", shell_complete=completions.runs)
 @click.argument("path", default="model")
 @click.option("--description", help="What is to be said of this version.")
 def register(name: str, run: str, path: str, description: str | None) -> None:
@@ -108,7 +108,7 @@ def register(name: str, run: str, path: str, description: str | None) -> None:
 
 
 @models.command("stage")
-@click.argument("name", metavar="NAME", shell_complete=completing.models)
+@click.argument("name", metavar="NAME", shell_complete=completions.models)
 @click.argument("version", metavar="VERSION")
 @click.argument("stage", type=click.Choice(_STAGES, case_sensitive=False))
 @click.option("--archive-existing", is_flag=True, help="Archive the versions that are in the stage now.")
@@ -120,7 +120,7 @@ def set_stage(name: str, version: str, stage: str, archive_existing: bool) -> No
 
 
 @models.command("alias")
-@click.argument("name", metavar="NAME", shell_complete=completing.models)
+@click.argument("name", metavar="NAME", shell_complete=completions.models)
 @click.argument("alias", metavar="ALIAS")
 @click.argument("version", metavar="VERSION", required=False)
 @click.option("--remove", is_flag=True, help="Remove the alias.")
@@ -136,7 +136,7 @@ def set_alias(name: str, alias: str, version: str | None, remove: bool) -> None:
 
 
 @models.command("delete")
-@click.argument("name", metavar="NAME", shell_complete=completing.models)
+@click.argument("name", metavar="NAME", shell_complete=completions.models)
 @click.argument("version", metavar="VERSION", required=False)
 @click.option("--all", "whole", is_flag=True, help="The registered model with all its versions.")
 def delete(name: str, version: str | None, whole: bool) -> None:

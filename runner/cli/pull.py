@@ -4,15 +4,15 @@ import click
 import msgspec
 
 from runner.cli.import_store import print_summary
-from runner.cli.reading import open_store
+from runner.cli.output import open_store
 from runner.cli.text import show_event
 from runner.errors import UsageError
-from runner.importing.pulling import Origin, nested_runs, pull
-from runner.importing.summary import Tally
-from runner.reading.opening import server_to_read
-from runner.reading.remote import RemoteReader
-from runner.store.remote.server import RemoteServer
+from runner.importing.summary import ImportSummary
+from runner.runs.opening import server_to_read
+from runner.runs.remote import RemoteReader
 from runner.store.staging import collect_everywhere
+from runner.sync.client import RemoteServer
+from runner.sync.pull import Origin, nested_runs, pull
 
 
 @click.command("pull")
@@ -27,7 +27,7 @@ def pull_runs(words: tuple[str, ...], uri: str | None, as_json: bool) -> int:
     address = server_to_read(uri)
     if address is None:
         raise UsageError("No server is named", hint="Say --from URI, or set MLFLOW_TRACKING_URI.")
-    tally = Tally(show_event)
+    tally = ImportSummary(show_event)
     with open_store() as (database, home), RemoteServer(address) as server:
         reader = RemoteReader(server)
         collect_everywhere(home)

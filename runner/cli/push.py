@@ -6,23 +6,23 @@ from collections.abc import Iterable, Mapping
 import click
 import msgspec
 
-from runner.cli import completing
-from runner.cli.reading import clean, open_store, size
+from runner.cli import completions
+from runner.cli.output import clean, open_store, size
 from runner.cli.text import print_lines, say, show_error, show_event
 from runner.errors import ProjError, RemoteError, UsageError
 from runner.settings import is_offline
 from runner.store import runs
-from runner.store.remote import ledger
-from runner.store.remote.access import URI_VARIABLE, is_remote, read_access
-from runner.store.remote.ledger import Waiting
-from runner.store.remote.push import Destination, Pushed, push
-from runner.store.remote.server import RemoteServer
+from runner.sync import sync_state
+from runner.sync.access import URI_VARIABLE, is_remote, read_access
+from runner.sync.client import RemoteServer
+from runner.sync.push import Destination, Pushed, push
+from runner.sync.sync_state import Waiting
 
 _KINDS = ("parameters", "points", "tags", "datasets", "models", "files")
 
 
 @click.command("push")
-@click.argument("words", nargs=-1, required=True, metavar="RUN...", shell_complete=completing.runs)
+@click.argument("words", nargs=-1, required=True, metavar="RUN...", shell_complete=completions.runs)
 @click.option("--to", "uri", metavar="URI", help="Address of the server. [default: MLFLOW_TRACKING_URI]")
 @click.option("--json", "as_json", is_flag=True, help="Print what was sent as a JSON list.")
 def push_runs(words: tuple[str, ...], uri: str | None, as_json: bool) -> int:
@@ -34,7 +34,7 @@ def push_runs(words: tuple[str, ...], uri: str | None, as_json: bool) -> int:
     with open_store() as (database, home), RemoteServer(_address(uri)) as server:
         to = Destination(database=database, home=home, server=server, report=show_event)
         named = (runs.resolve(database, word) for word in words)
-        chosen = dict.fromkeys(one for run_id in named for one in ledger.nested_runs(database, run_id))
+        chosen = dict.fromkeys(one for run_id in named for one in sync_state.nested_runs(database, run_id))
         done = []
         for run_id in chosen:
             done.append(push(to, run_id))
@@ -52,7 +52,7 @@ def sync(dry_run: bool, uri: str | None, as_json: bool) -> int:
     """Send to tracking servers what could not be sent before: a connection was lost, or sending was stopped."""
     with open_store() as (database, home):
         uris = _known_uris(uri)
-        waiting = [one for one in ledger.waiting(database) if uri is None or one.server in uris]
+        waiting = [one for one in sync_state.waiting(database) if uri is None or one.server in uris]
         if dry_run or not waiting:
             _list(waiting, as_json=as_json)
             return 0

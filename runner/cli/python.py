@@ -9,8 +9,8 @@ from msgspec import Struct
 
 from runner.cli.home import enter_home
 from runner.cli.text import print_lines, say
-from runner.environments.choosing import choose
-from runner.environments.interpreters import Interpreter, discover, origin
+from runner.environments.interpreters.choosing import choose
+from runner.environments.interpreters.interpreters import Interpreter, discover, origin
 
 
 class Row(Struct, frozen=True, kw_only=True):

@@ -8,16 +8,16 @@ from contextlib import closing
 
 import click
 
-from runner.cli import completing
-from runner.cli.reading import clean, local_time, read_store, size
+from runner.base.files import remove_tree
+from runner.cli import completions
+from runner.cli.output import clean, local_time, read_store, size
 from runner.cli.text import say
 from runner.errors import SnapshotError, UsageError
-from runner.executors import remove_leftovers
-from runner.files import remove_tree
+from runner.executors import remove_orphaned_containers
 from runner.settings import Home
 from runner.source.cleaning import collect_garbage
-from runner.source.folder import empty_pool
-from runner.source.vault import forget_snapshot
+from runner.source.run_folder import empty_pool
+from runner.source.snapshot_store import forget_snapshot
 from runner.store import runs
 from runner.store.database import Database
 from runner.store.faults import free_bytes
@@ -32,7 +32,7 @@ _LITTLE_ROOM = 1 << 20
 
 
 @click.command("rm")
-@click.argument("words", nargs=-1, metavar="[RUN]...", shell_complete=completing.runs)
+@click.argument("words", nargs=-1, metavar="[RUN]...", shell_complete=completions.runs)
 @click.option("--older-than", "age", metavar="AGE", help="Runs that ended longer ago than this: 12h, 30d, 8w.")
 @click.option("-y", "--yes", is_flag=True, help="Don't ask.")
 def rm(words: tuple[str, ...], age: str | None, yes: bool) -> None:
@@ -52,7 +52,7 @@ def rm(words: tuple[str, ...], age: str | None, yes: bool) -> None:
         if not yes:
             _ask(database, chosen)
         freed = _make_room(database, home, chosen) if free_bytes(home.root) < _LITTLE_ROOM else 0
-    remove_leftovers(home)
+    remove_orphaned_containers(home)
     with closing(Database.open(home.database)) as database:
         runs.mark_lost(database)
         for run_id in chosen:

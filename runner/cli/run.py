@@ -6,17 +6,17 @@ import click
 import msgspec
 from msgspec import structs
 
-from runner.cli import completing
+from runner.cli import completions
 from runner.cli.home import enter_home, warn_of_lost_store
-from runner.cli.reading import how_declared
+from runner.cli.options import OFFLINE
+from runner.cli.output import how_declared
 from runner.cli.text import hinting_once, print_lines, say, show_error, show_event
-from runner.cli.words import OFFLINE
 from runner.errors import UsageError
 from runner.manifest.durations import seconds_of
 from runner.model import EnvironmentRecord, RunRecord, RunRequest, RunStatus
 from runner.plan import describe_plan, make_plan
 from runner.process import Echo
-from runner.server.redirects import read_served
+from runner.server.run.redirects import read_served
 from runner.store.database import Database
 from runner.workflow import run_with_repairs
 
@@ -50,13 +50,13 @@ def _addresses(words: tuple[str, ...]) -> tuple[str, ...]:
 
 
 @click.command("run")
-@click.argument("uri", default=".", metavar="[PROJECT]", shell_complete=completing.files)
+@click.argument("uri", default=".", metavar="[PROJECT]", shell_complete=completions.files)
 @click.option(
     "-e",
     "--entry-point",
     metavar="NAME",
     help="Entry point, or a script of the project. [default: main]",
-    shell_complete=completing.entry_points,
+    shell_complete=completions.entry_points,
 )
 @click.option(
     "-P",
@@ -65,13 +65,13 @@ def _addresses(words: tuple[str, ...]) -> tuple[str, ...]:
     multiple=True,
     metavar="NAME=VALUE",
     help="A parameter; repeatable.",
-    shell_complete=completing.parameters,
+    shell_complete=completions.parameters,
 )
 @click.option(
     "--params-file",
     metavar="FILE",
     help="Parameters from a YAML or JSON file; -P wins.",
-    shell_complete=completing.files,
+    shell_complete=completions.files,
 )
 @click.option("-v", "--version", metavar="REF", help="Branch, tag or commit (short ids too) to run.")
 @click.option(
@@ -79,7 +79,7 @@ def _addresses(words: tuple[str, ...]) -> tuple[str, ...]:
     "--experiment",
     metavar="NAME",
     help="Experiment to record in; made when absent.",
-    shell_complete=completing.experiments,
+    shell_complete=completions.experiments,
 )
 @click.option("--experiment-id", metavar="ID", help="Experiment to record in, by id.")
 @click.option(
@@ -93,7 +93,7 @@ def _addresses(words: tuple[str, ...]) -> tuple[str, ...]:
     "--env-manager",
     metavar="NAME",
     help="uv, virtualenv, conda, container, local (none of its own).",
-    shell_complete=completing.environment_makers,
+    shell_complete=completions.environment_makers,
 )
 @click.option("--as-of", metavar="DATE|commit|now", help="Consider packages uploaded until then.")
 @click.option("--timeout", metavar="TIME", help="Stop the command after so long: seconds, or 90s, 10m, 1h30m.")

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import click
 
-from runner.cli.reading import clean, open_store
+from runner.cli.output import clean, open_store
 from runner.cli.text import say, show_event
 from runner.errors import UsageError
 from runner.server.app import Served
-from runner.server.team_serving import TeamServer, serve_team
+from runner.server.standalone.serving import StandaloneServer, serve_standalone
 
 _PATH = 200
 """Characters of a path in the log."""
@@ -34,7 +34,7 @@ def server(port: int, no_token: bool, quiet: bool, allow_host: tuple[str, ...], 
     certificate, key = places["tls_cert"], places["tls_key"]
     if (certificate is None) != (key is None):
         raise UsageError("TLS needs --tls-cert and --tls-key")
-    wanted = TeamServer(
+    wanted = StandaloneServer(
         host=str(places["host"]),
         port=port,
         tls=(Path(certificate), Path(key)) if certificate and key else None,
@@ -42,7 +42,7 @@ def server(port: int, no_token: bool, quiet: bool, allow_host: tuple[str, ...], 
         names=allow_host,
     )
     with open_store() as (database, home):
-        serve_team(home, database, wanted, show_event, None if quiet else _log)
+        serve_standalone(home, database, wanted, show_event, None if quiet else _log)
     say("stopped")
 
 

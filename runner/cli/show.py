@@ -7,18 +7,18 @@ import click
 import msgspec
 from msgspec import structs
 
-from runner.cli import completing
+from runner.cli import completions
 from runner.cli.code import elsewhere
-from runner.cli.reading import clean, duration, how_declared, local_time, size
+from runner.cli.options import reads_runs
+from runner.cli.output import clean, duration, how_declared, local_time, size
+from runner.cli.run_source import open_runs
 from runner.cli.text import print_lines
-from runner.cli.whose import open_runs
-from runner.cli.words import reads_runs
-from runner.history import LATER_COMMIT_TAG, describe_commit, find_later_commit
 from runner.model import FileRecord, RunRecord
-from runner.reading.local import LocalReader
+from runner.runs.history import LATER_COMMIT_TAG, describe_commit, find_later_commit
+from runner.runs.local import LocalReader
+from runner.source.snapshot_store import keeps_code
 from runner.source.summaries import CommitSummary
-from runner.source.vault import keeps_code
-from runner.store.remote.ledger import Copy, copies_of
+from runner.sync.sync_state import RemoteRun, copies_of
 
 _FILES = 20
 """Files listed; JSON has all."""
@@ -27,7 +27,7 @@ Rows = Sequence[tuple[str, str | None]]
 
 
 @click.command("show")
-@click.argument("run", metavar="RUN", shell_complete=completing.runs)
+@click.argument("run", metavar="RUN", shell_complete=completions.runs)
 @reads_runs
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
 def show(run: str, tracking_uri: str | None, local: bool, as_json: bool) -> None:
@@ -72,7 +72,7 @@ def _sections(
     yield "get back", _lines(_ways_back(record, run_id, is_here) if server is None else _ways_from(server, run_id))
 
 
-def _page(copy: Copy) -> str:
+def _page(copy: RemoteRun) -> str:
     page = copy.page if copy.remote_run_id else copy.server
     return f"{clean(page)}{' (not all of it yet: proj sync)' if copy.waiting else ''}"
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import click
 from msgspec import Struct
 
-from runner.cli.reading import clean
+from runner.cli.output import clean
 
 _WHOLE = {"run": 8, "id": 32, "status": 9}
 """Columns that are never cut, and their widths: what they say is typed again, or is short."""

@@ -3,7 +3,7 @@
 import click
 import msgspec
 
-from runner.cli.reading import clean, local_time, open_store, read_store
+from runner.cli.output import clean, local_time, open_store, read_store
 from runner.cli.text import say
 from runner.store import tokens
 from runner.store.records import format_time

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 import click
 import msgspec
 
+from runner.base.findings import Finding, Progress
 from runner.cli.home import enter_home
-from runner.cli.reading import clean
+from runner.cli.output import clean
 from runner.cli.text import say
-from runner.findings import Finding, Progress
 from runner.verification.checks import BeginCheck, verify_home
 
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from runner.executors.container import ContainerExecutor, check_options
 from runner.executors.contract import Capabilities, ExecutionRequest, Executor, Sharing
-from runner.executors.leftovers import remove_leftovers
 from runner.executors.local import LocalExecutor
+from runner.executors.orphaned_containers import remove_orphaned_containers
 from runner.executors.variables import child_environment
 
 EXECUTORS: Mapping[str, Executor] = {"local": LocalExecutor(), "container": ContainerExecutor()}
@@ -19,5 +19,5 @@ __all__ = [
     "Sharing",
     "check_options",
     "child_environment",
-    "remove_leftovers",
+    "remove_orphaned_containers",
 ]

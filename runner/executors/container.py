@@ -9,15 +9,15 @@ from pathlib import Path
 
 from msgspec import structs
 
+from runner.base.files import remove_tree
 from runner.engine import ContainerRun, Engine, EngineKind, find_engine
 from runner.errors import ExecutionError, UsageError
 from runner.executors.contract import Capabilities, ExecutionRequest
-from runner.executors.leftovers import noted, remove_container
 from runner.executors.local import notices_of
 from runner.executors.mounts import mount_words
-from runner.files import remove_tree
+from runner.executors.orphaned_containers import noted, remove_container
 from runner.model import EnvironmentDeclaration, EnvironmentKind, Report
-from runner.process import Outcome, Prepared, ProcessRequest, Stdin, run
+from runner.process import Outcome, ProcessRequest, Stdin, SupervisorHandle, run
 
 OURS = ("name", "rm", "d", "detach", "cidfile", "restart", "sig-proxy")
 """Options of the engine by which proj starts, names and removes the container."""
@@ -195,7 +195,7 @@ def _process(request: ExecutionRequest, argv: tuple[str, ...], env: Mapping[str,
     )
 
 
-def _run(engine: Engine, name: str, process: ProcessRequest, note: Path, prepared: Prepared | None) -> Outcome:
+def _run(engine: Engine, name: str, process: ProcessRequest, note: Path, prepared: SupervisorHandle | None) -> Outcome:
     """Run the client of the engine and see to it that the container is gone."""
     is_gone = False
     try:
@@ -229,5 +229,5 @@ def _refuse(outcome: Outcome, request: ExecutionRequest, container: ContainerRun
 
 
 def _without_usage(outcome: Outcome) -> Outcome:
-    """Leave out what the watcher measured: that was only the client of a daemon that has the container."""
+    """Leave out what the supervisor measured: that was only the client of a daemon that has the container."""
     return structs.replace(outcome, user_seconds=0.0, system_seconds=0.0, peak_memory=None)

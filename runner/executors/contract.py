@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from runner.engine import ContainerRun
 from runner.model import EnvironmentDeclaration, Report
-from runner.process import Echo, Outcome, Prepared, Stdin
+from runner.process import Echo, Outcome, Stdin, SupervisorHandle
 from runner.settings import Home
 
 
@@ -42,7 +42,7 @@ class Sharing(Struct, frozen=True, kw_only=True):
 class ExecutionRequest(Struct, frozen=True, kw_only=True):
     """A command with all that it needs. ``variables`` is the whole environment: see `child_environment`.
 
-    ``argv`` reaches the command exactly. Times are seconds. ``prepared`` may be a watcher that was started ahead.
+    ``argv`` reaches the command exactly. Times are seconds. ``prepared`` may be a supervisor that was started ahead.
     ``container`` and ``sharing`` are for executors that run images.
     """
 
@@ -55,7 +55,7 @@ class ExecutionRequest(Struct, frozen=True, kw_only=True):
     timeout: float | None = None
     grace: float = 5.0
     masks: tuple[bytes, ...] = ()
-    prepared: Prepared | None = None
+    prepared: SupervisorHandle | None = None
     container: ContainerRun | None = None
     sharing: Sharing | None = None
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from runner.errors import TransferError
+from runner.importing.artifact_locations import find_folder, is_missing
 from runner.importing.database_copy import DatabaseCopy, Fields
 from runner.importing.foreign import (
     Files,
@@ -17,7 +18,6 @@ from runner.importing.foreign import (
     model_status,
     run_status,
 )
-from runner.importing.places import find_folder, is_missing
 from runner.model import Report
 from runner.store.entities import (
     Dataset,

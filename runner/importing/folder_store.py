@@ -7,10 +7,10 @@ from pathlib import Path
 from msgspec import Struct
 
 from runner.errors import TransferError
+from runner.importing.artifact_locations import find_folder, is_missing
 from runner.importing.files import Whole, folders, links, read_meta, read_text, read_values, walk
 from runner.importing.folder_lines import metric_points, model_points
 from runner.importing.foreign import Files, ForeignModel, ForeignRun, Registration, Values, model_status, run_status
-from runner.importing.places import find_folder, is_missing
 from runner.model import Report
 from runner.store.entities import (
     Dataset,

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from runner.base.masking import STARS, Masker
 from runner.errors import InvalidValueError
-from runner.masking import STARS, Masker
 from runner.model import Event, EventKind, Parameter, Report, RunStatus
 from runner.store.entities import (
     Experiment,

@@ -4,11 +4,11 @@ import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from runner.base.masking import Masker
 from runner.errors import TransferError, UsageError
 from runner.importing.database_store import DatabaseStore
 from runner.importing.folder_store import META, REGISTRY, TRASH, FolderStore
 from runner.importing.foreign import ForeignStore
-from runner.masking import Masker
 from runner.model import Event, EventKind, Report
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from runner.importing.copying import Copied
 from runner.model import Event, EventKind, Report
-from runner.store.arrivals import Change
+from runner.store.import_writer import Change
 
 _SHOWN = 20
 """Warnings shown one by one; JSON has more of them."""
@@ -71,7 +71,7 @@ class Summary(Struct, frozen=True, kw_only=True):
         return not (changed or self.model_versions.own or self.points or self.artifacts.files or self.errors)
 
 
-class Tally:
+class ImportSummary:
     """Counts while an import goes on, and passes on what is said; a flood of warnings is cut."""
 
     def __init__(self, report: Report) -> None:

@@ -10,19 +10,19 @@ from urllib.parse import quote
 
 import msgspec
 
+from runner.base.masking import Masker
 from runner.errors import InvalidValueError, NotFoundError, ProjError, TransferError
+from runner.importing.artifact_locations import is_elsewhere
 from runner.importing.copying import copy_artifacts
 from runner.importing.foreign import Files, ForeignModel, ForeignRun, ForeignStore, Registration
-from runner.importing.places import is_elsewhere
-from runner.importing.summary import Kind, Summary, Tally
-from runner.masking import Masker
+from runner.importing.summary import ImportSummary, Kind, Summary
 from runner.model import Event, EventKind, RunDetails
 from runner.settings import Home
-from runner.store import arrivals, experiments, model_arrivals
-from runner.store.arrivals import Arrival, Change
+from runner.store import experiments, import_writer, model_import_writer
 from runner.store.database import Database
 from runner.store.entities import Experiment, LifecycleStage, ModelVersion
-from runner.store.rows import RUN_ID
+from runner.store.import_writer import Change, ImportedRun
+from runner.store.row_helpers import RUN_ID
 
 _PROGRESS_SECONDS = 2.0
 _LOOKED_AT = 100
@@ -34,7 +34,7 @@ _PROMPT_TAG = "mlflow.prompt.is_prompt"
 
 
 def import_store(
-    store: ForeignStore, database: Database, home: Home, tally: Tally, wanted: Sequence[str] = ()
+    store: ForeignStore, database: Database, home: Home, tally: ImportSummary, wanted: Sequence[str] = ()
 ) -> Summary:
     """Take over what another store holds, or these experiments of it, and return what that did.
 
@@ -56,7 +56,7 @@ def import_store(
 class _Transfer:
     """Takes over one thing after the other."""
 
-    def __init__(self, store: ForeignStore, database: Database, home: Home, tally: Tally) -> None:
+    def __init__(self, store: ForeignStore, database: Database, home: Home, tally: ImportSummary) -> None:
         self._store = store
         self._database = database
         self._home = home
@@ -72,7 +72,7 @@ class _Transfer:
 
     def take_experiment(self, experiment: Experiment) -> None:
         """Take an experiment with its runs and logged models over."""
-        here = arrivals.find_experiment(self._database, experiment) or self._renamed(experiment)
+        here = import_writer.find_experiment(self._database, experiment) or self._renamed(experiment)
         group = _Group(self._database, experiment, None if here is None else here.id)
         try:
             group.refuse_deleted(here)
@@ -110,17 +110,17 @@ class _Transfer:
         chosen = [version for version, is_here in found if whole or is_here]
         if not whole and not chosen:
             return
-        change = model_arrivals.arrive_registered(self._database, model, registration.last_version)
+        change = model_import_writer.import_registered(self._database, model, registration.last_version)
         for version in chosen:
             self._take_version(version)
-        for alias in model_arrivals.arrive_aliases(self._database, model):
+        for alias in model_import_writer.import_aliases(self._database, model):
             self._tally.warn(f"The alias {model.name}@{alias} names another version here, and stays as it is")
         self._tally.count(Kind.REGISTERED, change)
 
     def _renamed(self, experiment: Experiment) -> Experiment | None:
         """Return the experiment here that was given another name, here or there, since runs of it were imported."""
         for key in islice(self._store.run_keys(experiment), _LOOKED_AT):
-            present = arrivals.presence(self._database, key)
+            present = import_writer.lookup(self._database, key)
             if present is not None and present[1]:
                 return experiments.get(self._database, present[0])
         return None
@@ -128,21 +128,21 @@ class _Transfer:
     def _take_run(self, experiment: Experiment, key: str, group: "_Group") -> None:
         try:
             _check_run_id(key)
-            present = arrivals.presence(self._database, key)
+            present = import_writer.lookup(self._database, key)
             if present is not None and not present[1]:
                 self._tally.count(Kind.RUNS, Change.OWN)
                 return
             found = self._store.run(experiment, key)
             uri = self._take_files(found.files, self._home.artifacts(key))
             arrival = self._arrival(found, group.id() if present is None else present[0], uri, experiment)
-            change, points = arrivals.arrive(self._database, arrival, self._store.points(experiment, key))
+            change, points = import_writer.import_run(self._database, arrival, self._store.points(experiment, key))
         except (InvalidValueError, TransferError) as error:
             self._tally.fail(Kind.RUNS, f"The run {key[:80]} is left out: {_words(error)}", error.hint)
             return
         self._tally.points += points
         self._tally.count(Kind.RUNS, change)
 
-    def _arrival(self, found: ForeignRun, experiment_id: str, uri: str, experiment: Experiment) -> Arrival:
+    def _arrival(self, found: ForeignRun, experiment_id: str, uri: str, experiment: Experiment) -> ImportedRun:
         tags = found.run.tags
         details = RunDetails(project=tags.get("mlflow.source.name"), entry_point=tags.get("mlflow.project.entryPoint"))
         run = msgspec.structs.replace(found.run, experiment_id=experiment_id, artifact_uri=uri, details=details)
@@ -151,7 +151,7 @@ class _Transfer:
             # Runs that went with their experiment come back with it: they carry its time.
             with_it = deleted_at is None or deleted_at >= experiment.updated_at
             deleted_at = experiment.updated_at if with_it else deleted_at
-        return Arrival(
+        return ImportedRun(
             run=run, deleted_at=deleted_at, inputs=found.inputs, outputs=found.outputs, origin=self._store.uri
         )
 
@@ -161,7 +161,7 @@ class _Transfer:
 
     def _take_model(self, experiment: Experiment, key: str, group: "_Group") -> None:
         try:
-            model_arrivals.check_model_id(key)
+            model_import_writer.check_model_id(key)
             change = self._arrive_model(self._store.model(experiment, key), group)
         except (InvalidValueError, TransferError) as error:
             self._tally.fail(Kind.MODELS, f"The logged model {key[:80]} is left out: {_words(error)}", error.hint)
@@ -170,14 +170,14 @@ class _Transfer:
 
     def _arrive_model(self, found: ForeignModel, group: "_Group") -> Change:
         model = found.model
-        known = model_arrivals.find_model(self._database, model.model_id)
+        known = model_import_writer.find_model(self._database, model.model_id)
         if known is not None and not known["came"]:
             return Change.OWN
         number = group.id() if known is None else str(known["experiment"])
         target = self._home.root / "runs" / "models" / model.model_id / "artifacts"
         uri = self._take_files(found.files, target)
         own = msgspec.structs.replace(model, experiment_id=number, artifact_uri=uri)
-        return model_arrivals.arrive_model(self._database, own, self._store.uri, deleted=found.deleted)
+        return model_import_writer.import_model(self._database, own, self._store.uri, deleted=found.deleted)
 
     def _take_files(self, files: Files, target: Path) -> str:
         """Copy artifacts where they are on this machine, and return the URI that they have from now on."""
@@ -191,7 +191,7 @@ class _Transfer:
         return target.absolute().as_uri()
 
     def _take_version(self, version: ModelVersion) -> None:
-        change = model_arrivals.arrive_version(self._database, version)
+        change = model_import_writer.import_version(self._database, version)
         if change is Change.OWN:
             message = (
                 f"Version {version.version} of '{version.name}' is another one here; that of the import is left out"
@@ -202,7 +202,7 @@ class _Transfer:
     def _how_to_register(self, version: ModelVersion) -> str:
         """Say how to get a version whose number is taken."""
         found = _OF_A_RUN.match(version.source) or _IN_A_RUN.search(version.source)
-        if found and found["path"] and arrivals.presence(self._database, found["run"]) is not None:
+        if found and found["path"] and import_writer.lookup(self._database, found["run"]) is not None:
             words = ("proj", "models", "register", version.name, found["run"][:12], found["path"])
             return f"Take it as a new version: {shlex.join(words)}"
         return "Import it into a store of its own: PROJ_HOME=DIR proj import …"
@@ -213,12 +213,12 @@ class _Transfer:
             place = self._place_here(uri)
             if place is not None:
                 return msgspec.structs.replace(version, location=place), True
-        is_here = bool(version.run_id) and arrivals.presence(self._database, version.run_id or "") is not None
+        is_here = bool(version.run_id) and import_writer.lookup(self._database, version.run_id or "") is not None
         return version, is_here
 
     def _place_here(self, uri: str) -> str | None:
         model = _OF_A_MODEL.search(uri)
-        known = model_arrivals.find_model(self._database, model["model"]) if model else None
+        known = model_import_writer.find_model(self._database, model["model"]) if model else None
         if model and known:
             return _below(known["artifact_uri"], model["path"])
         run = _OF_A_RUN.match(uri) or _IN_A_RUN.search(uri)
@@ -263,10 +263,10 @@ class _Group:
     def id(self) -> str:
         """Return the id here."""
         if self._number is None:
-            self._number = arrivals.add_experiment(self._database, self._experiment)
+            self._number = import_writer.add_experiment(self._database, self._experiment)
             self.is_new = True
         if not self._tagged:
-            arrivals.add_experiment_tags(self._database, self._number, self._experiment.tags)
+            import_writer.add_experiment_tags(self._database, self._number, self._experiment.tags)
             self._tagged = True
         return self._number
 

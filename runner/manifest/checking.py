@@ -11,7 +11,7 @@ from runner.manifest.document import DocumentError, Kind, Node
 from runner.manifest.entries import GLUED_DEFAULT
 from runner.manifest.faults import Faults, nearest, quoted, suggestion
 from runner.manifest.parameters import wrong_type
-from runner.manifest.reading import EXACT, explain_absence, parse_manifest
+from runner.manifest.parser import EXACT, explain_absence, parse_manifest
 from runner.manifest.schema import DOCKER, ENTRY_POINT, ENVIRONMENTS, OTHER_NAMES, PARAMETER, TOP, TYPES
 from runner.manifest.template import fill_template, protect_shell_braces
 from runner.model import EntryPoint, EnvironmentKind, Fault, Manifest, ParameterSpec, ProjectFiles, Severity

@@ -4,11 +4,11 @@ import re
 import sys
 from shlex import quote
 
+from runner.base.masking import STARS, Masker, is_secret
 from runner.errors import ManifestError, ParameterError
 from runner.manifest.faults import printable, quoted
 from runner.manifest.paths import PathRules, Placed, place_paths
 from runner.manifest.template import fill_template
-from runner.masking import STARS, Masker, is_secret
 from runner.model import EntryPoint, Parameter
 
 __all__ = ["PathRules", "render_command", "secret_texts", "shell_argv"]

@@ -4,16 +4,16 @@ from posixpath import splitext
 from shlex import quote
 from typing import TYPE_CHECKING
 
+from runner.base.lazy import LazyModule
 from runner.errors import ManifestError
-from runner.lazy import LazyModule
 from runner.manifest.faults import quoted, raise_errors, suggestion
 from runner.manifest.files import near_file, tidy_path
 from runner.model import EntryPoint, Manifest, ProjectFiles
 
 if TYPE_CHECKING:
-    from runner.manifest import reading
+    from runner.manifest import parser
 else:
-    reading = LazyModule("runner.manifest.reading")
+    parser = LazyModule("runner.manifest.parser")
 
 MAIN = "main"
 PARAMETER_OF_NOTEBOOK = "-p {name} {value}"
@@ -82,7 +82,7 @@ def _unknown(manifest: Manifest, name: str, files: ProjectFiles) -> ManifestErro
     scripts = [file for file in files.names() if splitext(file)[1] in (".py", ".sh", ".R", ".ipynb")]
     hint = suggestion(name, names)
     if hint is None and manifest.path is None:
-        hint = reading.explain_absence(files)
+        hint = parser.explain_absence(files)
     if hint is None and names and name == MAIN:
         hint = f"say which one to run, for example -e {quote(names[0])}"
     if hint is None and scripts:

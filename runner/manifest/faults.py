@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from runner.base.foreign_text import Position as Place
+from runner.base.foreign_text import Position as SourcePosition
 from runner.errors import ManifestError
 from runner.model import Fault, Severity
 
@@ -16,15 +16,15 @@ class Faults:
         """Whether an environment file that is not there keeps the project from being run."""
         self.found: list[Fault] = []
 
-    def error(self, place: Place | None, message: str, hint: str | None = None) -> None:
+    def error(self, place: SourcePosition | None, message: str, hint: str | None = None) -> None:
         """Add a fault that keeps its part of the manifest from being run."""
         self._add(Severity.ERROR, place, message, hint)
 
-    def warning(self, place: Place | None, message: str, hint: str | None = None) -> None:
+    def warning(self, place: SourcePosition | None, message: str, hint: str | None = None) -> None:
         """Add a fault that is tolerated."""
         self._add(Severity.WARNING, place, message, hint)
 
-    def _add(self, severity: Severity, place: Place | None, message: str, hint: str | None) -> None:
+    def _add(self, severity: Severity, place: SourcePosition | None, message: str, hint: str | None) -> None:
         self.found.append(
             Fault(
                 severity=severity,

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 
 from msgspec import Struct, structs
 
-from runner.masking import is_secret
+from runner.analysis.script_reader import FOREIGN_PATH
+from runner.analysis.scripts import Scripts, above
+from runner.base.masking import is_secret
 from runner.model import Parameter, ProjectFiles, ValueSource
-from runner.script_reader import FOREIGN_PATH
-from runner.scripts import Scripts, above
 
 _SEPARATORS = re.compile(r"[\\/]+")
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.base.foreign_text import SMALL, ForeignTextError, parse_json, read_limited
+from runner.base.lazy import LazyModule
+from runner.base.masking import is_secret_name
 from runner.errors import ParameterError
-from runner.lazy import LazyModule
 from runner.manifest.faults import nearest, printable, quoted
-from runner.masking import is_secret_name
 from runner.model import EntryPoint, Parameter, ParameterSpec, ValueSource
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from urllib.parse import unquote, urlsplit
 
 from msgspec import Struct
 
+from runner.base.masking import is_secret
 from runner.errors import ParameterError
 from runner.manifest.faults import printable
-from runner.masking import is_secret
 from runner.model import Parameter, ProjectFiles
 
 PATH = "path"

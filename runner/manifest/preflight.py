@@ -8,14 +8,14 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from runner.analysis.script_reader import DAGSHUB, SourcePosition
+from runner.analysis.scripts import Scripts, above
+from runner.base.masking import is_secret
 from runner.manifest.command_files import absent_scripts
 from runner.manifest.faults import nearest
 from runner.manifest.files import near_file, tidy_path
 from runner.manifest.foreign_paths import Lead, find_tail, is_absent
-from runner.masking import is_secret
 from runner.model import EntryPoint, Fault, Parameter, ProjectFiles, Severity, ValueSource
-from runner.script_reader import DAGSHUB, Place
-from runner.scripts import Scripts, above
 
 LFS = b"version https://git-lfs.github.com/spec/v1"
 LFS_PATTERN = r"(?m)^(?P<pattern>\S+)\s.*filter=lfs"
@@ -202,7 +202,7 @@ def serve_hint(address: str) -> str:
     return f"'--serve-as {address}' lets this run answer in its stead; else it must be reachable, with credentials"
 
 
-def _address(path: str, place: Place, flight: Flight) -> Iterator[Fault]:
+def _address(path: str, place: SourcePosition, flight: Flight) -> Iterator[Fault]:
     address = served_address(place.text)
     is_on_disk = names_disk(place.text)
     if address in flight.served or (is_on_disk and flight.keeps_places):

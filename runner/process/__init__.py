@@ -1,20 +1,20 @@
 """The only door to child processes: short ones of ours (`capture`), and the user's command (`run`)."""
 
 from runner.process.execution import run
-from runner.process.link import Prepared, prepare
+from runner.process.link import SupervisorHandle, prepare
 from runner.process.programs import find_program
 from runner.process.request import Echo, Outcome, ProcessRequest, Stdin
 from runner.process.short import Completed, capture
-from runner.process.stopping import Interrupted, raising_signals
+from runner.process.stop_sequence import Interrupted, raising_signals
 
 __all__ = [
     "Completed",
     "Echo",
     "Interrupted",
     "Outcome",
-    "Prepared",
     "ProcessRequest",
     "Stdin",
+    "SupervisorHandle",
     "capture",
     "find_program",
     "prepare",

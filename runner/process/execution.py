@@ -7,39 +7,41 @@ import time
 from contextlib import ExitStack
 from signal import Signals
 
-from runner.process.link import Prepared, prepare, refusal
+from runner.process.link import SupervisorHandle, prepare, refusal
 from runner.process.output import Channel, Log, Screen, is_one_place, open_channels
 from runner.process.request import Outcome, ProcessRequest
-from runner.process.stopping import STOPPING, Inbox, Ladder
+from runner.process.stop_sequence import STOPPING, Inbox, StopSequence
 from runner.process.terminal import Terminal
 
 _ABANDON = 10.0
 """Seconds after the first kill until we stop waiting: a process that hangs in the kernel can't be killed."""
 _LOOK_AGAIN = 1.0
-"""Seconds of silence after which we look whether somebody stopped the watcher."""
+"""Seconds of silence after which we look whether somebody stopped the supervisor."""
 
 # poll(2) of macOS does not know terminals, select(2) does.
 _Selector = selectors.SelectSelector if sys.platform == "darwin" else selectors.PollSelector
 
 
-def run(request: ProcessRequest, prepared: Prepared | None = None) -> Outcome:
+def run(request: ProcessRequest, prepared: SupervisorHandle | None = None) -> Outcome:
     """Run a command to its end, with its output shown and kept as it comes; no process of it survives.
 
-    SIGINT, SIGTERM and SIGHUP to us, and the timeout, stop it: see `Ladder`. In another thread than the main one only
+    SIGINT, SIGTERM and SIGHUP to us, and the timeout, stop it: see `StopSequence`. In any thread but the main one only
     the timeout does.
 
     Raises:
         ExecutionError: the command can't be started.
     """
     with ExitStack() as stack:
-        watcher = prepared or prepare()
-        stack.callback(watcher.close)
+        supervisor = prepared or prepare()
+        stack.callback(supervisor.close)
         merge = is_one_place(request.echo)
         log = Log(request.log)
         stack.callback(log.close)
         inbox = stack.enter_context(Inbox().listening())
-        watcher.submit(request, merge=merge)
-        execution = _Execution(request, watcher, open_channels(request, watcher.output, watcher.errors, log), inbox)
+        supervisor.submit(request, merge=merge)
+        execution = _Execution(
+            request, supervisor, open_channels(request, supervisor.output, supervisor.errors, log), inbox
+        )
         stack.callback(execution.terminal.close)
         execution.follow()
         return execution.outcome(log.fault)
@@ -49,14 +51,14 @@ class _Execution:
     """What is known of a command while it runs."""
 
     def __init__(
-        self, request: ProcessRequest, watcher: Prepared, channels: tuple[Channel, Channel], inbox: Inbox
+        self, request: ProcessRequest, supervisor: SupervisorHandle, channels: tuple[Channel, Channel], inbox: Inbox
     ) -> None:
         self.request = request
-        self.watcher = watcher
+        self.supervisor = supervisor
         self.channels = channels
         self.inbox = inbox
-        self.terminal = Terminal(watcher.process.pid)
-        self.ladder = Ladder(request.grace)
+        self.terminal = Terminal(supervisor.process.pid)
+        self.ladder = StopSequence(request.grace)
         self.last_step_at = time.monotonic()
         self.deadline: float | None = None
         self.started_at = time.time()
@@ -70,7 +72,7 @@ class _Execution:
         self.left: dict[str, None] = {}
 
     def follow(self) -> None:
-        """Serve output, signals, clocks and the watcher until all has ended."""
+        """Serve output, signals, clocks and the supervisor until all has ended."""
         with _Selector() as selector:
             while not (self.is_over and self._is_drained()):
                 self._choose(selector)
@@ -78,7 +80,7 @@ class _Execution:
                 for key, _ in ready:
                     self._serve(key)
                 if not ready:
-                    self.watcher.wake()
+                    self.supervisor.wake()
                 self._climb()
         for number in self.inbox.take():  # one that came at the very end counts too
             self._heed(number)
@@ -118,7 +120,7 @@ class _Execution:
         """Say what to wait for."""
         wanted: dict[int, tuple[int, object]] = {self.inbox.descriptor: (selectors.EVENT_READ, self.inbox)}
         if not self.is_over:
-            wanted[self.watcher.control.fileno()] = (selectors.EVENT_READ, self.watcher)
+            wanted[self.supervisor.control.fileno()] = (selectors.EVENT_READ, self.supervisor)
         for channel in self.channels:
             if channel.is_wanted:
                 wanted[channel.descriptor] = (selectors.EVENT_READ, channel)
@@ -132,7 +134,7 @@ class _Execution:
                 selector.register(descriptor, events, what)
 
     def _patience(self) -> float | None:
-        """Return the seconds until a clock runs out, or the watcher is looked after."""
+        """Return the seconds until a clock runs out, or the supervisor is looked after."""
         if self.is_over:
             return None
         times = [at for at in (self.ladder.due_at, self.deadline) if at is not None]
@@ -157,14 +159,14 @@ class _Execution:
         if number in STOPPING:
             self._stop(number.name, number)
         else:
-            self.watcher.tell(f"signal {Signals.SIGSTOP:d}")
+            self.supervisor.tell(f"signal {Signals.SIGSTOP:d}")
             self.terminal.take_back()
             os.kill(os.getpid(), Signals.SIGSTOP)
-            self.watcher.tell("continue")
+            self.supervisor.tell("continue")
 
     def _stop(self, reason: str, first: Signals) -> None:
         self.stopped_by = self.stopped_by or reason
-        self.ladder.climb(first, time.monotonic())
+        self.ladder.escalate(first, time.monotonic())
 
     def _climb(self) -> None:
         """Send the signal that is due."""
@@ -176,24 +178,24 @@ class _Execution:
         number = None if self.is_over else self.ladder.step(now)
         if number is None:
             return
-        self.watcher.wake()
+        self.supervisor.wake()
         is_relayed = self.request.relays and self.status is None and number != Signals.SIGKILL
-        self.watcher.tell(f"{'relay' if is_relayed else 'signal'} {number:d}")
+        self.supervisor.tell(f"{'relay' if is_relayed else 'signal'} {number:d}")
         if number != Signals.SIGKILL:
-            self.watcher.tell("continue")
+            self.supervisor.tell("continue")
             self.last_step_at = now
         elif now - self.last_step_at > self.request.grace + _ABANDON:
             self.is_over = True
-            self.watcher.abandon()
+            self.supervisor.abandon()
 
     def _listen(self) -> None:
-        """Take in what the watcher says."""
-        messages = self.watcher.read()
+        """Take in what the supervisor says."""
+        messages = self.supervisor.read()
         if messages is None:
-            # Somebody killed the watcher; the group has the same number and may outlive it.
+            # Somebody killed the supervisor; the group has the same number and may outlive it.
             self.is_over = True
             self.wall = self.wall or time.time() - self.started_at
-            self.watcher.end_group()
+            self.supervisor.end_group()
         for word, *rest in messages or ():
             if word == "ended":
                 self.status, self.wall = int(rest[0]), float(rest[1])
@@ -214,6 +216,6 @@ class _Execution:
         elif word == "left":
             self.left.update(dict.fromkeys(rest))
         elif word == "stopped" and self.terminal.on_stop(int(rest[0])):
-            self.watcher.tell("continue")
+            self.supervisor.tell("continue")
         elif word == "interrupted" and int(rest[0]) == Signals.SIGINT:
             self.is_interrupted = True

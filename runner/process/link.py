@@ -1,4 +1,4 @@
-"""Our end of the connection to the watcher, the parent of a command."""
+"""Our end of the connection to the supervisor, the parent of a command."""
 
 import contextlib
 import errno
@@ -11,20 +11,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from runner.base.streams import fill_standard_descriptors
 from runner.errors import ExecutionError
 from runner.process.programs import find_program
 from runner.process.request import ProcessRequest
-from runner.streams import fill_standard_descriptors
 
-_PROGRAM = Path(__file__).with_name("watcher.py")
+_PROGRAM = Path(__file__).with_name("supervisor.py")
 HAS_WAITID = hasattr(os, "waitid")
 """Whether the system tells that a child was stopped without taking its end away from whoever waits for it."""
 # Imported and not run by its path, so that Python uses the compiled file; the folder goes last and shadows nothing.
-_START = f"import sys; sys.path.append({str(_PROGRAM.parent)!r}); import watcher; watcher.main()"
+_START = f"import sys; sys.path.append({str(_PROGRAM.parent)!r}); import supervisor; supervisor.main()"
 
 
-class Prepared:
-    """A watcher that waits for its command: it takes 10 ms to be ready, which may pass while other work is done."""
+class SupervisorHandle:
+    """A supervisor that waits for its command: it takes 10 ms to be ready, which may pass while other work is done."""
 
     def __init__(self) -> None:
         fill_standard_descriptors()
@@ -52,7 +52,7 @@ class Prepared:
         self._is_abandoned = False
 
     def close(self) -> None:
-        """End the watcher with all that is left of its command; nothing happens where it has ended."""
+        """End the supervisor with all that is left of its command; nothing happens where it has ended."""
         if self.control.fileno() < 0:
             return
         self._close_ends()
@@ -60,7 +60,7 @@ class Prepared:
             self.process.returncode = 0  # says that nobody waits for it
             return
         while HAS_WAITID and self.process.returncode is None:
-            # A watcher that somebody stops would never end; this returns when it is stopped as well as when it ended.
+            # A supervisor that somebody stops would never end; this returns when it is stopped as well as when it ended.
             found = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT)
             if found is None or found.si_code != os.CLD_STOPPED:
                 break
@@ -68,7 +68,7 @@ class Prepared:
         self.process.wait()
 
     def wake(self) -> None:
-        """Let the watcher go on where somebody stopped it: until then nobody notices the end of the command.
+        """Let the supervisor go on where somebody stopped it: until then nobody notices the end of the command.
 
         Stopping it does not stop the command, so there is no reason to leave it like that.
         """
@@ -78,12 +78,12 @@ class Prepared:
                     os.kill(self.process.pid, signal.SIGCONT)
 
     def abandon(self) -> None:
-        """Let the watcher go on alone: it kills what is left of its command for as long as that takes."""
+        """Let the supervisor go on alone: it kills what is left of its command for as long as that takes."""
         self._is_abandoned = True
         self.control.shutdown(socket.SHUT_RDWR)
 
     def end_group(self) -> None:
-        """Kill the group of the command where the watcher can't do that any more."""
+        """Kill the group of the command where the supervisor can't do that any more."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
 
@@ -112,14 +112,14 @@ class Prepared:
             ) from error
 
     def tell(self, command: str) -> None:
-        """Send a command to the watcher, which may be gone."""
+        """Send a command to the supervisor, which may be gone."""
         try:
             self.control.sendall(f"{command}\n".encode())
         except OSError:
             return  # read() says that it is gone
 
     def read(self) -> list[list[str]] | None:
-        """Return the messages that have arrived, each as its words; None when the watcher is gone."""
+        """Return the messages that have arrived, each as its words; None when the supervisor is gone."""
         try:
             data = self.control.recv(65536)
         except ConnectionError:
@@ -135,9 +135,9 @@ class Prepared:
         os.close(self.errors)
 
 
-def prepare() -> Prepared:
-    """Start a watcher ahead of its command; `run` takes it, and what isn't used must be closed."""
-    return Prepared()
+def prepare() -> SupervisorHandle:
+    """Start a supervisor ahead of its command; `run` takes it, and what isn't used must be closed."""
+    return SupervisorHandle()
 
 
 def _program(request: ProcessRequest) -> bytes:

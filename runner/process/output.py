@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import IO
 
-from runner.masking import StreamMasker
+from runner.base.masking import StreamMasker
 from runner.process.request import Echo, ProcessRequest
 
 CHUNK = 65536

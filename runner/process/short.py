@@ -30,7 +30,7 @@ class Completed(Struct, frozen=True, kw_only=True):
         return self.stdout.decode("utf-8", "surrogateescape").rstrip("\n")
 
     @property
-    def complaint(self) -> str:
+    def error_text(self) -> str:
         """What the process said on its error stream, as text."""
         return self.stderr.decode("utf-8", "replace").strip()
 

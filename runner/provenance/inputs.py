@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.files import DigestCache
+from runner.base.files import DigestCache
 from runner.model import FileRecord
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from pathlib import Path, PurePosixPath
 
 from msgspec import Struct
 
+from runner.base.files import sha256_of
+from runner.base.safe_paths import folder_at, status_at
 from runner.errors import InvalidValueError
-from runner.files import sha256_of
 from runner.model import FileRecord
 from runner.store.artifacts import FileWriter
-from runner.store.beneath import folder_at, status_at
 
 ABOVE = "_above_"
 """Stands for ``..`` among the kept outputs: files that a run changed in the repository outside the project folder."""

@@ -42,7 +42,7 @@ def git(folder: Path, *words: str, variables: Mapping[str, str] | None = None) -
     argv = ("git", "-c", f"core.hooksPath={os.devnull}", *words)
     done = capture(argv, cwd=folder, env=plain_environment(variables), timeout=_TIME_LIMIT)
     if done.exit_code:
-        raise ScaffoldError(f"git {words[0]} failed in {folder}", context=done.complaint)
+        raise ScaffoldError(f"git {words[0]} failed in {folder}", context=done.error_text)
     return done.text
 
 

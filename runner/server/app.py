@@ -15,13 +15,14 @@ from msgspec import Struct, structs
 
 from runner.errors import NotFoundError
 from runner.model import Event, EventKind
-from runner.server import artifacts, experiments, metrics, models, parts, registry, runs, zero_copy
-from runner.server.answers import Answer, ErrorCode, RefusedError, answer_for, error_answer
-from runner.server.guards import MAX_BODY, OPEN_PATHS, Caller, Guard, check_length, read_headers, too_large
-from runner.server.openapi import document
-from runner.server.protocol import ListProxied, read_body, read_query
-from runner.server.tracking import Route, Stream, Tracking, Upstream
-from runner.server.writes import Writes
+from runner.protocol.errors import Answer, ErrorCode, RefusedError, answer_for, error_answer
+from runner.protocol.requests import ListProxied, read_body, read_query
+from runner.server import zero_copy
+from runner.server.api import artifacts, experiments, metrics, models, parts, registry, runs
+from runner.server.api.openapi import document
+from runner.server.api.tracking import Route, Stream, Tracking, Upstream
+from runner.server.standalone.guards import MAX_BODY, OPEN_PATHS, Caller, Guard, check_length, read_headers, too_large
+from runner.server.write_batching import Writes
 from runner.store.artifacts import list_artifacts, open_artifact
 
 Message = MutableMapping[str, Any]

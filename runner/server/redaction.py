@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from runner.masking import Masker
+from runner.base.masking import Masker
 
 _IDS = frozenset({
     *("run_id", "run_uuid", "run_ids", "source_run_id", "experiment_id", "experiment_ids", "model_id", "model_ids"),

@@ -10,7 +10,7 @@ from typing import Any, cast
 from httptools import HttpParserError
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from runner.server.peers import Connection
+from runner.server.standalone.peers import Connection
 from runner.server.zero_copy import CONNECTION
 
 _STRANGER, _IDLE, _BUSY = range(3)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import httptools
 
-from runner.server.answers import ErrorCode, RefusedError
+from runner.protocol.errors import ErrorCode, RefusedError
 
 if TYPE_CHECKING:
     from runner.server.transport import JoiningProtocol

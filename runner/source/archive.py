@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from runner.base.files import locked, new_folder, remove_tree, sha256_of
 from runner.errors import SourceError
-from runner.files import locked, new_folder, remove_tree, sha256_of
 from runner.model import Event, EventKind, Report
 from runner.settings import Home, is_offline
 from runner.source.address import is_loopback

@@ -7,7 +7,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from runner.source.credentials import address_without_credentials
-from runner.source.gitcommand import Place, run_git, together
+from runner.source.gitcommand import GitDirectory, run_git, together
 
 _COMMITTER = re.compile(rb"^committer .*> (\d+) [+-]\d{4}$", re.MULTILINE)
 _TREE = re.compile(rb"^tree ([0-9a-f]+)$", re.MULTILINE)
@@ -21,9 +21,9 @@ class Checkout(Struct, frozen=True, kw_only=True):
     common: Path
 
     @property
-    def place(self) -> Place:
+    def place(self) -> GitDirectory:
         """Where git works when it is to see this work tree."""
-        return Place(git_dir=self.git_dir, work_tree=self.root)
+        return GitDirectory(git_dir=self.git_dir, work_tree=self.root)
 
     @property
     def objects(self) -> Path:
@@ -81,7 +81,7 @@ def is_bare(folder: Path) -> bool:
     return (folder / "HEAD").is_file() and (folder / "objects").is_dir() and (folder / "refs").is_dir()
 
 
-def read_head(place: Place) -> Head:
+def read_head(place: GitDirectory) -> Head:
     """Return what a repository stands at."""
     batch, settings = together(
         lambda: run_git(place, "cat-file", "--batch", stdin=b"HEAD\n"),
@@ -105,14 +105,14 @@ def parse_commit(batch: bytes) -> Commit | None:
     return Commit(identity=words[0].decode(), tree=tree[1].decode(), time=int(time[1]))
 
 
-def read_commit(place: Place, name: str) -> Commit | None:
+def read_commit(place: GitDirectory, name: str) -> Commit | None:
     """Return the commit that a name means in a repository, tags followed; None where it means none."""
     if not name or name.startswith("-") or "\n" in name:
         return None
     return parse_commit(run_git(place, "cat-file", "--batch", stdin=f"{name}^{{commit}}\n".encode()).stdout)
 
 
-def _branch(place: Place) -> str | None:
+def _branch(place: GitDirectory) -> str | None:
     try:
         text = (place.git_dir / "HEAD").read_text(encoding="utf-8", errors="replace").strip()
     except OSError:

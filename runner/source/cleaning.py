@@ -4,13 +4,13 @@ import os
 import time
 from pathlib import Path
 
+from runner.base.files import locked, remove_tree
 from runner.errors import GitError, SnapshotError
-from runner.files import locked, remove_tree
 from runner.settings import Home
-from runner.source.folder import empty_pool
 from runner.source.freezing import state_of
 from runner.source.gitcommand import git
-from runner.source.vault import open_vault, remove_left_locks, vault_place
+from runner.source.run_folder import empty_pool
+from runner.source.snapshot_store import open_snapshot_store, remove_left_locks, snapshot_store_git_directory
 
 _FRESH = 3600
 """Seconds for which nothing is freed, since a run that is being frozen may count on it."""
@@ -26,8 +26,8 @@ def collect_garbage(home: Home) -> None:
     Raises:
         SnapshotError: git can't tidy the vault up.
     """
-    vault = open_vault(home)
-    place = vault_place(home)
+    vault = open_snapshot_store(home)
+    place = snapshot_store_git_directory(home)
     with locked(home.root / "vault.lock"):
         remove_left_locks(home)
         _remove_old(vault / "incoming", _FRESH)
@@ -57,11 +57,11 @@ def _hold_indexes(home: Home) -> None:
         with locked(folder / "lock"):
             tree = _tree_of(folder)
             if tree:
-                git(vault_place(home), "update-ref", ref, tree)
+                git(snapshot_store_git_directory(home), "update-ref", ref, tree)
                 continue
             for name in ("index", "state", "digests", "root"):
                 (folder / name).unlink(missing_ok=True)
-            git(vault_place(home), "update-ref", "-d", ref)
+            git(snapshot_store_git_directory(home), "update-ref", "-d", ref)
 
 
 def _tree_of(folder: Path) -> str | None:

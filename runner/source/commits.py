@@ -9,7 +9,7 @@ from runner.settings import Home
 from runner.source.address import parse_address
 from runner.source.checkouts import checkout_at, is_bare, read_commit
 from runner.source.credentials import Credentials, address_without_credentials
-from runner.source.gitcommand import Place
+from runner.source.gitcommand import GitDirectory
 from runner.source.mirror import open_mirror
 from runner.source.opening import Source
 from runner.source.submodules import Find, Part, declared, resolve_url, whole_tree
@@ -62,7 +62,7 @@ class _Fetcher:
         if modules and (modules / name / "objects").is_dir():
             folders.append((modules / name, None))
         for common, top in folders:
-            found = read_commit(Place(git_dir=common), commit)
+            found = read_commit(GitDirectory(git_dir=common), commit)
             if found:
                 inner = self.finder(str(common), top, common / "modules")
                 return Part(tree=found.tree, objects=common / "objects", find=inner)
@@ -71,7 +71,7 @@ class _Fetcher:
     def _fetched(self, name: str, commit: str, url: str, parent: str | None) -> Part:
         where = Path(url)
         if parent and where.is_absolute() and is_bare(where):  # beside a repository that the user named by its path
-            found = read_commit(Place(git_dir=where), commit)
+            found = read_commit(GitDirectory(git_dir=where), commit)
             if found:
                 return Part(tree=found.tree, objects=where / "objects", find=self.finder(url, None, None))
         try:

@@ -12,13 +12,13 @@ from runner.errors import SnapshotError
 from runner.settings import Home
 from runner.source.checkouts import read_commit
 from runner.source.filters import only_users_filters, unused_filters
-from runner.source.freezing import ABSENT, Bench, State
-from runner.source.gitcommand import Place, Settings, git, run_git
+from runner.source.freezing import ABSENT, SnapshotIndex, State
+from runner.source.gitcommand import GitDirectory, Settings, git, run_git
 from runner.source.listing import UNTRACKED, Files, Lister, read_listing
 from runner.source.opening import Source
+from runner.source.snapshot_store import EMPTY_TREE, snapshot_store_git_directory, temporary_index, write_object
 from runner.source.submodules import Find, Part, whole_tree
 from runner.source.transfer import bring_tree
-from runner.source.vault import EMPTY_TREE, temporary_index, vault_place, write_object
 
 _RAW = rb"^:(\d+) (\d+) [0-9a-f.]+ [0-9a-f.]+ ([A-Z])\d*$"
 _SKIPPED = (b"S", b"s")
@@ -39,7 +39,7 @@ class Difference(Struct, frozen=True, kw_only=True):
     unused: tuple[str, ...] = ()
 
 
-def compare(source: Source, state: State, bench: Bench) -> Difference:
+def compare(source: Source, state: State, bench: SnapshotIndex) -> Difference:
     """Say in which files a frozen work tree differs from the commit that it stands at.
 
     Raises:
@@ -66,7 +66,7 @@ def _without_commit(source: Source, state: State, home: Home) -> Difference:
     return Difference(base=EMPTY_TREE, changed=tuple(sorted(read_listing(state.listing).tags)))
 
 
-def _base(source: Source, state: State, bench: Bench, commits: dict[bytes, str]) -> tuple[str, bool]:
+def _base(source: Source, state: State, bench: SnapshotIndex, commits: dict[bytes, str]) -> tuple[str, bool]:
     """Return the tree to compare with, and whether the vault has all of it; add the commits of submodules."""
     tree, lister = source.tree or "", bench.lister
     checkout = lister.checkout(b"")
@@ -85,7 +85,7 @@ def _finder(lister: Lister, prefix: bytes, commits: dict[bytes, str]) -> Find:
     def find(path: bytes, commit: str, _tree: str) -> Part | None:
         inner = prefix + path + b"/"
         here = lister.checkout(inner)
-        found = read_commit(Place(git_dir=here.git_dir), commit) if here else None
+        found = read_commit(GitDirectory(git_dir=here.git_dir), commit) if here else None
         if here is None or found is None:
             return None
         commits[inner] = commit
@@ -94,7 +94,7 @@ def _finder(lister: Lister, prefix: bytes, commits: dict[bytes, str]) -> Find:
     return find
 
 
-def _sort_out(base: str, source: Source, state: State, bench: Bench, commits: dict[bytes, str]) -> Difference:
+def _sort_out(base: str, source: Source, state: State, bench: SnapshotIndex, commits: dict[bytes, str]) -> Difference:
     files = read_listing(state.listing)
     left = {one.path: one.why for one in state.left if one.why not in ("vanished", ABSENT)}
     changed = {path for path in left if files.tags.get(path, UNTRACKED) == UNTRACKED}
@@ -117,7 +117,7 @@ def _sort_out(base: str, source: Source, state: State, bench: Bench, commits: di
 def _raw_differences(
     base: str, source: Source, tree: str, home: Home
 ) -> Iterable[tuple[tuple[bytes, bytes], bytes, bytes]]:
-    place = vault_place(home, *((source.objects,) if source.objects else ()))
+    place = snapshot_store_git_directory(home, *((source.objects,) if source.objects else ()))
     fields = git(place, "diff-tree", "-r", "-z", "--no-renames", base, tree).split(b"\0")
     for description, path in zip(fields[::2], fields[1::2], strict=False):
         match = re.match(_RAW, description)
@@ -136,7 +136,7 @@ def _judge(letter: bytes, path: bytes, files: Files, left: dict[bytes, str]) -> 
     return "changed" if letter == b"A" or tag.islower() or tag in _SKIPPED else "ask"
 
 
-def _confirmed(paths: set[bytes], bench: Bench, state: State, commits: dict[bytes, str]) -> set[bytes]:
+def _confirmed(paths: set[bytes], bench: SnapshotIndex, state: State, commits: dict[bytes, str]) -> set[bytes]:
     """Return those paths that differ from the commit in the eyes of their own repository, filters applied."""
     owners: dict[bytes, set[bytes]] = {}
     for path in paths:
@@ -150,7 +150,7 @@ def _confirmed(paths: set[bytes], bench: Bench, state: State, commits: dict[byte
     return found
 
 
-def _told_by_diff(bench: Bench, prefix: bytes, commit: str, some: set[bytes]) -> set[bytes]:
+def _told_by_diff(bench: SnapshotIndex, prefix: bytes, commit: str, some: set[bytes]) -> set[bytes]:
     """Ask git with a copy of the index, in which it writes down what it learns about the files."""
     own = bench.lister.place(prefix)
     tame = only_users_filters(own)
@@ -164,7 +164,7 @@ def _told_by_diff(bench: Bench, prefix: bytes, commit: str, some: set[bytes]) ->
     return found
 
 
-def _diff(bench: Bench, own: Place, commit: str, tame: Settings, later: int) -> list[bytes]:
+def _diff(bench: SnapshotIndex, own: GitDirectory, commit: str, tame: Settings, later: int) -> list[bytes]:
     index = temporary_index(bench.home)
     place = structs.replace(own, index=index)
     try:
@@ -193,6 +193,6 @@ def _copy_with_times(index: Path, copy: Path, later: int = 0) -> None:
     os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns + later))
 
 
-def _told_by_status(place: Place) -> set[bytes]:
+def _told_by_status(place: GitDirectory) -> set[bytes]:
     words = ("status", "--porcelain", "-z", "--no-renames", "--ignore-submodules=all", "--untracked-files=all")
     return {line[3:] for line in git(place, *words, settings=only_users_filters(place)).split(b"\0") if line}

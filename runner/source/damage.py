@@ -10,13 +10,13 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from runner.files import locked
-from runner.findings import Progress
+from runner.base.files import locked
+from runner.base.findings import Progress
 from runner.settings import Home
 from runner.source.durable import write_durably
 from runner.source.gitcommand import run_git
 from runner.source.packing import PackWriter, read_index
-from runner.source.vault import drop_ref, identity_of, open_vault, vault_place
+from runner.source.snapshot_store import drop_ref, identity_of, open_snapshot_store, snapshot_store_git_directory
 
 _CHUNK = 1 << 20
 _FOLDER = re.compile(r"^[0-9a-f]{2}$")
@@ -64,7 +64,7 @@ def take_out_damage(home: Home, progress: Progress | None = None) -> list[Damage
     Raises:
         SnapshotError: git can't be run.
     """
-    vault = open_vault(home)
+    vault = open_snapshot_store(home)
     with locked(home.root / "vault.lock"):
         found: list[Damage] = []
         for damage in find_damage(home, progress):
@@ -147,7 +147,7 @@ def _damage_of_pack(home: Home, pack: Path) -> Damage | None:
     index = pack.with_suffix(".idx")
     if not index.exists():
         return _pack_damage(home, pack, "has no index", ())
-    done = run_git(vault_place(home), "verify-pack", "--", index)
+    done = run_git(snapshot_store_git_directory(home), "verify-pack", "--", index)
     if done.exit_code == 0 and pack.exists():
         return None
     good, bad = _sort_out(pack)
@@ -208,7 +208,7 @@ def _index_again(home: Home, pack: Path) -> bool:
     """Write the index of a pack anew, and say whether the pack itself is whole."""
     fresh = pack.with_name(f"tmp_idx_{os.urandom(8).hex()}.idx")
     try:
-        done = run_git(vault_place(home), "index-pack", "-o", fresh, pack)
+        done = run_git(snapshot_store_git_directory(home), "index-pack", "-o", fresh, pack)
         if done.exit_code:
             return False
         fresh.chmod(0o444)

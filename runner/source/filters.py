@@ -1,7 +1,7 @@
 """Programs that git starts for files: only those that the user or the system configured, never a repository's own."""
 
 from runner.errors import GitError
-from runner.source.gitcommand import Place, Settings, git
+from runner.source.gitcommand import GitDirectory, Settings, git
 
 _OWN = frozenset((b"local", b"worktree"))
 _USERS = frozenset((b"system", b"global", b"command"))
@@ -15,7 +15,7 @@ _PROGRAMS = frozenset(
 """The last part of settings that name a program, or force one to be used."""
 
 
-def only_users_filters(place: Place) -> Settings:
+def only_users_filters(place: GitDirectory) -> Settings:
     """Return settings under which git starts no program that a repository's own configuration names.
 
     What the user configured under the same name, as Git LFS is, counts again.
@@ -41,7 +41,7 @@ def _nothing(name: str) -> str:
     return "false" if name.endswith((".required", ".fsmonitor")) else ""
 
 
-def unused_filters(place: Place) -> tuple[str, ...]:
+def unused_filters(place: GitDirectory) -> tuple[str, ...]:
     """Return the filters that a repository's own configuration names, and nothing else does."""
     try:
         settings = only_users_filters(place)

@@ -11,15 +11,15 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from runner.base.files import Stamp, locked, write_atomically
 from runner.errors import SnapshotError
-from runner.files import Stamp, locked, write_atomically
 from runner.model import Event, EventKind, Report
 from runner.settings import Home
-from runner.source.gitcommand import Place, Settings, git, run_git, together
+from runner.source.gitcommand import GitDirectory, Settings, git, run_git, together
 from runner.source.intake import Taken, take_files
 from runner.source.listing import UNTRACKED, Files, Lister, Listing, folders_of, read_listing
+from runner.source.snapshot_store import new_objects, snapshot_store_git_directory
 from runner.source.stat_cache import fill_stats
-from runner.source.vault import new_objects, vault_place
 
 STATE_VERSION = 2
 
@@ -74,7 +74,7 @@ class State(Struct, frozen=True, kw_only=True):
     """Git compares times by the second: many files as young as the index would be read again and again."""
 
 
-class Bench(Struct, frozen=True, kw_only=True):
+class SnapshotIndex(Struct, frozen=True, kw_only=True):
     """Where one folder is frozen: its index in proj's home, with the state beside it."""
 
     root: Path
@@ -98,9 +98,9 @@ class Bench(Struct, frozen=True, kw_only=True):
         return Lister(root=self.root, home=self.home, ignoring=self.ignoring)
 
     @property
-    def place(self) -> Place:
+    def place(self) -> GitDirectory:
         """Where git works on the vault, the index and the folder."""
-        return msgspec.structs.replace(vault_place(self.home, index=self.index), work_tree=self.root)
+        return msgspec.structs.replace(snapshot_store_git_directory(self.home, index=self.index), work_tree=self.root)
 
     def git(self, *words: str, stdin: bytes = b"") -> bytes:
         """Run git on the vault, the index and the folder."""
@@ -112,13 +112,13 @@ def project_key(root: Path | str) -> str:
     return hashlib.sha256(os.fsencode(root)).hexdigest()[:24]
 
 
-def known_prefixes(bench: Bench) -> tuple[bytes, ...]:
+def known_prefixes(bench: SnapshotIndex) -> tuple[bytes, ...]:
     """Return the folders of the repositories in a project, as far as they were found when it was frozen."""
     state = state_of(bench.folder)
     return tuple(state.listing.raw) if state else (b"",)
 
 
-def freeze(bench: Bench, report: Report) -> State:
+def freeze(bench: SnapshotIndex, report: Report) -> State:
     """Bring the index up to the files and return what there is, with the tree.
 
     Raises:
@@ -142,7 +142,7 @@ def freeze(bench: Bench, report: Report) -> State:
     return state
 
 
-def _load(bench: Bench) -> State | None:
+def _load(bench: SnapshotIndex) -> State | None:
     state = state_of(bench.folder)
     return state if state and state.limit == bench.limit else None
 
@@ -157,7 +157,7 @@ def state_of(folder: Path) -> State | None:
     return state if state.version == STATE_VERSION and state.index == index else None
 
 
-def _state(bench: Bench, known: State | None) -> State:
+def _state(bench: SnapshotIndex, known: State | None) -> State:
     listing, touched = _look(bench, known)
     if known and listing.raw == known.listing.raw and not touched and _unchanged(bench, known.left):
         folders = _scan(bench.root, known.folders, known.folders)
@@ -191,7 +191,7 @@ def _second(stamp: Stamp) -> int:
     return stamp.modified // 10**9
 
 
-def _look(bench: Bench, known: State | None) -> tuple[Listing, set[bytes]]:
+def _look(bench: SnapshotIndex, known: State | None) -> tuple[Listing, set[bytes]]:
     """List the files and find those that the index no longer describes, both at once."""
     listings: list[Listing] = []
     touched: list[bytes] = []
@@ -206,7 +206,7 @@ def _split(output: bytes) -> list[bytes]:
     return output.split(b"\0")[:-1]
 
 
-def _unchanged(bench: Bench, left: Iterable[Left]) -> bool:
+def _unchanged(bench: SnapshotIndex, left: Iterable[Left]) -> bool:
     return all(_stamp(bench.root, one.path) == one.stamp for one in left)
 
 
@@ -217,7 +217,7 @@ def _stamp(root: Path, path: bytes) -> Stamp | None:
         return None
 
 
-def _sort(bench: Bench, paths: Iterable[bytes], files: Files) -> tuple[dict[bytes, Stamp], list[Left]]:
+def _sort(bench: SnapshotIndex, paths: Iterable[bytes], files: Files) -> tuple[dict[bytes, Stamp], list[Left]]:
     """Part the files that may be read, in the order of their names, from those that must not, or can't."""
     taken: dict[bytes, Stamp] = {}
     left: list[Left] = []
@@ -256,7 +256,7 @@ def _why_not(path: bytes, stamp: Stamp | None, limit: int) -> str | None:
     return None if os.access(path, os.R_OK) else "unreadable"
 
 
-def _take(bench: Bench, taken: dict[bytes, Stamp], gone: set[bytes]) -> list[Left]:
+def _take(bench: SnapshotIndex, taken: dict[bytes, Stamp], gone: set[bytes]) -> list[Left]:
     """Put files into the vault and the index; return those that could not be read to their end."""
     intake = take_files(
         bench.home, os.fsencode(bench.root), {path: stamp.size for path, stamp in taken.items()}, bench.limit
@@ -269,7 +269,7 @@ def _take(bench: Bench, taken: dict[bytes, Stamp], gone: set[bytes]) -> list[Lef
     return left
 
 
-def _enter(bench: Bench, entries: dict[bytes, Taken], gone: Iterable[bytes]) -> list[bytes]:
+def _enter(bench: SnapshotIndex, entries: dict[bytes, Taken], gone: Iterable[bytes]) -> list[bytes]:
     """Put entries into the index; return those that git refuses for their names, which are taken off."""
     removed = b"".join(b"0 " + b"0" * 40 + b"\t" + path + b"\0" for path in sorted(gone))
     if not bench.index.exists():
@@ -284,7 +284,7 @@ def _enter(bench: Bench, entries: dict[bytes, Taken], gone: Iterable[bytes]) -> 
         culprit = re.search(_CULPRIT, done.stderr.decode("utf-8", "surrogateescape"))
         path = os.fsencode(culprit[1]) if culprit else b""
         if path not in entries:
-            raise SnapshotError("git can't take in the project's files", context=done.complaint)
+            raise SnapshotError("git can't take in the project's files", context=done.error_text)
         del entries[path]
         refused.append(path)
     raise SnapshotError("The project has many files whose names git refuses", context=os.fsdecode(refused[0]))
@@ -312,7 +312,7 @@ def _is_special(entry: "os.DirEntry[bytes]") -> bool:
     return not (entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False) or entry.is_symlink())
 
 
-def _pointers(bench: Bench, files: Files, taken: set[bytes], before: tuple[bytes, ...]) -> tuple[bytes, ...]:
+def _pointers(bench: SnapshotIndex, files: Files, taken: set[bytes], before: tuple[bytes, ...]) -> tuple[bytes, ...]:
     """Find the files whose content Git LFS did not bring: they hold a pointer to it."""
     top = os.fsencode(bench.root)
     if not any(_says_lfs(os.path.join(top, path)) for path in files.tags if path.endswith(b".gitattributes")):  # noqa: PTH118

@@ -5,7 +5,7 @@ from posixpath import join, normpath
 
 from msgspec import Struct
 
-from runner.source.folder import RunFolder
+from runner.source.run_folder import RunFolder
 from runner.source.snapshot import Snapshot
 from runner.source.tree import TreeFiles
 

@@ -53,7 +53,7 @@ NETWORK_TIME_LIMIT = 6 * 3600.0
 """The same for a fetch, which is given up earlier when nothing arrives any more."""
 
 
-class Place(Struct, frozen=True, kw_only=True):
+class GitDirectory(Struct, frozen=True, kw_only=True):
     """Where a command of git works.
 
     ``alternates`` lend their objects; nothing is written to them. ``objects`` is the folder that new objects go to,
@@ -106,7 +106,7 @@ def git_environment(settings: Settings = (), variables: Mapping[str, str] = NOTH
 
 
 def run_git(
-    place: Place,
+    place: GitDirectory,
     *words: str | Path,
     stdin: bytes = b"",
     settings: Settings = (),
@@ -135,7 +135,7 @@ def run_git(
         raise SnapshotError(f"git could not do its part in {where}: git {words[0]}", context=error.message) from error
 
 
-def git(place: Place, *words: str | Path, stdin: bytes = b"", settings: Settings = ()) -> bytes:
+def git(place: GitDirectory, *words: str | Path, stdin: bytes = b"", settings: Settings = ()) -> bytes:
     """Run git in a place and return its output.
 
     Raises:
@@ -143,7 +143,7 @@ def git(place: Place, *words: str | Path, stdin: bytes = b"", settings: Settings
     """
     done = run_git(place, *words, stdin=stdin, settings=settings)
     if done.exit_code:
-        raise GitError(f"git could not do its part: git {words[0]}", context=done.complaint)
+        raise GitError(f"git could not do its part: git {words[0]}", context=done.error_text)
     return done.stdout
 
 

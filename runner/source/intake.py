@@ -11,11 +11,11 @@ from functools import partial
 
 from msgspec import Struct
 
-from runner.files import Stamp
+from runner.base.files import Stamp
 from runner.settings import Home
 from runner.source.gitcommand import together
 from runner.source.packing import PackWriter
-from runner.source.vault import Content, absent_objects, open_vault, write_loose
+from runner.source.snapshot_store import Content, absent_objects, open_snapshot_store, write_loose
 
 _MANY, _MUCH = 64, 8 << 20
 """Files or bytes from which on a pack is written instead of a file for each object."""
@@ -60,7 +60,7 @@ def take_files(home: Home, top: bytes, sizes: dict[bytes, int], limit: int) -> I
     with ExitStack() as stack:
         writer = None
         if len(sizes) > _MANY or sum(sizes.values()) > _MUCH:
-            writer = stack.enter_context(PackWriter(open_vault(home) / "objects"))
+            writer = stack.enter_context(PackWriter(open_snapshot_store(home) / "objects"))
         written: set[str] = set()
         for chunk in _chunks(sizes):
             half = len(chunk) // 2

@@ -10,9 +10,9 @@ from msgspec import Struct
 from runner.errors import SnapshotError
 from runner.settings import Home
 from runner.source.checkouts import Checkout, checkout_at
-from runner.source.gitcommand import Place, run_git, together
+from runner.source.gitcommand import GitDirectory, run_git, together
+from runner.source.snapshot_store import open_snapshot_store
 from runner.source.unwanted import ENVIRONMENT_MARKS, exclusions
-from runner.source.vault import open_vault
 
 UNTRACKED = b"?"
 
@@ -43,14 +43,14 @@ class Lister(Struct, frozen=True, kw_only=True):
     home: Home
     ignoring: bool = True
 
-    def place(self, prefix: bytes) -> Place:
+    def place(self, prefix: bytes) -> GitDirectory:
         """Return where git sees the files below a prefix: their repository, or the vault where they are in none."""
         folder = self.root / os.fsdecode(prefix)
         checkout = checkout_at(folder) if self.ignoring else None
         if checkout:
             return checkout.place
         # An index that is not there is an empty one: everything is untracked.
-        return Place(git_dir=open_vault(self.home), work_tree=folder, index=self.home.indexes / "none")
+        return GitDirectory(git_dir=open_snapshot_store(self.home), work_tree=folder, index=self.home.indexes / "none")
 
     def checkout(self, prefix: bytes) -> Checkout | None:
         """Return the repository at a prefix."""
@@ -85,9 +85,9 @@ class Lister(Struct, frozen=True, kw_only=True):
         done = run_git(self.place(prefix), "ls-files", "-v", "-z", "--cached", "--others", *standard)
         if done.exit_code:
             shown = self.root / os.fsdecode(prefix)
-            raise SnapshotError(f"git can't list the files of {shown}", context=done.complaint)
+            raise SnapshotError(f"git can't list the files of {shown}", context=done.error_text)
         complaints = [
-            line.removeprefix("warning: ") for line in done.complaint.splitlines() if "could not open" in line
+            line.removeprefix("warning: ") for line in done.error_text.splitlines() if "could not open" in line
         ]
         return done.stdout, complaints
 

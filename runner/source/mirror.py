@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from runner.base.files import locked, new_folder, remove_tree
 from runner.errors import SourceError
-from runner.files import locked, new_folder, remove_tree
 from runner.model import Event, EventKind, Report
 from runner.process import Completed
 from runner.settings import Home, is_offline
@@ -16,9 +16,9 @@ from runner.source.address import is_loopback
 from runner.source.checkouts import Commit, read_commit
 from runner.source.credentials import Credentials
 from runner.source.freezing import project_key
-from runner.source.gitcommand import Place, run_git
+from runner.source.gitcommand import GitDirectory, run_git
 from runner.source.refs import default_commit, find_commit, split_tail
-from runner.source.vault import open_vault
+from runner.source.snapshot_store import open_snapshot_store
 from runner.urls import without_credentials
 
 _FULL_SHA = re.compile(r"^([0-9a-f]{40}|[0-9a-f]{64})$")
@@ -48,9 +48,9 @@ class Mirror(Struct, frozen=True, kw_only=True):
     report: Report
 
     @property
-    def place(self) -> Place:
+    def place(self) -> GitDirectory:
         """Where git reads the mirror."""
-        return Place(git_dir=self.git_dir)
+        return GitDirectory(git_dir=self.git_dir)
 
     def find(self, version: str | None, tail: str | None = None) -> Found:
         """Return the commit that is meant, fetching what is new unless it is named in full and here already.
@@ -111,7 +111,7 @@ class Mirror(Struct, frozen=True, kw_only=True):
         """Make the mirror beside its place and move it there as a whole, so that a killed fetch leaves nothing."""
         staging = new_folder(self.git_dir.parent, ".new-")
         try:
-            run_git(Place(git_dir=staging), "init", "--quiet", "--bare", "--template=")
+            run_git(GitDirectory(git_dir=staging), "init", "--quiet", "--bare", "--template=")
             done = self._git_at(staging, "fetch", *_FETCH, self.url, *(f"+{pattern}:{pattern}" for pattern in _REFS))
             if done.exit_code:
                 raise self._unreachable(done)
@@ -121,7 +121,7 @@ class Mirror(Struct, frozen=True, kw_only=True):
 
     def _git(self, *words: str) -> Completed:
         # Git needs to be somewhere: before there is a mirror that is the vault, never the folder that the user is in.
-        return self._git_at(self.git_dir if self.git_dir.exists() else open_vault(self.home), *words)
+        return self._git_at(self.git_dir if self.git_dir.exists() else open_snapshot_store(self.home), *words)
 
     def _git_at(self, git_dir: Path, *words: str) -> Completed:
         plain = self.url.startswith("http://")
@@ -130,7 +130,7 @@ class Mirror(Struct, frozen=True, kw_only=True):
         secret = self.credentials.settings() if self.credentials else ()
         variables = self.credentials.variables() if self.credentials else {}
         return run_git(
-            Place(git_dir=git_dir),
+            GitDirectory(git_dir=git_dir),
             *words,
             settings=(*_SLOW, *secret),
             variables={**variables, "GIT_ALLOW_PROTOCOL": _allowed(plain=plain)},
@@ -146,7 +146,7 @@ class Mirror(Struct, frozen=True, kw_only=True):
         )
 
     def _unreachable(self, done: Completed) -> SourceError:
-        complaint = without_credentials(done.complaint)
+        complaint = without_credentials(done.error_text)
         complaint = self.credentials.hidden_in(complaint) if self.credentials else complaint
         hint = "Is the address right, and may you read it? `git ls-remote` with the same address shows what git thinks."
         return SourceError(f"{self.url} can't be fetched", context=complaint, hint=hint)

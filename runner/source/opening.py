@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from runner.base.lazy import LazyModule
 from runner.errors import SourceError
-from runner.lazy import LazyModule
 from runner.model import Event, EventKind, Report, SourceKind
 from runner.settings import Home
 from runner.source.address import Address, parse_address
 from runner.source.checkouts import Checkout, Commit, Head, find_checkout, read_head
 from runner.source.credentials import Credentials
-from runner.source.gitcommand import Place, run_git
+from runner.source.gitcommand import GitDirectory, run_git
 from runner.source.refs import check_version, default_commit, find_commit, split_tail
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _open_remote(where: Address, version: str | None, home: Home, report: Report
     found = opened.find(version, where.tail)
     return _commit_source(
         where,
-        Place(git_dir=opened.git_dir),
+        GitDirectory(git_dir=opened.git_dir),
         found.commit,
         name=where.typed,
         remote=url,
@@ -107,14 +107,14 @@ def _open_remote(where: Address, version: str | None, home: Home, report: Report
 
 
 def _open_bare(where: Address, version: str | None) -> Source:
-    place = Place(git_dir=where.path or Path())
+    place = GitDirectory(git_dir=where.path or Path())
     ref, folder = split_tail(place, where.tail, version)
     commit = find_commit(place, ref, where.where) if ref else default_commit(place, where.where)
     return _commit_source(where, place, commit, name=where.typed, remote=where.where, ref=ref, tail=folder)
 
 
 def _commit_source(  # noqa: PLR0913  # one place that fills a Source for commits
-    where: Address, place: Place, commit: Commit, *, name: str, remote: str, ref: str | None, tail: str
+    where: Address, place: GitDirectory, commit: Commit, *, name: str, remote: str, ref: str | None, tail: str
 ) -> Source:
     subdirectory = where.subdirectory or tail
     if subdirectory:
@@ -139,7 +139,7 @@ def _commit_source(  # noqa: PLR0913  # one place that fills a Source for commit
     )
 
 
-def _branch_named(place: Place, ref: str | None) -> str | None:
+def _branch_named(place: GitDirectory, ref: str | None) -> str | None:
     """Return the branch that a ref is, as MLflow does for its tag; None for tags and commits."""
     if not ref:
         return run_git(place, "symbolic-ref", "--quiet", "--short", "HEAD").text or None
@@ -194,7 +194,7 @@ def _in_checkout(where: Address, checkout: Checkout, subdirectory: str, ref: str
     )
 
 
-def _branch_of(place: Place, head: Head, ref: str | None) -> str | None:
+def _branch_of(place: GitDirectory, head: Head, ref: str | None) -> str | None:
     return _branch_named(place, ref) if ref else head.branch
 
 

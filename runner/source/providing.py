@@ -14,9 +14,9 @@ from pathlib import Path
 
 from msgspec import Struct, structs
 
-from runner.files import Stamp, clone_file, remove_tree
+from runner.base.files import Stamp, clone_file, remove_tree
+from runner.source.checkout import Provided
 from runner.source.gitcommand import run_git, together
-from runner.source.layout import Provided
 from runner.source.listing import Lister
 from runner.source.unwanted import ENVIRONMENT_MARKS, is_unwanted_file, is_unwanted_folder
 

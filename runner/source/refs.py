@@ -4,7 +4,7 @@ import re
 
 from runner.errors import SourceError, UsageError
 from runner.source.checkouts import Commit, read_commit
-from runner.source.gitcommand import Place, run_git
+from runner.source.gitcommand import GitDirectory, run_git
 
 _SHA = re.compile(r"^[0-9a-fA-F]{4,64}$")
 
@@ -21,7 +21,7 @@ def check_version(version: str | None) -> None:
         raise UsageError(f"{version!r} is not a version", hint="Give a branch, a tag or a commit.")
 
 
-def find_commit(place: Place, version: str, shown: str) -> Commit:
+def find_commit(place: GitDirectory, version: str, shown: str) -> Commit:
     """Return the commit that a branch, a tag, any other ref or a commit id (short ones too) means.
 
     Raises:
@@ -31,13 +31,13 @@ def find_commit(place: Place, version: str, shown: str) -> Commit:
         commit = read_commit(place, name)
         if commit:
             return commit
-    complaint = run_git(place, "rev-parse", "--verify", "--end-of-options", f"{version}^{{commit}}").complaint
+    complaint = run_git(place, "rev-parse", "--verify", "--end-of-options", f"{version}^{{commit}}").error_text
     if "ambiguous" in complaint:
         raise SourceError(f"'{version}' fits several commits of {shown}", hint="Give more characters of the id.")
     raise SourceError(f"{shown} has no version '{version}'", hint=_near_miss(place, version))
 
 
-def default_commit(place: Place, shown: str) -> Commit:
+def default_commit(place: GitDirectory, shown: str) -> Commit:
     """Return the commit of the default branch; of the only branch where HEAD names one that is not there.
 
     Raises:
@@ -55,7 +55,7 @@ def default_commit(place: Place, shown: str) -> Commit:
     raise SourceError(f"{shown} has no commit yet")
 
 
-def _near_miss(place: Place, version: str) -> str:
+def _near_miss(place: GitDirectory, version: str) -> str:
     import difflib
 
     listed = run_git(place, "for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads", "refs/tags", "refs/remotes")
@@ -68,7 +68,7 @@ def _near_miss(place: Place, version: str) -> str:
     return "Give a branch, a tag or a commit."
 
 
-def split_tail(place: Place, tail: str | None, version: str | None) -> tuple[str | None, str]:
+def split_tail(place: GitDirectory, tail: str | None, version: str | None) -> tuple[str | None, str]:
     """Part the ``REF/folder`` of a browser's address where the longest ref ends that the repository has.
 
     Returns the version to use, None for the default, and the folder.

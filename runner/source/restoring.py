@@ -4,15 +4,15 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from runner.base.files import copy_file, sha256_of
 from runner.errors import GitError, SnapshotError
-from runner.files import copy_file, sha256_of
 from runner.model import Event, EventKind, Report
 from runner.settings import Home
-from runner.source.gitcommand import Place, git
-from runner.source.layout import Table, lay_tree
+from runner.source.checkout import Table, checkout_tree
+from runner.source.gitcommand import GitDirectory, git
 from runner.source.opening import Source
 from runner.source.snapshot import LargeFile, read_large
-from runner.source.vault import damaged_run, read_run, vault_place
+from runner.source.snapshot_store import damaged_run, read_run, snapshot_store_git_directory
 
 _DIFF = ("diff", "--binary", "--full-index", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames")
 
@@ -32,7 +32,7 @@ def checkout(run_id: str, destination: Path, home: Home, report: Report) -> str:
     # Beside the code: nothing is written to a home that is only read.
     index = target.parent / f".{target.name[:100]}.{os.urandom(8).hex()}.index"
     try:
-        lay_tree(home, target, kept.tree, Table(), index)
+        checkout_tree(home, target, kept.tree, Table(), index)
     except GitError as error:
         raise damaged_run(run_id, error.context) from error
     origin, large = read_large(kept)
@@ -67,7 +67,7 @@ def difference(run_id: str, home: Home) -> bytes:
     """
     kept = read_run(home, run_id)
     try:
-        return git(vault_place(home), *_DIFF, kept.base, kept.tree) if kept.base else b""
+        return git(snapshot_store_git_directory(home), *_DIFF, kept.base, kept.tree) if kept.base else b""
     except GitError as error:
         raise damaged_run(run_id, error.context) from error
 
@@ -82,7 +82,7 @@ def find_trees_in_history(trees: Iterable[str], source: Source) -> dict[str, str
     wanted = frozenset(trees)
     if source.repository is None or not wanted:
         return {}
-    place = Place(git_dir=source.repository)
+    place = GitDirectory(git_dir=source.repository)
     lines = git(place, "rev-list", "--all", "--format=%T %H").decode().splitlines()
     pairs = (line.split(" ") for line in lines if not line.startswith("commit "))
     return {tree: commit for tree, commit in pairs if tree in wanted}

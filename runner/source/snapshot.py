@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
+from runner.base.files import DigestCache
+from runner.base.lazy import LazyModule
 from runner.errors import GitError, SnapshotError
-from runner.files import DigestCache
-from runner.lazy import LazyModule
 from runner.model import Code, Event, EventKind, Report
 from runner.settings import Home
 from runner.source.comparison import Difference, compare
-from runner.source.freezing import SIZE_LIMIT, Bench, State, freeze, state_of
+from runner.source.freezing import SIZE_LIMIT, SnapshotIndex, State, freeze, state_of
 from runner.source.gitcommand import run_git
 from runner.source.opening import Source
-from runner.source.vault import EMPTY_TREE, RunCommit, keep_commit
+from runner.source.snapshot_store import EMPTY_TREE, RunCommit, keep_commit
 
 if TYPE_CHECKING:
     from runner.source import commits, damage, recovery
@@ -101,8 +101,8 @@ def take_again(snapshot: Snapshot, source: Source, home: Home, report: Report) -
     return True
 
 
-def _bench(source: Source, home: Home, limit: int) -> Bench:
-    return Bench(root=source.root or Path(), home=home, limit=limit, ignoring=source.address.is_ignoring)
+def _bench(source: Source, home: Home, limit: int) -> SnapshotIndex:
+    return SnapshotIndex(root=source.root or Path(), home=home, limit=limit, ignoring=source.address.is_ignoring)
 
 
 def _take(source: Source, home: Home, report: Report, limit: int) -> Snapshot:
@@ -154,7 +154,7 @@ def shown(path: bytes) -> str:
     return path.decode("utf-8", "backslashreplace")
 
 
-def _digest_large(state: State, bench: Bench, report: Report) -> tuple[tuple[LargeFile, ...], list[str]]:
+def _digest_large(state: State, bench: SnapshotIndex, report: Report) -> tuple[tuple[LargeFile, ...], list[str]]:
     cache = DigestCache(bench.folder / "digests")
     found = []
     unread = []
@@ -171,7 +171,7 @@ def _digest_large(state: State, bench: Bench, report: Report) -> tuple[tuple[Lar
     return tuple(found), unread
 
 
-def _notices(state: State, difference: Difference, bench: Bench) -> list[str]:
+def _notices(state: State, difference: Difference, bench: SnapshotIndex) -> list[str]:
     """Say what is not in the tree, and why."""
     why: dict[str, list[bytes]] = {}
     for one in state.left:
@@ -201,7 +201,7 @@ def _notices(state: State, difference: Difference, bench: Bench) -> list[str]:
     return found
 
 
-def _ignored(paths: set[bytes], bench: Bench) -> set[bytes]:
+def _ignored(paths: set[bytes], bench: SnapshotIndex) -> set[bytes]:
     place = bench.lister.place(b"")
     done = run_git(place, "check-ignore", "-z", "--stdin", "--no-index", stdin=b"".join(path + b"\0" for path in paths))
     return set(done.stdout.split(b"\0")[:-1])

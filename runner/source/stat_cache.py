@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from runner.files import write_atomically
+from runner.base.files import write_atomically
 
 _HEAD, _ENTRY = 12, 62
 _DIGEST = 20

@@ -10,9 +10,9 @@ from msgspec import Struct, structs
 
 from runner.errors import SourceError
 from runner.settings import Home
-from runner.source.gitcommand import Place, git, run_git
+from runner.source.gitcommand import GitDirectory, git, run_git
+from runner.source.snapshot_store import has_object, new_objects, snapshot_store_git_directory, temporary_index
 from runner.source.transfer import bring_tree
-from runner.source.vault import has_object, new_objects, temporary_index, vault_place
 
 _LINK = rb"(?s)^160000 commit ([0-9a-f]+)\t(.+)$"
 _KEY = r"(?s)^submodule\.(?P<name>.+)\.(?P<key>path|url)$"
@@ -52,7 +52,7 @@ def whole_tree(home: Home, tree: str, objects: Path, find: Find) -> str:
 
 
 def _links(home: Home, tree: str) -> dict[bytes, str]:
-    lines = git(vault_place(home), "ls-tree", "-r", "-z", tree).split(b"\0")
+    lines = git(snapshot_store_git_directory(home), "ls-tree", "-r", "-z", tree).split(b"\0")
     matches = (re.match(_LINK, line) for line in lines if line.startswith(b"160000 "))
     return {match[2]: match[1].decode() for match in matches if match}
 
@@ -78,7 +78,9 @@ def declared(home: Home, tree: str) -> dict[bytes, str]:
     if not has_object(home, f"{tree}:.gitmodules"):
         return {}
     blob = f"--blob={tree}:.gitmodules"
-    done = run_git(vault_place(home), "config", "--null", blob, "--get-regexp", r"^submodule\..*\.(path|url)$")
+    done = run_git(
+        snapshot_store_git_directory(home), "config", "--null", blob, "--get-regexp", r"^submodule\..*\.(path|url)$"
+    )
     found: dict[str, dict[str, str]] = {}
     for entry in done.text.split("\0"):
         key, _, value = entry.partition("\n")
@@ -106,6 +108,6 @@ def resolve_url(url: str, parent: str) -> str:
     return host + colon + normpath(f"{path}/{url}")
 
 
-def objects_place(objects: Path) -> Place:
+def objects_place(objects: Path) -> GitDirectory:
     """Return where git reads commits, given a repository's folder of objects."""
-    return Place(git_dir=objects.parent)
+    return GitDirectory(git_dir=objects.parent)

@@ -7,7 +7,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from runner.errors import ProjError
-from runner.source.gitcommand import Place, run_git
+from runner.source.gitcommand import GitDirectory, run_git
 
 _AUTHOR = re.compile(r"^author (?P<name>.*?) ?<.*> ", re.MULTILINE)
 _COMMITTER = re.compile(
@@ -29,7 +29,7 @@ def summarise_commit(repository: Path, commit: str) -> CommitSummary | None:
         return None
     try:
         output = run_git(
-            Place(git_dir=repository), "cat-file", "--batch", stdin=f"{commit}^{{commit}}\n".encode()
+            GitDirectory(git_dir=repository), "cat-file", "--batch", stdin=f"{commit}^{{commit}}\n".encode()
         ).stdout
     except ProjError:
         return None

@@ -6,22 +6,22 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from runner.base.files import new_folder, remove_tree
 from runner.errors import SnapshotError
-from runner.files import new_folder, remove_tree
 from runner.settings import Home
 from runner.source.durable import publish
-from runner.source.gitcommand import Place, run_git, together
+from runner.source.gitcommand import GitDirectory, run_git, together
 from runner.source.packing import PackWriter
-from runner.source.vault import (
+from runner.source.snapshot_store import (
     EMPTY_TREE,
     Content,
     absent_objects,
     has_object,
     identity_of,
     is_incomplete,
-    open_vault,
+    open_snapshot_store,
     parse_batch,
-    vault_place,
+    snapshot_store_git_directory,
     write_loose,
     write_object,
 )
@@ -65,9 +65,9 @@ def is_whole(home: Home, tree: str) -> bool:
 
 def _paths(home: Home, tree: str, objects: Path) -> dict[str, bytes]:
     """Return the objects of a tree, each with a path that it has."""
-    done = run_git(vault_place(home, objects), "ls-tree", "-r", "-t", "-z", "--full-tree", tree)
+    done = run_git(snapshot_store_git_directory(home, objects), "ls-tree", "-r", "-t", "-z", "--full-tree", tree)
     if done.exit_code:
-        raise _incomplete((), done.complaint)
+        raise _incomplete((), done.error_text)
     found = {tree: b""}
     for line in done.stdout.split(b"\0")[:-1]:
         head, _, path = line.partition(b"\t")
@@ -79,14 +79,14 @@ def _paths(home: Home, tree: str, objects: Path) -> dict[str, bytes]:
 
 def _copy_packed(home: Home, objects: Path, paths: dict[str, bytes]) -> None:
     """Copy what a mirror of ours has, as it is packed there: git checked it when it was fetched."""
-    staging = new_folder(open_vault(home) / "incoming")
+    staging = new_folder(open_snapshot_store(home) / "incoming")
     words = ("pack-objects", "--quiet", "--delta-base-offset", "--window=0", "--compression=0")
-    place = vault_place(home, objects)
+    place = snapshot_store_git_directory(home, objects)
     try:
         done = run_git(place, *words, staging / "pack", stdin="".join(f"{one}\n" for one in paths).encode())
         if done.exit_code:
             sizes = _sizes(place, paths)
-            raise _incomplete([path for one, path in paths.items() if one not in sizes], done.complaint)
+            raise _incomplete([path for one, path in paths.items() if one not in sizes], done.error_text)
         target = home.vault / "objects" / "pack"
         for suffix in (".pack", ".idx"):  # git looks for the index, so that comes last
             parts = list(staging.glob(f"*{suffix}"))
@@ -98,7 +98,7 @@ def _copy_packed(home: Home, objects: Path, paths: dict[str, bytes]) -> None:
 
 
 def _copy_objects(home: Home, objects: Path, paths: dict[str, bytes]) -> None:
-    place = vault_place(home, objects)
+    place = snapshot_store_git_directory(home, objects)
     sizes = _sizes(place, paths)
     lacking = [identity for identity in paths if identity not in sizes]
     if lacking:
@@ -106,7 +106,7 @@ def _copy_objects(home: Home, objects: Path, paths: dict[str, bytes]) -> None:
     with ExitStack() as stack:
         writer = None
         if len(sizes) > _MANY or sum(sizes.values()) > _MUCH:
-            writer = stack.enter_context(PackWriter(open_vault(home) / "objects"))
+            writer = stack.enter_context(PackWriter(open_snapshot_store(home) / "objects"))
         chunks = _chunks(sizes)
         while pair := list(islice(chunks, 2)):
             for contents in together(*(partial(_read, place, some, paths) for some in pair)):
@@ -117,7 +117,7 @@ def _copy_objects(home: Home, objects: Path, paths: dict[str, bytes]) -> None:
                     writer.add(one.kind, one.identity, one.data)
 
 
-def _sizes(place: Place, identities: Iterable[str]) -> dict[str, int]:
+def _sizes(place: GitDirectory, identities: Iterable[str]) -> dict[str, int]:
     stdin = "".join(f"{identity}\n" for identity in identities).encode()
     said = run_git(place, "cat-file", "--batch-check", "--buffer", stdin=stdin).text.splitlines()
     words = (line.split(" ") for line in said)
@@ -137,13 +137,13 @@ def _chunks(sizes: dict[str, int]) -> Iterator[list[str]]:
         yield chunk
 
 
-def _read(place: Place, identities: list[str], paths: dict[str, bytes]) -> list[Content]:
+def _read(place: GitDirectory, identities: list[str], paths: dict[str, bytes]) -> list[Content]:
     stdin = "".join(f"{identity}\n" for identity in identities).encode()
     done = run_git(place, "cat-file", "--batch", "--buffer", stdin=stdin)
     found = parse_batch(identities, done.stdout)
     wrong = [one for one in identities if one not in found or identity_of(found[one].kind, found[one].data) != one]
     if wrong:
-        raise _incomplete([paths[identity] for identity in wrong], done.complaint)
+        raise _incomplete([paths[identity] for identity in wrong], done.error_text)
     return list(found.values())
 
 

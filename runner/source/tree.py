@@ -10,7 +10,7 @@ from msgspec import Struct
 from runner.errors import SnapshotError
 from runner.model import Code
 from runner.settings import Home
-from runner.source.vault import Content, identity_of, read_loose, read_objects
+from runner.source.snapshot_store import Content, identity_of, read_loose, read_objects
 
 _FOLDER = b"40000"
 _LINK = b"120000"

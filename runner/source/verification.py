@@ -5,11 +5,11 @@ from itertools import islice
 
 from msgspec import Struct
 
-from runner.findings import Finding, Progress
+from runner.base.findings import Finding, Progress
 from runner.settings import Home
 from runner.source.damage import Damage, find_damage, take_out_damage
+from runner.source.snapshot_store import absent_objects, forget_snapshot, read_objects, run_commits
 from runner.source.tree import read_tree
-from runner.source.vault import absent_objects, forget_snapshot, read_objects, run_commits
 
 _TREES = 1000
 """Trees that are read by one process of git."""

@@ -9,14 +9,14 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from runner.base.files import Stamp, sha256_from
+from runner.base.findings import Finding, Progress
 from runner.errors import InvalidValueError, NotFoundError
-from runner.files import Stamp, sha256_from
-from runner.findings import Finding, Progress
 from runner.settings import Home
 from runner.store.artifacts import PARTIAL, local_folder, open_found
 from runner.store.database import Database, Row
 from runner.store.durable import sync
-from runner.store.rows import chunks
+from runner.store.row_helpers import chunks
 
 MOST_BYTES = 64 << 30
 """Bytes that are read for the digests of one run; the largest artifacts beyond that have none."""

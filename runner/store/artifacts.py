@@ -13,10 +13,10 @@ from urllib.parse import unquote, urlsplit
 
 from msgspec import Struct
 
+from runner.base.safe_paths import LinkError, folder_at, open_file, remove_at, split_root, status_at
 from runner.errors import InvalidValueError, NotFoundError
 from runner.store import staging
 from runner.store.artifact_paths import MAX_PATH, PARTIAL, as_text, check_path, names_of
-from runner.store.beneath import LinkError, folder_at, open_file, remove_at, split_root, status_at
 
 __all__ = ["PARTIAL", "check_path"]
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from runner.base.files import remove_tree
 from runner.errors import DamagedStoreError, StoreError
-from runner.files import remove_tree
 from runner.store.faults import explain
 from runner.store.migrations import MIGRATIONS, Migration, apply
 from runner.store.read_only import Way, connect, copy_aside, memory_way, other_ways, usual_way
@@ -16,7 +16,7 @@ from runner.store.upgrading import BUSY_SECONDS, Schema, check_schema, copy_upgr
 Row = sqlite3.Row
 
 
-class Gathered:
+class BatchedWrite:
     """Changes that wait for their commit, on a connection of their own; ``fault`` is what they were lost by."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -42,7 +42,7 @@ class Database:
         self._idle: list[sqlite3.Connection] = []
         self._writing = threading.RLock()
         self._local = threading.local()
-        self._gathered: Gathered | None = None
+        self._gathered: BatchedWrite | None = None
         self._lost: BaseException | None = None
         self._closed = False
 
@@ -253,7 +253,7 @@ class Database:
         except StoreError as error:
             self._lost = error
 
-    def _commit(self, gathered: "Gathered") -> None:
+    def _commit(self, gathered: "BatchedWrite") -> None:
         connection = gathered.connection
         try:
             if gathered.fault is not None:
@@ -289,7 +289,7 @@ class Database:
             if connection.in_transaction:
                 connection.execute("RELEASE part")
 
-    def _begin(self) -> "Gathered":
+    def _begin(self) -> "BatchedWrite":
         self._writing.acquire()
         try:
             connection = self._idle.pop() if self._idle else self._connect()
@@ -302,7 +302,7 @@ class Database:
         except BaseException:
             self._writing.release()
             raise
-        return Gathered(connection)
+        return BatchedWrite(connection)
 
     @contextmanager
     def _whole(self) -> Iterator[sqlite3.Connection]:

@@ -45,7 +45,7 @@ class Experiment(Struct, frozen=True, kw_only=True):
     tags: Mapping[str, str] = {}
 
 
-class Owner(Struct, frozen=True, kw_only=True):
+class ProcessIdentity(Struct, frozen=True, kw_only=True):
     """The process that answers for a run; together the fields name one process for ever.
 
     ``started`` is the kernel's start time of the process as text, ``space`` its process id namespace, if any.
@@ -96,7 +96,7 @@ class NewRun(Struct, frozen=True, kw_only=True):
     artifact_uri: str | None = None
     tags: Mapping[str, str] = {}
     details: RunDetails = RunDetails()
-    owner: Owner | None = None
+    owner: ProcessIdentity | None = None
 
 
 class Run(Struct, frozen=True, kw_only=True):
@@ -115,7 +115,7 @@ class Run(Struct, frozen=True, kw_only=True):
     metrics: Mapping[str, Metric] = {}
     tags: Mapping[str, str] = {}
     details: RunDetails = RunDetails()
-    owner: Owner | None = None
+    owner: ProcessIdentity | None = None
 
 
 class Dataset(Struct, frozen=True, kw_only=True):

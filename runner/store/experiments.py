@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from runner.errors import AlreadyExistsError, InvalidValueError, NotFoundError
 from runner.store.database import Database, Row
 from runner.store.entities import Experiment, LifecycleStage
-from runner.store.rows import checked_tags, chunks, experiment_number, now
+from runner.store.row_helpers import checked_tags, chunks, experiment_number, now
 from runner.store.rules import check_experiment_name
 
 DEFAULT_ID = "0"

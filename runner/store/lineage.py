@@ -7,7 +7,7 @@ import msgspec
 from runner.errors import InvalidValueError
 from runner.store.database import Database
 from runner.store.entities import Dataset, DatasetInput, ModelOutput, RunInputs
-from runner.store.rows import run_number
+from runner.store.row_helpers import run_number
 from runner.store.rules import MAX_EXPERIMENT_NAME
 
 CONTEXT_TAG = "mlflow.data.context"

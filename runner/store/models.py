@@ -11,8 +11,8 @@ from runner.store.database import Database, Row
 from runner.store.entities import LifecycleStage, LoggedModel, Metric, ModelStatus, NewModel, Page, View
 from runner.store.filters import Kind, Vocabulary
 from runner.store.names import make_name
-from runner.store.queries import Question, find
-from runner.store.rows import checked_tags, chunks, experiment_number, now
+from runner.store.queries import Query, find
+from runner.store.row_helpers import checked_tags, chunks, experiment_number, now
 from runner.store.rules import check_name, check_value
 from runner.store.search import checked_limit, experiment_scope, view_scope
 from runner.store.statements import Fragment, Searchable, ValueTable
@@ -189,7 +189,7 @@ def search(db: Database, query: ModelQuery) -> Page[LoggedModel]:
     scope: list[Fragment] = [view_scope(View.ACTIVE)]
     if query.experiment_ids is not None:
         scope.append(experiment_scope([experiment_number(text) for text in query.experiment_ids]))
-    question = Question(
+    question = Query(
         scope=tuple(scope),
         filter=query.filter,
         order_by=query.order_by,

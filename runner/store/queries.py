@@ -27,7 +27,7 @@ MAX_FIELDS = 50
 MAX_PATTERN = 10_000
 
 
-class Question(Struct, frozen=True, kw_only=True):
+class Query(Struct, frozen=True, kw_only=True):
     """A search; ``scope`` are the conditions that every row meets whatever the filter says."""
 
     scope: tuple[Fragment, ...]
@@ -52,7 +52,7 @@ class _Place(Struct, frozen=True, array_like=True):
     key: Key
 
 
-def find(db: Database, searchable: Searchable, question: Question) -> Found:
+def find(db: Database, searchable: Searchable, question: Query) -> Found:
     """Return one page of what a search finds.
 
     Raises:
@@ -137,7 +137,7 @@ def _count(db: Database, rows: Fragment) -> int:
     return int(db.query(f"SELECT count(*) FROM ({rows.sql} LIMIT ?)", *rows.args, _LARGE)[0][0])
 
 
-def _checksum(question: Question) -> int:
+def _checksum(question: Query) -> int:
     asked = (question.filter, tuple(question.order_by), [(one.sql, one.args) for one in question.scope])
     return zlib.crc32(msgspec.msgpack.encode(asked))
 

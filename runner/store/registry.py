@@ -7,7 +7,7 @@ from runner.errors import AlreadyExistsError, InvalidValueError, NotFoundError
 from runner.store import versions
 from runner.store.database import Database
 from runner.store.entities import ModelStage, ModelVersion, RegisteredModel
-from runner.store.rows import checked_tags, chunks, now
+from runner.store.row_helpers import checked_tags, chunks, now
 from runner.store.rules import check_model_name
 from runner.store.versions import model_number
 

@@ -6,7 +6,7 @@ from runner.store import registry, versions
 from runner.store.database import Database
 from runner.store.entities import ModelVersion, Page, RegisteredModel
 from runner.store.filters import Kind, Vocabulary, parse_filter
-from runner.store.queries import Question, find
+from runner.store.queries import Query, find
 from runner.store.search import checked_limit
 from runner.store.statements import Fragment, Searchable, ValueTable
 
@@ -102,10 +102,10 @@ def search_versions(db: Database, query: RegistryQuery) -> Page[ModelVersion]:
     return Page(items=tuple(versions.load(db, found.numbers)), next_page_token=found.next_page_token)
 
 
-def _question(searchable: Searchable, query: RegistryQuery, order_by: tuple[str, ...]) -> Question:
+def _question(searchable: Searchable, query: RegistryQuery, order_by: tuple[str, ...]) -> Query:
     comparisons = parse_filter(query.filter, searchable.vocabulary)
     asks_for_prompts = any(one.field.kind is Kind.TAG and one.field.key == PROMPT_TAG for one in comparisons)
-    return Question(
+    return Query(
         scope=() if asks_for_prompts else (_no_prompts(searchable),),
         filter=query.filter,
         order_by=order_by,

@@ -3,11 +3,11 @@
 import stat
 from pathlib import Path
 
+from runner.base.safe_paths import folder_at, remove_at, status_at
 from runner.errors import InvalidValueError, StoreError
 from runner.model import RunStatus
 from runner.settings import Home
 from runner.store import runs
-from runner.store.beneath import folder_at, remove_at, status_at
 from runner.store.database import Database
 
 

@@ -3,7 +3,7 @@
 import os
 from contextlib import suppress
 
-from runner.files import write_atomically
+from runner.base.files import write_atomically
 from runner.settings import Home
 
 SIZE = 1 << 20

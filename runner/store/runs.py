@@ -12,10 +12,10 @@ from runner.model import RunDetails, RunStatus
 from runner.settings import Home
 from runner.store import experiments
 from runner.store.database import Database, Row
-from runner.store.entities import LifecycleStage, Metric, NewRun, Owner, Run
+from runner.store.entities import LifecycleStage, Metric, NewRun, ProcessIdentity, Run
 from runner.store.names import make_name
-from runner.store.owners import is_gone
-from runner.store.rows import (
+from runner.store.process_identity import is_gone
+from runner.store.row_helpers import (
     RUN_ID,
     RUN_NAME_TAG,
     checked_tags,
@@ -151,7 +151,7 @@ def set_details(db: Database, run_id: str, details: RunDetails) -> None:
         _write_details(db, run_number(db, run_id), details)
 
 
-def set_owner(db: Database, run_id: str, owner: Owner | None) -> None:
+def set_owner(db: Database, run_id: str, owner: ProcessIdentity | None) -> None:
     """Say which process answers for a run; None when nobody does."""
     document = None if owner is None else msgspec.json.encode(owner).decode()
     with db.transaction():
@@ -265,13 +265,13 @@ def _move(db: Database, run_id: str, stage: LifecycleStage, deleted_at: int | No
         db.execute("UPDATE runs SET lifecycle_stage = ?, deleted_at = ? WHERE id = ?", stage.value, deleted_at, number)
 
 
-def _unfinished(db: Database) -> list[tuple[Row, Owner]]:
+def _unfinished(db: Database) -> list[tuple[Row, ProcessIdentity]]:
     """Return the runs that nobody has closed, with who answers for them."""
     rows = db.query(
         "SELECT id, run_id, owner, started_at, ended_at FROM runs"
         " WHERE owner IS NOT NULL AND status IN ('RUNNING', 'SCHEDULED')"
     )
-    return [(row, msgspec.json.decode(row["owner"], type=Owner)) for row in rows]
+    return [(row, msgspec.json.decode(row["owner"], type=ProcessIdentity)) for row in rows]
 
 
 class _Lost(Struct, frozen=True):
@@ -283,7 +283,7 @@ class _Lost(Struct, frozen=True):
     details: RunDetails
 
 
-def _as_lost(db: Database, row: Row, owner: Owner) -> _Lost:
+def _as_lost(db: Database, row: Row, owner: ProcessIdentity) -> _Lost:
     """Return what becomes of a run whose owner is gone; it ended at its last sign of life."""
     log = Home(db.path.parent).log(row["run_id"])
     try:
@@ -302,7 +302,7 @@ def _as_lost(db: Database, row: Row, owner: Owner) -> _Lost:
     return _Lost(row["run_id"], RunStatus.LOST, max(row["started_at"], seen), details)
 
 
-def _lose(db: Database, row: Row, owner: Owner) -> bool:
+def _lose(db: Database, row: Row, owner: ProcessIdentity) -> bool:
     """Close a run that nobody closed; False where somebody did in the meantime."""
     with db.transaction():
         lost = _as_lost(db, row, owner)
@@ -361,5 +361,5 @@ def _run(
         metrics=metrics,
         tags=words[1],
         details=details,
-        owner=None if row["owner"] is None else msgspec.json.decode(row["owner"], type=Owner),
+        owner=None if row["owner"] is None else msgspec.json.decode(row["owner"], type=ProcessIdentity),
     )

@@ -7,8 +7,8 @@ from runner.store import experiments, runs
 from runner.store.database import Database
 from runner.store.entities import Experiment, Page, Run, View
 from runner.store.filters import Kind, Vocabulary
-from runner.store.queries import Question, find
-from runner.store.rows import VIEWS, experiment_number
+from runner.store.queries import Query, find
+from runner.store.row_helpers import VIEWS, experiment_number
 from runner.store.statements import Fragment, Searchable, ValueTable
 
 MAX_RESULTS = 50_000
@@ -124,7 +124,7 @@ def search_runs(db: Database, query: SearchQuery) -> Page[Run]:
     if query.experiment_ids is not None:
         numbers = [experiment_number(text) for text in dict.fromkeys(query.experiment_ids)]
         scope.append(experiment_scope(numbers))
-    question = Question(
+    question = Query(
         scope=tuple(scope),
         filter=query.filter,
         order_by=query.order_by,
@@ -142,7 +142,7 @@ def search_experiments(db: Database, query: ExperimentQuery) -> Page[Experiment]
     Raises:
         InvalidValueError: the filter, the order, the limit or the page token can't be used; the context shows where.
     """
-    question = Question(
+    question = Query(
         scope=(view_scope(query.view),),
         filter=query.filter,
         order_by=query.order_by,

@@ -14,10 +14,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from runner.files import FICLONE
+from runner.base.files import FICLONE
+from runner.base.safe_paths import folder_at, new_file, remove_at, split_root, status_at
 from runner.settings import Home
 from runner.store.artifact_paths import PARTIAL
-from runner.store.beneath import folder_at, new_file, remove_at, split_root, status_at
 
 FOLDER = ".proj-partial"
 """What the folder is called, beside those of runs."""

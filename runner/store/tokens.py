@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from runner.errors import AlreadyExistsError, InvalidValueError, NotFoundError
 from runner.store.database import Database, Row
-from runner.store.rows import now
+from runner.store.row_helpers import now
 
 PREFIX = "proj_"
 """How a token begins, so that whoever finds one knows what it is."""

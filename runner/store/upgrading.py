@@ -15,10 +15,10 @@ from pathlib import Path
 import msgspec
 
 from runner.errors import StoreError
-from runner.store.entities import Owner
+from runner.store.entities import ProcessIdentity
 from runner.store.filesystems import is_on_network
 from runner.store.migrations import APPLICATION_ID, Migration, applied, apply
-from runner.store.owners import is_gone
+from runner.store.process_identity import is_gone
 
 BUSY_SECONDS = 60.0
 """How long a writer waits for another process's transaction; ours take milliseconds."""
@@ -122,7 +122,7 @@ def _take_alone(connection: sqlite3.Connection, path: Path) -> None:
         raise _in_use(path, "another program has it open") from error
     question = "SELECT run_id, owner FROM runs WHERE owner IS NOT NULL AND status IN ('RUNNING', 'SCHEDULED')"
     for run_id, document in connection.execute(question):
-        owner = msgspec.json.decode(document, type=Owner)
+        owner = msgspec.json.decode(document, type=ProcessIdentity)
         if not is_gone(owner):
             raise _in_use(path, f"the run {run_id[:8]} goes on (process {owner.pid} on {owner.host})")
 

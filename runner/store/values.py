@@ -5,12 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from runner.base.masking import STARS, keyed_digest, load_key
 from runner.errors import InvalidValueError, NotFoundError
-from runner.masking import STARS, keyed_digest, load_key
 from runner.model import Parameter
 from runner.store.database import Database, Row
 from runner.store.entities import Metric, Page, Param
-from runner.store.rows import checked_tags, chunks, run_number, write_run_tags
+from runner.store.row_helpers import checked_tags, chunks, run_number, write_run_tags
 from runner.store.rules import check_metric, check_name, check_value
 
 LOGGED = "logged"

@@ -8,7 +8,7 @@ from runner.errors import InvalidValueError, NotFoundError
 from runner.store import models, runs
 from runner.store.database import Database, Row
 from runner.store.entities import ModelStage, ModelVersion, NewVersion
-from runner.store.rows import checked_tags, chunks, now
+from runner.store.row_helpers import checked_tags, chunks, now
 from runner.store.rules import check_model_name
 
 VERSION = re.compile(r"[1-9][0-9]{0,8}")

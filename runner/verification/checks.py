@@ -5,9 +5,9 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from runner.environments.home_check import verify_environments, verify_locks
+from runner.base.findings import Finding, Progress
+from runner.environments.cache.home_check import verify_environments, verify_locks
 from runner.errors import DamagedStoreError
-from runner.findings import Finding, Progress
 from runner.settings import Home
 from runner.source.verification import verify_snapshots
 from runner.store.artifact_digests import verify_artifacts

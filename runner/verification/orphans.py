@@ -8,12 +8,12 @@ from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
 
-from runner.findings import Finding, Progress
+from runner.base.findings import Finding, Progress
 from runner.settings import Home
-from runner.source.gitcommand import Place, run_git
+from runner.source.gitcommand import GitDirectory, run_git
 from runner.store.artifacts import PARTIAL
 from runner.store.database import Database
-from runner.store.rows import RUN_ID, chunks
+from runner.store.row_helpers import RUN_ID, chunks
 from runner.verification.recovery import recover_run
 
 PART = "orphan"
@@ -46,7 +46,7 @@ def _places_of_runs(home: Home) -> dict[str, set[str]]:
     """Return the ids of runs that something is kept of, by where; all of it is listed before any row is read."""
     refs: list[str] = []
     if (home.vault / "HEAD").exists():
-        refs = run_git(Place(git_dir=home.vault), "for-each-ref", "--format=%(refname)", _REF).text.splitlines()
+        refs = run_git(GitDirectory(git_dir=home.vault), "for-each-ref", "--format=%(refname)", _REF).text.splitlines()
     runs = {path.name for path in _folders(home.root / "runs")}
     kept = {name.removeprefix(_REF) for name in refs} - runs
     folders = {path.name for path in _folders(home.folders)} - runs - kept

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import msgspec
 
-from runner.findings import Finding, Progress
+from runner.base.findings import Finding, Progress
 from runner.model import RunDetails
 from runner.settings import Home
-from runner.source.vault import keeps_code
+from runner.source.snapshot_store import keeps_code
 from runner.store.database import Database
 
 PART = "orphan"

@@ -11,7 +11,7 @@ from runner.model import Code, RunDetails, RunStatus
 from runner.provenance.metrics import read_metrics_log
 from runner.settings import Home
 from runner.source.snapshot import About, read_about
-from runner.source.vault import RunCommit, keeps_code, read_run
+from runner.source.snapshot_store import RunCommit, keeps_code, read_run
 from runner.store import experiments, runs, values
 from runner.store.database import Database
 from runner.store.entities import Metric, NewRun

@@ -13,7 +13,7 @@ from runner.settings import Home
 from runner.store import experiments
 from runner.store.database import Database
 from runner.store.migrations import MIGRATIONS
-from runner.store.rows import RUN_ID, RUN_NAME_TAG, now
+from runner.store.row_helpers import RUN_ID, RUN_NAME_TAG, now
 from runner.verification.recovery import EXPERIMENT, times_of
 
 _WITH_EXPERIMENT = ("runs", "models", "datasets")

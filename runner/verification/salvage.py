@@ -10,7 +10,7 @@ from runner.errors import NoRoomError, StoreError
 from runner.store.database import Database
 from runner.store.faults import explain, free_bytes
 from runner.store.migrations import MIGRATIONS
-from runner.store.rows import RUN_ID
+from runner.store.row_helpers import RUN_ID
 from runner.store.upgrading import make_private
 from runner.verification.pages import borrow_schema
 from runner.verification.references import complete_references

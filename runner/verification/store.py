@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+from runner.base.findings import Finding, Progress
 from runner.errors import DamagedStoreError
-from runner.findings import Finding, Progress
 from runner.settings import Home
 from runner.store.database import Database
 from runner.store.migrations import MIGRATIONS, apply

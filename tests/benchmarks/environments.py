@@ -10,7 +10,7 @@ from statistics import median
 
 from uv import find_uv_bin
 
-from runner.environments.kept import disk_use
+from runner.environments.cache.environments import disk_use
 from runner.settings import Home
 from tests.benchmarks.runs import make_project
 from tests.benchmarks.timing import Row, command, in_turns, proj, seconds_of

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from runner.settings import open_home
-from runner.source.folder import lay_out
 from runner.source.opening import open_source
+from runner.source.run_folder import check_out
 from runner.source.snapshot import Snapshot, keep_snapshot, take_snapshot
 from tests.benchmarks.timing import Row, command, in_turns, seconds_of
 from tests.conftest import git
@@ -58,7 +58,7 @@ def layout(room: Path) -> Iterator[Row]:
         run_id = uuid.uuid4().hex
         frozen = freeze(root)
         keep_snapshot(frozen, run_id, home)
-        folder = lay_out(frozen, source, run_id, home, lambda _event: None)
+        folder = check_out(frozen, source, run_id, home, lambda _event: None)
         folder.release(keep=False)
 
     for what in ("first time", "second time"):

@@ -18,9 +18,9 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from uv import find_uv_bin
 
-from runner.environments.interpreters import Interpreter, discover
-from tests.conda_channel import Package, interpreter, make_channel, platform
+from runner.environments.interpreters.interpreters import Interpreter, discover
 from tests.corpus.trial import LEAKS, ROOT
+from tests.support.conda_channel import Package, interpreter, make_channel, platform
 
 LINE = (3, 9)
 """The line of Python for which the packages of that day have wheels."""

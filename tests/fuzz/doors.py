@@ -6,14 +6,16 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from runner.analysis.scripts import Scripts, read_all, read_scripts
 from runner.base.foreign_text import decode_text
-from runner.environments.conda.lockfile import read_conda_lock
-from runner.environments.containers.dockerfiles import read_dockerfile
-from runner.environments.containers.spec import read_devcontainer
-from runner.environments.deciding import decide_spec
-from runner.environments.metadata_files import read_metadata
-from runner.environments.rules import parse_rule
-from runner.environments.spec import read_declared
+from runner.base.masking import Masker, StreamMasker, secret_values
+from runner.environments.declare.containers.dockerfiles import read_dockerfile
+from runner.environments.declare.containers.spec import read_devcontainer
+from runner.environments.declare.metadata_files import read_metadata
+from runner.environments.declare.spec import read_declared
+from runner.environments.declare.version_rules import parse_rule
+from runner.environments.repair.deciding import decide_spec
+from runner.environments.resolve.conda.lockfile import read_conda_lock
 from runner.errors import ProjError
 from runner.importing.files import read_meta
 from runner.importing.folder_lines import metric_points
@@ -22,15 +24,13 @@ from runner.manifest.command import render_command
 from runner.manifest.durations import seconds_of
 from runner.manifest.entrypoints import find_entry_point
 from runner.manifest.parameters import bind_parameters, read_parameters_file
+from runner.manifest.parser import read_manifest
 from runner.manifest.paths import PathRules
 from runner.manifest.preflight import Flight, preflight
-from runner.manifest.reading import read_manifest
 from runner.manifest.template import fill_template
-from runner.masking import Masker, StreamMasker, secret_values
 from runner.model import EntryPoint, EnvironmentDeclaration, EnvironmentKind, MetricsFile, ParameterSpec
 from runner.provenance.metrics import read_metrics_files, read_metrics_log
 from runner.scaffold.projects import _read_origin
-from runner.scripts import Scripts, read_all, read_scripts
 from runner.settings import Home
 from runner.source.address import parse_address
 from runner.source.archive import unpack

@@ -1,0 +1,55 @@
+"""Files that carry a checksum and their own name, so that damage is noticed when they are read.
+
+The first line is a small JSON object, the content follows as it is. A file that was truncated, emptied, edited or that
+has the content of another one does not pass.
+"""
+
+import hashlib
+from pathlib import Path
+
+from runner.base.files import write_atomically
+
+_START = b'{"sha256":"'
+
+
+class DamagedFileError(Exception):
+    """A file of proj's home is not as it was written; ``problem`` says in what."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+        self.path, self.problem = path, problem
+
+
+def write_sealed(path: Path, content: bytes, *, durable: bool = False) -> None:
+    """Write content with its checksum, as a whole."""
+    write_atomically(path, _seal(path.name, content) + content, durable=durable)
+
+
+def read_sealed(path: Path) -> bytes:
+    """Return the content of a file that `write_sealed` wrote.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DamagedFileError: it is not as it was written, or can't be read.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise DamagedFileError(path, f"it can't be read: {error.strerror}") from error
+    line, end, content = data.partition(b"\n")
+    if not line.startswith(_START):
+        raise DamagedFileError(path, "it has no checksum" if data else "it is empty")
+    if line + end != _seal(path.name, content):
+        raise DamagedFileError(path, "its content does not have its checksum")
+    return content
+
+
+def checksum(name: str, content: bytes) -> str:
+    """Return the SHA-256 in hex of a name and a content."""
+    return hashlib.sha256(name.encode("utf-8", "surrogateescape") + b"\0" + content).hexdigest()
+
+
+def _seal(name: str, content: bytes) -> bytes:
+    return _START + checksum(name, content).encode() + b'"}\n'

@@ -1,0 +1,64 @@
+"""What was read from a frozen tree, kept for the next run of the same code: it can't read differently."""
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from runner.base.checksummed_files import DamagedFileError, read_sealed, write_sealed
+from runner.urls import has_credentials
+
+T = TypeVar("T")
+
+_MOST = 4000
+"""Files that are kept; when there are more, the older half goes."""
+
+
+class ParseCache(Struct, frozen=True):
+    """Values that were read from one frozen tree; ``code`` names the tree and the folder in it."""
+
+    folder: Path
+    code: str
+
+    def get_or_compute(self, kind: type[T], words: str, read: Callable[[], T]) -> T:
+        """Return what ``read`` returned when it was last asked for with the same words, else ask it and keep that.
+
+        ``read`` must depend on the tree and the words alone. What it raises is not kept.
+        """
+        key = f"{self.code}\0{kind.__name__}\0{words}\0{_edition()}"
+        path = self.folder / hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+        try:
+            return msgspec.msgpack.decode(read_sealed(path), type=kind)
+        except (OSError, DamagedFileError, msgspec.MsgspecError):
+            value = read()
+        if has_credentials(msgspec.json.encode(value).decode()):  # these are read again, and never written down
+            return value
+        with suppress(OSError):  # a full disk is told by whoever must write
+            write_sealed(path, msgspec.msgpack.encode(value))
+            self._forget()
+        return value
+
+    def _forget(self) -> None:
+        """Remove the older half where too much is kept."""
+        names = os.listdir(self.folder)  # noqa: PTH208  # two objects less for each of thousands
+        if len(names) > _MOST:
+            kept = sorted((path.stat().st_mtime_ns, path) for path in map(self.folder.joinpath, names) if path.exists())
+            for _, path in kept[: len(kept) // 2]:
+                path.unlink(missing_ok=True)
+
+
+@cache
+def _edition() -> str:
+    """Return what changes with the code that reads, in an upgrade as in development, and from machine to machine."""
+    stamps = [sys.platform, os.uname().machine]
+    for folder, _, names in os.walk(Path(__file__).parents[1]):
+        modules = [(name, os.stat(f"{folder}/{name}")) for name in names if name.endswith(".py")]  # noqa: PTH116  # speed
+        stamps += [f"{folder}/{name} {found.st_mtime_ns} {found.st_size}" for name, found in modules]
+    return "\n".join(sorted(stamps))

@@ -1,0 +1,1 @@
+"""The tools that build environments: uv, virtualenv, conda, container, local."""

@@ -1,0 +1,171 @@
+"""Solves and installs conda packages with an executable of the user's: conda, mamba or micromamba."""
+
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from runner.base.foreign_text import LARGE, ForeignTextError, parse_json
+from runner.environments.model import CondaFile, EnvironmentRequest
+from runner.environments.resolve.conda.channels import channels_of, public
+from runner.environments.resolve.conda.protocol import CondaPackage, Installed, Solved
+from runner.environments.resolve.uv_command import DROPPED, clean_cwd, command_error
+from runner.errors import EnvironmentSetupError
+from runner.process import Completed, capture
+from runner.settings import Home
+
+VARIABLE = "PROJ_CONDA_EXE"
+"""The variable that names the executable, by name or path."""
+SCRIPTS = ("-post-link.sh", "-post-link.bat")
+
+
+def find_executable(environ: Mapping[str, str]) -> str | None:
+    """Return the path of the executable that the user names, None when the user names none.
+
+    Raises:
+        EnvironmentSetupError: there is no such program.
+    """
+    named = environ.get(VARIABLE)
+    found = shutil.which(named, path=environ.get("PATH")) if named else None
+    if named and not found:
+        raise EnvironmentSetupError(f"{VARIABLE} names '{named}', and there is no such program")
+    return found
+
+
+def lock_with_conda_lock(
+    request: EnvironmentRequest, file: CondaFile, platforms: Sequence[str], log: Path
+) -> str | None:
+    """Return the lock that conda-lock makes of a file; None where it is not there, or the user names no executable.
+
+    Raises:
+        EnvironmentSetupError: conda-lock can't make one.
+    """
+    executable = find_executable(request.environ)
+    program = shutil.which("conda-lock", path=request.environ.get("PATH")) if executable else None
+    if not executable or not program:
+        return None
+    own = {name: value for name, value in request.environ.items() if name not in DROPPED}
+    with TemporaryDirectory(prefix="proj-") as room:
+        (Path(room) / "environment.yml").write_text(file.text, encoding="utf-8")
+        words = [word for name in platforms for word in ("--platform", name)]
+        done = capture(
+            [program, "lock", "--conda", executable, "--file", "environment.yml", "--lockfile", "lock.yml", *words],
+            cwd=Path(room),
+            env=own,
+        )
+        if done.exit_code:
+            raise command_error("conda-lock can't lock the environment", done, log)
+        return public((Path(room) / "lock.yml").read_text("utf-8"))
+
+
+class CondaCommand(Struct, frozen=True, kw_only=True):
+    """What solves and installs with an executable; it checks the digests of archives as it fetches them."""
+
+    home: Home
+    environ: Mapping[str, str]
+    channels: tuple[str, ...]
+    platform: str
+    executable: str
+
+    @property
+    def name(self) -> str:
+        """The name of the program."""
+        return Path(self.executable).stem
+
+    @property
+    def knows_dates(self) -> bool:
+        """Say no: these programs take all that channels have."""
+        return False
+
+    def usual_channels(self) -> tuple[str, ...]:
+        """Return the names of the channels where a file names none."""
+        return tuple(channel.name for channel in channels_of((), self.environ))
+
+    def solve(self, specs: tuple[str, ...], as_of: str | None, log: Path, *, is_portable: bool = False) -> Solved:
+        """Find the packages for specs.
+
+        Raises:
+            EnvironmentSetupError: the executable finds no solution.
+        """
+        del as_of, is_portable
+        with TemporaryDirectory(prefix="proj-") as room:
+            # With an empty cache it tells the digests of all packages, not only of those that it has yet to fetch.
+            words = ["create", "--prefix", f"{room}/prefix", "--dry-run", "--json", "--override-channels"]
+            for channel in channels_of(self.channels, self.environ):
+                words += ["--channel", channel.address]
+            done = self._run(*words, *specs, CONDA_PKGS_DIRS=f"{room}/packages", MAMBA_ROOT_PREFIX=f"{room}/root")
+        try:
+            answer: dict[str, Any] = parse_json(done.stdout, LARGE)
+            actions = answer["actions"]
+            packages = tuple(_package(entry) for entry in actions.get("FETCH") or actions.get("LINK") or ())
+        except (ForeignTextError, KeyError, TypeError, AttributeError) as error:
+            raise command_error(f"{self.name} finds no set of conda packages", done, log) from error
+        return Solved(packages=tuple(sorted(packages, key=lambda package: package.name)))
+
+    def missing(self, packages: tuple[CondaPackage, ...]) -> int:
+        """Return the number of packages: what is kept of them is the executable's affair."""
+        return len(packages)
+
+    def install(self, packages: tuple[CondaPackage, ...], prefix: Path, log: Path) -> Installed:
+        """Make a prefix of packages, and hold what it says of their archives against the lock.
+
+        Raises:
+            EnvironmentSetupError: an archive can't be had, or is not what the lock says.
+        """
+        prefix.rmdir()  # some take an empty folder for something that is in the way
+        with TemporaryDirectory(prefix="proj-") as room:
+            file = Path(room) / "packages.txt"
+            lines = [f"{self._asked(package.url)}#{package.md5 or 'sha256:' + package.digest}" for package in packages]
+            file.write_text("\n".join(["@EXPLICIT", *lines, ""]), encoding="utf-8")
+            file.chmod(0o600)
+            done = self._run("create", "--prefix", prefix, "--file", file, "--yes", "--quiet")
+        if done.exit_code:
+            raise command_error(f"{self.name} can't install the conda packages of the lock", done, log)
+        return Installed(fetched=len(packages), scripts=tuple(_checked(packages, prefix)))
+
+    def forget(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Return all names: the executable's cache is its own."""
+        return names
+
+    def _asked(self, url: str) -> str:
+        pairs = [(channel.name, channel.address) for channel in channels_of(self.channels, self.environ)]
+        found = (address + url[len(name) :] for name, address in pairs if "://" in name and url.startswith(f"{name}/"))
+        return next(found, url)
+
+    def _run(self, *words: str | Path, **variables: str) -> Completed:
+        own = {name: value for name, value in self.environ.items() if name not in DROPPED}
+        # Copies, as files that are linked could be changed through the user's own environments.
+        always = {"CONDA_SUBDIR": self.platform, "CONDA_ALWAYS_COPY": "true", "MAMBA_ALWAYS_COPY": "true"}
+        return capture([self.executable, *words], cwd=clean_cwd(self.home), env={**own, **always, **variables})
+
+
+def _package(entry: Mapping[str, Any]) -> CondaPackage:
+    url = public(entry["url"])
+    stem = re.sub(r"\.(conda|tar\.bz2)$", "", url.rpartition("/")[2])
+    return CondaPackage(
+        name=entry["name"],
+        version=entry["version"],
+        build=stem.rpartition("-")[2],
+        url=url,
+        md5=entry.get("md5"),
+        sha256=entry.get("sha256"),
+        depends=tuple(entry.get("depends") or ()),
+    )
+
+
+def _checked(packages: tuple[CondaPackage, ...], prefix: Path) -> list[str]:
+    """Return the packages with scripts; refuse a prefix whose packages are not those of the lock."""
+    scripts = []
+    for package in packages:
+        path = prefix / "conda-meta" / f"{package.name}-{package.version}-{package.build}.json"
+        meta = msgspec.json.decode(path.read_bytes()) if path.is_file() else {}
+        told = {"md5": package.md5, "sha256": package.sha256}
+        if not meta or any(value and meta.get(key, value) != value for key, value in told.items()):
+            raise EnvironmentSetupError(f"{package.file_name} as installed is not what the lock says")
+        scripts += [package.name] if any(name.endswith(SCRIPTS) for name in meta.get("files", ())) else []
+    return scripts

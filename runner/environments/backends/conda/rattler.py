@@ -1,0 +1,193 @@
+"""Starts the process that solves and installs conda packages, and puts its complaints into our words."""
+
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+from msgspec import Struct
+
+from runner.base.masking import Masker
+from runner.environments.resolve.conda.channels import channels_of, public
+from runner.environments.resolve.conda.protocol import (
+    Answer,
+    Channel,
+    CondaPackage,
+    Failure,
+    Installed,
+    InstallTask,
+    Solved,
+    SolveTask,
+    Task,
+)
+from runner.environments.resolve.uv_command import DROPPED, clean_cwd
+from runner.errors import EnvironmentSetupError
+from runner.process import capture
+from runner.settings import Home
+
+WORKER = ("-m", "runner.environments.backends.conda.worker")
+EXTRA = "py-rattler is not installed: pip install 'proj-runner[conda]'"
+HINTS = {
+    "unsolvable": "A later day may do ('--as-of DATE' or 'now'); else check names, versions, builds and channels.",
+    "unreachable": "What is cached is used without a network; a channel of your own needs its full address.",
+    "refused": "The archive is not what the lock was made from. Somebody changed it, or the lock is wrong.",
+}
+
+
+def is_there() -> bool:
+    """Say whether the library is installed, without importing it."""
+    return importlib.util.find_spec("rattler") is not None
+
+
+def is_offline(environ: Mapping[str, str]) -> bool:
+    """Say whether the user wants no network to be used."""
+    return any(environ.get(name, "").lower() in ("1", "true", "yes", "on") for name in ("UV_OFFLINE", "PROJ_OFFLINE"))
+
+
+class Rattler(Struct, frozen=True, kw_only=True):
+    """What solves and installs with the library, in a process of its own.
+
+    Indexes, archives and unpacked packages are kept in the home's cache.
+    """
+
+    home: Home
+    environ: Mapping[str, str]
+    channels: tuple[str, ...]
+    platform: str
+
+    @property
+    def name(self) -> str:
+        """The name of the library."""
+        return "rattler"
+
+    @property
+    def knows_dates(self) -> bool:
+        """Say yes: it leaves out what is newer than a date."""
+        return True
+
+    def usual_channels(self) -> tuple[str, ...]:
+        """Return the names of the channels where a file names none."""
+        return tuple(channel.name for channel in channels_of((), self.environ))
+
+    @property
+    def archives(self) -> Path:
+        """Where archives are kept by their digest."""
+        return self.home.root / "cache" / "conda" / "archives"
+
+    @property
+    def unpacked(self) -> Path:
+        """Where unpacked packages are kept, of which prefixes are made."""
+        return self.home.root / "cache" / "conda" / "packages"
+
+    def solve(self, specs: tuple[str, ...], as_of: str | None, log: Path, *, is_portable: bool = False) -> Solved:
+        """Find the packages for specs; without a network what is known of the channels is used.
+
+        Raises:
+            EnvironmentSetupError: there is no solution, or the channels can't be read.
+        """
+        channels = channels_of(self.channels, self.environ)
+        with self._indexes(channels) as cache:
+            task = SolveTask(
+                channels=channels,
+                specs=specs,
+                platform=self.platform,
+                cache=str(cache),
+                as_of=as_of,
+                is_portable=is_portable,
+            )
+            answer = self._ask(msgspec.structs.replace(task, is_offline=is_offline(self.environ)))
+            if isinstance(answer, Failure) and answer.kind == "unreachable":
+                again = self._ask(msgspec.structs.replace(task, is_offline=True))
+                answer = again if isinstance(again, Solved) else answer
+        if isinstance(answer, Solved):
+            return answer
+        raise _complaint("No set of conda packages satisfies what the project asks for", answer, log)
+
+    def install(self, packages: tuple[CondaPackage, ...], prefix: Path, log: Path) -> Installed:
+        """Make a prefix of packages.
+
+        Raises:
+            EnvironmentSetupError: an archive can't be had, is not what the lock says, or can't be installed.
+        """
+        missing = self._missing(packages)
+        if missing and is_offline(self.environ):
+            names = ", ".join(package.file_name for package in missing)
+            raise EnvironmentSetupError(f"These are not on this machine, and no network is to be used: {names}")
+        task = InstallTask(
+            channels=channels_of(self.channels, self.environ),
+            packages=packages,
+            platform=self.platform,
+            archives=str(self.archives),
+            cache=str(self.unpacked),
+            prefix=str(prefix),
+        )
+        answer = self._ask(task)
+        if isinstance(answer, Failure) and answer.kind == "unlinked":
+            shutil.rmtree(prefix)
+            prefix.mkdir()
+            answer = self._ask(msgspec.structs.replace(task, is_careful=True))
+        if isinstance(answer, Installed):
+            return answer
+        raise _complaint("The conda packages of the lock can't be installed", answer, log)
+
+    def missing(self, packages: tuple[CondaPackage, ...]) -> int:
+        """Return how many archives are not there yet."""
+        return len(self._missing(packages))
+
+    def forget(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Remove unpacked packages, so that they are unpacked again; return the names of which there is none."""
+        found = set()
+        for folder in self.unpacked.glob("*") if self.unpacked.is_dir() else ():
+            name = folder.name.rsplit("-", 2)[0]
+            if folder.is_dir() and name in names:
+                found.add(name)
+                shutil.rmtree(folder, ignore_errors=True)
+        return tuple(name for name in names if name not in found)
+
+    def _missing(self, packages: tuple[CondaPackage, ...]) -> list[CondaPackage]:
+        there = (self.archives / package.digest / package.file_name for package in packages)
+        return [package for package, path in zip(packages, there, strict=True) if not path.is_file()]
+
+    @contextmanager
+    def _indexes(self, channels: Iterable[Channel]) -> Iterator[Path]:
+        """Give the folder where indexes of channels are kept, with addresses; what has a secret address is not kept."""
+        if all(public(channel.address + "/") == channel.address + "/" for channel in channels):
+            yield self.home.root / "cache" / "conda" / "indexes"
+            return
+        with TemporaryDirectory(prefix="proj-") as folder:
+            yield Path(folder)
+
+    def _ask(self, task: Task) -> Answer:
+        own = {name: value for name, value in self.environ.items() if name not in DROPPED}
+        done = capture(
+            [sys.executable, *WORKER],
+            cwd=clean_cwd(self.home),
+            # It must find what we were started with, wherever that came from.
+            env={**own, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "RUST_BACKTRACE": "0"},
+            stdin=msgspec.json.encode(task),
+        )
+        try:
+            answer: Answer = msgspec.json.decode(done.stdout, type=Answer)
+        except msgspec.DecodeError:
+            return Failure(kind="broken", message=public(done.error_text) or f"ended with {done.exit_code}")
+        return answer
+
+
+def _complaint(what: str, answer: Answer, log: Path) -> EnvironmentSetupError:
+    failure = answer if isinstance(answer, Failure) else Failure(kind="broken", message="an answer to another question")
+    text = Masker().text(failure.message.strip())
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text(text + "\n", encoding="utf-8")
+    lines = [line for line in text.splitlines() if line.strip()]
+    told = "\n".join(lines[:MAX_LINES])
+    return EnvironmentSetupError(
+        f"{what}:\n{told}", context=f"the whole output is in {log}", hint=HINTS.get(failure.kind)
+    )
+
+
+MAX_LINES = 14

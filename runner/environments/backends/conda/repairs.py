@@ -1,0 +1,42 @@
+"""Repairs for the member that takes conda's files as they are: nothing in a file is changed, packages are added."""
+
+import hashlib
+
+from msgspec import structs
+
+from runner.analysis.scripts import Scripts
+from runner.environments.declare.conda.files import is_conda_lock, this_platform
+from runner.environments.declare.conda.mapping import SPEC
+from runner.environments.declare.conda.names import PYTHON_NAMES
+from runner.environments.declare.conda.spec import read_conda_spec
+from runner.environments.model import CondaFile, EnvironmentSpec
+from runner.environments.repair.repairs import names_of, with_mlflow
+from runner.environments.resolve.conda.solve import lock_beside
+from runner.model import ProjectFiles
+
+
+def repair_conda(spec: EnvironmentSpec, scripts: Scripts, files: ProjectFiles) -> EnvironmentSpec:
+    """Return a spec with ``mlflow`` if only the code says so; what a lock has is taken as it is.
+
+    Raises:
+        EnvironmentSetupError: the file can't be read.
+    """
+    if spec.conda is None:
+        return spec
+    platform = this_platform()
+    lock = spec.conda if is_conda_lock(spec.conda.text) else lock_beside(files, spec.conda, platform)
+    if lock:
+        return structs.replace(spec, locked_by=hashlib.sha256(lock.text.encode()).hexdigest())
+    return with_mlflow(spec, _names(spec.conda, files, platform), scripts, files)
+
+
+def _names(file: CondaFile, files: ProjectFiles, platform: str) -> frozenset[str]:
+    """Return what a file asks for, called as on the Python index."""
+    asked = read_conda_spec(file, files, platform)
+    found = (SPEC.fullmatch(text) for text in asked.specs)
+    return names_of(asked.pip) | {python_name(match["name"]) for match in found if match}
+
+
+def python_name(conda: str) -> str:
+    """Return what a package of conda is called on the Python index."""
+    return PYTHON_NAMES.get(conda.lower(), conda.lower()).partition(" ; ")[0]

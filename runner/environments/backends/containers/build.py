@@ -1,0 +1,146 @@
+"""Images built from the project's own Dockerfile, once for each content of it."""
+
+import hashlib
+import os
+import posixpath
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from runner.base.files import locked, new_folder, remove_tree, sha256_of, write_atomically
+from runner.engine import Engine
+from runner.environments.backends.containers.built import TOP
+from runner.environments.backends.containers.images import Image, find_image, last_lines, run_tool
+from runner.environments.cache.leases import hold
+from runner.environments.model import EnvironmentRequest
+from runner.errors import EnvironmentSetupError
+from runner.model import Event, EventKind, ImageBuild, ProjectFiles, Report
+
+BUILD_FILES = ("Containerfile", "Dockerfile")
+"""The names looked for in the context, in this order, as podman does."""
+
+
+def build_file(build: ImageBuild, files: ProjectFiles) -> str:
+    """Return the path of the Dockerfile or Containerfile.
+
+    Raises:
+        EnvironmentSetupError: it is not there.
+    """
+    names = [build.file] if build.file else [posixpath.join(build.context, name) for name in BUILD_FILES]
+    names = [posixpath.normpath(name) for name in names]
+    found = next((name for name in names if files.read(name) is not None), None)
+    if found is None:
+        raise EnvironmentSetupError(
+            f"docker_env has an image built, and there is no {' or '.join(names)} in the project",
+            hint="`build` is a folder with a Dockerfile, or a mapping of `context` and `dockerfile`; the file must not "
+            "be ignored by git.",
+        )
+    return found
+
+
+def known_tag(engine: Engine, build: ImageBuild, request: EnvironmentRequest) -> str | None:
+    """Return the tag that this tree's image was given when it was built, None where it was not built here."""
+    try:
+        return _note(engine, build, request).read_text(encoding="utf-8")
+    except OSError:
+        return None
+
+
+def get_built(engine: Engine, build: ImageBuild, request: EnvironmentRequest, report: Report) -> tuple[str, Image]:
+    """Return tag and image of a build; it is built where there is none of the same context, file and arguments.
+
+    `remove_image` leaves it alone until this process ends.
+
+    Raises:
+        EnvironmentSetupError: the build fails; the text says where its log is.
+    """
+    tag = known_tag(engine, build, request)
+    if tag:
+        hold(request.home.environments, tag.rpartition(":")[2])
+    image = find_image(engine, tag) if tag else None
+    if tag and image:
+        with suppress(OSError):
+            os.utime(request.home.root / "images" / f"{tag.rpartition(':')[2]}.lock")  # when it was last used
+        return tag, image
+    if request.files is None or request.tree is None:
+        raise EnvironmentSetupError("an image of the project needs its frozen tree")
+    folder = request.home.root / "images"
+    room = new_folder(folder, "building-")
+    try:
+        file = build_file(build, request.files)
+        context = _stage(request.tree.folder(), build.context, request.files, room / "context")
+        shutil.copyfile(request.tree.folder() / file, room / "Dockerfile")
+        identity = _identity(build, context, room / "Dockerfile")
+        tag = f"{TOP}:{identity[:24]}"
+        hold(request.home.environments, identity[:24])
+        with locked(folder / f"{identity[:24]}.lock"):
+            image = find_image(engine, tag)
+            if image is None:
+                image = _build(engine, build, tag, room, request, report)
+    finally:
+        remove_tree(room)
+    write_atomically(_note(engine, build, request), tag.encode())
+    return tag, image
+
+
+def _note(engine: Engine, build: ImageBuild, request: EnvironmentRequest) -> Path:
+    """Return where the tag of a whole tree's image is kept, so that an unchanged tree need not be read again."""
+    parts = (request.code, build, engine.kind, engine.is_rootless)
+    key = hashlib.sha256(msgspec.json.encode(parts)).hexdigest() if request.code else "unknown"
+    return request.home.root / "images" / "trees" / key
+
+
+def _stage(project: Path, context: str, files: ProjectFiles, target: Path) -> Path:
+    """Copy the frozen files of a context, and nothing that only lies beside them, with permissions and links."""
+    target.mkdir(parents=True)
+    for path in _frozen(project, context, files):
+        source = project / path
+        copy = target / posixpath.relpath(path, context)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source, copy, follow_symlinks=False)
+    return target
+
+
+def _frozen(project: Path, folder: str, files: ProjectFiles) -> Iterator[str]:
+    for name in files.names("" if folder == "." else folder):
+        path = posixpath.normpath(posixpath.join(folder, name))
+        place = project / path
+        if name.endswith("/") and not place.is_symlink():
+            yield from _frozen(project, path, files)
+        elif os.path.lexists(place):
+            yield path
+
+
+def _identity(build: ImageBuild, context: Path, file: Path) -> str:
+    """Return the digest of all that a build depends on and the project decides: names, modes, contents, arguments."""
+    digest = hashlib.sha256(msgspec.json.encode((build.arguments, build.target, sha256_of(file))))
+    for path in sorted(place for place in context.rglob("*") if place.is_symlink() or place.is_file()):
+        is_link = path.is_symlink()
+        content = os.readlink(path) if is_link else sha256_of(path)  # noqa: PTH115  # Path would tidy the text
+        mode = "link" if is_link else str(path.stat().st_mode & 0o100)
+        digest.update(msgspec.json.encode((os.fsencode(path.relative_to(context)).hex(), mode, content)))
+    return digest.hexdigest()
+
+
+def _build(
+    engine: Engine, build: ImageBuild, tag: str, room: Path, request: EnvironmentRequest, report: Report
+) -> Image:
+    log = request.home.root / "images" / f"{tag.rpartition(':')[2]}.log"
+    log.unlink(missing_ok=True)
+    report(Event(kind=EventKind.STEP, message=f"Building the image of {build.context} (log: {log})"))
+    arguments = [word for name, value in build.arguments for word in ("--build-arg", f"{name}={value}")]
+    target = ["--target", build.target] if build.target else []
+    words = ["--file", str(room / "Dockerfile"), "--tag", tag, *arguments, *target, str(room / "context")]
+    outcome = run_tool([engine.program, "build", *words], request, log)
+    image = find_image(engine, tag) if outcome.exit_code == 0 else None
+    if image is None:
+        raise EnvironmentSetupError(
+            "The image of the project can't be built",
+            context=f"{last_lines(log)}\nwhole log: {log}",
+            hint=f"Only files that git does not ignore are in the context. Try `{engine.kind.value} build "
+            f"{build.context}` in the project.",
+        )
+    return image

@@ -1,0 +1,55 @@
+"""The images that were built for this home of proj: listed and removed as other environments are."""
+
+import os
+import re
+from collections.abc import Mapping
+
+from runner.engine import find_engine
+from runner.environments.cache.environments import CachedEnvironment
+from runner.environments.cache.leases import alone
+from runner.errors import ExecutionError
+from runner.settings import Home
+
+MANAGER = "container"
+TOP = "localhost/proj"
+NAME = re.compile(r"[0-9a-f]{24}")
+"""How the tag of a built image looks: the beginning of the digest of what it was built from."""
+
+
+def built_images(home: Home, environ: Mapping[str, str] = os.environ) -> tuple[CachedEnvironment, ...]:
+    """Return the images that were built here and that the engine still has, the last used first."""
+    folder = home.root / "images"
+    used = {path.stem: path.stat().st_mtime for path in folder.glob("*.lock") if NAME.fullmatch(path.stem)}
+    if not used:
+        return ()
+    try:
+        engine = find_engine(environ)
+    except ExecutionError:  # without an engine there are no images either
+        return ()
+    found = []
+    for name, moment in used.items():
+        done = engine.ask("image", "inspect", "--format", "{{.Id}} {{.Size}}", f"{TOP}:{name}")
+        if done.exit_code == 0:
+            identity, _, size = done.text.strip().partition(" ")
+            found.append(
+                CachedEnvironment(
+                    name=name,
+                    path=f"{TOP}:{name}",
+                    manager=MANAGER,
+                    digest=f"sha256:{identity.removeprefix('sha256:')}",
+                    size=int(size),
+                    own_size=int(size),
+                    last_used=moment,
+                    is_whole=True,
+                )
+            )
+    return tuple(sorted(found, key=lambda kept: -kept.last_used))
+
+
+def remove_image(home: Home, kept: CachedEnvironment, environ: Mapping[str, str] = os.environ) -> int | None:
+    """Remove an image and return its bytes; None when a run or a container uses it."""
+    with alone(home.environments, kept.name) as is_alone:
+        if not is_alone:
+            return None
+        done = find_engine(environ).ask("image", "rm", kept.path)
+    return kept.own_size if done.exit_code == 0 else None

@@ -1,0 +1,265 @@
+"""Container images: which one a name stands for, fetching it, and what is in it."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from signal import Signals
+
+import msgspec
+from msgspec import Struct
+
+from runner.base.files import write_atomically
+from runner.engine import Engine, EngineKind
+from runner.environments.model import EnvironmentRequest
+from runner.errors import AbsentImageError, EnvironmentSetupError
+from runner.model import Event, EventKind, Report
+from runner.process import Completed, Echo, Interrupted, Outcome, ProcessRequest, Stdin, run
+
+USUAL_REGISTRY = "docker.io"
+"""Where docker looks for images whose name has no registry; podman asks, or refuses."""
+_NOT_THERE = ("no such image", "image not known", "no such object")
+_MARK = "proj-shell:"
+_ANSWER = "proj-python:"
+_START_TIME = 600.0
+"""Seconds for a first container: without overlays that map ids, podman copies the whole image for a new user."""
+_LINES_SHOWN = 15
+_NO_PROGRAM = (126, 127)
+"""Exit codes of an engine whose container could not start its program."""
+
+_QUESTIONS = r"""printf 'proj-shell:%s\n' "$(command -v bash || command -v sh)"
+for name in python python3; do command -v "$name" >/dev/null 2>&1 && exec "$name" -c "$1"; done; exit 0
+"""
+_PYTHON = r"""
+import json, os, platform, re, sys
+found = set()
+for folder in sys.path:
+    for name in os.listdir(folder) if folder and os.path.isdir(folder) else ():
+        match = re.match(r"(.+?)-(\d[^-]*?)(?:-py[\d.]+)?\.(?:dist-info|egg-info)$", name)
+        if match:
+            found.add(match.groups())
+print("proj-python:" + json.dumps({"version": platform.python_version(), "packages": sorted(found),
+                                    "import_path": os.environ.get("PYTHONPATH", "")}))
+"""
+
+
+class Image(Struct, frozen=True, kw_only=True):
+    """An image that is on this machine: its id, the digests under which registries have it, and its platform."""
+
+    identity: str
+    digests: tuple[str, ...] = ()
+    platform: str | None = None
+    has_entrypoint: bool = False
+
+    @property
+    def digest(self) -> str | None:
+        """The digest by which a registry has it."""
+        return self.digests[0] if self.digests else None
+
+
+class ImageContents(Struct, frozen=True, kw_only=True):
+    """What was found in an image by running a command in it."""
+
+    shell: str
+    keeps_entrypoint: bool
+    python: str | None = None
+    packages: tuple[tuple[str, str], ...] = ()
+    import_path: str = ""
+
+
+class _Config(Struct, rename="pascal"):
+    entrypoint: tuple[str, ...] | str | None = None
+
+
+class _Inspected(Struct, rename="pascal"):
+    id: str
+    repo_digests: tuple[str, ...] | None = None
+    digest: str | None = None
+    os: str = "linux"
+    architecture: str = ""
+    config: _Config | None = None
+
+
+class _Python(Struct):
+    version: str
+    packages: tuple[tuple[str, str], ...]
+    import_path: str = ""
+
+
+def find_image(engine: Engine, name: str) -> Image | None:
+    """Return the image that a name or an id stands for on this machine, None where there is none.
+
+    Raises:
+        EnvironmentSetupError: the engine does not work.
+    """
+    done = engine.ask("image", "inspect", name)
+    if done.exit_code:
+        if any(words in done.error_text.lower() for words in _NOT_THERE):
+            return None
+        raise EnvironmentSetupError(f"{engine.kind.value} can't look at its images", context=done.error_text)
+    found = msgspec.json.decode(done.stdout, type=list[_Inspected])[0]
+    digests = [digest.rpartition("@")[2] for digest in found.repo_digests or ()]
+    return Image(
+        identity=f"sha256:{found.id.removeprefix('sha256:')}",
+        digests=tuple(dict.fromkeys([*digests, *([found.digest] if found.digest else [])])),
+        platform=f"{found.os}/{found.architecture}",
+        has_entrypoint=bool(found.config and found.config.entrypoint),
+    )
+
+
+def get_image(engine: Engine, name: str, request: EnvironmentRequest, report: Report) -> Image:
+    """Return the image of a name, fetched from its registry where it is not here; a digest in the name must be its own.
+
+    Raises:
+        EnvironmentSetupError: it can't be had, or it is not the one that the digest names.
+    """
+    reference = without_tag(name)
+    image = find_image(engine, reference) or _pull(engine, reference, request, report)
+    pinned = pinned_digest(name)
+    if pinned and pinned not in image.digests:
+        raise EnvironmentSetupError(
+            f"The image '{name}' is not what its digest says",
+            context=f"its digests are {', '.join(image.digests) or 'unknown'}",
+            hint=f"Remove it with `{engine.kind.value} image rm` and run again, so that it is fetched anew.",
+        )
+    return image
+
+
+def pinned_digest(name: str) -> str | None:
+    """Return the digest in the name of an image, as in ``python@sha256:…``."""
+    digest = name.rpartition("@")[2]
+    return digest if "@" in name and ":" in digest else None
+
+
+def without_tag(name: str) -> str:
+    """Return a name without the tag where a digest says more; podman refuses to have both."""
+    if pinned_digest(name) is None:
+        return name
+    repository, _, digest = name.rpartition("@")
+    folder, slash, last = repository.rpartition("/")
+    return f"{folder}{slash}{last.partition(':')[0]}@{digest}"
+
+
+def with_registry(name: str) -> str:
+    """Return a name as docker completes it: ``python:3.11`` is ``docker.io/library/python:3.11``."""
+    first, slash, _ = name.partition("/")
+    if slash and ("." in first or ":" in first or first == "localhost"):
+        return name
+    return f"{USUAL_REGISTRY}/{name}" if slash else f"{USUAL_REGISTRY}/library/{name}"
+
+
+def _pull(engine: Engine, name: str, request: EnvironmentRequest, report: Report) -> Image:
+    report(Event(kind=EventKind.STEP, message=f"Fetching the image {name}"))
+    log = request.home.root / "images" / "pull.log"
+    asked = with_registry(name) if engine.kind is EngineKind.PODMAN else name
+    outcome = run_tool([engine.program, "pull", asked], request, log)
+    image = find_image(engine, asked) if outcome.exit_code == 0 else None
+    if image is None:
+        kind = EnvironmentSetupError if pinned_digest(name) else AbsentImageError
+        raise kind(
+            f"The image '{name}' is not on this machine and can't be fetched",
+            context=last_lines(log),
+            hint=f"An image that is made here: `{engine.kind.value} build -t {name} FOLDER`, or `build: FOLDER` in "
+            f"docker_env. One of a private registry: `{engine.kind.value} login` first.",
+        )
+    return image
+
+
+def run_tool(argv: Sequence[str], request: EnvironmentRequest, log: Path) -> Outcome:
+    """Run a long command of the engine; its output is shown as progress and kept in ``log``.
+
+    Raises:
+        Interrupted: a signal to us stopped it.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    outcome = run(
+        ProcessRequest(
+            argv=tuple(argv),
+            cwd=log.parent,
+            env=dict(request.environ),
+            log=log,
+            echo=Echo.STDERR,
+            stdin=Stdin.NOTHING,
+        )
+    )
+    if outcome.stopped_by:
+        raise Interrupted(Signals[outcome.stopped_by])
+    return outcome
+
+
+def last_lines(log: Path) -> str:
+    """Return the end of a log, where programs say what is wrong."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return "it said nothing"
+    return "\n".join(line.rpartition("\r")[2] for line in lines[-_LINES_SHOWN:]) or "it said nothing"
+
+
+def inspect_image(engine: Engine, image: Image, name: str, request: EnvironmentRequest) -> ImageContents:
+    """Return which shell and which Python an image has; it is asked once, as an image never changes.
+
+    Raises:
+        EnvironmentSetupError: no command can run in it.
+    """
+    owner = f"{os.geteuid()}-{engine.kind.value}"
+    cache = request.home.root / "images" / "inside" / f"{image.identity.partition(':')[2]}-{owner}.json"
+    try:
+        return msgspec.json.decode(cache.read_bytes(), type=ImageContents)
+    except (OSError, msgspec.DecodeError):
+        inside = _ask_inside(engine, image, name)
+    write_atomically(cache, msgspec.json.encode(inside))
+    return inside
+
+
+def _ask_inside(engine: Engine, image: Image, name: str) -> ImageContents:
+    done = _run_questions(engine, image)
+    answer = _read_answer(done, keeps_entrypoint=True)
+    if answer is None and image.has_entrypoint:
+        done = _run_questions(engine, image, "--entrypoint", "")
+        answer = _read_answer(done, keeps_entrypoint=False)
+    if answer is None:
+        raise _complain(engine, name, done)
+    return answer
+
+
+def _complain(engine: Engine, name: str, done: Completed) -> EnvironmentSetupError:
+    context = done.error_text or f"exit code {done.exit_code}"
+    if done.exit_code in _NO_PROGRAM:
+        return EnvironmentSetupError(
+            f"The image '{name}' can't run the commands of projects: it has no shell",
+            context=context,
+            hint="Use an image that has bash or sh.",
+        )
+    return EnvironmentSetupError(
+        f"No container can be started from the image '{name}'",
+        context=context,
+        hint=f"Try it by hand: {engine.kind.value} run --rm {name} sh -c 'echo it works'",
+    )
+
+
+def _run_questions(engine: Engine, image: Image, *options: str) -> Completed:
+    return engine.ask(
+        *("run", "--rm", *engine.init_words, *engine.user_words, "--network", "none", *options),
+        *(image.identity.partition(":")[2], "sh", "-c", _QUESTIONS, "sh", _PYTHON),
+        timeout=_START_TIME,
+    )
+
+
+def _read_answer(done: Completed, *, keeps_entrypoint: bool) -> ImageContents | None:
+    """Return what the questions brought out; an ENTRYPOINT may have printed something before."""
+    lines = done.stdout.decode("utf-8", "replace").splitlines()
+    said = {mark: line.removeprefix(mark) for line in lines for mark in (_MARK, _ANSWER) if line.startswith(mark)}
+    shell = said.get(_MARK)
+    if not shell:
+        return None
+    try:
+        python = msgspec.json.decode(said.get(_ANSWER, ""), type=_Python)
+    except msgspec.DecodeError:
+        python = None
+    return ImageContents(
+        shell=shell.rpartition("/")[2],
+        keeps_entrypoint=keeps_entrypoint,
+        python=python.version if python else None,
+        packages=python.packages if python else (),
+        import_path=python.import_path if python else "",
+    )

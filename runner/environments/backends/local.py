@@ -1,0 +1,125 @@
+"""The member that makes nothing: the command runs with the Python that is first on its PATH, which is recorded."""
+
+import hashlib
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import ClassVar
+
+import msgspec
+from msgspec import Struct
+
+from runner.environments.model import EnvironmentRequest, EnvironmentSpec, Lock, Prepared
+from runner.model import EnvironmentRecord, Event, EventKind, Report
+from runner.process import capture
+
+DIST_INFO = re.compile(r"(?P<name>.+?)-(?P<version>\d[^-]*)(?:-py[\d.]+)?\.(?:dist-info|egg-info)")
+QUESTION = """
+import json, platform, sys, sysconfig
+print(json.dumps({"version": platform.python_version(), "platform": sysconfig.get_platform(), "prefix": sys.prefix,
+"path": [p for p in sys.path if p], "is_virtual": sys.prefix != sys.base_prefix}))
+"""
+
+
+class _Python(Struct, frozen=True):
+    version: str
+    platform: str
+    prefix: str
+    path: tuple[str, ...]
+    is_virtual: bool
+
+
+class LocalBackend:
+    """The environment that is there."""
+
+    name: ClassVar[str] = "local"
+
+    def why_not(self, spec: EnvironmentSpec) -> str | None:
+        """Say why this spec can't be had: never, as nothing is made for it."""
+        del spec
+        return None
+
+    def plan(self, request: EnvironmentRequest) -> EnvironmentRecord:
+        """Return the record of the Python on PATH."""
+        return _record(request)[0]
+
+    def lock(self, request: EnvironmentRequest, report: Report) -> Lock | None:
+        """Return nothing: what is there is not resolved."""
+        del request, report
+        return None
+
+    def prepare(self, request: EnvironmentRequest, lock: Lock | None, report: Report) -> Prepared:
+        """Return the environment as it is, with what is installed in it."""
+        del lock
+        record, virtual = _record(request)
+        if record.python is None:
+            report(Event(kind=EventKind.NOTICE, message="There is no 'python' on PATH; nothing of it can be recorded"))
+        elif not request.spec.is_empty:
+            asked = request.spec.file or "the project"
+            report(Event(kind=EventKind.NOTICE, message=f"The packages of {asked} are taken as they are installed"))
+        variables = {"VIRTUAL_ENV": record.prefix} if virtual and record.prefix else {}
+        return Prepared(record=record, variables=variables)
+
+
+def _record(request: EnvironmentRequest) -> tuple[EnvironmentRecord, bool]:
+    """Return what is known of the Python on PATH, and whether it is that of a virtual environment."""
+    search = request.environ.get("PATH")
+    found = shutil.which("python", path=search) or shutil.which("python3", path=search)
+    python = _ask(request, found) if found else None
+    if python is None:
+        return EnvironmentRecord(manager="local"), False
+    packages = tuple(sorted(set(_distributions(python.path))))
+    return EnvironmentRecord(
+        manager="local",
+        python=python.version,
+        digest=hashlib.sha256(msgspec.json.encode((python.version, python.platform, packages))).hexdigest(),
+        prefix=python.prefix,
+        platform=python.platform,
+        packages=packages,
+    ), python.is_virtual
+
+
+def _ask(request: EnvironmentRequest, python: str) -> _Python | None:
+    """Ask a Python for its path, once as long as its file and its configuration stay the same."""
+    is_shim = f"{os.sep}shims{os.sep}" in python
+    key = None if is_shim else _stamp(python)
+    cache = request.home.root / "cache" / "local-python.json"
+    known = _load(cache)
+    if key and key in known:
+        return known[key]
+    variables = {name: value for name, value in request.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    done = capture([python, "-c", QUESTION], env=variables, cwd=Path(os.sep), timeout=30)
+    try:
+        answer = msgspec.json.decode(done.stdout, type=_Python)
+    except msgspec.DecodeError:
+        return None
+    if key:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        aside = cache.with_name(f"{cache.name}.{os.getpid()}")
+        aside.write_bytes(msgspec.json.encode({**known, key: answer}))
+        aside.replace(cache)
+    return answer
+
+
+def _stamp(python: str) -> str:
+    """Return what changes when an interpreter, its environment or its path files change."""
+    prefix = Path(python).parent.parent
+    places = [Path(python), prefix / "pyvenv.cfg", *prefix.glob("lib/python3*/site-packages")]
+    stamps = [(str(place), place.stat().st_mtime_ns) for place in places if place.exists()]
+    return hashlib.sha256(msgspec.json.encode(stamps)).hexdigest()
+
+
+def _load(cache: Path) -> dict[str, _Python]:
+    try:
+        return msgspec.json.decode(cache.read_bytes(), type=dict[str, _Python])
+    except (OSError, msgspec.DecodeError):
+        return {}
+
+
+def _distributions(path: tuple[str, ...]) -> list[tuple[str, str]]:
+    found = []
+    for folder in path:
+        names = os.listdir(folder) if os.path.isdir(folder) else []  # noqa: PTH112, PTH208
+        found += [(m["name"], m["version"]) for name in names if (m := DIST_INFO.fullmatch(name))]
+    return found

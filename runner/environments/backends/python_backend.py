@@ -1,0 +1,313 @@
+"""What the members that make Python environments share: interpreter, lock, prefix, the project's own packages."""
+
+import hashlib
+import os
+import posixpath
+import sys
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import msgspec
+from msgspec import structs
+
+from runner.base.lazy import LazyModule
+from runner.environments.cache.checksums import Source
+from runner.environments.cache.direct_urls import clean_direct_urls
+from runner.environments.cache.installed import Distribution
+from runner.environments.cache.prefix import BuildPlan, Built, Prefixes, has_marker
+from runner.environments.declare.indexes import index_options
+from runner.environments.declare.version_rules import parse_rule
+from runner.environments.interpreters.choosing import Choice, MissingInterpreterError, choose, downloads_allowed
+from runner.environments.interpreters.interpreters import Interpreter, discover
+from runner.environments.model import IMPORT_PATH, EnvironmentRequest, EnvironmentSpec, LocalPackage, Lock, Prepared
+from runner.environments.resolve.locking import as_text, count_packages, find_lock, note_path
+from runner.errors import EnvironmentSetupError
+from runner.model import EnvironmentKind, EnvironmentRecord, Event, EventKind, ProjectFiles, Report
+
+if TYPE_CHECKING:
+    from runner.environments.cache import source_trees
+    from runner.environments.repair import fallback
+    from runner.environments.resolve import uv_command
+else:
+    fallback = LazyModule("runner.environments.repair.fallback")
+    source_trees = LazyModule("runner.environments.cache.source_trees")
+    uv_command = LazyModule("runner.environments.resolve.uv_command")
+
+FORMAT = 1
+BIN = "Scripts" if sys.platform == "win32" else "bin"
+HOOK = (
+    "import os,sys,site;p=[e for e in os.environ.get('" + IMPORT_PATH + "','').split(os.pathsep) if e];"
+    "i=next((n for n,e in enumerate(sys.path) if e.endswith(('site-packages','dist-packages'))),len(sys.path));"
+    "sys.path[i:i]=p;list(map(site.addsitedir,p))\n"
+)
+"""A line that Python runs at its start: the project's own packages come between the standard library and the rest.
+
+It is run in a function's scope, so what it imports is not seen inside a comprehension before Python 3.12.
+"""
+
+
+class PythonBackend:
+    """A member that installs a lock into a prefix; what installs it is the subclass's."""
+
+    name: ClassVar[str]
+
+    def why_not(self, spec: EnvironmentSpec) -> str | None:
+        """Say why this spec can't be had, None when it can."""
+        if spec.kind is EnvironmentKind.DOCKER_ENV:
+            return "docker_env asks for a container"
+        return spec.refusal.message if spec.refusal else None
+
+    def plan(self, request: EnvironmentRequest) -> EnvironmentRecord:
+        """Return what is known of the environment without building or resolving anything."""
+        as_of = as_text(request.as_of)
+        try:
+            choice = self._choose(request)
+        except MissingInterpreterError as missing:
+            return EnvironmentRecord(manager=self.name, python=missing.rule.text, as_of=as_of)
+        lock = find_lock(request, choice.interpreter)
+        if request.repair and note_path(request, choice.interpreter).exists():
+            others = discover(request.home.root / "interpreters.json", request.environ)
+            lock = fallback.recalled_lock(request, choice.interpreter, others) or lock
+        interpreter = lock.interpreter if lock else choice.interpreter
+        return EnvironmentRecord(
+            manager=self.name,
+            python=interpreter.version,
+            lock_digest=lock.digest if lock else None,
+            as_of=lock.as_of if lock else as_of,
+            platform=interpreter.platform,
+        )
+
+    def lock(self, request: EnvironmentRequest, report: Report) -> Lock | None:
+        """Return the lock of a request; resolve it when it was not resolved before."""
+        choice = self._choose_or_fetch(request, report)
+        usual = EventKind.REMARK if self._is_there(request, choice.interpreter) else EventKind.NOTICE
+        for notice in request.spec.notices:
+            report(Event(kind=usual, message=notice))
+        for notice in request.spec.mapping:
+            report(Event(kind=EventKind.NOTICE, message=notice))
+        if choice.notice:
+            # A range beside a lock is what the lock is for, so that the choice within it needs no words.
+            is_asked = bool(request.spec.python) and request.spec.is_locked
+            kind = EventKind.NOTICE if choice.departs else EventKind.REMARK if is_asked else usual
+            report(Event(kind=kind, message=choice.notice))
+        lock = self._lock_for(request, choice.interpreter, report)
+        is_other = choice.departs and choice.notice and lock.interpreter == choice.interpreter
+        return structs.replace(lock, departures=(choice.notice,)) if is_other and choice.notice else lock
+
+    def _is_there(self, request: EnvironmentRequest, interpreter: Interpreter) -> bool:
+        """Say whether a request was resolved and made before, so that its notices were told."""
+        if request.repair and note_path(request, interpreter).exists():
+            return True
+        found = find_lock(request, interpreter)
+        return found is not None and has_marker(request.home, _identity(self.name, found))
+
+    def _lock_for(self, request: EnvironmentRequest, interpreter: Interpreter, report: Report) -> Lock:
+        found = find_lock(request, interpreter)
+        if found and not (request.repair and note_path(request, interpreter).exists()):
+            return found
+        others = discover(request.home.root / "interpreters.json", request.environ)
+        return fallback.lock_with_repairs(request, interpreter, others, report)
+
+    def move_interpreter(self, request: EnvironmentRequest, report: Report) -> str | None:
+        """Decide for another interpreter where a lock can't be built; return that in words, None without one."""
+        choice, others = self._choose(request), discover(request.home.root / "interpreters.json", request.environ)
+        lock = find_lock(request, choice.interpreter)
+        return fallback.move_interpreter(request, choice.interpreter, lock, others, report) if lock else None
+
+    def choose_interpreter(self, request: EnvironmentRequest, report: Report) -> Interpreter:
+        """Return the interpreter of a request; uv fetches it where it is not there and may be fetched."""
+        choice = self._choose_or_fetch(request, report)
+        if choice.notice:
+            report(Event(kind=EventKind.NOTICE, message=choice.notice))
+        return choice.interpreter
+
+    def prepare(self, request: EnvironmentRequest, lock: Lock | None, report: Report) -> Prepared:
+        """Return the environment of a lock, proven and ready; build what is missing."""
+        if lock is None:
+            raise EnvironmentSetupError("a Python environment needs a lock")
+        request = structs.replace(request, report=report)
+        prefixes = Prefixes(request.home, report)
+        identity = _identity(self.name, lock)
+        base = prefixes.obtain(
+            BuildPlan(
+                identity=identity,
+                manager=self.name,
+                what=self._what(lock),
+                lock=lock.text,
+                fill=partial(self._fill, request, lock, prefixes.folder(identity) / "build.log", report),
+                forget=partial(self._forget, request),
+                sources=partial(self._sources, request, lock),
+            )
+        )
+        own = self._local(request, lock, base, prefixes) if request.spec.local_packages else None
+        return _prepared(self.name, request, lock, base, own)
+
+    def install(self, request: EnvironmentRequest, lock: Lock, prefix: Path, log: Path) -> None:
+        """Make a prefix with exactly what the lock says."""
+        raise NotImplementedError
+
+    def _what(self, lock: Lock) -> str:
+        return f"environment with Python {lock.interpreter.name}"
+
+    def _sources(self, request: EnvironmentRequest, lock: Lock) -> Iterable[Source] | None:
+        """Return the cached packages to which a prefix may get hard links, None where it gets no links."""
+        del request, lock
+        return None
+
+    def _fill(self, request: EnvironmentRequest, lock: Lock, log: Path, report: Report, prefix: Path) -> None:
+        count = count_packages(lock)
+        packages = f", {count} package{'s' * (count != 1)}" if count else ""
+        report(Event(kind=EventKind.STEP, message=f"Building environment: Python {lock.interpreter.name}{packages}"))
+        self.install(request, lock, prefix, log)
+        clean_direct_urls(prefix)
+        keep_import_hook(prefix)
+
+    def _forget(self, request: EnvironmentRequest, names: tuple[str, ...]) -> None:
+        # Without force uv waits, minutes if need be, until nobody uses the cache; what it forgets here is damaged.
+        uv_for(request).run("cache", "clean", "--force", *names)
+
+    def _choose(self, request: EnvironmentRequest) -> Choice:
+        found = discover(request.home.root / "interpreters.json", request.environ)
+        lock = request.spec.project_lock
+        if lock is None:
+            return choose(request.spec.python, found, request.as_of)
+        fitting = [item for item in found if parse_rule(lock.pythons).admits(item.version)]
+        try:
+            return choose(lock.python, fitting, None)
+        except MissingInterpreterError:
+            if not fitting:
+                raise
+        other = choose(None, fitting, None).interpreter
+        told = f"Python {lock.python}, with which {lock.path} was made, is not installed; {other.name} is used"
+        return Choice(other, told, departs=True)
+
+    def _choose_or_fetch(self, request: EnvironmentRequest, report: Report) -> Choice:
+        try:
+            return self._choose(request)
+        except MissingInterpreterError as missing:
+            wanted = missing.rule.text
+            if not (missing.rule.line and downloads_allowed(request.environ)):
+                raise
+            report(Event(kind=EventKind.STEP, message=f"Python {wanted} is not installed; asking uv to fetch it"))
+            done = uv_for(request).work("python", "install", wanted, cwd=uv_command.clean_cwd(request.home))
+            if done.exit_code:
+                missing.context = "uv could not fetch it: " + done.error_text.splitlines()[0]
+                raise
+        return self._choose(request)
+
+    def _local(self, request: EnvironmentRequest, lock: Lock, base: Built, prefixes: Prefixes) -> Built:
+        """Return the prefix of the project's own packages; it lies on top of the base; each tree has its own."""
+        tree = request.tree
+        if tree is None:
+            raise EnvironmentSetupError("packages of the project need its frozen tree")
+        packages = [(package.text, tree.digest(package.path)) for package in request.spec.local_packages]
+        identity = _digest((FORMAT, "local", _identity(self.name, lock), packages))
+        log = prefixes.folder(identity) / "build.log"
+        return prefixes.obtain(
+            BuildPlan(
+                identity=identity,
+                manager=self.name,
+                what="the project's own packages",
+                fill=partial(_fill_local, request, lock, base, log),
+                forget=partial(self._forget, request),
+            )
+        )
+
+
+def keep_import_hook(prefix: Path) -> None:
+    """Let the Pythons of a prefix import the project's own packages."""
+    for site in [*prefix.glob("lib/*/site-packages"), *prefix.glob("Lib/site-packages")]:
+        (site / "proj_import_path.pth").write_text(HOOK, encoding="utf-8")
+
+
+def uv_for(request: EnvironmentRequest) -> "uv_command.Uv":
+    """Return uv with the index settings of a request."""
+    index = index_options(request.spec.options, request.environ)
+    uv = uv_command.find_uv(request.home, index, request.environ, request.spec.requirements)
+    return structs.replace(uv, report=request.report)
+
+
+def cut_words(lock: Lock) -> Iterator[str]:
+    """Yield uv's options for the time of a lock, so that build tools are those of that time too."""
+    if lock.as_of:
+        yield from ("--exclude-newer", lock.as_of)
+        for name in lock.undated:
+            yield from ("--exclude-newer-package", f"{name}=false")
+
+
+def _fill_local(request: EnvironmentRequest, lock: Lock, base: Built, log: Path, prefix: Path) -> None:
+    if request.tree is None:
+        raise EnvironmentSetupError("packages of the project need its frozen tree")
+    packages = request.spec.local_packages
+    uv = uv_for(request)
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory(prefix="proj-") as room:
+        copies = source_trees.copy_packages(request.tree, packages, Path(room))
+        done = uv.work(
+            *("pip", "install", "--no-deps", "--target", prefix, "--python", base.path / BIN / "python"),
+            *("--link-mode", "copy", *cut_words(lock), *_index_words(uv), *map(str, copies)),
+            cwd=uv_command.clean_cwd(request.home),
+        )
+    if done.exit_code:
+        names = ", ".join(package.path for package in packages)
+        raise uv_command.command_error(f"The project's own packages ({names}) can't be built", done, log)
+
+
+def _index_words(uv: "uv_command.Uv") -> Iterator[str]:
+    for line in uv.index.lines:
+        yield from line.split(" ", 1)
+    yield from uv.index.words
+
+
+def _identity(manager: str, lock: Lock) -> str:
+    interpreter = lock.interpreter
+    return _digest((FORMAT, manager, lock.digest, msgspec.to_builtins(interpreter), os.path.realpath(interpreter.path)))
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(msgspec.json.encode(value)).hexdigest()
+
+
+def _prepared(name: str, request: EnvironmentRequest, lock: Lock, base: Built, own: Built | None) -> Prepared:
+    distributions = base.distributions + (own.distributions if own else ())
+    record = EnvironmentRecord(
+        manager=name,
+        python=lock.interpreter.version,
+        digest=_digest((base.digest, own.digest)) if own else base.digest,
+        lock_digest=lock.digest,
+        prefix=str(base.path),
+        as_of=lock.as_of,
+        platform=lock.interpreter.platform,
+        packages=tuple(sorted((item.name, item.version) for item in distributions)),
+        departures=(*request.spec.departures, *lock.departures),
+    )
+    variables = {"VIRTUAL_ENV": str(base.path)}
+    entries = [base.path / BIN]
+    if own:
+        variables[IMPORT_PATH] = str(own.path)
+        entries.insert(0, own.path / BIN)
+    paths = _import_paths(request.spec.local_packages, own.distributions, request.files) if own else ()
+    return Prepared(
+        record=record, prefix=base.path, path_entries=tuple(entries), variables=variables, import_paths=paths
+    )
+
+
+def _import_paths(
+    packages: tuple[LocalPackage, ...], distributions: tuple[Distribution, ...], files: ProjectFiles | None
+) -> tuple[str, ...]:
+    """Return the folders from which editable packages are imported; compiled ones only work as they are installed."""
+    found: dict[str, None] = {}
+    pure = [item for item in distributions if item.is_pure]
+    for package in packages if files and len(pure) == len(distributions) else ():
+        if not package.editable or files is None:
+            continue
+        top = "" if package.path == "." else package.path
+        folders = [top, *(posixpath.join(top, n.rstrip("/")) for n in files.names(top) if n.endswith("/"))]
+        for folder in folders:
+            names = {name.rstrip("/") for name in files.names(folder)}
+            if any(names.issuperset(item.top_level) and (item.top_level or folder == top) for item in pure):
+                found[folder or "."] = None
+    return tuple(found)

@@ -1,0 +1,1 @@
+"""Environments on disk: built once, verified before each use, leased, removed."""

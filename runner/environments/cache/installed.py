@@ -1,0 +1,124 @@
+"""The distributions that are installed in a prefix, and which files with which checksums they record."""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from msgspec import Struct
+
+from runner.environments.declare.conda.meta import LinkedPackage, linked_packages
+
+CACHES = "__pycache__"
+OF_INSTALLER = frozenset({"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json"})
+"""Files in a dist-info folder that tell who installed it, not what was installed."""
+METADATA_NAME = rb"(?m)^Name:\s*(\S+)"
+METADATA_VERSION = rb"(?m)^Version:\s*(\S+)"
+
+
+class Distribution(Struct, frozen=True, kw_only=True):
+    """An installed distribution; ``digest`` is that of its files, the same for every installer."""
+
+    name: str
+    version: str
+    digest: str
+    is_pure: bool = True
+    top_level: tuple[str, ...] = ()
+
+
+class InstalledPackage(Struct, frozen=True, kw_only=True):
+    """A package of a prefix: a ``dist-info`` folder, or what conda ``linked``.
+
+    ``name`` tells its version too, ``title`` does not; ``recorded`` are paths and SHA-256 in hex.
+    """
+
+    name: str
+    title: str
+    recorded: Mapping[str, str]
+    folder: Path | None = None
+    linked: LinkedPackage | None = None
+
+
+def installed_packages(root: Path) -> tuple[InstalledPackage, ...]:
+    """Return the packages of a prefix, those of conda first, each file owned by one of them."""
+    linked = linked_packages(root)
+    owned = frozenset().union(*(package.files for package in linked))
+    folders = [folder for site in _sites(root) for folder in sorted(site.glob("*.dist-info"))]
+    conda = tuple(
+        InstalledPackage(name=package.file_name, title=package.name, recorded=package.expected, linked=package)
+        for package in linked
+    )
+    return conda + tuple(
+        InstalledPackage(
+            name=folder.name, title=folder.name.split("-")[0], recorded=dict(_record(folder, root)), folder=folder
+        )
+        for folder in folders
+        if (folder / "METADATA").relative_to(root).as_posix() not in owned
+    )
+
+
+def describe(package: InstalledPackage, root: Path, found: Mapping[str, str]) -> Distribution:
+    """Return a package as a distribution; ``found`` are the checksums of the files of the prefix by path."""
+    if package.linked:
+        return _linked_distribution(package.linked, found)
+    folder = package.folder or root
+    metadata = (folder / "METADATA").read_bytes() if (folder / "METADATA").exists() else b""
+    name, version = re.search(METADATA_NAME, metadata), re.search(METADATA_VERSION, metadata)
+    site = os.path.relpath(folder.parent, root).replace("\\", "/")
+    own = sorted(path for path in package.recorded if path in found and _is_code(path, site, folder.name))
+    digest = hashlib.sha256("".join(f"{found[path]} {path}\n" for path in own).encode()).hexdigest()
+    wheel = (folder / "WHEEL").read_text("utf-8", "replace") if (folder / "WHEEL").exists() else ""
+    start = 0 if site == "." else len(site) + 1
+    tops = {path[start:].split("/")[0] for path in own if ".dist-info/" not in path}
+    stem = folder.name.removesuffix(".dist-info").rpartition("-")
+    return Distribution(
+        name=name[1].decode() if name else stem[0],
+        version=version[1].decode() if version else stem[2],
+        digest=digest,
+        is_pure="Root-Is-Purelib: true" in wheel,
+        top_level=tuple(sorted(tops)),
+    )
+
+
+def _linked_distribution(package: LinkedPackage, found: Mapping[str, str]) -> Distribution:
+    """Describe a conda package by its files as they were before the prefix was written into them."""
+    there = [path for path in sorted(package.files) if path in found]
+    lines = "".join(f"{package.original.get(path, found[path])} {path}\n" for path in there)
+    return Distribution(name=package.name, version=package.version, digest=hashlib.sha256(lines.encode()).hexdigest())
+
+
+def _sites(root: Path) -> list[Path]:
+    """Return the folders of a prefix that hold distributions: site-packages, or the root of a target folder."""
+    found = [
+        *root.glob("lib/python*/site-packages"),
+        *root.glob("lib/pypy*/site-packages"),
+        *root.glob("Lib/site-packages"),
+    ]
+    return found or [root]
+
+
+def _record(folder: Path, root: Path) -> Iterator[tuple[str, str]]:
+    """Yield path and SHA-256 of the files that a distribution records, in the format of PEP 376 and 427."""
+    import csv
+    from base64 import urlsafe_b64decode
+
+    try:
+        text = (folder / "RECORD").read_text("utf-8")
+    except FileNotFoundError:
+        return
+    site = os.path.relpath(folder.parent, root)
+    for row in csv.reader(text.splitlines()):
+        algorithm, _, value = (row[1] if len(row) > 1 else "").partition("=")
+        path = f"{site}/{row[0]}" if row else ""
+        if site == "." or "\\" in path or "//" in path or "./" in path:
+            path = os.path.normpath(path).replace("\\", "/")
+        if algorithm == "sha256" and f"/{CACHES}/" not in f"/{path}":
+            yield path, urlsafe_b64decode(value + "=" * (-len(value) % 4)).hex()
+
+
+def _is_code(path: str, site: str, own: str) -> bool:
+    """Say whether a file is the same whoever installs it and wherever: not a script, not the installer's notes."""
+    inside = site == "." or path.startswith(f"{site}/")
+    scripts = path.startswith(("bin/", "Scripts/"))
+    return inside and not scripts and not (f"{own}/" in path and path.rpartition("/")[2] in OF_INSTALLER)

@@ -1,0 +1,1 @@
+"""Readers for every file that declares an environment."""

@@ -1,0 +1,1 @@
+"""Readers for conda's environment files."""

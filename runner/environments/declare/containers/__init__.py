@@ -1,0 +1,1 @@
+"""Readers for Dockerfiles and `docker_env`."""

@@ -1,0 +1,102 @@
+"""Reads from a Dockerfile what it installs for Python: the base image's version and the lines of pip and conda."""
+
+import posixpath
+import re
+import shlex
+from collections.abc import Iterator
+
+from msgspec import structs
+
+from runner.analysis.scripts import above
+from runner.base.foreign_text import decode_text
+from runner.environments.declare.requirements import Line, RequirementReader
+from runner.environments.model import EnvironmentSpec, collect, specify
+from runner.errors import EnvironmentSetupError
+from runner.model import EnvironmentKind, ProjectFiles
+
+NAME = re.compile(r"(.*[._-])?(docker|container)file([._-].*)?", re.IGNORECASE)
+FOLDERS = ("docker", ".docker", "Docker")
+FROM_PYTHON = re.compile(
+    r"^FROM\s+(?:--\S+\s+)?(?:\S+/)?python:(?P<version>\d+(?:\.\d+)*)", re.IGNORECASE | re.MULTILINE
+)
+ARGUMENT = re.compile(r"^(?:ARG|ENV)\s+(?P<name>\w+)(?:=|\s+)(?P<value>\S+)", re.MULTILINE)
+RUN = re.compile(r"^RUN\s+(?P<command>.*)$", re.MULTILINE | re.IGNORECASE)
+INSTALL = re.compile(r"(?:\bpip[\d.]*|\buv\s+pip|\bconda|\bmamba|\bmicromamba)\s+(?:\S+\s+)*?install\s+(?P<words>.*)")
+TAKES_VALUE = frozenset({
+    *("-i", "--index-url", "--extra-index-url", "-f", "--find-links", "--trusted-host", "--timeout", "--retries"),
+    *("-t", "--target", "--prefix", "--root", "--cache-dir", "--upgrade-strategy", "-c", "--channel", "-n", "--name"),
+    *("-p", "--proxy", "--python"),
+})  # fmt: skip
+REQUIREMENT = re.compile(r"[A-Za-z0-9][\w.-]*(\[[\w,. -]+\])?\s*([=<>!~].*)?")
+OTHERS_THAN_PYTHON = frozenset({"conda", "mamba", "pip", "setuptools", "wheel", "python"})
+
+
+def find_dockerfiles(files: ProjectFiles) -> tuple[str, ...]:
+    """Return the Dockerfiles of the project folder and of those above it."""
+    found = []
+    for top in above(files):
+        for folder in (top, *(posixpath.join(top, name) for name in FOLDERS)):
+            names = [name for name in files.names(folder) if NAME.fullmatch(name)]
+            found += [posixpath.join(folder, name) for name in sorted(names, key=lambda name: (len(name), name))]
+    return tuple(found)
+
+
+def read_dockerfile(path: str, files: ProjectFiles) -> EnvironmentSpec:
+    """Return what a Dockerfile installs for Python; lines that can't be followed are left out."""
+    text = re.sub(r"(?m)^\s*#.*\n", "", decode_text(files.read(path) or b""))
+    text = re.sub(r"\\[ \t]*\r?\n", " ", text)
+    for match in ARGUMENT.finditer(text):
+        value = match["value"].strip("\"'").replace("\\", r"\\")
+        text = re.sub(rf"\$\{{?{match['name']}\b\}}?", value, text)
+    lines = collect()
+    folder = posixpath.dirname(path)
+    for word, is_file in _installed(text):
+        _add(word, RequirementReader(files, lines), path, (folder, "", ".."), is_file=is_file)
+    python = FROM_PYTHON.search(text)
+    spec = specify(EnvironmentKind.NONE, None, lines, python=python["version"] if python else None)
+    return structs.replace(spec, notices=tuple(dict.fromkeys(spec.notices)))
+
+
+def _add(word: str, reader: RequirementReader, path: str, folders: tuple[str, ...], *, is_file: bool) -> None:
+    try:
+        if is_file:
+            places = (posixpath.normpath(posixpath.join(folder, name)) for folder in folders for name in _tails(word))
+            found = next((place for place in places if reader.files.read(place) is not None), None)
+            if found:
+                reader.read_file(found)
+        else:
+            reader.read_lines([Line(0, word)], path, folders)
+    except EnvironmentSetupError as error:
+        reader.lines.notices.append(f"{path}: '{word}' is left out: {error.message}")
+
+
+def _tails(path: str) -> Iterator[str]:
+    """Yield a path of the image as it may be called in the project: ``/app/req/a.txt``, ``req/a.txt``, ``a.txt``."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    yield from ("/".join(parts[start:]) for start in range(len(parts)))
+
+
+def _installed(text: str) -> Iterator[tuple[str, bool]]:
+    """Yield each requirement that is installed, and each requirements file with True."""
+    for run in RUN.finditer(text):
+        for part in re.split(r"&&|;|\|\|", run["command"]):
+            match = INSTALL.search(part)
+            if match and not re.search(r"\bapt(-get)?\b", part):
+                yield from _words(match["words"])
+
+
+def _words(text: str) -> Iterator[tuple[str, bool]]:
+    try:
+        words = iter(shlex.split(text))
+    except ValueError:
+        return
+    for word in words:
+        option, equals, value = word.partition("=")
+        if option in ("-r", "--requirement", "--file"):
+            yield value if equals else next(words, ""), True
+        elif word.startswith("-r") and len(word) > 2:  # noqa: PLR2004
+            yield word[2:], True
+        elif option in TAKES_VALUE and not equals:
+            next(words, None)
+        elif REQUIREMENT.fullmatch(word) and re.split(r"[=<>!~\[]", word)[0].lower() not in OTHERS_THAN_PYTHON:
+            yield re.sub(r"^([\w.-]+)=(\d[^=]*)$", r"\1==\2", word), False

@@ -1,0 +1,60 @@
+"""Reads MLflow's ``python_env.yaml``: keys ``python``, ``build_dependencies``, ``dependencies``."""
+
+from msgspec import structs
+
+from runner.environments.declare.positions import Document, Item
+from runner.environments.declare.requirements import Line, RequirementReader
+from runner.environments.model import EnvironmentSpec, RequirementLines, collect, specify
+from runner.errors import EnvironmentSetupError
+from runner.model import EnvironmentKind, ProjectFiles
+
+KEYS = ("python", "build_dependencies", "dependencies")
+
+
+def read_python_env(document: Document, files: ProjectFiles) -> EnvironmentSpec:
+    """Return what a ``python_env.yaml`` asks for; paths in its lines are relative to the project, as MLflow has it.
+
+    Raises:
+        EnvironmentSetupError: with every fault of the file, each with its line.
+    """
+    faults = [_unknown(document, key) for key in document.keys if key not in KEYS]
+    python = document.text("python", faults)
+    listed = {key: document.items(key, faults) for key in KEYS[1:]}
+    for key, items in listed.items():
+        faults += [
+            f"line {item.line}: {key} takes one requirement per item, as text" for item in items if item.is_nested
+        ]
+    if faults:
+        raise EnvironmentSetupError(
+            f"{document.file} can't be used: {'; '.join(faults)}",
+            context=document.file,
+            hint=f"It takes {', '.join(KEYS)}; the last two are lists.",
+        )
+    build, main = (_collect(document, listed[key], files) for key in KEYS[1:])
+    spec = specify(EnvironmentKind.PYTHON_ENV, document.file, main, python=python)
+    return _with_build(spec, specify(EnvironmentKind.PYTHON_ENV, document.file, build))
+
+
+def _with_build(spec: EnvironmentSpec, build: EnvironmentSpec) -> EnvironmentSpec:
+    return structs.replace(
+        spec,
+        build_requirements=build.requirements,
+        constraints=build.constraints + spec.constraints,
+        options=tuple(dict.fromkeys(build.options + spec.options)),
+        local_packages=tuple(dict.fromkeys(build.local_packages + spec.local_packages)),
+        notices=build.notices + spec.notices,
+    )
+
+
+def _collect(document: Document, items: tuple[Item, ...], files: ProjectFiles) -> RequirementLines:
+    lines = collect()
+    reader = RequirementReader(files, lines)
+    reader.read_lines((Line(item.line, item.text) for item in items), document.file, ("", document.folder))
+    return lines
+
+
+def _unknown(document: Document, key: str) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(key.replace("-", "_").lower(), KEYS, n=1)
+    return f"line {document.line(key)}: unknown key '{key}'" + (f", did you mean '{near[0]}'?" if near else "")

@@ -1,0 +1,164 @@
+"""Requirement lines as pip reads them: https://pip.pypa.io/en/stable/reference/requirements-file-format/."""
+
+import posixpath
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from msgspec import Struct
+
+from runner.base.foreign_text import decode_text
+from runner.environments.model import LocalPackage, RequirementLines
+from runner.errors import EnvironmentSetupError
+from runner.model import ProjectFiles
+
+COMMENT = re.compile(r"(^|\s)#.*$")
+NESTED = re.compile(r"(?:-r|--requirement)(?:\s+|=|(?<=-r))(?P<path>.+)")
+CONSTRAINT = re.compile(r"(?:-c|--constraint)(?:\s+|=|(?<=-c))(?P<path>.+)")
+EDITABLE = re.compile(r"(?:-e|--editable)(?:\s+|=|(?<=-e))(?P<what>.+)")
+EXTRAS = re.compile(r"^(?P<path>.*?)\[(?P<extras>[^][]*)\]$")
+NAMED_LOCAL = re.compile(r"^[\w.-]+\s*(?:\[(?P<extras>[^]]*)\])?\s*@\s*(?:file:)(?P<path>[^/;\s][^;\s]*)")
+ARCHIVE = (".whl", ".tar.gz", ".zip", ".tar.bz2")
+LONGEST_LINE = 2000
+"""Characters of a requirement without its hashes."""
+OPTIONS_KEPT = frozenset({
+    *("-i", "--index-url", "--extra-index-url", "-f", "--find-links", "--no-index", "--pre"),
+    *("--trusted-host", "--only-binary", "--no-binary"),
+})  # fmt: skip
+OPTIONS_WITHOUT_EFFECT = frozenset({
+    *("--prefer-binary", "--require-hashes", "--use-feature", "--use-pep517", "--no-use-pep517"),
+    *("--process-dependency-links", "--allow-external", "--allow-unverified", "--no-build-isolation"),
+})  # fmt: skip
+
+
+class Line(Struct, frozen=True):
+    """A logical line with the number of its first physical one."""
+
+    number: int
+    text: str
+
+
+def logical_lines(text: str) -> Iterator[Line]:
+    """Yield the lines that say something, continued ones joined, without comments."""
+    start, parts = 0, list[str]()
+    for number, raw in enumerate([*text.splitlines(), ""], 1):
+        line = "" if raw.lstrip().startswith("#") else COMMENT.sub("", raw)
+        start = start if parts else number
+        if line.endswith("\\"):
+            parts.append(line[:-1].strip())
+            continue
+        parts.append(line.strip())
+        joined = " ".join(part for part in parts if part)
+        parts = []
+        if joined:
+            yield Line(start, joined)
+
+
+class RequirementReader(Struct, frozen=True):
+    """Reads requirement lines and the files that they name into one collection."""
+
+    files: ProjectFiles
+    lines: RequirementLines
+
+    def read_lines(self, source: Iterable[Line], file: str, folders: tuple[str, ...]) -> None:
+        """Read the lines of a file; paths in them are tried relative to each of the folders in turn."""
+        for line in source:
+            with _place(file, line):
+                self._read_line(line.text, file, folders, ())
+
+    def read_file(self, path: str, *, seen: tuple[str, ...] = (), constraint: bool = False) -> None:
+        """Read a requirements file and what it includes.
+
+        Raises:
+            EnvironmentSetupError: it isn't there, includes itself, or has a line that can't be read.
+        """
+        content = self.files.read(path)
+        if content is None:
+            raise EnvironmentSetupError(
+                f"'{path}' is named but not there", hint="Paths are relative to the naming file."
+            )
+        if path in seen:
+            return
+        folders = (posixpath.dirname(path), "")
+        for line in logical_lines(decode_text(content)):
+            with _place(path, line):
+                if constraint and not line.text.startswith("-") and len(line.text) <= LONGEST_LINE:
+                    self.lines.constraints.append(line.text)
+                else:
+                    self._read_line(line.text, path, folders, (*seen, path))
+
+    def _read_line(self, text: str, file: str, folders: tuple[str, ...], seen: tuple[str, ...]) -> None:
+        if len(text) > LONGEST_LINE and len(text.partition(" --hash=")[0]) > LONGEST_LINE:
+            raise EnvironmentSetupError(f"'{text[:40]}…' has {len(text):,} characters, and is no requirement")
+        if nested := NESTED.fullmatch(text):
+            self.read_file(self._find(nested["path"], folders), seen=seen)
+        elif constraint := CONSTRAINT.fullmatch(text):
+            self.read_file(self._find(constraint["path"], folders), seen=seen, constraint=True)
+        elif editable := EDITABLE.fullmatch(text):
+            self._add_requirement(editable["what"].strip("\"' "), folders, editable=True)
+        elif text.startswith("-"):
+            self._add_option(text, file)
+        else:
+            self._add_requirement(text, folders)
+
+    def _add_option(self, text: str, file: str) -> None:
+        word = re.split(r"[\s=]", text, maxsplit=1)[0]
+        if word in OPTIONS_KEPT:
+            self.lines.options.append(text)
+        elif word in OPTIONS_WITHOUT_EFFECT:
+            self.lines.notices.append(f"{file}: {word} is left out, it has no effect here")
+        else:
+            raise EnvironmentSetupError(f"the option {word} is not one of a requirements file")
+
+    def _add_requirement(self, text: str, folders: tuple[str, ...], *, editable: bool = False) -> None:
+        local = self._local_package(text, folders, editable=editable)
+        if local:
+            self.lines.local_packages.append(local)
+        elif re.match(r"^(file:/|/|~|[A-Za-z]:[\\/])", text) or re.search(r"@\s*file:/", text):
+            raise EnvironmentSetupError(
+                f"'{text}' is a place on one machine, no other has it",
+                hint="Name the package with its version, or keep its source in the project and name it './path'.",
+            )
+        elif editable and "://" not in text and not text.startswith("git@"):
+            raise EnvironmentSetupError(f"'-e {text}': there is no such folder in the project")
+        else:
+            self.lines.requirements.append(text)
+
+    def _local_package(self, text: str, folders: tuple[str, ...], *, editable: bool) -> LocalPackage | None:
+        if named := NAMED_LOCAL.match(text):
+            path, extras = named["path"], named["extras"] or ""
+        else:
+            text = re.split(r"\s+[;#]|\s--", text, maxsplit=1)[0].strip()
+            match = EXTRAS.fullmatch(text)
+            path, extras = (match["path"], match["extras"]) if match else (text, "")
+            path = path.removeprefix("file:") if not path.startswith("file:/") else path
+        if not (editable or named or path in (".", "..") or path.startswith(("./", "../")) or path.endswith(ARCHIVE)):
+            return None
+        if "://" in path or path.startswith(("/", "git@")):
+            return None
+        found = self._find(path, folders)
+        if not (self.files.names("" if found == "." else found) or self.files.read(found) is not None):
+            raise EnvironmentSetupError(f"'{text}' names a package in the project, but '{found}' is not there")
+        split = tuple(extra.strip() for extra in extras.split(",") if extra.strip())
+        return LocalPackage(path=found, extras=split, editable=editable)
+
+    def _find(self, path: str, folders: tuple[str, ...]) -> str:
+        """Return the path relative to the project folder: of the first folder that has it, else of the first."""
+        plain = path.strip("\"' ").replace("\\", "/").rstrip("/") or "."
+        candidates = [posixpath.normpath(posixpath.join(folder, plain)) for folder in folders]
+        return next(filter(partial(_exists, self.files), candidates), candidates[0])
+
+
+@contextmanager
+def _place(file: str, line: Line) -> Iterator[None]:
+    """Give an error the place of the line that it is about, unless it has one."""
+    try:
+        yield
+    except EnvironmentSetupError as error:
+        error.context = error.context or f"{file}, line {line.number}"
+        raise
+
+
+def _exists(files: ProjectFiles, path: str) -> bool:
+    return bool(files.names("" if path == "." else path)) or files.read(path) is not None

@@ -1,0 +1,111 @@
+"""Reads the file that declares an environment, whatever its kind."""
+
+import re
+from typing import TYPE_CHECKING
+
+from msgspec import structs
+
+from runner.base.foreign_text import decode_text
+from runner.base.lazy import LazyModule
+from runner.environments.declare.conda.files import conda_lock_spec, is_conda_lock, select_lines, this_platform
+from runner.environments.declare.positions import Document, parse
+from runner.environments.declare.python_env import read_python_env
+from runner.environments.declare.requirements import RequirementReader
+from runner.environments.model import CondaFile, EnvironmentSpec, Refusal, collect, specify
+from runner.environments.resolve.project_lock import with_project_lock
+from runner.errors import EnvironmentSetupError
+from runner.model import EnvironmentDeclaration, EnvironmentKind, ProjectFiles
+
+if TYPE_CHECKING:
+    from runner.environments.declare import pylock
+    from runner.environments.declare.conda import mapping as conda
+    from runner.environments.declare.containers import spec as container_spec
+else:
+    conda = LazyModule("runner.environments.declare.conda.mapping")
+    container_spec = LazyModule("runner.environments.declare.containers.spec")
+    pylock = LazyModule("runner.environments.declare.pylock")
+
+CONDA_KEYS = frozenset({"channels", "prefix"})
+PYTHON_ENV_KEYS = frozenset({"python", "build_dependencies"})
+
+
+def read_spec(declaration: EnvironmentDeclaration, files: ProjectFiles) -> EnvironmentSpec:
+    """Return what the declared file asks for, with the lock that stands beside it.
+
+    Raises:
+        EnvironmentSetupError: the file is absent, can't be read, or asks for what can't be had; all faults are named.
+    """
+    return with_project_lock(read_declared(declaration, files), files)
+
+
+def read_declared(declaration: EnvironmentDeclaration, files: ProjectFiles) -> EnvironmentSpec:
+    """Return what the declared file asks for, whatever stands beside it.
+
+    Raises:
+        EnvironmentSetupError: the file is absent, can't be read, or asks for what can't be had; all faults are named.
+    """
+    kind, path = declaration.kind, declaration.path
+    if kind is EnvironmentKind.DOCKER_ENV:
+        return container_spec.read_container(declaration, files)
+    if kind is EnvironmentKind.NONE or path is None:
+        return EnvironmentSpec(kind=kind, file=path, container=container_spec.find_devcontainer(files))
+    content = files.read(path)
+    if content is None:
+        raise EnvironmentSetupError(f"the environment file '{path}' is not there", hint=_hint(path, files))
+    if kind in (EnvironmentKind.PYTHON_ENV, EnvironmentKind.CONDA_ENV):
+        return _read_yaml(kind, path, content, files)
+    if kind is EnvironmentKind.REQUIREMENTS:
+        return _read_requirements(path, files)
+    read = pylock.read_pylock if kind is EnvironmentKind.PYLOCK else pylock.read_uv_lock
+    return read(path, content, files)
+
+
+def _read_yaml(kind: EnvironmentKind, path: str, content: bytes, files: ProjectFiles) -> EnvironmentSpec:
+    """Read a YAML file by what it holds, as projects mix up the two kinds."""
+    text = decode_text(content)
+    if is_conda_lock(text):
+        return conda_lock_spec(path, text)
+    document = parse(path, select_lines(text, this_platform()).encode())
+    keys = set(document.keys)
+    looks_conda = bool(keys & CONDA_KEYS) or any(item.is_nested for item in document.items("dependencies", []))
+    looks_python = bool(keys & PYTHON_ENV_KEYS) and not looks_conda
+    is_conda = looks_conda if kind is EnvironmentKind.PYTHON_ENV else not looks_python
+    spec = _read_conda(document, text, files) if is_conda else read_python_env(document, files)
+    if spec.kind is kind:
+        return spec
+    return structs.replace(
+        spec, notices=(f"{document.file} is a {spec.kind.value} file and is read as one", *spec.notices)
+    )
+
+
+def _read_conda(document: Document, text: str, files: ProjectFiles) -> EnvironmentSpec:
+    """Return what the file is on the Python index, or why it can't be that, and the file itself."""
+    file = CondaFile(path=document.file, text=text)
+    try:
+        return structs.replace(conda.read_conda(document, files), conda=file)
+    except EnvironmentSetupError as error:
+        refusal = Refusal(message=error.message, context=error.context, hint=error.hint)
+        return EnvironmentSpec(kind=EnvironmentKind.CONDA_ENV, file=document.file, conda=file, refusal=refusal)
+
+
+def _read_requirements(path: str, files: ProjectFiles) -> EnvironmentSpec:
+    lines = collect()
+    RequirementReader(files, lines).read_file(path)
+    return specify(EnvironmentKind.REQUIREMENTS, path, lines, python=_python_beside(path, files))
+
+
+def _python_beside(path: str, files: ProjectFiles) -> str | None:
+    """Return the version of a ``.python-version`` or ``runtime.txt`` beside a requirements file, if there is one."""
+    folder = path.rpartition("/")[0]
+    for name, pattern in ((".python-version", r"\s*(\d+(?:\.\d+)*)\s*"), ("runtime.txt", r"\s*python-(\d[\d.]*)\s*")):
+        content = files.read(f"{folder}/{name}" if folder else name) or b""
+        if match := re.fullmatch(pattern, content.decode("utf-8", "replace")):
+            return match[1]
+    return None
+
+
+def _hint(path: str, files: ProjectFiles) -> str | None:
+    folder, _, name = path.rpartition("/")
+    stem = name.rpartition(".")[0].lower()
+    near = [other for other in files.names(folder) if other.lower().rpartition(".")[0] == stem]
+    return f"There is '{near[0]}' beside it." if near else None

@@ -1,0 +1,1 @@
+"""The Python interpreters of this machine, and which one an environment uses."""

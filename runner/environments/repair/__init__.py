@@ -1,0 +1,1 @@
+"""Repairs that are known to make old projects run."""

@@ -1,0 +1,138 @@
+"""Decides what the environment of a run is: as declared, repaired, or inferred where what is declared can't be had."""
+
+import posixpath
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from msgspec import structs
+
+from runner.analysis.scripts import Scripts, above, find_module
+from runner.base.lazy import LazyModule
+from runner.environments.backends.python_backend import PythonBackend
+from runner.environments.backends.registry import BACKENDS, EnvironmentBackend
+from runner.environments.model import EnvironmentRequest, EnvironmentSpec, Lock, Prepared, with_packages
+from runner.environments.repair.import_names import package_of
+from runner.environments.repair.missing import missing_imports, tell_missing
+from runner.environments.repair.repairs import is_changeable, repair_spec
+from runner.model import EnvironmentDeclaration, EnvironmentKind, Event, EventKind, ProjectFiles, Report
+
+if TYPE_CHECKING:
+    from runner.environments.backends.conda import repairs as conda_repairs
+    from runner.environments.declare import spec as specs
+    from runner.environments.repair import inference
+else:
+    conda_repairs = LazyModule("runner.environments.backends.conda.repairs")
+    inference = LazyModule("runner.environments.repair.inference")
+    specs = LazyModule("runner.environments.declare.spec")
+
+CONDA, CONTAINER = "conda", "container"
+WITHOUT_REPAIRS = ("local", CONTAINER)
+"""Members that take what is there, so that there is nothing to repair."""
+
+
+def decide_spec(
+    declaration: EnvironmentDeclaration,
+    files: ProjectFiles,
+    scripts: Scripts,
+    manager: str | None,
+    *,
+    refused: str | None = None,
+) -> EnvironmentSpec:
+    """Return what a run asks of its environment, with the repairs that old projects are known to need.
+
+    ``refused`` says why what is declared could not be had, where that was tried.
+
+    Raises:
+        EnvironmentSetupError: what is declared makes no sense.
+    """
+    if manager in WITHOUT_REPAIRS:
+        return _as_declared(declaration, files)
+    why = refused or _why_not_declared(declaration, files, manager)
+    spec = inference.infer_spec(declaration, files, scripts, why) if why else specs.read_spec(declaration, files)
+    return conda_repairs.repair_conda(spec, scripts, files) if manager == CONDA else repair_spec(spec, scripts, files)
+
+
+def _as_declared(declaration: EnvironmentDeclaration, files: ProjectFiles) -> EnvironmentSpec:
+    absent = _absent_file(declaration, files)
+    if absent is None:
+        return specs.read_spec(declaration, files)
+    return EnvironmentSpec(notices=(f"the environment file '{absent}' is not there, and nothing of it is needed",))
+
+
+def _absent_file(declaration: EnvironmentDeclaration, files: ProjectFiles) -> str | None:
+    path = declaration.path
+    return path if path and files.read(path) is None else None
+
+
+def _why_not_declared(declaration: EnvironmentDeclaration, files: ProjectFiles, manager: str | None) -> str | None:
+    """Say why the declared environment can't be had, None where it can."""
+    absent = _absent_file(declaration, files)
+    if absent:
+        return f"the environment file '{absent}' is not there"
+    if declaration.kind is EnvironmentKind.DOCKER_ENV:
+        if manager:
+            return f"a container is declared, and '{manager}' is asked for"
+        reason = BACKENDS[CONTAINER].why_not(specs.read_spec(declaration, files))
+        return f"the container that is declared can't be had ({reason})" if reason else None
+    return "no environment is declared" if declaration.kind is EnvironmentKind.NONE else None
+
+
+def makes_pythons(backend: EnvironmentBackend) -> bool:
+    """Say whether a member makes prefixes into which packages of the Python index go."""
+    return isinstance(backend, PythonBackend) or backend is BACKENDS[CONDA]
+
+
+def lock_for_code(
+    backend: EnvironmentBackend, request: EnvironmentRequest, scripts: Scripts, report: Report, *, add_missing: bool
+) -> tuple[EnvironmentRequest, Lock | None]:
+    """Return the lock of a request, and the request as it became; what the code imports besides is told or added."""
+    lock = backend.lock(request, report)
+    if lock is None or not makes_pythons(backend):
+        return request, lock
+    missing = missing_imports(scripts, request.spec, lock)
+    known = [one for one in missing if one.package]
+    if add_missing and known and is_changeable(request.spec):
+        told = tuple(f"'{one.package}' is added: {one.wanted_by} imports '{one.module}'" for one in known)
+        names = tuple(one.package for one in known if one.package)
+        request = structs.replace(request, spec=with_packages(request.spec, names, told))
+        for repair in told:
+            report(Event(kind=EventKind.NOTICE, message=f"Repaired: {repair}"))
+        lock = backend.lock(request, lambda event: report(event) if event.kind is EventKind.STEP else None)
+        missing = missing_imports(scripts, request.spec, lock) if lock else ()
+    for event in tell_missing(missing, request.spec):
+        report(event)
+    return request, lock
+
+
+def with_own_packages(
+    environment: Prepared, request: EnvironmentRequest, scripts: Scripts, backend: EnvironmentBackend
+) -> Prepared:
+    """Return an environment that imports the project's own packages which the code wants and nothing else brings."""
+    if not makes_pythons(backend) or request.files is None:
+        return environment
+    folders = [posixpath.normpath(package.path) for package in request.spec.local_packages]
+    installed = tuple(posixpath.normpath(posixpath.join(one, inner)) for one in folders for inner in (".", "src", ".."))
+    guesses: dict[str, str] = {}
+    for module in scripts.outside():
+        top = module.partition(".")[0]
+        if package_of(module) is None and not find_module(top, request.files, installed):
+            folder = next(_folders_with(top, request.files), None)
+            if folder is not None:
+                guesses.setdefault(folder or ".", top)
+    if not guesses:
+        return environment
+    told = tuple(
+        f"'{folder}' is put on the import path, as the code imports '{top}'" for folder, top in guesses.items()
+    )
+    record = structs.replace(environment.record, repairs=(*environment.record.repairs, *told))
+    paths = tuple(dict.fromkeys((*environment.import_paths, *guesses)))
+    return structs.replace(environment, record=record, import_paths=paths)
+
+
+def _folders_with(module: str, files: ProjectFiles) -> Iterator[str]:
+    """Yield the roots of the repository's source from which a module could be imported, the nearest first."""
+    for top in above(files):
+        for folder in (top, posixpath.join(top, "src")):
+            inside = files.names(posixpath.join(folder, module))
+            if find_module(module, files, (folder,)) or any(name.endswith(".py") for name in inside):
+                yield folder

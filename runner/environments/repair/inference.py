@@ -1,0 +1,136 @@
+"""Infers an environment where none is declared, or where what is declared is not there: beside, above, Docker, imports.
+
+Everything is read, nothing is run; the order is that of how sure one can be.
+"""
+
+import posixpath
+import re
+from collections.abc import Iterable, Iterator
+
+from msgspec import structs
+
+from runner.analysis.scripts import Scripts, above, read_all
+from runner.base.foreign_text import decode_text
+from runner.environments.declare.containers.dockerfiles import find_dockerfiles, read_dockerfile
+from runner.environments.declare.metadata_files import READERS, read_metadata
+from runner.environments.declare.spec import read_spec
+from runner.environments.model import EnvironmentSpec
+from runner.environments.repair.import_names import provides
+from runner.environments.repair.repairs import names_of, wanted_packages
+from runner.errors import EnvironmentSetupError
+from runner.model import EnvironmentDeclaration, EnvironmentKind, ProjectFiles
+
+YAML_NAME = re.compile(r".*(env|conda|requirement|depend).*\.ya?ml", re.IGNORECASE)
+TEXT_NAME = re.compile(r"(conda[-_]?)?requirements?([-_.]?\w+)*\.(txt|in)", re.IGNORECASE)
+NOT_FOR_RUNS = re.compile(r"dev|test|doc|lint|build|ci\b|conda", re.IGNORECASE)
+DEPENDENCIES = re.compile(r"^dependencies\s*:", re.MULTILINE)
+USUAL = ("requirements.txt", "environment.yml", "environment.yaml", "conda.yml", "python_env.yml")
+LOCKS = {"pylock.toml": EnvironmentKind.PYLOCK, "uv.lock": EnvironmentKind.UV_LOCK}
+REQUIREMENTS_FOLDER = "requirements/"
+SHARE_OF_IMPORTS = 0.5
+"""How much of what the code imports a file further away must provide to be taken for the project's own."""
+
+
+def infer_spec(declaration: EnvironmentDeclaration, files: ProjectFiles, scripts: Scripts, why: str) -> EnvironmentSpec:
+    """Return the environment that a project most likely has; ``why`` says what is wrong with what it declares.
+
+    With nothing to go by it is empty.
+    """
+    scripts = scripts if scripts.found else read_all(files)
+    python = _python_of_docker(files) if declaration.kind is EnvironmentKind.DOCKER_ENV else None
+    for spec, told in _candidates(declaration, files, scripts):
+        said = f"{why}; {told}"
+        return structs.replace(spec, python=spec.python or python, repairs=(*spec.repairs, said))
+    if declaration.kind is not EnvironmentKind.NONE:
+        return EnvironmentSpec(repairs=(f"{why}, and nothing says what the code needs: no package is installed",))
+    return EnvironmentSpec(notices=(f"{why}, and nothing says what the code needs",) if why else ())
+
+
+def _candidates(
+    declaration: EnvironmentDeclaration, files: ProjectFiles, scripts: Scripts
+) -> Iterator[tuple[EnvironmentSpec, str]]:
+    """Yield specs that can be read, each with where it is from."""
+    declared = declaration.path or ""
+    dockerfiles = find_dockerfiles(files)
+    if declaration.kind is EnvironmentKind.DOCKER_ENV:
+        # The file beside the manifest is what the image was built from, so nothing is nearer to what is declared.
+        beside = [path for path in dockerfiles if not path.startswith("..")]
+        yield from _of_dockerfiles(beside, files)
+        dockerfiles = tuple(path for path in dockerfiles if path not in beside)
+    folders = dict.fromkeys((posixpath.dirname(declared), *above(files)))
+    for number, folder in enumerate(folders):
+        for path in _beside(folder, posixpath.basename(declared), files):
+            spec = _read(path, files)
+            if spec and (number == 0 or folder == "" or _is_of_the_code(spec, scripts)):
+                yield spec, _told(path, spec)
+    yield from _of_dockerfiles(dockerfiles, files)
+    packages = [package for _, package, _ in wanted_packages(scripts) if package]
+    if packages:
+        names = tuple(dict.fromkeys(packages))
+        yield EnvironmentSpec(requirements=names), f"what the code imports is taken: {', '.join(names)}"
+
+
+def _of_dockerfiles(paths: Iterable[str], files: ProjectFiles) -> Iterator[tuple[EnvironmentSpec, str]]:
+    for path in paths:
+        spec = read_dockerfile(path, files)
+        if not spec.is_empty:
+            yield spec, f"what '{posixpath.normpath(path)}' installs is taken"
+
+
+def _beside(folder: str, wanted: str, files: ProjectFiles) -> Iterator[str]:
+    """Yield the files of a folder that look like an environment, the likeliest first."""
+    names = files.names(folder)
+    stem = wanted.rpartition(".")[0].lower()
+
+    def rank(name: str) -> tuple[bool, bool, bool, str]:
+        low = name.lower()
+        is_near = bool(stem) and low.rpartition(".")[0].replace("-", "_") == stem.replace("-", "_")
+        is_aside = bool(NOT_FOR_RUNS.search(low)) and not YAML_NAME.fullmatch(name)
+        return (not is_near, is_aside, low not in USUAL, low)
+
+    yaml = [name for name in names if YAML_NAME.fullmatch(name) and name != wanted]
+    locks = [name for name in LOCKS if name in names and name != wanted]
+    text = [name for name in names if TEXT_NAME.fullmatch(name) and name != wanted]
+    for name in (*sorted(yaml, key=rank), *locks, *sorted(text, key=rank)):
+        yield posixpath.join(folder, name)
+    if REQUIREMENTS_FOLDER in names:
+        inside = files.names(posixpath.join(folder, REQUIREMENTS_FOLDER.rstrip("/")))
+        for name in sorted((name for name in inside if name.endswith(".txt")), key=rank):
+            yield posixpath.join(folder, REQUIREMENTS_FOLDER, name)
+    yield from (posixpath.join(folder, name) for name in READERS if name in names)
+
+
+def _told(path: str, spec: EnvironmentSpec) -> str:
+    if posixpath.basename(path) not in READERS:
+        return f"'{posixpath.normpath(path)}' is taken"
+    locked = ", in the versions that are locked beside it" if spec.constraints else ""
+    return f"what '{posixpath.normpath(path)}' asks for is taken{locked}"
+
+
+def _read(path: str, files: ProjectFiles) -> EnvironmentSpec | None:
+    """Return what a file asks for, None where it is something else or asks for nothing."""
+    if posixpath.basename(path) in READERS:
+        return read_metadata(path, files)
+    is_yaml = path.lower().endswith((".yml", ".yaml"))
+    if is_yaml and not DEPENDENCIES.search(decode_text(files.read(path) or b"")):
+        return None
+    usual = EnvironmentKind.CONDA_ENV if is_yaml else EnvironmentKind.REQUIREMENTS
+    kind = LOCKS.get(posixpath.basename(path), usual)
+    try:
+        spec = read_spec(EnvironmentDeclaration(kind=kind, path=path), files)
+    except EnvironmentSetupError:
+        return None
+    return None if spec.is_empty or spec.refusal else spec
+
+
+def _is_of_the_code(spec: EnvironmentSpec, scripts: Scripts) -> bool:
+    """Say whether a file that lies further away provides most of what the code imports."""
+    wanted = [module.partition(".")[0] for module, package, _ in wanted_packages(scripts) if package]
+    names = names_of(spec)
+    had = [module for module in wanted if any(provides(name, module) for name in names)]
+    return len(had) >= SHARE_OF_IMPORTS * len(wanted)
+
+
+def _python_of_docker(files: ProjectFiles) -> str | None:
+    specs = (read_dockerfile(path, files) for path in find_dockerfiles(files))
+    return next((spec.python for spec in specs if spec.python), None)

@@ -1,0 +1,171 @@
+"""Compares what the code imports with what an environment provides, and explains imports that failed."""
+
+import re
+from collections.abc import Collection, Iterable
+
+from msgspec import Struct
+
+from runner.analysis.scripts import STANDARD_LIBRARY, Scripts
+from runner.environments.model import EnvironmentSpec, Lock
+from runner.environments.repair.import_names import package_of, provides
+from runner.environments.repair.repairs import at, names_of, wanted_packages
+from runner.model import EnvironmentKind, Event, EventKind
+
+FAILED = (
+    r"(?m)^\s*(?:\w+\.)*(?:ModuleNotFoundError|ImportError): (?:No module named '?(?P<module>[\w.]+)'?"
+    r"|Missing optional dependency '(?P<optional>[\w.-]+)')"
+)
+PINNED = re.compile(r"(?m)^([A-Za-z0-9][\w.-]*)(?:\[[^]]*\])?(?:==| @ )")
+OF_SETUPTOOLS = ("distutils", "pkg_resources", "setuptools")
+END = 4000
+"""Characters at the end of a log among which the error that ended a command is looked for."""
+FRAME = re.compile(r'(?m)^\s*File "(?P<file>[^"\n]+)", line \d+')
+INSTALLED = re.compile(r"[/\\](?:site|dist)-packages[/\\](?P<top>[^/\\]+)")
+IMPORT_SYSTEM = re.compile(r"<frozen |[/\\]importlib[/\\]__init__\.py$")
+LONGEST_TRACEBACK = 16_000
+"""Characters before an error in which the last frame of its traceback is looked for."""
+
+
+class MissingImport(Struct, frozen=True, kw_only=True):
+    """A module that is not there, and the package that surely provides it, if one is known."""
+
+    module: str
+    package: str | None = None
+    wanted_by: str | None = None
+
+
+def missing_imports(scripts: Scripts, spec: EnvironmentSpec, lock: Lock) -> tuple[MissingImport, ...]:
+    """Return what the code imports and nothing in the lock provides; the project's own modules do not count."""
+    names = lock.names or PINNED.findall(lock.text)
+    if spec.locked_by and not names:
+        return ()
+    return _without(names, scripts, spec)
+
+
+def undeclared_imports(scripts: Scripts, spec: EnvironmentSpec) -> tuple[MissingImport, ...]:
+    """Return what the code imports and nothing declared is; before anything is resolved, other packages may bring it.
+
+    A lock that stands in the project says it for sure.
+    """
+    if spec.container or spec.locked_by:
+        return ()
+    names = tuple(names_of(spec)) + tuple(PINNED.findall(spec.project_lock.text if spec.project_lock else ""))
+    return _without(names, scripts, spec)
+
+
+def _without(names: Collection[str], scripts: Scripts, spec: EnvironmentSpec) -> tuple[MissingImport, ...]:
+    own = _own_modules(spec)
+    return tuple(
+        MissingImport(module=module, package=package, wanted_by=at(place))
+        for module, package, place in wanted_packages(scripts)
+        if module.partition(".")[0] not in own and not _is_provided(module, package, names)
+    )
+
+
+def _own_modules(spec: EnvironmentSpec) -> frozenset[str]:
+    return frozenset(re.split(r"[/@#\[]", package.path)[-1] for package in spec.local_packages)
+
+
+def _is_provided(module: str, package: str | None, names: Iterable[str]) -> bool:
+    top = module.partition(".")[0]
+    wanted = [top] if "." not in module or package is None else [top, module]
+    return any(provides(name, one) or name.lower() == (package or "").lower() for name in names for one in wanted)
+
+
+def tell_missing(missing: Iterable[MissingImport], spec: EnvironmentSpec) -> tuple[Event, ...]:
+    """Return what the user should know before an environment without these is built."""
+    known = [one for one in missing if one.package]
+    unknown = [one for one in missing if not one.package]
+    events = []
+    if known:
+        told = ", ".join(f"'{one.module}' ({one.wanted_by})" for one in known)
+        hint = f"{line_to_add([one.package or '' for one in known], spec)}, or run with --add-missing"
+        events.append(Event(kind=EventKind.WARNING, message=f"Nothing declared provides {told}", hint=hint))
+    if unknown:
+        told = ", ".join(f"'{one.module}' ({one.wanted_by})" for one in unknown)
+        events.append(
+            Event(
+                kind=EventKind.WARNING,
+                message=f"Nothing declared provides {told}, and no package is known to",
+                hint="a stranger's package may have this name, so it is not installed: declare the one that you mean",
+            )
+        )
+    return tuple(events)
+
+
+def line_to_add(packages: Iterable[str], spec: EnvironmentSpec) -> str:
+    """Say which line belongs in which file so that packages are installed."""
+    names = list(dict.fromkeys(packages))
+    if spec.kind is EnvironmentKind.CONDA_ENV:
+        return f"add {', '.join(f'`- {name}`' for name in names)} to the `pip:` list of {spec.file}"
+    if spec.kind is EnvironmentKind.PYTHON_ENV:
+        return f"add {', '.join(f'`- {name}`' for name in names)} to `dependencies:` of {spec.file}"
+    file = spec.file if spec.kind in (EnvironmentKind.REQUIREMENTS, EnvironmentKind.NONE) else None
+    return f"add {', '.join(f'`{name}`' for name in names)} to {file or 'a requirements.txt'}"
+
+
+class FailedImport(Struct, frozen=True):
+    """The import that ended a command. ``inside`` is the installed package whose own code has it, None for others'."""
+
+    module: str
+    inside: str | None = None
+
+
+def failed_import(log: str, prefix: str | None = None) -> FailedImport | None:
+    """Return the import that ended a command, by the end of its log; ``prefix`` is the folder of its environment."""
+    found = [match for match in re.finditer(FAILED, log) if len(log) - match.end() < END]
+    if not found:
+        return None
+    last = found[-1]
+    if last["optional"]:  # said on purpose by a package that does without it: the project has to ask for it
+        return FailedImport(last["optional"])
+    frames = FRAME.findall(log[max(0, last.start() - LONGEST_TRACEBACK) : last.start()])
+    files = [file for file in frames if not IMPORT_SYSTEM.search(file)]
+    where = INSTALLED.search(files[-1]) if files and prefix and files[-1].startswith(f"{prefix}/") else None
+    return FailedImport(last["module"], inside=where["top"].removesuffix(".py") if where else None)
+
+
+def installed_bringer(module: str, installed: Iterable[str]) -> str | None:
+    """Return the installed package of which a module that was not there most likely is a part, None without one."""
+    top = module.partition(".")[0]
+    return None if top in OF_SETUPTOOLS else next((name for name in installed if provides(name, top)), None)
+
+
+def explain_failed_import(
+    failed: FailedImport, spec: EnvironmentSpec, scripts: Scripts, installed: Iterable[str]
+) -> Event:
+    """Return what to do about a module that was not there when the command ran."""
+    module = failed.module
+    top = module.partition(".")[0]
+    package = package_to_add(failed, scripts)
+    bringer = installed_bringer(module, installed)
+    if bringer:
+        whose = f"'{failed.inside}', which is installed," if failed.inside else "the code"
+        told = f"'{bringer}' is installed, and has no module '{module}': {whose} is of another version of it"
+        return Event(kind=EventKind.WARNING, message=told, hint=f"pin the version of '{bringer}' that the code needs")
+    if package is None and not failed.inside and top in scripts.elsewhere:
+        folder = scripts.elsewhere[top] or "the project folder"
+        told = f"'{top}' is in '{folder}' of the repository, from where nothing is imported"
+        return Event(kind=EventKind.WARNING, message=told, hint="make it a package, or set PYTHONPATH in `env:`")
+    if package is None:
+        hint = "if it is the project's own, it is not in the repository; else declare the package that has it"
+        hint = f"'{failed.inside}', which is installed, imports it" if failed.inside else hint
+        return Event(kind=EventKind.WARNING, message=f"No package is known to provide '{module}'", hint=hint)
+    hint = line_to_add([package], spec)
+    if failed.inside:
+        told = f"'{failed.inside}' imports '{module}', which the package '{package}' provides, and does not ask for it"
+        return Event(kind=EventKind.WARNING, message=told, hint=hint)
+    told = f"'{module}' is provided by the package '{package}'"
+    return Event(kind=EventKind.WARNING, message=told, hint=f"{hint}, or run with --add-missing")
+
+
+def package_to_add(failed: FailedImport, scripts: Scripts) -> str | None:
+    """Return the package that surely provides a module that was not there, None where that is not known."""
+    module = failed.module
+    top = module.partition(".")[0]
+    if top in OF_SETUPTOOLS:
+        return "setuptools"
+    package = package_of(module)
+    if package and top not in STANDARD_LIBRARY:
+        return package
+    return None if top in scripts.elsewhere and not failed.inside else package

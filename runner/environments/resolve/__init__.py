@@ -1,0 +1,1 @@
+"""Locks: resolving a specification to exact packages with hashes."""

@@ -1,0 +1,42 @@
+"""Which Python a project of a given day would have used."""
+
+from collections.abc import Iterable
+from datetime import date, timedelta
+
+from runner.environments.declare.version_rules import Version
+
+RELEASED = {
+    (3, 6): date(2016, 12, 23),
+    (3, 7): date(2018, 6, 27),
+    (3, 8): date(2019, 10, 14),
+    (3, 9): date(2020, 10, 5),
+    (3, 10): date(2021, 10, 4),
+    (3, 11): date(2022, 10, 24),
+    (3, 12): date(2023, 10, 2),
+    (3, 13): date(2024, 10, 7),
+    (3, 14): date(2025, 10, 7),
+}
+"""First releases of the lines: https://devguide.python.org/versions/. Later lines come every October."""
+
+SETTLED = timedelta(days=300)
+"""How long a line must be out before most packages have wheels for it."""
+
+
+def released(line: Version) -> date:
+    """Return the day of a line's first release, by the yearly calendar of PEP 602 for lines not known here."""
+    known = RELEASED.get((line[0], line[1]))
+    if known:
+        return known
+    return date(2025 + line[1] - 14, 10, 7) if line >= (3, 15) else date.min
+
+
+def is_settled(line: Version, day: date) -> bool:
+    """Say whether a line had been out for a while on a day."""
+    return released(line) + SETTLED <= day
+
+
+def line_of(day: date, lines: Iterable[Version]) -> Version | None:
+    """Return the newest of the lines that had been out for a while on that day, else the oldest that there is."""
+    ordered = sorted(set(lines))
+    settled = [line for line in ordered if is_settled(line, day)]
+    return settled[-1] if settled else next(iter(ordered), None)

@@ -1,0 +1,73 @@
+"""Lock files of proj's home: the first line of each has its name, its number of packages and its checksum."""
+
+import re
+from pathlib import Path
+
+from runner.base.checksummed_files import DamagedFileError, checksum
+from runner.base.files import write_atomically
+from runner.model import Event, EventKind, Report
+
+_SEAL = re.compile(r"# kept as (?P<name>\S+): (?P<count>\d+) packages, sha256 (?P<sha256>[0-9a-f]{64})")
+
+
+def write_lock_file(path: Path, text: str, count: int) -> str:
+    """Write a lock of ``count`` packages durably, and return its text with the line that proves it."""
+    digest = checksum(f"{path.name} {count}", text.encode())
+    sealed = f"# kept as {path.name}: {count} packages, sha256 {digest}\n{text}"
+    write_atomically(path, sealed.encode(), durable=True)
+    return sealed
+
+
+def read_lock_file(path: Path) -> str | None:
+    """Return the text of a lock, None where there is none.
+
+    Raises:
+        DamagedFileError: it is not as it was written.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DamagedFileError(path, f"it can't be read: {error.strerror}") from error
+    check_lock(path, data, path.name)
+    return data.decode()
+
+
+def check_lock(path: Path, data: bytes, name: str | None) -> None:
+    """Compare a lock with the line that proves it; ``name`` is what it is called, None for a copy of another name.
+
+    Raises:
+        DamagedFileError: it is not as it was written.
+    """
+    line, _, content = data.partition(b"\n")
+    match = _SEAL.fullmatch(line.decode("ascii", "replace"))
+    if match is None:
+        raise DamagedFileError(path, "it has no checksum" if data else "it is empty")
+    if name is not None and match["name"] != name:
+        raise DamagedFileError(path, f"it is the lock {match['name']}")
+    if match["sha256"] != checksum(f"{match['name']} {match['count']}", content):
+        raise DamagedFileError(path, f"it is not as it was written, with {match['count']} packages")
+
+
+def is_sealed(data: bytes) -> bool:
+    """Say whether a lock carries a line that proves it; locks of projects do not."""
+    return data.startswith(b"# kept as ")
+
+
+def usable_lock(path: Path) -> str | None:
+    """Return the text of a lock, None where there is none or a damaged one."""
+    try:
+        return read_lock_file(path)
+    except DamagedFileError:
+        return None
+
+
+def report_damage(path: Path, report: Report) -> None:
+    """Tell the user that a lock is damaged, before it is resolved again; nothing where it is whole or absent."""
+    try:
+        read_lock_file(path)
+    except DamagedFileError as damage:
+        told = f"The kept lock {path.name} is damaged: {damage.problem}. It is resolved again"
+        hint = "Versions may differ from those of earlier runs where the lock was not made for a date."
+        report(Event(kind=EventKind.WARNING, message=told, hint=hint))

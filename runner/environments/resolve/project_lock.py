@@ -1,0 +1,211 @@
+"""The lock that stands beside a spec in the project: its name, its header, and whether it is still that of the spec."""
+
+import hashlib
+import posixpath
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Struct, structs
+
+from runner.base.foreign_text import ForeignTextError, parse_toml
+from runner.base.lazy import LazyModule
+from runner.environments.cache.source_trees import metadata_digest
+from runner.environments.declare.conda.files import select_lines, this_platform
+from runner.environments.model import EnvironmentSpec, ProjectLock, Refusal
+from runner.errors import EnvironmentSetupError
+from runner.model import EnvironmentKind, ProjectFiles
+from runner.urls import without_credentials
+
+if TYPE_CHECKING:
+    from runner.environments.declare import pylock
+else:
+    pylock = LazyModule("runner.environments.declare.pylock")
+
+SIGNATURE = "# proj lock: 1"
+FIELD = re.compile(r"^# (?P<name>[a-z][a-z ]*): (?P<value>.*)$", re.MULTILINE)
+TABLE = b"[tool.proj]"
+STANDARD = "pylock.toml"
+LOCKABLE = frozenset({EnvironmentKind.PYTHON_ENV, EnvironmentKind.CONDA_ENV, EnvironmentKind.REQUIREMENTS})
+SHOWN = 8
+
+
+class LockHeader(Struct, frozen=True, kw_only=True, rename={"as_of": "as of", "undated": "no dates for"}):
+    """What a lock says about itself; as comments of a requirements file, or as ``[tool.proj]`` of a ``pylock.toml``.
+
+    ``asked`` are the lines of the spec, ``digest`` theirs. ``platforms`` is empty where the lock is for every one.
+    """
+
+    spec: str
+    digest: str
+    command: str
+    as_of: str = "now"
+    python: str = ""
+    interpreter: str = ""
+    platforms: str = ""
+    undated: str = ""
+    asked: tuple[str, ...] = ()
+
+
+class FoundLock(Struct, frozen=True, kw_only=True):
+    """A lock of ours as it stands in a project: its path, its header, and its requirement lines with the header."""
+
+    path: str
+    header: LockHeader
+    text: str
+
+
+def lock_name(spec_path: str) -> str:
+    """Return where the lock of a spec stands: ``python_env.yaml`` has ``python_env.lock`` beside it."""
+    folder, name = posixpath.split(spec_path)
+    return posixpath.join(folder, f"{name.rpartition('.')[0] or name}.lock")
+
+
+def with_project_lock(spec: EnvironmentSpec, files: ProjectFiles) -> EnvironmentSpec:
+    """Return a spec with the lock beside it; one that is of another spec, or for other machines, is a refusal."""
+    if not is_lockable(spec):
+        return spec
+    found = find_project_lock(spec, files)
+    if found is None:
+        return spec
+    refusal = _refusal(spec, found, files)
+    if refusal:
+        return structs.replace(spec, refusal=refusal)
+    header = found.header
+    lock = ProjectLock(path=found.path, text=found.text, python=header.interpreter, pythons=header.python)
+    return structs.replace(spec, project_lock=lock)
+
+
+def is_lockable(spec: EnvironmentSpec) -> bool:
+    """Say whether a spec is one that a lock is made for: not a lock itself, and with something to resolve."""
+    can = spec.kind in LOCKABLE and spec.file is not None and spec.refusal is None
+    return can and not spec.is_locked and not spec.is_empty
+
+
+def find_project_lock(spec: EnvironmentSpec, files: ProjectFiles) -> FoundLock | None:
+    """Return the lock of ours beside a spec; what other tools wrote under the same name is not one."""
+    path = lock_name(spec.file or "")
+    text = (files.read(path) or b"").decode("utf-8", "replace")
+    if text.startswith(SIGNATURE):
+        return FoundLock(path=path, header=read_header(text, path), text=text)
+    path = posixpath.join(posixpath.dirname(spec.file or ""), STANDARD)
+    content = files.read(path) or b""
+    if TABLE not in content:
+        return None
+    header = _read_table(content, path)
+    if header.spec != posixpath.basename(spec.file or ""):
+        return None
+    lines = pylock.read_pylock(path, content, files).requirements
+    return FoundLock(path=path, header=header, text=write_header(header) + "".join(f"{line}\n" for line in lines))
+
+
+def asked_of(spec: EnvironmentSpec, files: ProjectFiles | None) -> tuple[str, ...]:
+    """Return what a spec asks for as lines without credentials; where they are the same, so is the lock."""
+    return tuple(dict.fromkeys(_asked(spec, files)))
+
+
+def digest_of(asked: Iterable[str]) -> str:
+    """Return the digest of what a spec asks for."""
+    return "sha256:" + hashlib.sha256("\n".join(asked).encode()).hexdigest()
+
+
+def has_selectors(spec: EnvironmentSpec) -> bool:
+    """Say whether a file of conda asks for other packages on other platforms."""
+    text = spec.conda.text if spec.conda else ""
+    return select_lines(text, this_platform()) != "\n".join(text.splitlines()) + "\n"
+
+
+def _asked(spec: EnvironmentSpec, files: ProjectFiles | None) -> Iterator[str]:
+    if spec.python:
+        yield f"python {spec.python}"
+    if spec.conda and has_selectors(spec):
+        lines = (line.strip() for line in spec.conda.text.splitlines())
+        yield from (f"conda: {line}" for line in lines if line and "://" not in line)
+        return
+    yield from map(without_credentials, spec.requirements)
+    yield from (f"build: {without_credentials(line)}" for line in spec.build_requirements)
+    yield from (f"-c {without_credentials(line)}" for line in spec.constraints)
+    yield from (option for option in spec.options if "binary" in option or "--pre" in option)
+    for package in spec.local_packages:
+        yield f"{package.text} metadata {metadata_digest(files, package.path)[:16]}"
+
+
+def write_header(header: LockHeader) -> str:
+    """Return a header as comments."""
+    told = f"# Every package with its hashes; change {header.spec} and lock again."
+    values: dict[str, Any] = msgspec.to_builtins(header)
+    asked = values.pop("asked")
+    lines = [f"# {name}: {value}" for name, value in values.items() if value]
+    return "\n".join([SIGNATURE, told, *lines, *(f"# asked: {line}" for line in asked)]) + "\n"
+
+
+def read_header(text: str, path: str) -> LockHeader:
+    """Return the header of a lock.
+
+    Raises:
+        EnvironmentSetupError: it lacks what every lock of ours says.
+    """
+    fields: dict[str, Any] = {"asked": []}
+    for line in text.splitlines():
+        match = FIELD.match(line)
+        if not line.startswith("#"):
+            break
+        if match and match["name"] == "asked":
+            fields["asked"].append(match["value"])
+        elif match:
+            fields[match["name"]] = match["value"]
+    return _convert(fields, path)
+
+
+def _read_table(content: bytes, path: str) -> LockHeader:
+    try:
+        return _convert(parse_toml(content)["tool"]["proj"], path)
+    except ForeignTextError as error:
+        raise EnvironmentSetupError(f"{path} can't be read: {error}", context=path) from None
+    except (KeyError, TypeError) as error:
+        raise EnvironmentSetupError(f"{path} has no table 'tool.proj'", context=path) from error
+
+
+def _convert(fields: Mapping[str, Any], path: str) -> LockHeader:
+    try:
+        return msgspec.convert(fields, LockHeader)
+    except msgspec.ValidationError as error:
+        raise EnvironmentSetupError(
+            f"the header of {path} is damaged: {error}", context=path, hint="Make it again with 'proj lock'."
+        ) from error
+
+
+def differences(found: FoundLock, asked: tuple[str, ...]) -> tuple[str, ...]:
+    """Say in what a spec differs from the one that a lock was made for; nothing when the lock is up to date."""
+    if found.header.digest == digest_of(asked):
+        return ()
+    before = set(found.header.asked)
+    new = [f"asked for now: {line}" for line in asked if line not in before]
+    gone = [f"asked for when it was locked: {line}" for line in found.header.asked if line not in asked]
+    return (*new, *gone) or ("the same lines in another order, or a header that was edited",)
+
+
+def _refusal(spec: EnvironmentSpec, found: FoundLock, files: ProjectFiles) -> Refusal | None:
+    platforms = found.header.platforms.split()
+    if platforms and not any(_is_here(name) for name in platforms):
+        return Refusal(
+            message=f"{found.path} is for {', '.join(platforms)}, and this is {this_platform()}",
+            context=found.path,
+            hint="'proj lock' without --platform makes one for every platform.",
+        )
+    stale = differences(found, asked_of(spec, files))
+    if not stale:
+        return None
+    command = "proj lock --format pylock" if posixpath.basename(found.path) == STANDARD else "proj lock"
+    more = [f"… and {len(stale) - SHOWN} more"] if len(stale) > SHOWN else []
+    return Refusal(
+        message=f"{found.path} is not the lock of {spec.file} as it is now",
+        context="\n".join([*stale[:SHOWN], *more]),
+        hint=f"Bring it up to date with '{command}', or remove {found.path} to have the project resolved anew.",
+    )
+
+
+def _is_here(platform: str) -> bool:
+    here = this_platform()
+    return platform == here or platform == here.partition("-")[0]

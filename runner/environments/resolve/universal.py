@@ -1,0 +1,186 @@
+"""Makes the lock that stands in a project: one file for every platform and each Python that the spec allows."""
+
+import posixpath
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct, structs
+
+from runner.environments.declare.conda.files import this_platform
+from runner.environments.declare.indexes import index_options
+from runner.environments.declare.version_rules import Clause, Rule, bounds, parse_rule, write_version
+from runner.environments.interpreters.interpreters import Interpreter
+from runner.environments.model import EnvironmentRequest
+from runner.environments.repair.metadata_overrides import override_tables
+from runner.environments.resolve.locking import Resolution
+from runner.environments.resolve.project_lock import LockHeader, asked_of, digest_of, has_selectors, write_header
+from runner.environments.resolve.uv_command import clean_cwd, command_error, find_uv, requirements_file
+from runner.errors import EnvironmentSetupError, UsageError
+from runner.model import Event, EventKind, Report
+from runner.urls import without_credentials
+
+LINUX, MAC, WINDOWS = "sys_platform == 'linux'", "sys_platform == 'darwin'", "sys_platform == 'win32'"
+PLATFORMS = {
+    "linux": LINUX,
+    "linux-64": f"{LINUX} and platform_machine == 'x86_64'",
+    "linux-aarch64": f"{LINUX} and platform_machine == 'aarch64'",
+    "osx": MAC,
+    "osx-64": f"{MAC} and platform_machine == 'x86_64'",
+    "osx-arm64": f"{MAC} and platform_machine == 'arm64'",
+    "win": WINDOWS,
+    "win-64": f"{WINDOWS} and platform_machine == 'AMD64'",
+}
+"""The platforms that a lock can be limited to, by conda's names, as markers of PEP 508."""
+
+
+class LockOrder(Struct, frozen=True, kw_only=True):
+    """What the user asks of a lock.
+
+    ``previous`` is the lock that is there: its versions are kept where they still fit, but those of ``upgrade``.
+    """
+
+    previous: str | None = None
+    upgrade: tuple[str, ...] = ()
+    platforms: tuple[str, ...] = ()
+    command: str = "proj lock"
+
+
+def make_lock(request: EnvironmentRequest, order: LockOrder, interpreter: Interpreter, report: Report) -> str:
+    """Return the lock of a spec, with its header.
+
+    Raises:
+        UsageError: a platform has no such name.
+        EnvironmentSetupError: nothing satisfies the spec, or the index can't be asked.
+    """
+    platforms = order.platforms
+    if request.spec.conda and has_selectors(request.spec):
+        platforms = (this_platform(),)
+        told = f"{request.spec.file} asks for other packages on other platforms; the lock is for {platforms[0]} only"
+        report(Event(kind=EventKind.NOTICE, message=told))
+    for name in platforms:
+        if name not in PLATFORMS:
+            raise UsageError(f"There is no platform '{name}'", hint=f"There are {', '.join(PLATFORMS)}.")
+    rule = _rule(request.spec.python)
+    text, range_, as_of, undated = _resolve(request, structs.replace(order, platforms=platforms), interpreter, report)
+    asked = asked_of(request.spec, request.files)
+    header = LockHeader(
+        spec=posixpath.basename(request.spec.file or ""),
+        digest=digest_of(asked),
+        command=order.command,
+        as_of=as_of or "now",
+        python=",".join(clause.text for clause in range_),
+        interpreter=write_version(rule.line or interpreter.line),
+        platforms=" ".join(platforms),
+        undated=" ".join(undated),
+        asked=asked,
+    )
+    return write_header(header) + text
+
+
+def _resolve(
+    request: EnvironmentRequest, order: LockOrder, interpreter: Interpreter, report: Report
+) -> tuple[str, tuple[Clause, ...], str | None, tuple[str, ...]]:
+    """Resolve for all that the spec allows, else from the line of the interpreter on."""
+    uv = find_uv(request.home, index_options(request.spec.options, request.environ), request.environ)
+    log = request.home.locks / "universal.log"
+    line = Clause(">=", interpreter.line)
+    full = bounds(_rule(request.spec.python), interpreter.line)
+    narrow = (line, *(clause for clause in full if clause.operator != ">=" or clause.version > interpreter.line))
+    for clauses in dict.fromkeys((full, narrow)):
+        resolution = UniversalResolution(request, uv, interpreter, log)
+        resolution.aim(order, clauses)
+        try:
+            text, as_of, undated = resolution.compile(report)
+        except EnvironmentSetupError:
+            if clauses == narrow:
+                raise
+            name = write_version(interpreter.line)
+            told = f"No set of packages is for each Python of '{request.spec.python}': locked from {name} on"
+            report(Event(kind=EventKind.NOTICE, message=told))
+        else:
+            return text, clauses, as_of, undated
+    raise AssertionError
+
+
+class UniversalResolution(Resolution):
+    """A resolution for a range of Pythons and all platforms, or those named."""
+
+    def aim(self, order: LockOrder, clauses: tuple[Clause, ...]) -> None:
+        """Say for what is resolved."""
+        self._order, self._clauses = order, clauses
+        self.previous = order.previous
+
+    def target(self, room: Path) -> tuple[list[str | Path], Path]:
+        """Return uv's options for the range, and a folder with a project of it: only there uv looks for markers."""
+        folder = room / "target"
+        folder.mkdir(exist_ok=True)
+        lowest = max(clause.version for clause in self._clauses if clause.operator == ">=")
+        text = f'[project]\nname = "proj-lock"\nversion = "0"\nrequires-python = ">={write_version(lowest)}"\n\n'
+        text += f"[tool.uv]\nenvironments = {list(self._markers())}\n\n{override_tables('tool.uv.')}"
+        (folder / "pyproject.toml").write_text(text, encoding="utf-8")
+        words: list[str | Path] = ["--universal", "--python", self._interpreter.path]
+        words += ["--python-version", write_version(lowest)]
+        for name in self._order.upgrade:
+            words += ["--upgrade-package", name]
+        return words, folder
+
+    def seeds(self) -> tuple[str, ...]:
+        """Return what a new environment brings, each with the Pythons where it does."""
+        return "pip", "setuptools ; python_version < '3.12'"
+
+    def _markers(self) -> Iterator[str]:
+        """Yield the markers of what is resolved for; uv wants them disjoint."""
+        python = " and ".join(_marker(clause) for clause in self._clauses)
+        platforms = [PLATFORMS[name] for name in self._order.platforms]
+        yield from (f"{python} and {marker}" for marker in platforms) if platforms else (python,)
+
+
+def _marker(clause: Clause) -> str:
+    operator = re.match(r"[<>=!~]+", clause.text)
+    return f"python_full_version {operator[0]} '{clause.text[operator.end() :]}'" if operator else ""
+
+
+def _rule(text: str | None) -> Rule:
+    try:
+        return parse_rule(text)
+    except EnvironmentSetupError:
+        return Rule("")  # a place on one machine, which `choose` has told
+
+
+def export_standard(request: EnvironmentRequest, lock: str, header: LockHeader) -> str:
+    """Return a lock as a ``pylock.toml`` that says, in a table of ours, of which spec it is."""
+    lowest = re.findall(r">=([\d.]+)", header.python)[-1]
+    fields = [f"{name} = {_toml(value)}" for name, value in msgspec.to_builtins(header).items() if value]
+    table = "".join(f"{_quoted(field)}\n" for field in fields)
+    return f"{as_standard(request, lock, lowest)}\n\n[tool.proj]\n{table}"
+
+
+def as_standard(request: EnvironmentRequest, lock: str, python: str) -> str:
+    """Return a lock as a ``pylock.toml``: the same versions, with the addresses of their files and no credentials.
+
+    ``python`` is the lowest version that it is for. https://packaging.python.org/en/latest/specifications/pylock-toml/
+
+    Raises:
+        EnvironmentSetupError: the index can't be asked, or no longer has the files.
+    """
+    uv = find_uv(request.home, index_options(request.spec.options, request.environ), request.environ)
+    with requirements_file([*uv.index.lines, lock]) as file:
+        done = uv.run(
+            *("pip", "compile", file, "--universal", "--no-deps", "--format", "pylock.toml", "--no-header"),
+            *("--python-version", python, "--no-python-downloads", "--no-annotate", *uv.index.words),
+            cwd=clean_cwd(request.home),
+        )
+    if done.exit_code:
+        raise command_error("The lock can't be written as a pylock.toml", done, request.home.locks / "universal.log")
+    return without_credentials(done.text)
+
+
+def _toml(value: str | list[str]) -> str:
+    return msgspec.json.encode(value).decode()  # for texts and lists of texts the two notations are the same
+
+
+def _quoted(field: str) -> str:
+    name, _, value = field.partition(" = ")
+    return f'"{name}" = {value}' if " " in name else field

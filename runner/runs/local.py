@@ -1,0 +1,154 @@
+"""The runs of the own store."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from runner.errors import NotFoundError
+from runner.model import RunRecord
+from runner.provenance.outputs import LOGGED_ITSELF, kept_as
+from runner.runs.reader import KeptFile, KeptFiles, RunQuery, folder_of
+from runner.settings import Home
+from runner.store import artifact_digests, downsampling, experiments, runs
+from runner.store.artifact_digests import ArtifactDigest
+from runner.store.artifact_paths import as_text
+from runner.store.artifacts import Omission, local_folder, open_found, size_of, survey
+from runner.store.database import Database
+from runner.store.entities import Experiment, Metric, Run
+from runner.store.models import ModelQuery
+from runner.store.models import search as search_models
+from runner.store.record_pages import RecordPage, search_records
+from runner.store.records import read_record
+from runner.store.search import SearchQuery
+from runner.sync.bundle_records import TREE_TAG, joined, read_bundle, told_by_tags
+
+_PIECE = 1 << 20
+
+
+def find_experiment(database: Database, word: str) -> Experiment:
+    """Return the experiment that a name or an id means, also a deleted one.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    found = experiments.find(database, word)
+    if found is not None:
+        return found
+    try:
+        return experiments.get(database, word)
+    except NotFoundError as error:
+        raise NotFoundError(f"There is no experiment '{word}'", hint="See `proj experiments list`.") from error
+
+
+class LocalReader:
+    """Reads the own store."""
+
+    server: str | None = None
+
+    def __init__(self, database: Database, home: Home) -> None:
+        self.database = database
+        self.home = home
+
+    def search(self, asked: RunQuery) -> RecordPage:
+        """Return the records of a search."""
+        chosen = None if asked.experiment is None else (find_experiment(self.database, asked.experiment).id,)
+        query = SearchQuery(experiment_ids=chosen, filter=asked.filter, order_by=asked.order_by, limit=asked.limit)
+        page = search_records(self.database, query, self.home)
+        records = tuple(told_by_tags(one) if _is_of_another_home(one) else one for one in page.records)
+        return RecordPage(records=records, next_page_token=page.next_page_token)
+
+    def record(self, word: str) -> RunRecord:
+        """Return the record of a run."""
+        run_id = self._resolve(word)
+        record = read_record(self.database, run_id, self.home)
+        if not _is_of_another_home(record):
+            return record
+        left = read_bundle(local_folder(runs.get(self.database, run_id).artifact_uri))
+        return told_by_tags(record) if left is None else joined(record, left)
+
+    def is_own(self, word: str) -> bool:
+        """Say whether a run was recorded by proj in this very store, so that the paths in its record are its own."""
+        return runs.get(self.database, self._resolve(word)).details.command is not None
+
+    def last_points(self, word: str) -> Mapping[str, Metric]:
+        """Return the last point of each metric of a run."""
+        return runs.get(self.database, self._resolve(word)).metrics
+
+    def history(self, word: str, name: str) -> Iterator[Metric]:
+        """Yield the points of a metric by step, then time, then value."""
+        run_id = self._resolve(word)
+        downsampling.downsampled(self.database, run_id, name, 1)
+        return downsampling.all_points(self.database, run_id, name)
+
+    def curve(self, word: str, name: str, limit: int) -> downsampling.SampledHistory:
+        """Return the course of a metric."""
+        return downsampling.downsampled(self.database, self._resolve(word), name, limit)
+
+    def files(self, word: str) -> KeptFiles:
+        """Return the files that are kept with a run."""
+        run = runs.get(self.database, self._resolve(word))
+        root = local_folder(run.artifact_uri)
+        if root is None:
+            raise NotFoundError("The artifacts of this run are not kept here", context=run.artifact_uri)
+        found, omissions = _files(root, (), _digests_of(self.database, run))
+        query = ModelQuery(filter=f"source_run_id = '{run.run_id}'", limit=1000)
+        for model in search_models(self.database, query).items:
+            place = local_folder(model.artifact_uri)
+            digests = artifact_digests.read(self.database, model.model_id)
+            more, left_out = _files(place, (folder_of(model),), digests) if place else ([], [])
+            found += more
+            omissions += left_out
+        lock = self.home.lock(run.run_id)
+        if lock is not None and all(file.name != lock.name for file in found):
+            names = (lock.name,)
+            pieces = partial(_pieces, lock.parent, names)
+            size = size_of(lock.parent, names)
+            found.append(KeptFile(name=lock.name, names=names, size=size, pieces=pieces, on_request=True))
+        return KeptFiles(files=tuple(found), omissions=tuple(omissions))
+
+    def _resolve(self, word: str) -> str:
+        return runs.resolve(self.database, word)
+
+
+def _is_of_another_home(record: RunRecord) -> bool:
+    """Say whether proj recorded a run elsewhere and sent it here, as with ``--tracking-uri``."""
+    return record.command is None and TREE_TAG in record.tags
+
+
+def _digests_of(database: Database, run: Run) -> tuple[ArtifactDigest, ...]:
+    """Return what was recorded of a run's artifacts; for runs of earlier versions, of those that are its outputs."""
+    digests = artifact_digests.read(database, run.run_id)
+    if digests or any(notice.startswith(LOGGED_ITSELF) for notice in run.details.notices):
+        return digests
+    root = local_folder(run.artifact_uri) or Path()
+    known = (ArtifactDigest(path=kept_as(one.path), size=one.size, sha256=one.sha256) for one in run.details.outputs)
+    return tuple(one for one in known if (root / one.path).is_file())
+
+
+def _files(
+    root: Path, above: tuple[str, ...], digests: tuple[ArtifactDigest, ...]
+) -> tuple[list[KeptFile], list[Omission]]:
+    """Return the files in a folder, and those that are no longer in it although they were recorded."""
+    found = survey(root)
+    known = {tuple(digest.path.split("/")): digest for digest in digests}
+    there = {file.names: file.size for file in found.files}
+    there |= {names: digest.size for names, digest in known.items() if not os.path.lexists(root.joinpath(*names))}
+    before = "".join(f"{as_text(name)}/" for name in above)
+    files = [
+        KeptFile(
+            name=before + "/".join(map(as_text, names)),
+            names=(*above, *names),
+            size=size,
+            pieces=partial(_pieces, root, names),
+            sha256=known[names].sha256 if names in known else None,
+        )
+        for names, size in sorted(there.items())
+    ]
+    return files, [Omission(path=before + one.path, reason=one.reason) for one in found.omissions]
+
+
+def _pieces(root: Path, names: Sequence[str]) -> Iterator[bytes]:
+    with open_found(root, names) as file:
+        while piece := file.read(_PIECE):
+            yield piece

@@ -1,0 +1,221 @@
+"""The runs of a tracking server, seen as those of the own store are."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from functools import partial
+
+from runner.errors import InvalidValueError, NotFoundError, RemoteError
+from runner.model import ParameterRecord, RunRecord
+from runner.runs.reader import KeptFile, KeptFiles, RunQuery, folder_of
+from runner.store.artifact_paths import as_text, names_of
+from runner.store.artifacts import ArtifactInfo, Omission
+from runner.store.downsampling import SampledHistory
+from runner.store.entities import Experiment, Metric, View
+from runner.store.record_pages import RecordPage
+from runner.store.records import format_time
+from runner.store.row_helpers import RUN_ID, now
+from runner.store.runs import CLOCK_SKEW, LATEST
+from runner.sync.artifact_locations import ArtifactLocation, walk
+from runner.sync.bundle import models_of, place_of, read_record
+from runner.sync.bundle_records import joined, told_by_tags
+from runner.sync.client import RemoteServer, ServerRun
+from runner.sync.push import ID_TAG
+
+_SHOWN = 5
+_BEGINNING = re.compile(r"[0-9a-f]{1,31}")
+_NEWEST = ("attributes.start_time DESC",)
+
+
+class RemoteReader:
+    """Reads a tracking server. Of runs that proj recorded there it has the whole record."""
+
+    def __init__(self, server: RemoteServer) -> None:
+        self.server: str | None = server.url
+        self._remote = server
+        self._experiments: tuple[Experiment, ...] | None = None
+
+    def search(self, asked: RunQuery) -> RecordPage:
+        """Return the records of a search, without what only the server's files tell."""
+        chosen = self._all() if asked.experiment is None else (self._experiment(asked.experiment),)
+        names = {experiment.id: experiment.name for experiment in chosen}
+        if not names:
+            return RecordPage(records=())
+        found = list(
+            self._remote.search_runs(list(names), asked.filter, asked.order_by or _NEWEST, limit=asked.limit + 1)
+        )
+        records = tuple(record_of(run, names[run.experiment_id]) for run in found[: asked.limit])
+        return RecordPage(records=records, next_page_token="more" if len(found) > asked.limit else None)
+
+    def record(self, word: str) -> RunRecord:
+        """Return the record of a run."""
+        run = self.run(word)
+        plain = record_of(run, self._remote.experiment(run.experiment_id).name)
+        left = read_record(run, place_of(self._remote, run.artifact_uri, run.run_id))
+        return plain if left is None else joined(plain, left)
+
+    def last_points(self, word: str) -> Mapping[str, Metric]:
+        """Return the last point of each metric of a run."""
+        return self.run(word).metrics
+
+    def history(self, word: str, name: str) -> Iterator[Metric]:
+        """Yield the points of a metric in the server's order."""
+        run = self.run(word)
+        _check_metric(run, name)
+        return self._remote.metric_history(run.run_id, name)
+
+    def curve(self, word: str, name: str, limit: int) -> SampledHistory:
+        """Return the course of a metric. Of many points some are kept while all of them pass by."""
+        run = self.run(word)
+        _check_metric(run, name)
+        kept: list[Metric] = []
+        count, stride, last = 0, 1, None
+        least, most = math.inf, -math.inf
+        for last in self._remote.metric_history(run.run_id, name):
+            if not math.isnan(last.value):
+                least, most = min(least, last.value), max(most, last.value)
+            if count % stride == 0:
+                kept.append(last)
+                if len(kept) >= 2 * limit:
+                    kept, stride = kept[::2], 2 * stride
+            count += 1
+        points = _thinned(kept, last, limit)
+        is_number = least <= most
+        return SampledHistory(
+            points=points, count=count, minimum=least if is_number else None, maximum=most if is_number else None
+        )
+
+    def files(self, word: str) -> KeptFiles:
+        """Return the files that are kept with a run."""
+        run = self.run(word)
+        place = place_of(self._remote, run.artifact_uri, run.run_id)
+        if place is None:
+            raise NotFoundError(
+                "The artifacts of this run can't be fetched through the server",
+                context=run.artifact_uri,
+                hint="They are where its clients put them; fetch them with `mlflow artifacts download`.",
+            )
+        found = _found(place, ())
+        for model in models_of(self._remote, run):
+            inside = place_of(self._remote, model.artifact_uri, model.model_id)
+            found += _found(inside, (folder_of(model),)) if inside else []
+        files = [one for one in found if isinstance(one, KeptFile)]
+        omissions = [one for one in found if isinstance(one, Omission)]
+        return KeptFiles(files=tuple(sorted(files, key=lambda file: file.name)), omissions=tuple(omissions))
+
+    def run(self, word: str) -> ServerRun:
+        """Return the run that a word means; an id may be the one that proj gave it before it was pushed.
+
+        Raises:
+            NotFoundError: no run fits.
+            InvalidValueError: several do; the message lists some.
+        """
+        if RUN_ID.fullmatch(word):
+            try:
+                return self._remote.run(word)
+            except RemoteError as error:
+                if not error.is_absent:
+                    raise
+        found = next(filter(None, (self._search(condition) for condition in _conditions(word))), [])
+        if not found:
+            raise NotFoundError(f"There is no run '{word}' on {self.server}", hint="See `proj list`.")
+        if len(found) > 1 and word != LATEST:
+            shown = [f"{run.run_id[:12]} {run.name}" for run in found[:_SHOWN]]
+            more = ["…"] if len(found) > _SHOWN else []
+            raise InvalidValueError(
+                f"Several runs fit '{word}'", context="\n".join([*shown, *more]), hint="Give more of the id."
+            )
+        return found[0]
+
+    def _search(self, condition: str) -> list[ServerRun]:
+        ids = [experiment.id for experiment in self._all()]
+        return list(self._remote.search_runs(ids, condition, _NEWEST, limit=_SHOWN + 1)) if ids else []
+
+    def _all(self) -> tuple[Experiment, ...]:
+        if self._experiments is None:
+            self._experiments = tuple(self._remote.experiments())
+        return self._experiments
+
+    def _experiment(self, word: str) -> Experiment:
+        found = self._remote.experiment_by_name(word)
+        if found is None:
+            found = next((one for one in self._remote.experiments(view=View.ALL) if one.id == word), None)
+        if found is None:
+            raise NotFoundError(f"There is no experiment '{word}' on {self.server}")
+        return found
+
+
+def record_of(run: ServerRun, experiment: str) -> RunRecord:
+    """Return the record of a run as far as MLflow's protocol tells it."""
+    tags = run.tags
+    record = RunRecord(
+        run_id=run.run_id,
+        run_name=run.name,
+        experiment=experiment,
+        status=run.status.value,
+        exit_code=None,
+        started_at=format_time(run.started_at),
+        ended_at=format_time(run.ended_at),
+        project=None,
+        entry_point=None,
+        command=None,
+        argv=(),
+        cwd=None,
+        parameters=tuple(ParameterRecord(name=name, value=value) for name, value in sorted(run.params.items())),
+        metrics={name: point.value for name, point in sorted(run.metrics.items())},
+        tags=dict(sorted(tags.items())),
+        code=None,
+        environment=None,
+        inputs=(),
+        outputs=(),
+        resources=None,
+        machine=None,
+        folder=None,
+        log=None,
+    )
+    return told_by_tags(record)
+
+
+def _conditions(word: str) -> Iterator[str]:
+    """Yield the searches for a word, the most likely one first."""
+    if word == LATEST:
+        yield f"attributes.start_time <= {now() + CLOCK_SKEW}"
+        yield ""
+        return
+    quote = "'" if "'" not in word else '"'
+    if RUN_ID.fullmatch(word):
+        yield f"tags.`{ID_TAG}` = '{word}'"
+    elif word and quote not in word and word.isprintable():
+        yield f"attributes.run_name = {quote}{word}{quote}"
+    if _BEGINNING.fullmatch(word):
+        yield f"attributes.run_id LIKE '{word}%'"
+        yield f"tags.`{ID_TAG}` LIKE '{word}%'"
+
+
+def _check_metric(run: ServerRun, name: str) -> None:
+    if name not in run.metrics:
+        raise NotFoundError(
+            f"The run '{run.run_id[:8]}' has no metric '{name}'", hint=f"See `proj show {run.run_id[:8]}`."
+        )
+
+
+def _found(place: ArtifactLocation, above: tuple[str, ...]) -> list[KeptFile | Omission]:
+    return [_kept(place, file, above) for file in walk(place)]
+
+
+def _kept(place: ArtifactLocation, file: ArtifactInfo, above: tuple[str, ...]) -> KeptFile | Omission:
+    name = "/".join([*map(as_text, above), file.path])
+    if file.fault is not None:
+        return Omission(path=name, reason=file.fault)
+    names = (*above, *names_of(file.path))
+    return KeptFile(name=name, names=names, size=file.size, pieces=partial(place.pieces, file.path, file.size))
+
+
+def _thinned(kept: list[Metric], last: Metric | None, limit: int) -> tuple[Metric, ...]:
+    """Return at most so many points, by step, with the last one."""
+    ordered = sorted(kept, key=lambda point: (point.step, point.timestamp))
+    stride = max(1, math.ceil(len(ordered) / max(1, limit - 1)))
+    chosen = ordered[::stride]
+    if last is not None and chosen[-1] != last and last.step >= chosen[-1].step:
+        chosen.append(last)
+    return tuple(chosen)

@@ -1,0 +1,1 @@
+"""The loopback server that a run's own command talks to."""

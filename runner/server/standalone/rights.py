@@ -1,0 +1,162 @@
+"""The rights of a team at one server: tokens with scopes, names of the server, and artifacts through the proxy."""
+
+import base64
+import binascii
+import hmac
+import ipaddress
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, unquote
+
+from msgspec import Struct
+
+from runner.protocol.errors import ErrorCode, RefusedError
+from runner.server.api.sources import check_source, refused_location, refused_source, scheme_of
+from runner.server.run.session import Session
+from runner.server.standalone.guards import OPEN_PATHS, Caller, admit, check_page, connection_of, read_headers
+from runner.settings import Home
+from runner.store import tokens
+from runner.store.database import Database
+
+OWNER = Caller(name="owner", may_write=True)
+
+_PROXIED = re.compile(r"mlflow-artifacts:/+[^/]+/((?:[0-9a-f]{32}|models/m-[0-9a-f]{32})/artifacts(?:/.*)?)", re.DOTALL)
+
+
+class TokenSession(Session):
+    """A session of clients that may be on other machines: they fetch and send artifacts through the server."""
+
+    def __init__(self, home: Home) -> None:
+        self._files = f"{(home.root / 'runs').absolute().as_uri()}/"
+
+    def uri_told(self, uri: str) -> str:
+        """Return a place among the store's own files as one behind the proxy; any other as it is."""
+        if uri.rstrip("/") == self._files.rstrip("/"):
+            return "mlflow-artifacts:/runs"
+        return f"mlflow-artifacts:/runs/{unquote(uri[len(self._files) :])}" if uri.startswith(self._files) else uri
+
+    def uri_of_source(self, uri: str) -> str:
+        """Return a place behind the proxy as the one among the store's files.
+
+        Raises:
+            RefusedError: it is on the server's disk, and not among artifacts.
+        """
+        check_source(uri)
+        proxied = _PROXIED.fullmatch(uri)
+        if proxied is not None:
+            return self._files + quote(proxied[1])
+        if scheme_of(uri) in ("", "file", "mlflow-artifacts"):
+            raise refused_source(uri)
+        return uri
+
+    def location_of(self, uri: str) -> str | None:
+        """Return where the artifacts of a new experiment are to be: behind the proxy, or on no disk of the server.
+
+        Raises:
+            RefusedError: it is on the server's disk.
+        """
+        place = super().location_of(uri)
+        if place is not None and scheme_of(place) in ("", "file", "mlflow-artifacts"):
+            raise refused_location(uri)
+        return place
+
+
+class Admission:
+    """Whether callers need a token: always, never, or (None) from the moment on when there is one, and for good."""
+
+    def __init__(self, database: Database, needs_token: bool | None) -> None:
+        self._database = database
+        self._needs_token = needs_token
+
+    def needs_token(self) -> bool:
+        """Say whether callers need one now."""
+        if self._needs_token is None and tokens.exist(self._database):
+            self._needs_token = True
+        return bool(self._needs_token)
+
+
+class TokenGuard(Struct, frozen=True, kw_only=True):
+    """What a request must bring along: a Host header that names the server, and a token where one is needed.
+
+    ``hosts`` are names, with or without a port; with ``takes_addresses`` any IP address will do, which can't be
+    rebound. As long as no token is needed only this machine reaches the server, and ``users`` are the ids of those
+    whose connections are served; None stands for everybody. Whoever sends ``key`` can read the user's own files.
+    """
+
+    database: Database
+    hosts: frozenset[str]
+    takes_addresses: bool
+    admission: Admission
+    users: frozenset[int] | None = frozenset()
+    key: str = ""
+
+    def check(self, path: str, scope: Mapping[str, Any]) -> Caller:
+        """Return who asks.
+
+        Raises:
+            RefusedError: the request is not for this server, comes from a page of another site, or has no valid token.
+        """
+        headers = read_headers(scope["headers"])
+        host = headers.host
+        if not self._is_ours(host):
+            raise RefusedError(
+                ErrorCode.PERMISSION_DENIED,
+                "The Host header does not name this server; see `proj server --allow-host`.",
+            )
+        check_page(scope["method"], headers)
+        if path in OPEN_PATHS:
+            return OWNER
+        caller = self._known(headers.authorization, scope)
+        admit(scope)
+        return caller
+
+    def _known(self, authorization: str, scope: Mapping[str, Any]) -> Caller:
+        if self.key and authorization and hmac.compare_digest(_token_of(authorization).encode(), self.key.encode()):
+            return OWNER
+        if self.admission.needs_token():
+            return self._holder(authorization)
+        if self.users is None or connection_of(scope).user in self.users:
+            return OWNER
+        raise RefusedError(
+            ErrorCode.CUSTOMER_UNAUTHORIZED,
+            "Without tokens this server serves its own user only; others need one: `proj token add NAME`.",
+        )
+
+    def _is_ours(self, host: str | None) -> bool:
+        if not host:
+            return False
+        name = host.rsplit(":", 1)[0] if re.search(r":\d+$", host) else host
+        if host in self.hosts or name in self.hosts:
+            return True
+        return self.takes_addresses and _is_address(name.strip("[]"))
+
+    def _holder(self, authorization: str) -> Caller:
+        text = _token_of(authorization)
+        token = tokens.find(self.database, text) if text else None
+        if token is None:
+            raise RefusedError(
+                ErrorCode.CUSTOMER_UNAUTHORIZED, "This server needs a token; set MLFLOW_TRACKING_TOKEN to yours."
+            )
+        return Caller(name=token.name, may_write=token.scope is tokens.Scope.WRITE)
+
+
+def _token_of(authorization: str) -> str:
+    """Return the token: as such, or as the password of the basic scheme, which clients have settings for too."""
+    scheme, _, rest = authorization.partition(" ")
+    if scheme.lower() == "bearer":
+        return rest.strip()
+    if scheme.lower() != "basic":
+        return ""
+    try:
+        return base64.b64decode(rest.strip(), validate=True).decode().partition(":")[2]
+    except (binascii.Error, UnicodeDecodeError):
+        return ""
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,208 @@
+"""Laying out a tree in a folder: only what is not there yet is written, and what does not belong is removed."""
+
+import os
+import stat
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from msgspec import Struct, structs
+
+from runner.base.files import Stamp, remove_tree
+from runner.errors import GitError
+from runner.settings import Home
+from runner.source.gitcommand import git, together
+from runner.source.snapshot_store import snapshot_store_git_directory, temporary_index
+
+_COMMIT = b"160000"
+_MOST_TICKS = 1200
+"""Milliseconds to wait for the clock of a file system; the coarsest in use tick by the second."""
+
+
+class CheckoutEntry(Struct, frozen=True, array_like=True, gc=False):
+    """A file of the tree as it lies in the folder: git's mode, the blob's id, and the file's stamp."""
+
+    mode: bytes
+    identity: str
+    stamp: Stamp
+
+
+class Provided(Struct, frozen=True, array_like=True, gc=False):
+    """A file that is not in the tree as it lies in the folder, with the file of the user's that it stands for.
+
+    ``how`` is ``cloned``, ``copied`` or ``linked``. ``sha256`` is known for files too large to be stored.
+    """
+
+    origin: bytes
+    how: str
+    before: Stamp
+    stamp: Stamp
+    sha256: str | None = None
+
+
+class Table(Struct, frozen=True, kw_only=True):
+    """What a folder holds."""
+
+    tree: str = ""
+    laid: dict[bytes, CheckoutEntry] = {}
+    provided: dict[bytes, Provided] = {}
+
+
+class Contents(Struct, frozen=True, kw_only=True):
+    """What is found in a folder: stamps of files and links, and the folders in it."""
+
+    files: dict[bytes, Stamp]
+    folders: list[bytes]
+
+
+def scan(top: Path, skip: Iterable[bytes] = ()) -> Contents:
+    """Look at every file below a folder, links not followed; folders with a name in ``skip`` are passed over.
+
+    Raises:
+        OSError: a folder can't be read.
+    """
+    skipped = frozenset(skip)
+    start = os.fsencode(top)
+    files: dict[bytes, Stamp] = {}
+    folders: list[bytes] = []
+    waiting = [b""]
+    stamp = Stamp.of
+    while waiting:
+        prefix = waiting.pop()
+        with os.scandir(start + b"/" + prefix) as entries:
+            for entry in entries:
+                path = prefix + entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    if entry.name not in skipped:
+                        folders.append(path)
+                        waiting.append(path + b"/")
+                    continue
+                try:
+                    files[path] = stamp(entry.stat(follow_symlinks=False))
+                except FileNotFoundError:
+                    continue
+    return Contents(files=files, folders=folders)
+
+
+def checkout_tree(
+    home: Home, top: Path, tree: str, table: Table, index: Path | None = None
+) -> dict[bytes, CheckoutEntry]:
+    """Make a folder hold the files of a tree, and of what was provided to it before only what is untouched.
+
+    ``index`` names a file for git's index, which is removed at the end; without one it is in the vault.
+
+    Raises:
+        GitError: the tree can't be written there, or something of it is missing or damaged.
+    """
+    top.mkdir(parents=True, exist_ok=True)
+    try:
+        found = scan(top)
+    except OSError:  # a run locked a folder up: nothing in it is worth the trouble
+        remove_tree(top)
+        top.mkdir()
+        found, table = Contents(files={}, folders=[]), Table()
+    index = index or temporary_index(home)
+    place = snapshot_store_git_directory(home, index=index)
+    same = table.tree == tree
+    try:
+        if same:
+            wanted = {path: (one.mode, one.identity) for path, one in table.laid.items()}
+        else:
+            listed, _ = together(lambda: git(place, "ls-tree", "-r", "-z", tree), lambda: git(place, "read-tree", tree))
+            wanted = dict(_entries(listed))
+        good = {
+            path: one
+            for path, one in table.laid.items()
+            if found.files.get(path) == one.stamp and wanted.get(path) == (one.mode, one.identity)
+        }
+        keep = good.keys() | {path for path, one in table.provided.items() if found.files.get(path) == one.stamp}
+        _clear(top, found, keep - (table.provided.keys() & wanted.keys()), wanted)
+        stale = [path for path in wanted if path not in good]
+        if stale:
+            if same:
+                git(place, "read-tree", tree)
+            _check_out(home, index, top, stale, everything=len(stale) == len(wanted))
+    finally:
+        index.unlink(missing_ok=True)
+    good.update(_laid(top, stale, wanted))
+    return good
+
+
+def _entries(listed: bytes) -> Iterator[tuple[bytes, tuple[bytes, str]]]:
+    for line in listed.split(b"\0")[:-1]:
+        description, _, path = line.partition(b"\t")
+        mode, _, identity = description.split(b" ")
+        if mode != _COMMIT:
+            yield path, (mode, identity.decode())
+
+
+def _clear(top: Path, found: Contents, keep: set[bytes], wanted: Iterable[bytes]) -> None:
+    """Remove what does not belong: files, then the folders that nothing needs."""
+    start = os.fsencode(top) + b"/"
+    for path in found.files.keys() - keep:
+        with suppress(FileNotFoundError):
+            os.unlink(start + path)  # noqa: PTH108  # bytes have no Path
+    needed: set[bytes] = set()
+    for path in (*wanted, *keep):
+        folder = path.rpartition(b"/")[0]
+        while folder and folder not in needed:
+            needed.add(folder)
+            folder = folder.rpartition(b"/")[0]
+    for folder in sorted(found.folders, reverse=True):
+        if folder not in needed:
+            with suppress(OSError):
+                os.rmdir(start + folder)  # noqa: PTH106  # likewise
+
+
+def _check_out(home: Home, index: Path, top: Path, paths: list[bytes], *, everything: bool) -> None:
+    place = structs.replace(snapshot_store_git_directory(home, index=index), work_tree=top)
+    words = ("checkout-index", "--force")
+    if everything:
+        git(place, *words, "--all")
+    else:
+        git(place, *words, "-z", "--stdin", stdin=b"".join(path + b"\0" for path in paths))
+
+
+def _laid(
+    top: Path, paths: list[bytes], wanted: dict[bytes, tuple[bytes, str]]
+) -> Iterator[tuple[bytes, CheckoutEntry]]:
+    start = os.fsencode(top) + b"/"
+    for path in paths:
+        mode, identity = wanted[path]
+        try:
+            yield path, CheckoutEntry(mode, identity, Stamp.of(os.lstat(start + path)))
+        except OSError as error:
+            raise GitError(f"The run folder is incomplete: {os.fsdecode(path)}", context=str(error)) from error
+
+
+def is_unchanged(top: Path, path: bytes, laid: CheckoutEntry) -> bool:
+    """Say whether a file that was touched still has the tree's content and mode."""
+    import hashlib
+
+    place = top / os.fsdecode(path)
+    try:
+        status = place.lstat()
+        if stat.S_ISLNK(status.st_mode):
+            mode, content = b"120000", os.fsencode(os.readlink(place))  # noqa: PTH115  # Path would tidy the text
+        elif stat.S_ISREG(status.st_mode):
+            mode, content = (b"100755" if status.st_mode & stat.S_IXUSR else b"100644"), place.read_bytes()
+        else:
+            return False
+    except OSError:
+        return False
+    digest = hashlib.sha1(f"blob {len(content)}\0".encode() + content, usedforsecurity=False).hexdigest()
+    return (mode, digest) == (laid.mode, laid.identity)
+
+
+def wait_for_tick(folder: Path, newest: int) -> None:
+    """Wait until the file system's clock has passed a time in ns, so that any later write leaves another time."""
+    probe = folder / f".tick-{os.getpid()}"
+    try:
+        for _ in range(_MOST_TICKS):
+            probe.write_bytes(b"")
+            if probe.stat().st_mtime_ns > newest:
+                return
+            time.sleep(0.001)
+    finally:
+        probe.unlink(missing_ok=True)

@@ -1,0 +1,214 @@
+"""Runs and experiments that come from another store: with their own ids, times and states, each as a whole or not."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from enum import Enum
+
+import msgspec
+from msgspec import Struct
+
+from runner.errors import InvalidValueError
+from runner.store import experiments, lineage
+from runner.store.database import Database
+from runner.store.entities import Experiment, LifecycleStage, Metric, ModelOutput, Run, RunInputs
+from runner.store.names import make_name
+from runner.store.row_helpers import RUN_NAME_TAG, experiment_number, now, write_run_tags
+from runner.store.rules import check_experiment_name, check_integer, check_metric
+from runner.store.values import UPSERT_METRIC, point_row, rank, stored_value
+
+ORIGIN_TAG = "proj.origin"
+"""The tag that says which store a run came from."""
+
+
+_DELETED = "deleted: "
+"""How the state of a run begins that is deleted in the other store."""
+
+
+class Change(str, Enum):
+    """What an arrival did to the store."""
+
+    ADDED = "added"
+    UPDATED = "updated"
+    SAME = "unchanged"
+    """It is here as it is there, or was changed only here."""
+    OWN = "own"
+    """It is here and did not come from another store, so it is left alone."""
+
+
+class ImportedRun(Struct, frozen=True, kw_only=True):
+    """A run as another store has it. Its experiment id is the one here; its metrics arrive as points."""
+
+    run: Run
+    deleted_at: int | None = None
+    inputs: RunInputs = RunInputs()
+    outputs: tuple[ModelOutput, ...] = ()
+    origin: str
+    """The address of the other store."""
+
+
+def find_experiment(db: Database, found: Experiment) -> Experiment | None:
+    """Return the experiment here that one of another store is; they are known by their names."""
+    return experiments.find(db, found.name)
+
+
+def add_experiment(db: Database, found: Experiment) -> str:
+    """Make the experiment that another store has, with its times and state, and return its id here.
+
+    Where somebody else has made it in the meantime, it is that one.
+
+    Raises:
+        InvalidValueError: it can't have this name.
+    """
+    deleted_at = found.updated_at if found.lifecycle_stage is LifecycleStage.DELETED else None
+    with db.transaction():
+        here = find_experiment(db, found)
+        if here is not None:
+            return here.id
+        number = db.insert(
+            "INSERT INTO experiments (name, lifecycle_stage, created_at, updated_at, deleted_at)"
+            " VALUES (?, ?, ?, ?, ?)",
+            check_experiment_name(found.name),
+            found.lifecycle_stage.value,
+            found.created_at,
+            found.updated_at,
+            deleted_at,
+        )
+    return str(number)
+
+
+def add_experiment_tags(db: Database, experiment_id: str, tags: Mapping[str, str]) -> None:
+    """Give an experiment the tags that it does not have yet."""
+    number = experiment_number(experiment_id)
+    rows = ((number, key, value) for key, value in tags.items())
+    db.execute_many("INSERT OR IGNORE INTO experiment_tags VALUES (?, ?, ?)", rows)
+
+
+def lookup(db: Database, run_id: str) -> tuple[str, bool] | None:
+    """Return the experiment that a run of this id is in here and whether it came from another store, or None."""
+    rows = db.query(
+        "SELECT r.experiment, o.run IS NOT NULL AS came FROM runs r LEFT JOIN origins o ON o.run = r.id"
+        " WHERE r.run_id = ?",
+        run_id,
+    )
+    return (str(rows[0]["experiment"]), bool(rows[0]["came"])) if rows else None
+
+
+def import_run(db: Database, arrival: ImportedRun, points: Iterable[Metric]) -> tuple[Change, int]:
+    """Store a run of another store, or bring it up to date, in one transaction; return what that did and new points.
+
+    What changed there since it arrived replaces what is here; while nothing did, changes made here stay. Points are
+    taken one by one, so that any number of them needs little memory; a fault in them leaves the store as it was.
+
+    Raises:
+        InvalidValueError: something about it can't be stored.
+    """
+    state = _state(arrival)
+    _check_times(arrival)
+    with db.transaction():
+        rows = db.query(
+            "SELECT r.id, r.lifecycle_stage, r.deleted_at, o.state FROM runs r LEFT JOIN origins o ON o.run = r.id"
+            " WHERE r.run_id = ?",
+            arrival.run.run_id,
+        )
+        if rows and rows[0]["state"] is None:
+            return Change.OWN, 0
+        number = int(rows[0]["id"]) if rows else _insert(db, arrival)
+        changed = not rows or rows[0]["state"] != state
+        if changed:
+            _write(db, number, arrival)
+            db.execute("INSERT OR REPLACE INTO origins VALUES (?, ?, ?, ?)", number, arrival.origin, state, now())
+        added = _add_points(db, number, points)
+        gone = arrival.deleted_at
+        if rows and gone is None and not (changed and rows[0]["state"].startswith(_DELETED)):
+            # It was deleted here, or not at all; what was deleted there and is restored there comes back.
+            gone = rows[0]["deleted_at"]
+        stage = LifecycleStage.ACTIVE if gone is None else LifecycleStage.DELETED
+        db.execute("UPDATE runs SET lifecycle_stage = ?, deleted_at = ? WHERE id = ?", stage.value, gone, number)
+    if not rows:
+        return Change.ADDED, added
+    return (Change.UPDATED if changed or added else Change.SAME), added
+
+
+def _check_times(arrival: ImportedRun) -> None:
+    for moment in (arrival.run.started_at, arrival.run.ended_at, arrival.deleted_at):
+        if moment is not None:
+            check_integer("A time of the run", moment)
+
+
+def _insert(db: Database, arrival: ImportedRun) -> int:
+    run = arrival.run
+    name = run.name or run.tags.get(RUN_NAME_TAG) or make_name()
+    columns = {
+        "run_id": run.run_id,
+        "experiment": experiment_number(run.experiment_id),
+        "name": name,
+        "user": run.user,
+        "status": run.status.value,
+        "started_at": run.started_at,
+        "artifact_uri": run.artifact_uri,
+    }
+    number = db.insert(
+        f"INSERT INTO runs ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})", *columns.values()
+    )
+    db.execute("INSERT INTO details VALUES (?, ?)", number, msgspec.json.encode(run.details).decode())
+    write_run_tags(db, number, [(RUN_NAME_TAG, name), (ORIGIN_TAG, arrival.origin)])
+    return number
+
+
+def _write(db: Database, number: int, arrival: ImportedRun) -> None:
+    """Write what a run says about itself. It is active meanwhile, as the parts of the store ask for that."""
+    run = arrival.run
+    db.execute(
+        "UPDATE runs SET status = ?, started_at = ?, ended_at = ?, lifecycle_stage = 'active' WHERE id = ?",
+        run.status.value,
+        run.started_at,
+        run.ended_at,
+        number,
+    )
+    if run.name:
+        write_run_tags(db, number, [(RUN_NAME_TAG, run.name)])
+    write_run_tags(db, number, list(run.tags.items()))
+    params = ((number, key, value) for key, value in run.params.items())
+    db.execute_many("INSERT OR IGNORE INTO params (run, key, value) VALUES (?, ?, ?)", params)
+    lineage.log_inputs(db, run.run_id, arrival.inputs.datasets, arrival.inputs.model_ids)
+    lineage.log_outputs(db, run.run_id, arrival.outputs)
+
+
+def _add_points(db: Database, number: int, points: Iterable[Metric]) -> int:
+    last: dict[str, Metric] = {}
+
+    def rows() -> Iterator[tuple[object, ...]]:
+        for point in points:
+            known = last.get(point.key)
+            if known is None:
+                check_metric(point)
+            if known is None or rank(point) >= rank(known):
+                last[point.key] = point
+            yield point_row(number, point)
+
+    try:
+        added = db.execute_many("INSERT OR IGNORE INTO points VALUES (?, ?, ?, ?, ?, ?)", rows())
+    except OverflowError as error:
+        raise InvalidValueError("A time or step of a metric is no number of 64 bits") from error
+    latest = ((number, p.key, stored_value(p), p.timestamp, p.step) for p in last.values())
+    db.execute_many(UPSERT_METRIC, latest)
+    return added
+
+
+def _state(arrival: ImportedRun) -> str:
+    """Return a digest of all that a run says about itself there but its points, which are only ever added to."""
+    run = arrival.run
+    try:
+        told = msgspec.msgpack.encode(
+            (
+                (run.name, run.user, run.status.value, run.started_at, run.ended_at, arrival.deleted_at),
+                sorted(run.params.items()),
+                sorted(run.tags.items()),
+                arrival.inputs,
+                arrival.outputs,
+            )
+        )
+    except OverflowError as error:
+        raise InvalidValueError(f"A time of the run '{run.run_id}' is no number of 64 bits") from error
+    digest = hashlib.sha256(told).hexdigest()
+    return digest if arrival.deleted_at is None else f"{_DELETED}{digest}"

@@ -1,0 +1,198 @@
+"""Logged and registered models that come from another store."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from runner.errors import InvalidValueError
+from runner.store.database import Database, Row
+from runner.store.entities import LoggedModel, ModelVersion, RegisteredModel
+from runner.store.import_writer import Change
+from runner.store.models import checked_model_name
+from runner.store.registry import check_alias
+from runner.store.row_helpers import experiment_number
+from runner.store.rules import check_model_name
+from runner.store.values import UPSERT_MODEL_METRIC, stored_value
+from runner.store.versions import VERSION
+
+_MODEL_ID = re.compile(r"m-[0-9a-f]{32}")
+
+
+def is_model_id(text: str) -> bool:
+    """Say whether a text can be the id of a logged model."""
+    return _MODEL_ID.fullmatch(text) is not None
+
+
+def check_model_id(model_id: str) -> None:
+    """Refuse what can't be the id of a logged model; it becomes part of paths.
+
+    Raises:
+        InvalidValueError: it can't.
+    """
+    if not is_model_id(model_id):
+        raise InvalidValueError(f"'{model_id[:80]}' can't be the id of a logged model")
+
+
+def find_model(db: Database, model_id: str) -> Row | None:
+    """Return what is known of the logged model of this id, deleted or not, and whether it came from another store."""
+    rows = db.query(
+        "SELECT id, experiment, updated_at, artifact_uri, o.model IS NOT NULL AS came"
+        " FROM models m LEFT JOIN model_origins o ON o.model = m.id WHERE model_id = ?",
+        model_id,
+    )
+    return rows[0] if rows else None
+
+
+def import_model(db: Database, model: LoggedModel, origin: str, *, deleted: bool = False) -> Change:
+    """Store a logged model of another store, or bring it up to date when it changed there later than here.
+
+    One that did not come from another store is left alone.
+
+    Raises:
+        InvalidValueError: it has an id that no logged model has.
+    """
+    check_model_id(model.model_id)
+    checked_model_name(model.name)
+    with db.transaction():
+        known = find_model(db, model.model_id)
+        if known is not None and not known["came"]:
+            return Change.OWN
+        if known is not None and known["updated_at"] >= model.updated_at:
+            return Change.SAME
+        number = _insert_model(db, model) if known is None else int(known["id"])
+        db.execute("INSERT OR REPLACE INTO model_origins VALUES (?, ?)", number, origin)
+        stage = "deleted" if deleted else "active"
+        facts = (model.name, model.status.value, stage, model.updated_at)
+        db.execute(
+            "UPDATE models SET name = ?, status = ?, lifecycle_stage = ?, updated_at = ? WHERE id = ?", *facts, number
+        )
+        for table, pairs in (("model_params", model.params), ("model_tags", model.tags)):
+            rows = ((number, key, value) for key, value in pairs.items())
+            db.execute_many(f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?)", rows)
+        for point in model.metrics:
+            place = (number, point.key, point.run_id or "", point.dataset_name or "", point.dataset_digest or "")
+            db.execute(UPSERT_MODEL_METRIC, *place, stored_value(point), point.timestamp, point.step)
+    return Change.ADDED if known is None else Change.UPDATED
+
+
+def import_registered(db: Database, model: RegisteredModel, last_version: int) -> Change:
+    """Store a registered model of another store without its versions; what is here stays, what is missing is added.
+
+    Raises:
+        InvalidValueError: its name can't be used, or no version can come after its last one.
+    """
+    if last_version and not VERSION.fullmatch(str(last_version)):
+        raise InvalidValueError(f"{last_version} is no number of a model version")
+    with db.transaction():
+        rows = db.query("SELECT id, updated_at FROM registered_models WHERE name = ?", check_model_name(model.name))
+        number = rows[0]["id"] if rows else _insert_registered(db, model)
+        db.execute(
+            "UPDATE registered_models SET last_version = max(last_version, ?) WHERE id = ?", last_version, number
+        )
+        tags = ((number, key, value) for key, value in model.tags.items())
+        changed = db.execute_many("INSERT OR IGNORE INTO registered_model_tags VALUES (?, ?, ?)", tags)
+        changed += _describe(db, "registered_models", number, (model.description, model.updated_at))
+    if not rows:
+        return Change.ADDED
+    return Change.UPDATED if changed else Change.SAME
+
+
+def import_aliases(db: Database, model: RegisteredModel) -> tuple[str, ...]:
+    """Store the aliases of a registered model whose versions are here; return those that name another version here.
+
+    Raises:
+        InvalidValueError: one can't be an alias.
+    """
+    taken = []
+    with db.transaction():
+        number = db.query("SELECT id FROM registered_models WHERE name = ?", model.name)[0]["id"]
+        for alias, version in model.aliases.items():
+            check_alias(alias)
+            if not db.query("SELECT 1 FROM model_versions WHERE model = ? AND version = ?", number, version):
+                continue
+            db.execute("INSERT OR IGNORE INTO model_aliases VALUES (?, ?, ?)", number, alias, version)
+            here = db.query("SELECT version FROM model_aliases WHERE model = ? AND alias = ?", number, alias)
+            if here[0]["version"] != version:
+                taken.append(alias)
+    return tuple(taken)
+
+
+def import_version(db: Database, version: ModelVersion) -> Change:
+    """Store a version of a registered model under its own number, or bring it up to date.
+
+    A number that another version has here already is left alone: `Change.OWN`.
+
+    Raises:
+        InvalidValueError: it has a number that no version has.
+    """
+    if not VERSION.fullmatch(str(version.version)):
+        raise InvalidValueError(f"{version.version} is no number of a model version")
+    with db.transaction():
+        model = db.query("SELECT id FROM registered_models WHERE name = ?", version.name)[0]["id"]
+        known = db.query(
+            "SELECT id, source, run_id, updated_at FROM model_versions WHERE model = ? AND version = ?",
+            model,
+            version.version,
+        )
+        if known and (known[0]["source"], known[0]["run_id"]) != (version.source, version.run_id):
+            return Change.OWN
+        if known and known[0]["updated_at"] >= version.updated_at:
+            return Change.SAME
+        number = known[0]["id"] if known else _insert_version(db, model, version)
+        facts = (version.stage.value, version.description, version.updated_at)
+        db.execute("UPDATE model_versions SET stage = ?, description = ?, updated_at = ? WHERE id = ?", *facts, number)
+        tags = ((number, key, value) for key, value in version.tags.items())
+        db.execute_many("INSERT OR REPLACE INTO model_version_tags VALUES (?, ?, ?)", tags)
+    return Change.UPDATED if known else Change.ADDED
+
+
+def _insert_model(db: Database, model: LoggedModel) -> int:
+    columns = {
+        "model_id": model.model_id,
+        "experiment": experiment_number(model.experiment_id),
+        "name": model.name,
+        "model_type": model.model_type,
+        "source_run_id": model.source_run_id,
+        "artifact_uri": model.artifact_uri,
+        "status": model.status.value,
+        "created_at": model.created_at,
+        "updated_at": model.updated_at,
+    }
+    return _insert(db, "models", columns)
+
+
+def _insert_registered(db: Database, model: RegisteredModel) -> int:
+    columns = {
+        "name": model.name,
+        "description": model.description,
+        "created_at": model.created_at,
+        "updated_at": model.updated_at,
+    }
+    return _insert(db, "registered_models", columns)
+
+
+def _insert_version(db: Database, model: int, version: ModelVersion) -> int:
+    columns = {
+        "model": model,
+        "version": version.version,
+        "source": version.source,
+        "location": version.location,
+        "run_id": version.run_id,
+        "run_link": version.run_link,
+        "model_id": version.model_id,
+        "created_at": version.created_at,
+        "updated_at": version.updated_at,
+    }
+    return _insert(db, "model_versions", columns)
+
+
+def _insert(db: Database, table: str, columns: Mapping[str, object]) -> int:
+    return db.insert(
+        f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})", *columns.values()
+    )
+
+
+def _describe(db: Database, table: str, number: int, facts: Sequence[object]) -> int:
+    """Take the description over where it changed there later than here."""
+    return db.execute(
+        f"UPDATE {table} SET description = ?, updated_at = ? WHERE id = ? AND updated_at < ?", *facts, number, facts[1]
+    )

@@ -1,0 +1,49 @@
+"""What proj left of a run on a server, for whoever reads it there."""
+
+from urllib.parse import unquote, urlsplit
+
+from runner.errors import InvalidValueError, NotFoundError, RemoteError
+from runner.model import RunRecord
+from runner.store import run_files
+from runner.store.entities import LoggedModel
+from runner.store.row_helpers import RUN_ID
+from runner.sync.artifact_locations import ArtifactLocation
+from runner.sync.client import RemoteServer, ServerRun
+from runner.sync.push import ID_TAG
+
+
+def own_id(run: ServerRun) -> str:
+    """Return the id that proj gave a run before it was pushed; that of the server where proj gave it none."""
+    named = run.tags.get(ID_TAG, "")
+    return named if RUN_ID.fullmatch(named) else run.run_id
+
+
+def read_record(run: ServerRun, place: ArtifactLocation | None) -> RunRecord | None:
+    """Return the record that proj left among the artifacts of a run; None where there is none that can be read."""
+    if place is None or "proj.tree" not in run.tags:
+        return None
+    try:
+        return run_files.read_record(place.pieces(run_files.RECORD))
+    except (RemoteError, NotFoundError, InvalidValueError):
+        return None
+
+
+def models_of(server: RemoteServer, run: ServerRun) -> tuple[LoggedModel, ...]:
+    """Return the logged models that a run made; a server of MLflow 2 has none."""
+    try:
+        return tuple(server.search_logged_models([run.experiment_id], f"source_run_id = '{run.run_id}'"))
+    except RemoteError as error:
+        if error.is_unknown_endpoint:
+            return ()
+        raise
+
+
+def place_of(server: RemoteServer, artifact_uri: str, owner: str) -> ArtifactLocation | None:
+    """Return where the artifacts of a run or a model are, or None where we can't or must not go there.
+
+    A server may name folders of this machine. MLflow's have the owner's id on the way; others are nobody's artifacts.
+    """
+    parts = urlsplit(artifact_uri)
+    if parts.scheme in ("", "file") and owner not in unquote(parts.path).split("/"):
+        return None
+    return server.place(artifact_uri)

@@ -1,0 +1,157 @@
+"""What the steps of copying a run to a server share."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+from urllib.parse import unquote
+
+import msgspec
+from msgspec import Struct, structs
+
+from runner.errors import RemoteError
+from runner.model import Event, EventKind, Report
+from runner.settings import Home
+from runner.store.database import Database
+from runner.sync import sync_state
+from runner.sync.artifact_locations import ArtifactLocation
+from runner.sync.client import RemoteServer
+from runner.sync.sync_state import RemoteRun, SentPosition
+
+Item = TypeVar("Item")
+
+_SENT_TO = ("mlflow-artifacts:", "http:", "https:")
+_REFUSALS = (400, 413, 422)
+"""What a server answers to things that it will never take."""
+
+
+class Counts(Struct, frozen=True, kw_only=True):
+    """How much of a run was sent: things by kind, and the bytes of the files among them."""
+
+    parameters: int = 0
+    points: int = 0
+    tags: int = 0
+    datasets: int = 0
+    models: int = 0
+    files: int = 0
+    bytes: int = 0
+
+    @property
+    def total(self) -> int:
+        """The number of things."""
+        return self.parameters + self.points + self.tags + self.datasets + self.models + self.files
+
+
+class Copying(Struct, kw_only=True):
+    """A run on its way to a server; ``counts`` and ``left_out`` grow meanwhile."""
+
+    database: Database
+    home: Home
+    server: RemoteServer
+    report: Report
+    copy: RemoteRun
+    whole: bool
+    """Whether the run is over, so that all of it can be sent."""
+    files: bool
+    """Whether its files are sent."""
+    counts: Counts = Counts()
+    left_out: list[str] = []
+
+    @property
+    def remote_run_id(self) -> str:
+        """The server's id of the run."""
+        return self.copy.remote_run_id or ""
+
+    def count(self, **more: int) -> None:
+        """Count what was sent."""
+        self.counts = structs.replace(
+            self.counts, **{name: getattr(self.counts, name) + number for name, number in more.items()}
+        )
+
+    def leave_out(self, what: str, why: str) -> None:
+        """Say that the server does not take something; it is no failure."""
+        self.left_out.append(f"{what}: {why}")
+        message = f"{self.server.url} does not have all of run {self.copy.run_id[:8]}: {what}"
+        self.report(Event(kind=EventKind.NOTICE, message=message, hint=why))
+
+    def leave_out_once(self, what: str, why: str) -> None:
+        """Say that something can't be sent, unless that was said before."""
+        if self.changed("left out", {what: why}):
+            self.leave_out(what, why)
+            self.note("left out", {what: why})
+        else:
+            self.left_out.append(f"{what}: {why}")
+
+    def place(self, artifact_uri: str, owner: str) -> ArtifactLocation | None:
+        """Return where the server keeps artifacts; where we can't go there, that is told once.
+
+        A folder of this machine must be named after the run or model, its owner, lest a server has us write anywhere.
+        """
+        is_folder = not artifact_uri.startswith(_SENT_TO)
+        is_named = owner in unquote(artifact_uri).split("/")
+        place = None if is_folder and not is_named else self.server.place(artifact_uri)
+        if place is None and self.changed("place", {artifact_uri: ""}):
+            kind = artifact_uri.partition(":")[0] + ": storage" if ":" in artifact_uri else "a folder"
+            self.leave_out("its files", f"the server keeps them in {kind}, which proj does not write to")
+            self.note("place", {artifact_uri: ""})
+        return place
+
+    def changed(self, kind: str, things: Mapping[str, str]) -> dict[str, str]:
+        """Return those things that the server does not have as they are now."""
+        known = sync_state.sent(self.database, self.copy, kind)
+        return {
+            name: value for name, value in things.items() if name not in known or known[name].digest != digest_of(value)
+        }
+
+    def note(self, kind: str, things: Mapping[str, str]) -> None:
+        """Note that things were sent as they are now."""
+        sync_state.note_sent(
+            self.database, self.copy, kind, {name: SentPosition(digest_of(value)) for name, value in things.items()}
+        )
+
+    def send_pairs(
+        self, kind: str, things: Mapping[str, str], limit: int, send: Callable[[dict[str, str]], None]
+    ) -> int:
+        """Send those named texts that changed and return how many; one that is refused is left out and told once."""
+        changed = list(self.changed(kind, things).items())
+        count = 0
+        for start in range(0, len(changed), limit):
+            piece = changed[start : start + limit]
+            refused = dict(send_or_split(piece, lambda pairs: send(dict(pairs))))
+            for (name, _), why in zip(refused, refused.values(), strict=True):
+                self.leave_out(f"{kind} '{name}'", why)
+            self.note(kind, dict(piece))
+            count += len(piece) - len(refused)
+        return count
+
+
+def send_or_split(items: Sequence[Item], send: Callable[[Sequence[Item]], None]) -> list[tuple[Item, str]]:
+    """Send things at once, or where the server refuses them in halves; return those that it refuses alone, and why.
+
+    Raises:
+        RemoteError: the server fails for another reason.
+    """
+    try:
+        send(items)
+    except RemoteError as error:
+        if not is_refusal(error):
+            raise
+        if len(items) == 1:
+            return [(items[0], error.message)]
+        half = len(items) // 2
+        return [*send_or_split(items[:half], send), *send_or_split(items[half:], send)]
+    return []
+
+
+def is_refusal(error: RemoteError) -> bool:
+    """Say whether a server refused what it was sent, and not everything."""
+    return error.status in _REFUSALS and bool(error.code)
+
+
+def digest_of(value: str) -> str:
+    """Return what tells texts apart, and does not tell what they say."""
+    return hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def as_json(value: object) -> str:
+    """Return a value as JSON, always in the same order."""
+    return msgspec.json.encode(value, order="sorted").decode()

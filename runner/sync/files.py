@@ -1,0 +1,144 @@
+"""Files of a run on their way to a server."""
+
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from runner.base.files import Stamp, sha256_from
+from runner.errors import NotFoundError
+from runner.model import Event, EventKind
+from runner.store.artifact_paths import fault_of
+from runner.store.artifacts import open_found, status_of, survey
+from runner.sync import sync_state
+from runner.sync.artifact_locations import ArtifactLocation
+from runner.sync.copying import Copying
+from runner.sync.parallel import at_once
+from runner.sync.sync_state import SentPosition
+
+FILE = "file"
+_AT_ONCE = 4
+_MANY = 200
+_MUCH = 50_000_000
+"""From how many files, and bytes, on the user is told."""
+_DESCRIPTION = "MLmodel"
+_MAX_DESCRIPTION = 1 << 20
+"""Bytes of a file that says where a model came from."""
+
+
+class LocalFile(NamedTuple):
+    """A file below a folder of this machine, by its names on disk; no link leads to it."""
+
+    root: Path
+    names: tuple[str, ...]
+
+    def open(self) -> BinaryIO:
+        """Open it for reading.
+
+        Raises:
+            InvalidValueError: a link is on the way.
+            NotFoundError: it is not there.
+        """
+        return open_found(self.root, self.names)
+
+    def status(self) -> os.stat_result | None:
+        """Return what the system says about it; None where it is not there."""
+        return status_of(self.root, self.names)
+
+
+class _Upload(NamedTuple):
+    """A file to be looked at: its path on the server, where it is here, its stamp, and what was sent of it before."""
+
+    path: str
+    source: LocalFile
+    stamp: str
+    size: int
+    before: SentPosition | None
+
+
+def send_files(
+    copying: Copying, place: ArtifactLocation, files: Mapping[str, LocalFile], prefix: str, ids: Mapping[str, str]
+) -> None:
+    """Send the files that the server does not have as they are now, a few at a time.
+
+    Args:
+        copying: the run.
+        place: the server's folder.
+        files: where the files are here, by their path in that folder.
+        prefix: what tells these files from those of other folders of the run.
+        ids: what is called otherwise on the server, for the files in which a model says where it came from.
+
+    Raises:
+        RemoteError: the server does not take one.
+    """
+    known = sync_state.sent(copying.database, copying.copy, FILE)
+    faults = {path: fault for path in files if (fault := fault_of(path)) is not None}
+    for path, fault in faults.items():
+        copying.leave_out_once(f"file '{path}'", fault)
+    touched = [
+        upload
+        for path, source in files.items()
+        if path not in faults and (upload := _touched(path, source, known.get(prefix + path))) is not None
+    ]
+    _tell_if_long(copying, touched)
+    for upload, (digest, size) in at_once(lambda upload: _send(place, upload, ids), touched, _AT_ONCE, "proj-upload"):
+        sync_state.note_sent(
+            copying.database, copying.copy, FILE, {prefix + upload.path: SentPosition(digest, upload.stamp)}
+        )
+        if size is not None:
+            copying.count(files=1, bytes=size)
+
+
+def _tell_if_long(copying: Copying, uploads: Sequence[_Upload]) -> None:
+    volume = sum(upload.size for upload in uploads)
+    if len(uploads) >= _MANY or volume >= _MUCH:
+        files = "1 file" if len(uploads) == 1 else f"{len(uploads)} files"
+        message = f"Sending {files} of run {copying.copy.run_id[:8]}, {volume / 1e6:,.0f} MB"
+        copying.report(Event(kind=EventKind.STEP, message=message))
+
+
+def local_files(copying: Copying, root: Path | None) -> dict[str, LocalFile]:
+    """Return the files below a folder of artifacts, by path; what is no file is told once."""
+    if root is None:
+        return {}
+    found = survey(root)
+    for one in found.omissions:
+        copying.leave_out_once(f"file '{one.path}'", one.reason)
+    return {file.path: LocalFile(root, file.names) for file in found.files}
+
+
+def _touched(path: str, source: LocalFile, before: SentPosition | None) -> _Upload | None:
+    """Return a file that was touched since it was sent; None for another, or one that is gone by now."""
+    status = source.status()
+    if status is None:
+        return None
+    found = Stamp.of(status)
+    stamp = f"{found.size}:{found.modified}:{found.inode}"
+    return None if before is not None and before.note == stamp else _Upload(path, source, stamp, found.size, before)
+
+
+def _send(place: ArtifactLocation, upload: _Upload, ids: Mapping[str, str]) -> tuple[str, int | None]:
+    """Send a file and return its digest and size; None for the size where the server has the content already."""
+    try:
+        opened = upload.source.open()
+    except NotFoundError:  # it was removed meanwhile
+        return "", None
+    with opened as file:
+        digest = sha256_from(file)
+        if upload.before is not None and upload.before.digest == digest:
+            return digest, None
+        sent = _as_the_server_calls_it(upload, file, ids)
+        place.put(upload.path, sent)
+        return digest, sent.tell()
+
+
+def _as_the_server_calls_it(upload: _Upload, file: BinaryIO, ids: Mapping[str, str]) -> BinaryIO:
+    """Return a file or, where it says which run and model it is of, a copy with the ids of the server."""
+    if not ids or upload.source.names[-1] != _DESCRIPTION or upload.size > _MAX_DESCRIPTION:
+        return file
+    file.seek(0)
+    content = file.read(_MAX_DESCRIPTION)
+    for ours, theirs in ids.items():
+        content = content.replace(ours.encode(), theirs.encode())
+    return io.BytesIO(content)

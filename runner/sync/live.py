@@ -1,0 +1,214 @@
+"""The copy of a run on a server, while the run goes on: opened there first, brought up to date every few seconds.
+
+What the run logs is in our store before it goes there, so a server that is slow or gone costs the run nothing.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import final
+
+from msgspec import Struct, structs
+
+from runner.errors import NotFoundError, ProjError, RemoteError
+from runner.model import DEFAULT_EXPERIMENT, Event, EventKind, RunStatus
+from runner.process import Interrupted
+from runner.store import runs
+from runner.store.database import Database
+from runner.store.entities import NewRun, Run
+from runner.store.row_helpers import RUN_ID
+from runner.sync import sync_state
+from runner.sync.client import RemoteServer, ServerRun
+from runner.sync.push import PROBE_TAG, Destination, experiment_there, push
+from runner.sync.sync_state import SentPosition
+from runner.sync.transport import Patience
+
+INTERVAL = 3.0
+"""Seconds between two looks for what is new."""
+_LONGEST = 60.0
+"""Seconds between two attempts to reach a server that is gone."""
+_JUST_NOW = 5.0
+"""Seconds within which a server that was gone is not tried again."""
+_PATIENCE = Patience(connect=5.0, read=15.0, retries=0)
+
+
+class Opened(Struct, frozen=True, kw_only=True):
+    """A run that is open on a server, in the experiment of this name."""
+
+    server: RemoteServer
+    run: ServerRun
+    experiment: str
+    probe: str
+    """A word that only this run has, in a tag that goes away with the first push."""
+
+    def local_id(self, database: Database) -> str | None:
+        """Return the server's id of the run where it can be ours too."""
+        if not RUN_ID.fullmatch(self.run.run_id) or _find(database, self.run.run_id) is not None:
+            return None
+        return self.run.run_id
+
+    def give_up(self) -> None:
+        """Close the run there, of which there will be nothing here."""
+        try:
+            self.server.update_run(self.run.run_id, RunStatus.FAILED, ended_at=time.time_ns() // 1_000_000)
+        except RemoteError:
+            return
+        finally:
+            self.server.close()
+
+
+def open_there(
+    uri: str, new: NewRun, *, experiment: str | None, experiment_id: str | None, environ: Mapping[str, str] = os.environ
+) -> Opened:
+    """Open a run on a server.
+
+    Args:
+        uri: the server's, maybe with credentials.
+        new: the run; its experiment is not looked at.
+        experiment: the name of the experiment, made when it is not there; None for the server's default.
+        experiment_id: instead, an id of the server's.
+        environ: where credentials are.
+
+    Raises:
+        UsageError: the URI or a setting can't be used.
+        RemoteError: the server can't be reached or refuses.
+    """
+    server = RemoteServer(uri, environ, patience=structs.replace(_PATIENCE, read=60.0))
+    try:
+        if experiment_id is not None:
+            experiment = server.experiment(experiment_id).name
+        else:
+            experiment = experiment or DEFAULT_EXPERIMENT
+            experiment_id = experiment_there(server, experiment)
+        probe = os.urandom(8).hex()
+        tags = {**new.tags, PROBE_TAG: probe}
+        run = server.create_run(structs.replace(new, experiment_id=experiment_id, tags=tags))
+    except RemoteError as error:
+        server.close()
+        is_inherited = environ.get("MLFLOW_TRACKING_URI") == uri
+        where = "unset MLFLOW_TRACKING_URI" if is_inherited else "leave out --tracking-uri"
+        instead = f"or {where}, and `proj push` the run later"
+        raise RemoteError(
+            f"The run can't be opened on its tracking server: {error.message}",
+            status=error.status,
+            code=error.code,
+            context=error.context,
+            hint=f"{error.hint}; {instead}" if error.hint else instead,
+        ) from error
+    server.close()
+    return Opened(server=RemoteServer(uri, environ, patience=_PATIENCE), run=run, experiment=experiment, probe=probe)
+
+
+def is_own_store(database: Database, opened: Opened) -> bool:
+    """Say whether the server serves this very store; the run that it made is removed then.
+
+    An id alone proves nothing: a server could tell that of any run.
+    """
+    found = _find(database, opened.run.run_id)
+    if found is None or found.tags.get(PROBE_TAG) != opened.probe:
+        return False
+    runs.purge(database, opened.run.run_id)
+    return True
+
+
+def note_opened(database: Database, run_id: str, opened: Opened) -> None:
+    """Note where a run of ours is open."""
+    copy = sync_state.open_remote_run(database, run_id, opened.server.url)
+    copy = sync_state.name_remote_run(
+        database, copy, opened.run.run_id, opened.run.experiment_id, opened.run.artifact_uri
+    )
+    sync_state.note_sent(database, copy, "tag", {PROBE_TAG: SentPosition("")})
+
+
+def _find(database: Database, run_id: str) -> Run | None:
+    try:
+        return runs.get(database, run_id)
+    except NotFoundError:
+        return None
+
+
+@final
+class LiveCopy:
+    """Keeps a server up to date about a run, and about those nested in it, until the end of the block.
+
+    At the end all is sent that is left. What can't be sent is told once, is no failure, and stays for ``proj sync``.
+    """
+
+    def __init__(self, to: Destination, run_id: str) -> None:
+        self._told: list[Event] = []
+        self.to = structs.replace(to, report=self._note)
+        """The server; what is said of it is told at the end."""
+        self._show = to.report
+        self._run_id = run_id
+        self._ended = threading.Event()
+        self._failed_at: float | None = None
+        self._thread = threading.Thread(target=self._follow, name="proj-live-copy", daemon=True)
+
+    def __enter__(self) -> "LiveCopy":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._ended.set()
+            self._thread.join()
+            if self._failed_at is None or time.monotonic() - self._failed_at > _JUST_NOW:
+                self._send(whole=True)
+        except Interrupted:
+            self._failed_at = time.monotonic()
+        finally:
+            self.to.server.close()
+        for event in self._told:
+            self._show(event)
+        self._say_where_it_is()
+
+    def _follow(self) -> None:
+        wait = 0.0
+        while not self._ended.wait(wait):
+            wait = INTERVAL if self._send(whole=False) else min(2 * max(wait, INTERVAL), _LONGEST)
+
+    def _send(self, *, whole: bool) -> bool:
+        """Send what is new; say whether the server took it."""
+        try:
+            for run_id in sync_state.nested_runs(self.to.database, self._run_id):
+                is_own = run_id == self._run_id
+                copy = (
+                    None
+                    if is_own or whole
+                    else sync_state.find_remote_run(self.to.database, run_id, self.to.server.url)
+                )
+                if copy is None or copy.waiting:
+                    push(self.to, run_id, whole=whole or not is_own)
+        except ProjError as error:
+            self._fail(error.message, error.context)
+        except Exception as error:  # noqa: BLE001  a bug of ours must not cost the result of the run
+            self._fail("The run can't be sent to its server", f"{type(error).__name__}: {error}")
+        else:
+            self._failed_at = None
+            return True
+        return False
+
+    def _fail(self, message: str, why: str | None) -> None:
+        self._failed_at = time.monotonic()
+        hint = f"{why + '; ' if why else ''}the run goes on, and what it logs is kept for the server"
+        self._note(Event(kind=EventKind.WARNING, message=message, hint=hint))
+
+    def _note(self, event: Event) -> None:
+        """Keep an event for the end; each is told once, by the thread that the run is on. Steps are only shown."""
+        if event.kind is EventKind.STEP:
+            self._show(event)
+        elif event.message not in [known.message for known in self._told]:
+            self._told.append(event)
+
+    def _say_where_it_is(self) -> None:
+        url = self.to.server.url
+        if self._failed_at is None:
+            copy = sync_state.find_remote_run(self.to.database, self._run_id, url)
+            self._show(Event(kind=EventKind.STEP, message=f"The run is at {copy.page if copy else url}"))
+            return
+        message = f"Not all of the run is on {url} yet"
+        self._show(Event(kind=EventKind.WARNING, message=message, hint="`proj sync` sends the rest"))

@@ -1,0 +1,159 @@
+"""Logged models of a run on their way to a server; those of MLflow 2 have none, and are told so."""
+
+from typing import NamedTuple
+
+from msgspec import structs
+
+from runner.errors import RemoteError
+from runner.store import lineage, models
+from runner.store.artifacts import local_folder
+from runner.store.database import Database
+from runner.store.entities import LoggedModel, Metric, ModelStatus, NewModel, RunInputs
+from runner.sync import sync_state
+from runner.sync.copying import Copying, as_json
+from runner.sync.files import local_files, send_files
+from runner.sync.sync_state import RemoteRun, SentPosition
+
+MODEL = "model"
+ID_TAG = "proj.model_id"
+"""On the server: what the model is called here; by it a model is found whose sending was cut off."""
+
+_UNKNOWN = "unknown"
+
+
+class _Theirs(NamedTuple):
+    """A model on the server."""
+
+    model_id: str
+    artifact_uri: str
+
+
+def send_models(copying: Copying) -> dict[str, str]:
+    """Send the models that a run logged and return what the server calls them, by our ids.
+
+    Raises:
+        RemoteError: the server does not take one.
+    """
+    ours = _models_of(copying)
+    if not ours:
+        return {}
+    known = sync_state.sent(copying.database, copying.copy, MODEL)
+    try:
+        theirs = {} if _UNKNOWN in known else {one.model_id: _their_model(copying, one, known) for one in ours}
+    except RemoteError as error:
+        if not error.is_unknown_endpoint:
+            raise
+        sync_state.note_sent(copying.database, copying.copy, MODEL, {_UNKNOWN: SentPosition("")})
+        copying.leave_out(f"{len(ours)} logged models", "a server of MLflow 2 has none; their files are with the run")
+        theirs = {}
+    names = {ours: found.model_id for ours, found in theirs.items()}
+    for model in ours:
+        if model.status is not ModelStatus.PENDING or copying.whole:
+            _send_content(copying, model, theirs.get(model.model_id), names)
+    outputs = lineage.outputs(copying.database, copying.copy.run_id)
+    told = [structs.replace(one, model_id=names[one.model_id]) for one in outputs if one.model_id in names]
+    if told and copying.changed("outputs", {"": as_json(told)}):
+        copying.server.log_outputs(copying.remote_run_id, told)
+        copying.note("outputs", {"": as_json(told)})
+    return names
+
+
+def send_inputs(copying: Copying, names: dict[str, str]) -> None:
+    """Send the datasets and models that a run read.
+
+    Raises:
+        RemoteError: the server does not take them.
+    """
+    inputs = lineage.inputs(copying.database, copying.copy.run_id)
+    told = {as_json(one): one for one in inputs.datasets}
+    changed = copying.changed("dataset", {text: text for text in told})
+    models_read = tuple(names[model_id] for model_id in inputs.model_ids if model_id in names)
+    if changed:
+        copying.server.log_inputs(copying.remote_run_id, RunInputs(datasets=tuple(told[text] for text in changed)))
+        copying.note("dataset", changed)
+        copying.count(datasets=len(changed))
+    if models_read and copying.changed("models read", {"": as_json(models_read)}):
+        copying.server.log_inputs(copying.remote_run_id, RunInputs(model_ids=models_read))
+        copying.note("models read", {"": as_json(models_read)})
+
+
+def measured_on_models(copying: Copying, names: dict[str, str]) -> dict[tuple[str, int, int], Metric]:
+    """Return the points of a run that say something of one of its models, with the server's name of the model."""
+    return {
+        (point.key, point.step, point.timestamp): structs.replace(point, model_id=names[model.model_id])
+        for model in (_models_of(copying) if names else ())
+        for point in model.metrics
+        if point.run_id == copying.copy.run_id
+    }
+
+
+def place_of_model(db: Database, copy: RemoteRun, model_id: str) -> tuple[str, str] | None:
+    """Return what a server calls one of our models and where it keeps its files; None where it does not have it."""
+    known = sync_state.sent(db, copy, MODEL).get(model_id)
+    if known is None or not known.note:
+        return None
+    remote_id, _, artifact_uri = known.note.partition(" ")
+    return remote_id, artifact_uri
+
+
+def _models_of(copying: Copying) -> list[LoggedModel]:
+    db, run_id = copying.database, copying.copy.run_id
+    rows = db.query(
+        "SELECT model_id FROM models WHERE source_run_id = ? AND lifecycle_stage = 'active' ORDER BY created_at, id",
+        run_id,
+    )
+    return [models.get(db, row["model_id"]) for row in rows]
+
+
+def _their_model(copying: Copying, model: LoggedModel, known: dict[str, SentPosition]) -> _Theirs:
+    """Return what the server has of a model; it is made there when it is not there yet."""
+    before = known.get(model.model_id)
+    if before is not None and before.note:
+        model_id, _, artifact_uri = before.note.partition(" ")
+        return _Theirs(model_id, artifact_uri)
+    server, experiment_id = copying.server, copying.copy.remote_experiment_id or ""
+    found = None
+    if before is not None:  # making it was begun once
+        found = next(iter(server.search_logged_models([experiment_id], f"tags.`{ID_TAG}` = '{model.model_id}'")), None)
+    sync_state.note_sent(copying.database, copying.copy, MODEL, {model.model_id: SentPosition("")})
+    if found is None:
+        new = NewModel(
+            experiment_id=experiment_id,
+            name=model.name,
+            model_type=model.model_type,
+            source_run_id=copying.remote_run_id,
+            params=model.params,
+            tags={**model.tags, ID_TAG: model.model_id},
+        )
+        found = server.create_logged_model(new)
+        copying.count(models=1)
+    note = f"{found.model_id} {found.artifact_uri}"
+    sync_state.note_sent(copying.database, copying.copy, MODEL, {model.model_id: SentPosition("", note)})
+    return _Theirs(found.model_id, found.artifact_uri)
+
+
+def _send_content(copying: Copying, model: LoggedModel, theirs: _Theirs | None, names: dict[str, str]) -> None:
+    """Send the files and tags of a model, and then what became of it; without it there, only the files, to the run."""
+    root = local_folder(model.artifact_uri)
+    files = local_files(copying, root)
+    place = (
+        copying.place(theirs.artifact_uri, theirs.model_id)
+        if theirs
+        else copying.place(copying.copy.artifact_uri or "", copying.remote_run_id)
+    )
+    ids = {**names, copying.copy.run_id: copying.remote_run_id}
+    if place is not None and theirs is not None:
+        send_files(copying, place, files, f"{model.model_id}/", ids)
+    elif place is not None:
+        send_files(copying, place, {f"{model.name}/{path}": file for path, file in files.items()}, "", ids)
+    if theirs is None:
+        return
+    kind = f"tags of {model.model_id}"
+    changed = copying.changed(kind, model.tags)
+    if changed:
+        copying.server.set_logged_model_tags(theirs.model_id, changed)
+        copying.note(kind, changed)
+    state = {model.model_id: model.status.value}
+    if model.status is not ModelStatus.PENDING and copying.changed("state", state):
+        copying.server.finalize_logged_model(theirs.model_id, model.status)
+        copying.note("state", state)

@@ -1,0 +1,228 @@
+"""Points of metrics on their way to a server: each is sent once, also when sending was cut off in the middle.
+
+Points have an order of their own, by step, time and value. Of each metric the ledger has two places in it: up to the
+first one all was sent, and up to the second one it was begun to. Points that come later and belong before the second
+place are noted one by one, by a trigger of the database.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from msgspec import Struct
+
+from runner.store.database import Database, Row
+from runner.store.entities import Metric
+from runner.store.row_helpers import run_number
+from runner.sync.client import RemoteServer
+from runner.sync.sync_state import RemoteRun
+
+BATCH = 1000
+"""Points in one request; more are refused."""
+
+_START = (-(2**63), -(2**63), -math.inf, -1)
+_LARGEST = 1.7976931348623157e308
+_PLACE = "step, timestamp, value, nan"
+
+_Place = tuple[int, int, float, int]
+
+
+class Batch(Struct, frozen=True):
+    """Points that go in one request: in order, or late ones."""
+
+    points: tuple[tuple[str, _Place], ...]
+    late: bool
+
+
+def next_batch(db: Database, copy: RemoteRun, skipped: frozenset[str]) -> Batch:
+    """Return what is to be sent next, and note that it is begun; empty when all is sent.
+
+    ``skipped`` are the metrics that the server does not take.
+    """
+    with db.transaction():
+        run = run_number(db, copy.run_id)
+        found: list[tuple[str, _Place]] = []
+        for key in _keys_with_more(db, run, copy):
+            if key not in skipped and len(found) < BATCH:
+                found += [(key, place) for place in _begin(db, run, copy, key, BATCH - len(found))]
+        if found:
+            return Batch(tuple(found), late=False)
+        marks = ", ".join("?" * len(skipped))
+        late = db.query(
+            f"SELECT key, {_PLACE} FROM late_points WHERE copy = ? AND key NOT IN ({marks})"
+            f" ORDER BY key, {_PLACE} LIMIT ?",
+            copy.number,
+            *skipped,
+            BATCH,
+        )
+        points = tuple((row["key"], _place(row)) for row in late)
+        db.execute_many(f"UPDATE late_points SET begun = 1 {_LATE}", _late_rows(copy, points))
+        return Batch(points, late=True)
+
+
+def finish(db: Database, copy: RemoteRun, batch: Batch) -> None:
+    """Note that a batch was sent."""
+    if batch.late:
+        db.execute_many(f"DELETE FROM late_points {_LATE}", _late_rows(copy, batch.points))
+        return
+    last = dict(batch.points)
+    run = run_number(db, copy.run_id)
+    db.execute_many(_FINISH, ((*place, run, key, copy.number) for key, place in last.items()))
+
+
+def mark_uncertain(db: Database, copy: RemoteRun, keys: Iterable[str]) -> None:
+    """Note of metrics that the server may have some of their points: `settle` finds out which."""
+    with db.transaction():
+        run = run_number(db, copy.run_id)
+        for key in keys:
+            last = db.query(
+                f"SELECT {_PLACE} FROM points WHERE run = ? AND key = ?"
+                " ORDER BY step DESC, timestamp DESC, value DESC, nan DESC LIMIT 1",
+                run,
+                key,
+            )
+            if last:
+                db.execute(_BEGIN, run, key, copy.number, *_START, *_place(last[0]))
+
+
+def reconcile(db: Database, copy: RemoteRun, server: RemoteServer) -> None:
+    """Find out what became of points whose sending was begun and not finished, and go back to those that are missing.
+
+    Raises:
+        RemoteError: the server does not tell.
+    """
+    run = run_number(db, copy.run_id)
+    begun = db.query(
+        "SELECT * FROM sent_points WHERE run = ? AND copy = ?"
+        " AND (step, timestamp, value, nan) <> (to_step, to_timestamp, to_value, to_nan)",
+        run,
+        copy.number,
+    )
+    late = db.query("SELECT DISTINCT key FROM late_points WHERE copy = ? AND begun", copy.number)
+    if not begun and not late:
+        return
+    latest = server.run(copy.remote_run_id or "").metrics
+    for row in begun:
+        last = latest.get(row["key"])
+        came = set() if last is None else _history(copy, server, row["key"])
+        _settle(db, run, copy, row, came)
+    for row in late:
+        came = set() if row["key"] not in latest else _history(copy, server, row["key"])
+        _settle_late(db, copy, row["key"], came)
+
+
+def _history(copy: RemoteRun, server: RemoteServer, key: str) -> set[_Place]:
+    return {
+        _as_kept((point.step, point.timestamp, point.value, int(math.isnan(point.value))))
+        for point in server.metric_history(copy.remote_run_id or "", key)
+    }
+
+
+def _settle(db: Database, run: int, copy: RemoteRun, row: Row, came: set[_Place]) -> None:
+    """Note those points of a metric that came; what is between the two places and did not come is sent as late."""
+    start = tuple(row[name] for name in ("step", "timestamp", "value", "nan"))
+    end = tuple(row[f"to_{name}"] for name in ("step", "timestamp", "value", "nan"))
+    with db.transaction():
+        between = f"(copy = ? AND key = ?) AND ({_PLACE}) > (?, ?, ?, ?) AND ({_PLACE}) <= (?, ?, ?, ?)"
+        points = db.query(
+            f"SELECT {_PLACE} FROM points WHERE run = ? AND key = ?"
+            f" AND ({_PLACE}) > (?, ?, ?, ?) AND ({_PLACE}) <= (?, ?, ?, ?)",
+            run,
+            row["key"],
+            *start,
+            *end,
+        )
+        db.execute(f"DELETE FROM late_points WHERE {between}", copy.number, row["key"], *start, *end)
+        missing = [place for place in map(_place, points) if _as_kept(place) not in came]
+        db.execute_many(
+            f"INSERT OR IGNORE INTO late_points (copy, key, {_PLACE}) VALUES (?, ?, ?, ?, ?, ?)",
+            ((copy.number, row["key"], *place) for place in missing),
+        )
+        db.execute(_FINISH, *end, run, row["key"], copy.number)
+
+
+def _settle_late(db: Database, copy: RemoteRun, key: str, came: set[_Place]) -> None:
+    with db.transaction():
+        begun = db.query(f"SELECT {_PLACE} FROM late_points WHERE copy = ? AND key = ? AND begun", copy.number, key)
+        there = [(key, place) for place in map(_place, begun) if _as_kept(place) in came]
+        db.execute_many(f"DELETE FROM late_points {_LATE}", _late_rows(copy, there))
+        db.execute("UPDATE late_points SET begun = 0 WHERE copy = ? AND key = ?", copy.number, key)
+
+
+def is_waiting(db: Database, copy: RemoteRun) -> bool:
+    """Say whether there are points to send."""
+    if db.query("SELECT 1 FROM late_points WHERE copy = ? LIMIT 1", copy.number):
+        return True
+    return bool(_keys_with_more(db, run_number(db, copy.run_id), copy))
+
+
+def as_metrics(points: Iterable[tuple[str, _Place]], measured: Mapping[tuple[str, int, int], Metric]) -> list[Metric]:
+    """Return points as the protocol's client takes them; ``measured`` are those that say something of a model."""
+    found = []
+    for key, (step, timestamp, value, nan) in points:
+        of = measured.get((key, step, timestamp))
+        # Servers take both words of a dataset or none.
+        on_data = of if of and of.dataset_name and of.dataset_digest else None
+        found.append(
+            Metric(
+                key=key,
+                value=math.nan if nan else value,
+                timestamp=timestamp,
+                step=step,
+                model_id=of.model_id if of else None,
+                dataset_name=on_data.dataset_name if on_data else None,
+                dataset_digest=on_data.dataset_digest if on_data else None,
+            )
+        )
+    return found
+
+
+def _keys_with_more(db: Database, run: int, copy: RemoteRun) -> list[str]:
+    rows = db.query(
+        "SELECT m.key FROM metrics m LEFT JOIN sent_points s ON s.run = m.run AND s.key = m.key AND s.copy = ?"
+        " WHERE m.run = ? AND (s.key IS NULL OR EXISTS (SELECT 1 FROM points p WHERE p.run = m.run AND p.key = m.key"
+        " AND (p.step, p.timestamp, p.value, p.nan) > (s.step, s.timestamp, s.value, s.nan)))",
+        copy.number,
+        run,
+    )
+    return [row["key"] for row in rows]
+
+
+def _begin(db: Database, run: int, copy: RemoteRun, key: str, limit: int) -> Sequence[_Place]:
+    """Return the points of a metric that come next, and note that sending them is begun."""
+    known = db.query(f"SELECT {_PLACE} FROM sent_points WHERE run = ? AND key = ? AND copy = ?", run, key, copy.number)
+    start = _place(known[0]) if known else _START
+    rows = db.query(
+        f"SELECT {_PLACE} FROM points WHERE run = ? AND key = ? AND ({_PLACE}) > (?, ?, ?, ?)"
+        f" ORDER BY {_PLACE} LIMIT ?",
+        run,
+        key,
+        *start,
+        limit,
+    )
+    places = [_place(row) for row in rows]
+    if places:
+        db.execute(_BEGIN, run, key, copy.number, *start, *places[-1])
+    return places
+
+
+_BEGIN = """INSERT INTO sent_points VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run, key, copy) DO UPDATE SET
+    to_step = excluded.to_step, to_timestamp = excluded.to_timestamp, to_value = excluded.to_value,
+    to_nan = excluded.to_nan"""
+
+_FINISH = "UPDATE sent_points SET step = ?, timestamp = ?, value = ?, nan = ? WHERE run = ? AND key = ? AND copy = ?"
+
+_LATE = "WHERE copy = ? AND key = ? AND step = ? AND timestamp = ? AND value = ? AND nan = ?"
+
+
+def _late_rows(copy: RemoteRun, points: Iterable[tuple[str, _Place]]) -> list[tuple[object, ...]]:
+    return [(copy.number, key, *place) for key, place in points]
+
+
+def _place(row: Row) -> _Place:
+    return row["step"], row["timestamp"], row["value"], row["nan"]
+
+
+def _as_kept(place: _Place) -> _Place:
+    """Return a point as MLflow's database has it: no infinities, and nothing but the mark for NaN."""
+    step, timestamp, value, nan = place
+    return step, timestamp, 0.0 if nan else max(-_LARGEST, min(_LARGEST, value)), nan

@@ -1,0 +1,277 @@
+"""Runs of a tracking server into our store."""
+
+import struct
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+import msgspec
+from msgspec import Struct
+
+from runner.errors import InvalidValueError, NotFoundError, ProjError, RemoteError
+from runner.importing.artifact_locations import is_elsewhere
+from runner.importing.copying import Copied
+from runner.importing.foreign import Values, as_measured
+from runner.importing.summary import ImportSummary, Kind
+from runner.model import Event, EventKind, RunDetails, RunRecord
+from runner.settings import Home
+from runner.store import import_writer, model_import_writer, run_files
+from runner.store.artifact_paths import names_of
+from runner.store.artifacts import ArtifactInfo, open_found, size_of, write_artifact, write_file
+from runner.store.database import Database
+from runner.store.entities import Experiment, LifecycleStage, LoggedModel, Metric, ModelOutput, RunInputs
+from runner.store.import_writer import Change, ImportedRun
+from runner.store.row_helpers import RUN_ID
+from runner.sync.artifact_locations import ArtifactLocation, walk
+from runner.sync.bundle import models_of, own_id, place_of, read_record
+from runner.sync.client import RemoteServer, ServerRun
+from runner.sync.logged_models import ID_TAG as MODEL_TAG
+from runner.sync.push import ID_TAG as RUN_TAG
+from runner.sync.push import PARENT_TAG
+
+_POINT = struct.Struct("<qqd")
+_MOST_RUNS = 20_000
+_MOST_METRICS = 20_000
+_MOST_POINTS = 50_000_000
+"""What is taken at most: runs at once, metrics and points of a run."""
+
+
+class Origin(Struct, frozen=True, kw_only=True):
+    """From which server into which store runs are copied; what that did is counted."""
+
+    server: RemoteServer
+    database: Database
+    home: Home
+    tally: ImportSummary
+
+    @property
+    def values(self) -> Values:
+        """What says which values the store can have."""
+        return Values(self.tally.report)
+
+
+def nested_runs(server: RemoteServer, found: Sequence[ServerRun]) -> list[ServerRun]:
+    """Return runs and all runs nested in them, parents before their children."""
+    chosen = {run.run_id: run for run in found}
+    waiting = list(chosen.values())
+    while waiting:
+        run = waiting.pop(0)
+        wanted = f"tags.`{PARENT_TAG}` = '{run.run_id}'"
+        children = server.search_runs([run.experiment_id], wanted, limit=_MOST_RUNS + 1)
+        new = [child for child in children if child.run_id not in chosen]
+        chosen.update((child.run_id, child) for child in new)
+        if len(chosen) > _MOST_RUNS:
+            raise RemoteError(f"{server.url} tells of more than {_MOST_RUNS:,} nested runs", hint="name fewer runs")
+        waiting += new
+    return list(chosen.values())
+
+
+def pull(origin: Origin, run: ServerRun) -> None:
+    """Copy a run into the store, or what is new of it; its files first, so that a run which is seen is whole.
+
+    A run that proj pushed gets the id that it had, and what proj recorded of it. One that is in the store and did not
+    come from a server is left alone.
+
+    Raises:
+        RemoteError: the server fails.
+    """
+    message = f"Fetching run {run.run_id[:8]} ({run.name})"
+    origin.tally.report(Event(kind=EventKind.STEP, message=message))
+    try:
+        change, points = _pull(origin, run)
+    except (InvalidValueError, NotFoundError) as error:
+        origin.tally.fail(Kind.RUNS, f"The run {run.run_id[:80]} is left out: {_words(error)}", error.hint)
+        return
+    origin.tally.points += points
+    origin.tally.count(Kind.RUNS, change)
+
+
+def _pull(origin: Origin, run: ServerRun) -> tuple[Change, int]:
+    run_id = own_id(run)
+    if not RUN_ID.fullmatch(run_id):
+        raise InvalidValueError("This can't be the id of a run; it would have 32 hexadecimal digits")
+    present = import_writer.lookup(origin.database, run_id)
+    if present is not None and not present[1]:
+        return Change.OWN, 0
+    experiment_id = _experiment(origin, run) if present is None else present[0]
+    place = place_of(origin.server, run.artifact_uri, run.run_id)
+    uri = _take_files(origin, place, run.artifact_uri, origin.home.artifacts(run_id))
+    if place is not None and "proj.tree" in run.tags:
+        _take_own_files(origin, place, run_id)
+    names = _take_models(origin, run, run_id, experiment_id)
+    left = read_record(run, place)
+    arrival = _arrival(origin, run, names, RunDetails() if left is None else _details(left))
+    own = msgspec.structs.replace(arrival.run, run_id=run_id, experiment_id=experiment_id, artifact_uri=uri)
+    with tempfile.TemporaryFile() as spool:
+        # The store is not kept waiting for a server: points are fetched first.
+        counts = _fetch_points(origin, run, spool)
+        arrival = msgspec.structs.replace(arrival, run=own)
+        return import_writer.import_run(origin.database, arrival, _stored_points(spool, counts))
+
+
+def _experiment(origin: Origin, run: ServerRun) -> str:
+    there = origin.server.experiment(run.experiment_id)
+    here = import_writer.find_experiment(origin.database, there)
+    if here is None:
+        active = msgspec.structs.replace(there, lifecycle_stage=LifecycleStage.ACTIVE)
+        origin.tally.count(Kind.EXPERIMENTS, Change.ADDED)
+        number = import_writer.add_experiment(origin.database, active)
+        tags = origin.values.tags(there.tags.items(), f"the experiment '{there.name}'")
+        import_writer.add_experiment_tags(origin.database, number, tags)
+        return number
+    _refuse_deleted(here)
+    return here.id
+
+
+def _refuse_deleted(here: Experiment) -> None:
+    if here.lifecycle_stage is LifecycleStage.DELETED:
+        hint = f"Bring it back with: proj experiments restore {here.id}"
+        raise InvalidValueError(f"The experiment '{here.name}' is deleted here", hint=hint)
+
+
+def _take_files(origin: Origin, place: ArtifactLocation | None, uri: str, target: Path) -> str:
+    """Copy artifacts as far as they can be had and return the URI that they have from now on."""
+    if place is None:
+        masked = origin.values.text(uri)
+        if uri:
+            origin.tally.elsewhere.append(masked)
+        return masked if is_elsewhere(uri) else target.absolute().as_uri()
+    for file in walk(place):
+        if file.path.startswith(f"{run_files.FOLDER}/"):
+            continue
+        if file.size is not None and _is_same(place, file, target):
+            continue
+        size = write_artifact(target, file.path, place.pieces(file.path, file.size))
+        origin.tally.artifacts += Copied(1, size)
+    return target.absolute().as_uri()
+
+
+def _is_same(place: ArtifactLocation, there: ArtifactInfo, target: Path) -> bool:
+    names = names_of(there.path)
+    if size_of(target, names) != there.size:
+        return False
+    with open_found(target, names) as file:
+        return all(file.read(len(piece)) == piece for piece in place.pieces(there.path, there.size)) and not file.read(
+            1
+        )
+
+
+def _take_own_files(origin: Origin, place: ArtifactLocation, run_id: str) -> None:
+    """Copy log and lock, which proj left among the artifacts, to where they are with runs of our own."""
+    there = {file.path for file in place.entries(run_files.FOLDER)}
+    for path, name in run_files.KEPT.items():
+        if path in there:
+            write_file(origin.home.run(run_id), (name,), place.pieces(path))
+
+
+def _take_models(origin: Origin, run: ServerRun, run_id: str, experiment_id: str) -> dict[str, str]:
+    """Copy the logged models of a run and return what they are called here."""
+    names = {}
+    for model in models_of(origin.server, run):
+        named = model.tags.get(MODEL_TAG, "")
+        model_id = named if model_import_writer.is_model_id(named) else model.model_id
+        names[model.model_id] = model_id
+        place = place_of(origin.server, model.artifact_uri, model.model_id)
+        own = msgspec.structs.replace(model, model_id=model_id, source_run_id=run_id, experiment_id=experiment_id)
+        origin.tally.count(Kind.MODELS, _take_model(origin, own, place))
+    return names
+
+
+def _take_model(origin: Origin, model: LoggedModel, files: ArtifactLocation | None) -> Change:
+    known = model_import_writer.find_model(origin.database, model.model_id)
+    if known is not None and not known["came"]:
+        return Change.OWN
+    model_import_writer.check_model_id(model.model_id)
+    target = origin.home.root / "runs" / "models" / model.model_id / "artifacts"
+    uri = _take_files(origin, files, model.artifact_uri, target)
+    place = f"the model {model.model_id}"
+    tags = {name: value for name, value in model.tags.items() if name != MODEL_TAG}
+    own = msgspec.structs.replace(
+        model,
+        artifact_uri=uri,
+        params=origin.values.params(model.params.items(), place),
+        tags=origin.values.tags(tags.items(), place),
+        metrics=tuple(
+            msgspec.structs.replace(point, run_id=model.source_run_id, value=as_measured(point.value))
+            for point in model.metrics
+        ),
+    )
+    return model_import_writer.import_model(origin.database, own, origin.server.url)
+
+
+def _arrival(origin: Origin, run: ServerRun, names: dict[str, str], details: RunDetails) -> ImportedRun:
+    place = f"the run {run.run_id}"
+    tags = {name: value for name, value in run.tags.items() if name != RUN_TAG}
+    if PARENT_TAG in tags:
+        tags[PARENT_TAG] = _parent(origin, tags[PARENT_TAG])
+    plain = msgspec.structs.replace(
+        run,
+        params=origin.values.params(run.params.items(), place),
+        tags=origin.values.tags(tags.items(), place),
+        details=details,
+    )
+    inputs = RunInputs(
+        datasets=run.inputs.datasets,
+        model_ids=tuple(names.get(model_id, model_id) for model_id in run.inputs.model_ids),
+    )
+    outputs = tuple(ModelOutput(model_id=names.get(one.model_id, one.model_id), step=one.step) for one in run.outputs)
+    deleted = run.lifecycle_stage is LifecycleStage.DELETED
+    return ImportedRun(
+        run=plain,
+        deleted_at=(run.ended_at or run.started_at) if deleted else None,
+        inputs=inputs,
+        outputs=outputs,
+        origin=origin.server.url,
+    )
+
+
+def _parent(origin: Origin, run_id: str) -> str:
+    """Return what a parent is called here."""
+    try:
+        return own_id(origin.server.run(run_id)) if RUN_ID.fullmatch(run_id) else run_id
+    except RemoteError as error:
+        if error.is_absent:
+            return run_id
+        raise
+
+
+def _details(left: RunRecord) -> RunDetails:
+    """Return what proj recorded beyond MLflow's words; folder and log are of another machine."""
+    names = set(RunDetails.__struct_fields__) - {"folder", "log"}
+    return RunDetails(**{name: getattr(left, name) for name in names if hasattr(left, name)})
+
+
+def _fetch_points(origin: Origin, run: ServerRun, spool: IO[bytes]) -> dict[str, int]:
+    """Write all points of a run to a file, metric by metric, and return how many each has."""
+    counts: dict[str, int] = {}
+    if len(run.metrics) > _MOST_METRICS:
+        raise InvalidValueError(f"It has more than {_MOST_METRICS:,} metrics")
+    for name in run.metrics:
+        count = 0
+        for point in origin.server.metric_history(run.run_id, name):
+            spool.write(_packed(point))
+            count += 1
+        counts[name] = count
+        if sum(counts.values()) > _MOST_POINTS:
+            raise InvalidValueError(f"Its metrics have more than {_MOST_POINTS:,} points")
+    return counts
+
+
+def _packed(point: Metric) -> bytes:
+    try:
+        return _POINT.pack(point.step, point.timestamp, as_measured(point.value))
+    except struct.error as error:
+        raise InvalidValueError(f"A time or step of the metric '{point.key[:80]}' is no number of 64 bits") from error
+
+
+def _stored_points(spool: IO[bytes], counts: dict[str, int]) -> Iterator[Metric]:
+    spool.seek(0)
+    for name, count in counts.items():
+        for _ in range(count):
+            step, timestamp, value = _POINT.unpack(spool.read(_POINT.size))
+            yield Metric(key=name, value=value, timestamp=timestamp, step=step)
+
+
+def _words(error: ProjError) -> str:
+    return f"{error.message}: {error.context}" if error.context else error.message

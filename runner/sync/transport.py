@@ -1,0 +1,353 @@
+"""HTTP to one server: pooled connections, few retries, and faults in words for the user.
+
+Only what changes nothing when it is done twice is tried again, and what surely was not done: nobody was there, or the
+server said that it had too much to do.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, BinaryIO
+
+import msgspec
+from msgspec import Struct
+
+from runner.errors import RemoteError, UnreachableError
+from runner.sync import response_limits
+from runner.sync.access import Access
+
+if TYPE_CHECKING:
+    from urllib3 import BaseHTTPResponse, PoolManager, Retry
+
+PIECE = 1 << 20
+"""Bytes of a file that are in memory at a time."""
+
+_TOO_MANY = 429
+_TRANSIENT = (_TOO_MANY, 500, 502, 503, 504)
+_SLOWEST = 10_000_000
+"""Bytes in a second that a server has put away at least."""
+_UNAUTHORIZED = 401
+_FORBIDDEN = 403
+_NOT_FOUND = 404
+_OK = range(200, 300)
+_REDIRECTS = range(300, 400)
+_MAX_ERROR = 64 * 1024
+_MAX_ANSWER = 64 << 20
+_MAX_FILE = 100 << 30
+"""Bytes of a file whose size the server does not tell."""
+_GROWTH = 64 << 20
+"""Bytes that a file may have grown by, besides twice its size, since its size was told."""
+_CONNECTION = re.compile(r"^<?[\w.]*HTTPS?Connection(?:Pool)?(?:\([^)]*\)| object at 0x[0-9a-f]+>?): ")
+"""What urllib3 puts before its words about a connection."""
+
+
+class Patience(Struct, frozen=True, kw_only=True):
+    """How long a server is waited for: seconds to connect, seconds between two pieces of an answer, further tries."""
+
+    connect: float = 10.0
+    read: float = 120.0
+    retries: int = 2
+
+
+PATIENT = Patience()
+"""For commands that somebody waits for anyway."""
+
+
+class _Fault(Struct, frozen=True):
+    """What a server says of an error."""
+
+    error_code: str = ""
+    message: str = ""
+
+
+class Transport:
+    """Sends requests to one server; any thread may use it."""
+
+    def __init__(self, access: Access, patience: Patience = PATIENT) -> None:
+        self.access = access
+        self._patience = _as_the_user_says(access.environ, patience)
+        self._masker = access.masker
+        self._pool: PoolManager | None = None
+
+    def close(self) -> None:
+        """Close the connections."""
+        if self._pool is not None:
+            self._pool.clear()
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, object] | None = None,
+        body: object = None,
+        again: bool | None = None,
+    ) -> bytes:
+        """Send a request of the protocol and return the JSON that is answered.
+
+        Args:
+            method: of HTTP.
+            path: below the address of the server.
+            query: fields of the URL; lists repeat a field, None leaves it out.
+            body: what is sent as JSON.
+            again: whether it may be sent again when no answer came; None where only GET may.
+
+        Raises:
+            UnreachableError: no answer came.
+            RemoteError: the answer is a refusal, or not of a tracking server.
+        """
+        answer = self._send(
+            method,
+            path + _query(query),
+            body=None if body is None else msgspec.json.encode(body),
+            headers={"Content-Type": "application/json"} if body is not None else {},
+            again=method == "GET" if again is None else again,
+        )
+        content = self._read(answer, _MAX_ANSWER)
+        if content.lstrip()[:1] not in (b"{", b"["):
+            raise self._stranger(path, content)
+        return content
+
+    def text(self, path: str) -> str:
+        """Return a short answer that is plain text."""
+        return self._read(self._send("GET", path, again=True), _MAX_ERROR).decode("utf-8", "replace")
+
+    def send_file(self, path: str, file: BinaryIO, size: int) -> None:
+        """Send a file piece by piece.
+
+        Raises:
+            RemoteError: as for `ask`.
+        """
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+        # A server that passes the file on answers when that is done.
+        seconds = self._patience.read + size / _SLOWEST
+        answer = self._send("PUT", path, body=file, headers=headers, again=False, seconds=seconds)
+        self._read(answer, _MAX_ERROR)
+
+    def pieces(self, path: str, size: int | None = None) -> Iterator[bytes]:
+        """Yield a file piece by piece; ``size`` is what the server told of it before.
+
+        Raises:
+            RemoteError: as for `ask`, also when the connection ends too early, or far more comes than was told.
+        """
+        # A file that is compressed is to arrive as it is.
+        answer = self._send("GET", path, headers={"Accept-Encoding": "identity"}, again=True)
+        most = _MAX_FILE if size is None else 2 * size + _GROWTH
+        is_whole = False
+        try:
+            yield from self._limited(answer, most, f"more than {most:,} bytes of one file")
+            is_whole = True
+        finally:
+            answer.release_conn() if is_whole else answer.close()
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | BinaryIO | None = None,
+        headers: Mapping[str, str] | None = None,
+        again: bool = False,
+        seconds: float | None = None,
+    ) -> "BaseHTTPResponse":
+        from urllib3 import Timeout
+        from urllib3.exceptions import HTTPError, LocationParseError
+
+        try:
+            answer = self._pool_of().urlopen(
+                method,
+                self.access.url + path,
+                body=body,
+                headers={**self._headers(), **(headers or {})},
+                retries=self._retries(again=again, whole=body is None or isinstance(body, bytes)),
+                preload_content=False,
+                redirect=False,
+                timeout=Timeout(connect=self._patience.connect, read=seconds or self._patience.read),
+                assert_same_host=False,
+            )
+        except LocationParseError as error:
+            raise RemoteError(
+                "The address of the server can't be used", context=self._masker.text(str(error))
+            ) from error
+        except (HTTPError, OSError) as error:
+            raise self._unreachable(error) from error
+        if answer.status in _OK:
+            return answer
+        try:
+            raise self._refusal(answer, path)
+        finally:
+            answer.release_conn()
+
+    def _read(self, answer: "BaseHTTPResponse", limit: int) -> bytes:
+        try:
+            content = b"".join(self._limited(answer, limit, f"more than {limit >> 10:,} kB"))
+        except BaseException:
+            answer.close()
+            raise
+        answer.release_conn()
+        return content
+
+    def _limited(self, answer: "BaseHTTPResponse", limit: int, told: str) -> Iterator[bytes]:
+        """Yield what a server answers, up to a limit; ``told`` says what it does when there is more."""
+        from urllib3.exceptions import HTTPError
+
+        left = limit
+        try:
+            for piece in response_limits.pieces(answer, self._patience.read):
+                left -= len(piece)
+                if left < 0:
+                    raise RemoteError(f"{self.access.url} answers with {told}", status=answer.status)
+                yield piece
+        except (HTTPError, OSError) as error:
+            raise self._unreachable(error) from error
+        except response_limits.TooSlowError as error:
+            raise UnreachableError(
+                f"{self.access.url} sends its answer too slowly", hint="it has too much to do, or means no good"
+            ) from error
+        except response_limits.UnknownEncodingError as error:
+            message = f"{self.access.url} answers in a form that can't be unpacked"
+            raise RemoteError(message, context=str(error)) from error
+
+    def _headers(self) -> dict[str, str]:
+        headers = {"User-Agent": "proj", "Accept": "application/json, */*;q=0.5", "Accept-Encoding": "gzip"}
+        if self.access.authorization:
+            headers["Authorization"] = self.access.authorization
+        return headers
+
+    def _retries(self, *, again: bool, whole: bool) -> "Retry":
+        """Return what is tried again: all, or what surely had no effect; ``whole`` bodies can be sent again."""
+        from urllib3 import Retry
+
+        tries = self._patience.retries if whole else 0
+        return Retry(
+            total=tries,
+            connect=tries,
+            read=tries if again else 0,
+            other=tries if again else 0,
+            redirect=0,
+            status_forcelist=_TRANSIENT if again else (_TOO_MANY,),
+            allowed_methods=None,
+            backoff_factor=0.3,
+            raise_on_status=False,
+            raise_on_redirect=False,
+            respect_retry_after_header=False,
+        )
+
+    def _pool_of(self) -> "PoolManager":
+        if self._pool is None:
+            self._pool = _make_pool(self.access)
+        return self._pool
+
+    def _unreachable(self, error: Exception) -> RemoteError:
+        from urllib3.exceptions import ReadTimeoutError
+
+        cause = getattr(error, "reason", None) or error
+        words = self._masker.text(_CONNECTION.sub("", str(cause).partition("(Caused by")[0]))[:500]
+        if isinstance(cause, ReadTimeoutError):
+            return UnreachableError(
+                f"{self.access.url} does not answer in time",
+                context=words,
+                hint="it is there, but hangs or has too much to do: try again later",
+            )
+        if "certificate" in words.lower() or "ssl" in type(cause).__name__.lower():
+            return UnreachableError(
+                f"The certificate of {self.access.url} is not accepted",
+                context=words,
+                hint="name its authority in MLFLOW_TRACKING_SERVER_CERT_PATH",
+            )
+        return UnreachableError(
+            f"{self.access.url} can't be reached", context=words, hint="check the address, and that the server is up"
+        )
+
+    def _refusal(self, answer: "BaseHTTPResponse", path: str) -> RemoteError:
+        status = answer.status
+        content = self._read(answer, _MAX_ERROR)
+        try:
+            fault = msgspec.json.decode(content, type=_Fault)
+        except msgspec.MsgspecError:
+            fault = _Fault()
+        said = self._masker.text(fault.message)[:2000]
+        where = self.access.url
+        if status == _UNAUTHORIZED:
+            hint = "set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            return RemoteError(
+                f"{where} does not know you", status=status, code=fault.error_code, context=said, hint=hint
+            )
+        if status == _FORBIDDEN:
+            hint = "ask whoever runs it for the right to do this"
+            return RemoteError(
+                f"{where} does not allow that", status=status, code=fault.error_code, context=said, hint=hint
+            )
+        if status in _REDIRECTS:
+            place = self._masker.text(answer.headers.get("location", "elsewhere"))[:200]
+            return RemoteError(
+                f"{where} sends us on to {place}", status=status, hint="use that address, if you trust it"
+            )
+        if fault.error_code or said:
+            return RemoteError(f"{where} answers: {said or fault.error_code}", status=status, code=fault.error_code)
+        if status in _TRANSIENT:
+            return RemoteError(f"{where} fails with HTTP {status}", status=status, hint="try again later")
+        return self._stranger(path, content, status)
+
+    def _stranger(self, path: str, content: bytes, status: int = 200) -> RemoteError:
+        shown = self._masker.text(" ".join(content[:200].decode("utf-8", "replace").split()))
+        shown = "".join(letter for letter in shown if letter.isprintable())
+        what = "has no such endpoint" if status == _NOT_FOUND else "does not answer as a tracking server does"
+        return RemoteError(
+            f"{self.access.url} {what}",
+            status=status,
+            context=f"{path.partition('?')[0]}: HTTP {status}: {shown}",
+            hint="check the address: it may be that of another server, of a login page or of a proxy",
+        )
+
+
+def _as_the_user_says(environ: Mapping[str, str], patience: Patience) -> Patience:
+    """Follow MLflow's own variables where they ask for less patience."""
+    seconds = environ.get("MLFLOW_HTTP_REQUEST_TIMEOUT", "")
+    tries = environ.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "")
+    return Patience(
+        connect=min(patience.connect, float(seconds)) if seconds.isdecimal() and int(seconds) else patience.connect,
+        read=min(patience.read, float(seconds)) if seconds.isdecimal() and int(seconds) else patience.read,
+        retries=min(patience.retries, int(tries)) if tries.isdecimal() else patience.retries,
+    )
+
+
+def _make_pool(access: Access) -> "PoolManager":
+    from urllib.request import getproxies, proxy_bypass
+
+    import urllib3
+
+    certificates = access.server_certificates
+    if access.insecure:
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+    parts = urllib3.util.parse_url(access.url)
+    proxy = getproxies().get(parts.scheme or "", "") if not proxy_bypass(parts.host or "") else ""
+    is_folder = certificates is not None and _is_folder(certificates)
+    options: dict[str, object] = {
+        "maxsize": 8,
+        "blocksize": PIECE,
+        "cert_reqs": "CERT_NONE" if access.insecure else "CERT_REQUIRED",
+        "ca_certs": None if is_folder else certificates,
+        "ca_cert_dir": certificates if is_folder else None,
+        "cert_file": access.client_certificate,
+    }
+    if proxy:
+        url = urllib3.util.parse_url(proxy)
+        headers = urllib3.make_headers(proxy_basic_auth=url.auth) if url.auth else None
+        pool: PoolManager = urllib3.ProxyManager(proxy, proxy_headers=headers, **options)  # type: ignore[arg-type]
+    else:
+        pool = urllib3.PoolManager(**options)  # type: ignore[arg-type]
+    pool.pool_classes_by_scheme = response_limits.pool_classes()
+    return pool
+
+
+def _is_folder(path: str) -> bool:
+    from pathlib import Path
+
+    return Path(path).is_dir()
+
+
+def _query(fields: Mapping[str, object] | None) -> str:
+    from urllib.parse import urlencode
+
+    kept = {name: value for name, value in (fields or {}).items() if value is not None}
+    return f"?{urlencode(kept, doseq=True)}" if kept else ""

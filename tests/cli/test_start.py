@@ -1,0 +1,105 @@
+"""What a command loads before it works: each module is time that every run pays."""
+
+import os
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from runner.settings import Home
+from runner.store import runs
+from runner.store.database import Database
+from runner.store.entities import NewRun
+from tests.conftest import git, write_tree
+
+ROOT = Path(__file__).parents[2]
+SLOW = frozenset({
+    *("asyncio", "copier", "difflib", "email", "git", "http", "json", "jinja2", "packaging", "pydantic", "rattler"),
+    *("rich", "ssl", "tempfile", "urllib.request", "uvicorn", "virtualenv", "xml", "yaml"),
+})  # fmt: skip
+"""Modules that take a millisecond or more to load and that a run of known code in a known environment never needs."""
+COLD = (
+    *(
+        "runner.cli.list",
+        "runner.environments.declare.conda.mapping",
+        "runner.environments.backends.containers.backend",
+    ),
+    *("runner.environments.repair.inference",),
+    *(
+        "runner.environments.repair.fallback",
+        "runner.environments.declare.requirements",
+        "runner.environments.resolve.uv_command",
+    ),
+    *("runner.manifest.document", "runner.scaffold", "runner.server.app", "runner.source.archive"),
+    *("runner.source.mirror", "runner.store.search"),
+)
+
+
+def loaded(words: list[str], folder: Path, home: Path) -> frozenset[str]:
+    """Run a command of proj in a Python of its own and return the modules that it loaded."""
+    code = (
+        "import sys\nfrom runner.cli.main import run_command\n"
+        "assert run_command(sys.argv[1:]) == 0\nsys.stderr.write('loaded: ' + ' '.join(sys.modules))"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PROJ_HOME": str(home)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=folder, env=env, capture_output=True, text=True, check=True
+    )
+    return frozenset(done.stderr.rpartition("loaded: ")[2].split())
+
+
+def test_help_loads_no_command(tmp_path: Path) -> None:
+    modules = loaded(["--help"], tmp_path, tmp_path / "home")
+    ours = {name for name in modules if name.startswith("runner.")}
+    assert ours <= {
+        f"runner.{name}" for name in ("cli", "cli.main", "cli.streams", "cli.words", "errors", "lazy", "urls")
+    }
+    assert not modules & {*SLOW, "msgspec"}
+
+
+@pytest.mark.parametrize("words", [["list"], ["list", "--json"], ["experiments", "list"]], ids=" ".join)
+def test_reading_loads_no_table_library_and_no_server(tmp_path: Path, words: list[str]) -> None:
+    home = Home(tmp_path / "home")
+    with closing(Database.open(home.database)) as database:
+        runs.create(database, NewRun(name="r"))
+    modules = loaded(words, tmp_path, home.root)
+    assert not modules & {"rich", "yaml", "asyncio", "ssl", "urllib3", "uvicorn", "importlib.metadata", "git"}
+    assert not {
+        name for name in modules if name.startswith(("runner.server", "runner.environments.", "runner.source."))
+    }
+
+
+@pytest.mark.parametrize("manager", ["local", pytest.param("uv", marks=pytest.mark.env)])
+def test_a_second_run_of_the_same_code_loads_what_it_needs(tmp_path: Path, manager: str) -> None:
+    python = f"'{sys.version_info[0]}.{sys.version_info[1]}'"
+    root = write_tree(
+        tmp_path / "project",
+        {
+            "MLproject": "python_env: python_env.yaml\nentry_points:\n  main:\n    command: python -c pass\n",
+            "python_env.yaml": f"python: {python}\ndependencies: []\n",
+        },
+    )
+    git(root, "init", "--quiet", "--initial-branch=main")
+    git(root, "add", "--all")
+    git(root, "-c", "user.name=t", "-c", "user.email=t@example.invalid", "commit", "--quiet", "--message=first")
+    words = ["run", ".", "--env-manager", manager]
+    loaded(words, root, tmp_path / "home")
+    modules = loaded(words, root, tmp_path / "home")
+    assert not modules & SLOW
+    assert not [name for name in COLD if name in modules]
+
+
+@pytest.mark.slow
+def test_the_benchmarks_run() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks", "start"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "proj --help" in done.stdout
+    assert " x python -c pass (" in done.stdout
+    unknown = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks", "nonsense"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert unknown.returncode == 1
+    assert "there are start, run, peers, snapshot" in unknown.stderr

@@ -1,0 +1,717 @@
+"""The conda member: from conda's own files to a proven prefix, over file and http, whoever edits, lies or kills."""
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from runner.environments.backends import local
+from runner.environments.backends.conda import rattler as conda_rattler
+from runner.environments.backends.registry import BACKENDS, choose_backend
+from runner.environments.interpreters import interpreters
+from runner.environments.model import EnvironmentSpec, Prepared
+from runner.environments.resolve import uv_command
+from runner.errors import EnvironmentSetupError, ProjError
+from runner.model import EnvironmentKind, EventKind
+from runner.settings import Home
+from tests.conftest import Result, RunProj, write_tree
+from tests.environments.test_backends import Contract, Desk, run
+from tests.support.conda_channel import (
+    PLACEHOLDER,
+    Link,
+    Package,
+    archive,
+    interpreter,
+    make_channel,
+    platform,
+    python_package,
+    served,
+)
+
+pytest.importorskip("rattler", reason="py-rattler is not installed")
+
+ROOT = Path(__file__).parents[3]
+LINE = "{}.{}".format(*sys.version_info)
+HELLO = python_package("hello", {"hello.py": "import greet\nWORD = greet.WORD\n"}, depends=("greet >=2",))
+GREET = python_package("greet", {"greet.py": "WORD = 'greet 2'\n"}, version="2.0", build="pyh1_1", kind=".conda")
+TOOL = Package(
+    "tool",
+    files={
+        "bin/tool": f"#!/bin/sh\necho tool of {PLACEHOLDER}\n",
+        "share/tool/data.txt": "data",
+        "share/tool/link": Link("data.txt"),
+    },
+    subdir=platform(),
+)
+# Read here, as the clean room takes such variables away from tests.
+KILLS = int(os.environ.get("PROJ_KILLS", "6"))
+SHARED = ("greet", "hello", "python", "tool")
+
+
+@pytest.fixture(autouse=True)
+def shared_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the tests of one machine share what was downloaded from the Python index."""
+    user = os.getuid() if hasattr(os, "getuid") else "me"
+    monkeypatch.setenv("UV_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"proj-tests-uv-{user}"))
+
+
+@pytest.fixture
+def channel(tmp_path: Path) -> Path:
+    return make_channel(tmp_path / "channel", interpreter(), HELLO, GREET, TOOL)
+
+
+def declare(desk: Desk, channel: str | Path, *dependencies: str, pip: tuple[str, ...] = (), more: str = "") -> None:
+    """Write an environment file that has one channel."""
+    place = channel.as_uri() if isinstance(channel, Path) else channel
+    lines = ["name: mine", f"channels: [{place}]" if place else "", "dependencies:"]
+    lines += [f"  - {line}" for line in dependencies]
+    lines += ["  - pip:", *(f"      - {line}" for line in pip)] if pip else []
+    desk.write("environment.yml", "\n".join([*lines, more, ""]), EnvironmentKind.CONDA_ENV)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, home: Home, channel: Path) -> Desk:
+    desk = Desk(tmp_path / "project", home)
+    declare(desk, channel, f"python={LINE}", "hello", "tool")
+    return desk
+
+
+def site(prepared: Prepared) -> Path:
+    assert prepared.prefix
+    return prepared.prefix / f"lib/python{LINE}/site-packages"
+
+
+class TestConda(Contract):
+    manager = "conda"
+
+    def test_says_nothing_against_a_plain_spec(self) -> None:
+        assert "conda file" in (BACKENDS["conda"].why_not(EnvironmentSpec()) or "")
+
+    def test_the_same_twice_starts_no_process(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+        first = desk.prepare("conda")
+        for module in (interpreters, uv_command, local, conda_rattler):
+            monkeypatch.setattr(module, "capture", None)
+        assert desk.prepare("conda") == first
+
+
+def test_installs_packages_of_python_and_of_nothing(desk: Desk) -> None:
+    prepared = desk.prepare("conda")
+    assert prepared.prefix
+    record = prepared.record
+    assert [name for name, _ in record.packages] == list(SHARED)
+    assert record.channels == (f"file://{desk.folder.parent}/channel",)
+    assert (record.manager, record.platform) == ("conda", platform())
+    assert record.lock_digest
+    assert run(prepared, "python", "-c", "import hello; print(hello.WORD)") == "greet 2"
+    assert run(prepared, "python", "-c", "import sys; print(sys.prefix)") == str(prepared.prefix)
+    assert run(prepared, "tool") == f"tool of {prepared.prefix}"
+    assert (prepared.prefix / "share/tool/link").read_text() == "data"
+    assert prepared.variables["CONDA_PREFIX"] == str(prepared.prefix)
+    assert "VIRTUAL_ENV" not in prepared.variables
+
+
+def test_an_environment_without_python(desk: Desk, channel: Path) -> None:
+    declare(desk, channel, "tool")
+    prepared = desk.prepare("conda")
+    assert prepared.record.python is None
+    assert prepared.record.packages == (("tool", "1.0"),)
+    assert run(prepared, "tool") == f"tool of {prepared.prefix}"
+
+
+def test_the_digest_is_that_of_the_packages_wherever_they_are(desk: Desk, tmp_path: Path) -> None:
+    first = desk.prepare("conda")
+    other = Desk(desk.folder, Home(tmp_path / "quite another and longer home"))
+    other.declaration = desk.declaration
+    second = other.prepare("conda")
+    assert first.prefix != second.prefix
+    assert first.record.digest == second.record.digest
+    assert first.record.lock_digest == second.record.lock_digest
+
+
+def test_over_http_with_archives_of_both_kinds(desk: Desk, channel: Path) -> None:
+    with served(channel.parent) as server:
+        declare(desk, f"{server.url}/channel", f"python={LINE}", "hello")
+        prepared = desk.prepare("conda")
+        assert run(prepared, "python", "-c", "import hello; print(hello.WORD)") == "greet 2"
+        archives = [path for path in server.seen if path.endswith((".conda", ".tar.bz2"))]
+        assert len(archives) == len(set(archives)) == 3
+        shutil.rmtree(desk.home.environments)
+        server.seen.clear()
+        assert desk.prepare("conda").record.digest == prepared.record.digest
+        assert server.seen == []
+
+
+def test_versions_builds_and_channels_are_those_of_the_file(desk: Desk, tmp_path: Path) -> None:
+    first = make_channel(tmp_path / "first", TOOL, Package("lib", "1.0", "cpu_0"), Package("lib", "1.0", "gpu_0"))
+    second = make_channel(tmp_path / "second", TOOL._replace(version="9.0"), Package("lib", "2.0"), Package("rare"))
+    both = f"{first.as_uri()}, {second.as_uri()}"
+    declare(desk, both, "tool", "lib=1.0=gpu_*", "rare")
+    assert dict(desk.prepare("conda").record.packages) == {"lib": "1.0", "rare": "1.0", "tool": "1.0"}
+    assert desk.prepare("conda").prefix
+    lock = BACKENDS["conda"].lock(desk.request(), desk.events.append)
+    assert lock
+    assert "build: gpu_0" in lock.text
+    declare(desk, both, f"{second.as_uri()}::tool")
+    assert dict(desk.prepare("conda").record.packages) == {"tool": "9.0"}
+
+
+def test_channels_are_mixed_only_where_they_must_be(desk: Desk, tmp_path: Path) -> None:
+    first = make_channel(tmp_path / "first", Package("lib", "1.0"))
+    second = make_channel(tmp_path / "second", Package("lib", "2.0"), Package("needy", depends=("lib >=2",)))
+    declare(desk, f"{first.as_uri()}, {second.as_uri()}", "needy")
+    assert dict(desk.prepare("conda").record.packages)["lib"] == "2.0"
+    assert "channels are mixed" in desk.said(EventKind.NOTICE)
+
+
+def test_lines_for_other_platforms_are_left_out(desk: Desk, channel: Path) -> None:
+    system, other = ("osx", "linux") if sys.platform == "darwin" else ("linux", "osx")
+    declare(desk, channel, f"tool  # [{system}]", f"only-there  # [{other}]", "neither  # [win]", "greet  # [not unix]")
+    assert desk.prepare("conda").record.packages == (("tool", "1.0"),)
+
+
+def test_variables_of_the_file_and_of_activation_scripts(desk: Desk, tmp_path: Path) -> None:
+    script = 'export GDAL_DATA="$CONDA_PREFIX/share/gdal"\nexport QUOTED="a b"\n'
+    package = Package("gdal", files={"etc/conda/activate.d/gdal.sh": script, "share/gdal/x": "x"})
+    declare(desk, make_channel(tmp_path / "c", package), "gdal", more="variables:\n  MODE: fast\n")
+    prepared = desk.prepare("conda")
+    assert prepared.variables["GDAL_DATA"] == f"{prepared.prefix}/share/gdal"
+    assert (prepared.variables["QUOTED"], prepared.variables["MODE"]) == ("a b", "fast")
+    assert "PATH" not in prepared.variables
+
+
+def test_scripts_after_linking_are_told_and_not_run(desk: Desk, tmp_path: Path) -> None:
+    package = Package("eager", files={"bin/.eager-post-link.sh": f"#!/bin/sh\ntouch {tmp_path}/ran\n"})
+    declare(desk, make_channel(tmp_path / "c", package), "eager")
+    desk.prepare("conda")
+    assert "eager" in desk.said(EventKind.NOTICE)
+    assert not (tmp_path / "ran").exists()
+
+
+# The pip part
+
+
+@pytest.mark.env
+def test_the_pip_part_is_locked_and_installed_by_uv(desk: Desk, channel: Path) -> None:
+    declare(desk, channel, f"python={LINE}", "hello", pip=("six==1.16.0", "-r more.txt"))
+    desk.write("more.txt", "tabulate\n")
+    prepared = desk.prepare("conda", as_of=datetime(2022, 3, 1, tzinfo=timezone.utc))
+    packages = dict(prepared.record.packages)
+    assert (packages["six"], packages["tabulate"], packages["hello"]) == ("1.16.0", "0.8.9", "1.0")
+    assert run(prepared, "python", "-c", "import six, tabulate, hello; print(six.__version__)") == "1.16.0"
+    assert run(prepared, "tabulate", "--help").startswith("Usage")
+    lock = next(desk.home.locks.glob("*.conda-lock.yml")).read_text()
+    assert "url: six-1.16.0-py2.py3-none-any.whl" in lock
+
+
+@pytest.mark.env
+def test_packages_that_conda_brings_are_kept_unless_pip_asks_for_others(desk: Desk, tmp_path: Path) -> None:
+    recorded = ["six.py", *(f"six-1.16.0.dist-info/{name}" for name in ("METADATA", "RECORD", "INSTALLER"))]
+    six = python_package(
+        "six",
+        {
+            "six.py": "__version__ = '1.16.0'\n",
+            "six-1.16.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: six\nVersion: 1.16.0\n",
+            "six-1.16.0.dist-info/RECORD": "".join(f"{path},,\n" for path in recorded),
+            "six-1.16.0.dist-info/INSTALLER": "conda\n",
+        },
+        version="1.16.0",
+    )
+    channel = make_channel(tmp_path / "c", interpreter(), six)
+    declare(desk, channel, f"python={LINE}", "six", pip=("python-dateutil==2.8.2",))
+    first = desk.prepare("conda")
+    assert [name for name, _ in first.record.packages].count("six") == 1
+    assert (site(first) / "six.py").read_text() == "__version__ = '1.16.0'\n"
+    declare(desk, channel, f"python={LINE}", "six", pip=("six==1.15.0",))
+    second = desk.prepare("conda")
+    assert [version for name, version in second.record.packages if name == "six"] == ["1.15.0"]
+    assert "replaces packages of conda: six" in desk.said(EventKind.NOTICE)
+    assert desk.said(EventKind.WARNING) == ""
+    assert desk.prepare("conda").prefix == second.prefix
+
+
+@pytest.mark.env
+@pytest.mark.slow
+def test_packages_of_the_project_in_the_pip_part(desk: Desk, channel: Path) -> None:
+    build = '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
+    desk.write("pyproject.toml", f'[project]\nname = "mine"\nversion = "1.0"\ndependencies = ["six"]\n{build}')
+    desk.write("mine.py", "def main():\n    return 'one'\n")
+    declare(desk, channel, f"python={LINE}", pip=("-e .",))
+    first = desk.prepare("conda")
+    assert {"mine", "six", "python"} <= set(dict(first.record.packages))
+    assert run(first, "python", "-c", "import mine; print(mine.main())", cwd=desk.folder) == "one"
+    desk.write("mine.py", "def main():\n    return 'two'\n")
+    second = desk.prepare("conda")
+    assert second.prefix == first.prefix
+    assert second.record.digest != first.record.digest
+
+
+def test_a_pip_part_needs_a_python(desk: Desk, channel: Path) -> None:
+    declare(desk, channel, "tool", pip=("six",))
+    with pytest.raises(EnvironmentSetupError, match="no 'python' among its dependencies"):
+        desk.prepare("conda")
+
+
+# As of
+
+
+def test_packages_are_those_of_the_day(desk: Desk, tmp_path: Path) -> None:
+    later = TOOL._replace(version="2.0", timestamp=1_700_000_000_000)
+    declare(desk, make_channel(tmp_path / "c", TOOL, later), "tool")
+    old = desk.prepare("conda", as_of=datetime(2022, 3, 1, tzinfo=timezone.utc))
+    assert (dict(old.record.packages), old.record.as_of) == ({"tool": "1.0"}, "2022-03-01T00:00:00Z")
+    assert "as of 2022-03-01" in desk.said()
+    assert dict(desk.prepare("conda").record.packages) == {"tool": "2.0"}
+    with pytest.raises(EnvironmentSetupError) as caught:
+        desk.prepare("conda", as_of=datetime(2019, 1, 1, tzinfo=timezone.utc))
+    assert "--as-of" in (caught.value.hint or "")
+
+
+def test_a_channel_without_dates_is_told_and_used(desk: Desk, tmp_path: Path) -> None:
+    declare(desk, make_channel(tmp_path / "c", TOOL._replace(timestamp=None)), "tool")
+    assert dict(desk.prepare("conda", as_of=datetime(2019, 1, 1, tzinfo=timezone.utc)).record.packages)
+    assert "no dates for tool" in desk.said(EventKind.NOTICE)
+
+
+# What can't be had
+
+
+def test_what_can_not_be_had_is_told_in_the_solvers_words(desk: Desk, channel: Path) -> None:
+    declare(desk, channel, "hello >=99")
+    with pytest.raises(EnvironmentSetupError, match="hello >=99") as caught:
+        desk.prepare("conda")
+    assert caught.value.context
+    assert Path(caught.value.context.rpartition(" ")[2]).read_text()
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("place", ["file:///no/such/channel", "http://127.0.0.1:9/channel"])
+def test_a_channel_that_is_not_there(desk: Desk, place: str) -> None:
+    declare(desk, place, "tool")
+    with pytest.raises(EnvironmentSetupError, match="channel") as caught:
+        desk.prepare("conda")
+    assert not list(desk.home.environments.glob("*/*/conda-meta"))
+    assert caught.value.hint
+
+
+def test_an_unmapped_package_advises_this_member(desk: Desk, channel: Path) -> None:
+    declare(desk, channel, "ffmpeg", "tool")
+    with pytest.raises(EnvironmentSetupError, match="ffmpeg") as caught:
+        choose_backend(None, desk.request().spec)
+    assert "--env-manager conda" in (caught.value.hint or "")
+    assert choose_backend("conda", desk.request().spec).name == "conda"
+
+
+def test_without_the_library_it_says_how_to_get_it(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(EnvironmentSetupError, match=r"proj-runner\[conda\]"):
+        choose_backend("conda", desk.request().spec)
+
+
+# Archives and indexes that lie
+
+EVIL = Package("evil", files={"share/evil.txt": "x"})
+PATHS = {"paths": [{"_path": "../../escaped", "path_type": "hardlink", "sha256": "0" * 64, "size_in_bytes": 1}]}
+HOSTILE = {
+    "member above": EVIL._replace(members={"../../escaped": "x"}),
+    "member absolute": EVIL._replace(members={"/tmp/proj-escaped": "x"}),
+    "member below a link": EVIL._replace(members={"d": Link("/tmp"), "d/proj-escaped": "x"}),
+    "listed above": EVIL._replace(info={"info/paths.json": json.dumps(PATHS | {"paths_version": 1})}),
+    "listed above in lines": EVIL._replace(info={"info/paths.json": "{}", "info/files": "../../escaped\n"}),
+    "listed absolute": EVIL._replace(info={"info/paths.json": json.dumps(PATHS).replace("../..", "/tmp")}),
+    "link absolute": EVIL._replace(files={"share/l": Link("/etc/passwd")}),
+    "link among the notes": EVIL._replace(members={"info/recipe": Link("/etc")}),
+    "link above": EVIL._replace(files={"share/l": Link("../../../../escaped")}),
+    "link above for Python": python_package("evil", {"l": Link("../../../../escaped")}),
+    "script above": python_package("evil", {"evil.py": ""})._replace(
+        info={"info/link.json": '{"noarch": {"type": "python", "entry_points": ["../../escaped = evil:main"]}}'}
+    ),
+    "modules above": EVIL._replace(more={"python_site_packages_path": "../../escaped"}),
+    "not an archive": EVIL,
+}
+
+
+@pytest.mark.parametrize("kind", [".tar.bz2", pytest.param(".conda", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_archives_are_refused_before_anything_is_made(desk: Desk, name: str, kind: str, tmp_path: Path) -> None:
+    package = HOSTILE[name]._replace(kind=kind)
+    channel = make_channel(tmp_path / "c", package, interpreter())
+    if name == "not an archive":
+        file = channel / package.subdir / package.file_name
+        file.write_bytes(b"<html>Sign in</html>")
+        make_index_true(channel, package)
+    declare(desk, channel, "evil")
+    with pytest.raises(EnvironmentSetupError, match="evil") as caught:
+        desk.prepare("conda")
+    assert "can't be installed" in caught.value.message
+    assert list(desk.home.environments.glob("*/*/conda-meta")) == []
+    assert [path for path in tmp_path.rglob("*") if "escaped" in path.name] == []
+    assert not Path("/tmp/proj-escaped").exists()
+    kept = desk.home.root / "cache/conda/archives"
+    assert [path for path in kept.rglob("*") if path.is_file() and "evil" in path.name] == []
+
+
+def make_index_true(channel: Path, package: Package) -> None:
+    """Write the digests of an archive as it is into the index."""
+    import hashlib
+
+    data = (channel / package.subdir / package.file_name).read_bytes()
+    index = channel / package.subdir / "repodata.json"
+    whole = json.loads(index.read_text())
+    part = "packages" if package.kind == ".tar.bz2" else "packages.conda"
+    whole[part][package.file_name] |= {
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "md5": hashlib.md5(data).hexdigest(),
+        "size": len(data),
+    }
+    index.write_text(json.dumps(whole))
+
+
+@pytest.fixture(params=["file", "http"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Return the address of a channel that is yet to be made, of either kind."""
+    (tmp_path / "c").mkdir()
+    if request.param == "file":
+        yield (tmp_path / "c").as_uri()
+        return
+    with served(tmp_path) as server:
+        yield f"{server.url}/c"
+
+
+@pytest.mark.parametrize("digest", ["sha256", "md5"])
+def test_an_index_with_another_digest_is_noticed(desk: Desk, tmp_path: Path, place: str, digest: str) -> None:
+    wrong = {digest: "0" * (64 if digest == "sha256" else 32)}
+    make_channel(tmp_path / "c", TOOL, index={TOOL.file_name: wrong})
+    declare(desk, place, "tool")
+    with pytest.raises(EnvironmentSetupError, match="hash mismatch"):
+        desk.prepare("conda")
+
+
+def test_an_archive_that_was_swapped_after_the_lock_is_noticed(desk: Desk, tmp_path: Path, place: str) -> None:
+    make_channel(tmp_path / "c", TOOL)
+    declare(desk, place, "tool")
+    lock = BACKENDS["conda"].lock(desk.request(), desk.events.append)
+    make_channel(tmp_path / "c", TOOL._replace(files={"bin/tool": "#!/bin/sh\necho swapped\n"}))
+    with pytest.raises(EnvironmentSetupError, match="hash mismatch") as caught:
+        BACKENDS["conda"].prepare(desk.request(), lock, desk.events.append)
+    assert "Somebody changed it" in (caught.value.hint or "")
+
+
+def test_an_index_that_names_another_package_is_noticed(desk: Desk, tmp_path: Path) -> None:
+    channel = make_channel(tmp_path / "c", TOOL)
+    index = channel / TOOL.subdir / "repodata.json"
+    index.write_text(index.read_text().replace('"name": "tool"', '"name": "other"'))
+    declare(desk, channel, "other")
+    with pytest.raises(EnvironmentSetupError, match="other"):
+        desk.prepare("conda")
+    data = archive(TOOL)
+    (channel / TOOL.subdir / "other-1.0-0.tar.bz2").write_bytes(data)
+    index.write_text(index.read_text().replace("tool-1.0-0", "other-1.0-0"))
+    with pytest.raises(EnvironmentSetupError, match="by its own words"):
+        desk.prepare("conda")
+
+
+def test_an_index_without_digests_is_refused(desk: Desk, tmp_path: Path) -> None:
+    make_channel(tmp_path / "c", TOOL, index={TOOL.file_name: {"sha256": None, "md5": None}})
+    declare(desk, tmp_path / "c", "tool")
+    with pytest.raises(EnvironmentSetupError, match="no digest of tool"):
+        desk.prepare("conda")
+
+
+def test_an_index_that_is_none(desk: Desk, channel: Path) -> None:
+    (channel / "noarch/repodata.json").write_text('{"packages": ')
+    with pytest.raises(EnvironmentSetupError, match="repodata"):
+        desk.prepare("conda")
+
+
+def test_a_kept_archive_that_was_changed_is_fetched_again(desk: Desk) -> None:
+    first = desk.prepare("conda")
+    kept = next((desk.home.root / "cache/conda/archives").rglob(TOOL.file_name))
+    kept.write_bytes(archive(TOOL._replace(files={"bin/tool": "#!/bin/sh\necho swapped\n"})))
+    shutil.rmtree(desk.home.environments)
+    shutil.rmtree(desk.home.root / "cache/conda/packages")
+    second = desk.prepare("conda")
+    assert run(second, "tool") == f"tool of {second.prefix}"
+    assert second.record.digest == first.record.digest
+
+
+def test_files_that_differ_from_the_packages_own_list_are_told(desk: Desk, tmp_path: Path) -> None:
+    wrong = json.dumps(
+        {"paths": [{"_path": "share/evil.txt", "path_type": "hardlink", "sha256": "0" * 64}], "paths_version": 1}
+    )
+    declare(desk, make_channel(tmp_path / "c", EVIL._replace(info={"info/paths.json": wrong})), "evil")
+    desk.prepare("conda")
+    assert "evil" in desk.said(EventKind.WARNING)
+
+
+# Proof
+
+
+def test_a_changed_file_is_noticed_and_repaired(desk: Desk) -> None:
+    first = desk.prepare("conda")
+    assert first.prefix
+    victim = first.prefix / "share/tool/data.txt"
+    victim.chmod(0o644)
+    victim.write_text("edited")
+    second = desk.prepare("conda")
+    assert "share/tool/data.txt" in desk.said(EventKind.WARNING)
+    assert second.prefix
+    assert (second.prefix / "share/tool/data.txt").read_text() == "data"
+    assert second.record.digest == first.record.digest
+
+
+def test_an_edit_reaches_no_other_environment(desk: Desk, channel: Path) -> None:
+    first = desk.prepare("conda")
+    victim = site(first) / "hello.py"
+    assert not victim.stat().st_mode & 0o222
+    victim.chmod(0o644)
+    victim.write_text(victim.read_text().replace("import greet", "import great"))
+    declare(desk, channel, f"python={LINE}", "hello")
+    other = desk.prepare("conda")
+    assert run(other, "python", "-c", "import hello; print(hello.WORD)") == "greet 2"
+
+
+def test_an_unpacked_package_that_is_incomplete_is_unpacked_again(desk: Desk) -> None:
+    first = desk.prepare("conda")
+    shutil.rmtree(desk.home.environments)
+    for folder in (desk.home.root / "cache/conda/packages").glob("tool-*/share"):
+        shutil.rmtree(folder)
+    assert desk.prepare("conda").record.digest == first.record.digest
+
+
+# Offline, at once, killed
+
+
+@pytest.mark.slow
+def test_a_channel_that_is_away_is_not_needed_twice(desk: Desk, channel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with served(channel.parent) as server:
+        address = f"{server.url}/channel"
+        declare(desk, address, f"python={LINE}", "hello", "tool")
+        first = desk.prepare("conda")
+    shutil.rmtree(desk.home.environments)
+    assert desk.prepare("conda").record.digest == first.record.digest
+    declare(desk, address, "tool")
+    assert desk.prepare("conda").record.packages == (("tool", "1.0"),)
+    shutil.rmtree(desk.home.root / "cache/conda/archives")
+    shutil.rmtree(desk.home.environments)
+    with pytest.raises(EnvironmentSetupError, match="tool-1"):
+        desk.prepare("conda")
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    with pytest.raises(EnvironmentSetupError, match=r"no network is to be used: tool-1\.0-0"):
+        desk.prepare("conda")
+
+
+BUILDER = """
+import sys
+from pathlib import Path
+from tests.environments.test_backends import Desk
+from runner.model import EnvironmentDeclaration, EnvironmentKind
+from runner.settings import Home
+desk = Desk(Path(sys.argv[1]), Home(Path(sys.argv[2])))
+desk.declaration = EnvironmentDeclaration(kind=EnvironmentKind.CONDA_ENV, path="environment.yml")
+prepared = desk.prepare("conda")
+print(desk.said())
+print(prepared.prefix)
+"""
+
+
+def build_elsewhere(desk: Desk) -> "subprocess.Popen[str]":
+    words = [sys.executable, "-c", BUILDER, str(desk.folder), str(desk.home.root)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(words, env=env, stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def test_two_at_once_build_once(desk: Desk) -> None:
+    said = [process.communicate(timeout=120)[0] for process in [build_elsewhere(desk) for _ in range(3)]]
+    assert len({text.splitlines()[-1] for text in said}) == 1
+    assert sum("Building conda environment" in text for text in said) == 1
+    assert len(list(desk.home.environments.glob("*/*/conda-meta"))) == 1
+
+
+@pytest.mark.slow
+def test_a_killed_build_leaves_nothing_that_is_accepted(desk: Desk) -> None:
+    whole = desk.prepare("conda").record.digest
+    started = time.monotonic()
+    shutil.rmtree(desk.home.root)
+    build_elsewhere(desk).communicate()
+    length = time.monotonic() - started
+    chance = random.Random(0)
+    for turn in range(KILLS):
+        shutil.rmtree(desk.home.root, ignore_errors=True)
+        process = build_elsewhere(desk)
+        time.sleep(chance.uniform(0.2, length))
+        with contextlib.suppress(ProcessLookupError):
+            (os.killpg if turn % 2 == 0 else os.kill)(process.pid, signal.SIGKILL)
+        process.communicate()
+        prepared = desk.prepare("conda")
+        assert run(prepared, "python", "-c", "import hello; print(hello.WORD)") == "greet 2"
+        assert run(prepared, "tool") == f"tool of {prepared.prefix}"
+        assert prepared.record.digest == whole
+
+
+# Secrets and settings
+
+
+def texts_below(root: Path) -> str:
+    return "".join(str(path) + path.read_text("latin-1") for path in root.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("form", ["http://me:{secret}@{rest}/channel", "http://{rest}/t/{secret}/channel"])
+def test_credentials_of_a_channel_reach_the_channel_and_no_file(desk: Desk, channel: Path, form: str) -> None:
+    secret = "tk-" + "s3cr3t" * 3
+    with served(channel.parent) as server:
+        if "/t/" in form:
+            server.strip = f"/t/{secret}"
+        else:
+            server.password = ("me", secret)
+        declare(desk, form.format(secret=secret, rest=server.url.removeprefix("http://")), "tool")
+        prepared = desk.prepare("conda")
+        assert prepared.record.channels == (f"{server.url}/channel",)
+        assert run(prepared, "tool") == f"tool of {prepared.prefix}"
+        declare(desk, form.format(secret=secret, rest=server.url.removeprefix("http://")), "absent")
+        with pytest.raises(ProjError) as caught:
+            desk.prepare("conda")
+    assert secret not in texts_below(desk.home.root)
+    assert secret not in f"{caught.value.message}{caught.value.context}{desk.said()}"
+
+
+def test_credentials_come_from_variables_too(desk: Desk, channel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = "tk-" + "s3cr3t" * 3
+    monkeypatch.setenv("MY_TOKEN", secret)
+    with served(channel.parent) as server:
+        server.strip = f"/t/{secret}"
+        declare(desk, f'"{server.url}/t/${{MY_TOKEN}}/channel"', "tool")
+        assert desk.prepare("conda").record.channels == (f"{server.url}/channel",)
+
+
+def test_a_mirror_of_the_user_serves_channels_by_name(
+    desk: Desk, channel: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write_tree(tmp_path, {"condarc": f"channel_alias: {channel.parent.as_uri()}\n"})
+    monkeypatch.setenv("CONDARC", str(tmp_path / "condarc"))
+    declare(desk, "channel", "tool")
+    prepared = desk.prepare("conda")
+    assert prepared.record.channels == ("channel",)
+    lock = next(desk.home.locks.glob("*.conda-lock.yml")).read_text()
+    assert channel.parent.as_uri() not in lock
+    shutil.rmtree(desk.home.environments)
+    assert desk.prepare("conda").record.digest == prepared.record.digest
+
+
+def test_nothing_of_conda_is_loaded_for_others() -> None:
+    code = (
+        "import sys, runner.plan, runner.workflow\n"
+        "print([n for n in sys.modules if n == 'rattler' or n.startswith('runner.environments.conda_')])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, capture_output=True
+    )
+    loaded = set(json.loads(done.stdout.decode().replace("'", '"')))
+    needed = {f"runner.environments.conda_{name}" for name in ("names", "files", "meta")}
+    assert loaded <= needed
+
+
+@pytest.mark.slow
+def test_a_run_from_the_command_line(proj: RunProj, desk: Desk) -> None:
+    command = "python -c 'import hello, os; print(hello.WORD, os.environ[\"CONDA_PREFIX\"])'"
+    desk.write("MLproject", f"conda_env: environment.yml\nentry_points:\n  main:\n    command: {json.dumps(command)}\n")
+    result = proj("run", ".", "--env-manager", "conda", "--json", cwd=desk.folder)
+    assert result.code == 0, result.err
+    record = json.loads(result.out[result.out.index("{") :])
+    environment = record["environment"]
+    assert environment["manager"] == "conda"
+    assert [name for name, _ in environment["packages"]] == list(SHARED)
+    assert environment["channels"]
+    assert "mapped" not in " ".join(record["notices"])
+
+
+def wheel(folder: Path, name: str) -> Path:
+    """Make a wheel of a package with one empty module, newer than any that the index has."""
+    folder.mkdir(exist_ok=True)
+    info = f"{name}-999.dist-info"
+    files = {
+        f"{name}.py": "",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 999\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = "".join(f"{path},,\n" for path in (*files, f"{info}/RECORD"))
+    with zipfile.ZipFile(folder / f"{name}-999-py3-none-any.whl", "w") as archive:
+        for path, text in {**files, f"{info}/RECORD": record}.items():
+            archive.writestr(path, text)
+    return folder
+
+
+@pytest.fixture
+def wheels(tmp_path: Path) -> dict[str, str]:
+    """Return the variables with which uv finds the packages of these tests, and no others."""
+    folder = wheel(tmp_path / "wheels", "mlflow")
+    wheel(folder, "tabulate")
+    return {"UV_FIND_LINKS": str(folder), "UV_NO_INDEX": "1"}
+
+
+def run_code(proj: RunProj, desk: Desk, code: str, *words: str, **variables: str) -> Result:
+    desk.write("MLproject", "conda_env: environment.yml\nentry_points:\n  main:\n    command: python t.py\n")
+    desk.write("t.py", code)
+    return proj("run", ".", "--env-manager", "conda", "--json", *words, cwd=desk.folder, **variables)
+
+
+@pytest.mark.slow
+def test_mlflow_is_added_where_the_code_needs_it(proj: RunProj, desk: Desk, wheels: dict[str, str]) -> None:
+    result = run_code(proj, desk, "import hello, mlflow\n", **wheels)
+    assert result.code == 0, result.err
+    environment = result.json["environment"]
+    assert environment["repairs"] == ["'mlflow' is added: t.py:1 imports it and nobody declares it"]
+    assert ["mlflow", "999"] in environment["packages"]
+    assert "Nothing declared provides" not in result.err
+    run_id = result.json["run_id"]
+    assert (desk.home.run(run_id) / "conda-lock.yml").read_text("utf-8").count("manager: pip") == 1
+    assert not (desk.home.run(run_id) / "lock.txt").exists()
+    assert proj("get", run_id, "conda-lock.yml", cwd=desk.folder).code == 0
+    assert (desk.folder / "conda-lock.yml").exists()
+    assert "manager: conda" in proj("env", "export", run_id, cwd=desk.folder).out
+    assert f"proj env export {run_id[:8]}" in proj("show", run_id, cwd=desk.folder).out
+    assert run_code(proj, desk, "import hello, mlflow\n", "--no-repair", **wheels).code == 0  # that lock has it
+
+
+@pytest.mark.slow
+def test_a_missing_import_is_named_and_added_when_asked(proj: RunProj, desk: Desk, wheels: dict[str, str]) -> None:
+    code = "import hello\nimport tabulate\n"
+    told = run_code(proj, desk, code, **wheels)
+    assert told.code == 1
+    assert "Nothing declared provides 'tabulate' (t.py:2)" in told.err
+    assert "'hello'" not in told.err
+    assert "add `- tabulate` to the `pip:` list of environment.yml" in told.err
+    added = run_code(proj, desk, code, "--add-missing", **wheels)
+    assert added.code == 0, added.err
+    assert added.json["environment"]["repairs"] == ["'tabulate' is added: t.py:2 imports 'tabulate'"]
+
+
+@pytest.mark.slow
+def test_nothing_is_added_to_a_lock(proj: RunProj, desk: Desk, wheels: dict[str, str]) -> None:
+    lock = run_code(proj, desk, "import hello\n")
+    assert proj("get", lock.json["run_id"], "conda-lock.yml", cwd=desk.folder).code == 0
+    result = run_code(proj, desk, "import hello, mlflow\n", "--add-missing", **wheels)
+    assert result.code == 1
+    assert result.json["environment"]["repairs"] == []
+    assert "Running once more" not in result.err
+
+
+@pytest.mark.slow
+def test_a_file_of_another_name_is_taken(proj: RunProj, desk: Desk) -> None:
+    desk.write("t.py", "import hello\n")
+    desk.write("MLproject", "conda_env: conda.yaml\nentry_points:\n  main:\n    command: python t.py\n")
+    result = proj("run", ".", "--env-manager", "conda", "--json", cwd=desk.folder)
+    assert result.code == 0, result.err
+    told = "the environment file 'conda.yaml' is not there; 'environment.yml' is taken"
+    assert result.json["environment"]["repairs"] == [told]

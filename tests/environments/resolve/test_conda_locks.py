@@ -1,0 +1,560 @@
+"""Locks of conda packages: what we write, what others write, what lies; and executables of conda that users have."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from runner.base.files import locked
+from runner.environments.backends.registry import BACKENDS, choose_backend
+from runner.environments.cache.source_trees import FolderTree
+from runner.environments.declare.conda.files import select_lines
+from runner.environments.declare.conda.spec import read_conda_spec
+from runner.environments.model import CondaFile
+from runner.environments.resolve.conda.channels import channels_of, public
+from runner.environments.resolve.conda.lockfile import CondaLock, PipPackage, read_conda_lock, write_conda_lock
+from runner.environments.resolve.conda.pip import _package, _ranks
+from runner.environments.resolve.conda.protocol import CondaPackage
+from runner.environments.resolve.conda.solve import lock_text, path_beside
+from runner.errors import EnvironmentSetupError
+from runner.model import EnvironmentDeclaration, EnvironmentKind, EventKind
+from runner.settings import Home
+from tests.conftest import RunProj, write_tree
+from tests.environments.test_backends import Desk, run
+from tests.support.conda_channel import Package, archive, interpreter, make_channel, platform, python_package
+
+LINE = "{}.{}".format(*sys.version_info)
+TOOL = Package("tool", files={"bin/tool": "#!/bin/sh\necho tool\n"}, subdir=platform())
+OTHER = "osx-64" if platform() != "osx-64" else "linux-64"
+CONDA = EnvironmentKind.CONDA_ENV
+needs_library = pytest.mark.skipif(find_spec("rattler") is None, reason="py-rattler is not installed")
+
+
+@pytest.fixture(autouse=True)
+def shared_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    user = os.getuid() if hasattr(os, "getuid") else "me"
+    monkeypatch.setenv("UV_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"proj-tests-uv-{user}"))
+
+
+@pytest.fixture
+def channel(tmp_path: Path) -> Path:
+    return make_channel(tmp_path / "channel", interpreter(), TOOL, python_package("hello", {"hello.py": "X = 1\n"}))
+
+
+@pytest.fixture
+def desk(tmp_path: Path, home: Home, channel: Path) -> Desk:
+    desk = Desk(tmp_path / "project", home)
+    text = f"channels: [{channel.as_uri()}]\ndependencies: [tool]\n"
+    desk.write("envs/environment.yml", text, CONDA)
+    return desk
+
+
+def digests(package: Package) -> dict[str, str]:
+    data = archive(package)
+    return {"md5": hashlib.md5(data).hexdigest(), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def explicit(channel: Path, package: Package, kind: str = "md5") -> str:
+    digest = digests(package)[kind]
+    mark = {"md5": digest, "sha256": f"sha256:{digest}"}[kind]
+    return f"# platform: {platform()}\n@EXPLICIT\n{channel.as_uri()}/{package.subdir}/{package.file_name}#{mark}\n"
+
+
+def conda_lock(*entries: Mapping[str, Any], **metadata: Any) -> str:
+    """Return a lock as conda-lock itself writes it."""
+    head = {
+        "content_hash": {platform(): "0" * 64},
+        "channels": [{"url": "conda-forge", "used_env_vars": []}],
+        "platforms": [platform()],
+        "sources": ["environment.yml"],
+    }
+    return yaml.safe_dump({"version": 1, "metadata": {**head, **metadata}, "package": [dict(e) for e in entries]})
+
+
+def entry(channel: Path, package: Package, **more: Any) -> dict[str, Any]:
+    return {
+        "name": package.name,
+        "version": package.version,
+        "manager": "conda",
+        "platform": platform(),
+        "dependencies": {},
+        "url": f"{channel.as_uri()}/{package.subdir}/{package.file_name}",
+        "hash": digests(package),
+        "category": "main",
+        "optional": False,
+        **more,
+    }
+
+
+# What a file says
+
+
+@pytest.mark.parametrize(
+    ("selector", "linux", "windows"),
+    [
+        ("", True, True),
+        ("# [linux]", True, False),
+        ("# [win]", False, True),
+        ("# [unix]", True, False),
+        ("# [not win]", True, False),
+        ("# [linux or win]", True, True),
+        ("# [linux and not aarch64]", True, False),
+        ("# [osx and arm64 or win64]", False, True),
+        ("# see [the docs]", True, True),
+        ("# [linux] because", True, False),
+    ],
+)
+def test_selectors(selector: str, linux: bool, windows: bool) -> None:
+    line = f"  - numpy  {selector}".rstrip()
+    assert ("numpy" in select_lines(line, "linux-64")) is linux
+    assert ("numpy" in select_lines(line, "win-64")) is windows
+
+
+def test_selectors_leave_lines_in_their_place() -> None:
+    text = "a\nb  # [win]\nc\n"
+    assert select_lines(text, "linux-64").splitlines() == ["a", "", "c"]
+
+
+def test_a_file_is_read_as_it_is(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"more.txt": "tabulate\n"})
+    text = """
+channels: [pytorch, defaults]
+dependencies:
+  - python=3.7
+  - numpy=1.16=py37*
+  - pytorch::torchvision>=0.4
+  - pip:
+    - six  # for the rest
+    - -r more.txt
+variables: {MODE: 010}
+"""
+    spec = read_conda_spec(CondaFile(path="conda.yaml", text=text), FolderTree(tmp_path), "linux-64")
+    assert spec.channels == ("pytorch", "defaults")
+    assert spec.specs == ("python=3.7", "numpy=1.16=py37*", "pytorch::torchvision>=0.4")
+    assert spec.pip.requirements == ("six", "tabulate")
+    assert (spec.python, spec.variables) == ("3.7", {"MODE": "010"})
+
+
+def test_the_digest_of_a_file_is_of_what_it_asks_for(tmp_path: Path) -> None:
+    def digest(text: str) -> str:
+        spec = read_conda_spec(CondaFile(path="conda.yaml", text=text), FolderTree(tmp_path), "linux-64")
+        return spec.digest("linux-64", FolderTree(tmp_path))
+
+    plain = digest("channels: [https://host.invalid/c]\ndependencies: [a, b]\n")
+    assert (
+        digest("name: x\nchannels: [https://me:pw@host.invalid/t/tk-1/c]\ndependencies:\n  - b\n  - a  # c\n") == plain
+    )
+    assert digest("channels: [https://host.invalid/c]\ndependencies: [a, b>1]\n") != plain
+    assert digest("channels: [other]\ndependencies: [a, b]\n") != plain
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("https://me:pw@host.invalid/c", "https://host.invalid/c"),
+        ("https://host.invalid/t/tk-1/get/c", "https://host.invalid/get/c"),
+        ("https://host.invalid/test/c", "https://host.invalid/test/c"),
+        ("see http://a:b@h.invalid:8/t/x-1/c/noarch/y.conda now", "see http://h.invalid:8/c/noarch/y.conda now"),
+    ],
+)
+def test_addresses_are_shown_without_credentials(address: str, shown: str) -> None:
+    assert public(address) == shown
+
+
+def test_channels_are_where_the_user_says(tmp_path: Path) -> None:
+    def places(*declared: str, **environ: str) -> list[tuple[str, str]]:
+        found = channels_of(declared, {"HOME": str(tmp_path), **environ})
+        return [(channel.name, channel.address) for channel in found]
+
+    assert places("conda-forge", "nodefaults") == [("conda-forge", "conda-forge")]
+    assert places() == [("conda-forge", "conda-forge")]
+    assert places("defaults", "main") == [("main", "main"), ("r", "r")]
+    assert places("a/label/b", CONDA_CHANNEL_ALIAS="https://m.invalid/") == [
+        ("a/label/b", "https://m.invalid/a/label/b")
+    ]
+    assert places("https://u:$PW@h.invalid/c/", PW="x") == [("https://h.invalid/c", "https://u:x@h.invalid/c")]
+    settings = (
+        "default_channels: [https://m.invalid/main]\nchannels: [mine]\ncustom_channels: {mine: https://o.invalid}\n"
+    )
+    write_tree(tmp_path, {".condarc": settings})
+    assert places("defaults") == [("main", "https://m.invalid/main")]
+    assert places() == [("mine", "https://o.invalid/mine")]
+
+
+# Reading and writing
+
+
+def test_what_is_written_is_read_again() -> None:
+    packages = (
+        CondaPackage(
+            name="a",
+            version="1.0",
+            build="h1_0",
+            url="https://host.invalid/c/noarch/a-1.0-h1_0.conda",
+            md5="1" * 32,
+            sha256="2" * 64,
+            depends=("b >=1", "b <2", "c"),
+        ),
+    )
+    pip = (
+        PipPackage(
+            name="six", version="1.16.0", url="https://host.invalid/six-1.16.0-py3-none-any.whl", sha256="3" * 64
+        ),
+        PipPackage(
+            name="mine", version="2", url="git+https://host.invalid/m@abc", source="git+https://host.invalid/m@abc"
+        ),
+    )
+    lock = CondaLock(
+        platform="linux-64",
+        channels=("c",),
+        packages=packages,
+        pip=pip,
+        content="x",
+        is_ours=True,
+        as_of="2022",
+        undated=("a",),
+    )
+    text = write_conda_lock([lock], ["conda.yaml"], with_addresses=False)
+    again = read_conda_lock(text, "conda-lock.yml", "linux-64")
+    assert "host.invalid/six" not in text
+    assert again.digest == lock.digest
+    assert (again.content, again.is_ours, again.as_of, again.undated) == ("x", True, "2022", ("a",))
+    assert again.packages[0].depends == ("b >=1,<2", "c")
+    assert {item.requirement for item in again.pip} == {item.requirement for item in pip}
+    assert "host.invalid/six" in write_conda_lock([lock], [], with_addresses=True)
+
+
+def test_the_digest_of_a_lock_is_of_its_packages_not_of_their_place(channel: Path) -> None:
+    one = read_conda_lock(conda_lock(entry(channel, TOOL)), "l", platform())
+    other = read_conda_lock(
+        conda_lock(entry(channel, TOOL, url=f"https://host.invalid/{platform()}/{TOOL.file_name}")), "l", platform()
+    )
+    changed = read_conda_lock(conda_lock(entry(channel, TOOL, hash={"md5": "0" * 32})), "l", platform())
+    assert one.digest == other.digest != changed.digest
+
+
+PLAIN = Path("/channel")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (conda_lock(entry(PLAIN, TOOL, platform=OTHER), platforms=[OTHER]), f"only for {OTHER}"),
+        (conda_lock(entry(PLAIN, TOOL, hash={})), "no digest of tool"),
+        (conda_lock(entry(PLAIN, TOOL, hash={"sha256": "../../../x"})), "can't be one"),
+        (conda_lock(entry(PLAIN, TOOL, hash={"md5": "0" * 31 + "g"})), "can't be one"),
+        (conda_lock(entry(PLAIN, TOOL, url="https://host.invalid/..")), "can't be one"),
+        (conda_lock(entry(PLAIN, TOOL, name="../tool")), "can't be one"),
+        (conda_lock(entry(PLAIN, TOOL, version="2.0")), "can't be one"),
+        (conda_lock(entry(PLAIN, TOOL)).replace("version: 1\n", "version: 2\n"), "of version 2"),
+        ("metadata: []\npackage:\n- 1\n", "of version None"),
+        ("version: 1\nmetadata: []\npackage:\n- 1\n", "not a lock as conda-lock writes it"),
+        ("@EXPLICIT\nnonsense\n", "'nonsense' is not the address"),
+        (f"@EXPLICIT\nhttps://h.invalid/{platform()}/a-1-0.conda#zz\n", "is not the address"),
+        (f"@EXPLICIT\nhttps://h.invalid/{OTHER}/a-1-0.conda#{'0' * 32}\n", f"is for {OTHER}"),
+        (f"@EXPLICIT\nhttps://h.invalid/{platform()}/a-1-0.conda\n", "no digest of a"),
+    ],
+)
+def test_locks_that_can_not_be_taken(text: str, message: str) -> None:
+    with pytest.raises(EnvironmentSetupError) as caught:
+        read_conda_lock(text, "conda-lock.yml", platform())
+    assert message in caught.value.message
+    assert caught.value.context
+
+
+def test_categories_other_than_main_are_left_out(channel: Path) -> None:
+    dev = entry(channel, TOOL._replace(name="checker"), category="dev", optional=True)
+    lock = read_conda_lock(conda_lock(entry(channel, TOOL), dev), "conda-lock.yml", platform())
+    assert [package.name for package in lock.packages] == ["tool"]
+
+
+def test_the_best_wheel_of_the_platform_is_taken() -> None:
+    names = ["six-1-cp311-cp311-win_amd64.whl", "six-1-py3-none-any.whl", "six-1-cp311-cp311-manylinux2014_x86_64.whl"]
+    wheels = [{"url": f"https://h.invalid/{n}", "hashes": {"sha256": str(i) * 64}} for i, n in enumerate(names)]
+    sdist = {"url": "https://h.invalid/six-1.tar.gz", "hashes": {"sha256": "9" * 64}}
+    package = {"name": "six", "version": "1", "wheels": wheels, "sdist": sdist}
+
+    def best(name: str, python: str = "3.11.4") -> str:
+        found = _package(package, _ranks(python, name))
+        assert found
+        return found.url.rpartition("/")[2]
+
+    assert (best("linux-64"), best("win-64")) == (names[2], names[0])
+    assert best("osx-arm64") == best("linux-64", "3.10.1") == names[1]
+    assert _package({**package, "wheels": wheels[:1]}, _ranks("3.11", "linux-64")) == PipPackage(
+        name="six", version="1", url="https://h.invalid/six-1.tar.gz", sha256="9" * 64
+    )
+
+
+# Locks of the project
+
+
+@needs_library
+@pytest.mark.parametrize("kind", ["md5", "sha256"])
+@pytest.mark.parametrize("name", ["environment.yml", f"conda-{platform()}.lock"])
+def test_an_explicit_list_is_a_lock(desk: Desk, channel: Path, kind: str, name: str) -> None:
+    newer = TOOL._replace(version="2.0")
+    make_channel(channel, TOOL, newer)
+    desk.write(f"envs/{name}", explicit(channel, TOOL, kind))
+    assert desk.prepare("conda").record.packages == (("tool", "1.0"),)
+    assert not list(desk.home.locks.glob("*.conda-lock.yml"))
+
+
+def test_a_declared_lock_needs_this_member(desk: Desk, channel: Path) -> None:
+    desk.write("envs/environment.yml", explicit(channel, TOOL))
+    with pytest.raises(EnvironmentSetupError, match="is a lock of conda packages") as caught:
+        choose_backend("uv", desk.request().spec)
+    assert "--env-manager conda" in (caught.value.hint or "")
+
+
+@needs_library
+def test_a_lock_beside_the_file_is_the_lock(desk: Desk, channel: Path) -> None:
+    desk.write("envs/conda-lock.yml", conda_lock(entry(channel, TOOL)))
+    make_channel(channel, TOOL, TOOL._replace(version="2.0"))
+    prepared = desk.prepare("conda")
+    assert prepared.record.packages == (("tool", "1.0"),)
+    assert BACKENDS["conda"].plan(desk.request()).lock_digest == prepared.record.lock_digest
+    assert desk.said(EventKind.WARNING) == ""
+
+
+@needs_library
+def test_a_lock_that_does_not_agree_with_its_file_is_told_and_used(desk: Desk, channel: Path) -> None:
+    desk.write("envs/conda-lock.yml", conda_lock(entry(channel, TOOL)))
+    text = f"channels: [{channel.as_uri()}]\ndependencies: [tool>=2, absent, pip: [six]]\n"
+    desk.write("envs/environment.yml", text, CONDA)
+    assert desk.prepare("conda").record.packages == (("tool", "1.0"),)
+    told = desk.said(EventKind.WARNING)
+    assert all(word in told for word in ("'tool>=2' is 1.0 in it", "'absent' is not in it", "'six' is not in it"))
+
+
+@needs_library
+def test_our_own_lock_beside_the_file_knows_what_it_was_made_from(desk: Desk, channel: Path) -> None:
+    path, text = path_beside(desk.request()), lock_text(desk.request(), [platform()], desk.events.append)
+    assert path == "envs/conda-lock.yml"
+    desk.write(path, text)
+    desk.prepare("conda")
+    assert desk.said(EventKind.WARNING) == ""
+    desk.write("envs/environment.yml", f"channels: [{channel.as_uri()}]\ndependencies: [tool, hello]\n", CONDA)
+    desk.prepare("conda")
+    assert "another content" in desk.said(EventKind.WARNING)
+
+
+@needs_library
+def test_a_lock_for_several_platforms(desk: Desk, channel: Path) -> None:
+    elsewhere = TOOL._replace(subdir=OTHER, version="3.0")
+    make_channel(channel, TOOL, elsewhere)
+    path, text = path_beside(desk.request()), lock_text(desk.request(), [platform(), OTHER], desk.events.append)
+    desk.write(path, text)
+    assert read_conda_lock(text, path, OTHER).packages[0].version == "3.0"
+    assert desk.prepare("conda").record.packages == (("tool", "1.0"),)
+
+
+@needs_library
+def test_proj_lock_writes_it_and_says_when_it_does_not_fit(proj: RunProj, desk: Desk, channel: Path) -> None:
+    desk.write("MLproject", "conda_env: envs/environment.yml\nentry_points: {main: {command: tool}}\n")
+    words = ("lock", ".", "--format", "conda-lock")
+    missing = proj(*words, "--check", cwd=desk.folder)
+    assert (missing.code, "there is no lock" in missing.out) == (1, True)
+    made = proj(*words, "--platform", platform(), cwd=desk.folder)
+    assert made.code == 0, made.err
+    assert made.out.strip().endswith("envs/conda-lock.yml")
+    assert proj(*words, "--check", cwd=desk.folder).code == 0
+    assert desk.prepare("conda").record.packages == (("tool", "1.0"),)
+    desk.write("envs/environment.yml", f"channels: [{channel.as_uri()}]\ndependencies: [tool, hello]\n")
+    assert proj(*words, "--check", cwd=desk.folder).code == 1
+    assert proj(*words, "--platform", "atari", cwd=desk.folder).code == 2
+
+
+@needs_library
+def test_a_lock_with_another_digest_is_refused(desk: Desk, channel: Path) -> None:
+    wrong = entry(channel, TOOL, hash={"md5": digests(TOOL)["md5"], "sha256": "0" * 64})
+    desk.write("envs/conda-lock.yml", conda_lock(wrong))
+    with pytest.raises(EnvironmentSetupError, match="hash mismatch"):
+        desk.prepare("conda")
+
+
+# conda-lock itself, and executables
+
+SHIM = '''#!{python}
+"""Does what this test asks of a conda: tells what it would install, and installs an explicit list."""
+import argparse, asyncio, json, os, sys, tempfile
+from pathlib import Path
+import rattler
+
+async def find(words):
+    channels = [channel.rstrip("/") for channel in words.channel]
+    platforms = [os.environ.get("CONDA_SUBDIR", "{platform}"), "noarch"]
+    specs = [rattler.MatchSpec(spec) for spec in words.rest]
+    try:
+        records = await rattler.solve(sources=channels, specs=specs, platforms=platforms)
+    except rattler.exceptions.SolverError as error:
+        return {{"success": False, "error": str(error), "message": str(error)}}, 1
+    found = [
+        dict(name=r.name.normalized, version=str(r.version), url=r.url, fn=r.file_name, md5=r.md5.hex(),
+             sha256=r.sha256.hex(), depends=list(r.depends), constrains=[], channel=r.channel, subdir=r.subdir,
+             timestamp=0)
+        for r in records
+    ]
+    return {{"success": True, "actions": {{"FETCH": found, "LINK": []}}}}, 0
+
+async def put(words):
+    records = []
+    for line in Path(words.file).read_text().splitlines():
+        if "://" in line and not line.startswith("#"):
+            url, _, digest = line.partition("#")
+            archive = Path(url.removeprefix("file://"))
+            records.append(await rattler.RepoDataRecord.from_package_archive(archive))
+    with tempfile.TemporaryDirectory() as cache:
+        await rattler.install(records, target_prefix=words.prefix, cache_dir=cache, show_progress=False)
+    return {{"success": True}}, 0
+
+if sys.argv[1:] == ["--version"]:
+    print("conda 24.0.0"); sys.exit()
+if sys.argv[1:] == ["info", "--json"]:
+    print(json.dumps({{"pkgs_dirs": [tempfile.gettempdir()]}})); sys.exit()
+parser = argparse.ArgumentParser()
+parser.add_argument("command")
+parser.add_argument("--prefix")
+parser.add_argument("--file")
+parser.add_argument("--channel", action="append", default=[])
+for flag in ("--dry-run", "--json", "--override-channels", "--yes", "--quiet"):
+    parser.add_argument(flag, action="store_true")
+words, words.rest = parser.parse_known_args()
+if words.command == "run":
+    at = sys.argv.index("--prefix")
+    rest = sys.argv[2:at] + sys.argv[at + 2:]
+    os.execv(f"{{words.prefix}}/bin/{{rest[0]}}", rest)
+answer, code = asyncio.run(put(words) if words.file else find(words))
+print(json.dumps(answer))
+sys.stdout.flush()
+os._exit(code)
+'''
+
+
+@pytest.fixture
+def shim(tmp_path: Path) -> Path:
+    """Make a program that answers as conda does, as none can be had from the Python index."""
+    path = write_tree(tmp_path, {"bin/conda": SHIM.format(python=sys.executable, platform=platform())}) / "bin/conda"
+    path.chmod(0o755)
+    return path
+
+
+@needs_library
+def test_an_executable_of_the_user_is_used_when_asked_for(
+    desk: Desk, shim: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROJ_CONDA_EXE", str(shim))
+    monkeypatch.setattr("runner.environments.backends.conda.backend.is_there", lambda: False)
+    prepared = desk.prepare("conda", as_of=datetime(2022, 3, 1, tzinfo=timezone.utc))
+    assert prepared.record.packages == (("tool", "1.0"),)
+    assert prepared.record.as_of is None
+    assert "can't resolve as of a date" in desk.said(EventKind.NOTICE)
+    assert run(prepared, "tool") == "tool"
+    assert not (desk.home.root / "cache/conda/archives").exists()
+
+
+@needs_library
+def test_an_executable_that_installs_something_else_is_noticed(
+    desk: Desk, channel: Path, shim: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROJ_CONDA_EXE", str(shim))
+    lock = BACKENDS["conda"].lock(desk.request(), desk.events.append)
+    make_channel(channel, TOOL._replace(files={"bin/tool": "#!/bin/sh\necho swapped\n"}))
+    with pytest.raises(EnvironmentSetupError, match="not what the lock says"):
+        BACKENDS["conda"].prepare(desk.request(), lock, desk.events.append)
+
+
+def test_an_executable_that_is_not_there_is_named(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROJ_CONDA_EXE", "no-such-conda")
+    with pytest.raises(EnvironmentSetupError, match="no-such-conda"):
+        desk.prepare("conda")
+
+
+@needs_library
+def test_an_executable_without_a_solution_is_quoted(desk: Desk, shim: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROJ_CONDA_EXE", str(shim))
+    desk.write("envs/environment.yml", "channels: [file:///no/such]\ndependencies: [tool]\n", CONDA)
+    with pytest.raises(EnvironmentSetupError, match="conda finds no set"):
+        desk.prepare("conda")
+
+
+@pytest.fixture(scope="session")
+def real_conda_lock() -> Path:
+    """Return conda-lock, in an environment of its own that the tests of a machine share."""
+    user = os.getuid() if hasattr(os, "getuid") else "me"
+    root = Path(tempfile.gettempdir()) / f"proj-tests-conda-lock-{user}-{LINE}"
+    uv = shutil.which("uv", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])) or "uv"
+    commands = (["venv", "--quiet", "--clear"], ["pip", "install", "--quiet", "conda-lock>=3", "--python"])
+    with locked(root.with_suffix(".lock")):
+        for words in commands if not (root / "bin/conda-lock").exists() else ():
+            done = subprocess.run([uv, *words, str(root)], capture_output=True, text=True, check=False)
+            if done.returncode:
+                pytest.skip(f"conda-lock can't be installed: {done.stderr[-200:]}")
+    return root / "bin/conda-lock"
+
+
+def start(program: Path, *words: str | Path, cwd: Path) -> str:
+    done = subprocess.run([program, *words], cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@needs_library
+@pytest.mark.env
+@pytest.mark.slow
+def test_conda_lock_reads_what_we_write(desk: Desk, channel: Path, real_conda_lock: Path, shim: Path) -> None:
+    text = f"channels: [{channel.as_uri()}]\ndependencies:\n  - tool\n  - python\n  - pip:\n    - six==1.16.0\n"
+    desk.write("environment.yml", text, CONDA)
+    path, lock = path_beside(desk.request()), lock_text(desk.request(), [platform()], desk.events.append)
+    desk.write(path, lock)
+    start(real_conda_lock, "render", "--kind", "explicit", "--platform", platform(), path, cwd=desk.folder)
+    rendered = (desk.folder / f"conda-{platform()}.lock").read_text()
+    assert f"{channel.as_uri()}/{platform()}/{TOOL.file_name}#{digests(TOOL)['md5']}" in rendered
+    assert f"#sha256={read_conda_lock(lock, path, platform()).pip[0].sha256}" in rendered
+    assert read_conda_lock(rendered, "x", platform()).digest != ""
+    tool_only = desk.folder / "tool-only"
+    desk.write("tool-only/environment.yml", f"channels: [{channel.as_uri()}]\ndependencies: [tool]\n", CONDA)
+    desk.declaration = EnvironmentDeclaration(kind=CONDA, path="tool-only/environment.yml")
+    desk.write("tool-only/conda-lock.yml", lock_text(desk.request(), [platform()], desk.events.append))
+    prefix = desk.folder / "prefix"
+    start(real_conda_lock, "install", "--conda", shim, "--prefix", prefix, "conda-lock.yml", cwd=tool_only)
+    assert (prefix / "bin/tool").exists()
+
+
+@needs_library
+@pytest.mark.env
+@pytest.mark.slow
+def test_we_read_what_conda_lock_writes(desk: Desk, channel: Path, real_conda_lock: Path, shim: Path) -> None:
+    desk.write("environment.yml", f"channels: [{channel.as_uri()}]\ndependencies: [tool, hello, python]\n", CONDA)
+    words = ("lock", "--conda", shim, "--file", "environment.yml", "--platform", platform())
+    start(real_conda_lock, *words, cwd=desk.folder)
+    prepared = desk.prepare("conda")
+    assert [name for name, _ in prepared.record.packages] == ["hello", "python", "tool"]
+    assert desk.said(EventKind.WARNING) == ""
+    text = (desk.folder / "conda-lock.yml").read_text()
+    assert prepared.record.lock_digest == read_conda_lock(text, "l", platform()).digest
+
+
+@needs_library
+@pytest.mark.env
+@pytest.mark.slow
+def test_conda_lock_itself_locks_where_it_is_there(
+    desk: Desk, real_conda_lock: Path, shim: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROJ_CONDA_EXE", str(shim))
+    monkeypatch.setenv("PATH", os.pathsep.join([str(real_conda_lock.parent), os.environ["PATH"]]))
+    text = lock_text(desk.request(), [platform()], desk.events.append)
+    assert "generated by conda-lock" in text
+    desk.write("envs/conda-lock.yml", text)
+    monkeypatch.delenv("PROJ_CONDA_EXE")
+    assert desk.prepare("conda").record.packages == (("tool", "1.0"),)

@@ -1,0 +1,462 @@
+"""Runs in real containers, with each engine that can run one here."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.engine import ContainerRun, EngineKind
+from runner.executors import EXECUTORS, ExecutionRequest, Executor, Sharing, child_environment
+from runner.executors.container import ContainerExecutor
+from runner.model import EnvironmentDeclaration, EnvironmentKind
+from runner.process import Echo, Stdin
+from runner.settings import Home
+from tests.conftest import MakeRepository, RunProj, git, start_proj, write_tree
+from tests.executors.test_executors import ExecutorContract
+from tests.support.images import Bench, registry, set_up
+
+pytestmark = [pytest.mark.container, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module", params=["podman", "docker"])
+def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench | str]:
+    yield from set_up(request.param, tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture
+def bench(found: Bench | str, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    if isinstance(found, str):
+        pytest.skip(found)
+    for name, value in found.variables.items():
+        monkeypatch.setenv(name, value)
+    return found
+
+
+@pytest.fixture
+def project(bench: Bench, make_repository: MakeRepository) -> Callable[..., Path]:
+    """Return a function that makes a project with a command that runs in an image."""
+
+    def make(command: str, docker_env: dict[str, object] | None = None, **files: str) -> Path:
+        docker_env = {"image": bench.python, **(docker_env or {})}
+        document = {"docker_env": docker_env, "entry_points": {"main": {"command": command}}}
+        return make_repository({"MLproject": json.dumps(document), **files})
+
+    return make
+
+
+def record(proj: RunProj, folder: Path, *words: str, **variables: str) -> Any:
+    result = proj("run", ".", "--json", *words, cwd=folder, **variables)
+    assert result.out, result.err
+    return result.json
+
+
+def log(done: Any) -> str:
+    return Path(done["log"]).read_text(encoding="utf-8")
+
+
+def until(condition: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def test_a_run_names_its_image(bench: Bench, project: Callable[..., Path], proj: RunProj, home: Home) -> None:
+    done = record(proj, project("python -c 'import platform; print(platform.python_version())'; cat /marker; exit 3"))
+    assert (done["status"], done["exit_code"], done["argv"][:2]) == ("FAILED", 3, ["bash", "-c"])
+    environment = done["environment"]
+    identity = bench.run("image", "inspect", "--format", "{{.Id}}", bench.python).removeprefix("sha256:")
+    assert (environment["manager"], environment["image"]) == ("container", bench.python)
+    assert environment["digest"] == f"sha256:{identity}"
+    assert log(done).split() == [environment["python"], "inside"]
+    assert ["made_up", "1.5"] in environment["packages"]
+    assert done["tags"]["mlflow.project.env"] == "docker"
+    assert done["tags"]["mlflow.docker.image.uri"] == bench.python
+    assert done["tags"]["mlflow.docker.image.id"] == environment["digest"]
+    assert bench.leftovers(home) == []
+
+
+def test_the_whole_command_runs_inside(project: Callable[..., Path], proj: RunProj) -> None:
+    command = "cat /marker | tr a-z A-Z && cat /marker > copy.txt; (cat /marker >&2) ; cat $(echo /marker) # 'it'"
+    done = record(proj, project(command))
+    assert done["exit_code"] == 0
+    assert sorted(log(done).split()) == ["INSIDE", "inside", "inside"]
+    assert [output["path"] for output in done["outputs"]] == ["copy.txt"]
+
+
+def test_files_belong_to_the_caller_and_home_can_be_written(project: Callable[..., Path], proj: RunProj) -> None:
+    root = project("touch out.txt; id -u; touch $HOME/cache; exit 1")  # a failure keeps the folder
+    done = record(proj, root)
+    assert log(done).strip() == str(os.geteuid())
+    kept = next(Path(done["folder"]).rglob("out.txt"))
+    assert (kept.stat().st_uid, kept.stat().st_gid) == (os.geteuid(), os.getegid())
+    assert git(root, "status", "--porcelain") == ""
+
+
+def test_only_chosen_variables_go_in(project: Callable[..., Path], proj: RunProj) -> None:
+    docker_env = {"environment": ["COPIED", "ABSENT", ["MODE", "a b;c"], ["HTTP_PROXY", "x"]]}
+    done = record(proj, project("env", docker_env), COPIED="it's", LEFT_OUT="y")
+    found = dict(line.split("=", 1) for line in log(done).splitlines() if "=" in line)
+    assert (found["COPIED"], found["MODE"], found["HTTP_PROXY"]) == ("it's", "a b;c", "x")
+    assert found["FROM_IMAGE"] == "yes"
+    assert found["PWD"] == done["cwd"]
+    assert found["PROJ_RUN_ID"] == done["run_id"]
+    assert not found.keys() & {"LEFT_OUT", "ABSENT", "PROJ_HOME"}
+    assert "/usr/bin:/bin" in found["PATH"]
+    assert "Not set here, so the container does not have them: ABSENT" in done["notices"]
+
+
+TRACKING = """
+import json, os, urllib.request
+run, uri, token = (os.environ["MLFLOW_" + name] for name in ("RUN_ID", "TRACKING_URI", "TRACKING_TOKEN"))
+def ask(path, body=None):
+    data = json.dumps(body).encode() if body else None
+    headers = {"Authorization": "Bearer " + token, "Content-Type": "application/json"}
+    request = urllib.request.Request(uri + "/api/2.0/mlflow/" + path, data, headers)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)
+ask("runs/log-metric", {"run_id": run, "key": "rmse", "value": 0.5, "timestamp": 1, "step": 0})
+place = ask("runs/get?run_id=" + run)["run"]["info"]["artifact_uri"].removeprefix("file://")
+os.makedirs(place, exist_ok=True)
+open(place + "/model.txt", "w").write("weights")
+open(os.environ["PROJ_METRICS"], "a").write("mae=0.25\\n")
+"""
+
+
+def test_the_command_reaches_the_server_of_its_run(project: Callable[..., Path], proj: RunProj, home: Home) -> None:
+    done = record(proj, project("python t.py", **{"t.py": TRACKING}))
+    assert done["exit_code"] == 0, log(done)
+    assert done["metrics"] == {"rmse": 0.5, "mae": 0.25}
+    assert (home.artifacts(done["run_id"]) / "model.txt").read_text() == "weights"
+
+
+FAKE = {
+    "fake/mlflow/__init__.py": "from mlflow.tracking._tracking_service.utils import *\n",
+    "fake/mlflow/tracking/__init__.py": "",
+    "fake/mlflow/tracking/_tracking_service/__init__.py": "",
+    "fake/mlflow/tracking/_tracking_service/utils.py": (
+        "import os\nuri = None\n"
+        "def set_tracking_uri(uri):\n    globals()['uri'] = uri\n"
+        "def get_tracking_uri():\n    return uri or os.environ['MLFLOW_TRACKING_URI']\n"
+    ),
+    "fake/mlflow-1.30.1.dist-info/METADATA": "Name: mlflow\nVersion: 1.30.1\n",
+}
+
+
+@pytest.mark.usefixtures("scraps")
+def test_a_place_on_disk_that_the_code_logs_to_is_the_run(
+    bench: Bench, make_repository: MakeRepository, proj: RunProj
+) -> None:
+    manifest = "docker_env: {build: .}\nentry_points: {main: {command: python t.py}}\n"
+    docker = f"FROM {bench.python}\nCOPY fake /fake\nENV PYTHONPATH=/fake\n"
+    code = (
+        "import os, mlflow\nassert mlflow.__file__.startswith('/fake')\nmlflow.set_tracking_uri('./ml' + 'runs')\n"
+        "assert mlflow.get_tracking_uri() == os.environ['MLFLOW_TRACKING_URI']\n"
+    )
+    root = make_repository({"MLproject": manifest, "Dockerfile": docker, "t.py": code, **FAKE})
+    done = record(proj, root)
+    assert done["status"] == "FINISHED", log(done)
+    assert done["redirects"] == ["'./mlruns', where the code logs (t.py:3), is this run"]
+    assert record(proj, root, "--no-repair")["status"] == "FAILED"
+
+
+def test_volumes(project: Callable[..., Path], proj: RunProj, tmp_path: Path) -> None:
+    write_tree(tmp_path, {"beside/a.txt": "beside", "far/b.txt": "far"})
+    volumes = ["../beside:/beside:ro", f"{tmp_path}/far:/far", "$PWD/results:/results"]
+    command = "cat /beside/a.txt /far/b.txt; touch /far/new /results/r.txt; touch /beside/x 2>/dev/null || echo kept"
+    root = project(command, {"volumes": volumes})
+    done = record(proj, root)
+    assert log(done).split() == ["besidefarkept"]
+    assert (tmp_path / "far/new").stat().st_uid == os.geteuid()
+    assert [output["path"] for output in done["outputs"]] == ["results/r.txt"]
+    assert not (root / "results").exists()
+    (tmp_path / "far").rename(tmp_path / "gone")
+    result = proj("run", ".", cwd=root)
+    assert result.code == 1
+    assert f"the volume '{tmp_path}/far:/far' is not there" in result.err
+
+
+def test_ignored_files_and_path_parameters_are_there(
+    bench: Bench, make_repository: MakeRepository, proj: RunProj
+) -> None:
+    entry = {"command": "cat data/a.txt {extra}", "parameters": {"extra": "path"}}
+    manifest = json.dumps({"docker_env": {"image": bench.python}, "entry_points": {"main": entry}})
+    root = make_repository({"MLproject": manifest, ".gitignore": "data\n"})
+    write_tree(root, {"data/a.txt": "ignored ", "../elsewhere/b.txt": "given"})
+    done = record(proj, root, "-P", f"extra={root.parent}/elsewhere/b.txt")
+    assert log(done) == "ignored given"
+
+
+def test_options_for_the_engine(bench: Bench, project: Callable[..., Path], proj: RunProj, home: Home) -> None:
+    root = project("echo $GIVEN; touch /new 2>/dev/null || echo read-only")
+    done = record(proj, root, "-A", "e=GIVEN=x y", "-A", "read-only")
+    assert done["environment"]["engine_options"] == ["e=GIVEN=x y", "read-only"]
+    token = os.urandom(12).hex()
+    masked = record(proj, root, "-A", f"e=API_TOKEN={token}")
+    assert token not in json.dumps(masked)
+    assert token not in proj("show", masked["run_id"]).out
+    assert log(done).splitlines() == ["x y", "read-only"]
+    refused = proj("run", ".", "-A", "name=mine", cwd=root)
+    assert (refused.code, "proj starts, names and removes" in refused.err) == (2, True)
+    unknown = proj("run", ".", "-A", "no-such-option", cwd=root)
+    assert unknown.code == 1
+    assert "the container of" in unknown.err
+    assert "no-such-option" in unknown.err
+    assert bench.leftovers(home) == []
+
+
+STOPPABLE = """
+import signal, sys, time
+count = []
+def stop(number, frame):
+    count.append(number)
+    time.sleep(0.5)
+    print("stopped by", count, flush=True)
+    sys.exit(5)
+signal.signal(signal.SIGTERM, stop)
+signal.signal(signal.SIGINT, stop)
+open("up", "w").close()
+time.sleep(100)
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_reaches_the_command_once_and_nothing_is_left(
+    bench: Bench, project: Callable[..., Path], home: Home, number: signal.Signals, code: int
+) -> None:
+    root = project("python t.py", **{"t.py": STOPPABLE})
+    process = start_proj("run", ".", "--json", cwd=root)
+    until(lambda: list(home.folders.rglob("up")))
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert json.loads(out)["status"] == "KILLED"
+    assert log(json.loads(out)) == f"stopped by [{number:d}]\n"
+    assert bench.leftovers(home) == []
+
+
+def test_a_command_that_does_not_stop_is_killed_with_its_container(
+    bench: Bench, project: Callable[..., Path], proj: RunProj, home: Home
+) -> None:
+    root = project("trap '' TERM INT; touch up; while true; do sleep 0.1; done")
+    result = proj("run", ".", "--json", "--timeout", "1", cwd=root)
+    assert (result.json["status"], result.code) == ("KILLED", 124)
+    assert bench.leftovers(home) == []
+
+
+def test_a_killed_proj_leaves_no_container_to_the_next_command(
+    bench: Bench, project: Callable[..., Path], proj: RunProj, home: Home
+) -> None:
+    process = start_proj("run", ".", cwd=project("touch up; sleep 100"))
+    until(lambda: list(home.folders.rglob("up")))
+    process.kill()
+    process.communicate(timeout=20)
+    time.sleep(1)
+    assert [run["status"] for run in proj("list", "--json").json] == ["LOST"]
+    assert bench.leftovers(home) == []
+    assert list((home.root / "containers").iterdir()) == []
+
+
+def test_a_secret_is_in_no_command_line(project: Callable[..., Path], home: Home) -> None:
+    secret = "hunter-" + os.urandom(8).hex()
+    root = project("touch up; while [ ! -e go ]; do sleep 0.1; done; echo $TOKEN", {"environment": ["TOKEN"]})
+    process = start_proj("run", ".", "--json", cwd=root, TOKEN=secret)
+    until(lambda: list(home.folders.rglob("up")))
+    lines = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    (next(home.folders.rglob("up")).parent / "go").touch()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert secret not in lines
+    assert json.loads(out)["run_id"] in lines
+    assert log(json.loads(out)).strip() in (secret, "***")
+
+
+def build_files(bench: Bench, text: str) -> dict[str, str]:
+    return {"Dockerfile": f"FROM {bench.python}\nCOPY . /project\n", "inside.txt": text, ".gitignore": "private.txt\n"}
+
+
+@pytest.fixture
+def scraps(bench: Bench, home: Home) -> Iterator[list[str]]:
+    """Return a list of names of images that go away after the test, as do those that proj has built for it."""
+    names: list[str] = []
+    yield names
+    names += {note.read_text(encoding="utf-8") for note in (home.root / "images" / "trees").glob("*")}
+    for name in names:
+        bench.discard(name)
+
+
+@pytest.mark.usefixtures("scraps")
+def test_an_image_is_built_once_for_each_content(
+    bench: Bench, make_repository: MakeRepository, proj: RunProj, home: Home
+) -> None:
+    manifest = "docker_env: {build: .}\nentry_points: {main: {command: 'cat /project/inside.txt; ls /project'}}\n"
+    root = make_repository({"MLproject": manifest, **build_files(bench, "one\n")})
+    write_tree(root, {"private.txt": "not part of the project"})
+    result = proj("run", ".", "--json", cwd=root)
+    first = result.json
+    assert first["exit_code"] == 0, result.err
+    assert "Building the image" in result.err
+    assert log(first).split() == ["one", "Dockerfile", "MLproject", "inside.txt"]
+    assert first["environment"]["image"].startswith("localhost/proj:")
+    again = proj("run", ".", "--json", cwd=root)
+    assert "Building the image" not in again.err
+    assert again.json["environment"] == first["environment"]
+    (kept,) = proj("env", "list", "--json").json
+    assert (kept["path"], kept["digest"]) == (first["environment"]["image"], first["environment"]["digest"])
+    assert kept["runs"] == [first["run_id"], again.json["run_id"]]
+    assert f"image {kept['path']}" in proj("env", "show", kept["name"][:8]).out
+    write_tree(root, {"inside.txt": "two\n"})
+    second = record(proj, root)
+    assert log(second).startswith("two")
+    assert second["environment"]["digest"] != first["environment"]["digest"]
+    write_tree(root, {"inside.txt": "one\n"})
+    assert record(proj, root)["environment"]["digest"] == first["environment"]["digest"]
+    assert [path.name for path in (home.root / "images").iterdir() if path.name.startswith("building")] == []
+    pruned = proj("env", "prune", "--older-than", "0m", "--yes")
+    assert len(pruned.out.split()) == 2, pruned.err
+    assert proj("env", "list", "--json").json == []
+
+
+@pytest.mark.usefixtures("scraps")
+def test_two_runs_at_once_have_one_image(bench: Bench, make_repository: MakeRepository) -> None:
+    manifest = "docker_env: {build: .}\nentry_points: {main: {command: 'true'}}\n"
+    root = make_repository({"MLproject": manifest, **build_files(bench, os.urandom(8).hex())})
+    both = [start_proj("run", ".", "--json", cwd=root) for _ in range(2)]
+    ends = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], ends
+    assert len({json.loads(out)["environment"]["digest"] for out, _ in ends}) == 1
+    assert sum(err.count("COPY") > 0 for _, err in ends) == 1
+
+
+def test_a_failing_build_leaves_its_log(bench: Bench, make_repository: MakeRepository, proj: RunProj) -> None:
+    manifest = "docker_env: {build: .}\nentry_points: {main: {command: 'true'}}\n"
+    root = make_repository({"MLproject": manifest, "Dockerfile": f"FROM {bench.python}\nCOPY no-such-file /\n"})
+    result = proj("run", ".", "--json", cwd=root)
+    assert (result.code, result.json["status"]) == (1, "FAILED")
+    assert "The image of the project can't be built" in result.json["reason"]
+    place = Path(result.json["reason"].rpartition("whole log: ")[2].strip())
+    assert "no-such-file" in place.read_text()
+
+
+def test_a_digest_is_held_to(bench: Bench, project: Callable[..., Path], proj: RunProj) -> None:
+    digest = record(proj, project("true"))["environment"]["image_digest"]
+    if digest is None:
+        pytest.skip("docker knows digests only of what a registry has")
+    name = bench.python.rpartition(":")[0]
+    root = project("true", {"image": f"{name}@{digest}"}, other="")
+    assert record(proj, root)["environment"]["image_digest"] == digest
+
+
+def test_an_image_is_fetched_and_its_digest_is_held_to(
+    bench: Bench,
+    project: Callable[..., Path],
+    proj: RunProj,
+    tmp_path: Path,
+    scraps: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if bench.engine.kind is not EngineKind.PODMAN:
+        pytest.skip("docker can't write the folder that the registry serves")
+    text = f"FROM {bench.plain}\nENV ONLY={os.urandom(8).hex()}\n"
+    own = bench.build(
+        f"localhost/proj-test-{os.urandom(6).hex()}:1", write_tree(tmp_path / "context", {"Dockerfile": text})
+    )
+    bench.run("push", "--quiet", own, f"dir:{tmp_path}/pushed")
+    bench.discard(own)
+    digest = f"sha256:{hashlib.sha256((tmp_path / 'pushed/manifest.json').read_bytes()).hexdigest()}"
+    with registry(tmp_path / "pushed") as address:
+        settings = tmp_path / "registries.conf"
+        settings.write_text(f'[[registry]]\nlocation = "{address}"\ninsecure = true\n', encoding="utf-8")
+        monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(settings))
+        scraps += [f"{address}/forest:1", f"{address}/forest@{digest}"]
+        root = project("true", {"image": f"{address}/forest:1"})
+        first = proj("run", ".", "--json", cwd=root)
+        assert "Fetching the image" in first.err
+        assert first.json["environment"]["image_digest"] == digest
+        assert "Fetching" not in proj("run", ".", cwd=root).err
+        bench.discard(f"{address}/forest:1")
+        unpinned = (root / "MLproject").read_text()
+        write_tree(root, {"MLproject": unpinned.replace("forest:1", f"forest:1@{digest}")})
+        assert record(proj, root)["status"] == "FINISHED"
+        write_tree(root, {"MLproject": unpinned.replace("forest:1", f"forest@sha256:{'1' * 64}")})
+        assert record(proj, root)["status"] == "FAILED"
+
+
+def test_an_image_that_is_nowhere_is_told(project: Callable[..., Path], proj: RunProj) -> None:
+    root = project("true", {"image": "localhost/proj-test/no-such-image:1"})
+    result = proj("run", ".", "--json", "--no-repair", cwd=root)
+    assert (result.code, result.json["status"]) == (1, "FAILED")
+    assert "is not on this machine and can't be fetched" in result.err
+
+
+def test_an_image_without_bash_runs_commands_with_sh(bench: Bench, project: Callable[..., Path], proj: RunProj) -> None:
+    done = record(proj, project("cat MLproject > out.txt; exit 4", {"image": bench.plain}))
+    assert (done["exit_code"], done["argv"][:2], done["environment"]["python"]) == (4, ["sh", "-c"], None), done
+
+
+@pytest.mark.parametrize("script", ['echo prepared; exec "$@"', "echo I do what I want"])
+def test_an_entrypoint_that_starts_commands_is_kept(
+    bench: Bench, project: Callable[..., Path], proj: RunProj, tmp_path: Path, scraps: list[str], script: str
+) -> None:
+    text = f'FROM {bench.python}\nCOPY start /start\nENTRYPOINT ["/start"]\n'
+    context = write_tree(tmp_path / "context", {"Dockerfile": text, "start": f"#!/bin/sh\n{script}\n"})
+    (context / "start").chmod(0o755)
+    name = bench.build(f"localhost/proj-test-{os.urandom(6).hex()}:1", context)
+    scraps.append(name)
+    done = record(proj, project("echo ran", {"image": name}))
+    is_kept = "exec" in script
+    assert log(done).split() == ([*(["prepared"] if is_kept else []), "ran"]), done
+    assert any("ENTRYPOINT" in notice for notice in done["notices"]) != is_kept
+
+
+def test_a_devcontainer_can_be_asked_for(bench: Bench, make_repository: MakeRepository, proj: RunProj) -> None:
+    files = {"MLproject": "entry_points: {main: {command: cat /marker}}"}
+    root = make_repository({**files, ".devcontainer/devcontainer.json": json.dumps({"image": bench.python})})
+    done = record(proj, root, "--env-manager", "container")
+    assert log(done) == "inside\n"
+
+
+def test_a_dry_run_names_the_image_and_starts_nothing(project: Callable[..., Path], proj: RunProj, home: Home) -> None:
+    plan = proj("run", ".", "--dry-run", "--json", cwd=project("true")).json
+    assert plan["environment"]["manager"] == "container"
+    assert plan["environment"]["digest"].startswith("sha256:")
+    assert not (home.root / "images").exists()
+
+
+class TestContainer(ExecutorContract):
+    executor: Executor = ContainerExecutor()
+
+    @pytest.fixture(autouse=True)
+    def engine(self, bench: Bench) -> None:
+        type(self).image = bench.python  # type: ignore[attr-defined]
+
+    def request(self, folder: Path, command: str, **more: object) -> ExecutionRequest:
+        words = {
+            "argv": ("bash", "-c", command),
+            "cwd": folder,
+            "variables": child_environment({}, cwd=folder),
+            "log": folder / "log.txt",
+            "echo": Echo.NONE,
+            "stdin": Stdin.NOTHING,
+            "container": ContainerRun(image=self.image, name="test"),  # type: ignore[attr-defined]
+            "sharing": Sharing(
+                run_id=os.urandom(8).hex(), home=Home(folder / "home"), folders=(folder,), repository=folder
+            ),
+            **more,
+        }
+        return ExecutionRequest(**words)  # type: ignore[arg-type]
+
+    def test_it_runs_commands_without_a_declared_environment(self) -> None:
+        assert self.executor.why_not(EnvironmentDeclaration()) == "the project asks for no container"
+        assert self.executor.why_not(EnvironmentDeclaration(kind=EnvironmentKind.DOCKER_ENV)) is None
+
+    def test_it_says_what_was_left_behind(self) -> None:
+        """Override: what a command leaves behind ends with its container."""
+        assert EXECUTORS["container"].capabilities.runs_images

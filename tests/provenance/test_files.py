@@ -1,0 +1,171 @@
+"""Outputs are digested and kept; inputs are seen and digested."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runner.base.files import DigestCache, clone_file, copy_file, locked, remove_tree, sha256_of, write_atomically
+from runner.provenance import inputs
+from runner.provenance.inputs import Watch, digest_inputs
+from runner.provenance.outputs import OutputLimits, collect_outputs
+from tests.conftest import write_tree
+
+only_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="inotify is Linux's")
+
+
+def sha(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("move", [True, False])
+def test_outputs_are_digested_and_kept(tmp_path: Path, move: bool) -> None:
+    project = write_tree(tmp_path / "run/p", {"a.txt": "1", "deep/b.txt": "22", "../lib/c.txt": "3"})
+    (project / "a.txt").chmod(0o444)
+    found = collect_outputs(project, ("../lib/c.txt", "a.txt", "deep/b.txt"), tmp_path / "artifacts", move=move)
+    assert [(one.path, one.size, one.sha256) for one in found.records] == [
+        ("../lib/c.txt", 1, sha("3")),
+        ("a.txt", 1, sha("1")),
+        ("deep/b.txt", 2, sha("22")),
+    ]
+    assert found.notices == ()
+    assert found.kept == {"_above_/lib/c.txt": sha("3"), "a.txt": sha("1"), "deep/b.txt": sha("22")}
+    assert (tmp_path / "artifacts/deep/b.txt").read_text(encoding="utf-8") == "22"
+    assert (tmp_path / "artifacts/_above_/lib/c.txt").read_text(encoding="utf-8") == "3"
+    assert all(path.stat().st_nlink == 1 for path in (tmp_path / "artifacts").rglob("*.txt"))
+
+
+def test_what_is_left_out_is_said(tmp_path: Path) -> None:
+    project = write_tree(tmp_path / "p", {"big": "12345", "b": "12", "c": "12", "d": "1", "logged": "1"})
+    (project / "link").symlink_to("/etc/passwd")
+    os.mkfifo(project / "pipe")
+    write_tree(tmp_path / "artifacts", {"logged": "by the script"})
+    paths = ("b", "big", "c", "d", "link", "logged", "none", "pipe", "unseen")
+    limits = OutputLimits(file_size=4, total_size=3, most_kept=2, most_listed=8)
+    found = collect_outputs(project, paths, tmp_path / "artifacts", limits)
+    assert [one.path for one in found.records] == ["b", "big", "c", "d", "logged"]
+    assert {path.name for path in (tmp_path / "artifacts").iterdir()} == {"b", "d", "logged"}
+    assert (tmp_path / "artifacts/logged").read_text(encoding="utf-8") == "by the script"
+    assert set(found.kept) == {"b", "d"}
+    text = "\n".join(found.notices)
+    assert all(name in text for name in ("big", "c", "link", "logged", "none", "pipe", "1 outputs more"))
+
+
+@only_linux
+def test_opened_files_are_seen_and_others_are_not(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"read.csv": "1", "untouched.csv": "2", "listed/x.csv": "3", "run": "4", "target.csv": "5"})
+    (tmp_path / "link.csv").symlink_to("target.csv")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    names = ("read.csv", "untouched.csv", "listed/x.csv", "link.csv", "dangling")
+    watch = Watch([tmp_path / name for name in names])
+    command = (
+        "cat read.csv read.csv > /dev/null; ls -l listed > /dev/null; stat untouched.csv > /dev/null; cat link.csv"
+    )
+    subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True, capture_output=True)
+    assert watch.unseen == 0
+    assert watch.stop() == (tmp_path / "link.csv", tmp_path / "read.csv")
+    assert watch.stop() == ()
+
+
+def test_what_nobody_can_watch_counts_as_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tree(tmp_path, {"a": "", "b": ""})
+    monkeypatch.setattr(inputs, "MOST_WATCHED", 1)
+    watch = Watch([tmp_path / "a", tmp_path / "b"])
+    assert tmp_path / "b" in watch.stop()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    watch = Watch([tmp_path / "a"])
+    assert (watch.unseen, watch.stop()) == (1, (tmp_path / "a",))
+    assert Watch([]).stop() == ()
+
+
+def test_inputs_are_digested(tmp_path: Path) -> None:
+    project = write_tree(tmp_path / "p", {"a.csv": "1", "set/x.csv": "2", "set/y/z.csv": "3", "seen.dat": "4"})
+    records, notices = digest_inputs(
+        project,
+        ("a.csv", "set", "none.csv"),
+        (("seen.dat", project / "seen.dat"), ("a.csv", project / "a.csv")),
+        tmp_path / "cache",
+    )
+    assert [(one.path, one.sha256) for one in records] == [
+        ("a.csv", sha("1")),
+        ("seen.dat", sha("4")),
+        ("set/x.csv", sha("2")),
+        ("set/y/z.csv", sha("3")),
+    ]
+    assert len(notices) == 1
+    assert "none.csv" in notices[0]
+
+
+def test_digests_are_remembered_until_a_file_is_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tree(tmp_path, {"a": "1"})
+    os.utime(tmp_path / "a", (1, 1))
+    import time
+
+    time.sleep(0.05)
+    cache = DigestCache(tmp_path / "cache")
+    assert cache.sha256(tmp_path / "a") == sha("1")
+    cache.save()
+    with monkeypatch.context() as patch:
+        patch.setattr("runner.base.files.sha256_of", lambda _path: pytest.fail("read again"))
+        assert DigestCache(tmp_path / "cache").sha256(tmp_path / "a") == sha("1")
+    write_tree(tmp_path, {"a": "2"})
+    os.utime(tmp_path / "a", (1, 1))
+    assert DigestCache(tmp_path / "cache").sha256(tmp_path / "a") == sha("2")
+    (tmp_path / "cache").write_bytes(b"damaged")
+    assert DigestCache(tmp_path / "cache").sha256(tmp_path / "a") == sha("2")
+
+
+def test_a_pipe_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="regular"):
+        sha256_of(tmp_path / "pipe")
+
+
+def test_copies_are_whole_with_their_mode(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"a": "content"})
+    (tmp_path / "a").chmod(0o755)
+    copy_file(tmp_path / "a", tmp_path / "b")
+    assert ((tmp_path / "b").read_text(encoding="utf-8"), (tmp_path / "b").stat().st_mode & 0o777) == ("content", 0o755)
+    cloned = clone_file(tmp_path / "a", tmp_path / "c")
+    assert (tmp_path / "c").exists() == cloned
+
+
+def test_a_lock_is_waited_for(tmp_path: Path) -> None:
+    waited: list[bool] = []
+    code = (
+        "import sys, time; from pathlib import Path; from runner.base.files import locked\n"
+        "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(0.3)"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "lock")],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        with locked(tmp_path / "lock", waiting=lambda: waited.append(True)):
+            assert child.wait() == 0
+    assert waited == [True]
+
+
+def test_a_locked_up_folder_is_removed_and_links_are_not_followed(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"doomed/a/b": "", "kept/c": ""})
+    (tmp_path / "doomed" / "link").symlink_to(tmp_path / "kept")
+    (tmp_path / "doomed" / "a").chmod(0)
+    remove_tree(tmp_path / "doomed")
+    assert not (tmp_path / "doomed").exists()
+    (tmp_path / "way").symlink_to(tmp_path / "kept")
+    remove_tree(tmp_path / "way")
+    remove_tree(tmp_path / "absent")
+    assert (tmp_path / "kept" / "c").exists()
+
+
+def test_a_file_is_written_whole_or_not(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "new" / "a", b"1")
+    write_atomically(tmp_path / "new" / "a", b"2")
+    assert [(path.name, path.read_bytes()) for path in (tmp_path / "new").iterdir()] == [("a", b"2")]
