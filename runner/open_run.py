@@ -10,10 +10,11 @@ from runner.base.lazy import LazyModule
 from runner.errors import ProjError
 from runner.executors import remove_orphaned_containers
 from runner.model import Event, EventKind, Report
-from runner.plan import Plan, tags_of, user_name
+from runner.plan import Plan
+from runner.plan_record import tags_of
 from runner.process import Interrupted, raising_signals
 from runner.record import RunRecorder
-from runner.settings import is_offline, tracking_uri
+from runner.settings import is_offline, tracking_uri, user_name
 from runner.store import experiments, runs, values
 from runner.store.database import Database
 from runner.store.entities import NewRun

@@ -1,6 +1,5 @@
 """The plan of a run: everything that is decided before anything is recorded, built or executed."""
 
-import os
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
 
-from runner.analysis.scripts import Scripts, named_experiment, read_scripts
+from runner.analysis.scripts import Scripts, read_scripts
 from runner.base.lazy import LazyModule
 from runner.base.masking import Masker, secret_values, short_secret_notices
 from runner.base.parse_cache import ParseCache
@@ -31,15 +30,12 @@ from runner.manifest import (
     read_parameters_file,
     render_command,
     secret_texts,
-    shell_argv,
 )
 from runner.model import (
-    DEFAULT_EXPERIMENT,
     Code,
     EntryPoint,
     EnvironmentDeclaration,
     EnvironmentKind,
-    EnvironmentRecord,
     Event,
     EventKind,
     Fault,
@@ -48,7 +44,6 @@ from runner.model import (
     Parameter,
     ProjectFiles,
     Report,
-    RunRecord,
     RunRequest,
     Severity,
 )
@@ -65,9 +60,6 @@ if TYPE_CHECKING:
 else:
     parser = LazyModule("runner.manifest.parser")
     specs = LazyModule("runner.environments.declare.spec")
-
-_MLFLOW_NAMES = {"local": None, "container": "docker"}
-"""What MLflow calls our environment managers where it has another word, or none, for them."""
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -140,15 +132,13 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
     Raises:
         ProjError: something asked for can't be had; nothing has been recorded.
     """
-    name, number = experiment_asked(request.experiment_name, request.experiment_id)
-    request = structs.replace(request, experiment_name=name, experiment_id=number)
+    request = with_experiment(request)
     source = open_source(request.uri, request.version, home, report)
     refuse_what_is_no_project(source, request.entry_point)
     snapshot = take_snapshot(source, home, report)
     files = TreeFiles(home, snapshot, lambda: take_again(snapshot, source, home, report))
     memory = ParseCache(home.root / "cache" / "code", f"{snapshot.code.tree}:{snapshot.code.subdirectory}")
-    need = needs_environment(request, source, snapshot.code)
-    manifest = memory.get_or_compute(Manifest, f"{need}", lambda: parser.read_manifest(files, needs_environment=need))
+    manifest = parse_manifest(memory, files, needs_environment=needs_environment(request, source, snapshot.code))
     entry_point = find_entry_point(manifest, request.entry_point, files)
     refuse_what_is_not_there_yet(entry_point)
     from_file = read_parameters_file(Path(request.parameters_file)) if request.parameters_file else {}
@@ -201,6 +191,19 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
         leads=leads,
         additions=additions,
         additions_note=note,
+    )
+
+
+def with_experiment(request: RunRequest) -> RunRequest:
+    """Return the request with the experiment that the user names: on the command line, else in the environment."""
+    name, number = experiment_asked(request.experiment_name, request.experiment_id)
+    return structs.replace(request, experiment_name=name, experiment_id=number)
+
+
+def parse_manifest(cache: ParseCache, files: ProjectFiles, *, needs_environment: bool) -> Manifest:
+    """Return the manifest of a frozen tree; parsed once per tree."""
+    return cache.get_or_compute(
+        Manifest, f"{needs_environment}", lambda: parser.read_manifest(files, needs_environment=needs_environment)
     )
 
 
@@ -313,89 +316,4 @@ def path_rules(source: Source, files: ProjectFiles, storage: Path, mapped: Path 
         project=project,
         repository=source.root if project else None,
         files=files,
-    )
-
-
-def user_name() -> str:
-    """Return the name of the user, or the number where there is no name."""
-    from pwd import getpwuid
-
-    try:
-        return os.environ.get("LOGNAME") or os.environ.get("USER") or getpwuid(os.getuid()).pw_name
-    except KeyError:  # no name for this user id, as in many containers
-        return str(os.getuid())
-
-
-def tags_of(plan: Plan) -> dict[str, str]:
-    """Return the tags of a new run: MLflow's with MLflow's meaning, and proj's own."""
-    code = plan.code
-    tags = {
-        "mlflow.user": user_name(),
-        "mlflow.source.name": plan.source.name,
-        "mlflow.source.type": "PROJECT",
-        "mlflow.source.git.commit": code.commit,
-        "mlflow.source.git.repoURL": code.remote,
-        "mlflow.source.git.branch": code.branch,
-        "mlflow.project.entryPoint": plan.entry_point.name,
-        "mlflow.project.env": _MLFLOW_NAMES.get(plan.backend.name, plan.backend.name),
-        "mlflow.project.backend": "local",
-        "mlflow.parentRunId": os.environ.get("PROJ_RUN_ID"),
-        "proj.tree": code.tree,
-        "proj.swhid": code.swhid,
-        "proj.dirty": str(code.dirty).lower(),
-        "proj.ref": code.ref,
-        "proj.subdirectory": code.subdirectory or None,
-    }
-    return {name: value for name, value in tags.items() if value}
-
-
-def declared_record(plan: Plan, record: EnvironmentRecord) -> EnvironmentRecord:
-    """Return what is known of an environment with what declares it, and what a container engine is told."""
-    declaration = plan.entry_point.environment or plan.manifest.environment
-    container = plan.spec.container if plan.executor.capabilities.runs_images else None
-    key = "docker_env" if declaration.kind is EnvironmentKind.DOCKER_ENV else container and container.devcontainer
-    given = [(name, value) for name, value in plan.request.container_options if container]
-    gpus = [("gpus", container.gpus)] if container and container.gpus and "gpus" not in dict(given) else []
-    # Of `env=NAME=VALUE` the name inside says whether the value is a secret.
-    inner = [(name, value if value is None else plan.masker.words((value,))[0]) for name, value in (*gpus, *given)]
-    words = tuple(name if value is None else f"{name}={value}" for name, value in inner)
-    return structs.replace(
-        record,
-        declared=declaration.path or key,
-        engine_options=plan.masker.words(words),
-    )
-
-
-def describe_plan(plan: Plan) -> RunRecord:
-    """Return a plan in the words of a record, with None for what only a run can know."""
-    project = plan.source.project
-    is_named = bool(plan.experiment or plan.request.experiment_id)
-    return RunRecord(
-        run_id=None,
-        run_name=plan.recorded_name,
-        experiment=plan.experiment if is_named else named_experiment(plan.scripts) or DEFAULT_EXPERIMENT,
-        status=None,
-        exit_code=None,
-        started_at=None,
-        ended_at=None,
-        project=plan.source.name,
-        entry_point=plan.entry_point.name,
-        command=plan.recorded_command,
-        argv=shell_argv(plan.recorded_command),
-        cwd=str(project) if project else None,
-        parameters=plan.masker.records(plan.parameters),
-        metrics={},
-        tags=tags_of(plan),
-        code=plan.code,
-        environment=structs.replace(
-            declared_record(plan, plan.backend.plan(plan.environment_request())), repairs=plan.spec.repairs
-        ),
-        inputs=(),
-        outputs=(),
-        resources=None,
-        machine=None,
-        folder=None,
-        log=None,
-        repairs=plan.repairs,
-        notices=plan.notices,
     )

@@ -239,3 +239,13 @@ def tracking_uri(named: str | None, environ: Mapping[str, str] = os.environ) -> 
     """
     from_environ = None if environ.get("PROJ_RUN_ID") else environ.get("MLFLOW_TRACKING_URI")
     return (named or from_environ or "").strip() or None
+
+
+def user_name() -> str:
+    """Return the name of the user, or the number where there is no name."""
+    from pwd import getpwuid
+
+    try:
+        return os.environ.get("LOGNAME") or os.environ.get("USER") or getpwuid(os.getuid()).pw_name
+    except KeyError:  # no name for this user id, as in many containers
+        return str(os.getuid())

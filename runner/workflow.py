@@ -25,7 +25,8 @@ from runner.manifest import find_downloads, find_paths, render_command, secret_t
 from runner.model import Event, EventKind, Report, RunRequest, RunStatus
 from runner.open_run import open_record
 from runner.package_cutoff import offer_commit_day
-from runner.plan import Plan, declared_record, make_plan, path_rules, without_container
+from runner.plan import Plan, make_plan, path_rules, without_container
+from runner.plan_record import declared_record
 from runner.process import Echo, Outcome, SupervisorHandle, prepare
 from runner.provenance.downloads import fetch
 from runner.provenance.inputs import Watch

@@ -183,7 +183,7 @@ def _is_taken(file: KeptFile, folder: Path) -> bool:
 
 def _is_there(file: KeptFile, folder: Path) -> bool:
     here = size_of(folder, file.names)
-    if here is None or file.size not in (None, here):
+    if here is None or (file.sha256 is None and file.size not in (None, here)):
         return False
     # What was recorded counts: the file in the store may be damaged, and the one here whole.
     recorded = file.sha256 or _digest(file.pieces())

@@ -14,7 +14,8 @@ from runner.cli.text import hinting_once, print_lines, say, show_error, show_eve
 from runner.errors import UsageError
 from runner.manifest.durations import seconds_of
 from runner.model import EnvironmentRecord, RunRecord, RunRequest, RunStatus
-from runner.plan import describe_plan, make_plan
+from runner.plan import make_plan
+from runner.plan_record import describe_plan
 from runner.process import Echo
 from runner.server.run.redirects import read_served
 from runner.store.database import Database

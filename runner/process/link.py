@@ -60,7 +60,7 @@ class SupervisorHandle:
             self.process.returncode = 0  # says that nobody waits for it
             return
         while HAS_WAITID and self.process.returncode is None:
-            # A supervisor that somebody stops would never end; this returns when it is stopped as well as when it ended.
+            # A stopped supervisor would never end; this call returns when it is stopped as well as when it ended.
             found = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT)
             if found is None or found.si_code != os.CLD_STOPPED:
                 break

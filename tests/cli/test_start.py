@@ -54,7 +54,8 @@ def test_help_loads_no_command(tmp_path: Path) -> None:
     modules = loaded(["--help"], tmp_path, tmp_path / "home")
     ours = {name for name in modules if name.startswith("runner.")}
     assert ours <= {
-        f"runner.{name}" for name in ("cli", "cli.main", "cli.streams", "cli.words", "errors", "lazy", "urls")
+        f"runner.{name}"
+        for name in ("base", "base.lazy", "cli", "cli.main", "cli.options", "cli.streams", "errors", "urls")
     }
     assert not modules & {*SLOW, "msgspec"}
 

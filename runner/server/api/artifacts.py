@@ -114,10 +114,10 @@ async def receive_file(tracking: Tracking, path: str, scope: Mapping[str, Any], 
         else:
             async for piece in pieces:
                 writer.write(piece)
+        forget_digest(tracking, place)
     except BaseException:
         writer.discard()
         raise
-    forget_digest(tracking, place)
     writer.finish()
 
 

@@ -1,0 +1,105 @@
+"""The part of a record that follows from the plan: tags, the declared environment, the record of a dry run."""
+
+import os
+from typing import TYPE_CHECKING
+
+from msgspec import structs
+
+from runner.analysis.scripts import named_experiment
+from runner.base.lazy import LazyModule
+from runner.manifest import (
+    shell_argv,
+)
+from runner.model import (
+    DEFAULT_EXPERIMENT,
+    EnvironmentKind,
+    EnvironmentRecord,
+    RunRecord,
+)
+from runner.settings import user_name
+
+if TYPE_CHECKING:
+    from runner.environments.declare import spec as specs
+    from runner.manifest import parser
+else:
+    parser = LazyModule("runner.manifest.parser")
+    specs = LazyModule("runner.environments.declare.spec")
+from runner.plan import Plan
+
+_MLFLOW_NAMES = {"local": None, "container": "docker"}
+"""What MLflow calls our environment managers where it has another word, or none, for them."""
+
+
+def tags_of(plan: Plan) -> dict[str, str]:
+    """Return the tags of a new run: MLflow's with MLflow's meaning, and proj's own."""
+    code = plan.code
+    tags = {
+        "mlflow.user": user_name(),
+        "mlflow.source.name": plan.source.name,
+        "mlflow.source.type": "PROJECT",
+        "mlflow.source.git.commit": code.commit,
+        "mlflow.source.git.repoURL": code.remote,
+        "mlflow.source.git.branch": code.branch,
+        "mlflow.project.entryPoint": plan.entry_point.name,
+        "mlflow.project.env": _MLFLOW_NAMES.get(plan.backend.name, plan.backend.name),
+        "mlflow.project.backend": "local",
+        "mlflow.parentRunId": os.environ.get("PROJ_RUN_ID"),
+        "proj.tree": code.tree,
+        "proj.swhid": code.swhid,
+        "proj.dirty": str(code.dirty).lower(),
+        "proj.ref": code.ref,
+        "proj.subdirectory": code.subdirectory or None,
+    }
+    return {name: value for name, value in tags.items() if value}
+
+
+def declared_record(plan: Plan, record: EnvironmentRecord) -> EnvironmentRecord:
+    """Return what is known of an environment with what declares it, and what a container engine is told."""
+    declaration = plan.entry_point.environment or plan.manifest.environment
+    container = plan.spec.container if plan.executor.capabilities.runs_images else None
+    key = "docker_env" if declaration.kind is EnvironmentKind.DOCKER_ENV else container and container.devcontainer
+    given = [(name, value) for name, value in plan.request.container_options if container]
+    gpus = [("gpus", container.gpus)] if container and container.gpus and "gpus" not in dict(given) else []
+    # Of `env=NAME=VALUE` the name inside says whether the value is a secret.
+    inner = [(name, value if value is None else plan.masker.words((value,))[0]) for name, value in (*gpus, *given)]
+    words = tuple(name if value is None else f"{name}={value}" for name, value in inner)
+    return structs.replace(
+        record,
+        declared=declaration.path or key,
+        engine_options=plan.masker.words(words),
+    )
+
+
+def describe_plan(plan: Plan) -> RunRecord:
+    """Return a plan in the words of a record, with None for what only a run can know."""
+    project = plan.source.project
+    is_named = bool(plan.experiment or plan.request.experiment_id)
+    return RunRecord(
+        run_id=None,
+        run_name=plan.recorded_name,
+        experiment=plan.experiment if is_named else named_experiment(plan.scripts) or DEFAULT_EXPERIMENT,
+        status=None,
+        exit_code=None,
+        started_at=None,
+        ended_at=None,
+        project=plan.source.name,
+        entry_point=plan.entry_point.name,
+        command=plan.recorded_command,
+        argv=shell_argv(plan.recorded_command),
+        cwd=str(project) if project else None,
+        parameters=plan.masker.records(plan.parameters),
+        metrics={},
+        tags=tags_of(plan),
+        code=plan.code,
+        environment=structs.replace(
+            declared_record(plan, plan.backend.plan(plan.environment_request())), repairs=plan.spec.repairs
+        ),
+        inputs=(),
+        outputs=(),
+        resources=None,
+        machine=None,
+        folder=None,
+        log=None,
+        repairs=plan.repairs,
+        notices=plan.notices,
+    )
