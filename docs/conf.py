@@ -1,0 +1,25 @@
+"""Configuration of the documentation: ``sphinx-build -W -n docs build/docs``."""
+
+from importlib.metadata import version as installed_version
+
+project = "proj"
+author = "The proj developers"
+release = version = installed_version("proj-runner")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click"]
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+exclude_patterns = ["requirements.txt"]
+
+nitpicky = True
+nitpick_ignore_regex = [
+    # Types of other libraries: their documentation is on other hosts, and none is contacted.
+    (r"py:.*", r"(pandas|pd|collections|pathlib|typing|datetime|enum|msgspec|builtins)\b.*"),
+    (r"py:.*", r"(Sequence|Mapping|Path|Literal|Struct|object|str|int|float|bool|None|dict|list|tuple|optional)"),
+]
+autodoc_typehints = "description"
+autodoc_member_order = "bysource"
+
+html_theme = "furo"
+html_title = f"proj {release}"
+html_static_path = ["_static"]
