@@ -30,7 +30,7 @@ class TokenSession(Session):
     def __init__(self, home: Home) -> None:
         self._files = f"{(home.root / 'runs').absolute().as_uri()}/"
 
-    def uri_told(self, uri: str) -> str:
+    def uri_for_client(self, uri: str) -> str:
         """Return a place among the store's own files as one behind the proxy; any other as it is."""
         if uri.rstrip("/") == self._files.rstrip("/"):
             return "mlflow-artifacts:/runs"

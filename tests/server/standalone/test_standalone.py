@@ -105,7 +105,7 @@ def test_files_of_the_server_are_no_models(team: Team, source: str) -> None:
 def test_places_are_told_and_taken_back(home: Home) -> None:
     session = TokenSession(home)
     for uri in (home.artifacts("0" * 32).as_uri() + "/m%20%C3%A9", "s3://bucket/x", "http://h/x"):
-        assert session.uri_of_source(session.uri_told(uri)) == uri
+        assert session.uri_of_source(session.uri_for_client(uri)) == uri
 
 
 def test_what_proj_recorded_stays(team: Team, team_db: Database) -> None:

@@ -34,14 +34,14 @@ SERVICES = ("databricks", "databricks-uc", "uc")
 """Names of services that look like folders."""
 PORTS = {"http": 80, "https": 443}
 CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
-MOST_TOLD = 1000
+MAX_NOTES = 1000
 """Places that one process notes: code may make a new one for each of its steps."""
-told: Set[Tuple[str, str]] = set()
+noted: Set[Tuple[str, str]] = set()
 
 Function = Callable[..., Any]
 
 
-def is_moved(uri: object) -> bool:
+def is_redirected(uri: object) -> bool:
     """Say whether an address is a place on disk, or of a machine in whose stead the run answers."""
     text = str(uri)
     try:
@@ -56,25 +56,25 @@ def is_moved(uri: object) -> bool:
     return PLACES and (is_drive or is_path or parts.scheme.partition("+")[0] == "sqlite")
 
 
-def moved(uri: object) -> object:
+def redirected(uri: object) -> object:
     """Return the address that is used in place of the one that the code has."""
-    if uri is None or not OWN or not (uri == OWN or is_moved(uri)):
+    if uri is None or not OWN or not (uri == OWN or is_redirected(uri)):
         return uri
     if uri != OWN:
-        tell(str(uri))
-    if told and TOKEN:  # what the code has for another server would win over the token of this one
+        note(str(uri))
+    if noted and TOKEN:  # what the code has for another server would win over the token of this one
         for name in CREDENTIALS:
             os.environ.pop(name, None)
         os.environ["MLFLOW_TRACKING_TOKEN"] = TOKEN
     return OWN
 
 
-def tell(uri: str) -> None:
+def note(uri: str) -> None:
     """Note once which place became the run, and where the code has it from."""
     where = caller()
-    if (uri, where) in told or len(told) >= MOST_TOLD:
+    if (uri, where) in noted or len(noted) >= MAX_NOTES:
         return
-    told.add((uri, where))
+    noted.add((uri, where))
     if NOTES:
         try:
             with open(NOTES, "a", encoding="utf-8") as file:
@@ -102,14 +102,14 @@ def keep(module: ModuleType) -> None:
     def wrap_setter(original: Function) -> Function:
         @functools.wraps(original)
         def setter(uri: object, *args: object, **kwargs: object) -> object:
-            return original(moved(uri), *args, **kwargs)
+            return original(redirected(uri), *args, **kwargs)
 
         return setter
 
     def wrap_getter(original: Function) -> Function:
         @functools.wraps(original)
         def getter(*args: object, **kwargs: object) -> object:
-            return moved(original(*args, **kwargs))
+            return redirected(original(*args, **kwargs))
 
         return getter
 
@@ -153,7 +153,7 @@ def find_real() -> Any:
     return None
 
 
-def step_aside() -> None:
+def load_real_package() -> None:
     """Load MLflow's own package in place of this one.
 
     Raises:
@@ -173,4 +173,4 @@ def step_aside() -> None:
 
 
 if __name__ == "mlflow":
-    step_aside()
+    load_real_package()
