@@ -1,4 +1,4 @@
-"""The server for a team: one store at one address, until it is told to stop."""
+"""Runs the standalone server: serves one store at one address until SIGINT or SIGTERM."""
 
 import asyncio
 import contextlib
@@ -27,12 +27,12 @@ from runner.store.server_keys import ServerKey
 from runner.store.staging import collect_everywhere
 
 _GRACE = 30.0
-"""Seconds that requests which have begun may take after the server was told to stop; a second signal ends them."""
+"""Seconds that open requests may take after a stop signal; a second signal ends them."""
 
 _KEEP_ALIVE = 75
 
 _CHECK_SECONDS = 5.0
-"""Seconds between two looks for runs whose process is gone."""
+"""Seconds between two checks for runs whose process is gone."""
 
 _COLLECT_SECONDS = 3600.0
 
@@ -40,9 +40,9 @@ _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
 class StandaloneServer(Struct, frozen=True, kw_only=True):
-    """Where a server listens, and for whom. ``tls`` are the files of the certificate and of its key.
+    """The options of a standalone server; ``tls`` are the files of the certificate and of its private key.
 
-    ``open`` asks for no tokens although there are some; ``names`` are further names of the server.
+    ``open`` requires no tokens although some exist; ``names`` are further host names of the server.
     """
 
     host: str = "127.0.0.1"
@@ -59,10 +59,10 @@ def serve_standalone(
     report: Report,
     observe: Callable[[Served], None] | None = None,
 ) -> None:
-    """Serve a store until SIGINT or SIGTERM; ``observe`` learns of each request.
+    """Serve a store until SIGINT or SIGTERM; ``observe`` is called after each request.
 
     Raises:
-        ServerError: the address can't be had, or others reach it and there are no tokens, or TLS can't be set up.
+        ServerError: the address is not available, it is not local and there are no tokens, or TLS can't be set up.
     """
     with contextlib.ExitStack() as opened:
         listener = opened.enter_context(contextlib.closing(_listen(options)))
@@ -100,14 +100,14 @@ def _listen(options: StandaloneServer) -> socket.socket:
         raise ServerError(
             f"The server can't listen at {options.host}:{options.port}",
             context=str(error),
-            hint="Name another address with --host and --port; --port 0 takes any that is free.",
+            hint="Choose another address with --host and --port; --port 0 selects a free port.",
         ) from error
     return listener
 
 
 @contextlib.contextmanager
 def _own_key(home: Home, address: tuple[str, int]) -> Iterator[ServerKey]:
-    """Make the key by which the user's own programs are known, and remove it at the end."""
+    """Create the key that authenticates the user's own programs, and remove it at the end."""
     key = server_keys.create(home, address[0], address[1])
     try:
         yield key
@@ -116,7 +116,7 @@ def _own_key(home: Home, address: tuple[str, int]) -> Iterator[ServerKey]:
 
 
 def _users(options: StandaloneServer) -> frozenset[int] | None:
-    """Return the users who need no key; None when nobody does, which the user must ask for."""
+    """Return the ids of the users who need no key; None for all users, which requires --no-token."""
     if can_tell_users():
         return frozenset((os.geteuid(),))
     return None if options.open else frozenset()
@@ -127,13 +127,13 @@ def _needs_token(database: Database, options: StandaloneServer, *, is_local: boo
         return False if options.open else None
     if options.open:
         raise ServerError(
-            f"Without tokens a server can't listen at {options.host}, where others reach it",
+            f"A server without tokens can't listen at {options.host}, which other machines can reach",
             hint="Leave out --no-token.",
         )
     if not tokens.exist(database):
         raise ServerError(
-            f"Others reach {options.host}, and there are no tokens yet",
-            hint="Make one: `proj token add NAME`; or listen at 127.0.0.1.",
+            f"Other machines can reach {options.host}, and there are no tokens",
+            hint="Create a token with `proj token add NAME`, or listen at 127.0.0.1.",
         )
     return True
 
@@ -148,15 +148,15 @@ def _announce(options: StandaloneServer, port: int, guard: TokenGuard, report: R
     report(Event(kind=EventKind.STEP, message=f"Serving at {scheme}://{host}:{port}"))
     if key is not None:
         if not guard.admission.needs_token():
-            hint = "`proj token add NAME` makes one; from then on tokens are needed."
+            hint = "`proj token add NAME` creates a token; from then on every request needs one."
             report(Event(kind=EventKind.NOTICE, message=_access_notice(guard.users), hint=hint))
         way = f'MLFLOW_TRACKING_TOKEN="$(cat {shlex.quote(str(key.path))})"'
-        report(Event(kind=EventKind.NOTICE, message=f"This server's own key, for you alone: {way}"))
+        report(Event(kind=EventKind.NOTICE, message=f"The key of this server, readable by you only: {way}"))
     elif options.tls is None:
         report(
             Event(
                 kind=EventKind.WARNING,
-                message="Without TLS, tokens and data can be read on their way",
+                message="Without TLS, tokens and data are sent unencrypted",
                 hint="Give --tls-cert and --tls-key, or put a proxy with TLS before the server.",
             )
         )
@@ -164,10 +164,10 @@ def _announce(options: StandaloneServer, port: int, guard: TokenGuard, report: R
 
 def _access_notice(users: frozenset[int] | None) -> str:
     if users is None:
-        return "No token is needed: every user of this machine can read and write"
+        return "No token is required: every user of this machine can read and write"
     if users:
-        return "No token is needed: your own processes can read and write"
-    return "This system does not tell whose a connection is: clients need the server's own key"
+        return "No token is required: your own processes can read and write"
+    return "This system does not report the user of a connection: clients need the key of the server"
 
 
 async def _serve_until_stopped(
@@ -176,7 +176,7 @@ async def _serve_until_stopped(
     try:
         server = make_server(app, keep_alive=_KEEP_ALIVE, tls=options.tls)
     except (OSError, ssl.SSLError) as error:
-        raise ServerError("The files for TLS can't be used", context=str(error)) from error
+        raise ServerError("The TLS files can't be used", context=str(error)) from error
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     serving = asyncio.current_task()
@@ -197,16 +197,16 @@ async def _serve_until_stopped(
 
 
 async def _mark_lost(database: Database) -> None:
-    """Look now and then for runs whose process has ended without a word."""
+    """Mark runs as lost whose process has ended without a final status, every few seconds."""
     while True:
-        # A disk that is full now may have room the next time; who asks for something is told.
+        # A full disk may have space at the next check; requests report the error to their clients.
         with contextlib.suppress(StoreError):
             runs.mark_lost(database)
         await asyncio.sleep(_CHECK_SECONDS)
 
 
 async def _collect_abandoned(home: Home) -> None:
-    """Remove at the start, and every hour, what was left of uploads that nobody will complete."""
+    """Remove abandoned uploads at the start and every hour."""
     while True:
         await asyncio.to_thread(collect_everywhere, home)
         await asyncio.sleep(_COLLECT_SECONDS)
