@@ -54,8 +54,8 @@ def folder_of(model: LoggedModel) -> str:
 class RunReader(Protocol):
     """Reads runs. The argument ``word`` selects a run: an id, an id prefix, a name, or ``latest``.
 
-    Every method raises `NotFoundError` for a missing item, `InvalidValueError` for an invalid argument, and `RemoteError`
-    if a server fails.
+    Every method raises `NotFoundError` for a missing item, `InvalidValueError` for an invalid argument, and
+    `RemoteError` if a server fails.
     """
 
     server: str | None
