@@ -38,8 +38,8 @@ def import_store(
 ) -> Summary:
     """Import a foreign store, or the selected experiments of it, and return a summary.
 
-    Each run is imported in one transaction; a run that can't be imported is skipped with a warning. Importing again adds
-    new content.
+    Each run is imported in one transaction; a run that can't be imported is skipped with a warning. Importing again
+    adds new content.
 
     Raises:
         TransferError: the foreign store can't be read, or the local store can't be written.

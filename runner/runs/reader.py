@@ -47,7 +47,7 @@ class KeptFiles(Struct, frozen=True, kw_only=True):
 
 
 def folder_of(model: LoggedModel) -> str:
-    """Return the folder name for the files of a logged model: its name, or its id if the name is not a valid folder name."""
+    """Return the folder name for the files of a logged model: its name, or its id if the name can't be a folder's."""
     return model.name if is_possible(model.name) else model.model_id
 
 
