@@ -106,7 +106,7 @@ def _known_uris(uri: str | None) -> Mapping[str, str]:
 
 def _refuse_offline() -> None:
     if is_offline():
-        raise UsageError("proj is asked to leave the network alone", hint="leave --offline out, or unset PROJ_OFFLINE")
+        raise UsageError("The network is disabled (--offline)", hint="Remove --offline and unset PROJ_OFFLINE.")
 
 
 def _tell(pushed: Pushed) -> None:

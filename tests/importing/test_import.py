@@ -302,9 +302,9 @@ class TestAgain:
         registry.set_alias(db, "churner", "champion", 1)
         said = bring(capsys, folder)
         assert said.code == 0
-        assert "Version 1 of 'churner' is another one here; that of the import is left out" in said.err
+        assert "Version 1 of 'churner' is skipped: it exists here with other content" in said.err
         assert "left out: other versions have their numbers here" in said.out
-        way = re.search(r"hint: Take it as a new version: proj (models register churner .+)", said.err)
+        way = re.search(r"hint: Import it as a new version: proj (models register churner .+)", said.err)
         assert way is not None
         assert "everything was here already" not in bring(capsys, folder).out
         assert "The alias churner@champion names another version here" in said.err
@@ -379,7 +379,7 @@ class TestFaults:
         write_tree(folder, {f"7/{TWO}/{path}": content})
         said = bring(capsys, folder)
         assert said.code == 1
-        assert f"The run {TWO} is left out" in said.err
+        assert f"The run {TWO} is skipped" in said.err
         assert f"{folder}/7/{TWO}/{place}" in said.err or place in said.err
         assert "runs: 2 added, 1 left out" in said.out
         assert db.query("SELECT count(*) FROM runs WHERE run_id = ?", TWO)[0][0] == 0
@@ -391,14 +391,14 @@ class TestFaults:
         write_tree(folder, {f"7/{TWO}/metrics/loss": "1 0.5 0\n2 0.25 1\n3 0.1"})
         said = bring(capsys, folder)
         assert said.code == 0
-        assert "loss, line 3, was never finished" in said.err
+        assert "loss, line 3, is incomplete" in said.err
         assert runs.get(db, TWO).metrics["loss"].value == 0.25
 
     def test_values_that_we_can_not_have(self, folder: Path, db: Database, capsys: Capture) -> None:
         write_tree(folder, {f"7/{TWO}/params/a,b": "1", f"7/{TWO}/tags/long": "x" * 70_000, f"7/{TWO}/params/ok": "1"})
         said = bring(capsys, folder)
         assert said.code == 0
-        assert "Left out: Invalid name of a parameter: 'a,b'" in said.err
+        assert "Skipped: Invalid name of a parameter: 'a,b'" in said.err
         assert f"{folder}/7/{TWO}/tags" in said.err
         assert runs.get(db, TWO).params == {"ok": "1"}
 
@@ -422,13 +422,13 @@ class TestFaults:
     @pytest.mark.parametrize(
         ("path", "content", "words"),
         [
-            ("models/churner/version-0/meta.yaml", "version: 0\n", "0 is no number of a model version"),
-            ("models/churner/version-5/meta.yaml", "version: -5\n", "-5 is no number of a model version"),
+            ("models/churner/version-0/meta.yaml", "version: 0\n", "0 is not a valid version number of a model"),
+            ("models/churner/version-5/meta.yaml", "version: -5\n", "-5 is not a valid version number of a model"),
             ("models/churner/aliases/a b", "1", "Invalid alias: 'a b'"),
             ("models/churner/aliases/word", "one", "aliases/word:1: one"),
             ("models/churner/meta.yaml", "name: a/b\n", "Invalid model name: 'a/b'"),
             (f"7/models/{MODEL}/meta.yaml", "name: ../evil\nlast_updated_timestamp: 99\n", "Invalid name of a model"),
-            ("7/models/m-1/meta.yaml", "name: net\n", "'m-1' can't be the id of a logged model"),
+            ("7/models/m-1/meta.yaml", "name: net\n", "'m-1' is not a valid id of a logged model"),
         ],
     )
     def test_models_that_can_not_be(self, folder: Path, capsys: Capture, path: str, content: str, words: str) -> None:
@@ -441,7 +441,7 @@ class TestFaults:
     def test_many_warnings_are_cut(self, folder: Path, capsys: Capture) -> None:
         write_tree(folder, {f"7/{TWO}/params/a,{number}": "1" for number in range(50)})
         said = bring(capsys, folder)
-        assert said.err.count("Left out") == 20
+        assert said.err.count("Skipped") == 20
         assert "and 30 more such messages" in said.err
         assert len(bring(capsys, folder, "--json").json["warnings"]) == 50
 
@@ -452,7 +452,7 @@ class TestFaults:
             ("sqlite:///nothing.db", "There is no 'nothing.db'"),
             ("postgresql://me:hunter22@db/mlflow", "proj reads no store of the kind 'postgresql'"),
             ("https://mlflow.example.org", "proj pull RUN --from"),
-            (".", "is no mlruns folder"),
+            (".", "is not an mlruns folder"),
             ("text", "neither a folder nor an SQLite database"),
         ],
     )
@@ -553,7 +553,7 @@ class TestAttacks:
             file.write("1")
         said = bring(capsys, folder)
         assert "\x1b" not in said.err
-        assert said.err.count("Left out") == 3
+        assert said.err.count("Skipped") == 3
         bring(capsys, folder, "--json")
 
     def test_links_to_runs_and_experiments_are_told(self, folder: Path, tmp_path: Path, capsys: Capture) -> None:
@@ -709,7 +709,7 @@ class TestDatabase:
         assert said.code == 1
         assert f"{path}: runs, the run {ONE}: status NEVER" in said.err
         assert f"{path}: metrics, the run {TWO}, rmse: value 'much'" in said.err
-        assert "'../../etc' can't be the id of a run" in said.err
+        assert "'../../etc' is not a valid run id" in said.err
         assert "runs: 1 added, 3 left out" in said.out
         assert [run.run_id for run in search_runs(db, SearchQuery()).items] == [THREE]
 
@@ -753,11 +753,11 @@ class TestDatabase:
     @pytest.mark.parametrize(
         ("sql", "words"),
         [
-            ("CREATE TABLE runs (id, experiment); CREATE TABLE experiments (id, name)", "is no database of MLflow"),
+            ("CREATE TABLE runs (id, experiment); CREATE TABLE experiments (id, name)", "is not an MLflow database"),
             (OLD.replace("CREATE TABLE metrics", "CREATE TABLE others") + ENDLESS, ""),
             (OLD + "INSERT INTO experiments VALUES (1, x'ff', '', 'active');", ""),
             (OLD + "INSERT INTO experiments VALUES (1, 'a', '', 'active'), (2, 'a', '', 'active');", ""),
-            (OLD + "INSERT INTO experiments VALUES (1, '', '', 'active');", "An experiment needs a name"),
+            (OLD + "INSERT INTO experiments VALUES (1, '', '', 'active');", "The name of the experiment is empty"),
         ],
     )
     def test_odd_ones(self, tmp_path: Path, capsys: Capture, sql: str, words: str) -> None:
@@ -771,7 +771,7 @@ class TestDatabase:
         assert said.code == (1 if words else 0)
 
     def test_our_own_store(self, db: Database, home: Home, capsys: Capture) -> None:  # noqa: ARG002
-        assert "is no database of MLflow" in bring(capsys, home.database).err
+        assert "is not an MLflow database" in bring(capsys, home.database).err
 
     def test_names_of_metrics_that_can_not_be(self, tmp_path: Path, db: Database, capsys: Capture) -> None:
         path = make_database(
@@ -788,4 +788,4 @@ class TestDatabase:
         path = make_database(tmp_path / "other.db", "CREATE TABLE songs (name TEXT);")
         said = bring(capsys, path)
         assert said.code == 1
-        assert "is no database of MLflow" in said.err
+        assert "is not an MLflow database" in said.err

@@ -137,7 +137,7 @@ class TestReading:
             theirs.make_run("twin", run_id=run_id)
         for word in ("a", "twin"):
             said = call(capsys, "show", word, "--tracking-uri", theirs.url)
-            assert (said.code, "Several runs fit" in said.err, "acacacacacac" in said.err) == (1, True, True)
+            assert (said.code, "Several runs match" in said.err, "acacacacacac" in said.err) == (1, True, True)
         for word in ("zzz", "f" * 32, "ffff", "'\""):
             said = call(capsys, "show", word, "--tracking-uri", theirs.url)
             assert (said.code, "There is no run" in said.err) == (1, True), word

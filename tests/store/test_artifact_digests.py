@@ -104,11 +104,11 @@ def test_what_takes_too_long_has_no_digest(home: Home, db: Database, monkeypatch
 Harm = Callable[[Path], object]
 HARMS: dict[str, tuple[Harm, str]] = {
     "emptied": (lambda path: path.write_bytes(b""), "is damaged: it has 0 bytes, and 5 were recorded"),
-    "bit": (lambda path: path.write_bytes(b"whol3"), "is damaged: its content is not what was recorded"),
+    "bit": (lambda path: path.write_bytes(b"whol3"), "is damaged: its content differs from the recorded digest"),
     "gone": (lambda path: path.unlink(), "is missing"),
-    "folder": (lambda path: (path.unlink(), path.mkdir()), "is no file any more"),
-    "link": (lambda path: (path.unlink(), path.symlink_to("/etc/passwd")), "is no file any more"),
-    "fifo": (lambda path: (path.unlink(), os.mkfifo(path)), "is no file any more"),
+    "folder": (lambda path: (path.unlink(), path.mkdir()), "is no longer a file"),
+    "link": (lambda path: (path.unlink(), path.symlink_to("/etc/passwd")), "is no longer a file"),
+    "fifo": (lambda path: (path.unlink(), os.mkfifo(path)), "is no longer a file"),
     "no folder": (lambda path: shutil.rmtree(path.parent), "is missing"),
 }
 
@@ -130,7 +130,7 @@ def test_verify_records_what_has_no_digest_when_it_may(home: Home, db: Database)
     write_tree(root, {"b": b"2", "c/d": b"3"})
     told = Finding(part="artifact", name=name, problem="2 artifacts have no recorded digest")
     assert verify(home) == [told]
-    assert verify(home, repair=True) == [structs.replace(told, repair="their digests were recorded")]
+    assert verify(home, repair=True) == [structs.replace(told, repair="recorded their digests")]
     assert verify(home) == []
     assert len(artifact_digests.read(db, name)) == 3
 

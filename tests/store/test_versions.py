@@ -133,7 +133,7 @@ def test_an_upgrade_that_would_break_a_running_program_waits_for_it(tmp_path: Pa
     path = tmp_path / "proj.db"
     writer, run_id = start_writer(path, len(MIGRATIONS))
     before = path.read_bytes()
-    with pytest.raises(StoreError, match="in use by an older proj") as caught:
+    with pytest.raises(StoreError, match="an older proj is using it") as caught:
         Database.open(path, CHANGES)
     assert "Wait until its runs are over" in (caught.value.hint or "")
     assert path.read_bytes() == before
@@ -153,7 +153,7 @@ def test_without_a_write_ahead_log_the_running_runs_tell(tmp_path: Path, monkeyp
     with closing(Database.open(path)) as database:
         assert database.query("PRAGMA journal_mode")[0][0] == "delete"
         run_id = runs.create(database, NewRun(name="mine", owner=this_process())).run_id
-        with pytest.raises(StoreError, match="in use by an older proj") as caught:
+        with pytest.raises(StoreError, match="an older proj is using it") as caught:
             Database.open(path, CHANGES)
         assert run_id[:8] in str(caught.value.context)
         values.log_metrics(database, run_id, [Metric(key="a", value=1, timestamp=1)])

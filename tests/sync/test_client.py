@@ -271,7 +271,7 @@ def test_words_of_the_server_do_not_carry_the_token_back() -> None:
     assert word not in caught.value.message
 
 
-@pytest.mark.parametrize(("status", "words"), [(401, "does not know you"), (403, "does not allow that")])
+@pytest.mark.parametrize(("status", "words"), [(401, "requires valid credentials"), (403, "denies permission")])
 def test_rights(status: int, words: str) -> None:
     told = (status, "text/plain", b"no")
     with speaking(lambda _seen: told) as (server, _), pytest.raises(RemoteError, match=words) as caught:
@@ -284,14 +284,14 @@ def test_a_wrong_token(tmp_path: Path, proj: RunProj) -> None:
     assert proj("token", "add", "alice", "--scope", "write", **home).code == 0
     with team_server(tmp_path, **home) as team:
         server = RemoteServer(team.url, {"MLFLOW_TRACKING_TOKEN": "x"})
-        with server, pytest.raises(RemoteError, match="does not know you") as caught:
+        with server, pytest.raises(RemoteError, match="requires valid credentials") as caught:
             server.experiment("0")
     assert "MLFLOW_TRACKING_TOKEN" in (caught.value.hint or "")
 
 
 def test_redirects_are_not_followed() -> None:
     with speaking(lambda _seen: (302, "text/html", b"")) as (server, odd):
-        with pytest.raises(RemoteError, match="sends us on"):
+        with pytest.raises(RemoteError, match="redirects to"):
             server.experiment("0")
         assert len(odd.seen) == 1
 

@@ -1,4 +1,4 @@
-"""A tracking server that means no good: whatever it answers, commands end soon, in little memory, and say why."""
+"""A tracking server that is malicious: whatever it answers, commands end soon, in little memory, and say why."""
 
 import gzip
 import json
@@ -307,7 +307,10 @@ def test_commands_end_whatever_a_server_answers(tmp_path: Path, behaviour: str) 
         with hostile({endpoint: behaviour}) as server:
             code, said = call(server.url, USED_BY[endpoint], tmp_path)
         assert code in (0, 1)
-        assert code == 0 or "error[" in said or "left out" in said or "not copied" in said, (endpoint, said)
+        assert code == 0 or any(word in said for word in ("error[", "skipped", "left out", "not copied")), (
+            endpoint,
+            said,
+        )
 
 
 @pytest.mark.usefixtures("ours")
@@ -315,17 +318,17 @@ def test_commands_end_whatever_a_server_answers(tmp_path: Path, behaviour: str) 
     ("endpoint", "behaviour", "word"),
     [
         ("experiments/search", "new things for ever", "more than 100,000 experiments"),
-        ("runs/search", "empty pages", "again and again"),
-        ("runs/search", "the same page again", "again and again"),
+        ("runs/search", "empty pages", "repeatedly"),
+        ("runs/search", "the same page again", "repeatedly"),
         ("metrics/get-history", "new things for ever", "more than 1,000 pages"),
-        ("metrics/get-history", "the same page again", "again and again"),
-        ("metrics/get-history", "a circle of pages", "again and again"),
-        ("logged-models/search", "empty pages", "again and again"),
+        ("metrics/get-history", "the same page again", "repeatedly"),
+        ("metrics/get-history", "a circle of pages", "repeatedly"),
+        ("logged-models/search", "empty pages", "repeatedly"),
         ("artifacts", "a folder in itself", "folders"),
         ("experiments/search", "gzip bomb", "more than 65,536 kB"),
         ("file", "gzip bomb", "more than"),
         ("file", "endless body", "more than"),
-        ("experiments/search", "redirect", "sends us on"),
+        ("experiments/search", "redirect", "redirects to"),
         ("experiments/search", "dripping head", ""),
         ("runs/get", "dripping body", "too slowly"),
         ("file", "dripping chunks", "too slowly"),

@@ -203,7 +203,7 @@ def test_an_unreachable_server_is_refused_at_the_start(stage: Stage, proj: RunPr
 def test_a_wrong_token_is_refused_at_the_start(stage: Stage, proj: RunProj) -> None:
     done = stage.run("metric('loss', 1)\n", MLFLOW_TRACKING_TOKEN="wrong")
     assert done.code == 1
-    assert "does not know you" in done.err
+    assert "requires valid credentials" in done.err
     assert proj("list", "--json").json == []
 
 
@@ -310,7 +310,7 @@ def test_a_server_that_fails_during_the_run_costs_the_run_nothing(stage: Stage, 
         assert done.code == 0, done.err
         assert done.json["status"] == "FINISHED"
         assert done.json["metrics"] == {"loss": 0.2}
-        assert done.err.count("`proj sync` sends the rest") == 1
+        assert done.err.count("send the rest with `proj sync`") == 1
         assert len(proj("sync", "--dry-run").out.splitlines()) == 1
         assert stage.there()[0].status.value == "RUNNING"
         broken[0] = False
@@ -336,7 +336,7 @@ def test_a_server_killed_in_the_middle_gets_the_rest_later(stage: Stage, proj: R
     (stage.root / "go").touch()
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    assert "`proj sync` sends the rest" in err
+    assert "send the rest with `proj sync`" in err
     run_id = proj("list", "--json").json[0]["run_id"]
     with team_server(tmp_path, "--port", str(stage.team.port), PROJ_HOME=str(tmp_path / "theirs")):
         sent = proj("sync", MLFLOW_TRACKING_TOKEN=stage.token)
@@ -378,7 +378,7 @@ def test_an_interruption_while_the_rest_is_sent_is_no_loss(stage: Stage, proj: R
         os.kill(process.pid, signal.SIGTERM)
         _, err = process.communicate(timeout=60)
     assert proj("list", "--json").json[0]["status"] == "FINISHED"
-    assert "`proj sync` sends the rest" in err
+    assert "send the rest with `proj sync`" in err
 
 
 def test_the_experiment_that_the_script_sets_is_the_one_on_the_server(stage: Stage) -> None:

@@ -447,7 +447,7 @@ def test_a_run_that_the_server_lost_is_sent_anew(both: Both, proj: RunProj, tmp_
     again = both.push(run_id)
     assert again.remote_run_id != first.remote_run_id
     assert again.sent.points == 2503
-    assert "it is sent anew" in "".join(both.events)
+    assert "it is sent again" in "".join(both.events)
 
 
 def test_a_run_is_not_pushed_into_its_own_store(both: Both, proj: RunProj, tmp_path: Path) -> None:
@@ -458,7 +458,7 @@ def test_a_run_is_not_pushed_into_its_own_store(both: Both, proj: RunProj, tmp_p
     with team_server(tmp_path / "own") as own:
         done = proj("push", run_id, "--to", own.url)
     assert done.code == 2
-    assert "serves the store that the run is in" in done.err
+    assert "serves this store, which has the run already" in done.err
     assert runs.get(both.database, run_id) == before
     assert proj("sync", "--dry-run").out == ""
 
@@ -518,13 +518,13 @@ def test_the_command_says_what_it_sent_and_sync_goes_on(both: Both, proj: RunPro
     assert proj("sync").err.strip() == "nothing waits"
     refused = proj("push", run_id, MLFLOW_TRACKING_URI=both.team.url, MLFLOW_TRACKING_TOKEN="wrong")
     assert refused.code == 1
-    assert "does not know you" in refused.err
+    assert "requires valid credentials" in refused.err
     listed = proj("sync", "--dry-run", "--json").json
     assert listed == [{"run_id": run_id, "server": both.team.url, "remote_run_id": None}]
     assert run_id[:8] in proj("sync", "--dry-run").out
     failed = proj("sync")
     assert failed.code == 1
-    assert "does not know you" in failed.err
+    assert "requires valid credentials" in failed.err
     assert f"{both.team.url} (not all of it yet: proj sync)" in proj("show", run_id).out
     done = proj("sync", "--json", MLFLOW_TRACKING_TOKEN=both.token)
     assert done.code == 0, done.err

@@ -178,7 +178,7 @@ def test_damaged_indexes_are_made_again_from_the_rows(home: Home, ids: list[str]
     damage_index(home.database)
     (found,) = look(home)
     assert "index" in found.problem
-    assert "indexes were made again" in (look(home, repair=True)[0].repair or "")
+    assert "indexes were rebuilt" in (look(home, repair=True)[0].repair or "")
     assert look(home) == []
     assert known(home).keys() == set(ids)
     assert all(name.endswith(" again") for name in known(home).values())
