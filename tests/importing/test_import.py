@@ -1,4 +1,4 @@
-"""Bringing in stores of MLflow: folders and databases written by hand, as MLflow writes them, and as it does not."""
+"""Tests imports of MLflow folders and databases, valid and damaged."""
 
 import contextlib
 import json
@@ -62,7 +62,7 @@ def run_meta(run: str, uri: str = "", end: str = "1700000005000", status: str = 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Write a file store with everything that MLflow keeps in one."""
+    """Write a file store with every kind of content."""
     root = tmp_path / "mlruns"
     uri = f"file://{root}/7/{ONE}/artifacts"
     return write_tree(
@@ -122,7 +122,7 @@ def bring(capsys: Capture, *words: object) -> Result:
 
 
 class TestFolder:
-    def test_a_run_comes_whole(self, folder: Path, db: Database, home: Home, capsys: Capture) -> None:
+    def test_a_run_is_copied_completely(self, folder: Path, db: Database, home: Home, capsys: Capture) -> None:
         assert bring(capsys, folder).code == 0
         run = runs.get(db, ONE)
         assert (run.name, run.user, run.status.value) == ("first: run", "ann", "FINISHED")
@@ -139,7 +139,7 @@ class TestFolder:
         assert kept == {"many/x ü.txt": 1, "y%20.bin": 100}
         assert run.artifact_uri == home.artifacts(ONE).as_uri()
 
-    def test_histories_come_whole(self, folder: Path, db: Database, capsys: Capture) -> None:
+    def test_histories_are_imported_completely(self, folder: Path, db: Database, capsys: Capture) -> None:
         assert "10 new points" in bring(capsys, folder).out
         points = [(p.step, p.timestamp, p.value) for p in all_points(db, ONE, "val/loss")]
         assert points == [(0, 1_700_000_000_001, 1.0), (1, 1_700_000_000_002, 0.5), (2, 1_700_000_000_003, 0.25)]
@@ -175,7 +175,7 @@ class TestFolder:
         assert registry.get_by_alias(db, "churner", "champion").version == 3
         assert [version.version for version in registry.latest_versions(db, "churner")] == [1, 3]
 
-    def test_what_was_deleted_comes_deleted(self, folder: Path, db: Database, capsys: Capture) -> None:
+    def test_deleted_items_are_imported_as_deleted(self, folder: Path, db: Database, capsys: Capture) -> None:
         bring(capsys, folder)
         gone = experiments.find(db, "gone")
         assert gone is not None
@@ -184,7 +184,7 @@ class TestFolder:
         experiments.restore(db, gone.id)
         assert runs.get(db, THREE).lifecycle_stage is LifecycleStage.ACTIVE
 
-    def test_artifacts_elsewhere_are_told(self, folder: Path, db: Database, capsys: Capture) -> None:
+    def test_artifacts_elsewhere_are_reported(self, folder: Path, db: Database, capsys: Capture) -> None:
         said = bring(capsys, folder)
         assert "artifacts of 1 runs and models are not on this machine and stay where they are: s3://bucket" in said.out
         assert runs.get(db, TWO).artifact_uri == "s3://bucket/7/artifacts"
@@ -238,7 +238,7 @@ class TestAgain:
         assert runs.get(db, ONE).metrics["val/loss"].value == 0.1
         assert bring(capsys, folder, "--json").json["runs"]["unchanged"] == 3
 
-    def test_a_run_that_was_restored_there_comes_back(self, folder: Path, db: Database, capsys: Capture) -> None:
+    def test_a_run_restored_in_the_source_is_restored_here(self, folder: Path, db: Database, capsys: Capture) -> None:
         meta = run_meta(TWO).replace("active", "deleted") + "deleted_time: 1700000006000\n"
         write_tree(folder, {f"7/{TWO}/meta.yaml": meta})
         bring(capsys, folder)
@@ -257,7 +257,7 @@ class TestAgain:
         assert runs.get(db, "d4" * 16).experiment_id == number
         assert experiments.find(db, "churn ü/x") is None
 
-    def test_what_was_changed_here_stays(self, folder: Path, db: Database, capsys: Capture) -> None:
+    def test_local_changes_stay(self, folder: Path, db: Database, capsys: Capture) -> None:
         bring(capsys, folder)
         values.set_tags(db, ONE, {"mlflow.note.content": "mine", "mlflow.runName": "my name"})
         number = experiments.create(db, "mine")
@@ -341,7 +341,7 @@ class TestChoice:
 
 
 class TestFaults:
-    """A run that can't be read is left out as a whole, with the place; the others come."""
+    """A run that can't be read is skipped as a whole with its location; the others are imported."""
 
     @pytest.mark.parametrize(
         ("path", "content", "place"),
@@ -373,7 +373,7 @@ class TestFaults:
             ),
         ],
     )
-    def test_the_place_is_told(
+    def test_the_location_is_reported(
         self, folder: Path, db: Database, capsys: Capture, path: str, content: str | bytes, place: str
     ) -> None:
         write_tree(folder, {f"7/{TWO}/{path}": content})
@@ -556,7 +556,7 @@ class TestAttacks:
         assert said.err.count("Skipped") == 3
         bring(capsys, folder, "--json")
 
-    def test_links_to_runs_and_experiments_are_told(self, folder: Path, tmp_path: Path, capsys: Capture) -> None:
+    def test_links_to_runs_and_experiments_are_reported(self, folder: Path, tmp_path: Path, capsys: Capture) -> None:
         elsewhere = (folder / "7" / ONE).rename(tmp_path / "elsewhere")
         (folder / "7" / ONE).symlink_to(elsewhere)
         (folder / "8").symlink_to(folder / "7")
@@ -617,7 +617,7 @@ class TestLarge:
             assert database.query("SELECT count(*) FROM points")[0][0] == 200_000
 
     @pytest.mark.slow
-    def test_a_killed_import_leaves_whole_runs(self, tmp_path: Path, home: Home, proj: RunProj) -> None:
+    def test_a_killed_import_leaves_complete_runs(self, tmp_path: Path, home: Home, proj: RunProj) -> None:
         files = {"7/meta.yaml": "name: large\n"}
         for number in range(30):
             run_id = f"{number:032x}"
@@ -676,7 +676,7 @@ def old_run(run_id: str, experiment: int = 1, status: object = "FINISHED", uri: 
 
 
 class TestDatabase:
-    """The newest schema is tried with a real server in test_import_clients.py."""
+    """The newest schema is tested with a real server in test_clients.py."""
 
     def test_the_oldest_schema(self, tmp_path: Path, db: Database, home: Home, capsys: Capture) -> None:
         write_tree(tmp_path / "mlruns" / "1" / ONE / "artifacts", {"plot.png": "plot"})

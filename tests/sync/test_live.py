@@ -1,4 +1,4 @@
-"""`proj run` with a tracking server: opened there first, forwarded meanwhile, and never hurt by a server that fails."""
+"""Tests `proj run` with a tracking server: opening, forwarding, and failures of the server."""
 
 import json
 import os
@@ -50,7 +50,7 @@ print("tracking at", os.environ["MLFLOW_TRACKING_URI"])
 
 
 class Stage:
-    """A project, a server with a token, and what it takes to see both sides."""
+    """A project, a server with a token, and access to both stores."""
 
     def __init__(self, root: Path, team: Team, token: str, proj: RunProj) -> None:
         self.root = root
@@ -145,7 +145,7 @@ def test_the_servers_own_machine_reads_the_whole_record(
 
 
 @pytest.mark.slow
-def test_what_is_logged_is_there_while_the_run_goes_on(stage: Stage) -> None:
+def test_values_are_forwarded_while_the_run_is_running(stage: Stage) -> None:
     stage.write(
         "metric('loss', 0.5)\npathlib.Path('ready').touch()\nwhile not os.path.exists('go'): time.sleep(0.05)\n"
     )
@@ -165,7 +165,7 @@ def test_what_is_logged_is_there_while_the_run_goes_on(stage: Stage) -> None:
     assert stage.there()[0].status.value == "FINISHED"
 
 
-def test_the_end_of_a_run_that_fails_is_told_as_it_was(stage: Stage) -> None:
+def test_the_status_of_a_failed_run_is_forwarded(stage: Stage) -> None:
     done = stage.run("metric('loss', 1)\nsys.exit(3)\n")
     assert done.code == 3
     assert stage.server.run(done.json["run_id"]).status.value == "FAILED"
@@ -266,7 +266,7 @@ def test_a_run_inside_a_run_is_forwarded_with_it(stage: Stage) -> None:
 
 
 def passing(stage: Stage, fails: Callable[[Seen], bool], told: Callable[[Seen], Answer | None]) -> Any:
-    """Return a server that passes on what does not fail."""
+    """Return a server that forwards the requests that do not fail."""
 
     def answer(seen: Seen) -> Answer | None:
         if fails(seen):
@@ -346,7 +346,7 @@ def test_a_server_killed_in_the_middle_gets_the_rest_later(stage: Stage, proj: R
         assert run.status.value == "FINISHED"
 
 
-def test_a_run_whose_proj_is_killed_is_told_by_sync(stage: Stage, proj: RunProj) -> None:
+def test_sync_sends_a_run_whose_proj_was_killed(stage: Stage, proj: RunProj) -> None:
     stage.write("metric('loss', 0.5, 1)\npathlib.Path('ready').touch()\ntime.sleep(60)\n")
     process = start_proj("run", ".", "--in-place", "--env-manager", "local", cwd=stage.root, **stage.variables)
     deadline = time.monotonic() + 60
@@ -432,7 +432,7 @@ print("outside", refusal(post, "model-versions/create", name="churn", source="fi
     assert proj("models", "list", "--json").json == []
 
 
-def test_a_command_reads_what_others_recorded(stage: Stage, tmp_path: Path) -> None:
+def test_a_command_reads_other_runs_on_the_server(stage: Stage, tmp_path: Path) -> None:
     experiment_id = stage.server.create_experiment("theirs")
     theirs = stage.server.create_run(NewRun(experiment_id=experiment_id, name="other"))
     stage.server.log_batch(theirs.run_id, metrics=[Metric(key="acc", value=7, timestamp=1)], params={"p": "1"})
