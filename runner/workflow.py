@@ -14,7 +14,7 @@ from runner.collectors import OUTPUTS, Execution, Finished, collect, guarded, re
 from runner.environments.backends.python_backend import PythonBackend
 from runner.environments.backends.registry import provides_images
 from runner.environments.cache.source_trees import FolderTree
-from runner.environments.model import Prepared, lead_paths
+from runner.environments.model import Prepared, redirect_paths
 from runner.environments.repair.additions import Addition, remember_additions, with_additions
 from runner.environments.repair.deciding import lock_for_code, with_own_packages
 from runner.environments.repair.missing import failed_import, installed_bringer, package_to_add
@@ -171,7 +171,7 @@ def prepare_environment(recorder: RunRecorder, folder: RunFolder) -> Prepared:
     recorder.set_tags({"proj.repairs": "; ".join((*record.repairs, *plan.repairs)) or None})
     if record.image:
         recorder.set_tags({"mlflow.docker.image.uri": record.image, "mlflow.docker.image.id": record.digest})
-    return lead_paths(
+    return redirect_paths(
         redirect_tracking(recorder, environment), {one.path: folder.project / one.file for one in plan.leads}
     )
 

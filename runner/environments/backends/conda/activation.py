@@ -17,7 +17,7 @@ OF_SHELL = frozenset(
 ACTIVATE = 'for script in "$CONDA_PREFIX"/etc/conda/activate.d/*.sh; do . "$script"; done >/dev/null 2>&1; env -0'
 
 
-def keep_activation(prefix: Path) -> None:
+def store_activation(prefix: Path) -> None:
     """Run the activation scripts of a new prefix once, and keep the variables that they set in it."""
     bash = shutil.which("bash")
     if not bash or not list((prefix / SCRIPTS).glob("*.sh")):
@@ -30,7 +30,7 @@ def keep_activation(prefix: Path) -> None:
     (prefix / KEPT).write_bytes(msgspec.json.encode(variables))
 
 
-def activation(prefix: Path) -> Mapping[str, str]:
+def activation_variables(prefix: Path) -> Mapping[str, str]:
     """Return the variables of a prefix, those by which programs know that they are in it among them."""
     own = {"CONDA_PREFIX": str(prefix), "CONDA_DEFAULT_ENV": str(prefix), "CONDA_SHLVL": "1"}
     try:

@@ -8,14 +8,14 @@ from typing import ClassVar
 
 from msgspec import structs
 
-from runner.environments.backends.conda.activation import activation, keep_activation
+from runner.environments.backends.conda.activation import activation_variables, store_activation
 from runner.environments.backends.conda.command import VARIABLE
-from runner.environments.backends.conda.rattler import EXTRA, is_there
+from runner.environments.backends.conda.rattler import EXTRA, is_installed
 from runner.environments.backends.conda.repairs import python_name
-from runner.environments.backends.conda.tools import tool_for
-from runner.environments.backends.python_backend import PythonBackend, keep_import_hook, uv_for
+from runner.environments.backends.conda.tools import choose_tool
+from runner.environments.backends.python_backend import PythonBackend, uv_for, write_import_hook
 from runner.environments.backends.uv import uv_archives
-from runner.environments.cache.checksums import Source
+from runner.environments.cache.checksums import CachedPackage
 from runner.environments.cache.reflinks import can_reflink
 from runner.environments.declare.conda.files import is_conda_lock, this_platform
 from runner.environments.declare.conda.spec import CondaSpec
@@ -47,7 +47,7 @@ class CondaBackend(PythonBackend):
         """Say why this spec can't be had, None when it can."""
         if spec.conda is None:
             return "'conda' provides what a conda file declares, and the project has none"
-        return None if os.environ.get(VARIABLE) or is_there() else EXTRA
+        return None if os.environ.get(VARIABLE) or is_installed() else EXTRA
 
     def plan(self, request: EnvironmentRequest) -> EnvironmentRecord:
         """Return what is known of the environment without building or resolving anything."""
@@ -85,45 +85,45 @@ class CondaBackend(PythonBackend):
         conda = _read(request, lock) if lock else None
         record = structs.replace(made.record, python=conda.python if conda else None, channels=_channels(spec, conda))
         variables = {name: value for name, value in made.variables.items() if name != "VIRTUAL_ENV"}
-        own = activation(made.prefix) if made.prefix else {}
+        own = activation_variables(made.prefix) if made.prefix else {}
         return structs.replace(made, record=record, variables={**variables, **spec.variables, **own})
 
-    def _what(self, lock: Lock) -> str:
+    def _description(self, lock: Lock) -> str:
         return f"conda environment{f' with Python {lock.interpreter.version}' if lock.interpreter.version else ''}"
 
-    def _sources(self, request: EnvironmentRequest, lock: Lock) -> Iterable[Source] | None:
+    def _sources(self, request: EnvironmentRequest, lock: Lock) -> Iterable[CachedPackage] | None:
         conda = _read(request, lock)
         unpacked = request.home.root / "cache" / "conda" / "packages"
         names = {f"{package.name}-{package.version}-{package.build}" for package in conda.packages}
         folders = list(unpacked.iterdir()) if unpacked.is_dir() else []
         cache = Path(uv_for(request).variables["UV_CACHE_DIR"])
         pip = uv_archives(cache, "".join(f"{package.requirement}\n" for package in conda.pip))
-        return chain((Source(folder.name, folder) for folder in folders if folder.name in names), pip)
+        return chain((CachedPackage(folder.name, folder) for folder in folders if folder.name in names), pip)
 
-    def _fill(self, request: EnvironmentRequest, lock: Lock, log: Path, report: Report, prefix: Path) -> None:
+    def _build(self, request: EnvironmentRequest, lock: Lock, log: Path, report: Report, prefix: Path) -> None:
         conda, spec = _read(request, lock), _spec(request, lock.interpreter.platform)
-        tool = tool_for(request, conda.platform, spec.channels or conda.channels)
+        tool = choose_tool(request, conda.platform, spec.channels or conda.channels)
         pip = f", {len(conda.pip)} of the Python index" if conda.pip else ""
         missing = tool.missing(conda.packages)
         fetching = f"; fetching {missing}" if missing else ""
-        told = f"Building {self._what(lock)}: {len(conda.packages)} conda packages{pip}{fetching}"
-        report(Event(kind=EventKind.STEP, message=told))
+        notice = f"Building {self._description(lock)}: {len(conda.packages)} conda packages{pip}{fetching}"
+        report(Event(kind=EventKind.STEP, message=notice))
         (log.parent / "lock.txt").write_text(lock.text, encoding="utf-8")
         installed = tool.install(conda.packages, prefix, log)
         if installed.scripts:
-            told = f"Scripts that {', '.join(installed.scripts)} would run after installation are not run"
-            report(Event(kind=EventKind.NOTICE, message=told))
+            notice = f"Scripts that {', '.join(installed.scripts)} would run after installation are not run"
+            report(Event(kind=EventKind.NOTICE, message=notice))
         if conda.pip:
             mode = "clone" if can_reflink(clean_cwd(request.home)) else "hardlink"
             PipPart(request, spec.pip, conda.platform, log).install(conda.pip, prefix, lock.as_of, mode)
-        keep_import_hook(prefix)
-        keep_activation(prefix)
+        write_import_hook(prefix)
+        store_activation(prefix)
 
-    def _forget(self, request: EnvironmentRequest, names: tuple[str, ...]) -> None:
-        others = tool_for(request, this_platform(), ()).forget(names)
+    def _evict(self, request: EnvironmentRequest, names: tuple[str, ...]) -> None:
+        others = choose_tool(request, this_platform(), ()).evict(names)
         # uv waits for all others that use its cache, so it is only asked where it may have what is looked for.
         if others:
-            super()._forget(request, others)
+            super()._evict(request, others)
 
 
 def _spec(request: EnvironmentRequest, platform: str) -> CondaSpec:

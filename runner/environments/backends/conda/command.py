@@ -128,7 +128,7 @@ class CondaCommand(Struct, frozen=True, kw_only=True):
             raise command_error(f"{self.name} can't install the conda packages of the lock", done, log)
         return Installed(fetched=len(packages), scripts=tuple(_checked(packages, prefix)))
 
-    def forget(self, names: tuple[str, ...]) -> tuple[str, ...]:
+    def evict(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """Return all names: the executable's cache is its own."""
         return names
 

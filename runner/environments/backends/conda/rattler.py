@@ -39,7 +39,7 @@ HINTS = {
 }
 
 
-def is_there() -> bool:
+def is_installed() -> bool:
     """Say whether the library is installed, without importing it."""
     return importlib.util.find_spec("rattler") is not None
 
@@ -139,7 +139,7 @@ class Rattler(Struct, frozen=True, kw_only=True):
         """Return how many archives are not there yet."""
         return len(self._missing(packages))
 
-    def forget(self, names: tuple[str, ...]) -> tuple[str, ...]:
+    def evict(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """Remove unpacked packages, so that they are unpacked again; return the names of which there is none."""
         found = set()
         for folder in self.unpacked.glob("*") if self.unpacked.is_dir() else ():

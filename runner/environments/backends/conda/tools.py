@@ -38,12 +38,12 @@ class CondaTool(Protocol):
         """Make a prefix of packages, whose digests are checked."""
         ...
 
-    def forget(self, names: tuple[str, ...]) -> tuple[str, ...]:
+    def evict(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """Remove what is kept of packages; return the names of which nothing is."""
         ...
 
 
-def tool_for(request: EnvironmentRequest, platform: str, channels: tuple[str, ...]) -> CondaTool:
+def choose_tool(request: EnvironmentRequest, platform: str, channels: tuple[str, ...]) -> CondaTool:
     """Return the executable that the user names, else the library."""
     executable = find_executable(request.environ)
     kind = CondaCommand if executable else Rattler
