@@ -165,7 +165,7 @@ class PythonBackend:
         write_import_hook(prefix)
 
     def _evict(self, request: EnvironmentRequest, names: tuple[str, ...]) -> None:
-        # Without --force uv may wait for minutes until no process uses its cache. The removed packages are damaged anyway.
+        # Without --force uv may wait for minutes until no process uses its cache. The packages are damaged anyway.
         uv_for(request).run("cache", "clean", "--force", *names)
 
     def _choose(self, request: EnvironmentRequest) -> Choice:

@@ -470,7 +470,7 @@ def test_an_executable_that_installs_something_else_is_noticed(
     monkeypatch.setenv("PROJ_CONDA_EXE", str(shim))
     lock = BACKENDS["conda"].lock(desk.request(), desk.events.append)
     make_channel(channel, TOOL._replace(files={"bin/tool": "#!/bin/sh\necho swapped\n"}))
-    with pytest.raises(EnvironmentSetupError, match="not what the lock says"):
+    with pytest.raises(EnvironmentSetupError, match="does not match the lock"):
         BACKENDS["conda"].prepare(desk.request(), lock, desk.events.append)
 
 

@@ -1,4 +1,4 @@
-"""The member that takes conda's files as they are: conda packages and the pip part, each to the byte."""
+"""The `conda` backend: installs conda files as they are, conda packages and their pip part."""
 
 import os
 from collections.abc import Iterable
@@ -39,18 +39,18 @@ from runner.model import EnvironmentKind, EnvironmentRecord, Event, EventKind, R
 
 
 class CondaBackend(PythonBackend):
-    """Environments of conda packages, made without a conda executable."""
+    """Environments of conda packages, built without a conda executable."""
 
     name: ClassVar[str] = "conda"
 
     def why_not(self, spec: EnvironmentSpec) -> str | None:
-        """Say why this spec can't be had, None when it can."""
+        """Return the reason why this backend can't provide a spec, None if it can."""
         if spec.conda is None:
-            return "'conda' provides what a conda file declares, and the project has none"
+            return "'conda' needs a conda file, and the project has none"
         return None if os.environ.get(VARIABLE) or is_installed() else EXTRA
 
     def plan(self, request: EnvironmentRequest) -> EnvironmentRecord:
-        """Return what is known of the environment without building or resolving anything."""
+        """Return the record of the environment, as far as known without building or resolving."""
         platform = this_platform()
         found = find_conda_lock(request, platform)
         spec = _spec(request, platform)
@@ -64,7 +64,7 @@ class CondaBackend(PythonBackend):
         )
 
     def lock(self, request: EnvironmentRequest, report: Report) -> Lock | None:
-        """Return the lock of a request; resolve it when it was not resolved before."""
+        """Return the lock of a request; resolve it if none is stored."""
         for notice in request.spec.notices:
             report(Event(kind=EventKind.NOTICE, message=notice))
         platform = this_platform()
@@ -74,10 +74,10 @@ class CondaBackend(PythonBackend):
         return structs.replace(_as_lock(found), departures=check_agreement(request, found, report))
 
     def prepare(self, request: EnvironmentRequest, lock: Lock | None, report: Report) -> Prepared:
-        """Return the environment of a lock, proven and ready; build what is missing."""
+        """Return the verified environment of a lock; build it if it is missing."""
         platform = this_platform()
         spec = _spec(request, platform)
-        # What lies on top of the prefix are the project's own packages that the pip part names.
+        # The project's own packages of the pip part are installed on top of the prefix.
         local = structs.replace(
             request.spec, local_packages=spec.pip.local_packages, options=spec.pip.options, departures=()
         )
@@ -111,7 +111,7 @@ class CondaBackend(PythonBackend):
         (log.parent / "lock.txt").write_text(lock.text, encoding="utf-8")
         installed = tool.install(conda.packages, prefix, log)
         if installed.scripts:
-            notice = f"Scripts that {', '.join(installed.scripts)} would run after installation are not run"
+            notice = f"Scripts that {', '.join(installed.scripts)} run after their installation are not executed"
             report(Event(kind=EventKind.NOTICE, message=notice))
         if conda.pip:
             mode = "clone" if can_reflink(clean_cwd(request.home)) else "hardlink"
@@ -121,13 +121,13 @@ class CondaBackend(PythonBackend):
 
     def _evict(self, request: EnvironmentRequest, names: tuple[str, ...]) -> None:
         others = choose_tool(request, this_platform(), ()).evict(names)
-        # uv waits for all others that use its cache, so it is only asked where it may have what is looked for.
+        # uv waits for all processes that use its cache, so it runs only if it may have a package.
         if others:
             super()._evict(request, others)
 
 
 def _spec(request: EnvironmentRequest, platform: str) -> CondaSpec:
-    """Return what the file asks for; of a file that is a lock, nothing but the lock itself counts."""
+    """Return the declared packages; for a file that is itself a lock only the lock counts."""
     file = conda_file(request)
     if not is_conda_lock(file.text):
         return conda_spec(request, platform)
@@ -148,7 +148,7 @@ def _as_lock(found: FoundLock) -> Lock:
     return Lock(
         text=found.text,
         digest=lock.digest,
-        # Where it will be is not known before the lock is.
+        # The path of the interpreter is only known after the installation.
         interpreter=Interpreter(
             path=os.sep, version=lock.python or "", implementation="cpython", platform=lock.platform
         ),

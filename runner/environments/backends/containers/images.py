@@ -119,7 +119,7 @@ def get_image(engine: Engine, name: str, request: EnvironmentRequest, report: Re
         raise EnvironmentSetupError(
             f"The image '{name}' does not have the digest in its name",
             context=f"its digests are {', '.join(image.digests) or 'unknown'}",
-            hint=f"Remove it with `{engine.kind.value} image rm` and run again to fetch it again.",
+            hint=f"Remove it with `{engine.kind.value} image rm` and run again.",
         )
     return image
 
@@ -158,8 +158,8 @@ def _pull(engine: Engine, name: str, request: EnvironmentRequest, report: Report
         raise kind(
             f"The image '{name}' is not on this machine and can't be fetched",
             context=last_lines(log),
-            hint=f"Build it with `{engine.kind.value} build -t {name} FOLDER`, or set `build: FOLDER` in docker_env. For "
-            f"a private registry, run `{engine.kind.value} login` first.",
+            hint=f"Build it with `{engine.kind.value} build -t {name} FOLDER`, or set `build: FOLDER` in docker_env. "
+            f"For a private registry, run `{engine.kind.value} login` first.",
         )
     return image
 
