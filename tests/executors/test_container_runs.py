@@ -18,7 +18,7 @@ from runner.executors.container import ContainerExecutor
 from runner.model import EnvironmentDeclaration, EnvironmentKind
 from runner.process import Echo, Stdin
 from runner.settings import Home
-from tests.conftest import MakeRepository, RunProj, git, start_proj, write_tree
+from tests.conftest import MakeRepository, RunProj, git, start_proj, unavailable, write_tree
 from tests.executors.test_executors import ExecutorContract
 from tests.support.images import Bench, registry, set_up
 
@@ -31,9 +31,9 @@ def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture
-def bench(found: Bench | str, monkeypatch: pytest.MonkeyPatch) -> Bench:
+def bench(found: Bench | str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Bench:
     if isinstance(found, str):
-        pytest.skip(found)
+        raise unavailable(found) if request.node.callspec.params["found"] == "podman" else pytest.skip.Exception(found)
     for name, value in found.variables.items():
         monkeypatch.setenv(name, value)
     return found
