@@ -200,6 +200,17 @@ class EnvironmentRequest(Struct, frozen=True, kw_only=True):
     """Receives progress of slow steps of resolving and installing."""
 
 
+class BackendCapabilities(Struct, frozen=True, kw_only=True):
+    """Properties of a backend. Code that uses backends checks these, not their names."""
+
+    builds_prefixes: bool = False
+    """Whether it builds prefixes, into which packages of the Python index can be installed."""
+    maps_conda_files: bool = False
+    """Whether it installs the packages of conda files from the Python index."""
+    provides_images: bool = False
+    """Whether it provides images, in which commands run."""
+
+
 class Lock(Struct, frozen=True, kw_only=True):
     """A resolved spec: a requirements file with hashes for one interpreter and platform.
 

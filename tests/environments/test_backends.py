@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from runner.environments.backends import local
-from runner.environments.backends.registry import BACKENDS, choose_backend
+from runner.environments.backends.registry import BACKENDS, LazyBackend, choose_backend
 from runner.environments.cache.file_manifest import build_manifest
 from runner.environments.cache.prefix import MARKER, read_marker
 from runner.environments.cache.source_trees import FolderTree
@@ -113,12 +113,17 @@ def site(prepared: Prepared) -> Path:
 
 
 class Contract:
-    """What every member must do."""
+    """Tests that every backend passes."""
 
     manager: str
 
     def test_is_listed_by_its_name(self) -> None:
         assert BACKENDS[self.manager].name == self.manager
+
+    def test_the_registry_has_its_capabilities(self) -> None:
+        backend = BACKENDS[self.manager]
+        loaded = backend.load() if isinstance(backend, LazyBackend) else backend
+        assert loaded.capabilities == backend.capabilities
 
     def test_says_nothing_against_a_plain_spec(self) -> None:
         assert BACKENDS[self.manager].why_not(EnvironmentSpec()) is None

@@ -10,7 +10,7 @@ from typing import ClassVar
 import msgspec
 from msgspec import Struct
 
-from runner.environments.model import EnvironmentRequest, EnvironmentSpec, Lock, Prepared
+from runner.environments.model import BackendCapabilities, EnvironmentRequest, EnvironmentSpec, Lock, Prepared
 from runner.model import EnvironmentRecord, Event, EventKind, Report
 from runner.process import capture
 
@@ -34,6 +34,7 @@ class LocalBackend:
     """Uses the environment that is active; builds nothing."""
 
     name: ClassVar[str] = "local"
+    capabilities: ClassVar = BackendCapabilities()
 
     def why_not(self, spec: EnvironmentSpec) -> str | None:
         """Return None: every spec is accepted, as nothing is built for it."""

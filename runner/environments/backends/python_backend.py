@@ -21,7 +21,15 @@ from runner.environments.declare.indexes import index_options
 from runner.environments.declare.version_rules import parse_rule
 from runner.environments.interpreters.choosing import Choice, MissingInterpreterError, choose, downloads_allowed
 from runner.environments.interpreters.interpreters import Interpreter, discover
-from runner.environments.model import IMPORT_PATH, EnvironmentRequest, EnvironmentSpec, LocalPackage, Lock, Prepared
+from runner.environments.model import (
+    IMPORT_PATH,
+    BackendCapabilities,
+    EnvironmentRequest,
+    EnvironmentSpec,
+    LocalPackage,
+    Lock,
+    Prepared,
+)
 from runner.environments.resolve.locking import as_text, count_packages, find_lock, note_path
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentKind, EnvironmentRecord, Event, EventKind, ProjectFiles, Report
@@ -52,6 +60,7 @@ class PythonBackend:
     """A backend that installs a lock into a prefix; subclasses implement `install`."""
 
     name: ClassVar[str]
+    capabilities: ClassVar = BackendCapabilities(builds_prefixes=True, maps_conda_files=True)
 
     def why_not(self, spec: EnvironmentSpec) -> str | None:
         """Return the reason why this backend can't provide a spec, None if it can."""

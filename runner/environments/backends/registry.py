@@ -4,10 +4,9 @@ import importlib
 from collections.abc import Mapping
 from typing import Protocol
 
-from runner.environments.backends.python_backend import PythonBackend
 from runner.environments.backends.uv import UvBackend
 from runner.environments.backends.virtualenv import VirtualenvBackend
-from runner.environments.model import EnvironmentRequest, EnvironmentSpec, Lock, Prepared
+from runner.environments.model import BackendCapabilities, EnvironmentRequest, EnvironmentSpec, Lock, Prepared
 from runner.errors import EnvironmentSetupError, UsageError
 from runner.model import EnvironmentKind, EnvironmentRecord, Report
 
@@ -18,6 +17,11 @@ class EnvironmentBackend(Protocol):
     @property
     def name(self) -> str:
         """The name that users type and that is recorded."""
+        ...
+
+    @property
+    def capabilities(self) -> BackendCapabilities:
+        """The properties of the backend."""
         ...
 
     def why_not(self, spec: EnvironmentSpec) -> str | None:
@@ -40,9 +44,9 @@ class EnvironmentBackend(Protocol):
 class LazyBackend:
     """A backend whose module is imported at its first use, because most runs do not need it."""
 
-    def __init__(self, name: str, module: str, class_name: str) -> None:
-        self.name = name
-        self._module, self._class_name = module, class_name
+    def __init__(self, name: str, class_path: str, capabilities: BackendCapabilities) -> None:
+        self.name, self.capabilities = name, capabilities
+        self._module, _, self._class_name = class_path.rpartition(".")
 
     def why_not(self, spec: EnvironmentSpec) -> str | None:
         """Return the reason why this backend can't provide a spec, None if it can."""
@@ -70,20 +74,19 @@ DEFAULT = "uv"
 BACKENDS: Mapping[str, EnvironmentBackend] = {
     "uv": UvBackend(),
     "virtualenv": VirtualenvBackend(),
-    "local": LazyBackend("local", "runner.environments.backends.local", "LocalBackend"),
-    "conda": LazyBackend("conda", "runner.environments.backends.conda.backend", "CondaBackend"),
-    "container": LazyBackend("container", "runner.environments.backends.containers.backend", "ContainerBackend"),
+    "local": LazyBackend("local", f"{__package__}.local.LocalBackend", BackendCapabilities()),
+    "conda": LazyBackend(
+        "conda", f"{__package__}.conda.backend.CondaBackend", BackendCapabilities(builds_prefixes=True)
+    ),
+    "container": LazyBackend(
+        "container", f"{__package__}.containers.backend.ContainerBackend", BackendCapabilities(provides_images=True)
+    ),
 }
 
 
 def notices_for(backend: EnvironmentBackend, spec: EnvironmentSpec) -> tuple[str, ...]:
     """Return the notices about a spec that concern the backend."""
-    return spec.notices + spec.mapping if isinstance(backend, PythonBackend) else spec.notices
-
-
-def provides_images(backend: EnvironmentBackend) -> bool:
-    """Return whether a backend provides images in which commands run."""
-    return backend is BACKENDS["container"]
+    return spec.notices + spec.mapping if backend.capabilities.maps_conda_files else spec.notices
 
 
 def choose_backend(name: str | None, spec: EnvironmentSpec) -> EnvironmentBackend:

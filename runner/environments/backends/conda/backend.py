@@ -20,7 +20,15 @@ from runner.environments.cache.reflinks import can_reflink
 from runner.environments.declare.conda.files import is_conda_lock, this_platform
 from runner.environments.declare.conda.spec import CondaSpec
 from runner.environments.interpreters.interpreters import Interpreter
-from runner.environments.model import EnvironmentRequest, EnvironmentSpec, Lock, Prepared, collect, specify
+from runner.environments.model import (
+    BackendCapabilities,
+    EnvironmentRequest,
+    EnvironmentSpec,
+    Lock,
+    Prepared,
+    collect,
+    specify,
+)
 from runner.environments.resolve.conda.channels import public
 from runner.environments.resolve.conda.lockfile import CondaLock
 from runner.environments.resolve.conda.pip import PipPart
@@ -42,6 +50,7 @@ class CondaBackend(PythonBackend):
     """Environments of conda packages, built without a conda executable."""
 
     name: ClassVar[str] = "conda"
+    capabilities: ClassVar = BackendCapabilities(builds_prefixes=True)
 
     def why_not(self, spec: EnvironmentSpec) -> str | None:
         """Return the reason why this backend can't provide a spec, None if it can."""

@@ -14,7 +14,7 @@ from runner.environments.backends.containers.images import (
     without_tag,
 )
 from runner.environments.declare.containers.spec import read_container
-from runner.environments.model import EnvironmentRequest, EnvironmentSpec, Lock, Prepared
+from runner.environments.model import BackendCapabilities, EnvironmentRequest, EnvironmentSpec, Lock, Prepared
 from runner.errors import EnvironmentSetupError, ExecutionError
 from runner.model import (
     ContainerSpec,
@@ -36,6 +36,7 @@ class ContainerBackend:
     """Images of docker_env, provided by podman or docker."""
 
     name: ClassVar[str] = "container"
+    capabilities: ClassVar = BackendCapabilities(provides_images=True)
 
     def why_not(self, spec: EnvironmentSpec) -> str | None:
         """Return the reason why there is no image for a spec: none is declared, or no engine works."""
