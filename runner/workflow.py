@@ -12,9 +12,8 @@ from msgspec import structs
 from runner.base.lazy import LazyModule
 from runner.collectors import OUTPUTS, Execution, Finished, collect, guarded, report_redirects
 from runner.environments.backends.python_backend import PythonBackend
-from runner.environments.backends.registry import provides_images
 from runner.environments.cache.source_trees import FolderTree
-from runner.environments.model import Prepared, lead_paths
+from runner.environments.model import Prepared, redirect_paths
 from runner.environments.repair.additions import Addition, remember_additions, with_additions
 from runner.environments.repair.deciding import lock_for_code, with_own_packages
 from runner.environments.repair.missing import failed_import, installed_bringer, package_to_add
@@ -82,7 +81,7 @@ def run_with_repairs(plan: Plan, report: Report, echo: Echo) -> RunOutcome:
 def plan_again(plan: Plan, outcome: RunOutcome, report: Report) -> Plan | None:
     """Return the plan of another attempt: without a container that can't be had, with a package that was missing."""
     request, error = plan.request, outcome.error
-    if isinstance(error, AbsentImageError) and provides_images(plan.backend) and request.repair:
+    if isinstance(error, AbsentImageError) and plan.backend.capabilities.provides_images and request.repair:
         if request.environment_manager is not None:
             return None
         report(Event(kind=EventKind.WARNING, message=error.message, hint="Running once more, without a container"))
@@ -171,7 +170,7 @@ def prepare_environment(recorder: RunRecorder, folder: RunFolder) -> Prepared:
     recorder.set_tags({"proj.repairs": "; ".join((*record.repairs, *plan.repairs)) or None})
     if record.image:
         recorder.set_tags({"mlflow.docker.image.uri": record.image, "mlflow.docker.image.id": record.digest})
-    return lead_paths(
+    return redirect_paths(
         redirect_tracking(recorder, environment), {one.path: folder.project / one.file for one in plan.leads}
     )
 

@@ -17,8 +17,7 @@ from runner.base.files import write_atomically
 from runner.base.lazy import LazyModule
 from runner.cli.home import enter_home
 from runner.cli.text import print_lines, say, show_event
-from runner.environments.backends.python_backend import PythonBackend
-from runner.environments.backends.registry import BACKENDS
+from runner.environments.backends.uv import UvBackend
 from runner.environments.cache.source_trees import FolderTree
 from runner.environments.declare.spec import read_declared
 from runner.environments.declare.version_rules import parse_rule
@@ -197,10 +196,7 @@ def _lock(folder: Path, spec: EnvironmentSpec, wish: Wish, home: Home) -> Path:
         as_of=_day(folder, home, wish.as_of),
         environ=wish.environ,
     )
-    member = BACKENDS["uv"]
-    if not isinstance(member, PythonBackend):
-        raise TypeError(member)
-    interpreter = member.choose_interpreter(request, show_event)
+    interpreter = UvBackend().choose_interpreter(request, show_event)
     order = LockOrder(
         previous=None if found is None or wish.as_of else found.text,
         upgrade=wish.upgrade,

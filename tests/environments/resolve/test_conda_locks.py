@@ -454,7 +454,7 @@ def test_an_executable_of_the_user_is_used_when_asked_for(
     desk: Desk, shim: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PROJ_CONDA_EXE", str(shim))
-    monkeypatch.setattr("runner.environments.backends.conda.backend.is_there", lambda: False)
+    monkeypatch.setattr("runner.environments.backends.conda.backend.is_installed", lambda: False)
     prepared = desk.prepare("conda", as_of=datetime(2022, 3, 1, tzinfo=timezone.utc))
     assert prepared.record.packages == (("tool", "1.0"),)
     assert prepared.record.as_of is None
@@ -470,7 +470,7 @@ def test_an_executable_that_installs_something_else_is_noticed(
     monkeypatch.setenv("PROJ_CONDA_EXE", str(shim))
     lock = BACKENDS["conda"].lock(desk.request(), desk.events.append)
     make_channel(channel, TOOL._replace(files={"bin/tool": "#!/bin/sh\necho swapped\n"}))
-    with pytest.raises(EnvironmentSetupError, match="not what the lock says"):
+    with pytest.raises(EnvironmentSetupError, match="does not match the lock"):
         BACKENDS["conda"].prepare(desk.request(), lock, desk.events.append)
 
 

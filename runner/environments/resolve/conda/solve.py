@@ -12,7 +12,7 @@ from msgspec import Struct, structs
 
 from runner.base.checksummed_files import DamagedFileError, read_sealed, write_sealed
 from runner.environments.backends.conda.command import lock_with_conda_lock
-from runner.environments.backends.conda.tools import CondaTool, tool_for
+from runner.environments.backends.conda.tools import CondaTool, choose_tool
 from runner.environments.declare.conda.files import is_conda_lock
 from runner.environments.declare.conda.mapping import SPEC, version_rule
 from runner.environments.declare.conda.spec import CondaSpec, read_conda_spec
@@ -132,7 +132,7 @@ def lock_text(request: EnvironmentRequest, platforms: Sequence[str], report: Rep
 
 def _resolve(request: EnvironmentRequest, platform: str, log: Path, report: Report, *, is_portable: bool) -> CondaLock:
     spec = conda_spec(request, platform)
-    tool = tool_for(request, platform, spec.channels)
+    tool = choose_tool(request, platform, spec.channels)
     _announce(request, spec, platform, report)
     as_of = as_text(request.as_of) if tool.knows_dates else None
     if request.as_of and not tool.knows_dates:
@@ -194,7 +194,7 @@ def read_once(request: EnvironmentRequest, text: str, path: str, platform: str) 
 
 def _kept(request: EnvironmentRequest, platform: str) -> Path:
     spec = conda_spec(request, platform)
-    tool: CondaTool = tool_for(request, platform, spec.channels)
+    tool: CondaTool = choose_tool(request, platform, spec.channels)
     when = request.as_of.isoformat() if request.as_of else "now"
     identity = (FORMAT, tool.name, spec.digest(platform, request.files), when)
     return request.home.locks / f"{hashlib.sha256(msgspec.json.encode(identity)).hexdigest()[:32]}.conda-lock.yml"
