@@ -119,7 +119,7 @@ def test_probe_16_names_of_conda_are_mapped_and_none_is_dropped(make_repository:
     (root / "conda.yaml").write_text(conda.replace("libstdcxx-ng", "r-base"), encoding="utf-8")
     refused = proj("run", ".", cwd=root)
     assert refused.code == 1
-    assert "asks for what the Python index does not have: r-base (line 2)" in refused.err
+    assert "needs packages that the Python index does not have: r-base (line 2)" in refused.err
 
 
 @pytest.mark.skipif(shutil.which("ps") is None, reason="there is no ps")

@@ -1,6 +1,6 @@
-"""Reads what a project needs from the files of packaging tools: pyproject.toml, Pipfile, setup.cfg, setup.py.
+"""Reads requirements from the files of packaging tools: pyproject.toml, Pipfile, setup.cfg, setup.py.
 
-Nothing of them is run. What poetry or pipenv have locked bounds what these ask for.
+No code in these files is executed. Versions in the lock of poetry or pipenv become constraints.
 """
 
 import ast
@@ -20,13 +20,13 @@ from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentKind, ProjectFiles
 
 MOST_NAMES = 5
-"""Names that may stand for each other."""
+"""Longest chain of variables that is followed in a setup.py."""
 
 Table = Mapping[str, Any]
 
 
 class _Asked(msgspec.Struct, frozen=True):
-    """What one file asks for: its lines, its rule for Python, and versions that a lock beside it holds."""
+    """The content of one file: requirement lines, the version rule for Python, and versions from the lock beside it."""
 
     lines: tuple[Line, ...] = ()
     python: str | None = None
@@ -34,7 +34,7 @@ class _Asked(msgspec.Struct, frozen=True):
 
 
 def read_metadata(path: str, files: ProjectFiles) -> EnvironmentSpec | None:
-    """Return what a file of a packaging tool asks for, None where it asks for nothing or can't be read."""
+    """Return the spec in a file of a packaging tool, or None if the file is empty or can't be read."""
     content = files.read(path)
     reader = READERS.get(posixpath.basename(path))
     if content is None or reader is None:
@@ -65,7 +65,7 @@ def _pyproject(text: str, folder: str, files: ProjectFiles) -> _Asked:
 
 
 def _poetry_lock(path: str, files: ProjectFiles) -> Iterator[str]:
-    """Yield the versions that poetry has locked; a package that it has several of is not bound."""
+    """Yield the versions in poetry's lock. A package with several versions gets no constraint."""
     packages: list[Table] = parse_toml(files.read(path) or b"").get("package", [])
     found: dict[str, list[str]] = {}
     for package in packages:
@@ -101,7 +101,7 @@ def _lock_of_pipenv(path: str, files: ProjectFiles) -> Table:
 def _object(content: str | bytes) -> Table:
     found = parse_json(content, LARGE)
     if not isinstance(found, dict):
-        raise ForeignTextError("it is not an object")
+        raise ForeignTextError("the top level is not a JSON object")
     return found
 
 
@@ -116,7 +116,7 @@ def _setup_cfg(text: str, folder: str, files: ProjectFiles) -> _Asked:
         raise ValueError(str(error)) from error
     asked = parser.get("options", "install_requires", fallback="")
     if asked.strip().startswith("file:"):
-        raise ValueError("what it asks for is in another file")
+        raise ValueError("the requirements are in another file")
     lines = asked.splitlines() if "\n" in asked else asked.split(";")
     python = parser.get("options", "python_requires", fallback="").strip()
     return _Asked(lines=tuple(Line(0, line.strip()) for line in lines if line.strip()), python=python or None)
@@ -146,10 +146,10 @@ def _setup_py(text: str, folder: str, files: ProjectFiles) -> _Asked:
 
 
 def _texts(node: ast.AST | None, names: Mapping[str, ast.AST], depth: int = 0) -> list[str]:
-    """Return the texts that an expression surely holds: constants, lists of them, their sums, and names for these.
+    """Return the strings of an expression: constants, lists of constants, their sums, and variables that hold these.
 
     Raises:
-        ValueError: what it holds only shows when it is run.
+        ValueError: the value is computed at run time.
     """
     if node is None:
         return []
@@ -161,7 +161,7 @@ def _texts(node: ast.AST | None, names: Mapping[str, ast.AST], depth: int = 0) -
         return [*_texts(node.left, names, depth), *_texts(node.right, names, depth)]
     if isinstance(node, ast.Name) and node.id in names and depth < MOST_NAMES:
         return _texts(names[node.id], names, depth + 1)
-    raise ValueError("it is worked out")
+    raise ValueError("the value is computed at run time")
 
 
 READERS: Mapping[str, Callable[[str, str, ProjectFiles], _Asked]] = {
@@ -171,4 +171,4 @@ READERS: Mapping[str, Callable[[str, str, ProjectFiles], _Asked]] = {
     "setup.cfg": _setup_cfg,
     "setup.py": _setup_py,
 }
-"""How each file is read, the surest first."""
+"""The reader of each file, the most reliable file first."""

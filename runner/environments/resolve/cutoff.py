@@ -1,4 +1,4 @@
-"""Which Python a project of a given day would have used."""
+"""Chooses the release line of Python that was in common use on a given day."""
 
 from collections.abc import Iterable
 from datetime import date, timedelta
@@ -16,14 +16,14 @@ RELEASED = {
     (3, 13): date(2024, 10, 7),
     (3, 14): date(2025, 10, 7),
 }
-"""First releases of the lines: https://devguide.python.org/versions/. Later lines come every October."""
+"""Dates of the first releases: https://devguide.python.org/versions/. Later lines come every October."""
 
 SETTLED = timedelta(days=300)
-"""How long a line must be out before most packages have wheels for it."""
+"""Time after the first release until most packages have wheels for a line."""
 
 
 def released(line: Version) -> date:
-    """Return the day of a line's first release, by the yearly calendar of PEP 602 for lines not known here."""
+    """Return the day of a line's first release; for lines not listed here, by the yearly calendar of PEP 602."""
     known = RELEASED.get((line[0], line[1]))
     if known:
         return known
@@ -31,12 +31,12 @@ def released(line: Version) -> date:
 
 
 def is_settled(line: Version, day: date) -> bool:
-    """Say whether a line had been out for a while on a day."""
+    """Return whether a line had been released long enough before a day to be in common use."""
     return released(line) + SETTLED <= day
 
 
 def line_of(day: date, lines: Iterable[Version]) -> Version | None:
-    """Return the newest of the lines that had been out for a while on that day, else the oldest that there is."""
+    """Return the newest of the lines that was in common use on a day, else the oldest of them."""
     ordered = sorted(set(lines))
     settled = [line for line in ordered if is_settled(line, day)]
     return settled[-1] if settled else next(iter(ordered), None)

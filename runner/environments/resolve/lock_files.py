@@ -1,4 +1,4 @@
-"""Lock files of proj's home: the first line of each has its name, its number of packages and its checksum."""
+"""Reads and writes the lock files in proj's home; the first line of each has its name, package count and checksum."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ _SEAL = re.compile(r"# kept as (?P<name>\S+): (?P<count>\d+) packages, sha256 (?
 
 
 def write_lock_file(path: Path, text: str, count: int) -> str:
-    """Write a lock of ``count`` packages durably, and return its text with the line that proves it."""
+    """Write a lock of ``count`` packages durably, and return its text with the checksum line."""
     digest = checksum(f"{path.name} {count}", text.encode())
     sealed = f"# kept as {path.name}: {count} packages, sha256 {digest}\n{text}"
     write_atomically(path, sealed.encode(), durable=True)
@@ -19,10 +19,10 @@ def write_lock_file(path: Path, text: str, count: int) -> str:
 
 
 def read_lock_file(path: Path) -> str | None:
-    """Return the text of a lock, None where there is none.
+    """Return the text of a lock, or None if the file does not exist.
 
     Raises:
-        DamagedFileError: it is not as it was written.
+        DamagedFileError: the content does not match the checksum line.
     """
     try:
         data = path.read_bytes()
@@ -35,10 +35,10 @@ def read_lock_file(path: Path) -> str | None:
 
 
 def check_lock(path: Path, data: bytes, name: str | None) -> None:
-    """Compare a lock with the line that proves it; ``name`` is what it is called, None for a copy of another name.
+    """Verify a lock with its checksum line; ``name`` is the expected name, None for a copy under another name.
 
     Raises:
-        DamagedFileError: it is not as it was written.
+        DamagedFileError: the content does not match the checksum line.
     """
     line, _, content = data.partition(b"\n")
     match = _SEAL.fullmatch(line.decode("ascii", "replace"))
@@ -51,12 +51,12 @@ def check_lock(path: Path, data: bytes, name: str | None) -> None:
 
 
 def is_sealed(data: bytes) -> bool:
-    """Say whether a lock carries a line that proves it; locks of projects do not."""
+    """Return whether a lock has a checksum line; the locks in projects have none."""
     return data.startswith(b"# kept as ")
 
 
 def usable_lock(path: Path) -> str | None:
-    """Return the text of a lock, None where there is none or a damaged one."""
+    """Return the text of a lock, or None if it does not exist or is damaged."""
     try:
         return read_lock_file(path)
     except DamagedFileError:
@@ -64,10 +64,10 @@ def usable_lock(path: Path) -> str | None:
 
 
 def report_damage(path: Path, report: Report) -> None:
-    """Tell the user that a lock is damaged, before it is resolved again; nothing where it is whole or absent."""
+    """Report a warning if a lock is damaged, before it is resolved again."""
     try:
         read_lock_file(path)
     except DamagedFileError as damage:
-        told = f"The kept lock {path.name} is damaged: {damage.problem}. It is resolved again"
+        told = f"The stored lock {path.name} is damaged: {damage.problem}. It is resolved again"
         hint = "Versions may differ from those of earlier runs where the lock was not made for a date."
         report(Event(kind=EventKind.WARNING, message=told, hint=hint))

@@ -172,7 +172,7 @@ def test_channels_are_mixed_only_where_they_must_be(desk: Desk, tmp_path: Path) 
     second = make_channel(tmp_path / "second", Package("lib", "2.0"), Package("needy", depends=("lib >=2",)))
     declare(desk, f"{first.as_uri()}, {second.as_uri()}", "needy")
     assert dict(desk.prepare("conda").record.packages)["lib"] == "2.0"
-    assert "channels are mixed" in desk.said(EventKind.NOTICE)
+    assert "channels were mixed" in desk.said(EventKind.NOTICE)
 
 
 def test_lines_for_other_platforms_are_left_out(desk: Desk, channel: Path) -> None:
@@ -281,7 +281,7 @@ def test_packages_are_those_of_the_day(desk: Desk, tmp_path: Path) -> None:
 def test_a_channel_without_dates_is_told_and_used(desk: Desk, tmp_path: Path) -> None:
     declare(desk, make_channel(tmp_path / "c", TOOL._replace(timestamp=None)), "tool")
     assert dict(desk.prepare("conda", as_of=datetime(2019, 1, 1, tzinfo=timezone.utc)).record.packages)
-    assert "no dates for tool" in desk.said(EventKind.NOTICE)
+    assert "no upload dates for tool" in desk.said(EventKind.NOTICE)
 
 
 # What can't be had
@@ -425,7 +425,7 @@ def test_an_index_that_names_another_package_is_noticed(desk: Desk, tmp_path: Pa
 def test_an_index_without_digests_is_refused(desk: Desk, tmp_path: Path) -> None:
     make_channel(tmp_path / "c", TOOL, index={TOOL.file_name: {"sha256": None, "md5": None}})
     declare(desk, tmp_path / "c", "tool")
-    with pytest.raises(EnvironmentSetupError, match="no digest of tool"):
+    with pytest.raises(EnvironmentSetupError, match="no digest for tool"):
         desk.prepare("conda")
 
 

@@ -250,7 +250,7 @@ PLAIN = Path("/channel")
     ("text", "message"),
     [
         (conda_lock(entry(PLAIN, TOOL, platform=OTHER), platforms=[OTHER]), f"only for {OTHER}"),
-        (conda_lock(entry(PLAIN, TOOL, hash={})), "no digest of tool"),
+        (conda_lock(entry(PLAIN, TOOL, hash={})), "no digest for tool"),
         (conda_lock(entry(PLAIN, TOOL, hash={"sha256": "../../../x"})), "can't be one"),
         (conda_lock(entry(PLAIN, TOOL, hash={"md5": "0" * 31 + "g"})), "can't be one"),
         (conda_lock(entry(PLAIN, TOOL, url="https://host.invalid/..")), "can't be one"),
@@ -258,11 +258,11 @@ PLAIN = Path("/channel")
         (conda_lock(entry(PLAIN, TOOL, version="2.0")), "can't be one"),
         (conda_lock(entry(PLAIN, TOOL)).replace("version: 1\n", "version: 2\n"), "of version 2"),
         ("metadata: []\npackage:\n- 1\n", "of version None"),
-        ("version: 1\nmetadata: []\npackage:\n- 1\n", "not a lock as conda-lock writes it"),
+        ("version: 1\nmetadata: []\npackage:\n- 1\n", "not a lock in the format of conda-lock"),
         ("@EXPLICIT\nnonsense\n", "'nonsense' is not the address"),
         (f"@EXPLICIT\nhttps://h.invalid/{platform()}/a-1-0.conda#zz\n", "is not the address"),
         (f"@EXPLICIT\nhttps://h.invalid/{OTHER}/a-1-0.conda#{'0' * 32}\n", f"is for {OTHER}"),
-        (f"@EXPLICIT\nhttps://h.invalid/{platform()}/a-1-0.conda\n", "no digest of a"),
+        (f"@EXPLICIT\nhttps://h.invalid/{platform()}/a-1-0.conda\n", "no digest for a"),
     ],
 )
 def test_locks_that_can_not_be_taken(text: str, message: str) -> None:
@@ -334,7 +334,7 @@ def test_a_lock_that_does_not_agree_with_its_file_is_told_and_used(desk: Desk, c
     desk.write("envs/environment.yml", text, CONDA)
     assert desk.prepare("conda").record.packages == (("tool", "1.0"),)
     told = desk.said(EventKind.WARNING)
-    assert all(word in told for word in ("'tool>=2' is 1.0 in it", "'absent' is not in it", "'six' is not in it"))
+    assert all(word in told for word in ("'tool>=2' is locked to 1.0", "'absent' is not in it", "'six' is not in it"))
 
 
 @needs_library
@@ -346,7 +346,7 @@ def test_our_own_lock_beside_the_file_knows_what_it_was_made_from(desk: Desk, ch
     assert desk.said(EventKind.WARNING) == ""
     desk.write("envs/environment.yml", f"channels: [{channel.as_uri()}]\ndependencies: [tool, hello]\n", CONDA)
     desk.prepare("conda")
-    assert "another content" in desk.said(EventKind.WARNING)
+    assert "another version" in desk.said(EventKind.WARNING)
 
 
 @needs_library

@@ -1,4 +1,4 @@
-"""Finds the lock of a conda environment: the project's own, a kept one, or a new one."""
+"""Finds or makes the lock of a conda environment: the project's own, a stored one, or a new one."""
 
 import hashlib
 import posixpath
@@ -27,11 +27,11 @@ from runner.model import Event, EventKind, ProjectFiles, Report
 
 FORMAT = 2
 BESIDE = ("conda-lock.yml", "conda-{platform}.lock")
-"""Locks that conda-lock writes beside an environment file, in the order in which they are taken."""
+"""Names of conda-lock's locks beside an environment file, in order of preference."""
 
 
 class FoundLock(Struct, frozen=True, kw_only=True):
-    """A lock with its text; ``path`` is where it is kept in proj's home, ``file`` where it is in the project."""
+    """A lock with its text; ``path`` is its path in proj's home, ``file`` its path in the project."""
 
     lock: CondaLock
     text: str
@@ -40,10 +40,10 @@ class FoundLock(Struct, frozen=True, kw_only=True):
 
 
 def conda_spec(request: EnvironmentRequest, platform: str) -> CondaSpec:
-    """Return what a request's file of conda asks for on a platform, and what repairs added to it.
+    """Return the content of a request's conda file for a platform, with the packages that repairs added.
 
     Raises:
-        EnvironmentSetupError: it can't be read; all faults are named.
+        EnvironmentSetupError: the file can't be read; the message lists all faults.
     """
     spec = read_conda_spec(conda_file(request), request.files, platform)
     lines = tuple(dict.fromkeys((*spec.pip.requirements, *request.spec.added)))
@@ -51,14 +51,14 @@ def conda_spec(request: EnvironmentRequest, platform: str) -> CondaSpec:
 
 
 def conda_file(request: EnvironmentRequest) -> CondaFile:
-    """Return the file of conda that a request is about."""
+    """Return the conda file of a request."""
     if request.spec.conda is None:
-        raise EnvironmentSetupError("a conda environment needs a file of conda")
+        raise EnvironmentSetupError("a conda environment needs a conda file")
     return request.spec.conda
 
 
 def find_conda_lock(request: EnvironmentRequest, platform: str) -> FoundLock | None:
-    """Return the lock that is there without resolving: the project's own or a kept one."""
+    """Return the lock that needs no resolution: the project's own or a stored one."""
     declared = conda_file(request)
     own = declared if is_conda_lock(declared.text) else lock_beside(request.files, declared, platform)
     if own:
@@ -73,7 +73,7 @@ def find_conda_lock(request: EnvironmentRequest, platform: str) -> FoundLock | N
 
 
 def disagreements(request: EnvironmentRequest, found: FoundLock) -> tuple[str, ...]:
-    """Return in which points a lock of the project is not what its environment file asks for."""
+    """Return the differences between a lock in the project and its environment file."""
     declared = conda_file(request)
     if found.file is None or found.file == declared.path:
         return ()
@@ -81,24 +81,24 @@ def disagreements(request: EnvironmentRequest, found: FoundLock) -> tuple[str, .
     if not found.lock.is_ours:
         return tuple(_differences(spec, found.lock))
     same = found.lock.content == spec.digest(found.lock.platform, request.files)
-    return () if same else ("it was made from another content of that file",)
+    return () if same else ("it was made from another version of that file",)
 
 
 def check_agreement(request: EnvironmentRequest, found: FoundLock, report: Report) -> tuple[str, ...]:
-    """Say, and return in words, that a lock of the project is not what its environment file asks for."""
+    """Report and return a warning if a lock in the project differs from its environment file."""
     declared, differences = conda_file(request), disagreements(request, found)
     if not differences:
         return ()
     told = f"{found.file} does not agree with {declared.path}: {', '.join(differences[:6])}; the lock is used"
-    report(Event(kind=EventKind.WARNING, message=told, hint="'proj lock --format conda-lock' makes it anew."))
+    report(Event(kind=EventKind.WARNING, message=told, hint="Update it with 'proj lock --format conda-lock'."))
     return (told,)
 
 
 def resolve_conda(request: EnvironmentRequest, platform: str, report: Report) -> FoundLock:
-    """Resolve a file of conda for a platform and keep the lock.
+    """Resolve a conda file for a platform and store the lock.
 
     Raises:
-        EnvironmentSetupError: nothing satisfies the file, or a channel or the index can't be asked.
+        EnvironmentSetupError: no set of packages satisfies the file, or a channel or the index can't be reached.
     """
     path, declared = _kept(request, platform), conda_file(request)
     report_damage(path, report)
@@ -109,18 +109,18 @@ def resolve_conda(request: EnvironmentRequest, platform: str, report: Report) ->
 
 
 def path_beside(request: EnvironmentRequest) -> str:
-    """Return where the lock of a file of conda belongs in the project."""
+    """Return the path of the lock of a conda file in the project."""
     return posixpath.join(posixpath.dirname(conda_file(request).path), BESIDE[0])
 
 
 def lock_text(request: EnvironmentRequest, platforms: Sequence[str], report: Report) -> str:
-    """Return the lock of several platforms that belongs beside a file of conda.
+    """Return the lock for several platforms to be written beside a conda file.
 
-    It is solved for any machine of a platform, and names the files of the Python index with their addresses. Where the
-    user names a conda executable and conda-lock is there, conda-lock does it.
+    It is solved for any machine of a platform, and has the URLs of the files on the Python index. conda-lock makes it
+    if the user configured a conda executable and conda-lock is installed.
 
     Raises:
-        EnvironmentSetupError: nothing satisfies the file, or a channel or the index can't be asked.
+        EnvironmentSetupError: no set of packages satisfies the file, or a channel or the index can't be reached.
     """
     declared, log = conda_file(request), request.home.locks / "conda-lock.log"
     text = lock_with_conda_lock(request, declared, platforms, log)
@@ -136,14 +136,16 @@ def _resolve(request: EnvironmentRequest, platform: str, log: Path, report: Repo
     _announce(request, spec, platform, report)
     as_of = as_text(request.as_of) if tool.knows_dates else None
     if request.as_of and not tool.knows_dates:
-        _notice(report, f"{tool.name} can't resolve as of a date: resolved with what its channels have now")
+        _notice(report, f"{tool.name} can't resolve as of a date: resolved with the newest versions")
     solved = tool.solve(spec.specs, as_of, log, is_portable=is_portable)
     for package in solved.packages:
         check_package(package, "a channel")
     if solved.is_mixed:
-        _notice(report, "The channels are mixed: ranked strictly, they have no solution")
+        _notice(report, "Strict channel priority has no solution: the channels were mixed")
     if solved.undated:
-        _notice(report, f"The channel has no dates for {', '.join(solved.undated)}: all versions were considered")
+        _notice(
+            report, f"The channel has no upload dates for {', '.join(solved.undated)}: all versions were considered"
+        )
     pip = PipPart(request, spec.pip, platform, log).lock(solved.packages, as_text(request.as_of), report)
     return CondaLock(
         platform=platform,
@@ -161,12 +163,12 @@ def _announce(request: EnvironmentRequest, spec: CondaSpec, platform: str, repor
     when = f" as of {request.as_of:%Y-%m-%d}" if request.as_of else ""
     count = len(spec.specs) + len(spec.pip.requirements) + len(spec.pip.local_packages)
     told = f"Resolving {count} requirement{'s' * (count != 1)} with conda for {platform}{when}"
-    hint = "'--as-of DATE' takes another day, '--as-of now' what there is today" if when else None
+    hint = "'--as-of DATE' sets another day, '--as-of now' allows the newest versions" if when else None
     report(Event(kind=EventKind.NOTICE if when else EventKind.STEP, message=told, hint=hint))
 
 
 def lock_beside(files: ProjectFiles | None, declared: CondaFile, platform: str) -> CondaFile | None:
-    """Return the lock that stands beside a file of conda, None where there is none."""
+    """Return the lock beside a conda file, or None if there is none."""
     for name in BESIDE if files else ():
         path = posixpath.join(posixpath.dirname(declared.path), name.format(platform=platform))
         content = files.read(path) if files else None
@@ -176,10 +178,10 @@ def lock_beside(files: ProjectFiles | None, declared: CondaFile, platform: str) 
 
 
 def read_once(request: EnvironmentRequest, text: str, path: str, platform: str) -> CondaLock:
-    """Read a lock, the YAML of each but once: it takes a second for some.
+    """Read a lock and cache the result, because parsing its YAML can take a second.
 
     Raises:
-        EnvironmentSetupError: it is no lock, has nothing for the platform, or has a package without a digest.
+        EnvironmentSetupError: the text is no lock, or has no packages for the platform or one without a digest.
     """
     key = hashlib.sha256(msgspec.json.encode((FORMAT, platform, text))).hexdigest()[:32]
     kept = request.home.locks / f"{key}.read"
@@ -187,7 +189,7 @@ def read_once(request: EnvironmentRequest, text: str, path: str, platform: str) 
         return msgspec.msgpack.decode(read_sealed(kept), type=CondaLock)
     except (FileNotFoundError, DamagedFileError, msgspec.DecodeError):
         lock = read_conda_lock(text, path, platform)
-    with suppress(OSError):  # on a full disk it is read again the next time
+    with suppress(OSError):  # on a full disk the lock is parsed again the next time
         write_sealed(kept, msgspec.msgpack.encode(lock))
     return lock
 
@@ -201,7 +203,7 @@ def _kept(request: EnvironmentRequest, platform: str) -> Path:
 
 
 def _differences(spec: CondaSpec, lock: CondaLock) -> Iterator[str]:
-    """Yield what a file asks for and a lock of another tool does not have."""
+    """Yield the requirements of a file that a lock of another tool does not satisfy."""
     versions = {package.name: package.version for package in lock.packages}
     pip = {re.sub(r"[-_.]+", "-", package.name).lower() for package in lock.pip}
     for text in spec.specs:
@@ -210,7 +212,7 @@ def _differences(spec: CondaSpec, lock: CondaLock) -> Iterator[str]:
         if name not in versions:
             yield f"'{text}' is not in it"
         elif match and not _admits(match["rest"], versions[name]):
-            yield f"'{text}' is {versions[name]} in it"
+            yield f"'{text}' is locked to {versions[name]}"
     for line in spec.pip.requirements:
         found = re.match(r"[\w.-]+", line)
         name = re.sub(r"[-_.]+", "-", found[0]).lower() if found else line
@@ -219,7 +221,7 @@ def _differences(spec: CondaSpec, lock: CondaLock) -> Iterator[str]:
 
 
 def _admits(rule: str, version: str) -> bool:
-    """Say whether a rule admits a version; what can't be compared as Python does is taken to."""
+    """Return whether a rule admits a version; versions that PEP 440 can't compare are admitted."""
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
     from packaging.version import InvalidVersion
 
