@@ -86,7 +86,7 @@ def plan_again(plan: Plan, outcome: RunOutcome, report: Report) -> Plan | None:
         if request.environment_manager is not None:
             return None
         report(Event(kind=EventKind.WARNING, message=error.message, hint="Running once more, without a container"))
-        return without_container(plan, f"the container that is declared can't be had ({error.message})")
+        return without_container(plan, f"the declared container is not available ({error.message})")
     if isinstance(error, UnbuildableError) and isinstance(plan.backend, PythonBackend):
         told = plan.backend.move_interpreter(plan.environment_request(), report)
         if told is None:

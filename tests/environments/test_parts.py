@@ -250,7 +250,7 @@ def test_what_is_chosen_is_told_when_it_is_made_and_always_recorded(
 ) -> None:
     root = make_repository({"MLproject": "entry_points: {main: {command: python -V}}\n"})
     first, second = (proj("run", ".", "--json", cwd=root) for _ in range(2))
-    for told in ("no environment is declared", "No version of Python is asked for"):
+    for told in ("no environment is declared", "No version of Python is declared"):
         assert told in first.err
         assert told not in second.err
         for run in (first, second):
@@ -265,5 +265,5 @@ def test_a_range_beside_a_lock_needs_no_words(proj: RunProj, make_repository: Ma
     root = make_repository({"MLproject": manifest, "python_env.yaml": asked, "requirements.txt": wheel})
     run = proj("run", ".", "--json", cwd=root)
     assert run.code == 0, run.err
-    assert "leaves the version of Python open" not in run.err
-    assert any("leaves the version of Python open" in notice for notice in run.json["notices"])
+    assert "does not fix the version of Python" not in run.err
+    assert any("does not fix the version of Python" in notice for notice in run.json["notices"])

@@ -102,7 +102,7 @@ def test_probe_15_a_version_of_python_is_what_it_looks_like(
     (root / "python_env.yaml").write_text("python: 3.99\n", encoding="utf-8")
     refused = proj("run", ".", cwd=root, UV_PYTHON_DOWNLOADS="never")
     assert refused.code == 1
-    assert "Python 3.99 is needed and not installed; there is " in refused.err
+    assert "Python 3.99 is required but not installed; found: " in refused.err
     assert f"{line}." in refused.err.partition("there is ")[2]
 
 

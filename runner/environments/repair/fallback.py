@@ -1,6 +1,6 @@
-"""Resolves what can't be had as declared: pins that are not there, another interpreter, the part of an export in use.
+"""Fallback resolution for specs without a solution: relaxes pins, tries other interpreters, reduces exports.
 
-What was decided is kept beside the lock of the request, so that it is decided once.
+The result is stored beside the lock of the request, so that it is decided only once.
 """
 
 import re
@@ -31,14 +31,14 @@ OTHER_PYTHON = re.compile(
     r"|Failed to build|no wheels|has no usable wheels"
 )
 FULL_EXPORT = 60
-"""A conda file with more packages than this is what was installed, not what was asked for."""
+"""A conda file with at least this many pins is an export of an installed environment."""
 
 MAX_TURNS = 40
 MARGIN = timedelta(days=1)
 
 
 class Recovery(Struct, frozen=True, kw_only=True):
-    """What a request became so that it could be resolved. ``python`` is the version of the interpreter."""
+    """The changed parts of a request that could be resolved. ``python`` is the version of the interpreter."""
 
     requirements: tuple[str, ...]
     constraints: tuple[str, ...]
@@ -46,11 +46,11 @@ class Recovery(Struct, frozen=True, kw_only=True):
     python: str
     repairs: tuple[str, ...]
     wanted: tuple[str, ...] = ()
-    """What the code imported, where that decided."""
+    """The imports of the code, if the result depends on them."""
 
 
 class _Attempt(Struct, frozen=True, kw_only=True):
-    """A request as it stands now, with what was done to it."""
+    """A changed request with the repairs so far."""
 
     request: EnvironmentRequest
     repairs: tuple[str, ...] = ()
@@ -59,10 +59,10 @@ class _Attempt(Struct, frozen=True, kw_only=True):
 def lock_with_repairs(
     request: EnvironmentRequest, interpreter: Interpreter, others: Sequence[Interpreter], report: Report
 ) -> Lock:
-    """Return the lock of a request, repaired where it can't be had as declared and that is allowed.
+    """Return the lock of a request, repaired if it can't be resolved as declared and repairs are allowed.
 
     Raises:
-        EnvironmentSetupError: nothing satisfies the spec even so; what is told is the first reason.
+        EnvironmentSetupError: the spec can't be resolved even with repairs; the message has the first reason.
     """
     _report_damage(note_path(request, interpreter), report)
     found = recalled_lock(request, interpreter, others) or find_lock(request, interpreter)
@@ -74,9 +74,10 @@ def lock_with_repairs(
 def move_interpreter(
     request: EnvironmentRequest, interpreter: Interpreter, lock: Lock, others: Sequence[Interpreter], report: Report
 ) -> str | None:
-    """Decide once for an interpreter that has wheels for what can't be built; return that in words, None without one.
+    """Find an interpreter with wheels for packages that can't be built; return the text of the repair, or None.
 
-    ``interpreter`` is the one that was chosen, ``lock`` what can't be built; the next `lock_with_repairs` knows.
+    ``interpreter`` is the chosen one, ``lock`` the one that can't be built. The result is stored for the next
+    `lock_with_repairs`.
     """
     is_anew = request.refresh and request.as_of is None
     if is_anew or not (request.repair and is_changeable(request.spec)) or lock.interpreter != interpreter:
@@ -91,7 +92,7 @@ def move_interpreter(
 
 
 def recalled_lock(request: EnvironmentRequest, interpreter: Interpreter, others: Sequence[Interpreter]) -> Lock | None:
-    """Return the lock of what a request became when it was first resolved, None where it stayed as it was."""
+    """Return the stored lock of a repaired request, or None if the request was not repaired."""
     if not (request.repair and is_changeable(request.spec)) or (request.refresh and request.as_of is None):
         return None
     known = _recall(note_path(request, interpreter))
@@ -120,7 +121,7 @@ def _recover(
             told = f"Python {moved.interpreter.name} is used: what is pinned has wheels for it, not for"
             lock, repairs = moved, (*repairs, f"{told} {interpreter.name}")
     if lock is None:
-        raise error or EnvironmentSetupError("nothing satisfies what the project asks for")
+        raise error or EnvironmentSetupError("no set of packages satisfies the requirements of the project")
     repairs = (*repairs, *completed_in(lock.text))
     if repairs:
         wanted = request.wanted if _is_export(request.spec) else ()
@@ -131,7 +132,7 @@ def _recover(
 def _resolve(
     turn: _Attempt, interpreter: Interpreter, report: Report
 ) -> tuple[Lock | None, _Attempt, EnvironmentSetupError | None]:
-    """Resolve, and mend pins as long as that leads somewhere; without a lock the error is the first one."""
+    """Resolve, and relax constraints until there is a solution or nothing is left; the error is the first one."""
     first: EnvironmentSetupError | None = None
     for _ in range(MAX_TURNS):
         found = find_lock(turn.request, interpreter) if turn.repairs else None
@@ -158,14 +159,14 @@ def _warnings_of(report: Report) -> Report:
 
 
 def _relax(turn: _Attempt, complaint: str) -> _Attempt | None:
-    """Return the next thing to try, None where nothing is left."""
+    """Return the next attempt for an error of uv, or None if nothing is left to try."""
     spec = turn.request.spec
     if _is_export(spec) and turn.request.wanted:
         return _reduced(turn)
     absent, later = ABSENT.search(complaint), LATER.search(complaint)
     if absent and later and absent["rule"] == f"=={later['version']}" and turn.request.as_of:
         day = datetime.fromisoformat(f"{later['day'][:19]}+00:00") + MARGIN
-        told = f"packages are considered until {day:%Y-%m-%d}: '{absent['name']}{absent['rule']}' is of that time"
+        told = f"packages are considered until {day:%Y-%m-%d}: '{absent['name']}{absent['rule']}' was published then"
         return _Attempt(request=structs.replace(turn.request, as_of=day), repairs=(*turn.repairs, told))
     if absent:
         return _relaxed(turn, absent["name"], absent["rule"])
@@ -182,13 +183,13 @@ def _is_export(spec: EnvironmentSpec) -> bool:
 
 
 def _reduced(turn: _Attempt) -> _Attempt | None:
-    """Keep of an export what the code imports; the rest only bounds what that needs in turn."""
+    """Reduce an export to the packages that the code imports; all others become constraints."""
     spec = turn.request.spec
     kept = [line for line in spec.requirements if (asked := parse_line(line)) and _is_wanted(asked.name, turn.request)]
     bounds = [line for line in spec.requirements if line not in kept and parse_line(line) and "[" not in line]
     if not kept:
         return None
-    told = f"of the {len(spec.requirements)} packages of {spec.file} those are installed that the code needs"
+    told = f"of the {len(spec.requirements)} packages in {spec.file}, only those that the code needs are installed"
     spec = structs.replace(spec, requirements=tuple(kept), constraints=(*spec.constraints, *bounds))
     return _Attempt(request=structs.replace(turn.request, spec=spec), repairs=(*turn.repairs, told))
 
@@ -198,7 +199,7 @@ def _is_wanted(package: str, request: EnvironmentRequest) -> bool:
 
 
 def _relaxed(turn: _Attempt, name: str, rule: str) -> _Attempt | None:
-    """Take the nearest versions that there may be: of the same minor release, then of the major one, then any."""
+    """Widen a pin: to the same minor release, then to the same major release, then to any version."""
     version = rule.removeprefix("==").removesuffix(".*")
     parts = re.match(r"\d+(?:\.\d+)*", version)
     numbers = parts[0].split(".") if parts else []
@@ -215,7 +216,7 @@ def _when(request: EnvironmentRequest) -> str:
 
 
 def _replaced(turn: _Attempt, name: str, rule: str | None, told: str) -> _Attempt | None:
-    """Give a package another rule wherever the spec has one; None takes it out."""
+    """Replace the version rule of a package in the whole spec; None removes the package."""
     spec = turn.request.spec
 
     def change(lines: tuple[str, ...]) -> Iterator[str]:
@@ -235,7 +236,7 @@ def _replaced(turn: _Attempt, name: str, rule: str | None, told: str) -> _Attemp
     )
     if changed == spec:
         return None
-    is_bound = normalise(name) not in names_of(spec)  # of what is not asked for nobody needs to know
+    is_bound = normalise(name) not in names_of(spec)  # the user did not declare it
     repairs = turn.repairs if is_bound else (*(one for one in turn.repairs if not _is_of(one, name)), told)
     return _Attempt(request=structs.replace(turn.request, spec=changed), repairs=repairs)
 
@@ -245,7 +246,7 @@ def _is_of(repair: str, name: str) -> bool:
 
 
 def _nearest(interpreter: Interpreter, others: Sequence[Interpreter]) -> list[Interpreter]:
-    """Return one interpreter of each other line, the nearest line first, newer before older."""
+    """Return one interpreter of each other release line, the nearest line first, later before earlier."""
     lines: dict[tuple[int, ...], Interpreter] = {}
     for item in sorted(others, key=lambda item: item.numbers, reverse=True):
         if item.implementation == interpreter.implementation and item.line != interpreter.line:
@@ -258,7 +259,7 @@ def _nearest(interpreter: Interpreter, others: Sequence[Interpreter]) -> list[In
 
 
 def _with_wheels(turn: _Attempt, lock: Lock, others: Sequence[Interpreter], report: Report) -> Lock | None:
-    """Return a lock for the nearest interpreter that need not build so much, None where the chosen one will do."""
+    """Return a lock for the nearest interpreter that has to build less, or None if there is none."""
     near = _nearest(lock.interpreter, others)
     for other in better_interpreters(turn.request, lock, near):
         moved, _, _ = _resolve(turn, other, report)
@@ -285,8 +286,8 @@ def _report_damage(note: Path, report: Report) -> None:
     except FileNotFoundError:
         return
     except DamagedFileError as damage:
-        told = f"The note {note.name} of how the environment was repaired is damaged: {damage.problem}"
-        report(Event(kind=EventKind.WARNING, message=f"{told}. It is decided again"))
+        told = f"The note {note.name} about the repaired environment is damaged: {damage.problem}"
+        report(Event(kind=EventKind.WARNING, message=f"{told}. The repair is decided again"))
         note.unlink(missing_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""Repairs what a declared environment asks for where it is known to keep old projects from running."""
+"""Repairs declared requirements with known problems: old names, stubs, parts of conda, a missing mlflow."""
 
 import posixpath
 import re
@@ -15,35 +15,35 @@ from runner.environments.repair.import_names import RENAMED, normalise, package_
 from runner.model import ProjectFiles
 
 STUB_VERSION = r"\(?[=~<>!\s]*0\.0(\.post\d+|\.\d+)?\)?"
-"""The versions of a stub, which say nothing about the package that is meant."""
+"""The versions of a stub, which do not apply to the intended package."""
 
 STILL_PACKAGES = frozenset({"configparser", "contextvars", "dataclasses", "importlib"})
-"""Modules of the standard library that some Pythons need as a package."""
+"""Modules of the standard library that are packages for older Pythons."""
 
 OF_OLDER_PYTHONS = frozenset({"enum34", "futures", "unittest2", "pathlib", "typing", "asyncio"})
-"""Packages that once brought a module of today's standard library to older Pythons, and break it in newer ones."""
+"""Backports of standard library modules for older Pythons, which break the module in newer ones."""
 
 OF_CONDA = frozenset({"conda", "conda-build", "anaconda", "anaconda-navigator", "navigator-updater", "menuinst"})
-"""Parts of conda itself, which `pip freeze` lists in an environment of conda and pip can't install."""
+"""Parts of conda itself, which `pip freeze` lists in a conda environment and pip can't install."""
 
 METADATA = ("pyproject.toml", "setup.py", "setup.cfg")
 
 
 def names_of(spec: EnvironmentSpec) -> frozenset[str]:
-    """Return the normalised names of what a spec asks for, by name, URL or path."""
+    """Return the canonical names of the packages that a spec requires by name, URL or path."""
     found = (name_of(line) for line in (*spec.requirements, *spec.build_requirements))
     return frozenset(name for name in found if name)
 
 
 def is_changeable(spec: EnvironmentSpec) -> bool:
-    """Say whether there is anything that may be changed: a lock is taken as it is."""
+    """Return whether a spec may be repaired; a locked spec or a container may not."""
     return not (spec.is_locked or spec.locked_by or spec.project_lock or spec.container)
 
 
 def repair_spec(spec: EnvironmentSpec, scripts: Scripts, files: ProjectFiles) -> EnvironmentSpec:
-    """Return a spec with names that mean something else today put right, and with ``mlflow`` if only the code says so.
+    """Return a spec with corrected package names, and with ``mlflow`` if the code imports it undeclared.
 
-    What was done is in ``repairs``.
+    The field ``repairs`` lists the changes.
     """
     if not is_changeable(spec):
         return spec
@@ -54,7 +54,7 @@ def repair_spec(spec: EnvironmentSpec, scripts: Scripts, files: ProjectFiles) ->
         asked = parse_line(line)
         if asked and normalise(asked.name) == "python":
             python = python or asked.rest.strip("()= ") or None
-            repairs.append(f"'{line}' is taken as the version of Python")
+            repairs.append(f"'{line}' is used as the version of Python")
         elif asked and (reason := _not_needed(asked, scripts)):
             repairs.append(f"'{line}' is left out: {reason}")
         else:
@@ -76,7 +76,7 @@ def _not_needed(asked: Requirement, scripts: Scripts) -> str | None:
     if ";" in asked.rest:
         return None
     if name in OF_OLDER_PYTHONS:
-        return "it is for Pythons that are no longer used, and part of the standard library since"
+        return "it is a backport for old Pythons and part of the standard library today"
     module = asked.name.lower().replace("-", "_")
     if module in STANDARD_LIBRARY and module not in STILL_PACKAGES:
         return "it is a module of the standard library"
@@ -94,9 +94,9 @@ def _renamed(line: str, asked: Requirement | None, repairs: list[str]) -> str:
 
 
 def with_mlflow(spec: EnvironmentSpec, names: frozenset[str], scripts: Scripts, files: ProjectFiles) -> EnvironmentSpec:
-    """Add mlflow where the code imports it and none of the declared names brings it.
+    """Add mlflow if the code imports it and no declared package provides it.
 
-    MLflow's own launcher needs no declaration, so many have none.
+    Many projects do not declare it, because MLflow's own launcher does not require that.
     """
     wanted = {module.partition(".")[0]: place for module, place in reversed(scripts.outside().items())}
     place = wanted.get("mlflow")
@@ -107,19 +107,19 @@ def with_mlflow(spec: EnvironmentSpec, names: frozenset[str], scripts: Scripts, 
         for name in METADATA:
             if "mlflow" in decode_text(files.read(posixpath.join(folder, name)) or b""):
                 return spec
-    told = f"'mlflow' is added: {at(place)} imports it and nobody declares it"
+    told = f"'mlflow' is added: {at(place)} imports it but it is not declared"
     return with_packages(spec, ("mlflow",), (told,))
 
 
 def at(place: SourcePosition) -> str:
-    """Return a place in a script as compilers write it."""
+    """Format a position in a script as ``path:line``."""
     return f"{place.text}:{place.line}" if place.line else place.text
 
 
 def wanted_packages(scripts: Scripts) -> Iterator[tuple[str, str | None, SourcePosition]]:
-    """Yield each module that comes from outside, the package that surely provides it, and who wants it.
+    """Yield each imported module from outside the project, the package that provides it, and the first import.
 
-    Modules that the repository itself may have are left out unless a package is sure to be meant.
+    Modules that the repository may contain are skipped unless a package certainly provides them.
     """
     seen: set[str | None] = set()
     for module, place in scripts.outside().items():

@@ -1,4 +1,4 @@
-"""Says which packages of a lock an interpreter would have to build although the index has wheels of them for others."""
+"""Finds interpreters for which the index has wheels of packages that would otherwise be built from source."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,10 +15,9 @@ from runner.environments.resolve.uv_command import clean_cwd, find_uv
 def better_interpreters(
     request: EnvironmentRequest, lock: Lock, others: Sequence[Interpreter]
 ) -> tuple[Interpreter, ...]:
-    """Return those of the other interpreters that have wheels for most of what the lock's own one would build.
+    """Return the interpreters with the most wheels for packages that the lock's interpreter would have to build.
 
-    They keep their order. There is none where the lock's own has wheels for all that has wheels at all, and where uv
-    is too old to tell.
+    The order is kept. The result is empty if no other interpreter has more wheels, or uv is too old for the query.
     """
     built = _pins(request, lock, lock.interpreter, lock.text, with_wheels=False)
     if not built:
@@ -32,7 +31,7 @@ def better_interpreters(
 def _pins(
     request: EnvironmentRequest, lock: Lock, interpreter: Interpreter, text: str, *, with_wheels: bool
 ) -> tuple[str, ...]:
-    """Return those of the pins of a text that have wheels for an interpreter, or those that have only a source."""
+    """Return the pins of a text that have wheels for an interpreter, or those that have a source archive only."""
     uv = find_uv(request.home, index_options(request.spec.options, request.environ), request.environ)
     cut = ("--exclude-newer", lock.as_of) if lock.as_of and not lock.undated else ()
     with TemporaryDirectory(prefix="proj-") as room:

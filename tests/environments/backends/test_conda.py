@@ -671,7 +671,7 @@ def test_mlflow_is_added_where_the_code_needs_it(proj: RunProj, desk: Desk, whee
     result = run_code(proj, desk, "import hello, mlflow\n", **wheels)
     assert result.code == 0, result.err
     environment = result.json["environment"]
-    assert environment["repairs"] == ["'mlflow' is added: t.py:1 imports it and nobody declares it"]
+    assert environment["repairs"] == ["'mlflow' is added: t.py:1 imports it but it is not declared"]
     assert ["mlflow", "999"] in environment["packages"]
     assert "Nothing declared provides" not in result.err
     run_id = result.json["run_id"]
@@ -713,5 +713,5 @@ def test_a_file_of_another_name_is_taken(proj: RunProj, desk: Desk) -> None:
     desk.write("MLproject", "conda_env: conda.yaml\nentry_points:\n  main:\n    command: python t.py\n")
     result = proj("run", ".", "--env-manager", "conda", "--json", cwd=desk.folder)
     assert result.code == 0, result.err
-    told = "the environment file 'conda.yaml' is not there; 'environment.yml' is taken"
+    told = "the environment file 'conda.yaml' does not exist; 'environment.yml' is used"
     assert result.json["environment"]["repairs"] == [told]

@@ -139,9 +139,9 @@ def test_choice_by_date_is_told() -> None:
     notice = choose(None, HERE, on("2022-03-01")).notice
     assert notice
     assert "3.9.18" in notice
-    assert "No version of Python is asked for" in notice
-    assert "the newest here that was in common use in March 2022" in notice
-    assert "'>=3.8' leaves the version of Python open" in (choose(">=3.8", HERE, on("2022-03-01")).notice or "")
+    assert "No version of Python is declared" in notice
+    assert "the newest installed one in common use in March 2022" in notice
+    assert "'>=3.8' does not fix the version of Python" in (choose(">=3.8", HERE, on("2022-03-01")).notice or "")
     assert "all here are of after March 2012" in (choose(None, HERE, on("2012-03-01")).notice or "")
     assert choose("3.9", HERE, on("2022-03-01")).notice is None
 
@@ -161,7 +161,7 @@ def test_absent_line_names_what_is_there() -> None:
 
 
 def test_place_of_another_machine_is_told() -> None:
-    assert "a place on one machine" in (choose(r"C:\Python\python.exe", HERE, None).notice or "")
+    assert "a path that exists on one machine only" in (choose(r"C:\Python\python.exe", HERE, None).notice or "")
 
 
 def test_a_new_line_is_not_taken_in_its_first_months() -> None:
