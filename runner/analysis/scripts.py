@@ -81,7 +81,7 @@ def read_scripts(command: str, files: ProjectFiles) -> Scripts:
 
 def read_all(files: ProjectFiles) -> Scripts:
     """Read every script of the project folder, for commands without a script."""
-    paths = tuple(path for path in walk(files) if path.endswith((".py", ".ipynb")) and not _is_aside(path))
+    paths = tuple(path for path in walk(files) if path.endswith((".py", ".ipynb")) and not _is_excluded(path))
     return structs.replace(_read(paths, (), files), started=())
 
 
@@ -208,7 +208,7 @@ def _local(name: str, importer: str, own: tuple[str, ...], files: ProjectFiles) 
     return find_module(name, files, tuple(dict.fromkeys((folder, *ROOTS)))), False
 
 
-def _is_aside(path: str) -> bool:
+def _is_excluded(path: str) -> bool:
     return bool(re.search(r"(^|/)(tests?|docs?)/|(^|/)(setup|conftest|test_\w+)\.py$|checkpoint\.ipynb$", path))
 
 

@@ -16,7 +16,7 @@ from runner.environments.model import IMPORT_PATH, LocalPackage, Prepared
 from runner.environments.repair.metadata_overrides import overrides_in, write_overrides
 from runner.environments.resolve import uv_command
 from runner.environments.resolve.locking import count_packages, read_lock
-from runner.environments.resolve.uv_command import busy_with, find_uv
+from runner.environments.resolve.uv_command import find_uv, unfinished_work
 from runner.model import EnvironmentRecord, Event
 from runner.settings import Home
 from runner.urls import with_credentials, without_credentials
@@ -221,11 +221,11 @@ def test_packages_of_other_platforms_and_pythons_are_not_counted() -> None:
 
 def test_what_an_installer_is_busy_with() -> None:
     uv = "Resolved 4 packages\nDownloading pandas (11.8MiB)\nDownloading torch (1.2GiB)\n Downloaded pandas\n"
-    assert busy_with(uv + "   Building old==1.0\n") == ("Downloading torch (1.2GiB)", "Building old==1.0")
-    assert busy_with(uv + " Downloaded torch\n   Building old==1.0\n      Built old==1.0\n") == ()
+    assert unfinished_work(uv + "   Building old==1.0\n") == ("Downloading torch (1.2GiB)", "Building old==1.0")
+    assert unfinished_work(uv + " Downloaded torch\n   Building old==1.0\n      Built old==1.0\n") == ()
     pip = "Collecting a\n  Downloading a-1-py3-none-any.whl (1 MB)\nCollecting b\n  Downloading b-1.tar.gz (2 MB)\n"
-    assert busy_with(pip) == ("Downloading b-1.tar.gz (2 MB)",)
-    assert busy_with(pip + "Installing\n") == ()
+    assert unfinished_work(pip) == ("Downloading b-1.tar.gz (2 MB)",)
+    assert unfinished_work(pip + "Installing\n") == ()
 
 
 def test_what_takes_long_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,7 +240,7 @@ def test_what_takes_long_is_told_once(tmp_path: Path, monkeypatch: pytest.Monkey
         told.append(event.message)
         (tmp_path / "told").touch()
 
-    done = uv_command.follow([sys.executable, "-c", code], tmp_path, dict(os.environ), report)
+    done = uv_command.run_installer([sys.executable, "-c", code], tmp_path, dict(os.environ), report)
     assert (done.exit_code, told) == (0, ["Downloading big (1.0GiB)"])
 
 

@@ -22,7 +22,7 @@ from runner.environments.declare.version_rules import parse_rule
 from runner.environments.interpreters.choosing import Choice, MissingInterpreterError, choose, downloads_allowed
 from runner.environments.interpreters.interpreters import Interpreter, discover
 from runner.environments.model import IMPORT_PATH, EnvironmentRequest, EnvironmentSpec, LocalPackage, Lock, Prepared
-from runner.environments.resolve.locking import as_text, count_packages, find_lock, note_path
+from runner.environments.resolve.locking import count_packages, find_lock, format_time, note_path
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentKind, EnvironmentRecord, Event, EventKind, ProjectFiles, Report
 
@@ -61,7 +61,7 @@ class PythonBackend:
 
     def plan(self, request: EnvironmentRequest) -> EnvironmentRecord:
         """Return what is known of the environment without building or resolving anything."""
-        as_of = as_text(request.as_of)
+        as_of = format_time(request.as_of)
         try:
             choice = self._choose(request)
         except MissingInterpreterError as missing:
@@ -69,7 +69,7 @@ class PythonBackend:
         lock = find_lock(request, choice.interpreter)
         if request.repair and note_path(request, choice.interpreter).exists():
             others = discover(request.home.root / "interpreters.json", request.environ)
-            lock = fallback.recalled_lock(request, choice.interpreter, others) or lock
+            lock = fallback.read_repaired_lock(request, choice.interpreter, others) or lock
         interpreter = lock.interpreter if lock else choice.interpreter
         return EnvironmentRecord(
             manager=self.name,
@@ -114,7 +114,7 @@ class PythonBackend:
         """Decide for another interpreter where a lock can't be built; return that in words, None without one."""
         choice, others = self._choose(request), discover(request.home.root / "interpreters.json", request.environ)
         lock = find_lock(request, choice.interpreter)
-        return fallback.move_interpreter(request, choice.interpreter, lock, others, report) if lock else None
+        return fallback.switch_interpreter(request, choice.interpreter, lock, others, report) if lock else None
 
     def choose_interpreter(self, request: EnvironmentRequest, report: Report) -> Interpreter:
         """Return the interpreter of a request; uv fetches it where it is not there and may be fetched."""

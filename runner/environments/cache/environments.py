@@ -24,7 +24,7 @@ from runner.environments.cache.prefix import (
     read_marker,
     sweep,
 )
-from runner.environments.resolve.lock_files import check_lock, is_sealed
+from runner.environments.resolve.lock_files import check_lock, has_checksum
 from runner.errors import EnvironmentSetupError
 from runner.settings import Home
 
@@ -96,7 +96,7 @@ def lock_of(home: Home, kept: CachedEnvironment) -> str:
     """
     try:
         data = (home.environments / kept.name / LOCK).read_bytes()
-        if is_sealed(data):
+        if has_checksum(data):
             check_lock(home.environments / kept.name / LOCK, data, None)
         return data.decode()
     except (DamagedFileError, UnicodeDecodeError) as error:

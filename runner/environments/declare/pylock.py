@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 from runner.base.foreign_text import ForeignTextError, decode_text, parse_toml
+from runner.base.package_names import canonical_name
 from runner.environments.model import EnvironmentSpec, LocalPackage
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentKind, ProjectFiles
@@ -88,12 +89,11 @@ def default_marker(marker: str, groups: Collection[str] = ()) -> str | None:
     None means that the marker is always false, an empty string that it is always true.
     """
     from packaging.markers import Marker
-    from packaging.utils import canonicalize_name
 
-    wanted = {"extras": frozenset[str](), "dependency_groups": frozenset(map(canonicalize_name, groups))}
+    wanted = {"extras": frozenset[str](), "dependency_groups": frozenset(map(canonical_name, groups))}
 
     def decided(match: re.Match[str]) -> str:
-        is_in = canonicalize_name(match["name"]) in wanted[match["set"]]
+        is_in = canonical_name(match["name"]) in wanted[match["set"]]
         return ALWAYS if is_in is (match["not"] is None) else NEVER
 
     text = OF_CHOICE.sub(decided, marker)

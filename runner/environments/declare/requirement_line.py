@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from msgspec import Struct
 
-from runner.environments.repair.import_names import normalise
+from runner.base.package_names import canonical_name
 
 _NAME = r"(?P<name>[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)\s*(?P<extras>\[[\w\s.,-]*\])?"
 _VERSIONS = r"(?:(?:\(?\s*[=<>!~]|\(\s*\d)[^;@/$]*)?"
@@ -44,13 +44,13 @@ def name_of(line: str) -> str | None:
     text = line.strip()
     match = EGG.search(text) or DIRECT.match(text) or re.match(rf"{_NAME}\s*(?=$|[=<>!~;(\s])", text, re.ASCII)
     if match:
-        return normalise(match["name"])
+        return canonical_name(match["name"])
     place = re.split(r"\s", text, maxsplit=1)[0]
-    found = _name_of_place(place)
-    return normalise(found) if found else None
+    found = _name_in_location(place)
+    return canonical_name(found) if found else None
 
 
-def _name_of_place(place: str) -> str | None:
+def _name_in_location(place: str) -> str | None:
     """Return the package name in the last part of a URL or path, None if there is none."""
     try:
         path = unquote(urlsplit(place).path)

@@ -9,10 +9,10 @@ from msgspec import Struct
 
 from runner.environments.declare.version_rules import Rule, Version, parse_rule, write_version
 from runner.environments.interpreters.interpreters import Interpreter, describe
-from runner.environments.resolve.cutoff import is_settled, line_of
+from runner.environments.resolve.cutoff import is_in_use, line_in_use
 from runner.errors import EnvironmentSetupError
 
-PLACE = re.compile(r"[/\\]|\.exe$", re.IGNORECASE)
+PATH = re.compile(r"[/\\]|\.exe$", re.IGNORECASE)
 
 
 class Choice(Struct, frozen=True):
@@ -30,7 +30,7 @@ def choose(rule: str | None, interpreters: Sequence[Interpreter], as_of: datetim
         MissingInterpreterError: no installed interpreter satisfies the rule.
         EnvironmentSetupError: the rule is invalid.
     """
-    if rule and PLACE.search(rule):
+    if rule and PATH.search(rule):
         by_date = choose(None, interpreters, as_of).interpreter
         return Choice(
             by_date, f"python '{rule}' is a path that exists on one machine only; {by_date.name} is used", departs=True
@@ -65,14 +65,14 @@ class MissingInterpreterError(EnvironmentSetupError):
 
 def _newest_of_line(rule: Rule, fitting: list[Interpreter], as_of: datetime | None) -> Choice:
     day = (as_of or datetime.now(timezone.utc)).date()
-    line = rule.line or line_of(day, (item.line for item in fitting))
+    line = rule.line or line_in_use(day, (item.line for item in fitting))
     chosen = max((item for item in fitting if item.line == line), key=lambda item: item.numbers)
     return Choice(chosen, None if rule.line or as_of is None else _by_date(rule, chosen, day))
 
 
 def _by_date(rule: Rule, chosen: Interpreter, day: date) -> str:
     asked = f"'{rule.text}' does not fix the version of Python" if rule.text else "No version of Python is declared"
-    was_out = is_settled(chosen.line, day)
+    was_out = is_in_use(chosen.line, day)
     why = (
         f"the newest installed one in common use in {day:%B %Y}"
         if was_out

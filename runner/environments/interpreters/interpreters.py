@@ -21,7 +21,7 @@ OLDEST = (3, 6)
 NEWEST_LOOKED_FOR = 20
 LETTERS = string.ascii_letters + "-"
 IS_WINDOWS = os.name == "nt"
-QUESTION = """
+PROPERTIES_SCRIPT = """
 import json, platform, sys, sysconfig
 print(json.dumps({
     "version": platform.python_version(), "implementation": sys.implementation.name,
@@ -54,7 +54,7 @@ class Interpreter(Struct, frozen=True, kw_only=True):
         return f"{'' if self.implementation == 'cpython' else self.implementation + ' '}{self.version}"
 
 
-class _Answer(Struct, frozen=True):
+class _Properties(Struct, frozen=True):
     """The properties that an interpreter printed when it was last started."""
 
     version: str
@@ -64,11 +64,11 @@ class _Answer(Struct, frozen=True):
     is_virtual: bool
 
 
-class _Known(Struct, frozen=True):
+class _CacheEntry(Struct, frozen=True):
     """The cached properties of an executable with its stat; None if it is not a usable Python."""
 
     stamp: tuple[int, int, int]
-    answer: _Answer | None
+    answer: _Properties | None
 
 
 def discover(cache: Path, environ: Mapping[str, str] = os.environ) -> tuple[Interpreter, ...]:
@@ -77,18 +77,21 @@ def discover(cache: Path, environ: Mapping[str, str] = os.environ) -> tuple[Inte
     ``cache`` is the file with the properties of executables that were started before; their stat is the key.
     """
     known = _load(cache)
-    fresh: dict[str, _Known] = {}
+    fresh: dict[str, _CacheEntry] = {}
     found: dict[str, Interpreter] = {}
     for path in _candidates(environ):
         real = os.path.realpath(path)
         if real in fresh or (stamp := _stamp(real)) is None:
             continue
         before = known.get(real)
-        fresh[real] = before if before and before.stamp == stamp else _Known(stamp, _ask(path))
-        answer = fresh[real].answer
-        if answer and not answer.is_virtual and parse_version(answer.version)[:2] >= OLDEST:
+        fresh[real] = before if before and before.stamp == stamp else _CacheEntry(stamp, _read_properties(path))
+        properties = fresh[real].answer
+        if properties and not properties.is_virtual and parse_version(properties.version)[:2] >= OLDEST:
             found[real] = Interpreter(
-                path=str(path), version=answer.version, implementation=answer.implementation, platform=answer.platform
+                path=str(path),
+                version=properties.version,
+                implementation=properties.implementation,
+                platform=properties.platform,
             )
     if fresh != known:
         _save(cache, fresh)
@@ -190,28 +193,28 @@ def _stamp(path: str) -> tuple[int, int, int] | None:
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 
-def _ask(path: str) -> _Answer | None:
+def _read_properties(path: str) -> _Properties | None:
     """Start an interpreter to read its properties; None if it fails."""
     try:
-        done = capture([path, "-I", "-S", "-c", QUESTION], timeout=20)
+        done = capture([path, "-I", "-S", "-c", PROPERTIES_SCRIPT], timeout=20)
     except ExecutionError:
         return None
     except OSError:
         return None
     try:
-        return msgspec.json.decode(done.stdout, type=_Answer) if done.exit_code == 0 else None
+        return msgspec.json.decode(done.stdout, type=_Properties) if done.exit_code == 0 else None
     except msgspec.DecodeError:
         return None
 
 
-def _load(cache: Path) -> dict[str, _Known]:
+def _load(cache: Path) -> dict[str, _CacheEntry]:
     try:
-        return msgspec.json.decode(read_sealed(cache), type=dict[str, _Known])
+        return msgspec.json.decode(read_sealed(cache), type=dict[str, _CacheEntry])
     except (FileNotFoundError, DamagedFileError, msgspec.DecodeError):
         return {}
 
 
-def _save(cache: Path, known: dict[str, _Known]) -> None:
+def _save(cache: Path, known: dict[str, _CacheEntry]) -> None:
     if not cache.parent.is_dir():  # reading commands do not create the home
         return
     with suppress(OSError):  # without a cache the interpreters are started again the next time

@@ -41,7 +41,7 @@ def additions_path(home: Home, project: Sequence[str], spec: EnvironmentSpec) ->
     return home.root / "cache" / "added" / f"{hashlib.sha256(msgspec.json.encode(identity)).hexdigest()[:32]}.json"
 
 
-def recall_additions(path: Path, *, repair: bool, add_missing: bool) -> tuple[Addition, ...]:
+def read_additions(path: Path, *, repair: bool, add_missing: bool) -> tuple[Addition, ...]:
     """Return the stored additions that are allowed: for packages (``repair``) and for the code (``add_missing``)."""
     try:
         found = msgspec.json.decode(read_sealed(path), type=tuple[Addition, ...])
@@ -50,9 +50,9 @@ def recall_additions(path: Path, *, repair: bool, add_missing: bool) -> tuple[Ad
     return tuple(one for one in found if add_missing or (repair and one.inside))
 
 
-def remember_additions(path: Path, additions: Sequence[Addition]) -> None:
+def write_additions(path: Path, additions: Sequence[Addition]) -> None:
     """Store additions together with the stored ones."""
-    known = recall_additions(path, repair=True, add_missing=True)
+    known = read_additions(path, repair=True, add_missing=True)
     write_sealed(path, msgspec.json.encode(tuple(dict.fromkeys((*known, *additions)))))
 
 

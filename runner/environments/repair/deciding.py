@@ -12,7 +12,7 @@ from runner.environments.backends.python_backend import PythonBackend
 from runner.environments.backends.registry import BACKENDS, EnvironmentBackend
 from runner.environments.model import EnvironmentRequest, EnvironmentSpec, Lock, Prepared, with_packages
 from runner.environments.repair.import_names import package_of
-from runner.environments.repair.missing import missing_imports, tell_missing
+from runner.environments.repair.missing import missing_import_warnings, missing_imports
 from runner.environments.repair.repairs import is_changeable, repair_spec
 from runner.model import EnvironmentDeclaration, EnvironmentKind, Event, EventKind, ProjectFiles, Report
 
@@ -77,7 +77,7 @@ def _why_not_declared(declaration: EnvironmentDeclaration, files: ProjectFiles, 
     return "no environment is declared" if declaration.kind is EnvironmentKind.NONE else None
 
 
-def makes_pythons(backend: EnvironmentBackend) -> bool:
+def installs_python_packages(backend: EnvironmentBackend) -> bool:
     """Return whether a backend makes prefixes with packages of the Python index."""
     return isinstance(backend, PythonBackend) or backend is BACKENDS[CONDA]
 
@@ -87,19 +87,19 @@ def lock_for_code(
 ) -> tuple[EnvironmentRequest, Lock | None]:
     """Return the lock of a request and the request itself; undeclared imports of the code are reported or added."""
     lock = backend.lock(request, report)
-    if lock is None or not makes_pythons(backend):
+    if lock is None or not installs_python_packages(backend):
         return request, lock
     missing = missing_imports(scripts, request.spec, lock)
     known = [one for one in missing if one.package]
     if add_missing and known and is_changeable(request.spec):
-        told = tuple(f"'{one.package}' is added: {one.wanted_by} imports '{one.module}'" for one in known)
+        repairs = tuple(f"'{one.package}' is added: {one.wanted_by} imports '{one.module}'" for one in known)
         names = tuple(one.package for one in known if one.package)
-        request = structs.replace(request, spec=with_packages(request.spec, names, told))
-        for repair in told:
+        request = structs.replace(request, spec=with_packages(request.spec, names, repairs))
+        for repair in repairs:
             report(Event(kind=EventKind.NOTICE, message=f"Repaired: {repair}"))
         lock = backend.lock(request, lambda event: report(event) if event.kind is EventKind.STEP else None)
         missing = missing_imports(scripts, request.spec, lock) if lock else ()
-    for event in tell_missing(missing, request.spec):
+    for event in missing_import_warnings(missing, request.spec):
         report(event)
     return request, lock
 
@@ -108,7 +108,7 @@ def with_own_packages(
     environment: Prepared, request: EnvironmentRequest, scripts: Scripts, backend: EnvironmentBackend
 ) -> Prepared:
     """Add the folders of the project's own packages to the import path if the code imports them and no package does."""
-    if not makes_pythons(backend) or request.files is None:
+    if not installs_python_packages(backend) or request.files is None:
         return environment
     folders = [posixpath.normpath(package.path) for package in request.spec.local_packages]
     installed = tuple(posixpath.normpath(posixpath.join(one, inner)) for one in folders for inner in (".", "src", ".."))
@@ -121,10 +121,10 @@ def with_own_packages(
                 guesses.setdefault(folder or ".", top)
     if not guesses:
         return environment
-    told = tuple(
+    repairs = tuple(
         f"'{folder}' is added to the import path, because the code imports '{top}'" for folder, top in guesses.items()
     )
-    record = structs.replace(environment.record, repairs=(*environment.record.repairs, *told))
+    record = structs.replace(environment.record, repairs=(*environment.record.repairs, *repairs))
     paths = tuple(dict.fromkeys((*environment.import_paths, *guesses)))
     return structs.replace(environment, record=record, import_paths=paths)
 

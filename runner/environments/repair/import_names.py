@@ -1,8 +1,9 @@
 """Tables that map imported modules and old package names to packages of the Python index."""
 
-import re
 from collections.abc import Mapping
 from functools import cache
+
+from runner.base.package_names import canonical_name
 
 _OTHER_NAMES = """
 Bio=biopython Crypto=pycryptodome Cython=cython IPython=ipython Levenshtein=levenshtein MeCab=mecab-python3
@@ -110,11 +111,6 @@ RENAMED = {
 """Names that are stubs, unrelated packages or absent on the Python index, and the intended package; canonical names."""
 
 
-def normalise(name: str) -> str:
-    """Return the canonical name of a package (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def package_of(module: str) -> str | None:
     """Return the package that provides a dotted module, or None if that is not certain."""
     table = _modules()
@@ -125,12 +121,12 @@ def package_of(module: str) -> str | None:
 
 def provides(package: str, module: str) -> bool:
     """Return whether a package of the index is likely to contain a top-level module."""
-    name = normalise(package)
-    if name == normalise(module):
+    name = canonical_name(package)
+    if name == canonical_name(module):
         return True
     if name in _ALSO.get(module, "").split():
         return True
-    return any(normalise(other) == name for key, other in _modules().items() if key.split(".")[0] == module)
+    return any(canonical_name(other) == name for key, other in _modules().items() if key.split(".")[0] == module)
 
 
 _ALSO = {

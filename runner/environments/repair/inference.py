@@ -35,9 +35,9 @@ def infer_spec(declaration: EnvironmentDeclaration, files: ProjectFiles, scripts
     """Return the most likely spec of a project, or an empty one; ``why`` is the fault of the declared environment."""
     scripts = scripts if scripts.found else read_all(files)
     python = _python_of_docker(files) if declaration.kind is EnvironmentKind.DOCKER_ENV else None
-    for spec, told in _candidates(declaration, files, scripts):
-        said = f"{why}; {told}"
-        return structs.replace(spec, python=spec.python or python, repairs=(*spec.repairs, said))
+    for spec, source in _candidates(declaration, files, scripts):
+        repair = f"{why}; {source}"
+        return structs.replace(spec, python=spec.python or python, repairs=(*spec.repairs, repair))
     if declaration.kind is not EnvironmentKind.NONE:
         return EnvironmentSpec(repairs=(f"{why}, and no file declares what the code needs: no package is installed",))
     return EnvironmentSpec(notices=(f"{why}, and no file declares what the code needs",) if why else ())
@@ -59,7 +59,7 @@ def _candidates(
         for path in _beside(folder, posixpath.basename(declared), files):
             spec = _read(path, files)
             if spec and (number == 0 or folder == "" or _is_of_the_code(spec, scripts)):
-                yield spec, _told(path, spec)
+                yield spec, _describe_source(path, spec)
     yield from _of_dockerfiles(dockerfiles, files)
     packages = [package for _, package, _ in wanted_packages(scripts) if package]
     if packages:
@@ -97,7 +97,7 @@ def _beside(folder: str, wanted: str, files: ProjectFiles) -> Iterator[str]:
     yield from (posixpath.join(folder, name) for name in READERS if name in names)
 
 
-def _told(path: str, spec: EnvironmentSpec) -> str:
+def _describe_source(path: str, spec: EnvironmentSpec) -> str:
     if posixpath.basename(path) not in READERS:
         return f"'{posixpath.normpath(path)}' is used"
     locked = ", in the versions of the lock beside it" if spec.constraints else ""

@@ -8,7 +8,7 @@ from msgspec import Struct
 from runner.analysis.scripts import STANDARD_LIBRARY, Scripts
 from runner.environments.model import EnvironmentSpec, Lock
 from runner.environments.repair.import_names import package_of, provides
-from runner.environments.repair.repairs import at, names_of, wanted_packages
+from runner.environments.repair.repairs import format_position, names_of, wanted_packages
 from runner.model import EnvironmentKind, Event, EventKind
 
 FAILED = (
@@ -56,7 +56,7 @@ def undeclared_imports(scripts: Scripts, spec: EnvironmentSpec) -> tuple[Missing
 def _without(names: Collection[str], scripts: Scripts, spec: EnvironmentSpec) -> tuple[MissingImport, ...]:
     own = _own_modules(spec)
     return tuple(
-        MissingImport(module=module, package=package, wanted_by=at(place))
+        MissingImport(module=module, package=package, wanted_by=format_position(place))
         for module, package, place in wanted_packages(scripts)
         if module.partition(".")[0] not in own and not _is_provided(module, package, names)
     )
@@ -72,21 +72,21 @@ def _is_provided(module: str, package: str | None, names: Iterable[str]) -> bool
     return any(provides(name, one) or name.lower() == (package or "").lower() for name in names for one in wanted)
 
 
-def tell_missing(missing: Iterable[MissingImport], spec: EnvironmentSpec) -> tuple[Event, ...]:
+def missing_import_warnings(missing: Iterable[MissingImport], spec: EnvironmentSpec) -> tuple[Event, ...]:
     """Return warnings about missing imports, for use before the environment is built."""
     known = [one for one in missing if one.package]
     unknown = [one for one in missing if not one.package]
     events = []
     if known:
-        told = ", ".join(f"'{one.module}' ({one.wanted_by})" for one in known)
+        message = ", ".join(f"'{one.module}' ({one.wanted_by})" for one in known)
         hint = f"{line_to_add([one.package or '' for one in known], spec)}, or run with --add-missing"
-        events.append(Event(kind=EventKind.WARNING, message=f"Nothing declared provides {told}", hint=hint))
+        events.append(Event(kind=EventKind.WARNING, message=f"Nothing declared provides {message}", hint=hint))
     if unknown:
-        told = ", ".join(f"'{one.module}' ({one.wanted_by})" for one in unknown)
+        message = ", ".join(f"'{one.module}' ({one.wanted_by})" for one in unknown)
         events.append(
             Event(
                 kind=EventKind.WARNING,
-                message=f"Nothing declared provides {told}, and no package is known that does",
+                message=f"Nothing declared provides {message}, and no package is known that does",
                 hint="an unrelated package may have this name, so none is installed: declare the package that you need",
             )
         )
@@ -125,7 +125,7 @@ def failed_import(log: str, prefix: str | None = None) -> FailedImport | None:
     return FailedImport(last["module"], inside=where["top"].removesuffix(".py") if where else None)
 
 
-def installed_bringer(module: str, installed: Iterable[str]) -> str | None:
+def installed_provider(module: str, installed: Iterable[str]) -> str | None:
     """Return the installed package that most likely contains a missing module, or None."""
     top = module.partition(".")[0]
     return None if top in OF_SETUPTOOLS else next((name for name in installed if provides(name, top)), None)
@@ -138,25 +138,27 @@ def explain_failed_import(
     module = failed.module
     top = module.partition(".")[0]
     package = package_to_add(failed, scripts)
-    bringer = installed_bringer(module, installed)
-    if bringer:
-        whose = f"'{failed.inside}', which is installed," if failed.inside else "the code"
-        told = f"'{bringer}' is installed but has no module '{module}': {whose} needs another version of it"
-        return Event(kind=EventKind.WARNING, message=told, hint=f"pin the version of '{bringer}' that the code needs")
+    provider = installed_provider(module, installed)
+    if provider:
+        importer = f"'{failed.inside}', which is installed," if failed.inside else "the code"
+        message = f"'{provider}' is installed but has no module '{module}': {importer} needs another version of it"
+        return Event(
+            kind=EventKind.WARNING, message=message, hint=f"pin the version of '{provider}' that the code needs"
+        )
     if package is None and not failed.inside and top in scripts.elsewhere:
         folder = scripts.elsewhere[top] or "the project folder"
-        told = f"'{top}' is in '{folder}' of the repository, which is not on the import path"
-        return Event(kind=EventKind.WARNING, message=told, hint="make it a package, or set PYTHONPATH in `env:`")
+        message = f"'{top}' is in '{folder}' of the repository, which is not on the import path"
+        return Event(kind=EventKind.WARNING, message=message, hint="make it a package, or set PYTHONPATH in `env:`")
     if package is None:
         hint = "if it belongs to the project, add it to the repository; else declare the package that provides it"
         hint = f"'{failed.inside}', which is installed, imports it" if failed.inside else hint
         return Event(kind=EventKind.WARNING, message=f"No package is known to provide '{module}'", hint=hint)
     hint = line_to_add([package], spec)
     if failed.inside:
-        told = f"'{failed.inside}' imports '{module}' of the package '{package}' but does not declare it"
-        return Event(kind=EventKind.WARNING, message=told, hint=hint)
-    told = f"'{module}' is provided by the package '{package}'"
-    return Event(kind=EventKind.WARNING, message=told, hint=f"{hint}, or run with --add-missing")
+        message = f"'{failed.inside}' imports '{module}' of the package '{package}' but does not declare it"
+        return Event(kind=EventKind.WARNING, message=message, hint=hint)
+    message = f"'{module}' is provided by the package '{package}'"
+    return Event(kind=EventKind.WARNING, message=message, hint=f"{hint}, or run with --add-missing")
 
 
 def package_to_add(failed: FailedImport, scripts: Scripts) -> str | None:

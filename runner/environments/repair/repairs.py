@@ -9,9 +9,10 @@ from msgspec import structs
 from runner.analysis.script_reader import SourcePosition
 from runner.analysis.scripts import STANDARD_LIBRARY, Scripts
 from runner.base.foreign_text import decode_text
+from runner.base.package_names import canonical_name
 from runner.environments.declare.requirement_line import Requirement, name_of, parse_line
 from runner.environments.model import EnvironmentSpec, with_packages
-from runner.environments.repair.import_names import RENAMED, normalise, package_of, provides
+from runner.environments.repair.import_names import RENAMED, package_of, provides
 from runner.model import ProjectFiles
 
 STUB_VERSION = r"\(?[=~<>!\s]*0\.0(\.post\d+|\.\d+)?\)?"
@@ -51,14 +52,14 @@ def repair_spec(spec: EnvironmentSpec, scripts: Scripts, files: ProjectFiles) ->
     python = spec.python
     kept: list[str] = []
     for line in spec.requirements:
-        asked = parse_line(line)
-        if asked and normalise(asked.name) == "python":
-            python = python or asked.rest.strip("()= ") or None
+        requirement = parse_line(line)
+        if requirement and canonical_name(requirement.name) == "python":
+            python = python or requirement.rest.strip("()= ") or None
             repairs.append(f"'{line}' is used as the version of Python")
-        elif asked and (reason := _not_needed(asked, scripts)):
+        elif requirement and (reason := _not_needed(requirement, scripts)):
             repairs.append(f"'{line}' is left out: {reason}")
         else:
-            kept.append(_renamed(line, asked, repairs))
+            kept.append(_renamed(line, requirement, repairs))
     spec = structs.replace(
         spec,
         requirements=tuple(dict.fromkeys(kept)),
@@ -69,28 +70,28 @@ def repair_spec(spec: EnvironmentSpec, scripts: Scripts, files: ProjectFiles) ->
     return with_mlflow(spec, names_of(spec), scripts, files)
 
 
-def _not_needed(asked: Requirement, scripts: Scripts) -> str | None:
-    name = normalise(asked.name)
+def _not_needed(requirement: Requirement, scripts: Scripts) -> str | None:
+    name = canonical_name(requirement.name)
     if name in OF_CONDA and not any(provides(name, module.partition(".")[0]) for module in scripts.outside()):
         return "it is a part of conda, which pip can't install, and no code imports it"
-    if ";" in asked.rest:
+    if ";" in requirement.rest:
         return None
     if name in OF_OLDER_PYTHONS:
         return "it is a backport for old Pythons and part of the standard library today"
-    module = asked.name.lower().replace("-", "_")
+    module = requirement.name.lower().replace("-", "_")
     if module in STANDARD_LIBRARY and module not in STILL_PACKAGES:
         return "it is a module of the standard library"
     return None
 
 
-def _renamed(line: str, asked: Requirement | None, repairs: list[str]) -> str:
-    new = RENAMED.get(normalise(asked.name)) if asked else None
-    if asked is None or new is None:
+def _renamed(line: str, requirement: Requirement | None, repairs: list[str]) -> str:
+    new = RENAMED.get(canonical_name(requirement.name)) if requirement else None
+    if requirement is None or new is None:
         return line
-    rest = "" if re.fullmatch(STUB_VERSION, asked.rest) else asked.rest
-    told = f"'{line}' is '{new}{rest}'"
-    repairs.append(f"{told}: that is the package's name on the index")
-    return f"{new}{asked.extras}{rest}"
+    rest = "" if re.fullmatch(STUB_VERSION, requirement.rest) else requirement.rest
+    repair = f"'{line}' is '{new}{rest}'"
+    repairs.append(f"{repair}: that is the package's name on the index")
+    return f"{new}{requirement.extras}{rest}"
 
 
 def with_mlflow(spec: EnvironmentSpec, names: frozenset[str], scripts: Scripts, files: ProjectFiles) -> EnvironmentSpec:
@@ -107,11 +108,11 @@ def with_mlflow(spec: EnvironmentSpec, names: frozenset[str], scripts: Scripts, 
         for name in METADATA:
             if "mlflow" in decode_text(files.read(posixpath.join(folder, name)) or b""):
                 return spec
-    told = f"'mlflow' is added: {at(place)} imports it but it is not declared"
-    return with_packages(spec, ("mlflow",), (told,))
+    repair = f"'mlflow' is added: {format_position(place)} imports it but it is not declared"
+    return with_packages(spec, ("mlflow",), (repair,))
 
 
-def at(place: SourcePosition) -> str:
+def format_position(place: SourcePosition) -> str:
     """Format a position in a script as ``path:line``."""
     return f"{place.text}:{place.line}" if place.line else place.text
 

@@ -23,9 +23,9 @@ def better_interpreters(
     if not built:
         return ()
     text = "\n".join(built)
-    had = {other.path: len(_pins(request, lock, other, text, with_wheels=True)) for other in others}
-    most = max(had.values(), default=0)
-    return tuple(other for other in others if most and had[other.path] == most)
+    counts = {other.path: len(_pins(request, lock, other, text, with_wheels=True)) for other in others}
+    most = max(counts.values(), default=0)
+    return tuple(other for other in others if most and counts[other.path] == most)
 
 
 def _pins(
@@ -34,15 +34,25 @@ def _pins(
     """Return the pins of a text that have wheels for an interpreter, or those that have a source archive only."""
     uv = find_uv(request.home, index_options(request.spec.options, request.environ), request.environ)
     cut = ("--exclude-newer", lock.as_of) if lock.as_of and not lock.undated else ()
-    with TemporaryDirectory(prefix="proj-") as room:
-        asked, answer = Path(room) / "requirements.in", Path(room) / "pylock.toml"
-        asked.write_text("\n".join([*uv.index.lines, text]), encoding="utf-8")
+    with TemporaryDirectory(prefix="proj-") as folder:
+        requirements, result = Path(folder) / "requirements.in", Path(folder) / "pylock.toml"
+        requirements.write_text("\n".join([*uv.index.lines, text]), encoding="utf-8")
         uv.run(
-            *("pip", "compile", asked, "--no-deps", "--quiet", "--format", "pylock.toml", "--output-file", answer),
+            *(
+                "pip",
+                "compile",
+                requirements,
+                "--no-deps",
+                "--quiet",
+                "--format",
+                "pylock.toml",
+                "--output-file",
+                result,
+            ),
             *("--python", interpreter.path, *cut, *uv.index.words),
             cwd=clean_cwd(request.home),
         )
-        found: Mapping[str, Any] = parse_toml(answer.read_bytes()) if answer.is_file() else {}
+        found: Mapping[str, Any] = parse_toml(result.read_bytes()) if result.is_file() else {}
     return tuple(
         f"{package['name']}=={package['version']}"
         for package in found.get("packages", ())

@@ -18,11 +18,11 @@ RELEASED = {
 }
 """Dates of the first releases: https://devguide.python.org/versions/. Later lines come every October."""
 
-SETTLED = timedelta(days=300)
+ADOPTION_TIME = timedelta(days=300)
 """Time after the first release until most packages have wheels for a line."""
 
 
-def released(line: Version) -> date:
+def release_date(line: Version) -> date:
     """Return the day of a line's first release; for lines not listed here, by the yearly calendar of PEP 602."""
     known = RELEASED.get((line[0], line[1]))
     if known:
@@ -30,13 +30,13 @@ def released(line: Version) -> date:
     return date(2025 + line[1] - 14, 10, 7) if line >= (3, 15) else date.min
 
 
-def is_settled(line: Version, day: date) -> bool:
+def is_in_use(line: Version, day: date) -> bool:
     """Return whether a line had been released long enough before a day to be in common use."""
-    return released(line) + SETTLED <= day
+    return release_date(line) + ADOPTION_TIME <= day
 
 
-def line_of(day: date, lines: Iterable[Version]) -> Version | None:
+def line_in_use(day: date, lines: Iterable[Version]) -> Version | None:
     """Return the newest of the lines that was in common use on a day, else the oldest of them."""
     ordered = sorted(set(lines))
-    settled = [line for line in ordered if is_settled(line, day)]
+    settled = [line for line in ordered if is_in_use(line, day)]
     return settled[-1] if settled else next(iter(ordered), None)

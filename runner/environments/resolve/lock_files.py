@@ -7,15 +7,15 @@ from runner.base.checksummed_files import DamagedFileError, checksum
 from runner.base.files import write_atomically
 from runner.model import Event, EventKind, Report
 
-_SEAL = re.compile(r"# kept as (?P<name>\S+): (?P<count>\d+) packages, sha256 (?P<sha256>[0-9a-f]{64})")
+_CHECKSUM_LINE = re.compile(r"# kept as (?P<name>\S+): (?P<count>\d+) packages, sha256 (?P<sha256>[0-9a-f]{64})")
 
 
 def write_lock_file(path: Path, text: str, count: int) -> str:
     """Write a lock of ``count`` packages durably, and return its text with the checksum line."""
     digest = checksum(f"{path.name} {count}", text.encode())
-    sealed = f"# kept as {path.name}: {count} packages, sha256 {digest}\n{text}"
-    write_atomically(path, sealed.encode(), durable=True)
-    return sealed
+    content_with_checksum = f"# kept as {path.name}: {count} packages, sha256 {digest}\n{text}"
+    write_atomically(path, content_with_checksum.encode(), durable=True)
+    return content_with_checksum
 
 
 def read_lock_file(path: Path) -> str | None:
@@ -41,7 +41,7 @@ def check_lock(path: Path, data: bytes, name: str | None) -> None:
         DamagedFileError: the content does not match the checksum line.
     """
     line, _, content = data.partition(b"\n")
-    match = _SEAL.fullmatch(line.decode("ascii", "replace"))
+    match = _CHECKSUM_LINE.fullmatch(line.decode("ascii", "replace"))
     if match is None:
         raise DamagedFileError(path, "it has no checksum" if data else "it is empty")
     if name is not None and match["name"] != name:
@@ -50,12 +50,12 @@ def check_lock(path: Path, data: bytes, name: str | None) -> None:
         raise DamagedFileError(path, f"it is not as it was written, with {match['count']} packages")
 
 
-def is_sealed(data: bytes) -> bool:
+def has_checksum(data: bytes) -> bool:
     """Return whether a lock has a checksum line; the locks in projects have none."""
     return data.startswith(b"# kept as ")
 
 
-def usable_lock(path: Path) -> str | None:
+def read_valid_lock(path: Path) -> str | None:
     """Return the text of a lock, or None if it does not exist or is damaged."""
     try:
         return read_lock_file(path)
@@ -68,6 +68,6 @@ def report_damage(path: Path, report: Report) -> None:
     try:
         read_lock_file(path)
     except DamagedFileError as damage:
-        told = f"The stored lock {path.name} is damaged: {damage.problem}. It is resolved again"
+        message = f"The stored lock {path.name} is damaged: {damage.problem}. It is resolved again"
         hint = "Versions may differ from those of earlier runs where the lock was not made for a date."
-        report(Event(kind=EventKind.WARNING, message=told, hint=hint))
+        report(Event(kind=EventKind.WARNING, message=message, hint=hint))

@@ -14,7 +14,7 @@ from runner.base.lazy import LazyModule
 from runner.environments.declare.indexes import expand, index_options
 from runner.environments.interpreters.interpreters import Interpreter
 from runner.environments.model import EnvironmentRequest, EnvironmentSpec, Lock
-from runner.environments.resolve.lock_files import report_damage, usable_lock, write_lock_file
+from runner.environments.resolve.lock_files import read_valid_lock, report_damage, write_lock_file
 from runner.errors import EnvironmentSetupError
 from runner.model import Event, EventKind, Report
 from runner.urls import without_credentials
@@ -34,7 +34,7 @@ FILTERED = re.compile(r"^hint: `(?P<name>[^`]+)` was filtered by `exclude-newer`
 PACKAGE = re.compile(
     r"(?m)^[A-Za-z0-9][\w.-]*(?:\[[^]]*\])?(?:==\S+| @ \S+)(?:\s*;(?P<marker>[^\n\\#]*?(?=\s--|\s*\\|\s*$)))?"
 )
-MAX_TURNS = 8
+MAX_ATTEMPTS = 8
 SEEDS = ("pip",)
 SEEDS_BEFORE_312 = ("pip", "setuptools")
 
@@ -54,7 +54,7 @@ def find_lock(request: EnvironmentRequest, interpreter: Interpreter) -> Lock | N
     path = lock_path(request, interpreter)
     if request.refresh and request.as_of is None:
         return None
-    text = usable_lock(path)
+    text = read_valid_lock(path)
     return None if text is None else read_lock(text, interpreter, path)
 
 
@@ -117,10 +117,12 @@ def resolve(request: EnvironmentRequest, interpreter: Interpreter, report: Repor
     """
     spec, path = request.spec, lock_path(request, interpreter)
     when = f" as of {request.as_of:%Y-%m-%d}" if request.as_of else ""
-    told = f"Reading {spec.file}" if spec.locked_by else f"Resolving {_count(spec)} for Python {interpreter.name}{when}"
+    message = (
+        f"Reading {spec.file}" if spec.locked_by else f"Resolving {_count(spec)} for Python {interpreter.name}{when}"
+    )
     hint = "'--as-of DATE' sets another day, '--as-of now' allows the newest versions" if when else None
     report_damage(path, report)
-    report(Event(kind=EventKind.NOTICE if when else EventKind.STEP, message=told, hint=hint))
+    report(Event(kind=EventKind.NOTICE if when else EventKind.STEP, message=message, hint=hint))
     index = index_options(spec.options, request.environ)
     uv = uv_command.find_uv(request.home, index, request.environ, spec.requirements)
     uv = structs.replace(uv, report=report)
@@ -144,9 +146,9 @@ class Resolution:
         self.previous: str | None = None
         """A lock whose versions are preferred where they satisfy the spec."""
 
-    def target(self, room: Path) -> tuple[list[str | Path], Path]:
+    def target(self, temporary: Path) -> tuple[list[str | Path], Path]:
         """Return uv's options for the target Python, and the working directory; ``room`` is a temporary folder."""
-        del room
+        del temporary
         return ["--python", self._interpreter.path], uv_command.clean_cwd(
             self._request.home, completed=self._request.repair
         )
@@ -157,16 +159,16 @@ class Resolution:
 
     def compile(self, report: Report) -> tuple[str, str | None, tuple[str, ...]]:
         """Return the requirements, the cutoff time, and the packages exempt from it."""
-        cut = as_text(self._request.as_of)
-        done = self._compile(cut, ())
-        if done[0] is not None or cut is None:
-            return self._checked(done[0]), cut, ()
+        cutoff = format_time(self._request.as_of)
+        done = self._compile(cutoff, ())
+        if done[0] is not None or cutoff is None:
+            return self._checked(done[0]), cutoff, ()
         names = _names_without_dates(done[1])
         if not names:
-            return self._checked(None), cut, ()
+            return self._checked(None), cutoff, ()
         # A dependency of an exempt package may have no date either; each attempt finds at least one more.
-        for _ in range(MAX_TURNS):
-            done = self._compile(cut, names)
+        for _ in range(MAX_ATTEMPTS):
+            done = self._compile(cutoff, names)
             more = _names_without_dates(done[1]) if done[0] is None else ()
             if not set(more) - set(names):
                 break
@@ -174,7 +176,7 @@ class Resolution:
         if done[0] is not None or not more:
             text = self._checked(done[0])
             report(_notice(f"The index has no upload dates for {', '.join(names)}: all versions were considered"))
-            return text, cut, names
+            return text, cutoff, names
         text = self._checked(self._compile(None, ())[0])
         report(_notice("The package index has no upload dates: resolved with its newest versions"))
         return text, None, ()
@@ -193,9 +195,9 @@ class Resolution:
             self._error = uv_command.command_error(f"{self._request.spec.file} can't be read", done, self._log)
         return self._checked(None if done.exit_code else done.text), None, ()
 
-    def _compile(self, cut: str | None, exempt: Sequence[str]) -> tuple[str | None, str]:
+    def _compile(self, cutoff: str | None, exempt: Sequence[str]) -> tuple[str | None, str]:
         spec = self._request.spec
-        words = ["--exclude-newer", cut] if cut else []
+        words = ["--exclude-newer", cutoff] if cutoff else []
         words += [word for name in exempt for word in ("--exclude-newer-package", f"{name}=false")]
         with uv_command.requirements_file(self._uv.index.lines) as file:
             lines = [*self._uv.index.lines, *self._lines(file.parent)]
@@ -222,13 +224,13 @@ class Resolution:
             )
         return text, done.error_text
 
-    def _lines(self, room: Path) -> list[str]:
+    def _lines(self, temporary: Path) -> list[str]:
         spec = self._request.spec
         lines = [expand(line) for line in (*spec.requirements, *spec.build_requirements)]
         asked = " ".join(lines).lower()
         lines += [seed for seed in self.seeds() if not re.search(rf"(^|\s){seed.split()[0]}\b", asked)]
         if spec.local_packages and self._request.tree is not None:
-            copies = source_trees.copy_packages(self._request.tree, spec.local_packages, room)
+            copies = source_trees.copy_packages(self._request.tree, spec.local_packages, temporary)
             lines += [f"{copy}{_extras(p.extras)}" for p, copy in zip(spec.local_packages, copies, strict=True)]
         return lines
 
@@ -243,14 +245,14 @@ class Resolution:
         return without_credentials("".join(f"{block}\n" for block in blocks))
 
 
-def as_text(moment: datetime | None) -> str | None:
+def format_time(moment: datetime | None) -> str | None:
     """Format a time as RFC 3339 in UTC, to the second."""
     return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ") if moment else None
 
 
-def _names_without_dates(complaint: str) -> tuple[str, ...]:
+def _names_without_dates(error_text: str) -> tuple[str, ...]:
     """Return the packages that were excluded because they have no date; uv prints the date of all others."""
-    return tuple(match["name"] for match in FILTERED.finditer(complaint) if "published at" not in match["rest"])
+    return tuple(match["name"] for match in FILTERED.finditer(error_text) if "published at" not in match["rest"])
 
 
 def _is_local(block: str) -> bool:
@@ -277,4 +279,4 @@ def _notice(message: str) -> Event:
 
 
 def _now() -> str:
-    return as_text(datetime.now(timezone.utc)) or ""
+    return format_time(datetime.now(timezone.utc)) or ""

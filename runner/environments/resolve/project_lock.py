@@ -100,12 +100,12 @@ def find_project_lock(spec: EnvironmentSpec, files: ProjectFiles) -> FoundLock |
     return FoundLock(path=path, header=header, text=write_header(header) + "".join(f"{line}\n" for line in lines))
 
 
-def asked_of(spec: EnvironmentSpec, files: ProjectFiles | None) -> tuple[str, ...]:
+def spec_lines(spec: EnvironmentSpec, files: ProjectFiles | None) -> tuple[str, ...]:
     """Return the content of a spec as lines without credentials; equal lines mean that the lock is up to date."""
-    return tuple(dict.fromkeys(_asked(spec, files)))
+    return tuple(dict.fromkeys(_spec_lines(spec, files)))
 
 
-def digest_of(asked: Iterable[str]) -> str:
+def lines_digest(asked: Iterable[str]) -> str:
     """Return the digest of the lines of a spec."""
     return "sha256:" + hashlib.sha256("\n".join(asked).encode()).hexdigest()
 
@@ -116,7 +116,7 @@ def has_selectors(spec: EnvironmentSpec) -> bool:
     return select_lines(text, this_platform()) != "\n".join(text.splitlines()) + "\n"
 
 
-def _asked(spec: EnvironmentSpec, files: ProjectFiles | None) -> Iterator[str]:
+def _spec_lines(spec: EnvironmentSpec, files: ProjectFiles | None) -> Iterator[str]:
     if spec.python:
         yield f"python {spec.python}"
     if spec.conda and has_selectors(spec):
@@ -178,7 +178,7 @@ def _convert(fields: Mapping[str, Any], path: str) -> LockHeader:
 
 def differences(found: FoundLock, asked: tuple[str, ...]) -> tuple[str, ...]:
     """Return the differences between a spec and the one that a lock was made for; none if the lock is up to date."""
-    if found.header.digest == digest_of(asked):
+    if found.header.digest == lines_digest(asked):
         return ()
     before = set(found.header.asked)
     new = [f"new in the file: {line}" for line in asked if line not in before]
@@ -194,7 +194,7 @@ def _refusal(spec: EnvironmentSpec, found: FoundLock, files: ProjectFiles) -> Re
             context=found.path,
             hint="'proj lock' without --platform makes one for every platform.",
         )
-    stale = differences(found, asked_of(spec, files))
+    stale = differences(found, spec_lines(spec, files))
     if not stale:
         return None
     command = "proj lock --format pylock" if posixpath.basename(found.path) == STANDARD else "proj lock"

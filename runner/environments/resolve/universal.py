@@ -15,7 +15,7 @@ from runner.environments.interpreters.interpreters import Interpreter
 from runner.environments.model import EnvironmentRequest
 from runner.environments.repair.metadata_overrides import override_tables
 from runner.environments.resolve.locking import Resolution
-from runner.environments.resolve.project_lock import LockHeader, asked_of, digest_of, has_selectors, write_header
+from runner.environments.resolve.project_lock import LockHeader, has_selectors, lines_digest, spec_lines, write_header
 from runner.environments.resolve.uv_command import clean_cwd, command_error, find_uv, requirements_file
 from runner.errors import EnvironmentSetupError, UsageError
 from runner.model import Event, EventKind, Report
@@ -57,17 +57,17 @@ def make_lock(request: EnvironmentRequest, order: LockOrder, interpreter: Interp
     platforms = order.platforms
     if request.spec.conda and has_selectors(request.spec):
         platforms = (this_platform(),)
-        told = f"{request.spec.file} has platform selectors; the lock is for {platforms[0]} only"
-        report(Event(kind=EventKind.NOTICE, message=told))
+        message = f"{request.spec.file} has platform selectors; the lock is for {platforms[0]} only"
+        report(Event(kind=EventKind.NOTICE, message=message))
     for name in platforms:
         if name not in PLATFORMS:
             raise UsageError(f"There is no platform '{name}'", hint=f"The platforms are {', '.join(PLATFORMS)}.")
     rule = _rule(request.spec.python)
     text, range_, as_of, undated = _resolve(request, structs.replace(order, platforms=platforms), interpreter, report)
-    asked = asked_of(request.spec, request.files)
+    asked = spec_lines(request.spec, request.files)
     header = LockHeader(
         spec=posixpath.basename(request.spec.file or ""),
-        digest=digest_of(asked),
+        digest=lines_digest(asked),
         command=order.command,
         as_of=as_of or "now",
         python=",".join(clause.text for clause in range_),
@@ -97,8 +97,10 @@ def _resolve(
             if clauses == narrow:
                 raise
             name = write_version(interpreter.line)
-            told = f"No set of packages works with every Python of '{request.spec.python}': locked for {name} and later"
-            report(Event(kind=EventKind.NOTICE, message=told))
+            message = (
+                f"No set of packages works with every Python of '{request.spec.python}': locked for {name} and later"
+            )
+            report(Event(kind=EventKind.NOTICE, message=message))
         else:
             return text, clauses, as_of, undated
     raise AssertionError
@@ -112,9 +114,9 @@ class UniversalResolution(Resolution):
         self._order, self._clauses = order, clauses
         self.previous = order.previous
 
-    def target(self, room: Path) -> tuple[list[str | Path], Path]:
+    def target(self, temporary: Path) -> tuple[list[str | Path], Path]:
         """Return uv's options for the range, and a folder with a pyproject.toml of it: uv reads markers only there."""
-        folder = room / "target"
+        folder = temporary / "target"
         folder.mkdir(exist_ok=True)
         lowest = max(clause.version for clause in self._clauses if clause.operator == ">=")
         text = f'[project]\nname = "proj-lock"\nversion = "0"\nrequires-python = ">={write_version(lowest)}"\n\n'

@@ -33,7 +33,7 @@ KEPT = frozenset({
 DROPPED = frozenset({"VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "__PYVENV_LAUNCHER__"})
 BEGUN = re.compile(r"(?m)^\s*(?:Downloading|Building) (?P<name>\S+).*$")
 ENDED = re.compile(r"(?m)^\s*(?:Downloaded|Built) (?P<name>\S+)")
-PATIENCE = 2.0
+REPORT_INTERVAL = 2.0
 """Seconds between two checks of an installer's progress."""
 UNBUILDABLE = re.compile(
     r"Failed to build|Failed building wheel|subprocess-exited-with-error|metadata-generation-failed"
@@ -71,7 +71,7 @@ class Uv(Struct, frozen=True, kw_only=True):
 
     def work(self, *words: str | Path, cwd: Path) -> Completed:
         """Run a long command of uv likewise. It ends with this process; its whole output is in `error_text`."""
-        return self._twice(words, lambda argv, env: follow(argv, cwd, env, self.report))
+        return self._twice(words, lambda argv, env: run_installer(argv, cwd, env, self.report))
 
     def _twice(
         self, words: Sequence[str | Path], start: Callable[[Sequence[str | Path], Mapping[str, str]], Completed]
@@ -84,7 +84,9 @@ class Uv(Struct, frozen=True, kw_only=True):
         return done
 
 
-def follow(argv: Sequence[str | Path], cwd: Path, env: Mapping[str, str], report: Report | None = None) -> Completed:
+def run_installer(
+    argv: Sequence[str | Path], cwd: Path, env: Mapping[str, str], report: Report | None = None
+) -> Completed:
     """Run an installer to its end. It and its children never outlive this process.
 
     Downloads and builds that take long are reported meanwhile.
@@ -95,33 +97,33 @@ def follow(argv: Sequence[str | Path], cwd: Path, env: Mapping[str, str], report
     from tempfile import TemporaryDirectory
 
     words = tuple(map(str, argv))
-    with TemporaryDirectory(prefix="proj-") as room:
-        log = Path(room) / "log"
-        with _telling(log, report):
+    with TemporaryDirectory(prefix="proj-") as folder:
+        log = Path(folder) / "log"
+        with _reporting(log, report):
             outcome = run(ProcessRequest(argv=words, cwd=cwd, env=env, log=log, echo=Echo.NONE, stdin=Stdin.NOTHING))
         if outcome.stopped_by:
             raise Interrupted(Signals[outcome.stopped_by])
-        said = log.read_bytes() if log.exists() else b""
-    return Completed(argv=words, exit_code=outcome.exit_code, stdout=b"", stderr=said)
+        output = log.read_bytes() if log.exists() else b""
+    return Completed(argv=words, exit_code=outcome.exit_code, stdout=b"", stderr=output)
 
 
 @contextmanager
-def _telling(log: Path, report: Report | None) -> Iterator[None]:
+def _reporting(log: Path, report: Report | None) -> Iterator[None]:
     """Report the progress of an installer until the end of the block: each long download or build once."""
     if report is None:
         yield
         return
-    ended, told = threading.Event(), set[str]()
+    ended, reported = threading.Event(), set[str]()
 
-    def tell() -> None:
-        while not ended.wait(PATIENCE):
-            said = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-            for work in busy_with(said):
-                if work not in told:
-                    told.add(work)
+    def report_progress() -> None:
+        while not ended.wait(REPORT_INTERVAL):
+            output = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+            for work in unfinished_work(output):
+                if work not in reported:
+                    reported.add(work)
                     report(Event(kind=EventKind.STEP, message=Masker().text(without_credentials(work))))
 
-    thread = threading.Thread(target=tell, name="proj-installer", daemon=True)
+    thread = threading.Thread(target=report_progress, name="proj-installer", daemon=True)
     thread.start()
     try:
         yield
@@ -130,12 +132,12 @@ def _telling(log: Path, report: Report | None) -> Iterator[None]:
         thread.join()
 
 
-def busy_with(said: str) -> tuple[str, ...]:
+def unfinished_work(output: str) -> tuple[str, ...]:
     """Return the downloads and builds in an installer's output that have not ended; pip prints no end, so its last."""
-    ended = {match["name"] for match in ENDED.finditer(said)}
-    begun = [match for match in BEGUN.finditer(said) if match["name"] not in ended]
+    ended = {match["name"] for match in ENDED.finditer(output)}
+    begun = [match for match in BEGUN.finditer(output) if match["name"] not in ended]
     return tuple(
-        match[0].strip() for match in begun if not match["name"].endswith(ARCHIVE) or not said[match.end() :].strip()
+        match[0].strip() for match in begun if not match["name"].endswith(ARCHIVE) or not output[match.end() :].strip()
     )
 
 
@@ -190,9 +192,11 @@ def command_error(what: str, done: Completed, log: Path, *, offline: bool = Fals
     log.write_text(output + "\n", encoding="utf-8")
     lines = [line for line in output.splitlines() if line.strip() and not PROGRESS.match(line)]
     cause = build_failure(output)
-    told = "\n".join([*([cause] if cause else []), *lines[:MAX_LINES]])
+    summary = "\n".join([*([cause] if cause else []), *lines[:MAX_LINES]])
     kind = UnbuildableError if UNBUILDABLE.search(output) else EnvironmentSetupError
-    return kind(f"{what}:\n{told}", context=f"the whole output is in {log}", hint=OFFLINE if offline else _hint(output))
+    return kind(
+        f"{what}:\n{summary}", context=f"the whole output is in {log}", hint=OFFLINE if offline else _hint(output)
+    )
 
 
 MAX_LINES = 14

@@ -14,7 +14,7 @@ from runner.environments.declare.version_rules import parse_rule
 from runner.environments.interpreters import interpreters
 from runner.environments.interpreters.choosing import MissingInterpreterError, choose
 from runner.environments.interpreters.interpreters import Interpreter, discover
-from runner.environments.resolve.cutoff import line_of
+from runner.environments.resolve.cutoff import line_in_use
 from runner.errors import EnvironmentSetupError
 
 HERE = tuple(
@@ -166,8 +166,8 @@ def test_place_of_another_machine_is_told() -> None:
 
 def test_a_new_line_is_not_taken_in_its_first_months() -> None:
     lines = [(3, 12), (3, 13)]
-    assert line_of(date(2025, 1, 1), lines) == (3, 12)
-    assert line_of(date(2025, 9, 1), lines) == (3, 13)
+    assert line_in_use(date(2025, 1, 1), lines) == (3, 12)
+    assert line_in_use(date(2025, 9, 1), lines) == (3, 13)
 
 
 def test_discovery_finds_the_base_of_this_python_and_asks_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from runner.environments.interpreters.interpreters import discover
-from runner.environments.resolve.cutoff import line_of
+from runner.environments.resolve.cutoff import line_in_use
 from runner.settings import Home
 from tests.conftest import MakeRepository, Result, RunProj, git, write_tree
 
@@ -122,7 +122,7 @@ DAY_OF_3_11 = date(2023, 10, 1)
 def newer_and_older(home: Home) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the line of that day, and the newest that the old wheels are for; skip where there is none."""
     lines = {item.line for item in discover(home.root / "interpreters.json") if item.implementation == "cpython"}
-    chosen, older = line_of(DAY_OF_3_11, lines), [line for line in lines if (3, 6) <= line <= (3, 10)]
+    chosen, older = line_in_use(DAY_OF_3_11, lines), [line for line in lines if (3, 6) <= line <= (3, 10)]
     if chosen is None or chosen < (3, 11) or not older or chosen[1] - max(older)[1] > 4:
         pytest.skip("this machine has no Python up to 3.10 beside a newer one")
     return tuple(chosen), max(older)

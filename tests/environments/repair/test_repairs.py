@@ -16,9 +16,9 @@ from runner.environments.repair.missing import (
     FailedImport,
     explain_failed_import,
     failed_import,
+    missing_import_warnings,
     missing_imports,
     package_to_add,
-    tell_missing,
 )
 from runner.environments.repair.repairs import repair_spec
 from runner.manifest.files import FolderFiles
@@ -211,7 +211,7 @@ def test_missing_imports_are_named_with_package_and_line(tmp_path: Path) -> None
     spec = EnvironmentSpec(kind=EnvironmentKind.PYTHON_ENV, file="python_env.yaml")
     missing = missing_imports(scripts, spec, lock("pandas", "opencv-contrib-python", "setuptools"))
     assert [(one.module, one.package) for one in missing] == [("tabulate", "tabulate"), ("nowhere", None)]
-    known, unknown = tell_missing(missing, spec)
+    known, unknown = missing_import_warnings(missing, spec)
     assert "`- tabulate` to `dependencies:` of python_env.yaml" in (known.hint or "")
     assert "--add-missing" in (known.hint or "")
     assert "nowhere" in unknown.message

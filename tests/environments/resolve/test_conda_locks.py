@@ -21,11 +21,11 @@ from runner.environments.cache.source_trees import FolderTree
 from runner.environments.declare.conda.files import select_lines
 from runner.environments.declare.conda.spec import read_conda_spec
 from runner.environments.model import CondaFile
-from runner.environments.resolve.conda.channels import channels_of, public
+from runner.environments.resolve.conda.channels import channels_of, without_channel_credentials
 from runner.environments.resolve.conda.lockfile import CondaLock, PipPackage, read_conda_lock, write_conda_lock
 from runner.environments.resolve.conda.pip import _package, _ranks
 from runner.environments.resolve.conda.protocol import CondaPackage
-from runner.environments.resolve.conda.solve import lock_text, path_beside
+from runner.environments.resolve.conda.solve import lock_path_beside, lock_text
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentDeclaration, EnvironmentKind, EventKind
 from runner.settings import Home
@@ -168,7 +168,7 @@ def test_the_digest_of_a_file_is_of_what_it_asks_for(tmp_path: Path) -> None:
     ],
 )
 def test_addresses_are_shown_without_credentials(address: str, shown: str) -> None:
-    assert public(address) == shown
+    assert without_channel_credentials(address) == shown
 
 
 def test_channels_are_where_the_user_says(tmp_path: Path) -> None:
@@ -339,7 +339,7 @@ def test_a_lock_that_does_not_agree_with_its_file_is_told_and_used(desk: Desk, c
 
 @needs_library
 def test_our_own_lock_beside_the_file_knows_what_it_was_made_from(desk: Desk, channel: Path) -> None:
-    path, text = path_beside(desk.request()), lock_text(desk.request(), [platform()], desk.events.append)
+    path, text = lock_path_beside(desk.request()), lock_text(desk.request(), [platform()], desk.events.append)
     assert path == "envs/conda-lock.yml"
     desk.write(path, text)
     desk.prepare("conda")
@@ -353,7 +353,7 @@ def test_our_own_lock_beside_the_file_knows_what_it_was_made_from(desk: Desk, ch
 def test_a_lock_for_several_platforms(desk: Desk, channel: Path) -> None:
     elsewhere = TOOL._replace(subdir=OTHER, version="3.0")
     make_channel(channel, TOOL, elsewhere)
-    path, text = path_beside(desk.request()), lock_text(desk.request(), [platform(), OTHER], desk.events.append)
+    path, text = lock_path_beside(desk.request()), lock_text(desk.request(), [platform(), OTHER], desk.events.append)
     desk.write(path, text)
     assert read_conda_lock(text, path, OTHER).packages[0].version == "3.0"
     assert desk.prepare("conda").record.packages == (("tool", "1.0"),)
@@ -515,7 +515,7 @@ def start(program: Path, *words: str | Path, cwd: Path) -> str:
 def test_conda_lock_reads_what_we_write(desk: Desk, channel: Path, real_conda_lock: Path, shim: Path) -> None:
     text = f"channels: [{channel.as_uri()}]\ndependencies:\n  - tool\n  - python\n  - pip:\n    - six==1.16.0\n"
     desk.write("environment.yml", text, CONDA)
-    path, lock = path_beside(desk.request()), lock_text(desk.request(), [platform()], desk.events.append)
+    path, lock = lock_path_beside(desk.request()), lock_text(desk.request(), [platform()], desk.events.append)
     desk.write(path, lock)
     start(real_conda_lock, "render", "--kind", "explicit", "--platform", platform(), path, cwd=desk.folder)
     rendered = (desk.folder / f"conda-{platform()}.lock").read_text()

@@ -22,7 +22,7 @@ from rattler import Client
 from rattler.package_streaming import ArchiveEntry, PackageArchive, download_to_path
 
 from runner.base.foreign_text import LARGE, ForeignTextError, parse_json
-from runner.environments.resolve.conda.channels import public
+from runner.environments.resolve.conda.channels import without_channel_credentials
 from runner.environments.resolve.conda.protocol import Channel, CondaPackage
 
 AT_ONCE = 8
@@ -57,7 +57,7 @@ class ArchiveLocations:
     def written(self, url: str) -> str:
         """Return an address as it is written down: without credentials, and of the channel, not of a mirror."""
         found = next((name + url[len(asked) :] for name, asked in self._pairs if url.startswith(asked)), url)
-        return public(found)
+        return without_channel_credentials(found)
 
     def asked(self, url: str) -> str:
         """Return the address at which to ask for what is written down."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct, structs
 
+from runner.base.package_names import canonical_name
 from runner.environments.declare.conda.names import LIBRARIES, PREFIX_ONLY, PYTHON_LIBS, PYTHON_NAMES, TOOLS
 from runner.environments.declare.positions import Document, Item
 from runner.environments.declare.requirements import Line, RequirementReader
@@ -108,15 +109,21 @@ def _sort(document: Document, packages: list[CondaPackage]) -> Sorted:
     names = BUILD_TOOLS | {"python", "conda", "conda-build", "anaconda"}
     requirements = [package.requirement for package in kept if package.name not in names]
     left_out += [package for package in kept if package.name in {"conda", "conda-build", "anaconda"}]
-    return _python_rule(python), build, requirements, _told_left_out(document, left_out), _told_renamed(document, kept)
+    return (
+        _python_rule(python),
+        build,
+        requirements,
+        _omission_notices(document, left_out),
+        _renaming_notices(document, kept),
+    )
 
 
-def _told_left_out(document: Document, left_out: list[CondaPackage]) -> tuple[str, ...]:
+def _omission_notices(document: Document, left_out: list[CondaPackage]) -> tuple[str, ...]:
     names = ", ".join(sorted({package.name.lstrip("-") for package in left_out}))
     return (f"{document.file}: left out, as wheels or the system bring them: {names}",) if left_out else ()
 
 
-def _told_renamed(document: Document, kept: list[CondaPackage]) -> tuple[str, ...]:
+def _renaming_notices(document: Document, kept: list[CondaPackage]) -> tuple[str, ...]:
     renamed = {f"{package.name} as {PYTHON_NAMES[package.name]}" for package in kept if package.name in PYTHON_NAMES}
     return (f"{document.file}: mapped to the Python index: {', '.join(sorted(renamed))}",) if renamed else ()
 
@@ -137,7 +144,7 @@ def _parse(item: Item, faults: list[str]) -> Iterator[CondaPackage]:
     if not match or "://" in text or posixpath.isabs(text):
         faults.append(f"line {item.line}: '{item.text}' is not a package name with a version")
         return
-    name = re.sub(r"[-_.]+", "-", match["name"]).lower()
+    name = canonical_name(match["name"])
     try:
         yield CondaPackage(line=item.line, text=text, name=name, rule=version_rule(match["rest"]))
     except ValueError as error:

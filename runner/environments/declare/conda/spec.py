@@ -14,7 +14,7 @@ from runner.environments.declare.conda.mapping import read_pip
 from runner.environments.declare.positions import Document, parse
 from runner.environments.declare.requirements import RequirementReader
 from runner.environments.model import CondaFile, EnvironmentSpec, collect, specify
-from runner.environments.resolve.conda.channels import public
+from runner.environments.resolve.conda.channels import without_channel_credentials
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentKind, ProjectFiles
 from runner.urls import without_credentials
@@ -50,7 +50,7 @@ class CondaSpec(Struct, frozen=True, kw_only=True):
         value = (
             FORMAT,
             platform,
-            [public(channel) for channel in self.channels],
+            [without_channel_credentials(channel) for channel in self.channels],
             sorted(self.specs),
             [without_credentials(line) for line in (*pip.requirements, "", *pip.constraints)],
             [option for option in pip.options if "binary" in option or "--pre" in option],

@@ -17,7 +17,7 @@ DEFAULTS = ("main", "r")
 OF_DEFAULTS = (*DEFAULTS, "msys2")
 
 
-def public(text: str) -> str:
+def without_channel_credentials(text: str) -> str:
     """Remove users, passwords and channel tokens from the URLs in a text."""
     return without_channel_tokens(without_credentials(text))
 
@@ -43,7 +43,7 @@ def _channels(name: str, settings: Mapping[str, Any], environ: Mapping[str, str]
         return
     address = VARIABLE.sub(lambda match: environ.get(match[1], match[0]), name).rstrip("/")
     if "://" in address:
-        yield Channel(name=public(address + "/").rstrip("/"), address=address)
+        yield Channel(name=without_channel_credentials(address + "/").rstrip("/"), address=address)
         return
     own = settings.get("custom_channels") or {}
     first = name.split("/", maxsplit=1)[0]

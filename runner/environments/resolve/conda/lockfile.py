@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from runner.base.foreign_text import LARGE, ForeignTextError, parse_yaml
 from runner.environments.declare.conda.files import is_explicit
-from runner.environments.resolve.conda.channels import public
+from runner.environments.resolve.conda.channels import without_channel_credentials
 from runner.environments.resolve.conda.protocol import CondaPackage
 from runner.errors import EnvironmentSetupError
 
@@ -103,7 +103,7 @@ def check_package(package: CondaPackage, path: str) -> None:
     digests = [package.sha256 or "0" * 64, package.md5 or "0" * 32]
     fits = package.file_name.lower() in (f"{stem}.conda".lower(), f"{stem}.tar.bz2".lower())
     if not (fits and FILE_NAME.fullmatch(package.file_name) and all(HASH.fullmatch(_named(item)) for item in digests)):
-        what = public(package.url)
+        what = without_channel_credentials(package.url)
         raise EnvironmentSetupError(f"{path} has an invalid package: {package.name}, '{what}'", context=path)
 
 
@@ -123,7 +123,7 @@ def _read_yaml(text: str, path: str, platform: str) -> CondaLock:
         here = [entry for entry in entries if entry["platform"] == platform and not entry["name"].startswith("__")]
         packages = tuple(_package(entry) for entry in here if entry["manager"] == "conda")
         pip = tuple(_pip_package(entry) for entry in here if entry["manager"] == "pip")
-        channels = tuple(public(str(channel["url"])) for channel in metadata["channels"])
+        channels = tuple(without_channel_credentials(str(channel["url"])) for channel in metadata["channels"])
         content, own = metadata["content_hash"].get(platform), metadata.get("custom_metadata") or {}
     except (ForeignTextError, KeyError, TypeError, AttributeError) as error:
         raise EnvironmentSetupError(
@@ -145,7 +145,7 @@ def _read_yaml(text: str, path: str, platform: str) -> CondaLock:
 
 
 def _package(entry: Mapping[str, Any]) -> CondaPackage:
-    url = public(entry["url"])
+    url = without_channel_credentials(entry["url"])
     named = FILE_NAME.fullmatch(posixpath.basename(url))
     return CondaPackage(
         name=entry["name"],
@@ -163,9 +163,9 @@ def _pip_package(entry: Mapping[str, Any]) -> PipPackage:
     return PipPackage(
         name=entry["name"],
         version=str(entry["version"]),
-        url=public(entry["url"]),
+        url=without_channel_credentials(entry["url"]),
         sha256=(entry.get("hash") or {}).get("sha256"),
-        source=public(source) if source else None,
+        source=without_channel_credentials(source) if source else None,
     )
 
 
@@ -192,7 +192,9 @@ def _explicit_package(line: str, place: str, platform: str) -> CondaPackage:
     url, _, digest = line.partition("#")
     named, hashed = FILE_NAME.fullmatch(posixpath.basename(url)), HASH.fullmatch(digest)
     if not named or "://" not in url or (digest and not hashed):
-        raise EnvironmentSetupError(f"'{public(line)}' is not the URL of a conda package", context=place)
+        raise EnvironmentSetupError(
+            f"'{without_channel_credentials(line)}' is not the URL of a conda package", context=place
+        )
     subdir = posixpath.basename(posixpath.dirname(url))
     if subdir not in (platform, "noarch"):
         raise EnvironmentSetupError(f"'{named[0]}' is for {subdir}, but this machine is {platform}", context=place)
@@ -200,7 +202,7 @@ def _explicit_package(line: str, place: str, platform: str) -> CondaPackage:
         name=named["name"],
         version=named["version"],
         build=named["build"],
-        url=public(url),
+        url=without_channel_credentials(url),
         md5=hashed["md5"] if hashed else None,
         sha256=hashed["sha256"] if hashed else None,
     )

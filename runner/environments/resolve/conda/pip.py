@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 from runner.base.foreign_text import parse_toml
+from runner.base.package_names import canonical_name
 from runner.environments.backends.python_backend import BIN
 from runner.environments.cache.source_trees import copy_packages
 from runner.environments.declare.conda.names import PYTHON_NAMES
@@ -16,7 +17,7 @@ from runner.environments.declare.indexes import expand, index_options
 from runner.environments.model import EnvironmentRequest, EnvironmentSpec
 from runner.environments.resolve.conda.lockfile import PipPackage
 from runner.environments.resolve.conda.protocol import CondaPackage
-from runner.environments.resolve.locking import FILTERED, MAX_TURNS
+from runner.environments.resolve.locking import FILTERED, MAX_ATTEMPTS
 from runner.environments.resolve.uv_command import clean_cwd, command_error, find_uv, requirements_file
 from runner.errors import EnvironmentSetupError
 from runner.model import Event, EventKind, Report
@@ -61,7 +62,7 @@ class PipPart:
             raise EnvironmentSetupError(
                 f"{self._spec.file} has a pip part and no 'python' among its dependencies", context=self._spec.file
             )
-        given = _given(packages)
+        given = _conda_versions(packages)
         done, undated = self._resolve(python, as_of, given)
         if done.exit_code and given:
             again, late = self._resolve(python, as_of, {})
@@ -88,7 +89,13 @@ class PipPart:
         with requirements_file(lines, "requirements.txt") as file:
             done = self._uv.run(
                 *("pip", "install", "--no-deps", "--requirements", file, "--python", prefix / BIN / "python"),
-                *("--break-system-packages", "--link-mode", link_mode, *_cut(as_of, ()), *self._uv.index.words),
+                *(
+                    "--break-system-packages",
+                    "--link-mode",
+                    link_mode,
+                    *_cutoff_options(as_of, ()),
+                    *self._uv.index.words,
+                ),
                 cwd=clean_cwd(self._request.home),
             )
         if done.exit_code:
@@ -97,8 +104,8 @@ class PipPart:
     def _resolve(self, python: str, as_of: str | None, given: Mapping[str, str]) -> tuple[Completed, tuple[str, ...]]:
         """Run uv, with packages that have no upload dates exempt from the cutoff."""
         undated: tuple[str, ...] = ()
-        for _ in range(MAX_TURNS):
-            done = self._compile(python, _cut(as_of, undated), given)
+        for _ in range(MAX_ATTEMPTS):
+            done = self._compile(python, _cutoff_options(as_of, undated), given)
             found = FILTERED.finditer(done.error_text) if done.exit_code and as_of else ()
             more = {match["name"] for match in found if "published at" not in match["rest"]} - set(undated)
             if not more:
@@ -121,10 +128,10 @@ class PipPart:
                 cwd=clean_cwd(self._request.home),
             )
 
-    def _local(self, room: Path) -> Iterator[str]:
+    def _local(self, temporary: Path) -> Iterator[str]:
         packages = self._spec.local_packages
         if packages and self._request.tree is not None:
-            copies = copy_packages(self._request.tree, packages, room)
+            copies = copy_packages(self._request.tree, packages, temporary)
             for package, copy in zip(packages, copies, strict=True):
                 yield f"{copy}[{','.join(package.extras)}]" if package.extras else str(copy)
 
@@ -134,12 +141,12 @@ class PipPart:
         return [found for entry in entries if (found := _package(entry, rank))]
 
 
-def _given(packages: Sequence[CondaPackage]) -> dict[str, str]:
+def _conda_versions(packages: Sequence[CondaPackage]) -> dict[str, str]:
     """Return the Python packages among conda's packages: name on the Python index and version."""
     of_python = [
         package for package in packages if any(re.match(r"python(_abi)?(\s|$)", depend) for depend in package.depends)
     ]
-    names = {package: re.sub(r"[-_.]+", "-", package.name).lower() for package in of_python}
+    names = {package: canonical_name(package.name) for package in of_python}
     plain = {PYTHON_NAMES.get(name, name).partition(" ")[0].partition("[")[0]: item for item, name in names.items()}
     return {name: item.version for name, item in plain.items() if re.fullmatch(r"[\d.]+([a-z]+\d+)?", item.version)}
 
@@ -204,7 +211,7 @@ def _rank(wheel: Mapping[str, Any], rank: Mapping[str, int]) -> int | None:
     return min((rank[str(tag)] for tag in found if str(tag) in rank), default=None)
 
 
-def _cut(as_of: str | None, undated: Sequence[str]) -> list[str]:
+def _cutoff_options(as_of: str | None, undated: Sequence[str]) -> list[str]:
     words = ["--exclude-newer", as_of] if as_of else []
     return words + [word for name in undated for word in ("--exclude-newer-package", f"{name}=false")]
 

@@ -11,17 +11,18 @@ import msgspec
 from msgspec import Struct, structs
 
 from runner.base.checksummed_files import DamagedFileError, read_sealed, write_sealed
+from runner.base.package_names import canonical_name
 from runner.environments.backends.conda.command import lock_with_conda_lock
 from runner.environments.backends.conda.tools import CondaTool, tool_for
 from runner.environments.declare.conda.files import is_conda_lock
 from runner.environments.declare.conda.mapping import SPEC, version_rule
 from runner.environments.declare.conda.spec import CondaSpec, read_conda_spec
 from runner.environments.model import CondaFile, EnvironmentRequest
-from runner.environments.resolve.conda.channels import public
+from runner.environments.resolve.conda.channels import without_channel_credentials
 from runner.environments.resolve.conda.lockfile import CondaLock, check_package, read_conda_lock, write_conda_lock
 from runner.environments.resolve.conda.pip import PipPart
-from runner.environments.resolve.lock_files import report_damage, usable_lock, write_lock_file
-from runner.environments.resolve.locking import as_text
+from runner.environments.resolve.lock_files import read_valid_lock, report_damage, write_lock_file
+from runner.environments.resolve.locking import format_time
 from runner.errors import EnvironmentSetupError
 from runner.model import Event, EventKind, ProjectFiles, Report
 
@@ -62,14 +63,14 @@ def find_conda_lock(request: EnvironmentRequest, platform: str) -> FoundLock | N
     declared = conda_file(request)
     own = declared if is_conda_lock(declared.text) else lock_beside(request.files, declared, platform)
     if own:
-        return FoundLock(lock=read_once(request, own.text, own.path, platform), text=own.text, file=own.path)
+        return FoundLock(lock=read_cached_lock(request, own.text, own.path, platform), text=own.text, file=own.path)
     if request.refresh and request.as_of is None:
         return None
-    path = _kept(request, platform)
-    text = usable_lock(path)
+    path = _stored_path(request, platform)
+    text = read_valid_lock(path)
     if text is None:
         return None
-    return FoundLock(lock=read_once(request, text, str(path), platform), text=text, path=path)
+    return FoundLock(lock=read_cached_lock(request, text, str(path), platform), text=text, path=path)
 
 
 def disagreements(request: EnvironmentRequest, found: FoundLock) -> tuple[str, ...]:
@@ -84,14 +85,14 @@ def disagreements(request: EnvironmentRequest, found: FoundLock) -> tuple[str, .
     return () if same else ("it was made from another version of that file",)
 
 
-def check_agreement(request: EnvironmentRequest, found: FoundLock, report: Report) -> tuple[str, ...]:
+def report_disagreements(request: EnvironmentRequest, found: FoundLock, report: Report) -> tuple[str, ...]:
     """Report and return a warning if a lock in the project differs from its environment file."""
     declared, differences = conda_file(request), disagreements(request, found)
     if not differences:
         return ()
-    told = f"{found.file} does not agree with {declared.path}: {', '.join(differences[:6])}; the lock is used"
-    report(Event(kind=EventKind.WARNING, message=told, hint="Update it with 'proj lock --format conda-lock'."))
-    return (told,)
+    message = f"{found.file} does not agree with {declared.path}: {', '.join(differences[:6])}; the lock is used"
+    report(Event(kind=EventKind.WARNING, message=message, hint="Update it with 'proj lock --format conda-lock'."))
+    return (message,)
 
 
 def resolve_conda(request: EnvironmentRequest, platform: str, report: Report) -> FoundLock:
@@ -100,7 +101,7 @@ def resolve_conda(request: EnvironmentRequest, platform: str, report: Report) ->
     Raises:
         EnvironmentSetupError: no set of packages satisfies the file, or a channel or the index can't be reached.
     """
-    path, declared = _kept(request, platform), conda_file(request)
+    path, declared = _stored_path(request, platform), conda_file(request)
     report_damage(path, report)
     lock = _resolve(request, platform, path.with_suffix(".log"), report, is_portable=False)
     text = write_conda_lock([lock], [declared.path], with_addresses=False)
@@ -108,7 +109,7 @@ def resolve_conda(request: EnvironmentRequest, platform: str, report: Report) ->
     return FoundLock(lock=lock, text=kept, path=path)
 
 
-def path_beside(request: EnvironmentRequest) -> str:
+def lock_path_beside(request: EnvironmentRequest) -> str:
     """Return the path of the lock of a conda file in the project."""
     return posixpath.join(posixpath.dirname(conda_file(request).path), BESIDE[0])
 
@@ -134,7 +135,7 @@ def _resolve(request: EnvironmentRequest, platform: str, log: Path, report: Repo
     spec = conda_spec(request, platform)
     tool = tool_for(request, platform, spec.channels)
     _announce(request, spec, platform, report)
-    as_of = as_text(request.as_of) if tool.knows_dates else None
+    as_of = format_time(request.as_of) if tool.knows_dates else None
     if request.as_of and not tool.knows_dates:
         _notice(report, f"{tool.name} can't resolve as of a date: resolved with the newest versions")
     solved = tool.solve(spec.specs, as_of, log, is_portable=is_portable)
@@ -146,10 +147,10 @@ def _resolve(request: EnvironmentRequest, platform: str, log: Path, report: Repo
         _notice(
             report, f"The channel has no upload dates for {', '.join(solved.undated)}: all versions were considered"
         )
-    pip = PipPart(request, spec.pip, platform, log).lock(solved.packages, as_text(request.as_of), report)
+    pip = PipPart(request, spec.pip, platform, log).lock(solved.packages, format_time(request.as_of), report)
     return CondaLock(
         platform=platform,
-        channels=tuple(public(channel) for channel in spec.channels) or tool.usual_channels(),
+        channels=tuple(without_channel_credentials(channel) for channel in spec.channels) or tool.usual_channels(),
         packages=solved.packages,
         pip=pip.packages,
         content=spec.digest(platform, request.files),
@@ -162,9 +163,9 @@ def _resolve(request: EnvironmentRequest, platform: str, log: Path, report: Repo
 def _announce(request: EnvironmentRequest, spec: CondaSpec, platform: str, report: Report) -> None:
     when = f" as of {request.as_of:%Y-%m-%d}" if request.as_of else ""
     count = len(spec.specs) + len(spec.pip.requirements) + len(spec.pip.local_packages)
-    told = f"Resolving {count} requirement{'s' * (count != 1)} with conda for {platform}{when}"
+    message = f"Resolving {count} requirement{'s' * (count != 1)} with conda for {platform}{when}"
     hint = "'--as-of DATE' sets another day, '--as-of now' allows the newest versions" if when else None
-    report(Event(kind=EventKind.NOTICE if when else EventKind.STEP, message=told, hint=hint))
+    report(Event(kind=EventKind.NOTICE if when else EventKind.STEP, message=message, hint=hint))
 
 
 def lock_beside(files: ProjectFiles | None, declared: CondaFile, platform: str) -> CondaFile | None:
@@ -177,7 +178,7 @@ def lock_beside(files: ProjectFiles | None, declared: CondaFile, platform: str) 
     return None
 
 
-def read_once(request: EnvironmentRequest, text: str, path: str, platform: str) -> CondaLock:
+def read_cached_lock(request: EnvironmentRequest, text: str, path: str, platform: str) -> CondaLock:
     """Read a lock and cache the result, because parsing its YAML can take a second.
 
     Raises:
@@ -194,7 +195,7 @@ def read_once(request: EnvironmentRequest, text: str, path: str, platform: str) 
     return lock
 
 
-def _kept(request: EnvironmentRequest, platform: str) -> Path:
+def _stored_path(request: EnvironmentRequest, platform: str) -> Path:
     spec = conda_spec(request, platform)
     tool: CondaTool = tool_for(request, platform, spec.channels)
     when = request.as_of.isoformat() if request.as_of else "now"
@@ -205,7 +206,7 @@ def _kept(request: EnvironmentRequest, platform: str) -> Path:
 def _differences(spec: CondaSpec, lock: CondaLock) -> Iterator[str]:
     """Yield the requirements of a file that a lock of another tool does not satisfy."""
     versions = {package.name: package.version for package in lock.packages}
-    pip = {re.sub(r"[-_.]+", "-", package.name).lower() for package in lock.pip}
+    pip = {canonical_name(package.name) for package in lock.pip}
     for text in spec.specs:
         match = SPEC.fullmatch(text)
         name = match["name"].lower() if match else text
@@ -215,7 +216,7 @@ def _differences(spec: CondaSpec, lock: CondaLock) -> Iterator[str]:
             yield f"'{text}' is locked to {versions[name]}"
     for line in spec.pip.requirements:
         found = re.match(r"[\w.-]+", line)
-        name = re.sub(r"[-_.]+", "-", found[0]).lower() if found else line
+        name = canonical_name(found[0]) if found else line
         if name not in pip and name not in versions:
             yield f"'{line}' is not in it"
 
