@@ -14,7 +14,7 @@ from runner.base.masking import Masker, secret_values, short_secret_notices
 from runner.base.parse_cache import ParseCache
 from runner.environments.backends.registry import EnvironmentBackend, choose_backend, notices_for
 from runner.environments.model import EnvironmentRequest, EnvironmentSpec, ProjectTree
-from runner.environments.repair.additions import Addition, additions_path, recall_additions, with_additions
+from runner.environments.repair.additions import Addition, additions_path, read_additions, with_additions
 from runner.environments.repair.deciding import decide_spec
 from runner.errors import ManifestError, UsageError
 from runner.executors import EXECUTORS, Executor, check_options
@@ -168,7 +168,7 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
     executor = choose_executor(entry_point, backend, request)
     leads = find_leads(scripts, files) if request.repair and backend.capabilities.builds_prefixes else ()
     note = additions_path(home, (source.name, snapshot.code.subdirectory, entry_point.name), spec)
-    additions = recall_additions(note, repair=request.repair, add_missing=request.add_missing)
+    additions = read_additions(note, repair=request.repair, add_missing=request.add_missing)
     return Plan(
         request=request,
         home=home,

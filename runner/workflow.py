@@ -14,9 +14,9 @@ from runner.collectors import OUTPUTS, Execution, Finished, collect, guarded, re
 from runner.environments.backends.python_backend import PythonBackend
 from runner.environments.cache.source_trees import FolderTree
 from runner.environments.model import Prepared, redirect_paths
-from runner.environments.repair.additions import Addition, remember_additions, with_additions
+from runner.environments.repair.additions import Addition, with_additions, write_additions
 from runner.environments.repair.deciding import lock_for_code, with_own_packages
-from runner.environments.repair.missing import failed_import, installed_bringer, package_to_add
+from runner.environments.repair.missing import failed_import, installed_provider, package_to_add
 from runner.environments.repair.repairs import is_changeable
 from runner.errors import AbsentImageError, UnbuildableError
 from runner.executors import ExecutionRequest, Sharing, child_environment
@@ -72,7 +72,7 @@ def run_with_repairs(plan: Plan, report: Report, echo: Echo) -> RunOutcome:
         plan = again
         outcome = run_plan(plan, report, echo)
         if plan.additions and outcome.error is None:
-            remember_additions(plan.additions_note, plan.additions)
+            write_additions(plan.additions_note, plan.additions)
     if outcome.exit_code and plan.request.repair and (hint := offer_commit_day(plan.request.as_of, plan.snapshot)):
         report(Event(kind=EventKind.WARNING, message="The packages may be too new for this code", hint=hint))
     return outcome
@@ -85,7 +85,7 @@ def plan_again(plan: Plan, outcome: RunOutcome, report: Report) -> Plan | None:
         if request.environment_manager is not None:
             return None
         report(Event(kind=EventKind.WARNING, message=error.message, hint="Running once more, without a container"))
-        return without_container(plan, f"the container that is declared can't be had ({error.message})")
+        return without_container(plan, f"the declared container is not available ({error.message})")
     if isinstance(error, UnbuildableError) and isinstance(plan.backend, PythonBackend):
         told = plan.backend.move_interpreter(plan.environment_request(), report)
         if told is None:
@@ -111,7 +111,7 @@ def missing_package(plan: Plan, outcome: RunOutcome) -> Addition | None:
     if failed is None or package is None:
         return None
     installed = [name for name, _ in environment.packages] if environment else []
-    is_installed = installed_bringer(failed.module, installed) is not None
+    is_installed = installed_provider(failed.module, installed) is not None
     return None if is_installed else Addition(package=package, inside=failed.inside)
 
 

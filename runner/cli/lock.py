@@ -15,6 +15,7 @@ from msgspec import Struct, structs
 
 from runner.base.files import write_atomically
 from runner.base.lazy import LazyModule
+from runner.base.package_names import canonical_name
 from runner.cli.home import enter_home
 from runner.cli.text import print_lines, say, show_event
 from runner.environments.backends.uv import UvBackend
@@ -22,16 +23,15 @@ from runner.environments.cache.source_trees import FolderTree
 from runner.environments.declare.spec import read_declared
 from runner.environments.declare.version_rules import parse_rule
 from runner.environments.model import EnvironmentRequest, EnvironmentSpec
-from runner.environments.repair.import_names import normalise
 from runner.environments.repair.repairs import names_of
 from runner.environments.resolve.project_lock import (
     FoundLock,
-    asked_of,
     differences,
     find_project_lock,
     is_lockable,
     lock_name,
     read_header,
+    spec_lines,
 )
 from runner.environments.resolve.universal import LockOrder, export_standard, make_lock
 from runner.errors import EnvironmentSetupError, UsageError
@@ -148,12 +148,12 @@ def _refuse_unknown(upgrade: tuple[str, ...], folder: Path, specs: tuple[Environ
     known: set[str] = set()
     for spec in specs:
         found = find_project_lock(spec, files)
-        known |= names_of(spec) | {normalise(name) for name in _versions(found.text if found else "")}
+        known |= names_of(spec) | {canonical_name(name) for name in _versions(found.text if found else "")}
     for word in upgrade:
         name = re.split(r"[^\w.-]", word.strip(), maxsplit=1)[0]
-        if normalise(name) not in known:
+        if canonical_name(name) not in known:
             places = " or ".join(filter(None, ("the lock", *(spec.file for spec in specs))))
-            hint = suggestion(normalise(name), sorted(known))
+            hint = suggestion(canonical_name(name), sorted(known))
             raise UsageError(f"There is no package '{name}' to upgrade in {places}", hint=hint)
 
 
@@ -168,7 +168,7 @@ def _check(folder: Path, specs: tuple[EnvironmentSpec, ...]) -> int:
     code = 0
     for spec in specs:
         found = find_project_lock(spec, files)
-        faults = differences(found, asked_of(spec, files)) if found else ("there is no lock",)
+        faults = differences(found, spec_lines(spec, files)) if found else ("there is no lock",)
         name = found.path if found else lock_name(spec.file or "")
         print_lines(f"{name}: {'does not fit' if faults else 'is up to date with'} {spec.file}")
         for fault in faults:
@@ -185,7 +185,7 @@ def _lock(folder: Path, spec: EnvironmentSpec, wish: Wish, home: Home) -> Path:
     found = find_project_lock(spec, files)
     target = _target(folder, spec, standard=wish.standard)
     is_there = found is not None and folder / found.path == target
-    if found and is_there and not wish.changes and not differences(found, asked_of(spec, files)):
+    if found and is_there and not wish.changes and not differences(found, spec_lines(spec, files)):
         say(f"{found.path} is up to date; --upgrade PKG or --as-of DATE changes versions")
         return target
     request = EnvironmentRequest(

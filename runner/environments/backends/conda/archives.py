@@ -22,7 +22,7 @@ from rattler import Client
 from rattler.package_streaming import ArchiveEntry, PackageArchive, download_to_path
 
 from runner.base.foreign_text import LARGE, ForeignTextError, parse_json
-from runner.environments.resolve.conda.channels import public
+from runner.environments.resolve.conda.channels import without_channel_credentials
 from runner.environments.resolve.conda.protocol import Channel, CondaPackage
 
 AT_ONCE = 8
@@ -59,7 +59,7 @@ class ArchiveLocations:
         found = next(
             (name + url[len(request_url) :] for name, request_url in self._pairs if url.startswith(request_url)), url
         )
-        return public(found)
+        return without_channel_credentials(found)
 
     def request_url(self, url: str) -> str:
         """Return the URL from which a stored URL is downloaded."""

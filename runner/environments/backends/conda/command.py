@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from runner.base.foreign_text import LARGE, ForeignTextError, parse_json
 from runner.environments.model import CondaFile, EnvironmentRequest
-from runner.environments.resolve.conda.channels import channels_of, public
+from runner.environments.resolve.conda.channels import channels_of, without_channel_credentials
 from runner.environments.resolve.conda.protocol import CondaPackage, Installed, Solved
 from runner.environments.resolve.uv_command import DROPPED, clean_cwd, command_error
 from runner.errors import EnvironmentSetupError
@@ -60,7 +60,7 @@ def lock_with_conda_lock(
         )
         if done.exit_code:
             raise command_error("conda-lock can't lock the environment", done, log)
-        return public((Path(room) / "lock.yml").read_text("utf-8"))
+        return without_channel_credentials((Path(room) / "lock.yml").read_text("utf-8"))
 
 
 class CondaCommand(Struct, frozen=True, kw_only=True):
@@ -147,7 +147,7 @@ class CondaCommand(Struct, frozen=True, kw_only=True):
 
 
 def _package(entry: Mapping[str, Any]) -> CondaPackage:
-    url = public(entry["url"])
+    url = without_channel_credentials(entry["url"])
     stem = re.sub(r"\.(conda|tar\.bz2)$", "", url.rpartition("/")[2])
     return CondaPackage(
         name=entry["name"],
