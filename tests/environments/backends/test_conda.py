@@ -704,7 +704,7 @@ def test_nothing_is_added_to_a_lock(proj: RunProj, desk: Desk, wheels: dict[str,
     result = run_code(proj, desk, "import hello, mlflow\n", "--add-missing", **wheels)
     assert result.code == 1
     assert result.json["environment"]["repairs"] == []
-    assert "Running once more" not in result.err
+    assert "Running again" not in result.err
 
 
 @pytest.mark.slow

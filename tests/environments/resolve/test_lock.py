@@ -97,7 +97,7 @@ def test_what_other_tools_write_under_the_name_is_no_lock_of_ours(tmp_path: Path
     ("files", "reason"),
     [
         ({"a.txt": ""}, "no environment is declared"),
-        ({"requirements.txt": ""}, "asks for nothing"),
+        ({"requirements.txt": ""}, "requires no packages"),
         ({"requirements.txt": "six==1.16.0 --hash=sha256:00"}, "is a lock itself"),
     ],
 )
