@@ -1,4 +1,4 @@
-"""From what the user names to the store that is there."""
+"""Opens the foreign store that the user names."""
 
 import re
 from pathlib import Path
@@ -16,15 +16,15 @@ _HEADER = b"SQLite format 3\0"
 
 
 def open_foreign(word: str, report: Report, proxied: Path | None = None) -> ForeignStore:
-    """Return the store that a folder, the file of a database, or a URI names; nothing of it is changed.
+    """Open the store in a folder, a database file, or at a URI, without changing it.
 
     Args:
-        word: what the user names.
-        report: where is said what is left out.
-        proxied: the folder behind the artifact proxy of the server that a database was used by.
+        word: the path or URI given by the user.
+        report: receives a warning for each skipped item.
+        proxied: the folder behind the artifact proxy of the server that used the database.
 
     Raises:
-        UsageError: a store of this kind can't be read.
+        UsageError: proj does not read this kind of store.
         TransferError: there is no store.
     """
     place = _place(word)
@@ -46,7 +46,7 @@ def _place(word: str) -> Path:
         return Path(word.removeprefix("file:")).expanduser()
     kind = scheme[1].lower().partition("+")[0]
     if kind == "sqlite":
-        # As SQLAlchemy reads it: three strokes begin a relative path, four an absolute one.
+        # SQLAlchemy's rule: three slashes begin a relative path, four an absolute one.
         return Path(unquote(word[scheme.end() + 1 :].partition("?")[0]))
     if kind == "file":
         return Path(unquote(urlsplit(word).path))
@@ -64,7 +64,7 @@ def _store_folder(place: Path) -> Path:
     """Return the root of the file store at or in a folder.
 
     Raises:
-        TransferError: there is none.
+        TransferError: there is no file store.
     """
     folder = place.resolve()
     if (folder / META).is_file():

@@ -1,4 +1,4 @@
-"""An import, from the other store's first experiment to its last model version."""
+"""Imports a foreign store: experiments, runs, logged models and registered models."""
 
 import re
 import shlex
@@ -26,7 +26,7 @@ from runner.store.row_helpers import RUN_ID
 
 _PROGRESS_SECONDS = 2.0
 _LOOKED_AT = 100
-"""Runs of an experiment of unknown name that are looked for here."""
+"""Number of runs that are looked up here to recognize a renamed experiment."""
 _IN_A_RUN = re.compile(r"(?:^|/)(?P<run>[0-9a-f]{32})/artifacts(?:/(?P<path>.*))?$")
 _OF_A_RUN = re.compile(r"runs:/+(?P<run>[0-9a-f]{32})/(?P<path>.+)$")
 _OF_A_MODEL = re.compile(r"(?:^models:/|/)(?P<model>m-[0-9a-f]{32})(?:/artifacts(?:/(?P<path>.*))?)?$")
@@ -36,14 +36,14 @@ _PROMPT_TAG = "mlflow.prompt.is_prompt"
 def import_store(
     store: ForeignStore, database: Database, home: Home, tally: ImportSummary, wanted: Sequence[str] = ()
 ) -> Summary:
-    """Take over what another store holds, or these experiments of it, and return what that did.
+    """Import a foreign store, or the selected experiments of it, and return a summary.
 
-    Each run is taken over as a whole or not at all; one that can't be is told and left out. Importing again adds what
-    is new.
+    Each run is imported in one transaction; a run that can't be imported is skipped with a warning. Importing again
+    adds new content.
 
     Raises:
-        TransferError: the store can't be read, or we can't write to ours.
-        NotFoundError: it has no such experiment.
+        TransferError: the foreign store can't be read, or the local store can't be written.
+        NotFoundError: the foreign store has no such experiment.
     """
     transfer = _Transfer(store, database, home, tally)
     for experiment in _chosen(transfer.experiments(), wanted):
@@ -54,7 +54,7 @@ def import_store(
 
 
 class _Transfer:
-    """Takes over one thing after the other."""
+    """Imports the content of a foreign store item by item."""
 
     def __init__(self, store: ForeignStore, database: Database, home: Home, tally: ImportSummary) -> None:
         self._store = store
@@ -66,12 +66,12 @@ class _Transfer:
         self._seen = 0
 
     def experiments(self) -> list[Experiment]:
-        """Return the experiments there; those that can't be read are told."""
+        """Return the foreign experiments; reports those that can't be read."""
         found = (self._experiment(key) for key in self._store.experiment_keys())
         return [experiment for experiment in found if experiment is not None]
 
     def take_experiment(self, experiment: Experiment) -> None:
-        """Take an experiment with its runs and logged models over."""
+        """Import an experiment with its runs and logged models."""
         here = import_writer.find_experiment(self._database, experiment) or self._renamed(experiment)
         group = _Group(self._database, experiment, None if here is None else here.id)
         try:
@@ -88,7 +88,7 @@ class _Transfer:
         self._tally.count(Kind.EXPERIMENTS, Change.ADDED if group.is_new else Change.SAME)
 
     def take_registration(self, key: str, *, whole: bool) -> None:
-        """Take a registered model over; of a part of a store, just the versions whose run or model is here."""
+        """Import a registered model; for a partial import, only the versions whose run or model is present."""
         try:
             self._register(self._store.registration(key), whole=whole)
         except (InvalidValueError, TransferError) as error:
@@ -118,7 +118,7 @@ class _Transfer:
         self._tally.count(Kind.REGISTERED, change)
 
     def _renamed(self, experiment: Experiment) -> Experiment | None:
-        """Return the experiment here that was given another name, here or there, since runs of it were imported."""
+        """Return the local experiment that received runs of this one earlier, if either was renamed since."""
         for key in islice(self._store.run_keys(experiment), _LOOKED_AT):
             present = import_writer.lookup(self._database, key)
             if present is not None and present[1]:
@@ -148,7 +148,7 @@ class _Transfer:
         run = msgspec.structs.replace(found.run, experiment_id=experiment_id, artifact_uri=uri, details=details)
         deleted_at = found.deleted_at
         if experiment.lifecycle_stage is LifecycleStage.DELETED:
-            # Runs that went with their experiment come back with it: they carry its time.
+            # Runs deleted with their experiment have its deletion time, so that they are restored with it.
             with_it = deleted_at is None or deleted_at >= experiment.updated_at
             deleted_at = experiment.updated_at if with_it else deleted_at
         return ImportedRun(
@@ -180,7 +180,7 @@ class _Transfer:
         return model_import_writer.import_model(self._database, own, self._store.uri, deleted=found.deleted)
 
     def _take_files(self, files: Files, target: Path) -> str:
-        """Copy artifacts where they are on this machine, and return the URI that they have from now on."""
+        """Copy artifacts that are on this machine, and return their new URI."""
         if files.folder is not None:
             self._tally.artifacts += copy_artifacts(files.folder, target, self._tally.warn)
         elif files.is_missing and files.uri:
@@ -200,7 +200,7 @@ class _Transfer:
         self._tally.count(Kind.VERSIONS, change)
 
     def _how_to_register(self, version: ModelVersion) -> str:
-        """Say how to get a version whose number is taken."""
+        """Return the commands that import a version whose number is in use."""
         found = _OF_A_RUN.match(version.source) or _IN_A_RUN.search(version.source)
         if found and found["path"] and import_writer.lookup(self._database, found["run"]) is not None:
             words = ("proj", "models", "register", version.name, found["run"][:12], found["path"])
@@ -208,7 +208,7 @@ class _Transfer:
         return "Import it into a store of its own: PROJ_HOME=DIR proj import …"
 
     def _located(self, version: ModelVersion) -> tuple[ModelVersion, bool]:
-        """Return a version with the place of its files here, and whether its run or model is here."""
+        """Return a version with its local artifact location, and whether its run or model is present."""
         for uri in dict.fromkeys((version.location, version.source)):
             place = self._place_here(uri)
             if place is not None:
@@ -238,7 +238,7 @@ class _Transfer:
 
 
 class _Group:
-    """The experiment here that another store's is; it is made when something of it is added."""
+    """The local experiment for a foreign one, created when the first item is added to it."""
 
     def __init__(self, database: Database, experiment: Experiment, number: str | None) -> None:
         self._database = database
@@ -248,10 +248,10 @@ class _Group:
         self.is_new = False
 
     def refuse_deleted(self, here: Experiment | None) -> None:
-        """Refuse an experiment that is in use there and deleted here.
+        """Refuse an experiment that is active in the foreign store and deleted here.
 
         Raises:
-            InvalidValueError: it is.
+            InvalidValueError: the experiment is deleted here.
         """
         is_gone = here is not None and here.lifecycle_stage is LifecycleStage.DELETED
         if is_gone and self._experiment.lifecycle_stage is LifecycleStage.ACTIVE:
@@ -261,7 +261,7 @@ class _Group:
             )
 
     def id(self) -> str:
-        """Return the id here."""
+        """Return the local id."""
         if self._number is None:
             self._number = import_writer.add_experiment(self._database, self._experiment)
             self.is_new = True
@@ -272,10 +272,10 @@ class _Group:
 
 
 def _chosen(found: Sequence[Experiment], wanted: Sequence[str]) -> Sequence[Experiment]:
-    """Return the experiments that names or ids mean; all without any.
+    """Return the experiments with these names or ids; all of them if no names are given.
 
     Raises:
-        NotFoundError: one means none.
+        NotFoundError: no experiment has one of the names or ids.
     """
     chosen = []
     for word in wanted:

@@ -1,4 +1,4 @@
-"""The check of files that no row of the database knows: of a lost database, or of a command that was killed."""
+"""Finds files without a database row, left by a lost database or a killed command."""
 
 import os
 import re
@@ -24,7 +24,7 @@ _REF = "refs/runs/"
 
 
 def verify_orphans(home: Home, *, repair: bool, progress: Progress) -> Iterator[Finding]:
-    """Name runs that only have files and record them again; name models and uploads that no row knows."""
+    """Report and recover runs that only have files; report models and uploads without a row."""
     places = _places_of_runs(home)
     total = sum(map(len, places.values()))
     checked = 0
@@ -43,7 +43,7 @@ def verify_orphans(home: Home, *, repair: bool, progress: Progress) -> Iterator[
 
 
 def _places_of_runs(home: Home) -> dict[str, set[str]]:
-    """Return the ids of runs that something is kept of, by where; all of it is listed before any row is read."""
+    """Return the ids of runs with files, by location; lists all files before any row is read."""
     refs: list[str] = []
     if (home.vault / "HEAD").exists():
         refs = run_git(GitDirectory(git_dir=home.vault), "for-each-ref", "--format=%(refname)", _REF).text.splitlines()
@@ -65,7 +65,7 @@ def _pieces(names: Iterator[str]) -> Iterator[list[str]]:
 
 
 def _unknown(home: Home, table: str, column: str, names: Sequence[str]) -> list[str]:
-    """Return the names that a table does not have."""
+    """Return the names that are missing from a table."""
     known: set[str] = set()
     with closing(Database.open_to_read(home.database)) as database:
         for piece, marks in chunks(names):
@@ -85,7 +85,7 @@ def _orphan(home: Home, place: str, run_id: str, *, repair: bool) -> Finding:
 
 
 def _unfinished_uploads(home: Home) -> Iterator[Finding]:
-    """Yield what uploads left that never ended, where nobody has written for a day."""
+    """Yield incomplete uploads that were not written to for a day."""
     for run in _folders(home.root / "runs"):
         for path in run.glob(f"artifacts/**/{PARTIAL}*"):
             if _is_old(path):

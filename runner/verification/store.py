@@ -1,4 +1,4 @@
-"""The check of the database: its pages, what its rows refer to, its schema."""
+"""Checks the database: its pages, its references and its schema."""
 
 import re
 import sqlite3
@@ -22,16 +22,16 @@ PART = "database"
 _INDEX_ONLY = re.compile(r"row \d+ missing from index|wrong # of entries in index|non-unique entry in index|NULL value")
 _SCHEMA = "SELECT name, sql FROM main.sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite%'"
 _MOST = 20
-"""Faults of one kind that are named."""
+"""Maximum number of faults of one kind in a message."""
 _OPTIONAL = frozenset(("compatibility",))
-"""Tables that stores of the first schema lack until their next upgrade."""
+"""Tables that are absent from stores of the first schema until their next upgrade."""
 
 
 def verify_store(home: Home, *, repair: bool, progress: Progress) -> Iterator[Finding]:
     """Check the database of runs.
 
     Raises:
-        StoreError: a newer proj changed it so that this one can't read it.
+        StoreError: a newer proj changed the database so that this version can't read it.
     """
     path = home.database
     if not path.exists():
@@ -63,10 +63,10 @@ def _begin_anew(path: Path) -> str:
 
 
 def _damage(path: Path) -> list[str]:
-    """Return what SQLite says is wrong with the pages of a store; nothing where all is well.
+    """Return SQLite's messages about damaged pages of a store; empty if there is no damage.
 
     Raises:
-        StoreError: it is a newer proj's, or can't be read at all for want of permissions.
+        StoreError: a newer proj wrote the store, or the permissions do not allow reading it.
     """
     try:
         with closing(Database.open_to_read(path)) as database:
@@ -78,7 +78,7 @@ def _damage(path: Path) -> list[str]:
 
 
 def _damaged(path: Path, faults: list[str], *, repair: bool) -> Iterator[Finding]:
-    """Yield the damage, after its repair where that is asked for."""
+    """Yield the damage, after its repair if requested."""
     shown = "; ".join(line for fault in faults[:_MOST] for line in fault.splitlines()[:_MOST])
     if not repair:
         yield _finding(path, f"it is damaged: {shown}")
@@ -96,7 +96,7 @@ def _damaged(path: Path, faults: list[str], *, repair: bool) -> Iterator[Finding
 
 
 def _loose_references(path: Path, *, repair: bool) -> Iterator[Finding]:
-    """Yield rows whose run, experiment or model is gone, by the table that they are in."""
+    """Yield the rows whose run, experiment or model is missing, grouped by table."""
     with closing(Database.open_to_read(path)) as database:
         found = Counter((row["table"], row["parent"]) for row in database.query("PRAGMA main.foreign_key_check"))
     if not found:
@@ -112,7 +112,7 @@ def _loose_references(path: Path, *, repair: bool) -> Iterator[Finding]:
 
 
 def _incomplete_schema(path: Path, *, repair: bool) -> Iterator[Finding]:
-    """Yield tables, indexes, views and triggers that are missing."""
+    """Yield missing tables, indexes, views and triggers."""
     wanted = _wanted_schema()
     with closing(Database.open_to_read(path)) as database:
         present = _schema_of(database)
@@ -128,7 +128,7 @@ def _incomplete_schema(path: Path, *, repair: bool) -> Iterator[Finding]:
 
 
 def _wanted_schema() -> dict[str, str]:
-    """Return the statements that make the schema, by the name of what each one makes."""
+    """Return the statements that create the schema, by object name."""
     with closing(connect(memory_way())) as fresh:
         apply(fresh, MIGRATIONS)
         return dict(fresh.execute(_SCHEMA).fetchall())

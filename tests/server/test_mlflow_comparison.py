@@ -23,7 +23,7 @@ from urllib.request import urlopen
 import pytest
 
 from runner.server.run.socket import REMOVED_VARIABLES
-from tests.conftest import ROOT
+from tests.conftest import ROOT, unavailable
 from tests.support.mlflow_clients import CLIENTS, FEWER, NEWEST, OLDEST, VERSIONS, client_python
 from tests.support.standalone_server import team_server
 
@@ -95,7 +95,7 @@ def wait_for(process: "subprocess.Popen[bytes]", url: str, log: Path) -> str:
         if is_up(url):
             return url
         time.sleep(0.2)
-    pytest.skip(f"MLflow's server does not start: {log.read_text()[-500:]}")
+    raise unavailable(f"MLflow's server does not start: {log.read_text()[-500:]}")
 
 
 def is_up(url: str) -> bool:

@@ -15,7 +15,7 @@ from runner.settings import Home
 from runner.store import reserve, runs, values
 from runner.store.database import Database
 from runner.store.entities import NewRun
-from tests.conftest import MakeRepository, Result, RunProj
+from tests.conftest import MakeRepository, Result, RunProj, unavailable
 
 LOCAL = ("--env-manager", "local")
 FILL = "cat /dev/zero > fill 2> /dev/null"
@@ -35,7 +35,7 @@ def make_disk(tmp_path: Path) -> Iterator[MakeDisk]:
         words = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(place)]
         done = subprocess.run(words, check=False, capture_output=True, text=True)
         if done.returncode:
-            pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+            raise unavailable(f"no file system can be mounted here: {done.stderr.strip()}")
         mounted.append(place)
         return place
 

@@ -229,7 +229,7 @@ def uv_for(request: EnvironmentRequest) -> "uv_command.Uv":
     return structs.replace(uv, report=request.report)
 
 
-def cut_words(lock: Lock) -> Iterator[str]:
+def cutoff_options(lock: Lock) -> Iterator[str]:
     """Yield uv's options for the time of a lock, so that build tools are those of that time too."""
     if lock.as_of:
         yield from ("--exclude-newer", lock.as_of)
@@ -248,7 +248,7 @@ def _fill_local(request: EnvironmentRequest, lock: Lock, base: Built, log: Path,
         copies = source_trees.copy_packages(request.tree, packages, Path(room))
         done = uv.work(
             *("pip", "install", "--no-deps", "--target", prefix, "--python", base.path / BIN / "python"),
-            *("--link-mode", "copy", *cut_words(lock), *_index_words(uv), *map(str, copies)),
+            *("--link-mode", "copy", *cutoff_options(lock), *_index_arguments(uv), *map(str, copies)),
             cwd=uv_command.clean_cwd(request.home),
         )
     if done.exit_code:
@@ -256,7 +256,7 @@ def _fill_local(request: EnvironmentRequest, lock: Lock, base: Built, log: Path,
         raise uv_command.command_error(f"The project's own packages ({names}) can't be built", done, log)
 
 
-def _index_words(uv: "uv_command.Uv") -> Iterator[str]:
+def _index_arguments(uv: "uv_command.Uv") -> Iterator[str]:
     for line in uv.index.lines:
         yield from line.split(" ", 1)
     yield from uv.index.words

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from msgspec import structs
 
 from runner.base.lazy import LazyModule
-from runner.environments.backends.python_backend import BIN, PythonBackend, cut_words, uv_for
+from runner.environments.backends.python_backend import BIN, PythonBackend, cutoff_options, uv_for
 from runner.environments.cache.checksums import Source
 from runner.environments.model import EnvironmentRequest, Lock
 from runner.urls import with_credentials
@@ -52,7 +52,7 @@ class UvBackend(PythonBackend):
         with uv_command.requirements_file(lines, "requirements.txt") as file:
             done = uv.work(
                 *("pip", "sync", file, "--python", prefix / BIN / "python", "--link-mode", self._link_mode(request)),
-                *("--allow-empty-requirements", *cut_words(lock), *uv.index.words),
+                *("--allow-empty-requirements", *cutoff_options(lock), *uv.index.words),
                 cwd=cwd,
             )
         if done.exit_code and (uv.is_offline or uv_command.UNREACHABLE.search(done.error_text)):

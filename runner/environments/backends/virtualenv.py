@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from runner.base.lazy import LazyModule
-from runner.environments.backends.python_backend import BIN, PythonBackend, cut_words, uv_for
+from runner.environments.backends.python_backend import BIN, PythonBackend, cutoff_options, uv_for
 from runner.environments.declare.indexes import expand
 from runner.environments.model import EnvironmentRequest, Lock
 from runner.errors import EnvironmentSetupError
@@ -109,7 +109,7 @@ def build_bounds(request: EnvironmentRequest, lock: Lock) -> tuple[str, ...]:
         with uv_command.requirements_file([*uv.index.lines, *names], "build.in") as file:
             done = uv.run(
                 *("pip", "compile", file, "--no-deps", "--no-header", "--no-annotate", "--no-python-downloads"),
-                *("--python", lock.interpreter.path, *cut_words(lock), *uv.index.words),
+                *("--python", lock.interpreter.path, *cutoff_options(lock), *uv.index.words),
                 cwd=uv_command.clean_cwd(request.home),
             )
         # A tool that is younger than the lock is in nobody's way.

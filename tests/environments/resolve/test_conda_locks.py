@@ -29,7 +29,7 @@ from runner.environments.resolve.conda.solve import lock_text, path_beside
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentDeclaration, EnvironmentKind, EventKind
 from runner.settings import Home
-from tests.conftest import RunProj, write_tree
+from tests.conftest import RunProj, unavailable, write_tree
 from tests.environments.test_backends import Desk, run
 from tests.support.conda_channel import Package, archive, interpreter, make_channel, platform, python_package
 
@@ -499,7 +499,7 @@ def real_conda_lock() -> Path:
         for words in commands if not (root / "bin/conda-lock").exists() else ():
             done = subprocess.run([uv, *words, str(root)], capture_output=True, text=True, check=False)
             if done.returncode:
-                pytest.skip(f"conda-lock can't be installed: {done.stderr[-200:]}")
+                raise unavailable(f"conda-lock can't be installed: {done.stderr[-200:]}")
     return root / "bin/conda-lock"
 
 

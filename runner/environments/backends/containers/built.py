@@ -28,7 +28,7 @@ def built_images(home: Home, environ: Mapping[str, str] = os.environ) -> tuple[C
         return ()
     found = []
     for name, moment in used.items():
-        done = engine.ask("image", "inspect", "--format", "{{.Id}} {{.Size}}", f"{TOP}:{name}")
+        done = engine.run("image", "inspect", "--format", "{{.Id}} {{.Size}}", f"{TOP}:{name}")
         if done.exit_code == 0:
             identity, _, size = done.text.strip().partition(" ")
             found.append(
@@ -51,5 +51,5 @@ def remove_image(home: Home, kept: CachedEnvironment, environ: Mapping[str, str]
     with alone(home.environments, kept.name) as is_alone:
         if not is_alone:
             return None
-        done = find_engine(environ).ask("image", "rm", kept.path)
+        done = find_engine(environ).run("image", "rm", kept.path)
     return kept.own_size if done.exit_code == 0 else None

@@ -91,7 +91,7 @@ def find_image(engine: Engine, name: str) -> Image | None:
     Raises:
         EnvironmentSetupError: the engine does not work.
     """
-    done = engine.ask("image", "inspect", name)
+    done = engine.run("image", "inspect", name)
     if done.exit_code:
         if any(words in done.error_text.lower() for words in _NOT_THERE):
             return None
@@ -238,8 +238,8 @@ def _complain(engine: Engine, name: str, done: Completed) -> EnvironmentSetupErr
 
 
 def _run_questions(engine: Engine, image: Image, *options: str) -> Completed:
-    return engine.ask(
-        *("run", "--rm", *engine.init_words, *engine.user_words, "--network", "none", *options),
+    return engine.run(
+        *("run", "--rm", *engine.init_options, *engine.user_options, "--network", "none", *options),
         *(image.identity.partition(":")[2], "sh", "-c", _QUESTIONS, "sh", _PYTHON),
         timeout=_START_TIME,
     )
