@@ -11,7 +11,7 @@ OLD = timedelta(days=180)
 """Age of a commit at which the newest packages are likely too new for it."""
 
 
-def cutoff_date(asked: str | None, snapshot: Snapshot) -> datetime | None:
+def cutoff_date(as_of: str | None, snapshot: Snapshot) -> datetime | None:
     """Return the package cutoff date for a value of ``--as-of``; None means now.
 
     The default is the day of the commit for a clean commit, and now for code that is dirty or not in git.
@@ -19,28 +19,28 @@ def cutoff_date(asked: str | None, snapshot: Snapshot) -> datetime | None:
     Raises:
         UsageError: the value is not a date.
     """
-    if asked == "now":
+    if as_of == "now":
         return None
-    if asked in (None, "commit"):
-        if snapshot.committed_at is not None and (asked or not snapshot.code.dirty):
+    if as_of in (None, "commit"):
+        if snapshot.committed_at is not None and (as_of or not snapshot.code.dirty):
             return snapshot.committed_at + UPLOAD_MARGIN
-        if asked:
+        if as_of:
             raise UsageError("--as-of commit needs code that is in git", hint="give a date such as 2022-05-31")
         return None
     try:
-        moment = datetime.fromisoformat(asked.replace("Z", "+00:00"))
+        moment = datetime.fromisoformat(as_of.replace("Z", "+00:00"))
     except ValueError as error:
-        raise UsageError(f"--as-of takes a date such as 2022-05-31, 'commit' or 'now', not {asked!r}") from error
+        raise UsageError(f"--as-of takes a date such as 2022-05-31, 'commit' or 'now', not {as_of!r}") from error
     return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
 
 
-def cutoff_hint(asked: str | None, snapshot: Snapshot) -> str | None:
+def cutoff_hint(as_of: str | None, snapshot: Snapshot) -> str | None:
     """Return a hint for a failed run of a dirty tree whose last commit is old; None for any other tree.
 
     Such a run uses today's packages, although nearly all of its code is as old as the commit.
     """
     day = snapshot.committed_at
-    if asked is not None or not snapshot.code.dirty or day is None or datetime.now(timezone.utc) - day < OLD:
+    if as_of is not None or not snapshot.code.dirty or day is None or datetime.now(timezone.utc) - day < OLD:
         return None
     return (
         f"the tree has uncommitted changes, so the newest packages were used; its last commit is of {day:%Y-%m-%d}: "

@@ -82,12 +82,12 @@ def _chosen(kept: KeptFiles, path: str) -> KeptFiles:
     names = tuple(path.split("/")) if path else ()
     beginning = f"{path}/" if path else ""
     # PATH can be the name on disk or the listed name.
-    files = [file for file in kept.files if _is_asked(file, path, names)]
+    files = [file for file in kept.files if _matches(file, path, names)]
     omissions = [one for one in kept.omissions if one.path == path or one.path.startswith(beginning)]
     return KeptFiles(files=tuple(files), omissions=tuple(omissions))
 
 
-def _is_asked(file: KeptFile, path: str, names: tuple[str, ...]) -> bool:
+def _matches(file: KeptFile, path: str, names: tuple[str, ...]) -> bool:
     if path in {file.name, "/".join(file.names)}:
         return True
     is_below = not path or file.name.startswith(f"{path}/") or file.names[: len(names)] == names

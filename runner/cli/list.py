@@ -35,12 +35,12 @@ _COLOURS = {"FINISHED": "green", "FAILED": "red", "KILLED": "red", "LOST": "red"
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 @click.option("--json", "as_json", is_flag=True, help="Print the records as a JSON list.")
 def list_runs(
-    columns: str | None, limit: int, as_csv: bool, as_json: bool, **asked: str | bool | tuple[str, ...] | None
+    columns: str | None, limit: int, as_csv: bool, as_json: bool, **options: str | bool | tuple[str, ...] | None
 ) -> None:
     """List runs, newest first. A star after a commit marks code with uncommitted changes."""
     shown = find_columns(columns)
-    wanted = msgspec.convert({**asked, "filter": _filter(asked), "limit": limit}, RunQuery)
-    with open_runs(_text(asked["tracking_uri"]), local=bool(asked["local"])) as reader:
+    wanted = msgspec.convert({**options, "filter": _filter(options), "limit": limit}, RunQuery)
+    with open_runs(_text(options["tracking_uri"]), local=bool(options["local"])) as reader:
         page = reader.search(wanted)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(page.records), indent=2))
@@ -60,8 +60,8 @@ def _text(value: str | bool | tuple[str, ...] | None) -> str | None:
     return None if value is None else str(value)
 
 
-def _filter(asked: dict[str, str | bool | tuple[str, ...] | None]) -> str:
-    condition, status = str(asked["condition"] or ""), asked["status"]
+def _filter(options: dict[str, str | bool | tuple[str, ...] | None]) -> str:
+    condition, status = str(options["condition"] or ""), options["status"]
     parts = [condition] if condition.strip() else []
     if status:
         parts.append(f"status = '{str(status).upper()}'")

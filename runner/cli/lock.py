@@ -93,9 +93,9 @@ def lock(path: Path, platforms: tuple[str, ...], upgrade: tuple[str, ...], check
     """
     environ = offline_environment(os.environ, forced=bool(options["offline"]))
     if options["format"] == "conda-lock":
-        asked = str(options["as_of"]) if options["as_of"] else None
+        as_of = str(options["as_of"]) if options["as_of"] else None
         home = enter_home(writing=True)
-        day = partial(_day, home=home, asked=asked)
+        day = partial(_day, home=home, as_of=as_of)
         order = lock_conda.CondaLockOptions(platforms=platforms, as_of=day, check=check, upgrade=upgrade)
         return lock_conda.lock_conda(path, order, home, environ)
     folder, specs = _specs(path)
@@ -249,10 +249,10 @@ def _python(spec: EnvironmentSpec, found: FoundLock | None, lock_options: LockOp
         return before
 
 
-def _day(folder: Path, home: Home, asked: str | None) -> datetime | None:
+def _day(folder: Path, home: Home, as_of: str | None) -> datetime | None:
     """Return the package cutoff date; None means now, also for a commit of today."""
     source = open_source(str(folder), None, home, show_event)
-    day = cutoff_date(asked, take_snapshot(source, home, show_event))
+    day = cutoff_date(as_of, take_snapshot(source, home, show_event))
     return None if day and day > datetime.now(timezone.utc) else day
 
 

@@ -187,7 +187,9 @@ def describe_code(record: RunRecord) -> str:
     where = f" on {code.branch}" if code.branch else ""
     if not code.dirty:
         return f"commit {code.commit[:12]}{where}, clean"
-    return f"commit {code.commit[:12]}{where}, dirty: {len(code.changed_files)} files differ, tree {code.tree[:12]}"
+    count = len(code.changed_files)
+    changes = "1 file differs" if count == 1 else f"{count} files differ"
+    return f"commit {code.commit[:12]}{where}, dirty: {changes}, tree {code.tree[:12]}"
 
 
 def _print_outcome(record: RunRecord) -> None:

@@ -46,10 +46,10 @@ def print_table(
     """
     is_terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if is_terminal else _NO_LIMIT
-    kept = _fitting(titles, rows, width, drop_order)
-    heads = [printable(titles[number]) for number in kept]
-    cells = [[printable(row[number]) for number in kept] for row in rows]
-    columns = _columns(heads, cells, width, len(kept) - 1 if fixed is None else fixed)
+    shown = _fitting(titles, rows, width, drop_order)
+    heads = [printable(titles[number]) for number in shown]
+    cells = [[printable(row[number]) for number in shown] for row in rows]
+    columns = _columns(heads, cells, width, len(shown) - 1 if fixed is None else fixed)
     painted = colours if is_terminal and not os.environ.get("NO_COLOR") else None
     bold = dict.fromkeys(heads, "") if painted is not None else None
     lines = ["", *_lines(heads, columns, bold), " " + "─" * (sum(one.width + _GAP for one in columns) - _GAP)]
@@ -123,13 +123,13 @@ def _fitting(titles: Sequence[str], rows: Sequence[Sequence[str]], width: int, d
     """Return the indices of the columns that fit."""
     widths = [max(len(title), *(len(row[number]) for row in rows), 0) for number, title in enumerate(titles)]
     widths[-1] = min(widths[-1], _LEAST_LAST)
-    kept = list(range(len(titles)))
+    shown = list(range(len(titles)))
     for title in drop_order:
-        if sum(widths[number] + _GAP for number in kept) <= width:
+        if sum(widths[number] + _GAP for number in shown) <= width:
             break
         if title in titles:
-            kept.remove(titles.index(title))
-    return kept
+            shown.remove(titles.index(title))
+    return shown
 
 
 def print_csv(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
