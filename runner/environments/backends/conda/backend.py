@@ -21,7 +21,6 @@ from runner.environments.declare.conda.files import is_conda_lock, this_platform
 from runner.environments.declare.conda.spec import CondaSpec
 from runner.environments.interpreters.interpreters import Interpreter
 from runner.environments.model import EnvironmentRequest, EnvironmentSpec, Lock, Prepared, collect, specify
-from runner.environments.resolve.conda.channels import without_channel_credentials
 from runner.environments.resolve.conda.lockfile import CondaLock
 from runner.environments.resolve.conda.pip import PipPart
 from runner.environments.resolve.conda.solve import (
@@ -36,6 +35,7 @@ from runner.environments.resolve.conda.solve import (
 from runner.environments.resolve.locking import format_time
 from runner.environments.resolve.uv_command import clean_cwd
 from runner.model import EnvironmentKind, EnvironmentRecord, Event, EventKind, Report
+from runner.urls import without_channel_credentials
 
 
 class CondaBackend(PythonBackend):
