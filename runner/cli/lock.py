@@ -20,11 +20,7 @@ from runner.cli.home import enter_home
 from runner.cli.text import print_lines, print_message, show_event
 from runner.environments.backends.uv import UvBackend
 from runner.environments.cache.source_trees import FolderTree
-from runner.environments.declare.spec import read_declared
-from runner.environments.declare.version_rules import parse_rule
-from runner.environments.model import EnvironmentRequest, EnvironmentSpec
-from runner.environments.repair.repairs import names_of
-from runner.environments.resolve.project_lock import (
+from runner.environments.declare.project_lock import (
     FoundLock,
     differences,
     find_project_lock,
@@ -33,6 +29,10 @@ from runner.environments.resolve.project_lock import (
     read_header,
     spec_lines,
 )
+from runner.environments.declare.spec import read_declared
+from runner.environments.declare.version_rules import parse_rule
+from runner.environments.model import EnvironmentRequest, EnvironmentSpec
+from runner.environments.repair.repairs import names_of
 from runner.environments.resolve.universal import LockOrder, export_standard, make_lock
 from runner.errors import EnvironmentSetupError, UsageError
 from runner.manifest.environment import kind_of_file

@@ -9,10 +9,10 @@ from runner.base.foreign_text import decode_text
 from runner.base.lazy import LazyModule
 from runner.environments.declare.conda.files import conda_lock_spec, is_conda_lock, select_lines, this_platform
 from runner.environments.declare.positions import Document, parse
+from runner.environments.declare.project_lock import with_project_lock
 from runner.environments.declare.python_env import read_python_env
 from runner.environments.declare.requirements import RequirementReader
 from runner.environments.model import CondaFile, EnvironmentSpec, Refusal, collect, specify
-from runner.environments.resolve.project_lock import with_project_lock
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentDeclaration, EnvironmentKind, ProjectFiles
 

@@ -17,10 +17,10 @@ from runner.environments.declare.requirement_line import parse_line
 from runner.environments.interpreters.interpreters import Interpreter
 from runner.environments.model import EnvironmentRequest, EnvironmentSpec, Lock
 from runner.environments.repair.import_names import provides
-from runner.environments.repair.metadata_overrides import completed_in
 from runner.environments.repair.repairs import is_changeable, names_of
 from runner.environments.repair.wheels import better_interpreters
 from runner.environments.resolve.locking import find_lock, note_path, resolve
+from runner.environments.resolve.metadata_overrides import completed_in
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentKind, Event, EventKind, Report
 

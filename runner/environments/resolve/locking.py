@@ -21,10 +21,9 @@ from runner.urls import without_credentials
 
 if TYPE_CHECKING:
     from runner.environments.cache import source_trees
-    from runner.environments.repair import metadata_overrides
-    from runner.environments.resolve import uv_command
+    from runner.environments.resolve import metadata_overrides, uv_command
 else:
-    metadata_overrides = LazyModule("runner.environments.repair.metadata_overrides")
+    metadata_overrides = LazyModule("runner.environments.resolve.metadata_overrides")
     source_trees = LazyModule("runner.environments.cache.source_trees")
     uv_command = LazyModule("runner.environments.resolve.uv_command")
 

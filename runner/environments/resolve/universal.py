@@ -10,12 +10,12 @@ from msgspec import Struct, structs
 
 from runner.environments.declare.conda.files import this_platform
 from runner.environments.declare.indexes import index_options
+from runner.environments.declare.project_lock import LockHeader, has_selectors, lines_digest, spec_lines, write_header
 from runner.environments.declare.version_rules import Clause, Rule, bounds, parse_rule, write_version
 from runner.environments.interpreters.interpreters import Interpreter
 from runner.environments.model import EnvironmentRequest
-from runner.environments.repair.metadata_overrides import override_tables
 from runner.environments.resolve.locking import Resolution
-from runner.environments.resolve.project_lock import LockHeader, has_selectors, lines_digest, spec_lines, write_header
+from runner.environments.resolve.metadata_overrides import override_tables
 from runner.environments.resolve.uv_command import clean_cwd, command_error, find_uv, requirements_file
 from runner.errors import EnvironmentSetupError, UsageError
 from runner.model import Event, EventKind, Report

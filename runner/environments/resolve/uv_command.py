@@ -13,8 +13,8 @@ from msgspec import Struct
 from runner.base.masking import Masker
 from runner.environments.declare.indexes import IndexOptions, expand
 from runner.environments.declare.requirements import ARCHIVE
-from runner.environments.repair.metadata_overrides import write_overrides
 from runner.environments.resolve.build_failures import build_failure
+from runner.environments.resolve.metadata_overrides import write_overrides
 from runner.errors import EnvironmentSetupError, UnbuildableError
 from runner.model import Event, EventKind, Report
 from runner.process import Completed, Echo, Interrupted, ProcessRequest, Stdin, capture, run

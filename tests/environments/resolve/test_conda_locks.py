@@ -21,7 +21,7 @@ from runner.environments.cache.source_trees import FolderTree
 from runner.environments.declare.conda.files import select_lines
 from runner.environments.declare.conda.spec import read_conda_spec
 from runner.environments.model import CondaFile
-from runner.environments.resolve.conda.channels import channels_of, without_channel_credentials
+from runner.environments.resolve.conda.channels import channels_of
 from runner.environments.resolve.conda.lockfile import CondaLock, PipPackage, read_conda_lock, write_conda_lock
 from runner.environments.resolve.conda.pip import _package, _ranks
 from runner.environments.resolve.conda.protocol import CondaPackage
@@ -29,6 +29,7 @@ from runner.environments.resolve.conda.solve import lock_path_beside, lock_text
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentDeclaration, EnvironmentKind, EventKind
 from runner.settings import Home
+from runner.urls import without_channel_credentials
 from tests.conftest import RunProj, unavailable, write_tree
 from tests.environments.test_backends import Desk, run
 from tests.support.conda_channel import Package, archive, interpreter, make_channel, platform, python_package

@@ -22,8 +22,8 @@ from rattler import Client
 from rattler.package_streaming import ArchiveEntry, PackageArchive, download_to_path
 
 from runner.base.foreign_text import LARGE, ForeignTextError, parse_json
-from runner.environments.resolve.conda.channels import without_channel_credentials
 from runner.environments.resolve.conda.protocol import Channel, CondaPackage
+from runner.urls import without_channel_credentials
 
 AT_ONCE = 8
 """The number of parallel downloads."""

@@ -44,6 +44,7 @@ from runner.environments.resolve.conda.solve import (
 from runner.environments.resolve.locking import format_time
 from runner.environments.resolve.uv_command import clean_cwd
 from runner.model import EnvironmentKind, EnvironmentRecord, Event, EventKind, Report
+from runner.urls import without_channel_credentials
 
 
 class CondaBackend(PythonBackend):

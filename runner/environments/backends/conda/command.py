@@ -12,12 +12,13 @@ from msgspec import Struct
 
 from runner.base.foreign_text import LARGE, ForeignTextError, parse_json
 from runner.environments.model import CondaFile, EnvironmentRequest
-from runner.environments.resolve.conda.channels import channels_of, without_channel_credentials
+from runner.environments.resolve.conda.channels import channels_of
 from runner.environments.resolve.conda.protocol import CondaPackage, Installed, Solved
 from runner.environments.resolve.uv_command import DROPPED, clean_cwd, command_error
 from runner.errors import EnvironmentSetupError
 from runner.process import Completed, capture
 from runner.settings import Home
+from runner.urls import without_channel_credentials
 
 VARIABLE = "PROJ_CONDA_EXE"
 """The environment variable with the executable, as a name or path."""

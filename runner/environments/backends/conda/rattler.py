@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from runner.base.masking import Masker
-from runner.environments.resolve.conda.channels import channels_of, without_channel_credentials
+from runner.environments.resolve.conda.channels import channels_of
 from runner.environments.resolve.conda.protocol import (
     Answer,
     Channel,
@@ -29,6 +29,7 @@ from runner.environments.resolve.uv_command import DROPPED, clean_cwd
 from runner.errors import EnvironmentSetupError
 from runner.process import capture
 from runner.settings import Home
+from runner.urls import without_channel_credentials
 
 WORKER = ("-m", "runner.environments.backends.conda.worker")
 EXTRA = "py-rattler is not installed: pip install 'proj-runner[conda]'"

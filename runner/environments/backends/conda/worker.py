@@ -22,7 +22,6 @@ from runner.environments.backends.conda.archives import (
     archive_path,
     fetch_all,
 )
-from runner.environments.resolve.conda.channels import without_channel_credentials
 from runner.environments.resolve.conda.protocol import (
     Answer,
     CondaPackage,
@@ -33,6 +32,7 @@ from runner.environments.resolve.conda.protocol import (
     SolveTask,
     Task,
 )
+from runner.urls import without_channel_credentials
 
 PORTABLE = {
     "linux": (("__unix", "0"), ("__linux", "5.10"), ("__glibc", "2.28")),

@@ -14,10 +14,9 @@ from runner.environments.declare.conda.mapping import read_pip
 from runner.environments.declare.positions import Document, parse
 from runner.environments.declare.requirements import RequirementReader
 from runner.environments.model import CondaFile, EnvironmentSpec, collect, specify
-from runner.environments.resolve.conda.channels import without_channel_credentials
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentKind, ProjectFiles
-from runner.urls import without_credentials
+from runner.urls import without_channel_credentials, without_credentials
 
 FORMAT = 1
 PYTHON = re.compile(r"(?:[^\s:]+::)?python(?=$|[\s=<>!~\[])[\s=]*(?P<version>[\d.]+)?")

@@ -8,18 +8,13 @@ from typing import Any
 
 from runner.base.foreign_text import SMALL, ForeignTextError, parse_yaml, read_limited
 from runner.environments.resolve.conda.protocol import Channel
-from runner.urls import without_channel_tokens, without_credentials
+from runner.urls import without_channel_credentials
 
 VARIABLE = re.compile(r"\$\{?(\w+)\}?")
 USUAL = "conda-forge"
 DEFAULTS = ("main", "r")
 """The channels that ``defaults`` stands for."""
 OF_DEFAULTS = (*DEFAULTS, "msys2")
-
-
-def without_channel_credentials(text: str) -> str:
-    """Remove users, passwords and channel tokens from the URLs in a text."""
-    return without_channel_tokens(without_credentials(text))
 
 
 def channels_of(declared: Iterable[str], environ: Mapping[str, str]) -> tuple[Channel, ...]:

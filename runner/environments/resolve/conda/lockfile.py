@@ -15,9 +15,9 @@ from msgspec import Struct
 
 from runner.base.foreign_text import LARGE, ForeignTextError, parse_yaml
 from runner.environments.declare.conda.files import is_explicit
-from runner.environments.resolve.conda.channels import without_channel_credentials
 from runner.environments.resolve.conda.protocol import CondaPackage
 from runner.errors import EnvironmentSetupError
+from runner.urls import without_channel_credentials
 
 OURS = "proj"
 WORD = r"[A-Za-z0-9_.+!~]+"

@@ -18,13 +18,13 @@ from runner.environments.declare.conda.files import is_conda_lock
 from runner.environments.declare.conda.mapping import SPEC, version_rule
 from runner.environments.declare.conda.spec import CondaSpec, read_conda_spec
 from runner.environments.model import CondaFile, EnvironmentRequest
-from runner.environments.resolve.conda.channels import without_channel_credentials
 from runner.environments.resolve.conda.lockfile import CondaLock, check_package, read_conda_lock, write_conda_lock
 from runner.environments.resolve.conda.pip import PipPart
 from runner.environments.resolve.lock_files import read_valid_lock, report_damage, write_lock_file
 from runner.environments.resolve.locking import format_time
 from runner.errors import EnvironmentSetupError
 from runner.model import Event, EventKind, ProjectFiles, Report
+from runner.urls import without_channel_credentials
 
 FORMAT = 2
 BESIDE = ("conda-lock.yml", "conda-{platform}.lock")
