@@ -29,7 +29,6 @@ from runner.environments.model import (
     collect,
     specify,
 )
-from runner.environments.resolve.conda.channels import without_channel_credentials
 from runner.environments.resolve.conda.lockfile import CondaLock
 from runner.environments.resolve.conda.pip import PipPart
 from runner.environments.resolve.conda.solve import (
