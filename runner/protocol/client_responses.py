@@ -288,5 +288,5 @@ def decode(content: bytes, schema: type[ResponseT], server: str) -> ResponseT:
         return msgspec.json.decode(content, type=schema, strict=False)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise RemoteError(
-            f"{server} does not answer as a tracking server does", context=str(error), hint="check the address"
+            f"{server} does not respond like a tracking server", context=str(error), hint="check the address"
         ) from error

@@ -161,7 +161,7 @@ def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
 def check_page(method: str, headers: Headers) -> None:
     """Refuse a cross-site request of a browser (CSRF).
 
-    Pages of this server, and links from other sites, are allowed. An old browser without ``Sec-Fetch-Site`` can't send a
+    Pages of this server, and links from other sites, are allowed. Old browsers without ``Sec-Fetch-Site`` can't send a
     JSON content type or a token to another site without a CORS preflight request.
 
     Raises:

@@ -1,6 +1,6 @@
 """Import shim for the `mlflow` package that redirects local tracking URIs to the server of the run.
 
-Python finds this package first on the import path; it replaces itself in `sys.modules` with the real package. It runs in
+Python finds this package first on the import path; it replaces itself in `sys.modules` by the real one. It runs in
 the Python of the command, which may be as old as 3.6, so it imports nothing of proj and uses no newer syntax.
 """
 
