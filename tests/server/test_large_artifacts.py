@@ -24,6 +24,8 @@ from runner.store.artifacts import walk_artifacts
 from runner.store.database import Database
 from tests.support.protocol import API, Client, Stage
 
+pytestmark = pytest.mark.slow
+
 SIZE = 3 * zero_copy.LEAST_SIZE + 17
 
 

@@ -24,6 +24,8 @@ from runner.source.verification import orphan_snapshots, verify_snapshots
 from tests.conftest import MakeRepository, git, write_tree
 from tests.support.sources import Said
 
+pytestmark = pytest.mark.slow
+
 FILES: dict[str, str | bytes] = {
     "MLproject": "name: x\n",
     "a.py": "print(1)\n",

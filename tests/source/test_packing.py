@@ -22,6 +22,8 @@ from runner.source.verification import verify_snapshots
 from tests.conftest import MakeRepository, git, write_tree
 from tests.support.sources import Said, fingerprint, freeze, kept
 
+pytestmark = pytest.mark.slow
+
 MANY: dict[str, str | bytes] = {f"d{number % 7}/f{number}.txt": f"{number}\n" * number for number in range(150)}
 
 

@@ -20,6 +20,8 @@ from tests.source.test_snapshot import in_vault
 from tests.support.git_server import GitServer, serving
 from tests.support.sources import Said, freeze
 
+pytestmark = pytest.mark.slow
+
 SECRET = "t0ps3cret-t0ken"  # made up
 USER_INFO = f"tester:{SECRET}@"
 

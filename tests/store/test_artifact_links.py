@@ -33,6 +33,8 @@ from runner.sync.push import Destination, push
 from tests.support import filled_runs
 from tests.support.standalone_server import Team, team_server
 
+pytestmark = pytest.mark.slow
+
 RUN = "a" * 32
 FILES = "/api/2.0/mlflow-artifacts/artifacts/runs"
 

@@ -28,6 +28,8 @@ from runner.store.database import Database
 from runner.store.entities import NewRun
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 RUN = "e" * 32
 OTHERS = count(1)
 TOKENS = count(1)

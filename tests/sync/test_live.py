@@ -17,6 +17,8 @@ from tests.conftest import ROOT, MakeRepository, Result, RunProj, start_proj
 from tests.support.faulty_servers import Answer, Seen, hanging, json_error, odd_server
 from tests.support.standalone_server import Team, team_server
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 import json, os, pathlib, sys, time, urllib.error, urllib.parse, urllib.request
 

@@ -32,6 +32,8 @@ from tests.support import filled_runs
 from tests.support.faulty_servers import Answer, Odd, Seen, json_error, odd_server
 from tests.support.standalone_server import Team, team_server
 
+pytestmark = pytest.mark.slow
+
 
 class Both:
     """The local store, and a `proj server` with its own store."""

@@ -22,6 +22,8 @@ from runner.store.migrations import MIGRATIONS, Migration
 from runner.verification.checks import verify_home
 from tests.conftest import RunProj, write_tree
 
+pytestmark = pytest.mark.slow
+
 DETAILS = '{"command":"python train.py","exit_code":%d,"log":"%s"}'
 
 

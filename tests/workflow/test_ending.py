@@ -29,6 +29,8 @@ from runner.store.process_identity import this_process
 from runner.workflow import run_project
 from tests.conftest import ROOT, MakeRepository, RunProj, start_proj
 
+pytestmark = pytest.mark.slow
+
 LOCAL = ("--env-manager", "local")
 ENDINGS = {
     "done": ("", "FINISHED", 0, 0),

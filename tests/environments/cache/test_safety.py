@@ -20,6 +20,8 @@ from runner.settings import Home
 from tests.conftest import ROOT, MakeRepository, Result, RunProj, start_proj, write_tree
 from tests.environments.cache.test_cached_environments import wait_until
 
+pytestmark = pytest.mark.slow
+
 MANIFEST = "name: safe\nentry_points:\n  main:\n    command: python -c 'import six; print(six.__version__)'\n"
 REQUIREMENTS = "six==1.16.0\ntabulate==0.9.0\n"
 

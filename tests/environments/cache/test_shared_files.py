@@ -13,6 +13,8 @@ from runner.environments.cache.checksums import CachedPackage, SharedFiles, read
 from runner.environments.cache.file_manifest import build_manifest, compare, measure
 from tests.conftest import write_tree
 
+pytestmark = pytest.mark.slow
+
 SITE = "lib/python3.11/site-packages"
 RECORD = "six.py,,\nsix/a.py,,\nsix/b.py,,\nsix-1.dist-info/METADATA,,\nsix-1.dist-info/RECORD,,\n"
 FILES = {"six.py": "1\n", "six/a.py": "2\n", "six/b.py": "3\n", "six-1.dist-info/METADATA": "Name: six\nVersion: 1\n"}

@@ -16,6 +16,8 @@ import pytest
 from runner.settings import Home
 from tests.conftest import RunProj, write_tree
 
+pytestmark = pytest.mark.slow
+
 PASSWORD = "s3cr3t@pw/with:odd"
 USER = "us3r-t0ken"
 TOKEN = "qu3ry-t0ken"

@@ -15,6 +15,8 @@ from runner.settings import Home
 from tests.conftest import MakeRepository, RunProj, git, write_tree
 from tests.environments.repair.test_old_projects import free_port
 
+pytestmark = pytest.mark.slow
+
 LOCAL = ("--env-manager", "local")
 AS_OF = ("--as-of", "2023-06-01")
 

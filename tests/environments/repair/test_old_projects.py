@@ -18,6 +18,8 @@ from runner.environments.resolve.cutoff import line_in_use
 from runner.settings import Home
 from tests.conftest import MakeRepository, Result, RunProj, git, write_tree
 
+pytestmark = pytest.mark.slow
+
 AS_OF = ("--as-of", "2023-06-01")
 LOCAL = ("--env-manager", "local")
 

@@ -14,6 +14,8 @@ from runner.manifest.files import FolderFiles
 from runner.manifest.foreign_paths import find_leads, find_tail
 from tests.conftest import write_tree
 
+pytestmark = pytest.mark.slow
+
 CODE = """
 import sys
 sys.path.insert(0, PATH_SHIM)
