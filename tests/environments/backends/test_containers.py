@@ -160,7 +160,7 @@ def test_other_volumes_are_the_users_own(sharing: Sharing, tmp_path: Path, monke
     assert mounts(sharing, "/only/inside") == ["--volume", "/only/inside"]
 
 
-def test_a_volume_that_is_not_there_is_told_before_the_start(sharing: Sharing) -> None:
+def test_a_missing_volume_is_reported_before_the_start(sharing: Sharing) -> None:
     with pytest.raises(ExecutionError, match="'/no/such:/x' is not there"):
         mounts(sharing, "/no/such:/x")
     with pytest.raises(ExecutionError, match="names the variable NOWHERE"):
@@ -262,7 +262,7 @@ def test_a_build_is_a_folder_or_what_compose_files_have(tmp_path: Path) -> None:
     assert declared(tmp_path, full).container == ContainerSpec(build=build, gpus="2")
 
 
-def test_a_build_without_its_file_is_told(tmp_path: Path) -> None:
+def test_a_build_without_its_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentSetupError, match="no Containerfile or Dockerfile in the project"):
         declared(tmp_path, "{build: .}")
 
