@@ -227,7 +227,7 @@ class TestLocal(Contract):
 
 
 def test_backends_that_can_not_provide_a_spec_give_a_reason(desk: Desk) -> None:
-    with pytest.raises(EnvironmentSetupError, match="what a conda file declares") as caught:
+    with pytest.raises(EnvironmentSetupError, match="needs a conda file") as caught:
         choose_backend("conda", desk.request().spec)
     assert caught.value.hint == "Use '--env-manager' with uv or virtualenv or local."
     with pytest.raises(EnvironmentSetupError, match="docker_env"):

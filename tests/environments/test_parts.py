@@ -245,9 +245,7 @@ def test_a_slow_step_is_reported_once(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.env
-def test_a_choice_is_reported_at_the_build_and_always_recorded(
-    proj: RunProj, make_repository: MakeRepository
-) -> None:
+def test_a_choice_is_reported_at_the_build_and_always_recorded(proj: RunProj, make_repository: MakeRepository) -> None:
     root = make_repository({"MLproject": "entry_points: {main: {command: python -V}}\n"})
     first, second = (proj("run", ".", "--json", cwd=root) for _ in range(2))
     for told in ("no environment is declared", "No version of Python is asked for"):

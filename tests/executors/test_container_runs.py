@@ -204,7 +204,7 @@ def test_options_for_the_engine(bench: Bench, project: Callable[..., Path], proj
     assert token not in proj("show", masked["run_id"]).out
     assert log(done).splitlines() == ["x y", "read-only"]
     refused = proj("run", ".", "-A", "name=mine", cwd=root)
-    assert (refused.code, "proj starts, names and removes" in refused.err) == (2, True)
+    assert (refused.code, "proj itself starts, names and removes" in refused.err) == (2, True)
     unknown = proj("run", ".", "-A", "no-such-option", cwd=root)
     assert unknown.code == 1
     assert "the container of" in unknown.err

@@ -118,7 +118,7 @@ def test_gpus_are_named_as_each_engine_does(gpus: str | None, docker: tuple[str,
 def test_options_are_those_of_mlflow() -> None:
     options = (("t", None), ("m", "2g"), ("shm-size", "8g"), ("privileged", None), ("e", "A=1"), ("e", "B=2"))
     assert custom_options(options) == ("-t", "-m", "2g", "--shm-size=8g", "--privileged", "-e", "A=1", "-e", "B=2")
-    with pytest.raises(UsageError, match="-A detach can't be given"):
+    with pytest.raises(UsageError, match="-A detach is not allowed"):
         check_options((("t", None), ("detach", None)))
 
 
@@ -161,7 +161,7 @@ def test_other_volumes_are_the_users_own(sharing: Sharing, tmp_path: Path, monke
 
 
 def test_a_missing_volume_is_reported_before_the_start(sharing: Sharing) -> None:
-    with pytest.raises(ExecutionError, match="'/no/such:/x' is not there"):
+    with pytest.raises(ExecutionError, match="'/no/such:/x' does not exist"):
         mounts(sharing, "/no/such:/x")
     with pytest.raises(ExecutionError, match="names the variable NOWHERE"):
         mounts(sharing, "$NOWHERE/a:/x")

@@ -130,7 +130,7 @@ def test_a_damaged_note_of_an_environment_is_reported_and_the_environment_built_
         assert file.name in found.problem
         if name == MARKER:
             again = proj("run", ".", "--json", cwd=project)
-            assert "is not as it was built" in again.err
+            assert "changed after its build" in again.err
         else:
             (done,) = findings(verify_environments, home, repair=True)
             assert done.repair

@@ -274,7 +274,7 @@ def test_another_patch_release_is_not_as_declared(proj: RunProj, make_repository
     result = proj("run", ".", "--json", cwd=root)
     assert result.code == 0, result.err
     (told,) = result.json["environment"]["departures"]
-    assert f"Python 3.{line[1]}.99 is not installed" in told
+    assert f"Python 3.{line[1]}.99, which is not installed" in told
     assert f"environment: as declared, but for 1 thing: {told}\n" in result.err
     shown = proj("show", result.json["run_id"], cwd=root).out
     assert told in shown
