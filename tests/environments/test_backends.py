@@ -336,7 +336,7 @@ def test_an_index_without_dates_is_reported_and_used(desk: Desk, dateless_index:
     packages = dict(prepared.record.packages)
     assert packages["proj-tests-undated"] == "1.0"
     assert packages["six"] == "1.16.0"
-    assert "no dates for proj-tests-undated" in desk.said(EventKind.NOTICE)
+    assert "no upload dates for proj-tests-undated" in desk.said(EventKind.NOTICE)
 
 
 @pytest.mark.env

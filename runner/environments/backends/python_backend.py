@@ -30,7 +30,7 @@ from runner.environments.model import (
     Lock,
     Prepared,
 )
-from runner.environments.resolve.locking import as_text, count_packages, find_lock, note_path
+from runner.environments.resolve.locking import count_packages, find_lock, format_time, note_path
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentKind, EnvironmentRecord, Event, EventKind, ProjectFiles, Report
 
@@ -70,7 +70,7 @@ class PythonBackend:
 
     def plan(self, request: EnvironmentRequest) -> EnvironmentRecord:
         """Return the record of the environment, as far as known without building or resolving."""
-        as_of = as_text(request.as_of)
+        as_of = format_time(request.as_of)
         try:
             choice = self._choose(request)
         except MissingInterpreterError as missing:
@@ -78,7 +78,7 @@ class PythonBackend:
         lock = find_lock(request, choice.interpreter)
         if request.repair and note_path(request, choice.interpreter).exists():
             others = discover(request.home.root / "interpreters.json", request.environ)
-            lock = fallback.recalled_lock(request, choice.interpreter, others) or lock
+            lock = fallback.read_repaired_lock(request, choice.interpreter, others) or lock
         interpreter = lock.interpreter if lock else choice.interpreter
         return EnvironmentRecord(
             manager=self.name,
@@ -123,7 +123,7 @@ class PythonBackend:
         """Choose another interpreter for a lock that can't be built; return a message, None if there is no other."""
         choice, others = self._choose(request), discover(request.home.root / "interpreters.json", request.environ)
         lock = find_lock(request, choice.interpreter)
-        return fallback.move_interpreter(request, choice.interpreter, lock, others, report) if lock else None
+        return fallback.switch_interpreter(request, choice.interpreter, lock, others, report) if lock else None
 
     def choose_interpreter(self, request: EnvironmentRequest, report: Report) -> Interpreter:
         """Return the interpreter of a request; uv downloads a missing one if downloads are allowed."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from msgspec import structs
 
 from runner.base.lazy import LazyModule
+from runner.base.package_names import canonical_name
 from runner.environments.backends.python_backend import BIN, PythonBackend, cutoff_options, uv_for
 from runner.environments.cache.checksums import CachedPackage
 from runner.environments.model import EnvironmentRequest, Lock
@@ -17,10 +18,8 @@ from runner.urls import with_credentials
 if TYPE_CHECKING:
     from runner.environments.cache import reflinks
     from runner.environments.declare import requirements
-    from runner.environments.repair import import_names
     from runner.environments.resolve import uv_command
 else:
-    import_names = LazyModule("runner.environments.repair.import_names")
     reflinks = LazyModule("runner.environments.cache.reflinks")
     requirements = LazyModule("runner.environments.declare.requirements")
     uv_command = LazyModule("runner.environments.resolve.uv_command")
@@ -71,12 +70,12 @@ class UvBackend(PythonBackend):
 
 def uv_archives(cache: Path, lock: str) -> Iterator[CachedPackage]:
     """Yield the unpacked wheels in uv's cache with a name and version of a lock."""
-    wanted = {(import_names.normalise(match["name"]), match["version"]) for match in PIN.finditer(lock)}
+    wanted = {(canonical_name(match["name"]), match["version"]) for match in PIN.finditer(lock)}
     for folder in cache.glob("archive-v*/*"):
         for name in os.listdir(folder) if folder.is_dir() else ():  # noqa: PTH208  # a thousand times
             stem, dot, ending = name.rpartition(".")
             package, _, version = stem.partition("-")
-            if dot and ending == "dist-info" and (import_names.normalise(package), version) in wanted:
+            if dot and ending == "dist-info" and (canonical_name(package), version) in wanted:
                 yield CachedPackage(name, folder)
                 break
 

@@ -89,7 +89,7 @@ def _pip(
     request: EnvironmentRequest, python: Path, *words: str | Path, variables: Mapping[str, str] | None = None
 ) -> Completed:
     argv = [python, "-m", "pip", "--disable-pip-version-check", "--no-input", *words]
-    return uv_command.follow(
+    return uv_command.run_installer(
         argv, uv_command.clean_cwd(request.home), {**_variables(request), **(variables or {})}, request.report
     )
 

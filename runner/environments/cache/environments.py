@@ -24,7 +24,7 @@ from runner.environments.cache.prefix import (
     read_marker,
     remove_stale_builds,
 )
-from runner.environments.resolve.lock_files import check_lock, is_sealed
+from runner.environments.resolve.lock_files import check_lock, has_checksum
 from runner.errors import EnvironmentSetupError
 from runner.settings import Home
 
@@ -100,7 +100,7 @@ def lock_of(home: Home, environment: CachedEnvironment) -> str:
     """
     try:
         data = (home.environments / environment.name / LOCK).read_bytes()
-        if is_sealed(data):
+        if has_checksum(data):
             check_lock(home.environments / environment.name / LOCK, data, None)
         return data.decode()
     except (DamagedFileError, UnicodeDecodeError) as error:

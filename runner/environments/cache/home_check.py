@@ -7,7 +7,7 @@ from runner.base.checksummed_files import DamagedFileError, read_sealed
 from runner.base.files import remove_tree
 from runner.base.findings import Finding, Progress
 from runner.environments.cache.environments import cached_environments, schedule_rebuild, verify
-from runner.environments.resolve.lock_files import check_lock, is_sealed, read_lock_file
+from runner.environments.resolve.lock_files import check_lock, has_checksum, read_lock_file
 from runner.settings import Home
 
 LOCK, ENVIRONMENT = "lock", "environment"
@@ -75,7 +75,7 @@ def _check_sealed(path: Path) -> None:
 def _check_copy(path: Path) -> None:
     """Check the lock of a run; only locks that proj resolved contain a checksum."""
     data = path.read_bytes()
-    if is_sealed(data):
+    if has_checksum(data):
         check_lock(path, data, None)
 
 

@@ -22,8 +22,8 @@ from rattler import Client
 from rattler.package_streaming import ArchiveEntry, PackageArchive, download_to_path
 
 from runner.base.foreign_text import LARGE, ForeignTextError, parse_json
-from runner.environments.resolve.conda.channels import public
 from runner.environments.resolve.conda.protocol import Channel, CondaPackage
+from runner.urls import without_channel_credentials
 
 AT_ONCE = 8
 """The number of parallel downloads."""
@@ -59,7 +59,7 @@ class ArchiveLocations:
         found = next(
             (name + url[len(request_url) :] for name, request_url in self._pairs if url.startswith(request_url)), url
         )
-        return public(found)
+        return without_channel_credentials(found)
 
     def request_url(self, url: str) -> str:
         """Return the URL from which a stored URL is downloaded."""

@@ -29,21 +29,21 @@ from runner.environments.model import (
     collect,
     specify,
 )
-from runner.environments.resolve.conda.channels import public
 from runner.environments.resolve.conda.lockfile import CondaLock
 from runner.environments.resolve.conda.pip import PipPart
 from runner.environments.resolve.conda.solve import (
     FoundLock,
-    check_agreement,
     conda_file,
     conda_spec,
     find_conda_lock,
-    read_once,
+    read_cached_lock,
+    report_disagreements,
     resolve_conda,
 )
-from runner.environments.resolve.locking import as_text
+from runner.environments.resolve.locking import format_time
 from runner.environments.resolve.uv_command import clean_cwd
 from runner.model import EnvironmentKind, EnvironmentRecord, Event, EventKind, Report
+from runner.urls import without_channel_credentials
 
 
 class CondaBackend(PythonBackend):
@@ -67,7 +67,7 @@ class CondaBackend(PythonBackend):
             manager=self.name,
             python=found.lock.python if found else spec.python,
             lock_digest=found.lock.digest if found else None,
-            as_of=found.lock.as_of if found else as_text(request.as_of),
+            as_of=found.lock.as_of if found else format_time(request.as_of),
             platform=platform,
             channels=_channels(spec, found.lock if found else None),
         )
@@ -80,7 +80,7 @@ class CondaBackend(PythonBackend):
         found = find_conda_lock(request, platform)
         if found is None:
             return _as_lock(resolve_conda(request, platform, report))
-        return structs.replace(_as_lock(found), departures=check_agreement(request, found, report))
+        return structs.replace(_as_lock(found), departures=report_disagreements(request, found, report))
 
     def prepare(self, request: EnvironmentRequest, lock: Lock | None, report: Report) -> Prepared:
         """Return the verified environment of a lock; build it if it is missing."""
@@ -145,11 +145,11 @@ def _spec(request: EnvironmentRequest, platform: str) -> CondaSpec:
 
 
 def _read(request: EnvironmentRequest, lock: Lock) -> CondaLock:
-    return read_once(request, lock.text, "the lock", lock.interpreter.platform)
+    return read_cached_lock(request, lock.text, "the lock", lock.interpreter.platform)
 
 
 def _channels(spec: CondaSpec, lock: CondaLock | None) -> tuple[str, ...]:
-    return lock.channels if lock else tuple(public(channel) for channel in spec.channels)
+    return lock.channels if lock else tuple(without_channel_credentials(channel) for channel in spec.channels)
 
 
 def _as_lock(found: FoundLock) -> Lock:

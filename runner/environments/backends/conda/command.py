@@ -12,12 +12,13 @@ from msgspec import Struct
 
 from runner.base.foreign_text import LARGE, ForeignTextError, parse_json
 from runner.environments.model import CondaFile, EnvironmentRequest
-from runner.environments.resolve.conda.channels import channels_of, public
+from runner.environments.resolve.conda.channels import channels_of
 from runner.environments.resolve.conda.protocol import CondaPackage, Installed, Solved
 from runner.environments.resolve.uv_command import DROPPED, clean_cwd, command_error
 from runner.errors import EnvironmentSetupError
 from runner.process import Completed, capture
 from runner.settings import Home
+from runner.urls import without_channel_credentials
 
 VARIABLE = "PROJ_CONDA_EXE"
 """The environment variable with the executable, as a name or path."""
@@ -60,7 +61,7 @@ def lock_with_conda_lock(
         )
         if done.exit_code:
             raise command_error("conda-lock can't lock the environment", done, log)
-        return public((Path(room) / "lock.yml").read_text("utf-8"))
+        return without_channel_credentials((Path(room) / "lock.yml").read_text("utf-8"))
 
 
 class CondaCommand(Struct, frozen=True, kw_only=True):
@@ -147,7 +148,7 @@ class CondaCommand(Struct, frozen=True, kw_only=True):
 
 
 def _package(entry: Mapping[str, Any]) -> CondaPackage:
-    url = public(entry["url"])
+    url = without_channel_credentials(entry["url"])
     stem = re.sub(r"\.(conda|tar\.bz2)$", "", url.rpartition("/")[2])
     return CondaPackage(
         name=entry["name"],

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from runner.base.masking import Masker
-from runner.environments.resolve.conda.channels import channels_of, public
+from runner.environments.resolve.conda.channels import channels_of
 from runner.environments.resolve.conda.protocol import (
     Answer,
     Channel,
@@ -29,6 +29,7 @@ from runner.environments.resolve.uv_command import DROPPED, clean_cwd
 from runner.errors import EnvironmentSetupError
 from runner.process import capture
 from runner.settings import Home
+from runner.urls import without_channel_credentials
 
 WORKER = ("-m", "runner.environments.backends.conda.worker")
 EXTRA = "py-rattler is not installed: pip install 'proj-runner[conda]'"
@@ -156,7 +157,7 @@ class Rattler(Struct, frozen=True, kw_only=True):
     @contextmanager
     def _indexes(self, channels: Iterable[Channel]) -> Iterator[Path]:
         """Yield the folder for indexes of channels; those of channels with a secret URL are not kept."""
-        if all(public(channel.address + "/") == channel.address + "/" for channel in channels):
+        if all(without_channel_credentials(channel.address + "/") == channel.address + "/" for channel in channels):
             yield self.home.root / "cache" / "conda" / "indexes"
             return
         with TemporaryDirectory(prefix="proj-") as folder:
@@ -174,7 +175,9 @@ class Rattler(Struct, frozen=True, kw_only=True):
         try:
             answer: Answer = msgspec.json.decode(done.stdout, type=Answer)
         except msgspec.DecodeError:
-            return Failure(kind="broken", message=public(done.error_text) or f"ended with {done.exit_code}")
+            return Failure(
+                kind="broken", message=without_channel_credentials(done.error_text) or f"ended with {done.exit_code}"
+            )
         return answer
 
 

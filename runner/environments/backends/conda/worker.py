@@ -22,7 +22,6 @@ from runner.environments.backends.conda.archives import (
     archive_path,
     fetch_all,
 )
-from runner.environments.resolve.conda.channels import public
 from runner.environments.resolve.conda.protocol import (
     Answer,
     CondaPackage,
@@ -33,6 +32,7 @@ from runner.environments.resolve.conda.protocol import (
     SolveTask,
     Task,
 )
+from runner.urls import without_channel_credentials
 
 PORTABLE = {
     "linux": (("__unix", "0"), ("__linux", "5.10"), ("__glibc", "2.28")),
@@ -57,15 +57,15 @@ async def answer(task: Task) -> Answer:
     try:
         return await (solve(task) if isinstance(task, SolveTask) else install(task))
     except (exceptions.SolverError, exceptions.InvalidMatchSpecError) as error:
-        return Failure(kind="unsolvable", message=public(str(error)))
+        return Failure(kind="unsolvable", message=without_channel_credentials(str(error)))
     except (exceptions.GatewayError, exceptions.FetchRepoDataError, UnreachableError) as error:
-        return Failure(kind="unreachable", message=public(str(error)))
+        return Failure(kind="unreachable", message=without_channel_credentials(str(error)))
     except RefusedError as error:
-        return Failure(kind="refused", message=public(str(error)))
+        return Failure(kind="refused", message=without_channel_credentials(str(error)))
     except exceptions.InstallerError as error:
-        return Failure(kind="unlinked", message=public(str(error)))
+        return Failure(kind="unlinked", message=without_channel_credentials(str(error)))
     except (OSError, ValueError, RuntimeError) as error:
-        return Failure(kind="broken", message=public(str(error)))
+        return Failure(kind="broken", message=without_channel_credentials(str(error)))
 
 
 async def solve(task: SolveTask) -> Solved:
