@@ -263,7 +263,7 @@ def test_a_build_is_a_folder_or_what_compose_files_have(tmp_path: Path) -> None:
 
 
 def test_a_build_without_its_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentSetupError, match="no Containerfile or Dockerfile in the project"):
+    with pytest.raises(EnvironmentSetupError, match="the project has no Containerfile or Dockerfile"):
         declared(tmp_path, "{build: .}")
 
 
