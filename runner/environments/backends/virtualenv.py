@@ -112,7 +112,7 @@ def build_bounds(request: EnvironmentRequest, lock: Lock) -> tuple[str, ...]:
                 *("--python", lock.interpreter.path, *cutoff_options(lock), *uv.index.words),
                 cwd=uv_command.clean_cwd(request.home),
             )
-        # A tool that is younger than the lock is in nobody's way.
+        # A tool that is newer than the lock needs no bound.
         unknown = re.findall(r"you require ([\w.-]+\w)", done.error_text) if done.exit_code else []
         if not set(unknown) & set(names):
             break

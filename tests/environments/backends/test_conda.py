@@ -1,4 +1,4 @@
-"""The conda member: from conda's own files to a proven prefix, over file and http, whoever edits, lies or kills."""
+"""Tests of the `conda` backend: from conda files to a verified prefix, over file and http, with edits and kills."""
 
 import contextlib
 import json
@@ -96,7 +96,7 @@ def site(prepared: Prepared) -> Path:
 class TestConda(Contract):
     manager = "conda"
 
-    def test_says_nothing_against_a_plain_spec(self) -> None:
+    def test_accepts_a_plain_spec(self) -> None:
         assert "conda file" in (BACKENDS["conda"].why_not(EnvironmentSpec()) or "")
 
     def test_the_same_twice_starts_no_process(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +191,7 @@ def test_variables_of_the_file_and_of_activation_scripts(desk: Desk, tmp_path: P
     assert "PATH" not in prepared.variables
 
 
-def test_scripts_after_linking_are_told_and_not_run(desk: Desk, tmp_path: Path) -> None:
+def test_scripts_after_linking_are_reported_and_not_run(desk: Desk, tmp_path: Path) -> None:
     package = Package("eager", files={"bin/.eager-post-link.sh": f"#!/bin/sh\ntouch {tmp_path}/ran\n"})
     declare(desk, make_channel(tmp_path / "c", package), "eager")
     desk.prepare("conda")
@@ -278,7 +278,7 @@ def test_packages_are_those_of_the_day(desk: Desk, tmp_path: Path) -> None:
     assert "--as-of" in (caught.value.hint or "")
 
 
-def test_a_channel_without_dates_is_told_and_used(desk: Desk, tmp_path: Path) -> None:
+def test_a_channel_without_dates_is_reported_and_used(desk: Desk, tmp_path: Path) -> None:
     declare(desk, make_channel(tmp_path / "c", TOOL._replace(timestamp=None)), "tool")
     assert dict(desk.prepare("conda", as_of=datetime(2019, 1, 1, tzinfo=timezone.utc)).record.packages)
     assert "no upload dates for tool" in desk.said(EventKind.NOTICE)
@@ -287,7 +287,7 @@ def test_a_channel_without_dates_is_told_and_used(desk: Desk, tmp_path: Path) ->
 # What can't be had
 
 
-def test_what_can_not_be_had_is_told_in_the_solvers_words(desk: Desk, channel: Path) -> None:
+def test_an_unsatisfiable_spec_shows_the_error_of_the_solver(desk: Desk, channel: Path) -> None:
     declare(desk, channel, "hello >=99")
     with pytest.raises(EnvironmentSetupError, match="hello >=99") as caught:
         desk.prepare("conda")
@@ -305,7 +305,7 @@ def test_a_channel_that_is_not_there(desk: Desk, place: str) -> None:
     assert caught.value.hint
 
 
-def test_an_unmapped_package_advises_this_member(desk: Desk, channel: Path) -> None:
+def test_an_unmapped_package_suggests_the_conda_backend(desk: Desk, channel: Path) -> None:
     declare(desk, channel, "ffmpeg", "tool")
     with pytest.raises(EnvironmentSetupError, match="ffmpeg") as caught:
         choose_backend(None, desk.request().spec)
@@ -313,7 +313,7 @@ def test_an_unmapped_package_advises_this_member(desk: Desk, channel: Path) -> N
     assert choose_backend("conda", desk.request().spec).name == "conda"
 
 
-def test_without_the_library_it_says_how_to_get_it(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_library_the_reason_says_how_to_install_it(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     with pytest.raises(EnvironmentSetupError, match=r"proj-runner\[conda\]"):
         choose_backend("conda", desk.request().spec)
@@ -446,7 +446,7 @@ def test_a_kept_archive_that_was_changed_is_fetched_again(desk: Desk) -> None:
     assert second.record.digest == first.record.digest
 
 
-def test_files_that_differ_from_the_packages_own_list_are_told(desk: Desk, tmp_path: Path) -> None:
+def test_files_that_differ_from_the_list_of_their_package_are_reported(desk: Desk, tmp_path: Path) -> None:
     wrong = json.dumps(
         {"paths": [{"_path": "share/evil.txt", "path_type": "hardlink", "sha256": "0" * 64}], "paths_version": 1}
     )

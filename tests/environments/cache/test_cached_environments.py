@@ -80,7 +80,7 @@ def test_shared_files_are_counted_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [("prune",), ("prune", "--older-than", "soon"), ("prune", "--keep-size", "much")])
-def test_words_that_say_nothing_are_refused(proj: RunProj, words: tuple[str, ...]) -> None:
+def test_ambiguous_options_are_refused(proj: RunProj, words: tuple[str, ...]) -> None:
     assert proj("env", *words).code == 2
 
 
@@ -142,7 +142,7 @@ def test_pythons_are_listed_and_chosen(proj: RunProj) -> None:
 
 
 @pytest.mark.env
-def test_without_a_network_what_is_cached_works_and_what_is_missing_is_named(
+def test_without_a_network_cached_packages_work_and_missing_ones_are_named(
     project: Path, proj: RunProj, home: Home, tmp_path: Path
 ) -> None:
     cache = {"UV_CACHE_DIR": str(tmp_path / "cache"), "PIP_CONFIG_FILE": os.devnull}

@@ -71,7 +71,7 @@ DAMAGES: list[Callable[[bytes], bytes]] = [
 
 
 @pytest.mark.env
-def test_a_damaged_lock_is_resolved_again_and_told(project: Path, proj: RunProj, home: Home) -> None:
+def test_a_damaged_lock_is_reported_and_resolved_again(project: Path, proj: RunProj, home: Home) -> None:
     first = proj("run", ".", "--json", cwd=project).json
     (lock,) = home.locks.glob("*.txt")
     whole = lock.read_bytes()
@@ -118,7 +118,7 @@ def test_the_lock_of_another_project_is_not_taken(project: Path, proj: RunProj, 
 
 @pytest.mark.env
 @pytest.mark.parametrize("name", [MARKER, "*.inventory"])
-def test_a_damaged_note_of_an_environment_is_told_and_the_environment_built_again(
+def test_a_damaged_note_of_an_environment_is_reported_and_the_environment_built_again(
     project: Path, proj: RunProj, home: Home, name: str
 ) -> None:
     first = proj("run", ".", "--json", cwd=project).json
@@ -132,7 +132,7 @@ def test_a_damaged_note_of_an_environment_is_told_and_the_environment_built_agai
         assert file.name in found.problem
         if name == MARKER:
             again = proj("run", ".", "--json", cwd=project)
-            assert "is not as it was built" in again.err
+            assert "changed after its build" in again.err
         else:
             (done,) = findings(verify_environments, home, repair=True)
             assert done.repair
