@@ -195,7 +195,7 @@ def test_what_a_command_breaks_does_not_cost_its_outcome(
     assert outcome.error is None
     if code == 0 or "metrics file" not in told:
         assert told in "\n".join(record.notices)
-    assert not [notice for notice in record.notices if "fault of proj" in notice]
+    assert not [notice for notice in record.notices if "internal error of proj" in notice]
 
 
 def test_a_signal_while_results_are_collected_leaves_the_outcome(

@@ -342,5 +342,5 @@ def test_comments_go_and_texts_stay() -> None:
 def test_a_run_without_a_container_takes_no_options(make_repository: MakeRepository, proj: RunProj) -> None:
     root = make_repository({"MLproject": "entry_points: {main: {command: 'true'}}"})
     result = proj("run", ".", "--env-manager", "local", "-A", "gpus=all", cwd=root)
-    assert (result.code, "-A is for containers" in result.err) == (2, True)
+    assert (result.code, "-A sets options of a container" in result.err) == (2, True)
     assert proj("run", ".", "-A", "=x", cwd=root).code == 2
