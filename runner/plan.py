@@ -12,10 +12,10 @@ from runner.analysis.scripts import Scripts, read_scripts
 from runner.base.lazy import LazyModule
 from runner.base.masking import Masker, secret_values, short_secret_notices
 from runner.base.parse_cache import ParseCache
-from runner.environments.backends.registry import EnvironmentBackend, choose_backend, notices_for, provides_images
+from runner.environments.backends.registry import EnvironmentBackend, choose_backend, notices_for
 from runner.environments.model import EnvironmentRequest, EnvironmentSpec, ProjectTree
-from runner.environments.repair.additions import Addition, additions_path, recall_additions, with_additions
-from runner.environments.repair.deciding import decide_spec, makes_pythons
+from runner.environments.repair.additions import Addition, additions_path, read_additions, with_additions
+from runner.environments.repair.deciding import decide_spec
 from runner.errors import ManifestError, UsageError
 from runner.executors import EXECUTORS, Executor, check_options
 from runner.manifest import (
@@ -166,9 +166,9 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
     spec = choose_spec(request, declaration, files, scripts, cached)
     backend = choose_backend(request.environment_manager, spec)
     executor = choose_executor(entry_point, backend, request)
-    leads = find_leads(scripts, files) if request.repair and makes_pythons(backend) else ()
+    leads = find_leads(scripts, files) if request.repair and backend.capabilities.builds_prefixes else ()
     note = additions_path(home, (source.name, snapshot.code.subdirectory, entry_point.name), spec)
-    additions = recall_additions(note, repair=request.repair, add_missing=request.add_missing)
+    additions = read_additions(note, repair=request.repair, add_missing=request.add_missing)
     return Plan(
         request=request,
         home=home,
@@ -296,7 +296,7 @@ def choose_executor(entry_point: EntryPoint, backend: EnvironmentBackend, reques
     Raises:
         UsageError: no executor is available, or the request has container options and no container.
     """
-    kind = EnvironmentKind.DOCKER_ENV if provides_images(backend) else EnvironmentKind.NONE
+    kind = EnvironmentKind.DOCKER_ENV if backend.capabilities.provides_images else EnvironmentKind.NONE
     reasons = {one: one.why_not(EnvironmentDeclaration(kind=kind)) for one in EXECUTORS.values()}
     executor = next((one for one, reason in reasons.items() if reason is None), None)
     if executor is None:

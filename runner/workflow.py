@@ -12,12 +12,11 @@ from msgspec import structs
 from runner.base.lazy import LazyModule
 from runner.collectors import OUTPUTS, Execution, Finished, collect, report_redirects, run_guarded
 from runner.environments.backends.python_backend import PythonBackend
-from runner.environments.backends.registry import provides_images
 from runner.environments.cache.source_trees import FolderTree
-from runner.environments.model import Prepared, lead_paths
-from runner.environments.repair.additions import Addition, remember_additions, with_additions
+from runner.environments.model import Prepared, redirect_paths
+from runner.environments.repair.additions import Addition, with_additions, write_additions
 from runner.environments.repair.deciding import lock_for_code, with_own_packages
-from runner.environments.repair.missing import failed_import, installed_bringer, package_to_add
+from runner.environments.repair.missing import failed_import, installed_provider, package_to_add
 from runner.environments.repair.repairs import is_changeable
 from runner.errors import AbsentImageError, UnbuildableError
 from runner.executors import ExecutionRequest, Sharing, child_environment
@@ -73,7 +72,7 @@ def run_with_repairs(plan: Plan, report: Report, echo: Echo) -> RunOutcome:
         plan = repaired
         outcome = run_plan(plan, report, echo)
         if plan.additions and outcome.error is None:
-            remember_additions(plan.additions_note, plan.additions)
+            write_additions(plan.additions_note, plan.additions)
     if outcome.exit_code and plan.request.repair and (hint := cutoff_hint(plan.request.as_of, plan.snapshot)):
         report(Event(kind=EventKind.WARNING, message="The packages may be too new for this code", hint=hint))
     return outcome
@@ -86,7 +85,7 @@ def plan_retry(plan: Plan, outcome: RunOutcome, report: Report) -> Plan | None:
     that was missing.
     """
     request, error = plan.request, outcome.error
-    if isinstance(error, AbsentImageError) and provides_images(plan.backend) and request.repair:
+    if isinstance(error, AbsentImageError) and plan.backend.capabilities.provides_images and request.repair:
         if request.environment_manager is not None:
             return None
         report(Event(kind=EventKind.WARNING, message=error.message, hint="Running again without the container"))
@@ -116,7 +115,7 @@ def missing_package(plan: Plan, outcome: RunOutcome) -> Addition | None:
     if failed is None or package is None:
         return None
     installed = [name for name, _ in environment.packages] if environment else []
-    is_installed = installed_bringer(failed.module, installed) is not None
+    is_installed = installed_provider(failed.module, installed) is not None
     return None if is_installed else Addition(package=package, inside=failed.inside)
 
 
@@ -175,7 +174,7 @@ def prepare_environment(recorder: RunRecorder, folder: RunFolder) -> Prepared:
     recorder.set_tags({"proj.repairs": "; ".join((*record.repairs, *plan.repairs)) or None})
     if record.image:
         recorder.set_tags({"mlflow.docker.image.uri": record.image, "mlflow.docker.image.id": record.digest})
-    return lead_paths(
+    return redirect_paths(
         redirect_tracking(recorder, environment), {one.path: folder.project / one.file for one in plan.leads}
     )
 

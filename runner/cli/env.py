@@ -32,7 +32,7 @@ from runner.environments.cache.prefix import CACHE_LOCK, CHECKSUMS
 from runner.environments.declare.conda.files import is_conda_lock
 from runner.environments.declare.indexes import IndexOptions
 from runner.environments.model import EnvironmentRequest, EnvironmentSpec
-from runner.environments.resolve.lock_files import check_lock, is_sealed
+from runner.environments.resolve.lock_files import check_lock, has_checksum
 from runner.environments.resolve.universal import as_standard
 from runner.environments.resolve.uv_command import find_uv
 from runner.errors import EnvironmentSetupError, NotFoundError, UsageError
@@ -191,7 +191,7 @@ def _lock_text(home: Home, word: str) -> str:
         raise EnvironmentSetupError(f"The run {run_id[:8]} has no lock", hint="It ran in an existing environment.")
     data = lock.read_bytes()
     try:
-        if is_sealed(data):
+        if has_checksum(data):
             check_lock(lock, data, None)
         return data.decode()
     except (DamagedFileError, UnicodeDecodeError) as error:

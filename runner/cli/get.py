@@ -164,7 +164,7 @@ def _verified(file: KeptFile) -> Iterator[bytes]:
         digest.update(piece)
         yield piece
     if file.sha256 not in (None, digest.hexdigest()):
-        raise InvalidValueError("it is damaged: its content is not what was recorded when the run ended")
+        raise InvalidValueError("it is damaged: its content differs from the digest recorded at the end of the run")
 
 
 def _refuse_to_replace(files: Sequence[KeptFile], folder: Path) -> None:

@@ -15,25 +15,24 @@ from msgspec import Struct, structs
 
 from runner.base.files import write_atomically
 from runner.base.lazy import LazyModule
+from runner.base.package_names import canonical_name
 from runner.cli.home import enter_home
 from runner.cli.text import print_lines, print_message, show_event
-from runner.environments.backends.python_backend import PythonBackend
-from runner.environments.backends.registry import BACKENDS
+from runner.environments.backends.uv import UvBackend
 from runner.environments.cache.source_trees import FolderTree
-from runner.environments.declare.spec import read_declared
-from runner.environments.declare.version_rules import parse_rule
-from runner.environments.model import EnvironmentRequest, EnvironmentSpec
-from runner.environments.repair.import_names import normalise
-from runner.environments.repair.repairs import names_of
-from runner.environments.resolve.project_lock import (
+from runner.environments.declare.project_lock import (
     FoundLock,
-    asked_of,
     differences,
     find_project_lock,
     is_lockable,
     lock_name,
     read_header,
+    spec_lines,
 )
+from runner.environments.declare.spec import read_declared
+from runner.environments.declare.version_rules import parse_rule
+from runner.environments.model import EnvironmentRequest, EnvironmentSpec
+from runner.environments.repair.repairs import names_of
 from runner.environments.resolve.universal import LockOrder, export_standard, make_lock
 from runner.errors import EnvironmentSetupError, UsageError
 from runner.manifest.environment import kind_of_file
@@ -149,12 +148,12 @@ def _refuse_unknown(upgrade: tuple[str, ...], folder: Path, specs: tuple[Environ
     known: set[str] = set()
     for spec in specs:
         found = find_project_lock(spec, files)
-        known |= names_of(spec) | {normalise(name) for name in _versions(found.text if found else "")}
+        known |= names_of(spec) | {canonical_name(name) for name in _versions(found.text if found else "")}
     for word in upgrade:
         name = re.split(r"[^\w.-]", word.strip(), maxsplit=1)[0]
-        if normalise(name) not in known:
+        if canonical_name(name) not in known:
             files_named = " or ".join(filter(None, ("the lock", *(spec.file for spec in specs))))
-            hint = suggestion(normalise(name), sorted(known))
+            hint = suggestion(canonical_name(name), sorted(known))
             raise UsageError(f"There is no package '{name}' to upgrade in {files_named}", hint=hint)
 
 
@@ -169,7 +168,7 @@ def _check(folder: Path, specs: tuple[EnvironmentSpec, ...]) -> int:
     code = 0
     for spec in specs:
         found = find_project_lock(spec, files)
-        faults = differences(found, asked_of(spec, files)) if found else ("there is no lock",)
+        faults = differences(found, spec_lines(spec, files)) if found else ("there is no lock",)
         name = found.path if found else lock_name(spec.file or "")
         print_lines(f"{name}: {'does not match' if faults else 'is up to date with'} {spec.file}")
         for fault in faults:
@@ -186,7 +185,7 @@ def _lock(folder: Path, spec: EnvironmentSpec, lock_options: LockOptions, home: 
     found = find_project_lock(spec, files)
     target = _target(folder, spec, standard=lock_options.standard)
     is_there = found is not None and folder / found.path == target
-    if found and is_there and not lock_options.changes and not differences(found, asked_of(spec, files)):
+    if found and is_there and not lock_options.changes and not differences(found, spec_lines(spec, files)):
         print_message(f"{found.path} is up to date; --upgrade PKG or --as-of DATE changes versions")
         return target
     request = EnvironmentRequest(
@@ -197,10 +196,7 @@ def _lock(folder: Path, spec: EnvironmentSpec, lock_options: LockOptions, home: 
         as_of=_day(folder, home, lock_options.as_of),
         environ=lock_options.environ,
     )
-    backend = BACKENDS["uv"]
-    if not isinstance(backend, PythonBackend):
-        raise TypeError(backend)
-    interpreter = backend.choose_interpreter(request, show_event)
+    interpreter = UvBackend().choose_interpreter(request, show_event)
     order = LockOrder(
         previous=None if found is None or lock_options.as_of else found.text,
         upgrade=lock_options.upgrade,

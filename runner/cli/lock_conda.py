@@ -15,7 +15,13 @@ from runner.environments.declare.conda.spec import read_conda_spec
 from runner.environments.declare.spec import read_declared
 from runner.environments.model import EnvironmentRequest
 from runner.environments.resolve.conda.pip import TARGETS
-from runner.environments.resolve.conda.solve import conda_file, disagreements, find_conda_lock, lock_text, path_beside
+from runner.environments.resolve.conda.solve import (
+    conda_file,
+    disagreements,
+    find_conda_lock,
+    lock_path_beside,
+    lock_text,
+)
 from runner.errors import EnvironmentSetupError, UsageError
 from runner.manifest.environment import kind_of_file
 from runner.manifest.files import FolderFiles
@@ -91,7 +97,7 @@ def _check(request: EnvironmentRequest) -> int:
 def _write(request: EnvironmentRequest, options: CondaLockOptions) -> Path:
     spec = read_conda_spec(conda_file(request), request.files, this_platform())
     platforms = options.platforms or spec.platforms or (this_platform(),)
-    target = (request.tree.folder() if request.tree else Path()) / path_beside(request)
+    target = (request.tree.folder() if request.tree else Path()) / lock_path_beside(request)
     if target.exists() and not is_conda_lock(target.read_text("utf-8", "replace")):
         raise EnvironmentSetupError(
             f"{target.name} exists and is not a lock of conda packages",

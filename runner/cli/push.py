@@ -106,9 +106,7 @@ def _known_uris(uri: str | None) -> Mapping[str, str]:
 
 def _refuse_offline() -> None:
     if is_offline():
-        raise UsageError(
-            "this command needs the network, but proj is offline", hint="leave out --offline, or unset PROJ_OFFLINE"
-        )
+        raise UsageError("The network is disabled (--offline)", hint="Remove --offline and unset PROJ_OFFLINE.")
 
 
 def _print_pushed(pushed: Pushed) -> None:

@@ -1,4 +1,4 @@
-"""Reading the runs of a tracking server, and copying them into the own store."""
+"""Tests reading the runs of a tracking server, and copying them into the local store."""
 
 import json
 import math
@@ -51,7 +51,7 @@ DETAILS = RunDetails(
 
 
 class Theirs:
-    """A `proj server` of somebody else, and the store behind it."""
+    """A foreign `proj server`, and its store."""
 
     def __init__(self, team: Team, home: Home, database: Database) -> None:
         self.url = team.url
@@ -137,7 +137,7 @@ class TestReading:
             theirs.make_run("twin", run_id=run_id)
         for word in ("a", "twin"):
             said = call(capsys, "show", word, "--tracking-uri", theirs.url)
-            assert (said.code, "Several runs fit" in said.err, "acacacacacac" in said.err) == (1, True, True)
+            assert (said.code, "Several runs match" in said.err, "acacacacacac" in said.err) == (1, True, True)
         for word in ("zzz", "f" * 32, "ffff", "'\""):
             said = call(capsys, "show", word, "--tracking-uri", theirs.url)
             assert (said.code, "There is no run" in said.err) == (1, True), word
@@ -221,14 +221,14 @@ class TestReading:
         assert walk_artifacts(home.artifacts(run_id)) == ()
         assert runs.get(db, run_id).artifact_uri == home.artifacts(run_id).as_uri()
 
-    def test_nobody_there(self, capsys: Capture) -> None:
+    def test_an_unreachable_server_is_reported(self, capsys: Capture) -> None:
         said = call(capsys, "list", "--tracking-uri", "http://127.0.0.1:9")
         assert said.code == 1
         assert "127.0.0.1:9" in said.err
 
 
 def relayed(url: str, seen: Seen) -> Answer:
-    """Pass a request on as it is."""
+    """Forward a request unchanged."""
     with RemoteServer(url, {}) as server:
         path, _, query = seen.path.partition("?")
         body = json.loads(seen.body) if seen.body else None
@@ -236,10 +236,10 @@ def relayed(url: str, seen: Seen) -> Answer:
         return 200, "application/json", server.forward(seen.method, path.removeprefix("/api/"), fields, body)
 
 
-class TestWhose:
-    """Which store is read."""
+class TestSelection:
+    """The selection of the store to read."""
 
-    def test_the_variable_counts_and_is_told(
+    def test_the_variable_selects_the_server_and_is_reported(
         self, theirs: Theirs, capsys: Capture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         run_id = theirs.make_run("first")
@@ -252,7 +252,7 @@ class TestWhose:
         monkeypatch.setenv("PROJ_OFFLINE", "1")
         assert call(capsys, "list", "--json").json == []
 
-    def test_no_password_is_told(self, theirs: Theirs, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_no_password_is_shown(self, theirs: Theirs, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", theirs.url.replace("//", "//me:hunter22@"))
         assert "hunter22" not in call(capsys, "list").err
 
@@ -267,7 +267,7 @@ class TestWhose:
             ({"MLFLOW_TRACKING_URI": "http://there", "PROJ_OFFLINE": "1"}, None),
         ],
     )
-    def test_what_the_variables_mean(
+    def test_the_variables_of_mlflow_are_read(
         self, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], server: str | None
     ) -> None:
         for name, value in variables.items():
@@ -283,7 +283,7 @@ class TestWhose:
 
 
 class TestPulling:
-    def test_a_run_comes_whole(self, theirs: Theirs, db: Database, home: Home, capsys: Capture) -> None:
+    def test_a_run_is_copied_completely(self, theirs: Theirs, db: Database, home: Home, capsys: Capture) -> None:
         number = experiments.create(theirs.database, "churn", tags={"team": "blue"})
         run_id = theirs.make_run("first", experiment_id=number, tags={"note": "x"}, user="ann")
         frame = Dataset(name="frame", digest="2981c147", source_type="code", source="{}")
@@ -315,10 +315,10 @@ class TestPulling:
         assert (home.root / "runs" / "models" / model.model_id / "artifacts" / "MLmodel").read_bytes() == b"model"
 
     @pytest.mark.parametrize("case", [("lock.txt", 1), ("conda-lock.yml", 1), ("lock.txt", 400_000)])
-    def test_what_proj_recorded_comes_along(
+    def test_the_run_bundle_is_copied(
         self, theirs: Theirs, db: Database, home: Home, tmp_path: Path, case: tuple[str, int], proj: RunProj
     ) -> None:
-        """Whatever the format of the lock, and however long the record: what one command reads, the others do."""
+        """Any lock format and any record length are copied, and the reading commands agree."""
         lock, parameters = case
         ours = Home(tmp_path / "ours")
         many = tuple(ParameterRecord(name=f"p{number}", value="x" * 10) for number in range(parameters))
@@ -381,7 +381,7 @@ class TestPulling:
         assert "runs: 2 added" in call(capsys, "pull", "parent", "--from", theirs.url).out
         assert runs.get(db, child).tags["mlflow.parentRunId"] == parent
 
-    def test_a_run_that_was_pushed_keeps_what_it_was(
+    def test_a_pushed_run_keeps_its_record(
         self,
         theirs: Theirs,
         home: Home,

@@ -241,7 +241,7 @@ def test_a_store_that_cannot_be_written_to_at_the_end_leaves_the_exit_code(
     home: Home, make_repository: MakeRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
-        raise StoreError("Another process has been writing to the store for too long")
+        raise StoreError("Another process has locked the store for too long")
 
     real = RunRecorder.close
 
