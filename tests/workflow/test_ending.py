@@ -139,7 +139,9 @@ def test_each_name_gets_a_spelling_of_its_own(names: list[str], taken: list[str]
     ],
     ids=lambda fault: type(fault).__name__,
 )
-@pytest.mark.parametrize("broken", ["collect_metrics", "keep_outputs", "collect_inputs", "explain", "secure_files"])
+@pytest.mark.parametrize(
+    "broken", ["collect_metrics", "keep_outputs", "collect_inputs", "explain_failure", "record_digests"]
+)
 @pytest.mark.parametrize("code", [0, 3])
 def test_what_a_collector_cannot_take_is_a_warning(
     home: Home,
