@@ -95,7 +95,7 @@ def plan_retry(plan: Plan, outcome: RunOutcome, report: Report) -> Plan | None:
         if change is None:
             return None
         report(Event(kind=EventKind.WARNING, message=error.message, hint=f"Running again. {change}"))
-        return plan
+        return plan  # unchanged: `move_interpreter` stores its choice on disk, where the next `lock` finds it
     missing = missing_package(plan, outcome)
     may_add = missing is not None and (request.add_missing or (missing.inside is not None and request.repair))
     if missing is None or not may_add or missing in plan.additions or not is_changeable(plan.spec):

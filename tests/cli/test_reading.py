@@ -382,7 +382,7 @@ class TestCodeThatIsNotHere:
         runs.create(db, NewRun(name="r", details=RunDetails(code=code), tags={"proj.origin": "http://x"}))
         assert run_command(command) == 1
         said = capsys.readouterr().err
-        assert "it came from another store" in said
+        assert "the run was copied from another store" in said
         assert "1" * 40 in said
         assert f"git clone 'https://git.example.org/a b.git' DIR && git -C DIR checkout {'c' * 40}" in said
 
@@ -390,7 +390,7 @@ class TestCodeThatIsNotHere:
         runs.create(db, NewRun(name="r", tags={"mlflow.source.git.commit": "c" * 40}))
         assert run_command(["checkout", "r", "there"]) == 1
         said = capsys.readouterr().err
-        assert "it was logged by a client" in said
+        assert "the run was logged by a client" in said
         assert f"commit {'c' * 40}" in said
         assert "clone" in said
         assert run_command(["show", "r"]) == 0

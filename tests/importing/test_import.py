@@ -191,7 +191,7 @@ class TestFolder:
 
     def test_artifacts_behind_a_server_can_be_found_by_its_folder(self, folder: Path, capsys: Capture) -> None:
         (folder / f"7/{TWO}/meta.yaml").write_text(run_meta(TWO, "mlflow-artifacts:/7/artifacts", "null", "1"))
-        assert "--artifacts-destination DIR names the folder" in bring(capsys, folder).out
+        assert "--artifacts-destination DIR sets the folder" in bring(capsys, folder).out
 
     def test_a_moved_store_brings_its_own_artifacts(
         self, folder: Path, tmp_path: Path, home: Home, capsys: Capture

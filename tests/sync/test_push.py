@@ -527,7 +527,7 @@ def test_push_reports_the_sent_items_and_sync_continues(both: Both, proj: RunPro
     failed = proj("sync")
     assert failed.code == 1
     assert "requires valid credentials" in failed.err
-    assert f"{both.team.url} (not all of it yet: proj sync)" in proj("show", run_id).out
+    assert f"{both.team.url} (incomplete; complete it with proj sync)" in proj("show", run_id).out
     done = proj("sync", "--json", MLFLOW_TRACKING_TOKEN=both.token)
     assert done.code == 0, done.err
     assert done.json[0]["sent"]["points"] == 2503

@@ -375,7 +375,7 @@ def test_an_address_in_the_code_is_answered_by_the_run(proj: RunProj, make_repos
     assert told.code == 1
     assert f"t.py:9: the code logs to http://localhost:{port}" in told.err
     assert f"--serve-as 127.0.0.1:{port}" in told.err
-    assert "nothing of it is in this record" in told.err
+    assert "this record does not contain that data" in told.err
 
 
 def test_code_that_lacks_a_module_logged_nowhere(proj: RunProj, make_repository: MakeRepository) -> None:
@@ -384,7 +384,7 @@ def test_code_that_lacks_a_module_logged_nowhere(proj: RunProj, make_repository:
     done = proj("run", ".", "--no-repair", *LOCAL, cwd=root)
     assert done.code == 1
     assert "no_such_module_at_all" in done.err
-    assert "nothing of it is in this record" not in done.err
+    assert "this record does not contain that data" not in done.err
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:5000", "127.0.0.1", "127.0.0.1:99999", "mlruns", "https://:5000"])

@@ -89,7 +89,7 @@ def test_what_other_tools_write_under_the_name_is_no_lock_of_ours(tmp_path: Path
     assert read_spec(declaration, FolderTree(root)).project_lock is None
     result = proj("lock", str(root))
     assert result.code == 1
-    assert "was not made by 'proj lock'" in result.err
+    assert "was not written by 'proj lock'" in result.err
     assert (root / "requirements.lock").read_text() == "tabulate==0.8.9\n"
 
 
@@ -182,9 +182,9 @@ def test_a_lock_in_which_nothing_changes_stays_as_it_is(project: Path, proj: Run
     assert result.code == 0, result.err
     lock = project / result.out.strip()
     before = lock.read_bytes()
-    assert "runs use this lock from now on" in result.err
+    assert "runs now use this lock" in result.err
     again = proj("lock", "--format", form, "--upgrade", "TQDM", cwd=project)
-    assert "runs use this lock from now on" not in again.err
+    assert "runs now use this lock" not in again.err
     assert (again.code, "no version changed" in again.err) == (0, True), again.err
     assert lock.read_bytes() == before
 
