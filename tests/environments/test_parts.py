@@ -229,7 +229,7 @@ def test_what_an_installer_is_busy_with() -> None:
 
 
 def test_what_takes_long_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uv_command, "PATIENCE", 0.02)
+    monkeypatch.setattr(uv_command, "REPORT_INTERVAL", 0.02)
     told: list[str] = []
     code = (
         "import os, sys, time\nprint('Downloading big (1.0GiB)', flush=True)\n"

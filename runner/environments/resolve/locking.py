@@ -219,7 +219,7 @@ class Resolution:
         if done.exit_code:
             offline = self._uv.is_offline
             self._error = uv_command.command_error(
-                "No set of packages satisfies what the project asks for", done, self._log, offline=offline
+                "No set of packages satisfies the requirements of the project", done, self._log, offline=offline
             )
         return text, done.error_text
 
