@@ -40,7 +40,7 @@ def copy_artifacts(source: Path, target: Path, warn: Warn) -> Copied:
     except (InvalidValueError, OSError) as error:
         raise TransferError("A folder can't be read", context=f"{source}: {error}") from error
     for one in found.omissions:
-        warn(f"Left out: {source / one.path}: {one.reason}")
+        warn(f"Skipped: {source / one.path}: {one.reason}")
         done += Copied(left_out=1)
     for file in found.files:
         done += _copy_or_tell(source, file, target, warn)
@@ -51,7 +51,7 @@ def _copy_or_tell(source: Path, found: FoundFile, target: Path, warn: Warn) -> C
     try:
         return _copy(source, found, target)
     except (InvalidValueError, NotFoundError) as error:
-        warn(f"Left out: {error.message} in {source}")
+        warn(f"Skipped: {error.message} in {source}")
         return Copied(left_out=1)
     except OSError as error:
         raise _unwritable(target, error) from error

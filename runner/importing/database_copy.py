@@ -78,7 +78,7 @@ class DatabaseCopy:
     def fault(self, table: str, what: str, problem: str) -> TransferError:
         """Return the error for an invalid row."""
         return TransferError(
-            "A row of the database can't be taken over", context=f"{self._path}: {table}, {what}: {problem}"
+            "A row of the database can't be imported", context=f"{self._path}: {table}, {what}: {problem}"
         )
 
     def _ask(self, sql: str, *args: object) -> Iterator[sqlite3.Row]:

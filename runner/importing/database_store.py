@@ -75,7 +75,9 @@ class DatabaseStore:
             "experiment_id",
         } <= self._copy.columns("runs"):
             self._copy.close()
-            raise TransferError(f"'{path}' is no database of MLflow", hint="It would have experiments and runs.")
+            raise TransferError(
+                f"'{path}' is not an MLflow database", hint="An MLflow database has the tables experiments and runs."
+            )
         self._values = Values(report)
         self._bases = (path.parent, Path.cwd())
         beside = path.parent / _PROXIED
@@ -312,10 +314,10 @@ class DatabaseStore:
                 if row["workspace"] != _DEFAULT_WORKSPACE:
                     others[_text(row["workspace"])] += 1
         for workspace, count in sorted(others.items()):
-            self._values.warn(f"The workspace '{workspace}' with {count} experiments is left out")
+            self._values.warn(f"The workspace '{workspace}' with {count} experiments is skipped")
         traces = self._copy.count("trace_info")
         if traces:
-            self._values.warn(f"{traces} traces are left out: proj keeps none")
+            self._values.warn(f"{traces} traces are skipped: proj does not store traces")
 
     def _whole(self, row: Fields, column: str, table: str, place: str) -> int | None:
         value = row[column]

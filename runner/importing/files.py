@@ -67,7 +67,7 @@ def read_meta(path: Path, shape: type[Shape]) -> Shape:
     text = read_text(path)
     if re.search(_MERGE, text):
         # MLflow writes no merge keys.
-        raise TransferError("A file of the store has a merge key, which is not read", context=str(path))
+        raise TransferError("A file of the store has a YAML merge key, which is not supported", context=str(path))
     try:
         content = parse_yaml(text, _LIMITS)
     except ForeignTextError as error:
@@ -78,7 +78,7 @@ def read_meta(path: Path, shape: type[Shape]) -> Shape:
         msgspec.msgpack.encode(found)
     except (msgspec.ValidationError, RecursionError, UnicodeEncodeError, OverflowError) as error:
         raise TransferError(
-            "A file of the store says something else than expected", context=f"{path}{_line_of(error, text)}: {error}"
+            "A file of the store has unexpected content", context=f"{path}{_line_of(error, text)}: {error}"
         ) from error
     return found
 

@@ -27,7 +27,7 @@ def metric_points(name: str, path: Path, warn: Warn) -> Iterator[Metric]:
     try:
         check_name("metric", name)
     except InvalidValueError as error:
-        warn(f"Left out: {error.message} ({path})")
+        warn(f"Skipped: {error.message} ({path})")
         return
     fields = 0
     for number, line in _lines(path):
@@ -36,7 +36,7 @@ def metric_points(name: str, path: Path, warn: Warn) -> Iterator[Metric]:
         point = None if torn else _point(name, parts)
         if point is None:
             if not line.endswith(b"\n"):
-                warn(f"Left out: the last line of {path}, line {number}, was never finished")
+                warn(f"Skipped: the last line of {path}, line {number}, is incomplete")
                 return
             raise _malformed(path, number, line)
         fields = len(parts)
@@ -93,7 +93,7 @@ def _point(name: str, parts: list[bytes]) -> Metric | None:
 def _malformed(path: Path, number: int, line: bytes) -> TransferError:
     shown = line[:60].decode("utf-8", "replace").strip()
     return TransferError(
-        "A line is no point of a metric",
+        "A line is not a metric point",
         context=f"{path}:{number}: {shown}",
-        hint="A point is a time, a value and a step. Correct or remove the line, then import again.",
+        hint="A line must have a time, a value and a step. Correct or remove the line, then import again.",
     )

@@ -122,7 +122,7 @@ class FolderStore:
             if (self._root / folder / META).exists():
                 yield folder
             elif not folder.rpartition("/")[2].startswith("."):
-                self._values.warn(f"The folder {self._root / folder} has no {META}, so it is no experiment")
+                self._values.warn(f"The folder {self._root / folder} has no {META}, so it is not an experiment")
 
     def experiment(self, key: str) -> Experiment:
         """Return the experiment in a folder; the folder name is its id.
@@ -266,7 +266,7 @@ class FolderStore:
         for name in links(folder):
             if (folder / name) not in self._told:
                 self._told.add(folder / name)
-                self._values.warn(f"Left out: {folder / name} is a link, which is not followed", "Import its target.")
+                self._values.warn(f"Skipped: {folder / name} is a link, which is not followed", "Import its target.")
 
     def _inputs(self, experiment: Experiment, folder: Path) -> RunInputs:
         datasets, models = [], []
@@ -274,7 +274,7 @@ class FolderStore:
             place = folder / "inputs" / name / META
             link = read_meta(place, _Link)
             if not _PLAIN_ID.fullmatch(link.source_id):
-                raise TransferError("A file of the store names a strange id", context=f"{place}: {link.source_id[:80]}")
+                raise TransferError("A file of the store has an invalid id", context=f"{place}: {link.source_id[:80]}")
             if link.source_type != "DATASET":
                 models.append(link.source_id)
                 continue
@@ -282,7 +282,7 @@ class FolderStore:
             if link.source_id in folders(base):
                 datasets.append(self._dataset(base / link.source_id / META, link))
             else:
-                self._values.warn(f"Left out: the dataset that {place} names is not in {base}")
+                self._values.warn(f"Skipped: the dataset that {place} names is not in {base}")
         return RunInputs(datasets=tuple(datasets), model_ids=tuple(models))
 
     def _dataset(self, place: Path, link: _Link) -> DatasetInput:
@@ -336,7 +336,7 @@ def _aliases(base: Path) -> Mapping[str, int]:
     for alias, path in walk(base):
         word = read_text(path).strip()
         if not word.isdecimal():
-            raise TransferError("An alias names no version", context=f"{path}:1: {word[:40]}")
+            raise TransferError("An alias refers to no version", context=f"{path}:1: {word[:40]}")
         found[alias] = int(word)
     return found
 

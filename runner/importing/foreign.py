@@ -172,6 +172,6 @@ class Values:
         try:
             check_value(what, check_name(what, name), value)
         except InvalidValueError as error:
-            self.warn(f"Left out: {error.message}", f"It is in {place}.")
+            self.warn(f"Skipped: {error.message}", f"It is in {place}.")
             return False
         return True

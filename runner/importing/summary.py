@@ -110,7 +110,7 @@ class ImportSummary:
         """Return the counts."""
         if self._told > _SHOWN:
             more = self._told - _SHOWN
-            self._report(Event(kind=EventKind.WARNING, message=f"… and {more} more such messages; --json has them"))
+            self._report(Event(kind=EventKind.WARNING, message=f"… and {more} more such messages; see --json"))
         counts = {kind: self._count(kind) for kind in Kind}
         return Summary(
             source=source,

@@ -92,19 +92,19 @@ class _Transfer:
         try:
             self._register(self._store.registration(key), whole=whole)
         except (InvalidValueError, TransferError) as error:
-            self._tally.fail(Kind.REGISTERED, f"The model '{key}' is left out: {_words(error)}", error.hint)
+            self._tally.fail(Kind.REGISTERED, f"The model '{key}' is skipped: {_words(error)}", error.hint)
 
     def _experiment(self, key: str) -> Experiment | None:
         try:
             return self._store.experiment(key)
         except TransferError as error:
-            self._tally.fail(Kind.EXPERIMENTS, f"The experiment {key} is left out: {_words(error)}", error.hint)
+            self._tally.fail(Kind.EXPERIMENTS, f"The experiment {key} is skipped: {_words(error)}", error.hint)
             return None
 
     def _register(self, registration: Registration, *, whole: bool) -> None:
         model = registration.model
         if model.tags.get(_PROMPT_TAG, "").lower() == "true":
-            self._tally.warn(f"The prompt '{model.name}' is left out: proj keeps none")
+            self._tally.warn(f"The prompt '{model.name}' is skipped: proj does not store prompts")
             return
         found = [self._located(version) for version in registration.versions]
         chosen = [version for version, is_here in found if whole or is_here]
@@ -114,7 +114,7 @@ class _Transfer:
         for version in chosen:
             self._take_version(version)
         for alias in model_import_writer.import_aliases(self._database, model):
-            self._tally.warn(f"The alias {model.name}@{alias} names another version here, and stays as it is")
+            self._tally.warn(f"The alias {model.name}@{alias} refers to another version here, and is kept unchanged")
         self._tally.count(Kind.REGISTERED, change)
 
     def _renamed(self, experiment: Experiment) -> Experiment | None:
@@ -137,7 +137,7 @@ class _Transfer:
             arrival = self._arrival(found, group.id() if present is None else present[0], uri, experiment)
             change, points = import_writer.import_run(self._database, arrival, self._store.points(experiment, key))
         except (InvalidValueError, TransferError) as error:
-            self._tally.fail(Kind.RUNS, f"The run {key[:80]} is left out: {_words(error)}", error.hint)
+            self._tally.fail(Kind.RUNS, f"The run {key[:80]} is skipped: {_words(error)}", error.hint)
             return
         self._tally.points += points
         self._tally.count(Kind.RUNS, change)
@@ -164,7 +164,7 @@ class _Transfer:
             model_import_writer.check_model_id(key)
             change = self._arrive_model(self._store.model(experiment, key), group)
         except (InvalidValueError, TransferError) as error:
-            self._tally.fail(Kind.MODELS, f"The logged model {key[:80]} is left out: {_words(error)}", error.hint)
+            self._tally.fail(Kind.MODELS, f"The logged model {key[:80]} is skipped: {_words(error)}", error.hint)
             return
         self._tally.count(Kind.MODELS, change)
 
@@ -193,9 +193,7 @@ class _Transfer:
     def _take_version(self, version: ModelVersion) -> None:
         change = model_import_writer.import_version(self._database, version)
         if change is Change.OWN:
-            message = (
-                f"Version {version.version} of '{version.name}' is another one here; that of the import is left out"
-            )
+            message = f"Version {version.version} of '{version.name}' is skipped: it exists here with other content"
             self._tally.report(Event(kind=EventKind.WARNING, message=message, hint=self._how_to_register(version)))
         self._tally.count(Kind.VERSIONS, change)
 
@@ -204,8 +202,8 @@ class _Transfer:
         found = _OF_A_RUN.match(version.source) or _IN_A_RUN.search(version.source)
         if found and found["path"] and import_writer.lookup(self._database, found["run"]) is not None:
             words = ("proj", "models", "register", version.name, found["run"][:12], found["path"])
-            return f"Take it as a new version: {shlex.join(words)}"
-        return "Import it into a store of its own: PROJ_HOME=DIR proj import …"
+            return f"Import it as a new version: {shlex.join(words)}"
+        return "Import it into a separate store: PROJ_HOME=DIR proj import …"
 
     def _located(self, version: ModelVersion) -> tuple[ModelVersion, bool]:
         """Return a version with its local artifact location, and whether its run or model is present."""
@@ -232,7 +230,7 @@ class _Transfer:
         if time.monotonic() - self._shown > _PROGRESS_SECONDS:
             self._shown = time.monotonic()
             words = (
-                f"{self._seen} runs looked at, {self._tally.points} points and {self._tally.artifacts.files} files new"
+                f"{self._seen} runs examined, {self._tally.points} points and {self._tally.artifacts.files} files new"
             )
             self._tally.report(Event(kind=EventKind.STEP, message=words))
 
@@ -256,8 +254,8 @@ class _Group:
         is_gone = here is not None and here.lifecycle_stage is LifecycleStage.DELETED
         if is_gone and self._experiment.lifecycle_stage is LifecycleStage.ACTIVE:
             raise InvalidValueError(
-                f"The experiment '{self._experiment.name}' is deleted here, so nothing of it is imported",
-                hint=f"Bring it back with: proj experiments restore {here.id if here else ''}",
+                f"The experiment '{self._experiment.name}' is deleted here, so it is not imported",
+                hint=f"Restore it with: proj experiments restore {here.id if here else ''}",
             )
 
     def id(self) -> str:
@@ -282,14 +280,14 @@ def _chosen(found: Sequence[Experiment], wanted: Sequence[str]) -> Sequence[Expe
         fitting = [one for one in found if one.name == word] or [one for one in found if one.id == word]
         if not fitting:
             names = ", ".join(f"'{one.name}'" for one in found[:10])
-            raise NotFoundError(f"There is no experiment '{word}' there", hint=f"There are {names or 'none'}.")
+            raise NotFoundError(f"The store has no experiment '{word}'", hint=f"There are {names or 'none'}.")
         chosen += fitting
     return chosen if wanted else found
 
 
 def _check_run_id(key: str) -> None:
     if not RUN_ID.fullmatch(key):
-        raise InvalidValueError(f"'{key[:80]}' can't be the id of a run; it would have 32 hexadecimal digits")
+        raise InvalidValueError(f"'{key[:80]}' is not a valid run id, which has 32 hexadecimal digits")
 
 
 def _below(uri: str, path: str | None) -> str:

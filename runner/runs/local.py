@@ -90,7 +90,7 @@ class LocalReader:
         run = runs.get(self.database, self._resolve(word))
         root = local_folder(run.artifact_uri)
         if root is None:
-            raise NotFoundError("The artifacts of this run are not kept here", context=run.artifact_uri)
+            raise NotFoundError("The artifacts of this run are not in the local store", context=run.artifact_uri)
         found, omissions = _files(root, (), _digests_of(self.database, run))
         query = ModelQuery(filter=f"source_run_id = '{run.run_id}'", limit=1000)
         for model in search_models(self.database, query).items:

@@ -36,10 +36,12 @@ def server_to_read(named: str | None, *, local: bool = False) -> str | None:
             raise UsageError("--tracking-uri and --local contradict each other")
         if not named.strip().lower().startswith(_SCHEMES):
             shown = Masker().text(named)
-            hint = "A folder or a database of MLflow comes in with `proj import`."
+            hint = "Import an MLflow folder or database with `proj import`."
             raise UsageError(f"'{shown}' is not the address of a server", hint=hint)
         if is_offline():
-            raise UsageError("proj is asked to leave the network alone", hint="Leave --offline out, or say --local.")
+            raise UsageError(
+                "The network is disabled (--offline)", hint="Remove --offline and unset PROJ_OFFLINE, or use --local."
+            )
         return named
     uri = None if local or is_offline() else tracking_uri(None)
     return uri if uri is not None and uri.lower().startswith(_SCHEMES) else None

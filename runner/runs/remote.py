@@ -93,7 +93,7 @@ class RemoteReader:
             raise NotFoundError(
                 "The artifacts of this run can't be fetched through the server",
                 context=run.artifact_uri,
-                hint="They are where its clients put them; fetch them with `mlflow artifacts download`.",
+                hint="Clients access them directly; download them with `mlflow artifacts download`.",
             )
         found = _found(place, ())
         for model in models_of(self._remote, run):
@@ -123,7 +123,7 @@ class RemoteReader:
             shown = [f"{run.run_id[:12]} {run.name}" for run in found[:_SHOWN]]
             more = ["…"] if len(found) > _SHOWN else []
             raise InvalidValueError(
-                f"Several runs fit '{word}'", context="\n".join([*shown, *more]), hint="Give more of the id."
+                f"Several runs match '{word}'", context="\n".join([*shown, *more]), hint="Use a longer part of the id."
             )
         return found[0]
 

@@ -151,11 +151,11 @@ def problem_of(root: Path, expected: ArtifactDigest) -> str | None:
             if size != expected.size:
                 return f"is damaged: it has {size} bytes, and {expected.size} were recorded"
             if sha256_from(file) != expected.sha256:
-                return "is damaged: its content is not what was recorded"
+                return "is damaged: its content differs from the recorded digest"
     except NotFoundError:
-        return "is no file any more" if os.path.lexists(root.joinpath(*names)) else "is missing"
+        return "is no longer a file" if os.path.lexists(root.joinpath(*names)) else "is missing"
     except InvalidValueError:  # a link, or one on the way
-        return "is no file any more"
+        return "is no longer a file"
     except OSError as error:
         return f"can't be read: {error.strerror}"
     return None
@@ -172,7 +172,7 @@ def _add(db: Database, owner: str, root: Path) -> str:
             if file.path not in known and (digest := _digest(root, file))
         ]
         db.execute_many("INSERT OR REPLACE INTO artifact_digests VALUES (?, ?, ?, ?, ?)", rows)
-    return "their digests were recorded"
+    return "recorded their digests"
 
 
 def _count_unrecorded(db: Database, owner: str, root: Path) -> int:

@@ -103,7 +103,7 @@ def survey(root: Path, path: str = "") -> Survey:
         names, text = waiting.pop()
         reason = None
         if len(names) > _DEEPEST:
-            reason = f"it is in more than {_DEEPEST} folders in one another"
+            reason = f"it is nested in more than {_DEEPEST} folders"
         else:
             try:
                 waiting += _look(root, names, text, files, omissions)

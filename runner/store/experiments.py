@@ -147,7 +147,7 @@ def _move(db: Database, experiment_id: str, stage: LifecycleStage) -> None:
     with db.transaction():
         experiment = get(db, experiment_id)
         if experiment.lifecycle_stage is stage:
-            raise InvalidValueError(f"The experiment '{experiment.name}' is {stage.value} already")
+            raise InvalidValueError(f"The experiment '{experiment.name}' is already {stage.value}")
         number, moment = int(experiment.id), now()
         # Runs deleted with their experiment get its deletion time, so that `restore` restores only those.
         if stage is LifecycleStage.DELETED:
@@ -175,7 +175,7 @@ def _refuse_taken(db: Database, name: str) -> None:
     if other is not None:
         deleted = other.lifecycle_stage is LifecycleStage.DELETED
         raise AlreadyExistsError(
-            f"There is an experiment '{name}' already{', in the deleted state' if deleted else ''}",
+            f"An experiment '{name}' already exists{', in the deleted state' if deleted else ''}",
             hint="Restore it, or use another name." if deleted else "Use it, or choose another name.",
         )
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from runner.errors import DamagedStoreError, NoRoomError, StoreError
 
-_REPAIR = "`proj verify --repair` saves what can still be read; the damaged file is kept."
+_REPAIR = "`proj verify --repair` saves the readable data; the damaged file is kept."
 
 _EXPLANATIONS = {
-    "disk is full": ("The disk is full", "Free some space; what was recorded so far is safe."),
-    "database is locked": ("Another process has been writing to the store for too long", "Look for a stuck process."),
+    "disk is full": ("The disk is full", "Free some space; the data recorded so far is safe."),
+    "database is locked": ("Another process has locked the store for too long", "Check for a stuck process."),
     "readonly database": (
         "The store can't be written to",
         "Set PROJ_HOME to a folder that you can write to; commands that only read work here.",
@@ -23,7 +23,7 @@ _EXPLANATIONS = {
     "disk I/O error": ("The disk reported an error", "Check the disk, then run the command again."),
     "malformed": ("The store is damaged", _REPAIR),
     "Could not decode": ("The store is damaged", _REPAIR),
-    "not a database": ("This file is not a store of proj, or its head is damaged", _REPAIR),
+    "not a database": ("This file is not a store of proj, or its header is damaged", _REPAIR),
 }
 
 _KINDS: dict[str, type[StoreError]] = {

@@ -126,7 +126,7 @@ def parse_order(text: str, vocabulary: Vocabulary) -> Ordering:
 
 def _check_length(text: str) -> None:
     if len(text) > MAX_LENGTH:
-        raise InvalidValueError(f"A search can have {MAX_LENGTH} characters, not {len(text)}")
+        raise InvalidValueError(f"A search can have at most {MAX_LENGTH} characters; got {len(text)}")
 
 
 class _Reader:

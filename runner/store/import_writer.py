@@ -189,7 +189,7 @@ def _add_points(db: Database, number: int, points: Iterable[Metric]) -> int:
     try:
         added = db.execute_many("INSERT OR IGNORE INTO points VALUES (?, ?, ?, ?, ?, ?)", rows())
     except OverflowError as error:
-        raise InvalidValueError("A time or step of a metric is no number of 64 bits") from error
+        raise InvalidValueError("A time or step of a metric is not a 64-bit integer") from error
     latest = ((number, p.key, stored_value(p), p.timestamp, p.step) for p in last.values())
     db.execute_many(UPSERT_METRIC, latest)
     return added
@@ -209,6 +209,6 @@ def _state(arrival: ImportedRun) -> str:
             )
         )
     except OverflowError as error:
-        raise InvalidValueError(f"A time of the run '{run.run_id}' is no number of 64 bits") from error
+        raise InvalidValueError(f"A time of the run '{run.run_id}' is not a 64-bit integer") from error
     digest = hashlib.sha256(told).hexdigest()
     return digest if arrival.deleted_at is None else f"{_DELETED}{digest}"

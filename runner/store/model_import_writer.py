@@ -29,7 +29,7 @@ def check_model_id(model_id: str) -> None:
         InvalidValueError: the id is invalid.
     """
     if not is_model_id(model_id):
-        raise InvalidValueError(f"'{model_id[:80]}' can't be the id of a logged model")
+        raise InvalidValueError(f"'{model_id[:80]}' is not a valid id of a logged model")
 
 
 def find_model(db: Database, model_id: str) -> Row | None:
@@ -81,7 +81,7 @@ def import_registered(db: Database, model: RegisteredModel, last_version: int) -
         InvalidValueError: the name or the last version number is invalid.
     """
     if last_version and not VERSION.fullmatch(str(last_version)):
-        raise InvalidValueError(f"{last_version} is no number of a model version")
+        raise InvalidValueError(f"{last_version} is not a valid version number of a model")
     with db.transaction():
         rows = db.query("SELECT id, updated_at FROM registered_models WHERE name = ?", check_model_name(model.name))
         number = rows[0]["id"] if rows else _insert_registered(db, model)
@@ -125,7 +125,7 @@ def import_version(db: Database, version: ModelVersion) -> Change:
         InvalidValueError: the number is invalid.
     """
     if not VERSION.fullmatch(str(version.version)):
-        raise InvalidValueError(f"{version.version} is no number of a model version")
+        raise InvalidValueError(f"{version.version} is not a valid version number of a model")
     with db.transaction():
         model = db.query("SELECT id FROM registered_models WHERE name = ?", version.name)[0]["id"]
         known = db.query(

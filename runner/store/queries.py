@@ -65,7 +65,7 @@ def find(db: Database, searchable: Searchable, question: Query) -> Found:
     place = _read_token(question.page_token, search) if question.page_token else None
     phases = _phases(searchable, comparisons, orderings)
     if place is not None and place.phase not in phases:
-        raise InvalidValueError("The page token is not one of ours")
+        raise InvalidValueError("The page token is invalid")
     numbers: list[int] = []
     last = place
     for phase in phases[phases.index(place.phase) if place else 0 :]:
@@ -89,12 +89,12 @@ def _check_size(comparisons: Sequence[Comparison], orderings: Sequence[Ordering]
         InvalidValueError: the search exceeds a limit.
     """
     if len(comparisons) > MAX_COMPARISONS:
-        raise InvalidValueError(f"A search can have {MAX_COMPARISONS} comparisons, not {len(comparisons)}")
+        raise InvalidValueError(f"A search can have at most {MAX_COMPARISONS} comparisons; got {len(comparisons)}")
     named = (*(one.field for one in comparisons), *(one.field for one in orderings))
     fields = {field for field in named if field.kind is not Kind.ATTRIBUTE}
     likes = (one.value for one in comparisons if one.operator in (Operator.LIKE, Operator.ILIKE))
     if any(len(str(pattern)) > MAX_PATTERN for pattern in likes):
-        raise InvalidValueError(f"A pattern can have {MAX_PATTERN} characters")
+        raise InvalidValueError(f"A pattern can have at most {MAX_PATTERN} characters")
     if len(fields) > MAX_FIELDS or len(orderings) > MAX_FIELDS:
         raise InvalidValueError(
             f"A search can name {MAX_FIELDS} metrics, parameters and tags, and order by as many; "
@@ -150,9 +150,10 @@ def _read_token(token: str, search: int) -> _Place:
     try:
         place: _Place = msgspec.msgpack.decode(base64.urlsafe_b64decode(token), type=_Place)
     except (binascii.Error, ValueError, msgspec.MsgspecError) as error:
-        raise InvalidValueError("The page token is not one of ours") from error
+        raise InvalidValueError("The page token is invalid") from error
     if place.search != search:
         raise InvalidValueError(
-            "The page token belongs to another search", hint="Keep filter, order and experiments the same."
+            "The page token belongs to another search",
+            hint="Use the token with the filter, order and experiments of its search.",
         )
     return place

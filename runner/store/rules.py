@@ -32,10 +32,10 @@ def check_name(what: str, name: object) -> str:
         InvalidValueError: the name is empty, too long, has invalid characters, or is not a normalized path.
     """
     if not isinstance(name, str) or not name:
-        raise InvalidValueError(f"A {what} needs a name")
+        raise InvalidValueError(f"The name of the {what} is empty")
     if len(name) > MAX_NAME:
         raise InvalidValueError(
-            f"The name of a {what} has {len(name)} characters; {MAX_NAME} are possible", context=f"{name[:60]}…"
+            f"The name of a {what} has {len(name)} characters; the limit is {MAX_NAME}", context=f"{name[:60]}…"
         )
     if not _NAME.fullmatch(name):
         raise InvalidValueError(
@@ -44,7 +44,7 @@ def check_name(what: str, name: object) -> str:
         )
     if posixpath.normpath(name) != name or name == "." or name.startswith(("..", "/")):
         raise InvalidValueError(
-            f"Invalid name of a {what}: '{name}'", hint="A name must not be another one when it is read as a path."
+            f"Invalid name of a {what}: '{name}'", hint="A name must be a normalized relative path."
         )
     return name
 
@@ -59,7 +59,7 @@ def check_value(what: str, key: str, value: object) -> str:
         raise InvalidValueError(f"The value of {what} '{key}' is not text")
     if len(value) > MAX_VALUE:
         raise InvalidValueError(
-            f"The value of {what} '{key}' has {len(value)} characters; {MAX_VALUE} are possible",
+            f"The value of {what} '{key}' has {len(value)} characters; the limit is {MAX_VALUE}",
             hint="Write it to a file and log that as an artifact.",
         )
     return value
@@ -72,10 +72,10 @@ def check_experiment_name(name: object) -> str:
         InvalidValueError: the name is empty, too long or has control characters.
     """
     if not isinstance(name, str) or not name.strip():
-        raise InvalidValueError("An experiment needs a name")
+        raise InvalidValueError("The name of the experiment is empty")
     if len(name) > MAX_EXPERIMENT_NAME:
         raise InvalidValueError(
-            f"The name of the experiment has {len(name)} characters; {MAX_EXPERIMENT_NAME} are possible"
+            f"The name of the experiment has {len(name)} characters; the limit is {MAX_EXPERIMENT_NAME}"
         )
     if _CONTROL.search(name):
         raise InvalidValueError(f"Invalid name of an experiment: '{_shown(name)}'")
@@ -92,7 +92,7 @@ def check_model_name(name: object) -> str:
         raise InvalidValueError("Missing value for required parameter 'name'.")
     if len(name) > MAX_MODEL_NAME:
         raise InvalidValueError(
-            f"The name of the registered model has {len(name)} characters; {MAX_MODEL_NAME} are possible"
+            f"The name of the registered model has {len(name)} characters; the limit is {MAX_MODEL_NAME}"
         )
     if any(letter in name for letter in "/:") or _CONTROL.search(name) or name in (".", ".."):
         raise InvalidValueError(
@@ -122,7 +122,7 @@ def check_integer(what: str, number: object) -> int:
         InvalidValueError: the number does not fit or is not an integer.
     """
     if isinstance(number, bool) or not isinstance(number, int) or not -_INT64 <= number < _INT64:
-        raise InvalidValueError(f"{what} is not a whole number of 64 bits")
+        raise InvalidValueError(f"{what} is not a 64-bit integer")
     return number
 
 

@@ -50,7 +50,7 @@ def create(db: Database, new: NewRun) -> Run:
         if experiment.lifecycle_stage is not LifecycleStage.ACTIVE:
             raise InvalidValueError(f"The experiment '{experiment.name}' is deleted", hint="Restore it first.")
         if db.query("SELECT 1 FROM runs WHERE run_id = ?", run_id):
-            raise AlreadyExistsError(f"There is a run '{run_id}' already")
+            raise AlreadyExistsError(f"A run '{run_id}' already exists")
         columns = {
             "run_id": run_id,
             "experiment": int(experiment.id),
@@ -101,9 +101,9 @@ def resolve(db: Database, word: str) -> str:
     if len(found) > 1:
         shown = [f"{row['run_id'][:12]} {row['name']}" for row in found[:_SHOWN]]
         raise InvalidValueError(
-            f"Several runs fit '{word}'",
+            f"Several runs match '{word}'",
             context="\n".join([*shown, "…"] if len(found) > _SHOWN else shown),
-            hint="Give more of the id.",
+            hint="Use a longer part of the id.",
         )
     return str(found[0]["run_id"])
 
@@ -249,7 +249,7 @@ def _checked_id(run_id: str | None) -> str:
         return uuid.uuid4().hex
     if not RUN_ID.fullmatch(run_id):
         raise InvalidValueError(
-            f"'{run_id[:80]}' can't be the id of a run", hint="An id has 32 hexadecimal digits in lower case."
+            f"'{run_id[:80]}' is not a valid run id", hint="An id has 32 hexadecimal digits in lower case."
         )
     return run_id
 
@@ -294,7 +294,7 @@ def _as_lost(db: Database, row: Row, owner: ProcessIdentity) -> _Lost:
     who = f"the process that ran it ({owner.pid} on {owner.host})"
     status = details.command_status
     if status is not None:
-        notice = f"{who} ended while it collected the results: metrics, outputs or inputs may be missing"
+        notice = f"{who} ended while collecting the results: metrics, outputs or inputs may be missing"
         details = msgspec.structs.replace(details, notices=(*details.notices, notice))
         ended_at = seen if row["ended_at"] is None else row["ended_at"]
         return _Lost(row["run_id"], status, ended_at, details)

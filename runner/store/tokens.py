@@ -46,7 +46,7 @@ def add(db: Database, name: str, scope: Scope) -> str:
     text = PREFIX + secrets.token_urlsafe(32)
     with db.transaction():
         if db.query("SELECT 1 FROM tokens WHERE name = ?", name):
-            raise AlreadyExistsError(f"There is a token '{name}' already", hint="Revoke it, or use another name.")
+            raise AlreadyExistsError(f"A token '{name}' already exists", hint="Revoke it, or use another name.")
         db.execute("INSERT INTO tokens VALUES (?, ?, ?, ?)", name, scope.value, _digest(text), now())
     return text
 

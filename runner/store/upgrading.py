@@ -124,12 +124,12 @@ def _take_alone(connection: sqlite3.Connection, path: Path) -> None:
     for run_id, document in connection.execute(question):
         owner = msgspec.json.decode(document, type=ProcessIdentity)
         if not is_gone(owner):
-            raise _in_use(path, f"the run {run_id[:8]} goes on (process {owner.pid} on {owner.host})")
+            raise _in_use(path, f"the run {run_id[:8]} is running (process {owner.pid} on {owner.host})")
 
 
 def _in_use(path: Path, why: str) -> StoreError:
     return StoreError(
-        "The store has to be upgraded, but it is in use by an older proj",
+        "The store must be upgraded, but an older proj is using it",
         context=f"{path}: {why}",
         hint="Wait until its runs are over and stop its servers, then run the command again. Nothing was changed.",
     )
@@ -221,7 +221,7 @@ def copy_upgraded(
         raise StoreError(
             "The store is of an older proj and can't be upgraded here",
             context=f"{path} can't be written to, and it is too large to be read from a copy in memory",
-            hint="Run any command of proj where it can be written to: that upgrades it.",
+            hint="Run any proj command with write access to it; the command upgrades it.",
         )
     source.backup(target)
     apply(target, migrations)

@@ -49,7 +49,7 @@ class PartWriter:
 
     def __init__(self, root: Path, upload: str, number: int) -> None:
         if not 1 <= number <= MAX_PARTS:
-            raise InvalidValueError(f"A file has parts from 1 to {MAX_PARTS}, none with the number {number}")
+            raise InvalidValueError(f"The part number must be from 1 to {MAX_PARTS}; got {number}")
         self._root = root
         self._upload = upload
         self._number = number
@@ -98,7 +98,7 @@ def finish(root: Path, path: str, upload: str, tags: Mapping[int, str]) -> None:
         parts = [f"{number}-{_plain(tags.get(number, ''))}" for number in range(1, max(tags, default=1) + 1)]
         for number, part in enumerate(parts, start=1):
             if status_at(folder, part) is None:
-                raise InvalidValueError(f"Of '{path}' part {number} is not there")
+                raise InvalidValueError(f"Part {number} of '{path}' is missing")
         # Copied, so that the assembly can be repeated if the server is killed now.
         writer = ArtifactWriter(root, path)
         try:

@@ -189,7 +189,7 @@ def _refuse_change(db: Database, run: int, key: str, value: str) -> None:
     if row["value"] == value or (row["source"] != LOGGED and is_equal(row["value"], value)):
         return
     raise InvalidValueError(
-        f"The parameter '{key}' has another value already; parameters of a run don't change",
+        f"The parameter '{key}' has another value already; parameters of a run can't be changed",
         context=f"it is '{row['value'][:200]}', not '{value[:200]}'",
         hint="Log it under another name, or as a tag.",
     )
@@ -253,5 +253,5 @@ def _read_token(token: str) -> _Place:
     try:
         place: _Place = msgspec.msgpack.decode(base64.urlsafe_b64decode(token), type=_Place)
     except (ValueError, msgspec.MsgspecError) as error:
-        raise InvalidValueError("The page token is not one of ours") from error
+        raise InvalidValueError("The page token is invalid") from error
     return place

@@ -28,7 +28,7 @@ def create(db: Database, new: NewVersion) -> ModelVersion:
     """
     pairs = checked_tags(new.tags)
     if not new.source:
-        raise InvalidValueError("A model version needs a source")
+        raise InvalidValueError("The source of the model version is missing")
     with db.transaction():
         number = model_number(db, new.name)
         location, run_id = _find_location(db, new)
@@ -158,7 +158,7 @@ def model_number(db: Database, name: str) -> int:
     """
     rows = db.query("SELECT id FROM registered_models WHERE name = ?", check_model_name(name))
     if not rows:
-        hint = "`proj models list` names those that there are."
+        hint = "See `proj models list`."
         raise NotFoundError(f"Registered Model with name={name} not found", hint=hint)
     return int(rows[0]["id"])
 
@@ -171,7 +171,7 @@ def row_of(db: Database, name: str, version: str | int) -> int:
         InvalidValueError: the number is invalid.
     """
     if not VERSION.fullmatch(str(version)):
-        raise InvalidValueError(f"'{str(version)[:40]}' is no number of a model version")
+        raise InvalidValueError(f"'{str(version)[:40]}' is not a valid version number of a model")
     rows = db.query(
         "SELECT id FROM model_versions WHERE model = ? AND version = ?", model_number(db, name), int(version)
     )

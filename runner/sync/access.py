@@ -77,7 +77,7 @@ def _split(uri: str) -> SplitResult:
     if not usable:
         raise UsageError(
             f"'{Masker().text(uri)}' is not the address of a tracking server",
-            hint="as in https://mlflow.example.org or http://127.0.0.1:5000; Databricks too has an https address, with "
+            hint="Example: https://mlflow.example.org or http://127.0.0.1:5000. Databricks: its https address and "
             "MLFLOW_TRACKING_TOKEN",
         )
     return parts
@@ -98,7 +98,7 @@ def _credentials(parts: SplitResult, environ: Mapping[str, str]) -> tuple[str, t
     if username and password:
         return _basic(username, password)
     if token and not (token.isascii() and token.isprintable()):
-        raise UsageError(f"{_TOKEN} has characters that no token has", hint="look for a line end in it")
+        raise UsageError(f"{_TOKEN} has characters that are not valid in a token", hint="check it for a line break")
     token = token or _own_key(parts, environ)
     return (f"Bearer {token}", (token,)) if token else ("", ())
 
@@ -142,5 +142,5 @@ def _file(variable: str, environ: Mapping[str, str]) -> str | None:
     """
     path = environ.get(variable)
     if path and not Path(path).exists():
-        raise UsageError(f"{variable} names '{path}', which is not there", hint="correct it, or unset it")
+        raise UsageError(f"{variable} names '{path}', which does not exist", hint="correct it, or unset it")
     return path or None

@@ -141,19 +141,19 @@ def walk(place: ArtifactLocation, path: str = "") -> Iterator[ArtifactInfo]:
         if not folders:
             return
         if time.monotonic() > end:
-            raise RemoteError(f"The server has not told all artifacts in {_LONGEST / 60:.0f} minutes")
+            raise RemoteError(f"The server did not list all artifacts within {_LONGEST / 60:.0f} minutes")
         without_files += 1
         if without_files > _EMPTY_FOLDERS:
-            raise RemoteError(f"The server tells of more than {_EMPTY_FOLDERS} folders of artifacts without a file")
+            raise RemoteError(f"The server lists more than {_EMPTY_FOLDERS} artifact folders without a file")
         for info in place.entries(folders.pop()):
             without_files *= info.is_dir
             if not info.is_dir or info.fault is not None:
                 yield info
             elif info.path.count("/") >= _DEEPEST:
-                yield structs.replace(info, fault=f"It is in more than {_DEEPEST} folders in one another")
+                yield structs.replace(info, fault=f"It is nested in more than {_DEEPEST} folders")
             else:
                 folders.append(info.path)
-    raise RemoteError(f"The server tells of more than {_FOLDERS} folders of artifacts")
+    raise RemoteError(f"The server lists more than {_FOLDERS} artifact folders")
 
 
 def _info(folder: str, listed: FileAnswer) -> ArtifactInfo:

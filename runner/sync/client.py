@@ -288,17 +288,19 @@ class _Pages:
         self.token = token
         self.more = bool(token)
         if self._left < 0:
-            raise self._endless(f"tells of more than {self._most:,} {self._what}")
+            raise self._endless(f"returns more than {self._most:,} {self._what}")
         if self.more and (hash(token) in self._seen or self._empty > _EMPTY_PAGES):
-            raise self._endless(f"sends the same page of {self._what} again and again")
+            raise self._endless(f"returns the same page of {self._what} repeatedly")
         if self.more and self._pages >= _MAX_PAGES:
-            raise self._endless(f"tells its {self._what} on more than {_MAX_PAGES:,} pages")
+            raise self._endless(f"returns more than {_MAX_PAGES:,} pages of {self._what}")
         if time.monotonic() > self._end:
-            raise self._endless(f"has not told all {self._what} in {_LONGEST / 60:.0f} minutes")
+            raise self._endless(f"did not return all {self._what} within {_LONGEST / 60:.0f} minutes")
         self._seen.add(hash(token))
 
     def _endless(self, what: str) -> RemoteError:
-        return RemoteError(f"{self._url} {what}", hint="it has a fault, or means no good; ask for less with --limit")
+        return RemoteError(
+            f"{self._url} {what}", hint="the server is faulty or malicious; request fewer items with --limit"
+        )
 
 
 def _whole(answer: client_responses.RunAnswer) -> ServerRun:

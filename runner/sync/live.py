@@ -88,8 +88,8 @@ def open_there(
     except RemoteError as error:
         server.close()
         is_inherited = environ.get("MLFLOW_TRACKING_URI") == uri
-        where = "unset MLFLOW_TRACKING_URI" if is_inherited else "leave out --tracking-uri"
-        instead = f"or {where}, and `proj push` the run later"
+        where = "unset MLFLOW_TRACKING_URI" if is_inherited else "remove --tracking-uri"
+        instead = f"or {where}, and send the run later with `proj push`"
         raise RemoteError(
             f"The run can't be opened on its tracking server: {error.message}",
             status=error.status,
@@ -195,7 +195,7 @@ class LiveCopy:
 
     def _fail(self, message: str, why: str | None) -> None:
         self._failed_at = time.monotonic()
-        hint = f"{why + '; ' if why else ''}the run goes on, and what it logs is kept for the server"
+        hint = f"{why + '; ' if why else ''}the run continues, and its values are kept for the server"
         self._note(Event(kind=EventKind.WARNING, message=message, hint=hint))
 
     def _note(self, event: Event) -> None:
@@ -211,5 +211,5 @@ class LiveCopy:
             copy = sync_state.find_remote_run(self.to.database, self._run_id, url)
             self._show(Event(kind=EventKind.STEP, message=f"The run is at {copy.page if copy else url}"))
             return
-        message = f"Not all of the run is on {url} yet"
-        self._show(Event(kind=EventKind.WARNING, message=message, hint="`proj sync` sends the rest"))
+        message = f"The run is not completely on {url} yet"
+        self._show(Event(kind=EventKind.WARNING, message=message, hint="send the rest with `proj sync`"))

@@ -44,7 +44,10 @@ def send_models(copying: Copying) -> dict[str, str]:
         if not error.is_unknown_endpoint:
             raise
         sync_state.note_sent(copying.database, copying.copy, MODEL, {_UNKNOWN: SentPosition("")})
-        copying.leave_out(f"{len(ours)} logged models", "a server of MLflow 2 has none; their files are with the run")
+        copying.leave_out(
+            f"{len(ours)} logged models",
+            "MLflow 2 servers have no logged models; their files are among the run's artifacts",
+        )
         theirs = {}
     names = {ours: found.model_id for ours, found in theirs.items()}
     for model in ours:

@@ -127,7 +127,7 @@ class TrackingServer:
             if error.status and not error.is_transient:
                 raise
             self._not_before = time.monotonic() + _PAUSE
-            hint = "only what is recorded here was searched"
+            hint = "only the local store was searched"
             self._to.report(Event(kind=EventKind.WARNING, message=error.message, hint=hint))
             return None
 

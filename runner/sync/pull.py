@@ -62,7 +62,7 @@ def nested_runs(server: RemoteServer, found: Sequence[ServerRun]) -> list[Server
         new = [child for child in children if child.run_id not in chosen]
         chosen.update((child.run_id, child) for child in new)
         if len(chosen) > _MOST_RUNS:
-            raise RemoteError(f"{server.url} tells of more than {_MOST_RUNS:,} nested runs", hint="name fewer runs")
+            raise RemoteError(f"{server.url} returns more than {_MOST_RUNS:,} nested runs", hint="pull fewer runs")
         waiting += new
     return list(chosen.values())
 
@@ -81,7 +81,7 @@ def pull(origin: Origin, run: ServerRun) -> None:
     try:
         change, points = _pull(origin, run)
     except (InvalidValueError, NotFoundError) as error:
-        origin.tally.fail(Kind.RUNS, f"The run {run.run_id[:80]} is left out: {_words(error)}", error.hint)
+        origin.tally.fail(Kind.RUNS, f"The run {run.run_id[:80]} is skipped: {_words(error)}", error.hint)
         return
     origin.tally.points += points
     origin.tally.count(Kind.RUNS, change)
@@ -90,7 +90,7 @@ def pull(origin: Origin, run: ServerRun) -> None:
 def _pull(origin: Origin, run: ServerRun) -> tuple[Change, int]:
     run_id = own_id(run)
     if not RUN_ID.fullmatch(run_id):
-        raise InvalidValueError("This can't be the id of a run; it would have 32 hexadecimal digits")
+        raise InvalidValueError("This is not a valid run id, which has 32 hexadecimal digits")
     present = import_writer.lookup(origin.database, run_id)
     if present is not None and not present[1]:
         return Change.OWN, 0
@@ -126,7 +126,7 @@ def _experiment(origin: Origin, run: ServerRun) -> str:
 
 def _refuse_deleted(here: Experiment) -> None:
     if here.lifecycle_stage is LifecycleStage.DELETED:
-        hint = f"Bring it back with: proj experiments restore {here.id}"
+        hint = f"Restore it with: proj experiments restore {here.id}"
         raise InvalidValueError(f"The experiment '{here.name}' is deleted here", hint=hint)
 
 
@@ -262,7 +262,7 @@ def _packed(point: Metric) -> bytes:
     try:
         return _POINT.pack(point.step, point.timestamp, as_measured(point.value))
     except struct.error as error:
-        raise InvalidValueError(f"A time or step of the metric '{point.key[:80]}' is no number of 64 bits") from error
+        raise InvalidValueError(f"A time or step of the metric '{point.key[:80]}' is not a 64-bit integer") from error
 
 
 def _stored_points(spool: IO[bytes], counts: dict[str, int]) -> Iterator[Metric]:

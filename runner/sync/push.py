@@ -111,7 +111,7 @@ def _known_copy(to: Destination, run_id: str) -> RemoteRun:
     except RemoteError as error:
         if not error.is_absent:
             raise
-        message = f"{to.server.url} no longer has the run {run_id[:8]}; it is sent anew"
+        message = f"{to.server.url} no longer has the run {run_id[:8]}; it is sent again"
         to.report(Event(kind=EventKind.NOTICE, message=message))
         sync_state.remove_remote_run(to.database, copy)
         return sync_state.open_remote_run(to.database, run_id, to.server.url)
@@ -136,7 +136,7 @@ def experiment_there(server: RemoteServer, name: str) -> str:
             if found is None:
                 raise
     if found.lifecycle_stage is not LifecycleStage.ACTIVE:
-        hint = "restore it there, or rename the one here"
+        hint = "restore it there, or rename the local experiment"
         raise RemoteError(f"The experiment '{name}' is deleted on {server.url}", status=400, hint=hint)
     return found.id
 
@@ -180,7 +180,7 @@ def _of_the_same_id(to: Destination, run: Run, copy: RemoteRun) -> ServerRun | N
     to.server.delete_tag(run.run_id, PROBE_TAG)
     if is_ours:
         sync_state.remove_remote_run(to.database, copy)
-        raise UsageError(f"{to.server.url} serves the store that the run is in", hint="name another server")
+        raise UsageError(f"{to.server.url} serves this store, which has the run already", hint="name another server")
     same_tags = {key: value for key, value in run.tags.items() if found.tags.get(key) == value}
     same_params = {key: value for key, value in run.params.items() if found.params.get(key) == value}
     for kind, things in (("tag", same_tags), ("parameter", same_params)):

@@ -201,10 +201,10 @@ class Transport:
             raise self._unreachable(error) from error
         except response_limits.TooSlowError as error:
             raise UnreachableError(
-                f"{self.access.url} sends its answer too slowly", hint="it has too much to do, or means no good"
+                f"{self.access.url} responds too slowly", hint="the server is overloaded or malicious"
             ) from error
         except response_limits.UnknownEncodingError as error:
-            message = f"{self.access.url} answers in a form that can't be unpacked"
+            message = f"{self.access.url} sends a response that can't be decoded"
             raise RemoteError(message, context=str(error)) from error
 
     def _headers(self) -> dict[str, str]:
@@ -244,18 +244,20 @@ class Transport:
         words = self._masker.text(_CONNECTION.sub("", str(cause).partition("(Caused by")[0]))[:500]
         if isinstance(cause, ReadTimeoutError):
             return UnreachableError(
-                f"{self.access.url} does not answer in time",
+                f"{self.access.url} does not respond in time",
                 context=words,
-                hint="it is there, but hangs or has too much to do: try again later",
+                hint="it accepts connections, but hangs or is overloaded: try again later",
             )
         if "certificate" in words.lower() or "ssl" in type(cause).__name__.lower():
             return UnreachableError(
                 f"The certificate of {self.access.url} is not accepted",
                 context=words,
-                hint="name its authority in MLFLOW_TRACKING_SERVER_CERT_PATH",
+                hint="set MLFLOW_TRACKING_SERVER_CERT_PATH to its certificate authority",
             )
         return UnreachableError(
-            f"{self.access.url} can't be reached", context=words, hint="check the address, and that the server is up"
+            f"{self.access.url} can't be reached",
+            context=words,
+            hint="check the address, and that the server is running",
         )
 
     def _refusal(self, answer: "BaseHTTPResponse", path: str) -> RemoteError:
@@ -270,20 +272,20 @@ class Transport:
         if status == _UNAUTHORIZED:
             hint = "set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
             return RemoteError(
-                f"{where} does not know you", status=status, code=fault.error_code, context=said, hint=hint
+                f"{where} requires valid credentials", status=status, code=fault.error_code, context=said, hint=hint
             )
         if status == _FORBIDDEN:
-            hint = "ask whoever runs it for the right to do this"
+            hint = "ask its administrator for permission"
             return RemoteError(
-                f"{where} does not allow that", status=status, code=fault.error_code, context=said, hint=hint
+                f"{where} denies permission", status=status, code=fault.error_code, context=said, hint=hint
             )
         if status in _REDIRECTS:
             place = self._masker.text(answer.headers.get("location", "elsewhere"))[:200]
-            return RemoteError(
-                f"{where} sends us on to {place}", status=status, hint="use that address, if you trust it"
-            )
+            return RemoteError(f"{where} redirects to {place}", status=status, hint="use that address, if you trust it")
         if fault.error_code or said:
-            return RemoteError(f"{where} answers: {said or fault.error_code}", status=status, code=fault.error_code)
+            return RemoteError(
+                f"{where} refuses the request: {said or fault.error_code}", status=status, code=fault.error_code
+            )
         if status in _TRANSIENT:
             return RemoteError(f"{where} fails with HTTP {status}", status=status, hint="try again later")
         return self._stranger(path, content, status)
@@ -291,12 +293,12 @@ class Transport:
     def _stranger(self, path: str, content: bytes, status: int = 200) -> RemoteError:
         shown = self._masker.text(" ".join(content[:200].decode("utf-8", "replace").split()))
         shown = "".join(letter for letter in shown if letter.isprintable())
-        what = "has no such endpoint" if status == _NOT_FOUND else "does not answer as a tracking server does"
+        what = "has no such endpoint" if status == _NOT_FOUND else "does not respond like a tracking server"
         return RemoteError(
             f"{self.access.url} {what}",
             status=status,
             context=f"{path.partition('?')[0]}: HTTP {status}: {shown}",
-            hint="check the address: it may be that of another server, of a login page or of a proxy",
+            hint="check the address: it may belong to another service, a login page or a proxy",
         )
 
 

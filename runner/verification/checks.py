@@ -15,7 +15,7 @@ from runner.verification.orphans import verify_orphans
 from runner.verification.records import verify_records
 from runner.verification.store import verify_store
 
-_UNREADABLE = "a part of it can't be read"
+_UNREADABLE = "it can't be read completely"
 
 
 class Look(Protocol):

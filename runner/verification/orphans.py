@@ -37,7 +37,7 @@ def verify_orphans(home: Home, *, repair: bool, progress: Progress) -> Iterator[
     models = (path.name for path in _folders(home.root / "runs" / "models") if _MODEL.fullmatch(path.name))
     for piece in _pieces(models):
         for model_id in _unknown(home, "models", "model_id", piece):
-            problem = "the files of a logged model that the database does not know; they are kept"
+            problem = "files of a logged model without a row in the database; they are kept"
             yield Finding(part=PART, name=f"runs/models/{model_id}", problem=problem)
     yield from _unfinished_uploads(home)
 
@@ -79,8 +79,8 @@ def _orphan(home: Home, place: str, run_id: str, *, repair: bool) -> Finding:
     if repair:
         with closing(Database.open(home.database)) as database:
             recover_run(database, home, run_id)
-        done = f"it is recorded again, with what its files tell: proj show {run_id[:12]}"
-    problem = "the files of a run that the database does not know; they are kept"
+        done = f"recovered from its files: proj show {run_id[:12]}"
+    problem = "files of a run without a row in the database; they are kept"
     return Finding(part=PART, name=f"{place}/{run_id}", problem=problem, repair=done)
 
 
@@ -90,7 +90,7 @@ def _unfinished_uploads(home: Home) -> Iterator[Finding]:
         for path in run.glob(f"artifacts/**/{PARTIAL}*"):
             if _is_old(path):
                 name = path.relative_to(home.root).as_posix()
-                yield Finding(part=PART, name=name, problem="an upload that was never completed; it is kept")
+                yield Finding(part=PART, name=name, problem="an incomplete upload; it is kept")
 
 
 def _is_old(path: Path) -> bool:

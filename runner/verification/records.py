@@ -40,11 +40,11 @@ def _lost(home: Home, run_id: str, document: str) -> Iterator[Finding]:
     try:
         details = msgspec.json.decode(document, type=RunDetails)
     except msgspec.DecodeError:
-        yield Finding(part=PART, name=run_id, problem="what the database has of this run beyond MLflow can't be read")
+        yield Finding(part=PART, name=run_id, problem="the details of this run in the database can't be read")
         return
     if details.command is None:  # the run was not started here
         return
     if details.exit_code is not None and details.log and not Path(details.log).is_file():
-        yield Finding(part=PART, name=run_id, problem=f"the log of this run is gone: {details.log}")
+        yield Finding(part=PART, name=run_id, problem=f"the log of this run is missing: {details.log}")
     if details.code is not None and not keeps_code(home, run_id):
         yield Finding(part="snapshot", name=run_id, problem="the code of this run is not in the snapshot store")

@@ -17,7 +17,7 @@ from runner.store.database import Database
 from runner.store.entities import Metric, NewRun
 
 EXPERIMENT = "recovered"
-REASON = "its row in the database was lost; this is what its files tell, so how it ended is not known"
+REASON = "the row in the database was lost; this record was recovered from the run's files, and its outcome is unknown"
 
 
 def recover_run(database: Database, home: Home, run_id: str) -> None:

@@ -30,7 +30,7 @@ def complete_references(database: Database) -> str:
             if not loose:
                 break
             removed += _remove_loose(database, {(row["table"], row["fkid"]) for row in loose})
-    return f"{runs} runs and {made} experiments were made again, {removed} rows that nothing leads to were removed"
+    return f"restored {runs} runs and {made} experiments, removed {removed} rows without a parent"
 
 
 def _runs_without_row(database: Database) -> Iterator[tuple[int, RunDetails]]:
@@ -88,7 +88,7 @@ def _remove_loose(database: Database, broken: set[tuple[str, int]]) -> int:
                 f"DELETE FROM {table} WHERE NOT EXISTS (SELECT 1 FROM {parent} p WHERE {' AND '.join(pairs)})"
             )
         except sqlite3.Error as error:
-            raise StoreError("A row that nothing leads to can't be removed", context=str(error)) from error
+            raise StoreError("A row without a parent can't be removed", context=str(error)) from error
     return count
 
 

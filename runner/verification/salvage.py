@@ -62,7 +62,7 @@ def _need_room(path: Path) -> None:
     """Refuse a repair without enough disk space, because rows that can't be written would be lost."""
     needed = _TIMES * path.stat().st_size + _MARGIN
     if free_bytes(path.parent) < needed:
-        message = "The disk is full: a damaged store is repaired beside itself"
+        message = "The disk is full: a repair needs space for a copy of the store"
         raise NoRoomError(message, context=str(path), hint=f"Free {needed >> 20} MB, then run the command again.")
 
 

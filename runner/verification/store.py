@@ -37,7 +37,7 @@ def verify_store(home: Home, *, repair: bool, progress: Progress) -> Iterator[Fi
     if not path.exists():
         count = home.count_runs_without_store()
         if count:
-            problem = f"it is not there, but the files of {count} runs are"
+            problem = f"it is missing, but files of {count} runs exist"
             yield _finding(path, problem, _begin_anew(path) if repair else None)
         return
     progress(0, 3)
@@ -59,7 +59,7 @@ def _finding(path: Path, problem: str, repair: str | None = None) -> Finding:
 
 def _begin_anew(path: Path) -> str:
     Database.open(path).close()
-    return "a new one was made; the runs that have files are recorded in it again"
+    return "created an empty one; runs with files are recovered into it"
 
 
 def _damage(path: Path) -> list[str]:
@@ -84,13 +84,13 @@ def _damaged(path: Path, faults: list[str], *, repair: bool) -> Iterator[Finding
         yield _finding(path, f"it is damaged: {shown}")
         return
     if not is_alone(path):
-        yield _finding(path, f"it is damaged, and in use, so it can't be repaired now: {shown}")
+        yield _finding(path, f"it is damaged, and can't be repaired while it is in use: {shown}")
         return
     if all(map(_INDEX_ONLY.match, (line for fault in faults for line in fault.splitlines()))):
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
             connection.execute("REINDEX")
         if not _damage(path):
-            yield _finding(path, f"its indexes are damaged: {shown}", "the indexes were made again from the rows")
+            yield _finding(path, f"its indexes are damaged: {shown}", "the indexes were rebuilt from the rows")
             return
     yield _finding(path, f"it is damaged: {shown}", salvage(path))
 
@@ -106,9 +106,9 @@ def _loose_references(path: Path, *, repair: bool) -> Iterator[Finding]:
         backup = path.with_name(f"{path.name}.before-repair-{_stamp()}.backup")
         save_copy(path, backup)
         with closing(Database.open(path)) as database:
-            done = f"{complete_references(database)}; the store as it was is {backup.name}"
+            done = f"{complete_references(database)}; the previous state is kept as {backup.name}"
     for (table, parent), count in sorted(found.items()):
-        yield _finding(path, f"{count} rows of '{table}' belong to rows of '{parent}' that are gone", done)
+        yield _finding(path, f"{count} rows of '{table}' refer to missing rows of '{parent}'", done)
 
 
 def _incomplete_schema(path: Path, *, repair: bool) -> Iterator[Finding]:
@@ -123,7 +123,7 @@ def _incomplete_schema(path: Path, *, repair: bool) -> Iterator[Finding]:
         if repair:
             with closing(Database.open(path)) as database:
                 database.execute(wanted[name])
-            done = "it was made again"
+            done = "it was created again"
         yield _finding(path, f"'{name}' of the schema is missing", done)
 
 
@@ -141,9 +141,7 @@ def _schema_of(database: Database) -> dict[str, str]:
 def _changed_schema(present: dict[str, str]) -> list[str]:
     wanted = _wanted_schema()
     return [
-        f"'{name}' of the schema is not as it was made"
-        for name, sql in present.items()
-        if name in wanted and sql != wanted[name]
+        f"'{name}' of the schema was changed" for name, sql in present.items() if name in wanted and sql != wanted[name]
     ]
 
 

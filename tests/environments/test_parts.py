@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runner.environments.backends.python_backend import HOOK
-from runner.environments.cache.file_manifest import compare, measure, take
+from runner.environments.cache.file_manifest import build_manifest, compare, measure
 from runner.environments.cache.source_trees import FolderTree, copy_packages, metadata_digest
 from runner.environments.declare.indexes import index_options
 from runner.environments.interpreters.interpreters import Interpreter
@@ -153,11 +153,11 @@ def prefix(tmp_path: Path) -> Path:
 
 
 def test_inventory_holds_files_against_their_record(prefix: Path) -> None:
-    inventory = take(prefix)
+    inventory = build_manifest(prefix)
     assert [(item.name, item.version) for item in inventory.distributions] == [("six", "1")]
     assert inventory.wrong == ()
     (prefix / "lib/python3.11/site-packages/six.py").write_text("2")
-    assert take(prefix).wrong == ("six",)
+    assert build_manifest(prefix).wrong == ("six",)
 
 
 def test_every_change_shows_in_the_quick_check(prefix: Path) -> None:
@@ -170,7 +170,7 @@ def test_every_change_shows_in_the_quick_check(prefix: Path) -> None:
 
 
 def test_damage_is_what_changed_went_or_came(prefix: Path) -> None:
-    inventory = take(prefix)
+    inventory = build_manifest(prefix)
     site = prefix / "lib/python3.11/site-packages"
     (site / "data.bin").write_bytes(b"1")
     (site / "__pycache__").mkdir()

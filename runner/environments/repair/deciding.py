@@ -8,7 +8,6 @@ from msgspec import structs
 
 from runner.analysis.scripts import Scripts, above, find_module
 from runner.base.lazy import LazyModule
-from runner.environments.backends.python_backend import PythonBackend
 from runner.environments.backends.registry import BACKENDS, EnvironmentBackend
 from runner.environments.model import EnvironmentRequest, EnvironmentSpec, Lock, Prepared, with_packages
 from runner.environments.repair.import_names import package_of
@@ -77,17 +76,12 @@ def _why_not_declared(declaration: EnvironmentDeclaration, files: ProjectFiles, 
     return "no environment is declared" if declaration.kind is EnvironmentKind.NONE else None
 
 
-def installs_python_packages(backend: EnvironmentBackend) -> bool:
-    """Return whether a backend makes prefixes with packages of the Python index."""
-    return isinstance(backend, PythonBackend) or backend is BACKENDS[CONDA]
-
-
 def lock_for_code(
     backend: EnvironmentBackend, request: EnvironmentRequest, scripts: Scripts, report: Report, *, add_missing: bool
 ) -> tuple[EnvironmentRequest, Lock | None]:
     """Return the lock of a request and the request itself; undeclared imports of the code are reported or added."""
     lock = backend.lock(request, report)
-    if lock is None or not installs_python_packages(backend):
+    if lock is None or not backend.capabilities.builds_prefixes:
         return request, lock
     missing = missing_imports(scripts, request.spec, lock)
     known = [one for one in missing if one.package]
@@ -108,7 +102,7 @@ def with_own_packages(
     environment: Prepared, request: EnvironmentRequest, scripts: Scripts, backend: EnvironmentBackend
 ) -> Prepared:
     """Add the folders of the project's own packages to the import path if the code imports them and no package does."""
-    if not installs_python_packages(backend) or request.files is None:
+    if not backend.capabilities.builds_prefixes or request.files is None:
         return environment
     folders = [posixpath.normpath(package.path) for package in request.spec.local_packages]
     installed = tuple(posixpath.normpath(posixpath.join(one, inner)) for one in folders for inner in (".", "src", ".."))

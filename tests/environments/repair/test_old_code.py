@@ -73,7 +73,7 @@ def test_a_missing_import_of_an_installed_package_is_added(
     assert len(proj("list", "--json", cwd=root).json) == 3, "it does not fail first again"
     plain = proj("run", ".", "--no-repair", "--as-of", "now", cwd=root, **index)
     assert plain.code == 1
-    assert "Running once more" not in plain.err
+    assert "Running again" not in plain.err
     assert "'projtestsforgets' imports 'tabulate'" in plain.err
 
 
@@ -84,9 +84,9 @@ def test_a_missing_import_of_the_code_is_added_on_request_only(proj: RunProj, ma
     assert proj("run", ".", *AS_OF, cwd=root).code == 1
     first = proj("run", ".", "--add-missing", *AS_OF, cwd=root)
     assert first.code == 0, first.err
-    assert "Running once more, with 'tabulate'" in first.err
+    assert "Running again with the package 'tabulate'" in first.err
     again = proj("run", ".", "--add-missing", "--json", *AS_OF, cwd=root)
-    assert "Running once more" not in again.err
+    assert "Running again" not in again.err
     assert again.json["environment"]["repairs"] == ["'tabulate' is added: a run failed because it was missing"]
     assert proj("run", ".", *AS_OF, cwd=root).code == 1, "only with the option"
 
@@ -276,7 +276,7 @@ def test_an_edited_old_commit_is_offered_its_day(
     monkeypatch.setenv("GIT_COMMITTER_DATE", "2021-05-01T12:00:00Z")
     monkeypatch.setenv("GIT_AUTHOR_DATE", "2021-05-01T12:00:00Z")
     root = make_repository({"MLproject": manifest(), "python_env.yaml": "dependencies: []\n", "t.py": "exit(3)"})
-    offer = "'--as-of commit' takes the packages of that day"
+    offer = "'--as-of commit' uses the packages of that day"
     clean = proj("run", ".", cwd=root)
     (root / "t.py").write_text("exit(4)", encoding="utf-8")
     edited = proj("run", ".", cwd=root)

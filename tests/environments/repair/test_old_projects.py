@@ -176,7 +176,7 @@ def test_a_declared_interpreter_that_can_not_build_the_pins(
     assert [run["status"] for run in proj("list", "--json", cwd=root).json] == ["FINISHED", "FAILED"]
     again = proj("run", ".", "--json", cwd=root, **index)
     assert again.json["environment"]["repairs"] == record.json["environment"]["repairs"]
-    assert "Running once more" not in again.err
+    assert "Running again" not in again.err
     refused = proj("run", ".", "--no-repair", cwd=root, **index)
     assert refused.code == 1
     assert "this source never builds" in refused.err
@@ -259,10 +259,10 @@ def test_an_unrepaired_environment_is_reported_as_declared(proj: RunProj, make_r
         assert environment["departures"] == (OF_CONDA if name == "a" else [])
         assert environment["declared"] == {"a": "a.yaml", "b": "b.txt", "c": "c.yaml", "d": None}[name]
     assert told == {
-        "a": [f"  environment: as declared, but for 2 things: {'; '.join(OF_CONDA)}"],
+        "a": [f"  environment: as declared, with 2 deviations: {'; '.join(OF_CONDA)}"],
         "b": ["  environment: as declared"],
         "c": ["  environment: as declared"],
-        "d": ["  environment: none is declared"],
+        "d": ["  environment: none declared"],
     }
 
 
@@ -275,7 +275,7 @@ def test_another_patch_release_is_not_as_declared(proj: RunProj, make_repository
     assert result.code == 0, result.err
     (told,) = result.json["environment"]["departures"]
     assert f"Python 3.{line[1]}.99 is not installed" in told
-    assert f"environment: as declared, but for 1 thing: {told}\n" in result.err
+    assert f"environment: as declared, with 1 deviation: {told}\n" in result.err
     shown = proj("show", result.json["run_id"], cwd=root).out
     assert told in shown
     assert "python_env.yaml" in shown
@@ -338,7 +338,7 @@ def test_an_unrelated_package_is_never_installed(proj: RunProj, make_repository:
     result = proj("run", ".", "--add-missing", *AS_OF, cwd=root)
     assert result.code == 1
     assert "no package is known to" in result.err
-    assert "Running once more" not in result.err
+    assert "Running again" not in result.err
 
 
 LOGGING = """
@@ -365,7 +365,7 @@ def test_an_address_in_the_code_is_answered_by_the_run(proj: RunProj, make_repos
     result = proj("run", ".", "--json", *LOCAL, "--serve-as", f"localhost:{port}", cwd=root)
     assert result.code == 0, result.err
     assert result.json["metrics"] == {"score": 0.5}
-    assert result.json["redirects"] == [f"this run answers at 127.0.0.1:{port}, where its code logs"]
+    assert result.json["redirects"] == [f"the server of this run listens at 127.0.0.1:{port}"]
     assert result.json["environment"]["repairs"] == []
     told = proj("run", ".", *LOCAL, cwd=root)
     assert told.code == 1
@@ -454,7 +454,7 @@ def test_further_findings_of_a_plan(proj: RunProj, make_repository: MakeReposito
         assert part in result.out
     assert "depth (int, required)" in result.err
     assert (
-        "would be repaired: no environment is declared; the packages that the code imports are used: pandas"
+        "a run would repair: no environment is declared; the packages that the code imports are used: pandas"
         in result.err
     )
 
@@ -476,7 +476,7 @@ def test_a_look_has_what_the_manifest_says_of_the_entry_point(proj: RunProj, mak
     absent = "'absent.yaml', which is not there"
     assert [line.split(": ")[1] for line in every.out.splitlines() if absent in line] == ["error"]
     assert [line.split(": ")[1] for line in result.out.splitlines() if absent in line] == ["warning"], "it is repaired"
-    assert "would be repaired: the environment file 'absent.yaml' does not exist" in result.err
+    assert "a run would repair: the environment file 'absent.yaml' does not exist" in result.err
 
 
 def test_a_look_tells_imports_and_places_as_far_as_they_are_known(
@@ -488,12 +488,12 @@ def test_a_look_tells_imports_and_places_as_far_as_they_are_known(
     root = make_repository({**files, "t.py": code})
     result = proj("check", "--run", cwd=root)
     assert (result.code, result.out) == (0, ""), result.out
-    assert "would be repaired: 'sklearn' is 'scikit-learn'" in result.err
+    assert "a run would repair: 'sklearn' is 'scikit-learn'" in result.err
     assert (
-        "nothing that provides it is declared; other packages may bring it, which resolving shows: 'tqdm' (t.py:1)\n"
+        "no package that provides it is declared; it may come as a dependency of another package: 'tqdm' (t.py:1)\n"
         in (result.err)
     )
-    assert "would be redirected: what t.py:4 logs to ./mlruns goes to the run" in result.err
+    assert "a run would redirect ./mlruns in t.py:4 to itself" in result.err
 
 
 def test_the_only_entry_point_is_run_and_several_are_listed(proj: RunProj, make_repository: MakeRepository) -> None:

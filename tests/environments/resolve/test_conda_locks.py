@@ -453,7 +453,7 @@ def shim(tmp_path: Path) -> Path:
 @needs_library
 def test_a_configured_conda_executable_is_used(desk: Desk, shim: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROJ_CONDA_EXE", str(shim))
-    monkeypatch.setattr("runner.environments.backends.conda.backend.is_there", lambda: False)
+    monkeypatch.setattr("runner.environments.backends.conda.backend.is_installed", lambda: False)
     prepared = desk.prepare("conda", as_of=datetime(2022, 3, 1, tzinfo=timezone.utc))
     assert prepared.record.packages == (("tool", "1.0"),)
     assert prepared.record.as_of is None
@@ -469,7 +469,7 @@ def test_a_wrong_installation_by_the_executable_is_detected(
     monkeypatch.setenv("PROJ_CONDA_EXE", str(shim))
     lock = BACKENDS["conda"].lock(desk.request(), desk.events.append)
     make_channel(channel, TOOL._replace(files={"bin/tool": "#!/bin/sh\necho swapped\n"}))
-    with pytest.raises(EnvironmentSetupError, match="not what the lock says"):
+    with pytest.raises(EnvironmentSetupError, match="does not match the lock"):
         BACKENDS["conda"].prepare(desk.request(), lock, desk.events.append)
 
 

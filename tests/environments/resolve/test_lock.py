@@ -97,7 +97,7 @@ def test_files_of_other_tools_under_the_lock_name_are_ignored(tmp_path: Path, pr
     ("files", "reason"),
     [
         ({"a.txt": ""}, "no environment is declared"),
-        ({"requirements.txt": ""}, "asks for nothing"),
+        ({"requirements.txt": ""}, "requires no packages"),
         ({"requirements.txt": "six==1.16.0 --hash=sha256:00"}, "is a lock itself"),
     ],
 )

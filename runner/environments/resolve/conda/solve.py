@@ -13,7 +13,7 @@ from msgspec import Struct, structs
 from runner.base.checksummed_files import DamagedFileError, read_sealed, write_sealed
 from runner.base.package_names import canonical_name
 from runner.environments.backends.conda.command import lock_with_conda_lock
-from runner.environments.backends.conda.tools import CondaTool, tool_for
+from runner.environments.backends.conda.tools import CondaTool, choose_tool
 from runner.environments.declare.conda.files import is_conda_lock
 from runner.environments.declare.conda.mapping import SPEC, version_rule
 from runner.environments.declare.conda.spec import CondaSpec, read_conda_spec
@@ -133,7 +133,7 @@ def lock_text(request: EnvironmentRequest, platforms: Sequence[str], report: Rep
 
 def _resolve(request: EnvironmentRequest, platform: str, log: Path, report: Report, *, is_portable: bool) -> CondaLock:
     spec = conda_spec(request, platform)
-    tool = tool_for(request, platform, spec.channels)
+    tool = choose_tool(request, platform, spec.channels)
     _announce(request, spec, platform, report)
     as_of = format_time(request.as_of) if tool.knows_dates else None
     if request.as_of and not tool.knows_dates:
@@ -197,7 +197,7 @@ def read_cached_lock(request: EnvironmentRequest, text: str, path: str, platform
 
 def _stored_path(request: EnvironmentRequest, platform: str) -> Path:
     spec = conda_spec(request, platform)
-    tool: CondaTool = tool_for(request, platform, spec.channels)
+    tool: CondaTool = choose_tool(request, platform, spec.channels)
     when = request.as_of.isoformat() if request.as_of else "now"
     identity = (FORMAT, tool.name, spec.digest(platform, request.files), when)
     return request.home.locks / f"{hashlib.sha256(msgspec.json.encode(identity)).hexdigest()[:32]}.conda-lock.yml"
