@@ -488,7 +488,7 @@ def test_a_look_tells_imports_and_places_as_far_as_they_are_known(
     root = make_repository({**files, "t.py": code})
     result = proj("check", "--run", cwd=root)
     assert (result.code, result.out) == (0, ""), result.out
-    assert "a run would repair: 'sklearn' is 'scikit-learn'" in result.err
+    assert "a run would repair: 'sklearn' is replaced by 'scikit-learn'" in result.err
     assert (
         "no package that provides it is declared; it may come as a dependency of another package: 'tqdm' (t.py:1)\n"
         in (result.err)
