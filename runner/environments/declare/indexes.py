@@ -99,6 +99,4 @@ def _pip_files(environ: Mapping[str, str]) -> list[Path]:
     ]
     if sys.platform == "darwin":
         files.append(home / "Library/Application Support/pip/pip.conf")
-    if sys.platform == "win32":
-        files = [Path(environ.get(name, home)) / "pip/pip.ini" for name in ("PROGRAMDATA", "APPDATA")]
     return [file for file in [*files, *([Path(named)] if named else [])] if file.is_file()]
