@@ -1,4 +1,4 @@
-"""What scripts import and name, read without running them."""
+"""Static analysis of scripts: imports, URLs and paths."""
 
 import json
 from pathlib import Path

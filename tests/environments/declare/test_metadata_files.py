@@ -1,4 +1,4 @@
-"""Environments of projects that say what they need only to a packaging tool; nothing of them is run."""
+"""Requirements in the files of packaging tools, which are parsed without running them."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Standard locks (PEP 751): which of their packages are for this run, and what is refused."""
+"""Standard locks (PEP 751): selection of packages and refusal of invalid files."""
 
 from itertools import product
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Every form of a requirement that pip documents: what is no plain name stays as it is, whatever it looks like."""
+"""Every form of a requirement line that pip documents; repairs leave all but plain names unchanged."""
 
 import posixpath
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A run whose packages come from an index that wants a password: nothing that proj keeps or says holds it."""
+"""Runs with a package index that needs a password: proj neither stores nor prints it."""
 
 import base64
 import hashlib

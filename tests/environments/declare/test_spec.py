@@ -1,4 +1,4 @@
-"""What environment files ask for: every form that MLflow, pip and conda know, nothing lost on the way."""
+"""Environment files in every form that MLflow, pip and conda know."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which Python runs a project: the rule, then the day, then what is there."""
+"""Choice of the interpreter by version rule, date and installed versions."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Old projects by `proj run`: repairs of commands, paths, addresses and of what packages forget to ask for."""
+"""Old projects with `proj run`: repairs of commands, paths, URLs and undeclared dependencies of packages."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Old projects by `proj run`: each repair has a project that needs it, and each fails as declared with --no-repair."""
+"""Old projects with `proj run`: each repair has a project that needs it and fails with --no-repair."""
 
 import hashlib
 import json

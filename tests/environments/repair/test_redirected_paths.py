@@ -1,4 +1,4 @@
-"""Reading of paths of another machine is led to the project's files, in every Python that is here."""
+"""Reads of paths of another machine are redirected to files of the project, in every installed Python."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What is repaired of a declared environment, and what is inferred where there is none."""
+"""Repairs of declared environments, and inference of undeclared ones."""
 
 from pathlib import Path
 

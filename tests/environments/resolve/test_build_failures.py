@@ -1,4 +1,4 @@
-"""What is said of a package that can't be built: its name, its version, and the last error of its own build."""
+"""Messages about packages that can not be built: name, version and the last error of the build."""
 
 from pathlib import Path
 

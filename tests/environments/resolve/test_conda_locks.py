@@ -1,4 +1,4 @@
-"""Locks of conda packages: what we write, what others write, what lies; and executables of conda that users have."""
+"""Locks of conda packages by proj, by other tools and with invalid content; conda executables of the user."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""``proj lock``: one file for every platform, used by runs, never stale in silence, with no address in it."""
+"""``proj lock``: one file for every platform, used by runs, refused when out of date, without URLs."""
 
 import base64
 import hashlib
