@@ -337,7 +337,7 @@ def test_an_unrelated_package_is_never_installed(proj: RunProj, make_repository:
     root = make_repository({"MLproject": manifest(), "requirements.txt": "six\n", "t.py": "import common"})
     result = proj("run", ".", "--add-missing", *AS_OF, cwd=root)
     assert result.code == 1
-    assert "no package is known to" in result.err
+    assert "no package is known that does" in result.err
     assert "Running again" not in result.err
 
 
