@@ -212,7 +212,7 @@ class Resolution:
             done = self._uv.work(
                 *("pip", "compile", file, *target, "--no-python-downloads", "--output-file", result),
                 *("--generate-hashes", "--no-header", "--no-annotate", "--no-emit-index-url", "--emit-build-options"),
-                *(*words, *self._uv.index.words),
+                *(*words, *self._uv.index.arguments),
                 cwd=cwd,
             )
             text = result.read_text("utf-8") if result.exists() and not done.exit_code else None

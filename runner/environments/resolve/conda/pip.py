@@ -94,7 +94,7 @@ class PipPart:
                     "--link-mode",
                     link_mode,
                     *_cutoff_options(as_of, ()),
-                    *self._uv.index.words,
+                    *self._uv.index.arguments,
                 ),
                 cwd=clean_cwd(self._request.home),
             )
@@ -124,7 +124,7 @@ class PipPart:
             return self._uv.run(
                 *("pip", "compile", file, "--constraints", constraints, "--format", "pylock.toml", "--no-header"),
                 *("--python-version", python, "--python-platform", TARGETS.get(self._platform, self._platform)),
-                *(*words, *self._uv.index.words),
+                *(*words, *self._uv.index.arguments),
                 cwd=clean_cwd(self._request.home),
             )
 
