@@ -48,7 +48,7 @@ def test_a_lock_comes_back_as_it_was_written(tmp_path: Path) -> None:
 def test_the_lock_of_another_name_is_not_taken(tmp_path: Path) -> None:
     write_lock_file(tmp_path / "a.txt", TEXT, 2)
     (tmp_path / "a.txt").rename(tmp_path / "b.txt")
-    with pytest.raises(DamagedFileError, match=r"it is the lock a\.txt"):
+    with pytest.raises(DamagedFileError, match=r"its content is that of the lock a\.txt"):
         read_lock_file(tmp_path / "b.txt")
 
 

@@ -47,8 +47,8 @@ def test_settings_of_pip_are_used_as_pip_would(tmp_path: Path, no_settings: dict
         "--extra-index-url https://c.example",
         "--find-links /wheels",
     } <= set(options.lines)
-    assert "unsafe-best-match" in options.words
-    assert "--allow-insecure-host" in options.words
+    assert "unsafe-best-match" in options.arguments
+    assert "--allow-insecure-host" in options.arguments
 
 
 def test_settings_of_uv_come_before_those_of_pip(no_settings: dict[str, str]) -> None:
@@ -75,7 +75,7 @@ def test_options_of_a_project_are_passed_on(no_settings: dict[str, str]) -> None
         "--only-binary :all:",
         "-i https://y.example",
     )
-    assert options.words[:2] == ("--prerelease", "allow")
+    assert options.arguments[:2] == ("--prerelease", "allow")
 
 
 def test_variables_stand_for_credentials(no_settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,7 +109,7 @@ def build_bounds(request: EnvironmentRequest, lock: Lock) -> tuple[str, ...]:
         with uv_command.requirements_file([*uv.index.lines, *names], "build.in") as file:
             done = uv.run(
                 *("pip", "compile", file, "--no-deps", "--no-header", "--no-annotate", "--no-python-downloads"),
-                *("--python", lock.interpreter.path, *cutoff_options(lock), *uv.index.words),
+                *("--python", lock.interpreter.path, *cutoff_options(lock), *uv.index.arguments),
                 cwd=uv_command.clean_cwd(request.home),
             )
         # A tool that is newer than the lock needs no bound.

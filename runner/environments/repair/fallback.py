@@ -221,7 +221,7 @@ def _relaxed(attempt: _Attempt, name: str, rule: str) -> _Attempt | None:
     wider = [one for one in wider if len(one) < len(f"=={version}.*") or not rule.endswith(".*")]
     wider = [one for one in wider if one != rule]
     rest = wider[0] if wider else ""
-    message = f"'{name}{rule}' is not on the index{_as_of(attempt.request)}: '{name}{rest}' is taken"
+    message = f"'{name}{rule}' is not on the index{_as_of(attempt.request)}: '{name}{rest}' is used"
     return _replaced(attempt, name, rest, message)
 
 

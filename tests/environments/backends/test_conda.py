@@ -236,7 +236,7 @@ def test_packages_that_conda_brings_are_kept_unless_pip_asks_for_others(desk: De
     declare(desk, channel, f"python={LINE}", "six", pip=("six==1.15.0",))
     second = desk.prepare("conda")
     assert [version for name, version in second.record.packages if name == "six"] == ["1.15.0"]
-    assert "replaces packages of conda: six" in desk.said(EventKind.NOTICE)
+    assert "replaces conda packages: six" in desk.said(EventKind.NOTICE)
     assert desk.said(EventKind.WARNING) == ""
     assert desk.prepare("conda").prefix == second.prefix
 

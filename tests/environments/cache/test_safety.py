@@ -108,7 +108,7 @@ def test_the_lock_of_another_project_is_not_taken(project: Path, proj: RunProj, 
     (new,) = set(home.locks.glob("*.txt")) - {lock}
     new.write_bytes(lock.read_bytes())
     again = proj("run", ".", "--json", cwd=project)
-    assert f"it is the lock {lock.name}" in again.err
+    assert f"its content is that of the lock {lock.name}" in again.err
     assert again.json["environment"]["packages"] == other.json["environment"]["packages"]
     new.write_bytes(b"")
     (found,) = findings(verify_locks, home, repair=True)
