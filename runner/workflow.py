@@ -36,7 +36,7 @@ from runner.server.run.redirects import CLIENT_SHIM, copy_client_shim, has_clien
 from runner.server.run.socket import REMOVED_VARIABLES, ChildSocket
 from runner.settings import Home
 from runner.source.frozen import FrozenTree
-from runner.source.run_folder import RequiredPaths, RunFolder, check_out, stay_in_place
+from runner.source.run_folder import RequiredPaths, RunFolder, check_out, in_place_run_folder
 from runner.store.database import Database
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def check_out_folder(recorder: RunRecorder) -> RunFolder:
     """Lay out the frozen tree, or take the project folder itself where the user asked for that."""
     plan = recorder.plan
     if plan.request.in_place:
-        folder = stay_in_place(plan.snapshot, plan.source)
+        folder = in_place_run_folder(plan.snapshot, plan.source)
     else:
         wishes = RequiredPaths(inputs=plan.entry_point.inputs, outputs=plan.entry_point.outputs)
         folder = check_out(plan.snapshot, plan.source, recorder.run_id, plan.home, recorder.report, wishes)
@@ -148,7 +148,7 @@ def prepare_environment(recorder: RunRecorder, folder: RunFolder) -> Prepared:
     """Lock the environment, build it or find it, and prove it; the lock is kept with the run."""
     plan = recorder.plan
     # What is built from the user's own folder is built from what is there now.
-    frozen = FrozenTree(snapshot=plan.snapshot, files=plan.files, laid_out=folder)
+    frozen = FrozenTree(snapshot=plan.snapshot, files=plan.files, run_folder=folder)
     request = plan.environment_request(FolderTree(folder.project) if folder.in_place else frozen)
     for repair in plan.spec.repairs:
         recorder.report(Event(kind=EventKind.NOTICE, message=f"Repaired: {repair}"))
@@ -318,7 +318,7 @@ def variables_of(
 def share(recorder: RunRecorder, folder: RunFolder) -> Sharing:
     """Return what a container of the run sees of this machine: run folder, artifacts, and all that these lead to."""
     plan = recorder.plan
-    places = [*(place for place, _ in folder.provided), *(place for _, place in folder.beyond)]
+    places = [*(place for place, _ in folder.provided), *(place for _, place in folder.outside_inputs)]
     linked = {place.resolve() for place in places if place.is_symlink()}
     rules = path_rules(plan.source, plan.files, recorder.folder / "downloads", folder.project)
     return Sharing(

@@ -20,13 +20,13 @@ class DamagedFileError(Exception):
         self.path, self.problem = path, problem
 
 
-def write_sealed(path: Path, content: bytes, *, durable: bool = False) -> None:
+def write_checksummed(path: Path, content: bytes, *, durable: bool = False) -> None:
     """Write content with its checksum, as a whole."""
     write_atomically(path, _seal(path.name, content) + content, durable=durable)
 
 
-def read_sealed(path: Path) -> bytes:
-    """Return the content of a file that `write_sealed` wrote.
+def read_checksummed(path: Path) -> bytes:
+    """Return the content of a file that `write_checksummed` wrote.
 
     Raises:
         FileNotFoundError: there is none.

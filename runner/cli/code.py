@@ -6,7 +6,7 @@ from runner.cli.output import clean
 from runner.errors import SnapshotError
 from runner.model import RunRecord
 from runner.settings import Home
-from runner.source.snapshot_store import keeps_code
+from runner.source.snapshot_store import has_run_commit
 from runner.store.database import Database
 from runner.store.import_writer import ORIGIN_TAG
 from runner.store.records import read_record
@@ -16,12 +16,12 @@ _REMOTE_TAG = "mlflow.source.git.repoURL"
 
 
 def require_code(database: Database, home: Home, run_id: str) -> None:
-    """Refuse what needs the code of a run that the vault does not keep.
+    """Refuse what needs the code of a run that the snapshot store does not have.
 
     Raises:
         SnapshotError: it does not; what is known of the code is said.
     """
-    if not keeps_code(home, run_id):
+    if not has_run_commit(home, run_id):
         raise _absent(read_record(database, run_id, home))
 
 
@@ -53,7 +53,7 @@ def _absent(record: RunRecord) -> SnapshotError:
     elif record.code is None:
         why = "it was logged by a client, not started by `proj run`"
     else:
-        why = "the vault has lost it"
+        why = "the snapshot store has lost it"
     where = elsewhere(record)
     return SnapshotError(
         f"The code of the run {run_id} is not here: {why}",

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from runner.base.checksummed_files import DamagedFileError, read_sealed, write_sealed
+from runner.base.checksummed_files import DamagedFileError, read_checksummed, write_checksummed
 from runner.base.files import locked, remove_tree, write_atomically
 from runner.base.locks import exclusive
 from runner.environments.cache.checksums import SharedFiles, Source
@@ -164,7 +164,7 @@ class Prefixes:
         )
         hold_attempt(folder, attempt)
         # The marker alone is waited for: what the power takes of the others shows, and costs a build.
-        write_sealed(folder / f"{attempt}.inventory", msgspec.msgpack.encode(inventory))
+        write_checksummed(folder / f"{attempt}.inventory", msgspec.msgpack.encode(inventory))
         if blueprint.lock:
             write_atomically(folder / LOCK, blueprint.lock.encode())
         write_marker(folder, marker)
@@ -221,7 +221,7 @@ def load_marker(folder: Path) -> Marker:
         DamagedFileError: it is not as it was written.
     """
     try:
-        return msgspec.json.decode(read_sealed(folder / MARKER), type=Marker)
+        return msgspec.json.decode(read_checksummed(folder / MARKER), type=Marker)
     except msgspec.DecodeError as error:
         raise DamagedFileError(folder / MARKER, str(error)) from error
 
@@ -236,7 +236,7 @@ def read_marker(folder: Path) -> Marker | None:
 
 def write_marker(folder: Path, marker: Marker) -> None:
     """Write the marker at once and durably."""
-    write_sealed(folder / MARKER, msgspec.json.encode(marker), durable=True)
+    write_checksummed(folder / MARKER, msgspec.json.encode(marker), durable=True)
 
 
 def sweep(folder: Path) -> None:
@@ -258,8 +258,8 @@ def _renew(folder: Path, marker: Marker, inventory: FileManifest) -> Marker:
     """Write down how a prefix looks that was proven again; lost with the power, it is proven once more."""
     renewed = msgspec.structs.replace(marker, measure=inventory.measure)
     with contextlib.suppress(OSError):  # on a full disk it is proven again the next time
-        write_sealed(folder / f"{marker.attempt}.inventory", msgspec.msgpack.encode(inventory))
-        write_sealed(folder / MARKER, msgspec.json.encode(renewed))
+        write_checksummed(folder / f"{marker.attempt}.inventory", msgspec.msgpack.encode(inventory))
+        write_checksummed(folder / MARKER, msgspec.json.encode(renewed))
     return renewed
 
 
@@ -278,6 +278,6 @@ def load_inventory(folder: Path, attempt: str) -> FileManifest:
     """
     path = folder / f"{attempt}.inventory"
     try:
-        return msgspec.msgpack.decode(read_sealed(path), type=FileManifest)
+        return msgspec.msgpack.decode(read_checksummed(path), type=FileManifest)
     except msgspec.DecodeError as error:
         raise DamagedFileError(path, str(error)) from error

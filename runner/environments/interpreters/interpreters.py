@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from runner.base.checksummed_files import DamagedFileError, read_sealed, write_sealed
+from runner.base.checksummed_files import DamagedFileError, read_checksummed, write_checksummed
 from runner.environments.declare.version_rules import Version, parse_version
 from runner.errors import ExecutionError
 from runner.process import capture
@@ -206,7 +206,7 @@ def _ask(path: str) -> _Answer | None:
 
 def _load(cache: Path) -> dict[str, _Known]:
     try:
-        return msgspec.json.decode(read_sealed(cache), type=dict[str, _Known])
+        return msgspec.json.decode(read_checksummed(cache), type=dict[str, _Known])
     except (FileNotFoundError, DamagedFileError, msgspec.DecodeError):
         return {}
 
@@ -215,4 +215,4 @@ def _save(cache: Path, known: dict[str, _Known]) -> None:
     if not cache.parent.is_dir():  # the home is made by a command that needs it
         return
     with suppress(OSError):  # asked again where it can't be kept
-        write_sealed(cache, msgspec.json.encode(known))
+        write_checksummed(cache, msgspec.json.encode(known))

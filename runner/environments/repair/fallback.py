@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct, structs
 
-from runner.base.checksummed_files import DamagedFileError, read_sealed, write_sealed
+from runner.base.checksummed_files import DamagedFileError, read_checksummed, write_checksummed
 from runner.environments.declare.requirement_line import parse_line
 from runner.environments.interpreters.interpreters import Interpreter
 from runner.environments.model import EnvironmentRequest, EnvironmentSpec, Lock
@@ -274,14 +274,14 @@ def _changed(request: EnvironmentRequest, known: Recovery) -> EnvironmentRequest
 
 def _recall(note: Path) -> Recovery | None:
     try:
-        return msgspec.json.decode(read_sealed(note), type=Recovery)
+        return msgspec.json.decode(read_checksummed(note), type=Recovery)
     except (FileNotFoundError, DamagedFileError, msgspec.DecodeError):
         return None
 
 
 def _report_damage(note: Path, report: Report) -> None:
     try:
-        read_sealed(note)
+        read_checksummed(note)
     except FileNotFoundError:
         return
     except DamagedFileError as damage:
@@ -301,4 +301,4 @@ def _remember(
         repairs=repairs,
         wanted=wanted,
     )
-    write_sealed(note, msgspec.json.encode(recovery), durable=True)
+    write_checksummed(note, msgspec.json.encode(recovery), durable=True)
