@@ -1,4 +1,4 @@
-"""Secrets: which values are secret, and how they are kept out of everything that is written down."""
+"""Detects secret values and masks them in everything that is recorded."""
 
 import contextlib
 import os

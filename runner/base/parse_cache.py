@@ -1,4 +1,4 @@
-"""What was read from a frozen tree, kept for the next run of the same code: it can't read differently."""
+"""Cache of parsed project files, keyed by tree id."""
 
 import hashlib
 import os
@@ -22,7 +22,7 @@ _MOST = 4000
 
 
 class ParseCache(Struct, frozen=True):
-    """Values that were read from one frozen tree; ``code`` names the tree and the folder in it."""
+    """Cached values of one frozen tree; ``code`` identifies the tree and the folder in it."""
 
     folder: Path
     code: str

@@ -1,4 +1,4 @@
-"""YAML with the position of every value, as PyYAML reads it, for readers that name the line of a fault."""
+"""Parses YAML into nodes with their positions, so that errors can name the line."""
 
 from enum import Enum
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""The inputs of a run: files outside the frozen tree that the manifest declares, or that the run was seen to open."""
+"""Records the inputs of a run: declared files outside the frozen tree, and files that the run opened."""
 
 import errno
 import os

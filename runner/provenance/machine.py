@@ -1,4 +1,4 @@
-"""The machine that a command ran on."""
+"""Describes the machine that a command ran on."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Names of metrics that the store does not take, under a spelling that it does."""
+"""Converts metric names that the store refuses to valid names."""
 
 import hashlib
 import re

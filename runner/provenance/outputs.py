@@ -1,4 +1,4 @@
-"""The outputs of a run: digested, listed, and kept as artifacts as far as there is room."""
+"""Digests the outputs of a run, and keeps them as artifacts up to a size limit."""
 
 import os
 import stat

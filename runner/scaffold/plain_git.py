@@ -1,4 +1,4 @@
-"""Git as a template needs it: no hooks, no inherited repository, an identity even where the user has none."""
+"""Runs git for templates: without hooks, without an inherited repository, with a default identity."""
 
 import os
 from collections.abc import Mapping

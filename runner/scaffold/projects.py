@@ -1,4 +1,4 @@
-"""New projects, made beside their place and moved there whole; and updates of projects from their template."""
+"""Creates projects atomically, and updates projects from their template."""
 
 import re
 import shutil

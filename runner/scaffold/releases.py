@@ -1,4 +1,4 @@
-"""The templates that travel with proj, and a small git repository per template of the versions that were met.
+"""Provides the built-in templates as small git repositories, with a tag for each known version.
 
 Copier merges two versions of a template, and finds versions as tags of a git repository. A wheel is none, so what is in
 it is put into a repository in proj's home: past versions from ``past/VERSION/NAME``, the present one from ``NAME``.

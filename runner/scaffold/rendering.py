@@ -1,4 +1,4 @@
-"""The border to copier: what it may do, and its complaints in words for the user."""
+"""Runs copier with restrictions and converts its errors to messages for the user."""
 
 import os
 import resource

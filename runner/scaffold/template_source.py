@@ -1,4 +1,4 @@
-"""Where a template comes from: the name of a built-in one, a folder, or a git URL."""
+"""Resolves a template: the name of a built-in one, a folder, or a git URL."""
 
 import re
 from difflib import get_close_matches
