@@ -1,4 +1,4 @@
-"""The container engine of this machine: podman, else docker with a running daemon."""
+"""Finds the container engine of this machine: podman, else docker with a running daemon."""
 
 import os
 import sys
@@ -13,11 +13,11 @@ from msgspec import Struct
 from runner.errors import ExecutionError
 from runner.process import Completed, capture, find_program
 
-CHOICE = "PROJ_CONTAINER_ENGINE"
-"""The variable that names the engine: a program, or its path."""
+ENGINE_VARIABLE = "PROJ_CONTAINER_ENGINE"
+"""The environment variable with the engine: the name of a program, or its path."""
 
-_PATIENCE = 20.0
-"""Seconds that a daemon may take to say what it is."""
+_DAEMON_TIMEOUT = 20.0
+"""Seconds for a daemon to answer."""
 
 INSTALL = (
     "Install podman (Debian and Ubuntu: `apt-get install podman catatonit uidmap slirp4netns fuse-overlayfs`; "
@@ -26,45 +26,45 @@ INSTALL = (
 
 
 class EngineKind(str, Enum):
-    """The engines whose command line we speak."""
+    """The supported engines."""
 
     PODMAN = "podman"
     DOCKER = "docker"
 
 
 class Engine(Struct, frozen=True, kw_only=True):
-    """A container engine that can be used."""
+    """A container engine that works."""
 
     kind: EngineKind
     program: str
     is_rootless: bool = False
-    """It runs as the user: the root of a container is the user outside."""
+    """Whether it runs as the user: root in a container is the user outside."""
     is_remapped: bool = False
-    """The daemon gives containers other user ids unless they are told to have those of this machine."""
+    """Whether the daemon maps user ids of containers to others unless an option turns that off."""
     is_here: bool = True
-    """Containers share this machine's kernel, so they can have its network; not so where the engine has its own VM."""
+    """Whether containers share this machine's kernel and so can use its network; false if the engine runs in a VM."""
 
     @property
     def shares_loopback(self) -> bool:
-        """Say whether a container on the host's network reaches a server on our loopback address."""
+        """Whether a container on the host's network reaches a server on this machine's loopback address."""
         return self.is_here and not (self.kind is EngineKind.DOCKER and self.is_rootless)
 
     @property
     def runs_below_us(self) -> bool:
-        """Say whether containers are descendants of the client, so that they are measured, and killed, with it."""
+        """Whether containers are descendants of the client, so that proj measures and kills them with it."""
         return self.kind is EngineKind.PODMAN and self.is_here
 
     @property
     def has_init(self) -> bool:
-        """Say whether there is an init for containers: docker brings one along, podman looks for catatonit."""
+        """Whether an init program for containers is installed: docker includes one, podman searches for catatonit."""
         if self.kind is EngineKind.DOCKER or not self.is_here:
             return True
         places = ("/usr/local/libexec/podman", "/usr/local/lib/podman", "/usr/libexec/podman", "/usr/lib/podman")
         return find_program("catatonit") is not None or any(Path(place, "catatonit").exists() for place in places)
 
     @property
-    def user_words(self) -> tuple[str, ...]:
-        """The options with which what a container writes belongs to the calling user."""
+    def user_options(self) -> tuple[str, ...]:
+        """The options that make the calling user the owner of the files that a container writes."""
         if self.is_rootless and self.kind is EngineKind.DOCKER:
             return ("--user", "0:0")
         own = ("--user", f"{os.geteuid()}:{os.getegid()}")
@@ -74,16 +74,16 @@ class Engine(Struct, frozen=True, kw_only=True):
 
     @property
     def is_root_inside(self) -> bool:
-        """Say whether `user_words` make a command the root of its container, for whom images have a home."""
+        """Whether a command with `user_options` is root in its container; images have a home folder for root."""
         return os.geteuid() == 0 or (self.is_rootless and self.kind is EngineKind.DOCKER)
 
     @property
-    def init_words(self) -> tuple[str, ...]:
-        """The option that passes signals on to the command and collects its orphans, where there is an init."""
+    def init_options(self) -> tuple[str, ...]:
+        """The option for an init that forwards signals to the command and reaps its orphans, if one is installed."""
         return ("--init",) if self.has_init else ()
 
-    def ask(self, *words: str, timeout: float | None = 60.0) -> Completed:
-        """Run a short command of the engine to its end; the exit code is the caller's to judge.
+    def run(self, *words: str, timeout: float | None = 60.0) -> Completed:
+        """Run a short command of the engine to its end, whatever its exit code.
 
         Raises:
             ExecutionError: it can't be started or takes longer than ``timeout`` seconds.
@@ -92,11 +92,11 @@ class Engine(Struct, frozen=True, kw_only=True):
 
 
 class ContainerRun(Struct, frozen=True, kw_only=True):
-    """An image that is there, and how a command runs in it.
+    """An image on this machine, and how a command runs in it.
 
-    ``image`` is its id, which no later tag or pull changes; ``name`` is what the project calls it. ``shell`` is the one
-    that the image has. Without ``keeps_entrypoint`` the image's ENTRYPOINT runs no command that is given to it, and is
-    left out. ``copied`` are the variables that come from the caller.
+    ``image`` is its id, which no later tag or pull changes; ``name`` is its name in the project. ``shell`` is the shell
+    of the image. If ``keeps_entrypoint`` is false, the image's ENTRYPOINT does not run its arguments and is disabled.
+    ``copied`` are the names of the variables that are copied from the caller.
     """
 
     image: str
@@ -107,35 +107,35 @@ class ContainerRun(Struct, frozen=True, kw_only=True):
     gpus: str | None = None
     copied: tuple[str, ...] = ()
     import_path: str = ""
-    """The PYTHONPATH that the image itself sets."""
+    """The PYTHONPATH that the image sets."""
 
 
 def find_engine(environ: Mapping[str, str] = os.environ) -> Engine:
-    """Return the engine that the user names, else podman, else docker.
+    """Return the engine that `ENGINE_VARIABLE` names, else podman, else docker.
 
     Raises:
-        ExecutionError: there is none that can be used; the text says what was looked for.
+        ExecutionError: none of them works; the message has the reason for each.
     """
-    return _find(*(environ.get(name, "") for name in (CHOICE, "PATH", "DOCKER_HOST", "CONTAINER_HOST")))
+    return _find(*(environ.get(name, "") for name in (ENGINE_VARIABLE, "PATH", "DOCKER_HOST", "CONTAINER_HOST")))
 
 
 @cache
 def _find(named: str, path: str, docker_host: str, podman_host: str) -> Engine:
-    """Return the engine; it is looked for once, as docker takes its time to answer."""
+    """Return the engine; the result is cached because docker answers slowly."""
     environ = {"PATH": path, "DOCKER_HOST": docker_host, "CONTAINER_HOST": podman_host}
     names = (named,) if named else (EngineKind.PODMAN.value, EngineKind.DOCKER.value)
     reasons = []
     for name in names:
-        found = _try(name, environ)
+        found = _probe(name, environ)
         if isinstance(found, Engine):
             return found
         reasons.append(found)
-    where = f" ({CHOICE} names it)" if named else ""
-    raise ExecutionError(f"There is no container engine{where}", context="; ".join(reasons), hint=INSTALL)
+    where = f" ({ENGINE_VARIABLE} names it)" if named else ""
+    raise ExecutionError(f"No container engine was found{where}", context="; ".join(reasons), hint=INSTALL)
 
 
-def _try(name: str, environ: Mapping[str, str]) -> Engine | str:
-    """Return the engine of a name, or the reason why it can't be used."""
+def _probe(name: str, environ: Mapping[str, str]) -> Engine | str:
+    """Return the engine with a name, or the reason why it does not work."""
     program = find_program(name, environ.get("PATH"))
     if program is None:
         return f"'{name}' was not found on PATH"
@@ -143,34 +143,34 @@ def _try(name: str, environ: Mapping[str, str]) -> Engine | str:
         kind = _kind_of(program)
         if kind is None:
             return f"'{name}' is neither podman nor docker"
-        return _look_at_podman(program, environ) if kind is EngineKind.PODMAN else _look_at_docker(program, environ)
+        return _probe_podman(program, environ) if kind is EngineKind.PODMAN else _probe_docker(program, environ)
     except ExecutionError as error:
         return error.message
 
 
 def _kind_of(program: str) -> EngineKind | None:
-    """Return what a program is: podman is often installed under docker's name, so a name is not enough."""
+    """Return the kind of a program, None if unknown; podman is often installed under docker's name."""
     name = Path(program).name
     if name == EngineKind.PODMAN.value:
         return EngineKind.PODMAN
-    said = capture([program, "--version"], timeout=_PATIENCE).text.lower()
-    return next((kind for kind in EngineKind if said.startswith(kind.value)), None)
+    version = capture([program, "--version"], timeout=_DAEMON_TIMEOUT).text.lower()
+    return next((kind for kind in EngineKind if version.startswith(kind.value)), None)
 
 
-def _look_at_podman(program: str, environ: Mapping[str, str]) -> Engine | str:
+def _probe_podman(program: str, environ: Mapping[str, str]) -> Engine | str:
     address = environ.get("CONTAINER_HOST", "")
     if address and not address.startswith("unix:"):
-        return f"podman is told to use another machine (CONTAINER_HOST={address}), which does not see our files"
+        return f"CONTAINER_HOST={address} makes podman use another machine, which can't read this machine's files"
     is_here = sys.platform == "linux" and not address
     if not is_here:
-        done = capture([program, "info", "--format", "json"], timeout=_PATIENCE)
+        done = capture([program, "info", "--format", "json"], timeout=_DAEMON_TIMEOUT)
         if done.exit_code:
             return f"podman does not work: {_last_line(done.error_text)}"
     return Engine(kind=EngineKind.PODMAN, program=program, is_rootless=os.geteuid() != 0, is_here=is_here)
 
 
 class _DockerInfo(Struct, rename="pascal"):
-    """What ``docker info`` says; a client without a daemon leaves all of it out but ``ServerErrors``."""
+    """The output of ``docker info``; without a daemon it has only ``ServerErrors``."""
 
     server_version: str = ""
     operating_system: str = ""
@@ -178,11 +178,11 @@ class _DockerInfo(Struct, rename="pascal"):
     server_errors: tuple[str, ...] | None = None
 
 
-def _look_at_docker(program: str, environ: Mapping[str, str]) -> Engine | str:
+def _probe_docker(program: str, environ: Mapping[str, str]) -> Engine | str:
     address = environ.get("DOCKER_HOST", "")
-    if address and not address.startswith(("unix:", "npipe:")):
-        return f"docker is told to use another machine (DOCKER_HOST={address}), which does not see our files"
-    done = capture([program, "info", "--format", "{{json .}}"], timeout=_PATIENCE)
+    if address and not address.startswith("unix:"):
+        return f"DOCKER_HOST={address} makes docker use another machine, which can't read this machine's files"
+    done = capture([program, "info", "--format", "{{json .}}"], timeout=_DAEMON_TIMEOUT)
     try:
         info = msgspec.json.decode(done.stdout, type=_DockerInfo)
     except msgspec.DecodeError:
@@ -201,4 +201,4 @@ def _look_at_docker(program: str, environ: Mapping[str, str]) -> Engine | str:
 
 def _last_line(text: str) -> str:
     lines = text.splitlines()
-    return lines[-1].strip() if lines else "it says nothing"
+    return lines[-1].strip() if lines else "it printed nothing"

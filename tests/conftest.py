@@ -50,6 +50,13 @@ def git(folder: Path, *words: str) -> str:
     return subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
 
 
+def unavailable(reason: str) -> BaseException:
+    """Return what to raise where this machine lacks something: a skip, or in CI, which installs it, a failure."""
+    if os.environ.get("CI"):
+        return pytest.fail.Exception(f"CI must have it: {reason}")
+    return pytest.skip.Exception(reason)
+
+
 MakeRepository = Callable[..., Path]
 
 

@@ -1,4 +1,4 @@
-"""Where commands run."""
+"""Runs commands of runs: on this machine or in containers."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""What an executor is: a place where a command can run."""
+"""Defines the executor interface and its requests."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,22 +13,18 @@ from runner.settings import Home
 
 
 class Capabilities(Struct, frozen=True, kw_only=True):
-    """Facts about an executor that the run depends on; nobody compares names."""
+    """Properties of an executor. Code that uses executors checks these, not their names."""
 
-    is_local: bool
-    """The command runs on this machine: what is recorded of the machine is true of the command."""
-    shares_disk: bool
-    """The command sees our run folder, environments and artifacts under the same paths."""
     runs_images: bool = False
-    """The command can run in a container image."""
+    """Whether it runs commands in a container image."""
 
 
 class Sharing(Struct, frozen=True, kw_only=True):
-    """What a container of a run has of this machine, besides its image.
+    """The folders and options of this machine that the container of a run gets.
 
-    ``folders`` appear under the same paths and can be written; ``repository`` is the project's in the run folder, which
-    is one of them. ``project`` is the user's own project folder. ``options`` are the user's for the engine, by name
-    without dashes; those without a value are flags.
+    ``folders`` are mounted writable under the same paths. ``repository`` is the repository's copy in the run folder,
+    which is in one of them. ``project`` is the user's own project folder. ``options`` are the user's options for the
+    engine, by name without dashes; those without a value are flags.
     """
 
     run_id: str
@@ -40,9 +36,9 @@ class Sharing(Struct, frozen=True, kw_only=True):
 
 
 class ExecutionRequest(Struct, frozen=True, kw_only=True):
-    """A command with all that it needs. ``variables`` is the whole environment: see `child_environment`.
+    """A command to execute. ``variables`` is its whole environment, see `child_environment`.
 
-    ``argv`` reaches the command exactly. Times are seconds. ``prepared`` may be a supervisor that was started ahead.
+    ``argv`` is passed without a shell. Times are seconds. ``prepared`` is a supervisor that was started ahead, if any.
     ``container`` and ``sharing`` are for executors that run images.
     """
 
@@ -61,7 +57,7 @@ class ExecutionRequest(Struct, frozen=True, kw_only=True):
 
 
 class Executor(Protocol):
-    """A place where a command can run."""
+    """Runs commands in one kind of place, such as this machine or a container."""
 
     @property
     def name(self) -> str:
@@ -70,17 +66,17 @@ class Executor(Protocol):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the run may rely on."""
+        """The properties of the executor."""
         ...
 
     def why_not(self, environment: EnvironmentDeclaration) -> str | None:
-        """Return None where a command with this environment can run, else the reason in words for a person."""
+        """Return the reason, for a message, why commands with this environment can't run here; None if they can."""
         ...
 
     def execute(self, request: ExecutionRequest, report: Report) -> Outcome:
         """Run the command to its end.
 
         Raises:
-            ExecutionError: it can't be started.
+            ExecutionError: the command can't be started.
         """
         ...

@@ -1,4 +1,4 @@
-"""Commands that run here, as processes of this machine."""
+"""Runs commands as processes of this machine."""
 
 from runner.executors.contract import Capabilities, ExecutionRequest
 from runner.model import EnvironmentDeclaration, EnvironmentKind, Event, EventKind, Report
@@ -9,18 +9,18 @@ class LocalExecutor:
     """Runs a command on this machine, in the run folder."""
 
     name = "local"
-    capabilities = Capabilities(is_local=True, shares_disk=True)
+    capabilities = Capabilities()
 
     def why_not(self, environment: EnvironmentDeclaration) -> str | None:
-        """Return the reason why a command can't run here."""
+        """Return the reason why a command can't run on this machine, None if it can."""
         if environment.kind == EnvironmentKind.DOCKER_ENV:
-            return "the project asks for a container, and this executor runs commands without one"
+            return "the project needs a container, and the local executor runs commands without one"
         if find_program("bash") is None:
-            return "there is no bash, which commands of projects are written for"
+            return "bash was not found on PATH; it runs the commands of projects"
         return None
 
     def execute(self, request: ExecutionRequest, report: Report) -> Outcome:
-        """Run the command to its end and say what was out of the ordinary."""
+        """Run the command to its end and report timeouts, leftover processes and log faults."""
         outcome = run(
             ProcessRequest(
                 argv=request.argv,
@@ -35,19 +35,19 @@ class LocalExecutor:
             ),
             request.prepared,
         )
-        for notice in notices_of(outcome, request):
+        for notice in outcome_notices(outcome, request):
             report(notice)
         return outcome
 
 
-def notices_of(outcome: Outcome, request: ExecutionRequest) -> list[Event]:
-    """Return what the user should know about how a command ended."""
+def outcome_notices(outcome: Outcome, request: ExecutionRequest) -> list[Event]:
+    """Return warnings about how a command ended."""
     notices = []
     if outcome.stopped_by == "timeout":
         notices.append(f"the command was stopped: it took longer than {request.timeout:g} s")
     if outcome.left_behind and outcome.stopped_by is None:
         names = ", ".join(outcome.left_behind)
-        notices.append(f"processes that the command had left behind were ended: {names}")
+        notices.append(f"processes that the command left running were ended: {names}")
     if outcome.log_fault:
         notices.append(outcome.log_fault)
     return [Event(kind=EventKind.WARNING, message=notice) for notice in notices]

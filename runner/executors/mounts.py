@@ -1,4 +1,4 @@
-"""What a container sees of this machine's disk: folders under their own paths, and the volumes of docker_env."""
+"""Builds the mount options of a container: folders under their own paths, and the volumes of docker_env."""
 
 import os
 import re
@@ -8,32 +8,32 @@ from pathlib import Path
 from runner.errors import ExecutionError
 from runner.executors.contract import Sharing
 
-PROJECT_PLACE = "/mlflow/projects/code"
-"""Where images made by MLflow have the project; commands may name it."""
+MLFLOW_CODE_PATH = "/mlflow/projects/code"
+"""The path of the project in images built by MLflow; commands may contain it."""
 _VARIABLE = r"\$(?:\((pwd)\)|\{(\w+)\}|(\w+))|`(pwd)`"
 
 
-def mount_words(sharing: Sharing, cwd: Path, volumes: Iterable[str], environ: Mapping[str, str]) -> list[str]:
-    """Return the options that mount folders and volumes, each place once.
+def mount_options(sharing: Sharing, cwd: Path, volumes: Iterable[str], environ: Mapping[str, str]) -> list[str]:
+    """Return the options that mount folders and volumes, one mount per target path.
 
     Raises:
-        ExecutionError: a folder of a volume is not there.
+        ExecutionError: the folder of a volume does not exist.
     """
     words = []
-    places = set()
+    targets = set()
     for volume in volumes:
         source, place, rest = _resolve(volume, sharing, cwd, environ)
-        places.add(place)
+        targets.add(place)
         words += ["--volume", ":".join([source, place, *rest] if source else [place])]
     folders = [(str(folder), str(folder)) for folder in dict.fromkeys(_outermost(sharing.folders))]
-    for source, place in (*folders, (str(cwd), PROJECT_PLACE)):
-        if place not in places:
+    for source, place in (*folders, (str(cwd), MLFLOW_CODE_PATH)):
+        if place not in targets:
             words += ["--mount", f"type=bind,{_field('source', source)},{_field('target', place)}"]
     return words
 
 
 def _outermost(folders: Iterable[Path]) -> list[Path]:
-    """Return the folders that are not in another one of them."""
+    """Return the folders that are not inside another one of them."""
     every = list(folders)
     return [folder for folder in every if not any(other in folder.parents for other in every)]
 
@@ -45,14 +45,14 @@ def _field(name: str, path: str) -> str:
 
 
 def _resolve(volume: str, sharing: Sharing, cwd: Path, environ: Mapping[str, str]) -> tuple[str, str, list[str]]:
-    """Return what is mounted, where, and the options of a volume; a lone path is a new volume, as for docker."""
+    """Return source, target and options of a volume; a path alone is a new anonymous volume, as for docker."""
     source, colon, tail = _expand(volume, environ).partition(":")
     if not colon:
         return "", source, []
     place, *rest = tail.split(":")
     if "/" not in source and source not in (".", ".."):
-        return source, place, rest  # a volume of the engine's, by its name
-    return str(_find(source, volume, sharing, cwd)), place, rest
+        return source, place, rest  # a named volume of the engine
+    return str(_volume_source(source, volume, sharing, cwd)), place, rest
 
 
 def _expand(volume: str, environ: Mapping[str, str]) -> str:
@@ -73,11 +73,14 @@ def _expand(volume: str, environ: Mapping[str, str]) -> str:
     return os.path.expanduser(expanded) if expanded.startswith("~") else expanded  # noqa: PTH111  # no Path: it is more
 
 
-def _find(source: str, volume: str, sharing: Sharing, cwd: Path) -> Path:
+def _volume_source(source: str, volume: str, sharing: Sharing, cwd: Path) -> Path:
     """Return the folder or file of this machine that a volume names.
 
-    What lies in the repository, or was declared as an input, is that of the run folder, where a folder that is not
-    there is made. The rest is the user's own, relative to the project.
+    Paths in the repository and declared inputs are taken from the run folder; a missing folder of the repository is
+    created there. All other paths are relative to the user's own project folder.
+
+    Raises:
+        ExecutionError: the path does not exist.
     """
     place = Path(os.path.normpath(cwd / source))
     if place.is_relative_to(sharing.repository) and not os.path.lexists(place):
@@ -88,7 +91,7 @@ def _find(source: str, volume: str, sharing: Sharing, cwd: Path) -> Path:
         place = Path(os.path.normpath(sharing.project / source))
     if not place.exists():
         raise ExecutionError(
-            f"the volume '{volume}' is not there: {place}",
-            hint="Make the folder, or change `volumes` of docker_env; relative paths are those of the project.",
+            f"the folder of the volume '{volume}' does not exist: {place}",
+            hint="Create the folder, or change `volumes` of docker_env; paths are relative to the project folder.",
         )
     return place

@@ -1,4 +1,4 @@
-"""Containers of runs that were killed: each is noted down before it starts, and removed by the next command."""
+"""Removes containers of killed runs: a note is written before each start and read by the next command."""
 
 import fcntl
 import os
@@ -14,8 +14,8 @@ from runner.errors import ExecutionError
 from runner.process import capture
 from runner.settings import Home
 
-_REMOVAL_TIME = 60.0
-"""Seconds that an engine may take to kill and remove a container."""
+_REMOVAL_TIMEOUT = 60.0
+"""Seconds for an engine to kill and remove a container."""
 _GONE = ("no such container", "no container with name or id")
 
 
@@ -26,31 +26,34 @@ class _Note(Struct, frozen=True):
 
 
 @contextmanager
-def noted(home: Home, engine: Engine, container: str) -> Iterator[Path]:
-    """Keep a note of a container, to be removed when that is gone; the lock on it goes with us, however we end."""
+def container_note(home: Home, engine: Engine, container: str) -> Iterator[Path]:
+    """Write a note about a container and keep it locked during the block; the caller removes it with the container.
+
+    The system releases the lock when this process ends, even when it is killed.
+    """
     folder = home.root / "containers"
     folder.mkdir(parents=True, exist_ok=True)
-    path, aside = folder / f"{container}.json", folder / f"{container}.new"
-    with aside.open("wb") as file:
+    path, temporary = folder / f"{container}.json", folder / f"{container}.new"
+    with temporary.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.write(msgspec.json.encode(_Note(engine.kind, engine.program, container)))
         file.flush()
-        aside.rename(path)
+        temporary.rename(path)
         yield path
 
 
 def remove_container(kind: EngineKind, program: str, container: str) -> bool:
-    """Kill and remove a container; say whether it is gone."""
+    """Kill and remove a container; return whether it is gone."""
     at_once = ("--time", "0", "--ignore") if kind is EngineKind.PODMAN else ()
     try:
-        done = capture([program, "rm", "--force", *at_once, container], timeout=_REMOVAL_TIME)
+        done = capture([program, "rm", "--force", *at_once, container], timeout=_REMOVAL_TIMEOUT)
     except ExecutionError:
-        return False  # the engine is not there any more, or hangs
+        return False  # the engine was uninstalled, or hangs
     return done.exit_code == 0 or any(words in done.error_text.lower() for words in _GONE)
 
 
 def remove_orphaned_containers(home: Home) -> None:
-    """Remove the containers whose proj is gone; what can't be removed now is tried again by the next command."""
+    """Remove the containers whose proj process has ended; the next command tries again what can't be removed now."""
     try:
         notes = [entry.path for entry in os.scandir(home.root / "containers") if entry.name.endswith(".json")]
     except FileNotFoundError:

@@ -1,10 +1,10 @@
-"""The environment variables of a command: the user's, without what would lead it away from what is recorded."""
+"""Builds the environment variables of a command: the caller's, without those that would bypass what is recorded."""
 
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-# Which interpreter and which packages: the prefix decides, not the shell that proj was called from.
+# Interpreter and packages: the prefix decides, not the shell that started proj.
 _PYTHON = (
     "PYTHONPATH",
     "PYTHONHOME",
@@ -28,7 +28,7 @@ _PYTHON = (
     "UV_PROJECT_ENVIRONMENT",
     "UV_RUN_RECURSION_DEPTH",
 )
-# Which repository; set in git's hooks. The list is that of `git rev-parse --local-env-vars` without configuration.
+# The repository: git sets these for its hooks. From `git rev-parse --local-env-vars`, without those of configuration.
 _GIT = (
     "GIT_DIR",
     "GIT_WORK_TREE",
@@ -42,12 +42,12 @@ _GIT = (
     "GIT_GRAFT_FILE",
     "GIT_NAMESPACE",
 )
-# How bash behaves: a start-up file may change PATH, CDPATH makes `cd` print and go elsewhere.
+# Bash: a startup file may change PATH; CDPATH makes `cd` print and use other folders.
 _SHELL = ("BASH_ENV", "ENV", "CDPATH", "SHELLOPTS", "BASHOPTS", "OLDPWD")
-# Which run: the one that proj has opened. A name beside an id makes a nested `mlflow run` refuse.
+# The run: proj sets its own. With both a name and an id a nested `mlflow run` refuses to start.
 _RUN = ("MLFLOW_RUN_ID", "MLFLOW_RUN_NAME", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "PROJ_METRICS")
-_LEADING_AWAY = frozenset((*_PYTHON, *_GIT, *_SHELL, *_RUN))
-_PREFIXES_LEADING_AWAY = ("CONDA_", "UV_INTERNAL__")
+_REMOVED = frozenset((*_PYTHON, *_GIT, *_SHELL, *_RUN))
+_REMOVED_PREFIXES = ("CONDA_", "UV_INTERNAL__")
 _TRACKING = "MLFLOW_TRACKING_"
 _TRACKING_URI = f"{_TRACKING}URI"
 
@@ -64,22 +64,22 @@ def child_environment(
 
     Args:
         base: the caller's environment.
-        cwd: where the command will run.
-        path_entries: folders of programs of the prefix; they come first on PATH.
-        variables: what the environment and the tracking set.
-        own: ``env`` of the entry point; it wins over everything.
+        cwd: the folder in which the command runs.
+        path_entries: the prefix's folders of programs; they come first on PATH.
+        variables: the variables of the environment and of tracking.
+        own: ``env`` of the entry point; it overrides everything else.
     """
     added = dict(variables or {})
-    kept = {name: value for name, value in base.items() if not _leads_away(name)}
+    kept = {name: value for name, value in base.items() if not _is_removed(name)}
     if added.get(_TRACKING_URI) != base.get(_TRACKING_URI):
-        # Credentials of another server; a user name would even win over the token of ours.
+        # Credentials of another server. Clients would even prefer a user name to the token of the run's server.
         kept = {name: value for name, value in kept.items() if not name.startswith(_TRACKING)}
-    # The same results each time, and output as it comes though it goes through a pipe.
+    # A fixed hash seed gives the same results each time; unbuffered output appears at once although it is a pipe.
     chosen = {"PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1", **kept}
     fixed = {"PYTHONNOUSERSITE": "1", "PWD": str(cwd)}
     path = os.pathsep.join([*map(str, path_entries), base.get("PATH") or os.defpath])
     return {**chosen, "PATH": path, **fixed, **added, **(own or {})}
 
 
-def _leads_away(name: str) -> bool:
-    return name in _LEADING_AWAY or name.startswith(_PREFIXES_LEADING_AWAY)
+def _is_removed(name: str) -> bool:
+    return name in _REMOVED or name.startswith(_REMOVED_PREFIXES)

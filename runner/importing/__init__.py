@@ -1,1 +1,1 @@
-"""Taking over what an MLflow store holds: a ``mlruns`` folder, or an SQLite database of any version."""
+"""Imports MLflow stores: ``mlruns`` folders and SQLite databases of any version."""

@@ -1,4 +1,4 @@
-"""Where the artifacts are that a store of MLflow names: in a folder of this machine, or elsewhere."""
+"""Resolves the artifact URIs of an MLflow store to local folders."""
 
 import re
 from collections.abc import Sequence
@@ -8,39 +8,39 @@ from urllib.parse import unquote, urlsplit
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 PROXIED = "mlflow-artifacts"
 _LEVELS = 3
-"""Folders above that of a run's artifacts: those of the run, of the experiment and of all."""
+"""Parent folders of a run's artifact folder: the run's, the experiment's and the root."""
 
 
 def find_folder(uri: str, owner: str, bases: Sequence[Path], proxied: Path | None = None) -> Path | None:
-    """Return the folder of the artifacts of a run or model on this machine, or None where there is none.
+    """Return the local artifact folder of a run or model, or None if there is none.
 
-    The id of the owner must be one of the folders on the way: MLflow's folders are made so, and a store from somewhere
-    else can't name just any folder of this machine.
+    The id of the owner must be a component of the path. MLflow creates its folders this way, and the rule prevents a
+    foreign store from naming any folder of this machine.
 
     Args:
-        uri: what the store says.
+        uri: the artifact URI in the store.
         owner: the id of the run or model.
-        bases: where relative paths may begin.
-        proxied: the folder behind the artifact proxy of the server that the store was used by.
+        bases: the folders that relative paths are resolved against.
+        proxied: the folder behind the artifact proxy of the server that used the store.
     """
     return next((place for place in _candidates(uri, bases, proxied) if _is_of(place, owner)), None)
 
 
 def is_elsewhere(uri: str) -> bool:
-    """Say whether a URI is of a kind that clients reach without us: object stores and the like."""
+    """Return whether clients access the URI without proj, such as an object store."""
     return bool(_SCHEME.match(uri)) and urlsplit(uri).scheme not in ("file", PROXIED)
 
 
 def is_missing(uri: str, bases: Sequence[Path], proxied: Path | None = None) -> bool:
-    """Say whether artifacts whose folder is not here may have been lost: nothing of the whole store of them is here.
+    """Return whether artifacts may be lost: their folder is missing, and so is the artifact root of the store.
 
-    A run that logged no artifact has no folder, but the folder of its experiment's neighbours is there.
+    A run without artifacts has no folder either, but then the folders above it exist.
     """
     return not any(_is_folder(above) for place in _candidates(uri, bases, proxied) for above in place.parents[:_LEVELS])
 
 
 def _is_of(place: Path, owner: str) -> bool:
-    """Say whether a folder is there and is the owner's: below a folder of its id, with no link from there on."""
+    """Return whether a folder exists and is below a folder with the owner's id, with no link below that folder."""
     if owner not in place.parts or ".." in place.parts or not _is_folder(place):
         return False
     below = len(place.parts) - place.parts.index(owner)
@@ -50,7 +50,7 @@ def _is_of(place: Path, owner: str) -> bool:
 def _is_folder(place: Path) -> bool:
     try:
         return place.is_dir()
-    except (OSError, ValueError):  # too long, or characters that no path has
+    except (OSError, ValueError):  # the path is too long or has invalid characters
         return False
 
 

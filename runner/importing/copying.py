@@ -1,4 +1,4 @@
-"""Copying artifacts into our store: what is there already stays, and nothing leads out of the folder."""
+"""Copies artifacts into the store; keeps existing files and follows no links."""
 
 import errno
 import os
@@ -16,7 +16,7 @@ Warn = Callable[[str], None]
 
 
 class Copied(Struct, frozen=True):
-    """What copying did: files and bytes that are new, and how many links and odd files were left out."""
+    """The result of copying: new files, new bytes, and the number of skipped links and special files."""
 
     files: int = 0
     size: int = 0
@@ -27,9 +27,9 @@ class Copied(Struct, frozen=True):
 
 
 def copy_artifacts(source: Path, target: Path, warn: Warn) -> Copied:
-    """Copy the files below a folder that are not at the target, or differ there in size or time.
+    """Copy the files below a folder that are missing from the target or differ there in size or time.
 
-    Links are not followed, and a name that could lead elsewhere is left out; both are told.
+    Links and unsafe names are skipped with a warning.
 
     Raises:
         TransferError: the target can't be written to.
@@ -40,7 +40,7 @@ def copy_artifacts(source: Path, target: Path, warn: Warn) -> Copied:
     except (InvalidValueError, OSError) as error:
         raise TransferError("A folder can't be read", context=f"{source}: {error}") from error
     for one in found.omissions:
-        warn(f"Left out: {source / one.path}: {one.reason}")
+        warn(f"Skipped: {source / one.path}: {one.reason}")
         done += Copied(left_out=1)
     for file in found.files:
         done += _copy_or_tell(source, file, target, warn)
@@ -51,7 +51,7 @@ def _copy_or_tell(source: Path, found: FoundFile, target: Path, warn: Warn) -> C
     try:
         return _copy(source, found, target)
     except (InvalidValueError, NotFoundError) as error:
-        warn(f"Left out: {error.message} in {source}")
+        warn(f"Skipped: {error.message} in {source}")
         return Copied(left_out=1)
     except OSError as error:
         raise _unwritable(target, error) from error
@@ -67,7 +67,7 @@ def _copy(source: Path, found: FoundFile, target: Path) -> Copied:
         try:
             while piece := file.read(_PIECE):
                 writer.write(piece)
-            # The time says later that the file is the same still.
+            # The modification time shows a later import that the file is unchanged.
             return Copied(1, writer.finish(there.st_mtime_ns))
         except BaseException:
             writer.discard()

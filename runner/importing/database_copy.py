@@ -1,4 +1,4 @@
-"""A private copy of an SQLite database, read by whatever columns it has."""
+"""Reads a private copy of an SQLite database, whatever columns it has."""
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,19 +10,19 @@ from runner.errors import TransferError
 Fields = Mapping[str, object]
 
 _FAULTS = (sqlite3.Error, UnicodeError)
-"""SQLite's own words about a damaged file may be no text."""
+"""Python's error when SQLite's message about a damaged file is not UTF-8."""
 
 
 class DatabaseCopy:
-    """A copy of a database, which goes away with the connection.
+    """A temporary copy of a database, deleted when the connection is closed.
 
-    Copying takes the lock for a moment only, so that whoever writes to the database is not kept from it; and indexes
-    that old schemas lack can be made here.
+    The source is locked only while it is copied, so writers are not blocked during the import, and missing indexes of
+    old schemas can be created in the copy.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        # An empty name is a file without a name: nothing is left behind, however this process ends.
+        # An empty name creates an unnamed temporary file, which is removed however this process ends.
         # https://www.sqlite.org/inmemorydb.html#temp_db
         self._copy = sqlite3.connect("")
         self._copy.row_factory = sqlite3.Row
@@ -34,17 +34,17 @@ class DatabaseCopy:
             raise self._unreadable(error) from error
 
     def close(self) -> None:
-        """Drop the copy."""
+        """Delete the copy."""
         self._copy.close()
 
     def columns(self, table: str) -> frozenset[str]:
-        """Return the columns of a table; none where there is no such table."""
-        # A view may take for ever.
+        """Return the columns of a table; empty if the table does not exist."""
+        # Views are excluded: evaluating one may not terminate.
         known = any(self._ask("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", table))
         return frozenset(row[1] for row in self._ask(f"PRAGMA table_info({table})")) if known else frozenset()
 
     def rows(self, table: str, wanted: Sequence[str], **where: object) -> Iterator[Fields]:
-        """Yield the rows with these values, one by one; columns that the table does not have are None.
+        """Yield the rows that match these values; columns missing from the table are None.
 
         Raises:
             TransferError: the database is damaged.
@@ -59,10 +59,10 @@ class DatabaseCopy:
             yield dict(row)
 
     def row(self, table: str, wanted: Sequence[str], **where: object) -> Fields:
-        """Return the row with these values.
+        """Return the row that matches these values.
 
         Raises:
-            TransferError: there is none, or the database is damaged.
+            TransferError: there is no such row, or the database is damaged.
         """
         found = next(self.rows(table, wanted, **where), None)
         if found is None:
@@ -70,15 +70,15 @@ class DatabaseCopy:
         return found
 
     def count(self, table: str) -> int:
-        """Return how many rows a table has; none where there is no such table."""
+        """Return the number of rows of a table; 0 if the table does not exist."""
         if not self.columns(table):
             return 0
         return sum(int(row[0]) for row in self._ask(f"SELECT count(*) FROM {table}"))  # noqa: S608  as above
 
     def fault(self, table: str, what: str, problem: str) -> TransferError:
-        """Return the error for a row that can't be."""
+        """Return the error for an invalid row."""
         return TransferError(
-            "A row of the database can't be taken over", context=f"{self._path}: {table}, {what}: {problem}"
+            "A row of the database can't be imported", context=f"{self._path}: {table}, {what}: {problem}"
         )
 
     def _ask(self, sql: str, *args: object) -> Iterator[sqlite3.Row]:
@@ -110,7 +110,7 @@ class DatabaseCopy:
                 raise
             if self._path.with_name(f"{self._path.name}-wal").exists():
                 raise
-            # A write-ahead log can't be made in a folder that may not be written to; and there is none to read.
+            # SQLite can't create a write-ahead log in a read-only folder, and there is none to read.
             return sqlite3.connect(f"{uri}&immutable=1", uri=True)
         return connection
 

@@ -1,4 +1,4 @@
-"""An SQLite database of an MLflow server or client, of any schema since 1.0."""
+"""Reads the SQLite database of an MLflow server or client, of any schema since 1.0."""
 
 import math
 from collections import defaultdict
@@ -36,7 +36,7 @@ from runner.store.entities import (
 
 _DEFAULT_WORKSPACE = "default"
 _PROXIED = "mlartifacts"
-"""Where a server keeps artifacts unless it is told otherwise: below the folder that it was started in."""
+"""Default artifact folder of a server, relative to the folder that it was started in."""
 _DELETED_VERSION = "Deleted_Internal"
 _RUN = (
     *("run_uuid", "name", "user_id", "status", "start_time", "end_time", "deleted_time", "lifecycle_stage"),
@@ -63,8 +63,8 @@ class DatabaseStore:
 
     Args:
         path: the file.
-        report: where is said what is left out.
-        proxied: the folder behind the artifact proxy of the server that used it.
+        report: receives a warning for each skipped item.
+        proxied: the folder behind the artifact proxy of the server that used the database.
     """
 
     def __init__(self, path: Path, report: Report, proxied: Path | None = None) -> None:
@@ -75,7 +75,9 @@ class DatabaseStore:
             "experiment_id",
         } <= self._copy.columns("runs"):
             self._copy.close()
-            raise TransferError(f"'{path}' is no database of MLflow", hint="It would have experiments and runs.")
+            raise TransferError(
+                f"'{path}' is not an MLflow database", hint="An MLflow database has the tables experiments and runs."
+            )
         self._values = Values(report)
         self._bases = (path.parent, Path.cwd())
         beside = path.parent / _PROXIED
@@ -83,7 +85,7 @@ class DatabaseStore:
         self._warn_of_the_rest()
 
     def experiment_keys(self) -> Iterator[str]:
-        """Yield the ids of the experiments, deleted ones too."""
+        """Yield the ids of the experiments, including deleted ones."""
         for row in self._copy.rows("experiments", ("experiment_id",), **self._of_workspace("experiments")):
             yield _text(row["experiment_id"])
 
@@ -91,7 +93,7 @@ class DatabaseStore:
         """Return an experiment.
 
         Raises:
-            TransferError: a row of it can't be taken over.
+            TransferError: a row can't be imported.
         """
         row, place = self._copy.row("experiments", _EXPERIMENT, experiment_id=key), f"the experiment {key}"
         created = self._whole(row, "creation_time", "experiments", place) or 0
@@ -111,10 +113,10 @@ class DatabaseStore:
             yield str(row["run_uuid"])
 
     def run(self, experiment: Experiment, key: str) -> ForeignRun:
-        """Return a run without its points.
+        """Return a run without its metric points.
 
         Raises:
-            TransferError: a row of it can't be taken over.
+            TransferError: a row can't be imported.
         """
         row = self._copy.row("runs", _RUN, run_uuid=key)
         place = f"the run {key}"
@@ -172,7 +174,7 @@ class DatabaseStore:
         """Return a logged model.
 
         Raises:
-            TransferError: a row of it can't be taken over.
+            TransferError: a row can't be imported.
         """
         row, model_id = self._copy.row("logged_models", _MODEL, model_id=key), key
         place = f"the model {model_id}"
@@ -197,7 +199,7 @@ class DatabaseStore:
         )
 
     def close(self) -> None:
-        """Drop the copy that was read from."""
+        """Delete the copy of the database."""
         self._copy.close()
 
     def registration_keys(self) -> Iterator[str]:
@@ -209,7 +211,7 @@ class DatabaseStore:
         """Return a registered model with its versions.
 
         Raises:
-            TransferError: a row of it can't be taken over.
+            TransferError: a row can't be imported.
         """
         wanted, name = ("description", "creation_time", "last_updated_time"), key
         row = self._copy.row("registered_models", wanted, name=key, **self._of_workspace("registered_models"))
@@ -302,7 +304,7 @@ class DatabaseStore:
         return [(_text(row[key]), _text(row[value])) for row in rows]
 
     def _of_workspace(self, table: str) -> Mapping[str, object]:
-        """Return the condition for the workspace that every database has; before 3.10 there is none."""
+        """Return the condition for the default workspace; empty before MLflow 3.10, which introduced workspaces."""
         return {"workspace": _DEFAULT_WORKSPACE} if "workspace" in self._copy.columns(table) else {}
 
     def _warn_of_the_rest(self) -> None:
@@ -312,10 +314,10 @@ class DatabaseStore:
                 if row["workspace"] != _DEFAULT_WORKSPACE:
                     others[_text(row["workspace"])] += 1
         for workspace, count in sorted(others.items()):
-            self._values.warn(f"The workspace '{workspace}' with {count} experiments is left out")
+            self._values.warn(f"The workspace '{workspace}' with {count} experiments is skipped")
         traces = self._copy.count("trace_info")
         if traces:
-            self._values.warn(f"{traces} traces are left out: proj keeps none")
+            self._values.warn(f"{traces} traces are skipped: proj does not store traces")
 
     def _whole(self, row: Fields, column: str, table: str, place: str) -> int | None:
         value = row[column]

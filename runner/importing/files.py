@@ -1,4 +1,4 @@
-"""The files of an ``mlruns`` folder, read so that nothing in it leads elsewhere, blocks, or needs much memory."""
+"""Reads the files of an ``mlruns`` folder safely: follows no links, opens no pipes, limits memory."""
 
 import os
 import re
@@ -13,23 +13,23 @@ from runner.base.foreign_text import ForeignTextError, Limits, parse_yaml
 from runner.errors import TransferError
 
 _MAX_TEXT = 4_000_000
-"""Bytes of a file that is read as a whole."""
+"""Maximum size in bytes of a file that is read as a whole."""
 _MAX_DEPTH = 50
 _LIMITS = Limits(size=_MAX_TEXT)
 _MERGE = r"(?m)<<['\"]?\s*:"
 _JUNK = frozenset({".DS_Store", "Thumbs.db", "desktop.ini", ".ipynb_checkpoints"})
-"""What file managers and editors leave in folders."""
+"""Files that file managers and editors create in folders."""
 
 Shape = TypeVar("Shape")
 Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-"""A number that the store can have."""
+"""An integer that the store can hold."""
 
 
 def open_regular(path: Path) -> BinaryIO:
     """Open a file for reading, unless it is a link, a device or a pipe.
 
     Raises:
-        TransferError: it is one, or can't be read.
+        TransferError: the file is not a regular file, or can't be read.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -45,7 +45,7 @@ def read_text(path: Path) -> str:
     """Return the text of a file.
 
     Raises:
-        TransferError: it can't be read, is too large, or is no text.
+        TransferError: the file can't be read, is too large, or is not UTF-8.
     """
     with open_regular(path) as file:
         data = file.read(_MAX_TEXT + 1)
@@ -59,32 +59,32 @@ def read_text(path: Path) -> str:
 
 
 def read_meta(path: Path, shape: type[Shape]) -> Shape:
-    """Return what a ``meta.yaml`` says. Only plain values are made, whatever the file asks for.
+    """Return the content of a ``meta.yaml`` file as ``shape``. Only plain values are created, whatever its YAML tags.
 
     Raises:
-        TransferError: it can't be read or says something else.
+        TransferError: the file can't be read or does not match ``shape``.
     """
     text = read_text(path)
     if re.search(_MERGE, text):
-        # MLflow writes none.
-        raise TransferError("A file of the store has a merge key, which is not read", context=str(path))
+        # MLflow writes no merge keys.
+        raise TransferError("A file of the store has a YAML merge key, which is not supported", context=str(path))
     try:
         content = parse_yaml(text, _LIMITS)
     except ForeignTextError as error:
         raise TransferError("A file can't be read", context=f"{path}{error.place}: {error.problem}") from None
     try:
         found = msgspec.convert(content, shape)
-        # Escapes in YAML can make text that is none.
+        # YAML escapes can produce surrogates, which are not valid text.
         msgspec.msgpack.encode(found)
     except (msgspec.ValidationError, RecursionError, UnicodeEncodeError, OverflowError) as error:
         raise TransferError(
-            "A file of the store says something else than expected", context=f"{path}{_line_of(error, text)}: {error}"
+            "A file of the store has unexpected content", context=f"{path}{_line_of(error, text)}: {error}"
         ) from error
     return found
 
 
 def folders(path: Path) -> list[str]:
-    """Return the names of the folders in a folder, sorted; none where there is no such folder. Links are left out."""
+    """Return the names of the subfolders of a folder, sorted, without links; empty if the folder does not exist."""
     if path.is_symlink():
         return []
     try:
@@ -106,7 +106,7 @@ def links(path: Path) -> list[str]:
 
 
 def walk(root: Path, before: str = "") -> Iterator[tuple[str, Path]]:
-    """Yield every regular file below a folder with its path there, sorted; links are left out."""
+    """Yield every regular file below a folder with its relative path, sorted; skips links."""
     if before.count("/") > _MAX_DEPTH:
         raise TransferError("Folders are nested too deeply", context=str(root))
     if root.is_symlink():
@@ -128,13 +128,13 @@ def walk(root: Path, before: str = "") -> Iterator[tuple[str, Path]]:
 
 
 def read_values(root: Path) -> Iterator[tuple[str, str]]:
-    """Yield name and text of every file below a folder, as the file store keeps parameters and tags."""
+    """Yield name and content of every file below a folder, the format of parameters and tags in the file store."""
     for name, path in walk(root):
         yield name, read_text(path)
 
 
 def _line_of(error: BaseException, text: str) -> str:
-    """Return the line of the key that an error is about, as part of a place."""
+    """Return the line of the key that an error refers to, as part of a location."""
     key = str(error).partition("$.")[2].strip("`")
     for number, line in enumerate(text.splitlines(), start=1):
         if key and line.startswith(f"{key}:"):

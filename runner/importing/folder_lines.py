@@ -1,4 +1,4 @@
-"""The lines in which the file store keeps metrics: time, value and step, in one file for each metric."""
+"""Parses the metric files of the file store: one file per metric, with time, value and step per line."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -17,17 +17,17 @@ Warn = Callable[[str], None]
 
 
 def metric_points(name: str, path: Path, warn: Warn) -> Iterator[Metric]:
-    """Yield the points in a file of a run, one by one.
+    """Yield the points in a metric file of a run.
 
-    A last line that was not finished, as a killed process leaves it, is left out with a word about it.
+    An incomplete last line, as a killed process leaves it, is skipped with a warning.
 
     Raises:
-        TransferError: a line is no point.
+        TransferError: a line is not a valid point.
     """
     try:
         check_name("metric", name)
     except InvalidValueError as error:
-        warn(f"Left out: {error.message} ({path})")
+        warn(f"Skipped: {error.message} ({path})")
         return
     fields = 0
     for number, line in _lines(path):
@@ -36,7 +36,7 @@ def metric_points(name: str, path: Path, warn: Warn) -> Iterator[Metric]:
         point = None if torn else _point(name, parts)
         if point is None:
             if not line.endswith(b"\n"):
-                warn(f"Left out: the last line of {path}, line {number}, was never finished")
+                warn(f"Skipped: the last line of {path}, line {number}, is incomplete")
                 return
             raise _malformed(path, number, line)
         fields = len(parts)
@@ -44,10 +44,10 @@ def metric_points(name: str, path: Path, warn: Warn) -> Iterator[Metric]:
 
 
 def model_points(name: str, path: Path) -> Iterator[Metric]:
-    """Yield the points in a file of a logged model, which name their run and maybe a dataset.
+    """Yield the points in a metric file of a logged model; each names its run and may name a dataset.
 
     Raises:
-        TransferError: a line is no point.
+        TransferError: a line is not a valid point.
     """
     for number, line in _lines(path):
         parts = line.split(b" ")
@@ -79,7 +79,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _point(name: str, parts: list[bytes]) -> Metric | None:
-    """Return the point that the fields of a line tell; None where they don't. The oldest lines have no step."""
+    """Return the point in the fields of a line, or None if they are invalid. The oldest versions write no step."""
     try:
         timestamp, value = int(parts[0]), float(parts[1])
         step = int(parts[2]) if len(parts) > 2 else 0  # noqa: PLR2004
@@ -93,7 +93,7 @@ def _point(name: str, parts: list[bytes]) -> Metric | None:
 def _malformed(path: Path, number: int, line: bytes) -> TransferError:
     shown = line[:60].decode("utf-8", "replace").strip()
     return TransferError(
-        "A line is no point of a metric",
+        "A line is not a metric point",
         context=f"{path}:{number}: {shown}",
-        hint="A point is a time, a value and a step. Correct or remove the line, then import again.",
+        hint="A line must have a time, a value and a step. Correct or remove the line, then import again.",
     )

@@ -1,4 +1,4 @@
-"""An ``mlruns`` folder: the file store of MLflow 1.x to 3.x, as one program after another wrote it."""
+"""Reads an ``mlruns`` folder, the file store of MLflow 1.x to 3.x."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -115,20 +115,20 @@ class FolderStore:
         self._values = Values(report)
 
     def experiment_keys(self) -> Iterator[str]:
-        """Yield the folders of the experiments, deleted ones too."""
+        """Yield the folders of the experiments, including deleted ones."""
         self._warn_of_links(self._root)
         active = [name for name in folders(self._root) if name not in (TRASH, REGISTRY)]
         for folder in (*active, *(f"{TRASH}/{name}" for name in folders(self._root / TRASH))):
             if (self._root / folder / META).exists():
                 yield folder
             elif not folder.rpartition("/")[2].startswith("."):
-                self._values.warn(f"The folder {self._root / folder} has no {META}, so it is no experiment")
+                self._values.warn(f"The folder {self._root / folder} has no {META}, so it is not an experiment")
 
     def experiment(self, key: str) -> Experiment:
-        """Return the experiment of a folder, which is its id.
+        """Return the experiment in a folder; the folder name is its id.
 
         Raises:
-            TransferError: a file of it can't be read.
+            TransferError: a file can't be read.
         """
         place = self._root / key
         meta = read_meta(place / META, _Experiment)
@@ -152,10 +152,10 @@ class FolderStore:
                 yield name
 
     def run(self, experiment: Experiment, key: str) -> ForeignRun:
-        """Return a run without its points.
+        """Return a run without its metric points.
 
         Raises:
-            TransferError: a file of it can't be read.
+            TransferError: a file can't be read.
         """
         folder = self._root / experiment.id / key
         meta = read_meta(folder / META, _Run)
@@ -186,7 +186,7 @@ class FolderStore:
         )
 
     def points(self, experiment: Experiment, key: str) -> Iterator[Metric]:
-        """Yield every point of every metric of a run; a line that was never finished is left out and told."""
+        """Yield every point of every metric of a run; skips an incomplete last line with a warning."""
         for name, path in walk(self._root / experiment.id / key / "metrics"):
             yield from metric_points(name, path, self._values.warn)
 
@@ -201,7 +201,7 @@ class FolderStore:
         """Return a logged model.
 
         Raises:
-            TransferError: a file of it can't be read.
+            TransferError: a file can't be read.
         """
         folder = self._root / experiment.id / "models" / key
         meta = read_meta(folder / META, _Model)
@@ -237,7 +237,7 @@ class FolderStore:
         """Return a registered model with its versions.
 
         Raises:
-            TransferError: a file of it can't be read.
+            TransferError: a file can't be read.
         """
         folder = self._root / REGISTRY / key
         meta = read_meta(folder / META, _Registered)
@@ -266,7 +266,7 @@ class FolderStore:
         for name in links(folder):
             if (folder / name) not in self._told:
                 self._told.add(folder / name)
-                self._values.warn(f"Left out: {folder / name} is a link, which is not followed", "Import its target.")
+                self._values.warn(f"Skipped: {folder / name} is a link, which is not followed", "Import its target.")
 
     def _inputs(self, experiment: Experiment, folder: Path) -> RunInputs:
         datasets, models = [], []
@@ -274,7 +274,7 @@ class FolderStore:
             place = folder / "inputs" / name / META
             link = read_meta(place, _Link)
             if not _PLAIN_ID.fullmatch(link.source_id):
-                raise TransferError("A file of the store names a strange id", context=f"{place}: {link.source_id[:80]}")
+                raise TransferError("A file of the store has an invalid id", context=f"{place}: {link.source_id[:80]}")
             if link.source_type != "DATASET":
                 models.append(link.source_id)
                 continue
@@ -282,7 +282,7 @@ class FolderStore:
             if link.source_id in folders(base):
                 datasets.append(self._dataset(base / link.source_id / META, link))
             else:
-                self._values.warn(f"Left out: the dataset that {place} names is not in {base}")
+                self._values.warn(f"Skipped: the dataset that {place} names is not in {base}")
         return RunInputs(datasets=tuple(datasets), model_ids=tuple(models))
 
     def _dataset(self, place: Path, link: _Link) -> DatasetInput:
@@ -316,7 +316,7 @@ class FolderStore:
         )
 
     def _files(self, uri: str, owner: str, own: Path) -> Files:
-        """Return where artifacts are; the folder beside wins where the store names itself, also under an old path."""
+        """Return the artifact location; the folder beside it wins if the URI points into this store or its old path."""
         bases = (self._root.parent, Path.cwd())
         beside = own if own.is_dir() and not own.is_symlink() else None
         if beside and uri.rstrip("/").endswith(f"/{owner}/artifacts") and any(beside.iterdir()):
@@ -326,7 +326,7 @@ class FolderStore:
 
 
 def _outputs(base: Path) -> tuple[ModelOutput, ...]:
-    """Return the models that a run made; of several spellings of their ids over the years the folder's name is one."""
+    """Return the models that a run made. MLflow versions spell their ids differently; the folder name is the id."""
     names = [name for name in folders(base) if _MODEL_ID.fullmatch(name)]
     return tuple(ModelOutput(model_id=name, step=read_meta(base / name / META, _Link).step) for name in names)
 
@@ -336,7 +336,7 @@ def _aliases(base: Path) -> Mapping[str, int]:
     for alias, path in walk(base):
         word = read_text(path).strip()
         if not word.isdecimal():
-            raise TransferError("An alias names no version", context=f"{path}:1: {word[:40]}")
+            raise TransferError("An alias refers to no version", context=f"{path}:1: {word[:40]}")
         found[alias] = int(word)
     return found
 

@@ -1,4 +1,4 @@
-"""What a store of MLflow holds, in the words of our own store; ids of experiments are the other store's."""
+"""Defines the content of an MLflow store as values of the local store; experiment ids are the foreign ones."""
 
 import math
 import sys
@@ -31,22 +31,22 @@ _STATUSES = {
     4: RunStatus.FAILED,
     5: RunStatus.KILLED,
 }
-"""The numbers of MLflow's protocol, which its file store writes."""
+"""The status numbers of MLflow's protocol, used in its file store."""
 
 _MODEL_STATUSES = {1: ModelStatus.PENDING, 2: ModelStatus.READY, 3: ModelStatus.FAILED}
 
 
 class Files(Struct, frozen=True, kw_only=True):
-    """Where artifacts are: their URI, and their folder where it is on this machine."""
+    """The location of artifacts: their URI, and their local folder if there is one."""
 
     uri: str
     folder: Path | None = None
     is_missing: bool = False
-    """Whether there may be artifacts, but their place can't be reached."""
+    """Whether there may be artifacts in a location that can't be accessed."""
 
 
 class ForeignRun(Struct, frozen=True, kw_only=True):
-    """A run there."""
+    """A run of a foreign store."""
 
     run: Run
     deleted_at: int | None = None
@@ -56,7 +56,7 @@ class ForeignRun(Struct, frozen=True, kw_only=True):
 
 
 class ForeignModel(Struct, frozen=True, kw_only=True):
-    """A logged model there."""
+    """A logged model of a foreign store."""
 
     model: LoggedModel
     deleted: bool = False
@@ -64,7 +64,7 @@ class ForeignModel(Struct, frozen=True, kw_only=True):
 
 
 class Registration(Struct, frozen=True, kw_only=True):
-    """A registered model there; ``last_version`` is the greatest number that was ever given."""
+    """A registered model of a foreign store; ``last_version`` is the greatest version number ever assigned."""
 
     model: RegisteredModel
     versions: tuple[ModelVersion, ...] = ()
@@ -72,12 +72,12 @@ class Registration(Struct, frozen=True, kw_only=True):
 
 
 class ForeignStore(Protocol):
-    """A store to read from. What can't be read raises `TransferError`, which names the place."""
+    """A store to import from. Unreadable content raises `TransferError` with its location."""
 
     uri: str
 
     def experiment_keys(self) -> Iterable[str]:
-        """Return what the experiments are called in this store, deleted ones too."""
+        """Return the keys of the experiments in this store, including deleted ones."""
         ...
 
     def experiment(self, key: str) -> Experiment:
@@ -85,11 +85,11 @@ class ForeignStore(Protocol):
         ...
 
     def run_keys(self, experiment: Experiment) -> Iterable[str]:
-        """Return what the runs of an experiment are called in this store."""
+        """Return the keys of the runs of an experiment in this store."""
         ...
 
     def run(self, experiment: Experiment, key: str) -> ForeignRun:
-        """Return a run without its points."""
+        """Return a run without its metric points."""
         ...
 
     def points(self, experiment: Experiment, key: str) -> Iterator[Metric]:
@@ -105,7 +105,7 @@ class ForeignStore(Protocol):
         ...
 
     def registration_keys(self) -> Iterable[str]:
-        """Return what the registered models are called in this store."""
+        """Return the keys of the registered models in this store."""
         ...
 
     def registration(self, key: str) -> Registration:
@@ -113,12 +113,12 @@ class ForeignStore(Protocol):
         ...
 
     def close(self) -> None:
-        """Give back what was needed for reading."""
+        """Release the resources used for reading."""
         ...
 
 
 def run_status(word: object) -> RunStatus | None:
-    """Return the status that a number or a word of MLflow means; None where it means none."""
+    """Return the run status for a number or a name of MLflow, or None if it is unknown."""
     if isinstance(word, int):
         return _STATUSES.get(word)
     text = str(word).upper()
@@ -126,17 +126,17 @@ def run_status(word: object) -> RunStatus | None:
 
 
 def model_status(word: object) -> ModelStatus:
-    """Return the status of a logged model that a number means; what is not known is not ready."""
+    """Return the status of a logged model for a number; unknown numbers mean not ready."""
     return _MODEL_STATUSES.get(word, ModelStatus.PENDING) if isinstance(word, int) else ModelStatus.PENDING
 
 
 def as_measured(value: float) -> float:
-    """Return a value; the greatest double there is stands for infinity in MLflow's databases."""
+    """Return a metric value; MLflow's databases store infinity as the largest double."""
     return math.copysign(math.inf, value) if abs(value) >= sys.float_info.max else float(value)
 
 
 class Values:
-    """Takes values over as far as our store can have them: what it can't is told, credentials are masked."""
+    """Converts values for the local store: skips invalid values with a warning and masks credentials."""
 
     def __init__(self, report: Report) -> None:
         self._report = report
@@ -155,11 +155,11 @@ class Values:
         return {name: self._masker.text(value) for name, value in self._usable("tag", pairs, place)}
 
     def text(self, text: str) -> str:
-        """Return a text without credentials."""
+        """Return a text with credentials masked."""
         return self._masker.text(text)
 
     def warn(self, message: str, hint: str | None = None) -> None:
-        """Tell the user what is left out."""
+        """Warn the user about a skipped item."""
         self._report(Event(kind=EventKind.WARNING, message=message, hint=hint))
 
     def _usable(self, what: str, pairs: Iterable[tuple[str, str]], place: str) -> Iterator[tuple[str, str]]:
@@ -168,10 +168,10 @@ class Values:
                 yield name, value
 
     def is_usable(self, what: str, name: str, value: str, place: str) -> bool:
-        """Say whether a value can be stored; why it can't is told."""
+        """Return whether a value can be stored; if not, warn with the reason."""
         try:
             check_value(what, check_name(what, name), value)
         except InvalidValueError as error:
-            self.warn(f"Left out: {error.message}", f"It is in {place}.")
+            self.warn(f"Skipped: {error.message}", f"It is in {place}.")
             return False
         return True

@@ -1,4 +1,4 @@
-"""From what the user names to the store that is there."""
+"""Opens the foreign store that the user names."""
 
 import re
 from pathlib import Path
@@ -16,15 +16,15 @@ _HEADER = b"SQLite format 3\0"
 
 
 def open_foreign(word: str, report: Report, proxied: Path | None = None) -> ForeignStore:
-    """Return the store that a folder, the file of a database, or a URI names; nothing of it is changed.
+    """Open the store in a folder, a database file, or at a URI, without changing it.
 
     Args:
-        word: what the user names.
-        report: where is said what is left out.
-        proxied: the folder behind the artifact proxy of the server that a database was used by.
+        word: the path or URI given by the user.
+        report: receives a warning for each skipped item.
+        proxied: the folder behind the artifact proxy of the server that used the database.
 
     Raises:
-        UsageError: a store of this kind can't be read.
+        UsageError: proj does not read this kind of store.
         TransferError: there is no store.
     """
     place = _place(word)
@@ -34,7 +34,9 @@ def open_foreign(word: str, report: Report, proxied: Path | None = None) -> Fore
             _tell_of_databases(place.resolve(), report)
         return FolderStore(root, report)
     if not place.exists():
-        raise TransferError(f"There is no '{place}'", hint="Name an mlruns folder, or a database: sqlite:///mlflow.db")
+        raise TransferError(
+            f"There is no '{place}'", hint="Pass an mlruns folder or a database, for example sqlite:///mlflow.db"
+        )
     if not _is_database(place):
         raise TransferError(f"'{place}' is neither a folder nor an SQLite database")
     return DatabaseStore(place.resolve(), report, proxied)
@@ -46,17 +48,17 @@ def _place(word: str) -> Path:
         return Path(word.removeprefix("file:")).expanduser()
     kind = scheme[1].lower().partition("+")[0]
     if kind == "sqlite":
-        # As SQLAlchemy reads it: three strokes begin a relative path, four an absolute one.
+        # SQLAlchemy's rule: three slashes begin a relative path, four an absolute one.
         return Path(unquote(word[scheme.end() + 1 :].partition("?")[0]))
     if kind == "file":
         return Path(unquote(urlsplit(word).path))
     shown = Masker().text(word)
     if kind in ("http", "https"):
-        raise UsageError(f"'{shown}' is a server", hint=f"Copy runs of it with: proj pull RUN --from {shown}")
+        raise UsageError(f"'{shown}' is a server", hint=f"Copy its runs with: proj pull RUN --from {shown}")
     raise UsageError(
-        f"proj reads no store of the kind '{kind}'",
+        f"proj can't read a store of the kind '{kind}'",
         context=shown,
-        hint="Start `mlflow server` with it and copy runs with `proj pull RUN --from URL`.",
+        hint="Start `mlflow server` on it and copy runs with `proj pull RUN --from URL`.",
     )
 
 
@@ -64,13 +66,13 @@ def _store_folder(place: Path) -> Path:
     """Return the root of the file store at or in a folder.
 
     Raises:
-        TransferError: there is none.
+        TransferError: there is no file store.
     """
     folder = place.resolve()
     if (folder / META).is_file():
         raise TransferError(
-            f"'{place}' is a part of a store",
-            hint=f"Name the whole: {folder.parent}, with --experiment to choose some of it.",
+            f"'{place}' is part of a store",
+            hint=f"Pass the whole store: {folder.parent}; select experiments with --experiment.",
         )
     if _is_store(folder):
         return folder
@@ -78,10 +80,10 @@ def _store_folder(place: Path) -> Path:
         return folder / "mlruns"
     databases = _databases(folder)
     raise TransferError(
-        f"'{place}' is no mlruns folder",
+        f"'{place}' is not an mlruns folder",
         hint=f"There is a database in it: sqlite:///{databases[0]}"
         if databases
-        else f"Its folders are experiments, each with a {META}.",
+        else f"An mlruns folder has one folder with a {META} per experiment.",
     )
 
 
@@ -92,7 +94,13 @@ def _databases(folder: Path) -> list[Path]:
 def _tell_of_databases(folder: Path, report: Report) -> None:
     for path in _databases(folder):
         message = f"Only {folder / 'mlruns'} is read; the database '{path.name}' beside it is not"
-        report(Event(kind=EventKind.WARNING, message=message, hint=f"If it is MLflow's: proj import sqlite:///{path}"))
+        report(
+            Event(
+                kind=EventKind.WARNING,
+                message=message,
+                hint=f"If it is an MLflow database: proj import sqlite:///{path}",
+            )
+        )
 
 
 def _is_store(folder: Path) -> bool:

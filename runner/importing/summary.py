@@ -1,4 +1,4 @@
-"""What an import did, counted."""
+"""Counts the results of an import."""
 
 from collections import Counter
 from enum import Enum
@@ -10,12 +10,12 @@ from runner.model import Event, EventKind, Report
 from runner.store.import_writer import Change
 
 _SHOWN = 20
-"""Warnings shown one by one; JSON has more of them."""
+"""Maximum number of warnings shown; the JSON output has more."""
 _KEPT = 1000
 
 
 class Kind(str, Enum):
-    """What is counted."""
+    """The kinds of counted items."""
 
     EXPERIMENTS = "experiments"
     RUNS = "runs"
@@ -25,25 +25,25 @@ class Kind(str, Enum):
 
 
 class Count(Struct, frozen=True, kw_only=True):
-    """How many of a kind were seen, and what became of them."""
+    """The number of items of a kind, by result."""
 
     added: int = 0
     updated: int = 0
     unchanged: int = 0
     own: int = 0
-    """Here already, but not from a store that was imported, or a version's number is taken; left alone."""
+    """Present but not imported, or a version whose number is in use; left unchanged."""
     failed: int = 0
 
     @property
     def total(self) -> int:
-        """How many there are in the other store."""
+        """The number of items in the foreign store."""
         return self.added + self.updated + self.unchanged + self.own + self.failed
 
 
 class Summary(Struct, frozen=True, kw_only=True):
-    """What an import did: the JSON of ``proj import --json``.
+    """The result of an import: the JSON of ``proj import --json``.
 
-    ``elsewhere`` are the artifacts of runs and models that are not on this machine, by their URIs.
+    ``elsewhere`` lists the URIs of artifacts of runs and models that are not on this machine.
     """
 
     source: str
@@ -65,14 +65,14 @@ class Summary(Struct, frozen=True, kw_only=True):
 
     @property
     def is_empty(self) -> bool:
-        """Whether everything was here already."""
+        """Whether everything was present before the import."""
         counts = (self.experiments, self.runs, self.models, self.registered_models, self.model_versions)
         changed = sum(count.added + count.updated for count in counts)
         return not (changed or self.model_versions.own or self.points or self.artifacts.files or self.errors)
 
 
 class ImportSummary:
-    """Counts while an import goes on, and passes on what is said; a flood of warnings is cut."""
+    """Counts the results during an import and forwards events; limits the number of warnings."""
 
     def __init__(self, report: Report) -> None:
         self._report = report
@@ -85,32 +85,32 @@ class ImportSummary:
         self.elsewhere: list[str] = []
 
     def count(self, kind: Kind, change: Change) -> None:
-        """Count what became of something."""
+        """Count the result for an item."""
         self._counts[kind][change.value] += 1
 
     def fail(self, kind: Kind, message: str, hint: str | None = None) -> None:
-        """Count something that could not be taken over, and say why."""
+        """Count an item that could not be imported, and report the reason."""
         self._counts[kind]["failed"] += 1
         message = _printable(message)
         self._errors.append(message)
         self._tell(Event(kind=EventKind.WARNING, message=message, hint=hint))
 
     def warn(self, message: str) -> None:
-        """Say that something is left out."""
+        """Report a skipped item."""
         self.report(Event(kind=EventKind.WARNING, message=message))
 
     def report(self, event: Event) -> None:
-        """Pass on an event and remember it if it is a warning."""
+        """Forward an event and store it if it is a warning."""
         event = Event(kind=event.kind, message=_printable(event.message), hint=event.hint and _printable(event.hint))
         if event.kind is EventKind.WARNING and len(self._warnings) < _KEPT:
             self._warnings.append(f"{event.message} ({event.hint})" if event.hint else event.message)
         self._tell(event)
 
     def summary(self, source: str) -> Summary:
-        """Return what was counted."""
+        """Return the counts."""
         if self._told > _SHOWN:
             more = self._told - _SHOWN
-            self._report(Event(kind=EventKind.WARNING, message=f"… and {more} more such messages; --json has them"))
+            self._report(Event(kind=EventKind.WARNING, message=f"… and {more} more such messages; see --json"))
         counts = {kind: self._count(kind) for kind in Kind}
         return Summary(
             source=source,
@@ -138,5 +138,5 @@ class ImportSummary:
 
 
 def _printable(text: str) -> str:
-    """Return text that every stream can have and that steers no terminal; it may hold names of any files."""
+    """Return text that any stream can encode, without terminal control characters; file names may contain anything."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

@@ -1,4 +1,4 @@
-"""An import, from the other store's first experiment to its last model version."""
+"""Imports a foreign store: experiments, runs, logged models and registered models."""
 
 import re
 import shlex
@@ -26,7 +26,7 @@ from runner.store.row_helpers import RUN_ID
 
 _PROGRESS_SECONDS = 2.0
 _LOOKED_AT = 100
-"""Runs of an experiment of unknown name that are looked for here."""
+"""Number of runs that are looked up here to recognize a renamed experiment."""
 _IN_A_RUN = re.compile(r"(?:^|/)(?P<run>[0-9a-f]{32})/artifacts(?:/(?P<path>.*))?$")
 _OF_A_RUN = re.compile(r"runs:/+(?P<run>[0-9a-f]{32})/(?P<path>.+)$")
 _OF_A_MODEL = re.compile(r"(?:^models:/|/)(?P<model>m-[0-9a-f]{32})(?:/artifacts(?:/(?P<path>.*))?)?$")
@@ -36,14 +36,14 @@ _PROMPT_TAG = "mlflow.prompt.is_prompt"
 def import_store(
     store: ForeignStore, database: Database, home: Home, tally: ImportSummary, wanted: Sequence[str] = ()
 ) -> Summary:
-    """Take over what another store holds, or these experiments of it, and return what that did.
+    """Import a foreign store, or the selected experiments of it, and return a summary.
 
-    Each run is taken over as a whole or not at all; one that can't be is told and left out. Importing again adds what
-    is new.
+    Each run is imported in one transaction; a run that can't be imported is skipped with a warning. Importing again
+    adds new content.
 
     Raises:
-        TransferError: the store can't be read, or we can't write to ours.
-        NotFoundError: it has no such experiment.
+        TransferError: the foreign store can't be read, or the local store can't be written.
+        NotFoundError: the foreign store has no such experiment.
     """
     transfer = _Transfer(store, database, home, tally)
     for experiment in _chosen(transfer.experiments(), wanted):
@@ -54,7 +54,7 @@ def import_store(
 
 
 class _Transfer:
-    """Takes over one thing after the other."""
+    """Imports the content of a foreign store item by item."""
 
     def __init__(self, store: ForeignStore, database: Database, home: Home, tally: ImportSummary) -> None:
         self._store = store
@@ -66,12 +66,12 @@ class _Transfer:
         self._seen = 0
 
     def experiments(self) -> list[Experiment]:
-        """Return the experiments there; those that can't be read are told."""
+        """Return the foreign experiments; reports those that can't be read."""
         found = (self._experiment(key) for key in self._store.experiment_keys())
         return [experiment for experiment in found if experiment is not None]
 
     def take_experiment(self, experiment: Experiment) -> None:
-        """Take an experiment with its runs and logged models over."""
+        """Import an experiment with its runs and logged models."""
         here = import_writer.find_experiment(self._database, experiment) or self._renamed(experiment)
         group = _Group(self._database, experiment, None if here is None else here.id)
         try:
@@ -88,23 +88,23 @@ class _Transfer:
         self._tally.count(Kind.EXPERIMENTS, Change.ADDED if group.is_new else Change.SAME)
 
     def take_registration(self, key: str, *, whole: bool) -> None:
-        """Take a registered model over; of a part of a store, just the versions whose run or model is here."""
+        """Import a registered model; for a partial import, only the versions whose run or model is present."""
         try:
             self._register(self._store.registration(key), whole=whole)
         except (InvalidValueError, TransferError) as error:
-            self._tally.fail(Kind.REGISTERED, f"The model '{key}' is left out: {_words(error)}", error.hint)
+            self._tally.fail(Kind.REGISTERED, f"The model '{key}' is skipped: {_words(error)}", error.hint)
 
     def _experiment(self, key: str) -> Experiment | None:
         try:
             return self._store.experiment(key)
         except TransferError as error:
-            self._tally.fail(Kind.EXPERIMENTS, f"The experiment {key} is left out: {_words(error)}", error.hint)
+            self._tally.fail(Kind.EXPERIMENTS, f"The experiment {key} is skipped: {_words(error)}", error.hint)
             return None
 
     def _register(self, registration: Registration, *, whole: bool) -> None:
         model = registration.model
         if model.tags.get(_PROMPT_TAG, "").lower() == "true":
-            self._tally.warn(f"The prompt '{model.name}' is left out: proj keeps none")
+            self._tally.warn(f"The prompt '{model.name}' is skipped: proj does not store prompts")
             return
         found = [self._located(version) for version in registration.versions]
         chosen = [version for version, is_here in found if whole or is_here]
@@ -114,11 +114,11 @@ class _Transfer:
         for version in chosen:
             self._take_version(version)
         for alias in model_import_writer.import_aliases(self._database, model):
-            self._tally.warn(f"The alias {model.name}@{alias} names another version here, and stays as it is")
+            self._tally.warn(f"The alias {model.name}@{alias} refers to another version here, and is kept unchanged")
         self._tally.count(Kind.REGISTERED, change)
 
     def _renamed(self, experiment: Experiment) -> Experiment | None:
-        """Return the experiment here that was given another name, here or there, since runs of it were imported."""
+        """Return the local experiment that received runs of this one earlier, if either was renamed since."""
         for key in islice(self._store.run_keys(experiment), _LOOKED_AT):
             present = import_writer.lookup(self._database, key)
             if present is not None and present[1]:
@@ -137,7 +137,7 @@ class _Transfer:
             arrival = self._arrival(found, group.id() if present is None else present[0], uri, experiment)
             change, points = import_writer.import_run(self._database, arrival, self._store.points(experiment, key))
         except (InvalidValueError, TransferError) as error:
-            self._tally.fail(Kind.RUNS, f"The run {key[:80]} is left out: {_words(error)}", error.hint)
+            self._tally.fail(Kind.RUNS, f"The run {key[:80]} is skipped: {_words(error)}", error.hint)
             return
         self._tally.points += points
         self._tally.count(Kind.RUNS, change)
@@ -148,7 +148,7 @@ class _Transfer:
         run = msgspec.structs.replace(found.run, experiment_id=experiment_id, artifact_uri=uri, details=details)
         deleted_at = found.deleted_at
         if experiment.lifecycle_stage is LifecycleStage.DELETED:
-            # Runs that went with their experiment come back with it: they carry its time.
+            # Runs deleted with their experiment have its deletion time, so that they are restored with it.
             with_it = deleted_at is None or deleted_at >= experiment.updated_at
             deleted_at = experiment.updated_at if with_it else deleted_at
         return ImportedRun(
@@ -164,7 +164,7 @@ class _Transfer:
             model_import_writer.check_model_id(key)
             change = self._arrive_model(self._store.model(experiment, key), group)
         except (InvalidValueError, TransferError) as error:
-            self._tally.fail(Kind.MODELS, f"The logged model {key[:80]} is left out: {_words(error)}", error.hint)
+            self._tally.fail(Kind.MODELS, f"The logged model {key[:80]} is skipped: {_words(error)}", error.hint)
             return
         self._tally.count(Kind.MODELS, change)
 
@@ -180,7 +180,7 @@ class _Transfer:
         return model_import_writer.import_model(self._database, own, self._store.uri, deleted=found.deleted)
 
     def _take_files(self, files: Files, target: Path) -> str:
-        """Copy artifacts where they are on this machine, and return the URI that they have from now on."""
+        """Copy artifacts that are on this machine, and return their new URI."""
         if files.folder is not None:
             self._tally.artifacts += copy_artifacts(files.folder, target, self._tally.warn)
         elif files.is_missing and files.uri:
@@ -193,22 +193,20 @@ class _Transfer:
     def _take_version(self, version: ModelVersion) -> None:
         change = model_import_writer.import_version(self._database, version)
         if change is Change.OWN:
-            message = (
-                f"Version {version.version} of '{version.name}' is another one here; that of the import is left out"
-            )
+            message = f"Version {version.version} of '{version.name}' is skipped: it exists here with other content"
             self._tally.report(Event(kind=EventKind.WARNING, message=message, hint=self._how_to_register(version)))
         self._tally.count(Kind.VERSIONS, change)
 
     def _how_to_register(self, version: ModelVersion) -> str:
-        """Say how to get a version whose number is taken."""
+        """Return the commands that import a version whose number is in use."""
         found = _OF_A_RUN.match(version.source) or _IN_A_RUN.search(version.source)
         if found and found["path"] and import_writer.lookup(self._database, found["run"]) is not None:
             words = ("proj", "models", "register", version.name, found["run"][:12], found["path"])
-            return f"Take it as a new version: {shlex.join(words)}"
-        return "Import it into a store of its own: PROJ_HOME=DIR proj import …"
+            return f"Import it as a new version: {shlex.join(words)}"
+        return "Import it into a separate store: PROJ_HOME=DIR proj import …"
 
     def _located(self, version: ModelVersion) -> tuple[ModelVersion, bool]:
-        """Return a version with the place of its files here, and whether its run or model is here."""
+        """Return a version with its local artifact location, and whether its run or model is present."""
         for uri in dict.fromkeys((version.location, version.source)):
             place = self._place_here(uri)
             if place is not None:
@@ -232,13 +230,13 @@ class _Transfer:
         if time.monotonic() - self._shown > _PROGRESS_SECONDS:
             self._shown = time.monotonic()
             words = (
-                f"{self._seen} runs looked at, {self._tally.points} points and {self._tally.artifacts.files} files new"
+                f"{self._seen} runs examined, {self._tally.points} points and {self._tally.artifacts.files} files new"
             )
             self._tally.report(Event(kind=EventKind.STEP, message=words))
 
 
 class _Group:
-    """The experiment here that another store's is; it is made when something of it is added."""
+    """The local experiment for a foreign one, created when the first item is added to it."""
 
     def __init__(self, database: Database, experiment: Experiment, number: str | None) -> None:
         self._database = database
@@ -248,20 +246,20 @@ class _Group:
         self.is_new = False
 
     def refuse_deleted(self, here: Experiment | None) -> None:
-        """Refuse an experiment that is in use there and deleted here.
+        """Refuse an experiment that is active in the foreign store and deleted here.
 
         Raises:
-            InvalidValueError: it is.
+            InvalidValueError: the experiment is deleted here.
         """
         is_gone = here is not None and here.lifecycle_stage is LifecycleStage.DELETED
         if is_gone and self._experiment.lifecycle_stage is LifecycleStage.ACTIVE:
             raise InvalidValueError(
-                f"The experiment '{self._experiment.name}' is deleted here, so nothing of it is imported",
-                hint=f"Bring it back with: proj experiments restore {here.id if here else ''}",
+                f"The experiment '{self._experiment.name}' is deleted here, so it is not imported",
+                hint=f"Restore it with: proj experiments restore {here.id if here else ''}",
             )
 
     def id(self) -> str:
-        """Return the id here."""
+        """Return the local id."""
         if self._number is None:
             self._number = import_writer.add_experiment(self._database, self._experiment)
             self.is_new = True
@@ -272,24 +270,24 @@ class _Group:
 
 
 def _chosen(found: Sequence[Experiment], wanted: Sequence[str]) -> Sequence[Experiment]:
-    """Return the experiments that names or ids mean; all without any.
+    """Return the experiments with these names or ids; all of them if no names are given.
 
     Raises:
-        NotFoundError: one means none.
+        NotFoundError: no experiment has one of the names or ids.
     """
     chosen = []
     for word in wanted:
         fitting = [one for one in found if one.name == word] or [one for one in found if one.id == word]
         if not fitting:
             names = ", ".join(f"'{one.name}'" for one in found[:10])
-            raise NotFoundError(f"There is no experiment '{word}' there", hint=f"There are {names or 'none'}.")
+            raise NotFoundError(f"The store has no experiment '{word}'", hint=f"There are {names or 'none'}.")
         chosen += fitting
     return chosen if wanted else found
 
 
 def _check_run_id(key: str) -> None:
     if not RUN_ID.fullmatch(key):
-        raise InvalidValueError(f"'{key[:80]}' can't be the id of a run; it would have 32 hexadecimal digits")
+        raise InvalidValueError(f"'{key[:80]}' is not a valid run id, which has 32 hexadecimal digits")
 
 
 def _below(uri: str, path: str | None) -> str:

@@ -1,4 +1,7 @@
-"""The only door to child processes: short ones of ours (`capture`), and the user's command (`run`)."""
+"""Starts child processes: short helper commands (`capture`) and the command of a run (`run`).
+
+No other package starts a process.
+"""
 
 from runner.process.execution import run
 from runner.process.link import SupervisorHandle, prepare

@@ -1,4 +1,4 @@
-"""One command from its start to the end of its last process."""
+"""Runs one command from its start to the end of its last process."""
 
 import os
 import selectors
@@ -7,26 +7,26 @@ import time
 from contextlib import ExitStack
 from signal import Signals
 
-from runner.process.link import SupervisorHandle, prepare, refusal
-from runner.process.output import Channel, Log, Screen, is_one_place, open_channels
+from runner.process.link import SupervisorHandle, prepare, start_error
+from runner.process.output import Channel, Log, Screen, merges_streams, open_channels
 from runner.process.request import Outcome, ProcessRequest
 from runner.process.stop_sequence import STOPPING, Inbox, StopSequence
 from runner.process.terminal import Terminal
 
-_ABANDON = 10.0
-"""Seconds after the first kill until we stop waiting: a process that hangs in the kernel can't be killed."""
-_LOOK_AGAIN = 1.0
-"""Seconds of silence after which we look whether somebody stopped the supervisor."""
+_ABANDON_SECONDS = 10.0
+"""Seconds after the first SIGKILL until proj stops waiting: a process that hangs in the kernel can't be killed."""
+_CHECK_INTERVAL = 1.0
+"""Seconds without an event after which proj checks whether the supervisor was stopped."""
 
-# poll(2) of macOS does not know terminals, select(2) does.
+# poll(2) on macOS does not support terminals, select(2) does.
 _Selector = selectors.SelectSelector if sys.platform == "darwin" else selectors.PollSelector
 
 
 def run(request: ProcessRequest, prepared: SupervisorHandle | None = None) -> Outcome:
-    """Run a command to its end, with its output shown and kept as it comes; no process of it survives.
+    """Run a command to its end, show and log its output at once, and end all of its processes.
 
-    SIGINT, SIGTERM and SIGHUP to us, and the timeout, stop it: see `StopSequence`. In any thread but the main one only
-    the timeout does.
+    The timeout and the signals SIGINT, SIGTERM and SIGHUP to this process stop the command, see `StopSequence`.
+    Outside the main thread only the timeout stops it.
 
     Raises:
         ExecutionError: the command can't be started.
@@ -34,7 +34,7 @@ def run(request: ProcessRequest, prepared: SupervisorHandle | None = None) -> Ou
     with ExitStack() as stack:
         supervisor = prepared or prepare()
         stack.callback(supervisor.close)
-        merge = is_one_place(request.echo)
+        merge = merges_streams(request.echo)
         log = Log(request.log)
         stack.callback(log.close)
         inbox = stack.enter_context(Inbox().listening())
@@ -48,7 +48,7 @@ def run(request: ProcessRequest, prepared: SupervisorHandle | None = None) -> Ou
 
 
 class _Execution:
-    """What is known of a command while it runs."""
+    """The state of a command while it runs."""
 
     def __init__(
         self, request: ProcessRequest, supervisor: SupervisorHandle, channels: tuple[Channel, Channel], inbox: Inbox
@@ -58,37 +58,41 @@ class _Execution:
         self.channels = channels
         self.inbox = inbox
         self.terminal = Terminal(supervisor.process.pid)
-        self.ladder = StopSequence(request.grace)
+        self.stop_sequence = StopSequence(request.grace)
         self.last_step_at = time.monotonic()
         self.deadline: float | None = None
         self.started_at = time.time()
-        self.refused: int | None = None
+        self.start_errno: int | None = None
         self.status: int | None = None
         self.wall = 0.0
         self.usage = (0.0, 0.0, 0)
         self.stopped_by: str | None = None
         self.is_interrupted = False
         self.is_over = False
-        self.left: dict[str, None] = {}
+        self.left_behind: dict[str, None] = {}
 
     def follow(self) -> None:
-        """Serve output, signals, clocks and the supervisor until all has ended."""
+        """Handle output, signals, timers and messages of the supervisor until all have ended."""
         with _Selector() as selector:
             while not (self.is_over and self._is_drained()):
-                self._choose(selector)
-                ready = selector.select(self._patience())
+                self._register(selector)
+                ready = selector.select(self._wait_seconds())
                 for key, _ in ready:
-                    self._serve(key)
+                    self._dispatch(key)
                 if not ready:
                     self.supervisor.wake()
-                self._climb()
-        for number in self.inbox.take():  # one that came at the very end counts too
-            self._heed(number)
+                self._escalate()
+        for number in self.inbox.take():  # a signal that arrives at the very end counts too
+            self._handle_signal(number)
 
     def outcome(self, log_fault: str | None) -> Outcome:
-        """Return how it ended."""
-        if self.refused is not None:
-            raise refusal(self.request, self.refused)
+        """Return how the command ended.
+
+        Raises:
+            ExecutionError: the command was not started.
+        """
+        if self.start_errno is not None:
+            raise start_error(self.request, self.start_errno)
         code = os.waitstatus_to_exitcode(self.status) if self.status is not None else -Signals.SIGKILL
         if self.is_interrupted and code and self.stopped_by is None:
             self.stopped_by = Signals.SIGINT.name
@@ -103,26 +107,26 @@ class _Execution:
             system_seconds=system,
             peak_memory=memory or None,
             stopped_by=self.stopped_by,
-            left_behind=tuple(self.left),
+            left_behind=tuple(self.left_behind),
             log_fault=log_fault,
         )
 
     def _is_drained(self) -> bool:
-        """Take what is still in the pipes; say whether all of it has been shown."""
+        """Read what is left in the pipes; return whether all of it has been shown."""
         for channel in self.channels:
-            while channel.is_wanted and channel.pump():
+            while channel.is_readable and channel.read():
                 continue
-            if channel.is_wanted:
-                channel.finish()  # a process that is not of the command may hold the pipe open for ever
+            if channel.is_readable:
+                channel.end()  # a process outside of the command may hold the pipe open for ever
         return not any(channel.is_open or channel.screen.backlog for channel in self.channels)
 
-    def _choose(self, selector: selectors.BaseSelector) -> None:
-        """Say what to wait for."""
+    def _register(self, selector: selectors.BaseSelector) -> None:
+        """Register the descriptors to wait for."""
         wanted: dict[int, tuple[int, object]] = {self.inbox.descriptor: (selectors.EVENT_READ, self.inbox)}
         if not self.is_over:
             wanted[self.supervisor.control.fileno()] = (selectors.EVENT_READ, self.supervisor)
         for channel in self.channels:
-            if channel.is_wanted:
+            if channel.is_readable:
                 wanted[channel.descriptor] = (selectors.EVENT_READ, channel)
             if channel.screen.backlog:
                 wanted[channel.screen.descriptor] = (selectors.EVENT_WRITE, channel.screen)
@@ -133,89 +137,89 @@ class _Execution:
             if descriptor not in selector.get_map():
                 selector.register(descriptor, events, what)
 
-    def _patience(self) -> float | None:
-        """Return the seconds until a clock runs out, or the supervisor is looked after."""
+    def _wait_seconds(self) -> float | None:
+        """Return the seconds until the next timer or the next check of the supervisor, None to wait for events only."""
         if self.is_over:
             return None
-        times = [at for at in (self.ladder.due_at, self.deadline) if at is not None]
-        return min(_LOOK_AGAIN, max(0.0, min(times) - time.monotonic())) if times else _LOOK_AGAIN
+        times = [at for at in (self.stop_sequence.due_at, self.deadline) if at is not None]
+        return min(_CHECK_INTERVAL, max(0.0, min(times) - time.monotonic())) if times else _CHECK_INTERVAL
 
-    def _serve(self, key: selectors.SelectorKey) -> None:
+    def _dispatch(self, key: selectors.SelectorKey) -> None:
         if isinstance(key.data, Channel):
-            key.data.pump()
+            key.data.read()
         elif isinstance(key.data, Screen):
-            key.data.pour()
+            key.data.flush()
         elif key.data is self.inbox:
             for number in self.inbox.take():
-                self._heed(number)
+                self._handle_signal(number)
         else:
-            self._listen()
+            self._read_messages()
 
-    def _heed(self, number: Signals) -> None:
-        """Do what a signal to us asks for."""
+    def _handle_signal(self, number: Signals) -> None:
+        """Handle a signal to this process: stop the command, or suspend it with this process."""
         if self.is_over:
             for channel in self.channels:
                 channel.screen.drop()
         if number in STOPPING:
             self._stop(number.name, number)
         else:
-            self.supervisor.tell(f"signal {Signals.SIGSTOP:d}")
+            self.supervisor.send(f"signal {Signals.SIGSTOP:d}")
             self.terminal.take_back()
             os.kill(os.getpid(), Signals.SIGSTOP)
-            self.supervisor.tell("continue")
+            self.supervisor.send("continue")
 
     def _stop(self, reason: str, first: Signals) -> None:
         self.stopped_by = self.stopped_by or reason
-        self.ladder.escalate(first, time.monotonic())
+        self.stop_sequence.escalate(first, time.monotonic())
 
-    def _climb(self) -> None:
-        """Send the signal that is due."""
+    def _escalate(self) -> None:
+        """Send the next signal of the stop sequence if it is due."""
         now = time.monotonic()
         if self.deadline is not None and now >= self.deadline and not self.is_over:
             self.deadline = None
             if self.status is None:
                 self._stop("timeout", Signals.SIGINT)
-        number = None if self.is_over else self.ladder.step(now)
+        number = None if self.is_over else self.stop_sequence.step(now)
         if number is None:
             return
         self.supervisor.wake()
         is_relayed = self.request.relays and self.status is None and number != Signals.SIGKILL
-        self.supervisor.tell(f"{'relay' if is_relayed else 'signal'} {number:d}")
+        self.supervisor.send(f"{'relay' if is_relayed else 'signal'} {number:d}")
         if number != Signals.SIGKILL:
-            self.supervisor.tell("continue")
+            self.supervisor.send("continue")
             self.last_step_at = now
-        elif now - self.last_step_at > self.request.grace + _ABANDON:
+        elif now - self.last_step_at > self.request.grace + _ABANDON_SECONDS:
             self.is_over = True
             self.supervisor.abandon()
 
-    def _listen(self) -> None:
-        """Take in what the supervisor says."""
+    def _read_messages(self) -> None:
+        """Read and handle the messages of the supervisor."""
         messages = self.supervisor.read()
         if messages is None:
-            # Somebody killed the supervisor; the group has the same number and may outlive it.
+            # The supervisor was killed. Its process group has the same number and may outlive it.
             self.is_over = True
             self.wall = self.wall or time.time() - self.started_at
             self.supervisor.end_group()
         for word, *rest in messages or ():
             if word == "ended":
                 self.status, self.wall = int(rest[0]), float(rest[1])
-                self.ladder.sweep(time.monotonic())
+                self.stop_sequence.end_leftovers(time.monotonic())
             elif word == "over":
                 self.usage = (float(rest[0]), float(rest[1]), int(rest[2]))
                 self.is_over = True
             else:
-                self._note(word, rest)
+                self._handle_message(word, rest)
 
-    def _note(self, word: str, rest: list[str]) -> None:
+    def _handle_message(self, word: str, rest: list[str]) -> None:
         if word == "started":
             self.started_at = float(rest[0])
             if self.request.timeout is not None:
                 self.deadline = time.monotonic() + self.request.timeout
         elif word == "failed":
-            self.refused = int(rest[0])
+            self.start_errno = int(rest[0])
         elif word == "left":
-            self.left.update(dict.fromkeys(rest))
+            self.left_behind.update(dict.fromkeys(rest))
         elif word == "stopped" and self.terminal.on_stop(int(rest[0])):
-            self.supervisor.tell("continue")
+            self.supervisor.send("continue")
         elif word == "interrupted" and int(rest[0]) == Signals.SIGINT:
             self.is_interrupted = True

@@ -1,4 +1,4 @@
-"""Our end of the connection to the supervisor, the parent of a command."""
+"""Starts the supervisor, the parent process of a command, and exchanges messages with it."""
 
 import contextlib
 import errno
@@ -18,20 +18,20 @@ from runner.process.request import ProcessRequest
 
 _PROGRAM = Path(__file__).with_name("supervisor.py")
 HAS_WAITID = hasattr(os, "waitid")
-"""Whether the system tells that a child was stopped without taking its end away from whoever waits for it."""
-# Imported and not run by its path, so that Python uses the compiled file; the folder goes last and shadows nothing.
+"""Whether the system can report that a child was stopped without reaping it (waitid(2))."""
+# Imported, not run by its path, so that Python uses the compiled file. The folder goes last so that it shadows nothing.
 _START = f"import sys; sys.path.append({str(_PROGRAM.parent)!r}); import supervisor; supervisor.main()"
 
 
 class SupervisorHandle:
-    """A supervisor that waits for its command: it takes 10 ms to be ready, which may pass while other work is done."""
+    """A supervisor that waits for its command. It is ready after 10 ms, so it is started ahead of the command."""
 
     def __init__(self) -> None:
         fill_standard_descriptors()
         self.control, theirs = socket.socketpair()
         self.output, their_output = os.pipe()
         self.errors, their_errors = os.pipe()
-        # A group of its own from the first moment keeps a Ctrl-C from ending it; it makes one itself before 3.11.
+        # In a process group of its own a Ctrl-C does not end it. Before Python 3.11 the supervisor makes the group.
         options: dict[str, Any] = {"process_group": 0} if sys.version_info >= (3, 11) else {}
         try:
             self.process = subprocess.Popen(  # noqa: S603
@@ -43,7 +43,9 @@ class SupervisorHandle:
             )
         except OSError as error:
             self._close_ends()
-            raise ExecutionError("no process can be started", context=f"{sys.executable}: {error.strerror}") from error
+            raise ExecutionError(
+                "the system can't start a process", context=f"{sys.executable}: {error.strerror}"
+            ) from error
         finally:
             theirs.close()
             os.close(their_output)
@@ -52,15 +54,15 @@ class SupervisorHandle:
         self._is_abandoned = False
 
     def close(self) -> None:
-        """End the supervisor with all that is left of its command; nothing happens where it has ended."""
+        """End the supervisor and all remaining processes of its command; do nothing if it was closed before."""
         if self.control.fileno() < 0:
             return
         self._close_ends()
         if self._is_abandoned:
-            self.process.returncode = 0  # says that nobody waits for it
+            self.process.returncode = 0  # keeps subprocess from warning about a child that is still running
             return
         while HAS_WAITID and self.process.returncode is None:
-            # A stopped supervisor would never end; this call returns when it is stopped as well as when it ended.
+            # A stopped supervisor never ends. This call returns when it was stopped as well as when it ended.
             found = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT)
             if found is None or found.si_code != os.CLD_STOPPED:
                 break
@@ -68,9 +70,10 @@ class SupervisorHandle:
         self.process.wait()
 
     def wake(self) -> None:
-        """Let the supervisor go on where somebody stopped it: until then nobody notices the end of the command.
+        """Continue the supervisor if it was stopped.
 
-        Stopping it does not stop the command, so there is no reason to leave it like that.
+        A stopped supervisor can't report the end of the command. Stopping it does not stop the command, so nothing is
+        lost by continuing it.
         """
         if HAS_WAITID and self.process.returncode is None:
             with contextlib.suppress(ChildProcessError):
@@ -78,48 +81,48 @@ class SupervisorHandle:
                     os.kill(self.process.pid, signal.SIGCONT)
 
     def abandon(self) -> None:
-        """Let the supervisor go on alone: it kills what is left of its command for as long as that takes."""
+        """Stop waiting for the supervisor, which goes on killing the remaining processes of its command."""
         self._is_abandoned = True
         self.control.shutdown(socket.SHUT_RDWR)
 
     def end_group(self) -> None:
-        """Kill the group of the command where the supervisor can't do that any more."""
+        """Kill the process group of the command, for when the supervisor is gone."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
 
     def submit(self, request: ProcessRequest, *, merge: bool) -> None:
-        """Have the command started.
+        """Start the command.
 
         Raises:
-            ExecutionError: there is no such program or folder.
+            ExecutionError: the program or the folder does not exist.
         """
         words = [
             os.fsencode(request.cwd.absolute()),
             request.stdin.value.encode(),
             b"1" if merge else b"0",
-            _program(request),
+            _resolve_program(request),
             str(len(request.argv)).encode(),
             *(os.fsencode(word) for word in request.argv),
             *(os.fsencode(f"{name}={value}") for name, value in request.env.items()),
         ]
-        _refuse_nul(words)
+        _reject_nul(words)
         body = b"".join(word + b"\0" for word in words)
         try:
             self.control.sendall(len(body).to_bytes(8, "big") + body)
         except OSError as error:
             raise ExecutionError(
-                "the process that watches over the command ended before it", context=str(error)
+                "the supervisor process ended before the command started", context=str(error)
             ) from error
 
-    def tell(self, command: str) -> None:
-        """Send a command to the supervisor, which may be gone."""
+    def send(self, command: str) -> None:
+        """Send a command to the supervisor; ignore that it is gone."""
         try:
             self.control.sendall(f"{command}\n".encode())
         except OSError:
-            return  # read() says that it is gone
+            return  # read() returns None then
 
     def read(self) -> list[list[str]] | None:
-        """Return the messages that have arrived, each as its words; None when the supervisor is gone."""
+        """Return the messages that have arrived, each split into words; None when the supervisor is gone."""
         try:
             data = self.control.recv(65536)
         except ConnectionError:
@@ -136,33 +139,37 @@ class SupervisorHandle:
 
 
 def prepare() -> SupervisorHandle:
-    """Start a supervisor ahead of its command; `run` takes it, and what isn't used must be closed."""
+    """Start a supervisor ahead of its command. Pass it to `run`, or close it."""
     return SupervisorHandle()
 
 
-def _program(request: ProcessRequest) -> bytes:
-    """Return the path of the program, found as a shell finds it."""
+def _resolve_program(request: ProcessRequest) -> bytes:
+    """Return the path of the program, searched for as a shell does.
+
+    Raises:
+        ExecutionError: the program or the folder does not exist.
+    """
     name = request.argv[0]
     if not request.cwd.is_dir():
-        raise ExecutionError(f"'{name}' can't be started: there is no folder to run it in", context=str(request.cwd))
+        raise ExecutionError(f"'{name}' can't be started: its working directory is missing", context=str(request.cwd))
     found = name if "/" in name else find_program(name, request.env.get("PATH", os.defpath))
     if found is None:
         raise ExecutionError(
             f"'{name}' can't be started: there is no such program",
             context=f"PATH is {request.env.get('PATH', os.defpath)}",
-            hint="Install it, or declare what provides it in the environment of the project.",
+            hint="Install it, or declare the package that provides it in the environment of the project.",
         )
     return os.fsencode(found)
 
 
-def _refuse_nul(words: Sequence[bytes]) -> None:
+def _reject_nul(words: Sequence[bytes]) -> None:
     for word in words:
         if b"\0" in word:
-            raise ExecutionError("an argument or variable holds a NUL byte, which no command can be given")
+            raise ExecutionError("an argument or an environment variable contains a NUL byte, which no command accepts")
 
 
-def refusal(request: ProcessRequest, number: int) -> ExecutionError:
-    """Return why the system did not start a command, in words."""
+def start_error(request: ProcessRequest, number: int) -> ExecutionError:
+    """Return the error for a command that the system did not start; ``number`` is the errno."""
     hint = None
     if number == errno.E2BIG:
         hint = "The arguments are too long for this system: write long values to a file and pass its path."

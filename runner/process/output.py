@@ -1,4 +1,4 @@
-"""The output of a command on its way to the log and to the screen: bytes, as they come, in bounded memory."""
+"""Copies the output of a command to its log and to the screen: as bytes, at once, in bounded memory."""
 
 import codecs
 import os
@@ -10,13 +10,13 @@ from runner.base.masking import StreamMasker
 from runner.process.request import Echo, ProcessRequest
 
 CHUNK = 65536
-_PIECE = 4096
-"""What a pipe that is ready takes without blocking: PIPE_BUF of pipe(7)."""
+_PIPE_BUF = 4096
+"""Bytes that a ready pipe takes without blocking: PIPE_BUF of pipe(7)."""
 _STANDARD = (1, 2)
 
 
 class Log:
-    """The file that keeps the output. A fault, a full disk say, is noted and does not stop the command."""
+    """The file that keeps the output. A fault, such as a full disk, is noted and does not stop the command."""
 
     def __init__(self, path: Path | None) -> None:
         self.fault: str | None = None
@@ -30,7 +30,7 @@ class Log:
             self.fault = f"{path}: {error.strerror}"
 
     def write(self, data: bytes) -> None:
-        """Append to the file at once, so that it can be followed."""
+        """Append to the file at once, so that readers can follow it."""
         if self._descriptor < 0:
             return
         view = memoryview(data)
@@ -49,10 +49,10 @@ class Log:
 
 
 class Screen:
-    """Where output is shown: a descriptor of ours, or what took the place of a standard stream.
+    """The stream on which output is shown: a standard descriptor, or an object that replaces a standard stream.
 
-    A reader that is slow holds the command up, as it would without us, but never us: what it has not taken yet waits
-    in ``backlog``. A reader that is gone ends the showing and nothing else.
+    A slow reader delays the command, as it would without proj, but never proj itself: what it has not read yet waits
+    in ``backlog``. When the reader is gone, output is no longer shown; the command and the log go on.
     """
 
     def __init__(self, stream: IO[str] | None) -> None:
@@ -67,30 +67,30 @@ class Screen:
         except (OSError, ValueError):
             self.descriptor = -1
 
-    def put(self, data: bytes) -> None:
-        """Show data, or keep it until the reader takes it."""
+    def write(self, data: bytes) -> None:
+        """Show data, or keep it until the reader is ready."""
         if self.descriptor >= 0:
             self.backlog += data
         elif self._stream is not None and data:
-            self._replace(data)
+            self._write_stream(data)
 
-    def pour(self) -> None:
-        """Hand over what a ready reader takes."""
+    def flush(self) -> None:
+        """Write as much of the backlog as a ready reader takes."""
         try:
-            del self.backlog[: os.write(self.descriptor, self.backlog[:_PIECE])]
+            del self.backlog[: os.write(self.descriptor, self.backlog[:_PIPE_BUF])]
         except BlockingIOError:
             return
         except OSError:
             self.drop()
 
     def drop(self) -> None:
-        """Show nothing any more."""
+        """Stop showing output and discard the backlog."""
         self.backlog.clear()
         self.descriptor = -1
         self._stream = None
 
-    def _replace(self, data: bytes) -> None:
-        """Write to an object that stands for a standard stream, in a notebook or a test."""
+    def _write_stream(self, data: bytes) -> None:
+        """Write to an object that replaces a standard stream, as in a notebook or a test."""
         stream = self._stream
         buffer = getattr(stream, "buffer", None)
         try:
@@ -116,35 +116,35 @@ class Channel:
         os.set_blocking(descriptor, False)
 
     @property
-    def is_wanted(self) -> bool:
-        """Say whether there may be more, and the reader has kept up with what there was."""
+    def is_readable(self) -> bool:
+        """Whether the stream is open and the screen has room for more."""
         return self.is_open and len(self.screen.backlog) < CHUNK
 
-    def pump(self) -> bool:
-        """Move what has arrived; False where nothing had."""
+    def read(self) -> bool:
+        """Read and forward what has arrived; return False if nothing has."""
         try:
             data = os.read(self.descriptor, CHUNK)
         except BlockingIOError:
             return False
         if not data:
-            self.finish()
+            self.end()
             return False
-        self._pass_on(self._masker.feed(data))
+        self._forward(self._masker.feed(data))
         return True
 
-    def finish(self) -> None:
-        """Show what was held back; there will be no more."""
+    def end(self) -> None:
+        """Close the stream and forward what the masker held back."""
         if self.is_open:
             self.is_open = False
-            self._pass_on(self._masker.end())
+            self._forward(self._masker.end())
 
-    def _pass_on(self, data: bytes) -> None:
+    def _forward(self, data: bytes) -> None:
         self._log.write(data)
-        self.screen.put(data)
+        self.screen.write(data)
 
 
-def is_one_place(echo: Echo) -> bool:
-    """Say whether output and errors go to the same place, so that one pipe keeps their exact order."""
+def merges_streams(echo: Echo) -> bool:
+    """Return whether stdout and stderr go to the same file, so that one pipe keeps their exact order."""
     if echo != Echo.SPLIT:
         return True
     try:
@@ -155,7 +155,7 @@ def is_one_place(echo: Echo) -> bool:
 
 
 def open_channels(request: ProcessRequest, output: int, errors: int, log: Log) -> tuple[Channel, Channel]:
-    """Return the channels of a command's output and of its errors."""
+    """Return the channels of a command's stdout and stderr."""
     shown = {Echo.SPLIT: (sys.stdout, sys.stderr), Echo.STDERR: (sys.stderr, sys.stderr), Echo.NONE: (None, None)}
     first, second = (Screen(stream) for stream in shown[request.echo])
     return Channel(output, first, log, request.masks), Channel(errors, second, log, request.masks)

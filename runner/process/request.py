@@ -1,4 +1,4 @@
-"""What is asked of a command that is run to its end, and how it ended."""
+"""Describes a command to run and its outcome."""
 
 from collections.abc import Mapping
 from enum import Enum
@@ -10,17 +10,17 @@ from runner.model import Resources
 
 
 class Echo(str, Enum):
-    """Where the output of a command is shown while it runs."""
+    """The streams on which the output of a command is shown while it runs."""
 
     SPLIT = "split"
-    """Its output on our output, its errors on our errors."""
+    """The command's stdout on proj's stdout, its stderr on proj's stderr."""
     STDERR = "stderr"
-    """All of it on our errors; our output is kept for data."""
+    """Both on proj's stderr; stdout stays free for data."""
     NONE = "none"
 
 
 class Stdin(str, Enum):
-    """What a command reads."""
+    """The standard input of a command."""
 
     INHERIT = "inherit"
     NOTHING = "nothing"
@@ -29,9 +29,9 @@ class Stdin(str, Enum):
 class ProcessRequest(Struct, frozen=True, kw_only=True):
     """A command to run to its end. ``env`` is the whole environment; times are seconds.
 
-    ``grace`` is the time between one rung and the next of the stop ladder. ``masks`` are replaced by ``***`` in the
-    log and in what is shown, as is everything that looks like a credential. A command that ``relays`` passes signals on
-    to what it started, as the client of a container engine does: all but SIGKILL are sent to it alone.
+    ``grace`` is the time between two signals of the stop sequence. ``masks`` are replaced by ``***`` in the log and on
+    the screen, as is everything that looks like a credential. A command that ``relays`` passes signals on to the
+    processes that it started, as the client of a container engine does: all signals but SIGKILL are sent to it alone.
     """
 
     argv: tuple[str, ...]
@@ -49,10 +49,11 @@ class ProcessRequest(Struct, frozen=True, kw_only=True):
 class Outcome(Struct, frozen=True, kw_only=True):
     """How a command ended.
 
-    ``exit_code`` is the command's own, 128+n when signal n ended it. Times of day are milliseconds since 1970 in UTC.
-    Processor times are of all processes of the command, ``peak_memory`` is bytes of the largest one. ``stopped_by``
-    says why we ended it: ``timeout``, ``SIGINT``, ``SIGTERM`` or ``SIGHUP``. ``left_behind`` names the processes that
-    were still there when the command had ended, and that we ended. ``log_fault`` says why the log is incomplete.
+    ``exit_code`` is the command's own, or 128+n when signal n ended it. ``started_at`` and ``ended_at`` are
+    milliseconds since 1970 in UTC. Processor times are of all processes of the command, ``peak_memory`` is the bytes of
+    the largest process. ``stopped_by`` is the reason for which proj ended it: ``timeout``, ``SIGINT``, ``SIGTERM`` or
+    ``SIGHUP``. ``left_behind`` names the processes that still ran after the command had ended and that proj ended.
+    ``log_fault`` is the reason why the log is incomplete.
     """
 
     exit_code: int
@@ -69,7 +70,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
 
     @property
     def resources(self) -> Resources:
-        """What the command used."""
+        """The resources that the command used."""
         return Resources(
             wall_seconds=self.wall_seconds,
             user_seconds=self.user_seconds,

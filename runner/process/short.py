@@ -1,4 +1,4 @@
-"""Short commands of ours, run to their end with what they printed."""
+"""Runs short helper commands to their end and returns what they printed."""
 
 import subprocess
 import time
@@ -10,10 +10,11 @@ from msgspec import Struct
 
 from runner.errors import ExecutionError
 
-_FIRST_LOOK = 2.0
-"""Seconds after which a command that is still running is looked at for the first time; each wait is twice the last."""
+_FIRST_CHECK = 2.0
+"""Seconds until the first call of ``stalled`` for a command that is still running; each wait is twice the one before.
+"""
 _GRACE = 2.0
-"""Seconds that a command gets to end what it started itself."""
+"""Seconds that a command gets to end its own children."""
 
 
 class Completed(Struct, frozen=True, kw_only=True):
@@ -26,12 +27,12 @@ class Completed(Struct, frozen=True, kw_only=True):
 
     @property
     def text(self) -> str:
-        """The output as text without the final line end."""
+        """The output as text, without newlines at the end."""
         return self.stdout.decode("utf-8", "surrogateescape").rstrip("\n")
 
     @property
     def error_text(self) -> str:
-        """What the process said on its error stream, as text."""
+        """The error output as text."""
         return self.stderr.decode("utf-8", "replace").strip()
 
 
@@ -44,10 +45,10 @@ def capture(
     timeout: float | None = None,
     stalled: Callable[[], str | None] | None = None,
 ) -> Completed:
-    """Run a short command of ours to its end and return what it printed.
+    """Run a short command to its end and return its exit code and what it printed.
 
-    The exit code is the caller's to judge. ``stalled`` is asked now and then, while the command takes long, for a
-    reason why it can never end.
+    While a command takes long, ``stalled`` is called at growing intervals. It returns the reason why the command can
+    never end, or None.
 
     Raises:
         ExecutionError: the program can't be started, took longer than ``timeout`` seconds, or can never end.
@@ -70,7 +71,7 @@ def _communicate(
     process: "subprocess.Popen[bytes]", stdin: bytes, timeout: float | None, stalled: Callable[[], str | None] | None
 ) -> tuple[bytes, bytes]:
     end = time.monotonic() + timeout if timeout is not None else None
-    step = _FIRST_LOOK if stalled else None
+    step = _FIRST_CHECK if stalled else None
     given: bytes | None = stdin
     while True:
         left = None if end is None else max(end - time.monotonic(), 0.0)
@@ -84,12 +85,12 @@ def _communicate(
                 raise ExecutionError(f"'{name}' was stopped: {reason}") from error
             if end is not None and time.monotonic() >= end:
                 raise ExecutionError(f"'{name}' took longer than {timeout:g} s and was stopped") from error
-        given = None  # what is left of it is sent all the same
+        given = None  # communicate() itself sends what is left of it
         step = step * 2 if step else None
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
-    """End a command; programs that it leaves behind keep nobody waiting for their output."""
+    """End a command without waiting for output of programs that it leaves behind."""
     process.terminate()
     try:
         process.wait(_GRACE)

@@ -1,4 +1,4 @@
-"""Signals to us, and the ladder on which a command is stopped."""
+"""Catches signals to proj and plans the signals that stop a command."""
 
 import os
 import signal
@@ -9,17 +9,17 @@ from signal import Signals
 from types import FrameType
 
 STOPPING = (Signals.SIGINT, Signals.SIGTERM, Signals.SIGHUP)
-"""Signals that mean: stop the command, close the record, and go."""
-_KILL_AGAIN = 0.1
-"""Seconds between two kills, for what is being born while the rest dies."""
-_LINGER = 1.0
-"""Seconds for the rest of a pipeline to finish after the command itself has ended, and then for each rung."""
+"""Signals that make proj stop the command, close the record and exit."""
+_KILL_INTERVAL = 0.1
+"""Seconds between two SIGKILLs, as processes may be started while others are being killed."""
+_LINGER_SECONDS = 1.0
+"""Seconds for the rest of a pipeline to finish after the command itself has ended, and between later signals."""
 
 _Handler = Callable[[int, FrameType | None], object]
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal told us to stop; ``signal`` is which one."""
+    """A signal asked proj to stop; ``signal`` is its number."""
 
     def __init__(self, number: int) -> None:
         super().__init__(Signals(number).name)
@@ -27,15 +27,15 @@ class Interrupted(KeyboardInterrupt):
 
     @property
     def exit_code(self) -> int:
-        """What a shell would call it: 128 and the number of the signal."""
+        """The exit code by the convention of shells: 128 plus the number of the signal."""
         return 128 + self.signal
 
 
 @contextmanager
 def raising_signals() -> Iterator[None]:
-    """Turn SIGINT, SIGTERM and SIGHUP into `Interrupted`, so that what is open gets closed.
+    """Raise `Interrupted` on SIGINT, SIGTERM and SIGHUP, so that ``finally`` blocks run.
 
-    Outside the main thread, where Python delivers no signals, nothing changes.
+    Do nothing outside the main thread, where Python delivers no signals.
     """
 
     def interrupt(number: int, _: FrameType | None) -> None:
@@ -46,7 +46,7 @@ def raising_signals() -> Iterator[None]:
 
 
 class Inbox:
-    """Signals that arrive while a command runs; ``descriptor`` is readable when there are any."""
+    """A queue of the signals that arrive while a command runs; ``descriptor`` is readable when it is not empty."""
 
     def __init__(self) -> None:
         self.descriptor, self._writable = os.pipe()
@@ -55,7 +55,7 @@ class Inbox:
 
     @contextmanager
     def listening(self) -> Iterator["Inbox"]:
-        """Catch the signals until the end of the block; outside the main thread none is caught."""
+        """Catch the signals until the end of the block; outside the main thread catch none."""
         try:
             with _handling((*STOPPING, Signals.SIGTSTP), self._note):
                 yield self
@@ -74,12 +74,12 @@ class Inbox:
         try:
             os.write(self._writable, bytes((number,)))
         except BlockingIOError:
-            return  # hundreds are waiting already
+            return  # the pipe is full: thousands of signals are waiting
 
 
 @contextmanager
 def _handling(numbers: tuple[Signals, ...], handler: _Handler) -> Iterator[None]:
-    """Handle signals for the length of a block. Ignored ones stay ignored: so nohup keeps its meaning."""
+    """Handle signals until the end of the block. Ignored signals stay ignored, so nohup(1) keeps working."""
     before = {}
     if threading.current_thread() is threading.main_thread():
         before = {number: signal.getsignal(number) for number in numbers}
@@ -94,42 +94,42 @@ def _handling(numbers: tuple[Signals, ...], handler: _Handler) -> Iterator[None]
 
 
 class StopSequence:
-    """The steps by which a command is stopped: each rung is a signal, and the next one comes after a time of grace.
+    """The signals that stop a command, with ``grace`` seconds between them.
 
-    It starts with the signal that came, so that a command that saves its state on SIGTERM gets to do that; from an
-    interrupt it goes on to SIGTERM, and it ends with SIGKILL, again and again.
+    The first is the signal that proj itself received, so that a command that saves its state on SIGTERM can do so.
+    SIGTERM follows, then SIGKILL until no process is left.
     """
 
     def __init__(self, grace: float) -> None:
         self._grace = grace
-        self._rungs: list[Signals] = []
+        self._signals: list[Signals] = []
         self.due_at: float | None = None
-        """When the next rung is due on the monotonic clock; None while nobody has asked to stop."""
+        """When the next signal is due, on the monotonic clock; None until the command is to be stopped."""
 
     @property
-    def is_finished(self) -> bool:
-        """Say whether the command is being stopped."""
+    def is_active(self) -> bool:
+        """Whether the command is being stopped."""
         return self.due_at is not None
 
     def escalate(self, first: Signals, now: float) -> None:
-        """Begin to stop with a signal; when stopping has begun, the next rung is due now."""
-        if not self.is_finished:
-            self._rungs = [first, *(rung for rung in (Signals.SIGTERM, Signals.SIGKILL) if rung != first)]
+        """Start the sequence with a signal; if it has started, make the next signal due now."""
+        if not self.is_active:
+            self._signals = [first, *(number for number in (Signals.SIGTERM, Signals.SIGKILL) if number != first)]
         self.due_at = now
 
-    def sweep(self, now: float) -> None:
-        """Begin to end what is left when the command itself has ended."""
-        if not self.is_finished:
-            self._rungs = [Signals.SIGTERM, Signals.SIGKILL]
-            self.due_at = now + _LINGER
-            self._grace = min(self._grace, _LINGER)
+    def end_leftovers(self, now: float) -> None:
+        """Start to end the remaining processes after the command itself has ended."""
+        if not self.is_active:
+            self._signals = [Signals.SIGTERM, Signals.SIGKILL]
+            self.due_at = now + _LINGER_SECONDS
+            self._grace = min(self._grace, _LINGER_SECONDS)
 
     def step(self, now: float) -> Signals | None:
-        """Return the signal that is due, if any."""
+        """Return the signal that is due, None if none is."""
         if self.due_at is None or now < self.due_at:
             return None
-        if len(self._rungs) > 1:
+        if len(self._signals) > 1:
             self.due_at = now + self._grace
-            return self._rungs.pop(0)
-        self.due_at = now + _KILL_AGAIN
+            return self._signals.pop(0)
+        self.due_at = now + _KILL_INTERVAL
         return Signals.SIGKILL

@@ -1,19 +1,18 @@
-"""The program that starts one command, is its parent, and leaves no process of it behind.
+"""Starts one command as its parent process and ends every process that the command leaves behind.
 
-It runs on its own as ``python -ISE``, so it imports nothing of ours and little of the standard library: each
-millisecond here is one of every run. It is a process of its own and not a fork of ours, because ours has threads, and
-because on Linux a child's peak memory starts at that of the process it was forked from. It adopts the command's
-orphans (prctl(2), PR_SET_CHILD_SUBREAPER) and ends them all when our end of the control socket closes, which is what
-happens when we are killed.
+This program runs as ``python -ISE`` and imports nothing of proj and little of the standard library, because each
+millisecond here is added to every run. It is not a fork of proj, because proj has threads and because on Linux the
+peak memory of a child starts at that of the process it was forked from. It adopts the command's orphans (prctl(2),
+PR_SET_CHILD_SUBREAPER) and ends them all when proj's end of the control socket closes, as it does when proj is killed.
 
-The request: 8 bytes of length, then words that end in NUL: directory, stdin, merge, program, number of arguments,
+The request is 8 bytes of length, then words that end in NUL: directory, stdin, merge, program, number of arguments,
 arguments, environment. Commands after it are lines: ``signal N`` to every process of the command, ``relay N`` to the
-command itself alone, ``continue``. The answers are lines of words that are separated by tabs: ``started TIME``,
+command itself alone, ``continue``. Replies are lines of words separated by tabs: ``started TIME``,
 ``failed ERRNO``, ``stopped SIGNAL``, ``interrupted SIGNAL``, ``ended STATUS SECONDS``, ``left NAME…``,
 ``over USER SYSTEM MEMORY``.
 """
 
-# `signal` would import `enum`, which takes 5 ms; `_signal` is the part of it that is written in C.
+# `signal` imports `enum`, which takes 5 ms; `_signal` is the part of it that is written in C.
 import _signal  # type: ignore[import-not-found]  # typeshed leaves it out
 import ctypes
 import os
@@ -23,22 +22,22 @@ import time
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
-KILL_AGAIN = 0.02
-"""Seconds between two sweeps when all must end."""
-NOTED = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP, _signal.SIGQUIT)
-"""Signals that a terminal, or the command itself, may send to the group that the supervisor shares with the command."""
-DEAFENED = (_signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU, _signal.SIGUSR1, _signal.SIGUSR2)
+KILL_INTERVAL = 0.02
+"""Seconds between two rounds of SIGKILL."""
+REPORTED = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP, _signal.SIGQUIT)
+"""Signals that are reported when a terminal or the command sends them to the group of supervisor and command."""
+CAUGHT = (_signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU, _signal.SIGUSR1, _signal.SIGUSR2)
 HEADER = 8
-"""Bytes of the length that a request starts with."""
+"""Bytes of the length at the start of a request."""
 IS_LINUX = sys.platform == "linux"
 LIBC = ctypes.CDLL(None)
 
 
 def main() -> None:
-    """Serve one request on the control socket that is given as a descriptor."""
+    """Handle one request on the control socket, whose descriptor is the first argument."""
     control = int(sys.argv[1])
     os.set_inheritable(control, False)
-    wake = deafen()
+    wake = catch_signals()
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     request = read_request(control)
     if request is not None:
@@ -47,20 +46,20 @@ def main() -> None:
 
 
 def prctl(option: int, value: int) -> None:
-    """Set a property of this process where the system knows such."""
+    """Set a process property on Linux; do nothing elsewhere."""
     if IS_LINUX:
         LIBC.prctl(option, ctypes.c_ulong(value), 0, 0, 0)
 
 
-def deafen() -> int:
-    """Survive what is sent to the group, lead a group of our own, and return where signals can be read.
+def catch_signals() -> int:
+    """Catch signals to the group, lead a process group, and return a descriptor from which signals can be read.
 
-    A signal with a handler is reset in the command, an ignored one stays ignored: so nohup keeps its meaning.
+    A signal with a handler is reset in the command, an ignored one stays ignored, so nohup(1) keeps working.
     """
     readable, writable = os.pipe()
     os.set_blocking(readable, False)
     os.set_blocking(writable, False)
-    for number in (*NOTED, *DEAFENED, _signal.SIGCHLD):
+    for number in (*REPORTED, *CAUGHT, _signal.SIGCHLD):
         if _signal.getsignal(number) != _signal.SIG_IGN or number == _signal.SIGCHLD:
             _signal.signal(number, lambda *_: None)
     _signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
@@ -70,7 +69,7 @@ def deafen() -> int:
 
 
 def read_request(control: int) -> "list[bytes] | None":
-    """Wait for the request; None when there will be none."""
+    """Wait for the request; return None if the socket closes before."""
     data = b""
     while len(data) < HEADER or len(data) < HEADER + int.from_bytes(data[:HEADER], "big"):
         piece = os.read(control, 1 << 20)
@@ -81,24 +80,24 @@ def read_request(control: int) -> "list[bytes] | None":
 
 
 class Supervisor:
-    """The life of one command."""
+    """The parent process of one command."""
 
     def __init__(self, control: int, wake: int) -> None:
         self.control = control
         self.wake = wake
         self.leader = 0
         self.is_ended = False
-        self.began = 0.0
+        self.started_at = 0.0
         self.user = self.system = 0.0
         self.memory = 0
 
     def run(self, request: "list[bytes]") -> None:
-        """Start the command and serve until none of its processes is left."""
-        self.began = time.monotonic()
-        self.tell("started", repr(time.time()))
+        """Start the command and handle signals and commands until none of its processes is left."""
+        self.started_at = time.monotonic()
+        self.send("started", repr(time.time()))
         self.leader = os.fork()
         if self.leader == 0:
-            self.become(request)
+            self.exec_command(request)
         nothing = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(nothing, descriptor)
@@ -106,22 +105,22 @@ class Supervisor:
         poll.register(self.control, select.POLLIN)
         poll.register(self.wake, select.POLLIN)
         while not self.reap():
-            # Where orphans are not adopted, nothing tells when the last one ends.
+            # Where orphans are not adopted, no signal reports the end of the last one.
             for descriptor, _ in poll.poll(None if IS_LINUX or not self.is_ended else 50):
                 if descriptor == self.wake:
-                    self.hear()
-                elif not self.obey():
+                    self.report_signals()
+                elif not self.handle_commands():
                     self.end_all()
                     return
-        self.tell("over", repr(self.user), repr(self.system), str(self.memory))
+        self.send("over", repr(self.user), repr(self.system), str(self.memory))
 
-    def become(self, request: "list[bytes]") -> None:
-        """Turn this fork into the command."""
+    def exec_command(self, request: "list[bytes]") -> None:
+        """Replace this fork by the command."""
         try:
             _signal.set_wakeup_fd(-1)
             for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
                 _signal.signal(number, _signal.SIG_DFL)
-            # Should the supervisor be killed, at least its direct child goes with it.
+            # If the supervisor is killed, at least its direct child is killed too.
             prctl(PR_SET_PDEATHSIG, _signal.SIGKILL)
             directory, stdin, merge, program, count = request[:5]
             if stdin == b"nothing":
@@ -133,25 +132,25 @@ class Supervisor:
             os.chdir(directory)
             os.execve(program, words, variables)  # noqa: S606
         except OSError as error:
-            self.tell("failed", str(error.errno))
+            self.send("failed", str(error.errno))
         finally:
             os._exit(127)
 
-    def tell(self, *words: str) -> None:
-        """Say something to our parent, who may be gone."""
+    def send(self, *words: str) -> None:
+        """Send a message to proj; ignore that it is gone."""
         try:
             os.write(self.control, ("\t".join(words) + "\n").encode("utf-8", "surrogateescape"))
         except OSError:
             return  # the closed socket is noticed where it is read
 
-    def hear(self) -> None:
-        """Pass on what was sent to the whole group."""
+    def report_signals(self) -> None:
+        """Report the signals that were sent to the whole group."""
         for number in os.read(self.wake, 512):
-            if number in NOTED:
-                self.tell("interrupted", str(number))
+            if number in REPORTED:
+                self.send("interrupted", str(number))
 
-    def obey(self) -> bool:
-        """Do what the parent says; False when it is gone."""
+    def handle_commands(self) -> bool:
+        """Handle the commands of proj; return False when it is gone."""
         data = os.read(self.control, 4096)
         for line in data.splitlines():
             word, _, argument = line.partition(b" ")
@@ -173,11 +172,11 @@ class Supervisor:
                 continue
             names.append(name)
         if self.is_ended and names:
-            self.tell("left", *names)
+            self.send("left", *names)
         return names
 
     def reap(self) -> bool:
-        """Collect processes that have ended; True when none is left."""
+        """Reap the processes that have ended; return True when none is left."""
         while True:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG | os.WUNTRACED)
@@ -187,7 +186,7 @@ class Supervisor:
                 return False
             if os.WIFSTOPPED(status):
                 if pid == self.leader:
-                    self.tell("stopped", str(os.WSTOPSIG(status)))
+                    self.send("stopped", str(os.WSTOPSIG(status)))
                 continue
             self.user += usage.ru_utime
             self.system += usage.ru_stime
@@ -195,30 +194,30 @@ class Supervisor:
             self.memory = max(self.memory, usage.ru_maxrss * (1024 if IS_LINUX else 1))
             if pid == self.leader:
                 self.is_ended = True
-                self.tell("ended", str(status), repr(time.monotonic() - self.began))
+                self.send("ended", str(status), repr(time.monotonic() - self.started_at))
 
     def end_all(self) -> None:
         """Kill every process of the command until none is left."""
         while not self.reap():
             self.signal_all(_signal.SIGKILL)
-            time.sleep(KILL_AGAIN)
+            time.sleep(KILL_INTERVAL)
 
 
 def descendants(ancestor: int) -> "list[tuple[int, str]]":
-    """Return process id and name of all that descend from a process, or are in its group where none are adopted."""
+    """Return id and name of all descendants of a process; where orphans are not adopted, of its group too."""
     table = list(from_proc() if IS_LINUX else from_ps())
-    family = {ancestor}
+    found = {ancestor}
     if not IS_LINUX:
-        family |= {pid for pid, _, group, _ in table if group == ancestor}
+        found |= {pid for pid, _, group, _ in table if group == ancestor}
     size = 0
-    while size != len(family):
-        size = len(family)
-        family |= {pid for pid, parent, _, _ in table if parent in family}
-    return [(pid, name) for pid, _, _, name in table if pid in family and pid != ancestor]
+    while size != len(found):
+        size = len(found)
+        found |= {pid for pid, parent, _, _ in table if parent in found}
+    return [(pid, name) for pid, _, _, name in table if pid in found and pid != ancestor]
 
 
 def from_proc() -> "list[tuple[int, int, int, str]]":
-    """Return id, parent, group and name of all processes but zombies; proc(5), ``/proc/PID/stat``."""
+    """Return id, parent, group and name of all processes but zombies, from ``/proc/PID/stat`` of proc(5)."""
     table = []
     for entry in os.listdir("/proc"):  # noqa: PTH208 - pathlib takes longer than all the rest
         if not entry.isdigit():
@@ -241,7 +240,7 @@ def from_proc() -> "list[tuple[int, int, int, str]]":
 
 
 def from_ps() -> "list[tuple[int, int, int, str]]":
-    """Return id, parent, group and name of all processes but zombies, as ps(1) prints them."""
+    """Return id, parent, group and name of all processes but zombies, from ps(1)."""
     readable, writable = os.pipe()
     pid = os.fork()
     if pid == 0:

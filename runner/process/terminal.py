@@ -1,31 +1,31 @@
-"""Who has the terminal: the command leads a process group of its own and gets the terminal when it wants to read.
+"""Gives the terminal to the command when the command reads from it, and takes it back.
 
-A command that shared our group would get each Ctrl-C twice, once from the terminal and once from us, and its
-``kill 0`` would end us before the record is closed. In a group of its own it is in the background, and the first read
-from the terminal stops it with SIGTTIN; then it gets the terminal, as with ``fg`` of a shell.
+The command leads a process group of its own. In proj's group it would get each Ctrl-C twice, from the terminal and from
+proj, and its ``kill 0`` would end proj before the record is closed. In its own group it is in the background: the first
+read from the terminal stops it with SIGTTIN, and proj then gives it the terminal, as ``fg`` of a shell does.
 """
 
 import os
 import signal
 from signal import Signals
 
-_WANTS = (Signals.SIGTTIN, Signals.SIGTTOU)
+_ACCESS_SIGNALS = (Signals.SIGTTIN, Signals.SIGTTOU)
 
 
 class Terminal:
-    """The terminal that controls us, if there is one."""
+    """The controlling terminal of proj, if there is one."""
 
     def __init__(self, group: int) -> None:
         self._group = group
         self._descriptor = -1
         self.is_lent = False
-        """Whether the command has it, and with it Ctrl-C."""
+        """Whether the command has the terminal, and so gets Ctrl-C."""
 
     def lend(self) -> bool:
-        """Give the terminal to the command's group; False where we don't have it ourselves."""
+        """Give the terminal to the command's group; return False if proj does not have it."""
         if not self._is_ours():
             return False
-        # Writing to it, or taking it back, from the background would stop us.
+        # Writing to the terminal, or taking it back, from the background would stop proj.
         signal.pthread_sigmask(signal.SIG_BLOCK, {Signals.SIGTTOU})
         os.tcsetpgrp(self._descriptor, self._group)
         self.is_lent = True
@@ -38,27 +38,27 @@ class Terminal:
             try:
                 os.tcsetpgrp(self._descriptor, os.getpgrp())
             except OSError:
-                return  # it has been hung up
+                return  # the terminal was closed
             finally:
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, {Signals.SIGTTOU})
 
     def close(self) -> None:
-        """Take the terminal back and let go of it."""
+        """Take the terminal back and close it."""
         self.take_back()
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
     def on_stop(self, number: int) -> bool:
-        """Do what a shell does when the command was stopped; True when it shall continue."""
-        if number in _WANTS and self.lend():
+        """Handle the stop of the command as a shell does; return True if the command is to continue."""
+        if number in _ACCESS_SIGNALS and self.lend():
             return True
         if number == Signals.SIGSTOP:
-            return False  # somebody stopped it by hand and will continue it by hand
-        was_lent = self.is_lent or number in _WANTS
+            return False  # the user stopped it by hand and continues it by hand
+        was_lent = self.is_lent or number in _ACCESS_SIGNALS
         self.take_back()
         os.kill(0, Signals.SIGSTOP)
-        # Here we have been continued.
+        # SIGCONT has continued proj here.
         if was_lent:
             self.lend()
         return True

@@ -288,5 +288,5 @@ def decode(content: bytes, shape: type[Shape], server: str) -> Shape:
         return msgspec.json.decode(content, type=shape, strict=False)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise RemoteError(
-            f"{server} does not answer as a tracking server does", context=str(error), hint="check the address"
+            f"{server} does not respond like a tracking server", context=str(error), hint="check the address"
         ) from error

@@ -1,1 +1,1 @@
-"""Runs to look at: those of the own store, or those of a tracking server."""
+"""Reads recorded runs from the local store or from a tracking server."""

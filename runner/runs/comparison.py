@@ -1,4 +1,4 @@
-"""In what runs differ: parameters, metrics, code, environment, inputs."""
+"""Compares runs by parameters, metrics, code, environment and inputs."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -10,7 +10,7 @@ Values = Mapping[str, str | float | None]
 
 
 class Line(Struct, frozen=True, kw_only=True):
-    """One thing that runs are compared by; ``values`` are those of the runs in order, None where a run has none."""
+    """A compared item; ``values`` has one entry per run, in order, and None where a run has no value."""
 
     section: str
     name: str
@@ -18,12 +18,12 @@ class Line(Struct, frozen=True, kw_only=True):
 
     @property
     def differs(self) -> bool:
-        """Whether the runs differ in it; NaN equals NaN."""
+        """Whether the values differ between the runs; NaN equals NaN."""
         return len({str(value) if value is not None else None for value in self.values}) > 1
 
 
 def compare_runs(records: Iterable[RunRecord], *, everything: bool = False) -> tuple[Line, ...]:
-    """Return what differs between runs, or all that they are compared by, section by section."""
+    """Return the items that differ between runs, or all compared items, grouped by section."""
     found = tuple(records)
     lines: list[Line] = []
     for section, facts in _SECTIONS.items():

@@ -1,4 +1,4 @@
-"""The commit that the code of a dirty run became later."""
+"""Finds the commit that later received the code of a run with uncommitted changes."""
 
 from runner.errors import ProjError
 from runner.model import RunRecord
@@ -13,7 +13,7 @@ LATER_COMMIT_TAG = "proj.commit"
 
 
 def find_later_commit(record: RunRecord, home: Home) -> str | None:
-    """Return the commit with exactly the tree of a dirty run, as its tag tells or the repository of the run."""
+    """Return the commit with exactly the tree of a dirty run, from its tag or from the repository of the run."""
     code = record.code
     if code is None or not code.dirty or record.project is None or record.run_id is None:
         return None
@@ -25,7 +25,7 @@ def find_later_commit(record: RunRecord, home: Home) -> str | None:
 
 
 def describe_commit(record: RunRecord, home: Home) -> CommitSummary | None:
-    """Return what the commit of a run says of itself, as long as the repository is there."""
+    """Return the summary of a run's commit, or None if the repository is no longer available."""
     source = _open_again(record, home)
     if source is None or source.repository is None or record.code is None or record.code.commit is None:
         return None
@@ -33,10 +33,10 @@ def describe_commit(record: RunRecord, home: Home) -> CommitSummary | None:
 
 
 def _open_again(record: RunRecord, home: Home) -> Source | None:
-    """Return the source of a run if it is a folder of this machine that is still there; nothing is fetched."""
+    """Return the source of a run if it is a local folder that still exists; nothing is fetched."""
     try:
         if record.project is None or parse_address(record.project).path is None:
             return None
         return open_source(record.project, None, home, lambda _event: None)
-    except ProjError:  # the repository is gone or moved: nothing can be said about its commits
+    except ProjError:  # the repository is gone or moved: its commits can't be read
         return None

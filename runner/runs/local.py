@@ -1,4 +1,4 @@
-"""The runs of the own store."""
+"""Reads runs from the local store."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,10 +27,10 @@ _PIECE = 1 << 20
 
 
 def find_experiment(database: Database, word: str) -> Experiment:
-    """Return the experiment that a name or an id means, also a deleted one.
+    """Return the experiment with this name or id, including deleted ones.
 
     Raises:
-        NotFoundError: there is none.
+        NotFoundError: there is no such experiment.
     """
     found = experiments.find(database, word)
     if found is not None:
@@ -42,7 +42,7 @@ def find_experiment(database: Database, word: str) -> Experiment:
 
 
 class LocalReader:
-    """Reads the own store."""
+    """Reads runs from the local store."""
 
     server: str | None = None
 
@@ -51,7 +51,7 @@ class LocalReader:
         self.home = home
 
     def search(self, asked: RunQuery) -> RecordPage:
-        """Return the records of a search."""
+        """Return the records that match a query."""
         chosen = None if asked.experiment is None else (find_experiment(self.database, asked.experiment).id,)
         query = SearchQuery(experiment_ids=chosen, filter=asked.filter, order_by=asked.order_by, limit=asked.limit)
         page = search_records(self.database, query, self.home)
@@ -68,7 +68,7 @@ class LocalReader:
         return told_by_tags(record) if left is None else joined(record, left)
 
     def is_own(self, word: str) -> bool:
-        """Say whether a run was recorded by proj in this very store, so that the paths in its record are its own."""
+        """Return whether proj recorded the run in this store, so that the paths in its record are valid here."""
         return runs.get(self.database, self._resolve(word)).details.command is not None
 
     def last_points(self, word: str) -> Mapping[str, Metric]:
@@ -82,15 +82,15 @@ class LocalReader:
         return downsampling.all_points(self.database, run_id, name)
 
     def curve(self, word: str, name: str, limit: int) -> downsampling.SampledHistory:
-        """Return the course of a metric."""
+        """Return the downsampled history of a metric."""
         return downsampling.downsampled(self.database, self._resolve(word), name, limit)
 
     def files(self, word: str) -> KeptFiles:
-        """Return the files that are kept with a run."""
+        """Return the files kept with a run."""
         run = runs.get(self.database, self._resolve(word))
         root = local_folder(run.artifact_uri)
         if root is None:
-            raise NotFoundError("The artifacts of this run are not kept here", context=run.artifact_uri)
+            raise NotFoundError("The artifacts of this run are not in the local store", context=run.artifact_uri)
         found, omissions = _files(root, (), _digests_of(self.database, run))
         query = ModelQuery(filter=f"source_run_id = '{run.run_id}'", limit=1000)
         for model in search_models(self.database, query).items:
@@ -112,12 +112,12 @@ class LocalReader:
 
 
 def _is_of_another_home(record: RunRecord) -> bool:
-    """Say whether proj recorded a run elsewhere and sent it here, as with ``--tracking-uri``."""
+    """Return whether proj recorded the run elsewhere and sent it here, for example with ``--tracking-uri``."""
     return record.command is None and TREE_TAG in record.tags
 
 
 def _digests_of(database: Database, run: Run) -> tuple[ArtifactDigest, ...]:
-    """Return what was recorded of a run's artifacts; for runs of earlier versions, of those that are its outputs."""
+    """Return the recorded artifact digests of a run; for runs of earlier versions, the digests of its outputs."""
     digests = artifact_digests.read(database, run.run_id)
     if digests or any(notice.startswith(LOGGED_ITSELF) for notice in run.details.notices):
         return digests
@@ -129,7 +129,7 @@ def _digests_of(database: Database, run: Run) -> tuple[ArtifactDigest, ...]:
 def _files(
     root: Path, above: tuple[str, ...], digests: tuple[ArtifactDigest, ...]
 ) -> tuple[list[KeptFile], list[Omission]]:
-    """Return the files in a folder, and those that are no longer in it although they were recorded."""
+    """Return the files in a folder, and an omission for each recorded file that is missing from it."""
     found = survey(root)
     known = {tuple(digest.path.split("/")): digest for digest in digests}
     there = {file.names: file.size for file in found.files}

@@ -1,4 +1,4 @@
-"""Whose runs are read: the own store's, or those of the server that the user names."""
+"""Selects the store to read runs from: the local store or a tracking server."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,25 +21,27 @@ _SCHEMES = ("http://", "https://")
 
 
 def server_to_read(named: str | None, *, local: bool = False) -> str | None:
-    """Return the address of the server to read from; None for the own store.
+    """Return the address of the server to read from, or None for the local store.
 
     Args:
-        named: what the user says; else MLFLOW_TRACKING_URI counts, where it names a server.
-        local: whether the user asks for the own store.
+        named: the URI given by the user; without one, MLFLOW_TRACKING_URI is used if it names a server.
+        local: whether the user selects the local store.
 
     Raises:
-        UsageError: what the user says is no address of a server, contradicts itself, or needs a network that must be
-            left alone.
+        UsageError: the URI is not a server address, the options contradict each other, or the server needs a
+            network while network access is disabled.
     """
     if named is not None:
         if local:
             raise UsageError("--tracking-uri and --local contradict each other")
         if not named.strip().lower().startswith(_SCHEMES):
             shown = Masker().text(named)
-            hint = "A folder or a database of MLflow comes in with `proj import`."
+            hint = "Import an MLflow folder or database with `proj import`."
             raise UsageError(f"'{shown}' is not the address of a server", hint=hint)
         if is_offline():
-            raise UsageError("proj is asked to leave the network alone", hint="Leave --offline out, or say --local.")
+            raise UsageError(
+                "The network is disabled (--offline)", hint="Remove --offline and unset PROJ_OFFLINE, or use --local."
+            )
         return named
     uri = None if local or is_offline() else tracking_uri(None)
     return uri if uri is not None and uri.lower().startswith(_SCHEMES) else None
@@ -47,10 +49,10 @@ def server_to_read(named: str | None, *, local: bool = False) -> str | None:
 
 @contextmanager
 def open_remote(uri: str) -> Iterator[RunReader]:
-    """Read a tracking server.
+    """Open a tracking server for reading.
 
     Raises:
-        UsageError: this is no address of one.
+        UsageError: the URI is not the address of a tracking server.
     """
     with client.RemoteServer(uri) as found:
         yield remote.RemoteReader(found)

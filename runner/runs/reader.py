@@ -1,4 +1,4 @@
-"""What can be asked about runs, wherever they are recorded."""
+"""Defines the interface for reading runs, independent of where they are recorded."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
@@ -14,7 +14,7 @@ from runner.store.record_pages import RecordPage
 
 
 class RunQuery(Struct, frozen=True, kw_only=True):
-    """A search for runs; ``experiment`` is a name or an id, filter and order are in MLflow's language."""
+    """A search for runs; ``experiment`` is a name or an id, filter and order use MLflow's search language."""
 
     experiment: str | None = None
     filter: str = ""
@@ -23,11 +23,12 @@ class RunQuery(Struct, frozen=True, kw_only=True):
 
 
 class KeptFile(Struct, frozen=True, kw_only=True):
-    """A file that is kept with a run: its name for the user, its size in bytes, and what reads it piece by piece.
+    """A file kept with a run: its displayed path, its size in bytes, and a function that yields its content in pieces.
 
-    ``names`` are those of its components on disk. ``on_request`` is no artifact: it is given to who asks for its name.
-    ``sha256`` is what was recorded of the content when the run ended, None where nothing was; reading a file that is no
-    longer there raises `NotFoundError`.
+    ``names`` are the path components on disk. With ``on_request`` the file is not an artifact and is returned only if
+    requested by name.
+    ``sha256`` is the digest recorded at the end of the run, or None. Reading a file that no longer exists raises
+    `NotFoundError`.
     """
 
     name: str
@@ -39,33 +40,33 @@ class KeptFile(Struct, frozen=True, kw_only=True):
 
 
 class KeptFiles(Struct, frozen=True, kw_only=True):
-    """The files that are kept with a run, and what is there that can't be given back, with the reasons."""
+    """The files kept with a run, and the omissions: entries that can't be returned, with reasons."""
 
     files: tuple[KeptFile, ...]
     omissions: tuple[Omission, ...] = ()
 
 
 def folder_of(model: LoggedModel) -> str:
-    """Return the folder in which a logged model is given back: its name, or its id where no folder can be called so."""
+    """Return the folder name for the files of a logged model: its name, or its id if the name can't be a folder's."""
     return model.name if is_possible(model.name) else model.model_id
 
 
 class RunReader(Protocol):
-    """Answers questions about runs. A word means a run: an id, the beginning of one, a name, or ``latest``.
+    """Reads runs. The argument ``word`` selects a run: an id, an id prefix, a name, or ``latest``.
 
-    Every method raises `NotFoundError` for what is not there, `InvalidValueError` for what can't be asked, and
-    `RemoteError` when a server fails.
+    Every method raises `NotFoundError` for a missing item, `InvalidValueError` for an invalid argument, and
+    `RemoteError` if a server fails.
     """
 
     server: str | None
-    """The address of the server; None for the own store."""
+    """The address of the server; None for the local store."""
 
     def search(self, asked: RunQuery) -> RecordPage:
-        """Return the records of a search, newest first unless ordered otherwise."""
+        """Return the records that match a query, newest first unless another order is given."""
         ...
 
     def record(self, word: str) -> RunRecord:
-        """Return the record of a run, whole."""
+        """Return the complete record of a run."""
         ...
 
     def last_points(self, word: str) -> Mapping[str, Metric]:
@@ -73,13 +74,13 @@ class RunReader(Protocol):
         ...
 
     def history(self, word: str, name: str) -> Iterator[Metric]:
-        """Yield the points of a metric of a run, however many there are."""
+        """Yield all points of a metric of a run."""
         ...
 
     def curve(self, word: str, name: str, limit: int) -> SampledHistory:
-        """Return the course of a metric of a run as at most so many points."""
+        """Return the history of a metric of a run, reduced to at most ``limit`` points."""
         ...
 
     def files(self, word: str) -> KeptFiles:
-        """Return the files that are kept with a run, those of a logged model in a folder of its name."""
+        """Return the files kept with a run; files of a logged model are in a folder with its name."""
         ...

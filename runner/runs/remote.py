@@ -1,4 +1,4 @@
-"""The runs of a tracking server, seen as those of the own store are."""
+"""Reads runs from a tracking server."""
 
 import math
 import re
@@ -28,7 +28,7 @@ _NEWEST = ("attributes.start_time DESC",)
 
 
 class RemoteReader:
-    """Reads a tracking server. Of runs that proj recorded there it has the whole record."""
+    """Reads runs from a tracking server. For runs recorded by proj it returns the complete record."""
 
     def __init__(self, server: RemoteServer) -> None:
         self.server: str | None = server.url
@@ -36,7 +36,7 @@ class RemoteReader:
         self._experiments: tuple[Experiment, ...] | None = None
 
     def search(self, asked: RunQuery) -> RecordPage:
-        """Return the records of a search, without what only the server's files tell."""
+        """Return the records that match a query, without the data that is only in files on the server."""
         chosen = self._all() if asked.experiment is None else (self._experiment(asked.experiment),)
         names = {experiment.id: experiment.name for experiment in chosen}
         if not names:
@@ -65,7 +65,7 @@ class RemoteReader:
         return self._remote.metric_history(run.run_id, name)
 
     def curve(self, word: str, name: str, limit: int) -> SampledHistory:
-        """Return the course of a metric. Of many points some are kept while all of them pass by."""
+        """Return the downsampled history of a metric; the points are reduced while they are received."""
         run = self.run(word)
         _check_metric(run, name)
         kept: list[Metric] = []
@@ -86,14 +86,14 @@ class RemoteReader:
         )
 
     def files(self, word: str) -> KeptFiles:
-        """Return the files that are kept with a run."""
+        """Return the files kept with a run."""
         run = self.run(word)
         place = place_of(self._remote, run.artifact_uri, run.run_id)
         if place is None:
             raise NotFoundError(
                 "The artifacts of this run can't be fetched through the server",
                 context=run.artifact_uri,
-                hint="They are where its clients put them; fetch them with `mlflow artifacts download`.",
+                hint="Clients access them directly; download them with `mlflow artifacts download`.",
             )
         found = _found(place, ())
         for model in models_of(self._remote, run):
@@ -104,11 +104,11 @@ class RemoteReader:
         return KeptFiles(files=tuple(sorted(files, key=lambda file: file.name)), omissions=tuple(omissions))
 
     def run(self, word: str) -> ServerRun:
-        """Return the run that a word means; an id may be the one that proj gave it before it was pushed.
+        """Return the run that a word selects; an id may be the one that the run had in proj before it was pushed.
 
         Raises:
-            NotFoundError: no run fits.
-            InvalidValueError: several do; the message lists some.
+            NotFoundError: no run matches.
+            InvalidValueError: several runs match; the message lists some.
         """
         if RUN_ID.fullmatch(word):
             try:
@@ -123,7 +123,7 @@ class RemoteReader:
             shown = [f"{run.run_id[:12]} {run.name}" for run in found[:_SHOWN]]
             more = ["…"] if len(found) > _SHOWN else []
             raise InvalidValueError(
-                f"Several runs fit '{word}'", context="\n".join([*shown, *more]), hint="Give more of the id."
+                f"Several runs match '{word}'", context="\n".join([*shown, *more]), hint="Use a longer part of the id."
             )
         return found[0]
 
@@ -146,7 +146,7 @@ class RemoteReader:
 
 
 def record_of(run: ServerRun, experiment: str) -> RunRecord:
-    """Return the record of a run as far as MLflow's protocol tells it."""
+    """Return the record of a run as far as MLflow's protocol provides it."""
     tags = run.tags
     record = RunRecord(
         run_id=run.run_id,
@@ -177,7 +177,7 @@ def record_of(run: ServerRun, experiment: str) -> RunRecord:
 
 
 def _conditions(word: str) -> Iterator[str]:
-    """Yield the searches for a word, the most likely one first."""
+    """Yield the search conditions for a word, the most likely one first."""
     if word == LATEST:
         yield f"attributes.start_time <= {now() + CLOCK_SKEW}"
         yield ""
@@ -212,7 +212,7 @@ def _kept(place: ArtifactLocation, file: ArtifactInfo, above: tuple[str, ...]) -
 
 
 def _thinned(kept: list[Metric], last: Metric | None, limit: int) -> tuple[Metric, ...]:
-    """Return at most so many points, by step, with the last one."""
+    """Return at most ``limit`` points, ordered by step, including the last one."""
     ordered = sorted(kept, key=lambda point: (point.step, point.timestamp))
     stride = max(1, math.ceil(len(ordered) / max(1, limit - 1)))
     chosen = ordered[::stride]

@@ -1,1 +1,1 @@
-"""Experiments, runs and what they logged, in one SQLite database with files beside it."""
+"""Stores experiments, runs, models and their artifacts: one SQLite database and files beside it."""

@@ -1,4 +1,4 @@
-"""Digests of artifacts, recorded when a run ends, so that a file which changed or went away later is noticed."""
+"""Records the digests of artifacts at the end of a run, to detect files that change or disappear later."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -19,12 +19,12 @@ from runner.store.durable import sync
 from runner.store.row_helpers import chunks
 
 MOST_BYTES = 64 << 30
-"""Bytes that are read for the digests of one run; the largest artifacts beyond that have none."""
+"""Maximum number of bytes read for the digests of one run; the largest artifacts beyond it get no digest."""
 _CHUNK = 500
 
 
 class ArtifactDigest(Struct, frozen=True, kw_only=True):
-    """An artifact as it was when its run ended: path relative to the root folder, bytes, SHA-256 in hex."""
+    """The state of an artifact at the end of its run: path relative to the root, size in bytes, SHA-256 in hex."""
 
     path: str
     size: int
@@ -39,20 +39,20 @@ class _File(Struct, frozen=True):
 
 
 def record(db: Database, owner: str, root: Path, known: Mapping[str, str] | None = None, *, since: int = 0) -> int:
-    """Bring the files below a folder of artifacts to the disk and record their digests; return how many have none.
+    """Sync the files below an artifact folder to the disk and record their digests; return the number without digest.
 
-    Files that were not touched since their digest was recorded are not read again.
+    Files that did not change since their digest was recorded are not read again.
 
     Args:
         db: the store.
         owner: the id of the run or logged model that the artifacts belong to.
         root: the folder.
-        known: digests that are known already, by the path below the root.
-        since: only files that were touched after this time (ns) are looked at; with 0 all are, and digests of files
-            that are no longer there are removed.
+        known: digests already computed, by path relative to the root.
+        since: only files modified after this time (ns) are examined; with 0 all are, and digests of missing files
+            are removed.
 
     Raises:
-        StoreError: the store can't be written to.
+        StoreError: the store can't be written.
     """
     known = known or {}
     left_out, budget = 0, MOST_BYTES
@@ -80,13 +80,13 @@ def record(db: Database, owner: str, root: Path, known: Mapping[str, str] | None
 
 
 def read(db: Database, owner: str) -> tuple[ArtifactDigest, ...]:
-    """Return the digests of the artifacts of a run or logged model, by path; empty where none are recorded."""
+    """Return the artifact digests of a run or logged model, by path; empty if none are recorded."""
     rows = db.query("SELECT path, size, sha256 FROM artifact_digests WHERE owner = ? ORDER BY path", owner)
     return tuple(map(_digest_of_row, rows))
 
 
 def forget(db: Database, owner: str, path: str) -> None:
-    """Forget the digests of a file, or of all files in a folder, that a client of a server replaced or removed."""
+    """Delete the digests of a file, or of all files in a folder, that a client replaced or removed."""
     place = os.fsencode(path)
     condition = "owner = ? AND (path = ? OR (path >= ? AND path < ?))"
     words = (owner, place, place + b"/", place + b"0")  # 0 is the character after the slash
@@ -95,11 +95,11 @@ def forget(db: Database, owner: str, path: str) -> None:
 
 
 def verify_artifacts(home: Home, *, repair: bool, progress: Progress) -> Iterator[Finding]:
-    """Yield an entry for each artifact that is missing or damaged, and one for each run with some that are unrecorded.
+    """Yield a finding for each missing or damaged artifact, and one for each run with unrecorded artifacts.
 
-    Runs of which no artifact has a digest are no fault: they are from before there were any, or came through a server.
-    ``repair`` records all digests that are not there; what is missing or damaged can't be restored. Every file that has
-    a digest is read. Runs that go on are left out.
+    A run without any digest is not a fault: it predates digests, or was logged through a server. ``repair`` records all
+    missing digests; missing or damaged files can't be restored. Every file with a digest is read. Running runs are
+    skipped.
     """
     if not home.database.exists():
         return
@@ -113,7 +113,7 @@ def verify_artifacts(home: Home, *, repair: bool, progress: Progress) -> Iterato
 
 
 def _owners(db: Database) -> Iterator[tuple[str, str]]:
-    """Yield id and artifact location of all runs that are over, and of all logged models."""
+    """Yield id and artifact location of all ended runs and of all logged models."""
     over = "NOT (owner IS NOT NULL AND status IN ('RUNNING', 'SCHEDULED'))"
     for table, column, condition in (("runs", "run_id", over), ("models", "model_id", "1")):
         last = -1
@@ -143,7 +143,7 @@ def _verify(db: Database, owner: str, root: Path, *, repair: bool) -> Iterator[F
 
 
 def problem_of(root: Path, expected: ArtifactDigest) -> str | None:
-    """Say in what an artifact differs from what was recorded; None where it does not."""
+    """Return how an artifact differs from its recorded state, or None if it does not."""
     names = expected.path.split("/")
     try:
         with open_found(root, names) as file:
@@ -151,18 +151,18 @@ def problem_of(root: Path, expected: ArtifactDigest) -> str | None:
             if size != expected.size:
                 return f"is damaged: it has {size} bytes, and {expected.size} were recorded"
             if sha256_from(file) != expected.sha256:
-                return "is damaged: its content is not what was recorded"
+                return "is damaged: its content differs from the recorded digest"
     except NotFoundError:
-        return "is no file any more" if os.path.lexists(root.joinpath(*names)) else "is missing"
+        return "is no longer a file" if os.path.lexists(root.joinpath(*names)) else "is missing"
     except InvalidValueError:  # a link, or one on the way
-        return "is no file any more"
+        return "is no longer a file"
     except OSError as error:
         return f"can't be read: {error.strerror}"
     return None
 
 
 def _add(db: Database, owner: str, root: Path) -> str:
-    """Record digests of files that have none, and leave those that are recorded as they are."""
+    """Record digests for files without one; recorded digests stay unchanged."""
     files = _walk(root)
     while batch := list(islice(files, _CHUNK)):
         known = _stamps(db, owner, [file.path for file in batch])
@@ -172,7 +172,7 @@ def _add(db: Database, owner: str, root: Path) -> str:
             if file.path not in known and (digest := _digest(root, file))
         ]
         db.execute_many("INSERT OR REPLACE INTO artifact_digests VALUES (?, ?, ?, ?, ?)", rows)
-    return "their digests were recorded"
+    return "recorded their digests"
 
 
 def _count_unrecorded(db: Database, owner: str, root: Path) -> int:
@@ -200,7 +200,7 @@ def _stamps(db: Database, owner: str, paths: list[bytes]) -> dict[bytes, bytes]:
 
 
 def _walk(root: Path) -> Iterator[_File]:
-    """Yield the files below a folder; links are not followed, and what is still being written is left out."""
+    """Yield the files below a folder; skips links and files that are still being written."""
     if root.is_symlink():
         return
     folders = [os.fsencode(root)]
@@ -208,7 +208,7 @@ def _walk(root: Path) -> Iterator[_File]:
     while folders:
         try:
             entries = list(os.scandir(folders.pop()))
-        except OSError:  # there is none, or nobody may look into it
+        except OSError:  # the folder does not exist or is not readable
             continue
         for entry in entries:
             if entry.name.startswith(PARTIAL.encode()):
@@ -224,7 +224,7 @@ def _digest(root: Path, file: _File) -> str | None:
     try:
         with open_found(root, os.fsdecode(file.path).split("/")) as opened:
             return sha256_from(opened)
-    except (OSError, NotFoundError, InvalidValueError):  # it went away, or can't be read: it has no digest
+    except (OSError, NotFoundError, InvalidValueError):  # the file was removed or is not readable: no digest
         return None
 
 

@@ -1,4 +1,4 @@
-"""Paths of artifacts: which ones are safe, and how names that a protocol of text can't carry are written.
+"""Checks artifact paths, and escapes file names that text protocols can't carry.
 
 Inside proj, and in every protocol, the path of an artifact is text that `check_path` accepts. A file name is bytes. A
 name that is not acceptable text (control characters, bytes that are not UTF-8, ``d:`` and the like) is written in an
@@ -20,9 +20,9 @@ PARTIAL = ".proj-partial-"
 ESCAPED = ".proj-name="
 """Prefix of an escaped name."""
 MAX_PATH = 1000
-"""Characters of a path that a client may name."""
+"""Maximum number of characters of a path from a client."""
 MAX_NAME = 255
-"""Bytes of a file name; no file system in use has more."""
+"""Maximum size in bytes of a file name on common file systems."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _DRIVE = re.compile(r"[A-Za-z]:(?=[/\\])|\\" if os.name != "nt" else r"[A-Za-z]:|\\")
@@ -31,10 +31,10 @@ _FORM = re.compile(r"(?:[A-Za-z0-9._-]|=[0-9A-F]{2})+")
 
 
 def check_path(path: str, longest: int = MAX_PATH) -> str:
-    """Return the path of an artifact, relative to its root, if it is safe; a final slash is dropped.
+    """Return the path of an artifact, relative to its root, if it is safe; a trailing slash is dropped.
 
     Raises:
-        InvalidValueError: it is absolute, has ``..`` or control characters, or hides them in an encoding.
+        InvalidValueError: the path is absolute, has ``..`` or control characters, or contains them percent-encoded.
     """
     relative = path.removesuffix("/")
     if len(relative) > longest or not _is_safe(relative):
@@ -46,23 +46,23 @@ def check_path(path: str, longest: int = MAX_PATH) -> str:
 
 
 def names_of(path: str, longest: int = MAX_PATH) -> tuple[str, ...]:
-    """Return the names on disk of the components of a path; bytes that are not UTF-8 are surrogate escapes.
+    """Return the path components as names on disk; bytes that are not UTF-8 become surrogate escapes.
 
     Raises:
-        InvalidValueError: the path is unsafe, or has an escaped name that is wrong.
+        InvalidValueError: the path is unsafe, or has an invalid escaped name.
     """
     return tuple(_unescaped(part) for part in check_path(path, longest).split("/"))
 
 
 def as_text(name: str) -> str:
-    """Return how a file name is written in paths: as it is, or escaped."""
+    """Return a file name as used in paths: unchanged, or escaped."""
     if not name.startswith(ESCAPED) and _is_safe(name) and _is_safe(f"{name}/x"):
         return name
     return ESCAPED + "".join(chr(byte) if byte in _UNESCAPED else f"={byte:02X}" for byte in os.fsencode(name))
 
 
 def is_possible(name: str) -> bool:
-    """Say whether a file can have a name; files that are still being written have none that counts."""
+    """Return whether a file can have a name; names of files that are still being written are excluded."""
     return (
         name not in ("", ".", "..")
         and "/" not in name
@@ -73,7 +73,7 @@ def is_possible(name: str) -> bool:
 
 
 def fault_of(path: str) -> str | None:
-    """Say why a path can't be named in a protocol, or None where it can: even an escaped name may be too long."""
+    """Return why a path is not valid in a protocol, or None; even an escaped name may be too long."""
     if any(len(part.encode()) > MAX_NAME for part in path.split("/")):
         return f"its name is longer than {MAX_NAME} bytes once it is escaped"
     return f"its path is longer than {MAX_PATH} characters" if len(path) > MAX_PATH else None
@@ -86,14 +86,14 @@ def _unescaped(part: str) -> str:
     if _FORM.fullmatch(form):
         plain = re.sub(r"=([0-9A-F]{2})", lambda found: chr(int(found[1], 16)), form).encode("latin-1")
         name = os.fsdecode(plain)
-        # One name, one form: nothing that is plain hides in an escaped one.
+        # Each name has one form: a plain name must not be escaped.
         if is_possible(name) and as_text(name) == part:
             return name
     raise InvalidValueError(f"This is no escaped name of an artifact: '{part[:120]}'")
 
 
 def _is_safe(path: str) -> bool:
-    """Say whether a path is safe; a percent sign is fine as long as nobody who decodes it once more is led astray."""
+    """Return whether a path is safe, also after percent-decoding it once more."""
     decoded = unquote(path)
     return all(_is_plain(form) for form in (path, decoded, unquote(decoded)))
 
@@ -103,7 +103,7 @@ def _is_plain(path: str) -> bool:
         return False
     if any(part in ("", ".") or len(part.encode()) > MAX_NAME for part in path.split("/")):
         return False
-    # Windows separates folders by both strokes.
+    # Windows accepts both slashes as separators.
     return not any(part == ".." or part.startswith(PARTIAL) for part in re.split(r"[/\\]", path))
 
 

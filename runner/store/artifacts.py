@@ -1,6 +1,6 @@
-"""Files of runs and models below a root folder, under names that can't lead out of it.
+"""Reads and writes the files of runs and models below a root folder.
 
-Everybody who lists, reads, writes or removes artifacts does it here: no link is followed on the way, the root included.
+All access to artifacts uses this module: it follows no link in any path component, including the root.
 """
 
 import os
@@ -22,7 +22,7 @@ __all__ = ["PARTIAL", "check_path"]
 
 _PIECE = 1 << 20
 _DEEPEST = 200
-"""Folders in one another that are looked into."""
+"""Maximum folder depth."""
 
 
 class ArtifactInfo(Struct, frozen=True, kw_only=True):
@@ -32,13 +32,13 @@ class ArtifactInfo(Struct, frozen=True, kw_only=True):
     is_dir: bool
     size: int | None = None
     fault: str | None = None
-    """Why it can't be read, of what a server lists under a wrong name."""
+    """The reason why a server's entry with an invalid name can't be read."""
 
 
 class FoundFile(Struct, frozen=True, kw_only=True):
     """A regular file among artifacts: its path, the names of its components on disk, and its size in bytes.
 
-    The path may be longer than a client may name; the names always lead to the file.
+    The path may exceed the limit for clients; the names always locate the file.
     """
 
     path: str
@@ -47,21 +47,21 @@ class FoundFile(Struct, frozen=True, kw_only=True):
 
 
 class Omission(Struct, frozen=True, kw_only=True):
-    """Something that is not listed as a file, and why."""
+    """An entry that is not listed as a file, with the reason."""
 
     path: str
     reason: str
 
 
 class Survey(Struct, frozen=True, kw_only=True):
-    """All that is below a folder of artifacts, by path."""
+    """All entries below an artifact folder, by path."""
 
     files: tuple[FoundFile, ...]
     omissions: tuple[Omission, ...]
 
 
 def local_folder(uri: str) -> Path | None:
-    """Return the folder that a URI of artifacts names on this machine, or None where it names none."""
+    """Return the local folder of an artifact URI, or None if it is not local."""
     parts = urlsplit(uri)
     if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
         return None
@@ -69,13 +69,13 @@ def local_folder(uri: str) -> Path | None:
 
 
 def list_artifacts(root: Path, path: str = "") -> tuple[ArtifactInfo, ...]:
-    """Return what is directly in a folder of artifacts, by name; empty where there is no such folder.
+    """Return the entries of an artifact folder, by name; empty if the folder does not exist.
 
-    For the path of a file, that file is returned. Symbolic links are left out, for they may lead anywhere; names that
-    are no plain text are escaped.
+    For the path of a file, that file is returned. Symbolic links are skipped, because they may lead out of the folder;
+    names that are not plain text are escaped.
 
     Raises:
-        InvalidValueError: the path is unsafe, or a link is on the way.
+        InvalidValueError: the path is unsafe or contains a link.
     """
     names = names_of(path) if path else ()
     prefix = f"{check_path(path)}/" if path else ""
@@ -91,10 +91,10 @@ def list_artifacts(root: Path, path: str = "") -> tuple[ArtifactInfo, ...]:
 
 
 def survey(root: Path, path: str = "") -> Survey:
-    """Return every file below a folder of artifacts, and what is there besides files and folders.
+    """Return every file below an artifact folder, and the entries that are neither files nor folders.
 
     Raises:
-        InvalidValueError: the path is unsafe, or a link is on the way to the folder.
+        InvalidValueError: the path is unsafe or contains a link.
     """
     files: list[FoundFile] = []
     omissions: list[Omission] = []
@@ -103,14 +103,14 @@ def survey(root: Path, path: str = "") -> Survey:
         names, text = waiting.pop()
         reason = None
         if len(names) > _DEEPEST:
-            reason = f"it is in more than {_DEEPEST} folders in one another"
+            reason = f"it is nested in more than {_DEEPEST} folders"
         else:
             try:
                 waiting += _look(root, names, text, files, omissions)
             except NotADirectoryError:
                 size = size_of(root, names)
                 files += [] if size is None else [FoundFile(path=text, names=names, size=size)]
-            except FileNotFoundError:  # it has just been removed
+            except FileNotFoundError:  # the entry was removed in the meantime
                 continue
             except PermissionError as error:
                 reason = f"it can't be read ({error.strerror})"
@@ -123,18 +123,18 @@ def survey(root: Path, path: str = "") -> Survey:
 
 
 def walk_artifacts(root: Path, path: str = "") -> tuple[ArtifactInfo, ...]:
-    """Return every file below a folder of artifacts, by path; for the path of a file, that file."""
+    """Return every file below an artifact folder, by path; for the path of a file, that file."""
     return tuple(ArtifactInfo(path=file.path, is_dir=False, size=file.size) for file in survey(root, path).files)
 
 
 def size_of(root: Path, names: Sequence[str]) -> int | None:
-    """Return the bytes of a file among artifacts, or None where there is no such file."""
+    """Return the size of an artifact in bytes, or None if there is no such file."""
     found = status_of(root, names)
     return None if found is None else found.st_size
 
 
 def status_of(root: Path, names: Sequence[str]) -> os.stat_result | None:
-    """Return what the system says of a file among artifacts, or None where there is no such file."""
+    """Return the file status of an artifact, or None if there is no such file."""
     with suppress(FileNotFoundError, NotADirectoryError), folder_at(root, names[:-1]) as folder:
         found = status_at(folder, names[-1])
         return found if found is not None and stat.S_ISREG(found.st_mode) else None
@@ -142,16 +142,16 @@ def status_of(root: Path, names: Sequence[str]) -> os.stat_result | None:
 
 
 def write_artifact(root: Path, path: str, pieces: Iterable[bytes]) -> int:
-    """Store a file piece by piece and return its size; readers see the old content or all of the new.
+    """Write an artifact from pieces and return its size; readers see the old or the new content, never a part.
 
     Raises:
-        InvalidValueError: the path is unsafe, or is a folder's, or a link is on the way.
+        InvalidValueError: the path is unsafe, is a folder, or contains a link.
     """
     return write_file(root, names_of(path), pieces)
 
 
 def write_file(root: Path, names: Sequence[str], pieces: Iterable[bytes]) -> int:
-    """Store a file of these names on disk, as `write_artifact` does."""
+    """Write a file given by its names on disk, as `write_artifact` does."""
     writer = FileWriter(root, names)
     try:
         for piece in pieces:
@@ -163,9 +163,9 @@ def write_file(root: Path, names: Sequence[str], pieces: Iterable[bytes]) -> int
 
 
 class FileWriter:
-    """A file that arrives in pieces, for callers that can't give an iterable (an asynchronous server).
+    """A file written in pieces, for callers without an iterable (an asynchronous server).
 
-    End with `finish`, which puts it in its place, or `discard`.
+    End with `finish`, which publishes the file, or `discard`.
     """
 
     def __init__(self, root: Path, names: Sequence[str]) -> None:
@@ -179,7 +179,7 @@ class FileWriter:
 
     @property
     def descriptor(self) -> int:
-        """What the system writes to; what comes that way is not in the size."""
+        """The file descriptor; data written through it does not count in the size."""
         return self._partial.descriptor
 
     def write(self, piece: bytes | memoryview) -> None:
@@ -188,7 +188,7 @@ class FileWriter:
         self.size += len(piece)
 
     def clone(self, source: BinaryIO) -> bool:
-        """Take the content of a file over by sharing its blocks; False where the file system can't."""
+        """Take the content of a file by sharing its blocks; return False if the file system can't."""
         if not self._partial.clone(source):
             return False
         source.seek(0, os.SEEK_END)
@@ -196,19 +196,19 @@ class FileWriter:
         return True
 
     def copy(self, source: BinaryIO) -> None:
-        """Append what is still to be read of a file."""
+        """Append the rest of an open file."""
         while piece := source.read(_PIECE):
             self.write(piece)
 
     def finish(self, modified_ns: int | None = None) -> int:
-        """Put the file in its place and return its size in bytes; it may keep the time of another."""
+        """Publish the file and return its size in bytes; ``modified_ns`` sets its modification time."""
         with self._folder(create=True) as folder:
             self._check(folder)
             self._partial.move(folder, self._names[-1], modified_ns)
         return self.size
 
     def discard(self) -> None:
-        """Forget the file."""
+        """Delete the partial file."""
         self._partial.discard()
 
     def _folder(self, *, create: bool) -> "_Opened":
@@ -223,10 +223,10 @@ class FileWriter:
 
 
 class ArtifactWriter(FileWriter):
-    """The same for the path of an artifact.
+    """Writes a file given by its artifact path.
 
     Raises:
-        InvalidValueError: the path is unsafe, or is a folder's, or a link is on the way.
+        InvalidValueError: the path is unsafe, is a folder, or contains a link.
     """
 
     def __init__(self, root: Path, path: str) -> None:
@@ -234,17 +234,17 @@ class ArtifactWriter(FileWriter):
 
 
 def open_artifact(root: Path, path: str) -> BinaryIO:
-    """Open a file among artifacts for reading.
+    """Open an artifact for reading.
 
     Raises:
-        InvalidValueError: the path is unsafe, or a link is on the way.
+        InvalidValueError: the path is unsafe or contains a link.
         NotFoundError: there is no such file.
     """
     return open_found(root, names_of(path))
 
 
 def open_found(root: Path, names: Sequence[str]) -> BinaryIO:
-    """Open a file of these names on disk, as `open_artifact` does."""
+    """Open a file given by its names on disk, as `open_artifact` does."""
     try:
         with folder_at(root, names[:-1]) as folder:
             return open_file(folder, names[-1])
@@ -255,11 +255,11 @@ def open_found(root: Path, names: Sequence[str]) -> BinaryIO:
 
 
 def delete(root: Path, path: str = "") -> None:
-    """Remove a file or a folder among artifacts, or all of them; links are removed, not followed.
+    """Remove an artifact, a folder of artifacts, or all of them; links are removed, not followed.
 
     Raises:
-        InvalidValueError: the path is unsafe, or a link is on the way.
-        NotFoundError: there is nothing of this path.
+        InvalidValueError: the path is unsafe or contains a link.
+        NotFoundError: the path does not exist.
     """
     if path:
         names = names_of(path)
@@ -276,7 +276,7 @@ def delete(root: Path, path: str = "") -> None:
 
 
 class _Opened:
-    """A folder of artifacts that is open for a moment; a file on the way to it is an error of ours."""
+    """Opens an artifact folder for the duration of a block; a file as a path component is an `InvalidValueError`."""
 
     def __init__(self, root: Path, names: Sequence[str], shown: str, *, create: bool) -> None:
         self._manager = folder_at(root, names, create=create)
@@ -295,7 +295,7 @@ class _Opened:
 def _look(
     root: Path, names: tuple[str, ...], text: str, files: list[FoundFile], omissions: list[Omission]
 ) -> list[tuple[tuple[str, ...], str]]:
-    """Sort what is in a folder and return the folders in it."""
+    """Sort the entries of a folder into files and omissions, and return its subfolders."""
     folders = []
     prefix = f"{text}/" if text else ""
     with folder_at(root, names) as folder, os.scandir(folder) as entries:

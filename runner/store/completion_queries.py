@@ -1,4 +1,4 @@
-"""Names in the store for who is typing: read in a moment, without waiting for anybody or changing anything."""
+"""Runs read-only queries for shell completion, without waiting for locks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +10,11 @@ _PATIENCE = 0.2
 """Seconds to wait for a lock."""
 
 Named = tuple[str, str]
-"""What can be typed, and a word about it."""
+"""A completion and its description."""
 
 
 def run_names(database: Path, start: str) -> list[Named]:
-    """Return ids and names of runs that begin so, newest first; a short id is enough where only one run has it."""
+    """Return ids and names of runs with this prefix, newest first; unique ids are shortened."""
     by_id = _ask(
         database,
         "SELECT substr(run_id, 1, 12), name || ', ' || status FROM runs WHERE lifecycle_stage = 'active'"
@@ -31,13 +31,13 @@ def run_names(database: Path, start: str) -> list[Named]:
 
 
 def experiment_names(database: Path, start: str) -> list[Named]:
-    """Return the names of experiments that begin so."""
+    """Return the names of experiments with this prefix."""
     sql = "SELECT name, lifecycle_stage FROM experiments WHERE substr(name, 1, length(?)) = ? ORDER BY name LIMIT ?"
     return _ask(database, sql, (start, start, _LIMIT))
 
 
 def model_names(database: Path, start: str) -> list[Named]:
-    """Return the names of registered models that begin so."""
+    """Return the names of registered models with this prefix."""
     sql = (
         "SELECT name, coalesce(description, '') FROM registered_models"
         " WHERE substr(name, 1, length(?)) = ? ORDER BY name LIMIT ?"
@@ -46,7 +46,7 @@ def model_names(database: Path, start: str) -> list[Named]:
 
 
 def metric_names(database: Path, run: str, start: str) -> list[Named]:
-    """Return the names of the metrics of a run, by the beginning of its id or its name, that begin so."""
+    """Return the names of a run's metrics with this prefix; the run is given by an id prefix or its name."""
     sql = (
         "SELECT DISTINCT m.key, '' FROM metrics m JOIN runs r ON r.id = m.run"
         " WHERE (substr(r.run_id, 1, length(?)) = ? OR r.name = ?) AND substr(m.key, 1, length(?)) = ?"
@@ -56,5 +56,5 @@ def metric_names(database: Path, run: str, start: str) -> list[Named]:
 
 
 def _ask(database: Path, sql: str, args: Sequence[object]) -> list[Named]:
-    """Ask a store as it is; one that is not there, busy, damaged or of another version has nothing to say."""
+    """Return the rows of a query; empty if the store is absent, busy, damaged or of another version."""
     return [(str(name), str(about)) for name, about in query_once(database, sql, tuple(args), _PATIENCE)]

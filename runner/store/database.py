@@ -1,4 +1,4 @@
-"""One SQLite file, opened fast, used from many threads and many processes."""
+"""Provides access to the SQLite file from many threads and processes."""
 
 import sqlite3
 import threading
@@ -17,7 +17,7 @@ Row = sqlite3.Row
 
 
 class BatchedWrite:
-    """Changes that wait for their commit, on a connection of their own; ``fault`` is what they were lost by."""
+    """Changes that wait for a group commit, on their own connection; ``fault`` is the error that discarded them."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
@@ -31,7 +31,7 @@ class Database:
     object, and readers never wait for a writer. A transaction belongs to the thread that began it: within it, queries
     of that thread see its changes. Writers of one process queue at a lock instead of polling the file.
 
-    What happens inside `gathering` waits for `commit_gathered`: a server commits changes of several clients at once.
+    Transactions inside `gathering` wait for `commit_gathered`: a server commits changes of several clients at once.
     """
 
     def __init__(self, path: Path, way: Way | None = None) -> None:
@@ -51,7 +51,7 @@ class Database:
         """Open a store, creating or upgrading it as needed.
 
         Raises:
-            StoreError: the file is no store, was written by a newer proj, or can't be opened.
+            StoreError: the file is not a store, was written by a newer proj, or can't be opened.
         """
         database = cls(path)
         with database._explained():
@@ -64,7 +64,7 @@ class Database:
                 connection.close()
                 raise
             if schema is Schema.OLDER:
-                connection.close()  # while it is open, no other connection can have the store alone
+                connection.close()  # while it is open, no other connection can lock the store exclusively
                 upgrade(path, migrations)
                 connection = database._connect()
         database._idle.append(connection)
@@ -72,10 +72,10 @@ class Database:
 
     @classmethod
     def check(cls, path: Path, migrations: tuple[Migration, ...] = MIGRATIONS) -> None:
-        """Refuse a store that this proj must not write to, before anything else is done; one that is absent is fine.
+        """Refuse a store that this version must not write; a missing store is accepted.
 
         Raises:
-            StoreError: a newer proj changed it so that this one can't write to it, or it can't be opened.
+            StoreError: a newer proj made the store unwritable for this version, or it can't be opened.
         """
         if path.exists():
             database = cls(path)
@@ -84,23 +84,23 @@ class Database:
 
     @classmethod
     def open_to_read(cls, path: Path, migrations: tuple[Migration, ...] = MIGRATIONS) -> "Database":
-        """Open a store to read it: nothing is written, and no room, permission or lock is needed beyond reading.
+        """Open a store read-only: nothing is written, and no disk space, write permission or lock is needed.
 
-        Where there is no store, an empty one in memory stands for it. An older one is upgraded where that is possible,
-        else a copy of it in memory is.
+        A missing store is replaced by an empty one in memory. An older one is upgraded if possible, else an upgraded
+        copy in memory is used.
 
         Raises:
-            StoreError: the file is no store, needs a newer proj, or can't be read.
+            StoreError: the file is not a store, needs a newer proj, or can't be read.
         """
         if not path.exists():
             return cls._in_memory(path, migrations, None)
         return cls._readable(path).in_schema(migrations)
 
     def in_schema(self, migrations: tuple[Migration, ...]) -> "Database":
-        """Return this store, which is only read, or what stands for it where it is of an older schema.
+        """Return this read-only store, or an upgraded replacement if its schema is older.
 
         Raises:
-            StoreError: the file is no store, needs a newer proj, or can't be read.
+            StoreError: the file is not a store, needs a newer proj, or can't be read.
         """
         try:
             with self._explained(), self._borrowed() as connection:
@@ -121,10 +121,10 @@ class Database:
 
     @classmethod
     def _readable(cls, path: Path) -> "Database":
-        """Open a store in the first way in which it can be read.
+        """Open a store in the first way that can read it.
 
         Raises:
-            StoreError: there is none; the error is the one of the usual way.
+            StoreError: none works; the error is that of the usual way.
         """
         first: StoreError | None = None
         for way in (usual_way(path), *other_ways(path)):
@@ -153,10 +153,10 @@ class Database:
 
     @classmethod
     def _in_memory(cls, path: Path, migrations: tuple[Migration, ...], source: sqlite3.Connection | None) -> "Database":
-        """Return a store in memory with the schema of this proj: an empty one, or a copy of another one.
+        """Return a store in memory with the current schema: empty, or a copy of another store.
 
         Raises:
-            StoreError: the other one is too large for that.
+            StoreError: the other store is too large.
         """
         database = cls(path, memory_way())
         with database._explained(), database._borrowed() as connection:
@@ -167,7 +167,7 @@ class Database:
         return database
 
     def close(self) -> None:
-        """Close every connection; one that another thread is using now, when that is done."""
+        """Close every connection; connections in use are closed when they are returned."""
         self._closed = True
         self.commit_gathered()
         while self._idle:
@@ -176,7 +176,7 @@ class Database:
             remove_tree(self._copy)
 
     def view(self, statements: Sequence[str]) -> None:
-        """Let every connection see temporary views, which stand for the tables of their names; nothing is written."""
+        """Shadow tables with temporary views on every connection; nothing is written to the file."""
         with self._explained():
             for connection in self._idle:
                 _add_views(connection, statements)
@@ -188,23 +188,23 @@ class Database:
             return connection.execute(sql, args).fetchall()
 
     def execute(self, sql: str, *args: object) -> int:
-        """Change something, in a transaction of its own unless one is open; return how many rows changed."""
+        """Execute a statement, in its own transaction unless one is open; return the number of changed rows."""
         with self.transaction() as connection, self._explained():
             return connection.execute(sql, args).rowcount
 
     def insert(self, sql: str, *args: object) -> int:
-        """Insert one row like `execute`, and return its number."""
+        """Insert one row like `execute`, and return its row number."""
         with self.transaction() as connection, self._explained():
             return connection.execute(sql, args).lastrowid or 0
 
     def execute_many(self, sql: str, rows: Iterable[tuple[object, ...]]) -> int:
-        """Change something for each row of arguments, in one transaction; return how many rows changed."""
+        """Execute a statement for each row of arguments, in one transaction; return the number of changed rows."""
         with self.transaction() as connection, self._explained():
             return connection.executemany(sql, rows).rowcount
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Make what happens inside take effect as a whole or not at all; one inside another joins it."""
+        """Apply the changes of a block as a whole or not at all; a nested transaction joins the outer one."""
         outer: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if outer is not None:
             yield outer
@@ -221,7 +221,7 @@ class Database:
 
     @contextmanager
     def gathering(self) -> Iterator[None]:
-        """Let the transactions inside, each whole or nothing, take effect with `commit_gathered` of this thread."""
+        """Defer the commit of the transactions in a block to `commit_gathered` of this thread; each stays atomic."""
         self._local.gathers = True
         try:
             yield
@@ -234,10 +234,10 @@ class Database:
         return self._gathered is not None or self._lost is not None
 
     def commit_gathered(self) -> None:
-        """Let the gathered changes take effect; when this fails, none of them has.
+        """Commit the gathered changes; if this fails, none of them takes effect.
 
         Raises:
-            StoreError: the disk is full, or fails.
+            StoreError: the disk is full or fails.
         """
         gathered, self._gathered = self._gathered, None
         lost, self._lost = self._lost, None
@@ -247,7 +247,7 @@ class Database:
             raise lost
 
     def _commit_early(self) -> None:
-        """Commit what is gathered for the sake of somebody else, whom it does not concern when that fails."""
+        """Commit gathered changes so that another transaction can begin; errors are kept for their own caller."""
         try:
             self.commit_gathered()
         except StoreError as error:
@@ -268,7 +268,7 @@ class Database:
 
     @contextmanager
     def _part(self) -> Iterator[sqlite3.Connection]:
-        """Make one of the transactions that are gathered."""
+        """Run one of the gathered transactions."""
         if self._gathered is None:
             self._gathered = self._begin()
         connection = self._gathered.connection
@@ -306,7 +306,7 @@ class Database:
 
     @contextmanager
     def _whole(self) -> Iterator[sqlite3.Connection]:
-        """Make a transaction that is committed at its end."""
+        """Run a transaction that is committed at its end."""
         with self._borrowed() as connection:
             with self._explained():
                 connection.execute("BEGIN IMMEDIATE")
@@ -349,7 +349,7 @@ class Database:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turn faults of the file and the disk into errors for the user; others are bugs."""
+        """Convert file and disk errors into errors for the user; other errors are bugs."""
         try:
             yield
         except sqlite3.DatabaseError as error:
@@ -363,7 +363,7 @@ class Database:
 
 _WRITER = (
     "PRAGMA foreign_keys = ON",
-    # With a write-ahead log a commit outlives its process; the last ones may be lost when the machine dies.
+    # With a write-ahead log a commit survives its process; a power loss may lose the latest commits.
     "PRAGMA synchronous = NORMAL",
 )
 

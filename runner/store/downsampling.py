@@ -1,4 +1,4 @@
-"""Histories of metrics, thinned out to what a reader can take in."""
+"""Reduces the history of a metric to a limited number of points."""
 
 import math
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from runner.store.values import MAX_HISTORY, metric_history
 
 
 class SampledHistory(Struct, frozen=True, kw_only=True):
-    """The course of a metric: some of its points, and what is true of all of them. ``count`` is of all points."""
+    """The downsampled history of a metric; ``count`` and the other totals cover all points."""
 
     points: tuple[Metric, ...]
     count: int
@@ -23,14 +23,14 @@ class SampledHistory(Struct, frozen=True, kw_only=True):
 
 EVERY_STEP = (-(2**63), 2**63 - 1)
 
-# One comparison of all columns, which the database answers by the place in its index.
+# One row-value comparison, which the database evaluates with its index.
 _WITHIN = "FROM points WHERE run = ? AND key = ? AND step <= ? AND (step, timestamp, value, nan) > (?, ?, ?, ?)"
 _ORDERED = "ORDER BY step, timestamp, value, nan"
 _FIRST = (-(2**63), -math.inf, -1)
 
 
 def all_points(db: Database, run_id: str, key: str, page: int = MAX_HISTORY) -> Iterator[Metric]:
-    """Yield the points of a metric by step, then time, then value, however many there are, read a page at a time.
+    """Yield all points of a metric by step, then time, then value, read page by page.
 
     Raises:
         NotFoundError: there is no such run.
@@ -45,7 +45,7 @@ def all_points(db: Database, run_id: str, key: str, page: int = MAX_HISTORY) -> 
 
 
 def downsampled(db: Database, run_id: str, key: str, limit: int) -> SampledHistory:
-    """Return a metric's course as at most ``limit`` points, evenly taken from first to last, with both of these.
+    """Return a metric's history as at most ``limit`` evenly spaced points, including the first and the last.
 
     Raises:
         NotFoundError: there is no such run, or it has no such metric.
@@ -63,9 +63,9 @@ def downsampled(db: Database, run_id: str, key: str, limit: int) -> SampledHisto
 
 
 def sampled(db: Database, run_id: str, key: str, limit: int, steps: tuple[int, int] = EVERY_STEP) -> tuple[Metric, ...]:
-    """Return at most ``limit`` points of a metric, evenly taken from the first to the last of a range of steps.
+    """Return at most ``limit`` evenly spaced points of a metric within a range of steps.
 
-    A limit of 1 means the last one. The database skips what is between them, so a million points cost no memory.
+    A limit of 1 returns the last point. The database skips the points between, so memory use does not grow with them.
 
     Raises:
         NotFoundError: there is no such run.

@@ -1,18 +1,18 @@
-"""Files that are on the disk, and not only in memory, before the store says that they are there."""
+"""Syncs files to the disk before the store records them."""
 
 import os
 import sys
 from pathlib import Path
 
 MOST_SYNCED = 200
-"""Files that are brought to the disk one by one; for more, the file system is asked to write everything."""
+"""Maximum number of files that are synced one by one; for more, the whole file system is synced."""
 
 
 def sync_log(log: Path) -> bool:
-    """Bring the log of a run to the disk, with the folder that names it; say whether there is one.
+    """Sync the log of a run and its folder to the disk; return whether the log exists.
 
     Raises:
-        OSError: the disk refuses.
+        OSError: the disk reports an error.
     """
     if not log.is_file():
         return False
@@ -22,10 +22,10 @@ def sync_log(log: Path) -> bool:
 
 
 def sync(paths: list[bytes], folder: Path) -> None:
-    """Bring files to the disk, with the names of them that are in their folders.
+    """Sync files and their folders to the disk.
 
     Raises:
-        OSError: the disk refuses.
+        OSError: the disk reports an error.
     """
     if len(paths) > MOST_SYNCED and sys.platform == "linux":
         _sync_file_system(folder)
@@ -34,7 +34,7 @@ def sync(paths: list[bytes], folder: Path) -> None:
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:
-            continue  # it went away, or can't be read
+            continue  # the file was removed or is not readable
         try:
             os.fsync(descriptor)
         finally:
@@ -42,7 +42,7 @@ def sync(paths: list[bytes], folder: Path) -> None:
 
 
 def _sync_file_system(folder: Path) -> None:
-    """Write everything to the disk that the file system of a folder still holds in memory; see syncfs(2)."""
+    """Sync the file system of a folder; see syncfs(2)."""
     import ctypes
 
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""What the store keeps, as frozen values. Times are milliseconds since 1970 in UTC."""
+"""Defines the stored entities as frozen values. Times are milliseconds since 1970 in UTC."""
 
 from collections.abc import Mapping
 from enum import Enum
@@ -12,21 +12,21 @@ Item = TypeVar("Item")
 
 
 class Page(Struct, Generic[Item], frozen=True, kw_only=True):
-    """Some of what a search found; ``next_page_token`` is None on the last page."""
+    """A page of search results; ``next_page_token`` is None on the last page."""
 
     items: tuple[Item, ...]
     next_page_token: str | None = None
 
 
 class LifecycleStage(str, Enum):
-    """Whether something is in use or was put aside; MLflow's words."""
+    """Whether an entity is active or deleted; MLflow's terms."""
 
     ACTIVE = "active"
     DELETED = "deleted"
 
 
 class View(str, Enum):
-    """Which lifecycle stages a search looks at; MLflow's words."""
+    """The lifecycle stages that a search includes; MLflow's terms."""
 
     ACTIVE = "ACTIVE_ONLY"
     DELETED = "DELETED_ONLY"
@@ -46,7 +46,7 @@ class Experiment(Struct, frozen=True, kw_only=True):
 
 
 class ProcessIdentity(Struct, frozen=True, kw_only=True):
-    """The process that answers for a run; together the fields name one process for ever.
+    """The process that owns a run; the fields identify one process uniquely.
 
     ``started`` is the kernel's start time of the process as text, ``space`` its process id namespace, if any.
     """
@@ -61,7 +61,7 @@ class ProcessIdentity(Struct, frozen=True, kw_only=True):
 class Metric(Struct, frozen=True, kw_only=True):
     """One point of a metric.
 
-    ``model_id`` and the dataset say what was measured, where the client told; ``run_id`` is set in a model's metrics.
+    ``model_id`` and the dataset are the measured objects, if the client sent them; ``run_id`` is set in model metrics.
     """
 
     key: str
@@ -85,7 +85,7 @@ class Param(Struct, frozen=True, kw_only=True):
 
 
 class NewRun(Struct, frozen=True, kw_only=True):
-    """What is known of a run when it is opened. Id, name and start are made up where they are None."""
+    """The values for a new run. Id, name and start time are generated if they are None."""
 
     experiment_id: str = "0"
     run_id: str | None = None
@@ -100,7 +100,7 @@ class NewRun(Struct, frozen=True, kw_only=True):
 
 
 class Run(Struct, frozen=True, kw_only=True):
-    """A run with its last values. ``details`` is empty where a search did not ask for it."""
+    """A run with its latest metric values. ``details`` is empty if a search did not request it."""
 
     run_id: str
     experiment_id: str
@@ -119,7 +119,7 @@ class Run(Struct, frozen=True, kw_only=True):
 
 
 class Dataset(Struct, frozen=True, kw_only=True):
-    """A dataset as MLflow describes it; ``source``, ``schema`` and ``profile`` are the client's own text."""
+    """A dataset as MLflow describes it; ``source``, ``schema`` and ``profile`` are the client's text."""
 
     name: str
     digest: str
@@ -130,14 +130,14 @@ class Dataset(Struct, frozen=True, kw_only=True):
 
 
 class DatasetInput(Struct, frozen=True, kw_only=True):
-    """A dataset that a run read; the tag ``mlflow.data.context`` says what for."""
+    """A dataset that a run read; the tag ``mlflow.data.context`` names its purpose."""
 
     dataset: Dataset
     tags: Mapping[str, str] = {}
 
 
 class ModelOutput(Struct, frozen=True, kw_only=True):
-    """A logged model that a run made, at which step."""
+    """A logged model that a run made, with the step."""
 
     model_id: str
     step: int = 0
@@ -151,7 +151,7 @@ class RunInputs(Struct, frozen=True, kw_only=True):
 
 
 class ModelStatus(str, Enum):
-    """The states of a logged model; MLflow's words."""
+    """The states of a logged model; MLflow's terms."""
 
     PENDING = "LOGGED_MODEL_PENDING"
     READY = "LOGGED_MODEL_READY"
@@ -159,7 +159,7 @@ class ModelStatus(str, Enum):
 
 
 class NewModel(Struct, frozen=True, kw_only=True):
-    """What is known of a logged model when it is opened."""
+    """The values for a new logged model."""
 
     experiment_id: str = "0"
     name: str | None = None
@@ -170,7 +170,7 @@ class NewModel(Struct, frozen=True, kw_only=True):
 
 
 class LoggedModel(Struct, frozen=True, kw_only=True):
-    """A model that a client of MLflow 3 logged, apart from the run that made it."""
+    """A model logged by an MLflow 3 client, separate from the run that made it."""
 
     model_id: str
     experiment_id: str
@@ -187,7 +187,7 @@ class LoggedModel(Struct, frozen=True, kw_only=True):
 
 
 class ModelStage(str, Enum):
-    """How far a model version has come; MLflow's words."""
+    """The stage of a model version; MLflow's terms."""
 
     NONE = "None"
     STAGING = "Staging"
@@ -196,12 +196,12 @@ class ModelStage(str, Enum):
 
     @property
     def is_active(self) -> bool:
-        """Say whether versions of this stage are in use, so that a later one can replace them."""
+        """Return whether versions of this stage are in use, so that a later one can replace them."""
         return self in (ModelStage.STAGING, ModelStage.PRODUCTION)
 
 
 class NewVersion(Struct, frozen=True, kw_only=True):
-    """What is known of a model version when it is registered; ``source`` is a URI of its files."""
+    """The values for a new model version; ``source`` is a URI of its files."""
 
     name: str
     source: str
@@ -213,7 +213,7 @@ class NewVersion(Struct, frozen=True, kw_only=True):
 
 
 class ModelVersion(Struct, frozen=True, kw_only=True):
-    """A version of a registered model; its files are at ``location``, which ``source`` led to."""
+    """A version of a registered model; its files are at ``location``, resolved from ``source``."""
 
     name: str
     version: int
@@ -231,7 +231,7 @@ class ModelVersion(Struct, frozen=True, kw_only=True):
 
 
 class RegisteredModel(Struct, frozen=True, kw_only=True):
-    """A name under which model versions are registered. ``latest`` are the latest versions, one of each stage."""
+    """A registered model. ``latest`` has the latest version of each stage."""
 
     name: str
     description: str | None

@@ -1,4 +1,4 @@
-"""Moving a run to another experiment, which MLflow can't."""
+"""Moves runs between experiments, which MLflow does not support."""
 
 from runner.errors import InvalidValueError
 from runner.store import experiments
@@ -8,7 +8,7 @@ from runner.store.row_helpers import run_number
 
 
 def move_run(db: Database, run_id: str, experiment_id: str) -> None:
-    """Put an active run into another experiment; its files stay where they are.
+    """Move an active run to another experiment; its files stay in place.
 
     Raises:
         NotFoundError: there is no such run or experiment.

@@ -1,4 +1,4 @@
-"""Experiments: named groups of runs."""
+"""Stores experiments: named groups of runs."""
 
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -10,15 +10,15 @@ from runner.store.row_helpers import checked_tags, chunks, experiment_number, no
 from runner.store.rules import check_experiment_name
 
 DEFAULT_ID = "0"
-"""The experiment ``Default``, which every store has."""
+"""The id of the experiment ``Default``, which every store has."""
 
 
 def create(db: Database, name: str, artifact_location: str | None = None, tags: Mapping[str, str] = {}) -> str:
-    """Make an experiment and return its id.
+    """Create an experiment and return its id.
 
     Raises:
-        AlreadyExistsError: one of this name exists, perhaps deleted.
-        InvalidValueError: the name or a tag can't be used.
+        AlreadyExistsError: the name is in use, possibly by a deleted experiment.
+        InvalidValueError: the name or a tag is invalid.
     """
     pairs = checked_tags(tags)
     moment = now()
@@ -36,10 +36,10 @@ def create(db: Database, name: str, artifact_location: str | None = None, tags: 
 
 
 def get(db: Database, experiment_id: str) -> Experiment:
-    """Return the experiment of this id, also a deleted one.
+    """Return the experiment with this id, including deleted ones.
 
     Raises:
-        NotFoundError: there is none.
+        NotFoundError: there is no such experiment.
     """
     found = load(db, [experiment_number(experiment_id)])
     if not found:
@@ -48,16 +48,16 @@ def get(db: Database, experiment_id: str) -> Experiment:
 
 
 def find(db: Database, name: str) -> Experiment | None:
-    """Return the experiment of this name, also a deleted one, or None."""
+    """Return the experiment with this name, including deleted ones, or None."""
     rows = db.query("SELECT id FROM experiments WHERE name = ?", name)
     return load(db, [int(rows[0]["id"])])[0] if rows else None
 
 
 def ensure(db: Database, name: str) -> str:
-    """Return the id of the active experiment of this name, which is made if there is none.
+    """Return the id of the active experiment with this name; create it if it does not exist.
 
     Raises:
-        InvalidValueError: it is deleted, or the name can't be used.
+        InvalidValueError: the experiment is deleted, or the name is invalid.
     """
     with db.transaction():
         rows = db.query("SELECT id, lifecycle_stage FROM experiments WHERE name = ?", name)
@@ -80,7 +80,7 @@ def load(db: Database, numbers: list[int]) -> list[Experiment]:
 
 
 def count_runs(db: Database, experiment_ids: Sequence[str]) -> dict[str, int]:
-    """Return how many active runs are in each of these experiments; those without any are left out."""
+    """Return the number of active runs in each of these experiments; experiments without runs are omitted."""
     counted = "SELECT experiment, count(*) AS count FROM runs WHERE lifecycle_stage = 'active' AND experiment IN"
     found: dict[str, int] = {}
     for piece, marks in chunks([int(word) for word in experiment_ids]):
@@ -90,11 +90,11 @@ def count_runs(db: Database, experiment_ids: Sequence[str]) -> dict[str, int]:
 
 
 def rename(db: Database, experiment_id: str, name: str) -> None:
-    """Give an active experiment another name.
+    """Rename an active experiment.
 
     Raises:
-        AlreadyExistsError: another one has it.
-        InvalidValueError: the experiment is deleted, or the name can't be used.
+        AlreadyExistsError: another experiment has the name.
+        InvalidValueError: the experiment is deleted, or the name is invalid.
     """
     check_experiment_name(name)
     with db.transaction():
@@ -107,7 +107,7 @@ def rename(db: Database, experiment_id: str, name: str) -> None:
 
 
 def delete(db: Database, experiment_id: str) -> None:
-    """Put an experiment and its runs aside; `restore` brings them back.
+    """Mark an experiment and its runs as deleted; `restore` reverses it.
 
     Raises:
         InvalidValueError: it is the default experiment.
@@ -118,7 +118,7 @@ def delete(db: Database, experiment_id: str) -> None:
 
 
 def restore(db: Database, experiment_id: str) -> None:
-    """Bring a deleted experiment and its runs back."""
+    """Restore a deleted experiment and its runs."""
     _move(db, experiment_id, LifecycleStage.ACTIVE)
 
 
@@ -135,7 +135,7 @@ def delete_tag(db: Database, experiment_id: str, key: str) -> None:
     """Remove a tag of an experiment.
 
     Raises:
-        NotFoundError: it has no such tag.
+        NotFoundError: the experiment has no such tag.
     """
     with db.transaction():
         number = int(get(db, experiment_id).id)
@@ -147,9 +147,9 @@ def _move(db: Database, experiment_id: str, stage: LifecycleStage) -> None:
     with db.transaction():
         experiment = get(db, experiment_id)
         if experiment.lifecycle_stage is stage:
-            raise InvalidValueError(f"The experiment '{experiment.name}' is {stage.value} already")
+            raise InvalidValueError(f"The experiment '{experiment.name}' is already {stage.value}")
         number, moment = int(experiment.id), now()
-        # Runs that go with their experiment carry its time, so that `restore` brings back just those.
+        # Runs deleted with their experiment get its deletion time, so that `restore` restores only those.
         if stage is LifecycleStage.DELETED:
             db.execute(_DELETE_RUNS, moment, number)
         else:
@@ -175,7 +175,7 @@ def _refuse_taken(db: Database, name: str) -> None:
     if other is not None:
         deleted = other.lifecycle_stage is LifecycleStage.DELETED
         raise AlreadyExistsError(
-            f"There is an experiment '{name}' already{', in the deleted state' if deleted else ''}",
+            f"An experiment '{name}' already exists{', in the deleted state' if deleted else ''}",
             hint="Restore it, or use another name." if deleted else "Use it, or choose another name.",
         )
 

@@ -1,4 +1,4 @@
-"""Faults of the store's file and of its disk, as errors for the user."""
+"""Converts errors of the store's file and disk into errors for the user."""
 
 import os
 import sqlite3
@@ -7,11 +7,11 @@ from pathlib import Path
 
 from runner.errors import DamagedStoreError, NoRoomError, StoreError
 
-_REPAIR = "`proj verify --repair` saves what can still be read; the damaged file is kept."
+_REPAIR = "`proj verify --repair` saves the readable data; the damaged file is kept."
 
 _EXPLANATIONS = {
-    "disk is full": ("The disk is full", "Free some space; what was recorded so far is safe."),
-    "database is locked": ("Another process has been writing to the store for too long", "Look for a stuck process."),
+    "disk is full": ("The disk is full", "Free some space; the data recorded so far is safe."),
+    "database is locked": ("Another process has locked the store for too long", "Check for a stuck process."),
     "readonly database": (
         "The store can't be written to",
         "Set PROJ_HOME to a folder that you can write to; commands that only read work here.",
@@ -23,7 +23,7 @@ _EXPLANATIONS = {
     "disk I/O error": ("The disk reported an error", "Check the disk, then run the command again."),
     "malformed": ("The store is damaged", _REPAIR),
     "Could not decode": ("The store is damaged", _REPAIR),
-    "not a database": ("This file is not a store of proj, or its head is damaged", _REPAIR),
+    "not a database": ("This file is not a store of proj, or its header is damaged", _REPAIR),
 }
 
 _KINDS: dict[str, type[StoreError]] = {
@@ -34,11 +34,11 @@ _KINDS: dict[str, type[StoreError]] = {
 }
 
 _LITTLE = 64 << 10
-"""Free bytes below which SQLite's "disk I/O error" means that there is no room for the file that connections share."""
+"""Free bytes below which SQLite's "disk I/O error" means that its shared-memory file does not fit on the disk."""
 
 
 def explain(error: sqlite3.Error, path: Path) -> StoreError | None:
-    """Return the error for the user for a fault of a store's file or disk; None where only a bug explains it."""
+    """Return the user's error for an error of the store's file or disk, or None for an error that indicates a bug."""
     text = str(error)
     if "disk I/O error" in text and free_bytes(path.parent) < _LITTLE:
         text = "disk is full"
@@ -52,7 +52,7 @@ def explain(error: sqlite3.Error, path: Path) -> StoreError | None:
 
 
 def free_bytes(folder: Path) -> int:
-    """Return how many bytes a user may still write where a folder is; a folder that can't be asked has plenty."""
+    """Return the free bytes for users at a folder; if unknown, a very large number."""
     try:
         found = os.statvfs(folder)
     except OSError:
@@ -61,6 +61,6 @@ def free_bytes(folder: Path) -> int:
 
 
 def _or_backup(path: Path) -> str:
-    """Return what to do about a damaged store; a backup is named where there is one."""
+    """Return the repair hint for a damaged store, with the newest backup if there is one."""
     backups = sorted(path.parent.glob(f"{path.name}.*.backup"))
     return f"{_REPAIR} A backup of an earlier version is {backups[-1].name}." if backups else _REPAIR

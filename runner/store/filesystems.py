@@ -1,18 +1,18 @@
-"""Where a folder lies: SQLite's write-ahead log needs shared memory, which network file systems do not give."""
+"""Detects network file systems, which lack the shared memory that SQLite's write-ahead log needs."""
 
 from pathlib import Path
 
 from runner.process import capture
 
 NETWORK = ("nfs", "cifs", "smb", "afpfs", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs", "glusterfs", "fuse.sshfs")
-"""How the types of network file systems begin. https://www.sqlite.org/wal.html, "Overview"."""
+"""Prefixes of the types of network file systems. https://www.sqlite.org/wal.html, "Overview"."""
 
 
 _MOUNTS = Path("/proc/self/mountinfo")
 
 
 def is_on_network(folder: Path) -> bool:
-    """Say whether an existing folder is on a network file system; False where the system does not tell."""
+    """Return whether an existing folder is on a network file system; False if unknown."""
     mounts = _linux_mounts() if _MOUNTS.exists() else _listed_mounts()
     path = folder.resolve()
     places = [(len(mount.parts), kind) for mount, kind in mounts if path == mount or mount in path.parents]
@@ -20,7 +20,7 @@ def is_on_network(folder: Path) -> bool:
 
 
 def _linux_mounts() -> list[tuple[Path, str]]:
-    """Return mount point and type of each mount; the format is that of proc(5), "/proc/[pid]/mountinfo"."""
+    """Return mount point and type of each mount, from proc(5), "/proc/[pid]/mountinfo"."""
     try:
         text = _MOUNTS.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -35,7 +35,7 @@ def _linux_mounts() -> list[tuple[Path, str]]:
 
 
 def _listed_mounts() -> list[tuple[Path, str]]:
-    """Return mount point and type of each mount as BSD and macOS print them: ``what on /place (type, …)``."""
+    """Return mount point and type of each mount, from the output of `mount` on BSD: ``what on /place (type, …)``."""
     mounts = []
     for line in capture(["mount"], timeout=10).text.splitlines():
         _, _, rest = line.partition(" on ")

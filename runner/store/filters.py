@@ -1,4 +1,4 @@
-r"""The language of MLflow's searches, read into values.
+r"""Parses MLflow's search language.
 
 filter      = comparison { AND comparison }
 comparison  = field ( = | != | < | <= | > | >= | LIKE | ILIKE ) value
@@ -7,7 +7,7 @@ comparison  = field ( = | != | < | <= | > | >= | LIKE | ILIKE ) value
 field       = attribute | prefix . key
 key         = word | "…" | `…`
 value       = text | number
-text        = '…' | "…"          a doubled quote stands for one
+text        = '…' | "…"          a doubled quote means one quote
 order       = field [ ASC | DESC ]
 
 https://mlflow.org/docs/latest/search-runs.html
@@ -23,7 +23,7 @@ from runner.errors import InvalidValueError
 
 
 class Operator(str, Enum):
-    """How a field is compared."""
+    """The comparison operators."""
 
     EQUAL = "="
     NOT_EQUAL = "!="
@@ -40,7 +40,7 @@ class Operator(str, Enum):
 
 
 class Kind(str, Enum):
-    """What a field is of."""
+    """The kinds of fields."""
 
     ATTRIBUTE = "attribute"
     METRIC = "metric"
@@ -50,14 +50,14 @@ class Kind(str, Enum):
 
 
 class Field(Struct, frozen=True):
-    """Something that can be compared or ordered by."""
+    """A field to compare or order by."""
 
     kind: Kind
     key: str
 
 
 class Comparison(Struct, frozen=True, kw_only=True):
-    """One condition; ``value`` is a tuple for IN, None where nothing is compared."""
+    """A condition; ``value`` is a tuple for IN and None for IS NULL."""
 
     field: Field
     operator: Operator
@@ -65,19 +65,19 @@ class Comparison(Struct, frozen=True, kw_only=True):
 
 
 class Ordering(Struct, frozen=True, kw_only=True):
-    """What to order by."""
+    """A column to order by."""
 
     field: Field
     descending: bool = False
 
 
 class Vocabulary(Struct, frozen=True, kw_only=True):
-    """What can be searched: the prefixes of the kinds, and the attributes with all their names."""
+    """The searchable fields: prefixes by kind, and attributes with their aliases."""
 
     prefixes: Mapping[str, Kind]
     attributes: Mapping[str, str]
     numbers: frozenset[str]
-    """The attributes that are numbers."""
+    """The numeric attributes."""
 
 
 class _Token(Struct, frozen=True):
@@ -98,27 +98,27 @@ _TOKENS = re.compile(
 )
 
 MAX_LENGTH = 100_000
-"""Characters of a filter: room for the ids of some 2,500 runs."""
+"""Maximum number of characters of a filter: enough for the ids of about 2,500 runs."""
 
 _TEXT_ONLY = {Operator.LIKE, Operator.ILIKE, Operator.IN, Operator.NOT_IN}
 _RANGES = {Operator.LESS, Operator.LESS_OR_EQUAL, Operator.GREATER, Operator.GREATER_OR_EQUAL}
 
 
 def parse_filter(text: str, vocabulary: Vocabulary) -> tuple[Comparison, ...]:
-    """Read a filter.
+    """Parse a filter.
 
     Raises:
-        InvalidValueError: it does not follow the grammar; the context shows where.
+        InvalidValueError: the text does not follow the grammar; the context shows the position.
     """
     _check_length(text)
     return _Reader(text, vocabulary).read_filter()
 
 
 def parse_order(text: str, vocabulary: Vocabulary) -> Ordering:
-    """Read one column to order by.
+    """Parse one column to order by.
 
     Raises:
-        InvalidValueError: it does not follow the grammar; the context shows where.
+        InvalidValueError: the text does not follow the grammar; the context shows the position.
     """
     _check_length(text)
     return _Reader(text, vocabulary).read_order()
@@ -126,11 +126,11 @@ def parse_order(text: str, vocabulary: Vocabulary) -> Ordering:
 
 def _check_length(text: str) -> None:
     if len(text) > MAX_LENGTH:
-        raise InvalidValueError(f"A search can have {MAX_LENGTH} characters, not {len(text)}")
+        raise InvalidValueError(f"A search can have at most {MAX_LENGTH} characters; got {len(text)}")
 
 
 class _Reader:
-    """One pass over the tokens of a filter, or of a column to order by."""
+    """Parses the tokens of a filter or of a column to order by."""
 
     def __init__(self, text: str, vocabulary: Vocabulary) -> None:
         self._text = text
@@ -192,7 +192,7 @@ class _Reader:
         return _unquoted(token)
 
     def _named(self, field: Field, token: _Token) -> Field:
-        """Return a field under its one name."""
+        """Return a field with its canonical name."""
         if field.kind is not Kind.ATTRIBUTE and field.kind is not Kind.DATASET:
             return field
         known = (

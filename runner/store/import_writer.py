@@ -1,4 +1,4 @@
-"""Runs and experiments that come from another store: with their own ids, times and states, each as a whole or not."""
+"""Writes imported runs and experiments with their original ids, times and states, each in one transaction."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,26 +17,26 @@ from runner.store.rules import check_experiment_name, check_integer, check_metri
 from runner.store.values import UPSERT_METRIC, point_row, rank, stored_value
 
 ORIGIN_TAG = "proj.origin"
-"""The tag that says which store a run came from."""
+"""The tag with the address of the store that a run was imported from."""
 
 
 _DELETED = "deleted: "
-"""How the state of a run begins that is deleted in the other store."""
+"""The prefix of the state digest of a run that is deleted in the other store."""
 
 
 class Change(str, Enum):
-    """What an arrival did to the store."""
+    """The effect of an import on the store."""
 
     ADDED = "added"
     UPDATED = "updated"
     SAME = "unchanged"
-    """It is here as it is there, or was changed only here."""
+    """Unchanged in the other store; local changes stay."""
     OWN = "own"
-    """It is here and did not come from another store, so it is left alone."""
+    """Present but not imported, so it is left unchanged."""
 
 
 class ImportedRun(Struct, frozen=True, kw_only=True):
-    """A run as another store has it. Its experiment id is the one here; its metrics arrive as points."""
+    """A run of another store. Its experiment id is local; its metric points are passed separately."""
 
     run: Run
     deleted_at: int | None = None
@@ -47,17 +47,17 @@ class ImportedRun(Struct, frozen=True, kw_only=True):
 
 
 def find_experiment(db: Database, found: Experiment) -> Experiment | None:
-    """Return the experiment here that one of another store is; they are known by their names."""
+    """Return the local experiment for one of another store; experiments are identified by name."""
     return experiments.find(db, found.name)
 
 
 def add_experiment(db: Database, found: Experiment) -> str:
-    """Make the experiment that another store has, with its times and state, and return its id here.
+    """Create an experiment of another store with its times and state, and return its local id.
 
-    Where somebody else has made it in the meantime, it is that one.
+    If another process created it in the meantime, its id is returned.
 
     Raises:
-        InvalidValueError: it can't have this name.
+        InvalidValueError: the name is invalid.
     """
     deleted_at = found.updated_at if found.lifecycle_stage is LifecycleStage.DELETED else None
     with db.transaction():
@@ -77,14 +77,14 @@ def add_experiment(db: Database, found: Experiment) -> str:
 
 
 def add_experiment_tags(db: Database, experiment_id: str, tags: Mapping[str, str]) -> None:
-    """Give an experiment the tags that it does not have yet."""
+    """Add the missing tags to an experiment."""
     number = experiment_number(experiment_id)
     rows = ((number, key, value) for key, value in tags.items())
     db.execute_many("INSERT OR IGNORE INTO experiment_tags VALUES (?, ?, ?)", rows)
 
 
 def lookup(db: Database, run_id: str) -> tuple[str, bool] | None:
-    """Return the experiment that a run of this id is in here and whether it came from another store, or None."""
+    """Return the local experiment of a run and whether the run was imported, or None if there is no such run."""
     rows = db.query(
         "SELECT r.experiment, o.run IS NOT NULL AS came FROM runs r LEFT JOIN origins o ON o.run = r.id"
         " WHERE r.run_id = ?",
@@ -94,13 +94,13 @@ def lookup(db: Database, run_id: str) -> tuple[str, bool] | None:
 
 
 def import_run(db: Database, arrival: ImportedRun, points: Iterable[Metric]) -> tuple[Change, int]:
-    """Store a run of another store, or bring it up to date, in one transaction; return what that did and new points.
+    """Insert or update an imported run in one transaction; return the change and the number of new points.
 
-    What changed there since it arrived replaces what is here; while nothing did, changes made here stay. Points are
-    taken one by one, so that any number of them needs little memory; a fault in them leaves the store as it was.
+    Values that changed in the other store since the last import replace the local ones; otherwise local changes stay.
+    Points are read one by one to limit memory; an error in them leaves the store unchanged.
 
     Raises:
-        InvalidValueError: something about it can't be stored.
+        InvalidValueError: a value of the run is invalid.
     """
     state = _state(arrival)
     _check_times(arrival)
@@ -120,7 +120,7 @@ def import_run(db: Database, arrival: ImportedRun, points: Iterable[Metric]) -> 
         added = _add_points(db, number, points)
         gone = arrival.deleted_at
         if rows and gone is None and not (changed and rows[0]["state"].startswith(_DELETED)):
-            # It was deleted here, or not at all; what was deleted there and is restored there comes back.
+            # Only a deletion that came from the other store is reversed when the run is restored there.
             gone = rows[0]["deleted_at"]
         stage = LifecycleStage.ACTIVE if gone is None else LifecycleStage.DELETED
         db.execute("UPDATE runs SET lifecycle_stage = ?, deleted_at = ? WHERE id = ?", stage.value, gone, number)
@@ -156,7 +156,7 @@ def _insert(db: Database, arrival: ImportedRun) -> int:
 
 
 def _write(db: Database, number: int, arrival: ImportedRun) -> None:
-    """Write what a run says about itself. It is active meanwhile, as the parts of the store ask for that."""
+    """Write the values of a run. The run is active meanwhile, because the called functions require that."""
     run = arrival.run
     db.execute(
         "UPDATE runs SET status = ?, started_at = ?, ended_at = ?, lifecycle_stage = 'active' WHERE id = ?",
@@ -189,14 +189,14 @@ def _add_points(db: Database, number: int, points: Iterable[Metric]) -> int:
     try:
         added = db.execute_many("INSERT OR IGNORE INTO points VALUES (?, ?, ?, ?, ?, ?)", rows())
     except OverflowError as error:
-        raise InvalidValueError("A time or step of a metric is no number of 64 bits") from error
+        raise InvalidValueError("A time or step of a metric is not a 64-bit integer") from error
     latest = ((number, p.key, stored_value(p), p.timestamp, p.step) for p in last.values())
     db.execute_many(UPSERT_METRIC, latest)
     return added
 
 
 def _state(arrival: ImportedRun) -> str:
-    """Return a digest of all that a run says about itself there but its points, which are only ever added to."""
+    """Return a digest of all values of an imported run except its points, which are only ever added to."""
     run = arrival.run
     try:
         told = msgspec.msgpack.encode(
@@ -209,6 +209,6 @@ def _state(arrival: ImportedRun) -> str:
             )
         )
     except OverflowError as error:
-        raise InvalidValueError(f"A time of the run '{run.run_id}' is no number of 64 bits") from error
+        raise InvalidValueError(f"A time of the run '{run.run_id}' is not a 64-bit integer") from error
     digest = hashlib.sha256(told).hexdigest()
     return digest if arrival.deleted_at is None else f"{_DELETED}{digest}"

@@ -1,4 +1,4 @@
-"""What a run read and made, as MLflow's clients say it: datasets and logged models."""
+"""Stores the inputs and outputs of runs: datasets and logged models."""
 
 from collections.abc import Sequence
 
@@ -17,11 +17,11 @@ _MAX_TEXTS = {"source": 1_000_000, "schema": 1_000_000, "profile": 16_777_215}
 
 
 def log_inputs(db: Database, run_id: str, datasets: Sequence[DatasetInput] = (), model_ids: Sequence[str] = ()) -> None:
-    """Store the datasets and models that a run read; what is stored already stays as it is.
+    """Record the inputs of a run: datasets and models; stored entries stay unchanged.
 
     Raises:
         NotFoundError: there is no such run.
-        InvalidValueError: the run is deleted, or the description of a dataset can't be used.
+        InvalidValueError: the run is deleted, or a dataset is invalid.
     """
     for one in datasets:
         _check(one.dataset)
@@ -36,7 +36,7 @@ def log_inputs(db: Database, run_id: str, datasets: Sequence[DatasetInput] = (),
 
 
 def log_outputs(db: Database, run_id: str, models: Sequence[ModelOutput]) -> None:
-    """Store the logged models that a run made.
+    """Record the logged models that a run made.
 
     Raises:
         NotFoundError: there is no such run.

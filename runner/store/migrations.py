@@ -1,4 +1,4 @@
-"""The schema of the store, as small named steps. A step that was released is never edited; add another."""
+"""Defines the schema of the store as small named steps. A released step is never edited; add another step."""
 
 import sqlite3
 import time
@@ -9,8 +9,9 @@ from msgspec import Struct
 class Migration(Struct, frozen=True, kw_only=True):
     """One step of the schema.
 
-    A step that only adds tables, indexes or views breaks nobody. One after which a program that does not know it would
-    misread what is stored, or write what this one misreads, says so: such a program leaves the store alone.
+    A step that only adds tables, indexes or views is compatible with older programs. ``breaks_readers`` and
+    ``breaks_writers`` mark a step after which a program that does not know it would read or write wrong data; such a
+    program refuses the store.
     """
 
     name: str
@@ -159,7 +160,7 @@ _MODELS = (
         step INTEGER NOT NULL,
         PRIMARY KEY (model, key, run_id, dataset_name, dataset_digest)
     ) WITHOUT ROWID""",
-    # What a search compares: of a model's metric, the value measured last.
+    # Searches compare the latest value of a model's metric.
     """CREATE VIEW last_model_metrics AS SELECT model, key, value FROM model_metrics m WHERE NOT EXISTS (
         SELECT 1 FROM model_metrics n WHERE n.model = m.model AND n.key = m.key
         AND (n.timestamp, n.step, n.run_id, n.dataset_name, n.dataset_digest)
@@ -173,7 +174,7 @@ _MODELS = (
     ) WITHOUT ROWID""",
 )
 
-# The number of a version is given once, also when the version is deleted: ``last_version`` remembers it.
+# The number of a deleted version is not used again: ``last_version`` has the greatest number assigned.
 _REGISTRY = (
     """CREATE TABLE registered_models (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -222,7 +223,7 @@ _REGISTRY = (
         SELECT v.*, m.name FROM model_versions v JOIN registered_models m ON m.id = v.model""",
 )
 
-# Of a token only the SHA-256 is kept: it is random, so nobody can try them all.
+# Only the SHA-256 of a token is stored. Tokens are random, so a fast digest is safe against guessing.
 _TOKENS = (
     """CREATE TABLE tokens (
         name TEXT PRIMARY KEY,
@@ -233,8 +234,8 @@ _TOKENS = (
 )
 
 _COPIES = (
-    # ``remote_run_id`` is NULL while it is open whether the server has the run; ``waiting`` says that something of it
-    # is still to be sent.
+    # ``remote_run_id`` is NULL while it is unknown whether the server has the run; ``waiting`` is set while the run has
+    # content to send.
     """CREATE TABLE copies (
         id INTEGER PRIMARY KEY,
         run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE,
@@ -254,7 +255,7 @@ _COPIES = (
         note TEXT NOT NULL DEFAULT '',
         PRIMARY KEY (copy, kind, name)
     ) WITHOUT ROWID""",
-    # All points up to the first place have been sent, those up to the second one perhaps.
+    # All points up to the first position are sent; those up to the second may be.
     """CREATE TABLE sent_points (
         run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE,
         key TEXT NOT NULL,
@@ -280,7 +281,7 @@ _COPIES = (
         begun INTEGER NOT NULL DEFAULT 0,
         PRIMARY KEY (copy, key, step, timestamp, value, nan)
     ) WITHOUT ROWID""",
-    # Points are sent in their own order; one that comes before what was sent already is noted.
+    # Points are sent in their sort order; a new point that sorts before a sent one is recorded as late.
     """CREATE TRIGGER points_that_come_late AFTER INSERT ON points BEGIN
         INSERT OR IGNORE INTO late_points (copy, key, step, timestamp, value, nan)
         SELECT copy, NEW.key, NEW.step, NEW.timestamp, NEW.value, NEW.nan FROM sent_points s
@@ -289,7 +290,7 @@ _COPIES = (
     END""",
 )
 
-# What came from another store, and what it was like there then: what changed since is brought up to date.
+# The origin of imported entities and a digest of their imported state, so that a later import finds changes.
 _ORIGINS = (
     """CREATE TABLE origins (
         run INTEGER PRIMARY KEY REFERENCES runs ON DELETE CASCADE,
@@ -306,8 +307,8 @@ _MODEL_ORIGINS = (
     )""",
 )
 
-# The owner is the id of a run or of a logged model. A path is bytes, as file names are; ``stamp`` tells whether a file
-# was touched since, so that its digest need not be taken again.
+# The owner is the id of a run or of a logged model. A path is bytes, as file names are; an unchanged ``stamp`` means
+# that the file need not be read again.
 _ARTIFACT_DIGESTS = (
     """CREATE TABLE artifact_digests (
         owner TEXT NOT NULL,
@@ -338,7 +339,7 @@ MIGRATIONS: tuple[Migration, ...] = (
 )
 
 APPLICATION_ID = 0x70726F6A
-"""What marks an SQLite file as a store of proj: "proj" in ASCII."""
+"""SQLite's application id of a store: "proj" in ASCII."""
 
 
 def applied(connection: sqlite3.Connection) -> tuple[str, ...]:
@@ -366,7 +367,7 @@ def apply(connection: sqlite3.Connection, migrations: tuple[Migration, ...]) -> 
 
 
 def _write_compatibility(connection: sqlite3.Connection, migrations: tuple[Migration, ...]) -> None:
-    """Write down how many steps a program must know to read the store, and to write to it."""
+    """Record how many steps a program must know to read the store, and to write to it."""
     connection.execute(
         "CREATE TABLE IF NOT EXISTS compatibility (reader INTEGER NOT NULL, writer INTEGER NOT NULL, PRIMARY KEY"
         " (reader, writer)) WITHOUT ROWID"

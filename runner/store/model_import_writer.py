@@ -1,4 +1,4 @@
-"""Logged and registered models that come from another store."""
+"""Writes imported logged models and registered models."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -18,22 +18,22 @@ _MODEL_ID = re.compile(r"m-[0-9a-f]{32}")
 
 
 def is_model_id(text: str) -> bool:
-    """Say whether a text can be the id of a logged model."""
+    """Return whether a text is a valid id of a logged model."""
     return _MODEL_ID.fullmatch(text) is not None
 
 
 def check_model_id(model_id: str) -> None:
-    """Refuse what can't be the id of a logged model; it becomes part of paths.
+    """Refuse an invalid id of a logged model, because ids become part of paths.
 
     Raises:
-        InvalidValueError: it can't.
+        InvalidValueError: the id is invalid.
     """
     if not is_model_id(model_id):
-        raise InvalidValueError(f"'{model_id[:80]}' can't be the id of a logged model")
+        raise InvalidValueError(f"'{model_id[:80]}' is not a valid id of a logged model")
 
 
 def find_model(db: Database, model_id: str) -> Row | None:
-    """Return what is known of the logged model of this id, deleted or not, and whether it came from another store."""
+    """Return the row of a logged model, deleted or not, and whether it was imported; None if there is none."""
     rows = db.query(
         "SELECT id, experiment, updated_at, artifact_uri, o.model IS NOT NULL AS came"
         " FROM models m LEFT JOIN model_origins o ON o.model = m.id WHERE model_id = ?",
@@ -43,12 +43,12 @@ def find_model(db: Database, model_id: str) -> Row | None:
 
 
 def import_model(db: Database, model: LoggedModel, origin: str, *, deleted: bool = False) -> Change:
-    """Store a logged model of another store, or bring it up to date when it changed there later than here.
+    """Insert an imported logged model, or update it if the other store's version is newer.
 
-    One that did not come from another store is left alone.
+    A model that was not imported is left unchanged.
 
     Raises:
-        InvalidValueError: it has an id that no logged model has.
+        InvalidValueError: the id is invalid.
     """
     check_model_id(model.model_id)
     checked_model_name(model.name)
@@ -75,13 +75,13 @@ def import_model(db: Database, model: LoggedModel, origin: str, *, deleted: bool
 
 
 def import_registered(db: Database, model: RegisteredModel, last_version: int) -> Change:
-    """Store a registered model of another store without its versions; what is here stays, what is missing is added.
+    """Insert an imported registered model without its versions, or add its missing values.
 
     Raises:
-        InvalidValueError: its name can't be used, or no version can come after its last one.
+        InvalidValueError: the name or the last version number is invalid.
     """
     if last_version and not VERSION.fullmatch(str(last_version)):
-        raise InvalidValueError(f"{last_version} is no number of a model version")
+        raise InvalidValueError(f"{last_version} is not a valid version number of a model")
     with db.transaction():
         rows = db.query("SELECT id, updated_at FROM registered_models WHERE name = ?", check_model_name(model.name))
         number = rows[0]["id"] if rows else _insert_registered(db, model)
@@ -97,10 +97,10 @@ def import_registered(db: Database, model: RegisteredModel, last_version: int) -
 
 
 def import_aliases(db: Database, model: RegisteredModel) -> tuple[str, ...]:
-    """Store the aliases of a registered model whose versions are here; return those that name another version here.
+    """Store the aliases of versions that are present; return aliases that name another version here.
 
     Raises:
-        InvalidValueError: one can't be an alias.
+        InvalidValueError: an alias is invalid.
     """
     taken = []
     with db.transaction():
@@ -117,15 +117,15 @@ def import_aliases(db: Database, model: RegisteredModel) -> tuple[str, ...]:
 
 
 def import_version(db: Database, version: ModelVersion) -> Change:
-    """Store a version of a registered model under its own number, or bring it up to date.
+    """Insert an imported model version under its own number, or update it.
 
-    A number that another version has here already is left alone: `Change.OWN`.
+    A number that another version uses here is left unchanged: `Change.OWN`.
 
     Raises:
-        InvalidValueError: it has a number that no version has.
+        InvalidValueError: the number is invalid.
     """
     if not VERSION.fullmatch(str(version.version)):
-        raise InvalidValueError(f"{version.version} is no number of a model version")
+        raise InvalidValueError(f"{version.version} is not a valid version number of a model")
     with db.transaction():
         model = db.query("SELECT id FROM registered_models WHERE name = ?", version.name)[0]["id"]
         known = db.query(
@@ -192,7 +192,7 @@ def _insert(db: Database, table: str, columns: Mapping[str, object]) -> int:
 
 
 def _describe(db: Database, table: str, number: int, facts: Sequence[object]) -> int:
-    """Take the description over where it changed there later than here."""
+    """Replace the description if the other store's version is newer."""
     return db.execute(
         f"UPDATE {table} SET description = ?, updated_at = ? WHERE id = ? AND updated_at < ?", *facts, number, facts[1]
     )

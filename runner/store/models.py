@@ -1,4 +1,4 @@
-"""Logged models: what clients of MLflow 3 log apart from the run that made it."""
+"""Stores logged models, which MLflow 3 clients log separately from runs."""
 
 import uuid
 from collections.abc import Mapping, Sequence
@@ -69,7 +69,7 @@ MODELS = Searchable(
 
 
 class ModelQuery(Struct, frozen=True, kw_only=True):
-    """A search for logged models; without experiments all are searched."""
+    """A search for logged models; without experiments, all are searched."""
 
     experiment_ids: tuple[str, ...] | None = None
     filter: str = ""
@@ -79,11 +79,11 @@ class ModelQuery(Struct, frozen=True, kw_only=True):
 
 
 def create(db: Database, new: NewModel) -> LoggedModel:
-    """Open a logged model and return it.
+    """Create a logged model and return it.
 
     Raises:
         NotFoundError: there is no such experiment.
-        InvalidValueError: the experiment is deleted, or a name, parameter or tag can't be used.
+        InvalidValueError: the experiment is deleted, or a name, parameter or tag is invalid.
     """
     name = make_name() if new.name is None else checked_model_name(new.name)
     model_id = f"m-{uuid.uuid4().hex}"
@@ -112,19 +112,19 @@ def create(db: Database, new: NewModel) -> LoggedModel:
 
 
 def get(db: Database, model_id: str) -> LoggedModel:
-    """Return the logged model of this id.
+    """Return the logged model with this id.
 
     Raises:
-        NotFoundError: there is none, or it is deleted.
+        NotFoundError: there is no such model, or it is deleted.
     """
     return _load(db, [_number(db, model_id)])[0]
 
 
 def finalize(db: Database, model_id: str, status: ModelStatus) -> LoggedModel:
-    """Say that a logged model is complete, or that it failed, and return it.
+    """Set the final status of a logged model and return the model.
 
     Raises:
-        NotFoundError: there is none.
+        NotFoundError: there is no such model.
     """
     with db.transaction():
         number = _number(db, model_id)
@@ -133,10 +133,10 @@ def finalize(db: Database, model_id: str, status: ModelStatus) -> LoggedModel:
 
 
 def delete(db: Database, model_id: str) -> None:
-    """Put a logged model aside.
+    """Mark a logged model as deleted.
 
     Raises:
-        NotFoundError: there is none.
+        NotFoundError: there is no such model.
     """
     with db.transaction():
         number = _number(db, model_id)
@@ -148,7 +148,7 @@ def log_params(db: Database, model_id: str, params: Mapping[str, str]) -> None:
 
     Raises:
         NotFoundError: there is no such model.
-        InvalidValueError: a name or value can't be used.
+        InvalidValueError: a name or value is invalid.
     """
     pairs = [(check_name("parameter", key), check_value("parameter", key, value)) for key, value in params.items()]
     with db.transaction():
@@ -161,7 +161,7 @@ def set_tags(db: Database, model_id: str, tags: Mapping[str, str]) -> None:
 
     Raises:
         NotFoundError: there is no such model.
-        InvalidValueError: a name or value can't be used.
+        InvalidValueError: a name or value is invalid.
     """
     pairs = checked_tags(tags)
     with db.transaction():
@@ -184,7 +184,7 @@ def search(db: Database, query: ModelQuery) -> Page[LoggedModel]:
     """Return a page of logged models, newest first unless ordered otherwise.
 
     Raises:
-        InvalidValueError: the filter, the order, the limit or the page token can't be used; the context shows where.
+        InvalidValueError: the filter, order, limit or page token is invalid; the context shows the position.
     """
     scope: list[Fragment] = [view_scope(View.ACTIVE)]
     if query.experiment_ids is not None:
@@ -201,10 +201,10 @@ def search(db: Database, query: ModelQuery) -> Page[LoggedModel]:
 
 
 def checked_model_name(name: str) -> str:
-    """Return the name of a model if it may be one; MLflow's rule, for it becomes part of paths and URIs.
+    """Return a valid model name; MLflow's rule, because names become part of paths and URIs.
 
     Raises:
-        InvalidValueError: it may not.
+        InvalidValueError: the name is invalid.
     """
     if not name or any(letter in name for letter in "/:.%\"'"):
         raise InvalidValueError(

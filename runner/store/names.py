@@ -1,4 +1,4 @@
-"""Names for runs that nobody named."""
+"""Generates names for unnamed runs."""
 
 import os
 
@@ -18,7 +18,7 @@ _NOUNS = (
 
 
 def make_name() -> str:
-    """Return a name like ``quiet-otter-417``; not unique, but easy to say."""
+    """Return a random name like ``quiet-otter-417``; it is not unique."""
     adjectives, nouns = _ADJECTIVES.split(), _NOUNS.split()
     rest, number = divmod(int.from_bytes(os.urandom(8), "big"), 900)
     rest, adjective = divmod(rest, len(adjectives))

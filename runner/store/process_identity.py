@@ -1,4 +1,4 @@
-"""Who answers for a run: naming a process so that another one, later, can tell whether it is still there."""
+"""Identifies the process that owns a run, so that other processes can check whether it still exists."""
 
 import os
 import platform
@@ -9,11 +9,11 @@ from runner.process import capture
 from runner.store.entities import ProcessIdentity
 
 _PROC = Path("/proc/self/stat").exists()
-"""Whether the kernel shows processes as Linux does; elsewhere `ps` and `sysctl` are asked."""
+"""Whether /proc exists as on Linux; on other systems `ps` and `sysctl` are used."""
 
 
 def this_process() -> ProcessIdentity:
-    """Return the owner that this process is."""
+    """Return the identity of this process."""
     return ProcessIdentity(
         pid=os.getpid(),
         started=_started(os.getpid()) or "",
@@ -24,7 +24,7 @@ def this_process() -> ProcessIdentity:
 
 
 def is_gone(owner: ProcessIdentity) -> bool:
-    """Say whether a process has surely ended; one on another machine or in another container is taken to live."""
+    """Return whether a process has certainly ended; False for a process on another machine or in another container."""
     if owner.host != platform.node():
         return False
     if owner.boot != _boot():
@@ -36,7 +36,7 @@ def is_gone(owner: ProcessIdentity) -> bool:
 
 @lru_cache(maxsize=1)
 def _boot() -> str:
-    """Return what names the time since the machine started; empty where the system does not tell."""
+    """Return the boot id of the machine; empty if unknown."""
     if _PROC:
         return _read("/proc/sys/kernel/random/boot_id").strip()
     return capture(["sysctl", "-n", "kern.boottime"], timeout=10).text.strip()
@@ -54,7 +54,7 @@ def _space() -> str:
 
 
 def _started(pid: int) -> str | None:
-    """Return when a process started, as the kernel says it, or None when it has ended.
+    """Return the start time of a process as the kernel reports it, or None if it has ended.
 
     On Linux it is field 22 of proc(5), "/proc/[pid]/stat", in clock ticks since boot.
     """
@@ -62,7 +62,7 @@ def _started(pid: int) -> str | None:
         listed = capture(["ps", "-o", "stat=,lstart=", "-p", str(pid)], timeout=10).text.strip()
         state, _, started = listed.partition(" ")
         return started.strip() if listed and not state.startswith("Z") else None
-    # The second field is the program's name in brackets, and may have spaces and brackets of its own.
+    # The second field is the program's name in brackets, which may itself contain spaces and brackets.
     fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
     return fields[19] if fields and fields[0] not in ("Z", "X") else None
 

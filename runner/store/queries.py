@@ -1,8 +1,8 @@
-"""Pages of a search, each of which continues where the last one ended.
+"""Finds rows page by page; each page continues after the last row of the previous one.
 
-A page's token holds the sort key of its last row, so pages stay right while others write, and the tenth costs what the
-first does. The first column to order by splits the rows into up to three phases, each of which an index can serve:
-rows with a value, rows with NaN, rows without one. NaN and missing values come last in both directions, as in MLflow.
+A page token holds the sort key of the last row, so pages stay correct during concurrent writes, and every page costs
+the same. The first column to order by splits the rows into up to three phases, each served by an index: rows with a
+value, rows with NaN, rows without a value. NaN and missing values come last in both directions, as in MLflow.
 """
 
 import base64
@@ -19,7 +19,7 @@ from runner.store.filters import Comparison, Kind, Operator, Ordering, parse_fil
 from runner.store.statements import Fragment, Key, Phase, Searchable, Statement
 
 _LARGE = 5000
-"""Rows from which on it pays to walk an index in order instead of sorting all of them."""
+"""Number of rows from which walking an index in order is faster than sorting."""
 
 
 MAX_COMPARISONS = 200
@@ -28,7 +28,7 @@ MAX_PATTERN = 10_000
 
 
 class Query(Struct, frozen=True, kw_only=True):
-    """A search; ``scope`` are the conditions that every row meets whatever the filter says."""
+    """A search; ``scope`` has the conditions that apply in addition to the filter."""
 
     scope: tuple[Fragment, ...]
     filter: str = ""
@@ -38,14 +38,14 @@ class Query(Struct, frozen=True, kw_only=True):
 
 
 class Found(Struct, frozen=True):
-    """The row numbers of a page, and the token of the next one."""
+    """The row numbers of a page, and the token of the next page."""
 
     numbers: tuple[int, ...]
     next_page_token: str | None = None
 
 
 class _Place(Struct, frozen=True, array_like=True):
-    """Where a page ended: the phase and sort key of its last row. ``search`` is a checksum of what was asked."""
+    """The end of a page: the phase and sort key of its last row. ``search`` is a checksum of the query."""
 
     search: int
     phase: Phase
@@ -53,10 +53,10 @@ class _Place(Struct, frozen=True, array_like=True):
 
 
 def find(db: Database, searchable: Searchable, question: Query) -> Found:
-    """Return one page of what a search finds.
+    """Return one page of the rows that match a query.
 
     Raises:
-        InvalidValueError: the filter, a column to order by or the token can't be used.
+        InvalidValueError: the filter, a column to order by or the token is invalid.
     """
     comparisons = parse_filter(question.filter, searchable.vocabulary)
     orderings = [parse_order(text, searchable.vocabulary) for text in question.order_by]
@@ -65,7 +65,7 @@ def find(db: Database, searchable: Searchable, question: Query) -> Found:
     place = _read_token(question.page_token, search) if question.page_token else None
     phases = _phases(searchable, comparisons, orderings)
     if place is not None and place.phase not in phases:
-        raise InvalidValueError("The page token is not one of ours")
+        raise InvalidValueError("The page token is invalid")
     numbers: list[int] = []
     last = place
     for phase in phases[phases.index(place.phase) if place else 0 :]:
@@ -83,18 +83,18 @@ def find(db: Database, searchable: Searchable, question: Query) -> Found:
 
 
 def _check_size(comparisons: Sequence[Comparison], orderings: Sequence[Ordering]) -> None:
-    """Refuse a search that SQLite could not compile: it joins 64 tables at most, and nests 1,000 expressions.
+    """Refuse a search over SQLite's limits: 64 joined tables and 1,000 nested expressions.
 
     Raises:
-        InvalidValueError: it is one.
+        InvalidValueError: the search exceeds a limit.
     """
     if len(comparisons) > MAX_COMPARISONS:
-        raise InvalidValueError(f"A search can have {MAX_COMPARISONS} comparisons, not {len(comparisons)}")
+        raise InvalidValueError(f"A search can have at most {MAX_COMPARISONS} comparisons; got {len(comparisons)}")
     named = (*(one.field for one in comparisons), *(one.field for one in orderings))
     fields = {field for field in named if field.kind is not Kind.ATTRIBUTE}
     likes = (one.value for one in comparisons if one.operator in (Operator.LIKE, Operator.ILIKE))
     if any(len(str(pattern)) > MAX_PATTERN for pattern in likes):
-        raise InvalidValueError(f"A pattern can have {MAX_PATTERN} characters")
+        raise InvalidValueError(f"A pattern can have at most {MAX_PATTERN} characters")
     if len(fields) > MAX_FIELDS or len(orderings) > MAX_FIELDS:
         raise InvalidValueError(
             f"A search can name {MAX_FIELDS} metrics, parameters and tags, and order by as many; "
@@ -120,7 +120,7 @@ def _phases(
 
 
 def _start(db: Database, searchable: Searchable, scope: Sequence[Fragment], statement: Statement) -> str:
-    """Return the table to begin at: the one that leaves few rows to look at, else one that has them in order."""
+    """Return the table to start with: the one that leaves few rows, else one whose index gives the order."""
     conditions = " AND ".join(f"({fragment.sql})" for fragment in scope) or "1"
     args = tuple(arg for fragment in scope for arg in fragment.args)
     everything = Fragment(f"SELECT 1 FROM {searchable.table} r WHERE {conditions}", args)
@@ -133,7 +133,7 @@ def _start(db: Database, searchable: Searchable, scope: Sequence[Fragment], stat
 
 
 def _count(db: Database, rows: Fragment) -> int:
-    """Return how many rows there are, up to where it no longer matters."""
+    """Return the number of rows, counted up to the point where it no longer changes the plan."""
     return int(db.query(f"SELECT count(*) FROM ({rows.sql} LIMIT ?)", *rows.args, _LARGE)[0][0])
 
 
@@ -150,9 +150,10 @@ def _read_token(token: str, search: int) -> _Place:
     try:
         place: _Place = msgspec.msgpack.decode(base64.urlsafe_b64decode(token), type=_Place)
     except (binascii.Error, ValueError, msgspec.MsgspecError) as error:
-        raise InvalidValueError("The page token is not one of ours") from error
+        raise InvalidValueError("The page token is invalid") from error
     if place.search != search:
         raise InvalidValueError(
-            "The page token belongs to another search", hint="Keep filter, order and experiments the same."
+            "The page token belongs to another search",
+            hint="Use the token with the filter, order and experiments of its search.",
         )
     return place

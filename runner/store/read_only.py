@@ -1,4 +1,4 @@
-"""Ways to read a store that can't be written: on a full disk, on a read-only file system, of another user."""
+"""Opens stores that can't be written: on a full disk, on a read-only file system, of another user."""
 
 import os
 import sqlite3
@@ -10,14 +10,14 @@ from urllib.parse import quote
 from msgspec import Struct, structs
 
 _SHORT = 1.0
-"""Seconds to wait for a lock where the store can't be opened as usual."""
+"""Seconds to wait for a lock if the store can't be opened as usual."""
 
 _SPARE = Path("/dev/shm")  # noqa: S108  # only inside a folder of its own, with a random name
-"""Where a copy goes when the folder for temporary files is full."""
+"""Folder for a copy if the temporary folder is full."""
 
 
 class Way(Struct, frozen=True, kw_only=True):
-    """How a connection is opened: SQLite's URI, what is set first, and how long it waits for a lock in seconds."""
+    """The options of a connection: SQLite's URI, initial pragmas, and the lock timeout in seconds."""
 
     uri: str
     settings: tuple[str, ...] = ("PRAGMA query_only = ON",)
@@ -25,16 +25,16 @@ class Way(Struct, frozen=True, kw_only=True):
 
 
 def usual_way(path: Path) -> Way:
-    """Return the way that shares the store with programs that write to it; SQLite needs room beside it for that."""
+    """Return the way that shares the store with writers; SQLite needs disk space beside the store for it."""
     return Way(uri=_uri(path, "mode=rw"))
 
 
 def other_ways(path: Path) -> Iterator[Way]:
-    """Yield the ways to read a store that the usual one can't open, the safest first.
+    """Yield the ways to read a store that the usual way can't open, the safest first.
 
     https://www.sqlite.org/wal.html ("Read-Only Databases") and https://www.sqlite.org/pragma.html#pragma_locking_mode:
-    a connection that has the store to itself keeps the index of the write-ahead log in memory and needs no file for
-    it, and ``immutable`` leaves the log alone, so it is right only where there is none.
+    a connection with an exclusive lock keeps the index of the write-ahead log in memory and needs no file for it.
+    ``immutable`` ignores the log, so it is correct only if there is none.
     """
     alone = ("PRAGMA locking_mode = EXCLUSIVE", "PRAGMA temp_store = MEMORY", "PRAGMA query_only = ON")
     log = path.with_name(f"{path.name}-wal")
@@ -45,20 +45,20 @@ def other_ways(path: Path) -> Iterator[Way]:
         if _is_empty(journal):
             yield Way(uri=_uri(path, "immutable=1"), settings=alone[1:], patience=_SHORT)
     elif not os.access(log, os.W_OK):
-        # Without locks, but nothing can be written or removed by it: neither the store nor its log can be.
+        # Without locks; safe because neither the store nor its log can be written or removed.
         yield Way(uri=_uri(path, "mode=ro&vfs=unix-none"), settings=alone, patience=_SHORT)
 
 
 def memory_way() -> Way:
-    """Return the way to a database in memory that all connections of this process share by its name."""
+    """Return the way to a named in-memory database, shared by all connections of this process."""
     return Way(uri=f"file:proj-{os.urandom(8).hex()}?mode=memory&cache=shared", settings=())
 
 
 def copy_aside(path: Path) -> Path | None:
-    """Copy a store with its log into a folder of its own, which the caller removes; None where there is no room.
+    """Copy a store with its log into a temporary folder, which the caller removes; None without enough disk space.
 
-    The copy is of files, as SQLite can't open what is copied here. A log that is written meanwhile ends, for who reads
-    the copy, at the last transaction that is whole.
+    Files are copied directly, because SQLite can't open the store. If the log is written meanwhile, the copy ends at
+    the last complete transaction.
     """
     import shutil
     import tempfile
@@ -82,10 +82,10 @@ def copy_aside(path: Path) -> Path | None:
 
 
 def connect(way: Way) -> sqlite3.Connection:
-    """Open a connection in a way, and look whether the store can be read like that.
+    """Open a connection in a way, and check that the store can be read.
 
     Raises:
-        sqlite3.Error: it can't.
+        sqlite3.Error: the store can't be read.
     """
     connection = sqlite3.connect(
         way.uri, uri=True, timeout=way.patience, isolation_level=None, check_same_thread=False, cached_statements=256
@@ -101,7 +101,7 @@ def connect(way: Way) -> sqlite3.Connection:
 
 
 def query_once(path: Path, sql: str, args: tuple[object, ...], patience: float) -> list[tuple[object, ...]]:
-    """Return the rows of one query of a store as it is; nothing where it can't be read at once."""
+    """Return the rows of one query without waiting; empty if the store can't be read at once."""
     if not path.is_file():
         return []
     usual = structs.replace(usual_way(path), patience=patience)

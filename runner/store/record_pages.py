@@ -1,4 +1,4 @@
-"""Pages of records, as lists show them; apart from single records, which a run reads and which need no search."""
+"""Builds pages of run records for listings."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ from runner.store.values import params_of_runs
 
 
 class RecordPage(Struct, frozen=True, kw_only=True):
-    """A page of records; ``next_page_token`` is None on the last one."""
+    """A page of records; ``next_page_token`` is None on the last page."""
 
     records: tuple[RunRecord, ...]
     next_page_token: str | None = None
@@ -25,7 +25,7 @@ def search_records(db: Database, query: SearchQuery, home: Home) -> RecordPage:
     """Return the records of a page of runs, newest first unless ordered otherwise.
 
     Raises:
-        InvalidValueError: the query can't be used.
+        InvalidValueError: the query is invalid.
     """
     detailed = SearchQuery(
         experiment_ids=query.experiment_ids,

@@ -1,4 +1,4 @@
-"""Runs as people and programs see them: the stable JSON of the command line."""
+"""Builds run records: the stable JSON of the command line."""
 
 from datetime import datetime, timezone
 
@@ -21,7 +21,7 @@ def read_record(db: Database, run_id: str, home: Home) -> RunRecord:
 
 
 def format_time(moment: int | None) -> str | None:
-    """Return a time in milliseconds since 1970 as RFC 3339 in UTC."""
+    """Return a time in milliseconds since 1970 as RFC 3339 in UTC, or None if it is out of range."""
     if moment is None:
         return None
     try:
@@ -36,7 +36,7 @@ def format_time(moment: int | None) -> str | None:
 
 
 def _parameters(launched: tuple[ParameterRecord, ...], stored: tuple[Param, ...]) -> tuple[ParameterRecord, ...]:
-    """Return the launcher's parameters as it ordered them, then those that the script logged."""
+    """Return the launcher's parameters in its order, then the parameters logged by the script."""
     known = {parameter.name for parameter in launched}
     more = [
         ParameterRecord(name=param.key, value=param.value, type=param.type, source=param.source)

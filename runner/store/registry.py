@@ -1,4 +1,4 @@
-"""The registry: models under a name, with tags and aliases; their versions are in `runner.store.versions`."""
+"""Stores registered models with tags and aliases; their versions are in `runner.store.versions`."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -19,11 +19,11 @@ _VERSION_ALIAS = re.compile(r"[vV]\d+")
 
 
 def create(db: Database, name: str, description: str | None = None, tags: Mapping[str, str] = {}) -> RegisteredModel:
-    """Make a registered model, which has no versions yet.
+    """Create a registered model without versions.
 
     Raises:
-        AlreadyExistsError: there is one of this name.
-        InvalidValueError: the name or a tag can't be used.
+        AlreadyExistsError: the name is in use.
+        InvalidValueError: the name or a tag is invalid.
     """
     pairs = checked_tags(tags)
     moment = now()
@@ -44,18 +44,18 @@ def get(db: Database, name: str) -> RegisteredModel:
     """Return a registered model.
 
     Raises:
-        NotFoundError: there is none of this name.
+        NotFoundError: there is no model with this name.
     """
     return load(db, [model_number(db, name)])[0]
 
 
 def rename(db: Database, name: str, new_name: str) -> RegisteredModel:
-    """Give a registered model another name; its versions go with it.
+    """Rename a registered model, including its versions.
 
     Raises:
-        NotFoundError: there is none of this name.
-        AlreadyExistsError: another one has the new name.
-        InvalidValueError: the new name can't be used.
+        NotFoundError: there is no model with this name.
+        AlreadyExistsError: another model has the new name.
+        InvalidValueError: the new name is invalid.
     """
     check_model_name(new_name)
     with db.transaction():
@@ -78,7 +78,7 @@ def describe(db: Database, name: str, description: str | None) -> RegisteredMode
 
 
 def delete(db: Database, name: str) -> None:
-    """Remove a registered model with its versions; the files that they name stay where they are."""
+    """Remove a registered model with its versions; the files of the versions stay."""
     with db.transaction():
         db.execute("DELETE FROM registered_models WHERE id = ?", model_number(db, name))
 
@@ -97,7 +97,7 @@ def delete_tag(db: Database, name: str, key: str) -> None:
 
 
 def get_by_alias(db: Database, name: str, alias: str) -> ModelVersion:
-    """Return the version of a model that an alias names; ``latest`` always names the latest.
+    """Return the model version for an alias; ``latest`` is always the latest version.
 
     Raises:
         NotFoundError: there is no such model, or it has no versions.
@@ -112,13 +112,13 @@ def get_by_alias(db: Database, name: str, alias: str) -> ModelVersion:
         named = "SELECT v.id FROM model_aliases a JOIN model_versions v USING (model, version)"
         rows = db.query(f"{named} WHERE a.model = ? AND a.alias = ?", number, alias)
         if not rows:
-            # MLflow's code for this; its clients tell it apart from a model that is not there.
+            # MLflow's error code for this; its clients distinguish it from a missing model.
             raise InvalidValueError(f"Registered model alias {alias} not found.")
     return versions.load(db, [rows[0]["id"]])[0]
 
 
 def latest_versions(db: Database, name: str, stages: Sequence[str] = ()) -> tuple[ModelVersion, ...]:
-    """Return the latest version of each stage, or of these.
+    """Return the latest version of each stage, or of the given stages.
 
     Raises:
         NotFoundError: there is no such model.
@@ -129,11 +129,11 @@ def latest_versions(db: Database, name: str, stages: Sequence[str] = ()) -> tupl
 
 
 def set_alias(db: Database, name: str, alias: str, version: str | int) -> None:
-    """Let an alias name a version of a model, instead of another one maybe.
+    """Set an alias to a version of a model; an existing alias is moved.
 
     Raises:
         NotFoundError: there is no such model or version.
-        InvalidValueError: the alias can't be used.
+        InvalidValueError: the alias is invalid.
     """
     check_alias(alias)
     if alias.lower() == LATEST or _VERSION_ALIAS.fullmatch(alias):
@@ -195,10 +195,10 @@ def _refuse_taken(db: Database, name: str) -> None:
 
 
 def check_alias(alias: str) -> None:
-    """Refuse what can't be an alias.
+    """Refuse an invalid alias.
 
     Raises:
-        InvalidValueError: it has other characters, or too many.
+        InvalidValueError: the alias has invalid or too many characters.
     """
     if not _ALIAS.fullmatch(alias):
         raise InvalidValueError(

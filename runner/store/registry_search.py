@@ -1,4 +1,4 @@
-"""Searching registered models and their versions."""
+"""Searches registered models and their versions."""
 
 from msgspec import Struct
 
@@ -11,7 +11,7 @@ from runner.store.search import checked_limit
 from runner.store.statements import Fragment, Searchable, ValueTable
 
 PROMPT_TAG = "mlflow.prompt.is_prompt"
-"""What tells a prompt of MLflow 3 from a model; without the tag it is a model."""
+"""The tag that distinguishes a prompt of MLflow 3 from a model; without it, the entity is a model."""
 
 _PREFIXES = {
     "attributes": Kind.ATTRIBUTE,
@@ -24,7 +24,7 @@ _TIMES = {
     "creation_timestamp": "creation_timestamp",
     "last_updated_time": "last_updated_timestamp",
     "last_updated_timestamp": "last_updated_timestamp",
-    # The one time that MLflow 1 orders by.
+    # The only time attribute that MLflow 1 orders by.
     "timestamp": "last_updated_timestamp",
 }
 _TIME_COLUMNS = {"creation_timestamp": "created_at", "last_updated_timestamp": "updated_at"}
@@ -73,7 +73,7 @@ VERSIONS = Searchable(
 
 
 class RegistryQuery(Struct, frozen=True, kw_only=True):
-    """A search for registered models or model versions; prompts are found only by a filter that speaks of them."""
+    """A search for registered models or versions; prompts are found only by a filter that names their tag."""
 
     filter: str = ""
     order_by: tuple[str, ...] = ()
@@ -82,20 +82,20 @@ class RegistryQuery(Struct, frozen=True, kw_only=True):
 
 
 def search_models(db: Database, query: RegistryQuery) -> Page[RegisteredModel]:
-    """Return a page of registered models, by name unless ordered otherwise.
+    """Return a page of registered models, by name unless another order is given.
 
     Raises:
-        InvalidValueError: the filter, the order, the limit or the page token can't be used; the context shows where.
+        InvalidValueError: the filter, order, limit or page token is invalid; the context shows the position.
     """
     found = find(db, MODELS, _question(MODELS, query, (*query.order_by, "name ASC")))
     return Page(items=tuple(registry.load(db, found.numbers)), next_page_token=found.next_page_token)
 
 
 def search_versions(db: Database, query: RegistryQuery) -> Page[ModelVersion]:
-    """Return a page of model versions, those that changed last first unless ordered otherwise.
+    """Return a page of model versions, last changed first unless another order is given.
 
     Raises:
-        InvalidValueError: the filter, the order, the limit or the page token can't be used; the context shows where.
+        InvalidValueError: the filter, order, limit or page token is invalid; the context shows the position.
     """
     first = query.order_by or ("last_updated_timestamp DESC",)
     found = find(db, VERSIONS, _question(VERSIONS, query, (*first, "name ASC", "version_number DESC")))

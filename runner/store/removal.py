@@ -1,4 +1,4 @@
-"""Removing a run for good: its files, the models that it made, its rows."""
+"""Removes runs permanently: their files, their logged models and their rows."""
 
 import stat
 from pathlib import Path
@@ -12,11 +12,11 @@ from runner.store.database import Database
 
 
 def refuse_live(db: Database, run_id: str) -> None:
-    """Refuse to remove a run that goes on.
+    """Refuse the removal of a running run.
 
     Raises:
         NotFoundError: there is no such run.
-        InvalidValueError: its owner is alive.
+        InvalidValueError: the process of the run is alive.
     """
     run = runs.get(db, run_id)
     if run.owner is not None and run.status in (RunStatus.RUNNING, RunStatus.SCHEDULED):
@@ -27,10 +27,10 @@ def refuse_live(db: Database, run_id: str) -> None:
 
 
 def remove_run(db: Database, run_id: str, home: Home) -> int:
-    """Remove a run, its folder and all files that proj kept of it; return how many bytes of files that frees.
+    """Remove a run, its folder and all files that proj kept of it; return the freed bytes.
 
-    Only what is inside proj's home is removed, never the project that a run was started in. A run whose removal was
-    interrupted is deleted, and can be removed again.
+    Only files inside proj's home are removed, never the project of the run. After an interrupted removal the run is
+    marked as deleted and can be removed again.
 
     Raises:
         NotFoundError: there is no such run.
@@ -45,7 +45,7 @@ def remove_run(db: Database, run_id: str, home: Home) -> int:
 
 
 def remove_files(db: Database, run_id: str, home: Home) -> int:
-    """Remove the folders and files of a run alone, for which the store is only read; return the bytes that frees.
+    """Remove only the folders and files of a run, reading the store; return the freed bytes.
 
     Raises:
         NotFoundError: there is no such run.
@@ -63,7 +63,7 @@ def _remove(place: Path) -> int:
     try:
         with folder_at(place.parent) as above:
             found = status_at(above, place.name)
-            # A link was not put there by proj.
+            # proj creates no links here.
             is_ours = found is not None and stat.S_ISDIR(found.st_mode)
             return remove_at(above, place.name) if is_ours else 0
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""A little space on the disk that is given up when the disk is full, so that how a run ended can still be written."""
+"""Reserves disk space that is released on a full disk, so that the end of a run can be recorded."""
 
 import os
 from contextlib import suppress
@@ -7,20 +7,20 @@ from runner.base.files import write_atomically
 from runner.settings import Home
 
 SIZE = 1 << 20
-"""Bytes of the reserve: several times what the last words of a large record take in SQLite's log."""
+"""Size of the reserve in bytes: several times the log space that SQLite needs to close a large record."""
 
 
 def keep_reserve(home: Home) -> None:
-    """Make the reserve where there is none; on a full disk a later command does."""
+    """Create the reserve if it is missing; on a full disk, a later command creates it."""
     path = home.reserve
     with suppress(OSError):
         if not path.is_file() or path.stat().st_size != SIZE:
-            # Random, so that a file system that compresses sets as much aside.
+            # Random data, so that a compressing file system reserves the full size.
             write_atomically(path, os.urandom(SIZE))
 
 
 def release_reserve(home: Home) -> bool:
-    """Give up the reserve; say whether there was one."""
+    """Release the reserve; return whether it existed."""
     try:
         home.reserve.unlink()
     except OSError:

@@ -1,4 +1,4 @@
-"""Small questions and changes that several parts of the store share."""
+"""Provides queries and statements shared by the modules of the store."""
 
 import re
 import time
@@ -15,7 +15,7 @@ RUN_NAME_TAG = "mlflow.runName"
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 _CHUNK = 500
-"""Values bound in one statement; SQLite before 3.32 takes 999."""
+"""Maximum number of values bound in one statement; SQLite before 3.32 allows 999."""
 
 Value = TypeVar("Value")
 
@@ -29,7 +29,7 @@ def now() -> int:
 
 
 def chunks(values: Sequence[Value]) -> Iterator[tuple[Sequence[Value], str]]:
-    """Cut values into pieces that one statement takes, each with its question marks."""
+    """Split values into chunks for one statement, each with its placeholders."""
     for start in range(0, len(values), _CHUNK):
         piece = values[start : start + _CHUNK]
         yield piece, ", ".join("?" * len(piece))
@@ -40,7 +40,7 @@ def run_number(db: Database, run_id: str, *, active: bool = False) -> int:
 
     Raises:
         NotFoundError: there is no such run.
-        InvalidValueError: it must be active, and is deleted.
+        InvalidValueError: the run is deleted, and ``active`` is set.
     """
     rows = db.query("SELECT id, lifecycle_stage FROM runs WHERE run_id = ?", run_id)
     if not rows:
@@ -51,10 +51,10 @@ def run_number(db: Database, run_id: str, *, active: bool = False) -> int:
 
 
 def experiment_number(experiment_id: str) -> int:
-    """Return the row number that an experiment's id names.
+    """Return the row number for an experiment id.
 
     Raises:
-        NotFoundError: it can't be one.
+        NotFoundError: the id is not valid.
     """
     if not (experiment_id.isascii() and experiment_id.isdigit() and len(experiment_id) < 19):  # noqa: PLR2004
         raise NotFoundError(f"There is no experiment with the id '{experiment_id[:60]}'")
@@ -62,17 +62,17 @@ def experiment_number(experiment_id: str) -> int:
 
 
 def checked_tags(tags: Mapping[str, str] | Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return tags as pairs if their names and values may be stored.
+    """Return tags as pairs after checking their names and values.
 
     Raises:
-        InvalidValueError: one of them may not.
+        InvalidValueError: a name or value is invalid.
     """
     pairs = tags.items() if isinstance(tags, Mapping) else tags
     return [(check_name("tag", key), check_value("tag", key, value)) for key, value in pairs]
 
 
 def write_run_tags(db: Database, run: int, tags: Sequence[tuple[str, str]]) -> None:
-    """Set tags of a run and keep its name in step with the tag that MLflow uses for it."""
+    """Set tags of a run and keep its name equal to the tag that MLflow uses for it."""
     db.execute_many("INSERT OR REPLACE INTO tags VALUES (?, ?, ?)", ((run, key, value) for key, value in tags))
     names = [value for key, value in tags if key == RUN_NAME_TAG]
     if names:

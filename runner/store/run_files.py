@@ -1,6 +1,6 @@
-"""The files that proj adds to the artifacts of a run on a server: its record, its log and the lock of its environment.
+"""Names the run bundle: the files that proj adds to the artifacts of a run on a server.
 
-Pushing writes them, pulling and reading look for them; their names and limits are here once.
+The bundle has the record, the log and the environment lock of the run.
 """
 
 from collections.abc import Iterable
@@ -10,18 +10,18 @@ from runner.model import RunRecord
 from runner.settings import LOCK_NAMES
 
 FOLDER = "proj"
-"""Folder among the artifacts of a run on a server."""
+"""Folder of the bundle among the artifacts of a run on a server."""
 RECORD_NAME = "record.json"
 LOG_NAME = "log.txt"
 RECORD = f"{FOLDER}/{RECORD_NAME}"
 KEPT = {f"{FOLDER}/{name}": name for name in (LOG_NAME, *LOCK_NAMES)}
-"""Files that are copied as they are, by their path on a server, and their names in the folder of a run here."""
+"""Files that are copied unchanged: path on a server, and name in the local folder of the run."""
 MAX_RECORD = 64 << 20
-"""Bytes of a record: a larger one is not sent, and none is read, for clients may put anything there."""
+"""Maximum size of a record in bytes, for sending and for reading, because clients may store anything there."""
 
 
 def read_record(pieces: Iterable[bytes]) -> RunRecord | None:
-    """Return the record that pieces of JSON make; None where they are none, or too many."""
+    """Return the record in the given JSON pieces, or None if it is invalid or too large."""
     content = bytearray()
     for piece in pieces:
         content += piece

@@ -1,4 +1,4 @@
-"""Which runs read datasets or models, made models, or used an environment."""
+"""Finds runs by their datasets, models or environments."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from runner.store.row_helpers import chunks
 
 
 def runs_with_links(db: Database, run_ids: Sequence[str]) -> frozenset[str]:
-    """Return those of the runs that `runner.store.lineage` has something about."""
+    """Return those of the runs that have inputs or outputs in `runner.store.lineage`."""
     found: set[str] = set()
     for piece, marks in chunks(run_ids):
         rows = db.query(
@@ -20,7 +20,7 @@ def runs_with_links(db: Database, run_ids: Sequence[str]) -> frozenset[str]:
 
 
 def runs_by_prefix(db: Database) -> dict[str, tuple[str, ...]]:
-    """Return the ids of the runs that used each prefix or image, by its recorded path or name, oldest first."""
+    """Return the ids of the runs that used each environment prefix or image, oldest first."""
     found: dict[str, list[str]] = {}
     question = (
         "SELECT run_id, coalesce(json_extract(document, '$.environment.prefix'),"

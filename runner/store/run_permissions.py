@@ -1,4 +1,4 @@
-"""What a run is to whoever wants to change it: whether proj ran its command, and whether that goes on."""
+"""Determines whether a run may be changed: whether proj ran its command, and whether it is running."""
 
 from msgspec import Struct
 
@@ -7,18 +7,18 @@ from runner.store.database import Database
 from runner.store.row_helpers import experiment_number, run_number, write_run_tags
 
 WRITTEN_BY_TAG = "proj.written_by"
-"""The ids of the runs whose commands wrote to a run that was over, separated by spaces."""
+"""Tag with the ids of runs whose commands wrote to an ended run, separated by spaces."""
 
 
 class RunPermissions(Struct, frozen=True, kw_only=True):
-    """Of a run: ``is_recorded`` when proj ran its command, ``is_live`` while a process answers for it."""
+    """``is_recorded`` is true if proj ran the run's command, ``is_live`` while a process owns the run."""
 
     is_recorded: bool
     is_live: bool
 
 
 def find_permissions(db: Database, run_id: str) -> RunPermissions:
-    """Return what a run is, also a deleted one.
+    """Return the permissions of a run, including deleted ones.
 
     Raises:
         NotFoundError: there is no such run.
@@ -36,17 +36,17 @@ def find_permissions(db: Database, run_id: str) -> RunPermissions:
 
 
 def has_live_runs(db: Database, experiment_id: str) -> bool:
-    """Say whether a process answers for a run of this experiment."""
+    """Return whether any run of an experiment is owned by a process."""
     live = "SELECT 1 FROM runs WHERE owner IS NOT NULL AND status IN ('RUNNING', 'SCHEDULED') AND experiment = ?"
     return bool(db.query(f"{live} LIMIT 1", experiment_number(experiment_id)))
 
 
 def note_writer(db: Database, run_id: str, writer: str) -> None:
-    """Note on a run that the command of another one writes to it.
+    """Record on a run that the command of another run writes to it.
 
     Raises:
         NotFoundError: there is no such run.
-        InvalidValueError: it is deleted.
+        InvalidValueError: the run is deleted.
     """
     with db.transaction():
         number = run_number(db, run_id, active=True)

@@ -1,4 +1,4 @@
-"""Runs: opening, finding, changing, closing and removing them."""
+"""Creates, finds, changes, closes and removes runs."""
 
 import sqlite3
 import uuid
@@ -27,20 +27,20 @@ from runner.store.row_helpers import (
 from runner.store.rules import check_integer, check_value
 
 LATEST = "latest"
-"""What names the run that was started last."""
+"""The word that selects the run that was started last."""
 CLOCK_SKEW = 60_000
-"""Milliseconds that the clock of a client may be ahead; a run that starts later than that is not the latest yet."""
+"""Permitted clock skew of clients in milliseconds; a run with a later start is not the latest yet."""
 
 _SHOWN = 5
 
 
 def create(db: Database, new: NewRun) -> Run:
-    """Open a run and return it.
+    """Create a run and return it.
 
     Raises:
         NotFoundError: there is no such experiment.
-        AlreadyExistsError: there is a run of this id.
-        InvalidValueError: the experiment is deleted, or an id, a name or a tag can't be used.
+        AlreadyExistsError: there is a run with this id.
+        InvalidValueError: the experiment is deleted, or an id, a name or a tag is invalid.
     """
     run_id = _checked_id(new.run_id)
     pairs = checked_tags(new.tags)
@@ -50,7 +50,7 @@ def create(db: Database, new: NewRun) -> Run:
         if experiment.lifecycle_stage is not LifecycleStage.ACTIVE:
             raise InvalidValueError(f"The experiment '{experiment.name}' is deleted", hint="Restore it first.")
         if db.query("SELECT 1 FROM runs WHERE run_id = ?", run_id):
-            raise AlreadyExistsError(f"There is a run '{run_id}' already")
+            raise AlreadyExistsError(f"A run '{run_id}' already exists")
         columns = {
             "run_id": run_id,
             "experiment": int(experiment.id),
@@ -70,7 +70,7 @@ def create(db: Database, new: NewRun) -> Run:
 
 
 def get(db: Database, run_id: str) -> Run:
-    """Return the run of this id, also a deleted one.
+    """Return the run with this id, including deleted ones.
 
     Raises:
         NotFoundError: there is none.
@@ -79,13 +79,13 @@ def get(db: Database, run_id: str) -> Run:
 
 
 def resolve(db: Database, word: str) -> str:
-    """Return the id of the run that an id, the beginning of one, a name or ``latest`` means.
+    """Return the id of the run that an id, an id prefix, a name or ``latest`` selects.
 
-    Deleted runs are found by their whole id only.
+    Deleted runs are found by their complete id only.
 
     Raises:
-        NotFoundError: no run fits.
-        InvalidValueError: several do; the message lists some.
+        NotFoundError: no run matches.
+        InvalidValueError: several runs match; the message lists some.
     """
     if RUN_ID.fullmatch(word):
         run_number(db, word)
@@ -101,15 +101,15 @@ def resolve(db: Database, word: str) -> str:
     if len(found) > 1:
         shown = [f"{row['run_id'][:12]} {row['name']}" for row in found[:_SHOWN]]
         raise InvalidValueError(
-            f"Several runs fit '{word}'",
+            f"Several runs match '{word}'",
             context="\n".join([*shown, "…"] if len(found) > _SHOWN else shown),
-            hint="Give more of the id.",
+            hint="Use a longer part of the id.",
         )
     return str(found[0]["run_id"])
 
 
 def _latest(db: Database, question: str) -> list[Row]:
-    """Return the run that was started last; one that a client dates in the future only where there is no other."""
+    """Return the run that was started last; a run dated in the future only if there is no other."""
     return db.query(question.format("AND started_at <= ?"), now() + CLOCK_SKEW, 1) or db.query(question.format(""), 1)
 
 
@@ -121,13 +121,13 @@ def update(
     ended_at: int | UnsetType | None = UNSET,
     name: str | UnsetType = UNSET,
 ) -> Run:
-    """Change status, end or name of an active run and return it.
+    """Change status, end time or name of an active run and return it.
 
-    A run that is over gets an end even where none is told; one that is not has none.
+    An ended run gets an end time even if none is given; a run that has not ended has none.
 
     Raises:
         NotFoundError: there is none.
-        InvalidValueError: it is deleted, or the time or name can't be used.
+        InvalidValueError: the run is deleted, or the time or name is invalid.
     """
     with db.transaction():
         number = run_number(db, run_id, active=True)
@@ -146,51 +146,51 @@ def update(
 
 
 def set_details(db: Database, run_id: str, details: RunDetails) -> None:
-    """Replace what proj records of a run beyond MLflow's words."""
+    """Replace the details that proj records in addition to MLflow's fields."""
     with db.transaction():
         _write_details(db, run_number(db, run_id), details)
 
 
 def set_owner(db: Database, run_id: str, owner: ProcessIdentity | None) -> None:
-    """Say which process answers for a run; None when nobody does."""
+    """Set the process that owns a run, or None."""
     document = None if owner is None else msgspec.json.encode(owner).decode()
     with db.transaction():
         db.execute("UPDATE runs SET owner = ? WHERE id = ?", document, run_number(db, run_id))
 
 
 def delete(db: Database, run_id: str) -> None:
-    """Put a run aside; `restore` brings it back, `purge` removes it."""
+    """Mark a run as deleted; `restore` reverses it, `purge` removes the rows."""
     _move(db, run_id, LifecycleStage.DELETED, now())
 
 
 def restore(db: Database, run_id: str) -> None:
-    """Bring a deleted run back."""
+    """Restore a deleted run."""
     _move(db, run_id, LifecycleStage.ACTIVE, None)
 
 
 def purge(db: Database, run_id: str) -> None:
-    """Remove every row of a run; its files are the caller's to remove first."""
+    """Remove every row of a run; the caller removes its files first."""
     with db.transaction():
         db.execute("DELETE FROM runs WHERE id = ?", run_number(db, run_id))
 
 
 def older_than(db: Database, moment: int) -> list[str]:
-    """Return the ids of the runs that were over before a time in milliseconds, oldest first."""
+    """Return the ids of the runs that ended before a time in milliseconds, oldest first."""
     rows = db.query("SELECT run_id FROM runs WHERE ended_at < ? ORDER BY started_at, id", moment)
     return [row["run_id"] for row in rows]
 
 
 def mark_lost(db: Database) -> list[str]:
-    """Mark the runs whose owner is gone without recording the end as LOST, and return their ids.
+    """Mark runs whose owner ended without closing them as LOST, and return their ids.
 
-    Where the command had ended before its owner was gone, the run takes the status in which the command ended. Else the
-    end is set to the last sign of life, the run's log.
+    If the command ended before its owner, the run gets the final status of the command. Otherwise the end time is
+    that of the last write to the run's log.
     """
     return [row["run_id"] for row, owner in _unfinished(db) if is_gone(owner) and _lose(db, row, owner)]
 
 
 def show_lost(db: Database) -> list[str]:
-    """Let a store that is only read show the runs that `mark_lost` would mark as they would be; return their ids."""
+    """In a read-only store, show the runs that `mark_lost` would mark as already marked; return their ids."""
     lost = {row["id"]: _as_lost(db, row, owner) for row, owner in _unfinished(db) if is_gone(owner)}
     if lost:
         shown: dict[str, dict[int, str | int]] = {
@@ -205,7 +205,7 @@ def show_lost(db: Database) -> list[str]:
 
 
 def _view(db: Database, table: str, key: str, changed: Mapping[str, Mapping[int, str | int]]) -> str:
-    """Return the statement for a temporary view that stands for a table, with other values in some rows."""
+    """Return the statement for a temporary view that shadows a table, with other values in some rows."""
     columns = []
     for row in db.query(f"PRAGMA main.table_info({table})"):
         name = row["name"]
@@ -215,18 +215,18 @@ def _view(db: Database, table: str, key: str, changed: Mapping[str, Mapping[int,
 
 
 def _literal(value: str | int) -> str:
-    """Return a value as SQL; a view takes no arguments."""
+    """Return a value as an SQL literal, because a view takes no arguments."""
     return str(value) if isinstance(value, int) else "CAST(X'" + value.encode().hex() + "' AS TEXT)"
 
 
 def is_over(db: Database, run_id: str) -> bool:
-    """Say whether a run has ended, also where nobody recorded that."""
+    """Return whether a run has ended, even if its end was not recorded."""
     run = get(db, run_id)
     return run.status.is_over or (run.owner is not None and is_gone(run.owner))
 
 
 def load(db: Database, numbers: Sequence[int], *, details: bool = False) -> list[Run]:
-    """Return the runs with these row numbers, in this order, without those that are no longer there."""
+    """Return the runs with these row numbers, in this order; missing runs are omitted."""
     found: dict[int, Run] = {}
     for piece, marks in chunks(numbers):
         params = _grouped(db.query(f"SELECT run, key, value FROM params WHERE run IN ({marks})", *piece))
@@ -249,7 +249,7 @@ def _checked_id(run_id: str | None) -> str:
         return uuid.uuid4().hex
     if not RUN_ID.fullmatch(run_id):
         raise InvalidValueError(
-            f"'{run_id[:80]}' can't be the id of a run", hint="An id has 32 hexadecimal digits in lower case."
+            f"'{run_id[:80]}' is not a valid run id", hint="An id has 32 hexadecimal digits in lower case."
         )
     return run_id
 
@@ -266,7 +266,7 @@ def _move(db: Database, run_id: str, stage: LifecycleStage, deleted_at: int | No
 
 
 def _unfinished(db: Database) -> list[tuple[Row, ProcessIdentity]]:
-    """Return the runs that nobody has closed, with who answers for them."""
+    """Return the runs that were not closed, with their owners."""
     rows = db.query(
         "SELECT id, run_id, owner, started_at, ended_at FROM runs"
         " WHERE owner IS NOT NULL AND status IN ('RUNNING', 'SCHEDULED')"
@@ -275,7 +275,7 @@ def _unfinished(db: Database) -> list[tuple[Row, ProcessIdentity]]:
 
 
 class _Lost(Struct, frozen=True):
-    """What becomes of a run that nobody closed."""
+    """The changes to a run that was not closed."""
 
     run_id: str
     status: RunStatus
@@ -284,7 +284,7 @@ class _Lost(Struct, frozen=True):
 
 
 def _as_lost(db: Database, row: Row, owner: ProcessIdentity) -> _Lost:
-    """Return what becomes of a run whose owner is gone; it ended at its last sign of life."""
+    """Return the changes to a run whose owner has ended; its end is the last write to its log."""
     log = Home(db.path.parent).log(row["run_id"])
     try:
         seen = log.stat().st_mtime_ns // 1_000_000
@@ -294,7 +294,7 @@ def _as_lost(db: Database, row: Row, owner: ProcessIdentity) -> _Lost:
     who = f"the process that ran it ({owner.pid} on {owner.host})"
     status = details.command_status
     if status is not None:
-        notice = f"{who} ended while it collected the results: metrics, outputs or inputs may be missing"
+        notice = f"{who} ended while collecting the results: metrics, outputs or inputs may be missing"
         details = msgspec.structs.replace(details, notices=(*details.notices, notice))
         ended_at = seen if row["ended_at"] is None else row["ended_at"]
         return _Lost(row["run_id"], status, ended_at, details)
@@ -303,7 +303,7 @@ def _as_lost(db: Database, row: Row, owner: ProcessIdentity) -> _Lost:
 
 
 def _lose(db: Database, row: Row, owner: ProcessIdentity) -> bool:
-    """Close a run that nobody closed; False where somebody did in the meantime."""
+    """Close a run that was not closed; return False if another process closed it in the meantime."""
     with db.transaction():
         lost = _as_lost(db, row, owner)
         changed = db.execute(

@@ -1,4 +1,4 @@
-"""Searching runs and experiments."""
+"""Searches runs and experiments."""
 
 from msgspec import Struct
 
@@ -12,7 +12,7 @@ from runner.store.row_helpers import VIEWS, experiment_number
 from runner.store.statements import Fragment, Searchable, ValueTable
 
 MAX_RESULTS = 50_000
-"""Runs or experiments in one page."""
+"""Maximum number of runs or experiments in one page."""
 
 _TAGS = {"tags": Kind.TAG, "tag": Kind.TAG}
 _ATTRIBUTES = {"attributes": Kind.ATTRIBUTE, "attribute": Kind.ATTRIBUTE, "attr": Kind.ATTRIBUTE}
@@ -92,7 +92,7 @@ EXPERIMENTS = Searchable(
 
 
 class SearchQuery(Struct, frozen=True, kw_only=True):
-    """A search for runs; without experiments all are searched."""
+    """A search for runs; without experiments, all are searched."""
 
     experiment_ids: tuple[str, ...] | None = None
     filter: str = ""
@@ -101,7 +101,7 @@ class SearchQuery(Struct, frozen=True, kw_only=True):
     limit: int = 1000
     page_token: str | None = None
     details: bool = False
-    """Whether the runs found shall have their details, which can be large."""
+    """Whether to load the details of the runs, which can be large."""
 
 
 class ExperimentQuery(Struct, frozen=True, kw_only=True):
@@ -115,10 +115,10 @@ class ExperimentQuery(Struct, frozen=True, kw_only=True):
 
 
 def search_runs(db: Database, query: SearchQuery) -> Page[Run]:
-    """Return a page of runs, newest first unless ordered otherwise.
+    """Return a page of runs, newest first unless another order is given.
 
     Raises:
-        InvalidValueError: the filter, the order, the limit or the page token can't be used; the context shows where.
+        InvalidValueError: the filter, order, limit or page token is invalid; the context shows the position.
     """
     scope = [view_scope(query.view)]
     if query.experiment_ids is not None:
@@ -137,10 +137,10 @@ def search_runs(db: Database, query: SearchQuery) -> Page[Run]:
 
 
 def search_experiments(db: Database, query: ExperimentQuery) -> Page[Experiment]:
-    """Return a page of experiments, newest first unless ordered otherwise.
+    """Return a page of experiments, newest first unless another order is given.
 
     Raises:
-        InvalidValueError: the filter, the order, the limit or the page token can't be used; the context shows where.
+        InvalidValueError: the filter, order, limit or page token is invalid; the context shows the position.
     """
     question = Query(
         scope=(view_scope(query.view),),
@@ -154,13 +154,13 @@ def search_experiments(db: Database, query: ExperimentQuery) -> Page[Experiment]
 
 
 def view_scope(view: View) -> Fragment:
-    """Return the condition for the lifecycle stages that a view shows."""
+    """Return the condition for the lifecycle stages of a view."""
     stages = VIEWS[view]
     return Fragment(f"r.lifecycle_stage IN ({', '.join('?' * len(stages))})", stages)
 
 
 def experiment_scope(numbers: list[int]) -> Fragment:
-    """Return the condition for being of one of these experiments."""
+    """Return the condition for membership in one of these experiments."""
     if len(numbers) == 1:
         return Fragment("r.experiment = ?", (numbers[0],))
     listed = f"[{', '.join(str(number) for number in numbers)}]"
@@ -168,10 +168,10 @@ def experiment_scope(numbers: list[int]) -> Fragment:
 
 
 def checked_limit(limit: int) -> int:
-    """Return the size of a page if it is possible.
+    """Return the page size after checking it.
 
     Raises:
-        InvalidValueError: it is not.
+        InvalidValueError: the size is out of range.
     """
     if not 1 <= limit <= MAX_RESULTS:
         raise InvalidValueError(f"The size of a page must be from 1 to {MAX_RESULTS}; got {limit}")

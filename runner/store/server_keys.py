@@ -1,7 +1,7 @@
-"""The key of a running local server: a random token in a file that only its user can read.
+"""Stores the key of a running local server: a random token in a file that only its user can read.
 
-Commands of proj find it by the address of the server. Each start makes a new one, so a file that a killed server left
-behind opens nothing.
+Commands of proj find it by the address of the server. Each start creates a new key, so the key file of a killed server
+grants no access.
 """
 
 import ipaddress
@@ -17,14 +17,14 @@ from runner.errors import ServerError
 from runner.settings import Home
 
 PREFIX = "proj_local_"
-"""How a key begins, so that whoever finds one knows what it is."""
+"""The prefix of a key, which makes a leaked key recognizable."""
 
 _FOLDER = "servers"
 _LONGEST = 200
 
 
 class ServerKey(Struct, frozen=True, kw_only=True):
-    """The key of one server, and the file it is in."""
+    """The key of a server, and its file."""
 
     path: Path
     text: str
@@ -39,7 +39,7 @@ class ServerKey(Struct, frozen=True, kw_only=True):
 
 
 def create(home: Home, host: str, port: int) -> ServerKey:
-    """Make the key of a server that listens at a loopback address.
+    """Create the key of a server that listens at a loopback address.
 
     Raises:
         ServerError: the file can't be written, or its folder belongs to another user.
@@ -65,7 +65,7 @@ def create(home: Home, host: str, port: int) -> ServerKey:
 def find(home: Home, host: str, port: int) -> str | None:
     """Return the key of the server at an address, or None.
 
-    Only a numeric loopback address counts: another user may listen at another address that a name leads to.
+    Only a numeric loopback address is accepted, because a host name may resolve to an address of another user's server.
     """
     return _read(_path(home, host, port)) if _is_loopback(host) else None
 
@@ -82,7 +82,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _read(path: Path) -> str | None:
-    """Return the text of a key file that belongs to this user and that nobody else can read."""
+    """Return the content of a key file that belongs to this user and that no other user can read."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

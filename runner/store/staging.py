@@ -1,7 +1,7 @@
-"""Files that are still being written: where they lie, and which of them nobody writes any more.
+"""Manages partially written files, and removes abandoned ones.
 
-Below the folder that holds the files of all runs there is one folder for them, so that what a killed process left
-behind is found without looking through the artifacts of every run. A file is locked as long as somebody writes it.
+They are in one folder below the folder of all runs, so that files of killed processes are found without searching the
+artifacts of every run. A file is locked while it is being written.
 """
 
 import fcntl
@@ -20,19 +20,19 @@ from runner.settings import Home
 from runner.store.artifact_paths import PARTIAL
 
 FOLDER = ".proj-partial"
-"""What the folder is called, beside those of runs."""
+"""The name of the folder, beside those of runs."""
 
 _ANY_RUN = "0" * 32
 _ANY_MODEL = f"m-{_ANY_RUN}"
-"""Those of one kind have one folder for what is still being written."""
+"""Each kind has one folder for partially written files."""
 _ABANDONED_FILE = 3600.0
-"""Seconds after which a file that nobody has locked is removed; a lock may be unknown on a network file system."""
+"""Seconds after which an unlocked file is removed; locks may not work on a network file system."""
 _ABANDONED_UPLOAD = 24 * 3600.0
-"""Seconds without a new part after which an upload in parts is removed: no process belongs to it."""
+"""Seconds without a new part after which a multipart upload is removed, because no process owns it."""
 
 
 def staging_place(root: Path) -> tuple[Path, tuple[str, ...]]:
-    """Return the folder in which files on their way to a root lie, as a root of its own and names below it."""
+    """Return the staging folder for a root, as its own root and names below it."""
     anchor, own = split_root(root)
     return (anchor, (FOLDER,)) if own else (root, ())
 
@@ -56,7 +56,7 @@ class PartialFile:
 
     @property
     def descriptor(self) -> int:
-        """What the system writes to."""
+        """The file descriptor."""
         return self._descriptor
 
     def write(self, piece: bytes | memoryview) -> None:
@@ -66,7 +66,7 @@ class PartialFile:
             written += os.write(self._descriptor, memoryview(piece)[written:])
 
     def clone(self, source: BinaryIO) -> bool:
-        """Share the blocks of a file until one of the two is written; False where the file system can't."""
+        """Share the blocks of a file (copy on write); return False if the file system can't."""
         try:
             fcntl.ioctl(self._descriptor, FICLONE, source.fileno())
         except OSError:
@@ -74,7 +74,7 @@ class PartialFile:
         return True
 
     def move(self, target: int, name: str, modified_ns: int | None) -> None:
-        """Give the file its final name in a folder; it replaces what has that name."""
+        """Move the file to its final name in a folder, replacing an existing file."""
         if modified_ns is not None:
             os.utime(self._descriptor, ns=(modified_ns, modified_ns))
         with self._own_folder() as folder:
@@ -82,7 +82,7 @@ class PartialFile:
         self._close()
 
     def discard(self) -> None:
-        """Remove the file; one that was moved stays."""
+        """Remove the file unless it was moved."""
         if self._is_open:
             with suppress(FileNotFoundError), self._own_folder() as folder:
                 os.unlink(self._name, dir_fd=folder)
@@ -104,15 +104,14 @@ class PartialFile:
 
 
 def collect_everywhere(home: Home) -> int:
-    """Remove what was abandoned on its way to any run or model of a home; return how many files and uploads."""
+    """Remove abandoned partial files and uploads of all runs and models; return their number."""
     return sum(collect_abandoned(home.run(one) / "artifacts") for one in (_ANY_RUN, f"models/{_ANY_MODEL}"))
 
 
 def collect_abandoned(root: Path, now: float | None = None) -> int:
-    """Remove what killed processes and clients that never came back left on its way to a root; return how many.
+    """Remove partial files of killed processes and abandoned uploads for a root; return their number.
 
-    Files that somebody writes, and uploads that got a part within a day, stay. A folder that can't be changed now is
-    left for another time.
+    Locked files and uploads with a part received within a day stay. A folder that can't be changed is skipped.
     """
     moment = time.time() if now is None else now
     with suppress(OSError), folder_at(*staging_place(root)) as folder:
@@ -139,7 +138,7 @@ def _collect(folder: int, name: str, now: float) -> bool:
 
 
 def _is_locked(folder: int, name: str) -> bool:
-    """Say whether somebody writes a file."""
+    """Return whether a file is being written."""
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     except OSError:

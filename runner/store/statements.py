@@ -1,4 +1,4 @@
-"""One search as one SQL statement: values are bound, tables and columns come from our own words."""
+"""Compiles a search into one SQL statement; values are bound, identifiers come from fixed tables."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from msgspec import Struct
 from runner.store.filters import Comparison, Field, Kind, Operator, Ordering, Vocabulary
 
 _INDEXED = 64
-"""Characters of a text that are in its index."""
+"""Number of characters of a text that are indexed."""
 
 _SEEKING = {
     Operator.EQUAL,
@@ -18,30 +18,30 @@ _SEEKING = {
     Operator.GREATER,
     Operator.GREATER_OR_EQUAL,
 }
-"""The comparisons that an index on values serves."""
+"""The comparison operators that an index on values serves."""
 
 Key = tuple[int | float | str | None, ...]
 """The sort key of a row."""
 
 
 class Fragment(Struct, frozen=True):
-    """A piece of SQL with the values bound to its question marks, in order."""
+    """A piece of SQL with the values for its placeholders, in order."""
 
     sql: str
     args: tuple[object, ...] = ()
 
 
 class ValueTable(Struct, frozen=True, kw_only=True):
-    """A table of key and value, and its column that says whose they are."""
+    """A table of keys and values, with the column that refers to the owner."""
 
     name: str
     column: str
     has_index: bool = False
-    """Whether key and value have an index; of a text its first characters."""
+    """Whether key and value are indexed; texts by their first characters."""
 
 
 class Searchable(Struct, frozen=True, kw_only=True):
-    """What can be searched: a table, called ``r`` in the statement, and the tables of its values."""
+    """A searchable table, called ``r`` in the statement, with its value tables."""
 
     table: str
     vocabulary: Vocabulary
@@ -50,13 +50,13 @@ class Searchable(Struct, frozen=True, kw_only=True):
     nullable: frozenset[str] = frozenset()
     values: Mapping[Kind, ValueTable]
     newest: str
-    """The column that decides between equals, newest first."""
+    """The column that breaks ties, newest first."""
     absent_tags: Mapping[str, str] = {}
     """Tags whose absence means a value."""
 
 
 class Phase(str, Enum):
-    """Which rows a statement returns, by the first column to order by."""
+    """The rows that a statement returns, by the first column to order by."""
 
     VALUE = "value"
     NAN = "nan"
@@ -76,8 +76,8 @@ class Statement:
     Args:
         searchable: what is searched.
         comparisons: the conditions that each row meets.
-        orderings: the columns to order by; the newest comes first among equals.
-        phase: which rows are wanted.
+        orderings: the columns to order by; ties are broken newest first.
+        phase: the rows to return.
     """
 
     def __init__(
@@ -104,11 +104,11 @@ class Statement:
 
     @property
     def ordered(self) -> str | None:
-        """The alias of the table whose index gives the rows in the order of the first column, if there is one."""
+        """The alias of the table whose index gives the order of the first column, or None."""
         return self._ordered
 
     def seeks(self) -> list[tuple[str, Fragment]]:
-        """Return each alias whose index finds the rows that meet its conditions, with the query for these."""
+        """Return each alias with an index for its conditions, and the query for the matching rows."""
         found = []
         for field, conditions in self._seeks.items():
             where = " AND ".join(condition.sql for condition in conditions)
@@ -118,10 +118,10 @@ class Statement:
         return found
 
     def compile(self, scope: Sequence[Fragment], after: Key | None, limit: int, *, start: str) -> Fragment:
-        """Return the statement for the rows in a scope that come after a sort key; each row is number and sort key.
+        """Return the statement for the rows after a sort key; each result row has row number and sort key.
 
-        The tables are read in the order of nested loops that begins at the alias ``start``; CROSS JOIN keeps SQLite,
-        which knows nothing of the values, from choosing another. https://www.sqlite.org/optoverview.html#crossjoin
+        The tables are joined in nested loops starting at the alias ``start``; CROSS JOIN keeps SQLite, which lacks
+        statistics, from choosing another order. https://www.sqlite.org/optoverview.html#crossjoin
         """
         where = [*scope, *self._where]
         if after is not None:
@@ -196,17 +196,17 @@ class Statement:
         if operator is Operator.IS_NOT_NULL:
             return Fragment("1")
         if operator is Operator.NOT_EQUAL and kind is Kind.METRIC:
-            # NULL stands for NaN here, which differs from every number.
+            # NULL means NaN here, which differs from every number.
             return Fragment(f"{value} IS NOT ?", (comparison.value,))
         compared = _compare(value, comparison)
         if operator is Operator.EQUAL and kind is not Kind.METRIC and self._searchable.values[kind].has_index:
             start = str(comparison.value)[:_INDEXED]
-            # The plus keeps SQLite from putting the value into substr, where no index would be seen any more.
+            # The plus keeps SQLite from substituting the value into substr, which would disable the index.
             return Fragment(f"substr({value}, 1, {_INDEXED}) = ? AND +{compared.sql}", (start, *compared.args))
         return compared
 
     def _required(self, field: Field) -> str:
-        """Return the alias of the value of a field, without which a row is not found."""
+        """Return the alias of a field's value; rows without it are excluded."""
         if field not in self._aliases:
             alias = self._aliases[field] = f"v{len(self._aliases)}"
             column = self._searchable.values[field.kind].column
@@ -228,7 +228,7 @@ class Statement:
         return f"r.{self._searchable.columns[field.key]}"
 
     def _continuation(self, after: Key) -> Fragment:
-        """Return the condition for coming after a sort key; IS compares like = and finds NULL equal to NULL."""
+        """Return the condition for rows after a sort key; IS compares like = and treats NULL as equal to NULL."""
         sql = "0"
         args: Key = ()
         for term, value in reversed(list(zip(self._terms, after, strict=True))):
@@ -262,6 +262,6 @@ def _dataset_condition(comparison: Comparison) -> Fragment:
 
 
 def _glob(pattern: str) -> str:
-    """Return a pattern of LIKE as one of GLOB, which tells upper from lower case."""
+    """Convert a LIKE pattern to GLOB, which is case-sensitive."""
     words = {"%": "*", "_": "?", "*": "[*]", "?": "[?]", "[": "[[]"}
     return "".join(words.get(letter, letter) for letter in pattern)

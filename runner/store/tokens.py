@@ -1,4 +1,4 @@
-"""Tokens: who may use the server, and for what. Of each only a digest is kept."""
+"""Stores access tokens of the server and their scopes; only digests are stored."""
 
 import hashlib
 import re
@@ -12,20 +12,20 @@ from runner.store.database import Database, Row
 from runner.store.row_helpers import now
 
 PREFIX = "proj_"
-"""How a token begins, so that whoever finds one knows what it is."""
+"""The prefix of a token, which makes a leaked token recognizable."""
 
 _NAME = re.compile(r"[\w.@-]{1,64}")
 
 
 class Scope(str, Enum):
-    """What the holder of a token may do."""
+    """The permissions of a token's holder."""
 
     READ = "read"
     WRITE = "write"
 
 
 class Token(Struct, frozen=True, kw_only=True):
-    """What is known of a token; ``created_at`` is in milliseconds since 1970."""
+    """A stored token; ``created_at`` is in milliseconds since 1970."""
 
     name: str
     scope: Scope
@@ -33,11 +33,11 @@ class Token(Struct, frozen=True, kw_only=True):
 
 
 def add(db: Database, name: str, scope: Scope) -> str:
-    """Make a token and return its text, which can't be had again.
+    """Create a token and return its text, which can't be retrieved later.
 
     Raises:
-        InvalidValueError: the name can't be used.
-        AlreadyExistsError: there is a token of this name.
+        InvalidValueError: the name is invalid.
+        AlreadyExistsError: the name is in use.
     """
     if not _NAME.fullmatch(name):
         raise InvalidValueError(
@@ -46,13 +46,13 @@ def add(db: Database, name: str, scope: Scope) -> str:
     text = PREFIX + secrets.token_urlsafe(32)
     with db.transaction():
         if db.query("SELECT 1 FROM tokens WHERE name = ?", name):
-            raise AlreadyExistsError(f"There is a token '{name}' already", hint="Revoke it, or use another name.")
+            raise AlreadyExistsError(f"A token '{name}' already exists", hint="Revoke it, or use another name.")
         db.execute("INSERT INTO tokens VALUES (?, ?, ?, ?)", name, scope.value, _digest(text), now())
     return text
 
 
 def find(db: Database, text: str) -> Token | None:
-    """Return the token of this text, or None."""
+    """Return the token with this text, or None."""
     rows = db.query("SELECT * FROM tokens WHERE digest = ?", _digest(text))
     return (
         Token(name=rows[0]["name"], scope=Scope(rows[0]["scope"]), created_at=rows[0]["created_at"]) if rows else None
@@ -60,7 +60,7 @@ def find(db: Database, text: str) -> Token | None:
 
 
 def exist(db: Database) -> bool:
-    """Say whether there is any token."""
+    """Return whether any token exists."""
     return bool(db.query("SELECT 1 FROM tokens LIMIT 1"))
 
 
@@ -71,10 +71,10 @@ def all_tokens(db: Database) -> tuple[Token, ...]:
 
 
 def revoke(db: Database, name: str) -> None:
-    """Remove a token; a running server refuses it from now on.
+    """Remove a token; a running server refuses it immediately.
 
     Raises:
-        NotFoundError: there is none of this name.
+        NotFoundError: there is no token with this name.
     """
     if not db.execute("DELETE FROM tokens WHERE name = ?", name):
         raise NotFoundError(f"There is no token '{name[:80]}'", hint="See `proj token list`.")

@@ -1,8 +1,8 @@
-"""Which programs may use a store, and bringing an older store to the schema of this one.
+"""Checks the schema version of a store and upgrades older stores.
 
 The number of a schema is the number of its steps (``PRAGMA user_version``); their names are in the table
-``migrations``. The table ``compatibility`` says how many steps a program must know to read, and to write. A program
-that knows fewer leaves the store as it is.
+``migrations``. The table ``compatibility`` has the number of steps that a program must know to read, and to write. A
+program that knows fewer does not use the store.
 """
 
 import os
@@ -21,17 +21,17 @@ from runner.store.migrations import APPLICATION_ID, Migration, applied, apply
 from runner.store.process_identity import is_gone
 
 BUSY_SECONDS = 60.0
-"""How long a writer waits for another process's transaction; ours take milliseconds."""
+"""Seconds a writer waits for another process's transaction; transactions take milliseconds."""
 
 _ALONE_SECONDS = 3.0
-"""How long an upgrade that other programs must not see waits for them to end."""
+"""Seconds an exclusive upgrade waits for other programs to end."""
 
 _MOST_COPIED = 512 << 20
-"""Bytes of a store that is copied into memory."""
+"""Maximum size in bytes of a store that is copied into memory."""
 
 
 class Schema(Enum):
-    """What a store's schema is to this program; a newer one may be used only as far as it says so itself."""
+    """The relation of a store's schema to this program; a newer one may allow limited use."""
 
     SAME = "same"
     OLDER = "older"
@@ -41,10 +41,10 @@ class Schema(Enum):
 def check_schema(
     connection: sqlite3.Connection, path: Path, migrations: tuple[Migration, ...], *, writing: bool
 ) -> Schema:
-    """Return what a store's schema is to a program that knows these steps; nothing is changed.
+    """Return the relation of a store's schema to a program that knows these steps; nothing is changed.
 
     Raises:
-        StoreError: the file is no store of proj, or a newer program's that this one must not use so.
+        StoreError: the file is not a store of proj, or a newer program's store that does not allow this use.
     """
     number, application = (
         connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("user_version", "application_id")
@@ -72,7 +72,7 @@ def check_schema(
 
 
 def _least(connection: sqlite3.Connection, *, writing: bool) -> int:
-    """Return how many steps a program must know; all of them where the store does not say."""
+    """Return how many steps a program must know; all of them if the store does not define it."""
     column = "writer" if writing else "reader"
     try:
         found = connection.execute(f"SELECT max({column}) FROM compatibility").fetchone()[0]
@@ -82,13 +82,13 @@ def _least(connection: sqlite3.Connection, *, writing: bool) -> int:
 
 
 def upgrade(path: Path, migrations: tuple[Migration, ...]) -> None:
-    """Bring a store to the schema of this proj in one transaction, after a backup where there is something to lose.
+    """Upgrade a store to the current schema in one transaction, after a backup if it has data.
 
-    A step after which older programs must not read or write is taken only while no other program has the store open.
+    A step that excludes older programs is applied only while no other program has the store open.
 
     Raises:
-        StoreError: another program has it open.
-        sqlite3.Error: it can't be written.
+        StoreError: another program has the store open.
+        sqlite3.Error: the store can't be written.
     """
     with closing(_connect(path, BUSY_SECONDS)) as connection:
         done = applied(connection)
@@ -108,9 +108,9 @@ def _connect(path: Path, patience: float) -> sqlite3.Connection:
 
 
 def _take_alone(connection: sqlite3.Connection, path: Path) -> None:
-    """Keep every other program away from a store until the connection is closed.
+    """Lock a store exclusively until the connection is closed.
 
-    With a write-ahead log every open connection holds a lock. With a rollback journal only the runs that go on tell.
+    With a write-ahead log every open connection holds a lock. With a rollback journal only running runs are known.
     """
     try:
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -124,12 +124,12 @@ def _take_alone(connection: sqlite3.Connection, path: Path) -> None:
     for run_id, document in connection.execute(question):
         owner = msgspec.json.decode(document, type=ProcessIdentity)
         if not is_gone(owner):
-            raise _in_use(path, f"the run {run_id[:8]} goes on (process {owner.pid} on {owner.host})")
+            raise _in_use(path, f"the run {run_id[:8]} is running (process {owner.pid} on {owner.host})")
 
 
 def _in_use(path: Path, why: str) -> StoreError:
     return StoreError(
-        "The store has to be upgraded, but it is in use by an older proj",
+        "The store must be upgraded, but an older proj is using it",
         context=f"{path}: {why}",
         hint="Wait until its runs are over and stop its servers, then run the command again. Nothing was changed.",
     )
@@ -138,7 +138,7 @@ def _in_use(path: Path, why: str) -> StoreError:
 def _migrate(
     connection: sqlite3.Connection, path: Path, migrations: tuple[Migration, ...], *, is_alone: bool = False
 ) -> None:
-    """Apply the missing steps and end the transaction; where one is open already, other writers are kept out."""
+    """Apply the missing steps and commit; without an open transaction, an exclusive one is begun."""
     try:
         done = applied(connection)
         if done and len(done) < len(migrations):
@@ -160,7 +160,7 @@ def _set_journal(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _can_set_journal(connection: sqlite3.Connection, wanted: str, *, last: bool) -> bool:
-    """Set the journal; False while another process makes the same change, for which SQLite does not wait by itself."""
+    """Set the journal mode; return False while another process changes it, for which SQLite does not wait."""
     try:
         connection.execute(f"PRAGMA journal_mode = {wanted}")
     except sqlite3.OperationalError as error:
@@ -171,13 +171,13 @@ def _can_set_journal(connection: sqlite3.Connection, wanted: str, *, last: bool)
 
 
 def _back_up(path: Path, done: tuple[str, ...], connection: sqlite3.Connection | None) -> None:
-    """Copy the store as it is, through a connection that has it alone or through a new one."""
+    """Back up the store, through an exclusive connection or a new one."""
     target = path.with_name(f"{path.name}.{len(done):04d}.backup")
     save_copy(path, target, connection)
 
 
 def save_copy(path: Path, target: Path, connection: sqlite3.Connection | None = None) -> None:
-    """Copy a store, readable by its owner alone; a copy that can't be finished leaves nothing behind."""
+    """Copy a store to a file that only its owner can read; an incomplete copy is removed."""
     partial = target.with_suffix(".partial")
     partial.unlink(missing_ok=True)
     try:
@@ -196,7 +196,7 @@ def save_copy(path: Path, target: Path, connection: sqlite3.Connection | None = 
 
 
 def make_private(path: Path) -> None:
-    """Make an empty file that only its owner can read; SQLite gives the files beside it the same permissions."""
+    """Create an empty file that only its owner can read; SQLite uses the same permissions for the files beside it."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -214,14 +214,14 @@ def copy_upgraded(
     """Copy an older store into one in memory and upgrade the copy.
 
     Raises:
-        StoreError: it is too large for that.
+        StoreError: the store is too large.
     """
     pages, size = (source.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
     if pages * size > _MOST_COPIED:
         raise StoreError(
             "The store is of an older proj and can't be upgraded here",
             context=f"{path} can't be written to, and it is too large to be read from a copy in memory",
-            hint="Run any command of proj where it can be written to: that upgrades it.",
+            hint="Run any proj command with write access to it; the command upgrades it.",
         )
     source.backup(target)
     apply(target, migrations)

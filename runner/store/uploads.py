@@ -1,4 +1,4 @@
-"""Files among artifacts that arrive in parts, several at once; a file is there when all of it is."""
+"""Assembles artifacts from parts that are uploaded in parallel; the file appears when it is complete."""
 
 import os
 import re
@@ -23,7 +23,7 @@ _MAX_TARGET = 64 * 1024
 
 
 def begin(root: Path, path: str) -> str:
-    """Begin a file, and return what its parts are sent under.
+    """Begin an upload, and return its id.
 
     Raises:
         InvalidValueError: the path is unsafe.
@@ -40,16 +40,16 @@ def begin(root: Path, path: str) -> str:
 
 
 class PartWriter:
-    """One part, which arrives in pieces. End with `finish` or `discard`.
+    """Writes one part in pieces. End with `finish` or `discard`.
 
     Raises:
-        NotFoundError: there is no such upload of this root.
-        InvalidValueError: there is no part of this number.
+        NotFoundError: there is no such upload for this root.
+        InvalidValueError: the part number is invalid.
     """
 
     def __init__(self, root: Path, upload: str, number: int) -> None:
         if not 1 <= number <= MAX_PARTS:
-            raise InvalidValueError(f"A file has parts from 1 to {MAX_PARTS}, none with the number {number}")
+            raise InvalidValueError(f"The part number must be from 1 to {MAX_PARTS}; got {number}")
         self._root = root
         self._upload = upload
         self._number = number
@@ -68,7 +68,7 @@ class PartWriter:
         self._sum = zlib.crc32(piece, self._sum)
 
     def finish(self) -> str:
-        """Keep the part, and return the tag by which it is named at the end."""
+        """Keep the part, and return its tag for `finish`."""
         tag = f"{self._sum:08x}-{self._size}"
         self._file.close()
         with _folder(self._root, self._upload) as folder:
@@ -76,21 +76,21 @@ class PartWriter:
         return tag
 
     def discard(self) -> None:
-        """Forget the part."""
+        """Discard the part."""
         self._file.close()
         try:
             with _folder(self._root, self._upload) as folder:
                 os.unlink(self._partial, dir_fd=folder)
-        except (NotFoundError, FileNotFoundError):  # the whole upload was given up
+        except (NotFoundError, FileNotFoundError):  # the whole upload was abandoned
             return
 
 
 def finish(root: Path, path: str, upload: str, tags: Mapping[int, str]) -> None:
-    """Put a file together of its parts, named by their numbers from 1 and tags, and in its place.
+    """Assemble the file from its parts, given by part numbers from 1 and tags, and publish it.
 
     Raises:
         NotFoundError: there is no such upload.
-        InvalidValueError: the upload is of another file, or a part is not there.
+        InvalidValueError: the upload is of another file, or a part is missing.
     """
     with _folder(root, upload) as folder:
         if _read_note(folder) != _note(root, check_path(path)):
@@ -98,8 +98,8 @@ def finish(root: Path, path: str, upload: str, tags: Mapping[int, str]) -> None:
         parts = [f"{number}-{_plain(tags.get(number, ''))}" for number in range(1, max(tags, default=1) + 1)]
         for number, part in enumerate(parts, start=1):
             if status_at(folder, part) is None:
-                raise InvalidValueError(f"Of '{path}' part {number} is not there")
-        # Copied, for a server that is killed now must be able to do it again.
+                raise InvalidValueError(f"Part {number} of '{path}' is missing")
+        # Copied, so that the assembly can be repeated if the server is killed now.
         writer = ArtifactWriter(root, path)
         try:
             for part in parts:
@@ -114,7 +114,7 @@ def finish(root: Path, path: str, upload: str, tags: Mapping[int, str]) -> None:
 
 
 def abandon(root: Path, upload: str) -> None:
-    """Forget a file that was begun.
+    """Abandon an upload.
 
     Raises:
         NotFoundError: there is no such upload.
@@ -128,7 +128,7 @@ def abandon(root: Path, upload: str) -> None:
 
 @contextmanager
 def _folder(root: Path, upload: str) -> Iterator[int]:
-    """Open the folder of an upload that was begun for this root."""
+    """Open the folder of an upload for this root."""
     place, names = staging_place(root)
     absent = NotFoundError(f"There is no upload '{upload[:40]}'")
     if not _ID.fullmatch(upload):
@@ -147,7 +147,7 @@ def _folder(root: Path, upload: str) -> Iterator[int]:
 
 
 def _note(root: Path, path: str) -> bytes:
-    """Return what is kept with an upload: of which run or model it is, and which file."""
+    """Return the content of an upload's note: root and path of the file."""
     return "\n".join(("/".join(split_root(root)[1]), path)).encode()
 
 
@@ -157,6 +157,6 @@ def _read_note(folder: int) -> bytes:
 
 
 def _plain(tag: str) -> str:
-    """Return a tag as we gave it; clients may pass it on in quotation marks."""
+    """Return a tag without quotation marks, which clients may add."""
     bare = tag.strip('"')
     return bare if re.fullmatch(r"[0-9a-f]{8}-\d{1,20}", bare) else "none"

@@ -1,4 +1,4 @@
-"""What a run says about itself: parameters, metrics and tags."""
+"""Stores the values of a run: parameters, metrics and tags."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,23 +14,23 @@ from runner.store.row_helpers import checked_tags, chunks, run_number, write_run
 from runner.store.rules import check_metric, check_name, check_value
 
 LOGGED = "logged"
-"""The source of a parameter that the run's own code logged."""
+"""The source of a parameter that the run's code logged."""
 
 MAX_HISTORY = 50_000
-"""Points in one page of a metric's history."""
+"""Maximum number of points in one page of a metric's history."""
 
 _TRUTHS = {"true": 1.0, "false": 0.0}
 
 
 def log_params(db: Database, run_id: str, params: Iterable[tuple[str, str]]) -> None:
-    """Store parameters of a run. They never change, but the same value may be logged again.
+    """Store parameters of a run. A parameter never changes, but the same value may be logged again.
 
-    The launcher's text of a value may differ from that of the script that got it (``0.00001`` and ``1e-05``): an equal
-    number or truth value is the same value then, and the launcher's text stays.
+    The launcher and the script may write the same value differently (``0.00001`` and ``1e-05``): equal numbers and
+    truth values count as the same value, and the launcher's text stays.
 
     Raises:
         NotFoundError: there is no such run.
-        InvalidValueError: the run is deleted, a name or value can't be used, or a parameter has another value.
+        InvalidValueError: the run is deleted, a name or value is invalid, or a parameter has another value.
     """
     pairs = [(check_name("parameter", key), check_value("parameter", key, value)) for key, value in params]
     with db.transaction():
@@ -42,9 +42,9 @@ def log_params(db: Database, run_id: str, params: Iterable[tuple[str, str]]) -> 
 
 
 def record_parameters(db: Database, run_id: str, parameters: Iterable[Parameter]) -> None:
-    """Store the parameters that the launcher gives to a run, with types and sources; secret values are masked.
+    """Store the launcher's parameters of a run, with types and sources; secret values are masked.
 
-    The launcher's names are free: what reached the command is recorded as it is.
+    Names are not checked: the values passed to the command are recorded unchanged.
     """
     rows = []
     for parameter in parameters:
@@ -67,7 +67,7 @@ def _param(row: Row) -> Param:
 
 
 def params_of_runs(db: Database, run_ids: Sequence[str]) -> dict[str, tuple[Param, ...]]:
-    """Return what `params` does for many runs; those without parameters are left out."""
+    """Return the parameters of many runs by run id; runs without parameters are omitted."""
     found: dict[str, list[Param]] = {}
     for piece, marks in chunks(run_ids):
         sql = (
@@ -79,13 +79,13 @@ def params_of_runs(db: Database, run_ids: Sequence[str]) -> dict[str, tuple[Para
 
 
 def log_metrics(db: Database, run_id: str, metrics: Iterable[Metric]) -> None:
-    """Store points of metrics. The last value is that of the greatest step, then time, then value.
+    """Store points of metrics. The latest value is that of the greatest step, then time, then value.
 
-    A point that is there already is stored once, so a client may send again what it got no answer for.
+    A duplicate point is stored once, so a client may repeat a request without response.
 
     Raises:
         NotFoundError: there is no such run.
-        InvalidValueError: the run is deleted, or a name, value, time or step can't be used.
+        InvalidValueError: the run is deleted, or a name, value, time or step is invalid.
     """
     points = [check_metric(metric) for metric in metrics]
     last: dict[str, Metric] = {}
@@ -106,7 +106,7 @@ def metric_history(
 
     Raises:
         NotFoundError: there is no such run.
-        InvalidValueError: the limit or the token can't be used.
+        InvalidValueError: the limit or the token is invalid.
     """
     if not 1 <= limit <= MAX_HISTORY:
         raise InvalidValueError(f"The number of points must be from 1 to {MAX_HISTORY}")
@@ -129,7 +129,7 @@ def set_tags(db: Database, run_id: str, tags: Mapping[str, str] | Iterable[tuple
 
     Raises:
         NotFoundError: there is no such run.
-        InvalidValueError: the run is deleted, or a name or value can't be used.
+        InvalidValueError: the run is deleted, or a name or value is invalid.
     """
     pairs = checked_tags(tags)
     with db.transaction():
@@ -164,7 +164,7 @@ UPSERT_MODEL_METRIC = f"""INSERT INTO model_metrics
 
 
 def _log_model_metrics(db: Database, run_id: str, points: Sequence[Metric]) -> None:
-    """Store metrics with the model they were measured on, which MLflow 3 clients name."""
+    """Store metrics with the model they were measured on, which MLflow 3 clients send."""
     numbers: dict[str, int | None] = {}
     for point in points:
         if not point.model_id:
@@ -189,14 +189,14 @@ def _refuse_change(db: Database, run: int, key: str, value: str) -> None:
     if row["value"] == value or (row["source"] != LOGGED and is_equal(row["value"], value)):
         return
     raise InvalidValueError(
-        f"The parameter '{key}' has another value already; parameters of a run don't change",
+        f"The parameter '{key}' has another value already; parameters of a run can't be changed",
         context=f"it is '{row['value'][:200]}', not '{value[:200]}'",
         hint="Log it under another name, or as a tag.",
     )
 
 
 def is_equal(one: str, other: str) -> bool:
-    """Say whether two texts are the same number or truth value: ``1e-05`` and ``0.00001``, ``True`` and ``true``."""
+    """Return whether two texts are the same number or truth value: ``1e-05`` and ``0.00001``, ``True`` and ``true``."""
     first, second = _number(one), _number(other)
     if first is None or second is None:
         return False
@@ -218,17 +218,17 @@ def _number(text: str) -> float | None:
 
 
 def rank(metric: Metric) -> tuple[int, int, float]:
-    """Return what decides which point of a metric is the last."""
+    """Return the sort key that determines the latest point of a metric."""
     return metric.step, metric.timestamp, -math.inf if math.isnan(metric.value) else metric.value
 
 
 def stored_value(metric: Metric) -> float | None:
-    """Return the value as the store has it: nothing for NaN."""
+    """Return the value as stored: None for NaN."""
     return None if math.isnan(metric.value) else float(metric.value)
 
 
 def point_row(run: int, metric: Metric) -> tuple[object, ...]:
-    """Return the row of a point in the history of a run."""
+    """Return the row of a point in the metric history of a run."""
     value = stored_value(metric)
     return run, metric.key, metric.step, metric.timestamp, value or 0.0, value is None
 
@@ -253,5 +253,5 @@ def _read_token(token: str) -> _Place:
     try:
         place: _Place = msgspec.msgpack.decode(base64.urlsafe_b64decode(token), type=_Place)
     except (ValueError, msgspec.MsgspecError) as error:
-        raise InvalidValueError("The page token is not one of ours") from error
+        raise InvalidValueError("The page token is invalid") from error
     return place

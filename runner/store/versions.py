@@ -1,4 +1,4 @@
-"""Model versions: what is registered under the name of a registered model, one number after the other."""
+"""Stores the versions of registered models, numbered from 1."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from runner.store.row_helpers import checked_tags, chunks, now
 from runner.store.rules import check_model_name
 
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
-"""The numbers that versions have."""
+"""The valid version numbers."""
 _MODEL_URI = re.compile(r"models:/(?:(?P<model_id>m-[0-9a-f]{32})|(?P<name>[^/@]+)/(?P<version>[1-9][0-9]*))")
 _RUN_URI = re.compile(r"runs:/(?P<run_id>[0-9a-f]{32})/(?P<path>.+)")
 _COUNT_VERSION = "UPDATE registered_models SET last_version = last_version + 1, updated_at = ? WHERE id = ?"
@@ -23,12 +23,12 @@ def create(db: Database, new: NewVersion) -> ModelVersion:
     """Register the next version of a model.
 
     Raises:
-        NotFoundError: there is no such registered model, or nothing that the source names.
-        InvalidValueError: the source or a tag can't be used.
+        NotFoundError: the registered model, or the object that the source names, does not exist.
+        InvalidValueError: the source or a tag is invalid.
     """
     pairs = checked_tags(new.tags)
     if not new.source:
-        raise InvalidValueError("A model version needs a source")
+        raise InvalidValueError("The source of the model version is missing")
     with db.transaction():
         number = model_number(db, new.name)
         location, run_id = _find_location(db, new)
@@ -59,7 +59,7 @@ def get(db: Database, name: str, version: str | int) -> ModelVersion:
 
     Raises:
         NotFoundError: there is no such model, or no such version of it.
-        InvalidValueError: it is no number of a version.
+        InvalidValueError: the number is invalid.
     """
     return load(db, [row_of(db, name, version)])[0]
 
@@ -76,11 +76,11 @@ def describe(db: Database, name: str, version: str | int, description: str | Non
 def set_stage(
     db: Database, name: str, version: str | int, stage: str, *, archive_existing: bool = False
 ) -> ModelVersion:
-    """Move a model version to a stage; ``archive_existing`` archives the others that are in it.
+    """Move a model version to a stage; ``archive_existing`` archives the other versions in it.
 
     Raises:
         NotFoundError: there is no such model or version.
-        InvalidValueError: there is no such stage, or nothing is archived for it.
+        InvalidValueError: there is no such stage, or it does not support archiving.
     """
     target = stage_of(stage)
     if archive_existing and not target.is_active:
@@ -99,7 +99,7 @@ def set_stage(
 
 
 def delete(db: Database, name: str, version: str | int) -> None:
-    """Remove a model version; its number is not given again."""
+    """Remove a model version; its number is not used again."""
     with db.transaction():
         db.execute("DELETE FROM model_versions WHERE id = ?", row_of(db, name, version))
         db.execute("UPDATE registered_models SET updated_at = ? WHERE name = ?", now(), name)
@@ -121,7 +121,7 @@ def delete_tag(db: Database, name: str, version: str | int, key: str) -> None:
 
 
 def stage_of(word: str) -> ModelStage:
-    """Return the stage of a name, in lower or upper case.
+    """Return the stage with a name, ignoring case.
 
     Raises:
         InvalidValueError: there is no such stage.
@@ -154,11 +154,11 @@ def model_number(db: Database, name: str) -> int:
     """Return the row number of a registered model.
 
     Raises:
-        NotFoundError: there is none of this name.
+        NotFoundError: there is no model with this name.
     """
     rows = db.query("SELECT id FROM registered_models WHERE name = ?", check_model_name(name))
     if not rows:
-        hint = "`proj models list` names those that there are."
+        hint = "See `proj models list`."
         raise NotFoundError(f"Registered Model with name={name} not found", hint=hint)
     return int(rows[0]["id"])
 
@@ -168,10 +168,10 @@ def row_of(db: Database, name: str, version: str | int) -> int:
 
     Raises:
         NotFoundError: there is no such model or version.
-        InvalidValueError: it is no number of a version.
+        InvalidValueError: the number is invalid.
     """
     if not VERSION.fullmatch(str(version)):
-        raise InvalidValueError(f"'{str(version)[:40]}' is no number of a model version")
+        raise InvalidValueError(f"'{str(version)[:40]}' is not a valid version number of a model")
     rows = db.query(
         "SELECT id FROM model_versions WHERE model = ? AND version = ?", model_number(db, name), int(version)
     )
@@ -181,7 +181,7 @@ def row_of(db: Database, name: str, version: str | int) -> int:
 
 
 def _find_location(db: Database, new: NewVersion) -> tuple[str, str | None]:
-    """Return where the files of a new version are, and the run that made them, as far as that is known."""
+    """Return the location of a new version's files, and the run that made them if known."""
     if new.source.startswith("runs:"):
         of_run = _RUN_URI.fullmatch(new.source)
         if of_run is None:

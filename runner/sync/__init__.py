@@ -1,1 +1,1 @@
-"""A tracking server elsewhere, over MLflow's REST protocol."""
+"""Copies runs to and from tracking servers over MLflow's REST protocol."""

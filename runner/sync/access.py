@@ -1,4 +1,4 @@
-"""Where a remote server is, and with which credentials: those that MLflow's own clients would use."""
+"""Reads the address and the credentials of a tracking server, with the rules of MLflow's clients."""
 
 import os
 from collections.abc import Mapping
@@ -21,12 +21,12 @@ _SCHEMES = ("http", "https")
 
 
 class Access(Struct, frozen=True, kw_only=True):
-    """The address of a server without credentials, and how it is spoken to; `authorization` is a header's value."""
+    """The address of a server without credentials, and how to connect to it; `authorization` is a header value."""
 
     url: str
     authorization: str = ""
     secrets: tuple[str, ...] = ()
-    """What must not be shown, in every form in which it may turn up."""
+    """The secrets to mask, in every form in which they may appear."""
     insecure: bool = False
     server_certificates: str | None = None
     client_certificate: str | None = None
@@ -37,20 +37,20 @@ class Access(Struct, frozen=True, kw_only=True):
 
     @property
     def masker(self) -> Masker:
-        """What takes the credentials out of anything that is said."""
+        """Return a masker for the credentials."""
         return Masker(self.secrets)
 
 
 def is_remote(uri: str) -> bool:
-    """Say whether a tracking URI names a server."""
+    """Return whether a tracking URI names a server."""
     return uri.strip().lower().startswith(("http://", "https://"))
 
 
 def read_access(uri: str, environ: Mapping[str, str] = os.environ) -> Access:
-    """Return how to speak to the server of a URI; credentials in it win over those of the environment, as in MLflow.
+    """Return the access to the server at a URI; credentials in the URI override the environment, as in MLflow.
 
     Raises:
-        UsageError: it is no address of a server, or names a file that is not there.
+        UsageError: the URI is not a server address, or a named file does not exist.
     """
     parts = _split(uri.strip())
     host = parts.hostname or ""
@@ -72,22 +72,22 @@ def _split(uri: str) -> SplitResult:
     try:
         parts = urlsplit(uri)
         usable = parts.scheme.lower() in _SCHEMES and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, an unfinished IPv6 address
+    except ValueError:  # an invalid port or an incomplete IPv6 address
         usable = False
     if not usable:
         raise UsageError(
             f"'{Masker().text(uri)}' is not the address of a tracking server",
-            hint="as in https://mlflow.example.org or http://127.0.0.1:5000; Databricks too has an https address, with "
+            hint="Example: https://mlflow.example.org or http://127.0.0.1:5000. Databricks: its https address and "
             "MLFLOW_TRACKING_TOKEN",
         )
     return parts
 
 
 def _credentials(parts: SplitResult, environ: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
-    """Return the header that proves who asks, and the secrets in it.
+    """Return the authorization header, and the secrets in it.
 
     Raises:
-        UsageError: a token can't be sent.
+        UsageError: the token has invalid characters.
     """
     if parts.username is not None:
         return _basic(unquote(parts.username), unquote(parts.password or ""))
@@ -98,13 +98,13 @@ def _credentials(parts: SplitResult, environ: Mapping[str, str]) -> tuple[str, t
     if username and password:
         return _basic(username, password)
     if token and not (token.isascii() and token.isprintable()):
-        raise UsageError(f"{_TOKEN} has characters that no token has", hint="look for a line end in it")
+        raise UsageError(f"{_TOKEN} has characters that are not valid in a token", hint="check it for a line break")
     token = token or _own_key(parts, environ)
     return (f"Bearer {token}", (token,)) if token else ("", ())
 
 
 def _own_key(parts: SplitResult, environ: Mapping[str, str]) -> str:
-    """Return the key of this user's own `proj server` at an address, empty where there is none."""
+    """Return the key of this user's own `proj server` at an address, or an empty string."""
     port = parts.port or (443 if parts.scheme.lower() == "https" else 80)
     return server_keys.find(open_home(environ), parts.hostname or "", port) or ""
 
@@ -113,12 +113,12 @@ def _basic(username: str, password: str) -> tuple[str, tuple[str, ...]]:
     from base64 import b64encode
 
     encoded = b64encode(f"{username}:{password}".encode()).decode()
-    # A user without a password is a token, as many proxies take it.
+    # A user without a password is a token: many proxies accept this form.
     return f"Basic {encoded}", tuple(secret for secret in (password or username, encoded) if secret)
 
 
 def _file_credentials(environ: Mapping[str, str]) -> dict[str, str]:
-    """Read ``~/.mlflow/credentials``, where MLflow's clients look after the variables."""
+    """Read ``~/.mlflow/credentials``, which MLflow's clients use if the variables are not set."""
     if not environ.get("HOME") or (environ.get(_USERNAME) and environ.get(_PASSWORD)):
         return {}
     place = Path(environ["HOME"]) / ".mlflow" / "credentials"
@@ -135,12 +135,12 @@ def _file_credentials(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _file(variable: str, environ: Mapping[str, str]) -> str | None:
-    """Return the path that a variable names.
+    """Return the file path in an environment variable.
 
     Raises:
-        UsageError: there is no such file.
+        UsageError: the file does not exist.
     """
     path = environ.get(variable)
     if path and not Path(path).exists():
-        raise UsageError(f"{variable} names '{path}', which is not there", hint="correct it, or unset it")
+        raise UsageError(f"{variable} names '{path}', which does not exist", hint="correct it, or unset it")
     return path or None

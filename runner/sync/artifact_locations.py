@@ -1,4 +1,4 @@
-"""Where a server keeps artifacts, as far as we can reach it: behind its proxy, or in a folder of this machine."""
+"""Accesses the artifacts of a server: through its proxy, or in a folder of this machine."""
 
 import posixpath
 import time
@@ -18,35 +18,35 @@ from runner.sync.transport import PIECE, Transport
 PROXY = "/api/2.0/mlflow-artifacts/artifacts"
 _DEEPEST = 100
 _EMPTY_FOLDERS = 2_000
-"""Folders without a file that are looked into one after the other."""
+"""Maximum number of consecutive folders without a file."""
 _LONGEST = 3600.0
-"""Seconds that looking through the folders of one place may take."""
+"""Maximum time in seconds to list one location."""
 _FOLDERS = 100_000
-"""Folders looked into below one place at most: a server may answer without end."""
+"""Maximum number of folders listed in one location, because a server may return folders without end."""
 
 
 class ArtifactLocation(Protocol):
-    """A folder of artifacts on a server. Paths are POSIX and relative to it; they are checked before use."""
+    """A folder of artifacts on a server. Paths are POSIX, relative to it, and checked before use."""
 
     def entries(self, path: str = "") -> tuple[ArtifactInfo, ...]:
-        """Return what is directly in a folder, by name; empty where there is no such folder."""
+        """Return the entries of a folder by name; empty if the folder does not exist."""
         ...
 
     def pieces(self, path: str, size: int | None = None) -> Iterator[bytes]:
-        """Yield the content of a file, of which that size was listed, piece by piece."""
+        """Yield the content of a file in pieces; ``size`` is its listed size."""
         ...
 
     def put(self, path: str, source: BinaryIO) -> None:
-        """Store a file, from its beginning."""
+        """Store the content of a file, from its beginning."""
         ...
 
 
 def find_location(uri: str, transport: Transport) -> ArtifactLocation | None:
-    """Return the place that a URI of artifacts names, or None where only clients with other means can go."""
+    """Return the location for an artifact URI, or None if proj can't access it."""
     parts = urlsplit(uri)
     if parts.scheme == "mlflow-artifacts":
         ours = urlsplit(transport.access.url).netloc
-        # Credentials go to no other host than the user's own.
+        # Credentials are sent only to the host that the user named.
         return ProxiedLocation(transport, parts.path) if parts.netloc in ("", ours) else None
     if parts.scheme in ("http", "https"):
         base = f"{transport.access.url}{PROXY}"
@@ -56,14 +56,14 @@ def find_location(uri: str, transport: Transport) -> ArtifactLocation | None:
 
 
 class ProxiedLocation:
-    """Artifacts that the server sends and takes itself."""
+    """Artifacts that the server transfers itself."""
 
     def __init__(self, transport: Transport, path: str) -> None:
         self._transport = transport
         self._root = unquote(path).strip("/")
 
     def entries(self, path: str = "") -> tuple[ArtifactInfo, ...]:
-        """Return what is directly in a folder, by name; empty where there is no such folder."""
+        """Return the entries of a folder by name; empty if the folder does not exist."""
         folder = "/".join(part for part in (self._root, check_path(path) if path else "") if part)
         content = self._transport.ask("GET", PROXY, query={"path": folder})
         found = decode(content, Files, self._transport.access.url).files
@@ -71,19 +71,19 @@ class ProxiedLocation:
         return tuple(sorted(infos, key=lambda info: info.path))
 
     def pieces(self, path: str, size: int | None = None) -> Iterator[bytes]:
-        """Yield the content of a file, of which that size was listed, piece by piece.
+        """Yield the content of a file in pieces; ``size`` is its listed size.
 
         Raises:
-            RemoteError: the server does not have it, the connection ends too early, or far more comes than was listed.
+            RemoteError: the file does not exist, the connection ends early, or far more data arrives than was listed.
         """
         return self._transport.pieces(self._url(path), size)
 
     def put(self, path: str, source: BinaryIO) -> None:
-        """Send a file, from its beginning.
+        """Send the content of a file, from its beginning.
 
         Raises:
-            RemoteError: the server does not take it.
-            OSError: it can't be read.
+            RemoteError: the server refuses the file.
+            OSError: the file can't be read.
         """
         size = source.seek(0, 2)
         source.seek(0)
@@ -94,29 +94,29 @@ class ProxiedLocation:
 
 
 class LocalLocation:
-    """Artifacts in a folder that server and user share, to which MLflow's clients write by themselves too."""
+    """Artifacts in a folder that server and user share; MLflow's clients also write there directly."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
     def entries(self, path: str = "") -> tuple[ArtifactInfo, ...]:
-        """Return what is directly in a folder, by name; empty where there is no such folder."""
+        """Return the entries of a folder by name; empty if the folder does not exist."""
         return list_artifacts(self._root, path)
 
     def pieces(self, path: str, size: int | None = None) -> Iterator[bytes]:  # noqa: ARG002  a folder tells no lies
-        """Yield the content of a file piece by piece."""
+        """Yield the content of a file in pieces."""
         with open_artifact(self._root, path) as file:
             while piece := file.read(PIECE):
                 yield piece
 
     def put(self, path: str, source: BinaryIO) -> None:
-        """Copy a file, from its beginning."""
+        """Copy the content of a file, from its beginning."""
         source.seek(0)
         write_artifact(self._root, path, iter(lambda: source.read(PIECE), b""))
 
 
 class _Exactly:
-    """A file that gives just as much as was announced, also when it grows meanwhile."""
+    """A file object that returns exactly the announced number of bytes, even if the file grows."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file = file
@@ -129,10 +129,10 @@ class _Exactly:
 
 
 def walk(place: ArtifactLocation, path: str = "") -> Iterator[ArtifactInfo]:
-    """Yield every file below a folder of a place, and with a fault what can't be looked into.
+    """Yield every file below a folder of a location, and an entry with a fault for each unreadable folder.
 
     Raises:
-        RemoteError: the server tells of more folders than there can be.
+        RemoteError: the listing exceeds a limit on folders, depth or time.
     """
     folders = [path]
     without_files = 0
@@ -141,23 +141,23 @@ def walk(place: ArtifactLocation, path: str = "") -> Iterator[ArtifactInfo]:
         if not folders:
             return
         if time.monotonic() > end:
-            raise RemoteError(f"The server has not told all artifacts in {_LONGEST / 60:.0f} minutes")
+            raise RemoteError(f"The server did not list all artifacts within {_LONGEST / 60:.0f} minutes")
         without_files += 1
         if without_files > _EMPTY_FOLDERS:
-            raise RemoteError(f"The server tells of more than {_EMPTY_FOLDERS} folders of artifacts without a file")
+            raise RemoteError(f"The server lists more than {_EMPTY_FOLDERS} artifact folders without a file")
         for info in place.entries(folders.pop()):
             without_files *= info.is_dir
             if not info.is_dir or info.fault is not None:
                 yield info
             elif info.path.count("/") >= _DEEPEST:
-                yield structs.replace(info, fault=f"It is in more than {_DEEPEST} folders in one another")
+                yield structs.replace(info, fault=f"It is nested in more than {_DEEPEST} folders")
             else:
                 folders.append(info.path)
-    raise RemoteError(f"The server tells of more than {_FOLDERS} folders of artifacts")
+    raise RemoteError(f"The server lists more than {_FOLDERS} artifact folders")
 
 
 def _info(folder: str, listed: FileAnswer) -> ArtifactInfo:
-    """Return what a server lists in a folder; a name that leads elsewhere is no path of ours."""
+    """Return a listed entry; a name that leads out of the folder becomes a fault."""
     path = posixpath.join(folder, posixpath.basename(listed.path.rstrip("/")))
     size = None if listed.is_dir else listed.file_size
     fault = fault_of(path)
@@ -170,5 +170,5 @@ def _info(folder: str, listed: FileAnswer) -> ArtifactInfo:
 
 
 def _is_reachable(folder: Path) -> bool:
-    """Say whether a folder of a server is one of this machine: the folder of a run is made when it is needed."""
+    """Return whether a server's folder is on this machine; the run's folder itself may not exist yet."""
     return any(place.is_dir() for place in (folder, *list(folder.parents)[:3]) if place != Path("/"))

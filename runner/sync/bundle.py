@@ -1,4 +1,4 @@
-"""What proj left of a run on a server, for whoever reads it there."""
+"""Reads the run bundle: the files that proj adds to the artifacts of a run on a server."""
 
 from urllib.parse import unquote, urlsplit
 
@@ -13,13 +13,13 @@ from runner.sync.push import ID_TAG
 
 
 def own_id(run: ServerRun) -> str:
-    """Return the id that proj gave a run before it was pushed; that of the server where proj gave it none."""
+    """Return the id that proj gave a run before it was pushed, else the server's id."""
     named = run.tags.get(ID_TAG, "")
     return named if RUN_ID.fullmatch(named) else run.run_id
 
 
 def read_record(run: ServerRun, place: ArtifactLocation | None) -> RunRecord | None:
-    """Return the record that proj left among the artifacts of a run; None where there is none that can be read."""
+    """Return the record in the run bundle, or None if there is no readable one."""
     if place is None or "proj.tree" not in run.tags:
         return None
     try:
@@ -29,7 +29,7 @@ def read_record(run: ServerRun, place: ArtifactLocation | None) -> RunRecord | N
 
 
 def models_of(server: RemoteServer, run: ServerRun) -> tuple[LoggedModel, ...]:
-    """Return the logged models that a run made; a server of MLflow 2 has none."""
+    """Return the logged models that a run made; MLflow 2 servers have none."""
     try:
         return tuple(server.search_logged_models([run.experiment_id], f"source_run_id = '{run.run_id}'"))
     except RemoteError as error:
@@ -39,9 +39,10 @@ def models_of(server: RemoteServer, run: ServerRun) -> tuple[LoggedModel, ...]:
 
 
 def place_of(server: RemoteServer, artifact_uri: str, owner: str) -> ArtifactLocation | None:
-    """Return where the artifacts of a run or a model are, or None where we can't or must not go there.
+    """Return the artifact location of a run or a model, or None if it is not accessible or not allowed.
 
-    A server may name folders of this machine. MLflow's have the owner's id on the way; others are nobody's artifacts.
+    A server may name any folder of this machine. A folder is accepted only if its path contains the owner's id, as
+    MLflow's artifact folders do.
     """
     parts = urlsplit(artifact_uri)
     if parts.scheme in ("", "file") and owner not in unquote(parts.path).split("/"):

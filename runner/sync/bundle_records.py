@@ -1,4 +1,4 @@
-"""Records that proj left among the artifacts and tags of runs, joined with what their store says now."""
+"""Joins the record in a run bundle with the current state of the run in its store."""
 
 from pathlib import Path
 
@@ -10,12 +10,12 @@ from runner.store import run_files
 from runner.store.artifacts import open_artifact
 
 TREE_TAG = "proj.tree"
-"""Only runs that proj recorded have it."""
+"""Present only on runs that proj recorded."""
 _PIECE = 1 << 20
 
 
 def code_of(record: RunRecord) -> Code | None:
-    """Return the code of a run as far as its tags tell it."""
+    """Return the code of a run as far as its tags describe it."""
     tags = record.tags
     if not tags.get(TREE_TAG):
         return None
@@ -32,7 +32,7 @@ def code_of(record: RunRecord) -> Code | None:
 
 
 def told_by_tags(record: RunRecord) -> RunRecord:
-    """Return a record without details of its own, with those that its tags tell."""
+    """Return a record with details from its tags, if it has no details of its own."""
     return msgspec.structs.replace(
         record,
         project=record.tags.get("mlflow.source.name"),
@@ -42,7 +42,7 @@ def told_by_tags(record: RunRecord) -> RunRecord:
 
 
 def read_bundle(root: Path | None) -> RunRecord | None:
-    """Return the record that proj left in a folder of artifacts; None where none can be read, or a link is there."""
+    """Return the record in a local artifact folder, or None if there is no readable one or the path has a link."""
     if root is None:
         return None
     try:
@@ -53,7 +53,7 @@ def read_bundle(root: Path | None) -> RunRecord | None:
 
 
 def joined(plain: RunRecord, left: RunRecord) -> RunRecord:
-    """Return what proj left, with what may have changed in the store since; nothing of it is on this machine."""
+    """Return the bundled record, updated with the current values of the store; no paths are local."""
     known = {parameter.name for parameter in left.parameters}
     more = tuple(parameter for parameter in plain.parameters if parameter.name not in known)
     return msgspec.structs.replace(

@@ -1,4 +1,4 @@
-"""A remote tracking server, as typed questions and orders."""
+"""Provides a typed client for MLflow's tracking server protocol."""
 
 import os
 import time
@@ -22,17 +22,17 @@ _MAX_EXPERIMENTS = 100_000
 _MAX_RUNS = 1_000_000
 _MAX_POINTS = 20_000_000
 _MAX_MODELS = 10_000
-"""Things of one kind that a server is listened to: it may go on for ever."""
+"""Maximum number of items of one kind to read, because a server may return items without end."""
 _MAX_PAGES = 1000
-"""Pages of one question: each may have more than a thousand things."""
+"""Maximum number of pages of one listing; a page may have more than a thousand items."""
 _EMPTY_PAGES = 20
-"""Pages without anything that are read one after the other."""
+"""Maximum number of consecutive empty pages."""
 _LONGEST = 3600.0
-"""Seconds that all pages of one question may take."""
+"""Maximum time in seconds for all pages of one listing."""
 
 
 class ServerRun(entities.Run, frozen=True, kw_only=True):
-    """A run with what it read and made."""
+    """A run with its inputs and outputs."""
 
     inputs: entities.RunInputs = entities.RunInputs()
     outputs: tuple[entities.ModelOutput, ...] = ()
@@ -42,8 +42,8 @@ class ServerRun(entities.Run, frozen=True, kw_only=True):
 class RemoteServer:
     """An MLflow tracking server of any version from 2.0, or a `proj server`; any thread may use it.
 
-    Every method raises `RemoteError` when the server refuses or makes no sense, and its `UnreachableError` when it
-    gives no answer. Ids are the server's own.
+    Every method raises `RemoteError` if the server refuses or its response is invalid, and `UnreachableError` if there
+    is no response. Ids are the server's.
     """
 
     def __init__(self, uri: str, environ: Mapping[str, str] = os.environ, *, patience: Patience = PATIENT) -> None:
@@ -67,13 +67,13 @@ class RemoteServer:
         self._transport.close()
 
     def experiment(self, experiment_id: str) -> entities.Experiment:
-        """Return the experiment of an id."""
+        """Return the experiment with an id."""
         return self._get(
             "experiments/get", client_responses.OneExperiment, experiment_id=experiment_id
         ).experiment.experiment
 
     def experiment_by_name(self, name: str) -> entities.Experiment | None:
-        """Return the experiment of a name, also a deleted one; None where there is none."""
+        """Return the experiment with a name, including deleted ones, or None."""
         try:
             found = self._get("experiments/get-by-name", client_responses.OneExperiment, experiment_name=name)
         except RemoteError as error:
@@ -92,12 +92,12 @@ class RemoteServer:
             yield from (one.experiment for one in page.experiments)
 
     def create_experiment(self, name: str, tags: Mapping[str, str] | None = None) -> str:
-        """Make an experiment and return its id."""
+        """Create an experiment and return its id."""
         body = {"name": name, "tags": _pairs(tags or {})}
         return self._post("experiments/create", client_responses.CreatedExperiment, body).experiment_id
 
     def run(self, run_id: str) -> ServerRun:
-        """Return a run with its last values."""
+        """Return a run with its latest metric values."""
         return _whole(self._get("runs/get", client_responses.OneRun, run_id=run_id, run_uuid=run_id).run)
 
     def search_runs(
@@ -109,7 +109,7 @@ class RemoteServer:
         view: entities.View = entities.View.ACTIVE,
         limit: int | None = None,
     ) -> Iterator[ServerRun]:
-        """Yield runs as they are found, page by page; ``filter_text`` and ``order_by`` are in MLflow's language."""
+        """Yield matching runs page by page; ``filter_text`` and ``order_by`` use MLflow's search language."""
         pages = _Pages(self.url, "runs", _MAX_RUNS)
         left = limit
         while pages.more and (left is None or left > 0):
@@ -127,7 +127,7 @@ class RemoteServer:
             left = None if left is None else left - len(page.runs)
 
     def metric_history(self, run_id: str, key: str) -> Iterator[entities.Metric]:
-        """Yield all points of a metric, in the order of the server."""
+        """Yield all points of a metric, in the server's order."""
         pages = _Pages(self.url, "points of one metric", _MAX_POINTS)
         while pages.more:
             page = self._get(
@@ -143,7 +143,7 @@ class RemoteServer:
             yield from (point.metric for point in page.metrics)
 
     def create_run(self, new: entities.NewRun) -> ServerRun:
-        """Open a run and return it; id and artifact URI are the server's choice."""
+        """Create a run and return it; the server chooses id and artifact URI."""
         body: dict[str, object] = {
             "experiment_id": new.experiment_id,
             "user_id": new.user,
@@ -157,7 +157,7 @@ class RemoteServer:
     def update_run(
         self, run_id: str, status: RunStatus | None = None, ended_at: int | None = None, name: str | None = None
     ) -> None:
-        """Change status, end or name of a run."""
+        """Change the status, the end time or the name of a run."""
         told: dict[str, object | None] = {"status": status and _status(status), "end_time": ended_at, "run_name": name}
         changes = {field: value for field, value in told.items() if value is not None}
         self.order("POST", "runs/update", {"run_id": run_id, "run_uuid": run_id, **changes}, again=True)
@@ -170,7 +170,7 @@ class RemoteServer:
         params: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Log at most 1,000 values in all, of which 100 parameters and 100 tags."""
+        """Log at most 1,000 values in total, with at most 100 parameters and 100 tags."""
         body = {
             "run_id": run_id,
             "metrics": [_point(metric) for metric in metrics],
@@ -180,7 +180,7 @@ class RemoteServer:
         self.order("POST", "runs/log-batch", body)
 
     def delete_tag(self, run_id: str, key: str) -> None:
-        """Remove a tag of a run; one that is not there is no error."""
+        """Remove a tag of a run; a missing tag is not an error."""
         try:
             self.order("POST", "runs/delete-tag", {"run_id": run_id, "key": key}, again=True)
         except RemoteError as error:
@@ -188,14 +188,14 @@ class RemoteServer:
                 raise
 
     def log_inputs(self, run_id: str, inputs: entities.RunInputs) -> None:
-        """Store what a run read."""
+        """Record the inputs of a run."""
         datasets = [{"dataset": _without_none(one.dataset), "tags": _pairs(one.tags)} for one in inputs.datasets]
         models = [{"model_id": model_id} for model_id in inputs.model_ids]
         body = {"run_id": run_id, "datasets": datasets, **({"models": models} if models else {})}
         self.order("POST", "runs/log-inputs", body, again=True)
 
     def log_outputs(self, run_id: str, outputs: Sequence[entities.ModelOutput]) -> None:
-        """Store which logged models a run made."""
+        """Record the logged models that a run made."""
         models = [{"model_id": one.model_id, "step": one.step} for one in outputs]
         self.order("POST", "runs/outputs", {"run_id": run_id, "models": models}, again=True)
 
@@ -217,7 +217,7 @@ class RemoteServer:
             yield from (one.model for one in page.models)
 
     def create_logged_model(self, new: entities.NewModel) -> entities.LoggedModel:
-        """Open a logged model and return it; its id is the server's choice."""
+        """Create a logged model and return it; the server chooses the id."""
         body = {
             "experiment_id": new.experiment_id,
             "name": new.name,
@@ -230,7 +230,7 @@ class RemoteServer:
         return self._post("logged-models", client_responses.OneModel, kept).model.model
 
     def finalize_logged_model(self, model_id: str, status: entities.ModelStatus) -> None:
-        """Say that a logged model is complete, or that it failed."""
+        """Set the final status of a logged model."""
         body = {"model_id": model_id, "status": status.value}
         self.order("PATCH", f"logged-models/{model_id}", body, again=True)
 
@@ -239,19 +239,19 @@ class RemoteServer:
         self.order("PATCH", f"logged-models/{model_id}/tags", {"model_id": model_id, "tags": _pairs(tags)}, again=True)
 
     def place(self, artifact_uri: str) -> ArtifactLocation | None:
-        """Return where artifacts of this URI are, or None where we can't reach them (s3 and the like)."""
+        """Return the location of an artifact URI, or None if proj can't access it (s3 and the like)."""
         return find_location(artifact_uri, self._transport)
 
     def order(self, method: str, path: str, body: Mapping[str, object], *, again: bool = False) -> bytes:
-        """Send what changes something; ``again`` says that doing it twice is like doing it once."""
+        """Send a changing request; ``again`` means that the request is idempotent."""
         return self._transport.ask(method, _API + path, body=body, again=again)
 
     def forward(self, method: str, path: str, query: Mapping[str, object] | None = None, body: object = None) -> bytes:
-        """Send a request of the protocol as it is and return the JSON of the answer; ``path`` is below ``/api``."""
+        """Forward a request unchanged and return the JSON of the response; ``path`` is below ``/api``."""
         return self._transport.ask(method, f"/api/{path}", query=query, body=body)
 
     def download(self, path: str) -> Iterator[bytes]:
-        """Yield what is at a path of the server piece by piece."""
+        """Yield the content at a path of the server in pieces."""
         return self._transport.pieces(path)
 
     def _get(self, path: str, shape: type[Shape], **query: object) -> Shape:
@@ -262,7 +262,7 @@ class RemoteServer:
 
 
 class _Pages:
-    """The pages of one question, as far as the server says something new on them."""
+    """Checks that a paged listing makes progress and ends."""
 
     def __init__(self, url: str, what: str, most: int) -> None:
         self._url = url
@@ -277,10 +277,10 @@ class _Pages:
         self.more = True
 
     def turn(self, token: str | None, count: int) -> None:
-        """Go on to the next page, after one with so many things.
+        """Continue after a page with ``count`` items.
 
         Raises:
-            RemoteError: the server repeats itself, or does not come to an end.
+            RemoteError: the server repeats a page, or the listing does not end.
         """
         self._left -= count
         self._pages += 1
@@ -288,17 +288,19 @@ class _Pages:
         self.token = token
         self.more = bool(token)
         if self._left < 0:
-            raise self._endless(f"tells of more than {self._most:,} {self._what}")
+            raise self._endless(f"returns more than {self._most:,} {self._what}")
         if self.more and (hash(token) in self._seen or self._empty > _EMPTY_PAGES):
-            raise self._endless(f"sends the same page of {self._what} again and again")
+            raise self._endless(f"returns the same page of {self._what} repeatedly")
         if self.more and self._pages >= _MAX_PAGES:
-            raise self._endless(f"tells its {self._what} on more than {_MAX_PAGES:,} pages")
+            raise self._endless(f"returns more than {_MAX_PAGES:,} pages of {self._what}")
         if time.monotonic() > self._end:
-            raise self._endless(f"has not told all {self._what} in {_LONGEST / 60:.0f} minutes")
+            raise self._endless(f"did not return all {self._what} within {_LONGEST / 60:.0f} minutes")
         self._seen.add(hash(token))
 
     def _endless(self, what: str) -> RemoteError:
-        return RemoteError(f"{self._url} {what}", hint="it has a fault, or means no good; ask for less with --limit")
+        return RemoteError(
+            f"{self._url} {what}", hint="the server is faulty or malicious; request fewer items with --limit"
+        )
 
 
 def _whole(answer: client_responses.RunAnswer) -> ServerRun:
@@ -316,12 +318,12 @@ def _pairs(values: Mapping[str, str]) -> list[dict[str, str]]:
 
 
 def _status(status: RunStatus) -> str:
-    """Say a status; MLflow has no word for a run whose owner is gone."""
+    """Return MLflow's name of a status; MLflow has no name for LOST."""
     return RunStatus.FAILED.value if status is RunStatus.LOST else status.value
 
 
 def _point(metric: entities.Metric) -> dict[str, object]:
-    """Say a point; NaN and the infinities are strings, as JSON has no such numbers."""
+    """Return the JSON fields of a point; NaN and infinities become strings, which JSON lacks as numbers."""
     value = metric.value
     told: float | str = value
     if value != value:  # noqa: PLR0124  NaN

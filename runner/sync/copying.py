@@ -1,4 +1,4 @@
-"""What the steps of copying a run to a server share."""
+"""Provides the state and helpers shared by the steps of a push."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -21,11 +21,11 @@ Item = TypeVar("Item")
 
 _SENT_TO = ("mlflow-artifacts:", "http:", "https:")
 _REFUSALS = (400, 413, 422)
-"""What a server answers to things that it will never take."""
+"""HTTP statuses of a permanent refusal."""
 
 
 class Counts(Struct, frozen=True, kw_only=True):
-    """How much of a run was sent: things by kind, and the bytes of the files among them."""
+    """The number of sent items by kind, and the bytes of sent files."""
 
     parameters: int = 0
     points: int = 0
@@ -37,12 +37,12 @@ class Counts(Struct, frozen=True, kw_only=True):
 
     @property
     def total(self) -> int:
-        """The number of things."""
+        """The total number of items."""
         return self.parameters + self.points + self.tags + self.datasets + self.models + self.files
 
 
 class Copying(Struct, kw_only=True):
-    """A run on its way to a server; ``counts`` and ``left_out`` grow meanwhile."""
+    """The push of one run; ``counts`` and ``left_out`` are updated during the push."""
 
     database: Database
     home: Home
@@ -50,31 +50,31 @@ class Copying(Struct, kw_only=True):
     report: Report
     copy: RemoteRun
     whole: bool
-    """Whether the run is over, so that all of it can be sent."""
+    """Whether the run has ended, so that all of it can be sent."""
     files: bool
-    """Whether its files are sent."""
+    """Whether files are sent."""
     counts: Counts = Counts()
     left_out: list[str] = []
 
     @property
     def remote_run_id(self) -> str:
-        """The server's id of the run."""
+        """The run's id on the server."""
         return self.copy.remote_run_id or ""
 
     def count(self, **more: int) -> None:
-        """Count what was sent."""
+        """Add to the counts."""
         self.counts = structs.replace(
             self.counts, **{name: getattr(self.counts, name) + number for name, number in more.items()}
         )
 
     def leave_out(self, what: str, why: str) -> None:
-        """Say that the server does not take something; it is no failure."""
+        """Report an item that the server refuses; this is not a failure of the push."""
         self.left_out.append(f"{what}: {why}")
         message = f"{self.server.url} does not have all of run {self.copy.run_id[:8]}: {what}"
         self.report(Event(kind=EventKind.NOTICE, message=message, hint=why))
 
     def leave_out_once(self, what: str, why: str) -> None:
-        """Say that something can't be sent, unless that was said before."""
+        """Report an item that can't be sent, once."""
         if self.changed("left out", {what: why}):
             self.leave_out(what, why)
             self.note("left out", {what: why})
@@ -82,9 +82,9 @@ class Copying(Struct, kw_only=True):
             self.left_out.append(f"{what}: {why}")
 
     def place(self, artifact_uri: str, owner: str) -> ArtifactLocation | None:
-        """Return where the server keeps artifacts; where we can't go there, that is told once.
+        """Return the artifact location on the server; if it is not accessible, report that once.
 
-        A folder of this machine must be named after the run or model, its owner, lest a server has us write anywhere.
+        The path of a local folder must contain the id of its owner, so that a server can't make proj write elsewhere.
         """
         is_folder = not artifact_uri.startswith(_SENT_TO)
         is_named = owner in unquote(artifact_uri).split("/")
@@ -96,14 +96,14 @@ class Copying(Struct, kw_only=True):
         return place
 
     def changed(self, kind: str, things: Mapping[str, str]) -> dict[str, str]:
-        """Return those things that the server does not have as they are now."""
+        """Return the items that differ from their state on the server."""
         known = sync_state.sent(self.database, self.copy, kind)
         return {
             name: value for name, value in things.items() if name not in known or known[name].digest != digest_of(value)
         }
 
     def note(self, kind: str, things: Mapping[str, str]) -> None:
-        """Note that things were sent as they are now."""
+        """Record the current state of items as sent."""
         sync_state.note_sent(
             self.database, self.copy, kind, {name: SentPosition(digest_of(value)) for name, value in things.items()}
         )
@@ -111,7 +111,7 @@ class Copying(Struct, kw_only=True):
     def send_pairs(
         self, kind: str, things: Mapping[str, str], limit: int, send: Callable[[dict[str, str]], None]
     ) -> int:
-        """Send those named texts that changed and return how many; one that is refused is left out and told once."""
+        """Send the changed name-value pairs and return their number; a refused pair is reported once."""
         changed = list(self.changed(kind, things).items())
         count = 0
         for start in range(0, len(changed), limit):
@@ -125,7 +125,7 @@ class Copying(Struct, kw_only=True):
 
 
 def send_or_split(items: Sequence[Item], send: Callable[[Sequence[Item]], None]) -> list[tuple[Item, str]]:
-    """Send things at once, or where the server refuses them in halves; return those that it refuses alone, and why.
+    """Send a batch; if it is refused, split it in halves. Return the items that are refused alone, with reasons.
 
     Raises:
         RemoteError: the server fails for another reason.
@@ -143,15 +143,15 @@ def send_or_split(items: Sequence[Item], send: Callable[[Sequence[Item]], None])
 
 
 def is_refusal(error: RemoteError) -> bool:
-    """Say whether a server refused what it was sent, and not everything."""
+    """Return whether an error is the refusal of this content, not a general failure."""
     return error.status in _REFUSALS and bool(error.code)
 
 
 def digest_of(value: str) -> str:
-    """Return what tells texts apart, and does not tell what they say."""
+    """Return a digest that identifies a text without revealing it."""
     return hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def as_json(value: object) -> str:
-    """Return a value as JSON, always in the same order."""
+    """Return a value as JSON with sorted keys."""
     return msgspec.json.encode(value, order="sorted").decode()

@@ -1,4 +1,4 @@
-"""Files of a run on their way to a server."""
+"""Sends the files of a run to a server."""
 
 import io
 import os
@@ -21,14 +21,14 @@ FILE = "file"
 _AT_ONCE = 4
 _MANY = 200
 _MUCH = 50_000_000
-"""From how many files, and bytes, on the user is told."""
+"""Number of files and bytes from which a progress message is shown."""
 _DESCRIPTION = "MLmodel"
 _MAX_DESCRIPTION = 1 << 20
-"""Bytes of a file that says where a model came from."""
+"""Maximum size in bytes of an MLmodel file that is rewritten."""
 
 
 class LocalFile(NamedTuple):
-    """A file below a folder of this machine, by its names on disk; no link leads to it."""
+    """A local file, by root folder and path components; no component is a link."""
 
     root: Path
     names: tuple[str, ...]
@@ -37,18 +37,18 @@ class LocalFile(NamedTuple):
         """Open it for reading.
 
         Raises:
-            InvalidValueError: a link is on the way.
-            NotFoundError: it is not there.
+            InvalidValueError: the path contains a link.
+            NotFoundError: the file does not exist.
         """
         return open_found(self.root, self.names)
 
     def status(self) -> os.stat_result | None:
-        """Return what the system says about it; None where it is not there."""
+        """Return the file's status, or None if it does not exist."""
         return status_of(self.root, self.names)
 
 
 class _Upload(NamedTuple):
-    """A file to be looked at: its path on the server, where it is here, its stamp, and what was sent of it before."""
+    """A candidate for upload: its path on the server, local file, stamp, and the state that was sent before."""
 
     path: str
     source: LocalFile
@@ -60,17 +60,17 @@ class _Upload(NamedTuple):
 def send_files(
     copying: Copying, place: ArtifactLocation, files: Mapping[str, LocalFile], prefix: str, ids: Mapping[str, str]
 ) -> None:
-    """Send the files that the server does not have as they are now, a few at a time.
+    """Send the files that changed since they were last sent, a few in parallel.
 
     Args:
         copying: the run.
-        place: the server's folder.
-        files: where the files are here, by their path in that folder.
-        prefix: what tells these files from those of other folders of the run.
-        ids: what is called otherwise on the server, for the files in which a model says where it came from.
+        place: the artifact location on the server.
+        files: the local files, by their path in that location.
+        prefix: distinguishes these files from those of other folders of the run in the sync state.
+        ids: the server's ids by local id, for files in which a model names its origin.
 
     Raises:
-        RemoteError: the server does not take one.
+        RemoteError: the server refuses a file.
     """
     known = sync_state.sent(copying.database, copying.copy, FILE)
     faults = {path: fault for path in files if (fault := fault_of(path)) is not None}
@@ -99,7 +99,7 @@ def _tell_if_long(copying: Copying, uploads: Sequence[_Upload]) -> None:
 
 
 def local_files(copying: Copying, root: Path | None) -> dict[str, LocalFile]:
-    """Return the files below a folder of artifacts, by path; what is no file is told once."""
+    """Return the files below an artifact folder, by path; special files are reported once."""
     if root is None:
         return {}
     found = survey(root)
@@ -109,7 +109,7 @@ def local_files(copying: Copying, root: Path | None) -> dict[str, LocalFile]:
 
 
 def _touched(path: str, source: LocalFile, before: SentPosition | None) -> _Upload | None:
-    """Return a file that was touched since it was sent; None for another, or one that is gone by now."""
+    """Return the upload of a file that changed since it was sent, or None if it is unchanged or missing."""
     status = source.status()
     if status is None:
         return None
@@ -119,10 +119,10 @@ def _touched(path: str, source: LocalFile, before: SentPosition | None) -> _Uplo
 
 
 def _send(place: ArtifactLocation, upload: _Upload, ids: Mapping[str, str]) -> tuple[str, int | None]:
-    """Send a file and return its digest and size; None for the size where the server has the content already."""
+    """Send a file and return its digest and size; the size is None if the server has the content already."""
     try:
         opened = upload.source.open()
-    except NotFoundError:  # it was removed meanwhile
+    except NotFoundError:  # the file was removed in the meantime
         return "", None
     with opened as file:
         digest = sha256_from(file)
@@ -134,7 +134,7 @@ def _send(place: ArtifactLocation, upload: _Upload, ids: Mapping[str, str]) -> t
 
 
 def _as_the_server_calls_it(upload: _Upload, file: BinaryIO, ids: Mapping[str, str]) -> BinaryIO:
-    """Return a file or, where it says which run and model it is of, a copy with the ids of the server."""
+    """Open a file; in a file that names a run and a model, ids are replaced by those of the server."""
     if not ids or upload.source.names[-1] != _DESCRIPTION or upload.size > _MAX_DESCRIPTION:
         return file
     file.seek(0)

@@ -1,6 +1,6 @@
-"""The copy of a run on a server, while the run goes on: opened there first, brought up to date every few seconds.
+"""Forwards a run to a tracking server while it is running.
 
-What the run logs is in our store before it goes there, so a server that is slow or gone costs the run nothing.
+Values are written to the local store first, so a slow or unreachable server does not delay the run.
 """
 
 import os
@@ -26,31 +26,31 @@ from runner.sync.sync_state import SentPosition
 from runner.sync.transport import Patience
 
 INTERVAL = 3.0
-"""Seconds between two looks for what is new."""
+"""Seconds between two transfers."""
 _LONGEST = 60.0
-"""Seconds between two attempts to reach a server that is gone."""
+"""Seconds between two attempts to reach an unreachable server."""
 _JUST_NOW = 5.0
-"""Seconds within which a server that was gone is not tried again."""
+"""Seconds during which an unreachable server is not tried again."""
 _PATIENCE = Patience(connect=5.0, read=15.0, retries=0)
 
 
 class Opened(Struct, frozen=True, kw_only=True):
-    """A run that is open on a server, in the experiment of this name."""
+    """A run that is open on a server, in the experiment with this name."""
 
     server: RemoteServer
     run: ServerRun
     experiment: str
     probe: str
-    """A word that only this run has, in a tag that goes away with the first push."""
+    """A random nonce, stored as a tag until the first push."""
 
     def local_id(self, database: Database) -> str | None:
-        """Return the server's id of the run where it can be ours too."""
+        """Return the server's run id if it can also be used locally."""
         if not RUN_ID.fullmatch(self.run.run_id) or _find(database, self.run.run_id) is not None:
             return None
         return self.run.run_id
 
     def give_up(self) -> None:
-        """Close the run there, of which there will be nothing here."""
+        """Close the run on the server; it will have no local counterpart."""
         try:
             self.server.update_run(self.run.run_id, RunStatus.FAILED, ended_at=time.time_ns() // 1_000_000)
         except RemoteError:
@@ -62,17 +62,17 @@ class Opened(Struct, frozen=True, kw_only=True):
 def open_there(
     uri: str, new: NewRun, *, experiment: str | None, experiment_id: str | None, environ: Mapping[str, str] = os.environ
 ) -> Opened:
-    """Open a run on a server.
+    """Create a run on a server.
 
     Args:
-        uri: the server's, maybe with credentials.
-        new: the run; its experiment is not looked at.
-        experiment: the name of the experiment, made when it is not there; None for the server's default.
-        experiment_id: instead, an id of the server's.
-        environ: where credentials are.
+        uri: the server's URI, possibly with credentials.
+        new: the run; its experiment is ignored.
+        experiment: the name of the experiment, created if it does not exist; None for the server's default.
+        experiment_id: the server's experiment id, instead of a name.
+        environ: environment variables with credentials.
 
     Raises:
-        UsageError: the URI or a setting can't be used.
+        UsageError: the URI or a setting is invalid.
         RemoteError: the server can't be reached or refuses.
     """
     server = RemoteServer(uri, environ, patience=structs.replace(_PATIENCE, read=60.0))
@@ -88,8 +88,8 @@ def open_there(
     except RemoteError as error:
         server.close()
         is_inherited = environ.get("MLFLOW_TRACKING_URI") == uri
-        where = "unset MLFLOW_TRACKING_URI" if is_inherited else "leave out --tracking-uri"
-        instead = f"or {where}, and `proj push` the run later"
+        where = "unset MLFLOW_TRACKING_URI" if is_inherited else "remove --tracking-uri"
+        instead = f"or {where}, and send the run later with `proj push`"
         raise RemoteError(
             f"The run can't be opened on its tracking server: {error.message}",
             status=error.status,
@@ -102,9 +102,9 @@ def open_there(
 
 
 def is_own_store(database: Database, opened: Opened) -> bool:
-    """Say whether the server serves this very store; the run that it made is removed then.
+    """Return whether the server serves this store; in that case, remove the run that it created.
 
-    An id alone proves nothing: a server could tell that of any run.
+    The id alone is no proof, because a server can return any id; the nonce is compared.
     """
     found = _find(database, opened.run.run_id)
     if found is None or found.tags.get(PROBE_TAG) != opened.probe:
@@ -114,7 +114,7 @@ def is_own_store(database: Database, opened: Opened) -> bool:
 
 
 def note_opened(database: Database, run_id: str, opened: Opened) -> None:
-    """Note where a run of ours is open."""
+    """Record that a local run is open on a server."""
     copy = sync_state.open_remote_run(database, run_id, opened.server.url)
     copy = sync_state.name_remote_run(
         database, copy, opened.run.run_id, opened.run.experiment_id, opened.run.artifact_uri
@@ -131,15 +131,16 @@ def _find(database: Database, run_id: str) -> Run | None:
 
 @final
 class LiveCopy:
-    """Keeps a server up to date about a run, and about those nested in it, until the end of the block.
+    """Sends a run and its nested runs to a server until the end of the block.
 
-    At the end all is sent that is left. What can't be sent is told once, is no failure, and stays for ``proj sync``.
+    The rest is sent at the end. Data that can't be sent is reported once, is not a failure, and is left for
+    ``proj sync``.
     """
 
     def __init__(self, to: Destination, run_id: str) -> None:
         self._told: list[Event] = []
         self.to = structs.replace(to, report=self._note)
-        """The server; what is said of it is told at the end."""
+        """The server; its messages are shown at the end."""
         self._show = to.report
         self._run_id = run_id
         self._ended = threading.Event()
@@ -172,7 +173,7 @@ class LiveCopy:
             wait = INTERVAL if self._send(whole=False) else min(2 * max(wait, INTERVAL), _LONGEST)
 
     def _send(self, *, whole: bool) -> bool:
-        """Send what is new; say whether the server took it."""
+        """Send new data; return whether the server accepted it."""
         try:
             for run_id in sync_state.nested_runs(self.to.database, self._run_id):
                 is_own = run_id == self._run_id
@@ -194,11 +195,11 @@ class LiveCopy:
 
     def _fail(self, message: str, why: str | None) -> None:
         self._failed_at = time.monotonic()
-        hint = f"{why + '; ' if why else ''}the run goes on, and what it logs is kept for the server"
+        hint = f"{why + '; ' if why else ''}the run continues, and its values are kept for the server"
         self._note(Event(kind=EventKind.WARNING, message=message, hint=hint))
 
     def _note(self, event: Event) -> None:
-        """Keep an event for the end; each is told once, by the thread that the run is on. Steps are only shown."""
+        """Store an event to report it once, at the end, from the thread of the run; steps are only shown."""
         if event.kind is EventKind.STEP:
             self._show(event)
         elif event.message not in [known.message for known in self._told]:
@@ -210,5 +211,5 @@ class LiveCopy:
             copy = sync_state.find_remote_run(self.to.database, self._run_id, url)
             self._show(Event(kind=EventKind.STEP, message=f"The run is at {copy.page if copy else url}"))
             return
-        message = f"Not all of the run is on {url} yet"
-        self._show(Event(kind=EventKind.WARNING, message=message, hint="`proj sync` sends the rest"))
+        message = f"The run is not completely on {url} yet"
+        self._show(Event(kind=EventKind.WARNING, message=message, hint="send the rest with `proj sync`"))

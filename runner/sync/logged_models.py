@@ -1,4 +1,4 @@
-"""Logged models of a run on their way to a server; those of MLflow 2 have none, and are told so."""
+"""Sends the logged models of a run to a server; MLflow 2 servers have none."""
 
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from runner.sync.sync_state import RemoteRun, SentPosition
 
 MODEL = "model"
 ID_TAG = "proj.model_id"
-"""On the server: what the model is called here; by it a model is found whose sending was cut off."""
+"""Tag on the server with the local id, to find a model after an interrupted push."""
 
 _UNKNOWN = "unknown"
 
@@ -29,10 +29,10 @@ class _Theirs(NamedTuple):
 
 
 def send_models(copying: Copying) -> dict[str, str]:
-    """Send the models that a run logged and return what the server calls them, by our ids.
+    """Send the models that a run logged and return their ids on the server, by local id.
 
     Raises:
-        RemoteError: the server does not take one.
+        RemoteError: the server refuses a model.
     """
     ours = _models_of(copying)
     if not ours:
@@ -44,7 +44,10 @@ def send_models(copying: Copying) -> dict[str, str]:
         if not error.is_unknown_endpoint:
             raise
         sync_state.note_sent(copying.database, copying.copy, MODEL, {_UNKNOWN: SentPosition("")})
-        copying.leave_out(f"{len(ours)} logged models", "a server of MLflow 2 has none; their files are with the run")
+        copying.leave_out(
+            f"{len(ours)} logged models",
+            "MLflow 2 servers have no logged models; their files are among the run's artifacts",
+        )
         theirs = {}
     names = {ours: found.model_id for ours, found in theirs.items()}
     for model in ours:
@@ -59,10 +62,10 @@ def send_models(copying: Copying) -> dict[str, str]:
 
 
 def send_inputs(copying: Copying, names: dict[str, str]) -> None:
-    """Send the datasets and models that a run read.
+    """Send the datasets and models that a run used as inputs.
 
     Raises:
-        RemoteError: the server does not take them.
+        RemoteError: the server refuses them.
     """
     inputs = lineage.inputs(copying.database, copying.copy.run_id)
     told = {as_json(one): one for one in inputs.datasets}
@@ -78,7 +81,7 @@ def send_inputs(copying: Copying, names: dict[str, str]) -> None:
 
 
 def measured_on_models(copying: Copying, names: dict[str, str]) -> dict[tuple[str, int, int], Metric]:
-    """Return the points of a run that say something of one of its models, with the server's name of the model."""
+    """Return the points of a run that were measured on one of its models, with the server's model id."""
     return {
         (point.key, point.step, point.timestamp): structs.replace(point, model_id=names[model.model_id])
         for model in (_models_of(copying) if names else ())
@@ -88,7 +91,7 @@ def measured_on_models(copying: Copying, names: dict[str, str]) -> dict[tuple[st
 
 
 def place_of_model(db: Database, copy: RemoteRun, model_id: str) -> tuple[str, str] | None:
-    """Return what a server calls one of our models and where it keeps its files; None where it does not have it."""
+    """Return the server's id and artifact URI of a local model, or None if the server does not have it."""
     known = sync_state.sent(db, copy, MODEL).get(model_id)
     if known is None or not known.note:
         return None
@@ -106,14 +109,14 @@ def _models_of(copying: Copying) -> list[LoggedModel]:
 
 
 def _their_model(copying: Copying, model: LoggedModel, known: dict[str, SentPosition]) -> _Theirs:
-    """Return what the server has of a model; it is made there when it is not there yet."""
+    """Return the server's state of a model; create the model if it does not exist."""
     before = known.get(model.model_id)
     if before is not None and before.note:
         model_id, _, artifact_uri = before.note.partition(" ")
         return _Theirs(model_id, artifact_uri)
     server, experiment_id = copying.server, copying.copy.remote_experiment_id or ""
     found = None
-    if before is not None:  # making it was begun once
+    if before is not None:  # its creation may have been interrupted
         found = next(iter(server.search_logged_models([experiment_id], f"tags.`{ID_TAG}` = '{model.model_id}'")), None)
     sync_state.note_sent(copying.database, copying.copy, MODEL, {model.model_id: SentPosition("")})
     if found is None:
@@ -133,7 +136,7 @@ def _their_model(copying: Copying, model: LoggedModel, known: dict[str, SentPosi
 
 
 def _send_content(copying: Copying, model: LoggedModel, theirs: _Theirs | None, names: dict[str, str]) -> None:
-    """Send the files and tags of a model, and then what became of it; without it there, only the files, to the run."""
+    """Send files, tags and status of a model; without the model on the server, send only the files, to the run."""
     root = local_folder(model.artifact_uri)
     files = local_files(copying, root)
     place = (

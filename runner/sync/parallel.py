@@ -1,4 +1,4 @@
-"""A few things at once, without waiting for those that hang when nobody waits for the rest any more."""
+"""Runs several tasks in parallel and does not wait for hanging ones after a failure."""
 
 import threading
 from collections import deque
@@ -13,10 +13,10 @@ Result = TypeVar("Result")
 def at_once(
     work: Callable[[Item], Result], items: Iterable[Item], count: int, name: str
 ) -> Iterator[tuple[Item, Result]]:
-    """Yield items with what the work made of them, as they are done, ``count`` at a time.
+    """Yield items with their results as they are done, ``count`` at a time.
 
-    The first fault of the work is raised, and no other item begun then. Threads that hang don't keep the process: those
-    of ``concurrent.futures`` do, also after an interruption.
+    The first error is raised, and no further item is started. The threads are daemons, because those of
+    ``concurrent.futures`` keep the process alive while they hang, also after an interruption.
     """
     waiting = deque(items)
     total = len(waiting)
@@ -40,6 +40,6 @@ def at_once(
             item, result, error = done.get()
             if error is not None:
                 raise error
-            yield item, result  # type: ignore[misc]  # without an error there is a result
+            yield item, result  # type: ignore[misc]  # a result exists if there is no error
     finally:
         waiting.clear()

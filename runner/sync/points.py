@@ -1,8 +1,8 @@
-"""Points of metrics on their way to a server: each is sent once, also when sending was cut off in the middle.
+"""Sends metric points to a server, each once, also after an interrupted transfer.
 
-Points have an order of their own, by step, time and value. Of each metric the ledger has two places in it: up to the
-first one all was sent, and up to the second one it was begun to. Points that come later and belong before the second
-place are noted one by one, by a trigger of the database.
+Points are ordered by step, time and value. For each metric the sync state has two positions in this order: all points
+up to the first are sent, and sending has begun up to the second. Points that are logged later but belong before the
+second position are recorded one by one by a database trigger.
 """
 
 import math
@@ -17,7 +17,7 @@ from runner.sync.client import RemoteServer
 from runner.sync.sync_state import RemoteRun
 
 BATCH = 1000
-"""Points in one request; more are refused."""
+"""Maximum number of points in a request."""
 
 _START = (-(2**63), -(2**63), -math.inf, -1)
 _LARGEST = 1.7976931348623157e308
@@ -27,16 +27,16 @@ _Place = tuple[int, int, float, int]
 
 
 class Batch(Struct, frozen=True):
-    """Points that go in one request: in order, or late ones."""
+    """The points of one request: in order, or late ones."""
 
     points: tuple[tuple[str, _Place], ...]
     late: bool
 
 
 def next_batch(db: Database, copy: RemoteRun, skipped: frozenset[str]) -> Batch:
-    """Return what is to be sent next, and note that it is begun; empty when all is sent.
+    """Return the next points to send and record that sending has begun; empty if all are sent.
 
-    ``skipped`` are the metrics that the server does not take.
+    ``skipped`` are the metrics that the server refuses.
     """
     with db.transaction():
         run = run_number(db, copy.run_id)
@@ -60,7 +60,7 @@ def next_batch(db: Database, copy: RemoteRun, skipped: frozenset[str]) -> Batch:
 
 
 def finish(db: Database, copy: RemoteRun, batch: Batch) -> None:
-    """Note that a batch was sent."""
+    """Record that a batch was sent."""
     if batch.late:
         db.execute_many(f"DELETE FROM late_points {_LATE}", _late_rows(copy, batch.points))
         return
@@ -70,7 +70,7 @@ def finish(db: Database, copy: RemoteRun, batch: Batch) -> None:
 
 
 def mark_uncertain(db: Database, copy: RemoteRun, keys: Iterable[str]) -> None:
-    """Note of metrics that the server may have some of their points: `settle` finds out which."""
+    """Record that the server may have some points of these metrics; `reconcile` finds out which."""
     with db.transaction():
         run = run_number(db, copy.run_id)
         for key in keys:
@@ -85,10 +85,10 @@ def mark_uncertain(db: Database, copy: RemoteRun, keys: Iterable[str]) -> None:
 
 
 def reconcile(db: Database, copy: RemoteRun, server: RemoteServer) -> None:
-    """Find out what became of points whose sending was begun and not finished, and go back to those that are missing.
+    """Find out which points of interrupted transfers arrived, and schedule the missing ones.
 
     Raises:
-        RemoteError: the server does not tell.
+        RemoteError: the server does not return the points.
     """
     run = run_number(db, copy.run_id)
     begun = db.query(
@@ -118,7 +118,7 @@ def _history(copy: RemoteRun, server: RemoteServer, key: str) -> set[_Place]:
 
 
 def _settle(db: Database, run: int, copy: RemoteRun, row: Row, came: set[_Place]) -> None:
-    """Note those points of a metric that came; what is between the two places and did not come is sent as late."""
+    """Record the points of a metric that arrived; missing points between the two positions are sent as late points."""
     start = tuple(row[name] for name in ("step", "timestamp", "value", "nan"))
     end = tuple(row[f"to_{name}"] for name in ("step", "timestamp", "value", "nan"))
     with db.transaction():
@@ -149,18 +149,18 @@ def _settle_late(db: Database, copy: RemoteRun, key: str, came: set[_Place]) -> 
 
 
 def is_waiting(db: Database, copy: RemoteRun) -> bool:
-    """Say whether there are points to send."""
+    """Return whether there are points to send."""
     if db.query("SELECT 1 FROM late_points WHERE copy = ? LIMIT 1", copy.number):
         return True
     return bool(_keys_with_more(db, run_number(db, copy.run_id), copy))
 
 
 def as_metrics(points: Iterable[tuple[str, _Place]], measured: Mapping[tuple[str, int, int], Metric]) -> list[Metric]:
-    """Return points as the protocol's client takes them; ``measured`` are those that say something of a model."""
+    """Return points as the protocol's client expects them; ``measured`` are those measured on a model."""
     found = []
     for key, (step, timestamp, value, nan) in points:
         of = measured.get((key, step, timestamp))
-        # Servers take both words of a dataset or none.
+        # Servers require both the name and the digest of a dataset, or neither.
         on_data = of if of and of.dataset_name and of.dataset_digest else None
         found.append(
             Metric(
@@ -188,7 +188,7 @@ def _keys_with_more(db: Database, run: int, copy: RemoteRun) -> list[str]:
 
 
 def _begin(db: Database, run: int, copy: RemoteRun, key: str, limit: int) -> Sequence[_Place]:
-    """Return the points of a metric that come next, and note that sending them is begun."""
+    """Return the next points of a metric, and record that sending them has begun."""
     known = db.query(f"SELECT {_PLACE} FROM sent_points WHERE run = ? AND key = ? AND copy = ?", run, key, copy.number)
     start = _place(known[0]) if known else _START
     rows = db.query(
@@ -223,6 +223,6 @@ def _place(row: Row) -> _Place:
 
 
 def _as_kept(place: _Place) -> _Place:
-    """Return a point as MLflow's database has it: no infinities, and nothing but the mark for NaN."""
+    """Return a point as MLflow's database stores it: without infinities, and with only a flag for NaN."""
     step, timestamp, value, nan = place
     return step, timestamp, 0.0 if nan else max(-_LARGEST, min(_LARGEST, value)), nan

@@ -1,8 +1,8 @@
-"""What a command asks of its tracking server by way of its run's own socket: the registry, and what others recorded.
+"""Proxies registry and search requests of a running command to its tracking server.
 
-The registry is the server's alone. Runs are searched there, after what this run logged was sent; other runs, their
-metrics and files, are looked for there when our store has no such thing. Ids of experiments are always ours, those of
-runs where we have one.
+The registry exists only on the server. Run searches go to the server, after the values of this run are sent. Other
+runs, their metrics and files are requested from the server if the local store does not have them. Responses use local
+experiment ids, and local run ids if there are any.
 """
 
 import re
@@ -28,11 +28,11 @@ _REGISTRY = re.compile(r"(?:registered-models|model-versions)(?:/.*)?")
 _SEARCHES = ("runs/search", "logged-models/search", "experiments/get-by-name")
 _READING = re.compile(r"runs/get|metrics/get-history|artifacts/list|logged-models/[^/]+")
 _PAUSE = 30.0
-"""Seconds for which searches are answered here after the server did not answer one."""
+"""Seconds during which searches use the local store after the server did not respond."""
 _RUN_FIELDS = ("run_id", "run_uuid", "source_run_id")
 _ID = re.compile(r"m-[0-9a-f]{32}|[0-9a-f]{32}")
 _LATER_NAMES = {"registered-models/list": "registered-models/search"}
-"""What endpoints that only old clients know are called on servers of today."""
+"""Current names of endpoints that only old clients use."""
 _CODES = {400: ErrorCode.INVALID_PARAMETER_VALUE, 401: ErrorCode.PERMISSION_DENIED, 403: ErrorCode.PERMISSION_DENIED}
 
 Fields = dict[str, Any]
@@ -40,7 +40,7 @@ Fields = dict[str, Any]
 
 @final
 class TrackingServer:
-    """The tracking server behind the socket of a run. Its methods wait for the server; any thread may call them."""
+    """The tracking server of a run. Its methods wait for the server and may be called from any thread."""
 
     def __init__(self, to: Destination, run_id: str) -> None:
         self._to = to
@@ -50,23 +50,23 @@ class TrackingServer:
         self._ours: dict[str, str] = {}
 
     def is_first(self, path: str) -> bool:
-        """Say whether an endpoint is asked there before it is here; ``path`` is below ``/api/2.0/mlflow``."""
+        """Return whether an endpoint is sent to the server first; ``path`` is below ``/api/2.0/mlflow``."""
         return path in _SEARCHES or _REGISTRY.fullmatch(path) is not None
 
     def is_second(self, method: str, path: str) -> bool:
-        """Say whether an endpoint is asked there when there is no such thing here."""
+        """Return whether an endpoint is sent to the server if the local store has no such item."""
         return method == "GET" and _READING.fullmatch(path) is not None
 
     def ask(self, method: str, path: str, content: bytes) -> bytes | None:
-        """Return what the server answers, in our words; None where our store is to answer.
+        """Return the server's response with local ids, or None if the local store must respond.
 
         Args:
-            method: of HTTP.
+            method: the HTTP method.
             path: below ``/api/2.0/mlflow``.
             content: the query of a GET, otherwise the body.
 
         Raises:
-            RefusedError: the server refuses, or can't be reached.
+            RefusedError: the server refuses or can't be reached.
         """
         fields = _read(method, content)
         try:
@@ -84,10 +84,10 @@ class TrackingServer:
             raise _refusal(error) from error
 
     def list_files(self, path: str) -> bytes:
-        """Return what is in a folder behind the server's proxy, as the server says it.
+        """Return the server's listing of a folder behind its artifact proxy.
 
         Raises:
-            RefusedError: it does not say.
+            RefusedError: the server returns no listing.
         """
         try:
             return self._to.server.forward("GET", PROXY.removeprefix("/api/"), {"path": path})
@@ -95,10 +95,10 @@ class TrackingServer:
             raise _refusal(error) from error
 
     def pieces(self, path: str) -> Iterator[bytes]:
-        """Yield a file behind the server's proxy piece by piece.
+        """Yield the content of a file behind the server's artifact proxy in pieces.
 
         Raises:
-            RefusedError: the server does not send it.
+            RefusedError: the server does not send the file.
         """
         try:
             yield from self._to.server.download(f"{PROXY}/{quote(path)}")
@@ -106,7 +106,7 @@ class TrackingServer:
             raise _refusal(error) from error
 
     def _forward(self, method: str, path: str, fields: Fields) -> bytes:
-        """Send a request and return the answer with our ids."""
+        """Send a request and return the response with local ids."""
         if method == "GET":
             content = self._to.server.forward(method, f"2.0/mlflow/{path}", query=fields)
         else:
@@ -114,7 +114,7 @@ class TrackingServer:
         return msgspec.json.encode(self._inward(msgspec.json.decode(content)))
 
     def _search_runs(self, fields: Fields) -> bytes | None:
-        """Search the server's runs, of which ours are a part; without the server, ours."""
+        """Search the runs of the server, which include those of the store; without the server, only the latter."""
         if time.monotonic() < self._not_before:
             return None
         try:
@@ -127,12 +127,12 @@ class TrackingServer:
             if error.status and not error.is_transient:
                 raise
             self._not_before = time.monotonic() + _PAUSE
-            hint = "only what is recorded here was searched"
+            hint = "only the local store was searched"
             self._to.report(Event(kind=EventKind.WARNING, message=error.message, hint=hint))
             return None
 
     def _bring_experiment(self, name: str) -> None:
-        """Have an experiment here that the server has, so that it has an id of ours."""
+        """Create the local counterpart of an experiment of the server, so that it has a local id."""
         if not name or experiments.find(self._to.database, name) is not None:
             return
         found = self._to.server.experiment_by_name(name)
@@ -145,7 +145,7 @@ class TrackingServer:
         return bool(models.search(self._to.database, query).items)
 
     def _send_what_is_registered(self, fields: Fields) -> Fields:
-        """Send the files of a new model version, and return the request with the server's name for their place."""
+        """Send the files of a new model version, and return the request with their URI on the server."""
         source = str(fields.get("source") or "")
         place = self._place_of(source)
         if place is None:
@@ -167,13 +167,13 @@ class TrackingServer:
                 f"The tracking server keeps files in {copy.artifact_uri.partition(':')[0]}: storage, which proj does "
                 "not write to, so that what this run made can't be registered there.",
             )
-        # A server of MLflow 2 has the files of logged models with the run.
+        # On an MLflow 2 server the files of logged models are among those of the run.
         folder = models.get(self._to.database, model_id).name if model_id else ""
         kept = {name: value for name, value in fields.items() if name != "model_id"}
         return {**kept, "source": _join(_join(copy.artifact_uri, folder), rest)}
 
     def _place_of(self, source: str) -> tuple[str | None, str | None, str] | None:
-        """Return the run and the model that files of ours belong to, and their path in it; None for other files."""
+        """Return the run, the model and the relative path of local artifacts; None for other files."""
         named = re.fullmatch(r"models:/(m-[0-9a-f]{32})(?:/(.*))?", source)
         folder = local_folder(source)
         parts: tuple[str, ...] = ()
@@ -205,7 +205,7 @@ class TrackingServer:
         return told
 
     def _inward(self, value: Any) -> Any:  # noqa: ANN401  an answer of any shape
-        """Return an answer with our ids."""
+        """Return a response with local ids."""
         if isinstance(value, list):
             return [self._inward(each) for each in value]
         if not isinstance(value, dict):
@@ -254,7 +254,7 @@ def _read(method: str, content: bytes) -> Fields:
 
 
 def _refusal(error: RemoteError) -> RefusedError:
-    """Say in the protocol's words what a server refuses."""
+    """Return the protocol error for a refusal of the server."""
     known: Mapping[str, ErrorCode] = {code.value: code for code in ErrorCode}
     code = known.get(error.code) or _CODES.get(error.status, ErrorCode.INTERNAL_ERROR)
     if error.is_unknown_endpoint:

@@ -1,4 +1,4 @@
-"""Runs of a tracking server into our store."""
+"""Copies runs of a tracking server into the local store."""
 
 import struct
 import tempfile
@@ -34,11 +34,11 @@ _POINT = struct.Struct("<qqd")
 _MOST_RUNS = 20_000
 _MOST_METRICS = 20_000
 _MOST_POINTS = 50_000_000
-"""What is taken at most: runs at once, metrics and points of a run."""
+"""Limits of one pull: runs, metrics of a run, points of a run."""
 
 
 class Origin(Struct, frozen=True, kw_only=True):
-    """From which server into which store runs are copied; what that did is counted."""
+    """The source and the target of a pull, and the counts of its results."""
 
     server: RemoteServer
     database: Database
@@ -47,12 +47,12 @@ class Origin(Struct, frozen=True, kw_only=True):
 
     @property
     def values(self) -> Values:
-        """What says which values the store can have."""
+        """The converter to values that the store accepts."""
         return Values(self.tally.report)
 
 
 def nested_runs(server: RemoteServer, found: Sequence[ServerRun]) -> list[ServerRun]:
-    """Return runs and all runs nested in them, parents before their children."""
+    """Return runs with all runs nested in them, parents first."""
     chosen = {run.run_id: run for run in found}
     waiting = list(chosen.values())
     while waiting:
@@ -62,16 +62,16 @@ def nested_runs(server: RemoteServer, found: Sequence[ServerRun]) -> list[Server
         new = [child for child in children if child.run_id not in chosen]
         chosen.update((child.run_id, child) for child in new)
         if len(chosen) > _MOST_RUNS:
-            raise RemoteError(f"{server.url} tells of more than {_MOST_RUNS:,} nested runs", hint="name fewer runs")
+            raise RemoteError(f"{server.url} returns more than {_MOST_RUNS:,} nested runs", hint="pull fewer runs")
         waiting += new
     return list(chosen.values())
 
 
 def pull(origin: Origin, run: ServerRun) -> None:
-    """Copy a run into the store, or what is new of it; its files first, so that a run which is seen is whole.
+    """Copy a run, or its new content, into the store; files first, so that a visible run is complete.
 
-    A run that proj pushed gets the id that it had, and what proj recorded of it. One that is in the store and did not
-    come from a server is left alone.
+    A run that proj pushed gets its original id and its complete record. A run that is already in the store and did not
+    come from a server is left unchanged.
 
     Raises:
         RemoteError: the server fails.
@@ -81,7 +81,7 @@ def pull(origin: Origin, run: ServerRun) -> None:
     try:
         change, points = _pull(origin, run)
     except (InvalidValueError, NotFoundError) as error:
-        origin.tally.fail(Kind.RUNS, f"The run {run.run_id[:80]} is left out: {_words(error)}", error.hint)
+        origin.tally.fail(Kind.RUNS, f"The run {run.run_id[:80]} is skipped: {_words(error)}", error.hint)
         return
     origin.tally.points += points
     origin.tally.count(Kind.RUNS, change)
@@ -90,7 +90,7 @@ def pull(origin: Origin, run: ServerRun) -> None:
 def _pull(origin: Origin, run: ServerRun) -> tuple[Change, int]:
     run_id = own_id(run)
     if not RUN_ID.fullmatch(run_id):
-        raise InvalidValueError("This can't be the id of a run; it would have 32 hexadecimal digits")
+        raise InvalidValueError("This is not a valid run id, which has 32 hexadecimal digits")
     present = import_writer.lookup(origin.database, run_id)
     if present is not None and not present[1]:
         return Change.OWN, 0
@@ -104,7 +104,7 @@ def _pull(origin: Origin, run: ServerRun) -> tuple[Change, int]:
     arrival = _arrival(origin, run, names, RunDetails() if left is None else _details(left))
     own = msgspec.structs.replace(arrival.run, run_id=run_id, experiment_id=experiment_id, artifact_uri=uri)
     with tempfile.TemporaryFile() as spool:
-        # The store is not kept waiting for a server: points are fetched first.
+        # Points are fetched before the transaction, so that the server does not delay other writers.
         counts = _fetch_points(origin, run, spool)
         arrival = msgspec.structs.replace(arrival, run=own)
         return import_writer.import_run(origin.database, arrival, _stored_points(spool, counts))
@@ -126,12 +126,12 @@ def _experiment(origin: Origin, run: ServerRun) -> str:
 
 def _refuse_deleted(here: Experiment) -> None:
     if here.lifecycle_stage is LifecycleStage.DELETED:
-        hint = f"Bring it back with: proj experiments restore {here.id}"
+        hint = f"Restore it with: proj experiments restore {here.id}"
         raise InvalidValueError(f"The experiment '{here.name}' is deleted here", hint=hint)
 
 
 def _take_files(origin: Origin, place: ArtifactLocation | None, uri: str, target: Path) -> str:
-    """Copy artifacts as far as they can be had and return the URI that they have from now on."""
+    """Copy the accessible artifacts and return their new URI."""
     if place is None:
         masked = origin.values.text(uri)
         if uri:
@@ -158,7 +158,7 @@ def _is_same(place: ArtifactLocation, there: ArtifactInfo, target: Path) -> bool
 
 
 def _take_own_files(origin: Origin, place: ArtifactLocation, run_id: str) -> None:
-    """Copy log and lock, which proj left among the artifacts, to where they are with runs of our own."""
+    """Copy log and lock from the run bundle to the folder of the run."""
     there = {file.path for file in place.entries(run_files.FOLDER)}
     for path, name in run_files.KEPT.items():
         if path in there:
@@ -166,7 +166,7 @@ def _take_own_files(origin: Origin, place: ArtifactLocation, run_id: str) -> Non
 
 
 def _take_models(origin: Origin, run: ServerRun, run_id: str, experiment_id: str) -> dict[str, str]:
-    """Copy the logged models of a run and return what they are called here."""
+    """Copy the logged models of a run and return their local ids."""
     names = {}
     for model in models_of(origin.server, run):
         named = model.tags.get(MODEL_TAG, "")
@@ -227,7 +227,7 @@ def _arrival(origin: Origin, run: ServerRun, names: dict[str, str], details: Run
 
 
 def _parent(origin: Origin, run_id: str) -> str:
-    """Return what a parent is called here."""
+    """Return the local id of a parent run."""
     try:
         return own_id(origin.server.run(run_id)) if RUN_ID.fullmatch(run_id) else run_id
     except RemoteError as error:
@@ -237,13 +237,13 @@ def _parent(origin: Origin, run_id: str) -> str:
 
 
 def _details(left: RunRecord) -> RunDetails:
-    """Return what proj recorded beyond MLflow's words; folder and log are of another machine."""
+    """Return the details recorded by proj; folder and log are removed, because they are paths of another machine."""
     names = set(RunDetails.__struct_fields__) - {"folder", "log"}
     return RunDetails(**{name: getattr(left, name) for name in names if hasattr(left, name)})
 
 
 def _fetch_points(origin: Origin, run: ServerRun, spool: IO[bytes]) -> dict[str, int]:
-    """Write all points of a run to a file, metric by metric, and return how many each has."""
+    """Write all points of a run to a file, metric by metric, and return the number of points of each."""
     counts: dict[str, int] = {}
     if len(run.metrics) > _MOST_METRICS:
         raise InvalidValueError(f"It has more than {_MOST_METRICS:,} metrics")
@@ -262,7 +262,7 @@ def _packed(point: Metric) -> bytes:
     try:
         return _POINT.pack(point.step, point.timestamp, as_measured(point.value))
     except struct.error as error:
-        raise InvalidValueError(f"A time or step of the metric '{point.key[:80]}' is no number of 64 bits") from error
+        raise InvalidValueError(f"A time or step of the metric '{point.key[:80]}' is not a 64-bit integer") from error
 
 
 def _stored_points(spool: IO[bytes], counts: dict[str, int]) -> Iterator[Metric]:

@@ -1,7 +1,7 @@
-"""Copying a run to a server: what is there already is not sent again, and what was cut off goes on where it stopped.
+"""Copies a run to a server; skips content already sent and continues an interrupted push.
 
-The ledger says what was sent. A run is made on the server once: before that is asked for, it is noted here, and the run
-there carries our id in a tag, by which it is found again when the answer was lost.
+The sync state records the sent content. A run is created on the server only once: the intention is recorded before the
+request, and the new run has the local id in a tag, by which it is found again if the response is lost.
 """
 
 import os
@@ -33,16 +33,16 @@ from runner.sync.points import Batch
 from runner.sync.sync_state import RemoteRun, SentPosition
 
 ID_TAG = "proj.run_id"
-"""On the server: what the run is called here."""
+"""Tag on the server with the local run id."""
 PARENT_TAG = "mlflow.parentRunId"
 PROBE_TAG = "probe.of.proj"
-"""Set for a moment, to see whether a server's run is our own."""
+"""Temporary tag that shows whether the server serves this store."""
 _LONG = 20
-"""Requests with points after which the user is told."""
+"""Number of requests with points after which a progress message is shown."""
 
 
 class Pushed(Struct, frozen=True, kw_only=True):
-    """What came of copying a run."""
+    """The result of a push."""
 
     run_id: str
     server: str
@@ -53,7 +53,7 @@ class Pushed(Struct, frozen=True, kw_only=True):
 
 
 class Destination(Struct, frozen=True, kw_only=True):
-    """From which store to which server runs are copied, and who is told."""
+    """The store and the server of a push, and the event callback."""
 
     database: Database
     home: Home
@@ -62,17 +62,17 @@ class Destination(Struct, frozen=True, kw_only=True):
 
 
 def push(to: Destination, run_id: str, *, whole: bool = True, files: bool = False) -> Pushed:
-    """RemoteRun a run to a server, or what is new of it.
+    """Push a run, or its new content, to a server.
 
     Args:
-        to: the server.
-        run_id: of ours.
-        whole: whether to send all; of a run that goes on, only what does not change any more is sent.
-        files: whether to send the files of a run that goes on, as they are now.
+        to: the server and the store.
+        run_id: the local run id.
+        whole: whether to send everything; otherwise, for a running run, only final values are sent.
+        files: whether to send the current files of a running run.
 
     Raises:
         NotFoundError: there is no such run.
-        RemoteError: the server can't be reached, or refuses the run; what was sent until then is known.
+        RemoteError: the server can't be reached, or refuses the run; the sync state keeps the content sent so far.
     """
     with locked(to.home.run(run_id) / "push.lock"):
         run = runs.get(to.database, run_id)
@@ -102,7 +102,7 @@ def push(to: Destination, run_id: str, *, whole: bool = True, files: bool = Fals
 
 
 def _known_copy(to: Destination, run_id: str) -> RemoteRun:
-    """Return what is known of a run on the server, which may have lost it since."""
+    """Return the state of a run on the server, where it may have been removed."""
     copy = sync_state.open_remote_run(to.database, run_id, to.server.url)
     if copy.remote_run_id is None or copy.waiting:
         return copy
@@ -111,7 +111,7 @@ def _known_copy(to: Destination, run_id: str) -> RemoteRun:
     except RemoteError as error:
         if not error.is_absent:
             raise
-        message = f"{to.server.url} no longer has the run {run_id[:8]}; it is sent anew"
+        message = f"{to.server.url} no longer has the run {run_id[:8]}; it is sent again"
         to.report(Event(kind=EventKind.NOTICE, message=message))
         sync_state.remove_remote_run(to.database, copy)
         return sync_state.open_remote_run(to.database, run_id, to.server.url)
@@ -121,28 +121,28 @@ def _known_copy(to: Destination, run_id: str) -> RemoteRun:
 
 
 def experiment_there(server: RemoteServer, name: str) -> str:
-    """Return the id of the experiment of a name on a server; it is made when it is not there.
+    """Return the id of the experiment with a name on a server; create the experiment if it does not exist.
 
     Raises:
-        RemoteError: it is deleted there, or can't be made.
+        RemoteError: the experiment is deleted on the server, or can't be created.
     """
     found = server.experiment_by_name(name)
     if found is None:
         try:
             return server.create_experiment(name)
         except RemoteError as error:
-            # Somebody else, or we whose first answer was lost, made it in the meantime.
+            # Another client created it in the meantime, or the response to the first request was lost.
             found = server.experiment_by_name(name) if error.status in (0, 400, 409) else None
             if found is None:
                 raise
     if found.lifecycle_stage is not LifecycleStage.ACTIVE:
-        hint = "restore it there, or rename the one here"
+        hint = "restore it there, or rename the local experiment"
         raise RemoteError(f"The experiment '{name}' is deleted on {server.url}", status=400, hint=hint)
     return found.id
 
 
 def _open(to: Destination, run: Run, copy: RemoteRun) -> RemoteRun:
-    """Find the run on the server, or make it there."""
+    """Find the run on the server, or create it."""
     found = _of_the_same_id(to, run, copy)
     if found is None:
         experiment_id = experiment_there(to.server, experiments.get(to.database, run.experiment_id).name)
@@ -162,15 +162,15 @@ def _open(to: Destination, run: Run, copy: RemoteRun) -> RemoteRun:
 
 
 def _of_the_same_id(to: Destination, run: Run, copy: RemoteRun) -> ServerRun | None:
-    """Return the server's run of the same id: ours was pulled from there.
+    """Return the server's run with the same id: the local run was pulled from there.
 
     Raises:
-        UsageError: the server serves our store, so that it is the same run.
+        UsageError: the server serves this store, so it is the same run.
     """
     try:
         found = to.server.run(run.run_id)
     except RemoteError as error:
-        # Servers with ids of another form may find this one wrong.
+        # Servers with ids of another format may refuse this one.
         if error.is_absent or is_refusal(error):
             return None
         raise
@@ -180,7 +180,7 @@ def _of_the_same_id(to: Destination, run: Run, copy: RemoteRun) -> ServerRun | N
     to.server.delete_tag(run.run_id, PROBE_TAG)
     if is_ours:
         sync_state.remove_remote_run(to.database, copy)
-        raise UsageError(f"{to.server.url} serves the store that the run is in", hint="name another server")
+        raise UsageError(f"{to.server.url} serves this store, which has the run already", hint="name another server")
     same_tags = {key: value for key, value in run.tags.items() if found.tags.get(key) == value}
     same_params = {key: value for key, value in run.params.items() if found.params.get(key) == value}
     for kind, things in (("tag", same_tags), ("parameter", same_params)):
@@ -222,13 +222,13 @@ def _send_values(copying: Copying, run: Run, names: Mapping[str, str]) -> None:
 
 
 def _tags(copying: Copying, run: Run, names: Mapping[str, str]) -> dict[str, str]:
-    """Return the tags of a run as they are on the server: runs and models have their names there."""
+    """Return the tags of a run for the server, with the server's ids of runs and models."""
     ids = {**names, run.run_id: copying.remote_run_id}
     pattern = re.compile("|".join(map(re.escape, ids)))
     tags = {key: pattern.sub(lambda found: ids[found[0]], value) for key, value in run.tags.items()}
     parent = run.tags.get(PARENT_TAG)
     if parent is not None:
-        # A parent that is not there yet is named when both have been sent.
+        # A parent that is not on the server yet is set after both have been sent.
         there = sync_state.find_remote_run(copying.database, parent, copying.copy.server)
         tags[PARENT_TAG] = (there.remote_run_id if there else None) or ""
         tags = {key: value for key, value in tags.items() if key != PARENT_TAG or value}
@@ -258,7 +258,7 @@ def _send_points(copying: Copying, names: dict[str, str]) -> None:
 
 
 def _send_batch(copying: Copying, batch: Batch, measured: Mapping[tuple[str, int, int], Metric]) -> frozenset[str]:
-    """Send points; where the server refuses them, each metric by itself; return those that it does not take."""
+    """Send points; if they are refused, send each metric alone. Return the refused metrics."""
     metrics = points.as_metrics(batch.points, measured)
     if _refusal_of(copying, metrics) is None:
         return frozenset()
@@ -272,7 +272,7 @@ def _send_batch(copying: Copying, batch: Batch, measured: Mapping[tuple[str, int
 
 
 def _refusal_of(copying: Copying, metrics: list[Metric]) -> str | None:
-    """Send points and return why the server does not take them, or None."""
+    """Send points and return the reason for a refusal, or None."""
     try:
         copying.server.log_batch(copying.remote_run_id, metrics=metrics)
     except RemoteError as error:
@@ -283,7 +283,7 @@ def _refusal_of(copying: Copying, metrics: list[Metric]) -> str | None:
 
 
 def _send_state(copying: Copying, run: Run) -> None:
-    """Send name, status and end, last of all: who sees the end may count on the rest."""
+    """Send name, status and end last, so that a run which has ended on the server is complete there."""
     is_over = copying.whole
     state = {"name": run.name, **({"status": run.status.value, "end": str(run.ended_at)} if is_over else {})}
     if copying.changed("state of the run", {"": as_json(state)}):
@@ -294,7 +294,7 @@ def _send_state(copying: Copying, run: Run) -> None:
 
 
 def _provenance(copying: Copying, run: Run) -> dict[str, LocalFile]:
-    """Return what proj recorded of a run beyond MLflow's words, as files; a record over the limit is left out."""
+    """Return the run bundle as files; a record over the size limit is reported and skipped."""
     home, run_id = copying.home, run.run_id
     if run.details.command is None:
         return {}
@@ -313,7 +313,7 @@ def _provenance(copying: Copying, run: Run) -> dict[str, LocalFile]:
 
 
 def _stored(file: LocalFile, content: bytes) -> LocalFile:
-    """Return a file that has a content; one that has it already is left alone."""
+    """Write content to a file unless it is there already, and return the file."""
     target = file.root.joinpath(*file.names)
     if not target.is_file() or target.read_bytes() != content:
         write_atomically(target, content)

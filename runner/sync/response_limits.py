@@ -1,4 +1,4 @@
-"""Responses of a server that is not trusted: bounded in memory however packed, and in time however they drip."""
+"""Limits the memory and the time that the responses of an untrusted server can use."""
 
 import socket
 import threading
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 
 PIECE = 1 << 20
 _SLOWEST = 1000
-"""Bytes a second that a server sends at least, after the time for which it may be silent."""
+"""Minimum transfer rate in bytes per second, after the permitted silence."""
 _GZIP = 31
 _ZLIB = 15
 
 
 class TooSlowError(Exception):
-    """An answer drips in so slowly that it was given up."""
+    """A response was aborted because it arrives too slowly."""
 
 
 class UnknownEncodingError(Exception):
-    """An answer is packed in a way that nobody asked for."""
+    """A response has a content encoding that was not requested."""
 
 
 @final
 class Watch:
-    """Ends a connection when what is waited for takes too long, also where every single byte comes in time."""
+    """Closes a connection if a response takes too long, even if single bytes arrive in time."""
 
     def __init__(self, connection: socket.socket | None, seconds: float) -> None:
         self._connection = connection
@@ -49,7 +49,7 @@ class Watch:
             self._timer.cancel()
 
     def note(self, count: int) -> None:
-        """Note that bytes came, which earns more time."""
+        """Record received bytes, which extend the deadline."""
         self._came += count
 
     def _set(self, seconds: float) -> None:
@@ -70,7 +70,7 @@ class Watch:
 
 @cache
 def pool_classes() -> "dict[str, type[HTTPConnectionPool]]":
-    """Return pools, by scheme, on whose connections the head of an answer has to come within the time for one."""
+    """Return pool classes, by scheme, that limit the time until the head of a response is received."""
     from urllib3.connection import HTTPConnection, HTTPSConnection
     from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
@@ -92,12 +92,12 @@ def pool_classes() -> "dict[str, type[HTTPConnectionPool]]":
 
 
 def pieces(answer: "BaseHTTPResponse", silence: float) -> Iterator[bytes]:
-    """Yield the content of an answer, unpacked, in pieces of a limited size.
+    """Yield the decoded content of a response in pieces of limited size.
 
     Raises:
-        TooSlowError: it does not come as fast as it must; it may be silent for so many seconds.
-        UnknownEncodingError: it can't be unpacked.
-        HTTPError: the connection ends too early.
+        TooSlowError: the response arrives too slowly; ``silence`` is the permitted silence in seconds.
+        UnknownEncodingError: the content can't be decoded.
+        HTTPError: the connection ends early.
     """
     unpack = _unpacker(answer.headers.get("content-encoding", "").strip().lower())
     with Watch(getattr(answer, "_proj_socket", None), silence) as watch:
@@ -146,6 +146,6 @@ def _watched(connection: "HTTPConnection", wait: "Callable[[], HTTPResponse]") -
 
 
 def _marked(answer: "HTTPResponse", plain: socket.socket | None) -> "HTTPResponse":
-    # A connection that will be closed does not know its socket any more.
+    # http.client drops the socket of a connection that will be closed.
     answer._proj_socket = plain  # type: ignore[attr-defined]  # noqa: SLF001
     return answer

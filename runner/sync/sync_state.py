@@ -1,4 +1,4 @@
-"""What was sent to which server: it makes sending go on where it stopped, and nothing be sent twice."""
+"""Stores the sync state: the content of runs that was sent to each server."""
 
 from collections.abc import Iterable, Mapping
 
@@ -11,7 +11,7 @@ from runner.sync.access import read_access
 
 
 class RemoteRun(Struct, frozen=True, kw_only=True):
-    """A run of ours on a server; ``remote_run_id`` is None while it is open whether the server has it."""
+    """A local run on a server; ``remote_run_id`` is None while it is unknown whether the server has the run."""
 
     number: int
     run_id: str
@@ -20,23 +20,23 @@ class RemoteRun(Struct, frozen=True, kw_only=True):
     remote_experiment_id: str | None
     artifact_uri: str | None
     waiting: bool = True
-    """Whether something of the run is still to be sent."""
+    """Whether content of the run is still to be sent."""
 
     @property
     def page(self) -> str:
-        """The address of the page that people look at."""
+        """The URL of the run's page on the server."""
         return f"{self.server}/#/experiments/{self.remote_experiment_id}/runs/{self.remote_run_id}"
 
 
 class SentPosition(Struct, frozen=True):
-    """A thing that was sent; ``note`` tells whether a file was touched, or how the server calls the thing."""
+    """A sent item; ``note`` is the stamp of a file or the server's name of the item."""
 
     digest: str
     note: str = ""
 
 
 class Waiting(Struct, frozen=True, kw_only=True):
-    """A run of which something is to be sent."""
+    """A run with content to send."""
 
     run_id: str
     server: str
@@ -50,16 +50,16 @@ _COPY = (
 
 
 def server_name(uri: str) -> str:
-    """Return how the server of a URI is called here: its address without credentials.
+    """Return the key of a server in the sync state: its address without credentials.
 
     Raises:
-        UsageError: it is no address.
+        UsageError: the URI is not an address.
     """
     return read_access(uri).url
 
 
 def open_remote_run(db: Database, run_id: str, server: str) -> RemoteRun:
-    """Note that a run is to be on a server, and return what is known of it there.
+    """Record that a run is to be sent to a server, and return its state there.
 
     Raises:
         NotFoundError: there is no such run.
@@ -71,24 +71,24 @@ def open_remote_run(db: Database, run_id: str, server: str) -> RemoteRun:
 
 
 def find_remote_run(db: Database, run_id: str, server: str) -> RemoteRun | None:
-    """Return what is known of a run on a server, or None where it was never sent there."""
+    """Return the state of a run on a server, or None if it was never sent there."""
     rows = db.query(f"{_COPY} WHERE r.run_id = ? AND c.server = ?", run_id, server)
     return _copy(rows[0]) if rows else None
 
 
 def copies_of(db: Database, run_id: str) -> tuple[RemoteRun, ...]:
-    """Return what is known of a run on all servers."""
+    """Return the state of a run on all servers."""
     return tuple(_copy(row) for row in db.query(f"{_COPY} WHERE r.run_id = ? ORDER BY c.id", run_id))
 
 
 def find_remote(db: Database, remote_run_id: str, server: str) -> RemoteRun | None:
-    """Return the run of ours that a server calls by this id."""
+    """Return the local run with this id on a server."""
     rows = db.query(f"{_COPY} WHERE c.remote_run_id = ? AND c.server = ?", remote_run_id, server)
     return _copy(rows[0]) if rows else None
 
 
 def name_remote_run(db: Database, copy: RemoteRun, run_id: str, experiment_id: str, artifact_uri: str) -> RemoteRun:
-    """Note what the server calls a run, and where it keeps its artifacts."""
+    """Record the server's ids and artifact URI of a run."""
     db.execute(
         "UPDATE copies SET remote_run_id = ?, remote_experiment_id = ?, artifact_uri = ? WHERE id = ?",
         run_id,
@@ -102,17 +102,17 @@ def name_remote_run(db: Database, copy: RemoteRun, run_id: str, experiment_id: s
 
 
 def remove_remote_run(db: Database, copy: RemoteRun) -> None:
-    """Note that a run is not to be on a server."""
+    """Remove the state of a run on a server."""
     db.execute("DELETE FROM copies WHERE id = ?", copy.number)
 
 
 def set_waiting(db: Database, copy: RemoteRun, *, waiting: bool) -> None:
-    """Note whether something of a run is still to be sent."""
+    """Record whether a run has content to send."""
     db.execute("UPDATE copies SET waiting = ? WHERE id = ?", waiting, copy.number)
 
 
 def waiting(db: Database) -> tuple[Waiting, ...]:
-    """Return the runs of which something is to be sent, oldest first; not those that still go on."""
+    """Return the ended runs with content to send, oldest first."""
     rows = db.query(
         "SELECT r.run_id, server, remote_run_id FROM copies c JOIN runs r ON r.id = c.run WHERE waiting"
         " AND r.lifecycle_stage = 'active' AND NOT (owner IS NOT NULL AND status IN ('RUNNING', 'SCHEDULED'))"
@@ -122,26 +122,26 @@ def waiting(db: Database) -> tuple[Waiting, ...]:
 
 
 def sent(db: Database, copy: RemoteRun, kind: str) -> dict[str, SentPosition]:
-    """Return what was sent of one kind, by name."""
+    """Return the sent items of one kind, by name."""
     rows = db.query("SELECT name, digest, note FROM sent WHERE copy = ? AND kind = ?", copy.number, kind)
     return {row["name"]: SentPosition(row["digest"], row["note"]) for row in rows}
 
 
 def note_sent(db: Database, copy: RemoteRun, kind: str, things: Mapping[str, SentPosition]) -> None:
-    """Note what was sent of one kind."""
+    """Record sent items of one kind."""
     rows = ((copy.number, kind, name, thing.digest, thing.note) for name, thing in things.items())
     db.execute_many("INSERT OR REPLACE INTO sent VALUES (?, ?, ?, ?, ?)", rows)
 
 
 def clear_sent(db: Database, copy: RemoteRun, kind: str, names: Iterable[str]) -> None:
-    """Note that things are no longer on the server."""
+    """Record that items are no longer on the server."""
     db.execute_many(
         "DELETE FROM sent WHERE copy = ? AND kind = ? AND name = ?", ((copy.number, kind, name) for name in names)
     )
 
 
 def nested_runs(db: Database, run_id: str) -> tuple[str, ...]:
-    """Return a run and all runs nested in it, parents before their children."""
+    """Return a run and all runs nested in it, parents first."""
     found = [run_id]
     for parent in found:
         rows = db.query(

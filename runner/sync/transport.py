@@ -1,7 +1,7 @@
-"""HTTP to one server: pooled connections, few retries, and faults in words for the user.
+"""Sends HTTP requests to one server: pooled connections, few retries, errors in words for the user.
 
-Only what changes nothing when it is done twice is tried again, and what surely was not done: nobody was there, or the
-server said that it had too much to do.
+Only idempotent requests are retried, and requests that were certainly not processed: the connection failed, or the
+server reported overload.
 """
 
 import re
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, PoolManager, Retry
 
 PIECE = 1 << 20
-"""Bytes of a file that are in memory at a time."""
+"""Size in bytes of a piece of a file in memory."""
 
 _TOO_MANY = 429
 _TRANSIENT = (_TOO_MANY, 500, 502, 503, 504)
 _SLOWEST = 10_000_000
-"""Bytes in a second that a server has put away at least."""
+"""Minimum rate in bytes per second at which a server stores a file."""
 _UNAUTHORIZED = 401
 _FORBIDDEN = 403
 _NOT_FOUND = 404
@@ -33,15 +33,15 @@ _REDIRECTS = range(300, 400)
 _MAX_ERROR = 64 * 1024
 _MAX_ANSWER = 64 << 20
 _MAX_FILE = 100 << 30
-"""Bytes of a file whose size the server does not tell."""
+"""Maximum size in bytes of a file of unknown size."""
 _GROWTH = 64 << 20
-"""Bytes that a file may have grown by, besides twice its size, since its size was told."""
+"""Permitted growth of a file in bytes since it was listed, in addition to twice its size."""
 _CONNECTION = re.compile(r"^<?[\w.]*HTTPS?Connection(?:Pool)?(?:\([^)]*\)| object at 0x[0-9a-f]+>?): ")
-"""What urllib3 puts before its words about a connection."""
+"""The prefix of urllib3's messages about a connection."""
 
 
 class Patience(Struct, frozen=True, kw_only=True):
-    """How long a server is waited for: seconds to connect, seconds between two pieces of an answer, further tries."""
+    """The waiting limits for a server: connect time and read silence in seconds, number of retries."""
 
     connect: float = 10.0
     read: float = 120.0
@@ -53,7 +53,7 @@ PATIENT = Patience()
 
 
 class _Fault(Struct, frozen=True):
-    """What a server says of an error."""
+    """The error in a server's response."""
 
     error_code: str = ""
     message: str = ""
@@ -82,18 +82,18 @@ class Transport:
         body: object = None,
         again: bool | None = None,
     ) -> bytes:
-        """Send a request of the protocol and return the JSON that is answered.
+        """Send a request of the protocol and return the JSON of the response.
 
         Args:
-            method: of HTTP.
+            method: the HTTP method.
             path: below the address of the server.
-            query: fields of the URL; lists repeat a field, None leaves it out.
-            body: what is sent as JSON.
-            again: whether it may be sent again when no answer came; None where only GET may.
+            query: fields of the URL; a list repeats a field, None omits it.
+            body: the JSON content of the request.
+            again: whether the request may be sent again without a response; with None only GET is.
 
         Raises:
-            UnreachableError: no answer came.
-            RemoteError: the answer is a refusal, or not of a tracking server.
+            UnreachableError: there is no response.
+            RemoteError: the server refuses, or is not a tracking server.
         """
         answer = self._send(
             method,
@@ -108,28 +108,28 @@ class Transport:
         return content
 
     def text(self, path: str) -> str:
-        """Return a short answer that is plain text."""
+        """Return a short plain-text response."""
         return self._read(self._send("GET", path, again=True), _MAX_ERROR).decode("utf-8", "replace")
 
     def send_file(self, path: str, file: BinaryIO, size: int) -> None:
-        """Send a file piece by piece.
+        """Send a file in pieces.
 
         Raises:
             RemoteError: as for `ask`.
         """
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
-        # A server that passes the file on answers when that is done.
+        # A server that forwards the file responds only after that.
         seconds = self._patience.read + size / _SLOWEST
         answer = self._send("PUT", path, body=file, headers=headers, again=False, seconds=seconds)
         self._read(answer, _MAX_ERROR)
 
     def pieces(self, path: str, size: int | None = None) -> Iterator[bytes]:
-        """Yield a file piece by piece; ``size`` is what the server told of it before.
+        """Yield the content of a file in pieces; ``size`` is its listed size.
 
         Raises:
-            RemoteError: as for `ask`, also when the connection ends too early, or far more comes than was told.
+            RemoteError: as for `ask`, also if the connection ends early, or far more data arrives than was listed.
         """
-        # A file that is compressed is to arrive as it is.
+        # A compressed file must be received unchanged.
         answer = self._send("GET", path, headers={"Accept-Encoding": "identity"}, again=True)
         most = _MAX_FILE if size is None else 2 * size + _GROWTH
         is_whole = False
@@ -187,7 +187,7 @@ class Transport:
         return content
 
     def _limited(self, answer: "BaseHTTPResponse", limit: int, told: str) -> Iterator[bytes]:
-        """Yield what a server answers, up to a limit; ``told`` says what it does when there is more."""
+        """Yield a response up to a size limit; ``told`` describes a response over the limit in the error message."""
         from urllib3.exceptions import HTTPError
 
         left = limit
@@ -201,10 +201,10 @@ class Transport:
             raise self._unreachable(error) from error
         except response_limits.TooSlowError as error:
             raise UnreachableError(
-                f"{self.access.url} sends its answer too slowly", hint="it has too much to do, or means no good"
+                f"{self.access.url} responds too slowly", hint="the server is overloaded or malicious"
             ) from error
         except response_limits.UnknownEncodingError as error:
-            message = f"{self.access.url} answers in a form that can't be unpacked"
+            message = f"{self.access.url} sends a response that can't be decoded"
             raise RemoteError(message, context=str(error)) from error
 
     def _headers(self) -> dict[str, str]:
@@ -214,7 +214,7 @@ class Transport:
         return headers
 
     def _retries(self, *, again: bool, whole: bool) -> "Retry":
-        """Return what is tried again: all, or what surely had no effect; ``whole`` bodies can be sent again."""
+        """Return the retry policy: all failures, or only those without effect; a ``whole`` body can be sent again."""
         from urllib3 import Retry
 
         tries = self._patience.retries if whole else 0
@@ -244,18 +244,20 @@ class Transport:
         words = self._masker.text(_CONNECTION.sub("", str(cause).partition("(Caused by")[0]))[:500]
         if isinstance(cause, ReadTimeoutError):
             return UnreachableError(
-                f"{self.access.url} does not answer in time",
+                f"{self.access.url} does not respond in time",
                 context=words,
-                hint="it is there, but hangs or has too much to do: try again later",
+                hint="it accepts connections, but hangs or is overloaded: try again later",
             )
         if "certificate" in words.lower() or "ssl" in type(cause).__name__.lower():
             return UnreachableError(
                 f"The certificate of {self.access.url} is not accepted",
                 context=words,
-                hint="name its authority in MLFLOW_TRACKING_SERVER_CERT_PATH",
+                hint="set MLFLOW_TRACKING_SERVER_CERT_PATH to its certificate authority",
             )
         return UnreachableError(
-            f"{self.access.url} can't be reached", context=words, hint="check the address, and that the server is up"
+            f"{self.access.url} can't be reached",
+            context=words,
+            hint="check the address, and that the server is running",
         )
 
     def _refusal(self, answer: "BaseHTTPResponse", path: str) -> RemoteError:
@@ -270,20 +272,20 @@ class Transport:
         if status == _UNAUTHORIZED:
             hint = "set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
             return RemoteError(
-                f"{where} does not know you", status=status, code=fault.error_code, context=said, hint=hint
+                f"{where} requires valid credentials", status=status, code=fault.error_code, context=said, hint=hint
             )
         if status == _FORBIDDEN:
-            hint = "ask whoever runs it for the right to do this"
+            hint = "ask its administrator for permission"
             return RemoteError(
-                f"{where} does not allow that", status=status, code=fault.error_code, context=said, hint=hint
+                f"{where} denies permission", status=status, code=fault.error_code, context=said, hint=hint
             )
         if status in _REDIRECTS:
             place = self._masker.text(answer.headers.get("location", "elsewhere"))[:200]
-            return RemoteError(
-                f"{where} sends us on to {place}", status=status, hint="use that address, if you trust it"
-            )
+            return RemoteError(f"{where} redirects to {place}", status=status, hint="use that address, if you trust it")
         if fault.error_code or said:
-            return RemoteError(f"{where} answers: {said or fault.error_code}", status=status, code=fault.error_code)
+            return RemoteError(
+                f"{where} refuses the request: {said or fault.error_code}", status=status, code=fault.error_code
+            )
         if status in _TRANSIENT:
             return RemoteError(f"{where} fails with HTTP {status}", status=status, hint="try again later")
         return self._stranger(path, content, status)
@@ -291,17 +293,17 @@ class Transport:
     def _stranger(self, path: str, content: bytes, status: int = 200) -> RemoteError:
         shown = self._masker.text(" ".join(content[:200].decode("utf-8", "replace").split()))
         shown = "".join(letter for letter in shown if letter.isprintable())
-        what = "has no such endpoint" if status == _NOT_FOUND else "does not answer as a tracking server does"
+        what = "has no such endpoint" if status == _NOT_FOUND else "does not respond like a tracking server"
         return RemoteError(
             f"{self.access.url} {what}",
             status=status,
             context=f"{path.partition('?')[0]}: HTTP {status}: {shown}",
-            hint="check the address: it may be that of another server, of a login page or of a proxy",
+            hint="check the address: it may belong to another service, a login page or a proxy",
         )
 
 
 def _as_the_user_says(environ: Mapping[str, str], patience: Patience) -> Patience:
-    """Follow MLflow's own variables where they ask for less patience."""
+    """Apply MLflow's own variables if they lower the limits."""
     seconds = environ.get("MLFLOW_HTTP_REQUEST_TIMEOUT", "")
     tries = environ.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "")
     return Patience(

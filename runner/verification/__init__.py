@@ -1,1 +1,1 @@
-"""Checks of proj's home as a whole, and what can be repaired."""
+"""Checks and repairs proj's home folder."""

@@ -1,4 +1,4 @@
-"""The checks of `proj verify`, in the order in which they build on each other."""
+"""Runs the checks of `proj verify`, in dependency order."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -15,19 +15,19 @@ from runner.verification.orphans import verify_orphans
 from runner.verification.records import verify_records
 from runner.verification.store import verify_store
 
-_UNREADABLE = "a part of it can't be read"
+_UNREADABLE = "it can't be read completely"
 
 
 class Look(Protocol):
-    """Looks at one part of the home; with ``repair`` it repairs what can be repaired without losing anything."""
+    """Checks one part of the home; ``repair`` enables repairs that lose no data."""
 
     def __call__(self, home: Home, *, repair: bool, progress: Progress) -> Iterator[Finding]:
-        """Yield what is damaged; ``progress`` is called now and then."""
+        """Yield a finding for each damaged item; ``progress`` is called regularly."""
         ...
 
 
 class Check(Struct, frozen=True):
-    """One check, and what it is called on the screen."""
+    """A check and its title for display."""
 
     title: str
     look: Look
@@ -35,7 +35,7 @@ class Check(Struct, frozen=True):
 
 CHECKS: tuple[Check, ...] = (
     Check("database", verify_store),
-    # Runs that only have files are recorded again before the other parts are held against the database.
+    # Runs without a row are recovered first, because the following checks compare files with rows.
     Check("files without a run", verify_orphans),
     Check("runs without files", verify_records),
     Check("snapshots", verify_snapshots),
@@ -46,15 +46,15 @@ CHECKS: tuple[Check, ...] = (
 
 
 def verify_home(home: Home, *, repair: bool, begin: "BeginCheck") -> Iterator[Finding]:
-    """Make all checks and yield what is damaged.
+    """Run all checks and yield the findings.
 
     Args:
         home: the home to look at.
-        repair: whether to repair what can be repaired.
-        begin: called with the title of each check, returns whom to tell how far it is.
+        repair: whether to repair damage.
+        begin: called with the title of each check; returns the progress callback of that check.
 
     Raises:
-        ProjError: the home can't be looked at, or belongs to a newer proj.
+        ProjError: the home can't be read, or a newer proj wrote it.
     """
     is_told = False
     for check in CHECKS:
@@ -65,7 +65,7 @@ def verify_home(home: Home, *, repair: bool, begin: "BeginCheck") -> Iterator[Fi
 
 
 def _findings(check: Check, home: Home, repair: bool, progress: Progress) -> Iterator[Finding]:
-    """Make one check; where it needs a database that is damaged, say that and let the next check begin."""
+    """Run one check; a damaged database becomes a finding, so that the next check can run."""
     try:
         yield from check.look(home, repair=repair, progress=progress)
     except DamagedStoreError:
@@ -73,8 +73,8 @@ def _findings(check: Check, home: Home, repair: bool, progress: Progress) -> Ite
 
 
 class BeginCheck(Protocol):
-    """Says that a check begins."""
+    """Announces the start of a check."""
 
     def __call__(self, title: str, /) -> Progress:
-        """Return whom to tell how far the check is."""
+        """Return the progress callback of the check."""
         ...

@@ -1,4 +1,4 @@
-"""The check of files that no row of the database knows: of a lost database, or of a command that was killed."""
+"""Finds files without a database row, left by a lost database or a killed command."""
 
 import os
 import re
@@ -24,7 +24,7 @@ _REF = "refs/runs/"
 
 
 def verify_orphans(home: Home, *, repair: bool, progress: Progress) -> Iterator[Finding]:
-    """Name runs that only have files and record them again; name models and uploads that no row knows."""
+    """Report and recover runs that only have files; report models and uploads without a row."""
     places = _places_of_runs(home)
     total = sum(map(len, places.values()))
     checked = 0
@@ -37,13 +37,13 @@ def verify_orphans(home: Home, *, repair: bool, progress: Progress) -> Iterator[
     models = (path.name for path in _folders(home.root / "runs" / "models") if _MODEL.fullmatch(path.name))
     for piece in _pieces(models):
         for model_id in _unknown(home, "models", "model_id", piece):
-            problem = "the files of a logged model that the database does not know; they are kept"
+            problem = "files of a logged model without a row in the database; they are kept"
             yield Finding(part=PART, name=f"runs/models/{model_id}", problem=problem)
     yield from _unfinished_uploads(home)
 
 
 def _places_of_runs(home: Home) -> dict[str, set[str]]:
-    """Return the ids of runs that something is kept of, by where; all of it is listed before any row is read."""
+    """Return the ids of runs with files, by location; lists all files before any row is read."""
     refs: list[str] = []
     if (home.snapshot_store / "HEAD").exists():
         refs = run_git(
@@ -67,7 +67,7 @@ def _pieces(names: Iterator[str]) -> Iterator[list[str]]:
 
 
 def _unknown(home: Home, table: str, column: str, names: Sequence[str]) -> list[str]:
-    """Return the names that a table does not have."""
+    """Return the names that are missing from a table."""
     known: set[str] = set()
     with closing(Database.open_to_read(home.database)) as database:
         for piece, marks in chunks(names):
@@ -81,18 +81,18 @@ def _orphan(home: Home, place: str, run_id: str, *, repair: bool) -> Finding:
     if repair:
         with closing(Database.open(home.database)) as database:
             recover_run(database, home, run_id)
-        done = f"it is recorded again, with what its files tell: proj show {run_id[:12]}"
-    problem = "the files of a run that the database does not know; they are kept"
+        done = f"recovered from its files: proj show {run_id[:12]}"
+    problem = "files of a run without a row in the database; they are kept"
     return Finding(part=PART, name=f"{place}/{run_id}", problem=problem, repair=done)
 
 
 def _unfinished_uploads(home: Home) -> Iterator[Finding]:
-    """Yield what uploads left that never ended, where nobody has written for a day."""
+    """Yield incomplete uploads that were not written to for a day."""
     for run in _folders(home.root / "runs"):
         for path in run.glob(f"artifacts/**/{PARTIAL}*"):
             if _is_old(path):
                 name = path.relative_to(home.root).as_posix()
-                yield Finding(part=PART, name=name, problem="an upload that was never completed; it is kept")
+                yield Finding(part=PART, name=name, problem="an incomplete upload; it is kept")
 
 
 def _is_old(path: Path) -> bool:

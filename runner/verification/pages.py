@@ -1,4 +1,4 @@
-"""The pages of a database file that hold its schema. https://www.sqlite.org/fileformat2.html."""
+"""Reads the schema pages of an SQLite file. https://www.sqlite.org/fileformat2.html."""
 
 import shutil
 from contextlib import closing
@@ -8,18 +8,18 @@ from tempfile import TemporaryDirectory
 from runner.store.database import Database
 
 _PAGE = 4096
-"""Bytes of a page, which is SQLite's default and that of every store of proj."""
+"""Page size in bytes: SQLite's default, used by every store of proj."""
 _HEAD = 100
-"""Bytes at the start of the first page that are about the whole file."""
+"""Size of the file header at the start of the first page, in bytes."""
 _INTERIOR = 5
-"""The type of a page that only leads to others."""
+"""The type of an interior page, which only refers to other pages."""
 
 
 def borrow_schema(path: Path, target: Path) -> None:
-    """Write a copy of a store in which the pages of the schema are those of a new store.
+    """Write a copy of a store with its schema pages replaced by those of a new store.
 
     Raises:
-        OSError: it can't be read or written.
+        OSError: a file can't be read or written.
     """
     with TemporaryDirectory(prefix="proj-schema-") as folder:
         fresh = Path(folder) / "proj.db"
@@ -33,14 +33,14 @@ def borrow_schema(path: Path, target: Path) -> None:
             file.seek((number - 1) * _PAGE)
             file.write(pages[(number - 1) * _PAGE : number * _PAGE])
         file.seek(18)
-        file.write(b"\1\1")  # a rollback journal: the log of the store is not that of the copy
+        file.write(b"\1\1")  # rollback journal mode: the write-ahead log of the store does not belong to the copy
         file.seek(28)
-        file.write(count.to_bytes(4, "big") + bytes(8))  # the size in pages; no page is free
+        file.write(count.to_bytes(4, "big") + bytes(8))  # database size in pages; the free list is empty
         file.truncate(count * _PAGE)
 
 
 def _schema_pages(pages: bytes) -> list[int]:
-    """Return the numbers of the pages that hold the schema: the first, and those that it leads to."""
+    """Return the numbers of the pages that hold the schema: the first page and the pages that it refers to."""
     head = pages[_HEAD:]
     if head[0] != _INTERIOR:
         return [1]

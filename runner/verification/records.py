@@ -1,4 +1,4 @@
-"""The check of rows whose files are gone: the log of a run, its code."""
+"""Finds runs whose log or code snapshot is missing."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -17,7 +17,7 @@ _PAGE = 500
 
 
 def verify_records(home: Home, *, repair: bool, progress: Progress) -> Iterator[Finding]:  # noqa: ARG001
-    """Name the runs that `proj run` recorded here and that have lost their log or their code; nothing repairs that."""
+    """Report the locally recorded runs that lost their log or their code; these can't be repaired."""
     if not home.database.exists():
         return
     with closing(Database.open_to_read(home.database)) as database:
@@ -40,11 +40,11 @@ def _lost(home: Home, run_id: str, document: str) -> Iterator[Finding]:
     try:
         details = msgspec.json.decode(document, type=RunDetails)
     except msgspec.DecodeError:
-        yield Finding(part=PART, name=run_id, problem="what the database has of this run beyond MLflow can't be read")
+        yield Finding(part=PART, name=run_id, problem="the details of this run in the database can't be read")
         return
-    if details.command is None:  # it was not started here
+    if details.command is None:  # the run was not started here
         return
     if details.exit_code is not None and details.log and not Path(details.log).is_file():
-        yield Finding(part=PART, name=run_id, problem=f"the log of this run is gone: {details.log}")
+        yield Finding(part=PART, name=run_id, problem=f"the log of this run is missing: {details.log}")
     if details.code is not None and not has_run_commit(home, run_id):
         yield Finding(part="snapshot", name=run_id, problem="the code of this run is not in the snapshot store")

@@ -1,4 +1,4 @@
-"""Recording a run again whose row is lost, from what its files tell."""
+"""Recovers the lost database row of a run from its files."""
 
 import os
 from contextlib import suppress
@@ -17,11 +17,11 @@ from runner.store.database import Database
 from runner.store.entities import Metric, NewRun
 
 EXPERIMENT = "recovered"
-REASON = "its row in the database was lost; this is what its files tell, so how it ended is not known"
+REASON = "the row in the database was lost; this record was recovered from the run's files, and its outcome is unknown"
 
 
 def recover_run(database: Database, home: Home, run_id: str) -> None:
-    """Record a run of which only files are left: its code, log, artifacts and the metrics in its metrics file."""
+    """Recover a run from its files: code, log, artifacts, and the metrics in its metrics file."""
     started, ended = times_of(home, run_id)
     log, folder = home.log(run_id), home.folders / run_id
     project, code = _code(home, run_id)
@@ -44,14 +44,14 @@ def recover_run(database: Database, home: Home, run_id: str) -> None:
         )
         runs.create(database, new)
         runs.update(database, run_id, status=RunStatus.LOST, ended_at=ended)
-    with suppress(ProjError):  # a metric that the store refuses is still in its file
+    with suppress(ProjError):  # a refused metric is still in the metrics file
         points = read_metrics_log(home.run(run_id) / "metrics.txt", lambda _event: None)
         found = [Metric(key=name, value=value, timestamp=ended, step=step) for name, value, step in points]
         values.log_metrics(database, run_id, found)
 
 
 def times_of(home: Home, run_id: str) -> tuple[int, int]:
-    """Return the first and the last sign of life in milliseconds since 1970, as far as files tell."""
+    """Return the earliest and latest file modification time of a run in milliseconds since 1970."""
     moments = []
     for place in (home.run(run_id), home.folders / run_id, home.snapshot_store / "refs" / "runs" / run_id):
         for path in (place, *_below(place)):
@@ -68,7 +68,7 @@ def _below(place: Path) -> list[Path]:
 
 
 def _code(home: Home, run_id: str) -> tuple[str | None, Code | None]:
-    """Return the project's folder and the code of a run, as its snapshot tells."""
+    """Return the project folder and the code of a run, from its snapshot."""
     if not has_run_commit(home, run_id):
         return None, None
     try:

@@ -1,4 +1,4 @@
-"""Rows that belong to rows that are gone: what they belong to is made again, or they go."""
+"""Repairs rows with missing parents: restores the parent row or removes the orphaned row."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -20,17 +20,17 @@ _WITH_EXPERIMENT = ("runs", "models", "datasets")
 
 
 def complete_references(database: Database) -> str:
-    """Make runs and experiments again that other rows tell of, and remove rows that nothing leads to; say so."""
+    """Restore missing runs and experiments that other rows refer to, remove orphaned rows, and return a summary."""
     with database.transaction():
         runs = sum(_make_run(database, number, details) for number, details in _runs_without_row(database))
         made = sum(_make_experiment(database, number) for number in _experiments_without_row(database))
         removed = 0
-        for _ in range(len(MIGRATIONS)):  # a row that goes may be what others belong to
+        for _ in range(len(MIGRATIONS)):  # a removed row may be the parent of other rows
             loose = database.query("PRAGMA main.foreign_key_check")
             if not loose:
                 break
             removed += _remove_loose(database, {(row["table"], row["fkid"]) for row in loose})
-    return f"{runs} runs and {made} experiments were made again, {removed} rows that nothing leads to were removed"
+    return f"restored {runs} runs and {made} experiments, removed {removed} rows without a parent"
 
 
 def _runs_without_row(database: Database) -> Iterator[tuple[int, RunDetails]]:
@@ -41,7 +41,7 @@ def _runs_without_row(database: Database) -> Iterator[tuple[int, RunDetails]]:
 
 
 def _make_run(database: Database, number: int, details: RunDetails) -> int:
-    """Make the row of a run again from its details, which name its log, and with it its id; return how many."""
+    """Restore the row of a run from its details, whose log path contains the id; return the number of rows."""
     run_id = Path(details.log or "").parent.name
     if not RUN_ID.fullmatch(run_id):
         return 0
@@ -88,7 +88,7 @@ def _remove_loose(database: Database, broken: set[tuple[str, int]]) -> int:
                 f"DELETE FROM {table} WHERE NOT EXISTS (SELECT 1 FROM {parent} p WHERE {' AND '.join(pairs)})"
             )
         except sqlite3.Error as error:
-            raise StoreError("A row that nothing leads to can't be removed", context=str(error)) from error
+            raise StoreError("A row without a parent can't be removed", context=str(error)) from error
     return count
 
 

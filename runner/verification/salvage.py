@@ -1,4 +1,4 @@
-"""Saving the rows of a damaged database into a new one; the damaged file is kept beside it."""
+"""Copies the readable rows of a damaged database into a new one and keeps the damaged file."""
 
 import sqlite3
 import time
@@ -16,17 +16,17 @@ from runner.verification.pages import borrow_schema
 from runner.verification.references import complete_references
 
 _MOST_GAPS = 10_000
-"""Unreadable places of one table after which the rest of it is given up."""
+"""Number of unreadable ranges in one table after which the rest of the table is skipped."""
 _BATCH = 500
 _TIMES = 4
-"""A repair writes the rows twice, and a copy of the store, into the home."""
+"""Required free space as a multiple of the store's size: a repair writes the rows twice and one copy of the store."""
 _MARGIN = 4 << 20
 _LARGEST = 1 << 62
 _BOOKKEEPING = frozenset(("migrations", "compatibility"))
 
 
 def is_alone(path: Path) -> bool:
-    """Say whether no other program has a store open; a damaged head can't tell and counts as alone."""
+    """Return whether no other program has a store open; with a damaged file header this is unknown and returns True."""
     try:
         with closing(sqlite3.connect(path, timeout=2, isolation_level=None)) as connection:
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -40,9 +40,9 @@ def is_alone(path: Path) -> bool:
 
 
 def salvage(path: Path) -> str:
-    """Put a new store with all rows that can be read in the place of a damaged one; say what was done.
+    """Replace a damaged store by a new one with all readable rows, and return a description of the result.
 
-    Where nothing can be read, the newest backup that can be read takes the place.
+    If no row can be read, the newest readable backup replaces the store.
     """
     _need_room(path)
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
@@ -59,10 +59,10 @@ def salvage(path: Path) -> str:
 
 
 def _need_room(path: Path) -> None:
-    """Refuse a repair for which there is no room: rows that found none would be lost from the new store."""
+    """Refuse a repair without enough disk space, because rows that can't be written would be lost."""
     needed = _TIMES * path.stat().st_size + _MARGIN
     if free_bytes(path.parent) < needed:
-        message = "The disk is full: a damaged store is repaired beside itself"
+        message = "The disk is full: a repair needs space for a copy of the store"
         raise NoRoomError(message, context=str(path), hint=f"Free {needed >> 20} MB, then run the command again.")
 
 
@@ -79,7 +79,7 @@ def _replace(path: Path, fresh: Path, aside: Path) -> str:
             break
     else:
         used = path
-    for suffix in ("-wal", "-shm"):  # a log that stays would be taken for one of the new store
+    for suffix in ("-wal", "-shm"):  # SQLite would apply a remaining log to the new store
         with suppress(FileNotFoundError):
             path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
     aside.hardlink_to(path)
@@ -89,7 +89,7 @@ def _replace(path: Path, fresh: Path, aside: Path) -> str:
 
 
 def _copy_rows(source: Path, target: Path) -> int:
-    """Make a new store of the rows of another one, as far as they can be read; return how many there are."""
+    """Create a new store from the readable rows of another one; return the number of rows."""
     target.unlink(missing_ok=True)
     make_private(target)
     Database.open(target).close()
@@ -113,9 +113,9 @@ def _copy_rows(source: Path, target: Path) -> int:
 
 
 def _copy_with_borrowed_schema(path: Path, target: Path) -> int:
-    """Copy the rows of a store whose schema is lost, with the schema's pages of a new store; return how many.
+    """Copy the rows of a store with a lost schema, using the schema pages of a new store; return the number of rows.
 
-    Stores that were made at once, and not upgraded, have their tables in the same places.
+    Stores that were created with this schema and never upgraded have their tables on the same pages.
     """
     borrowed = path.with_name(f"{path.name}.borrowed")
     try:
@@ -132,7 +132,7 @@ def _copy_with_borrowed_schema(path: Path, target: Path) -> int:
 
 
 def _connect_damaged(path: Path) -> sqlite3.Connection:
-    """Open a store in the way that reads what can be read: a schema that is damaged in part, a file that is cut."""
+    """Open a store in a mode that tolerates a partly damaged schema or a truncated file."""
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
     connection.execute("PRAGMA writable_schema = ON")
     connection.text_factory = lambda data: data.decode("utf-8", "replace")
@@ -148,7 +148,7 @@ def _copy_table(source: Path, new: sqlite3.Connection, table: str) -> int:
     count = 0
     for rows in _readable(source, table, names, keys, is_numbered=numbered):
         for row in rows:
-            # A row that breaks a rule of the schema is damaged itself; a full disk is not the row's fault.
+            # A row that violates a constraint is damaged; a full disk is not caused by the row.
             with suppress(sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.DataError):
                 count += new.execute(insert, row).rowcount
     return count
@@ -157,7 +157,7 @@ def _copy_table(source: Path, new: sqlite3.Connection, table: str) -> int:
 def _readable(
     source: Path, table: str, names: Sequence[str], keys: Sequence[str], *, is_numbered: bool
 ) -> Iterator[list[tuple[object, ...]]]:
-    """Yield the rows of a table in pieces, beyond unreadable places where keys are numbers, and from both ends."""
+    """Yield the rows of a table in batches; skips unreadable ranges of integer keys, else reads from both ends."""
     columns, order = ", ".join(names), ", ".join(keys) or "rowid"
     backwards = ", ".join(f"{key} DESC" for key in keys) or "rowid DESC"
     with closing(_connect_damaged(source)) as connection:
@@ -185,7 +185,7 @@ def _beyond_gaps(
 def _until_fault(
     connection: sqlite3.Connection, sql: str, args: tuple[object, ...], fault: list[bool] | None = None
 ) -> Iterator[list[tuple[object, ...]]]:
-    """Yield the rows of a query in pieces up to its end or its first fault, which is noted."""
+    """Yield the rows of a query in batches up to its end or its first error, which is appended to ``fault``."""
     rows: list[tuple[object, ...]] = []
     try:
         for row in connection.execute(sql, args):

@@ -1,4 +1,4 @@
-"""The check of the database: its pages, what its rows refer to, its schema."""
+"""Checks the database: its pages, its references and its schema."""
 
 import re
 import sqlite3
@@ -22,22 +22,22 @@ PART = "database"
 _INDEX_ONLY = re.compile(r"row \d+ missing from index|wrong # of entries in index|non-unique entry in index|NULL value")
 _SCHEMA = "SELECT name, sql FROM main.sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite%'"
 _MOST = 20
-"""Faults of one kind that are named."""
+"""Maximum number of faults of one kind in a message."""
 _OPTIONAL = frozenset(("compatibility",))
-"""Tables that stores of the first schema lack until their next upgrade."""
+"""Tables that are absent from stores of the first schema until their next upgrade."""
 
 
 def verify_store(home: Home, *, repair: bool, progress: Progress) -> Iterator[Finding]:
     """Check the database of runs.
 
     Raises:
-        StoreError: a newer proj changed it so that this one can't read it.
+        StoreError: a newer proj changed the database so that this version can't read it.
     """
     path = home.database
     if not path.exists():
         count = home.count_runs_without_store()
         if count:
-            problem = f"it is not there, but the files of {count} runs are"
+            problem = f"it is missing, but files of {count} runs exist"
             yield _finding(path, problem, _begin_anew(path) if repair else None)
         return
     progress(0, 3)
@@ -59,14 +59,14 @@ def _finding(path: Path, problem: str, repair: str | None = None) -> Finding:
 
 def _begin_anew(path: Path) -> str:
     Database.open(path).close()
-    return "a new one was made; the runs that have files are recorded in it again"
+    return "created an empty one; runs with files are recovered into it"
 
 
 def _damage(path: Path) -> list[str]:
-    """Return what SQLite says is wrong with the pages of a store; nothing where all is well.
+    """Return SQLite's messages about damaged pages of a store; empty if there is no damage.
 
     Raises:
-        StoreError: it is a newer proj's, or can't be read at all for want of permissions.
+        StoreError: a newer proj wrote the store, or the permissions do not allow reading it.
     """
     try:
         with closing(Database.open_to_read(path)) as database:
@@ -78,25 +78,25 @@ def _damage(path: Path) -> list[str]:
 
 
 def _damaged(path: Path, faults: list[str], *, repair: bool) -> Iterator[Finding]:
-    """Yield the damage, after its repair where that is asked for."""
+    """Yield the damage, after its repair if requested."""
     shown = "; ".join(line for fault in faults[:_MOST] for line in fault.splitlines()[:_MOST])
     if not repair:
         yield _finding(path, f"it is damaged: {shown}")
         return
     if not is_alone(path):
-        yield _finding(path, f"it is damaged, and in use, so it can't be repaired now: {shown}")
+        yield _finding(path, f"it is damaged, and can't be repaired while it is in use: {shown}")
         return
     if all(map(_INDEX_ONLY.match, (line for fault in faults for line in fault.splitlines()))):
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
             connection.execute("REINDEX")
         if not _damage(path):
-            yield _finding(path, f"its indexes are damaged: {shown}", "the indexes were made again from the rows")
+            yield _finding(path, f"its indexes are damaged: {shown}", "the indexes were rebuilt from the rows")
             return
     yield _finding(path, f"it is damaged: {shown}", salvage(path))
 
 
 def _loose_references(path: Path, *, repair: bool) -> Iterator[Finding]:
-    """Yield rows whose run, experiment or model is gone, by the table that they are in."""
+    """Yield the rows whose run, experiment or model is missing, grouped by table."""
     with closing(Database.open_to_read(path)) as database:
         found = Counter((row["table"], row["parent"]) for row in database.query("PRAGMA main.foreign_key_check"))
     if not found:
@@ -106,13 +106,13 @@ def _loose_references(path: Path, *, repair: bool) -> Iterator[Finding]:
         backup = path.with_name(f"{path.name}.before-repair-{_stamp()}.backup")
         save_copy(path, backup)
         with closing(Database.open(path)) as database:
-            done = f"{complete_references(database)}; the store as it was is {backup.name}"
+            done = f"{complete_references(database)}; the previous state is kept as {backup.name}"
     for (table, parent), count in sorted(found.items()):
-        yield _finding(path, f"{count} rows of '{table}' belong to rows of '{parent}' that are gone", done)
+        yield _finding(path, f"{count} rows of '{table}' refer to missing rows of '{parent}'", done)
 
 
 def _incomplete_schema(path: Path, *, repair: bool) -> Iterator[Finding]:
-    """Yield tables, indexes, views and triggers that are missing."""
+    """Yield missing tables, indexes, views and triggers."""
     wanted = _wanted_schema()
     with closing(Database.open_to_read(path)) as database:
         present = _schema_of(database)
@@ -123,12 +123,12 @@ def _incomplete_schema(path: Path, *, repair: bool) -> Iterator[Finding]:
         if repair:
             with closing(Database.open(path)) as database:
                 database.execute(wanted[name])
-            done = "it was made again"
+            done = "it was created again"
         yield _finding(path, f"'{name}' of the schema is missing", done)
 
 
 def _wanted_schema() -> dict[str, str]:
-    """Return the statements that make the schema, by the name of what each one makes."""
+    """Return the statements that create the schema, by object name."""
     with closing(connect(memory_way())) as fresh:
         apply(fresh, MIGRATIONS)
         return dict(fresh.execute(_SCHEMA).fetchall())
@@ -141,9 +141,7 @@ def _schema_of(database: Database) -> dict[str, str]:
 def _changed_schema(present: dict[str, str]) -> list[str]:
     wanted = _wanted_schema()
     return [
-        f"'{name}' of the schema is not as it was made"
-        for name, sql in present.items()
-        if name in wanted and sql != wanted[name]
+        f"'{name}' of the schema was changed" for name, sql in present.items() if name in wanted and sql != wanted[name]
     ]
 
 

@@ -18,7 +18,7 @@ from runner.store import runs
 from runner.store.database import Database
 from runner.store.entities import NewRun, ProcessIdentity
 from runner.store.migrations import MIGRATIONS
-from tests.conftest import ROOT, RunProj, git, write_tree
+from tests.conftest import ROOT, RunProj, git, unavailable, write_tree
 
 COMMAND = "echo hi; echo a=1 >> $PROJ_METRICS; mkdir -p o; echo x > o/f"
 PROJECT = {"MLproject": f"name: x\nentry_points:\n  main:\n    command: '{COMMAND}'\n    outputs: [o]\n"}
@@ -63,7 +63,7 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
     place.mkdir()
     words = ["mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=0700", "tmpfs", str(place)]
     if not shutil.which("mount") or subprocess.run(words, capture_output=True, check=False).returncode:
-        pytest.skip("only root may mount a small disk")
+        raise unavailable("only root may mount a small disk")
     monkeypatch.setenv("PROJ_HOME", str(place / "home"))
     try:
         yield Disk(place)

@@ -18,7 +18,7 @@ from runner.executors.container import ContainerExecutor
 from runner.model import EnvironmentDeclaration, EnvironmentKind
 from runner.process import Echo, Stdin
 from runner.settings import Home
-from tests.conftest import MakeRepository, RunProj, git, start_proj, write_tree
+from tests.conftest import MakeRepository, RunProj, git, start_proj, unavailable, write_tree
 from tests.executors.test_executors import ExecutorContract
 from tests.support.images import Bench, registry, set_up
 
@@ -31,9 +31,9 @@ def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture
-def bench(found: Bench | str, monkeypatch: pytest.MonkeyPatch) -> Bench:
+def bench(found: Bench | str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Bench:
     if isinstance(found, str):
-        pytest.skip(found)
+        raise unavailable(found) if request.node.callspec.params["found"] == "podman" else pytest.skip.Exception(found)
     for name, value in found.variables.items():
         monkeypatch.setenv(name, value)
     return found
@@ -110,7 +110,7 @@ def test_only_chosen_variables_go_in(project: Callable[..., Path], proj: RunProj
     assert found["PROJ_RUN_ID"] == done["run_id"]
     assert not found.keys() & {"LEFT_OUT", "ABSENT", "PROJ_HOME"}
     assert "/usr/bin:/bin" in found["PATH"]
-    assert "Not set here, so the container does not have them: ABSENT" in done["notices"]
+    assert "Variables of docker_env that are not set and not passed to the container: ABSENT" in done["notices"]
 
 
 TRACKING = """
@@ -180,7 +180,7 @@ def test_volumes(project: Callable[..., Path], proj: RunProj, tmp_path: Path) ->
     (tmp_path / "far").rename(tmp_path / "gone")
     result = proj("run", ".", cwd=root)
     assert result.code == 1
-    assert f"the volume '{tmp_path}/far:/far' is not there" in result.err
+    assert f"the folder of the volume '{tmp_path}/far:/far' does not exist" in result.err
 
 
 def test_ignored_files_and_path_parameters_are_there(
@@ -454,7 +454,7 @@ class TestContainer(ExecutorContract):
         return ExecutionRequest(**words)  # type: ignore[arg-type]
 
     def test_it_runs_commands_without_a_declared_environment(self) -> None:
-        assert self.executor.why_not(EnvironmentDeclaration()) == "the project asks for no container"
+        assert self.executor.why_not(EnvironmentDeclaration()) == "the project declares no docker_env"
         assert self.executor.why_not(EnvironmentDeclaration(kind=EnvironmentKind.DOCKER_ENV)) is None
 
     def test_it_says_what_was_left_behind(self) -> None:

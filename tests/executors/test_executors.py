@@ -51,7 +51,7 @@ class ExecutorContract:
     def test_it_says_what_was_left_behind(self, tmp_path: Path, events: list[Event]) -> None:
         self.executor.execute(self.request(tmp_path, "setsid sleep 60 & exit 0"), events.append)
         assert [event.message for event in events] == [
-            "processes that the command had left behind were ended: sleep",
+            "processes that the command left running were ended: sleep",
         ]
 
     def test_it_masks_secrets(self, tmp_path: Path, events: list[Event]) -> None:
@@ -64,10 +64,6 @@ class ExecutorContract:
 
 class TestLocal(ExecutorContract):
     executor: Executor = LocalExecutor()
-
-    def test_it_is_here(self) -> None:
-        assert self.executor.capabilities.is_local
-        assert self.executor.capabilities.shares_disk
 
     def test_it_cannot_run_images(self) -> None:
         reason = self.executor.why_not(EnvironmentDeclaration(kind=EnvironmentKind.DOCKER_ENV))

@@ -1,4 +1,4 @@
-"""Stores that real clients of MLflow wrote are read back by them, before from there and after from ours: the same."""
+"""Tests stores written by real MLflow clients: the clients read the same values before and after the import."""
 
 import json
 import os
@@ -55,7 +55,7 @@ def test_a_database_that_a_server_wrote(tmp_path: Path, proj: RunProj) -> None:
 
 
 def _flat(value: Any, place: str = "") -> dict[str, object]:
-    """Return values by their places, so that a failure shows which differ."""
+    """Return values by path, so that a failure shows the differing ones."""
     if not isinstance(value, dict):
         return {place: value}
     return {inner: one for name, below in value.items() for inner, one in _flat(below, f"{place}/{name}").items()}

@@ -1,4 +1,4 @@
-"""Bringing in stores of MLflow: folders and databases written by hand, as MLflow writes them, and as it does not."""
+"""Tests imports of MLflow folders and databases, valid and damaged."""
 
 import contextlib
 import json
@@ -62,7 +62,7 @@ def run_meta(run: str, uri: str = "", end: str = "1700000005000", status: str = 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Write a file store with everything that MLflow keeps in one."""
+    """Write a file store with every kind of content."""
     root = tmp_path / "mlruns"
     uri = f"file://{root}/7/{ONE}/artifacts"
     return write_tree(
@@ -122,7 +122,7 @@ def bring(capsys: Capture, *words: object) -> Result:
 
 
 class TestFolder:
-    def test_a_run_comes_whole(self, folder: Path, db: Database, home: Home, capsys: Capture) -> None:
+    def test_a_run_is_copied_completely(self, folder: Path, db: Database, home: Home, capsys: Capture) -> None:
         assert bring(capsys, folder).code == 0
         run = runs.get(db, ONE)
         assert (run.name, run.user, run.status.value) == ("first: run", "ann", "FINISHED")
@@ -139,7 +139,7 @@ class TestFolder:
         assert kept == {"many/x ü.txt": 1, "y%20.bin": 100}
         assert run.artifact_uri == home.artifacts(ONE).as_uri()
 
-    def test_histories_come_whole(self, folder: Path, db: Database, capsys: Capture) -> None:
+    def test_histories_are_imported_completely(self, folder: Path, db: Database, capsys: Capture) -> None:
         assert "10 new points" in bring(capsys, folder).out
         points = [(p.step, p.timestamp, p.value) for p in all_points(db, ONE, "val/loss")]
         assert points == [(0, 1_700_000_000_001, 1.0), (1, 1_700_000_000_002, 0.5), (2, 1_700_000_000_003, 0.25)]
@@ -175,7 +175,7 @@ class TestFolder:
         assert registry.get_by_alias(db, "churner", "champion").version == 3
         assert [version.version for version in registry.latest_versions(db, "churner")] == [1, 3]
 
-    def test_what_was_deleted_comes_deleted(self, folder: Path, db: Database, capsys: Capture) -> None:
+    def test_deleted_items_are_imported_as_deleted(self, folder: Path, db: Database, capsys: Capture) -> None:
         bring(capsys, folder)
         gone = experiments.find(db, "gone")
         assert gone is not None
@@ -184,9 +184,9 @@ class TestFolder:
         experiments.restore(db, gone.id)
         assert runs.get(db, THREE).lifecycle_stage is LifecycleStage.ACTIVE
 
-    def test_artifacts_elsewhere_are_told(self, folder: Path, db: Database, capsys: Capture) -> None:
+    def test_artifacts_elsewhere_are_reported(self, folder: Path, db: Database, capsys: Capture) -> None:
         said = bring(capsys, folder)
-        assert "artifacts of 1 runs and models are not on this machine and stay where they are: s3://bucket" in said.out
+        assert "artifacts of 1 runs and models are not on this machine and were not copied: s3://bucket" in said.out
         assert runs.get(db, TWO).artifact_uri == "s3://bucket/7/artifacts"
 
     def test_artifacts_behind_a_server_can_be_found_by_its_folder(self, folder: Path, capsys: Capture) -> None:
@@ -215,7 +215,7 @@ class TestAgain:
             assert (counts["added"], counts["updated"], counts["failed"]) == (0, 0, 0), kind
             assert counts["unchanged"] > 0, kind
         assert (again["points"], again["artifacts"]["files"], again["warnings"], again["errors"]) == (0, 0, [], [])
-        assert "everything was here already" in bring(capsys, folder).out
+        assert "everything had been imported before" in bring(capsys, folder).out
 
     def test_a_run_that_went_on_is_brought_up_to_date(self, folder: Path, db: Database, capsys: Capture) -> None:
         bring(capsys, folder)
@@ -238,12 +238,12 @@ class TestAgain:
         assert runs.get(db, ONE).metrics["val/loss"].value == 0.1
         assert bring(capsys, folder, "--json").json["runs"]["unchanged"] == 3
 
-    def test_a_run_that_was_restored_there_comes_back(self, folder: Path, db: Database, capsys: Capture) -> None:
+    def test_a_run_restored_in_the_source_is_restored_here(self, folder: Path, db: Database, capsys: Capture) -> None:
         meta = run_meta(TWO).replace("active", "deleted") + "deleted_time: 1700000006000\n"
         write_tree(folder, {f"7/{TWO}/meta.yaml": meta})
         bring(capsys, folder)
         assert runs.get(db, TWO).lifecycle_stage is LifecycleStage.DELETED
-        assert "everything was here already" in bring(capsys, folder).out
+        assert "everything had been imported before" in bring(capsys, folder).out
         write_tree(folder, {f"7/{TWO}/meta.yaml": run_meta(TWO)})
         bring(capsys, folder)
         assert runs.get(db, TWO).lifecycle_stage is LifecycleStage.ACTIVE
@@ -257,14 +257,14 @@ class TestAgain:
         assert runs.get(db, "d4" * 16).experiment_id == number
         assert experiments.find(db, "churn ü/x") is None
 
-    def test_what_was_changed_here_stays(self, folder: Path, db: Database, capsys: Capture) -> None:
+    def test_local_changes_stay(self, folder: Path, db: Database, capsys: Capture) -> None:
         bring(capsys, folder)
         values.set_tags(db, ONE, {"mlflow.note.content": "mine", "mlflow.runName": "my name"})
         number = experiments.create(db, "mine")
         db.execute("UPDATE runs SET experiment = ? WHERE run_id = ?", int(number), ONE)
         runs.delete(db, TWO)
         versions.set_stage(db, "churner", 1, "Archived")
-        assert "everything was here already" in bring(capsys, folder).out
+        assert "everything had been imported before" in bring(capsys, folder).out
         run = runs.get(db, ONE)
         assert (run.tags["mlflow.note.content"], run.name, run.experiment_id) == ("mine", "my name", number)
         assert runs.get(db, TWO).lifecycle_stage is LifecycleStage.DELETED
@@ -285,7 +285,7 @@ class TestAgain:
     def test_a_run_of_our_own_is_left_alone(self, folder: Path, db: Database, capsys: Capture) -> None:
         runs.create(db, NewRun(run_id=ONE, name="ours"))
         said = bring(capsys, folder)
-        assert "1 here already, not from an import: left alone" in said.out
+        assert "1 not changed, because they were not imported" in said.out
         run = runs.get(db, ONE)
         assert (run.name, run.params) == ("ours", {})
 
@@ -302,11 +302,11 @@ class TestAgain:
         registry.set_alias(db, "churner", "champion", 1)
         said = bring(capsys, folder)
         assert said.code == 0
-        assert "Version 1 of 'churner' is another one here; that of the import is left out" in said.err
-        assert "left out: other versions have their numbers here" in said.out
-        way = re.search(r"hint: Take it as a new version: proj (models register churner .+)", said.err)
+        assert "Version 1 of 'churner' is skipped: it exists here with other content" in said.err
+        assert "left out, because other versions have their numbers" in said.out
+        way = re.search(r"hint: Import it as a new version: proj (models register churner .+)", said.err)
         assert way is not None
-        assert "everything was here already" not in bring(capsys, folder).out
+        assert "everything had been imported before" not in bring(capsys, folder).out
         assert "The alias churner@champion names another version here" in said.err
         assert versions.get(db, "churner", 1).run_id == run_id
         assert versions.get(db, "churner", 3).location == models.get(db, MODEL).artifact_uri
@@ -341,7 +341,7 @@ class TestChoice:
 
 
 class TestFaults:
-    """A run that can't be read is left out as a whole, with the place; the others come."""
+    """A run that can't be read is skipped as a whole with its location; the others are imported."""
 
     @pytest.mark.parametrize(
         ("path", "content", "place"),
@@ -373,13 +373,13 @@ class TestFaults:
             ),
         ],
     )
-    def test_the_place_is_told(
+    def test_the_location_is_reported(
         self, folder: Path, db: Database, capsys: Capture, path: str, content: str | bytes, place: str
     ) -> None:
         write_tree(folder, {f"7/{TWO}/{path}": content})
         said = bring(capsys, folder)
         assert said.code == 1
-        assert f"The run {TWO} is left out" in said.err
+        assert f"The run {TWO} is skipped" in said.err
         assert f"{folder}/7/{TWO}/{place}" in said.err or place in said.err
         assert "runs: 2 added, 1 left out" in said.out
         assert db.query("SELECT count(*) FROM runs WHERE run_id = ?", TWO)[0][0] == 0
@@ -391,14 +391,14 @@ class TestFaults:
         write_tree(folder, {f"7/{TWO}/metrics/loss": "1 0.5 0\n2 0.25 1\n3 0.1"})
         said = bring(capsys, folder)
         assert said.code == 0
-        assert "loss, line 3, was never finished" in said.err
+        assert "loss, line 3, is incomplete" in said.err
         assert runs.get(db, TWO).metrics["loss"].value == 0.25
 
     def test_values_that_we_can_not_have(self, folder: Path, db: Database, capsys: Capture) -> None:
         write_tree(folder, {f"7/{TWO}/params/a,b": "1", f"7/{TWO}/tags/long": "x" * 70_000, f"7/{TWO}/params/ok": "1"})
         said = bring(capsys, folder)
         assert said.code == 0
-        assert "Left out: Invalid name of a parameter: 'a,b'" in said.err
+        assert "Skipped: Invalid name of a parameter: 'a,b'" in said.err
         assert f"{folder}/7/{TWO}/tags" in said.err
         assert runs.get(db, TWO).params == {"ok": "1"}
 
@@ -422,13 +422,13 @@ class TestFaults:
     @pytest.mark.parametrize(
         ("path", "content", "words"),
         [
-            ("models/churner/version-0/meta.yaml", "version: 0\n", "0 is no number of a model version"),
-            ("models/churner/version-5/meta.yaml", "version: -5\n", "-5 is no number of a model version"),
+            ("models/churner/version-0/meta.yaml", "version: 0\n", "0 is not a valid version number of a model"),
+            ("models/churner/version-5/meta.yaml", "version: -5\n", "-5 is not a valid version number of a model"),
             ("models/churner/aliases/a b", "1", "Invalid alias: 'a b'"),
             ("models/churner/aliases/word", "one", "aliases/word:1: one"),
             ("models/churner/meta.yaml", "name: a/b\n", "Invalid model name: 'a/b'"),
             (f"7/models/{MODEL}/meta.yaml", "name: ../evil\nlast_updated_timestamp: 99\n", "Invalid name of a model"),
-            ("7/models/m-1/meta.yaml", "name: net\n", "'m-1' can't be the id of a logged model"),
+            ("7/models/m-1/meta.yaml", "name: net\n", "'m-1' is not a valid id of a logged model"),
         ],
     )
     def test_models_that_can_not_be(self, folder: Path, capsys: Capture, path: str, content: str, words: str) -> None:
@@ -441,7 +441,7 @@ class TestFaults:
     def test_many_warnings_are_cut(self, folder: Path, capsys: Capture) -> None:
         write_tree(folder, {f"7/{TWO}/params/a,{number}": "1" for number in range(50)})
         said = bring(capsys, folder)
-        assert said.err.count("Left out") == 20
+        assert said.err.count("Skipped") == 20
         assert "and 30 more such messages" in said.err
         assert len(bring(capsys, folder, "--json").json["warnings"]) == 50
 
@@ -452,7 +452,7 @@ class TestFaults:
             ("sqlite:///nothing.db", "There is no 'nothing.db'"),
             ("postgresql://me:hunter22@db/mlflow", "proj reads no store of the kind 'postgresql'"),
             ("https://mlflow.example.org", "proj pull RUN --from"),
-            (".", "is no mlruns folder"),
+            (".", "is not an mlruns folder"),
             ("text", "neither a folder nor an SQLite database"),
         ],
     )
@@ -553,10 +553,10 @@ class TestAttacks:
             file.write("1")
         said = bring(capsys, folder)
         assert "\x1b" not in said.err
-        assert said.err.count("Left out") == 3
+        assert said.err.count("Skipped") == 3
         bring(capsys, folder, "--json")
 
-    def test_links_to_runs_and_experiments_are_told(self, folder: Path, tmp_path: Path, capsys: Capture) -> None:
+    def test_links_to_runs_and_experiments_are_reported(self, folder: Path, tmp_path: Path, capsys: Capture) -> None:
         elsewhere = (folder / "7" / ONE).rename(tmp_path / "elsewhere")
         (folder / "7" / ONE).symlink_to(elsewhere)
         (folder / "8").symlink_to(folder / "7")
@@ -617,7 +617,7 @@ class TestLarge:
             assert database.query("SELECT count(*) FROM points")[0][0] == 200_000
 
     @pytest.mark.slow
-    def test_a_killed_import_leaves_whole_runs(self, tmp_path: Path, home: Home, proj: RunProj) -> None:
+    def test_a_killed_import_leaves_complete_runs(self, tmp_path: Path, home: Home, proj: RunProj) -> None:
         files = {"7/meta.yaml": "name: large\n"}
         for number in range(30):
             run_id = f"{number:032x}"
@@ -676,7 +676,7 @@ def old_run(run_id: str, experiment: int = 1, status: object = "FINISHED", uri: 
 
 
 class TestDatabase:
-    """The newest schema is tried with a real server in test_import_clients.py."""
+    """The newest schema is tested with a real server in test_clients.py."""
 
     def test_the_oldest_schema(self, tmp_path: Path, db: Database, home: Home, capsys: Capture) -> None:
         write_tree(tmp_path / "mlruns" / "1" / ONE / "artifacts", {"plot.png": "plot"})
@@ -694,7 +694,7 @@ class TestDatabase:
         assert (run.name, run.user, run.params, run.metrics["rmse"].value) == ("named", "ann", {"alpha": "0.5"}, 0.25)
         assert run.metrics["top"].value == math.inf
         assert [file.path for file in walk_artifacts(home.artifacts(ONE))] == ["plot.png"]
-        assert "everything was here already" in bring(capsys, path).out
+        assert "everything had been imported before" in bring(capsys, path).out
         assert path.read_bytes() == before
         assert {file.name for file in tmp_path.iterdir()} == {"mlflow.db", "mlruns"}
 
@@ -709,7 +709,7 @@ class TestDatabase:
         assert said.code == 1
         assert f"{path}: runs, the run {ONE}: status NEVER" in said.err
         assert f"{path}: metrics, the run {TWO}, rmse: value 'much'" in said.err
-        assert "'../../etc' can't be the id of a run" in said.err
+        assert "'../../etc' is not a valid run id" in said.err
         assert "runs: 1 added, 3 left out" in said.out
         assert [run.run_id for run in search_runs(db, SearchQuery()).items] == [THREE]
 
@@ -722,7 +722,7 @@ class TestDatabase:
             assert "runs: 1 added" in bring(capsys, path).out
             server.execute("INSERT INTO params VALUES ('later', '2', ?)", (ONE,))
             server.commit()
-            assert "runs: 1 brought up to date" in bring(capsys, path).out
+            assert "runs: 1 updated" in bring(capsys, path).out
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
     def test_a_folder_that_may_not_be_written_to(self, tmp_path: Path, capsys: Capture) -> None:
@@ -753,11 +753,11 @@ class TestDatabase:
     @pytest.mark.parametrize(
         ("sql", "words"),
         [
-            ("CREATE TABLE runs (id, experiment); CREATE TABLE experiments (id, name)", "is no database of MLflow"),
+            ("CREATE TABLE runs (id, experiment); CREATE TABLE experiments (id, name)", "is not an MLflow database"),
             (OLD.replace("CREATE TABLE metrics", "CREATE TABLE others") + ENDLESS, ""),
             (OLD + "INSERT INTO experiments VALUES (1, x'ff', '', 'active');", ""),
             (OLD + "INSERT INTO experiments VALUES (1, 'a', '', 'active'), (2, 'a', '', 'active');", ""),
-            (OLD + "INSERT INTO experiments VALUES (1, '', '', 'active');", "An experiment needs a name"),
+            (OLD + "INSERT INTO experiments VALUES (1, '', '', 'active');", "The name of the experiment is empty"),
         ],
     )
     def test_odd_ones(self, tmp_path: Path, capsys: Capture, sql: str, words: str) -> None:
@@ -771,7 +771,7 @@ class TestDatabase:
         assert said.code == (1 if words else 0)
 
     def test_our_own_store(self, db: Database, home: Home, capsys: Capture) -> None:  # noqa: ARG002
-        assert "is no database of MLflow" in bring(capsys, home.database).err
+        assert "is not an MLflow database" in bring(capsys, home.database).err
 
     def test_names_of_metrics_that_can_not_be(self, tmp_path: Path, db: Database, capsys: Capture) -> None:
         path = make_database(
@@ -788,4 +788,4 @@ class TestDatabase:
         path = make_database(tmp_path / "other.db", "CREATE TABLE songs (name TEXT);")
         said = bring(capsys, path)
         assert said.code == 1
-        assert "is no database of MLflow" in said.err
+        assert "is not an MLflow database" in said.err

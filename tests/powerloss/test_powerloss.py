@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT, Result, git, start_proj, write_tree
+from tests.conftest import ROOT, Result, git, start_proj, unavailable, write_tree
 from tests.powerloss.replay import Change, lay_out, read_log
 
 TIMES = int(os.environ.get("PROJ_POWER_LOSSES", "12"))
@@ -125,7 +125,7 @@ class Stage:
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
     if not Path("/dev/fuse").exists() or shutil.which("fusermount3") is None:
-        pytest.skip("this system has no FUSE")
+        raise unavailable("this system has no FUSE")
     pytest.importorskip("mfusepy", exc_type=(ImportError, OSError))
     # The room of each test has its own settings of git; this one is made before any.
     os.environ.setdefault("GIT_CONFIG_NOSYSTEM", "1")

@@ -111,10 +111,10 @@ def test_the_environment_is_the_one_asked_for_and_the_folder_too(log: Path, tmp_
     assert log.read_text() == f"x=1\ny||{tmp_path}\n"
 
 
-def test_what_cannot_start_says_why(run: Run, tmp_path: Path) -> None:
+def test_a_command_that_cannot_start_raises_the_reason(run: Run, tmp_path: Path) -> None:
     with pytest.raises(ExecutionError, match="there is no such program"):
         run("there-is-no-such-program")
-    with pytest.raises(ExecutionError, match="no folder"):
+    with pytest.raises(ExecutionError, match="working directory is missing"):
         process.run(ProcessRequest(argv=("true",), cwd=tmp_path / "gone", env={}))
     (tmp_path / "data").write_text("no program")
     with pytest.raises(ExecutionError, match=r"Permission denied|Exec format"):

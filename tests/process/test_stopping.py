@@ -71,7 +71,7 @@ def test_a_signal_stops_the_whole_tree(tmp_path: Path, number: Signals, to_group
     outcome = driver.outcome()
     assert outcome.stopped_by == number.name
     assert outcome.exit_code != 0
-    assert outcome.wall_seconds < 20, "no rung but the first was needed"
+    assert outcome.wall_seconds < 20, "only the first signal was needed"
     assert_all_gone(driver, tmp_path)
     assert driver.log.read_text().startswith("a\ntick\n")
 
@@ -113,7 +113,7 @@ def test_a_tree_that_ignores_all_but_a_kill_is_killed(tmp_path: Path) -> None:
 
 
 @needs_proc
-def test_a_second_signal_goes_on_to_the_next_rung(tmp_path: Path) -> None:
+def test_a_second_signal_sends_the_next_signal(tmp_path: Path) -> None:
     code = (
         "import signal, sys, time\n"
         "signal.signal(2, lambda *_: print('interrupted', flush=True))\n"
@@ -230,7 +230,7 @@ def test_a_time_limit_stops_the_command(tmp_path: Path) -> None:
     assert 0.2 <= outcome.wall_seconds < 30
 
 
-def test_a_time_limit_climbs_the_whole_ladder(tmp_path: Path) -> None:
+def test_a_time_limit_sends_every_signal_of_the_stop_sequence(tmp_path: Path) -> None:
     code = "trap 'echo INT' INT; trap 'echo TERM' TERM; while :; do sleep 0.02; done"
     outcome = run(tmp_path, "bash", "-c", code, timeout=0.3, grace=0.3)
     assert (outcome.stopped_by, outcome.exit_code) == ("timeout", 137)

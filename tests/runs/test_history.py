@@ -1,4 +1,4 @@
-"""What is said of commits after a run: the one it had, and the one that a dirty tree became."""
+"""Tests the commit summary of a run, and the later commit of a dirty run."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from runner.source.summaries import summarise_commit
 from tests.conftest import MakeRepository, git
 
 
-def test_a_commit_is_told_in_its_authors_words(make_repository: MakeRepository) -> None:
+def test_the_summary_of_a_commit_has_its_message(make_repository: MakeRepository) -> None:
     root = make_repository({"a": "1"})
     summary = summarise_commit(root / ".git", git(root, "rev-parse", "HEAD"))
     assert summary is not None
@@ -16,7 +16,7 @@ def test_a_commit_is_told_in_its_authors_words(make_repository: MakeRepository) 
     assert len(summary.day) == 10
 
 
-def test_what_is_gone_has_no_words(make_repository: MakeRepository, tmp_path: Path) -> None:
+def test_a_missing_commit_has_no_summary(make_repository: MakeRepository, tmp_path: Path) -> None:
     root = make_repository({"a": "1"})
     assert summarise_commit(root / ".git", "0" * 40) is None
     assert summarise_commit(tmp_path / "nowhere", "0" * 40) is None

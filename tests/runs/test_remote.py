@@ -1,4 +1,4 @@
-"""Reading the runs of a tracking server, and copying them into the own store."""
+"""Tests reading the runs of a tracking server, and copying them into the local store."""
 
 import json
 import math
@@ -51,7 +51,7 @@ DETAILS = RunDetails(
 
 
 class Theirs:
-    """A `proj server` of somebody else, and the store behind it."""
+    """A foreign `proj server`, and its store."""
 
     def __init__(self, team: Team, home: Home, database: Database) -> None:
         self.url = team.url
@@ -137,7 +137,7 @@ class TestReading:
             theirs.make_run("twin", run_id=run_id)
         for word in ("a", "twin"):
             said = call(capsys, "show", word, "--tracking-uri", theirs.url)
-            assert (said.code, "Several runs fit" in said.err, "acacacacacac" in said.err) == (1, True, True)
+            assert (said.code, "Several runs match" in said.err, "acacacacacac" in said.err) == (1, True, True)
         for word in ("zzz", "f" * 32, "ffff", "'\""):
             said = call(capsys, "show", word, "--tracking-uri", theirs.url)
             assert (said.code, "There is no run" in said.err) == (1, True), word
@@ -172,13 +172,13 @@ class TestReading:
         assert (target / "plots" / "ü 1.txt").read_bytes() == b"plot"
         assert (target / "large.bin").stat().st_size == 3_000_000
         assert (target / "net" / "MLmodel").read_bytes() == b"model"
-        assert "0 copied (0 B), 3 were there already" in call(capsys, *words).err
+        assert "0 copied (0 B), 3 already existed" in call(capsys, *words).err
         (target / "plots" / "ü 1.txt").write_bytes(b"mine")
         assert call(capsys, *words).code == 1
         part = call(capsys, "get", run_id, "plots", "--to", str(tmp_path / "part"), "--tracking-uri", theirs.url)
         assert part.out.splitlines() == [str(tmp_path / "part" / "plots" / "ü 1.txt")]
         none = call(capsys, "get", run_id, "none", "--tracking-uri", theirs.url)
-        assert "There are large.bin, net/MLmodel, plots/ü 1.txt." in none.err
+        assert "Its artifacts are large.bin, net/MLmodel, plots/ü 1.txt." in none.err
 
     def test_comparing(self, theirs: Theirs, capsys: Capture) -> None:
         one, two = theirs.make_run("first"), theirs.make_run("second")
@@ -221,14 +221,14 @@ class TestReading:
         assert walk_artifacts(home.artifacts(run_id)) == ()
         assert runs.get(db, run_id).artifact_uri == home.artifacts(run_id).as_uri()
 
-    def test_nobody_there(self, capsys: Capture) -> None:
+    def test_an_unreachable_server_is_reported(self, capsys: Capture) -> None:
         said = call(capsys, "list", "--tracking-uri", "http://127.0.0.1:9")
         assert said.code == 1
         assert "127.0.0.1:9" in said.err
 
 
 def relayed(url: str, seen: Seen) -> Answer:
-    """Pass a request on as it is."""
+    """Forward a request unchanged."""
     with RemoteServer(url, {}) as server:
         path, _, query = seen.path.partition("?")
         body = json.loads(seen.body) if seen.body else None
@@ -236,23 +236,23 @@ def relayed(url: str, seen: Seen) -> Answer:
         return 200, "application/json", server.forward(seen.method, path.removeprefix("/api/"), fields, body)
 
 
-class TestWhose:
-    """Which store is read."""
+class TestSelection:
+    """The selection of the store to read."""
 
-    def test_the_variable_counts_and_is_told(
+    def test_the_variable_selects_the_server_and_is_reported(
         self, theirs: Theirs, capsys: Capture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         run_id = theirs.make_run("first")
         monkeypatch.setenv("MLFLOW_TRACKING_URI", theirs.url)
         said = call(capsys, "list", "--json")
         assert [record["run_id"] for record in said.json] == [run_id]
-        assert said.err.splitlines() == [f"reading {theirs.url} (MLFLOW_TRACKING_URI); --local reads the own store"]
+        assert said.err.splitlines() == [f"reading {theirs.url} (MLFLOW_TRACKING_URI); --local reads the local store"]
         own = call(capsys, "list", "--local", "--json")
         assert (own.json, own.err) == ([], "")
         monkeypatch.setenv("PROJ_OFFLINE", "1")
         assert call(capsys, "list", "--json").json == []
 
-    def test_no_password_is_told(self, theirs: Theirs, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_no_password_is_shown(self, theirs: Theirs, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", theirs.url.replace("//", "//me:hunter22@"))
         assert "hunter22" not in call(capsys, "list").err
 
@@ -267,7 +267,7 @@ class TestWhose:
             ({"MLFLOW_TRACKING_URI": "http://there", "PROJ_OFFLINE": "1"}, None),
         ],
     )
-    def test_what_the_variables_mean(
+    def test_the_variables_of_mlflow_are_read(
         self, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], server: str | None
     ) -> None:
         for name, value in variables.items():
@@ -283,7 +283,7 @@ class TestWhose:
 
 
 class TestPulling:
-    def test_a_run_comes_whole(self, theirs: Theirs, db: Database, home: Home, capsys: Capture) -> None:
+    def test_a_run_is_copied_completely(self, theirs: Theirs, db: Database, home: Home, capsys: Capture) -> None:
         number = experiments.create(theirs.database, "churn", tags={"team": "blue"})
         run_id = theirs.make_run("first", experiment_id=number, tags={"note": "x"}, user="ann")
         frame = Dataset(name="frame", digest="2981c147", source_type="code", source="{}")
@@ -315,10 +315,10 @@ class TestPulling:
         assert (home.root / "runs" / "models" / model.model_id / "artifacts" / "MLmodel").read_bytes() == b"model"
 
     @pytest.mark.parametrize("case", [("lock.txt", 1), ("conda-lock.yml", 1), ("lock.txt", 400_000)])
-    def test_what_proj_recorded_comes_along(
+    def test_the_run_bundle_is_copied(
         self, theirs: Theirs, db: Database, home: Home, tmp_path: Path, case: tuple[str, int], proj: RunProj
     ) -> None:
-        """Whatever the format of the lock, and however long the record: what one command reads, the others do."""
+        """Any lock format and any record length are copied, and the reading commands agree."""
         lock, parameters = case
         ours = Home(tmp_path / "ours")
         many = tuple(ParameterRecord(name=f"p{number}", value="x" * 10) for number in range(parameters))
@@ -348,7 +348,7 @@ class TestPulling:
         run_id = theirs.make_run("first")
         call(capsys, "pull", run_id, "--from", theirs.url)
         again = call(capsys, "pull", run_id, "--from", theirs.url)
-        assert "everything was here already" in again.out
+        assert "everything had been imported before" in again.out
         values.log_metrics(theirs.database, run_id, [Metric(key="loss", value=7, step=400, timestamp=9)])
         write_artifact(theirs.home.artifacts(run_id), "plots/ü 1.txt", [b"PLOT"])
         theirs.finish(run_id)
@@ -381,7 +381,7 @@ class TestPulling:
         assert "runs: 2 added" in call(capsys, "pull", "parent", "--from", theirs.url).out
         assert runs.get(db, child).tags["mlflow.parentRunId"] == parent
 
-    def test_a_run_that_was_pushed_keeps_what_it_was(
+    def test_a_pushed_run_keeps_its_record(
         self,
         theirs: Theirs,
         home: Home,
@@ -415,11 +415,11 @@ class TestPulling:
         assert record.log == str(elsewhere.log(run_id))
         assert elsewhere.log(run_id).read_bytes() == b"said\n"
         assert [file.path for file in walk_artifacts(elsewhere.artifacts(run_id))] == ["plot"]
-        assert "everything was here already" in call(capsys, "pull", run_id, "--from", theirs.url).out
+        assert "everything had been imported before" in call(capsys, "pull", run_id, "--from", theirs.url).out
         assert "proj checkout" not in call(capsys, "show", run_id).out
         for words in (("checkout", run_id, str(elsewhere.root / "code")), ("diff", run_id)):
             absent = call(capsys, *words).err
-            assert "is not here: it came from another store" in absent
+            assert "is not stored: the run was copied from another store" in absent
             assert "proj rm" not in absent
             assert before.code.tree in absent
 
@@ -428,7 +428,7 @@ class TestPulling:
         model = models.create(db, NewModel(name="mine", source_run_id=mine))
         claims = theirs.make_run("theirs", tags={"proj.run_id": mine})
         said = call(capsys, "pull", claims, "--from", theirs.url)
-        assert "1 here already, not from an import: left alone" in said.out
+        assert "1 not changed, because they were not imported" in said.out
         other = theirs.make_run("other")
         models.create(
             theirs.database, NewModel(name="bad", source_run_id=other, tags={"proj.model_id": model.model_id})
@@ -498,7 +498,7 @@ def test_a_server_of_mlflow(tmp_path: Path, db: Database, home: Home, capsys: Ca
         assert (tmp_path / "got" / "sub" / "plot").read_bytes() == b"plot"
         said = call(capsys, "pull", "first", "--from", url)
         assert said.code == 0, said.err
-        assert "everything was here already" in call(capsys, "pull", "first", "--from", url).out
+        assert "everything had been imported before" in call(capsys, "pull", "first", "--from", url).out
     found = runs.get(db, run.run_id)
     assert (found.metrics["plus"].value, math.isnan(found.metrics["nan"].value)) == (math.inf, True)
     assert (found.name, found.params, found.tags["team"]) == ("first", {"alpha": "0.5"}, "blue")

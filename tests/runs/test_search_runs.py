@@ -1,4 +1,4 @@
-"""`runner.search_runs`, as a notebook calls it."""
+"""Tests `runner.search_runs` as a notebook calls it."""
 
 import math
 import subprocess
@@ -51,7 +51,7 @@ def test_records(two: tuple[str, str]) -> None:
     assert len(runner.search_runs(order_by=None)) == 2  # type: ignore[call-overload]  # as MLflow has it
 
 
-def test_what_can_not_be_asked(two: tuple[str, str]) -> None:  # noqa: ARG001
+def test_invalid_arguments_are_refused(two: tuple[str, str]) -> None:  # noqa: ARG001
     with pytest.raises(InvalidValueError, match="character"):
         runner.search_runs("rmse is nice")
     with pytest.raises(NotFoundError, match="nothing"):

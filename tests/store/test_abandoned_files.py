@@ -1,4 +1,4 @@
-"""What killed processes and clients that never come back leave behind, and who removes it."""
+"""Tests the removal of files abandoned by killed processes and clients."""
 
 import os
 import signal
@@ -109,7 +109,7 @@ def test_other_things_in_the_folder_stay(root: Path) -> None:
 
 
 def make_old(home: Home) -> Path:
-    """Leave behind what a process that was killed a day ago did."""
+    """Create the files of a process that was killed a day ago."""
     root = home.run(RUN) / "artifacts"
     ArtifactWriter(root, "x").discard()
     place = root.parent.parent / ".proj-partial" / ".proj-partial-0123456789abcdef"

@@ -1,4 +1,4 @@
-"""Artifacts are recorded by digest when a run ends; what changed or went away since is said by name."""
+"""Tests the recording of artifact digests and the detection of changed and missing artifacts."""
 
 import hashlib
 import json
@@ -94,7 +94,7 @@ def test_many_files_are_recorded_in_pieces(home: Home, db: Database, count: int)
     ]
 
 
-def test_what_takes_too_long_has_no_digest(home: Home, db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_beyond_the_limit_have_no_digest(home: Home, db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(artifact_digests, "MOST_BYTES", 10)
     root = new_run(home, db, {"a/big": b"x" * 11})
     assert artifact_digests.record(db, "0" * 32, root, {}) == 1
@@ -104,11 +104,11 @@ def test_what_takes_too_long_has_no_digest(home: Home, db: Database, monkeypatch
 Harm = Callable[[Path], object]
 HARMS: dict[str, tuple[Harm, str]] = {
     "emptied": (lambda path: path.write_bytes(b""), "is damaged: it has 0 bytes, and 5 were recorded"),
-    "bit": (lambda path: path.write_bytes(b"whol3"), "is damaged: its content is not what was recorded"),
+    "bit": (lambda path: path.write_bytes(b"whol3"), "is damaged: its content differs from the recorded digest"),
     "gone": (lambda path: path.unlink(), "is missing"),
-    "folder": (lambda path: (path.unlink(), path.mkdir()), "is no file any more"),
-    "link": (lambda path: (path.unlink(), path.symlink_to("/etc/passwd")), "is no file any more"),
-    "fifo": (lambda path: (path.unlink(), os.mkfifo(path)), "is no file any more"),
+    "folder": (lambda path: (path.unlink(), path.mkdir()), "is no longer a file"),
+    "link": (lambda path: (path.unlink(), path.symlink_to("/etc/passwd")), "is no longer a file"),
+    "fifo": (lambda path: (path.unlink(), os.mkfifo(path)), "is no longer a file"),
     "no folder": (lambda path: shutil.rmtree(path.parent), "is missing"),
 }
 
@@ -124,13 +124,13 @@ def test_verify_names_each_damage(home: Home, db: Database, harm: str) -> None:
     assert verify(home, repair=True) == expected
 
 
-def test_verify_records_what_has_no_digest_when_it_may(home: Home, db: Database) -> None:
+def test_verify_repair_records_missing_digests(home: Home, db: Database) -> None:
     root, name = new_run(home, db, {"a": b"1"}), "0" * 32
     artifact_digests.record(db, name, root)
     write_tree(root, {"b": b"2", "c/d": b"3"})
     told = Finding(part="artifact", name=name, problem="2 artifacts have no recorded digest")
     assert verify(home) == [told]
-    assert verify(home, repair=True) == [structs.replace(told, repair="their digests were recorded")]
+    assert verify(home, repair=True) == [structs.replace(told, repair="recorded their digests")]
     assert verify(home) == []
     assert len(artifact_digests.read(db, name)) == 3
 
@@ -151,7 +151,7 @@ def test_a_removed_run_takes_its_digests_along(home: Home, db: Database) -> None
 
 
 @pytest.mark.parametrize("path", ["a", "d", "d/x"])
-def test_what_a_client_replaces_is_forgotten(home: Home, db: Database, path: str) -> None:
+def test_a_replaced_artifact_loses_its_digest(home: Home, db: Database, path: str) -> None:
     root = new_run(home, db, {"a": b"1", "d/x": b"2", "d/y": b"3", "d0": b"4", "dd": b"5"})
     artifact_digests.record(db, "0" * 32, root)
     artifact_digests.forget(db, "0" * 32, path)
@@ -173,14 +173,14 @@ LOGS = (
 
 @pytest.fixture
 def ended(home: Home, proj: RunProj, make_repository: MakeRepository) -> Path:
-    """Return the folder of artifacts of a run that logged some and made others."""
+    """Return the artifact folder of a run with logged artifacts and outputs."""
     root = make_repository({"MLproject": manifest(f"{sys.executable} t.py"), "t.py": LOGS})
     done = proj("run", ".", "--json", *LOCAL, cwd=root, KEPT=str(home.root))
     assert done.code == 0, done.err
     return home.artifacts(done.json["run_id"])
 
 
-def test_a_run_records_what_it_logged_and_made(home: Home, ended: Path) -> None:
+def test_a_run_records_the_digests_of_its_artifacts_and_outputs(home: Home, ended: Path) -> None:
     with closing(Database.open(home.database)) as db:
         found = {one.path: one.sha256 for one in artifact_digests.read(db, ended.parent.name)}
         assert verify(home) == []
@@ -194,7 +194,7 @@ def test_a_run_records_what_it_logged_and_made(home: Home, ended: Path) -> None:
 
 @pytest.mark.parametrize("name", ["made.txt", "model/weights.bin", "out.txt"])
 @pytest.mark.parametrize("harm", ["emptied", "bit", "gone"])
-def test_get_says_what_is_not_as_recorded_and_copies_the_rest(
+def test_get_reports_changed_artifacts_and_copies_the_rest(
     proj: RunProj, ended: Path, tmp_path: Path, name: str, harm: str
 ) -> None:
     HARMS[harm][0](ended / name)
@@ -208,15 +208,15 @@ def test_get_says_what_is_not_as_recorded_and_copies_the_rest(
     assert there == rest
     assert {str(Path(line).relative_to("got")) for line in got.out.splitlines()} == rest
     again = proj("get", "latest", "second.txt", "--to", "got", cwd=tmp_path)
-    assert (again.code, "1 were there already" in again.err) == (0, True)
+    assert (again.code, "1 already existed" in again.err) == (0, True)
 
 
-def test_a_good_copy_is_there_already_although_the_store_is_damaged(proj: RunProj, ended: Path, tmp_path: Path) -> None:
+def test_get_keeps_a_good_copy_although_the_store_is_damaged(proj: RunProj, ended: Path, tmp_path: Path) -> None:
     assert proj("get", "latest", "--to", "got", cwd=tmp_path).code == 0
     (ended / "made.txt").write_text("dama")
     again = proj("get", "latest", "--to", "got", cwd=tmp_path)
     assert again.code == 0
-    assert "4 were there already" in again.err
+    assert "4 already existed" in again.err
 
 
 def test_outputs_of_runs_before_the_digests_are_compared_too(

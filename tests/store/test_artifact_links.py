@@ -1,4 +1,4 @@
-"""Links, pipes and devices among artifacts, and processes that swap them in: nothing leads out of a run's folder."""
+"""Tests links, pipes and devices among artifacts, also swapped in during access: no access leaves the run's folder."""
 
 import os
 import stat
@@ -49,7 +49,7 @@ while True:
 
 @contextmanager
 def swapping(one: Path, two: Path) -> Iterator[None]:
-    """Let a process exchange two names as fast as it can."""
+    """Exchange two names in another process as fast as possible."""
     process = subprocess.Popen([sys.executable, "-c", SWAP, one, two], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -65,7 +65,7 @@ def swapping(one: Path, two: Path) -> Iterator[None]:
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
-    """Return a folder that no run may reach."""
+    """Return a folder outside of all runs."""
     folder = tmp_path / "outside"
     folder.mkdir()
     (folder / "file").write_text("secret")
@@ -74,7 +74,7 @@ def outside(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Return the artifacts of a run, with a file in a folder."""
+    """Return the artifact folder of a run, with a file in a subfolder."""
     folder = tmp_path / "runs" / RUN / "artifacts"
     write_artifact(folder, "d/file", [b"public"])
     return folder
@@ -183,7 +183,7 @@ def test_a_hard_link_is_read_and_replaced_but_never_written(root: Path, outside:
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "socket", "link", "loop", "dangling"])
-def test_what_is_no_file_is_neither_read_nor_waited_for(root: Path, outside: Path, kind: str) -> None:
+def test_special_files_are_neither_read_nor_waited_for(root: Path, outside: Path, kind: str) -> None:
     place = root / "odd"
     if kind == "pipe":
         os.mkfifo(place)
@@ -235,7 +235,7 @@ def test_an_import_takes_nothing_through_links(root: Path, outside: Path, tmp_pa
     assert (copied.files, copied.left_out) == (1, 1)
 
 
-def test_deep_folders_are_listed_as_far_as_told_and_removed_whole(root: Path) -> None:
+def test_deep_folders_are_listed_to_the_limit_and_removed_completely(root: Path) -> None:
     folder = os.open(root, os.O_RDONLY)
     for _ in range(3000):
         os.mkdir("deep", dir_fd=folder)
@@ -253,7 +253,7 @@ def test_deep_folders_are_listed_as_far_as_told_and_removed_whole(root: Path) ->
 
 @pytest.fixture
 def team(tmp_path: Path, home: Home) -> Iterator[tuple[Team, str, str, str]]:
-    """Yield a server, the id of a run, and a token to write and one to read."""
+    """Yield a server, the id of a run, a token to write and a token to read."""
     with closing(Database.open(home.database)) as db:
         run_id = runs.create(db, NewRun()).run_id
         write, look = tokens.add(db, "writer", Scope.WRITE), tokens.add(db, "reader", Scope.READ)

@@ -1,4 +1,4 @@
-"""Names of artifacts are bytes: they come back as they were, or it is said which did not and why."""
+"""Tests artifact names with arbitrary bytes: each is preserved or reported with a reason."""
 
 import os
 import re
@@ -51,7 +51,7 @@ ONLY_HERE = [b"\x01" * 255, b"/".join([b"z" * 200] * 8), b"/".join([b"w" * 250] 
 
 
 def make(root: Path, name: bytes) -> None:
-    """Make a file of a name that may be longer than the system takes as a path."""
+    """Create a file whose path may be longer than the system allows."""
     root.mkdir(parents=True, exist_ok=True)
     folder = os.open(root, os.O_RDONLY)
     *above, last = name.split(b"/")
@@ -68,7 +68,7 @@ def make(root: Path, name: bytes) -> None:
 
 
 def found_in(root: Path) -> dict[bytes, bytes]:
-    """Return the contents of all files below a folder by their names, however long those are."""
+    """Return the contents of all files below a folder by name, including very long names."""
     found = {}
     for top, _, names, descriptor in os.fwalk(os.fsencode(root)):
         for name in names:
@@ -163,7 +163,7 @@ def test_get_brings_every_name_back(
     out = capfdbinary.readouterr().out
     assert all(os.fsencode(tmp_path / "got") + b"/" + name + b"\n" in out for name in names)
     assert run_command(["get", run_id, "--to", str(tmp_path / "got")]) == 0
-    assert f"{len(names)} were there already".encode() in capfdbinary.readouterr().err
+    assert f"{len(names)} already existed".encode() in capfdbinary.readouterr().err
 
 
 @pytest.mark.parametrize("word", ["a\nb", ".proj-name=a=0Ab"])
@@ -174,7 +174,7 @@ def test_a_name_is_asked_for_as_it_is_or_as_it_is_listed(home: Home, run_id: str
     assert found_in(tmp_path / "got") == expected([b"a\nb"])
 
 
-def test_get_goes_on_and_names_what_is_no_file(
+def test_get_continues_and_reports_special_files(
     home: Home, run_id: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = home.artifacts(run_id)
@@ -239,13 +239,13 @@ def test_every_name_goes_to_a_server_and_back(
     assert found_in(elsewhere.artifacts(run_id)) == expected(ODD)
 
 
-def test_a_server_names_what_it_can_not_send(
+def test_a_server_reports_artifacts_that_it_can_not_send(
     tmp_path: Path,
     team: tuple[Team, str, Home],
     monkeypatch: pytest.MonkeyPatch,
     capfdbinary: pytest.CaptureFixture[bytes],
 ) -> None:
-    """A run that wrote such names itself: what can be told comes, the rest is named."""
+    """Names that the run's own client can't send are reported, and the other files are copied."""
     server, token, theirs = team
     with closing(Database.open(theirs.database)) as db:
         there = runs.create(db, NewRun()).run_id

@@ -1,4 +1,4 @@
-"""Artifacts: files under names that can't lead out of their folder."""
+"""Tests access to artifacts below a root folder."""
 
 import os
 from collections.abc import Iterator
@@ -72,7 +72,7 @@ def test_unsafe_paths_are_refused_on_write_read_list_and_delete(root: Path, path
 
 @settings(max_examples=300, deadline=None)
 @given(path=st.text(alphabet="a./\\%2eE5cC:~ \x00\n", max_size=12))
-def test_whatever_is_accepted_stays_inside(tmp_path_factory: pytest.TempPathFactory, path: str) -> None:
+def test_accepted_paths_stay_inside_the_root(tmp_path_factory: pytest.TempPathFactory, path: str) -> None:
     base = tmp_path_factory.getbasetemp() / "inside"
     root = base / "root"
     try:
@@ -144,7 +144,7 @@ def test_write_list_read_delete(root: Path) -> None:
     delete(root)
 
 
-def test_readers_see_the_old_content_until_the_new_is_whole(root: Path) -> None:
+def test_readers_see_the_old_content_until_the_new_is_complete(root: Path) -> None:
     write_artifact(root, "f", [b"old"])
     writer = ArtifactWriter(root, "f")
     writer.write(b"new")

@@ -1,4 +1,4 @@
-"""The database: opening, upgrading, transactions, threads."""
+"""Tests opening, upgrading, transactions and threads of the database."""
 
 import multiprocessing
 import sqlite3
@@ -111,7 +111,7 @@ def test_a_newer_store_is_refused_and_left_alone(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_somebody_elses_file_is_refused_and_left_alone(tmp_path: Path) -> None:
+def test_a_foreign_file_is_refused_and_left_unchanged(tmp_path: Path) -> None:
     database = tmp_path / "other.db"
     with closing(sqlite3.connect(database)) as other:
         other.execute("CREATE TABLE theirs (x)")
@@ -130,7 +130,7 @@ def test_a_home_that_cannot_be_made_is_explained(tmp_path: Path) -> None:
         Database.open(tmp_path / "file" / "proj.db")
 
 
-def test_a_transaction_takes_effect_as_a_whole_or_not_at_all(db: Database) -> None:
+def test_a_transaction_is_atomic(db: Database) -> None:
     def fail() -> None:
         with db.transaction():
             db.execute("UPDATE experiments SET name = 'changed'")

@@ -1,4 +1,4 @@
-"""Large stores: long histories, wide runs, many files, many runs. No table is read as a whole."""
+"""Tests large stores: long histories, wide runs, many files, many runs. No table is read as a whole."""
 
 import itertools
 import json
@@ -63,7 +63,7 @@ def db(large: Home) -> Iterator[Database]:
 
 
 def megabytes(team: Team) -> float:
-    """Return the most memory that a server has had."""
+    """Return the peak memory of a server."""
     if not Path("/proc/self/status").exists():
         return 0.0
     status = Path(f"/proc/{team.process.pid}/status").read_text(encoding="ascii")
@@ -72,7 +72,7 @@ def megabytes(team: Team) -> float:
 
 @pytest.fixture(scope="module")
 def long_run(large: Home, server: Team) -> str:
-    """Return a run with a metric of very many points."""
+    """Return a run with a very long metric history."""
     made: str = server.post("runs/create", experiment_id="0").json["run"]["info"]["run_id"]
     with closing(Database.open(large.database)) as db:
         (number,) = db.query("SELECT id FROM runs WHERE run_id = ?", made)[0]
@@ -84,7 +84,7 @@ def long_run(large: Home, server: Team) -> str:
     return made
 
 
-def test_a_long_history_is_told_thinned(server: Team, long_run: str) -> None:
+def test_a_long_history_is_downsampled(server: Team, long_run: str) -> None:
     before = megabytes(server)
     found = server.get("metrics/get-history-bulk-interval", run_ids=long_run, metric_key="m", max_results=1000)
     steps = [point["step"] for point in found["metrics"]]
@@ -99,8 +99,8 @@ def test_a_long_history_is_told_thinned(server: Team, long_run: str) -> None:
     assert megabytes(server) - before < GROWTH
 
 
-def test_a_long_history_is_told_whole_in_pieces(server: Team, long_run: str) -> None:
-    """Old clients set no limit and ask for no second page."""
+def test_a_long_history_is_streamed_completely(server: Team, long_run: str) -> None:
+    """Old clients send no limit and request no second page."""
     before = megabytes(server)
     reply = server.send("GET", f"{API}metrics/get-history?run_id={long_run}&metric_key=m")
     assert reply.headers["Transfer-Encoding"] == "chunked"
@@ -110,7 +110,7 @@ def test_a_long_history_is_told_whole_in_pieces(server: Team, long_run: str) -> 
     assert megabytes(server) - before < GROWTH
 
 
-def test_a_long_history_is_told_page_by_page(server: Team, long_run: str) -> None:
+def test_a_long_history_is_returned_page_by_page(server: Team, long_run: str) -> None:
     token, steps = "", []
     while not steps or token:
         page = server.get("metrics/get-history", run_id=long_run, metric_key="m", max_results=50_000, page_token=token)
@@ -147,7 +147,7 @@ def test_a_run_with_many_files(server: Team, large: Home) -> None:
     assert [one["path"] for one in proxied] == [f"{number:05}.txt" for number in range(3, FILES, 10)]
 
 
-def test_every_run_comes_once_page_by_page(server: Team) -> None:
+def test_paging_returns_every_run_once(server: Team) -> None:
     before = megabytes(server)
     seen: list[str] = []
     losses: list[float] = []

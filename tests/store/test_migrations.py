@@ -1,4 +1,4 @@
-"""Stores of older versions of proj, with what was in them, and upgrades that are killed."""
+"""Tests the upgrade of stores of older versions, including killed upgrades."""
 
 import json
 import random
@@ -37,7 +37,7 @@ RUN = "0123456789abcdef0123456789abcdef"
 
 
 def make_old(path: Path, count: int) -> None:
-    """Make a store as a version with so many migrations left it."""
+    """Create a store with the first ``count`` migrations."""
     with closing(Database.open(path, MIGRATIONS[:count])) as db:
         for row in ROWS:
             db.execute(row)
@@ -153,7 +153,7 @@ def test_an_upgrade_that_is_killed_has_happened_or_not(tmp_path: Path) -> None:
 
 
 def kill_upgrade(path: Path, seconds: float) -> bool:
-    """Kill an upgrade after some time; say whether it said before that it had ended."""
+    """Kill an upgrade after some seconds; return whether it had reported its end."""
     words = [sys.executable, "-c", UPGRADE, str(path)]
     process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     with process:

@@ -1,4 +1,4 @@
-"""Many processes write at once, and some of them die."""
+"""Tests concurrent writers in many processes, some of which are killed."""
 
 import os
 import random
@@ -37,7 +37,7 @@ with closing(Database.open(Path(sys.argv[1]))) as db:
 
 
 def start_writer(store: Path, name: str, steps: int) -> "subprocess.Popen[bytes]":
-    """Start a writer; what it says goes to a file beside the store."""
+    """Start a writer; its output goes to a file beside the store."""
     with said_by(store, name).open("wb") as out:
         words = [sys.executable, "-c", WRITER, str(store), name, str(steps)]
         return subprocess.Popen(words, stdout=out, stderr=subprocess.STDOUT)
@@ -73,7 +73,7 @@ def test_eight_processes_log_at_once_while_a_reader_lists(tmp_path: Path) -> Non
 
 
 def kill_at_random(store: Path, seed: int) -> tuple[str, int]:
-    """Kill a writer at some point; return its run and the last step it was told to be safe."""
+    """Kill a writer at a random point; return its run and the last step reported as committed."""
     writer = start_writer(store, f"seed {seed}", 100_000)
     said = said_by(store, f"seed {seed}")
     while writer.poll() is None and b"\n" not in said.read_bytes():
@@ -88,7 +88,7 @@ def kill_at_random(store: Path, seed: int) -> tuple[str, int]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(int(os.environ.get("STORE_KILLS", "8"))))
-def test_what_was_acknowledged_survives_a_kill(tmp_path: Path, seed: int) -> None:
+def test_acknowledged_writes_survive_a_kill(tmp_path: Path, seed: int) -> None:
     store = tmp_path / "proj.db"
     with closing(Database.open(store)) as db:
         bystander = runs.create(db, NewRun()).run_id

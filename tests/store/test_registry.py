@@ -1,4 +1,4 @@
-"""Registered models and their versions: names, numbers, stages, aliases, tags, search."""
+"""Tests registered models and versions: names, numbers, stages, aliases, tags, search."""
 
 import time
 from collections.abc import Iterator
@@ -157,7 +157,7 @@ def test_searching_models(db: Database) -> None:
         names(db, "colour = 'red'")
 
 
-def test_prompts_are_found_only_by_those_who_ask(db: Database) -> None:
+def test_prompts_are_found_only_by_a_filter_on_their_tag(db: Database) -> None:
     """The newest clients send ``tag.`mlflow.prompt.is_prompt` != 'true'`` with every search."""
     registry.create(db, "model")
     registry.create(db, "prompt", tags={"mlflow.prompt.is_prompt": "true"})

@@ -1,4 +1,4 @@
-"""Experiments, runs, what runs say about themselves, and their records."""
+"""Tests experiments, runs, their values and their records."""
 
 import math
 import os
@@ -53,7 +53,7 @@ def point(key: str, value: float, step: int = 0, timestamp: int = 0) -> Metric:
 
 
 class TestExperiments:
-    def test_default_is_there_from_the_start(self, db: Database) -> None:
+    def test_a_new_store_has_the_default_experiment(self, db: Database) -> None:
         default = experiments.get(db, "0")
         assert default.name == "Default"
         assert experiments.find(db, "Default") == default
@@ -80,7 +80,7 @@ class TestExperiments:
             experiments.create(db, name)
 
     @pytest.mark.parametrize("number", ["7", "-1", "x", "", "٣", "9" * 40])
-    def test_what_is_not_there(self, db: Database, number: str) -> None:
+    def test_missing_items_are_not_found(self, db: Database, number: str) -> None:
         with pytest.raises(NotFoundError):
             experiments.get(db, number)
 
@@ -135,7 +135,7 @@ class TestExperiments:
 
 
 class TestRuns:
-    def test_what_is_not_told_is_made_up(self, db: Database, home: Home) -> None:
+    def test_missing_values_of_a_new_run_are_generated(self, db: Database, home: Home) -> None:
         run = runs.create(db, NewRun())
         assert len(run.run_id) == 32
         assert len(run.name.split("-")) == 3
@@ -145,7 +145,7 @@ class TestRuns:
         assert run.status is RunStatus.RUNNING
         assert runs.get(db, run.run_id) == run
 
-    def test_what_is_told_is_kept(self, db: Database) -> None:
+    def test_given_values_of_a_new_run_are_kept(self, db: Database) -> None:
         code = Code(tree="t", swhid="s", dirty=True, changed_files=("a b",))
         new = NewRun(
             run_id="0123456789abcdef" * 2,
@@ -247,7 +247,7 @@ class TestRuns:
 
 
 class TestLost:
-    def test_a_run_of_a_killed_process_is_lost_with_what_is_known(self, db: Database, home: Home) -> None:
+    def test_a_run_of_a_killed_process_is_lost_and_keeps_its_values(self, db: Database, home: Home) -> None:
         script = (
             "import sys, time\nfrom contextlib import closing\nfrom pathlib import Path\n"
             "from runner.store.database import Database\nfrom runner.store import runs, owners\n"
@@ -283,7 +283,7 @@ class TestLost:
         assert runs.mark_lost(db) == [run.run_id]
         assert runs.get(db, run.run_id).ended_at == 50_000
 
-    def test_who_is_gone_and_who_may_live(self) -> None:
+    def test_is_gone_distinguishes_ended_and_possibly_live_processes(self) -> None:
         me = process_identity.this_process()
 
         change = msgspec.structs.replace
@@ -435,7 +435,7 @@ class TestMetrics:
         "metric",
         [point("m", 1, 2**63), point("m", 1, 0, -(2**63) - 1), point("m", "1"), point("m", True)],  # type: ignore[arg-type]
     )
-    def test_what_is_no_metric_is_refused(self, db: Database, run_id: str, metric: Metric) -> None:
+    def test_an_invalid_metric_is_refused(self, db: Database, run_id: str, metric: Metric) -> None:
         with pytest.raises(InvalidValueError):
             values.log_metrics(db, run_id, [metric])
 
@@ -531,7 +531,7 @@ def test_inputs_are_stored_once(db: Database, run_id: str) -> None:
 
 
 class TestRecords:
-    def test_the_record_has_what_launcher_and_script_said(self, db: Database, home: Home) -> None:
+    def test_the_record_has_parameters_of_launcher_and_script(self, db: Database, home: Home) -> None:
         details = RunDetails(
             entry_point="main",
             exit_code=0,
@@ -563,7 +563,7 @@ class TestRecords:
         run_id = runs.create(db, NewRun(started_at=2**62)).run_id
         assert read_record(db, run_id, home).started_at is None
 
-    def test_the_log_is_named_when_it_is_there(self, db: Database, home: Home, run_id: str) -> None:
+    def test_the_record_names_an_existing_log(self, db: Database, home: Home, run_id: str) -> None:
         assert read_record(db, run_id, home).log is None
         home.run(run_id).mkdir(parents=True)
         home.log(run_id).write_text("x")

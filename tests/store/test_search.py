@@ -1,4 +1,4 @@
-"""The filter language, order and pages, against a slow and obvious evaluator of the same."""
+"""Tests filters, order and pages against a slow reference evaluator."""
 
 import math
 import os
@@ -53,7 +53,7 @@ def db(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
 
 
 class Everything(list[Run]):
-    """All runs, newest first; hypothesis prints what it was given, and this much would hide the rest."""
+    """All runs, newest first; the short repr keeps hypothesis' output readable."""
 
     def __repr__(self) -> str:
         return f"<{len(self)} runs>"
@@ -197,7 +197,7 @@ def columns(draw: st.DrawFn) -> tuple[tuple[str, str, bool], str]:
         st.booleans(),
     ),
 )
-def test_a_search_finds_what_the_obvious_evaluator_finds(
+def test_a_search_agrees_with_the_reference_evaluator(
     db: Database,
     everything: Everything,
     asked: list[tuple[Condition, str]],
@@ -237,7 +237,7 @@ def test_a_search_finds_what_the_obvious_evaluator_finds(
 
 @settings(max_examples=300, deadline=None)
 @given(text=st.text(alphabet="metricsparamstags.'\"`()=<>!, andin likenull0123456789-+eE", max_size=60))
-def test_any_text_is_a_search_or_an_error_that_says_where(db: Database, text: str) -> None:
+def test_any_text_is_a_search_or_an_error_with_a_position(db: Database, text: str) -> None:
     for query in (SearchQuery(filter=text), SearchQuery(order_by=(text,))):
         error = complaint(db, query)
         if error is not None:

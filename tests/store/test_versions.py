@@ -1,4 +1,4 @@
-"""Two versions of proj on one home: an older one works or is refused in words, and an upgrade loses nothing."""
+"""Tests two versions of proj on one home: an older one works or is refused, and an upgrade loses nothing."""
 
 import hashlib
 import os
@@ -35,7 +35,7 @@ def digest_of(step: Migration) -> str:
 
 
 def test_steps_that_stores_have_are_never_edited() -> None:
-    """A store that was upgraded long ago must have the schema that a new one gets."""
+    """An upgraded store must have the schema of a new one."""
     frozen = (Path(__file__).parents[1] / "schema_steps.txt").read_text(encoding="utf-8").split("\n")
     known = dict(line.rsplit(" ", 1) for line in frozen if line)
     now = {step.name: digest_of(step) for step in MIGRATIONS}
@@ -133,7 +133,7 @@ def test_an_upgrade_that_would_break_a_running_program_waits_for_it(tmp_path: Pa
     path = tmp_path / "proj.db"
     writer, run_id = start_writer(path, len(MIGRATIONS))
     before = path.read_bytes()
-    with pytest.raises(StoreError, match="in use by an older proj") as caught:
+    with pytest.raises(StoreError, match="an older proj is using it") as caught:
         Database.open(path, CHANGES)
     assert "Wait until its runs are over" in (caught.value.hint or "")
     assert path.read_bytes() == before
@@ -153,7 +153,7 @@ def test_without_a_write_ahead_log_the_running_runs_tell(tmp_path: Path, monkeyp
     with closing(Database.open(path)) as database:
         assert database.query("PRAGMA journal_mode")[0][0] == "delete"
         run_id = runs.create(database, NewRun(name="mine", owner=this_process())).run_id
-        with pytest.raises(StoreError, match="in use by an older proj") as caught:
+        with pytest.raises(StoreError, match="an older proj is using it") as caught:
             Database.open(path, CHANGES)
         assert run_id[:8] in str(caught.value.context)
         values.log_metrics(database, run_id, [Metric(key="a", value=1, timestamp=1)])
@@ -163,7 +163,7 @@ OLDER = ("eded4c4", "bc29e32")
 
 
 def older_code(commit: str, folder: Path) -> Path:
-    """Return the program as it was at a commit, where this clone has that."""
+    """Return the source tree at a commit, if this clone has the commit."""
     words = ["git", "archive", "--format=tar", commit, "runner", "pyproject.toml"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, check=False)
     if done.returncode:
@@ -186,7 +186,7 @@ def start(code: Path, home: Home, cwd: Path, *words: str) -> "subprocess.Popen[s
 
 @pytest.mark.slow
 @pytest.mark.parametrize("commit", OLDER)
-def test_a_run_of_older_code_goes_on_under_an_upgrade(
+def test_a_run_of_older_code_continues_during_an_upgrade(
     home: Home, tmp_path: Path, commit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = older_code(commit, tmp_path)

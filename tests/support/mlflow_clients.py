@@ -6,12 +6,12 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
 from platformdirs import user_cache_path
 from uv import find_uv_bin
 
 from runner.base.files import locked
 from runner.environments.interpreters.interpreters import Interpreter, discover
+from tests.conftest import unavailable
 
 CLIENTS = Path(__file__).parents[1] / "clients"
 # The clean room takes such variables away from tests, so this is read before.
@@ -64,7 +64,7 @@ def _interpreter(version: str) -> Interpreter:
         if (3, minor) in found:
             return found[3, minor]
     lines = " or ".join(f"3.{minor}" for minor in wanted)
-    pytest.skip(f"mlflow {version} needs Python {lines}, which this machine does not have")
+    raise unavailable(f"mlflow {version} needs Python {lines}, which this machine does not have")
 
 
 def _build(prefix: Path, interpreter: Interpreter, lock: Path) -> None:

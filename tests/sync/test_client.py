@@ -1,4 +1,4 @@
-"""The client of remote servers: what it sends, what it makes of answers, and what it says when there are none."""
+"""Tests the client of tracking servers: its requests, its parsing of responses, and its errors."""
 
 import base64
 import json
@@ -47,7 +47,7 @@ def speaking(
 
 @pytest.fixture
 def remote(tmp_path: Path, proj: RunProj) -> Iterator[RemoteServer]:
-    """Return a client of a `proj server` that asks for a token."""
+    """Return a client of a `proj server` that requires a token."""
     home = {"PROJ_HOME": str(tmp_path / "theirs")}
     token = proj("token", "add", "alice", "--scope", "write", **home).out.strip().splitlines()[-1]
     with team_server(tmp_path, **home) as team, RemoteServer(team.url, {"MLFLOW_TRACKING_TOKEN": token}) as server:
@@ -169,7 +169,7 @@ def test_credentials_come_as_for_clients_of_mlflow(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("uri", ["databricks", "http://", "http://h:x", "ftp://h", "http://[::1", "sqlite:///x.db"])
-def test_what_is_no_address_is_refused(uri: str) -> None:
+def test_an_invalid_address_is_refused(uri: str) -> None:
     with pytest.raises(UsageError, match="not the address"):
         RemoteServer(uri, {})
 
@@ -187,7 +187,7 @@ def test_only_some_uris_are_remote() -> None:
     assert not any(is_remote(uri) for uri in ("", "file:///x", "sqlite:///x", "./mlruns", "databricks"))
 
 
-def test_nobody_there() -> None:
+def test_an_unreachable_server_is_reported() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     word = secrets.token_hex(12)
@@ -206,7 +206,7 @@ def test_a_server_that_hangs_is_not_waited_for_for_ever() -> None:
         server.experiment("0")
 
 
-def test_a_server_that_hangs_up_is_asked_again_only_for_what_changes_nothing() -> None:
+def test_only_idempotent_requests_are_retried_after_a_disconnect() -> None:
     with speaking(lambda _seen: None) as (server, odd):
         for _ in range(2):
             with pytest.raises(UnreachableError):
@@ -271,7 +271,7 @@ def test_words_of_the_server_do_not_carry_the_token_back() -> None:
     assert word not in caught.value.message
 
 
-@pytest.mark.parametrize(("status", "words"), [(401, "does not know you"), (403, "does not allow that")])
+@pytest.mark.parametrize(("status", "words"), [(401, "requires valid credentials"), (403, "denies permission")])
 def test_rights(status: int, words: str) -> None:
     told = (status, "text/plain", b"no")
     with speaking(lambda _seen: told) as (server, _), pytest.raises(RemoteError, match=words) as caught:
@@ -284,14 +284,14 @@ def test_a_wrong_token(tmp_path: Path, proj: RunProj) -> None:
     assert proj("token", "add", "alice", "--scope", "write", **home).code == 0
     with team_server(tmp_path, **home) as team:
         server = RemoteServer(team.url, {"MLFLOW_TRACKING_TOKEN": "x"})
-        with server, pytest.raises(RemoteError, match="does not know you") as caught:
+        with server, pytest.raises(RemoteError, match="requires valid credentials") as caught:
             server.experiment("0")
     assert "MLFLOW_TRACKING_TOKEN" in (caught.value.hint or "")
 
 
 def test_redirects_are_not_followed() -> None:
     with speaking(lambda _seen: (302, "text/html", b"")) as (server, odd):
-        with pytest.raises(RemoteError, match="sends us on"):
+        with pytest.raises(RemoteError, match="redirects to"):
             server.experiment("0")
         assert len(odd.seen) == 1
 

@@ -1,4 +1,4 @@
-"""A tracking server that means no good: whatever it answers, commands end soon, in little memory, and say why."""
+"""Tests a malicious tracking server: commands end soon, use little memory, and report the reason."""
 
 import gzip
 import json
@@ -74,7 +74,7 @@ def with_token(good: Any, token: str) -> Answer:
 
 
 def many(good: Any) -> Any:
-    """Return an answer with a thousand new things instead of one."""
+    """Return a response with a thousand new items instead of one."""
     told = json.loads(json.dumps(good))
     for name, things in told.items():
         if not isinstance(things, list) or not things:
@@ -95,7 +95,7 @@ def many(good: Any) -> Any:
 
 @cache
 def bomb(times: int, form: int) -> bytes:
-    """Return 300 MB of spaces, packed so many times."""
+    """Return 300 MB of spaces, compressed ``times`` times."""
     packer = zlib.compressobj(1, zlib.DEFLATED, form)
     packed = b"".join(packer.compress(b" " * (1 << 20)) for _ in range(300)) + packer.flush()
     return packed if times == 1 else gzip.compress(packed)
@@ -172,7 +172,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
 
 
 class Hostile:
-    """A server that behaves well but at one endpoint."""
+    """A server that behaves correctly except at one endpoint."""
 
     def __init__(self, behaviours: dict[str, str]) -> None:
         self.behaviours = behaviours
@@ -301,13 +301,13 @@ def call(url: str, command: str, folder: Path) -> tuple[int, str]:
 
 @pytest.mark.usefixtures("ours")
 @pytest.mark.parametrize("behaviour", BEHAVIOURS)
-def test_commands_end_whatever_a_server_answers(tmp_path: Path, behaviour: str) -> None:
+def test_commands_end_for_any_server_response(tmp_path: Path, behaviour: str) -> None:
     choose = random.Random(behaviour)
     for endpoint in choose.sample(sorted(USED_BY), 3):
         with hostile({endpoint: behaviour}) as server:
             code, said = call(server.url, USED_BY[endpoint], tmp_path)
         assert code in (0, 1)
-        assert code == 0 or "error[" in said or "left out" in said or "not copied" in said, (endpoint, said)
+        assert code == 0 or any(word in said for word in ("error[", "skipped", "not copied")), (endpoint, said)
 
 
 @pytest.mark.usefixtures("ours")
@@ -315,17 +315,17 @@ def test_commands_end_whatever_a_server_answers(tmp_path: Path, behaviour: str) 
     ("endpoint", "behaviour", "word"),
     [
         ("experiments/search", "new things for ever", "more than 100,000 experiments"),
-        ("runs/search", "empty pages", "again and again"),
-        ("runs/search", "the same page again", "again and again"),
+        ("runs/search", "empty pages", "repeatedly"),
+        ("runs/search", "the same page again", "repeatedly"),
         ("metrics/get-history", "new things for ever", "more than 1,000 pages"),
-        ("metrics/get-history", "the same page again", "again and again"),
-        ("metrics/get-history", "a circle of pages", "again and again"),
-        ("logged-models/search", "empty pages", "again and again"),
+        ("metrics/get-history", "the same page again", "repeatedly"),
+        ("metrics/get-history", "a circle of pages", "repeatedly"),
+        ("logged-models/search", "empty pages", "repeatedly"),
         ("artifacts", "a folder in itself", "folders"),
         ("experiments/search", "gzip bomb", "more than 65,536 kB"),
         ("file", "gzip bomb", "more than"),
         ("file", "endless body", "more than"),
-        ("experiments/search", "redirect", "sends us on"),
+        ("experiments/search", "redirect", "redirects to"),
         ("experiments/search", "dripping head", ""),
         ("runs/get", "dripping body", "too slowly"),
         ("file", "dripping chunks", "too slowly"),

@@ -1,4 +1,4 @@
-"""`proj run` with a tracking server: opened there first, forwarded meanwhile, and never hurt by a server that fails."""
+"""Tests `proj run` with a tracking server: opening, forwarding, and failures of the server."""
 
 import json
 import os
@@ -50,7 +50,7 @@ print("tracking at", os.environ["MLFLOW_TRACKING_URI"])
 
 
 class Stage:
-    """A project, a server with a token, and what it takes to see both sides."""
+    """A project, a server with a token, and access to both stores."""
 
     def __init__(self, root: Path, team: Team, token: str, proj: RunProj) -> None:
         self.root = root
@@ -110,7 +110,7 @@ def test_a_run_is_on_both_sides_under_one_id(stage: Stage, proj: RunProj) -> Non
     inner = next(one for one in stage.there() if one.name == "inner")
     assert inner.tags["mlflow.parentRunId"] == run.run_id
     assert stage.team.url in done.err
-    assert "nothing waits" in proj("sync").err
+    assert "no runs are waiting" in proj("sync").err
     again = proj("push", run.run_id, **stage.variables)
     assert "nothing new" in again.err
     assert len(stage.there()) == 2
@@ -145,7 +145,7 @@ def test_the_servers_own_machine_reads_the_whole_record(
 
 
 @pytest.mark.slow
-def test_what_is_logged_is_there_while_the_run_goes_on(stage: Stage) -> None:
+def test_values_are_forwarded_while_the_run_is_running(stage: Stage) -> None:
     stage.write(
         "metric('loss', 0.5)\npathlib.Path('ready').touch()\nwhile not os.path.exists('go'): time.sleep(0.05)\n"
     )
@@ -165,7 +165,7 @@ def test_what_is_logged_is_there_while_the_run_goes_on(stage: Stage) -> None:
     assert stage.there()[0].status.value == "FINISHED"
 
 
-def test_the_end_of_a_run_that_fails_is_told_as_it_was(stage: Stage) -> None:
+def test_the_status_of_a_failed_run_is_forwarded(stage: Stage) -> None:
     done = stage.run("metric('loss', 1)\nsys.exit(3)\n")
     assert done.code == 3
     assert stage.server.run(done.json["run_id"]).status.value == "FAILED"
@@ -203,7 +203,7 @@ def test_an_unreachable_server_is_refused_at_the_start(stage: Stage, proj: RunPr
 def test_a_wrong_token_is_refused_at_the_start(stage: Stage, proj: RunProj) -> None:
     done = stage.run("metric('loss', 1)\n", MLFLOW_TRACKING_TOKEN="wrong")
     assert done.code == 1
-    assert "does not know you" in done.err
+    assert "requires valid credentials" in done.err
     assert proj("list", "--json").json == []
 
 
@@ -266,7 +266,7 @@ def test_a_run_inside_a_run_is_forwarded_with_it(stage: Stage) -> None:
 
 
 def passing(stage: Stage, fails: Callable[[Seen], bool], told: Callable[[Seen], Answer | None]) -> Any:
-    """Return a server that passes on what does not fail."""
+    """Return a server that forwards the requests that do not fail."""
 
     def answer(seen: Seen) -> Answer | None:
         if fails(seen):
@@ -310,7 +310,7 @@ def test_a_server_that_fails_during_the_run_costs_the_run_nothing(stage: Stage, 
         assert done.code == 0, done.err
         assert done.json["status"] == "FINISHED"
         assert done.json["metrics"] == {"loss": 0.2}
-        assert done.err.count("`proj sync` sends the rest") == 1
+        assert done.err.count("send the rest with `proj sync`") == 1
         assert len(proj("sync", "--dry-run").out.splitlines()) == 1
         assert stage.there()[0].status.value == "RUNNING"
         broken[0] = False
@@ -336,7 +336,7 @@ def test_a_server_killed_in_the_middle_gets_the_rest_later(stage: Stage, proj: R
     (stage.root / "go").touch()
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    assert "`proj sync` sends the rest" in err
+    assert "send the rest with `proj sync`" in err
     run_id = proj("list", "--json").json[0]["run_id"]
     with team_server(tmp_path, "--port", str(stage.team.port), PROJ_HOME=str(tmp_path / "theirs")):
         sent = proj("sync", MLFLOW_TRACKING_TOKEN=stage.token)
@@ -346,7 +346,7 @@ def test_a_server_killed_in_the_middle_gets_the_rest_later(stage: Stage, proj: R
         assert run.status.value == "FINISHED"
 
 
-def test_a_run_whose_proj_is_killed_is_told_by_sync(stage: Stage, proj: RunProj) -> None:
+def test_sync_sends_a_run_whose_proj_was_killed(stage: Stage, proj: RunProj) -> None:
     stage.write("metric('loss', 0.5, 1)\npathlib.Path('ready').touch()\ntime.sleep(60)\n")
     process = start_proj("run", ".", "--in-place", "--env-manager", "local", cwd=stage.root, **stage.variables)
     deadline = time.monotonic() + 60
@@ -378,7 +378,7 @@ def test_an_interruption_while_the_rest_is_sent_is_no_loss(stage: Stage, proj: R
         os.kill(process.pid, signal.SIGTERM)
         _, err = process.communicate(timeout=60)
     assert proj("list", "--json").json[0]["status"] == "FINISHED"
-    assert "`proj sync` sends the rest" in err
+    assert "send the rest with `proj sync`" in err
 
 
 def test_the_experiment_that_the_script_sets_is_the_one_on_the_server(stage: Stage) -> None:
@@ -432,7 +432,7 @@ print("outside", refusal(post, "model-versions/create", name="churn", source="fi
     assert proj("models", "list", "--json").json == []
 
 
-def test_a_command_reads_what_others_recorded(stage: Stage, tmp_path: Path) -> None:
+def test_a_command_reads_other_runs_on_the_server(stage: Stage, tmp_path: Path) -> None:
     experiment_id = stage.server.create_experiment("theirs")
     theirs = stage.server.create_run(NewRun(experiment_id=experiment_id, name="other"))
     stage.server.log_batch(theirs.run_id, metrics=[Metric(key="acc", value=7, timestamp=1)], params={"p": "1"})

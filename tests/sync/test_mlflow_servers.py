@@ -1,4 +1,4 @@
-"""Runs on their way to MLflow's own servers, of MLflow 3 and of MLflow 2."""
+"""Tests pushing runs to MLflow's own servers, of MLflow 3 and of MLflow 2."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.mlflow, pytest.mark.env, pytest.mark.slow, pytest.mark
 
 
 class Other(NamedTuple):
-    """MLflow's own server."""
+    """An MLflow server."""
 
     url: str
     has_logged_models: bool
@@ -147,7 +147,7 @@ with mlflow.start_run() as run:
 
 
 @pytest.mark.parametrize("version", ["2.22.5", "3.17.2"])
-def test_a_script_uses_the_registry_and_what_others_recorded(
+def test_a_script_uses_the_registry_and_other_runs_on_the_server(
     other: Other, proj: RunProj, make_repository: MakeRepository, tmp_path: Path, version: str
 ) -> None:
     with RemoteServer(other.url, {}) as server:

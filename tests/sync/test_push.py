@@ -1,4 +1,4 @@
-"""Runs on their way to a server: all of them arrives, once, whatever happens in between."""
+"""Tests pushing runs to a server: complete, without duplicates, also after interruptions."""
 
 import json
 import os
@@ -34,7 +34,7 @@ from tests.support.standalone_server import Team, team_server
 
 
 class Both:
-    """Our store, and a `proj server` with a store of its own."""
+    """The local store, and a `proj server` with its own store."""
 
     def __init__(self, home: Home, database: Database, team: Team, server: RemoteServer, token: str) -> None:
         self.home = home
@@ -113,7 +113,7 @@ def test_everything_arrives(both: Both) -> None:
     assert pushed.url.startswith(both.team.url)
 
 
-def test_a_second_push_sends_nothing_and_a_third_what_is_new(both: Both) -> None:
+def test_a_second_push_sends_nothing_and_a_third_the_new_content(both: Both) -> None:
     run_id = make_run(both)
     both.close_run(run_id)
     first = both.push(run_id)
@@ -178,7 +178,7 @@ def test_nested_runs_are_linked_as_here(both: Both, proj: RunProj) -> None:
     assert len(both.all_there()) == 2
 
 
-def test_a_run_that_goes_on_is_sent_bit_by_bit(both: Both) -> None:
+def test_a_running_run_is_sent_incrementally(both: Both) -> None:
     run_id = make_run(both)
     first = both.push(run_id, whole=False)
     assert both.there(first).status is RunStatus.RUNNING
@@ -201,7 +201,7 @@ def let_pass(_seen: Seen) -> Answer:
 
 
 def relay(both: Both, after: Say = let_pass, before: Say = let_pass) -> Say:
-    """Return the answer of a server that passes requests on, except where one of the two says something else."""
+    """Return a response function that forwards requests unless ``after`` or ``before`` returns another response."""
 
     def answer(seen: Seen) -> Answer | None:
         told = before(seen)
@@ -234,7 +234,7 @@ def test_no_point_is_sent_twice_when_answers_are_lost(both: Both, arrives: bool)
         return None if seen.path.endswith("log-batch") and batches in (2, 3) else PASS
 
     def push_once(server: RemoteServer, moment: int) -> bool:
-        """Push, and where that fails log a point that belongs before others."""
+        """Push; if that fails, log a point that sorts before others."""
         try:
             push(both.to(server), run_id)
         except UnreachableError:
@@ -255,7 +255,7 @@ def test_no_point_is_sent_twice_when_answers_are_lost(both: Both, arrives: bool)
         assert len(came) == len(set(came)) == 2505
 
 
-def test_a_second_push_only_looks_whether_the_run_is_there(both: Both) -> None:
+def test_a_second_push_only_checks_that_the_run_exists(both: Both) -> None:
     run_id = make_run(both)
     make_model(both, run_id)
     both.close_run(run_id)
@@ -291,7 +291,7 @@ def test_a_run_is_made_once_when_the_answer_is_lost(both: Both) -> None:
     assert len(list(both.server.search_logged_models([both.all_there()[0].experiment_id]))) == 1
 
 
-def test_what_a_server_refuses_is_left_out_and_told_once(both: Both) -> None:
+def test_refused_content_is_skipped_and_reported_once(both: Both) -> None:
     run_id = make_run(both)
     values.log_params(both.database, run_id, [(f"p{number}", "1") for number in range(150)])
     values.log_metrics(
@@ -341,7 +341,7 @@ def test_files_of_models_go_to_the_run_on_a_server_of_mlflow_2(both: Both) -> No
 
 
 def keeping_files_at(both: Both, uri: str) -> Say:
-    """Return the answer of a server that has the artifacts of its runs at a URI, in which RUN is the run."""
+    """Return the responses of a server with the artifacts of its runs at a URI, in which RUN is the run."""
 
     def moved(seen: Seen) -> Answer | None:
         if not seen.path.endswith("runs/create"):
@@ -356,7 +356,7 @@ def keeping_files_at(both: Both, uri: str) -> Say:
 @pytest.mark.parametrize(
     ("uri", "kind"), [("s3://bucket/1/RUN/artifacts", "s3: storage"), ("file://HERE/1/other", "file: storage")]
 )
-def test_files_that_are_kept_elsewhere_are_told_and_no_failure(both: Both, tmp_path: Path, uri: str, kind: str) -> None:
+def test_inaccessible_artifact_storage_is_no_failure(both: Both, tmp_path: Path, uri: str, kind: str) -> None:
     run_id = make_run(both)
     both.close_run(run_id)
     answer = keeping_files_at(both, uri.replace("HERE", str(tmp_path)))
@@ -389,7 +389,7 @@ def test_a_deleted_experiment_is_refused_clearly(both: Both) -> None:
 
 
 def push_and_kill(both: Both, run_id: str, request: int) -> bool:
-    """Push in a process that is killed when its request of this number has been done; say whether it came to that."""
+    """Push in a process that is killed after its n-th request; return whether it was killed."""
     process: list[int] = []
     started = threading.Event()
     left = [request]
@@ -410,7 +410,7 @@ def push_and_kill(both: Both, run_id: str, request: int) -> bool:
     return pushing.returncode == -signal.SIGKILL
 
 
-def test_a_run_that_was_pulled_goes_back_to_where_it_came_from(both: Both, proj: RunProj) -> None:
+def test_a_pulled_run_is_pushed_to_its_original(both: Both, proj: RunProj) -> None:
     experiment_id = both.server.create_experiment("theirs")
     theirs = both.server.create_run(NewRun(experiment_id=experiment_id, name="other"))
     both.server.update_run(theirs.run_id, RunStatus.FINISHED, 5)
@@ -447,7 +447,7 @@ def test_a_run_that_the_server_lost_is_sent_anew(both: Both, proj: RunProj, tmp_
     again = both.push(run_id)
     assert again.remote_run_id != first.remote_run_id
     assert again.sent.points == 2503
-    assert "it is sent anew" in "".join(both.events)
+    assert "it is sent again" in "".join(both.events)
 
 
 def test_a_run_is_not_pushed_into_its_own_store(both: Both, proj: RunProj, tmp_path: Path) -> None:
@@ -458,7 +458,7 @@ def test_a_run_is_not_pushed_into_its_own_store(both: Both, proj: RunProj, tmp_p
     with team_server(tmp_path / "own") as own:
         done = proj("push", run_id, "--to", own.url)
     assert done.code == 2
-    assert "serves the store that the run is in" in done.err
+    assert "serves this store, which has the run already" in done.err
     assert runs.get(both.database, run_id) == before
     assert proj("sync", "--dry-run").out == ""
 
@@ -512,24 +512,24 @@ def test_kills_at_random_moments_lose_nothing_and_make_no_second_run(both: Both)
     assert len(list(both.server.search_logged_models([both.all_there()[0].experiment_id]))) == 2
 
 
-def test_the_command_says_what_it_sent_and_sync_goes_on(both: Both, proj: RunProj) -> None:
+def test_push_reports_the_sent_items_and_sync_continues(both: Both, proj: RunProj) -> None:
     run_id = make_run(both)
     both.close_run(run_id)
-    assert proj("sync").err.strip() == "nothing waits"
+    assert proj("sync").err.strip() == "no runs are waiting"
     refused = proj("push", run_id, MLFLOW_TRACKING_URI=both.team.url, MLFLOW_TRACKING_TOKEN="wrong")
     assert refused.code == 1
-    assert "does not know you" in refused.err
+    assert "requires valid credentials" in refused.err
     listed = proj("sync", "--dry-run", "--json").json
     assert listed == [{"run_id": run_id, "server": both.team.url, "remote_run_id": None}]
     assert run_id[:8] in proj("sync", "--dry-run").out
     failed = proj("sync")
     assert failed.code == 1
-    assert "does not know you" in failed.err
+    assert "requires valid credentials" in failed.err
     assert f"{both.team.url} (not all of it yet: proj sync)" in proj("show", run_id).out
     done = proj("sync", "--json", MLFLOW_TRACKING_TOKEN=both.token)
     assert done.code == 0, done.err
     assert done.json[0]["sent"]["points"] == 2503
-    assert proj("sync").err.strip() == "nothing waits"
+    assert proj("sync").err.strip() == "no runs are waiting"
     assert done.json[0]["url"] in proj("show", run_id).out
     again = proj("push", run_id, **both.variables)
     assert again.code == 0

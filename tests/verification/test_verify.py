@@ -1,4 +1,4 @@
-"""`proj verify`: damage of the home is named, repaired where nothing is lost by it, and never made worse."""
+"""Tests `proj verify`: damage is reported, repaired if no data is lost, and never made worse."""
 
 import os
 import random
@@ -38,7 +38,7 @@ def look(home: Home, *, repair: bool = False) -> list[Finding]:
 
 
 def fill(home: Home, count: int = 30) -> list[str]:
-    """Make runs with code, log, metrics and an artifact, as `proj run` leaves them."""
+    """Create runs with code, log, metrics and an artifact, as `proj run` does."""
     home.ensure()
     ids = []
     with closing(Database.open(home.database)) as database:
@@ -67,21 +67,21 @@ def known(home: Home) -> dict[str, str]:
         return {row["run_id"]: row["name"] for row in database.query("SELECT run_id, name FROM runs")}
 
 
-def test_a_whole_home_has_no_findings_and_is_not_written(home: Home, ids: list[str], proj: RunProj) -> None:
+def test_an_intact_home_has_no_findings_and_is_not_written(home: Home, ids: list[str], proj: RunProj) -> None:
     before = {path: path.stat().st_mtime_ns for path in home.root.rglob("*") if path.is_file()}
     done = proj("verify", "--json")
     assert (done.code, done.json) == (0, [])
-    assert "everything is whole" in done.err
+    assert "no damage found" in done.err
     assert {path: path.stat().st_mtime_ns for path in home.root.rglob("*") if path.is_file()} == before
     assert len(ids) == 30
 
 
-def test_a_home_that_is_not_there_is_whole_and_not_made(home: Home, proj: RunProj) -> None:
+def test_a_missing_home_has_no_findings_and_is_not_created(home: Home, proj: RunProj) -> None:
     assert proj("verify").code == 0
     assert not home.root.exists()
 
 
-def test_a_lost_database_is_told_and_its_runs_are_recorded_again(home: Home, ids: list[str], proj: RunProj) -> None:
+def test_a_lost_database_is_reported_and_its_runs_are_recovered(home: Home, ids: list[str], proj: RunProj) -> None:
     for path in home.root.glob("proj.db*"):
         path.unlink()
     for words in (("list",), ("experiments", "list")):
@@ -105,7 +105,7 @@ def test_a_lost_database_is_told_and_its_runs_are_recorded_again(home: Home, ids
     assert proj("checkout", ids[0], str(home.root / "code")).code == 0
 
 
-def test_a_run_with_a_fresh_database_says_that_there_were_others(
+def test_a_run_with_a_new_database_reports_unrecorded_runs(
     home: Home, ids: list[str], tmp_path: Path, proj: RunProj
 ) -> None:
     home.database.unlink()
@@ -151,7 +151,7 @@ def test_models_and_uploads_without_a_row_are_named_and_kept(home: Home, ids: li
         assert old.exists()
 
 
-def test_rows_whose_files_are_gone_are_named(home: Home, ids: list[str]) -> None:
+def test_rows_with_missing_files_are_reported(home: Home, ids: list[str]) -> None:
     home.log(ids[1]).unlink()
     (found,) = look(home)
     assert ids[1] in found.name
@@ -160,7 +160,7 @@ def test_rows_whose_files_are_gone_are_named(home: Home, ids: list[str]) -> None
 
 
 def damage_index(path: Path) -> None:
-    """Change the rows while the index is not known, each step in a connection that reads the schema anew."""
+    """Change the rows while the index is hidden, each step in a connection that reads the schema again."""
     with closing(sqlite3.connect(path)) as store:
         root = store.execute("SELECT rootpage FROM sqlite_master WHERE name = 'runs_by_name'").fetchone()[0]
     row = ("index", "runs_by_name", "runs", root, "CREATE INDEX runs_by_name ON runs (name)")
@@ -178,7 +178,7 @@ def test_damaged_indexes_are_made_again_from_the_rows(home: Home, ids: list[str]
     damage_index(home.database)
     (found,) = look(home)
     assert "index" in found.problem
-    assert "indexes were made again" in (look(home, repair=True)[0].repair or "")
+    assert "indexes were rebuilt" in (look(home, repair=True)[0].repair or "")
     assert look(home) == []
     assert known(home).keys() == set(ids)
     assert all(name.endswith(" again") for name in known(home).values())
@@ -266,7 +266,7 @@ def test_the_hint_for_damage_names_backups_only_where_there_are_some(home: Home,
     assert "proj.db.0007.backup" in proj("show", ids[0]).err
 
 
-def test_rows_that_lead_nowhere_get_back_what_they_belong_to(home: Home, ids: list[str]) -> None:
+def test_orphaned_rows_get_their_parents_restored(home: Home, ids: list[str]) -> None:
     with closing(sqlite3.connect(home.database, isolation_level=None)) as store:
         store.execute("DELETE FROM runs WHERE run_id = ?", (ids[0],))
         store.execute("DELETE FROM experiments")

@@ -15,7 +15,7 @@ from runner.settings import Home
 from runner.store import reserve, runs, values
 from runner.store.database import Database
 from runner.store.entities import NewRun
-from tests.conftest import MakeRepository, Result, RunProj
+from tests.conftest import MakeRepository, Result, RunProj, unavailable
 
 LOCAL = ("--env-manager", "local")
 FILL = "cat /dev/zero > fill 2> /dev/null"
@@ -35,7 +35,7 @@ def make_disk(tmp_path: Path) -> Iterator[MakeDisk]:
         words = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(place)]
         done = subprocess.run(words, check=False, capture_output=True, text=True)
         if done.returncode:
-            pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+            raise unavailable(f"no file system can be mounted here: {done.stderr.strip()}")
         mounted.append(place)
         return place
 
@@ -142,7 +142,7 @@ def test_a_claimed_status_survives_a_full_disk(
     (disk / "filler").unlink()
     found = proj("list", "--json", PROJ_HOME=str(disk / "home")).json
     own = next(run for run in found if run["exit_code"] is not None)
-    assert (own["status"], own["reason"]) == ("FAILED", "the script itself ended its run as FAILED")
+    assert (own["status"], own["reason"]) == ("FAILED", "the script set the status of its run to FAILED")
 
 
 def test_the_log_is_on_another_full_disk(proj: RunProj, make_repository: MakeRepository, make_disk: MakeDisk) -> None:

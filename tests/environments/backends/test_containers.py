@@ -19,13 +19,13 @@ from runner.errors import EnvironmentSetupError, ExecutionError, UsageError
 from runner.executors import ExecutionRequest, Sharing
 from runner.executors.container import (
     check_options,
-    command_words,
+    custom_options,
     engine_argv,
-    gpu_words,
-    option_words,
-    variable_words,
+    gpu_options,
+    image_arguments,
+    variable_options,
 )
-from runner.executors.mounts import PROJECT_PLACE, mount_words
+from runner.executors.mounts import MLFLOW_CODE_PATH, mount_options
 from runner.manifest import FolderFiles
 from runner.manifest.parser import read_manifest
 from runner.model import ContainerSpec, EnvironmentDeclaration, EnvironmentKind, ImageBuild
@@ -53,7 +53,7 @@ def request(sharing: Sharing, container: ContainerRun, **more: object) -> Execut
 
 
 def mounts(sharing: Sharing, *volumes: str, **environ: str) -> list[str]:
-    return mount_words(sharing, sharing.folders[0] / "p", volumes, environ)[: 2 * len(volumes)]
+    return mount_options(sharing, sharing.folders[0] / "p", volumes, environ)[: 2 * len(volumes)]
 
 
 def test_the_command_of_the_engine_is_a_list_of_words(sharing: Sharing, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,15 +66,15 @@ def test_the_command_of_the_engine_is_a_list_of_words(sharing: Sharing, monkeypa
         *("--init", "--user", f"{os.geteuid()}:{os.getegid()}", "--network", "host", "--workdir", f"{folder}/p"),
         *("--volume", "cache:/cache", "--mount", f"type=bind,source={folder},target={folder}"),
         *("--mount", f"type=bind,source={runs},target={runs}"),
-        *("--mount", f"type=bind,source={folder}/p,target={PROJECT_PLACE}", "--gpus", "all"),
+        *("--mount", f"type=bind,source={folder}/p,target={MLFLOW_CODE_PATH}", "--gpus", "all"),
     )
 
 
 def test_a_command_stays_one_word_whatever_is_in_it() -> None:
     argv = ("bash", "-c", "a | b && c; $(d) 'e")
-    assert command_words(ContainerRun(image="abc", name="n"), argv) == ("abc", *argv)
+    assert image_arguments(ContainerRun(image="abc", name="n"), argv) == ("abc", *argv)
     own = ContainerRun(image="abc", name="n", keeps_entrypoint=False)
-    assert command_words(own, argv) == ("--entrypoint", "", "abc", *argv)
+    assert image_arguments(own, argv) == ("--entrypoint", "", "abc", *argv)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_a_command_stays_one_word_whatever_is_in_it() -> None:
 )
 def test_files_belong_to_the_caller(engine: Engine, words: tuple[str, ...]) -> None:
     own = f"{os.geteuid()}:{os.getegid()}"
-    assert engine.user_words == tuple(word.format(own=own) for word in words)
+    assert engine.user_options == tuple(word.format(own=own) for word in words)
 
 
 def test_only_linux_engines_with_our_network_reach_our_loopback(sharing: Sharing) -> None:
@@ -111,13 +111,13 @@ def test_only_linux_engines_with_our_network_reach_our_loopback(sharing: Sharing
     ],
 )
 def test_gpus_are_named_as_each_engine_does(gpus: str | None, docker: tuple[str, ...], podman: tuple[str, ...]) -> None:
-    assert gpu_words(DOCKER, gpus) == docker
-    assert gpu_words(PODMAN, gpus) == podman
+    assert gpu_options(DOCKER, gpus) == docker
+    assert gpu_options(PODMAN, gpus) == podman
 
 
 def test_options_are_those_of_mlflow() -> None:
     options = (("t", None), ("m", "2g"), ("shm-size", "8g"), ("privileged", None), ("e", "A=1"), ("e", "B=2"))
-    assert option_words(options) == ("-t", "-m", "2g", "--shm-size=8g", "--privileged", "-e", "A=1", "-e", "B=2")
+    assert custom_options(options) == ("-t", "-m", "2g", "--shm-size=8g", "--privileged", "-e", "A=1", "-e", "B=2")
     with pytest.raises(UsageError, match="-A detach can't be given"):
         check_options((("t", None), ("detach", None)))
 
@@ -134,7 +134,7 @@ def test_gpus_and_network_of_the_user_win(sharing: Sharing) -> None:
 def test_values_of_variables_are_not_on_the_command_line() -> None:
     environ = {"HOME": "/home/me", "HTTP_PROXY": "http://u:secret@proxy"}
     variables = {"TOKEN": "hunter2", "HOME": "/elsewhere", "HTTP_PROXY": "http://u:secret@proxy"}
-    words, values = variable_words(variables, environ)
+    words, values = variable_options(variables, environ)
     assert words == ("--env", "TOKEN", "--env", "HOME=/elsewhere", "--env", "HTTP_PROXY")
     assert values == {"TOKEN": "hunter2", "HTTP_PROXY": "http://u:secret@proxy"}
 
@@ -170,14 +170,16 @@ def test_a_volume_that_is_not_there_is_told_before_the_start(sharing: Sharing) -
 def test_a_place_is_mounted_once(sharing: Sharing) -> None:
     inner = sharing.folders[0] / "p" / "x"
     more = structs.replace(sharing, folders=(*sharing.folders, inner))
-    words = mount_words(more, sharing.folders[0] / "p", [f"named:{PROJECT_PLACE}"], {})
-    assert words[:2] == ["--volume", f"named:{PROJECT_PLACE}"]
+    words = mount_options(more, sharing.folders[0] / "p", [f"named:{MLFLOW_CODE_PATH}"], {})
+    assert words[:2] == ["--volume", f"named:{MLFLOW_CODE_PATH}"]
     assert len(words) == 2 * 3
 
 
 def test_paths_with_commas_are_quoted(tmp_path: Path) -> None:
     folder = tmp_path / 'a,"b'
-    words = mount_words(Sharing(run_id="r", home=Home(tmp_path), folders=(folder,), repository=folder), folder, [], {})
+    words = mount_options(
+        Sharing(run_id="r", home=Home(tmp_path), folders=(folder,), repository=folder), folder, [], {}
+    )
     quoted = str(folder).replace('"', '""')
     assert words[1] == f'type=bind,"source={quoted}","target={quoted}"'
 
@@ -217,7 +219,7 @@ def test_without_an_engine_it_is_said_what_was_looked_for(tmp_path: Path, monkey
     )
     monkeypatch.setenv("PATH", str(tmp_path))
     spec = EnvironmentSpec(kind=EnvironmentKind.DOCKER_ENV, container=ContainerSpec(image="some:1"))
-    with pytest.raises(EnvironmentSetupError, match=r"There is no container engine.*Install podman") as refused:
+    with pytest.raises(EnvironmentSetupError, match=r"No container engine was found.*Install podman") as refused:
         choose_backend(None, spec)
     assert refused.value.hint is not None
     assert "local" in refused.value.hint
@@ -271,7 +273,7 @@ def test_a_docker_env_is_a_container_by_default(tmp_path: Path, monkeypatch: pyt
     spec = declared(tmp_path, "{image: 'some:1'}")
     assert choose_backend(None, spec).name == "container"
     assert choose_backend("local", spec).name == "local"
-    with pytest.raises(EnvironmentSetupError, match="docker_env asks for a container"):
+    with pytest.raises(EnvironmentSetupError, match="docker_env needs a container"):
         choose_backend("uv", spec)
 
 
@@ -317,7 +319,7 @@ def test_a_devcontainer_that_nobody_names_can_be_asked_for(tmp_path: Path, monke
     assert (spec.kind, choose_backend(None, spec).name) == (EnvironmentKind.NONE, "uv")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     assert choose_backend("container", spec).name == "container"
-    with pytest.raises(EnvironmentSetupError, match="the project names no image"):
+    with pytest.raises(EnvironmentSetupError, match="the project declares no image"):
         choose_backend("container", EnvironmentSpec())
 
 
