@@ -100,7 +100,7 @@ def publish(templates: Templates, name: str, home: Home) -> str:
 
 
 def known_versions(name: str, home: Home) -> tuple[str, ...]:
-    """Return the versions of a template that this machine has met."""
+    """Return the versions of a template in its repository on this machine."""
     return tuple(git(shelf(home) / f"{name}.git", "tag", "--list").split())
 
 

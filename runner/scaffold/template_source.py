@@ -17,7 +17,7 @@ SCHEMES = ("https", "ssh", "file")
 
 
 class TemplateSource(Struct, frozen=True):
-    """A template as copier is told of it; ``version`` is None where copier is to take the latest tag."""
+    """The location of a template for copier; with ``version`` None, copier uses the latest tag."""
 
     place: str
     version: str | None = None
