@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.base.checksummed_files import DamagedFileError, read_sealed, write_sealed
+from runner.base.checksummed_files import DamagedFileError, read_checksummed, write_checksummed
 from runner.base.parse_cache import ParseCache
 from runner.environments.resolve.lock_files import read_lock_file, read_valid_lock, report_damage, write_lock_file
 from runner.model import Event
@@ -63,13 +63,13 @@ def test_a_sealed_file_is_as_it_was_written_or_refused(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, damaged: bytes
 ) -> None:
     path = tmp_path_factory.mktemp("sealed") / "file"
-    write_sealed(path, content, durable=True)
-    assert read_sealed(path) == content
+    write_checksummed(path, content, durable=True)
+    assert read_checksummed(path) == content
     whole = path.read_bytes()
     for wrong in (damaged, whole[:-1], whole + damaged + b"!", b""):
         path.write_bytes(wrong)
         with pytest.raises(DamagedFileError):
-            read_sealed(path)
+            read_checksummed(path)
     assert [entry.name for entry in path.parent.iterdir()] == ["file"]
 
 

@@ -170,7 +170,7 @@ class TestList:
 
 class TestShow:
     def test_everything_of_a_run(self, two: tuple[str, str], home: Home, capsys: Capture) -> None:
-        write_tree(home.vault, {run_ref(two[0]): "kept"})
+        write_tree(home.snapshot_store, {run_ref(two[0]): "kept"})
         assert run_command(["show", two[0][:10]]) == 0
         out = capsys.readouterr().out
         for words in (
@@ -190,7 +190,7 @@ class TestShow:
             assert words in out, words
 
     def test_dirty_code_is_never_shown_like_clean(self, two: tuple[str, str], home: Home, capsys: Capture) -> None:
-        write_tree(home.vault, {run_ref(two[1]): "kept"})
+        write_tree(home.snapshot_store, {run_ref(two[1]): "kept"})
         run_command(["show", "latest"])
         out = capsys.readouterr().out
         assert f"differs from commit bbbbbbbbbb in 2 files; proj diff {two[1][:8]}" in out
@@ -365,7 +365,7 @@ class TestRemove:
         run_id = make_run(db, "frozen", 0)
 
         def git(*words: str) -> str:
-            words = ("git", "--git-dir", str(home.vault), *words)
+            words = ("git", "--git-dir", str(home.snapshot_store), *words)
             return subprocess.run(words, check=True, capture_output=True, text=True, input="").stdout.strip()
 
         git("init", "--quiet", "--bare")

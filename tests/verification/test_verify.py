@@ -128,7 +128,7 @@ def test_each_thing_that_is_left_of_a_run_names_it(home: Home, ids: list[str], p
     if place != "files":
         shutil.rmtree(home.run(run_id))
     if place == "folder":
-        (home.vault / "refs" / "runs" / run_id).unlink()
+        (home.snapshot_store / "refs" / "runs" / run_id).unlink()
     (found,) = look(home)
     assert (found.part, run_id in found.name) == ("orphan", True)
     assert look(home, repair=True)[0].repair

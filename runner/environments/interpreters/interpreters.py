@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from runner.base.checksummed_files import DamagedFileError, read_sealed, write_sealed
+from runner.base.checksummed_files import DamagedFileError, read_checksummed, write_checksummed
 from runner.environments.declare.version_rules import Version, parse_version
 from runner.errors import ExecutionError
 from runner.process import capture
@@ -201,7 +201,7 @@ def _read_properties(path: str) -> _Properties | None:
 
 def _load(cache: Path) -> dict[str, _CacheEntry]:
     try:
-        return msgspec.json.decode(read_sealed(cache), type=dict[str, _CacheEntry])
+        return msgspec.json.decode(read_checksummed(cache), type=dict[str, _CacheEntry])
     except (FileNotFoundError, DamagedFileError, msgspec.DecodeError):
         return {}
 
@@ -210,4 +210,4 @@ def _save(cache: Path, known: dict[str, _CacheEntry]) -> None:
     if not cache.parent.is_dir():  # reading commands do not create the home
         return
     with suppress(OSError):  # without a cache the interpreters are started again the next time
-        write_sealed(cache, msgspec.json.encode(known))
+        write_checksummed(cache, msgspec.json.encode(known))
