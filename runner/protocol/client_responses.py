@@ -1,4 +1,4 @@
-"""What a remote server answers, as values of the store; fields that a server leaves out have their defaults."""
+"""Decodes the responses of a remote tracking server into values of the store; missing fields get defaults."""
 
 from collections.abc import Iterable
 from typing import TypeVar
@@ -10,7 +10,7 @@ from runner.errors import RemoteError
 from runner.model import RunStatus
 from runner.store import entities
 
-Shape = TypeVar("Shape")
+ResponseT = TypeVar("ResponseT")
 
 
 class Pair(Struct, frozen=True):
@@ -21,7 +21,7 @@ class Pair(Struct, frozen=True):
 
 
 class Point(Struct, frozen=True):
-    """A point of a metric."""
+    """One value of a metric."""
 
     key: str
     value: float = 0.0
@@ -34,11 +34,11 @@ class Point(Struct, frozen=True):
 
     @property
     def metric(self) -> entities.Metric:
-        """The point as the store has it."""
+        """The value as an entity of the store."""
         return msgspec.convert(msgspec.structs.asdict(self), entities.Metric)
 
 
-class ExperimentAnswer(Struct, frozen=True):
+class ExperimentResponse(Struct, frozen=True):
     """An experiment."""
 
     experiment_id: str
@@ -51,7 +51,7 @@ class ExperimentAnswer(Struct, frozen=True):
 
     @property
     def experiment(self) -> entities.Experiment:
-        """The experiment as the store has it, with the server's own id."""
+        """The experiment as an entity of the store, with the server's id."""
         return entities.Experiment(
             id=self.experiment_id,
             name=self.name,
@@ -63,8 +63,8 @@ class ExperimentAnswer(Struct, frozen=True):
         )
 
 
-class InfoAnswer(Struct, frozen=True):
-    """The head of a run."""
+class InfoResponse(Struct, frozen=True):
+    """The attributes of a run."""
 
     run_id: str = ""
     run_uuid: str = ""
@@ -78,52 +78,52 @@ class InfoAnswer(Struct, frozen=True):
     lifecycle_stage: entities.LifecycleStage = entities.LifecycleStage.ACTIVE
 
 
-class DataAnswer(Struct, frozen=True):
-    """The values of a run."""
+class DataResponse(Struct, frozen=True):
+    """The metrics, parameters and tags of a run."""
 
     metrics: tuple[Point, ...] = ()
     params: tuple[Pair, ...] = ()
     tags: tuple[Pair, ...] = ()
 
 
-class DatasetAnswer(Struct, frozen=True):
-    """A dataset that a run read."""
+class DatasetResponse(Struct, frozen=True):
+    """A dataset input of a run."""
 
     dataset: entities.Dataset
     tags: tuple[Pair, ...] = ()
 
 
 class ModelUse(Struct, frozen=True):
-    """A logged model that a run read or made."""
+    """A logged model that is an input or an output of a run."""
 
     model_id: str
     step: int = 0
 
 
-class InputsAnswer(Struct, frozen=True):
-    """What a run read."""
+class InputsResponse(Struct, frozen=True):
+    """The inputs of a run."""
 
-    dataset_inputs: tuple[DatasetAnswer, ...] = ()
+    dataset_inputs: tuple[DatasetResponse, ...] = ()
     model_inputs: tuple[ModelUse, ...] = ()
 
 
-class OutputsAnswer(Struct, frozen=True):
-    """What a run made."""
+class OutputsResponse(Struct, frozen=True):
+    """The outputs of a run."""
 
     model_outputs: tuple[ModelUse, ...] = ()
 
 
-class RunAnswer(Struct, frozen=True):
+class RunResponse(Struct, frozen=True):
     """A run."""
 
-    info: InfoAnswer
-    data: DataAnswer = DataAnswer()
-    inputs: InputsAnswer = InputsAnswer()
-    outputs: OutputsAnswer = OutputsAnswer()
+    info: InfoResponse
+    data: DataResponse = DataResponse()
+    inputs: InputsResponse = InputsResponse()
+    outputs: OutputsResponse = OutputsResponse()
 
     @property
     def run(self) -> entities.Run:
-        """The run as the store has it, with the server's own ids."""
+        """The run as an entity of the store, with the server's ids."""
         info, tags = self.info, mapping(self.data.tags)
         known = {status.value for status in RunStatus}
         return entities.Run(
@@ -143,7 +143,7 @@ class RunAnswer(Struct, frozen=True):
 
     @property
     def read(self) -> entities.RunInputs:
-        """What the run read."""
+        """The inputs of the run as an entity of the store."""
         datasets = (
             entities.DatasetInput(dataset=one.dataset, tags=mapping(one.tags)) for one in self.inputs.dataset_inputs
         )
@@ -153,12 +153,12 @@ class RunAnswer(Struct, frozen=True):
 
     @property
     def made(self) -> tuple[entities.ModelOutput, ...]:
-        """The logged models that the run made."""
+        """The logged models that the run created."""
         return tuple(entities.ModelOutput(model_id=one.model_id, step=one.step) for one in self.outputs.model_outputs)
 
 
-class ModelInfoAnswer(Struct, frozen=True):
-    """The head of a logged model."""
+class ModelInfoResponse(Struct, frozen=True):
+    """The attributes of a logged model."""
 
     model_id: str
     experiment_id: str = ""
@@ -172,22 +172,22 @@ class ModelInfoAnswer(Struct, frozen=True):
     tags: tuple[Pair, ...] = ()
 
 
-class ModelDataAnswer(Struct, frozen=True):
-    """The values of a logged model."""
+class ModelDataResponse(Struct, frozen=True):
+    """The parameters and metrics of a logged model."""
 
     params: tuple[Pair, ...] = ()
     metrics: tuple[Point, ...] = ()
 
 
-class ModelAnswer(Struct, frozen=True):
+class ModelResponse(Struct, frozen=True):
     """A logged model."""
 
-    info: ModelInfoAnswer
-    data: ModelDataAnswer = ModelDataAnswer()
+    info: ModelInfoResponse
+    data: ModelDataResponse = ModelDataResponse()
 
     @property
     def model(self) -> entities.LoggedModel:
-        """The logged model as the store has it, with the server's own ids."""
+        """The logged model as an entity of the store, with the server's ids."""
         info = self.info
         known = {status.value for status in entities.ModelStatus}
         return entities.LoggedModel(
@@ -206,8 +206,8 @@ class ModelAnswer(Struct, frozen=True):
         )
 
 
-class FileAnswer(Struct, frozen=True):
-    """A file or folder among artifacts."""
+class FileResponse(Struct, frozen=True):
+    """A file or folder of artifacts."""
 
     path: str
     is_dir: bool = False
@@ -215,13 +215,13 @@ class FileAnswer(Struct, frozen=True):
 
 
 class OneExperiment(Struct, frozen=True):
-    """An answer with an experiment."""
+    """A response with one experiment."""
 
-    experiment: ExperimentAnswer
+    experiment: ExperimentResponse
 
 
 class CreatedExperiment(Struct, frozen=True):
-    """An answer with the id of a new experiment."""
+    """A response with the id of a new experiment."""
 
     experiment_id: str
 
@@ -229,63 +229,63 @@ class CreatedExperiment(Struct, frozen=True):
 class Experiments(Struct, frozen=True):
     """A page of experiments."""
 
-    experiments: tuple[ExperimentAnswer, ...] = ()
+    experiments: tuple[ExperimentResponse, ...] = ()
     next_page_token: str | None = None
 
 
 class OneRun(Struct, frozen=True):
-    """An answer with a run."""
+    """A response with one run."""
 
-    run: RunAnswer
+    run: RunResponse
 
 
 class Runs(Struct, frozen=True):
     """A page of runs."""
 
-    runs: tuple[RunAnswer, ...] = ()
+    runs: tuple[RunResponse, ...] = ()
     next_page_token: str | None = None
 
 
 class History(Struct, frozen=True):
-    """A page of a metric's points."""
+    """A page of the values of a metric."""
 
     metrics: tuple[Point, ...] = ()
     next_page_token: str | None = None
 
 
 class OneModel(Struct, frozen=True):
-    """An answer with a logged model."""
+    """A response with one logged model."""
 
-    model: ModelAnswer
+    model: ModelResponse
 
 
 class Models(Struct, frozen=True):
     """A page of logged models."""
 
-    models: tuple[ModelAnswer, ...] = ()
+    models: tuple[ModelResponse, ...] = ()
     next_page_token: str | None = None
 
 
 class Files(Struct, frozen=True):
-    """What is in a folder of artifacts."""
+    """The content of a folder of artifacts."""
 
-    files: tuple[FileAnswer, ...] = ()
+    files: tuple[FileResponse, ...] = ()
     root_uri: str = ""
 
 
 def mapping(pairs: Iterable[Pair]) -> dict[str, str]:
-    """Return pairs as a mapping."""
+    """Convert pairs to a mapping."""
     return {pair.key: pair.value for pair in pairs}
 
 
-def decode(content: bytes, shape: type[Shape], server: str) -> Shape:
-    """Return an answer of the protocol; numbers may be strings, as for NaN and in protobuf's own JSON.
+def decode(content: bytes, schema: type[ResponseT], server: str) -> ResponseT:
+    """Decode a response of the protocol. Numbers may be strings: NaN, and 64-bit integers in the JSON of protobuf.
 
     Raises:
-        RemoteError: it is none.
+        RemoteError: the content is not a response of this schema.
     """
     try:
-        return msgspec.json.decode(content, type=shape, strict=False)
+        return msgspec.json.decode(content, type=schema, strict=False)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise RemoteError(
             f"{server} does not respond like a tracking server", context=str(error), hint="check the address"

@@ -1,4 +1,4 @@
-"""Errors as MLflow's clients expect them; every error body is made here."""
+"""Maps exceptions to the error responses that MLflow clients expect; the only place that builds an error body."""
 
 import errno
 from enum import Enum
@@ -10,10 +10,10 @@ from runner.errors import AlreadyExistsError, InvalidValueError, NotFoundError, 
 
 
 class ErrorCode(str, Enum):
-    """MLflow's words for what went wrong; each has one HTTP status.
+    """The error codes of MLflow; each has one HTTP status.
 
-    Clients of MLflow 1 fail on a word that they don't know, so there are only such that 1.30 knows;
-    ``NOT_IMPLEMENTED`` is for questions that only newer clients ask.
+    Clients of MLflow 1 fail on an unknown code, so only codes that MLflow 1.30 knows are used;
+    ``NOT_IMPLEMENTED`` is returned by endpoints that only newer clients call.
     """
 
     BAD_REQUEST = "BAD_REQUEST"
@@ -31,7 +31,7 @@ class ErrorCode(str, Enum):
 
     @property
     def http_status(self) -> int:
-        """The HTTP status that goes with the code."""
+        """The HTTP status of the code."""
         return _STATUS[self]
 
 
@@ -46,15 +46,15 @@ _STATUS = {
     ErrorCode.RESOURCE_LIMIT_EXCEEDED: 413,
     ErrorCode.INTERNAL_ERROR: 500,
     ErrorCode.NOT_IMPLEMENTED: 501,
-    # Not a status that clients try again for minutes: a full disk rarely gets better by itself.
+    # Clients do not retry this status for minutes: a full disk rarely recovers without help.
     ErrorCode.IO_ERROR: 507,
-    # Clients try this one again, which helps.
+    # Clients retry this status, which helps when the database is locked.
     ErrorCode.TEMPORARILY_UNAVAILABLE: 503,
 }
 
 
 class RefusedError(ProjError):
-    """A request that is answered with an error of the protocol."""
+    """A request that gets an error response of the protocol."""
 
     reference = "protocol"
 
@@ -63,39 +63,39 @@ class RefusedError(ProjError):
         self.code = code
 
 
-class Answer(Struct, frozen=True):
-    """What goes back to a client: a status and a JSON body."""
+class Response(Struct, frozen=True):
+    """The response to a client: an HTTP status and a JSON body."""
 
     status: int
     body: bytes
 
 
 class ErrorBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of every answer that says what went wrong."""
+    """The body of every error response."""
 
     error_code: str
     message: str
 
 
-def error_answer(code: ErrorCode, message: str) -> Answer:
-    """Make the answer that says what went wrong; no error body is made anywhere else."""
-    return Answer(code.http_status, msgspec.json.encode(ErrorBody(error_code=code.value, message=message)))
+def error_response(code: ErrorCode, message: str) -> Response:
+    """Build an error response; no error body is built anywhere else."""
+    return Response(code.http_status, msgspec.json.encode(ErrorBody(error_code=code.value, message=message)))
 
 
-def answer_for(error: Exception, home: str = "") -> Answer:
-    """Say in the protocol's words what an exception means; one that nobody foresaw is an internal error.
+def response_for(error: Exception, home: str = "") -> Response:
+    """Build the error response for an exception; an unexpected exception is an internal error.
 
-    Clients are told of no folder of the server: ``home`` is cut out of what is said.
+    The path of ``home`` is removed from the message, because clients must not learn folders of the server.
     """
-    code, words = _meaning(error)
-    return error_answer(code, words.replace(home, "…") if home else words)
+    code, message = _code_and_message(error)
+    return error_response(code, message.replace(home, "…") if home else message)
 
 
-def _meaning(error: Exception) -> tuple[ErrorCode, str]:
+def _code_and_message(error: Exception) -> tuple[ErrorCode, str]:
     for kind, code in _CODES:
         if isinstance(error, kind):
             is_busy = code is ErrorCode.IO_ERROR and "is locked" in str(error.__cause__)
-            return ErrorCode.TEMPORARILY_UNAVAILABLE if is_busy else code, _words(error)
+            return ErrorCode.TEMPORARILY_UNAVAILABLE if is_busy else code, _message(error)
     if isinstance(error, RefusedError):
         return error.code, error.message
     if isinstance(error, RecursionError):
@@ -109,12 +109,12 @@ def _meaning(error: Exception) -> tuple[ErrorCode, str]:
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
-# The first match wins, so a class stands above those that it derives from.
+# The first match applies, so a subclass stands above its base class.
 _CODES: tuple[tuple[type[Exception], ErrorCode], ...] = (
     (NotFoundError, ErrorCode.RESOURCE_DOES_NOT_EXIST),
     (AlreadyExistsError, ErrorCode.RESOURCE_ALREADY_EXISTS),
     (InvalidValueError, ErrorCode.INVALID_PARAMETER_VALUE),
-    # What is left of the store's errors are those of the disk and the file.
+    # The other errors of the store are faults of the disk or of a file.
     (StoreError, ErrorCode.IO_ERROR),
     (msgspec.ValidationError, ErrorCode.INVALID_PARAMETER_VALUE),
     (msgspec.DecodeError, ErrorCode.BAD_REQUEST),
@@ -124,9 +124,9 @@ _CODES: tuple[tuple[type[Exception], ErrorCode], ...] = (
 _OF_CLIENTS = (NotFoundError, AlreadyExistsError, InvalidValueError)
 
 
-def _words(error: Exception) -> str:
+def _message(error: Exception) -> str:
     if isinstance(error, StoreError) and not isinstance(error, _OF_CLIENTS):
-        return error.message  # the rest names files, and what whoever runs the server can do
+        return error.message  # context and hint name files and are meant for the operator of the server
     if isinstance(error, ProjError):
         return " ".join(part for part in (error.message, error.context, error.hint) if part)
     return str(error)

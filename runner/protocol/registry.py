@@ -1,4 +1,4 @@
-"""What clients send and are told of the registry; names of fields are those of MLflow's ``model_registry.proto``."""
+"""Defines the requests and responses of the registry; field names are those of MLflow's ``model_registry.proto``."""
 
 from collections.abc import Callable
 
@@ -10,45 +10,45 @@ from runner.store import entities
 
 
 class ModelName(Request, frozen=True, kw_only=True):
-    """Name a registered model."""
+    """Identify a registered model by its name."""
 
     name: str
 
 
 class CreateRegistered(ModelName, frozen=True, kw_only=True):
-    """Ask for a new registered model."""
+    """Create a registered model."""
 
     tags: tuple[Tag, ...] = ()
     description: str | None = None
 
 
 class RenameRegistered(ModelName, frozen=True, kw_only=True):
-    """Ask for another name of a registered model."""
+    """Rename a registered model."""
 
     new_name: str = ""
 
 
 class DescribeRegistered(ModelName, frozen=True, kw_only=True):
-    """Tell the description of a registered model."""
+    """Replace the description of a registered model."""
 
     description: str | None = None
 
 
 class SetRegisteredTag(ModelName, frozen=True, kw_only=True):
-    """Tell a tag of a registered model."""
+    """Set a tag of a registered model."""
 
     key: str
     value: str = ""
 
 
 class DeleteRegisteredTag(ModelName, frozen=True, kw_only=True):
-    """Ask for a tag of a registered model to go."""
+    """Remove a tag of a registered model."""
 
     key: str
 
 
 class SearchRegistry(Request, frozen=True, kw_only=True):
-    """Ask for registered models or model versions."""
+    """Search registered models or model versions."""
 
     filter: str | None = None
     max_results: Limit = 1000
@@ -57,25 +57,25 @@ class SearchRegistry(Request, frozen=True, kw_only=True):
 
 
 class LatestVersions(ModelName, frozen=True, kw_only=True):
-    """Ask for the latest version of each stage."""
+    """Get the latest version of each stage."""
 
     stages: tuple[str, ...] = ()
 
 
 class NameAlias(ModelName, frozen=True, kw_only=True):
-    """Name a model version by an alias."""
+    """Identify a model version by an alias."""
 
     alias: str
 
 
 class SetAlias(NameAlias, frozen=True, kw_only=True):
-    """Tell which version an alias names."""
+    """Set the version that an alias refers to."""
 
     version: Text
 
 
 class CreateVersion(ModelName, frozen=True, kw_only=True):
-    """Ask for a new model version."""
+    """Create a model version."""
 
     source: str = ""
     run_id: str | None = None
@@ -86,46 +86,46 @@ class CreateVersion(ModelName, frozen=True, kw_only=True):
 
 
 class VersionName(ModelName, frozen=True, kw_only=True):
-    """Name a model version."""
+    """Identify a model version by its number."""
 
     version: Text
 
 
 class DescribeVersion(VersionName, frozen=True, kw_only=True):
-    """Tell the description of a model version."""
+    """Replace the description of a model version."""
 
     description: str | None = None
 
 
 class MoveVersion(VersionName, frozen=True, kw_only=True):
-    """Ask for another stage of a model version."""
+    """Move a model version to another stage."""
 
     stage: str
     archive_existing_versions: bool = False
 
 
 class SetVersionTag(VersionName, frozen=True, kw_only=True):
-    """Tell a tag of a model version."""
+    """Set a tag of a model version."""
 
     key: str
     value: str = ""
 
 
 class DeleteVersionTag(VersionName, frozen=True, kw_only=True):
-    """Ask for a tag of a model version to go."""
+    """Remove a tag of a model version."""
 
     key: str
 
 
-class AliasShape(Struct, frozen=True, kw_only=True):
-    """An alias as it travels."""
+class AliasSchema(Struct, frozen=True, kw_only=True):
+    """An alias in a response."""
 
     alias: str
     version: str
 
 
-class VersionShape(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A model version as it travels."""
+class VersionSchema(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A model version in a response."""
 
     name: str
     version: str
@@ -142,21 +142,21 @@ class VersionShape(Struct, frozen=True, kw_only=True, omit_defaults=True):
     aliases: tuple[str, ...] = ()
 
 
-class RegisteredShape(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A registered model as it travels."""
+class RegisteredSchema(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A registered model in a response."""
 
     name: str
     creation_timestamp: int
     last_updated_timestamp: int
     description: str | None = None
-    latest_versions: tuple[VersionShape, ...] = ()
+    latest_versions: tuple[VersionSchema, ...] = ()
     tags: tuple[Tag, ...] = ()
-    aliases: tuple[AliasShape, ...] = ()
+    aliases: tuple[AliasSchema, ...] = ()
 
 
-def version_response(found: entities.ModelVersion, uri_for_client: Callable[[str], str]) -> VersionShape:
-    """Return the response for a model version; its status is READY at once, because its files stay where they were."""
-    return VersionShape(
+def version_response(found: entities.ModelVersion, uri_for_client: Callable[[str], str]) -> VersionSchema:
+    """Return the response for a model version; its status is always READY, because its files are not copied."""
+    return VersionSchema(
         name=found.name,
         version=str(found.version),
         creation_timestamp=found.created_at,
@@ -173,14 +173,14 @@ def version_response(found: entities.ModelVersion, uri_for_client: Callable[[str
     )
 
 
-def model_response(found: entities.RegisteredModel, uri_for_client: Callable[[str], str]) -> RegisteredShape:
+def model_response(found: entities.RegisteredModel, uri_for_client: Callable[[str], str]) -> RegisteredSchema:
     """Return the response for a registered model."""
-    return RegisteredShape(
+    return RegisteredSchema(
         name=found.name,
         creation_timestamp=found.created_at,
         last_updated_timestamp=found.updated_at,
         description=found.description,
         latest_versions=tuple(version_response(version, uri_for_client) for version in found.latest),
         tags=responses.tags(found.tags),
-        aliases=tuple(AliasShape(alias=alias, version=str(version)) for alias, version in found.aliases.items()),
+        aliases=tuple(AliasSchema(alias=alias, version=str(version)) for alias, version in found.aliases.items()),
     )

@@ -1,6 +1,6 @@
-"""What clients of MLflow's REST protocol send.
+"""Defines and decodes the requests of MLflow's REST protocol.
 
-The names of the fields are those of MLflow's ``service.proto``; a client may leave out whatever is not required there.
+Field names are those of MLflow's ``service.proto``; every field that is not required there is optional here.
 """
 
 from collections.abc import Mapping
@@ -12,14 +12,14 @@ import msgspec
 from msgspec import Meta, Struct
 
 Text = str | int
-"""An id: a string, but clients of before 1.0 send numbers."""
+"""An id: a string; clients before MLflow 1.0 send a number."""
 
 Long = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Limit = Annotated[int, Meta(ge=1, le=50_000)]
 
 
 class Request(Struct, frozen=True, kw_only=True):
-    """What a client sends; fields that proj does not know are ignored."""
+    """Base of all requests; unknown fields are ignored."""
 
 
 class Nothing(Request, frozen=True, kw_only=True):
@@ -34,7 +34,7 @@ class Tag(Struct, frozen=True):
 
 
 class CreateExperiment(Request, frozen=True, kw_only=True):
-    """Ask for a new experiment."""
+    """Create an experiment."""
 
     name: str
     artifact_location: str | None = None
@@ -42,38 +42,38 @@ class CreateExperiment(Request, frozen=True, kw_only=True):
 
 
 class ExperimentId(Request, frozen=True, kw_only=True):
-    """Name an experiment by its id."""
+    """Identify an experiment by its id."""
 
     experiment_id: Text
 
 
 class ExperimentName(Request, frozen=True, kw_only=True):
-    """Name an experiment by its name."""
+    """Identify an experiment by its name."""
 
     experiment_name: str
 
 
 class RenameExperiment(ExperimentId, frozen=True, kw_only=True):
-    """Ask for another name of an experiment."""
+    """Rename an experiment."""
 
     new_name: str | None = None
 
 
 class SetExperimentTag(ExperimentId, frozen=True, kw_only=True):
-    """Ask for a tag on an experiment."""
+    """Set a tag of an experiment."""
 
     key: str
     value: str = ""
 
 
 class DeleteExperimentTag(ExperimentId, frozen=True, kw_only=True):
-    """Ask for a tag of an experiment to go."""
+    """Remove a tag of an experiment."""
 
     key: str
 
 
 class SearchExperiments(Request, frozen=True, kw_only=True):
-    """Ask which experiments there are."""
+    """Search experiments."""
 
     max_results: Limit = 1000
     page_token: str | None = None
@@ -83,19 +83,19 @@ class SearchExperiments(Request, frozen=True, kw_only=True):
 
 
 class AnyRun(Request, frozen=True, kw_only=True):
-    """Name a run; clients send its id twice, under the old name and the new one."""
+    """Identify a run; clients send its id in the old field, the new field or both."""
 
     run_id: str | None = None
     run_uuid: str | None = None
 
     @property
     def run(self) -> str:
-        """The id of the run, empty where the client named none."""
+        """The id of the run; empty when the client sent none."""
         return self.run_id or self.run_uuid or ""
 
 
 class CreateRun(Request, frozen=True, kw_only=True):
-    """Ask for a new run."""
+    """Create a run."""
 
     experiment_id: Text | None = None
     user_id: str | None = None
@@ -105,7 +105,7 @@ class CreateRun(Request, frozen=True, kw_only=True):
 
 
 class UpdateRun(AnyRun, frozen=True, kw_only=True):
-    """Tell what became of a run."""
+    """Update the status, end time or name of a run."""
 
     status: str | int | None = None
     end_time: Long | None = None
@@ -113,7 +113,7 @@ class UpdateRun(AnyRun, frozen=True, kw_only=True):
 
 
 class SearchRuns(Request, frozen=True, kw_only=True):
-    """Ask for runs."""
+    """Search runs."""
 
     experiment_ids: tuple[Text, ...] = ()
     filter: str | None = None
@@ -124,7 +124,7 @@ class SearchRuns(Request, frozen=True, kw_only=True):
 
 
 class SentMetric(Struct, frozen=True, kw_only=True):
-    """A metric as a client sends it."""
+    """One value of a metric in a batch."""
 
     key: str
     value: float
@@ -136,7 +136,7 @@ class SentMetric(Struct, frozen=True, kw_only=True):
 
 
 class LogMetric(AnyRun, frozen=True, kw_only=True):
-    """Tell one point of a metric."""
+    """Log one value of a metric."""
 
     key: str
     value: float
@@ -148,27 +148,27 @@ class LogMetric(AnyRun, frozen=True, kw_only=True):
 
 
 class LogParam(AnyRun, frozen=True, kw_only=True):
-    """Tell one parameter."""
+    """Log one parameter."""
 
     key: str
     value: str = ""
 
 
 class SetTag(AnyRun, frozen=True, kw_only=True):
-    """Tell one tag of a run."""
+    """Set one tag of a run."""
 
     key: str
     value: str = ""
 
 
 class DeleteTag(AnyRun, frozen=True, kw_only=True):
-    """Ask for a tag of a run to go."""
+    """Remove a tag of a run."""
 
     key: str
 
 
 class LogBatch(AnyRun, frozen=True, kw_only=True):
-    """Tell many values at once; all of them are kept, or none."""
+    """Log metrics, parameters and tags; all of them are stored, or none."""
 
     metrics: tuple[SentMetric, ...] = ()
     params: tuple[Tag, ...] = ()
@@ -176,13 +176,13 @@ class LogBatch(AnyRun, frozen=True, kw_only=True):
 
 
 class LogModel(AnyRun, frozen=True, kw_only=True):
-    """Tell of a model that a client of MLflow 1 or 2 logged; the text is the JSON of its MLmodel file."""
+    """Record a model that a client of MLflow 1 or 2 logged; ``model_json`` is its MLmodel file as JSON."""
 
     model_json: str
 
 
 class SentDataset(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A dataset as it travels."""
+    """A dataset in a request or a response."""
 
     name: str
     digest: str
@@ -193,40 +193,40 @@ class SentDataset(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class SentDatasetInput(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A dataset that a run read, as it travels."""
+    """A dataset input of a run, with its tags."""
 
     dataset: SentDataset
     tags: tuple[Tag, ...] = ()
 
 
 class ModelInput(Struct, frozen=True, kw_only=True):
-    """A logged model that a run read."""
+    """A logged model that is an input of a run."""
 
     model_id: str
 
 
 class ModelOutput(Struct, frozen=True, kw_only=True):
-    """A logged model that a run made."""
+    """A logged model that is an output of a run."""
 
     model_id: str
     step: Long = 0
 
 
 class LogInputs(AnyRun, frozen=True, kw_only=True):
-    """Tell what a run read."""
+    """Log the inputs of a run."""
 
     datasets: tuple[SentDatasetInput, ...] = ()
     models: tuple[ModelInput, ...] = ()
 
 
 class LogOutputs(AnyRun, frozen=True, kw_only=True):
-    """Tell which models a run made."""
+    """Log the models that a run created."""
 
     models: tuple[ModelOutput, ...] = ()
 
 
 class MetricHistory(AnyRun, frozen=True, kw_only=True):
-    """Ask for the points of a metric."""
+    """Get the history of a metric."""
 
     metric_key: str
     max_results: Limit | None = None
@@ -234,7 +234,7 @@ class MetricHistory(AnyRun, frozen=True, kw_only=True):
 
 
 class MetricHistories(Request, frozen=True, kw_only=True):
-    """Ask for the points of a metric in several runs."""
+    """Get the history of a metric in several runs."""
 
     run_id: tuple[str, ...] = ()
     metric_key: str
@@ -242,7 +242,7 @@ class MetricHistories(Request, frozen=True, kw_only=True):
 
 
 class MetricIntervals(Request, frozen=True, kw_only=True):
-    """Ask for points of a metric in several runs, evenly taken from a range of steps."""
+    """Get evenly sampled values of a metric in several runs, within a range of steps."""
 
     run_ids: tuple[str, ...] = ()
     metric_key: str
@@ -252,19 +252,19 @@ class MetricIntervals(Request, frozen=True, kw_only=True):
 
 
 class ListArtifacts(AnyRun, frozen=True, kw_only=True):
-    """Ask what is in a folder of a run's artifacts."""
+    """List a folder of a run's artifacts."""
 
     path: str = ""
 
 
 class ListProxied(Request, frozen=True, kw_only=True):
-    """Ask what is in a folder behind the artifact proxy."""
+    """List a folder through the artifact proxy."""
 
     path: str = ""
 
 
 class CreateModel(Request, frozen=True, kw_only=True):
-    """Ask for a new logged model."""
+    """Create a logged model."""
 
     experiment_id: Text
     name: str | None = None
@@ -275,43 +275,43 @@ class CreateModel(Request, frozen=True, kw_only=True):
 
 
 class ModelId(Request, frozen=True, kw_only=True):
-    """Name a logged model; the id travels in the path."""
+    """Identify a logged model; the id is part of the path."""
 
     model_id: str
 
 
 class FinalizeModel(ModelId, frozen=True, kw_only=True):
-    """Tell what became of a logged model."""
+    """Set the final status of a logged model."""
 
     status: str | int
 
 
 class SetModelTags(ModelId, frozen=True, kw_only=True):
-    """Tell tags of a logged model."""
+    """Set tags of a logged model."""
 
     tags: tuple[Tag, ...] = ()
 
 
 class DeleteModelTag(ModelId, frozen=True, kw_only=True):
-    """Ask for a tag of a logged model to go."""
+    """Remove a tag of a logged model."""
 
     tag_key: str
 
 
 class LogModelParams(ModelId, frozen=True, kw_only=True):
-    """Tell parameters of a logged model."""
+    """Log parameters of a logged model."""
 
     params: tuple[Tag, ...] = ()
 
 
 class ListModelArtifacts(ModelId, frozen=True, kw_only=True):
-    """Ask what is in a folder of a logged model's artifacts."""
+    """List a folder of a logged model's artifacts."""
 
     artifact_directory_path: str = ""
 
 
 class ModelOrder(Struct, frozen=True, kw_only=True):
-    """A column that logged models are ordered by."""
+    """A sort key for logged models."""
 
     field_name: str
     ascending: bool = True
@@ -320,7 +320,7 @@ class ModelOrder(Struct, frozen=True, kw_only=True):
 
 
 class SearchModels(Request, frozen=True, kw_only=True):
-    """Ask for logged models."""
+    """Search logged models."""
 
     experiment_ids: tuple[Text, ...] = ()
     filter: str | None = None
@@ -329,48 +329,48 @@ class SearchModels(Request, frozen=True, kw_only=True):
     page_token: str | None = None
 
 
-Asked = TypeVar("Asked", bound=Request)
+RequestT = TypeVar("RequestT", bound=Request)
 
 
-def read_body(shape: type[Asked], body: bytes, given: Mapping[str, str]) -> Asked:
-    """Read a JSON body; ``given`` are the fields that travel in the path.
+def read_body(schema: type[RequestT], body: bytes, given: Mapping[str, str]) -> RequestT:
+    """Decode a JSON body; ``given`` are the fields from the path.
 
-    A client sends 64-bit numbers, NaN and the infinities as strings, and null for what it leaves out.
+    Clients send 64-bit numbers, NaN and the infinities as strings, and null for a missing field.
 
     Raises:
-        msgspec.DecodeError: the body is no JSON, or not of this shape.
+        msgspec.DecodeError: the body is not JSON, or does not match the schema.
     """
     if not given and b"null" not in body:
-        asked: Asked = _decoder(shape).decode(body or b"{}")
+        asked: RequestT = _decoder(schema).decode(body or b"{}")
         return asked
     fields = msgspec.json.decode(body or b"{}")
     if not isinstance(fields, dict):
         raise msgspec.ValidationError("Expected `object`")
     present = {name: value for name, value in fields.items() if value is not None}
-    return msgspec.convert({**present, **given}, shape, strict=False)
+    return msgspec.convert({**present, **given}, schema, strict=False)
 
 
-def read_query(shape: type[Asked], query: str, given: Mapping[str, str]) -> Asked:
-    """Read the query of a URL; ``given`` are the fields that travel in the path.
+def read_query(schema: type[RequestT], query: str, given: Mapping[str, str]) -> RequestT:
+    """Decode the query of a URL; ``given`` are the fields from the path.
 
     Raises:
-        msgspec.ValidationError: the fields are not of this shape.
+        msgspec.ValidationError: the fields do not match the schema.
     """
-    lists = _lists(shape)
+    lists = _lists(schema)
     fields: dict[str, str | list[str]] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name in lists:
             fields.setdefault(name, []).append(value)  # type: ignore[union-attr]
         else:
             fields[name] = value
-    return msgspec.convert({**fields, **given}, shape, strict=False)
+    return msgspec.convert({**fields, **given}, schema, strict=False)
 
 
 @cache
-def _decoder(shape: type[Asked]) -> msgspec.json.Decoder[Asked]:
-    return msgspec.json.Decoder(shape, strict=False)
+def _decoder(schema: type[RequestT]) -> msgspec.json.Decoder[RequestT]:
+    return msgspec.json.Decoder(schema, strict=False)
 
 
 @cache
-def _lists(shape: type[Request]) -> frozenset[str]:
-    return frozenset(field.name for field in msgspec.structs.fields(shape) if get_origin(field.type) is tuple)
+def _lists(schema: type[Request]) -> frozenset[str]:
+    return frozenset(field.name for field in msgspec.structs.fields(schema) if get_origin(field.type) is tuple)

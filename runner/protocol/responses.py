@@ -1,4 +1,4 @@
-"""What clients of MLflow's REST protocol are told; the names of the fields are those of MLflow's ``service.proto``."""
+"""Builds the responses of MLflow's REST protocol; field names are those of MLflow's ``service.proto``."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from runner.store import entities
 
 
 class MetricPoint(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A metric as it travels; NaN and the infinities are strings."""
+    """One value of a metric; NaN and the infinities are strings."""
 
     key: str
     value: float | str
@@ -23,8 +23,8 @@ class MetricPoint(Struct, frozen=True, kw_only=True, omit_defaults=True):
     run_id: str | None = None
 
 
-class ExperimentShape(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An experiment as it travels."""
+class ExperimentSchema(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An experiment in a response."""
 
     experiment_id: str
     name: str
@@ -36,7 +36,7 @@ class ExperimentShape(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class RunInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The head of a run as it travels."""
+    """The attributes of a run in a response."""
 
     run_id: str
     run_uuid: str
@@ -51,7 +51,7 @@ class RunInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class RunData(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The values of a run as they travel."""
+    """The metrics, parameters and tags of a run in a response."""
 
     metrics: tuple[MetricPoint, ...] = ()
     params: tuple[Tag, ...] = ()
@@ -59,20 +59,20 @@ class RunData(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class RunInputs(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a run read, as it travels."""
+    """The inputs of a run in a response."""
 
     dataset_inputs: tuple[SentDatasetInput, ...] = ()
     model_inputs: tuple[ModelInput, ...] = ()
 
 
 class RunOutputs(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a run made, as it travels."""
+    """The outputs of a run in a response."""
 
     model_outputs: tuple[ModelOutput, ...] = ()
 
 
-class RunShape(Struct, frozen=True, kw_only=True):
-    """A run as it travels."""
+class RunSchema(Struct, frozen=True, kw_only=True):
+    """A run in a response."""
 
     info: RunInfo
     data: RunData
@@ -80,8 +80,8 @@ class RunShape(Struct, frozen=True, kw_only=True):
     outputs: RunOutputs = RunOutputs()
 
 
-class FileShape(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A file or folder among artifacts as it travels; the path is relative to what was asked for."""
+class FileSchema(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A file or folder of artifacts in a response; the path is relative to the requested root."""
 
     path: str
     is_dir: bool | None = None
@@ -89,7 +89,7 @@ class FileShape(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The head of a logged model as it travels."""
+    """The attributes of a logged model in a response."""
 
     model_id: str
     experiment_id: str
@@ -104,34 +104,34 @@ class ModelInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ModelData(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The values of a logged model as they travel."""
+    """The parameters and metrics of a logged model in a response."""
 
     params: tuple[Tag, ...] = ()
     metrics: tuple[MetricPoint, ...] = ()
 
 
-class ModelShape(Struct, frozen=True, kw_only=True):
-    """A logged model as it travels."""
+class ModelSchema(Struct, frozen=True, kw_only=True):
+    """A logged model in a response."""
 
     info: ModelInfo
     data: ModelData
 
 
 def number(value: float) -> float | str:
-    """Say a number in JSON, which has no NaN and no infinities."""
+    """Convert a number for JSON, which has no NaN and no infinities."""
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
 def tags(values: Mapping[str, str]) -> tuple[Tag, ...]:
-    """Say a mapping as the list of pairs that the protocol has for it."""
+    """Convert a mapping to the pairs of the protocol."""
     return tuple(Tag(key, value) for key, value in values.items())
 
 
-def experiment(found: entities.Experiment) -> ExperimentShape:
-    """Say an experiment."""
-    return ExperimentShape(
+def experiment(found: entities.Experiment) -> ExperimentSchema:
+    """Build the response for an experiment."""
+    return ExperimentSchema(
         experiment_id=found.id,
         name=found.name,
         artifact_location=found.artifact_location,
@@ -143,12 +143,12 @@ def experiment(found: entities.Experiment) -> ExperimentShape:
 
 
 def status(found: RunStatus) -> str:
-    """Say a status; MLflow has no word for a run whose owner is gone."""
+    """Convert a status; a lost run is FAILED, because MLflow has no such status."""
     return RunStatus.FAILED.value if found is RunStatus.LOST else found.value
 
 
 def run_info(found: entities.Run) -> RunInfo:
-    """Say the head of a run."""
+    """Build the response for the attributes of a run."""
     return RunInfo(
         run_id=found.run_id,
         run_uuid=found.run_id,
@@ -163,9 +163,9 @@ def run_info(found: entities.Run) -> RunInfo:
     )
 
 
-def run(found: entities.Run, inputs: RunInputs | None = None, outputs: RunOutputs | None = None) -> RunShape:
-    """Say a run with its last values."""
-    return RunShape(
+def run(found: entities.Run, inputs: RunInputs | None = None, outputs: RunOutputs | None = None) -> RunSchema:
+    """Build the response for a run with its latest values."""
+    return RunSchema(
         info=run_info(found),
         data=RunData(
             metrics=tuple(metric(value) for value in found.metrics.values()),
@@ -178,7 +178,7 @@ def run(found: entities.Run, inputs: RunInputs | None = None, outputs: RunOutput
 
 
 def metric(found: entities.Metric, *, run_id: str | None = None, model_id: str | None = None) -> MetricPoint:
-    """Say one point of a metric, with its run or model where the question does not name it."""
+    """Build the response for one value of a metric, with its run or model when the request does not name it."""
     return MetricPoint(
         key=found.key,
         value=number(found.value),
@@ -192,7 +192,7 @@ def metric(found: entities.Metric, *, run_id: str | None = None, model_id: str |
 
 
 def dataset_input(found: entities.DatasetInput) -> SentDatasetInput:
-    """Say a dataset that a run read."""
+    """Build the response for a dataset input of a run."""
     dataset = found.dataset
     return SentDatasetInput(
         dataset=SentDataset(
@@ -208,7 +208,7 @@ def dataset_input(found: entities.DatasetInput) -> SentDatasetInput:
 
 
 def run_inputs(found: entities.RunInputs) -> RunInputs:
-    """Say what a run read."""
+    """Build the response for the inputs of a run."""
     return RunInputs(
         dataset_inputs=tuple(dataset_input(one) for one in found.datasets),
         model_inputs=tuple(ModelInput(model_id=model_id) for model_id in found.model_ids),
@@ -216,13 +216,13 @@ def run_inputs(found: entities.RunInputs) -> RunInputs:
 
 
 def run_outputs(found: tuple[entities.ModelOutput, ...]) -> RunOutputs:
-    """Say which models a run made."""
+    """Build the response for the models that a run created."""
     return RunOutputs(model_outputs=tuple(ModelOutput(model_id=one.model_id, step=one.step) for one in found))
 
 
-def model(found: entities.LoggedModel) -> ModelShape:
-    """Say a logged model."""
-    return ModelShape(
+def model(found: entities.LoggedModel) -> ModelSchema:
+    """Build the response for a logged model."""
+    return ModelSchema(
         info=ModelInfo(
             model_id=found.model_id,
             experiment_id=found.experiment_id,

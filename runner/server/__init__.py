@@ -1,1 +1,1 @@
-"""The protocol of MLflow, spoken to the child of a run."""
+"""Servers of MLflow's REST protocol: the loopback server of a run, and `proj server`."""

@@ -1,4 +1,4 @@
-"""MLflow's REST protocol as an ASGI application; handlers run on the event loop, as a write takes only 30 µs."""
+"""The ASGI application for MLflow's REST protocol; handlers run on the event loop, because a write takes only 30 µs."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ from msgspec import Struct, structs
 
 from runner.errors import NotFoundError
 from runner.model import Event, EventKind
-from runner.protocol.errors import Answer, ErrorCode, RefusedError, answer_for, error_answer
+from runner.protocol.errors import ErrorCode, RefusedError, Response, error_response, response_for
 from runner.protocol.requests import ListProxied, read_body, read_query
 from runner.server import zero_copy
 from runner.server.api import artifacts, experiments, metrics, models, parts, registry, runs
@@ -21,7 +21,7 @@ from runner.server.api.openapi import document
 from runner.server.api.tracking import Route, Stream, Tracking, Upstream
 from runner.server.standalone import guards
 from runner.server.standalone.guards import OPEN_PATHS, Caller, Guard, read_headers
-from runner.server.write_batching import Writes
+from runner.server.write_batching import WriteBatcher
 from runner.store.artifacts import list_artifacts, open_artifact
 
 Message = MutableMapping[str, Any]
@@ -31,12 +31,12 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 VERSION = "0.1.0"
-"""What ``/version`` says; clients of MLflow read it as MLflow's and don't send traces to one so old."""
+"""The response of ``/version``. MLflow clients take it for MLflow's version, and send no traces to one so old."""
 
 SERVER_INFO = {"store_type": "SqlStore", "workspaces_enabled": False, "trace_archival_enabled": False}
 
 _NOT_PRESIGNED = "Presigned download is not supported for the current artifact repository"
-"""The sentence by which clients know that a file comes from the server itself."""
+"""Error text that makes MLflow clients download a file from the server itself."""
 
 _PREFIX = re.compile(r"/(?:ajax-)?api/[23]\.0/(?:preview/)?mlflow/(?P<path>.+?)/?")
 _PROXY = re.compile(
@@ -48,7 +48,7 @@ _OUT_OF_SCOPE = re.compile(
     r"(?:traces?|webhooks|scorers|datasets|assessments|genai|issues|jobs|label-schemas|prompt-optimization|review-queues"
     r"|gateway[\w-]*|databricks)(?:/.*)?"
 )
-"""Parts of MLflow that are not about runs and models."""
+"""Endpoints of MLflow that proj does not implement."""
 
 _ROUTES: tuple[Route, ...] = (
     *experiments.ROUTES,
@@ -63,7 +63,7 @@ _FORMS = tuple(route for route in _ROUTES if "{" in route.path)
 
 
 class Served(Struct, frozen=True, kw_only=True):
-    """A request that was answered, for a log: nothing in it is secret."""
+    """The log entry of a request; it contains no secrets."""
 
     peer: str
     caller: str
@@ -74,8 +74,8 @@ class Served(Struct, frozen=True, kw_only=True):
 
 
 def build_app(tracking: Tracking, guard: Guard, observe: Callable[[Served], None] | None = None) -> App:
-    """Make the application that serves a store to whoever passes the guard; ``observe`` learns of each request."""
-    writes = Writes(tracking.database)
+    """Build the application that serves a store; ``guard`` checks each request, ``observe`` is called after it."""
+    writes = WriteBatcher(tracking.database)
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -88,52 +88,52 @@ def build_app(tracking: Tracking, guard: Guard, observe: Callable[[Served], None
             check = partial(guard.check, path, scope)
             known = check()
             caller = known.name
-            answer = await _answer(structs.replace(call, may_write=known.may_write, check=check), send)
-        except Exception as error:  # noqa: BLE001  every fault becomes an answer of the protocol
-            answer = answer_for(error, str(tracking.home.root))
-            _tell(call, answer, error)
-        if answer is not None:
-            await _send(send, answer)
+            response = await _respond(structs.replace(call, may_write=known.may_write, check=check), send)
+        except Exception as error:  # noqa: BLE001  every error becomes a response of the protocol
+            response = response_for(error, str(tracking.home.root))
+            _report_failure(call, response, error)
+        if response is not None:
+            await _send(send, response)
         if observe is not None:
-            observe(_served(call, caller, answer, time.perf_counter() - started))
+            observe(_served(call, caller, response, time.perf_counter() - started))
 
     return serve
 
 
 class Call(Struct, frozen=True, kw_only=True):
-    """One request, and what is needed to answer it."""
+    """One request, and everything that its handler needs."""
 
     tracking: Tracking
-    writes: Writes
+    writes: WriteBatcher
     method: str
     path: str
     scope: Scope
     receive: Receive
     may_write: bool = False
     check: Callable[[], Caller] | None = None
-    """Says again who asks; raises when the caller may not use the server any more."""
+    """Authenticates the caller again; raises RefusedError when the token was revoked."""
 
     def check_may_write(self) -> None:
-        """Refuse a change by a caller who may only read.
+        """Refuse a change by a caller with a read-only token.
 
         Raises:
-            RefusedError: it is such a caller.
+            RefusedError: the token is read-only.
         """
         if not self.may_write:
-            raise RefusedError(ErrorCode.PERMISSION_DENIED, "Your token is for reading only.")
+            raise RefusedError(ErrorCode.PERMISSION_DENIED, "Your token is read-only.")
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """Yield the body as it arrives; a caller who has lost the right to send it meanwhile is refused.
+        """Yield the body as it arrives; the token of the caller is checked once a second.
 
         Raises:
-            RefusedError: the client went away before it was whole, or its token was revoked.
+            RefusedError: the client disconnected, or its token was revoked.
         """
         more = True
         check = guards.periodic_check(self.check)
         while more:
             message = await self.receive()
             if message["type"] == "http.disconnect":
-                raise RefusedError(ErrorCode.BAD_REQUEST, "The connection ended before the request did.")
+                raise RefusedError(ErrorCode.BAD_REQUEST, "The connection was closed before the request was complete.")
             more = message.get("more_body", False)
             check(more)
             yield message.get("body", b"")
@@ -142,7 +142,7 @@ class Call(Struct, frozen=True, kw_only=True):
         """Return the whole body.
 
         Raises:
-            RefusedError: it is too large, or not whole.
+            RefusedError: the body is too large, or the client disconnected.
         """
         guards.check_length(self.scope["headers"])
         parts: list[bytes] = []
@@ -155,28 +155,28 @@ class Call(Struct, frozen=True, kw_only=True):
         return b"".join(parts)
 
 
-async def _answer(call: Call, send: Send) -> Answer | None:
-    """Answer a call; None when the answer was sent piece by piece."""
+async def _respond(call: Call, send: Send) -> Response | None:
+    """Respond to a call; None when the response was already sent in pieces."""
     protocol = _PREFIX.fullmatch(call.path)
     if protocol is not None:
-        found = await _answer_protocol(call, protocol["path"])
+        found = await _respond_to_protocol(call, protocol["path"])
         if isinstance(found, Stream):
             await _send_stream(found, send)
             return None
-        return found if isinstance(found, Answer) else _json(found)
+        return found if isinstance(found, Response) else _json(found)
     proxy = _PROXY.fullmatch(call.path)
     if proxy is not None:
         if proxy["verb"] == "mpu":
-            return await _answer_parts(call, proxy["path"] or "", send)
+            return await _respond_to_parts(call, proxy["path"] or "", send)
         if proxy["verb"] != "artifacts":
             raise RefusedError(ErrorCode.NOT_IMPLEMENTED, _NOT_PRESIGNED)
-        return await _answer_proxy(call, proxy["path"] or "", send)
+        return await _respond_to_proxy(call, proxy["path"] or "", send)
     if call.method == "GET" and call.path in OPEN_PATHS:
         return _OPEN[call.path]()
     raise _unknown(call)
 
 
-async def _answer_protocol(call: Call, path: str) -> object:
+async def _respond_to_protocol(call: Call, path: str) -> object:
     if path == "server-info" and call.method == "GET":
         return SERVER_INFO
     route = _EXACT.get((call.method, path))
@@ -191,43 +191,45 @@ async def _answer_protocol(call: Call, path: str) -> object:
         call.check_may_write()
     content = call.scope["query_string"] if call.method == "GET" else await call.body()
     if call.method == "GET":
-        asked = read_query(route.shape, content.decode("latin-1"), fields)
+        request = read_query(route.schema, content.decode("latin-1"), fields)
     else:
         if route.changes and call.tracking.redact is not None:
             content = call.tracking.redact(content)
-        asked = read_body(route.shape, content, fields)
-    here = partial(route.answer, call.tracking, asked)
+        request = read_body(route.schema, content, fields)
+    here = partial(route.handler, call.tracking, request)
     upstream = call.tracking.upstream
     if upstream is None:
         return await (asyncio.to_thread(here) if route.is_long else call.writes.make(here))
-    return await _answer_with(upstream, call, path, content, here)
+    return await _respond_with_upstream(upstream, call, path, content, here)
 
 
-async def _answer_with(upstream: Upstream, call: Call, path: str, content: bytes, here: Callable[[], object]) -> object:
-    """Answer from our store, or from the tracking server of the run."""
-    told: bytes | None = None
+async def _respond_with_upstream(
+    upstream: Upstream, call: Call, path: str, content: bytes, here: Callable[[], object]
+) -> object:
+    """Respond from the local store, or from the tracking server of the run."""
+    found: bytes | None = None
     if upstream.is_first(path):
-        told = await asyncio.to_thread(upstream.ask, call.method, path, content)
-    if told is not None:
-        return Answer(200, told)
+        found = await asyncio.to_thread(upstream.ask, call.method, path, content)
+    if found is not None:
+        return Response(200, found)
     try:
         return await call.writes.make(here)
     except NotFoundError as error:
         if not upstream.is_second(call.method, path):
             is_written = call.method == "POST" and path.startswith("runs/")
-            more = "; of those on the tracking server a command can only read" if is_written else ""
+            more = "; the command can read runs of the tracking server, but not change them" if is_written else ""
             raise NotFoundError(f"{error.message} here{more}", context=error.context) from error
-    told = await asyncio.to_thread(upstream.ask, call.method, path, content)
-    return Answer(200, told or b"{}")
+    found = await asyncio.to_thread(upstream.ask, call.method, path, content)
+    return Response(200, found or b"{}")
 
 
-async def _answer_proxy(call: Call, path: str, send: Send) -> Answer | None:
+async def _respond_to_proxy(call: Call, path: str, send: Send) -> Response | None:
     if call.method == "GET" and not path:
-        asked = read_query(ListProxied, call.scope["query_string"].decode("latin-1"), {})
-        upstream = _elsewhere(call, asked.path)
+        request = read_query(ListProxied, call.scope["query_string"].decode("latin-1"), {})
+        upstream = _elsewhere(call, request.path)
         if upstream is not None:
-            return Answer(200, await asyncio.to_thread(upstream.list_files, asked.path))
-        return _json(artifacts.list_proxied(call.tracking, asked))
+            return Response(200, await asyncio.to_thread(upstream.list_files, request.path))
+        return _json(artifacts.list_proxied(call.tracking, request))
     if call.method == "GET":
         upstream = _elsewhere(call, path)
         await (_send_file(call, path, send) if upstream is None else _pass_on(upstream, path, send))
@@ -243,23 +245,23 @@ async def _answer_proxy(call: Call, path: str, send: Send) -> Answer | None:
     raise _unknown(call)
 
 
-async def _answer_parts(call: Call, path: str, send: Send) -> Answer | None:
-    """Answer about a file that comes in parts."""
+async def _respond_to_parts(call: Call, path: str, send: Send) -> Response | None:
+    """Respond to a request about a multipart upload."""
     call.check_may_write()
     part = parts.PART.fullmatch(path)
     if part is not None and call.method == "PUT":
         tag = await parts.receive_part(call.tracking, part, call.pieces())
         await _send(send, _json({}), (b"etag", f'"{tag}"'.encode()))
         return None
-    deed, _, folder = path.partition("/")
-    if call.method != "POST" or deed not in ("create", "complete", "abort"):
+    action, _, folder = path.partition("/")
+    if call.method != "POST" or action not in ("create", "complete", "abort"):
         raise _unknown(call)
     body = await call.body()
-    if deed == "create":
-        asked = read_body(parts.CreateUpload, body, {})
+    if action == "create":
+        request = read_body(parts.CreateUpload, body, {})
         base, headers = _way_back(call)
-        return _json(parts.create(call.tracking, folder, asked, base, headers))
-    if deed == "complete":
+        return _json(parts.create(call.tracking, folder, request, base, headers))
+    if action == "complete":
         await asyncio.to_thread(parts.complete(call.tracking, folder, read_body(parts.CompleteUpload, body, {})))
     else:
         parts.abort(call.tracking, folder, read_body(parts.AbortUpload, body, {}))
@@ -267,26 +269,26 @@ async def _answer_parts(call: Call, path: str, send: Send) -> Answer | None:
 
 
 def _way_back(call: Call) -> tuple[str, dict[str, str]]:
-    """Return where a client sends parts, and with which headers: those by which it is known here."""
+    """Return the base URL for parts, and the headers that authenticate the client."""
     found = read_headers(call.scope["headers"])
     base = f"{call.scope['scheme']}://{found.host}{call.path.partition('/mpu/')[0]}/mpu"
     return base, ({"Authorization": found.authorization} if found.authorization else {})
 
 
 def _elsewhere(call: Call, path: str) -> Upstream | None:
-    """Return the run's tracking server, where it has one and we have nothing at a path of the proxy."""
+    """Return the tracking server of the run, if it has one and the path of the proxy does not exist locally."""
     if call.tracking.upstream is None:
         return None
     try:
-        place = artifacts.find_place(call.tracking, path)
-        is_here = bool(list_artifacts(place.root, place.path))
+        location = artifacts.find_location(call.tracking, path)
+        is_here = bool(list_artifacts(location.root, location.path))
     except (NotFoundError, RefusedError):
         is_here = False
     return None if is_here else call.tracking.upstream
 
 
 async def _pass_on(upstream: Upstream, path: str, send: Send) -> None:
-    """Send a file of the run's tracking server piece by piece, as it comes."""
+    """Forward a file of the tracking server in pieces."""
     pieces = upstream.pieces(path)
     piece = await asyncio.to_thread(next, pieces, b"")
     headers = [(b"content-type", b"application/octet-stream"), (b"x-content-type-options", b"nosniff")]
@@ -298,8 +300,8 @@ async def _pass_on(upstream: Upstream, path: str, send: Send) -> None:
 
 
 async def _send_file(call: Call, path: str, send: Send) -> None:
-    place = artifacts.find_place(call.tracking, path)
-    with open_artifact(place.root, place.path) as file:
+    location = artifacts.find_location(call.tracking, path)
+    with open_artifact(location.root, location.path) as file:
         size = os.fstat(file.fileno()).st_size
         headers = [
             (b"content-type", b"application/octet-stream"),
@@ -319,13 +321,13 @@ async def _send_stream(stream: Stream, send: Send) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     for piece in stream.pieces:
         await send({"type": "http.response.body", "body": piece, "more_body": True})
-        # Others have their turn, also while this client takes what it gets at once.
+        # Yields to other requests, also when this client reads without delay.
         await asyncio.sleep(0)
     await send({"type": "http.response.body", "body": b""})
 
 
 def _pieces_of(read: Callable[[int], bytes], size: int) -> Iterator[bytes]:
-    """Yield just as much as was announced, even of a file that grows; one that shrinks ends the connection."""
+    """Yield exactly ``size`` bytes of a file that may grow; fewer bytes make uvicorn close the connection."""
     while size > 0:
         piece = read(min(artifacts.PIECE, size))
         if not piece:
@@ -343,54 +345,54 @@ def _fits(route: Route, parts: list[str]) -> bool:
 
 def _unknown(call: Call) -> RefusedError:
     if _OUT_OF_SCOPE.fullmatch(call.path):
-        message = f"proj keeps runs and models; it has no {call.method} {call.path[:200]}"
+        message = f"proj stores runs and models; it does not implement {call.method} {call.path[:200]}"
         return RefusedError(ErrorCode.NOT_IMPLEMENTED, message)
     return RefusedError(ErrorCode.ENDPOINT_NOT_FOUND, f"proj has no endpoint {call.method} {call.path[:200]}")
 
 
 @cache
-def _described() -> Answer:
+def _described() -> Response:
     return _json(document(_ROUTES, VERSION))
 
 
 _GREETING = b"This is a proj server: it speaks MLflow's REST protocol and has no web pages. See /openapi.json.\n"
-_OPEN: dict[str, Callable[[], Answer]] = {
-    "/": lambda: Answer(200, _GREETING),
-    "/health": lambda: Answer(200, b"OK"),
-    "/version": lambda: Answer(200, VERSION.encode()),
+_OPEN: dict[str, Callable[[], Response]] = {
+    "/": lambda: Response(200, _GREETING),
+    "/health": lambda: Response(200, b"OK"),
+    "/version": lambda: Response(200, VERSION.encode()),
     "/openapi.json": _described,
 }
 
 
-def _json(body: object) -> Answer:
-    return Answer(200, msgspec.json.encode(body))
+def _json(body: object) -> Response:
+    return Response(200, msgspec.json.encode(body))
 
 
-def _served(call: Call, caller: str, answer: Answer | None, seconds: float) -> Served:
+def _served(call: Call, caller: str, response: Response | None, seconds: float) -> Served:
     return Served(
         peer=(call.scope.get("client") or ("", 0))[0],
         caller=caller,
         method=call.method,
         path=call.path,
-        status=200 if answer is None else answer.status,
+        status=200 if response is None else response.status,
         seconds=seconds,
     )
 
 
-def _tell(call: Call, answer: Answer, error: Exception) -> None:
-    """Tell the user of faults that are not the client's."""
-    if answer.status >= error_answer(ErrorCode.INTERNAL_ERROR, "").status:
-        message = f"A request could not be answered: {call.method} {call.path[:200]}"
+def _report_failure(call: Call, response: Response, error: Exception) -> None:
+    """Report errors that the client did not cause to the operator."""
+    if response.status >= error_response(ErrorCode.INTERNAL_ERROR, "").status:
+        message = f"A request failed: {call.method} {call.path[:200]}"
         call.tracking.report(Event(kind=EventKind.WARNING, message=message, hint=f"{type(error).__name__}: {error}"))
 
 
-async def _send(send: Send, answer: Answer, *more: tuple[bytes, bytes]) -> None:
-    kind = b"application/json" if answer.body.startswith(b"{") else b"text/plain"
+async def _send(send: Send, response: Response, *more: tuple[bytes, bytes]) -> None:
+    kind = b"application/json" if response.body.startswith(b"{") else b"text/plain"
     headers = [
         (b"content-type", kind),
-        (b"content-length", str(len(answer.body)).encode()),
+        (b"content-length", str(len(response.body)).encode()),
         (b"x-content-type-options", b"nosniff"),
         *more,
     ]
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body})
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": response.body})

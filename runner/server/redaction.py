@@ -1,4 +1,4 @@
-"""Takes secrets out of what a command sends to the server of its run."""
+"""Removes secrets from the requests that a command sends to the server of its run."""
 
 import math
 from collections.abc import Mapping
@@ -13,20 +13,20 @@ _IDS = frozenset({
     *("artifact_location", "artifact_uri", "page_token", "run_link", "source", "storage_location", "upload_id"),
     *("dataset_digest", "digest", "status", "version"),
 })  # fmt: skip
-"""Fields that name what is there already: digits of a secret may be in them by chance."""
+"""Fields that refer to existing objects; they can contain the digits of a secret by chance."""
 _NAMES = frozenset({"key", "name", "new_name", "metric_key"})
 
 
 def redact_request(body: bytes, masker: Masker, public: Mapping[str, str]) -> bytes:
     """Return the JSON body of a request without secrets; a metric whose value is a secret becomes NaN.
 
-    ``public`` are the parameters of the run that may be seen: logging one of them again changes nothing.
+    ``public`` are the parameters of the run that are not secret; logging one of them again changes nothing.
     """
     try:
         fields = msgspec.json.decode(body or b"{}")
         return msgspec.json.encode(_Redaction(masker, public).value(fields))
     except (msgspec.DecodeError, RecursionError):
-        return body  # the endpoint refuses it
+        return body  # the endpoint reports the invalid JSON
 
 
 class _Redaction:

@@ -1,4 +1,4 @@
-"""Finds in the output of a command the tracking servers that its client could not reach."""
+"""Finds tracking servers that were not reachable in the output of a command."""
 
 import re
 
@@ -10,7 +10,7 @@ _FAILED = re.compile(r"API request to (?P<url>https?://[^\s'\"]+?)/(?:ajax-)?api
 
 
 def unreachable_servers(log: str) -> tuple[str, ...]:
-    """Return the addresses of the tracking servers that could not be reached, each once, as URLs."""
+    """Return the URLs of the tracking servers that the client could not reach, without duplicates."""
     found: dict[str, None] = {}
     for match in _REFUSED.finditer(log):
         host = f"[{match['host'].strip('[]')}]" if ":" in match["host"] else match["host"]

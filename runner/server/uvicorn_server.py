@@ -1,4 +1,4 @@
-"""uvicorn as we use it: quiet, without what proxies and browsers say, and gone as soon as all is answered."""
+"""Configures and runs uvicorn: no logging, no proxy headers, and a shutdown that waits only for open requests."""
 
 import asyncio
 import logging
@@ -10,15 +10,15 @@ from pathlib import Path
 import uvicorn
 
 from runner.server.app import App
-from runner.server.transport import ACCEPTED, JoiningProtocol
+from runner.server.transport import ACCEPT_BATCH, JoiningProtocol
 
-_LOOK = 0.002
-"""Seconds between two looks for what is still to do; a loopback connection shows what it has within 0.2 ms."""
+_POLL_SECONDS = 0.002
+"""Seconds between two checks for open requests; data of a loopback connection arrives within 0.2 ms."""
 
-_QUIET_LOOKS = 3
+_QUIET_POLLS = 3
 
 _QUEUE = 512
-"""Connections that the kernel holds until they are accepted."""
+"""Connections that the kernel queues until they are accepted."""
 
 
 def make_server(
@@ -27,18 +27,18 @@ def make_server(
     keep_alive: int,
     tls: tuple[Path, Path] | None = None,
 ) -> uvicorn.Server:
-    """Make a server that is not started; ``tls`` are the files of the certificate and of its key.
+    """Build a server without starting it; ``tls`` are the files of the certificate and of its private key.
 
     Raises:
-        OSError: such a file can't be read, or is none.
+        OSError: a TLS file can not be read, or is invalid.
     """
-    # Without this, what uvicorn says of bad requests would reach the user's terminal.
+    # Keeps the log messages of uvicorn about bad requests off the terminal.
     logging.getLogger("uvicorn").addHandler(logging.NullHandler())
     config = uvicorn.Config(
         app,
         loop="asyncio",
         http=JoiningProtocol,
-        backlog=ACCEPTED,
+        backlog=ACCEPT_BATCH,
         ws="none",
         lifespan="off",
         interface="asgi3",
@@ -58,13 +58,13 @@ def make_server(
 
 
 async def serve_until(ended: asyncio.Event, server: uvicorn.Server, *listeners: socket.socket, grace: float) -> None:
-    """Serve until an event, then answer what has begun, for ``grace`` seconds at most.
+    """Serve until ``ended`` is set, then finish open requests within ``grace`` seconds.
 
-    This does what ``Server.serve`` does, which looks only ten times a second whether to end, and then waits once more.
+    Replaces ``Server.serve``, which checks for the end only ten times a second and then waits once more.
     """
     await server.startup(sockets=list(listeners))
     for listener in listeners:
-        # asyncio accepts as many at once as its queue is long, before any of them is counted.
+        # asyncio accepts up to its own backlog at once, before any connection is counted; the kernel queues more.
         listener.listen(_QUEUE)
     await server.on_tick(0)
     await ended.wait()
@@ -77,10 +77,10 @@ async def serve_until(ended: asyncio.Event, server: uvicorn.Server, *listeners: 
 
 
 async def _drain(server: uvicorn.Server, listeners: tuple[socket.socket, ...], grace: float) -> None:
-    """Answer what was sent before the end; nothing new comes after."""
+    """Finish the requests that were sent before the end."""
     deadline = time.monotonic() + grace
     quiet = 0
-    while quiet < _QUIET_LOOKS and time.monotonic() < deadline:
-        await asyncio.sleep(_LOOK)
+    while quiet < _QUIET_POLLS and time.monotonic() < deadline:
+        await asyncio.sleep(_POLL_SECONDS)
         waiting = select.select(listeners, [], [], 0)[0]
         quiet = 0 if waiting or server.server_state.tasks else quiet + 1

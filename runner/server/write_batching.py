@@ -1,4 +1,4 @@
-"""Changes that clients ask for at the same moment, committed together; each is answered when it is safe."""
+"""Commits the changes of concurrent requests together (group commit)."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,11 +6,11 @@ from collections.abc import Callable
 from runner.store.database import Database
 
 
-class Writes:
-    """The changes that one event loop makes in a store.
+class WriteBatcher:
+    """Applies the changes of the requests of one event loop.
 
-    A commit costs as much as the change itself, or far more where the disk is slow. Requests that arrived together are
-    answered in one turn of the loop; their changes are committed at its end. A request that is alone waits for nobody.
+    A commit costs as much as the change itself, and far more on a slow disk. Requests that arrive together are handled
+    in one turn of the event loop, and their changes are committed at its end. A single request does not wait.
     """
 
     def __init__(self, database: Database) -> None:
@@ -19,10 +19,10 @@ class Writes:
         self._is_due = False
 
     async def make(self, change: Callable[[], object]) -> object:
-        """Make a change, and return what it returned as soon as it is committed.
+        """Apply a change, and return its result when it is committed.
 
         Raises:
-            StoreError: it can't be committed; then it has not taken effect.
+            StoreError: the commit failed; the change has no effect.
         """
         try:
             with self._database.gathering():
@@ -46,7 +46,7 @@ class Writes:
         fault: Exception | None = None
         try:
             self._database.commit_gathered()
-        except Exception as error:  # noqa: BLE001  it becomes the answer of each request
+        except Exception as error:  # noqa: BLE001  it becomes the response to each request
             fault = error
         for one in waiting:
             if one.done():

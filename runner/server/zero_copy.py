@@ -1,7 +1,7 @@
-"""Files between a connection and the disk without passing through Python: sendfile(2) and splice(2).
+"""Moves files between a connection and the disk without copying them through Python: sendfile(2) and splice(2).
 
-The application gets the connection of a request in its ASGI state, as `CONNECTION`. Where the system or the connection
-has no such calls (TLS, not Linux), the caller sends and receives pieces as before.
+The application gets the connection of a request in its ASGI state, as `CONNECTION`. When the system or the connection
+does not support these calls (TLS, not Linux), the caller sends and receives pieces instead.
 """
 
 import asyncio
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from runner.server.transport import JoiningProtocol
 
 CONNECTION = "protocol"
-"""Key of the connection in the state of a request."""
+"""Key of the connection in the ASGI state of a request."""
 
-LEAST_SIZE = 256 * 1024
-"""Bytes from which on taking a body off the socket by hand pays."""
+MIN_SIZE = 256 * 1024
+"""Minimum size in bytes of a body for which splice is faster."""
 
 _PIPE = 1 << 20
 _SET_PIPE_SIZE = 1031
@@ -41,9 +41,9 @@ _WORKERS = 4
 
 
 async def send_file(state: Mapping[str, Any], file: BinaryIO, size: int) -> bool:
-    """Send so many bytes of a file as the body of an answer whose head was sent; False where pieces must be sent.
+    """Send ``size`` bytes of a file as the body of a response; return False when the caller must send pieces instead.
 
-    The caller ends the body. A file that has become shorter ends the connection.
+    The caller sends the head before and the end of the body after. If the file became shorter, the connection closes.
     """
     connection: JoiningProtocol | None = state.get(CONNECTION)
     if connection is None or size == 0:
@@ -55,13 +55,13 @@ async def send_file(state: Mapping[str, Any], file: BinaryIO, size: int) -> bool
             sent = await asyncio.get_running_loop().sendfile(plain, file, 0, size)
             if sent < size:
                 plain.abort()
-    # What was sent is no news to uvicorn, which counts.
+    # uvicorn compares the sent bytes with the Content-Length, and does not know of these.
     cycle.expected_content_length = 0
     return True
 
 
 def body_to_splice(scope: Mapping[str, Any]) -> int | None:
-    """Return the bytes of a body that can be moved straight from the socket to a file; None for any other."""
+    """Return the size in bytes of a body that can be spliced from the socket to a file; None for any other body."""
     connection: JoiningProtocol | None = scope.get("state", {}).get(CONNECTION)
     if connection is None or not hasattr(os, "splice") or connection.transport.get_extra_info("sslcontext") is not None:
         return None
@@ -70,7 +70,7 @@ def body_to_splice(scope: Mapping[str, Any]) -> int | None:
     if len(lengths) != 1 or is_chunked or connection.cycle.scope is not scope or not connection.cycle.more_body:
         return None
     size = int(lengths[0])
-    return size if size >= LEAST_SIZE else None
+    return size if size >= MIN_SIZE else None
 
 
 async def receive_file(scope: Mapping[str, Any], target: int, size: int, check: Callable[[bool], None]) -> None:
@@ -81,7 +81,7 @@ async def receive_file(scope: Mapping[str, Any], target: int, size: int, check: 
 
     Raises:
         RefusedError: the connection was closed, or the caller has lost its permission.
-        OSError: the file can't be written; the body was read to its end, so that the client takes the answer.
+        OSError: the file can't be written; the body was read to its end, so that the client reads the response.
     """
     connection: JoiningProtocol = scope["state"][CONNECTION]
     cycle = connection.cycle
@@ -102,7 +102,7 @@ async def receive_file(scope: Mapping[str, Any], target: int, size: int, check: 
     finally:
         body.close()
     connection.on_message_complete()
-    # The old parser waits for a body that it will never see.
+    # The old parser still waits for the body.
     connection.parser = httptools.HttpRequestParser(connection)
     with suppress(AttributeError):  # as uvicorn does
         connection.parser.set_dangerous_leniencies(lenient_data_after_close=True)
@@ -111,7 +111,7 @@ async def receive_file(scope: Mapping[str, Any], target: int, size: int, check: 
 
 
 class _Body:
-    """What is still to come of a body, on its way from a socket through a pipe to a file."""
+    """The rest of a body that is moved from a socket through a pipe to a file."""
 
     def __init__(self, connection: "JoiningProtocol", target: int, left: int, check: Callable[[bool], None]) -> None:
         self._connection = connection
@@ -120,7 +120,7 @@ class _Body:
         self._check = check
         self._socket = os.dup(connection.transport.get_extra_info("socket").fileno())
         self._out, self._in = os.pipe2(os.O_CLOEXEC)
-        with suppress(OSError):  # users have a limit for large pipes
+        with suppress(OSError):  # the system limits the pipe memory of a user
             fcntl(self._in, _SET_PIPE_SIZE, _PIPE)
         self._void: int | None = None
         self.fault: OSError | None = None
@@ -141,9 +141,9 @@ class _Body:
         loop = asyncio.get_running_loop()
         while self._left > 0:
             await self._until_readable()
-            moved, is_over = await loop.run_in_executor(_workers(), self._move)
-            self._left -= moved
-            self._connection.count_spliced(moved)
+            redirected, is_over = await loop.run_in_executor(_workers(), self._move)
+            self._left -= redirected
+            self._connection.count_spliced(redirected)
             if is_over and self._left > 0:
                 raise _connection_ended()
             self._check_open()
@@ -165,13 +165,13 @@ class _Body:
             loop.remove_reader(self._socket)
 
     def _check_open(self) -> None:
-        """Stop when the connection was closed, which our copy of its socket does not show, or the caller is refused."""
+        """Raise when the connection was closed (not visible on the duplicated socket) or the token was revoked."""
         if self._connection.cycle.disconnected or self._connection.transport.is_closing():
             raise _connection_ended()
         self._check(True)
 
     def _move(self) -> tuple[int, bool]:
-        """Move the bytes that have arrived, in a thread; return their number, and whether the connection ended."""
+        """Move the received bytes, in a thread; return their number, and whether the connection ended."""
         total = 0
         deadline = time.monotonic() + _MAX_TURN_SECONDS
         waiting = select.poll()
@@ -204,7 +204,7 @@ class _Body:
         return 0
 
     def _fail(self, error: OSError) -> None:
-        """Note a fault of the file once, and let the rest go nowhere."""
+        """Record the first error of the file, and discard the rest of the body."""
         if self._void is not None:
             raise error
         self.fault = error
@@ -212,7 +212,7 @@ class _Body:
 
 
 def _connection_ended() -> RefusedError:
-    return RefusedError(ErrorCode.BAD_REQUEST, "The connection ended before the request did.")
+    return RefusedError(ErrorCode.BAD_REQUEST, "The connection was closed before the request was complete.")
 
 
 @cache

@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote, urlsplit
 from msgspec import structs
 
 from runner.errors import InvalidValueError, RemoteError
-from runner.protocol.client_responses import FileAnswer, Files, decode
+from runner.protocol.client_responses import FileResponse, Files, decode
 from runner.store.artifact_paths import check_path, fault_of, names_of
 from runner.store.artifacts import ArtifactInfo, list_artifacts, local_folder, open_artifact, write_artifact
 from runner.sync.transport import PIECE, Transport
@@ -156,7 +156,7 @@ def walk(place: ArtifactLocation, path: str = "") -> Iterator[ArtifactInfo]:
     raise RemoteError(f"The server lists more than {_FOLDERS} artifact folders")
 
 
-def _info(folder: str, listed: FileAnswer) -> ArtifactInfo:
+def _info(folder: str, listed: FileResponse) -> ArtifactInfo:
     """Return a listed entry; a name that leads out of the folder becomes a fault."""
     path = posixpath.join(folder, posixpath.basename(listed.path.rstrip("/")))
     size = None if listed.is_dir else listed.file_size

@@ -9,7 +9,7 @@ from typing import final
 from runner.errors import RemoteError
 from runner.model import RunStatus
 from runner.protocol import client_responses
-from runner.protocol.client_responses import Shape, decode
+from runner.protocol.client_responses import ResponseT, decode
 from runner.store import entities
 from runner.sync.access import read_access
 from runner.sync.artifact_locations import ArtifactLocation, find_location
@@ -254,11 +254,13 @@ class RemoteServer:
         """Yield the content at a path of the server in pieces."""
         return self._transport.pieces(path)
 
-    def _get(self, path: str, shape: type[Shape], **query: object) -> Shape:
-        return decode(self._transport.ask("GET", _API + path, query=query), shape, self.url)
+    def _get(self, path: str, schema: type[ResponseT], **query: object) -> ResponseT:
+        return decode(self._transport.ask("GET", _API + path, query=query), schema, self.url)
 
-    def _post(self, path: str, shape: type[Shape], body: Mapping[str, object], *, again: bool = False) -> Shape:
-        return decode(self._transport.ask("POST", _API + path, body=body, again=again), shape, self.url)
+    def _post(
+        self, path: str, schema: type[ResponseT], body: Mapping[str, object], *, again: bool = False
+    ) -> ResponseT:
+        return decode(self._transport.ask("POST", _API + path, body=body, again=again), schema, self.url)
 
 
 class _Pages:
@@ -303,7 +305,7 @@ class _Pages:
         )
 
 
-def _whole(answer: client_responses.RunAnswer) -> ServerRun:
+def _whole(answer: client_responses.RunResponse) -> ServerRun:
     run = answer.run
     fields = {name: getattr(run, name) for name in run.__struct_fields__}
     return ServerRun(**fields, inputs=answer.read, outputs=answer.made)

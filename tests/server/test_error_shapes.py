@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 
-import runner.server
+import runner
 from runner import errors
-from runner.protocol.errors import ErrorCode, RefusedError, answer_for, error_answer
+from runner.protocol.errors import ErrorCode, RefusedError, error_response, response_for
 from runner.server.api.tracking import Route
 from runner.server.app import _ROUTES
 from runner.settings import Home
@@ -40,7 +40,7 @@ def kinds() -> list[type[errors.ProjError]]:
 
 @pytest.mark.parametrize("kind", kinds(), ids=lambda kind: kind.__name__)
 def test_every_error_for_the_user_has_an_answer(kind: type[errors.ProjError]) -> None:
-    answer = answer_for(kind("what", context="where", hint="do this"))
+    answer = response_for(kind("what", context="where", hint="do this"))
     body = json.loads(answer.body)
     assert set(body) == {"error_code", "message"}
     assert body["error_code"] in WORDS
@@ -50,27 +50,28 @@ def test_every_error_for_the_user_has_an_answer(kind: type[errors.ProjError]) ->
 
 @pytest.mark.parametrize("code", list(ErrorCode))
 def test_every_word_has_a_status(code: ErrorCode) -> None:
-    answer = answer_for(RefusedError(code, "no"))
-    assert answer == error_answer(code, "no")
+    answer = response_for(RefusedError(code, "no"))
+    assert answer == error_response(code, "no")
     assert 400 <= answer.status < 600
 
 
 @pytest.mark.parametrize("error", [RuntimeError("x"), KeyError("x"), OSError(5, "broken")])
 def test_faults_of_ours_have_the_shape_too(error: Exception) -> None:
-    answer = answer_for(error)
+    answer = response_for(error)
     assert (answer.status, set(json.loads(answer.body))) == (500, {"error_code", "message"})
 
 
 def test_error_bodies_are_made_in_one_place() -> None:
-    folder = Path(runner.server.__file__).parent
+    folder = Path(runner.__file__).parent
     makers = [
         module.name
-        for module in sorted(folder.glob("*.py"))
+        for package in ("protocol", "server")
+        for module in sorted((folder / package).rglob("*.py"))
         for node in ast.walk(ast.parse(module.read_text(encoding="utf-8")))
         if (isinstance(node, ast.Constant) and node.value == "error_code")
         or (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "ErrorBody")
     ]
-    assert makers == ["answers.py"]
+    assert makers == ["errors.py"]
 
 
 def path_of(route: Route) -> str:
@@ -93,7 +94,7 @@ def fits(value: object, kind: Any) -> bool:
 
 @pytest.mark.parametrize("route", _ROUTES, ids=lambda route: f"{route.method} {route.path}")
 def test_every_endpoint_says_what_is_wrong_with_a_request(client: Client, route: Route) -> None:
-    fields = [field for field in msgspec.structs.fields(route.shape) if f"{{{field.name}}}" not in route.path]
+    fields = [field for field in msgspec.structs.fields(route.schema) if f"{{{field.name}}}" not in route.path]
     bodies: list[bytes] = [b"{", b"[]", b"\xff", b'"text"', b"5"]
     bodies += [json.dumps({one.name: value}).encode() for one in fields for value in values_for(one.type)]
     if route.method == "GET":

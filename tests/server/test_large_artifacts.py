@@ -24,9 +24,7 @@ from runner.store.artifacts import walk_artifacts
 from runner.store.database import Database
 from tests.support.protocol import API, Client, Stage
 
-pytestmark = pytest.mark.slow
-
-SIZE = 3 * zero_copy.LEAST_SIZE + 17
+SIZE = 3 * zero_copy.MIN_SIZE + 17
 
 
 @pytest.fixture
@@ -64,12 +62,12 @@ def content(size: int) -> bytes:
     return os.urandom(size)
 
 
-@pytest.mark.parametrize("size", [0, 1, zero_copy.LEAST_SIZE - 1, zero_copy.LEAST_SIZE, SIZE, 30 << 20])
+@pytest.mark.parametrize("size", [0, 1, zero_copy.MIN_SIZE - 1, zero_copy.MIN_SIZE, SIZE, 30 << 20])
 def test_files_of_every_size_go_up_and_down(stage: Stage, client: Client, spliced: list[int], size: int) -> None:
     data = content(size)
     assert client.send("PUT", address(stage, "d/f"), data).json == {}
     assert (stage.home.artifacts(stage.run_id) / "d" / "f").read_bytes() == data
-    assert spliced == ([size] if size >= zero_copy.LEAST_SIZE else [])
+    assert spliced == ([size] if size >= zero_copy.MIN_SIZE else [])
     reply = client.send("GET", address(stage, "d/f"))
     assert reply.body == data
     assert reply.headers["content-length"] == str(size)
@@ -109,7 +107,7 @@ def read_answer(connection: socket.socket) -> bytes:
     return answer
 
 
-@pytest.mark.parametrize("pieces", [[1], [SIZE - 1], [1000] * 200, [zero_copy.LEAST_SIZE, 5]])
+@pytest.mark.parametrize("pieces", [[1], [SIZE - 1], [1000] * 200, [zero_copy.MIN_SIZE, 5]])
 def test_bodies_may_come_in_any_pieces(stage: Stage, client: Client, pieces: list[int]) -> None:
     data = content(SIZE)
     with socket.create_connection(("127.0.0.1", stage.socket.port)) as connection:
@@ -215,7 +213,7 @@ def test_a_slow_but_steady_client_is_served(
 ) -> None:
     data = content(SIZE)
     step = SIZE // 16
-    assert step > transport.LEAST
+    assert step > transport.MIN_BYTES
     with socket.create_connection(("127.0.0.1", stage.socket.port)) as connection:
         connection.sendall(head(stage, client, SIZE))
         for start in range(0, SIZE, step):

@@ -66,12 +66,12 @@ def test_a_connection_on_which_nothing_comes_is_given_up(client: Client) -> None
 
 
 def test_a_slow_but_steady_upload_is_taken(client: Client) -> None:
-    length = 40 * transport.LEAST
+    length = 40 * transport.MIN_BYTES
     with sockets.create_connection(("127.0.0.1", client.socket.port), timeout=20) as raw:
         raw.sendall(head(client, length))
         body = b"{" + b" " * (length - 2) + b"}"
-        for start in range(0, length, 2 * transport.LEAST):
-            raw.sendall(body[start : start + 2 * transport.LEAST])
+        for start in range(0, length, 2 * transport.MIN_BYTES):
+            raw.sendall(body[start : start + 2 * transport.MIN_BYTES])
             time.sleep(WINDOW / 2)
         assert b" 200 " in raw.recv(100)
 
@@ -99,8 +99,8 @@ def test_a_head_without_end_is_refused(client: Client) -> None:
 def four(client: Client, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[sockets.socket]]:
     """Fill a server that has room for four with connections on which a request with the token was answered."""
     monkeypatch.setattr(transport, "WINDOW", 60)
-    monkeypatch.setattr(transport, "MOST_CONNECTIONS", 4)
-    monkeypatch.setattr(transport, "MOST_OF_ONE", 4)
+    monkeypatch.setattr(transport, "MAX_CONNECTIONS", 4)
+    monkeypatch.setattr(transport, "MAX_PER_ADDRESS", 4)
     with ExitStack() as opened:
         known = [opened.enter_context(connect(client)) for _ in range(4)]
         for raw in known:
@@ -155,7 +155,7 @@ def assert_soon(condition: Callable[[], bool]) -> None:
 @pytest.mark.usefixtures("four")
 def test_one_peer_does_not_get_all_connections(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another address of this machine stands for another machine."""
-    monkeypatch.setattr(transport, "MOST_OF_ONE", 2)
+    monkeypatch.setattr(transport, "MAX_PER_ADDRESS", 2)
     with sockets.socket() as other:
         other.bind(("127.0.0.2", 0))
         other.connect(("127.0.0.1", client.socket.port))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import InvalidValueError, NoRoomError
-from runner.server.write_batching import Writes
+from runner.server.write_batching import WriteBatcher
 from runner.store.database import Database
 
 INSERT = "INSERT INTO experiment_tags VALUES (0, ?, 'x')"
@@ -40,7 +40,7 @@ def make(db: Database, *changes: Callable[[], object]) -> list[object]:
     """Make changes at the same moment, and return the answers or the errors."""
 
     async def all_of_them() -> list[object]:
-        writes = Writes(db)
+        writes = WriteBatcher(db)
         return list(await asyncio.gather(*(writes.make(change) for change in changes), return_exceptions=True))
 
     return asyncio.run(all_of_them())
@@ -54,12 +54,12 @@ def test_changes_of_one_moment_have_one_commit(db: Database, said: list[str]) ->
 
 
 def test_nothing_is_answered_before_it_is_safe(db: Database) -> None:
-    async def one(writes: Writes, key: str) -> bool:
+    async def one(writes: WriteBatcher, key: str) -> bool:
         await writes.make(lambda: db.execute(INSERT, key))
         return key in keys(db.path)
 
     async def several() -> list[bool]:
-        writes = Writes(db)
+        writes = WriteBatcher(db)
         found = await asyncio.gather(*(one(writes, key) for key in "abc"))
         return [*found, await one(writes, "later")]
 

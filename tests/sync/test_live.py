@@ -468,7 +468,7 @@ print("write", status, told["message"])
     assert (said["note"], said["same"], said["searched"], said["own"]) == ("3000000", "True", "[True]", "[True]")
     assert said["absent"] == "404"
     assert said["write"].startswith("404 There is no run")
-    assert "a command can only read" in said["write"]
+    assert "the command can read runs of the tracking server, but not change them" in said["write"]
 
 
 def test_a_server_that_is_gone_refuses_its_registry_and_searches_are_ours(stage: Stage) -> None:

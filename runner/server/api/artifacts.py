@@ -1,4 +1,4 @@
-"""The endpoints for artifacts: lists, and the proxy through which clients send and fetch files, piece by piece."""
+"""Endpoints for artifacts: listings, and the proxy through which clients send and fetch files."""
 
 import posixpath
 import re
@@ -11,14 +11,14 @@ from msgspec import Struct
 from runner.errors import NotFoundError
 from runner.protocol.errors import ErrorCode, RefusedError
 from runner.protocol.requests import ListArtifacts, ListModelArtifacts, ListProxied
-from runner.protocol.responses import FileShape
+from runner.protocol.responses import FileSchema
 from runner.server import zero_copy
 from runner.server.api.tracking import Route, Tracking, run_of
 from runner.store import artifact_digests, artifacts, models, runs
 from runner.store.artifacts import ArtifactInfo
 
 PIECE = 256 * 1024
-"""Bytes of a file that are in memory at once."""
+"""Bytes of a file in memory at once."""
 
 _PROXIED = re.compile(
     r"[^/]+/(?:(?P<run>[0-9a-f]{32})|models/(?P<model>m-[0-9a-f]{32}))/artifacts(?:/(?P<rest>.*))?", re.DOTALL
@@ -26,7 +26,7 @@ _PROXIED = re.compile(
 
 
 class ArtifactLocation(Struct, frozen=True, kw_only=True):
-    """Where a path of the artifact proxy leads: the folder of a run's or a model's artifacts, and a path in it."""
+    """The target of a path of the artifact proxy: the artifact folder of a run or a model, and a path in it."""
 
     root: Path
     path: str
@@ -34,45 +34,45 @@ class ArtifactLocation(Struct, frozen=True, kw_only=True):
     model_id: str | None = None
 
 
-def list_of_run(tracking: Tracking, asked: ListArtifacts) -> object:
-    """Tell what is in a folder of a run's artifacts; paths are relative to the run's."""
-    run = runs.get(tracking.database, run_of(asked))
+def list_of_run(tracking: Tracking, request: ListArtifacts) -> object:
+    """List a folder of a run's artifacts; paths are relative to the artifact root of the run."""
+    run = runs.get(tracking.database, run_of(request))
     root = _own_folder(tracking.home.artifacts(run.run_id), run.artifact_uri)
     return {
-        "root_uri": tracking.session.uri_told(run.artifact_uri),
-        "files": [_file(info, info.path) for info in _content(root, asked.path)],
+        "root_uri": tracking.session.uri_for_client(run.artifact_uri),
+        "files": [_file(info, info.path) for info in _content(root, request.path)],
     }
 
 
-def list_of_model(tracking: Tracking, asked: ListModelArtifacts) -> object:
-    """Tell what is in a folder of a logged model's artifacts; paths are relative to the model's."""
-    model = models.get(tracking.database, asked.model_id)
+def list_of_model(tracking: Tracking, request: ListModelArtifacts) -> object:
+    """List a folder of a logged model's artifacts; paths are relative to the artifact root of the model."""
+    model = models.get(tracking.database, request.model_id)
     root = _own_folder(_model_folder(tracking, model.model_id), model.artifact_uri)
-    found = _content(root, asked.artifact_directory_path)
+    found = _content(root, request.artifact_directory_path)
     return {
-        "root_uri": tracking.session.uri_told(model.artifact_uri),
+        "root_uri": tracking.session.uri_for_client(model.artifact_uri),
         "files": [_file(info, info.path) for info in found],
     }
 
 
-def list_proxied(tracking: Tracking, asked: ListProxied) -> object:
-    """Tell what is in a folder behind the proxy; paths are relative to the folder."""
-    place = find_place(tracking, asked.path)
-    found = _content(place.root, place.path)
+def list_proxied(tracking: Tracking, request: ListProxied) -> object:
+    """List a folder through the proxy; paths are relative to the folder."""
+    location = find_location(tracking, request.path)
+    found = _content(location.root, location.path)
     return {"files": [_file(info, posixpath.basename(info.path)) for info in found]} if found else {}
 
 
 def is_proxied(path: str) -> bool:
-    """Say whether a path of the artifact proxy names a run or a logged model."""
+    """Check whether a path of the artifact proxy names a run or a logged model."""
     return _PROXIED.fullmatch(path.strip("/")) is not None
 
 
-def find_place(tracking: Tracking, path: str) -> ArtifactLocation:
-    """Return where a path of the artifact proxy leads.
+def find_location(tracking: Tracking, path: str) -> ArtifactLocation:
+    """Return the location of a path of the artifact proxy.
 
     Raises:
-        NotFoundError: there is no such run or model.
-        RefusedError: the path is not below the artifacts of one.
+        NotFoundError: the run or model does not exist.
+        RefusedError: the path is not below the artifacts of a run or a model.
     """
     match = _PROXIED.fullmatch(path.strip("/"))
     if match is None:
@@ -86,21 +86,21 @@ def find_place(tracking: Tracking, path: str) -> ArtifactLocation:
     return ArtifactLocation(root=root, path=match["rest"] or "", run_id=match["run"], model_id=match["model"])
 
 
-def place_to_change(tracking: Tracking, path: str) -> ArtifactLocation:
-    """Return where a path of the artifact proxy leads, if the caller may write there.
+def writable_location(tracking: Tracking, path: str) -> ArtifactLocation:
+    """Return the location of a path of the artifact proxy, after checking that the caller may write there.
 
     Raises:
-        NotFoundError: there is no such run or model.
-        RefusedError: it belongs to somebody else, or is no place for a file.
+        NotFoundError: the run or model does not exist.
+        RefusedError: the caller may not write there, or the path names no file.
     """
-    place = find_place(tracking, path)
-    if place.run_id is not None:
-        tracking.session.check_run(tracking.database, place.run_id)
-    if place.model_id is not None:
-        tracking.session.check_model(place.model_id)
-    if not place.path:
+    location = find_location(tracking, path)
+    if location.run_id is not None:
+        tracking.session.check_run(tracking.database, location.run_id)
+    if location.model_id is not None:
+        tracking.session.check_model(location.model_id)
+    if not location.path:
         raise RefusedError(ErrorCode.INVALID_PARAMETER_VALUE, "Invalid path: it names no artifact.")
-    return place
+    return location
 
 
 async def receive_file(
@@ -114,8 +114,8 @@ async def receive_file(
 
     ``check`` is the check of the caller while the body is spliced; ``pieces`` checks the caller itself.
     """
-    place = place_to_change(tracking, path)
-    writer = artifacts.ArtifactWriter(place.root, place.path)
+    location = writable_location(tracking, path)
+    writer = artifacts.ArtifactWriter(location.root, location.path)
     try:
         size = zero_copy.body_to_splice(scope)
         if size is not None:
@@ -123,7 +123,7 @@ async def receive_file(
         else:
             async for piece in pieces:
                 writer.write(piece)
-        forget_digest(tracking, place)
+        forget_digest(tracking, location)
     except BaseException:
         writer.discard()
         raise
@@ -131,19 +131,19 @@ async def receive_file(
 
 
 def remove_file(tracking: Tracking, path: str) -> None:
-    """Remove a file or folder among artifacts."""
-    place = place_to_change(tracking, path)
-    forget_digest(tracking, place)
-    artifacts.delete(place.root, place.path)
+    """Remove a file or folder of artifacts."""
+    location = writable_location(tracking, path)
+    forget_digest(tracking, location)
+    artifacts.delete(location.root, location.path)
 
 
-def forget_digest(tracking: Tracking, place: ArtifactLocation) -> None:
-    """Forget what was recorded of a file that a client is about to replace or remove."""
-    artifact_digests.forget(tracking.database, place.run_id or place.model_id or "", place.path)
+def forget_digest(tracking: Tracking, location: ArtifactLocation) -> None:
+    """Drop the recorded digest of a file before a client replaces or removes it."""
+    artifact_digests.forget(tracking.database, location.run_id or location.model_id or "", location.path)
 
 
 def _content(root: Path, path: str) -> tuple[ArtifactInfo, ...]:
-    """Return what is in a folder; a file is not in itself, for clients would take it for a folder."""
+    """List a folder; the entry of a file for itself is left out, because clients would take it for a folder."""
     path = path.strip("/")
     return tuple(info for info in artifacts.list_artifacts(root, path) if info.path != path)
 
@@ -153,22 +153,18 @@ def _model_folder(tracking: Tracking, model_id: str) -> Path:
 
 
 def _own_folder(folder: Path, uri: str) -> Path:
-    """Return the folder that the store has for artifacts, if they are there: a client may have chosen any other place.
+    """Return the artifact folder of the store, after checking that the artifact URI refers to it.
 
     Raises:
-        NotFoundError: they are elsewhere, where a client must read by itself.
+        NotFoundError: the artifacts are at another location, which the client must read itself.
     """
     if uri != folder.absolute().as_uri():
         raise NotFoundError("These artifacts are not kept in this store")
     return folder
 
 
-def _files(found: tuple[ArtifactInfo, ...]) -> list[FileShape]:
-    return [_file(info, info.path) for info in found]
-
-
-def _file(info: ArtifactInfo, path: str) -> FileShape:
-    return FileShape(path=path, is_dir=info.is_dir, file_size=info.size)
+def _file(info: ArtifactInfo, path: str) -> FileSchema:
+    return FileSchema(path=path, is_dir=info.is_dir, file_size=info.size)
 
 
 ROUTES = (

@@ -1,4 +1,4 @@
-"""The endpoints for experiments."""
+"""Endpoints for experiments."""
 
 from msgspec import structs
 
@@ -20,89 +20,89 @@ from runner.store import experiments, search
 from runner.store.entities import Experiment
 
 
-def create(tracking: Tracking, asked: CreateExperiment) -> object:
-    """Make an experiment."""
-    tags = {tag.key: tag.value for tag in asked.tags}
-    location = tracking.session.location_of(asked.artifact_location or "")
-    experiment_id = experiments.create(tracking.database, asked.name, location, tags)
+def create(tracking: Tracking, request: CreateExperiment) -> object:
+    """Create an experiment."""
+    tags = {tag.key: tag.value for tag in request.tags}
+    location = tracking.session.location_of(request.artifact_location or "")
+    experiment_id = experiments.create(tracking.database, request.name, location, tags)
     tracking.session.experiment_named(experiment_id, created=True)
     return {"experiment_id": experiment_id}
 
 
-def get(tracking: Tracking, asked: ExperimentId) -> object:
-    """Tell of an experiment by its id."""
-    found = experiments.get(tracking.database, str(asked.experiment_id))
+def get(tracking: Tracking, request: ExperimentId) -> object:
+    """Get an experiment by its id."""
+    found = experiments.get(tracking.database, str(request.experiment_id))
     tracking.session.experiment_named(found.id)
-    return {"experiment": _tell(tracking, found)}
+    return {"experiment": _for_client(tracking, found)}
 
 
-def get_by_name(tracking: Tracking, asked: ExperimentName) -> object:
-    """Tell of an experiment by its name."""
-    found = experiments.find(tracking.database, asked.experiment_name)
+def get_by_name(tracking: Tracking, request: ExperimentName) -> object:
+    """Get an experiment by its name."""
+    found = experiments.find(tracking.database, request.experiment_name)
     if found is None:
-        raise NotFoundError(f"Could not find experiment with name '{asked.experiment_name}'")
+        raise NotFoundError(f"Could not find experiment with name '{request.experiment_name}'")
     tracking.session.experiment_named(found.id)
-    return {"experiment": _tell(tracking, found)}
+    return {"experiment": _for_client(tracking, found)}
 
 
-def search_experiments(tracking: Tracking, asked: SearchExperiments) -> object:
-    """Tell which experiments there are, a page at a time."""
+def search_experiments(tracking: Tracking, request: SearchExperiments) -> object:
+    """Search experiments; return one page."""
     page = search.search_experiments(
         tracking.database,
         search.ExperimentQuery(
-            filter=asked.filter or "",
-            view=view_of(asked.view_type),
-            order_by=asked.order_by,
-            limit=asked.max_results,
-            page_token=asked.page_token or None,
+            filter=request.filter or "",
+            view=view_of(request.view_type),
+            order_by=request.order_by,
+            limit=request.max_results,
+            page_token=request.page_token or None,
         ),
     )
     return {
-        "experiments": [_tell(tracking, found) for found in page.items],
+        "experiments": [_for_client(tracking, found) for found in page.items],
         **({"next_page_token": page.next_page_token} if page.next_page_token else {}),
     }
 
 
-def rename(tracking: Tracking, asked: RenameExperiment) -> object:
-    """Give an experiment another name."""
-    experiment_id = _to_change(tracking, asked, RENAMED)
-    if asked.new_name is not None:
-        experiments.rename(tracking.database, experiment_id, asked.new_name)
+def rename(tracking: Tracking, request: RenameExperiment) -> object:
+    """Rename an experiment."""
+    experiment_id = _to_change(tracking, request, RENAMED)
+    if request.new_name is not None:
+        experiments.rename(tracking.database, experiment_id, request.new_name)
     return {}
 
 
-def delete(tracking: Tracking, asked: ExperimentId) -> object:
-    """Put an experiment aside."""
-    experiments.delete(tracking.database, _to_change(tracking, asked, DELETED))
+def delete(tracking: Tracking, request: ExperimentId) -> object:
+    """Mark an experiment as deleted."""
+    experiments.delete(tracking.database, _to_change(tracking, request, DELETED))
     return {}
 
 
-def restore(tracking: Tracking, asked: ExperimentId) -> object:
-    """Bring an experiment back."""
-    experiments.restore(tracking.database, _to_change(tracking, asked, RESTORED))
+def restore(tracking: Tracking, request: ExperimentId) -> object:
+    """Restore a deleted experiment."""
+    experiments.restore(tracking.database, _to_change(tracking, request, RESTORED))
     return {}
 
 
-def set_tag(tracking: Tracking, asked: SetExperimentTag) -> object:
+def set_tag(tracking: Tracking, request: SetExperimentTag) -> object:
     """Set a tag of an experiment."""
-    experiments.set_tag(tracking.database, _to_change(tracking, asked), asked.key, asked.value)
+    experiments.set_tag(tracking.database, _to_change(tracking, request), request.key, request.value)
     return {}
 
 
-def delete_tag(tracking: Tracking, asked: DeleteExperimentTag) -> object:
+def delete_tag(tracking: Tracking, request: DeleteExperimentTag) -> object:
     """Remove a tag of an experiment."""
-    experiments.delete_tag(tracking.database, _to_change(tracking, asked), asked.key)
+    experiments.delete_tag(tracking.database, _to_change(tracking, request), request.key)
     return {}
 
 
-def _tell(tracking: Tracking, found: Experiment) -> responses.ExperimentShape:
-    told = structs.replace(found, artifact_location=tracking.session.uri_told(found.artifact_location))
-    return responses.experiment(told)
+def _for_client(tracking: Tracking, found: Experiment) -> responses.ExperimentSchema:
+    shown = structs.replace(found, artifact_location=tracking.session.uri_for_client(found.artifact_location))
+    return responses.experiment(shown)
 
 
-def _to_change(tracking: Tracking, asked: ExperimentId, deed: str = "") -> str:
-    experiment_id = str(asked.experiment_id)
-    tracking.session.check_experiment(tracking.database, experiment_id, deed)
+def _to_change(tracking: Tracking, request: ExperimentId, action: str = "") -> str:
+    experiment_id = str(request.experiment_id)
+    tracking.session.check_experiment(tracking.database, experiment_id, action)
     return experiment_id
 
 

@@ -1,4 +1,4 @@
-"""The endpoints for histories of metrics."""
+"""Endpoints for the histories of metrics."""
 
 import itertools
 from collections.abc import Iterator
@@ -14,52 +14,52 @@ from runner.store.downsampling import EVERY_STEP, all_points, sampled
 from runner.store.entities import Metric
 
 _PAGE = 5000
-"""Points that are in memory at once when a whole history is told."""
+"""Values in memory at once while a whole history is sent."""
 
-_MOST = 25_000
-"""Points in one answer about several runs."""
+_MAX_POINTS = 25_000
+"""Maximum number of values in one response about several runs."""
 
 _MAX_RUNS = 100
 
 
-def history(tracking: Tracking, asked: MetricHistory) -> object:
-    """Tell the points of a metric; all of them when the client sets no limit, as old ones don't ask for more pages."""
-    run_id, key = run_of(asked), asked.metric_key
-    limit = _PAGE if asked.max_results is None else asked.max_results
-    page = values.metric_history(tracking.database, run_id, key, limit, asked.page_token)
-    told = [responses.metric(point) for point in page.items]
+def history(tracking: Tracking, request: MetricHistory) -> object:
+    """Get the history of a metric; all of it without a limit, because old clients do not request further pages."""
+    run_id, key = run_of(request), request.metric_key
+    limit = _PAGE if request.max_results is None else request.max_results
+    page = values.metric_history(tracking.database, run_id, key, limit, request.page_token)
+    points = [responses.metric(point) for point in page.items]
     if page.next_page_token is None:
-        return {"metrics": told}
-    if asked.max_results is None:
+        return {"metrics": points}
+    if request.max_results is None:
         return Stream(_whole(all_points(tracking.database, run_id, key, _PAGE)))
-    return {"metrics": told, "next_page_token": page.next_page_token}
+    return {"metrics": points, "next_page_token": page.next_page_token}
 
 
-def histories(tracking: Tracking, asked: MetricHistories) -> object:
-    """Tell the points of a metric in several runs, run by run, as many as the limit allows."""
-    run_ids = sorted(_checked(asked.run_id))
+def histories(tracking: Tracking, request: MetricHistories) -> object:
+    """Get the history of a metric in several runs, run by run, up to the limit."""
+    run_ids = sorted(_checked(request.run_id))
     found: list[responses.MetricPoint] = []
     for run_id in run_ids:
-        points = all_points(tracking.database, run_id, asked.metric_key, _PAGE)
-        left = min(asked.max_results, _MOST) - len(found)
+        points = all_points(tracking.database, run_id, request.metric_key, _PAGE)
+        left = min(request.max_results, _MAX_POINTS) - len(found)
         found.extend(responses.metric(point, run_id=run_id) for point in itertools.islice(points, left))
     return {"metrics": found}
 
 
-def intervals(tracking: Tracking, asked: MetricIntervals) -> object:
-    """Tell points of a metric in several runs, of each as many as the limit allows, evenly taken."""
-    run_ids, steps = _checked(asked.run_ids), _steps(asked)
+def intervals(tracking: Tracking, request: MetricIntervals) -> object:
+    """Get evenly sampled values of a metric in several runs, up to the limit for each."""
+    run_ids, steps = _checked(request.run_ids), _steps(request)
     return {
         "metrics": [
             responses.metric(point, run_id=run_id)
             for run_id in run_ids
-            for point in sampled(tracking.database, run_id, asked.metric_key, asked.max_results, steps)
+            for point in sampled(tracking.database, run_id, request.metric_key, request.max_results, steps)
         ]
     }
 
 
 def _whole(points: Iterator[Metric]) -> Iterator[bytes]:
-    """Yield the JSON of a whole history, some points at a time."""
+    """Yield the JSON of a whole history in pieces."""
     before = b'{"metrics":['
     while page := [responses.metric(point) for point in itertools.islice(points, _PAGE)]:
         yield before + msgspec.json.encode(page)[1:-1]
@@ -69,18 +69,18 @@ def _whole(points: Iterator[Metric]) -> Iterator[bytes]:
 
 def _checked(run_ids: tuple[str, ...]) -> tuple[str, ...]:
     if not run_ids:
-        raise RefusedError(ErrorCode.INVALID_PARAMETER_VALUE, "Name the runs.")
+        raise RefusedError(ErrorCode.INVALID_PARAMETER_VALUE, "Name at least one run.")
     if len(run_ids) > _MAX_RUNS:
-        raise RefusedError(ErrorCode.INVALID_PARAMETER_VALUE, f"At most {_MAX_RUNS} runs can be asked for at once.")
+        raise RefusedError(ErrorCode.INVALID_PARAMETER_VALUE, f"One request can name at most {_MAX_RUNS} runs.")
     return run_ids
 
 
-def _steps(asked: MetricIntervals) -> tuple[int, int]:
-    start, end = asked.start_step, asked.end_step
+def _steps(request: MetricIntervals) -> tuple[int, int]:
+    start, end = request.start_step, request.end_step
     if start is None and end is None:
         return EVERY_STEP
     if start is None or end is None:
-        raise RefusedError(ErrorCode.INVALID_PARAMETER_VALUE, "start_step and end_step go together.")
+        raise RefusedError(ErrorCode.INVALID_PARAMETER_VALUE, "Send start_step and end_step together, or neither.")
     if start > end:
         raise RefusedError(ErrorCode.INVALID_PARAMETER_VALUE, "start_step must not be greater than end_step.")
     return start, end

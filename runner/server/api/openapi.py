@@ -1,4 +1,4 @@
-"""What the server answers to, as an OpenAPI document, made from the shapes that check requests."""
+"""Builds the OpenAPI document of the server from the schemas that validate requests."""
 
 import re
 from collections.abc import Iterable
@@ -19,12 +19,12 @@ _REFERENCE = "#/components/schemas/{name}"
 
 
 def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
-    """Return the document; ``version`` is the protocol's."""
-    told = list(routes)
-    shapes = sorted({route.shape for route in told if route.method != "GET"}, key=lambda one: one.__name__)
-    _, components = msgspec.json.schema_components([*shapes, *_UPLOADS.values(), ErrorBody], ref_template=_REFERENCE)
+    """Build the document; ``version`` is the version of the protocol."""
+    known = list(routes)
+    schemas = sorted({route.schema for route in known if route.method != "GET"}, key=lambda one: one.__name__)
+    _, components = msgspec.json.schema_components([*schemas, *_UPLOADS.values(), ErrorBody], ref_template=_REFERENCE)
     paths: dict[str, dict[str, Any]] = {}
-    for route in told:
+    for route in known:
         paths.setdefault(f"/api/2.0/mlflow/{route.path}", {})[route.method.lower()] = _operation(route)
     return {
         "openapi": "3.1.0",
@@ -49,23 +49,23 @@ def _operation(route: Route) -> dict[str, Any]:
     fields = re.findall(r"{(\w+)}", route.path)
     operation: dict[str, Any] = {
         "operationId": re.sub(r"\W+", "_", f"{route.method}_{route.path}").lower().strip("_"),
-        "summary": (route.answer.__doc__ or "").partition("\n")[0],
+        "summary": (route.handler.__doc__ or "").partition("\n")[0],
         "parameters": [_in_path(name) for name in fields],
         "responses": _responses(_JSON, {"type": "object"}),
     }
     if route.method == "GET":
-        operation["parameters"] += _in_query(route.shape, fields)
+        operation["parameters"] += _in_query(route.schema, fields)
         return operation
-    schema: dict[str, Any] = {"$ref": _REFERENCE.format(name=route.shape.__name__)}
+    schema: dict[str, Any] = {"$ref": _REFERENCE.format(name=route.schema.__name__)}
     if fields:
         # What travels in the path need not be in the body.
-        schema = {"type": "object", "properties": _properties(route.shape, fields)}
+        schema = {"type": "object", "properties": _properties(route.schema, fields)}
     return operation | {"requestBody": {"content": {_JSON: {"schema": schema}}}}
 
 
-def _properties(shape: type[Request], without: Iterable[str]) -> dict[str, Any]:
-    _, components = msgspec.json.schema_components([shape], ref_template=_REFERENCE)
-    properties: dict[str, Any] = components[shape.__name__]["properties"]
+def _properties(schema: type[Request], without: Iterable[str]) -> dict[str, Any]:
+    _, components = msgspec.json.schema_components([schema], ref_template=_REFERENCE)
+    properties: dict[str, Any] = components[schema.__name__]["properties"]
     return {name: schema for name, schema in properties.items() if name not in without}
 
 
@@ -73,12 +73,12 @@ def _in_path(name: str) -> dict[str, Any]:
     return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "pattern": "^[^/]+$"}}
 
 
-def _in_query(shape: type[Request], without: list[str]) -> list[dict[str, Any]]:
-    _, components = msgspec.json.schema_components([shape], ref_template=_REFERENCE)
-    required = components[shape.__name__].get("required", ())
+def _in_query(schema: type[Request], without: list[str]) -> list[dict[str, Any]]:
+    _, components = msgspec.json.schema_components([schema], ref_template=_REFERENCE)
+    required = components[schema.__name__].get("required", ())
     return [
         {"name": name, "in": "query", "required": name in required, "schema": schema}
-        for name, schema in _properties(shape, without).items()
+        for name, schema in _properties(schema, without).items()
     ]
 
 
@@ -111,15 +111,15 @@ def _files() -> dict[str, Any]:
 
 def _uploads() -> dict[str, Any]:
     return {
-        f"/api/2.0/mlflow-artifacts/mpu/{deed}/{{path}}": {
+        f"/api/2.0/mlflow-artifacts/mpu/{action}/{{path}}": {
             "post": {
-                "operationId": f"{deed}_upload",
+                "operationId": f"{action}_upload",
                 "parameters": [_in_path("path")],
-                "requestBody": {"content": {_JSON: {"schema": {"$ref": _REFERENCE.format(name=shape.__name__)}}}},
+                "requestBody": {"content": {_JSON: {"schema": {"$ref": _REFERENCE.format(name=schema.__name__)}}}},
                 "responses": _responses(_JSON, {"type": "object"}),
             }
         }
-        for deed, shape in _UPLOADS.items()
+        for action, schema in _UPLOADS.items()
     }
 
 

@@ -1,4 +1,4 @@
-"""The endpoints for files that clients send in parts, several at once (MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD)."""
+"""Endpoints for multipart uploads (MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD)."""
 
 import re
 from collections.abc import AsyncIterator, Callable
@@ -9,39 +9,39 @@ from msgspec import Meta, Struct
 
 from runner.protocol.errors import ErrorCode, RefusedError
 from runner.protocol.requests import Request
-from runner.server.api.artifacts import ArtifactLocation, forget_digest, is_proxied, place_to_change
+from runner.server.api.artifacts import ArtifactLocation, forget_digest, is_proxied, writable_location
 from runner.server.api.tracking import Tracking
 from runner.store import uploads
 
 _NO_PARTS = "Multipart upload is not supported for the current artifact repository"
-"""The sentence by which clients know that they must send a file in one piece."""
+"""Error text that makes MLflow clients fall back to a single upload."""
 
-_MAX_ANSWER = 8 * 2**20
+_MAX_RESPONSE = 8 * 2**20
 _PER_PART = 120
-"""Bytes of the answer to `create`, in which each part repeats the address and the token; and what else each takes."""
+"""Limit of the response to `create`, in bytes, and the size of one part in it without address and headers."""
 
 _NUMBER = Meta(ge=1, le=uploads.MAX_PARTS)
 
 PART = re.compile(r"part/(?P<upload>[^/]+)/(?P<number>\d{1,6})/(?P<path>.+)", re.DOTALL)
-"""Where a part is sent to: a path of ours, which clients only learn from the answer to `create`."""
+"""Path of a part; clients get it in the response to `create`."""
 
 
 class CreateUpload(Request, frozen=True, kw_only=True):
-    """Ask to send a file in parts; ``path`` is where it is on the client's disk."""
+    """Begin a multipart upload; ``path`` is the path of the file on the client's disk."""
 
     path: str
     num_parts: Annotated[int, _NUMBER]
 
 
 class SentPart(Struct, frozen=True, kw_only=True):
-    """A part that was sent, with the tag that it was answered with."""
+    """A part that was sent, with the ETag of its response."""
 
     part_number: Annotated[int, _NUMBER]
     etag: str = ""
 
 
 class CompleteUpload(Request, frozen=True, kw_only=True):
-    """Say that all parts of a file were sent."""
+    """Complete a multipart upload."""
 
     path: str
     upload_id: str
@@ -49,35 +49,35 @@ class CompleteUpload(Request, frozen=True, kw_only=True):
 
 
 class AbortUpload(Request, frozen=True, kw_only=True):
-    """Say that a file will not come."""
+    """Abort a multipart upload."""
 
     path: str
     upload_id: str
 
 
-def create(tracking: Tracking, folder: str, asked: CreateUpload, base: str, headers: dict[str, str]) -> object:
-    """Tell where each part goes, and the headers by which the client is known again there."""
+def create(tracking: Tracking, folder: str, request: CreateUpload, base: str, headers: dict[str, str]) -> object:
+    """Begin a multipart upload; return the URL of each part and the headers that authenticate it."""
     if not is_proxied(folder):
-        # Old clients (2.9 is one) say only where the file goes within a run, not in which.
+        # Old clients (such as MLflow 2.9) send the path within a run, but not the run.
         raise RefusedError(ErrorCode.NOT_IMPLEMENTED, _NO_PARTS)
-    place = _place(tracking, folder, asked.path)
-    told = sum(map(len, (base, quote(folder), *headers, *headers.values()))) + _PER_PART
-    if told * asked.num_parts > _MAX_ANSWER:
+    location = _location(tracking, folder, request.path)
+    size = sum(map(len, (base, quote(folder), *headers, *headers.values()))) + _PER_PART
+    if size * request.num_parts > _MAX_RESPONSE:
         raise RefusedError(ErrorCode.NOT_IMPLEMENTED, _NO_PARTS)
-    upload = uploads.begin(place.root, place.path)
+    upload = uploads.begin(location.root, location.path)
     return {
         "upload_id": upload,
         "credentials": [
             {"url": f"{base}/part/{upload}/{number}/{quote(folder)}", "part_number": number, "headers": headers}
-            for number in range(1, asked.num_parts + 1)
+            for number in range(1, request.num_parts + 1)
         ],
     }
 
 
 async def receive_part(tracking: Tracking, found: "re.Match[str]", pieces: AsyncIterator[bytes]) -> str:
-    """Keep a part, and return its tag."""
-    place = _place(tracking, found["path"], "part")
-    writer = uploads.PartWriter(place.root, found["upload"], int(found["number"]))
+    """Store a part, and return its ETag."""
+    location = _location(tracking, found["path"], "part")
+    writer = uploads.PartWriter(location.root, found["upload"], int(found["number"]))
     try:
         async for piece in pieces:
             writer.write(piece)
@@ -87,26 +87,26 @@ async def receive_part(tracking: Tracking, found: "re.Match[str]", pieces: Async
     return writer.finish()
 
 
-def complete(tracking: Tracking, folder: str, asked: CompleteUpload) -> Callable[[], None]:
-    """Return the work of putting a file together, which takes as long as copying it."""
-    place = _place(tracking, folder, asked.path)
-    tags = {part.part_number: part.etag for part in asked.parts}
+def complete(tracking: Tracking, folder: str, request: CompleteUpload) -> Callable[[], None]:
+    """Return a function that assembles the file, which takes as long as copying it."""
+    location = _location(tracking, folder, request.path)
+    tags = {part.part_number: part.etag for part in request.parts}
 
     def finish() -> None:
-        forget_digest(tracking, place)
-        uploads.finish(place.root, place.path, asked.upload_id, tags)
+        forget_digest(tracking, location)
+        uploads.finish(location.root, location.path, request.upload_id, tags)
 
     return finish
 
 
-def abort(tracking: Tracking, folder: str, asked: AbortUpload) -> None:
-    """Forget a file that was begun."""
-    uploads.abandon(_place(tracking, folder, asked.path).root, asked.upload_id)
+def abort(tracking: Tracking, folder: str, request: AbortUpload) -> None:
+    """Abort a multipart upload."""
+    uploads.abandon(_location(tracking, folder, request.path).root, request.upload_id)
 
 
-def _place(tracking: Tracking, folder: str, local: str) -> ArtifactLocation:
-    """Return where a file belongs; it is called as on the client's disk, which may be one of Windows."""
+def _location(tracking: Tracking, folder: str, local: str) -> ArtifactLocation:
+    """Return the location of a file; its name is the one on the client's disk, which may be a Windows path."""
     name = re.split(r"[/\\]", local)[-1]
     if not name:
         raise RefusedError(ErrorCode.INVALID_PARAMETER_VALUE, "Invalid path: it names no file.")
-    return place_to_change(tracking, f"{folder.strip('/')}/{name}")
+    return writable_location(tracking, f"{folder.strip('/')}/{name}")

@@ -1,4 +1,4 @@
-"""The endpoints for registered models and their versions."""
+"""Endpoints for registered models and their versions."""
 
 from runner.protocol.registry import (
     CreateRegistered,
@@ -27,155 +27,157 @@ from runner.store.entities import ModelVersion, NewVersion, RegisteredModel
 from runner.store.registry_search import RegistryQuery
 
 
-def create(tracking: Tracking, asked: CreateRegistered) -> object:
-    """Make a registered model."""
-    tags = {tag.key: tag.value for tag in asked.tags}
-    return _model(tracking, registry.create(tracking.database, asked.name, asked.description, tags))
+def create(tracking: Tracking, request: CreateRegistered) -> object:
+    """Create a registered model."""
+    tags = {tag.key: tag.value for tag in request.tags}
+    return _model(tracking, registry.create(tracking.database, request.name, request.description, tags))
 
 
-def get(tracking: Tracking, asked: ModelName) -> object:
-    """Tell of a registered model."""
-    return _model(tracking, registry.get(tracking.database, asked.name))
+def get(tracking: Tracking, request: ModelName) -> object:
+    """Get a registered model."""
+    return _model(tracking, registry.get(tracking.database, request.name))
 
 
-def rename(tracking: Tracking, asked: RenameRegistered) -> object:
-    """Give a registered model another name."""
-    return _model(tracking, registry.rename(tracking.database, asked.name, asked.new_name))
+def rename(tracking: Tracking, request: RenameRegistered) -> object:
+    """Rename a registered model."""
+    return _model(tracking, registry.rename(tracking.database, request.name, request.new_name))
 
 
-def describe(tracking: Tracking, asked: DescribeRegistered) -> object:
+def describe(tracking: Tracking, request: DescribeRegistered) -> object:
     """Replace the description of a registered model."""
-    return _model(tracking, registry.describe(tracking.database, asked.name, asked.description))
+    return _model(tracking, registry.describe(tracking.database, request.name, request.description))
 
 
-def delete(tracking: Tracking, asked: ModelName) -> object:
+def delete(tracking: Tracking, request: ModelName) -> object:
     """Remove a registered model with its versions."""
-    registry.delete(tracking.database, asked.name)
-    tracking.session.removed(f"the registered model '{asked.name}'")
+    registry.delete(tracking.database, request.name)
+    tracking.session.removed(f"the registered model '{request.name}'")
     return {}
 
 
-def search(tracking: Tracking, asked: SearchRegistry) -> object:
-    """Tell which registered models there are, a page at a time."""
-    page = registry_search.search_models(tracking.database, _query(asked))
-    found = [model_response(model, tracking.session.uri_told) for model in page.items]
+def search(tracking: Tracking, request: SearchRegistry) -> object:
+    """Search registered models; return one page."""
+    page = registry_search.search_models(tracking.database, _query(request))
+    found = [model_response(model, tracking.session.uri_for_client) for model in page.items]
     return {"registered_models": found, **_next(page.next_page_token)}
 
 
-def latest_versions(tracking: Tracking, asked: LatestVersions) -> object:
-    """Tell the latest version of each stage."""
-    found = registry.latest_versions(tracking.database, asked.name, asked.stages)
-    return {"model_versions": [version_response(version, tracking.session.uri_told) for version in found]}
+def latest_versions(tracking: Tracking, request: LatestVersions) -> object:
+    """Get the latest version of each stage."""
+    found = registry.latest_versions(tracking.database, request.name, request.stages)
+    return {"model_versions": [version_response(version, tracking.session.uri_for_client) for version in found]}
 
 
-def set_tag(tracking: Tracking, asked: SetRegisteredTag) -> object:
+def set_tag(tracking: Tracking, request: SetRegisteredTag) -> object:
     """Set a tag of a registered model."""
-    registry.set_tag(tracking.database, asked.name, asked.key, asked.value)
+    registry.set_tag(tracking.database, request.name, request.key, request.value)
     return {}
 
 
-def delete_tag(tracking: Tracking, asked: DeleteRegisteredTag) -> object:
+def delete_tag(tracking: Tracking, request: DeleteRegisteredTag) -> object:
     """Remove a tag of a registered model."""
-    registry.delete_tag(tracking.database, asked.name, asked.key)
+    registry.delete_tag(tracking.database, request.name, request.key)
     return {}
 
 
-def set_alias(tracking: Tracking, asked: SetAlias) -> object:
-    """Let an alias name a version."""
-    registry.set_alias(tracking.database, asked.name, asked.alias, asked.version)
+def set_alias(tracking: Tracking, request: SetAlias) -> object:
+    """Set the version that an alias refers to."""
+    registry.set_alias(tracking.database, request.name, request.alias, request.version)
     return {}
 
 
-def delete_alias(tracking: Tracking, asked: NameAlias) -> object:
+def delete_alias(tracking: Tracking, request: NameAlias) -> object:
     """Remove an alias."""
-    registry.delete_alias(tracking.database, asked.name, asked.alias)
+    registry.delete_alias(tracking.database, request.name, request.alias)
     return {}
 
 
-def get_by_alias(tracking: Tracking, asked: NameAlias) -> object:
-    """Tell of the version that an alias names."""
-    return _version(tracking, registry.get_by_alias(tracking.database, asked.name, asked.alias))
+def get_by_alias(tracking: Tracking, request: NameAlias) -> object:
+    """Get the version that an alias refers to."""
+    return _version(tracking, registry.get_by_alias(tracking.database, request.name, request.alias))
 
 
-def create_version(tracking: Tracking, asked: CreateVersion) -> object:
-    """Register a model version."""
-    check_link(asked.run_link or "")
+def create_version(tracking: Tracking, request: CreateVersion) -> object:
+    """Create a model version."""
+    check_link(request.run_link or "")
     new = NewVersion(
-        name=asked.name,
-        source=tracking.session.uri_of_source(asked.source),
-        run_id=asked.run_id,
-        run_link=asked.run_link,
-        model_id=asked.model_id,
-        description=asked.description,
-        tags={tag.key: tag.value for tag in asked.tags},
+        name=request.name,
+        source=tracking.session.uri_of_source(request.source),
+        run_id=request.run_id,
+        run_link=request.run_link,
+        model_id=request.model_id,
+        description=request.description,
+        tags={tag.key: tag.value for tag in request.tags},
     )
     return _version(tracking, versions.create(tracking.database, new))
 
 
-def get_version(tracking: Tracking, asked: VersionName) -> object:
-    """Tell of a model version."""
-    return _version(tracking, versions.get(tracking.database, asked.name, asked.version))
+def get_version(tracking: Tracking, request: VersionName) -> object:
+    """Get a model version."""
+    return _version(tracking, versions.get(tracking.database, request.name, request.version))
 
 
-def describe_version(tracking: Tracking, asked: DescribeVersion) -> object:
+def describe_version(tracking: Tracking, request: DescribeVersion) -> object:
     """Replace the description of a model version."""
-    found = versions.describe(tracking.database, asked.name, asked.version, asked.description)
+    found = versions.describe(tracking.database, request.name, request.version, request.description)
     return _version(tracking, found)
 
 
-def move_version(tracking: Tracking, asked: MoveVersion) -> object:
+def move_version(tracking: Tracking, request: MoveVersion) -> object:
     """Move a model version to a stage."""
-    archive = asked.archive_existing_versions
-    found = versions.set_stage(tracking.database, asked.name, asked.version, asked.stage, archive_existing=archive)
+    archive = request.archive_existing_versions
+    found = versions.set_stage(
+        tracking.database, request.name, request.version, request.stage, archive_existing=archive
+    )
     return _version(tracking, found)
 
 
-def delete_version(tracking: Tracking, asked: VersionName) -> object:
+def delete_version(tracking: Tracking, request: VersionName) -> object:
     """Remove a model version."""
-    versions.delete(tracking.database, asked.name, asked.version)
-    tracking.session.removed(f"version {asked.version} of the registered model '{asked.name}'")
+    versions.delete(tracking.database, request.name, request.version)
+    tracking.session.removed(f"version {request.version} of the registered model '{request.name}'")
     return {}
 
 
-def search_versions(tracking: Tracking, asked: SearchRegistry) -> object:
-    """Tell which model versions there are, a page at a time."""
-    page = registry_search.search_versions(tracking.database, _query(asked))
-    found = [version_response(version, tracking.session.uri_told) for version in page.items]
+def search_versions(tracking: Tracking, request: SearchRegistry) -> object:
+    """Search model versions; return one page."""
+    page = registry_search.search_versions(tracking.database, _query(request))
+    found = [version_response(version, tracking.session.uri_for_client) for version in page.items]
     return {"model_versions": found, **_next(page.next_page_token)}
 
 
-def download_uri(tracking: Tracking, asked: VersionName) -> object:
-    """Tell where the files of a model version are."""
-    found = versions.get(tracking.database, asked.name, asked.version)
-    return {"artifact_uri": tracking.session.uri_told(found.location)}
+def download_uri(tracking: Tracking, request: VersionName) -> object:
+    """Get the location of the files of a model version."""
+    found = versions.get(tracking.database, request.name, request.version)
+    return {"artifact_uri": tracking.session.uri_for_client(found.location)}
 
 
-def set_version_tag(tracking: Tracking, asked: SetVersionTag) -> object:
+def set_version_tag(tracking: Tracking, request: SetVersionTag) -> object:
     """Set a tag of a model version."""
-    versions.set_tag(tracking.database, asked.name, asked.version, asked.key, asked.value)
+    versions.set_tag(tracking.database, request.name, request.version, request.key, request.value)
     return {}
 
 
-def delete_version_tag(tracking: Tracking, asked: DeleteVersionTag) -> object:
+def delete_version_tag(tracking: Tracking, request: DeleteVersionTag) -> object:
     """Remove a tag of a model version."""
-    versions.delete_tag(tracking.database, asked.name, asked.version, asked.key)
+    versions.delete_tag(tracking.database, request.name, request.version, request.key)
     return {}
 
 
 def _model(tracking: Tracking, found: RegisteredModel) -> object:
-    return {"registered_model": model_response(found, tracking.session.uri_told)}
+    return {"registered_model": model_response(found, tracking.session.uri_for_client)}
 
 
 def _version(tracking: Tracking, found: ModelVersion) -> object:
-    return {"model_version": version_response(found, tracking.session.uri_told)}
+    return {"model_version": version_response(found, tracking.session.uri_for_client)}
 
 
-def _query(asked: SearchRegistry) -> RegistryQuery:
+def _query(request: SearchRegistry) -> RegistryQuery:
     return RegistryQuery(
-        filter=asked.filter or "",
-        order_by=asked.order_by,
-        limit=asked.max_results,
-        page_token=asked.page_token or None,
+        filter=request.filter or "",
+        order_by=request.order_by,
+        limit=request.max_results,
+        page_token=request.page_token or None,
     )
 
 
@@ -190,7 +192,7 @@ ROUTES = (
     Route("PATCH", "registered-models/update", DescribeRegistered, describe),
     Route("DELETE", "registered-models/delete", ModelName, delete),
     Route("GET", "registered-models/search", SearchRegistry, search),
-    # What clients before 2.0 ask.
+    # Clients before MLflow 2.0 call this endpoint.
     Route("GET", "registered-models/list", SearchRegistry, search),
     Route("GET", "registered-models/get-latest-versions", LatestVersions, latest_versions),
     Route("POST", "registered-models/get-latest-versions", LatestVersions, latest_versions, writes=False),

@@ -1,4 +1,4 @@
-"""The endpoints for runs and for what they log."""
+"""Endpoints for runs and their logged values."""
 
 import time
 
@@ -35,119 +35,119 @@ _MODEL_HISTORY_TAG = "mlflow.log-model.history"
 _MODEL_WORDS = ("run_id", "artifact_path", "utc_time_created", "model_uuid")
 
 
-def create(tracking: Tracking, asked: CreateRun) -> object:
-    """Open a run."""
-    tags = {tag.key: tag.value for tag in asked.tags}
+def create(tracking: Tracking, request: CreateRun) -> object:
+    """Create a run."""
+    tags = {tag.key: tag.value for tag in request.tags}
     run = runs.create(
         tracking.database,
         NewRun(
-            experiment_id="0" if asked.experiment_id is None else str(asked.experiment_id),
-            name=asked.run_name or None,
-            user=asked.user_id or tags.get("mlflow.user", ""),
-            # 0 is what clients send that don't know the time.
-            started_at=asked.start_time or None,
+            experiment_id="0" if request.experiment_id is None else str(request.experiment_id),
+            name=request.run_name or None,
+            user=request.user_id or tags.get("mlflow.user", ""),
+            # Clients that do not know the time send 0.
+            started_at=request.start_time or None,
             tags=tracking.session.tags_of_new_run(tags),
         ),
     )
     tracking.session.run_created(run)
-    return {"run": responses.run(_tell(tracking, run))}
+    return {"run": responses.run(_for_client(tracking, run))}
 
 
-def get(tracking: Tracking, asked: AnyRun) -> object:
-    """Tell of a run."""
-    run = _tell(tracking, runs.get(tracking.database, run_of(asked)), attaching=True)
-    return {"run": _shape(tracking, run)}
+def get(tracking: Tracking, request: AnyRun) -> object:
+    """Get a run."""
+    run = _for_client(tracking, runs.get(tracking.database, run_of(request)), attaching=True)
+    return {"run": _with_links(tracking, run)}
 
 
-def update(tracking: Tracking, asked: UpdateRun) -> object:
-    """Change status, end or name of a run."""
-    run_id = run_to_change(tracking, asked)
-    status = status_of(asked.status)
-    kept_out = tracking.session.run_updated(tracking.database, run_id, status, asked.end_time)
+def update(tracking: Tracking, request: UpdateRun) -> object:
+    """Update the status, end time or name of a run."""
+    run_id = run_to_change(tracking, request)
+    status = status_of(request.status)
+    kept_out = tracking.session.run_updated(tracking.database, run_id, status, request.end_time)
     run = runs.update(
         tracking.database,
         run_id,
         status=UNSET if kept_out or status is None else status,
-        ended_at=UNSET if kept_out or asked.end_time is None else asked.end_time,
-        name=asked.run_name or UNSET,
+        ended_at=UNSET if kept_out or request.end_time is None else request.end_time,
+        name=request.run_name or UNSET,
     )
-    return {"run_info": responses.run_info(_tell(tracking, run))}
+    return {"run_info": responses.run_info(_for_client(tracking, run))}
 
 
-def delete(tracking: Tracking, asked: AnyRun) -> object:
-    """Put a run aside."""
-    tracking.session.check_removal(tracking.database, run_of(asked))
-    runs.delete(tracking.database, run_of(asked))
+def delete(tracking: Tracking, request: AnyRun) -> object:
+    """Mark a run as deleted."""
+    tracking.session.check_removal(tracking.database, run_of(request))
+    runs.delete(tracking.database, run_of(request))
     return {}
 
 
-def restore(tracking: Tracking, asked: AnyRun) -> object:
-    """Bring a run back."""
-    tracking.session.check_removal(tracking.database, run_of(asked))
-    runs.restore(tracking.database, run_of(asked))
+def restore(tracking: Tracking, request: AnyRun) -> object:
+    """Restore a deleted run."""
+    tracking.session.check_removal(tracking.database, run_of(request))
+    runs.restore(tracking.database, run_of(request))
     return {}
 
 
-def search_runs(tracking: Tracking, asked: SearchRuns) -> object:
-    """Tell which runs there are, a page at a time."""
+def search_runs(tracking: Tracking, request: SearchRuns) -> object:
+    """Search runs; return one page."""
     page = search.search_runs(
         tracking.database,
         search.SearchQuery(
-            experiment_ids=tuple(str(experiment_id) for experiment_id in asked.experiment_ids),
-            filter=asked.filter or "",
-            order_by=asked.order_by,
-            view=view_of(asked.run_view_type),
-            limit=asked.max_results,
-            page_token=asked.page_token or None,
+            experiment_ids=tuple(str(experiment_id) for experiment_id in request.experiment_ids),
+            filter=request.filter or "",
+            order_by=request.order_by,
+            view=view_of(request.run_view_type),
+            limit=request.max_results,
+            page_token=request.page_token or None,
         ),
     )
-    told = [_tell(tracking, run) for run in page.items]
-    users = runs_with_links(tracking.database, [run.run_id for run in told])
-    found = [_shape(tracking, run) if run.run_id in users else responses.run(run) for run in told]
+    shown = [_for_client(tracking, run) for run in page.items]
+    users = runs_with_links(tracking.database, [run.run_id for run in shown])
+    found = [_with_links(tracking, run) if run.run_id in users else responses.run(run) for run in shown]
     return {"runs": found, **({"next_page_token": page.next_page_token} if page.next_page_token else {})}
 
 
-def log_metric(tracking: Tracking, asked: LogMetric) -> object:
-    """Keep one point of a metric."""
-    values.log_metrics(tracking.database, run_to_change(tracking, asked), [_metric(asked)])
+def log_metric(tracking: Tracking, request: LogMetric) -> object:
+    """Log one value of a metric."""
+    values.log_metrics(tracking.database, run_to_change(tracking, request), [_metric(request)])
     return {}
 
 
-def log_param(tracking: Tracking, asked: LogParam) -> object:
-    """Keep a parameter."""
-    values.log_params(tracking.database, run_to_change(tracking, asked), [(asked.key, asked.value)])
+def log_param(tracking: Tracking, request: LogParam) -> object:
+    """Log a parameter."""
+    values.log_params(tracking.database, run_to_change(tracking, request), [(request.key, request.value)])
     return {}
 
 
-def set_tag(tracking: Tracking, asked: SetTag) -> object:
+def set_tag(tracking: Tracking, request: SetTag) -> object:
     """Set a tag of a run."""
-    _set_tags(tracking, run_to_change(tracking, asked), [(asked.key, asked.value)])
+    _set_tags(tracking, run_to_change(tracking, request), [(request.key, request.value)])
     return {}
 
 
-def delete_tag(tracking: Tracking, asked: DeleteTag) -> object:
+def delete_tag(tracking: Tracking, request: DeleteTag) -> object:
     """Remove a tag of a run."""
-    run_id = run_to_change(tracking, asked)
-    if tracking.session.free_tags(tracking.database, run_id, [asked.key]):
-        values.delete_tag(tracking.database, run_id, asked.key)
+    run_id = run_to_change(tracking, request)
+    if tracking.session.free_tags(tracking.database, run_id, [request.key]):
+        values.delete_tag(tracking.database, run_id, request.key)
     return {}
 
 
-def log_batch(tracking: Tracking, asked: LogBatch) -> object:
-    """Keep metrics, parameters and tags, all of them or none."""
-    run_id = run_to_change(tracking, asked)
-    check_batch(metrics=len(asked.metrics), params=len(asked.params), tags=len(asked.tags))
+def log_batch(tracking: Tracking, request: LogBatch) -> object:
+    """Log metrics, parameters and tags; all of them are stored, or none."""
+    run_id = run_to_change(tracking, request)
+    check_batch(metrics=len(request.metrics), params=len(request.params), tags=len(request.tags))
     with tracking.database.transaction():
-        values.log_params(tracking.database, run_id, [(param.key, param.value) for param in asked.params])
-        values.log_metrics(tracking.database, run_id, [_metric(metric) for metric in asked.metrics])
-        _set_tags(tracking, run_id, [(tag.key, tag.value) for tag in asked.tags])
+        values.log_params(tracking.database, run_id, [(param.key, param.value) for param in request.params])
+        values.log_metrics(tracking.database, run_id, [_metric(metric) for metric in request.metrics])
+        _set_tags(tracking, run_id, [(tag.key, tag.value) for tag in request.tags])
     return {}
 
 
-def log_model(tracking: Tracking, asked: LogModel) -> object:
-    """Keep the description of a model in the tag where MLflow keeps it; the newest ones, where not all fit."""
-    run_id = run_to_change(tracking, asked)
-    described = msgspec.json.decode(asked.model_json, type=dict[str, object])
+def log_model(tracking: Tracking, request: LogModel) -> object:
+    """Store the description of a model in MLflow's tag; the oldest descriptions are dropped when they do not fit."""
+    run_id = run_to_change(tracking, request)
+    described = msgspec.json.decode(request.model_json, type=dict[str, object])
     with tracking.database.transaction():
         known = runs.get(tracking.database, run_id).tags.get(_MODEL_HISTORY_TAG, "[]")
         short = msgspec.Raw(msgspec.json.encode(_in_short(described)))
@@ -160,32 +160,32 @@ def log_model(tracking: Tracking, asked: LogModel) -> object:
     return {}
 
 
-def log_inputs(tracking: Tracking, asked: LogInputs) -> object:
-    """Keep which datasets and models a run read."""
+def log_inputs(tracking: Tracking, request: LogInputs) -> object:
+    """Log the datasets and models that a run read."""
     lineage.log_inputs(
         tracking.database,
-        run_to_change(tracking, asked),
+        run_to_change(tracking, request),
         [
             DatasetInput(
                 dataset=msgspec.convert(msgspec.to_builtins(one.dataset), Dataset),
                 tags={tag.key: tag.value for tag in one.tags},
             )
-            for one in asked.datasets
+            for one in request.datasets
         ],
-        [model.model_id for model in asked.models],
+        [model.model_id for model in request.models],
     )
     return {}
 
 
-def log_outputs(tracking: Tracking, asked: LogOutputs) -> object:
-    """Keep which models a run made."""
-    outputs = [ModelOutput(model_id=one.model_id, step=one.step) for one in asked.models]
-    lineage.log_outputs(tracking.database, run_to_change(tracking, asked), outputs)
+def log_outputs(tracking: Tracking, request: LogOutputs) -> object:
+    """Log the models that a run created."""
+    outputs = [ModelOutput(model_id=one.model_id, step=one.step) for one in request.models]
+    lineage.log_outputs(tracking.database, run_to_change(tracking, request), outputs)
     return {}
 
 
 def status_of(word: str | int | None) -> RunStatus | None:
-    """Return the status that a client names, or None where it names none.
+    """Return the status that a client sent; None when it sent none.
 
     Raises:
         RefusedError: MLflow has no such status.
@@ -194,12 +194,12 @@ def status_of(word: str | int | None) -> RunStatus | None:
         return None
     name = _STATUS_NUMBERS.get(word) if isinstance(word, int) else word
     if name not in _STATUS_NUMBERS.values():
-        raise RefusedError(ErrorCode.INVALID_PARAMETER_VALUE, f"'{str(word)[:40]}' is no status of a run.")
+        raise RefusedError(ErrorCode.INVALID_PARAMETER_VALUE, f"'{str(word)[:40]}' is not a status of a run.")
     return RunStatus(name)
 
 
 def view_of(word: str) -> View:
-    """Return the lifecycle stages that a client asks for.
+    """Return the lifecycle stages that a client requests.
 
     Raises:
         RefusedError: MLflow has no such view.
@@ -207,11 +207,11 @@ def view_of(word: str) -> View:
     try:
         return View(word)
     except ValueError:
-        raise RefusedError(ErrorCode.INVALID_PARAMETER_VALUE, f"'{word[:40]}' is no view type.") from None
+        raise RefusedError(ErrorCode.INVALID_PARAMETER_VALUE, f"'{word[:40]}' is not a view type.") from None
 
 
 def _in_short(described: dict[str, object]) -> dict[str, object]:
-    """Return of a model what MLflow keeps in the tag: neither signatures nor what a flavor is configured with."""
+    """Return the part of a model description that MLflow stores in the tag: no signatures, no flavor configuration."""
     flavors = described.get("flavors")
     named = flavors.items() if isinstance(flavors, dict) else ()
     short = {
@@ -226,12 +226,12 @@ def _set_tags(tracking: Tracking, run_id: str, tags: list[tuple[str, str]]) -> N
     values.set_tags(tracking.database, run_id, [(key, value) for key, value in tags if key in free])
 
 
-def _tell(tracking: Tracking, run: Run, *, attaching: bool = False) -> Run:
-    told = tracking.session.run_told(run, attaching=attaching)
-    return structs.replace(told, artifact_uri=tracking.session.uri_told(told.artifact_uri))
+def _for_client(tracking: Tracking, run: Run, *, attaching: bool = False) -> Run:
+    shown = tracking.session.run_for_client(run, attaching=attaching)
+    return structs.replace(shown, artifact_uri=tracking.session.uri_for_client(shown.artifact_uri))
 
 
-def _shape(tracking: Tracking, run: Run) -> responses.RunShape:
+def _with_links(tracking: Tracking, run: Run) -> responses.RunSchema:
     read, made = lineage.inputs(tracking.database, run.run_id), lineage.outputs(tracking.database, run.run_id)
     return responses.run(run, responses.run_inputs(read), responses.run_outputs(made))
 

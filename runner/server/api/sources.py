@@ -1,4 +1,4 @@
-"""Addresses that a client names and that the server never opens by itself: of model versions, artifacts and runs."""
+"""Validates the URIs that clients send for model versions, artifacts and run links; the server never opens them."""
 
 import re
 from urllib.parse import unquote, urlsplit
@@ -7,22 +7,22 @@ from runner.protocol.errors import ErrorCode, RefusedError
 
 _LONGEST = 5000
 _SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]+):", re.ASCII)
-"""One letter is a drive of Windows."""
+"""A single letter is a drive of Windows, not a scheme."""
 
 _WITHOUT_HOST = frozenset(("runs", "models", "mlflow-artifacts", "dbfs", "hdfs", "viewfs", "file"))
-"""Schemes whose addresses may go on with one slash, or with a host after two."""
+"""Schemes that may be followed by one slash, or by two slashes and a host."""
 
 _NEVER = frozenset(("javascript", "vbscript", "data", "jar", "blob", "about", "view-source", "netdoc", "filesystem"))
-"""Schemes that a browser or a client runs or unpacks instead of fetching something."""
+"""Schemes that make a browser or a client execute or unpack content."""
 
 _WEB = frozenset(("http", "https"))
 
 
 def check_source(uri: str) -> None:
-    """Refuse a source of a model version whose path leads upwards or hides something, however often it is encoded.
+    """Refuse a source of a model version that is empty, or whose path leaves its root, also when it is encoded.
 
     Raises:
-        RefusedError: it does, or names nothing.
+        RefusedError: the source is refused.
     """
     if not is_address(uri):
         raise refused_source(uri)
@@ -31,27 +31,27 @@ def check_source(uri: str) -> None:
 
 
 def check_location(uri: str) -> None:
-    """Refuse a place for the artifacts of an experiment that is no address, or that has more parts than a path.
+    """Refuse an artifact location that is not a URI of files, or that has a fragment or parameters.
 
     Raises:
-        RefusedError: it is none, or has a fragment or parameters.
+        RefusedError: the location is refused.
     """
     if not is_address(uri) or "#" in uri or ";" in uri:
         raise refused_location(uri)
 
 
 def check_link(uri: str) -> None:
-    """Refuse a link to a run that is not one to a page.
+    """Refuse a link to a run that is not an HTTP or HTTPS URL.
 
     Raises:
-        RefusedError: it leads elsewhere, or runs something.
+        RefusedError: the link is refused.
     """
     if uri and (not is_address(uri) or scheme_of(uri) not in _WEB):
         raise RefusedError(ErrorCode.INVALID_PARAMETER_VALUE, f"Invalid run link: '{_shown(uri)}'.")
 
 
 def is_address(uri: str) -> bool:
-    """Say whether a text may be the address of files: a plain path, or of a scheme that fetches them."""
+    """Check whether a text can be the URI of files: a plain path, or a URI with a scheme that fetches files."""
     plain = _decoded(uri)
     parts = plain.replace("\\", "/").split("/")
     if not uri or len(uri) > _LONGEST or ".." in parts or not plain.isprintable():
@@ -68,23 +68,23 @@ def is_address(uri: str) -> bool:
 
 
 def scheme_of(uri: str) -> str:
-    """Return the scheme of an address in lower case, empty where it has none."""
+    """Return the scheme of a URI in lower case; empty when it has none."""
     found = _SCHEME.match(uri)
     return found[1].lower() if found else ""
 
 
 def refused_source(uri: str) -> RefusedError:
-    """Make the refusal of a source."""
+    """Build the error for an invalid source."""
     return RefusedError(ErrorCode.INVALID_PARAMETER_VALUE, f"Invalid model version source: '{_shown(uri)}'.")
 
 
 def refused_location(uri: str) -> RefusedError:
-    """Make the refusal of a place for artifacts."""
+    """Build the error for an invalid artifact location."""
     return RefusedError(ErrorCode.INVALID_PARAMETER_VALUE, f"Invalid artifact location: '{_shown(uri)}'.")
 
 
 def _decoded(uri: str) -> str:
-    """Return a text without percent encoding, however often it was applied."""
+    """Remove percent encoding, also when it was applied several times."""
     plain = uri[: _LONGEST + 1]
     while (decoded := unquote(plain)) != plain:
         plain = decoded

@@ -1,4 +1,4 @@
-"""What an endpoint works with, and what ties a path of the protocol to it."""
+"""Defines the context of an endpoint and the routes of the protocol."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -14,93 +14,93 @@ from runner.store.database import Database
 
 
 class Upstream(Protocol):
-    """The tracking server behind the socket of a run; its methods wait for it, and may be called by any thread."""
+    """The tracking server of a run; its methods block, and can be called from any thread."""
 
     def is_first(self, path: str) -> bool:
-        """Say whether an endpoint is asked there before it is here."""
+        """Check whether an endpoint is sent to the tracking server first."""
         ...
 
     def is_second(self, method: str, path: str) -> bool:
-        """Say whether an endpoint is asked there when there is no such thing here."""
+        """Check whether an endpoint is sent to the tracking server when the local store does not have the object."""
         ...
 
     def ask(self, method: str, path: str, content: bytes) -> bytes | None:
-        """Return what it answers to a query or a body; None where our store is to answer."""
+        """Return the response to a query or a body; None when the local store responds."""
         ...
 
     def list_files(self, path: str) -> bytes:
-        """Return what is in a folder behind its proxy of artifacts."""
+        """List a folder through the artifact proxy of the tracking server."""
         ...
 
     def pieces(self, path: str) -> Iterator[bytes]:
-        """Yield a file behind its proxy of artifacts piece by piece."""
+        """Yield a file from the artifact proxy of the tracking server in pieces."""
         ...
 
 
 class Tracking(Struct, frozen=True, kw_only=True):
-    """The store that a server serves, and on whose behalf."""
+    """The store of a server, and the session of its clients."""
 
     database: Database
     home: Home
     session: Session
     report: Report
     upstream: Upstream | None = None
-    """The tracking server that the registry and what others recorded is asked of, if there is one."""
+    """The tracking server that registry and search calls are proxied to, if there is one."""
     redact: Callable[[bytes], bytes] | None = None
-    """Takes secrets out of the body of a request, where the command knows any."""
+    """Removes secrets from the body of a request, if the command has any."""
 
 
 class Stream(Struct, frozen=True):
-    """An answer that is too long to be held at once: pieces of one JSON text."""
+    """A response that is too long for memory: the pieces of one JSON text."""
 
     pieces: Iterator[bytes]
 
 
 class Route(Struct, frozen=True):
-    """An endpoint: ``path`` is what follows ``/api/2.0/mlflow/``, with fields of the request in braces."""
+    """An endpoint; ``path`` is the part after ``/api/2.0/mlflow/``, with fields of the request in braces."""
 
     method: str
     path: str
-    shape: type[Request]
-    answer: Callable[[Tracking, Any], object]
+    schema: type[Request]
+    handler: Callable[[Tracking, Any], object]
     writes: bool | None = None
-    """Whether it changes the store; None where the method says so."""
+    """Whether the endpoint changes the store; None means every method except GET does."""
     is_long: bool = False
-    """Whether others should not wait for the answer; such a route changes nothing."""
+    """Whether the endpoint runs in a thread, so that others do not wait; it must not change the store."""
 
     @property
     def changes(self) -> bool:
-        """Whether it changes the store."""
+        """Whether the endpoint changes the store."""
         return self.method != "GET" if self.writes is None else self.writes
 
     @property
     def parts(self) -> tuple[str | None, ...]:
-        """The parts of the path; None stands for a field."""
+        """The segments of the path; None stands for a field."""
         return tuple(None if part.startswith("{") else part for part in self.path.split("/"))
 
     def fields(self, path: str) -> dict[str, str]:
-        """Return the fields that a path of this form carries."""
+        """Return the fields in a path of this route."""
         pairs = zip(self.path.split("/"), path.split("/"), strict=True)
         return {name.strip("{}"): value for name, value in pairs if name.startswith("{")}
 
 
-def run_of(asked: AnyRun) -> str:
+def run_of(request: AnyRun) -> str:
     """Return the id of the run that a request names.
 
     Raises:
-        RefusedError: it names none.
+        RefusedError: the request names no run.
     """
-    if not asked.run:
+    if not request.run:
         raise RefusedError(ErrorCode.INVALID_PARAMETER_VALUE, "Missing value for required parameter 'run_id'.")
-    return asked.run
+    return request.run
 
 
-def run_to_change(tracking: Tracking, asked: AnyRun) -> str:
-    """Return the id of the run that a request names, which the caller may change.
+def run_to_change(tracking: Tracking, request: AnyRun) -> str:
+    """Return the id of the run that a request names, after checking that the caller may change it.
 
     Raises:
-        RefusedError: it names none, or that of somebody else.
+        RefusedError: the request names no run, or the caller may not change it.
     """
-    run_id = run_of(asked)
+    run_id = run_of(request)
     tracking.session.check_run(tracking.database, run_id)
     return run_id

@@ -1,1 +1,1 @@
-"""The loopback server that a run's own command talks to."""
+"""The loopback server that the command of a run logs to."""

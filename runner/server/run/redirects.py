@@ -1,4 +1,4 @@
-"""Tracking places of the code that become the run itself: how its client is led there, and what that led to."""
+"""Redirects tracking URIs in the code of a run to the server of the run, and reads the notes of the redirects."""
 
 import re
 from collections.abc import Iterable
@@ -11,17 +11,17 @@ from runner.errors import UsageError
 from runner.urls import without_credentials
 
 CLIENT_SHIM = Path(__file__).parent / "client_shim"
-"""The folder that is imported from first: what is in it stands before MLflow's client."""
+"""The first folder on the import path; its `mlflow` package is the import shim."""
 CLIENTS = frozenset({"mlflow", "mlflow-skinny", "mlflow-tracing"})
 PORTS = {"http": 80, "https": 443}
 LOOPBACK = r"localhost|::1|127(?:\.\d{1,3}){3}"
 ANY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104  what a user wrote
 
 
-_MOST_READ = 4 << 20
-"""Bytes of a command's notes that are read."""
-_MOST_SHOWN = 200
-"""Characters that are shown of a place."""
+_MAX_READ = 4 << 20
+"""Maximum bytes of the notes that are read."""
+_MAX_SHOWN = 200
+"""Maximum characters of a tracking URI in a message."""
 
 
 class _Redirect(Struct, frozen=True):
@@ -30,7 +30,7 @@ class _Redirect(Struct, frozen=True):
 
 
 def copy_client_shim(folder: Path) -> Path:
-    """Copy what stands before the client into a folder that a container sees, and return the copy."""
+    """Copy the client shim into a folder that is mounted in a container, and return the copy."""
     copy = folder / CLIENT_SHIM.name
     for source in CLIENT_SHIM.rglob("*.py"):
         target = copy / source.relative_to(CLIENT_SHIM)
@@ -40,12 +40,12 @@ def copy_client_shim(folder: Path) -> Path:
 
 
 def has_client(packages: Iterable[tuple[str, str]]) -> bool:
-    """Say whether a client of MLflow is among installed packages."""
+    """Check whether a client of MLflow is among the installed packages."""
     return any(re.sub(r"[-_.]+", "-", name).lower() in CLIENTS for name, _ in packages)
 
 
 def redirecting_variables(uri: str, notes: Path, hosts: Iterable[str], *, places: bool) -> dict[str, str]:
-    """Return the variables that lead a client to ``uri``, from hosts (``HOST:PORT``) and with ``places`` from disk."""
+    """Return the variables that redirect a client to ``uri``, from ``hosts`` and, with ``places``, from disk."""
     return {
         "PROJ_TRACKING_URI": uri,
         "PROJ_TRACKING_NOTES": str(notes),
@@ -55,48 +55,49 @@ def redirecting_variables(uri: str, notes: Path, hosts: Iterable[str], *, places
 
 
 def read_redirects(notes: Path, most: int) -> tuple[str, ...]:
-    """Return which tracking places became the run itself, each once, in words for a person.
+    """Return a message for each tracking URI that was redirected to the run, without duplicates.
 
-    Those beyond ``most`` are only counted. What a command notes beyond `_MOST_READ` bytes is left out.
+    After ``most`` messages the rest is only counted. Notes beyond `_MAX_READ` bytes are ignored.
     """
     if not notes.is_file():
         return ()
     with notes.open("rb") as file:
-        lines = file.read(_MOST_READ).splitlines()
+        lines = file.read(_MAX_READ).splitlines()
     found: dict[str, list[str]] = {}
     for redirect in filter(None, map(_decode, lines)):
         places = found.setdefault(without_credentials(redirect.place), [])
         if redirect.where and redirect.where not in places:
             places.append(redirect.where)
-    told = [_describe(place, where) for place, where in list(found.items())[:most]]
+    messages = [_describe(place, where) for place, where in list(found.items())[:most]]
     more = [f"{len(found) - most} more places where the code logs are this run"] if len(found) > most else []
-    return (*told, *more)
+    return (*messages, *more)
 
 
 def _decode(line: bytes) -> _Redirect | None:
     try:
         return msgspec.json.decode(line, type=_Redirect)
-    except (msgspec.DecodeError, UnicodeDecodeError):  # two processes wrote at once, or one was killed
+    except (msgspec.DecodeError, UnicodeDecodeError):  # two processes wrote at the same time, or one was killed
         return None
 
 
 def _describe(place: str, where: list[str]) -> str:
-    place = place if len(place) <= _MOST_SHOWN else f"{place[:_MOST_SHOWN]}…"
+    # The sentence is stored in the tag `proj.redirects`, so its wording does not change.
+    place = place if len(place) <= _MAX_SHOWN else f"{place[:_MAX_SHOWN]}…"
     others = f" and {len(where) - 1} other lines" if len(where) > 1 else ""
-    named = f" ({where[0][:_MOST_SHOWN]}{others})" if where else ""
+    named = f" ({where[0][:_MAX_SHOWN]}{others})" if where else ""
     return f"'{place}', where the code logs{named}, is this run"
 
 
 def is_loopback(address: str) -> bool:
-    """Say whether ``HOST:PORT`` is of this machine alone."""
+    """Check whether ``HOST:PORT`` is a loopback address."""
     return bool(re.fullmatch(LOOPBACK, address.rpartition(":")[0].strip("[]")))
 
 
 def read_served(word: str) -> str:
-    """Return the ``HOST:PORT`` for which a run is to answer, as a user writes it: with or without scheme and path.
+    """Parse the value of --serve-as, with or without scheme and path, and return ``HOST:PORT``.
 
     Raises:
-        UsageError: it is none.
+        UsageError: the value has no host or no port.
     """
     from urllib.parse import urlsplit
 
@@ -108,8 +109,8 @@ def read_served(word: str) -> str:
     if not host or not port or host in ANY_ADDRESS:
         raise UsageError(
             f"--serve-as takes HOST:PORT, not {without_credentials(word)!r}",
-            hint="as the code has it: 127.0.0.1:5000 on this machine, where only this machine is answered, or "
-            "another machine's, in whose stead the run answers its own code",
+            hint="use the address in the code: one of this machine, such as 127.0.0.1:5000, or one of another machine, "
+            "whose requests are redirected to the run",
         )
     host = "127.0.0.1" if host == "localhost" else host
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

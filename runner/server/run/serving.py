@@ -1,4 +1,4 @@
-"""The server behind the loopback socket of a run's command."""
+"""Runs the loopback server for the command of a run."""
 
 import asyncio
 from contextlib import closing
@@ -16,11 +16,11 @@ from runner.store.database import Database
 from runner.store.staging import collect_everywhere
 
 _GRACE = 5.0
-"""Seconds that a request which has begun may take after the command ended."""
+"""Seconds that an open request may take after the command ended."""
 
 
 def serve(request: ServingRequest, report: Report) -> ServingOutcome:
-    """Serve the command of a run until it has ended, and say what it did.
+    """Serve the command of a run until it ends, and return the outcome.
 
     Raises:
         StoreError: the store can't be opened.
@@ -40,12 +40,12 @@ def serve(request: ServingRequest, report: Report) -> ServingOutcome:
             redact=request.redact,
         )
         collect_everywhere(request.home)
-        asyncio.run(_serve_until_woken(build_app(tracking, guard), request))
+        asyncio.run(_serve_until_ended(build_app(tracking, guard), request))
         try:
             _close_runs(database, session.created_runs)
-        except ProjError as error:  # how the command left its own run is known all the same
-            told = f"Runs that the command made could not be closed: {error.message}"
-            report(Event(kind=EventKind.WARNING, message=told, hint=error.hint))
+        except ProjError as error:  # the outcome of the run itself is known
+            message = f"Runs that the command created could not be closed: {error.message}"
+            report(Event(kind=EventKind.WARNING, message=message, hint=error.hint))
     return ServingOutcome(
         final_status=session.final_status,
         created_runs=tuple(session.created_runs),
@@ -53,7 +53,7 @@ def serve(request: ServingRequest, report: Report) -> ServingOutcome:
     )
 
 
-async def _serve_until_woken(app: App, request: ServingRequest) -> None:
+async def _serve_until_ended(app: App, request: ServingRequest) -> None:
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_reader(request.wake, ended.set)
@@ -65,7 +65,7 @@ async def _serve_until_woken(app: App, request: ServingRequest) -> None:
 
 
 def _close_runs(database: Database, run_ids: list[str]) -> None:
-    """Close the runs that the command made and left running, for nobody will any more."""
+    """Mark the runs that the command created and left running as lost."""
     for run_id in run_ids:
         if not runs.get(database, run_id).status.is_over:
             runs.update(database, run_id, status=RunStatus.LOST)

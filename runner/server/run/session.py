@@ -1,4 +1,4 @@
-"""On whose behalf a server answers: what a token may change, and what the child of a run is told about its own run."""
+"""Sessions: what clients of a server may change, and the view of a command of its run."""
 
 from collections.abc import Iterable, Mapping
 from urllib.parse import quote, urlsplit
@@ -18,7 +18,7 @@ PARENT_TAG = "mlflow.parentRunId"
 SOURCE_TYPE_TAG = "mlflow.source.type"
 
 RESERVED = ("proj.", "mlflow.source.", "mlflow.project.")
-"""How the tags begin in which proj says which code made a run."""
+"""Prefixes of the tags in which proj records the source of a run."""
 
 DELETED = "deleted"
 RESTORED = "restored"
@@ -26,50 +26,52 @@ RENAMED = "renamed"
 
 
 class Session:
-    """What whoever holds a server's token may do, and how it is told of what is there.
+    """The permissions of a client, and the conversions between stored values and the values that a client sees.
 
-    Here: everything that does not falsify what proj recorded.
+    This base class permits every change that does not falsify the record of proj.
     """
 
     def check_run(self, db: Database, run_id: str) -> None:
-        """Learn that a client is about to write to a run.
+        """Check that a client may write to a run.
 
         Raises:
-            RefusedError: it may not.
+            RefusedError: the client may not.
         """
 
     def check_removal(self, db: Database, run_id: str) -> None:
-        """Learn that a client is about to put a run aside or to bring it back.
+        """Check that a client may delete or restore a run.
 
         Raises:
-            RefusedError: the run goes on.
+            RefusedError: the run is still running.
         """
         if find_permissions(db, run_id).is_live:
-            raise RefusedError(ErrorCode.PERMISSION_DENIED, f"The run '{run_id}' goes on; it can't be deleted now.")
-
-    def check_experiment(self, db: Database, experiment_id: str, deed: str = "") -> None:
-        """Learn that a client is about to change an experiment; ``deed`` says how, where it is no small thing.
-
-        Raises:
-            RefusedError: a run in it goes on and it would be deleted.
-        """
-        if deed == DELETED and has_live_runs(db, experiment_id):
             raise RefusedError(
-                ErrorCode.PERMISSION_DENIED,
-                f"A run in the experiment '{experiment_id}' goes on; it can't be deleted now.",
+                ErrorCode.PERMISSION_DENIED, f"The run '{run_id}' is still running; it can't be deleted."
             )
 
-    def check_model(self, model_id: str, deed: str = "") -> None:
-        """Learn that a client is about to change a logged model; ``deed`` says how, where it is no small thing."""
-
-    def removed(self, what: str) -> None:
-        """Learn that a client removed something from the registry."""
-
-    def free_tags(self, db: Database, run_id: str, keys: Iterable[str]) -> frozenset[str]:
-        """Return those tags of a run that the client may set; the others stay as proj recorded them.
+    def check_experiment(self, db: Database, experiment_id: str, action: str = "") -> None:
+        """Check that a client may change an experiment; ``action`` names a deletion, a restoration or a new name.
 
         Raises:
-            RefusedError: one may not be set, and the client should know.
+            RefusedError: the experiment would be deleted while one of its runs is running.
+        """
+        if action == DELETED and has_live_runs(db, experiment_id):
+            raise RefusedError(
+                ErrorCode.PERMISSION_DENIED,
+                f"A run in the experiment '{experiment_id}' is still running; the experiment can't be deleted.",
+            )
+
+    def check_model(self, model_id: str, action: str = "") -> None:
+        """Check that a client may change a logged model; ``action`` names a deletion."""
+
+    def removed(self, what: str) -> None:
+        """Handle the removal of an object from the registry."""
+
+    def free_tags(self, db: Database, run_id: str, keys: Iterable[str]) -> frozenset[str]:
+        """Return the tags of a run that the client may set; the others keep the values that proj recorded.
+
+        Raises:
+            RefusedError: a tag may not be set.
         """
         named = frozenset(keys)
         reserved = {key for key in named if key.startswith(RESERVED)}
@@ -80,61 +82,61 @@ class Session:
             )
         return named
 
-    def uri_told(self, uri: str) -> str:
-        """Return where artifacts are as the client is told it."""
+    def uri_for_client(self, uri: str) -> str:
+        """Convert a stored artifact URI to the one for the client."""
         return uri
 
     def uri_of_source(self, uri: str) -> str:
-        """Return where a model version's files are as it is stored, of what the client said.
+        """Convert the source of a model version that a client sent to the stored URI.
 
         Raises:
-            RefusedError: the client may not name such a place.
+            RefusedError: the client may not use this location.
         """
         check_source(uri)
         return uri
 
     def location_of(self, uri: str) -> str | None:
-        """Return where the artifacts of a new experiment are to be, of what the client said; None for the usual place.
+        """Return the artifact location of a new experiment that a client sent; None for the default location.
 
         Raises:
-            RefusedError: the client may not name such a place.
+            RefusedError: the client may not use this location.
         """
-        # Behind the proxy is one place only, the usual one.
+        # The proxy has only the default location.
         if not uri or uri.startswith("mlflow-artifacts:"):
             return None
         check_location(uri)
         return uri
 
     def experiment_named(self, experiment_id: str, *, created: bool = False) -> None:
-        """Learn that a client asked for an experiment, or made it."""
+        """Handle the request for an experiment, or its creation."""
 
     def tags_of_new_run(self, tags: Mapping[str, str]) -> Mapping[str, str]:
-        """Return the tags that a new run gets."""
+        """Return the tags of a new run."""
         return tags
 
     def run_created(self, run: Run) -> None:
-        """Learn that a client made a run."""
+        """Handle the creation of a run."""
 
     def model_created(self, model_id: str) -> None:
-        """Learn that a client made a logged model."""
+        """Handle the creation of a logged model."""
 
-    def run_told(self, run: Run, *, attaching: bool = False) -> Run:
-        """Return a run as the client is told of it; ``attaching`` when it asked for just this run."""
+    def run_for_client(self, run: Run, *, attaching: bool = False) -> Run:
+        """Return a run with the values for the client; ``attaching`` when the client requested this single run."""
         del attaching
         return run
 
     def run_updated(self, db: Database, run_id: str, status: RunStatus | None, ended_at: int | None) -> bool:
-        """Learn that a client set the status of a run; True when the record keeps that out."""
+        """Handle a new status of a run; return True when the record must not change."""
         del ended_at
         return status is not None and find_permissions(db, run_id).is_recorded
 
 
 class ChildSession(Session):
-    """What the command of one run may do, and what it did to its own run.
+    """The permissions of the command of one run, and the state of that run as the command sees it.
 
-    The client ends the run at its exit, maybe long before the command ends: such a status is kept here, apart from the
-    record. It is also told the experiment that it chose: a client of MLflow refuses to attach to a run whose experiment
-    is not the one of ``mlflow.set_experiment``. The record follows the script, unless the user decided.
+    A client ends the run at its exit, which can be long before the command ends, so the status is stored here, not in
+    the record. The client also sees the experiment that it selected: an MLflow client refuses to attach to a run whose
+    experiment differs from ``mlflow.set_experiment``. The record follows the script, unless the user gave --experiment.
     """
 
     def __init__(self, run_id: str, experiment_id: str, *, experiment_is_fixed: bool, report: Report) -> None:
@@ -153,94 +155,95 @@ class ChildSession(Session):
         self._moved = False
         self._waiting = [run_id]
         self._named: dict[str, str] = {}
-        self._told: dict[str, str] = {}
+        self._shown_experiments: dict[str, str] = {}
         self._reopened: dict[str, tuple[RunStatus, int | None]] = {}
 
     @property
     def final_status(self) -> RunStatus | None:
-        """The status in which the client left the run of its own accord, None where it did not end it."""
+        """The status that the client set at its end; None when it did not end the run."""
         return self.status if self.status is not None and self.status.is_over else None
 
     @property
     def written_runs(self) -> tuple[str, ...]:
-        """The ids of the other runs that the command made or wrote to."""
+        """The ids of the other runs that the command created or wrote to."""
         return tuple(sorted(self._writable - {self.run_id}))
 
     def check_run(self, db: Database, run_id: str) -> None:
-        """Let the command write to itself, to runs that it made, and to others that no process answers for.
+        """Permit writes to the own run, to runs that the command created, and to other runs without a live process.
 
-        Scripts that evaluate what an earlier run trained do so; both runs say it.
+        Scripts that evaluate the model of an earlier run write to it; both runs record this.
 
         Raises:
-            RefusedError: the run goes on elsewhere.
+            RefusedError: another process is running the run.
         """
         if run_id in self._writable:
             return
-        standing = find_permissions(db, run_id)
-        if standing.is_live:
+        permissions = find_permissions(db, run_id)
+        if permissions.is_live:
             raise RefusedError(
-                ErrorCode.PERMISSION_DENIED, f"The run '{run_id}' goes on elsewhere; '{self.run_id}' can't write to it."
+                ErrorCode.PERMISSION_DENIED,
+                f"The run '{run_id}' belongs to another running process; '{self.run_id}' can't write to it.",
             )
         note_writer(db, run_id, self.run_id)
         self._writable.add(run_id)
-        self._recorded |= {run_id} if standing.is_recorded else set()
-        self._say(f"The command wrote to another run, {run_id}")
+        self._recorded |= {run_id} if permissions.is_recorded else set()
+        self._notify(f"The command wrote to another run, {run_id}")
 
     def check_removal(self, db: Database, run_id: str) -> None:
-        """Let the command put runs aside, which can be brought back."""
+        """Permit deleting runs, because they can be restored; report it for runs of others."""
         super().check_removal(db, run_id)
         if run_id not in self._made:
-            self._say(f"The command deleted or restored another run, {run_id}")
+            self._notify(f"The command deleted or restored another run, {run_id}")
 
-    def check_experiment(self, db: Database, experiment_id: str, deed: str = "") -> None:
-        """Let the command change experiments; what it does to others than its own is said."""
-        super().check_experiment(db, experiment_id, deed)
-        if deed and experiment_id not in self._experiments:
+    def check_experiment(self, db: Database, experiment_id: str, action: str = "") -> None:
+        """Permit changing experiments; report it for experiments of others."""
+        super().check_experiment(db, experiment_id, action)
+        if action and experiment_id not in self._experiments:
             name = experiments.get(db, experiment_id).name
-            self._say(f"The command {deed} the experiment '{name}', which it did not make")
+            self._notify(f"The command {action} the experiment '{name}', which it did not create")
 
-    def check_model(self, model_id: str, deed: str = "") -> None:
-        """Let the command change logged models, for registering one tags it; what it removes of others is said."""
-        if deed and model_id not in self._models:
-            self._say(f"The command {deed} the logged model {model_id}, which it did not make")
+    def check_model(self, model_id: str, action: str = "") -> None:
+        """Permit changing logged models, because registering one tags it; report it for models of others."""
+        if action and model_id not in self._models:
+            self._notify(f"The command {action} the logged model {model_id}, which it did not create")
 
     def removed(self, what: str) -> None:
-        """Say that the command removed something from the registry."""
-        self._say(f"The command removed {what}")
+        """Report that the command removed an object from the registry."""
+        self._notify(f"The command removed {what}")
 
     def free_tags(self, db: Database, run_id: str, keys: Iterable[str]) -> frozenset[str]:
-        """Return the tags that the command may set; it goes on without the others, as with MLflow."""
+        """Return the tags that the command may set; the others are ignored, so that scripts run as with MLflow."""
         del db
         named = frozenset(keys)
         if run_id not in self._recorded:
             return named
         reserved = {key for key in named if key.startswith(RESERVED)}
         for key in sorted(reserved):
-            self._say(f"The command set the tag '{key}'; what proj recorded there stays")
+            self._notify(f"The command set the tag '{key}'; the value that proj recorded is kept")
         return named - reserved
 
-    def uri_told(self, uri: str) -> str:
-        """Return a folder of this disk as a plain path: clients before 1.0 take a URL for the name of a folder.
+    def uri_for_client(self, uri: str) -> str:
+        """Return a local folder as a plain path: clients before MLflow 1.0 take a URL for the name of a folder.
 
-        A path with characters that mean something in a URL stays one, as later clients take paths apart like URLs.
+        A path with characters that are special in a URL stays a URL, because later clients parse paths as URLs.
         """
         path = urlsplit(uri).path
         is_plain = uri == f"file://{path}" and quote(path, safe="/") == path and "%" not in path
         return path if is_plain else uri
 
     def uri_of_source(self, uri: str) -> str:
-        """Return where files of a model version are, a folder as it is stored; the command reads this disk anyway."""
+        """Return the stored URI of the files of a model version; the command may name any local folder."""
         check_source(uri)
         return f"file://{quote(uri)}" if uri.startswith("/") else uri
 
     def model_created(self, model_id: str) -> None:
-        """Learn that the command made a logged model."""
+        """Handle the creation of a logged model."""
         self._models.add(model_id)
 
     def experiment_named(self, experiment_id: str, *, created: bool = False) -> None:
-        """Learn which experiment the script asked for before it attached to its run.
+        """Remember the experiment that the script requested before it attaches to its run.
 
-        The server can't see ``mlflow.set_experiment``, only that somebody asked for an experiment.
+        The server does not see ``mlflow.set_experiment``, only the request for an experiment.
         """
         if created:
             self._experiments.add(experiment_id)
@@ -248,34 +251,34 @@ class ChildSession(Session):
             self._named[self._waiting[-1]] = experiment_id
 
     def tags_of_new_run(self, tags: Mapping[str, str]) -> Mapping[str, str]:
-        """Link a run that has no parent to the run whose command made it."""
+        """Set the parent of a new run without a parent to the run of the command."""
         return tags if PARENT_TAG in tags else {**tags, PARENT_TAG: self.run_id}
 
     def run_created(self, run: Run) -> None:
-        """Learn that the command made a run; one of a project waits for a client to attach, like the command's own."""
+        """Handle the creation of a run; a run of a project waits for a client to attach, as the own run does."""
         self.created_runs.append(run.run_id)
         self._made.add(run.run_id)
         self._writable.add(run.run_id)
         self._experiments.add(run.experiment_id)
         if run.tags.get(SOURCE_TYPE_TAG) == "PROJECT":
-            # `mlflow.run(…, experiment_name=…)` asked for the experiment of that project, perhaps, not for its own.
+            # The experiment may be that of `mlflow.run(…, experiment_name=…)`, not of the script itself.
             self._moved = self._moved or self._named.get(self.run_id) == run.experiment_id
             self._waiting.append(run.run_id)
 
-    def run_told(self, run: Run, *, attaching: bool = False) -> Run:
-        """Return a run with the status that its client gave it and the experiment that its client wants it in."""
+    def run_for_client(self, run: Run, *, attaching: bool = False) -> Run:
+        """Return a run with the status that its client set and the experiment that its client selected."""
         if run.run_id == self.run_id and self.status is not None:
             run = msgspec.structs.replace(run, status=self.status, ended_at=self.ended_at)
         elif run.run_id in self._reopened:
             status, ended_at = self._reopened[run.run_id]
             run = msgspec.structs.replace(run, status=status, ended_at=ended_at)
-        told = self._told.get(run.run_id)
+        shown = self._shown_experiments.get(run.run_id)
         if attaching and run.run_id in self._waiting:
-            told = self._named.get(run.run_id, told)
-        return run if told is None else msgspec.structs.replace(run, experiment_id=told)
+            shown = self._named.get(run.run_id, shown)
+        return run if shown is None else msgspec.structs.replace(run, experiment_id=shown)
 
     def run_updated(self, db: Database, run_id: str, status: RunStatus | None, ended_at: int | None) -> bool:
-        """Learn that a client attached to a run or ended it; the record of the command's own run stays open."""
+        """Handle that a client attaches to a run or ends it; the record of the command's own run stays open."""
         if status is RunStatus.RUNNING:
             self._attach(db, run_id)
         elif status is not None and status.is_over and run_id in self._waiting:
@@ -285,16 +288,16 @@ class ChildSession(Session):
         if status is not None:
             self.status = status
             self.ended_at = ended_at if status.is_over else None
-            # The next part of a command (`python a.py && python b.py`) attaches anew, with an experiment of its own.
+            # The next script of a command (`python a.py && python b.py`) attaches again, with its own experiment.
             if status.is_over and run_id not in self._waiting:
                 self._waiting.insert(0, run_id)
         return True
 
     def _reopen(self, run_id: str, status: RunStatus | None, ended_at: int | None) -> bool:
-        """Learn that a client attached to a run of before, or ended it; True when the record keeps that out.
+        """Handle that a client attaches to an earlier run, or ends it; return True when the record must not change.
 
-        How a run ended that proj recorded stays; another one never runs again, lest it does so for ever when the
-        command is killed.
+        The final status of a run that proj recorded is kept. Other runs are not set to running again: they would stay
+        running when the command is killed.
         """
         if status is None:
             return False
@@ -308,27 +311,27 @@ class ChildSession(Session):
         named = self._named.pop(run_id, None)
         if named is None:
             return
-        self._told[run_id] = named
+        self._shown_experiments[run_id] = named
         if run_id == self.run_id:
             self._follow(db, named)
         else:
             move_run(db, run_id, named)
 
     def _follow(self, db: Database, named: str) -> None:
-        """Let the record follow the script's first choice; the user's own stands above it."""
+        """Move the run to the first experiment that the script selects, unless the user gave --experiment."""
         if self._moved or named == self._experiment_id:
             return
         self._moved = True
         target = experiments.get(db, named)
         if self._experiment_is_fixed:
-            message = (
-                f"The script asks for the experiment '{target.name}'; the run stays in the one that it was opened in"
-            )
-            self._say(message, hint="--experiment decides it.")
+            message = f"The script selects the experiment '{target.name}'; the run stays in the one that you selected"
+            self._notify(message, hint="Change it with --experiment.")
             return
         move_run(db, self.run_id, named)
         self._experiments.add(named)
-        self._say(f"The run is in the experiment '{target.name}', as its script asks", hint="--experiment decides it.")
+        self._notify(
+            f"The run is in the experiment '{target.name}', which its script selects", hint="--experiment overrides it."
+        )
 
-    def _say(self, message: str, hint: str | None = None) -> None:
+    def _notify(self, message: str, hint: str | None = None) -> None:
         self._report(Event(kind=EventKind.NOTICE, message=message, hint=hint))

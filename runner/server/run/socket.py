@@ -1,4 +1,4 @@
-"""The loopback socket of a run's command: bound before the start, served only once somebody connects."""
+"""The loopback socket for the command of a run: bound before the start, served from the first connection on."""
 
 import os
 import select
@@ -31,28 +31,28 @@ REMOVED_VARIABLES = (
     "MLFLOW_TRACKING_INSECURE_TLS",
     "MLFLOW_WORKSPACE",
 )
-"""Variables of the user that would lead a client elsewhere, or make it hide the token that it is given."""
+"""Variables of the user that would make a client use another server, or not send the token."""
 
 _LOOPBACK = "127.0.0.1"
-_MOST_TOLD = 40
-"""Events of one command that are told at its end: a loop may cause thousands."""
+_MAX_NOTICES = 40
+"""Maximum number of events that are reported at the end of a command: a loop may cause thousands."""
 
-_POLITE = {
-    # A client tries again for four minutes per call by default, also when nobody is there any more.
+_CLIENT_SETTINGS = {
+    # By default a client retries each call for four minutes, also when the server is gone.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
-    # The address of a page that nobody serves, least of all after the run.
+    # The printed URL would be of a page that does not exist.
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 
 _SERVING = "runner.server.run.serving"
-"""What is loaded on the first connection: some 20 ms of our own modules, and 80 ms of uvicorn."""
+"""Module that is imported on the first connection: this takes 20 ms for proj and 80 ms for uvicorn."""
 
 
 class ServingRequest(Struct, frozen=True, kw_only=True):
-    """Whose command is served, and how."""
+    """The parameters of the server of a run."""
 
     home: Home
     run_id: str
@@ -61,25 +61,25 @@ class ServingRequest(Struct, frozen=True, kw_only=True):
     token: str
     listener: socket.socket
     wake: socket.socket
-    """Becomes readable when the command has ended."""
+    """Becomes readable when the command ends."""
     others: tuple[socket.socket, ...] = ()
     other_addresses: tuple[str, ...] = ()
-    """Further sockets to serve, and what clients call them."""
+    """Further sockets to serve, and their addresses in the code of the command."""
     upstream: "Upstream | None" = None
     redact: Callable[[bytes], bytes] | None = None
-    """Takes secrets out of the body of a request."""
+    """Removes secrets from the body of a request."""
 
 
 class ServingOutcome(Struct, frozen=True, kw_only=True):
-    """What the command did with its own run, and which runs it made, oldest first.
+    """The result of serving a command; ``created_runs`` are the runs that it created, oldest first.
 
-    ``final_status`` is the status in which a client left the run of its own accord, None where none ended it.
+    ``final_status`` is the status that a client set at its end; None when no client ended the run.
     """
 
     final_status: RunStatus | None = None
     created_runs: tuple[str, ...] = ()
     written_runs: tuple[str, ...] = ()
-    """Those that it made, and others that it wrote to."""
+    """Runs that the command created, and other runs that it wrote to."""
 
 
 Serve = Callable[[ServingRequest, Report], ServingOutcome]
@@ -87,11 +87,11 @@ Serve = Callable[[ServingRequest, Report], ServingOutcome]
 
 @final
 class ChildSocket:
-    """A socket on the loopback address that speaks MLflow's protocol to the command of one run.
+    """A loopback socket that serves MLflow's protocol to the command of one run.
 
-    As a context it is open from before the start of the command until after its end. What the command sent before it
-    ended is kept. After the end, runs that the command made and left running are closed as lost, and what happened
-    meanwhile is reported, each thing once, on the caller's thread.
+    The context is open from before the start of the command until after its end. Requests that were sent before the end
+    are stored. At the end, runs that the command created and left running are marked as lost, and the events are
+    reported without duplicates on the thread of the caller.
     """
 
     def __init__(
@@ -110,11 +110,11 @@ class ChildSocket:
         self._run = (run_id, experiment_id)
         self._serve_as = serve_as
         self.upstream: Upstream | None = None
-        """The tracking server that the run is recorded on too."""
+        """The tracking server that also records the run."""
         self.redact: Callable[[bytes], bytes] | None = None
-        """Takes secrets out of what the command logs."""
+        """Removes secrets from the requests of the command."""
         self.was_used = False
-        """Whether anybody connected; known at the end."""
+        """Whether a client connected; known at the end."""
         self._experiment_is_fixed = experiment_is_fixed
         self._report = report
         self._events: dict[tuple[EventKind, str], Event] = {}
@@ -123,7 +123,7 @@ class ChildSocket:
 
     def __enter__(self) -> "ChildSocket":
         with ExitStack() as opening:
-            # Only of a socket that says TCP does asyncio turn off Nagle's algorithm, which costs 40 ms per answer.
+            # asyncio sets TCP_NODELAY only on sockets with an explicit IPPROTO_TCP; without it a response takes 40 ms.
             listener = opening.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP))
             listener.bind((_LOOPBACK, 0))
             listener.listen(128)
@@ -144,41 +144,41 @@ class ChildSocket:
     ) -> None:
         self._open.close()
         events = list(self._events.values())
-        for event in events[:_MOST_TOLD]:
+        for event in events[:_MAX_NOTICES]:
             self._report(event)
-        if len(events) > _MOST_TOLD:
-            told = f"and {len(events) - _MOST_TOLD} more notices about what the command did"
-            self._report(Event(kind=EventKind.NOTICE, message=told))
+        if len(events) > _MAX_NOTICES:
+            message = f"and {len(events) - _MAX_NOTICES} more notices about what the command did"
+            self._report(Event(kind=EventKind.NOTICE, message=message))
 
     @property
     def uri(self) -> str:
-        """The address for a client of MLflow."""
+        """The tracking URI for a client of MLflow."""
         return f"http://{_LOOPBACK}:{self.port}"
 
     @property
     def final_status(self) -> RunStatus | None:
-        """The status in which a client left the run of its own accord, None where none ended it; known at the end."""
+        """The status that a client set at its end, None when no client ended the run; known at the end."""
         return self._outcome.final_status
 
     @property
     def created_runs(self) -> tuple[str, ...]:
-        """The ids of the runs that the command made, oldest first; known at the end."""
+        """The ids of the runs that the command created, oldest first; known at the end."""
         return self._outcome.created_runs
 
     @property
     def written_runs(self) -> tuple[str, ...]:
-        """The ids of the other runs that the command made or wrote to; known at the end."""
+        """The ids of the other runs that the command created or wrote to; known at the end."""
         return self._outcome.written_runs
 
     def variables(self, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
         """Return the variables with which a client of any version logs to the run.
 
-        ``environ`` is the user's; what it says about retries and proxies is kept.
+        ``environ`` is the environment of the user; its settings for retries and proxies are kept.
         """
         run_id, experiment_id = self._run
         exempt = {name: _with_loopback(environ.get(name, "")) for name in ("NO_PROXY", "no_proxy")}
         return {
-            **{name: environ.get(name) or value for name, value in _POLITE.items()},
+            **{name: environ.get(name) or value for name, value in _CLIENT_SETTINGS.items()},
             **exempt,
             "MLFLOW_TRACKING_URI": self.uri,
             "MLFLOW_TRACKING_TOKEN": self.token,
@@ -187,7 +187,7 @@ class ChildSocket:
         }
 
     def _wait(self, listener: socket.socket, wake: socket.socket, others: tuple[socket.socket, ...]) -> None:
-        """Wait for the first connection or the end; the server is not even imported before."""
+        """Wait for the first connection or the end; only the first connection imports the server."""
         select.select([listener, *others, wake], [], [])
         if not select.select([listener, *others], [], [], 0)[0]:
             return
@@ -211,24 +211,24 @@ class ChildSocket:
             self._outcome = serve(request, self._note)
         except ProjError as error:
             self._note_failure(" ".join(part for part in (error.message, error.context, error.hint) if part))
-        except Exception as error:  # noqa: BLE001  a bug of ours must not cost the result of the run
+        except Exception as error:  # noqa: BLE001  a bug of proj must not lose the result of the run
             self._note_failure(f"{type(error).__name__}: {error}")
 
     def _note_failure(self, hint: str) -> None:
         self._note(Event(kind=EventKind.WARNING, message="The command could not log to its run any more", hint=hint))
 
     def _note(self, event: Event) -> None:
-        """Keep an event for the end; a fault of each of a thousand requests is told once."""
+        """Store an event for the end; an error that a thousand requests cause is reported once."""
         self._events.setdefault((event.kind, event.message), event)
 
 
 def _listen_at(address: str) -> socket.socket:
-    """Return a socket that listens at an address which the script itself chose."""
+    """Return a socket that listens at an address from the code of the command."""
     host, _, number = address.rpartition(":")
     host, port = host.strip("[]"), int(number)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # runs that follow each other
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # allows the next run to use the address
     try:
         listener.bind((host, port))
         listener.listen(128)
@@ -242,7 +242,7 @@ def _listen_at(address: str) -> socket.socket:
 
 
 def _with_loopback(names: str) -> str:
-    """Return a list of hosts that no proxy is asked for, with the loopback address among them."""
+    """Add the loopback address to the value of NO_PROXY."""
     known = [name.strip() for name in names.split(",") if name.strip()]
     if "*" in known:
         return names

@@ -1,1 +1,1 @@
-"""The server of `proj server`: tokens, TLS and the rights of its clients."""
+"""The standalone server, `proj server`: tokens, TLS and the permissions of clients."""

@@ -1,4 +1,4 @@
-"""Who may speak to the server of a run: the holder of the token, from this machine, and no page in a browser."""
+"""Authenticates requests: the guard of the loopback server of a run, and the checks that all guards share."""
 
 import hmac
 import time
@@ -11,7 +11,7 @@ from runner.protocol.errors import ErrorCode, RefusedError
 from runner.server.standalone.peers import Connection
 
 OPEN_PATHS = frozenset(("/", "/health", "/version", "/openapi.json"))
-"""Paths that tell nothing about the store, so they need no token."""
+"""Paths that reveal nothing about the store and need no token."""
 
 _LOOKED_AT = (
     *(b"host", b"origin", b"authorization", b"content-type"),
@@ -19,41 +19,41 @@ _LOOKED_AT = (
 )
 _MAX_HOST = 300
 _MAX_TOKEN = 1024
-"""Characters of an Authorization header; answers repeat it."""
+"""Maximum characters of an Authorization header; some responses repeat it."""
 
 _OF_FORMS = ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data")
-"""The types of a body that a page may send to another site without being asked by its browser to wait for leave."""
+"""Content types that a page may send to another site without a CORS preflight request."""
 
 MAX_BODY = 32 * 2**20
-"""Bytes of a JSON body; artifacts are streamed and have no limit."""
+"""Maximum bytes of a JSON body; artifacts are streamed and have no limit."""
 
 _RECHECK = 1.0
 """Seconds between two checks of the sender of a long body."""
 
 
 class Caller(Struct, frozen=True, kw_only=True):
-    """Who asks; ``name`` is for the log."""
+    """The sender of a request; ``name`` is for the log."""
 
     name: str
     may_write: bool
 
 
 class Guard(Protocol):
-    """Whoever decides which requests are answered."""
+    """Decides which requests are served."""
 
     def check(self, path: str, scope: Mapping[str, Any]) -> Caller:
-        """Return who asks.
+        """Authenticate a request, and return its sender.
 
         Raises:
-            RefusedError: the request is a stranger's.
+            RefusedError: the request is not authenticated or not allowed.
         """
         ...
 
 
 class Headers(Struct, frozen=True, kw_only=True):
-    """What is looked at of the head of a request; ``host`` is None where there is not exactly one of a usual length.
+    """The headers that guards check; ``host`` is None unless there is exactly one Host header of a usual length.
 
-    The fields that a browser sets (``Sec-Fetch-*``) are empty for every other client.
+    The fields that a browser sets (``Sec-Fetch-*``) are empty for other clients.
     """
 
     host: str | None
@@ -66,25 +66,25 @@ class Headers(Struct, frozen=True, kw_only=True):
 
 
 class ChildGuard(Struct, frozen=True, kw_only=True):
-    """What a request must bring along: a Host header that names the server, and the token."""
+    """Requires a Host header that names the server, and the token of the run."""
 
     token: str
     hosts: frozenset[str]
 
     def check(self, path: str, scope: Mapping[str, Any]) -> Caller:
-        """Refuse a request of a stranger.
+        """Authenticate a request.
 
-        A page of another site can reach a loopback address, by its number or by a name that it lets point there (DNS
-        rebinding): such requests carry an Origin, or a Host that is not ours.
+        A page of another site can reach a loopback address, by its number or by a name that resolves to it (DNS
+        rebinding); such requests have an Origin header, or a Host header that does not name this server.
 
         Raises:
-            RefusedError: the request is not for this server, comes from a web page, or has no valid token.
+            RefusedError: the Host header is wrong, the request is from a web page, or the token is not valid.
         """
         headers = read_headers(scope["headers"])
         if headers.host not in self.hosts:
             raise RefusedError(ErrorCode.PERMISSION_DENIED, "The Host header does not name this server.")
         if headers.origin is not None or headers.site not in ("", "none"):
-            raise RefusedError(ErrorCode.PERMISSION_DENIED, "Web pages may not use this server.")
+            raise RefusedError(ErrorCode.PERMISSION_DENIED, "Web pages may not use the server of a run.")
         if path not in OPEN_PATHS:
             self._check_token(headers.authorization)
             admit(scope)
@@ -95,7 +95,7 @@ class ChildGuard(Struct, frozen=True, kw_only=True):
         if scheme.lower() != "bearer" or not hmac.compare_digest(token.strip().encode(), self.token.encode()):
             raise RefusedError(
                 ErrorCode.CUSTOMER_UNAUTHORIZED,
-                "This server belongs to one run; its token is in MLFLOW_TRACKING_TOKEN.",
+                "This server belongs to one run; send the token from MLFLOW_TRACKING_TOKEN.",
             )
 
 
@@ -117,9 +117,9 @@ def periodic_check(check: Callable[[], object] | None) -> Callable[[bool], None]
 
 
 def loopback_guard(token: str, port: int, others: Iterable[str] = ()) -> ChildGuard:
-    """Make the guard of a run's server on the loopback address; ``others`` are further addresses as ``host:port``.
+    """Build the guard of the loopback server of a run; ``others`` are further addresses as ``host:port``.
 
-    A client names an address without its port where that is the usual one.
+    Clients leave the default port 80 out of the Host header.
     """
     named = {f"127.0.0.1:{port}", f"localhost:{port}"}
     for address in others:
@@ -129,18 +129,18 @@ def loopback_guard(token: str, port: int, others: Iterable[str] = ()) -> ChildGu
 
 
 def connection_of(scope: Mapping[str, Any]) -> Connection:
-    """Return the connection of a request; one without a socket has an unknown user."""
+    """Return the connection of a request; without a socket, its user is unknown."""
     found: Connection | None = scope.get("state", {}).get("connection")
     return Connection(None, None, None) if found is None else found
 
 
 def admit(scope: Mapping[str, Any]) -> None:
-    """Note that the connection of a request belongs to somebody who may use the server."""
+    """Mark the connection of a request as authenticated."""
     connection_of(scope).is_admitted = True
 
 
 def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
-    """Read the head of a request; ASGI gives names in lower case."""
+    """Read the headers that guards check; ASGI header names are in lower case."""
     found: dict[bytes, list[str]] = {name: [] for name in _LOOKED_AT}
     for name, value in headers:
         if name in found:
@@ -159,22 +159,22 @@ def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
 
 
 def check_page(method: str, headers: Headers) -> None:
-    """Refuse a request that a page of another site makes its reader's browser send.
+    """Refuse a cross-site request of a browser (CSRF).
 
-    Pages of this server may use it, and links from elsewhere may lead to it. A browser that says nothing of the site
-    (an old one) can't set the type of a JSON body, nor a token, without asking this server first.
+    Pages of this server, and links from other sites, are allowed. Old browsers without ``Sec-Fetch-Site`` can't send a
+    JSON content type or a token to another site without a CORS preflight request.
 
     Raises:
-        RefusedError: it is such a request.
+        RefusedError: the request is a cross-site request.
     """
     if headers.origin is not None and headers.origin.lower() not in (
         f"http://{headers.host}",
         f"https://{headers.host}",
     ):
-        raise RefusedError(ErrorCode.PERMISSION_DENIED, "Pages of other sites may not use this server.")
+        raise RefusedError(ErrorCode.PERMISSION_DENIED, "Web pages of other sites may not use this server.")
     is_link = method == "GET" and headers.mode == "navigate" and headers.destination == "document"
     if headers.site not in ("", "none", "same-origin") and not is_link:
-        raise RefusedError(ErrorCode.PERMISSION_DENIED, "Pages of other sites may not use this server.")
+        raise RefusedError(ErrorCode.PERMISSION_DENIED, "Web pages of other sites may not use this server.")
     is_proven = bool(headers.authorization) or headers.origin is not None or headers.site == "same-origin"
     if method == "POST" and headers.content_type in _OF_FORMS and not is_proven:
         raise RefusedError(
@@ -184,10 +184,10 @@ def check_page(method: str, headers: Headers) -> None:
 
 
 def check_length(headers: Iterable[tuple[bytes, bytes]]) -> None:
-    """Refuse a JSON body that is announced as too large.
+    """Refuse a JSON body whose Content-Length exceeds `MAX_BODY`.
 
     Raises:
-        RefusedError: it is.
+        RefusedError: the body is too large.
     """
     for name, value in headers:
         if name == b"content-length" and int(value) > MAX_BODY:
@@ -195,5 +195,5 @@ def check_length(headers: Iterable[tuple[bytes, bytes]]) -> None:
 
 
 def too_large() -> RefusedError:
-    """Make the refusal of a body that is too large."""
-    return RefusedError(ErrorCode.RESOURCE_LIMIT_EXCEEDED, f"The body of a request can have {MAX_BODY} bytes.")
+    """Build the error for a body that is too large."""
+    return RefusedError(ErrorCode.RESOURCE_LIMIT_EXCEEDED, f"The body of a request can have at most {MAX_BODY} bytes.")

@@ -1,4 +1,4 @@
-"""The user at the other end of a TCP connection of this machine, as the kernel knows it."""
+"""Finds the local user at the other end of a TCP connection by asking the kernel."""
 
 import contextlib
 import ipaddress
@@ -18,14 +18,14 @@ ESTABLISHED = 1
 """The state TCP_ESTABLISHED of Linux: both ends are open."""
 
 MAX_TABLE = 4 * 2**20
-"""Bytes of the kernel's connection table that are read at most: some 28,000 connections."""
+"""Maximum bytes of the kernel's connection table that are read: about 28,000 connections."""
 
 _TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 _numbers = count()
 _LOCAL, _REMOTE, _STATE, _UID, _INODE = 1, 2, 3, 7, 9
 _WORD = 4
 
-# sock_diag(7): the request and the answer for one TCP socket.
+# sock_diag(7): the request and the response for one TCP socket.
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
 _NLM_F_REQUEST = 1
@@ -38,7 +38,7 @@ _NUMBERS = struct.Struct("=IIIII")
 
 
 class KernelSocket(Struct, frozen=True):
-    """What the kernel says of one socket; ``inode`` is 0 when no process holds it any more."""
+    """The state of one socket in the kernel; ``inode`` is 0 when no process holds it."""
 
     state: int
     user: int
@@ -46,7 +46,7 @@ class KernelSocket(Struct, frozen=True):
 
 
 class HasOption(Protocol):
-    """A socket, or asyncio's view of one."""
+    """A socket, or the socket of an asyncio transport."""
 
     def getsockopt(self, level: int, optname: int, buflen: int, /) -> bytes:
         """Return an option as bytes."""
@@ -54,31 +54,31 @@ class HasOption(Protocol):
 
 
 class Connection:
-    """What is known of one connection; the application finds it in the scope of each request.
+    """A connection; the application finds it in the ASGI state of each request.
 
-    ``end`` is our own socket. The kernel is asked for the user at most once, when somebody wants to know.
+    ``end`` is the socket of the server. The user is read from the kernel at most once, on first use.
     """
 
     def __init__(self, client: Address | None, server: tuple[str, int | None] | None, end: HasOption | None) -> None:
         self.host = client[0] if client else ""
         self.number = next(_numbers)
         self.is_admitted = False
-        """Whether a request came on it whose sender the guard knows."""
+        """Whether the guard has authenticated a request of this connection."""
         self._ends = (client, (server[0], server[1] or 0)) if client and server else None
         self._end = end
         self._answer: tuple[int | None] | None = None
 
     @property
     def user(self) -> int | None:
-        """The id of the user whose process holds the other end; None when that cannot be proven."""
+        """The id of the user whose process holds the other end; None when it can not be proven."""
         if self._answer is None:
             self._answer = (self._ask(),)
         return self._answer[0]
 
     def _ask(self) -> int | None:
-        """Ask the kernel, and check afterwards that our own end is still open.
+        """Read the user from the kernel, and check afterwards that the server's end is still open.
 
-        Without this check the row could be that of a later connection, which got the same port after this one ended.
+        Without this check the entry could be of a later connection with the same port.
         """
         if self._ends is None or self._end is None:
             return None
@@ -87,15 +87,15 @@ class Connection:
 
 
 def can_tell_users() -> bool:
-    """Say whether the kernel tells which user a connection belongs to."""
+    """Check whether this system can tell the user of a connection."""
     return sys.platform == "linux" and _TABLES[0].exists()
 
 
 def find_user(peer: Address, server: Address) -> int | None:
     """Return the user id of the process that holds the end ``peer`` of a connection to ``server``, or None.
 
-    Only an established connection counts whose socket a process holds. The kernel shows user 0 for every socket that
-    was closed before its data was read, whoever closed it.
+    The connection must be established, and a process must hold its socket. The kernel reports user 0 for every socket
+    that was closed before its data was read, whichever user closed it.
     """
     peer, server = _plain(peer), _plain(server)
     try:
@@ -108,7 +108,7 @@ def find_user(peer: Address, server: Address) -> int | None:
 
 
 def _is_established(end: HasOption) -> bool:
-    """Say whether our end of a connection is open in both directions."""
+    """Check whether the server's end of a connection is open in both directions."""
     try:
         return end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == ESTABLISHED
     except (OSError, IndexError, AttributeError):
@@ -116,17 +116,17 @@ def _is_established(end: HasOption) -> bool:
 
 
 def _plain(address: Address) -> Address:
-    """Return an address without its zone, and an IPv4 address that is written as one of IPv6 as itself."""
+    """Remove the zone of an address, and convert an IPv4-mapped IPv6 address to IPv4."""
     host = ipaddress.ip_address(address[0].partition("%")[0])
     mapped = host.ipv4_mapped if isinstance(host, ipaddress.IPv6Address) else None
     return str(mapped or host), address[1]
 
 
 def _ask_netlink(peer: Address, server: Address) -> KernelSocket | None:
-    """Ask the kernel for one socket by its two addresses; this costs 10 µs however many connections there are.
+    """Query the kernel for one socket by its two addresses; this takes 10 µs for any number of connections.
 
     Raises:
-        OSError: this kernel, or this container, does not answer such questions.
+        OSError: this kernel, or this container, does not support sock_diag.
     """
     family = socket.AF_INET6 if ":" in peer[0] else socket.AF_INET
     ends = _PORTS.pack(peer[1], server[1], _packed(peer).ljust(16, b"\0"), _packed(server).ljust(16, b"\0"))
@@ -151,7 +151,7 @@ def _ask_netlink(peer: Address, server: Address) -> KernelSocket | None:
 
 
 def _read_table(peer: Address, server: Address) -> KernelSocket | None:
-    """Look for one socket in the tables of proc(5), "/proc/net/tcp"; a table that is too long is not searched."""
+    """Search one socket in "/proc/net/tcp" and "/proc/net/tcp6", see proc(5); a table that is too long is ignored."""
     for table in _TABLES:
         wanted = {(_as_text(peer, mapped=mapped), _as_text(server, mapped=mapped)) for mapped in (False, True)}
         text = b""
@@ -169,7 +169,7 @@ def _packed(address: Address) -> bytes:
 
 
 def _as_text(address: Address, *, mapped: bool) -> str:
-    """Return an address as the kernel prints it: words of 32 bits as numbers of this machine, in hexadecimal."""
+    """Format an address as the kernel does: 32-bit words in native byte order, in hexadecimal."""
     packed = _packed(address)
     if mapped and len(packed) == _WORD:
         packed = bytes(10) + b"\xff\xff" + packed

@@ -1,4 +1,4 @@
-"""The rights of a team at one server: tokens with scopes, names of the server, and artifacts through the proxy."""
+"""Authentication of the standalone server: tokens with scopes, host names, and artifacts through the proxy."""
 
 import base64
 import binascii
@@ -25,22 +25,22 @@ _PROXIED = re.compile(r"mlflow-artifacts:/+[^/]+/((?:[0-9a-f]{32}|models/m-[0-9a
 
 
 class TokenSession(Session):
-    """A session of clients that may be on other machines: they fetch and send artifacts through the server."""
+    """A session of clients on other machines, which fetch and send artifacts through the server."""
 
     def __init__(self, home: Home) -> None:
         self._files = f"{(home.root / 'runs').absolute().as_uri()}/"
 
-    def uri_told(self, uri: str) -> str:
-        """Return a place among the store's own files as one behind the proxy; any other as it is."""
+    def uri_for_client(self, uri: str) -> str:
+        """Convert the URI of a file of the store to one of the proxy; return other URIs unchanged."""
         if uri.rstrip("/") == self._files.rstrip("/"):
             return "mlflow-artifacts:/runs"
         return f"mlflow-artifacts:/runs/{unquote(uri[len(self._files) :])}" if uri.startswith(self._files) else uri
 
     def uri_of_source(self, uri: str) -> str:
-        """Return a place behind the proxy as the one among the store's files.
+        """Convert a URI of the proxy to the one of the file in the store; return remote URIs unchanged.
 
         Raises:
-            RefusedError: it is on the server's disk, and not among artifacts.
+            RefusedError: the URI is invalid, or refers to the server's disk outside the artifacts.
         """
         check_source(uri)
         proxied = _PROXIED.fullmatch(uri)
@@ -51,10 +51,10 @@ class TokenSession(Session):
         return uri
 
     def location_of(self, uri: str) -> str | None:
-        """Return where the artifacts of a new experiment are to be: behind the proxy, or on no disk of the server.
+        """Return the artifact location of a new experiment: None for the proxy, or a remote URI.
 
         Raises:
-            RefusedError: it is on the server's disk.
+            RefusedError: the location is on the server's disk.
         """
         place = super().location_of(uri)
         if place is not None and scheme_of(place) in ("", "file", "mlflow-artifacts"):
@@ -63,25 +63,26 @@ class TokenSession(Session):
 
 
 class Admission:
-    """Whether callers need a token: always, never, or (None) from the moment on when there is one, and for good."""
+    """Decides whether callers need a token: always, never, or (None) as soon as the first token exists."""
 
     def __init__(self, database: Database, needs_token: bool | None) -> None:
         self._database = database
         self._needs_token = needs_token
 
     def needs_token(self) -> bool:
-        """Say whether callers need one now."""
+        """Check whether callers need a token now."""
         if self._needs_token is None and tokens.exist(self._database):
             self._needs_token = True
         return bool(self._needs_token)
 
 
 class TokenGuard(Struct, frozen=True, kw_only=True):
-    """What a request must bring along: a Host header that names the server, and a token where one is needed.
+    """Requires a Host header that names the server, and a token when one is needed.
 
-    ``hosts`` are names, with or without a port; with ``takes_addresses`` any IP address will do, which can't be
-    rebound. As long as no token is needed only this machine reaches the server, and ``users`` are the ids of those
-    whose connections are served; None stands for everybody. Whoever sends ``key`` can read the user's own files.
+    ``hosts`` are names, with or without a port; with ``takes_addresses`` any IP address is accepted, because DNS
+    rebinding needs a name. While no token is needed, the server is on a loopback address and serves only connections of
+    the user ids ``users``; None means all users. A request with ``key`` is authenticated as the owner, because only the
+    owner can read the file of the key.
     """
 
     database: Database
@@ -92,17 +93,17 @@ class TokenGuard(Struct, frozen=True, kw_only=True):
     key: str = ""
 
     def check(self, path: str, scope: Mapping[str, Any]) -> Caller:
-        """Return who asks.
+        """Authenticate a request, and return its sender.
 
         Raises:
-            RefusedError: the request is not for this server, comes from a page of another site, or has no valid token.
+            RefusedError: the Host header is wrong, the request is cross-site, or it has no valid token.
         """
         headers = read_headers(scope["headers"])
         host = headers.host
         if not self._is_ours(host):
             raise RefusedError(
                 ErrorCode.PERMISSION_DENIED,
-                "The Host header does not name this server; see `proj server --allow-host`.",
+                "The Host header does not name this server; allow its name with `proj server --allow-host NAME`.",
             )
         check_page(scope["method"], headers)
         if path in OPEN_PATHS:
@@ -120,7 +121,7 @@ class TokenGuard(Struct, frozen=True, kw_only=True):
             return OWNER
         raise RefusedError(
             ErrorCode.CUSTOMER_UNAUTHORIZED,
-            "Without tokens this server serves its own user only; others need one: `proj token add NAME`.",
+            "This server has no tokens, so it serves only its own user; create a token with `proj token add NAME`.",
         )
 
     def _is_ours(self, host: str | None) -> bool:
@@ -136,13 +137,13 @@ class TokenGuard(Struct, frozen=True, kw_only=True):
         token = tokens.find(self.database, text) if text else None
         if token is None:
             raise RefusedError(
-                ErrorCode.CUSTOMER_UNAUTHORIZED, "This server needs a token; set MLFLOW_TRACKING_TOKEN to yours."
+                ErrorCode.CUSTOMER_UNAUTHORIZED, "This server requires a token; set MLFLOW_TRACKING_TOKEN."
             )
         return Caller(name=token.name, may_write=token.scope is tokens.Scope.WRITE)
 
 
 def _token_of(authorization: str) -> str:
-    """Return the token: as such, or as the password of the basic scheme, which clients have settings for too."""
+    """Return the token: a bearer token, or the password of HTTP Basic, for which MLflow clients have settings."""
     scheme, _, rest = authorization.partition(" ")
     if scheme.lower() == "bearer":
         return rest.strip()

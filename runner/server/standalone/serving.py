@@ -1,4 +1,4 @@
-"""The server for a team: one store at one address, until it is told to stop."""
+"""Runs the standalone server: serves one store at one address until SIGINT or SIGTERM."""
 
 import asyncio
 import contextlib
@@ -27,22 +27,22 @@ from runner.store.server_keys import ServerKey
 from runner.store.staging import collect_everywhere
 
 _GRACE = 30.0
-"""Seconds that requests which have begun may take after the server was told to stop; a second signal ends them."""
+"""Seconds that open requests may take after a stop signal; a second signal ends them."""
 
 _KEEP_ALIVE = 75
 
-_LOOK = 5.0
-"""Seconds between two looks for runs whose process is gone."""
+_CHECK_SECONDS = 5.0
+"""Seconds between two checks for runs whose process is gone."""
 
-_HOUR = 3600.0
+_COLLECT_SECONDS = 3600.0
 
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
 class StandaloneServer(Struct, frozen=True, kw_only=True):
-    """Where a server listens, and for whom. ``tls`` are the files of the certificate and of its key.
+    """The options of a standalone server; ``tls`` are the files of the certificate and of its private key.
 
-    ``open`` asks for no tokens although there are some; ``names`` are further names of the server.
+    ``open`` requires no tokens although some exist; ``names`` are further host names of the server.
     """
 
     host: str = "127.0.0.1"
@@ -55,38 +55,38 @@ class StandaloneServer(Struct, frozen=True, kw_only=True):
 def serve_standalone(
     home: Home,
     database: Database,
-    wanted: StandaloneServer,
+    options: StandaloneServer,
     report: Report,
     observe: Callable[[Served], None] | None = None,
 ) -> None:
-    """Serve a store until SIGINT or SIGTERM; ``observe`` learns of each request.
+    """Serve a store until SIGINT or SIGTERM; ``observe`` is called after each request.
 
     Raises:
-        ServerError: the address can't be had, or others reach it and there are no tokens, or TLS can't be set up.
+        ServerError: the address is not available, it is not local and there are no tokens, or TLS can't be set up.
     """
     with contextlib.ExitStack() as opened:
-        listener = opened.enter_context(contextlib.closing(_listen(wanted)))
+        listener = opened.enter_context(contextlib.closing(_listen(options)))
         address = listener.getsockname()
         is_local = ipaddress.ip_address(address[0]).is_loopback
         key = opened.enter_context(_own_key(home, address)) if is_local else None
-        admission = Admission(database, _needs_token(database, wanted, is_local=is_local))
+        admission = Admission(database, _needs_token(database, options, is_local=is_local))
         guard = TokenGuard(
             database=database,
-            hosts=frozenset(name.lower() for name in (*_LOOPBACK_NAMES, wanted.host, *_own_names(), *wanted.names)),
+            hosts=frozenset(name.lower() for name in (*_LOOPBACK_NAMES, options.host, *_own_names(), *options.names)),
             takes_addresses=not is_local,
             admission=admission,
-            users=_users(wanted),
+            users=_users(options),
             key="" if key is None else key.text,
         )
         tracking = Tracking(database=database, home=home, session=TokenSession(home), report=report)
-        _announce(wanted, address[1], guard, report, key)
-        asyncio.run(_serve_until_told(build_app(tracking, guard, observe), wanted, listener, database))
+        _announce(options, address[1], guard, report, key)
+        asyncio.run(_serve_until_stopped(build_app(tracking, guard, observe), options, listener, database))
 
 
-def _listen(wanted: StandaloneServer) -> socket.socket:
+def _listen(options: StandaloneServer) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
-            wanted.host, wanted.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE
+            options.host, options.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE
         )[0]
         listener = socket.socket(family, kind, protocol)
         try:
@@ -98,16 +98,16 @@ def _listen(wanted: StandaloneServer) -> socket.socket:
             raise
     except (OSError, UnicodeError) as error:
         raise ServerError(
-            f"The server can't listen at {wanted.host}:{wanted.port}",
+            f"The server can't listen at {options.host}:{options.port}",
             context=str(error),
-            hint="Name another address with --host and --port; --port 0 takes any that is free.",
+            hint="Choose another address with --host and --port; --port 0 selects a free port.",
         ) from error
     return listener
 
 
 @contextlib.contextmanager
 def _own_key(home: Home, address: tuple[str, int]) -> Iterator[ServerKey]:
-    """Make the key by which the user's own programs are known, and remove it at the end."""
+    """Create the key that authenticates the user's own programs, and remove it at the end."""
     key = server_keys.create(home, address[0], address[1])
     try:
         yield key
@@ -115,25 +115,25 @@ def _own_key(home: Home, address: tuple[str, int]) -> Iterator[ServerKey]:
         key.remove()
 
 
-def _users(wanted: StandaloneServer) -> frozenset[int] | None:
-    """Return the users who need no key; None when nobody does, which the user must ask for."""
+def _users(options: StandaloneServer) -> frozenset[int] | None:
+    """Return the ids of the users who need no key; None for all users, which requires --no-token."""
     if can_tell_users():
         return frozenset((os.geteuid(),))
-    return None if wanted.open else frozenset()
+    return None if options.open else frozenset()
 
 
-def _needs_token(database: Database, wanted: StandaloneServer, *, is_local: bool) -> bool | None:
+def _needs_token(database: Database, options: StandaloneServer, *, is_local: bool) -> bool | None:
     if is_local:
-        return False if wanted.open else None
-    if wanted.open:
+        return False if options.open else None
+    if options.open:
         raise ServerError(
-            f"Without tokens a server can't listen at {wanted.host}, where others reach it",
+            f"A server without tokens can't listen at {options.host}, which other machines can reach",
             hint="Leave out --no-token.",
         )
     if not tokens.exist(database):
         raise ServerError(
-            f"Others reach {wanted.host}, and there are no tokens yet",
-            hint="Make one: `proj token add NAME`; or listen at 127.0.0.1.",
+            f"Other machines can reach {options.host}, and there are no tokens",
+            hint="Create a token with `proj token add NAME`, or listen at 127.0.0.1.",
         )
     return True
 
@@ -142,69 +142,71 @@ def _own_names() -> tuple[str, ...]:
     return socket.gethostname(), socket.getfqdn()
 
 
-def _announce(wanted: StandaloneServer, port: int, guard: TokenGuard, report: Report, key: ServerKey | None) -> None:
-    scheme = "https" if wanted.tls else "http"
-    host = f"[{wanted.host}]" if ":" in wanted.host else wanted.host
+def _announce(options: StandaloneServer, port: int, guard: TokenGuard, report: Report, key: ServerKey | None) -> None:
+    scheme = "https" if options.tls else "http"
+    host = f"[{options.host}]" if ":" in options.host else options.host
     report(Event(kind=EventKind.STEP, message=f"Serving at {scheme}://{host}:{port}"))
     if key is not None:
         if not guard.admission.needs_token():
-            hint = "`proj token add NAME` makes one; from then on tokens are needed."
-            report(Event(kind=EventKind.NOTICE, message=_whom(guard.users), hint=hint))
+            hint = "`proj token add NAME` creates a token; from then on every request needs one."
+            report(Event(kind=EventKind.NOTICE, message=_access_notice(guard.users), hint=hint))
         way = f'MLFLOW_TRACKING_TOKEN="$(cat {shlex.quote(str(key.path))})"'
-        report(Event(kind=EventKind.NOTICE, message=f"This server's own key, for you alone: {way}"))
-    elif wanted.tls is None:
+        report(Event(kind=EventKind.NOTICE, message=f"The key of this server, readable by you only: {way}"))
+    elif options.tls is None:
         report(
             Event(
                 kind=EventKind.WARNING,
-                message="Without TLS, tokens and data can be read on their way",
+                message="Without TLS, tokens and data are sent unencrypted",
                 hint="Give --tls-cert and --tls-key, or put a proxy with TLS before the server.",
             )
         )
 
 
-def _whom(users: frozenset[int] | None) -> str:
+def _access_notice(users: frozenset[int] | None) -> str:
     if users is None:
-        return "No token is needed: every user of this machine can read and write"
+        return "No token is required: every user of this machine can read and write"
     if users:
-        return "No token is needed: your own processes can read and write"
-    return "This system does not tell whose a connection is: clients need the server's own key"
+        return "No token is required: your own processes can read and write"
+    return "This system does not report the user of a connection: clients need the key of the server"
 
 
-async def _serve_until_told(app: App, wanted: StandaloneServer, listener: socket.socket, database: Database) -> None:
+async def _serve_until_stopped(
+    app: App, options: StandaloneServer, listener: socket.socket, database: Database
+) -> None:
     try:
-        server = make_server(app, keep_alive=_KEEP_ALIVE, tls=wanted.tls)
+        server = make_server(app, keep_alive=_KEEP_ALIVE, tls=options.tls)
     except (OSError, ssl.SSLError) as error:
-        raise ServerError("The files for TLS can't be used", context=str(error)) from error
-    told = asyncio.Event()
+        raise ServerError("The TLS files can't be used", context=str(error)) from error
+    stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     serving = asyncio.current_task()
 
     def stop() -> None:
-        if told.is_set() and serving is not None:
+        if stopped.is_set() and serving is not None:
             serving.cancel()
-        told.set()
+        stopped.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
     marking = asyncio.create_task(_mark_lost(database))
     collecting = asyncio.create_task(_collect_abandoned(Home(database.path.absolute().parent)))
     with contextlib.suppress(asyncio.CancelledError):
-        await serve_until(told, server, listener, grace=_GRACE)
+        await serve_until(stopped, server, listener, grace=_GRACE)
     marking.cancel()
     collecting.cancel()
 
 
 async def _mark_lost(database: Database) -> None:
-    """Look now and then for runs whose process has ended without a word."""
+    """Mark runs as lost whose process has ended without a final status, every few seconds."""
     while True:
-        # A disk that is full now may have room the next time; who asks for something is told.
+        # A full disk may have space at the next check; requests report the error to their clients.
         with contextlib.suppress(StoreError):
             runs.mark_lost(database)
-        await asyncio.sleep(_LOOK)
+        await asyncio.sleep(_CHECK_SECONDS)
 
 
 async def _collect_abandoned(home: Home) -> None:
-    """Remove at the start, and every hour, what was left of uploads that nobody will complete."""
+    """Remove abandoned uploads at the start and every hour."""
     while True:
         await asyncio.to_thread(collect_everywhere, home)
-        await asyncio.sleep(_HOUR)
+        await asyncio.sleep(_COLLECT_SECONDS)

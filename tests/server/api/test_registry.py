@@ -49,7 +49,7 @@ def test_the_life_of_a_registered_model(client: Client, prefix: str) -> None:
     version = api.send("POST", "model-versions/create", name="m", source="s3://b/1").json["model_version"]
     assert (version["version"], version["current_stage"], version["status"]) == ("1", "None", "READY")
     api.send("POST", "model-versions/create", name="m", source="s3://b/2", run_id="")
-    moved = api.send(
+    redirected = api.send(
         "POST",
         "model-versions/transition-stage",
         name="m",
@@ -57,7 +57,7 @@ def test_the_life_of_a_registered_model(client: Client, prefix: str) -> None:
         stage="staging",
         archive_existing_versions="true",
     ).json["model_version"]
-    assert moved["current_stage"] == "Staging"
+    assert redirected["current_stage"] == "Staging"
     latest = api.send("POST", "registered-models/get-latest-versions", name="m").json["model_versions"]
     assert {one["version"] for one in latest} == {"1", "2"}
     latest = api.send("POST", "registered-models/get-latest-versions", name="m", stages=["Staging"])

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.protocol import errors
-from runner.protocol.errors import answer_for
+from runner.protocol.errors import response_for
 from runner.server import zero_copy
 from runner.server.api import parts
 from runner.server.api.sources import is_address
@@ -242,7 +242,7 @@ def test_no_page_uses_the_socket_of_a_run(client: Client) -> None:
 # Tokens that are revoked
 
 
-@pytest.mark.parametrize("size", [zero_copy.LEAST_SIZE - 1000, 1_000_000], ids=["pieces", "spliced"])
+@pytest.mark.parametrize("size", [zero_copy.MIN_SIZE - 1000, 1_000_000], ids=["pieces", "spliced"])
 @pytest.mark.parametrize("way", ["artifacts", "part"])
 def test_a_revoked_token_ends_an_upload_that_is_under_way(tmp_path: Path, home: Home, way: str, size: int) -> None:
     with closing(Database.open(home.database)) as db:
@@ -298,7 +298,7 @@ def test_the_answer_about_parts_is_bounded(team: Team) -> None:
         (f"runs/{run}/artifacts", {"Authorization": f"Basic {'x' * 60_000}"}),
     ):
         reply = team.send("POST", f"{MPU}/create/{folder}", body, **headers)
-        assert len(reply.body) < parts._MAX_ANSWER
+        assert len(reply.body) < parts._MAX_RESPONSE
         assert reply.status in (200, 400, 403, 501)
     usual = team.send("POST", f"{MPU}/create/runs/{run}/artifacts/model", body, Authorization="Bearer " + "x" * 60)
     assert len(usual.json["credentials"]) == uploads.MAX_PARTS
@@ -386,7 +386,7 @@ def test_deep_json_is_a_bad_request(team: Team, endpoint: str, body: bytes) -> N
     before = len(team.log)
     for text in (body, body + (b"]" if body.endswith(b"[") else b"}") * DEEP):
         assert team.send("POST", API + endpoint, text).status == 400
-    assert "could not be answered" not in team.log[before:]
+    assert "A request failed" not in team.log[before:]
 
 
 def test_deep_json_inside_a_field_is_a_bad_request(client: Client, stage: Stage) -> None:
@@ -454,7 +454,7 @@ ODD: list[Exception] = [
 
 @pytest.mark.parametrize("error", ODD, ids=repr)
 def test_no_answer_tells_of_folders_of_the_server(error: Exception) -> None:
-    assert b"/srv/proj/home" not in answer_for(error, "/srv/proj/home").body
+    assert b"/srv/proj/home" not in response_for(error, "/srv/proj/home").body
 
 
 def test_artifacts_that_cannot_be_read_tell_of_no_folder(team: Team, place: Home) -> None:

@@ -42,9 +42,9 @@ def folder(run_id: str) -> str:
     return f"0/{run_id}/artifacts/some%20folder"
 
 
-def tell(client: Client, deed: str, run_id: str, **fields: object) -> Reply:
+def tell(client: Client, action: str, run_id: str, **fields: object) -> Reply:
     body = {"path": FILE, **fields}
-    return client.send("POST", f"{MPU}/{deed}/{folder(run_id)}", json.dumps(body).encode())
+    return client.send("POST", f"{MPU}/{action}/{folder(run_id)}", json.dumps(body).encode())
 
 
 def send(client: Client, credential: dict[str, Any], content: bytes) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def check_own_run(bench: Bench, seen: dict[str, Any]) -> None:
     assert experiments.get(bench.database, run.experiment_id).name == "chosen by the script"
     assert seen["experiment_id"] == run.experiment_id
     assert [event.message for event in bench.events] == [
-        "The run is in the experiment 'chosen by the script', as its script asks"
+        "The run is in the experiment 'chosen by the script', which its script selects"
     ]
     assert run.status is RunStatus.RUNNING
     assert run.ended_at is None

@@ -88,7 +88,7 @@ def test_what_proj_recorded_of_the_code_stays(stage: Stage, which: str) -> None:
     assert (found["proj.tree"], found["mlflow.source.git.commit"], found["mine"]) == ("t", "c", "1")
     assert "proj.new" not in found
     messages = [event.message for event in stage.events]
-    assert sum("stays" in message for message in messages) == 3
+    assert sum("is kept" in message for message in messages) == 3
 
 
 def test_a_run_that_goes_on_elsewhere_is_left_alone(stage: Stage, client: Client) -> None:

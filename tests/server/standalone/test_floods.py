@@ -295,5 +295,5 @@ def test_thousands_of_connections_do_not_keep_others_out(tmp_path: Path, home: H
 
 
 def test_the_limit_leaves_files_for_the_store() -> None:
-    assert transport.MOST_CONNECTIONS >= 16
-    assert transport._SPARE > 2 * transport.ACCEPTED
+    assert transport.MAX_CONNECTIONS >= 16
+    assert transport._RESERVED_FILES > 2 * transport.ACCEPT_BATCH

@@ -62,7 +62,7 @@ def test_a_script_on_this_machine_needs_no_token(team: Team, team_db: Database) 
     run = team.post("runs/create", experiment_id="0", run_name="r").json["run"]["info"]
     assert team.post("runs/log-metric", run_id=run["run_id"], key="m", value=0.5).json == {}
     assert runs.get(team_db, run["run_id"]).metrics["m"].value == 0.5
-    assert "No token is needed: your own processes can read and write" in team.log or not can_tell_users()
+    assert "No token is required: your own processes can read and write" in team.log or not can_tell_users()
     assert team.send("GET", "/health").body == b"OK"
 
 
@@ -105,7 +105,7 @@ def test_files_of_the_server_are_no_models(team: Team, source: str) -> None:
 def test_places_are_told_and_taken_back(home: Home) -> None:
     session = TokenSession(home)
     for uri in (home.artifacts("0" * 32).as_uri() + "/m%20%C3%A9", "s3://bucket/x", "http://h/x"):
-        assert session.uri_of_source(session.uri_told(uri)) == uri
+        assert session.uri_of_source(session.uri_for_client(uri)) == uri
 
 
 def test_what_proj_recorded_stays(team: Team, team_db: Database) -> None:

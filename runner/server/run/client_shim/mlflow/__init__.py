@@ -1,7 +1,7 @@
-"""Stands before MLflow's client in the command of a run, so that tracking places on its disk are the run itself.
+"""Import shim for the `mlflow` package that redirects local tracking URIs to the server of the run.
 
-Python finds this package first, because its folder is on the import path; it puts the real one in its own place at
-once. It runs in the Python of the command, which may be as old as 3.6: nothing of proj and nothing new is used.
+Python finds this package first on the import path; it replaces itself in `sys.modules` by the real one. It runs in
+the Python of the command, which may be as old as 3.6, so it imports nothing of proj and uses no newer syntax.
 """
 
 import functools
@@ -16,33 +16,33 @@ from urllib.parse import urlsplit
 
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 OWN = os.environ.get("PROJ_TRACKING_URI", "")
-"""The address of the run's own server."""
+"""The tracking URI of the run."""
 TOKEN = os.environ.get("MLFLOW_TRACKING_TOKEN", "")
 HOSTS = os.environ.get("PROJ_TRACKING_HOSTS", "").split()
-"""Other machines, as ``host:port``, in whose stead the run answers."""
+"""Servers, as ``host:port``, whose URIs are redirected to the run."""
 PLACES = bool(os.environ.get("PROJ_TRACKING_PLACES"))
-"""Whether places on disk become the run."""
+"""Whether tracking URIs on disk are redirected to the run."""
 NOTES = os.environ.get("PROJ_TRACKING_NOTES", "")
-"""The file that is told which places became the run."""
+"""The file that lists the redirected URIs."""
 KINDS = {
     "mlflow.tracking.utils": "tracking",
     "mlflow.tracking._tracking_service.utils": "tracking",
     "mlflow.tracking._model_registry.utils": "registry",
 }
-"""The modules of all versions that decide where a client goes, and what for."""
+"""The modules of all MLflow versions that set and resolve URIs, and the kind of the URIs."""
 SERVICES = ("databricks", "databricks-uc", "uc")
-"""Names of services that look like folders."""
+"""URIs of services that look like relative paths."""
 PORTS = {"http": 80, "https": 443}
 CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
-MOST_TOLD = 1000
-"""Places that one process notes: code may make a new one for each of its steps."""
-told: Set[Tuple[str, str]] = set()
+MAX_NOTES = 1000
+"""Maximum number of URIs that one process notes: code may create one for each of its steps."""
+noted: Set[Tuple[str, str]] = set()
 
 Function = Callable[..., Any]
 
 
-def is_moved(uri: object) -> bool:
-    """Say whether an address is a place on disk, or of a machine in whose stead the run answers."""
+def is_redirected(uri: object) -> bool:
+    """Check whether a URI is redirected: it is on disk, or of a server in `HOSTS`."""
     text = str(uri)
     try:
         parts = urlsplit(text)
@@ -56,35 +56,35 @@ def is_moved(uri: object) -> bool:
     return PLACES and (is_drive or is_path or parts.scheme.partition("+")[0] == "sqlite")
 
 
-def moved(uri: object) -> object:
-    """Return the address that is used in place of the one that the code has."""
-    if uri is None or not OWN or not (uri == OWN or is_moved(uri)):
+def redirected(uri: object) -> object:
+    """Return the URI to use instead of the one in the code."""
+    if uri is None or not OWN or not (uri == OWN or is_redirected(uri)):
         return uri
     if uri != OWN:
-        tell(str(uri))
-    if told and TOKEN:  # what the code has for another server would win over the token of this one
+        note(str(uri))
+    if noted and TOKEN:  # credentials for another server would take precedence over the token
         for name in CREDENTIALS:
             os.environ.pop(name, None)
         os.environ["MLFLOW_TRACKING_TOKEN"] = TOKEN
     return OWN
 
 
-def tell(uri: str) -> None:
-    """Note once which place became the run, and where the code has it from."""
+def note(uri: str) -> None:
+    """Note a redirected URI and its line of code, once."""
     where = caller()
-    if (uri, where) in told or len(told) >= MOST_TOLD:
+    if (uri, where) in noted or len(noted) >= MAX_NOTES:
         return
-    told.add((uri, where))
+    noted.add((uri, where))
     if NOTES:
         try:
             with open(NOTES, "a", encoding="utf-8") as file:
                 file.write(json.dumps({"place": uri, "where": where}) + "\n")
-        except OSError:  # a full disk: the script goes on without the note
+        except OSError:  # a full disk: the script continues without the note
             return
 
 
 def caller() -> str:
-    """Return file and line of the code that asks MLflow's client for something."""
+    """Return file and line of the code that called MLflow's client."""
     client = os.path.dirname(os.path.abspath(str(getattr(sys.modules.get("mlflow"), "__file__", None) or __file__)))
     frame: Any = sys._getframe(1)
     while frame is not None:
@@ -96,20 +96,20 @@ def caller() -> str:
 
 
 def keep(module: ModuleType) -> None:
-    """Make the functions of a module that set, get and resolve addresses give the run's own where it is meant."""
+    """Wrap the functions of a module that set, get and resolve URIs, so that they redirect."""
     kind = KINDS[module.__name__]
 
     def wrap_setter(original: Function) -> Function:
         @functools.wraps(original)
         def setter(uri: object, *args: object, **kwargs: object) -> object:
-            return original(moved(uri), *args, **kwargs)
+            return original(redirected(uri), *args, **kwargs)
 
         return setter
 
     def wrap_getter(original: Function) -> Function:
         @functools.wraps(original)
         def getter(*args: object, **kwargs: object) -> object:
-            return moved(original(*args, **kwargs))
+            return redirected(original(*args, **kwargs))
 
         return getter
 
@@ -121,11 +121,11 @@ def keep(module: ModuleType) -> None:
 
 
 class Finder:
-    """Finds the few modules that are changed, as Python does, and changes them once they are loaded."""
+    """Import finder that wraps the modules in `KINDS` after they are loaded."""
 
     @staticmethod
     def find_spec(name: str, path: Any = None, target: Any = None) -> Optional[ModuleSpec]:
-        """Return the module's spec, None for any other module."""
+        """Return the spec of a module in `KINDS`, None for any other module."""
         spec = PathFinder.find_spec(name, path, target) if name in KINDS else None
         loader: Any = spec.loader if spec else None
         execute = getattr(loader, "exec_module", None)
@@ -140,7 +140,7 @@ class Finder:
 
 
 def find_real() -> Any:
-    """Return the spec of MLflow's own package, None where it is not installed."""
+    """Return the spec of the real MLflow package, None when it is not installed."""
     before = sys.path
     sys.path = [entry for entry in before if os.path.abspath(entry) != HERE]
     try:
@@ -153,18 +153,18 @@ def find_real() -> Any:
     return None
 
 
-def step_aside() -> None:
-    """Load MLflow's own package in place of this one.
+def load_real_package() -> None:
+    """Load the real MLflow package, and replace this one.
 
     Raises:
-        ModuleNotFoundError: it is not installed.
+        ModuleNotFoundError: MLflow is not installed.
     """
     spec = find_real()
     if spec is None or spec.loader is None:
         raise ModuleNotFoundError("No module named 'mlflow'", name="mlflow")
     sys.meta_path.insert(0, Finder)
     real = module_from_spec(spec)
-    spec._initializing = True  # as Python's own loading has it, for other threads that import it meanwhile
+    spec._initializing = True  # as importlib does, for other threads that import it at the same time
     try:
         sys.modules["mlflow"] = real
         spec.loader.exec_module(real)
@@ -173,4 +173,4 @@ def step_aside() -> None:
 
 
 if __name__ == "mlflow":
-    step_aside()
+    load_real_package()
