@@ -17,8 +17,8 @@ from runner.store.records import format_time
 from runner.store.row_helpers import RUN_ID, now
 from runner.store.runs import CLOCK_SKEW, LATEST
 from runner.sync.artifact_locations import ArtifactLocation, walk
-from runner.sync.bundle import models_of, place_of, read_record
-from runner.sync.bundle_records import joined, told_by_tags
+from runner.sync.bundle import location_of, models_of, read_record
+from runner.sync.bundle_records import merge_record, with_tag_details
 from runner.sync.client import RemoteServer, ServerRun
 from runner.sync.push import ID_TAG
 
@@ -51,8 +51,8 @@ class RemoteReader:
         """Return the record of a run."""
         run = self.run(word)
         plain = record_of(run, self._remote.experiment(run.experiment_id).name)
-        left = read_record(run, place_of(self._remote, run.artifact_uri, run.run_id))
-        return plain if left is None else joined(plain, left)
+        left = read_record(run, location_of(self._remote, run.artifact_uri, run.run_id))
+        return plain if left is None else merge_record(plain, left)
 
     def last_points(self, word: str) -> Mapping[str, Metric]:
         """Return the last point of each metric of a run."""
@@ -88,7 +88,7 @@ class RemoteReader:
     def files(self, word: str) -> KeptFiles:
         """Return the files kept with a run."""
         run = self.run(word)
-        place = place_of(self._remote, run.artifact_uri, run.run_id)
+        place = location_of(self._remote, run.artifact_uri, run.run_id)
         if place is None:
             raise NotFoundError(
                 "The artifacts of this run can't be fetched through the server",
@@ -97,7 +97,7 @@ class RemoteReader:
             )
         found = _found(place, ())
         for model in models_of(self._remote, run):
-            inside = place_of(self._remote, model.artifact_uri, model.model_id)
+            inside = location_of(self._remote, model.artifact_uri, model.model_id)
             found += _found(inside, (folder_of(model),)) if inside else []
         files = [one for one in found if isinstance(one, KeptFile)]
         omissions = [one for one in found if isinstance(one, Omission)]
@@ -173,7 +173,7 @@ def record_of(run: ServerRun, experiment: str) -> RunRecord:
         folder=None,
         log=None,
     )
-    return told_by_tags(record)
+    return with_tag_details(record)
 
 
 def _conditions(word: str) -> Iterator[str]:

@@ -85,7 +85,7 @@ def read(db: Database, owner: str) -> tuple[ArtifactDigest, ...]:
     return tuple(map(_digest_of_row, rows))
 
 
-def forget(db: Database, owner: str, path: str) -> None:
+def delete_digests(db: Database, owner: str, path: str) -> None:
     """Delete the digests of a file, or of all files in a folder, that a client replaced or removed."""
     place = os.fsencode(path)
     condition = "owner = ? AND (path = ? OR (path >= ? AND path < ?))"

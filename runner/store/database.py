@@ -8,9 +8,9 @@ from pathlib import Path
 
 from runner.base.files import remove_tree
 from runner.errors import DamagedStoreError, StoreError
-from runner.store.faults import explain
+from runner.store.faults import explain_error
 from runner.store.migrations import MIGRATIONS, Migration, apply
-from runner.store.read_only import Way, connect, copy_aside, memory_way, other_ways, usual_way
+from runner.store.read_only import Way, connect, copy_to_temporary_folder, memory_way, other_ways, usual_way
 from runner.store.upgrading import BUSY_SECONDS, Schema, check_schema, copy_upgraded, make_private, upgrade
 
 Row = sqlite3.Row
@@ -138,7 +138,7 @@ class Database:
                 first = first or error
                 continue
             return database
-        folder = copy_aside(path)
+        folder = copy_to_temporary_folder(path)
         if folder is None:
             raise first or StoreError("The store can't be opened", context=str(path))
         database = cls(path, usual_way(folder / path.name))
@@ -353,7 +353,7 @@ class Database:
         try:
             yield
         except sqlite3.DatabaseError as error:
-            told = explain(error, self.path)
+            told = explain_error(error, self.path)
             if told is None:
                 raise
             raise told from error

@@ -87,8 +87,8 @@ class RemoteServer:
         pages = _Pages(self.url, "experiments", _MAX_EXPERIMENTS)
         while pages.more:
             asked = {"max_results": _PAGE, "view_type": view.value, **_token(pages.token)}
-            page = self._post("experiments/search", client_responses.Experiments, asked, again=True)
-            pages.turn(page.next_page_token, len(page.experiments))
+            page = self._post("experiments/search", client_responses.Experiments, asked, idempotent=True)
+            pages.advance(page.next_page_token, len(page.experiments))
             yield from (one.experiment for one in page.experiments)
 
     def create_experiment(self, name: str, tags: Mapping[str, str] | None = None) -> str:
@@ -121,8 +121,8 @@ class RemoteServer:
                 "order_by": list(order_by),
                 **_token(pages.token),
             }
-            page = self._post("runs/search", client_responses.Runs, asked, again=True)
-            pages.turn(page.next_page_token, len(page.runs))
+            page = self._post("runs/search", client_responses.Runs, asked, idempotent=True)
+            pages.advance(page.next_page_token, len(page.runs))
             yield from (_whole(one) for one in page.runs[:left])
             left = None if left is None else left - len(page.runs)
 
@@ -139,7 +139,7 @@ class RemoteServer:
                 max_results=_POINTS,
                 page_token=pages.token,
             )
-            pages.turn(page.next_page_token, len(page.metrics))
+            pages.advance(page.next_page_token, len(page.metrics))
             yield from (point.metric for point in page.metrics)
 
     def create_run(self, new: entities.NewRun) -> ServerRun:
@@ -160,7 +160,7 @@ class RemoteServer:
         """Change the status, the end time or the name of a run."""
         told: dict[str, object | None] = {"status": status and _status(status), "end_time": ended_at, "run_name": name}
         changes = {field: value for field, value in told.items() if value is not None}
-        self.order("POST", "runs/update", {"run_id": run_id, "run_uuid": run_id, **changes}, again=True)
+        self.send("POST", "runs/update", {"run_id": run_id, "run_uuid": run_id, **changes}, idempotent=True)
 
     def log_batch(
         self,
@@ -177,12 +177,12 @@ class RemoteServer:
             "params": _pairs(params or {}),
             "tags": _pairs(tags or {}),
         }
-        self.order("POST", "runs/log-batch", body)
+        self.send("POST", "runs/log-batch", body)
 
     def delete_tag(self, run_id: str, key: str) -> None:
         """Remove a tag of a run; a missing tag is not an error."""
         try:
-            self.order("POST", "runs/delete-tag", {"run_id": run_id, "key": key}, again=True)
+            self.send("POST", "runs/delete-tag", {"run_id": run_id, "key": key}, idempotent=True)
         except RemoteError as error:
             if not error.is_absent:
                 raise
@@ -192,12 +192,12 @@ class RemoteServer:
         datasets = [{"dataset": _without_none(one.dataset), "tags": _pairs(one.tags)} for one in inputs.datasets]
         models = [{"model_id": model_id} for model_id in inputs.model_ids]
         body = {"run_id": run_id, "datasets": datasets, **({"models": models} if models else {})}
-        self.order("POST", "runs/log-inputs", body, again=True)
+        self.send("POST", "runs/log-inputs", body, idempotent=True)
 
     def log_outputs(self, run_id: str, outputs: Sequence[entities.ModelOutput]) -> None:
         """Record the logged models that a run made."""
         models = [{"model_id": one.model_id, "step": one.step} for one in outputs]
-        self.order("POST", "runs/outputs", {"run_id": run_id, "models": models}, again=True)
+        self.send("POST", "runs/outputs", {"run_id": run_id, "models": models}, idempotent=True)
 
     def logged_model(self, model_id: str) -> entities.LoggedModel:
         """Return a logged model."""
@@ -211,9 +211,9 @@ class RemoteServer:
         asked = {"experiment_ids": list(experiment_ids), "filter": filter_text, "max_results": 50}
         while pages.more:
             page = self._post(
-                "logged-models/search", client_responses.Models, {**asked, **_token(pages.token)}, again=True
+                "logged-models/search", client_responses.Models, {**asked, **_token(pages.token)}, idempotent=True
             )
-            pages.turn(page.next_page_token, len(page.models))
+            pages.advance(page.next_page_token, len(page.models))
             yield from (one.model for one in page.models)
 
     def create_logged_model(self, new: entities.NewModel) -> entities.LoggedModel:
@@ -232,19 +232,21 @@ class RemoteServer:
     def finalize_logged_model(self, model_id: str, status: entities.ModelStatus) -> None:
         """Set the final status of a logged model."""
         body = {"model_id": model_id, "status": status.value}
-        self.order("PATCH", f"logged-models/{model_id}", body, again=True)
+        self.send("PATCH", f"logged-models/{model_id}", body, idempotent=True)
 
     def set_logged_model_tags(self, model_id: str, tags: Mapping[str, str]) -> None:
         """Set tags of a logged model."""
-        self.order("PATCH", f"logged-models/{model_id}/tags", {"model_id": model_id, "tags": _pairs(tags)}, again=True)
+        self.send(
+            "PATCH", f"logged-models/{model_id}/tags", {"model_id": model_id, "tags": _pairs(tags)}, idempotent=True
+        )
 
-    def place(self, artifact_uri: str) -> ArtifactLocation | None:
+    def location(self, artifact_uri: str) -> ArtifactLocation | None:
         """Return the location of an artifact URI, or None if proj can't access it (s3 and the like)."""
         return find_location(artifact_uri, self._transport)
 
-    def order(self, method: str, path: str, body: Mapping[str, object], *, again: bool = False) -> bytes:
-        """Send a changing request; ``again`` means that the request is idempotent."""
-        return self._transport.ask(method, _API + path, body=body, again=again)
+    def send(self, method: str, path: str, body: Mapping[str, object], *, idempotent: bool = False) -> bytes:
+        """Send a changing request; ``idempotent`` requests may be retried."""
+        return self._transport.ask(method, _API + path, body=body, idempotent=idempotent)
 
     def forward(self, method: str, path: str, query: Mapping[str, object] | None = None, body: object = None) -> bytes:
         """Forward a request unchanged and return the JSON of the response; ``path`` is below ``/api``."""
@@ -257,8 +259,8 @@ class RemoteServer:
     def _get(self, path: str, shape: type[Shape], **query: object) -> Shape:
         return decode(self._transport.ask("GET", _API + path, query=query), shape, self.url)
 
-    def _post(self, path: str, shape: type[Shape], body: Mapping[str, object], *, again: bool = False) -> Shape:
-        return decode(self._transport.ask("POST", _API + path, body=body, again=again), shape, self.url)
+    def _post(self, path: str, shape: type[Shape], body: Mapping[str, object], *, idempotent: bool = False) -> Shape:
+        return decode(self._transport.ask("POST", _API + path, body=body, idempotent=idempotent), shape, self.url)
 
 
 class _Pages:
@@ -276,7 +278,7 @@ class _Pages:
         self.token: str | None = None
         self.more = True
 
-    def turn(self, token: str | None, count: int) -> None:
+    def advance(self, token: str | None, count: int) -> None:
         """Continue after a page with ``count`` items.
 
         Raises:

@@ -21,7 +21,7 @@ from runner.store.artifacts import local_folder
 from runner.store.entities import LifecycleStage
 from runner.sync import sync_state
 from runner.sync.artifact_locations import PROXY
-from runner.sync.logged_models import place_of_model
+from runner.sync.logged_models import location_of_model
 from runner.sync.push import Destination, push
 
 _REGISTRY = re.compile(r"(?:registered-models|model-versions)(?:/.*)?")
@@ -154,14 +154,14 @@ class TrackingServer:
         if run_id is not None:
             push(self._to, run_id, whole=False, files=True)
         copy = sync_state.find_remote_run(self._to.database, run_id or self._run_id, self._to.server.url)
-        theirs = place_of_model(self._to.database, copy, model_id) if copy and model_id else None
+        theirs = location_of_model(self._to.database, copy, model_id) if copy and model_id else None
         if theirs is not None:
             remote_id, uri = theirs
             named = f"models:/{remote_id}" if source.startswith("models:") else uri
             return {**fields, "source": _join(named, rest), "model_id": remote_id}
         if copy is None or copy.artifact_uri is None:
             return fields
-        if self._to.server.place(copy.artifact_uri) is None:
+        if self._to.server.location(copy.artifact_uri) is None:
             raise RefusedError(
                 ErrorCode.INVALID_PARAMETER_VALUE,
                 f"The tracking server keeps files in {copy.artifact_uri.partition(':')[0]}: storage, which proj does "

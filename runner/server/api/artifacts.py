@@ -130,7 +130,7 @@ def remove_file(tracking: Tracking, path: str) -> None:
 
 def forget_digest(tracking: Tracking, place: ArtifactLocation) -> None:
     """Forget what was recorded of a file that a client is about to replace or remove."""
-    artifact_digests.forget(tracking.database, place.run_id or place.model_id or "", place.path)
+    artifact_digests.delete_digests(tracking.database, place.run_id or place.model_id or "", place.path)
 
 
 def _content(root: Path, path: str) -> tuple[ArtifactInfo, ...]:

@@ -130,7 +130,7 @@ def _needs_token(database: Database, wanted: StandaloneServer, *, is_local: bool
             f"Without tokens a server can't listen at {wanted.host}, where others reach it",
             hint="Leave out --no-token.",
         )
-    if not tokens.exist(database):
+    if not tokens.any_exist(database):
         raise ServerError(
             f"Others reach {wanted.host}, and there are no tokens yet",
             hint="Make one: `proj token add NAME`; or listen at 127.0.0.1.",
