@@ -50,11 +50,11 @@ class LocalReader:
         self.database = database
         self.home = home
 
-    def search(self, asked: RunQuery) -> RecordPage:
+    def search(self, query: RunQuery) -> RecordPage:
         """Return the records that match a query."""
-        chosen = None if asked.experiment is None else (find_experiment(self.database, asked.experiment).id,)
-        query = SearchQuery(experiment_ids=chosen, filter=asked.filter, order_by=asked.order_by, limit=asked.limit)
-        page = search_records(self.database, query, self.home)
+        chosen = None if query.experiment is None else (find_experiment(self.database, query.experiment).id,)
+        search = SearchQuery(experiment_ids=chosen, filter=query.filter, order_by=query.order_by, limit=query.limit)
+        page = search_records(self.database, search, self.home)
         records = tuple(with_tag_details(one) if _is_of_another_home(one) else one for one in page.records)
         return RecordPage(records=records, next_page_token=page.next_page_token)
 
@@ -81,7 +81,7 @@ class LocalReader:
         downsampling.downsampled(self.database, run_id, name, 1)
         return downsampling.all_points(self.database, run_id, name)
 
-    def curve(self, word: str, name: str, limit: int) -> downsampling.SampledHistory:
+    def sampled_history(self, word: str, name: str, limit: int) -> downsampling.SampledHistory:
         """Return the downsampled history of a metric."""
         return downsampling.downsampled(self.database, self._resolve(word), name, limit)
 

@@ -35,17 +35,17 @@ class RemoteReader:
         self._remote = server
         self._experiments: tuple[Experiment, ...] | None = None
 
-    def search(self, asked: RunQuery) -> RecordPage:
+    def search(self, query: RunQuery) -> RecordPage:
         """Return the records that match a query, without the data that is only in files on the server."""
-        chosen = self._all() if asked.experiment is None else (self._experiment(asked.experiment),)
+        chosen = self._all() if query.experiment is None else (self._experiment(query.experiment),)
         names = {experiment.id: experiment.name for experiment in chosen}
         if not names:
             return RecordPage(records=())
         found = list(
-            self._remote.search_runs(list(names), asked.filter, asked.order_by or _NEWEST, limit=asked.limit + 1)
+            self._remote.search_runs(list(names), query.filter, query.order_by or _NEWEST, limit=query.limit + 1)
         )
-        records = tuple(record_of(run, names[run.experiment_id]) for run in found[: asked.limit])
-        return RecordPage(records=records, next_page_token="more" if len(found) > asked.limit else None)
+        records = tuple(record_of(run, names[run.experiment_id]) for run in found[: query.limit])
+        return RecordPage(records=records, next_page_token="more" if len(found) > query.limit else None)
 
     def record(self, word: str) -> RunRecord:
         """Return the record of a run."""
@@ -64,7 +64,7 @@ class RemoteReader:
         _check_metric(run, name)
         return self._remote.metric_history(run.run_id, name)
 
-    def curve(self, word: str, name: str, limit: int) -> SampledHistory:
+    def sampled_history(self, word: str, name: str, limit: int) -> SampledHistory:
         """Return the downsampled history of a metric; the points are reduced while they are received."""
         run = self.run(word)
         _check_metric(run, name)

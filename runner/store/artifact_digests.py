@@ -138,8 +138,8 @@ def _verify(db: Database, owner: str, root: Path, *, repair: bool) -> Iterator[F
     unrecorded = _count_unrecorded(db, owner, root)
     repaired = _add(db, owner, root) if unrecorded and repair else None
     if unrecorded and after:
-        told = f"{unrecorded} artifact{'s have' if unrecorded > 1 else ' has'} no recorded digest"
-        yield Finding(part="artifact", name=owner, problem=told, repair=repaired)
+        problem = f"{unrecorded} artifact{'s have' if unrecorded > 1 else ' has'} no recorded digest"
+        yield Finding(part="artifact", name=owner, problem=problem, repair=repaired)
 
 
 def problem_of(root: Path, expected: ArtifactDigest) -> str | None:

@@ -46,8 +46,8 @@ def explain_error(error: sqlite3.Error, path: Path) -> StoreError | None:
         text = "readonly database"
     for words, (message, hint) in _EXPLANATIONS.items():
         if words in text:
-            told = _or_backup(path) if hint == _REPAIR else hint
-            return _KINDS.get(words, StoreError)(message, context=f"{path}: {error}", hint=told)
+            advice = _or_backup(path) if hint == _REPAIR else hint
+            return _KINDS.get(words, StoreError)(message, context=f"{path}: {error}", hint=advice)
     return None
 
 

@@ -86,8 +86,8 @@ class RemoteServer:
         """Yield the experiments."""
         pages = _Pages(self.url, "experiments", _MAX_EXPERIMENTS)
         while pages.more:
-            asked = {"max_results": _PAGE, "view_type": view.value, **_token(pages.token)}
-            page = self._post("experiments/search", client_responses.Experiments, asked, idempotent=True)
+            request = {"max_results": _PAGE, "view_type": view.value, **_token(pages.token)}
+            page = self._post("experiments/search", client_responses.Experiments, request, idempotent=True)
             pages.advance(page.next_page_token, len(page.experiments))
             yield from (one.experiment for one in page.experiments)
 
@@ -113,7 +113,7 @@ class RemoteServer:
         pages = _Pages(self.url, "runs", _MAX_RUNS)
         left = limit
         while pages.more and (left is None or left > 0):
-            asked: dict[str, object] = {
+            request: dict[str, object] = {
                 "experiment_ids": list(experiment_ids),
                 "filter": filter_text,
                 "run_view_type": view.value,
@@ -121,7 +121,7 @@ class RemoteServer:
                 "order_by": list(order_by),
                 **_token(pages.token),
             }
-            page = self._post("runs/search", client_responses.Runs, asked, idempotent=True)
+            page = self._post("runs/search", client_responses.Runs, request, idempotent=True)
             pages.advance(page.next_page_token, len(page.runs))
             yield from (_whole(one) for one in page.runs[:left])
             left = None if left is None else left - len(page.runs)
@@ -158,8 +158,8 @@ class RemoteServer:
         self, run_id: str, status: RunStatus | None = None, ended_at: int | None = None, name: str | None = None
     ) -> None:
         """Change the status, the end time or the name of a run."""
-        told: dict[str, object | None] = {"status": status and _status(status), "end_time": ended_at, "run_name": name}
-        changes = {field: value for field, value in told.items() if value is not None}
+        given: dict[str, object | None] = {"status": status and _status(status), "end_time": ended_at, "run_name": name}
+        changes = {field: value for field, value in given.items() if value is not None}
         self.send("POST", "runs/update", {"run_id": run_id, "run_uuid": run_id, **changes}, idempotent=True)
 
     def log_batch(
@@ -208,10 +208,10 @@ class RemoteServer:
     ) -> Iterator[entities.LoggedModel]:
         """Yield logged models page by page."""
         pages = _Pages(self.url, "logged models", _MAX_MODELS)
-        asked = {"experiment_ids": list(experiment_ids), "filter": filter_text, "max_results": 50}
+        request = {"experiment_ids": list(experiment_ids), "filter": filter_text, "max_results": 50}
         while pages.more:
             page = self._post(
-                "logged-models/search", client_responses.Models, {**asked, **_token(pages.token)}, idempotent=True
+                "logged-models/search", client_responses.Models, {**request, **_token(pages.token)}, idempotent=True
             )
             pages.advance(page.next_page_token, len(page.models))
             yield from (one.model for one in page.models)
@@ -327,12 +327,12 @@ def _status(status: RunStatus) -> str:
 def _point(metric: entities.Metric) -> dict[str, object]:
     """Return the JSON fields of a point; NaN and infinities become strings, which JSON lacks as numbers."""
     value = metric.value
-    told: float | str = value
+    number: float | str = value
     if value != value:  # noqa: PLR0124  NaN
-        told = "NaN"
+        number = "NaN"
     elif value in (float("inf"), float("-inf")):
-        told = "Infinity" if value > 0 else "-Infinity"
-    point: dict[str, object] = {"key": metric.key, "value": told, "timestamp": metric.timestamp, "step": metric.step}
+        number = "Infinity" if value > 0 else "-Infinity"
+    point: dict[str, object] = {"key": metric.key, "value": number, "timestamp": metric.timestamp, "step": metric.step}
     more = {"model_id": metric.model_id, "dataset_name": metric.dataset_name, "dataset_digest": metric.dataset_digest}
     return {**point, **{name: text for name, text in more.items() if text}}
 

@@ -34,30 +34,32 @@ def send_models(context: PushContext) -> dict[str, str]:
     Raises:
         RemoteError: the server refuses a model.
     """
-    ours = _models_of(context)
-    if not ours:
+    logged = _models_of(context)
+    if not logged:
         return {}
     known = sync_state.sent(context.database, context.copy, MODEL)
     try:
-        theirs = {} if _UNKNOWN in known else {one.model_id: _ensure_server_model(context, one, known) for one in ours}
+        theirs = (
+            {} if _UNKNOWN in known else {one.model_id: _ensure_server_model(context, one, known) for one in logged}
+        )
     except RemoteError as error:
         if not error.is_unknown_endpoint:
             raise
         sync_state.record_sent(context.database, context.copy, MODEL, {_UNKNOWN: SentPosition("")})
         context.leave_out(
-            f"{len(ours)} logged models",
+            f"{len(logged)} logged models",
             "MLflow 2 servers have no logged models; their files are among the run's artifacts",
         )
         theirs = {}
-    names = {ours: found.model_id for ours, found in theirs.items()}
-    for model in ours:
+    names = {model_id: found.model_id for model_id, found in theirs.items()}
+    for model in logged:
         if model.status is not ModelStatus.PENDING or context.whole:
             _send_content(context, model, theirs.get(model.model_id), names)
     outputs = lineage.outputs(context.database, context.copy.run_id)
-    told = [structs.replace(one, model_id=names[one.model_id]) for one in outputs if one.model_id in names]
-    if told and context.changed("outputs", {"": as_json(told)}):
-        context.server.log_outputs(context.remote_run_id, told)
-        context.note("outputs", {"": as_json(told)})
+    sent = [structs.replace(one, model_id=names[one.model_id]) for one in outputs if one.model_id in names]
+    if sent and context.changed("outputs", {"": as_json(sent)}):
+        context.server.log_outputs(context.remote_run_id, sent)
+        context.note("outputs", {"": as_json(sent)})
     return names
 
 
@@ -68,11 +70,11 @@ def send_inputs(context: PushContext, names: dict[str, str]) -> None:
         RemoteError: the server refuses them.
     """
     inputs = lineage.inputs(context.database, context.copy.run_id)
-    told = {as_json(one): one for one in inputs.datasets}
-    changed = context.changed("dataset", {text: text for text in told})
+    datasets = {as_json(one): one for one in inputs.datasets}
+    changed = context.changed("dataset", {text: text for text in datasets})
     models_read = tuple(names[model_id] for model_id in inputs.model_ids if model_id in names)
     if changed:
-        context.server.log_inputs(context.remote_run_id, RunInputs(datasets=tuple(told[text] for text in changed)))
+        context.server.log_inputs(context.remote_run_id, RunInputs(datasets=tuple(datasets[text] for text in changed)))
         context.note("dataset", changed)
         context.count(datasets=len(changed))
     if models_read and context.changed("models read", {"": as_json(models_read)}):

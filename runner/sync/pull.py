@@ -101,13 +101,13 @@ def _pull(origin: Origin, run: ServerRun) -> tuple[Change, int]:
         _take_own_files(origin, place, run_id)
     names = _take_models(origin, run, run_id, experiment_id)
     left = read_record(run, place)
-    arrival = _arrival(origin, run, names, RunDetails() if left is None else _portable_details(left))
-    own = msgspec.structs.replace(arrival.run, run_id=run_id, experiment_id=experiment_id, artifact_uri=uri)
+    imported = _imported_run(origin, run, names, RunDetails() if left is None else _portable_details(left))
+    own = msgspec.structs.replace(imported.run, run_id=run_id, experiment_id=experiment_id, artifact_uri=uri)
     with tempfile.TemporaryFile() as spool:
         # Points are fetched before the transaction, so that the server does not delay other writers.
         counts = _fetch_points(origin, run, spool)
-        arrival = msgspec.structs.replace(arrival, run=own)
-        return import_writer.import_run(origin.database, arrival, _stored_points(spool, counts))
+        imported = msgspec.structs.replace(imported, run=own)
+        return import_writer.import_run(origin.database, imported, _stored_points(spool, counts))
 
 
 def _experiment(origin: Origin, run: ServerRun) -> str:
@@ -200,7 +200,7 @@ def _take_model(origin: Origin, model: LoggedModel, files: ArtifactLocation | No
     return model_import_writer.import_model(origin.database, own, origin.server.url)
 
 
-def _arrival(origin: Origin, run: ServerRun, names: dict[str, str], details: RunDetails) -> ImportedRun:
+def _imported_run(origin: Origin, run: ServerRun, names: dict[str, str], details: RunDetails) -> ImportedRun:
     place = f"the run {run.run_id}"
     tags = {name: value for name, value in run.tags.items() if name != RUN_TAG}
     if PARENT_TAG in tags:

@@ -215,10 +215,10 @@ def _send_values(context: PushContext, run: Run, names: Mapping[str, str]) -> No
     tags = _tags(context, run, names)
     sent = context.send_pairs("tag", tags, MAX_BATCH["tags"], lambda pairs: server.log_batch(run_id, tags=pairs))
     context.count(tags=sent)
-    gone = [key for key in sync_state.sent(context.database, context.copy, "tag") if key not in tags]
-    for key in gone:
+    removed = [key for key in sync_state.sent(context.database, context.copy, "tag") if key not in tags]
+    for key in removed:
         server.delete_tag(run_id, key)
-    sync_state.clear_sent(context.database, context.copy, "tag", gone)
+    sync_state.clear_sent(context.database, context.copy, "tag", removed)
 
 
 def _tags(context: PushContext, run: Run, names: Mapping[str, str]) -> dict[str, str]:

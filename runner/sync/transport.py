@@ -186,8 +186,8 @@ class Transport:
         answer.release_conn()
         return content
 
-    def _limited(self, answer: "BaseHTTPResponse", limit: int, told: str) -> Iterator[bytes]:
-        """Yield a response up to a size limit; ``told`` describes a response over the limit in the error message."""
+    def _limited(self, answer: "BaseHTTPResponse", limit: int, excess: str) -> Iterator[bytes]:
+        """Yield a response up to a size limit; ``excess`` describes a response over the limit in the error message."""
         from urllib3.exceptions import HTTPError
 
         left = limit
@@ -195,7 +195,7 @@ class Transport:
             for piece in response_limits.pieces(answer, self._patience.read):
                 left -= len(piece)
                 if left < 0:
-                    raise RemoteError(f"{self.access.url} answers with {told}", status=answer.status)
+                    raise RemoteError(f"{self.access.url} answers with {excess}", status=answer.status)
                 yield piece
         except (HTTPError, OSError) as error:
             raise self._unreachable(error) from error

@@ -84,8 +84,8 @@ def _replace(path: Path, fresh: Path, aside: Path) -> str:
             path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
     aside.hardlink_to(path)
     fresh.replace(path)
-    told = f"{count} rows were saved" if used == path else f"{count} rows were taken from the backup {used.name}"
-    return f"{told}; the damaged file is kept as {aside.name}"
+    result = f"{count} rows were saved" if used == path else f"{count} rows were taken from the backup {used.name}"
+    return f"{result}; the damaged file is kept as {aside.name}"
 
 
 def _copy_rows(source: Path, target: Path) -> int:
