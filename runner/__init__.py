@@ -1,6 +1,6 @@
-"""Package data-science projects, run them, and tie every result to the exact code that made it.
+"""Packages data-science projects, runs them, and ties every result to the exact code that made it.
 
-`run` and `search_runs` are the whole interface for programs; the command line is the one for people.
+`run` and `search_runs` are the Python interface; everything else in this package may change.
 """
 
 import importlib
@@ -24,13 +24,13 @@ def run(
 ) -> "RunRecord":
     """Run an entry point of a project to its end and return the record of the run.
 
-    A command that fails is a result: look at ``status`` and ``exit_code``. ``options`` are the other fields of
-    `runner.model.RunRequest`, such as ``version``, ``experiment_name`` or ``environment_manager``.
+    A command that fails raises nothing: see ``status`` and ``exit_code`` of the record. ``options`` are the other
+    fields of `runner.model.RunRequest`, such as ``version``, ``experiment_name`` or ``environment_manager``.
 
     Raises:
-        runner.errors.ProjError: the run could not be started or its environment not be built.
+        runner.errors.ProjError: the run could not be started, or its environment could not be built.
     """
-    # Imported by name: the package's root stands above all its parts, and importing one part must not load the rest.
+    # Imported here: importing one module of the package runs this file and must not load all the others.
     library = importlib.import_module("runner.library")
     record: RunRecord = library.run(uri, entry_point, dict(parameters or {}), options)
     return record
@@ -74,15 +74,15 @@ def search_runs(
     Args:
         filter: a condition in MLflow's language: ``metrics.rmse < 0.8 AND params.model = 'linear'``.
         order_by: columns such as ``metrics.rmse ASC``; the first one counts most.
-        experiment: name or id; all experiments are searched without it.
-        max_results: how many records at most.
+        experiment: name or id of an experiment; all experiments are searched by default.
+        max_results: the maximal number of records.
         as_frame: whether to return a pandas DataFrame, with columns such as ``metrics.rmse`` and ``params.alpha``.
-        tracking_uri: a server to search instead of the own store; ``""`` is the own store also where
+        tracking_uri: a server to search instead of the local store. ``""`` means the local store, also if
             MLFLOW_TRACKING_URI names a server.
 
     Raises:
-        runner.errors.ProjError: the filter or order can't be used, there is no such experiment, or a server fails.
-        ImportError: a DataFrame is asked for and pandas is not installed.
+        runner.errors.ProjError: the filter or order is not valid, the experiment does not exist, or a server fails.
+        ImportError: ``as_frame`` is set and pandas is not installed.
     """
     library = importlib.import_module("runner.library")
     found: list[RunRecord] | pd.DataFrame = library.search_runs(

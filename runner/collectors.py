@@ -1,4 +1,4 @@
-"""Collects what a command used and made once it has ended: one collector for each thing, each guarded by itself."""
+"""Collects inputs, outputs, metrics and digests after the command has ended, each independently of the others."""
 
 from collections.abc import Callable, Mapping, Sequence
 from math import nan
@@ -29,37 +29,37 @@ if TYPE_CHECKING:
     from runner.provenance import metric_names
     from runner.store import artifact_digests, artifacts
 else:
-    # Most runs of a short command have neither metrics files nor artifacts.
+    # Most short runs have neither metrics files nor artifacts and need not load these modules.
     artifact_digests = LazyModule("runner.store.artifact_digests")
     artifacts = LazyModule("runner.store.artifacts")
     metric_names = LazyModule("runner.provenance.metric_names")
 
-MOST_TOLD = 20
-"""Notices of one sort that are told and recorded: a run can touch thousands of files."""
+MAX_NOTICES_PER_KIND = 20
+"""Notices of one kind that are reported and recorded: a run can touch thousands of files."""
 OUTPUTS = "The outputs"
-"""What the collector of outputs is called."""
+"""Name of the collector of outputs."""
 _MILLION = 1_000_000
 _COARSE = 1_000
-"""Milliseconds by which the time on a file may be behind the clock."""
+"""Milliseconds by which the modification time of a file may lag behind the clock."""
 
 
 class Execution(Struct, frozen=True, kw_only=True):
-    """How a command ended, and what was seen of it meanwhile."""
+    """How a command ended, and what was observed while it ran."""
 
     outcome: Outcome
     ending: Ending
     opened: tuple[tuple[str, Path], ...] = ()
-    """Files beside the tree that the command opened: path relative to the project folder, and the user's file."""
+    """Linked files that the command opened: path relative to the project folder, and the user's file."""
     was_logged_to: bool = False
     """Whether a client connected to the run's own server."""
     address: str = ""
     """``HOST:PORT`` of the run's own server."""
     written_runs: tuple[str, ...] = ()
-    """Other runs that the command made or wrote to."""
+    """Other runs that the command created or wrote to."""
 
 
 class Finished(Struct, frozen=True):
-    """A run whose command has ended, with all that collectors look at."""
+    """A run whose command has ended, with everything that the collectors need."""
 
     recorder: RunRecorder
     folder: RunFolder
@@ -68,14 +68,14 @@ class Finished(Struct, frozen=True):
 
     @property
     def is_finished(self) -> bool:
-        """Whether the command did all that it was to do."""
+        """Whether the command succeeded."""
         return self.execution.ending.status is RunStatus.FINISHED
 
 
 def collect(finished: Finished) -> tuple[str, ...]:
-    """Collect what the command used and made; return the names of what could not be collected.
+    """Run all collectors; return the names of those that failed.
 
-    The outcome of the command is recorded already. What a collector can't take is a warning, and the others still run.
+    The outcome of the command is already recorded. A collector that fails causes a warning, and the others still run.
     """
     kept: dict[str, str] = {}
     collectors: dict[str, Callable[[], None]] = {
@@ -84,15 +84,15 @@ def collect(finished: Finished) -> tuple[str, ...]:
         "The inputs": lambda: collect_inputs(finished),
         "The redirects": lambda: collect_redirects(finished),
         "The check of the project folder": lambda: check_tree(finished),
-        "The files without secrets": lambda: mask_files(finished),
-        "The explanation of the outcome": lambda: explain(finished),
-        "The digests of the artifacts": lambda: secure_files(finished, kept),
+        "The masking of secrets in files": lambda: mask_files(finished),
+        "The explanation of the outcome": lambda: explain_failure(finished),
+        "The digests of the artifacts": lambda: record_digests(finished, kept),
     }
-    return tuple(name for name, collector in collectors.items() if not guarded(finished.recorder, name, collector))
+    return tuple(name for name, collector in collectors.items() if not run_guarded(finished.recorder, name, collector))
 
 
-def guarded(recorder: RunRecorder, what: str, collector: Callable[[], None]) -> bool:
-    """Run a collector; say whether it did its work. Where it did not, the record has a warning that names ``what``."""
+def run_guarded(recorder: RunRecorder, what: str, collector: Callable[[], None]) -> bool:
+    """Run a collector and return whether it succeeded; if not, the record gets a warning that names ``what``."""
     try:
         collector()
     except Exception as error:  # noqa: BLE001  a bug of ours must not cost the result of the run either
@@ -102,7 +102,7 @@ def guarded(recorder: RunRecorder, what: str, collector: Callable[[], None]) -> 
 
 
 def collect_metrics(finished: Finished) -> None:
-    """Log the metrics that the command left in files."""
+    """Log the metrics that the command wrote to files."""
     recorder, folder = finished.recorder, finished.folder
     found: list[MetricValue] = []
 
@@ -110,12 +110,12 @@ def collect_metrics(finished: Finished) -> None:
         files = recorder.plan.entry_point.metrics
         found.extend(read_metrics_files(folder.project, files, recorder.report, all_due=finished.is_finished))
 
-    guarded(
+    run_guarded(
         recorder,
         "The metrics in PROJ_METRICS",
         lambda: found.extend(read_metrics_log(recorder.metrics_log, recorder.report)),
     )
-    guarded(recorder, "The metrics files", read_files)
+    run_guarded(recorder, "The metrics files", read_files)
     if found:
         mask = recorder.plan.masker
         shown = [(mask.name(name), nan if mask.is_number(value) else value, step) for name, value, step in found]
@@ -123,15 +123,15 @@ def collect_metrics(finished: Finished) -> None:
 
 
 def _points(finished: Finished, found: Sequence[MetricValue]) -> list[Metric]:
-    """Return metrics as points, under names that the store takes."""
+    """Return metrics as points, with names that the store accepts."""
     recorder = finished.recorder
     logged = runs.get(recorder.database, recorder.run_id).metrics if finished.execution.was_logged_to else {}
     names = {name for name, _, _ in found}
     spelled = metric_names.spell_names(names, logged)
     notices = [f"the metric {_shown(name)} is recorded as '{spelled[name]}'" for name in sorted(spelled)]
     if "" in names:
-        notices.append("a metric without a name is left out")
-    recorder.report_some(notices, MOST_TOLD)
+        notices.append("a metric without a name is not recorded")
+    recorder.report_some(notices, MAX_NOTICES_PER_KIND)
     moment = finished.execution.outcome.ended_at
     return [
         Metric(key=spelled.get(name, name), value=value, timestamp=moment, step=step)
@@ -145,18 +145,18 @@ def _shown(name: str) -> str:
 
 
 def keep_outputs(finished: Finished) -> Mapping[str, str]:
-    """Keep the files that the command made or changed; return the digests of those that are artifacts now, by path."""
+    """Copy the files that the command created or changed to the artifacts; return their digests by path."""
     recorder, folder = finished.recorder, finished.folder
     destination = recorder.plan.home.artifacts(recorder.run_id)
     changes = folder.inspect()
-    # A folder that is given up need not keep its own copy of the outputs.
+    # The folder of a finished run is removed, so its outputs can be moved instead of copied.
     is_given_up = finished.is_finished and not folder.in_place
     masker = recorder.plan.masker
     name = masker.name if masker.masks else None
     outputs = collect_outputs(folder.project, changes.files, destination, move=is_given_up, name=name)
     recorder.add(outputs=outputs.records)
-    recorder.report_some(changes.notices, MOST_TOLD)
-    recorder.report_some(outputs.notices, MOST_TOLD)
+    recorder.report_some(changes.notices, MAX_NOTICES_PER_KIND)
+    recorder.report_some(outputs.notices, MAX_NOTICES_PER_KIND)
     return outputs.kept
 
 
@@ -166,23 +166,23 @@ def collect_inputs(finished: Finished) -> None:
     declared, cache = recorder.plan.entry_point.inputs, recorder.plan.home.root / "cache" / "digests"
     inputs, unread = digest_inputs(finished.folder.project, declared, finished.execution.opened, cache)
     recorder.add(inputs=tuple(structs.replace(one, path=recorder.plan.masker.name(one.path)) for one in inputs))
-    recorder.report_some(unread, MOST_TOLD)
+    recorder.report_some(unread, MAX_NOTICES_PER_KIND)
 
 
 def collect_redirects(finished: Finished) -> None:
-    """Record which tracking places of the code became this run."""
-    report_redirects(finished.recorder, read_redirects(finished.recorder.redirects_log, MOST_TOLD))
+    """Record which tracking URIs of the code were redirected to this run."""
+    report_redirects(finished.recorder, read_redirects(finished.recorder.redirects_log, MAX_NOTICES_PER_KIND))
 
 
 def mask_files(finished: Finished) -> None:
-    """Take secrets out of the files in which the command left metrics and notes."""
+    """Mask secrets in the files to which the command wrote metrics and redirects."""
     recorder = finished.recorder
     for file in (recorder.metrics_log, recorder.redirects_log):
         recorder.plan.masker.file(file)
 
 
 def report_redirects(recorder: RunRecorder, redirects: Sequence[str]) -> None:
-    """Say and record where the code would log, and this run is instead."""
+    """Report and record the tracking URIs that were redirected to this run."""
     redirects = tuple(map(recorder.plan.masker.text, redirects))
     if redirects:
         recorder.add_redirects(redirects)
@@ -191,16 +191,16 @@ def report_redirects(recorder: RunRecorder, redirects: Sequence[str]) -> None:
 
 
 def check_tree(finished: Finished) -> None:
-    """Mark a run in the project folder itself whose code changed meanwhile."""
+    """Mark a run in place whose project folder changed while the command ran."""
     recorder = finished.recorder
     plan = recorder.plan
     if finished.folder.in_place and tree_again(plan.source, plan.home) != plan.code.tree:
         recorder.set_tags({"proj.tree.changed": "true"})
-        recorder.report(Event(kind=EventKind.WARNING, message="the code or its outputs changed during the run"))
+        recorder.report(Event(kind=EventKind.WARNING, message="files of the project folder changed during the run"))
 
 
-def explain(finished: Finished) -> None:
-    """Say what is known of why a command failed, and where it logged instead of to its run."""
+def explain_failure(finished: Finished) -> None:
+    """Report known reasons why the command failed, and other places to which it logged."""
     recorder = finished.recorder
     log = "" if finished.is_finished else recorder.end_of_log()
     why = finished.folder.explain_missing(log, recorder.plan.source.project) if log else None
@@ -208,67 +208,66 @@ def explain(finished: Finished) -> None:
         recorder.report(Event(kind=EventKind.WARNING, message=why))
     failed = failed_import(log, finished.environment.record.prefix) if log else None
     if failed is None:
-        _tell_where_it_logged(finished)
-        _tell_unreachable(finished)
+        _report_other_tracking(finished)
+        _report_unreachable_servers(finished)
         return
     installed = [name for name, _ in finished.environment.record.packages]
     recorder.report(explain_failed_import(failed, recorder.plan.spec, recorder.plan.scripts, installed))
 
 
-def _tell_where_it_logged(finished: Finished) -> None:
-    """Say that a script logged to another place than its run."""
+def _report_other_tracking(finished: Finished) -> None:
+    """Report that a script logged to another place than its run."""
     plan, report = finished.recorder.plan, finished.recorder.report
     if finished.execution.was_logged_to:
         return
-    places = [place.text for script in plan.scripts.found for place in script.tracking]
-    elsewhere = [place for place in dict.fromkeys(places) if served_address(place) not in plan.request.serve_as]
+    uris = [uri.text for script in plan.scripts.found for uri in script.tracking]
+    elsewhere = [uri for uri in dict.fromkeys(uris) if served_address(uri) not in plan.request.serve_as]
     if not elsewhere and "mlflow" in {module.partition(".")[0] for module in plan.scripts.outside()}:
-        report(Event(kind=EventKind.NOTICE, message="the code imports mlflow, and nobody logged to this run"))
+        report(Event(kind=EventKind.NOTICE, message="the code imports mlflow and logged nothing to this run"))
     if elsewhere:
-        told = f"the code logs to {', '.join(elsewhere)}, and nothing of it is in this record"
-        report(Event(kind=EventKind.NOTICE, message=told))
+        message = f"the code logs to {', '.join(elsewhere)}; this record does not contain that data"
+        report(Event(kind=EventKind.NOTICE, message=message))
 
 
-def _tell_unreachable(finished: Finished) -> None:
-    """Say which tracking servers the script wanted and could not reach, and that the run can answer for them."""
+def _report_unreachable_servers(finished: Finished) -> None:
+    """Report the tracking servers that the script could not reach, with the option that redirects them to the run."""
     recorder = finished.recorder
     for url in unreachable_servers(recorder.end_of_log()):
         address = served_address(url)
         if address and address not in (*recorder.plan.request.serve_as, finished.execution.address):
-            told = f"the code wanted to log to {address}, which can't be reached"
-            recorder.report(Event(kind=EventKind.WARNING, message=told, hint=serve_hint(address)))
+            message = f"the code tried to log to {address}, which can't be reached"
+            recorder.report(Event(kind=EventKind.WARNING, message=message, hint=serve_hint(address)))
 
 
-def secure_files(finished: Finished, known: Mapping[str, str]) -> None:
-    """Bring log and artifacts to the disk and record their digests, before the record says that the run is over."""
+def record_digests(finished: Finished, known: Mapping[str, str]) -> None:
+    """Write log and artifacts durably to disk and record their digests, before the record is closed."""
     recorder = finished.recorder
     database, home = recorder.database, recorder.plan.home
     if not sync_log(home.log(recorder.run_id)):
-        recorder.report(
-            Event(kind=EventKind.WARNING, message="the run has no log: it was removed, or could not be made")
-        )
+        message = "the run has no log: the file was removed or could not be created"
+        recorder.report(Event(kind=EventKind.WARNING, message=message))
     root = home.artifacts(recorder.run_id)
     left_out = artifact_digests.record(database, recorder.run_id, root, known) if root.is_dir() else 0
     if finished.execution.was_logged_to:
-        left_out += _secure_others(finished)
+        left_out += _record_other_digests(finished)
     if left_out:
-        told = f"{left_out} artifacts could not be read whole in reasonable time: they have no digest"
-        recorder.report(Event(kind=EventKind.NOTICE, message=told))
+        message = f"{left_out} artifacts have no digest: reading them completely would take too long"
+        recorder.report(Event(kind=EventKind.NOTICE, message=message))
 
 
-def _secure_others(finished: Finished) -> int:
-    """Record the digests of what the command wrote to other runs, and to the logged models of all of them."""
+def _record_other_digests(finished: Finished) -> int:
+    """Record the digests of artifacts that the command wrote to other runs, and to the logged models of all runs."""
     recorder = finished.recorder
     database, home = recorder.database, recorder.plan.home
     since = (finished.execution.outcome.started_at - _COARSE) * _MILLION
-    places: dict[str, str] = {}
+    artifact_uris: dict[str, str] = {}
     for run_id in (recorder.run_id, *finished.execution.written_runs):
-        places[run_id] = runs.get(database, run_id).artifact_uri
+        artifact_uris[run_id] = runs.get(database, run_id).artifact_uri
         rows = database.query("SELECT model_id, artifact_uri FROM models WHERE source_run_id = ?", run_id)
-        places.update((row["model_id"], row["artifact_uri"]) for row in rows)
-    del places[recorder.run_id]
+        artifact_uris.update((row["model_id"], row["artifact_uri"]) for row in rows)
+    del artifact_uris[recorder.run_id]
     left_out = 0
-    for owner, uri in places.items():
+    for owner, uri in artifact_uris.items():
         root = artifacts.local_folder(uri)
         if root is not None and root.is_relative_to(home.root / "runs"):
             left_out += artifact_digests.record(database, owner, root, since=since)

@@ -1,4 +1,4 @@
-"""Errors that are meant for the user; anything else that escapes is a bug and shows a traceback."""
+"""Defines the errors that users can act on; any other exception is a bug and shows a traceback."""
 
 import errno
 from typing import ClassVar
@@ -7,9 +7,9 @@ from runner.urls import without_credentials
 
 
 class ProjError(Exception):
-    """A fault that the user can act on: what happened, where, and what to do.
+    """An error that the user can act on: what happened, where, and what to do.
 
-    The command line prints it without a traceback and exits with ``exit_code``. Credentials in URLs are taken out.
+    The command line prints it without a traceback and exits with ``exit_code``. Credentials in URLs are removed.
     """
 
     reference: ClassVar[str] = "error"
@@ -24,7 +24,7 @@ class ProjError(Exception):
 
 
 class UsageError(ProjError):
-    """The words of a command do not make sense."""
+    """The arguments of a command are not valid."""
 
     reference = "usage"
     exit_code = 2
@@ -37,39 +37,39 @@ class ManifestError(ProjError):
 
 
 class ParameterError(ProjError):
-    """A parameter is missing, unknown to its declaration, or has a refused value."""
+    """A parameter is missing, is not declared, or has a value that is not allowed."""
 
     reference = "parameter"
 
 
 class SourceError(ProjError):
-    """Code can't be had from where the user said it is."""
+    """The code can't be read or fetched from its source."""
 
     reference = "source"
 
 
 class SnapshotError(ProjError):
-    """The tree can't be frozen, laid out or restored."""
+    """A snapshot can't be taken, checked out or restored."""
 
     reference = "snapshot"
 
 
 class GitError(SnapshotError):
-    """Git failed at what should not fail: something that it works on may be damaged."""
+    """Git failed unexpectedly: a repository may be damaged."""
 
 
 class EnvironmentSetupError(ProjError):
-    """An environment can't be declared, locked, built or proven."""
+    """An environment can't be read, locked, built or verified."""
 
     reference = "environment"
 
 
 class AbsentImageError(EnvironmentSetupError):
-    """The image of a container is not here and can't be fetched, and nothing says that it must be exactly that one."""
+    """The container image is not available and can't be pulled, and the user did not demand a container."""
 
 
 class UnbuildableError(EnvironmentSetupError):
-    """A package of a lock has no wheel for the interpreter, and its source can't be built with it."""
+    """A locked package has no wheel for the interpreter, and building it from source failed."""
 
 
 class ExecutionError(ProjError):
@@ -79,71 +79,71 @@ class ExecutionError(ProjError):
 
 
 class HomeError(ProjError):
-    """The folder that holds everything proj keeps can't be used."""
+    """proj's home, the folder of all its data, can't be used."""
 
     reference = "home"
 
 
 class SystemRefusalError(ProjError):
-    """The operating system refuses something that no part of proj expects it to refuse."""
+    """The operating system refused an operation at a point where proj does not handle it otherwise."""
 
     reference = "system"
 
 
 class OutputError(ProjError):
-    """What a command prints can't be written."""
+    """The output of a command can't be written."""
 
     reference = "output"
 
 
 class StoreError(ProjError):
-    """The store refuses or can't do what is asked."""
+    """The store refused an operation, or it failed."""
 
     reference = "store"
 
 
 class NoRoomError(StoreError):
-    """The disk that the store is on is full."""
+    """The disk of the store is full."""
 
 
 class DamagedStoreError(StoreError):
-    """The file of the store is not as SQLite wrote it."""
+    """The database file of the store is damaged."""
 
 
 class NotFoundError(StoreError):
-    """Nothing in the store has this name or id."""
+    """The store has nothing with this name or id."""
 
     reference = "not-found"
 
 
 class AlreadyExistsError(StoreError):
-    """The store has something else of this name or id; MLflow's RESOURCE_ALREADY_EXISTS."""
+    """The store already has something with this name or id; MLflow's RESOURCE_ALREADY_EXISTS."""
 
     reference = "already-exists"
 
 
 class InvalidValueError(StoreError):
-    """A name, a value or a search breaks a rule of the store; MLflow's INVALID_PARAMETER_VALUE."""
+    """A name, a value or a query is not valid in the store; MLflow's INVALID_PARAMETER_VALUE."""
 
     reference = "invalid-value"
 
 
 class TransferError(ProjError):
-    """What another store holds can't be read or taken over."""
+    """The data of another store can't be read or copied."""
 
     reference = "transfer"
 
 
 class ServerError(ProjError):
-    """The server can't be started as asked."""
+    """The server can't be started with these options."""
 
     reference = "server"
 
 
 class RemoteError(ProjError):
-    """A remote tracking server does not do what it is asked.
+    """A request to a tracking server failed.
 
-    ``status`` is that of HTTP, 0 where no answer came; ``code`` is MLflow's word for the error, where there is one.
+    ``status`` is the HTTP status, 0 without a response; ``code`` is MLflow's error code, if the response has one.
     """
 
     reference = "remote"
@@ -157,57 +157,57 @@ class RemoteError(ProjError):
 
     @property
     def is_absent(self) -> bool:
-        """Whether the server says that what was asked for is not there."""
+        """Whether the server reports that the requested resource does not exist."""
         return self.code == "RESOURCE_DOES_NOT_EXIST"
 
     @property
     def is_unknown_endpoint(self) -> bool:
-        """Whether the server does not know this part of the protocol."""
+        """Whether the server does not implement the endpoint."""
         return self.status in (404, 405, 501) and not self.is_absent
 
     @property
     def is_transient(self) -> bool:
-        """Whether it may go well later."""
+        """Whether the same request may succeed later."""
         return self.status in (0, 408, 429, *range(500, 600))
 
 
 class UnreachableError(RemoteError):
-    """A remote tracking server gives no answer."""
+    """A tracking server does not respond."""
 
 
 class ScaffoldError(ProjError):
-    """A project can't be made from a template."""
+    """A project can't be created or updated from a template."""
 
     reference = "scaffold"
 
 
-_FREE = "Free some space: `proj rm` and `proj env prune` free what proj keeps."
-_PLACE = "Choose a place that you can write to; PROJ_HOME says where proj keeps its own."
+_FREE = "Free some space: `proj rm` removes runs, `proj env prune` removes environments."
+_PLACE = "Choose a folder that you can write to; PROJ_HOME sets the folder of proj's data."
 _FAULTS = {
     errno.ENOSPC: ("The disk is full", _FREE),
     errno.EDQUOT: ("The disk quota is used up", _FREE),
     errno.EFBIG: ("A file would be larger than is allowed", "Raise the limit: `ulimit -f unlimited`."),
     errno.EROFS: ("The file system is read-only", _PLACE),
     errno.EACCES: ("The permissions of a file or folder forbid this", _PLACE),
-    errno.EPERM: ("The system forbids this", _PLACE),
+    errno.EPERM: ("The operating system does not permit this", _PLACE),
     errno.EMFILE: ("Too many files are open", "Raise the limit: `ulimit -n 1024`."),
     errno.ENFILE: ("Too many files are open on this machine", "Wait until other programs have ended."),
     errno.EIO: ("The disk reported an error", "Check the disk, then run the command again."),
     errno.ENAMETOOLONG: (
         "A path is too long",
-        "Choose a place with a shorter path; PROJ_HOME says where proj keeps its own.",
+        "Choose a shorter path; PROJ_HOME sets the folder of proj's data.",
     ),
-    errno.ELOOP: ("A symbolic link leads to itself", "Remove the link, or choose another place."),
-    errno.ENOTDIR: ("Something that should be a folder is a file", "Choose another place, or move the file away."),
-    errno.EISDIR: ("Something that should be a file is a folder", "Choose another place, or move the folder away."),
+    errno.ELOOP: ("A symbolic link refers to itself", "Remove the link, or choose another path."),
+    errno.ENOTDIR: ("A file is in the place of a folder", "Choose another path, or move the file."),
+    errno.EISDIR: ("A folder is in the place of a file", "Choose another path, or move the folder."),
     errno.ESTALE: ("The network file system has lost a file", "Run the command again."),
     errno.ENOMEM: ("There is not enough memory", "Close other programs, or raise the limit: `ulimit -v unlimited`."),
-    errno.EAGAIN: ("No further process or thread can be started", "Raise the limit: `ulimit -u`."),
+    errno.EAGAIN: ("No more processes or threads can be started", "Raise the limit: `ulimit -u`."),
 }
 
 
 def explain_system_error(error: OSError) -> SystemRefusalError | None:
-    """Return the error for the user for what the system refused; None where only a bug of ours explains it."""
+    """Return the user's error for an error of the operating system; None if it can only be a bug of proj."""
     if error.errno not in _FAULTS:
         return None
     message, hint = _FAULTS[error.errno]

@@ -1,4 +1,4 @@
-"""What `runner.run` and `runner.search_runs` do; events go to the log named ``proj``."""
+"""Implements `runner.run` and `runner.search_runs`; events go to the logger ``proj``."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ def run(
 
     Raises:
         TypeError: an option does not exist or has a wrong type.
-        ProjError: the run could not be started or its environment not be built.
+        ProjError: the run could not be started, or its environment could not be built.
     """
     words = {name: str(value) for name, value in parameters.items()}
     facts = {"uri": uri, "entry_point": entry_point, "parameters": words, **options}
@@ -51,40 +51,40 @@ def run(
 
 
 def search_runs(
-    asked: Mapping[str, object], *, as_frame: bool = False, tracking_uri: str | None = None
+    query: Mapping[str, object], *, as_frame: bool = False, tracking_uri: str | None = None
 ) -> "list[RunRecord] | pd.DataFrame":
     """Return the records of a search, as a list or as a DataFrame.
 
     Raises:
-        TypeError: something that is asked has a wrong type.
-        ImportError: a DataFrame is asked for and pandas is not installed.
-        ProjError: the search can't be made.
+        TypeError: a value of the query has a wrong type.
+        ImportError: ``as_frame`` is set and pandas is not installed.
+        ProjError: the search failed.
     """
     if as_frame:
         _check_pandas()
-    order = asked["order_by"] or ()
+    order = query["order_by"] or ()
     try:
-        question = msgspec.convert({**asked, "order_by": (order,) if isinstance(order, str) else order}, RunQuery)
+        run_query = msgspec.convert({**query, "order_by": (order,) if isinstance(order, str) else order}, RunQuery)
     except msgspec.ValidationError as error:
         raise TypeError(f"search_runs(): {error}".replace("$.limit", "max_results")) from error
-    records = list(_search(question, tracking_uri).records)
+    records = list(_search(run_query, tracking_uri).records)
     return _frame(records) if as_frame else records
 
 
-def _search(asked: RunQuery, tracking_uri: str | None) -> RecordPage:
+def _search(query: RunQuery, tracking_uri: str | None) -> RecordPage:
     uri = server_to_read(tracking_uri or None, local=tracking_uri == "")
     if uri is not None:
         with open_remote(uri) as reader:
             LOG.info("reading %s", reader.server)
-            return reader.search(asked)
+            return reader.search(query)
     home = _enter_home()
     with closing(Database.open_to_read(home.database)) as database:
         runs.show_lost(database)
-        return LocalReader(database, home).search(asked)
+        return LocalReader(database, home).search(query)
 
 
 def _enter_home(*, writing: bool = False) -> Home:
-    """Return proj's home, made first where a run needs it; who else can get in is told."""
+    """Return proj's home, created first if ``writing``; log a warning if other users can access it."""
     home = open_home()
     if writing:
         home.ensure()
@@ -96,7 +96,7 @@ def _enter_home(*, writing: bool = False) -> Home:
 
 def _check_pandas() -> None:
     try:
-        import pandas as pd  # noqa: F401  whether it is there is known before anything is searched
+        import pandas as pd  # noqa: F401  fails before the search, not after it
     except ImportError as error:
         raise ImportError(
             "search_runs(as_frame=True) needs pandas, which is not installed: pip install pandas"
@@ -104,7 +104,7 @@ def _check_pandas() -> None:
 
 
 def _frame(records: Sequence[RunRecord]) -> "pd.DataFrame":
-    """Return records as a table: the plain fields, then each metric, parameter and tag that one of them has."""
+    """Return records as a table: the plain fields, then a column for each metric, parameter and tag."""
     import pandas as pd
 
     plain = (
@@ -127,7 +127,7 @@ def _frame(records: Sequence[RunRecord]) -> "pd.DataFrame":
         "params": [{one.name: one.value for one in record.parameters} for record in records],
         "tags": [record.tags for record in records],
     }
-    # Made apart and joined once: adding one column after the other takes long where there are thousands.
+    # Joined in one step: adding thousands of columns one by one is slow.
     more = {
         f"{kind}.{name}": [values.get(name) for values in found]
         for kind, found in groups.items()

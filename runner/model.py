@@ -1,4 +1,4 @@
-"""The words of the domain as frozen values that pass between the parts; no I/O happens here."""
+"""Defines the domain model: frozen values that pass between the packages. No I/O happens here."""
 
 from collections.abc import Callable, Mapping
 from enum import Enum
@@ -8,7 +8,7 @@ from msgspec import Struct
 
 
 class EventKind(str, Enum):
-    """How an event is meant; the command line decides how it looks."""
+    """The kind of an event; the command line decides how each kind is shown."""
 
     STEP = "step"
     """A step of the work begins."""
@@ -17,11 +17,11 @@ class EventKind(str, Enum):
     WARNING = "warning"
     """Something the user should look at."""
     REMARK = "remark"
-    """Something for the record alone, as the user was told before."""
+    """Something for the record only; the user has already seen it."""
 
 
 class Event(Struct, frozen=True, kw_only=True):
-    """Something that a part says while it works."""
+    """A message that a package emits while it works."""
 
     kind: EventKind
     message: str
@@ -29,7 +29,7 @@ class Event(Struct, frozen=True, kw_only=True):
 
 
 Report = Callable[[Event], None]
-"""Where events go. Parts never print."""
+"""A function that receives events. Only ``cli`` prints."""
 
 
 class ProjectFiles(Protocol):
@@ -39,25 +39,25 @@ class ProjectFiles(Protocol):
     """
 
     def read(self, path: str) -> bytes | None:
-        """Return the content of a file, or None where there is no such file."""
+        """Return the content of a file, None if it does not exist."""
         ...
 
     def names(self, folder: str = "") -> tuple[str, ...]:
-        """Return the sorted names in a folder, those of folders with a final ``/``; empty where there is no folder."""
+        """Return the sorted names in a folder, folders with a final ``/``; empty if the folder does not exist."""
         ...
 
 
 class Severity(str, Enum):
-    """How much a fault in a manifest matters."""
+    """The severity of a fault in a manifest."""
 
     ERROR = "error"
-    """What it concerns can't be run."""
+    """The entry point, or the project, can't be run."""
     WARNING = "warning"
-    """It is tolerated, as MLflow does."""
+    """The fault is tolerated, as in MLflow."""
 
 
 class Fault(Struct, frozen=True, kw_only=True):
-    """Something wrong in a manifest, with its place; lines and columns count from 1."""
+    """An error or a warning about a manifest, with its position; lines and columns count from 1."""
 
     severity: Severity = Severity.ERROR
     message: str
@@ -68,12 +68,12 @@ class Fault(Struct, frozen=True, kw_only=True):
 
     @property
     def place(self) -> str:
-        """The place as compilers write it: ``MLproject:12:5``."""
+        """The position in the form of compilers: ``MLproject:12:5``."""
         return ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
 
 
 class ValueSource(str, Enum):
-    """Where a parameter's value came from; later members win."""
+    """The source of a parameter's value; later members win."""
 
     DEFAULT = "default"
     FILE = "file"
@@ -81,7 +81,7 @@ class ValueSource(str, Enum):
 
 
 DEFAULT_EXPERIMENT = "Default"
-"""Where runs are recorded for which nobody names an experiment."""
+"""The experiment of runs for which no experiment is named."""
 
 
 class ParameterSpec(Struct, frozen=True, kw_only=True):
@@ -95,8 +95,8 @@ class ParameterSpec(Struct, frozen=True, kw_only=True):
     minimum: float | None = None
     maximum: float | None = None
     secret: bool = False
-    note: str | None = None  # why there is no default although the declaration looks as if there were one
-    is_null: bool = False  # a default of null means to authors that the parameter may be left out
+    note: str | None = None  # why a declaration that seems to have a default has none
+    is_null: bool = False  # the declared default is null: authors mean that the parameter is optional
 
 
 class Parameter(Struct, frozen=True, kw_only=True):
@@ -111,7 +111,7 @@ class Parameter(Struct, frozen=True, kw_only=True):
 
 
 class EnvironmentKind(str, Enum):
-    """The kinds of files that declare an environment."""
+    """The kind of file, or key of the manifest, that declares an environment."""
 
     PYTHON_ENV = "python_env"
     CONDA_ENV = "conda_env"
@@ -135,9 +135,9 @@ class ImageBuild(Struct, frozen=True, kw_only=True):
 
 
 class ContainerSpec(Struct, frozen=True, kw_only=True):
-    """What ``docker_env`` declares. A variable without a value is copied from the caller.
+    """The declaration of ``docker_env``. A variable without a value is copied from the caller.
 
-    ``image`` is empty where the image is built, or named by ``devcontainer``, the path of a devcontainer.json.
+    ``image`` is empty if the image is built, or named by ``devcontainer``, the path of a devcontainer.json.
     """
 
     image: str = ""
@@ -149,7 +149,7 @@ class ContainerSpec(Struct, frozen=True, kw_only=True):
 
 
 class EnvironmentDeclaration(Struct, frozen=True, kw_only=True):
-    """Which file declares the environment, and why that one."""
+    """The file that declares the environment, and its kind."""
 
     kind: EnvironmentKind = EnvironmentKind.NONE
     path: str | None = None
@@ -164,7 +164,7 @@ class MetricsFile(Struct, frozen=True, kw_only=True):
 
 
 class EntryPoint(Struct, frozen=True, kw_only=True):
-    """A command with its parameters, as the manifest declares it or as a script implies it."""
+    """A command with its parameters, declared in the manifest or derived from a script."""
 
     name: str
     command: str
@@ -181,7 +181,7 @@ class EntryPoint(Struct, frozen=True, kw_only=True):
     extra: str = "--{name} {value}"
     """How an undeclared parameter is added to the command."""
     faults: tuple[Fault, ...] = ()
-    """What is wrong with the declaration; errors stop this entry point only."""
+    """Errors and warnings about the declaration; errors prevent this entry point only."""
 
 
 class Manifest(Struct, frozen=True, kw_only=True):
@@ -194,11 +194,11 @@ class Manifest(Struct, frozen=True, kw_only=True):
     experiment: str | None = None
     tolerance: float | None = None
     faults: tuple[Fault, ...] = ()
-    """What is tolerated outside the entry points, with hints for the user."""
+    """Tolerated faults outside the entry points, with hints for the user."""
 
 
 class SourceKind(str, Enum):
-    """Where code comes from."""
+    """The kind of source that code comes from."""
 
     FOLDER = "folder"
     GIT = "git"
@@ -206,7 +206,7 @@ class SourceKind(str, Enum):
 
 
 class FileRecord(Struct, frozen=True, kw_only=True):
-    """A file by content: path relative to the project folder, size in bytes, SHA-256 in hex."""
+    """A file identified by its content: path relative to the project folder, size in bytes, SHA-256 in hex."""
 
     path: str
     size: int
@@ -217,8 +217,8 @@ class Code(Struct, frozen=True, kw_only=True):
     """The identity of the code of a run.
 
     ``tree`` is the git tree id of the frozen tree, ``swhid`` the same as a Software Heritage identifier. ``remote``
-    never holds credentials. ``changed_files`` are the paths in which a dirty tree differs from its commit.
-    ``large_files`` were too large to be stored: they are known by digest; their paths are relative to the top.
+    never contains credentials. ``changed_files`` are the paths in which a dirty tree differs from its commit.
+    ``large_files`` were too large to store and are recorded by digest; their paths start at the repository's top.
     """
 
     tree: str
@@ -236,10 +236,10 @@ class Code(Struct, frozen=True, kw_only=True):
 class EnvironmentRecord(Struct, frozen=True, kw_only=True):
     """The environment that a run used.
 
-    ``digest`` identifies what is installed, ``lock_digest`` the lock, ``as_of`` is the RFC 3339 time up to which
-    packages were considered. ``packages`` are name and version of each installed distribution, ``channels`` where those
-    of conda come from, without credentials. In a container ``digest`` is the id of the image, ``image`` what the
-    project calls it and ``image_digest`` the digest under which a registry has it, where there is one.
+    ``digest`` identifies the installed files, ``lock_digest`` the lock; ``as_of`` is the package cutoff date.
+    ``packages`` are name and version of each installed distribution, ``channels`` the conda channels, without
+    credentials. For a container ``digest`` is the id of the image, ``image`` its name in the project and
+    ``image_digest`` its digest in a registry, if it has one.
     """
 
     manager: str
@@ -254,17 +254,17 @@ class EnvironmentRecord(Struct, frozen=True, kw_only=True):
     image: str | None = None
     image_digest: str | None = None
     engine_options: tuple[str, ...] = ()
-    """What the container engine was told besides: GPUs of the manifest, and the user's own options, masked."""
+    """Further options of the container engine: GPUs of the manifest, and the user's own options, masked."""
     declared: str | None = None
-    """The file, or the key of the manifest, that declares the environment; None where nothing does."""
+    """The file, or the key of the manifest, that declares the environment; None without a declaration."""
     repairs: tuple[str, ...] = ()
-    """What was changed so that the project runs."""
+    """Changes to the declared environment that let the project run."""
     departures: tuple[str, ...] = ()
-    """In what else it is not to the letter as declared: packages left out, another patch release of Python."""
+    """Other deviations from the declaration: packages left out, another patch release of Python."""
 
 
 class Machine(Struct, frozen=True, kw_only=True):
-    """Where a command ran. Memory is in bytes; ``variables`` is a short allow-list, never the environment."""
+    """The machine on which a command ran. Memory is in bytes; ``variables`` holds only allow-listed variables."""
 
     host: str
     platform: str
@@ -275,7 +275,7 @@ class Machine(Struct, frozen=True, kw_only=True):
 
 
 class Resources(Struct, frozen=True, kw_only=True):
-    """What a command used: seconds of wall clock and processor, bytes of memory at the peak."""
+    """The resources that a command used: wall-clock and processor time in seconds, peak memory in bytes."""
 
     wall_seconds: float
     user_seconds: float
@@ -292,16 +292,16 @@ class RunStatus(str, Enum):
     FAILED = "FAILED"
     KILLED = "KILLED"
     LOST = "LOST"
-    """Its owner is gone and nobody recorded the end."""
+    """The process that owned the run no longer exists, and no end was recorded."""
 
     @property
     def is_over(self) -> bool:
-        """Say whether nothing more will happen to the run."""
+        """Whether the run has ended."""
         return self not in (RunStatus.SCHEDULED, RunStatus.RUNNING)
 
 
 class ParameterRecord(Struct, frozen=True, kw_only=True):
-    """A parameter as recorded; ``source`` is a `ValueSource`, or ``logged`` where the script logged it."""
+    """A recorded parameter; ``source`` is a `ValueSource`, or ``logged`` if the script logged it."""
 
     name: str
     value: str
@@ -310,7 +310,7 @@ class ParameterRecord(Struct, frozen=True, kw_only=True):
 
 
 class RunDetails(Struct, frozen=True, kw_only=True):
-    """What a run records beyond MLflow's words; stored as one JSON document with the run."""
+    """The fields of a run that MLflow's data model lacks; stored as one JSON document with the run."""
 
     project: str | None = None
     entry_point: str | None = None
@@ -319,9 +319,9 @@ class RunDetails(Struct, frozen=True, kw_only=True):
     cwd: str | None = None
     exit_code: int | None = None
     reason: str | None = None
-    """Why a run did not finish, in words for a person."""
+    """Why a run did not finish, for people."""
     command_status: RunStatus | None = None
-    """How the command ended; the run takes this status when its results have been collected."""
+    """How the command ended; the run gets this status after its results are collected."""
     code: Code | None = None
     environment: EnvironmentRecord | None = None
     parameters: tuple[ParameterRecord, ...] = ()
@@ -332,15 +332,15 @@ class RunDetails(Struct, frozen=True, kw_only=True):
     folder: str | None = None
     log: str | None = None
     redirects: tuple[str, ...] = ()
-    """Where the code would log, each in words, and this run was instead."""
-    repairs: tuple[str, ...] = ()  # what of the command, its parameters and its paths was changed so that it runs
+    """Descriptions of the tracking URIs that were redirected to this run."""
+    repairs: tuple[str, ...] = ()  # changes to the command, its parameters and its paths that let it run
     notices: tuple[str, ...] = ()
 
 
 class RunRecord(Struct, frozen=True, kw_only=True):
-    """A run as people and programs see it: the stable JSON of ``proj run --json`` and ``proj show --json``.
+    """The public record of a run: the stable JSON of ``proj run --json`` and ``proj show --json``.
 
-    Times are RFC 3339 in UTC. In a plan (``proj run --dry-run --json``) what only a run can know is null.
+    Times are RFC 3339 in UTC. In a plan (``proj run --dry-run --json``) the fields that only a run can know are null.
     """
 
     run_id: str | None
@@ -373,7 +373,7 @@ class RunRecord(Struct, frozen=True, kw_only=True):
 
 
 class RunRequest(Struct, frozen=True, kw_only=True):
-    """What the user asks of one run. Unset values are decided by the manifest, the settings or the default."""
+    """The user's request for one run. Unset values come from the manifest, the environment or the defaults."""
 
     uri: str
     entry_point: str | None = None
@@ -388,12 +388,12 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     as_of: str | None = None
     timeout: float | None = None
     container_options: tuple[tuple[str, str | None], ...] = ()
-    """Options for the container engine by name without dashes; those without a value are flags."""
+    """Options of the container engine, by name without dashes; options without a value are flags."""
     repair: bool = True
-    """Whether what is known to keep old projects from running may be repaired."""
+    """Whether known problems of old projects may be repaired."""
     add_missing: bool = False
-    """Whether packages that the code imports and nobody declares are installed."""
+    """Whether packages that the code imports without declaring them are installed."""
     serve_as: tuple[str, ...] = ()
-    """Addresses (``HOST:PORT``) for which the run answers, by listening there or by redirecting the client."""
+    """Addresses (``HOST:PORT``) that reach this run: by listening there, or by redirecting the MLflow client."""
     tracking_uri: str | None = None
-    """The server that the run is recorded on too, maybe with credentials; None for what MLFLOW_TRACKING_URI names."""
+    """An MLflow server on which the run is recorded too, maybe with credentials; None means MLFLOW_TRACKING_URI."""

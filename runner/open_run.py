@@ -1,4 +1,4 @@
-"""Opens the record of a run, here and on its tracking server, and sees to it that the record is closed."""
+"""Opens the record of a run, in the local store and on its tracking server, and closes it after an error."""
 
 import os
 from collections.abc import Iterator
@@ -32,10 +32,10 @@ else:
 
 @contextmanager
 def open_record(plan: Plan, database: Database, report: Report) -> Iterator[RunRecorder]:
-    """Open the record of a run; whatever ends the block, the record is closed and says why.
+    """Open the record of a run; an exception in the block closes the record with the reason.
 
-    A fault meant for the user and an interruption are kept for `RunRecorder.outcome`, as is every fault after the end
-    of the command; anything else is our bug and escapes after the record is closed.
+    A `ProjError` and an interruption are suppressed and returned by `RunRecorder.outcome`, as is every error after the
+    command has ended. Any other exception is a bug of proj: it is raised again after the record is closed.
     """
     runs.mark_lost(database)
     remove_orphaned_containers(plan.home)
@@ -52,61 +52,60 @@ def open_record(plan: Plan, database: Database, report: Report) -> Iterator[RunR
 
 
 def _is_fault(error: BaseException) -> bool:
-    """Say whether something is a fault, and no request to end the program."""
+    """Return whether an exception is an error, not a request to end the program such as KeyboardInterrupt."""
     return isinstance(error, Exception)
 
 
 def _open(plan: Plan, database: Database, report: Report) -> RunRecorder:
-    """Open the record, on the tracking server first where there is one, so that both have the same id."""
+    """Open the record, on the tracking server first if there is one, so that both have the same id."""
     uri = tracking_uri(plan.request.tracking_uri)
     is_remote = uri is not None and uri.lower().startswith(("http://", "https://"))
     opened = None
     if uri is not None and is_remote and not is_offline():
-        opened = _open_there(plan, database, uri, report)
+        opened = _open_on_server(plan, database, uri, report)
     try:
-        recorder = _open_here(plan, database, report, opened)
+        recorder = _open_locally(plan, database, report, opened)
     except BaseException:
         if opened is not None:
             opened.give_up()
         raise
     if uri is not None and opened is None:
-        _tell_of_server(recorder, uri, is_remote=is_remote)
+        _report_unused_server(recorder, uri, is_remote=is_remote)
     return recorder
 
 
-def _open_there(plan: Plan, database: Database, uri: str, report: Report) -> "live.OpenedRun | None":
-    # A parent that is not there yet is named when both are.
+def _open_on_server(plan: Plan, database: Database, uri: str, report: Report) -> "live.OpenedRun | None":
+    # The parent run may not be on the server yet; the tag is sent later, when both runs are there.
     tags = {key: value for key, value in tags_of(plan).items() if key != push.PARENT_TAG}
     new = NewRun(name=plan.recorded_name, user=user_name(), started_at=now(), tags=tags)
     experiment_id = plan.request.experiment_id
-    # A server can't move a run later on to the experiment that its script sets.
+    # MLflow's protocol can't move a run to another experiment, so the one that the script sets is needed now.
     experiment = plan.experiment or named_experiment(plan.scripts)
     opened = live.open_on_server(uri, new, experiment=experiment, experiment_id=experiment_id)
     if live.is_own_store(database, opened):
-        report(
-            Event(kind=EventKind.NOTICE, message=f"{opened.server.url} serves the store that the run is recorded in")
-        )
+        message = f"{opened.server.url} serves the local store, so the run is recorded there only once"
+        report(Event(kind=EventKind.NOTICE, message=message))
         opened.server.close()
         return None
     return opened
 
 
-def _tell_of_server(recorder: RunRecorder, uri: str, *, is_remote: bool) -> None:
-    """Say what becomes of a tracking URI that the run is not recorded at."""
+def _report_unused_server(recorder: RunRecorder, uri: str, *, is_remote: bool) -> None:
+    """Report why a run is not recorded at its tracking URI."""
     hint = None
     if is_remote and is_offline():
-        message = "offline: the run is kept for its tracking server, and `proj sync` sends it"
+        message = "offline: the run is recorded locally; `proj sync` sends it to the tracking server"
         sync_state.open_remote_run(recorder.database, recorder.run_id, sync_state.server_name(uri))
     elif not is_remote:
-        what = uri.partition(":")[0] if ":" in uri else "folder"
-        message = f"The tracking URI names a {what} store; proj records in its own, and scripts log there too"
-        hint = "`proj import` brings in what is there"
+        kind = uri.partition(":")[0] if ":" in uri else "folder"
+        message = f"The tracking URI names a {kind} store; the run and its script log to proj's own store instead"
+        hint = "`proj import` copies the runs of that store into proj's own"
     else:
         return
     recorder.report(Event(kind=EventKind.NOTICE, message=message, hint=hint))
 
 
-def _open_here(plan: Plan, database: Database, report: Report, opened: "live.OpenedRun | None") -> RunRecorder:
+def _open_locally(plan: Plan, database: Database, report: Report, opened: "live.OpenedRun | None") -> RunRecorder:
     experiment_id = experiments.ensure(database, opened.experiment) if opened else _experiment_id(plan, database)
     with database.transaction():
         local_id = opened.local_id(database) if opened else None

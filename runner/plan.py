@@ -1,4 +1,4 @@
-"""The plan of a run: everything that is decided before anything is recorded, built or executed."""
+"""Makes the plan of a run: everything that is decided before anything is recorded, built or executed."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -12,10 +12,10 @@ from runner.analysis.scripts import Scripts, read_scripts
 from runner.base.lazy import LazyModule
 from runner.base.masking import Masker, secret_values, short_secret_notices
 from runner.base.parse_cache import ParseCache
-from runner.environments.backends.registry import EnvironmentBackend, choose_backend, notices_for, provides_images
+from runner.environments.backends.registry import EnvironmentBackend, choose_backend, notices_for
 from runner.environments.model import EnvironmentRequest, EnvironmentSpec, ProjectTree
-from runner.environments.repair.additions import Addition, additions_path, recall_additions, with_additions
-from runner.environments.repair.deciding import decide_spec, makes_pythons
+from runner.environments.repair.additions import Addition, additions_path, read_additions, with_additions
+from runner.environments.repair.deciding import decide_spec
 from runner.errors import ManifestError, UsageError
 from runner.executors import EXECUTORS, Executor, check_options
 from runner.manifest import (
@@ -47,9 +47,9 @@ from runner.model import (
     RunRequest,
     Severity,
 )
-from runner.package_cutoff import as_of
+from runner.package_cutoff import cutoff_date
 from runner.project_repairs import expected_leads, needs_environment
-from runner.settings import Home, experiment_asked, offline_environment
+from runner.settings import Home, offline_environment, requested_experiment
 from runner.source.opening import Source, open_source
 from runner.source.snapshot import Snapshot, take_again, take_snapshot
 from runner.source.tree import TreeFiles
@@ -63,7 +63,7 @@ else:
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """What a run would use. ``command`` names paths in the project; in the run they are those of the run folder."""
+    """Everything that a run will use. ``command`` has the paths of the project; a run has those of its run folder."""
 
     request: RunRequest
     home: Home
@@ -80,38 +80,38 @@ class Plan(Struct, frozen=True, kw_only=True):
     as_of: datetime | None
     command: str
     recorded_command: str
-    """The command as it is written down: without the values of secrets."""
+    """The command as it is recorded: secrets are masked."""
     scripts: Scripts
     notices: tuple[str, ...]
     repairs: tuple[str, ...] = ()
-    """What of the command, its parameters and its paths was changed so that it runs."""
+    """Changes to the command, its parameters and its paths that let it run."""
     leads: tuple[Lead, ...] = ()
-    """Paths of another machine that are led to the project's own files."""
+    """Paths of another machine that the code names, each mapped to a file of the project."""
     additions: tuple[Addition, ...] = ()
-    """Packages that were added because a run failed for want of them."""
+    """Packages that were added because a run failed without them."""
     additions_note: Path
-    """Where these are kept for the next run of the project."""
+    """The file that keeps the additions for the next run of the project."""
 
     @property
     def code(self) -> Code:
-        """The identity of the code, with the files of it that are known by digest only."""
+        """The identity of the code, including the large files that are recorded by digest only."""
         large = (FileRecord(path=one.path, size=one.size, sha256=one.sha256) for one in self.snapshot.large)
         return structs.replace(self.snapshot.code, large_files=tuple(large))
 
     @property
     def experiment(self) -> str | None:
-        """The name of the experiment to record in; None when the request has an id or nobody names one."""
+        """The name of the experiment to record in; None if the request has an id or no experiment is named."""
         if self.request.experiment_id:
             return None
         return self.request.experiment_name or self.manifest.experiment
 
     @property
     def recorded_name(self) -> str | None:
-        """The name that the user gave to the run, without secrets."""
+        """The name that the user gave to the run, with secrets masked."""
         return None if self.request.run_name is None else self.masker.text(self.request.run_name)
 
     def environment_request(self, tree: ProjectTree | None = None) -> EnvironmentRequest:
-        """Return what the environment is wanted for."""
+        """Return the request that the environment's backend gets."""
         return EnvironmentRequest(
             spec=self.spec,
             home=self.home,
@@ -127,27 +127,27 @@ class Plan(Struct, frozen=True, kw_only=True):
 
 
 def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
-    """Decide everything that a run needs, from the user's words and the frozen tree.
+    """Decide everything that a run needs, from the user's request and the frozen tree.
 
     Raises:
-        ProjError: something asked for can't be had; nothing has been recorded.
+        ProjError: the request can't be fulfilled; nothing was recorded.
     """
     request = with_experiment(request)
     source = open_source(request.uri, request.version, home, report)
-    refuse_what_is_no_project(source, request.entry_point)
+    require_project(source, request.entry_point)
     snapshot = take_snapshot(source, home, report)
     files = TreeFiles(home, snapshot, lambda: take_again(snapshot, source, home, report))
-    memory = ParseCache(home.root / "cache" / "code", f"{snapshot.code.tree}:{snapshot.code.subdirectory}")
-    manifest = parse_manifest(memory, files, needs_environment=needs_environment(request, source, snapshot.code))
+    cache = ParseCache(home.root / "cache" / "code", f"{snapshot.code.tree}:{snapshot.code.subdirectory}")
+    manifest = parse_manifest(cache, files, needs_environment=needs_environment(request, source, snapshot.code))
     entry_point = find_entry_point(manifest, request.entry_point, files)
-    refuse_what_is_not_there_yet(entry_point)
+    refuse_unsupported_keys(entry_point)
     from_file = read_parameters_file(Path(request.parameters_file)) if request.parameters_file else {}
     binding = bind_for_run(entry_point, request.parameters, from_file, files, repair=request.repair)
     entry_point, parameters = binding.entry_point, binding.parameters
     rules = path_rules(source, files, home.run("RUN"))
     command = render_command(entry_point, parameters, rules)
     masker = Masker((*secret_values(parameters), *secret_texts(parameters, rules)))
-    scripts = memory.get_or_compute(Scripts, entry_point.command, lambda: read_scripts(entry_point.command, files))
+    scripts = cache.get_or_compute(Scripts, entry_point.command, lambda: read_scripts(entry_point.command, files))
     declaration = entry_point.environment or manifest.environment
     flight = Flight(
         entry_point=entry_point,
@@ -160,15 +160,15 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
         leads=expected_leads(request, declaration, files, scripts),
         keeps_places=request.repair,
     )
-    tell_problems(preflight(flight), report, repair=request.repair)
-    words = f"{declaration} {request.environment_manager} {request.repair} {entry_point.command}"
-    keep = partial(memory.get_or_compute, EnvironmentSpec, words)
-    spec = choose_spec(request, declaration, files, scripts, keep)
+    report_problems(preflight(flight), report, repair=request.repair)
+    spec_key = f"{declaration} {request.environment_manager} {request.repair} {entry_point.command}"
+    cached = partial(cache.get_or_compute, EnvironmentSpec, spec_key)
+    spec = choose_spec(request, declaration, files, scripts, cached)
     backend = choose_backend(request.environment_manager, spec)
     executor = choose_executor(entry_point, backend, request)
-    leads = find_leads(scripts, files) if request.repair and makes_pythons(backend) else ()
+    leads = find_leads(scripts, files) if request.repair and backend.capabilities.builds_prefixes else ()
     note = additions_path(home, (source.name, snapshot.code.subdirectory, entry_point.name), spec)
-    additions = recall_additions(note, repair=request.repair, add_missing=request.add_missing)
+    additions = read_additions(note, repair=request.repair, add_missing=request.add_missing)
     return Plan(
         request=request,
         home=home,
@@ -182,7 +182,7 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
         spec=with_additions(spec, additions),
         backend=backend,
         executor=executor,
-        as_of=as_of(request.as_of, snapshot),
+        as_of=cutoff_date(request.as_of, snapshot),
         command=command,
         recorded_command=render_command(entry_point, parameters, rules, masker),
         scripts=scripts,
@@ -195,20 +195,22 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
 
 
 def with_experiment(request: RunRequest) -> RunRequest:
-    """Return the request with the experiment that the user names: on the command line, else in the environment."""
-    name, number = experiment_asked(request.experiment_name, request.experiment_id)
+    """Return the request with the experiment that the command line, or else the environment, names."""
+    name, number = requested_experiment(request.experiment_name, request.experiment_id)
     return structs.replace(request, experiment_name=name, experiment_id=number)
 
 
 def parse_manifest(cache: ParseCache, files: ProjectFiles, *, needs_environment: bool) -> Manifest:
-    """Return the manifest of a frozen tree; parsed once per tree."""
+    """Return the manifest of a frozen tree; it is parsed once per tree."""
     return cache.get_or_compute(
         Manifest, f"{needs_environment}", lambda: parser.read_manifest(files, needs_environment=needs_environment)
     )
 
 
-def refuse_what_is_no_project(source: Source, entry_point: str | None) -> None:
-    """Refuse a folder without a manifest before it is frozen: it may be the user's whole home.
+def require_project(source: Source, entry_point: str | None) -> None:
+    """Refuse a folder that is not a project.
+
+    This is checked before the snapshot is taken: the folder may be the user's whole home directory.
 
     Raises:
         ManifestError: there is no manifest, and the entry point is not a script either.
@@ -225,14 +227,14 @@ def choose_spec(
     declaration: EnvironmentDeclaration,
     files: ProjectFiles,
     scripts: Scripts,
-    keep: Callable[[Callable[[], EnvironmentSpec]], EnvironmentSpec],
+    cached: Callable[[Callable[[], EnvironmentSpec]], EnvironmentSpec],
 ) -> EnvironmentSpec:
-    """Return what the run asks of its environment: as declared, or with the repairs that old projects need.
+    """Return the specification of the environment: as declared, or with the repairs that old projects need.
 
-    ``keep`` remembers what was read, as that is the same for the same code.
+    ``cached`` returns the specification from the cache, or computes and caches it; it depends on the code alone.
 
     Raises:
-        EnvironmentSetupError: what is declared makes no sense.
+        EnvironmentSetupError: the declaration is not valid.
     """
 
     def read() -> EnvironmentSpec:
@@ -240,15 +242,15 @@ def choose_spec(
             return decide_spec(declaration, files, scripts, request.environment_manager)
         return specs.read_spec(declaration, files)
 
-    # What there is for containers is the machine's.
-    return read() if declaration.kind is EnvironmentKind.DOCKER_ENV else keep(read)
+    # For containers the specification also depends on the engine of this machine, so it is not cached.
+    return read() if declaration.kind is EnvironmentKind.DOCKER_ENV else cached(read)
 
 
 def without_container(plan: Plan, why: str) -> Plan:
-    """Return a plan that does without the container that can't be had: with what the project else says of itself.
+    """Return the plan without its container: the environment follows from the project's other files.
 
     Raises:
-        ProjError: there is nothing to go by.
+        ProjError: no other file of the project describes an environment.
     """
     declaration = plan.entry_point.environment or plan.manifest.environment
     spec = with_additions(decide_spec(declaration, plan.files, plan.scripts, None, refused=why), plan.additions)
@@ -258,56 +260,59 @@ def without_container(plan: Plan, why: str) -> Plan:
     return structs.replace(plan, spec=spec, backend=backend, executor=executor, notices=notices)
 
 
-def tell_problems(problems: tuple[Fault, ...], report: Report, *, repair: bool) -> None:
-    """Say what a look at the project has found.
+def report_problems(problems: tuple[Fault, ...], report: Report, *, repair: bool) -> None:
+    """Report the problems that the preflight check found; errors are only warnings when repairs are off.
 
     Raises:
-        ManifestError: the command can't even begin.
+        ManifestError: a problem is an error, and repairs are on.
     """
-    hopeless = [one for one in problems if one.severity is Severity.ERROR]
+    errors = [one for one in problems if one.severity is Severity.ERROR]
     for one in problems:
-        if one not in hopeless or not repair:
+        if one not in errors or not repair:
             message = f"{one.place}: {one.message}"
             report(Event(kind=EventKind.WARNING, message=Masker().text(message), hint=one.hint))
-    if hopeless and repair:
-        first = hopeless[0]
+    if errors and repair:
+        first = errors[0]
         raise ManifestError(first.message, context=first.place, hint=first.hint)
 
 
-def refuse_what_is_not_there_yet(entry_point: EntryPoint) -> None:
-    """Refuse keys of the manifest that are understood and can't be followed yet.
+def refuse_unsupported_keys(entry_point: EntryPoint) -> None:
+    """Refuse keys of the manifest that are valid and not implemented yet.
 
     Raises:
-        ManifestError: the entry point uses one.
+        ManifestError: the entry point uses such a key.
     """
     used = [key for key, value in (("needs", entry_point.needs), ("promote", entry_point.promote)) if value]
     if used:
         raise ManifestError(
-            f"entry point '{entry_point.name}' uses {' and '.join(used)}, which is not available yet",
-            hint="run the entry points that it needs one by one, and take the key out",
+            f"entry point '{entry_point.name}' uses {' and '.join(used)}, which is not implemented yet",
+            hint="remove the key, and run the needed entry points one by one",
         )
 
 
 def choose_executor(entry_point: EntryPoint, backend: EnvironmentBackend, request: RunRequest) -> Executor:
-    """Return the place where the command runs in what the backend provides.
+    """Return the executor for the kind of environment that the backend provides.
 
     Raises:
-        UsageError: it can't run anywhere, or options are given that nobody takes.
+        UsageError: no executor is available, or the request has container options and no container.
     """
-    kind = EnvironmentKind.DOCKER_ENV if provides_images(backend) else EnvironmentKind.NONE
+    kind = EnvironmentKind.DOCKER_ENV if backend.capabilities.provides_images else EnvironmentKind.NONE
     reasons = {one: one.why_not(EnvironmentDeclaration(kind=kind)) for one in EXECUTORS.values()}
     executor = next((one for one, reason in reasons.items() if reason is None), None)
     if executor is None:
-        told = "; ".join(f"{one.name}: {reason}" for one, reason in reasons.items())
-        raise UsageError(f"'{entry_point.name}' can't run here: {told}")
+        listed = "; ".join(f"{one.name}: {reason}" for one, reason in reasons.items())
+        raise UsageError(f"entry point '{entry_point.name}' can't run on this machine: {listed}")
     if request.container_options and not executor.capabilities.runs_images:
-        raise UsageError("-A is for containers, and this run has none", hint="declare a `docker_env` in the manifest")
+        raise UsageError(
+            "-A sets options of a container, and this run uses no container",
+            hint="declare `docker_env` in the manifest",
+        )
     check_options(request.container_options)
     return executor
 
 
 def path_rules(source: Source, files: ProjectFiles, storage: Path, mapped: Path | None = None) -> PathRules:
-    """Return where the paths among the parameters are: in the plan in the project, in the run below ``mapped``."""
+    """Return the rules that resolve parameters that are paths: in the project, or below ``mapped`` in a run folder."""
     project = None if source.frozen else source.project
     return PathRules(
         caller=Path.cwd(),

@@ -1,37 +1,21 @@
-"""The part of a record that follows from the plan: tags, the declared environment, the record of a dry run."""
+"""Builds the part of a record that follows from the plan: tags, declared environment, the record of a dry run."""
 
 import os
-from typing import TYPE_CHECKING
 
 from msgspec import structs
 
 from runner.analysis.scripts import named_experiment
-from runner.base.lazy import LazyModule
-from runner.manifest import (
-    shell_argv,
-)
-from runner.model import (
-    DEFAULT_EXPERIMENT,
-    EnvironmentKind,
-    EnvironmentRecord,
-    RunRecord,
-)
+from runner.manifest import shell_argv
+from runner.model import DEFAULT_EXPERIMENT, EnvironmentKind, EnvironmentRecord, RunRecord
+from runner.plan import Plan
 from runner.settings import user_name
 
-if TYPE_CHECKING:
-    from runner.environments.declare import spec as specs
-    from runner.manifest import parser
-else:
-    parser = LazyModule("runner.manifest.parser")
-    specs = LazyModule("runner.environments.declare.spec")
-from runner.plan import Plan
-
 _MLFLOW_NAMES = {"local": None, "container": "docker"}
-"""What MLflow calls our environment managers where it has another word, or none, for them."""
+"""MLflow's names for the environment managers that it names differently; None: it has no name for them."""
 
 
 def tags_of(plan: Plan) -> dict[str, str]:
-    """Return the tags of a new run: MLflow's with MLflow's meaning, and proj's own."""
+    """Return the tags of a new run: those that MLflow defines, and those of proj."""
     code = plan.code
     tags = {
         "mlflow.user": user_name(),
@@ -54,13 +38,13 @@ def tags_of(plan: Plan) -> dict[str, str]:
 
 
 def declared_record(plan: Plan, record: EnvironmentRecord) -> EnvironmentRecord:
-    """Return what is known of an environment with what declares it, and what a container engine is told."""
+    """Return the record of an environment with its declaration and the masked options of the container engine."""
     declaration = plan.entry_point.environment or plan.manifest.environment
     container = plan.spec.container if plan.executor.capabilities.runs_images else None
     key = "docker_env" if declaration.kind is EnvironmentKind.DOCKER_ENV else container and container.devcontainer
     given = [(name, value) for name, value in plan.request.container_options if container]
     gpus = [("gpus", container.gpus)] if container and container.gpus and "gpus" not in dict(given) else []
-    # Of `env=NAME=VALUE` the name inside says whether the value is a secret.
+    # In `env=NAME=VALUE` the inner name decides whether the value is masked as a secret.
     inner = [(name, value if value is None else plan.masker.words((value,))[0]) for name, value in (*gpus, *given)]
     words = tuple(name if value is None else f"{name}={value}" for name, value in inner)
     return structs.replace(
@@ -71,7 +55,7 @@ def declared_record(plan: Plan, record: EnvironmentRecord) -> EnvironmentRecord:
 
 
 def describe_plan(plan: Plan) -> RunRecord:
-    """Return a plan in the words of a record, with None for what only a run can know."""
+    """Return the record of a plan; the fields that only a run can know are None."""
     project = plan.source.project
     is_named = bool(plan.experiment or plan.request.experiment_id)
     return RunRecord(

@@ -1,4 +1,4 @@
-"""Which repairs a run may expect, as far as that depends on whose code it is and where it runs."""
+"""Decides which repairs apply to a run, as far as that depends on its source and its environment manager."""
 
 from runner.analysis.scripts import Scripts
 from runner.environments.repair.deciding import WITHOUT_REPAIRS
@@ -8,23 +8,23 @@ from runner.source.opening import Source
 
 
 def needs_environment(request: RunRequest, source: Source, code: Code) -> bool:
-    """Say whether an environment file that the manifest names must be there.
+    """Return whether an environment file that the manifest names must exist.
 
-    In a tree that is being worked on it is most likely a slip of the pen. Of a commit it can't be mended, so that what
-    else the project says of itself is taken.
+    In a working tree a missing file is most likely a mistake that the user can correct, so it is an error. A commit
+    can't be corrected: there the environment follows from the project's other files.
     """
     is_ours = request.environment_manager not in WITHOUT_REPAIRS
-    return not request.repair or (is_ours and is_being_edited(source, code))
+    return not request.repair or (is_ours and is_working_tree(source, code))
 
 
-def is_being_edited(source: Source, code: Code) -> bool:
-    """Say whether code is of a tree that somebody works on: not in git, or not as it was committed."""
+def is_working_tree(source: Source, code: Code) -> bool:
+    """Return whether the code is a tree that is being edited: not in git, or with uncommitted changes."""
     return not source.frozen and (code.dirty or code.commit is None)
 
 
 def expected_leads(
     request: RunRequest, declaration: EnvironmentDeclaration, files: ProjectFiles, scripts: Scripts
 ) -> tuple[Lead, ...]:
-    """Return the paths that will be led to the project's own files, unless no environment of ours is made."""
+    """Return the paths of another machine that will be mapped to project files; none without our environments."""
     is_ours = request.environment_manager not in WITHOUT_REPAIRS and declaration.kind is not EnvironmentKind.DOCKER_ENV
     return find_leads(scripts, files) if request.repair and is_ours else ()

@@ -30,20 +30,20 @@ else:
 
 _END_OF_LOG = 64 * 1024
 REFUSED = 1
-"""Exit code of proj's own refusals."""
-MOST_NOTICES = 200
-"""Notices that one record keeps, as each is written with the whole record; of warnings there may be as many more."""
-MAX_NOTICE = 4_000
-"""Characters of one notice that the record keeps."""
-MAX_TAG = 5_000
-"""Characters of a tag of proj's own: the store takes more, older MLflow servers do not."""
+"""Exit code when proj itself refuses or fails."""
+MAX_NOTICES = 200
+"""Notices that one record keeps; warnings have the same number in addition. Each write contains all of them."""
+MAX_NOTICE_LENGTH = 4_000
+"""Characters that the record keeps of one notice."""
+MAX_TAG_LENGTH = 5_000
+"""Characters of a tag that proj sets: the store accepts more, older MLflow servers do not."""
 _LIST = "; "
 """Separates the entries of a tag that is a list."""
 _WRITE_FAULTS = (StoreError, sqlite3.Error, OSError)
 
 
 class Ending(Struct, frozen=True, kw_only=True):
-    """How a run ended; ``exit_code`` is what proj owes to its caller."""
+    """How a run ended; ``exit_code`` is the one that proj returns."""
 
     status: RunStatus
     exit_code: int
@@ -51,7 +51,7 @@ class Ending(Struct, frozen=True, kw_only=True):
 
 
 class RunOutcome(Struct, frozen=True, kw_only=True):
-    """A closed record, the exit code that proj owes for it, and the fault where proj itself could not go on."""
+    """A closed record, the exit code that proj returns, and the error if proj itself could not continue."""
 
     record: RunRecord
     exit_code: int
@@ -61,8 +61,8 @@ class RunOutcome(Struct, frozen=True, kw_only=True):
 class RunRecorder:
     """Writes the record of a run while it is open, each fact at once.
 
-    Once `record_exit` has been called, the outcome of the command is final: what goes wrong afterwards is a warning on
-    the record, never another status or exit code.
+    After `record_exit` the outcome of the command is final: a later error becomes a warning on the record and changes
+    neither the status nor the exit code.
     """
 
     def __init__(self, plan: Plan, database: Database, run: Run, show: Report, server: "live.OpenedRun | None") -> None:
@@ -71,9 +71,9 @@ class RunRecorder:
         self.run_id = run.run_id
         self.experiment_id = run.experiment_id
         self.folder = plan.home.run(run.run_id)
-        """Where files are kept with the run: log, lock, artifacts."""
+        """The folder of the files kept with the run: log, lock, artifacts."""
         self.live: live.LiveForwarder | None = None
-        """What keeps the run's tracking server up to date, where it has one."""
+        """Forwards the run to its tracking server; None if it has no server."""
         self._details = RunDetails()
         self._show = show
         self._ending: Ending | None = None
@@ -84,7 +84,7 @@ class RunRecorder:
             self.live = live.LiveForwarder(to, run.run_id)
 
     def record_plan(self) -> None:
-        """Record what is planned, and keep its snapshot."""
+        """Record the plan, and keep its snapshot."""
         plan = self.plan
         keep_snapshot(plan.snapshot, self.run_id, plan.home)
         self.add(
@@ -105,29 +105,29 @@ class RunRecorder:
 
     @property
     def redirects_log(self) -> Path:
-        """The file in which the command notes which tracking places of its code became the run."""
+        """The file to which the client shim writes which tracking URIs it redirected to the run."""
         return self.folder / "redirects.jsonl"
 
     def report(self, event: Event) -> None:
-        """Pass an event on to the user, and keep what the reader of the record should know as well.
+        """Pass an event on to the user, and add notices and warnings to the record.
 
-        Neither a closed screen nor a full disk makes this fail: a notice that can't be written now is written with the
-        next fact.
+        This fails neither when stderr is closed nor when the disk is full: a notice that can't be written now is
+        written with the next fact.
         """
         event = structs.replace(event, message=self.plan.masker.text(without_credentials(event.message)))
-        with suppress(OSError, ValueError):  # nobody may be there to be told
+        with suppress(OSError, ValueError):  # stderr may be closed
             self._show(event)
         known = self._details.notices
-        most = MOST_NOTICES if event.kind is EventKind.NOTICE else 2 * MOST_NOTICES
+        most = MAX_NOTICES if event.kind is EventKind.NOTICE else 2 * MAX_NOTICES
         if event.kind is EventKind.STEP or event.message in known or len(known) > most:
             return
-        message = event.message[:MAX_NOTICE] if len(known) < most else "more notices than these were not kept"
+        message = event.message[:MAX_NOTICE_LENGTH] if len(known) < most else "further notices are not recorded"
         self._details = structs.replace(self._details, notices=(*known, message))
         with suppress(*_WRITE_FAULTS):
             runs.set_details(self.database, self.run_id, self._details)
 
     def report_some(self, notices: Sequence[str], most: int) -> None:
-        """Report notices of one sort, of which there may be thousands; those beyond ``most`` are only counted."""
+        """Report notices of one kind; those beyond ``most`` are only counted, as there may be thousands."""
         for notice in shortened(notices, most):
             self.report(Event(kind=EventKind.NOTICE, message=notice))
 
@@ -135,20 +135,20 @@ class RunRecorder:
         """Add facts to the details of the run.
 
         Raises:
-            StoreError: they can't be written; the record stays as it was.
+            StoreError: the facts can't be written; the record stays as it was.
         """
         details = structs.replace(self._details, **facts)
         runs.set_details(self.database, self.run_id, details)
         self._details = details
 
     def add_redirects(self, redirects: Sequence[str]) -> None:
-        """Record where the code would log, in words, and this run is instead."""
+        """Record descriptions of the tracking URIs that were redirected to this run."""
         known = (*self._details.redirects, *redirects)
         self.add(redirects=known)
         self.set_tags({"proj.redirects": _LIST.join(known)})
 
     def set_tags(self, tags: Mapping[str, str | None]) -> None:
-        """Set the tags that have a value; a value that is longer than a tag may be is shortened."""
+        """Set the tags that have a value; a value that is too long for a tag is shortened."""
         known = {name: shorten_tag(value) for name, value in tags.items() if value is not None}
         values.set_tags(self.database, self.run_id, known)
 
@@ -162,14 +162,14 @@ class RunRecorder:
         (self.folder / name).write_text(text, encoding="utf-8")
 
     def end_of_log(self) -> str:
-        """Return the last of what the command printed."""
-        return end_of_log(self.plan.home.log(self.run_id))
+        """Return the last part of the command's output."""
+        return log_tail(self.plan.home.log(self.run_id))
 
     def record_exit(self, ending: Ending, outcome: Outcome) -> None:
-        """Record how the command ended before anything is done with what it made.
+        """Record how the command ended, before its results are collected.
 
-        From here on the result is safe: if proj is killed or the machine stops, the next command takes the status of
-        the run from what is written here.
+        This makes the outcome durable: if proj is killed or the machine stops afterwards, the next command takes the
+        status of the run from here.
         """
         self._ending = ending
         self._details = structs.replace(
@@ -185,7 +185,7 @@ class RunRecorder:
                 runs.set_details(self.database, self.run_id, self._details)
                 runs.update(self.database, self.run_id, ended_at=outcome.ended_at)
 
-        self._write_surely(write)
+        self._write_with_reserve(write)
 
     def close(self, ending: Ending) -> None:
         """Close the record."""
@@ -202,14 +202,14 @@ class RunRecorder:
                 runs.set_details(self.database, self.run_id, self._details)
                 write_status()
 
-        if not self._write_surely(write, is_last=False):
-            self._write_surely(write_status)
+        if not self._write_with_reserve(write, is_last=False):
+            self._write_with_reserve(write_status)
 
     def fail(self, error: BaseException) -> None:
-        """Close the record of a run that proj itself could not bring to its end.
+        """Close the record of a run that an error or a signal interrupted.
 
-        Where the command had ended before, its outcome stays, with a warning. `outcome` tells a fault meant for the
-        user; whoever passes another one on has it raised after this.
+        If the command had already ended, its outcome stays and the error becomes a warning. A `ProjError` is returned
+        by `outcome`; the caller raises any other error after this.
         """
         if self._ending is not None:
             self._close_after(self._ending, error)
@@ -224,7 +224,7 @@ class RunRecorder:
             reason = f"stopped by {error.signal.name}"
             self.close(Ending(status=RunStatus.KILLED, exit_code=error.exit_code, reason=reason))
         else:
-            reason = f"a fault of proj itself: {type(error).__name__}: {error}"
+            reason = f"an internal error of proj: {type(error).__name__}: {error}"
             self.close(Ending(status=RunStatus.FAILED, exit_code=REFUSED, reason=reason))
 
     @property
@@ -233,29 +233,29 @@ class RunRecorder:
         return self._ending is not None
 
     def outcome(self) -> RunOutcome:
-        """Return the record as it was closed."""
+        """Return the closed record."""
         record = read_record(self.database, self.run_id, self.plan.home)
         return RunOutcome(record=record, exit_code=self._exit_code, error=self._error)
 
     def _close_after(self, ending: Ending, error: BaseException) -> None:
-        """Close the record of a command that had ended when ``error`` came."""
+        """Close the record of a command that had already ended when ``error`` occurred."""
         if isinstance(error, Interrupted):
-            told = f"stopped by {error.signal.name} while results were collected: some of them may be missing"
-            self.report(Event(kind=EventKind.WARNING, message=told))
+            message = f"stopped by {error.signal.name} while results were collected: some of them may be missing"
+            self.report(Event(kind=EventKind.WARNING, message=message))
             self.close(ending)
-            # The record is of the command; the caller is told that proj was stopped.
+            # The record keeps the command's exit code; the caller learns from the signal's code that proj was stopped.
             self._exit_code = ending.exit_code or error.exit_code
             return
-        self.report(fault_event("what the run made", error))
+        self.report(fault_event("The results of the run", error))
         self.close(ending)
 
     def _masked(self, text: str | None) -> str | None:
         return None if text is None else self.plan.masker.text(text)
 
-    def _write_surely(self, write: Callable[[], None], *, is_last: bool = True) -> bool:
-        """Write what must not be lost, on a full disk at the cost of the reserve; say whether it is written.
+    def _write_with_reserve(self, write: Callable[[], None], *, is_last: bool = True) -> bool:
+        """Write facts that must not be lost; if the disk is full, delete the reserve file and try again.
 
-        Where it is not, and ``is_last``, the user is warned.
+        Returns whether the write succeeded. If it failed and ``is_last`` is set, the user gets a warning.
         """
         try:
             write()
@@ -271,28 +271,28 @@ class RunRecorder:
             else:
                 return True
         if is_last:
-            told = f"The outcome of the run can't be recorded: {fault}"
-            self.report(Event(kind=EventKind.WARNING, message=told, hint=getattr(fault, "hint", None)))
+            message = f"The outcome of the run can't be recorded: {fault}"
+            self.report(Event(kind=EventKind.WARNING, message=message, hint=getattr(fault, "hint", None)))
         return False
 
 
 def shortened(notices: Sequence[str], most: int) -> tuple[str, ...]:
-    """Return notices, and instead of those beyond ``most`` their number."""
+    """Return the first ``most`` notices and, if there are more, a last one with the number of the others."""
     more = (f"and {len(notices) - most} more like these",) if len(notices) > most else ()
     return (*notices[:most], *more)
 
 
 def shorten_tag(value: str) -> str:
-    """Return the value of a tag; of a list that is too long the first entries, and a word that there are more."""
-    if len(value) <= MAX_TAG:
+    """Return the value of a tag; a list that is too long is cut after an entry and ends with an ellipsis."""
+    if len(value) <= MAX_TAG_LENGTH:
         return value
-    kept = value[: MAX_TAG - len(_LIST) - 1]
+    kept = value[: MAX_TAG_LENGTH - len(_LIST) - 1]
     head, separator, _ = kept.rpartition(_LIST)
     return f"{head}{_LIST}…" if separator else f"{kept}…"
 
 
-def end_of_log(log: Path) -> str:
-    """Return the last of what a command printed, as far as that can be read."""
+def log_tail(log: Path) -> str:
+    """Return the last 64 KiB of a log; empty if it can't be read."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _END_OF_LOG))
@@ -302,9 +302,9 @@ def end_of_log(log: Path) -> str:
 
 
 def fault_event(what: str, error: BaseException) -> Event:
-    """Return the warning that something of a finished run could not be recorded.
+    """Return the warning that ``what`` could not be recorded after the command ended.
 
-    Of a fault of proj itself the traceback goes to the log named ``proj``, which shows it on stderr by default.
+    The traceback of an internal error goes to the logger ``proj``, which prints it on stderr by default.
     """
     if isinstance(error, ProjError):
         why = " ".join(part for part in (error.message, error.context) if part)
@@ -314,5 +314,5 @@ def fault_event(what: str, error: BaseException) -> Event:
     import logging
 
     logging.getLogger("proj").error("%s could not be recorded", what, exc_info=error)
-    told = f"{what} could not be recorded: a fault of proj itself: {type(error).__name__}: {error}"
-    return Event(kind=EventKind.WARNING, message=told, hint="Please report it with the traceback.")
+    message = f"{what} could not be recorded: an internal error of proj: {type(error).__name__}: {error}"
+    return Event(kind=EventKind.WARNING, message=message, hint="Please report this with the traceback.")

@@ -12,8 +12,8 @@ from msgspec import Struct
 from runner.errors import HomeError, UsageError
 
 LOCK_NAMES = ("lock.txt", "conda-lock.yml")
-"""What the lock of a run's environment is called, by its format."""
-_PARTS = (
+"""File names of the lock of a run's environment; one for each lock format."""
+_FOLDERS = (
     "cache",
     "containers",
     "environments",
@@ -25,19 +25,19 @@ _PARTS = (
     "runs",
     "vault.git",
 )
-"""The folders that are made with the home, each for its owner alone."""
+"""The folders that are created with the home, readable by the owner only."""
 
 _ID_LENGTH = 32
-"""Characters of a run's id, which its folder is named after."""
+"""Characters of a run's id, which is also the name of its folder."""
 
 _MOST_BYTES = 480
-"""SQLite opens paths of at most 512 bytes (MAX_PATHNAME of its unix layer); the home's own files add a few."""
+"""Limit for the home's path: SQLite opens paths of at most 512 bytes (MAX_PATHNAME), and file names need the rest."""
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 class Exposure(Struct, frozen=True):
-    """Who else can get into the home, and the command that ends that."""
+    """A warning that other users can access the home, and the command that prevents it."""
 
     message: str
     hint: str
@@ -49,27 +49,29 @@ class Home(Struct, frozen=True):
     root: Path
 
     def ensure(self) -> None:
-        """Make the home where it is not there yet: its owner's alone, whatever the umask is.
+        """Create the home if it does not exist, accessible to its owner only, whatever the umask is.
 
         Raises:
-            HomeError: it can't be made.
+            HomeError: the home can't be created.
         """
         try:
             self.root.parent.mkdir(parents=True, exist_ok=True)
-            for folder in (self.root, *map(self.root.joinpath, _PARTS)):
+            for folder in (self.root, *map(self.root.joinpath, _FOLDERS)):
                 try:
                     folder.mkdir(mode=stat.S_IRWXU)
                 except FileExistsError:
                     continue
-                folder.chmod(stat.S_IRWXU)  # a umask may take away more than others' rights
+                folder.chmod(stat.S_IRWXU)  # a umask may also remove rights of the owner
         except OSError as error:
             raise unusable_home(self.root, error) from error
 
     def exposure(self) -> Exposure | None:
-        """Return who else can get into the home; None where nobody can, or there is none yet. It costs one stat.
+        """Return a warning if other users can access the home; None if they can't, or if it does not exist yet.
+
+        Every command calls this; it costs one `stat`.
 
         Raises:
-            HomeError: the home can't be looked at.
+            HomeError: the home can't be inspected.
         """
         try:
             found = self.root.stat()
@@ -78,18 +80,18 @@ class Home(Struct, frozen=True):
         except OSError as error:
             raise unusable_home(self.root, error) from error
         if not stat.S_ISDIR(found.st_mode):
-            raise HomeError(f"proj's home is not a folder: {self.root}", hint="Let PROJ_HOME name a folder.")
+            raise HomeError(f"proj's home is not a folder: {self.root}", hint="Set PROJ_HOME to a folder.")
         if found.st_uid != os.geteuid():
-            hint = f"Let it be yours (`chown -R {os.geteuid()} {_shown(self.root)}`), or set PROJ_HOME."
-            return Exposure(f"proj's home {self.root} belongs to another user, with the id {found.st_uid}", hint)
+            hint = f"Change its owner (`chown -R {os.geteuid()} {_quoted(self.root)}`), or set PROJ_HOME."
+            return Exposure(f"proj's home {self.root} belongs to another user (user id {found.st_uid})", hint)
         if found.st_mode & _OTHERS:
             can = "change" if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) else "read"
             message = f"Other users of this machine can {can} proj's home {self.root}"
-            return Exposure(message, f"chmod 700 {_shown(self.root)}")
+            return Exposure(message, f"chmod 700 {_quoted(self.root)}")
         return None
 
     def count_runs_without_store(self) -> int:
-        """Return how many runs have files here while there is no database; 0 where there is one."""
+        """Return how many runs have files here although the database is missing; 0 if there is a database."""
         if self.database.exists():
             return 0
         try:
@@ -120,22 +122,22 @@ class Home(Struct, frozen=True):
 
     @property
     def locks(self) -> Path:
-        """Resolved locks by what was resolved."""
+        """Resolved locks, by the digest of what was resolved."""
         return self.root / "locks"
 
     @property
     def environments(self) -> Path:
-        """Installed prefixes by identity."""
+        """The environment cache: installed prefixes by their identity."""
         return self.root / "environments"
 
     @property
     def folders(self) -> Path:
-        """Run folders: where frozen trees are laid out and commands run."""
+        """Run folders: checkouts of snapshots in which commands run."""
         return self.root / "folders"
 
     @property
     def reserve(self) -> Path:
-        """A file that is given up when the disk is full, so that a few rows can still be written."""
+        """A file that is deleted when the disk is full, so that the outcome of a run can still be written."""
         return self.root / "reserve"
 
     def run(self, run_id: str) -> Path:
@@ -147,7 +149,7 @@ class Home(Struct, frozen=True):
         return self.run(run_id) / "log.txt"
 
     def lock(self, run_id: str) -> Path | None:
-        """Return the file that keeps the lock of a run's environment, called as its format is; None without one."""
+        """Return the file with the lock of a run's environment; its name follows its format. None without a lock."""
         files = (self.run(run_id) / name for name in LOCK_NAMES)
         return next((file for file in files if file.is_file()), None)
 
@@ -160,7 +162,7 @@ def open_home(environ: Mapping[str, str] = os.environ) -> Home:
     """Return proj's home; nothing is created.
 
     Raises:
-        HomeError: PROJ_HOME can't be the name of a folder that all parts can work in.
+        HomeError: PROJ_HOME is not a path that git, uv and SQLite can work with.
     """
     named = environ.get("PROJ_HOME")
     try:
@@ -169,61 +171,61 @@ def open_home(environ: Mapping[str, str] = os.environ) -> Home:
         from platformdirs import user_data_path
 
         return Home(_checked(user_data_path("proj", appauthor=False, roaming=sys.platform == "win32")))
-    except (RuntimeError, OSError) as error:  # the user is not known, or the current folder is gone
+    except (RuntimeError, OSError) as error:  # the user is unknown, or the current folder was removed
         raise HomeError("proj's home can't be found", context=str(error), hint="Set PROJ_HOME to a folder.") from error
 
 
 def unusable_home(root: Path, error: OSError) -> HomeError:
-    """Return the error for a home that can't be made or looked at."""
+    """Return the error for a home that can't be created or inspected."""
     if isinstance(error, NotADirectoryError | FileExistsError):
-        context, hint = f"{error.filename} is not a folder", "Let PROJ_HOME name a folder."
+        context, hint = f"{error.filename} is not a folder", "Set PROJ_HOME to a folder."
     else:
         context, hint = f"{error.filename}: {error.strerror}", "Set PROJ_HOME to a folder that you can write to."
     return HomeError(f"proj's home can't be used: {root}", context=context, hint=hint)
 
 
 def _checked(root: Path) -> Path:
-    """Return the path of a home: git, uv and SQLite take it as text, in files of one line each."""
+    """Return the path of a home after checking it: git, uv and SQLite write it as text into files of lines."""
     text = str(root)
     if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text):
         shown = text.encode("unicode_escape", "surrogatepass").decode("ascii")
-        message = f"proj's home has a name with control characters or bytes that are not UTF-8: {shown}"
-        raise HomeError(message, hint="Set PROJ_HOME to a folder with a plain name.")
+        message = f"The path of proj's home has control characters or bytes that are not UTF-8: {shown}"
+        raise HomeError(message, hint="Set PROJ_HOME to a path without these characters.")
     if len(os.fsencode(text)) > _MOST_BYTES:
         message = f"The path of proj's home is longer than {_MOST_BYTES} bytes: {text[:60]}…"
-        raise HomeError(message, hint="Set PROJ_HOME to a folder with a shorter path.")
+        raise HomeError(message, hint="Set PROJ_HOME to a shorter path.")
     return root
 
 
-def _shown(path: Path) -> str:
+def _quoted(path: Path) -> str:
     from shlex import quote
 
     return quote(str(path))
 
 
 def is_offline(environ: Mapping[str, str] = os.environ) -> bool:
-    """Say whether the user asks proj to leave the network alone: ``PROJ_OFFLINE``, which ``--offline`` sets."""
+    """Return whether proj must not use the network: ``PROJ_OFFLINE`` is set, which ``--offline`` does too."""
     return environ.get("PROJ_OFFLINE", "").lower() in ("1", "true", "yes", "on")
 
 
-def offline_environment(environ: Mapping[str, str] = os.environ, *, asked: bool = False) -> Mapping[str, str]:
-    """Return the variables, with uv's word for "no network" where the user asks for that."""
-    return {**environ, "UV_OFFLINE": "1"} if asked or is_offline(environ) else environ
+def offline_environment(environ: Mapping[str, str] = os.environ, *, forced: bool = False) -> Mapping[str, str]:
+    """Return the variables, with ``UV_OFFLINE`` added if proj is offline or ``forced`` is set."""
+    return {**environ, "UV_OFFLINE": "1"} if forced or is_offline(environ) else environ
 
 
-def experiment_asked(
+def requested_experiment(
     name: str | None, number: str | None, environ: Mapping[str, str] = os.environ
 ) -> tuple[str | None, str | None]:
-    """Return name and id of the experiment that the user wants a run in: one of them, or none where nobody says.
+    """Return name and id of the requested experiment; at most one of them is set.
 
-    What the command or the caller says wins, then MLFLOW_EXPERIMENT_NAME. Inside a run, MLFLOW_EXPERIMENT_ID comes
-    before that name: a parent run exports it to nested runs, which may inherit a name from the shell as well.
+    The arguments win over MLFLOW_EXPERIMENT_NAME. Inside a run, MLFLOW_EXPERIMENT_ID wins over that name: a parent run
+    exports it to nested runs, which may inherit a name from the shell as well.
 
     Raises:
-        UsageError: both are given.
+        UsageError: both a name and an id are given.
     """
     if name and number:
-        raise UsageError("an experiment's name and its id exclude each other", hint="give one of them")
+        raise UsageError("an experiment is given by name and by id", hint="give only one of them")
     if name or number:
         return name or None, number or None
     number = environ.get("MLFLOW_EXPERIMENT_ID") if environ.get("PROJ_RUN_ID") else None
@@ -231,18 +233,18 @@ def experiment_asked(
 
 
 def tracking_uri(named: str | None, environ: Mapping[str, str] = os.environ) -> str | None:
-    """Return where the user wants a run to be recorded besides our own store, if anywhere.
+    """Return the tracking URI at which a run is recorded in addition to the local store; None without one.
 
     Args:
-        named: what the command or the caller says; it wins.
-        environ: the user's. Inside a run, MLFLOW_TRACKING_URI is the address of that run's own server.
+        named: the URI from the command line or the caller; it wins over the environment.
+        environ: the user's variables. Inside a run, MLFLOW_TRACKING_URI is that run's own server and is ignored.
     """
     from_environ = None if environ.get("PROJ_RUN_ID") else environ.get("MLFLOW_TRACKING_URI")
     return (named or from_environ or "").strip() or None
 
 
 def user_name() -> str:
-    """Return the name of the user, or the number where there is no name."""
+    """Return the name of the user, or the user id if there is no name."""
     from pwd import getpwuid
 
     try:

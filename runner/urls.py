@@ -36,6 +36,11 @@ def without_channel_tokens(text: str) -> str:
     return re.sub(CHANNEL, lambda match: match["before"], text)
 
 
+def without_channel_credentials(text: str) -> str:
+    """Remove users, passwords and channel tokens from the URLs in a text."""
+    return without_channel_tokens(without_credentials(text))
+
+
 def has_credentials(text: str) -> bool:
     """Say whether a URL in a text holds credentials; a reference to a variable (``${TOKEN}``) is none."""
     if "://" not in text:

@@ -1,4 +1,4 @@
-"""One run, from its plan to its closed record. Read `run_plan` from top to bottom."""
+"""Runs a plan and records it. Read `run_plan` from top to bottom."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -10,28 +10,27 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from runner.base.lazy import LazyModule
-from runner.collectors import OUTPUTS, Execution, Finished, collect, guarded, report_redirects
+from runner.collectors import OUTPUTS, Execution, Finished, collect, report_redirects, run_guarded
 from runner.environments.backends.python_backend import PythonBackend
-from runner.environments.backends.registry import provides_images
 from runner.environments.cache.source_trees import FolderTree
-from runner.environments.model import Prepared, lead_paths
-from runner.environments.repair.additions import Addition, remember_additions, with_additions
+from runner.environments.model import Prepared, redirect_paths
+from runner.environments.repair.additions import Addition, with_additions, write_additions
 from runner.environments.repair.deciding import lock_for_code, with_own_packages
-from runner.environments.repair.missing import failed_import, installed_bringer, package_to_add
+from runner.environments.repair.missing import failed_import, installed_provider, package_to_add
 from runner.environments.repair.repairs import is_changeable
 from runner.errors import AbsentImageError, UnbuildableError
 from runner.executors import ExecutionRequest, Sharing, child_environment
 from runner.manifest import find_downloads, find_paths, render_command, secret_texts, shell_argv
 from runner.model import Event, EventKind, Report, RunRequest, RunStatus
 from runner.open_run import open_record
-from runner.package_cutoff import offer_commit_day
+from runner.package_cutoff import cutoff_hint
 from runner.plan import Plan, make_plan, path_rules, without_container
 from runner.plan_record import declared_record
 from runner.process import Echo, Outcome, SupervisorHandle, prepare
 from runner.provenance.downloads import fetch
 from runner.provenance.inputs import Watch
 from runner.provenance.machine import describe_machine
-from runner.record import Ending, RunOutcome, RunRecorder, end_of_log
+from runner.record import Ending, RunOutcome, RunRecorder, log_tail
 from runner.server.run.redirects import CLIENT_SHIM, copy_client_shim, has_client, is_loopback, redirecting_variables
 from runner.server.run.socket import REMOVED_VARIABLES, ChildSocket
 from runner.settings import Home
@@ -48,78 +47,82 @@ else:
 
 MAX_ATTEMPTS = 5
 TIMED_OUT = 124
-"""Exit code for a command that ran out of time, as timeout(1) has it."""
+"""Exit code of a command that exceeded its time limit; the same as that of timeout(1)."""
 
 
 def run_project(request: RunRequest, home: Home, report: Report, echo: Echo = Echo.SPLIT) -> RunOutcome:
-    """Run what is asked for and return its closed record.
+    """Make the plan of a request, run it and return the closed record.
 
     Raises:
-        ProjError: something asked for can't be had; nothing has been recorded.
+        ProjError: the plan could not be made; nothing was recorded.
     """
     return run_with_repairs(make_plan(request, home, report), report, echo)
 
 
 def run_with_repairs(plan: Plan, report: Report, echo: Echo) -> RunOutcome:
-    """Run a plan; where that fails in a way that can be repaired and may be, repair it and run once more.
+    """Run a plan; if it fails for a reason that proj can repair, repair the plan and run again.
 
-    Each attempt is a run with a record of its own; the last one is returned.
+    Each attempt has its own record. The outcome of the last attempt is returned.
     """
     outcome = run_plan(plan, report, echo)
     for _ in range(MAX_ATTEMPTS):
-        again = plan_again(plan, outcome, report)
-        if again is None:
+        repaired = plan_retry(plan, outcome, report)
+        if repaired is None:
             break
-        plan = again
+        plan = repaired
         outcome = run_plan(plan, report, echo)
         if plan.additions and outcome.error is None:
-            remember_additions(plan.additions_note, plan.additions)
-    if outcome.exit_code and plan.request.repair and (hint := offer_commit_day(plan.request.as_of, plan.snapshot)):
+            write_additions(plan.additions_note, plan.additions)
+    if outcome.exit_code and plan.request.repair and (hint := cutoff_hint(plan.request.as_of, plan.snapshot)):
         report(Event(kind=EventKind.WARNING, message="The packages may be too new for this code", hint=hint))
     return outcome
 
 
-def plan_again(plan: Plan, outcome: RunOutcome, report: Report) -> Plan | None:
-    """Return the plan of another attempt: without a container that can't be had, with a package that was missing."""
+def plan_retry(plan: Plan, outcome: RunOutcome, report: Report) -> Plan | None:
+    """Return the plan of another attempt, None if the failure can't be repaired.
+
+    The new plan does without a container image that is not available, uses another interpreter, or adds a package
+    that was missing.
+    """
     request, error = plan.request, outcome.error
-    if isinstance(error, AbsentImageError) and provides_images(plan.backend) and request.repair:
+    if isinstance(error, AbsentImageError) and plan.backend.capabilities.provides_images and request.repair:
         if request.environment_manager is not None:
             return None
-        report(Event(kind=EventKind.WARNING, message=error.message, hint="Running once more, without a container"))
-        return without_container(plan, f"the container that is declared can't be had ({error.message})")
+        report(Event(kind=EventKind.WARNING, message=error.message, hint="Running again without the container"))
+        return without_container(plan, f"the declared container image is not available ({error.message})")
     if isinstance(error, UnbuildableError) and isinstance(plan.backend, PythonBackend):
-        told = plan.backend.move_interpreter(plan.environment_request(), report)
-        if told is None:
+        change = plan.backend.move_interpreter(plan.environment_request(), report)
+        if change is None:
             return None
-        report(Event(kind=EventKind.WARNING, message=error.message, hint=f"Running once more. {told}"))
+        report(Event(kind=EventKind.WARNING, message=error.message, hint=f"Running again. {change}"))
         return plan
     missing = missing_package(plan, outcome)
     may_add = missing is not None and (request.add_missing or (missing.inside is not None and request.repair))
     if missing is None or not may_add or missing in plan.additions or not is_changeable(plan.spec):
         return None
-    report(Event(kind=EventKind.STEP, message=f"Running once more, with '{missing.package}'"))
+    report(Event(kind=EventKind.STEP, message=f"Running again with the package '{missing.package}'"))
     return structs.replace(plan, spec=with_additions(plan.spec, (missing,)), additions=(*plan.additions, missing))
 
 
 def missing_package(plan: Plan, outcome: RunOutcome) -> Addition | None:
-    """Return the package for want of which a command failed, if one is known."""
+    """Return the package whose absence made the command fail, None if no such package is known."""
     record = outcome.record
     if outcome.error or record.run_id is None or record.status == RunStatus.FINISHED.value:
         return None
     environment = record.environment
-    failed = failed_import(end_of_log(plan.home.log(record.run_id)), environment.prefix if environment else None)
+    failed = failed_import(log_tail(plan.home.log(record.run_id)), environment.prefix if environment else None)
     package = None if failed is None else package_to_add(failed, plan.scripts)
     if failed is None or package is None:
         return None
     installed = [name for name, _ in environment.packages] if environment else []
-    is_installed = installed_bringer(failed.module, installed) is not None
+    is_installed = installed_provider(failed.module, installed) is not None
     return None if is_installed else Addition(package=package, inside=failed.inside)
 
 
 def run_plan(plan: Plan, report: Report, echo: Echo) -> RunOutcome:
-    """Run what is planned and return its closed record; whatever happens, the record tells it."""
+    """Execute a plan and return the closed record; the record is closed in every case, also after an error."""
     with closing(Database.open(plan.home.database)) as database:
-        # The supervisor of the command takes as long to start as all that comes before the command: both at once.
+        # The supervisor process needs as long to start as all steps before `execute`, so both happen in parallel.
         with open_record(plan, database, report) as recorder, closing(prepare()) as supervisor:
             recorder.record_plan()
             folder = check_out_folder(recorder)
@@ -133,21 +136,21 @@ def run_plan(plan: Plan, report: Report, echo: Echo) -> RunOutcome:
 
 
 def check_out_folder(recorder: RunRecorder) -> RunFolder:
-    """Lay out the frozen tree, or take the project folder itself where the user asked for that."""
+    """Check out the frozen tree into a run folder; with ``--in-place`` return the project folder itself."""
     plan = recorder.plan
     if plan.request.in_place:
         folder = stay_in_place(plan.snapshot, plan.source)
     else:
-        wishes = RequiredPaths(inputs=plan.entry_point.inputs, outputs=plan.entry_point.outputs)
-        folder = check_out(plan.snapshot, plan.source, recorder.run_id, plan.home, recorder.report, wishes)
+        required = RequiredPaths(inputs=plan.entry_point.inputs, outputs=plan.entry_point.outputs)
+        folder = check_out(plan.snapshot, plan.source, recorder.run_id, plan.home, recorder.report, required)
     recorder.add(folder=str(folder.root), cwd=str(folder.project))
     return folder
 
 
 def prepare_environment(recorder: RunRecorder, folder: RunFolder) -> Prepared:
-    """Lock the environment, build it or find it, and prove it; the lock is kept with the run."""
+    """Resolve the lock, then build the environment or find it in the cache, verify it, and record both."""
     plan = recorder.plan
-    # What is built from the user's own folder is built from what is there now.
+    # A run in place builds the project's own packages from the folder as it is now, not from the snapshot.
     frozen = FrozenTree(snapshot=plan.snapshot, files=plan.files, laid_out=folder)
     request = plan.environment_request(FolderTree(folder.project) if folder.in_place else frozen)
     for repair in plan.spec.repairs:
@@ -171,29 +174,29 @@ def prepare_environment(recorder: RunRecorder, folder: RunFolder) -> Prepared:
     recorder.set_tags({"proj.repairs": "; ".join((*record.repairs, *plan.repairs)) or None})
     if record.image:
         recorder.set_tags({"mlflow.docker.image.uri": record.image, "mlflow.docker.image.id": record.digest})
-    return lead_paths(
+    return redirect_paths(
         redirect_tracking(recorder, environment), {one.path: folder.project / one.file for one in plan.leads}
     )
 
 
 def redirect_tracking(recorder: RunRecorder, environment: Prepared) -> Prepared:
-    """Let what the code logs to its own disk reach this run, and what it logs to hosts for which the run answers."""
+    """Redirect local tracking stores, and the addresses of ``--serve-as``, to this run."""
     request = recorder.plan.request
-    here = [address for address in request.serve_as if is_loopback(address)]
-    report_redirects(recorder, tuple(f"this run answers at {address}, where its code logs" for address in here))
-    hosts = [address for address in request.serve_as if address not in here]
+    local = [address for address in request.serve_as if is_loopback(address)]
+    report_redirects(recorder, tuple(f"the server of this run listens at {address}" for address in local))
+    hosts = [address for address in request.serve_as if address not in local]
     if not (request.repair or hosts):
         return environment
     if has_client(environment.record.packages):
         return environment.importing(copy_client_shim(recorder.folder) if environment.container else CLIENT_SHIM)
     if hosts:
-        told = f"The environment has no client of MLflow that can be led from {', '.join(hosts)} to this run"
-        recorder.report(Event(kind=EventKind.WARNING, message=told))
+        message = f"The environment has no MLflow client that can be redirected from {', '.join(hosts)} to this run"
+        recorder.report(Event(kind=EventKind.WARNING, message=message))
     return environment
 
 
 def write_command(recorder: RunRecorder, folder: RunFolder, environment: Prepared) -> str:
-    """Write the command with the paths of the run folder, and fetch what it names by URL."""
+    """Render the command with the paths of the run folder, and download the parameters that are URLs."""
     plan = recorder.plan
     rules = path_rules(plan.source, plan.files, recorder.folder / "downloads", folder.project)
     command = render_command(plan.entry_point, plan.parameters, rules)
@@ -202,7 +205,7 @@ def write_command(recorder: RunRecorder, folder: RunFolder, environment: Prepare
         fetch(download.url, download.path)
     recorded = render_command(plan.entry_point, plan.parameters, rules, plan.masker)
     recorder.add(command=recorded, argv=shell_argv(recorded, environment.shell))
-    # The run folder has other paths than the project.
+    # Secrets that are paths read differently in the run folder, so they are masked in this form too.
     recorder.plan = structs.replace(plan, masker=plan.masker.also(secret_texts(plan.parameters, rules)))
     return command
 
@@ -215,10 +218,10 @@ def execute(
     echo: Echo,
     supervisor: SupervisorHandle,
 ) -> Execution:
-    """Run the command to its end, beside the socket that its tracking client talks to, and record how it ended."""
+    """Run the command to its end while its tracking socket is open, and record how it ended."""
     plan = recorder.plan
-    with open_socket(recorder) as socket, watch_opened(folder) as opened:
-        variables = variables_of(recorder, folder, environment, socket)
+    with open_socket(recorder) as socket, watch_opened_files(folder) as opened:
+        variables = command_variables(recorder, folder, environment, socket)
         recorder.add(machine=describe_machine(variables))
         outcome = plan.executor.execute(
             ExecutionRequest(
@@ -231,13 +234,13 @@ def execute(
                 masks=(*plan.masker.masks, socket.token.encode()),
                 prepared=supervisor,
                 container=environment.container,
-                sharing=share(recorder, folder) if environment.container else None,
+                sharing=container_sharing(recorder, folder) if environment.container else None,
             ),
             recorder.report,
         )
-        ending = judge(outcome, None)
+        ending = decide_ending(outcome, None)
         recorder.record_exit(ending, outcome)
-    final = judge(outcome, socket.final_status)
+    final = decide_ending(outcome, socket.final_status)
     if final != ending:
         recorder.record_exit(final, outcome)
     return Execution(
@@ -251,25 +254,25 @@ def execute(
 
 
 def open_socket(recorder: RunRecorder) -> ChildSocket:
-    """Return the socket over which the command logs to its run."""
+    """Open the socket over which the command logs to its run."""
     plan = recorder.plan
     socket = ChildSocket(
         plan.home,
         recorder.run_id,
         recorder.experiment_id,
         recorder.report,
-        # A server can't move a run to another experiment.
+        # MLflow's protocol can't move a run to another experiment, so a run on a server keeps the first one.
         experiment_is_fixed=bool(plan.experiment or plan.request.experiment_id or recorder.live),
         serve_as=tuple(address for address in plan.request.serve_as if is_loopback(address)),
     )
-    socket.redact = redact_of(plan)
+    socket.redact = request_redactor(plan)
     if recorder.live is not None:
         socket.upstream = proxy.TrackingServer(recorder.live.to, recorder.run_id)
     return socket
 
 
-def redact_of(plan: Plan) -> Callable[[bytes], bytes] | None:
-    """Return what takes secrets out of the requests of the command, None where there are none."""
+def request_redactor(plan: Plan) -> Callable[[bytes], bytes] | None:
+    """Return the function that masks secrets in the command's requests, None if the run has no secrets."""
     masker = plan.masker
     if not masker.masks:
         return None
@@ -278,10 +281,10 @@ def redact_of(plan: Plan) -> Callable[[bytes], bytes] | None:
 
 
 @contextmanager
-def watch_opened(folder: RunFolder) -> Iterator[list[tuple[str, Path]]]:
-    """Note which of the files beside the tree are opened; after the block the list has them.
+def watch_opened_files(folder: RunFolder) -> Iterator[list[tuple[str, Path]]]:
+    """Observe which of the linked files outside the tree the command opens; the list is filled after the block.
 
-    Each is its path relative to the project folder, and the user's file that it stands for.
+    Each item is a path relative to the project folder, and the user's file that it links to.
     """
     origins = dict(folder.provided)
     watch = Watch(tuple(origins))
@@ -293,7 +296,7 @@ def watch_opened(folder: RunFolder) -> Iterator[list[tuple[str, Path]]]:
         opened.extend((os.path.relpath(path, folder.project), origins[path]) for path in seen)
 
 
-def variables_of(
+def command_variables(
     recorder: RunRecorder, folder: RunFolder, environment: Prepared, socket: ChildSocket
 ) -> Mapping[str, str]:
     """Return all environment variables of the command."""
@@ -315,11 +318,11 @@ def variables_of(
     )
 
 
-def share(recorder: RunRecorder, folder: RunFolder) -> Sharing:
-    """Return what a container of the run sees of this machine: run folder, artifacts, and all that these lead to."""
+def container_sharing(recorder: RunRecorder, folder: RunFolder) -> Sharing:
+    """Return what the run's container can see of this machine: run folder, artifacts, and the targets of links."""
     plan = recorder.plan
-    places = [*(place for place, _ in folder.provided), *(place for _, place in folder.beyond)]
-    linked = {place.resolve() for place in places if place.is_symlink()}
+    paths = [*(path for path, _ in folder.provided), *(path for _, path in folder.beyond)]
+    linked = {path.resolve() for path in paths if path.is_symlink()}
     rules = path_rules(plan.source, plan.files, recorder.folder / "downloads", folder.project)
     return Sharing(
         run_id=recorder.run_id,
@@ -331,10 +334,10 @@ def share(recorder: RunRecorder, folder: RunFolder) -> Sharing:
     )
 
 
-def judge(outcome: Outcome, claimed: RunStatus | None) -> Ending:
-    """Return how a run ended: what its command did, and what its script said on purpose, both count."""
+def decide_ending(outcome: Outcome, claimed: RunStatus | None) -> Ending:
+    """Return how a run ended: from how the command ended, and from the status that its script set itself."""
     if outcome.stopped_by == "timeout":
-        return Ending(status=RunStatus.KILLED, exit_code=TIMED_OUT, reason="stopped: it ran out of time")
+        return Ending(status=RunStatus.KILLED, exit_code=TIMED_OUT, reason="stopped: the time limit was exceeded")
     if outcome.stopped_by:
         exit_code = 128 + Signals[outcome.stopped_by]
         return Ending(status=RunStatus.KILLED, exit_code=exit_code, reason=f"stopped by {outcome.stopped_by}")
@@ -343,10 +346,10 @@ def judge(outcome: Outcome, claimed: RunStatus | None) -> Ending:
         how = f"signal {outcome.signal}" if outcome.signal else f"exit code {outcome.exit_code}"
         return Ending(status=status, exit_code=outcome.exit_code, reason=f"the command ended with {how}")
     if claimed in (RunStatus.FAILED, RunStatus.KILLED):
-        return Ending(status=claimed, exit_code=0, reason=f"the script itself ended its run as {claimed.value}")
+        return Ending(status=claimed, exit_code=0, reason=f"the script set the status of its run to {claimed.value}")
     return Ending(status=RunStatus.FINISHED, exit_code=0)
 
 
 def release(recorder: RunRecorder, folder: RunFolder, *, keep: bool) -> None:
-    """End the use of the run folder; that of a run that did not finish is kept, and one that holds what is missing."""
-    guarded(recorder, "The end of the run folder", lambda: folder.release(keep=keep))
+    """Release the run folder; ``keep`` leaves it on disk for the user to inspect."""
+    run_guarded(recorder, "The release of the run folder", lambda: folder.release(keep=keep))

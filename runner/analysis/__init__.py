@@ -1,1 +1,1 @@
-"""What the scripts of a project import, name and log to; nothing of them is executed."""
+"""Static analysis of a project's scripts: imports, tracking URIs, experiments and paths. Nothing is executed."""

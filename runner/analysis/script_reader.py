@@ -1,4 +1,4 @@
-"""Reads one script: its imports, and the addresses and paths that it names; nothing of it is executed."""
+"""Parses one script for its imports, URLs and absolute paths, without executing it."""
 
 import ast
 import re
@@ -18,18 +18,18 @@ DAGSHUB = "DagsHub"
 
 
 class SourcePosition(Struct, frozen=True, array_like=True):
-    """A text in a script with its line; lines count from 1."""
+    """A text in a script with its line number, counted from 1."""
 
     text: str
     line: int
 
 
 class Script(Struct, frozen=True, kw_only=True):
-    """A script as it reads.
+    """The result of parsing a script.
 
-    ``imports`` are dotted names without which it can't run, ``guarded`` those that it can do without, relative ones
-    with their dots. ``tracking`` are the addresses at which it wants to log, ``experiments`` the names of those that it
-    sets, ``urls`` and ``paths`` other addresses and absolute paths that it names.
+    ``imports`` are the dotted names of required modules, ``guarded`` those of optional ones; relative imports keep
+    their dots. ``tracking`` are tracking URIs, ``experiments`` the experiments that it sets, ``urls`` and ``paths``
+    other URLs and absolute paths in its text.
     """
 
     path: str
@@ -37,14 +37,14 @@ class Script(Struct, frozen=True, kw_only=True):
     guarded: tuple[SourcePosition, ...] = ()
     tracking: tuple[SourcePosition, ...] = ()
     tracking_names: tuple[SourcePosition, ...] = ()
-    """Names of options or variables that hold the address at which it logs, where that is not in the script itself."""
+    """Names of options or variables with the tracking URI, if the URI itself is not in the script."""
     experiments: tuple[SourcePosition, ...] = ()
     urls: tuple[SourcePosition, ...] = ()
     paths: tuple[SourcePosition, ...] = ()
 
 
 def read_script(path: str, text: str) -> Script:
-    """Read one script; of one that is not of this Python's syntax only the lines that begin with an import."""
+    """Parse one script. If this Python can't parse its syntax, only lines that begin with an import are read."""
     try:
         tree = parse_python(text)
         reader = _Reader(tree)
@@ -61,7 +61,7 @@ def _imports_by_line(text: str) -> Iterator[SourcePosition]:
 
 
 class _Reader:
-    """Walks a syntax tree once."""
+    """Collects the findings in one pass over a syntax tree."""
 
     def __init__(self, tree: ast.Module) -> None:
         names = ("imports", "guarded", "tracking", "tracking_names", "experiments", "urls", "paths")
@@ -83,7 +83,7 @@ class _Reader:
         }
 
     def read(self, node: ast.AST, *, guarded: bool) -> None:
-        """Read a node and what is below it."""
+        """Read a node and its children."""
         if isinstance(node, ast.Import | ast.ImportFrom):
             self._read_import(node, "guarded" if guarded else "imports")
         elif isinstance(node, ast.Call):
@@ -139,7 +139,7 @@ class _Reader:
         self._add_names(node)
 
     def _add_names(self, node: ast.AST | None) -> None:
-        """Note what an address is called where it comes from elsewhere: ``args.uri``, ``uri``, ``config["uri"]``."""
+        """Record the name of a URI that is set elsewhere: ``args.uri``, ``uri``, ``config["uri"]``."""
         inner = getattr(node, "slice", None)
         key = inner.value if isinstance(inner, ast.Constant) else None
         name = getattr(node, "attr", None) or getattr(node, "id", None) or key
@@ -147,7 +147,7 @@ class _Reader:
             self.found["tracking_names"].append(SourcePosition(name, getattr(node, "lineno", 0)))
 
     def _value(self, node: ast.AST | None) -> str | None:
-        """Return the text that an expression surely is: a constant, a name for one, or the default of a variable."""
+        """Return the string value of an expression: a constant, a name of one, or the default of a variable."""
         if isinstance(node, ast.Constant):
             return node.value if isinstance(node.value, str) else None
         if isinstance(node, ast.Name):
@@ -166,7 +166,7 @@ class _Reader:
 
 
 def _idle_calls(tree: ast.Module, name: str) -> Iterator[ast.Call]:
-    """Yield the calls of a class whose object nothing uses: an address that is given to it is never asked."""
+    """Yield the calls of a class whose object is never used, so that its tracking URI has no effect."""
     nodes = list(ast.walk(tree))
     used = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
     used |= {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)}
@@ -183,7 +183,7 @@ def _idle_calls(tree: ast.Module, name: str) -> Iterator[ast.Call]:
 
 
 def _children(node: ast.AST, *, guarded: bool) -> Iterator[tuple[ast.AST, bool]]:
-    """Yield what is below a node, without docstrings, and whether the code goes on where it can't be imported."""
+    """Yield the children of a node, except docstrings, and whether a failed import in them is handled."""
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
         return
     if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):

@@ -1,4 +1,4 @@
-"""What the scripts of a project import, and which addresses and paths they name; nothing of them is executed."""
+"""Finds the scripts that a command reaches, and collects their imports, URLs and paths, without executing them."""
 
 import codecs
 import posixpath
@@ -24,18 +24,18 @@ REMOVED_MODULES = frozenset({
     *("ossaudiodev", "parser", "pipes", "smtpd", "sndhdr", "spwd", "sunau", "symbol", "telnetlib", "uu", "xdrlib"),
     *("_dummy_threading", "_bootlocale", "__main__"),
 })  # fmt: skip
-"""Modules that the standard library once had."""
+"""Modules that were removed from the standard library."""
 
 NEW_MODULES = frozenset({"annotationlib", "compression", "graphlib", "tomllib", "zoneinfo"})
 STANDARD_LIBRARY = sys.stdlib_module_names | REMOVED_MODULES | NEW_MODULES
 
 MAX_SCRIPTS = 300
 MAX_IMPORTS = 2000
-"""Imports of one script that are looked for among the files of the project."""
+"""Most imports of one script that are searched in the project."""
 MAX_DEPTH = 8
-"""Folders above the project, and parts of a module's name, that are looked at."""
+"""Most folders above the project, and parts of a module's name, that are searched."""
 ROOTS = ("", "src", "..", "../src")
-"""Where packages of a project usually lie, relative to the project folder."""
+"""Usual folders of a project's packages, relative to the project folder."""
 
 WORD = r"[\w./\\-]+"
 SCRIPT_ENDINGS = (".py", ".ipynb", ".sh")
@@ -47,8 +47,8 @@ MAGIC = r"^\s*[%!?]"
 class Scripts(Struct, frozen=True, kw_only=True):
     """The scripts that a command reaches.
 
-    ``started`` are those that it names itself and that are there. ``elsewhere`` are modules that are not imported from
-    beside those, by name, each with a folder of the repository that has a file or a folder of this name.
+    ``started`` are the existing scripts in the command itself. ``elsewhere`` maps modules that these can't import
+    to the folder of the repository that has a file or folder of this name.
     """
 
     started: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ class Scripts(Struct, frozen=True, kw_only=True):
     elsewhere: dict[str, str] = {}
 
     def outside(self) -> dict[str, SourcePosition]:
-        """Return the modules that come from outside, each with the first script and line that wants it, by name."""
+        """Return the modules from outside the project by name, each with the first script and line that imports it."""
         first: dict[str, SourcePosition] = {}
         for script in self.found:
             for place in script.imports:
@@ -66,13 +66,13 @@ class Scripts(Struct, frozen=True, kw_only=True):
 
 
 def named_experiment(scripts: Scripts) -> str | None:
-    """Return the experiment that scripts set, where it is surely one."""
+    """Return the experiment that scripts set, or None if they set none or more than one."""
     names = {place.text for script in scripts.found for place in script.experiments}
     return names.pop() if len(names) == 1 else None
 
 
 def read_scripts(command: str, files: ProjectFiles) -> Scripts:
-    """Read the scripts that a command names, and the modules of the project that these import."""
+    """Read the scripts in a command and the modules of the project that they import."""
     started = tuple(dict.fromkeys(_named(command, files)))
     own = {posixpath.dirname(path) for path in started} | ({""} if re.search(MODULE_RUN, command) else set())
     ran = tuple(SourcePosition(match["name"], 0) for match in re.finditer(MODULE_RUN, command))
@@ -80,8 +80,8 @@ def read_scripts(command: str, files: ProjectFiles) -> Scripts:
 
 
 def read_all(files: ProjectFiles) -> Scripts:
-    """Read every script of the project folder, for commands that name none."""
-    paths = tuple(path for path in walk(files) if path.endswith((".py", ".ipynb")) and not _is_aside(path))
+    """Read every script of the project folder, for commands without a script."""
+    paths = tuple(path for path in walk(files) if path.endswith((".py", ".ipynb")) and not _is_excluded(path))
     return structs.replace(_read(paths, (), files), started=())
 
 
@@ -97,7 +97,7 @@ def _read(
 
 
 def _elsewhere(names: set[str], files: ProjectFiles) -> dict[str, str]:
-    """Return for those of the names that the repository has the folder in which they are, the nearest first."""
+    """Map names to the folder of the repository that contains them; the nearest folder wins."""
     found: dict[str, str] = {}
     for start in dict.fromkeys(("", above(files)[-1])):
         for path in walk(files, start):
@@ -112,7 +112,7 @@ def _elsewhere(names: set[str], files: ProjectFiles) -> dict[str, str]:
 
 
 def above(files: ProjectFiles) -> tuple[str, ...]:
-    """Return the folders from the project's own to the top of the repository: ``""``, ``".."``, ``"../.."``."""
+    """Return the folders from the project folder to the top of the repository: ``""``, ``".."``, ``"../.."``."""
     folders = [""]
     while len(folders) <= MAX_DEPTH and files.names(posixpath.join(folders[-1], "..")):
         folders.append(posixpath.join(folders[-1], ".."))
@@ -120,7 +120,7 @@ def above(files: ProjectFiles) -> tuple[str, ...]:
 
 
 def walk(files: ProjectFiles, folder: str = "", most: int = 5000) -> Iterator[str]:
-    """Yield the paths of the files below a folder, those near the top first."""
+    """Yield the paths of the files below a folder in breadth-first order."""
     waiting = deque([folder])
     count = 0
     while waiting and count < most:
@@ -136,7 +136,7 @@ def walk(files: ProjectFiles, folder: str = "", most: int = 5000) -> Iterator[st
 
 
 def find_module(name: str, files: ProjectFiles, folders: tuple[str, ...]) -> str | None:
-    """Return the file of a dotted module, or of the nearest package around it, below one of the folders."""
+    """Return the file of a dotted module, or of the nearest enclosing package, below one of the folders."""
     parts = name.split(".")[:MAX_DEPTH]
     for folder in folders:
         for length in range(len(parts), 0, -1):
@@ -148,7 +148,7 @@ def find_module(name: str, files: ProjectFiles, folders: tuple[str, ...]) -> str
 
 
 def _named(command: str, files: ProjectFiles, folder: str = "", depth: int = 0) -> Iterator[str]:
-    """Yield the scripts that a command or a shell script starts and that are there."""
+    """Yield the existing scripts that a command or a shell script starts."""
     change = re.search(FOLDER_CHANGE, command)
     here = posixpath.normpath(posixpath.join(folder, change["folder"])) if change else folder
     for word in _script_words(command):
@@ -169,7 +169,7 @@ def _named(command: str, files: ProjectFiles, folder: str = "", depth: int = 0) 
 
 
 def _script_words(command: str) -> Iterator[str]:
-    """Yield the words of a command that have the ending of a script, each up to its last such ending."""
+    """Yield the words of a command that contain the suffix of a script, each cut after the last suffix."""
     for word in re.findall(WORD, command):
         end = max(word.rfind(ending) + len(ending) if word.rfind(ending) > 0 else 0 for ending in SCRIPT_ENDINGS)
         if end:
@@ -177,7 +177,7 @@ def _script_words(command: str) -> Iterator[str]:
 
 
 def _follow(paths: tuple[str, ...], own: tuple[str, ...], files: ProjectFiles) -> Iterator[Script]:
-    """Yield scripts and the local modules that they import, without the imports that are surely local."""
+    """Yield scripts and the local modules that they import, without the imports that are certainly local."""
     waiting, seen = deque(paths), set(paths)
     while waiting and len(seen) < MAX_SCRIPTS:
         path = waiting.popleft()
@@ -194,7 +194,7 @@ def _follow(paths: tuple[str, ...], own: tuple[str, ...], files: ProjectFiles) -
 
 
 def _local(name: str, importer: str, own: tuple[str, ...], files: ProjectFiles) -> tuple[str | None, bool]:
-    """Return the file of the project that a name may be, and whether it is surely imported from there."""
+    """Return the project file that a module name may refer to, and whether that is certain."""
     folder = posixpath.dirname(importer)
     if name.startswith("."):
         plain = name.lstrip(".")
@@ -208,7 +208,7 @@ def _local(name: str, importer: str, own: tuple[str, ...], files: ProjectFiles) 
     return find_module(name, files, tuple(dict.fromkeys((folder, *ROOTS)))), False
 
 
-def _is_aside(path: str) -> bool:
+def _is_excluded(path: str) -> bool:
     return bool(re.search(r"(^|/)(tests?|docs?)/|(^|/)(setup|conftest|test_\w+)\.py$|checkpoint\.ipynb$", path))
 
 
@@ -229,7 +229,7 @@ class _Notebook(Struct):
 
 
 def _cells(content: bytes) -> str:
-    """Return the code of a notebook, without the lines that are IPython's."""
+    """Return the code of a notebook, without IPython magics."""
     try:
         cells = parse_json_as(content.removeprefix(codecs.BOM_UTF8), _Notebook, NOTEBOOK).cells
     except ForeignTextError:

@@ -1,1 +1,1 @@
-"""Words of the user to requests, events to text, errors to exit codes."""
+"""The command line: options to requests, events to messages, errors to exit codes."""

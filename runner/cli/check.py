@@ -1,4 +1,4 @@
-"""``proj check``: everything that is wrong in a manifest, at once."""
+"""``proj check``: reports all faults of a manifest at once."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from runner.analysis.scripts import Scripts, read_scripts
-from runner.cli.text import print_lines, say, show_event
+from runner.cli.text import print_lines, print_message, show_event
 from runner.environments.declare.spec import read_spec
 from runner.environments.model import EnvironmentSpec
 from runner.environments.repair.deciding import decide_spec
@@ -20,7 +20,7 @@ from runner.manifest.parser import find_manifest, read_manifest
 from runner.manifest.preflight import names_disk
 from runner.manifest.schema import json_schema
 from runner.model import EnvironmentDeclaration, Fault, Manifest, Parameter, Severity, ValueSource
-from runner.project_repairs import is_being_edited
+from runner.project_repairs import is_working_tree
 from runner.settings import open_home
 from runner.source.opening import open_source
 from runner.source.snapshot import take_snapshot
@@ -28,15 +28,15 @@ from runner.source.snapshot import take_snapshot
 
 @click.command("check")
 @click.argument("path", default=".", type=click.Path(path_type=Path))
-@click.option("--schema", is_flag=True, help="Print the JSON Schema of manifests and stop.")
-@click.option("--run", "before_run", is_flag=True, help="Look as `proj run` does before it installs anything.")
-@click.option("-e", "--entry-point", metavar="NAME", help="With --run: the entry point to look at. [default: main]")
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of manifests and exit.")
+@click.option("--run", "before_run", is_flag=True, help="Make the checks of `proj run` that need no environment.")
+@click.option("-e", "--entry-point", metavar="NAME", help="With --run: the entry point to check. [default: main]")
 @click.option("--json", "as_json", is_flag=True, help="Print the faults as JSON.")
 def check(path: Path, schema: bool, before_run: bool, entry_point: str | None, as_json: bool) -> int:
-    """Check the manifest of the project in the folder PATH; nothing is run.
+    """Check the manifest of the project in the folder PATH without running anything.
 
-    Errors make the exit code 1; warnings do not. With --run it is what concerns a run of one entry point: also the
-    files, paths and addresses that it needs, what would be repaired, and imports that nobody declares.
+    The exit code is 1 if there are errors; warnings do not count. With --run, check one entry point: also the files,
+    paths and addresses that it needs, the repairs that a run would make, and imports without a declared package.
     """
     if schema:
         click.echo(msgspec.json.format(msgspec.json.encode(json_schema()), indent=2).decode())
@@ -51,7 +51,7 @@ def check(path: Path, schema: bool, before_run: bool, entry_point: str | None, a
 
 
 def _run_faults(files: FolderFiles, name: str | None) -> tuple[Fault, ...]:
-    """Return what keeps an entry point from running, and say what it takes and what its environment would be."""
+    """Return the faults that prevent a run of an entry point; print its parameters and its environment."""
     manifest = _manifest_before_run(files)
     entry = find_entry_point(manifest, name, files)
     scripts = read_scripts(entry.command, files)
@@ -70,65 +70,67 @@ def _run_faults(files: FolderFiles, name: str | None) -> tuple[Fault, ...]:
         project=files.root,
         keeps_places=True,
     )
-    say(f"entry point '{entry.name}': {entry.command}")
+    print_message(f"entry point '{entry.name}': {entry.command}")
     for one in entry.parameters:
         needed = f"default {one.default!r}" if one.default is not None and not one.secret else "required"
-        say(f"  {one.name} ({one.type}, {'secret' if one.secret else needed}) {one.description or ''}".rstrip())
+        print_message(
+            f"  {one.name} ({one.type}, {'secret' if one.secret else needed}) {one.description or ''}".rstrip()
+        )
     declaration = entry.environment or manifest.environment
     try:
-        _tell_environment(decide_spec(declaration, files, scripts, None), scripts)
+        _print_environment(decide_spec(declaration, files, scripts, None), scripts)
         environment: tuple[Fault, ...] = ()
     except ProjError as error:
         environment = (_fault_of(error, declaration),)
-    _tell_redirects(scripts)
+    _print_redirects(scripts)
     return tuple(dict.fromkeys((*check_manifest(files, entry.name), *environment, *preflight(flight))))
 
 
 def _manifest_before_run(files: FolderFiles) -> Manifest:
-    """Return the manifest as a run would take it: with an absent environment file only where that is repaired."""
+    """Read the manifest as a run does: a missing environment file is an error only in a working tree."""
     manifest = read_manifest(files, needs_environment=False)
     path = manifest.environment.path
     if path and files.read(path) is None:
         home = open_home()
         source = open_source(str(files.root), None, home, show_event)
-        if is_being_edited(source, take_snapshot(source, home, show_event).code):
+        if is_working_tree(source, take_snapshot(source, home, show_event).code):
             return read_manifest(files)
     return manifest
 
 
-def _tell_environment(spec: EnvironmentSpec, scripts: Scripts) -> None:
-    """Say what a run would tell of its environment: notices, repairs, and what the code imports that may be missing."""
+def _print_environment(spec: EnvironmentSpec, scripts: Scripts) -> None:
+    """Print the notices and repairs of the environment, and the imports that may be missing in it."""
     for notice in spec.notices:
-        say(f"  {notice}")
+        print_message(f"  {notice}")
     for repair in spec.repairs:
-        say(f"  would be repaired: {repair}")
+        print_message(f"  a run would repair: {repair}")
     undeclared = undeclared_imports(scripts, spec)
     if undeclared:
-        told = ", ".join(f"'{one.module}' ({one.wanted_by})" for one in undeclared)
+        imports = ", ".join(f"'{one.module}' ({one.wanted_by})" for one in undeclared)
         is_sure = spec.is_locked or spec.project_lock is not None
-        more = "is in the lock" if is_sure else "is declared; other packages may bring it, which resolving shows"
-        say(f"  imported, and nothing that provides it {more}: {told}")
+        more = "is locked" if is_sure else "is declared; it may come as a dependency of another package"
+        print_message(f"  imported, but no package that provides it {more}: {imports}")
 
 
-def _tell_redirects(scripts: Scripts) -> None:
+def _print_redirects(scripts: Scripts) -> None:
     for script in scripts.found:
-        for place in script.tracking:
-            if names_disk(place.text):
-                say(f"  would be redirected: what {script.path}:{place.line} logs to {place.text} goes to the run")
+        for uri in script.tracking:
+            if names_disk(uri.text):
+                print_message(f"  a run would redirect {uri.text} in {script.path}:{uri.line} to itself")
 
 
 def _folder(path: Path) -> Path:
-    """Return the project folder that a path means: the folder, or the one that a manifest is in."""
+    """Return the project folder for a path: the folder itself, or the folder of a manifest."""
     if path.is_dir():
         return path
     if path.is_file() and path.name == find_manifest(FolderFiles(path.parent)):
         return path.parent
-    problem = "is not a manifest" if path.exists() else "is not there"
-    raise UsageError(f"'{path}' {problem}", hint="give the folder of a project")
+    problem = "is not a manifest" if path.exists() else "does not exist"
+    raise UsageError(f"'{path}' {problem}", hint="give the path of a project folder")
 
 
 def _environment_faults(files: FolderFiles) -> tuple[Fault, ...]:
-    """Return what is wrong in the files that the manifest names as environments."""
+    """Return the faults of the environment files that the manifest names."""
     try:
         manifest = read_manifest(files)
     except ManifestError:
@@ -162,7 +164,7 @@ def _print(faults: tuple[Fault, ...]) -> None:
         if fault.hint:
             print_lines(f"    hint: {fault.hint}")
     errors = sum(fault.severity is Severity.ERROR for fault in faults)
-    say(f"{_count(errors, 'error')}, {_count(len(faults) - errors, 'warning')}")
+    print_message(f"{_count(errors, 'error')}, {_count(len(faults) - errors, 'warning')}")
 
 
 def _count(number: int, word: str) -> str:

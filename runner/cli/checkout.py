@@ -1,4 +1,4 @@
-"""``proj checkout``: the exact code of a run, restored."""
+"""``proj checkout``: restores the exact code of a run."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import click
 from runner.cli import completions
 from runner.cli.code import require_code
 from runner.cli.output import read_store
-from runner.cli.text import say, show_event
+from runner.cli.text import print_message, show_event
 from runner.source.restoring import checkout as restore
 from runner.store import runs
 
@@ -16,9 +16,9 @@ from runner.store import runs
 @click.argument("run", metavar="RUN", shell_complete=completions.runs)
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
 def checkout(run: str, folder: Path) -> None:
-    """Restore the exact code of RUN, uncommitted files too, into the new or empty folder DIR."""
+    """Restore the exact code of RUN, including uncommitted files, into the new or empty folder DIR."""
     with read_store() as (database, home):
         run_id = runs.resolve(database, run)
         require_code(database, home, run_id)
     tree = restore(run_id, folder, home, show_event)
-    say(f"the code of run {run_id[:8]} is in {folder} (tree {tree[:12]})")
+    print_message(f"the code of run {run_id[:8]} is in {folder} (tree {tree[:12]})")

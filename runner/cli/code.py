@@ -1,8 +1,8 @@
-"""Whether the code of a run can be had back, and where it is otherwise."""
+"""Checks that the code of a run is stored, and names other places where it can be found."""
 
 from shlex import quote
 
-from runner.cli.output import clean
+from runner.cli.text import printable
 from runner.errors import SnapshotError
 from runner.model import RunRecord
 from runner.settings import Home
@@ -16,21 +16,21 @@ _REMOTE_TAG = "mlflow.source.git.repoURL"
 
 
 def require_code(database: Database, home: Home, run_id: str) -> None:
-    """Refuse what needs the code of a run that the vault does not keep.
+    """Require that the snapshot store has the code of a run.
 
     Raises:
-        SnapshotError: it does not; what is known of the code is said.
+        SnapshotError: the code is not stored; the message has the commit and the remote, if they are known.
     """
     if not keeps_code(home, run_id):
         raise _absent(read_record(database, run_id, home))
 
 
-def elsewhere(record: RunRecord) -> str | None:
-    """Return the commands that bring a run's commit from its remote, as far as both are known."""
+def clone_command(record: RunRecord) -> str | None:
+    """Return the git commands that fetch a run's commit from its remote; None if either is unknown."""
     commit, remote = _commit(record), _remote(record)
     if not commit or not remote:
         return None
-    return f"git clone {quote(clean(remote))} DIR && git -C DIR checkout {quote(clean(commit))}"
+    return f"git clone {quote(printable(remote))} DIR && git -C DIR checkout {quote(printable(commit))}"
 
 
 def _commit(record: RunRecord) -> str | None:
@@ -43,24 +43,24 @@ def _remote(record: RunRecord) -> str | None:
 
 def _absent(record: RunRecord) -> SnapshotError:
     run_id, commit = (record.run_id or "")[:8], _commit(record)
-    facts = [f"commit {clean(commit)}"] if commit else []
+    facts = [f"commit {printable(commit)}"] if commit else []
     if record.code is not None:
         facts.append(f"tree {record.code.tree}")
         if record.code.dirty:
-            facts.append(f"{len(record.code.changed_files)} files differed from the commit, and are not in it")
+            facts.append(f"{len(record.code.changed_files)} files had uncommitted changes")
     if ORIGIN_TAG in record.tags:
-        why = "it came from another store, which has a description of the code at most"
+        why = "the run was copied from another store, and only a description of the code came with it"
     elif record.code is None:
-        why = "it was logged by a client, not started by `proj run`"
+        why = "the run was logged by a client, not started by `proj run`"
     else:
-        why = "the vault has lost it"
-    where = elsewhere(record)
+        why = "its snapshot is missing in proj's home"
+    command = clone_command(record)
     return SnapshotError(
-        f"The code of the run {run_id} is not here: {why}",
+        f"The code of run {run_id} is not stored: {why}",
         context="\n".join(facts) or None,
-        hint=f"Its commit is had with: {where}" if where else _other_hint(commit),
+        hint=f"Get its commit with: {command}" if command else _other_hint(commit),
     )
 
 
 def _other_hint(commit: str | None) -> str:
-    return "Look for the commit in your clones." if commit else "Nothing else is known of its code."
+    return "Look for the commit in your clones." if commit else "Nothing else is recorded about its code."

@@ -1,4 +1,4 @@
-"""The columns of a list of runs: those that every run has, and any parameter, metric or tag by its name."""
+"""Defines the columns of `proj list`: fixed ones, and any parameter, metric or tag by name."""
 
 from collections.abc import Callable, Mapping
 
@@ -7,20 +7,20 @@ from runner.errors import UsageError
 from runner.model import RunRecord
 
 _SHOWN_METRICS = 3
-"""Metrics shown of one run where they share a column; `proj show` has all."""
+"""Metrics of a run that the shared column shows; `proj show` prints all."""
 
 DEFAULT = ("run", "name", "experiment", "entry point", "status", "started", "took", "code", "metrics")
-GIVES_WAY = ("experiment", "entry point", "started", "took", "name", "code")
-"""The usual columns that are left out first where a terminal is too narrow."""
+DROP_ORDER = ("experiment", "entry point", "started", "took", "name", "code")
+"""Default columns that are left out if the terminal is too narrow, in this order."""
 
 Column = Callable[[RunRecord], str]
 
 
 def find_columns(text: str | None) -> Mapping[str, Column]:
-    """Return the columns that a text with commas names, else the usual ones.
+    """Return the columns that a comma-separated text names; without a text, the default columns.
 
     Raises:
-        UsageError: there is no such column.
+        UsageError: a column does not exist.
     """
     names = DEFAULT if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
     return {name: _column(name) for name in names}
@@ -35,7 +35,7 @@ def _column(name: str) -> Column:
         return lambda record: values(record).get(key, "")
     raise UsageError(
         f"There is no column '{name}'",
-        hint=f"There are {', '.join(_FIXED)}, and metrics.NAME, params.NAME, tags.NAME.",
+        hint=f"Columns are {', '.join(_FIXED)}, metrics.NAME, params.NAME and tags.NAME.",
     )
 
 

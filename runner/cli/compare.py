@@ -1,4 +1,4 @@
-"""``proj compare``: in what runs differ."""
+"""``proj compare``: shows the differences between runs."""
 
 from itertools import takewhile
 
@@ -7,30 +7,29 @@ import msgspec
 
 from runner.cli import completions
 from runner.cli.options import reads_runs
-from runner.cli.output import clean
 from runner.cli.run_source import open_runs
 from runner.cli.tables import print_table
-from runner.cli.text import say
+from runner.cli.text import print_message, printable
 from runner.errors import UsageError
 from runner.model import RunRecord
 from runner.runs.comparison import Line, compare_runs
 
 _SHOWN = 200
-"""Characters of a value, from a little before where it differs; JSON has all."""
+"""Characters shown of a value, starting shortly before the first difference; JSON has the whole value."""
 _BEFORE = 20
 _PACKAGES = 20
-"""Packages shown unless all are asked for."""
+"""Packages shown without ``--all``."""
 
 
 @click.command("compare")
 @click.argument("run", metavar="RUN RUN…", shell_complete=completions.runs, nargs=-1, required=True)
-@click.option("--all", "everything", is_flag=True, help="What is equal too.")
+@click.option("--all", "everything", is_flag=True, help="Show equal values too.")
 @reads_runs
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object: section, name, the value of each run.")
 def compare(run: tuple[str, ...], everything: bool, tracking_uri: str | None, local: bool, as_json: bool) -> None:
-    """Show in what runs differ: parameters, metrics, code, environment and its packages, inputs."""
+    """Show the differences between runs: parameters, metrics, code, environment, packages and inputs."""
     if len(run) == 1:
-        raise UsageError("One run is equal to itself; name two or more")
+        raise UsageError("A comparison needs at least two runs")
     with open_runs(tracking_uri, local=local) as reader:
         records = [reader.record(word) for word in run]
     lines = compare_runs(records, everything=everything)
@@ -39,7 +38,7 @@ def compare(run: tuple[str, ...], everything: bool, tracking_uri: str | None, lo
     elif lines:
         _print(records, lines if everything else _summarised(records, lines))
     else:
-        say("no differences")
+        print_message("no differences")
 
 
 def _document(records: list[RunRecord], lines: tuple[Line, ...]) -> dict[str, object]:
@@ -50,7 +49,7 @@ def _document(records: list[RunRecord], lines: tuple[Line, ...]) -> dict[str, ob
 
 
 def _summarised(records: list[RunRecord], lines: tuple[Line, ...]) -> tuple[Line, ...]:
-    """Put one line in the place of many packages."""
+    """Replace the lines of packages by one summary line if there are many."""
     packages = [line for line in lines if line.section == "packages"]
     if len(packages) <= _PACKAGES:
         return lines
@@ -61,13 +60,13 @@ def _summarised(records: list[RunRecord], lines: tuple[Line, ...]) -> tuple[Line
 
 
 def _print(records: list[RunRecord], lines: tuple[Line, ...]) -> None:
-    titles = ("", "", *(f"{(record.run_id or '')[:8]} {clean(record.run_name or '')}" for record in records))
+    titles = ("", "", *(f"{(record.run_id or '')[:8]} {printable(record.run_name or '')}" for record in records))
     rows = []
     section = ""
     for line in lines:
         rows.append(("" if line.section == section else line.section, line.name, *_cells(line.values)))
         section = line.section
-    print_table(titles, rows, whole=2)
+    print_table(titles, rows, fixed=2)
 
 
 def _cells(values: tuple[str | float | None, ...]) -> list[str]:
@@ -80,7 +79,7 @@ def _cells(values: tuple[str | float | None, ...]) -> list[str]:
 
 
 def _common(texts: list[str]) -> int:
-    """Return how many characters all begin with."""
+    """Return the length of the common prefix."""
     return sum(1 for _ in takewhile(lambda letters: len(set(letters)) == 1, zip(*texts, strict=False)))
 
 

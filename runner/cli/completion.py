@@ -1,4 +1,4 @@
-"""``proj completion``: the script that lets a shell complete what is typed."""
+"""``proj completion``: prints the completion script for a shell."""
 
 import click
 
@@ -48,9 +48,9 @@ _HOW = {
 @click.command("completion", epilog="\b\n" + "\n".join(f"{shell:5} {line}" for shell, line in _HOW.items()))
 @click.argument("shell", type=click.Choice(list(_HOW)))
 def completion(shell: str) -> None:
-    """Print the script for SHELL that completes commands, options, runs, experiments, models and parameters.
+    """Print the script with which SHELL completes commands, options, runs, experiments, models and parameters.
 
-    The line for the start file of the shell:
+    Add this line to the start file of the shell:
     """
     click.echo(_BASH if shell == "bash" else _script_of(shell), nl=False)
 
@@ -60,5 +60,5 @@ def _script_of(shell: str) -> str:
 
     found = get_completion_class(shell)
     if found is None:
-        raise LookupError(f"click does not complete for {shell}")
+        raise LookupError(f"click has no completion for {shell}")
     return found(click.Group("proj"), {}, "proj", "_PROJ_COMPLETE").source()

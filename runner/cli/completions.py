@@ -1,4 +1,4 @@
-"""What can be typed next, where the shell asks: runs, experiments, models, entry points, parameters, metrics."""
+"""Completes values for the shell: runs, experiments, models, entry points, parameters, metrics."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -23,7 +23,7 @@ else:
     manifest_reading = LazyModule("runner.manifest.parser")
 
 ENVIRONMENT_MAKERS = ("uv", "virtualenv", "conda", "container", "local")
-"""The words of --env-manager."""
+"""The values of ``--env-manager``."""
 _PATHS = ("path", "uri")
 _DEFAULT_ENTRY = "main"
 _LATEST = "latest"
@@ -33,23 +33,23 @@ Complete = Callable[[click.Context, click.Parameter, str], "list[CompletionItem]
 
 
 def runs(_context: click.Context, _parameter: click.Parameter, start: str) -> "list[CompletionItem]":
-    """Complete a run of the own store."""
-    latest = [(_LATEST, "the run that was started last")] if start and _LATEST.startswith(start) else []
+    """Complete a run of the local store."""
+    latest = [(_LATEST, "the run started last")] if start and _LATEST.startswith(start) else []
     return _items([*latest, *completion_queries.run_names(open_home().database, start)])
 
 
 def experiments(_context: click.Context, _parameter: click.Parameter, start: str) -> "list[CompletionItem]":
-    """Complete an experiment of the own store."""
+    """Complete an experiment of the local store."""
     return _items(completion_queries.experiment_names(open_home().database, start))
 
 
 def models(_context: click.Context, _parameter: click.Parameter, start: str) -> "list[CompletionItem]":
-    """Complete a registered model of the own store."""
+    """Complete a registered model of the local store."""
     return _items(completion_queries.model_names(open_home().database, start))
 
 
 def metrics(context: click.Context, _parameter: click.Parameter, start: str) -> "list[CompletionItem]":
-    """Complete a metric of the run that was typed before."""
+    """Complete a metric of the run that precedes it on the command line."""
     return _items(completion_queries.metric_names(open_home().database, str(context.params.get("run") or ""), start))
 
 
@@ -61,7 +61,7 @@ def entry_points(context: click.Context, _parameter: click.Parameter, start: str
 
 
 def environment_makers(_context: click.Context, _parameter: click.Parameter, start: str) -> "list[CompletionItem]":
-    """Complete what makes environments."""
+    """Complete an environment manager."""
     return _items((name, "") for name in ENVIRONMENT_MAKERS if name.startswith(start))
 
 
@@ -76,7 +76,7 @@ def folders(_context: click.Context, _parameter: click.Parameter, start: str) ->
 
 
 def parameters(context: click.Context, _parameter: click.Parameter, start: str) -> "list[CompletionItem]":
-    """Complete the name of a parameter of the entry point, up to the sign that its value follows."""
+    """Complete the name of a parameter of the entry point with its equals sign, or the value after the sign."""
     found = _manifest(context)
     entry = None if found is None else found.entry_points.get(context.params.get("entry_point") or _DEFAULT_ENTRY)
     if entry is None:
@@ -98,12 +98,12 @@ def _values(spec: ParameterSpec | None, start: str) -> "list[CompletionItem]":
 
 
 def _manifest(context: click.Context) -> Manifest | None:
-    # Before an option whose value is being typed, the parser leaves the words that are no options here.
+    # While the value of an option is being typed, click leaves the positional arguments in `context.args`.
     folder = Path(context.args[0] if context.args else str(context.params.get("uri") or "."))
     try:
         return manifest_reading.read_manifest(manifest_files.FolderFiles(folder), needs_environment=False)
     except (ProjError, OSError, ValueError):
-        # Whoever runs it is told; who is typing gets no suggestion.
+        # The command itself reports such errors; completion just has no suggestion.
         return None
 
 
@@ -114,7 +114,7 @@ def _of_the_shell(start: str, kind: str) -> "CompletionItem":
 
 
 def _items(found: Iterable[tuple[str, str]]) -> "list[CompletionItem]":
-    """Return what can be typed without quotes: shells take the rest apart."""
+    """Return the values that need no quotes; shells would split the others."""
     from click.shell_completion import CompletionItem
 
     return [

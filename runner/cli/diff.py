@@ -1,11 +1,11 @@
-"""``proj diff``: in what the code of a dirty run differs from its commit."""
+"""``proj diff``: prints how the code of a dirty run differs from its commit."""
 
 import click
 
 from runner.cli import completions
 from runner.cli.code import require_code
 from runner.cli.output import read_store
-from runner.cli.text import say
+from runner.cli.text import print_message
 from runner.source.restoring import difference
 from runner.store import runs
 
@@ -13,7 +13,7 @@ from runner.store import runs
 @click.command("diff")
 @click.argument("run", metavar="RUN", shell_complete=completions.runs)
 def diff(run: str) -> None:
-    """Print in what the code of RUN differs from its commit, as a patch that git applies."""
+    """Print how the code of RUN differs from its commit, as a patch for `git apply`."""
     with read_store() as (database, home):
         whole = runs.resolve(database, run)
         require_code(database, home, whole)
@@ -21,4 +21,4 @@ def diff(run: str) -> None:
     if patch:
         click.echo(patch, nl=False)
     else:
-        say(f"run {whole[:8]} ran the code of its commit")
+        print_message(f"run {whole[:8]} ran exactly the code of its commit")

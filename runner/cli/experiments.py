@@ -1,4 +1,4 @@
-"""``proj experiments``: the groups that runs are in."""
+"""``proj experiments``: lists and changes experiments."""
 
 import click
 import msgspec
@@ -6,7 +6,7 @@ import msgspec
 from runner.cli import completions
 from runner.cli.output import local_time, open_store, read_store
 from runner.cli.tables import print_table
-from runner.cli.text import say
+from runner.cli.text import print_message
 from runner.runs.local import find_experiment
 from runner.store import experiments as store
 from runner.store.entities import Experiment, LifecycleStage, View
@@ -16,13 +16,13 @@ from runner.store.search import ExperimentQuery, search_experiments
 
 @click.group("experiments")
 def experiments() -> None:
-    """List and change experiments, the groups that runs are in. EXPERIMENT is a name or an id."""
+    """List and change experiments, which group runs. EXPERIMENT is a name or an id."""
 
 
 @experiments.command("list")
 @click.option("--filter", "condition", default="", metavar="TEXT", help="As in MLflow: name LIKE 'churn%'.")
-@click.option("--all", "with_deleted", is_flag=True, help="Deleted ones too.")
-@click.option("--limit", type=click.IntRange(1, 50_000), default=100, show_default=True, help="Experiments at most.")
+@click.option("--all", "with_deleted", is_flag=True, help="Include deleted experiments.")
+@click.option("--limit", type=click.IntRange(1, 50_000), default=100, show_default=True, help="Maximal number.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def list_experiments(condition: str, with_deleted: bool, limit: int, as_json: bool) -> None:
     """List experiments, newest first."""
@@ -42,13 +42,13 @@ def list_experiments(condition: str, with_deleted: bool, limit: int, as_json: bo
         ],
     )
     if page.next_page_token:
-        say(f"more experiments: --limit {limit * 5}")
+        print_message(f"more experiments: --limit {limit * 5}")
 
 
 @experiments.command("create")
 @click.argument("name", metavar="NAME")
 def create(name: str) -> None:
-    """Make an experiment and print its id."""
+    """Create an experiment and print its id."""
     with open_store() as (database, _):
         click.echo(store.create(database, name))
 
@@ -65,17 +65,17 @@ def rename(experiment: str, name: str) -> None:
 @experiments.command("delete")
 @click.argument("experiment", metavar="EXPERIMENT", shell_complete=completions.experiments)
 def delete(experiment: str) -> None:
-    """Put EXPERIMENT and its runs aside; nothing is lost."""
+    """Mark EXPERIMENT and its runs as deleted; `restore` reverts this."""
     with open_store() as (database, _):
         found = find_experiment(database, experiment)
         store.delete(database, found.id)
-    say(f"bring it back with: proj experiments restore {found.id}")
+    print_message(f"to restore it: proj experiments restore {found.id}")
 
 
 @experiments.command("restore")
 @click.argument("experiment", metavar="EXPERIMENT", shell_complete=completions.experiments)
 def restore(experiment: str) -> None:
-    """Bring EXPERIMENT and its runs back."""
+    """Restore EXPERIMENT and its runs."""
     with open_store() as (database, _):
         store.restore(database, find_experiment(database, experiment).id)
 

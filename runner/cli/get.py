@@ -1,4 +1,4 @@
-"""``proj get``: artifacts of a run back into a folder."""
+"""``proj get``: copies artifacts of a run into a folder."""
 
 import errno
 import hashlib
@@ -14,9 +14,9 @@ from msgspec import Struct
 
 from runner.cli import completions
 from runner.cli.options import reads_runs
-from runner.cli.output import clean, size
+from runner.cli.output import size
 from runner.cli.run_source import open_runs
-from runner.cli.text import say
+from runner.cli.text import print_message, printable
 from runner.errors import InvalidValueError, NotFoundError, ProjError, TransferError, UnreachableError
 from runner.runs.reader import KeptFile, KeptFiles
 from runner.store.artifact_paths import is_possible
@@ -28,7 +28,7 @@ _Result = TypeVar("_Result")
 _PIECE = 1 << 20
 _SHOWN = 10
 _FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""Faults of the folder that files are copied to, which the next file would have too."""
+"""Errors of the target folder that would affect every further file as well."""
 
 
 @click.command("get")
@@ -38,15 +38,15 @@ _FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
     *("--to", "target"),
     default=".",
     metavar="DIR",
-    help="Where to put them. [default: here]",
+    help="Target folder. [default: the current folder]",
     shell_complete=completions.folders,
 )
 @click.option("--force", is_flag=True, help="Replace files that differ.")
 @reads_runs
 def get(run: str, path: str, target: str, force: bool, tracking_uri: str | None, local: bool) -> int:
-    """Copy the artifacts of RUN with the models it logged, or those at PATH; files that differ are not replaced.
+    """Copy the artifacts of RUN and the models it logged, or only those at PATH; existing files are not replaced.
 
-    The exit code is 1 when a file could not be copied, is missing in the store, or is no longer what was recorded; all
+    The exit code is 1 if a file can't be copied, is missing in the store, or differs from its recorded digest; all
     other files are copied.
     """
     folder, path = Path(target), path.strip("/")
@@ -55,20 +55,22 @@ def get(run: str, path: str, target: str, force: bool, tracking_uri: str | None,
         chosen = _chosen(kept, path)
         if not chosen.files and not chosen.omissions:
             raise NotFoundError(
-                f"The run '{clean(run)}' has no artifact '{clean(path)}'" if path else "This run has no artifacts",
+                f"The run '{printable(run)}' has no artifact '{printable(path)}'"
+                if path
+                else "This run has no artifacts",
                 hint=_hint(kept.files) if path else None,
             )
         done = _copy_all(chosen, folder, force=force)
     for file in done.files:
         _print_path(folder, file)
-    say(f"{done.copied} copied ({size(done.size)}), {len(done.files) - done.copied} were there already")
+    print_message(f"{done.copied} copied ({size(done.size)}), {len(done.files) - done.copied} already existed")
     for one in done.omissions:
-        say(f"! not copied: {clean(one.path)}: {clean(one.reason)}", fg="yellow")
+        print_message(f"! not copied: {printable(one.path)}: {printable(one.reason)}", fg="yellow")
     return 1 if done.omissions else 0
 
 
 class _Copied(Struct, kw_only=True):
-    """What was copied: the files that are in the folder now, how many and how many bytes are new, what is not there."""
+    """The result: files that are in the folder now, number and bytes of those that are new, and omitted files."""
 
     files: list[KeptFile]
     omissions: list[Omission]
@@ -79,13 +81,13 @@ class _Copied(Struct, kw_only=True):
 def _chosen(kept: KeptFiles, path: str) -> KeptFiles:
     names = tuple(path.split("/")) if path else ()
     beginning = f"{path}/" if path else ""
-    # A name can be given as it is on disk, and as it is listed.
-    files = [file for file in kept.files if _is_asked(file, path, names)]
+    # PATH can be the name on disk or the listed name.
+    files = [file for file in kept.files if _matches(file, path, names)]
     omissions = [one for one in kept.omissions if one.path == path or one.path.startswith(beginning)]
     return KeptFiles(files=tuple(files), omissions=tuple(omissions))
 
 
-def _is_asked(file: KeptFile, path: str, names: tuple[str, ...]) -> bool:
+def _matches(file: KeptFile, path: str, names: tuple[str, ...]) -> bool:
     if path in {file.name, "/".join(file.names)}:
         return True
     is_below = not path or file.name.startswith(f"{path}/") or file.names[: len(names)] == names
@@ -93,12 +95,12 @@ def _is_asked(file: KeptFile, path: str, names: tuple[str, ...]) -> bool:
 
 
 def _copy_all(chosen: KeptFiles, folder: Path, *, force: bool) -> _Copied:
-    """Copy files one after the other; one that can't be copied is noted, and the others come all the same.
+    """Copy files one by one; the ones that can't be copied become omissions.
 
     Raises:
-        InvalidValueError: files that differ are there, and may not be replaced; nothing was copied.
-        UnreachableError: the server is gone.
-        TransferError: nothing can be written to the folder.
+        InvalidValueError: different files exist and may not be replaced; nothing was copied.
+        UnreachableError: the server does not respond.
+        TransferError: the folder can't be written.
     """
     done = _Copied(files=[], omissions=list(chosen.omissions))
     missing = []
@@ -122,10 +124,10 @@ def _copy_all(chosen: KeptFiles, folder: Path, *, force: bool) -> _Copied:
 
 
 def _try(file: KeptFile, done: _Copied, work: Callable[[], _Result]) -> _Result | None:
-    """Do something with a file, and note when that fails for a reason that concerns this file only."""
+    """Call ``work`` for a file; an error that concerns this file only is added to the omissions."""
     try:
         if not all(map(is_possible, file.names)):
-            raise InvalidValueError("No file can have this name")
+            raise InvalidValueError("this is not a possible name of a file")
         return work()
     except UnreachableError:
         raise
@@ -133,18 +135,20 @@ def _try(file: KeptFile, done: _Copied, work: Callable[[], _Result]) -> _Result 
         reason = f"{error.message}: {error.context}" if error.context else error.message
     except OSError as error:
         if error.errno in _FATAL:
-            raise TransferError("Files can't be copied here", context=f"{file.name}: {error.strerror}") from error
+            raise TransferError(
+                "Files can't be copied to this folder", context=f"{file.name}: {error.strerror}"
+            ) from error
         reason = error.strerror or str(error)
     done.omissions.append(Omission(path=file.name, reason=reason))
     return None
 
 
 def _write(file: KeptFile, folder: Path) -> int:
-    """Copy a file and return its size; where it is not what was recorded, nothing of it is left behind.
+    """Copy a file and return its size; a file that differs from its recorded digest is not written.
 
     Raises:
-        NotFoundError: it is missing in the store.
-        InvalidValueError: it is not what was recorded.
+        NotFoundError: the file is missing in the store.
+        InvalidValueError: the file differs from its recorded digest.
     """
     try:
         return write_file(folder, file.names, _verified(file))
@@ -164,20 +168,20 @@ def _verified(file: KeptFile) -> Iterator[bytes]:
 
 
 def _refuse_to_replace(files: Sequence[KeptFile], folder: Path) -> None:
-    taken = [clean(str(folder / file.name)) for file in files if _is_taken(file, folder)]
+    taken = [printable(str(folder / file.name)) for file in files if _is_taken(file, folder)]
     if taken:
         shown = taken[:_SHOWN] + ([f"… and {len(taken) - _SHOWN} more"] if len(taken) > _SHOWN else [])
         raise InvalidValueError(
-            "Nothing was copied: files that differ are there already",
+            "Nothing was copied: different files already exist",
             context="\n".join(shown),
-            hint="Give another folder with --to DIR, or replace them with --force.",
+            hint="Give another folder with --to DIR, or replace the files with --force.",
         )
 
 
 def _is_taken(file: KeptFile, folder: Path) -> bool:
     try:
         return os.path.lexists(folder.joinpath(*file.names))
-    except ValueError:  # no name of a file
+    except ValueError:  # the name has a NUL character
         return False
 
 
@@ -185,7 +189,7 @@ def _is_there(file: KeptFile, folder: Path) -> bool:
     here = size_of(folder, file.names)
     if here is None or (file.sha256 is None and file.size not in (None, here)):
         return False
-    # What was recorded counts: the file in the store may be damaged, and the one here whole.
+    # The recorded digest decides: the file in the store may be damaged, and this copy intact.
     recorded = file.sha256 or _digest(file.pieces())
     return _digest(_pieces(folder, file.names)) == recorded
 
@@ -204,11 +208,11 @@ def _pieces(folder: Path, names: Sequence[str]) -> Iterator[bytes]:
 
 
 def _print_path(folder: Path, file: KeptFile) -> None:
-    """Print where a file is: byte for byte to a program, and to people so that it does not steer their terminal."""
-    place = str(folder.joinpath(*file.names))
-    click.echo(clean(place) if sys.stdout.isatty() else os.fsencode(place))
+    """Print the path of a file: byte for byte to a program, with escaped control characters to a terminal."""
+    path = str(folder.joinpath(*file.names))
+    click.echo(printable(path) if sys.stdout.isatty() else os.fsencode(path))
 
 
 def _hint(files: Sequence[KeptFile]) -> str:
-    names = ", ".join(clean(file.name) for file in files[:_SHOWN])
-    return f"There are {names}{', …' if len(files) > _SHOWN else ''}." if names else "It has none."
+    names = ", ".join(printable(file.name) for file in files[:_SHOWN])
+    return f"Its artifacts are {names}{', …' if len(files) > _SHOWN else ''}." if names else "It has no artifacts."

@@ -1,28 +1,28 @@
-"""Entering proj's home: made for its owner alone, and looked at by every command."""
+"""Opens proj's home for commands, with warnings about its permissions and a missing database."""
 
-from runner.cli.text import say
+from runner.cli.text import print_message
 from runner.settings import Home, open_home
 
 
 def enter_home(*, writing: bool = False) -> Home:
-    """Return proj's home, made first where a command needs it, and say who else can get in.
+    """Return proj's home, created first if ``writing``; print a warning if other users can access it.
 
     Raises:
-        HomeError: it can't be made or used.
+        HomeError: the home can't be created or used.
     """
     home = open_home()
     if writing:
         home.ensure()
     exposure = home.exposure()
     if exposure is not None:
-        say(f"! {exposure.message}", fg="yellow")
-        say(f"  hint: {exposure.hint}")
+        print_message(f"! {exposure.message}", fg="yellow")
+        print_message(f"  hint: {exposure.hint}")
     return home
 
 
 def warn_of_lost_store(home: Home) -> None:
-    """Say that runs are here without a database, before a new one takes its place."""
+    """Print a warning if the home has files of runs and no database, before an empty database is created."""
     count = home.count_runs_without_store()
     if count:
-        say(f"! The database of runs is not in {home.root}, but the files of {count} runs are", fg="yellow")
-        say("  hint: `proj verify --repair` makes a new one from them")
+        print_message(f"! The database is missing in {home.root}, which has the files of {count} runs", fg="yellow")
+        print_message("  hint: `proj verify --repair` rebuilds the database from these files")

@@ -1,4 +1,4 @@
-"""``proj import``: an ``mlruns`` folder or an MLflow database into our store."""
+"""``proj import``: copies an ``mlruns`` folder or an MLflow database into the local store."""
 
 from contextlib import closing
 from pathlib import Path
@@ -7,33 +7,33 @@ import click
 import msgspec
 
 from runner.cli import completions
-from runner.cli.output import clean, open_store, size
-from runner.cli.text import print_lines, show_event
+from runner.cli.output import open_store, size
+from runner.cli.text import print_lines, printable, show_event
 from runner.importing.artifact_locations import PROXIED
 from runner.importing.opening import open_foreign
 from runner.importing.summary import Count, ImportSummary, Summary
 from runner.importing.transfer import import_store
 from runner.store.staging import collect_everywhere
 
-_OWN = "here already, not from an import: left alone"
-_TAKEN = "left out: other versions have their numbers here"
+_OWN = "not changed, because they were not imported"
+_TAKEN = "left out, because other versions have their numbers"
 
 
 @click.command("import")
 @click.argument("source", metavar="DIR|sqlite:///PATH", shell_complete=completions.files)
-@click.option("--experiment", "wanted", multiple=True, metavar="NAME", help="Only this experiment; repeatable.")
+@click.option("--experiment", "wanted", multiple=True, metavar="NAME", help="Import only this experiment; repeatable.")
 @click.option(
     "--artifacts-destination",
     "proxied",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Where the server that used the database kept artifacts. [default: mlartifacts beside it]",
+    help="Folder of the artifacts that the database's server stored. [default: mlartifacts beside it]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON.")
 def import_command(source: str, wanted: tuple[str, ...], proxied: Path | None, as_json: bool) -> int:
-    """Bring in an mlruns folder or an MLflow database: experiments, runs, metrics, artifacts, models.
+    """Import an mlruns folder or an MLflow database: experiments, runs, metrics, artifacts, models.
 
-    Nothing there is changed. Importing again adds what is new since. The exit code is 1 when something was left out
+    The source is not changed. Importing again adds only what is new. The exit code is 1 if something was left out
     because it can't be read.
     """
     tally = ImportSummary(show_event)
@@ -49,8 +49,8 @@ def import_command(source: str, wanted: tuple[str, ...], proxied: Path | None, a
 
 
 def print_summary(summary: Summary) -> None:
-    """Print what came from another store."""
-    print_lines(f"from {clean(summary.source)}")
+    """Print the summary of an import."""
+    print_lines(f"from {printable(summary.source)}")
     rows = (
         ("experiments", summary.experiments),
         ("runs", summary.runs),
@@ -66,19 +66,19 @@ def print_summary(summary: Summary) -> None:
     copied = summary.artifacts
     print_lines(f"  {copied.files} new artifacts ({size(copied.size)})")
     if summary.elsewhere:
-        places, first = len(summary.elsewhere), clean(summary.elsewhere[0])
-        print_lines(f"  artifacts of {places} runs and models are not on this machine and stay where they are: {first}")
+        places, first = len(summary.elsewhere), printable(summary.elsewhere[0])
+        print_lines(f"  artifacts of {places} runs and models are not on this machine and were not copied: {first}")
         if any(uri.startswith(f"{PROXIED}:") for uri in summary.elsewhere):
-            click.echo("  --artifacts-destination DIR names the folder in which their server keeps them")
+            click.echo("  --artifacts-destination DIR sets the folder in which their server stores them")
     if summary.is_empty:
-        click.echo("  everything was here already")
+        click.echo("  everything had been imported before")
 
 
 def _described(count: Count, own: str) -> str:
     words = (
         (count.added, "added"),
-        (count.updated, "brought up to date"),
-        (count.unchanged, "here already"),
+        (count.updated, "updated"),
+        (count.unchanged, "unchanged"),
         (count.own, own),
         (count.failed, "left out"),
     )

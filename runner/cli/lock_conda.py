@@ -1,4 +1,4 @@
-"""``proj lock --format conda-lock``: conda's own packages, for the member that installs them."""
+"""``proj lock --format conda-lock``: locks conda packages."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -8,14 +8,20 @@ import click
 from msgspec import Struct
 
 from runner.base.files import write_atomically
-from runner.cli.text import print_lines, say, show_event
+from runner.cli.text import print_lines, print_message, show_event
 from runner.environments.cache.source_trees import FolderTree
 from runner.environments.declare.conda.files import is_conda_lock, this_platform
 from runner.environments.declare.conda.spec import read_conda_spec
 from runner.environments.declare.spec import read_declared
 from runner.environments.model import EnvironmentRequest
 from runner.environments.resolve.conda.pip import TARGETS
-from runner.environments.resolve.conda.solve import conda_file, disagreements, find_conda_lock, lock_text, path_beside
+from runner.environments.resolve.conda.solve import (
+    conda_file,
+    disagreements,
+    find_conda_lock,
+    lock_path_beside,
+    lock_text,
+)
 from runner.errors import EnvironmentSetupError, UsageError
 from runner.manifest.environment import kind_of_file
 from runner.manifest.files import FolderFiles
@@ -24,8 +30,8 @@ from runner.model import EnvironmentDeclaration
 from runner.settings import Home
 
 
-class CondaOrder(Struct, frozen=True, kw_only=True):
-    """The words of one call; ``as_of`` tells until when packages are considered, given the project folder."""
+class CondaLockOptions(Struct, frozen=True, kw_only=True):
+    """The options of one call; ``as_of`` returns the package cutoff date for a project folder."""
 
     platforms: tuple[str, ...]
     as_of: Callable[[Path], datetime | None]
@@ -33,27 +39,29 @@ class CondaOrder(Struct, frozen=True, kw_only=True):
     upgrade: tuple[str, ...]
 
 
-def lock_conda(path: Path, order: CondaOrder, home: Home, environ: Mapping[str, str]) -> int:
-    """Write the lock of each conda file of a project, or say whether lock and file agree.
+def lock_conda(path: Path, options: CondaLockOptions, home: Home, environ: Mapping[str, str]) -> int:
+    """Write the lock of each conda file of a project, or check that lock and file agree.
 
     Raises:
-        UsageError: the project has no conda file, or the words do not fit the format.
+        UsageError: the project has no conda file, or an option does not apply to this format.
     """
-    strange = [name for name in order.platforms if name not in TARGETS]
-    if strange or order.upgrade:
-        told = f"'{strange[0]}' is no platform of conda" if strange else "--upgrade does not go with this format"
-        raise UsageError(
-            told, hint=f"Platforms are {', '.join(TARGETS)}. A lock of this format is resolved as a whole."
-        )
+    unknown = [name for name in options.platforms if name not in TARGETS]
+    if unknown:
+        raise UsageError(f"'{unknown[0]}' is not a conda platform", hint=f"Platforms are {', '.join(TARGETS)}.")
+    if options.upgrade:
+        hint = "A lock of this format is always resolved as a whole: leave out --upgrade."
+        raise UsageError("--upgrade can't be combined with --format conda-lock", hint=hint)
     code = 0
-    for request in _requests(path, order, home, environ):
-        code = max(code, _check(request)) if order.check else code
-        if not order.check:
-            click.echo(str(_write(request, order)))
+    for request in _requests(path, options, home, environ):
+        code = max(code, _check(request)) if options.check else code
+        if not options.check:
+            click.echo(str(_write(request, options)))
     return code
 
 
-def _requests(path: Path, order: CondaOrder, home: Home, environ: Mapping[str, str]) -> list[EnvironmentRequest]:
+def _requests(
+    path: Path, options: CondaLockOptions, home: Home, environ: Mapping[str, str]
+) -> list[EnvironmentRequest]:
     folder = path if path.is_dir() else path.parent
     files = FolderFiles(folder)
     if path.is_dir():
@@ -65,8 +73,8 @@ def _requests(path: Path, order: CondaOrder, home: Home, environ: Mapping[str, s
     specs = [read_declared(declaration, files) for declaration in declarations]
     able = [spec for spec in specs if spec.conda and not is_conda_lock(spec.conda.text)]
     if not able:
-        raise UsageError("There is no conda file to lock", hint="The other formats lock all other kinds.")
-    day = None if order.check else order.as_of(folder)
+        raise UsageError("There is no conda file to lock", hint="Use another --format for other kinds of environments.")
+    day = None if options.check else options.as_of(folder)
     return [
         EnvironmentRequest(spec=spec, home=home, files=files, tree=FolderTree(folder), as_of=day, environ=environ)
         for spec in able
@@ -75,24 +83,26 @@ def _requests(path: Path, order: CondaOrder, home: Home, environ: Mapping[str, s
 
 def _check(request: EnvironmentRequest) -> int:
     found = find_conda_lock(request, this_platform())
-    there = found if found and found.file else None
-    faults = disagreements(request, there) if there else ("there is no lock",)
-    name = there.file if there else "conda-lock.yml"
-    print_lines(f"{name}: {'does not fit' if faults else 'is up to date with'} {conda_file(request).path}")
+    lock = found if found and found.file else None
+    faults = disagreements(request, lock) if lock else ("there is no lock",)
+    name = lock.file if lock else "conda-lock.yml"
+    print_lines(f"{name}: {'does not match' if faults else 'is up to date with'} {conda_file(request).path}")
     for fault in faults:
         print_lines(f"  {fault}")
     if faults:
-        say("hint: 'proj lock --format conda-lock' brings it up to date")
+        print_message("hint: 'proj lock --format conda-lock' updates the lock")
     return 1 if faults else 0
 
 
-def _write(request: EnvironmentRequest, order: CondaOrder) -> Path:
+def _write(request: EnvironmentRequest, options: CondaLockOptions) -> Path:
     spec = read_conda_spec(conda_file(request), request.files, this_platform())
-    platforms = order.platforms or spec.platforms or (this_platform(),)
-    target = (request.tree.folder() if request.tree else Path()) / path_beside(request)
+    platforms = options.platforms or spec.platforms or (this_platform(),)
+    target = (request.tree.folder() if request.tree else Path()) / lock_path_beside(request)
     if target.exists() and not is_conda_lock(target.read_text("utf-8", "replace")):
         raise EnvironmentSetupError(
-            f"{target.name} is there and is no lock of conda packages", context=str(target), hint="Rename or remove it."
+            f"{target.name} exists and is not a lock of conda packages",
+            context=str(target),
+            hint="Rename or remove it.",
         )
     write_atomically(target, lock_text(request, platforms, show_event).encode())
     return target

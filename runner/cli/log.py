@@ -1,4 +1,4 @@
-"""``proj log``: what a run's command printed, byte for byte."""
+"""``proj log``: prints the output of a run's command, byte for byte."""
 
 import sys
 import time
@@ -16,32 +16,32 @@ from runner.store.database import Database
 
 _PIECE = 1 << 20
 _PAUSE = 0.2
-"""Seconds between two looks at a log that grows."""
+"""Seconds between two reads of a growing log."""
 
 
 @click.command("log")
 @click.argument("run", metavar="RUN", shell_complete=completions.runs)
-@click.option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
+@click.option("-f", "--follow", is_flag=True, help="Continue until the run ends.")
 def log(run: str, follow: bool) -> None:
-    """Print what the command of RUN printed: an id, the beginning of one, a name, or `latest`."""
+    """Print the output of RUN: an id, the beginning of an id, a name, or `latest`."""
     with read_store() as (database, home):
         run_id = runs.resolve(database, run)
         path = home.log(run_id)
         if not path.exists() and (not follow or _is_over(database, run_id)):
-            raise NotFoundError(f"The run {run_id[:8]} has no output", hint="Its command was not started.")
+            raise NotFoundError(f"The run {run_id[:8]} has no output", hint="Its command was never started.")
         pieces = _follow(database, run_id, path) if follow else _read(path, 0)
         try:
             for piece in pieces:
                 sys.stdout.buffer.write(piece)
                 sys.stdout.buffer.flush()
         except BrokenPipeError:
-            flush_output()  # the reader has enough, as in `proj log RUN | head`
+            flush_output()  # the reader stopped early, as in `proj log RUN | head`
 
 
 def _follow(database: Database, run_id: str, path: Path) -> Iterator[bytes]:
     position = 0
     while True:
-        # Asked before reading, so that nothing written before the end is missed.
+        # Checked before reading, so that output written just before the end is not missed.
         over = _is_over(database, run_id)
         for piece in _read(path, position):
             position += len(piece)

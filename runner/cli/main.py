@@ -1,4 +1,4 @@
-"""The ``proj`` command: its words, and the one border where errors become text and exit codes."""
+"""The ``proj`` command: lists its subcommands, and turns errors into messages and exit codes."""
 
 import gc
 import importlib
@@ -24,44 +24,47 @@ INTERRUPTED = 130
 
 
 class LazyCommand(NamedTuple):
-    """A command that is imported when it is used; ``help`` stands in the list of commands until then."""
+    """A command that is imported when it is used; ``help`` is its line in the list of commands.
 
-    place: str
+    ``target`` is ``MODULE:NAME``.
+    """
+
+    target: str
     help: str
 
 
 COMMANDS = {
     "run": LazyCommand("runner.cli.run:run", "Run an entry point and record it."),
     "list": LazyCommand("runner.cli.list:list_runs", "List runs, newest first."),
-    "show": LazyCommand("runner.cli.show:show", "Show one run whole."),
+    "show": LazyCommand("runner.cli.show:show", "Show all details of a run."),
     "log": LazyCommand("runner.cli.log:log", "Print the output of a run."),
-    "get": LazyCommand("runner.cli.get:get", "Copy outputs and artifacts of a run."),
+    "get": LazyCommand("runner.cli.get:get", "Copy outputs and artifacts of a run to a folder."),
     "checkout": LazyCommand("runner.cli.checkout:checkout", "Restore the exact code of a run."),
-    "diff": LazyCommand("runner.cli.diff:diff", "Show in what the code of a dirty run differs from its commit."),
-    "rm": LazyCommand("runner.cli.rm:rm", "Remove runs and free what they hold."),
-    "compare": LazyCommand("runner.cli.compare:compare", "Show in what runs differ."),
+    "diff": LazyCommand("runner.cli.diff:diff", "Show how the code of a dirty run differs from its commit."),
+    "rm": LazyCommand("runner.cli.rm:rm", "Remove runs and free their disk space."),
+    "compare": LazyCommand("runner.cli.compare:compare", "Compare runs and show the differences."),
     "metrics": LazyCommand("runner.cli.metrics:metrics", "Show the history of a metric."),
     "experiments": LazyCommand("runner.cli.experiments:experiments", "List and change experiments."),
     "models": LazyCommand("runner.cli.models:models", "List and change registered models."),
     "push": LazyCommand("runner.cli.push:push_runs", "Copy runs to an MLflow server."),
-    "sync": LazyCommand("runner.cli.push:sync", "Send what could not be sent to a server before."),
-    "pull": LazyCommand("runner.cli.pull:pull_runs", "Copy runs of an MLflow server here."),
-    "import": LazyCommand("runner.cli.import_store:import_command", "Bring in an mlruns folder or an MLflow database."),
+    "sync": LazyCommand("runner.cli.push:sync", "Send runs that could not be sent to their server."),
+    "pull": LazyCommand("runner.cli.pull:pull_runs", "Copy runs from an MLflow server."),
+    "import": LazyCommand("runner.cli.import_store:import_command", "Import an mlruns folder or an MLflow database."),
     "server": LazyCommand("runner.cli.server:server", "Serve the store to any MLflow client."),
-    "token": LazyCommand("runner.cli.token:token", "Say who may use the server."),
-    "check": LazyCommand("runner.cli.check:check", "Check a manifest; nothing is run."),
+    "token": LazyCommand("runner.cli.token:token", "Manage the access tokens of the server."),
+    "check": LazyCommand("runner.cli.check:check", "Check a manifest without running anything."),
     "lock": LazyCommand("runner.cli.lock:lock", "Lock the environments of a project."),
-    "env": LazyCommand("runner.cli.env:env", "List, verify, export and remove the environments that are kept."),
-    "verify": LazyCommand("runner.cli.verify:verify", "Check everything that proj keeps, and repair it."),
-    "python": LazyCommand("runner.cli.python:python", "List the Pythons that environments can be made with."),
-    "new": LazyCommand("runner.cli.new:new", "Start a project from a template."),
-    "completion": LazyCommand("runner.cli.completion:completion", "Let the shell complete what is typed."),
-    "update": LazyCommand("runner.cli.update:update", "Bring a later version of its template into a project."),
+    "env": LazyCommand("runner.cli.env:env", "List, verify, export and remove cached environments."),
+    "verify": LazyCommand("runner.cli.verify:verify", "Check all data in proj's home, and repair it."),
+    "python": LazyCommand("runner.cli.python:python", "List the Python interpreters for environments."),
+    "new": LazyCommand("runner.cli.new:new", "Create a project from a template."),
+    "completion": LazyCommand("runner.cli.completion:completion", "Print the completion script for a shell."),
+    "update": LazyCommand("runner.cli.update:update", "Update a project to a newer version of its template."),
 }
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command only when it is asked for, so that help and completion stay fast."""
+    """A command group that imports a command only when it is used, so that help and completion stay fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002, D102
         return list(COMMANDS)
@@ -70,9 +73,9 @@ class LazyGroup(click.Group):
         lazy = COMMANDS.get(cmd_name)
         if lazy is None:
             return None
-        module, name = lazy.place.split(":")
-        # What is loaded stays to the end: without this the collector looks at all of it again and again, and once
-        # more at the exit, which takes a tenth of the time of a short run.
+        module, name = lazy.target.split(":")
+        # Loaded modules live until the end: without this the garbage collector scans them repeatedly, and once more
+        # at exit, which takes a tenth of the time of a short run.
         gc.disable()
         command: click.Command = getattr(importlib.import_module(module), name)
         gc.freeze()
@@ -82,21 +85,21 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that is named, else say which is meant.
+        """Find a command by name.
 
         Raises:
-            click.UsageError: there is no such command.
+            click.UsageError: the command does not exist; the message suggests similar names.
         """
         if ctx.resilient_parsing or args[0] in COMMANDS or args[0].startswith("-"):
             return super().resolve_command(ctx, args)
         from difflib import get_close_matches
 
         near = get_close_matches(args[0], COMMANDS, n=2)
-        meant = f" Did you mean {' or '.join(near)}?" if near else ""
-        raise click.UsageError(f"No such command '{args[0]}'.{meant}", ctx)
+        suggestion = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise click.UsageError(f"No such command '{args[0]}'.{suggestion}", ctx)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
-        """Complete the name of a command without importing any; an option is the base class's to complete."""
+        """Complete the name of a command without importing it; the base class completes options."""
         if incomplete.startswith("-"):
             return super().shell_complete(ctx, incomplete)
         from click.shell_completion import CompletionItem
@@ -121,47 +124,47 @@ def _print_version(ctx: click.Context, _option: click.Parameter, value: bool) ->
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version."
 )
 def cli() -> None:
-    """Run data-science projects and tie every result to the exact code, environment and parameters that made it."""
+    """Run data-science projects and tie every result to its exact code, environment and parameters."""
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Run the command line and exit with its code."""
+    """Run the command line and exit with its exit code."""
     sys.exit(run_command(words))
 
 
 def run_command(words: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
-    Errors meant for the user are shown without a traceback; anything else is our bug and escapes.
+    Errors that users can act on are shown without a traceback; any other exception is a bug and is raised.
     """
     open_streams()
     try:
         try:
             code = cli.main(args=None if words is None else list(words), prog_name="proj", standalone_mode=False)
         except OSError:
-            flush_output(has_failed=True)  # if that is what failed, it says so
+            flush_output(has_failed=True)  # raises OutputError if stdout caused the error
             raise
         flush_output()
     except click.ClickException as error:
-        text.say(_formatted(error))
+        text.print_message(_formatted(error))
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        text.say("interrupted")
+        text.print_message("interrupted")
         return INTERRUPTED
     except ProjError as error:
         text.show_error(error)
         return error.exit_code
     except OSError as error:
-        told = explain_system_error(error)
-        if told is None:
+        explained = explain_system_error(error)
+        if explained is None:
             raise
-        text.show_error(told)
-        return told.exit_code
+        text.show_error(explained)
+        return explained.exit_code
     return code if isinstance(code, int) else 0
 
 
 def _formatted(error: click.ClickException) -> str:
-    """Return what click says of a wrong command, as its own `show` prints it."""
+    """Return click's message for a wrong command, formatted as click's own `show` prints it."""
     shown = StringIO()
     error.show(shown)
     return shown.getvalue().rstrip("\n")

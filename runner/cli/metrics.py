@@ -1,4 +1,4 @@
-"""``proj metrics``: the history of a metric, as a line for people, as JSON or as CSV."""
+"""``proj metrics``: prints the history of a metric as a chart of one line, as JSON or as CSV."""
 
 import csv
 import math
@@ -10,9 +10,9 @@ import msgspec
 
 from runner.cli import completions
 from runner.cli.options import reads_runs
-from runner.cli.output import clean, local_time
+from runner.cli.output import local_time
 from runner.cli.run_source import open_runs
-from runner.cli.text import print_lines
+from runner.cli.text import print_lines, printable
 from runner.store.downsampling import SampledHistory
 from runner.store.entities import Metric
 from runner.store.records import format_time
@@ -26,7 +26,7 @@ _NO_NUMBER = "·"
 @click.argument("name", required=False, shell_complete=completions.metrics)
 @click.option("--json", "as_json", is_flag=True, help="Print all points as a JSON list.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print all points as CSV: step, time, value.")
-@click.option("--width", type=click.IntRange(10, 1000), default=60, show_default=True, help="Columns of the line.")
+@click.option("--width", type=click.IntRange(10, 1000), default=60, show_default=True, help="Width of the chart.")
 @reads_runs
 def metrics(run: str, name: str | None, as_json: bool, width: int, **options: str | bool | None) -> None:
     """Show the history of the metric NAME of RUN, or the last values of all its metrics."""
@@ -42,12 +42,14 @@ def metrics(run: str, name: str | None, as_json: bool, width: int, **options: st
     first, last = curve.points[0], curve.points[-1]
     click.echo(sparkline(curve))
     least, most = ("none" if value is None else f"{value:.6g}" for value in (curve.minimum, curve.maximum))
-    print_lines(f"{clean(name)}: last {last.value:.10g} at step {last.step}, {local_time(format_time(last.timestamp))}")
+    print_lines(
+        f"{printable(name)}: last {last.value:.10g} at step {last.step}, {local_time(format_time(last.timestamp))}"
+    )
     print_lines(f"{curve.count} points from step {first.step}, smallest {least}, largest {most}")
 
 
 def sparkline(curve: SampledHistory) -> str:
-    """Return a course as a line of small bars; a dot stands for what is no number."""
+    """Return a metric's history as a line of small bars; a dot stands for NaN."""
     finite = [point.value for point in curve.points if math.isfinite(point.value)]
     low, high = min(finite, default=0.0), max(finite, default=0.0)
     return "".join(_bar(point.value, low, high) for point in curve.points)
@@ -58,7 +60,7 @@ def _bar(value: float, low: float, high: float) -> str:
         return _NO_NUMBER
     if math.isinf(value):
         return _BARS[-1 if value > 0 else 0]
-    # Halves keep the difference of very large numbers finite.
+    # Halving avoids an overflow in the difference of very large numbers.
     span = high / 2 - low / 2
     share = (value / 2 - low / 2) / span if span else 0.5
     return _BARS[min(int(share * len(_BARS)), len(_BARS) - 1)]
@@ -71,7 +73,7 @@ def _print_last(found: Iterable[Metric], *, as_json: bool) -> None:
         click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=2))
         return
     for point in listed:
-        print_lines(f"{clean(point.key)} = {point.value:.10g}  (step {point.step})")
+        print_lines(f"{printable(point.key)} = {point.value:.10g}  (step {point.step})")
 
 
 def _print_csv(points: Iterable[Metric]) -> None:
@@ -88,6 +90,6 @@ def _print_json(points: Iterable[Metric]) -> None:
 
 
 def _row(point: Metric) -> dict[str, object]:
-    """Return a point for JSON, which has no NaN and no infinities; they are text."""
+    """Return a point for JSON; NaN and infinities, which JSON lacks, become text."""
     value = point.value if math.isfinite(point.value) else repr(point.value)
     return {"step": point.step, "time": format_time(point.timestamp), "value": value}

@@ -1,12 +1,12 @@
-"""``proj models``: the registry of models, their versions, stages and aliases."""
+"""``proj models``: lists and changes registered models, their versions, stages and aliases."""
 
 import click
 import msgspec
 
 from runner.cli import completions
-from runner.cli.output import clean, local_time, open_store, read_store
+from runner.cli.output import local_time, open_store, read_store
 from runner.cli.tables import print_table
-from runner.cli.text import print_lines, say
+from runner.cli.text import print_lines, print_message, printable
 from runner.errors import AlreadyExistsError, UsageError
 from runner.settings import Home
 from runner.store import registry, runs, versions
@@ -21,12 +21,12 @@ _STAGES = [stage.value for stage in ModelStage]
 
 @click.group("models")
 def models() -> None:
-    """List and change registered models. A VERSION is a number, or an alias."""
+    """List and change registered models. VERSION is a number or an alias."""
 
 
 @models.command("list")
 @click.option("--filter", "condition", default="", metavar="TEXT", help="As in MLflow: name LIKE 'churn%'.")
-@click.option("--limit", type=click.IntRange(1, 50_000), default=100, show_default=True, help="Models at most.")
+@click.option("--limit", type=click.IntRange(1, 50_000), default=100, show_default=True, help="Maximal number.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def list_models(condition: str, limit: int, as_json: bool) -> None:
     """List registered models, by name."""
@@ -36,7 +36,7 @@ def list_models(condition: str, limit: int, as_json: bool) -> None:
         _print_json([_model_row(model) for model in page.items])
         return
     if not page.items:
-        say("no models")
+        print_message("no models")
         return
     print_table(
         ("name", "latest versions", "aliases", "changed"),
@@ -51,7 +51,7 @@ def list_models(condition: str, limit: int, as_json: bool) -> None:
         ],
     )
     if page.next_page_token:
-        say(f"more models: --limit {limit * 5}")
+        print_message(f"more models: --limit {limit * 5}")
 
 
 @models.command("show")
@@ -66,9 +66,9 @@ def show(name: str, as_json: bool) -> None:
     if as_json:
         _print_json({**_model_row(model), "versions": [_version_row(version) for version in found]})
         return
-    print_lines(f"{clean(model.name)}  {clean(model.description or '')}".rstrip())
+    print_lines(f"{printable(model.name)}  {printable(model.description or '')}".rstrip())
     for key, value in model.tags.items():
-        print_lines(f"  {clean(key)} = {clean(value)}")
+        print_lines(f"  {printable(key)} = {printable(value)}")
     print_table(
         ("version", "stage", "aliases", "run", "created", "files"),
         [
@@ -89,9 +89,12 @@ def show(name: str, as_json: bool) -> None:
 @click.argument("name", metavar="NAME", shell_complete=completions.models)
 @click.argument("run", metavar="RUN", shell_complete=completions.runs)
 @click.argument("path", default="model")
-@click.option("--description", help="What is to be said of this version.")
+@click.option("--description", help="Description of the version.")
 def register(name: str, run: str, path: str, description: str | None) -> None:
-    """Register the artifact PATH of RUN as the next version of NAME, which is made if need be; print its number."""
+    """Register the artifact PATH of RUN as the next version of NAME and print its number.
+
+    The registered model NAME is created if it does not exist.
+    """
     with open_store() as (database, home):
         run_id = runs.resolve(database, run)
         source = _source(database, home, run_id, path)
@@ -99,11 +102,11 @@ def register(name: str, run: str, path: str, description: str | None) -> None:
             try:
                 registry.create(database, name)
             except AlreadyExistsError:
-                say(f"'{clean(name)}' gets another version")
+                print_message(f"'{printable(name)}' gets another version")
             made = versions.create(
                 database, NewVersion(name=name, source=source, run_id=run_id, description=description)
             )
-    say(f"version {made.version} of {clean(name)}")
+    print_message(f"version {made.version} of {printable(name)}")
     click.echo(str(made.version))
 
 
@@ -111,9 +114,9 @@ def register(name: str, run: str, path: str, description: str | None) -> None:
 @click.argument("name", metavar="NAME", shell_complete=completions.models)
 @click.argument("version", metavar="VERSION")
 @click.argument("stage", type=click.Choice(_STAGES, case_sensitive=False))
-@click.option("--archive-existing", is_flag=True, help="Archive the versions that are in the stage now.")
+@click.option("--archive-existing", is_flag=True, help="Archive the versions that have this stage now.")
 def set_stage(name: str, version: str, stage: str, archive_existing: bool) -> None:
-    """Move a version to a stage."""
+    """Set the stage of a version."""
     with open_store() as (database, _):
         number = _number(database, name, version)
         versions.set_stage(database, name, number, stage, archive_existing=archive_existing)
@@ -125,9 +128,9 @@ def set_stage(name: str, version: str, stage: str, archive_existing: bool) -> No
 @click.argument("version", metavar="VERSION", required=False)
 @click.option("--remove", is_flag=True, help="Remove the alias.")
 def set_alias(name: str, alias: str, version: str | None, remove: bool) -> None:
-    """Let ALIAS name a version: `models:/NAME@ALIAS` loads it."""
+    """Set ALIAS to a version: `models:/NAME@ALIAS` loads it."""
     if remove is (version is not None):
-        raise UsageError("Give a VERSION, or --remove")
+        raise UsageError("Give either VERSION or --remove")
     with open_store() as (database, _):
         if version is None:
             registry.delete_alias(database, name, alias)
@@ -138,11 +141,11 @@ def set_alias(name: str, alias: str, version: str | None, remove: bool) -> None:
 @models.command("delete")
 @click.argument("name", metavar="NAME", shell_complete=completions.models)
 @click.argument("version", metavar="VERSION", required=False)
-@click.option("--all", "whole", is_flag=True, help="The registered model with all its versions.")
+@click.option("--all", "whole", is_flag=True, help="Delete the registered model with all its versions.")
 def delete(name: str, version: str | None, whole: bool) -> None:
-    """Remove a version from the registry; its files stay with their run."""
+    """Delete a version from the registry; its files stay with their run."""
     if whole is (version is not None):
-        raise UsageError("Give a VERSION, or --all")
+        raise UsageError("Give either VERSION or --all")
     with open_store() as (database, _):
         if version is None:
             registry.delete(database, name)
@@ -151,13 +154,15 @@ def delete(name: str, version: str | None, whole: bool) -> None:
 
 
 def _source(database: Database, home: Home, run_id: str, path: str) -> str:
-    """Return the source of a model that a run has among its artifacts, or logged apart from them."""
+    """Return the source URI of a model: an artifact of the run, or a model that the run logged."""
     if list_artifacts(home.artifacts(run_id), path):
         return f"runs:/{run_id}/{path}"
     named = "SELECT model_id FROM models WHERE source_run_id = ? AND name = ? ORDER BY created_at DESC LIMIT 1"
     rows = database.query(named, run_id, path)
     if not rows:
-        raise UsageError(f"The run {run_id[:8]} has no artifact '{clean(path)}'", hint=f"See `proj get {run_id[:8]}`.")
+        raise UsageError(
+            f"The run {run_id[:8]} has no artifact '{printable(path)}'", hint=f"See `proj get {run_id[:8]}`."
+        )
     return f"models:/{rows[0]['model_id']}"
 
 

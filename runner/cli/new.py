@@ -1,4 +1,4 @@
-"""``proj new``: start a project from a template."""
+"""``proj new``: creates a project from a template."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from runner.cli.home import enter_home
-from runner.cli.text import say, show_event
+from runner.cli.text import print_message, show_event
 from runner.errors import UsageError
 from runner.scaffold import ScaffoldRequest, new_project
 
@@ -25,32 +25,37 @@ def _answers(words: tuple[str, ...]) -> dict[str, str]:
 
 @click.command("new")
 @click.argument("folder", metavar="NAME", type=click.Path(path_type=Path))
+@click.option("-t", "--template", default="sklearn", show_default=True, metavar="NAME|URL|PATH", help="The template.")
 @click.option(
-    "-t", "--template", default="sklearn", show_default=True, metavar="NAME|URL|PATH", help="What to start from."
+    "-d",
+    "--data",
+    "words",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Answer to a question of the template; repeatable.",
 )
+@click.option("-y", "--defaults", is_flag=True, help="Ask nothing; use the template's defaults.")
 @click.option(
-    "-d", "--data", "words", multiple=True, metavar="KEY=VALUE", help="An answer to the template; repeatable."
-)
-@click.option("-y", "--defaults", is_flag=True, help="Ask nothing; take the template's defaults.")
-@click.option(
-    "--trust", is_flag=True, help="Let the template run code of its own: tasks, migrations, Jinja extensions."
+    "--trust", is_flag=True, help="Allow the template to run its own code: tasks, migrations, Jinja extensions."
 )
 def new(folder: Path, template: str, words: tuple[str, ...], defaults: bool, trust: bool) -> None:
-    """Start a project in a new folder NAME.
+    """Create a project in the new folder NAME.
 
-    It gets a manifest, a locked environment, a script that logs with MLflow, a test, a README, CI, and a git repository
-    with a first commit, so that `proj run .` works there at once.
+    The project has a manifest, a locked environment, a script that logs with MLflow, a test, a README, CI, and a git
+    repository with a first commit; `proj run .` works in it at once.
 
     Built-in templates: sklearn trains, scores and logs a scikit-learn model; minimal is one script that logs numbers.
-    Any copier template will do as well: a git URL (https, ssh, gh:owner/name) or a folder.
+    A copier template can be used too: a git URL (https, ssh, gh:owner/name) or a folder.
     """
     terminal = sys.stdin.isatty() and sys.stderr.isatty()
     request = ScaffoldRequest(
         folder=folder, template=template, answers=_answers(words), ask=terminal and not defaults, trust=trust
     )
     made = new_project(request, enter_home(writing=True), show_event)
-    say(f"made {made.name} from template {template}, with a git repository and a first commit", fg="green", bold=True)
+    print_message(
+        f"created {made.name} from template {template}, with a git repository and a first commit", fg="green", bold=True
+    )
     if (made / "MLproject").is_file():
-        say(f"  next: cd {folder}")
-        say("        proj run .")
+        print_message(f"  next: cd {folder}")
+        print_message("        proj run .")
     click.echo(made)

@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options shared by several commands."""
 
 import os
 from collections.abc import Callable
@@ -10,7 +10,7 @@ Command = TypeVar("Command", bound=Callable[..., object])
 
 
 def _go_offline(_context: click.Context, _option: click.Parameter, value: bool) -> None:
-    # As a variable it reaches every part, and runs that the command itself starts.
+    # The variable also reaches runs that the command itself starts.
     if value:
         os.environ["PROJ_OFFLINE"] = "1"
 
@@ -20,12 +20,12 @@ OFFLINE = click.option(
     is_flag=True,
     expose_value=False,
     callback=_go_offline,
-    help="Use only what is here already, and name what is missing.",
+    help="Do not use the network; fail if something needed is not cached.",
 )
 
 
 def reads_runs(command: Command) -> Command:
-    """Give a command the options that say whose runs are read."""
-    local = click.option("--local", is_flag=True, help="Read the own store, whatever MLFLOW_TRACKING_URI says.")
+    """Add the options that select the store from which a command reads runs."""
+    local = click.option("--local", is_flag=True, help="Read the local store and ignore MLFLOW_TRACKING_URI.")
     uri = click.option("--tracking-uri", metavar="URI", help="Read this MLflow server. [default: MLFLOW_TRACKING_URI]")
     return uri(local(command))

@@ -1,10 +1,11 @@
-"""What the reading commands share: the open store, words that mean runs, and how values look to people."""
+"""Opens the store for commands, and formats sizes, times and code for people."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
 
 from runner.cli.home import enter_home, warn_of_lost_store
+from runner.cli.text import printable
 from runner.model import Code, EnvironmentRecord, RunRecord
 from runner.settings import Home
 from runner.store import runs
@@ -15,12 +16,12 @@ _THOUSAND = 1000
 _MINUTE = 60
 _HOUR = 3600
 _NAMED = 2
-"""Repairs and departures that are named in one line."""
+"""Repairs and departures that one line names; the rest is counted."""
 
 
 @contextmanager
 def open_store() -> Iterator[tuple[Database, Home]]:
-    """Open the store of the user's home to change something; runs whose process is gone are marked as lost first."""
+    """Open the user's store for writing; runs whose process no longer exists are marked LOST first."""
     home = enter_home(writing=True)
     warn_of_lost_store(home)
     with closing(Database.open(home.database)) as database:
@@ -30,7 +31,7 @@ def open_store() -> Iterator[tuple[Database, Home]]:
 
 @contextmanager
 def read_store() -> Iterator[tuple[Database, Home]]:
-    """Open the store of the user's home to read it; nothing is written, and lost runs are shown as such."""
+    """Open the user's store read-only; runs whose process no longer exists are shown as LOST."""
     home = enter_home()
     warn_of_lost_store(home)
     with closing(Database.open_to_read(home.database)) as database:
@@ -38,35 +39,28 @@ def read_store() -> Iterator[tuple[Database, Home]]:
         yield database, home
 
 
-def clean(text: str) -> str:
-    """Return text without what would steer a terminal: control characters become visible."""
-    if text.isprintable():
-        return text
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
-
-
-def how_declared(environment: EnvironmentRecord, *, named: bool = True) -> str:
-    """Say in a few words how near an environment is to the one that the project declares, ``named`` also in what."""
+def declaration_summary(environment: EnvironmentRecord, *, named: bool = True) -> str:
+    """Summarise how an environment deviates from its declaration; ``named`` adds the first deviations."""
     repairs, departures = environment.repairs, environment.departures
     if repairs:
         return f"not as declared: {_count(repairs, 'repair', named=named)}"
     if departures:
-        return f"as declared, but for {_count(departures, 'thing', named=named)}"
+        return f"as declared, with {_count(departures, 'deviation', named=named)}"
     if environment.manager == "local":
-        return "as it was found"
-    return "as declared" if environment.declared else "none is declared"
+        return "an existing environment"
+    return "as declared" if environment.declared else "none declared"
 
 
-def _count(told: Sequence[str], word: str, *, named: bool) -> str:
-    count = f"{len(told)} {word}{'s' * (len(told) != 1)}"
+def _count(changes: Sequence[str], word: str, *, named: bool) -> str:
+    count = f"{len(changes)} {word}{'s' * (len(changes) != 1)}"
     if not named:
         return count
-    more = f"; and {len(told) - _NAMED} more" if len(told) > _NAMED else ""
-    return f"{count}: {clean('; '.join(told[:_NAMED]))}{more}"
+    more = f"; and {len(changes) - _NAMED} more" if len(changes) > _NAMED else ""
+    return f"{count}: {printable('; '.join(changes[:_NAMED]))}{more}"
 
 
 def size(count: int) -> str:
-    """Return a number of bytes in words."""
+    """Format a number of bytes."""
     number = float(count)
     for unit in _UNITS:
         if number < _THOUSAND or unit == _UNITS[-1]:
@@ -76,7 +70,7 @@ def size(count: int) -> str:
 
 
 def local_time(moment: str | None) -> str:
-    """Return an RFC 3339 time as the clock on the wall shows it."""
+    """Format an RFC 3339 time in the local time zone."""
     return (
         datetime.fromisoformat(moment.replace("Z", "+00:00")).astimezone().strftime("%Y-%m-%d %H:%M:%S")
         if moment
@@ -85,7 +79,7 @@ def local_time(moment: str | None) -> str:
 
 
 def duration(record: RunRecord) -> str:
-    """Return how long a run took; empty while it goes on."""
+    """Format how long a run took; empty while it is running."""
     if record.started_at is None or record.ended_at is None:
         return ""
     start, end = (
@@ -100,7 +94,7 @@ def duration(record: RunRecord) -> str:
 
 
 def short_code(code: Code | None) -> str:
-    """Return the short name of a run's code; a star says that it differs from its commit."""
+    """Return the short id of a run's code, with a star when the code differs from its commit."""
     if code is None:
         return ""
     return f"{(code.commit or code.tree)[:10]}{'*' if code.commit and code.dirty else ''}"

@@ -1,4 +1,4 @@
-"""``proj pull``: runs of a tracking server into our store."""
+"""``proj pull``: copies runs of a tracking server into the local store."""
 
 import click
 import msgspec
@@ -18,15 +18,15 @@ from runner.sync.pull import Origin, nested_runs, pull
 @click.command("pull")
 @click.argument("words", nargs=-1, required=True, metavar="RUN...")
 @click.option("--from", "uri", metavar="URI", help="Address of the server. [default: MLFLOW_TRACKING_URI]")
-@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON.")
 def pull_runs(words: tuple[str, ...], uri: str | None, as_json: bool) -> int:
-    """Copy runs of an MLflow server into the own store, with the runs nested in them; pulling again adds what is new.
+    """Copy runs of an MLflow server, with their nested runs, into the local store; pulling again adds what is new.
 
-    RUN is an id, the beginning of one, a name, or `latest`.
+    RUN is an id, the beginning of an id, a name, or `latest`.
     """
     address = server_to_read(uri)
     if address is None:
-        raise UsageError("No server is named", hint="Say --from URI, or set MLFLOW_TRACKING_URI.")
+        raise UsageError("No server is given", hint="Give --from URI, or set MLFLOW_TRACKING_URI.")
     tally = ImportSummary(show_event)
     with open_store() as (database, home), RemoteServer(address) as server:
         reader = RemoteReader(server)

@@ -1,4 +1,4 @@
-"""``proj push`` and ``proj sync``: runs of the store to tracking servers."""
+"""``proj push`` and ``proj sync``: copy runs of the local store to tracking servers."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -7,8 +7,8 @@ import click
 import msgspec
 
 from runner.cli import completions
-from runner.cli.output import clean, open_store, size
-from runner.cli.text import print_lines, say, show_error, show_event
+from runner.cli.output import open_store, size
+from runner.cli.text import print_lines, print_message, printable, show_error, show_event
 from runner.errors import ProjError, RemoteError, UsageError
 from runner.settings import is_offline
 from runner.store import runs
@@ -24,9 +24,9 @@ _KINDS = ("parameters", "points", "tags", "datasets", "models", "files")
 @click.command("push")
 @click.argument("words", nargs=-1, required=True, metavar="RUN...", shell_complete=completions.runs)
 @click.option("--to", "uri", metavar="URI", help="Address of the server. [default: MLFLOW_TRACKING_URI]")
-@click.option("--json", "as_json", is_flag=True, help="Print what was sent as a JSON list.")
+@click.option("--json", "as_json", is_flag=True, help="Print the sent items as a JSON list.")
 def push_runs(words: tuple[str, ...], uri: str | None, as_json: bool) -> int:
-    """Copy runs to an MLflow server, with the runs nested in them; what is there already is not sent again.
+    """Copy runs, with their nested runs, to an MLflow server; nothing is sent twice.
 
     Credentials come from MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.
     """
@@ -38,18 +38,18 @@ def push_runs(words: tuple[str, ...], uri: str | None, as_json: bool) -> int:
         done = []
         for run_id in chosen:
             done.append(push(to, run_id))
-            _tell(done[-1])
+            _print_pushed(done[-1])
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(done), indent=2))
     return 0
 
 
 @click.command("sync")
-@click.option("--dry-run", is_flag=True, help="List what waits; send nothing.")
-@click.option("--to", "uri", metavar="URI", help="Only what waits for this server; with its password, if it has one.")
+@click.option("--dry-run", is_flag=True, help="List the waiting runs; send nothing.")
+@click.option("--to", "uri", metavar="URI", help="Send only to this server; the URI may have its password.")
 @click.option("--json", "as_json", is_flag=True, help="Print the runs as a JSON list.")
 def sync(dry_run: bool, uri: str | None, as_json: bool) -> int:
-    """Send to tracking servers what could not be sent before: a connection was lost, or sending was stopped."""
+    """Send runs to tracking servers that could not be sent before, because of a lost connection or an interruption."""
     with open_store() as (database, home):
         uris = _known_uris(uri)
         waiting = [one for one in sync_state.waiting_runs(database) if uri is None or one.server in uris]
@@ -69,7 +69,7 @@ def sync(dry_run: bool, uri: str | None, as_json: bool) -> int:
 
 
 def _send_all(to: Destination, run_ids: Iterable[str], done: list[Pushed]) -> int:
-    """Send runs to one server; one that fails does not keep the others back, unless nobody is there."""
+    """Send runs to one server; after an error continue with the next run, unless the server can't be used at all."""
     failed = 0
     for run_id in run_ids:
         error = _send_one(to, run_id, done)
@@ -87,19 +87,19 @@ def _send_one(to: Destination, run_id: str, done: list[Pushed]) -> ProjError | N
         done.append(push(to, run_id))
     except ProjError as error:
         return error
-    _tell(done[-1])
+    _print_pushed(done[-1])
     return None
 
 
 def _address(uri: str | None) -> str:
     named = uri or os.environ.get(URI_VARIABLE, "")
     if not named:
-        raise UsageError("No server is named", hint=f"say --to URI, or set {URI_VARIABLE}")
+        raise UsageError("No server is given", hint=f"give --to URI, or set {URI_VARIABLE}")
     return named
 
 
 def _known_uris(uri: str | None) -> Mapping[str, str]:
-    """Return the addresses that the user names, by how they are kept: without credentials."""
+    """Return the addresses that the user gives, by their stored form, which has no credentials."""
     named = [one for one in (os.environ.get(URI_VARIABLE, ""), uri or "") if one and (is_remote(one) or one == uri)]
     return {read_access(one).url: one for one in named}
 
@@ -109,12 +109,12 @@ def _refuse_offline() -> None:
         raise UsageError("The network is disabled (--offline)", hint="Remove --offline and unset PROJ_OFFLINE.")
 
 
-def _tell(pushed: Pushed) -> None:
+def _print_pushed(pushed: Pushed) -> None:
     sent = msgspec.structs.asdict(pushed.sent)
     counts = ", ".join(f"{sent[kind]} {kind if sent[kind] != 1 else kind[:-1]}" for kind in _KINDS if sent[kind])
     volume = f" ({size(pushed.sent.bytes)})" if pushed.sent.bytes else ""
-    say(f"run {pushed.run_id[:8]}: {counts or 'nothing new'}{volume}")
-    say(f"  {clean(pushed.url)}")
+    print_message(f"run {pushed.run_id[:8]}: {counts or 'nothing new'}{volume}")
+    print_message(f"  {printable(pushed.url)}")
 
 
 def _list(waiting: list[WaitingRun], *, as_json: bool) -> None:
@@ -124,4 +124,4 @@ def _list(waiting: list[WaitingRun], *, as_json: bool) -> None:
     for one in waiting:
         print_lines(f"{one.run_id[:8]}  {one.server}")
     if not waiting:
-        say("nothing waits")
+        print_message("no runs are waiting")

@@ -1,4 +1,4 @@
-"""``proj python``: the Pythons of this machine, and which of them a version rule means."""
+"""``proj python``: lists the Python interpreters of this machine, and shows which one a version rule selects."""
 
 import os
 from datetime import datetime, timezone
@@ -8,13 +8,13 @@ import msgspec
 from msgspec import Struct
 
 from runner.cli.home import enter_home
-from runner.cli.text import print_lines, say
+from runner.cli.text import print_lines, print_message
 from runner.environments.interpreters.choosing import choose
 from runner.environments.interpreters.interpreters import Interpreter, discover, origin
 
 
 class Row(Struct, frozen=True, kw_only=True):
-    """A Python: the stable JSON of ``proj python list --json``."""
+    """An interpreter: the stable JSON of ``proj python list --json``."""
 
     version: str
     implementation: str
@@ -26,15 +26,15 @@ class Row(Struct, frozen=True, kw_only=True):
 
 @click.group("python")
 def python() -> None:
-    """Look at the Pythons that environments can be made with."""
+    """Inspect the Python interpreters for environments."""
 
 
 @python.command("list")
 @click.argument("rule", default="", metavar="[RULE]")
-@click.option("--as-of", "day", type=click.DateTime(), metavar="DATE", help="Choose as for code of that day.")
+@click.option("--as-of", "day", type=click.DateTime(), metavar="DATE", help="Choose as for code of this date.")
 @click.option("--json", "as_json", is_flag=True, help="Print them as a JSON list.")
 def list_pythons(rule: str, day: datetime | None, as_json: bool) -> None:
-    """List the Pythons that are found, newest first; a star marks the one that RULE, such as ">=3.8,<3.11", means."""
+    """List the Python interpreters, newest first; a star marks the one for RULE, such as ">=3.8,<3.11"."""
     found = discover(enter_home().root / "interpreters.json", os.environ)
     chosen = choose(rule, found, day and day.replace(tzinfo=timezone.utc)) if rule or day else None
     ordered = sorted(found, key=lambda item: item.numbers, reverse=True)
@@ -45,9 +45,9 @@ def list_pythons(rule: str, day: datetime | None, as_json: bool) -> None:
         name = row.version if row.implementation == "cpython" else f"{row.implementation} {row.version}"
         print_lines(f"{'*' if row.chosen else ' '} {name:<12} {row.origin:<12} {row.path}")
     if chosen and chosen.notice:
-        say(chosen.notice)
+        print_message(chosen.notice)
     if not found:
-        say("no Python was found; 'uv python install 3.12' brings one")
+        print_message("no Python interpreter was found; install one with 'uv python install 3.12'")
 
 
 def _row(item: Interpreter, chosen: Interpreter | None) -> Row:

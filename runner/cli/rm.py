@@ -1,4 +1,4 @@
-"""``proj rm``: removing runs for good."""
+"""``proj rm``: removes runs permanently."""
 
 import re
 import sys
@@ -10,8 +10,8 @@ import click
 
 from runner.base.files import remove_tree
 from runner.cli import completions
-from runner.cli.output import clean, local_time, read_store, size
-from runner.cli.text import say
+from runner.cli.output import local_time, read_store, size
+from runner.cli.text import print_message, printable
 from runner.errors import SnapshotError, UsageError
 from runner.executors import remove_orphaned_containers
 from runner.settings import Home
@@ -33,12 +33,12 @@ _LITTLE_ROOM = 1 << 20
 
 @click.command("rm")
 @click.argument("words", nargs=-1, metavar="[RUN]...", shell_complete=completions.runs)
-@click.option("--older-than", "age", metavar="AGE", help="Runs that ended longer ago than this: 12h, 30d, 8w.")
-@click.option("-y", "--yes", is_flag=True, help="Don't ask.")
+@click.option("--older-than", "age", metavar="AGE", help="Remove runs that ended longer ago: 12h, 30d, 8w.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 def rm(words: tuple[str, ...], age: str | None, yes: bool) -> None:
     """Remove runs with their code, artifacts, logs and folders. This can't be undone."""
     if not words and age is None:
-        raise UsageError("Nothing to remove is named", hint="Name runs, or say --older-than 30d.")
+        raise UsageError("No runs to remove are given", hint="Give runs, or --older-than 30d.")
     before = None if age is None else time.time_ns() // 1_000_000 - _milliseconds(age)
     with read_store() as (database, home):
         chosen = [runs.resolve(database, word) for word in words]
@@ -47,7 +47,7 @@ def rm(words: tuple[str, ...], age: str | None, yes: bool) -> None:
         for run_id in chosen:
             refuse_live(database, run_id)
         if not chosen:
-            say("no runs to remove")
+            print_message("no runs to remove")
             return
         if not yes:
             _ask(database, chosen)
@@ -60,13 +60,13 @@ def rm(words: tuple[str, ...], age: str | None, yes: bool) -> None:
             freed += remove_run(database, run_id, home)
             click.echo(run_id)
     _tidy_up(home)
-    say(f"{len(chosen)} {_runs(chosen)} removed, {size(freed)} freed")
+    print_message(f"{len(chosen)} {_runs(chosen)} removed, {size(freed)} freed")
 
 
 def _make_room(database: Database, home: Home, chosen: Sequence[str]) -> int:
-    """Remove the runs' files, and what is made again when it is needed, before anything has to be written.
+    """Remove the files of the runs and of caches before anything is written to the full disk.
 
-    The rows of the runs stay until there is room; a command that is stopped here can be given again.
+    The rows of the runs are removed later; if this is interrupted, the same command can be repeated.
     """
     freed = sum(remove_files(database, run_id, home) for run_id in chosen)
     empty_pool(home)
@@ -76,35 +76,37 @@ def _make_room(database: Database, home: Home, chosen: Sequence[str]) -> int:
 
 
 def _tidy_up(home: Home) -> None:
-    """Free what no run needs any more; git needs some room for that."""
+    """Free the data that no run needs any more; git needs some free space for that."""
     collect_everywhere(home)
     try:
         collect_garbage(home)
     except (SnapshotError, OSError) as error:
-        say(f"! The snapshots could not be tidied up: {error}", fg="yellow")
-        say("  hint: the next `proj rm` tries again; git needs some free space for it")
+        print_message(f"! The space of removed snapshots could not be freed: {error}", fg="yellow")
+        print_message("  hint: the next `proj rm` tries again; git needs some free space for it")
 
 
 def _milliseconds(age: str) -> int:
     match = re.fullmatch(r"(\d{1,6})\s*([mhdw])", age.strip())
     if match is None:
-        raise UsageError(f"'{clean(age)}' is no age", hint="Write 30m, 12h, 30d or 8w.")
+        raise UsageError(f"'{printable(age)}' is not a valid age", hint="Examples: 30m, 12h, 30d, 8w.")
     return int(match[1]) * _SECONDS[match[2]] * 1000
 
 
 def _ask(database: Database, chosen: Sequence[str]) -> None:
     for run_id in chosen[:_SHOWN]:
         run = runs.get(database, run_id)
-        say(f"{run_id[:8]}  {clean(run.name)}  {run.status.value}  {local_time(format_time(run.started_at))}")
+        print_message(
+            f"{run_id[:8]}  {printable(run.name)}  {run.status.value}  {local_time(format_time(run.started_at))}"
+        )
     if len(chosen) > _SHOWN:
-        say(f"… and {len(chosen) - _SHOWN} more")
+        print_message(f"… and {len(chosen) - _SHOWN} more")
     try:
         click.confirm(f"Remove {len(chosen)} {_runs(chosen)} with code, artifacts and logs?", abort=True, err=True)
     except click.Abort as error:
         if sys.stdin.isatty():
             raise
-        say("")
-        raise UsageError("Nothing is removed: nobody said yes", hint="-y removes without asking.") from error
+        print_message("")
+        raise UsageError("Nothing is removed without confirmation", hint="-y removes without asking.") from error
 
 
 def _runs(chosen: Sequence[str]) -> str:

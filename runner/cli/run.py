@@ -1,4 +1,4 @@
-"""``proj run``: words of the user to a `RunRequest`, the record to text or JSON."""
+"""``proj run``: turns the options into a `RunRequest`, runs it, and prints the record as text or JSON."""
 
 import re
 
@@ -9,8 +9,8 @@ from msgspec import structs
 from runner.cli import completions
 from runner.cli.home import enter_home, warn_of_lost_store
 from runner.cli.options import OFFLINE
-from runner.cli.output import how_declared
-from runner.cli.text import hinting_once, print_lines, say, show_error, show_event
+from runner.cli.output import declaration_summary
+from runner.cli.text import print_lines, print_message, show_error, show_event, show_hints_once
 from runner.errors import UsageError
 from runner.manifest.durations import seconds_of
 from runner.model import EnvironmentRecord, RunRecord, RunRequest, RunStatus
@@ -27,7 +27,7 @@ def _parameters(words: tuple[str, ...]) -> dict[str, str]:
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or not name:
-            raise UsageError(f"-P takes NAME=VALUE, not {word!r}", hint="an empty value is written NAME=")
+            raise UsageError(f"-P takes NAME=VALUE, not {word!r}", hint="for an empty value, write NAME=")
         if name in given:
             raise UsageError(f"-P {name} is given twice")
         given[name] = value
@@ -35,18 +35,18 @@ def _parameters(words: tuple[str, ...]) -> dict[str, str]:
 
 
 def _engine_options(words: tuple[str, ...]) -> tuple[tuple[str, str | None], ...]:
-    """Return options for the container engine by name; MLflow's words, but that a name may come more than once."""
+    """Return the options of the container engine; the syntax is MLflow's, and a name may occur more than once."""
     options = []
     for word in words:
         name, equals, value = word.partition("=")
         if not name or name.startswith("-"):
-            raise UsageError(f"-A takes NAME or NAME=VALUE, not {word!r}", hint="names are written without dashes")
+            raise UsageError(f"-A takes NAME or NAME=VALUE, not {word!r}", hint="write names without dashes")
         options.append((name, value if equals else None))
     return tuple(options)
 
 
 def _addresses(words: tuple[str, ...]) -> tuple[str, ...]:
-    """Return addresses as `served_address` writes them."""
+    """Return the addresses of ``--serve-as`` in their normal form, without duplicates."""
     return tuple(dict.fromkeys(map(read_served, words)))
 
 
@@ -65,21 +65,21 @@ def _addresses(words: tuple[str, ...]) -> tuple[str, ...]:
     "words",
     multiple=True,
     metavar="NAME=VALUE",
-    help="A parameter; repeatable.",
+    help="Set a parameter; repeatable.",
     shell_complete=completions.parameters,
 )
 @click.option(
     "--params-file",
     metavar="FILE",
-    help="Parameters from a YAML or JSON file; -P wins.",
+    help="Read parameters from a YAML or JSON file; -P overrides it.",
     shell_complete=completions.files,
 )
-@click.option("-v", "--version", metavar="REF", help="Branch, tag or commit (short ids too) to run.")
+@click.option("-v", "--version", metavar="REF", help="Branch, tag or commit to run; commits can be abbreviated.")
 @click.option(
     "--experiment-name",
     "--experiment",
     metavar="NAME",
-    help="Experiment to record in; made when absent.",
+    help="Experiment to record in; created if it does not exist.",
     shell_complete=completions.experiments,
 )
 @click.option("--experiment-id", metavar="ID", help="Experiment to record in, by id.")
@@ -87,29 +87,29 @@ def _addresses(words: tuple[str, ...]) -> tuple[str, ...]:
     *("-A", "--docker-args", "engine_words"),
     multiple=True,
     metavar="NAME[=VALUE]",
-    help="An option for the container engine: -x for one letter, else --name; repeatable.",
+    help="Option for the container engine, without dashes; repeatable.",
 )
-@click.option("--run-name", metavar="NAME", help="Name of the run. [default: made up]")
+@click.option("--run-name", metavar="NAME", help="Name of the run. [default: a random name]")
 @click.option(
     "--env-manager",
     metavar="NAME",
-    help="uv, virtualenv, conda, container, local (none of its own).",
+    help="uv, virtualenv, conda, container, or local (the Python on PATH).",
     shell_complete=completions.environment_makers,
 )
-@click.option("--as-of", metavar="DATE|commit|now", help="Consider packages uploaded until then.")
-@click.option("--timeout", metavar="TIME", help="Stop the command after so long: seconds, or 90s, 10m, 1h30m.")
-@click.option("--no-repair", is_flag=True, help="Take an old project exactly as declared, even if it can't run so.")
-@click.option("--add-missing", is_flag=True, help="Install packages that the code imports and nobody declares.")
+@click.option("--as-of", metavar="DATE|commit|now", help="Use only packages uploaded until then.")
+@click.option("--timeout", metavar="TIME", help="Stop the command after this time: seconds, or 90s, 10m, 1h30m.")
+@click.option("--no-repair", is_flag=True, help="Use the project exactly as declared; repair nothing.")
+@click.option("--add-missing", is_flag=True, help="Install packages that the code imports but does not declare.")
 @click.option(
     "--serve-as",
     multiple=True,
     metavar="HOST:PORT",
-    help="Answer for this address, where the code logs; repeatable.",
+    help="Record in the run what the code logs to this address; repeatable.",
 )
-@click.option("--tracking-uri", metavar="URI", help="Record on this MLflow server too. [default: MLFLOW_TRACKING_URI]")
+@click.option("--tracking-uri", metavar="URI", help="Also record on this MLflow server. [default: MLFLOW_TRACKING_URI]")
 @click.option("--in-place", is_flag=True, help="Run in the project folder itself, not in a frozen copy.")
 @OFFLINE
-@click.option("--dry-run", is_flag=True, help="Print the plan; run, build and record nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the plan; build, run and record nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON; the command's output goes to stderr.")
 def run(
     words: tuple[str, ...],
@@ -129,7 +129,7 @@ def run(
     home = enter_home(writing=True)
     Database.check(home.database)
     warn_of_lost_store(home)
-    report = hinting_once(show_event)
+    report = show_hints_once(show_event)
     plan = make_plan(request, home, report)
     if dry_run:
         _print_plan(describe_plan(plan), plan.request.experiment_id, as_json)
@@ -139,7 +139,7 @@ def run(
         click.echo(msgspec.json.format(msgspec.json.encode(outcome.record), indent=2))
     if outcome.error:
         show_error(outcome.error)
-    _say_outcome(outcome.record)
+    _print_outcome(outcome.record)
     return outcome.exit_code
 
 
@@ -178,7 +178,7 @@ def _text(options: dict[str, str | float | bool | None], name: str) -> str | Non
 
 
 def describe_code(record: RunRecord) -> str:
-    """Say in one line which code a run is of."""
+    """Describe the code of a run in one line."""
     code = record.code
     if code is None:
         return "code unknown"
@@ -187,33 +187,35 @@ def describe_code(record: RunRecord) -> str:
     where = f" on {code.branch}" if code.branch else ""
     if not code.dirty:
         return f"commit {code.commit[:12]}{where}, clean"
-    return f"commit {code.commit[:12]}{where}, dirty: {len(code.changed_files)} files differ, tree {code.tree[:12]}"
+    count = len(code.changed_files)
+    changes = "1 file differs" if count == 1 else f"{count} files differ"
+    return f"commit {code.commit[:12]}{where}, dirty: {changes}, tree {code.tree[:12]}"
 
 
-def _say_outcome(record: RunRecord) -> None:
+def _print_outcome(record: RunRecord) -> None:
     run_id = (record.run_id or "")[:8]
     colour = "green" if record.status == RunStatus.FINISHED.value else "red"
     seconds = f" in {record.resources.wall_seconds:.1f} s" if record.resources else ""
-    say(f"run {run_id} ({record.run_name}) {record.status}{seconds}", fg=colour, bold=True)
-    say(f"  code: {describe_code(record)}")
+    print_message(f"run {run_id} ({record.run_name}) {record.status}{seconds}", fg=colour, bold=True)
+    print_message(f"  code: {describe_code(record)}")
     if record.environment and record.environment.manager != "local":
-        say(f"  environment: {how_declared(record.environment)}")
+        print_message(f"  environment: {declaration_summary(record.environment)}")
     if record.repairs:
-        say(f"  repaired: {'; '.join(record.repairs)}")
+        print_message(f"  repaired: {'; '.join(record.repairs)}")
     if record.redirects:
-        say(f"  tracking: {'; '.join(record.redirects)}")
+        print_message(f"  tracking: {'; '.join(record.redirects)}")
     for name, value in sorted(record.metrics.items())[:8]:
-        say(f"  {name} = {value:g}")
+        print_message(f"  {name} = {value:g}")
     if record.reason:
-        say(f"  why: {record.reason}")
+        print_message(f"  why: {record.reason}")
     if record.status != RunStatus.FINISHED.value and record.folder:
-        say(f"  its folder is kept: {record.folder}")
-    say(f"  next: proj show {run_id}")
+        print_message(f"  run folder, kept for inspection: {record.folder}")
+    print_message(f"  next: proj show {run_id}")
 
 
 def _describe_environment(environment: EnvironmentRecord) -> str:
-    what = environment.image or f"python {environment.python or 'any'}"
-    return f"{environment.manager}, {what}"
+    base = environment.image or f"python {environment.python or 'any'}"
+    return f"{environment.manager}, {base}"
 
 
 def _print_plan(plan: RunRecord, experiment_id: str | None, as_json: bool) -> None:
@@ -224,7 +226,7 @@ def _print_plan(plan: RunRecord, experiment_id: str | None, as_json: bool) -> No
         "project": plan.project,
         "entry point": plan.entry_point,
         "code": describe_code(plan),
-        "experiment": plan.experiment or f"the one with the id {experiment_id}",
+        "experiment": plan.experiment or f"id {experiment_id}",
         "environment": plan.environment and _describe_environment(plan.environment),
         "command": plan.command,
     }

@@ -1,10 +1,13 @@
-"""Whose runs a reading command reads: apart from what it shares with others, as searching takes time to load."""
+"""Opens the store or server from which a command reads runs.
+
+This is apart from ``output.py`` because the search modules take time to load.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from runner.cli.output import clean, read_store
-from runner.cli.text import say
+from runner.cli.output import read_store
+from runner.cli.text import print_message, printable
 from runner.runs.local import LocalReader
 from runner.runs.opening import open_remote, server_to_read
 from runner.runs.reader import RunReader
@@ -12,7 +15,7 @@ from runner.runs.reader import RunReader
 
 @contextmanager
 def open_runs(tracking_uri: str | None, *, local: bool) -> Iterator[RunReader]:
-    """Open what the user wants to read; a server that only the environment names is told."""
+    """Open the selected store or server; if only the environment names the server, print its address."""
     uri = server_to_read(tracking_uri, local=local)
     if uri is None:
         with read_store() as (database, home):
@@ -20,5 +23,6 @@ def open_runs(tracking_uri: str | None, *, local: bool) -> Iterator[RunReader]:
         return
     with open_remote(uri) as reader:
         if tracking_uri is None:
-            say(f"reading {clean(reader.server or '')} (MLFLOW_TRACKING_URI); --local reads the own store")
+            server = printable(reader.server or "")
+            print_message(f"reading {server} (MLFLOW_TRACKING_URI); --local reads the local store")
         yield reader

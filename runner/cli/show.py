@@ -1,4 +1,4 @@
-"""``proj show``: one run whole, for people and as JSON."""
+"""``proj show``: prints all details of a run, for people or as JSON."""
 
 from collections.abc import Iterator, Sequence
 from textwrap import indent
@@ -8,11 +8,11 @@ import msgspec
 from msgspec import structs
 
 from runner.cli import completions
-from runner.cli.code import elsewhere
+from runner.cli.code import clone_command
 from runner.cli.options import reads_runs
-from runner.cli.output import clean, duration, how_declared, local_time, size
+from runner.cli.output import declaration_summary, duration, local_time, size
 from runner.cli.run_source import open_runs
-from runner.cli.text import print_lines
+from runner.cli.text import print_lines, printable
 from runner.model import FileRecord, RunRecord
 from runner.runs.history import LATER_COMMIT_TAG, describe_commit, find_later_commit
 from runner.runs.local import LocalReader
@@ -21,7 +21,7 @@ from runner.source.summaries import CommitSummary
 from runner.sync.sync_state import RemoteRun, remote_runs_of
 
 _FILES = 20
-"""Files listed; JSON has all."""
+"""Number of files shown; JSON has all."""
 
 Rows = Sequence[tuple[str, str | None]]
 
@@ -31,7 +31,7 @@ Rows = Sequence[tuple[str, str | None]]
 @reads_runs
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
 def show(run: str, tracking_uri: str | None, local: bool, as_json: bool) -> None:
-    """Show RUN whole: an id, the beginning of one, a name, or `latest`."""
+    """Show all details of RUN: an id, the beginning of an id, a name, or `latest`."""
     summary = None
     pages: list[str] = []
     is_here = False
@@ -39,7 +39,7 @@ def show(run: str, tracking_uri: str | None, local: bool, as_json: bool) -> None
         server = reader.server
         record = reader.record(run)
         if isinstance(reader, LocalReader):
-            if reader.is_own(record.run_id or run):  # else the project in the record is a path of another machine
+            if reader.is_own(record.run_id or run):  # otherwise the project's path belongs to another machine
                 commit = find_later_commit(record, reader.home)
                 if commit:
                     record = structs.replace(record, tags={**record.tags, LATER_COMMIT_TAG: commit})
@@ -59,22 +59,22 @@ def _sections(
     record: RunRecord, summary: CommitSummary | None, server: str | None, is_here: bool
 ) -> Iterator[tuple[str, list[str]]]:
     run_id = (record.run_id or "")[:8]
-    yield f"run {record.run_id}  {clean(record.run_name or '')}", _lines(_summary(record))
+    yield f"run {record.run_id}  {printable(record.run_name or '')}", _lines(_summary(record))
     yield "code", [*_lines(_code(record, summary)), *_changed(record, f"; proj diff {run_id}" if is_here else "")]
     yield "environment", _lines(_environment(record))
     yield "parameters", [_parameter(record, index) for index in range(len(record.parameters))]
-    yield "metrics", [f"{clean(name)} = {value:.10g}" for name, value in record.metrics.items()]
+    yield "metrics", [f"{printable(name)} = {value:.10g}" for name, value in record.metrics.items()]
     yield "inputs", _files(record.inputs)
     yield "outputs", _files(record.outputs)
     yield "resources", _lines(_resources(record))
-    yield "tags", [f"{clean(name)} = {clean(value)}" for name, value in record.tags.items()]
-    yield "notices", [clean(notice) for notice in record.notices]
+    yield "tags", [f"{printable(name)} = {printable(value)}" for name, value in record.tags.items()]
+    yield "notices", [printable(notice) for notice in record.notices]
     yield "get back", _lines(_ways_back(record, run_id, is_here) if server is None else _ways_from(server, run_id))
 
 
 def _page(copy: RemoteRun) -> str:
     page = copy.page if copy.remote_run_id else copy.server
-    return f"{clean(page)}{' (not all of it yet: proj sync)' if copy.waiting else ''}"
+    return f"{printable(page)}{' (incomplete; complete it with proj sync)' if copy.waiting else ''}"
 
 
 def _summary(record: RunRecord) -> Rows:
@@ -99,7 +99,7 @@ def _code(record: RunRecord, summary: CommitSummary | None) -> Rows:
         return ()
     return (
         ("commit", f"{code.commit}{'*' if code.dirty else ''}" if code.commit else None),
-        ("", f"{clean(summary.subject)} ({clean(summary.author)}, {summary.day})" if summary else None),
+        ("", f"{printable(summary.subject)} ({printable(summary.author)}, {summary.day})" if summary else None),
         ("state", ("dirty" if code.dirty else "clean") if code.commit else "not in git"),
         ("is commit", record.tags.get(LATER_COMMIT_TAG)),
         ("tree", code.tree),
@@ -116,7 +116,7 @@ def _changed(record: RunRecord, way: str) -> list[str]:
         return []
     count = len(code.changed_files)
     files = "1 file" if count == 1 else f"{count} files"
-    shown = [f"  {clean(path)}" for path in code.changed_files[:_FILES]]
+    shown = [f"  {printable(path)}" for path in code.changed_files[:_FILES]]
     more = [f"  … and {count - _FILES} more"] if count > _FILES else []
     return [f"differs from commit {code.commit[:10]} in {files}{way}", *shown, *more]
 
@@ -138,20 +138,20 @@ def _environment(record: RunRecord) -> Rows:
         ("packages", f"{len(environment.packages)} installed" if environment.packages else None),
         ("engine", " ".join(f"-A {option}" for option in environment.engine_options) or None),
         ("declared", environment.declared),
-        ("it is", how_declared(environment, named=False)),
-        *(("", told) for told in (*environment.repairs, *environment.departures)),
-        *(("repaired" if number == 0 else "", told) for number, told in enumerate(record.repairs)),
-        *(("tracking" if number == 0 else "", told) for number, told in enumerate(record.redirects)),
+        ("used", declaration_summary(environment, named=False)),
+        *(("", change) for change in (*environment.repairs, *environment.departures)),
+        *(("repaired" if number == 0 else "", repair) for number, repair in enumerate(record.repairs)),
+        *(("tracking" if number == 0 else "", redirect) for number, redirect in enumerate(record.redirects)),
     )
 
 
 def _parameter(record: RunRecord, index: int) -> str:
     parameter = record.parameters[index]
-    return f"{clean(parameter.name)} = {clean(parameter.value)}  ({parameter.type}, {parameter.source})"
+    return f"{printable(parameter.name)} = {printable(parameter.value)}  ({parameter.type}, {parameter.source})"
 
 
 def _files(files: Sequence[FileRecord]) -> list[str]:
-    shown = [f"{clean(file.path)}  {size(file.size)}  sha256 {file.sha256[:12]}" for file in files[:_FILES]]
+    shown = [f"{printable(file.path)}  {size(file.size)}  sha256 {file.sha256[:12]}" for file in files[:_FILES]]
     return [*shown, f"… and {len(files) - _FILES} more"] if len(files) > _FILES else shown
 
 
@@ -174,7 +174,7 @@ def _resources(record: RunRecord) -> Rows:
 def _ways_back(record: RunRecord, run_id: str, is_here: bool) -> Rows:
     has_lock = record.environment is not None and record.environment.lock_digest is not None
     return (
-        ("code", f"proj checkout {run_id} DIR" if is_here else elsewhere(record)),
+        ("code", f"proj checkout {run_id} DIR" if is_here else clone_command(record)),
         ("files", f"proj get {run_id}"),
         ("output", f"proj log {run_id}" if record.log else None),
         ("lock", f"proj env export {run_id}" if record.log and has_lock else None),
@@ -186,11 +186,11 @@ def _ways_from(server: str, run_id: str) -> Rows:
 
 
 def _lines(rows: Rows) -> list[str]:
-    """Return the rows that have something to say, aligned; further lines of a value stay below it."""
+    """Return the rows that have a value, aligned; further lines of a value are indented below the first."""
     lines = []
     for name, value in rows:
         if value:
-            first, *more = [clean(line) for line in value.splitlines()] or [""]
+            first, *more = [printable(line) for line in value.splitlines()] or [""]
             lines.append(f"{name:13} {first}")
             lines += [f"{'':13} {line}" for line in more]
     return lines

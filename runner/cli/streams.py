@@ -1,4 +1,4 @@
-"""The standard streams of a command: closed ones lead to nowhere, and output that can't be written is an error."""
+"""Handles standard streams that are closed or can't be written."""
 
 import errno
 import os
@@ -12,38 +12,38 @@ _STANDARD = 3
 
 
 def open_streams() -> None:
-    """Let standard streams that the caller closed lead to nowhere, as no file of ours may take their numbers."""
+    """Open /dev/null for each standard stream that the caller closed, so that no other file gets its descriptor."""
     descriptor = 0
-    while descriptor < _STANDARD:  # the system gives out the lowest number that is free
+    while descriptor < _STANDARD:  # `open` returns the lowest free descriptor
         descriptor = os.open(os.devnull, os.O_RDWR)
         if descriptor < _STANDARD:
             os.set_inheritable(descriptor, True)
     os.close(descriptor)
-    # Python leaves out the objects for streams that were closed when it started.
+    # Python sets these to None for streams that were closed when it started.
     sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")  # noqa: SIM115, PTH123
-    sys.stdout = sys.stdout or _nowhere()
-    sys.stderr = sys.stderr or _nowhere()
+    sys.stdout = sys.stdout or _open_null()
+    sys.stderr = sys.stderr or _open_null()
 
 
 def flush_output(*, has_failed: bool = False) -> None:
-    """Write out what was printed; ``has_failed`` says that something could not be written, and it may be this.
+    """Flush stdout; ``has_failed`` means that some write failed before, maybe to stdout.
 
     Raises:
-        OutputError: nobody can have it.
+        OutputError: stdout can't be written.
     """
     error = _fault_of(sys.stdout, probe=has_failed)
     if error is None:
         return
     _silence(sys.stdout)
-    if error.errno != errno.EPIPE:  # who stops reading has enough
+    if error.errno != errno.EPIPE:  # a reader such as `head` may close the pipe early
         raise OutputError(
             f"The output can't be written: {error.strerror or error}",
-            hint="Send it to a place that has room, or free some space.",
+            hint="Redirect it to a disk with free space, or free some space.",
         )
 
 
-def silence_talk() -> None:
-    """Let what is said on stderr go nowhere from now on, where it can't be written."""
+def silence_stderr() -> None:
+    """Redirect stderr to /dev/null, after a write to it has failed."""
     _silence(sys.stderr)
 
 
@@ -51,21 +51,21 @@ def _fault_of(stream: IO[str], *, probe: bool) -> OSError | None:
     try:
         stream.flush()
         if probe:
-            os.write(stream.fileno(), b"")  # a full device refuses even that
+            os.write(stream.fileno(), b"")  # fails on a full device
     except OSError as error:
         return error
-    except ValueError:  # it is closed
+    except ValueError:  # the stream is closed
         return None
     return None
 
 
 def _silence(stream: IO[str]) -> None:
-    """Lead a stream to nowhere, or Python tries again at its end and complains."""
+    """Redirect a stream to /dev/null; otherwise Python flushes it again at exit and prints an error."""
     with suppress(OSError, ValueError):
         descriptor = os.open(os.devnull, os.O_WRONLY)
         os.dup2(descriptor, stream.fileno())
         os.close(descriptor)
 
 
-def _nowhere() -> IO[str]:
+def _open_null() -> IO[str]:
     return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123

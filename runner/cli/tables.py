@@ -1,6 +1,6 @@
-"""Tables: for people in columns, for programs as CSV.
+"""Prints tables: as columns for people, as CSV for programs.
 
-The columns are set here: loading a library for that takes longer than all else that `proj list` does.
+The columns are laid out here: importing a table library takes longer than everything else in `proj list`.
 """
 
 import csv
@@ -13,20 +13,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import click
 from msgspec import Struct
 
-from runner.cli.output import clean
+from runner.cli.text import printable
 
 _WHOLE = {"run": 8, "id": 32, "status": 9}
-"""Columns that are never cut, and their widths: what they say is typed again, or is short."""
+"""Columns that are never cut, with their widths: users copy these values, or they are short."""
 _LEAST_LAST = 30
-"""Characters that the last column has at least before it is broken."""
+"""Minimal width of the last column before its text is wrapped."""
 _GAP = 3
 _LEAST = 4
 _NO_LIMIT = 10_000
-"""A pipe has no width; nothing may be cut off there."""
+"""Width for output that is not a terminal: nothing is cut."""
 
 
 class _Column(Struct, frozen=True):
-    """How a column is shown: in how many cells of a terminal, and whether what does not fit goes on below."""
+    """The width of a column in terminal cells, and whether longer text is wrapped instead of cut."""
 
     width: int
     folds: bool
@@ -36,20 +36,20 @@ def print_table(
     titles: Sequence[str],
     rows: Sequence[Sequence[str]],
     colours: Mapping[str, str] | None = None,
-    gives_way: Sequence[str] = (),
-    whole: int | None = None,
+    drop_order: Sequence[str] = (),
+    fixed: int | None = None,
 ) -> None:
-    """Print rows below their titles; a cell that is a key of ``colours`` is shown so.
+    """Print rows below their titles; a cell that is a key of ``colours`` gets that colour.
 
-    The last column may be broken into lines, or all but the first ``whole`` ones.
-    On a terminal that is too narrow the columns of ``gives_way`` are left out, in this order, until the others fit.
+    All columns but the first ``fixed`` ones are wrapped if they are too wide; by default only the last one is.
+    If the terminal is too narrow, the columns of ``drop_order`` are left out, in this order, until the others fit.
     """
     is_terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if is_terminal else _NO_LIMIT
-    kept = _fitting(titles, rows, width, gives_way)
-    heads = [clean(titles[number]) for number in kept]
-    cells = [[clean(row[number]) for number in kept] for row in rows]
-    columns = _columns(heads, cells, width, len(kept) - 1 if whole is None else whole)
+    shown = _fitting(titles, rows, width, drop_order)
+    heads = [printable(titles[number]) for number in shown]
+    cells = [[printable(row[number]) for number in shown] for row in rows]
+    columns = _columns(heads, cells, width, len(shown) - 1 if fixed is None else fixed)
     painted = colours if is_terminal and not os.environ.get("NO_COLOR") else None
     bold = dict.fromkeys(heads, "") if painted is not None else None
     lines = ["", *_lines(heads, columns, bold), " " + "─" * (sum(one.width + _GAP for one in columns) - _GAP)]
@@ -58,25 +58,25 @@ def print_table(
     click.echo("\n".join([*lines, ""]))
 
 
-def _columns(heads: Sequence[str], cells: Sequence[Sequence[str]], width: int, whole: int) -> list[_Column]:
-    """Return how wide each column is; where all do not fit, those that can be broken give way first."""
+def _columns(heads: Sequence[str], cells: Sequence[Sequence[str]], width: int, fixed: int) -> list[_Column]:
+    """Return the columns with widths that fit the terminal; columns that can be wrapped shrink first."""
     widths = [
         max(_WHOLE.get(head, 1), _cells(head), *(_cells(row[number]) for row in cells), 0)
         for number, head in enumerate(heads)
     ]
-    for least, numbers in ((_LEAST_LAST, range(whole, len(heads))), (_LEAST, range(len(heads)))):
+    for least, numbers in ((_LEAST_LAST, range(fixed, len(heads))), (_LEAST, range(len(heads)))):
         excess = sum(widths) + _GAP * (len(widths) - 1) + 1 - width
         for _ in range(max(0, excess)):
-            # The widest one loses a cell at a time, so that they become alike.
+            # The widest column shrinks by one cell at a time, so that the widths become equal.
             free = [number for number in numbers if widths[number] > max(least, _WHOLE.get(heads[number], 0))]
             if not free:
                 break
             widths[max(free, key=widths.__getitem__)] -= 1
-    return [_Column(cell_width, number >= whole) for number, cell_width in enumerate(widths)]
+    return [_Column(cell_width, number >= fixed) for number, cell_width in enumerate(widths)]
 
 
 def _lines(row: Sequence[str], columns: Sequence[_Column], colours: Mapping[str, str] | None) -> Iterator[str]:
-    """Yield the lines of a row, in as many as its most broken cell needs."""
+    """Yield the lines of a row; wrapped cells need several."""
     pieces = [
         list(_folded(cell, one.width)) if one.folds else [_cut(cell, one.width)]
         for cell, one in zip(row, columns, strict=True)
@@ -93,47 +93,47 @@ def _lines(row: Sequence[str], columns: Sequence[_Column], colours: Mapping[str,
 
 
 def _cut(text: str, width: int) -> str:
-    """Return a text that has at most so many cells; an ellipsis says that something is left out."""
+    """Cut a text to at most ``width`` terminal cells; an ellipsis marks the cut."""
     return text if _cells(text) <= width else f"{next(_folded(text, width - 1))}…"
 
 
 def _folded(text: str, width: int) -> Iterator[str]:
-    """Yield a text in pieces of at most so many cells, broken at spaces where there are some."""
+    """Wrap a text into pieces of at most ``width`` terminal cells, at spaces if possible."""
     while _cells(text) > width:
         end = size = 0
         while size + _cells(text[end]) <= width or not end:
             size += _cells(text[end])
             end += 1
         space = text.rfind(" ", 0, end + 1)
-        place = space if space > 0 else end
-        yield text[:place]
-        text = text[place:].lstrip(" ")
+        cut = space if space > 0 else end
+        yield text[:cut]
+        text = text[cut:].lstrip(" ")
     yield text
 
 
 def _cells(text: str) -> int:
-    """Return how many cells of a terminal a text takes: East Asian letters two, marks above or below a letter none."""
+    """Return the terminal cells that a text needs: two for East Asian wide letters, none for combining marks."""
     if text.isascii():
         return len(text)
     wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
     return len(text) + wide - sum(unicodedata.combining(letter) > 0 for letter in text)
 
 
-def _fitting(titles: Sequence[str], rows: Sequence[Sequence[str]], width: int, gives_way: Sequence[str]) -> list[int]:
-    """Return the numbers of the columns that fit."""
+def _fitting(titles: Sequence[str], rows: Sequence[Sequence[str]], width: int, drop_order: Sequence[str]) -> list[int]:
+    """Return the indices of the columns that fit."""
     widths = [max(len(title), *(len(row[number]) for row in rows), 0) for number, title in enumerate(titles)]
     widths[-1] = min(widths[-1], _LEAST_LAST)
-    kept = list(range(len(titles)))
-    for title in gives_way:
-        if sum(widths[number] + _GAP for number in kept) <= width:
+    shown = list(range(len(titles)))
+    for title in drop_order:
+        if sum(widths[number] + _GAP for number in shown) <= width:
             break
         if title in titles:
-            kept.remove(titles.index(title))
-    return kept
+            shown.remove(titles.index(title))
+    return shown
 
 
 def print_csv(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows as CSV, as RFC 4180 has it but for the line ends."""
+    """Print rows as CSV (RFC 4180, with LF line ends)."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(titles)
     writer.writerows(rows)

@@ -1,4 +1,4 @@
-"""How events, errors and results look: talk goes to stderr, data to stdout."""
+"""Prints messages, events and errors to stderr, and text for people to stdout."""
 
 import os
 import sys
@@ -6,49 +6,50 @@ import sys
 import click
 from msgspec import structs
 
-from runner.cli.streams import silence_talk
+from runner.cli.streams import silence_stderr
 from runner.errors import ProjError
 from runner.model import Event, EventKind, Report
 from runner.urls import without_credentials
 
 MARKS = {EventKind.STEP: ("·", "cyan"), EventKind.NOTICE: ("i", "blue"), EventKind.WARNING: ("!", "yellow")}
+_LAYOUT = "\n\t"
 
 
-def visible(text: str) -> str:
-    """Return text without what would steer a terminal or turn its letters round; lines and tabs stay."""
+def printable(text: str, *, keep: str = "") -> str:
+    """Escape the characters that can control a terminal or reverse the text direction, except those in ``keep``."""
     if text.isprintable():
         return text
-    return "".join(letter if letter.isprintable() or letter in "\n\t" else repr(letter)[1:-1] for letter in text)
+    return "".join(letter if letter.isprintable() or letter in keep else repr(letter)[1:-1] for letter in text)
 
 
 def print_lines(text: str) -> None:
-    """Write lines for people to stdout; what in them comes from elsewhere can't steer the terminal."""
-    click.echo(visible(text))
+    """Print lines for people to stdout; control characters other than newline and tab are escaped."""
+    click.echo(printable(text, keep=_LAYOUT))
 
 
-def say(text: str, **style: str | bool) -> None:
-    """Write a line of talk to stderr; styled on a terminal unless NO_COLOR is set."""
-    text = visible(text)
+def print_message(text: str, **style: str | bool) -> None:
+    """Print a message to stderr; styled on a terminal unless NO_COLOR is set."""
+    text = printable(text, keep=_LAYOUT)
     if style and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
         text = click.style(text, **style)  # type: ignore[arg-type]
     try:
         click.echo(text, err=True)
     except OSError:
-        silence_talk()  # what is done counts, whoever hears of it
+        silence_stderr()  # a closed stderr must not stop the command
 
 
 def show_event(event: Event) -> None:
-    """Show what a part says while it works."""
+    """Print an event with its hint; remarks are for the record alone."""
     if event.kind is EventKind.REMARK:
         return
     mark, colour = MARKS[event.kind]
-    say(f"{mark} {without_credentials(event.message)}", fg=colour)
+    print_message(f"{mark} {without_credentials(event.message)}", fg=colour)
     if event.hint:
-        say(f"  hint: {without_credentials(event.hint)}")
+        print_message(f"  hint: {without_credentials(event.hint)}")
 
 
-def hinting_once(report: Report) -> Report:
-    """Return who passes events on, each hint with the first of them only: what was said once needs no saying again."""
+def show_hints_once(report: Report) -> Report:
+    """Return a reporter that passes events on to ``report``, and each hint only with the first event that has it."""
     shown: set[str] = set()
 
     def passed(event: Event) -> None:
@@ -61,10 +62,10 @@ def hinting_once(report: Report) -> Report:
 
 
 def show_error(error: ProjError) -> None:
-    """Show a fault that the user can act on: what, where, what to do."""
-    say(f"error[{error.reference}]: {error.message}", fg="red", bold=True)
+    """Print an error that the user can act on: what happened, where, and what to do."""
+    print_message(f"error[{error.reference}]: {error.message}", fg="red", bold=True)
     if error.context:
         for line in error.context.splitlines():
-            say(f"  {line}")
+            print_message(f"  {line}")
     if error.hint:
-        say(f"  hint: {error.hint}")
+        print_message(f"  hint: {error.hint}")

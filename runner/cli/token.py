@@ -1,10 +1,10 @@
-"""``proj token``: who may use the server."""
+"""``proj token``: manages the access tokens of the server."""
 
 import click
 import msgspec
 
-from runner.cli.output import clean, local_time, open_store, read_store
-from runner.cli.text import say
+from runner.cli.output import local_time, open_store, read_store
+from runner.cli.text import print_message, printable
 from runner.store import tokens
 from runner.store.records import format_time
 from runner.store.tokens import Scope
@@ -12,7 +12,7 @@ from runner.store.tokens import Scope
 
 @click.group("token")
 def token() -> None:
-    """Say who may use `proj server`. Clients send a token that they find in MLFLOW_TRACKING_TOKEN."""
+    """Manage the access tokens of `proj server`. MLflow clients read theirs from MLFLOW_TRACKING_TOKEN."""
 
 
 @token.command("add")
@@ -21,16 +21,16 @@ def token() -> None:
     "--scope", type=click.Choice([scope.value for scope in Scope]), default=Scope.WRITE.value, show_default=True
 )
 def add(name: str, scope: str) -> None:
-    """Make a token and print it: it is shown this once."""
+    """Create a token and print it; it can't be shown again."""
     with open_store() as (database, _):
         click.echo(tokens.add(database, name, Scope(scope)))
-    say(f"'{clean(name)}' may {scope}; proj keeps only a digest of the token, so keep it safe")
+    print_message(f"'{printable(name)}' may {scope}; store the token safely, proj keeps only a digest of it")
 
 
 @token.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def list_tokens(as_json: bool) -> None:
-    """List the tokens, without their text."""
+    """List the names and scopes of the tokens."""
     with read_store() as (database, _):
         found = tokens.all_tokens(database)
     rows = [{"name": one.name, "scope": one.scope.value, "created_at": format_time(one.created_at)} for one in found]
@@ -40,7 +40,7 @@ def list_tokens(as_json: bool) -> None:
     for row in rows:
         click.echo(f"{row['name']}  {row['scope']}  since {local_time(row['created_at'])}")
     if not rows:
-        say("no tokens")
+        print_message("no tokens")
 
 
 @token.command("revoke")
@@ -49,4 +49,4 @@ def revoke(name: str) -> None:
     """Remove a token; a running server refuses it at once."""
     with open_store() as (database, _):
         tokens.revoke(database, name)
-    say(f"revoked '{clean(name)}'")
+    print_message(f"revoked '{printable(name)}'")

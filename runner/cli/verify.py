@@ -1,4 +1,4 @@
-"""``proj verify``: whether everything in proj's home is whole, and its repair."""
+"""``proj verify``: checks all data in proj's home, and repairs it."""
 
 import sys
 from collections.abc import Iterator
@@ -9,16 +9,18 @@ import msgspec
 
 from runner.base.findings import Finding, Progress
 from runner.cli.home import enter_home
-from runner.cli.output import clean
-from runner.cli.text import say
+from runner.cli.text import print_message, printable
 from runner.verification.checks import BeginCheck, verify_home
 
 
 @click.command("verify")
-@click.option("--repair", is_flag=True, help="Repair what can be repaired; nothing that could be an only copy goes.")
-@click.option("--json", "as_json", is_flag=True, help="Print what is damaged as a JSON list.")
+@click.option("--repair", is_flag=True, help="Repair damage where possible; the only copy of data is never removed.")
+@click.option("--json", "as_json", is_flag=True, help="Print the damage as a JSON list.")
 def verify(repair: bool, as_json: bool) -> int:
-    """Check all that proj keeps: database, snapshots, locks, environments, artifacts; 1 where damage is left."""
+    """Check all data in proj's home: database, snapshots, locks, environments, artifacts.
+
+    The exit code is 1 if damage remains.
+    """
     home = enter_home()
     left = count = 0
     with _progress() as begin:
@@ -28,30 +30,30 @@ def verify(repair: bool, as_json: bool) -> int:
             left += finding.repair is None
     if as_json:
         click.echo("\n]" if count else "[]")
-    say(_summary(count, left, repair=repair))
+    print_message(_summary(count, left, repair=repair))
     return 1 if left else 0
 
 
 def _print(finding: Finding, *, is_first: bool, as_json: bool) -> None:
-    """Print a finding as soon as it is there: a damaged home may have thousands."""
+    """Print a finding at once, without waiting for the others: there may be thousands."""
     if as_json:
         click.echo(f"{'[' if is_first else ','}\n  {msgspec.json.encode(finding).decode()}", nl=False)
         return
-    click.echo(f"{finding.part}  {clean(finding.name)}: {clean(finding.problem)}")
+    click.echo(f"{finding.part}  {printable(finding.name)}: {printable(finding.problem)}")
     if finding.repair:
-        click.echo(f"  repaired: {clean(finding.repair)}")
+        click.echo(f"  repaired: {printable(finding.repair)}")
 
 
 def _summary(count: int, left: int, *, repair: bool) -> str:
     if not count:
-        return "everything is whole"
-    healed = f"{count - left} of {count} damaged things repaired" if repair else f"{count} damaged things"
-    return healed if repair or not left else f"{healed}; --repair repairs what can be repaired"
+        return "no damage found"
+    result = f"{count - left} of {count} damaged items repaired" if repair else f"{count} damaged items"
+    return result if repair or not left else f"{result}; --repair repairs them where possible"
 
 
 @contextmanager
 def _progress() -> Iterator[BeginCheck]:
-    """Show how far the checks are, on a terminal; elsewhere nothing is shown."""
+    """Show progress bars on a terminal; print nothing elsewhere."""
     if not sys.stderr.isatty():
         yield lambda _title: lambda _done, _total: None
         return

@@ -1,4 +1,4 @@
-"""The words of environments: what is asked for, what was resolved, what is ready to run in."""
+"""Defines environments: the declared spec, the lock that it resolves to, and the prepared environment."""
 
 import os
 import re
@@ -16,13 +16,13 @@ from runner.model import ContainerSpec, EnvironmentKind, EnvironmentRecord, Proj
 from runner.settings import Home
 
 PINNED = r"(==|@).*--hash=|@ *git\+.*@[0-9a-f]{40}\b"
-"""How a requirement looks that leaves nothing to resolve."""
+"""A requirement that is pinned with a hash, a digest or a commit, so that nothing is left to resolve."""
 
 
 class LocalPackage(Struct, frozen=True, kw_only=True):
     """A package whose source is part of the project: a folder, or a wheel or archive file.
 
-    ``path`` is POSIX and relative to the project folder, ``.`` being that folder itself.
+    ``path`` is a POSIX path relative to the project folder; ``.`` is the project folder itself.
     """
 
     path: str
@@ -31,20 +31,20 @@ class LocalPackage(Struct, frozen=True, kw_only=True):
 
     @property
     def text(self) -> str:
-        """The package as a requirement line has it."""
+        """The package as a requirement line."""
         extras = f"[{','.join(self.extras)}]" if self.extras else ""
         return f"{'-e ' if self.editable else ''}{self.path}{extras}"
 
 
 class CondaFile(Struct, frozen=True, kw_only=True):
-    """A file of conda as it stands in the project, for the member that takes it as it is."""
+    """A conda file of the project, for the conda backend."""
 
     path: str
     text: str
 
 
 class Refusal(Struct, frozen=True, kw_only=True):
-    """Why the Python index can't give what a file of conda asks for."""
+    """The reason why the Python index can't provide the packages of a conda file."""
 
     message: str
     context: str | None = None
@@ -52,10 +52,10 @@ class Refusal(Struct, frozen=True, kw_only=True):
 
 
 class ProjectLock(Struct, frozen=True, kw_only=True):
-    """A lock that stands beside the spec in the project.
+    """A lock that the project has beside its environment file.
 
-    ``text`` are its requirement lines with the header. ``pythons`` is the rule that it was resolved for; ``python`` is
-    the release line of that rule with which it was made, and with which it is used where that one is there.
+    ``text`` is its requirement lines with the header. ``pythons`` is the version rule that it was resolved for;
+    ``python`` is the release line that it was made with, which is preferred where it is installed.
     """
 
     path: str
@@ -65,17 +65,18 @@ class ProjectLock(Struct, frozen=True, kw_only=True):
 
 
 class EnvironmentSpec(Struct, frozen=True, kw_only=True):
-    """What a project asks of its environment, before anything is resolved.
+    """The environment that a project declares, before anything is resolved.
 
     ``python`` is a version rule (``3.9``, ``3.9.18``, ``>=3.8,<3.11``). The lines are those of pip's requirements
-    files, one requirement each: ``requirements`` and ``build_requirements`` are installed, ``constraints`` only bound
-    them. ``options`` are pip's global options such as ``--extra-index-url``; they may hold credentials and are never
-    recorded. ``locked_by`` is the digest of a lock that uv must read. ``notices`` say what was left out.
+    files, one requirement each: ``requirements`` and ``build_requirements`` are installed, ``constraints`` only limit
+    versions. ``options`` are pip's global options such as ``--extra-index-url``; they may hold credentials and are
+    never recorded. ``locked_by`` is the digest of a lock that uv must read. ``notices`` are messages about what was
+    left out.
 
-    Of a file of conda these are what it is on the Python index: ``mapping`` says how its packages were mapped,
-    ``refusal`` why they can't be, and ``conda`` is the file itself.
+    For a conda file, the other fields describe its equivalent on the Python index: ``mapping`` has messages about how
+    its packages were mapped, ``refusal`` is the reason why they can't be, and ``conda`` is the file itself.
 
-    ``project_lock`` is the lock beside the file; one that is not of the file as it is now makes a ``refusal``.
+    ``project_lock`` is the lock beside the file; a lock that does not match the file sets ``refusal``.
     """
 
     kind: EnvironmentKind = EnvironmentKind.NONE
@@ -92,28 +93,28 @@ class EnvironmentSpec(Struct, frozen=True, kw_only=True):
     conda: CondaFile | None = None
     mapping: tuple[str, ...] = ()
     departures: tuple[str, ...] = ()
-    """Those of the words about the mapping that say what of the file is not installed."""
+    """Messages about packages of the file that are not installed as declared."""
     refusal: Refusal | None = None
     project_lock: ProjectLock | None = None
     added: tuple[str, ...] = ()
-    """Packages of the Python index that a repair added; the member that takes a file of conda as it is has them too."""
+    """Packages of the Python index that a repair added; the conda backend installs them too."""
     repairs: tuple[str, ...] = ()
-    """What was changed so that an old project runs, each in words for a person; empty where it is as declared."""
+    """Messages about what was changed so that an old project runs; empty if nothing was."""
 
     @property
     def is_locked(self) -> bool:
-        """Say whether every requirement is pinned with hashes, so that nothing is left to resolve."""
+        """Whether every requirement is pinned with hashes, so that nothing is left to resolve."""
         lines = self.requirements + self.build_requirements
         return bool(lines) and all(re.search(PINNED, line) for line in lines)
 
     @property
     def is_empty(self) -> bool:
-        """Say whether nothing is asked to be installed."""
+        """Whether nothing is to be installed."""
         return not (self.requirements or self.build_requirements or self.local_packages or self.locked_by)
 
 
 class RequirementLines(Struct, kw_only=True):
-    """The lines of requirements files while they are collected; the fields are those of `EnvironmentSpec`."""
+    """The lines of requirements files while they are collected, with the fields of `EnvironmentSpec`."""
 
     requirements: list[str]
     constraints: list[str]
@@ -135,7 +136,7 @@ def specify(
     python: str | None = None,
     build_requirements: Sequence[str] = (),
 ) -> EnvironmentSpec:
-    """Return the spec that was collected, each line once and in its first place."""
+    """Return the spec of collected lines, without duplicates and in the order of their first occurrence."""
     return EnvironmentSpec(
         kind=kind,
         file=file,
@@ -150,7 +151,7 @@ def specify(
 
 
 def with_packages(spec: EnvironmentSpec, names: Sequence[str], repairs: Sequence[str]) -> EnvironmentSpec:
-    """Return a spec that asks for more packages of the Python index, and says so."""
+    """Return a spec with more packages of the Python index and the messages about them."""
     return structs.replace(
         spec,
         requirements=tuple(dict.fromkeys((*spec.requirements, *names))),
@@ -160,27 +161,27 @@ def with_packages(spec: EnvironmentSpec, names: Sequence[str], repairs: Sequence
 
 
 class ProjectTree(Protocol):
-    """The frozen tree of the project, from which packages that are part of it are built."""
+    """The frozen tree of the project, from which its own packages are built."""
 
     def digest(self, path: str) -> str:
         """Return a digest of the content of a folder or file; ``.`` is the project folder."""
         ...
 
     def folder(self) -> Path:
-        """Return a folder in which the project folder is laid out; it is only read."""
+        """Return a read-only folder with a checkout of the project folder."""
         ...
 
     def left_out(self) -> frozenset[Path]:
-        """Return files and folders in it that are not of the tree: no package is built with them."""
+        """Return files and folders in the checkout that are not part of the tree and of no package."""
         ...
 
 
 class EnvironmentRequest(Struct, frozen=True, kw_only=True):
-    """What an environment is wanted for.
+    """A request for an environment.
 
-    ``as_of`` is the time up to which packages are considered, None for now; ``refresh`` resolves again what was
-    resolved before. ``files`` and ``tree`` are the frozen project; they are needed when the spec has local packages, or
-    an image to build. ``code`` identifies the content of the project folder.
+    ``as_of`` is the package cutoff date, None for now. ``refresh`` resolves again although a lock is stored. ``files``
+    and ``tree`` are the frozen project; they are needed for local packages and to build an image. ``code`` identifies
+    the content of the project folder.
     """
 
     spec: EnvironmentSpec
@@ -191,20 +192,30 @@ class EnvironmentRequest(Struct, frozen=True, kw_only=True):
     refresh: bool = False
     code: str | None = None
     repair: bool = False
-    """Whether pins and the interpreter may be changed where the project can't be had as declared."""
+    """Whether pins and the interpreter may be changed if the environment can't be built as declared."""
     wanted: tuple[str, ...] = ()
-    """The modules that the code imports from outside."""
+    """The external modules that the code imports."""
     environ: Mapping[str, str] = os.environ
     report: Report | None = None
-    """Who is told what of resolving and installing takes long."""
+    """Receives progress of slow steps of resolving and installing."""
+
+
+class BackendCapabilities(Struct, frozen=True, kw_only=True):
+    """Properties of a backend. Code that uses backends checks these, not their names."""
+
+    builds_prefixes: bool = False
+    """Whether it builds prefixes, into which packages of the Python index can be installed."""
+    maps_conda_files: bool = False
+    """Whether it installs the packages of conda files from the Python index."""
+    provides_images: bool = False
+    """Whether it provides images, in which commands run."""
 
 
 class Lock(Struct, frozen=True, kw_only=True):
-    """What a spec was resolved to: a requirements file with hashes for one interpreter and platform.
+    """A resolved spec: a requirements file with hashes for one interpreter and platform.
 
-    ``digest`` is that of the requirements without comments. ``as_of`` is the RFC 3339 time up to which packages were
-    considered, None when all were; ``undated`` are packages of which the index gave no dates. ``path`` is where it is
-    kept.
+    ``digest`` is that of the requirements without comments. ``as_of`` is the package cutoff date as an RFC 3339 time,
+    None without one; ``undated`` are packages for which the index has no dates. ``path`` is the stored file.
     """
 
     text: str
@@ -216,17 +227,17 @@ class Lock(Struct, frozen=True, kw_only=True):
     repairs: tuple[str, ...] = ()
     departures: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
-    """The packages in it, called as on the Python index, where its text is not a requirements file."""
+    """The packages in it by their names on the Python index, if its text is not a requirements file."""
     file_name: str = "lock.txt"
-    """What it is called where it is kept with a run."""
+    """The file name under which it is stored with a run."""
 
 
 class Prepared(Struct, frozen=True, kw_only=True):
-    """An environment that is proven and ready.
+    """An environment that is verified and ready to use.
 
-    ``path_entries`` come first on the command's PATH. ``import_paths`` are folders of the project, relative to the
-    project folder, from which editable packages are imported in the run's own folder. ``container`` is the image that
-    the command runs in, None where it runs on this machine itself.
+    ``path_entries`` come first on the command's PATH. ``import_paths`` are folders relative to the project folder, from
+    which editable packages are imported in the run folder. ``container`` is the image that the command runs in, None if
+    it runs directly on this machine.
     """
 
     record: EnvironmentRecord
@@ -242,7 +253,7 @@ class Prepared(Struct, frozen=True, kw_only=True):
         return self.container.shell if self.container else "bash"
 
     def importing(self, folder: Path) -> "Prepared":
-        """Return the environment with a folder from which its Pythons import before what is installed."""
+        """Return the environment with a folder from which its Pythons import before installed packages."""
         if self.prefix is None:  # not made by us, so that nothing in it reads our own variable
             known = self.variables.get("PYTHONPATH") or (self.container.import_path if self.container else "")
             path = os.pathsep.join([str(folder), *([known] if known else [])])
@@ -250,7 +261,7 @@ class Prepared(Struct, frozen=True, kw_only=True):
         return structs.replace(self, import_paths=(str(folder), *self.import_paths))
 
     def inherited(self, environ: Mapping[str, str]) -> Mapping[str, str]:
-        """Return what of the caller's variables the command gets: in a container those that are named, else all."""
+        """Return the caller's variables that the command gets: in a container only the declared ones, else all."""
         if self.container is None:
             return environ
         return {name: environ[name] for name in self.container.copied if name in environ}
@@ -264,23 +275,23 @@ class Prepared(Struct, frozen=True, kw_only=True):
         return {**self.variables, IMPORT_PATH: os.pathsep.join([*own, kept] if kept else own)}
 
 
-def lead_paths(environment: Prepared, leads: Mapping[str, Path]) -> Prepared:
-    """Return an environment whose Pythons read other files in the stead of absolute paths that are not there."""
+def redirect_paths(environment: Prepared, leads: Mapping[str, Path]) -> Prepared:
+    """Return an environment whose Pythons open other files in place of absolute paths that do not exist."""
     if not leads:
         return environment
-    leading = {LED_PATHS: msgspec.json.encode([(path, str(file)) for path, file in leads.items()]).decode()}
+    leading = {REDIRECTED_PATHS: msgspec.json.encode([(path, str(file)) for path, file in leads.items()]).decode()}
     environment = structs.replace(environment, variables={**environment.variables, **leading})
-    return environment.importing(INSIDE)
+    return environment.importing(PATH_SHIM)
 
 
-Fill = Callable[[Path], None]
-"""Puts an environment into an empty folder."""
+BuildFunction = Callable[[Path], None]
+"""Builds an environment in an empty folder."""
 
 IMPORT_PATH = "PROJ_IMPORT_PATH"
-"""The variable that names folders to import from, before what is installed; read in every environment of ours."""
+"""The variable with folders to import from before installed packages; each environment of proj reads it."""
 
-INSIDE = Path(__file__).parent / "repair" / "path_shim"
-"""The folder with the module that leads paths, which the Pythons of an environment of ours import at their start."""
+PATH_SHIM = Path(__file__).parent / "repair" / "path_shim"
+"""The folder of the module that redirects paths; the Pythons of an environment import it when they start."""
 
-LED_PATHS = "PROJ_PATHS"
-"""The variable that tells this module which paths it leads."""
+REDIRECTED_PATHS = "PROJ_PATHS"
+"""The variable with the paths that this module redirects."""

@@ -19,7 +19,8 @@ from runner.server import zero_copy
 from runner.server.api import artifacts, experiments, metrics, models, parts, registry, runs
 from runner.server.api.openapi import document
 from runner.server.api.tracking import Route, Stream, Tracking, Upstream
-from runner.server.standalone.guards import MAX_BODY, OPEN_PATHS, Caller, Guard, check_length, read_headers, too_large
+from runner.server.standalone import guards
+from runner.server.standalone.guards import OPEN_PATHS, Caller, Guard, read_headers
 from runner.server.write_batching import Writes
 from runner.store.artifacts import list_artifacts, open_artifact
 
@@ -31,9 +32,6 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 VERSION = "0.1.0"
 """What ``/version`` says; clients of MLflow read it as MLflow's and don't send traces to one so old."""
-
-_RECHECK = 1.0
-"""Seconds after which the sender of a long body has to be known still."""
 
 SERVER_INFO = {"store_type": "SqlStore", "workspaces_enabled": False, "trace_archival_enabled": False}
 
@@ -131,15 +129,13 @@ class Call(Struct, frozen=True, kw_only=True):
             RefusedError: the client went away before it was whole, or its token was revoked.
         """
         more = True
-        checked = time.monotonic()
+        check = guards.periodic_check(self.check)
         while more:
             message = await self.receive()
             if message["type"] == "http.disconnect":
                 raise RefusedError(ErrorCode.BAD_REQUEST, "The connection ended before the request did.")
             more = message.get("more_body", False)
-            if self.check is not None and time.monotonic() - checked > (_RECHECK if more else _RECHECK / 10):
-                self.check()
-                checked = time.monotonic()
+            check(more)
             yield message.get("body", b"")
 
     async def body(self) -> bytes:
@@ -148,13 +144,13 @@ class Call(Struct, frozen=True, kw_only=True):
         Raises:
             RefusedError: it is too large, or not whole.
         """
-        check_length(self.scope["headers"])
+        guards.check_length(self.scope["headers"])
         parts: list[bytes] = []
         size = 0
         async for piece in self.pieces():
             size += len(piece)
-            if size > MAX_BODY:
-                raise too_large()
+            if size > guards.MAX_BODY:
+                raise guards.too_large()
             parts.append(piece)
         return b"".join(parts)
 
@@ -238,7 +234,8 @@ async def _answer_proxy(call: Call, path: str, send: Send) -> Answer | None:
         return None
     call.check_may_write()
     if call.method == "PUT":
-        await artifacts.receive_file(call.tracking, path, call.scope, call.pieces())
+        check = guards.periodic_check(call.check)
+        await artifacts.receive_file(call.tracking, path, call.scope, call.pieces(), check)
         return _json({})
     if call.method == "DELETE":
         artifacts.remove_file(call.tracking, path)

@@ -160,8 +160,8 @@ class JoiningProtocol(HttpToolsProtocol):
     The parser has none of its own, and uvicorn keeps what it is told: headers, trailers, requests that wait.
     """
 
-    longest_silence = WINDOW
-    """Seconds that a client which is to send something may be silent."""
+    awaits_spliced = False
+    """Whether a body is read from the socket by `zero_copy`, which is waiting for the client."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin with a connection."""
@@ -183,6 +183,12 @@ class JoiningProtocol(HttpToolsProtocol):
     def flushed(self) -> asyncio.Transport:
         """Send what is held back, and return the transport to the client itself."""
         return cast("JoiningTransport", self.transport).flushed()
+
+    def count_spliced(self, size: int) -> None:
+        """Count bytes of a body that were read from the socket by `zero_copy`."""
+        self._came += size
+        self._budget.begin_piece(size)
+        self._budget.add_content(size)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End with a connection."""
@@ -290,7 +296,8 @@ class JoiningProtocol(HttpToolsProtocol):
         """Give up a client that is to send or to take something, and has hardly done so between two looks."""
         unsent = self.transport.get_write_buffer_size()
         is_stuck = 0 < unsent == self._unsent
-        if is_stuck or (did_await and self._awaits and self._came < LEAST and not self.flow.read_paused):
+        is_reading = self.awaits_spliced or not self.flow.read_paused
+        if is_stuck or (did_await and self._awaits and self._came < LEAST and is_reading):
             self.transport.abort()
             return
         self._came = 0

@@ -7,7 +7,8 @@ has no such calls (TLS, not Linux), the caller sends and receives pieces as befo
 import asyncio
 import os
 import select
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from fcntl import fcntl
@@ -29,10 +30,13 @@ LEAST_SIZE = 256 * 1024
 
 _PIPE = 1 << 20
 _SET_PIPE_SIZE = 1031
-_AT_ONCE = 16 << 20
-"""Bytes after which others have their turn."""
-_MOMENT = 5
-"""Milliseconds in which a client that is busy sending sends more."""
+_MAX_TURN_BYTES = 16 << 20
+_MAX_TURN_SECONDS = 0.1
+"""Limits of one turn of a worker thread: after it, other uploads are served and the caller is checked again."""
+_POLL_MILLISECONDS = 5
+"""Time within which a client that is sending at full speed sends more."""
+_WAIT_SECONDS = 1.0
+"""Interval of the checks while a client sends nothing."""
 _WORKERS = 4
 
 
@@ -69,11 +73,14 @@ def body_to_splice(scope: Mapping[str, Any]) -> int | None:
     return size if size >= LEAST_SIZE else None
 
 
-async def receive_file(scope: Mapping[str, Any], target: int, size: int) -> None:
-    """Move the body of a request, of which nothing was taken yet, to an open file; `body_to_splice` tells its size.
+async def receive_file(scope: Mapping[str, Any], target: int, size: int, check: Callable[[bool], None]) -> None:
+    """Move the unread body of a request, of the size that `body_to_splice` returned, to an open file.
+
+    ``check`` is called at least once a second with True while more is expected, and with False at the end; it raises
+    when the caller has lost its permission. The connection counts the bytes, and closes when the client is too slow.
 
     Raises:
-        RefusedError: the client went away, or sends too slowly.
+        RefusedError: the connection was closed, or the caller has lost its permission.
         OSError: the file can't be written; the body was read to its end, so that the client takes the answer.
     """
     connection: JoiningProtocol = scope["state"][CONNECTION]
@@ -85,7 +92,7 @@ async def receive_file(scope: Mapping[str, Any], target: int, size: int) -> None
     connection.flow.pause_reading()
     begun = bytes(cycle.body)
     cycle.body = bytearray()
-    body = _Body(connection, target, size - len(begun))
+    body = _Body(connection, target, size - len(begun), check)
     try:
         body.write(begun)
         await body.move()
@@ -106,10 +113,11 @@ async def receive_file(scope: Mapping[str, Any], target: int, size: int) -> None
 class _Body:
     """What is still to come of a body, on its way from a socket through a pipe to a file."""
 
-    def __init__(self, connection: "JoiningProtocol", target: int, left: int) -> None:
+    def __init__(self, connection: "JoiningProtocol", target: int, left: int, check: Callable[[bool], None]) -> None:
         self._connection = connection
         self._target = target
         self._left = left
+        self._check = check
         self._socket = os.dup(connection.transport.get_extra_info("socket").fileno())
         self._out, self._in = os.pipe2(os.O_CLOEXEC)
         with suppress(OSError):  # users have a limit for large pipes
@@ -135,33 +143,45 @@ class _Body:
             await self._until_readable()
             moved, is_over = await loop.run_in_executor(_workers(), self._move)
             self._left -= moved
+            self._connection.count_spliced(moved)
             if is_over and self._left > 0:
-                raise RefusedError(ErrorCode.BAD_REQUEST, "The connection ended before the request did.")
+                raise _connection_ended()
+            self._check_open()
+        self._check(False)
 
     async def _until_readable(self) -> None:
-        """Wait for the client, as long as the connection may be silent."""
+        """Wait for the client; the connection is closed by its own timer when the client is too slow."""
         loop = asyncio.get_running_loop()
         readable = asyncio.Event()
         loop.add_reader(self._socket, readable.set)
+        self._connection.awaits_spliced = True
         try:
-            await asyncio.wait_for(readable.wait(), self._connection.longest_silence)
-        except asyncio.TimeoutError:
-            self._connection.transport.abort()
-            raise RefusedError(ErrorCode.BAD_REQUEST, "The request was sent too slowly.") from None
+            while not readable.is_set():
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(readable.wait(), _WAIT_SECONDS)
+                self._check_open()
         finally:
+            self._connection.awaits_spliced = False
             loop.remove_reader(self._socket)
 
+    def _check_open(self) -> None:
+        """Stop when the connection was closed, which our copy of its socket does not show, or the caller is refused."""
+        if self._connection.cycle.disconnected or self._connection.transport.is_closing():
+            raise _connection_ended()
+        self._check(True)
+
     def _move(self) -> tuple[int, bool]:
-        """Move what is there, in a thread; return how many bytes that were, and whether the connection ended."""
+        """Move the bytes that have arrived, in a thread; return their number, and whether the connection ended."""
         total = 0
+        deadline = time.monotonic() + _MAX_TURN_SECONDS
         waiting = select.poll()
         waiting.register(self._socket, select.POLLIN)
-        while total < min(self._left, _AT_ONCE):
+        while total < min(self._left, _MAX_TURN_BYTES) and time.monotonic() < deadline:
             try:
                 flags = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
                 count = os.splice(self._socket, self._in, min(self._left - total, _PIPE), flags=flags)
             except BlockingIOError:
-                if not waiting.poll(_MOMENT):
+                if not waiting.poll(_POLL_MILLISECONDS):
                     break
                 continue
             except ConnectionError:
@@ -189,6 +209,10 @@ class _Body:
             raise error
         self.fault = error
         self._void = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+
+
+def _connection_ended() -> RefusedError:
+    return RefusedError(ErrorCode.BAD_REQUEST, "The connection ended before the request did.")
 
 
 @cache

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from runner.base.checksummed_files import DamagedFileError, read_sealed, write_sealed
 from runner.base.parse_cache import ParseCache
-from runner.environments.resolve.lock_files import read_lock_file, report_damage, usable_lock, write_lock_file
+from runner.environments.resolve.lock_files import read_lock_file, read_valid_lock, report_damage, write_lock_file
 from runner.model import Event
 
 TEXT = "# Python 3.11\nsix==1.16.0 \\\n    --hash=sha256:" + "8a" * 32 + "\ntabulate==0.9.0 \\\n    --hash=sha256:aa\n"
@@ -30,10 +30,10 @@ def test_no_damaged_lock_is_taken(tmp_path_factory: pytest.TempPathFactory, data
     }[kind]()
     path.write_bytes(damaged)
     if damaged == whole:
-        assert usable_lock(path) == whole.decode()
+        assert read_valid_lock(path) == whole.decode()
         return
     told: list[Event] = []
-    assert usable_lock(path) is None
+    assert read_valid_lock(path) is None
     report_damage(path, told.append)
     assert ["damaged" in event.message for event in told] == [True]
 
@@ -54,7 +54,7 @@ def test_the_lock_of_another_name_is_not_taken(tmp_path: Path) -> None:
 
 def test_a_lock_that_can_not_be_read_is_damaged(tmp_path: Path) -> None:
     (tmp_path / "a.txt").mkdir()
-    assert usable_lock(tmp_path / "a.txt") is None
+    assert read_valid_lock(tmp_path / "a.txt") is None
 
 
 @settings(max_examples=200, deadline=None)

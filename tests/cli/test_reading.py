@@ -287,7 +287,7 @@ class TestGet:
         assert run_command(["get", run_id, "--to", str(tmp_path), "--force"]) == 0
         assert (tmp_path / "plot.png").read_bytes() == b"plot"
         assert run_command(["get", run_id, "--to", str(tmp_path)]) == 0
-        assert "2 were there already" in capsys.readouterr().err
+        assert "2 already existed" in capsys.readouterr().err
 
     def test_what_is_not_there(self, run_id: str, two: tuple[str, str], capsys: Capture) -> None:
         assert run_command(["get", run_id, "nothing"]) == 1

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.cli.text import print_lines, say, show_error, show_event, visible
+from runner.cli.text import print_lines, print_message, printable, show_error, show_event
 from runner.errors import UsageError
 from runner.model import Event, EventKind, RunDetails
 from runner.settings import Home
@@ -20,7 +20,7 @@ LETTERS = set(EVIL) - set("gpj.exe[312mJ")
 
 
 def test_nothing_that_is_said_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    say(f"said {EVIL}")
+    print_message(f"said {EVIL}")
     show_event(Event(kind=EventKind.WARNING, message=f"event {EVIL}", hint=EVIL))
     show_error(UsageError(f"error {EVIL}", context=f"one {EVIL}\ntwo {EVIL}", hint=EVIL))
     print_lines(f"printed {EVIL}\nbelow\t{EVIL}")
@@ -50,7 +50,7 @@ def test_no_name_steers_the_terminal(proj: RunProj, home: Home, words: list[str]
 
 @given(st.text())
 def test_visible_text_is_printable_and_the_same_where_it_was(text: str) -> None:
-    shown = visible(text)
+    shown = printable(text)
     assert shown.replace("\n", "").replace("\t", "").isprintable()
     if text.isprintable():
         assert shown == text

@@ -199,4 +199,4 @@ def _departures(record: dict[str, Any]) -> str:
     if not environment.get("digest"):
         return ""
     told = "; ".join((*environment.get("repairs", ()), *environment.get("departures", ())))
-    return told or ("as declared" if environment.get("declared") else "none is declared")
+    return told or ("as declared" if environment.get("declared") else "none declared")

@@ -99,14 +99,21 @@ def test_modules_that_decode_json_are_known() -> None:
     assert found - {"base/foreign_text.py"} == set(JSON_OF_OUR_OWN)
 
 
-def test_the_map_in_the_architecture_is_of_today() -> None:
+def test_the_map_of_the_code_is_current() -> None:
     assert written_map() == make_map(), "run: python tests/support/architecture.py"
 
 
-def test_the_architecture_names_only_what_exists() -> None:
-    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"`((?:runner|tests)/[\w/]+\.py)`", text))
+def test_documents_name_only_files_that_exist() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    named = set(re.findall(r"`((?:runner|tests|docs)/[\w/.-]*)`", text))
     assert {name for name in named if not (ROOT / name).exists()} == set()
+
+
+def test_front_pages_stay_short() -> None:
+    limits = {"README.md": 200, "ARCHITECTURE.md": 250}
+    lengths = {name: len((ROOT / name).read_text(encoding="utf-8").splitlines()) for name in limits}
+    assert {name: lines for name, lines in lengths.items() if lines > limits[name]} == {}
 
 
 def test_committed_text_names_no_package_index_host() -> None:

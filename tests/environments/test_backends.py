@@ -16,8 +16,8 @@ import msgspec
 import pytest
 
 from runner.environments.backends import local
-from runner.environments.backends.registry import BACKENDS, choose_backend
-from runner.environments.cache.file_manifest import take
+from runner.environments.backends.registry import BACKENDS, LazyBackend, choose_backend
+from runner.environments.cache.file_manifest import build_manifest
 from runner.environments.cache.prefix import MARKER, read_marker
 from runner.environments.cache.source_trees import FolderTree
 from runner.environments.declare.indexes import IndexOptions
@@ -113,12 +113,17 @@ def site(prepared: Prepared) -> Path:
 
 
 class Contract:
-    """What every member must do."""
+    """Tests that every backend passes."""
 
     manager: str
 
     def test_is_listed_by_its_name(self) -> None:
         assert BACKENDS[self.manager].name == self.manager
+
+    def test_the_registry_has_its_capabilities(self) -> None:
+        backend = BACKENDS[self.manager]
+        loaded = backend.load() if isinstance(backend, LazyBackend) else backend
+        assert loaded.capabilities == backend.capabilities
 
     def test_says_nothing_against_a_plain_spec(self) -> None:
         assert BACKENDS[self.manager].why_not(EnvironmentSpec()) is None
@@ -224,7 +229,7 @@ class TestLocal(Contract):
 def test_members_that_can_not_provide_a_spec_say_so(desk: Desk) -> None:
     with pytest.raises(EnvironmentSetupError, match="what a conda file declares") as caught:
         choose_backend("conda", desk.request().spec)
-    assert caught.value.hint == "'--env-manager' can be uv or virtualenv or local here."
+    assert caught.value.hint == "Use '--env-manager' with uv or virtualenv or local."
     with pytest.raises(EnvironmentSetupError, match="docker_env"):
         choose_backend(None, EnvironmentSpec(kind=EnvironmentKind.DOCKER_ENV))
     with pytest.raises(UsageError) as usage:
@@ -331,7 +336,7 @@ def test_an_index_without_dates_is_told_and_used(desk: Desk, dateless_index: Pat
     packages = dict(prepared.record.packages)
     assert packages["proj-tests-undated"] == "1.0"
     assert packages["six"] == "1.16.0"
-    assert "no dates for proj-tests-undated" in desk.said(EventKind.NOTICE)
+    assert "no upload dates for proj-tests-undated" in desk.said(EventKind.NOTICE)
 
 
 @pytest.mark.env
@@ -537,7 +542,7 @@ def test_a_build_that_is_killed_at_any_of_100_points_leaves_nothing_that_is_acce
             prepared = desk.prepare()
             assert prepared.record.digest == whole
             assert prepared.prefix
-            assert take(prepared.prefix).digest == whole
+            assert build_manifest(prepared.prefix).digest == whole
     assert unfinished > KILLS / 10, "hardly any build was killed before its end"
 
 

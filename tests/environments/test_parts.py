@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from runner.environments.backends.python_backend import HOOK
-from runner.environments.cache.file_manifest import compare, measure, take
+from runner.environments.cache.file_manifest import build_manifest, compare, measure
 from runner.environments.cache.source_trees import FolderTree, copy_packages, metadata_digest
 from runner.environments.declare.indexes import index_options
 from runner.environments.interpreters.interpreters import Interpreter
 from runner.environments.model import IMPORT_PATH, LocalPackage, Prepared
-from runner.environments.repair.metadata_overrides import overrides_in, write_overrides
 from runner.environments.resolve import uv_command
 from runner.environments.resolve.locking import count_packages, read_lock
-from runner.environments.resolve.uv_command import busy_with, find_uv
+from runner.environments.resolve.metadata_overrides import overrides_in, write_overrides
+from runner.environments.resolve.uv_command import find_uv, unfinished_work
 from runner.model import EnvironmentRecord, Event
 from runner.settings import Home
 from runner.urls import with_credentials, without_credentials
@@ -153,11 +153,11 @@ def prefix(tmp_path: Path) -> Path:
 
 
 def test_inventory_holds_files_against_their_record(prefix: Path) -> None:
-    inventory = take(prefix)
+    inventory = build_manifest(prefix)
     assert [(item.name, item.version) for item in inventory.distributions] == [("six", "1")]
     assert inventory.wrong == ()
     (prefix / "lib/python3.11/site-packages/six.py").write_text("2")
-    assert take(prefix).wrong == ("six",)
+    assert build_manifest(prefix).wrong == ("six",)
 
 
 def test_every_change_shows_in_the_quick_check(prefix: Path) -> None:
@@ -170,7 +170,7 @@ def test_every_change_shows_in_the_quick_check(prefix: Path) -> None:
 
 
 def test_damage_is_what_changed_went_or_came(prefix: Path) -> None:
-    inventory = take(prefix)
+    inventory = build_manifest(prefix)
     site = prefix / "lib/python3.11/site-packages"
     (site / "data.bin").write_bytes(b"1")
     (site / "__pycache__").mkdir()
@@ -221,11 +221,11 @@ def test_packages_of_other_platforms_and_pythons_are_not_counted() -> None:
 
 def test_what_an_installer_is_busy_with() -> None:
     uv = "Resolved 4 packages\nDownloading pandas (11.8MiB)\nDownloading torch (1.2GiB)\n Downloaded pandas\n"
-    assert busy_with(uv + "   Building old==1.0\n") == ("Downloading torch (1.2GiB)", "Building old==1.0")
-    assert busy_with(uv + " Downloaded torch\n   Building old==1.0\n      Built old==1.0\n") == ()
+    assert unfinished_work(uv + "   Building old==1.0\n") == ("Downloading torch (1.2GiB)", "Building old==1.0")
+    assert unfinished_work(uv + " Downloaded torch\n   Building old==1.0\n      Built old==1.0\n") == ()
     pip = "Collecting a\n  Downloading a-1-py3-none-any.whl (1 MB)\nCollecting b\n  Downloading b-1.tar.gz (2 MB)\n"
-    assert busy_with(pip) == ("Downloading b-1.tar.gz (2 MB)",)
-    assert busy_with(pip + "Installing\n") == ()
+    assert unfinished_work(pip) == ("Downloading b-1.tar.gz (2 MB)",)
+    assert unfinished_work(pip + "Installing\n") == ()
 
 
 def test_what_takes_long_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,7 +240,7 @@ def test_what_takes_long_is_told_once(tmp_path: Path, monkeypatch: pytest.Monkey
         told.append(event.message)
         (tmp_path / "told").touch()
 
-    done = uv_command.follow([sys.executable, "-c", code], tmp_path, dict(os.environ), report)
+    done = uv_command.run_installer([sys.executable, "-c", code], tmp_path, dict(os.environ), report)
     assert (done.exit_code, told) == (0, ["Downloading big (1.0GiB)"])
 
 
@@ -250,7 +250,7 @@ def test_what_is_chosen_is_told_when_it_is_made_and_always_recorded(
 ) -> None:
     root = make_repository({"MLproject": "entry_points: {main: {command: python -V}}\n"})
     first, second = (proj("run", ".", "--json", cwd=root) for _ in range(2))
-    for told in ("no environment is declared", "No version of Python is asked for"):
+    for told in ("no environment is declared", "No version of Python is declared"):
         assert told in first.err
         assert told not in second.err
         for run in (first, second):
@@ -265,5 +265,5 @@ def test_a_range_beside_a_lock_needs_no_words(proj: RunProj, make_repository: Ma
     root = make_repository({"MLproject": manifest, "python_env.yaml": asked, "requirements.txt": wheel})
     run = proj("run", ".", "--json", cwd=root)
     assert run.code == 0, run.err
-    assert "leaves the version of Python open" not in run.err
-    assert any("leaves the version of Python open" in notice for notice in run.json["notices"])
+    assert "does not fix the version of Python" not in run.err
+    assert any("does not fix the version of Python" in notice for notice in run.json["notices"])

@@ -102,7 +102,7 @@ def test_probe_15_a_version_of_python_is_what_it_looks_like(
     (root / "python_env.yaml").write_text("python: 3.99\n", encoding="utf-8")
     refused = proj("run", ".", cwd=root, UV_PYTHON_DOWNLOADS="never")
     assert refused.code == 1
-    assert "Python 3.99 is needed and not installed; there is " in refused.err
+    assert "Python 3.99 is required but not installed; found: " in refused.err
     assert f"{line}." in refused.err.partition("there is ")[2]
 
 
@@ -119,7 +119,7 @@ def test_probe_16_names_of_conda_are_mapped_and_none_is_dropped(make_repository:
     (root / "conda.yaml").write_text(conda.replace("libstdcxx-ng", "r-base"), encoding="utf-8")
     refused = proj("run", ".", cwd=root)
     assert refused.code == 1
-    assert "asks for what the Python index does not have: r-base (line 2)" in refused.err
+    assert "needs packages that the Python index does not have: r-base (line 2)" in refused.err
 
 
 @pytest.mark.skipif(shutil.which("ps") is None, reason="there is no ps")

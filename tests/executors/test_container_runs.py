@@ -110,7 +110,7 @@ def test_only_chosen_variables_go_in(project: Callable[..., Path], proj: RunProj
     assert found["PROJ_RUN_ID"] == done["run_id"]
     assert not found.keys() & {"LEFT_OUT", "ABSENT", "PROJ_HOME"}
     assert "/usr/bin:/bin" in found["PATH"]
-    assert "Not set here, so the container does not have them: ABSENT" in done["notices"]
+    assert "Variables of docker_env that are not set and not passed to the container: ABSENT" in done["notices"]
 
 
 TRACKING = """

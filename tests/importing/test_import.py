@@ -186,7 +186,7 @@ class TestFolder:
 
     def test_artifacts_elsewhere_are_reported(self, folder: Path, db: Database, capsys: Capture) -> None:
         said = bring(capsys, folder)
-        assert "artifacts of 1 runs and models are not on this machine and stay where they are: s3://bucket" in said.out
+        assert "artifacts of 1 runs and models are not on this machine and were not copied: s3://bucket" in said.out
         assert runs.get(db, TWO).artifact_uri == "s3://bucket/7/artifacts"
 
     def test_artifacts_behind_a_server_can_be_found_by_its_folder(self, folder: Path, capsys: Capture) -> None:
@@ -215,7 +215,7 @@ class TestAgain:
             assert (counts["added"], counts["updated"], counts["failed"]) == (0, 0, 0), kind
             assert counts["unchanged"] > 0, kind
         assert (again["points"], again["artifacts"]["files"], again["warnings"], again["errors"]) == (0, 0, [], [])
-        assert "everything was here already" in bring(capsys, folder).out
+        assert "everything had been imported before" in bring(capsys, folder).out
 
     def test_a_run_that_went_on_is_brought_up_to_date(self, folder: Path, db: Database, capsys: Capture) -> None:
         bring(capsys, folder)
@@ -243,7 +243,7 @@ class TestAgain:
         write_tree(folder, {f"7/{TWO}/meta.yaml": meta})
         bring(capsys, folder)
         assert runs.get(db, TWO).lifecycle_stage is LifecycleStage.DELETED
-        assert "everything was here already" in bring(capsys, folder).out
+        assert "everything had been imported before" in bring(capsys, folder).out
         write_tree(folder, {f"7/{TWO}/meta.yaml": run_meta(TWO)})
         bring(capsys, folder)
         assert runs.get(db, TWO).lifecycle_stage is LifecycleStage.ACTIVE
@@ -264,7 +264,7 @@ class TestAgain:
         db.execute("UPDATE runs SET experiment = ? WHERE run_id = ?", int(number), ONE)
         runs.delete(db, TWO)
         versions.set_stage(db, "churner", 1, "Archived")
-        assert "everything was here already" in bring(capsys, folder).out
+        assert "everything had been imported before" in bring(capsys, folder).out
         run = runs.get(db, ONE)
         assert (run.tags["mlflow.note.content"], run.name, run.experiment_id) == ("mine", "my name", number)
         assert runs.get(db, TWO).lifecycle_stage is LifecycleStage.DELETED
@@ -285,7 +285,7 @@ class TestAgain:
     def test_a_run_of_our_own_is_left_alone(self, folder: Path, db: Database, capsys: Capture) -> None:
         runs.create(db, NewRun(run_id=ONE, name="ours"))
         said = bring(capsys, folder)
-        assert "1 here already, not from an import: left alone" in said.out
+        assert "1 not changed, because they were not imported" in said.out
         run = runs.get(db, ONE)
         assert (run.name, run.params) == ("ours", {})
 
@@ -303,10 +303,10 @@ class TestAgain:
         said = bring(capsys, folder)
         assert said.code == 0
         assert "Version 1 of 'churner' is skipped: it exists here with other content" in said.err
-        assert "left out: other versions have their numbers here" in said.out
+        assert "left out, because other versions have their numbers" in said.out
         way = re.search(r"hint: Import it as a new version: proj (models register churner .+)", said.err)
         assert way is not None
-        assert "everything was here already" not in bring(capsys, folder).out
+        assert "everything had been imported before" not in bring(capsys, folder).out
         assert "The alias churner@champion names another version here" in said.err
         assert versions.get(db, "churner", 1).run_id == run_id
         assert versions.get(db, "churner", 3).location == models.get(db, MODEL).artifact_uri
@@ -694,7 +694,7 @@ class TestDatabase:
         assert (run.name, run.user, run.params, run.metrics["rmse"].value) == ("named", "ann", {"alpha": "0.5"}, 0.25)
         assert run.metrics["top"].value == math.inf
         assert [file.path for file in walk_artifacts(home.artifacts(ONE))] == ["plot.png"]
-        assert "everything was here already" in bring(capsys, path).out
+        assert "everything had been imported before" in bring(capsys, path).out
         assert path.read_bytes() == before
         assert {file.name for file in tmp_path.iterdir()} == {"mlflow.db", "mlruns"}
 
@@ -722,7 +722,7 @@ class TestDatabase:
             assert "runs: 1 added" in bring(capsys, path).out
             server.execute("INSERT INTO params VALUES ('later', '2', ?)", (ONE,))
             server.commit()
-            assert "runs: 1 brought up to date" in bring(capsys, path).out
+            assert "runs: 1 updated" in bring(capsys, path).out
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
     def test_a_folder_that_may_not_be_written_to(self, tmp_path: Path, capsys: Capture) -> None:

@@ -172,13 +172,13 @@ class TestReading:
         assert (target / "plots" / "ü 1.txt").read_bytes() == b"plot"
         assert (target / "large.bin").stat().st_size == 3_000_000
         assert (target / "net" / "MLmodel").read_bytes() == b"model"
-        assert "0 copied (0 B), 3 were there already" in call(capsys, *words).err
+        assert "0 copied (0 B), 3 already existed" in call(capsys, *words).err
         (target / "plots" / "ü 1.txt").write_bytes(b"mine")
         assert call(capsys, *words).code == 1
         part = call(capsys, "get", run_id, "plots", "--to", str(tmp_path / "part"), "--tracking-uri", theirs.url)
         assert part.out.splitlines() == [str(tmp_path / "part" / "plots" / "ü 1.txt")]
         none = call(capsys, "get", run_id, "none", "--tracking-uri", theirs.url)
-        assert "There are large.bin, net/MLmodel, plots/ü 1.txt." in none.err
+        assert "Its artifacts are large.bin, net/MLmodel, plots/ü 1.txt." in none.err
 
     def test_comparing(self, theirs: Theirs, capsys: Capture) -> None:
         one, two = theirs.make_run("first"), theirs.make_run("second")
@@ -246,7 +246,7 @@ class TestSelection:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", theirs.url)
         said = call(capsys, "list", "--json")
         assert [record["run_id"] for record in said.json] == [run_id]
-        assert said.err.splitlines() == [f"reading {theirs.url} (MLFLOW_TRACKING_URI); --local reads the own store"]
+        assert said.err.splitlines() == [f"reading {theirs.url} (MLFLOW_TRACKING_URI); --local reads the local store"]
         own = call(capsys, "list", "--local", "--json")
         assert (own.json, own.err) == ([], "")
         monkeypatch.setenv("PROJ_OFFLINE", "1")
@@ -348,7 +348,7 @@ class TestPulling:
         run_id = theirs.make_run("first")
         call(capsys, "pull", run_id, "--from", theirs.url)
         again = call(capsys, "pull", run_id, "--from", theirs.url)
-        assert "everything was here already" in again.out
+        assert "everything had been imported before" in again.out
         values.log_metrics(theirs.database, run_id, [Metric(key="loss", value=7, step=400, timestamp=9)])
         write_artifact(theirs.home.artifacts(run_id), "plots/ü 1.txt", [b"PLOT"])
         theirs.finish(run_id)
@@ -415,11 +415,11 @@ class TestPulling:
         assert record.log == str(elsewhere.log(run_id))
         assert elsewhere.log(run_id).read_bytes() == b"said\n"
         assert [file.path for file in walk_artifacts(elsewhere.artifacts(run_id))] == ["plot"]
-        assert "everything was here already" in call(capsys, "pull", run_id, "--from", theirs.url).out
+        assert "everything had been imported before" in call(capsys, "pull", run_id, "--from", theirs.url).out
         assert "proj checkout" not in call(capsys, "show", run_id).out
         for words in (("checkout", run_id, str(elsewhere.root / "code")), ("diff", run_id)):
             absent = call(capsys, *words).err
-            assert "is not here: it came from another store" in absent
+            assert "is not stored: the run was copied from another store" in absent
             assert "proj rm" not in absent
             assert before.code.tree in absent
 
@@ -428,7 +428,7 @@ class TestPulling:
         model = models.create(db, NewModel(name="mine", source_run_id=mine))
         claims = theirs.make_run("theirs", tags={"proj.run_id": mine})
         said = call(capsys, "pull", claims, "--from", theirs.url)
-        assert "1 here already, not from an import: left alone" in said.out
+        assert "1 not changed, because they were not imported" in said.out
         other = theirs.make_run("other")
         models.create(
             theirs.database, NewModel(name="bad", source_run_id=other, tags={"proj.model_id": model.model_id})
@@ -498,7 +498,7 @@ def test_a_server_of_mlflow(tmp_path: Path, db: Database, home: Home, capsys: Ca
         assert (tmp_path / "got" / "sub" / "plot").read_bytes() == b"plot"
         said = call(capsys, "pull", "first", "--from", url)
         assert said.code == 0, said.err
-        assert "everything was here already" in call(capsys, "pull", "first", "--from", url).out
+        assert "everything had been imported before" in call(capsys, "pull", "first", "--from", url).out
     found = runs.get(db, run.run_id)
     assert (found.metrics["plus"].value, math.isnan(found.metrics["nan"].value)) == (math.inf, True)
     assert (found.name, found.params, found.tags["team"]) == ("first", {"alpha": "0.5"}, "blue")

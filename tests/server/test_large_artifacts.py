@@ -5,19 +5,24 @@ import os
 import resource
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner.server import zero_copy
+from runner.protocol.errors import ErrorCode, RefusedError
+from runner.server import transport, zero_copy
+from runner.server.standalone import guards
+from runner.server.standalone.guards import MAX_BODY
 from runner.server.transport import JoiningProtocol
 from runner.settings import Home
 from runner.store.artifacts import walk_artifacts
 from runner.store.database import Database
-from tests.support.protocol import Client, Stage
+from tests.support.protocol import API, Client, Stage
 
 SIZE = 3 * zero_copy.LEAST_SIZE + 17
 
@@ -41,9 +46,9 @@ def spliced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
     receive = zero_copy.receive_file
 
-    async def noted(scope: object, target: int, size: int) -> None:
+    async def noted(scope: Mapping[str, Any], target: int, size: int, check: Callable[[bool], None]) -> None:
         sizes.append(size)
-        await receive(scope, target, size)  # type: ignore[arg-type]
+        await receive(scope, target, size, check)
 
     monkeypatch.setattr(zero_copy, "receive_file", noted)
     return sizes
@@ -158,13 +163,119 @@ def is_given_up(connection: socket.socket) -> bool:
         return True
 
 
-def test_a_client_that_falls_silent_is_given_up(stage: Stage, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(JoiningProtocol, "longest_silence", 0.2)
+@pytest.fixture
+def short_window(monkeypatch: pytest.MonkeyPatch) -> float:
+    monkeypatch.setattr(transport, "WINDOW", 0.2)
+    return 0.2
+
+
+def staged_files(stage: Stage) -> list[Path]:
+    staging = stage.home.root / "runs" / ".proj-partial"
+    return list(staging.iterdir()) if staging.exists() else []
+
+
+def assert_nothing_is_stored(stage: Stage) -> None:
+    deadline = time.monotonic() + 30
+    while staged_files(stage) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert staged_files(stage) == []
+    assert walk_artifacts(stage.home.artifacts(stage.run_id)) == ()
+
+
+@pytest.mark.usefixtures("short_window")
+def test_a_client_that_stops_sending_is_disconnected(stage: Stage, client: Client, spliced: list[int]) -> None:
     with socket.create_connection(("127.0.0.1", stage.socket.port)) as connection:
         connection.sendall(head(stage, client, SIZE) + content(1000))
         connection.settimeout(60)
         assert is_given_up(connection)
-    assert walk_artifacts(stage.home.artifacts(stage.run_id)) == ()
+    assert spliced == [SIZE]
+    assert_nothing_is_stored(stage)
+
+
+def test_a_client_that_sends_byte_by_byte_is_disconnected(
+    stage: Stage, client: Client, spliced: list[int], short_window: float
+) -> None:
+    begin = time.monotonic()
+    with socket.create_connection(("127.0.0.1", stage.socket.port)) as connection:
+        connection.sendall(head(stage, client, SIZE) + content(1000))
+        with suppress(OSError):
+            while time.monotonic() - begin < 20:
+                connection.sendall(b"x")
+                time.sleep(short_window / 10)
+    assert short_window <= time.monotonic() - begin < 20
+    assert spliced == [SIZE]
+    assert_nothing_is_stored(stage)
+    assert client.send("GET", "/health").status == 200
+
+
+def test_a_slow_but_steady_client_is_served(
+    stage: Stage, client: Client, spliced: list[int], short_window: float
+) -> None:
+    data = content(SIZE)
+    step = SIZE // 16
+    assert step > transport.LEAST
+    with socket.create_connection(("127.0.0.1", stage.socket.port)) as connection:
+        connection.sendall(head(stage, client, SIZE))
+        for start in range(0, SIZE, step):
+            connection.sendall(data[start : start + step])
+            time.sleep(short_window / 2)
+        assert read_answer(connection).endswith(b"{}")
+    assert spliced == [SIZE]
+    assert (stage.home.artifacts(stage.run_id) / "f").read_bytes() == data
+
+
+@pytest.mark.parametrize("is_silent", [False, True])
+def test_a_sender_that_loses_its_permission_is_refused(
+    stage: Stage, client: Client, spliced: list[int], monkeypatch: pytest.MonkeyPatch, is_silent: bool
+) -> None:
+    """The token is checked while the client sends, and while it sends nothing."""
+    monkeypatch.setattr(zero_copy, "_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(guards, "_RECHECK", 0.05)
+    with socket.create_connection(("127.0.0.1", stage.socket.port)) as connection:
+        connection.sendall(head(stage, client, SIZE) + content(1000))
+        deadline = time.monotonic() + 20
+        while not staged_files(stage) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        monkeypatch.setattr(guards.ChildGuard, "_check_token", refuse)
+        connection.settimeout(20)
+        with suppress(ConnectionError):
+            if not is_silent:
+                for _ in range(SIZE // 1000):
+                    connection.sendall(b"x" * 1000)
+                    time.sleep(0.005)
+            assert read_answer(connection).startswith((b"HTTP/1.1 401 ", b""))
+    assert spliced == [SIZE]
+    assert_nothing_is_stored(stage)
+
+
+def refuse(guard: object, authorization: str) -> None:
+    raise RefusedError(ErrorCode.CUSTOMER_UNAUTHORIZED, f"{guard}: {bool(authorization)}")
+
+
+def test_the_bytes_of_a_spliced_body_are_counted(stage: Stage, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[int] = []
+    count = JoiningProtocol.count_spliced
+
+    def noted(connection: JoiningProtocol, size: int) -> None:
+        counted.append(size)
+        count(connection, size)
+
+    monkeypatch.setattr(JoiningProtocol, "count_spliced", noted)
+    with socket.create_connection(("127.0.0.1", stage.socket.port)) as connection:
+        connection.sendall(head(stage, client, SIZE, "Expect: 100-continue"))
+        assert connection.recv(100).startswith(b"HTTP/1.1 100")
+        connection.sendall(content(SIZE))
+        assert read_answer(connection).endswith(b"{}")
+    assert sum(counted) == SIZE
+
+
+def test_a_json_body_is_not_spliced_and_has_a_limit(stage: Stage, client: Client, spliced: list[int]) -> None:
+    with socket.create_connection(("127.0.0.1", stage.socket.port)) as connection:
+        request = head(stage, client, MAX_BODY + 1).replace(b"PUT " + address(stage, "f").encode(), b"POST /api")
+        connection.sendall(request.replace(b"/api", API.encode() + b"runs/search"))
+        connection.settimeout(60)
+        assert b"RESOURCE_LIMIT_EXCEEDED" in read_answer(connection)
+    assert spliced == []
 
 
 def test_a_file_that_can_not_be_written_is_answered(stage: Stage, client: Client) -> None:

@@ -208,7 +208,7 @@ def test_get_reports_changed_artifacts_and_copies_the_rest(
     assert there == rest
     assert {str(Path(line).relative_to("got")) for line in got.out.splitlines()} == rest
     again = proj("get", "latest", "second.txt", "--to", "got", cwd=tmp_path)
-    assert (again.code, "1 were there already" in again.err) == (0, True)
+    assert (again.code, "1 already existed" in again.err) == (0, True)
 
 
 def test_get_keeps_a_good_copy_although_the_store_is_damaged(proj: RunProj, ended: Path, tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_get_keeps_a_good_copy_although_the_store_is_damaged(proj: RunProj, ende
     (ended / "made.txt").write_text("dama")
     again = proj("get", "latest", "--to", "got", cwd=tmp_path)
     assert again.code == 0
-    assert "4 were there already" in again.err
+    assert "4 already existed" in again.err
 
 
 def test_outputs_of_runs_before_the_digests_are_compared_too(

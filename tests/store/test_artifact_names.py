@@ -163,7 +163,7 @@ def test_get_brings_every_name_back(
     out = capfdbinary.readouterr().out
     assert all(os.fsencode(tmp_path / "got") + b"/" + name + b"\n" in out for name in names)
     assert run_command(["get", run_id, "--to", str(tmp_path / "got")]) == 0
-    assert f"{len(names)} were there already".encode() in capfdbinary.readouterr().err
+    assert f"{len(names)} already existed".encode() in capfdbinary.readouterr().err
 
 
 @pytest.mark.parametrize("word", ["a\nb", ".proj-name=a=0Ab"])

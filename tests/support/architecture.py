@@ -1,11 +1,11 @@
-"""The map in ARCHITECTURE.md, made from the first line of each module; `python tests/support/architecture.py`."""
+"""Generates docs/explanation/map.md from the first line of each module; `python tests/support/architecture.py`."""
 
 import ast
 import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "ARCHITECTURE.md"
+PAGE = ROOT / "docs" / "explanation" / "map.md"
 MAP = re.compile(r"(?<=<!-- map -->\n).*?(?=<!-- end of the map -->)", re.DOTALL)
 LAYERS = (
     "cli",
@@ -35,24 +35,28 @@ def first_line(module: Path) -> str:
 
 
 def make_map() -> str:
-    """Return the map: each package with its modules, in the order of the layers."""
+    """Return the map: each package with its modules, from the highest layer to the lowest."""
     lines = []
     for layer in LAYERS:
         top = ROOT / "runner" / layer
         packages = sorted(path.parent for path in top.rglob("__init__.py")) if layer else [top]
         for folder in packages:
             name = folder.relative_to(ROOT).as_posix()
-            lines += [f"\n### `{name}/`: {first_line(folder / '__init__.py')}\n"]
+            lines += [f"\n## `{name}/`\n\n{first_line(folder / '__init__.py')}\n"]
             modules = sorted(path for path in folder.glob("*.py") if path.name != "__init__.py")
             lines += [f"- `{path.relative_to(ROOT).as_posix()}`: {first_line(path)}" for path in modules]
     return "\n".join(lines).lstrip("\n") + "\n\n"
 
 
 def written_map() -> str:
-    """Return the map as the page has it."""
+    """Return the map that the page contains.
+
+    Raises:
+        LookupError: the page has no marks for the map.
+    """
     found = MAP.search(PAGE.read_text(encoding="utf-8"))
     if not found:
-        raise LookupError("ARCHITECTURE.md has no map")
+        raise LookupError(f"{PAGE.name} has no map")
     return found[0]
 
 

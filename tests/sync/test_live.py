@@ -110,7 +110,7 @@ def test_a_run_is_on_both_sides_under_one_id(stage: Stage, proj: RunProj) -> Non
     inner = next(one for one in stage.there() if one.name == "inner")
     assert inner.tags["mlflow.parentRunId"] == run.run_id
     assert stage.team.url in done.err
-    assert "nothing waits" in proj("sync").err
+    assert "no runs are waiting" in proj("sync").err
     again = proj("push", run.run_id, **stage.variables)
     assert "nothing new" in again.err
     assert len(stage.there()) == 2

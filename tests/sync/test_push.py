@@ -515,7 +515,7 @@ def test_kills_at_random_moments_lose_nothing_and_make_no_second_run(both: Both)
 def test_push_reports_the_sent_items_and_sync_continues(both: Both, proj: RunProj) -> None:
     run_id = make_run(both)
     both.close_run(run_id)
-    assert proj("sync").err.strip() == "nothing waits"
+    assert proj("sync").err.strip() == "no runs are waiting"
     refused = proj("push", run_id, MLFLOW_TRACKING_URI=both.team.url, MLFLOW_TRACKING_TOKEN="wrong")
     assert refused.code == 1
     assert "requires valid credentials" in refused.err
@@ -529,7 +529,7 @@ def test_push_reports_the_sent_items_and_sync_continues(both: Both, proj: RunPro
     done = proj("sync", "--json", MLFLOW_TRACKING_TOKEN=both.token)
     assert done.code == 0, done.err
     assert done.json[0]["sent"]["points"] == 2503
-    assert proj("sync").err.strip() == "nothing waits"
+    assert proj("sync").err.strip() == "no runs are waiting"
     assert done.json[0]["url"] in proj("show", run_id).out
     again = proj("push", run_id, **both.variables)
     assert again.code == 0

@@ -20,8 +20,8 @@ from runner.errors import StoreError
 from runner.model import Event, EventKind, RunDetails, RunRequest, RunStatus
 from runner.process import Echo, Interrupted
 from runner.provenance.metric_names import is_name, spell_names
-from runner.record import MAX_TAG, MOST_NOTICES, RunOutcome, RunRecorder, shorten_tag
-from runner.settings import Home, experiment_asked
+from runner.record import MAX_NOTICES, MAX_TAG_LENGTH, RunOutcome, RunRecorder, shorten_tag
+from runner.settings import Home, requested_experiment
 from runner.store import reserve, runs
 from runner.store.database import Database
 from runner.store.entities import NewRun
@@ -162,7 +162,7 @@ def test_what_a_collector_cannot_take_is_a_warning(
     assert bool(record.metrics) == (broken != "collect_metrics")
     assert bool(record.outputs) == (broken != "keep_outputs")
     warning = next(notice for notice in record.notices if "could not be recorded" in notice)
-    assert ("a fault of proj itself: TypeError" in warning) == isinstance(fault, TypeError)
+    assert ("an internal error of proj: TypeError" in warning) == isinstance(fault, TypeError)
     assert warning in [event.message for event in events if event.kind is EventKind.WARNING]
     # What was not collected is not thrown away either.
     assert Path(record.folder or "").is_dir() == (code == 3 or broken == "keep_outputs")
@@ -266,19 +266,19 @@ def test_thousands_of_redirects_are_told_in_few_lines(home: Home, make_repositor
     outcome, events = run_here(root, home)
     record = outcome.record
     assert record.status == "FINISHED"
-    assert len(record.redirects) == collectors.MOST_TOLD + 1
+    assert len(record.redirects) == collectors.MAX_NOTICES_PER_KIND + 1
     assert record.redirects[0] == "'./mlruns0', where the code logs (t.py:0 and 2 other lines), is this run"
     assert record.redirects[-1].startswith("1480 more places")
     assert record.tags["proj.redirects"] == shorten_tag("; ".join(record.redirects))
-    assert len([event for event in events if "Redirected" in event.message]) == collectors.MOST_TOLD + 1
+    assert len([event for event in events if "Redirected" in event.message]) == collectors.MAX_NOTICES_PER_KIND + 1
 
 
 @pytest.mark.parametrize(
-    "value", ["", "short", "a" * MAX_TAG, "a" * (MAX_TAG + 1), "; ".join(["word"] * 5000), "é; " * 9000]
+    "value", ["", "short", "a" * MAX_TAG_LENGTH, "a" * (MAX_TAG_LENGTH + 1), "; ".join(["word"] * 5000), "é; " * 9000]
 )
 def test_own_tags_fit_the_store(value: str) -> None:
     short = shorten_tag(value)
-    assert len(short) <= MAX_TAG
+    assert len(short) <= MAX_TAG_LENGTH
     assert short == value or short.endswith("…")
     if "; " in value and short != value:
         assert set(short.split("; ")) <= {*value.split("; "), "…"}
@@ -288,7 +288,7 @@ def test_long_tags_and_many_notices_do_not_fail_a_run(
     home: Home, make_repository: MakeRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def talk(finished: collectors.Finished) -> None:
-        for number in range(3 * MOST_NOTICES):
+        for number in range(3 * MAX_NOTICES):
             finished.recorder.report(Event(kind=EventKind.NOTICE, message=f"notice {number} " + "x" * 10_000))
         finished.recorder.set_tags({"proj.repairs": "; ".join(f"repair {n}" for n in range(20_000))})
         finished.recorder.report(Event(kind=EventKind.WARNING, message="a warning has room of its own"))
@@ -296,7 +296,7 @@ def test_long_tags_and_many_notices_do_not_fail_a_run(
     monkeypatch.setattr(collectors, "collect_inputs", talk)
     outcome, _ = run_here(make_repository({"MLproject": manifest("true")}), home)
     assert outcome.record.status == "FINISHED"
-    assert len(outcome.record.notices) <= MOST_NOTICES + 2
+    assert len(outcome.record.notices) <= MAX_NOTICES + 2
     assert "a warning has room of its own" in outcome.record.notices
     assert outcome.record.tags["proj.repairs"].startswith("repair 0; repair 1;")
 
@@ -394,7 +394,7 @@ def test_a_stopped_watcher_does_not_hang_the_run(
     ],
 )
 def test_one_rule_says_the_experiment(given_: Any, environ: dict[str, str], expected: Any) -> None:
-    assert experiment_asked(*given_, environ) == expected
+    assert requested_experiment(*given_, environ) == expected
 
 
 def test_the_variable_counts_for_programs_too(

@@ -142,7 +142,7 @@ def test_a_claimed_status_survives_a_full_disk(
     (disk / "filler").unlink()
     found = proj("list", "--json", PROJ_HOME=str(disk / "home")).json
     own = next(run for run in found if run["exit_code"] is not None)
-    assert (own["status"], own["reason"]) == ("FAILED", "the script itself ended its run as FAILED")
+    assert (own["status"], own["reason"]) == ("FAILED", "the script set the status of its run to FAILED")
 
 
 def test_the_log_is_on_another_full_disk(proj: RunProj, make_repository: MakeRepository, make_disk: MakeDisk) -> None:

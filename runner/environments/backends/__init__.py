@@ -1,1 +1,1 @@
-"""The tools that build environments: uv, virtualenv, conda, container, local."""
+"""Builds environments with uv, virtualenv, conda or a container engine, or uses the local Python."""

@@ -1,4 +1,4 @@
-"""The member that makes nothing: the command runs with the Python that is first on its PATH, which is recorded."""
+"""The `local` backend: uses the Python on PATH and records it."""
 
 import hashlib
 import os
@@ -10,12 +10,12 @@ from typing import ClassVar
 import msgspec
 from msgspec import Struct
 
-from runner.environments.model import EnvironmentRequest, EnvironmentSpec, Lock, Prepared
+from runner.environments.model import BackendCapabilities, EnvironmentRequest, EnvironmentSpec, Lock, Prepared
 from runner.model import EnvironmentRecord, Event, EventKind, Report
 from runner.process import capture
 
 DIST_INFO = re.compile(r"(?P<name>.+?)-(?P<version>\d[^-]*)(?:-py[\d.]+)?\.(?:dist-info|egg-info)")
-QUESTION = """
+QUERY = """
 import json, platform, sys, sysconfig
 print(json.dumps({"version": platform.python_version(), "platform": sysconfig.get_platform(), "prefix": sys.prefix,
 "path": [p for p in sys.path if p], "is_virtual": sys.prefix != sys.base_prefix}))
@@ -31,12 +31,13 @@ class _Python(Struct, frozen=True):
 
 
 class LocalBackend:
-    """The environment that is there."""
+    """Uses the environment that is active; builds nothing."""
 
     name: ClassVar[str] = "local"
+    capabilities: ClassVar = BackendCapabilities()
 
     def why_not(self, spec: EnvironmentSpec) -> str | None:
-        """Say why this spec can't be had: never, as nothing is made for it."""
+        """Return None: every spec is accepted, as nothing is built for it."""
         del spec
         return None
 
@@ -45,28 +46,33 @@ class LocalBackend:
         return _record(request)[0]
 
     def lock(self, request: EnvironmentRequest, report: Report) -> Lock | None:
-        """Return nothing: what is there is not resolved."""
+        """Return None: nothing is resolved."""
         del request, report
         return None
 
     def prepare(self, request: EnvironmentRequest, lock: Lock | None, report: Report) -> Prepared:
-        """Return the environment as it is, with what is installed in it."""
+        """Return the active environment and the packages that are installed in it."""
         del lock
         record, virtual = _record(request)
         if record.python is None:
-            report(Event(kind=EventKind.NOTICE, message="There is no 'python' on PATH; nothing of it can be recorded"))
+            report(Event(kind=EventKind.NOTICE, message="No 'python' was found on PATH, so none is recorded"))
         elif not request.spec.is_empty:
-            asked = request.spec.file or "the project"
-            report(Event(kind=EventKind.NOTICE, message=f"The packages of {asked} are taken as they are installed"))
+            file = request.spec.file or "the project"
+            report(
+                Event(
+                    kind=EventKind.NOTICE,
+                    message=f"The packages of {file} are not installed: the 'local' environment is used as it is",
+                )
+            )
         variables = {"VIRTUAL_ENV": record.prefix} if virtual and record.prefix else {}
         return Prepared(record=record, variables=variables)
 
 
 def _record(request: EnvironmentRequest) -> tuple[EnvironmentRecord, bool]:
-    """Return what is known of the Python on PATH, and whether it is that of a virtual environment."""
+    """Return the record of the Python on PATH, and whether it belongs to a virtual environment."""
     search = request.environ.get("PATH")
     found = shutil.which("python", path=search) or shutil.which("python3", path=search)
-    python = _ask(request, found) if found else None
+    python = _query(request, found) if found else None
     if python is None:
         return EnvironmentRecord(manager="local"), False
     packages = tuple(sorted(set(_distributions(python.path))))
@@ -80,8 +86,8 @@ def _record(request: EnvironmentRequest) -> tuple[EnvironmentRecord, bool]:
     ), python.is_virtual
 
 
-def _ask(request: EnvironmentRequest, python: str) -> _Python | None:
-    """Ask a Python for its path, once as long as its file and its configuration stay the same."""
+def _query(request: EnvironmentRequest, python: str) -> _Python | None:
+    """Return version, platform and path of a Python; the answer is cached until its file or configuration changes."""
     is_shim = f"{os.sep}shims{os.sep}" in python
     key = None if is_shim else _stamp(python)
     cache = request.home.root / "cache" / "local-python.json"
@@ -89,24 +95,24 @@ def _ask(request: EnvironmentRequest, python: str) -> _Python | None:
     if key and key in known:
         return known[key]
     variables = {name: value for name, value in request.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
-    done = capture([python, "-c", QUESTION], env=variables, cwd=Path(os.sep), timeout=30)
+    done = capture([python, "-c", QUERY], env=variables, cwd=Path(os.sep), timeout=30)
     try:
         answer = msgspec.json.decode(done.stdout, type=_Python)
     except msgspec.DecodeError:
         return None
     if key:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        aside = cache.with_name(f"{cache.name}.{os.getpid()}")
-        aside.write_bytes(msgspec.json.encode({**known, key: answer}))
-        aside.replace(cache)
+        temporary = cache.with_name(f"{cache.name}.{os.getpid()}")
+        temporary.write_bytes(msgspec.json.encode({**known, key: answer}))
+        temporary.replace(cache)
     return answer
 
 
 def _stamp(python: str) -> str:
-    """Return what changes when an interpreter, its environment or its path files change."""
+    """Return a digest that changes with an interpreter, its environment or its path files."""
     prefix = Path(python).parent.parent
-    places = [Path(python), prefix / "pyvenv.cfg", *prefix.glob("lib/python3*/site-packages")]
-    stamps = [(str(place), place.stat().st_mtime_ns) for place in places if place.exists()]
+    paths = [Path(python), prefix / "pyvenv.cfg", *prefix.glob("lib/python3*/site-packages")]
+    stamps = [(str(path), path.stat().st_mtime_ns) for path in paths if path.exists()]
     return hashlib.sha256(msgspec.json.encode(stamps)).hexdigest()
 
 

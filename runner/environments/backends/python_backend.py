@@ -1,4 +1,4 @@
-"""What the members that make Python environments share: interpreter, lock, prefix, the project's own packages."""
+"""Base class of the backends that build Python environments: interpreter, lock, prefix, the project's own packages."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ import msgspec
 from msgspec import structs
 
 from runner.base.lazy import LazyModule
-from runner.environments.cache.checksums import Source
+from runner.environments.cache.checksums import CachedPackage
 from runner.environments.cache.direct_urls import clean_direct_urls
 from runner.environments.cache.installed import Distribution
 from runner.environments.cache.prefix import BuildPlan, Built, Prefixes, has_marker
@@ -21,8 +21,16 @@ from runner.environments.declare.indexes import index_options
 from runner.environments.declare.version_rules import parse_rule
 from runner.environments.interpreters.choosing import Choice, MissingInterpreterError, choose, downloads_allowed
 from runner.environments.interpreters.interpreters import Interpreter, discover
-from runner.environments.model import IMPORT_PATH, EnvironmentRequest, EnvironmentSpec, LocalPackage, Lock, Prepared
-from runner.environments.resolve.locking import as_text, count_packages, find_lock, note_path
+from runner.environments.model import (
+    IMPORT_PATH,
+    BackendCapabilities,
+    EnvironmentRequest,
+    EnvironmentSpec,
+    LocalPackage,
+    Lock,
+    Prepared,
+)
+from runner.environments.resolve.locking import count_packages, find_lock, format_time, note_path
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentKind, EnvironmentRecord, Event, EventKind, ProjectFiles, Report
 
@@ -42,26 +50,27 @@ HOOK = (
     "i=next((n for n,e in enumerate(sys.path) if e.endswith(('site-packages','dist-packages'))),len(sys.path));"
     "sys.path[i:i]=p;list(map(site.addsitedir,p))\n"
 )
-"""A line that Python runs at its start: the project's own packages come between the standard library and the rest.
+"""A line that Python runs at startup: puts the project's own packages between the standard library and the rest.
 
-It is run in a function's scope, so what it imports is not seen inside a comprehension before Python 3.12.
+It runs in the scope of a function, so before Python 3.12 a comprehension does not see what it imports.
 """
 
 
 class PythonBackend:
-    """A member that installs a lock into a prefix; what installs it is the subclass's."""
+    """A backend that installs a lock into a prefix; subclasses implement `install`."""
 
     name: ClassVar[str]
+    capabilities: ClassVar = BackendCapabilities(builds_prefixes=True, maps_conda_files=True)
 
     def why_not(self, spec: EnvironmentSpec) -> str | None:
-        """Say why this spec can't be had, None when it can."""
+        """Return the reason why this backend can't provide a spec, None if it can."""
         if spec.kind is EnvironmentKind.DOCKER_ENV:
-            return "docker_env asks for a container"
+            return "docker_env needs a container"
         return spec.refusal.message if spec.refusal else None
 
     def plan(self, request: EnvironmentRequest) -> EnvironmentRecord:
-        """Return what is known of the environment without building or resolving anything."""
-        as_of = as_text(request.as_of)
+        """Return the record of the environment, as far as known without building or resolving."""
+        as_of = format_time(request.as_of)
         try:
             choice = self._choose(request)
         except MissingInterpreterError as missing:
@@ -69,7 +78,7 @@ class PythonBackend:
         lock = find_lock(request, choice.interpreter)
         if request.repair and note_path(request, choice.interpreter).exists():
             others = discover(request.home.root / "interpreters.json", request.environ)
-            lock = fallback.recalled_lock(request, choice.interpreter, others) or lock
+            lock = fallback.read_repaired_lock(request, choice.interpreter, others) or lock
         interpreter = lock.interpreter if lock else choice.interpreter
         return EnvironmentRecord(
             manager=self.name,
@@ -80,15 +89,15 @@ class PythonBackend:
         )
 
     def lock(self, request: EnvironmentRequest, report: Report) -> Lock | None:
-        """Return the lock of a request; resolve it when it was not resolved before."""
+        """Return the lock of a request; resolve it if none is stored."""
         choice = self._choose_or_fetch(request, report)
-        usual = EventKind.REMARK if self._is_there(request, choice.interpreter) else EventKind.NOTICE
+        usual = EventKind.REMARK if self._is_built(request, choice.interpreter) else EventKind.NOTICE
         for notice in request.spec.notices:
             report(Event(kind=usual, message=notice))
         for notice in request.spec.mapping:
             report(Event(kind=EventKind.NOTICE, message=notice))
         if choice.notice:
-            # A range beside a lock is what the lock is for, so that the choice within it needs no words.
+            # With a lock, the choice within a declared range of versions is expected and not worth a notice.
             is_asked = bool(request.spec.python) and request.spec.is_locked
             kind = EventKind.NOTICE if choice.departs else EventKind.REMARK if is_asked else usual
             report(Event(kind=kind, message=choice.notice))
@@ -96,8 +105,8 @@ class PythonBackend:
         is_other = choice.departs and choice.notice and lock.interpreter == choice.interpreter
         return structs.replace(lock, departures=(choice.notice,)) if is_other and choice.notice else lock
 
-    def _is_there(self, request: EnvironmentRequest, interpreter: Interpreter) -> bool:
-        """Say whether a request was resolved and made before, so that its notices were told."""
+    def _is_built(self, request: EnvironmentRequest, interpreter: Interpreter) -> bool:
+        """Return whether a request was resolved and built before, so that its notices were shown then."""
         if request.repair and note_path(request, interpreter).exists():
             return True
         found = find_lock(request, interpreter)
@@ -111,22 +120,22 @@ class PythonBackend:
         return fallback.lock_with_repairs(request, interpreter, others, report)
 
     def move_interpreter(self, request: EnvironmentRequest, report: Report) -> str | None:
-        """Decide for another interpreter where a lock can't be built; return that in words, None without one."""
+        """Choose another interpreter for a lock that can't be built; return a message, None if there is no other."""
         choice, others = self._choose(request), discover(request.home.root / "interpreters.json", request.environ)
         lock = find_lock(request, choice.interpreter)
-        return fallback.move_interpreter(request, choice.interpreter, lock, others, report) if lock else None
+        return fallback.switch_interpreter(request, choice.interpreter, lock, others, report) if lock else None
 
     def choose_interpreter(self, request: EnvironmentRequest, report: Report) -> Interpreter:
-        """Return the interpreter of a request; uv fetches it where it is not there and may be fetched."""
+        """Return the interpreter of a request; uv downloads a missing one if downloads are allowed."""
         choice = self._choose_or_fetch(request, report)
         if choice.notice:
             report(Event(kind=EventKind.NOTICE, message=choice.notice))
         return choice.interpreter
 
     def prepare(self, request: EnvironmentRequest, lock: Lock | None, report: Report) -> Prepared:
-        """Return the environment of a lock, proven and ready; build what is missing."""
+        """Return the verified environment of a lock; build it if it is missing."""
         if lock is None:
-            raise EnvironmentSetupError("a Python environment needs a lock")
+            raise EnvironmentSetupError("a Python environment can't be built without a lock")
         request = structs.replace(request, report=report)
         prefixes = Prefixes(request.home, report)
         identity = _identity(self.name, lock)
@@ -134,10 +143,10 @@ class PythonBackend:
             BuildPlan(
                 identity=identity,
                 manager=self.name,
-                what=self._what(lock),
+                description=self._description(lock),
                 lock=lock.text,
-                fill=partial(self._fill, request, lock, prefixes.folder(identity) / "build.log", report),
-                forget=partial(self._forget, request),
+                build=partial(self._build, request, lock, prefixes.folder(identity) / "build.log", report),
+                evict=partial(self._evict, request),
                 sources=partial(self._sources, request, lock),
             )
         )
@@ -145,27 +154,27 @@ class PythonBackend:
         return _prepared(self.name, request, lock, base, own)
 
     def install(self, request: EnvironmentRequest, lock: Lock, prefix: Path, log: Path) -> None:
-        """Make a prefix with exactly what the lock says."""
+        """Create a prefix with exactly the packages of the lock."""
         raise NotImplementedError
 
-    def _what(self, lock: Lock) -> str:
+    def _description(self, lock: Lock) -> str:
         return f"environment with Python {lock.interpreter.name}"
 
-    def _sources(self, request: EnvironmentRequest, lock: Lock) -> Iterable[Source] | None:
-        """Return the cached packages to which a prefix may get hard links, None where it gets no links."""
+    def _sources(self, request: EnvironmentRequest, lock: Lock) -> Iterable[CachedPackage] | None:
+        """Return the cached packages to which a prefix may get hard links, None if it gets no links."""
         del request, lock
         return None
 
-    def _fill(self, request: EnvironmentRequest, lock: Lock, log: Path, report: Report, prefix: Path) -> None:
+    def _build(self, request: EnvironmentRequest, lock: Lock, log: Path, report: Report, prefix: Path) -> None:
         count = count_packages(lock)
         packages = f", {count} package{'s' * (count != 1)}" if count else ""
         report(Event(kind=EventKind.STEP, message=f"Building environment: Python {lock.interpreter.name}{packages}"))
         self.install(request, lock, prefix, log)
         clean_direct_urls(prefix)
-        keep_import_hook(prefix)
+        write_import_hook(prefix)
 
-    def _forget(self, request: EnvironmentRequest, names: tuple[str, ...]) -> None:
-        # Without force uv waits, minutes if need be, until nobody uses the cache; what it forgets here is damaged.
+    def _evict(self, request: EnvironmentRequest, names: tuple[str, ...]) -> None:
+        # Without --force uv may wait for minutes until no process uses its cache. The packages are damaged anyway.
         uv_for(request).run("cache", "clean", "--force", *names)
 
     def _choose(self, request: EnvironmentRequest) -> Choice:
@@ -180,8 +189,8 @@ class PythonBackend:
             if not fitting:
                 raise
         other = choose(None, fitting, None).interpreter
-        told = f"Python {lock.python}, with which {lock.path} was made, is not installed; {other.name} is used"
-        return Choice(other, told, departs=True)
+        notice = f"{lock.path} was made with Python {lock.python}, which is not installed; {other.name} is used instead"
+        return Choice(other, notice, departs=True)
 
     def _choose_or_fetch(self, request: EnvironmentRequest, report: Report) -> Choice:
         try:
@@ -190,18 +199,18 @@ class PythonBackend:
             wanted = missing.rule.text
             if not (missing.rule.line and downloads_allowed(request.environ)):
                 raise
-            report(Event(kind=EventKind.STEP, message=f"Python {wanted} is not installed; asking uv to fetch it"))
+            report(Event(kind=EventKind.STEP, message=f"Python {wanted} is not installed; uv downloads it"))
             done = uv_for(request).work("python", "install", wanted, cwd=uv_command.clean_cwd(request.home))
             if done.exit_code:
-                missing.context = "uv could not fetch it: " + done.error_text.splitlines()[0]
+                missing.context = "uv could not download it: " + done.error_text.splitlines()[0]
                 raise
         return self._choose(request)
 
     def _local(self, request: EnvironmentRequest, lock: Lock, base: Built, prefixes: Prefixes) -> Built:
-        """Return the prefix of the project's own packages; it lies on top of the base; each tree has its own."""
+        """Return the prefix of the project's own packages, which is used on top of the base; each tree has its own."""
         tree = request.tree
         if tree is None:
-            raise EnvironmentSetupError("packages of the project need its frozen tree")
+            raise EnvironmentSetupError("the project's own packages need the frozen tree of the project")
         packages = [(package.text, tree.digest(package.path)) for package in request.spec.local_packages]
         identity = _digest((FORMAT, "local", _identity(self.name, lock), packages))
         log = prefixes.folder(identity) / "build.log"
@@ -209,15 +218,15 @@ class PythonBackend:
             BuildPlan(
                 identity=identity,
                 manager=self.name,
-                what="the project's own packages",
-                fill=partial(_fill_local, request, lock, base, log),
-                forget=partial(self._forget, request),
+                description="the project's own packages",
+                build=partial(_build_local, request, lock, base, log),
+                evict=partial(self._evict, request),
             )
         )
 
 
-def keep_import_hook(prefix: Path) -> None:
-    """Let the Pythons of a prefix import the project's own packages."""
+def write_import_hook(prefix: Path) -> None:
+    """Write the `.pth` file by which the Pythons of a prefix import the project's own packages."""
     for site in [*prefix.glob("lib/*/site-packages"), *prefix.glob("Lib/site-packages")]:
         (site / "proj_import_path.pth").write_text(HOOK, encoding="utf-8")
 
@@ -230,22 +239,22 @@ def uv_for(request: EnvironmentRequest) -> "uv_command.Uv":
 
 
 def cutoff_options(lock: Lock) -> Iterator[str]:
-    """Yield uv's options for the time of a lock, so that build tools are those of that time too."""
+    """Yield uv's options for the cutoff date of a lock, so that build tools are of that date too."""
     if lock.as_of:
         yield from ("--exclude-newer", lock.as_of)
         for name in lock.undated:
             yield from ("--exclude-newer-package", f"{name}=false")
 
 
-def _fill_local(request: EnvironmentRequest, lock: Lock, base: Built, log: Path, prefix: Path) -> None:
+def _build_local(request: EnvironmentRequest, lock: Lock, base: Built, log: Path, prefix: Path) -> None:
     if request.tree is None:
-        raise EnvironmentSetupError("packages of the project need its frozen tree")
+        raise EnvironmentSetupError("the project's own packages need the frozen tree of the project")
     packages = request.spec.local_packages
     uv = uv_for(request)
     from tempfile import TemporaryDirectory
 
-    with TemporaryDirectory(prefix="proj-") as room:
-        copies = source_trees.copy_packages(request.tree, packages, Path(room))
+    with TemporaryDirectory(prefix="proj-") as temporary:
+        copies = source_trees.copy_packages(request.tree, packages, Path(temporary))
         done = uv.work(
             *("pip", "install", "--no-deps", "--target", prefix, "--python", base.path / BIN / "python"),
             *("--link-mode", "copy", *cutoff_options(lock), *_index_arguments(uv), *map(str, copies)),
@@ -298,7 +307,7 @@ def _prepared(name: str, request: EnvironmentRequest, lock: Lock, base: Built, o
 def _import_paths(
     packages: tuple[LocalPackage, ...], distributions: tuple[Distribution, ...], files: ProjectFiles | None
 ) -> tuple[str, ...]:
-    """Return the folders from which editable packages are imported; compiled ones only work as they are installed."""
+    """Return the folders from which editable packages are imported; compiled ones work only when installed."""
     found: dict[str, None] = {}
     pure = [item for item in distributions if item.is_pure]
     for package in packages if files and len(pure) == len(distributions) else ():

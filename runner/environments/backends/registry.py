@@ -1,109 +1,112 @@
-"""The members that provide environments, by the name that the user types."""
+"""Registers the backends that provide environments, by the names that users type."""
 
 import importlib
 from collections.abc import Mapping
 from typing import Protocol
 
-from runner.environments.backends.python_backend import PythonBackend
 from runner.environments.backends.uv import UvBackend
 from runner.environments.backends.virtualenv import VirtualenvBackend
-from runner.environments.model import EnvironmentRequest, EnvironmentSpec, Lock, Prepared
+from runner.environments.model import BackendCapabilities, EnvironmentRequest, EnvironmentSpec, Lock, Prepared
 from runner.errors import EnvironmentSetupError, UsageError
 from runner.model import EnvironmentKind, EnvironmentRecord, Report
 
 
 class EnvironmentBackend(Protocol):
-    """Something that provides environments."""
+    """Provides environments."""
 
     @property
     def name(self) -> str:
-        """The name that the user types and that is recorded."""
+        """The name that users type and that is recorded."""
+        ...
+
+    @property
+    def capabilities(self) -> BackendCapabilities:
+        """The properties of the backend."""
         ...
 
     def why_not(self, spec: EnvironmentSpec) -> str | None:
-        """Say why this spec can't be had, None when it can; nothing is started or changed."""
+        """Return the reason why this backend can't provide a spec, None if it can; start and change nothing."""
         ...
 
     def plan(self, request: EnvironmentRequest) -> EnvironmentRecord:
-        """Return what is known of the environment without building or resolving anything."""
+        """Return the record of the environment, as far as known without building or resolving."""
         ...
 
     def lock(self, request: EnvironmentRequest, report: Report) -> Lock | None:
-        """Return what the request is resolved to, None where nothing is resolved."""
+        """Return the lock of a request, None if this backend resolves nothing."""
         ...
 
     def prepare(self, request: EnvironmentRequest, lock: Lock | None, report: Report) -> Prepared:
-        """Return the environment, proven and ready; build it when it is not there."""
+        """Return the verified environment; build it if it is missing."""
         ...
 
 
 class LazyBackend:
-    """A member whose code is loaded when it is first asked for something: most runs never do."""
+    """A backend whose module is imported at its first use, because most runs do not need it."""
 
-    def __init__(self, name: str, module: str, member: str) -> None:
-        self.name = name
-        self._module, self._member = module, member
+    def __init__(self, name: str, class_path: str, capabilities: BackendCapabilities) -> None:
+        self.name, self.capabilities = name, capabilities
+        self._module, _, self._class_name = class_path.rpartition(".")
 
     def why_not(self, spec: EnvironmentSpec) -> str | None:
-        """Say why this spec can't be had, None when it can."""
+        """Return the reason why this backend can't provide a spec, None if it can."""
         return self.load().why_not(spec)
 
     def plan(self, request: EnvironmentRequest) -> EnvironmentRecord:
-        """Return what is known of the environment without building or resolving anything."""
+        """Return the record of the environment, as far as known without building or resolving."""
         return self.load().plan(request)
 
     def lock(self, request: EnvironmentRequest, report: Report) -> Lock | None:
-        """Return what the request is resolved to."""
+        """Return the lock of a request, None if this backend resolves nothing."""
         return self.load().lock(request, report)
 
     def prepare(self, request: EnvironmentRequest, lock: Lock | None, report: Report) -> Prepared:
-        """Return the environment, proven and ready."""
+        """Return the verified environment; build it if it is missing."""
         return self.load().prepare(request, lock, report)
 
     def load(self) -> EnvironmentBackend:
-        """Return the member itself."""
-        member: EnvironmentBackend = getattr(importlib.import_module(self._module), self._member)()
-        return member
+        """Import the module and return the backend."""
+        backend: EnvironmentBackend = getattr(importlib.import_module(self._module), self._class_name)()
+        return backend
 
 
 DEFAULT = "uv"
 BACKENDS: Mapping[str, EnvironmentBackend] = {
     "uv": UvBackend(),
     "virtualenv": VirtualenvBackend(),
-    "local": LazyBackend("local", "runner.environments.backends.local", "LocalBackend"),
-    "conda": LazyBackend("conda", "runner.environments.backends.conda.backend", "CondaBackend"),
-    "container": LazyBackend("container", "runner.environments.backends.containers.backend", "ContainerBackend"),
+    "local": LazyBackend("local", f"{__package__}.local.LocalBackend", BackendCapabilities()),
+    "conda": LazyBackend(
+        "conda", f"{__package__}.conda.backend.CondaBackend", BackendCapabilities(builds_prefixes=True)
+    ),
+    "container": LazyBackend(
+        "container", f"{__package__}.containers.backend.ContainerBackend", BackendCapabilities(provides_images=True)
+    ),
 }
 
 
 def notices_for(backend: EnvironmentBackend, spec: EnvironmentSpec) -> tuple[str, ...]:
-    """Return what the user should know of a spec before a member takes it."""
-    return spec.notices + spec.mapping if isinstance(backend, PythonBackend) else spec.notices
-
-
-def provides_images(backend: EnvironmentBackend) -> bool:
-    """Say whether commands run in an image that the member provides."""
-    return backend is BACKENDS["container"]
+    """Return the notices about a spec that concern the backend."""
+    return spec.notices + spec.mapping if backend.capabilities.maps_conda_files else spec.notices
 
 
 def choose_backend(name: str | None, spec: EnvironmentSpec) -> EnvironmentBackend:
-    """Return the member of a name, the usual one where none is asked for.
+    """Return the backend with a name, or the default one for a spec.
 
     Raises:
-        UsageError: there is no member of this name.
-        EnvironmentSetupError: the member can't provide what the spec asks for.
+        UsageError: there is no backend with this name.
+        EnvironmentSetupError: the backend can't provide the spec.
     """
     if name is not None and name not in BACKENDS:
         from difflib import get_close_matches
 
         near = get_close_matches(name, BACKENDS, n=1)
         hint = f"Did you mean '{near[0]}'?" if near else None
-        raise UsageError(f"There is no environment manager '{name}'; there are {', '.join(BACKENDS)}", hint=hint)
+        raise UsageError(f"Unknown environment manager '{name}'; known are {', '.join(BACKENDS)}", hint=hint)
     backend = BACKENDS[name or ("container" if spec.kind is EnvironmentKind.DOCKER_ENV else DEFAULT)]
     reason = backend.why_not(spec)
     if reason and spec.refusal and reason == spec.refusal.message:
         raise EnvironmentSetupError(reason, context=spec.refusal.context, hint=spec.refusal.hint)
     if reason:
-        able = [other for other, member in BACKENDS.items() if member.why_not(spec) is None]
-        raise EnvironmentSetupError(reason, context=spec.file, hint=f"'--env-manager' can be {' or '.join(able)} here.")
+        able = [other for other, candidate in BACKENDS.items() if candidate.why_not(spec) is None]
+        raise EnvironmentSetupError(reason, context=spec.file, hint=f"Use '--env-manager' with {' or '.join(able)}.")
     return backend

@@ -1,4 +1,4 @@
-"""The member that installs with uv."""
+"""The `uv` backend: installs locks with uv."""
 
 import os
 import re
@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, ClassVar
 from msgspec import structs
 
 from runner.base.lazy import LazyModule
+from runner.base.package_names import canonical_name
 from runner.environments.backends.python_backend import BIN, PythonBackend, cutoff_options, uv_for
-from runner.environments.cache.checksums import Source
+from runner.environments.cache.checksums import CachedPackage
 from runner.environments.model import EnvironmentRequest, Lock
 from runner.urls import with_credentials
 
 if TYPE_CHECKING:
     from runner.environments.cache import reflinks
     from runner.environments.declare import requirements
-    from runner.environments.repair import import_names
     from runner.environments.resolve import uv_command
 else:
-    import_names = LazyModule("runner.environments.repair.import_names")
     reflinks = LazyModule("runner.environments.cache.reflinks")
     requirements = LazyModule("runner.environments.declare.requirements")
     uv_command = LazyModule("runner.environments.resolve.uv_command")
@@ -30,12 +29,12 @@ PIN = re.compile(r"(?m)^(?P<name>[A-Za-z0-9][\w.-]*)(?:\[[^]]*\])?==(?P<version>
 
 
 class UvBackend(PythonBackend):
-    """Environments made by uv: fast, for Python 3.6 and newer."""
+    """Environments built by uv: fast, for Python 3.6 and newer."""
 
     name: ClassVar[str] = "uv"
 
     def install(self, request: EnvironmentRequest, lock: Lock, prefix: Path, log: Path) -> None:
-        """Make a prefix with exactly what the lock says."""
+        """Create a prefix with exactly the packages of the lock."""
         uv, cwd = uv_for(request), uv_command.clean_cwd(request.home)
         done = uv.run(
             *("venv", "--no-project", "--no-python-downloads", "--prompt", prefix.parent.name),
@@ -56,33 +55,33 @@ class UvBackend(PythonBackend):
                 cwd=cwd,
             )
         if done.exit_code and (uv.is_offline or uv_command.UNREACHABLE.search(done.error_text)):
-            raise uv_command.command_error(_name_missing(uv, lock, prefix, cwd), done, log)
+            raise uv_command.command_error(_missing_packages_message(uv, lock, prefix, cwd), done, log)
         if done.exit_code:
             raise uv_command.command_error("The packages of the lock can't be installed", done, log)
 
     def _link_mode(self, request: EnvironmentRequest) -> str:
         return "clone" if reflinks.can_reflink(uv_command.clean_cwd(request.home)) else "hardlink"
 
-    def _sources(self, request: EnvironmentRequest, lock: Lock) -> Iterable[Source] | None:
+    def _sources(self, request: EnvironmentRequest, lock: Lock) -> Iterable[CachedPackage] | None:
         if self._link_mode(request) != "hardlink":
             return None
         return uv_archives(Path(uv_for(request).variables["UV_CACHE_DIR"]), lock.text)
 
 
-def uv_archives(cache: Path, lock: str) -> Iterator[Source]:
-    """Yield the unpacked wheels in uv's cache that are of packages and versions of a lock."""
-    wanted = {(import_names.normalise(match["name"]), match["version"]) for match in PIN.finditer(lock)}
+def uv_archives(cache: Path, lock: str) -> Iterator[CachedPackage]:
+    """Yield the unpacked wheels in uv's cache with a name and version of a lock."""
+    wanted = {(canonical_name(match["name"]), match["version"]) for match in PIN.finditer(lock)}
     for folder in cache.glob("archive-v*/*"):
         for name in os.listdir(folder) if folder.is_dir() else ():  # noqa: PTH208  # a thousand times
             stem, dot, ending = name.rpartition(".")
             package, _, version = stem.partition("-")
-            if dot and ending == "dist-info" and (import_names.normalise(package), version) in wanted:
-                yield Source(name, folder)
+            if dot and ending == "dist-info" and (canonical_name(package), version) in wanted:
+                yield CachedPackage(name, folder)
                 break
 
 
-def _name_missing(uv: "uv_command.Uv", lock: Lock, prefix: Path, cwd: Path) -> str:
-    """Say which packages of a lock are not cached, by asking for one after the other without a network."""
+def _missing_packages_message(uv: "uv_command.Uv", lock: Lock, prefix: Path, cwd: Path) -> str:
+    """Return a message with the packages of a lock that are not cached; each is tried without a network."""
     offline = structs.replace(uv, variables={**uv.variables, "UV_OFFLINE": "1"})
     missing = []
     for line in requirements.logical_lines(lock.text):

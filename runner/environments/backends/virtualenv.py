@@ -1,4 +1,4 @@
-"""The member that installs with pip into what virtualenv or the standard library's venv made."""
+"""The `virtualenv` backend: installs locks with pip into an environment of virtualenv or venv."""
 
 import re
 import sys
@@ -24,16 +24,16 @@ BUILD_TOOLS = (
     *("setuptools", "wheel", "cython", "numpy", "setuptools-scm", "pybind11", "cffi", "pbr", "cmake", "ninja"),
     *("scikit-build", "flit-core", "poetry-core", "hatchling", "meson", "meson-python", "packaging", "setuptools-rust"),
 )
-"""What most packages that are built from source ask for."""
+"""The build requirements of most packages that are built from source."""
 
 
 class VirtualenvBackend(PythonBackend):
-    """Environments made by virtualenv and pip: slower than uv, the same result from the same lock."""
+    """Environments built by virtualenv and pip: slower than uv, with the same result from the same lock."""
 
     name: ClassVar[str] = "virtualenv"
 
     def install(self, request: EnvironmentRequest, lock: Lock, prefix: Path, log: Path) -> None:
-        """Make a prefix with exactly what the lock says."""
+        """Create a prefix with exactly the packages of the lock."""
         self._create(request, lock, prefix, log)
         python = prefix / BIN / "python"
         text = with_credentials(lock.text, request.spec.requirements)
@@ -56,7 +56,7 @@ class VirtualenvBackend(PythonBackend):
         self._remove_tools(request, python, text)
 
     def _create(self, request: EnvironmentRequest, lock: Lock, prefix: Path, log: Path) -> None:
-        """Make the environment with virtualenv, or with venv for a Python that virtualenv knows no more."""
+        """Create the environment with virtualenv, or with venv for a Python that virtualenv no longer supports."""
         python, env = lock.interpreter.path, _variables(request)
         made: list[list[str | Path]] = [
             [sys.executable, "-m", "virtualenv", "--no-download", "--python", python, prefix],
@@ -71,7 +71,7 @@ class VirtualenvBackend(PythonBackend):
             )
 
     def _remove_tools(self, request: EnvironmentRequest, python: Path, text: str) -> None:
-        """Remove what the new environment brought and the lock does not have; pip last, as it does the work."""
+        """Remove the tools of a new environment that are not in the lock; pip last, because it removes the others."""
         locked = set(re.findall(r"(?m)^([\w.-]+)(?:==| @)", text))
         for tool in reversed(TOOLS):
             if tool not in locked:
@@ -79,7 +79,7 @@ class VirtualenvBackend(PythonBackend):
 
 
 def _split(text: str) -> tuple[list[str], list[str]]:
-    """Return the requirements with hashes, and those from a repository, which have none."""
+    """Return the requirements with hashes, and those of repositories, which have none."""
     blocks = [block for block in re.split(r"\n(?=\S)", text.strip()) if block and not block.startswith("#")]
     bare = [block for block in blocks if "--hash=" not in block and not block.startswith("--")]
     return [block for block in blocks if block not in bare], bare
@@ -89,16 +89,16 @@ def _pip(
     request: EnvironmentRequest, python: Path, *words: str | Path, variables: Mapping[str, str] | None = None
 ) -> Completed:
     argv = [python, "-m", "pip", "--disable-pip-version-check", "--no-input", *words]
-    return uv_command.follow(
+    return uv_command.run_installer(
         argv, uv_command.clean_cwd(request.home), {**_variables(request), **(variables or {})}, request.report
     )
 
 
 def build_bounds(request: EnvironmentRequest, lock: Lock) -> tuple[str, ...]:
-    """Return how new build tools may be, so that packages built from source get those of the lock's day.
+    """Return upper bounds of build tools at the cutoff date of a lock, for packages that are built from source.
 
-    They are upper bounds and no pins, which would contradict what packages say themselves. What the lock itself has is
-    left out, as pip holds constraints against that too.
+    They are bounds, not pins, because pins could contradict the requirements of the packages. Packages of the lock are
+    left out because pip applies constraints to them too.
     """
     if not lock.as_of:
         return ()
@@ -122,7 +122,7 @@ def build_bounds(request: EnvironmentRequest, lock: Lock) -> tuple[str, ...]:
 
 
 def _bounded(folder: Path, bounds: Sequence[str]) -> dict[str, str]:
-    """Write the bounds to a file and return the variables by which pip, old or new, applies them to builds."""
+    """Write the bounds to a file and return the variables by which old and new versions of pip apply them to builds."""
     if not bounds:
         return {}
     file = folder / "build.txt"

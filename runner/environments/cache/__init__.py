@@ -1,1 +1,1 @@
-"""Environments on disk: built once, verified before each use, leased, removed."""
+"""Keeps environments on disk: builds them once, verifies them before each use, leases and removes them."""

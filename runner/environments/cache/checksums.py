@@ -1,11 +1,11 @@
-"""SHA-256 of the files of environments: each inode is read once, however many environments share it.
+"""Stores SHA-256 checksums of files that environments share: each inode is read once.
 
 Installers put packages into environments as hard links to the files of their cache. A new link changes the time at
-which an inode changed (ctime), as an edit does. So the checksums of shared files are kept by inode, size, mtime and
-ctime, in one file per package for the whole home. Two cases need no reading:
+which an inode changed (ctime), as an edit does. So the checksums of shared files are stored by inode, size, mtime and
+ctime, in one file per package for the whole home. A file is not read again in two cases:
 
-- The inode has exactly the times that it had when it was read.
-- It had them just before our own installer ran, and then differs by a link more and by ctime, not by size or mtime.
+- Its inode has exactly the times that it had when it was read.
+- It had them just before proj's installer ran, and then differs only by an added link and by ctime.
 """
 
 import hashlib
@@ -24,20 +24,20 @@ from runner.base.checksummed_files import DamagedFileError, read_sealed, write_s
 
 _BLOCK = 1 << 20
 _BATCH = 64
-_MOST_THREADS = 8
-_KEPT_EDITIONS = 4
-"""How many times the files of a package are kept: those of wheels for other Pythons, and of caches emptied since."""
+_MAX_THREADS = 8
+_STORED_EDITIONS = 4
+"""Sets of files stored per package: wheels for other Pythons, and wheels of caches that were emptied since."""
 
 
-class Source(NamedTuple):
-    """An unpacked package in the cache of an installer; ``package`` is what its checksums are kept under."""
+class CachedPackage(NamedTuple):
+    """An unpacked package in the cache of an installer; its checksums are stored under the name ``package``."""
 
     package: str
     folder: Path
 
 
 class KnownFile(Struct, frozen=True, array_like=True, gc=False):
-    """A file by inode as it was when it was read."""
+    """The status and checksum of an inode when it was read."""
 
     inode: int
     size: int
@@ -48,19 +48,19 @@ class KnownFile(Struct, frozen=True, array_like=True, gc=False):
 
     @classmethod
     def of(cls, status: os.stat_result, sha256: str) -> "KnownFile":
-        """Return what is known of a file after it was read; ``status`` is from before."""
+        """Return the entry of a file that was read; ``status`` is from before the read."""
         return cls(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_nlink, sha256)
 
     def is_unchanged(self, status: os.stat_result) -> bool:
-        """Say whether a file has the very times that it had when it was read."""
+        """Return whether a file has exactly the times that it had when it was read."""
         return (self.ctime_ns, self.mtime_ns, self.size) == (status.st_ctime_ns, status.st_mtime_ns, status.st_size)
 
     def is_only_linked(self, status: os.stat_result) -> bool:
-        """Say whether a file differs in nothing but in links that it got."""
+        """Return whether a file differs only by hard links that were added."""
         return status.st_nlink > self.links and (self.mtime_ns, self.size) == (status.st_mtime_ns, status.st_size)
 
 
-class _Page(Struct, frozen=True):
+class _PackageChecksums(Struct, frozen=True):
     """The known files of a package on one file system."""
 
     device: int
@@ -71,8 +71,8 @@ class SharedFiles:
     """The checksums of files that environments of a home share.
 
     Args:
-        folder: where they are kept.
-        device: the file system (``st_dev``) of the environments; what is known of another one does not count.
+        folder: the folder where they are stored.
+        device: the file system (``st_dev``) of the environments; checksums of other file systems are ignored.
     """
 
     def __init__(self, folder: Path, device: int) -> None:
@@ -80,34 +80,34 @@ class SharedFiles:
         self._linkable: dict[int, KnownFile] = {}
         self._known: dict[int, KnownFile] = {}
 
-    def expect(self, sources: Iterable[Source]) -> None:
-        """Look at the packages in a cache before an installer makes links to them, and note what is as it was read.
+    def note_unchanged(self, sources: Iterable[CachedPackage]) -> None:
+        """Note the unchanged files of packages in a cache, before an installer links to them.
 
-        Nothing is read: a cache may have wheels of the same version that are for others.
+        No file is read, because a cache may have wheels of the same version that are not used.
         """
-        with suppress(OSError):  # what was not looked at is read when it is installed
+        with suppress(OSError):  # files that are not noted are read after the installation
             for source in sources:
                 known = self._load(source.package)
-                for status in _states(source.folder) if known else ():
+                for status in _file_statuses(source.folder) if known else ():
                     file = known.get(status.st_ino)
                     if file and file.is_unchanged(status):
                         self._linkable[status.st_ino] = KnownFile.of(status, file.sha256)
 
-    def get_or_compute(self, packages: Iterable[str]) -> None:
-        """Load what is known of the files of packages."""
+    def load(self, packages: Iterable[str]) -> None:
+        """Load the stored checksums of packages."""
         for package in packages:
             self._known |= self._load(package)
 
     def find(self, status: os.stat_result) -> str | None:
-        """Return the checksum of a file that was read before and did not change since, None where it must be read."""
+        """Return the checksum of a file that is unchanged since it was read, None if it must be read."""
         file = self._linkable.get(status.st_ino)
         if file and (file.is_unchanged(status) or file.is_only_linked(status)):
             return file.sha256
         file = self._known.get(status.st_ino)
         return file.sha256 if file and file.is_unchanged(status) else None
 
-    def learn(self, package: str, files: Sequence[KnownFile]) -> None:
-        """Keep what was read of the files of a package, with what others found out meanwhile."""
+    def store(self, package: str, files: Sequence[KnownFile]) -> None:
+        """Store the checksums of a package's files, merged with those that other processes stored meanwhile."""
         if not files:
             return
         known = self._load(package)
@@ -115,37 +115,37 @@ class SharedFiles:
             before = known.get(file.inode)
             if before is None or before.ctime_ns <= file.ctime_ns:
                 known[file.inode] = file
-        newest = sorted(known.values(), key=lambda file: -file.ctime_ns)[: _KEPT_EDITIONS * len(files)]
-        page = _Page(device=self._device, files=tuple(newest))
+        newest = sorted(known.values(), key=lambda file: -file.ctime_ns)[: _STORED_EDITIONS * len(files)]
+        stored = _PackageChecksums(device=self._device, files=tuple(newest))
         with suppress(OSError):  # on a full disk the files are read again the next time
-            write_sealed(self._page(package), msgspec.msgpack.encode(page))
+            write_sealed(self._path(package), msgspec.msgpack.encode(stored))
 
     def _load(self, package: str) -> dict[int, KnownFile]:
         try:
-            page = msgspec.msgpack.decode(read_sealed(self._page(package)), type=_Page)
+            stored = msgspec.msgpack.decode(read_sealed(self._path(package)), type=_PackageChecksums)
         except (FileNotFoundError, DamagedFileError, msgspec.DecodeError):
             return {}
-        return {file.inode: file for file in page.files} if page.device == self._device else {}
+        return {file.inode: file for file in stored.files} if stored.device == self._device else {}
 
-    def _page(self, package: str) -> Path:
+    def _path(self, package: str) -> Path:
         return self._folder / package.replace("/", "_")
 
 
 def read_checksums(files: Sequence[tuple[str, os.stat_result]]) -> list[str]:
-    """Return the SHA-256 of files in hex, of links that of their target; empty for what can't be read.
+    """Return the SHA-256 of files in hex, of links that of their target; an empty string for unreadable files.
 
-    Reading and hashing let other threads work, so several do it.
+    Several threads read, because reading and hashing release the interpreter lock.
     """
     found = [""] * len(files)
-    starts = iter(range(0, len(files), _BATCH))  # the next one is taken by one thread alone
+    starts = iter(range(0, len(files), _BATCH))  # each start is used by one thread
 
     def work() -> None:
         for start in starts:
             for number in range(start, min(start + _BATCH, len(files))):
                 found[number] = _checksum(*files[number])
 
-    # The standard library's pools of threads take longer to import than most environments to check.
-    count = min(-(-len(files) // _BATCH), os.cpu_count() or 1, _MOST_THREADS)
+    # Importing concurrent.futures takes longer than checking most environments.
+    count = min(-(-len(files) // _BATCH), os.cpu_count() or 1, _MAX_THREADS)
     others = [threading.Thread(target=work, name="proj-checksums") for _ in range(count - 1)]
     for thread in others:
         thread.start()
@@ -173,8 +173,8 @@ def _checksum(path: str, status: os.stat_result) -> str:
     return digest.hexdigest()
 
 
-def _states(folder: Path) -> Iterator[os.stat_result]:
-    """Yield the states of the regular files below a folder; what goes away meanwhile is left out."""
+def _file_statuses(folder: Path) -> Iterator[os.stat_result]:
+    """Yield the statuses of the regular files below a folder, without those that are removed at the same time."""
     pending = [str(folder)]
     while pending:
         with suppress(FileNotFoundError), os.scandir(pending.pop()) as entries:

@@ -1,6 +1,6 @@
-"""Takes secrets out of the ``direct_url.json`` that installers leave in an environment.
+"""Removes secrets from the ``direct_url.json`` files that installers write into an environment.
 
-They leave out user and password themselves (PEP 610), and keep what stands in the query of a URL.
+Installers leave out user and password (PEP 610) but keep the query of a URL.
 """
 
 import base64
@@ -13,7 +13,7 @@ NAME = "direct_url.json"
 
 
 def clean_direct_urls(prefix: Path) -> None:
-    """Write the files of a new environment without credentials, and their new digests into its RECORD files."""
+    """Rewrite the files of a new environment without credentials and update their digests in the RECORD files."""
     for file in prefix.glob(f"[lL]ib/**/site-packages/*.dist-info/{NAME}"):
         text = file.read_text("utf-8", "replace")
         if not has_credentials(text):

@@ -1,4 +1,4 @@
-"""The prefixes that are kept: how large, when last used, whether whole; and their removal."""
+"""Lists, verifies and removes the environments in the cache."""
 
 import os
 import re
@@ -12,19 +12,19 @@ from msgspec import Struct
 from runner.base.checksummed_files import DamagedFileError
 from runner.base.files import remove_tree
 from runner.base.locks import exclusive, is_held
-from runner.environments.cache.file_manifest import Damage, FileManifest, take
-from runner.environments.cache.leases import alone, held
+from runner.environments.cache.file_manifest import Damage, FileManifest, build_manifest
+from runner.environments.cache.leases import exclusive_lease, leased
 from runner.environments.cache.prefix import (
     LOCK,
     MARKER,
     SHORT,
     Marker,
-    load_inventory,
+    load_file_manifest,
     load_marker,
     read_marker,
-    sweep,
+    remove_stale_builds,
 )
-from runner.environments.resolve.lock_files import check_lock, is_sealed
+from runner.environments.resolve.lock_files import check_lock, has_checksum
 from runner.errors import EnvironmentSetupError
 from runner.settings import Home
 
@@ -35,9 +35,9 @@ NAME = re.compile(rf"[0-9a-f]{{{SHORT}}}")
 class CachedEnvironment(Struct, frozen=True, kw_only=True):
     """A prefix, or an image that was built here: the stable JSON of ``proj env list --json``.
 
-    ``size`` is bytes of its files, ``own_size`` of those that no other prefix and no cache shares. ``last_used`` is
-    seconds since 1970. ``python`` is None for what holds only the project's own packages. ``is_whole`` is false for
-    what a build left that was stopped. ``runs`` used it.
+    ``size`` is the bytes of its files, ``own_size`` of those that no other prefix and no cache shares. ``last_used`` is
+    in seconds since 1970. ``python`` is None for a prefix with only the project's own packages. ``is_whole`` is false
+    for the remains of a build that was stopped. ``runs`` are the ids of the runs that used it.
     """
 
     name: str
@@ -54,7 +54,7 @@ class CachedEnvironment(Struct, frozen=True, kw_only=True):
 
 
 class Verification(Struct, frozen=True, kw_only=True):
-    """What a thorough look at a prefix found; ``differing`` are packages whose files are not those of their RECORD."""
+    """The result of a full check of a prefix; ``differing`` are packages whose files differ from their RECORD."""
 
     name: str
     damage: Damage
@@ -62,63 +62,67 @@ class Verification(Struct, frozen=True, kw_only=True):
 
     @property
     def is_whole(self) -> bool:
-        """Say whether every file is as it was proven when it was built."""
+        """Whether every file has the checksum that it had after the build."""
         return not self.damage
 
 
 def cached_environments(home: Home) -> tuple[CachedEnvironment, ...]:
-    """Return the prefixes, the last used first; what is removed meanwhile is left out."""
-    found = [kept for folder in _folders(home) if (kept := _describe(folder))]
-    return tuple(sorted(found, key=lambda kept: -kept.last_used))
+    """Return the prefixes, the last used first, without those that are removed at the same time."""
+    found = [environment for folder in _folders(home) if (environment := _describe(folder))]
+    return tuple(sorted(found, key=lambda environment: -environment.last_used))
 
 
 def find_prefix(home: Home, word: str) -> CachedEnvironment:
     """Return the prefix whose name begins with a word.
 
     Raises:
-        EnvironmentSetupError: none does, or several do.
+        EnvironmentSetupError: no name or several names begin with it.
     """
     found = [folder for folder in _folders(home) if folder.name.startswith(word)]
     if len(found) != 1:
-        told = f"{len(found)} environments have names that begin with" if found else "There is no environment"
-        raise EnvironmentSetupError(f"{told} '{word}'", hint="'proj env list' names them.")
-    kept = _describe(found[0])
-    if kept is None:
-        raise EnvironmentSetupError(f"The environment {found[0].name} was removed meanwhile")
-    return kept
+        problem = (
+            f"{len(found)} environments have names that begin with"
+            if found
+            else "No environment has a name that begins with"
+        )
+        raise EnvironmentSetupError(f"{problem} '{word}'", hint="List them with 'proj env list'.")
+    environment = _describe(found[0])
+    if environment is None:
+        raise EnvironmentSetupError(f"The environment {found[0].name} was removed by another command")
+    return environment
 
 
-def lock_of(home: Home, kept: CachedEnvironment) -> str:
+def lock_of(home: Home, environment: CachedEnvironment) -> str:
     """Return the lock from which a prefix was built.
 
     Raises:
-        EnvironmentSetupError: it was not kept.
+        EnvironmentSetupError: the lock was not stored, or is damaged.
     """
     try:
-        data = (home.environments / kept.name / LOCK).read_bytes()
-        if is_sealed(data):
-            check_lock(home.environments / kept.name / LOCK, data, None)
+        data = (home.environments / environment.name / LOCK).read_bytes()
+        if has_checksum(data):
+            check_lock(home.environments / environment.name / LOCK, data, None)
         return data.decode()
     except (DamagedFileError, UnicodeDecodeError) as error:
         raise EnvironmentSetupError(
-            f"The lock that is kept with the environment {kept.name} is damaged: {error}",
-            hint="Export that of a run that used it: 'proj env export RUN'.",
+            f"The stored lock of the environment {environment.name} is damaged: {error}",
+            hint="Export the lock of a run that used it: 'proj env export RUN'.",
         ) from None
     except FileNotFoundError:
         raise EnvironmentSetupError(
-            f"No lock is kept with the environment {kept.name}",
-            hint="Export that of a run that used it: 'proj env export RUN'.",
+            f"The environment {environment.name} has no stored lock",
+            hint="Export the lock of a run that used it: 'proj env export RUN'.",
         ) from None
 
 
-def verify(home: Home, kept: CachedEnvironment) -> Verification | None:
-    """Read every file of a prefix and hold it against what was proven when it was built, and against the RECORDs.
+def verify(home: Home, environment: CachedEnvironment) -> Verification | None:
+    """Compare every file of a prefix with the checksums of its build and with the RECORDs.
 
-    Nobody removes it meanwhile. Returns None where somebody did before, where nothing was built that could be damaged,
-    and while it is being built.
+    The prefix is leased meanwhile. Returns None if it was removed before, if nothing was built in its folder, or if it
+    is being built now.
     """
-    with held(home.environments, kept.name):
-        return _verify(home.environments / kept.name)
+    with leased(home.environments, environment.name):
+        return _verify(home.environments / environment.name)
 
 
 def _verify(folder: Path) -> Verification | None:
@@ -126,13 +130,13 @@ def _verify(folder: Path) -> Verification | None:
         return None
     try:
         marker = load_marker(folder)
-        known = load_inventory(folder, marker.attempt)
-        now = take(folder / marker.attempt)
+        known = load_file_manifest(folder, marker.attempt)
+        now = build_manifest(folder / marker.attempt)
     except FileNotFoundError:
         is_nothing = not (folder / MARKER).exists() and not any(child.is_dir() for child in folder.iterdir())
         if is_nothing or is_held(folder / "lock"):
             return None
-        return Verification(name=folder.name, damage=Damage(changed=("it was never finished",)))
+        return Verification(name=folder.name, damage=Damage(changed=("its build was not finished",)))
     except DamagedFileError as error:
         return Verification(name=folder.name, damage=Damage(changed=(f"{error.path.name}: {error.problem}",)))
     except EnvironmentSetupError as error:
@@ -140,19 +144,19 @@ def _verify(folder: Path) -> Verification | None:
     return Verification(name=folder.name, damage=_compare(known, now), differing=now.wrong)
 
 
-def discard(home: Home, kept: CachedEnvironment) -> None:
-    """Have the next run build a prefix again; runs that use it keep it to their end."""
-    folder = home.environments / kept.name
-    with held(home.environments, kept.name), exclusive(folder / "lock", lambda: None):
-        verdict = _verify(folder)  # it may have been built again meanwhile
-        if verdict is None or not verdict.is_whole:
+def schedule_rebuild(home: Home, environment: CachedEnvironment) -> None:
+    """Make the next run build a prefix again; runs that use it keep it until they end."""
+    folder = home.environments / environment.name
+    with leased(home.environments, environment.name), exclusive(folder / "lock", lambda: None):
+        verification = _verify(folder)  # another command may have built it again
+        if verification is None or not verification.is_whole:
             (folder / MARKER).unlink(missing_ok=True)
-            sweep(folder)
+            remove_stale_builds(folder)
 
 
 def _compare(known: FileManifest, now: FileManifest) -> Damage:
-    before = {seal.path: seal.sha256 for seal in known.files}
-    after = {seal.path: seal.sha256 for seal in now.files}
+    before = {entry.path: entry.sha256 for entry in known.files}
+    after = {entry.path: entry.sha256 for entry in now.files}
     changed = tuple(path for path, sha256 in sorted(before.items()) if after.get(path) != sha256)
     return Damage(changed=changed, added=tuple(sorted(after.keys() - before.keys())))
 
@@ -160,24 +164,24 @@ def _compare(known: FileManifest, now: FileManifest) -> Damage:
 def choose_to_prune(
     prefixes: tuple[CachedEnvironment, ...], before: float | None, keep: int | None
 ) -> tuple[CachedEnvironment, ...]:
-    """Return what is to go: what was last used before a time, and the longest unused until the rest fits in a size."""
-    chosen = [kept for kept in prefixes if before is not None and kept.last_used < before]
-    rest = [kept for kept in prefixes if kept not in chosen]
-    while keep is not None and rest and sum(kept.size for kept in rest) > keep:
+    """Return the prefixes to remove: those not used since a time, then the longest unused until the rest fits."""
+    chosen = [environment for environment in prefixes if before is not None and environment.last_used < before]
+    rest = [environment for environment in prefixes if environment not in chosen]
+    while keep is not None and rest and sum(environment.size for environment in rest) > keep:
         chosen.append(rest.pop())
     return tuple(chosen)
 
 
-def prune(home: Home, kept: CachedEnvironment) -> int | None:
-    """Remove a prefix and return the bytes that frees; None when somebody uses it."""
-    folder = home.environments / kept.name
-    with alone(home.environments, kept.name) as is_alone:
+def prune(home: Home, environment: CachedEnvironment) -> int | None:
+    """Remove a prefix and return the number of bytes freed; None if a process uses it."""
+    folder = home.environments / environment.name
+    with exclusive_lease(home.environments, environment.name) as is_alone:
         if not is_alone:
             return None
-        # Without its marker it is no environment any more, whatever stops us from here on.
+        # Without its marker no command uses it, even if the removal is interrupted.
         (folder / MARKER).unlink(missing_ok=True)
         remove_tree(folder)
-    return kept.own_size
+    return environment.own_size
 
 
 def _folders(home: Home) -> Iterator[Path]:
@@ -187,7 +191,7 @@ def _folders(home: Home) -> Iterator[Path]:
 
 
 def _describe(folder: Path) -> CachedEnvironment | None:
-    """Return what is in a folder, None where it is removed meanwhile."""
+    """Return the prefix in a folder, None if it is removed at the same time."""
     marker = read_marker(folder)
     size, own = _size(folder)
     try:
@@ -220,7 +224,7 @@ def _python(prefix: Path, marker: Marker) -> str | None:
 
 
 def disk_use(*folders: Path) -> tuple[int, ...]:
-    """Return the bytes of the files in each folder, each file counted once and where it comes first."""
+    """Return the bytes of the files in each folder; a file in several folders counts for the first."""
     seen: set[tuple[int, int]] = set()
     found = []
     for folder in folders:
@@ -234,7 +238,7 @@ def disk_use(*folders: Path) -> tuple[int, ...]:
 
 
 def _walk(folder: Path) -> Iterator[os.stat_result]:
-    """Yield the state of all files below a folder but those that are removed meanwhile."""
+    """Yield the status of all files below a folder, without those that are removed at the same time."""
     pending = [str(folder)]
     while pending:
         with suppress(FileNotFoundError, NotADirectoryError), os.scandir(pending.pop()) as entries:
@@ -247,7 +251,7 @@ def _walk(folder: Path) -> Iterator[os.stat_result]:
 
 
 def _size(folder: Path) -> tuple[int, int]:
-    """Return the bytes of all files, and of those with no other name elsewhere."""
+    """Return the bytes of all files, and of those without another hard link."""
     size = own = 0
     for status in _walk(folder):
         size += status.st_size
@@ -255,10 +259,10 @@ def _size(folder: Path) -> tuple[int, int]:
     return size, own
 
 
-def with_runs(kept: CachedEnvironment, used: dict[str, tuple[str, ...]]) -> CachedEnvironment:
-    """Return a prefix with the runs that used it; ``used`` has them by the path of the prefix that was recorded."""
-    if kept.path in used:
-        return msgspec.structs.replace(kept, runs=used[kept.path])
-    folder = str(Path(kept.path) if not kept.is_whole else Path(kept.path).parent)
+def with_runs(environment: CachedEnvironment, used: dict[str, tuple[str, ...]]) -> CachedEnvironment:
+    """Return a prefix with the runs that used it; the keys of ``used`` are the recorded paths of prefixes."""
+    if environment.path in used:
+        return msgspec.structs.replace(environment, runs=used[environment.path])
+    folder = str(Path(environment.path) if not environment.is_whole else Path(environment.path).parent)
     runs = [run for path, ids in used.items() if path.startswith(folder) for run in ids]
-    return msgspec.structs.replace(kept, runs=tuple(runs))
+    return msgspec.structs.replace(environment, runs=tuple(runs))

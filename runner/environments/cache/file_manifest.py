@@ -1,4 +1,4 @@
-"""What is in a prefix: each file by content, proven against the RECORD of its distribution, and checked by stat."""
+"""Records the files of a prefix with their checksums and detects changes."""
 
 import hashlib
 import os
@@ -17,7 +17,7 @@ IMPORTABLE = (".py", ".so", ".pyd", ".pth", ".pyc", ".egg-link", "METADATA", "RE
 
 
 class FileChecksum(Struct, frozen=True, array_like=True, gc=False):
-    """A file as it was when its content was proven; ``package`` is its place in `FileManifest.packages`, or -1."""
+    """A file when its checksum was verified; ``package`` is its index in `FileManifest.packages`, or -1."""
 
     path: str
     size: int
@@ -30,7 +30,7 @@ class FileChecksum(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Measure(Struct, frozen=True):
-    """A prefix by stat: number of files, bytes, time of the last change in nanoseconds."""
+    """A summary of a prefix by stat(2): number of files, bytes, time of the last change in nanoseconds."""
 
     count: int
     size: int
@@ -38,9 +38,9 @@ class Measure(Struct, frozen=True):
 
 
 class FileManifest(Struct, frozen=True, kw_only=True):
-    """All files of a prefix and all distributions; ``wrong`` are distributions whose files differ from their RECORD.
+    """All files and distributions of a prefix; ``wrong`` are distributions whose files differ from their RECORD.
 
-    ``packages`` are the names under which checksums of shared files are kept.
+    ``packages`` are the names under which checksums of shared files are stored.
     """
 
     files: tuple[FileChecksum, ...]
@@ -51,13 +51,13 @@ class FileManifest(Struct, frozen=True, kw_only=True):
 
     @property
     def digest(self) -> str:
-        """The digest of what is installed."""
+        """The digest of the installed distributions."""
         known = sorted((item.name.lower(), item.version, item.digest) for item in self.distributions)
         return hashlib.sha256(msgspec.json.encode(known)).hexdigest()
 
 
 class Damage(Struct, frozen=True):
-    """What a check found: files that changed or are gone, and importable ones that were not there."""
+    """The result of a check: files that changed or are missing, and importable files that were added."""
 
     changed: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
@@ -66,17 +66,17 @@ class Damage(Struct, frozen=True):
         return bool(self.changed or self.added)
 
     def describe(self) -> str:
-        """Name the first of them."""
+        """Return the first paths, for a message."""
         paths = self.changed + self.added
         more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""  # noqa: PLR2004
         return ", ".join(paths[:3]) + more
 
 
 def measure(root: Path) -> Measure:
-    """Walk a prefix by stat alone; the quick check before every use.
+    """Summarise a prefix by stat(2) alone; this is the quick check before every use.
 
-    No program can set the time at which an inode changed, so every edit, rename and new file shows. Compiled caches
-    don't count.
+    No program can set the time at which an inode changed, so every edit, rename and new file is detected. Compiled
+    caches are ignored.
     """
     # Written for speed: this runs before every use, over tens of thousands of files.
     count = size = newest = 0
@@ -96,38 +96,44 @@ def measure(root: Path) -> Measure:
     return Measure(count, size, newest)
 
 
-def compare(root: Path, inventory: FileManifest, shared: SharedFiles | None = None) -> tuple[Damage, FileManifest]:
-    """Compare a prefix with its inventory by content; the thorough check when the quick one sees something.
+def compare(root: Path, manifest: FileManifest, shared: SharedFiles | None = None) -> tuple[Damage, FileManifest]:
+    """Compare a prefix with its file manifest by content; this is the full check after the quick one finds a change.
 
-    Only files are read whose times changed since, and of those that are ``shared`` only what nobody has read since.
-    Returns also the inventory as it is now.
+    Only files whose times changed are read. Of those in ``shared`` only files are read that no process has read since.
+    Returns the differences and the updated manifest.
     """
-    sealed = {seal.path: seal for seal in inventory.files}
+    recorded = {entry.path: entry for entry in manifest.files}
     found = list(_walk(root))
-    touched = [(seal, status) for path, status in found if (seal := sealed.get(path)) and not _is_same(seal, status)]
+    touched = [
+        (entry, status) for path, status in found if (entry := recorded.get(path)) and not _is_same(entry, status)
+    ]
     if touched and shared:
-        shared.get_or_compute(inventory.packages)
-    known = {seal.path: shared.find(status) if shared else None for seal, status in touched}
-    unread = [(seal, status) for seal, status in touched if known[seal.path] is None and seal.size == _size(status)]
-    contents = read_checksums([(f"{root}/{seal.path}", status) for seal, status in unread])
-    known |= {seal.path: sha256 for (seal, _), sha256 in zip(unread, contents, strict=True)}
-    same = [(seal, status) for seal, status in touched if known[seal.path] == seal.sha256]
-    fresh = sealed | {seal.path: _seal(seal.path, status, seal.package, seal.sha256) for seal, status in same}
-    changed = {seal.path for seal, _ in touched if known[seal.path] != seal.sha256}
+        shared.load(manifest.packages)
+    known = {entry.path: shared.find(status) if shared else None for entry, status in touched}
+    unread = [(entry, status) for entry, status in touched if known[entry.path] is None and entry.size == _size(status)]
+    contents = read_checksums([(f"{root}/{entry.path}", status) for entry, status in unread])
+    known |= {entry.path: sha256 for (entry, _), sha256 in zip(unread, contents, strict=True)}
+    same = [(entry, status) for entry, status in touched if known[entry.path] == entry.sha256]
+    fresh = recorded | {
+        entry.path: _checksum(entry.path, status, entry.package, entry.sha256) for entry, status in same
+    }
+    changed = {entry.path for entry, _ in touched if known[entry.path] != entry.sha256}
     if shared:
-        _keep(shared, inventory.packages, [fresh[seal.path] for seal, _ in unread if seal.path not in changed])
+        _store_shared(
+            shared, manifest.packages, [fresh[entry.path] for entry, _ in unread if entry.path not in changed]
+        )
     there = {path for path, _ in found}
-    added = [path for path in there - sealed.keys() if path.endswith(IMPORTABLE)]
-    damage = Damage(changed=tuple(sorted([*changed, *(sealed.keys() - there)])), added=tuple(sorted(added)))
-    files = tuple(seal for path, seal in fresh.items() if path in there)
-    return damage, msgspec.structs.replace(inventory, files=files, measure=_measure_of([status for _, status in found]))
+    added = [path for path in there - recorded.keys() if path.endswith(IMPORTABLE)]
+    damage = Damage(changed=tuple(sorted([*changed, *(recorded.keys() - there)])), added=tuple(sorted(added)))
+    files = tuple(entry for path, entry in fresh.items() if path in there)
+    return damage, msgspec.structs.replace(manifest, files=files, measure=_measure_of([status for _, status in found]))
 
 
-def take(root: Path, shared: SharedFiles | None = None) -> FileManifest:
-    """Make the inventory of a new prefix: the checksum of every file, and whether it is that of the RECORDs.
+def build_manifest(root: Path, shared: SharedFiles | None = None) -> FileManifest:
+    """Build the file manifest of a new prefix: the checksum of every file, compared with the RECORDs.
 
-    ``shared`` is given when files are hard links that other prefixes have too: those of which it knows the checksum are
-    not read. The right to write is taken from such files.
+    ``shared`` is given when files are hard links that other prefixes have too. Files whose checksum it knows are not
+    read. Shared files are made read-only.
 
     Raises:
         EnvironmentSetupError: a file can't be read.
@@ -145,17 +151,17 @@ def take(root: Path, shared: SharedFiles | None = None) -> FileManifest:
             known[path] = sha256
     contents = read_checksums([(f"{root}/{path}", status) for path, status in unread])
     known |= {path: sha256 for (path, _), sha256 in zip(unread, contents, strict=True)}
-    seals = {path: _seal(path, status, owners.get(path, -1), known[path]) for path, status in states.items()}
+    entries = {path: _checksum(path, status, owners.get(path, -1), known[path]) for path, status in states.items()}
     unreadable = next((path for path, sha256 in known.items() if not sha256), None)
     if unreadable is not None:
         raise EnvironmentSetupError(f"{unreadable} of a new environment can't be read", context=str(root))
     names = tuple(package.name for package in packages)
     if shared:
-        _keep(shared, names, seals.values())
+        _store_shared(shared, names, entries.values())
     recorded = {path: digest for package in packages for path, digest in package.recorded.items()}
     wrong = {packages[owners[path]].title for path, digest in recorded.items() if known.get(path) != digest}
     return FileManifest(
-        files=tuple(seals.values()),
+        files=tuple(entries.values()),
         distributions=tuple(describe(package, root, known) for package in packages),
         wrong=tuple(sorted(wrong)),
         packages=names,
@@ -163,33 +169,33 @@ def take(root: Path, shared: SharedFiles | None = None) -> FileManifest:
     )
 
 
-def _is_same(seal: FileChecksum, status: os.stat_result) -> bool:
+def _is_same(entry: FileChecksum, status: os.stat_result) -> bool:
     return (
-        seal.ctime_ns == status.st_ctime_ns
-        and seal.mtime_ns == status.st_mtime_ns
-        and seal.inode == status.st_ino
-        and seal.size == _size(status)
+        entry.ctime_ns == status.st_ctime_ns
+        and entry.mtime_ns == status.st_mtime_ns
+        and entry.inode == status.st_ino
+        and entry.size == _size(status)
     )
 
 
-def _seal(path: str, status: os.stat_result, package: int, sha256: str) -> FileChecksum:
+def _checksum(path: str, status: os.stat_result, package: int, sha256: str) -> FileChecksum:
     times = (status.st_mtime_ns, status.st_ctime_ns)
     return FileChecksum(path, _size(status), *times, status.st_ino, status.st_nlink, package, sha256)
 
 
-def _keep(shared: SharedFiles, packages: Sequence[str], seals: Iterable[FileChecksum]) -> None:
-    """Keep the checksums of those files that have other names too, by package."""
+def _store_shared(shared: SharedFiles, packages: Sequence[str], entries: Iterable[FileChecksum]) -> None:
+    """Store the checksums of files with several hard links, by package."""
     found: dict[int, list[KnownFile]] = {}
-    for seal in seals:
-        if seal.links > 1 and seal.package >= 0:
-            known = KnownFile(seal.inode, seal.size, seal.mtime_ns, seal.ctime_ns, seal.links, seal.sha256)
-            found.setdefault(seal.package, []).append(known)
+    for entry in entries:
+        if entry.links > 1 and entry.package >= 0:
+            known = KnownFile(entry.inode, entry.size, entry.mtime_ns, entry.ctime_ns, entry.links, entry.sha256)
+            found.setdefault(entry.package, []).append(known)
     for number, files in found.items():
-        shared.learn(packages[number], files)
+        shared.store(packages[number], files)
 
 
 def _protect(path: str, status: os.stat_result) -> os.stat_result:
-    """Take the right to write from a file with several names; return its state then."""
+    """Make a file with several hard links read-only; return its new status."""
     if not status.st_mode & 0o222 or not stat.S_ISREG(status.st_mode):
         return status
     os.chmod(path, stat.S_IMODE(status.st_mode) & ~0o222)  # noqa: PTH101
@@ -197,7 +203,7 @@ def _protect(path: str, status: os.stat_result) -> os.stat_result:
 
 
 def _measure_of(states: Collection[os.stat_result]) -> Measure:
-    """Return what `measure` would, from a walk that was done."""
+    """Return the result of `measure` from the statuses of a finished walk."""
     newest = max((status.st_ctime_ns for status in states), default=0)
     return Measure(len(states), sum(status.st_size for status in states), newest)
 

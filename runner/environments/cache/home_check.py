@@ -1,4 +1,4 @@
-"""Checks what proj's home keeps of environments: locks, notes, and the environments themselves."""
+"""Verifies the environments and locks in proj's home and repairs them."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 from runner.base.checksummed_files import DamagedFileError, read_sealed
 from runner.base.files import remove_tree
 from runner.base.findings import Finding, Progress
-from runner.environments.cache.environments import cached_environments, discard, verify
-from runner.environments.resolve.lock_files import check_lock, is_sealed, read_lock_file
+from runner.environments.cache.environments import cached_environments, schedule_rebuild, verify
+from runner.environments.resolve.lock_files import check_lock, has_checksum, read_lock_file
 from runner.settings import Home
 
 LOCK, ENVIRONMENT = "lock", "environment"
@@ -15,9 +15,9 @@ RESOLVED_AGAIN = "removed; the next run resolves again"
 
 
 def verify_locks(home: Home, *, repair: bool, progress: Progress) -> Iterator[Finding]:
-    """Yield the locks and the files beside them that are not as they were written; with ``repair`` they are removed.
+    """Yield damaged locks and files beside them; with ``repair`` they are removed.
 
-    The locks that are kept with runs are looked at too; they belong to the record of a run and stay.
+    The locks of runs are checked too. They belong to the record of a run and are never removed.
     """
     files = [(path, check) for path in _entries(home.locks) if (check := _check_of(path))]
     files += [(path, _check_copy) for path in sorted((home.root / "runs").glob("*/*lock.*")) if path.is_file()]
@@ -32,18 +32,18 @@ def verify_locks(home: Home, *, repair: bool, progress: Progress) -> Iterator[Fi
 
 
 def verify_environments(home: Home, *, repair: bool, progress: Progress) -> Iterator[Finding]:
-    """Yield the environments with files that are not as they were proven; every file is read.
+    """Yield environments with changed files; every file is read.
 
     With ``repair`` the next run builds them again; runs that use one keep it.
     """
     prefixes = cached_environments(home)
-    for number, kept in enumerate(prefixes, 1):
-        verdict = verify(home, kept)
-        if verdict and not verdict.is_whole:
+    for number, environment in enumerate(prefixes, 1):
+        verification = verify(home, environment)
+        if verification and not verification.is_whole:
             if repair:
-                discard(home, kept)
-            done = "taken out of use; the next run builds it again" if repair else None
-            yield Finding(part=ENVIRONMENT, name=kept.name, problem=verdict.damage.describe(), repair=done)
+                schedule_rebuild(home, environment)
+            done = "disabled; the next run builds it again" if repair else None
+            yield Finding(part=ENVIRONMENT, name=environment.name, problem=verification.damage.describe(), repair=done)
         progress(number, len(prefixes))
 
 
@@ -51,7 +51,7 @@ def _problem(path: Path, check: Callable[[Path], object]) -> str | None:
     try:
         check(path)
     except FileNotFoundError:
-        return None  # removed meanwhile
+        return None  # removed by another command
     except DamagedFileError as damage:
         return damage.problem
     return None
@@ -62,7 +62,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _check_of(path: Path) -> Callable[[Path], object] | None:
-    """Return what checks a file beside the locks, None for logs and for what is being written."""
+    """Return the check for a file beside the locks, None for logs and temporary files."""
     if path.name.endswith((".txt", ".conda-lock.yml")):
         return read_lock_file
     return _check_sealed if path.name.endswith((".read", ".repaired.json")) else None
@@ -73,9 +73,9 @@ def _check_sealed(path: Path) -> None:
 
 
 def _check_copy(path: Path) -> None:
-    """Check the lock that is kept with a run; only those that proj resolved itself carry a checksum."""
+    """Check the lock of a run; only locks that proj resolved contain a checksum."""
     data = path.read_bytes()
-    if is_sealed(data):
+    if has_checksum(data):
         check_lock(path, data, None)
 
 

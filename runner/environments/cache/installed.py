@@ -1,4 +1,4 @@
-"""The distributions that are installed in a prefix, and which files with which checksums they record."""
+"""Lists the distributions that are installed in a prefix, with the checksums of their files."""
 
 import hashlib
 import os
@@ -11,14 +11,14 @@ from msgspec import Struct
 from runner.environments.declare.conda.meta import LinkedPackage, linked_packages
 
 CACHES = "__pycache__"
-OF_INSTALLER = frozenset({"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json"})
-"""Files in a dist-info folder that tell who installed it, not what was installed."""
+INSTALLER_FILES = frozenset({"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json"})
+"""Files of a dist-info folder that depend on the installer, not on the distribution."""
 METADATA_NAME = rb"(?m)^Name:\s*(\S+)"
 METADATA_VERSION = rb"(?m)^Version:\s*(\S+)"
 
 
 class Distribution(Struct, frozen=True, kw_only=True):
-    """An installed distribution; ``digest`` is that of its files, the same for every installer."""
+    """An installed distribution; ``digest`` is that of its files and the same for every installer."""
 
     name: str
     version: str
@@ -28,9 +28,9 @@ class Distribution(Struct, frozen=True, kw_only=True):
 
 
 class InstalledPackage(Struct, frozen=True, kw_only=True):
-    """A package of a prefix: a ``dist-info`` folder, or what conda ``linked``.
+    """A package of a prefix: a ``dist-info`` folder, or a package that conda ``linked``.
 
-    ``name`` tells its version too, ``title`` does not; ``recorded`` are paths and SHA-256 in hex.
+    ``name`` includes the version, ``title`` does not; ``recorded`` has a SHA-256 in hex by path.
     """
 
     name: str
@@ -41,7 +41,7 @@ class InstalledPackage(Struct, frozen=True, kw_only=True):
 
 
 def installed_packages(root: Path) -> tuple[InstalledPackage, ...]:
-    """Return the packages of a prefix, those of conda first, each file owned by one of them."""
+    """Return the packages of a prefix, those of conda first; each file belongs to one of them."""
     linked = linked_packages(root)
     owned = frozenset().union(*(package.files for package in linked))
     folders = [folder for site in _sites(root) for folder in sorted(site.glob("*.dist-info"))]
@@ -59,7 +59,7 @@ def installed_packages(root: Path) -> tuple[InstalledPackage, ...]:
 
 
 def describe(package: InstalledPackage, root: Path, found: Mapping[str, str]) -> Distribution:
-    """Return a package as a distribution; ``found`` are the checksums of the files of the prefix by path."""
+    """Return a package as a distribution; ``found`` has the checksums of the prefix's files by path."""
     if package.linked:
         return _linked_distribution(package.linked, found)
     folder = package.folder or root
@@ -82,14 +82,14 @@ def describe(package: InstalledPackage, root: Path, found: Mapping[str, str]) ->
 
 
 def _linked_distribution(package: LinkedPackage, found: Mapping[str, str]) -> Distribution:
-    """Describe a conda package by its files as they were before the prefix was written into them."""
+    """Return the distribution of a conda package, by the checksums of files before conda inserted the prefix."""
     there = [path for path in sorted(package.files) if path in found]
     lines = "".join(f"{package.original.get(path, found[path])} {path}\n" for path in there)
     return Distribution(name=package.name, version=package.version, digest=hashlib.sha256(lines.encode()).hexdigest())
 
 
 def _sites(root: Path) -> list[Path]:
-    """Return the folders of a prefix that hold distributions: site-packages, or the root of a target folder."""
+    """Return the folders of a prefix with distributions: site-packages, or the root of a target folder."""
     found = [
         *root.glob("lib/python*/site-packages"),
         *root.glob("lib/pypy*/site-packages"),
@@ -118,7 +118,7 @@ def _record(folder: Path, root: Path) -> Iterator[tuple[str, str]]:
 
 
 def _is_code(path: str, site: str, own: str) -> bool:
-    """Say whether a file is the same whoever installs it and wherever: not a script, not the installer's notes."""
+    """Return whether a file is the same for every installer and prefix: no script and no file of the installer."""
     inside = site == "." or path.startswith(f"{site}/")
     scripts = path.startswith(("bin/", "Scripts/"))
-    return inside and not scripts and not (f"{own}/" in path and path.rpartition("/")[2] in OF_INSTALLER)
+    return inside and not scripts and not (f"{own}/" in path and path.rpartition("/")[2] in INSTALLER_FILES)

@@ -1,6 +1,6 @@
-"""Leases: a process says that it uses an environment, and nobody removes that meanwhile.
+"""Leases environments to processes, so that no other process removes them meanwhile.
 
-A lease is a shared lock on a file; the system takes it back when the process ends, however it ends.
+A lease is a shared lock on a file. The system releases it when the process ends, even when it is killed.
 """
 
 import errno
@@ -15,15 +15,15 @@ LEASES = "leases"
 ENDING = ".lease"
 
 
-class _Held:
-    """The leases of this process: an open file for each, and how many times it was asked for."""
+class _ProcessLeases:
+    """The leases of this process: an open file and a count for each."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._files: dict[Path, tuple[int, int]] = {}
-        self._for_good: set[Path] = set()
+        self._until_exit: set[Path] = set()
 
-    def take(self, path: Path) -> None:
+    def acquire(self, path: Path) -> None:
         with self._guard:
             descriptor, count = self._files.get(path, (-1, 0))
             if not count:
@@ -31,7 +31,7 @@ class _Held:
                 fcntl.flock(descriptor, fcntl.LOCK_SH)
             self._files[path] = descriptor, count + 1
 
-    def give_back(self, path: Path) -> None:
+    def release(self, path: Path) -> None:
         with self._guard:
             descriptor, count = self._files.pop(path)
             if count > 1:
@@ -39,57 +39,57 @@ class _Held:
             else:
                 os.close(descriptor)
 
-    def keep(self, path: Path) -> None:
-        if path not in self._for_good:
-            self.take(path)
-            self._for_good.add(path)
+    def acquire_until_exit(self, path: Path) -> None:
+        if path not in self._until_exit:
+            self.acquire(path)
+            self._until_exit.add(path)
 
 
-_HELD = _Held()
+_LEASES = _ProcessLeases()
 
 
-def hold(environments: Path, name: str) -> None:
-    """Hold an environment by its short name until this process ends; wait while it is being removed."""
-    _HELD.keep(_place(environments, name))
+def lease_until_exit(environments: Path, name: str) -> None:
+    """Lease an environment by its short name until this process ends; wait while it is being removed."""
+    _LEASES.acquire_until_exit(_lease_path(environments, name))
 
 
-def hold_attempt(folder: Path, attempt: str) -> None:
-    """Hold one build of an environment until `release_attempt`, else until this process ends."""
-    _HELD.take(folder / f"{attempt}{ENDING}")
+def lease_attempt(folder: Path, attempt: str) -> None:
+    """Lease one build of an environment until `release_attempt` or the end of this process."""
+    _LEASES.acquire(folder / f"{attempt}{ENDING}")
 
 
 def release_attempt(folder: Path, attempt: str) -> None:
-    """Give a lease of `hold_attempt` back; others that this process has of the same build stay."""
-    _HELD.give_back(folder / f"{attempt}{ENDING}")
+    """Release a lease of `lease_attempt`; other leases of this process on the same build stay."""
+    _LEASES.release(folder / f"{attempt}{ENDING}")
 
 
 @contextmanager
-def held(environments: Path, name: str) -> Iterator[None]:
-    """Hold an environment while the block runs; wait first while it is being removed."""
-    path = _place(environments, name)
+def leased(environments: Path, name: str) -> Iterator[None]:
+    """Lease an environment during the block; wait first while it is being removed."""
+    path = _lease_path(environments, name)
     try:
-        _HELD.take(path)
+        _LEASES.acquire(path)
     except OSError as error:
         if error.errno != errno.EROFS:
             raise
-        yield  # nobody can remove anything there
+        yield  # on a read-only file system nothing can be removed
         return
     try:
         yield
     finally:
-        _HELD.give_back(path)
+        _LEASES.release(path)
 
 
 @contextmanager
-def alone(environments: Path, name: str) -> Iterator[bool]:
-    """Keep everybody else from using an environment while the block runs; False when somebody uses it already."""
-    with _exclusive(_place(environments, name)) as is_alone:
+def exclusive_lease(environments: Path, name: str) -> Iterator[bool]:
+    """Keep other processes from leasing an environment during the block; yield False if one has leased it already."""
+    with _exclusive(_lease_path(environments, name)) as is_alone:
         yield is_alone
 
 
 @contextmanager
-def alone_with_attempt(folder: Path, attempt: str) -> Iterator[bool]:
-    """Keep everybody else from using one build while the block runs; False when somebody uses it already."""
+def exclusive_attempt_lease(folder: Path, attempt: str) -> Iterator[bool]:
+    """Keep other processes from leasing one build during the block; yield False if one has leased it already."""
     with _exclusive(folder / f"{attempt}{ENDING}") as is_alone:
         yield is_alone
 
@@ -114,6 +114,6 @@ def _open(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
-def _place(environments: Path, name: str) -> Path:
-    # Beside the environments and not in them: whoever waits for one that is removed waits on a file that stays.
+def _lease_path(environments: Path, name: str) -> Path:
+    # Beside the environments, not in them, so that the file stays while a process waits for a removal.
     return environments / LEASES / name

@@ -1,8 +1,8 @@
-"""Keeps prefixes by identity: built once, whole or not at all, proven before each use.
+"""Builds prefixes once per identity and verifies them before each use.
 
-A prefix can't be moved, as scripts in it hold its path, so nothing is renamed into place. Each attempt has a folder of
-its own that is never used again, and the marker, written last and at once, names the attempt that counts. Whoever is
-killed leaves a folder that no marker names; even an installer that outlives its parent writes where nobody looks.
+A prefix can't be moved because its scripts contain its path, so no build is renamed into place. Each attempt has a new
+folder, and the marker, which is written atomically and last, names the attempt that counts. A killed build leaves a
+folder that no marker names; an installer that outlives its parent writes only into such a folder.
 """
 
 import contextlib
@@ -17,20 +17,26 @@ from msgspec import Struct
 from runner.base.checksummed_files import DamagedFileError, read_sealed, write_sealed
 from runner.base.files import locked, remove_tree, write_atomically
 from runner.base.locks import exclusive
-from runner.environments.cache.checksums import SharedFiles, Source
-from runner.environments.cache.file_manifest import Damage, FileManifest, Measure, compare, measure, take
+from runner.environments.cache.checksums import CachedPackage, SharedFiles
+from runner.environments.cache.file_manifest import Damage, FileManifest, Measure, build_manifest, compare, measure
 from runner.environments.cache.installed import Distribution
-from runner.environments.cache.leases import ENDING, alone_with_attempt, hold, hold_attempt, release_attempt
-from runner.environments.model import Fill
+from runner.environments.cache.leases import (
+    ENDING,
+    exclusive_attempt_lease,
+    lease_attempt,
+    lease_until_exit,
+    release_attempt,
+)
+from runner.environments.model import BuildFunction
 from runner.model import Event, EventKind, Report
 from runner.settings import Home
 
 SHORT = 16
-"""Hex digits of an identity in a path; longer ones would not fit the first line of a script."""
+"""Hex digits of an identity in a path; with more, the first line of a script (``#!``) gets too long."""
 
 
 class Marker(Struct, frozen=True, kw_only=True):
-    """The file that says that a prefix is whole: which attempt, what is in it, how it looked when it was proven."""
+    """The file that marks a prefix as complete: the attempt, its packages, and its file status after verification."""
 
     identity: str
     attempt: str
@@ -41,7 +47,7 @@ class Marker(Struct, frozen=True, kw_only=True):
 
 
 class Built(Struct, frozen=True, kw_only=True):
-    """A proven prefix."""
+    """A verified prefix."""
 
     path: Path
     digest: str
@@ -49,29 +55,30 @@ class Built(Struct, frozen=True, kw_only=True):
 
 
 class BuildPlan(Struct, frozen=True, kw_only=True):
-    """How to build a prefix; ``forget`` takes damaged packages out of the installer's cache.
+    """How to build a prefix.
 
-    ``lock`` is kept beside the prefix for whoever wants to know what it was built from. ``sources`` are the packages in
-    the installer's cache to which the prefix may get hard links; None where it gets none.
+    ``build`` fills an empty folder. ``evict`` removes damaged packages from the installer's cache. ``lock`` is stored
+    beside the prefix for users. ``sources`` returns the packages in the installer's cache to which the prefix may get
+    hard links, None if it gets none.
     """
 
     identity: str
     manager: str
-    what: str
+    description: str
     lock: str = ""
-    fill: Fill
-    forget: Callable[[tuple[str, ...]], None]
-    sources: Callable[[], Iterable[Source] | None] | None = None
+    build: BuildFunction
+    evict: Callable[[tuple[str, ...]], None]
+    sources: Callable[[], Iterable[CachedPackage] | None] | None = None
 
 
-def folder_of(home: Home, identity: str) -> Path:
+def environment_folder(home: Home, identity: str) -> Path:
     """Return the folder of an identity."""
     return home.environments / identity[:SHORT]
 
 
 def has_marker(home: Home, identity: str) -> bool:
-    """Say whether an identity was built once; whether it still is as it was is not looked at."""
-    return (folder_of(home, identity) / MARKER).exists()
+    """Return whether an identity was built, without verifying it."""
+    return (environment_folder(home, identity) / MARKER).exists()
 
 
 class Prefixes:
@@ -81,46 +88,46 @@ class Prefixes:
         self._home, self._report = home, report
 
     def folder(self, identity: str) -> Path:
-        """Return the folder of an identity: its marker, its lock, its log, its attempts."""
-        return folder_of(self._home, identity)
+        """Return the folder of an identity, with its marker, lock, log and attempts."""
+        return environment_folder(self._home, identity)
 
-    def obtain(self, blueprint: BuildPlan) -> Built:
-        """Return the prefix of an identity, proven; build it when it is not there or not as it was.
+    def obtain(self, plan: BuildPlan) -> Built:
+        """Return the verified prefix of an identity; build it if it is missing or was changed.
 
-        Nobody removes what is returned before this process ends.
+        The prefix stays leased until this process ends.
         """
-        folder = self.folder(blueprint.identity)
-        hold(self._home.environments, folder.name)
-        built = self._quick(folder, blueprint.identity)
+        folder = self.folder(plan.identity)
+        lease_until_exit(self._home.environments, folder.name)
+        built = self._find_unchanged(folder, plan.identity)
         if built:
             return built
-        with exclusive(folder / "lock", self._waiting):
-            found = self._thorough(folder, blueprint)
-            return found if isinstance(found, Built) else self._build(folder, blueprint, trust=not found)
+        with exclusive(folder / "lock", self._report_waiting):
+            found = self._find_verified(folder, plan)
+            return found if isinstance(found, Built) else self._build(folder, plan, trust=not found)
 
-    def _quick(self, folder: Path, identity: str) -> Built | None:
+    def _find_unchanged(self, folder: Path, identity: str) -> Built | None:
         marker = read_marker(folder)
         if marker is None or marker.identity != identity:
             return None
-        hold_attempt(folder, marker.attempt)
+        lease_attempt(folder, marker.attempt)
         try:
-            proven = measure(folder / marker.attempt) == marker.measure
+            is_unchanged = measure(folder / marker.attempt) == marker.measure
         except OSError:
-            proven = False
-        if not proven:
+            is_unchanged = False
+        if not is_unchanged:
             release_attempt(folder, marker.attempt)
-        return _built(folder, marker) if proven else None
+        return _built(folder, marker) if is_unchanged else None
 
-    def _thorough(self, folder: Path, blueprint: BuildPlan) -> Built | Damage:
-        """Look again under the lock: built meanwhile by another, or merely touched, or damaged, or not there."""
-        built = self._quick(folder, blueprint.identity)
+    def _find_verified(self, folder: Path, plan: BuildPlan) -> Built | Damage:
+        """Check again under the lock: the prefix was built meanwhile, only touched, damaged, or is missing."""
+        built = self._find_unchanged(folder, plan.identity)
         if built:
             return built
         try:
-            marker, inventory = load_marker(folder), None
-            if marker.identity != blueprint.identity:
+            marker, manifest = load_marker(folder), None
+            if marker.identity != plan.identity:
                 return Damage()
-            inventory = load_inventory(folder, marker.attempt)
+            manifest = load_file_manifest(folder, marker.attempt)
         except FileNotFoundError as absent:
             if not (folder / MARKER).exists():
                 return Damage()
@@ -131,62 +138,64 @@ class Prefixes:
             prefix = folder / marker.attempt
             damage = Damage(changed=(marker.attempt,))
             if prefix.is_dir():
-                damage, fresh = compare(prefix, inventory, self._shared(prefix))
+                damage, fresh = compare(prefix, manifest, self._shared(prefix))
                 if not damage:
-                    hold_attempt(folder, marker.attempt)
-                    return _built(folder, _renew(folder, marker, fresh))
+                    lease_attempt(folder, marker.attempt)
+                    return _built(folder, _update_stored(folder, marker, fresh))
         (folder / MARKER).unlink()
-        self._say(
+        self._notify(
             EventKind.WARNING,
-            f"The environment is not as it was built ({damage.describe()}); it is built again",
-            hint="Packages that a run needs belong into the environment file, not into a finished environment.",
+            f"Files of the environment changed after its build ({damage.describe()}); it is built again",
+            hint="Add packages that a run needs to the environment file; do not install them into the environment.",
         )
         return damage
 
-    def _build(self, folder: Path, blueprint: BuildPlan, *, trust: bool) -> Built:
-        sweep(folder)
+    def _build(self, folder: Path, plan: BuildPlan, *, trust: bool) -> Built:
+        remove_stale_builds(folder)
         started = time.monotonic()
-        attempt, inventory = self._attempt(folder, blueprint, trust=trust)
-        if inventory.wrong:
-            # The installer's cache may be what was changed; a fresh copy settles whether the package itself is wrong.
+        attempt, manifest = self._build_attempt(folder, plan, trust=trust)
+        if manifest.wrong:
+            # The installer's cache may be damaged; a fresh download shows whether the package itself is wrong.
             with locked(self._home.root / "cache" / CACHE_LOCK):
-                blueprint.forget(inventory.wrong)
+                plan.evict(manifest.wrong)
             remove_tree(folder / attempt)
-            attempt, inventory = self._attempt(folder, blueprint, trust=False)
-            self._tell_wrong(inventory)
+            attempt, manifest = self._build_attempt(folder, plan, trust=False)
+            self._warn_of_mismatches(manifest)
         marker = Marker(
-            identity=blueprint.identity,
+            identity=plan.identity,
             attempt=attempt,
-            measure=inventory.measure,
-            digest=inventory.digest,
-            distributions=inventory.distributions,
-            manager=blueprint.manager,
+            measure=manifest.measure,
+            digest=manifest.digest,
+            distributions=manifest.distributions,
+            manager=plan.manager,
         )
-        hold_attempt(folder, attempt)
-        # The marker alone is waited for: what the power takes of the others shows, and costs a build.
-        write_sealed(folder / f"{attempt}.inventory", msgspec.msgpack.encode(inventory))
-        if blueprint.lock:
-            write_atomically(folder / LOCK, blueprint.lock.encode())
+        lease_attempt(folder, attempt)
+        # Only the marker is flushed to disk: if a power loss damages the other files, that is detected and rebuilt.
+        write_sealed(folder / f"{attempt}.inventory", msgspec.msgpack.encode(manifest))
+        if plan.lock:
+            write_atomically(folder / LOCK, plan.lock.encode())
         write_marker(folder, marker)
         seconds = time.monotonic() - started
-        count = len(inventory.distributions)
-        self._say(EventKind.STEP, f"Built {blueprint.what}: {count} package{'s' * (count != 1)} in {seconds:.1f} s")
+        count = len(manifest.distributions)
+        self._notify(
+            EventKind.STEP, f"Built {plan.description}: {count} package{'s' * (count != 1)} in {seconds:.1f} s"
+        )
         return _built(folder, marker)
 
-    def _attempt(self, folder: Path, blueprint: BuildPlan, *, trust: bool) -> tuple[str, FileManifest]:
+    def _build_attempt(self, folder: Path, plan: BuildPlan, *, trust: bool) -> tuple[str, FileManifest]:
         attempt = os.urandom(3).hex()
         prefix = folder / attempt
         prefix.mkdir(parents=True)
         try:
-            sources = blueprint.sources() if blueprint.sources else None
+            sources = plan.sources() if plan.sources else None
             shared = None if sources is None else self._shared(prefix)
-            # Whoever takes damaged packages out of the cache waits until nobody installs from it.
+            # Evicting damaged packages from the cache waits until no process installs from it.
             with locked(self._home.root / "cache" / CACHE_LOCK, shared=True):
                 if shared and sources is not None and trust:
-                    shared.expect(sources)
-                blueprint.fill(prefix)
-            (prefix / ".lock").unlink(missing_ok=True)  # uv's, of the installation
-            return attempt, take(prefix, shared)
+                    shared.note_unchanged(sources)
+                plan.build(prefix)
+            (prefix / ".lock").unlink(missing_ok=True)  # uv's lock of the installation
+            return attempt, build_manifest(prefix, shared)
         except BaseException:
             remove_tree(prefix)
             raise
@@ -194,15 +203,15 @@ class Prefixes:
     def _shared(self, prefix: Path) -> SharedFiles:
         return SharedFiles(self._home.root / "cache" / CHECKSUMS, prefix.stat().st_dev)
 
-    def _tell_wrong(self, inventory: FileManifest) -> None:
-        if inventory.wrong:
-            names = ", ".join(inventory.wrong)
-            self._say(EventKind.WARNING, f"Files of {names} differ from what their own RECORD says, as published")
+    def _warn_of_mismatches(self, manifest: FileManifest) -> None:
+        if manifest.wrong:
+            names = ", ".join(manifest.wrong)
+            self._notify(EventKind.WARNING, f"Files of {names} differ from their RECORD, as published on the index")
 
-    def _waiting(self) -> None:
-        self._say(EventKind.NOTICE, "Another command is building this environment; waiting for it")
+    def _report_waiting(self) -> None:
+        self._notify(EventKind.NOTICE, "Waiting for another command that builds this environment")
 
-    def _say(self, kind: EventKind, message: str, hint: str | None = None) -> None:
+    def _notify(self, kind: EventKind, message: str, hint: str | None = None) -> None:
         self._report(Event(kind=kind, message=message, hint=hint))
 
 
@@ -210,15 +219,15 @@ MARKER = "environment.json"
 LOCK = "lock.txt"
 CHECKSUMS = "checksums"
 CACHE_LOCK = "installing.lock"
-"""In the home's cache: shared by those who install from it, held alone by those who take something out of it."""
+"""A file in the home's cache: locked shared by installations, locked exclusively to remove packages."""
 
 
 def load_marker(folder: Path) -> Marker:
     """Return the marker of a folder.
 
     Raises:
-        FileNotFoundError: there is none.
-        DamagedFileError: it is not as it was written.
+        FileNotFoundError: there is no marker.
+        DamagedFileError: its content does not match its checksum.
     """
     try:
         return msgspec.json.decode(read_sealed(folder / MARKER), type=Marker)
@@ -227,7 +236,7 @@ def load_marker(folder: Path) -> Marker:
 
 
 def read_marker(folder: Path) -> Marker | None:
-    """Return the marker of a folder, None where there is none that can be read."""
+    """Return the marker of a folder, None if there is none or it is damaged."""
     try:
         return load_marker(folder)
     except (OSError, DamagedFileError):
@@ -235,46 +244,46 @@ def read_marker(folder: Path) -> Marker | None:
 
 
 def write_marker(folder: Path, marker: Marker) -> None:
-    """Write the marker at once and durably."""
+    """Write the marker atomically and durably."""
     write_sealed(folder / MARKER, msgspec.json.encode(marker), durable=True)
 
 
-def sweep(folder: Path) -> None:
-    """Remove what killed builds left, and builds that were replaced and that nobody uses any more.
+def remove_stale_builds(folder: Path) -> None:
+    """Remove builds that were killed, and builds that were replaced and that no process uses.
 
     The caller holds the folder's lock, and no marker names a build.
     """
     for child in list(folder.iterdir()) if folder.is_dir() else ():
         if not child.is_dir():
             continue
-        with alone_with_attempt(folder, child.name) as is_alone:
+        with exclusive_attempt_lease(folder, child.name) as is_alone:
             if is_alone:
                 remove_tree(child)
                 for ending in (".inventory", ENDING):
                     (folder / f"{child.name}{ending}").unlink(missing_ok=True)
 
 
-def _renew(folder: Path, marker: Marker, inventory: FileManifest) -> Marker:
-    """Write down how a prefix looks that was proven again; lost with the power, it is proven once more."""
-    renewed = msgspec.structs.replace(marker, measure=inventory.measure)
-    with contextlib.suppress(OSError):  # on a full disk it is proven again the next time
-        write_sealed(folder / f"{marker.attempt}.inventory", msgspec.msgpack.encode(inventory))
+def _update_stored(folder: Path, marker: Marker, manifest: FileManifest) -> Marker:
+    """Store the new file status of a prefix that was verified; if a power loss undoes this, it is verified again."""
+    renewed = msgspec.structs.replace(marker, measure=manifest.measure)
+    with contextlib.suppress(OSError):  # on a full disk it is verified again the next time
+        write_sealed(folder / f"{marker.attempt}.inventory", msgspec.msgpack.encode(manifest))
         write_sealed(folder / MARKER, msgspec.json.encode(renewed))
     return renewed
 
 
 def _built(folder: Path, marker: Marker) -> Built:
     with contextlib.suppress(OSError):
-        os.utime(folder)  # when it was last used
+        os.utime(folder)  # the time of last use
     return Built(path=folder / marker.attempt, digest=marker.digest, distributions=marker.distributions)
 
 
-def load_inventory(folder: Path, attempt: str) -> FileManifest:
-    """Return what an attempt was proven to hold.
+def load_file_manifest(folder: Path, attempt: str) -> FileManifest:
+    """Return the file manifest of an attempt.
 
     Raises:
-        FileNotFoundError: that was not written down.
-        DamagedFileError: it is not as it was written.
+        FileNotFoundError: it was not written.
+        DamagedFileError: its content does not match its checksum.
     """
     path = folder / f"{attempt}.inventory"
     try:

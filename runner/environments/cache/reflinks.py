@@ -1,14 +1,14 @@
-"""Whether a file system can share the blocks of two files, each of which then changes alone."""
+"""Detects whether a file system can clone files (copy on write)."""
 
 import sys
 from pathlib import Path
 
 FICLONE = 0x40049409
-"""https://man7.org/linux/man-pages/man2/ioctl_ficlonerange.2.html"""
+"""The ioctl that clones a file: https://man7.org/linux/man-pages/man2/ioctl_ficlonerange.2.html"""
 
 
 def can_reflink(folder: Path) -> bool:
-    """Say whether files in a folder can be cloned."""
+    """Return whether files in a folder can be cloned."""
     if sys.platform == "darwin":
         return True
     if not sys.platform.startswith("linux"):

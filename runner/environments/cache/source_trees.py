@@ -1,4 +1,4 @@
-"""Digests of the project's own packages, and the frozen folder as a tree."""
+"""Computes digests of the project's own packages and copies their sources for builds."""
 
 import hashlib
 import os
@@ -14,7 +14,9 @@ from runner.errors import EnvironmentSetupError
 from runner.model import ProjectFiles
 
 METADATA = r"(?i)pyproject\.toml|setup\.(py|cfg)|requirements.*\.(txt|in)|.*\.(whl|zip|gz|bz2)"
-LEFT_OUT = frozenset({".git", "__pycache__", ".venv", "venv", ".tox", ".nox", ".mypy_cache", ".pytest_cache", "mlruns"})
+EXCLUDED_NAMES = frozenset(
+    {".git", "__pycache__", ".venv", "venv", ".tox", ".nox", ".mypy_cache", ".pytest_cache", "mlruns"}
+)
 
 
 class FolderTree(Struct, frozen=True):
@@ -38,36 +40,36 @@ class FolderTree(Struct, frozen=True):
         return self.root
 
     def left_out(self) -> frozenset[Path]:
-        """Return nothing: what is in the folder is the tree."""
+        """Return an empty set: the tree has all files of the folder."""
         return frozenset()
 
     def read(self, path: str) -> bytes | None:
-        """Return the content of a file, or None where there is no such file."""
+        """Return the content of a file, None if it does not exist."""
         file = self.root / path
         return file.read_bytes() if file.is_file() else None
 
     def names(self, folder: str = "") -> tuple[str, ...]:
-        """Return the sorted names in a folder, those of folders with a final ``/``."""
+        """Return the sorted names in a folder; those of folders end with ``/``."""
         place = self.root / folder
         found = sorted(place.iterdir()) if place.is_dir() else []
         return tuple(f"{child.name}/" if child.is_dir() else child.name for child in found)
 
 
 def tree_files(path: Path) -> Iterator[Path]:
-    """Yield the files and links of a folder in a fixed order, without what belongs to tools; a file yields itself."""
+    """Yield the files and links of a folder in a fixed order, without files of tools; yield a file itself."""
     if not path.is_dir() or path.is_symlink():
         if path.is_file() or path.is_symlink():
             yield path
         return
     for child in sorted(path.iterdir()):
-        if child.name not in LEFT_OUT and not child.name.endswith(".egg-info"):
+        if child.name not in EXCLUDED_NAMES and not child.name.endswith(".egg-info"):
             yield from tree_files(child)
 
 
 def metadata_digest(files: ProjectFiles | None, path: str) -> str:
-    """Return a digest of the files that say what a package of the project requires."""
+    """Return a digest of the files that declare the requirements of a package of the project."""
     if files is None:
-        raise EnvironmentSetupError("packages of the project need its frozen tree")
+        raise EnvironmentSetupError("the project's own packages need the frozen tree of the project")
     folder = "" if path == "." else path
     names = [name for name in files.names(folder) if re.fullmatch(METADATA, name)]
     digest = hashlib.sha256()
@@ -77,20 +79,20 @@ def metadata_digest(files: ProjectFiles | None, path: str) -> str:
     return digest.hexdigest()
 
 
-def copy_packages(tree: ProjectTree, packages: Sequence[LocalPackage], room: Path) -> tuple[Path, ...]:
-    """Copy packages of a laid-out project below ``room``, as builds write into the folder that they build.
+def copy_packages(tree: ProjectTree, packages: Sequence[LocalPackage], folder: Path) -> tuple[Path, ...]:
+    """Copy packages of the project below ``folder``, because builds write into the folder that they build.
 
-    Their places relative to each other stay the same. Returns where each of them is.
+    Their paths relative to each other stay the same. Returns the paths of the copies.
     """
     import shutil
 
     root, strangers = tree.folder(), tree.left_out()
 
     def left_out(folder: str, names: list[str]) -> set[str]:
-        tools = {name for name in names if name in LEFT_OUT or name.endswith(".egg-info")}
+        tools = {name for name in names if name in EXCLUDED_NAMES or name.endswith(".egg-info")}
         return tools | {name for name in names if strangers and Path(folder, name) in strangers}
 
-    base = room / "source" / "in" / "a" / "deep" / "folder"
+    base = folder / "source" / "in" / "a" / "deep" / "folder"
     copies = []
     for package in packages:
         target = Path(os.path.normpath(base / package.path))

@@ -1,4 +1,4 @@
-"""Where packages come from: the user's own settings of uv, else those of pip; never recorded anywhere."""
+"""Reads package index settings: the user's uv settings, else the user's pip settings. They are never recorded."""
 
 import os
 import re
@@ -15,14 +15,14 @@ TRUE = ("1", "true", "yes", "on")
 
 
 class IndexOptions(Struct, frozen=True, kw_only=True):
-    """Index settings as uv takes them: lines of a requirements file, words of the command, variables."""
+    """Index settings for uv: lines for a requirements file and command-line arguments."""
 
     lines: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
 
 
 def index_options(declared: Iterable[str], environ: Mapping[str, str]) -> IndexOptions:
-    """Return what uv needs to find packages: the user's settings of pip where uv has none, then a project's options."""
+    """Return the index settings for uv: the user's pip settings if uv has none, then the project's options."""
     lines: list[str] = []
     words: list[str] = []
     for option in [*_user_options(environ), *map(expand, declared)]:
@@ -36,18 +36,18 @@ def index_options(declared: Iterable[str], environ: Mapping[str, str]) -> IndexO
         else:
             lines.append(f"{name} {value.strip()}".strip())
     if any(line.startswith(("--extra-index-url", "-i", "--index-url")) for line in lines):
-        # As pip does: the best version of all indexes, not the first index that has the name.
+        # pip takes the best version from all indexes; uv by default stops at the first index that has the package.
         words += ["--index-strategy", "unsafe-best-match"]
     return IndexOptions(lines=tuple(dict.fromkeys(lines)), words=tuple(words))
 
 
 def expand(text: str, environ: Mapping[str, str] = os.environ) -> str:
-    """Replace ``${NAME}`` as pip does in requirements files; unknown names stay."""
+    """Replace ``${NAME}`` with the variable's value, as pip does in requirements files. Unknown names stay."""
     return VARIABLE.sub(lambda match: environ.get(match[1], match[0]), text)
 
 
 def _user_options(environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield pip's options for indexes, unless the user has told uv where to look."""
+    """Yield the index options from pip's settings, or nothing when the user configured an index for uv."""
     if any(environ.get(name) for name in UV_NAMES) or _uv_config_names_index(environ):
         return
     settings = _pip_settings(environ)

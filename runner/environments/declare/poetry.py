@@ -1,4 +1,4 @@
-"""Translates how poetry and pipenv write requirements: ``^1.2``, ``~1.2``, tables with ``git``, ``path``, markers."""
+"""Translates requirements of poetry and pipenv: ``^1.2``, ``~1.2``, tables with ``git``, ``path``, markers."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -9,13 +9,13 @@ from runner.environments.declare.requirements import Line
 PART = re.compile(r"(?P<operator>\^|~=|~|===?|!=|>=|<=|>|<|=)?\s*v?(?P<version>\d[\w!+-]*(?:\.[\w!+-]+)*(?:\.\*)?|\*)")
 SOURCES = ("git", "url", "path", "file")
 MARKERS = ("sys_platform", "platform_system", "platform_machine", "python_version", "os_name", "implementation_name")
-"""Keys of a package in a Pipfile that are markers, with operator and value as text."""
+"""Keys of a Pipfile package that are environment markers; the value holds operator and operand."""
 
 Table = Mapping[str, Any]
 
 
 def poetry_lines(dependencies: Table) -> Iterator[Line]:
-    """Yield the requirement lines of a table of dependencies, without optional ones and Python itself."""
+    """Yield the requirement lines of a table of dependencies, except optional packages and Python itself."""
     for name, value in dependencies.items():
         if name.lower() != "python":
             for one in value if isinstance(value, list) else [value]:
@@ -25,13 +25,13 @@ def poetry_lines(dependencies: Table) -> Iterator[Line]:
 
 
 def poetry_python(dependencies: Table) -> str | None:
-    """Return what a table of dependencies asks of Python as a version rule."""
+    """Return the version rule for Python in a table of dependencies, or None."""
     asked = next((value for name, value in dependencies.items() if name.lower() == "python"), None)
     return translate(asked) or None if isinstance(asked, str) else None
 
 
 def translate(constraint: str) -> str:
-    """Return a constraint as pip writes it; of alternatives (``||``) the last one, the newest as a rule."""
+    """Return a constraint in pip's syntax. Of alternatives (``||``) the last is used, which is usually the newest."""
     last = re.split(r"\|\|?", constraint)[-1]
     found = [_clause(match["operator"] or "", match["version"]) for match in PART.finditer(last)]
     return ",".join(clause for clause in found if clause)
@@ -53,7 +53,7 @@ def _numbers(version: str) -> list[int]:
 
 
 def _caret(version: str) -> int:
-    """Return how many numbers a caret keeps: up to the first that is not zero."""
+    """Return how many numbers a caret constraint fixes: those up to the first non-zero one."""
     numbers = _numbers(version)
     return next((place for place, number in enumerate(numbers, 1) if number), len(numbers))
 

@@ -1,4 +1,4 @@
-"""YAML files with the text and the line of each value, as YAML's own types lose ``3.10``."""
+"""Parses YAML files with the source text and line of each value; YAML's own types turn ``3.10`` into ``3.1``."""
 
 import posixpath
 
@@ -20,14 +20,14 @@ class Item(Struct, frozen=True):
 
 
 class Document(Struct, frozen=True):
-    """A YAML file whose top level is a mapping, or that is empty."""
+    """A YAML file whose top level is a mapping or empty."""
 
     file: str
     values: dict[str, Field]
 
     @property
     def folder(self) -> str:
-        """The folder of the file, relative to the project."""
+        """The folder of the file, relative to the project folder."""
         return posixpath.dirname(self.file)
 
     @property
@@ -40,17 +40,17 @@ class Document(Struct, frozen=True):
         return self.values[key].value.place.line
 
     def text(self, key: str, faults: list[str]) -> str | None:
-        """Return a scalar as it is written in the file, None for no value."""
+        """Return the source text of a scalar, or None if it has no value. Faults are appended to ``faults``."""
         node = self._value(key)
         if node is None:
             return None
         if node.kind is not Kind.SCALAR:
-            faults.append(f"line {self.line(key)}: {key} must be a text")
+            faults.append(f"line {self.line(key)}: {key} must be a string")
             return None
         return node.source.strip() or None
 
     def items(self, key: str, faults: list[str]) -> tuple[Item, ...]:
-        """Return the items of a list, none for no value."""
+        """Return the items of a list, or no items if it has no value. Faults are appended to ``faults``."""
         node = self._value(key)
         if node is None:
             return ()
@@ -81,10 +81,10 @@ def _pair(field: Field) -> Item:
 
 
 def parse(file: str, content: bytes) -> Document:
-    """Parse a YAML file without giving its scalars types.
+    """Parse a YAML file without converting its scalars.
 
     Raises:
-        EnvironmentSetupError: it is not YAML, or its top level is not a mapping.
+        EnvironmentSetupError: the file is not YAML, or its top level is not a mapping.
     """
     try:
         root = read_document(content, cycles=False)

@@ -1,4 +1,4 @@
-"""Reads locks that other tools wrote: ``pylock.toml`` (PEP 751) and ``uv.lock``."""
+"""Reads locks written by other tools: ``pylock.toml`` (PEP 751) and ``uv.lock``."""
 
 import hashlib
 import posixpath
@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 from runner.base.foreign_text import ForeignTextError, decode_text, parse_toml
+from runner.base.package_names import canonical_name
 from runner.environments.model import EnvironmentSpec, LocalPackage
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentKind, ProjectFiles
@@ -20,15 +21,15 @@ NO_PACKAGE = re.compile(r"^\s*package\s*=\s*false", re.MULTILINE)
 OF_CHOICE = re.compile(
     r"(?P<quote>['\"])(?P<name>[^'\"]*)(?P=quote)\s*(?P<not>\bnot\s+)?\bin\s+(?P<set>extras|dependency_groups)\b"
 )
-"""What a marker of a lock says of the extras and groups that are asked for."""
+"""The parts of a lock's marker that depend on the selected extras and groups."""
 ALWAYS, NEVER = "python_version >= '0'", "python_version < '0'"
 QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 HASHES = ("sha256", "sha384", "sha512")
-"""The algorithms that pip and uv take in requirement lines."""
+"""The hash algorithms that pip and uv accept in requirement lines."""
 
 
 def read_uv_lock(path: str, content: bytes, files: ProjectFiles) -> EnvironmentSpec:
-    """Return the spec of a project that uv has locked; uv itself reads the lock when it is needed."""
+    """Return the spec of a project with a ``uv.lock``. uv itself exports the lock when the environment is built."""
     folder = posixpath.dirname(path)
     project = files.read(posixpath.join(folder, "pyproject.toml"))
     if project is None:
@@ -47,7 +48,7 @@ def read_uv_lock(path: str, content: bytes, files: ProjectFiles) -> EnvironmentS
 
 
 def read_pylock(path: str, content: bytes, files: ProjectFiles) -> EnvironmentSpec:
-    """Return the spec of a standard lock; its addresses are left out, as its hashes name the files.
+    """Return the spec of a ``pylock.toml``. URLs are dropped, because the hashes identify the files.
 
     https://packaging.python.org/en/latest/specifications/pylock-toml/
     """
@@ -58,7 +59,7 @@ def read_pylock(path: str, content: bytes, files: ProjectFiles) -> EnvironmentSp
     except ForeignTextError as error:
         raise EnvironmentSetupError(f"{path} can't be read: {error}", context=path) from None
     except PylockUnsupportedVersionError as error:
-        raise EnvironmentSetupError(f"{path}: {error}; lock-version 1.0 is understood", context=path) from error
+        raise EnvironmentSetupError(f"{path}: {error}; only lock-version 1.0 is supported", context=path) from error
     except (PylockValidationError, RecursionError) as error:
         raise EnvironmentSetupError(f"{path} is not a lock of PEP 751: {error}", context=path) from error
     groups = frozenset(lock.default_groups or ())
@@ -82,23 +83,24 @@ def read_pylock(path: str, content: bytes, files: ProjectFiles) -> EnvironmentSp
 
 
 def default_marker(marker: str, groups: Collection[str] = ()) -> str | None:
-    """Return a marker without what it says of extras and groups, of which none but the default groups are asked for.
+    """Evaluate the extras and groups in a marker, where only the default groups are selected.
 
-    The rest is as it was: it depends on the interpreter, which is chosen later. None means that it never holds, an
-    empty text that it always does.
+    The rest of the marker is returned unchanged, because it depends on the interpreter, which is chosen later.
+    None means that the marker is always false, an empty string that it is always true.
     """
     from packaging.markers import Marker
-    from packaging.utils import canonicalize_name
 
-    wanted = {"extras": frozenset[str](), "dependency_groups": frozenset(map(canonicalize_name, groups))}
+    wanted = {"extras": frozenset[str](), "dependency_groups": frozenset(map(canonical_name, groups))}
 
     def decided(match: re.Match[str]) -> str:
-        is_in = canonicalize_name(match["name"]) in wanted[match["set"]]
+        is_in = canonical_name(match["name"]) in wanted[match["set"]]
         return ALWAYS if is_in is (match["not"] is None) else NEVER
 
     text = OF_CHOICE.sub(decided, marker)
     if re.search(r"\b(?:extras|dependency_groups)\b", QUOTED.sub("", text)):
-        raise EnvironmentSetupError(f"the marker '{marker}' asks of extras or groups in a way that is not PEP 751's")
+        raise EnvironmentSetupError(
+            f"the marker '{marker}' tests extras or groups in a form that PEP 751 does not define"
+        )
     if text == marker:
         return marker
     if not re.search(r"\bor\b", QUOTED.sub("", text)):
@@ -141,7 +143,7 @@ def _local(path: str, package: "Package", files: ProjectFiles) -> LocalPackage:
     place = posixpath.normpath(posixpath.join(posixpath.dirname(path), *parts))
     if not files.names("" if place == "." else place):
         raise EnvironmentSetupError(
-            f"{path}: package '{package.name}' is in '{place}', which is not there", context=path
+            f"{path}: package '{package.name}' is in '{place}', which does not exist", context=path
         )
     return LocalPackage(path=place, editable=bool(directory and directory.editable))
 

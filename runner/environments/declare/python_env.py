@@ -12,23 +12,25 @@ KEYS = ("python", "build_dependencies", "dependencies")
 
 
 def read_python_env(document: Document, files: ProjectFiles) -> EnvironmentSpec:
-    """Return what a ``python_env.yaml`` asks for; paths in its lines are relative to the project, as MLflow has it.
+    """Return the spec in a ``python_env.yaml``. Paths in its lines are relative to the project folder, as in MLflow.
 
     Raises:
-        EnvironmentSetupError: with every fault of the file, each with its line.
+        EnvironmentSetupError: the file has faults; the message lists all of them with their lines.
     """
     faults = [_unknown(document, key) for key in document.keys if key not in KEYS]
     python = document.text("python", faults)
     listed = {key: document.items(key, faults) for key in KEYS[1:]}
     for key, items in listed.items():
         faults += [
-            f"line {item.line}: {key} takes one requirement per item, as text" for item in items if item.is_nested
+            f"line {item.line}: each item of {key} must be one requirement, as a string"
+            for item in items
+            if item.is_nested
         ]
     if faults:
         raise EnvironmentSetupError(
             f"{document.file} can't be used: {'; '.join(faults)}",
             context=document.file,
-            hint=f"It takes {', '.join(KEYS)}; the last two are lists.",
+            hint=f"The known keys are {', '.join(KEYS)}; the last two are lists.",
         )
     build, main = (_collect(document, listed[key], files) for key in KEYS[1:])
     spec = specify(EnvironmentKind.PYTHON_ENV, document.file, main, python=python)

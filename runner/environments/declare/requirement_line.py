@@ -1,4 +1,4 @@
-"""Reads one requirement line: its name and rule where it has the plain form, else only the name that it installs.
+"""Parses one requirement line: name and version rule of the plain form, else only the package name.
 
 The forms are those of https://pip.pypa.io/en/stable/reference/requirements-file-format/.
 """
@@ -9,12 +9,12 @@ from urllib.parse import unquote, urlsplit
 
 from msgspec import Struct
 
-from runner.environments.repair.import_names import normalise
+from runner.base.package_names import canonical_name
 
 _NAME = r"(?P<name>[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)\s*(?P<extras>\[[\w\s.,-]*\])?"
 _VERSIONS = r"(?:(?:\(?\s*[=<>!~]|\(\s*\d)[^;@/$]*)?"
 PLAIN = re.compile(rf"{_NAME}\s*(?P<rest>(?:{_VERSIONS}|(?<=\s)\d[\w.*+!-]*\s*)(?:;[^@$]*)?)", re.ASCII)
-"""A name with versions and a marker. A URL, a path, an option or a variable is none of these."""
+"""A name with versions and a marker; no URL, path, option or variable."""
 DIRECT = re.compile(rf"{_NAME}\s*@\s*(?:[\w.+-]+://|file:|\$|\.{{0,2}}/)", re.ASCII)
 OPTION = re.compile(r"\s--?[A-Za-z]")
 EGG = re.compile(r"[#&]egg=(?P<name>[\w.-]+)")
@@ -24,7 +24,7 @@ SOURCE_ARCHIVE = re.compile(r"(?P<name>.+?)-\d[^/]*\.(?:tar\.\w+|tgz|zip)", re.I
 
 
 class Requirement(Struct, frozen=True):
-    """A requirement line of the plain form: name, extras with brackets, and the rest."""
+    """A requirement line of the plain form: name, extras with brackets, and the remaining text."""
 
     name: str
     extras: str
@@ -32,7 +32,7 @@ class Requirement(Struct, frozen=True):
 
 
 def parse_line(line: str) -> Requirement | None:
-    """Return a plain requirement; None for a URL, a path, a line with options and one with ``${VARIABLE}``."""
+    """Parse a plain requirement. Return None for a URL, a path, or a line with options or ``${VARIABLE}``."""
     match = PLAIN.fullmatch(line.strip())
     if not match or OPTION.search(line):
         return None
@@ -40,18 +40,18 @@ def parse_line(line: str) -> Requirement | None:
 
 
 def name_of(line: str) -> str | None:
-    """Return the normalised name of the package that a line of any form most likely installs, None if none is told."""
+    """Return the canonical name of the package that a line of any form most likely installs, None if it has none."""
     text = line.strip()
     match = EGG.search(text) or DIRECT.match(text) or re.match(rf"{_NAME}\s*(?=$|[=<>!~;(\s])", text, re.ASCII)
     if match:
-        return normalise(match["name"])
+        return canonical_name(match["name"])
     place = re.split(r"\s", text, maxsplit=1)[0]
-    found = _name_of_place(place)
-    return normalise(found) if found else None
+    found = _name_in_location(place)
+    return canonical_name(found) if found else None
 
 
-def _name_of_place(place: str) -> str | None:
-    """Return the name that the last part of a URL or path tells."""
+def _name_in_location(place: str) -> str | None:
+    """Return the package name in the last part of a URL or path, None if there is none."""
     try:
         path = unquote(urlsplit(place).path)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Requirement lines as pip reads them: https://pip.pypa.io/en/stable/reference/requirements-file-format/."""
+"""Reads requirements files in pip's format: https://pip.pypa.io/en/stable/reference/requirements-file-format/."""
 
 import posixpath
 import re
@@ -21,7 +21,7 @@ EXTRAS = re.compile(r"^(?P<path>.*?)\[(?P<extras>[^][]*)\]$")
 NAMED_LOCAL = re.compile(r"^[\w.-]+\s*(?:\[(?P<extras>[^]]*)\])?\s*@\s*(?:file:)(?P<path>[^/;\s][^;\s]*)")
 ARCHIVE = (".whl", ".tar.gz", ".zip", ".tar.bz2")
 LONGEST_LINE = 2000
-"""Characters of a requirement without its hashes."""
+"""Most characters of a requirement without its hashes."""
 OPTIONS_KEPT = frozenset({
     *("-i", "--index-url", "--extra-index-url", "-f", "--find-links", "--no-index", "--pre"),
     *("--trusted-host", "--only-binary", "--no-binary"),
@@ -33,14 +33,14 @@ OPTIONS_WITHOUT_EFFECT = frozenset({
 
 
 class Line(Struct, frozen=True):
-    """A logical line with the number of its first physical one."""
+    """A logical line with the number of its first physical line."""
 
     number: int
     text: str
 
 
 def logical_lines(text: str) -> Iterator[Line]:
-    """Yield the lines that say something, continued ones joined, without comments."""
+    """Yield the lines that are not empty, with continuation lines joined and comments removed."""
     start, parts = 0, list[str]()
     for number, raw in enumerate([*text.splitlines(), ""], 1):
         line = "" if raw.lstrip().startswith("#") else COMMENT.sub("", raw)
@@ -56,13 +56,13 @@ def logical_lines(text: str) -> Iterator[Line]:
 
 
 class RequirementReader(Struct, frozen=True):
-    """Reads requirement lines and the files that they name into one collection."""
+    """Reads requirement lines and the files that they include into one collection."""
 
     files: ProjectFiles
     lines: RequirementLines
 
     def read_lines(self, source: Iterable[Line], file: str, folders: tuple[str, ...]) -> None:
-        """Read the lines of a file; paths in them are tried relative to each of the folders in turn."""
+        """Read the lines of a file. Paths in them are tried relative to each of the folders in turn."""
         for line in source:
             with _place(file, line):
                 self._read_line(line.text, file, folders, ())
@@ -71,12 +71,12 @@ class RequirementReader(Struct, frozen=True):
         """Read a requirements file and what it includes.
 
         Raises:
-            EnvironmentSetupError: it isn't there, includes itself, or has a line that can't be read.
+            EnvironmentSetupError: the file does not exist, includes itself, or has a line that can't be read.
         """
         content = self.files.read(path)
         if content is None:
             raise EnvironmentSetupError(
-                f"'{path}' is named but not there", hint="Paths are relative to the naming file."
+                f"the file '{path}' does not exist", hint="Paths are relative to the file that names them."
             )
         if path in seen:
             return
@@ -90,7 +90,9 @@ class RequirementReader(Struct, frozen=True):
 
     def _read_line(self, text: str, file: str, folders: tuple[str, ...], seen: tuple[str, ...]) -> None:
         if len(text) > LONGEST_LINE and len(text.partition(" --hash=")[0]) > LONGEST_LINE:
-            raise EnvironmentSetupError(f"'{text[:40]}…' has {len(text):,} characters, and is no requirement")
+            raise EnvironmentSetupError(
+                f"'{text[:40]}…' has {len(text):,} characters, which is too long for a requirement"
+            )
         if nested := NESTED.fullmatch(text):
             self.read_file(self._find(nested["path"], folders), seen=seen)
         elif constraint := CONSTRAINT.fullmatch(text):
@@ -107,9 +109,9 @@ class RequirementReader(Struct, frozen=True):
         if word in OPTIONS_KEPT:
             self.lines.options.append(text)
         elif word in OPTIONS_WITHOUT_EFFECT:
-            self.lines.notices.append(f"{file}: {word} is left out, it has no effect here")
+            self.lines.notices.append(f"{file}: the option {word} is ignored, it has no effect here")
         else:
-            raise EnvironmentSetupError(f"the option {word} is not one of a requirements file")
+            raise EnvironmentSetupError(f"the option {word} is not allowed in a requirements file")
 
     def _add_requirement(self, text: str, folders: tuple[str, ...], *, editable: bool = False) -> None:
         local = self._local_package(text, folders, editable=editable)
@@ -117,11 +119,11 @@ class RequirementReader(Struct, frozen=True):
             self.lines.local_packages.append(local)
         elif re.match(r"^(file:/|/|~|[A-Za-z]:[\\/])", text) or re.search(r"@\s*file:/", text):
             raise EnvironmentSetupError(
-                f"'{text}' is a place on one machine, no other has it",
+                f"'{text}' is a path that exists on one machine only",
                 hint="Name the package with its version, or keep its source in the project and name it './path'.",
             )
         elif editable and "://" not in text and not text.startswith("git@"):
-            raise EnvironmentSetupError(f"'-e {text}': there is no such folder in the project")
+            raise EnvironmentSetupError(f"'-e {text}': the project has no such folder")
         else:
             self.lines.requirements.append(text)
 
@@ -139,12 +141,12 @@ class RequirementReader(Struct, frozen=True):
             return None
         found = self._find(path, folders)
         if not (self.files.names("" if found == "." else found) or self.files.read(found) is not None):
-            raise EnvironmentSetupError(f"'{text}' names a package in the project, but '{found}' is not there")
+            raise EnvironmentSetupError(f"'{text}' names a package in the project, but '{found}' does not exist")
         split = tuple(extra.strip() for extra in extras.split(",") if extra.strip())
         return LocalPackage(path=found, extras=split, editable=editable)
 
     def _find(self, path: str, folders: tuple[str, ...]) -> str:
-        """Return the path relative to the project folder: of the first folder that has it, else of the first."""
+        """Return the path relative to the project folder: in the first folder that has it, else in the first one."""
         plain = path.strip("\"' ").replace("\\", "/").rstrip("/") or "."
         candidates = [posixpath.normpath(posixpath.join(folder, plain)) for folder in folders]
         return next(filter(partial(_exists, self.files), candidates), candidates[0])
@@ -152,7 +154,7 @@ class RequirementReader(Struct, frozen=True):
 
 @contextmanager
 def _place(file: str, line: Line) -> Iterator[None]:
-    """Give an error the place of the line that it is about, unless it has one."""
+    """Set the context of an error to file and line, unless it has a context."""
     try:
         yield
     except EnvironmentSetupError as error:

@@ -1,4 +1,4 @@
-"""Reads the file that declares an environment, whatever its kind."""
+"""Reads the file that declares an environment, of any kind."""
 
 import re
 from typing import TYPE_CHECKING
@@ -9,10 +9,10 @@ from runner.base.foreign_text import decode_text
 from runner.base.lazy import LazyModule
 from runner.environments.declare.conda.files import conda_lock_spec, is_conda_lock, select_lines, this_platform
 from runner.environments.declare.positions import Document, parse
+from runner.environments.declare.project_lock import with_project_lock
 from runner.environments.declare.python_env import read_python_env
 from runner.environments.declare.requirements import RequirementReader
 from runner.environments.model import CondaFile, EnvironmentSpec, Refusal, collect, specify
-from runner.environments.resolve.project_lock import with_project_lock
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentDeclaration, EnvironmentKind, ProjectFiles
 
@@ -30,7 +30,7 @@ PYTHON_ENV_KEYS = frozenset({"python", "build_dependencies"})
 
 
 def read_spec(declaration: EnvironmentDeclaration, files: ProjectFiles) -> EnvironmentSpec:
-    """Return what the declared file asks for, with the lock that stands beside it.
+    """Return the spec in the declared file, with the lock beside it.
 
     Raises:
         EnvironmentSetupError: the file is absent, can't be read, or asks for what can't be had; all faults are named.
@@ -39,7 +39,7 @@ def read_spec(declaration: EnvironmentDeclaration, files: ProjectFiles) -> Envir
 
 
 def read_declared(declaration: EnvironmentDeclaration, files: ProjectFiles) -> EnvironmentSpec:
-    """Return what the declared file asks for, whatever stands beside it.
+    """Return the spec in the declared file, without the lock beside it.
 
     Raises:
         EnvironmentSetupError: the file is absent, can't be read, or asks for what can't be had; all faults are named.
@@ -51,7 +51,7 @@ def read_declared(declaration: EnvironmentDeclaration, files: ProjectFiles) -> E
         return EnvironmentSpec(kind=kind, file=path, container=container_spec.find_devcontainer(files))
     content = files.read(path)
     if content is None:
-        raise EnvironmentSetupError(f"the environment file '{path}' is not there", hint=_hint(path, files))
+        raise EnvironmentSetupError(f"the environment file '{path}' does not exist", hint=_hint(path, files))
     if kind in (EnvironmentKind.PYTHON_ENV, EnvironmentKind.CONDA_ENV):
         return _read_yaml(kind, path, content, files)
     if kind is EnvironmentKind.REQUIREMENTS:
@@ -61,7 +61,7 @@ def read_declared(declaration: EnvironmentDeclaration, files: ProjectFiles) -> E
 
 
 def _read_yaml(kind: EnvironmentKind, path: str, content: bytes, files: ProjectFiles) -> EnvironmentSpec:
-    """Read a YAML file by what it holds, as projects mix up the two kinds."""
+    """Read a YAML file; its content decides the kind, because projects mix up the two kinds."""
     text = decode_text(content)
     if is_conda_lock(text):
         return conda_lock_spec(path, text)
@@ -79,7 +79,7 @@ def _read_yaml(kind: EnvironmentKind, path: str, content: bytes, files: ProjectF
 
 
 def _read_conda(document: Document, text: str, files: ProjectFiles) -> EnvironmentSpec:
-    """Return what the file is on the Python index, or why it can't be that, and the file itself."""
+    """Return the file and its mapping to the Python index, or the reason why it can't be mapped."""
     file = CondaFile(path=document.file, text=text)
     try:
         return structs.replace(conda.read_conda(document, files), conda=file)
@@ -95,7 +95,7 @@ def _read_requirements(path: str, files: ProjectFiles) -> EnvironmentSpec:
 
 
 def _python_beside(path: str, files: ProjectFiles) -> str | None:
-    """Return the version of a ``.python-version`` or ``runtime.txt`` beside a requirements file, if there is one."""
+    """Return the version in a ``.python-version`` or ``runtime.txt`` beside a requirements file, or None."""
     folder = path.rpartition("/")[0]
     for name, pattern in ((".python-version", r"\s*(\d+(?:\.\d+)*)\s*"), ("runtime.txt", r"\s*python-(\d[\d.]*)\s*")):
         content = files.read(f"{folder}/{name}" if folder else name) or b""

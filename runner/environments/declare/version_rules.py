@@ -1,6 +1,7 @@
-"""Version rules for interpreters: those of PEP 440, and MLflow's and conda's plain ``3.9``, which means ``3.9.*``.
+"""Parses version rules for interpreters: those of PEP 440, and the plain ``3.9`` of MLflow and conda (``3.9.*``).
 
-Plain rules, which nearly all are, need no library; for the others ``packaging`` is imported when they are read.
+Plain rules, which are by far the most frequent, need no library. ``packaging`` is imported only for the others,
+because its import is slow.
 """
 
 import re
@@ -11,17 +12,17 @@ from runner.errors import EnvironmentSetupError
 
 Version = tuple[int, ...]
 LONGEST = 200
-"""Characters of a rule; the numbers in it are bounded with it."""
+"""Most characters of a rule, which also limits the numbers in it."""
 PLAIN = re.compile(r"(?:={0,3}\s*(?P<starred>\d+(?:\.\d+)*)\.?\*|=?\s*(?P<version>\d+(?:\.\d+)*))")
-"""Rules that are a prefix: ``3.9``, ``=3.9``, ``3.9.*``, ``==3.9.*``. ``==3.9`` is one release."""
+"""Rules that match a prefix: ``3.9``, ``=3.9``, ``3.9.*``, ``==3.9.*``. ``==3.9`` matches one release."""
 PRERELEASE = re.compile(r"\d+(?:\.\d+)*(?:a|b|rc)\d+")
-HINT = "Write it like '3.11', '3.11.7' or '>=3.9,<3.12'."
+HINT = "Use a form such as '3.11', '3.11.7' or '>=3.9,<3.12'."
 
 
 class Clause(Struct, frozen=True):
-    """One bound of a rule, with the numbers of its release; ``=`` is a prefix: ``=3.9`` admits 3.9.18.
+    """One clause of a rule, with the numbers of its release. ``=`` matches a prefix: ``=3.9`` admits 3.9.18.
 
-    ``is_prefix`` says of another operator that it means all versions that begin so: ``!=3.9.*``.
+    ``is_prefix`` is true for another operator with a wildcard: ``!=3.9.*``.
     """
 
     operator: str
@@ -30,20 +31,23 @@ class Clause(Struct, frozen=True):
 
     @property
     def text(self) -> str:
-        """The bound as PEP 440 has it."""
+        """The clause in the syntax of PEP 440."""
         star = ".*" if self.is_prefix or self.operator == "=" else ""
         return f"{'==' if self.operator == '=' else self.operator}{write_version(self.version)}{star}"
 
 
 class Rule(Struct, frozen=True):
-    """What versions of Python will do; without clauses any. ``specifiers`` is the same as PEP 440 has it."""
+    """A rule for versions of Python; without clauses it admits any. ``specifiers`` is the rule in PEP 440 syntax."""
 
     text: str
     clauses: tuple[Clause, ...] = ()
     specifiers: str = ""
 
     def admits(self, version: str, *, prereleases: bool = False) -> bool:
-        """Say whether a version satisfies the rule; prereleases only where the rule names one, or where asked for."""
+        """Return whether a version satisfies the rule.
+
+        A prerelease does so only if the rule names one or ``prereleases`` is true.
+        """
         numbers = parse_version(version)
         if is_prerelease(version) and not (prereleases or re.search(r"\d(?:a|b|rc|\.?dev)\d", self.specifiers)):
             return False
@@ -56,7 +60,7 @@ class Rule(Struct, frozen=True):
 
     @property
     def exact(self) -> Version | None:
-        """The version, when the rule asks for one patch release."""
+        """The version, if the rule admits one patch release only."""
         only = self.clauses[0] if len(self.clauses) == 1 else None
         if only is None or only.is_prefix or only.operator not in ("=", "==", "==="):
             return None
@@ -65,16 +69,17 @@ class Rule(Struct, frozen=True):
 
     @property
     def line(self) -> Version | None:
-        """The release line (major, minor), when the rule is bound to one."""
+        """The release line (major, minor), if the rule admits one line only."""
         only = self.clauses[0] if len(self.clauses) == 1 else None
         is_one = only is not None and only.operator in ("=", "==", "===") and len(only.version) >= 2  # noqa: PLR2004
         return only.version[:2] if only and is_one else None
 
 
 def bounds(rule: Rule, line: Version) -> tuple[Clause, ...]:
-    """Return a rule as bounds of versions, from below by a release line where the rule itself is open there.
+    """Return a rule as version bounds; ``line`` is the lower bound if the rule has none.
 
-    One patch release stands for its line, as another one of the line does where it is not there.
+    A rule for one patch release is widened to its release line, because another patch release of the line is used
+    when that one is not installed.
     """
     found = [bound for clause in rule.clauses for bound in _bounds(clause)]
     is_open = not any(bound.operator == ">=" and bound.version >= OLDEST_LINE for bound in found)
@@ -96,18 +101,18 @@ def _next(version: Version) -> Version:
 
 
 OLDEST_LINE = (3, 6)
-"""A bound below this line says no more than that Python 2 is not meant."""
+"""A lower bound below this line only excludes Python 2."""
 
 
 def parse_rule(text: str | None) -> Rule:
-    """Read a version rule.
+    """Parse a version rule.
 
     Raises:
-        EnvironmentSetupError: it is not one.
+        EnvironmentSetupError: the text is not a version rule.
     """
     words = (text or "").strip().removeprefix("python").removeprefix("cpython").strip()
     if len(words) > LONGEST:
-        raise EnvironmentSetupError(f"a rule of {len(words):,} characters is not a version of Python")
+        raise EnvironmentSetupError(f"a version rule for Python is too long: {len(words):,} characters")
     if not words or words == "*":
         return Rule("")
     clauses, specifiers = [], []
@@ -126,7 +131,7 @@ def _clause(part: str, text: str) -> Clause:
 
     if lone := re.fullmatch(r"~=\s*(\d+)", part):
         raise EnvironmentSetupError(
-            f"'{text}' is not a version of Python: '~=' needs two numbers at least, such as '~=3.8'",
+            f"'{text}' is not a version of Python: '~=' needs at least two numbers, such as '~=3.8'",
             hint=f"'~=3.8' means 3.8 and all later ones of 3; for any version of {lone[1]} write '{lone[1]}'.",
         )
     try:
@@ -139,7 +144,7 @@ def _clause(part: str, text: str) -> Clause:
 
 
 def parse_version(text: str) -> Version:
-    """Return the release numbers at the start of a version."""
+    """Parse the release numbers at the start of a version."""
     match = re.match(r"\d+(?:\.\d+)*", text)
     return _numbers(match[0]) if match else ()
 
@@ -149,10 +154,10 @@ def _numbers(text: str) -> Version:
 
 
 def is_prerelease(version: str) -> bool:
-    """Say whether a version of Python is one of before its release."""
+    """Return whether a version of Python is a prerelease."""
     return PRERELEASE.match(version) is not None
 
 
 def write_version(version: Version) -> str:
-    """Return a version as people write it."""
+    """Format a version: ``3.11.7``."""
     return ".".join(str(number) for number in version)

@@ -1,1 +1,1 @@
-"""The Python interpreters of this machine, and which one an environment uses."""
+"""Finds the Python interpreters of this machine and chooses one for an environment."""

@@ -1,4 +1,4 @@
-"""Finds the Pythons of this machine and chooses one, without starting any that it has seen before."""
+"""Finds the Python interpreters of this machine; the answers of each one are cached."""
 
 import os
 import string
@@ -16,12 +16,12 @@ from runner.errors import ExecutionError
 from runner.process import capture
 
 OLDEST = (3, 6)
-"""uv makes environments for this line and newer ones."""
+"""The oldest release line for which uv makes environments."""
 
 NEWEST_LOOKED_FOR = 20
 LETTERS = string.ascii_letters + "-"
 IS_WINDOWS = os.name == "nt"
-QUESTION = """
+PROPERTIES_SCRIPT = """
 import json, platform, sys, sysconfig
 print(json.dumps({
     "version": platform.python_version(), "implementation": sys.implementation.name,
@@ -31,7 +31,7 @@ print(json.dumps({
 
 
 class Interpreter(Struct, frozen=True, kw_only=True):
-    """A Python that can carry environments; ``platform`` is that of sysconfig, such as ``linux-x86_64``."""
+    """A Python for which environments can be made; ``platform`` is that of sysconfig, such as ``linux-x86_64``."""
 
     path: str
     version: str
@@ -40,22 +40,22 @@ class Interpreter(Struct, frozen=True, kw_only=True):
 
     @property
     def numbers(self) -> Version:
-        """The version for comparison."""
+        """The release numbers of the version."""
         return parse_version(self.version)
 
     @property
     def line(self) -> Version:
-        """The release line: major, minor."""
+        """The release line: major and minor number."""
         return self.numbers[:2]
 
     @property
     def name(self) -> str:
-        """The interpreter as people call it."""
+        """The display name: ``3.11.7``, ``pypy 3.10.13``."""
         return f"{'' if self.implementation == 'cpython' else self.implementation + ' '}{self.version}"
 
 
-class _Answer(Struct, frozen=True):
-    """What an interpreter said of itself when it was last asked."""
+class _Properties(Struct, frozen=True):
+    """The properties that an interpreter printed when it was last started."""
 
     version: str
     implementation: str
@@ -64,31 +64,34 @@ class _Answer(Struct, frozen=True):
     is_virtual: bool
 
 
-class _Known(Struct, frozen=True):
-    """An answer with the stat of the file that gave it; no answer for what is no usable Python."""
+class _CacheEntry(Struct, frozen=True):
+    """The cached properties of an executable with its stat; None if it is not a usable Python."""
 
     stamp: tuple[int, int, int]
-    answer: _Answer | None
+    answer: _Properties | None
 
 
 def discover(cache: Path, environ: Mapping[str, str] = os.environ) -> tuple[Interpreter, ...]:
-    """Return the usable interpreters, each once, those first on PATH first.
+    """Return the usable interpreters without duplicates, in the order of PATH.
 
-    ``cache`` is the file that keeps what they said of themselves, by their stat.
+    ``cache`` is the file with the properties of executables that were started before; their stat is the key.
     """
     known = _load(cache)
-    fresh: dict[str, _Known] = {}
+    fresh: dict[str, _CacheEntry] = {}
     found: dict[str, Interpreter] = {}
     for path in _candidates(environ):
         real = os.path.realpath(path)
         if real in fresh or (stamp := _stamp(real)) is None:
             continue
         before = known.get(real)
-        fresh[real] = before if before and before.stamp == stamp else _Known(stamp, _ask(path))
-        answer = fresh[real].answer
-        if answer and not answer.is_virtual and parse_version(answer.version)[:2] >= OLDEST:
+        fresh[real] = before if before and before.stamp == stamp else _CacheEntry(stamp, _read_properties(path))
+        properties = fresh[real].answer
+        if properties and not properties.is_virtual and parse_version(properties.version)[:2] >= OLDEST:
             found[real] = Interpreter(
-                path=str(path), version=answer.version, implementation=answer.implementation, platform=answer.platform
+                path=str(path),
+                version=properties.version,
+                implementation=properties.implementation,
+                platform=properties.platform,
             )
     if fresh != known:
         _save(cache, fresh)
@@ -96,7 +99,7 @@ def discover(cache: Path, environ: Mapping[str, str] = os.environ) -> tuple[Inte
 
 
 def origin(interpreter: Interpreter, environ: Mapping[str, str] = os.environ) -> str:
-    """Say who installed an interpreter: pyenv, uv, conda, the system, or nobody we know, whose folder is on PATH."""
+    """Return the installer of an interpreter: ``pyenv``, ``uv``, ``conda``, ``system``, or ``PATH`` if unknown."""
     home = os.path.expanduser("~")  # noqa: PTH111
     real = os.path.realpath(interpreter.path)
     roots = {
@@ -112,13 +115,13 @@ def origin(interpreter: Interpreter, environ: Mapping[str, str] = os.environ) ->
 
 
 def describe(interpreters: Iterable[Interpreter]) -> str:
-    """Name the interpreters that are there, newest first, in a few words."""
+    """List the versions of interpreters, newest first."""
     versions = sorted({(item.numbers, item.name) for item in interpreters}, reverse=True)
     return ", ".join(name for _, name in versions) or "none"
 
 
 def _candidates(environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield paths that may be interpreters; a virtual environment's own Python is answered for by its base."""
+    """Yield paths that may be interpreters. Virtual environments are skipped, because their base is found itself."""
     base = getattr(sys, "_base_executable", None) or sys.executable
     shims = os.path.join(_pyenv_root(environ), "shims")  # noqa: PTH118
     names = [f"python3.{minor}" for minor in range(NEWEST_LOOKED_FOR, OLDEST[1] - 1, -1)]
@@ -137,7 +140,7 @@ def _pyenv_root(environ: Mapping[str, str]) -> str:
 
 
 def _installed(environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield the interpreters in the folders of pyenv, uv and conda, newest names first."""
+    """Yield the interpreters in the folders of pyenv, uv and conda, the newest version first."""
     home = os.path.expanduser("~")  # noqa: PTH111
     roots = [f"{_pyenv_root(environ)}/versions", _uv_root(environ, home)]
     roots += [f"{root}/envs" for root in _conda_roots(environ, home)]
@@ -175,7 +178,7 @@ def _names(folder: str) -> tuple[str, ...]:
 
 
 def _python_in(prefix: str) -> str | None:
-    """Return the interpreter of an installation, None for what is a virtual environment or no installation."""
+    """Return the interpreter of an installation, or None if the folder is a virtual environment or has no Python."""
     if os.path.exists(f"{prefix}/pyvenv.cfg"):  # noqa: PTH110
         return None
     places = ("python.exe",) if IS_WINDOWS else ("bin/python3", "bin/python", "bin/pypy3")
@@ -190,29 +193,29 @@ def _stamp(path: str) -> tuple[int, int, int] | None:
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 
-def _ask(path: str) -> _Answer | None:
-    """Ask an interpreter what it is; None when it doesn't answer."""
+def _read_properties(path: str) -> _Properties | None:
+    """Start an interpreter to read its properties; None if it fails."""
     try:
-        done = capture([path, "-I", "-S", "-c", QUESTION], timeout=20)
+        done = capture([path, "-I", "-S", "-c", PROPERTIES_SCRIPT], timeout=20)
     except ExecutionError:
         return None
     except OSError:
         return None
     try:
-        return msgspec.json.decode(done.stdout, type=_Answer) if done.exit_code == 0 else None
+        return msgspec.json.decode(done.stdout, type=_Properties) if done.exit_code == 0 else None
     except msgspec.DecodeError:
         return None
 
 
-def _load(cache: Path) -> dict[str, _Known]:
+def _load(cache: Path) -> dict[str, _CacheEntry]:
     try:
-        return msgspec.json.decode(read_sealed(cache), type=dict[str, _Known])
+        return msgspec.json.decode(read_sealed(cache), type=dict[str, _CacheEntry])
     except (FileNotFoundError, DamagedFileError, msgspec.DecodeError):
         return {}
 
 
-def _save(cache: Path, known: dict[str, _Known]) -> None:
-    if not cache.parent.is_dir():  # the home is made by a command that needs it
+def _save(cache: Path, known: dict[str, _CacheEntry]) -> None:
+    if not cache.parent.is_dir():  # reading commands do not create the home
         return
-    with suppress(OSError):  # asked again where it can't be kept
+    with suppress(OSError):  # without a cache the interpreters are started again the next time
         write_sealed(cache, msgspec.json.encode(known))

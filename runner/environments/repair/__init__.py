@@ -1,1 +1,1 @@
-"""Repairs that are known to make old projects run."""
+"""Repairs old projects: names, pins, interpreters and missing declarations."""

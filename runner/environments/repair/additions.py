@@ -1,4 +1,4 @@
-"""Remembers which packages a run failed for want of, so that the next run of the project has them from its start."""
+"""Stores the packages that were added after a failed import, so that the next run has them from its start."""
 
 import hashlib
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ from runner.urls import without_credentials
 
 
 class Addition(Struct, frozen=True, kw_only=True):
-    """A package that was added after a failed import, and that in words for a person.
+    """A package that was added after a failed import.
 
-    ``inside`` is the installed package that imports it without asking for it; None where the project's code does.
+    ``inside`` is the installed package that imports it without declaring it; None if the project's code imports it.
     """
 
     package: str
@@ -25,20 +25,24 @@ class Addition(Struct, frozen=True, kw_only=True):
 
     @property
     def text(self) -> str:
-        """What is recorded as the repair."""
-        why = f"'{self.inside}' imports it and does not ask for it" if self.inside else "a run failed for want of it"
+        """The recorded text of the repair."""
+        why = (
+            f"'{self.inside}' imports it and does not declare it"
+            if self.inside
+            else "a run failed because it was missing"
+        )
         return f"'{self.package}' is added: {why}"
 
 
 def additions_path(home: Home, project: Sequence[str], spec: EnvironmentSpec) -> Path:
-    """Return where additions are kept: by the words that identify the project, and by what it declares."""
+    """Return the path of the stored additions; it depends on the project's identity and its declared requirements."""
     declared = (*spec.requirements, "", *spec.build_requirements, "", *spec.constraints)
     identity = (project, spec.kind, spec.file, spec.python, [without_credentials(line) for line in declared])
     return home.root / "cache" / "added" / f"{hashlib.sha256(msgspec.json.encode(identity)).hexdigest()[:32]}.json"
 
 
-def recall_additions(path: Path, *, repair: bool, add_missing: bool) -> tuple[Addition, ...]:
-    """Return what was added before, as far as it may be: what packages lack, and what the project's own code lacks."""
+def read_additions(path: Path, *, repair: bool, add_missing: bool) -> tuple[Addition, ...]:
+    """Return the stored additions that are allowed: for packages (``repair``) and for the code (``add_missing``)."""
     try:
         found = msgspec.json.decode(read_sealed(path), type=tuple[Addition, ...])
     except (OSError, DamagedFileError, msgspec.DecodeError):
@@ -46,14 +50,14 @@ def recall_additions(path: Path, *, repair: bool, add_missing: bool) -> tuple[Ad
     return tuple(one for one in found if add_missing or (repair and one.inside))
 
 
-def remember_additions(path: Path, additions: Sequence[Addition]) -> None:
-    """Keep additions beside those that are known."""
-    known = recall_additions(path, repair=True, add_missing=True)
+def write_additions(path: Path, additions: Sequence[Addition]) -> None:
+    """Store additions together with the stored ones."""
+    known = read_additions(path, repair=True, add_missing=True)
     write_sealed(path, msgspec.json.encode(tuple(dict.fromkeys((*known, *additions)))))
 
 
 def with_additions(spec: EnvironmentSpec, additions: Sequence[Addition]) -> EnvironmentSpec:
-    """Return a spec that asks for the packages as well; a lock is taken as it is."""
+    """Return a spec with the added packages; a locked spec is returned unchanged."""
     if not additions or not is_changeable(spec):
         return spec
     return with_packages(spec, [one.package for one in additions], [one.text for one in additions])

@@ -1,4 +1,4 @@
-"""Decides what the environment of a run is: as declared, repaired, or inferred where what is declared can't be had."""
+"""Decides the spec of a run: as declared, repaired, or inferred if the declared environment is not available."""
 
 import posixpath
 from collections.abc import Iterator
@@ -8,11 +8,10 @@ from msgspec import structs
 
 from runner.analysis.scripts import Scripts, above, find_module
 from runner.base.lazy import LazyModule
-from runner.environments.backends.python_backend import PythonBackend
 from runner.environments.backends.registry import BACKENDS, EnvironmentBackend
 from runner.environments.model import EnvironmentRequest, EnvironmentSpec, Lock, Prepared, with_packages
 from runner.environments.repair.import_names import package_of
-from runner.environments.repair.missing import missing_imports, tell_missing
+from runner.environments.repair.missing import missing_import_warnings, missing_imports
 from runner.environments.repair.repairs import is_changeable, repair_spec
 from runner.model import EnvironmentDeclaration, EnvironmentKind, Event, EventKind, ProjectFiles, Report
 
@@ -27,7 +26,7 @@ else:
 
 CONDA, CONTAINER = "conda", "container"
 WITHOUT_REPAIRS = ("local", CONTAINER)
-"""Members that take what is there, so that there is nothing to repair."""
+"""Backends that install nothing, so that there is nothing to repair."""
 
 
 def decide_spec(
@@ -38,12 +37,12 @@ def decide_spec(
     *,
     refused: str | None = None,
 ) -> EnvironmentSpec:
-    """Return what a run asks of its environment, with the repairs that old projects are known to need.
+    """Return the spec of a run, with repairs for known problems of old projects.
 
-    ``refused`` says why what is declared could not be had, where that was tried.
+    ``refused`` is the reason why the declared environment is not available, if that was tried.
 
     Raises:
-        EnvironmentSetupError: what is declared makes no sense.
+        EnvironmentSetupError: the declaration is invalid.
     """
     if manager in WITHOUT_REPAIRS:
         return _as_declared(declaration, files)
@@ -56,7 +55,7 @@ def _as_declared(declaration: EnvironmentDeclaration, files: ProjectFiles) -> En
     absent = _absent_file(declaration, files)
     if absent is None:
         return specs.read_spec(declaration, files)
-    return EnvironmentSpec(notices=(f"the environment file '{absent}' is not there, and nothing of it is needed",))
+    return EnvironmentSpec(notices=(f"the environment file '{absent}' does not exist; it is not needed",))
 
 
 def _absent_file(declaration: EnvironmentDeclaration, files: ProjectFiles) -> str | None:
@@ -65,41 +64,36 @@ def _absent_file(declaration: EnvironmentDeclaration, files: ProjectFiles) -> st
 
 
 def _why_not_declared(declaration: EnvironmentDeclaration, files: ProjectFiles, manager: str | None) -> str | None:
-    """Say why the declared environment can't be had, None where it can."""
+    """Return the reason why the declared environment is not available, or None."""
     absent = _absent_file(declaration, files)
     if absent:
-        return f"the environment file '{absent}' is not there"
+        return f"the environment file '{absent}' does not exist"
     if declaration.kind is EnvironmentKind.DOCKER_ENV:
         if manager:
-            return f"a container is declared, and '{manager}' is asked for"
+            return f"a container is declared, but '{manager}' is requested"
         reason = BACKENDS[CONTAINER].why_not(specs.read_spec(declaration, files))
-        return f"the container that is declared can't be had ({reason})" if reason else None
+        return f"the declared container is not available ({reason})" if reason else None
     return "no environment is declared" if declaration.kind is EnvironmentKind.NONE else None
-
-
-def makes_pythons(backend: EnvironmentBackend) -> bool:
-    """Say whether a member makes prefixes into which packages of the Python index go."""
-    return isinstance(backend, PythonBackend) or backend is BACKENDS[CONDA]
 
 
 def lock_for_code(
     backend: EnvironmentBackend, request: EnvironmentRequest, scripts: Scripts, report: Report, *, add_missing: bool
 ) -> tuple[EnvironmentRequest, Lock | None]:
-    """Return the lock of a request, and the request as it became; what the code imports besides is told or added."""
+    """Return the lock of a request and the request itself; undeclared imports of the code are reported or added."""
     lock = backend.lock(request, report)
-    if lock is None or not makes_pythons(backend):
+    if lock is None or not backend.capabilities.builds_prefixes:
         return request, lock
     missing = missing_imports(scripts, request.spec, lock)
     known = [one for one in missing if one.package]
     if add_missing and known and is_changeable(request.spec):
-        told = tuple(f"'{one.package}' is added: {one.wanted_by} imports '{one.module}'" for one in known)
+        repairs = tuple(f"'{one.package}' is added: {one.wanted_by} imports '{one.module}'" for one in known)
         names = tuple(one.package for one in known if one.package)
-        request = structs.replace(request, spec=with_packages(request.spec, names, told))
-        for repair in told:
+        request = structs.replace(request, spec=with_packages(request.spec, names, repairs))
+        for repair in repairs:
             report(Event(kind=EventKind.NOTICE, message=f"Repaired: {repair}"))
         lock = backend.lock(request, lambda event: report(event) if event.kind is EventKind.STEP else None)
         missing = missing_imports(scripts, request.spec, lock) if lock else ()
-    for event in tell_missing(missing, request.spec):
+    for event in missing_import_warnings(missing, request.spec):
         report(event)
     return request, lock
 
@@ -107,8 +101,8 @@ def lock_for_code(
 def with_own_packages(
     environment: Prepared, request: EnvironmentRequest, scripts: Scripts, backend: EnvironmentBackend
 ) -> Prepared:
-    """Return an environment that imports the project's own packages which the code wants and nothing else brings."""
-    if not makes_pythons(backend) or request.files is None:
+    """Add the folders of the project's own packages to the import path if the code imports them and no package does."""
+    if not backend.capabilities.builds_prefixes or request.files is None:
         return environment
     folders = [posixpath.normpath(package.path) for package in request.spec.local_packages]
     installed = tuple(posixpath.normpath(posixpath.join(one, inner)) for one in folders for inner in (".", "src", ".."))
@@ -121,16 +115,16 @@ def with_own_packages(
                 guesses.setdefault(folder or ".", top)
     if not guesses:
         return environment
-    told = tuple(
-        f"'{folder}' is put on the import path, as the code imports '{top}'" for folder, top in guesses.items()
+    repairs = tuple(
+        f"'{folder}' is added to the import path, because the code imports '{top}'" for folder, top in guesses.items()
     )
-    record = structs.replace(environment.record, repairs=(*environment.record.repairs, *told))
+    record = structs.replace(environment.record, repairs=(*environment.record.repairs, *repairs))
     paths = tuple(dict.fromkeys((*environment.import_paths, *guesses)))
     return structs.replace(environment, record=record, import_paths=paths)
 
 
 def _folders_with(module: str, files: ProjectFiles) -> Iterator[str]:
-    """Yield the roots of the repository's source from which a module could be imported, the nearest first."""
+    """Yield the source roots of the repository from which a module can be imported, the nearest first."""
     for top in above(files):
         for folder in (top, posixpath.join(top, "src")):
             inside = files.names(posixpath.join(folder, module))

@@ -1,6 +1,6 @@
-"""Resolves what can't be had as declared: pins that are not there, another interpreter, the part of an export in use.
+"""Fallback resolution for specs without a solution: relaxes pins, tries other interpreters, reduces exports.
 
-What was decided is kept beside the lock of the request, so that it is decided once.
+The result is stored beside the lock of the request, so that it is decided only once.
 """
 
 import re
@@ -12,14 +12,15 @@ import msgspec
 from msgspec import Struct, structs
 
 from runner.base.checksummed_files import DamagedFileError, read_sealed, write_sealed
+from runner.base.package_names import canonical_name
 from runner.environments.declare.requirement_line import parse_line
 from runner.environments.interpreters.interpreters import Interpreter
 from runner.environments.model import EnvironmentRequest, EnvironmentSpec, Lock
-from runner.environments.repair.import_names import normalise, provides
-from runner.environments.repair.metadata_overrides import completed_in
+from runner.environments.repair.import_names import provides
 from runner.environments.repair.repairs import is_changeable, names_of
 from runner.environments.repair.wheels import better_interpreters
 from runner.environments.resolve.locking import find_lock, note_path, resolve
+from runner.environments.resolve.metadata_overrides import completed_in
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentKind, Event, EventKind, Report
 
@@ -31,14 +32,14 @@ OTHER_PYTHON = re.compile(
     r"|Failed to build|no wheels|has no usable wheels"
 )
 FULL_EXPORT = 60
-"""A conda file with more packages than this is what was installed, not what was asked for."""
+"""A conda file with at least this many pins is an export of an installed environment."""
 
-MAX_TURNS = 40
+MAX_ATTEMPTS = 40
 MARGIN = timedelta(days=1)
 
 
-class Recovery(Struct, frozen=True, kw_only=True):
-    """What a request became so that it could be resolved. ``python`` is the version of the interpreter."""
+class RepairNote(Struct, frozen=True, kw_only=True):
+    """The changed parts of a request that could be resolved. ``python`` is the version of the interpreter."""
 
     requirements: tuple[str, ...]
     constraints: tuple[str, ...]
@@ -46,11 +47,11 @@ class Recovery(Struct, frozen=True, kw_only=True):
     python: str
     repairs: tuple[str, ...]
     wanted: tuple[str, ...] = ()
-    """What the code imported, where that decided."""
+    """The imports of the code, if the result depends on them."""
 
 
 class _Attempt(Struct, frozen=True, kw_only=True):
-    """A request as it stands now, with what was done to it."""
+    """A changed request with the repairs so far."""
 
     request: EnvironmentRequest
     repairs: tuple[str, ...] = ()
@@ -59,24 +60,25 @@ class _Attempt(Struct, frozen=True, kw_only=True):
 def lock_with_repairs(
     request: EnvironmentRequest, interpreter: Interpreter, others: Sequence[Interpreter], report: Report
 ) -> Lock:
-    """Return the lock of a request, repaired where it can't be had as declared and that is allowed.
+    """Return the lock of a request, repaired if it can't be resolved as declared and repairs are allowed.
 
     Raises:
-        EnvironmentSetupError: nothing satisfies the spec even so; what is told is the first reason.
+        EnvironmentSetupError: the spec can't be resolved even with repairs; the message has the first reason.
     """
     _report_damage(note_path(request, interpreter), report)
-    found = recalled_lock(request, interpreter, others) or find_lock(request, interpreter)
+    found = read_repaired_lock(request, interpreter, others) or find_lock(request, interpreter)
     if not (request.repair and is_changeable(request.spec)):
         return found or resolve(request, interpreter, report)
-    return found or _recover(request, interpreter, others, note_path(request, interpreter), report)
+    return found or _resolve_with_fallbacks(request, interpreter, others, note_path(request, interpreter), report)
 
 
-def move_interpreter(
+def switch_interpreter(
     request: EnvironmentRequest, interpreter: Interpreter, lock: Lock, others: Sequence[Interpreter], report: Report
 ) -> str | None:
-    """Decide once for an interpreter that has wheels for what can't be built; return that in words, None without one.
+    """Find an interpreter with wheels for packages that can't be built; return the text of the repair, or None.
 
-    ``interpreter`` is the one that was chosen, ``lock`` what can't be built; the next `lock_with_repairs` knows.
+    ``interpreter`` is the chosen one, ``lock`` the one that can't be built. The result is stored for the next
+    `lock_with_repairs`.
     """
     is_anew = request.refresh and request.as_of is None
     if is_anew or not (request.repair and is_changeable(request.spec)) or lock.interpreter != interpreter:
@@ -84,95 +86,104 @@ def move_interpreter(
     moved = _with_wheels(_Attempt(request=request), lock, others, report)
     if moved is None:
         return None
-    told = f"Python {moved.interpreter.name} is used: what is pinned has wheels for it, and can't be built for"
-    repairs = (*dict.fromkeys((*lock.repairs, *completed_in(moved.text))), f"{told} {interpreter.name}")
-    _remember(note_path(request, interpreter), request, moved, repairs, ())
+    message = f"Python {moved.interpreter.name} is used: what is pinned has wheels for it, and can't be built for"
+    repairs = (*dict.fromkeys((*lock.repairs, *completed_in(moved.text))), f"{message} {interpreter.name}")
+    _write_note(note_path(request, interpreter), request, moved, repairs, ())
     return repairs[-1]
 
 
-def recalled_lock(request: EnvironmentRequest, interpreter: Interpreter, others: Sequence[Interpreter]) -> Lock | None:
-    """Return the lock of what a request became when it was first resolved, None where it stayed as it was."""
+def read_repaired_lock(
+    request: EnvironmentRequest, interpreter: Interpreter, others: Sequence[Interpreter]
+) -> Lock | None:
+    """Return the stored lock of a repaired request, or None if the request was not repaired."""
     if not (request.repair and is_changeable(request.spec)) or (request.refresh and request.as_of is None):
         return None
-    known = _recall(note_path(request, interpreter))
+    known = _read_note(note_path(request, interpreter))
     chosen = next((item for item in others if known and item.version == known.python), None)
     if not (known and chosen and known.wanted in ((), request.wanted)):
         return None
-    again = find_lock(_changed(request, known), chosen)
+    again = find_lock(_with_note(request, known), chosen)
     return structs.replace(again, repairs=known.repairs) if again else None
 
 
-def _recover(
+def _resolve_with_fallbacks(
     request: EnvironmentRequest, interpreter: Interpreter, others: Sequence[Interpreter], note: Path, report: Report
 ) -> Lock:
-    turn = _Attempt(request=request)
-    lock, turn, error = _resolve(turn, interpreter, report)
-    repairs = turn.repairs
+    attempt = _Attempt(request=request)
+    lock, attempt, error = _resolve(attempt, interpreter, report)
+    repairs = attempt.repairs
     if lock is None and OTHER_PYTHON.search(error.message if error else ""):
         for other in _nearest(interpreter, others):
-            lock, turn, _ = _resolve(_Attempt(request=request), other, report)
+            lock, attempt, _ = _resolve(_Attempt(request=request), other, report)
             if lock:
-                repairs = (*turn.repairs, f"Python {other.name} is used: what is pinned is not for {interpreter.name}")
+                repairs = (
+                    *attempt.repairs,
+                    f"Python {other.name} is used: what is pinned is not for {interpreter.name}",
+                )
                 break
     elif lock is not None and request.spec.python is None:
-        moved = _with_wheels(turn, lock, others, report)
+        moved = _with_wheels(attempt, lock, others, report)
         if moved:
-            told = f"Python {moved.interpreter.name} is used: what is pinned has wheels for it, not for"
-            lock, repairs = moved, (*repairs, f"{told} {interpreter.name}")
+            message = f"Python {moved.interpreter.name} is used: what is pinned has wheels for it, not for"
+            lock, repairs = moved, (*repairs, f"{message} {interpreter.name}")
     if lock is None:
-        raise error or EnvironmentSetupError("nothing satisfies what the project asks for")
+        raise error or EnvironmentSetupError("no set of packages satisfies the requirements of the project")
     repairs = (*repairs, *completed_in(lock.text))
     if repairs:
         wanted = request.wanted if _is_export(request.spec) else ()
-        _remember(note, turn.request, lock, repairs, wanted)
+        _write_note(note, attempt.request, lock, repairs, wanted)
     return structs.replace(lock, repairs=repairs)
 
 
 def _resolve(
-    turn: _Attempt, interpreter: Interpreter, report: Report
+    attempt: _Attempt, interpreter: Interpreter, report: Report
 ) -> tuple[Lock | None, _Attempt, EnvironmentSetupError | None]:
-    """Resolve, and mend pins as long as that leads somewhere; without a lock the error is the first one."""
+    """Resolve, and relax constraints until there is a solution or nothing is left; the error is the first one."""
     first: EnvironmentSetupError | None = None
-    for _ in range(MAX_TURNS):
-        found = find_lock(turn.request, interpreter) if turn.repairs else None
+    for _ in range(MAX_ATTEMPTS):
+        found = find_lock(attempt.request, interpreter) if attempt.repairs else None
         if found:
-            return found, turn, None
+            return found, attempt, None
         try:
-            return resolve(turn.request, interpreter, report if not turn.repairs else _warnings_of(report)), turn, None
+            return (
+                resolve(attempt.request, interpreter, report if not attempt.repairs else _warnings_only(report)),
+                attempt,
+                None,
+            )
         except EnvironmentSetupError as error:
             first = first or error
-            after = _relax(turn, error.message)
+            after = _relax(attempt, error.message)
             if after is None:
-                return None, turn, error if OTHER_PYTHON.search(error.message) else first
+                return None, attempt, error if OTHER_PYTHON.search(error.message) else first
             report(Event(kind=EventKind.STEP, message="Resolving again: " + "".join(after.repairs[-1:])))
-            turn = after
-    return None, turn, first
+            attempt = after
+    return None, attempt, first
 
 
-def _warnings_of(report: Report) -> Report:
-    def tell(event: Event) -> None:
+def _warnings_only(report: Report) -> Report:
+    def report_warning(event: Event) -> None:
         if event.kind is EventKind.WARNING:
             report(event)
 
-    return tell
+    return report_warning
 
 
-def _relax(turn: _Attempt, complaint: str) -> _Attempt | None:
-    """Return the next thing to try, None where nothing is left."""
-    spec = turn.request.spec
-    if _is_export(spec) and turn.request.wanted:
-        return _reduced(turn)
+def _relax(attempt: _Attempt, complaint: str) -> _Attempt | None:
+    """Return the next attempt for an error of uv, or None if nothing is left to try."""
+    spec = attempt.request.spec
+    if _is_export(spec) and attempt.request.wanted:
+        return _reduced(attempt)
     absent, later = ABSENT.search(complaint), LATER.search(complaint)
-    if absent and later and absent["rule"] == f"=={later['version']}" and turn.request.as_of:
+    if absent and later and absent["rule"] == f"=={later['version']}" and attempt.request.as_of:
         day = datetime.fromisoformat(f"{later['day'][:19]}+00:00") + MARGIN
-        told = f"packages are considered until {day:%Y-%m-%d}: '{absent['name']}{absent['rule']}' is of that time"
-        return _Attempt(request=structs.replace(turn.request, as_of=day), repairs=(*turn.repairs, told))
+        message = f"packages are considered until {day:%Y-%m-%d}: '{absent['name']}{absent['rule']}' was published then"
+        return _Attempt(request=structs.replace(attempt.request, as_of=day), repairs=(*attempt.repairs, message))
     if absent:
-        return _relaxed(turn, absent["name"], absent["rule"])
+        return _relaxed(attempt, absent["name"], absent["rule"])
     unknown = UNKNOWN.search(complaint)
-    if unknown and spec.kind is EnvironmentKind.CONDA_ENV and not _is_wanted(unknown["name"], turn.request):
-        told = f"'{unknown['name']}' is left out: the Python index has no such package, and no code imports it"
-        return _replaced(turn, unknown["name"], None, told)
+    if unknown and spec.kind is EnvironmentKind.CONDA_ENV and not _is_wanted(unknown["name"], attempt.request):
+        message = f"'{unknown['name']}' is left out: the Python index has no such package, and no code imports it"
+        return _replaced(attempt, unknown["name"], None, message)
     return None
 
 
@@ -181,24 +192,28 @@ def _is_export(spec: EnvironmentSpec) -> bool:
     return spec.kind is EnvironmentKind.CONDA_ENV and pinned >= FULL_EXPORT
 
 
-def _reduced(turn: _Attempt) -> _Attempt | None:
-    """Keep of an export what the code imports; the rest only bounds what that needs in turn."""
-    spec = turn.request.spec
-    kept = [line for line in spec.requirements if (asked := parse_line(line)) and _is_wanted(asked.name, turn.request)]
+def _reduced(attempt: _Attempt) -> _Attempt | None:
+    """Reduce an export to the packages that the code imports; all others become constraints."""
+    spec = attempt.request.spec
+    kept = [
+        line
+        for line in spec.requirements
+        if (requirement := parse_line(line)) and _is_wanted(requirement.name, attempt.request)
+    ]
     bounds = [line for line in spec.requirements if line not in kept and parse_line(line) and "[" not in line]
     if not kept:
         return None
-    told = f"of the {len(spec.requirements)} packages of {spec.file} those are installed that the code needs"
+    message = f"of the {len(spec.requirements)} packages in {spec.file}, only those that the code needs are installed"
     spec = structs.replace(spec, requirements=tuple(kept), constraints=(*spec.constraints, *bounds))
-    return _Attempt(request=structs.replace(turn.request, spec=spec), repairs=(*turn.repairs, told))
+    return _Attempt(request=structs.replace(attempt.request, spec=spec), repairs=(*attempt.repairs, message))
 
 
 def _is_wanted(package: str, request: EnvironmentRequest) -> bool:
     return any(provides(package, module.partition(".")[0]) for module in request.wanted)
 
 
-def _relaxed(turn: _Attempt, name: str, rule: str) -> _Attempt | None:
-    """Take the nearest versions that there may be: of the same minor release, then of the major one, then any."""
+def _relaxed(attempt: _Attempt, name: str, rule: str) -> _Attempt | None:
+    """Widen a pin: to the same minor release, then to the same major release, then to any version."""
     version = rule.removeprefix("==").removesuffix(".*")
     parts = re.match(r"\d+(?:\.\d+)*", version)
     numbers = parts[0].split(".") if parts else []
@@ -206,26 +221,26 @@ def _relaxed(turn: _Attempt, name: str, rule: str) -> _Attempt | None:
     wider = [one for one in wider if len(one) < len(f"=={version}.*") or not rule.endswith(".*")]
     wider = [one for one in wider if one != rule]
     rest = wider[0] if wider else ""
-    told = f"'{name}{rule}' is not on the index{_when(turn.request)}: '{name}{rest}' is taken"
-    return _replaced(turn, name, rest, told)
+    message = f"'{name}{rule}' is not on the index{_as_of(attempt.request)}: '{name}{rest}' is taken"
+    return _replaced(attempt, name, rest, message)
 
 
-def _when(request: EnvironmentRequest) -> str:
+def _as_of(request: EnvironmentRequest) -> str:
     return f" as of {request.as_of:%Y-%m-%d}" if request.as_of else ""
 
 
-def _replaced(turn: _Attempt, name: str, rule: str | None, told: str) -> _Attempt | None:
-    """Give a package another rule wherever the spec has one; None takes it out."""
-    spec = turn.request.spec
+def _replaced(attempt: _Attempt, name: str, rule: str | None, message: str) -> _Attempt | None:
+    """Replace the version rule of a package in the whole spec; None removes the package."""
+    spec = attempt.request.spec
 
     def change(lines: tuple[str, ...]) -> Iterator[str]:
         for line in lines:
-            asked = parse_line(line)
-            if asked is None or normalise(asked.name) != normalise(name):
+            requirement = parse_line(line)
+            if requirement is None or canonical_name(requirement.name) != canonical_name(name):
                 yield line
             elif rule is not None:
-                marker = asked.rest.partition(";")[2]
-                yield f"{asked.name}{asked.extras}{rule}" + (f" ;{marker}" if marker else "")
+                marker = requirement.rest.partition(";")[2]
+                yield f"{requirement.name}{requirement.extras}{rule}" + (f" ;{marker}" if marker else "")
 
     changed = structs.replace(
         spec,
@@ -235,9 +250,9 @@ def _replaced(turn: _Attempt, name: str, rule: str | None, told: str) -> _Attemp
     )
     if changed == spec:
         return None
-    is_bound = normalise(name) not in names_of(spec)  # of what is not asked for nobody needs to know
-    repairs = turn.repairs if is_bound else (*(one for one in turn.repairs if not _is_of(one, name)), told)
-    return _Attempt(request=structs.replace(turn.request, spec=changed), repairs=repairs)
+    is_bound = canonical_name(name) not in names_of(spec)  # the user did not declare it
+    repairs = attempt.repairs if is_bound else (*(one for one in attempt.repairs if not _is_of(one, name)), message)
+    return _Attempt(request=structs.replace(attempt.request, spec=changed), repairs=repairs)
 
 
 def _is_of(repair: str, name: str) -> bool:
@@ -245,7 +260,7 @@ def _is_of(repair: str, name: str) -> bool:
 
 
 def _nearest(interpreter: Interpreter, others: Sequence[Interpreter]) -> list[Interpreter]:
-    """Return one interpreter of each other line, the nearest line first, newer before older."""
+    """Return one interpreter of each other release line, the nearest line first, later before earlier."""
     lines: dict[tuple[int, ...], Interpreter] = {}
     for item in sorted(others, key=lambda item: item.numbers, reverse=True):
         if item.implementation == interpreter.implementation and item.line != interpreter.line:
@@ -257,24 +272,24 @@ def _nearest(interpreter: Interpreter, others: Sequence[Interpreter]) -> list[In
     return sorted(lines.values(), key=distance)
 
 
-def _with_wheels(turn: _Attempt, lock: Lock, others: Sequence[Interpreter], report: Report) -> Lock | None:
-    """Return a lock for the nearest interpreter that need not build so much, None where the chosen one will do."""
+def _with_wheels(attempt: _Attempt, lock: Lock, others: Sequence[Interpreter], report: Report) -> Lock | None:
+    """Return a lock for the nearest interpreter that has to build less, or None if there is none."""
     near = _nearest(lock.interpreter, others)
-    for other in better_interpreters(turn.request, lock, near):
-        moved, _, _ = _resolve(turn, other, report)
+    for other in better_interpreters(attempt.request, lock, near):
+        moved, _, _ = _resolve(attempt, other, report)
         if moved:
             return moved
     return None
 
 
-def _changed(request: EnvironmentRequest, known: Recovery) -> EnvironmentRequest:
+def _with_note(request: EnvironmentRequest, known: RepairNote) -> EnvironmentRequest:
     spec = structs.replace(request.spec, requirements=known.requirements, constraints=known.constraints)
     return structs.replace(request, spec=spec, as_of=known.as_of)
 
 
-def _recall(note: Path) -> Recovery | None:
+def _read_note(note: Path) -> RepairNote | None:
     try:
-        return msgspec.json.decode(read_sealed(note), type=Recovery)
+        return msgspec.json.decode(read_sealed(note), type=RepairNote)
     except (FileNotFoundError, DamagedFileError, msgspec.DecodeError):
         return None
 
@@ -285,15 +300,15 @@ def _report_damage(note: Path, report: Report) -> None:
     except FileNotFoundError:
         return
     except DamagedFileError as damage:
-        told = f"The note {note.name} of how the environment was repaired is damaged: {damage.problem}"
-        report(Event(kind=EventKind.WARNING, message=f"{told}. It is decided again"))
+        message = f"The note {note.name} about the repaired environment is damaged: {damage.problem}"
+        report(Event(kind=EventKind.WARNING, message=f"{message}. The repair is decided again"))
         note.unlink(missing_ok=True)
 
 
-def _remember(
+def _write_note(
     note: Path, request: EnvironmentRequest, lock: Lock, repairs: tuple[str, ...], wanted: tuple[str, ...]
 ) -> None:
-    recovery = Recovery(
+    recovery = RepairNote(
         requirements=request.spec.requirements,
         constraints=request.spec.constraints,
         as_of=request.as_of,

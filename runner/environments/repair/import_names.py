@@ -1,8 +1,9 @@
-"""Which package of the Python index provides a module, as far as that is certain, and names that packages once had."""
+"""Tables that map imported modules and old package names to packages of the Python index."""
 
-import re
 from collections.abc import Mapping
 from functools import cache
+
+from runner.base.package_names import canonical_name
 
 _OTHER_NAMES = """
 Bio=biopython Crypto=pycryptodome Cython=cython IPython=ipython Levenshtein=levenshtein MeCab=mecab-python3
@@ -80,7 +81,7 @@ xgboost xlwt xmltodict yfinance zarr zenml zstandard
 
 @cache
 def _modules() -> Mapping[str, str]:
-    """Return the table, made on first use: module to package, empty where none on the index is right."""
+    """Return the table from module to package, built on first use; an empty value means that no package is right."""
     same = {name.replace("-", "_"): name for name in _SAME_NAMES.split()}
     pairs = (pair.partition("=") for pair in _OTHER_NAMES.split())
     return {**same, **{module: name for module, _, name in pairs}}
@@ -107,16 +108,11 @@ RENAMED = {
     "pandas-profiling-ydata": "ydata-profiling",
     "git": "gitpython",
 }
-"""Names that are stubs, strangers or nothing on the Python index, and what is meant; normalised as PEP 503 has it."""
-
-
-def normalise(name: str) -> str:
-    """Return a package's name as PEP 503 has it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
+"""Names that are stubs, unrelated packages or absent on the Python index, and the intended package; canonical names."""
 
 
 def package_of(module: str) -> str | None:
-    """Return the package that surely provides a dotted module, None where that is not known."""
+    """Return the package that provides a dotted module, or None if that is not certain."""
     table = _modules()
     parts = module.split(".")
     known = (table.get(".".join(parts[:length])) for length in range(len(parts), 0, -1))
@@ -124,13 +120,13 @@ def package_of(module: str) -> str | None:
 
 
 def provides(package: str, module: str) -> bool:
-    """Say whether a package of the index is likely to bring a top-level module."""
-    name = normalise(package)
-    if name == normalise(module):
+    """Return whether a package of the index is likely to contain a top-level module."""
+    name = canonical_name(package)
+    if name == canonical_name(module):
         return True
     if name in _ALSO.get(module, "").split():
         return True
-    return any(normalise(other) == name for key, other in _modules().items() if key.split(".")[0] == module)
+    return any(canonical_name(other) == name for key, other in _modules().items() if key.split(".")[0] == module)
 
 
 _ALSO = {
@@ -147,4 +143,4 @@ _ALSO = {
     "Levenshtein": "python-levenshtein",
     "pytorch_lightning": "lightning",
 }
-"""Further packages that bring a module."""
+"""Further packages that contain a module."""

@@ -1,6 +1,6 @@
-"""Infers an environment where none is declared, or where what is declared is not there: beside, above, Docker, imports.
+"""Infers an environment if none is declared or the declared one does not exist.
 
-Everything is read, nothing is run; the order is that of how sure one can be.
+Sources in order of reliability: files beside and above the project, Dockerfiles, imports. Nothing is executed.
 """
 
 import posixpath
@@ -28,32 +28,29 @@ USUAL = ("requirements.txt", "environment.yml", "environment.yaml", "conda.yml",
 LOCKS = {"pylock.toml": EnvironmentKind.PYLOCK, "uv.lock": EnvironmentKind.UV_LOCK}
 REQUIREMENTS_FOLDER = "requirements/"
 SHARE_OF_IMPORTS = 0.5
-"""How much of what the code imports a file further away must provide to be taken for the project's own."""
+"""Share of the code's imports that a file outside the project folder must provide to be used."""
 
 
 def infer_spec(declaration: EnvironmentDeclaration, files: ProjectFiles, scripts: Scripts, why: str) -> EnvironmentSpec:
-    """Return the environment that a project most likely has; ``why`` says what is wrong with what it declares.
-
-    With nothing to go by it is empty.
-    """
+    """Return the most likely spec of a project, or an empty one; ``why`` is the fault of the declared environment."""
     scripts = scripts if scripts.found else read_all(files)
     python = _python_of_docker(files) if declaration.kind is EnvironmentKind.DOCKER_ENV else None
-    for spec, told in _candidates(declaration, files, scripts):
-        said = f"{why}; {told}"
-        return structs.replace(spec, python=spec.python or python, repairs=(*spec.repairs, said))
+    for spec, source in _candidates(declaration, files, scripts):
+        repair = f"{why}; {source}"
+        return structs.replace(spec, python=spec.python or python, repairs=(*spec.repairs, repair))
     if declaration.kind is not EnvironmentKind.NONE:
-        return EnvironmentSpec(repairs=(f"{why}, and nothing says what the code needs: no package is installed",))
-    return EnvironmentSpec(notices=(f"{why}, and nothing says what the code needs",) if why else ())
+        return EnvironmentSpec(repairs=(f"{why}, and no file declares what the code needs: no package is installed",))
+    return EnvironmentSpec(notices=(f"{why}, and no file declares what the code needs",) if why else ())
 
 
 def _candidates(
     declaration: EnvironmentDeclaration, files: ProjectFiles, scripts: Scripts
 ) -> Iterator[tuple[EnvironmentSpec, str]]:
-    """Yield specs that can be read, each with where it is from."""
+    """Yield readable specs, each with a text about its source."""
     declared = declaration.path or ""
     dockerfiles = find_dockerfiles(files)
     if declaration.kind is EnvironmentKind.DOCKER_ENV:
-        # The file beside the manifest is what the image was built from, so nothing is nearer to what is declared.
+        # The image was most likely built from the Dockerfile beside the manifest.
         beside = [path for path in dockerfiles if not path.startswith("..")]
         yield from _of_dockerfiles(beside, files)
         dockerfiles = tuple(path for path in dockerfiles if path not in beside)
@@ -62,23 +59,23 @@ def _candidates(
         for path in _beside(folder, posixpath.basename(declared), files):
             spec = _read(path, files)
             if spec and (number == 0 or folder == "" or _is_of_the_code(spec, scripts)):
-                yield spec, _told(path, spec)
+                yield spec, _describe_source(path, spec)
     yield from _of_dockerfiles(dockerfiles, files)
     packages = [package for _, package, _ in wanted_packages(scripts) if package]
     if packages:
         names = tuple(dict.fromkeys(packages))
-        yield EnvironmentSpec(requirements=names), f"what the code imports is taken: {', '.join(names)}"
+        yield EnvironmentSpec(requirements=names), f"the packages that the code imports are used: {', '.join(names)}"
 
 
 def _of_dockerfiles(paths: Iterable[str], files: ProjectFiles) -> Iterator[tuple[EnvironmentSpec, str]]:
     for path in paths:
         spec = read_dockerfile(path, files)
         if not spec.is_empty:
-            yield spec, f"what '{posixpath.normpath(path)}' installs is taken"
+            yield spec, f"the packages that '{posixpath.normpath(path)}' installs are used"
 
 
 def _beside(folder: str, wanted: str, files: ProjectFiles) -> Iterator[str]:
-    """Yield the files of a folder that look like an environment, the likeliest first."""
+    """Yield the files of a folder that may declare an environment, the most likely first."""
     names = files.names(folder)
     stem = wanted.rpartition(".")[0].lower()
 
@@ -100,15 +97,15 @@ def _beside(folder: str, wanted: str, files: ProjectFiles) -> Iterator[str]:
     yield from (posixpath.join(folder, name) for name in READERS if name in names)
 
 
-def _told(path: str, spec: EnvironmentSpec) -> str:
+def _describe_source(path: str, spec: EnvironmentSpec) -> str:
     if posixpath.basename(path) not in READERS:
-        return f"'{posixpath.normpath(path)}' is taken"
-    locked = ", in the versions that are locked beside it" if spec.constraints else ""
-    return f"what '{posixpath.normpath(path)}' asks for is taken{locked}"
+        return f"'{posixpath.normpath(path)}' is used"
+    locked = ", in the versions of the lock beside it" if spec.constraints else ""
+    return f"the requirements in '{posixpath.normpath(path)}' are used{locked}"
 
 
 def _read(path: str, files: ProjectFiles) -> EnvironmentSpec | None:
-    """Return what a file asks for, None where it is something else or asks for nothing."""
+    """Return the spec in a file, or None if the file has another purpose or declares nothing."""
     if posixpath.basename(path) in READERS:
         return read_metadata(path, files)
     is_yaml = path.lower().endswith((".yml", ".yaml"))
@@ -124,7 +121,7 @@ def _read(path: str, files: ProjectFiles) -> EnvironmentSpec | None:
 
 
 def _is_of_the_code(spec: EnvironmentSpec, scripts: Scripts) -> bool:
-    """Say whether a file that lies further away provides most of what the code imports."""
+    """Return whether a spec from outside the project folder provides most of the code's imports."""
     wanted = [module.partition(".")[0] for module, package, _ in wanted_packages(scripts) if package]
     names = names_of(spec)
     had = [module for module in wanted if any(provides(name, module) for name in names)]

@@ -1,4 +1,4 @@
-"""Compares what the code imports with what an environment provides, and explains imports that failed."""
+"""Compares the imports of the code with the packages of an environment, and explains failed imports."""
 
 import re
 from collections.abc import Collection, Iterable
@@ -8,7 +8,7 @@ from msgspec import Struct
 from runner.analysis.scripts import STANDARD_LIBRARY, Scripts
 from runner.environments.model import EnvironmentSpec, Lock
 from runner.environments.repair.import_names import package_of, provides
-from runner.environments.repair.repairs import at, names_of, wanted_packages
+from runner.environments.repair.repairs import format_position, names_of, wanted_packages
 from runner.model import EnvironmentKind, Event, EventKind
 
 FAILED = (
@@ -18,16 +18,16 @@ FAILED = (
 PINNED = re.compile(r"(?m)^([A-Za-z0-9][\w.-]*)(?:\[[^]]*\])?(?:==| @ )")
 OF_SETUPTOOLS = ("distutils", "pkg_resources", "setuptools")
 END = 4000
-"""Characters at the end of a log among which the error that ended a command is looked for."""
+"""Characters at the end of a log in which the final error is searched."""
 FRAME = re.compile(r'(?m)^\s*File "(?P<file>[^"\n]+)", line \d+')
 INSTALLED = re.compile(r"[/\\](?:site|dist)-packages[/\\](?P<top>[^/\\]+)")
 IMPORT_SYSTEM = re.compile(r"<frozen |[/\\]importlib[/\\]__init__\.py$")
 LONGEST_TRACEBACK = 16_000
-"""Characters before an error in which the last frame of its traceback is looked for."""
+"""Characters before an error in which the last frame of its traceback is searched."""
 
 
 class MissingImport(Struct, frozen=True, kw_only=True):
-    """A module that is not there, and the package that surely provides it, if one is known."""
+    """A missing module, and the package that provides it, if that is certain."""
 
     module: str
     package: str | None = None
@@ -35,7 +35,7 @@ class MissingImport(Struct, frozen=True, kw_only=True):
 
 
 def missing_imports(scripts: Scripts, spec: EnvironmentSpec, lock: Lock) -> tuple[MissingImport, ...]:
-    """Return what the code imports and nothing in the lock provides; the project's own modules do not count."""
+    """Return the imports of the code that no package in the lock provides, except the project's own modules."""
     names = lock.names or PINNED.findall(lock.text)
     if spec.locked_by and not names:
         return ()
@@ -43,9 +43,9 @@ def missing_imports(scripts: Scripts, spec: EnvironmentSpec, lock: Lock) -> tupl
 
 
 def undeclared_imports(scripts: Scripts, spec: EnvironmentSpec) -> tuple[MissingImport, ...]:
-    """Return what the code imports and nothing declared is; before anything is resolved, other packages may bring it.
+    """Return the imports of the code that no declared package provides; dependencies may still provide them.
 
-    A lock that stands in the project says it for sure.
+    With a lock in the project the result is exact.
     """
     if spec.container or spec.locked_by:
         return ()
@@ -56,7 +56,7 @@ def undeclared_imports(scripts: Scripts, spec: EnvironmentSpec) -> tuple[Missing
 def _without(names: Collection[str], scripts: Scripts, spec: EnvironmentSpec) -> tuple[MissingImport, ...]:
     own = _own_modules(spec)
     return tuple(
-        MissingImport(module=module, package=package, wanted_by=at(place))
+        MissingImport(module=module, package=package, wanted_by=format_position(place))
         for module, package, place in wanted_packages(scripts)
         if module.partition(".")[0] not in own and not _is_provided(module, package, names)
     )
@@ -72,29 +72,29 @@ def _is_provided(module: str, package: str | None, names: Iterable[str]) -> bool
     return any(provides(name, one) or name.lower() == (package or "").lower() for name in names for one in wanted)
 
 
-def tell_missing(missing: Iterable[MissingImport], spec: EnvironmentSpec) -> tuple[Event, ...]:
-    """Return what the user should know before an environment without these is built."""
+def missing_import_warnings(missing: Iterable[MissingImport], spec: EnvironmentSpec) -> tuple[Event, ...]:
+    """Return warnings about missing imports, for use before the environment is built."""
     known = [one for one in missing if one.package]
     unknown = [one for one in missing if not one.package]
     events = []
     if known:
-        told = ", ".join(f"'{one.module}' ({one.wanted_by})" for one in known)
+        message = ", ".join(f"'{one.module}' ({one.wanted_by})" for one in known)
         hint = f"{line_to_add([one.package or '' for one in known], spec)}, or run with --add-missing"
-        events.append(Event(kind=EventKind.WARNING, message=f"Nothing declared provides {told}", hint=hint))
+        events.append(Event(kind=EventKind.WARNING, message=f"Nothing declared provides {message}", hint=hint))
     if unknown:
-        told = ", ".join(f"'{one.module}' ({one.wanted_by})" for one in unknown)
+        message = ", ".join(f"'{one.module}' ({one.wanted_by})" for one in unknown)
         events.append(
             Event(
                 kind=EventKind.WARNING,
-                message=f"Nothing declared provides {told}, and no package is known to",
-                hint="a stranger's package may have this name, so it is not installed: declare the one that you mean",
+                message=f"Nothing declared provides {message}, and no package is known that does",
+                hint="an unrelated package may have this name, so none is installed: declare the package that you need",
             )
         )
     return tuple(events)
 
 
 def line_to_add(packages: Iterable[str], spec: EnvironmentSpec) -> str:
-    """Say which line belongs in which file so that packages are installed."""
+    """Return a hint about the line to add to the environment file so that packages are installed."""
     names = list(dict.fromkeys(packages))
     if spec.kind is EnvironmentKind.CONDA_ENV:
         return f"add {', '.join(f'`- {name}`' for name in names)} to the `pip:` list of {spec.file}"
@@ -105,19 +105,19 @@ def line_to_add(packages: Iterable[str], spec: EnvironmentSpec) -> str:
 
 
 class FailedImport(Struct, frozen=True):
-    """The import that ended a command. ``inside`` is the installed package whose own code has it, None for others'."""
+    """The import that ended a command. ``inside`` is the installed package whose code has the import, or None."""
 
     module: str
     inside: str | None = None
 
 
 def failed_import(log: str, prefix: str | None = None) -> FailedImport | None:
-    """Return the import that ended a command, by the end of its log; ``prefix`` is the folder of its environment."""
+    """Find the failed import at the end of a command's log; ``prefix`` is the folder of its environment."""
     found = [match for match in re.finditer(FAILED, log) if len(log) - match.end() < END]
     if not found:
         return None
     last = found[-1]
-    if last["optional"]:  # said on purpose by a package that does without it: the project has to ask for it
+    if last["optional"]:  # the package works without it, so the project has to declare it
         return FailedImport(last["optional"])
     frames = FRAME.findall(log[max(0, last.start() - LONGEST_TRACEBACK) : last.start()])
     files = [file for file in frames if not IMPORT_SYSTEM.search(file)]
@@ -125,8 +125,8 @@ def failed_import(log: str, prefix: str | None = None) -> FailedImport | None:
     return FailedImport(last["module"], inside=where["top"].removesuffix(".py") if where else None)
 
 
-def installed_bringer(module: str, installed: Iterable[str]) -> str | None:
-    """Return the installed package of which a module that was not there most likely is a part, None without one."""
+def installed_provider(module: str, installed: Iterable[str]) -> str | None:
+    """Return the installed package that most likely contains a missing module, or None."""
     top = module.partition(".")[0]
     return None if top in OF_SETUPTOOLS else next((name for name in installed if provides(name, top)), None)
 
@@ -134,33 +134,35 @@ def installed_bringer(module: str, installed: Iterable[str]) -> str | None:
 def explain_failed_import(
     failed: FailedImport, spec: EnvironmentSpec, scripts: Scripts, installed: Iterable[str]
 ) -> Event:
-    """Return what to do about a module that was not there when the command ran."""
+    """Return a warning with advice about a module that was missing when the command ran."""
     module = failed.module
     top = module.partition(".")[0]
     package = package_to_add(failed, scripts)
-    bringer = installed_bringer(module, installed)
-    if bringer:
-        whose = f"'{failed.inside}', which is installed," if failed.inside else "the code"
-        told = f"'{bringer}' is installed, and has no module '{module}': {whose} is of another version of it"
-        return Event(kind=EventKind.WARNING, message=told, hint=f"pin the version of '{bringer}' that the code needs")
+    provider = installed_provider(module, installed)
+    if provider:
+        importer = f"'{failed.inside}', which is installed," if failed.inside else "the code"
+        message = f"'{provider}' is installed but has no module '{module}': {importer} needs another version of it"
+        return Event(
+            kind=EventKind.WARNING, message=message, hint=f"pin the version of '{provider}' that the code needs"
+        )
     if package is None and not failed.inside and top in scripts.elsewhere:
         folder = scripts.elsewhere[top] or "the project folder"
-        told = f"'{top}' is in '{folder}' of the repository, from where nothing is imported"
-        return Event(kind=EventKind.WARNING, message=told, hint="make it a package, or set PYTHONPATH in `env:`")
+        message = f"'{top}' is in '{folder}' of the repository, which is not on the import path"
+        return Event(kind=EventKind.WARNING, message=message, hint="make it a package, or set PYTHONPATH in `env:`")
     if package is None:
-        hint = "if it is the project's own, it is not in the repository; else declare the package that has it"
+        hint = "if it belongs to the project, add it to the repository; else declare the package that provides it"
         hint = f"'{failed.inside}', which is installed, imports it" if failed.inside else hint
         return Event(kind=EventKind.WARNING, message=f"No package is known to provide '{module}'", hint=hint)
     hint = line_to_add([package], spec)
     if failed.inside:
-        told = f"'{failed.inside}' imports '{module}', which the package '{package}' provides, and does not ask for it"
-        return Event(kind=EventKind.WARNING, message=told, hint=hint)
-    told = f"'{module}' is provided by the package '{package}'"
-    return Event(kind=EventKind.WARNING, message=told, hint=f"{hint}, or run with --add-missing")
+        message = f"'{failed.inside}' imports '{module}' of the package '{package}' but does not declare it"
+        return Event(kind=EventKind.WARNING, message=message, hint=hint)
+    message = f"'{module}' is provided by the package '{package}'"
+    return Event(kind=EventKind.WARNING, message=message, hint=f"{hint}, or run with --add-missing")
 
 
 def package_to_add(failed: FailedImport, scripts: Scripts) -> str | None:
-    """Return the package that surely provides a module that was not there, None where that is not known."""
+    """Return the package that provides a missing module, or None if that is not certain."""
     module = failed.module
     top = module.partition(".")[0]
     if top in OF_SETUPTOOLS:

@@ -1,1 +1,1 @@
-"""Locks: resolving a specification to exact packages with hashes."""
+"""Resolves specs to locks: exact packages with hashes."""

@@ -1,4 +1,4 @@
-"""Finds in the output of uv or pip which package could not be built, and the last error of its own build."""
+"""Parses the output of uv or pip for the package that could not be built and the last error of its build."""
 
 import re
 
@@ -17,7 +17,7 @@ _TRIVIAL = re.compile(r"error: (?:command .* failed|Failed building|legacy-insta
 
 
 def build_failure(output: str) -> str | None:
-    """Return which package could not be built and why, in one line; None where that is not what went wrong."""
+    """Return in one line which package could not be built and why, or None if no build failed."""
     found = _UV.search(output)
     package = found["package"] if found else _pip_package(output)
     if package is None:
@@ -36,7 +36,7 @@ def _pip_package(output: str) -> str | None:
 
 
 def _last_error(output: str) -> str | None:
-    """Return the last error of the build's own output: an exception or a compiler's complaint, else its last line."""
+    """Return the last error in the output of the build: an exception or a compiler error, else the last line."""
     found = _UV_OUTPUT.search(output) or _PIP_OUTPUT.search(output)
     if found is None:
         causes = re.findall(r"(?m)^\s*(?:cause:|[├╰]─▶) (.+)$", output)

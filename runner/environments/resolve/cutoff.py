@@ -1,4 +1,4 @@
-"""Which Python a project of a given day would have used."""
+"""Chooses the release line of Python that was in common use on a given day."""
 
 from collections.abc import Iterable
 from datetime import date, timedelta
@@ -16,27 +16,27 @@ RELEASED = {
     (3, 13): date(2024, 10, 7),
     (3, 14): date(2025, 10, 7),
 }
-"""First releases of the lines: https://devguide.python.org/versions/. Later lines come every October."""
+"""Dates of the first releases: https://devguide.python.org/versions/. Later lines come every October."""
 
-SETTLED = timedelta(days=300)
-"""How long a line must be out before most packages have wheels for it."""
+ADOPTION_TIME = timedelta(days=300)
+"""Time after the first release until most packages have wheels for a line."""
 
 
-def released(line: Version) -> date:
-    """Return the day of a line's first release, by the yearly calendar of PEP 602 for lines not known here."""
+def release_date(line: Version) -> date:
+    """Return the day of a line's first release; for lines not listed here, by the yearly calendar of PEP 602."""
     known = RELEASED.get((line[0], line[1]))
     if known:
         return known
     return date(2025 + line[1] - 14, 10, 7) if line >= (3, 15) else date.min
 
 
-def is_settled(line: Version, day: date) -> bool:
-    """Say whether a line had been out for a while on a day."""
-    return released(line) + SETTLED <= day
+def is_in_use(line: Version, day: date) -> bool:
+    """Return whether a line had been released long enough before a day to be in common use."""
+    return release_date(line) + ADOPTION_TIME <= day
 
 
-def line_of(day: date, lines: Iterable[Version]) -> Version | None:
-    """Return the newest of the lines that had been out for a while on that day, else the oldest that there is."""
+def line_in_use(day: date, lines: Iterable[Version]) -> Version | None:
+    """Return the newest of the lines that was in common use on a day, else the oldest of them."""
     ordered = sorted(set(lines))
-    settled = [line for line in ordered if is_settled(line, day)]
+    settled = [line for line in ordered if is_in_use(line, day)]
     return settled[-1] if settled else next(iter(ordered), None)

@@ -1,4 +1,4 @@
-"""Lock files of proj's home: the first line of each has its name, its number of packages and its checksum."""
+"""Reads and writes the lock files in proj's home; the first line of each has its name, package count and checksum."""
 
 import re
 from pathlib import Path
@@ -7,22 +7,22 @@ from runner.base.checksummed_files import DamagedFileError, checksum
 from runner.base.files import write_atomically
 from runner.model import Event, EventKind, Report
 
-_SEAL = re.compile(r"# kept as (?P<name>\S+): (?P<count>\d+) packages, sha256 (?P<sha256>[0-9a-f]{64})")
+_CHECKSUM_LINE = re.compile(r"# kept as (?P<name>\S+): (?P<count>\d+) packages, sha256 (?P<sha256>[0-9a-f]{64})")
 
 
 def write_lock_file(path: Path, text: str, count: int) -> str:
-    """Write a lock of ``count`` packages durably, and return its text with the line that proves it."""
+    """Write a lock of ``count`` packages durably, and return its text with the checksum line."""
     digest = checksum(f"{path.name} {count}", text.encode())
-    sealed = f"# kept as {path.name}: {count} packages, sha256 {digest}\n{text}"
-    write_atomically(path, sealed.encode(), durable=True)
-    return sealed
+    content_with_checksum = f"# kept as {path.name}: {count} packages, sha256 {digest}\n{text}"
+    write_atomically(path, content_with_checksum.encode(), durable=True)
+    return content_with_checksum
 
 
 def read_lock_file(path: Path) -> str | None:
-    """Return the text of a lock, None where there is none.
+    """Return the text of a lock, or None if the file does not exist.
 
     Raises:
-        DamagedFileError: it is not as it was written.
+        DamagedFileError: the content does not match the checksum line.
     """
     try:
         data = path.read_bytes()
@@ -35,13 +35,13 @@ def read_lock_file(path: Path) -> str | None:
 
 
 def check_lock(path: Path, data: bytes, name: str | None) -> None:
-    """Compare a lock with the line that proves it; ``name`` is what it is called, None for a copy of another name.
+    """Verify a lock with its checksum line; ``name`` is the expected name, None for a copy under another name.
 
     Raises:
-        DamagedFileError: it is not as it was written.
+        DamagedFileError: the content does not match the checksum line.
     """
     line, _, content = data.partition(b"\n")
-    match = _SEAL.fullmatch(line.decode("ascii", "replace"))
+    match = _CHECKSUM_LINE.fullmatch(line.decode("ascii", "replace"))
     if match is None:
         raise DamagedFileError(path, "it has no checksum" if data else "it is empty")
     if name is not None and match["name"] != name:
@@ -50,13 +50,13 @@ def check_lock(path: Path, data: bytes, name: str | None) -> None:
         raise DamagedFileError(path, f"it is not as it was written, with {match['count']} packages")
 
 
-def is_sealed(data: bytes) -> bool:
-    """Say whether a lock carries a line that proves it; locks of projects do not."""
+def has_checksum(data: bytes) -> bool:
+    """Return whether a lock has a checksum line; the locks in projects have none."""
     return data.startswith(b"# kept as ")
 
 
-def usable_lock(path: Path) -> str | None:
-    """Return the text of a lock, None where there is none or a damaged one."""
+def read_valid_lock(path: Path) -> str | None:
+    """Return the text of a lock, or None if it does not exist or is damaged."""
     try:
         return read_lock_file(path)
     except DamagedFileError:
@@ -64,10 +64,10 @@ def usable_lock(path: Path) -> str | None:
 
 
 def report_damage(path: Path, report: Report) -> None:
-    """Tell the user that a lock is damaged, before it is resolved again; nothing where it is whole or absent."""
+    """Report a warning if a lock is damaged, before it is resolved again."""
     try:
         read_lock_file(path)
     except DamagedFileError as damage:
-        told = f"The kept lock {path.name} is damaged: {damage.problem}. It is resolved again"
+        message = f"The stored lock {path.name} is damaged: {damage.problem}. It is resolved again"
         hint = "Versions may differ from those of earlier runs where the lock was not made for a date."
-        report(Event(kind=EventKind.WARNING, message=told, hint=hint))
+        report(Event(kind=EventKind.WARNING, message=message, hint=hint))

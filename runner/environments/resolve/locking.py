@@ -1,4 +1,4 @@
-"""Resolves a spec once, to a requirements file with hashes, and keeps it in proj's home."""
+"""Resolves a spec to a requirements file with hashes, and stores it in proj's home."""
 
 import hashlib
 import re
@@ -14,17 +14,16 @@ from runner.base.lazy import LazyModule
 from runner.environments.declare.indexes import expand, index_options
 from runner.environments.interpreters.interpreters import Interpreter
 from runner.environments.model import EnvironmentRequest, EnvironmentSpec, Lock
-from runner.environments.resolve.lock_files import report_damage, usable_lock, write_lock_file
+from runner.environments.resolve.lock_files import read_valid_lock, report_damage, write_lock_file
 from runner.errors import EnvironmentSetupError
 from runner.model import Event, EventKind, Report
 from runner.urls import without_credentials
 
 if TYPE_CHECKING:
     from runner.environments.cache import source_trees
-    from runner.environments.repair import metadata_overrides
-    from runner.environments.resolve import uv_command
+    from runner.environments.resolve import metadata_overrides, uv_command
 else:
-    metadata_overrides = LazyModule("runner.environments.repair.metadata_overrides")
+    metadata_overrides = LazyModule("runner.environments.resolve.metadata_overrides")
     source_trees = LazyModule("runner.environments.cache.source_trees")
     uv_command = LazyModule("runner.environments.resolve.uv_command")
 
@@ -34,15 +33,15 @@ FILTERED = re.compile(r"^hint: `(?P<name>[^`]+)` was filtered by `exclude-newer`
 PACKAGE = re.compile(
     r"(?m)^[A-Za-z0-9][\w.-]*(?:\[[^]]*\])?(?:==\S+| @ \S+)(?:\s*;(?P<marker>[^\n\\#]*?(?=\s--|\s*\\|\s*$)))?"
 )
-MAX_TURNS = 8
+MAX_ATTEMPTS = 8
 SEEDS = ("pip",)
 SEEDS_BEFORE_312 = ("pip", "setuptools")
 
 
 def find_lock(request: EnvironmentRequest, interpreter: Interpreter) -> Lock | None:
-    """Return the lock that is there without resolving: the project's own, a kept one, or the empty one.
+    """Return the lock that needs no resolution: the project's own, a stored one, or the empty one.
 
-    A kept one that is damaged counts for nothing; `resolve` tells that.
+    A damaged stored lock is ignored; `resolve` reports it.
     """
     spec = request.spec
     if spec.is_empty:
@@ -54,12 +53,12 @@ def find_lock(request: EnvironmentRequest, interpreter: Interpreter) -> Lock | N
     path = lock_path(request, interpreter)
     if request.refresh and request.as_of is None:
         return None
-    text = usable_lock(path)
+    text = read_valid_lock(path)
     return None if text is None else read_lock(text, interpreter, path)
 
 
 def read_lock(text: str, interpreter: Interpreter, path: Path | None = None) -> Lock:
-    """Return the lock that a file holds."""
+    """Parse the text of a lock file."""
     header = {match["name"]: match["value"] for match in HEADER.finditer(text)}
     as_of = header.get("as of")
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
@@ -74,10 +73,10 @@ def read_lock(text: str, interpreter: Interpreter, path: Path | None = None) -> 
 
 
 def count_packages(lock: Lock) -> int:
-    """Return how many packages of a lock are for its own interpreter; one for all platforms holds others too."""
+    """Return how many packages of a lock apply to its interpreter; a lock for all platforms has others too."""
     markers = [match["marker"] for match in PACKAGE.finditer(lock.text)]
     if not any(markers):
-        return len(markers)  # without an import that takes as long as some installations
+        return len(markers)  # the import of packaging takes as long as a small installation
     from packaging.markers import Marker
 
     version = lock.interpreter.version
@@ -86,7 +85,7 @@ def count_packages(lock: Lock) -> int:
 
 
 def lock_path(request: EnvironmentRequest, interpreter: Interpreter) -> Path:
-    """Return where the lock of a request is kept: by spec, time, interpreter and platform."""
+    """Return the path of the stored lock of a request; it depends on spec, time, interpreter and platform."""
     spec = request.spec
     identity = (
         FORMAT,
@@ -98,36 +97,38 @@ def lock_path(request: EnvironmentRequest, interpreter: Interpreter) -> Path:
         [(package.text, source_trees.metadata_digest(request.files, package.path)) for package in spec.local_packages],
         spec.locked_by or (request.as_of.isoformat() if request.as_of else "now"),
         (interpreter.version, interpreter.implementation, interpreter.platform),
-        # As declared, metadata that leaves out requirements is taken as it is, which makes another lock.
+        # Without repairs, incomplete metadata is not completed, so that the lock differs.
         *(() if request.repair else ("as declared",)),
     )
     return request.home.locks / f"{hashlib.sha256(msgspec.json.encode(identity)).hexdigest()[:32]}.txt"
 
 
 def note_path(request: EnvironmentRequest, interpreter: Interpreter) -> Path:
-    """Return where it is kept what a request became that could not be had, or better not, as declared."""
+    """Return the path of the note about how a request was repaired."""
     return lock_path(request, interpreter).with_suffix(".repaired.json")
 
 
 def resolve(request: EnvironmentRequest, interpreter: Interpreter, report: Report) -> Lock:
-    """Resolve a request and keep the lock.
+    """Resolve a request and store the lock.
 
     Raises:
-        EnvironmentSetupError: nothing satisfies the spec, or the index can't be asked.
+        EnvironmentSetupError: no set of packages satisfies the spec, or the index can't be reached.
     """
     spec, path = request.spec, lock_path(request, interpreter)
     when = f" as of {request.as_of:%Y-%m-%d}" if request.as_of else ""
-    told = f"Reading {spec.file}" if spec.locked_by else f"Resolving {_count(spec)} for Python {interpreter.name}{when}"
-    hint = "'--as-of DATE' takes another day, '--as-of now' what there is today" if when else None
+    message = (
+        f"Reading {spec.file}" if spec.locked_by else f"Resolving {_count(spec)} for Python {interpreter.name}{when}"
+    )
+    hint = "'--as-of DATE' sets another day, '--as-of now' allows the newest versions" if when else None
     report_damage(path, report)
-    report(Event(kind=EventKind.NOTICE if when else EventKind.STEP, message=told, hint=hint))
+    report(Event(kind=EventKind.NOTICE if when else EventKind.STEP, message=message, hint=hint))
     index = index_options(spec.options, request.environ)
     uv = uv_command.find_uv(request.home, index, request.environ, spec.requirements)
     uv = structs.replace(uv, report=report)
     resolution = Resolution(request, uv, interpreter, path)
     text, as_of, undated = resolution.export() if spec.locked_by else resolution.compile(report)
     for name in metadata_overrides.overrides_in(text):
-        report(_notice(f"The requirements of {name} are restated, as they are written in a way of before PEP 440"))
+        report(_notice(f"The metadata of {name} is overridden, because its requirements do not conform to PEP 440"))
     header = [f"# Python {interpreter.name} on {interpreter.platform}, resolved {_now()}"]
     header += [f"# as of: {as_of}"] if as_of else []
     header += [f"# no dates for: {' '.join(undated)}"] if undated else []
@@ -136,53 +137,53 @@ def resolve(request: EnvironmentRequest, interpreter: Interpreter, report: Repor
 
 
 class Resolution:
-    """One resolution, with what is tried when an index does not tell the age of its files."""
+    """One resolution of a request; packages without upload dates on the index are exempted from the cutoff date."""
 
     def __init__(self, request: EnvironmentRequest, uv: "uv_command.Uv", interpreter: Interpreter, path: Path) -> None:
         self._request, self._uv, self._interpreter = request, uv, interpreter
         self._log = path.with_suffix(".log")
         self.previous: str | None = None
-        """A lock whose versions are kept where they fit."""
+        """A lock whose versions are preferred where they satisfy the spec."""
 
-    def target(self, room: Path) -> tuple[list[str | Path], Path]:
-        """Return uv's options that say for what is resolved, and the folder to start it in; ``room`` is free to use."""
-        del room
+    def target(self, temporary: Path) -> tuple[list[str | Path], Path]:
+        """Return uv's options for the target Python, and the working directory; ``room`` is a temporary folder."""
+        del temporary
         return ["--python", self._interpreter.path], uv_command.clean_cwd(
             self._request.home, completed=self._request.repair
         )
 
     def seeds(self) -> tuple[str, ...]:
-        """Return what a new environment of the standard library brings; code of its time counts on it unsaid."""
+        """Return the packages that `venv` of this Python installs; old code relies on them without declaring them."""
         return SEEDS if self._interpreter.line >= (3, 12) else SEEDS_BEFORE_312
 
     def compile(self, report: Report) -> tuple[str, str | None, tuple[str, ...]]:
-        """Return the requirements, the time of the cut that was made, and the packages exempt from it."""
-        cut = as_text(self._request.as_of)
-        done = self._compile(cut, ())
-        if done[0] is not None or cut is None:
-            return self._checked(done[0]), cut, ()
+        """Return the requirements, the cutoff time, and the packages exempt from it."""
+        cutoff = format_time(self._request.as_of)
+        done = self._compile(cutoff, ())
+        if done[0] is not None or cutoff is None:
+            return self._checked(done[0]), cutoff, ()
         names = _names_without_dates(done[1])
         if not names:
-            return self._checked(None), cut, ()
-        # A dependency of an exempt package may have no date either; each turn names one more at least.
-        for _ in range(MAX_TURNS):
-            done = self._compile(cut, names)
+            return self._checked(None), cutoff, ()
+        # A dependency of an exempt package may have no date either; each attempt finds at least one more.
+        for _ in range(MAX_ATTEMPTS):
+            done = self._compile(cutoff, names)
             more = _names_without_dates(done[1]) if done[0] is None else ()
             if not set(more) - set(names):
                 break
             names = tuple(sorted({*names, *more}))
         if done[0] is not None or not more:
             text = self._checked(done[0])
-            report(_notice(f"The index has no dates for {', '.join(names)}: its newest version was considered"))
-            return text, cut, names
+            report(_notice(f"The index has no upload dates for {', '.join(names)}: all versions were considered"))
+            return text, cutoff, names
         text = self._checked(self._compile(None, ())[0])
-        report(_notice("The package index has no dates: resolved with what it has now"))
+        report(_notice("The package index has no upload dates: resolved with its newest versions"))
         return text, None, ()
 
     def export(self) -> tuple[str, str | None, tuple[str, ...]]:
-        """Return the requirements of a project that uv has locked."""
+        """Return the requirements of a project with a ``uv.lock``."""
         if self._request.tree is None or self._request.spec.file is None:
-            raise EnvironmentSetupError("a project that uv has locked needs its frozen tree")
+            raise EnvironmentSetupError("a project with a uv.lock needs its frozen tree")
         folder = (self._request.tree.folder() / self._request.spec.file).parent
         done = self._uv.run(
             *("export", "--frozen", "--no-dev", "--no-emit-project", "--no-header", "--no-annotate", "--quiet"),
@@ -193,9 +194,9 @@ class Resolution:
             self._error = uv_command.command_error(f"{self._request.spec.file} can't be read", done, self._log)
         return self._checked(None if done.exit_code else done.text), None, ()
 
-    def _compile(self, cut: str | None, exempt: Sequence[str]) -> tuple[str | None, str]:
+    def _compile(self, cutoff: str | None, exempt: Sequence[str]) -> tuple[str | None, str]:
         spec = self._request.spec
-        words = ["--exclude-newer", cut] if cut else []
+        words = ["--exclude-newer", cutoff] if cutoff else []
         words += [word for name in exempt for word in ("--exclude-newer-package", f"{name}=false")]
         with uv_command.requirements_file(self._uv.index.lines) as file:
             lines = [*self._uv.index.lines, *self._lines(file.parent)]
@@ -222,18 +223,18 @@ class Resolution:
             )
         return text, done.error_text
 
-    def _lines(self, room: Path) -> list[str]:
+    def _lines(self, temporary: Path) -> list[str]:
         spec = self._request.spec
         lines = [expand(line) for line in (*spec.requirements, *spec.build_requirements)]
         asked = " ".join(lines).lower()
         lines += [seed for seed in self.seeds() if not re.search(rf"(^|\s){seed.split()[0]}\b", asked)]
         if spec.local_packages and self._request.tree is not None:
-            copies = source_trees.copy_packages(self._request.tree, spec.local_packages, room)
+            copies = source_trees.copy_packages(self._request.tree, spec.local_packages, temporary)
             lines += [f"{copy}{_extras(p.extras)}" for p, copy in zip(spec.local_packages, copies, strict=True)]
         return lines
 
     def _checked(self, text: str | None) -> str:
-        """Return the lock without the project's own packages, after a look at the hashes of all others."""
+        """Return the lock without the project's own packages, after a check that all others have hashes."""
         if text is None:
             raise self._error
         blocks = [block for block in re.split(r"\n(?=\S)", text.strip()) if block and not _is_local(block)]
@@ -243,14 +244,14 @@ class Resolution:
         return without_credentials("".join(f"{block}\n" for block in blocks))
 
 
-def as_text(moment: datetime | None) -> str | None:
-    """Return a time as RFC 3339 in UTC, to the second."""
+def format_time(moment: datetime | None) -> str | None:
+    """Format a time as RFC 3339 in UTC, to the second."""
     return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ") if moment else None
 
 
-def _names_without_dates(complaint: str) -> tuple[str, ...]:
-    """Return the packages that were left out for want of a date; uv tells the date of those that have one."""
-    return tuple(match["name"] for match in FILTERED.finditer(complaint) if "published at" not in match["rest"])
+def _names_without_dates(error_text: str) -> tuple[str, ...]:
+    """Return the packages that were excluded because they have no date; uv prints the date of all others."""
+    return tuple(match["name"] for match in FILTERED.finditer(error_text) if "published at" not in match["rest"])
 
 
 def _is_local(block: str) -> bool:
@@ -277,4 +278,4 @@ def _notice(message: str) -> Event:
 
 
 def _now() -> str:
-    return as_text(datetime.now(timezone.utc)) or ""
+    return format_time(datetime.now(timezone.utc)) or ""

@@ -1,4 +1,4 @@
-"""Makes the lock that stands in a project: one file for every platform and each Python that the spec allows."""
+"""Makes the lock for a project: one file for every platform and each Python that the spec allows."""
 
 import posixpath
 import re
@@ -10,12 +10,12 @@ from msgspec import Struct, structs
 
 from runner.environments.declare.conda.files import this_platform
 from runner.environments.declare.indexes import index_options
+from runner.environments.declare.project_lock import LockHeader, has_selectors, lines_digest, spec_lines, write_header
 from runner.environments.declare.version_rules import Clause, Rule, bounds, parse_rule, write_version
 from runner.environments.interpreters.interpreters import Interpreter
 from runner.environments.model import EnvironmentRequest
-from runner.environments.repair.metadata_overrides import override_tables
 from runner.environments.resolve.locking import Resolution
-from runner.environments.resolve.project_lock import LockHeader, asked_of, digest_of, has_selectors, write_header
+from runner.environments.resolve.metadata_overrides import override_tables
 from runner.environments.resolve.uv_command import clean_cwd, command_error, find_uv, requirements_file
 from runner.errors import EnvironmentSetupError, UsageError
 from runner.model import Event, EventKind, Report
@@ -32,13 +32,13 @@ PLATFORMS = {
     "win": WINDOWS,
     "win-64": f"{WINDOWS} and platform_machine == 'AMD64'",
 }
-"""The platforms that a lock can be limited to, by conda's names, as markers of PEP 508."""
+"""The platforms that a lock can be limited to: conda's name and the marker of PEP 508."""
 
 
 class LockOrder(Struct, frozen=True, kw_only=True):
-    """What the user asks of a lock.
+    """The user's options for a lock.
 
-    ``previous`` is the lock that is there: its versions are kept where they still fit, but those of ``upgrade``.
+    ``previous`` is the present lock: its versions are preferred where they still fit, except those in ``upgrade``.
     """
 
     previous: str | None = None
@@ -51,23 +51,23 @@ def make_lock(request: EnvironmentRequest, order: LockOrder, interpreter: Interp
     """Return the lock of a spec, with its header.
 
     Raises:
-        UsageError: a platform has no such name.
-        EnvironmentSetupError: nothing satisfies the spec, or the index can't be asked.
+        UsageError: a platform name is not known.
+        EnvironmentSetupError: no set of packages satisfies the spec, or the index can't be reached.
     """
     platforms = order.platforms
     if request.spec.conda and has_selectors(request.spec):
         platforms = (this_platform(),)
-        told = f"{request.spec.file} asks for other packages on other platforms; the lock is for {platforms[0]} only"
-        report(Event(kind=EventKind.NOTICE, message=told))
+        message = f"{request.spec.file} has platform selectors; the lock is for {platforms[0]} only"
+        report(Event(kind=EventKind.NOTICE, message=message))
     for name in platforms:
         if name not in PLATFORMS:
-            raise UsageError(f"There is no platform '{name}'", hint=f"There are {', '.join(PLATFORMS)}.")
+            raise UsageError(f"There is no platform '{name}'", hint=f"The platforms are {', '.join(PLATFORMS)}.")
     rule = _rule(request.spec.python)
     text, range_, as_of, undated = _resolve(request, structs.replace(order, platforms=platforms), interpreter, report)
-    asked = asked_of(request.spec, request.files)
+    asked = spec_lines(request.spec, request.files)
     header = LockHeader(
         spec=posixpath.basename(request.spec.file or ""),
-        digest=digest_of(asked),
+        digest=lines_digest(asked),
         command=order.command,
         as_of=as_of or "now",
         python=",".join(clause.text for clause in range_),
@@ -82,7 +82,7 @@ def make_lock(request: EnvironmentRequest, order: LockOrder, interpreter: Interp
 def _resolve(
     request: EnvironmentRequest, order: LockOrder, interpreter: Interpreter, report: Report
 ) -> tuple[str, tuple[Clause, ...], str | None, tuple[str, ...]]:
-    """Resolve for all that the spec allows, else from the line of the interpreter on."""
+    """Resolve for every Python that the spec allows, else for the interpreter's release line and later ones."""
     uv = find_uv(request.home, index_options(request.spec.options, request.environ), request.environ)
     log = request.home.locks / "universal.log"
     line = Clause(">=", interpreter.line)
@@ -97,24 +97,26 @@ def _resolve(
             if clauses == narrow:
                 raise
             name = write_version(interpreter.line)
-            told = f"No set of packages is for each Python of '{request.spec.python}': locked from {name} on"
-            report(Event(kind=EventKind.NOTICE, message=told))
+            message = (
+                f"No set of packages works with every Python of '{request.spec.python}': locked for {name} and later"
+            )
+            report(Event(kind=EventKind.NOTICE, message=message))
         else:
             return text, clauses, as_of, undated
     raise AssertionError
 
 
 class UniversalResolution(Resolution):
-    """A resolution for a range of Pythons and all platforms, or those named."""
+    """A resolution for a range of Pythons and for all or the given platforms."""
 
     def aim(self, order: LockOrder, clauses: tuple[Clause, ...]) -> None:
-        """Say for what is resolved."""
+        """Set the options of the lock and the range of Pythons."""
         self._order, self._clauses = order, clauses
         self.previous = order.previous
 
-    def target(self, room: Path) -> tuple[list[str | Path], Path]:
-        """Return uv's options for the range, and a folder with a project of it: only there uv looks for markers."""
-        folder = room / "target"
+    def target(self, temporary: Path) -> tuple[list[str | Path], Path]:
+        """Return uv's options for the range, and a folder with a pyproject.toml of it: uv reads markers only there."""
+        folder = temporary / "target"
         folder.mkdir(exist_ok=True)
         lowest = max(clause.version for clause in self._clauses if clause.operator == ">=")
         text = f'[project]\nname = "proj-lock"\nversion = "0"\nrequires-python = ">={write_version(lowest)}"\n\n'
@@ -127,11 +129,11 @@ class UniversalResolution(Resolution):
         return words, folder
 
     def seeds(self) -> tuple[str, ...]:
-        """Return what a new environment brings, each with the Pythons where it does."""
+        """Return the packages that `venv` installs, with markers for the Pythons where it does."""
         return "pip", "setuptools ; python_version < '3.12'"
 
     def _markers(self) -> Iterator[str]:
-        """Yield the markers of what is resolved for; uv wants them disjoint."""
+        """Yield the markers of the targets; uv requires them to be disjoint."""
         python = " and ".join(_marker(clause) for clause in self._clauses)
         platforms = [PLATFORMS[name] for name in self._order.platforms]
         yield from (f"{python} and {marker}" for marker in platforms) if platforms else (python,)
@@ -146,11 +148,11 @@ def _rule(text: str | None) -> Rule:
     try:
         return parse_rule(text)
     except EnvironmentSetupError:
-        return Rule("")  # a place on one machine, which `choose` has told
+        return Rule("")  # a path on one machine, which `choose` reports
 
 
 def export_standard(request: EnvironmentRequest, lock: str, header: LockHeader) -> str:
-    """Return a lock as a ``pylock.toml`` that says, in a table of ours, of which spec it is."""
+    """Return a lock as a ``pylock.toml`` with the header in the table ``[tool.proj]``."""
     lowest = re.findall(r">=([\d.]+)", header.python)[-1]
     fields = [f"{name} = {_toml(value)}" for name, value in msgspec.to_builtins(header).items() if value]
     table = "".join(f"{_quoted(field)}\n" for field in fields)
@@ -158,12 +160,12 @@ def export_standard(request: EnvironmentRequest, lock: str, header: LockHeader) 
 
 
 def as_standard(request: EnvironmentRequest, lock: str, python: str) -> str:
-    """Return a lock as a ``pylock.toml``: the same versions, with the addresses of their files and no credentials.
+    """Return a lock as a ``pylock.toml``: the same versions, with the URLs of their files and no credentials.
 
-    ``python`` is the lowest version that it is for. https://packaging.python.org/en/latest/specifications/pylock-toml/
+    ``python`` is the lowest version of Python that it is for. https://packaging.python.org/en/latest/specifications/pylock-toml/
 
     Raises:
-        EnvironmentSetupError: the index can't be asked, or no longer has the files.
+        EnvironmentSetupError: the index can't be reached, or no longer has the files.
     """
     uv = find_uv(request.home, index_options(request.spec.options, request.environ), request.environ)
     with requirements_file([*uv.index.lines, lock]) as file:
@@ -178,7 +180,7 @@ def as_standard(request: EnvironmentRequest, lock: str, python: str) -> str:
 
 
 def _toml(value: str | list[str]) -> str:
-    return msgspec.json.encode(value).decode()  # for texts and lists of texts the two notations are the same
+    return msgspec.json.encode(value).decode()  # JSON and TOML write strings and lists of strings in the same way
 
 
 def _quoted(field: str) -> str:

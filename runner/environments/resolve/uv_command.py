@@ -1,4 +1,4 @@
-"""Runs uv: its binary, its variables, its complaints in our words."""
+"""Runs uv: finds the binary, sets its variables, and turns its errors into messages."""
 
 import re
 import shutil
@@ -13,8 +13,8 @@ from msgspec import Struct
 from runner.base.masking import Masker
 from runner.environments.declare.indexes import IndexOptions, expand
 from runner.environments.declare.requirements import ARCHIVE
-from runner.environments.repair.metadata_overrides import write_overrides
 from runner.environments.resolve.build_failures import build_failure
+from runner.environments.resolve.metadata_overrides import write_overrides
 from runner.errors import EnvironmentSetupError, UnbuildableError
 from runner.model import Event, EventKind, Report
 from runner.process import Completed, Echo, Interrupted, ProcessRequest, Stdin, capture, run
@@ -28,13 +28,13 @@ KEPT = frozenset({
     *("UV_OFFLINE", "UV_HTTP_TIMEOUT", "UV_HTTP_CONNECT_TIMEOUT", "UV_HTTP_RETRIES", "UV_PYTHON_INSTALL_DIR"),
     *("UV_PYTHON_INSTALL_MIRROR", "UV_PYTHON_DOWNLOADS", "UV_GIT_LFS", "UV_CREDENTIALS_DIR", "UV_TORCH_BACKEND"),
 })  # fmt: skip
-"""The variables of uv that say where things are; the others would change what is resolved or installed."""
+"""The variables of uv that are passed on: those for locations; others would change the resolved packages."""
 
 DROPPED = frozenset({"VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "__PYVENV_LAUNCHER__"})
 BEGUN = re.compile(r"(?m)^\s*(?:Downloading|Building) (?P<name>\S+).*$")
 ENDED = re.compile(r"(?m)^\s*(?:Downloaded|Built) (?P<name>\S+)")
-PATIENCE = 2.0
-"""Seconds between two looks at what an installer is busy with."""
+REPORT_INTERVAL = 2.0
+"""Seconds between two checks of an installer's progress."""
 UNBUILDABLE = re.compile(
     r"Failed to build|Failed building wheel|subprocess-exited-with-error|metadata-generation-failed"
 )
@@ -43,7 +43,7 @@ PROGRESS = re.compile(
     r"Updating|Updated|Collecting|Obtaining|Processing|Using cached|Cloning)\b|.*\.\.\.$|.*: (?:started|still running)"
     r"|.*finished with status 'done'|\s*[━╸╺ ]+[\d.]+/"
 )
-"""Lines of an installer that say what it is busy with."""
+"""Progress lines of an installer."""
 UNREACHABLE = re.compile(
     r"dns error|failed to lookup address|network is unreachable|connection refused|connect error|\(Connect\)"
     r"|operation timed out|error sending request|network was disabled",
@@ -58,20 +58,20 @@ class Uv(Struct, frozen=True, kw_only=True):
     variables: Mapping[str, str]
     index: IndexOptions
     report: Report | None = None
-    """Who is told what takes long."""
+    """Receives the progress of long commands."""
 
     @property
     def is_offline(self) -> bool:
-        """Say whether uv may not use the network."""
+        """Whether uv may not use the network."""
         return self.variables.get("UV_OFFLINE", "").lower() in ("1", "true", "yes")
 
     def run(self, *words: str | Path, cwd: Path | None = None) -> Completed:
-        """Run a short command of uv; without a network it is tried again with what is cached."""
+        """Run a short command of uv. If the network is unreachable, retry with the cache only."""
         return self._twice(words, lambda argv, env: capture(argv, cwd=cwd, env=env))
 
     def work(self, *words: str | Path, cwd: Path) -> Completed:
-        """Run a long command of uv likewise; it ends with us, and all that it said counts as its complaint."""
-        return self._twice(words, lambda argv, env: follow(argv, cwd, env, self.report))
+        """Run a long command of uv likewise. It ends with this process; its whole output is in `error_text`."""
+        return self._twice(words, lambda argv, env: run_installer(argv, cwd, env, self.report))
 
     def _twice(
         self, words: Sequence[str | Path], start: Callable[[Sequence[str | Path], Mapping[str, str]], Completed]
@@ -84,44 +84,46 @@ class Uv(Struct, frozen=True, kw_only=True):
         return done
 
 
-def follow(argv: Sequence[str | Path], cwd: Path, env: Mapping[str, str], report: Report | None = None) -> Completed:
-    """Run an installer to its end; neither it nor what it starts outlives us, however we end.
+def run_installer(
+    argv: Sequence[str | Path], cwd: Path, env: Mapping[str, str], report: Report | None = None
+) -> Completed:
+    """Run an installer to its end. It and its children never outlive this process.
 
-    What it downloads or builds for long is told meanwhile.
+    Downloads and builds that take long are reported meanwhile.
 
     Raises:
-        Interrupted: we were told to stop.
+        Interrupted: this process received a signal to stop.
     """
     from tempfile import TemporaryDirectory
 
     words = tuple(map(str, argv))
-    with TemporaryDirectory(prefix="proj-") as room:
-        log = Path(room) / "log"
-        with _telling(log, report):
+    with TemporaryDirectory(prefix="proj-") as folder:
+        log = Path(folder) / "log"
+        with _reporting(log, report):
             outcome = run(ProcessRequest(argv=words, cwd=cwd, env=env, log=log, echo=Echo.NONE, stdin=Stdin.NOTHING))
         if outcome.stopped_by:
             raise Interrupted(Signals[outcome.stopped_by])
-        said = log.read_bytes() if log.exists() else b""
-    return Completed(argv=words, exit_code=outcome.exit_code, stdout=b"", stderr=said)
+        output = log.read_bytes() if log.exists() else b""
+    return Completed(argv=words, exit_code=outcome.exit_code, stdout=b"", stderr=output)
 
 
 @contextmanager
-def _telling(log: Path, report: Report | None) -> Iterator[None]:
-    """Tell until the end of the block what an installer is busy with, each thing once and only what takes a while."""
+def _reporting(log: Path, report: Report | None) -> Iterator[None]:
+    """Report the progress of an installer until the end of the block: each long download or build once."""
     if report is None:
         yield
         return
-    ended, told = threading.Event(), set[str]()
+    ended, reported = threading.Event(), set[str]()
 
-    def tell() -> None:
-        while not ended.wait(PATIENCE):
-            said = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-            for work in busy_with(said):
-                if work not in told:
-                    told.add(work)
+    def report_progress() -> None:
+        while not ended.wait(REPORT_INTERVAL):
+            output = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+            for work in unfinished_work(output):
+                if work not in reported:
+                    reported.add(work)
                     report(Event(kind=EventKind.STEP, message=Masker().text(without_credentials(work))))
 
-    thread = threading.Thread(target=tell, name="proj-installer", daemon=True)
+    thread = threading.Thread(target=report_progress, name="proj-installer", daemon=True)
     thread.start()
     try:
         yield
@@ -130,32 +132,32 @@ def _telling(log: Path, report: Report | None) -> Iterator[None]:
         thread.join()
 
 
-def busy_with(said: str) -> tuple[str, ...]:
-    """Return what an installer has begun and not ended, by what it printed; of pip, which tells no end, the last."""
-    ended = {match["name"] for match in ENDED.finditer(said)}
-    begun = [match for match in BEGUN.finditer(said) if match["name"] not in ended]
+def unfinished_work(output: str) -> tuple[str, ...]:
+    """Return the downloads and builds in an installer's output that have not ended; pip prints no end, so its last."""
+    ended = {match["name"] for match in ENDED.finditer(output)}
+    begun = [match for match in BEGUN.finditer(output) if match["name"] not in ended]
     return tuple(
-        match[0].strip() for match in begun if not match["name"].endswith(ARCHIVE) or not said[match.end() :].strip()
+        match[0].strip() for match in begun if not match["name"].endswith(ARCHIVE) or not output[match.end() :].strip()
     )
 
 
 def find_uv(home: Home, index: IndexOptions, environ: Mapping[str, str], asked: Iterable[str] = ()) -> Uv:
-    """Return the uv that came with proj, else the one on PATH; ``asked`` are the requirements that it is to have.
+    """Return the uv installed with proj, else the one on PATH; ``asked`` are the requirement lines to resolve.
 
     Raises:
-        EnvironmentSetupError: there is none.
+        EnvironmentSetupError: uv is not installed.
     """
     variables = {
         name: value
         for name, value in environ.items()
         if name not in DROPPED and (not name.startswith("UV_") or name in KEPT)
     }
-    # A cache of our own: no other tool's environment is hard-linked to the files that ours are made of.
+    # A separate cache, so that no environment of another tool is hard-linked to the same files.
     variables.setdefault("UV_CACHE_DIR", str(home.root / "cache" / "uv"))
     if any(has_secret_query(expand(line, environ)) for line in asked):
-        variables["UV_NO_CACHE"] = "1"  # its cache keeps whole URLs, but for user and password
+        variables["UV_NO_CACHE"] = "1"  # uv's cache stores URLs with their query, without user and password only
     variables.setdefault("SOURCE_DATE_EPOCH", "315532800")
-    variables["COLUMNS"] = "10000"  # its complaints are read line by line
+    variables["COLUMNS"] = "10000"  # error messages are parsed line by line
     return Uv(binary=_binary(environ), variables=variables, index=index)
 
 
@@ -173,7 +175,7 @@ def _binary(environ: Mapping[str, str]) -> str:
 
 @contextmanager
 def requirements_file(lines: Sequence[str], name: str = "requirements.in") -> Iterator[Path]:
-    """Write lines to a file that only the user can read and that is gone afterwards; they may hold credentials."""
+    """Write lines, which may hold credentials, to a temporary file that only the user can read."""
     from tempfile import TemporaryDirectory
 
     with TemporaryDirectory(prefix="proj-") as folder:
@@ -184,42 +186,47 @@ def requirements_file(lines: Sequence[str], name: str = "requirements.in") -> It
 
 
 def command_error(what: str, done: Completed, log: Path, *, offline: bool = False) -> EnvironmentSetupError:
-    """Return the error for a failed command of an installer; its whole output is kept in ``log``."""
+    """Return the error for a failed command of an installer, and write its whole output to ``log``."""
     output = Masker().text(without_credentials(f"{done.error_text}\n{done.text}".strip()))
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text(output + "\n", encoding="utf-8")
     lines = [line for line in output.splitlines() if line.strip() and not PROGRESS.match(line)]
     cause = build_failure(output)
-    told = "\n".join([*([cause] if cause else []), *lines[:MAX_LINES]])
+    summary = "\n".join([*([cause] if cause else []), *lines[:MAX_LINES]])
     kind = UnbuildableError if UNBUILDABLE.search(output) else EnvironmentSetupError
-    return kind(f"{what}:\n{told}", context=f"the whole output is in {log}", hint=OFFLINE if offline else _hint(output))
+    return kind(
+        f"{what}:\n{summary}", context=f"the whole output is in {log}", hint=OFFLINE if offline else _hint(output)
+    )
 
 
 MAX_LINES = 14
-OFFLINE = "The network is off, so only what is cached was considered; with it the project may be resolved."
+OFFLINE = "The network is disabled, so only cached packages were considered. Enable it and try again."
 HINTS = (
     (
         re.compile(r"filtered by `exclude-newer`.*published at"),
-        "That day had no such version yet: a later day may do ('--as-of DATE'), or what there is now ('--as-of now').",
+        "The version was published after that day. Set a later day ('--as-of DATE', or '--as-of now' for the newest).",
     ),
-    (UNREACHABLE, "The package index can't be reached. What is cached is used without it; the rest needs a network."),
+    (UNREACHABLE, "The package index can't be reached. Cached packages work without it; all others need a network."),
     (
         re.compile(r"was not found in the package registry|there are no versions of"),
-        "Check the spelling of the package, or name the index that has it ('--extra-index-url' in the requirements).",
+        "Check the spelling of the package, or add the index that has it ('--extra-index-url' in the requirements).",
     ),
     (
         re.compile(r"no wheels with a matching|no wheels are usable|matching Python (ABI|version|implementation)"),
-        "The pinned versions have no wheels for this Python: name another 'python' in the environment file.",
+        "The pinned versions have no wheels for this Python: set another 'python' in the environment file.",
     ),
-    (re.compile(r"requires Python|Requires-Python", re.IGNORECASE), "Another 'python' in the environment file may do."),
+    (
+        re.compile(r"requires Python|Requires-Python", re.IGNORECASE),
+        "Another 'python' in the environment file may help.",
+    ),
     (
         re.compile(r"Failed to build|build backend|failed with exit"),
-        "A package is built from source here. A compiler or headers may be missing, or this Python is too new for it.",
+        "A package is built from source. A compiler or headers may be missing, or this Python is too new for it.",
     ),
-    (re.compile(r"[Hh]ash mismatch"), "The index gives other files than the lock was made from."),
+    (re.compile(r"[Hh]ash mismatch"), "The index has other files than those that the lock was made from."),
     (
         re.compile(r"No space left|disk quota", re.IGNORECASE),
-        "The disk is full: 'proj rm' and the home's cache free room.",
+        "The disk is full: delete runs with 'proj rm', or the cache in proj's home.",
     ),
 )
 
@@ -230,9 +237,9 @@ def _hint(output: str) -> str | None:
 
 
 def clean_cwd(home: Home, *, completed: bool = False) -> Path:
-    """Return a folder without configuration files above it that belong to a project.
+    """Return a working directory for uv that has no project's configuration files above it.
 
-    With ``completed`` uv, started there, resolves with requirements that the metadata of some releases leaves out.
+    With ``completed``, uv started there adds requirements that are missing in the metadata of some releases.
     """
     folder = home.root / "cache"
     folder = folder / "completed" if completed else folder

@@ -2,7 +2,7 @@
 
 import posixpath
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -103,14 +103,23 @@ def place_to_change(tracking: Tracking, path: str) -> ArtifactLocation:
     return place
 
 
-async def receive_file(tracking: Tracking, path: str, scope: Mapping[str, Any], pieces: AsyncIterator[bytes]) -> None:
-    """Keep a file that a client sends; readers see nothing of it before it is whole."""
+async def receive_file(
+    tracking: Tracking,
+    path: str,
+    scope: Mapping[str, Any],
+    pieces: AsyncIterator[bytes],
+    check: Callable[[bool], None],
+) -> None:
+    """Store a file that a client sends; it is visible to readers only when it is complete.
+
+    ``check`` is the check of the caller while the body is spliced; ``pieces`` checks the caller itself.
+    """
     place = place_to_change(tracking, path)
     writer = artifacts.ArtifactWriter(place.root, place.path)
     try:
         size = zero_copy.body_to_splice(scope)
         if size is not None:
-            await zero_copy.receive_file(scope, writer.descriptor, size)
+            await zero_copy.receive_file(scope, writer.descriptor, size, check)
         else:
             async for piece in pieces:
                 writer.write(piece)

@@ -1,7 +1,8 @@
 """Who may speak to the server of a run: the holder of the token, from this machine, and no page in a browser."""
 
 import hmac
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -25,6 +26,9 @@ _OF_FORMS = ("text/plain", "application/x-www-form-urlencoded", "multipart/form-
 
 MAX_BODY = 32 * 2**20
 """Bytes of a JSON body; artifacts are streamed and have no limit."""
+
+_RECHECK = 1.0
+"""Seconds between two checks of the sender of a long body."""
 
 
 class Caller(Struct, frozen=True, kw_only=True):
@@ -93,6 +97,23 @@ class ChildGuard(Struct, frozen=True, kw_only=True):
                 ErrorCode.CUSTOMER_UNAUTHORIZED,
                 "This server belongs to one run; its token is in MLFLOW_TRACKING_TOKEN.",
             )
+
+
+def periodic_check(check: Callable[[], object] | None) -> Callable[[bool], None]:
+    """Return a function that checks the sender of a long body again, at most once a second.
+
+    Call it with True while more of the body is expected, and with False before the body is accepted. It raises
+    RefusedError when the sender may not use the server any more.
+    """
+    checked = time.monotonic()
+
+    def check_again(more: bool) -> None:
+        nonlocal checked
+        if check is not None and time.monotonic() - checked > (_RECHECK if more else _RECHECK / 10):
+            check()
+            checked = time.monotonic()
+
+    return check_again
 
 
 def loopback_guard(token: str, port: int, others: Iterable[str] = ()) -> ChildGuard:

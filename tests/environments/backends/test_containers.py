@@ -273,7 +273,7 @@ def test_a_docker_env_is_a_container_by_default(tmp_path: Path, monkeypatch: pyt
     spec = declared(tmp_path, "{image: 'some:1'}")
     assert choose_backend(None, spec).name == "container"
     assert choose_backend("local", spec).name == "local"
-    with pytest.raises(EnvironmentSetupError, match="docker_env asks for a container"):
+    with pytest.raises(EnvironmentSetupError, match="docker_env needs a container"):
         choose_backend("uv", spec)
 
 
@@ -319,7 +319,7 @@ def test_a_devcontainer_that_nobody_names_can_be_asked_for(tmp_path: Path, monke
     assert (spec.kind, choose_backend(None, spec).name) == (EnvironmentKind.NONE, "uv")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     assert choose_backend("container", spec).name == "container"
-    with pytest.raises(EnvironmentSetupError, match="the project names no image"):
+    with pytest.raises(EnvironmentSetupError, match="the project declares no image"):
         choose_backend("container", EnvironmentSpec())
 
 

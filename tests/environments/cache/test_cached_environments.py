@@ -19,7 +19,7 @@ from runner.environments.cache.environments import (
     disk_use,
     prune,
 )
-from runner.environments.cache.leases import alone
+from runner.environments.cache.leases import exclusive_lease
 from runner.environments.interpreters.interpreters import discover
 from runner.environments.model import EnvironmentRequest, EnvironmentSpec
 from runner.environments.resolve.locking import read_lock
@@ -44,8 +44,8 @@ def project(make_repository: MakeRepository) -> Path:
 
 def test_a_prefix_in_use_is_left_alone(tmp_path: Path) -> None:
     words = (
-        "from pathlib import Path; from runner.environments.cache.leases import hold; "
-        f"hold(Path({str(tmp_path)!r}), 'a')"
+        "from pathlib import Path; from runner.environments.cache.leases import lease_until_exit; "
+        f"lease_until_exit(Path({str(tmp_path)!r}), 'a')"
     )
     code = f"{words}; print('held', flush=True); input()"
     other = subprocess.Popen(
@@ -57,11 +57,11 @@ def test_a_prefix_in_use_is_left_alone(tmp_path: Path) -> None:
     )
     assert other.stdout
     other.stdout.readline()
-    with alone(tmp_path, "a") as is_alone, alone(tmp_path, "b") as other_is_alone:
+    with exclusive_lease(tmp_path, "a") as is_alone, exclusive_lease(tmp_path, "b") as other_is_alone:
         assert (is_alone, other_is_alone) == (False, True)
     other.kill()
     other.communicate()
-    with alone(tmp_path, "a") as is_alone:
+    with exclusive_lease(tmp_path, "a") as is_alone:
         assert is_alone
 
 

@@ -14,8 +14,8 @@ import pytest
 from runner.base.findings import Finding
 from runner.environments.cache.environments import cached_environments
 from runner.environments.cache.home_check import verify_environments, verify_locks
-from runner.environments.cache.leases import alone_with_attempt
-from runner.environments.cache.prefix import MARKER, load_marker, sweep
+from runner.environments.cache.leases import exclusive_attempt_lease
+from runner.environments.cache.prefix import MARKER, load_marker, remove_stale_builds
 from runner.settings import Home
 from tests.conftest import ROOT, MakeRepository, Result, RunProj, start_proj, write_tree
 from tests.environments.cache.test_cached_environments import wait_until
@@ -188,8 +188,8 @@ def test_a_running_command_keeps_its_build_whatever_others_do(
 def test_the_lease_of_a_killed_process_is_free(tmp_path: Path) -> None:
     write_tree(tmp_path, {"folder/abc/file": "1", "folder/def/file": "1", "folder/abc.inventory": "1"})
     folder = tmp_path / "folder"
-    code = "import sys; from pathlib import Path; from runner.environments.cache.leases import hold_attempt\n"
-    code += "hold_attempt(Path(sys.argv[1]), 'abc'); print('held', flush=True); input()"
+    code = "import sys; from pathlib import Path; from runner.environments.cache.leases import lease_attempt\n"
+    code += "lease_attempt(Path(sys.argv[1]), 'abc'); print('held', flush=True); input()"
     holder = subprocess.Popen(
         [sys.executable, "-c", code, str(folder)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -199,13 +199,13 @@ def test_the_lease_of_a_killed_process_is_free(tmp_path: Path) -> None:
     )
     assert holder.stdout
     assert holder.stdout.readline() == "held\n"
-    sweep(folder)
+    remove_stale_builds(folder)
     assert sorted(path.name for path in folder.iterdir()) == ["abc", "abc.inventory", "abc.lease"]
     holder.send_signal(signal.SIGKILL)
     holder.communicate()
-    with alone_with_attempt(folder, "abc") as is_alone:
+    with exclusive_attempt_lease(folder, "abc") as is_alone:
         assert is_alone
-    sweep(folder)
+    remove_stale_builds(folder)
     assert list(folder.iterdir()) == []
 
 

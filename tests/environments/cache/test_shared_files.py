@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.environments.cache import checksums
-from runner.environments.cache.checksums import SharedFiles, Source, read_checksums
-from runner.environments.cache.file_manifest import compare, measure, take
+from runner.environments.cache.checksums import CachedPackage, SharedFiles, read_checksums
+from runner.environments.cache.file_manifest import build_manifest, compare, measure
 from tests.conftest import write_tree
 
 SITE = "lib/python3.11/site-packages"
@@ -23,7 +23,7 @@ class Machine:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.source = Source("six-1.dist-info", write_tree(root / "cache/archive", FILES))
+        self.source = CachedPackage("six-1.dist-info", write_tree(root / "cache/archive", FILES))
 
     def shared(self) -> SharedFiles:
         return SharedFiles(self.root / "checksums", self.root.stat().st_dev)
@@ -80,24 +80,24 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_files_of_a_second_environment_are_not_read_again(machine: Machine, read: list[str]) -> None:
     one = machine.link("one")
-    first = take(one, machine.shared())
+    first = build_manifest(one, machine.shared())
     assert first.wrong == ()
     read.clear()
     shared = machine.shared()
-    shared.expect([machine.source])
+    shared.note_unchanged([machine.source])
     two = machine.link("two")
     read.clear()
-    second = take(two, shared)
+    second = build_manifest(two, shared)
     assert read == ["RECORD"]
     assert second.digest == first.digest
 
 
 def test_an_environment_is_not_read_again_after_another_was_built(machine: Machine, read: list[str]) -> None:
     one = machine.link("one")
-    first = take(one, machine.shared())
+    first = build_manifest(one, machine.shared())
     shared = machine.shared()
-    shared.expect([machine.source])
-    take(machine.link("two"), shared)
+    shared.note_unchanged([machine.source])
+    build_manifest(machine.link("two"), shared)
     assert measure(one) != first.measure
     read.clear()
     damage, now = compare(one, first, machine.shared())
@@ -109,7 +109,7 @@ def test_an_environment_is_not_read_again_after_another_was_built(machine: Machi
 
 def test_links_that_others_make_cost_one_reading_for_all_environments(machine: Machine, read: list[str]) -> None:
     one, two = machine.link("one"), machine.link("two")
-    first, second = take(one, machine.shared()), take(two, machine.shared())
+    first, second = build_manifest(one, machine.shared()), build_manifest(two, machine.shared())
     machine.link("of another tool")
     read.clear()
     assert not compare(one, first, machine.shared())[0]
@@ -121,7 +121,7 @@ def test_links_that_others_make_cost_one_reading_for_all_environments(machine: M
 
 def test_a_damaged_table_of_checksums_is_worth_nothing_and_hurts_nobody(machine: Machine, read: list[str]) -> None:
     one = machine.link("one")
-    first = take(one, machine.shared())
+    first = build_manifest(one, machine.shared())
     machine.link("two")
     for page in (machine.root / "checksums").iterdir():
         page.write_bytes(page.read_bytes()[:-7])
@@ -132,9 +132,9 @@ def test_a_damaged_table_of_checksums_is_worth_nothing_and_hurts_nobody(machine:
 
 def test_what_is_known_of_another_file_system_does_not_count(machine: Machine) -> None:
     one = machine.link("one")
-    take(one, machine.shared())
+    build_manifest(one, machine.shared())
     other = SharedFiles(machine.root / "checksums", machine.root.stat().st_dev + 1)
-    other.get_or_compute(["six-1.dist-info"])
+    other.load(["six-1.dist-info"])
     assert other.find((one / SITE / "six.py").stat()) is None
 
 
@@ -179,7 +179,7 @@ def test_every_edit_is_noticed_whoever_made_links_and_when(
     """Do harmless things and edits, in an environment, in the cache or in another environment, between builds."""
     machine = Machine(tmp_path_factory.mktemp("machine"))
     one = machine.link("one")
-    inventory = take(one, machine.shared())
+    inventory = build_manifest(one, machine.shared())
     builds = 0
     for _ in range(data.draw(st.integers(1, 4))):
         kind = data.draw(st.sampled_from(["build", "harmless", "edit", "look"]))
@@ -189,8 +189,8 @@ def test_every_edit_is_noticed_whoever_made_links_and_when(
         if kind == "build":
             builds += 1
             shared = machine.shared()
-            shared.expect([machine.source])
-            take(machine.link(f"other{builds}"), shared)
+            shared.note_unchanged([machine.source])
+            build_manifest(machine.link(f"other{builds}"), shared)
         elif kind == "look":
             damage, inventory = compare(one, inventory, machine.shared())
             if damage:
@@ -208,22 +208,22 @@ def test_an_edited_cache_makes_no_environment_that_is_called_right(
     machine: Machine, change: Callable[[Path], None]
 ) -> None:
     records = machine.link("one") / SITE / "six-1.dist-info/RECORD"
-    take(machine.root / "one", machine.shared())
+    build_manifest(machine.root / "one", machine.shared())
     shared = machine.shared()
     machine.tick()
     change(machine.source.folder / "six/a.py")
     machine.tick()
-    shared.expect([machine.source])
+    shared.note_unchanged([machine.source])
     if not (machine.source.folder / "six/a.py").exists():
         (machine.source.folder / "six/a.py").write_text("9\n")
     two = machine.link("two")
     (two / SITE / "six-1.dist-info/RECORD").write_bytes(records.read_bytes())
-    assert take(two, shared).wrong == ("six",)
+    assert build_manifest(two, shared).wrong == ("six",)
 
 
 def test_what_can_not_be_read_is_no_file_of_an_environment(machine: Machine) -> None:
     one = machine.link("one")
-    inventory = take(one, machine.shared())
+    inventory = build_manifest(one, machine.shared())
     victim = one / SITE / "six/b.py"
     victim.unlink()
     os.mkfifo(victim)  # reading it would wait for ever

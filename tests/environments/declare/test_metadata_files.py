@@ -186,10 +186,12 @@ def test_they_come_before_imports_and_after_what_is_meant_for_environments(make_
     files = FolderFiles(root)
     declaration = EnvironmentDeclaration()
     spec = infer_spec(declaration, files, read_scripts("python t.py", files), "why")
-    assert spec.repairs == ("why; what 'pyproject.toml' asks for is taken, in the versions that are locked beside it",)
+    assert spec.repairs == (
+        "why; the requirements in 'pyproject.toml' are used, in the versions of the lock beside it",
+    )
     write_tree(root, {"requirements-all.txt": "six\n"})
     spec = infer_spec(declaration, files, read_scripts("python t.py", files), "why")
-    assert spec.repairs == ("why; 'requirements-all.txt' is taken",)
+    assert spec.repairs == ("why; 'requirements-all.txt' is used",)
 
 
 @pytest.mark.env
@@ -203,6 +205,6 @@ def test_a_project_of_poetry_runs_in_the_versions_that_it_locked(
     root = make_repository({"MLproject": manifest, "pyproject.toml": table, "poetry.lock": lock, "t.py": code})
     result = proj("run", ".", "--json", "--as-of", "2023-06-01", cwd=root)
     assert result.code == 0, result.err
-    assert "what 'pyproject.toml' asks for is taken" in result.json["environment"]["repairs"][0]
+    assert "the requirements in 'pyproject.toml' are used" in result.json["environment"]["repairs"][0]
     refused = proj("run", ".", "--no-repair", "--as-of", "2023-06-01", cwd=root)
     assert refused.code == 1

@@ -130,13 +130,13 @@ def test_all_kinds_of_places(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("lock-version = '2.0'\ncreated-by = 'x'\npackages = []\n", "1.0 is understood"),
+        ("lock-version = '2.0'\ncreated-by = 'x'\npackages = []\n", "1.0 is supported"),
         ("lock-version = ", "not valid TOML"),
         (HEAD + "[[packages]]\nname = 'x'\n", "not a lock of PEP 751"),
         (HEAD + wheel("Not_Normal"), "not a lock of PEP 751"),
         (HEAD + wheel("six", 'marker = "nonsense"'), "not a lock of PEP 751"),
         (HEAD + wheel("six").replace("sha256", "md5"), "no files with hashes"),
-        (HEAD + "[[packages]]\nname = 'x'\ndirectory = {path = 'absent'}\n", "which is not there"),
+        (HEAD + "[[packages]]\nname = 'x'\ndirectory = {path = 'absent'}\n", "which does not exist"),
         (HEAD + "packages = 3\n", "not a lock of PEP 751"),
         ("", "not a lock of PEP 751"),
     ],

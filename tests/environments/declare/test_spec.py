@@ -97,7 +97,7 @@ def test_faults_of_a_python_env_come_together_with_their_lines(read: Read) -> No
     with pytest.raises(EnvironmentSetupError) as caught:
         read(PYTHON_ENV, "python: [3]\ndependancies: [six]\ndependencies: six\n")
     message = caught.value.message
-    assert "line 1: python must be a text" in message
+    assert "line 1: python must be a string" in message
     assert "line 2: unknown key 'dependancies', did you mean 'dependencies'?" in message
     assert "line 3: dependencies must be a list" in message
 
@@ -105,10 +105,10 @@ def test_faults_of_a_python_env_come_together_with_their_lines(read: Read) -> No
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
-        ("dependencies: [-r absent.txt]", "'absent.txt' is named but not there"),
-        ("dependencies: [-e ./absent]", "'absent' is not there"),
-        ("dependencies: ['/home/me/wheel.whl']", "place on one machine"),
-        ("dependencies: ['x @ file:///home/me/x']", "place on one machine"),
+        ("dependencies: [-r absent.txt]", "the file 'absent.txt' does not exist"),
+        ("dependencies: [-e ./absent]", "'absent' does not exist"),
+        ("dependencies: ['/home/me/wheel.whl']", "path that exists on one machine only"),
+        ("dependencies: ['x @ file:///home/me/x']", "path that exists on one machine only"),
         ("dependencies: ['--frobnicate']", "--frobnicate"),
         ("- a\n- b", "keys and values"),
         ("a: [", "not YAML"),

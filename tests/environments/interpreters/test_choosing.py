@@ -14,7 +14,7 @@ from runner.environments.declare.version_rules import parse_rule
 from runner.environments.interpreters import interpreters
 from runner.environments.interpreters.choosing import MissingInterpreterError, choose
 from runner.environments.interpreters.interpreters import Interpreter, discover
-from runner.environments.resolve.cutoff import line_of
+from runner.environments.resolve.cutoff import line_in_use
 from runner.errors import EnvironmentSetupError
 
 HERE = tuple(
@@ -139,9 +139,9 @@ def test_choice_by_date_is_told() -> None:
     notice = choose(None, HERE, on("2022-03-01")).notice
     assert notice
     assert "3.9.18" in notice
-    assert "No version of Python is asked for" in notice
-    assert "the newest here that was in common use in March 2022" in notice
-    assert "'>=3.8' leaves the version of Python open" in (choose(">=3.8", HERE, on("2022-03-01")).notice or "")
+    assert "No version of Python is declared" in notice
+    assert "the newest installed one in common use in March 2022" in notice
+    assert "'>=3.8' does not fix the version of Python" in (choose(">=3.8", HERE, on("2022-03-01")).notice or "")
     assert "all here are of after March 2012" in (choose(None, HERE, on("2012-03-01")).notice or "")
     assert choose("3.9", HERE, on("2022-03-01")).notice is None
 
@@ -161,13 +161,13 @@ def test_absent_line_names_what_is_there() -> None:
 
 
 def test_place_of_another_machine_is_told() -> None:
-    assert "a place on one machine" in (choose(r"C:\Python\python.exe", HERE, None).notice or "")
+    assert "a path that exists on one machine only" in (choose(r"C:\Python\python.exe", HERE, None).notice or "")
 
 
 def test_a_new_line_is_not_taken_in_its_first_months() -> None:
     lines = [(3, 12), (3, 13)]
-    assert line_of(date(2025, 1, 1), lines) == (3, 12)
-    assert line_of(date(2025, 9, 1), lines) == (3, 13)
+    assert line_in_use(date(2025, 1, 1), lines) == (3, 12)
+    assert line_in_use(date(2025, 9, 1), lines) == (3, 13)
 
 
 def test_discovery_finds_the_base_of_this_python_and_asks_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

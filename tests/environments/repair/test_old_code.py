@@ -64,7 +64,7 @@ def test_what_an_installed_package_imports_is_added_unasked(
     root = make_repository(files)
     first = proj("run", ".", "--json", "--as-of", "now", cwd=root, **index)
     assert first.code == 0, first.err
-    told = "'tabulate' is added: 'projtestsforgets' imports it and does not ask for it"
+    told = "'tabulate' is added: 'projtestsforgets' imports it and does not declare it"
     assert first.json["environment"]["repairs"] == [told]
     assert f"Repaired: {told}" in first.err
     assert [run["status"] for run in proj("list", "--json", cwd=root).json] == ["FINISHED", "FAILED"]
@@ -73,7 +73,7 @@ def test_what_an_installed_package_imports_is_added_unasked(
     assert len(proj("list", "--json", cwd=root).json) == 3, "it does not fail first again"
     plain = proj("run", ".", "--no-repair", "--as-of", "now", cwd=root, **index)
     assert plain.code == 1
-    assert "Running once more" not in plain.err
+    assert "Running again" not in plain.err
     assert "'projtestsforgets' imports 'tabulate'" in plain.err
 
 
@@ -84,10 +84,10 @@ def test_what_the_own_code_imports_is_added_only_when_asked(proj: RunProj, make_
     assert proj("run", ".", *AS_OF, cwd=root).code == 1
     first = proj("run", ".", "--add-missing", *AS_OF, cwd=root)
     assert first.code == 0, first.err
-    assert "Running once more, with 'tabulate'" in first.err
+    assert "Running again with the package 'tabulate'" in first.err
     again = proj("run", ".", "--add-missing", "--json", *AS_OF, cwd=root)
-    assert "Running once more" not in again.err
-    assert again.json["environment"]["repairs"] == ["'tabulate' is added: a run failed for want of it"]
+    assert "Running again" not in again.err
+    assert again.json["environment"]["repairs"] == ["'tabulate' is added: a run failed because it was missing"]
     assert proj("run", ".", *AS_OF, cwd=root).code == 1, "only with the option"
 
 
@@ -261,7 +261,7 @@ def test_an_absent_environment_file_of_a_commit_is_a_repair(
     record = proj("run", *words, "--json", cwd=root)
     assert record.code == 0, record.err
     (told,) = record.json["environment"]["repairs"]
-    assert told.startswith("the environment file 'nope.yaml' is not there")
+    assert told.startswith("the environment file 'nope.yaml' does not exist")
     assert "environment: not as declared: 1 repair: the environment file 'nope.yaml'" in record.err
     assert proj("run", *words, "--no-repair", cwd=root).code == 1
 
@@ -276,7 +276,7 @@ def test_an_edited_old_commit_is_offered_its_day(
     monkeypatch.setenv("GIT_COMMITTER_DATE", "2021-05-01T12:00:00Z")
     monkeypatch.setenv("GIT_AUTHOR_DATE", "2021-05-01T12:00:00Z")
     root = make_repository({"MLproject": manifest(), "python_env.yaml": "dependencies: []\n", "t.py": "exit(3)"})
-    offer = "'--as-of commit' takes the packages of that day"
+    offer = "'--as-of commit' uses the packages of that day"
     clean = proj("run", ".", cwd=root)
     (root / "t.py").write_text("exit(4)", encoding="utf-8")
     edited = proj("run", ".", cwd=root)

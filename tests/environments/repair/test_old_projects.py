@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from runner.environments.interpreters.interpreters import discover
-from runner.environments.resolve.cutoff import line_of
+from runner.environments.resolve.cutoff import line_in_use
 from runner.settings import Home
 from tests.conftest import MakeRepository, Result, RunProj, git, write_tree
 
@@ -60,7 +60,7 @@ def test_an_environment_file_of_another_name(proj: RunProj, make_repository: Mak
     files = {"MLproject": manifest(environment="conda_env: conda.yaml"), "conda.yml": conda, "t.py": "import tabulate"}
     root = make_repository(files)
     record, refused = both(proj, root, *AS_OF)
-    assert record["environment"]["repairs"] == ["the environment file 'conda.yaml' is not there; 'conda.yml' is taken"]
+    assert record["environment"]["repairs"] == ["the environment file 'conda.yaml' does not exist; 'conda.yml' is used"]
     assert "did you mean 'conda.yml'" in refused.err
     assert proj("check", cwd=root).code == 1
 
@@ -69,7 +69,9 @@ def test_an_environment_file_of_another_name(proj: RunProj, make_repository: Mak
 def test_nothing_declared(proj: RunProj, make_repository: MakeRepository) -> None:
     root = make_repository({"MLproject": manifest(), "t.py": "import tabulate\n"})
     record, refused = both(proj, root, *AS_OF)
-    assert record["environment"]["repairs"] == ["no environment is declared; what the code imports is taken: tabulate"]
+    assert record["environment"]["repairs"] == [
+        "no environment is declared; the packages that the code imports are used: tabulate"
+    ]
     assert "'tabulate' is provided by the package 'tabulate'" in refused.err
     assert "add `tabulate` to a requirements.txt" in refused.err
 
@@ -81,7 +83,7 @@ def test_a_container_that_is_nowhere(proj: RunProj, make_repository: MakeReposit
     files = {"MLproject": manifest(environment=declared), "Dockerfile": docker, "t.py": "import tabulate"}
     record, _ = both(proj, make_repository(files), *AS_OF)
     assert ["tabulate", "0.8.10"] in record["environment"]["packages"]
-    assert "what 'Dockerfile' installs is taken" in record["environment"]["repairs"][0]
+    assert "the packages that 'Dockerfile' installs are used" in record["environment"]["repairs"][0]
 
 
 @pytest.mark.env
@@ -120,7 +122,7 @@ DAY_OF_3_11 = date(2023, 10, 1)
 def newer_and_older(home: Home) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the line of that day, and the newest that the old wheels are for; skip where there is none."""
     lines = {item.line for item in discover(home.root / "interpreters.json") if item.implementation == "cpython"}
-    chosen, older = line_of(DAY_OF_3_11, lines), [line for line in lines if (3, 6) <= line <= (3, 10)]
+    chosen, older = line_in_use(DAY_OF_3_11, lines), [line for line in lines if (3, 6) <= line <= (3, 10)]
     if chosen is None or chosen < (3, 11) or not older or chosen[1] - max(older)[1] > 4:
         pytest.skip("this machine has no Python up to 3.10 beside a newer one")
     return tuple(chosen), max(older)
@@ -176,7 +178,7 @@ def test_an_interpreter_that_is_asked_for_and_can_not_build_the_pins(
     assert [run["status"] for run in proj("list", "--json", cwd=root).json] == ["FINISHED", "FAILED"]
     again = proj("run", ".", "--json", cwd=root, **index)
     assert again.json["environment"]["repairs"] == record.json["environment"]["repairs"]
-    assert "Running once more" not in again.err
+    assert "Running again" not in again.err
     refused = proj("run", ".", "--no-repair", cwd=root, **index)
     assert refused.code == 1
     assert "this source never builds" in refused.err
@@ -226,7 +228,7 @@ def test_a_full_export_of_conda_is_reduced_to_what_the_code_needs(
     root = make_repository({"MLproject": manifest(environment="conda_env: conda.yaml"), **files})
     record, _ = both(proj, root, *AS_OF)
     assert {name for name, _ in record["environment"]["packages"]} - {"pip", "setuptools"} == {"six", "tabulate"}
-    told = "of the 72 packages of conda.yaml those are installed that the code needs"
+    told = "of the 72 packages in conda.yaml, only those that the code needs are installed"
     assert record["environment"]["repairs"] == [told]
     (root / "t.py").write_text("import six\n", encoding="utf-8")
     git(root, "commit", "--quiet", "--all", "--message=less")
@@ -259,10 +261,10 @@ def test_as_declared_is_said_of_what_is_as_declared(proj: RunProj, make_reposito
         assert environment["departures"] == (OF_CONDA if name == "a" else [])
         assert environment["declared"] == {"a": "a.yaml", "b": "b.txt", "c": "c.yaml", "d": None}[name]
     assert told == {
-        "a": [f"  environment: as declared, but for 2 things: {'; '.join(OF_CONDA)}"],
+        "a": [f"  environment: as declared, with 2 deviations: {'; '.join(OF_CONDA)}"],
         "b": ["  environment: as declared"],
         "c": ["  environment: as declared"],
-        "d": ["  environment: none is declared"],
+        "d": ["  environment: none declared"],
     }
 
 
@@ -275,7 +277,7 @@ def test_another_patch_release_is_not_as_declared(proj: RunProj, make_repository
     assert result.code == 0, result.err
     (told,) = result.json["environment"]["departures"]
     assert f"Python 3.{line[1]}.99 is not installed" in told
-    assert f"environment: as declared, but for 1 thing: {told}\n" in result.err
+    assert f"environment: as declared, with 1 deviation: {told}\n" in result.err
     shown = proj("show", result.json["run_id"], cwd=root).out
     assert told in shown
     assert "python_env.yaml" in shown
@@ -290,7 +292,7 @@ def test_an_own_package_that_is_not_installed(proj: RunProj, make_repository: Ma
         "src/mine/deep.py": "import six",
     }
     record, refused = both(proj, make_repository(files), *AS_OF)
-    assert record["environment"]["repairs"] == ["'src' is put on the import path, as the code imports 'mine'"]
+    assert record["environment"]["repairs"] == ["'src' is added to the import path, because the code imports 'mine'"]
     assert "'mine' is in 'src' of the repository" in refused.err
 
 
@@ -328,7 +330,7 @@ def test_what_turns_out_to_be_missing_when_the_command_runs(proj: RunProj, make_
     root = make_repository({"MLproject": manifest(), "requirements.txt": "six\n", "t.py": code})
     result = proj("run", ".", "--json", "--add-missing", *AS_OF, cwd=root)
     assert result.code == 0, result.err
-    assert result.json["environment"]["repairs"] == ["'tabulate' is added: a run failed for want of it"]
+    assert result.json["environment"]["repairs"] == ["'tabulate' is added: a run failed because it was missing"]
     assert [run["status"] for run in proj("list", "--json", cwd=root).json] == ["FINISHED", "FAILED"]
 
 
@@ -338,7 +340,7 @@ def test_a_stranger_is_never_installed(proj: RunProj, make_repository: MakeRepos
     result = proj("run", ".", "--add-missing", *AS_OF, cwd=root)
     assert result.code == 1
     assert "no package is known to" in result.err
-    assert "Running once more" not in result.err
+    assert "Running again" not in result.err
 
 
 LOGGING = """
@@ -365,7 +367,7 @@ def test_an_address_in_the_code_is_answered_by_the_run(proj: RunProj, make_repos
     result = proj("run", ".", "--json", *LOCAL, "--serve-as", f"localhost:{port}", cwd=root)
     assert result.code == 0, result.err
     assert result.json["metrics"] == {"score": 0.5}
-    assert result.json["redirects"] == [f"this run answers at 127.0.0.1:{port}, where its code logs"]
+    assert result.json["redirects"] == [f"the server of this run listens at 127.0.0.1:{port}"]
     assert result.json["environment"]["repairs"] == []
     told = proj("run", ".", *LOCAL, cwd=root)
     assert told.code == 1
@@ -453,7 +455,10 @@ def test_what_else_is_looked_at(proj: RunProj, make_repository: MakeRepository) 
     ):
         assert part in result.out
     assert "depth (int, required)" in result.err
-    assert "would be repaired: no environment is declared; what the code imports is taken: pandas" in result.err
+    assert (
+        "a run would repair: no environment is declared; the packages that the code imports are used: pandas"
+        in result.err
+    )
 
 
 def test_a_look_has_what_the_manifest_says_of_the_entry_point(proj: RunProj, make_repository: MakeRepository) -> None:
@@ -473,7 +478,7 @@ def test_a_look_has_what_the_manifest_says_of_the_entry_point(proj: RunProj, mak
     absent = "'absent.yaml', which is not there"
     assert [line.split(": ")[1] for line in every.out.splitlines() if absent in line] == ["error"]
     assert [line.split(": ")[1] for line in result.out.splitlines() if absent in line] == ["warning"], "it is repaired"
-    assert "would be repaired: the environment file 'absent.yaml' is not there" in result.err
+    assert "a run would repair: the environment file 'absent.yaml' does not exist" in result.err
 
 
 def test_a_look_tells_imports_and_places_as_far_as_they_are_known(
@@ -485,12 +490,12 @@ def test_a_look_tells_imports_and_places_as_far_as_they_are_known(
     root = make_repository({**files, "t.py": code})
     result = proj("check", "--run", cwd=root)
     assert (result.code, result.out) == (0, ""), result.out
-    assert "would be repaired: 'sklearn' is 'scikit-learn'" in result.err
+    assert "a run would repair: 'sklearn' is 'scikit-learn'" in result.err
     assert (
-        "nothing that provides it is declared; other packages may bring it, which resolving shows: 'tqdm' (t.py:1)\n"
+        "no package that provides it is declared; it may come as a dependency of another package: 'tqdm' (t.py:1)\n"
         in (result.err)
     )
-    assert "would be redirected: what t.py:4 logs to ./mlruns goes to the run" in result.err
+    assert "a run would redirect ./mlruns in t.py:4 to itself" in result.err
 
 
 def test_the_only_entry_point_is_run_and_several_are_listed(proj: RunProj, make_repository: MakeRepository) -> None:

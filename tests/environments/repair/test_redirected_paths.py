@@ -9,14 +9,14 @@ import pytest
 
 from runner.analysis.scripts import read_scripts
 from runner.environments.interpreters.interpreters import discover
-from runner.environments.model import INSIDE
+from runner.environments.model import PATH_SHIM
 from runner.manifest.files import FolderFiles
 from runner.manifest.foreign_paths import find_leads, find_tail
 from tests.conftest import write_tree
 
 CODE = """
 import sys
-sys.path.insert(0, INSIDE)
+sys.path.insert(0, PATH_SHIM)
 import proj_paths
 import glob, io, os, pathlib, shutil, tempfile, zipfile
 THERE, FOLDER, DRIVE = "/home/nobody-x/p/a.csv", "/home/nobody-x/p/data", "C:\\\\Users\\\\me\\\\a.csv"
@@ -62,7 +62,7 @@ def test_every_python_is_led(tmp_path: Path) -> None:
         ("C:\\Users\\me\\a.csv", str(root / "a.csv")),
         ("/home/nobody-x/p/data", str(root / "data")),
     ]
-    code = f"INSIDE = {str(INSIDE)!r}\n{CODE}"
+    code = f"PATH_SHIM = {str(PATH_SHIM)!r}\n{CODE}"
     found = discover(tmp_path / "interpreters.json")
     assert found
     for one in found:

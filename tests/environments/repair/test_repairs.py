@@ -16,9 +16,9 @@ from runner.environments.repair.missing import (
     FailedImport,
     explain_failed_import,
     failed_import,
+    missing_import_warnings,
     missing_imports,
     package_to_add,
-    tell_missing,
 )
 from runner.environments.repair.repairs import repair_spec
 from runner.manifest.files import FolderFiles
@@ -104,7 +104,7 @@ def test_a_file_of_a_near_name_comes_first(tmp_path: Path) -> None:
     write_tree(tmp_path, {"conda.yml": conda, "requirements.txt": "tabulate\n", "a_env.yaml": "dependencies: [x]\n"})
     spec = inferred(tmp_path, EnvironmentKind.CONDA_ENV, "conda.yaml")
     assert (spec.requirements, spec.python) == (("six",), "3.8")
-    assert spec.repairs == ("why; 'conda.yml' is taken",)
+    assert spec.repairs == ("why; 'conda.yml' is used",)
 
 
 def test_requirements_come_before_those_for_development(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_the_root_counts_when_it_is_of_this_code(make_repository: MakeRepository
     root = make_repository(
         {"requirements.txt": "numpy\nsix\n", "a/t.py": "import six", "b/t.py": "import torch, pandas"}
     )
-    assert inferred(root / "a").repairs == ("why; '../requirements.txt' is taken",)
+    assert inferred(root / "a").repairs == ("why; '../requirements.txt' is used",)
     assert inferred(root / "b").requirements == ("torch", "pandas")
 
 
@@ -130,7 +130,7 @@ def test_a_dockerfile_tells_packages_and_python(make_repository: MakeRepository)
     spec = inferred(root / "sub", EnvironmentKind.DOCKER_ENV)
     assert spec.requirements == ("six==1.16.0", "tabulate>=0.8", "attrs")
     assert spec.python == "3.9"
-    assert spec.repairs == ("why; what '../Dockerfile' installs is taken",)
+    assert spec.repairs == ("why; the packages that '../Dockerfile' installs are used",)
     assert read_dockerfile("nothing", FolderFiles(root)).is_empty
 
 
@@ -148,7 +148,7 @@ def test_the_dockerfile_beside_the_manifest_is_what_docker_env_declares(make_rep
     )
     spec = inferred(root / "p", EnvironmentKind.DOCKER_ENV)
     assert (spec.requirements, spec.python) == (("tabulate",), "3.9")
-    assert spec.repairs == ("why; what 'Dockerfile' installs is taken",)
+    assert spec.repairs == ("why; the packages that 'Dockerfile' installs are used",)
     assert inferred(root / "p").requirements == ("six",), "without docker_env the file beside it is nearer"
     assert inferred(root / "q", EnvironmentKind.DOCKER_ENV).requirements == ("six", "attrs"), "it installs nothing"
     assert inferred(root / "q", EnvironmentKind.DOCKER_ENV).python == "3.9"
@@ -211,7 +211,7 @@ def test_missing_imports_are_named_with_package_and_line(tmp_path: Path) -> None
     spec = EnvironmentSpec(kind=EnvironmentKind.PYTHON_ENV, file="python_env.yaml")
     missing = missing_imports(scripts, spec, lock("pandas", "opencv-contrib-python", "setuptools"))
     assert [(one.module, one.package) for one in missing] == [("tabulate", "tabulate"), ("nowhere", None)]
-    known, unknown = tell_missing(missing, spec)
+    known, unknown = missing_import_warnings(missing, spec)
     assert "`- tabulate` to `dependencies:` of python_env.yaml" in (known.hint or "")
     assert "--add-missing" in (known.hint or "")
     assert "nowhere" in unknown.message

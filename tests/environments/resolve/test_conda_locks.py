@@ -21,14 +21,15 @@ from runner.environments.cache.source_trees import FolderTree
 from runner.environments.declare.conda.files import select_lines
 from runner.environments.declare.conda.spec import read_conda_spec
 from runner.environments.model import CondaFile
-from runner.environments.resolve.conda.channels import channels_of, public
+from runner.environments.resolve.conda.channels import channels_of
 from runner.environments.resolve.conda.lockfile import CondaLock, PipPackage, read_conda_lock, write_conda_lock
 from runner.environments.resolve.conda.pip import _package, _ranks
 from runner.environments.resolve.conda.protocol import CondaPackage
-from runner.environments.resolve.conda.solve import lock_text, path_beside
+from runner.environments.resolve.conda.solve import lock_path_beside, lock_text
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentDeclaration, EnvironmentKind, EventKind
 from runner.settings import Home
+from runner.urls import without_channel_credentials
 from tests.conftest import RunProj, unavailable, write_tree
 from tests.environments.test_backends import Desk, run
 from tests.support.conda_channel import Package, archive, interpreter, make_channel, platform, python_package
@@ -168,7 +169,7 @@ def test_the_digest_of_a_file_is_of_what_it_asks_for(tmp_path: Path) -> None:
     ],
 )
 def test_addresses_are_shown_without_credentials(address: str, shown: str) -> None:
-    assert public(address) == shown
+    assert without_channel_credentials(address) == shown
 
 
 def test_channels_are_where_the_user_says(tmp_path: Path) -> None:
@@ -250,7 +251,7 @@ PLAIN = Path("/channel")
     ("text", "message"),
     [
         (conda_lock(entry(PLAIN, TOOL, platform=OTHER), platforms=[OTHER]), f"only for {OTHER}"),
-        (conda_lock(entry(PLAIN, TOOL, hash={})), "no digest of tool"),
+        (conda_lock(entry(PLAIN, TOOL, hash={})), "no digest for tool"),
         (conda_lock(entry(PLAIN, TOOL, hash={"sha256": "../../../x"})), "can't be one"),
         (conda_lock(entry(PLAIN, TOOL, hash={"md5": "0" * 31 + "g"})), "can't be one"),
         (conda_lock(entry(PLAIN, TOOL, url="https://host.invalid/..")), "can't be one"),
@@ -258,11 +259,11 @@ PLAIN = Path("/channel")
         (conda_lock(entry(PLAIN, TOOL, version="2.0")), "can't be one"),
         (conda_lock(entry(PLAIN, TOOL)).replace("version: 1\n", "version: 2\n"), "of version 2"),
         ("metadata: []\npackage:\n- 1\n", "of version None"),
-        ("version: 1\nmetadata: []\npackage:\n- 1\n", "not a lock as conda-lock writes it"),
+        ("version: 1\nmetadata: []\npackage:\n- 1\n", "not a lock in the format of conda-lock"),
         ("@EXPLICIT\nnonsense\n", "'nonsense' is not the address"),
         (f"@EXPLICIT\nhttps://h.invalid/{platform()}/a-1-0.conda#zz\n", "is not the address"),
         (f"@EXPLICIT\nhttps://h.invalid/{OTHER}/a-1-0.conda#{'0' * 32}\n", f"is for {OTHER}"),
-        (f"@EXPLICIT\nhttps://h.invalid/{platform()}/a-1-0.conda\n", "no digest of a"),
+        (f"@EXPLICIT\nhttps://h.invalid/{platform()}/a-1-0.conda\n", "no digest for a"),
     ],
 )
 def test_locks_that_can_not_be_taken(text: str, message: str) -> None:
@@ -334,26 +335,26 @@ def test_a_lock_that_does_not_agree_with_its_file_is_told_and_used(desk: Desk, c
     desk.write("envs/environment.yml", text, CONDA)
     assert desk.prepare("conda").record.packages == (("tool", "1.0"),)
     told = desk.said(EventKind.WARNING)
-    assert all(word in told for word in ("'tool>=2' is 1.0 in it", "'absent' is not in it", "'six' is not in it"))
+    assert all(word in told for word in ("'tool>=2' is locked to 1.0", "'absent' is not in it", "'six' is not in it"))
 
 
 @needs_library
 def test_our_own_lock_beside_the_file_knows_what_it_was_made_from(desk: Desk, channel: Path) -> None:
-    path, text = path_beside(desk.request()), lock_text(desk.request(), [platform()], desk.events.append)
+    path, text = lock_path_beside(desk.request()), lock_text(desk.request(), [platform()], desk.events.append)
     assert path == "envs/conda-lock.yml"
     desk.write(path, text)
     desk.prepare("conda")
     assert desk.said(EventKind.WARNING) == ""
     desk.write("envs/environment.yml", f"channels: [{channel.as_uri()}]\ndependencies: [tool, hello]\n", CONDA)
     desk.prepare("conda")
-    assert "another content" in desk.said(EventKind.WARNING)
+    assert "another version" in desk.said(EventKind.WARNING)
 
 
 @needs_library
 def test_a_lock_for_several_platforms(desk: Desk, channel: Path) -> None:
     elsewhere = TOOL._replace(subdir=OTHER, version="3.0")
     make_channel(channel, TOOL, elsewhere)
-    path, text = path_beside(desk.request()), lock_text(desk.request(), [platform(), OTHER], desk.events.append)
+    path, text = lock_path_beside(desk.request()), lock_text(desk.request(), [platform(), OTHER], desk.events.append)
     desk.write(path, text)
     assert read_conda_lock(text, path, OTHER).packages[0].version == "3.0"
     assert desk.prepare("conda").record.packages == (("tool", "1.0"),)
@@ -454,7 +455,7 @@ def test_an_executable_of_the_user_is_used_when_asked_for(
     desk: Desk, shim: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PROJ_CONDA_EXE", str(shim))
-    monkeypatch.setattr("runner.environments.backends.conda.backend.is_there", lambda: False)
+    monkeypatch.setattr("runner.environments.backends.conda.backend.is_installed", lambda: False)
     prepared = desk.prepare("conda", as_of=datetime(2022, 3, 1, tzinfo=timezone.utc))
     assert prepared.record.packages == (("tool", "1.0"),)
     assert prepared.record.as_of is None
@@ -470,7 +471,7 @@ def test_an_executable_that_installs_something_else_is_noticed(
     monkeypatch.setenv("PROJ_CONDA_EXE", str(shim))
     lock = BACKENDS["conda"].lock(desk.request(), desk.events.append)
     make_channel(channel, TOOL._replace(files={"bin/tool": "#!/bin/sh\necho swapped\n"}))
-    with pytest.raises(EnvironmentSetupError, match="not what the lock says"):
+    with pytest.raises(EnvironmentSetupError, match="does not match the lock"):
         BACKENDS["conda"].prepare(desk.request(), lock, desk.events.append)
 
 
@@ -515,7 +516,7 @@ def start(program: Path, *words: str | Path, cwd: Path) -> str:
 def test_conda_lock_reads_what_we_write(desk: Desk, channel: Path, real_conda_lock: Path, shim: Path) -> None:
     text = f"channels: [{channel.as_uri()}]\ndependencies:\n  - tool\n  - python\n  - pip:\n    - six==1.16.0\n"
     desk.write("environment.yml", text, CONDA)
-    path, lock = path_beside(desk.request()), lock_text(desk.request(), [platform()], desk.events.append)
+    path, lock = lock_path_beside(desk.request()), lock_text(desk.request(), [platform()], desk.events.append)
     desk.write(path, lock)
     start(real_conda_lock, "render", "--kind", "explicit", "--platform", platform(), path, cwd=desk.folder)
     rendered = (desk.folder / f"conda-{platform()}.lock").read_text()

@@ -16,10 +16,10 @@ import pytest
 
 from runner.environments.cache.source_trees import FolderTree
 from runner.environments.declare.indexes import IndexOptions
+from runner.environments.declare.project_lock import LockHeader, lock_name, read_header, write_header
 from runner.environments.declare.spec import read_spec
 from runner.environments.declare.version_rules import bounds, parse_rule
 from runner.environments.resolve import uv_command
-from runner.environments.resolve.project_lock import LockHeader, lock_name, read_header, write_header
 from runner.model import EnvironmentDeclaration, EnvironmentKind
 from runner.settings import Home
 from tests.conftest import MakeRepository, RunProj, git, write_tree
@@ -97,7 +97,7 @@ def test_what_other_tools_write_under_the_name_is_no_lock_of_ours(tmp_path: Path
     ("files", "reason"),
     [
         ({"a.txt": ""}, "no environment is declared"),
-        ({"requirements.txt": ""}, "asks for nothing"),
+        ({"requirements.txt": ""}, "requires no packages"),
         ({"requirements.txt": "six==1.16.0 --hash=sha256:00"}, "is a lock itself"),
     ],
 )
@@ -137,11 +137,11 @@ def test_a_stale_lock_is_never_used(project: Path, proj: RunProj) -> None:
     write_tree(project, {"requirements.txt": "tabulate<1\n# a remark\ntqdm==4.66.1\nsix\n"})
     check = proj("lock", "--check", cwd=project)
     assert check.code == 1
-    assert "asked for now: tabulate<1" in check.out
-    assert "asked for when it was locked: tabulate\n" in check.out
+    assert "new in the file: tabulate<1" in check.out
+    assert "no longer in the file: tabulate\n" in check.out
     run = proj("run", ".", cwd=project)
     assert run.code == 1
-    assert "not the lock of requirements.txt as it is now" in run.err
+    assert "it does not match requirements.txt" in run.err
     assert "proj lock" in run.err
     assert "remove requirements.lock" in run.err
     assert proj("lock", cwd=project).code == 0

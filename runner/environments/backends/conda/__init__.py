@@ -1,1 +1,1 @@
-"""Environments of conda packages: as conda has them, and mapped to the Python index."""
+"""The `conda` backend and the tools that solve and install conda packages."""

@@ -1,8 +1,8 @@
-"""Fetches conda's archives and looks into each before anything is made of it; runs in the worker's process.
+"""Downloads conda's archives and checks each before anything is installed; runs in the worker's process.
 
-The library that unpacks and links them checks no digest of ``file://`` archives, links what ``paths.json`` lists
-wherever that leads, and makes symbolic links to any place. So everything is checked here, once per archive: what is in
-the folder of archives has the digest that its lock has, and stays within the prefix.
+The library that unpacks and links them does not check digests of ``file://`` archives, links whatever ``paths.json``
+lists, and creates symbolic links to any path. So each archive is checked here once: it has the digest of its lock, and
+its files stay inside the prefix.
 """
 
 import asyncio
@@ -22,89 +22,91 @@ from rattler import Client
 from rattler.package_streaming import ArchiveEntry, PackageArchive, download_to_path
 
 from runner.base.foreign_text import LARGE, ForeignTextError, parse_json
-from runner.environments.resolve.conda.channels import public
 from runner.environments.resolve.conda.protocol import Channel, CondaPackage
+from runner.urls import without_channel_credentials
 
 AT_ONCE = 8
-"""Downloads at a time."""
+"""The number of parallel downloads."""
 RETRIES = 2
-LEFT_SECONDS = 86400
+STALE_SECONDS = 86400
 INFO = ("info/index.json", "info/paths.json", "info/files", "info/has_prefix", "info/link.json")
 SITE = "site-packages/"
 SITE_IN_PREFIX = "lib/python3.x/site-packages/"
 
 
 class RefusedError(Exception):
-    """An archive is not what its lock says, or would reach out of its prefix."""
+    """An archive does not match its lock, or has paths outside of its prefix."""
 
-    def __init__(self, package: CondaPackage, why: str) -> None:
-        super().__init__(f"{package.file_name}: {why}")
+    def __init__(self, package: CondaPackage, reason: str) -> None:
+        super().__init__(f"{package.file_name}: {reason}")
 
 
 class UnreachableError(Exception):
-    """An archive can't be had."""
+    """An archive can't be downloaded."""
 
-    def __init__(self, package: CondaPackage, why: object) -> None:
-        super().__init__(f"{package.file_name}: {why}")
+    def __init__(self, package: CondaPackage, reason: object) -> None:
+        super().__init__(f"{package.file_name}: {reason}")
 
 
 class ArchiveLocations:
-    """The addresses of channels, as they are written down and as they are asked."""
+    """Translates URLs of archives between channels and the addresses from which they are downloaded."""
 
     def __init__(self, channels: Sequence[Channel]) -> None:
-        self._pairs = [(_base(channel.name), _base(channel.address)) for channel in channels]
+        self._pairs = [(_base_url(channel.name), _base_url(channel.address)) for channel in channels]
 
-    def written(self, url: str) -> str:
-        """Return an address as it is written down: without credentials, and of the channel, not of a mirror."""
-        found = next((name + url[len(asked) :] for name, asked in self._pairs if url.startswith(asked)), url)
-        return public(found)
+    def public_url(self, url: str) -> str:
+        """Return the URL to store: without credentials, and that of the channel instead of a mirror's."""
+        found = next(
+            (name + url[len(request_url) :] for name, request_url in self._pairs if url.startswith(request_url)), url
+        )
+        return without_channel_credentials(found)
 
-    def asked(self, url: str) -> str:
-        """Return the address at which to ask for what is written down."""
-        return next((asked + url[len(name) :] for name, asked in self._pairs if url.startswith(name)), url)
+    def request_url(self, url: str) -> str:
+        """Return the URL from which a stored URL is downloaded."""
+        return next((request_url + url[len(name) :] for name, request_url in self._pairs if url.startswith(name)), url)
 
 
-def _base(place: str) -> str:
-    return f"{place.rstrip('/')}/" if "://" in place else RattlerChannel(place).base_url
+def _base_url(channel: str) -> str:
+    return f"{channel.rstrip('/')}/" if "://" in channel else RattlerChannel(channel).base_url
 
 
 def archive_path(archives: Path, package: CondaPackage) -> Path:
-    """Return where an archive is kept."""
+    """Return the path at which an archive is stored."""
     return archives / package.digest / package.file_name
 
 
-async def fetch_all(packages: Sequence[CondaPackage], archives: Path, places: ArchiveLocations) -> int:
-    """Fetch the archives that are not there, check all; return how many were fetched.
+async def fetch_all(packages: Sequence[CondaPackage], archives: Path, locations: ArchiveLocations) -> int:
+    """Download missing archives and check all; return how many were downloaded.
 
     Raises:
-        RefusedError: an archive is not what its lock says, or would reach out of its prefix.
-        UnreachableError: an archive can't be had.
+        RefusedError: an archive does not match its lock, or has paths outside of its prefix.
+        UnreachableError: an archive can't be downloaded.
     """
-    _sweep(archives)
+    _remove_stale_downloads(archives)
     client, slots = Client.default_client(max_retries=RETRIES), asyncio.Semaphore(AT_ONCE)
 
     async def obtain(package: CondaPackage) -> bool:
-        kept = archive_path(archives, package)
-        if kept.is_file() and await asyncio.to_thread(_difference, kept, package, only_best=True) is None:
+        path = archive_path(archives, package)
+        if path.is_file() and await asyncio.to_thread(_difference, path, package, only_best=True) is None:
             return False
         async with slots:
-            await _fetch(client, package, places.asked(package.url), kept)
+            await _fetch(client, package, locations.request_url(package.url), path)
         return True
 
     return sum(await asyncio.gather(*map(obtain, packages)))
 
 
-def _sweep(archives: Path) -> None:
-    """Remove what killed downloads left a while ago."""
-    for room in archives.glob("*.*"):
-        if time.time() - room.stat().st_mtime > LEFT_SECONDS:
-            shutil.rmtree(room, ignore_errors=True)
+def _remove_stale_downloads(archives: Path) -> None:
+    """Remove the remains of downloads that were killed more than a day ago."""
+    for temporary in archives.glob("*.*"):
+        if time.time() - temporary.stat().st_mtime > STALE_SECONDS:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
-async def _fetch(client: Client, package: CondaPackage, url: str, kept: Path) -> None:
-    room = kept.parent.with_name(f"{kept.parent.name}.{os.getpid()}")
-    room.mkdir(parents=True, exist_ok=True)
-    part = room / kept.name
+async def _fetch(client: Client, package: CondaPackage, url: str, path: Path) -> None:
+    temporary = path.parent.with_name(f"{path.parent.name}.{os.getpid()}")
+    temporary.mkdir(parents=True, exist_ok=True)
+    part = temporary / path.name
     try:
         try:
             if url.startswith("file://"):
@@ -117,20 +119,20 @@ async def _fetch(client: Client, package: CondaPackage, url: str, kept: Path) ->
         if difference:
             raise RefusedError(package, difference)
         await _inspect(part, package)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        part.replace(kept)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.replace(path)
     finally:
-        shutil.rmtree(room, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _copy(source: Path, target: Path) -> None:
     if not source.is_file():
-        raise FileNotFoundError(f"there is no file {source}")
+        raise FileNotFoundError(f"the file {source} does not exist")
     shutil.copyfile(source, target)
 
 
 def _difference(path: Path, package: CondaPackage, *, only_best: bool = False) -> str | None:
-    """Return in which digest a file differs from its lock, None when it is the same."""
+    """Return a message about the digest in which a file differs from its lock, None if it matches."""
     expected = {"sha256": package.sha256, "md5": None if only_best and package.sha256 else package.md5}
     digests = {name: hashlib.new(name, usedforsecurity=False) for name, value in expected.items() if value}
     with path.open("rb") as file:
@@ -139,12 +141,16 @@ def _difference(path: Path, package: CondaPackage, *, only_best: bool = False) -
                 digest.update(block)
     for name, digest in digests.items():
         if digest.hexdigest() != expected[name]:
-            return f"hash mismatch: its {name} is {digest.hexdigest()}, the lock says {expected[name]}"
+            return f"hash mismatch: its {name} is {digest.hexdigest()}, in the lock {expected[name]}"
     return None
 
 
 async def _inspect(path: Path, package: CondaPackage) -> None:
-    """Refuse an archive that says it is another package, or of which anything would lie outside of the prefix."""
+    """Check that an archive is the package of the lock and that all of its paths are inside the prefix.
+
+    Raises:
+        RefusedError: it is not, or they are not.
+    """
     try:
         archive = await PackageArchive.from_path(path)
         info = {name: content for name, content in (await archive.read_files(INFO)).items() if content is not None}
@@ -152,23 +158,23 @@ async def _inspect(path: Path, package: CondaPackage) -> None:
     except (OSError, ValueError, RuntimeError) as error:
         raise RefusedError(package, f"it can't be read: {error}") from error
     index = _json(info.get("info/index.json", b"{}"))
-    told = tuple(str(index.get(key)) for key in ("name", "version", "build"))
-    if (told[0].lower(), *told[1:]) != (package.name.lower(), package.version, package.build):
-        raise RefusedError(package, f"it is {'-'.join(told)} by its own words")
+    found = tuple(str(index.get(key)) for key in ("name", "version", "build"))
+    if (found[0].lower(), *found[1:]) != (package.name.lower(), package.version, package.build):
+        raise RefusedError(package, f"its metadata says that it is {'-'.join(found)}")
     for name in [
         *(member.name for member in members),
         *_linked(info),
         str(index.get("python_site_packages_path") or "lib"),
     ]:
         if _leads_out(name):
-            raise RefusedError(package, f"'{name}' would lie outside of the environment")
+            raise RefusedError(package, f"the path '{name}' leads out of the environment")
     for member in members:
-        if member.is_link and _leads_out(_reached(member)):
+        if member.is_link and _leads_out(_link_target(member)):
             raise RefusedError(package, f"the link '{member.name}' leads out of the environment: {member.link_target}")
 
 
 def _linked(info: Mapping[str, bytes]) -> Iterator[str]:
-    """Yield what the lists of an archive say that is to be linked; older ones have lines, later ones JSON."""
+    """Yield the paths that the lists of an archive link; older archives have lines, newer ones JSON."""
     for entry in _json(info.get("info/paths.json", b"{}")).get("paths", ()):
         yield str(entry.get("_path", ""))
     for line in info.get("info/files", b"").decode("utf-8", "replace").splitlines():
@@ -187,14 +193,14 @@ def _json(content: bytes) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _in_prefix(name: str) -> str:
-    """Return where a member comes to lie; modules of packages for every Python get two folders deeper."""
+def _path_in_prefix(name: str) -> str:
+    """Return the path of a member in the prefix; modules of noarch packages are two folders deeper there."""
     return SITE_IN_PREFIX + name.removeprefix(SITE) if name.startswith(SITE) else name
 
 
-def _reached(link: ArchiveEntry) -> str:
+def _link_target(link: ArchiveEntry) -> str:
     target = link.link_target or ""
-    return target if link.is_hardlink else posixpath.join(posixpath.dirname(_in_prefix(link.name)), target)
+    return target if link.is_hardlink else posixpath.join(posixpath.dirname(_path_in_prefix(link.name)), target)
 
 
 def _leads_out(path: str) -> bool:

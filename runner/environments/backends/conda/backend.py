@@ -1,4 +1,4 @@
-"""The member that takes conda's files as they are: conda packages and the pip part, each to the byte."""
+"""The `conda` backend: installs conda files as they are, conda packages and their pip part."""
 
 import os
 from collections.abc import Iterable
@@ -8,49 +8,58 @@ from typing import ClassVar
 
 from msgspec import structs
 
-from runner.environments.backends.conda.activation import activation, keep_activation
+from runner.environments.backends.conda.activation import activation_variables, store_activation
 from runner.environments.backends.conda.command import VARIABLE
-from runner.environments.backends.conda.rattler import EXTRA, is_there
+from runner.environments.backends.conda.rattler import EXTRA, is_installed
 from runner.environments.backends.conda.repairs import python_name
-from runner.environments.backends.conda.tools import tool_for
-from runner.environments.backends.python_backend import PythonBackend, keep_import_hook, uv_for
+from runner.environments.backends.conda.tools import choose_tool
+from runner.environments.backends.python_backend import PythonBackend, uv_for, write_import_hook
 from runner.environments.backends.uv import uv_archives
-from runner.environments.cache.checksums import Source
+from runner.environments.cache.checksums import CachedPackage
 from runner.environments.cache.reflinks import can_reflink
 from runner.environments.declare.conda.files import is_conda_lock, this_platform
 from runner.environments.declare.conda.spec import CondaSpec
 from runner.environments.interpreters.interpreters import Interpreter
-from runner.environments.model import EnvironmentRequest, EnvironmentSpec, Lock, Prepared, collect, specify
-from runner.environments.resolve.conda.channels import public
+from runner.environments.model import (
+    BackendCapabilities,
+    EnvironmentRequest,
+    EnvironmentSpec,
+    Lock,
+    Prepared,
+    collect,
+    specify,
+)
 from runner.environments.resolve.conda.lockfile import CondaLock
 from runner.environments.resolve.conda.pip import PipPart
 from runner.environments.resolve.conda.solve import (
     FoundLock,
-    check_agreement,
     conda_file,
     conda_spec,
     find_conda_lock,
-    read_once,
+    read_cached_lock,
+    report_disagreements,
     resolve_conda,
 )
-from runner.environments.resolve.locking import as_text
+from runner.environments.resolve.locking import format_time
 from runner.environments.resolve.uv_command import clean_cwd
 from runner.model import EnvironmentKind, EnvironmentRecord, Event, EventKind, Report
+from runner.urls import without_channel_credentials
 
 
 class CondaBackend(PythonBackend):
-    """Environments of conda packages, made without a conda executable."""
+    """Environments of conda packages, built without a conda executable."""
 
     name: ClassVar[str] = "conda"
+    capabilities: ClassVar = BackendCapabilities(builds_prefixes=True)
 
     def why_not(self, spec: EnvironmentSpec) -> str | None:
-        """Say why this spec can't be had, None when it can."""
+        """Return the reason why this backend can't provide a spec, None if it can."""
         if spec.conda is None:
-            return "'conda' provides what a conda file declares, and the project has none"
-        return None if os.environ.get(VARIABLE) or is_there() else EXTRA
+            return "'conda' needs a conda file, and the project has none"
+        return None if os.environ.get(VARIABLE) or is_installed() else EXTRA
 
     def plan(self, request: EnvironmentRequest) -> EnvironmentRecord:
-        """Return what is known of the environment without building or resolving anything."""
+        """Return the record of the environment, as far as known without building or resolving."""
         platform = this_platform()
         found = find_conda_lock(request, platform)
         spec = _spec(request, platform)
@@ -58,26 +67,26 @@ class CondaBackend(PythonBackend):
             manager=self.name,
             python=found.lock.python if found else spec.python,
             lock_digest=found.lock.digest if found else None,
-            as_of=found.lock.as_of if found else as_text(request.as_of),
+            as_of=found.lock.as_of if found else format_time(request.as_of),
             platform=platform,
             channels=_channels(spec, found.lock if found else None),
         )
 
     def lock(self, request: EnvironmentRequest, report: Report) -> Lock | None:
-        """Return the lock of a request; resolve it when it was not resolved before."""
+        """Return the lock of a request; resolve it if none is stored."""
         for notice in request.spec.notices:
             report(Event(kind=EventKind.NOTICE, message=notice))
         platform = this_platform()
         found = find_conda_lock(request, platform)
         if found is None:
             return _as_lock(resolve_conda(request, platform, report))
-        return structs.replace(_as_lock(found), departures=check_agreement(request, found, report))
+        return structs.replace(_as_lock(found), departures=report_disagreements(request, found, report))
 
     def prepare(self, request: EnvironmentRequest, lock: Lock | None, report: Report) -> Prepared:
-        """Return the environment of a lock, proven and ready; build what is missing."""
+        """Return the verified environment of a lock; build it if it is missing."""
         platform = this_platform()
         spec = _spec(request, platform)
-        # What lies on top of the prefix are the project's own packages that the pip part names.
+        # The project's own packages of the pip part are installed on top of the prefix.
         local = structs.replace(
             request.spec, local_packages=spec.pip.local_packages, options=spec.pip.options, departures=()
         )
@@ -85,49 +94,49 @@ class CondaBackend(PythonBackend):
         conda = _read(request, lock) if lock else None
         record = structs.replace(made.record, python=conda.python if conda else None, channels=_channels(spec, conda))
         variables = {name: value for name, value in made.variables.items() if name != "VIRTUAL_ENV"}
-        own = activation(made.prefix) if made.prefix else {}
+        own = activation_variables(made.prefix) if made.prefix else {}
         return structs.replace(made, record=record, variables={**variables, **spec.variables, **own})
 
-    def _what(self, lock: Lock) -> str:
+    def _description(self, lock: Lock) -> str:
         return f"conda environment{f' with Python {lock.interpreter.version}' if lock.interpreter.version else ''}"
 
-    def _sources(self, request: EnvironmentRequest, lock: Lock) -> Iterable[Source] | None:
+    def _sources(self, request: EnvironmentRequest, lock: Lock) -> Iterable[CachedPackage] | None:
         conda = _read(request, lock)
         unpacked = request.home.root / "cache" / "conda" / "packages"
         names = {f"{package.name}-{package.version}-{package.build}" for package in conda.packages}
         folders = list(unpacked.iterdir()) if unpacked.is_dir() else []
         cache = Path(uv_for(request).variables["UV_CACHE_DIR"])
         pip = uv_archives(cache, "".join(f"{package.requirement}\n" for package in conda.pip))
-        return chain((Source(folder.name, folder) for folder in folders if folder.name in names), pip)
+        return chain((CachedPackage(folder.name, folder) for folder in folders if folder.name in names), pip)
 
-    def _fill(self, request: EnvironmentRequest, lock: Lock, log: Path, report: Report, prefix: Path) -> None:
+    def _build(self, request: EnvironmentRequest, lock: Lock, log: Path, report: Report, prefix: Path) -> None:
         conda, spec = _read(request, lock), _spec(request, lock.interpreter.platform)
-        tool = tool_for(request, conda.platform, spec.channels or conda.channels)
+        tool = choose_tool(request, conda.platform, spec.channels or conda.channels)
         pip = f", {len(conda.pip)} of the Python index" if conda.pip else ""
         missing = tool.missing(conda.packages)
         fetching = f"; fetching {missing}" if missing else ""
-        told = f"Building {self._what(lock)}: {len(conda.packages)} conda packages{pip}{fetching}"
-        report(Event(kind=EventKind.STEP, message=told))
+        notice = f"Building {self._description(lock)}: {len(conda.packages)} conda packages{pip}{fetching}"
+        report(Event(kind=EventKind.STEP, message=notice))
         (log.parent / "lock.txt").write_text(lock.text, encoding="utf-8")
         installed = tool.install(conda.packages, prefix, log)
         if installed.scripts:
-            told = f"Scripts that {', '.join(installed.scripts)} would run after installation are not run"
-            report(Event(kind=EventKind.NOTICE, message=told))
+            notice = f"Scripts that {', '.join(installed.scripts)} run after their installation are not executed"
+            report(Event(kind=EventKind.NOTICE, message=notice))
         if conda.pip:
             mode = "clone" if can_reflink(clean_cwd(request.home)) else "hardlink"
             PipPart(request, spec.pip, conda.platform, log).install(conda.pip, prefix, lock.as_of, mode)
-        keep_import_hook(prefix)
-        keep_activation(prefix)
+        write_import_hook(prefix)
+        store_activation(prefix)
 
-    def _forget(self, request: EnvironmentRequest, names: tuple[str, ...]) -> None:
-        others = tool_for(request, this_platform(), ()).forget(names)
-        # uv waits for all others that use its cache, so it is only asked where it may have what is looked for.
+    def _evict(self, request: EnvironmentRequest, names: tuple[str, ...]) -> None:
+        others = choose_tool(request, this_platform(), ()).evict(names)
+        # uv waits for all processes that use its cache, so it runs only if it may have a package.
         if others:
-            super()._forget(request, others)
+            super()._evict(request, others)
 
 
 def _spec(request: EnvironmentRequest, platform: str) -> CondaSpec:
-    """Return what the file asks for; of a file that is a lock, nothing but the lock itself counts."""
+    """Return the declared packages; for a file that is itself a lock only the lock counts."""
     file = conda_file(request)
     if not is_conda_lock(file.text):
         return conda_spec(request, platform)
@@ -136,11 +145,11 @@ def _spec(request: EnvironmentRequest, platform: str) -> CondaSpec:
 
 
 def _read(request: EnvironmentRequest, lock: Lock) -> CondaLock:
-    return read_once(request, lock.text, "the lock", lock.interpreter.platform)
+    return read_cached_lock(request, lock.text, "the lock", lock.interpreter.platform)
 
 
 def _channels(spec: CondaSpec, lock: CondaLock | None) -> tuple[str, ...]:
-    return lock.channels if lock else tuple(public(channel) for channel in spec.channels)
+    return lock.channels if lock else tuple(without_channel_credentials(channel) for channel in spec.channels)
 
 
 def _as_lock(found: FoundLock) -> Lock:
@@ -148,7 +157,7 @@ def _as_lock(found: FoundLock) -> Lock:
     return Lock(
         text=found.text,
         digest=lock.digest,
-        # Where it will be is not known before the lock is.
+        # The path of the interpreter is only known after the installation.
         interpreter=Interpreter(
             path=os.sep, version=lock.python or "", implementation="cpython", platform=lock.platform
         ),

@@ -1,4 +1,4 @@
-"""Starts the process that solves and installs conda packages, and puts its complaints into our words."""
+"""Runs the worker process that solves and installs conda packages, and turns its failures into errors."""
 
 import importlib.util
 import os
@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from runner.base.masking import Masker
-from runner.environments.resolve.conda.channels import channels_of, public
+from runner.environments.resolve.conda.channels import channels_of
 from runner.environments.resolve.conda.protocol import (
     Answer,
     Channel,
@@ -29,30 +29,31 @@ from runner.environments.resolve.uv_command import DROPPED, clean_cwd
 from runner.errors import EnvironmentSetupError
 from runner.process import capture
 from runner.settings import Home
+from runner.urls import without_channel_credentials
 
 WORKER = ("-m", "runner.environments.backends.conda.worker")
 EXTRA = "py-rattler is not installed: pip install 'proj-runner[conda]'"
 HINTS = {
-    "unsolvable": "A later day may do ('--as-of DATE' or 'now'); else check names, versions, builds and channels.",
-    "unreachable": "What is cached is used without a network; a channel of your own needs its full address.",
-    "refused": "The archive is not what the lock was made from. Somebody changed it, or the lock is wrong.",
+    "unsolvable": "Try a later date ('--as-of DATE' or 'now'), or check names, versions, builds and channels.",
+    "unreachable": "Check the network. A channel of your own needs its full address.",
+    "refused": "The archive is not the one that the lock was made from: it was changed, or the lock is wrong.",
 }
 
 
-def is_there() -> bool:
-    """Say whether the library is installed, without importing it."""
+def is_installed() -> bool:
+    """Return whether the library is installed, without importing it."""
     return importlib.util.find_spec("rattler") is not None
 
 
 def is_offline(environ: Mapping[str, str]) -> bool:
-    """Say whether the user wants no network to be used."""
+    """Return whether the user disabled the network."""
     return any(environ.get(name, "").lower() in ("1", "true", "yes", "on") for name in ("UV_OFFLINE", "PROJ_OFFLINE"))
 
 
 class Rattler(Struct, frozen=True, kw_only=True):
-    """What solves and installs with the library, in a process of its own.
+    """Solves and installs with the py-rattler library in a separate process.
 
-    Indexes, archives and unpacked packages are kept in the home's cache.
+    Indexes, archives and unpacked packages are stored in the home's cache.
     """
 
     home: Home
@@ -67,25 +68,25 @@ class Rattler(Struct, frozen=True, kw_only=True):
 
     @property
     def knows_dates(self) -> bool:
-        """Say yes: it leaves out what is newer than a date."""
+        """True: it can leave out packages that are newer than a date."""
         return True
 
     def usual_channels(self) -> tuple[str, ...]:
-        """Return the names of the channels where a file names none."""
+        """Return the names of the default channels."""
         return tuple(channel.name for channel in channels_of((), self.environ))
 
     @property
     def archives(self) -> Path:
-        """Where archives are kept by their digest."""
+        """The folder of archives, by digest."""
         return self.home.root / "cache" / "conda" / "archives"
 
     @property
     def unpacked(self) -> Path:
-        """Where unpacked packages are kept, of which prefixes are made."""
+        """The folder of unpacked packages, from which prefixes are linked."""
         return self.home.root / "cache" / "conda" / "packages"
 
     def solve(self, specs: tuple[str, ...], as_of: str | None, log: Path, *, is_portable: bool = False) -> Solved:
-        """Find the packages for specs; without a network what is known of the channels is used.
+        """Return the packages that satisfy specs; without a network the cached indexes of the channels are used.
 
         Raises:
             EnvironmentSetupError: there is no solution, or the channels can't be read.
@@ -100,24 +101,24 @@ class Rattler(Struct, frozen=True, kw_only=True):
                 as_of=as_of,
                 is_portable=is_portable,
             )
-            answer = self._ask(msgspec.structs.replace(task, is_offline=is_offline(self.environ)))
+            answer = self._run_task(msgspec.structs.replace(task, is_offline=is_offline(self.environ)))
             if isinstance(answer, Failure) and answer.kind == "unreachable":
-                again = self._ask(msgspec.structs.replace(task, is_offline=True))
+                again = self._run_task(msgspec.structs.replace(task, is_offline=True))
                 answer = again if isinstance(again, Solved) else answer
         if isinstance(answer, Solved):
             return answer
-        raise _complaint("No set of conda packages satisfies what the project asks for", answer, log)
+        raise _task_error("No set of conda packages satisfies the requirements of the project", answer, log)
 
     def install(self, packages: tuple[CondaPackage, ...], prefix: Path, log: Path) -> Installed:
-        """Make a prefix of packages.
+        """Create a prefix of packages.
 
         Raises:
-            EnvironmentSetupError: an archive can't be had, is not what the lock says, or can't be installed.
+            EnvironmentSetupError: an archive can't be downloaded, does not match the lock, or can't be installed.
         """
         missing = self._missing(packages)
         if missing and is_offline(self.environ):
             names = ", ".join(package.file_name for package in missing)
-            raise EnvironmentSetupError(f"These are not on this machine, and no network is to be used: {names}")
+            raise EnvironmentSetupError(f"The network is disabled, and these archives are not on this machine: {names}")
         task = InstallTask(
             channels=channels_of(self.channels, self.environ),
             packages=packages,
@@ -126,21 +127,21 @@ class Rattler(Struct, frozen=True, kw_only=True):
             cache=str(self.unpacked),
             prefix=str(prefix),
         )
-        answer = self._ask(task)
+        answer = self._run_task(task)
         if isinstance(answer, Failure) and answer.kind == "unlinked":
             shutil.rmtree(prefix)
             prefix.mkdir()
-            answer = self._ask(msgspec.structs.replace(task, is_careful=True))
+            answer = self._run_task(msgspec.structs.replace(task, is_careful=True))
         if isinstance(answer, Installed):
             return answer
-        raise _complaint("The conda packages of the lock can't be installed", answer, log)
+        raise _task_error("The conda packages of the lock can't be installed", answer, log)
 
     def missing(self, packages: tuple[CondaPackage, ...]) -> int:
-        """Return how many archives are not there yet."""
+        """Return the number of archives that are not on this machine."""
         return len(self._missing(packages))
 
-    def forget(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Remove unpacked packages, so that they are unpacked again; return the names of which there is none."""
+    def evict(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Remove unpacked packages, so that they are unpacked again; return the names of packages that have none."""
         found = set()
         for folder in self.unpacked.glob("*") if self.unpacked.is_dir() else ():
             name = folder.name.rsplit("-", 2)[0]
@@ -155,38 +156,40 @@ class Rattler(Struct, frozen=True, kw_only=True):
 
     @contextmanager
     def _indexes(self, channels: Iterable[Channel]) -> Iterator[Path]:
-        """Give the folder where indexes of channels are kept, with addresses; what has a secret address is not kept."""
-        if all(public(channel.address + "/") == channel.address + "/" for channel in channels):
+        """Yield the folder for indexes of channels; those of channels with a secret URL are not kept."""
+        if all(without_channel_credentials(channel.address + "/") == channel.address + "/" for channel in channels):
             yield self.home.root / "cache" / "conda" / "indexes"
             return
         with TemporaryDirectory(prefix="proj-") as folder:
             yield Path(folder)
 
-    def _ask(self, task: Task) -> Answer:
+    def _run_task(self, task: Task) -> Answer:
         own = {name: value for name, value in self.environ.items() if name not in DROPPED}
         done = capture(
             [sys.executable, *WORKER],
             cwd=clean_cwd(self.home),
-            # It must find what we were started with, wherever that came from.
+            # The worker must import the same packages as this process.
             env={**own, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "RUST_BACKTRACE": "0"},
             stdin=msgspec.json.encode(task),
         )
         try:
             answer: Answer = msgspec.json.decode(done.stdout, type=Answer)
         except msgspec.DecodeError:
-            return Failure(kind="broken", message=public(done.error_text) or f"ended with {done.exit_code}")
+            return Failure(
+                kind="broken", message=without_channel_credentials(done.error_text) or f"ended with {done.exit_code}"
+            )
         return answer
 
 
-def _complaint(what: str, answer: Answer, log: Path) -> EnvironmentSetupError:
-    failure = answer if isinstance(answer, Failure) else Failure(kind="broken", message="an answer to another question")
+def _task_error(what: str, answer: Answer, log: Path) -> EnvironmentSetupError:
+    failure = answer if isinstance(answer, Failure) else Failure(kind="broken", message="an answer to another task")
     text = Masker().text(failure.message.strip())
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text(text + "\n", encoding="utf-8")
     lines = [line for line in text.splitlines() if line.strip()]
-    told = "\n".join(lines[:MAX_LINES])
+    shown = "\n".join(lines[:MAX_LINES])
     return EnvironmentSetupError(
-        f"{what}:\n{told}", context=f"the whole output is in {log}", hint=HINTS.get(failure.kind)
+        f"{what}:\n{shown}", context=f"the whole output is in {log}", hint=HINTS.get(failure.kind)
     )
 
 

@@ -1,4 +1,4 @@
-"""Repairs for the member that takes conda's files as they are: nothing in a file is changed, packages are added."""
+"""Repairs conda files for the `conda` backend: packages are added, nothing of the file is changed."""
 
 import hashlib
 
@@ -16,7 +16,7 @@ from runner.model import ProjectFiles
 
 
 def repair_conda(spec: EnvironmentSpec, scripts: Scripts, files: ProjectFiles) -> EnvironmentSpec:
-    """Return a spec with ``mlflow`` if only the code says so; what a lock has is taken as it is.
+    """Return a spec with ``mlflow`` added if only the code imports it; a lock is used unchanged.
 
     Raises:
         EnvironmentSetupError: the file can't be read.
@@ -27,16 +27,16 @@ def repair_conda(spec: EnvironmentSpec, scripts: Scripts, files: ProjectFiles) -
     lock = spec.conda if is_conda_lock(spec.conda.text) else lock_beside(files, spec.conda, platform)
     if lock:
         return structs.replace(spec, locked_by=hashlib.sha256(lock.text.encode()).hexdigest())
-    return with_mlflow(spec, _names(spec.conda, files, platform), scripts, files)
+    return with_mlflow(spec, _package_names(spec.conda, files, platform), scripts, files)
 
 
-def _names(file: CondaFile, files: ProjectFiles, platform: str) -> frozenset[str]:
-    """Return what a file asks for, called as on the Python index."""
-    asked = read_conda_spec(file, files, platform)
-    found = (SPEC.fullmatch(text) for text in asked.specs)
-    return names_of(asked.pip) | {python_name(match["name"]) for match in found if match}
+def _package_names(file: CondaFile, files: ProjectFiles, platform: str) -> frozenset[str]:
+    """Return the packages of a file, by their names on the Python index."""
+    declared = read_conda_spec(file, files, platform)
+    found = (SPEC.fullmatch(text) for text in declared.specs)
+    return names_of(declared.pip) | {python_name(match["name"]) for match in found if match}
 
 
 def python_name(conda: str) -> str:
-    """Return what a package of conda is called on the Python index."""
+    """Return the name of a conda package on the Python index."""
     return PYTHON_NAMES.get(conda.lower(), conda.lower()).partition(" ; ")[0]

@@ -1,4 +1,4 @@
-"""What solves and installs conda packages: the library, or an executable of the user's when that is asked for."""
+"""Chooses the tool that solves and installs conda packages: py-rattler, or an executable that the user configured."""
 
 from pathlib import Path
 from typing import Protocol
@@ -10,41 +10,41 @@ from runner.environments.resolve.conda.protocol import CondaPackage, Installed, 
 
 
 class CondaTool(Protocol):
-    """Something that solves and installs conda packages."""
+    """Solves and installs conda packages."""
 
     @property
     def name(self) -> str:
-        """Its name, which is part of the identity of what it makes."""
+        """Its name, which is part of the identity of the environments that it builds."""
         ...
 
     @property
     def knows_dates(self) -> bool:
-        """Say whether it can leave out what is newer than a date."""
+        """Whether it can leave out packages that are newer than a date."""
         ...
 
     def usual_channels(self) -> tuple[str, ...]:
-        """Return the names of the channels where a file names none."""
+        """Return the names of the default channels."""
         ...
 
     def solve(self, specs: tuple[str, ...], as_of: str | None, log: Path, *, is_portable: bool = False) -> Solved:
-        """Find the packages for specs."""
+        """Return the packages that satisfy specs."""
         ...
 
     def missing(self, packages: tuple[CondaPackage, ...]) -> int:
-        """Return how many archives are not on this machine yet."""
+        """Return the number of archives that are not on this machine."""
         ...
 
     def install(self, packages: tuple[CondaPackage, ...], prefix: Path, log: Path) -> Installed:
-        """Make a prefix of packages, whose digests are checked."""
+        """Create a prefix of packages and check their digests."""
         ...
 
-    def forget(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Remove what is kept of packages; return the names of which nothing is."""
+    def evict(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Remove packages from the cache; return the names of packages that are not in it."""
         ...
 
 
-def tool_for(request: EnvironmentRequest, platform: str, channels: tuple[str, ...]) -> CondaTool:
-    """Return the executable that the user names, else the library."""
+def choose_tool(request: EnvironmentRequest, platform: str, channels: tuple[str, ...]) -> CondaTool:
+    """Return the executable that the user configured, else the library."""
     executable = find_executable(request.environ)
     kind = CondaCommand if executable else Rattler
     more = {"executable": executable} if executable else {}

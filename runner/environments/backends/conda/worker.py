@@ -1,7 +1,7 @@
-"""Solves and installs conda packages in a process of its own, which reads one task and writes one answer.
+"""Solves and installs conda packages in a separate process that reads one task and writes one answer.
 
-A process of its own because the library's threads may crash an interpreter that ends in the ordinary way
-(https://github.com/PyO3/pyo3-async-runtimes/issues/40), and because hostile input makes it abort.
+It is separate because the library's threads may crash an interpreter that exits normally
+(https://github.com/PyO3/pyo3-async-runtimes/issues/40), and because hostile input aborts the process.
 """
 
 import asyncio
@@ -22,7 +22,6 @@ from runner.environments.backends.conda.archives import (
     archive_path,
     fetch_all,
 )
-from runner.environments.resolve.conda.channels import public
 from runner.environments.resolve.conda.protocol import (
     Answer,
     CondaPackage,
@@ -33,19 +32,20 @@ from runner.environments.resolve.conda.protocol import (
     SolveTask,
     Task,
 )
+from runner.urls import without_channel_credentials
 
 PORTABLE = {
     "linux": (("__unix", "0"), ("__linux", "5.10"), ("__glibc", "2.28")),
     "osx": (("__unix", "0"), ("__osx", "11.0")),
     "win": (("__win", "0"),),
 }
-"""What may be expected of any machine; the numbers are those that conda-lock takes."""
+"""Virtual packages that any machine has; the versions are those of conda-lock."""
 ARCHSPECS = {"64": "x86_64", "aarch64": "aarch64", "arm64": "arm64", "ppc64le": "ppc64le"}
 SCRIPTS = ("-post-link.sh", "-post-link.bat")
 
 
 def main() -> None:
-    """Do the task on the standard input; the answer goes to the standard output."""
+    """Execute the task from standard input and write the answer to standard output."""
     task = msgspec.json.decode(sys.stdin.buffer.read(), type=Task)
     sys.stdout.buffer.write(msgspec.json.encode(asyncio.run(answer(task))))
     sys.stdout.buffer.flush()
@@ -53,25 +53,26 @@ def main() -> None:
 
 
 async def answer(task: Task) -> Answer:
-    """Return what came of a task."""
+    """Return the result of a task."""
     try:
         return await (solve(task) if isinstance(task, SolveTask) else install(task))
     except (exceptions.SolverError, exceptions.InvalidMatchSpecError) as error:
-        return Failure(kind="unsolvable", message=public(str(error)))
+        return Failure(kind="unsolvable", message=without_channel_credentials(str(error)))
     except (exceptions.GatewayError, exceptions.FetchRepoDataError, UnreachableError) as error:
-        return Failure(kind="unreachable", message=public(str(error)))
+        return Failure(kind="unreachable", message=without_channel_credentials(str(error)))
     except RefusedError as error:
-        return Failure(kind="refused", message=public(str(error)))
+        return Failure(kind="refused", message=without_channel_credentials(str(error)))
     except exceptions.InstallerError as error:
-        return Failure(kind="unlinked", message=public(str(error)))
+        return Failure(kind="unlinked", message=without_channel_credentials(str(error)))
     except (OSError, ValueError, RuntimeError) as error:
-        return Failure(kind="broken", message=public(str(error)))
+        return Failure(kind="broken", message=without_channel_credentials(str(error)))
 
 
 async def solve(task: SolveTask) -> Solved:
-    """Find the packages for the specs of a task.
+    """Return the packages that satisfy the specs of a task.
 
-    Channels rank strictly, as conda advises; where that leaves no solution they are mixed, as conda's default is.
+    Channels have strict priority, as conda recommends. If that leaves no solution they are mixed, as by conda's
+    default.
     """
     try:
         records, is_mixed = await _solve(task, rattler.ChannelPriority.Strict), False
@@ -79,13 +80,13 @@ async def solve(task: SolveTask) -> Solved:
         if len(task.channels) == 1:
             raise
         records, is_mixed = await _solve(task, rattler.ChannelPriority.Disabled), True
-    places = ArchiveLocations(task.channels)
-    bare = [record.name.normalized for record in records if not (record.sha256 or record.md5)]
-    if bare:
-        raise ValueError(f"the channel gives no digest of {', '.join(bare)}")
+    locations = ArchiveLocations(task.channels)
+    unhashed = [record.name.normalized for record in records if not (record.sha256 or record.md5)]
+    if unhashed:
+        raise ValueError(f"the channel has no digest of {', '.join(unhashed)}")
     undated = [record.name.normalized for record in records if task.as_of and _date(record) is None]
     return Solved(
-        packages=tuple(sorted((_package(record, places) for record in records), key=lambda item: item.name)),
+        packages=tuple(sorted((_package(record, locations) for record in records), key=lambda item: item.name)),
         undated=tuple(sorted(undated)),
         is_mixed=is_mixed,
     )
@@ -102,15 +103,15 @@ async def _solve(task: SolveTask, priority: rattler.ChannelPriority) -> list[rat
             cache_dir=Path(task.cache), default_config=config, client=rattler.Client.default_client(max_retries=1)
         ),
         platforms=[Subdir(task.platform), Subdir("noarch")],
-        virtual_packages=_portable(task.platform) if task.is_portable else _found(),
+        virtual_packages=_portable(task.platform) if task.is_portable else _detected(),
         channel_priority=priority,
         exclude_newer=datetime.fromisoformat(task.as_of.replace("Z", "+00:00")) if task.as_of else None,
-        # Packages of before 2017 have no date.
+        # Packages from before 2017 have no date.
         timestamp_policy="allow-missing",
     )
 
 
-def _found() -> list[rattler.VirtualPackage]:
+def _detected() -> list[rattler.VirtualPackage]:
     return rattler.VirtualPackage.detect(rattler.VirtualPackageOverrides.from_env())
 
 
@@ -130,12 +131,12 @@ def _date(record: rattler.RepoDataRecord) -> datetime | None:
     return record.indexed_timestamp or record.timestamp
 
 
-def _package(record: rattler.RepoDataRecord, places: ArchiveLocations) -> CondaPackage:
+def _package(record: rattler.RepoDataRecord, locations: ArchiveLocations) -> CondaPackage:
     return CondaPackage(
         name=record.name.normalized,
         version=str(record.version),
         build=str(record.build),
-        url=places.written(record.url),
+        url=locations.public_url(record.url),
         md5=record.md5.hex() if record.md5 else None,
         sha256=record.sha256.hex() if record.sha256 else None,
         depends=tuple(record.depends),
@@ -143,13 +144,13 @@ def _package(record: rattler.RepoDataRecord, places: ArchiveLocations) -> CondaP
 
 
 async def install(task: InstallTask) -> Installed:
-    """Fetch, check and install the packages of a task."""
+    """Download, check and install the packages of a task."""
     archives = Path(task.archives)
     fetched = await fetch_all(task.packages, archives, ArchiveLocations(task.channels))
     paths = [archive_path(archives, package) for package in task.packages]
     records = await asyncio.gather(*map(rattler.RepoDataRecord.from_package_archive, paths))
     await _link(task, records)
-    return Installed(fetched=fetched, scripts=tuple(_tell_origin(task)))
+    return Installed(fetched=fetched, scripts=tuple(_write_origins(task)))
 
 
 async def _link(task: InstallTask, records: Sequence[rattler.RepoDataRecord]) -> None:
@@ -167,8 +168,8 @@ async def _link(task: InstallTask, records: Sequence[rattler.RepoDataRecord]) ->
     )
 
 
-def _tell_origin(task: InstallTask) -> list[str]:
-    """Write where packages come from, instead of where their archives are kept; return those that have scripts."""
+def _write_origins(task: InstallTask) -> list[str]:
+    """Write the origin of packages instead of the path of their archives; return the packages with scripts."""
     scripts = []
     metas = {path.name.lower(): path for path in (Path(task.prefix) / "conda-meta").glob("*.json")}
     for package in task.packages:

@@ -1,1 +1,1 @@
-"""Environments that are images of a container engine."""
+"""Fetches and builds container images, and inspects them."""

@@ -1,4 +1,4 @@
-"""The member that runs in an image: a container engine has it, fetches it or builds it."""
+"""The `container` backend: fetches or builds an image in which the command runs."""
 
 from typing import ClassVar
 
@@ -14,7 +14,7 @@ from runner.environments.backends.containers.images import (
     without_tag,
 )
 from runner.environments.declare.containers.spec import read_container
-from runner.environments.model import EnvironmentRequest, EnvironmentSpec, Lock, Prepared
+from runner.environments.model import BackendCapabilities, EnvironmentRequest, EnvironmentSpec, Lock, Prepared
 from runner.errors import EnvironmentSetupError, ExecutionError
 from runner.model import (
     ContainerSpec,
@@ -27,20 +27,21 @@ from runner.model import (
 )
 
 _UNREACHABLE = (
-    "Containers of this engine have a network of their own and can't reach the server of their run: tracking clients "
-    "fail there; PROJ_METRICS and the files under `metrics:` work"
+    "Containers of this engine can't reach the tracking server of the run, as they have their own network: tracking "
+    "clients fail; PROJ_METRICS and the files under `metrics:` work"
 )
 
 
 class ContainerBackend:
-    """Images of docker_env, by podman or docker."""
+    """Images of docker_env, provided by podman or docker."""
 
     name: ClassVar[str] = "container"
+    capabilities: ClassVar = BackendCapabilities(provides_images=True)
 
     def why_not(self, spec: EnvironmentSpec) -> str | None:
-        """Say why this spec can't be had: it names no image, or there is no engine."""
+        """Return the reason why there is no image for a spec: none is declared, or no engine works."""
         if spec.container is None:
-            return "the project names no image: `docker_env` with `image` or `build` in the manifest does that"
+            return "the project declares no image: set `image` or `build` of `docker_env` in the manifest"
         try:
             find_engine()
         except ExecutionError as error:
@@ -48,7 +49,7 @@ class ContainerBackend:
         return None
 
     def plan(self, request: EnvironmentRequest) -> EnvironmentRecord:
-        """Return what is known of the image without fetching or building it."""
+        """Return the record of the image, as far as known without fetching or building it."""
         (container, _), engine = _container(request), find_engine(request.environ)
         if container.build:
             name = known_tag(engine, container.build, request) or f"built from {container.build.file}"
@@ -58,40 +59,40 @@ class ContainerBackend:
         return _record(self.name, name, image, None)
 
     def lock(self, request: EnvironmentRequest, report: Report) -> Lock | None:
-        """Return nothing: the id of an image says all that a lock would."""
+        """Return None: the id of an image identifies it."""
         del request, report
         return None
 
     def prepare(self, request: EnvironmentRequest, lock: Lock | None, report: Report) -> Prepared:
-        """Return the image, with what is in it; the command runs in exactly this one, whatever its name means later."""
+        """Return the image and its contents; the command runs in this image even if its name is reused later."""
         del lock
         (container, notices), engine = _container(request), find_engine(request.environ)
         for notice in notices:
             report(Event(kind=EventKind.NOTICE, message=notice))
         name, image = _get(engine, container, request, report)
-        inside = inspect_image(engine, image, name, request)
-        _tell(engine, container, inside, request, report)
+        contents = inspect_image(engine, image, name, request)
+        _warn_of_limits(engine, container, contents, request, report)
         return Prepared(
-            record=_record(self.name, name, image, inside),
+            record=_record(self.name, name, image, contents),
             variables={variable: value for variable, value in container.environment if value is not None},
             container=ContainerRun(
                 image=image.identity.partition(":")[2],
                 name=name,
-                shell=inside.shell,
-                keeps_entrypoint=inside.keeps_entrypoint,
+                shell=contents.shell,
+                keeps_entrypoint=contents.keeps_entrypoint,
                 volumes=container.volumes,
                 gpus=container.gpus,
                 copied=tuple(variable for variable, value in container.environment if value is None),
-                import_path=inside.import_path,
+                import_path=contents.import_path,
             ),
         )
 
 
 def _container(request: EnvironmentRequest) -> tuple[ContainerSpec, tuple[str, ...]]:
-    """Return what is asked for, and what is not used of a devcontainer.json that nobody has read so far."""
+    """Return the declared container, and notices about unused keys of a devcontainer.json that was not read before."""
     container = request.spec.container
     if container is None or request.files is None:
-        raise EnvironmentSetupError("the project names no image")
+        raise EnvironmentSetupError("the project declares no image")
     if container.image or container.build:
         return container, ()
     spec = read_container(EnvironmentDeclaration(kind=EnvironmentKind.DOCKER_ENV, container=container), request.files)
@@ -104,33 +105,36 @@ def _get(engine: Engine, container: ContainerSpec, request: EnvironmentRequest, 
     return container.image, get_image(engine, container.image, request, report)
 
 
-def _record(manager: str, name: str, image: Image | None, inside: ImageContents | None) -> EnvironmentRecord:
+def _record(manager: str, name: str, image: Image | None, contents: ImageContents | None) -> EnvironmentRecord:
     return EnvironmentRecord(
         manager=manager,
-        python=inside.python if inside else None,
+        python=contents.python if contents else None,
         digest=image.identity if image else None,
         platform=image.platform if image else None,
-        packages=inside.packages if inside else (),
+        packages=contents.packages if contents else (),
         image=name,
         image_digest=pinned_digest(name) or (image.digest if image else None),
     )
 
 
-def _tell(
-    engine: Engine, container: ContainerSpec, inside: ImageContents, request: EnvironmentRequest, report: Report
+def _warn_of_limits(
+    engine: Engine, container: ContainerSpec, contents: ImageContents, request: EnvironmentRequest, report: Report
 ) -> None:
-    """Say what is not as a reader of the manifest would expect."""
+    """Report where the container behaves differently from what the manifest suggests."""
     absent = [name for name, value in container.environment if value is None and name not in request.environ]
     if absent:
-        _warn(report, f"Not set here, so the container does not have them: {', '.join(absent)}")
-    if inside.shell != "bash":
-        _warn(report, f"The image has no bash; its {inside.shell} runs the command")
-    if not inside.keeps_entrypoint:
-        _warn(report, "The ENTRYPOINT of the image runs no command that is given to it, so it is left out")
+        _warn(report, f"Variables of docker_env that are not set and not passed to the container: {', '.join(absent)}")
+    if contents.shell != "bash":
+        _warn(report, f"The image has no bash; its {contents.shell} runs the command")
+    if not contents.keeps_entrypoint:
+        _warn(report, "The ENTRYPOINT of the image does not run its arguments, so it is disabled")
     if not engine.has_init:
-        _warn(report, "There is no init for containers (catatonit): a command that does not handle SIGTERM is killed")
+        _warn(
+            report,
+            "No init program for containers (catatonit) is installed: a command without a SIGTERM handler is killed",
+        )
     if not engine.runs_below_us:
-        message = f"Processor time and memory are not measured: {engine.kind.value} keeps its containers out of reach"
+        message = f"Processor time and memory are not measured: {engine.kind.value} runs containers in a daemon or VM"
         report(Event(kind=EventKind.NOTICE, message=message))
     if not engine.shares_loopback:
         _warn(report, _UNREACHABLE)

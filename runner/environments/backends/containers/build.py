@@ -1,4 +1,4 @@
-"""Images built from the project's own Dockerfile, once for each content of it."""
+"""Builds images from the project's Dockerfile, once per content of its context."""
 
 import hashlib
 import os
@@ -14,27 +14,27 @@ from runner.base.files import locked, new_folder, remove_tree, sha256_of, write_
 from runner.engine import Engine
 from runner.environments.backends.containers.built import TOP
 from runner.environments.backends.containers.images import Image, find_image, last_lines, run_tool
-from runner.environments.cache.leases import hold
+from runner.environments.cache.leases import lease_until_exit
 from runner.environments.model import EnvironmentRequest
 from runner.errors import EnvironmentSetupError
 from runner.model import Event, EventKind, ImageBuild, ProjectFiles, Report
 
 BUILD_FILES = ("Containerfile", "Dockerfile")
-"""The names looked for in the context, in this order, as podman does."""
+"""The file names that are tried in the context, in this order, as by podman."""
 
 
 def build_file(build: ImageBuild, files: ProjectFiles) -> str:
     """Return the path of the Dockerfile or Containerfile.
 
     Raises:
-        EnvironmentSetupError: it is not there.
+        EnvironmentSetupError: the project has none.
     """
     names = [build.file] if build.file else [posixpath.join(build.context, name) for name in BUILD_FILES]
     names = [posixpath.normpath(name) for name in names]
     found = next((name for name in names if files.read(name) is not None), None)
     if found is None:
         raise EnvironmentSetupError(
-            f"docker_env has an image built, and there is no {' or '.join(names)} in the project",
+            f"docker_env builds an image, and the project has no {' or '.join(names)}",
             hint="`build` is a folder with a Dockerfile, or a mapping of `context` and `dockerfile`; the file must not "
             "be ignored by git.",
         )
@@ -42,7 +42,7 @@ def build_file(build: ImageBuild, files: ProjectFiles) -> str:
 
 
 def known_tag(engine: Engine, build: ImageBuild, request: EnvironmentRequest) -> str | None:
-    """Return the tag that this tree's image was given when it was built, None where it was not built here."""
+    """Return the tag of the image that was built for this tree, None if it was not built here."""
     try:
         return _note(engine, build, request).read_text(encoding="utf-8")
     except OSError:
@@ -50,44 +50,44 @@ def known_tag(engine: Engine, build: ImageBuild, request: EnvironmentRequest) ->
 
 
 def get_built(engine: Engine, build: ImageBuild, request: EnvironmentRequest, report: Report) -> tuple[str, Image]:
-    """Return tag and image of a build; it is built where there is none of the same context, file and arguments.
+    """Return tag and image of a build; build it if there is none with the same context, file and arguments.
 
-    `remove_image` leaves it alone until this process ends.
+    `remove_image` does not remove it until this process ends.
 
     Raises:
-        EnvironmentSetupError: the build fails; the text says where its log is.
+        EnvironmentSetupError: the build fails; the message has the path of its log.
     """
     tag = known_tag(engine, build, request)
     if tag:
-        hold(request.home.environments, tag.rpartition(":")[2])
+        lease_until_exit(request.home.environments, tag.rpartition(":")[2])
     image = find_image(engine, tag) if tag else None
     if tag and image:
         with suppress(OSError):
-            os.utime(request.home.root / "images" / f"{tag.rpartition(':')[2]}.lock")  # when it was last used
+            os.utime(request.home.root / "images" / f"{tag.rpartition(':')[2]}.lock")  # the time of last use
         return tag, image
     if request.files is None or request.tree is None:
-        raise EnvironmentSetupError("an image of the project needs its frozen tree")
+        raise EnvironmentSetupError("building an image needs the frozen tree of the project")
     folder = request.home.root / "images"
-    room = new_folder(folder, "building-")
+    temporary = new_folder(folder, "building-")
     try:
         file = build_file(build, request.files)
-        context = _stage(request.tree.folder(), build.context, request.files, room / "context")
-        shutil.copyfile(request.tree.folder() / file, room / "Dockerfile")
-        identity = _identity(build, context, room / "Dockerfile")
+        context = _stage(request.tree.folder(), build.context, request.files, temporary / "context")
+        shutil.copyfile(request.tree.folder() / file, temporary / "Dockerfile")
+        identity = _identity(build, context, temporary / "Dockerfile")
         tag = f"{TOP}:{identity[:24]}"
-        hold(request.home.environments, identity[:24])
+        lease_until_exit(request.home.environments, identity[:24])
         with locked(folder / f"{identity[:24]}.lock"):
             image = find_image(engine, tag)
             if image is None:
-                image = _build(engine, build, tag, room, request, report)
+                image = _build(engine, build, tag, temporary, request, report)
     finally:
-        remove_tree(room)
+        remove_tree(temporary)
     write_atomically(_note(engine, build, request), tag.encode())
     return tag, image
 
 
 def _note(engine: Engine, build: ImageBuild, request: EnvironmentRequest) -> Path:
-    """Return where the tag of a whole tree's image is kept, so that an unchanged tree need not be read again."""
+    """Return the file with the tag of a tree's image, so that an unchanged tree is not read again."""
     parts = (request.code, build, engine.kind, engine.is_rootless)
     key = hashlib.sha256(msgspec.json.encode(parts)).hexdigest() if request.code else "unknown"
     return request.home.root / "images" / "trees" / key
@@ -107,33 +107,33 @@ def _stage(project: Path, context: str, files: ProjectFiles, target: Path) -> Pa
 def _frozen(project: Path, folder: str, files: ProjectFiles) -> Iterator[str]:
     for name in files.names("" if folder == "." else folder):
         path = posixpath.normpath(posixpath.join(folder, name))
-        place = project / path
-        if name.endswith("/") and not place.is_symlink():
+        file = project / path
+        if name.endswith("/") and not file.is_symlink():
             yield from _frozen(project, path, files)
-        elif os.path.lexists(place):
+        elif os.path.lexists(file):
             yield path
 
 
 def _identity(build: ImageBuild, context: Path, file: Path) -> str:
-    """Return the digest of all that a build depends on and the project decides: names, modes, contents, arguments."""
+    """Return the digest of all build inputs of the project: names, modes, contents, arguments."""
     digest = hashlib.sha256(msgspec.json.encode((build.arguments, build.target, sha256_of(file))))
-    for path in sorted(place for place in context.rglob("*") if place.is_symlink() or place.is_file()):
+    for path in sorted(path for path in context.rglob("*") if path.is_symlink() or path.is_file()):
         is_link = path.is_symlink()
-        content = os.readlink(path) if is_link else sha256_of(path)  # noqa: PTH115  # Path would tidy the text
+        content = os.readlink(path) if is_link else sha256_of(path)  # noqa: PTH115  # Path would normalise the text
         mode = "link" if is_link else str(path.stat().st_mode & 0o100)
         digest.update(msgspec.json.encode((os.fsencode(path.relative_to(context)).hex(), mode, content)))
     return digest.hexdigest()
 
 
 def _build(
-    engine: Engine, build: ImageBuild, tag: str, room: Path, request: EnvironmentRequest, report: Report
+    engine: Engine, build: ImageBuild, tag: str, temporary: Path, request: EnvironmentRequest, report: Report
 ) -> Image:
     log = request.home.root / "images" / f"{tag.rpartition(':')[2]}.log"
     log.unlink(missing_ok=True)
     report(Event(kind=EventKind.STEP, message=f"Building the image of {build.context} (log: {log})"))
     arguments = [word for name, value in build.arguments for word in ("--build-arg", f"{name}={value}")]
     target = ["--target", build.target] if build.target else []
-    words = ["--file", str(room / "Dockerfile"), "--tag", tag, *arguments, *target, str(room / "context")]
+    words = ["--file", str(temporary / "Dockerfile"), "--tag", tag, *arguments, *target, str(temporary / "context")]
     outcome = run_tool([engine.program, "build", *words], request, log)
     image = find_image(engine, tag) if outcome.exit_code == 0 else None
     if image is None:

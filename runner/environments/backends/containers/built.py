@@ -1,4 +1,4 @@
-"""The images that were built for this home of proj: listed and removed as other environments are."""
+"""Lists and removes the images that were built for this home of proj."""
 
 import os
 import re
@@ -6,25 +6,25 @@ from collections.abc import Mapping
 
 from runner.engine import find_engine
 from runner.environments.cache.environments import CachedEnvironment
-from runner.environments.cache.leases import alone
+from runner.environments.cache.leases import exclusive_lease
 from runner.errors import ExecutionError
 from runner.settings import Home
 
 MANAGER = "container"
 TOP = "localhost/proj"
 NAME = re.compile(r"[0-9a-f]{24}")
-"""How the tag of a built image looks: the beginning of the digest of what it was built from."""
+"""The tag of a built image: the first digits of the digest of its build inputs."""
 
 
 def built_images(home: Home, environ: Mapping[str, str] = os.environ) -> tuple[CachedEnvironment, ...]:
-    """Return the images that were built here and that the engine still has, the last used first."""
+    """Return the images that were built for this home and that the engine still has, the last used first."""
     folder = home.root / "images"
     used = {path.stem: path.stat().st_mtime for path in folder.glob("*.lock") if NAME.fullmatch(path.stem)}
     if not used:
         return ()
     try:
         engine = find_engine(environ)
-    except ExecutionError:  # without an engine there are no images either
+    except ExecutionError:  # without an engine there are no images
         return ()
     found = []
     for name, moment in used.items():
@@ -43,13 +43,13 @@ def built_images(home: Home, environ: Mapping[str, str] = os.environ) -> tuple[C
                     is_whole=True,
                 )
             )
-    return tuple(sorted(found, key=lambda kept: -kept.last_used))
+    return tuple(sorted(found, key=lambda image: -image.last_used))
 
 
-def remove_image(home: Home, kept: CachedEnvironment, environ: Mapping[str, str] = os.environ) -> int | None:
-    """Remove an image and return its bytes; None when a run or a container uses it."""
-    with alone(home.environments, kept.name) as is_alone:
+def remove_image(home: Home, image: CachedEnvironment, environ: Mapping[str, str] = os.environ) -> int | None:
+    """Remove an image and return the number of bytes freed; None if a run or a container uses it."""
+    with exclusive_lease(home.environments, image.name) as is_alone:
         if not is_alone:
             return None
-        done = find_engine(environ).run("image", "rm", kept.path)
-    return kept.own_size if done.exit_code == 0 else None
+        done = find_engine(environ).run("image", "rm", image.path)
+    return image.own_size if done.exit_code == 0 else None

@@ -1,4 +1,4 @@
-"""Container images: which one a name stands for, fetching it, and what is in it."""
+"""Finds, fetches and inspects container images."""
 
 import os
 from collections.abc import Sequence
@@ -16,17 +16,17 @@ from runner.model import Event, EventKind, Report
 from runner.process import Completed, Echo, Interrupted, Outcome, ProcessRequest, Stdin, run
 
 USUAL_REGISTRY = "docker.io"
-"""Where docker looks for images whose name has no registry; podman asks, or refuses."""
+"""The registry that docker uses for image names without one; podman asks the user or refuses."""
 _NOT_THERE = ("no such image", "image not known", "no such object")
 _MARK = "proj-shell:"
 _ANSWER = "proj-python:"
-_START_TIME = 600.0
+_START_TIMEOUT = 600.0
 """Seconds for a first container: without overlays that map ids, podman copies the whole image for a new user."""
 _LINES_SHOWN = 15
 _NO_PROGRAM = (126, 127)
 """Exit codes of an engine whose container could not start its program."""
 
-_QUESTIONS = r"""printf 'proj-shell:%s\n' "$(command -v bash || command -v sh)"
+_QUERIES = r"""printf 'proj-shell:%s\n' "$(command -v bash || command -v sh)"
 for name in python python3; do command -v "$name" >/dev/null 2>&1 && exec "$name" -c "$1"; done; exit 0
 """
 _PYTHON = r"""
@@ -43,7 +43,7 @@ print("proj-python:" + json.dumps({"version": platform.python_version(), "packag
 
 
 class Image(Struct, frozen=True, kw_only=True):
-    """An image that is on this machine: its id, the digests under which registries have it, and its platform."""
+    """An image on this machine: its id, its digests in registries, and its platform."""
 
     identity: str
     digests: tuple[str, ...] = ()
@@ -52,12 +52,12 @@ class Image(Struct, frozen=True, kw_only=True):
 
     @property
     def digest(self) -> str | None:
-        """The digest by which a registry has it."""
+        """The first digest of the image in a registry."""
         return self.digests[0] if self.digests else None
 
 
 class ImageContents(Struct, frozen=True, kw_only=True):
-    """What was found in an image by running a command in it."""
+    """Facts about an image, found by running a command in it."""
 
     shell: str
     keeps_entrypoint: bool
@@ -86,7 +86,7 @@ class _Python(Struct):
 
 
 def find_image(engine: Engine, name: str) -> Image | None:
-    """Return the image that a name or an id stands for on this machine, None where there is none.
+    """Return the image on this machine with a name or id, None if there is none.
 
     Raises:
         EnvironmentSetupError: the engine does not work.
@@ -95,7 +95,7 @@ def find_image(engine: Engine, name: str) -> Image | None:
     if done.exit_code:
         if any(words in done.error_text.lower() for words in _NOT_THERE):
             return None
-        raise EnvironmentSetupError(f"{engine.kind.value} can't look at its images", context=done.error_text)
+        raise EnvironmentSetupError(f"{engine.kind.value} can't inspect its images", context=done.error_text)
     found = msgspec.json.decode(done.stdout, type=list[_Inspected])[0]
     digests = [digest.rpartition("@")[2] for digest in found.repo_digests or ()]
     return Image(
@@ -107,19 +107,19 @@ def find_image(engine: Engine, name: str) -> Image | None:
 
 
 def get_image(engine: Engine, name: str, request: EnvironmentRequest, report: Report) -> Image:
-    """Return the image of a name, fetched from its registry where it is not here; a digest in the name must be its own.
+    """Return the image with a name, fetched from its registry if it is missing here.
 
     Raises:
-        EnvironmentSetupError: it can't be had, or it is not the one that the digest names.
+        EnvironmentSetupError: it can't be fetched, or it does not have the digest in its name.
     """
     reference = without_tag(name)
     image = find_image(engine, reference) or _pull(engine, reference, request, report)
     pinned = pinned_digest(name)
     if pinned and pinned not in image.digests:
         raise EnvironmentSetupError(
-            f"The image '{name}' is not what its digest says",
+            f"The image '{name}' does not have the digest in its name",
             context=f"its digests are {', '.join(image.digests) or 'unknown'}",
-            hint=f"Remove it with `{engine.kind.value} image rm` and run again, so that it is fetched anew.",
+            hint=f"Remove it with `{engine.kind.value} image rm` and run again.",
         )
     return image
 
@@ -131,7 +131,7 @@ def pinned_digest(name: str) -> str | None:
 
 
 def without_tag(name: str) -> str:
-    """Return a name without the tag where a digest says more; podman refuses to have both."""
+    """Return a name without the tag if it has a digest; podman refuses names with both."""
     if pinned_digest(name) is None:
         return name
     repository, _, digest = name.rpartition("@")
@@ -150,25 +150,25 @@ def with_registry(name: str) -> str:
 def _pull(engine: Engine, name: str, request: EnvironmentRequest, report: Report) -> Image:
     report(Event(kind=EventKind.STEP, message=f"Fetching the image {name}"))
     log = request.home.root / "images" / "pull.log"
-    asked = with_registry(name) if engine.kind is EngineKind.PODMAN else name
-    outcome = run_tool([engine.program, "pull", asked], request, log)
-    image = find_image(engine, asked) if outcome.exit_code == 0 else None
+    full_name = with_registry(name) if engine.kind is EngineKind.PODMAN else name
+    outcome = run_tool([engine.program, "pull", full_name], request, log)
+    image = find_image(engine, full_name) if outcome.exit_code == 0 else None
     if image is None:
         kind = EnvironmentSetupError if pinned_digest(name) else AbsentImageError
         raise kind(
             f"The image '{name}' is not on this machine and can't be fetched",
             context=last_lines(log),
-            hint=f"An image that is made here: `{engine.kind.value} build -t {name} FOLDER`, or `build: FOLDER` in "
-            f"docker_env. One of a private registry: `{engine.kind.value} login` first.",
+            hint=f"Build it with `{engine.kind.value} build -t {name} FOLDER`, or set `build: FOLDER` in docker_env. "
+            f"For a private registry, run `{engine.kind.value} login` first.",
         )
     return image
 
 
 def run_tool(argv: Sequence[str], request: EnvironmentRequest, log: Path) -> Outcome:
-    """Run a long command of the engine; its output is shown as progress and kept in ``log``.
+    """Run a long command of the engine, show its output as progress and write it to ``log``.
 
     Raises:
-        Interrupted: a signal to us stopped it.
+        Interrupted: a signal to proj stopped it.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     outcome = run(
@@ -187,16 +187,16 @@ def run_tool(argv: Sequence[str], request: EnvironmentRequest, log: Path) -> Out
 
 
 def last_lines(log: Path) -> str:
-    """Return the end of a log, where programs say what is wrong."""
+    """Return the last lines of a log, which usually have the error."""
     try:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
-        return "it said nothing"
-    return "\n".join(line.rpartition("\r")[2] for line in lines[-_LINES_SHOWN:]) or "it said nothing"
+        return "it output nothing"
+    return "\n".join(line.rpartition("\r")[2] for line in lines[-_LINES_SHOWN:]) or "it output nothing"
 
 
 def inspect_image(engine: Engine, image: Image, name: str, request: EnvironmentRequest) -> ImageContents:
-    """Return which shell and which Python an image has; it is asked once, as an image never changes.
+    """Return the shell and the Python of an image; the result is cached because an image never changes.
 
     Raises:
         EnvironmentSetupError: no command can run in it.
@@ -206,54 +206,54 @@ def inspect_image(engine: Engine, image: Image, name: str, request: EnvironmentR
     try:
         return msgspec.json.decode(cache.read_bytes(), type=ImageContents)
     except (OSError, msgspec.DecodeError):
-        inside = _ask_inside(engine, image, name)
-    write_atomically(cache, msgspec.json.encode(inside))
-    return inside
+        contents = _query_image(engine, image, name)
+    write_atomically(cache, msgspec.json.encode(contents))
+    return contents
 
 
-def _ask_inside(engine: Engine, image: Image, name: str) -> ImageContents:
-    done = _run_questions(engine, image)
+def _query_image(engine: Engine, image: Image, name: str) -> ImageContents:
+    done = _run_queries(engine, image)
     answer = _read_answer(done, keeps_entrypoint=True)
     if answer is None and image.has_entrypoint:
-        done = _run_questions(engine, image, "--entrypoint", "")
+        done = _run_queries(engine, image, "--entrypoint", "")
         answer = _read_answer(done, keeps_entrypoint=False)
     if answer is None:
-        raise _complain(engine, name, done)
+        raise _command_error(engine, name, done)
     return answer
 
 
-def _complain(engine: Engine, name: str, done: Completed) -> EnvironmentSetupError:
+def _command_error(engine: Engine, name: str, done: Completed) -> EnvironmentSetupError:
     context = done.error_text or f"exit code {done.exit_code}"
     if done.exit_code in _NO_PROGRAM:
         return EnvironmentSetupError(
-            f"The image '{name}' can't run the commands of projects: it has no shell",
+            f"The image '{name}' can't run commands of projects: it has no shell",
             context=context,
             hint="Use an image that has bash or sh.",
         )
     return EnvironmentSetupError(
         f"No container can be started from the image '{name}'",
         context=context,
-        hint=f"Try it by hand: {engine.kind.value} run --rm {name} sh -c 'echo it works'",
+        hint=f"Try: {engine.kind.value} run --rm {name} sh -c 'echo it works'",
     )
 
 
-def _run_questions(engine: Engine, image: Image, *options: str) -> Completed:
+def _run_queries(engine: Engine, image: Image, *options: str) -> Completed:
     return engine.run(
         *("run", "--rm", *engine.init_options, *engine.user_options, "--network", "none", *options),
-        *(image.identity.partition(":")[2], "sh", "-c", _QUESTIONS, "sh", _PYTHON),
-        timeout=_START_TIME,
+        *(image.identity.partition(":")[2], "sh", "-c", _QUERIES, "sh", _PYTHON),
+        timeout=_START_TIMEOUT,
     )
 
 
 def _read_answer(done: Completed, *, keeps_entrypoint: bool) -> ImageContents | None:
-    """Return what the questions brought out; an ENTRYPOINT may have printed something before."""
+    """Parse the output of the queries; an ENTRYPOINT may have printed lines before."""
     lines = done.stdout.decode("utf-8", "replace").splitlines()
-    said = {mark: line.removeprefix(mark) for line in lines for mark in (_MARK, _ANSWER) if line.startswith(mark)}
-    shell = said.get(_MARK)
+    output = {mark: line.removeprefix(mark) for line in lines for mark in (_MARK, _ANSWER) if line.startswith(mark)}
+    shell = output.get(_MARK)
     if not shell:
         return None
     try:
-        python = msgspec.json.decode(said.get(_ANSWER, ""), type=_Python)
+        python = msgspec.json.decode(output.get(_ANSWER, ""), type=_Python)
     except msgspec.DecodeError:
         python = None
     return ImageContents(

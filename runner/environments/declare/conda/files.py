@@ -1,4 +1,4 @@
-"""What every reader of conda's files needs: their platforms, the lines meant for one of them, which file is a lock."""
+"""Functions shared by the readers of conda files: platforms, platform selectors, and detection of locks."""
 
 import platform
 import re
@@ -15,7 +15,7 @@ SELECTORS = {
     "osx-arm64": {"arm64", "osx", "unix"},
     "win-64": {"win64", "x86_64", "win"},
 }
-"""What is true on a platform; the words of conda-build that are about platforms alone.
+"""The selectors that are true on a platform: those of conda-build that depend on the platform alone.
 
 https://docs.conda.io/projects/conda-build/en/stable/resources/define-metadata.html#preprocessing-selectors
 """
@@ -23,14 +23,14 @@ https://docs.conda.io/projects/conda-build/en/stable/resources/define-metadata.h
 SELECTOR = re.compile(r"#[^\[\]]*\[(?P<words>[^\[\]]+)\][^\[\]]*$")
 WORDS = frozenset().union(*SELECTORS.values()) | {"linux32", "win32", "armv7l", "ppc64le", "s390x"}
 LONGEST_LINE = 1000
-"""Characters of a line that can have a selector: looking for one takes time that grows with the square."""
+"""Most characters of a line with a selector; the time of the search grows with the square of the length."""
 EXPLICIT = re.compile(r"(?m)^\s*@EXPLICIT\s*$")
 LOCK_FILE = re.compile(r"(?m)^package:\s*$")
 MACHINES = {"amd64": "64", "x86_64": "64", "arm64": "aarch64", "i686": "32", "i386": "32"}
 
 
 def this_platform() -> str:
-    """Return the platform of this machine as conda calls it: ``linux-64``, ``osx-arm64``."""
+    """Return conda's name for the platform of this machine: ``linux-64``, ``osx-arm64``."""
     machine = platform.machine().lower()
     if sys.platform == "darwin":
         return "osx-arm64" if machine in ("arm64", "aarch64") else "osx-64"
@@ -39,7 +39,7 @@ def this_platform() -> str:
 
 
 def select_lines(text: str, name: str) -> str:
-    """Blank the lines whose selector, such as ``# [linux]``, is not true on a platform; all others stay in place."""
+    """Blank the lines whose selector, such as ``# [linux]``, is false on a platform. Line numbers stay the same."""
     return "\n".join(line if _is_meant(line, name) else "" for line in text.splitlines()) + "\n"
 
 
@@ -52,7 +52,7 @@ def _is_meant(line: str, name: str) -> bool:
     true = SELECTORS.get(name, set())
     words = match["words"].split()
     if not all(word in WORDS or word in ("and", "or", "not") for word in words):
-        return True  # a remark in brackets
+        return True  # a comment in brackets, not a selector
     return any(_all_true(part, true) for part in " ".join(words).split(" or "))
 
 
@@ -62,17 +62,17 @@ def _all_true(text: str, true: set[str]) -> bool:
 
 
 def is_explicit(text: str) -> bool:
-    """Say whether a file is an explicit list of conda packages."""
+    """Return whether a file is an explicit list of conda packages."""
     return bool(EXPLICIT.search(text))
 
 
 def is_conda_lock(text: str) -> bool:
-    """Say whether a file is a lock of conda packages: an explicit list, or what conda-lock writes."""
+    """Return whether a file is a lock of conda packages: an explicit list or a file of conda-lock."""
     return is_explicit(text) or (bool(LOCK_FILE.search(text)) and "\nmetadata:" in f"\n{text}")
 
 
 def conda_lock_spec(path: str, text: str) -> EnvironmentSpec:
-    """Return the spec of a project that declares a lock of conda packages as its environment."""
+    """Return the spec of a project whose declared environment file is a lock of conda packages."""
     refusal = Refusal(
         message=f"{path} is a lock of conda packages",
         context=path,

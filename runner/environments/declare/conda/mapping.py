@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct, structs
 
+from runner.base.package_names import canonical_name
 from runner.environments.declare.conda.names import LIBRARIES, PREFIX_ONLY, PYTHON_LIBS, PYTHON_NAMES, TOOLS
 from runner.environments.declare.positions import Document, Item
 from runner.environments.declare.requirements import Line, RequirementReader
@@ -25,7 +26,7 @@ OPERATORS = ("", "=", "==", "!=", "~=", "<", "<=", ">", ">=")
 
 
 class CondaPackage(Struct, frozen=True, kw_only=True):
-    """A dependency of a conda file: normalised name, version rule of PEP 440 (or empty), and its line."""
+    """A dependency in a conda file: canonical name, version rule of PEP 440 (or empty), and line."""
 
     line: int
     text: str
@@ -34,28 +35,28 @@ class CondaPackage(Struct, frozen=True, kw_only=True):
 
     @property
     def is_below_python(self) -> bool:
-        """Say whether it is a library that wheels bring themselves."""
+        """Whether it is a library that wheels contain."""
         below = self.name.startswith(PREFIXES_BELOW_PYTHON) and self.name not in PYTHON_LIBS
         return self.name in LIBRARIES or below
 
     @property
     def is_foreign(self) -> bool:
-        """Say whether it is a program or a library of another language, which no Python package brings."""
+        """Whether it is a program or a library of another language, which no Python package contains."""
         return self.name in TOOLS or self.name.startswith(PREFIXES_OF_OTHER_LANGUAGES)
 
     @property
     def requirement(self) -> str:
-        """The same package as a requirement of the Python index."""
+        """The requirement for the same package on the Python index."""
         target, _, marker = PYTHON_NAMES.get(self.name, self.name).partition(" ; ")
         rule = re.sub(r"^==([\d.]+)$", r"==\1.*", self.rule) if target in PREFIX_ONLY else self.rule
         return f"{target}{rule}" + (f" ; {marker}" if marker else "")
 
 
 def read_conda(document: Document, files: ProjectFiles) -> EnvironmentSpec:
-    """Return what a conda environment file asks for, in the names and rules of the Python index.
+    """Return the spec in a conda environment file, with the names and rules of the Python index.
 
     Raises:
-        EnvironmentSetupError: with every package that has no counterpart and every line that can't be read.
+        EnvironmentSetupError: packages have no counterpart or lines can't be read; the message names all of them.
     """
     faults: list[str] = []
     items = document.items("dependencies", faults)
@@ -78,22 +79,22 @@ Sorted = tuple[str | None, list[str], list[str], tuple[str, ...], tuple[str, ...
 
 
 def read_pip(document: Document, item: Item, reader: RequirementReader) -> None:
-    """Read the part of a conda file that is pip's.
+    """Read the ``pip:`` part of a conda file.
 
     Raises:
-        EnvironmentSetupError: it is something else, or has a line that can't be read.
+        EnvironmentSetupError: the item has another key, or a line can't be read.
     """
     if item.text != "pip":
         raise EnvironmentSetupError(
-            f"'{item.text or '-'}:' is not understood among the dependencies",
+            f"'{item.text or '-'}:' is not a known key in the dependencies",
             context=f"{document.file}, line {item.line}",
-            hint="A dependency is text, or a list under 'pip:'.",
+            hint="A dependency is a string, or a list under 'pip:'.",
         )
     reader.read_lines((Line(child.line, child.text) for child in item.nested), document.file, (document.folder, ""))
 
 
 def _sort(document: Document, packages: list[CondaPackage]) -> Sorted:
-    """Return the rule for Python, build requirements, requirements, and words about what is left out and renamed."""
+    """Return the rule for Python, build requirements, requirements, and notices about omitted and renamed packages."""
     is_export = len(EXPORT.intersection(package.name for package in packages)) >= 4  # noqa: PLR2004
     left_out: list[CondaPackage] = []
     refused: list[CondaPackage] = []
@@ -108,15 +109,21 @@ def _sort(document: Document, packages: list[CondaPackage]) -> Sorted:
     names = BUILD_TOOLS | {"python", "conda", "conda-build", "anaconda"}
     requirements = [package.requirement for package in kept if package.name not in names]
     left_out += [package for package in kept if package.name in {"conda", "conda-build", "anaconda"}]
-    return _python_rule(python), build, requirements, _told_left_out(document, left_out), _told_renamed(document, kept)
+    return (
+        _python_rule(python),
+        build,
+        requirements,
+        _omission_notices(document, left_out),
+        _renaming_notices(document, kept),
+    )
 
 
-def _told_left_out(document: Document, left_out: list[CondaPackage]) -> tuple[str, ...]:
+def _omission_notices(document: Document, left_out: list[CondaPackage]) -> tuple[str, ...]:
     names = ", ".join(sorted({package.name.lstrip("-") for package in left_out}))
     return (f"{document.file}: left out, as wheels or the system bring them: {names}",) if left_out else ()
 
 
-def _told_renamed(document: Document, kept: list[CondaPackage]) -> tuple[str, ...]:
+def _renaming_notices(document: Document, kept: list[CondaPackage]) -> tuple[str, ...]:
     renamed = {f"{package.name} as {PYTHON_NAMES[package.name]}" for package in kept if package.name in PYTHON_NAMES}
     return (f"{document.file}: mapped to the Python index: {', '.join(sorted(renamed))}",) if renamed else ()
 
@@ -125,9 +132,9 @@ def _refusal(document: Document, refused: list[CondaPackage]) -> EnvironmentSetu
     named = ", ".join(f"{package.name} (line {package.line})" for package in refused[:MAX_NAMED])
     more = f" and {len(refused) - MAX_NAMED} more" if len(refused) > MAX_NAMED else ""
     return EnvironmentSetupError(
-        f"{document.file} asks for what the Python index does not have: {named}{more}",
+        f"{document.file} needs packages that the Python index does not have: {named}{more}",
         context=f"{document.file}, line {refused[0].line}",
-        hint="Take these lines out and install the programs on the machine, or run with '--env-manager conda'.",
+        hint="Remove these lines and install the programs on the machine, or run with '--env-manager conda'.",
     )
 
 
@@ -135,9 +142,9 @@ def _parse(item: Item, faults: list[str]) -> Iterator[CondaPackage]:
     text = item.text.strip("'\" ")
     match = SPEC.fullmatch(text)
     if not match or "://" in text or posixpath.isabs(text):
-        faults.append(f"line {item.line}: '{item.text}' is not the name of a package with a version")
+        faults.append(f"line {item.line}: '{item.text}' is not a package name with a version")
         return
-    name = re.sub(r"[-_.]+", "-", match["name"]).lower()
+    name = canonical_name(match["name"])
     try:
         yield CondaPackage(line=item.line, text=text, name=name, rule=version_rule(match["rest"]))
     except ValueError as error:
@@ -145,9 +152,9 @@ def _parse(item: Item, faults: list[str]) -> Iterator[CondaPackage]:
 
 
 def version_rule(rest: str) -> str:
-    """Translate what follows the name in a conda spec to a rule of PEP 440; empty when any version will do.
+    """Translate the version part of a conda spec to a rule of PEP 440; an empty rule admits any version.
 
-    Raises ValueError for what is not a version. The format:
+    Raises ValueError if it is not a version. The format:
     https://docs.conda.io/projects/conda-build/en/stable/resources/package-spec.html#package-match-specifications
     """
     if bracket := BRACKETS.search(rest):
@@ -191,6 +198,6 @@ def _exact(version: str) -> str:
 
 
 def _python_rule(rule: str) -> str | None:
-    """Return a rule for Python as people write it: ``3.9`` for ``==3.9.*``."""
+    """Return a rule for Python in its short form: ``3.9`` for ``==3.9.*``."""
     match = re.fullmatch(r"==(\d+(?:\.\d+)*)(?:\.\*)?", rule)
     return match[1] if match else rule or None

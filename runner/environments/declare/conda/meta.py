@@ -1,4 +1,4 @@
-"""What conda's own records say is installed in a prefix.
+"""Reads conda's records of the packages that are installed in a prefix.
 
 The format: https://conda.org/learn/ceps/cep-0032, ``conda-meta/NAME-VERSION-BUILD.json``.
 """
@@ -32,10 +32,10 @@ class _Meta(Struct, frozen=True):
 
 
 class LinkedPackage(Struct, frozen=True, kw_only=True):
-    """A conda package as it is linked into a prefix; digests are SHA-256 in hex.
+    """A conda package that is linked into a prefix; digests are SHA-256 in hex.
 
-    ``file_name`` is the name of its archive without the ending. ``expected`` are those of its files in the prefix,
-    ``original`` those before the prefix was written into them.
+    ``file_name`` is the name of its archive without the suffix. ``expected`` has the digests of its files in the
+    prefix, ``original`` the digests before the path of the prefix was written into them.
     """
 
     name: str
@@ -47,19 +47,19 @@ class LinkedPackage(Struct, frozen=True, kw_only=True):
 
 
 def linked_packages(root: Path) -> tuple[LinkedPackage, ...]:
-    """Return the conda packages of a prefix, without those that pip has replaced; none where conda made nothing."""
+    """Return the conda packages of a prefix, without those that pip has replaced."""
     found = []
     for file in sorted((root / "conda-meta").glob("*.json")):
         meta = msgspec.json.decode(file.read_bytes(), type=_Meta)
         package = _linked(meta)
-        # An installer of Python packages removes the distribution that it replaces, and knows nothing of conda.
+        # pip and uv remove the distribution that they replace, but not conda's record of it.
         if not any(path.endswith(METADATA) and not (root / path).exists() for path in package.files):
             found.append(package)
     return tuple(found)
 
 
 def _linked(meta: _Meta) -> LinkedPackage:
-    # What a link's digest is of depends on the tool.
+    # Tools disagree on the digest of a symbolic link, so that only plain files are compared.
     plain = [entry for entry in meta.paths_data.paths if entry.path_type == "hardlink"]
     return LinkedPackage(
         name=meta.name,

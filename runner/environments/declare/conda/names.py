@@ -1,6 +1,6 @@
-"""How conda's packages are called on the Python index, and which of them are not Python packages at all.
+"""Maps names of conda packages to the Python index, and lists conda packages that are not Python packages.
 
-Names are normalised as PEP 503 has it. A name that is not here is the same in both places.
+Names are canonical (PEP 503). A package that is not listed has the same name in both.
 """
 
 PYTHON_NAMES = {
@@ -108,10 +108,10 @@ PYTHON_NAMES = {
     "xgboost-cpu": "xgboost",
     "xgboost-gpu": "xgboost",
 }
-"""Where the Python index has another name for the same package; a marker says that it belongs to one system."""
+"""Packages with another name on the Python index; a marker limits a package to one operating system."""
 
 PREFIX_ONLY = frozenset({"opencv-python", "opencv-python-headless"})
-"""Where the Python index adds a further number to the versions that conda has."""
+"""Packages whose versions have one more number on the Python index than in conda."""
 
 _LIBRARIES = """
 -anaconda-depends -ipyw-jlab-nb-ext-conf -libgcc-mutex -openmp-mutex -py-xgboost-mutex
@@ -145,7 +145,7 @@ vs2013-runtime vs2015-runtime wayland winpty x264 x265 xcb-util xcb-util-image x
 xcb-util-wm xerces-c xkeyboard-config xxhash-c xz yaml yaml-cpp zeromq zfp zlib zlib-ng zstd
 """
 LIBRARIES = frozenset(_LIBRARIES.split())
-"""Libraries and switches of conda below Python: wheels bring their own, or the system has them."""
+"""Native libraries and metapackages of conda; wheels contain their own, or the system has them."""
 
 _TOOLS = """
 bedtools blast boost bowtie2 bwa c-compiler chromium clang clangxx cmake-tools compilers cxx-compiler docker emacs
@@ -156,11 +156,11 @@ protobuf-compiler r r-base r-essentials redis redis-server rust samtools scala s
 unzip vim wget wkhtmltopdf xvfb yarn zip zsh
 """
 TOOLS = frozenset(_TOOLS.split())
-"""Programs that a project may call itself and that no Python package brings."""
+"""Programs that a project may call and that no Python package contains."""
 
 _PYTHON_LIBS = """
 libarchive libarchive-c libclang libcloud libconf libcst liblinear libmambapy libmr libnacl libpgm libpysal
 librabbitmq libretranslate librosa librt libsass libsvm libtmux libtorrent libusb1 libvirt-python
 """
 PYTHON_LIBS = frozenset(_PYTHON_LIBS.split())
-"""Packages of Python in spite of a name that begins with "lib"."""
+"""Python packages whose name begins with "lib"."""

@@ -1,4 +1,4 @@
-"""Reads conda's environment file for the member that takes it as it is."""
+"""Reads a conda environment file for the `conda` backend, which installs it without mapping."""
 
 import hashlib
 import re
@@ -14,20 +14,19 @@ from runner.environments.declare.conda.mapping import read_pip
 from runner.environments.declare.positions import Document, parse
 from runner.environments.declare.requirements import RequirementReader
 from runner.environments.model import CondaFile, EnvironmentSpec, collect, specify
-from runner.environments.resolve.conda.channels import public
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentKind, ProjectFiles
-from runner.urls import without_credentials
+from runner.urls import without_channel_credentials, without_credentials
 
 FORMAT = 1
 PYTHON = re.compile(r"(?:[^\s:]+::)?python(?=$|[\s=<>!~\[])[\s=]*(?P<version>[\d.]+)?")
 
 
 class CondaSpec(Struct, frozen=True, kw_only=True):
-    """What a file of conda asks for on one platform.
+    """The content of a conda file for one platform.
 
-    ``channels`` are as they are declared and may hold credentials; ``specs`` are in conda's words; ``pip`` is the part
-    under ``pip:``; ``variables`` are those that the environment sets.
+    ``channels`` are as declared and may hold credentials; ``specs`` are conda's match specifications; ``pip`` is the
+    part under ``pip:``; ``variables`` are environment variables that the environment sets.
     """
 
     file: str
@@ -36,21 +35,21 @@ class CondaSpec(Struct, frozen=True, kw_only=True):
     pip: EnvironmentSpec
     variables: Mapping[str, str] = {}
     platforms: tuple[str, ...] = ()
-    """Those that a lock is to be for, as conda-lock reads them from the file."""
+    """The platforms to lock for; conda-lock reads the same key."""
 
     @property
     def python(self) -> str | None:
-        """The version of Python, as far as the file pins one."""
+        """The version of Python that the file pins, or None."""
         found = (PYTHON.match(spec) for spec in self.specs)
         return next((match["version"] for match in found if match), None)
 
     def digest(self, platform: str, files: ProjectFiles | None) -> str:
-        """Return a digest of all that decides the lock on a platform."""
+        """Return a digest of everything that determines the lock for a platform."""
         pip = self.pip
         value = (
             FORMAT,
             platform,
-            [public(channel) for channel in self.channels],
+            [without_channel_credentials(channel) for channel in self.channels],
             sorted(self.specs),
             [without_credentials(line) for line in (*pip.requirements, "", *pip.constraints)],
             [option for option in pip.options if "binary" in option or "--pre" in option],
@@ -60,10 +59,10 @@ class CondaSpec(Struct, frozen=True, kw_only=True):
 
 
 def read_conda_spec(file: CondaFile, files: ProjectFiles | None, platform: str) -> CondaSpec:
-    """Return what a file of conda asks for on a platform.
+    """Return the content of a conda file for a platform.
 
     Raises:
-        EnvironmentSetupError: it can't be read; all faults are named.
+        EnvironmentSetupError: the file can't be read; the message lists all faults.
     """
     document = parse(file.path, select_lines(file.text, platform).encode())
     faults: list[str] = []

@@ -1,4 +1,4 @@
-"""Reads from a Dockerfile what it installs for Python: the base image's version and the lines of pip and conda."""
+"""Reads the Python packages that a Dockerfile installs: the version of the base image and the pip and conda lines."""
 
 import posixpath
 import re
@@ -32,7 +32,7 @@ OTHERS_THAN_PYTHON = frozenset({"conda", "mamba", "pip", "setuptools", "wheel", 
 
 
 def find_dockerfiles(files: ProjectFiles) -> tuple[str, ...]:
-    """Return the Dockerfiles of the project folder and of those above it."""
+    """Return the Dockerfiles of the project folder and of the folders above it."""
     found = []
     for top in above(files):
         for folder in (top, *(posixpath.join(top, name) for name in FOLDERS)):
@@ -42,7 +42,7 @@ def find_dockerfiles(files: ProjectFiles) -> tuple[str, ...]:
 
 
 def read_dockerfile(path: str, files: ProjectFiles) -> EnvironmentSpec:
-    """Return what a Dockerfile installs for Python; lines that can't be followed are left out."""
+    """Return the spec of the Python packages that a Dockerfile installs; lines that can't be parsed are skipped."""
     text = re.sub(r"(?m)^\s*#.*\n", "", decode_text(files.read(path) or b""))
     text = re.sub(r"\\[ \t]*\r?\n", " ", text)
     for match in ARGUMENT.finditer(text):
@@ -67,17 +67,17 @@ def _add(word: str, reader: RequirementReader, path: str, folders: tuple[str, ..
         else:
             reader.read_lines([Line(0, word)], path, folders)
     except EnvironmentSetupError as error:
-        reader.lines.notices.append(f"{path}: '{word}' is left out: {error.message}")
+        reader.lines.notices.append(f"{path}: '{word}' is skipped: {error.message}")
 
 
 def _tails(path: str) -> Iterator[str]:
-    """Yield a path of the image as it may be called in the project: ``/app/req/a.txt``, ``req/a.txt``, ``a.txt``."""
+    """Yield the possible project paths for a path in the image: ``app/req/a.txt``, ``req/a.txt``, ``a.txt``."""
     parts = [part for part in path.split("/") if part not in ("", ".")]
     yield from ("/".join(parts[start:]) for start in range(len(parts)))
 
 
 def _installed(text: str) -> Iterator[tuple[str, bool]]:
-    """Yield each requirement that is installed, and each requirements file with True."""
+    """Yield each installed requirement with False, and each requirements file with True."""
     for run in RUN.finditer(text):
         for part in re.split(r"&&|;|\|\|", run["command"]):
             match = INSTALL.search(part)

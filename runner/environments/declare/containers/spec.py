@@ -1,4 +1,4 @@
-"""Reads what declares a container: ``docker_env``, and the devcontainer.json that it may name.
+"""Reads the declaration of a container: ``docker_env`` and the devcontainer.json that it may name.
 
 The format: https://containers.dev/implementors/json_reference/
 """
@@ -15,7 +15,7 @@ from runner.errors import EnvironmentSetupError
 from runner.model import ContainerSpec, EnvironmentDeclaration, EnvironmentKind, ImageBuild, ProjectFiles
 
 DEVCONTAINERS = (".devcontainer/devcontainer.json", ".devcontainer.json")
-"""Where a devcontainer.json is looked for."""
+"""The paths where a devcontainer.json is searched."""
 _TEXT = r'("(?:\\.|[^"\\])*(?:"|\Z))'
 _FROM_CALLER = re.compile(r"\$\{localEnv:(\w+)\}")
 
@@ -47,10 +47,10 @@ _NOT_USED = ("features", "run_args", "mounts", "on_create_command", "post_create
 
 
 def read_container(declaration: EnvironmentDeclaration, files: ProjectFiles) -> EnvironmentSpec:
-    """Return what a ``docker_env`` asks for, with what the devcontainer.json that it names says.
+    """Return the spec of a ``docker_env``, completed from the devcontainer.json that it names.
 
     Raises:
-        EnvironmentSetupError: a file that it names is not there or makes no sense.
+        EnvironmentSetupError: a file that it names does not exist or is invalid.
     """
     container = declaration.container
     notices: tuple[str, ...] = ()
@@ -64,7 +64,7 @@ def read_container(declaration: EnvironmentDeclaration, files: ProjectFiles) -> 
 
 
 def find_devcontainer(files: ProjectFiles) -> ContainerSpec | None:
-    """Return the container for development that a project has, which can be asked for but is never chosen."""
+    """Return the development container of a project. It is used only on request, never by default."""
     names = files.names()
     for path in DEVCONTAINERS:
         folder, _, name = path.rpartition("/")
@@ -76,14 +76,14 @@ def find_devcontainer(files: ProjectFiles) -> ContainerSpec | None:
 def read_devcontainer(
     path: str, files: ProjectFiles, declared: ContainerSpec | None = None
 ) -> tuple[ContainerSpec, tuple[str, ...]]:
-    """Return what a devcontainer.json asks for, below what is declared beside it, and what of it is not used.
+    """Return the container in a devcontainer.json and notices about unused keys; ``declared`` takes precedence.
 
     Raises:
-        EnvironmentSetupError: the file is not there, can't be read, or names neither image nor Dockerfile.
+        EnvironmentSetupError: the file does not exist, can't be read, or names neither image nor Dockerfile.
     """
     content = files.read(path)
     if content is None:
-        raise EnvironmentSetupError(f"the file '{path}' is not there")
+        raise EnvironmentSetupError(f"the file '{path}' does not exist")
     try:
         found = parse_json_as(without_comments(decode_text(content)[: SMALL.size + 1]), _Devcontainer)
     except ForeignTextError as error:
@@ -105,7 +105,7 @@ def read_devcontainer(
 
 
 def without_comments(text: str) -> str:
-    """Return JSON with comments and final commas, as these files are written, as plain JSON."""
+    """Convert JSON with comments and trailing commas to plain JSON."""
     text = re.sub(rf"{_TEXT}|//[^\n]*|/\*.*?(?:\*/|\Z)", lambda match: match[1] or " ", text, flags=re.DOTALL)
     return re.sub(rf"{_TEXT}|,(?=\s*[}}\]])", lambda match: match[1] or "", text)
 
@@ -125,7 +125,7 @@ def _build_of(found: _Devcontainer, folder: str) -> ImageBuild | None:
 
 
 def _variables(found: dict[str, str | None]) -> tuple[tuple[tuple[str, str | None], ...], list[str]]:
-    """Return the variables that can be set, and the names of those whose values only an editor knows."""
+    """Return the variables that can be set, and the names of those whose values only an editor can provide."""
     environment: list[tuple[str, str | None]] = []
     left_out = []
     for name, value in found.items():

@@ -1,6 +1,6 @@
-"""Leads reading of paths that are of another machine to the project's own files, in the Python of a run's command.
+"""Redirects reads of absolute paths of another machine to files of the project, in the Python of a run's command.
 
-It is imported at the start of that Python, which may be as old as 3.6: nothing of proj and nothing new is used.
+It is imported when that Python starts, which may be as old as 3.6: it imports nothing of proj and uses no new syntax.
 """
 
 import builtins
@@ -11,7 +11,7 @@ import os
 from typing import Any, Callable, List, Tuple
 
 LEADS: List[Tuple[str, str]] = json.loads(os.environ.get("PROJ_PATHS") or "[]")
-"""Absolute paths as the code has them, and what is read in their stead."""
+"""Pairs of an absolute path in the code and the path that is read instead."""
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 is_there = os.path.lexists
 
@@ -19,7 +19,7 @@ Function = Callable[..., Any]
 
 
 def led(path: Any) -> Any:
-    """Return the path that is read in the stead of one, the path itself where there is none."""
+    """Return the path to read instead of a path, or the path itself if it is not redirected."""
     if isinstance(path, (int, bytes)):
         return path
     try:
@@ -36,7 +36,7 @@ def led(path: Any) -> Any:
 
 
 class Wrapped:
-    """A function in the place of a built-in one: like that, and unlike a function of Python, it is never a method.
+    """A replacement for a built-in function; like a built-in, it never becomes a bound method.
 
     ``pathlib`` before 3.10 has ``os.stat`` as an attribute of a class.
     """
@@ -46,12 +46,12 @@ class Wrapped:
         self.call = call
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call what stands in the place of the built-in function."""
+        """Call the replacement."""
         return self.call(*args, **kwargs)
 
 
 def wrap_open(original: Function) -> Function:
-    """Return an ``open`` that leads what is only read."""
+    """Return an ``open`` that redirects files opened for reading."""
 
     def opened(file: Any, mode: Any = "r", *args: Any, **kwargs: Any) -> Any:
         is_read = isinstance(mode, str) and not set(mode) & set("wax+")
@@ -61,7 +61,7 @@ def wrap_open(original: Function) -> Function:
 
 
 def wrap_system_open(original: Function) -> Function:
-    """Return an ``os.open`` that leads what is only read."""
+    """Return an ``os.open`` that redirects files opened for reading."""
 
     def opened(path: Any, flags: int, *args: Any, **kwargs: Any) -> Any:
         return original(path if flags & WRITING else led(path), flags, *args, **kwargs)
@@ -70,7 +70,7 @@ def wrap_system_open(original: Function) -> Function:
 
 
 def wrap(original: Function) -> Function:
-    """Return a function that looks at a path, led."""
+    """Return a function that redirects its path argument."""
 
     def looked(path: Any = ".", *args: Any, **kwargs: Any) -> Any:
         return original(led(path), *args, **kwargs)
@@ -79,7 +79,7 @@ def wrap(original: Function) -> Function:
 
 
 def replace(name: str, function: Function) -> None:
-    """Put a function in the place of one of ``os``, also where ``os`` says what that one can do."""
+    """Replace a function of ``os``, also in the ``os.supports_*`` sets."""
     original = getattr(os, name)
     for known in ("supports_dir_fd", "supports_effective_ids", "supports_fd", "supports_follow_symlinks"):
         if original in getattr(os, known):
@@ -88,12 +88,12 @@ def replace(name: str, function: Function) -> None:
 
 
 def start() -> None:
-    """Lead what reads from here on."""
+    """Replace the functions that read files."""
     builtins.open = io.open = wrap_open(io.open)
     replace("open", wrap_system_open(os.open))
     for name in ("stat", "listdir", "scandir", "access"):
         replace(name, wrap(getattr(os, name)))
-    # What reads with a library of C, such as pandas before 1.2, has its paths expanded first.
+    # Readers in C, such as that of pandas before 1.2, bypass `open` but call `expanduser` first.
     os.path.expanduser = wrap(os.path.expanduser)
 
 

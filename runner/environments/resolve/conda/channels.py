@@ -1,4 +1,4 @@
-"""Where channels are for this user: names and URLs of the file, settings of conda, credentials kept apart."""
+"""Resolves the names of conda channels to URLs with the user's conda settings; credentials are kept separate."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from typing import Any
 
 from runner.base.foreign_text import SMALL, ForeignTextError, parse_yaml, read_limited
 from runner.environments.resolve.conda.protocol import Channel
-from runner.urls import without_channel_tokens, without_credentials
+from runner.urls import without_channel_credentials
 
 VARIABLE = re.compile(r"\$\{?(\w+)\}?")
 USUAL = "conda-forge"
@@ -17,13 +17,8 @@ DEFAULTS = ("main", "r")
 OF_DEFAULTS = (*DEFAULTS, "msys2")
 
 
-def public(text: str) -> str:
-    """Return a text with users, passwords and tokens taken out of its URLs."""
-    return without_channel_tokens(without_credentials(text))
-
-
 def channels_of(declared: Iterable[str], environ: Mapping[str, str]) -> tuple[Channel, ...]:
-    """Return the channels that a file declares, those of the user where it declares none."""
+    """Return the channels that a file declares, else those in the user's settings."""
     settings = _settings(environ)
     names = [name for name in declared if name != "nodefaults"] or _listed(settings, "channels") or [USUAL]
     found: dict[str, Channel] = {}
@@ -37,13 +32,13 @@ def _channels(name: str, settings: Mapping[str, Any], environ: Mapping[str, str]
     if name == "defaults":
         for usual in _listed(settings, "default_channels") or DEFAULTS:
             for channel in _channels(usual, {**settings, "default_channels": ()}, environ) if usual != name else ():
-                # A mirror of them is not what they are called.
+                # The recorded name is that of the channel, not that of a mirror.
                 last = channel.name.rpartition("/")[2]
                 yield Channel(name=last if last in OF_DEFAULTS else channel.name, address=channel.address)
         return
     address = VARIABLE.sub(lambda match: environ.get(match[1], match[0]), name).rstrip("/")
     if "://" in address:
-        yield Channel(name=public(address + "/").rstrip("/"), address=address)
+        yield Channel(name=without_channel_credentials(address + "/").rstrip("/"), address=address)
         return
     own = settings.get("custom_channels") or {}
     first = name.split("/", maxsplit=1)[0]
@@ -57,7 +52,7 @@ def _listed(settings: Mapping[str, Any], key: str) -> list[str]:
 
 
 def _settings(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Read where channels are from conda's settings: https://docs.conda.io/projects/conda/en/stable/configuration.html."""
+    """Read conda's settings for channels: https://docs.conda.io/projects/conda/en/stable/configuration.html."""
     settings: dict[str, Any] = {}
     for file in _files(environ):
         try:

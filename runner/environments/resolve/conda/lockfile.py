@@ -15,9 +15,9 @@ from msgspec import Struct
 
 from runner.base.foreign_text import LARGE, ForeignTextError, parse_yaml
 from runner.environments.declare.conda.files import is_explicit
-from runner.environments.resolve.conda.channels import public
 from runner.environments.resolve.conda.protocol import CondaPackage
 from runner.errors import EnvironmentSetupError
+from runner.urls import without_channel_credentials
 
 OURS = "proj"
 WORD = r"[A-Za-z0-9_.+!~]+"
@@ -30,7 +30,7 @@ HEAD = "# Made by proj in the format of conda-lock; `conda-lock install` reads i
 
 
 class PipPackage(Struct, frozen=True, kw_only=True):
-    """A package of the Python index; ``url`` is its file, perhaps by name alone, ``source`` where it is built from."""
+    """A package of the Python index; ``url`` is its file (URL or name), ``source`` the location of its source code."""
 
     name: str
     version: str
@@ -40,15 +40,15 @@ class PipPackage(Struct, frozen=True, kw_only=True):
 
     @property
     def requirement(self) -> str:
-        """The package as a line of a requirements file."""
+        """The requirement line for the package."""
         digest = f" --hash=sha256:{self.sha256}" if self.sha256 else ""
         return f"{self.name} @ {self.source}{digest}" if self.source else f"{self.name}=={self.version}{digest}"
 
 
 class CondaLock(Struct, frozen=True, kw_only=True):
-    """The packages of one platform; ``content`` is the digest of what they were resolved from.
+    """The packages for one platform; ``content`` is the digest of the spec that was resolved.
 
-    ``is_ours`` says that ``content`` is a `CondaSpec.digest`. ``as_of`` and ``undated`` are those of `Lock`.
+    With ``is_ours``, ``content`` is a `CondaSpec.digest`. ``as_of`` and ``undated`` are those of `Lock`.
     """
 
     platform: str
@@ -62,22 +62,22 @@ class CondaLock(Struct, frozen=True, kw_only=True):
 
     @property
     def digest(self) -> str:
-        """The digest of what is installed: packages by the digests of their archives, wherever these come from."""
+        """The digest of the installed packages; it depends on the digests of their archives, not on their URLs."""
         conda = sorted((package.name, package.version, package.build, package.digest) for package in self.packages)
         pip = sorted((package.name, package.version, package.sha256, package.source) for package in self.pip)
         return hashlib.sha256(msgspec.json.encode((self.platform, conda, pip))).hexdigest()
 
     @property
     def python(self) -> str | None:
-        """The version of Python, None where the environment has none."""
+        """The version of Python, or None if the environment has no Python."""
         return next((package.version for package in self.packages if package.name == "python"), None)
 
 
 def read_conda_lock(text: str, path: str, platform: str) -> CondaLock:
-    """Return what a lock has for a platform.
+    """Parse a lock and return its packages for a platform.
 
     Raises:
-        EnvironmentSetupError: it is no lock, has nothing for the platform, or has a package without a digest.
+        EnvironmentSetupError: the text is no lock, or has no packages for the platform or one without a digest.
     """
     lock = _read_explicit(text, path, platform) if is_explicit(text) else _read_yaml(text, path, platform)
     for package in lock.packages:
@@ -86,25 +86,25 @@ def read_conda_lock(text: str, path: str, platform: str) -> CondaLock:
     bare += [package.name for package in lock.pip if not (package.sha256 or package.source)]
     if bare:
         raise EnvironmentSetupError(
-            f"{path} has no digest of {', '.join(bare[:6])}",
+            f"{path} has no digest for {', '.join(bare[:6])}",
             context=path,
-            hint="'conda list --explicit --md5' and 'conda-lock' write them.",
+            hint="Make the lock with 'conda list --explicit --md5' or 'conda-lock', which write digests.",
         )
     return lock
 
 
 def check_package(package: CondaPackage, path: str) -> None:
-    """Refuse a package whose words can't be those of one: they become paths.
+    """Check name, version, build and URL of a package, because they become parts of paths.
 
     Raises:
-        EnvironmentSetupError: a word is not one of its kind.
+        EnvironmentSetupError: one of them has a form that is not allowed.
     """
     stem = f"{package.name}-{package.version}-{package.build}"
     digests = [package.sha256 or "0" * 64, package.md5 or "0" * 32]
     fits = package.file_name.lower() in (f"{stem}.conda".lower(), f"{stem}.tar.bz2".lower())
     if not (fits and FILE_NAME.fullmatch(package.file_name) and all(HASH.fullmatch(_named(item)) for item in digests)):
-        what = public(package.url)
-        raise EnvironmentSetupError(f"{path} has a package that can't be one: {package.name}, '{what}'", context=path)
+        what = without_channel_credentials(package.url)
+        raise EnvironmentSetupError(f"{path} has an invalid package: {package.name}, '{what}'", context=path)
 
 
 def _named(digest: str) -> str:
@@ -115,16 +115,20 @@ def _read_yaml(text: str, path: str, platform: str) -> CondaLock:
     try:
         whole = parse_yaml(text, LARGE)
         if whole.get("version") != 1:
-            raise EnvironmentSetupError(f"{path} is of version {whole.get('version')}; 1 is understood", context=path)
+            raise EnvironmentSetupError(
+                f"{path} has version {whole.get('version')}; only version 1 is supported", context=path
+            )
         metadata = whole["metadata"]
         entries = [entry for entry in whole["package"] if entry.get("category", MAIN) == MAIN]
         here = [entry for entry in entries if entry["platform"] == platform and not entry["name"].startswith("__")]
         packages = tuple(_package(entry) for entry in here if entry["manager"] == "conda")
         pip = tuple(_pip_package(entry) for entry in here if entry["manager"] == "pip")
-        channels = tuple(public(str(channel["url"])) for channel in metadata["channels"])
+        channels = tuple(without_channel_credentials(str(channel["url"])) for channel in metadata["channels"])
         content, own = metadata["content_hash"].get(platform), metadata.get("custom_metadata") or {}
     except (ForeignTextError, KeyError, TypeError, AttributeError) as error:
-        raise EnvironmentSetupError(f"{path} is not a lock as conda-lock writes it: {error}", context=path) from error
+        raise EnvironmentSetupError(
+            f"{path} is not a lock in the format of conda-lock: {error}", context=path
+        ) from error
     if platform not in metadata.get("platforms", [platform]) or not here:
         there = ", ".join(sorted({entry["platform"] for entry in entries})) or "none"
         raise EnvironmentSetupError(f"{path} has no packages for {platform}, only for {there}", context=path)
@@ -141,7 +145,7 @@ def _read_yaml(text: str, path: str, platform: str) -> CondaLock:
 
 
 def _package(entry: Mapping[str, Any]) -> CondaPackage:
-    url = public(entry["url"])
+    url = without_channel_credentials(entry["url"])
     named = FILE_NAME.fullmatch(posixpath.basename(url))
     return CondaPackage(
         name=entry["name"],
@@ -159,9 +163,9 @@ def _pip_package(entry: Mapping[str, Any]) -> PipPackage:
     return PipPackage(
         name=entry["name"],
         version=str(entry["version"]),
-        url=public(entry["url"]),
+        url=without_channel_credentials(entry["url"]),
         sha256=(entry.get("hash") or {}).get("sha256"),
-        source=public(source) if source else None,
+        source=without_channel_credentials(source) if source else None,
     )
 
 
@@ -188,15 +192,17 @@ def _explicit_package(line: str, place: str, platform: str) -> CondaPackage:
     url, _, digest = line.partition("#")
     named, hashed = FILE_NAME.fullmatch(posixpath.basename(url)), HASH.fullmatch(digest)
     if not named or "://" not in url or (digest and not hashed):
-        raise EnvironmentSetupError(f"'{public(line)}' is not the address of a conda package", context=place)
+        raise EnvironmentSetupError(
+            f"'{without_channel_credentials(line)}' is not the URL of a conda package", context=place
+        )
     subdir = posixpath.basename(posixpath.dirname(url))
     if subdir not in (platform, "noarch"):
-        raise EnvironmentSetupError(f"'{named[0]}' is for {subdir}, this machine is {platform}", context=place)
+        raise EnvironmentSetupError(f"'{named[0]}' is for {subdir}, but this machine is {platform}", context=place)
     return CondaPackage(
         name=named["name"],
         version=named["version"],
         build=named["build"],
-        url=public(url),
+        url=without_channel_credentials(url),
         md5=hashed["md5"] if hashed else None,
         sha256=hashed["sha256"] if hashed else None,
     )
@@ -205,7 +211,7 @@ def _explicit_package(line: str, place: str, platform: str) -> CondaPackage:
 def write_conda_lock(locks: Sequence[CondaLock], sources: Sequence[str], *, with_addresses: bool) -> str:
     """Return the locks of several platforms as one file.
 
-    Without addresses the files of the Python index are named without saying which index that is.
+    Without addresses, files of the Python index are given by name only, so that the index is not recorded.
     """
     import yaml
 

@@ -1,4 +1,4 @@
-"""The part of a conda environment that comes from the Python index: locked and installed by uv."""
+"""Locks and installs the pip part of a conda environment with uv."""
 
 import posixpath
 import re
@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 from runner.base.foreign_text import parse_toml
+from runner.base.package_names import canonical_name
 from runner.environments.backends.python_backend import BIN
 from runner.environments.cache.source_trees import copy_packages
 from runner.environments.declare.conda.names import PYTHON_NAMES
@@ -16,7 +17,7 @@ from runner.environments.declare.indexes import expand, index_options
 from runner.environments.model import EnvironmentRequest, EnvironmentSpec
 from runner.environments.resolve.conda.lockfile import PipPackage
 from runner.environments.resolve.conda.protocol import CondaPackage
-from runner.environments.resolve.locking import FILTERED, MAX_TURNS
+from runner.environments.resolve.locking import FILTERED, MAX_ATTEMPTS
 from runner.environments.resolve.uv_command import clean_cwd, command_error, find_uv, requirements_file
 from runner.errors import EnvironmentSetupError
 from runner.model import Event, EventKind, Report
@@ -30,29 +31,29 @@ TARGETS = {
     "osx-arm64": "aarch64-apple-darwin",
     "win-64": "x86_64-pc-windows-msvc",
 }
-"""Platforms of conda in the words of uv."""
+"""uv's names for conda's platforms."""
 PIP_PYTHON = "python"
 
 
 class PipLock(Struct, frozen=True, kw_only=True):
-    """What the part was resolved to; ``undated`` are packages of which the index gave no dates."""
+    """The resolved pip part; ``undated`` are packages without upload dates on the index."""
 
     packages: tuple[PipPackage, ...] = ()
     undated: tuple[str, ...] = ()
 
 
 class PipPart:
-    """The part under ``pip:`` of a conda environment whose conda packages are known."""
+    """The part under ``pip:`` of a conda environment whose conda packages are resolved."""
 
     def __init__(self, request: EnvironmentRequest, spec: EnvironmentSpec, platform: str, log: Path) -> None:
         self._request, self._spec, self._platform, self._log = request, spec, platform, log
         self._uv = find_uv(request.home, index_options(spec.options, request.environ), request.environ)
 
     def lock(self, packages: Sequence[CondaPackage], as_of: str | None, report: Report) -> PipLock:
-        """Resolve the part; Python packages that conda brings are taken as they are where that is possible.
+        """Resolve the part; the versions of conda's Python packages are used as constraints where possible.
 
         Raises:
-            EnvironmentSetupError: nothing satisfies it, or there is no Python to install it for.
+            EnvironmentSetupError: no set of packages satisfies it, or the environment has no Python.
         """
         if self._spec.is_empty:
             return PipLock()
@@ -61,7 +62,7 @@ class PipPart:
             raise EnvironmentSetupError(
                 f"{self._spec.file} has a pip part and no 'python' among its dependencies", context=self._spec.file
             )
-        given = _given(packages)
+        given = _conda_versions(packages)
         done, undated = self._resolve(python, as_of, given)
         if done.exit_code and given:
             again, late = self._resolve(python, as_of, {})
@@ -70,7 +71,7 @@ class PipPart:
         if done.exit_code:
             raise command_error("No set of packages satisfies the pip part", done, self._log)
         if undated:
-            report(_notice(f"The index has no dates for {', '.join(undated)}: its newest version was considered"))
+            report(_notice(f"The index has no upload dates for {', '.join(undated)}: all versions were considered"))
         locked = self._packages(done.stdout, python)
         replaced = [item.name for item in locked if item.name in given and given[item.name] != item.version]
         if replaced:
@@ -78,27 +79,33 @@ class PipPart:
         return PipLock(packages=tuple(item for item in locked if given.get(item.name) != item.version), undated=undated)
 
     def install(self, packages: Sequence[PipPackage], prefix: Path, as_of: str | None, link_mode: str) -> None:
-        """Install what the lock has into a prefix that conda has filled.
+        """Install the locked packages into a prefix with conda packages.
 
         Raises:
-            EnvironmentSetupError: a file can't be had, or is not what the lock says.
+            EnvironmentSetupError: a file can't be downloaded, or does not match the lock.
         """
         text = "".join(f"{package.requirement}\n" for package in packages)
         lines = [*self._uv.index.lines, with_credentials(text, self._spec.requirements)]
         with requirements_file(lines, "requirements.txt") as file:
             done = self._uv.run(
                 *("pip", "install", "--no-deps", "--requirements", file, "--python", prefix / BIN / "python"),
-                *("--break-system-packages", "--link-mode", link_mode, *_cut(as_of, ()), *self._uv.index.words),
+                *(
+                    "--break-system-packages",
+                    "--link-mode",
+                    link_mode,
+                    *_cutoff_options(as_of, ()),
+                    *self._uv.index.words,
+                ),
                 cwd=clean_cwd(self._request.home),
             )
         if done.exit_code:
             raise command_error("The pip part of the lock can't be installed", done, self._log)
 
     def _resolve(self, python: str, as_of: str | None, given: Mapping[str, str]) -> tuple[Completed, tuple[str, ...]]:
-        """Run uv, letting those packages pass of which the index gives no dates."""
+        """Run uv, with packages that have no upload dates exempt from the cutoff."""
         undated: tuple[str, ...] = ()
-        for _ in range(MAX_TURNS):
-            done = self._compile(python, _cut(as_of, undated), given)
+        for _ in range(MAX_ATTEMPTS):
+            done = self._compile(python, _cutoff_options(as_of, undated), given)
             found = FILTERED.finditer(done.error_text) if done.exit_code and as_of else ()
             more = {match["name"] for match in found if "published at" not in match["rest"]} - set(undated)
             if not more:
@@ -121,10 +128,10 @@ class PipPart:
                 cwd=clean_cwd(self._request.home),
             )
 
-    def _local(self, room: Path) -> Iterator[str]:
+    def _local(self, temporary: Path) -> Iterator[str]:
         packages = self._spec.local_packages
         if packages and self._request.tree is not None:
-            copies = copy_packages(self._request.tree, packages, room)
+            copies = copy_packages(self._request.tree, packages, temporary)
             for package, copy in zip(packages, copies, strict=True):
                 yield f"{copy}[{','.join(package.extras)}]" if package.extras else str(copy)
 
@@ -134,18 +141,18 @@ class PipPart:
         return [found for entry in entries if (found := _package(entry, rank))]
 
 
-def _given(packages: Sequence[CondaPackage]) -> dict[str, str]:
-    """Return the Python packages that conda brings: name on the Python index and version."""
+def _conda_versions(packages: Sequence[CondaPackage]) -> dict[str, str]:
+    """Return the Python packages among conda's packages: name on the Python index and version."""
     of_python = [
         package for package in packages if any(re.match(r"python(_abi)?(\s|$)", depend) for depend in package.depends)
     ]
-    names = {package: re.sub(r"[-_.]+", "-", package.name).lower() for package in of_python}
+    names = {package: canonical_name(package.name) for package in of_python}
     plain = {PYTHON_NAMES.get(name, name).partition(" ")[0].partition("[")[0]: item for item, name in names.items()}
     return {name: item.version for name, item in plain.items() if re.fullmatch(r"[\d.]+([a-z]+\d+)?", item.version)}
 
 
 def _package(entry: Mapping[str, Any], rank: Mapping[str, int]) -> PipPackage | None:
-    """Return a package of uv's answer with its best file; None for one of the project's own."""
+    """Return a package of uv's result with its best file; None for one of the project's own packages."""
     name = entry["name"]
     if vcs := entry.get("vcs"):
         below = f"#subdirectory={vcs['subdirectory']}" if vcs.get("subdirectory") else ""
@@ -158,7 +165,7 @@ def _package(entry: Mapping[str, Any], rank: Mapping[str, int]) -> PipPackage | 
     wheels = [(best, wheel) for wheel in entry.get("wheels", ()) if (best := _rank(wheel, rank)) is not None]
     file = min(wheels, key=lambda pair: pair[0])[1] if wheels else entry.get("sdist")
     if file is None or "sha256" not in file.get("hashes", {}):
-        raise EnvironmentSetupError(f"the package index gives no file with a digest for {name} {entry['version']}")
+        raise EnvironmentSetupError(f"the package index has no file with a digest for {name} {entry['version']}")
     return PipPackage(
         name=name,
         version=entry["version"],
@@ -176,7 +183,7 @@ def _archive(name: str, entry: Mapping[str, Any], archive: Mapping[str, Any]) ->
 
 
 def _ranks(python: str, platform: str) -> dict[str, int]:
-    """Return the tags of wheels that fit a Python on a platform, the best first."""
+    """Return the wheel tags that are compatible with a Python on a platform, each with its rank (0 is best)."""
     from packaging import tags
 
     version = tuple(int(number) for number in re.findall(r"\d+", python)[:2])
@@ -204,7 +211,7 @@ def _rank(wheel: Mapping[str, Any], rank: Mapping[str, int]) -> int | None:
     return min((rank[str(tag)] for tag in found if str(tag) in rank), default=None)
 
 
-def _cut(as_of: str | None, undated: Sequence[str]) -> list[str]:
+def _cutoff_options(as_of: str | None, undated: Sequence[str]) -> list[str]:
     words = ["--exclude-newer", as_of] if as_of else []
     return words + [word for name in undated for word in ("--exclude-newer-package", f"{name}=false")]
 

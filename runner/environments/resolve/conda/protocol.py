@@ -1,12 +1,12 @@
-"""What passes between proj and the process of its own that solves and installs conda packages."""
+"""Messages between proj and the worker process that solves and installs conda packages."""
 
 from msgspec import Struct
 
 
 class Channel(Struct, frozen=True, kw_only=True):
-    """A channel: the name that is written down, and the address that it is asked at.
+    """A channel: the name that is recorded, and the address for requests.
 
-    ``address`` may hold credentials or be a mirror's, ``name`` never does: it is a name, or a URL without credentials.
+    ``address`` may hold credentials or be that of a mirror; ``name`` is a plain name or a URL without credentials.
     """
 
     name: str
@@ -14,7 +14,7 @@ class Channel(Struct, frozen=True, kw_only=True):
 
 
 class CondaPackage(Struct, frozen=True, kw_only=True):
-    """A conda package to the byte; ``url`` holds no credentials and names no mirror."""
+    """An exact conda package; ``url`` has no credentials and is not that of a mirror."""
 
     name: str
     version: str
@@ -31,14 +31,14 @@ class CondaPackage(Struct, frozen=True, kw_only=True):
 
     @property
     def digest(self) -> str:
-        """The best digest there is of the archive."""
+        """The SHA-256 of the archive, else its MD5, else an empty string."""
         return self.sha256 or self.md5 or ""
 
 
 class SolveTask(Struct, frozen=True, kw_only=True, tag="solve"):
-    """Find the packages for some specs; ``as_of`` is RFC 3339, ``cache`` the folder for the indexes of channels.
+    """A request to solve specs; ``as_of`` is RFC 3339, ``cache`` the folder for the indexes of channels.
 
-    ``is_portable`` solves for any machine of the platform, not for what is found on this one.
+    ``is_portable`` solves for any machine of the platform, without the virtual packages of this machine.
     """
 
     channels: tuple[Channel, ...]
@@ -51,7 +51,7 @@ class SolveTask(Struct, frozen=True, kw_only=True, tag="solve"):
 
 
 class Solved(Struct, frozen=True, kw_only=True, tag="solved"):
-    """What was found; ``undated`` have no date in their channel, ``is_mixed`` when channels had to be mixed."""
+    """A solution; ``undated`` packages have no date in their channel, ``is_mixed`` means relaxed channel priority."""
 
     packages: tuple[CondaPackage, ...]
     undated: tuple[str, ...] = ()
@@ -59,9 +59,9 @@ class Solved(Struct, frozen=True, kw_only=True, tag="solved"):
 
 
 class InstallTask(Struct, frozen=True, kw_only=True, tag="install"):
-    """Install packages: ``archives`` keeps what was fetched and checked, ``cache`` what was unpacked.
+    """A request to install packages: ``archives`` stores verified downloads, ``cache`` unpacked packages.
 
-    ``is_careful`` reads all that was unpacked before, and unpacks again what is not whole.
+    ``is_careful`` verifies packages that were unpacked before, and unpacks damaged ones again.
     """
 
     channels: tuple[Channel, ...]
@@ -74,14 +74,14 @@ class InstallTask(Struct, frozen=True, kw_only=True, tag="install"):
 
 
 class Installed(Struct, frozen=True, kw_only=True, tag="installed"):
-    """What was done; ``scripts`` are packages with a script that wants to run after they are linked."""
+    """The result of an installation; ``scripts`` are packages with a post-link script."""
 
     fetched: int
     scripts: tuple[str, ...] = ()
 
 
 class Failure(Struct, frozen=True, kw_only=True, tag="failure"):
-    """What went wrong: ``unsolvable``, ``unreachable``, ``refused`` (an archive), ``unlinked``, ``broken``."""
+    """An error; kinds: ``unsolvable``, ``unreachable``, ``refused`` (an archive), ``unlinked``, ``broken``."""
 
     kind: str
     message: str

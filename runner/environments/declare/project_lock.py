@@ -1,4 +1,4 @@
-"""The lock that stands beside a spec in the project: its name, its header, and whether it is still that of the spec."""
+"""Reads the lock beside a spec in the project: its name, its header, and whether it matches the spec."""
 
 import hashlib
 import posixpath
@@ -32,9 +32,9 @@ SHOWN = 8
 
 
 class LockHeader(Struct, frozen=True, kw_only=True, rename={"as_of": "as of", "undated": "no dates for"}):
-    """What a lock says about itself; as comments of a requirements file, or as ``[tool.proj]`` of a ``pylock.toml``.
+    """The header of a lock: comments in a requirements file, or ``[tool.proj]`` in a ``pylock.toml``.
 
-    ``asked`` are the lines of the spec, ``digest`` theirs. ``platforms`` is empty where the lock is for every one.
+    ``asked`` are the lines of the spec, ``digest`` is their digest. Empty ``platforms`` means every platform.
     """
 
     spec: str
@@ -49,7 +49,7 @@ class LockHeader(Struct, frozen=True, kw_only=True, rename={"as_of": "as of", "u
 
 
 class FoundLock(Struct, frozen=True, kw_only=True):
-    """A lock of ours as it stands in a project: its path, its header, and its requirement lines with the header."""
+    """A lock by proj in a project: its path, its header, and its requirement lines with the header."""
 
     path: str
     header: LockHeader
@@ -57,13 +57,13 @@ class FoundLock(Struct, frozen=True, kw_only=True):
 
 
 def lock_name(spec_path: str) -> str:
-    """Return where the lock of a spec stands: ``python_env.yaml`` has ``python_env.lock`` beside it."""
+    """Return the path of the lock of a spec: ``python_env.yaml`` has ``python_env.lock`` beside it."""
     folder, name = posixpath.split(spec_path)
     return posixpath.join(folder, f"{name.rpartition('.')[0] or name}.lock")
 
 
 def with_project_lock(spec: EnvironmentSpec, files: ProjectFiles) -> EnvironmentSpec:
-    """Return a spec with the lock beside it; one that is of another spec, or for other machines, is a refusal."""
+    """Return a spec with the lock beside it; a lock for another spec or other platforms sets ``refusal``."""
     if not is_lockable(spec):
         return spec
     found = find_project_lock(spec, files)
@@ -78,13 +78,13 @@ def with_project_lock(spec: EnvironmentSpec, files: ProjectFiles) -> Environment
 
 
 def is_lockable(spec: EnvironmentSpec) -> bool:
-    """Say whether a spec is one that a lock is made for: not a lock itself, and with something to resolve."""
+    """Return whether a lock can be made for a spec: it is no lock itself and has something to resolve."""
     can = spec.kind in LOCKABLE and spec.file is not None and spec.refusal is None
     return can and not spec.is_locked and not spec.is_empty
 
 
 def find_project_lock(spec: EnvironmentSpec, files: ProjectFiles) -> FoundLock | None:
-    """Return the lock of ours beside a spec; what other tools wrote under the same name is not one."""
+    """Return the lock by proj beside a spec; files of the same name by other tools are ignored."""
     path = lock_name(spec.file or "")
     text = (files.read(path) or b"").decode("utf-8", "replace")
     if text.startswith(SIGNATURE):
@@ -100,23 +100,23 @@ def find_project_lock(spec: EnvironmentSpec, files: ProjectFiles) -> FoundLock |
     return FoundLock(path=path, header=header, text=write_header(header) + "".join(f"{line}\n" for line in lines))
 
 
-def asked_of(spec: EnvironmentSpec, files: ProjectFiles | None) -> tuple[str, ...]:
-    """Return what a spec asks for as lines without credentials; where they are the same, so is the lock."""
-    return tuple(dict.fromkeys(_asked(spec, files)))
+def spec_lines(spec: EnvironmentSpec, files: ProjectFiles | None) -> tuple[str, ...]:
+    """Return the content of a spec as lines without credentials; equal lines mean that the lock is up to date."""
+    return tuple(dict.fromkeys(_spec_lines(spec, files)))
 
 
-def digest_of(asked: Iterable[str]) -> str:
-    """Return the digest of what a spec asks for."""
+def lines_digest(asked: Iterable[str]) -> str:
+    """Return the digest of the lines of a spec."""
     return "sha256:" + hashlib.sha256("\n".join(asked).encode()).hexdigest()
 
 
 def has_selectors(spec: EnvironmentSpec) -> bool:
-    """Say whether a file of conda asks for other packages on other platforms."""
+    """Return whether a conda file has platform selectors."""
     text = spec.conda.text if spec.conda else ""
     return select_lines(text, this_platform()) != "\n".join(text.splitlines()) + "\n"
 
 
-def _asked(spec: EnvironmentSpec, files: ProjectFiles | None) -> Iterator[str]:
+def _spec_lines(spec: EnvironmentSpec, files: ProjectFiles | None) -> Iterator[str]:
     if spec.python:
         yield f"python {spec.python}"
     if spec.conda and has_selectors(spec):
@@ -132,19 +132,19 @@ def _asked(spec: EnvironmentSpec, files: ProjectFiles | None) -> Iterator[str]:
 
 
 def write_header(header: LockHeader) -> str:
-    """Return a header as comments."""
-    told = f"# Every package with its hashes; change {header.spec} and lock again."
+    """Format a header as comments."""
+    note = f"# Every package with its hashes; change {header.spec} and lock again."
     values: dict[str, Any] = msgspec.to_builtins(header)
     asked = values.pop("asked")
     lines = [f"# {name}: {value}" for name, value in values.items() if value]
-    return "\n".join([SIGNATURE, told, *lines, *(f"# asked: {line}" for line in asked)]) + "\n"
+    return "\n".join([SIGNATURE, note, *lines, *(f"# asked: {line}" for line in asked)]) + "\n"
 
 
 def read_header(text: str, path: str) -> LockHeader:
-    """Return the header of a lock.
+    """Parse the header of a lock.
 
     Raises:
-        EnvironmentSetupError: it lacks what every lock of ours says.
+        EnvironmentSetupError: a required field is missing.
     """
     fields: dict[str, Any] = {"asked": []}
     for line in text.splitlines():
@@ -177,32 +177,32 @@ def _convert(fields: Mapping[str, Any], path: str) -> LockHeader:
 
 
 def differences(found: FoundLock, asked: tuple[str, ...]) -> tuple[str, ...]:
-    """Say in what a spec differs from the one that a lock was made for; nothing when the lock is up to date."""
-    if found.header.digest == digest_of(asked):
+    """Return the differences between a spec and the one that a lock was made for; none if the lock is up to date."""
+    if found.header.digest == lines_digest(asked):
         return ()
     before = set(found.header.asked)
-    new = [f"asked for now: {line}" for line in asked if line not in before]
-    gone = [f"asked for when it was locked: {line}" for line in found.header.asked if line not in asked]
-    return (*new, *gone) or ("the same lines in another order, or a header that was edited",)
+    new = [f"new in the file: {line}" for line in asked if line not in before]
+    gone = [f"no longer in the file: {line}" for line in found.header.asked if line not in asked]
+    return (*new, *gone) or ("the lines are in another order, or the header was edited",)
 
 
 def _refusal(spec: EnvironmentSpec, found: FoundLock, files: ProjectFiles) -> Refusal | None:
     platforms = found.header.platforms.split()
     if platforms and not any(_is_here(name) for name in platforms):
         return Refusal(
-            message=f"{found.path} is for {', '.join(platforms)}, and this is {this_platform()}",
+            message=f"{found.path} is for {', '.join(platforms)}, but this machine is {this_platform()}",
             context=found.path,
             hint="'proj lock' without --platform makes one for every platform.",
         )
-    stale = differences(found, asked_of(spec, files))
+    stale = differences(found, spec_lines(spec, files))
     if not stale:
         return None
     command = "proj lock --format pylock" if posixpath.basename(found.path) == STANDARD else "proj lock"
     more = [f"… and {len(stale) - SHOWN} more"] if len(stale) > SHOWN else []
     return Refusal(
-        message=f"{found.path} is not the lock of {spec.file} as it is now",
+        message=f"{found.path} is out of date: it does not match {spec.file}",
         context="\n".join([*stale[:SHOWN], *more]),
-        hint=f"Bring it up to date with '{command}', or remove {found.path} to have the project resolved anew.",
+        hint=f"Update it with '{command}', or remove {found.path} to resolve the project again.",
     )
 
 

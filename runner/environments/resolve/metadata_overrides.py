@@ -1,4 +1,4 @@
-"""Metadata of old releases that uv can't read, or that leaves out requirements, restated as their authors meant it."""
+"""Metadata overrides for old releases whose metadata uv can't parse or that lack requirements."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ RESTATED = {
     **{("pandas", f"0.23.{patch}"): (_DATEUTIL_25, "pytz>=2011", "numpy>=1.9.0") for patch in range(5)},
     **{("pandas", f"0.24.{patch}"): (_DATEUTIL_25, "pytz>=2011", "numpy>=1.12.0") for patch in range(3)},
 }
-"""Requirements by name and version. These say ``pytz (>=2011k)``, which is no version since PEP 440."""
+"""Requirements by name and version. The original metadata has ``pytz (>=2011k)``, which PEP 440 does not allow."""
 
 
 _OF_0_14 = ("numpy>=1.3", "scipy>=0.7")
@@ -23,13 +23,13 @@ COMPLETED = {
     **{("scikit-learn", version): _OF_0_16 for version in ("0.18", "0.18.1", "0.18.2")},
     **{("scikit-learn", f"0.19.{patch}"): _OF_0_19 for patch in range(3)},
 }
-"""Requirements of releases whose metadata names none, by name and version, as their installation guides have them."""
+"""Requirements of releases without any in their metadata, by name and version. Source: their installation guides."""
 
 
 def override_tables(place: str = "", *, completed: bool = False) -> str:
-    """Return the tables of uv's configuration; ``place`` is what comes before their name in a ``pyproject.toml``.
+    """Return the overrides as tables of uv's configuration; ``place`` is a prefix for the table name.
 
-    With ``completed`` they add the requirements that the metadata of some releases leaves out.
+    With ``completed``, missing requirements are added too.
     """
     tables = {**RESTATED, **(COMPLETED if completed else {})}
     return "".join(
@@ -39,7 +39,7 @@ def override_tables(place: str = "", *, completed: bool = False) -> str:
 
 
 def write_overrides(folder: Path, *, completed: bool = False) -> None:
-    """Write the configuration that uv reads in a folder, unless it is there."""
+    """Write the overrides to the ``uv.toml`` of a folder, unless it is up to date."""
     text = override_tables(completed=completed)
     path = folder / "uv.toml"
     if not path.is_file() or path.read_text("utf-8") != text:
@@ -47,15 +47,15 @@ def write_overrides(folder: Path, *, completed: bool = False) -> None:
 
 
 def overrides_in(lock: str) -> tuple[str, ...]:
-    """Name the packages of a lock whose metadata is restated."""
+    """Return the packages of a lock whose metadata is overridden."""
     return tuple(f"{name} {version}" for name, version in _pins(lock) if (name, version) in RESTATED)
 
 
 def completed_in(lock: str) -> tuple[str, ...]:
-    """Say for which packages of a lock requirements were added that their metadata leaves out."""
+    """Return texts about the packages of a lock whose missing requirements were added."""
     return tuple(
         f"{' and '.join(re.split('[<>=]', one)[0] for one in COMPLETED[name, version])} are installed for "
-        f"{name} {version}, whose metadata does not ask for them"
+        f"{name} {version}, whose metadata does not declare them"
         for name, version in _pins(lock)
         if (name, version) in COMPLETED
     )
