@@ -365,7 +365,7 @@ class TestFaults:
             ("meta.yaml", f"start_time: {2**63}\n", "meta.yaml:1: Expected `int`"),
             ("meta.yaml", f"start_time: {10**30}\n", "meta.yaml:1: "),
             ("meta.yaml", 'run_name: "\\ud800"\n', "meta.yaml"),
-            ("meta.yaml", "a: &a {x: 1}\nb: {<<: [*a, *a]}\n", "has a merge key"),
+            ("meta.yaml", "a: &a {x: 1}\nb: {<<: [*a, *a]}\n", "has a YAML merge key"),
             (
                 "inputs/x/meta.yaml",
                 "source_type: DATASET\nsource_id: ../../../etc\n",
@@ -467,7 +467,7 @@ class TestFaults:
         assert "hunter22" not in said.err
 
     def test_a_part_of_a_store(self, folder: Path, capsys: Capture) -> None:
-        assert f"Name the whole: {folder}" in bring(capsys, folder / "7").err
+        assert f"Pass the whole store: {folder}" in bring(capsys, folder / "7").err
 
     def test_a_folder_with_a_database(self, tmp_path: Path, capsys: Capture) -> None:
         with closing(sqlite3.connect(tmp_path / "mlflow.db")) as file:

@@ -255,7 +255,7 @@ def test_another_kind_of_server(status: int) -> None:
 
 def test_json_of_another_kind() -> None:
     told = (200, "application/json", b'{"hello": 1}')
-    with speaking(lambda _seen: told) as (server, _), pytest.raises(RemoteError, match="does not answer as"):
+    with speaking(lambda _seen: told) as (server, _), pytest.raises(RemoteError, match="does not respond like"):
         server.run("a" * 32)
 
 

@@ -222,7 +222,7 @@ def test_the_server_of_our_own_store_records_once(stage: Stage, proj: RunProj, t
     with team_server(folder) as own:
         done = stage.run("metric('loss', 1)\n", MLFLOW_TRACKING_URI=own.url, MLFLOW_TRACKING_TOKEN="")
         assert done.code == 0, done.err
-        assert "serves the store" in done.err
+        assert "serves this store" in done.err
         assert [one["run_id"] for one in proj("list", "--json").json] == [done.json["run_id"]]
 
 
