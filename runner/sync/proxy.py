@@ -8,6 +8,7 @@ experiment ids, and local run ids if there are any.
 import re
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, final
 from urllib.parse import parse_qs, quote
 
@@ -175,7 +176,8 @@ class TrackingServer:
     def _place_of(self, source: str) -> tuple[str | None, str | None, str] | None:
         """Return the run, the model and the relative path of local artifacts; None for other files."""
         named = re.fullmatch(r"models:/(m-[0-9a-f]{32})(?:/(.*))?", source)
-        folder = local_folder(source)
+        # The run's own server gives local folders as plain paths.
+        folder = Path(source) if source.startswith("/") else local_folder(source)
         parts: tuple[str, ...] = ()
         if named is not None:
             parts = ("models", named[1], "artifacts", *filter(None, (named[2] or "").split("/")))
