@@ -217,7 +217,7 @@ class TestReading:
         assert "can't be fetched through the server" in said.err
         assert not (tmp_path / "got").exists()
         assert pulled.code == 0
-        assert f"not on this machine and stay where they are: {secret.as_uri()}" in pulled.out
+        assert f"not on this machine and were not copied: {secret.as_uri()}" in pulled.out
         assert walk_artifacts(home.artifacts(run_id)) == ()
         assert runs.get(db, run_id).artifact_uri == home.artifacts(run_id).as_uri()
 
@@ -401,7 +401,7 @@ class TestPulling:
         assert shown["command"] == "python train.py"
         assert (shown["code"]["tree"], shown["parameters"][0]["source"]) == ("1" * 40, "command line")
         assert shown["log"] is None
-        assert "left alone" in call(capsys, "pull", run_id, "--from", theirs.url).out
+        assert "because they were not imported" in call(capsys, "pull", run_id, "--from", theirs.url).out
         before = read_record(db, run_id, home)
         elsewhere = Home(clean_room / "elsewhere")
         monkeypatch.setenv("PROJ_HOME", str(elsewhere.root))

@@ -241,7 +241,7 @@ def test_faults_of_the_server() -> None:
 @pytest.mark.parametrize("status", [200, 404])
 def test_another_kind_of_server(status: int) -> None:
     page = b"<html>\x1b[31mPlease log in</html>"
-    words = r"endpoint|does not answer as a tracking server"
+    words = r"endpoint|does not respond like a tracking server"
     with (
         speaking(lambda _seen: (status, "text/html", page)) as (server, _),
         pytest.raises(RemoteError, match=words) as e,
