@@ -483,7 +483,7 @@ def test_a_server_of_mlflow(tmp_path: Path, db: Database, home: Home, capsys: Ca
         )
         odd = [Metric(key="plus", value=math.inf, timestamp=1), Metric(key="nan", value=math.nan, timestamp=1)]
         server.log_batch(run.run_id, metrics=odd)
-        place = server.place(run.artifact_uri)
+        place = server.location(run.artifact_uri)
         assert place is not None
         (tmp_path / "plot").write_bytes(b"plot")
         with (tmp_path / "plot").open("rb") as file:

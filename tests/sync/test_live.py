@@ -106,7 +106,7 @@ def test_a_run_is_on_both_sides_under_one_id(stage: Stage, proj: RunProj) -> Non
     assert len(list(stage.server.metric_history(run.run_id, "loss"))) == 2
     assert record["tags"].items() <= run.tags.items()
     assert "probe.of.proj" not in run.tags
-    place = stage.server.place(run.artifact_uri)
+    place = stage.server.location(run.artifact_uri)
     assert place is not None
     assert {"out.txt", "proj/record.json", "proj/log.txt"} <= {one.path for one in walk(place)}
     inner = next(one for one in stage.there() if one.name == "inner")
@@ -439,7 +439,7 @@ def test_a_command_reads_other_runs_on_the_server(stage: Stage, tmp_path: Path) 
     theirs = stage.server.create_run(NewRun(experiment_id=experiment_id, name="other"))
     stage.server.log_batch(theirs.run_id, metrics=[Metric(key="acc", value=7, timestamp=1)], params={"p": "1"})
     (tmp_path / "note").write_bytes(b"x" * 3_000_000)
-    place = stage.server.place(theirs.artifact_uri)
+    place = stage.server.location(theirs.artifact_uri)
     assert place is not None
     with (tmp_path / "note").open("rb") as file:
         place.put("a b/note", file)

@@ -238,7 +238,7 @@ def test_proj_killed_while_it_collects_does_not_lose_the_outcome(
     assert (shown["status"], shown["exit_code"]) == (status, code)
     assert shown["resources"]["wall_seconds"] > 0
     assert shown["ended_at"] is not None
-    assert any("ended while it collected the results" in notice for notice in shown["notices"])
+    assert any("ended while collecting the results" in notice for notice in shown["notices"])
 
 
 def test_a_store_that_cannot_be_written_to_at_the_end_leaves_the_exit_code(
