@@ -362,7 +362,7 @@ def test_python_is_the_one_that_is_asked_for(desk: Desk) -> None:
 def test_a_missing_python_is_named_with_the_installed_ones(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UV_PYTHON_DOWNLOADS", "never")
     desk.write("python_env.yaml", "python: 3.99\n", EnvironmentKind.PYTHON_ENV)
-    with pytest.raises(MissingInterpreterError, match=r"Python 3\.99 is needed .* there is 3\."):
+    with pytest.raises(MissingInterpreterError, match=r"Python 3\.99 is required but not installed; found: .*3\."):
         desk.prepare()
     assert BACKENDS["uv"].plan(desk.request()).python == "3.99"
 

@@ -612,13 +612,13 @@ def test_a_mirror_of_the_user_serves_channels_by_name(
 def test_nothing_of_conda_is_loaded_for_others() -> None:
     code = (
         "import sys, runner.plan, runner.workflow\n"
-        "print([n for n in sys.modules if n == 'rattler' or n.startswith('runner.environments.conda_')])"
+        "print([n for n in sys.modules if n == 'rattler' or (n.startswith('runner.environments.') and '.conda' in n)])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, capture_output=True
     )
     loaded = set(json.loads(done.stdout.decode().replace("'", '"')))
-    needed = {f"runner.environments.conda_{name}" for name in ("names", "files", "meta")}
+    needed = {f"runner.environments.declare.conda{name}" for name in ("", ".names", ".files", ".meta")}
     assert loaded <= needed
 
 
