@@ -197,7 +197,8 @@ class TestReading:
         with odd_server(answer) as odd:
             said = call(capsys, "get", run_id, "--to", str(tmp_path / "got"), "--tracking-uri", odd.url)
         assert said.out.splitlines() == [str(tmp_path / "got" / "evil")]
-        assert list(tmp_path.parent.rglob("evil")) == [tmp_path / "got" / "evil"]
+        assert list(tmp_path.rglob("evil")) == [tmp_path / "got" / "evil"]
+        assert not any((folder / "evil").exists() for folder in tmp_path.parents)
 
     def test_a_server_can_not_name_any_folder_of_this_machine(
         self, theirs: Theirs, tmp_path: Path, db: Database, home: Home, capsys: Capture
