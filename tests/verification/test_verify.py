@@ -89,7 +89,7 @@ def test_a_lost_database_is_reported_and_its_runs_are_recovered(home: Home, ids:
     for words in (("list",), ("experiments", "list")):
         done = proj(*words)
         assert done.code == 0
-        assert "the files of 30 runs are" in done.err
+        assert "which has the files of 30 runs" in done.err
         assert "proj verify --repair" in done.err
         assert not home.database.exists()
     found = look(home)
@@ -114,7 +114,7 @@ def test_a_run_with_a_new_database_reports_unrecorded_runs(
     project = write_tree(tmp_path / "p", {"MLproject": "name: x\nentry_points:\n  main:\n    command: echo hi\n"})
     done = proj("run", str(project), "--env-manager", "local")
     assert done.code == 0
-    assert "the files of 30 runs are" in done.err
+    assert "which has the files of 30 runs" in done.err
     assert proj("verify", "--repair").code == 0
     assert known(home).keys() > set(ids)
 
