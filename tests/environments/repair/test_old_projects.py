@@ -400,7 +400,7 @@ def test_a_host_can_only_be_answered_for_where_there_is_a_client(
     words = ("--serve-as", "https://me:secret@tracking.invalid/x", *LOCAL)
     result = proj("run", ".", *words, cwd=root, PATH="/usr/bin:/bin")
     assert result.code == 0
-    assert "no client of MLflow that can be led from tracking.invalid:443 to this run" in result.err
+    assert "no MLflow client that can be redirected from tracking.invalid:443 to this run" in result.err
     assert "secret" not in result.err
 
 
