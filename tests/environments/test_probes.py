@@ -103,7 +103,7 @@ def test_probe_15_a_version_of_python_is_what_it_looks_like(
     refused = proj("run", ".", cwd=root, UV_PYTHON_DOWNLOADS="never")
     assert refused.code == 1
     assert "Python 3.99 is required but not installed; found: " in refused.err
-    assert f"{line}." in refused.err.partition("there is ")[2]
+    assert f"{line}." in refused.err.partition("found: ")[2]
 
 
 def test_probe_16_names_of_conda_are_mapped_and_none_is_dropped(make_repository: MakeRepository, proj: RunProj) -> None:
