@@ -20,7 +20,7 @@ from runner.record import Ending, RunRecorder, fault_event
 from runner.server.run.redirects import read_redirects
 from runner.server.unreachable import unreachable_servers
 from runner.source.run_folder import RunFolder
-from runner.source.snapshot import tree_again
+from runner.source.snapshot import current_tree
 from runner.store import runs
 from runner.store.durable import sync_log
 from runner.store.entities import Metric
@@ -194,7 +194,7 @@ def check_tree(finished: Finished) -> None:
     """Mark a run in place whose project folder changed while the command ran."""
     recorder = finished.recorder
     plan = recorder.plan
-    if finished.folder.in_place and tree_again(plan.source, plan.home) != plan.code.tree:
+    if finished.folder.in_place and current_tree(plan.source, plan.home) != plan.code.tree:
         recorder.set_tags({"proj.tree.changed": "true"})
         recorder.report(Event(kind=EventKind.WARNING, message="files of the project folder changed during the run"))
 

@@ -74,14 +74,14 @@ def _open(plan: Plan, database: Database, report: Report) -> RunRecorder:
     return recorder
 
 
-def _open_on_server(plan: Plan, database: Database, uri: str, report: Report) -> "live.Opened | None":
+def _open_on_server(plan: Plan, database: Database, uri: str, report: Report) -> "live.OpenedRun | None":
     # The parent run may not be on the server yet; the tag is sent later, when both runs are there.
     tags = {key: value for key, value in tags_of(plan).items() if key != push.PARENT_TAG}
     new = NewRun(name=plan.recorded_name, user=user_name(), started_at=now(), tags=tags)
     experiment_id = plan.request.experiment_id
     # MLflow's protocol can't move a run to another experiment, so the one that the script sets is needed now.
     experiment = plan.experiment or named_experiment(plan.scripts)
-    opened = live.open_there(uri, new, experiment=experiment, experiment_id=experiment_id)
+    opened = live.open_on_server(uri, new, experiment=experiment, experiment_id=experiment_id)
     if live.is_own_store(database, opened):
         message = f"{opened.server.url} serves the local store, so the run is recorded there only once"
         report(Event(kind=EventKind.NOTICE, message=message))
@@ -105,18 +105,18 @@ def _report_unused_server(recorder: RunRecorder, uri: str, *, is_remote: bool) -
     recorder.report(Event(kind=EventKind.NOTICE, message=message, hint=hint))
 
 
-def _open_locally(plan: Plan, database: Database, report: Report, opened: "live.Opened | None") -> RunRecorder:
+def _open_locally(plan: Plan, database: Database, report: Report, opened: "live.OpenedRun | None") -> RunRecorder:
     experiment_id = experiments.ensure(database, opened.experiment) if opened else _experiment_id(plan, database)
     with database.transaction():
         local_id = opened.local_id(database) if opened else None
         run = runs.create(database, _new_run(plan, experiment_id, opened, local_id))
         values.record_parameters(database, run.run_id, plan.masker.stored(plan.parameters))
         if opened is not None:
-            live.note_opened(database, run.run_id, opened)
+            live.record_opened(database, run.run_id, opened)
     return RunRecorder(plan, database, run, report, opened)
 
 
-def _new_run(plan: Plan, experiment_id: str, opened: "live.Opened | None", run_id: str | None) -> NewRun:
+def _new_run(plan: Plan, experiment_id: str, opened: "live.OpenedRun | None", run_id: str | None) -> NewRun:
     run_id = run_id or os.urandom(16).hex()
     return NewRun(
         experiment_id=experiment_id,

@@ -51,7 +51,7 @@ from runner.package_cutoff import cutoff_date
 from runner.project_repairs import expected_leads, needs_environment
 from runner.settings import Home, offline_environment, requested_experiment
 from runner.source.opening import Source, open_source
-from runner.source.snapshot import Snapshot, take_again, take_snapshot
+from runner.source.snapshot import Snapshot, retake_snapshot, take_snapshot
 from runner.source.tree import TreeFiles
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
     source = open_source(request.uri, request.version, home, report)
     require_project(source, request.entry_point)
     snapshot = take_snapshot(source, home, report)
-    files = TreeFiles(home, snapshot, lambda: take_again(snapshot, source, home, report))
+    files = TreeFiles(home, snapshot, lambda: retake_snapshot(snapshot, source, home, report))
     cache = ParseCache(home.root / "cache" / "code", f"{snapshot.code.tree}:{snapshot.code.subdirectory}")
     manifest = parse_manifest(cache, files, needs_environment=needs_environment(request, source, snapshot.code))
     entry_point = find_entry_point(manifest, request.entry_point, files)

@@ -65,14 +65,14 @@ class RunRecorder:
     neither the status nor the exit code.
     """
 
-    def __init__(self, plan: Plan, database: Database, run: Run, show: Report, server: "live.Opened | None") -> None:
+    def __init__(self, plan: Plan, database: Database, run: Run, show: Report, server: "live.OpenedRun | None") -> None:
         self.plan = plan
         self.database = database
         self.run_id = run.run_id
         self.experiment_id = run.experiment_id
         self.folder = plan.home.run(run.run_id)
         """The folder of the files kept with the run: log, lock, artifacts."""
-        self.live: live.LiveCopy | None = None
+        self.live: live.LiveForwarder | None = None
         """Forwards the run to its tracking server; None if it has no server."""
         self._details = RunDetails()
         self._show = show
@@ -81,7 +81,7 @@ class RunRecorder:
         self._error: ProjError | None = None
         if server is not None:
             to = push.Destination(database=database, home=plan.home, server=server.server, report=self.report)
-            self.live = live.LiveCopy(to, run.run_id)
+            self.live = live.LiveForwarder(to, run.run_id)
 
     def record_plan(self) -> None:
         """Record the plan, and keep its snapshot."""

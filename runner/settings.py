@@ -106,7 +106,7 @@ class Home(Struct, frozen=True):
         return self.root / "proj.db"
 
     @property
-    def vault(self) -> Path:
+    def snapshot_store(self) -> Path:
         """The bare git repository of snapshots."""
         return self.root / "vault.git"
 

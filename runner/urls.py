@@ -1,7 +1,7 @@
-"""Credentials in URLs: found, taken out, and put back for whoever has to open them.
+"""Finds, removes and restores credentials in URLs.
 
-Of a URL these are secret: user and password (the user of an ssh address is a name and stays), and the values of query
-parameters with telling names; of a channel of conda also the token in its path, which looks like any other folder.
+Secret parts of a URL are user and password (but the user of an ssh URL stays), the values of query parameters with
+names such as ``token``, and the token in the path of a conda channel.
 """
 
 import re
@@ -25,14 +25,14 @@ REFERENCE = r"\$\{?\w+\}?"
 
 
 def without_credentials(text: str) -> str:
-    """Return a text without the credentials of the URLs in it."""
+    """Remove the credentials of all URLs in a text."""
     if "://" not in text:
         return text
     return re.sub(URL, lambda match: _clean(match[0]), _without_users(text))
 
 
 def without_channel_tokens(text: str) -> str:
-    """Return a text about channels of conda without the tokens in their paths."""
+    """Remove the tokens of conda channels in a text."""
     return re.sub(CHANNEL, lambda match: match["before"], text)
 
 
@@ -42,7 +42,7 @@ def without_channel_credentials(text: str) -> str:
 
 
 def has_credentials(text: str) -> bool:
-    """Say whether a URL in a text holds credentials; a reference to a variable (``${TOKEN}``) is none."""
+    """Tell whether a URL in a text contains credentials; a variable reference (``${TOKEN}``) does not count."""
     if "://" not in text:
         return False
     plain = re.sub(REFERENCE, "", text)
@@ -50,7 +50,7 @@ def has_credentials(text: str) -> bool:
 
 
 def has_secret_query(text: str) -> bool:
-    """Say whether a URL in a text has a secret in its query."""
+    """Tell whether a URL in a text has a secret in its query."""
     queries = (match for url in re.findall(URL, text) for match in re.finditer(QUERY, url))
     return any(match["value"] and re.fullmatch(TELLING, match["name"]) for match in queries)
 

@@ -35,7 +35,7 @@ from runner.server.run.redirects import CLIENT_SHIM, copy_client_shim, has_clien
 from runner.server.run.socket import REMOVED_VARIABLES, ChildSocket
 from runner.settings import Home
 from runner.source.frozen import FrozenTree
-from runner.source.run_folder import RequiredPaths, RunFolder, check_out, stay_in_place
+from runner.source.run_folder import RequiredPaths, RunFolder, check_out, in_place_run_folder
 from runner.store.database import Database
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def plan_retry(plan: Plan, outcome: RunOutcome, report: Report) -> Plan | None:
         if change is None:
             return None
         report(Event(kind=EventKind.WARNING, message=error.message, hint=f"Running again. {change}"))
-        return plan
+        return plan  # unchanged: `move_interpreter` stores its choice on disk, where the next `lock` finds it
     missing = missing_package(plan, outcome)
     may_add = missing is not None and (request.add_missing or (missing.inside is not None and request.repair))
     if missing is None or not may_add or missing in plan.additions or not is_changeable(plan.spec):
@@ -139,7 +139,7 @@ def check_out_folder(recorder: RunRecorder) -> RunFolder:
     """Check out the frozen tree into a run folder; with ``--in-place`` return the project folder itself."""
     plan = recorder.plan
     if plan.request.in_place:
-        folder = stay_in_place(plan.snapshot, plan.source)
+        folder = in_place_run_folder(plan.snapshot, plan.source)
     else:
         required = RequiredPaths(inputs=plan.entry_point.inputs, outputs=plan.entry_point.outputs)
         folder = check_out(plan.snapshot, plan.source, recorder.run_id, plan.home, recorder.report, required)
@@ -151,7 +151,7 @@ def prepare_environment(recorder: RunRecorder, folder: RunFolder) -> Prepared:
     """Resolve the lock, then build the environment or find it in the cache, verify it, and record both."""
     plan = recorder.plan
     # A run in place builds the project's own packages from the folder as it is now, not from the snapshot.
-    frozen = FrozenTree(snapshot=plan.snapshot, files=plan.files, laid_out=folder)
+    frozen = FrozenTree(snapshot=plan.snapshot, files=plan.files, run_folder=folder)
     request = plan.environment_request(FolderTree(folder.project) if folder.in_place else frozen)
     for repair in plan.spec.repairs:
         recorder.report(Event(kind=EventKind.NOTICE, message=f"Repaired: {repair}"))
@@ -321,7 +321,7 @@ def command_variables(
 def container_sharing(recorder: RunRecorder, folder: RunFolder) -> Sharing:
     """Return what the run's container can see of this machine: run folder, artifacts, and the targets of links."""
     plan = recorder.plan
-    paths = [*(path for path, _ in folder.provided), *(path for _, path in folder.beyond)]
+    paths = [*(path for path, _ in folder.provided), *(path for _, path in folder.outside_inputs)]
     linked = {path.resolve() for path in paths if path.is_symlink()}
     rules = path_rules(plan.source, plan.files, recorder.folder / "downloads", folder.project)
     return Sharing(

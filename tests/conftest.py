@@ -16,6 +16,20 @@ ROOT = Path(__file__).parent.parent
 LEAKS = ("PROJ_", "MLFLOW_", "GIT_", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "CONDA_")
 
 
+QUICK = ("analysis", "base", "environments/declare", "manifest", "provenance", "runs", "store")
+"""Folders whose tests are the loop of a minute: ``pytest -m quick``."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of the quick loop: those of some folders that are not marked as anything else."""
+    others = {"slow", "env", "mlflow", "container"}
+    for item in items:
+        folder = item.path.relative_to(ROOT / "tests").parent.as_posix() if item.path.is_relative_to(ROOT) else ""
+        if folder in QUICK and not others & {mark.name for mark in item.iter_markers()}:
+            item.add_marker("quick")
+
+
 @pytest.fixture(autouse=True)
 def clean_room(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give the test an empty PROJ_HOME and HOME-independent git, and take the caller's variables away."""

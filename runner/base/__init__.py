@@ -1,1 +1,1 @@
-"""Small tools that know nothing of runs: the lowest layer of the package."""
+"""The lowest layer: general functions that do not depend on runs."""

@@ -1,7 +1,7 @@
-"""Files that carry a checksum and their own name, so that damage is noticed when they are read.
+"""Reads and writes files with a checksum of their name and content, to detect damage.
 
-The first line is a small JSON object, the content follows as it is. A file that was truncated, emptied, edited or that
-has the content of another one does not pass.
+The first line is a small JSON object, followed by the content. A truncated, empty or edited file, or a file with the
+content of another one, is refused.
 """
 
 import hashlib
@@ -13,24 +13,24 @@ _START = b'{"sha256":"'
 
 
 class DamagedFileError(Exception):
-    """A file of proj's home is not as it was written; ``problem`` says in what."""
+    """A file of proj's home is damaged; ``problem`` is the reason."""
 
     def __init__(self, path: Path, problem: str) -> None:
         super().__init__(f"{path}: {problem}")
         self.path, self.problem = path, problem
 
 
-def write_sealed(path: Path, content: bytes, *, durable: bool = False) -> None:
-    """Write content with its checksum, as a whole."""
+def write_checksummed(path: Path, content: bytes, *, durable: bool = False) -> None:
+    """Write content with its checksum atomically."""
     write_atomically(path, _seal(path.name, content) + content, durable=durable)
 
 
-def read_sealed(path: Path) -> bytes:
-    """Return the content of a file that `write_sealed` wrote.
+def read_checksummed(path: Path) -> bytes:
+    """Return the content of a file that `write_checksummed` wrote.
 
     Raises:
-        FileNotFoundError: there is none.
-        DamagedFileError: it is not as it was written, or can't be read.
+        FileNotFoundError: the file does not exist.
+        DamagedFileError: the file is damaged or can't be read.
     """
     try:
         data = path.read_bytes()

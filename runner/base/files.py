@@ -1,4 +1,4 @@
-"""Files as such: locks, copies that share blocks, digests, folders that go away as a whole."""
+"""File operations: locks, atomic writes, block-sharing copies, digests, removal of folders."""
 
 import errno
 import fcntl
@@ -21,11 +21,11 @@ FICLONE = 0x40049409
 _CHUNK = 1 << 20
 
 _TICK = 20_000_000
-"""Nanoseconds within which two writes may leave the same time on a file."""
+"""Nanoseconds within which two writes may give a file the same timestamp."""
 
 
 class Stamp(Struct, frozen=True, array_like=True, gc=False):
-    """What tells that a file was not touched: type and permissions, size, times in ns, inode; content is not read."""
+    """File status that shows whether a file was changed: mode, size, times in ns, inode."""
 
     mode: int
     size: int
@@ -35,15 +35,15 @@ class Stamp(Struct, frozen=True, array_like=True, gc=False):
 
     @classmethod
     def of(cls, found: os.stat_result) -> "Stamp":
-        """Return the stamp in what the system says about a file."""
+        """Return the stamp of a stat result."""
         return cls(found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
 
 @contextmanager
 def locked(path: Path, *, shared: bool = False, waiting: Callable[[], None] | None = None) -> Iterator[None]:
-    """Hold a lock between processes; it goes with the process, however that ends.
+    """Hold a lock between processes; the system releases it when the process ends.
 
-    ``waiting`` is called once when somebody else holds the lock.
+    ``waiting`` is called once if another process holds the lock.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
@@ -63,9 +63,9 @@ def locked(path: Path, *, shared: bool = False, waiting: Callable[[], None] | No
 
 
 def write_atomically(path: Path, data: bytes, *, durable: bool = False) -> None:
-    """Put a file in place as a whole, so that no reader sees a part of it.
+    """Write a file atomically: readers see the old or the new content, never a part.
 
-    With ``durable`` the file and its name are on the disk when this returns, whatever happens to the machine then.
+    With ``durable``, the content and the name are synced to disk.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
@@ -84,7 +84,7 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = False) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk; file systems that can't do that for folders are left alone."""
+    """Sync the entries of a folder to disk, if the file system supports that."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with suppress(OSError):
@@ -132,7 +132,7 @@ def copy_file(source: Path, target: Path) -> None:
 
 
 def new_folder(parent: Path, prefix: str = "") -> Path:
-    """Make a folder that nobody else has and return it; the caller removes it."""
+    """Create a folder with a unique name and return it; the caller removes it."""
     folder = parent / f"{prefix}{os.urandom(8).hex()}"
     folder.mkdir(mode=0o700, parents=True)
     return folder
@@ -202,7 +202,7 @@ class DigestCache:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder and all below it, those that nobody may write to as well; links are not followed."""
+    """Remove a file or a folder with its content, also if it is read-only; links are not followed."""
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
         return

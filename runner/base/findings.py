@@ -1,4 +1,4 @@
-"""What a check of proj's home found: one value for every part of the home."""
+"""Defines the findings of a check of proj's home."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Text that somebody else wrote (YAML, TOML, JSON, Python): the one place that parses it, with limits.
+"""Parses untrusted YAML, TOML, JSON and Python text with limits on size and depth.
 
 Every function here ends in bounded time and memory, whatever the text is, and raises `ForeignTextError` for text that
 it refuses. A test in ``tests/documents/test_house_rules.py`` keeps parsers out of other modules.

@@ -1,4 +1,4 @@
-"""Modules that are imported when something of them is first used, because most commands never use them."""
+"""Delays the import of a module until its first use, because most commands do not use it."""
 
 from importlib import import_module
 

@@ -1,4 +1,4 @@
-"""A file that one process holds at a time; the system lets go of it when the process ends, however it ends."""
+"""Exclusive file locks; the system releases a lock when its process ends."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PAUSE = 0.1
-"""Seconds between two looks at a file that another process holds."""
+"""Seconds between two attempts to lock a file."""
 
 if sys.platform == "win32":
     import msvcrt
@@ -25,7 +25,7 @@ else:
 
 @contextmanager
 def exclusive(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold a file while the block runs; ``waiting`` is called once when another process holds it first."""
+    """Hold an exclusive lock; ``waiting`` is called once if another process holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
     try:
@@ -36,7 +36,7 @@ def exclusive(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
 
 
 def is_held(path: Path) -> bool:
-    """Say whether some process holds a file."""
+    """Tell whether a process holds the lock of a file."""
     if not path.exists():
         return False
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))

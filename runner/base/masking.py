@@ -1,4 +1,4 @@
-"""Secrets: which values are secret, and how they are kept out of everything that is written down."""
+"""Detects secret values and masks them in everything that is recorded."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ from runner.model import Parameter, ParameterRecord, ValueSource
 
 STARS = "***"
 _IN_NAMES = "_secret_"
-"""Stands for a secret where three stars are not allowed."""
+"""Replaces a secret in names, where three stars are not allowed."""
 _STARS = STARS.encode()
 _LONGEST = 16384
 """Bytes held back at most while it is open whether they begin a credential."""
@@ -108,12 +108,12 @@ def _may_tell(text: str) -> bool:
 
 
 def is_credential(value: str) -> bool:
-    """Say whether something in the value looks like a credential: a token, a URL with userinfo, a private key."""
+    """Tell whether a value contains a credential: a token, a URL with userinfo, or a private key."""
     return _mask_whole(value.encode("utf-8", "surrogateescape"), None)[1]
 
 
 def is_secret(parameter: Parameter) -> bool:
-    """Say whether a parameter's value must not be written down."""
+    """Tell whether a parameter's value must not be recorded."""
     if parameter.secret or is_credential(parameter.value):
         return True
     return is_secret_name(parameter.name) and not _is_ordinary(parameter.value)
@@ -135,7 +135,7 @@ def _is_searched(parameter: Parameter) -> bool:
 
 
 def short_secret_notices(parameters: Iterable[Parameter]) -> tuple[str, ...]:
-    """Return what the user should know of secrets that are too short to be searched for."""
+    """Return a warning about secrets that are too short to be masked, or None."""
     short = (one.name for one in parameters if one.secret and one.value and len(one.value) < SHORTEST)
     return tuple(
         f"the secret '{name}' has fewer than {SHORTEST} characters: where the code itself writes it, it is not masked"
@@ -158,7 +158,7 @@ def load_key(path: Path) -> bytes:
 
 
 class Masker:
-    """Replaces secrets in what is written down by three stars."""
+    """Replaces secrets by three stars."""
 
     def __init__(self, values: Iterable[str] = ()) -> None:
         self._values = frozenset(values) - {""}
@@ -261,11 +261,11 @@ class StreamMasker:
         self._before = b""
 
     def feed(self, data: bytes) -> bytes:
-        """Return what can be shown now, given the next piece."""
+        """Mask the next piece and return the part that is ready."""
         return self._mask(data, is_end=False)
 
     def end(self) -> bytes:
-        """Return what was held back."""
+        """Return the masked rest of the stream."""
         return self._mask(b"", is_end=True)
 
     def _mask(self, data: bytes, *, is_end: bool) -> bytes:

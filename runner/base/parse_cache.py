@@ -1,4 +1,4 @@
-"""What was read from a frozen tree, kept for the next run of the same code: it can't read differently."""
+"""Cache of parsed project files, keyed by tree id."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from runner.base.checksummed_files import DamagedFileError, read_sealed, write_sealed
+from runner.base.checksummed_files import DamagedFileError, read_checksummed, write_checksummed
 from runner.urls import has_credentials
 
 T = TypeVar("T")
@@ -22,7 +22,7 @@ _MOST = 4000
 
 
 class ParseCache(Struct, frozen=True):
-    """Values that were read from one frozen tree; ``code`` names the tree and the folder in it."""
+    """Cached values of one frozen tree; ``code`` identifies the tree and the folder in it."""
 
     folder: Path
     code: str
@@ -35,13 +35,13 @@ class ParseCache(Struct, frozen=True):
         key = f"{self.code}\0{kind.__name__}\0{words}\0{_edition()}"
         path = self.folder / hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:32]
         try:
-            return msgspec.msgpack.decode(read_sealed(path), type=kind)
+            return msgspec.msgpack.decode(read_checksummed(path), type=kind)
         except (OSError, DamagedFileError, msgspec.MsgspecError):
             value = read()
         if has_credentials(msgspec.json.encode(value).decode()):  # these are read again, and never written down
             return value
         with suppress(OSError):  # a full disk is told by whoever must write
-            write_sealed(path, msgspec.msgpack.encode(value))
+            write_checksummed(path, msgspec.msgpack.encode(value))
             self._forget()
         return value
 

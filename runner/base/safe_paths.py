@@ -1,4 +1,4 @@
-"""Files below a root folder, reached from the root's descriptor one component at a time, with no link followed.
+"""Opens files below a root folder component by component, without following links.
 
 A process that swaps a folder for a link while we are on the way changes nothing: each step starts at a folder that is
 open, and a link is an error. A hard link is a file like any other: whoever made it could read the file anyway, and

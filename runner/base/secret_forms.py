@@ -1,4 +1,4 @@
-"""The byte strings in which a secret appears in output: as it is, escaped, quoted or encoded."""
+"""Lists the forms of a secret in output: plain, escaped, quoted or encoded."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The standard streams of this process, which a caller may have closed."""
+"""Opens standard streams that the caller closed."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""YAML with the position of every value, as PyYAML reads it, for readers that name the line of a fault."""
+"""Parses YAML into nodes with their positions, so that errors can name the line."""
 
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ class Kind(str, Enum):
 
 
 class Node(Struct, frozen=True, kw_only=True, eq=False):
-    """A piece of a document with its place.
+    """A node of a document with its position.
 
     ``source`` is the text of a scalar, ``value`` what YAML 1.1 makes of it; ``problem`` says why it makes nothing of
     it. Keys of ``fields`` are source texts; of duplicate keys the last one counts, and a nearer key beats a merged one.
@@ -45,12 +45,12 @@ class Node(Struct, frozen=True, kw_only=True, eq=False):
 
     @property
     def is_null(self) -> bool:
-        """Say whether this is nothing, as YAML writes it."""
+        """Tell whether this is a YAML null."""
         return self.kind is Kind.SCALAR and self.value is None and self.problem is None
 
     @property
     def is_text(self) -> bool:
-        """Say whether this is a text, not a number, truth value or date."""
+        """Tell whether this is a string, not a number, boolean or date."""
         return self.kind is Kind.SCALAR and isinstance(self.value, str) and self.problem is None
 
     def field(self, name: str) -> "Node | None":

@@ -6,7 +6,7 @@ from runner.cli.text import printable
 from runner.errors import SnapshotError
 from runner.model import RunRecord
 from runner.settings import Home
-from runner.source.snapshot_store import keeps_code
+from runner.source.snapshot_store import has_run_commit
 from runner.store.database import Database
 from runner.store.import_writer import ORIGIN_TAG
 from runner.store.records import read_record
@@ -21,7 +21,7 @@ def require_code(database: Database, home: Home, run_id: str) -> None:
     Raises:
         SnapshotError: the code is not stored; the message has the commit and the remote, if they are known.
     """
-    if not keeps_code(home, run_id):
+    if not has_run_commit(home, run_id):
         raise _absent(read_record(database, run_id, home))
 
 

@@ -38,7 +38,7 @@ def metrics(run: str, name: str | None, as_json: bool, width: int, **options: st
         if as_csv or as_json:
             (_print_csv if as_csv else _print_json)(reader.history(run, name))
             return
-        curve = reader.curve(run, name, width)
+        curve = reader.sampled_history(run, name, width)
     first, last = curve.points[0], curve.points[-1]
     click.echo(sparkline(curve))
     least, most = ("none" if value is None else f"{value:.6g}" for value in (curve.minimum, curve.maximum))

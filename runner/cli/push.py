@@ -16,7 +16,7 @@ from runner.sync import sync_state
 from runner.sync.access import URI_VARIABLE, is_remote, read_access
 from runner.sync.client import RemoteServer
 from runner.sync.push import Destination, Pushed, push
-from runner.sync.sync_state import Waiting
+from runner.sync.sync_state import WaitingRun
 
 _KINDS = ("parameters", "points", "tags", "datasets", "models", "files")
 
@@ -52,7 +52,7 @@ def sync(dry_run: bool, uri: str | None, as_json: bool) -> int:
     """Send runs to tracking servers that could not be sent before, because of a lost connection or an interruption."""
     with open_store() as (database, home):
         uris = _known_uris(uri)
-        waiting = [one for one in sync_state.waiting(database) if uri is None or one.server in uris]
+        waiting = [one for one in sync_state.waiting_runs(database) if uri is None or one.server in uris]
         if dry_run or not waiting:
             _list(waiting, as_json=as_json)
             return 0
@@ -117,7 +117,7 @@ def _print_pushed(pushed: Pushed) -> None:
     print_message(f"  {printable(pushed.url)}")
 
 
-def _list(waiting: list[Waiting], *, as_json: bool) -> None:
+def _list(waiting: list[WaitingRun], *, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(waiting), indent=2))
         return

@@ -17,7 +17,7 @@ from runner.executors import remove_orphaned_containers
 from runner.settings import Home
 from runner.source.cleaning import collect_garbage
 from runner.source.run_folder import empty_pool
-from runner.source.snapshot_store import forget_snapshot
+from runner.source.snapshot_store import release_snapshot
 from runner.store import runs
 from runner.store.database import Database
 from runner.store.faults import free_bytes
@@ -56,7 +56,7 @@ def rm(words: tuple[str, ...], age: str | None, yes: bool) -> None:
     with closing(Database.open(home.database)) as database:
         runs.mark_lost(database)
         for run_id in chosen:
-            forget_snapshot(run_id, home)
+            release_snapshot(run_id, home)
             freed += remove_run(database, run_id, home)
             click.echo(run_id)
     _tidy_up(home)

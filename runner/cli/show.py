@@ -16,9 +16,9 @@ from runner.cli.text import print_lines, printable
 from runner.model import FileRecord, RunRecord
 from runner.runs.history import LATER_COMMIT_TAG, describe_commit, find_later_commit
 from runner.runs.local import LocalReader
-from runner.source.snapshot_store import keeps_code
+from runner.source.snapshot_store import has_run_commit
 from runner.source.summaries import CommitSummary
-from runner.sync.sync_state import RemoteRun, copies_of
+from runner.sync.sync_state import RemoteRun, remote_runs_of
 
 _FILES = 20
 """Number of files shown; JSON has all."""
@@ -44,8 +44,8 @@ def show(run: str, tracking_uri: str | None, local: bool, as_json: bool) -> None
                 if commit:
                     record = structs.replace(record, tags={**record.tags, LATER_COMMIT_TAG: commit})
                 summary = describe_commit(record, reader.home)
-            is_here = keeps_code(reader.home, record.run_id or "")
-            pages = [_page(copy) for copy in copies_of(reader.database, record.run_id or "")]
+            is_here = has_run_commit(reader.home, record.run_id or "")
+            pages = [_page(copy) for copy in remote_runs_of(reader.database, record.run_id or "")]
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(record), indent=2))
         return

@@ -254,7 +254,7 @@ class Prepared(Struct, frozen=True, kw_only=True):
 
     def importing(self, folder: Path) -> "Prepared":
         """Return the environment with a folder from which its Pythons import before installed packages."""
-        if self.prefix is None:  # not made by us, so that nothing in it reads our own variable
+        if self.prefix is None:  # not built by proj, so nothing in it reads IMPORT_PATH
             known = self.variables.get("PYTHONPATH") or (self.container.import_path if self.container else "")
             path = os.pathsep.join([str(folder), *([known] if known else [])])
             return structs.replace(self, variables={**self.variables, "PYTHONPATH": path})

@@ -43,11 +43,11 @@ def copy_artifacts(source: Path, target: Path, warn: Warn) -> Copied:
         warn(f"Skipped: {source / one.path}: {one.reason}")
         done += Copied(left_out=1)
     for file in found.files:
-        done += _copy_or_tell(source, file, target, warn)
+        done += _copy_or_warn(source, file, target, warn)
     return done
 
 
-def _copy_or_tell(source: Path, found: FoundFile, target: Path, warn: Warn) -> Copied:
+def _copy_or_warn(source: Path, found: FoundFile, target: Path, warn: Warn) -> Copied:
     try:
         return _copy(source, found, target)
     except (InvalidValueError, NotFoundError) as error:

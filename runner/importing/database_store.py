@@ -138,10 +138,10 @@ class DatabaseStore:
             params=self._values.params(self._pairs("params", run_uuid=key), place),
             tags=tags,
         )
-        gone = self._whole(row, "deleted_time", "runs", place) or run.ended_at or run.started_at
+        deleted_at = self._whole(row, "deleted_time", "runs", place) or run.ended_at or run.started_at
         return ForeignRun(
             run=run,
-            deleted_at=gone if deleted else None,
+            deleted_at=deleted_at if deleted else None,
             inputs=self._inputs(key),
             outputs=self._outputs(key),
             files=self._files(run.artifact_uri, key),

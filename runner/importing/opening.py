@@ -31,7 +31,7 @@ def open_foreign(word: str, report: Report, proxied: Path | None = None) -> Fore
     if place.is_dir():
         root = _store_folder(place)
         if root != place.resolve():
-            _tell_of_databases(place.resolve(), report)
+            _warn_of_databases(place.resolve(), report)
         return FolderStore(root, report)
     if not place.exists():
         raise TransferError(
@@ -91,7 +91,7 @@ def _databases(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.db") if _is_database(path))
 
 
-def _tell_of_databases(folder: Path, report: Report) -> None:
+def _warn_of_databases(folder: Path, report: Report) -> None:
     for path in _databases(folder):
         message = f"Only {folder / 'mlruns'} is read; the database '{path.name}' beside it is not"
         report(

@@ -134,15 +134,15 @@ class _Transfer:
                 return
             found = self._store.run(experiment, key)
             uri = self._take_files(found.files, self._home.artifacts(key))
-            arrival = self._arrival(found, group.id() if present is None else present[0], uri, experiment)
-            change, points = import_writer.import_run(self._database, arrival, self._store.points(experiment, key))
+            imported = self._imported_run(found, group.id() if present is None else present[0], uri, experiment)
+            change, points = import_writer.import_run(self._database, imported, self._store.points(experiment, key))
         except (InvalidValueError, TransferError) as error:
             self._tally.fail(Kind.RUNS, f"The run {key[:80]} is skipped: {_words(error)}", error.hint)
             return
         self._tally.points += points
         self._tally.count(Kind.RUNS, change)
 
-    def _arrival(self, found: ForeignRun, experiment_id: str, uri: str, experiment: Experiment) -> ImportedRun:
+    def _imported_run(self, found: ForeignRun, experiment_id: str, uri: str, experiment: Experiment) -> ImportedRun:
         tags = found.run.tags
         details = RunDetails(project=tags.get("mlflow.source.name"), entry_point=tags.get("mlflow.project.entryPoint"))
         run = msgspec.structs.replace(found.run, experiment_id=experiment_id, artifact_uri=uri, details=details)

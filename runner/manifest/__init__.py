@@ -1,4 +1,4 @@
-"""The MLproject file: reading it, choosing what to run, binding parameters, and the command that comes of it."""
+"""Reads MLproject files: parses the manifest, selects the entry point, binds parameters and renders the command."""
 
 from runner.manifest.binding import bind_for_run
 from runner.manifest.command import render_command, secret_texts, shell_argv

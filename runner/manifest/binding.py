@@ -1,4 +1,4 @@
-"""Binds parameters for a run, with the repairs that old projects need: null defaults, and paths of other machines."""
+"""Binds parameters for a run and repairs null defaults and paths of other machines."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ from runner.model import EntryPoint, Parameter, ProjectFiles
 
 
 class Binding(Struct, frozen=True, kw_only=True):
-    """An entry point with the values of its parameters, and what was changed so that it runs, in words."""
+    """An entry point with the values of its parameters, and a text for each repair."""
 
     entry_point: EntryPoint
     parameters: tuple[Parameter, ...]
@@ -26,10 +26,10 @@ def bind_for_run(
     *,
     repair: bool,
 ) -> Binding:
-    """Return an entry point bound to its values.
+    """Bind the values of an entry point.
 
     Raises:
-        ParameterError: a value is missing or refused; all faults are in it.
+        ParameterError: a value is missing or invalid; the error lists all faults.
     """
     if not repair:
         return Binding(entry_point=entry_point, parameters=bind_parameters(entry_point, given, from_file))

@@ -1,4 +1,4 @@
-"""All that is wrong or odd in a manifest, at once; nothing is run."""
+"""Checks a manifest and reports all faults at once."""
 
 import re
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ from runner.manifest.template import fill_template, protect_shell_braces
 from runner.model import EntryPoint, EnvironmentKind, Fault, Manifest, ParameterSpec, ProjectFiles, Severity
 
 NOTHING = ("", "none", "null", "nan")
-"""Defaults that stand for no value, whatever the type is."""
+"""Defaults that mean "no value" for every type."""
 GLUED_TYPE = re.compile(r"type\s*[:= ]\s*\S")
 LINE_END = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 _NO_ENTRY_POINTS = "there are no entry points, so only scripts can be run"
@@ -26,10 +26,10 @@ OTHER_ENVIRONMENT_FILES = ("conda.yml", "environment.yml", "environment.yaml", "
 
 
 def check_manifest(files: ProjectFiles, run: str | None = None) -> tuple[Fault, ...]:
-    """Return everything that is wrong or odd in the manifest of a project, in the order of the file.
+    """Return all faults in the manifest of a project, in the order of the file.
 
-    With ``run`` it is what concerns a run of that entry point: other entry points are left out, and absent files, of
-    which a run repairs some and `preflight` tells the others.
+    With ``run``, only faults of that entry point are returned. Missing files are left out: a run repairs some of them,
+    and `preflight` reports the others.
     """
     try:
         reading = parse_manifest(files, needs_environment=run is None)
@@ -84,7 +84,7 @@ def _check_top(document: Node, manifest: Manifest, faults: Faults) -> None:
 
 
 def _check_keys(node: Node, known: Iterable[str], where: str, faults: Faults, elsewhere: Iterable[str] = ()) -> None:
-    """Warn of keys that are not read, except those beginning with ``x-``, which are free for anchors and notes."""
+    """Warn of unknown keys, except those that begin with ``x-``, which are free for anchors and notes."""
     for name, field in node.fields.items():
         if name in known or name.startswith("x-"):
             continue
@@ -107,7 +107,7 @@ def _check_duplicates(node: Node, seen: set[int], faults: Faults) -> None:
 
 
 def _check_circles(manifest: Manifest, entries: Node, faults: Faults) -> None:
-    """Report entry points that need themselves, directly or through others."""
+    """Report cycles of entry points in ``needs``."""
     for name in manifest.entry_points:
         reached: set[str] = set()
         ahead = [name]
@@ -135,7 +135,7 @@ def _check_entry_point(node: Node, entry: EntryPoint, files: ProjectFiles | None
 
 
 def _check_declaration(node: Node, spec: ParameterSpec, faults: Faults) -> None:
-    """Look at the keys and the type of one parameter."""
+    """Check the keys and the type of one parameter."""
     if node.is_null:
         faults.warning(node.place, f"parameter '{spec.name}' has no declaration; MLflow crashes on it")
     for name, field in node.fields.items():
@@ -161,7 +161,7 @@ def _check_declaration(node: Node, spec: ParameterSpec, faults: Faults) -> None:
 
 
 def _check_default(node: Node, spec: ParameterSpec, faults: Faults) -> None:
-    """Look at the default of one parameter, which is never refused when the project is run."""
+    """Check the default of one parameter; a run accepts every default."""
     default = node.fields.get("default")
     if default is None:
         return
@@ -185,7 +185,7 @@ def _check_default(node: Node, spec: ParameterSpec, faults: Faults) -> None:
 
 
 def _check_command(node: Node, entry: EntryPoint, lines: list[str], faults: Faults) -> None:
-    """Fill in a command with its defaults, and compare what it uses with what is declared."""
+    """Render a command with its defaults, and compare the parameters that it uses with the declared ones."""
     command, parameters = node.field("command"), node.field("parameters")
     if command is None or not command.is_text or (parameters is not None and parameters.kind is not Kind.MAPPING):
         return
@@ -212,7 +212,7 @@ def _check_command(node: Node, entry: EntryPoint, lines: list[str], faults: Faul
 
 
 def _place_of(text: str, command: Node, lines: list[str]) -> Place:
-    """Return where a part of a command is written; where that can't be found, where the command begins."""
+    """Return the position of a part of a command; if the part is not found, the start of the command."""
     for number in range(command.place.line, command.last_line + 1) if text else ():
         start = command.place.column - 1 if number == command.place.line else 0
         column = lines[number - 1].find(text, start) if number <= len(lines) else -1
@@ -222,5 +222,5 @@ def _place_of(text: str, command: Node, lines: list[str]) -> Place:
 
 
 def has_errors(faults: Iterable[Fault]) -> bool:
-    """Say whether something in a manifest can't be run."""
+    """Tell whether a fault keeps a part of the manifest from running."""
     return any(fault.severity is Severity.ERROR for fault in faults)

@@ -1,4 +1,4 @@
-"""From an entry point and its values to the command line that is given to the shell."""
+"""Renders the shell command of an entry point with its values."""
 
 import re
 import sys
@@ -23,12 +23,12 @@ def render_command(
 ) -> str:
     """Return the exact text for ``bash -c``: the command with quoted values, then the undeclared parameters.
 
-    With a ``masker`` it is the text to be recorded: stars stand in the place of each secret value, and what else is in
-    the command stays, also where it equals a secret.
+    With a ``masker`` it is the text for the record: stars replace each secret value. Other parts of the command stay,
+    even if they equal a secret.
 
     Raises:
-        ManifestError: the command has a placeholder that no parameter fills, or braces that are neither.
-        ParameterError: a path is not there, or an undeclared parameter has no place in the command.
+        ManifestError: the command has a placeholder without a parameter, or invalid braces.
+        ParameterError: a path does not exist, or an undeclared parameter can't be appended to the command.
     """
     placed = place_paths(parameters, paths)
     texts = [(each.parameter, each.text if masker is None else _recorded(each, masker)) for each in placed]
@@ -47,7 +47,7 @@ def render_command(
 
 
 def secret_texts(parameters: tuple[Parameter, ...], paths: PathRules) -> tuple[str, ...]:
-    """Return the paths that secret parameters stand for."""
+    """Return the paths in secret parameters."""
     placed = (each for each in place_paths(parameters, paths) if each.text != each.parameter.value)
     return tuple(each.text for each in placed if is_secret(each.parameter))
 
@@ -57,7 +57,7 @@ def _recorded(placed: Placed, masker: Masker) -> str:
 
 
 def shell_argv(command: str, shell: str = "bash") -> tuple[str, ...]:
-    """Return the process that runs a command: bash, everywhere but in an image that has none."""
+    """Return the process that runs a command: bash, except in an image without bash."""
     return (shell, "-c", command)
 
 

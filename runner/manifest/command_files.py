@@ -1,4 +1,4 @@
-"""The scripts that a command names: are they in the project?"""
+"""Finds scripts that a command names and that are missing from the project."""
 
 import re
 import shlex
@@ -14,9 +14,9 @@ SEPARATORS = frozenset({";", "&&", "||", "|", "&", "(", ")"})
 
 
 def absent_scripts(command: str, files: ProjectFiles) -> tuple[str, ...]:
-    """Return the scripts that a command hands to an interpreter and that are not in the project.
+    """Return the scripts that a command passes to an interpreter and that are missing from the project.
 
-    Only plain relative paths are looked at, and nothing once the command changes its folder or writes its files.
+    Only plain relative paths are checked, and only before the command changes its folder or writes files.
     """
     try:
         lexer = shlex.shlex(command, posix=True, punctuation_chars=True)
@@ -35,7 +35,7 @@ def absent_scripts(command: str, files: ProjectFiles) -> tuple[str, ...]:
 
 
 def _script_after(words: list[str]) -> str | None:
-    """Return the script among an interpreter's arguments, or None where it runs something else."""
+    """Return the script among an interpreter's arguments, or None."""
     for word in words:
         if word in SEPARATORS or word in ("-c", "-m", "-e"):
             return None
@@ -46,7 +46,7 @@ def _script_after(words: list[str]) -> str | None:
 
 
 def check_files(place: Place | None, entry: EntryPoint, files: ProjectFiles, faults: Faults) -> None:
-    """Warn of scripts that are not there."""
+    """Warn of missing scripts."""
     for script in absent_scripts(entry.command, files):
         message = f"the command of '{entry.name}' names '{script}', which is not in the project"
         faults.warning(place, message, near_file(tidy_path(script), files))

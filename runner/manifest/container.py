@@ -1,4 +1,4 @@
-"""What ``docker_env`` declares: MLflow's keys, and ``build``, ``devcontainer`` and ``gpus``, which MLflow ignores."""
+"""Parses ``docker_env``: MLflow's keys, and ``build``, ``devcontainer`` and ``gpus``, which MLflow ignores."""
 
 from posixpath import join, normpath
 
@@ -10,7 +10,7 @@ PAIR = 2
 
 
 def read_docker_env(node: Node, faults: Faults) -> ContainerSpec | None:
-    """Return the container that a ``docker_env`` declares, None where it can't be used."""
+    """Return the container that a ``docker_env`` declares, or None if the declaration is invalid."""
     if node.kind is not Kind.MAPPING:
         faults.error(node.place, "'docker_env' must be a mapping with an 'image'")
         return None
@@ -32,7 +32,7 @@ def read_docker_env(node: Node, faults: Faults) -> ContainerSpec | None:
 
 
 def is_empty(node: Node) -> bool:
-    """Say whether MLflow takes a key with this value for absent: anything that is false in Python."""
+    """Tell whether MLflow treats a key with this value as absent: any value that is false in Python."""
     if node.kind is Kind.SCALAR:
         return not node.value and node.problem is None
     return not (node.items or node.fields)
@@ -48,7 +48,7 @@ def _text(name: str, node: Node | None, faults: Faults) -> str | None:
 
 
 def _build(node: Node | None, faults: Faults) -> ImageBuild | None:
-    """Return a build as compose files have it: the folder of the context, or a mapping; the Dockerfile lies in it."""
+    """Parse a build in the form of compose files: the context folder, or a mapping."""
     if node is None or is_empty(node):
         return None
     if node.is_text:

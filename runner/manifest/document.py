@@ -1,4 +1,4 @@
-"""Manifests and the YAML files beside them, with errors that name file, line and column."""
+"""Reads YAML files of a project; errors name file, line and column."""
 
 from runner.base.foreign_text import ForeignTextError
 from runner.base.yaml_document import (
@@ -21,7 +21,7 @@ TEMPLATE = "the file looks like a template: is {{ … }} still to be filled in?"
 
 
 class DocumentError(ManifestError):
-    """A file that is not the YAML it should be."""
+    """A file that is not valid YAML."""
 
     def __init__(self, fault: Fault) -> None:
         super().__init__(fault.message, context=fault.place, hint=fault.hint)
@@ -29,10 +29,10 @@ class DocumentError(ManifestError):
 
 
 def load_document(file: str, content: bytes) -> Node | None:
-    """Return the document in a YAML file, or None where there is nothing in it but comments.
+    """Return the document in a YAML file, or None for a file without content.
 
     Raises:
-        DocumentError: it is not YAML, has keys that are no texts, or is too large.
+        DocumentError: the file is not YAML, has keys that are not strings, or is too large.
     """
     try:
         return read_document(content, like_mlflow=True)
@@ -48,7 +48,7 @@ def load_document(file: str, content: bytes) -> Node | None:
 
 
 def _hint(problem: str, content: bytes) -> str | None:
-    """Return a hint for the faults that are seen in real files."""
+    """Return a hint for a common fault, or None."""
     if problem == KEY_IS_NO_TEXT:
         return TEMPLATE
     if "'\\t'" in problem:

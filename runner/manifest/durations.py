@@ -1,4 +1,4 @@
-"""Lengths of time as people write them."""
+"""Parses durations such as ``1h30m``."""
 
 import re
 
@@ -7,7 +7,7 @@ LONGEST = 100
 
 
 def seconds_of(text: str) -> float | None:
-    """Return the seconds in a text like ``1h30m``, or None where it is none."""
+    """Return the seconds of a duration such as ``1h30m``, or None if the text is not a duration."""
     if len(text) > LONGEST:
         return None
     parts = re.findall(r"(\d{1,9}(?:\.\d{1,9})?)\s*([smhd])", text.lower())

@@ -1,4 +1,4 @@
-"""Entry points as a manifest declares them."""
+"""Parses the entry points of a manifest."""
 
 import re
 
@@ -18,11 +18,11 @@ from runner.manifest.own_keys import (
 from runner.model import EntryPoint, ParameterSpec, ProjectFiles
 
 GLUED_DEFAULT = re.compile(r"default\s*[:= ]\s*\S")
-"""A key like ``default:0.1``, ``default=adam`` or ``default 5``: YAML takes the whole of it for a key."""
+"""A key like ``default:0.1``, ``default=adam`` or ``default 5``: YAML reads all of it as the key."""
 
 
 def read_entry_points(node: Node | None, files: ProjectFiles, file: str) -> dict[str, EntryPoint]:
-    """Return the entry points by name; each carries its own faults."""
+    """Return the entry points by name; each contains its own faults."""
     if node is None:
         return {}
     entries = {name: _read_entry_point(name, field.value, files, Faults(file)) for name, field in node.fields.items()}
@@ -131,7 +131,7 @@ def _read_default(name: str, node: Node, faults: Faults) -> str | None:
 
 
 def _note(node: Node) -> str | None:
-    """Return why there is no default where the author seems to have meant one."""
+    """Return the problem if a default seems to be intended but is not one."""
     if node.field("default") is not None:
         return None
     if "default" in node.fields:

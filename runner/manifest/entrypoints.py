@@ -1,4 +1,4 @@
-"""Finding what to run by the name that the user gives: an entry point, or a script of the project."""
+"""Selects the entry point or the script of the project that the user names."""
 
 from posixpath import splitext
 from shlex import quote
@@ -20,12 +20,12 @@ PARAMETER_OF_NOTEBOOK = "-p {name} {value}"
 
 
 def find_entry_point(manifest: Manifest, name: str | None, files: ProjectFiles) -> EntryPoint:
-    """Return the entry point of that name, else the script of that name.
+    """Return the entry point with this name, else an entry point for the script with this name.
 
-    Without a name it is ``main``, or the only entry point there is.
+    Without a name, return ``main`` or the only entry point.
 
     Raises:
-        ManifestError: there is no such entry point and no such script, or its declaration makes no sense.
+        ManifestError: there is no such entry point or script, or its declaration is invalid.
     """
     if name is None:
         only = tuple(manifest.entry_points)
@@ -48,10 +48,10 @@ def find_entry_point(manifest: Manifest, name: str | None, files: ProjectFiles) 
 
 
 def _script_command(path: str) -> str | None:
-    """Return the command line that runs a script, by its extension, or None where that says nothing.
+    """Return the command line that runs a script, by its extension, or None for an unknown extension.
 
-    Shell scripts go to bash, like commands. MLflow takes the caller's login shell, so there the same run differs from
-    one machine to the next. A notebook is run by papermill in the project's environment, into a file beside it.
+    Shell scripts run in bash, like commands. (MLflow uses the caller's login shell, so its runs differ between
+    machines.) papermill runs a notebook in the project's environment and writes the result beside it.
     """
     stem, extension = splitext(path)
     if extension == ".py":
@@ -66,7 +66,7 @@ def _script_command(path: str) -> str | None:
 
 
 def _r_command(path: str) -> str:
-    """Return MLflow's command for R; a path that quotes could break is quoted for R and for the shell."""
+    """Return MLflow's command for R; the path is quoted for R and for the shell."""
     if quote(path) == path:
         return f"Rscript -e \"mlflow::mlflow_source('{path}')\" --args"
     text = path.replace("\\", "\\\\").replace("'", "\\'")

@@ -1,4 +1,4 @@
-"""Which file declares the environment of a project."""
+"""Finds the file that declares the environment of a project."""
 
 import re
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ KEYS = {
     "python_env": EnvironmentKind.PYTHON_ENV,
     "conda_env": EnvironmentKind.CONDA_ENV,
 }
-"""The manifest's environment keys. More than one of them is refused, also when one has no value, as in MLflow."""
+"""The manifest's environment keys. More than one is refused, even without a value, as in MLflow."""
 
 DISCOVERED = (
     ("python_env.yaml", (), EnvironmentKind.PYTHON_ENV),
@@ -23,13 +23,13 @@ DISCOVERED = (
     ("uv.lock", ("pyproject.toml",), EnvironmentKind.UV_LOCK),
     ("requirements.txt", (), EnvironmentKind.REQUIREMENTS),
 )
-"""The files looked for in this order without a key, and what must be beside them."""
+"""Files that are searched in this order if there is no key, and the files required beside them."""
 
 ENV_FILE_SUFFIXES = (".json", ".yaml", ".yml", ".toml", ".txt", ".lock")
 
 
 def declare_environment(fields: Mapping[str, Field], files: ProjectFiles, faults: Faults) -> EnvironmentDeclaration:
-    """Return the environment that the top level of a manifest declares, or what is found without a declaration."""
+    """Return the environment that the top level of a manifest declares, else the first environment file found."""
     declared = named_environment(fields, files, faults)
     return discover_environment(files) if declared is None else declared
 
@@ -37,7 +37,7 @@ def declare_environment(fields: Mapping[str, Field], files: ProjectFiles, faults
 def named_environment(
     fields: Mapping[str, Field], files: ProjectFiles, faults: Faults
 ) -> EnvironmentDeclaration | None:
-    """Return the environment that one of the keys names, or None where there is no key with a value."""
+    """Return the environment that a key declares, or None if no key has a value."""
     present = sorted(set(KEYS) & set(fields))
     if len(present) > 1:
         faults.error(
@@ -55,7 +55,7 @@ def named_environment(
 
 
 def discover_environment(files: ProjectFiles) -> EnvironmentDeclaration:
-    """Return the first environment file that is there although no key names one."""
+    """Return the first existing environment file of those that need no key."""
     names = set(files.names())
     for name, beside, kind in DISCOVERED:
         if name in names and names.issuperset(beside) and not _is_lock_of_another(name, names, files):
@@ -64,7 +64,7 @@ def discover_environment(files: ProjectFiles) -> EnvironmentDeclaration:
 
 
 def _is_lock_of_another(name: str, names: set[str], files: ProjectFiles) -> bool:
-    """Say whether `proj lock` wrote a ``pylock.toml`` for a file that is there: that file declares, and is checked."""
+    """Tell whether `proj lock` wrote a ``pylock.toml`` for an existing file; that file is the declaration."""
     if name != "pylock.toml":
         return False
     table = (files.read(name) or b"").partition(b"[tool.proj]")[2]
@@ -73,7 +73,7 @@ def _is_lock_of_another(name: str, names: set[str], files: ProjectFiles) -> bool
 
 
 def declare_own_environment(node: Node, files: ProjectFiles, faults: Faults) -> EnvironmentDeclaration | None:
-    """Return the environment that an entry point asks for itself, or None where the key means something else.
+    """Return the environment of an entry point's own declaration, or None if the key has another meaning.
 
     It is the path of a file, or a mapping with one of MLflow's environment keys. ``environment: System`` and the like
     occur in files that MLflow runs, so what names no file is only warned of.
@@ -94,7 +94,7 @@ def declare_own_environment(node: Node, files: ProjectFiles, faults: Faults) -> 
 
 
 def kind_of_file(path: str) -> EnvironmentKind:
-    """Return what a file declares, by its name alone."""
+    """Return the kind of environment that a file declares, by its name."""
     name = path.rsplit("/", 1)[-1].lower()
     if name in ("devcontainer.json", ".devcontainer.json"):
         return EnvironmentKind.DOCKER_ENV

@@ -1,4 +1,4 @@
-"""Collecting what is wrong with a manifest, and saying it."""
+"""Collects the faults of a manifest and formats them."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,16 +8,16 @@ from runner.model import Fault, Severity
 
 
 class Faults:
-    """The faults found so far in one file."""
+    """Collects the faults of one file."""
 
     def __init__(self, file: str, *, needs_environment: bool = True) -> None:
         self.file = file
         self.needs_environment = needs_environment
-        """Whether an environment file that is not there keeps the project from being run."""
+        """Whether a missing environment file is an error."""
         self.found: list[Fault] = []
 
     def error(self, place: SourcePosition | None, message: str, hint: str | None = None) -> None:
-        """Add a fault that keeps its part of the manifest from being run."""
+        """Add a fault that keeps its part of the manifest from running."""
         self._add(Severity.ERROR, place, message, hint)
 
     def warning(self, place: SourcePosition | None, message: str, hint: str | None = None) -> None:
@@ -38,15 +38,15 @@ class Faults:
 
 
 def printable(text: str) -> str:
-    """Return text that every stream can print; half surrogate pairs, which YAML escapes can make, are escaped."""
+    """Escape lone surrogates, which YAML escapes can produce and no stream can print."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def raise_errors(faults: Iterable[Fault]) -> None:
-    """Raise what stands in the way as one error; warnings are not looked at.
+    """Raise all faults with the severity error as one exception; ignore warnings.
 
     Raises:
-        ManifestError: one of the faults is an error; all errors are in it.
+        ManifestError: at least one fault is an error.
     """
     errors = [fault for fault in faults if fault.severity is Severity.ERROR]
     if len(errors) == 1:
@@ -60,7 +60,7 @@ def raise_errors(faults: Iterable[Fault]) -> None:
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word that someone who wrote ``word`` most likely meant, or None."""
+    """Return the known word that is closest to ``word``, or None."""
     from difflib import get_close_matches
 
     by_lower = {other.lower(): other for other in known}
@@ -69,12 +69,12 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 
 def suggestion(word: str, known: Iterable[str]) -> str | None:
-    """Return a hint that offers the nearest known word, or None."""
+    """Return a hint with the closest known word, or None."""
     near = nearest(word, known)
     return f"did you mean '{near}'?" if near is not None else None
 
 
 def quoted(names: Sequence[str]) -> str:
-    """Return names in quotes, as a list in a sentence."""
+    """Return quoted names, separated by commas."""
     words = [f"'{name}'" for name in names]
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + f" and {words[-1]}" if words else "none"

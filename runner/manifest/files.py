@@ -1,4 +1,4 @@
-"""The files of a project that lies in a folder, and paths among them."""
+"""Reads the files of a project from a folder."""
 
 import os
 import stat
@@ -12,12 +12,12 @@ from runner.model import ProjectFiles
 
 
 def tidy_path(path: str) -> str:
-    """Return a path as it is compared and shown: ``./envs//a.yaml`` is ``envs/a.yaml``."""
+    """Normalize a path: ``./envs//a.yaml`` becomes ``envs/a.yaml``."""
     return normpath(path) if path else path
 
 
 def near_file(path: str, files: ProjectFiles) -> str | None:
-    """Return a hint that names the file someone meant, in the same folder or of the same name elsewhere, or None."""
+    """Return a hint with a similar file in the same folder, or a file of the same name elsewhere, or None."""
     folder, _, name = path.rpartition("/")
     beside = [other for other in files.names(folder) if not other.endswith("/")]
     near = nearest(name, beside)
@@ -31,16 +31,16 @@ def near_file(path: str, files: ProjectFiles) -> str | None:
 
 
 def _same_stem(name: str, names: Iterable[str]) -> str | None:
-    """Return the name itself, one that differs in extension or letter case alone, or None."""
+    """Return the name itself, or a name that differs only in extension or letter case, or None."""
     stem = name.rpartition(".")[0].lower()
     same = [other for other in names if stem and other.rpartition(".")[0].lower() == stem]
     return name if name in same else next(iter(same), None)
 
 
 class FolderFiles:
-    """The files of a project folder, for whoever reads a manifest.
+    """The files of a project folder.
 
-    ``..`` reaches the rest of the git work tree that the folder is in, and nothing where there is none.
+    ``..`` reaches the git work tree of the folder; outside a work tree it reaches nothing.
     """
 
     def __init__(self, root: Path) -> None:
@@ -49,17 +49,17 @@ class FolderFiles:
 
     @property
     def boundary(self) -> Path:
-        """The outermost folder that a path may reach: the git work tree, else the project folder itself."""
+        """The outermost folder that a path may reach: the git work tree, else the project folder."""
         if self._boundary is None:
             around = (self.root, *self.root.parents)
             self._boundary = next((folder for folder in around if (folder / ".git").exists()), self.root)
         return self._boundary
 
     def read(self, path: str) -> bytes | None:
-        """Return the content of a file, or None where there is no regular file.
+        """Return the content of a regular file, or None if there is none.
 
         Raises:
-            ManifestError: the file is there and can't be read.
+            ManifestError: the file exists and can't be read.
         """
         place = self._locate(path)
         if place is None:
@@ -74,7 +74,7 @@ class FolderFiles:
             return None
 
     def names(self, folder: str = "") -> tuple[str, ...]:
-        """Return the sorted names in a folder, those of folders with a final ``/``; empty where there is no folder."""
+        """Return the sorted names in a folder, folders with a final ``/``; empty if the folder does not exist."""
         place = self._locate(folder or ".")
         if place is None:
             return ()
@@ -85,7 +85,7 @@ class FolderFiles:
             return ()
 
     def _locate(self, path: str) -> Path | None:
-        """Return where a path leads, or None where it leaves the repository."""
+        """Resolve a path; return None if it leaves the repository."""
         if not path or path.startswith("/"):
             return None
         tidy = normpath(path)

@@ -1,4 +1,4 @@
-"""Absolute paths of the author's machine whose end is a file or folder of the repository."""
+"""Maps absolute paths of the author's machine to files and folders of the repository."""
 
 import os
 import posixpath
@@ -16,7 +16,7 @@ _SEPARATORS = re.compile(r"[\\/]+")
 
 
 class Lead(Struct, frozen=True, kw_only=True):
-    """A path that is not on this machine, and what is opened in its stead, relative to the project folder."""
+    """A path that does not exist on this machine, and its replacement relative to the project folder."""
 
     path: str
     file: str
@@ -24,14 +24,14 @@ class Lead(Struct, frozen=True, kw_only=True):
 
     @property
     def text(self) -> str:
-        """What is recorded as the repair."""
+        """The recorded text of the repair."""
         return (
             f"'{self.path}' ({self.where}) is not on this machine: '{self.file}' of the repository is read in its stead"
         )
 
 
 def find_tail(path: str, files: ProjectFiles) -> str | None:
-    """Return the file or folder of the repository that is the longest end of a path, nearest to the project folder."""
+    """Return the file or folder of the repository that matches the longest end of a path."""
     parts = [part for part in _SEPARATORS.split(path) if part not in ("", ".")]
     if ".." in parts:
         return None
@@ -46,12 +46,12 @@ def find_tail(path: str, files: ProjectFiles) -> str | None:
 
 
 def is_absent(path: str) -> bool:
-    """Say whether a text is an absolute path of somebody's own folders, and nothing is there on this machine."""
+    """Tell whether a text is an absolute path in a home folder that does not exist on this machine."""
     return bool(re.fullmatch(FOREIGN_PATH, path)) and not os.path.lexists(path)
 
 
 def find_leads(scripts: Scripts, files: ProjectFiles) -> tuple[Lead, ...]:
-    """Return what the scripts name by paths of another machine and the repository has."""
+    """Return the replacements for paths of another machine in the scripts."""
     return tuple({lead.path: lead for lead in _leads(scripts, files)}.values())
 
 

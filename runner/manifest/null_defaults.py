@@ -1,6 +1,7 @@
-"""Leaves parameters with ``default: null`` out of a command, with their flags, where nobody gives them a value.
+"""Removes parameters with ``default: null`` and without a value from a command, with their flags.
 
-To authors null means that the script decides; MLflow refuses the run, and the text ``None`` breaks argparse.
+For authors, null means that the script's own default applies. MLflow refuses the run, and the text ``None`` breaks
+argparse.
 """
 
 import re

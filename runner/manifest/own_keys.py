@@ -1,7 +1,7 @@
-"""The keys that an entry point may have beyond MLflow's.
+"""Parses the keys of entry points that proj adds to MLflow's.
 
-MLflow ignores them, and files written for it use the same words for other things. So a value of quite another shape is
-warned of and not used; a value of the right shape that makes no sense is an error of that entry point.
+MLflow ignores these keys, and files for MLflow may use the same names with another meaning. So a value of another type
+causes a warning and is ignored; an invalid value of the right type is an error of that entry point.
 """
 
 import math

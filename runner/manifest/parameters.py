@@ -1,4 +1,4 @@
-"""Binding values to the parameters of an entry point."""
+"""Binds values to the parameters of an entry point."""
 
 import re
 from collections.abc import Mapping
@@ -28,13 +28,13 @@ SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 def bind_parameters(
     entry_point: EntryPoint, given: Mapping[str, str], from_file: Mapping[str, str]
 ) -> tuple[Parameter, ...]:
-    """Return the values of a run: declared parameters in their order, then others as ``-P`` and the file give them.
+    """Return the values of a run: declared parameters in their order, then undeclared ones of ``-P`` and the file.
 
-    What the user gives must be of the declared type and among the choices and bounds, unless it equals the default.
-    Defaults are not checked, as in MLflow.
+    A given value must match the declared type, choices and bounds, unless it equals the default. Defaults are not
+    checked, as in MLflow.
 
     Raises:
-        ParameterError: a value is missing or refused; all faults are in it.
+        ParameterError: a value is missing or invalid; the error lists all faults.
     """
     values = {**from_file, **given}
     declared = {spec.name: spec for spec in entry_point.parameters}

@@ -1,4 +1,4 @@
-"""From the files of a project to its manifest, as tolerant as MLflow, and more where MLflow crashes."""
+"""Parses the manifest of a project; accepts all that MLflow accepts."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""Parameters of the type ``path``: where their files are when the command runs."""
+"""Resolves parameters of the type ``path`` to the paths that the command receives."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Looks before anything is installed for what will keep a command from running: files, paths, addresses."""
+"""Finds missing files, paths and servers that will make a command fail, before anything is installed."""
 
 import os
 import posixpath

@@ -1,4 +1,4 @@
-"""What each key of a manifest means: for `proj check` and, as JSON Schema, for editors."""
+"""Describes the keys of a manifest for `proj check`, and as JSON Schema for editors."""
 
 from typing import Any
 

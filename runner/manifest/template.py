@@ -1,4 +1,4 @@
-"""The template language of commands: ``str.format`` with quoted values, and the shell's own ``${…}`` left alone."""
+"""Renders command templates: ``str.format`` with quoted values; the shell's ``${…}`` stays unchanged."""
 
 import re
 from collections.abc import Mapping

@@ -1,1 +1,1 @@
-"""What a run used and made: machine, inputs, outputs, metrics files."""
+"""Collects the provenance of a run: machine, inputs, outputs and metrics files."""

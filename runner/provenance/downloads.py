@@ -1,4 +1,4 @@
-"""Files that parameters name by URL."""
+"""Downloads files that parameters name by URL."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The inputs of a run: files outside the frozen tree that the manifest declares, or that the run was seen to open."""
+"""Records the inputs of a run: declared files outside the frozen tree, and files that the run opened."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MOST_WATCHED = 4096
 """Files that are watched. Each gives at most two events, so that the kernel's queue of 16,384 never overflows."""
 MOST_DECLARED = 10_000
-"""Files of one declared folder that are digested."""
+"""Largest number of digested files in one declared folder."""
 
 _IN_OPEN = 0x20
 _IN_ONESHOT = 0x80000000
@@ -42,7 +42,7 @@ class Watch:
 
     @property
     def unseen(self) -> int:
-        """The number of files for which nobody can tell whether they were opened."""
+        """The number of files that are not watched, so that their use is unknown."""
         return len(self._unseen)
 
     def _add(self, path: Path) -> bool:
@@ -55,7 +55,7 @@ class Watch:
         return True
 
     def stop(self) -> tuple[Path, ...]:
-        """End the watch and return the files that were opened, and those that nobody can tell of."""
+        """Stop watching and return the opened files and the files that were not watched."""
         opened = list(self._unseen)
         if self._descriptor is not None:
             for watch in _events(self._descriptor):

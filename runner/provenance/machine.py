@@ -1,4 +1,4 @@
-"""The machine that a command ran on."""
+"""Describes the machine that a command ran on."""
 
 import os
 import sys
@@ -28,7 +28,7 @@ _NAMES = frozenset(
         "TZ",
     }
 )
-"""Variables that change numbers or texts and hold no secret; beside them ``LC_*`` and ``*_NUM_THREADS``."""
+"""Variables that affect results and contain no secret; ``LC_*`` and ``*_NUM_THREADS`` are recorded too."""
 _NVIDIA = Path("/proc/driver/nvidia/gpus")
 _PATIENCE = 5.0
 
@@ -51,7 +51,7 @@ def _is_recorded(name: str) -> bool:
 
 
 def _libraries() -> tuple[str, ...]:
-    """Return the C library with its version where the system tells it, as ``platform.platform()`` words it."""
+    """Return the C library with its version in the format of ``platform.platform()``, or None."""
     if sys.platform == "darwin":
         return ()
     try:

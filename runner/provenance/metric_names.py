@@ -1,4 +1,4 @@
-"""Names of metrics that the store does not take, under a spelling that it does."""
+"""Converts metric names that the store refuses to valid names."""
 
 import hashlib
 import re
@@ -16,7 +16,7 @@ _DIGEST = 8
 
 
 def is_name(name: str) -> bool:
-    """Say whether the store takes a name of a metric as it is."""
+    """Tell whether the store accepts a metric name unchanged."""
     try:
         check_name("metric", name)
     except InvalidValueError:
@@ -42,7 +42,7 @@ def spell_names(names: Iterable[str], taken: Collection[str] = ()) -> Mapping[st
 
 
 def _spell(name: str) -> str:
-    """Return a name with words or underscores for what is refused; it may still be empty or too long."""
+    """Replace invalid characters by words or underscores; the result may be empty or too long."""
     text = unicodedata.normalize("NFC", name)
     text = re.sub("[@%]", lambda found: _WORDS[found[0]], text)
     text = re.sub(r"_+", "_", _REFUSED.sub("_", text)) if text != name or _REFUSED.search(text) else text
@@ -52,7 +52,7 @@ def _spell(name: str) -> str:
 
 
 def _mark(name: str) -> str:
-    """Return a spelling that no other name has."""
+    """Return a valid name that no other metric has."""
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST]
     start = _spell(name)[: MAX_NAME - _DIGEST - 1].rstrip("/") or "metric"
     return f"{start}-{digest}"

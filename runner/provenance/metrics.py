@@ -1,4 +1,4 @@
-"""Numbers that a command leaves in files, for programs that log without mlflow.
+"""Reads metrics from files, for programs that log without mlflow.
 
 The file that ``PROJ_METRICS`` names is appended to, a line for each value: ``name=value``, ``name=value step=3``,
 ``{"name": "loss", "value": 0.5, "step": 3}`` or ``{"loss": 0.5, "accuracy": 0.9, "step": 3}``. Without a step the
@@ -29,7 +29,7 @@ _TEXTS = (".csv", ".tsv")
 
 
 def read_metrics_log(path: Path, report: Report) -> list[MetricValue]:
-    """Read the file that ``PROJ_METRICS`` named; a line that makes no sense is skipped and said."""
+    """Read the file of ``PROJ_METRICS``; invalid lines are skipped with a warning."""
     try:
         text = _read(path)
     except (OSError, ValueError) as error:

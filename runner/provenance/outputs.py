@@ -1,4 +1,4 @@
-"""The outputs of a run: digested, listed, and kept as artifacts as far as there is room."""
+"""Digests the outputs of a run, and keeps them as artifacts up to a size limit."""
 
 import os
 import stat
@@ -15,7 +15,7 @@ from runner.model import FileRecord
 from runner.store.artifacts import FileWriter
 
 ABOVE = "_above_"
-"""Stands for ``..`` among the kept outputs: files that a run changed in the repository outside the project folder."""
+"""Replaces ``..`` in artifact paths of outputs in the repository outside the project folder."""
 
 LOGGED_ITSELF = "An artifact of this name was logged by the run itself"
 """How the notice begins that names outputs which are not among the artifacts, as others have their names."""

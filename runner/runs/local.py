@@ -21,7 +21,7 @@ from runner.store.models import search as search_models
 from runner.store.record_pages import RecordPage, search_records
 from runner.store.records import read_record
 from runner.store.search import SearchQuery
-from runner.sync.bundle_records import TREE_TAG, joined, read_bundle, told_by_tags
+from runner.sync.bundle_records import TREE_TAG, merge_record, read_bundle, with_tag_details
 
 _PIECE = 1 << 20
 
@@ -50,12 +50,12 @@ class LocalReader:
         self.database = database
         self.home = home
 
-    def search(self, asked: RunQuery) -> RecordPage:
+    def search(self, query: RunQuery) -> RecordPage:
         """Return the records that match a query."""
-        chosen = None if asked.experiment is None else (find_experiment(self.database, asked.experiment).id,)
-        query = SearchQuery(experiment_ids=chosen, filter=asked.filter, order_by=asked.order_by, limit=asked.limit)
-        page = search_records(self.database, query, self.home)
-        records = tuple(told_by_tags(one) if _is_of_another_home(one) else one for one in page.records)
+        chosen = None if query.experiment is None else (find_experiment(self.database, query.experiment).id,)
+        search = SearchQuery(experiment_ids=chosen, filter=query.filter, order_by=query.order_by, limit=query.limit)
+        page = search_records(self.database, search, self.home)
+        records = tuple(with_tag_details(one) if _is_of_another_home(one) else one for one in page.records)
         return RecordPage(records=records, next_page_token=page.next_page_token)
 
     def record(self, word: str) -> RunRecord:
@@ -65,7 +65,7 @@ class LocalReader:
         if not _is_of_another_home(record):
             return record
         left = read_bundle(local_folder(runs.get(self.database, run_id).artifact_uri))
-        return told_by_tags(record) if left is None else joined(record, left)
+        return with_tag_details(record) if left is None else merge_record(record, left)
 
     def is_own(self, word: str) -> bool:
         """Return whether proj recorded the run in this store, so that the paths in its record are valid here."""
@@ -81,7 +81,7 @@ class LocalReader:
         downsampling.downsampled(self.database, run_id, name, 1)
         return downsampling.all_points(self.database, run_id, name)
 
-    def curve(self, word: str, name: str, limit: int) -> downsampling.SampledHistory:
+    def sampled_history(self, word: str, name: str, limit: int) -> downsampling.SampledHistory:
         """Return the downsampled history of a metric."""
         return downsampling.downsampled(self.database, self._resolve(word), name, limit)
 

@@ -61,7 +61,7 @@ class RunReader(Protocol):
     server: str | None
     """The address of the server; None for the local store."""
 
-    def search(self, asked: RunQuery) -> RecordPage:
+    def search(self, query: RunQuery) -> RecordPage:
         """Return the records that match a query, newest first unless another order is given."""
         ...
 
@@ -77,7 +77,7 @@ class RunReader(Protocol):
         """Yield all points of a metric of a run."""
         ...
 
-    def curve(self, word: str, name: str, limit: int) -> SampledHistory:
+    def sampled_history(self, word: str, name: str, limit: int) -> SampledHistory:
         """Return the history of a metric of a run, reduced to at most ``limit`` points."""
         ...
 

@@ -17,8 +17,8 @@ from runner.store.records import format_time
 from runner.store.row_helpers import RUN_ID, now
 from runner.store.runs import CLOCK_SKEW, LATEST
 from runner.sync.artifact_locations import ArtifactLocation, walk
-from runner.sync.bundle import models_of, place_of, read_record
-from runner.sync.bundle_records import joined, told_by_tags
+from runner.sync.bundle import location_of, models_of, read_record
+from runner.sync.bundle_records import merge_record, with_tag_details
 from runner.sync.client import RemoteServer, ServerRun
 from runner.sync.push import ID_TAG
 
@@ -35,24 +35,24 @@ class RemoteReader:
         self._remote = server
         self._experiments: tuple[Experiment, ...] | None = None
 
-    def search(self, asked: RunQuery) -> RecordPage:
+    def search(self, query: RunQuery) -> RecordPage:
         """Return the records that match a query, without the data that is only in files on the server."""
-        chosen = self._all() if asked.experiment is None else (self._experiment(asked.experiment),)
+        chosen = self._all() if query.experiment is None else (self._experiment(query.experiment),)
         names = {experiment.id: experiment.name for experiment in chosen}
         if not names:
             return RecordPage(records=())
         found = list(
-            self._remote.search_runs(list(names), asked.filter, asked.order_by or _NEWEST, limit=asked.limit + 1)
+            self._remote.search_runs(list(names), query.filter, query.order_by or _NEWEST, limit=query.limit + 1)
         )
-        records = tuple(record_of(run, names[run.experiment_id]) for run in found[: asked.limit])
-        return RecordPage(records=records, next_page_token="more" if len(found) > asked.limit else None)
+        records = tuple(record_of(run, names[run.experiment_id]) for run in found[: query.limit])
+        return RecordPage(records=records, next_page_token="more" if len(found) > query.limit else None)
 
     def record(self, word: str) -> RunRecord:
         """Return the record of a run."""
         run = self.run(word)
         plain = record_of(run, self._remote.experiment(run.experiment_id).name)
-        left = read_record(run, place_of(self._remote, run.artifact_uri, run.run_id))
-        return plain if left is None else joined(plain, left)
+        left = read_record(run, location_of(self._remote, run.artifact_uri, run.run_id))
+        return plain if left is None else merge_record(plain, left)
 
     def last_points(self, word: str) -> Mapping[str, Metric]:
         """Return the last point of each metric of a run."""
@@ -64,7 +64,7 @@ class RemoteReader:
         _check_metric(run, name)
         return self._remote.metric_history(run.run_id, name)
 
-    def curve(self, word: str, name: str, limit: int) -> SampledHistory:
+    def sampled_history(self, word: str, name: str, limit: int) -> SampledHistory:
         """Return the downsampled history of a metric; the points are reduced while they are received."""
         run = self.run(word)
         _check_metric(run, name)
@@ -88,7 +88,7 @@ class RemoteReader:
     def files(self, word: str) -> KeptFiles:
         """Return the files kept with a run."""
         run = self.run(word)
-        place = place_of(self._remote, run.artifact_uri, run.run_id)
+        place = location_of(self._remote, run.artifact_uri, run.run_id)
         if place is None:
             raise NotFoundError(
                 "The artifacts of this run can't be fetched through the server",
@@ -97,7 +97,7 @@ class RemoteReader:
             )
         found = _found(place, ())
         for model in models_of(self._remote, run):
-            inside = place_of(self._remote, model.artifact_uri, model.model_id)
+            inside = location_of(self._remote, model.artifact_uri, model.model_id)
             found += _found(inside, (folder_of(model),)) if inside else []
         files = [one for one in found if isinstance(one, KeptFile)]
         omissions = [one for one in found if isinstance(one, Omission)]
@@ -173,7 +173,7 @@ def record_of(run: ServerRun, experiment: str) -> RunRecord:
         folder=None,
         log=None,
     )
-    return told_by_tags(record)
+    return with_tag_details(record)
 
 
 def _conditions(word: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Start projects from copier templates, and bring later versions of a template into them."""
+"""Creates projects from copier templates and updates them to later versions of the template."""
 
 from runner.scaffold.projects import ProjectUpdate, ScaffoldRequest, new_project, update_project
 from runner.scaffold.releases import Templates, packaged_templates, templates_folder

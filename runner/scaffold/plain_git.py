@@ -1,4 +1,4 @@
-"""Git as a template needs it: no hooks, no inherited repository, an identity even where the user has none."""
+"""Runs git for templates: without hooks, without an inherited repository, with a default identity."""
 
 import os
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ NEUTRAL_IDENTITY = {"name": "proj", "email": "proj@example.invalid"}
 
 
 def plain_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment without a repository in it, with ``extra`` variables."""
+    """Return the environment without variables that select a repository, plus ``extra`` variables."""
     plain = {name: value for name, value in os.environ.items() if name not in REPOSITORY_VARIABLES}
     return {**plain, **(extra or {})}
 
@@ -47,7 +47,7 @@ def git(folder: Path, *words: str, variables: Mapping[str, str] | None = None) -
 
 
 def is_in_repository(folder: Path) -> bool:
-    """Say whether a folder lies in the working tree of a git repository."""
+    """Tell whether a folder is in the work tree of a git repository."""
     words = ("git", "rev-parse", "--show-toplevel")
     return capture(words, cwd=folder, env=plain_environment(), timeout=_TIME_LIMIT).exit_code == 0
 

@@ -1,4 +1,4 @@
-"""New projects, made beside their place and moved there whole; and updates of projects from their template."""
+"""Creates projects atomically, and updates projects from their template."""
 
 import re
 import shutil
@@ -22,7 +22,7 @@ ANSWERS_FILE = ".copier-answers.yml"
 UNDO = "git restore -SW . && git clean -fd . takes it back"
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 DEVICES = frozenset({"aux", "con", "nul", "prn", *(f"{kind}{n}" for kind in ("com", "lpt") for n in range(1, 10))})
-"""No folder on Windows may have these names."""
+"""Names that are reserved on Windows."""
 
 
 class ScaffoldRequest(Struct, frozen=True, kw_only=True):
@@ -199,7 +199,7 @@ def _move(made: Path, target: Path) -> None:
 
 
 def _read_origin(root: Path) -> tuple[str, str]:
-    """Return where a project's template is and which version of it was used last."""
+    """Return the template of a project and its last used version."""
     try:
         answers = parse_yaml(read_limited(root / ANSWERS_FILE, SMALL))
         return str(answers["_src_path"]), str(answers["_commit"])

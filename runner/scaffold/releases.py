@@ -1,4 +1,4 @@
-"""The templates that travel with proj, and a small git repository per template of the versions that were met.
+"""Provides the built-in templates as small git repositories, with a tag for each known version.
 
 Copier merges two versions of a template, and finds versions as tags of a git repository. A wheel is none, so what is in
 it is put into a repository in proj's home: past versions from ``past/VERSION/NAME``, the present one from ``NAME``.
@@ -100,7 +100,7 @@ def publish(templates: Templates, name: str, home: Home) -> str:
 
 
 def known_versions(name: str, home: Home) -> tuple[str, ...]:
-    """Return the versions of a template that this machine has met."""
+    """Return the versions of a template in its repository on this machine."""
     return tuple(git(shelf(home) / f"{name}.git", "tag", "--list").split())
 
 

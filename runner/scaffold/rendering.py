@@ -1,4 +1,4 @@
-"""The border to copier: what it may do, and its complaints in words for the user."""
+"""Runs copier with restrictions and converts its errors to messages for the user."""
 
 import os
 import resource
@@ -87,7 +87,7 @@ def _limits() -> Iterator[None]:
 
 
 def _in_use() -> int:
-    """Return the bytes of address space that this process has."""
+    """Return the size of this process's address space in bytes."""
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
 
 

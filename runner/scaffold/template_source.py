@@ -1,4 +1,4 @@
-"""Where a template comes from: the name of a built-in one, a folder, or a git URL."""
+"""Resolves a template: the name of a built-in one, a folder, or a git URL."""
 
 import re
 from difflib import get_close_matches
@@ -17,7 +17,7 @@ SCHEMES = ("https", "ssh", "file")
 
 
 class TemplateSource(Struct, frozen=True):
-    """A template as copier is told of it; ``version`` is None where copier is to take the latest tag."""
+    """The location of a template for copier; with ``version`` None, copier uses the latest tag."""
 
     place: str
     version: str | None = None

@@ -25,10 +25,10 @@ class WriteBatcher:
             StoreError: the commit failed; the change has no effect.
         """
         try:
-            with self._database.gathering():
+            with self._database.batching():
                 answer = change()
         finally:
-            if self._database.has_gathered and not self._is_due:
+            if self._database.has_batch and not self._is_due:
                 self._is_due = True
                 asyncio.get_running_loop().call_soon(self._commit)
         if self._is_due:
@@ -45,7 +45,7 @@ class WriteBatcher:
         waiting, self._waiting = self._waiting, []
         fault: Exception | None = None
         try:
-            self._database.commit_gathered()
+            self._database.commit_batch()
         except Exception as error:  # noqa: BLE001  it becomes the response to each request
             fault = error
         for one in waiting:

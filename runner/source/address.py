@@ -1,4 +1,4 @@
-"""The address that a user types, read into what it names; nothing of it reaches git before it is understood."""
+"""Parses the source address that a user types, before any part of it reaches git."""
 
 import os
 import re
@@ -25,10 +25,10 @@ _HINT = "Give a folder, a .zip file, or a git address that begins with https://,
 
 
 class Address(Struct, frozen=True, kw_only=True):
-    """Where code is.
+    """A parsed source address.
 
-    ``path`` is set for what lies on this machine, ``url`` (without credentials) for what does not. ``tail`` is what
-    follows ``/tree/`` in a browser's address: a ref, which may hold slashes, and perhaps a folder.
+    ``path`` is set for a local source, ``url`` (without credentials) for a remote one. ``tail`` is the part after
+    ``/tree/`` of a browser URL: a ref, which may contain slashes, and an optional folder.
     """
 
     kind: SourceKind
@@ -41,12 +41,12 @@ class Address(Struct, frozen=True, kw_only=True):
 
     @property
     def is_ignoring(self) -> bool:
-        """Whether git's rules say which files count; in an archive all do."""
+        """Whether git's ignore rules apply. Every file of an archive is part of the project."""
         return self.kind is not SourceKind.ZIP
 
     @property
     def where(self) -> str:
-        """The path or URL, without credentials and without a query, where secrets hide as well."""
+        """The path or URL without credentials and without the query, which may contain secrets."""
         return str(self.path) if self.path else (self.url or "").partition("?")[0]
 
     def __repr__(self) -> str:
@@ -54,27 +54,27 @@ class Address(Struct, frozen=True, kw_only=True):
 
 
 def parse_address(text: str) -> Address:
-    """Read what a user typed.
+    """Parse the address that a user typed.
 
     Raises:
-        SourceError: it is no address, it asks for a protocol that is refused, or nothing is there.
+        SourceError: the text is not an address, its protocol is refused, or the path does not exist.
     """
     if len(text) > _LONGEST:
         raise SourceError(f"The address has {len(text):,} characters; no path or URL has more than {_LONGEST:,}")
     typed = _unquoted(text.strip())
-    _refuse_tricks(typed)
+    _check_text(typed)
     try:
         return _parse(typed)
-    except (OSError, RuntimeError) as error:  # a name that is too long, a home that nobody has
+    except (OSError, RuntimeError) as error:  # a name that is too long, the home folder of an unknown user
         shown = without_credentials(typed)[:200]
-        raise SourceError(f"'{shown}' can't be looked at", context=getattr(error, "strerror", None)) from error
+        raise SourceError(f"'{shown}' can't be read", context=getattr(error, "strerror", None)) from error
 
 
 def _parse(typed: str) -> Address:
     if os.path.lexists(Path(typed).expanduser()):
         return _local(Path(typed).expanduser(), typed, "")
     base, mark, subdirectory = typed.partition("#")
-    folder = tidy_subdirectory(subdirectory) if mark else ""
+    folder = normalize_subdirectory(subdirectory) if mark else ""
     scheme = _SCHEME.match(base)
     if scheme:
         return _with_scheme(base, scheme[1].lower(), typed, folder)
@@ -85,11 +85,11 @@ def _parse(typed: str) -> Address:
     return _local(Path(base).expanduser(), typed, folder)
 
 
-def tidy_subdirectory(text: str) -> str:
-    """Return a folder inside a repository in its plain form.
+def normalize_subdirectory(text: str) -> str:
+    """Return a folder inside a repository as a normalized relative path.
 
     Raises:
-        SourceError: it leads out of the repository.
+        SourceError: the path leads out of the repository.
     """
     tidy = normpath(text.strip("/")) if text.strip("/") else "."
     if tidy == ".." or tidy.startswith("../") or ".git" in tidy.lower().split("/"):
@@ -98,7 +98,7 @@ def tidy_subdirectory(text: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether a host is this machine, by its name or number."""
+    """Tell whether a host name or IP address is the loopback address."""
     from ipaddress import ip_address
 
     try:
@@ -114,32 +114,32 @@ def _unquoted(text: str) -> str:
     return text
 
 
-def _refuse_tricks(text: str) -> None:
+def _check_text(text: str) -> None:
     shown = without_credentials(text)
     if not text:
-        raise SourceError("There is nothing to run: the address is empty", hint="`proj run .` runs this folder.")
+        raise SourceError("The address is empty, so there is nothing to run", hint="`proj run .` runs this folder.")
     if any(ord(letter) < 32 or ord(letter) == 127 for letter in text):  # noqa: PLR2004
-        raise SourceError(f"The address has control characters in it: {shown!r}")
+        raise SourceError(f"The address contains control characters: {shown!r}")
     if text.startswith("-"):
         raise SourceError(f"'{shown}' looks like an option, not like an address", hint=f"A folder? Write ./{shown}")
 
 
 def _with_scheme(base: str, scheme: str, typed: str, folder: str) -> Address:
     if base[len(scheme) :].startswith("::"):
-        raise SourceError(f"'{scheme}::' would start a program of its own; proj refuses such addresses", hint=_HINT)
+        raise SourceError(f"proj refuses '{scheme}::' addresses, because they start other programs", hint=_HINT)
     if scheme == "file":
         return _local(_path_of_file_url(base), typed, folder)
     try:
         url, credentials = split_credentials(base)
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
-    except ValueError:  # nothing of it is shown: what looks like a port is often a password
-        hint = "In a password, write special characters as %XX."
-        raise SourceError("The address is no valid URL: host or port can't be read", hint=hint) from None
+    except ValueError:  # the text is not shown: an invalid port is often a password
+        hint = "Write special characters of a password as %XX."
+        raise SourceError("The address is not a valid URL: its host or port can't be parsed", hint=hint) from None
     if not host or host.startswith("-"):
-        raise SourceError(f"'{without_credentials(typed)}' names no host", hint=_HINT)
+        raise SourceError(f"'{without_credentials(typed)}' has no host name", hint=_HINT)
     if scheme not in ("https", "ssh") and not (scheme == "http" and is_loopback(host)):
-        raise SourceError(f"proj does not fetch code by '{scheme}://'", context=without_credentials(typed), hint=_HINT)
+        raise SourceError(f"proj can't fetch code over '{scheme}://'", context=without_credentials(typed), hint=_HINT)
     shown = without_credentials(typed).partition("?")[0] if "?" in url else without_credentials(typed)
     kind = SourceKind.ZIP if parts.path.lower().endswith(".zip") and scheme != "ssh" else SourceKind.GIT
     browser = _BROWSER.match(parts.path) if kind is SourceKind.GIT and scheme != "ssh" else None
@@ -162,14 +162,14 @@ def _path_of_file_url(url: str) -> Path:
         raise SourceError(
             f"'{without_credentials(url)}' names the host '{parts.netloc.rpartition('@')[2]}'; "
             "file:// means this machine",
-            hint=f"A path begins after three strokes: did you mean file://{meant}?" if meant else None,
+            hint=f"A local path follows three slashes. Did you mean file://{meant}?" if meant else None,
         )
     return Path(unquote(parts.path))
 
 
 def _local(path: Path, typed: str, folder: str) -> Address:
     shown = address_without_credentials(without_credentials(typed))
-    place = Path(os.path.abspath(path))  # noqa: PTH100  # links in the path are the user's words
+    place = Path(os.path.abspath(path))  # noqa: PTH100  # symbolic links stay as the user typed them
     if place.is_dir():
         kind = SourceKind.GIT if is_bare(place) else SourceKind.FOLDER
         return Address(kind=kind, typed=typed, path=place, subdirectory=folder)
@@ -192,7 +192,7 @@ def _local(path: Path, typed: str, folder: str) -> Address:
 
 
 def _near_miss(place: Path, typed: str) -> str:
-    """Say what the user may have meant, from the names beside the first part of the path that is not there."""
+    """Suggest names like the first part of the path that does not exist."""
     import difflib
 
     missing = next(part for part in (*reversed(place.parents), place) if not part.exists())

@@ -1,4 +1,4 @@
-"""Zips as sources: fetched as a stream, unpacked once, nothing outside their folder, never more than agreed."""
+"""Downloads and unpacks zip archives, with limits on size and paths."""
 
 import hashlib
 import os
@@ -22,10 +22,10 @@ LARGEST_CONTENT = 8 << 30
 MOST_FILES = 200_000
 
 LARGEST_DIRECTORY = 24 << 20
-"""Bytes of the list of files: 200,000 with names of 80 characters."""
+"""Bytes of the central directory: 200,000 entries with names of 80 characters."""
 LONGEST_LINK = 4096
 UNSUSPICIOUS = 200 << 20
-"""Bytes that a zip may unpack to whatever its own size is."""
+"""Unpacked bytes that are allowed for an archive of any size."""
 MOST_RATIO = 250
 
 _CHUNK = 1 << 20
@@ -35,15 +35,15 @@ _TIMEOUT = 60.0
 
 
 def fetch_archive(url: str, credentials: Credentials | None, home: Home, report: Report) -> Path:
-    """Fetch a zip and return where it lies in proj's home, by the digest of its content.
+    """Download a zip and return its path in proj's home, which is named by the SHA-256 of the content.
 
     Raises:
-        SourceError: it can't be fetched, leads to an address that is not https, or is larger than 2 GiB.
+        SourceError: the download fails, redirects to a URL that is not https, or is larger than 2 GiB.
     """
     shown = url.partition("?")[0]
     folder = home.mirrors / "zips"
     if is_offline():
-        raise SourceError(f"{shown} is needed, and the network is off", hint="Leave --offline or PROJ_OFFLINE out.")
+        raise SourceError(f"{shown} must be downloaded, but proj is offline", hint="Unset --offline and PROJ_OFFLINE.")
     report(Event(kind=EventKind.STEP, message=f"Fetching {shown}"))
     staging = new_folder(folder, ".new-")
     try:
@@ -51,7 +51,7 @@ def fetch_archive(url: str, credentials: Credentials | None, home: Home, report:
             digest = _download(url, credentials, partial)
         (staging / "part").replace(folder / f"{digest}.zip")
     except (OSError, ValueError) as error:
-        reason = credentials.hidden_in(str(error)) if credentials else str(error).replace(url, shown)
+        reason = credentials.redact(str(error)) if credentials else str(error).replace(url, shown)
         raise SourceError(f"{shown} can't be fetched", context=reason) from None
     finally:
         remove_tree(staging)
@@ -77,13 +77,13 @@ def _download(url: str, credentials: Credentials | None, target: IO[bytes]) -> s
     try:
         answer = build_opener(OnlyHttps).open(request, timeout=_TIMEOUT)
     except HTTPError as error:
-        with error:  # it is the answer, too
+        with error:  # the error is also the response
             raise OSError(f"{error.code} {error.reason}") from None
     with answer:
         while chunk := answer.read(_CHUNK):
             size += len(chunk)
             if size > LARGEST_DOWNLOAD:
-                raise SourceError(f"The zip is larger than {LARGEST_DOWNLOAD >> 30} GiB and was given up")
+                raise SourceError(f"The zip is larger than {LARGEST_DOWNLOAD >> 30} GiB; the download was stopped")
             digest.update(chunk)
             target.write(chunk)
     return digest.hexdigest()
@@ -92,14 +92,14 @@ def _download(url: str, credentials: Credentials | None, target: IO[bytes]) -> s
 def _refuse_plain(url: str) -> None:
     parts = urlsplit(url)
     if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
-        raise SourceError("The zip is not offered by https", context=f"{parts.scheme}://{parts.hostname}")
+        raise SourceError("The zip is not served over https", context=f"{parts.scheme}://{parts.hostname}")
 
 
 def unpack(archive: Path, home: Home) -> Path:
-    """Unpack a zip into a folder of proj's home, once for its content, and return that folder.
+    """Unpack a zip into a folder of proj's home, once for each content, and return that folder.
 
     Raises:
-        SourceError: it is no zip, or holds names that lead out of it, links that do, or too much.
+        SourceError: the file is not a zip, has names or links that lead out of it, or exceeds a limit.
     """
     from zipfile import BadZipFile
 
@@ -118,13 +118,13 @@ def unpack(archive: Path, home: Home) -> Path:
             _unpack(archive, staging)
             staging.rename(folder)
         except FileExistsError as error:
-            raise SourceError(f"{archive} holds names that are the same here", context=str(error)) from error
+            raise SourceError(f"{archive} has names that are equal on this file system", context=str(error)) from error
         except SourceError:
             raise
         except (BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, ValueError, LookupError) as error:
             raise SourceError(f"{archive} can't be unpacked", context=str(error)) from error
         except Exception as error:
-            # Decompressors have error types of their own, some in modules that are not imported here.
+            # Decompressors raise their own error types, some from modules that are not imported here.
             raise SourceError(f"{archive} is damaged", context=f"{type(error).__name__}: {error}") from error
         finally:
             if staging.exists():
@@ -145,7 +145,7 @@ def _unpack(archive: Path, folder: Path) -> None:
             name = _safe_name(entry.filename, archive)
             target = folder / name
             if ".git" in (part.lower() for part in name.parts):
-                continue  # its settings could start programs
+                continue  # its configuration could start programs
             if entry.is_dir():
                 target.mkdir(parents=True, exist_ok=True)
             elif stat.S_ISLNK(entry.external_attr >> 16):
@@ -157,7 +157,7 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 def _check_directory(archive: Path) -> None:
-    """Refuse a zip whose list of files is so long that reading it would take all memory.
+    """Refuse a zip whose central directory is too large to be read into memory.
 
     https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT, 4.3.14 to 4.3.16.
     """
@@ -168,7 +168,8 @@ def _check_directory(archive: Path) -> None:
         at = tail.rfind(b"PK\x05\x06")
         if at < 0 or len(tail) < at + 22:
             raise SourceError(
-                f"{archive} can't be unpacked", context="it has no list of its files: no zip, or not whole"
+                f"{archive} can't be unpacked",
+                context="it has no central directory: it is no zip, or it is truncated",
             )
         length = int.from_bytes(tail[at + 12 : at + 16], "little")
         if tail[max(0, at - 20) :].startswith(b"PK\x06\x07"):
@@ -176,30 +177,30 @@ def _check_directory(archive: Path) -> None:
             record = file.read(56)
             length = max(length if length != _IN_64_BITS else 0, int.from_bytes(record[40:48], "little"))
     if length > LARGEST_DIRECTORY:
-        raise SourceError(f"{archive} holds too many files: proj unpacks at most {MOST_FILES:,}")
+        raise SourceError(f"{archive} has too many files; proj unpacks at most {MOST_FILES:,}")
 
 
 def _check_entries(entries: "list[ZipInfo]", archive: Path) -> None:
-    """Refuse a zip for what it says of its files; what they really hold is counted while they are written.
+    """Check the declared entries of a zip; the real sizes are counted while the files are written.
 
     Raises:
-        SourceError: it has too many files, too much in them, a name twice, or files that can't be read.
+        SourceError: there are too many files or bytes, a duplicate name, or an entry that can't be read.
     """
     from zipfile import ZIP_BZIP2, ZIP_DEFLATED, ZIP_STORED
 
     if len(entries) > MOST_FILES:
-        raise SourceError(f"{archive} holds {len(entries):,} files; proj unpacks at most {MOST_FILES:,}")
+        raise SourceError(f"{archive} has {len(entries):,} files; proj unpacks at most {MOST_FILES:,}")
     names: set[str] = set()
     for entry in entries:
         shown = repr(entry.filename[:200])
         if not entry.filename:
-            raise SourceError(f"{archive} holds a file without a name; nothing was unpacked")
+            raise SourceError(f"{archive} has a file without a name; nothing was unpacked")
         if entry.flag_bits & 1:
-            raise SourceError(f"{archive} is encrypted: {shown}", hint="unpack it yourself and name the folder")
+            raise SourceError(f"{archive} is encrypted: {shown}", hint="Unpack it and give the folder.")
         if entry.compress_type not in (ZIP_STORED, ZIP_DEFLATED, ZIP_BZIP2):
-            raise SourceError(f"{archive} compresses {shown} in a way that proj does not read; zip it with deflate")
+            raise SourceError(f"{archive} uses an unsupported compression for {shown}; create it with deflate")
         if entry.filename in names:
-            raise SourceError(f"{archive} holds the name {shown} twice; nothing was unpacked")
+            raise SourceError(f"{archive} has the name {shown} twice; nothing was unpacked")
         names.add(entry.filename)
     total = sum(entry.file_size for entry in entries)
     if total > LARGEST_CONTENT:
@@ -212,14 +213,14 @@ def _read_link(content: "ZipFile", entry: "ZipInfo", archive: Path) -> bytes:
     with content.open(entry) as origin:
         pointing = origin.read(LONGEST_LINK + 1)
     if not pointing or len(pointing) > LONGEST_LINK or b"\0" in pointing:
-        raise SourceError(f"{archive} holds a link that leads nowhere: {entry.filename[:200]!r}; nothing was unpacked")
+        raise SourceError(f"{archive} has a link without a target: {entry.filename[:200]!r}; nothing was unpacked")
     return pointing
 
 
 def _safe_name(name: str, archive: Path) -> PurePosixPath:
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or "\0" in name or (path.parts and path.parts[0][1:2] == ":"):
-        raise SourceError(f"{archive} holds a name that leads out of it: {name!r}; nothing was unpacked")
+        raise SourceError(f"{archive} has a name that leads out of it: {name!r}; nothing was unpacked")
     return path
 
 
@@ -240,6 +241,6 @@ def _link(folder: Path, target: Path, pointing: bytes, archive: Path) -> None:
     text = os.fsdecode(pointing)
     goal = Path(os.path.normpath(target.parent / text))
     if Path(text).is_absolute() or not goal.is_relative_to(folder):
-        raise SourceError(f"{archive} holds a link that leads out of it: {target.name!r}; nothing was unpacked")
+        raise SourceError(f"{archive} has a link that leads out of it: {target.name!r}; nothing was unpacked")
     target.parent.mkdir(parents=True, exist_ok=True)
     target.symlink_to(text)

@@ -1,4 +1,4 @@
-"""Laying out a tree in a folder: only what is not there yet is written, and what does not belong is removed."""
+"""Checks out a tree into a folder: writes missing files and removes files that do not belong to it."""
 
 import os
 import stat
@@ -12,16 +12,16 @@ from msgspec import Struct, structs
 from runner.base.files import Stamp, remove_tree
 from runner.errors import GitError
 from runner.settings import Home
-from runner.source.gitcommand import git, together
-from runner.source.snapshot_store import snapshot_store_git_directory, temporary_index
+from runner.source.gitcommand import git, run_concurrently
+from runner.source.snapshot_store import store_git_directory, temporary_index
 
 _COMMIT = b"160000"
 _MOST_TICKS = 1200
-"""Milliseconds to wait for the clock of a file system; the coarsest in use tick by the second."""
+"""Milliseconds to wait for a new file system timestamp; the coarsest file systems store whole seconds."""
 
 
 class CheckoutEntry(Struct, frozen=True, array_like=True, gc=False):
-    """A file of the tree as it lies in the folder: git's mode, the blob's id, and the file's stamp."""
+    """A checked-out file of the tree: git's mode, the blob's id, and the file's stamp."""
 
     mode: bytes
     identity: str
@@ -29,9 +29,9 @@ class CheckoutEntry(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Provided(Struct, frozen=True, array_like=True, gc=False):
-    """A file that is not in the tree as it lies in the folder, with the file of the user's that it stands for.
+    """A file in the run folder that is not in the tree, with the user's file that it comes from.
 
-    ``how`` is ``cloned``, ``copied`` or ``linked``. ``sha256`` is known for files too large to be stored.
+    ``how`` is ``cloned``, ``copied`` or ``linked``. ``sha256`` is set for files that are too large to be stored.
     """
 
     origin: bytes
@@ -42,7 +42,7 @@ class Provided(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Table(Struct, frozen=True, kw_only=True):
-    """What a folder holds."""
+    """The record of a run folder: its tree, the checked-out files, and the provided files."""
 
     tree: str = ""
     laid: dict[bytes, CheckoutEntry] = {}
@@ -50,14 +50,14 @@ class Table(Struct, frozen=True, kw_only=True):
 
 
 class Contents(Struct, frozen=True, kw_only=True):
-    """What is found in a folder: stamps of files and links, and the folders in it."""
+    """The result of a scan: the stamps of files and links, and the folders."""
 
     files: dict[bytes, Stamp]
     folders: list[bytes]
 
 
 def scan(top: Path, skip: Iterable[bytes] = ()) -> Contents:
-    """Look at every file below a folder, links not followed; folders with a name in ``skip`` are passed over.
+    """Scan every file below a folder without following links; folders with a name in ``skip`` are skipped.
 
     Raises:
         OSError: a folder can't be read.
@@ -88,12 +88,12 @@ def scan(top: Path, skip: Iterable[bytes] = ()) -> Contents:
 def checkout_tree(
     home: Home, top: Path, tree: str, table: Table, index: Path | None = None
 ) -> dict[bytes, CheckoutEntry]:
-    """Make a folder hold the files of a tree, and of what was provided to it before only what is untouched.
+    """Make a folder contain the files of a tree; of the files provided earlier, only unchanged ones stay.
 
-    ``index`` names a file for git's index, which is removed at the end; without one it is in the vault.
+    ``index`` names a temporary file for git's index; by default it is in the snapshot store.
 
     Raises:
-        GitError: the tree can't be written there, or something of it is missing or damaged.
+        GitError: the tree can't be written, or an object of it is missing or damaged.
     """
     top.mkdir(parents=True, exist_ok=True)
     try:
@@ -103,13 +103,15 @@ def checkout_tree(
         top.mkdir()
         found, table = Contents(files={}, folders=[]), Table()
     index = index or temporary_index(home)
-    place = snapshot_store_git_directory(home, index=index)
+    place = store_git_directory(home, index=index)
     same = table.tree == tree
     try:
         if same:
             wanted = {path: (one.mode, one.identity) for path, one in table.laid.items()}
         else:
-            listed, _ = together(lambda: git(place, "ls-tree", "-r", "-z", tree), lambda: git(place, "read-tree", tree))
+            listed, _ = run_concurrently(
+                lambda: git(place, "ls-tree", "-r", "-z", tree), lambda: git(place, "read-tree", tree)
+            )
             wanted = dict(_entries(listed))
         good = {
             path: one
@@ -138,7 +140,7 @@ def _entries(listed: bytes) -> Iterator[tuple[bytes, tuple[bytes, str]]]:
 
 
 def _clear(top: Path, found: Contents, keep: set[bytes], wanted: Iterable[bytes]) -> None:
-    """Remove what does not belong: files, then the folders that nothing needs."""
+    """Remove files that do not belong to the tree, then the folders that are not needed."""
     start = os.fsencode(top) + b"/"
     for path in found.files.keys() - keep:
         with suppress(FileNotFoundError):
@@ -156,7 +158,7 @@ def _clear(top: Path, found: Contents, keep: set[bytes], wanted: Iterable[bytes]
 
 
 def _check_out(home: Home, index: Path, top: Path, paths: list[bytes], *, everything: bool) -> None:
-    place = structs.replace(snapshot_store_git_directory(home, index=index), work_tree=top)
+    place = structs.replace(store_git_directory(home, index=index), work_tree=top)
     words = ("checkout-index", "--force")
     if everything:
         git(place, *words, "--all")
@@ -177,7 +179,7 @@ def _laid(
 
 
 def is_unchanged(top: Path, path: bytes, laid: CheckoutEntry) -> bool:
-    """Say whether a file that was touched still has the tree's content and mode."""
+    """Tell whether a touched file still has the content and mode of the tree."""
     import hashlib
 
     place = top / os.fsdecode(path)
@@ -196,7 +198,7 @@ def is_unchanged(top: Path, path: bytes, laid: CheckoutEntry) -> bool:
 
 
 def wait_for_tick(folder: Path, newest: int) -> None:
-    """Wait until the file system's clock has passed a time in ns, so that any later write leaves another time."""
+    """Wait until file system timestamps are later than a time in ns, so that any later write changes the stamp."""
     probe = folder / f".tick-{os.getpid()}"
     try:
         for _ in range(_MOST_TICKS):

@@ -1,4 +1,4 @@
-"""The user's own repositories, read and never written: where they are, what HEAD is, what is tracked and ignored."""
+"""Reads the user's git repositories: their location, HEAD, commits and remotes. Never writes to them."""
 
 import os
 import re
@@ -7,32 +7,32 @@ from pathlib import Path
 from msgspec import Struct
 
 from runner.source.credentials import address_without_credentials
-from runner.source.gitcommand import GitDirectory, run_git, together
+from runner.source.gitcommand import GitDirectory, run_concurrently, run_git
 
 _COMMITTER = re.compile(rb"^committer .*> (\d+) [+-]\d{4}$", re.MULTILINE)
 _TREE = re.compile(rb"^tree ([0-9a-f]+)$", re.MULTILINE)
 
 
 class Checkout(Struct, frozen=True, kw_only=True):
-    """A work tree and the git directory that belongs to it; see gitrepository-layout(5)."""
+    """A work tree with its git directory; see gitrepository-layout(5)."""
 
     root: Path
     git_dir: Path
     common: Path
 
     @property
-    def place(self) -> GitDirectory:
-        """Where git works when it is to see this work tree."""
+    def git_directory(self) -> GitDirectory:
+        """The git directory together with this work tree."""
         return GitDirectory(git_dir=self.git_dir, work_tree=self.root)
 
     @property
     def objects(self) -> Path:
-        """The folder of objects."""
+        """The folder of git objects."""
         return self.common / "objects"
 
 
 class Commit(Struct, frozen=True, kw_only=True):
-    """A commit: its id, its tree and the seconds since 1970 at which it was made."""
+    """A commit: its id, its tree and its time in seconds since 1970."""
 
     identity: str
     tree: str
@@ -40,7 +40,7 @@ class Commit(Struct, frozen=True, kw_only=True):
 
 
 class Head(Struct, frozen=True, kw_only=True):
-    """What a repository stands at. ``commit`` is None before the first one, ``branch`` when HEAD is detached."""
+    """The state of HEAD. ``commit`` is None before the first commit, ``branch`` when HEAD is detached."""
 
     commit: Commit | None
     branch: str | None
@@ -48,7 +48,7 @@ class Head(Struct, frozen=True, kw_only=True):
 
 
 def find_checkout(folder: Path) -> Checkout | None:
-    """Return the work tree that a folder is in, or None where there is none or its git directory is gone."""
+    """Return the work tree that contains a folder; None if there is none or its git directory is missing."""
     for root in (folder, *folder.parents):
         mark = root / ".git"
         if os.path.lexists(mark):
@@ -57,7 +57,7 @@ def find_checkout(folder: Path) -> Checkout | None:
 
 
 def checkout_at(root: Path) -> Checkout | None:
-    """Return the work tree whose top is a folder, or None where there is no sound ``.git`` in it."""
+    """Return the work tree whose top is this folder; None if it has no valid ``.git``."""
     git_dir = root / ".git"
     if git_dir.is_file():
         try:
@@ -77,17 +77,17 @@ def checkout_at(root: Path) -> Checkout | None:
 
 
 def is_bare(folder: Path) -> bool:
-    """Say whether a folder is a bare repository."""
+    """Tell whether a folder is a bare repository."""
     return (folder / "HEAD").is_file() and (folder / "objects").is_dir() and (folder / "refs").is_dir()
 
 
-def read_head(place: GitDirectory) -> Head:
-    """Return what a repository stands at."""
-    batch, settings = together(
-        lambda: run_git(place, "cat-file", "--batch", stdin=b"HEAD\n"),
-        lambda: run_git(place, "config", "-z", "--get-regexp", r"^(remote\..*\.url|branch\..*\.remote)$"),
+def read_head(git_directory: GitDirectory) -> Head:
+    """Return the state of HEAD of a repository."""
+    batch, settings = run_concurrently(
+        lambda: run_git(git_directory, "cat-file", "--batch", stdin=b"HEAD\n"),
+        lambda: run_git(git_directory, "config", "-z", "--get-regexp", r"^(remote\..*\.url|branch\..*\.remote)$"),
     )
-    branch = _branch(place)
+    branch = _branch(git_directory)
     return Head(
         commit=parse_commit(batch.stdout),
         branch=branch,
@@ -96,7 +96,7 @@ def read_head(place: GitDirectory) -> Head:
 
 
 def parse_commit(batch: bytes) -> Commit | None:
-    """Return the commit that ``git cat-file --batch`` printed, or None where there is none."""
+    """Return the commit that ``git cat-file --batch`` printed, or None."""
     first, _, body = batch.partition(b"\n")
     words = first.split()
     tree, time = _TREE.search(body), _COMMITTER.search(body)
@@ -105,25 +105,25 @@ def parse_commit(batch: bytes) -> Commit | None:
     return Commit(identity=words[0].decode(), tree=tree[1].decode(), time=int(time[1]))
 
 
-def read_commit(place: GitDirectory, name: str) -> Commit | None:
-    """Return the commit that a name means in a repository, tags followed; None where it means none."""
+def read_commit(git_directory: GitDirectory, name: str) -> Commit | None:
+    """Return the commit that a name resolves to, through tags; None if it resolves to no commit."""
     if not name or name.startswith("-") or "\n" in name:
         return None
-    return parse_commit(run_git(place, "cat-file", "--batch", stdin=f"{name}^{{commit}}\n".encode()).stdout)
+    return parse_commit(run_git(git_directory, "cat-file", "--batch", stdin=f"{name}^{{commit}}\n".encode()).stdout)
 
 
-def _branch(place: GitDirectory) -> str | None:
+def _branch(git_directory: GitDirectory) -> str | None:
     try:
-        text = (place.git_dir / "HEAD").read_text(encoding="utf-8", errors="replace").strip()
+        text = (git_directory.git_dir / "HEAD").read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return None
     if text == "ref: refs/heads/.invalid":  # a repository that keeps its refs in reftables
-        text = f"ref: {run_git(place, 'symbolic-ref', '--quiet', 'HEAD').text}"
+        text = f"ref: {run_git(git_directory, 'symbolic-ref', '--quiet', 'HEAD').text}"
     return text.removeprefix("ref: refs/heads/") if text.startswith("ref: refs/heads/") else None
 
 
 def _remote(settings: str, branch: str | None) -> str | None:
-    """Choose the remote of the branch, else ``origin``, else the first one."""
+    """Return the remote of the branch, else ``origin``, else the first remote."""
     pairs = [entry.split("\n", 1) for entry in settings.split("\0") if "\n" in entry]
     urls = {
         key.removeprefix("remote.").removesuffix(".url"): url for key, url in reversed(pairs) if key.endswith(".url")

@@ -1,4 +1,4 @@
-"""Freeing what no run needs any more."""
+"""Frees disk space of snapshots, run folders and archives that no run needs."""
 
 import os
 import time
@@ -10,28 +10,28 @@ from runner.settings import Home
 from runner.source.freezing import state_of
 from runner.source.gitcommand import git
 from runner.source.run_folder import empty_pool
-from runner.source.snapshot_store import open_snapshot_store, remove_left_locks, snapshot_store_git_directory
+from runner.source.snapshot_store import open_snapshot_store, remove_left_locks, store_git_directory
 
 _FRESH = 3600
-"""Seconds for which nothing is freed, since a run that is being frozen may count on it."""
+"""Seconds for which new objects stay, because a run that starts at the same time may need them."""
 _SYNC = (("core.fsync", "all"),)
-"""What git writes anew is on disk before what it stands for is removed."""
+"""git syncs rewritten objects to disk before it removes the old ones."""
 _ZIPS = 7 * 24 * 3600
-"""Seconds for which a zip that was fetched or unpacked stays, and a damaged pack that was taken out."""
+"""Seconds for which downloaded and unpacked zips stay, and damaged packs that were removed."""
 
 
 def collect_garbage(home: Home) -> None:
-    """Free the trees that no run holds, the folders that wait for another run, and zips of last week.
+    """Remove trees that no run references, pooled run folders, and zips older than a week.
 
     Raises:
-        SnapshotError: git can't tidy the vault up.
+        SnapshotError: git can't collect garbage in the snapshot store.
     """
-    vault = open_snapshot_store(home)
-    place = snapshot_store_git_directory(home)
+    store = open_snapshot_store(home)
+    place = store_git_directory(home)
     with locked(home.root / "vault.lock"):
         remove_left_locks(home)
-        _remove_old(vault / "incoming", _FRESH)
-        _remove_old(vault / "damaged", _ZIPS)
+        _remove_old(store / "incoming", _FRESH)
+        _remove_old(store / "damaged", _ZIPS)
         try:
             _hold_indexes(home)
             git(place, "pack-refs", "--all", settings=_SYNC)
@@ -40,16 +40,16 @@ def collect_garbage(home: Home) -> None:
             git(place, "prune", f"--expire={_FRESH}.seconds.ago")
         except GitError as error:
             raise SnapshotError(
-                "The room of the code that no run needs could not be freed: the store of snapshots is damaged",
+                "The space of unreferenced code could not be freed: the snapshot store is damaged",
                 context=error.context,
-                hint="`proj verify --repair` says which runs are concerned; `proj rm` lets go of those too.",
+                hint="`proj verify --repair` lists the affected runs; `proj rm` removes them.",
             ) from error
     _remove_old(home.mirrors / "zips", _ZIPS)
     empty_pool(home)
 
 
 def _hold_indexes(home: Home) -> None:
-    """Hold what the kept indexes count on by refs of their own; an index of a project that is gone goes too."""
+    """Keep the objects that project indexes need by refs; remove the index of a project that no longer exists."""
     for folder in sorted(home.indexes.iterdir()) if home.indexes.is_dir() else ():
         if not folder.is_dir():
             continue
@@ -57,15 +57,15 @@ def _hold_indexes(home: Home) -> None:
         with locked(folder / "lock"):
             tree = _tree_of(folder)
             if tree:
-                git(snapshot_store_git_directory(home), "update-ref", ref, tree)
+                git(store_git_directory(home), "update-ref", ref, tree)
                 continue
             for name in ("index", "state", "digests", "root"):
                 (folder / name).unlink(missing_ok=True)
-            git(snapshot_store_git_directory(home), "update-ref", "-d", ref)
+            git(store_git_directory(home), "update-ref", "-d", ref)
 
 
 def _tree_of(folder: Path) -> str | None:
-    """Return the tree that an index stands for, or None where the index is of no more use."""
+    """Return the tree of an index, or None if the index is no longer usable."""
     try:
         root = Path(os.fsdecode((folder / "root").read_bytes()))
     except OSError:

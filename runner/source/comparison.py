@@ -1,4 +1,4 @@
-"""Clean or dirty: how a frozen tree differs from its commit, beyond what filters and sparse checkouts explain."""
+"""Compares a frozen tree with its commit, and ignores differences by filters and sparse checkouts."""
 
 import os
 import re
@@ -11,14 +11,14 @@ from msgspec import Struct, structs
 from runner.errors import SnapshotError
 from runner.settings import Home
 from runner.source.checkouts import read_commit
-from runner.source.filters import only_users_filters, unused_filters
+from runner.source.filters import disabled_filters, trusted_filter_settings
 from runner.source.freezing import ABSENT, SnapshotIndex, State
 from runner.source.gitcommand import GitDirectory, Settings, git, run_git
 from runner.source.listing import UNTRACKED, Files, Lister, read_listing
 from runner.source.opening import Source
-from runner.source.snapshot_store import EMPTY_TREE, snapshot_store_git_directory, temporary_index, write_object
-from runner.source.submodules import Find, Part, whole_tree
-from runner.source.transfer import bring_tree
+from runner.source.snapshot_store import EMPTY_TREE, store_git_directory, temporary_index, write_object
+from runner.source.submodules import SubmoduleFinder, SubmoduleTree, tree_with_submodules
+from runner.source.transfer import copy_tree
 
 _RAW = rb"^:(\d+) (\d+) [0-9a-f.]+ [0-9a-f.]+ ([A-Z])\d*$"
 _SKIPPED = (b"S", b"s")
@@ -26,11 +26,11 @@ _SECOND = 10**9
 
 
 class Difference(Struct, frozen=True, kw_only=True):
-    """How a tree differs from its commit.
+    """The difference between a tree and its commit.
 
-    ``base`` is the commit's tree in the vault, with the files of submodules in it; None when there is none, or when the
-    clone lacks parts of it. ``missing`` counts files of the commit that a sparse checkout leaves out. ``unused`` are
-    filters that were not run although they may explain a change: only the repository's own configuration names them.
+    ``base`` is the commit's tree in the snapshot store, including the files of submodules; None without a commit or in
+    an incomplete clone. ``missing`` counts the commit's files that a sparse checkout leaves out. ``unused`` are filters
+    that are configured in the repository only; they are not run, although they may explain a change.
     """
 
     base: str | None
@@ -39,23 +39,25 @@ class Difference(Struct, frozen=True, kw_only=True):
     unused: tuple[str, ...] = ()
 
 
-def compare(source: Source, state: State, bench: SnapshotIndex) -> Difference:
-    """Say in which files a frozen work tree differs from the commit that it stands at.
+def compare(source: Source, state: State, snapshot_index: SnapshotIndex) -> Difference:
+    """Return the difference between a frozen work tree and its HEAD commit.
 
     Raises:
-        SnapshotError: git can't compare.
+        SnapshotError: git can't compare the trees.
     """
     if source.tree is None:
-        return _without_commit(source, state, bench.home)
+        return _without_commit(source, state, snapshot_index.home)
     if state.tree == source.tree and not state.left:
         return Difference(base=state.tree)
-    if len(source.tree) != len(state.tree):  # a repository of SHA-256 objects; the vault's are SHA-1
-        return Difference(base=None, changed=tuple(sorted(_told_by_status(bench.lister.place(b"")))))
+    if len(source.tree) != len(state.tree):  # a repository of SHA-256 objects; those of the snapshot store are SHA-1
+        return Difference(
+            base=None, changed=tuple(sorted(_changed_by_status(snapshot_index.lister.git_directory(b""))))
+        )
     commits = {b"": source.commit or ""}
-    base, complete = _base(source, state, bench, commits)
+    base, complete = _base(source, state, snapshot_index, commits)
     if state.tree == base and not state.left:
         return Difference(base=base)
-    found = _sort_out(base, source, state, bench, commits)
+    found = _sort_out(base, source, state, snapshot_index, commits)
     return found if complete else structs.replace(found, base=None)
 
 
@@ -66,41 +68,45 @@ def _without_commit(source: Source, state: State, home: Home) -> Difference:
     return Difference(base=EMPTY_TREE, changed=tuple(sorted(read_listing(state.listing).tags)))
 
 
-def _base(source: Source, state: State, bench: SnapshotIndex, commits: dict[bytes, str]) -> tuple[str, bool]:
-    """Return the tree to compare with, and whether the vault has all of it; add the commits of submodules."""
-    tree, lister = source.tree or "", bench.lister
+def _base(source: Source, state: State, snapshot_index: SnapshotIndex, commits: dict[bytes, str]) -> tuple[str, bool]:
+    """Return the tree to compare with, and whether the snapshot store has all of it; add submodule commits."""
+    tree, lister = source.tree or "", snapshot_index.lister
     checkout = lister.checkout(b"")
-    with suppress(SnapshotError):  # a partial clone: its trees are there, its files perhaps not
+    with suppress(SnapshotError):  # a partial clone has the trees, but may lack files
         if checkout and (len(state.listing.raw) > 1 or state.listing.empty):
-            return whole_tree(bench.home, tree, checkout.objects, _finder(lister, b"", commits)), True
+            return tree_with_submodules(
+                snapshot_index.home, tree, checkout.objects, _finder(lister, b"", commits)
+            ), True
         if source.objects:
-            bring_tree(bench.home, tree, source.objects)
+            copy_tree(snapshot_index.home, tree, source.objects)
             return tree, True
     return tree, False
 
 
-def _finder(lister: Lister, prefix: bytes, commits: dict[bytes, str]) -> Find:
-    """Return how to find the recorded commits of those submodules that are checked out."""
+def _finder(lister: Lister, prefix: bytes, commits: dict[bytes, str]) -> SubmoduleFinder:
+    """Return a finder for the recorded commits of checked-out submodules."""
 
-    def find(path: bytes, commit: str, _tree: str) -> Part | None:
+    def find(path: bytes, commit: str, _tree: str) -> SubmoduleTree | None:
         inner = prefix + path + b"/"
         here = lister.checkout(inner)
         found = read_commit(GitDirectory(git_dir=here.git_dir), commit) if here else None
         if here is None or found is None:
             return None
         commits[inner] = commit
-        return Part(tree=found.tree, objects=here.objects, find=_finder(lister, inner, commits))
+        return SubmoduleTree(tree=found.tree, objects=here.objects, find=_finder(lister, inner, commits))
 
     return find
 
 
-def _sort_out(base: str, source: Source, state: State, bench: SnapshotIndex, commits: dict[bytes, str]) -> Difference:
+def _sort_out(
+    base: str, source: Source, state: State, snapshot_index: SnapshotIndex, commits: dict[bytes, str]
+) -> Difference:
     files = read_listing(state.listing)
     left = {one.path: one.why for one in state.left if one.why not in ("vanished", ABSENT)}
     changed = {path for path in left if files.tags.get(path, UNTRACKED) == UNTRACKED}
     perhaps: set[bytes] = set()
     missing = 0
-    for modes, letter, path in _raw_differences(base, source, state.tree, bench.home):
+    for modes, letter, path in _raw_differences(base, source, state.tree, snapshot_index.home):
         verdict = _judge(letter, path, files, left)
         if verdict == "sparse" or (modes[0] == b"160000" and path + b"/" in state.listing.empty):
             missing += verdict == "sparse"
@@ -109,15 +115,15 @@ def _sort_out(base: str, source: Source, state: State, bench: SnapshotIndex, com
         else:
             changed.add(path)
     perhaps |= {path for path, why in left.items() if why == "large"} - changed
-    confirmed = _confirmed(perhaps, bench, state, commits)
-    unused = unused_filters(bench.lister.place(b"")) if confirmed else ()
+    confirmed = _confirmed(perhaps, snapshot_index, state, commits)
+    unused = disabled_filters(snapshot_index.lister.git_directory(b"")) if confirmed else ()
     return Difference(base=base, changed=tuple(sorted(changed | confirmed)), missing=missing, unused=unused)
 
 
 def _raw_differences(
     base: str, source: Source, tree: str, home: Home
 ) -> Iterable[tuple[tuple[bytes, bytes], bytes, bytes]]:
-    place = snapshot_store_git_directory(home, *((source.objects,) if source.objects else ()))
+    place = store_git_directory(home, *((source.objects,) if source.objects else ()))
     fields = git(place, "diff-tree", "-r", "-z", "--no-renames", base, tree).split(b"\0")
     for description, path in zip(fields[::2], fields[1::2], strict=False):
         match = re.match(_RAW, description)
@@ -126,18 +132,18 @@ def _raw_differences(
 
 
 def _judge(letter: bytes, path: bytes, files: Files, left: dict[bytes, str]) -> str:
-    """Say whether a difference is ``changed``, explained as ``sparse``, or for git to ``ask`` about filters."""
+    """Classify a difference: ``changed``, ``sparse``, or ``ask`` if git must apply filters to decide."""
     tag = files.tags.get(path, b"")
     if letter == b"D":
         if left.get(path) == "large":
             return "ask"
         return "sparse" if tag in _SKIPPED and path not in left else "changed"
-    # Lower case: git was told to assume the file unchanged, so that it would not see a change.
+    # Lower case: the index entry is marked "assume unchanged", so git would not report a change.
     return "changed" if letter == b"A" or tag.islower() or tag in _SKIPPED else "ask"
 
 
-def _confirmed(paths: set[bytes], bench: SnapshotIndex, state: State, commits: dict[bytes, str]) -> set[bytes]:
-    """Return those paths that differ from the commit in the eyes of their own repository, filters applied."""
+def _confirmed(paths: set[bytes], snapshot_index: SnapshotIndex, state: State, commits: dict[bytes, str]) -> set[bytes]:
+    """Return the paths that differ from the commit after their own repository applied its filters."""
     owners: dict[bytes, set[bytes]] = {}
     for path in paths:
         owner = max((prefix for prefix in state.listing.raw if path.startswith(prefix)), key=len)
@@ -145,40 +151,42 @@ def _confirmed(paths: set[bytes], bench: SnapshotIndex, state: State, commits: d
     found: set[bytes] = set()
     for owner, some in owners.items():
         commit = commits.get(owner)
-        told = _told_by_diff(bench, owner, commit, some) if commit else some
-        found |= some & told
+        reported = _changed_by_diff(snapshot_index, owner, commit, some) if commit else some
+        found |= some & reported
     return found
 
 
-def _told_by_diff(bench: SnapshotIndex, prefix: bytes, commit: str, some: set[bytes]) -> set[bytes]:
-    """Ask git with a copy of the index, in which it writes down what it learns about the files."""
-    own = bench.lister.place(prefix)
-    tame = only_users_filters(own)
-    # Where a filter may not run, git can tell by times alone which files it has written itself. It counts in seconds.
-    settled = {path for path in some if tame and _is_older(bench.root, path, own.git_dir / "index")}
+def _changed_by_diff(snapshot_index: SnapshotIndex, prefix: bytes, commit: str, some: set[bytes]) -> set[bytes]:
+    """Return changed paths. git works on a copy of the index, because it stores file status there."""
+    own = snapshot_index.lister.git_directory(prefix)
+    filter_settings = trusted_filter_settings(own)
+    # Where a filter may not run, git detects files that it has written by their time alone, in whole seconds.
+    settled = {path for path in some if filter_settings and _is_older(snapshot_index.root, path, own.git_dir / "index")}
     found: set[bytes] = set()
     for paths, later in ((some - settled, 0), (settled, _SECOND)):
         if paths:
-            told = _diff(bench, own, commit, tame, later)
-            found |= {prefix + path for path in told} & paths
+            reported = _diff(snapshot_index, own, commit, filter_settings, later)
+            found |= {prefix + path for path in reported} & paths
     return found
 
 
-def _diff(bench: SnapshotIndex, own: GitDirectory, commit: str, tame: Settings, later: int) -> list[bytes]:
-    index = temporary_index(bench.home)
+def _diff(
+    snapshot_index: SnapshotIndex, own: GitDirectory, commit: str, filter_settings: Settings, later: int
+) -> list[bytes]:
+    index = temporary_index(snapshot_index.home)
     place = structs.replace(own, index=index)
     try:
         with suppress(FileNotFoundError):
             _copy_with_times(own.git_dir / "index", index, later)
-        run_git(place, "update-index", "-q", "--refresh", settings=tame)  # fails where something was changed
+        run_git(place, "update-index", "-q", "--refresh", settings=filter_settings)  # fails if a file changed
         words = ("diff-index", "--name-only", "-z", "--no-renames", "--ignore-submodules=all")
-        return git(place, *words, commit, settings=tame).split(b"\0")[:-1]
+        return git(place, *words, commit, settings=filter_settings).split(b"\0")[:-1]
     finally:
         index.unlink(missing_ok=True)
 
 
 def _is_older(root: Path, path: bytes, index: Path) -> bool:
-    """Say whether a file was last touched before an index was written."""
+    """Tell whether a file was last changed before an index was written."""
     try:
         status = (root / os.fsdecode(path)).lstat()
         return max(status.st_mtime_ns, status.st_ctime_ns) < index.stat().st_mtime_ns
@@ -187,12 +195,12 @@ def _is_older(root: Path, path: bytes, index: Path) -> bool:
 
 
 def _copy_with_times(index: Path, copy: Path, later: int = 0) -> None:
-    """Copy an index; by its time, here ``later`` by so many ns, git knows which files may have changed after it."""
+    """Copy an index with its time plus ``later`` ns; git uses that time to find files that changed after it."""
     copy.write_bytes(index.read_bytes())
     status = index.stat()
     os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns + later))
 
 
-def _told_by_status(place: GitDirectory) -> set[bytes]:
+def _changed_by_status(place: GitDirectory) -> set[bytes]:
     words = ("status", "--porcelain", "-z", "--no-renames", "--ignore-submodules=all", "--untracked-files=all")
-    return {line[3:] for line in git(place, *words, settings=only_users_filters(place)).split(b"\0") if line}
+    return {line[3:] for line in git(place, *words, settings=trusted_filter_settings(place)).split(b"\0") if line}

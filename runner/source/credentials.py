@@ -1,4 +1,4 @@
-"""Secrets in addresses: taken off before anything is shown or kept, and given to git where nobody else can see them."""
+"""Splits credentials from addresses and passes them to git through environment variables."""
 
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
@@ -12,7 +12,7 @@ _HELPER = (
 
 
 class Credentials(Struct, frozen=True):
-    """Who to be at one host. Its text shows nothing."""
+    """User name and password for one host. The text form hides them."""
 
     origin: str
     user: str
@@ -22,30 +22,30 @@ class Credentials(Struct, frozen=True):
         return "Credentials(…)"
 
     def settings(self) -> tuple[tuple[str, str], ...]:
-        """Return git settings that answer for this host only.
+        """Return git settings that use these credentials for this host only.
 
-        A credential helper is asked after the host demands it, so a redirect elsewhere does not carry the secret, and
-        the first, empty, helper keeps git from handing it to the user's own for storing. The secret itself is in
-        variables of git's process, which only the same user can read; the words of ``git-remote-https``, which
-        everybody can, hold the bare address.
+        git calls a credential helper when the host asks for credentials, so a redirect to another host does not receive
+        them. The first, empty, helper disables the user's helpers, which would store the secret. The secret is in
+        environment variables, which only the same user can read; the command line of ``git-remote-https``, which
+        every user can read, has the bare address.
         """
         name = f"credential.{self.origin}.helper"
         return ((name, ""), (name, _HELPER))
 
-    def hidden_in(self, text: str) -> str:
-        """Return text of others without this secret, however it is written there."""
+    def redact(self, text: str) -> str:
+        """Return a text with this user name and password masked, in plain and URL-quoted form."""
         for secret in (self.password, quote(self.password, safe=""), self.user, quote(self.user, safe="")):
-            if len(secret) > 2:  # noqa: PLR2004  # shorter ones are in every word
+            if len(secret) > 2:  # noqa: PLR2004  # shorter texts occur inside ordinary words
                 text = text.replace(secret, "***")
         return without_credentials(text)
 
     def variables(self) -> dict[str, str]:
-        """Return the variables that the helper reads."""
+        """Return the environment variables that the credential helper reads."""
         return {"PROJ_GIT_USER": self.user, "PROJ_GIT_PASSWORD": self.password}
 
 
 def split_credentials(url: str) -> tuple[str, Credentials | None]:
-    """Return a URL without what a secret could be, and the secret. The user of an ssh address stays: it is a name."""
+    """Split a URL into the URL without credentials and the credentials. The user of an ssh URL stays in the URL."""
     parts = urlsplit(url)
     if "@" not in parts.netloc:
         return url, None
@@ -58,7 +58,7 @@ def split_credentials(url: str) -> tuple[str, Credentials | None]:
 
 
 def address_without_credentials(address: str) -> str:
-    """Return an address as it may be shown and kept; ``user:password@host:path``, as ssh takes it, is one as well."""
+    """Return an address without credentials; this includes the ssh form ``user:password@host:path``."""
     if "://" in address:
         return without_credentials(address)
     user, at, rest = address.partition("@")

@@ -1,4 +1,4 @@
-"""Damaged objects of the vault: found by reading everything in it, and taken out so that the next run writes them."""
+"""Finds damaged objects in the snapshot store and removes them, so that the next run writes them again."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ from runner.settings import Home
 from runner.source.durable import write_durably
 from runner.source.gitcommand import run_git
 from runner.source.packing import PackWriter, read_index
-from runner.source.snapshot_store import drop_ref, identity_of, open_snapshot_store, snapshot_store_git_directory
+from runner.source.snapshot_store import drop_ref, object_id, open_snapshot_store, store_git_directory
 
 _CHUNK = 1 << 20
 _FOLDER = re.compile(r"^[0-9a-f]{2}$")
@@ -24,7 +24,7 @@ _NAME = re.compile(r"^[0-9a-f]{38}$")
 
 
 class Damage(Struct, frozen=True, kw_only=True):
-    """A damaged file of the vault, by its path below the vault, what is wrong with it, and the objects that it cost."""
+    """A damaged file: its path in the snapshot store, the problem, and the ids of the lost objects."""
 
     path: str
     problem: str
@@ -32,9 +32,9 @@ class Damage(Struct, frozen=True, kw_only=True):
 
 
 def find_damage(home: Home, progress: Progress | None = None) -> Iterator[Damage]:
-    """Read every object and return each damaged file; nothing is changed."""
-    objects = home.vault / "objects"
-    packs = sorted((objects / "pack").glob("pack-*.pack")) + _lonely_indexes(objects)
+    """Read every object and yield each damaged file. Nothing is changed."""
+    objects = home.snapshot_store / "objects"
+    packs = sorted((objects / "pack").glob("pack-*.pack")) + _indexes_without_pack(objects)
     counts = {pack: _count(pack) for pack in packs}
     loose = list(_loose_files(objects))
     total = len(loose) + sum(counts.values())
@@ -43,7 +43,7 @@ def find_damage(home: Home, progress: Progress | None = None) -> Iterator[Damage
         problem = _problem_of_loose(path)
         if problem:
             identity = path.parent.name + path.name
-            yield Damage(path=str(path.relative_to(home.vault)), problem=problem, identities=(identity,))
+            yield Damage(path=str(path.relative_to(home.snapshot_store)), problem=problem, identities=(identity,))
         done += 1
         if progress:
             progress(done, total)
@@ -56,42 +56,45 @@ def find_damage(home: Home, progress: Progress | None = None) -> Iterator[Damage
             progress(done, total)
 
 
-def take_out_damage(home: Home, progress: Progress | None = None) -> list[Damage]:
-    """Find damaged objects and remove them; every project is read anew by its next run, which writes what is missing.
+def remove_damage(home: Home, progress: Progress | None = None) -> list[Damage]:
+    """Find and remove damaged objects, and discard all project indexes, so that the next runs read all files again.
 
-    What a damaged pack still holds goes into a new one.
+    The readable objects of a damaged pack are written to a new pack.
 
     Raises:
         SnapshotError: git can't be run.
     """
-    vault = open_snapshot_store(home)
+    store = open_snapshot_store(home)
     with locked(home.root / "vault.lock"):
         found: list[Damage] = []
         for damage in find_damage(home, progress):
             if not found:
                 mark_incomplete(home)
-                _forget_indexes(home)
+                _discard_indexes(home)
             found.append(damage)
-            _take_out(home, vault / damage.path)
+            _remove_file(home, store / damage.path)
     return found
 
 
 def mark_incomplete(home: Home) -> None:
-    """Let nobody take a tree for whole because its top is there; `verify_snapshots` removes the mark."""
-    write_durably(home.vault / "incomplete", b"Objects were damaged or missing.\n")
+    """Mark the store as incomplete: a tree object no longer proves that its content exists.
+
+    `verify_snapshots` removes the mark.
+    """
+    write_durably(home.snapshot_store / "incomplete", b"Objects were damaged or missing.\n")
 
 
-def _forget_indexes(home: Home) -> None:
-    """Let the next run of every project read all its files, and count on nothing that was known of them."""
+def _discard_indexes(home: Home) -> None:
+    """Discard the index of every project, so that its next run reads all files."""
     for folder in home.indexes.iterdir() if home.indexes.is_dir() else ():
         if folder.is_dir():
             with locked(folder / "lock"):
-                forget_index(folder)
+                discard_index(folder)
             drop_ref(home, f"refs/projects/{folder.name}")
 
 
-def forget_index(folder: Path) -> bool:
-    """Forget what is known of one project's files, and say whether anything was."""
+def discard_index(folder: Path) -> bool:
+    """Remove the index of one project, and return whether there was one."""
     found = False
     for name in ("index", "state", "index.lock"):
         with suppress(FileNotFoundError):
@@ -106,7 +109,7 @@ def _loose_files(objects: Path) -> Iterator[Path]:
             yield from (path for path in sorted(folder.iterdir()) if _NAME.match(path.name))
 
 
-def _lonely_indexes(objects: Path) -> list[Path]:
+def _indexes_without_pack(objects: Path) -> list[Path]:
     indexes = sorted((objects / "pack").glob("pack-*.idx"))
     return [path.with_suffix(".pack") for path in indexes if not path.with_suffix(".pack").exists()]
 
@@ -120,7 +123,7 @@ def _count(pack: Path) -> int:
 
 
 def _problem_of_loose(path: Path) -> str | None:
-    """Say what is wrong with a loose object, which is read piece by piece."""
+    """Return the problem of a loose object, or None; the object is read in chunks."""
     inflater = zlib.decompressobj()
     digest = hashlib.sha1(usedforsecurity=False)
     try:
@@ -133,13 +136,13 @@ def _problem_of_loose(path: Path) -> str | None:
         if path.stat().st_size == 0:
             return "is empty"
     except zlib.error:
-        return "can't be unpacked"
+        return "can't be decompressed"
     except OSError as error:
         return f"can't be read: {error.strerror}"
     if not inflater.eof:
-        return "is cut off"
+        return "is truncated"
     if inflater.unused_data or digest.hexdigest() != path.parent.name + path.name:
-        return "holds another content than its name says"
+        return "has content that does not match its id"
     return None
 
 
@@ -147,10 +150,10 @@ def _damage_of_pack(home: Home, pack: Path) -> Damage | None:
     index = pack.with_suffix(".idx")
     if not index.exists():
         return _pack_damage(home, pack, "has no index", ())
-    done = run_git(snapshot_store_git_directory(home), "verify-pack", "--", index)
+    done = run_git(store_git_directory(home), "verify-pack", "--", index)
     if done.exit_code == 0 and pack.exists():
         return None
-    good, bad = _sort_out(pack)
+    good, bad = _sort_objects(pack)
     if not pack.exists():
         return _pack_damage(home, pack, "is missing", bad)
     problem = f"is damaged: {len(bad)} of {len(good) + len(bad)} objects can't be read" if good or bad else "is damaged"
@@ -158,11 +161,11 @@ def _damage_of_pack(home: Home, pack: Path) -> Damage | None:
 
 
 def _pack_damage(home: Home, pack: Path, problem: str, bad: tuple[str, ...]) -> Damage:
-    return Damage(path=str(pack.relative_to(home.vault)), problem=problem, identities=bad)
+    return Damage(path=str(pack.relative_to(home.snapshot_store)), problem=problem, identities=bad)
 
 
-def _sort_out(pack: Path, writer: PackWriter | None = None) -> tuple[list[str], tuple[str, ...]]:
-    """Return the objects of a damaged pack that can be read, and those that can't; write the former elsewhere."""
+def _sort_objects(pack: Path, writer: PackWriter | None = None) -> tuple[list[str], tuple[str, ...]]:
+    """Return the readable and the unreadable objects of a damaged pack; pass the readable ones to ``writer``."""
     good: list[str] = []
     bad: list[str] = []
     try:
@@ -174,8 +177,8 @@ def _sort_out(pack: Path, writer: PackWriter | None = None) -> tuple[list[str], 
         try:
             stream = reader.stream(bytes.fromhex(identity))
             kind, data = stream.type.decode(), stream.read()
-            is_good = identity_of(kind, data) == identity
-        except Exception:  # noqa: BLE001  # there is no error that damage can't make a parser raise
+            is_good = object_id(kind, data) == identity
+        except Exception:  # noqa: BLE001  # damaged data can make the parser raise any error
             is_good = False
         (good if is_good else bad).append(identity)
         if is_good and writer:
@@ -184,31 +187,32 @@ def _sort_out(pack: Path, writer: PackWriter | None = None) -> tuple[list[str], 
 
 
 def _open_pack(pack: Path):  # type: ignore[no-untyped-def]  # noqa: ANN202  # gitdb has no types
-    from gitdb.pack import PackEntity  # 50 ms to import, needed for damaged packs only
+    # gitdb comes with GitPython and starts no program. Its import takes 50 ms, so only damaged packs load it.
+    from gitdb.pack import PackEntity
 
     return PackEntity(os.fspath(pack))
 
 
-def _take_out(home: Home, path: Path) -> None:
+def _remove_file(home: Home, path: Path) -> None:
     if path.suffix != ".pack":
         path.unlink(missing_ok=True)
         return
-    if path.exists() and _index_again(home, path):
+    if path.exists() and _rebuild_index(home, path):
         return
-    with PackWriter(home.vault / "objects") as writer:
-        _sort_out(path, writer)
-    aside = home.vault / "damaged"  # `collect_garbage` removes it after a while
-    aside.mkdir(exist_ok=True)
+    with PackWriter(home.snapshot_store / "objects") as writer:
+        _sort_objects(path, writer)
+    quarantine = home.snapshot_store / "damaged"  # `collect_garbage` removes it later
+    quarantine.mkdir(exist_ok=True)
     for suffix in (".idx", ".rev", ".bitmap", ".pack"):
         with suppress(FileNotFoundError):
-            path.with_suffix(suffix).replace(aside / path.with_suffix(suffix).name)
+            path.with_suffix(suffix).replace(quarantine / path.with_suffix(suffix).name)
 
 
-def _index_again(home: Home, pack: Path) -> bool:
-    """Write the index of a pack anew, and say whether the pack itself is whole."""
+def _rebuild_index(home: Home, pack: Path) -> bool:
+    """Rebuild the index of a pack, and return whether the pack itself is undamaged."""
     fresh = pack.with_name(f"tmp_idx_{os.urandom(8).hex()}.idx")
     try:
-        done = run_git(snapshot_store_git_directory(home), "index-pack", "-o", fresh, pack)
+        done = run_git(store_git_directory(home), "index-pack", "-o", fresh, pack)
         if done.exit_code:
             return False
         fresh.chmod(0o444)

@@ -1,18 +1,18 @@
-"""Files that are on disk before anything depends on them."""
+"""Writes files and syncs them to disk before other files refer to them."""
 
 import os
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from runner.source.gitcommand import together
+from runner.source.gitcommand import run_concurrently
 
 _AT_ONCE = 8
-"""Threads that wait for the disk: a file system writes what several wait for in one go."""
+"""Threads that call fsync: a file system combines concurrent syncs into one write."""
 
 
 def sync_file(path: Path) -> None:
-    """Wait until the content of a file is on disk."""
+    """Sync the content of a file to disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -21,15 +21,15 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on disk."""
+    """Sync the entries of a folder to disk."""
     sync_file(folder)
 
 
 def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Put a file in place as a whole; it is on disk, with its name, when this returns."""
+    """Write a file atomically and sync its content and its name to disk."""
     is_new = not path.parent.is_dir()
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"tmp_obj_{os.urandom(8).hex()}")  # a name that git clears away by itself
+    partial = path.with_name(f"tmp_obj_{os.urandom(8).hex()}")  # `git gc` removes files with this prefix
     try:
         with partial.open("xb") as file:
             file.write(data)
@@ -51,10 +51,10 @@ def _sync_all(pairs: list[tuple[Path, Path]]) -> None:
 
 
 def publish(files: Iterable[tuple[Path, Path]]) -> None:
-    """Move finished files to where they are looked for, as pairs of source and target, and wait for the disk once."""
+    """Sync finished files, move each from its source to its target path, and sync the folders."""
     pairs = list(files)
     shares = [pairs[number::_AT_ONCE] for number in range(min(_AT_ONCE, len(pairs)))]
-    together(*(partial(_sync_all, share) for share in shares))
+    run_concurrently(*(partial(_sync_all, share) for share in shares))
     for source, target in pairs:
         target.parent.mkdir(parents=True, exist_ok=True)
         source.replace(target)

@@ -1,4 +1,4 @@
-"""Programs that git starts for files: only those that the user or the system configured, never a repository's own."""
+"""Disables filter programs that only a repository's own configuration names."""
 
 from runner.errors import GitError
 from runner.source.gitcommand import GitDirectory, Settings, git
@@ -12,18 +12,18 @@ _PROGRAMS = frozenset(
         *("uploadpack", "receivepack", "vcs", "packobjectshook", "difffilter", "required", "event"),
     )
 )
-"""The last part of settings that name a program, or force one to be used."""
+"""The last part of setting names that start a program, or that make a program required."""
 
 
-def only_users_filters(place: GitDirectory) -> Settings:
-    """Return settings under which git starts no program that a repository's own configuration names.
+def trusted_filter_settings(git_directory: GitDirectory) -> Settings:
+    """Return settings that keep git from starting programs that a repository's own configuration names.
 
-    What the user configured under the same name, as Git LFS is, counts again.
+    A value that the user configured under the same name, such as Git LFS, replaces the repository's value.
 
     Raises:
         GitError: the configuration can't be read.
     """
-    listed = git(place, "config", "--list", "-z", "--show-scope", "--includes").split(b"\0")
+    listed = git(git_directory, "config", "--list", "-z", "--show-scope", "--includes").split(b"\0")
     own: set[str] = set()
     users: dict[str, str] = {}
     for scope, entry in zip(listed[::2], listed[1::2], strict=False):
@@ -34,17 +34,17 @@ def only_users_filters(place: GitDirectory) -> Settings:
             own.add(name)
         elif scope in _USERS:
             users[name] = value
-    return tuple((name, users.get(name, _nothing(name))) for name in sorted(own))
+    return tuple((name, users.get(name, _disabled_value(name))) for name in sorted(own))
 
 
-def _nothing(name: str) -> str:
+def _disabled_value(name: str) -> str:
     return "false" if name.endswith((".required", ".fsmonitor")) else ""
 
 
-def unused_filters(place: GitDirectory) -> tuple[str, ...]:
-    """Return the filters that a repository's own configuration names, and nothing else does."""
+def disabled_filters(git_directory: GitDirectory) -> tuple[str, ...]:
+    """Return the names of filters that only the repository's own configuration names."""
     try:
-        settings = only_users_filters(place)
+        settings = trusted_filter_settings(git_directory)
     except GitError:
         return ()
     names = {name.removeprefix("filter.").rpartition(".")[0] for name, value in settings if _is_filter(name, value)}

@@ -1,4 +1,4 @@
-"""The frozen tree of a run as what packages of the project are built from."""
+"""Gives access to the frozen tree of a run for building the project's own packages."""
 
 from pathlib import Path
 from posixpath import join, normpath
@@ -11,14 +11,14 @@ from runner.source.tree import TreeFiles
 
 
 class FrozenTree(Struct, frozen=True, kw_only=True):
-    """A frozen tree together with the folder in which it is laid out."""
+    """A frozen tree and the run folder that it is checked out in."""
 
     snapshot: Snapshot
     files: TreeFiles
-    laid_out: RunFolder
+    run_folder: RunFolder
 
     def digest(self, path: str) -> str:
-        """Return git's id of a folder or file, with the digests of files in it that were too large to be stored."""
+        """Return git's id of a folder or file, with the digests of its files that are too large to be stored."""
         place = normpath(join(self.snapshot.code.subdirectory, path))
         top = "" if place == "." else f"{place}/"
         large = sorted(f"{one.path} {one.sha256}" for one in self.snapshot.large if f"{one.path}/".startswith(top))
@@ -26,8 +26,8 @@ class FrozenTree(Struct, frozen=True, kw_only=True):
 
     def folder(self) -> Path:
         """Return the project folder of the run."""
-        return self.laid_out.project
+        return self.run_folder.project
 
     def left_out(self) -> frozenset[Path]:
-        """Return what lies in that folder and is not of the tree, such as files that git ignores."""
-        return frozenset(place for place, _ in self.laid_out.provided)
+        """Return the files in the run folder that are not in the tree, such as files that git ignores."""
+        return frozenset(place for place, _ in self.run_folder.provided)

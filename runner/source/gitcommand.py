@@ -1,4 +1,4 @@
-"""Git as a set of exact commands: no hooks, no prompts, no locks, nothing of the caller's surroundings."""
+"""Runs git commands without hooks, prompts, optional locks or inherited repository settings."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from runner.errors import ExecutionError, GitError, SnapshotError
 from runner.process import Completed, capture
-from runner.source.stalling import find_pipe
+from runner.source.stalling import find_blocking_file
 
 T = TypeVar("T")
 
@@ -22,14 +22,14 @@ _OURS = {
     "GIT_ALLOW_PROTOCOL": "none",
     "LANGUAGE": "C",
 }
-"""Nothing is fetched, not even what a partial clone lacks; mirrors allow the one protocol that they use. ``LANGUAGE``
-keeps messages in English, since some are read here; the locale stays as it is for filters of the user's."""
+"""git fetches nothing, not even missing objects of a partial clone; mirrors allow the protocols that they use.
+``LANGUAGE`` keeps messages in English, because some are parsed; the locale is unchanged for the user's filters."""
 
 _KEPT = (
     *("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GIT_CONFIG_COUNT", "GIT_CONFIG_KEY_"),
     *("GIT_CONFIG_VALUE_", "GIT_SSH", "GIT_SSL", "GIT_PROXY", "GIT_ASKPASS", "GIT_EXEC_PATH", "GIT_HTTP", "GIT_CURL"),
 )
-"""Who the user is and how the network is reached. The rest of ``GIT_*`` says where to work, and proj knows that."""
+"""Variables for the user's identity and network. The other ``GIT_*`` variables select a repository and are dropped."""
 
 Settings = Sequence[tuple[str, str]]
 NOTHING: Mapping[str, str] = {}
@@ -39,25 +39,26 @@ _CONFIG = (
     *(("diff.external", ""), ("core.alternateRefsCommand", "false"), ("log.showSignature", "false")),
     *(("maintenance.auto", "false"), ("gc.auto", "0")),
 )
-"""No program of a repository's starts. Every call names the repository it means, so that ownership asks for no more."""
+"""No program of the repository's configuration starts. Every call names its repository, so git's ownership check
+(``safe.directory``) is not needed."""
 
 _CUT_OFF = (
     *(("core.sshCommand", "false"), ("core.gitProxy", "false"), ("core.askPass", "false"), ("credential.helper", "")),
     ("protocol.allow", "never"),
 )
-"""What only a fetch needs, and a fetch works in a mirror of ours, never in a repository of the user's."""
+"""Disables programs that only a fetch needs: proj fetches into its mirrors, never into a user's repository."""
 
 TIME_LIMIT = 3600.0
-"""Seconds after which git is stopped: reading 100,000 files from a slow disk takes minutes, not hours."""
+"""Seconds after which git is stopped; reading 100,000 files from a slow disk takes minutes."""
 NETWORK_TIME_LIMIT = 6 * 3600.0
-"""The same for a fetch, which is given up earlier when nothing arrives any more."""
+"""Seconds after which a fetch is stopped; a stalled connection ends earlier."""
 
 
 class GitDirectory(Struct, frozen=True, kw_only=True):
-    """Where a command of git works.
+    """The repository, work tree and index of a git command.
 
-    ``alternates`` lend their objects; nothing is written to them. ``objects`` is the folder that new objects go to,
-    where that is not the repository's own.
+    git reads objects from ``alternates`` but does not write there. ``objects`` is the folder for new objects; by
+    default it is the repository's own.
     """
 
     git_dir: Path
@@ -67,7 +68,7 @@ class GitDirectory(Struct, frozen=True, kw_only=True):
     objects: Path | None = None
 
     def variables(self) -> dict[str, str]:
-        """Return the variables that lead git here, and nowhere else."""
+        """Return the environment variables that select this repository."""
         found = {"GIT_DIR": str(self.git_dir)}
         if self.work_tree:
             found["GIT_WORK_TREE"] = str(self.work_tree)
@@ -81,7 +82,7 @@ class GitDirectory(Struct, frozen=True, kw_only=True):
 
 
 def _quoted(path: Path) -> str:
-    """Quote a path of GIT_ALTERNATE_OBJECT_DIRECTORIES where git's manual asks for it: a separator or a quote in it."""
+    """Quote a path of GIT_ALTERNATE_OBJECT_DIRECTORIES that contains a separator or a quote, as git(1) requires."""
     text = str(path)
     if os.pathsep not in text and not text.startswith('"'):
         return text
@@ -89,9 +90,9 @@ def _quoted(path: Path) -> str:
 
 
 def git_environment(settings: Settings = (), variables: Mapping[str, str] = NOTHING) -> dict[str, str]:
-    """Return the environment for git: the caller's without what would lead git elsewhere, and our settings.
+    """Return the environment for git: the caller's without variables that select a repository, plus proj's settings.
 
-    Settings travel in ``GIT_CONFIG_*``, which other users can't read, unlike the words of a command.
+    Settings are passed in ``GIT_CONFIG_*``, because other users can read the arguments of a command.
     """
     found = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or name.startswith(_KEPT)}
     found.update(_OURS)
@@ -106,49 +107,49 @@ def git_environment(settings: Settings = (), variables: Mapping[str, str] = NOTH
 
 
 def run_git(
-    place: GitDirectory,
+    git_directory: GitDirectory,
     *words: str | Path,
     stdin: bytes = b"",
     settings: Settings = (),
     variables: Mapping[str, str] = NOTHING,
 ) -> Completed:
-    """Run git in a place and return what it printed; the exit code is the caller's to judge.
+    """Run git on a repository and return its output and exit code.
 
     Raises:
-        SnapshotError: git takes too long, or waits for what never comes.
+        SnapshotError: git exceeds the time limit, or waits for a pipe.
     """
-    around = {**place.variables(), **variables}
+    around = {**git_directory.variables(), **variables}
     is_fetch = "GIT_ALLOW_PROTOCOL" in variables
     try:
         return capture(
             ["git", *words],
-            cwd=place.work_tree,
+            cwd=git_directory.work_tree,
             env=git_environment(settings if is_fetch else (*_CUT_OFF, *settings), around),
             stdin=stdin,
             timeout=NETWORK_TIME_LIMIT if is_fetch else TIME_LIMIT,
-            stalled=lambda: find_pipe(place.git_dir, place.work_tree),
+            stalled=lambda: find_blocking_file(git_directory.git_dir, git_directory.work_tree),
         )
     except ExecutionError as error:
         if error.hint is None and "no such program" in error.message:
             raise
-        where = place.work_tree or place.git_dir
-        raise SnapshotError(f"git could not do its part in {where}: git {words[0]}", context=error.message) from error
+        where = git_directory.work_tree or git_directory.git_dir
+        raise SnapshotError(f"'git {words[0]}' failed in {where}", context=error.message) from error
 
 
-def git(place: GitDirectory, *words: str | Path, stdin: bytes = b"", settings: Settings = ()) -> bytes:
-    """Run git in a place and return its output.
+def git(git_directory: GitDirectory, *words: str | Path, stdin: bytes = b"", settings: Settings = ()) -> bytes:
+    """Run git on a repository and return its standard output.
 
     Raises:
-        GitError: git failed; its complaint is the context.
+        GitError: git failed; its error output is the context.
     """
-    done = run_git(place, *words, stdin=stdin, settings=settings)
+    done = run_git(git_directory, *words, stdin=stdin, settings=settings)
     if done.exit_code:
-        raise GitError(f"git could not do its part: git {words[0]}", context=done.error_text)
+        raise GitError(f"'git {words[0]}' failed", context=done.error_text)
     return done.stdout
 
 
-def together(*tasks: Callable[[], T]) -> list[T]:
-    """Do tasks that wait for child processes at the same time; their results are in the order of the tasks.
+def run_concurrently(*tasks: Callable[[], T]) -> list[T]:
+    """Run tasks in threads and return their results in the order of the tasks.
 
     Raises:
         BaseException: the first error that a task raised.
@@ -159,7 +160,7 @@ def together(*tasks: Callable[[], T]) -> list[T]:
     def do(number: int) -> None:
         try:
             results[number] = tasks[number]()
-        except BaseException as error:  # noqa: BLE001  # handed on to the caller's thread
+        except BaseException as error:  # noqa: BLE001  # raised again in the caller's thread
             faults.append(error)
 
     threads = [Thread(target=do, args=(number,)) for number in range(1, len(tasks))]
@@ -175,5 +176,5 @@ def together(*tasks: Callable[[], T]) -> list[T]:
 
 
 def object_file(objects: Path, identity: str) -> Path:
-    """Return where git keeps a loose object."""
+    """Return the path of a loose object."""
     return objects / identity[:2] / identity[2:]

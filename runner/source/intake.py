@@ -1,4 +1,4 @@
-"""Files of a folder on their way into the vault: read once, hashed, and written where that content is absent."""
+"""Reads files once, hashes them, and writes missing contents to the snapshot store."""
 
 import errno
 import hashlib
@@ -13,50 +13,50 @@ from msgspec import Struct
 
 from runner.base.files import Stamp
 from runner.settings import Home
-from runner.source.gitcommand import together
+from runner.source.gitcommand import run_concurrently
 from runner.source.packing import PackWriter
 from runner.source.snapshot_store import Content, absent_objects, open_snapshot_store, write_loose
 
 _MANY, _MUCH = 64, 8 << 20
-"""Files or bytes from which on a pack is written instead of a file for each object."""
+"""More files or bytes than this are written as one pack instead of one file for each object."""
 _CHUNK, _CHUNK_FILES = 32 << 20, 4000
-"""Bytes and files that are held in memory at once."""
+"""Bytes and files that are in memory at the same time."""
 _ATTEMPTS = 3
 _TICK = 20_000_000
-"""Nanoseconds within which two writes may leave the same time on a file."""
+"""Nanoseconds within which two writes may give a file the same timestamp."""
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-class Taken(Struct, frozen=True, array_like=True):
-    """A file as it was read: git's mode, the blob's id; what the system says of it, None where it may change yet."""
+class StoredFile(Struct, frozen=True, array_like=True):
+    """A stored file: git's mode, the blob's id, and its status; None if the file is too new to detect a change."""
 
     mode: bytes
     identity: str
     status: os.stat_result | None
 
 
-class Intake(Struct, frozen=True, kw_only=True):
-    """The files that are in the vault now, and why others are not.
+class IntakeResult(Struct, frozen=True, kw_only=True):
+    """The stored files, and the refused files with the reason.
 
-    They are ``vanished``, ``unreadable``, ``special`` or ``large``.
+    A reason is ``vanished``, ``unreadable``, ``special`` or ``large``.
     """
 
-    taken: dict[bytes, Taken]
+    taken: dict[bytes, StoredFile]
     refused: dict[bytes, str]
 
 
 class _RefusedError(Exception):
-    """A file can't be taken in; the text is the reason."""
+    """A file can't be stored; the text is the reason."""
 
 
-def take_files(home: Home, top: bytes, sizes: dict[bytes, int], limit: int) -> Intake:
-    """Put files below ``top`` into the vault, given by path with the size that they are expected to have.
+def store_files(home: Home, top: bytes, sizes: dict[bytes, int], limit: int) -> IntakeResult:
+    """Store files below ``top`` in the snapshot store; ``sizes`` has the expected size of each path.
 
     Raises:
-        SnapshotError: the vault can't be read.
-        OSError: the vault can't be written.
+        SnapshotError: the snapshot store can't be read.
+        OSError: the snapshot store can't be written.
     """
-    found = Intake(taken={}, refused={})
+    found = IntakeResult(taken={}, refused={})
     with ExitStack() as stack:
         writer = None
         if len(sizes) > _MANY or sum(sizes.values()) > _MUCH:
@@ -64,7 +64,7 @@ def take_files(home: Home, top: bytes, sizes: dict[bytes, int], limit: int) -> I
         written: set[str] = set()
         for chunk in _chunks(sizes):
             half = len(chunk) // 2
-            parts = together(
+            parts = run_concurrently(
                 partial(_read_all, top, chunk[:half], limit, found),
                 partial(_read_all, top, chunk[half:], limit, found),
             )
@@ -91,7 +91,7 @@ def _chunks(sizes: dict[bytes, int]) -> Iterator[list[bytes]]:
         yield chunk
 
 
-def _read_all(top: bytes, paths: Sequence[bytes], limit: int, found: Intake) -> list[Content]:
+def _read_all(top: bytes, paths: Sequence[bytes], limit: int, found: IntakeResult) -> list[Content]:
     contents: list[Content] = []
     for path in paths:
         try:
@@ -101,12 +101,12 @@ def _read_all(top: bytes, paths: Sequence[bytes], limit: int, found: Intake) -> 
             continue
         identity = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
         contents.append(Content(identity, "blob", data))
-        found.taken[path] = Taken(mode, identity, status)
+        found.taken[path] = StoredFile(mode, identity, status)
     return contents
 
 
 def _read(path: bytes, limit: int) -> tuple[bytes, bytes, os.stat_result | None]:
-    """Return git's mode, the content, and the status under which it was read when that can be relied on later."""
+    """Return git's mode, the content, and the status; None if the status can't prove later that nothing changed."""
     last: tuple[bytes, bytes, None] | None = None
     for _ in range(_ATTEMPTS):
         try:
@@ -118,7 +118,7 @@ def _read(path: bytes, limit: int) -> tuple[bytes, bytes, os.stat_result | None]
         except FileNotFoundError as error:
             raise _RefusedError("vanished") from error
         except OSError as error:
-            if error.errno == errno.ELOOP:  # it has just become a link
+            if error.errno == errno.ELOOP:  # the file was replaced by a link
                 continue
             raise _RefusedError("unreadable") from error
         if Stamp.of(before) == Stamp.of(after):

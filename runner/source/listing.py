@@ -1,4 +1,4 @@
-"""Which files a project consists of: what git tracks and what it would not ignore, in nested repositories as well."""
+"""Lists the files of a project: tracked and not ignored files, including those of nested repositories."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from msgspec import Struct
 from runner.errors import SnapshotError
 from runner.settings import Home
 from runner.source.checkouts import Checkout, checkout_at
-from runner.source.gitcommand import GitDirectory, run_git, together
+from runner.source.gitcommand import GitDirectory, run_concurrently, run_git
 from runner.source.snapshot_store import open_snapshot_store
 from runner.source.unwanted import ENVIRONMENT_MARKS, exclusions
 
@@ -18,10 +18,10 @@ UNTRACKED = b"?"
 
 
 class Listing(Struct, frozen=True, kw_only=True):
-    """The files of one project, by the folder of the repository that lists them (``b""`` is the top one).
+    """The files of one project, by the folder of their repository (``b""`` is the top one).
 
-    Each listing is what ``git ls-files -v -z`` prints: a tag, a space and a path; in lower case the tag says that git
-    was told to assume the file unchanged. ``empty`` are submodules that are not checked out.
+    Each value is the output of ``git ls-files -v -z``: a tag, a space and a path. A lower-case tag marks a file as
+    "assume unchanged". ``empty`` are submodules that are not checked out.
     """
 
     raw: dict[bytes, bytes]
@@ -30,26 +30,26 @@ class Listing(Struct, frozen=True, kw_only=True):
 
 
 class Files(Struct, frozen=True, kw_only=True):
-    """A listing, read: the tag of each path, and the environments that were left out."""
+    """A parsed listing: the tag of each path, and the environments that were left out."""
 
     tags: dict[bytes, bytes]
     left_out: tuple[bytes, ...] = ()
 
 
 class Lister(Struct, frozen=True, kw_only=True):
-    """Who asks git about a folder; ``ignoring`` is off for archives, of which every file counts."""
+    """Lists the files of a folder with git; ``ignoring`` is False for archives, where no file is ignored."""
 
     root: Path
     home: Home
     ignoring: bool = True
 
-    def place(self, prefix: bytes) -> GitDirectory:
-        """Return where git sees the files below a prefix: their repository, or the vault where they are in none."""
+    def git_directory(self, prefix: bytes) -> GitDirectory:
+        """Return the repository of the files below a prefix; the snapshot store for files outside any repository."""
         folder = self.root / os.fsdecode(prefix)
         checkout = checkout_at(folder) if self.ignoring else None
         if checkout:
-            return checkout.place
-        # An index that is not there is an empty one: everything is untracked.
+            return checkout.git_directory
+        # git reads a missing index as an empty one, so every file is untracked.
         return GitDirectory(git_dir=open_snapshot_store(self.home), work_tree=folder, index=self.home.indexes / "none")
 
     def checkout(self, prefix: bytes) -> Checkout | None:
@@ -59,10 +59,10 @@ class Lister(Struct, frozen=True, kw_only=True):
     def listing(self, known: Listing | None) -> Listing:
         """List the files of the project and of all repositories in it.
 
-        Those that were ``known`` are listed at the same time; where all is as it was, nothing more is looked at.
+        The ``known`` repositories are listed concurrently; if nothing changed, no further repositories are searched.
         """
         prefixes = [prefix for prefix in (known.raw if known else ()) if not prefix or self.checkout(prefix)] or [b""]
-        results = together(*(partial(self._list, prefix) for prefix in prefixes))
+        results = run_concurrently(*(partial(self._list, prefix) for prefix in prefixes))
         raw = {prefix: result[0] for prefix, result in zip(prefixes, results, strict=True)}
         complaints = [text for result in results for text in result[1]]
         if known and raw == known.raw and not any(self.checkout(prefix) for prefix in known.empty):
@@ -82,7 +82,7 @@ class Lister(Struct, frozen=True, kw_only=True):
 
     def _list(self, prefix: bytes) -> tuple[bytes, list[str]]:
         standard = ("--exclude-standard", *exclusions(), *self._own_home(prefix)) if self.ignoring else ()
-        done = run_git(self.place(prefix), "ls-files", "-v", "-z", "--cached", "--others", *standard)
+        done = run_git(self.git_directory(prefix), "ls-files", "-v", "-z", "--cached", "--others", *standard)
         if done.exit_code:
             shown = self.root / os.fsdecode(prefix)
             raise SnapshotError(f"git can't list the files of {shown}", context=done.error_text)
@@ -92,12 +92,12 @@ class Lister(Struct, frozen=True, kw_only=True):
         return done.stdout, complaints
 
     def _own_home(self, prefix: bytes) -> tuple[str, ...]:
-        """Leave proj's home out where it lies inside the project."""
+        """Return the option that excludes proj's home if it is inside the project."""
         home, folder = self.home.root.resolve(), self.root / os.fsdecode(prefix)
         return (f"--exclude=/{home.relative_to(folder).as_posix()}/",) if folder in home.parents else ()
 
     def _folders(self, prefix: bytes, raw: bytes) -> Iterator[bytes]:
-        """Return the repositories that a listing names: untracked ones end with ``/``, submodules are folders."""
+        """Yield the nested repositories of a listing: untracked ones end with ``/``, submodules are folders."""
         top = os.fsencode(self.root)
         for line in raw.split(b"\0"):
             path = prefix + line[2:]
@@ -113,7 +113,7 @@ def _is_folder(path: bytes) -> bool:
 
 
 def read_listing(listing: Listing) -> Files:
-    """Return the paths of a listing with their tags, without repositories and without environments."""
+    """Parse a listing into paths with tags, without nested repositories and environments."""
     tags: dict[bytes, bytes] = {}
     environments: set[bytes] = set()
     for prefix, raw in listing.raw.items():
@@ -143,7 +143,7 @@ def _environment_of(path: bytes) -> Iterator[bytes]:
 
 
 def folders_of(paths: Iterator[bytes]) -> set[bytes]:
-    """Return the folders that paths are in, the top one (``b""``) as well."""
+    """Return all folders that contain the paths, including the top one (``b""``)."""
     found = {b""}
     for path in paths:
         folder = path

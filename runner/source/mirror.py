@@ -1,4 +1,4 @@
-"""A bare mirror per URL: fetched when the wanted commit is not there, used as it is when the network is not."""
+"""Keeps a bare mirror for each URL; fetches missing commits, and uses the mirror as it is when offline."""
 
 import re
 import time
@@ -24,14 +24,14 @@ from runner.urls import without_credentials
 _FULL_SHA = re.compile(r"^([0-9a-f]{40}|[0-9a-f]{64})$")
 _REFS = ("refs/heads/*", "refs/tags/*")
 _SLOW = (("http.lowSpeedLimit", "1000"), ("http.lowSpeedTime", "60"))
-"""A connection that brings less than a kilobyte a second for a minute is given up."""
+"""A connection is closed if it transfers less than one kilobyte a second for one minute."""
 
 _PROTOCOLS = "https:ssh:file"
-"""An address is judged before git sees it; the user's own ``url.….insteadOf`` may lead from one of these to another."""
+"""proj checks the address before git uses it; the user's ``url.….insteadOf`` may map one of these to another."""
 
 
 class Found(Struct, frozen=True, kw_only=True):
-    """The commit that was meant, the ref as it was named, and the folder in a browser's address."""
+    """The resolved commit, the ref that the user gave, and the folder of a browser URL."""
 
     commit: Commit
     ref: str | None
@@ -39,7 +39,7 @@ class Found(Struct, frozen=True, kw_only=True):
 
 
 class Mirror(Struct, frozen=True, kw_only=True):
-    """A repository on another machine and our copy of it. The address that git keeps or shows holds no secret."""
+    """A remote repository and its local mirror. The URL that git stores or prints contains no credentials."""
 
     url: str
     home: Home
@@ -48,39 +48,42 @@ class Mirror(Struct, frozen=True, kw_only=True):
     report: Report
 
     @property
-    def place(self) -> GitDirectory:
-        """Where git reads the mirror."""
+    def git_directory(self) -> GitDirectory:
+        """The git directory of the mirror."""
         return GitDirectory(git_dir=self.git_dir)
 
     def find(self, version: str | None, tail: str | None = None) -> Found:
-        """Return the commit that is meant, fetching what is new unless it is named in full and here already.
+        """Return the commit of a version; fetch first, unless it is a full commit id that the mirror has.
 
         Raises:
-            SourceError: the repository can't be reached and is not mirrored, or it has no such version.
+            SourceError: the repository can't be reached and has no mirror, or it has no such version.
         """
         with locked(self.git_dir.with_suffix(".lock"), waiting=self._waiting):
             here = self.git_dir.exists()
-            commit = read_commit(self.place, version) if version and here and _FULL_SHA.match(version) else None
+            commit = read_commit(self.git_directory, version) if version and here and _FULL_SHA.match(version) else None
             if commit and not tail:
                 return Found(commit=commit, ref=version)
             self._update()
-            ref, folder = split_tail(self.place, tail, version)
-            if ref and not read_commit(self.place, ref) and (_FULL_SHA.match(ref) or ref.startswith("refs/")):
+            ref, folder = split_tail(self.git_directory, tail, version)
+            if ref and not read_commit(self.git_directory, ref) and (_FULL_SHA.match(ref) or ref.startswith("refs/")):
                 self._git("fetch", *_FETCH, self.url, f"+{ref}:refs/proj/{ref.removeprefix('refs/')}")
                 named = ref if _FULL_SHA.match(ref) else f"refs/proj/{ref.removeprefix('refs/')}"
-                return Found(commit=find_commit(self.place, named, self.url), ref=ref)
-            commit = find_commit(self.place, ref, self.url) if ref else default_commit(self.place, self.url)
+                return Found(commit=find_commit(self.git_directory, named, self.url), ref=ref)
+            commit = (
+                find_commit(self.git_directory, ref, self.url) if ref else default_commit(self.git_directory, self.url)
+            )
             return Found(commit=commit, ref=ref, folder=folder)
 
     def _waiting(self) -> None:
-        self.report(Event(kind=EventKind.STEP, message=f"Waiting for another run that fetches {self.url}"))
+        self.report(Event(kind=EventKind.STEP, message=f"Waiting for another run to fetch {self.url}"))
 
     def _update(self) -> None:
-        """Bring branches, tags and the default branch up to date; say so when only what is here can be used."""
+        """Fetch branches, tags and the default branch; warn if only the existing mirror can be used."""
         if is_offline():
             if not self.git_dir.exists():
                 raise SourceError(
-                    f"{self.url} was never fetched, and the network is off", hint="Leave --offline or PROJ_OFFLINE out."
+                    f"{self.url} was never fetched, and proj is offline",
+                    hint="Unset --offline and PROJ_OFFLINE.",
                 )
             self._use_what_is_here()
             return
@@ -100,15 +103,17 @@ class Mirror(Struct, frozen=True, kw_only=True):
             if done.exit_code:
                 raise self._unreachable(done)
         if head:
-            run_git(self.place, "symbolic-ref", "HEAD", head)
+            run_git(self.git_directory, "symbolic-ref", "HEAD", head)
         (self.git_dir / "fetched").touch()
 
     def _own_refs(self) -> dict[str, str]:
-        listed = run_git(self.place, "for-each-ref", "--format=%(objectname) %(refname)", "refs/heads", "refs/tags")
+        listed = run_git(
+            self.git_directory, "for-each-ref", "--format=%(objectname) %(refname)", "refs/heads", "refs/tags"
+        )
         return {name: identity for identity, name in (line.split(" ", 1) for line in listed.text.splitlines())}
 
     def _create(self) -> None:
-        """Make the mirror beside its place and move it there as a whole, so that a killed fetch leaves nothing."""
+        """Create the mirror in a temporary folder and rename it, so that a killed fetch leaves no partial mirror."""
         staging = new_folder(self.git_dir.parent, ".new-")
         try:
             run_git(GitDirectory(git_dir=staging), "init", "--quiet", "--bare", "--template=")
@@ -120,13 +125,13 @@ class Mirror(Struct, frozen=True, kw_only=True):
             remove_tree(staging)
 
     def _git(self, *words: str) -> Completed:
-        # Git needs to be somewhere: before there is a mirror that is the vault, never the folder that the user is in.
+        # git needs a repository: until the mirror exists it is the snapshot store, never the user's current folder.
         return self._git_at(self.git_dir if self.git_dir.exists() else open_snapshot_store(self.home), *words)
 
     def _git_at(self, git_dir: Path, *words: str) -> Completed:
         plain = self.url.startswith("http://")
         if plain and not is_loopback(urlsplit(self.url).hostname or ""):
-            raise SourceError(f"proj does not fetch code by 'http://': {self.url}")
+            raise SourceError(f"proj can't fetch code over 'http://': {self.url}")
         secret = self.credentials.settings() if self.credentials else ()
         variables = self.credentials.variables() if self.credentials else {}
         return run_git(
@@ -142,13 +147,13 @@ class Mirror(Struct, frozen=True, kw_only=True):
         except OSError:
             then = "an earlier time"
         self.report(
-            Event(kind=EventKind.WARNING, message=f"{self.url} can't be reached; its state of {then} is used instead")
+            Event(kind=EventKind.WARNING, message=f"{self.url} can't be reached; proj uses its state of {then}")
         )
 
     def _unreachable(self, done: Completed) -> SourceError:
         complaint = without_credentials(done.error_text)
-        complaint = self.credentials.hidden_in(complaint) if self.credentials else complaint
-        hint = "Is the address right, and may you read it? `git ls-remote` with the same address shows what git thinks."
+        complaint = self.credentials.redact(complaint) if self.credentials else complaint
+        hint = "Check the address and your access rights with `git ls-remote ADDRESS`."
         return SourceError(f"{self.url} can't be fetched", context=complaint, hint=hint)
 
 
@@ -167,7 +172,7 @@ _FETCH = (
 
 
 def open_mirror(url: str, credentials: Credentials | None, home: Home, report: Report) -> Mirror:
-    """Return our copy of a repository; nothing is fetched before something is looked for in it."""
+    """Return the mirror of a repository; `Mirror.find` fetches."""
     git_dir = home.mirrors / f"{project_key(url)}.git"
     return Mirror(url=url, home=home, git_dir=git_dir, credentials=credentials, report=report)
 

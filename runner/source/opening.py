@@ -1,4 +1,4 @@
-"""Opening a source: from the address that a user typed to a folder or a commit that can be frozen."""
+"""Opens a source: resolves an address to a folder or a commit."""
 
 import os
 from pathlib import Path
@@ -24,11 +24,11 @@ else:
 
 
 class Source(Struct, frozen=True, kw_only=True):
-    """Where the code of a run comes from; nothing in it is secret but ``credentials``, whose text shows nothing.
+    """The source of a run's code. Only ``credentials`` is secret, and its text form hides it.
 
-    ``root`` is the top of the work tree or the plain folder, None where there are only commits. ``repository`` is the
-    git directory that commits are read from: the user's or our mirror. ``tree`` belongs to ``commit``; ``frozen`` says
-    that it is the code, and not the files in ``root``. ``committed_at`` is in seconds since 1970.
+    ``root`` is the top of the work tree or the plain folder; None for a commit of a bare repository or mirror.
+    ``repository`` is the git directory of the user's repository or of the mirror. ``tree`` is the tree of ``commit``;
+    with ``frozen`` the run uses it instead of the files in ``root``. ``committed_at`` is in seconds since 1970.
     """
 
     kind: SourceKind
@@ -49,20 +49,20 @@ class Source(Struct, frozen=True, kw_only=True):
 
     @property
     def project(self) -> Path | None:
-        """The project folder as the user has it, or None where there are only commits."""
+        """The user's project folder, or None for a commit without a work tree."""
         return self.root / self.subdirectory if self.root else None
 
     @property
     def credentials(self) -> Credentials | None:
-        """What opens the remote repository."""
+        """The credentials of the remote repository."""
         return self.address.credentials
 
 
 def open_source(address: str, version: str | None, home: Home, report: Report) -> Source:
-    """Find the code that a user names; ``version`` is a branch, a tag or a commit, of a repository on this machine too.
+    """Open the code at an address; ``version`` is a branch, a tag or a commit of a local or remote repository.
 
     Raises:
-        SourceError: nothing is there, it can't be fetched, or it has no such version.
+        SourceError: the address does not exist, can't be fetched, or has no such version.
     """
     check_version(version)
     where = parse_address(address)
@@ -77,7 +77,7 @@ def open_source(address: str, version: str | None, home: Home, report: Report) -
 
 def _open_zip(where: Address, version: str | None, home: Home, report: Report) -> Source:
     if version:
-        raise SourceError("A zip has no versions", context=where.where, hint="Leave --version out.")
+        raise SourceError("A zip has no versions", context=where.where, hint="Run without --version.")
     packed = where.path or archive.fetch_archive(where.url or "", where.credentials, home, report)
     root = archive.unpack(packed, home)
     _must_exist(root, where.subdirectory, where.where)
@@ -107,43 +107,43 @@ def _open_remote(where: Address, version: str | None, home: Home, report: Report
 
 
 def _open_bare(where: Address, version: str | None) -> Source:
-    place = GitDirectory(git_dir=where.path or Path())
-    ref, folder = split_tail(place, where.tail, version)
-    commit = find_commit(place, ref, where.where) if ref else default_commit(place, where.where)
-    return _commit_source(where, place, commit, name=where.typed, remote=where.where, ref=ref, tail=folder)
+    git_directory = GitDirectory(git_dir=where.path or Path())
+    ref, folder = split_tail(git_directory, where.tail, version)
+    commit = find_commit(git_directory, ref, where.where) if ref else default_commit(git_directory, where.where)
+    return _commit_source(where, git_directory, commit, name=where.typed, remote=where.where, ref=ref, tail=folder)
 
 
 def _commit_source(  # noqa: PLR0913  # one place that fills a Source for commits
-    where: Address, place: GitDirectory, commit: Commit, *, name: str, remote: str, ref: str | None, tail: str
+    where: Address, git_directory: GitDirectory, commit: Commit, *, name: str, remote: str, ref: str | None, tail: str
 ) -> Source:
     subdirectory = where.subdirectory or tail
     if subdirectory:
-        kind = run_git(place, "cat-file", "-t", f"{commit.identity}:{subdirectory}").text
+        kind = run_git(git_directory, "cat-file", "-t", f"{commit.identity}:{subdirectory}").text
         if kind != "tree":
             raise SourceError(f"There is no folder '{subdirectory}' in {remote}", context=f"at {commit.identity[:12]}")
     return Source(
         kind=SourceKind.GIT,
         name=name,
         label=Path(remote).name.removesuffix(".git") or "project",
-        repository=place.git_dir,
-        objects=place.git_dir / "objects",
+        repository=git_directory.git_dir,
+        objects=git_directory.git_dir / "objects",
         subdirectory=subdirectory,
         commit=commit.identity,
         tree=commit.tree,
         committed_at=commit.time,
         ref=ref,
-        branch=_branch_named(place, ref),
+        branch=_branch_named(git_directory, ref),
         remote=remote,
         frozen=True,
         address=where,
     )
 
 
-def _branch_named(place: GitDirectory, ref: str | None) -> str | None:
-    """Return the branch that a ref is, as MLflow does for its tag; None for tags and commits."""
+def _branch_named(git_directory: GitDirectory, ref: str | None) -> str | None:
+    """Return the ref if it is a branch, as MLflow does for its tag; None for tags and commits."""
     if not ref:
-        return run_git(place, "symbolic-ref", "--quiet", "--short", "HEAD").text or None
-    found = run_git(place, "show-ref", "--quiet", "--verify", f"refs/heads/{ref}").exit_code == 0
+        return run_git(git_directory, "symbolic-ref", "--quiet", "--short", "HEAD").text or None
+    found = run_git(git_directory, "show-ref", "--quiet", "--verify", f"refs/heads/{ref}").exit_code == 0
     return ref if found else None
 
 
@@ -157,22 +157,22 @@ def _open_folder(where: Address, version: str | None, report: Report) -> Source:
             report(
                 Event(
                     kind=EventKind.WARNING,
-                    message="The .git of this project leads nowhere; it is taken as a folder without history",
+                    message="The .git of this project is broken, so the project is used as a folder without history",
                 )
             )
         return _plain(where, project, version)
     if checkout.root != project and _is_ignored(checkout, project):
         return _plain(where, project, version)
-    ref, folder = split_tail(checkout.place, where.tail, version)
+    ref, folder = split_tail(checkout.git_directory, where.tail, version)
     subdirectory = folder or project.relative_to(checkout.root).as_posix()
     return _in_checkout(where, checkout, "" if subdirectory == "." else subdirectory, ref)
 
 
 def _in_checkout(where: Address, checkout: Checkout, subdirectory: str, ref: str | None) -> Source:
-    head = read_head(checkout.place)
-    commit = find_commit(checkout.place, ref, str(checkout.root)) if ref else head.commit
+    head = read_head(checkout.git_directory)
+    commit = find_commit(checkout.git_directory, ref, str(checkout.root)) if ref else head.commit
     if ref and commit and subdirectory:
-        kind = run_git(checkout.place, "cat-file", "-t", f"{commit.identity}:{subdirectory}").text
+        kind = run_git(checkout.git_directory, "cat-file", "-t", f"{commit.identity}:{subdirectory}").text
         if kind != "tree":
             raise SourceError(f"There is no folder '{subdirectory}' in {checkout.root} at '{ref}'")
     return Source(
@@ -187,32 +187,32 @@ def _in_checkout(where: Address, checkout: Checkout, subdirectory: str, ref: str
         tree=commit.tree if commit else None,
         committed_at=commit.time if commit else None,
         ref=ref,
-        branch=_branch_of(checkout.place, head, ref),
+        branch=_branch_of(checkout.git_directory, head, ref),
         remote=head.remote,
         frozen=ref is not None,
         address=where,
     )
 
 
-def _branch_of(place: GitDirectory, head: Head, ref: str | None) -> str | None:
-    return _branch_named(place, ref) if ref else head.branch
+def _branch_of(git_directory: GitDirectory, head: Head, ref: str | None) -> str | None:
+    return _branch_named(git_directory, ref) if ref else head.branch
 
 
 def _plain(where: Address, project: Path, version: str | None) -> Source:
     if version or where.tail:
         raise SourceError(
             f"{project} is not in a git repository, so it has no version '{version or where.tail}'",
-            hint="Leave --version out, or give the address of a repository.",
+            hint="Run without --version, or give the address of a repository.",
         )
     return Source(kind=SourceKind.FOLDER, name=str(project), label=project.name, root=project, address=where)
 
 
 def _is_ignored(checkout: Checkout, project: Path) -> bool:
-    """Say whether the repository around a project folder leaves it out: ignored, with nothing in it tracked."""
+    """Tell whether the repository ignores a project folder and tracks no file in it."""
     folder = project.relative_to(checkout.root).as_posix()
-    if run_git(checkout.place, "check-ignore", "--quiet", "--", folder).exit_code:
+    if run_git(checkout.git_directory, "check-ignore", "--quiet", "--", folder).exit_code:
         return False
-    return not run_git(checkout.place, "ls-files", "-z", "--", f":(literal){folder}").stdout
+    return not run_git(checkout.git_directory, "ls-files", "-z", "--", f":(literal){folder}").stdout
 
 
 def _must_exist(root: Path, subdirectory: str, shown: str) -> None:

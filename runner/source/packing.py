@@ -1,4 +1,4 @@
-"""Packs that are written without compression: one file, one fsync, whatever number of objects.
+"""Writes git packs without compression: one file and one fsync for any number of objects.
 
 The formats are those of gitformat-pack(5): a pack of version 2 and its index of version 2.
 """
@@ -25,14 +25,14 @@ _INDEX_HEAD = 8 + 256 * 4
 class PackWriter:
     """Writes objects into one new pack in a folder of objects; the pack exists when the block ends without an error.
 
-    The caller gives ids that are right, each once, and none that the folder has already. A pack of no object is not
-    made. It is on disk, with its index and their names, before `PackWriter` is done with it.
+    The caller gives each id once, the id is correct, and the folder does not have the object. Without objects no pack
+    is written. The pack, its index and their names are synced to disk when the block ends.
     """
 
     def __init__(self, objects: Path) -> None:
         self._folder = objects / "pack"
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._staging = self._folder / f"tmp_pack_{os.urandom(8).hex()}"  # a name that git clears away by itself
+        self._staging = self._folder / f"tmp_pack_{os.urandom(8).hex()}"  # `git gc` removes files with this prefix
         self._file = self._staging.open("xb+", buffering=_CHUNK)
         self._file.write(b"PACK" + struct.pack(">II", 2, 0))
         self._offset = self._file.tell()
@@ -77,14 +77,14 @@ class PackWriter:
             for path in (self._staging, index):
                 path.chmod(0o444)
             self._staging.replace(self._folder / f"{name}.pack")
-            index.replace(self._folder / f"{name}.idx")  # git looks for the index, so that comes last
+            index.replace(self._folder / f"{name}.idx")  # git looks for the index, so the index is moved last
         finally:
             index.unlink(missing_ok=True)
         sync_folder(self._folder)
 
 
 def _entry_head(kind: int, size: int) -> bytes:
-    """Return the head of an entry: three bits of kind and the size, seven bits a byte after the first four."""
+    """Return the header of an entry: three bits of kind and the size, with seven bits a byte after the first four."""
     byte = kind << 4 | size & 15
     size >>= 4
     found = bytearray()
@@ -121,17 +121,17 @@ def _index(entries: list[tuple[bytes, int, int]], pack: bytes) -> bytes:
 
 
 def read_index(path: Path) -> list[str]:
-    """Return the ids in a pack's index, sorted.
+    """Return the sorted ids in a pack's index.
 
     Raises:
-        ValueError: it is no index of version 2, or cut off.
-        OSError: it can't be read.
+        ValueError: the file is not an index of version 2, or is truncated.
+        OSError: the file can't be read.
     """
     data = path.read_bytes()
     if data[:8] != b"\377tOc\0\0\0\2" or len(data) < _INDEX_HEAD:
-        raise ValueError("no index of a pack")
+        raise ValueError("the file is not a pack index of version 2")
     count = int.from_bytes(data[_INDEX_HEAD - 4 : _INDEX_HEAD], "big")
     if len(data) < _INDEX_HEAD + count * 28:
-        raise ValueError("the index is cut off")
+        raise ValueError("the pack index is truncated")
     names = data[_INDEX_HEAD : _INDEX_HEAD + count * 20]
     return [names[start : start + 20].hex() for start in range(0, len(names), 20)]

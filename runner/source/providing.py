@@ -1,8 +1,8 @@
-"""Files beside the tree: what the project has and git ignores, and what is too large, made available to a run.
+"""Provides a run with files outside the tree: ignored files of the project and files too large to be stored.
 
-Folders are real ones. A file shares its blocks with the user's until one of the two is written, where the file system
-can do that; else it is copied when it is small, else linked. So what a run writes stays in its folder, but for files
-that are linked.
+Folders are created. A file is cloned (it shares blocks with the user's file until one of them is written) if the file
+system supports it, else copied if it is small, else linked. A run that writes to a file changes the user's file only if
+the file is linked.
 """
 
 import os
@@ -16,62 +16,62 @@ from msgspec import Struct, structs
 
 from runner.base.files import Stamp, clone_file, remove_tree
 from runner.source.checkout import Provided
-from runner.source.gitcommand import run_git, together
+from runner.source.gitcommand import run_concurrently, run_git
 from runner.source.listing import Lister
 from runner.source.unwanted import ENVIRONMENT_MARKS, is_unwanted_file, is_unwanted_folder
 
 COPY_LIMIT = 64 << 20
-"""Bytes up to which one file is copied."""
+"""Bytes of the largest file that is copied."""
 COPY_ROOM = 1 << 30
-"""Bytes that are copied for one run altogether."""
+"""Bytes of all files that are copied for one run."""
 MOST_FILES = 50_000
-"""Files in one ignored folder; one with more is linked as a whole, and the user is told what that means."""
+"""Files in one ignored folder; a folder with more files is linked as a whole, with a warning."""
 
 
-class Want(Struct, frozen=True, array_like=True):
-    """A file to be made available: where it goes, from where, and its digest where it is known."""
+class FileToProvide(Struct, frozen=True, array_like=True):
+    """A file to provide: its path in the run folder, its origin, and its SHA-256 if known."""
 
     path: bytes
     origin: bytes
     sha256: str | None = None
 
 
-class Wanted(Struct, frozen=True, kw_only=True):
-    """All files to be made available, folders to be made, and folders too large for that."""
+class FilesToProvide(Struct, frozen=True, kw_only=True):
+    """The files to provide, the folders to create, and ``crowded``: folders with too many files, which are linked."""
 
-    files: list[Want]
+    files: list[FileToProvide]
     folders: list[bytes]
-    crowded: list[Want]
+    crowded: list[FileToProvide]
 
 
 def list_ignored(lister: Lister, prefixes: Iterable[bytes]) -> list[bytes]:
-    """Return what git ignores in the repositories of a project; a folder with nothing else in it ends with ``/``."""
+    """Return ignored paths in the repositories of a project; a folder with only ignored files ends with ``/``."""
 
     def listed(prefix: bytes) -> list[bytes]:
         words = ("ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory")
-        done = run_git(lister.place(prefix), *words)
+        done = run_git(lister.git_directory(prefix), *words)
         return [prefix + name for name in done.stdout.split(b"\0")[:-1]]
 
     if not lister.ignoring:
         return []
-    return [path for paths in together(*(partial(listed, prefix) for prefix in prefixes)) for path in paths]
+    return [path for paths in run_concurrently(*(partial(listed, prefix) for prefix in prefixes)) for path in paths]
 
 
-def choose(root: Path, ignored: Iterable[bytes], home: Path, without: Iterable[bytes]) -> Wanted:
-    """Choose what of the ignored is made available: no environments, caches, run stores, nor the run's own outputs."""
-    found = Wanted(files=[], folders=[], crowded=[])
+def choose_ignored(root: Path, ignored: Iterable[bytes], home: Path, without: Iterable[bytes]) -> FilesToProvide:
+    """Return the ignored files to provide: all except environments, caches, run stores and the run's outputs."""
+    found = FilesToProvide(files=[], folders=[], crowded=[])
     top = os.fsencode(root) + b"/"
     own = os.fsencode(home)
-    # Below proj's home there may be folders that ignore themselves, as uv's cache does.
+    # Below proj's home some folders have their own .gitignore, such as uv's cache.
     skipped = (*without, own[len(top) :]) if own.startswith(top) else tuple(without)
     for path in sorted(ignored):
         if any(part and is_unwanted_folder(part) for part in _parents(path)) or _is_below(path, skipped):
             continue
         if not path.endswith(b"/"):
             if not is_unwanted_file(path) and os.path.lexists(top + path):
-                found.files.append(Want(path, top + path))
+                found.files.append(FileToProvide(path, top + path))
         elif not _walk(top, path.rstrip(b"/"), skipped, found):
-            found.crowded.append(Want(path.rstrip(b"/"), top + path.rstrip(b"/")))
+            found.crowded.append(FileToProvide(path.rstrip(b"/"), top + path.rstrip(b"/")))
     return found
 
 
@@ -87,9 +87,9 @@ def _is_below(path: bytes, folders: tuple[bytes, ...]) -> bool:
     return any(tidy == folder or tidy.startswith(folder + b"/") for folder in folders)
 
 
-def _walk(top: bytes, start: bytes, skipped: tuple[bytes, ...], found: Wanted) -> bool:
-    """Add what is below an ignored folder; False, with nothing added, when that is too much."""
-    files: list[Want] = []
+def _walk(top: bytes, start: bytes, skipped: tuple[bytes, ...], found: FilesToProvide) -> bool:
+    """Add the files below an ignored folder; return False and add nothing if there are more than `MOST_FILES`."""
+    files: list[FileToProvide] = []
     folders: list[bytes] = []
     waiting = [start]
     while waiting:
@@ -109,7 +109,7 @@ def _walk(top: bytes, start: bytes, skipped: tuple[bytes, ...], found: Wanted) -
             if entry.is_dir(follow_symlinks=False):
                 waiting.extend(() if is_unwanted_folder(path) else (path,))
             elif (entry.is_file() or entry.is_symlink()) and not is_unwanted_file(path):
-                files.append(Want(path, top + path))
+                files.append(FileToProvide(path, top + path))
         if len(files) > MOST_FILES:
             return False
     found.files.extend(files)
@@ -117,8 +117,8 @@ def _walk(top: bytes, start: bytes, skipped: tuple[bytes, ...], found: Wanted) -
     return True
 
 
-def provide(top: Path, wanted: Wanted, before: Mapping[bytes, Provided]) -> dict[bytes, Provided]:
-    """Make files available in a laid out folder; what lies there already from before, untouched, stays."""
+def provide_files(top: Path, wanted: FilesToProvide, before: Mapping[bytes, Provided]) -> dict[bytes, Provided]:
+    """Provide files in a checked-out folder; unchanged files that were provided ``before`` stay."""
     start = os.fsencode(top) + b"/"
     for folder in wanted.folders:
         with suppress(FileExistsError, NotADirectoryError):
@@ -128,17 +128,17 @@ def provide(top: Path, wanted: Wanted, before: Mapping[bytes, Provided]) -> dict
     for want in (*wanted.files, *wanted.crowded):
         known = before.get(want.path)
         place = start + want.path
-        with suppress(OSError):  # gone meanwhile, or the tree has a file where this one's folder would be
+        with suppress(OSError):  # the file is gone, or the tree has a file at the path of its folder
             found[want.path] = _kept(known, want, place) or copier.put(want, place)
     for path in before.keys() - found.keys():
-        with suppress(OSError):  # of an earlier run: the project has it no more, or the tree has it now
+        with suppress(OSError):  # provided to an earlier run: the project no longer has it, or the tree has it now
             if Stamp.of(os.lstat(start + path)) == before[path].stamp:
                 os.unlink(start + path)  # noqa: PTH108  # bytes have no Path
     return found
 
 
-def _kept(known: Provided | None, want: Want, place: bytes) -> Provided | None:
-    """Return what is known of a file that lies there from before, if it can stay."""
+def _kept(known: Provided | None, want: FileToProvide, place: bytes) -> Provided | None:
+    """Return the record of a file that was provided before, if the file can stay."""
     if known is None or known.origin != want.origin or not os.path.lexists(place):
         return None
     if Stamp.of(os.lstat(place)) != known.stamp:
@@ -150,10 +150,10 @@ def _kept(known: Provided | None, want: Want, place: bytes) -> Provided | None:
 
 
 def origin_stamp(origin: bytes) -> Stamp:
-    """Return the stamp of a file of the user's, links followed as far as they lead anywhere.
+    """Return the stamp of a user's file; links are followed unless they are broken.
 
     Raises:
-        OSError: the file is gone.
+        OSError: the file does not exist.
     """
     try:
         return Stamp.of(os.stat(origin))  # noqa: PTH116  # bytes have no Path
@@ -162,17 +162,17 @@ def origin_stamp(origin: bytes) -> Stamp:
 
 
 class _Copier:
-    """Puts files in place, the cheapest safe way first."""
+    """Provides files by the cheapest safe method: clone, copy or link."""
 
     def __init__(self) -> None:
         self._room = COPY_ROOM
         self._clones = True
 
-    def put(self, want: Want, place: bytes) -> Provided:
-        """Put one file in place.
+    def put(self, want: FileToProvide, place: bytes) -> Provided:
+        """Provide one file.
 
         Raises:
-            OSError: it can't be read, or there is no room for it.
+            OSError: the file can't be read, or the disk is full.
         """
         origin, target = Path(os.fsdecode(want.origin)), Path(os.fsdecode(place))
         status = origin.lstat()
@@ -188,7 +188,7 @@ class _Copier:
         return Provided(want.origin, how, Stamp.of(status), Stamp.of(target.lstat()), want.sha256)
 
     def _fill(self, origin: Path, target: Path, size: int) -> str:
-        """Return how the content came to its place; ``linked`` when that is still to be done."""
+        """Copy the content and return the method; ``linked`` means that the caller must create the link."""
         if self._clones:
             self._clones = clone_file(origin, target)
             if self._clones:

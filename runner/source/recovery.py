@@ -1,24 +1,24 @@
-"""What is done about a damaged store of snapshots during a run: damage is taken out, and the user is told."""
+"""Recovers from a damaged snapshot store during a run: removes damaged objects and warns the user."""
 
 from collections.abc import Iterable
 
 from runner.model import Event, EventKind, Report
 from runner.settings import Home
-from runner.source.damage import mark_incomplete, take_out_damage
-from runner.source.transfer import is_whole
+from runner.source.damage import mark_incomplete, remove_damage
+from runner.source.transfer import has_complete_tree
 
 _NAMED = 3
 
 
-def take_out(home: Home, trees: Iterable[str], report: Report) -> bool:
-    """Take damaged objects out and tell the user which; say whether there are any, or some that the trees lack.
+def recover_store(home: Home, trees: Iterable[str], report: Report) -> bool:
+    """Remove damaged objects and warn the user; return whether objects were damaged, or missing from the trees.
 
     Raises:
         SnapshotError: git can't be run.
     """
-    report(Event(kind=EventKind.STEP, message="Checking the store of snapshots"))
-    found = take_out_damage(home)
-    lacking = not all(is_whole(home, tree) for tree in trees)
+    report(Event(kind=EventKind.STEP, message="Checking the snapshot store"))
+    found = remove_damage(home)
+    lacking = not all(has_complete_tree(home, tree) for tree in trees)
     if lacking:
         mark_incomplete(home)
     if not (found or lacking):
@@ -28,8 +28,8 @@ def take_out(home: Home, trees: Iterable[str], report: Report) -> bool:
     report(
         Event(
             kind=EventKind.WARNING,
-            message=f"The store of snapshots was damaged ({named}{more}); what this run needs is frozen again",
-            hint="`proj verify` says which earlier runs are concerned.",
+            message=f"The snapshot store was damaged ({named}{more}); proj stores the files of this run again",
+            hint="`proj verify` lists the affected earlier runs.",
         )
     )
     return True

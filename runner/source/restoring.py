@@ -1,4 +1,4 @@
-"""Getting code back: the exact tree of a run, how it differed from its commit, and the commit that it became later."""
+"""Restores the code of a run: its exact tree, its difference from its commit, and a later commit of the same tree."""
 
 import os
 from collections.abc import Iterable
@@ -12,23 +12,23 @@ from runner.source.checkout import Table, checkout_tree
 from runner.source.gitcommand import GitDirectory, git
 from runner.source.opening import Source
 from runner.source.snapshot import LargeFile, read_large
-from runner.source.snapshot_store import damaged_run, read_run, snapshot_store_git_directory
+from runner.source.snapshot_store import damaged_run, read_run_commit, store_git_directory
 
 _DIFF = ("diff", "--binary", "--full-index", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames")
 
 
 def checkout(run_id: str, destination: Path, home: Home, report: Report) -> str:
-    """Write the exact tree of a run into a folder that is new or empty, and return the tree's id.
+    """Write the exact tree of a run into a new or empty folder, and return the tree's id.
 
-    Files that were too large to be stored are taken from the project, where they still are the same.
+    Files that were too large to be stored are copied from the project if they are unchanged.
 
     Raises:
-        SnapshotError: the folder is not empty, or the vault keeps no code of the run.
+        SnapshotError: the folder is not empty, or the snapshot store does not have the run's code.
     """
-    kept = read_run(home, run_id)
+    kept = read_run_commit(home, run_id)
     target = destination.absolute()
     if os.path.lexists(target) and (target.is_symlink() or not target.is_dir() or any(target.iterdir())):
-        raise SnapshotError(f"{destination} is not an empty folder", hint="Name one that does not exist yet.")
+        raise SnapshotError(f"{destination} is not an empty folder", hint="Give a folder that does not exist.")
     # Beside the code: nothing is written to a home that is only read.
     index = target.parent / f".{target.name[:100]}.{os.urandom(8).hex()}.index"
     try:
@@ -38,7 +38,7 @@ def checkout(run_id: str, destination: Path, home: Home, report: Report) -> str:
     origin, large = read_large(kept)
     for one in large:
         if not _bring(one, target, origin):
-            message = f"'{one.path}' was too large to be stored and is not in the project any more as it was"
+            message = f"'{one.path}' was too large to be stored, and the project no longer has it unchanged"
             report(
                 Event(kind=EventKind.WARNING, message=message, hint=f"It had {one.size} bytes, SHA-256 {one.sha256}")
             )
@@ -60,25 +60,27 @@ def _bring(one: LargeFile, target: Path, origin: Path | None) -> bool:
 
 
 def difference(run_id: str, home: Home) -> bytes:
-    """Return what a dirty run's code differed in from its commit, as ``git apply`` takes it; empty for a clean run.
+    """Return the difference between a dirty run's code and its commit as a patch for ``git apply``.
+
+    The patch of a clean run is empty.
 
     Raises:
-        SnapshotError: the vault keeps no code of the run.
+        SnapshotError: the snapshot store does not have the run's code.
     """
-    kept = read_run(home, run_id)
+    kept = read_run_commit(home, run_id)
     try:
-        return git(snapshot_store_git_directory(home), *_DIFF, kept.base, kept.tree) if kept.base else b""
+        return git(store_git_directory(home), *_DIFF, kept.base, kept.tree) if kept.base else b""
     except GitError as error:
         raise damaged_run(run_id, error.context) from error
 
 
 def find_tree_in_history(tree: str, source: Source) -> str | None:
-    """Return the oldest commit that has exactly this tree, of all that any ref of the source's repository reaches."""
+    """Return the oldest commit with exactly this tree that is reachable from any ref of the source's repository."""
     return find_trees_in_history((tree,), source).get(tree)
 
 
 def find_trees_in_history(trees: Iterable[str], source: Source) -> dict[str, str]:
-    """Return, for those of the trees that are some commit's, the oldest such commit."""
+    """Return the oldest reachable commit of each tree that has one."""
     wanted = frozenset(trees)
     if source.repository is None or not wanted:
         return {}

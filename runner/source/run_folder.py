@@ -1,4 +1,4 @@
-"""The run folder: a frozen tree laid out where nobody else works, taken over from an earlier run when there is one."""
+"""Prepares the run folder: checks out the frozen tree, in a pooled folder of an earlier run if there is one."""
 
 import os
 import re
@@ -15,27 +15,34 @@ from runner.model import Event, EventKind, Report
 from runner.settings import Home
 from runner.source.checkout import CheckoutEntry, Contents, Table, checkout_tree, is_unchanged, scan, wait_for_tick
 from runner.source.freezing import SIZE_LIMIT, SnapshotIndex, known_prefixes, project_key
-from runner.source.gitcommand import together
+from runner.source.gitcommand import run_concurrently
 from runner.source.opening import Source
-from runner.source.providing import Want, Wanted, choose, list_ignored, origin_stamp, provide
-from runner.source.snapshot import Snapshot, shown, take_again
+from runner.source.providing import (
+    FilesToProvide,
+    FileToProvide,
+    choose_ignored,
+    list_ignored,
+    origin_stamp,
+    provide_files,
+)
+from runner.source.snapshot import Snapshot, path_text, retake_snapshot
 from runner.source.unwanted import CACHES, ENVIRONMENT_MARKS
 
 _POOLED = 2
-"""Folders of ended runs that are kept for one project."""
+"""Folders of ended runs that are kept in the pool for one project."""
 _MISSING = r"(?m)^.*No such file or directory.*$"
 _OUTSIDE = r"(?:\.\./)+[^\s'\":,]+"
 
 
 class RequiredPaths(Struct, frozen=True, kw_only=True):
-    """What a manifest says about files, relative to the project folder: inputs to have, outputs not to inherit."""
+    """Paths that a manifest declares, relative to the project folder: inputs to provide, outputs to leave out."""
 
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
 
 
 class Changes(Struct, frozen=True, kw_only=True):
-    """What a run did to its folder, relative to the project folder; the rest of the repository begins with ``../``."""
+    """The changes of a run in its folder. Paths are relative to the project folder and may begin with ``../``."""
 
     files: tuple[str, ...] = ()
     deleted: tuple[str, ...] = ()
@@ -43,10 +50,10 @@ class Changes(Struct, frozen=True, kw_only=True):
 
 
 class RunFolder:
-    """Where the command of one run works.
+    """The folder of one run.
 
-    ``root`` is the folder that goes away with the run, ``top`` that of the repository in it, and ``project`` the one
-    that the command starts in.
+    ``root`` is removed with the run, ``top`` is the folder of the repository in it, and ``project`` is the working
+    folder of the command.
     """
 
     def __init__(self, root: Path, top: Path, subdirectory: str, table: Table, *, in_place: bool = False) -> None:
@@ -54,25 +61,25 @@ class RunFolder:
         self.top = top
         self.project = top / subdirectory
         self.in_place = in_place
-        self.beyond: tuple[tuple[str, Path], ...] = ()
-        """Declared inputs from outside the repository: as declared, and where they lie."""
+        self.outside_inputs: tuple[tuple[str, Path], ...] = ()
+        """Declared inputs from outside the repository: the declared path and the path in the run folder."""
         self._subdirectory = subdirectory or "."
         self._table = table
         self._new: list[bytes] = []
 
     @property
     def provided(self) -> tuple[tuple[Path, Path], ...]:
-        """The files that are not in the tree: where each lies in the folder, and the user's file that it stands for."""
+        """The files that are not in the tree: the path in the run folder, and the user's file that it comes from."""
         return tuple(
             (self.top / os.fsdecode(path), Path(os.fsdecode(one.origin))) for path, one in self._table.provided.items()
         )
 
     def changes(self) -> tuple[str, ...]:
-        """Return the files that the run made or changed, sorted, relative to the project folder."""
+        """Return the sorted paths of files that the run created or changed, relative to the project folder."""
         return self.inspect().files
 
     def inspect(self) -> Changes:
-        """Compare the folder with what was laid out.
+        """Compare the folder with its state before the run.
 
         Raises:
             SnapshotError: a folder in it can't be read.
@@ -80,7 +87,7 @@ class RunFolder:
         try:
             found = scan(self.top, CACHES | {b".git"})
         except OSError as error:
-            raise SnapshotError("The run locked up a part of its folder", context=str(error)) from error
+            raise SnapshotError("The run made a part of its folder unreadable", context=str(error)) from error
         files = _without_environments(found, self._table)
         known = self._table.laid.keys() | self._table.provided.keys()
         self._new = [path for path in files if path not in known]
@@ -111,7 +118,7 @@ class RunFolder:
             return True
 
     def _touched_origins(self) -> list[str]:
-        """Name the user's files that changed during the run although it could only reach them by links."""
+        """Return a notice for each linked user's file that changed during the run."""
         found = []
         for path, one in self._table.provided.items():
             if one.how == "linked":
@@ -122,22 +129,22 @@ class RunFolder:
                 except OSError:
                     same = False
                 if not same:
-                    found.append(f"{shown(path)} changed in the project during the run; it was linked, not copied")
+                    found.append(f"{path_text(path)} changed in the project during the run; it was linked, not copied")
         return found
 
     def explain_missing(self, output: str, project: Path | None) -> str | None:
-        """Say why a file that a command did not find is there for the user: it lies outside the repository."""
+        """Return the reason for a missing file if the file exists outside the repository, else None."""
         lines = re.findall(_MISSING, output) if project and not self.in_place else ()
         for name in (name for line in lines for name in re.findall(_OUTSIDE, line)):
             if project and (project / name).exists():
                 return (
-                    f"'{name}' lies outside the repository, so the run folder does not have it. Declare it under "
+                    f"'{name}' is outside the repository, so the run folder does not have it. Declare it under "
                     "`inputs:` of the entry point, pass it as a parameter of type path, or run with --in-place."
                 )
         return None
 
     def release(self, *, keep: bool) -> None:
-        """End the use of the folder: keep it as it is, or let a later run of the project take it over."""
+        """Keep the folder unchanged, or move it to the pool for a later run of the project."""
         if self.in_place or keep:
             return
         start = os.fsencode(self.top) + b"/"
@@ -154,7 +161,7 @@ class RunFolder:
 
 
 def _without_environments(found: Contents, table: Table) -> dict[bytes, Stamp]:
-    """Leave out environments that the run made."""
+    """Return the files without those of environments that the run created."""
     marks = {path for path in found.files if path.endswith(b"/pyvenv.cfg") and path not in table.laid}
     marks |= {path for path in found.folders if path.endswith(b"/conda-meta")}
     tops = tuple(path.rpartition(b"/")[0] + b"/" for path in marks if path.rpartition(b"/")[2] in ENVIRONMENT_MARKS)
@@ -162,63 +169,68 @@ def _without_environments(found: Contents, table: Table) -> dict[bytes, Stamp]:
 
 
 def check_out(
-    snapshot: Snapshot, source: Source, run_id: str, home: Home, report: Report, wishes: RequiredPaths | None = None
+    snapshot: Snapshot,
+    source: Source,
+    run_id: str,
+    home: Home,
+    report: Report,
+    required_paths: RequiredPaths | None = None,
 ) -> RunFolder:
-    """Lay the frozen tree out in a folder of its own, with what the project has beside it, and return that folder.
+    """Check out the frozen tree in a new run folder, provide the files outside the tree, and return the folder.
 
     Raises:
-        SnapshotError: there is a folder of this run already, or the tree can't be laid out.
+        SnapshotError: a folder of this run exists, or the tree can't be checked out.
     """
-    wishes = wishes or RequiredPaths()
+    required_paths = required_paths or RequiredPaths()
     key = project_key(source.root or source.name)
     root = home.folders / run_id
-    top = root.joinpath(*_parents_for(wishes.inputs, snapshot), snapshot.label or "project")
-    table = _take_over(home, key, snapshot.code.tree, root, top)
+    top = root.joinpath(*_parents_for(required_paths.inputs, snapshot), snapshot.label or "project")
+    table = _reuse_folder(home, key, snapshot.code.tree, root, top)
     (root / "key").write_text(key, encoding="utf-8")
     if not table.tree:
-        report(Event(kind=EventKind.STEP, message="Laying out the code"))
+        report(Event(kind=EventKind.STEP, message="Checking out the code"))
     laid: dict[bytes, CheckoutEntry] = {}
     ignored: list[bytes] = []
-    together(
-        lambda: laid.update(_lay(snapshot, source, home, report, (top, table))),
+    run_concurrently(
+        lambda: laid.update(_check_out_tree(snapshot, source, home, report, (top, table))),
         lambda: ignored.extend(_ignored(source, home)),
     )
-    wanted = _wanted(snapshot, source, home, wishes, ignored)
-    _say_crowded(wanted, report)
-    provided = provide(top, _beside(wanted, laid), table.provided)
+    wanted = _files_to_provide(snapshot, source, home, required_paths, ignored)
+    _report_crowded(wanted, report)
+    provided = provide_files(top, _outside_tree(wanted, laid), table.provided)
     folder = RunFolder(
         root, top, snapshot.code.subdirectory, Table(tree=snapshot.code.tree, laid=laid, provided=provided)
     )
     folder.project.mkdir(parents=True, exist_ok=True)
-    folder.beyond = tuple(_bring_inputs(folder, source, wishes.inputs, report))
+    folder.outside_inputs = tuple(_bring_inputs(folder, source, required_paths.inputs, report))
     stamps = [*(one.stamp for one in laid.values()), *(one.stamp for one in provided.values())]
     wait_for_tick(root, max((stamp.changed for stamp in stamps), default=0))
     return folder
 
 
-def _lay(
+def _check_out_tree(
     snapshot: Snapshot, source: Source, home: Home, report: Report, place: tuple[Path, Table]
 ) -> dict[bytes, CheckoutEntry]:
-    """Lay the tree out; where that fails, make the snapshot whole first and start over with an empty folder."""
+    """Check out the tree; if that fails, repair the snapshot and retry with an empty folder."""
     top, table = place
     try:
         return checkout_tree(home, top, snapshot.code.tree, table)
     except GitError:
-        if not take_again(snapshot, source, home, report):
+        if not retake_snapshot(snapshot, source, home, report):
             raise
     remove_tree(top)
     return checkout_tree(home, top, snapshot.code.tree, Table())
 
 
-def _take_over(home: Home, key: str, tree: str, root: Path, top: Path) -> Table:
-    """Move the folder of an ended run of the same project to this run, and return what it holds."""
+def _reuse_folder(home: Home, key: str, tree: str, root: Path, top: Path) -> Table:
+    """Reuse the pooled folder of an ended run of the same project, and return its table."""
     if root.exists():
-        raise SnapshotError(f"There is a folder of this run already: {root}")
+        raise SnapshotError(f"The folder of this run already exists: {root}")
     root.parent.mkdir(parents=True, exist_ok=True)
     pooled = _pooled(home.folders / ".pool", key)
     for folder in sorted(pooled, key=lambda one: tree[:12] not in one.name):
         try:
-            folder.rename(root)  # of several runs that want it, one gets it
+            folder.rename(root)  # only one of several concurrent runs succeeds
             table = msgspec.msgpack.decode((root / "table").read_bytes(), type=Table)
             (root / "table").unlink()
         except (OSError, msgspec.DecodeError):
@@ -237,7 +249,7 @@ def _take_over(home: Home, key: str, tree: str, root: Path, top: Path) -> Table:
 
 
 def _pooled(pool: Path, key: str) -> list[Path]:
-    """Return the folders that wait for another run, the one that ended last first."""
+    """Return the pooled folders of a project, the most recently used first."""
 
     def ended(folder: Path) -> float:
         try:
@@ -252,22 +264,17 @@ def _pooled(pool: Path, key: str) -> list[Path]:
 def _discard(folder: Path) -> None:
     doomed = folder.with_name(f".doomed-{os.urandom(8).hex()}")
     with suppress(OSError):
-        folder.rename(doomed)  # so that nobody takes it over half removed
+        folder.rename(doomed)  # so that no run reuses a partly removed folder
         remove_tree(doomed)
 
 
-def remove_folder(run_id: str, home: Home) -> None:
-    """Remove the folder that a run left behind, if it did."""
-    _discard(home.folders / run_id)
-
-
 def empty_pool(home: Home) -> None:
-    """Remove the folders that wait for another run."""
+    """Remove all pooled folders."""
     remove_tree(home.folders / ".pool")
 
 
 def _parents_for(inputs: tuple[str, ...], snapshot: Snapshot) -> tuple[str, ...]:
-    """Return as many folders above the top as declared inputs climb, named as the user's are."""
+    """Return the names of the user's folders above the top that ``..`` in declared inputs refers to."""
     if snapshot.root is None:
         return ()
     below = [normpath(f"{snapshot.code.subdirectory or '.'}/{path}") for path in inputs if not path.startswith("/")]
@@ -278,39 +285,41 @@ def _parents_for(inputs: tuple[str, ...], snapshot: Snapshot) -> tuple[str, ...]
 def _ignored(source: Source, home: Home) -> list[bytes]:
     if source.root is None:
         return []
-    bench = SnapshotIndex(root=source.root, home=home, limit=SIZE_LIMIT, ignoring=source.address.is_ignoring)
-    return list_ignored(bench.lister, known_prefixes(bench))
+    snapshot_index = SnapshotIndex(root=source.root, home=home, limit=SIZE_LIMIT, ignoring=source.address.is_ignoring)
+    return list_ignored(snapshot_index.lister, known_prefixes(snapshot_index))
 
 
-def _wanted(snapshot: Snapshot, source: Source, home: Home, wishes: RequiredPaths, ignored: list[bytes]) -> Wanted:
+def _files_to_provide(
+    snapshot: Snapshot, source: Source, home: Home, required_paths: RequiredPaths, ignored: list[bytes]
+) -> FilesToProvide:
     if source.root is None:
-        return Wanted(files=[], folders=[], crowded=[])
-    outputs = [os.fsencode(normpath(f"{snapshot.code.subdirectory or '.'}/{path}")) for path in wishes.outputs]
-    wanted = choose(source.root, ignored, home.root.resolve(), outputs)
+        return FilesToProvide(files=[], folders=[], crowded=[])
+    outputs = [os.fsencode(normpath(f"{snapshot.code.subdirectory or '.'}/{path}")) for path in required_paths.outputs]
+    wanted = choose_ignored(source.root, ignored, home.root.resolve(), outputs)
     top = os.fsencode(source.root) + b"/"
     large = ((os.fsencode(one.path), one.sha256) for one in snapshot.large)
-    wanted.files.extend(Want(path, top + path, digest) for path, digest in large)
+    wanted.files.extend(FileToProvide(path, top + path, digest) for path, digest in large)
     return wanted
 
 
-def _beside(wanted: Wanted, laid: dict[bytes, CheckoutEntry]) -> Wanted:
-    """Leave out what the tree itself has: a version may track what the folder now ignores."""
+def _outside_tree(wanted: FilesToProvide, laid: dict[bytes, CheckoutEntry]) -> FilesToProvide:
+    """Leave out paths of the tree: a version may track a file that the folder ignores now."""
     files = [want for want in wanted.files if want.path not in laid]
-    return Wanted(files=files, folders=[path for path in wanted.folders if path not in laid], crowded=wanted.crowded)
+    return FilesToProvide(
+        files=files, folders=[path for path in wanted.folders if path not in laid], crowded=wanted.crowded
+    )
 
 
-def _say_crowded(wanted: Wanted, report: Report) -> None:
+def _report_crowded(wanted: FilesToProvide, report: Report) -> None:
     for want in wanted.crowded:
-        message = (
-            f"{shown(want.path)} has too many files to copy; it is linked, and what the run writes there stays there"
-        )
+        message = f"{path_text(want.path)} has too many files to copy; it is linked, so the run writes to the original"
         report(Event(kind=EventKind.WARNING, message=message))
 
 
 def _bring_inputs(
     folder: RunFolder, source: Source, inputs: tuple[str, ...], report: Report
 ) -> "list[tuple[str, Path]]":
-    """Put declared inputs from outside the repository where the same relative path finds them."""
+    """Provide declared inputs from outside the repository at the same relative path."""
     found = []
     for name in inputs:
         place = Path(os.path.normpath(folder.project / name))
@@ -318,23 +327,23 @@ def _bring_inputs(
             continue
         origin = Path(os.path.normpath(source.project / name))
         if not origin.exists() or not place.is_relative_to(folder.root):
-            report(Event(kind=EventKind.WARNING, message=f"The input '{name}' is not there: {origin}"))
+            report(Event(kind=EventKind.WARNING, message=f"The input '{name}' does not exist: {origin}"))
             continue
         if origin.is_dir():
             place.parent.mkdir(parents=True, exist_ok=True)
             place.symlink_to(origin)
         else:
-            want = Want(os.fsencode(origin.name), os.fsencode(origin))
-            provide(place.parent, Wanted(files=[want], folders=[], crowded=[]), {})
+            want = FileToProvide(os.fsencode(origin.name), os.fsencode(origin))
+            provide_files(place.parent, FilesToProvide(files=[want], folders=[], crowded=[]), {})
         found.append((name, place))
     return found
 
 
-def stay_in_place(snapshot: Snapshot, source: Source) -> RunFolder:
-    """Return the project folder itself as the folder of a run; what changes in it is told, nothing is copied.
+def in_place_run_folder(snapshot: Snapshot, source: Source) -> RunFolder:
+    """Return the project folder itself as the run folder; nothing is copied.
 
     Raises:
-        SnapshotError: the source is no folder, or it is not its files that run.
+        SnapshotError: the source is a commit instead of the files of a folder.
     """
     if source.root is None or source.frozen:
         raise SnapshotError("--in-place runs the files of a folder, and this source is a commit", context=source.name)

@@ -1,4 +1,4 @@
-"""The snapshot of a source: one tree in the vault, and how it relates to the user's commits."""
+"""Takes the snapshot of a source: one tree in the snapshot store, compared with the user's commit."""
 
 import os
 from datetime import datetime, timezone
@@ -38,10 +38,10 @@ class LargeFile(Struct, frozen=True, kw_only=True):
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):
-    """A frozen tree in the vault.
+    """A frozen tree in the snapshot store.
 
-    ``base`` is the tree of the commit that a dirty tree is compared with. ``committed_at`` is when the commit was made,
-    None without one. ``label`` names the project's folder.
+    ``base`` is the tree of the commit that a dirty tree is compared with. ``committed_at`` is the time of the commit;
+    None without a commit. ``label`` is the name of the project's folder.
     """
 
     code: Code
@@ -53,8 +53,8 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     notices: tuple[str, ...] = ()
 
 
-class About(Struct, frozen=True, kw_only=True):
-    """What the vault's commit says of a run besides its tree; paths are bytes, which JSON has in Base64."""
+class RunMetadata(Struct, frozen=True, kw_only=True):
+    """Metadata of a run in the message of its commit in the snapshot store; paths are bytes, in Base64 in the JSON."""
 
     commit: str | None
     dirty: bool
@@ -64,55 +64,55 @@ class About(Struct, frozen=True, kw_only=True):
 
 
 def take_snapshot(source: Source, home: Home, report: Report, limit: int = SIZE_LIMIT) -> Snapshot:
-    """Freeze what a source stands for; files of more than ``limit`` bytes are digested and not stored.
+    """Take a snapshot of a source; files of more than ``limit`` bytes are recorded by digest and not stored.
 
-    Where the store of snapshots is damaged, that is taken out and the files are read anew.
+    If the snapshot store is damaged, damaged objects are removed and the files are read again.
 
     Raises:
-        SnapshotError: the tree can't be frozen.
-        SourceError: a submodule can't be had.
+        SnapshotError: the files can't be stored.
+        SourceError: a submodule can't be fetched.
     """
     try:
         return _take(source, home, report, limit)
     except GitError:
-        folder = _bench(source, home, limit).folder
+        folder = _snapshot_index(source, home, limit).folder
         known = None if source.frozen else state_of(folder)
         trees = {tree for tree in (source.tree, known and known.tree) if tree and len(tree) == len(EMPTY_TREE)}
-        forgotten = not source.frozen and damage.forget_index(folder)
-        if not (recovery.take_out(home, trees, report) or forgotten):
+        forgotten = not source.frozen and damage.discard_index(folder)
+        if not (recovery.recover_store(home, trees, report) or forgotten):
             raise
     return _take(source, home, report, limit)
 
 
-def take_again(snapshot: Snapshot, source: Source, home: Home, report: Report) -> bool:
-    """Make a snapshot whole from what it was taken of, and say whether anything of it was damaged or missing.
+def retake_snapshot(snapshot: Snapshot, source: Source, home: Home, report: Report) -> bool:
+    """Repair a snapshot from its source, and return whether an object of it was damaged or missing.
 
     Raises:
-        SnapshotError: the project is not the same any more.
+        SnapshotError: the project was changed.
     """
-    if not recovery.take_out(home, [snapshot.code.tree], report):
+    if not recovery.recover_store(home, [snapshot.code.tree], report):
         return False
     if source.root and not source.frozen:
-        damage.forget_index(_bench(source, home, SIZE_LIMIT).folder)
+        damage.discard_index(_snapshot_index(source, home, SIZE_LIMIT).folder)
     again = take_snapshot(source, home, lambda _event: None)
     if again.code.tree != snapshot.code.tree:
-        message = "The project changed while its snapshot, which was damaged, was taken again"
+        message = "The snapshot was damaged, and the project changed before it was taken again"
         raise SnapshotError(message, hint="Start the run again.")
     return True
 
 
-def _bench(source: Source, home: Home, limit: int) -> SnapshotIndex:
+def _snapshot_index(source: Source, home: Home, limit: int) -> SnapshotIndex:
     return SnapshotIndex(root=source.root or Path(), home=home, limit=limit, ignoring=source.address.is_ignoring)
 
 
 def _take(source: Source, home: Home, report: Report, limit: int) -> Snapshot:
     if source.frozen:
         return _snapshot(source, commits.tree_of_commit(source, home, report))
-    bench = _bench(source, home, limit)
-    state = freeze(bench, report)
-    difference = compare(source, state, bench) if bench.ignoring else Difference(base=None)
-    large, unread = _digest_large(state, bench, report)
-    notices = (*_notices(state, difference, bench), *unread)
+    snapshot_index = _snapshot_index(source, home, limit)
+    state = freeze(snapshot_index, report)
+    difference = compare(source, state, snapshot_index) if snapshot_index.ignoring else Difference(base=None)
+    large, unread = _digest_large(state, snapshot_index, report)
+    notices = (*_notices(state, difference, snapshot_index), *unread)
     for text in notices:
         report(Event(kind=EventKind.NOTICE, message=text))
     return _snapshot(source, state.tree, difference=difference, large=large, notices=notices)
@@ -136,7 +136,7 @@ def _snapshot(
         remote=source.remote,
         subdirectory=source.subdirectory,
         ref=source.ref,
-        changed_files=tuple(shown(path) for path in changed),
+        changed_files=tuple(path_text(path) for path in changed),
     )
     return Snapshot(
         code=code,
@@ -149,77 +149,81 @@ def _snapshot(
     )
 
 
-def shown(path: bytes) -> str:
-    """Return a path as text that can be stored and printed, whatever bytes it is made of."""
+def path_text(path: bytes) -> str:
+    """Return a path of any bytes as text that can be stored and printed."""
     return path.decode("utf-8", "backslashreplace")
 
 
-def _digest_large(state: State, bench: SnapshotIndex, report: Report) -> tuple[tuple[LargeFile, ...], list[str]]:
-    cache = DigestCache(bench.folder / "digests")
+def _digest_large(
+    state: State, snapshot_index: SnapshotIndex, report: Report
+) -> tuple[tuple[LargeFile, ...], list[str]]:
+    cache = DigestCache(snapshot_index.folder / "digests")
     found = []
     unread = []
     for one in state.left:
         if one.why == "large":
-            path = bench.root / os.fsdecode(one.path)
+            path = snapshot_index.root / os.fsdecode(one.path)
             if not cache.knows(path):
-                report(Event(kind=EventKind.STEP, message=f"Digesting {shown(one.path)}"))
+                report(Event(kind=EventKind.STEP, message=f"Digesting {path_text(one.path)}"))
             try:
                 found.append(LargeFile(path=os.fsdecode(one.path), size=path.stat().st_size, sha256=cache.sha256(path)))
             except OSError as error:
-                unread.append(f"{shown(one.path)} could not be read: {error.strerror}")
+                unread.append(f"{path_text(one.path)} can't be read: {error.strerror}")
     cache.save()
     return tuple(found), unread
 
 
-def _notices(state: State, difference: Difference, bench: SnapshotIndex) -> list[str]:
-    """Say what is not in the tree, and why."""
+def _notices(state: State, difference: Difference, snapshot_index: SnapshotIndex) -> list[str]:
+    """Return a notice for each reason why files are not in the tree."""
     why: dict[str, list[bytes]] = {}
     for one in state.left:
         why.setdefault(one.why, []).append(one.path)
     specials = {name for folder in state.folders.values() for name in folder.specials}
-    specials -= _ignored(specials, bench) if specials else set()
+    specials -= _ignored(specials, snapshot_index) if specials else set()
     texts = {
-        f"Too large to be stored (over {bench.limit:,} bytes), recorded by digest": why.get("large", []),
-        "Neither file nor link (a pipe, a socket or a device), not part of the snapshot": [
+        f"Too large to be stored (over {snapshot_index.limit:,} bytes), recorded by digest": why.get("large", []),
+        "A pipe, a socket or a device, not part of the snapshot": [
             *sorted(specials | set(why.get("special", []))),
         ],
         "Can't be read, not part of the snapshot": why.get("unreadable", []),
-        "Vanished while the project was frozen": why.get("vanished", []),
+        "Deleted while the snapshot was taken": why.get("vanished", []),
         "An environment that git does not ignore, left out of the snapshot": list(state.left_out),
-        "Only a pointer of Git LFS, the content is not here (`git lfs pull`)": list(state.pointers),
-        "Submodule not checked out, its files are missing (`git submodule update --init`)": list(state.listing.empty),
+        "A Git LFS pointer without the content (run `git lfs pull`)": list(state.pointers),
+        "A submodule that is not checked out, its files are missing (run `git submodule update --init`)": list(
+            state.listing.empty
+        ),
     }
     found = [f"{text}: {_some(paths)}" for text, paths in texts.items() if paths]
     found += [f"Part of the project can't be read: {complaint}" for complaint in state.listing.complaints]
     if difference.missing:
-        found.append(f"Sparse checkout: {difference.missing} files of the commit are not here")
+        found.append(f"Sparse checkout: {difference.missing} files of the commit are not in the project folder")
     if difference.unused:
         found.append(
-            "A filter that only the repository's own configuration names is not run, so files that it changes may "
-            f"count as changed (`git config --global` makes it yours): {', '.join(difference.unused)}"
+            "Filters of the repository's own configuration are not run, so their files may count as changed "
+            f"(allow them with `git config --global`): {', '.join(difference.unused)}"
         )
     return found
 
 
-def _ignored(paths: set[bytes], bench: SnapshotIndex) -> set[bytes]:
-    place = bench.lister.place(b"")
+def _ignored(paths: set[bytes], snapshot_index: SnapshotIndex) -> set[bytes]:
+    place = snapshot_index.lister.git_directory(b"")
     done = run_git(place, "check-ignore", "-z", "--stdin", "--no-index", stdin=b"".join(path + b"\0" for path in paths))
     return set(done.stdout.split(b"\0")[:-1])
 
 
 def _some(paths: list[bytes]) -> str:
     more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
-    return ", ".join(shown(path) for path in paths[:_SHOWN]) + more
+    return ", ".join(path_text(path) for path in paths[:_SHOWN]) + more
 
 
 def keep_snapshot(snapshot: Snapshot, run_id: str, home: Home) -> None:
-    """Keep the tree, and that of the commit that a dirty one differs from, for as long as the run is kept.
+    """Keep the tree, and the commit's tree of a dirty snapshot, until the run is removed.
 
     Raises:
-        SnapshotError: the vault no longer holds the tree.
+        SnapshotError: the snapshot store no longer has the tree.
     """
     code = snapshot.code
-    about = About(
+    about = RunMetadata(
         commit=code.commit,
         dirty=code.dirty,
         remote=code.remote,
@@ -230,22 +234,22 @@ def keep_snapshot(snapshot: Snapshot, run_id: str, home: Home) -> None:
     keep_commit(home, run_id, RunCommit(tree=code.tree, base=snapshot.base, message=message))
 
 
-def read_about(commit: RunCommit) -> About:
-    """Return what the vault's commit says of a run besides its tree.
+def read_run_metadata(commit: RunCommit) -> RunMetadata:
+    """Return the metadata in the message of a run's commit.
 
     Raises:
-        msgspec.DecodeError: it can't be read.
+        msgspec.DecodeError: the message is invalid.
     """
-    return msgspec.json.decode(commit.message.partition("\n\n")[2], type=About)
+    return msgspec.json.decode(commit.message.partition("\n\n")[2], type=RunMetadata)
 
 
 def read_large(commit: RunCommit) -> tuple[Path | None, tuple[LargeFile, ...]]:
-    """Return the project's top and the large files of a run, as `keep_snapshot` wrote them down."""
-    about = read_about(commit)
+    """Return the project's top folder and the large files of a run, as `keep_snapshot` recorded them."""
+    about = read_run_metadata(commit)
     large = (LargeFile(path=os.fsdecode(path), size=size, sha256=digest) for path, size, digest in about.large)
     return Path(os.fsdecode(about.root)) if about.root else None, tuple(large)
 
 
-def tree_again(source: Source, home: Home) -> str:
-    """Return the tree of the work tree as it is now, for a run that worked in place."""
+def current_tree(source: Source, home: Home) -> str:
+    """Return the current tree of the work tree, for a run that worked in place."""
     return take_snapshot(source, home, lambda _event: None).code.tree

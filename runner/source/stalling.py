@@ -1,4 +1,4 @@
-"""Why git may wait for ever: a pipe where it reads a file, such as one that is called ``.gitignore``."""
+"""Finds files that make git wait for ever, such as a pipe with the name ``.gitignore``."""
 
 import os
 import re
@@ -14,20 +14,20 @@ _OWN = (
 )
 _PATH = r'(?mi)^\s*(?:path|excludesfile|attributesfile)\s*=\s*"?(.+?)"?\s*$'
 _PATIENCE = 20.0
-"""Seconds for looking through a work tree."""
+"""Seconds for searching a work tree."""
 
 
-def find_pipe(git_dir: Path, work_tree: Path | None) -> str | None:
-    """Say which file of those that git reads by itself is a pipe, a socket or a device; None where there is none."""
+def find_blocking_file(git_dir: Path, work_tree: Path | None) -> str | None:
+    """Return an error text for the first pipe, socket or device among the files that git reads by itself, or None."""
     own = [git_dir / name for name in _OWN]
     for path in (*own, *_named(git_dir), *_candidates(work_tree)):
         if _is_special(path):
-            return f"{path} is no file but a pipe, a socket or a device, and git waits for what comes out of it"
+            return f"{path} is a pipe, a socket or a device instead of a file, and git waits for data from it"
     return None
 
 
 def _named(git_dir: Path) -> Iterator[Path]:
-    """Return the files that a repository's configuration names for git to read."""
+    """Yield the files that a repository's configuration names for git to read."""
     for config in (git_dir / "config", git_dir / "config.worktree"):
         if config.is_file():
             for name in re.findall(_PATH, config.read_text(encoding="utf-8", errors="surrogateescape")):

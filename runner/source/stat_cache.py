@@ -1,4 +1,4 @@
-"""What an index of git knows about files: filled in by whoever has read them, so that git need not read them again.
+"""Writes file status into a git index, so that git does not read the files again.
 
 The format is that of gitformat-index(5), version 2 and 3.
 """
@@ -15,16 +15,16 @@ from runner.base.files import write_atomically
 _HEAD, _ENTRY = 12, 62
 _DIGEST = 20
 _FEW = 64
-"""Entries that are searched for one by one instead of reading the whole index."""
+"""Up to this number, entries are searched one by one instead of parsing the whole index."""
 _EXTENDED = 0x4000
 _LENGTH = 0x0FFF
 _WORD = 0xFFFFFFFF
 
 
 def fill_stats(index: Path, known: Mapping[bytes, tuple[str, os.stat_result]]) -> None:
-    """Note in an index what the system says of files, given by path with the id that their content has.
+    """Store the status of files in an index; ``known`` has the blob id and the status of each path.
 
-    An index of another version stays as it is: git then reads the files itself.
+    An index of another version is not changed: git then reads the files itself.
     """
     data = bytearray(index.read_bytes())
     if data[:4] != b"DIRC" or int.from_bytes(data[4:8], "big") not in (2, 3):
@@ -39,7 +39,7 @@ def fill_stats(index: Path, known: Mapping[bytes, tuple[str, os.stat_result]]) -
 
 
 def _pack(status: os.stat_result) -> bytes:
-    """Return the ten numbers of an entry; the mode is git's, which knows one kind of plain file and one of programs."""
+    """Return the ten numbers of an entry. git stores the modes 0644 and 0755 only."""
     mode = 0o120000 if stat.S_ISLNK(status.st_mode) else 0o100755 if status.st_mode & stat.S_IXUSR else 0o100644
     times = (*divmod(status.st_ctime_ns, 10**9), *divmod(status.st_mtime_ns, 10**9))
     rest = (status.st_dev, status.st_ino, mode, status.st_uid, status.st_gid, status.st_size)
@@ -47,7 +47,7 @@ def _pack(status: os.stat_result) -> bytes:
 
 
 def _walk(data: bytearray) -> Iterator[tuple[int, bytes]]:
-    """Return where each entry starts, and its path."""
+    """Yield the offset and the path of each entry."""
     start = _HEAD
     for _ in range(int.from_bytes(data[8:12], "big")):
         name = start + _ENTRY
@@ -59,7 +59,7 @@ def _walk(data: bytearray) -> Iterator[tuple[int, bytes]]:
 
 
 def _search(data: bytearray, paths: Mapping[bytes, object]) -> Iterator[tuple[int, bytes]]:
-    """Return the same for a few paths, which are looked for as they are written: length, name, NUL."""
+    """Yield the offset and the path of a few entries, found by their bytes: length, name, NUL."""
     for path in paths:
         words = min(len(path), _LENGTH).to_bytes(2, "big") + path + b"\0"
         place = data.find(words, _HEAD)

@@ -1,4 +1,4 @@
-"""A commit in words for a person: what its author says it does, who that is, and when it was made."""
+"""Summarizes a commit: the first line of its message, its author and its day."""
 
 import re
 from datetime import datetime, timedelta, timezone
@@ -16,7 +16,7 @@ _COMMITTER = re.compile(
 
 
 class CommitSummary(Struct, frozen=True, kw_only=True):
-    """The first line of a commit's message, its author's name, and the day on which it was made."""
+    """The first line of a commit's message, its author's name, and its day."""
 
     subject: str
     author: str
@@ -24,7 +24,7 @@ class CommitSummary(Struct, frozen=True, kw_only=True):
 
 
 def summarise_commit(repository: Path, commit: str) -> CommitSummary | None:
-    """Return what a commit says of itself, or None where the repository or the commit is not there any more."""
+    """Return the summary of a commit, or None if the repository or the commit no longer exists."""
     if not repository.is_dir():
         return None
     try:

@@ -1,4 +1,4 @@
-"""Trees on their way from another repository into the vault: read there, checked, and written without compression."""
+"""Copies trees from another repository into the snapshot store, checked and without compression."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -10,37 +10,37 @@ from runner.base.files import new_folder, remove_tree
 from runner.errors import SnapshotError
 from runner.settings import Home
 from runner.source.durable import publish
-from runner.source.gitcommand import GitDirectory, run_git, together
+from runner.source.gitcommand import GitDirectory, run_concurrently, run_git
 from runner.source.packing import PackWriter
 from runner.source.snapshot_store import (
     EMPTY_TREE,
     Content,
     absent_objects,
     has_object,
-    identity_of,
     is_incomplete,
+    object_id,
     open_snapshot_store,
     parse_batch,
-    snapshot_store_git_directory,
+    store_git_directory,
     write_loose,
     write_object,
 )
 
 _NAMED = 5
 _MANY, _MUCH = 64, 8 << 20
-"""Objects or bytes from which on a pack is written instead of a file for each object."""
+"""More objects or bytes than this are written as one pack instead of one file for each object."""
 _CHUNK, _CHUNK_OBJECTS = 32 << 20, 10_000
-"""Bytes and objects that are asked of one process."""
+"""Bytes and objects that one git process reads."""
 
 
-def bring_tree(home: Home, tree: str, objects: Path) -> bool:
-    """Copy a tree with all below it into the vault from another repository's folder of objects; say whether it was new.
+def copy_tree(home: Home, tree: str, objects: Path) -> bool:
+    """Copy a tree with its content from another repository's folder of objects; return whether an object was new.
 
-    That repository only lends its objects to a process that works in the vault. What comes from a repository that is
-    not a mirror of ours has to be what its id says, since other projects would get it under that id as well.
+    The git process works in the snapshot store and reads the other repository as an alternate. The content of every
+    object that is not from a mirror is checked against its id, because other projects share it under that id.
 
     Raises:
-        SnapshotError: something below the tree is missing or damaged there, as in a partial clone.
+        SnapshotError: an object of the tree is missing or damaged there, as in a partial clone.
     """
     if tree == EMPTY_TREE:
         write_object(home, "tree", b"")
@@ -55,17 +55,17 @@ def bring_tree(home: Home, tree: str, objects: Path) -> bool:
     return bool(absent)
 
 
-def is_whole(home: Home, tree: str) -> bool:
-    """Say whether the vault has a tree with all below it; content is not read."""
+def has_complete_tree(home: Home, tree: str) -> bool:
+    """Tell whether the snapshot store has all objects of a tree; their content is not read."""
     try:
-        return not absent_objects(home, _paths(home, tree, home.vault / "objects"))
+        return not absent_objects(home, _paths(home, tree, home.snapshot_store / "objects"))
     except SnapshotError:
         return False
 
 
 def _paths(home: Home, tree: str, objects: Path) -> dict[str, bytes]:
-    """Return the objects of a tree, each with a path that it has."""
-    done = run_git(snapshot_store_git_directory(home, objects), "ls-tree", "-r", "-t", "-z", "--full-tree", tree)
+    """Return the objects of a tree, each with one of its paths."""
+    done = run_git(store_git_directory(home, objects), "ls-tree", "-r", "-t", "-z", "--full-tree", tree)
     if done.exit_code:
         raise _incomplete((), done.error_text)
     found = {tree: b""}
@@ -78,17 +78,17 @@ def _paths(home: Home, tree: str, objects: Path) -> dict[str, bytes]:
 
 
 def _copy_packed(home: Home, objects: Path, paths: dict[str, bytes]) -> None:
-    """Copy what a mirror of ours has, as it is packed there: git checked it when it was fetched."""
+    """Copy the packed objects of a mirror without checking them: git checked them when it fetched them."""
     staging = new_folder(open_snapshot_store(home) / "incoming")
     words = ("pack-objects", "--quiet", "--delta-base-offset", "--window=0", "--compression=0")
-    place = snapshot_store_git_directory(home, objects)
+    git_directory = store_git_directory(home, objects)
     try:
-        done = run_git(place, *words, staging / "pack", stdin="".join(f"{one}\n" for one in paths).encode())
+        done = run_git(git_directory, *words, staging / "pack", stdin="".join(f"{one}\n" for one in paths).encode())
         if done.exit_code:
-            sizes = _sizes(place, paths)
+            sizes = _sizes(git_directory, paths)
             raise _incomplete([path for one, path in paths.items() if one not in sizes], done.error_text)
-        target = home.vault / "objects" / "pack"
-        for suffix in (".pack", ".idx"):  # git looks for the index, so that comes last
+        target = home.snapshot_store / "objects" / "pack"
+        for suffix in (".pack", ".idx"):  # git looks for the index, so the index is moved last
             parts = list(staging.glob(f"*{suffix}"))
             for part in parts:
                 part.chmod(0o444)
@@ -98,8 +98,8 @@ def _copy_packed(home: Home, objects: Path, paths: dict[str, bytes]) -> None:
 
 
 def _copy_objects(home: Home, objects: Path, paths: dict[str, bytes]) -> None:
-    place = snapshot_store_git_directory(home, objects)
-    sizes = _sizes(place, paths)
+    git_directory = store_git_directory(home, objects)
+    sizes = _sizes(git_directory, paths)
     lacking = [identity for identity in paths if identity not in sizes]
     if lacking:
         raise _incomplete([paths[identity] for identity in lacking], "")
@@ -109,7 +109,7 @@ def _copy_objects(home: Home, objects: Path, paths: dict[str, bytes]) -> None:
             writer = stack.enter_context(PackWriter(open_snapshot_store(home) / "objects"))
         chunks = _chunks(sizes)
         while pair := list(islice(chunks, 2)):
-            for contents in together(*(partial(_read, place, some, paths) for some in pair)):
+            for contents in run_concurrently(*(partial(_read, git_directory, some, paths) for some in pair)):
                 if writer is None:
                     write_loose(home, contents)
                     continue
@@ -117,10 +117,10 @@ def _copy_objects(home: Home, objects: Path, paths: dict[str, bytes]) -> None:
                     writer.add(one.kind, one.identity, one.data)
 
 
-def _sizes(place: GitDirectory, identities: Iterable[str]) -> dict[str, int]:
+def _sizes(git_directory: GitDirectory, identities: Iterable[str]) -> dict[str, int]:
     stdin = "".join(f"{identity}\n" for identity in identities).encode()
-    said = run_git(place, "cat-file", "--batch-check", "--buffer", stdin=stdin).text.splitlines()
-    words = (line.split(" ") for line in said)
+    listed = run_git(git_directory, "cat-file", "--batch-check", "--buffer", stdin=stdin).text.splitlines()
+    words = (line.split(" ") for line in listed)
     return {parts[0]: int(parts[2]) for parts in words if len(parts) == 3}  # noqa: PLR2004
 
 
@@ -137,20 +137,20 @@ def _chunks(sizes: dict[str, int]) -> Iterator[list[str]]:
         yield chunk
 
 
-def _read(place: GitDirectory, identities: list[str], paths: dict[str, bytes]) -> list[Content]:
+def _read(git_directory: GitDirectory, identities: list[str], paths: dict[str, bytes]) -> list[Content]:
     stdin = "".join(f"{identity}\n" for identity in identities).encode()
-    done = run_git(place, "cat-file", "--batch", "--buffer", stdin=stdin)
+    done = run_git(git_directory, "cat-file", "--batch", "--buffer", stdin=stdin)
     found = parse_batch(identities, done.stdout)
-    wrong = [one for one in identities if one not in found or identity_of(found[one].kind, found[one].data) != one]
+    wrong = [one for one in identities if one not in found or object_id(found[one].kind, found[one].data) != one]
     if wrong:
         raise _incomplete([paths[identity] for identity in wrong], done.error_text)
     return list(found.values())
 
 
 def _incomplete(paths: Iterable[bytes], complaint: str) -> SnapshotError:
-    """Return the error that names the files of which the repository has no content, or a damaged one."""
+    """Return the error that names the files with missing or damaged content."""
     names = [path.decode("utf-8", "backslashreplace") for path in paths]
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    told = f": {', '.join(names[:_NAMED])}{more}" if names else ""
-    hint = "It is a partial or damaged clone. Where its origin can be reached, `git fetch --refetch` completes it."
-    return SnapshotError(f"Not all files of the commit are in the repository{told}", context=complaint, hint=hint)
+    named = f": {', '.join(names[:_NAMED])}{more}" if names else ""
+    hint = "The clone is partial or damaged. If its origin can be reached, `git fetch --refetch` completes it."
+    return SnapshotError(f"The repository lacks files of the commit{named}", context=complaint, hint=hint)

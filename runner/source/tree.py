@@ -1,4 +1,4 @@
-"""The files of a project in a frozen tree, for whoever reads a manifest."""
+"""Reads the files of a project from a frozen tree."""
 
 import os
 from collections.abc import Callable
@@ -10,25 +10,25 @@ from msgspec import Struct
 from runner.errors import SnapshotError
 from runner.model import Code
 from runner.settings import Home
-from runner.source.snapshot_store import Content, identity_of, read_loose, read_objects
+from runner.source.snapshot_store import Content, object_id, read_loose, read_objects
 
 _FOLDER = b"40000"
 _LINK = b"120000"
 _SUBMODULE = b"160000"
 _MOST_LINKS = 20
 _LIKELY = ("mlproject", ".yaml", ".yml", ".toml", ".txt", ".lock", ".python-version")
-"""How the names of files end that declare a project or its environment."""
+"""File name endings of manifests and environment files."""
 
 
 class Entry(Struct, frozen=True, array_like=True):
-    """One name in a folder of a tree: git's mode in octal digits, and the id of what it names."""
+    """One entry of a tree object: git's mode in octal digits, and the id of the object."""
 
     mode: bytes
     identity: str
 
 
 class Frozen(Protocol):
-    """What has a tree: a snapshot."""
+    """Any value with the identity of a tree, such as a snapshot."""
 
     @property
     def code(self) -> Code:
@@ -37,9 +37,9 @@ class Frozen(Protocol):
 
 
 class TreeFiles:
-    """The files of a frozen project, read from the vault; ``..`` reaches the rest of the repository, never beyond.
+    """The files of a frozen project, read from the snapshot store; ``..`` reaches the repository, but not beyond.
 
-    ``restore`` is called once when an object turns out to be missing or damaged, and brings it back if it can.
+    ``restore`` is called once if an object is missing or damaged, and tries to restore it.
     """
 
     def __init__(self, home: Home, snapshot: Frozen, restore: Callable[[], object] | None = None) -> None:
@@ -51,7 +51,7 @@ class TreeFiles:
         self._known: dict[str, Content] = {}
 
     def read(self, path: str) -> bytes | None:
-        """Return the content of a file, or None where there is no such file."""
+        """Return the content of a file, or None if it does not exist."""
         entry = self._find(self._place(path))
         if entry is None or entry.mode == _FOLDER:
             return None
@@ -61,7 +61,7 @@ class TreeFiles:
         return found.data if found.kind == "blob" else None
 
     def names(self, folder: str = "") -> tuple[str, ...]:
-        """Return the sorted names in a folder, those of folders with a final ``/``; empty where there is no folder."""
+        """Return the sorted names in a folder, folders with a final ``/``; empty if the folder does not exist."""
         place = self._place(folder or ".")
         entry = self._find(place)
         if entry is None or entry.mode != _FOLDER:
@@ -70,7 +70,7 @@ class TreeFiles:
         return tuple(sorted(f"{name}/" if self._is_folder(place, name, one) else name for name, one in found.items()))
 
     def identity(self, path: str) -> str | None:
-        """Return mode and id of what a path names, links followed; None where nothing is there."""
+        """Return mode and id of a path, with links followed; None if it does not exist."""
         entry = self._find(self._place(path))
         return f"{entry.mode.decode()} {entry.identity}" if entry else None
 
@@ -81,14 +81,14 @@ class TreeFiles:
         return entry.mode == _FOLDER
 
     def _place(self, path: str) -> str | None:
-        """Return a path from the top of the tree, ``""`` for the top itself; None where it leads out."""
+        """Return a path relative to the top of the tree, ``""`` for the top; None if it leads out of the tree."""
         if not path or path.startswith("/"):
             return None
         place = normpath(join(self._top, path))
-        return None if place == ".." or place.startswith("../") else _without_dot(place)
+        return None if place == ".." or place.startswith("../") else _top_as_empty(place)
 
     def _find(self, place: str | None, links: int = 0) -> Entry | None:
-        """Return what a path names, links followed as far as they stay in the tree."""
+        """Return the entry of a path, with links followed inside the tree."""
         if place is None or links > _MOST_LINKS:
             return None
         entry = Entry(_FOLDER, self._tree)
@@ -107,7 +107,7 @@ class TreeFiles:
 
     def _goal(self, link: Entry, folder: str) -> str | None:
         place = normpath(join(folder, os.fsdecode(self._object(link.identity).data)))
-        return None if place.startswith(("/", "../")) or place == ".." else _without_dot(place)
+        return None if place.startswith(("/", "../")) or place == ".." else _top_as_empty(place)
 
     def _folder(self, identity: str) -> dict[str, Entry]:
         if identity not in self._folders:
@@ -116,7 +116,7 @@ class TreeFiles:
         return self._folders[identity]
 
     def _object(self, identity: str) -> Content:
-        """Return an object of the tree, all of which are in the vault as long as that is whole."""
+        """Return an object of the tree; call ``restore`` if it is missing or damaged."""
         found = self._look_up(identity)
         if found is None and self._restore:
             restore, self._restore = self._restore, None
@@ -125,7 +125,7 @@ class TreeFiles:
         if found is None:
             raise SnapshotError(
                 f"The snapshot {self._tree} is damaged: {identity} is missing or can't be read",
-                hint="`proj verify --repair` takes damaged objects out; the next run freezes the project again.",
+                hint="`proj verify --repair` removes damaged objects; the next run stores the project's files again.",
             )
         return found
 
@@ -137,7 +137,7 @@ class TreeFiles:
         return found
 
     def _load(self, identity: str) -> None:
-        """Read an object from a pack, and with it, since a process is dear, what a manifest's reader asks for next."""
+        """Read an object from a pack; the first call also reads the objects that the manifest parser needs next."""
         names = [identity]
         is_first = not self._known
         if is_first:
@@ -151,16 +151,16 @@ class TreeFiles:
 
     def _add(self, names: list[str]) -> None:
         found = read_objects(self._home, names).values() if names else ()
-        self._known.update({one.identity: one for one in found if identity_of(one.kind, one.data) == one.identity})
+        self._known.update({one.identity: one for one in found if object_id(one.kind, one.data) == one.identity})
 
 
-def _without_dot(place: str) -> str:
-    """Return a tidy path with ``""`` for the top, which is a lone dot; a hidden name keeps its own."""
+def _top_as_empty(place: str) -> str:
+    """Return a normalized path, with ``""`` instead of ``"."`` for the top."""
     return "" if place == "." else place
 
 
 def read_tree(content: bytes) -> dict[str, Entry]:
-    """Return the entries of a tree object: mode, space, name, NUL, and the id in 20 bytes; see git's tree.c."""
+    """Parse a tree object. An entry is mode, space, name, NUL, and the id in 20 bytes; see git's tree.c."""
     entries: dict[str, Entry] = {}
     start = 0
     while start < len(content):

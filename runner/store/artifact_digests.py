@@ -85,7 +85,7 @@ def read(db: Database, owner: str) -> tuple[ArtifactDigest, ...]:
     return tuple(map(_digest_of_row, rows))
 
 
-def forget(db: Database, owner: str, path: str) -> None:
+def delete_digests(db: Database, owner: str, path: str) -> None:
     """Delete the digests of a file, or of all files in a folder, that a client replaced or removed."""
     place = os.fsencode(path)
     condition = "owner = ? AND (path = ? OR (path >= ? AND path < ?))"
@@ -138,8 +138,8 @@ def _verify(db: Database, owner: str, root: Path, *, repair: bool) -> Iterator[F
     unrecorded = _count_unrecorded(db, owner, root)
     repaired = _add(db, owner, root) if unrecorded and repair else None
     if unrecorded and after:
-        told = f"{unrecorded} artifact{'s have' if unrecorded > 1 else ' has'} no recorded digest"
-        yield Finding(part="artifact", name=owner, problem=told, repair=repaired)
+        problem = f"{unrecorded} artifact{'s have' if unrecorded > 1 else ' has'} no recorded digest"
+        yield Finding(part="artifact", name=owner, problem=problem, repair=repaired)
 
 
 def problem_of(root: Path, expected: ArtifactDigest) -> str | None:

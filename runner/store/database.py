@@ -8,9 +8,9 @@ from pathlib import Path
 
 from runner.base.files import remove_tree
 from runner.errors import DamagedStoreError, StoreError
-from runner.store.faults import explain
+from runner.store.faults import explain_error
 from runner.store.migrations import MIGRATIONS, Migration, apply
-from runner.store.read_only import Way, connect, copy_aside, memory_way, other_ways, usual_way
+from runner.store.read_only import Way, connect, copy_to_temporary_folder, memory_way, other_ways, usual_way
 from runner.store.upgrading import BUSY_SECONDS, Schema, check_schema, copy_upgraded, make_private, upgrade
 
 Row = sqlite3.Row
@@ -31,7 +31,7 @@ class Database:
     object, and readers never wait for a writer. A transaction belongs to the thread that began it: within it, queries
     of that thread see its changes. Writers of one process queue at a lock instead of polling the file.
 
-    Transactions inside `gathering` wait for `commit_gathered`: a server commits changes of several clients at once.
+    Transactions inside `batching` wait for `commit_batch`: a server commits changes of several clients at once.
     """
 
     def __init__(self, path: Path, way: Way | None = None) -> None:
@@ -42,7 +42,7 @@ class Database:
         self._idle: list[sqlite3.Connection] = []
         self._writing = threading.RLock()
         self._local = threading.local()
-        self._gathered: BatchedWrite | None = None
+        self._batch: BatchedWrite | None = None
         self._lost: BaseException | None = None
         self._closed = False
 
@@ -138,7 +138,7 @@ class Database:
                 first = first or error
                 continue
             return database
-        folder = copy_aside(path)
+        folder = copy_to_temporary_folder(path)
         if folder is None:
             raise first or StoreError("The store can't be opened", context=str(path))
         database = cls(path, usual_way(folder / path.name))
@@ -169,7 +169,7 @@ class Database:
     def close(self) -> None:
         """Close every connection; connections in use are closed when they are returned."""
         self._closed = True
-        self.commit_gathered()
+        self.commit_batch()
         while self._idle:
             self._idle.pop().close()
         if self._copy is not None:
@@ -209,7 +209,7 @@ class Database:
         if outer is not None:
             yield outer
             return
-        if getattr(self._local, "gathers", False):
+        if getattr(self._local, "is_batching", False):
             with self._part() as connection:
                 yield connection
             return
@@ -220,44 +220,44 @@ class Database:
                 yield connection
 
     @contextmanager
-    def gathering(self) -> Iterator[None]:
-        """Defer the commit of the transactions in a block to `commit_gathered` of this thread; each stays atomic."""
-        self._local.gathers = True
+    def batching(self) -> Iterator[None]:
+        """Defer the commit of the transactions in a block to `commit_batch` of this thread; each stays atomic."""
+        self._local.is_batching = True
         try:
             yield
         finally:
-            self._local.gathers = False
+            self._local.is_batching = False
 
     @property
-    def has_gathered(self) -> bool:
-        """Whether changes wait for `commit_gathered`."""
-        return self._gathered is not None or self._lost is not None
+    def has_batch(self) -> bool:
+        """Whether changes wait for `commit_batch`."""
+        return self._batch is not None or self._lost is not None
 
-    def commit_gathered(self) -> None:
-        """Commit the gathered changes; if this fails, none of them takes effect.
+    def commit_batch(self) -> None:
+        """Commit the batched changes; if this fails, none of them takes effect.
 
         Raises:
             StoreError: the disk is full or fails.
         """
-        gathered, self._gathered = self._gathered, None
+        batch, self._batch = self._batch, None
         lost, self._lost = self._lost, None
-        if gathered is not None:
-            self._commit(gathered)
+        if batch is not None:
+            self._commit(batch)
         if lost is not None:
             raise lost
 
     def _commit_early(self) -> None:
-        """Commit gathered changes so that another transaction can begin; errors are kept for their own caller."""
+        """Commit batched changes so that another transaction can begin; errors are kept for their own caller."""
         try:
-            self.commit_gathered()
+            self.commit_batch()
         except StoreError as error:
             self._lost = error
 
-    def _commit(self, gathered: "BatchedWrite") -> None:
-        connection = gathered.connection
+    def _commit(self, batch: "BatchedWrite") -> None:
+        connection = batch.connection
         try:
-            if gathered.fault is not None:
-                raise gathered.fault
+            if batch.fault is not None:
+                raise batch.fault
             with self._explained():
                 connection.execute("COMMIT")
         finally:
@@ -268,10 +268,10 @@ class Database:
 
     @contextmanager
     def _part(self) -> Iterator[sqlite3.Connection]:
-        """Run one of the gathered transactions."""
-        if self._gathered is None:
-            self._gathered = self._begin()
-        connection = self._gathered.connection
+        """Run one of the transactions of the batch."""
+        if self._batch is None:
+            self._batch = self._begin()
+        connection = self._batch.connection
         with self._explained():
             connection.execute("SAVEPOINT part")
         self._local.connection = connection
@@ -280,9 +280,9 @@ class Database:
         except BaseException as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK TO part")
-            elif self._gathered.fault is None:
+            elif self._batch.fault is None:
                 # A full disk makes SQLite roll back all of them.
-                self._gathered.fault = error
+                self._batch.fault = error
             raise
         finally:
             self._local.connection = None
@@ -324,8 +324,8 @@ class Database:
     @contextmanager
     def _borrowed(self) -> Iterator[sqlite3.Connection]:
         held: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if held is None and self._gathered is not None and getattr(self._local, "gathers", False):
-            held = self._gathered.connection
+        if held is None and self._batch is not None and getattr(self._local, "is_batching", False):
+            held = self._batch.connection
         if held is not None:
             yield held
             return
@@ -353,10 +353,10 @@ class Database:
         try:
             yield
         except sqlite3.DatabaseError as error:
-            told = explain(error, self.path)
-            if told is None:
+            explained = explain_error(error, self.path)
+            if explained is None:
                 raise
-            raise told from error
+            raise explained from error
         except OSError as error:
             raise StoreError("The store can't be opened", context=str(error), hint="Set PROJ_HOME.") from error
 

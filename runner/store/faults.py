@@ -37,7 +37,7 @@ _LITTLE = 64 << 10
 """Free bytes below which SQLite's "disk I/O error" means that its shared-memory file does not fit on the disk."""
 
 
-def explain(error: sqlite3.Error, path: Path) -> StoreError | None:
+def explain_error(error: sqlite3.Error, path: Path) -> StoreError | None:
     """Return the user's error for an error of the store's file or disk, or None for an error that indicates a bug."""
     text = str(error)
     if "disk I/O error" in text and free_bytes(path.parent) < _LITTLE:
@@ -46,8 +46,8 @@ def explain(error: sqlite3.Error, path: Path) -> StoreError | None:
         text = "readonly database"
     for words, (message, hint) in _EXPLANATIONS.items():
         if words in text:
-            told = _or_backup(path) if hint == _REPAIR else hint
-            return _KINDS.get(words, StoreError)(message, context=f"{path}: {error}", hint=told)
+            advice = _or_backup(path) if hint == _REPAIR else hint
+            return _KINDS.get(words, StoreError)(message, context=f"{path}: {error}", hint=advice)
     return None
 
 

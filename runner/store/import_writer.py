@@ -93,7 +93,7 @@ def lookup(db: Database, run_id: str) -> tuple[str, bool] | None:
     return (str(rows[0]["experiment"]), bool(rows[0]["came"])) if rows else None
 
 
-def import_run(db: Database, arrival: ImportedRun, points: Iterable[Metric]) -> tuple[Change, int]:
+def import_run(db: Database, imported: ImportedRun, points: Iterable[Metric]) -> tuple[Change, int]:
     """Insert or update an imported run in one transaction; return the change and the number of new points.
 
     Values that changed in the other store since the last import replace the local ones; otherwise local changes stay.
@@ -102,41 +102,41 @@ def import_run(db: Database, arrival: ImportedRun, points: Iterable[Metric]) -> 
     Raises:
         InvalidValueError: a value of the run is invalid.
     """
-    state = _state(arrival)
-    _check_times(arrival)
+    state = _state(imported)
+    _check_times(imported)
     with db.transaction():
         rows = db.query(
             "SELECT r.id, r.lifecycle_stage, r.deleted_at, o.state FROM runs r LEFT JOIN origins o ON o.run = r.id"
             " WHERE r.run_id = ?",
-            arrival.run.run_id,
+            imported.run.run_id,
         )
         if rows and rows[0]["state"] is None:
             return Change.OWN, 0
-        number = int(rows[0]["id"]) if rows else _insert(db, arrival)
+        number = int(rows[0]["id"]) if rows else _insert(db, imported)
         changed = not rows or rows[0]["state"] != state
         if changed:
-            _write(db, number, arrival)
-            db.execute("INSERT OR REPLACE INTO origins VALUES (?, ?, ?, ?)", number, arrival.origin, state, now())
+            _write(db, number, imported)
+            db.execute("INSERT OR REPLACE INTO origins VALUES (?, ?, ?, ?)", number, imported.origin, state, now())
         added = _add_points(db, number, points)
-        gone = arrival.deleted_at
-        if rows and gone is None and not (changed and rows[0]["state"].startswith(_DELETED)):
+        deleted_at = imported.deleted_at
+        if rows and deleted_at is None and not (changed and rows[0]["state"].startswith(_DELETED)):
             # Only a deletion that came from the other store is reversed when the run is restored there.
-            gone = rows[0]["deleted_at"]
-        stage = LifecycleStage.ACTIVE if gone is None else LifecycleStage.DELETED
-        db.execute("UPDATE runs SET lifecycle_stage = ?, deleted_at = ? WHERE id = ?", stage.value, gone, number)
+            deleted_at = rows[0]["deleted_at"]
+        stage = LifecycleStage.ACTIVE if deleted_at is None else LifecycleStage.DELETED
+        db.execute("UPDATE runs SET lifecycle_stage = ?, deleted_at = ? WHERE id = ?", stage.value, deleted_at, number)
     if not rows:
         return Change.ADDED, added
     return (Change.UPDATED if changed or added else Change.SAME), added
 
 
-def _check_times(arrival: ImportedRun) -> None:
-    for moment in (arrival.run.started_at, arrival.run.ended_at, arrival.deleted_at):
+def _check_times(imported: ImportedRun) -> None:
+    for moment in (imported.run.started_at, imported.run.ended_at, imported.deleted_at):
         if moment is not None:
             check_integer("A time of the run", moment)
 
 
-def _insert(db: Database, arrival: ImportedRun) -> int:
-    run = arrival.run
+def _insert(db: Database, imported: ImportedRun) -> int:
+    run = imported.run
     name = run.name or run.tags.get(RUN_NAME_TAG) or make_name()
     columns = {
         "run_id": run.run_id,
@@ -151,13 +151,13 @@ def _insert(db: Database, arrival: ImportedRun) -> int:
         f"INSERT INTO runs ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})", *columns.values()
     )
     db.execute("INSERT INTO details VALUES (?, ?)", number, msgspec.json.encode(run.details).decode())
-    write_run_tags(db, number, [(RUN_NAME_TAG, name), (ORIGIN_TAG, arrival.origin)])
+    write_run_tags(db, number, [(RUN_NAME_TAG, name), (ORIGIN_TAG, imported.origin)])
     return number
 
 
-def _write(db: Database, number: int, arrival: ImportedRun) -> None:
+def _write(db: Database, number: int, imported: ImportedRun) -> None:
     """Write the values of a run. The run is active meanwhile, because the called functions require that."""
-    run = arrival.run
+    run = imported.run
     db.execute(
         "UPDATE runs SET status = ?, started_at = ?, ended_at = ?, lifecycle_stage = 'active' WHERE id = ?",
         run.status.value,
@@ -170,8 +170,8 @@ def _write(db: Database, number: int, arrival: ImportedRun) -> None:
     write_run_tags(db, number, list(run.tags.items()))
     params = ((number, key, value) for key, value in run.params.items())
     db.execute_many("INSERT OR IGNORE INTO params (run, key, value) VALUES (?, ?, ?)", params)
-    lineage.log_inputs(db, run.run_id, arrival.inputs.datasets, arrival.inputs.model_ids)
-    lineage.log_outputs(db, run.run_id, arrival.outputs)
+    lineage.log_inputs(db, run.run_id, imported.inputs.datasets, imported.inputs.model_ids)
+    lineage.log_outputs(db, run.run_id, imported.outputs)
 
 
 def _add_points(db: Database, number: int, points: Iterable[Metric]) -> int:
@@ -195,20 +195,20 @@ def _add_points(db: Database, number: int, points: Iterable[Metric]) -> int:
     return added
 
 
-def _state(arrival: ImportedRun) -> str:
+def _state(imported: ImportedRun) -> str:
     """Return a digest of all values of an imported run except its points, which are only ever added to."""
-    run = arrival.run
+    run = imported.run
     try:
-        told = msgspec.msgpack.encode(
+        content = msgspec.msgpack.encode(
             (
-                (run.name, run.user, run.status.value, run.started_at, run.ended_at, arrival.deleted_at),
+                (run.name, run.user, run.status.value, run.started_at, run.ended_at, imported.deleted_at),
                 sorted(run.params.items()),
                 sorted(run.tags.items()),
-                arrival.inputs,
-                arrival.outputs,
+                imported.inputs,
+                imported.outputs,
             )
         )
     except OverflowError as error:
         raise InvalidValueError(f"A time of the run '{run.run_id}' is not a 64-bit integer") from error
-    digest = hashlib.sha256(told).hexdigest()
-    return digest if arrival.deleted_at is None else f"{_DELETED}{digest}"
+    digest = hashlib.sha256(content).hexdigest()
+    return digest if imported.deleted_at is None else f"{_DELETED}{digest}"

@@ -138,8 +138,8 @@ def _count(db: Database, rows: Fragment) -> int:
 
 
 def _checksum(question: Query) -> int:
-    asked = (question.filter, tuple(question.order_by), [(one.sql, one.args) for one in question.scope])
-    return zlib.crc32(msgspec.msgpack.encode(asked))
+    content = (question.filter, tuple(question.order_by), [(one.sql, one.args) for one in question.scope])
+    return zlib.crc32(msgspec.msgpack.encode(content))
 
 
 def _make_token(place: _Place) -> str:

@@ -54,7 +54,7 @@ def memory_way() -> Way:
     return Way(uri=f"file:proj-{os.urandom(8).hex()}?mode=memory&cache=shared", settings=())
 
 
-def copy_aside(path: Path) -> Path | None:
+def copy_to_temporary_folder(path: Path) -> Path | None:
     """Copy a store with its log into a temporary folder, which the caller removes; None without enough disk space.
 
     Files are copied directly, because SQLite can't open the store. If the log is written meanwhile, the copy ends at

@@ -59,7 +59,7 @@ def find(db: Database, text: str) -> Token | None:
     )
 
 
-def exist(db: Database) -> bool:
+def any_exist(db: Database) -> bool:
     """Return whether any token exists."""
     return bool(db.query("SELECT 1 FROM tokens LIMIT 1"))
 

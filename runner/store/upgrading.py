@@ -99,7 +99,7 @@ def upgrade(path: Path, migrations: tuple[Migration, ...]) -> None:
             _migrate(connection, path, migrations)
             return
     with closing(_connect(path, _ALONE_SECONDS)) as connection:
-        _take_alone(connection, path)
+        _lock_exclusively(connection, path)
         _migrate(connection, path, migrations, is_alone=True)
 
 
@@ -107,7 +107,7 @@ def _connect(path: Path, patience: float) -> sqlite3.Connection:
     return sqlite3.connect(path, timeout=patience, isolation_level=None)
 
 
-def _take_alone(connection: sqlite3.Connection, path: Path) -> None:
+def _lock_exclusively(connection: sqlite3.Connection, path: Path) -> None:
     """Lock a store exclusively until the connection is closed.
 
     With a write-ahead log every open connection holds a lock. With a rollback journal only running runs are known.

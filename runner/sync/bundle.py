@@ -12,7 +12,7 @@ from runner.sync.client import RemoteServer, ServerRun
 from runner.sync.push import ID_TAG
 
 
-def own_id(run: ServerRun) -> str:
+def original_run_id(run: ServerRun) -> str:
     """Return the id that proj gave a run before it was pushed, else the server's id."""
     named = run.tags.get(ID_TAG, "")
     return named if RUN_ID.fullmatch(named) else run.run_id
@@ -38,7 +38,7 @@ def models_of(server: RemoteServer, run: ServerRun) -> tuple[LoggedModel, ...]:
         raise
 
 
-def place_of(server: RemoteServer, artifact_uri: str, owner: str) -> ArtifactLocation | None:
+def location_of(server: RemoteServer, artifact_uri: str, owner: str) -> ArtifactLocation | None:
     """Return the artifact location of a run or a model, or None if it is not accessible or not allowed.
 
     A server may name any folder of this machine. A folder is accepted only if its path contains the owner's id, as
@@ -47,4 +47,4 @@ def place_of(server: RemoteServer, artifact_uri: str, owner: str) -> ArtifactLoc
     parts = urlsplit(artifact_uri)
     if parts.scheme in ("", "file") and owner not in unquote(parts.path).split("/"):
         return None
-    return server.place(artifact_uri)
+    return server.location(artifact_uri)

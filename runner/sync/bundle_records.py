@@ -31,7 +31,7 @@ def code_of(record: RunRecord) -> Code | None:
     )
 
 
-def told_by_tags(record: RunRecord) -> RunRecord:
+def with_tag_details(record: RunRecord) -> RunRecord:
     """Return a record with details from its tags, if it has no details of its own."""
     return msgspec.structs.replace(
         record,
@@ -52,7 +52,7 @@ def read_bundle(root: Path | None) -> RunRecord | None:
         return None
 
 
-def joined(plain: RunRecord, left: RunRecord) -> RunRecord:
+def merge_record(plain: RunRecord, left: RunRecord) -> RunRecord:
     """Return the bundled record, updated with the current values of the store; no paths are local."""
     known = {parameter.name for parameter in left.parameters}
     more = tuple(parameter for parameter in plain.parameters if parameter.name not in known)

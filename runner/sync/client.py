@@ -86,9 +86,9 @@ class RemoteServer:
         """Yield the experiments."""
         pages = _Pages(self.url, "experiments", _MAX_EXPERIMENTS)
         while pages.more:
-            asked = {"max_results": _PAGE, "view_type": view.value, **_token(pages.token)}
-            page = self._post("experiments/search", client_responses.Experiments, asked, again=True)
-            pages.turn(page.next_page_token, len(page.experiments))
+            request = {"max_results": _PAGE, "view_type": view.value, **_token(pages.token)}
+            page = self._post("experiments/search", client_responses.Experiments, request, idempotent=True)
+            pages.advance(page.next_page_token, len(page.experiments))
             yield from (one.experiment for one in page.experiments)
 
     def create_experiment(self, name: str, tags: Mapping[str, str] | None = None) -> str:
@@ -113,7 +113,7 @@ class RemoteServer:
         pages = _Pages(self.url, "runs", _MAX_RUNS)
         left = limit
         while pages.more and (left is None or left > 0):
-            asked: dict[str, object] = {
+            request: dict[str, object] = {
                 "experiment_ids": list(experiment_ids),
                 "filter": filter_text,
                 "run_view_type": view.value,
@@ -121,8 +121,8 @@ class RemoteServer:
                 "order_by": list(order_by),
                 **_token(pages.token),
             }
-            page = self._post("runs/search", client_responses.Runs, asked, again=True)
-            pages.turn(page.next_page_token, len(page.runs))
+            page = self._post("runs/search", client_responses.Runs, request, idempotent=True)
+            pages.advance(page.next_page_token, len(page.runs))
             yield from (_whole(one) for one in page.runs[:left])
             left = None if left is None else left - len(page.runs)
 
@@ -139,7 +139,7 @@ class RemoteServer:
                 max_results=_POINTS,
                 page_token=pages.token,
             )
-            pages.turn(page.next_page_token, len(page.metrics))
+            pages.advance(page.next_page_token, len(page.metrics))
             yield from (point.metric for point in page.metrics)
 
     def create_run(self, new: entities.NewRun) -> ServerRun:
@@ -158,9 +158,9 @@ class RemoteServer:
         self, run_id: str, status: RunStatus | None = None, ended_at: int | None = None, name: str | None = None
     ) -> None:
         """Change the status, the end time or the name of a run."""
-        told: dict[str, object | None] = {"status": status and _status(status), "end_time": ended_at, "run_name": name}
-        changes = {field: value for field, value in told.items() if value is not None}
-        self.order("POST", "runs/update", {"run_id": run_id, "run_uuid": run_id, **changes}, again=True)
+        given: dict[str, object | None] = {"status": status and _status(status), "end_time": ended_at, "run_name": name}
+        changes = {field: value for field, value in given.items() if value is not None}
+        self.send("POST", "runs/update", {"run_id": run_id, "run_uuid": run_id, **changes}, idempotent=True)
 
     def log_batch(
         self,
@@ -177,12 +177,12 @@ class RemoteServer:
             "params": _pairs(params or {}),
             "tags": _pairs(tags or {}),
         }
-        self.order("POST", "runs/log-batch", body)
+        self.send("POST", "runs/log-batch", body)
 
     def delete_tag(self, run_id: str, key: str) -> None:
         """Remove a tag of a run; a missing tag is not an error."""
         try:
-            self.order("POST", "runs/delete-tag", {"run_id": run_id, "key": key}, again=True)
+            self.send("POST", "runs/delete-tag", {"run_id": run_id, "key": key}, idempotent=True)
         except RemoteError as error:
             if not error.is_absent:
                 raise
@@ -192,12 +192,12 @@ class RemoteServer:
         datasets = [{"dataset": _without_none(one.dataset), "tags": _pairs(one.tags)} for one in inputs.datasets]
         models = [{"model_id": model_id} for model_id in inputs.model_ids]
         body = {"run_id": run_id, "datasets": datasets, **({"models": models} if models else {})}
-        self.order("POST", "runs/log-inputs", body, again=True)
+        self.send("POST", "runs/log-inputs", body, idempotent=True)
 
     def log_outputs(self, run_id: str, outputs: Sequence[entities.ModelOutput]) -> None:
         """Record the logged models that a run made."""
         models = [{"model_id": one.model_id, "step": one.step} for one in outputs]
-        self.order("POST", "runs/outputs", {"run_id": run_id, "models": models}, again=True)
+        self.send("POST", "runs/outputs", {"run_id": run_id, "models": models}, idempotent=True)
 
     def logged_model(self, model_id: str) -> entities.LoggedModel:
         """Return a logged model."""
@@ -208,12 +208,12 @@ class RemoteServer:
     ) -> Iterator[entities.LoggedModel]:
         """Yield logged models page by page."""
         pages = _Pages(self.url, "logged models", _MAX_MODELS)
-        asked = {"experiment_ids": list(experiment_ids), "filter": filter_text, "max_results": 50}
+        request = {"experiment_ids": list(experiment_ids), "filter": filter_text, "max_results": 50}
         while pages.more:
             page = self._post(
-                "logged-models/search", client_responses.Models, {**asked, **_token(pages.token)}, again=True
+                "logged-models/search", client_responses.Models, {**request, **_token(pages.token)}, idempotent=True
             )
-            pages.turn(page.next_page_token, len(page.models))
+            pages.advance(page.next_page_token, len(page.models))
             yield from (one.model for one in page.models)
 
     def create_logged_model(self, new: entities.NewModel) -> entities.LoggedModel:
@@ -232,19 +232,21 @@ class RemoteServer:
     def finalize_logged_model(self, model_id: str, status: entities.ModelStatus) -> None:
         """Set the final status of a logged model."""
         body = {"model_id": model_id, "status": status.value}
-        self.order("PATCH", f"logged-models/{model_id}", body, again=True)
+        self.send("PATCH", f"logged-models/{model_id}", body, idempotent=True)
 
     def set_logged_model_tags(self, model_id: str, tags: Mapping[str, str]) -> None:
         """Set tags of a logged model."""
-        self.order("PATCH", f"logged-models/{model_id}/tags", {"model_id": model_id, "tags": _pairs(tags)}, again=True)
+        self.send(
+            "PATCH", f"logged-models/{model_id}/tags", {"model_id": model_id, "tags": _pairs(tags)}, idempotent=True
+        )
 
-    def place(self, artifact_uri: str) -> ArtifactLocation | None:
+    def location(self, artifact_uri: str) -> ArtifactLocation | None:
         """Return the location of an artifact URI, or None if proj can't access it (s3 and the like)."""
         return find_location(artifact_uri, self._transport)
 
-    def order(self, method: str, path: str, body: Mapping[str, object], *, again: bool = False) -> bytes:
-        """Send a changing request; ``again`` means that the request is idempotent."""
-        return self._transport.ask(method, _API + path, body=body, again=again)
+    def send(self, method: str, path: str, body: Mapping[str, object], *, idempotent: bool = False) -> bytes:
+        """Send a changing request; ``idempotent`` requests may be retried."""
+        return self._transport.ask(method, _API + path, body=body, idempotent=idempotent)
 
     def forward(self, method: str, path: str, query: Mapping[str, object] | None = None, body: object = None) -> bytes:
         """Forward a request unchanged and return the JSON of the response; ``path`` is below ``/api``."""
@@ -258,9 +260,9 @@ class RemoteServer:
         return decode(self._transport.ask("GET", _API + path, query=query), schema, self.url)
 
     def _post(
-        self, path: str, schema: type[ResponseT], body: Mapping[str, object], *, again: bool = False
+        self, path: str, schema: type[ResponseT], body: Mapping[str, object], *, idempotent: bool = False
     ) -> ResponseT:
-        return decode(self._transport.ask("POST", _API + path, body=body, again=again), schema, self.url)
+        return decode(self._transport.ask("POST", _API + path, body=body, idempotent=idempotent), schema, self.url)
 
 
 class _Pages:
@@ -278,7 +280,7 @@ class _Pages:
         self.token: str | None = None
         self.more = True
 
-    def turn(self, token: str | None, count: int) -> None:
+    def advance(self, token: str | None, count: int) -> None:
         """Continue after a page with ``count`` items.
 
         Raises:
@@ -327,12 +329,12 @@ def _status(status: RunStatus) -> str:
 def _point(metric: entities.Metric) -> dict[str, object]:
     """Return the JSON fields of a point; NaN and infinities become strings, which JSON lacks as numbers."""
     value = metric.value
-    told: float | str = value
+    number: float | str = value
     if value != value:  # noqa: PLR0124  NaN
-        told = "NaN"
+        number = "NaN"
     elif value in (float("inf"), float("-inf")):
-        told = "Infinity" if value > 0 else "-Infinity"
-    point: dict[str, object] = {"key": metric.key, "value": told, "timestamp": metric.timestamp, "step": metric.step}
+        number = "Infinity" if value > 0 else "-Infinity"
+    point: dict[str, object] = {"key": metric.key, "value": number, "timestamp": metric.timestamp, "step": metric.step}
     more = {"model_id": metric.model_id, "dataset_name": metric.dataset_name, "dataset_digest": metric.dataset_digest}
     return {**point, **{name: text for name, text in more.items() if text}}
 

@@ -13,8 +13,8 @@ from runner.store.artifact_paths import fault_of
 from runner.store.artifacts import open_found, status_of, survey
 from runner.sync import sync_state
 from runner.sync.artifact_locations import ArtifactLocation
-from runner.sync.copying import Copying
-from runner.sync.parallel import at_once
+from runner.sync.parallel import run_parallel
+from runner.sync.push_context import PushContext
 from runner.sync.sync_state import SentPosition
 
 FILE = "file"
@@ -58,12 +58,12 @@ class _Upload(NamedTuple):
 
 
 def send_files(
-    copying: Copying, place: ArtifactLocation, files: Mapping[str, LocalFile], prefix: str, ids: Mapping[str, str]
+    context: PushContext, place: ArtifactLocation, files: Mapping[str, LocalFile], prefix: str, ids: Mapping[str, str]
 ) -> None:
     """Send the files that changed since they were last sent, a few in parallel.
 
     Args:
-        copying: the run.
+        context: the run.
         place: the artifact location on the server.
         files: the local files, by their path in that location.
         prefix: distinguishes these files from those of other folders of the run in the sync state.
@@ -72,43 +72,45 @@ def send_files(
     Raises:
         RemoteError: the server refuses a file.
     """
-    known = sync_state.sent(copying.database, copying.copy, FILE)
+    known = sync_state.sent(context.database, context.copy, FILE)
     faults = {path: fault for path in files if (fault := fault_of(path)) is not None}
     for path, fault in faults.items():
-        copying.leave_out_once(f"file '{path}'", fault)
+        context.leave_out_once(f"file '{path}'", fault)
     touched = [
         upload
         for path, source in files.items()
-        if path not in faults and (upload := _touched(path, source, known.get(prefix + path))) is not None
+        if path not in faults and (upload := _changed_file(path, source, known.get(prefix + path))) is not None
     ]
-    _tell_if_long(copying, touched)
-    for upload, (digest, size) in at_once(lambda upload: _send(place, upload, ids), touched, _AT_ONCE, "proj-upload"):
-        sync_state.note_sent(
-            copying.database, copying.copy, FILE, {prefix + upload.path: SentPosition(digest, upload.stamp)}
+    _report_large_upload(context, touched)
+    for upload, (digest, size) in run_parallel(
+        lambda upload: _send(place, upload, ids), touched, _AT_ONCE, "proj-upload"
+    ):
+        sync_state.record_sent(
+            context.database, context.copy, FILE, {prefix + upload.path: SentPosition(digest, upload.stamp)}
         )
         if size is not None:
-            copying.count(files=1, bytes=size)
+            context.count(files=1, bytes=size)
 
 
-def _tell_if_long(copying: Copying, uploads: Sequence[_Upload]) -> None:
+def _report_large_upload(context: PushContext, uploads: Sequence[_Upload]) -> None:
     volume = sum(upload.size for upload in uploads)
     if len(uploads) >= _MANY or volume >= _MUCH:
         files = "1 file" if len(uploads) == 1 else f"{len(uploads)} files"
-        message = f"Sending {files} of run {copying.copy.run_id[:8]}, {volume / 1e6:,.0f} MB"
-        copying.report(Event(kind=EventKind.STEP, message=message))
+        message = f"Sending {files} of run {context.copy.run_id[:8]}, {volume / 1e6:,.0f} MB"
+        context.report(Event(kind=EventKind.STEP, message=message))
 
 
-def local_files(copying: Copying, root: Path | None) -> dict[str, LocalFile]:
+def local_files(context: PushContext, root: Path | None) -> dict[str, LocalFile]:
     """Return the files below an artifact folder, by path; special files are reported once."""
     if root is None:
         return {}
     found = survey(root)
     for one in found.omissions:
-        copying.leave_out_once(f"file '{one.path}'", one.reason)
+        context.leave_out_once(f"file '{one.path}'", one.reason)
     return {file.path: LocalFile(root, file.names) for file in found.files}
 
 
-def _touched(path: str, source: LocalFile, before: SentPosition | None) -> _Upload | None:
+def _changed_file(path: str, source: LocalFile, before: SentPosition | None) -> _Upload | None:
     """Return the upload of a file that changed since it was sent, or None if it is unchanged or missing."""
     status = source.status()
     if status is None:
@@ -128,12 +130,12 @@ def _send(place: ArtifactLocation, upload: _Upload, ids: Mapping[str, str]) -> t
         digest = sha256_from(file)
         if upload.before is not None and upload.before.digest == digest:
             return digest, None
-        sent = _as_the_server_calls_it(upload, file, ids)
+        sent = _with_server_ids(upload, file, ids)
         place.put(upload.path, sent)
         return digest, sent.tell()
 
 
-def _as_the_server_calls_it(upload: _Upload, file: BinaryIO, ids: Mapping[str, str]) -> BinaryIO:
+def _with_server_ids(upload: _Upload, file: BinaryIO, ids: Mapping[str, str]) -> BinaryIO:
     """Open a file; in a file that names a run and a model, ids are replaced by those of the server."""
     if not ids or upload.source.names[-1] != _DESCRIPTION or upload.size > _MAX_DESCRIPTION:
         return file

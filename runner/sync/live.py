@@ -21,7 +21,7 @@ from runner.store.entities import NewRun, Run
 from runner.store.row_helpers import RUN_ID
 from runner.sync import sync_state
 from runner.sync.client import RemoteServer, ServerRun
-from runner.sync.push import PROBE_TAG, Destination, experiment_there, push
+from runner.sync.push import PROBE_TAG, Destination, ensure_experiment, push
 from runner.sync.sync_state import SentPosition
 from runner.sync.transport import Patience
 
@@ -34,7 +34,7 @@ _JUST_NOW = 5.0
 _PATIENCE = Patience(connect=5.0, read=15.0, retries=0)
 
 
-class Opened(Struct, frozen=True, kw_only=True):
+class OpenedRun(Struct, frozen=True, kw_only=True):
     """A run that is open on a server, in the experiment with this name."""
 
     server: RemoteServer
@@ -59,9 +59,9 @@ class Opened(Struct, frozen=True, kw_only=True):
             self.server.close()
 
 
-def open_there(
+def open_on_server(
     uri: str, new: NewRun, *, experiment: str | None, experiment_id: str | None, environ: Mapping[str, str] = os.environ
-) -> Opened:
+) -> OpenedRun:
     """Create a run on a server.
 
     Args:
@@ -81,7 +81,7 @@ def open_there(
             experiment = server.experiment(experiment_id).name
         else:
             experiment = experiment or DEFAULT_EXPERIMENT
-            experiment_id = experiment_there(server, experiment)
+            experiment_id = ensure_experiment(server, experiment)
         probe = os.urandom(8).hex()
         tags = {**new.tags, PROBE_TAG: probe}
         run = server.create_run(structs.replace(new, experiment_id=experiment_id, tags=tags))
@@ -98,10 +98,10 @@ def open_there(
             hint=f"{error.hint}; {instead}" if error.hint else instead,
         ) from error
     server.close()
-    return Opened(server=RemoteServer(uri, environ, patience=_PATIENCE), run=run, experiment=experiment, probe=probe)
+    return OpenedRun(server=RemoteServer(uri, environ, patience=_PATIENCE), run=run, experiment=experiment, probe=probe)
 
 
-def is_own_store(database: Database, opened: Opened) -> bool:
+def is_own_store(database: Database, opened: OpenedRun) -> bool:
     """Return whether the server serves this store; in that case, remove the run that it created.
 
     The id alone is no proof, because a server can return any id; the nonce is compared.
@@ -113,13 +113,13 @@ def is_own_store(database: Database, opened: Opened) -> bool:
     return True
 
 
-def note_opened(database: Database, run_id: str, opened: Opened) -> None:
+def record_opened(database: Database, run_id: str, opened: OpenedRun) -> None:
     """Record that a local run is open on a server."""
     copy = sync_state.open_remote_run(database, run_id, opened.server.url)
-    copy = sync_state.name_remote_run(
+    copy = sync_state.set_remote_ids(
         database, copy, opened.run.run_id, opened.run.experiment_id, opened.run.artifact_uri
     )
-    sync_state.note_sent(database, copy, "tag", {PROBE_TAG: SentPosition("")})
+    sync_state.record_sent(database, copy, "tag", {PROBE_TAG: SentPosition("")})
 
 
 def _find(database: Database, run_id: str) -> Run | None:
@@ -130,7 +130,7 @@ def _find(database: Database, run_id: str) -> Run | None:
 
 
 @final
-class LiveCopy:
+class LiveForwarder:
     """Sends a run and its nested runs to a server until the end of the block.
 
     The rest is sent at the end. Data that can't be sent is reported once, is not a failure, and is left for
@@ -147,7 +147,7 @@ class LiveCopy:
         self._failed_at: float | None = None
         self._thread = threading.Thread(target=self._follow, name="proj-live-copy", daemon=True)
 
-    def __enter__(self) -> "LiveCopy":
+    def __enter__(self) -> "LiveForwarder":
         self._thread.start()
         return self
 

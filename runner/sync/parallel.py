@@ -10,7 +10,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def at_once(
+def run_parallel(
     work: Callable[[Item], Result], items: Iterable[Item], count: int, name: str
 ) -> Iterator[tuple[Item, Result]]:
     """Yield items with their results as they are done, ``count`` at a time.

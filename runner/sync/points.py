@@ -59,7 +59,7 @@ def next_batch(db: Database, copy: RemoteRun, skipped: frozenset[str]) -> Batch:
         return Batch(points, late=True)
 
 
-def finish(db: Database, copy: RemoteRun, batch: Batch) -> None:
+def mark_sent(db: Database, copy: RemoteRun, batch: Batch) -> None:
     """Record that a batch was sent."""
     if batch.late:
         db.execute_many(f"DELETE FROM late_points {_LATE}", _late_rows(copy, batch.points))
@@ -148,7 +148,7 @@ def _settle_late(db: Database, copy: RemoteRun, key: str, came: set[_Place]) -> 
         db.execute("UPDATE late_points SET begun = 0 WHERE copy = ? AND key = ?", copy.number, key)
 
 
-def is_waiting(db: Database, copy: RemoteRun) -> bool:
+def has_unsent(db: Database, copy: RemoteRun) -> bool:
     """Return whether there are points to send."""
     if db.query("SELECT 1 FROM late_points WHERE copy = ? LIMIT 1", copy.number):
         return True

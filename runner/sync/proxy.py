@@ -22,7 +22,7 @@ from runner.store.artifacts import local_folder
 from runner.store.entities import LifecycleStage
 from runner.sync import sync_state
 from runner.sync.artifact_locations import PROXY
-from runner.sync.logged_models import place_of_model
+from runner.sync.logged_models import location_of_model
 from runner.sync.push import Destination, push
 
 _REGISTRY = re.compile(r"(?:registered-models|model-versions)(?:/.*)?")
@@ -72,15 +72,15 @@ class TrackingServer:
         fields = _read(method, content)
         try:
             if path == "experiments/get-by-name":
-                self._bring_experiment(str(fields.get("experiment_name", "")))
+                self._ensure_local_experiment(str(fields.get("experiment_name", "")))
                 return None
             if path == "logged-models/search" and self._has_models(fields):
                 return None
             if path == "runs/search":
                 return self._search_runs(fields)
             if path == "model-versions/create":
-                fields = self._send_what_is_registered(fields)
-            return self._forward(method, _LATER_NAMES.get(path, path), self._outward(fields))
+                fields = self._send_registered_files(fields)
+            return self._forward(method, _LATER_NAMES.get(path, path), self._with_server_ids(fields))
         except RemoteError as error:
             raise _refusal(error) from error
 
@@ -112,7 +112,7 @@ class TrackingServer:
             content = self._to.server.forward(method, f"2.0/mlflow/{path}", query=fields)
         else:
             content = self._to.server.forward(method, f"2.0/mlflow/{path}", body=fields)
-        return msgspec.json.encode(self._inward(msgspec.json.decode(content)))
+        return msgspec.json.encode(self._with_local_ids(msgspec.json.decode(content)))
 
     def _search_runs(self, fields: Fields) -> bytes | None:
         """Search the runs of the server, which include those of the store; without the server, only the latter."""
@@ -120,10 +120,10 @@ class TrackingServer:
             return None
         try:
             push(self._to, self._run_id, whole=False)
-            asked = self._outward(fields)
-            if fields.get("experiment_ids") and not asked["experiment_ids"]:
+            request = self._with_server_ids(fields)
+            if fields.get("experiment_ids") and not request["experiment_ids"]:
                 return None
-            return self._forward("POST", "runs/search", asked)
+            return self._forward("POST", "runs/search", request)
         except RemoteError as error:
             if error.status and not error.is_transient:
                 raise
@@ -132,7 +132,7 @@ class TrackingServer:
             self._to.report(Event(kind=EventKind.WARNING, message=error.message, hint=hint))
             return None
 
-    def _bring_experiment(self, name: str) -> None:
+    def _ensure_local_experiment(self, name: str) -> None:
         """Create the local counterpart of an experiment of the server, so that it has a local id."""
         if not name or experiments.find(self._to.database, name) is not None:
             return
@@ -141,11 +141,11 @@ class TrackingServer:
             experiments.ensure(self._to.database, name)
 
     def _has_models(self, fields: Fields) -> bool:
-        asked = tuple(str(each) for each in fields.get("experiment_ids", ()))
-        query = models.ModelQuery(experiment_ids=asked, filter=fields.get("filter") or "", limit=1)
+        experiment_ids = tuple(str(each) for each in fields.get("experiment_ids", ()))
+        query = models.ModelQuery(experiment_ids=experiment_ids, filter=fields.get("filter") or "", limit=1)
         return bool(models.search(self._to.database, query).items)
 
-    def _send_what_is_registered(self, fields: Fields) -> Fields:
+    def _send_registered_files(self, fields: Fields) -> Fields:
         """Send the files of a new model version, and return the request with their URI on the server."""
         source = str(fields.get("source") or "")
         place = self._place_of(source)
@@ -155,14 +155,14 @@ class TrackingServer:
         if run_id is not None:
             push(self._to, run_id, whole=False, files=True)
         copy = sync_state.find_remote_run(self._to.database, run_id or self._run_id, self._to.server.url)
-        theirs = place_of_model(self._to.database, copy, model_id) if copy and model_id else None
+        theirs = location_of_model(self._to.database, copy, model_id) if copy and model_id else None
         if theirs is not None:
             remote_id, uri = theirs
             named = f"models:/{remote_id}" if source.startswith("models:") else uri
             return {**fields, "source": _join(named, rest), "model_id": remote_id}
         if copy is None or copy.artifact_uri is None:
             return fields
-        if self._to.server.place(copy.artifact_uri) is None:
+        if self._to.server.location(copy.artifact_uri) is None:
             raise RefusedError(
                 ErrorCode.INVALID_PARAMETER_VALUE,
                 f"The tracking server keeps files in {copy.artifact_uri.partition(':')[0]}: storage, which proj does "
@@ -191,41 +191,41 @@ class TrackingServer:
             return model.source_run_id, model.model_id, "/".join(parts[3:])
         return (parts[0], None, "/".join(parts[2:])) if len(parts) > 1 else None
 
-    def _outward(self, fields: Fields) -> Fields:
+    def _with_server_ids(self, fields: Fields) -> Fields:
         """Return the fields of a request with the server's ids."""
-        told = dict(fields)
+        translated = dict(fields)
         for name in _RUN_FIELDS:
-            if isinstance(told.get(name), str):
-                told[name] = self._their_run(told[name])
-        if told.get("experiment_id") is not None:
-            told["experiment_id"] = self._their_experiment(str(told["experiment_id"])) or "-1"
-        if isinstance(told.get("experiment_ids"), list):
-            there = (self._their_experiment(str(each)) for each in told["experiment_ids"])
-            told["experiment_ids"] = [each for each in there if each is not None]
-        if isinstance(told.get("filter"), str):
-            told["filter"] = _ID.sub(lambda found: self._their_run(found[0]), told["filter"])
-        return told
+            if isinstance(translated.get(name), str):
+                translated[name] = self._server_run_id(translated[name])
+        if translated.get("experiment_id") is not None:
+            translated["experiment_id"] = self._server_experiment_id(str(translated["experiment_id"])) or "-1"
+        if isinstance(translated.get("experiment_ids"), list):
+            there = (self._server_experiment_id(str(each)) for each in translated["experiment_ids"])
+            translated["experiment_ids"] = [each for each in there if each is not None]
+        if isinstance(translated.get("filter"), str):
+            translated["filter"] = _ID.sub(lambda found: self._server_run_id(found[0]), translated["filter"])
+        return translated
 
-    def _inward(self, value: Any) -> Any:  # noqa: ANN401  an answer of any shape
+    def _with_local_ids(self, value: Any) -> Any:  # noqa: ANN401  an answer of any shape
         """Return a response with local ids."""
         if isinstance(value, list):
-            return [self._inward(each) for each in value]
+            return [self._with_local_ids(each) for each in value]
         if not isinstance(value, dict):
             return value
-        told = {name: self._inward(each) for name, each in value.items()}
+        translated = {name: self._with_local_ids(each) for name, each in value.items()}
         for name in _RUN_FIELDS:
-            if isinstance(told.get(name), str) and told[name]:
-                copy = sync_state.find_remote(self._to.database, told[name], self._to.server.url)
-                told[name] = copy.run_id if copy else told[name]
-        if isinstance(told.get("experiment_id"), str) and told["experiment_id"]:
-            told["experiment_id"] = self._our_experiment(told["experiment_id"])
-        return told
+            if isinstance(translated.get(name), str) and translated[name]:
+                copy = sync_state.find_remote(self._to.database, translated[name], self._to.server.url)
+                translated[name] = copy.run_id if copy else translated[name]
+        if isinstance(translated.get("experiment_id"), str) and translated["experiment_id"]:
+            translated["experiment_id"] = self._local_experiment_id(translated["experiment_id"])
+        return translated
 
-    def _their_run(self, run_id: str) -> str:
+    def _server_run_id(self, run_id: str) -> str:
         copy = sync_state.find_remote_run(self._to.database, run_id, self._to.server.url)
         return (copy.remote_run_id if copy else None) or run_id
 
-    def _their_experiment(self, experiment_id: str) -> str | None:
+    def _server_experiment_id(self, experiment_id: str) -> str | None:
         if experiment_id not in self._theirs:
             try:
                 name = experiments.get(self._to.database, experiment_id).name
@@ -238,7 +238,7 @@ class TrackingServer:
             self._ours[found.id] = experiment_id
         return self._theirs[experiment_id]
 
-    def _our_experiment(self, experiment_id: str) -> str:
+    def _local_experiment_id(self, experiment_id: str) -> str:
         if experiment_id not in self._ours:
             name = self._to.server.experiment(experiment_id).name
             self._ours[experiment_id] = experiments.ensure(self._to.database, name)

@@ -24,7 +24,7 @@ from runner.store.entities import Experiment, LifecycleStage, LoggedModel, Metri
 from runner.store.import_writer import Change, ImportedRun
 from runner.store.row_helpers import RUN_ID
 from runner.sync.artifact_locations import ArtifactLocation, walk
-from runner.sync.bundle import models_of, own_id, place_of, read_record
+from runner.sync.bundle import location_of, models_of, original_run_id, read_record
 from runner.sync.client import RemoteServer, ServerRun
 from runner.sync.logged_models import ID_TAG as MODEL_TAG
 from runner.sync.push import ID_TAG as RUN_TAG
@@ -88,26 +88,26 @@ def pull(origin: Origin, run: ServerRun) -> None:
 
 
 def _pull(origin: Origin, run: ServerRun) -> tuple[Change, int]:
-    run_id = own_id(run)
+    run_id = original_run_id(run)
     if not RUN_ID.fullmatch(run_id):
         raise InvalidValueError("This is not a valid run id, which has 32 hexadecimal digits")
     present = import_writer.lookup(origin.database, run_id)
     if present is not None and not present[1]:
         return Change.OWN, 0
     experiment_id = _experiment(origin, run) if present is None else present[0]
-    place = place_of(origin.server, run.artifact_uri, run.run_id)
+    place = location_of(origin.server, run.artifact_uri, run.run_id)
     uri = _take_files(origin, place, run.artifact_uri, origin.home.artifacts(run_id))
     if place is not None and "proj.tree" in run.tags:
         _take_own_files(origin, place, run_id)
     names = _take_models(origin, run, run_id, experiment_id)
     left = read_record(run, place)
-    arrival = _arrival(origin, run, names, RunDetails() if left is None else _details(left))
-    own = msgspec.structs.replace(arrival.run, run_id=run_id, experiment_id=experiment_id, artifact_uri=uri)
+    imported = _imported_run(origin, run, names, RunDetails() if left is None else _portable_details(left))
+    own = msgspec.structs.replace(imported.run, run_id=run_id, experiment_id=experiment_id, artifact_uri=uri)
     with tempfile.TemporaryFile() as spool:
         # Points are fetched before the transaction, so that the server does not delay other writers.
         counts = _fetch_points(origin, run, spool)
-        arrival = msgspec.structs.replace(arrival, run=own)
-        return import_writer.import_run(origin.database, arrival, _stored_points(spool, counts))
+        imported = msgspec.structs.replace(imported, run=own)
+        return import_writer.import_run(origin.database, imported, _stored_points(spool, counts))
 
 
 def _experiment(origin: Origin, run: ServerRun) -> str:
@@ -172,7 +172,7 @@ def _take_models(origin: Origin, run: ServerRun, run_id: str, experiment_id: str
         named = model.tags.get(MODEL_TAG, "")
         model_id = named if model_import_writer.is_model_id(named) else model.model_id
         names[model.model_id] = model_id
-        place = place_of(origin.server, model.artifact_uri, model.model_id)
+        place = location_of(origin.server, model.artifact_uri, model.model_id)
         own = msgspec.structs.replace(model, model_id=model_id, source_run_id=run_id, experiment_id=experiment_id)
         origin.tally.count(Kind.MODELS, _take_model(origin, own, place))
     return names
@@ -200,7 +200,7 @@ def _take_model(origin: Origin, model: LoggedModel, files: ArtifactLocation | No
     return model_import_writer.import_model(origin.database, own, origin.server.url)
 
 
-def _arrival(origin: Origin, run: ServerRun, names: dict[str, str], details: RunDetails) -> ImportedRun:
+def _imported_run(origin: Origin, run: ServerRun, names: dict[str, str], details: RunDetails) -> ImportedRun:
     place = f"the run {run.run_id}"
     tags = {name: value for name, value in run.tags.items() if name != RUN_TAG}
     if PARENT_TAG in tags:
@@ -229,14 +229,14 @@ def _arrival(origin: Origin, run: ServerRun, names: dict[str, str], details: Run
 def _parent(origin: Origin, run_id: str) -> str:
     """Return the local id of a parent run."""
     try:
-        return own_id(origin.server.run(run_id)) if RUN_ID.fullmatch(run_id) else run_id
+        return original_run_id(origin.server.run(run_id)) if RUN_ID.fullmatch(run_id) else run_id
     except RemoteError as error:
         if error.is_absent:
             return run_id
         raise
 
 
-def _details(left: RunRecord) -> RunDetails:
+def _portable_details(left: RunRecord) -> RunDetails:
     """Return the details recorded by proj; folder and log are removed, because they are paths of another machine."""
     names = set(RunDetails.__struct_fields__) - {"folder", "log"}
     return RunDetails(**{name: getattr(left, name) for name in names if hasattr(left, name)})

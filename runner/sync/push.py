@@ -26,10 +26,10 @@ from runner.store.rules import MAX_BATCH
 from runner.store.values import params
 from runner.sync import points, sync_state
 from runner.sync.client import RemoteServer, ServerRun
-from runner.sync.copying import Copying, Counts, as_json, digest_of, is_refusal
 from runner.sync.files import LocalFile, local_files, send_files
-from runner.sync.logged_models import measured_on_models, send_inputs, send_models
+from runner.sync.logged_models import points_by_model, send_inputs, send_models
 from runner.sync.points import Batch
+from runner.sync.push_context import Counts, PushContext, as_json, digest_of, is_refusal
 from runner.sync.sync_state import RemoteRun, SentPosition
 
 ID_TAG = "proj.run_id"
@@ -78,7 +78,7 @@ def push(to: Destination, run_id: str, *, whole: bool = True, files: bool = Fals
         run = runs.get(to.database, run_id)
         copy = _known_copy(to, run_id)
         sync_state.set_waiting(to.database, copy, waiting=True)
-        copying = Copying(
+        context = PushContext(
             database=to.database,
             home=to.home,
             server=to.server,
@@ -88,16 +88,16 @@ def push(to: Destination, run_id: str, *, whole: bool = True, files: bool = Fals
             files=files or (whole and run.status.is_over),
             left_out=[],
         )
-        _send(copying, run)
-        if copying.whole:
+        _send(context, run)
+        if context.whole:
             sync_state.set_waiting(to.database, copy, waiting=False)
     return Pushed(
         run_id=run_id,
         server=to.server.url,
-        remote_run_id=copying.remote_run_id,
-        url=copying.copy.page,
-        sent=copying.counts,
-        left_out=tuple(copying.left_out),
+        remote_run_id=context.remote_run_id,
+        url=context.copy.page,
+        sent=context.counts,
+        left_out=tuple(context.left_out),
     )
 
 
@@ -120,7 +120,7 @@ def _known_copy(to: Destination, run_id: str) -> RemoteRun:
     return copy
 
 
-def experiment_there(server: RemoteServer, name: str) -> str:
+def ensure_experiment(server: RemoteServer, name: str) -> str:
     """Return the id of the experiment with a name on a server; create the experiment if it does not exist.
 
     Raises:
@@ -145,7 +145,7 @@ def _open(to: Destination, run: Run, copy: RemoteRun) -> RemoteRun:
     """Find the run on the server, or create it."""
     found = _of_the_same_id(to, run, copy)
     if found is None:
-        experiment_id = experiment_there(to.server, experiments.get(to.database, run.experiment_id).name)
+        experiment_id = ensure_experiment(to.server, experiments.get(to.database, run.experiment_id).name)
         wanted = f"tags.`{ID_TAG}` = '{run.run_id}'"
         found = next(to.server.search_runs([experiment_id], wanted, limit=1), None)
     if found is None:
@@ -158,7 +158,7 @@ def _open(to: Destination, run: Run, copy: RemoteRun) -> RemoteRun:
         )
         found = to.server.create_run(new)
     points.mark_uncertain(to.database, copy, found.metrics)
-    return sync_state.name_remote_run(to.database, copy, found.run_id, found.experiment_id, found.artifact_uri)
+    return sync_state.set_remote_ids(to.database, copy, found.run_id, found.experiment_id, found.artifact_uri)
 
 
 def _of_the_same_id(to: Destination, run: Run, copy: RemoteRun) -> ServerRun | None:
@@ -184,63 +184,63 @@ def _of_the_same_id(to: Destination, run: Run, copy: RemoteRun) -> ServerRun | N
     same_tags = {key: value for key, value in run.tags.items() if found.tags.get(key) == value}
     same_params = {key: value for key, value in run.params.items() if found.params.get(key) == value}
     for kind, things in (("tag", same_tags), ("parameter", same_params)):
-        sync_state.note_sent(
+        sync_state.record_sent(
             to.database, copy, kind, {key: SentPosition(digest_of(value)) for key, value in things.items()}
         )
     return found
 
 
-def _send(copying: Copying, run: Run) -> None:
-    names = send_models(copying)
-    _send_values(copying, run, names)
-    send_inputs(copying, names)
-    _send_points(copying, names)
-    place = copying.place(copying.copy.artifact_uri or "", copying.remote_run_id)
-    if place is not None and copying.files:
+def _send(context: PushContext, run: Run) -> None:
+    names = send_models(context)
+    _send_values(context, run, names)
+    send_inputs(context, names)
+    _send_points(context, names)
+    place = context.location(context.copy.artifact_uri or "", context.remote_run_id)
+    if place is not None and context.files:
         root = local_folder(run.artifact_uri)
-        ids = {**names, copying.copy.run_id: copying.remote_run_id}
-        send_files(copying, place, local_files(copying, root), "", ids)
-    if place is not None and copying.whole:
-        send_files(copying, place, _provenance(copying, run), "", {})
-    _send_state(copying, run)
+        ids = {**names, context.copy.run_id: context.remote_run_id}
+        send_files(context, place, local_files(context, root), "", ids)
+    if place is not None and context.whole:
+        send_files(context, place, _provenance(context, run), "", {})
+    _send_state(context, run)
 
 
-def _send_values(copying: Copying, run: Run, names: Mapping[str, str]) -> None:
-    server, run_id = copying.server, copying.remote_run_id
-    parameters = {one.key: one.value for one in params(copying.database, run.run_id)}
-    sent = copying.send_pairs(
+def _send_values(context: PushContext, run: Run, names: Mapping[str, str]) -> None:
+    server, run_id = context.server, context.remote_run_id
+    parameters = {one.key: one.value for one in params(context.database, run.run_id)}
+    sent = context.send_pairs(
         "parameter", parameters, MAX_BATCH["params"], lambda pairs: server.log_batch(run_id, params=pairs)
     )
-    copying.count(parameters=sent)
-    tags = _tags(copying, run, names)
-    sent = copying.send_pairs("tag", tags, MAX_BATCH["tags"], lambda pairs: server.log_batch(run_id, tags=pairs))
-    copying.count(tags=sent)
-    gone = [key for key in sync_state.sent(copying.database, copying.copy, "tag") if key not in tags]
-    for key in gone:
+    context.count(parameters=sent)
+    tags = _tags(context, run, names)
+    sent = context.send_pairs("tag", tags, MAX_BATCH["tags"], lambda pairs: server.log_batch(run_id, tags=pairs))
+    context.count(tags=sent)
+    removed = [key for key in sync_state.sent(context.database, context.copy, "tag") if key not in tags]
+    for key in removed:
         server.delete_tag(run_id, key)
-    sync_state.clear_sent(copying.database, copying.copy, "tag", gone)
+    sync_state.clear_sent(context.database, context.copy, "tag", removed)
 
 
-def _tags(copying: Copying, run: Run, names: Mapping[str, str]) -> dict[str, str]:
+def _tags(context: PushContext, run: Run, names: Mapping[str, str]) -> dict[str, str]:
     """Return the tags of a run for the server, with the server's ids of runs and models."""
-    ids = {**names, run.run_id: copying.remote_run_id}
+    ids = {**names, run.run_id: context.remote_run_id}
     pattern = re.compile("|".join(map(re.escape, ids)))
     tags = {key: pattern.sub(lambda found: ids[found[0]], value) for key, value in run.tags.items()}
     parent = run.tags.get(PARENT_TAG)
     if parent is not None:
         # A parent that is not on the server yet is set after both have been sent.
-        there = sync_state.find_remote_run(copying.database, parent, copying.copy.server)
+        there = sync_state.find_remote_run(context.database, parent, context.copy.server)
         tags[PARENT_TAG] = (there.remote_run_id if there else None) or ""
         tags = {key: value for key, value in tags.items() if key != PARENT_TAG or value}
-    if run.run_id != copying.remote_run_id:
+    if run.run_id != context.remote_run_id:
         tags[ID_TAG] = run.run_id
     return {key: value for key, value in tags.items() if key != RUN_NAME_TAG}
 
 
-def _send_points(copying: Copying, names: dict[str, str]) -> None:
-    db, copy = copying.database, copying.copy
-    points.reconcile(db, copy, copying.server)
-    measured = measured_on_models(copying, names)
+def _send_points(context: PushContext, names: dict[str, str]) -> None:
+    db, copy = context.database, context.copy
+    points.reconcile(db, copy, context.server)
+    measured = points_by_model(context, names)
     skipped = frozenset(sync_state.sent(db, copy, "refused metric"))
     for number in count():
         batch = points.next_batch(db, copy, skipped)
@@ -248,33 +248,33 @@ def _send_points(copying: Copying, names: dict[str, str]) -> None:
             return
         if number == _LONG:
             message = f"Sending many points of run {copy.run_id[:8]}"
-            copying.report(Event(kind=EventKind.STEP, message=message))
-        refused = _send_batch(copying, batch, measured)
-        points.finish(db, copy, batch)
-        copying.count(points=sum(key not in refused for key, _ in batch.points))
+            context.report(Event(kind=EventKind.STEP, message=message))
+        refused = _send_batch(context, batch, measured)
+        points.mark_sent(db, copy, batch)
+        context.count(points=sum(key not in refused for key, _ in batch.points))
         if refused:
-            copying.note("refused metric", dict.fromkeys(refused, ""))
+            context.note("refused metric", dict.fromkeys(refused, ""))
             skipped |= refused
 
 
-def _send_batch(copying: Copying, batch: Batch, measured: Mapping[tuple[str, int, int], Metric]) -> frozenset[str]:
+def _send_batch(context: PushContext, batch: Batch, measured: Mapping[tuple[str, int, int], Metric]) -> frozenset[str]:
     """Send points; if they are refused, send each metric alone. Return the refused metrics."""
     metrics = points.as_metrics(batch.points, measured)
-    if _refusal_of(copying, metrics) is None:
+    if _refusal_of(context, metrics) is None:
         return frozenset()
     refused = set()
     for key in dict.fromkeys(metric.key for metric in metrics):
-        why = _refusal_of(copying, [metric for metric in metrics if metric.key == key])
+        why = _refusal_of(context, [metric for metric in metrics if metric.key == key])
         if why is not None:
             refused.add(key)
-            copying.leave_out(f"metric '{key}'", why)
+            context.leave_out(f"metric '{key}'", why)
     return frozenset(refused)
 
 
-def _refusal_of(copying: Copying, metrics: list[Metric]) -> str | None:
+def _refusal_of(context: PushContext, metrics: list[Metric]) -> str | None:
     """Send points and return the reason for a refusal, or None."""
     try:
-        copying.server.log_batch(copying.remote_run_id, metrics=metrics)
+        context.server.log_batch(context.remote_run_id, metrics=metrics)
     except RemoteError as error:
         if not is_refusal(error):
             raise
@@ -282,33 +282,33 @@ def _refusal_of(copying: Copying, metrics: list[Metric]) -> str | None:
     return None
 
 
-def _send_state(copying: Copying, run: Run) -> None:
+def _send_state(context: PushContext, run: Run) -> None:
     """Send name, status and end last, so that a run which has ended on the server is complete there."""
-    is_over = copying.whole
+    is_over = context.whole
     state = {"name": run.name, **({"status": run.status.value, "end": str(run.ended_at)} if is_over else {})}
-    if copying.changed("state of the run", {"": as_json(state)}):
-        copying.server.update_run(
-            copying.remote_run_id, run.status if is_over else None, run.ended_at if is_over else None, run.name
+    if context.changed("state of the run", {"": as_json(state)}):
+        context.server.update_run(
+            context.remote_run_id, run.status if is_over else None, run.ended_at if is_over else None, run.name
         )
-        copying.note("state of the run", {"": as_json(state)})
+        context.note("state of the run", {"": as_json(state)})
 
 
-def _provenance(copying: Copying, run: Run) -> dict[str, LocalFile]:
+def _provenance(context: PushContext, run: Run) -> dict[str, LocalFile]:
     """Return the run bundle as files; a record over the size limit is reported and skipped."""
-    home, run_id = copying.home, run.run_id
+    home, run_id = context.home, run.run_id
     if run.details.command is None:
         return {}
     folder = home.run(run_id)
     files = {path: LocalFile(folder, (name,)) for path, name in run_files.KEPT.items()}
     record = make_record(
-        run, experiments.get(copying.database, run.experiment_id).name, params(copying.database, run_id), home
+        run, experiments.get(context.database, run.experiment_id).name, params(context.database, run_id), home
     )
     content = msgspec.json.format(msgspec.json.encode(record), indent=2)
     if len(content) <= run_files.MAX_RECORD:
         files[run_files.RECORD] = _stored(LocalFile(folder, (run_files.RECORD_NAME,)), content)
     else:
         why = f"it has {len(content) >> 20} MB, of at most {run_files.MAX_RECORD >> 20}"
-        copying.leave_out_once(f"file '{run_files.RECORD}'", why)
+        context.leave_out_once(f"file '{run_files.RECORD}'", why)
     return {path: file for path, file in files.items() if file.status() is not None}
 
 

@@ -29,7 +29,7 @@ class UnknownEncodingError(Exception):
 
 
 @final
-class Watch:
+class Watchdog:
     """Closes a connection if a response takes too long, even if single bytes arrive in time."""
 
     def __init__(self, connection: socket.socket | None, seconds: float) -> None:
@@ -41,7 +41,7 @@ class Watch:
         self.has_ended_it = False
         self._set(seconds)
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> "Watchdog":
         return self
 
     def __exit__(self, *_about: object) -> None:
@@ -100,7 +100,7 @@ def pieces(answer: "BaseHTTPResponse", silence: float) -> Iterator[bytes]:
         HTTPError: the connection ends early.
     """
     unpack = _unpacker(answer.headers.get("content-encoding", "").strip().lower())
-    with Watch(getattr(answer, "_proj_socket", None), silence) as watch:
+    with Watchdog(getattr(answer, "_proj_socket", None), silence) as watch:
         try:
             while raw := answer.read1(PIECE, decode_content=False):
                 watch.note(len(raw))
@@ -136,7 +136,7 @@ def _watched(connection: "HTTPConnection", wait: "Callable[[], HTTPResponse]") -
     limit = seconds if isinstance(seconds, int | float) else None
     if limit is None:
         return _marked(wait(), plain)
-    with Watch(plain, limit) as watch:
+    with Watchdog(plain, limit) as watch:
         try:
             return _marked(wait(), plain)
         except Exception as error:

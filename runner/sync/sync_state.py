@@ -35,7 +35,7 @@ class SentPosition(Struct, frozen=True):
     note: str = ""
 
 
-class Waiting(Struct, frozen=True, kw_only=True):
+class WaitingRun(Struct, frozen=True, kw_only=True):
     """A run with content to send."""
 
     run_id: str
@@ -76,7 +76,7 @@ def find_remote_run(db: Database, run_id: str, server: str) -> RemoteRun | None:
     return _copy(rows[0]) if rows else None
 
 
-def copies_of(db: Database, run_id: str) -> tuple[RemoteRun, ...]:
+def remote_runs_of(db: Database, run_id: str) -> tuple[RemoteRun, ...]:
     """Return the state of a run on all servers."""
     return tuple(_copy(row) for row in db.query(f"{_COPY} WHERE r.run_id = ? ORDER BY c.id", run_id))
 
@@ -87,7 +87,7 @@ def find_remote(db: Database, remote_run_id: str, server: str) -> RemoteRun | No
     return _copy(rows[0]) if rows else None
 
 
-def name_remote_run(db: Database, copy: RemoteRun, run_id: str, experiment_id: str, artifact_uri: str) -> RemoteRun:
+def set_remote_ids(db: Database, copy: RemoteRun, run_id: str, experiment_id: str, artifact_uri: str) -> RemoteRun:
     """Record the server's ids and artifact URI of a run."""
     db.execute(
         "UPDATE copies SET remote_run_id = ?, remote_experiment_id = ?, artifact_uri = ? WHERE id = ?",
@@ -111,14 +111,14 @@ def set_waiting(db: Database, copy: RemoteRun, *, waiting: bool) -> None:
     db.execute("UPDATE copies SET waiting = ? WHERE id = ?", waiting, copy.number)
 
 
-def waiting(db: Database) -> tuple[Waiting, ...]:
+def waiting_runs(db: Database) -> tuple[WaitingRun, ...]:
     """Return the ended runs with content to send, oldest first."""
     rows = db.query(
         "SELECT r.run_id, server, remote_run_id FROM copies c JOIN runs r ON r.id = c.run WHERE waiting"
         " AND r.lifecycle_stage = 'active' AND NOT (owner IS NOT NULL AND status IN ('RUNNING', 'SCHEDULED'))"
         " ORDER BY r.started_at, r.id"
     )
-    return tuple(Waiting(**dict(row)) for row in rows)
+    return tuple(WaitingRun(**dict(row)) for row in rows)
 
 
 def sent(db: Database, copy: RemoteRun, kind: str) -> dict[str, SentPosition]:
@@ -127,7 +127,7 @@ def sent(db: Database, copy: RemoteRun, kind: str) -> dict[str, SentPosition]:
     return {row["name"]: SentPosition(row["digest"], row["note"]) for row in rows}
 
 
-def note_sent(db: Database, copy: RemoteRun, kind: str, things: Mapping[str, SentPosition]) -> None:
+def record_sent(db: Database, copy: RemoteRun, kind: str, things: Mapping[str, SentPosition]) -> None:
     """Record sent items of one kind."""
     rows = ((copy.number, kind, name, thing.digest, thing.note) for name, thing in things.items())
     db.execute_many("INSERT OR REPLACE INTO sent VALUES (?, ?, ?, ?, ?)", rows)

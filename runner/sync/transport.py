@@ -64,7 +64,7 @@ class Transport:
 
     def __init__(self, access: Access, patience: Patience = PATIENT) -> None:
         self.access = access
-        self._patience = _as_the_user_says(access.environ, patience)
+        self._patience = _apply_environment(access.environ, patience)
         self._masker = access.masker
         self._pool: PoolManager | None = None
 
@@ -80,7 +80,7 @@ class Transport:
         *,
         query: Mapping[str, object] | None = None,
         body: object = None,
-        again: bool | None = None,
+        idempotent: bool | None = None,
     ) -> bytes:
         """Send a request of the protocol and return the JSON of the response.
 
@@ -89,7 +89,7 @@ class Transport:
             path: below the address of the server.
             query: fields of the URL; a list repeats a field, None omits it.
             body: the JSON content of the request.
-            again: whether the request may be sent again without a response; with None only GET is.
+            idempotent: whether the request may be sent again without a response; with None only GET is.
 
         Raises:
             UnreachableError: there is no response.
@@ -100,7 +100,7 @@ class Transport:
             path + _query(query),
             body=None if body is None else msgspec.json.encode(body),
             headers={"Content-Type": "application/json"} if body is not None else {},
-            again=method == "GET" if again is None else again,
+            idempotent=method == "GET" if idempotent is None else idempotent,
         )
         content = self._read(answer, _MAX_ANSWER)
         if content.lstrip()[:1] not in (b"{", b"["):
@@ -109,7 +109,7 @@ class Transport:
 
     def text(self, path: str) -> str:
         """Return a short plain-text response."""
-        return self._read(self._send("GET", path, again=True), _MAX_ERROR).decode("utf-8", "replace")
+        return self._read(self._send("GET", path, idempotent=True), _MAX_ERROR).decode("utf-8", "replace")
 
     def send_file(self, path: str, file: BinaryIO, size: int) -> None:
         """Send a file in pieces.
@@ -120,7 +120,7 @@ class Transport:
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
         # A server that forwards the file responds only after that.
         seconds = self._patience.read + size / _SLOWEST
-        answer = self._send("PUT", path, body=file, headers=headers, again=False, seconds=seconds)
+        answer = self._send("PUT", path, body=file, headers=headers, idempotent=False, seconds=seconds)
         self._read(answer, _MAX_ERROR)
 
     def pieces(self, path: str, size: int | None = None) -> Iterator[bytes]:
@@ -130,7 +130,7 @@ class Transport:
             RemoteError: as for `ask`, also if the connection ends early, or far more data arrives than was listed.
         """
         # A compressed file must be received unchanged.
-        answer = self._send("GET", path, headers={"Accept-Encoding": "identity"}, again=True)
+        answer = self._send("GET", path, headers={"Accept-Encoding": "identity"}, idempotent=True)
         most = _MAX_FILE if size is None else 2 * size + _GROWTH
         is_whole = False
         try:
@@ -146,7 +146,7 @@ class Transport:
         *,
         body: bytes | BinaryIO | None = None,
         headers: Mapping[str, str] | None = None,
-        again: bool = False,
+        idempotent: bool = False,
         seconds: float | None = None,
     ) -> "BaseHTTPResponse":
         from urllib3 import Timeout
@@ -158,7 +158,7 @@ class Transport:
                 self.access.url + path,
                 body=body,
                 headers={**self._headers(), **(headers or {})},
-                retries=self._retries(again=again, whole=body is None or isinstance(body, bytes)),
+                retries=self._retries(idempotent=idempotent, whole=body is None or isinstance(body, bytes)),
                 preload_content=False,
                 redirect=False,
                 timeout=Timeout(connect=self._patience.connect, read=seconds or self._patience.read),
@@ -186,8 +186,8 @@ class Transport:
         answer.release_conn()
         return content
 
-    def _limited(self, answer: "BaseHTTPResponse", limit: int, told: str) -> Iterator[bytes]:
-        """Yield a response up to a size limit; ``told`` describes a response over the limit in the error message."""
+    def _limited(self, answer: "BaseHTTPResponse", limit: int, excess: str) -> Iterator[bytes]:
+        """Yield a response up to a size limit; ``excess`` describes a response over the limit in the error message."""
         from urllib3.exceptions import HTTPError
 
         left = limit
@@ -195,7 +195,7 @@ class Transport:
             for piece in response_limits.pieces(answer, self._patience.read):
                 left -= len(piece)
                 if left < 0:
-                    raise RemoteError(f"{self.access.url} answers with {told}", status=answer.status)
+                    raise RemoteError(f"{self.access.url} answers with {excess}", status=answer.status)
                 yield piece
         except (HTTPError, OSError) as error:
             raise self._unreachable(error) from error
@@ -213,7 +213,7 @@ class Transport:
             headers["Authorization"] = self.access.authorization
         return headers
 
-    def _retries(self, *, again: bool, whole: bool) -> "Retry":
+    def _retries(self, *, idempotent: bool, whole: bool) -> "Retry":
         """Return the retry policy: all failures, or only those without effect; a ``whole`` body can be sent again."""
         from urllib3 import Retry
 
@@ -221,10 +221,10 @@ class Transport:
         return Retry(
             total=tries,
             connect=tries,
-            read=tries if again else 0,
-            other=tries if again else 0,
+            read=tries if idempotent else 0,
+            other=tries if idempotent else 0,
             redirect=0,
-            status_forcelist=_TRANSIENT if again else (_TOO_MANY,),
+            status_forcelist=_TRANSIENT if idempotent else (_TOO_MANY,),
             allowed_methods=None,
             backoff_factor=0.3,
             raise_on_status=False,
@@ -302,7 +302,7 @@ class Transport:
         )
 
 
-def _as_the_user_says(environ: Mapping[str, str], patience: Patience) -> Patience:
+def _apply_environment(environ: Mapping[str, str], patience: Patience) -> Patience:
     """Apply MLflow's own variables if they lower the limits."""
     seconds = environ.get("MLFLOW_HTTP_REQUEST_TIMEOUT", "")
     tries = environ.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "")

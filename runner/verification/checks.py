@@ -18,7 +18,7 @@ from runner.verification.store import verify_store
 _UNREADABLE = "it can't be read completely"
 
 
-class Look(Protocol):
+class CheckFunction(Protocol):
     """Checks one part of the home; ``repair`` enables repairs that lose no data."""
 
     def __call__(self, home: Home, *, repair: bool, progress: Progress) -> Iterator[Finding]:
@@ -30,7 +30,7 @@ class Check(Struct, frozen=True):
     """A check and its title for display."""
 
     title: str
-    look: Look
+    look: CheckFunction
 
 
 CHECKS: tuple[Check, ...] = (

@@ -25,7 +25,7 @@ _REF = "refs/runs/"
 
 def verify_orphans(home: Home, *, repair: bool, progress: Progress) -> Iterator[Finding]:
     """Report and recover runs that only have files; report models and uploads without a row."""
-    places = _places_of_runs(home)
+    places = _run_locations(home)
     total = sum(map(len, places.values()))
     checked = 0
     for name, ids in places.items():
@@ -42,11 +42,13 @@ def verify_orphans(home: Home, *, repair: bool, progress: Progress) -> Iterator[
     yield from _unfinished_uploads(home)
 
 
-def _places_of_runs(home: Home) -> dict[str, set[str]]:
+def _run_locations(home: Home) -> dict[str, set[str]]:
     """Return the ids of runs with files, by location; lists all files before any row is read."""
     refs: list[str] = []
-    if (home.vault / "HEAD").exists():
-        refs = run_git(GitDirectory(git_dir=home.vault), "for-each-ref", "--format=%(refname)", _REF).text.splitlines()
+    if (home.snapshot_store / "HEAD").exists():
+        refs = run_git(
+            GitDirectory(git_dir=home.snapshot_store), "for-each-ref", "--format=%(refname)", _REF
+        ).text.splitlines()
     runs = {path.name for path in _folders(home.root / "runs")}
     kept = {name.removeprefix(_REF) for name in refs} - runs
     folders = {path.name for path in _folders(home.folders)} - runs - kept

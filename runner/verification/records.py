@@ -9,7 +9,7 @@ import msgspec
 from runner.base.findings import Finding, Progress
 from runner.model import RunDetails
 from runner.settings import Home
-from runner.source.snapshot_store import keeps_code
+from runner.source.snapshot_store import has_run_commit
 from runner.store.database import Database
 
 PART = "orphan"
@@ -46,5 +46,5 @@ def _lost(home: Home, run_id: str, document: str) -> Iterator[Finding]:
         return
     if details.exit_code is not None and details.log and not Path(details.log).is_file():
         yield Finding(part=PART, name=run_id, problem=f"the log of this run is missing: {details.log}")
-    if details.code is not None and not keeps_code(home, run_id):
+    if details.code is not None and not has_run_commit(home, run_id):
         yield Finding(part="snapshot", name=run_id, problem="the code of this run is not in the snapshot store")

@@ -10,8 +10,8 @@ from runner.errors import ProjError
 from runner.model import Code, RunDetails, RunStatus
 from runner.provenance.metrics import read_metrics_log
 from runner.settings import Home
-from runner.source.snapshot import About, read_about
-from runner.source.snapshot_store import RunCommit, keeps_code, read_run
+from runner.source.snapshot import RunMetadata, read_run_metadata
+from runner.source.snapshot_store import RunCommit, has_run_commit, read_run_commit
 from runner.store import experiments, runs, values
 from runner.store.database import Database
 from runner.store.entities import Metric, NewRun
@@ -53,7 +53,7 @@ def recover_run(database: Database, home: Home, run_id: str) -> None:
 def times_of(home: Home, run_id: str) -> tuple[int, int]:
     """Return the earliest and latest file modification time of a run in milliseconds since 1970."""
     moments = []
-    for place in (home.run(run_id), home.folders / run_id, home.vault / "refs" / "runs" / run_id):
+    for place in (home.run(run_id), home.folders / run_id, home.snapshot_store / "refs" / "runs" / run_id):
         for path in (place, *_below(place)):
             with suppress(OSError):
                 moments.append(path.lstat().st_mtime_ns // 1_000_000)
@@ -69,21 +69,21 @@ def _below(place: Path) -> list[Path]:
 
 def _code(home: Home, run_id: str) -> tuple[str | None, Code | None]:
     """Return the project folder and the code of a run, from its snapshot."""
-    if not keeps_code(home, run_id):
+    if not has_run_commit(home, run_id):
         return None, None
     try:
-        kept = read_run(home, run_id)
-        about = read_about(kept)
+        kept = read_run_commit(home, run_id)
+        about = read_run_metadata(kept)
     except (ProjError, msgspec.DecodeError):
         return None, None
     return _project(about), _described(kept, about)
 
 
-def _project(about: About) -> str | None:
+def _project(about: RunMetadata) -> str | None:
     return os.fsdecode(about.root).encode("utf-8", "replace").decode() if about.root else None
 
 
-def _described(kept: RunCommit, about: About) -> Code:
+def _described(kept: RunCommit, about: RunMetadata) -> Code:
     return Code(
         tree=kept.tree, swhid=f"swh:1:dir:{kept.tree}", commit=about.commit, dirty=about.dirty, remote=about.remote
     )

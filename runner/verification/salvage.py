@@ -8,7 +8,7 @@ from pathlib import Path
 
 from runner.errors import NoRoomError, StoreError
 from runner.store.database import Database
-from runner.store.faults import explain, free_bytes
+from runner.store.faults import explain_error, free_bytes
 from runner.store.migrations import MIGRATIONS
 from runner.store.row_helpers import RUN_ID
 from runner.store.upgrading import make_private
@@ -44,21 +44,21 @@ def salvage(path: Path) -> str:
 
     If no row can be read, the newest readable backup replaces the store.
     """
-    _need_room(path)
+    _require_space(path)
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     aside = path.with_name(f"{path.name}.damaged-{stamp}")
     fresh = path.with_name(f"{path.name}.salvaged")
     try:
         return _replace(path, fresh, aside)
     except sqlite3.Error as error:
-        raise explain(error, fresh) or StoreError("The store can't be repaired", context=str(error)) from error
+        raise explain_error(error, fresh) or StoreError("The store can't be repaired", context=str(error)) from error
     finally:
         for name in (fresh.name, f"{fresh.name}.borrowed"):
             for suffix in ("", "-wal", "-shm", "-journal"):
                 fresh.with_name(name + suffix).unlink(missing_ok=True)
 
 
-def _need_room(path: Path) -> None:
+def _require_space(path: Path) -> None:
     """Refuse a repair without enough disk space, because rows that can't be written would be lost."""
     needed = _TIMES * path.stat().st_size + _MARGIN
     if free_bytes(path.parent) < needed:
@@ -84,8 +84,8 @@ def _replace(path: Path, fresh: Path, aside: Path) -> str:
             path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
     aside.hardlink_to(path)
     fresh.replace(path)
-    told = f"{count} rows were saved" if used == path else f"{count} rows were taken from the backup {used.name}"
-    return f"{told}; the damaged file is kept as {aside.name}"
+    result = f"{count} rows were saved" if used == path else f"{count} rows were taken from the backup {used.name}"
+    return f"{result}; the damaged file is kept as {aside.name}"
 
 
 def _copy_rows(source: Path, target: Path) -> int:

@@ -1,4 +1,4 @@
-"""What scripts import and name, read without running them."""
+"""Static analysis of scripts: imports, URLs and paths."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ def texts(places: object) -> list[str]:
     return [place.text for place in places]  # type: ignore[attr-defined]
 
 
-def test_imports_are_those_without_which_a_script_fails() -> None:
+def test_imports_are_the_required_modules() -> None:
     code = (
         "from __future__ import annotations\nimport numpy as np, pandas.io\nfrom typing import TYPE_CHECKING\n"
         "if TYPE_CHECKING:\n    import hidden\n"
@@ -28,11 +28,11 @@ def test_imports_are_those_without_which_a_script_fails() -> None:
     assert [place.line for place in script.imports if place.text == "late"] == [11]
 
 
-def test_a_script_of_another_syntax_still_tells_its_imports() -> None:
+def test_imports_are_found_in_scripts_of_another_syntax() -> None:
     assert texts(read_script("a.py", "import numpy\nprint 'old'\n").imports) == ["numpy"]
 
 
-def test_tracking_addresses_are_found_however_they_are_written() -> None:
+def test_tracking_uris_are_found_in_every_form() -> None:
     code = (
         "import mlflow, os, dagshub\nURI = 'http://localhost:5000'\nmlflow.set_tracking_uri(URI)\n"
         "mlflow.set_tracking_uri(os.environ.get('MLFLOW_TRACKING_URI', 'http://ours'))\n"
@@ -60,7 +60,7 @@ def test_tracking_addresses_are_found_however_they_are_written() -> None:
         ("clients['a'] = MlflowClient('http://b:1')\n", True),
     ],
 )
-def test_a_client_that_nothing_uses_logs_nowhere(code: str, is_told: bool) -> None:
+def test_an_unused_client_has_no_tracking_uri(code: str, is_told: bool) -> None:
     assert bool(read_script("a.py", code).tracking) == is_told
 
 
@@ -74,7 +74,7 @@ def test_a_client_that_nothing_uses_logs_nowhere(code: str, is_told: bool) -> No
         "client = MlflowClient(tracking_uri=where)\nclient.x()",
     ],
 )
-def test_the_names_of_addresses_are_found(code: str) -> None:
+def test_the_names_of_uris_are_found(code: str) -> None:
     assert "where" in texts(read_script("a.py", code).tracking_names)
 
 
@@ -83,7 +83,7 @@ def test_absolute_paths_are_found_and_docstrings_are_not_read() -> None:
     assert texts(read_script("a.py", code).paths) == ["C:\\Users\\me\\a.csv", "/home/me/b.csv"]
 
 
-def test_local_modules_are_followed_and_are_not_outside(tmp_path: Path) -> None:
+def test_local_modules_are_followed_and_not_reported(tmp_path: Path) -> None:
     files = write_tree(
         tmp_path,
         {
@@ -100,7 +100,7 @@ def test_local_modules_are_followed_and_are_not_outside(tmp_path: Path) -> None:
     assert sorted(scripts.outside()) == ["scipy", "sklearn", "torch"]
 
 
-def test_a_shell_script_a_module_and_a_notebook_are_entered(tmp_path: Path) -> None:
+def test_shell_scripts_modules_and_notebooks_are_followed(tmp_path: Path) -> None:
     cells = [
         {"cell_type": "code", "source": ["%matplotlib inline\n", "!pip install x\n", "import seaborn\n"]},
         {"cell_type": "markdown", "source": ["import nothing"]},

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.base.checksummed_files import DamagedFileError, read_sealed, write_sealed
+from runner.base.checksummed_files import DamagedFileError, read_checksummed, write_checksummed
 from runner.base.parse_cache import ParseCache
 from runner.environments.resolve.lock_files import read_lock_file, read_valid_lock, report_damage, write_lock_file
 from runner.model import Event
@@ -48,7 +48,7 @@ def test_a_lock_comes_back_as_it_was_written(tmp_path: Path) -> None:
 def test_the_lock_of_another_name_is_not_taken(tmp_path: Path) -> None:
     write_lock_file(tmp_path / "a.txt", TEXT, 2)
     (tmp_path / "a.txt").rename(tmp_path / "b.txt")
-    with pytest.raises(DamagedFileError, match=r"it is the lock a\.txt"):
+    with pytest.raises(DamagedFileError, match=r"its content is that of the lock a\.txt"):
         read_lock_file(tmp_path / "b.txt")
 
 
@@ -63,13 +63,13 @@ def test_a_sealed_file_is_as_it_was_written_or_refused(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, damaged: bytes
 ) -> None:
     path = tmp_path_factory.mktemp("sealed") / "file"
-    write_sealed(path, content, durable=True)
-    assert read_sealed(path) == content
+    write_checksummed(path, content, durable=True)
+    assert read_checksummed(path) == content
     whole = path.read_bytes()
     for wrong in (damaged, whole[:-1], whole + damaged + b"!", b""):
         path.write_bytes(wrong)
         with pytest.raises(DamagedFileError):
-            read_sealed(path)
+            read_checksummed(path)
     assert [entry.name for entry in path.parent.iterdir()] == ["file"]
 
 

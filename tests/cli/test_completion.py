@@ -23,6 +23,8 @@ from runner.store.entities import Metric, NewRun
 from tests.cli.test_start import SLOW
 from tests.conftest import ROOT, RunProj, write_tree
 
+pytestmark = pytest.mark.slow
+
 BASH = shutil.which("bash")
 ONE, TWO = "ab" * 16, "ac" * 16
 

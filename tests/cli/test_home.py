@@ -78,7 +78,7 @@ def test_the_python_interface_makes_the_same_home(home: Home, tmp_path: Path) ->
         timeout=120,
     )
     assert done.stdout.splitlines()[-1] == "FINISHED"
-    assert [mode(path) for path in (home.root, home.vault, home.database)] == [0o700, 0o700, 0o600]
+    assert [mode(path) for path in (home.root, home.snapshot_store, home.database)] == [0o700, 0o700, 0o600]
 
 
 def test_parts_that_make_the_home_themselves_make_it_private(home: Home) -> None:
@@ -88,7 +88,7 @@ def test_parts_that_make_the_home_themselves_make_it_private(home: Home) -> None
         Database.open(home.database).close()
     finally:
         os.umask(before)
-    assert [mode(path) for path in (home.root, home.vault, home.database)] == [0o700, 0o700, 0o600]
+    assert [mode(path) for path in (home.root, home.snapshot_store, home.database)] == [0o700, 0o700, 0o600]
 
 
 def test_files_beside_the_database_are_private_while_it_is_open(home: Home) -> None:

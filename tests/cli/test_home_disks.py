@@ -20,6 +20,8 @@ from runner.store.entities import NewRun, ProcessIdentity
 from runner.store.migrations import MIGRATIONS
 from tests.conftest import ROOT, RunProj, git, unavailable, write_tree
 
+pytestmark = pytest.mark.slow
+
 COMMAND = "echo hi; echo a=1 >> $PROJ_METRICS; mkdir -p o; echo x > o/f"
 PROJECT = {"MLproject": f"name: x\nentry_points:\n  main:\n    command: '{COMMAND}'\n    outputs: [o]\n"}
 RUN = ("run", "project", "--env-manager", "local")

@@ -170,7 +170,7 @@ class TestList:
 
 class TestShow:
     def test_everything_of_a_run(self, two: tuple[str, str], home: Home, capsys: Capture) -> None:
-        write_tree(home.vault, {run_ref(two[0]): "kept"})
+        write_tree(home.snapshot_store, {run_ref(two[0]): "kept"})
         assert run_command(["show", two[0][:10]]) == 0
         out = capsys.readouterr().out
         for words in (
@@ -190,7 +190,7 @@ class TestShow:
             assert words in out, words
 
     def test_dirty_code_is_never_shown_like_clean(self, two: tuple[str, str], home: Home, capsys: Capture) -> None:
-        write_tree(home.vault, {run_ref(two[1]): "kept"})
+        write_tree(home.snapshot_store, {run_ref(two[1]): "kept"})
         run_command(["show", "latest"])
         out = capsys.readouterr().out
         assert f"differs from commit bbbbbbbbbb in 2 files; proj diff {two[1][:8]}" in out
@@ -365,7 +365,7 @@ class TestRemove:
         run_id = make_run(db, "frozen", 0)
 
         def git(*words: str) -> str:
-            words = ("git", "--git-dir", str(home.vault), *words)
+            words = ("git", "--git-dir", str(home.snapshot_store), *words)
             return subprocess.run(words, check=True, capture_output=True, text=True, input="").stdout.strip()
 
         git("init", "--quiet", "--bare")
@@ -382,7 +382,7 @@ class TestCodeThatIsNotHere:
         runs.create(db, NewRun(name="r", details=RunDetails(code=code), tags={"proj.origin": "http://x"}))
         assert run_command(command) == 1
         said = capsys.readouterr().err
-        assert "it came from another store" in said
+        assert "the run was copied from another store" in said
         assert "1" * 40 in said
         assert f"git clone 'https://git.example.org/a b.git' DIR && git -C DIR checkout {'c' * 40}" in said
 
@@ -390,7 +390,7 @@ class TestCodeThatIsNotHere:
         runs.create(db, NewRun(name="r", tags={"mlflow.source.git.commit": "c" * 40}))
         assert run_command(["checkout", "r", "there"]) == 1
         said = capsys.readouterr().err
-        assert "it was logged by a client" in said
+        assert "the run was logged by a client" in said
         assert f"commit {'c' * 40}" in said
         assert "clone" in said
         assert run_command(["show", "r"]) == 0

@@ -126,7 +126,7 @@ def test_a_folded_table_loses_nothing(capsys: pytest.CaptureFixture[str], monkey
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "60")
     value = "abcdefghij" * 10
-    print_table(("", "", "one", "two"), [("run", "command", value, value[::-1])], whole=2)
+    print_table(("", "", "one", "two"), [("run", "command", value, value[::-1])], fixed=2)
     shown = capsys.readouterr().out
     assert [shown.count(letter) for letter in "bfghij"] == [20] * 6
 

@@ -18,6 +18,7 @@ _BLOCK = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 _ASSIGNMENT = re.compile(r"\w+=")
+_SUBSTITUTION = re.compile(r"<\([^()]*\)")
 
 
 class Block(NamedTuple):
@@ -49,7 +50,7 @@ def shell_lines(block: Block) -> Iterator[str]:
 
 def proj_commands(line: str) -> Iterator[list[str]]:
     """Yield the arguments of each call of ``proj`` in a command line."""
-    lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;()<>")
+    lexer = shlex.shlex(_SUBSTITUTION.sub("/dev/stdin", line), posix=True, punctuation_chars="|&;()<>")
     lexer.whitespace_split = True
     lexer.commenters = "#"
     words: list[str] = []

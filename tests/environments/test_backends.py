@@ -1,4 +1,4 @@
-"""Real environments: from the lock to a proven prefix, whoever edits, kills or races."""
+"""Tests of real environments: from the lock to a verified prefix, with edits, kills and races."""
 
 import contextlib
 import os
@@ -125,7 +125,7 @@ class Contract:
         loaded = backend.load() if isinstance(backend, LazyBackend) else backend
         assert loaded.capabilities == backend.capabilities
 
-    def test_says_nothing_against_a_plain_spec(self) -> None:
+    def test_accepts_a_plain_spec(self) -> None:
         assert BACKENDS[self.manager].why_not(EnvironmentSpec()) is None
 
     def test_a_plan_does_nothing(self, desk: Desk) -> None:
@@ -154,10 +154,10 @@ class Contract:
 
 
 class InstallingContract(Contract):
-    """What every member must do that installs packages."""
+    """Tests that every backend passes that installs packages."""
 
     @pytest.mark.env
-    def test_installs_what_the_lock_says(self, desk: Desk) -> None:
+    def test_installs_the_packages_of_the_lock(self, desk: Desk) -> None:
         prepared = desk.prepare(self.manager)
         names = dict(prepared.record.packages)
         assert names["tabulate"] == "0.9.0"
@@ -220,14 +220,14 @@ class TestLocal(Contract):
     def own_python_first(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
 
-    def test_names_what_is_installed(self, desk: Desk) -> None:
+    def test_records_the_installed_packages(self, desk: Desk) -> None:
         record = desk.prepare("local").record
         assert dict(record.packages)["pytest"] == pytest.__version__
         assert not desk.home.environments.exists()
 
 
-def test_members_that_can_not_provide_a_spec_say_so(desk: Desk) -> None:
-    with pytest.raises(EnvironmentSetupError, match="what a conda file declares") as caught:
+def test_backends_that_can_not_provide_a_spec_give_a_reason(desk: Desk) -> None:
+    with pytest.raises(EnvironmentSetupError, match="needs a conda file") as caught:
         choose_backend("conda", desk.request().spec)
     assert caught.value.hint == "Use '--env-manager' with uv or virtualenv or local."
     with pytest.raises(EnvironmentSetupError, match="docker_env"):
@@ -239,7 +239,7 @@ def test_members_that_can_not_provide_a_spec_say_so(desk: Desk) -> None:
 
 @pytest.mark.env
 @pytest.mark.slow
-def test_two_members_give_the_same_tree_from_the_same_lock(desk: Desk) -> None:
+def test_two_backends_build_the_same_tree_from_the_same_lock(desk: Desk) -> None:
     one, other = desk.prepare("uv"), desk.prepare("virtualenv")
     assert one.prefix != other.prefix
     assert one.record.digest == other.record.digest
@@ -308,7 +308,7 @@ def test_unpinned_requirements_are_those_of_the_day(desk: Desk, tmp_path: Path) 
 
 
 @pytest.mark.env
-def test_what_the_day_did_not_have_is_told(desk: Desk) -> None:
+def test_packages_missing_at_the_cutoff_date_are_reported(desk: Desk) -> None:
     desk.write("requirements.txt", "tabulate>=0.9\n")
     with pytest.raises(EnvironmentSetupError) as caught:
         desk.prepare(as_of=LAST_YEARS)
@@ -330,7 +330,7 @@ def dateless_index(tmp_path: Path, desk: Desk) -> Path:
 
 
 @pytest.mark.env
-def test_an_index_without_dates_is_told_and_used(desk: Desk, dateless_index: Path) -> None:
+def test_an_index_without_dates_is_reported_and_used(desk: Desk, dateless_index: Path) -> None:
     desk.write("requirements.txt", f"--extra-index-url {dateless_index.as_uri()}\nproj-tests-undated\nsix\n")
     prepared = desk.prepare(as_of=LAST_YEARS)
     packages = dict(prepared.record.packages)
@@ -359,10 +359,10 @@ def test_python_is_the_one_that_is_asked_for(desk: Desk) -> None:
     assert version == wanted.version.rpartition(".")[0]
 
 
-def test_missing_python_is_named_with_what_is_there(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_python_is_named_with_the_installed_ones(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UV_PYTHON_DOWNLOADS", "never")
     desk.write("python_env.yaml", "python: 3.99\n", EnvironmentKind.PYTHON_ENV)
-    with pytest.raises(MissingInterpreterError, match=r"Python 3\.99 is needed .* there is 3\."):
+    with pytest.raises(MissingInterpreterError, match=r"Python 3\.99 is required but not installed; found: .*3\."):
         desk.prepare()
     assert BACKENDS["uv"].plan(desk.request()).python == "3.99"
 
@@ -626,10 +626,10 @@ def declare(desk: Desk, kind: str, line: str) -> None:
 @pytest.mark.env
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_two_members_give_the_same_for_every_kind_of_spec(
+def test_two_backends_build_the_same_for_every_kind_of_spec(
     desk: Desk, kind: str, request: pytest.FixtureRequest
 ) -> None:
-    """The contract of the members that make Pythons, for each way to declare what is in them."""
+    """The contract of the Python backends, for each way to declare their packages."""
     if kind in ("pylock", "uv_lock"):
         request.getfixturevalue("uv_project")
         path = "pylock.toml" if kind == "pylock" else "uv.lock"

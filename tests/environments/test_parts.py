@@ -47,8 +47,8 @@ def test_settings_of_pip_are_used_as_pip_would(tmp_path: Path, no_settings: dict
         "--extra-index-url https://c.example",
         "--find-links /wheels",
     } <= set(options.lines)
-    assert "unsafe-best-match" in options.words
-    assert "--allow-insecure-host" in options.words
+    assert "unsafe-best-match" in options.arguments
+    assert "--allow-insecure-host" in options.arguments
 
 
 def test_settings_of_uv_come_before_those_of_pip(no_settings: dict[str, str]) -> None:
@@ -75,7 +75,7 @@ def test_options_of_a_project_are_passed_on(no_settings: dict[str, str]) -> None
         "--only-binary :all:",
         "-i https://y.example",
     )
-    assert options.words[:2] == ("--prerelease", "allow")
+    assert options.arguments[:2] == ("--prerelease", "allow")
 
 
 def test_variables_stand_for_credentials(no_settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +124,7 @@ def test_tree_digest_sees_content_names_links_and_bits_not_caches(tmp_path: Path
         seen.add(tree.digest("pkg"))
 
 
-def test_metadata_digest_sees_what_says_the_requirements(tmp_path: Path) -> None:
+def test_the_metadata_digest_covers_the_files_with_requirements(tmp_path: Path) -> None:
     tree = FolderTree(write_tree(tmp_path, {"setup.py": "1", "mine.py": "1"}))
     first = metadata_digest(tree, ".")
     write_tree(tmp_path, {"mine.py": "2"})
@@ -228,8 +228,8 @@ def test_what_an_installer_is_busy_with() -> None:
     assert unfinished_work(pip + "Installing\n") == ()
 
 
-def test_what_takes_long_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uv_command, "PATIENCE", 0.02)
+def test_a_slow_step_is_reported_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uv_command, "REPORT_INTERVAL", 0.02)
     told: list[str] = []
     code = (
         "import os, sys, time\nprint('Downloading big (1.0GiB)', flush=True)\n"
@@ -245,9 +245,7 @@ def test_what_takes_long_is_told_once(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.env
-def test_what_is_chosen_is_told_when_it_is_made_and_always_recorded(
-    proj: RunProj, make_repository: MakeRepository
-) -> None:
+def test_a_choice_is_reported_at_the_build_and_always_recorded(proj: RunProj, make_repository: MakeRepository) -> None:
     root = make_repository({"MLproject": "entry_points: {main: {command: python -V}}\n"})
     first, second = (proj("run", ".", "--json", cwd=root) for _ in range(2))
     for told in ("no environment is declared", "No version of Python is declared"):

@@ -103,7 +103,7 @@ def test_probe_15_a_version_of_python_is_what_it_looks_like(
     refused = proj("run", ".", cwd=root, UV_PYTHON_DOWNLOADS="never")
     assert refused.code == 1
     assert "Python 3.99 is required but not installed; found: " in refused.err
-    assert f"{line}." in refused.err.partition("there is ")[2]
+    assert f"{line}." in refused.err.partition("found: ")[2]
 
 
 def test_probe_16_names_of_conda_are_mapped_and_none_is_dropped(make_repository: MakeRepository, proj: RunProj) -> None:
@@ -115,7 +115,7 @@ def test_probe_16_names_of_conda_are_mapped_and_none_is_dropped(make_repository:
     packages = dict(result.json["environment"]["packages"])
     assert (packages["msgpack"], "six" in packages) == ("1.0.5", True)
     assert "msgpack-python as msgpack" in result.err
-    assert "left out, as wheels or the system bring them: libstdcxx-ng" in result.err
+    assert "left out, because wheels or the system provide them: libstdcxx-ng" in result.err
     (root / "conda.yaml").write_text(conda.replace("libstdcxx-ng", "r-base"), encoding="utf-8")
     refused = proj("run", ".", cwd=root)
     assert refused.code == 1

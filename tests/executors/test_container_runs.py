@@ -204,7 +204,7 @@ def test_options_for_the_engine(bench: Bench, project: Callable[..., Path], proj
     assert token not in proj("show", masked["run_id"]).out
     assert log(done).splitlines() == ["x y", "read-only"]
     refused = proj("run", ".", "-A", "name=mine", cwd=root)
-    assert (refused.code, "proj starts, names and removes" in refused.err) == (2, True)
+    assert (refused.code, "proj itself starts, names and removes" in refused.err) == (2, True)
     unknown = proj("run", ".", "-A", "no-such-option", cwd=root)
     assert unknown.code == 1
     assert "the container of" in unknown.err
@@ -389,7 +389,7 @@ def test_an_image_is_fetched_and_its_digest_is_held_to(
         assert record(proj, root)["status"] == "FAILED"
 
 
-def test_an_image_that_is_nowhere_is_told(project: Callable[..., Path], proj: RunProj) -> None:
+def test_an_image_that_can_not_be_fetched_is_reported(project: Callable[..., Path], proj: RunProj) -> None:
     root = project("true", {"image": "localhost/proj-test/no-such-image:1"})
     result = proj("run", ".", "--json", "--no-repair", cwd=root)
     assert (result.code, result.json["status"]) == (1, "FAILED")
@@ -457,6 +457,6 @@ class TestContainer(ExecutorContract):
         assert self.executor.why_not(EnvironmentDeclaration()) == "the project declares no docker_env"
         assert self.executor.why_not(EnvironmentDeclaration(kind=EnvironmentKind.DOCKER_ENV)) is None
 
-    def test_it_says_what_was_left_behind(self) -> None:
+    def test_it_reports_processes_that_were_left_running(self) -> None:
         """Override: what a command leaves behind ends with its container."""
         assert EXECUTORS["container"].capabilities.runs_images

@@ -42,13 +42,13 @@ class ExecutorContract:
         assert (outcome.exit_code, outcome.stopped_by, events) == (3, None, [])
         assert sorted((tmp_path / "log.txt").read_text().split()) == ["err", "out"]
 
-    def test_it_says_why_a_command_was_stopped(self, tmp_path: Path, events: list[Event]) -> None:
+    def test_it_reports_why_a_command_was_stopped(self, tmp_path: Path, events: list[Event]) -> None:
         outcome = self.executor.execute(self.request(tmp_path, "sleep 60", timeout=0.2), events.append)
         assert outcome.stopped_by == "timeout"
         assert [event.message for event in events] == ["the command was stopped: it took longer than 0.2 s"]
 
     @pytest.mark.skipif(shutil.which("setsid") is None, reason="makes a daemon with setsid(1)")
-    def test_it_says_what_was_left_behind(self, tmp_path: Path, events: list[Event]) -> None:
+    def test_it_reports_processes_that_were_left_running(self, tmp_path: Path, events: list[Event]) -> None:
         self.executor.execute(self.request(tmp_path, "setsid sleep 60 & exit 0"), events.append)
         assert [event.message for event in events] == [
             "processes that the command left running were ended: sleep",

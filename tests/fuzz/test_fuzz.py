@@ -11,6 +11,8 @@ from tests.fuzz.generators import BOMBS, EXAMPLES
 from tests.fuzz.search import Collector, search
 from tests.fuzz.worker import try_input
 
+pytestmark = pytest.mark.slow
+
 SECONDS = float(os.environ.get("PROJ_FUZZ_SECONDS", "60"))
 
 

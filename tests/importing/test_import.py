@@ -191,7 +191,7 @@ class TestFolder:
 
     def test_artifacts_behind_a_server_can_be_found_by_its_folder(self, folder: Path, capsys: Capture) -> None:
         (folder / f"7/{TWO}/meta.yaml").write_text(run_meta(TWO, "mlflow-artifacts:/7/artifacts", "null", "1"))
-        assert "--artifacts-destination DIR names the folder" in bring(capsys, folder).out
+        assert "--artifacts-destination DIR sets" in bring(capsys, folder).out
 
     def test_a_moved_store_brings_its_own_artifacts(
         self, folder: Path, tmp_path: Path, home: Home, capsys: Capture
@@ -307,7 +307,7 @@ class TestAgain:
         way = re.search(r"hint: Import it as a new version: proj (models register churner .+)", said.err)
         assert way is not None
         assert "everything had been imported before" not in bring(capsys, folder).out
-        assert "The alias churner@champion names another version here" in said.err
+        assert "The alias churner@champion refers to another version here" in said.err
         assert versions.get(db, "churner", 1).run_id == run_id
         assert versions.get(db, "churner", 3).location == models.get(db, MODEL).artifact_uri
         new = versions.create(db, versions.NewVersion(name="churner", source=f"runs:/{run_id}/model"))
@@ -336,7 +336,7 @@ class TestChoice:
     def test_an_unknown_one(self, folder: Path, capsys: Capture) -> None:
         said = bring(capsys, folder, "--experiment", "churm")
         assert said.code == 1
-        assert "There is no experiment 'churm' there" in said.err
+        assert "The store has no experiment 'churm'" in said.err
         assert "'churn ü/x'" in said.err
 
 
@@ -365,7 +365,7 @@ class TestFaults:
             ("meta.yaml", f"start_time: {2**63}\n", "meta.yaml:1: Expected `int`"),
             ("meta.yaml", f"start_time: {10**30}\n", "meta.yaml:1: "),
             ("meta.yaml", 'run_name: "\\ud800"\n', "meta.yaml"),
-            ("meta.yaml", "a: &a {x: 1}\nb: {<<: [*a, *a]}\n", "has a merge key"),
+            ("meta.yaml", "a: &a {x: 1}\nb: {<<: [*a, *a]}\n", "has a YAML merge key"),
             (
                 "inputs/x/meta.yaml",
                 "source_type: DATASET\nsource_id: ../../../etc\n",
@@ -450,7 +450,7 @@ class TestFaults:
         [
             ("nothing", "There is no 'nothing'"),
             ("sqlite:///nothing.db", "There is no 'nothing.db'"),
-            ("postgresql://me:hunter22@db/mlflow", "proj reads no store of the kind 'postgresql'"),
+            ("postgresql://me:hunter22@db/mlflow", "proj can't read a store of the kind 'postgresql'"),
             ("https://mlflow.example.org", "proj pull RUN --from"),
             (".", "is not an mlruns folder"),
             ("text", "neither a folder nor an SQLite database"),
@@ -467,7 +467,7 @@ class TestFaults:
         assert "hunter22" not in said.err
 
     def test_a_part_of_a_store(self, folder: Path, capsys: Capture) -> None:
-        assert f"Name the whole: {folder}" in bring(capsys, folder / "7").err
+        assert f"Pass the whole store: {folder}" in bring(capsys, folder / "7").err
 
     def test_a_folder_with_a_database(self, tmp_path: Path, capsys: Capture) -> None:
         with closing(sqlite3.connect(tmp_path / "mlflow.db")) as file:

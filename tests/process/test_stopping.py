@@ -16,6 +16,8 @@ from runner import process
 from runner.process import Echo, Interrupted, Outcome, ProcessRequest, Stdin, raising_signals
 from tests.support.process_driver import Driver, wait_until
 
+pytestmark = pytest.mark.slow
+
 needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks at processes through /proc")
 
 TICKING = "import time\nwhile True:\n    print('tick', flush=True); time.sleep(0.01)"

@@ -197,7 +197,8 @@ class TestReading:
         with odd_server(answer) as odd:
             said = call(capsys, "get", run_id, "--to", str(tmp_path / "got"), "--tracking-uri", odd.url)
         assert said.out.splitlines() == [str(tmp_path / "got" / "evil")]
-        assert list(tmp_path.parent.rglob("evil")) == [tmp_path / "got" / "evil"]
+        assert list(tmp_path.rglob("evil")) == [tmp_path / "got" / "evil"]
+        assert not any((folder / "evil").exists() for folder in tmp_path.parents)
 
     def test_a_server_can_not_name_any_folder_of_this_machine(
         self, theirs: Theirs, tmp_path: Path, db: Database, home: Home, capsys: Capture
@@ -217,7 +218,7 @@ class TestReading:
         assert "can't be fetched through the server" in said.err
         assert not (tmp_path / "got").exists()
         assert pulled.code == 0
-        assert f"not on this machine and stay where they are: {secret.as_uri()}" in pulled.out
+        assert f"not on this machine and were not copied: {secret.as_uri()}" in pulled.out
         assert walk_artifacts(home.artifacts(run_id)) == ()
         assert runs.get(db, run_id).artifact_uri == home.artifacts(run_id).as_uri()
 
@@ -401,7 +402,7 @@ class TestPulling:
         assert shown["command"] == "python train.py"
         assert (shown["code"]["tree"], shown["parameters"][0]["source"]) == ("1" * 40, "command line")
         assert shown["log"] is None
-        assert "left alone" in call(capsys, "pull", run_id, "--from", theirs.url).out
+        assert "not changed" in call(capsys, "pull", run_id, "--from", theirs.url).out
         before = read_record(db, run_id, home)
         elsewhere = Home(clean_room / "elsewhere")
         monkeypatch.setenv("PROJ_HOME", str(elsewhere.root))
@@ -483,7 +484,7 @@ def test_a_server_of_mlflow(tmp_path: Path, db: Database, home: Home, capsys: Ca
         )
         odd = [Metric(key="plus", value=math.inf, timestamp=1), Metric(key="nan", value=math.nan, timestamp=1)]
         server.log_batch(run.run_id, metrics=odd)
-        place = server.place(run.artifact_uri)
+        place = server.location(run.artifact_uri)
         assert place is not None
         (tmp_path / "plot").write_bytes(b"plot")
         with (tmp_path / "plot").open("rb") as file:

@@ -87,7 +87,7 @@ def test_what_fails_leaves_nothing_open(db: Database) -> None:
         raise InvalidValueError("no")
 
     assert isinstance(make(db, half)[0], InvalidValueError)
-    assert not db.has_gathered
+    assert not db.has_batch
     assert keys(db.path) == {"kept"}
 
 
@@ -115,27 +115,27 @@ def test_a_full_disk_is_told_to_all_of_them(db: Database) -> None:
 
 
 def test_a_transaction_of_its_own_does_not_wait_for_them(db: Database) -> None:
-    with db.gathering():
+    with db.batching():
         db.execute(INSERT, "a")
-    assert db.has_gathered
+    assert db.has_batch
     db.execute(INSERT, "b")
     assert keys(db.path) == {"a", "b"}
-    db.commit_gathered()
+    db.commit_batch()
 
 
 def test_another_thread_waits_until_they_are_committed(db: Database) -> None:
-    with db.gathering():
+    with db.batching():
         db.execute(INSERT, "a")
     other = threading.Thread(target=db.execute, args=(INSERT, "b"))
     other.start()
     other.join(0.05)
     assert other.is_alive()
-    db.commit_gathered()
+    db.commit_batch()
     other.join()
     assert keys(db.path) == {"a", "b"}
 
 
 def test_a_store_that_is_closed_has_them(tmp_path: Path) -> None:
-    with closing(Database.open(tmp_path / "proj.db")) as db, db.gathering():
+    with closing(Database.open(tmp_path / "proj.db")) as db, db.batching():
         db.execute(INSERT, "a")
     assert keys(tmp_path / "proj.db") == {"a"}

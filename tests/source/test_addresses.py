@@ -96,7 +96,7 @@ def test_a_mistyped_file_url_names_the_path(tmp_path: Path, form: str) -> None:
 def test_a_file_url_with_two_strokes_is_explained() -> None:
     with pytest.raises(SourceError, match="names the host 'tmp'") as caught:
         parse_address("file://tmp/project")
-    assert caught.value.hint == "A path begins after three strokes: did you mean file:///tmp/project?"
+    assert caught.value.hint == "A local path follows three slashes. Did you mean file:///tmp/project?"
 
 
 def test_a_shorthand_is_explained() -> None:
@@ -222,7 +222,7 @@ def test_credentials_show_nothing() -> None:
     assert credentials is not None
     assert (credentials.user, credentials.password) == ("user", "p@ss")
     assert "p@ss" not in f"{credentials!r} {credentials}"
-    assert credentials.hidden_in("fatal: p%40ss and p@ss") == "fatal: *** and ***"
+    assert credentials.redact("fatal: p%40ss and p@ss") == "fatal: *** and ***"
     assert (
         without_credentials("fatal: 'https://user:tok@h/x' and ssh://git:pw@h/y")
         == "fatal: 'https://h/x' and ssh://git@h/y"

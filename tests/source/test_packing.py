@@ -1,4 +1,4 @@
-"""How objects enter the store of snapshots: our own packs, files that change meanwhile, damaged repositories."""
+"""How objects enter the snapshot store: our own packs, files that change meanwhile, damaged repositories."""
 
 import hashlib
 import os
@@ -14,29 +14,31 @@ from hypothesis import strategies as st
 from runner.errors import SnapshotError
 from runner.settings import Home
 from runner.source.durable import publish
-from runner.source.intake import take_files
+from runner.source.intake import store_files
 from runner.source.packing import PackWriter, read_index
 from runner.source.restoring import checkout
-from runner.source.snapshot_store import EMPTY_TREE, identity_of, open_snapshot_store
+from runner.source.snapshot_store import EMPTY_TREE, object_id, open_snapshot_store
 from runner.source.verification import verify_snapshots
 from tests.conftest import MakeRepository, git, write_tree
 from tests.support.sources import Said, fingerprint, freeze, kept
 
+pytestmark = pytest.mark.slow
+
 MANY: dict[str, str | bytes] = {f"d{number % 7}/f{number}.txt": f"{number}\n" * number for number in range(150)}
 
 
-def vault_git(home: Home, *words: str) -> str:
+def store_git(home: Home, *words: str) -> str:
     return subprocess.run(
-        ["git", f"--git-dir={home.vault}", *words], check=True, capture_output=True, text=True
+        ["git", f"--git-dir={home.snapshot_store}", *words], check=True, capture_output=True, text=True
     ).stdout.strip()
 
 
 def packs(home: Home) -> list[Path]:
-    return sorted((home.vault / "objects" / "pack").glob("*.pack"))
+    return sorted((home.snapshot_store / "objects" / "pack").glob("*.pack"))
 
 
 def is_sound(home: Home) -> bool:
-    vault_git(home, "fsck", "--full", "--strict", "--no-dangling")
+    store_git(home, "fsck", "--full", "--strict", "--no-dangling")
     return list(verify_snapshots(home, repair=False, progress=lambda _done, _total: None)) == []
 
 
@@ -47,10 +49,10 @@ def test_git_finds_a_pack_of_ours_whole(tmp_path_factory: pytest.TempPathFactory
     subprocess.run(["git", "init", "--quiet", "--bare", str(folder)], check=True)
     with PackWriter(folder / "objects") as writer:
         for content in contents:
-            writer.add("blob", identity_of("blob", content), content)
+            writer.add("blob", object_id("blob", content), content)
     (pack,) = (folder / "objects" / "pack").glob("*.pack")
     subprocess.run(["git", "verify-pack", str(pack.with_suffix(".idx"))], check=True)
-    assert read_index(pack.with_suffix(".idx")) == sorted(identity_of("blob", content) for content in contents)
+    assert read_index(pack.with_suffix(".idx")) == sorted(object_id("blob", content) for content in contents)
     assert sorted(path.suffix for path in pack.parent.iterdir()) == [".idx", ".pack"]
     assert pack.stat().st_mode & 0o777 == 0o444
 
@@ -58,7 +60,7 @@ def test_git_finds_a_pack_of_ours_whole(tmp_path_factory: pytest.TempPathFactory
 def test_a_pack_that_is_not_finished_is_not_there(tmp_path: Path) -> None:
     def write() -> None:
         with PackWriter(tmp_path) as writer:
-            writer.add("blob", identity_of("blob", b"x"), b"x")
+            writer.add("blob", object_id("blob", b"x"), b"x")
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -92,12 +94,12 @@ def test_content_that_is_there_is_not_written_again(make_repository: MakeReposit
 
 
 def test_a_snapshot_outlives_its_repository(make_repository: MakeRepository, home: Home, tmp_path: Path) -> None:
-    """The vault shares no file with a repository, so that nothing that happens to that one reaches it."""
+    """The snapshot store shares no file with a repository, so that nothing that happens to that one reaches it."""
     root = make_repository(MANY)
     write_tree(root, {"d1/f1.txt": "changed"})
     kept(root, home, "run1")
     kept(root, home, "run2", "HEAD")
-    assert all(path.stat().st_nlink == 1 for path in home.vault.rglob("*") if path.is_file())
+    assert all(path.stat().st_nlink == 1 for path in home.snapshot_store.rglob("*") if path.is_file())
     for path in (root / ".git").rglob("*"):
         if path.is_file():
             path.chmod(0o644)
@@ -156,7 +158,7 @@ def test_a_forged_object_of_a_repository_does_not_enter(
         freeze(root, home, "HEAD")
     other = make_repository({"model.py": "good = True\n"}, name="other")
     kept(other, home, "run1")
-    assert vault_git(home, "cat-file", "blob", identity) == "good = True"
+    assert store_git(home, "cat-file", "blob", identity) == "good = True"
 
 
 @pytest.mark.parametrize("damage", [b"", b"noise", None])
@@ -201,18 +203,18 @@ def test_files_that_grow_shrink_and_turn_into_links_are_read_as_they_are_at_some
     thread.start()
     try:
         for _ in range(20):
-            found = take_files(home, os.fsencode(tmp_path), dict.fromkeys(names, 10), 10**6)
+            found = store_files(home, os.fsencode(tmp_path), dict.fromkeys(names, 10), 10**6)
             assert found.taken.keys() | found.refused.keys() <= set(names)
     finally:
         stop.set()
         thread.join()
-    vault_git(home, "fsck", "--full", "--no-dangling")
+    store_git(home, "fsck", "--full", "--no-dangling")
 
 
 def test_a_pipe_that_takes_the_place_of_a_file_is_not_waited_for(tmp_path: Path, home: Home) -> None:
     os.mkfifo(tmp_path / "pipe")
     write_tree(tmp_path, {"large": "x" * 100, "whole": "y"})
-    found = take_files(home, os.fsencode(tmp_path), {b"pipe": 1, b"large": 1, b"gone": 1, b"whole": 1}, 50)
+    found = store_files(home, os.fsencode(tmp_path), {b"pipe": 1, b"large": 1, b"gone": 1, b"whole": 1}, 50)
     assert found.refused == {b"pipe": "special", b"large": "large", b"gone": "vanished"}
     assert found.taken[b"whole"].identity == hashlib.sha1(b"blob 1\0y").hexdigest()
 
@@ -224,7 +226,7 @@ def test_a_folder_that_became_a_link_hides_what_was_below_it(make_repository: Ma
     (root / "old").rmdir()
     (root / "old").symlink_to("new")
     _, snapshot = freeze(root, home)
-    assert vault_git(home, "ls-tree", "-r", "--name-only", snapshot.code.tree).splitlines() == ["new/0.py", "old"]
+    assert store_git(home, "ls-tree", "-r", "--name-only", snapshot.code.tree).splitlines() == ["new/0.py", "old"]
 
 
 def test_objects_are_on_disk_before_they_are_found(
@@ -243,8 +245,8 @@ def test_objects_are_on_disk_before_they_are_found(
     write_tree(root, {"a.py": "2", "d1/b.py": "3"})
     kept(root, home, "run2")
     kept(root, home, "run3", "HEAD")
-    files = [path for path in (home.vault / "objects").rglob("*") if path.is_file()]
-    files += list((home.vault / "refs/runs").iterdir())
+    files = [path for path in (home.snapshot_store / "objects").rglob("*") if path.is_file()]
+    files += list((home.snapshot_store / "refs/runs").iterdir())
     assert {path for path in files if path.stat().st_ino not in synced} == set()
 
 
@@ -258,4 +260,4 @@ def test_nothing_is_published_before_all_is_on_disk(tmp_path: Path, monkeypatch:
     with pytest.raises(OSError, match="the disk is gone"):
         publish([(tmp_path / name, tmp_path / "target" / name) for name in ("a", "b")])
     assert not (tmp_path / "target").exists()
-    assert identity_of("tree", b"") == EMPTY_TREE
+    assert object_id("tree", b"") == EMPTY_TREE

@@ -10,6 +10,8 @@ from runner.settings import Home
 from tests.conftest import MakeRepository, RunProj, git, write_tree
 from tests.support.sources import freeze
 
+pytestmark = pytest.mark.slow
+
 KEYS = (
     *("filter.x.clean", "filter.x.smudge", "filter.x.process", "filter.y.clean", "core.fsmonitor", "core.sshCommand"),
     *("core.pager", "core.editor", "core.askPass", "core.gitProxy", "core.alternateRefsCommand", "diff.external"),

@@ -16,9 +16,11 @@ from runner.source.opening import open_source
 from runner.source.run_folder import check_out
 from runner.source.snapshot import keep_snapshot, take_snapshot
 from tests.conftest import MakeRepository, git, write_tree
-from tests.source.test_snapshot import in_vault
+from tests.source.test_snapshot import in_store
 from tests.support.git_server import GitServer, serving
 from tests.support.sources import Said, freeze
+
+pytestmark = pytest.mark.slow
 
 SECRET = "t0ps3cret-t0ken"  # made up
 USER_INFO = f"tester:{SECRET}@"
@@ -135,7 +137,7 @@ def test_the_token_in_an_address_is_used_and_written_nowhere(
         source = open_source(url, None, home, said)
         snapshot = take_snapshot(source, home, said)
         keep_snapshot(snapshot, "run1", home)
-        assert in_vault(home, snapshot.code.tree) == {"a.py": "100644 1"}
+        assert in_store(home, snapshot.code.tree) == {"a.py": "100644 1"}
         with pytest.raises(SourceError) as caught:
             open_source(server.url("none.git", USER_INFO), None, home, said)
         wrong = server.url("project.git", "tester:wr0ng-t0ken@")
@@ -197,7 +199,7 @@ def test_submodules_come_at_their_recorded_commits(publish: Callable[..., Path],
     submodule_project(publish, "../library.git")
     with serving(served, "tester", SECRET) as server:
         _, snapshot = freeze(server.url("project.git", USER_INFO), home)
-    assert set(in_vault(home, snapshot.code.tree)) == {"a.py", ".gitmodules", "lib/lib.py"}
+    assert set(in_store(home, snapshot.code.tree)) == {"a.py", ".gitmodules", "lib/lib.py"}
     assert SECRET not in everything_below(home.root)
     _, local = freeze(served / "project.git", home)
     assert local.code.tree == snapshot.code.tree
@@ -301,7 +303,7 @@ def test_a_zip_is_unpacked_and_frozen_whole(tmp_path: Path, home: Home) -> None:
         archive.writestr(link, "tool.sh")
     source, snapshot = freeze(f"{place}#repo-1.0", home)
     assert (source.name, source.subdirectory, source.commit) == (str(place), "repo-1.0", None)
-    found = in_vault(home, snapshot.code.tree)
+    found = in_store(home, snapshot.code.tree)
     assert found["repo-1.0/tool.sh"] == "100755 x"
     assert found["repo-1.0/link"] == "120000 tool.sh"
     assert found["repo-1.0/d.csv"] == "100644 1"
@@ -351,7 +353,7 @@ def test_a_zip_is_fetched_with_its_token_and_without_telling(
     with serving(served, "tester", SECRET) as server:
         source, snapshot = freeze(server.url("p.zip?signature=h1dden", USER_INFO), home)
         assert source.name == server.url("p.zip")
-        assert in_vault(home, snapshot.code.tree) == {"a.py": "100644 1"}
+        assert in_store(home, snapshot.code.tree) == {"a.py": "100644 1"}
         with pytest.raises(SourceError) as caught:
             open_source(server.url("none.zip?signature=h1dden", USER_INFO), None, home, Said())
         monkeypatch.setattr(archive, "LARGEST_DOWNLOAD", 10)

@@ -13,7 +13,7 @@ from runner.source.cleaning import collect_garbage
 from runner.source.restoring import checkout, difference, find_tree_in_history, find_trees_in_history
 from runner.source.run_folder import check_out
 from runner.source.snapshot import keep_snapshot
-from runner.source.snapshot_store import forget_snapshot, has_object
+from runner.source.snapshot_store import has_object, release_snapshot
 from tests.conftest import MakeRepository, git, write_tree
 from tests.support.sources import Said, fingerprint, freeze, kept
 
@@ -155,10 +155,10 @@ def test_forgotten_runs_are_freed_and_others_stay(make_repository: MakeRepositor
     third = freeze(root, home)[1]
     source, _ = freeze(root, home)
     check_out(third, source, "run3", home, Said()).release(keep=False)
-    forget_snapshot("run1", home)
-    forget_snapshot("run1", home)
+    release_snapshot("run1", home)
+    release_snapshot("run1", home)
     long_ago = 1_000_000_000
-    for path in (home.vault / "objects").rglob("*"):
+    for path in (home.snapshot_store / "objects").rglob("*"):
         if path.is_file():
             os.utime(path, (long_ago, long_ago))
     collect_garbage(home)
@@ -166,7 +166,7 @@ def test_forgotten_runs_are_freed_and_others_stay(make_repository: MakeRepositor
     assert not has_object(home, first.code.tree)
     assert has_object(home, second.code.tree)
     checkout("run2", tmp_path / "back", home, Said())
-    assert git(home.vault, "fsck", "--full", "--strict", "--no-dangling") == ""
+    assert git(home.snapshot_store, "fsck", "--full", "--strict", "--no-dangling") == ""
     # What the kept index counts on is still there, and a tree that was freed is made anew.
     assert freeze(root, home)[1].code.tree == third.code.tree
     write_tree(root, {"a.py": "1"})
@@ -182,4 +182,4 @@ def test_indexes_of_projects_that_are_gone_are_freed(make_repository: MakeReposi
     shutil.rmtree(root)
     collect_garbage(home)
     assert list(home.indexes.glob("*/index")) == []
-    assert git(home.vault, "for-each-ref") == ""
+    assert git(home.snapshot_store, "for-each-ref") == ""

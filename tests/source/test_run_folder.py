@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from runner.base.files import remove_tree
 from runner.errors import SnapshotError
 from runner.settings import Home
 from runner.source import providing
-from runner.source.run_folder import RequiredPaths, RunFolder, check_out, remove_folder, stay_in_place
-from runner.source.snapshot import tree_again
+from runner.source.run_folder import RequiredPaths, RunFolder, check_out, in_place_run_folder
+from runner.source.snapshot import current_tree
 from tests.conftest import MakeRepository, git, write_tree
 from tests.support.sources import Said, fingerprint, freeze
 
@@ -158,7 +159,7 @@ def test_a_failed_runs_folder_stays_until_it_is_removed(make_repository: MakeRep
         laid(root, home, "run1")
     (folder.project / "a.py").chmod(0)
     folder.project.chmod(0o500)
-    remove_folder("run1", home)
+    remove_tree(folder.root)
     assert not folder.root.exists()
     assert {path.name for path in home.folders.iterdir()} == {"run2"}
 
@@ -299,7 +300,7 @@ def test_declared_inputs_outside_the_repository_are_reached(make_repository: Mak
     folder = laid(root / "p", home, "run1", wishes)
     assert (folder.project / "../../shared/data.csv").read_text(encoding="utf-8") == "1"
     assert (folder.project / "../../far/set/x.csv").read_text(encoding="utf-8") == "2"
-    assert [name for name, _ in folder.beyond] == ["../../shared/data.csv", "../../far/set"]
+    assert [name for name, _ in folder.outside_inputs] == ["../../shared/data.csv", "../../far/set"]
     (folder.project / "../../shared/data.csv").write_text("over", encoding="utf-8")
     assert (root.parent / "shared/data.csv").read_text(encoding="utf-8") == "1"
     folder.release(keep=False)
@@ -329,18 +330,18 @@ def test_in_place_the_users_folder_is_used_and_watched(make_repository: MakeRepo
     root = make_repository({"p/a.py": "1", ".gitignore": "*.dat\n"})
     write_tree(root, {"p/old.dat": "1"})
     source, snapshot = freeze(root / "p", home)
-    folder = stay_in_place(snapshot, source)
+    folder = in_place_run_folder(snapshot, source)
     assert (folder.project, folder.provided) == (root / "p", ())
-    assert tree_again(source, home) == snapshot.code.tree
+    assert current_tree(source, home) == snapshot.code.tree
     write_tree(root, {"p/out.dat": "1", "p/old.dat": "22", "top.txt": "x"})
     assert folder.changes() == ("../top.txt", "old.dat", "out.dat")
-    assert tree_again(source, home) != snapshot.code.tree
+    assert current_tree(source, home) != snapshot.code.tree
     folder.release(keep=False)
     assert (root / "p/out.dat").exists()
-    assert not home.folders.exists()
+    assert list(home.folders.glob("*")) == []
     source, snapshot = freeze(root, home, "HEAD")
     with pytest.raises(SnapshotError, match="in-place"):
-        stay_in_place(snapshot, source)
+        in_place_run_folder(snapshot, source)
 
 
 def _lay(root: Path, home: Path, number: int) -> tuple[str, dict[str, bytes]]:
@@ -390,7 +391,7 @@ def test_a_killed_run_leaves_the_repository_as_it_was(make_repository: MakeRepos
         except subprocess.TimeoutExpired:
             child.kill()
         child.wait()
-        remove_folder("killed", home)
+        remove_tree(home.folders / "killed")
     assert fingerprint(root) == before
     folder = laid(root, home, "after")
     assert len(contents(folder.top)) == 2000

@@ -13,23 +13,23 @@ import pytest
 from runner.errors import SnapshotError
 from runner.settings import Home
 from runner.source.snapshot import take_snapshot
-from runner.source.snapshot_store import snapshot_store_git_directory
+from runner.source.snapshot_store import store_git_directory
 from runner.source.tree import TreeFiles
 from tests.conftest import MakeRepository, git, write_tree
 from tests.support.sources import Said, fingerprint, freeze
 
 
-def in_vault(home: Home, tree: str) -> dict[str, str]:
-    """Return mode and content of every file of a tree; only the vault's own objects are used."""
+def in_store(home: Home, tree: str) -> dict[str, str]:
+    """Return mode and content of every file of a tree; only the snapshot store's own objects are used."""
     found = {}
     listed = subprocess.run(
-        ["git", f"--git-dir={home.vault}", "ls-tree", "-r", "-z", tree], check=True, capture_output=True
+        ["git", f"--git-dir={home.snapshot_store}", "ls-tree", "-r", "-z", tree], check=True, capture_output=True
     ).stdout
     for line in filter(None, listed.split(b"\0")):
         description, _, path = line.partition(b"\t")
         mode, _, identity = description.decode().split(" ")
         blob = subprocess.run(
-            ["git", f"--git-dir={home.vault}", "cat-file", "blob", identity], check=True, capture_output=True
+            ["git", f"--git-dir={home.snapshot_store}", "cat-file", "blob", identity], check=True, capture_output=True
         ).stdout
         found[os.fsdecode(path)] = f"{mode} {os.fsdecode(blob)}"
     return found
@@ -60,7 +60,7 @@ def test_everything_that_git_does_not_ignore_is_frozen(make_repository: MakeRepo
     before = fingerprint(root)
     _, snapshot = freeze(root, home)
     assert fingerprint(root) == before
-    found = in_vault(home, snapshot.code.tree)
+    found = in_store(home, snapshot.code.tree)
     assert found == {
         ".gitignore": "100644 *.log\n",
         "a.py": "100644 edited after",
@@ -99,7 +99,7 @@ def test_a_file_becomes_a_folder_and_a_folder_a_file(make_repository: MakeReposi
     (root / "y").rmdir()
     write_tree(root, {"x/new": "3", "y": "4"})
     _, snapshot = freeze(root, home)
-    assert in_vault(home, snapshot.code.tree) == {"x/new": "100644 3", "y": "100644 4"}
+    assert in_store(home, snapshot.code.tree) == {"x/new": "100644 3", "y": "100644 4"}
 
 
 def test_a_committed_file_goes_and_comes_back(make_repository: MakeRepository, home: Home) -> None:
@@ -117,17 +117,17 @@ def test_ignore_rules_are_gits_and_may_change(make_repository: MakeRepository, h
     root = make_repository({"a.py": "", "data/forced.csv": "tracked"})
     write_tree(root, {"scratch.txt": "", "secret.key": "", "data/raw.csv": "", "keep.tmp": ""})
     _, snapshot = freeze(root, home)
-    assert "scratch.txt" in in_vault(home, snapshot.code.tree)
+    assert "scratch.txt" in in_store(home, snapshot.code.tree)
     (root / ".git" / "info").mkdir(exist_ok=True)
     (root / ".git" / "info" / "exclude").write_text("scratch.txt\n", encoding="utf-8")
     (clean_room / "ignore").write_text("*.key\n", encoding="utf-8")
     git(root, "config", "--global", "core.excludesFile", str(clean_room / "ignore"))
     write_tree(root, {".gitignore": "data/\n"})
     _, snapshot = freeze(root, home)
-    assert set(in_vault(home, snapshot.code.tree)) == {"a.py", ".gitignore", "data/forced.csv", "keep.tmp"}
+    assert set(in_store(home, snapshot.code.tree)) == {"a.py", ".gitignore", "data/forced.csv", "keep.tmp"}
     git(root, "rm", "-q", "--cached", "data/forced.csv")
     _, snapshot = freeze(root, home)
-    assert "data/forced.csv" not in in_vault(home, snapshot.code.tree)
+    assert "data/forced.csv" not in in_store(home, snapshot.code.tree)
 
 
 def test_environments_caches_and_run_stores_are_no_part_of_a_project(
@@ -155,7 +155,7 @@ def test_environments_caches_and_run_stores_are_no_part_of_a_project(
 def test_a_plain_folder_is_frozen_by_the_same_rules(tmp_path: Path, home: Home) -> None:
     root = write_tree(tmp_path / "plain", {"a.py": "1", ".gitignore": "big/\n", "big/x": "", "deep/b.py": "2"})
     _, snapshot = freeze(root, home)
-    assert set(in_vault(home, snapshot.code.tree)) == {"a.py", ".gitignore", "deep/b.py"}
+    assert set(in_store(home, snapshot.code.tree)) == {"a.py", ".gitignore", "deep/b.py"}
     assert (snapshot.code.commit, snapshot.code.dirty) == (None, False)
     assert not (root / ".git").exists()
     write_tree(root, {"a.py": "2"})
@@ -233,7 +233,7 @@ def test_line_ends_by_attributes_are_clean_and_laid_out_as_they_lie(
     assert git(root, "cat-file", "blob", "HEAD:a.txt") == "one\ntwo"
     _, snapshot = freeze(root, home)
     assert not snapshot.code.dirty
-    assert in_vault(home, snapshot.code.tree)["a.txt"] == "100644 one\r\ntwo\r\n"
+    assert in_store(home, snapshot.code.tree)["a.txt"] == "100644 one\r\ntwo\r\n"
     write_tree(root, {"a.txt": "one\r\nthree\r\n"})
     assert freeze(root, home)[1].code.changed_files == ("a.txt",)
 
@@ -248,7 +248,7 @@ def test_a_filter_of_the_users_is_clean(make_repository: MakeRepository, home: H
     assert git(root, "cat-file", "blob", "HEAD:x.dat") == "CONTENT"
     before = fingerprint(root)
     _, snapshot = freeze(root, home)
-    assert (snapshot.code.dirty, in_vault(home, snapshot.code.tree)["x.dat"]) == (False, "100644 content")
+    assert (snapshot.code.dirty, in_store(home, snapshot.code.tree)["x.dat"]) == (False, "100644 content")
     assert fingerprint(root) == before
 
 
@@ -296,14 +296,14 @@ def test_submodules_are_frozen_with_their_content(make_repository: MakeRepositor
     root = make_submodules(make_repository, tmp_path)
     before = fingerprint(root)
     _, snapshot = freeze(root, home)
-    found = in_vault(home, snapshot.code.tree)
+    found = in_store(home, snapshot.code.tree)
     assert set(found) == {"a.py", ".gitmodules", "lib/mid/mid.py", "lib/mid/.gitmodules", "lib/mid/deep/deep.py"}
     assert not snapshot.code.dirty
     assert freeze(root, home, "HEAD")[1].code.tree == snapshot.code.tree
     write_tree(root, {"lib/mid/mid.py": "2", "lib/mid/deep/new.py": "3"})
     _, dirty = freeze(root, home)
     assert dirty.code.changed_files == ("lib/mid/deep/new.py", "lib/mid/mid.py")
-    assert in_vault(home, dirty.code.tree)["lib/mid/deep/new.py"] == "100644 3"
+    assert in_store(home, dirty.code.tree)["lib/mid/deep/new.py"] == "100644 3"
     (root / "lib/mid/deep/new.py").unlink()
     write_tree(root, {"lib/mid/mid.py": "1"})
     assert fingerprint(root) == before
@@ -326,7 +326,7 @@ def test_a_submodule_that_is_not_checked_out_is_named(
     assert any("lib/mid" in text for text in snapshot.notices)
     git(tmp_path / "clone", "submodule", "update", "-q", "--init", "--recursive")
     _, snapshot = freeze(tmp_path / "clone", home)
-    assert "lib/mid/deep/deep.py" in in_vault(home, snapshot.code.tree)
+    assert "lib/mid/deep/deep.py" in in_store(home, snapshot.code.tree)
     assert (snapshot.code.dirty, snapshot.notices) == (False, ())
 
 
@@ -337,9 +337,9 @@ def test_a_repository_inside_another_one_that_does_not_know_it(make_repository: 
     (inner / ".git/info/exclude").write_text("*.tmp\n", encoding="utf-8")
     for _ in range(2):
         _, snapshot = freeze(root, home)
-        assert set(in_vault(home, snapshot.code.tree)) == {"a.py", "vendor/tool/t.py", "vendor/tool/.gitignore"}
+        assert set(in_store(home, snapshot.code.tree)) == {"a.py", "vendor/tool/t.py", "vendor/tool/.gitignore"}
     write_tree(inner, {"more.py": "3"})
-    assert "vendor/tool/more.py" in in_vault(home, freeze(root, home)[1].code.tree)
+    assert "vendor/tool/more.py" in in_store(home, freeze(root, home)[1].code.tree)
 
 
 def test_a_project_in_an_ignored_folder_is_its_own(make_repository: MakeRepository, home: Home) -> None:
@@ -347,7 +347,7 @@ def test_a_project_in_an_ignored_folder_is_its_own(make_repository: MakeReposito
     plain = write_tree(root / "work" / "plain", {"p.py": "1"})
     source, snapshot = freeze(plain, home)
     assert (source.root, snapshot.code.commit) == (plain, None)
-    assert set(in_vault(home, snapshot.code.tree)) == {"p.py"}
+    assert set(in_store(home, snapshot.code.tree)) == {"p.py"}
     repository = write_tree(root / "work" / "repository", {"r.py": "1"})
     git(repository, "init", "-q")
     git(repository, "add", ".")
@@ -362,8 +362,8 @@ def test_a_git_that_leads_nowhere_is_said(tmp_path: Path, home: Home) -> None:
     from runner.source.opening import open_source
 
     source = open_source(str(root), None, home, said)
-    assert "leads nowhere" in said.text
-    assert set(in_vault(home, take_snapshot(source, home, said).code.tree)) == {"a.py"}
+    assert "is broken" in said.text
+    assert set(in_store(home, take_snapshot(source, home, said).code.tree)) == {"a.py"}
 
 
 def test_git_variables_of_the_caller_lead_nowhere_else(
@@ -377,7 +377,7 @@ def test_git_variables_of_the_caller_lead_nowhere_else(
         astray.setenv("GIT_INDEX_FILE", str(tmp_path / "index"))
         astray.setenv("GIT_OBJECT_DIRECTORY", str(tmp_path / "objects"))
         _, snapshot = freeze(root, home)
-    assert (set(in_vault(home, snapshot.code.tree)), snapshot.code.dirty) == ({"a.py"}, False)
+    assert (set(in_store(home, snapshot.code.tree)), snapshot.code.dirty) == ({"a.py"}, False)
     assert not (tmp_path / "objects").exists()
 
 
@@ -434,7 +434,7 @@ def test_large_files_are_recorded_by_digest_and_never_hashed_by_git(
     monkeypatch.setattr("runner.base.files.sha256_of", digest)
     _, snapshot = freeze(root, home)
     assert [(one.path, one.size, one.sha256) for one in snapshot.large] == [("huge.bin", size, "0" * 64)]
-    assert set(in_vault(home, snapshot.code.tree)) == {"a.py"}
+    assert set(in_store(home, snapshot.code.tree)) == {"a.py"}
     assert any("huge.bin" in text for text in snapshot.notices)
     assert snapshot.code.dirty
     again = freeze(root, home)[1]
@@ -476,7 +476,7 @@ def test_pipes_sockets_and_links_in_circles_do_not_hang(make_repository: MakeRep
     (root / "circle").symlink_to("circle")
     with server:
         _, snapshot = freeze(root, home)
-        assert set(in_vault(home, snapshot.code.tree)) == {"a.py", "sub/b.py", "circle"}
+        assert set(in_store(home, snapshot.code.tree)) == {"a.py", "sub/b.py", "circle"}
         text = " ".join(snapshot.notices)
         assert all(name in text for name in ("pipe", "sub/inner", "was_file", "sock"))
         assert freeze(root, home)[1].notices == snapshot.notices
@@ -493,7 +493,7 @@ def test_unreadable_files_are_named(make_repository: MakeRepository, home: Home)
         _, snapshot = freeze(root, home)
     finally:
         (root / "locked").chmod(0o755)
-    assert set(in_vault(home, snapshot.code.tree)) == {"a.py"}
+    assert set(in_store(home, snapshot.code.tree)) == {"a.py"}
     text = " ".join(snapshot.notices)
     assert "closed.txt" in text
     assert "locked" in text
@@ -516,7 +516,7 @@ def test_files_that_come_and_go_while_they_are_read(make_repository: MakeReposit
     try:
         for _ in range(5):
             _, snapshot = freeze(root, home)
-            assert "a.py" in in_vault(home, snapshot.code.tree)
+            assert "a.py" in in_store(home, snapshot.code.tree)
     finally:
         stop.set()
         thread.join()
@@ -582,12 +582,12 @@ def test_the_tree_is_read_for_a_manifest(make_repository: MakeRepository, home: 
     assert (files.names("none"), files.names("../.."), source.subdirectory) == ((), (), "sub")
 
 
-def test_the_vault_needs_nothing_but_itself(make_repository: MakeRepository, home: Home) -> None:
+def test_the_snapshot_store_needs_nothing_but_itself(make_repository: MakeRepository, home: Home) -> None:
     root = make_repository({"a.py": "1"})
     freeze(root, home)
-    assert not (home.vault / "objects/info/alternates").exists()
-    assert snapshot_store_git_directory(home).alternates == ()
-    assert git(home.vault, "fsck", "--connectivity-only", "--no-dangling") == ""
+    assert not (home.snapshot_store / "objects/info/alternates").exists()
+    assert store_git_directory(home).alternates == ()
+    assert git(home.snapshot_store, "fsck", "--connectivity-only", "--no-dangling") == ""
 
 
 def test_hidden_files_and_folders_are_read_by_their_names(make_repository: MakeRepository, home: Home) -> None:
@@ -617,5 +617,5 @@ def test_files_that_a_repository_lacks_are_named(make_repository: MakeRepository
     root = make_repository({"a.py": "1", "data/large file.bin": "2"})
     blob = git(root, "rev-parse", "HEAD:data/large file.bin")
     (root / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
-    with pytest.raises(SnapshotError, match=r"in the repository: data/large file\.bin$"):
+    with pytest.raises(SnapshotError, match=r"of the commit: data/large file\.bin$"):
         freeze(root, home, "HEAD")

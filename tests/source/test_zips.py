@@ -62,21 +62,21 @@ def test_a_link_with_a_huge_target_takes_no_memory(tmp_path: Path, home: Home) -
         check=True,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (150 << 20, 150 << 20)),
     )
-    assert "a link that leads nowhere" in done.stdout
+    assert "a link without a target" in done.stdout
 
 
 @pytest.mark.parametrize(
     ("contents", "words"),
     [
         ([(entry("a"), b"1"), (entry("a"), b"2")], "the name 'a' twice"),
-        ([(entry("a\\b"), b"1"), (entry("a/b"), b"2")], "names that are the same here"),
-        ([(entry("a"), b"1"), (entry("a/b"), b"2")], "the same here|can't be unpacked"),
+        ([(entry("a\\b"), b"1"), (entry("a/b"), b"2")], "names that are equal"),
+        ([(entry("a"), b"1"), (entry("a/b"), b"2")], "names that are equal|can't be unpacked"),
         ([(entry("../a"), b"1")], "leads out of it"),
         ([(entry("/a"), b"1")], "leads out of it"),
         ([(entry("C:/a"), b"1")], "leads out of it"),
         ([(entry("x/../../a"), b"1")], "leads out of it"),
-        ([(entry("link", stat.S_IFLNK), b"")], "leads nowhere"),
-        ([(entry("link", stat.S_IFLNK), b"a" * 5000)], "leads nowhere"),
+        ([(entry("link", stat.S_IFLNK), b"")], "link without a target"),
+        ([(entry("link", stat.S_IFLNK), b"a" * 5000)], "link without a target"),
         ([(entry("link", stat.S_IFLNK), b"../x")], "leads out of it"),
         ([(entry("n" * 300), b"1")], "can't be unpacked"),
         ([(entry("zeros"), bytes(201 << 20))], "250 times its size"),

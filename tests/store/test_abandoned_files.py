@@ -21,6 +21,8 @@ from runner.store.staging import collect_abandoned, collect_everywhere
 from tests.conftest import ROOT
 from tests.support.standalone_server import team_server
 
+pytestmark = pytest.mark.slow
+
 RUN = "c" * 32
 MODEL = "m-" + "d" * 32
 HOUR = 3600.0

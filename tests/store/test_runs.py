@@ -250,10 +250,10 @@ class TestLost:
     def test_a_run_of_a_killed_process_is_lost_and_keeps_its_values(self, db: Database, home: Home) -> None:
         script = (
             "import sys, time\nfrom contextlib import closing\nfrom pathlib import Path\n"
-            "from runner.store.database import Database\nfrom runner.store import runs, owners\n"
+            "from runner.store.database import Database\nfrom runner.store import process_identity, runs\n"
             "from runner.store.entities import NewRun\n"
             "with closing(Database.open(Path(sys.argv[1]))) as db:\n"
-            "    print(runs.create(db, NewRun(owner=owners.this_process())).run_id, flush=True)\n"
+            "    print(runs.create(db, NewRun(owner=process_identity.this_process())).run_id, flush=True)\n"
             "    time.sleep(60)\n"
         )
         child = subprocess.Popen([sys.executable, "-c", script, str(home.database)], stdout=subprocess.PIPE, text=True)

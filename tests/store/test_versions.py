@@ -22,6 +22,8 @@ from runner.store.process_identity import this_process
 from runner.store.upgrading import Schema, check_schema
 from tests.conftest import ROOT, RunProj, write_tree
 
+pytestmark = pytest.mark.slow
+
 ADDS = (*MIGRATIONS, Migration(name="9001 adds", statements=("CREATE TABLE more (x)",)))
 CHANGES = (
     *MIGRATIONS,

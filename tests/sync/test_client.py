@@ -112,7 +112,7 @@ def test_logged_models(remote: RemoteServer) -> None:
 def test_artifacts_go_through_the_proxy(remote: RemoteServer, tmp_path: Path) -> None:
     run = remote.create_run(NewRun(name="r"))
     assert run.artifact_uri.startswith("mlflow-artifacts:/")
-    place = remote.place(run.artifact_uri)
+    place = remote.location(run.artifact_uri)
     assert place is not None
     assert place.entries() == ()
     content = secrets.token_bytes(3_000_000)
@@ -132,16 +132,16 @@ def test_artifacts_go_through_the_proxy(remote: RemoteServer, tmp_path: Path) ->
 
 def test_places_that_are_reached_and_that_are_not(tmp_path: Path) -> None:
     with RemoteServer("http://u:p@127.0.0.1:5000/base/", {}) as server:
-        shared = server.place((tmp_path / "0" / "r" / "artifacts").as_uri())
+        shared = server.location((tmp_path / "0" / "r" / "artifacts").as_uri())
         assert shared is not None
         (tmp_path / "f").write_text("x")
         with (tmp_path / "f").open("rb") as file:
             shared.put("d/f", file)
         assert (tmp_path / "0/r/artifacts/d/f").read_text() == "x"
         assert b"".join(shared.pieces("d/f")) == b"x"
-        assert server.place("mlflow-artifacts://127.0.0.1:5000/1/r/artifacts") is not None
+        assert server.location("mlflow-artifacts://127.0.0.1:5000/1/r/artifacts") is not None
         for elsewhere in ("s3://bucket/1/r", "gs://b/x", "file:///no/such/place/at/all", "mlflow-artifacts://evil/1/r"):
-            assert server.place(elsewhere) is None
+            assert server.location(elsewhere) is None
 
 
 def test_credentials_come_as_for_clients_of_mlflow(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_faults_of_the_server() -> None:
 @pytest.mark.parametrize("status", [200, 404])
 def test_another_kind_of_server(status: int) -> None:
     page = b"<html>\x1b[31mPlease log in</html>"
-    words = r"endpoint|does not answer as a tracking server"
+    words = r"endpoint|does not respond like a tracking server"
     with (
         speaking(lambda _seen: (status, "text/html", page)) as (server, _),
         pytest.raises(RemoteError, match=words) as e,
@@ -255,7 +255,7 @@ def test_another_kind_of_server(status: int) -> None:
 
 def test_json_of_another_kind() -> None:
     told = (200, "application/json", b'{"hello": 1}')
-    with speaking(lambda _seen: told) as (server, _), pytest.raises(RemoteError, match="does not answer as"):
+    with speaking(lambda _seen: told) as (server, _), pytest.raises(RemoteError, match="does not respond like"):
         server.run("a" * 32)
 
 
@@ -318,7 +318,7 @@ def test_a_download_that_ends_too_early_is_noticed() -> None:
     thread = threading.Thread(target=answer)
     thread.start()
     with RemoteServer(f"http://127.0.0.1:{listener.getsockname()[1]}", {}, patience=HASTY) as server, listener:
-        place = server.place("mlflow-artifacts:/0/r/artifacts")
+        place = server.location("mlflow-artifacts:/0/r/artifacts")
         assert place is not None
         with pytest.raises(UnreachableError):
             list(place.pieces("f"))

@@ -28,6 +28,8 @@ from runner.store.database import Database
 from runner.store.entities import NewRun
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 RUN = "e" * 32
 OTHERS = count(1)
 TOKENS = count(1)
@@ -330,7 +332,7 @@ def test_commands_end_for_any_server_response(tmp_path: Path, behaviour: str) ->
         ("runs/get", "dripping body", "too slowly"),
         ("file", "dripping chunks", "too slowly"),
         ("experiments/search", "less than announced", ""),
-        ("experiments/search", "deep JSON", "does not answer as a tracking server"),
+        ("experiments/search", "deep JSON", "does not respond like a tracking server"),
     ],
 )
 def test_it_is_said_why(tmp_path: Path, endpoint: str, behaviour: str, word: str) -> None:

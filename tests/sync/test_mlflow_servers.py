@@ -56,7 +56,7 @@ def test_everything_arrives_once(other: Other, home: Home) -> None:
         assert there == [(one.step, one.value) for one in here]
         assert len(list(server.metric_history(run.run_id, "odd"))) == 3
         files = {"plots/a b.txt", "big.bin", "proj/record.json", "proj/log.txt"}
-        place = server.place(run.artifact_uri)
+        place = server.location(run.artifact_uri)
         assert place is not None
         assert b"".join(place.pieces("big.bin")) == (home.artifacts(run_id) / "big.bin").read_bytes()
         if other.has_logged_models:
@@ -98,7 +98,7 @@ def test_a_script_with_a_client_logs_to_both(other: Other, proj: RunProj, make_r
         run = server.run(done.json["run_id"])
         assert (run.status.value, run.params, run.metrics["m"].value) == ("FINISHED", {"own": "1"}, 0.5)
         assert server.experiment(run.experiment_id).name == "chosen"
-        place = server.place(run.artifact_uri)
+        place = server.location(run.artifact_uri)
         assert place is not None
         assert b"".join(place.pieces("a/t.txt")) == b"hello"
         experiments = [one.id for one in server.experiments()]
@@ -155,7 +155,7 @@ def test_a_script_uses_the_registry_and_other_runs_on_the_server(
         theirs = server.create_run(NewRun(experiment_id=server.create_experiment(f"theirs-{version}"), name="theirs"))
         server.log_batch(theirs.run_id, metrics=[Metric(key="theirs", value=7, timestamp=1)])
         (tmp_path / "note.txt").write_text("from another")
-        place = server.place(theirs.artifact_uri)
+        place = server.location(theirs.artifact_uri)
         assert place is not None
         place.put("note.txt", tmp_path / "note.txt")
         files = {"MLproject": "entry_points:\n  main:\n    command: python t.py\n", "t.py": REGISTRY}

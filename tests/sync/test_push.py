@@ -32,6 +32,8 @@ from tests.support import filled_runs
 from tests.support.faulty_servers import Answer, Odd, Seen, json_error, odd_server
 from tests.support.standalone_server import Team, team_server
 
+pytestmark = pytest.mark.slow
+
 
 class Both:
     """The local store, and a `proj server` with its own store."""
@@ -102,7 +104,7 @@ def test_everything_arrives(both: Both) -> None:
     assert history == list(values.metric_history(both.database, run_id, "loss").items)
     assert [str(one.value) for one in both.server.metric_history(run.run_id, "odd")] == ["-inf", "nan", "inf"]
     assert [one.dataset.name for one in run.inputs.datasets] == ["d"]
-    place = both.server.place(run.artifact_uri)
+    place = both.server.location(run.artifact_uri)
     assert place is not None
     assert {one.path for one in walk(place)} == {"plots/a b.txt", "big.bin", "proj/record.json", "proj/log.txt"}
     assert b"".join(place.pieces("big.bin")) == (both.home.artifacts(run_id) / "big.bin").read_bytes()
@@ -156,7 +158,7 @@ def test_logged_models_arrive_with_the_names_of_the_server(both: Both) -> None:
     assert model.tags == {"k": "v", "proj.model_id": model_id}
     assert [(point.key, point.value) for point in model.metrics] == [("acc", 0.9)]
     assert run.tags["history"] == f"{run.run_id} made {model.model_id}"
-    place = both.server.place(model.artifact_uri)
+    place = both.server.location(model.artifact_uri)
     assert place is not None
     assert b"".join(place.pieces("MLmodel")).decode() == f"model_id: {model.model_id}\nrun_id: {run.run_id}\n"
     assert b"".join(place.pieces("weights/w.bin")) == b"123"
@@ -185,12 +187,12 @@ def test_a_running_run_is_sent_incrementally(both: Both) -> None:
     assert (first.sent.points, first.sent.files) == (2503, 0)
     values.log_metrics(both.database, run_id, [Metric(key="loss", value=3, timestamp=3, step=5000)])
     assert both.push(run_id, whole=False).sent.points == 1
-    assert sync_state.waiting(both.database)
+    assert sync_state.waiting_runs(both.database)
     both.close_run(run_id)
     last = both.push(run_id)
     assert (last.sent.points, last.sent.files) == (0, 4)
     assert both.there(first).status is RunStatus.FINISHED
-    assert not sync_state.waiting(both.database)
+    assert not sync_state.waiting_runs(both.database)
 
 
 Say = Callable[[Seen], Answer | None]
@@ -334,7 +336,7 @@ def test_files_of_models_go_to_the_run_on_a_server_of_mlflow_2(both: Both) -> No
         assert "logged models" in pushed.left_out[0]
         assert push(both.to(server), run_id).sent.total == 0
         run = server.run(pushed.remote_run_id)
-        place = server.place(run.artifact_uri)
+        place = server.location(run.artifact_uri)
         assert place is not None
         assert b"".join(place.pieces("net/weights/w.bin")) == b"123"
         assert f"run_id: {run.run_id}".encode() in b"".join(place.pieces("net/MLmodel"))
@@ -365,7 +367,7 @@ def test_inaccessible_artifact_storage_is_no_failure(both: Both, tmp_path: Path,
         assert (pushed.sent.files, len(pushed.left_out)) == (0, 1)
         assert kind in pushed.left_out[0]
         assert push(both.to(server), run_id).left_out == ()
-    assert not sync_state.waiting(both.database)
+    assert not sync_state.waiting_runs(both.database)
     assert not (tmp_path / "1").exists()
 
 
@@ -383,7 +385,7 @@ def test_a_deleted_experiment_is_refused_clearly(both: Both) -> None:
     run_id = make_run(both, experiment="gone")
     both.close_run(run_id)
     experiment_id = both.server.create_experiment("gone")
-    both.server.order("POST", "experiments/delete", {"experiment_id": experiment_id})
+    both.server.send("POST", "experiments/delete", {"experiment_id": experiment_id})
     with pytest.raises(RemoteError, match="is deleted on"):
         both.push(run_id)
 
@@ -439,7 +441,7 @@ def test_a_run_that_the_server_lost_is_sent_anew(both: Both, proj: RunProj, tmp_
     run_id = make_run(both)
     both.close_run(run_id)
     first = both.push(run_id)
-    both.server.order("POST", "runs/delete", {"run_id": first.remote_run_id})
+    both.server.send("POST", "runs/delete", {"run_id": first.remote_run_id})
     with pytest.raises(RemoteError, match="is deleted on"):
         both.push(run_id)
     home = {"PROJ_HOME": str(tmp_path / "theirs")}
@@ -476,7 +478,7 @@ def test_kill_in_the_middle_and_push_again(both: Both) -> None:
     assert len(list(both.server.search_logged_models([both.there(pushed).experiment_id]))) == 1
     history = list(both.server.metric_history(pushed.remote_run_id, "loss"))
     assert history == list(values.metric_history(both.database, run_id, "loss").items)
-    place = both.server.place(both.there(pushed).artifact_uri)
+    place = both.server.location(both.there(pushed).artifact_uri)
     assert place is not None
     assert {one.path for one in walk(place)} == {"plots/a b.txt", "big.bin", "proj/record.json", "proj/log.txt"}
 
@@ -525,7 +527,7 @@ def test_push_reports_the_sent_items_and_sync_continues(both: Both, proj: RunPro
     failed = proj("sync")
     assert failed.code == 1
     assert "requires valid credentials" in failed.err
-    assert f"{both.team.url} (not all of it yet: proj sync)" in proj("show", run_id).out
+    assert f"{both.team.url} (incomplete; complete it with proj sync)" in proj("show", run_id).out
     done = proj("sync", "--json", MLFLOW_TRACKING_TOKEN=both.token)
     assert done.code == 0, done.err
     assert done.json[0]["sent"]["points"] == 2503

@@ -29,6 +29,8 @@ from runner.store.process_identity import this_process
 from runner.workflow import run_project
 from tests.conftest import ROOT, MakeRepository, RunProj, start_proj
 
+pytestmark = pytest.mark.slow
+
 LOCAL = ("--env-manager", "local")
 ENDINGS = {
     "done": ("", "FINISHED", 0, 0),
@@ -139,7 +141,9 @@ def test_each_name_gets_a_spelling_of_its_own(names: list[str], taken: list[str]
     ],
     ids=lambda fault: type(fault).__name__,
 )
-@pytest.mark.parametrize("broken", ["collect_metrics", "keep_outputs", "collect_inputs", "explain", "secure_files"])
+@pytest.mark.parametrize(
+    "broken", ["collect_metrics", "keep_outputs", "collect_inputs", "explain_failure", "record_digests"]
+)
 @pytest.mark.parametrize("code", [0, 3])
 def test_what_a_collector_cannot_take_is_a_warning(
     home: Home,
@@ -195,7 +199,7 @@ def test_what_a_command_breaks_does_not_cost_its_outcome(
     assert outcome.error is None
     if code == 0 or "metrics file" not in told:
         assert told in "\n".join(record.notices)
-    assert not [notice for notice in record.notices if "fault of proj" in notice]
+    assert not [notice for notice in record.notices if "internal error of proj" in notice]
 
 
 def test_a_signal_while_results_are_collected_leaves_the_outcome(
@@ -234,7 +238,7 @@ def test_proj_killed_while_it_collects_does_not_lose_the_outcome(
     assert (shown["status"], shown["exit_code"]) == (status, code)
     assert shown["resources"]["wall_seconds"] > 0
     assert shown["ended_at"] is not None
-    assert any("ended while it collected the results" in notice for notice in shown["notices"])
+    assert any("ended while collecting the results" in notice for notice in shown["notices"])
 
 
 def test_a_store_that_cannot_be_written_to_at_the_end_leaves_the_exit_code(

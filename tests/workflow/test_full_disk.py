@@ -17,6 +17,8 @@ from runner.store.database import Database
 from runner.store.entities import NewRun
 from tests.conftest import MakeRepository, Result, RunProj, unavailable
 
+pytestmark = pytest.mark.slow
+
 LOCAL = ("--env-manager", "local")
 FILL = "cat /dev/zero > fill 2> /dev/null"
 """Takes all that the disk of the run folder has left."""

@@ -13,6 +13,8 @@ from runner.base.masking import STARS
 from runner.settings import Home
 from tests.conftest import MakeRepository, Result, RunProj
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 import base64, json, os, sys, time, urllib.request
 from urllib.parse import quote, quote_plus

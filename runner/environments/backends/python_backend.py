@@ -268,7 +268,7 @@ def _build_local(request: EnvironmentRequest, lock: Lock, base: Built, log: Path
 def _index_arguments(uv: "uv_command.Uv") -> Iterator[str]:
     for line in uv.index.lines:
         yield from line.split(" ", 1)
-    yield from uv.index.words
+    yield from uv.index.arguments
 
 
 def _identity(manager: str, lock: Lock) -> str:

@@ -51,7 +51,7 @@ class UvBackend(PythonBackend):
         with uv_command.requirements_file(lines, "requirements.txt") as file:
             done = uv.work(
                 *("pip", "sync", file, "--python", prefix / BIN / "python", "--link-mode", self._link_mode(request)),
-                *("--allow-empty-requirements", *cutoff_options(lock), *uv.index.words),
+                *("--allow-empty-requirements", *cutoff_options(lock), *uv.index.arguments),
                 cwd=cwd,
             )
         if done.exit_code and (uv.is_offline or uv_command.UNREACHABLE.search(done.error_text)):
@@ -87,7 +87,7 @@ def _missing_packages_message(uv: "uv_command.Uv", lock: Lock, prefix: Path, cwd
     for line in requirements.logical_lines(lock.text):
         with uv_command.requirements_file([*uv.index.lines, line.text]) as file:
             words = ("pip", "install", "--dry-run", "--no-deps", "--python", prefix / BIN / "python", "-r", file)
-            if not line.text.startswith("-") and offline.run(*words, *uv.index.words, cwd=cwd).exit_code:
+            if not line.text.startswith("-") and offline.run(*words, *uv.index.arguments, cwd=cwd).exit_code:
                 missing.append(re.split(r"[\s;]", line.text, maxsplit=1)[0])
     names = ", ".join(missing) or "all that the lock names"
     return f"Without a network the packages of the lock can't be installed; not cached: {names}"

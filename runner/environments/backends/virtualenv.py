@@ -109,10 +109,10 @@ def build_bounds(request: EnvironmentRequest, lock: Lock) -> tuple[str, ...]:
         with uv_command.requirements_file([*uv.index.lines, *names], "build.in") as file:
             done = uv.run(
                 *("pip", "compile", file, "--no-deps", "--no-header", "--no-annotate", "--no-python-downloads"),
-                *("--python", lock.interpreter.path, *cutoff_options(lock), *uv.index.words),
+                *("--python", lock.interpreter.path, *cutoff_options(lock), *uv.index.arguments),
                 cwd=uv_command.clean_cwd(request.home),
             )
-        # A tool that is younger than the lock is in nobody's way.
+        # A tool that is newer than the lock needs no bound.
         unknown = re.findall(r"you require ([\w.-]+\w)", done.error_text) if done.exit_code else []
         if not set(unknown) & set(names):
             break

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct
 
-from runner.base.checksummed_files import DamagedFileError, read_sealed, write_sealed
+from runner.base.checksummed_files import DamagedFileError, read_checksummed, write_checksummed
 
 _BLOCK = 1 << 20
 _BATCH = 64
@@ -118,11 +118,11 @@ class SharedFiles:
         newest = sorted(known.values(), key=lambda file: -file.ctime_ns)[: _STORED_EDITIONS * len(files)]
         stored = _PackageChecksums(device=self._device, files=tuple(newest))
         with suppress(OSError):  # on a full disk the files are read again the next time
-            write_sealed(self._path(package), msgspec.msgpack.encode(stored))
+            write_checksummed(self._path(package), msgspec.msgpack.encode(stored))
 
     def _load(self, package: str) -> dict[int, KnownFile]:
         try:
-            stored = msgspec.msgpack.decode(read_sealed(self._path(package)), type=_PackageChecksums)
+            stored = msgspec.msgpack.decode(read_checksummed(self._path(package)), type=_PackageChecksums)
         except (FileNotFoundError, DamagedFileError, msgspec.DecodeError):
             return {}
         return {file.inode: file for file in stored.files} if stored.device == self._device else {}

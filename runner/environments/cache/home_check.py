@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from runner.base.checksummed_files import DamagedFileError, read_sealed
+from runner.base.checksummed_files import DamagedFileError, read_checksummed
 from runner.base.files import remove_tree
 from runner.base.findings import Finding, Progress
 from runner.environments.cache.environments import cached_environments, schedule_rebuild, verify
@@ -69,7 +69,7 @@ def _check_of(path: Path) -> Callable[[Path], object] | None:
 
 
 def _check_sealed(path: Path) -> None:
-    read_sealed(path)
+    read_checksummed(path)
 
 
 def _check_copy(path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from runner.base.checksummed_files import DamagedFileError, read_sealed, write_sealed
+from runner.base.checksummed_files import DamagedFileError, read_checksummed, write_checksummed
 from runner.base.files import locked, remove_tree, write_atomically
 from runner.base.locks import exclusive
 from runner.environments.cache.checksums import CachedPackage, SharedFiles
@@ -171,7 +171,7 @@ class Prefixes:
         )
         lease_attempt(folder, attempt)
         # Only the marker is flushed to disk: if a power loss damages the other files, that is detected and rebuilt.
-        write_sealed(folder / f"{attempt}.inventory", msgspec.msgpack.encode(manifest))
+        write_checksummed(folder / f"{attempt}.inventory", msgspec.msgpack.encode(manifest))
         if plan.lock:
             write_atomically(folder / LOCK, plan.lock.encode())
         write_marker(folder, marker)
@@ -230,7 +230,7 @@ def load_marker(folder: Path) -> Marker:
         DamagedFileError: its content does not match its checksum.
     """
     try:
-        return msgspec.json.decode(read_sealed(folder / MARKER), type=Marker)
+        return msgspec.json.decode(read_checksummed(folder / MARKER), type=Marker)
     except msgspec.DecodeError as error:
         raise DamagedFileError(folder / MARKER, str(error)) from error
 
@@ -245,7 +245,7 @@ def read_marker(folder: Path) -> Marker | None:
 
 def write_marker(folder: Path, marker: Marker) -> None:
     """Write the marker atomically and durably."""
-    write_sealed(folder / MARKER, msgspec.json.encode(marker), durable=True)
+    write_checksummed(folder / MARKER, msgspec.json.encode(marker), durable=True)
 
 
 def remove_stale_builds(folder: Path) -> None:
@@ -267,8 +267,8 @@ def _update_stored(folder: Path, marker: Marker, manifest: FileManifest) -> Mark
     """Store the new file status of a prefix that was verified; if a power loss undoes this, it is verified again."""
     renewed = msgspec.structs.replace(marker, measure=manifest.measure)
     with contextlib.suppress(OSError):  # on a full disk it is verified again the next time
-        write_sealed(folder / f"{marker.attempt}.inventory", msgspec.msgpack.encode(manifest))
-        write_sealed(folder / MARKER, msgspec.json.encode(renewed))
+        write_checksummed(folder / f"{marker.attempt}.inventory", msgspec.msgpack.encode(manifest))
+        write_checksummed(folder / MARKER, msgspec.json.encode(renewed))
     return renewed
 
 
@@ -287,6 +287,6 @@ def load_file_manifest(folder: Path, attempt: str) -> FileManifest:
     """
     path = folder / f"{attempt}.inventory"
     try:
-        return msgspec.msgpack.decode(read_sealed(path), type=FileManifest)
+        return msgspec.msgpack.decode(read_checksummed(path), type=FileManifest)
     except msgspec.DecodeError as error:
         raise DamagedFileError(path, str(error)) from error

@@ -18,27 +18,27 @@ class IndexOptions(Struct, frozen=True, kw_only=True):
     """Index settings for uv: lines for a requirements file and command-line arguments."""
 
     lines: tuple[str, ...] = ()
-    words: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
 
 
 def index_options(declared: Iterable[str], environ: Mapping[str, str]) -> IndexOptions:
     """Return the index settings for uv: the user's pip settings if uv has none, then the project's options."""
     lines: list[str] = []
-    words: list[str] = []
+    arguments: list[str] = []
     for option in [*_user_options(environ), *map(expand, declared)]:
         name, _, value = re.sub(r"^(--?[a-z-]+)[=\s]+", r"\1\n", option).partition("\n")
         if name == "--pre":
-            words += ["--prerelease", "allow"]
+            arguments += ["--prerelease", "allow"]
         elif name == "--trusted-host":
-            words += ["--allow-insecure-host", value.strip()]
+            arguments += ["--allow-insecure-host", value.strip()]
         elif name in ("--only-binary", "--no-binary"):
             lines.append(f"{name} {value.strip()}")
         else:
             lines.append(f"{name} {value.strip()}".strip())
     if any(line.startswith(("--extra-index-url", "-i", "--index-url")) for line in lines):
         # pip takes the best version from all indexes; uv by default stops at the first index that has the package.
-        words += ["--index-strategy", "unsafe-best-match"]
-    return IndexOptions(lines=tuple(dict.fromkeys(lines)), words=tuple(words))
+        arguments += ["--index-strategy", "unsafe-best-match"]
+    return IndexOptions(lines=tuple(dict.fromkeys(lines)), arguments=tuple(arguments))
 
 
 def expand(text: str, environ: Mapping[str, str] = os.environ) -> str:
@@ -99,6 +99,4 @@ def _pip_files(environ: Mapping[str, str]) -> list[Path]:
     ]
     if sys.platform == "darwin":
         files.append(home / "Library/Application Support/pip/pip.conf")
-    if sys.platform == "win32":
-        files = [Path(environ.get(name, home)) / "pip/pip.ini" for name in ("PROGRAMDATA", "APPDATA")]
     return [file for file in [*files, *([Path(named)] if named else [])] if file.is_file()]

@@ -33,7 +33,7 @@ def read_spec(declaration: EnvironmentDeclaration, files: ProjectFiles) -> Envir
     """Return the spec in the declared file, with the lock beside it.
 
     Raises:
-        EnvironmentSetupError: the file is absent, can't be read, or asks for what can't be had; all faults are named.
+        EnvironmentSetupError: the file is missing, can't be read, or has faults; the message lists all of them.
     """
     return with_project_lock(read_declared(declaration, files), files)
 
@@ -42,7 +42,7 @@ def read_declared(declaration: EnvironmentDeclaration, files: ProjectFiles) -> E
     """Return the spec in the declared file, without the lock beside it.
 
     Raises:
-        EnvironmentSetupError: the file is absent, can't be read, or asks for what can't be had; all faults are named.
+        EnvironmentSetupError: the file is missing, can't be read, or has faults; the message lists all of them.
     """
     kind, path = declaration.kind, declaration.path
     if kind is EnvironmentKind.DOCKER_ENV:

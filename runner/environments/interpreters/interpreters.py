@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from runner.base.checksummed_files import DamagedFileError, read_sealed, write_sealed
+from runner.base.checksummed_files import DamagedFileError, read_checksummed, write_checksummed
 from runner.environments.declare.version_rules import Version, parse_version
 from runner.errors import ExecutionError
 from runner.process import capture
@@ -20,7 +20,6 @@ OLDEST = (3, 6)
 
 NEWEST_LOOKED_FOR = 20
 LETTERS = string.ascii_letters + "-"
-IS_WINDOWS = os.name == "nt"
 PROPERTIES_SCRIPT = """
 import json, platform, sys, sysconfig
 print(json.dumps({
@@ -125,7 +124,7 @@ def _candidates(environ: Mapping[str, str]) -> Iterator[str]:
     base = getattr(sys, "_base_executable", None) or sys.executable
     shims = os.path.join(_pyenv_root(environ), "shims")  # noqa: PTH118
     names = [f"python3.{minor}" for minor in range(NEWEST_LOOKED_FOR, OLDEST[1] - 1, -1)]
-    names = ["python.exe"] if IS_WINDOWS else ["python3", "python", *names]
+    names = ["python3", "python", *names]
     folders = [folder for folder in environ.get("PATH", "").split(os.pathsep) if folder and folder != shims]
     for folder in [*folders, "/usr/local/bin", "/usr/bin", "/opt/homebrew/bin"]:
         if os.path.isfile(f"{folder}/../pyvenv.cfg"):  # noqa: PTH113
@@ -147,18 +146,11 @@ def _installed(environ: Mapping[str, str]) -> Iterator[str]:
     for root in roots:
         yield from (path for name in _names(root) if (path := _python_in(f"{root}/{name}")))
     yield from (path for root in _conda_roots(environ, home) if (path := _python_in(root)))
-    yield from (f"{environ['LOCALAPPDATA']}/Programs/Python/{name}/python.exe" for name in _windows_installs(environ))
 
 
 def _uv_root(environ: Mapping[str, str], home: str) -> str:
     data = environ.get("XDG_DATA_HOME") or f"{home}/.local/share"
-    data = environ.get("APPDATA", data) if IS_WINDOWS else data
     return environ.get("UV_PYTHON_INSTALL_DIR") or f"{data}/uv/python"
-
-
-def _windows_installs(environ: Mapping[str, str]) -> tuple[str, ...]:
-    folder = environ.get("LOCALAPPDATA") if IS_WINDOWS else None
-    return _names(f"{folder}/Programs/Python") if folder else ()
 
 
 def _conda_roots(environ: Mapping[str, str], home: str) -> list[str]:
@@ -181,8 +173,8 @@ def _python_in(prefix: str) -> str | None:
     """Return the interpreter of an installation, or None if the folder is a virtual environment or has no Python."""
     if os.path.exists(f"{prefix}/pyvenv.cfg"):  # noqa: PTH110
         return None
-    places = ("python.exe",) if IS_WINDOWS else ("bin/python3", "bin/python", "bin/pypy3")
-    return next((path for place in places if os.path.isfile(path := f"{prefix}/{place}")), None)  # noqa: PTH113
+    names = ("bin/python3", "bin/python", "bin/pypy3")
+    return next((path for name in names if os.path.isfile(path := f"{prefix}/{name}")), None)  # noqa: PTH113
 
 
 def _stamp(path: str) -> tuple[int, int, int] | None:
@@ -209,7 +201,7 @@ def _read_properties(path: str) -> _Properties | None:
 
 def _load(cache: Path) -> dict[str, _CacheEntry]:
     try:
-        return msgspec.json.decode(read_sealed(cache), type=dict[str, _CacheEntry])
+        return msgspec.json.decode(read_checksummed(cache), type=dict[str, _CacheEntry])
     except (FileNotFoundError, DamagedFileError, msgspec.DecodeError):
         return {}
 
@@ -218,4 +210,4 @@ def _save(cache: Path, known: dict[str, _CacheEntry]) -> None:
     if not cache.parent.is_dir():  # reading commands do not create the home
         return
     with suppress(OSError):  # without a cache the interpreters are started again the next time
-        write_sealed(cache, msgspec.json.encode(known))
+        write_checksummed(cache, msgspec.json.encode(known))

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from runner.base.checksummed_files import DamagedFileError, read_sealed, write_sealed
+from runner.base.checksummed_files import DamagedFileError, read_checksummed, write_checksummed
 from runner.environments.model import EnvironmentSpec, with_packages
 from runner.environments.repair.repairs import is_changeable
 from runner.settings import Home
@@ -44,7 +44,7 @@ def additions_path(home: Home, project: Sequence[str], spec: EnvironmentSpec) ->
 def read_additions(path: Path, *, repair: bool, add_missing: bool) -> tuple[Addition, ...]:
     """Return the stored additions that are allowed: for packages (``repair``) and for the code (``add_missing``)."""
     try:
-        found = msgspec.json.decode(read_sealed(path), type=tuple[Addition, ...])
+        found = msgspec.json.decode(read_checksummed(path), type=tuple[Addition, ...])
     except (OSError, DamagedFileError, msgspec.DecodeError):
         return ()
     return tuple(one for one in found if add_missing or (repair and one.inside))
@@ -53,7 +53,7 @@ def read_additions(path: Path, *, repair: bool, add_missing: bool) -> tuple[Addi
 def write_additions(path: Path, additions: Sequence[Addition]) -> None:
     """Store additions together with the stored ones."""
     known = read_additions(path, repair=True, add_missing=True)
-    write_sealed(path, msgspec.json.encode(tuple(dict.fromkeys((*known, *additions)))))
+    write_checksummed(path, msgspec.json.encode(tuple(dict.fromkeys((*known, *additions)))))
 
 
 def with_additions(spec: EnvironmentSpec, additions: Sequence[Addition]) -> EnvironmentSpec:

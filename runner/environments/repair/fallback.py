@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct, structs
 
-from runner.base.checksummed_files import DamagedFileError, read_sealed, write_sealed
+from runner.base.checksummed_files import DamagedFileError, read_checksummed, write_checksummed
 from runner.base.package_names import canonical_name
 from runner.environments.declare.requirement_line import parse_line
 from runner.environments.interpreters.interpreters import Interpreter
@@ -221,7 +221,7 @@ def _relaxed(attempt: _Attempt, name: str, rule: str) -> _Attempt | None:
     wider = [one for one in wider if len(one) < len(f"=={version}.*") or not rule.endswith(".*")]
     wider = [one for one in wider if one != rule]
     rest = wider[0] if wider else ""
-    message = f"'{name}{rule}' is not on the index{_as_of(attempt.request)}: '{name}{rest}' is taken"
+    message = f"'{name}{rule}' is not on the index{_as_of(attempt.request)}: '{name}{rest}' is used"
     return _replaced(attempt, name, rest, message)
 
 
@@ -289,14 +289,14 @@ def _with_note(request: EnvironmentRequest, known: RepairNote) -> EnvironmentReq
 
 def _read_note(note: Path) -> RepairNote | None:
     try:
-        return msgspec.json.decode(read_sealed(note), type=RepairNote)
+        return msgspec.json.decode(read_checksummed(note), type=RepairNote)
     except (FileNotFoundError, DamagedFileError, msgspec.DecodeError):
         return None
 
 
 def _report_damage(note: Path, report: Report) -> None:
     try:
-        read_sealed(note)
+        read_checksummed(note)
     except FileNotFoundError:
         return
     except DamagedFileError as damage:
@@ -316,4 +316,4 @@ def _write_note(
         repairs=repairs,
         wanted=wanted,
     )
-    write_sealed(note, msgspec.json.encode(recovery), durable=True)
+    write_checksummed(note, msgspec.json.encode(recovery), durable=True)

@@ -89,8 +89,7 @@ def _renamed(line: str, requirement: Requirement | None, repairs: list[str]) -> 
     if requirement is None or new is None:
         return line
     rest = "" if re.fullmatch(STUB_VERSION, requirement.rest) else requirement.rest
-    repair = f"'{line}' is '{new}{rest}'"
-    repairs.append(f"{repair}: that is the package's name on the index")
+    repairs.append(f"'{line}' is replaced by '{new}{rest}', the package's name on the index")
     return f"{new}{requirement.extras}{rest}"
 
 

@@ -49,7 +49,7 @@ def _pins(
                 "--output-file",
                 result,
             ),
-            *("--python", interpreter.path, *cut, *uv.index.words),
+            *("--python", interpreter.path, *cut, *uv.index.arguments),
             cwd=clean_cwd(request.home),
         )
         found: Mapping[str, Any] = parse_toml(result.read_bytes()) if result.is_file() else {}

@@ -45,9 +45,9 @@ def check_lock(path: Path, data: bytes, name: str | None) -> None:
     if match is None:
         raise DamagedFileError(path, "it has no checksum" if data else "it is empty")
     if name is not None and match["name"] != name:
-        raise DamagedFileError(path, f"it is the lock {match['name']}")
+        raise DamagedFileError(path, f"its content is that of the lock {match['name']}")
     if match["sha256"] != checksum(f"{match['name']} {match['count']}", content):
-        raise DamagedFileError(path, f"it is not as it was written, with {match['count']} packages")
+        raise DamagedFileError(path, f"its content has changed since it was written with {match['count']} packages")
 
 
 def has_checksum(data: bytes) -> bool:

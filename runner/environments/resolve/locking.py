@@ -212,14 +212,14 @@ class Resolution:
             done = self._uv.work(
                 *("pip", "compile", file, *target, "--no-python-downloads", "--output-file", result),
                 *("--generate-hashes", "--no-header", "--no-annotate", "--no-emit-index-url", "--emit-build-options"),
-                *(*words, *self._uv.index.words),
+                *(*words, *self._uv.index.arguments),
                 cwd=cwd,
             )
             text = result.read_text("utf-8") if result.exists() and not done.exit_code else None
         if done.exit_code:
             offline = self._uv.is_offline
             self._error = uv_command.command_error(
-                "No set of packages satisfies what the project asks for", done, self._log, offline=offline
+                "No set of packages satisfies the requirements of the project", done, self._log, offline=offline
             )
         return text, done.error_text
 

@@ -171,7 +171,7 @@ def as_standard(request: EnvironmentRequest, lock: str, python: str) -> str:
     with requirements_file([*uv.index.lines, lock]) as file:
         done = uv.run(
             *("pip", "compile", file, "--universal", "--no-deps", "--format", "pylock.toml", "--no-header"),
-            *("--python-version", python, "--no-python-downloads", "--no-annotate", *uv.index.words),
+            *("--python-version", python, "--no-python-downloads", "--no-annotate", *uv.index.arguments),
             cwd=clean_cwd(request.home),
         )
     if done.exit_code:

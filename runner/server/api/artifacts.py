@@ -139,7 +139,7 @@ def remove_file(tracking: Tracking, path: str) -> None:
 
 def forget_digest(tracking: Tracking, location: ArtifactLocation) -> None:
     """Drop the recorded digest of a file before a client replaces or removes it."""
-    artifact_digests.forget(tracking.database, location.run_id or location.model_id or "", location.path)
+    artifact_digests.delete_digests(tracking.database, location.run_id or location.model_id or "", location.path)
 
 
 def _content(root: Path, path: str) -> tuple[ArtifactInfo, ...]:

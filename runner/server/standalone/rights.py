@@ -71,7 +71,7 @@ class Admission:
 
     def needs_token(self) -> bool:
         """Check whether callers need a token now."""
-        if self._needs_token is None and tokens.exist(self._database):
+        if self._needs_token is None and tokens.any_exist(self._database):
             self._needs_token = True
         return bool(self._needs_token)
 

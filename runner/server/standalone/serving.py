@@ -130,7 +130,7 @@ def _needs_token(database: Database, options: StandaloneServer, *, is_local: boo
             f"A server without tokens can't listen at {options.host}, which other machines can reach",
             hint="Leave out --no-token.",
         )
-    if not tokens.exist(database):
+    if not tokens.any_exist(database):
         raise ServerError(
             f"Other machines can reach {options.host}, and there are no tokens",
             hint="Create a token with `proj token add NAME`, or listen at 127.0.0.1.",

@@ -1,4 +1,4 @@
-"""The conda member: from conda's own files to a proven prefix, over file and http, whoever edits, lies or kills."""
+"""Tests of the `conda` backend: from conda files to a verified prefix, over file and http, with edits and kills."""
 
 import contextlib
 import json
@@ -96,7 +96,7 @@ def site(prepared: Prepared) -> Path:
 class TestConda(Contract):
     manager = "conda"
 
-    def test_says_nothing_against_a_plain_spec(self) -> None:
+    def test_accepts_a_plain_spec(self) -> None:
         assert "conda file" in (BACKENDS["conda"].why_not(EnvironmentSpec()) or "")
 
     def test_the_same_twice_starts_no_process(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +191,7 @@ def test_variables_of_the_file_and_of_activation_scripts(desk: Desk, tmp_path: P
     assert "PATH" not in prepared.variables
 
 
-def test_scripts_after_linking_are_told_and_not_run(desk: Desk, tmp_path: Path) -> None:
+def test_scripts_after_linking_are_reported_and_not_run(desk: Desk, tmp_path: Path) -> None:
     package = Package("eager", files={"bin/.eager-post-link.sh": f"#!/bin/sh\ntouch {tmp_path}/ran\n"})
     declare(desk, make_channel(tmp_path / "c", package), "eager")
     desk.prepare("conda")
@@ -236,7 +236,7 @@ def test_packages_that_conda_brings_are_kept_unless_pip_asks_for_others(desk: De
     declare(desk, channel, f"python={LINE}", "six", pip=("six==1.15.0",))
     second = desk.prepare("conda")
     assert [version for name, version in second.record.packages if name == "six"] == ["1.15.0"]
-    assert "replaces packages of conda: six" in desk.said(EventKind.NOTICE)
+    assert "replaces conda packages: six" in desk.said(EventKind.NOTICE)
     assert desk.said(EventKind.WARNING) == ""
     assert desk.prepare("conda").prefix == second.prefix
 
@@ -278,7 +278,7 @@ def test_packages_are_those_of_the_day(desk: Desk, tmp_path: Path) -> None:
     assert "--as-of" in (caught.value.hint or "")
 
 
-def test_a_channel_without_dates_is_told_and_used(desk: Desk, tmp_path: Path) -> None:
+def test_a_channel_without_dates_is_reported_and_used(desk: Desk, tmp_path: Path) -> None:
     declare(desk, make_channel(tmp_path / "c", TOOL._replace(timestamp=None)), "tool")
     assert dict(desk.prepare("conda", as_of=datetime(2019, 1, 1, tzinfo=timezone.utc)).record.packages)
     assert "no upload dates for tool" in desk.said(EventKind.NOTICE)
@@ -287,7 +287,7 @@ def test_a_channel_without_dates_is_told_and_used(desk: Desk, tmp_path: Path) ->
 # What can't be had
 
 
-def test_what_can_not_be_had_is_told_in_the_solvers_words(desk: Desk, channel: Path) -> None:
+def test_an_unsatisfiable_spec_shows_the_error_of_the_solver(desk: Desk, channel: Path) -> None:
     declare(desk, channel, "hello >=99")
     with pytest.raises(EnvironmentSetupError, match="hello >=99") as caught:
         desk.prepare("conda")
@@ -305,7 +305,7 @@ def test_a_channel_that_is_not_there(desk: Desk, place: str) -> None:
     assert caught.value.hint
 
 
-def test_an_unmapped_package_advises_this_member(desk: Desk, channel: Path) -> None:
+def test_an_unmapped_package_suggests_the_conda_backend(desk: Desk, channel: Path) -> None:
     declare(desk, channel, "ffmpeg", "tool")
     with pytest.raises(EnvironmentSetupError, match="ffmpeg") as caught:
         choose_backend(None, desk.request().spec)
@@ -313,7 +313,7 @@ def test_an_unmapped_package_advises_this_member(desk: Desk, channel: Path) -> N
     assert choose_backend("conda", desk.request().spec).name == "conda"
 
 
-def test_without_the_library_it_says_how_to_get_it(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_library_the_reason_says_how_to_install_it(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     with pytest.raises(EnvironmentSetupError, match=r"proj-runner\[conda\]"):
         choose_backend("conda", desk.request().spec)
@@ -405,7 +405,7 @@ def test_an_archive_that_was_swapped_after_the_lock_is_noticed(desk: Desk, tmp_p
     make_channel(tmp_path / "c", TOOL._replace(files={"bin/tool": "#!/bin/sh\necho swapped\n"}))
     with pytest.raises(EnvironmentSetupError, match="hash mismatch") as caught:
         BACKENDS["conda"].prepare(desk.request(), lock, desk.events.append)
-    assert "Somebody changed it" in (caught.value.hint or "")
+    assert "it was changed, or the lock is wrong" in (caught.value.hint or "")
 
 
 def test_an_index_that_names_another_package_is_noticed(desk: Desk, tmp_path: Path) -> None:
@@ -425,7 +425,7 @@ def test_an_index_that_names_another_package_is_noticed(desk: Desk, tmp_path: Pa
 def test_an_index_without_digests_is_refused(desk: Desk, tmp_path: Path) -> None:
     make_channel(tmp_path / "c", TOOL, index={TOOL.file_name: {"sha256": None, "md5": None}})
     declare(desk, tmp_path / "c", "tool")
-    with pytest.raises(EnvironmentSetupError, match="no digest for tool"):
+    with pytest.raises(EnvironmentSetupError, match="no digest of tool"):
         desk.prepare("conda")
 
 
@@ -446,7 +446,7 @@ def test_a_kept_archive_that_was_changed_is_fetched_again(desk: Desk) -> None:
     assert second.record.digest == first.record.digest
 
 
-def test_files_that_differ_from_the_packages_own_list_are_told(desk: Desk, tmp_path: Path) -> None:
+def test_files_that_differ_from_the_list_of_their_package_are_reported(desk: Desk, tmp_path: Path) -> None:
     wrong = json.dumps(
         {"paths": [{"_path": "share/evil.txt", "path_type": "hardlink", "sha256": "0" * 64}], "paths_version": 1}
     )
@@ -612,13 +612,13 @@ def test_a_mirror_of_the_user_serves_channels_by_name(
 def test_nothing_of_conda_is_loaded_for_others() -> None:
     code = (
         "import sys, runner.plan, runner.workflow\n"
-        "print([n for n in sys.modules if n == 'rattler' or n.startswith('runner.environments.conda_')])"
+        "print([n for n in sys.modules if n == 'rattler' or (n.startswith('runner.environments.') and '.conda' in n)])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, capture_output=True
     )
     loaded = set(json.loads(done.stdout.decode().replace("'", '"')))
-    needed = {f"runner.environments.conda_{name}" for name in ("names", "files", "meta")}
+    needed = {f"runner.environments.declare.conda{name}" for name in ("", ".names", ".files", ".meta")}
     assert loaded <= needed
 
 

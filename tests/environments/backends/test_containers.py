@@ -118,7 +118,7 @@ def test_gpus_are_named_as_each_engine_does(gpus: str | None, docker: tuple[str,
 def test_options_are_those_of_mlflow() -> None:
     options = (("t", None), ("m", "2g"), ("shm-size", "8g"), ("privileged", None), ("e", "A=1"), ("e", "B=2"))
     assert custom_options(options) == ("-t", "-m", "2g", "--shm-size=8g", "--privileged", "-e", "A=1", "-e", "B=2")
-    with pytest.raises(UsageError, match="-A detach can't be given"):
+    with pytest.raises(UsageError, match="-A detach is not allowed"):
         check_options((("t", None), ("detach", None)))
 
 
@@ -160,8 +160,8 @@ def test_other_volumes_are_the_users_own(sharing: Sharing, tmp_path: Path, monke
     assert mounts(sharing, "/only/inside") == ["--volume", "/only/inside"]
 
 
-def test_a_volume_that_is_not_there_is_told_before_the_start(sharing: Sharing) -> None:
-    with pytest.raises(ExecutionError, match="'/no/such:/x' is not there"):
+def test_a_missing_volume_is_reported_before_the_start(sharing: Sharing) -> None:
+    with pytest.raises(ExecutionError, match="'/no/such:/x' does not exist"):
         mounts(sharing, "/no/such:/x")
     with pytest.raises(ExecutionError, match="names the variable NOWHERE"):
         mounts(sharing, "$NOWHERE/a:/x")
@@ -262,8 +262,8 @@ def test_a_build_is_a_folder_or_what_compose_files_have(tmp_path: Path) -> None:
     assert declared(tmp_path, full).container == ContainerSpec(build=build, gpus="2")
 
 
-def test_a_build_without_its_file_is_told(tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentSetupError, match="no Containerfile or Dockerfile in the project"):
+def test_a_build_without_its_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentSetupError, match="the project has no Containerfile or Dockerfile"):
         declared(tmp_path, "{build: .}")
 
 
@@ -342,5 +342,5 @@ def test_comments_go_and_texts_stay() -> None:
 def test_a_run_without_a_container_takes_no_options(make_repository: MakeRepository, proj: RunProj) -> None:
     root = make_repository({"MLproject": "entry_points: {main: {command: 'true'}}"})
     result = proj("run", ".", "--env-manager", "local", "-A", "gpus=all", cwd=root)
-    assert (result.code, "-A is for containers" in result.err) == (2, True)
+    assert (result.code, "-A sets options of a container" in result.err) == (2, True)
     assert proj("run", ".", "-A", "=x", cwd=root).code == 2

@@ -80,7 +80,7 @@ def test_shared_files_are_counted_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [("prune",), ("prune", "--older-than", "soon"), ("prune", "--keep-size", "much")])
-def test_words_that_say_nothing_are_refused(proj: RunProj, words: tuple[str, ...]) -> None:
+def test_ambiguous_options_are_refused(proj: RunProj, words: tuple[str, ...]) -> None:
     assert proj("env", *words).code == 2
 
 
@@ -95,7 +95,7 @@ def test_environments_are_listed_verified_exported_and_removed(project: Path, pr
     assert listed["size"] >= listed["own_size"] > 0
     told = proj("env", "list").out
     assert listed["name"][:8] in told
-    assert ("its own)" in told) is (listed["own_size"] < listed["size"])
+    assert ("unshared)" in told) is (listed["own_size"] < listed["size"])
     assert "six 1.16.0" in proj("env", "show", listed["name"][:6]).out
     assert proj("env", "verify").code == 0
     for word in (run.json["run_id"][:8], listed["name"]):
@@ -142,7 +142,7 @@ def test_pythons_are_listed_and_chosen(proj: RunProj) -> None:
 
 
 @pytest.mark.env
-def test_without_a_network_what_is_cached_works_and_what_is_missing_is_named(
+def test_without_a_network_cached_packages_work_and_missing_ones_are_named(
     project: Path, proj: RunProj, home: Home, tmp_path: Path
 ) -> None:
     cache = {"UV_CACHE_DIR": str(tmp_path / "cache"), "PIP_CONFIG_FILE": os.devnull}

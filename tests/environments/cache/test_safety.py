@@ -20,6 +20,8 @@ from runner.settings import Home
 from tests.conftest import ROOT, MakeRepository, Result, RunProj, start_proj, write_tree
 from tests.environments.cache.test_cached_environments import wait_until
 
+pytestmark = pytest.mark.slow
+
 MANIFEST = "name: safe\nentry_points:\n  main:\n    command: python -c 'import six; print(six.__version__)'\n"
 REQUIREMENTS = "six==1.16.0\ntabulate==0.9.0\n"
 
@@ -69,7 +71,7 @@ DAMAGES: list[Callable[[bytes], bytes]] = [
 
 
 @pytest.mark.env
-def test_a_damaged_lock_is_resolved_again_and_told(project: Path, proj: RunProj, home: Home) -> None:
+def test_a_damaged_lock_is_reported_and_resolved_again(project: Path, proj: RunProj, home: Home) -> None:
     first = proj("run", ".", "--json", cwd=project).json
     (lock,) = home.locks.glob("*.txt")
     whole = lock.read_bytes()
@@ -106,7 +108,7 @@ def test_the_lock_of_another_project_is_not_taken(project: Path, proj: RunProj, 
     (new,) = set(home.locks.glob("*.txt")) - {lock}
     new.write_bytes(lock.read_bytes())
     again = proj("run", ".", "--json", cwd=project)
-    assert f"it is the lock {lock.name}" in again.err
+    assert f"its content is that of the lock {lock.name}" in again.err
     assert again.json["environment"]["packages"] == other.json["environment"]["packages"]
     new.write_bytes(b"")
     (found,) = findings(verify_locks, home, repair=True)
@@ -116,7 +118,7 @@ def test_the_lock_of_another_project_is_not_taken(project: Path, proj: RunProj, 
 
 @pytest.mark.env
 @pytest.mark.parametrize("name", [MARKER, "*.inventory"])
-def test_a_damaged_note_of_an_environment_is_told_and_the_environment_built_again(
+def test_a_damaged_note_of_an_environment_is_reported_and_the_environment_built_again(
     project: Path, proj: RunProj, home: Home, name: str
 ) -> None:
     first = proj("run", ".", "--json", cwd=project).json
@@ -130,7 +132,7 @@ def test_a_damaged_note_of_an_environment_is_told_and_the_environment_built_agai
         assert file.name in found.problem
         if name == MARKER:
             again = proj("run", ".", "--json", cwd=project)
-            assert "is not as it was built" in again.err
+            assert "changed after its build" in again.err
         else:
             (done,) = findings(verify_environments, home, repair=True)
             assert done.repair

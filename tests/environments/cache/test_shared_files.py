@@ -13,6 +13,8 @@ from runner.environments.cache.checksums import CachedPackage, SharedFiles, read
 from runner.environments.cache.file_manifest import build_manifest, compare, measure
 from tests.conftest import write_tree
 
+pytestmark = pytest.mark.slow
+
 SITE = "lib/python3.11/site-packages"
 RECORD = "six.py,,\nsix/a.py,,\nsix/b.py,,\nsix-1.dist-info/METADATA,,\nsix-1.dist-info/RECORD,,\n"
 FILES = {"six.py": "1\n", "six/a.py": "2\n", "six/b.py": "3\n", "six-1.dist-info/METADATA": "Name: six\nVersion: 1\n"}
@@ -130,7 +132,7 @@ def test_a_damaged_table_of_checksums_is_worth_nothing_and_hurts_nobody(machine:
     assert sorted(read) == ["METADATA", "a.py", "b.py", "six.py"]
 
 
-def test_what_is_known_of_another_file_system_does_not_count(machine: Machine) -> None:
+def test_checksums_of_another_file_system_are_ignored(machine: Machine) -> None:
     one = machine.link("one")
     build_manifest(one, machine.shared())
     other = SharedFiles(machine.root / "checksums", machine.root.stat().st_dev + 1)
@@ -173,7 +175,7 @@ EDITS: list[Callable[[Path], None]] = [edit, edit_and_forge, edit_forge_and_link
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_every_edit_is_noticed_whoever_made_links_and_when(
+def test_every_edit_is_detected_whenever_links_are_made(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     """Do harmless things and edits, in an environment, in the cache or in another environment, between builds."""

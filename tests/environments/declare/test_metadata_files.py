@@ -1,4 +1,4 @@
-"""Environments of projects that say what they need only to a packaging tool; nothing of them is run."""
+"""Requirements in the files of packaging tools, which are parsed without running them."""
 
 import json
 from pathlib import Path
@@ -102,7 +102,7 @@ def read(tmp_path: Path, path: str, **others: str) -> EnvironmentSpec | None:
         ("2.1.0rc1", "==2.1.0rc1"),
     ],
 )
-def test_constraints_of_poetry_are_those_of_pip(constraint: str, after: str) -> None:
+def test_poetry_constraints_translate_to_pip_constraints(constraint: str, after: str) -> None:
     assert translate(constraint) == after
 
 
@@ -145,7 +145,7 @@ def test_pipenv(tmp_path: Path) -> None:
     assert alone.requirements == ("six==1.16.0", "deep[a]==2")
 
 
-def test_setup_py_is_read_and_not_run(tmp_path: Path) -> None:
+def test_setup_py_is_parsed_without_running_it(tmp_path: Path) -> None:
     spec = read(tmp_path, "setup.py", **{"setup.py": SETUP_PY, "t.py": ""})
     assert spec is not None
     assert (spec.python, spec.requirements) == (">=3.7", ("six>=1.12", "tabulate", "attrs"))
@@ -176,11 +176,11 @@ def test_setup_cfg(tmp_path: Path) -> None:
         ("Pipfile", "packages = 3"),
     ],
 )
-def test_what_is_not_sure_is_not_taken(tmp_path: Path, path: str, text: str) -> None:
+def test_values_computed_at_run_time_are_ignored(tmp_path: Path, path: str, text: str) -> None:
     assert read(tmp_path, path, **{path: text}) is None
 
 
-def test_they_come_before_imports_and_after_what_is_meant_for_environments(make_repository: MakeRepository) -> None:
+def test_metadata_files_rank_between_environment_files_and_imports(make_repository: MakeRepository) -> None:
     code = {"t.py": "import six, yaml"}
     root = make_repository({"pyproject.toml": POETRY.replace("mine =", "# "), "poetry.lock": POETRY_LOCK, **code})
     files = FolderFiles(root)
@@ -195,9 +195,7 @@ def test_they_come_before_imports_and_after_what_is_meant_for_environments(make_
 
 
 @pytest.mark.env
-def test_a_project_of_poetry_runs_in_the_versions_that_it_locked(
-    proj: RunProj, make_repository: MakeRepository
-) -> None:
+def test_a_poetry_project_runs_with_its_locked_versions(proj: RunProj, make_repository: MakeRepository) -> None:
     manifest = "entry_points:\n  main:\n    command: python t.py\n"
     table = '[tool.poetry.dependencies]\npython = ">=3.8"\ntabulate = "^0.8"\n'
     lock = '[[package]]\nname = "tabulate"\nversion = "0.8.9"\n'

@@ -1,4 +1,4 @@
-"""Standard locks (PEP 751): which of their packages are for this run, and what is refused."""
+"""Standard locks (PEP 751): selection of packages and refusal of invalid files."""
 
 from itertools import product
 from pathlib import Path
@@ -48,7 +48,7 @@ def marker(text: str) -> str:
         ("", ""),
     ],
 )
-def test_extras_and_groups_are_decided_and_the_rest_counts(text: str, left: str | None) -> None:
+def test_extras_and_groups_are_evaluated_and_other_markers_kept(text: str, left: str | None) -> None:
     found = default_marker(text, ("main-group",))
     assert (found or "").replace('"', "'") == (left or "")
     assert (found is None) == (left is None)
@@ -107,7 +107,7 @@ def test_default_groups_are_those_of_the_lock(tmp_path: Path) -> None:
     assert [line.partition("==")[0] for line in read(text, tmp_path).requirements] == ["six"]
 
 
-def test_all_kinds_of_places(tmp_path: Path) -> None:
+def test_all_kinds_of_package_sources(tmp_path: Path) -> None:
     text = (
         f"requires-python = '>=3.9'\n{wheel('six')}"
         "[[packages]]\nname = 'mine'\ndirectory = {path = './lib', editable = true}\n"
@@ -141,7 +141,7 @@ def test_all_kinds_of_places(tmp_path: Path) -> None:
         ("", "not a lock of PEP 751"),
     ],
 )
-def test_what_is_no_lock_is_refused(tmp_path: Path, text: str, told: str) -> None:
+def test_an_invalid_lock_is_refused(tmp_path: Path, text: str, told: str) -> None:
     with pytest.raises(EnvironmentSetupError, match=told) as caught:
         read_pylock("pylock.toml", text.encode(), FolderFiles(tmp_path))
     assert "pylock.toml" in f"{caught.value.message} {caught.value.context}"

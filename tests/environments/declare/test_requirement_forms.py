@@ -1,4 +1,4 @@
-"""Every form of a requirement that pip documents: what is no plain name stays as it is, whatever it looks like."""
+"""Every form of a requirement line that pip documents; repairs leave all but plain names unchanged."""
 
 import posixpath
 from pathlib import Path
@@ -54,7 +54,7 @@ hosts = st.sampled_from(["git.invalid", "sklearn.invalid:8080", "[::1]", "127.0.
 
 
 @given(names, hosts, st.sampled_from(DIRECT))
-def test_what_is_no_plain_name_is_left_alone(name: str, host: str, form: str) -> None:
+def test_lines_without_a_plain_name_are_unchanged(name: str, host: str, form: str) -> None:
     line = form.format(name=name, host=host, upper=name.upper())
     assert parse_line(line) is None
     spec = EnvironmentSpec(kind=EnvironmentKind.REQUIREMENTS, file="requirements.txt", requirements=(line, "six"))
@@ -65,7 +65,7 @@ def test_what_is_no_plain_name_is_left_alone(name: str, host: str, form: str) ->
 
 
 @given(st.text(alphabet="abgit+-_.@/:#[]=<>!~;${} 01\"'(),\\", max_size=40))
-def test_any_line_is_read_without_a_fault(text: str) -> None:
+def test_any_line_is_parsed_without_an_exception(text: str) -> None:
     asked = parse_line(text)
     name_of(text)
     if asked is not None:
@@ -79,7 +79,7 @@ LOCAL = ("./{name}", ".", "-e .", "-e ./{name}[extra]", "./{name}.whl", "{name} 
 
 @pytest.mark.parametrize("form", LOCAL)
 @pytest.mark.parametrize("name", ["git", "sklearn", "pickle", "python"])
-def test_packages_of_the_project_are_left_alone(tmp_path: Path, form: str, name: str) -> None:
+def test_local_packages_are_unchanged(tmp_path: Path, form: str, name: str) -> None:
     setup = {posixpath.join(name, "setup.py"): "", "setup.py": "", f"{name}.whl": "x"}
     files = FolderFiles(write_tree(tmp_path, {"requirements.txt": form.format(name=name) + "\n", **setup}))
     spec = read_spec(EnvironmentDeclaration(kind=EnvironmentKind.REQUIREMENTS, path="requirements.txt"), files)
@@ -103,7 +103,7 @@ OPTIONS = (
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_options_are_left_alone(tmp_path: Path, option: str) -> None:
+def test_options_are_unchanged(tmp_path: Path, option: str) -> None:
     files = FolderFiles(write_tree(tmp_path, {"requirements.txt": f"{option}\nsix\n"}))
     spec = read_spec(EnvironmentDeclaration(kind=EnvironmentKind.REQUIREMENTS, path="requirements.txt"), files)
     after = repair_spec(spec, Scripts(), files)
@@ -142,7 +142,7 @@ def test_mlflow_from_a_repository_is_not_added_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "line", ["conda", "conda==4.8.3", "Conda>=4 ; python_version > '3'", "anaconda-navigator==1.9"]
 )
-def test_parts_of_conda_are_left_out(tmp_path: Path, line: str) -> None:
+def test_parts_of_conda_are_removed(tmp_path: Path, line: str) -> None:
     files = FolderFiles(write_tree(tmp_path, {"t.py": "import six\n", "c.py": "import conda.api\n"}))
     spec = EnvironmentSpec(kind=EnvironmentKind.REQUIREMENTS, file="r.txt", requirements=(line, "six"))
     after = repair_spec(spec, read_scripts("python t.py", files), files)

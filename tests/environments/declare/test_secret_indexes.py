@@ -1,4 +1,4 @@
-"""A run whose packages come from an index that wants a password: nothing that proj keeps or says holds it."""
+"""Runs with a package index that needs a password: proj neither stores nor prints it."""
 
 import base64
 import hashlib
@@ -15,6 +15,8 @@ import pytest
 
 from runner.settings import Home
 from tests.conftest import RunProj, write_tree
+
+pytestmark = pytest.mark.slow
 
 PASSWORD = "s3cr3t@pw/with:odd"
 USER = "us3r-t0ken"
@@ -142,7 +144,7 @@ def found_in(folder: Path) -> list[str]:
 
 @pytest.mark.env
 @pytest.mark.parametrize("form", FORMS)
-def test_no_password_of_an_index_is_kept_or_said(
+def test_index_passwords_are_neither_stored_nor_printed(
     proj: RunProj, tmp_path: Path, index: str, home: Home, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files, beside = forms(index)[form]
@@ -172,7 +174,7 @@ def test_no_password_of_an_index_is_kept_or_said(
 
 @pytest.mark.env
 @pytest.mark.parametrize("form", ["requirements", "a wheel by URL", "a token in the query", "pip.conf"])
-def test_no_password_is_said_by_a_failure(
+def test_errors_do_not_contain_index_passwords(
     proj: RunProj, tmp_path: Path, index: str, home: Home, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files, beside = forms(index)[form]

@@ -1,4 +1,4 @@
-"""What environment files ask for: every form that MLflow, pip and conda know, nothing lost on the way."""
+"""Environment files in every form that MLflow, pip and conda know."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -51,7 +51,7 @@ PYTHON_ENV, CONDA, REQUIREMENTS = EnvironmentKind.PYTHON_ENV, EnvironmentKind.CO
         ("# nothing", None),
     ],
 )
-def test_python_is_the_text_of_the_file(read: Read, text: str, python: str | None) -> None:
+def test_the_python_version_keeps_its_source_text(read: Read, text: str, python: str | None) -> None:
     assert read(PYTHON_ENV, text).python == python
 
 
@@ -93,7 +93,7 @@ dependencies:
     )
 
 
-def test_faults_of_a_python_env_come_together_with_their_lines(read: Read) -> None:
+def test_all_faults_of_a_python_env_are_reported_with_lines(read: Read) -> None:
     with pytest.raises(EnvironmentSetupError) as caught:
         read(PYTHON_ENV, "python: [3]\ndependancies: [six]\ndependencies: six\n")
     message = caught.value.message
@@ -115,20 +115,20 @@ def test_faults_of_a_python_env_come_together_with_their_lines(read: Read) -> No
         ("dependencies:\n\t- six", "not YAML"),
     ],
 )
-def test_what_cannot_be_read_is_refused_with_its_place(read: Read, content: str, fault: str) -> None:
+def test_unreadable_files_are_refused_with_their_position(read: Read, content: str, fault: str) -> None:
     with pytest.raises(EnvironmentSetupError, match=fault.replace(".", r"\.")) as caught:
         read(PYTHON_ENV, content)
     assert (caught.value.context or "").startswith("python_env.yaml")
 
 
-def test_absent_file_names_a_neighbour(tmp_path: Path) -> None:
+def test_a_missing_file_suggests_one_beside_it(tmp_path: Path) -> None:
     write_tree(tmp_path, {"conda.yml": ""})
     with pytest.raises(EnvironmentSetupError) as caught:
         read_spec(EnvironmentDeclaration(kind=CONDA, path="conda.yaml"), FolderTree(tmp_path))
     assert caught.value.hint == "There is 'conda.yml' beside it."
 
 
-def test_files_that_include_each_other_end(read: Read) -> None:
+def test_circular_includes_are_detected(read: Read) -> None:
     assert read(REQUIREMENTS, "six\n-r other.txt", other_txt="tqdm\n-r requirements.txt").requirements == (
         "six",
         "tqdm",
@@ -202,7 +202,7 @@ def test_unreadable_conda_lines_are_faults(read: Read, line: str) -> None:
         choose_backend("uv", read(CONDA, f"dependencies:\n  - {line}\n"))
 
 
-def test_conda_is_mapped_and_says_so(read: Read) -> None:
+def test_conda_mapping_is_reported(read: Read) -> None:
     spec = read(
         CONDA,
         """
@@ -242,7 +242,7 @@ dependencies:
     assert all(name in mapped for name in ("pytorch as torch", "py-xgboost as xgboost", "matplotlib-base"))
 
 
-def test_what_conda_alone_has_is_named_all_at_once(read: Read) -> None:
+def test_all_conda_only_packages_are_reported_together(read: Read) -> None:
     with pytest.raises(EnvironmentSetupError) as caught:
         choose_backend("uv", read(CONDA, "dependencies:\n  - r-base=4\n  - numpy\n  - ffmpeg\n  - r-dplyr\n"))
     assert "--env-manager conda" in (caught.value.hint or "")
@@ -253,7 +253,7 @@ def test_what_conda_alone_has_is_named_all_at_once(read: Read) -> None:
     assert "numpy" not in message
 
 
-def test_a_whole_export_leaves_out_what_is_below_python(read: Read) -> None:
+def test_a_full_export_omits_native_libraries(read: Read) -> None:
     lines = ["_libgcc_mutex=0.1=main", "ca-certificates=2020.1.1=0", "openssl=1.1.1h=h7b6447c_0", "xz=5.2.5=h7b6447c_0"]
     lines += [
         "tk=8.6.10=hbc83047_0",
@@ -267,7 +267,7 @@ def test_a_whole_export_leaves_out_what_is_below_python(read: Read) -> None:
     assert all(name in spec.mapping[0] for name in ("libgcc-mutex", "ffmpeg", "libpng", "openssl"))
 
 
-def test_conda_file_as_python_env_is_read_as_what_it_is(read: Read) -> None:
+def test_a_conda_file_declared_as_python_env_is_read_as_conda(read: Read) -> None:
     spec = read(PYTHON_ENV, "channels: [defaults]\ndependencies:\n  - python=3.9\n  - pip:\n    - six\n")
     assert (spec.kind, spec.python, spec.requirements) == (CONDA, "3.9", ("six",))
     assert "is read as one" in spec.notices[0]

@@ -1,4 +1,4 @@
-"""Old projects by `proj run`: repairs of commands, paths, addresses and of what packages forget to ask for."""
+"""Old projects with `proj run`: repairs of commands, paths, URLs and undeclared dependencies of packages."""
 
 import hashlib
 import json
@@ -14,6 +14,8 @@ from runner.environments.interpreters.interpreters import discover
 from runner.settings import Home
 from tests.conftest import MakeRepository, RunProj, git, write_tree
 from tests.environments.repair.test_old_projects import free_port
+
+pytestmark = pytest.mark.slow
 
 LOCAL = ("--env-manager", "local")
 AS_OF = ("--as-of", "2023-06-01")
@@ -56,7 +58,7 @@ def write_index(folder: Path, packages: Mapping[str, str]) -> str:
 
 
 @pytest.mark.env
-def test_what_an_installed_package_imports_is_added_unasked(
+def test_a_missing_import_of_an_installed_package_is_added(
     proj: RunProj, make_repository: MakeRepository, tmp_path: Path
 ) -> None:
     index = {"UV_EXTRA_INDEX_URL": write_index(tmp_path / "index", {"projtestsforgets": "import tabulate\n"})}
@@ -78,7 +80,7 @@ def test_what_an_installed_package_imports_is_added_unasked(
 
 
 @pytest.mark.env
-def test_what_the_own_code_imports_is_added_only_when_asked(proj: RunProj, make_repository: MakeRepository) -> None:
+def test_a_missing_import_of_the_code_is_added_on_request_only(proj: RunProj, make_repository: MakeRepository) -> None:
     code = "import importlib\nimportlib.import_module('tabulate')\n"
     root = make_repository({"MLproject": manifest(), "requirements.txt": "six\n", "t.py": code})
     assert proj("run", ".", *AS_OF, cwd=root).code == 1
@@ -92,7 +94,7 @@ def test_what_the_own_code_imports_is_added_only_when_asked(proj: RunProj, make_
 
 
 @pytest.mark.env
-def test_scikit_learn_of_before_its_metadata_gets_what_it_needs(
+def test_requirements_of_old_scikit_learn_are_completed(
     proj: RunProj, make_repository: MakeRepository, home: Home
 ) -> None:
     if not any(item.line == (3, 6) for item in discover(home.root / "interpreters.json")):
@@ -292,7 +294,7 @@ def test_an_edited_old_commit_is_offered_its_day(
 # -- what is said
 
 
-def test_each_hint_is_said_once(proj: RunProj, make_repository: MakeRepository) -> None:
+def test_each_hint_is_printed_once(proj: RunProj, make_repository: MakeRepository) -> None:
     code = "import mlflow\nmlflow.set_tracking_uri('http://10.0.0.9:5000')\nmlflow.set_tracking_uri('http://10.0.0.9:5000')\n"
     root = make_repository({"MLproject": manifest("true; python t.py"), "t.py": code})
     said = proj("run", ".", *LOCAL, cwd=root).err

@@ -1,4 +1,4 @@
-"""Old projects by `proj run`: each repair has a project that needs it, and each fails as declared with --no-repair."""
+"""Old projects with `proj run`: each repair has a project that needs it and fails with --no-repair."""
 
 import hashlib
 import json
@@ -17,6 +17,8 @@ from runner.environments.interpreters.interpreters import discover
 from runner.environments.resolve.cutoff import line_in_use
 from runner.settings import Home
 from tests.conftest import MakeRepository, Result, RunProj, git, write_tree
+
+pytestmark = pytest.mark.slow
 
 AS_OF = ("--as-of", "2023-06-01")
 LOCAL = ("--env-manager", "local")
@@ -46,7 +48,7 @@ def both(proj: RunProj, root: Path, *words: str) -> tuple[Any, Result]:
 
 
 @pytest.mark.env
-def test_names_that_mean_something_else_today(proj: RunProj, make_repository: MakeRepository) -> None:
+def test_outdated_names_are_replaced(proj: RunProj, make_repository: MakeRepository) -> None:
     files = {"requirements.txt": "pickle\nbs4==0.0.1\n", "t.py": "import bs4, pickle"}
     record, refused = both(proj, make_repository({"MLproject": manifest(), **files}), *AS_OF)
     assert [repair[:12] for repair in record["environment"]["repairs"]] == ["'pickle' is ", "'bs4==0.0.1'"]
@@ -77,7 +79,7 @@ def test_nothing_declared(proj: RunProj, make_repository: MakeRepository) -> Non
 
 
 @pytest.mark.env
-def test_a_container_that_is_nowhere(proj: RunProj, make_repository: MakeRepository) -> None:
+def test_a_container_that_is_not_available(proj: RunProj, make_repository: MakeRepository) -> None:
     declared = "docker_env:\n  image: localhost/proj-tests-absent"
     docker = "FROM python:3\nRUN pip install tabulate==0.8.10\n"
     files = {"MLproject": manifest(environment=declared), "Dockerfile": docker, "t.py": "import tabulate"}
@@ -151,9 +153,7 @@ def test_an_interpreter_that_the_pins_have_no_wheels_for(
 
 
 @pytest.mark.env
-def test_an_interpreter_that_is_asked_for_stays_and_builds(
-    proj: RunProj, make_repository: MakeRepository, home: Home
-) -> None:
+def test_a_declared_interpreter_is_kept_and_builds(proj: RunProj, make_repository: MakeRepository, home: Home) -> None:
     newer, _ = newer_and_older(home)
     files = {".python-version": f"3.{newer[1]}\n", "requirements.txt": OF_OLD_WHEELS, "t.py": "import markupsafe"}
     root = make_repository({"MLproject": manifest(), **files})
@@ -164,7 +164,7 @@ def test_an_interpreter_that_is_asked_for_stays_and_builds(
 
 
 @pytest.mark.env
-def test_an_interpreter_that_is_asked_for_and_can_not_build_the_pins(
+def test_a_declared_interpreter_that_can_not_build_the_pins(
     proj: RunProj, make_repository: MakeRepository, home: Home, tmp_path: Path
 ) -> None:
     newer, older = newer_and_older(home)
@@ -237,13 +237,13 @@ def test_a_full_export_of_conda_is_reduced_to_what_the_code_needs(
 
 
 OF_CONDA = [
-    "a.yaml: packages of conda are taken from the Python index",
-    "a.yaml: left out, as wheels or the system bring them: libgcc-ng, openssl",
+    "a.yaml: conda packages are installed from the Python index",
+    "a.yaml: left out, because wheels or the system provide them: libgcc-ng, openssl",
 ]
 
 
 @pytest.mark.env
-def test_as_declared_is_said_of_what_is_as_declared(proj: RunProj, make_repository: MakeRepository) -> None:
+def test_an_unrepaired_environment_is_reported_as_declared(proj: RunProj, make_repository: MakeRepository) -> None:
     conda = "dependencies: [six=1.16.0, libgcc-ng, openssl]\n"
     files = {"a.yaml": conda, "b.txt": "six\n", "c.yaml": "dependencies: []\n", "t.py": ""}
     entries = "".join(
@@ -312,7 +312,7 @@ def test_an_own_package_that_is_installed_needs_no_guess(proj: RunProj, make_rep
 
 
 @pytest.mark.env
-def test_what_is_imported_and_not_declared(proj: RunProj, make_repository: MakeRepository) -> None:
+def test_undeclared_imports(proj: RunProj, make_repository: MakeRepository) -> None:
     root = make_repository(
         {"MLproject": manifest(), "requirements.txt": "six\n", "t.py": "import six\nimport tabulate"}
     )
@@ -325,7 +325,7 @@ def test_what_is_imported_and_not_declared(proj: RunProj, make_repository: MakeR
 
 
 @pytest.mark.env
-def test_what_turns_out_to_be_missing_when_the_command_runs(proj: RunProj, make_repository: MakeRepository) -> None:
+def test_imports_that_fail_at_run_time(proj: RunProj, make_repository: MakeRepository) -> None:
     code = "import importlib\nimportlib.import_module('tabulate')\n"
     root = make_repository({"MLproject": manifest(), "requirements.txt": "six\n", "t.py": code})
     result = proj("run", ".", "--json", "--add-missing", *AS_OF, cwd=root)
@@ -335,11 +335,11 @@ def test_what_turns_out_to_be_missing_when_the_command_runs(proj: RunProj, make_
 
 
 @pytest.mark.env
-def test_a_stranger_is_never_installed(proj: RunProj, make_repository: MakeRepository) -> None:
+def test_an_unrelated_package_is_never_installed(proj: RunProj, make_repository: MakeRepository) -> None:
     root = make_repository({"MLproject": manifest(), "requirements.txt": "six\n", "t.py": "import common"})
     result = proj("run", ".", "--add-missing", *AS_OF, cwd=root)
     assert result.code == 1
-    assert "no package is known to" in result.err
+    assert "no package is known that does" in result.err
     assert "Running again" not in result.err
 
 
@@ -373,7 +373,7 @@ def test_an_address_in_the_code_is_answered_by_the_run(proj: RunProj, make_repos
     assert told.code == 1
     assert f"t.py:9: the code logs to http://localhost:{port}" in told.err
     assert f"--serve-as 127.0.0.1:{port}" in told.err
-    assert "nothing of it is in this record" in told.err
+    assert "this record does not contain that data" in told.err
 
 
 def test_code_that_lacks_a_module_logged_nowhere(proj: RunProj, make_repository: MakeRepository) -> None:
@@ -382,7 +382,7 @@ def test_code_that_lacks_a_module_logged_nowhere(proj: RunProj, make_repository:
     done = proj("run", ".", "--no-repair", *LOCAL, cwd=root)
     assert done.code == 1
     assert "no_such_module_at_all" in done.err
-    assert "nothing of it is in this record" not in done.err
+    assert "this record does not contain that data" not in done.err
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:5000", "127.0.0.1", "127.0.0.1:99999", "mlruns", "https://:5000"])
@@ -400,11 +400,11 @@ def test_a_host_can_only_be_answered_for_where_there_is_a_client(
     words = ("--serve-as", "https://me:secret@tracking.invalid/x", *LOCAL)
     result = proj("run", ".", *words, cwd=root, PATH="/usr/bin:/bin")
     assert result.code == 0
-    assert "no client of MLflow that can be led from tracking.invalid:443 to this run" in result.err
+    assert "no MLflow client that can be redirected from tracking.invalid:443 to this run" in result.err
     assert "secret" not in result.err
 
 
-def test_an_address_that_is_taken_is_said(proj: RunProj, make_repository: MakeRepository) -> None:
+def test_an_occupied_address_is_reported(proj: RunProj, make_repository: MakeRepository) -> None:
     root = make_repository({"MLproject": manifest("true")})
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -435,7 +435,7 @@ def test_a_script_that_git_ignores_or_that_is_made_is_there(proj: RunProj, make_
     assert proj("run", ".", *LOCAL, cwd=root).code == 0
 
 
-def test_what_else_is_looked_at(proj: RunProj, make_repository: MakeRepository) -> None:
+def test_further_findings_of_a_plan(proj: RunProj, make_repository: MakeRepository) -> None:
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
     text = (
         "name: t\nentry_points:\n  main:\n    parameters:\n      data: {type: path, default: d.csv}\n"
@@ -490,7 +490,7 @@ def test_a_look_tells_imports_and_places_as_far_as_they_are_known(
     root = make_repository({**files, "t.py": code})
     result = proj("check", "--run", cwd=root)
     assert (result.code, result.out) == (0, ""), result.out
-    assert "a run would repair: 'sklearn' is 'scikit-learn'" in result.err
+    assert "a run would repair: 'sklearn' is replaced by 'scikit-learn'" in result.err
     assert (
         "no package that provides it is declared; it may come as a dependency of another package: 'tqdm' (t.py:1)\n"
         in (result.err)

@@ -1,4 +1,4 @@
-"""Reading of paths of another machine is led to the project's files, in every Python that is here."""
+"""Reads of paths of another machine are redirected to files of the project, in every installed Python."""
 
 import json
 import os
@@ -13,6 +13,8 @@ from runner.environments.model import PATH_SHIM
 from runner.manifest.files import FolderFiles
 from runner.manifest.foreign_paths import find_leads, find_tail
 from tests.conftest import write_tree
+
+pytestmark = pytest.mark.slow
 
 CODE = """
 import sys
@@ -55,7 +57,7 @@ print("led")
 
 
 @pytest.mark.slow
-def test_every_python_is_led(tmp_path: Path) -> None:
+def test_paths_are_redirected_in_every_python(tmp_path: Path) -> None:
     root = write_tree(tmp_path / "p", {"a.csv": "1,2", "data/b.csv": "3"})
     leads = [
         ("/home/nobody-x/p/a.csv", str(root / "a.csv")),
@@ -99,7 +101,7 @@ def test_the_longest_end_that_the_repository_has(tmp_path: Path, path: str, tail
     assert find_tail(path, files) == tail
 
 
-def test_what_is_on_this_machine_is_not_led(tmp_path: Path) -> None:
+def test_existing_paths_are_not_redirected(tmp_path: Path) -> None:
     code = "open('/home/nobody-x/a.csv')\nopen('/tmp/a.csv')\nopen('/home/nobody-x/else.csv')\n"
     files = FolderFiles(write_tree(tmp_path, {"a.csv": "", "t.py": code}))
     leads = find_leads(read_scripts("python t.py", files), files)

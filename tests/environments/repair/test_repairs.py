@@ -1,4 +1,4 @@
-"""What is repaired of a declared environment, and what is inferred where there is none."""
+"""Repairs of declared environments, and inference of undeclared ones."""
 
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def repaired(tmp_path: Path, requirements: str, code: str = "", **files: str) ->
         ("PIL", "pillow"),
     ],
 )
-def test_stubs_are_called_by_the_name_of_the_package(tmp_path: Path, line: str, after: str) -> None:
+def test_stubs_are_replaced_by_the_intended_package(tmp_path: Path, line: str, after: str) -> None:
     spec = repaired(tmp_path, f"{line}\nsix\n")
     assert spec.requirements == (after, "six")
     assert len(spec.repairs) == 1
@@ -55,7 +55,7 @@ def test_stubs_are_called_by_the_name_of_the_package(tmp_path: Path, line: str, 
 
 
 @pytest.mark.parametrize("name", ["pickle", "argparse", "os", "enum34", "typing", "Pathlib", "distutils"])
-def test_modules_of_the_standard_library_are_left_out(tmp_path: Path, name: str) -> None:
+def test_modules_of_the_standard_library_are_removed(tmp_path: Path, name: str) -> None:
     spec = repaired(tmp_path, f"{name}\nsix\n")
     assert spec.requirements == ("six",)
     assert name in spec.repairs[0]
@@ -64,7 +64,7 @@ def test_modules_of_the_standard_library_are_left_out(tmp_path: Path, name: str)
 @pytest.mark.parametrize(
     "line", ["dataclasses", "futures ; python_version < '3'", "scikit-learn==1.0", "six @ https://host.invalid/six.zip"]
 )
-def test_what_may_be_meant_stays(tmp_path: Path, line: str) -> None:
+def test_ambiguous_names_are_kept(tmp_path: Path, line: str) -> None:
     spec = repaired(tmp_path, f"{line}\n")
     assert spec.requirements == (line,)
     assert spec.repairs == ()
@@ -75,7 +75,7 @@ def test_python_among_the_requirements_is_the_interpreter(tmp_path: Path) -> Non
     assert (spec.python, spec.requirements) == ("3.8", ("six",))
 
 
-def test_mlflow_is_added_only_where_the_code_needs_it_and_nobody_brings_it(tmp_path: Path) -> None:
+def test_mlflow_is_added_only_if_imported_and_not_provided(tmp_path: Path) -> None:
     spec = repaired(tmp_path, "six\n", "import mlflow.sklearn\n")
     assert spec.requirements == ("six", "mlflow")
     assert "t.py:1" in spec.repairs[0]
@@ -86,7 +86,7 @@ def test_mlflow_is_added_only_where_the_code_needs_it_and_nobody_brings_it(tmp_p
     assert repaired(tmp_path, "-e .\n", "import mlflow\n", **package).repairs == ()
 
 
-def test_a_lock_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_a_lock_is_never_repaired(tmp_path: Path) -> None:
     line = f"sklearn==0.0 --hash=sha256:{'0' * 64}"
     spec = repaired(tmp_path, line, "import mlflow\n")
     assert spec.repairs == ()
@@ -112,7 +112,7 @@ def test_requirements_come_before_those_for_development(tmp_path: Path) -> None:
     assert inferred(tmp_path).requirements == ("six",)
 
 
-def test_the_root_counts_when_it_is_of_this_code(make_repository: MakeRepository) -> None:
+def test_a_file_of_the_root_is_used_if_it_fits_the_code(make_repository: MakeRepository) -> None:
     root = make_repository(
         {"requirements.txt": "numpy\nsix\n", "a/t.py": "import six", "b/t.py": "import torch, pandas"}
     )
@@ -120,7 +120,7 @@ def test_the_root_counts_when_it_is_of_this_code(make_repository: MakeRepository
     assert inferred(root / "b").requirements == ("torch", "pandas")
 
 
-def test_a_dockerfile_tells_packages_and_python(make_repository: MakeRepository) -> None:
+def test_a_dockerfile_provides_packages_and_python(make_repository: MakeRepository) -> None:
     docker = (
         "ARG V=1.16.0\nFROM registry.invalid/python:3.9-slim\n# RUN pip install no\nCOPY reqs.txt /app/reqs.txt\n"
         "RUN apt-get install -y git && pip install --no-cache-dir -i https://host.invalid six==${V} \\\n"
@@ -183,7 +183,7 @@ def test_a_failed_import_is_inside_a_package_where_its_own_code_has_it(
     assert failed_import(log, prefix) == FailedImport("scipy", inside)
 
 
-def test_every_line_of_python_is_looked_at_the_nearest_first() -> None:
+def test_release_lines_are_tried_the_nearest_first() -> None:
     versions = [f"3.{minor}.0" for minor in range(6, 15)]
     here = [Interpreter(path=f"/{v}", version=v, implementation="cpython", platform="x") for v in versions]
     chosen = here[-1]
@@ -191,7 +191,7 @@ def test_every_line_of_python_is_looked_at_the_nearest_first() -> None:
     assert {item.line for item in _nearest(here[4], here)} == {item.line for item in here} - {here[4].line}
 
 
-def test_imports_are_the_last_resort_and_only_known_ones_are_taken(tmp_path: Path) -> None:
+def test_known_imports_are_the_last_resort(tmp_path: Path) -> None:
     write_tree(tmp_path, {"t.py": "import sklearn, common_of_mine, yaml, os\n"})
     assert inferred(tmp_path).requirements == ("scikit-learn", "pyyaml")
     write_tree(tmp_path, {"t.py": "import os\n"})

@@ -1,4 +1,4 @@
-"""What is said of a package that can't be built: its name, its version, and the last error of its own build."""
+"""Messages about packages that can not be built: name, version and the last error of the build."""
 
 from pathlib import Path
 
@@ -68,7 +68,7 @@ def test_the_cause_is_the_last_error_of_the_build(output: str) -> None:
         ("this source never builds", "this source never builds"),
     ],
 )
-def test_compilers_and_others_tell_theirs(lines: str, why: str) -> None:
+def test_compiler_errors_are_found(lines: str, why: str) -> None:
     output = f"error: Failed to build `x==1.0`\n  cause: y\n\n   [stderr]\n{indented(lines, '   ')}\nhint: no\n"
     found = build_failure(output) or ""
     assert found.startswith("Failed to build x==1.0: ")
@@ -76,11 +76,11 @@ def test_compilers_and_others_tell_theirs(lines: str, why: str) -> None:
 
 
 @pytest.mark.parametrize("output", ["", "error: No solution found", "Downloading numpy (15.9MiB)\nerror: dns error"])
-def test_what_is_no_build_is_none(output: str) -> None:
+def test_output_without_a_failed_build_has_no_build_failure(output: str) -> None:
     assert build_failure(output) is None
 
 
-def test_without_output_of_the_build_the_cause_of_the_installer_counts() -> None:
+def test_without_build_output_the_cause_of_the_installer_is_used() -> None:
     output = "error: Failed to build `x`\n  cause: Could not find git\n"
     assert build_failure(output) == "Failed to build x: Could not find git"
 

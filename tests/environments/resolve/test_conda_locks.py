@@ -1,4 +1,4 @@
-"""Locks of conda packages: what we write, what others write, what lies; and executables of conda that users have."""
+"""Locks of conda packages by proj, by other tools and with invalid content; conda executables of the user."""
 
 import hashlib
 import os
@@ -121,12 +121,12 @@ def test_selectors(selector: str, linux: bool, windows: bool) -> None:
     assert ("numpy" in select_lines(line, "win-64")) is windows
 
 
-def test_selectors_leave_lines_in_their_place() -> None:
+def test_selectors_keep_line_numbers() -> None:
     text = "a\nb  # [win]\nc\n"
     assert select_lines(text, "linux-64").splitlines() == ["a", "", "c"]
 
 
-def test_a_file_is_read_as_it_is(tmp_path: Path) -> None:
+def test_a_conda_file_is_read_without_mapping(tmp_path: Path) -> None:
     write_tree(tmp_path, {"more.txt": "tabulate\n"})
     text = """
 channels: [pytorch, defaults]
@@ -146,7 +146,7 @@ variables: {MODE: 010}
     assert (spec.python, spec.variables) == ("3.7", {"MODE": "010"})
 
 
-def test_the_digest_of_a_file_is_of_what_it_asks_for(tmp_path: Path) -> None:
+def test_the_spec_digest_depends_on_the_requirements(tmp_path: Path) -> None:
     def digest(text: str) -> str:
         spec = read_conda_spec(CondaFile(path="conda.yaml", text=text), FolderTree(tmp_path), "linux-64")
         return spec.digest("linux-64", FolderTree(tmp_path))
@@ -168,11 +168,11 @@ def test_the_digest_of_a_file_is_of_what_it_asks_for(tmp_path: Path) -> None:
         ("see http://a:b@h.invalid:8/t/x-1/c/noarch/y.conda now", "see http://h.invalid:8/c/noarch/y.conda now"),
     ],
 )
-def test_addresses_are_shown_without_credentials(address: str, shown: str) -> None:
+def test_urls_are_shown_without_credentials(address: str, shown: str) -> None:
     assert without_channel_credentials(address) == shown
 
 
-def test_channels_are_where_the_user_says(tmp_path: Path) -> None:
+def test_channels_follow_the_users_settings(tmp_path: Path) -> None:
     def places(*declared: str, **environ: str) -> list[tuple[str, str]]:
         found = channels_of(declared, {"HOME": str(tmp_path), **environ})
         return [(channel.name, channel.address) for channel in found]
@@ -195,7 +195,7 @@ def test_channels_are_where_the_user_says(tmp_path: Path) -> None:
 # Reading and writing
 
 
-def test_what_is_written_is_read_again() -> None:
+def test_a_written_lock_is_read_back() -> None:
     packages = (
         CondaPackage(
             name="a",
@@ -235,7 +235,7 @@ def test_what_is_written_is_read_again() -> None:
     assert "host.invalid/six" in write_conda_lock([lock], [], with_addresses=True)
 
 
-def test_the_digest_of_a_lock_is_of_its_packages_not_of_their_place(channel: Path) -> None:
+def test_the_lock_digest_depends_on_packages_not_on_urls(channel: Path) -> None:
     one = read_conda_lock(conda_lock(entry(channel, TOOL)), "l", platform())
     other = read_conda_lock(
         conda_lock(entry(channel, TOOL, url=f"https://host.invalid/{platform()}/{TOOL.file_name}")), "l", platform()
@@ -252,34 +252,34 @@ PLAIN = Path("/channel")
     [
         (conda_lock(entry(PLAIN, TOOL, platform=OTHER), platforms=[OTHER]), f"only for {OTHER}"),
         (conda_lock(entry(PLAIN, TOOL, hash={})), "no digest for tool"),
-        (conda_lock(entry(PLAIN, TOOL, hash={"sha256": "../../../x"})), "can't be one"),
-        (conda_lock(entry(PLAIN, TOOL, hash={"md5": "0" * 31 + "g"})), "can't be one"),
-        (conda_lock(entry(PLAIN, TOOL, url="https://host.invalid/..")), "can't be one"),
-        (conda_lock(entry(PLAIN, TOOL, name="../tool")), "can't be one"),
-        (conda_lock(entry(PLAIN, TOOL, version="2.0")), "can't be one"),
-        (conda_lock(entry(PLAIN, TOOL)).replace("version: 1\n", "version: 2\n"), "of version 2"),
-        ("metadata: []\npackage:\n- 1\n", "of version None"),
+        (conda_lock(entry(PLAIN, TOOL, hash={"sha256": "../../../x"})), "an invalid package"),
+        (conda_lock(entry(PLAIN, TOOL, hash={"md5": "0" * 31 + "g"})), "an invalid package"),
+        (conda_lock(entry(PLAIN, TOOL, url="https://host.invalid/..")), "an invalid package"),
+        (conda_lock(entry(PLAIN, TOOL, name="../tool")), "an invalid package"),
+        (conda_lock(entry(PLAIN, TOOL, version="2.0")), "an invalid package"),
+        (conda_lock(entry(PLAIN, TOOL)).replace("version: 1\n", "version: 2\n"), "has version 2"),
+        ("metadata: []\npackage:\n- 1\n", "has version None"),
         ("version: 1\nmetadata: []\npackage:\n- 1\n", "not a lock in the format of conda-lock"),
-        ("@EXPLICIT\nnonsense\n", "'nonsense' is not the address"),
-        (f"@EXPLICIT\nhttps://h.invalid/{platform()}/a-1-0.conda#zz\n", "is not the address"),
+        ("@EXPLICIT\nnonsense\n", "'nonsense' is not the URL"),
+        (f"@EXPLICIT\nhttps://h.invalid/{platform()}/a-1-0.conda#zz\n", "is not the URL"),
         (f"@EXPLICIT\nhttps://h.invalid/{OTHER}/a-1-0.conda#{'0' * 32}\n", f"is for {OTHER}"),
         (f"@EXPLICIT\nhttps://h.invalid/{platform()}/a-1-0.conda\n", "no digest for a"),
     ],
 )
-def test_locks_that_can_not_be_taken(text: str, message: str) -> None:
+def test_invalid_locks_are_refused(text: str, message: str) -> None:
     with pytest.raises(EnvironmentSetupError) as caught:
         read_conda_lock(text, "conda-lock.yml", platform())
     assert message in caught.value.message
     assert caught.value.context
 
 
-def test_categories_other_than_main_are_left_out(channel: Path) -> None:
+def test_only_the_main_category_is_read(channel: Path) -> None:
     dev = entry(channel, TOOL._replace(name="checker"), category="dev", optional=True)
     lock = read_conda_lock(conda_lock(entry(channel, TOOL), dev), "conda-lock.yml", platform())
     assert [package.name for package in lock.packages] == ["tool"]
 
 
-def test_the_best_wheel_of_the_platform_is_taken() -> None:
+def test_the_best_wheel_for_the_platform_is_chosen() -> None:
     names = ["six-1-cp311-cp311-win_amd64.whl", "six-1-py3-none-any.whl", "six-1-cp311-cp311-manylinux2014_x86_64.whl"]
     wheels = [{"url": f"https://h.invalid/{n}", "hashes": {"sha256": str(i) * 64}} for i, n in enumerate(names)]
     sdist = {"url": "https://h.invalid/six-1.tar.gz", "hashes": {"sha256": "9" * 64}}
@@ -311,7 +311,7 @@ def test_an_explicit_list_is_a_lock(desk: Desk, channel: Path, kind: str, name: 
     assert not list(desk.home.locks.glob("*.conda-lock.yml"))
 
 
-def test_a_declared_lock_needs_this_member(desk: Desk, channel: Path) -> None:
+def test_a_declared_conda_lock_needs_the_conda_backend(desk: Desk, channel: Path) -> None:
     desk.write("envs/environment.yml", explicit(channel, TOOL))
     with pytest.raises(EnvironmentSetupError, match="is a lock of conda packages") as caught:
         choose_backend("uv", desk.request().spec)
@@ -329,7 +329,7 @@ def test_a_lock_beside_the_file_is_the_lock(desk: Desk, channel: Path) -> None:
 
 
 @needs_library
-def test_a_lock_that_does_not_agree_with_its_file_is_told_and_used(desk: Desk, channel: Path) -> None:
+def test_a_disagreeing_lock_is_reported_and_used(desk: Desk, channel: Path) -> None:
     desk.write("envs/conda-lock.yml", conda_lock(entry(channel, TOOL)))
     text = f"channels: [{channel.as_uri()}]\ndependencies: [tool>=2, absent, pip: [six]]\n"
     desk.write("envs/environment.yml", text, CONDA)
@@ -339,7 +339,7 @@ def test_a_lock_that_does_not_agree_with_its_file_is_told_and_used(desk: Desk, c
 
 
 @needs_library
-def test_our_own_lock_beside_the_file_knows_what_it_was_made_from(desk: Desk, channel: Path) -> None:
+def test_a_lock_by_proj_detects_changes_of_its_file(desk: Desk, channel: Path) -> None:
     path, text = lock_path_beside(desk.request()), lock_text(desk.request(), [platform()], desk.events.append)
     assert path == "envs/conda-lock.yml"
     desk.write(path, text)
@@ -361,7 +361,7 @@ def test_a_lock_for_several_platforms(desk: Desk, channel: Path) -> None:
 
 
 @needs_library
-def test_proj_lock_writes_it_and_says_when_it_does_not_fit(proj: RunProj, desk: Desk, channel: Path) -> None:
+def test_proj_lock_writes_a_conda_lock_and_checks_it(proj: RunProj, desk: Desk, channel: Path) -> None:
     desk.write("MLproject", "conda_env: envs/environment.yml\nentry_points: {main: {command: tool}}\n")
     words = ("lock", ".", "--format", "conda-lock")
     missing = proj(*words, "--check", cwd=desk.folder)
@@ -451,9 +451,7 @@ def shim(tmp_path: Path) -> Path:
 
 
 @needs_library
-def test_an_executable_of_the_user_is_used_when_asked_for(
-    desk: Desk, shim: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_configured_conda_executable_is_used(desk: Desk, shim: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROJ_CONDA_EXE", str(shim))
     monkeypatch.setattr("runner.environments.backends.conda.backend.is_installed", lambda: False)
     prepared = desk.prepare("conda", as_of=datetime(2022, 3, 1, tzinfo=timezone.utc))
@@ -465,7 +463,7 @@ def test_an_executable_of_the_user_is_used_when_asked_for(
 
 
 @needs_library
-def test_an_executable_that_installs_something_else_is_noticed(
+def test_a_wrong_installation_by_the_executable_is_detected(
     desk: Desk, channel: Path, shim: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PROJ_CONDA_EXE", str(shim))
@@ -475,14 +473,14 @@ def test_an_executable_that_installs_something_else_is_noticed(
         BACKENDS["conda"].prepare(desk.request(), lock, desk.events.append)
 
 
-def test_an_executable_that_is_not_there_is_named(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_executable_is_reported(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROJ_CONDA_EXE", "no-such-conda")
     with pytest.raises(EnvironmentSetupError, match="no-such-conda"):
         desk.prepare("conda")
 
 
 @needs_library
-def test_an_executable_without_a_solution_is_quoted(desk: Desk, shim: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unsolvable_executable_error_is_quoted(desk: Desk, shim: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROJ_CONDA_EXE", str(shim))
     desk.write("envs/environment.yml", "channels: [file:///no/such]\ndependencies: [tool]\n", CONDA)
     with pytest.raises(EnvironmentSetupError, match="conda finds no set"):
@@ -513,7 +511,7 @@ def start(program: Path, *words: str | Path, cwd: Path) -> str:
 @needs_library
 @pytest.mark.env
 @pytest.mark.slow
-def test_conda_lock_reads_what_we_write(desk: Desk, channel: Path, real_conda_lock: Path, shim: Path) -> None:
+def test_conda_lock_reads_our_locks(desk: Desk, channel: Path, real_conda_lock: Path, shim: Path) -> None:
     text = f"channels: [{channel.as_uri()}]\ndependencies:\n  - tool\n  - python\n  - pip:\n    - six==1.16.0\n"
     desk.write("environment.yml", text, CONDA)
     path, lock = lock_path_beside(desk.request()), lock_text(desk.request(), [platform()], desk.events.append)
@@ -535,7 +533,7 @@ def test_conda_lock_reads_what_we_write(desk: Desk, channel: Path, real_conda_lo
 @needs_library
 @pytest.mark.env
 @pytest.mark.slow
-def test_we_read_what_conda_lock_writes(desk: Desk, channel: Path, real_conda_lock: Path, shim: Path) -> None:
+def test_locks_by_conda_lock_are_read(desk: Desk, channel: Path, real_conda_lock: Path, shim: Path) -> None:
     desk.write("environment.yml", f"channels: [{channel.as_uri()}]\ndependencies: [tool, hello, python]\n", CONDA)
     words = ("lock", "--conda", shim, "--file", "environment.yml", "--platform", platform())
     start(real_conda_lock, *words, cwd=desk.folder)
@@ -549,7 +547,7 @@ def test_we_read_what_conda_lock_writes(desk: Desk, channel: Path, real_conda_lo
 @needs_library
 @pytest.mark.env
 @pytest.mark.slow
-def test_conda_lock_itself_locks_where_it_is_there(
+def test_conda_lock_makes_the_lock_if_installed(
     desk: Desk, real_conda_lock: Path, shim: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PROJ_CONDA_EXE", str(shim))

@@ -1,4 +1,4 @@
-"""``proj lock``: one file for every platform, used by runs, never stale in silence, with no address in it."""
+"""``proj lock``: one file for every platform, used by runs, refused when out of date, without URLs."""
 
 import base64
 import hashlib
@@ -69,7 +69,7 @@ def test_rules_become_bounds(rule: str | None, told: str) -> None:
     assert ",".join(clause.text for clause in found) == told
 
 
-def test_a_header_is_read_as_it_was_written() -> None:
+def test_a_header_is_read_back() -> None:
     header = LockHeader(
         spec="requirements.txt", digest="sha256:00", command="proj lock", as_of="2022-03-01T00:00:00Z", asked=("a", "b")
     )
@@ -79,17 +79,17 @@ def test_a_header_is_read_as_it_was_written() -> None:
 @pytest.mark.parametrize(
     ("path", "lock"), [("requirements.txt", "requirements.lock"), ("envs/python_env.yaml", "envs/python_env.lock")]
 )
-def test_a_lock_stands_beside_its_spec(path: str, lock: str) -> None:
+def test_a_lock_is_beside_its_spec(path: str, lock: str) -> None:
     assert lock_name(path) == lock
 
 
-def test_what_other_tools_write_under_the_name_is_no_lock_of_ours(tmp_path: Path, proj: RunProj) -> None:
+def test_files_of_other_tools_under_the_lock_name_are_ignored(tmp_path: Path, proj: RunProj) -> None:
     root = write_tree(tmp_path / "p", {"requirements.txt": "tabulate\n", "requirements.lock": "tabulate==0.8.9\n"})
     declaration = EnvironmentDeclaration(kind=EnvironmentKind.REQUIREMENTS, path="requirements.txt")
     assert read_spec(declaration, FolderTree(root)).project_lock is None
     result = proj("lock", str(root))
     assert result.code == 1
-    assert "was not made by 'proj lock'" in result.err
+    assert "was not written by 'proj lock'" in result.err
     assert (root / "requirements.lock").read_text() == "tabulate==0.8.9\n"
 
 
@@ -101,7 +101,7 @@ def test_what_other_tools_write_under_the_name_is_no_lock_of_ours(tmp_path: Path
         ({"requirements.txt": "six==1.16.0 --hash=sha256:00"}, "is a lock itself"),
     ],
 )
-def test_nothing_to_lock_is_said(tmp_path: Path, proj: RunProj, files: dict[str, str], reason: str) -> None:
+def test_nothing_to_lock_is_reported(tmp_path: Path, proj: RunProj, files: dict[str, str], reason: str) -> None:
     result = proj("lock", str(write_tree(tmp_path / "p", files)))
     assert (result.code, reason in result.err) == (2, True), result.err
 
@@ -150,7 +150,7 @@ def test_a_stale_lock_is_never_used(project: Path, proj: RunProj) -> None:
 
 
 @pytest.mark.env
-def test_versions_stay_until_an_upgrade_is_asked_for(project: Path, proj: RunProj) -> None:
+def test_versions_are_kept_until_an_upgrade(project: Path, proj: RunProj) -> None:
     write_tree(project, {"requirements.txt": "tabulate\nsix\n"})
     assert proj("lock", "--as-of", "2021-01-01", cwd=project).code == 0
     first = pins((project / "requirements.lock").read_text())
@@ -167,7 +167,7 @@ def test_versions_stay_until_an_upgrade_is_asked_for(project: Path, proj: RunPro
     assert third["six"] == first["six"]
 
 
-def test_a_package_that_is_nowhere_is_not_upgraded(tmp_path: Path, proj: RunProj) -> None:
+def test_an_unknown_package_is_not_upgraded(tmp_path: Path, proj: RunProj) -> None:
     folder = write_tree(tmp_path / "p", {"requirements.txt": "Tabulate\nsix\n"})
     result = proj("lock", str(folder), "--upgrade", "tabulte")
     assert (result.code, result.out) == (2, ""), result.err
@@ -177,14 +177,14 @@ def test_a_package_that_is_nowhere_is_not_upgraded(tmp_path: Path, proj: RunProj
 
 @pytest.mark.env
 @pytest.mark.parametrize("form", ["requirements", "pylock"])
-def test_a_lock_in_which_nothing_changes_stays_as_it_is(project: Path, proj: RunProj, form: str) -> None:
+def test_an_unchanged_lock_is_not_rewritten(project: Path, proj: RunProj, form: str) -> None:
     result = proj("lock", "--format", form, cwd=project)
     assert result.code == 0, result.err
     lock = project / result.out.strip()
     before = lock.read_bytes()
-    assert "runs use this lock from now on" in result.err
+    assert "runs now use this lock" in result.err
     again = proj("lock", "--format", form, "--upgrade", "TQDM", cwd=project)
-    assert "runs use this lock from now on" not in again.err
+    assert "runs now use this lock" not in again.err
     assert (again.code, "no version changed" in again.err) == (0, True), again.err
     assert lock.read_bytes() == before
 
@@ -213,7 +213,7 @@ def test_a_standard_lock_is_the_lock_of_its_spec_too(make_repository: MakeReposi
 
 @pytest.mark.env
 @pytest.mark.parametrize("kind", ["uv.lock", "pylock.toml", "requirements.txt"])
-def test_locks_of_other_tools_are_run(make_repository: MakeRepository, proj: RunProj, home: Home, kind: str) -> None:
+def test_locks_by_other_tools_are_used(make_repository: MakeRepository, proj: RunProj, home: Home, kind: str) -> None:
     root = make_repository(
         {
             "MLproject": MANIFEST,
@@ -279,7 +279,7 @@ def private_index(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @pytest.mark.env
 @pytest.mark.parametrize("form", ["requirements", "pylock"])
-def test_a_private_index_works_and_stays_out_of_the_lock(
+def test_a_private_index_works_and_is_not_in_the_lock(
     make_repository: MakeRepository, proj: RunProj, home: Home, private_index: str, form: str
 ) -> None:
     manifest = MANIFEST.replace("import tabulate; print(tabulate.__version__)", "import proj_tests_private")
@@ -298,7 +298,7 @@ def test_a_private_index_works_and_stays_out_of_the_lock(
 
 
 @pytest.mark.env
-def test_now_is_resolved_anew_and_a_day_only_once(project: Path, proj: RunProj) -> None:
+def test_as_of_now_resolves_again_and_a_day_only_once(project: Path, proj: RunProj) -> None:
     write_tree(project, {"requirements.txt": "tabulate\n"})
     git(project, "commit", "--all", "--quiet", "--message=x", "--date=2022-03-01T00:00:00Z")
     said = [proj("run", ".", "--as-of", "2022-05-01", "--json", cwd=project) for _ in range(2)]

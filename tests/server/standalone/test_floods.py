@@ -21,7 +21,10 @@ from runner.store.tokens import Scope
 from tests.support.protocol import API
 from tests.support.standalone_server import Team, team_server
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks of memory are Linux's")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks of memory are Linux's"),
+]
 
 SENT = 40 * 2**20
 GROWTH = 30 * 1024

@@ -24,6 +24,8 @@ from tests.support import blind_writer
 from tests.support.protocol import API, Stage
 from tests.support.standalone_server import Team, team_server
 
+pytestmark = pytest.mark.slow
+
 IS_ROOT = os.name == "posix" and os.geteuid() == 0
 needs_root = pytest.mark.skipif(not IS_ROOT, reason="only root can be another user")
 needs_kernel = pytest.mark.skipif(not can_tell_users(), reason="this kernel does not tell whose a connection is")

@@ -66,7 +66,7 @@ def read_conda(document: Document, files: ProjectFiles) -> EnvironmentSpec:
     python, build, requirements, left_out, renamed = _sort(document, packages)
     lines = collect()
     lines.requirements.extend(requirements)
-    from_index = (f"{document.file}: packages of conda are taken from the Python index",) if requirements else ()
+    from_index = (f"{document.file}: conda packages are installed from the Python index",) if requirements else ()
     reader = RequirementReader(files, lines)
     for item in items:
         if item.is_nested:
@@ -120,7 +120,7 @@ def _sort(document: Document, packages: list[CondaPackage]) -> Sorted:
 
 def _omission_notices(document: Document, left_out: list[CondaPackage]) -> tuple[str, ...]:
     names = ", ".join(sorted({package.name.lstrip("-") for package in left_out}))
-    return (f"{document.file}: left out, as wheels or the system bring them: {names}",) if left_out else ()
+    return (f"{document.file}: left out, because wheels or the system provide them: {names}",) if left_out else ()
 
 
 def _renaming_notices(document: Document, kept: list[CondaPackage]) -> tuple[str, ...]:

@@ -75,7 +75,7 @@ class PipPart:
         locked = self._packages(done.stdout, python)
         replaced = [item.name for item in locked if item.name in given and given[item.name] != item.version]
         if replaced:
-            report(_notice(f"The pip part replaces packages of conda: {', '.join(replaced)}"))
+            report(_notice(f"The pip part replaces conda packages: {', '.join(replaced)}"))
         return PipLock(packages=tuple(item for item in locked if given.get(item.name) != item.version), undated=undated)
 
     def install(self, packages: Sequence[PipPackage], prefix: Path, as_of: str | None, link_mode: str) -> None:
@@ -94,7 +94,7 @@ class PipPart:
                     "--link-mode",
                     link_mode,
                     *_cutoff_options(as_of, ()),
-                    *self._uv.index.words,
+                    *self._uv.index.arguments,
                 ),
                 cwd=clean_cwd(self._request.home),
             )
@@ -124,7 +124,7 @@ class PipPart:
             return self._uv.run(
                 *("pip", "compile", file, "--constraints", constraints, "--format", "pylock.toml", "--no-header"),
                 *("--python-version", python, "--python-platform", TARGETS.get(self._platform, self._platform)),
-                *(*words, *self._uv.index.words),
+                *(*words, *self._uv.index.arguments),
                 cwd=clean_cwd(self._request.home),
             )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct, structs
 
-from runner.base.checksummed_files import DamagedFileError, read_sealed, write_sealed
+from runner.base.checksummed_files import DamagedFileError, read_checksummed, write_checksummed
 from runner.base.package_names import canonical_name
 from runner.environments.backends.conda.command import lock_with_conda_lock
 from runner.environments.backends.conda.tools import CondaTool, choose_tool
@@ -187,11 +187,11 @@ def read_cached_lock(request: EnvironmentRequest, text: str, path: str, platform
     key = hashlib.sha256(msgspec.json.encode((FORMAT, platform, text))).hexdigest()[:32]
     kept = request.home.locks / f"{key}.read"
     try:
-        return msgspec.msgpack.decode(read_sealed(kept), type=CondaLock)
+        return msgspec.msgpack.decode(read_checksummed(kept), type=CondaLock)
     except (FileNotFoundError, DamagedFileError, msgspec.DecodeError):
         lock = read_conda_lock(text, path, platform)
     with suppress(OSError):  # on a full disk the lock is parsed again the next time
-        write_sealed(kept, msgspec.msgpack.encode(lock))
+        write_checksummed(kept, msgspec.msgpack.encode(lock))
     return lock
 
 

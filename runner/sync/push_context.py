@@ -41,7 +41,7 @@ class Counts(Struct, frozen=True, kw_only=True):
         return self.parameters + self.points + self.tags + self.datasets + self.models + self.files
 
 
-class Copying(Struct, kw_only=True):
+class PushContext(Struct, kw_only=True):
     """The push of one run; ``counts`` and ``left_out`` are updated during the push."""
 
     database: Database
@@ -81,14 +81,14 @@ class Copying(Struct, kw_only=True):
         else:
             self.left_out.append(f"{what}: {why}")
 
-    def place(self, artifact_uri: str, owner: str) -> ArtifactLocation | None:
+    def location(self, artifact_uri: str, owner: str) -> ArtifactLocation | None:
         """Return the artifact location on the server; if it is not accessible, report that once.
 
         The path of a local folder must contain the id of its owner, so that a server can't make proj write elsewhere.
         """
         is_folder = not artifact_uri.startswith(_SENT_TO)
         is_named = owner in unquote(artifact_uri).split("/")
-        place = None if is_folder and not is_named else self.server.place(artifact_uri)
+        place = None if is_folder and not is_named else self.server.location(artifact_uri)
         if place is None and self.changed("place", {artifact_uri: ""}):
             kind = artifact_uri.partition(":")[0] + ": storage" if ":" in artifact_uri else "a folder"
             self.leave_out("its files", f"the server keeps them in {kind}, which proj does not write to")
@@ -104,7 +104,7 @@ class Copying(Struct, kw_only=True):
 
     def note(self, kind: str, things: Mapping[str, str]) -> None:
         """Record the current state of items as sent."""
-        sync_state.note_sent(
+        sync_state.record_sent(
             self.database, self.copy, kind, {name: SentPosition(digest_of(value)) for name, value in things.items()}
         )
 
