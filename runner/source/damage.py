@@ -40,7 +40,7 @@ def find_damage(home: Home, progress: Progress | None = None) -> Iterator[Damage
     total = len(loose) + sum(counts.values())
     done = 0
     for path in loose:
-        problem = _problem_of_loose(path)
+        problem = problem_of_loose(path)
         if problem:
             identity = path.parent.name + path.name
             yield Damage(path=str(path.relative_to(home.snapshot_store)), problem=problem, identities=(identity,))
@@ -122,7 +122,7 @@ def _count(pack: Path) -> int:
         return 1
 
 
-def _problem_of_loose(path: Path) -> str | None:
+def problem_of_loose(path: Path) -> str | None:
     """Return the problem of a loose object, or None; the object is read in chunks."""
     inflater = zlib.decompressobj()
     digest = hashlib.sha1(usedforsecurity=False)

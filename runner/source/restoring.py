@@ -9,6 +9,7 @@ from runner.errors import GitError, SnapshotError
 from runner.model import Event, EventKind, Report
 from runner.settings import Home
 from runner.source.checkout import Table, checkout_tree
+from runner.source.damage import problem_of_loose
 from runner.source.gitcommand import GitDirectory, git
 from runner.source.opening import Source
 from runner.source.snapshot import LargeFile, read_large
@@ -32,6 +33,7 @@ def checkout(run_id: str, destination: Path, home: Home, report: Report) -> str:
     # Beside the code: nothing is written to a home that is only read.
     index = target.parent / f".{target.name[:100]}.{os.urandom(8).hex()}.index"
     try:
+        _require_sound_objects(home, run_id, kept.tree)
         checkout_tree(home, target, kept.tree, Table(), index)
     except GitError as error:
         raise damaged_run(run_id, error.context) from error
@@ -43,6 +45,29 @@ def checkout(run_id: str, destination: Path, home: Home, report: Report) -> str:
                 Event(kind=EventKind.WARNING, message=message, hint=f"It had {one.size} bytes, SHA-256 {one.sha256}")
             )
     return kept.tree
+
+
+def _require_sound_objects(home: Home, run_id: str, *trees: str) -> None:
+    """Compare the loose objects of trees with their ids, because git reads them without doing so.
+
+    Raises:
+        SnapshotError: an object has other content than its id says.
+    """
+    directory = store_git_directory(home)
+    commit = git(directory, "rev-parse", "--verify", f"refs/runs/{run_id}").decode().strip()
+    _require_sound(home, run_id, {commit, *trees})
+    for tree in trees:
+        # Each entry is "mode type id<TAB>path".
+        heads = (entry.split(b"\t")[0].split(b" ") for entry in git(directory, "ls-tree", "-rtz", tree).split(b"\0"))
+        _require_sound(home, run_id, {head[2].decode() for head in heads if len(head) > 2})  # noqa: PLR2004
+
+
+def _require_sound(home: Home, run_id: str, identities: Iterable[str]) -> None:
+    for identity in identities:
+        path = home.snapshot_store / "objects" / identity[:2] / identity[2:]
+        problem = problem_of_loose(path) if path.exists() else None
+        if problem is not None:
+            raise damaged_run(run_id, f"object {identity}: {problem}")
 
 
 def _bring(one: LargeFile, target: Path, origin: Path | None) -> bool:
@@ -69,6 +94,7 @@ def difference(run_id: str, home: Home) -> bytes:
     """
     kept = read_run_commit(home, run_id)
     try:
+        _require_sound_objects(home, run_id, *filter(None, (kept.base, kept.tree)))
         return git(store_git_directory(home), *_DIFF, kept.base, kept.tree) if kept.base else b""
     except GitError as error:
         raise damaged_run(run_id, error.context) from error
