@@ -1,7 +1,7 @@
 """Sessions: what clients of a server may change, and the view of a command of its run."""
 
 from collections.abc import Iterable, Mapping
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
@@ -225,10 +225,10 @@ class ChildSession(Session):
     def uri_for_client(self, uri: str) -> str:
         """Return a local folder as a plain path: clients before MLflow 1.0 take a URL for the name of a folder.
 
-        A path with characters that are special in a URL stays a URL, because later clients parse paths as URLs.
+        A path with characters that a URL must escape, except spaces, stays a URL: later clients parse paths as URLs.
         """
-        path = urlsplit(uri).path
-        is_plain = uri == f"file://{path}" and quote(path, safe="/") == path and "%" not in path
+        path = unquote(urlsplit(uri).path)
+        is_plain = uri == f"file://{quote(path)}" and quote(path, safe="/ ") == path
         return path if is_plain else uri
 
     def uri_of_source(self, uri: str) -> str:
