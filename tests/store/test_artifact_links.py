@@ -215,7 +215,8 @@ def test_outputs_are_not_kept_through_links_that_the_run_planted(root: Path, out
         (project / name).write_text("output")
     (root / "linked").symlink_to(outside)
     (root / "file").symlink_to(outside / "file")
-    records, notices = collect_outputs(project, ["d/new", "linked/new", "file"], root, move=True)
+    kept = collect_outputs(project, ["d/new", "linked/new", "file"], root, move=True)
+    records, notices = kept.records, kept.notices
     assert [record.path for record in records] == ["d/new", "linked/new", "file"]
     assert "linked" in " ".join(notices)
     assert "file" in " ".join(notices)
