@@ -64,6 +64,13 @@ def git(folder: Path, *words: str) -> str:
     return subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
 
 
+def commit_all(folder: Path) -> None:
+    """Make a git repository of a folder, with one commit of all files."""
+    git(folder, "init", "--quiet", "--initial-branch=main")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message=first")
+
+
 def unavailable(reason: str) -> BaseException:
     """Return what to raise where this machine lacks something: a skip, or in CI, which installs it, a failure."""
     if os.environ.get("CI"):
@@ -80,9 +87,7 @@ def make_repository(tmp_path: Path) -> MakeRepository:
 
     def make(files: Mapping[str, str | bytes], name: str = "project") -> Path:
         root = write_tree(tmp_path / name, files)
-        git(root, "init", "--quiet", "--initial-branch=main")
-        git(root, "add", "--all")
-        git(root, "commit", "--quiet", "--message=first")
+        commit_all(root)
         return root
 
     return make

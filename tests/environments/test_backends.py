@@ -147,6 +147,7 @@ class Contract:
 
     @pytest.mark.env
     def test_the_same_twice_starts_no_process(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+        desk.home.ensure()  # as a run does: without a home nothing is remembered of interpreters
         first = desk.prepare(self.manager)
         for module in (interpreters, uv_command, local):
             monkeypatch.setattr(module, "capture", None)

@@ -251,7 +251,7 @@ def test_a_command_that_does_not_stop_is_killed_with_its_container(
     assert bench.leftovers(home) == []
 
 
-def test_a_killed_proj_leaves_no_container_to_the_next_command(
+def test_a_container_of_a_killed_proj_is_removed_by_the_next_run(
     bench: Bench, project: Callable[..., Path], proj: RunProj, home: Home
 ) -> None:
     process = start_proj("run", ".", cwd=project("touch up; sleep 100"))
@@ -260,6 +260,7 @@ def test_a_killed_proj_leaves_no_container_to_the_next_command(
     process.communicate(timeout=20)
     time.sleep(1)
     assert [run["status"] for run in proj("list", "--json").json] == ["LOST"]
+    assert record(proj, project("true"))["status"] == "FINISHED"
     assert bench.leftovers(home) == []
     assert list((home.root / "containers").iterdir()) == []
 
@@ -427,7 +428,8 @@ def test_a_dry_run_names_the_image_and_starts_nothing(project: Callable[..., Pat
     plan = proj("run", ".", "--dry-run", "--json", cwd=project("true")).json
     assert plan["environment"]["manager"] == "container"
     assert plan["environment"]["digest"].startswith("sha256:")
-    assert not (home.root / "images").exists()
+    assert list((home.root / "images").rglob("*.log")) == []
+    assert list((home.root / "containers").iterdir()) == []
 
 
 class TestContainer(ExecutorContract):

@@ -1,5 +1,6 @@
 """Tests pushing runs to MLflow's own servers, of MLflow 3 and of MLflow 2."""
 
+import io
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -148,16 +149,15 @@ with mlflow.start_run() as run:
 
 @pytest.mark.parametrize("version", ["2.22.5", "3.17.2"])
 def test_a_script_uses_the_registry_and_other_runs_on_the_server(
-    other: Other, proj: RunProj, make_repository: MakeRepository, tmp_path: Path, version: str
+    other: Other, proj: RunProj, make_repository: MakeRepository, version: str
 ) -> None:
     with RemoteServer(other.url, {}) as server:
         name = f"registry-{version}"
         theirs = server.create_run(NewRun(experiment_id=server.create_experiment(f"theirs-{version}"), name="theirs"))
         server.log_batch(theirs.run_id, metrics=[Metric(key="theirs", value=7, timestamp=1)])
-        (tmp_path / "note.txt").write_text("from another")
         place = server.location(theirs.artifact_uri)
         assert place is not None
-        place.put("note.txt", tmp_path / "note.txt")
+        place.put("note.txt", io.BytesIO(b"from another"))
         files = {"MLproject": "entry_points:\n  main:\n    command: python t.py\n", "t.py": REGISTRY}
         root = make_repository(files)
         path = f"{client_python(version).parent}:/usr/local/bin:/usr/bin:/bin"

@@ -26,7 +26,7 @@ from runner.environments.resolve import uv_command
 from runner.errors import EnvironmentSetupError, ProjError
 from runner.model import EnvironmentKind, EventKind
 from runner.settings import Home
-from tests.conftest import Result, RunProj, write_tree
+from tests.conftest import Result, RunProj, commit_all, write_tree
 from tests.environments.test_backends import Contract, Desk, run
 from tests.support.conda_channel import (
     PLACEHOLDER,
@@ -711,6 +711,7 @@ def test_nothing_is_added_to_a_lock(proj: RunProj, desk: Desk, wheels: dict[str,
 def test_a_file_of_another_name_is_taken(proj: RunProj, desk: Desk) -> None:
     desk.write("t.py", "import hello\n")
     desk.write("MLproject", "conda_env: conda.yaml\nentry_points:\n  main:\n    command: python t.py\n")
+    commit_all(desk.folder)  # in a working tree the missing file is an error
     result = proj("run", ".", "--env-manager", "conda", "--json", cwd=desk.folder)
     assert result.code == 0, result.err
     told = "the environment file 'conda.yaml' does not exist; 'environment.yml' is used"

@@ -208,7 +208,7 @@ def test_a_standard_lock_is_the_lock_of_its_spec_too(make_repository: MakeReposi
     run = proj("run", ".", "--json", cwd=root)
     assert dict(run.json["environment"]["packages"])["tabulate"] == "0.8.10", run.err
     write_tree(root, {"python_env.yaml": "dependencies: [tabulate]\n"})
-    assert "not the lock of python_env.yaml" in proj("run", ".", cwd=root).err
+    assert "does not match python_env.yaml" in proj("run", ".", cwd=root).err
 
 
 @pytest.mark.env
