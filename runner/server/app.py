@@ -15,10 +15,11 @@ from runner.errors import NotFoundError
 from runner.model import Event, EventKind
 from runner.protocol.errors import ErrorCode, RefusedError, Response, error_response, response_for
 from runner.protocol.requests import ListProxied, read_body, read_query
-from runner.server import zero_copy
+from runner.server import searches, zero_copy
 from runner.server.api import artifacts, experiments, metrics, models, parts, registry, runs
 from runner.server.api.openapi import document
 from runner.server.api.tracking import Route, Stream, Tracking, Upstream
+from runner.server.file_budget import PLAIN, TRANSFERS
 from runner.server.standalone import guards
 from runner.server.standalone.guards import OPEN_PATHS, Caller, Guard, read_headers
 from runner.server.write_batching import WriteBatcher
@@ -199,6 +200,8 @@ async def _respond_to_protocol(call: Call, path: str) -> object:
     here = partial(route.handler, call.tracking, request)
     upstream = call.tracking.upstream
     if upstream is None:
+        if route.is_search:
+            return await searches.search(call.tracking.database, here)
         return await (asyncio.to_thread(here) if route.is_long else call.writes.make(here))
     return await _respond_with_upstream(upstream, call, path, content, here)
 
@@ -301,7 +304,7 @@ async def _pass_on(upstream: Upstream, path: str, send: Send) -> None:
 
 async def _send_file(call: Call, path: str, send: Send) -> None:
     location = artifacts.find_location(call.tracking, path)
-    with open_artifact(location.root, location.path) as file:
+    with TRANSFERS.hold(PLAIN), open_artifact(location.root, location.path) as file:
         size = os.fstat(file.fileno()).st_size
         headers = [
             (b"content-type", b"application/octet-stream"),
@@ -350,17 +353,12 @@ def _unknown(call: Call) -> RefusedError:
     return RefusedError(ErrorCode.ENDPOINT_NOT_FOUND, f"proj has no endpoint {call.method} {call.path[:200]}")
 
 
-@cache
-def _described() -> Response:
-    return _json(document(_ROUTES, VERSION))
-
-
 _GREETING = b"This is a proj server: it speaks MLflow's REST protocol and has no web pages. See /openapi.json.\n"
 _OPEN: dict[str, Callable[[], Response]] = {
     "/": lambda: Response(200, _GREETING),
     "/health": lambda: Response(200, b"OK"),
     "/version": lambda: Response(200, VERSION.encode()),
-    "/openapi.json": _described,
+    "/openapi.json": cache(lambda: _json(document(_ROUTES, VERSION))),
 }
 
 

@@ -7,6 +7,8 @@ does not support these calls (TLS, not Linux), the caller sends and receives pie
 import asyncio
 import os
 import select
+import socket
+import struct
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import httptools
 
 from runner.protocol.errors import ErrorCode, RefusedError
+from runner.server.standalone.peers import HasOption
 
 if TYPE_CHECKING:
     from runner.server.transport import JoiningProtocol
@@ -39,6 +42,10 @@ _WAIT_SECONDS = 1.0
 """Interval of the checks while a client sends nothing."""
 _WORKERS = 4
 
+# tcpi_bytes_acked of struct tcp_info in <linux/tcp.h>: the received bytes, as a 64-bit number after 120 others.
+_ACKNOWLEDGED = struct.Struct("=120xQ")
+_TCP_INFO = 192
+
 
 async def send_file(state: Mapping[str, Any], file: BinaryIO, size: int) -> bool:
     """Send ``size`` bytes of a file as the body of a response; return False when the caller must send pieces instead.
@@ -51,13 +58,26 @@ async def send_file(state: Mapping[str, Any], file: BinaryIO, size: int) -> bool
     cycle = connection.cycle
     plain = connection.flushed()
     if not cycle.disconnected and not plain.is_closing():
-        with suppress(ConnectionError):
-            sent = await asyncio.get_running_loop().sendfile(plain, file, 0, size)
-            if sent < size:
-                plain.abort()
+        sent = 0
+        connection.sends_file = True
+        try:
+            with suppress(ConnectionError):
+                sent = await asyncio.get_running_loop().sendfile(plain, file, 0, size)
+        finally:
+            connection.sends_file = False
+        if sent < size:
+            plain.abort()
     # uvicorn compares the sent bytes with the Content-Length, and does not know of these.
     cycle.expected_content_length = 0
     return True
+
+
+def acknowledged_bytes(end: HasOption) -> int | None:
+    """Return how many bytes the other end of a connection has received; None if the system does not report it."""
+    try:
+        return int(_ACKNOWLEDGED.unpack_from(end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO))[0])
+    except (OSError, AttributeError, struct.error):
+        return None
 
 
 def body_to_splice(scope: Mapping[str, Any]) -> int | None:

@@ -2,6 +2,7 @@
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from runner.base.files import remove_tree
 from runner.errors import DamagedStoreError, StoreError
 from runner.store.faults import explain_error
 from runner.store.migrations import MIGRATIONS, Migration, apply
+from runner.store.query_limits import limited
 from runner.store.read_only import Way, connect, copy_to_temporary_folder, memory_way, other_ways, usual_way
 from runner.store.upgrading import BUSY_SECONDS, Schema, check_schema, copy_upgraded, make_private, upgrade
 
@@ -182,9 +184,23 @@ class Database:
                 _add_views(connection, statements)
         self._views = (*self._views, *statements)
 
+    @contextmanager
+    def time_limit(self, seconds: float) -> Iterator[None]:
+        """Limit the time of the queries of this thread in a block.
+
+        Raises:
+            SlowQueryError: a query took longer.
+        """
+        self._local.deadline = time.monotonic() + seconds
+        try:
+            yield
+        finally:
+            self._local.deadline = None
+
     def query(self, sql: str, *args: object) -> list[Row]:
         """Return all rows of a query."""
-        with self._explained(), self._borrowed() as connection:
+        deadline: float | None = getattr(self._local, "deadline", None)
+        with self._explained(), self._borrowed() as connection, limited(connection, deadline):
             return connection.execute(sql, args).fetchall()
 
     def execute(self, sql: str, *args: object) -> int:

@@ -475,3 +475,10 @@ def test_a_body_is_looked_at_again_only_when_it_takes_long(client: Client, monke
     for thread in threads:
         thread.join(timeout=20)
     assert client.post("runs/search").status == 200
+
+
+@pytest.mark.parametrize("body", [b'{"run_id": "\xff"}', b"\xff", b'{"key": "\xed\xa0\x80"}', b'{"a\xc3": null}'])
+def test_a_body_that_is_not_utf_8_is_refused(client: Client, body: bytes) -> None:
+    for path in ("runs/log-metric", "runs/set-tag", "runs/search", "runs/log-batch", "experiments/create"):
+        reply = client.send("POST", API + path, body)
+        assert reply.error == (400, "BAD_REQUEST"), path

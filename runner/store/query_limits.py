@@ -1,0 +1,36 @@
+"""Limits the time of a query; SQLite itself has no such limit."""
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from runner.errors import InvalidValueError
+
+_STEPS = 25
+"""Steps of SQLite between two checks; one step can compare two long texts, which takes 0.1 s."""
+
+
+class SlowQueryError(InvalidValueError):
+    """A query took longer than its time limit."""
+
+
+@contextmanager
+def limited(connection: sqlite3.Connection, deadline: float | None) -> Iterator[None]:
+    """Interrupt the queries of a block at a time of the monotonic clock; None means no limit.
+
+    Raises:
+        SlowQueryError: a query was interrupted.
+    """
+    if deadline is None:
+        yield
+        return
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if str(error) != "interrupted":
+            raise
+        raise SlowQueryError("This search takes too long", hint="Use fewer or simpler conditions.") from error
+    finally:
+        connection.set_progress_handler(None, 0)
