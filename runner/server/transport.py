@@ -11,7 +11,7 @@ from typing import Any, cast
 from httptools import HttpParserError
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from runner.server.file_budget import MAX_TRANSFER_FILES, max_files
+from runner.server.budgets import MAX_TRANSFER_FILES, max_files
 from runner.server.standalone.peers import Connection
 from runner.server.zero_copy import CONNECTION, acknowledged_bytes
 

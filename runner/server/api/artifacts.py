@@ -14,13 +14,10 @@ from runner.protocol.requests import ListArtifacts, ListModelArtifacts, ListProx
 from runner.protocol.responses import FileSchema
 from runner.server import zero_copy
 from runner.server.api.tracking import Route, Tracking, run_of
-from runner.server.file_budget import PLAIN, SPLICED, TRANSFERS
+from runner.server.budgets import PLAIN, SPLICED, TRANSFERS
 from runner.store import artifact_digests, artifacts, models, runs
 from runner.store.artifact_paths import names_of
 from runner.store.artifacts import ArtifactInfo
-
-PIECE = 256 * 1024
-"""Bytes of a file in memory at once."""
 
 _PROXIED = re.compile(
     r"[^/]+/(?:(?P<run>[0-9a-f]{32})|models/(?P<model>m-[0-9a-f]{32}))/artifacts(?:/(?P<rest>.*))?", re.DOTALL
@@ -153,11 +150,15 @@ async def _receive(
     note_upload(tracking, location)
 
 
-def remove_file(tracking: Tracking, path: str) -> None:
-    """Remove a file or folder of artifacts."""
+def remove_file(tracking: Tracking, path: str) -> Callable[[], None]:
+    """Return a function that removes a file or folder of artifacts, which can have many files."""
     location = writable_location(tracking, path)
-    forget_digest(tracking, location)
-    artifacts.delete(location.root, location.path)
+
+    def remove() -> None:
+        forget_digest(tracking, location)
+        artifacts.delete(location.root, location.path)
+
+    return remove
 
 
 def forget_digest(tracking: Tracking, location: ArtifactLocation) -> None:
@@ -197,6 +198,6 @@ def _file(info: ArtifactInfo, path: str) -> FileSchema:
 
 
 ROUTES = (
-    Route("GET", "artifacts/list", ListArtifacts, list_of_run),
-    Route("GET", "logged-models/{model_id}/artifacts/directories", ListModelArtifacts, list_of_model),
+    Route("GET", "artifacts/list", ListArtifacts, list_of_run, is_listing=True),
+    Route("GET", "logged-models/{model_id}/artifacts/directories", ListModelArtifacts, list_of_model, is_listing=True),
 )

@@ -11,7 +11,7 @@ from runner.protocol.errors import ErrorCode, RefusedError
 from runner.protocol.requests import Request
 from runner.server.api.artifacts import ArtifactLocation, forget_digest, is_proxied, note_upload, writable_location
 from runner.server.api.tracking import Tracking
-from runner.server.file_budget import PLAIN, TRANSFERS
+from runner.server.budgets import PLAIN, TRANSFERS
 from runner.store import uploads
 
 _NO_PARTS = "Multipart upload is not supported for the current artifact repository"

@@ -72,6 +72,8 @@ class Route(Struct, frozen=True):
     """Whether the endpoint runs in a thread, so that others do not wait; it must not change the store."""
     is_search: bool = False
     """Whether the endpoint moves to a thread when it takes long, with a time limit; it must not change the store."""
+    is_listing: bool = False
+    """Whether the endpoint lists a folder; it must not change the store."""
 
     @property
     def changes(self) -> bool:

@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from runner.server import searches
+from runner.server import long_requests
 from runner.settings import Home
 from runner.store import models, registry, values
 from runner.store.database import Database
@@ -52,7 +52,7 @@ SEARCHES = {
 def test_a_search_gives_the_same_answer_at_once_and_in_a_thread(
     client: Client, monkeypatch: pytest.MonkeyPatch, endpoint: str, is_long: bool
 ) -> None:
-    monkeypatch.setattr(searches, "SHORT", -1.0 if is_long else 60.0)
+    monkeypatch.setattr(long_requests, "SHORT", -1.0 if is_long else 60.0)
     fields = SEARCHES.get(endpoint, {"max_results": 10})
     condition = {"filter": "tags.k LIKE 'aa%'"}
     reply = (
@@ -69,8 +69,8 @@ def test_a_search_gives_the_same_answer_at_once_and_in_a_thread(
 def test_a_search_without_end_ends_and_others_are_answered_meanwhile(
     client: Client, monkeypatch: pytest.MonkeyPatch, endpoint: str
 ) -> None:
-    monkeypatch.setattr(searches, "SHORT", 0.005)
-    monkeypatch.setattr(searches, "LIMIT", 0.02)
+    monkeypatch.setattr(long_requests, "SHORT", 0.005)
+    monkeypatch.setattr(long_requests, "LIMIT", 0.02)
     condition = " AND ".join([SLOW] * 100)
     answered = threading.Event()
     ended = threading.Event()

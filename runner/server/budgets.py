@@ -1,4 +1,4 @@
-"""Divides the files that the server may open between connections and transfers of artifacts."""
+"""Limits what all connections together may use: the open files of transfers, and the memory of large responses."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,21 +27,22 @@ def max_files() -> int:
 
 
 @final
-class FileBudget:
-    """Counts the files of the transfers in progress; only the event loop uses it."""
+class Budget:
+    """Counts what the requests in progress use; only the event loop uses it."""
 
-    def __init__(self, most: int) -> None:
-        self.left = most
+    def __init__(self, most: int, what: str) -> None:
+        self._most = self.left = most
+        self._what = what
 
     @contextmanager
     def hold(self, count: int) -> Iterator[None]:
-        """Count the files of one transfer for the duration of a block.
+        """Count the use of one request for the duration of a block; a single one may exceed the limit.
 
         Raises:
-            RefusedError: too many transfers are in progress; clients try again.
+            RefusedError: others use too much; clients try again.
         """
-        if self.left < count:
-            raise RefusedError(ErrorCode.TEMPORARILY_UNAVAILABLE, "Too many files are being transferred; try again.")
+        if self.left < count and self.left < self._most:
+            raise RefusedError(ErrorCode.TEMPORARILY_UNAVAILABLE, f"Too many {self._what}; try again.")
         self.left -= count
         try:
             yield
@@ -50,4 +51,5 @@ class FileBudget:
 
 
 MAX_TRANSFER_FILES = min(_DEFAULT, max_files()) // _TRANSFERS
-TRANSFERS = FileBudget(MAX_TRANSFER_FILES)
+TRANSFERS = Budget(MAX_TRANSFER_FILES, "files are being transferred")
+RESPONSES = Budget(256 * 2**20, "large responses are being sent")
