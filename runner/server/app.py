@@ -199,12 +199,19 @@ async def _respond_to_protocol(call: Call, path: str) -> object:
     here = partial(route.handler, call.tracking, request)
     upstream = call.tracking.upstream
     if upstream is None:
-        if route.is_search:
-            return await long_requests.search(call.tracking.database, here)
-        if route.is_listing:
-            return await long_requests.list_files(here)
-        return await (asyncio.to_thread(here) if route.is_long else call.writes.make(here))
+        return await _respond_here(call, route, here)
     return await _respond_with_upstream(upstream, call, path, content, here)
+
+
+async def _respond_here(call: Call, route: Route, here: Callable[[], object]) -> object:
+    """Respond from the local store."""
+    if route.is_search:
+        return await long_requests.search(call.tracking.database, here)
+    if route.is_listing:
+        return await long_requests.list_files(here)
+    if route.is_long:
+        return await long_requests.read_histories(call.tracking.database, here)
+    return await call.writes.make(here)
 
 
 async def _respond_with_upstream(

@@ -19,7 +19,7 @@ SHORT = 0.1
 """Seconds that a search may take on the event loop; then it starts again in a thread."""
 
 LIMIT = 20.0
-"""Seconds that the queries of a search may take."""
+"""Seconds that the queries of one request may take in a thread."""
 
 _WORKERS = 2
 
@@ -39,6 +39,15 @@ async def search(database: Database, work: Callable[[], object]) -> object:
             return work()
     except SlowQueryError:
         return await _in_thread("search", lambda: _within_limit(database, work))
+
+
+async def read_histories(database: Database, work: Callable[[], object]) -> Response:
+    """Return the response with histories, which can have millions of values.
+
+    Raises:
+        SlowQueryError: reading them takes longer than the limit.
+    """
+    return await _in_thread("history", lambda: _within_limit(database, work))
 
 
 async def list_files(work: Callable[[], object]) -> Response:

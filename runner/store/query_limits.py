@@ -31,6 +31,7 @@ def limited(connection: sqlite3.Connection, deadline: float | None) -> Iterator[
     except sqlite3.OperationalError as error:
         if str(error) != "interrupted":
             raise
-        raise SlowQueryError("This search takes too long", hint="Use fewer or simpler conditions.") from error
+        hint = "Use fewer or simpler conditions, or fewer runs."
+        raise SlowQueryError("This request takes too long", hint=hint) from error
     finally:
         connection.set_progress_handler(None, 0)

@@ -10,7 +10,7 @@ from runner.server import long_requests
 from runner.settings import Home
 from runner.store import models, registry, values
 from runner.store.database import Database
-from runner.store.entities import NewModel
+from runner.store.entities import Metric, NewModel
 from runner.store.query_limits import SlowQueryError
 from runner.store.search import SearchQuery, search_runs
 from tests.support.protocol import Client, Stage
@@ -106,3 +106,15 @@ def test_the_limit_ends_with_its_block(stage: Stage) -> None:
     with stage.database.time_limit(-1), pytest.raises(SlowQueryError, match="too long"):
         search_runs(stage.database, slow)
     assert [run.run_id for run in search_runs(stage.database, slow).items] == [stage.run_id]
+
+
+@pytest.mark.parametrize("endpoint", ["metrics/get-history-bulk", "metrics/get-history-bulk-interval"])
+def test_histories_of_many_runs_have_the_limit(
+    client: Client, stage: Stage, monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
+    points = [Metric(key="m", value=step, timestamp=1, step=step) for step in range(1000)]
+    values.log_metrics(stage.database, stage.run_id, points)
+    fields = {"metric_key": "m", "run_id": stage.run_id, "run_ids": stage.run_id, "max_results": 1000}
+    assert len(client.get(endpoint, **fields).json["metrics"]) == 1000
+    monkeypatch.setattr(long_requests, "LIMIT", -1.0)
+    assert client.get(endpoint, **fields).error == (400, "INVALID_PARAMETER_VALUE")
