@@ -17,8 +17,7 @@ from runner.provenance.inputs import digest_inputs
 from runner.provenance.metrics import MetricValue, read_metrics_files, read_metrics_log
 from runner.provenance.outputs import collect_outputs
 from runner.record import Ending, RunRecorder, fault_event
-from runner.server.run.redirects import read_redirects
-from runner.server.unreachable import unreachable_servers
+from runner.server.run.redirects import read_redirects, unreachable_servers
 from runner.source.run_folder import RunFolder
 from runner.source.snapshot import current_tree
 from runner.store import runs

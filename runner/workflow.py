@@ -39,10 +39,10 @@ from runner.source.run_folder import RequiredPaths, RunFolder, check_out, in_pla
 from runner.store.database import Database
 
 if TYPE_CHECKING:
-    from runner.server import redaction
+    from runner.server.run import redaction
     from runner.sync import proxy
 else:
-    redaction = LazyModule("runner.server.redaction")
+    redaction = LazyModule("runner.server.run.redaction")
     proxy = LazyModule("runner.sync.proxy")
 
 MAX_ATTEMPTS = 5
