@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, structs
 
 from runner.base.lazy import LazyModule
+from runner.base.tags import CHANGED_TREE_TAG
 from runner.environments.model import Prepared
 from runner.environments.repair.missing import explain_failed_import, failed_import
 from runner.manifest import serve_hint, served_address
@@ -194,7 +195,7 @@ def check_tree(finished: Finished) -> None:
     recorder = finished.recorder
     plan = recorder.plan
     if finished.folder.in_place and current_tree(plan.source, plan.home) != plan.code.tree:
-        recorder.set_tags({"proj.tree.changed": "true"})
+        recorder.set_tags({CHANGED_TREE_TAG: "true"})
         recorder.report(Event(kind=EventKind.WARNING, message="files of the project folder changed during the run"))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from runner.base.package_names import canonical_name
 from runner.errors import UsageError
 from runner.urls import without_credentials
 
@@ -46,7 +47,7 @@ def copy_client_shim(folder: Path) -> Path:
 
 def has_client(packages: Iterable[tuple[str, str]]) -> bool:
     """Check whether a client of MLflow is among the installed packages."""
-    return any(re.sub(r"[-_.]+", "-", name).lower() in CLIENTS for name, _ in packages)
+    return any(canonical_name(name) in CLIENTS for name, _ in packages)
 
 
 def redirecting_variables(uri: str, notes: Path, hosts: Iterable[str], *, places: bool) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from urllib.parse import quote, unquote, urlsplit
 
+from runner.base.tags import PARENT_TAG, SOURCE_TYPE_TAG
 from runner.model import Event, EventKind, Report, RunStatus
 from runner.protocol.errors import ErrorCode, RefusedError
 from runner.server.api.session import RESERVED, Session
@@ -13,9 +14,6 @@ from runner.store.database import Database
 from runner.store.entities import Run
 from runner.store.experiment_changes import move_run
 from runner.store.run_permissions import find_permissions, note_writer
-
-PARENT_TAG = "mlflow.parentRunId"
-SOURCE_TYPE_TAG = "mlflow.source.type"
 
 
 class ChildSession(Session):
