@@ -9,8 +9,10 @@ import click
 import msgspec
 
 from runner.base.checksummed_files import DamagedFileError
-from runner.base.files import locked, remove_tree
+from runner.base.files import remove_tree
+from runner.base.locks import locked
 from runner.cli.home import enter_home
+from runner.cli.options import read_age
 from runner.cli.output import local_time, size
 from runner.cli.text import print_lines, print_message, printable
 from runner.environments.backends.containers.built import MANAGER, built_images, remove_image
@@ -42,7 +44,6 @@ from runner.store.database import Database
 from runner.store.records import format_time
 from runner.store.run_links import runs_by_prefix
 
-_SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _BYTES = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _HEADER = re.compile(r"^# (?:Python (?P<kept>\d+\.\d+)|python: >=(?P<ours>\d+\.\d+))", re.MULTILINE)
 _SHOWN_RUNS = 3
@@ -139,8 +140,8 @@ def prune_environments(age: str | None, room: str | None, cache: bool, yes: bool
         hint = "Give --older-than 30d, --keep-size 20G or --cache."
         raise UsageError("No environments to remove are given", hint=hint)
     home = enter_home()
-    before = None if age is None else time.time() - _number(age, _SECONDS, "age", "30m, 12h, 30d or 8w")
-    keep = None if room is None else _number(room.rstrip("bB"), _BYTES, "size", "500M or 20G")
+    before = None if age is None else time.time() - read_age(age)
+    keep = None if room is None else _bytes(room)
     chosen = choose_to_prune(_all_environments(home), before, keep)
     for cached in () if yes else chosen:
         print_message(f"{cached.name[:8]}  {_description(cached)}  {size(cached.size)}")
@@ -226,11 +227,11 @@ def _unshared_size(cached: CachedEnvironment) -> str:
     return f" ({size(cached.own_size):>8} unshared)" if shares_files else ""
 
 
-def _number(text: str, units: dict[str, int], what: str, example: str) -> int:
-    match = re.fullmatch(r"(\d{1,9})\s*([a-z])", text.strip().lower())
-    if match is None or match[2] not in units:
-        raise UsageError(f"'{printable(text)}' is not a valid {what}", hint=f"Examples: {example}.")
-    return int(match[1]) * units[match[2]]
+def _bytes(text: str) -> int:
+    match = re.fullmatch(r"(\d{1,9})\s*([kmgt])b?", text.strip().lower())
+    if match is None:
+        raise UsageError(f"'{printable(text)}' is not a valid size", hint="Examples: 500M or 20G.")
+    return int(match[1]) * _BYTES[match[2]]
 
 
 def _empty_cache(home: Home) -> int:

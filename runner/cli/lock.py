@@ -16,6 +16,7 @@ from msgspec import Struct, structs
 from runner.base.files import write_atomically
 from runner.base.lazy import LazyModule
 from runner.base.package_names import canonical_name
+from runner.base.suggestions import suggestion
 from runner.cli.home import enter_home
 from runner.cli.text import print_lines, print_message, show_event
 from runner.environments.backends.uv import UvBackend
@@ -36,7 +37,6 @@ from runner.environments.repair.repairs import names_of
 from runner.environments.resolve.universal import LockOrder, export_standard, make_lock
 from runner.errors import EnvironmentSetupError, UsageError
 from runner.manifest.environment import kind_of_file
-from runner.manifest.faults import suggestion
 from runner.manifest.files import FolderFiles
 from runner.manifest.parser import read_manifest
 from runner.model import EnvironmentDeclaration, EnvironmentKind

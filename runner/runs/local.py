@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from runner.base.tags import TREE_TAG
 from runner.errors import NotFoundError
 from runner.model import RunRecord
 from runner.provenance.outputs import LOGGED_ITSELF, kept_as
@@ -21,7 +22,7 @@ from runner.store.models import search as search_models
 from runner.store.record_pages import RecordPage, search_records
 from runner.store.records import read_record
 from runner.store.search import SearchQuery
-from runner.sync.bundle_records import TREE_TAG, merge_record, read_bundle, with_tag_details
+from runner.sync.bundle_records import merge_record, read_bundle, with_tag_details
 
 _PIECE = 1 << 20
 

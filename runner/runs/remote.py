@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import partial
 
+from runner.base.tags import RUN_ID_TAG
 from runner.errors import InvalidValueError, NotFoundError, RemoteError
 from runner.model import ParameterRecord, RunRecord
 from runner.runs.reader import KeptFile, KeptFiles, RunQuery, folder_of
@@ -20,7 +21,6 @@ from runner.sync.artifact_locations import ArtifactLocation, walk
 from runner.sync.bundle import location_of, models_of, read_record
 from runner.sync.bundle_records import merge_record, with_tag_details
 from runner.sync.client import RemoteServer, ServerRun
-from runner.sync.push import ID_TAG
 
 _SHOWN = 5
 _BEGINNING = re.compile(r"[0-9a-f]{1,31}")
@@ -184,12 +184,12 @@ def _conditions(word: str) -> Iterator[str]:
         return
     quote = "'" if "'" not in word else '"'
     if RUN_ID.fullmatch(word):
-        yield f"tags.`{ID_TAG}` = '{word}'"
+        yield f"tags.`{RUN_ID_TAG}` = '{word}'"
     elif word and quote not in word and word.isprintable():
         yield f"attributes.run_name = {quote}{word}{quote}"
     if _BEGINNING.fullmatch(word):
         yield f"attributes.run_id LIKE '{word}%'"
-        yield f"tags.`{ID_TAG}` LIKE '{word}%'"
+        yield f"tags.`{RUN_ID_TAG}` LIKE '{word}%'"
 
 
 def _check_metric(run: ServerRun, name: str) -> None:

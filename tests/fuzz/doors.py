@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from runner.analysis.scripts import Scripts, read_all, read_scripts
+from runner.base.durations import seconds_of
 from runner.base.foreign_text import decode_text
 from runner.base.masking import Masker, StreamMasker, secret_values
 from runner.environments.declare.containers.dockerfiles import read_dockerfile
@@ -21,7 +22,6 @@ from runner.importing.files import read_meta
 from runner.importing.folder_lines import metric_points
 from runner.manifest.checking import check_manifest
 from runner.manifest.command import render_command
-from runner.manifest.durations import seconds_of
 from runner.manifest.entrypoints import find_entry_point
 from runner.manifest.parameters import bind_parameters, read_parameters_file
 from runner.manifest.parser import read_manifest

@@ -4,6 +4,7 @@ import importlib
 from collections.abc import Mapping
 from typing import Protocol
 
+from runner.base.suggestions import nearest
 from runner.environments.backends.uv import UvBackend
 from runner.environments.backends.virtualenv import VirtualenvBackend
 from runner.environments.model import BackendCapabilities, EnvironmentRequest, EnvironmentSpec, Lock, Prepared
@@ -97,10 +98,8 @@ def choose_backend(name: str | None, spec: EnvironmentSpec) -> EnvironmentBacken
         EnvironmentSetupError: the backend can't provide the spec.
     """
     if name is not None and name not in BACKENDS:
-        from difflib import get_close_matches
-
-        near = get_close_matches(name, BACKENDS, n=1)
-        hint = f"Did you mean '{near[0]}'?" if near else None
+        near = nearest(name, BACKENDS)
+        hint = f"Did you mean '{near}'?" if near else None
         raise UsageError(f"Unknown environment manager '{name}'; known are {', '.join(BACKENDS)}", hint=hint)
     backend = BACKENDS[name or ("container" if spec.kind is EnvironmentKind.DOCKER_ENV else DEFAULT)]
     reason = backend.why_not(spec)
