@@ -17,7 +17,7 @@ from runner.environments.model import Prepared, redirect_paths
 from runner.environments.repair.additions import Addition, with_additions, write_additions
 from runner.environments.repair.deciding import lock_for_code, with_own_packages
 from runner.environments.repair.missing import failed_import, installed_provider, package_to_add
-from runner.environments.repair.repairs import is_changeable
+from runner.environments.specs import is_changeable
 from runner.errors import AbsentImageError, UnbuildableError
 from runner.executors import ExecutionRequest, Sharing, child_environment
 from runner.manifest import find_downloads, find_paths, render_command, secret_texts, shell_argv

@@ -10,10 +10,10 @@ from runner.environments.cache.source_trees import FolderTree
 from runner.environments.declare.conda.spec import read_conda_spec
 from runner.environments.declare.project_lock import lines_digest, spec_lines
 from runner.environments.declare.spec import read_declared
-from runner.environments.interpreters.interpreters import Interpreter
-from runner.environments.model import CondaFile, EnvironmentRequest
+from runner.environments.model import EnvironmentRequest, Interpreter
 from runner.environments.repair.additions import additions_path
 from runner.environments.resolve.locking import lock_path, note_path, read_lock
+from runner.environments.specs import CondaFile
 from runner.model import EnvironmentDeclaration, EnvironmentKind
 from runner.settings import Home
 from tests.conftest import write_tree

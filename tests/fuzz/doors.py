@@ -13,9 +13,9 @@ from runner.environments.declare.containers.dockerfiles import read_dockerfile
 from runner.environments.declare.containers.spec import read_devcontainer
 from runner.environments.declare.metadata_files import read_metadata
 from runner.environments.declare.spec import read_declared
-from runner.environments.declare.version_rules import parse_rule
 from runner.environments.repair.deciding import decide_spec
 from runner.environments.resolve.conda.lockfile import read_conda_lock
+from runner.environments.version_rules import parse_rule
 from runner.errors import ProjError
 from runner.importing.files import read_meta
 from runner.importing.folder_lines import metric_points

@@ -10,7 +10,8 @@ from typing import ClassVar
 import msgspec
 from msgspec import Struct
 
-from runner.environments.model import BackendCapabilities, EnvironmentRequest, EnvironmentSpec, Lock, Prepared
+from runner.environments.model import AnyRequest, BackendCapabilities, Lock, Prepared
+from runner.environments.specs import EnvironmentSpec
 from runner.model import EnvironmentRecord, Event, EventKind, Report
 from runner.process import capture
 
@@ -41,16 +42,16 @@ class LocalBackend:
         del spec
         return None
 
-    def plan(self, request: EnvironmentRequest) -> EnvironmentRecord:
+    def plan(self, request: AnyRequest) -> EnvironmentRecord:
         """Return the record of the Python on PATH."""
         return _record(request)[0]
 
-    def lock(self, request: EnvironmentRequest, report: Report) -> Lock | None:
+    def lock(self, request: AnyRequest, report: Report) -> Lock | None:
         """Return None: nothing is resolved."""
         del request, report
         return None
 
-    def prepare(self, request: EnvironmentRequest, lock: Lock | None, report: Report) -> Prepared:
+    def prepare(self, request: AnyRequest, lock: Lock | None, report: Report) -> Prepared:
         """Return the active environment and the packages that are installed in it."""
         del lock
         record, virtual = _record(request)
@@ -68,7 +69,7 @@ class LocalBackend:
         return Prepared(record=record, variables=variables)
 
 
-def _record(request: EnvironmentRequest) -> tuple[EnvironmentRecord, bool]:
+def _record(request: AnyRequest) -> tuple[EnvironmentRecord, bool]:
     """Return the record of the Python on PATH, and whether it belongs to a virtual environment."""
     search = request.environ.get("PATH")
     found = shutil.which("python", path=search) or shutil.which("python3", path=search)
@@ -86,7 +87,7 @@ def _record(request: EnvironmentRequest) -> tuple[EnvironmentRecord, bool]:
     ), python.is_virtual
 
 
-def _query(request: EnvironmentRequest, python: str) -> _Python | None:
+def _query(request: AnyRequest, python: str) -> _Python | None:
     """Return version, platform and path of a Python; the answer is cached until its file or configuration changes."""
     is_shim = f"{os.sep}shims{os.sep}" in python
     key = None if is_shim else _stamp(python)

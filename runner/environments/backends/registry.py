@@ -6,9 +6,10 @@ from typing import Protocol
 
 from runner.environments.backends.uv import UvBackend
 from runner.environments.backends.virtualenv import VirtualenvBackend
-from runner.environments.model import BackendCapabilities, EnvironmentRequest, EnvironmentSpec, Lock, Prepared
+from runner.environments.model import AnyRequest, BackendCapabilities, Lock, Prepared
+from runner.environments.specs import CondaFileSpec, EnvironmentSpec, ImageSpec
 from runner.errors import EnvironmentSetupError, UsageError
-from runner.model import EnvironmentKind, EnvironmentRecord, Report
+from runner.model import EnvironmentRecord, Report
 
 
 class EnvironmentBackend(Protocol):
@@ -28,15 +29,15 @@ class EnvironmentBackend(Protocol):
         """Return the reason why this backend can't provide a spec, None if it can; start and change nothing."""
         ...
 
-    def plan(self, request: EnvironmentRequest) -> EnvironmentRecord:
+    def plan(self, request: AnyRequest) -> EnvironmentRecord:
         """Return the record of the environment, as far as known without building or resolving."""
         ...
 
-    def lock(self, request: EnvironmentRequest, report: Report) -> Lock | None:
+    def lock(self, request: AnyRequest, report: Report) -> Lock | None:
         """Return the lock of a request, None if this backend resolves nothing."""
         ...
 
-    def prepare(self, request: EnvironmentRequest, lock: Lock | None, report: Report) -> Prepared:
+    def prepare(self, request: AnyRequest, lock: Lock | None, report: Report) -> Prepared:
         """Return the verified environment; build it if it is missing."""
         ...
 
@@ -52,15 +53,15 @@ class LazyBackend:
         """Return the reason why this backend can't provide a spec, None if it can."""
         return self.load().why_not(spec)
 
-    def plan(self, request: EnvironmentRequest) -> EnvironmentRecord:
+    def plan(self, request: AnyRequest) -> EnvironmentRecord:
         """Return the record of the environment, as far as known without building or resolving."""
         return self.load().plan(request)
 
-    def lock(self, request: EnvironmentRequest, report: Report) -> Lock | None:
+    def lock(self, request: AnyRequest, report: Report) -> Lock | None:
         """Return the lock of a request, None if this backend resolves nothing."""
         return self.load().lock(request, report)
 
-    def prepare(self, request: EnvironmentRequest, lock: Lock | None, report: Report) -> Prepared:
+    def prepare(self, request: AnyRequest, lock: Lock | None, report: Report) -> Prepared:
         """Return the verified environment; build it if it is missing."""
         return self.load().prepare(request, lock, report)
 
@@ -86,7 +87,8 @@ BACKENDS: Mapping[str, EnvironmentBackend] = {
 
 def notices_for(backend: EnvironmentBackend, spec: EnvironmentSpec) -> tuple[str, ...]:
     """Return the notices about a spec that concern the backend."""
-    return spec.notices + spec.mapping if backend.capabilities.maps_conda_files else spec.notices
+    mapping = spec.mapping if isinstance(spec, CondaFileSpec) and backend.capabilities.maps_conda_files else ()
+    return spec.notices + mapping
 
 
 def choose_backend(name: str | None, spec: EnvironmentSpec) -> EnvironmentBackend:
@@ -102,7 +104,7 @@ def choose_backend(name: str | None, spec: EnvironmentSpec) -> EnvironmentBacken
         near = get_close_matches(name, BACKENDS, n=1)
         hint = f"Did you mean '{near[0]}'?" if near else None
         raise UsageError(f"Unknown environment manager '{name}'; known are {', '.join(BACKENDS)}", hint=hint)
-    backend = BACKENDS[name or ("container" if spec.kind is EnvironmentKind.DOCKER_ENV else DEFAULT)]
+    backend = BACKENDS[name or ("container" if isinstance(spec, ImageSpec) else DEFAULT)]
     reason = backend.why_not(spec)
     if reason and spec.refusal and reason == spec.refusal.message:
         raise EnvironmentSetupError(reason, context=spec.refusal.context, hint=spec.refusal.hint)

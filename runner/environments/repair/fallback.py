@@ -14,13 +14,13 @@ from msgspec import Struct, structs
 from runner.base.checksummed_files import DamagedFileError, read_checksummed, write_checksummed
 from runner.base.package_names import canonical_name
 from runner.environments.declare.requirement_line import parse_line
-from runner.environments.interpreters.interpreters import Interpreter
-from runner.environments.model import EnvironmentRequest, EnvironmentSpec, Lock
+from runner.environments.model import Interpreter, Lock, PythonRequest
 from runner.environments.repair.import_names import provides
-from runner.environments.repair.repairs import is_changeable, names_of
+from runner.environments.repair.repairs import names_of
 from runner.environments.repair.wheels import better_interpreters
 from runner.environments.resolve.locking import find_lock, note_path, resolve
 from runner.environments.resolve.metadata_overrides import completed_in
+from runner.environments.specs import PythonSpec, is_changeable
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentKind, Event, EventKind, Report
 
@@ -53,12 +53,12 @@ class RepairNote(Struct, frozen=True, kw_only=True):
 class _Attempt(Struct, frozen=True, kw_only=True):
     """A changed request with the repairs so far."""
 
-    request: EnvironmentRequest
+    request: PythonRequest
     repairs: tuple[str, ...] = ()
 
 
 def lock_with_repairs(
-    request: EnvironmentRequest, interpreter: Interpreter, others: Sequence[Interpreter], report: Report
+    request: PythonRequest, interpreter: Interpreter, others: Sequence[Interpreter], report: Report
 ) -> Lock:
     """Return the lock of a request, repaired if it can't be resolved as declared and repairs are allowed.
 
@@ -73,7 +73,7 @@ def lock_with_repairs(
 
 
 def switch_interpreter(
-    request: EnvironmentRequest, interpreter: Interpreter, lock: Lock, others: Sequence[Interpreter], report: Report
+    request: PythonRequest, interpreter: Interpreter, lock: Lock, others: Sequence[Interpreter], report: Report
 ) -> str | None:
     """Find an interpreter with wheels for packages that can't be built; return the text of the repair, or None.
 
@@ -92,9 +92,7 @@ def switch_interpreter(
     return repairs[-1]
 
 
-def read_repaired_lock(
-    request: EnvironmentRequest, interpreter: Interpreter, others: Sequence[Interpreter]
-) -> Lock | None:
+def read_repaired_lock(request: PythonRequest, interpreter: Interpreter, others: Sequence[Interpreter]) -> Lock | None:
     """Return the stored lock of a repaired request, or None if the request was not repaired."""
     if not (request.repair and is_changeable(request.spec)) or (request.refresh and request.as_of is None):
         return None
@@ -107,7 +105,7 @@ def read_repaired_lock(
 
 
 def _resolve_with_fallbacks(
-    request: EnvironmentRequest, interpreter: Interpreter, others: Sequence[Interpreter], note: Path, report: Report
+    request: PythonRequest, interpreter: Interpreter, others: Sequence[Interpreter], note: Path, report: Report
 ) -> Lock:
     attempt = _Attempt(request=request)
     lock, attempt, error = _resolve(attempt, interpreter, report)
@@ -187,7 +185,7 @@ def _relax(attempt: _Attempt, complaint: str) -> _Attempt | None:
     return None
 
 
-def _is_export(spec: EnvironmentSpec) -> bool:
+def _is_export(spec: PythonSpec) -> bool:
     pinned = sum("==" in line for line in spec.requirements)
     return spec.kind is EnvironmentKind.CONDA_ENV and pinned >= FULL_EXPORT
 
@@ -208,7 +206,7 @@ def _reduced(attempt: _Attempt) -> _Attempt | None:
     return _Attempt(request=structs.replace(attempt.request, spec=spec), repairs=(*attempt.repairs, message))
 
 
-def _is_wanted(package: str, request: EnvironmentRequest) -> bool:
+def _is_wanted(package: str, request: PythonRequest) -> bool:
     return any(provides(package, module.partition(".")[0]) for module in request.wanted)
 
 
@@ -225,7 +223,7 @@ def _relaxed(attempt: _Attempt, name: str, rule: str) -> _Attempt | None:
     return _replaced(attempt, name, rest, message)
 
 
-def _as_of(request: EnvironmentRequest) -> str:
+def _as_of(request: PythonRequest) -> str:
     return f" as of {request.as_of:%Y-%m-%d}" if request.as_of else ""
 
 
@@ -282,7 +280,7 @@ def _with_wheels(attempt: _Attempt, lock: Lock, others: Sequence[Interpreter], r
     return None
 
 
-def _with_note(request: EnvironmentRequest, known: RepairNote) -> EnvironmentRequest:
+def _with_note(request: PythonRequest, known: RepairNote) -> PythonRequest:
     spec = structs.replace(request.spec, requirements=known.requirements, constraints=known.constraints)
     return structs.replace(request, spec=spec, as_of=known.as_of)
 
@@ -306,7 +304,7 @@ def _report_damage(note: Path, report: Report) -> None:
 
 
 def _write_note(
-    note: Path, request: EnvironmentRequest, lock: Lock, repairs: tuple[str, ...], wanted: tuple[str, ...]
+    note: Path, request: PythonRequest, lock: Lock, repairs: tuple[str, ...], wanted: tuple[str, ...]
 ) -> None:
     recovery = RepairNote(
         requirements=request.spec.requirements,
