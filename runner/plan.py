@@ -13,9 +13,9 @@ from runner.base.lazy import LazyModule
 from runner.base.masking import Masker, secret_values, short_secret_notices
 from runner.base.parse_cache import ParseCache
 from runner.environments.backends.registry import EnvironmentBackend, choose_backend, notices_for
-from runner.environments.model import AnyRequest, EnvironmentRequest, ProjectTree
+from runner.environments.deciding import decide_spec
+from runner.environments.model import AnyRequest, EnvironmentRequest, Interpreter, ProjectTree
 from runner.environments.repair.additions import Addition, additions_path, read_additions, with_additions
-from runner.environments.repair.deciding import decide_spec
 from runner.environments.specs import AnySpec, EnvironmentSpec, StoredSpec
 from runner.errors import ManifestError, UsageError
 from runner.executors import EXECUTORS, Executor, check_options
@@ -90,6 +90,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     """Paths of another machine that the code names, each mapped to a file of the project."""
     additions: tuple[Addition, ...] = ()
     """Packages that were added because a run failed without them."""
+    interpreter: Interpreter | None = None
+    """The interpreter that was chosen because the environment could not be built with the first choice."""
     additions_note: Path
     """The file that keeps the additions for the next run of the project."""
 
@@ -123,6 +125,7 @@ class Plan(Struct, frozen=True, kw_only=True):
             environ=offline_environment(),
             code=f"{self.code.tree}:{self.code.subdirectory}",
             repair=self.request.repair,
+            interpreter=self.interpreter,
             wanted=tuple(self.scripts.outside()),
         )
 

@@ -8,8 +8,8 @@ import msgspec
 
 from runner.analysis.scripts import Scripts, read_scripts
 from runner.cli.text import print_lines, print_message, show_event
+from runner.environments.deciding import decide_spec
 from runner.environments.declare.spec import read_spec
-from runner.environments.repair.deciding import decide_spec
 from runner.environments.repair.missing import undeclared_imports
 from runner.environments.specs import EnvironmentSpec, PythonSpec
 from runner.errors import ManifestError, ProjError, UsageError

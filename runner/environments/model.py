@@ -77,6 +77,8 @@ class EnvironmentRequest(Struct, Generic[S_co], frozen=True, kw_only=True):
     code: str | None = None
     repair: bool = False
     """Whether pins and the interpreter may be changed if the environment can't be built as declared."""
+    interpreter: Interpreter | None = None
+    """The interpreter, if it was chosen by an earlier attempt of the run."""
     wanted: tuple[str, ...] = ()
     """The external modules that the code imports."""
     environ: Mapping[str, str] = os.environ

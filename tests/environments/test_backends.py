@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from runner.analysis.scripts import Scripts
 from runner.environments.backends import local
 from runner.environments.backends.registry import BACKENDS, LazyBackend, choose_backend
 from runner.environments.cache.file_manifest import build_manifest
@@ -128,6 +129,11 @@ class Contract:
 
     def test_accepts_a_plain_spec(self) -> None:
         assert BACKENDS[self.manager].why_not(PythonSpec()) is None
+
+    def test_a_backend_that_installs_nothing_repairs_nothing(self) -> None:
+        backend, spec = BACKENDS[self.manager], PythonSpec(requirements=("sklearn",))
+        repaired = backend.repair(spec, Scripts(), FolderTree(Path("/nowhere")))
+        assert repaired == spec or backend.capabilities.builds_prefixes
 
     def test_a_plan_does_nothing(self, desk: Desk) -> None:
         record = BACKENDS[self.manager].plan(desk.request())

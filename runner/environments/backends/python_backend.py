@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 import msgspec
 from msgspec import structs
 
+from runner.analysis.scripts import Scripts
 from runner.base.lazy import LazyModule
 from runner.environments.cache.checksums import CachedPackage
 from runner.environments.cache.direct_urls import clean_direct_urls
@@ -30,16 +31,17 @@ from runner.environments.model import (
     PythonRequest,
 )
 from runner.environments.resolve.locking import count_packages, find_lock, format_time, note_path
-from runner.environments.specs import CondaFileSpec, EnvironmentSpec, LocalPackage, PythonSpec
+from runner.environments.specs import AnySpec, CondaFileSpec, EnvironmentSpec, LocalPackage, PythonSpec
 from runner.environments.version_rules import parse_rule
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentRecord, Event, EventKind, ProjectFiles, Report
 
 if TYPE_CHECKING:
     from runner.environments.cache import source_trees
-    from runner.environments.repair import fallback
+    from runner.environments.repair import fallback, repairs
     from runner.environments.resolve import uv_command
 else:
+    repairs = LazyModule("runner.environments.repair.repairs")
     fallback = LazyModule("runner.environments.repair.fallback")
     source_trees = LazyModule("runner.environments.cache.source_trees")
     uv_command = LazyModule("runner.environments.resolve.uv_command")
@@ -69,6 +71,10 @@ class PythonBackend:
             return "docker_env needs a container"
         return spec.refusal.message if spec.refusal else None
 
+    def repair(self, spec: AnySpec, scripts: Scripts, files: ProjectFiles) -> AnySpec:
+        """Return a spec with repairs for known problems of old projects."""
+        return repairs.repair_spec(spec, scripts, files)
+
     def plan(self, request: AnyRequest) -> EnvironmentRecord:
         """Return the record of the environment, as far as known without building or resolving."""
         wanted, as_of = request.of(PythonSpec), format_time(request.as_of)
@@ -78,8 +84,7 @@ class PythonBackend:
             return EnvironmentRecord(manager=self.name, python=missing.rule.text, as_of=as_of)
         lock = find_lock(wanted, choice.interpreter)
         if wanted.repair and note_path(wanted, choice.interpreter).exists():
-            others = discover(wanted.home.root / "interpreters.json", wanted.environ)
-            lock = fallback.read_repaired_lock(wanted, choice.interpreter, others) or lock
+            lock = fallback.read_repaired_lock(wanted, choice.interpreter, _others(wanted)) or lock
         interpreter = lock.interpreter if lock else choice.interpreter
         return EnvironmentRecord(
             manager=self.name,
@@ -118,15 +123,16 @@ class PythonBackend:
         found = find_lock(request, interpreter)
         if found and not (request.repair and note_path(request, interpreter).exists()):
             return found
-        others = discover(request.home.root / "interpreters.json", request.environ)
-        return fallback.lock_with_repairs(request, interpreter, others, report)
+        return fallback.lock_with_repairs(request, interpreter, _others(request), report)
 
-    def move_interpreter(self, request: AnyRequest, report: Report) -> str | None:
-        """Choose another interpreter for a lock that can't be built; return a message, None if there is no other."""
+    def with_other_interpreter(self, request: AnyRequest, report: Report) -> AnyRequest | None:
+        """Return the request with another interpreter for a lock that can't be built, None if there is no other."""
         wanted = request.of(PythonSpec)
-        choice, others = self._choose(wanted), discover(wanted.home.root / "interpreters.json", wanted.environ)
-        lock = find_lock(wanted, choice.interpreter)
-        return fallback.switch_interpreter(wanted, choice.interpreter, lock, others, report) if lock else None
+        if wanted.interpreter:
+            return None
+        interpreter = self._choose(wanted).interpreter
+        lock = find_lock(wanted, interpreter)
+        return fallback.switch_interpreter(wanted, interpreter, lock, _others(wanted), report) if lock else None
 
     def choose_interpreter(self, request: AnyRequest, report: Report) -> Interpreter:
         """Return the interpreter of a request; uv downloads a missing one if downloads are allowed."""
@@ -181,8 +187,9 @@ class PythonBackend:
         uv_for(request).run("cache", "clean", "--force", *names)
 
     def _choose(self, request: PythonRequest) -> Choice:
-        found = discover(request.home.root / "interpreters.json", request.environ)
-        lock = request.spec.project_lock
+        if request.interpreter:
+            return Choice(request.interpreter)
+        found, lock = _others(request), request.spec.project_lock
         if lock is None:
             return choose(request.spec.python, found, request.as_of)
         fitting = [item for item in found if parse_rule(lock.pythons).admits(item.version)]
@@ -226,6 +233,11 @@ class PythonBackend:
                 evict=partial(self._evict, request),
             )
         )
+
+
+def _others(request: PythonRequest) -> tuple[Interpreter, ...]:
+    """Return the interpreters that can be used; none if an earlier attempt has chosen one."""
+    return () if request.interpreter else discover(request.home.root / "interpreters.json", request.environ)
 
 
 def write_import_hook(prefix: Path) -> None:

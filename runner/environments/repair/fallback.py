@@ -74,22 +74,24 @@ def lock_with_repairs(
 
 def switch_interpreter(
     request: PythonRequest, interpreter: Interpreter, lock: Lock, others: Sequence[Interpreter], report: Report
-) -> str | None:
-    """Find an interpreter with wheels for packages that can't be built; return the text of the repair, or None.
+) -> PythonRequest | None:
+    """Return a request with an interpreter that has wheels for packages that can't be built, or None.
 
-    ``interpreter`` is the chosen one, ``lock`` the one that can't be built. The result is stored for the next
-    `lock_with_repairs`.
+    ``interpreter`` is the chosen one, ``lock`` the one that can't be built. The last repair of the spec explains the
+    change. The result is also stored for later runs of the project.
     """
     is_anew = request.refresh and request.as_of is None
-    if is_anew or not (request.repair and is_changeable(request.spec)) or lock.interpreter != interpreter:
+    if is_anew or not (request.repair and is_changeable(request.spec)):
         return None
-    moved = _with_wheels(_Attempt(request=request), lock, others, report)
-    if moved is None:
+    found = _with_wheels(_Attempt(request=request), lock, others, report)
+    if found is None:
         return None
+    moved, attempt = found
     message = f"Python {moved.interpreter.name} is used: what is pinned has wheels for it, and can't be built for"
-    repairs = (*dict.fromkeys((*lock.repairs, *completed_in(moved.text))), f"{message} {interpreter.name}")
-    _write_note(note_path(request, interpreter), request, moved, repairs, ())
-    return repairs[-1]
+    repairs = (*attempt.repairs, *completed_in(moved.text), f"{message} {interpreter.name}")
+    _write_note(note_path(request, interpreter), attempt.request, moved, repairs, ())
+    spec = structs.replace(attempt.request.spec, repairs=(*request.spec.repairs, *repairs))
+    return structs.replace(attempt.request, spec=spec, interpreter=moved.interpreter)
 
 
 def read_repaired_lock(request: PythonRequest, interpreter: Interpreter, others: Sequence[Interpreter]) -> Lock | None:
@@ -122,11 +124,12 @@ def _resolve_with_fallbacks(
     elif lock is not None and request.spec.python is None:
         moved = _with_wheels(attempt, lock, others, report)
         if moved:
-            message = f"Python {moved.interpreter.name} is used: what is pinned has wheels for it, not for"
-            lock, repairs = moved, (*repairs, f"{message} {interpreter.name}")
+            lock, attempt = moved
+            message = f"Python {lock.interpreter.name} is used: what is pinned has wheels for it, not for"
+            repairs = (*attempt.repairs, f"{message} {interpreter.name}")
     if lock is None:
         raise error or EnvironmentSetupError("no set of packages satisfies the requirements of the project")
-    repairs = (*repairs, *completed_in(lock.text))
+    repairs = (*repairs, *(text for text in completed_in(lock.text) if text not in request.spec.repairs))
     if repairs:
         wanted = request.wanted if _is_export(request.spec) else ()
         _write_note(note, attempt.request, lock, repairs, wanted)
@@ -270,13 +273,15 @@ def _nearest(interpreter: Interpreter, others: Sequence[Interpreter]) -> list[In
     return sorted(lines.values(), key=distance)
 
 
-def _with_wheels(attempt: _Attempt, lock: Lock, others: Sequence[Interpreter], report: Report) -> Lock | None:
-    """Return a lock for the nearest interpreter that has to build less, or None if there is none."""
+def _with_wheels(
+    attempt: _Attempt, lock: Lock, others: Sequence[Interpreter], report: Report
+) -> tuple[Lock, _Attempt] | None:
+    """Return a lock for the nearest interpreter that has to build less, and its attempt, or None if there is none."""
     near = _nearest(lock.interpreter, others)
     for other in better_interpreters(attempt.request, lock, near):
-        moved, _, _ = _resolve(attempt, other, report)
+        moved, changed, _ = _resolve(attempt, other, report)
         if moved:
-            return moved
+            return moved, changed
     return None
 
 

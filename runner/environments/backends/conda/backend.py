@@ -8,10 +8,10 @@ from typing import ClassVar
 
 from msgspec import structs
 
+from runner.analysis.scripts import Scripts
 from runner.environments.backends.conda.activation import activation_variables, store_activation
 from runner.environments.backends.conda.command import VARIABLE
 from runner.environments.backends.conda.rattler import EXTRA, is_installed
-from runner.environments.backends.conda.repairs import python_name
 from runner.environments.backends.conda.tools import choose_tool
 from runner.environments.backends.python_backend import PythonBackend, uv_for, write_import_hook
 from runner.environments.backends.uv import uv_archives
@@ -28,6 +28,7 @@ from runner.environments.model import (
     Prepared,
     PythonRequest,
 )
+from runner.environments.repair import conda_repairs
 from runner.environments.resolve.conda.lockfile import CondaLock
 from runner.environments.resolve.conda.pip import PipPart
 from runner.environments.resolve.conda.solve import (
@@ -40,8 +41,8 @@ from runner.environments.resolve.conda.solve import (
 )
 from runner.environments.resolve.locking import format_time
 from runner.environments.resolve.uv_command import clean_cwd
-from runner.environments.specs import CondaFileSpec, EnvironmentSpec, collect, specify
-from runner.model import EnvironmentKind, EnvironmentRecord, Event, EventKind, Report
+from runner.environments.specs import AnySpec, CondaFileSpec, EnvironmentSpec, collect, specify
+from runner.model import EnvironmentKind, EnvironmentRecord, Event, EventKind, ProjectFiles, Report
 from runner.urls import without_channel_credentials
 
 
@@ -56,6 +57,15 @@ class CondaBackend(PythonBackend):
         if not isinstance(spec, CondaFileSpec):
             return "'conda' needs a conda file, and the project has none"
         return None if os.environ.get(VARIABLE) or is_installed() else EXTRA
+
+    def repair(self, spec: AnySpec, scripts: Scripts, files: ProjectFiles) -> AnySpec:
+        """Return a spec with repairs for known problems of old projects; packages of the file are not changed."""
+        return conda_repairs.repair_conda(spec, scripts, files)
+
+    def with_other_interpreter(self, request: AnyRequest, report: Report) -> AnyRequest | None:
+        """Return None: the solver chooses the interpreter together with the packages."""
+        del request, report
+        return None
 
     def plan(self, request: AnyRequest) -> EnvironmentRecord:
         """Return the record of the environment, as far as known without building or resolving."""
@@ -165,6 +175,7 @@ def _as_lock(found: FoundLock) -> Lock:
         as_of=lock.as_of,
         undated=lock.undated,
         path=found.path,
-        names=tuple(python_name(package.name) for package in lock.packages) + tuple(item.name for item in lock.pip),
+        names=tuple(conda_repairs.python_name(package.name) for package in lock.packages)
+        + tuple(item.name for item in lock.pip),
         file_name="conda-lock.yml",
     )

@@ -8,26 +8,19 @@ from msgspec import structs
 
 from runner.analysis.scripts import Scripts, above, find_module
 from runner.base.lazy import LazyModule
-from runner.environments.backends.registry import BACKENDS, EnvironmentBackend
+from runner.environments.backends.registry import EnvironmentBackend, backend_for, installs_packages
 from runner.environments.model import AnyRequest, Lock, Prepared
 from runner.environments.repair.import_names import package_of
 from runner.environments.repair.missing import missing_import_warnings, missing_imports
-from runner.environments.repair.repairs import repair_spec
 from runner.environments.specs import AnySpec, NoSpec, PythonSpec, is_changeable, with_packages
 from runner.model import EnvironmentDeclaration, EnvironmentKind, Event, EventKind, ProjectFiles, Report
 
 if TYPE_CHECKING:
-    from runner.environments.backends.conda import repairs as conda_repairs
     from runner.environments.declare import spec as specs
     from runner.environments.repair import inference
 else:
-    conda_repairs = LazyModule("runner.environments.backends.conda.repairs")
     inference = LazyModule("runner.environments.repair.inference")
     specs = LazyModule("runner.environments.declare.spec")
-
-CONDA, CONTAINER = "conda", "container"
-WITHOUT_REPAIRS = ("local", CONTAINER)
-"""Backends that install nothing, so that there is nothing to repair."""
 
 
 def decide_spec(
@@ -45,11 +38,11 @@ def decide_spec(
     Raises:
         EnvironmentSetupError: the declaration is invalid.
     """
-    if manager in WITHOUT_REPAIRS:
+    if not installs_packages(manager):
         return _as_declared(declaration, files)
     why = refused or _why_not_declared(declaration, files, manager)
     spec = inference.infer_spec(declaration, files, scripts, why) if why else specs.read_spec(declaration, files)
-    return conda_repairs.repair_conda(spec, scripts, files) if manager == CONDA else repair_spec(spec, scripts, files)
+    return backend_for(manager, PythonSpec()).repair(spec, scripts, files)
 
 
 def _as_declared(declaration: EnvironmentDeclaration, files: ProjectFiles) -> AnySpec:
@@ -72,7 +65,8 @@ def _why_not_declared(declaration: EnvironmentDeclaration, files: ProjectFiles, 
     if declaration.kind is EnvironmentKind.DOCKER_ENV:
         if manager:
             return f"a container is declared, but '{manager}' is requested"
-        reason = BACKENDS[CONTAINER].why_not(specs.read_spec(declaration, files))
+        spec = specs.read_spec(declaration, files)
+        reason = backend_for(None, spec).why_not(spec)
         return f"the declared container is not available ({reason})" if reason else None
     return "no environment is declared" if declaration.kind is EnvironmentKind.NONE else None
 
