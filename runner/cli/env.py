@@ -33,10 +33,11 @@ from runner.environments.cache.home_check import verify_locks
 from runner.environments.cache.prefix import CACHE_LOCK, CHECKSUMS
 from runner.environments.declare.conda.files import is_conda_lock
 from runner.environments.declare.indexes import IndexOptions
-from runner.environments.model import EnvironmentRequest, EnvironmentSpec
+from runner.environments.model import EnvironmentRequest
 from runner.environments.resolve.lock_files import check_lock, has_checksum
 from runner.environments.resolve.universal import as_standard
 from runner.environments.resolve.uv_command import find_uv
+from runner.environments.specs import NoSpec
 from runner.errors import EnvironmentSetupError, NotFoundError, UsageError
 from runner.settings import Home
 from runner.store import runs
@@ -173,7 +174,7 @@ def export(word: str, form: str | None) -> None:
     if form == "pylock" and not is_conda:
         match = _HEADER.search(text)
         python = (match["kept"] or match["ours"]) if match else "3.10"
-        text = as_standard(EnvironmentRequest(spec=EnvironmentSpec(), home=home), text, python) + "\n"
+        text = as_standard(EnvironmentRequest(spec=NoSpec(), home=home), text, python) + "\n"
     elif form and is_conda is not (form == "conda-lock"):
         content = "conda packages" if is_conda else "Python packages"
         raise UsageError(f"This is a lock of {content}, which can't be written as {form}")

@@ -10,13 +10,13 @@ from runner.analysis.scripts import Scripts, read_all, read_scripts
 from runner.base.durations import seconds_of
 from runner.base.foreign_text import decode_text
 from runner.base.masking import Masker, StreamMasker, secret_values
+from runner.environments.deciding import decide_spec
 from runner.environments.declare.containers.dockerfiles import read_dockerfile
 from runner.environments.declare.containers.spec import read_devcontainer
 from runner.environments.declare.metadata_files import read_metadata
 from runner.environments.declare.spec import read_declared
-from runner.environments.declare.version_rules import parse_rule
-from runner.environments.repair.deciding import decide_spec
 from runner.environments.resolve.conda.lockfile import read_conda_lock
+from runner.environments.version_rules import parse_rule
 from runner.errors import ProjError
 from runner.importing.files import read_meta
 from runner.importing.folder_lines import metric_points
