@@ -1,4 +1,4 @@
-"""Finds the file that declares the environment of a project."""
+"""Finds the file that declares the environment: the one of the manifest's key, else known names in a fixed order."""
 
 import re
 from collections.abc import Mapping

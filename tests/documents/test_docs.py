@@ -1,7 +1,9 @@
 """The documents say what is true: each command line is understood, each file exists, marked sessions run."""
 
+import html
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -80,3 +82,20 @@ def test_the_session_of_a_page_runs(page: Path, tmp_path: Path) -> None:
         text=True,
     )
     assert done.returncode == 0, f"{script}\n\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+
+
+def words_of(picture: str) -> list[str]:
+    """Return the words of a picture of a terminal; ids, names of runs and numbers are different in each session."""
+    text = html.unescape(" ".join(re.findall(r"<text [^>]*>([^<]*)</text>", picture)))
+    text = re.sub(r"\b[0-9a-f]{8,40}\b", "ID", text)
+    text = re.sub(r"\b[a-z]+-[a-z]+-\d+\b", "NAME", text)
+    return re.sub(r"\d+(?:\.\d+)*", "N", text.replace("─", " ")).split()
+
+
+@pytest.mark.slow
+def test_the_picture_of_the_readme_is_current(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = runpy.run_path(str(ROOT / "docs" / "make_terminal_picture.py"))
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    picture = script["PICTURE"].read_text(encoding="utf-8")
+    assert "FINISHED" in words_of(picture)
+    assert words_of(script["make_picture"]()) == words_of(picture), "run: python docs/make_terminal_picture.py"
