@@ -116,7 +116,7 @@ def execute(shared_home: Path) -> Callable[[str, Path], str]:
             ["bash", "-euo", "pipefail", "-c", script],
             check=False,
             cwd=folder,
-            env={**os.environ, "PATH": path, "PROJ_HOME": str(shared_home), "HOME": str(folder.parent)},
+            env={**os.environ, "PATH": path, "PROJ_HOME": str(shared_home)},
             capture_output=True,
             text=True,
         )
@@ -151,6 +151,7 @@ def test_the_session_of_a_page_runs(page: Path, tmp_path: Path, execute: Callabl
     folder.mkdir()
     ids = prepare(folder, own_project=session[0].mark == "run project", execute=execute)
     script = "\n".join("\n".join(shell_lines(block)) for block in session)
+    script = script.replace("~/", f"{tmp_path}/")  # HOME itself stays: package tools have their settings there
     for name, run_id in ids.items():
         script = re.sub(rf"\b{name}\b", lambda _, run_id=run_id: run_id, script)
     execute(script, folder)
