@@ -7,6 +7,7 @@ import click
 import msgspec
 
 from runner.analysis.scripts import Scripts, read_scripts
+from runner.cli.output import counted
 from runner.cli.text import print_lines, print_message, show_event
 from runner.environments.declare.spec import read_spec
 from runner.environments.model import EnvironmentSpec
@@ -164,8 +165,4 @@ def _print(faults: tuple[Fault, ...]) -> None:
         if fault.hint:
             print_lines(f"    hint: {fault.hint}")
     errors = sum(fault.severity is Severity.ERROR for fault in faults)
-    print_message(f"{_count(errors, 'error')}, {_count(len(faults) - errors, 'warning')}")
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+    print_message(f"{counted(errors, 'error')}, {counted(len(faults) - errors, 'warning')}")
