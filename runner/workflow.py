@@ -176,7 +176,7 @@ def prepare_environment(recorder: RunRecorder, folder: RunFolder) -> Prepared:
     if record.image:
         recorder.set_tags({"mlflow.docker.image.uri": record.image, "mlflow.docker.image.id": record.digest})
     return redirect_paths(
-        redirect_tracking(recorder, environment), {one.path: folder.project / one.file for one in plan.leads}
+        redirect_tracking(recorder, environment), {one.path: folder.project / one.file for one in plan.replacements}
     )
 
 

@@ -26,7 +26,7 @@ from runner.manifest.entrypoints import find_entry_point
 from runner.manifest.parameters import bind_parameters, read_parameters_file
 from runner.manifest.parser import read_manifest
 from runner.manifest.paths import PathRules
-from runner.manifest.preflight import Flight, preflight
+from runner.manifest.preflight import PlannedCommand, preflight
 from runner.manifest.template import fill_template
 from runner.model import EntryPoint, EnvironmentDeclaration, EnvironmentKind, MetricsFile, ParameterSpec
 from runner.provenance.metrics import read_metrics_files, read_metrics_log
@@ -157,7 +157,7 @@ def given(data: bytes) -> None:
             render_command(entry, parameters, RULES, masker)
             masker.records(parameters)
             files = MemoryFiles({"train.py": b""})
-            flight = Flight(
+            flight = PlannedCommand(
                 entry_point=entry,
                 manifest="MLproject",
                 files=files,
