@@ -116,18 +116,7 @@ def test_damaged_objects_are_frozen_again_and_said(
     assert [finding for finding in verify(home) if finding.name == "run2"] == []
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        *sorted(DAMAGES.keys() - {"another"}),
-        pytest.param(
-            "another",
-            marks=pytest.mark.xfail(
-                reason="git reads some objects that it does not compare with their id", strict=False
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_each_damaged_object_is_found_and_healed(
     make_repository: MakeRepository, home: Home, damage: str, tmp_path: Path
 ) -> None:
