@@ -18,6 +18,9 @@ from msgspec import Struct
 FICLONE = 0x40049409
 """The request of ioctl_ficlone(2)."""
 
+PARTIAL = ".proj-partial-"
+"""Prefix of the names of files that are being written."""
+
 _CHUNK = 1 << 20
 
 _TICK = 20_000_000
@@ -62,13 +65,21 @@ def locked(path: Path, *, shared: bool = False, waiting: Callable[[], None] | No
         os.close(descriptor)
 
 
+def partial_path(path: Path) -> Path:
+    """Return a unique path beside a file, for its content while it is written.
+
+    git ignores refs whose names begin with a dot. `remove_partial_files` removes what a killed process left.
+    """
+    return path.with_name(f"{PARTIAL}{os.urandom(8).hex()}")
+
+
 def write_atomically(path: Path, data: bytes, *, durable: bool = False) -> None:
     """Write a file atomically: readers see the old or the new content, never a part.
 
     With ``durable``, the content and the name are synced to disk.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    partial = partial_path(path)
     try:
         with partial.open("wb") as file:
             file.write(data)

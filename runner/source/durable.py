@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
+from runner.base.files import partial_path
 from runner.source.gitcommand import run_concurrently
 
 _AT_ONCE = 8
@@ -29,7 +30,7 @@ def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Write a file atomically and sync its content and its name to disk."""
     is_new = not path.parent.is_dir()
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"tmp_obj_{os.urandom(8).hex()}")  # `git gc` removes files with this prefix
+    partial = partial_path(path)
     try:
         with partial.open("xb") as file:
             file.write(data)

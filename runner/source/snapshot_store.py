@@ -15,7 +15,7 @@ from runner.base.files import locked, new_folder, remove_tree, write_atomically
 from runner.errors import GitError, SnapshotError
 from runner.settings import Home
 from runner.source.durable import publish, write_durably
-from runner.source.gitcommand import GitDirectory, git, object_file, run_git
+from runner.source.gitcommand import GitDirectory, object_file, run_git
 from runner.source.packing import PackWriter
 
 RAW = "* -filter -text -eol -ident -working-tree-encoding -crlf\n"
@@ -277,11 +277,10 @@ def read_run_commit(home: Home, run_id: str) -> RunCommit:
     Raises:
         SnapshotError: there is no code of the run, or its commit is damaged.
     """
-    ref = run_ref(run_id)
     if not has_run_commit(home, run_id):
         hint = "Only runs that `proj run` started on this machine have stored code."
         raise SnapshotError(f"The snapshot store does not have the code of the run {run_id}", hint=hint)
-    lines, message = _read_commit(home, run_id, run_commits(home)[run_id])
+    lines, message = _read_commit(home, run_id, _read_ref(home, run_ref(run_id)))
     parent = next((name for kind, _, name in lines if kind == "parent"), None)
     base = None if parent is None else _tree_of(_read_commit(home, run_id, parent)[0])
     return RunCommit(tree=_tree_of(lines), base=base, message=message)
@@ -332,6 +331,13 @@ def run_commits(home: Home) -> dict[str, str]:
         if _RUN_ID.match(path.name):  # skips locks and files of killed processes
             found[f"refs/runs/{path.name}"] = path.read_text(encoding="ascii", errors="replace").strip()
     return {ref.removeprefix("refs/runs/"): commit for ref, commit in found.items()}
+
+
+def _read_ref(home: Home, ref: str) -> str:
+    try:
+        return (home.snapshot_store / ref).read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return _packed_refs(home).get(ref, "")
 
 
 def _packed_refs(home: Home) -> dict[str, str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from runner.base.files import partial_path
 from runner.errors import ServerError
 from runner.settings import Home
 
@@ -46,7 +47,7 @@ def create(home: Home, host: str, port: int) -> ServerKey:
     """
     path = _path(home, host, port)
     text = PREFIX + secrets.token_urlsafe(32)
-    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    partial = partial_path(path)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.parent.chmod(0o700)

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from runner.base.files import Stamp
+from runner.base.files import Stamp, partial_path
 from runner.base.findings import Finding
 from runner.errors import SnapshotError
 from runner.settings import Home
@@ -239,7 +239,14 @@ def stamp_again(index: Path) -> None:
     (index.parent / "state").write_bytes(msgspec.msgpack.encode(fresh))
 
 
-LEFT = ("packed-refs.lock", "HEAD.lock", "refs/runs/run1.lock", "incoming/index-00.lock", "objects/pack/tmp_pack_x")
+LEFT = (
+    "packed-refs.lock",
+    "HEAD.lock",
+    "refs/runs/run1.lock",
+    f"refs/runs/{partial_path(Path('run1')).name}",
+    "incoming/index-00.lock",
+    "objects/pack/tmp_pack_x",
+)
 
 
 @pytest.mark.parametrize("mode", [0o644, 0])
