@@ -400,7 +400,7 @@ def test_a_killed_run_leaves_the_repository_as_it_was(make_repository: MakeRepos
 @pytest.mark.parametrize("part", ["root", "middle", "top", "between", "project"])
 @pytest.mark.parametrize("by", ["link", "file", "nothing"])
 @pytest.mark.parametrize("moment", ["end", "release", "pool"])
-def test_a_folder_that_a_run_replaces_costs_no_file_behind_it(  # noqa: PLR0913
+def test_a_folder_that_a_run_replaces_costs_no_file_behind_it(
     make_repository: MakeRepository, home: Home, tmp_path: Path, part: str, by: str, moment: str
 ) -> None:
     """Whatever a run puts in the place of its folder, or of one above it, its files are not outputs and stay."""
@@ -415,7 +415,7 @@ def test_a_folder_that_a_run_replaces_costs_no_file_behind_it(  # noqa: PLR0913
         "between": folder.top / "a",
         "project": folder.project,
     }
-    theirs = write_tree(tmp_path / "theirs", {name: "precious" for name in ("x.py", "b/x.py", "a/b/x.py", "new/y")})
+    theirs = write_tree(tmp_path / "theirs", dict.fromkeys(("x.py", "b/x.py", "a/b/x.py", "new/y"), "precious"))
     (theirs / "link").symlink_to("x.py")
     before = fingerprint(theirs)
     write_tree(folder.project, {"out.txt": "made"})
