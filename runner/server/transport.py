@@ -6,14 +6,21 @@ uvicorn writes them separately, and each write wakes the client. One write doubl
 import asyncio
 import contextlib
 import socket
+import struct
 from typing import Any, cast
 
 from httptools import HttpParserError
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from runner.server.budgets import MAX_TRANSFER_FILES, max_files
-from runner.server.standalone.peers import Connection
-from runner.server.zero_copy import CONNECTION, acknowledged_bytes
+from runner.server.peers import Connection, HasOption
+
+CONNECTION = "protocol"
+"""Key of the connection in the ASGI state of a request."""
+
+# tcpi_bytes_acked of struct tcp_info in <linux/tcp.h>: the received bytes, as a 64-bit number after 120 others.
+_ACKNOWLEDGED = struct.Struct("=120xQ")
+_TCP_INFO = 192
 
 _UNKNOWN, _IDLE, _BUSY = range(3)
 
@@ -59,6 +66,14 @@ def _max_connections() -> int:
 MAX_CONNECTIONS = _max_connections()
 MAX_PER_ADDRESS = MAX_CONNECTIONS * 3 // 4
 """Maximum number of connections from one address; a reverse proxy has one address."""
+
+
+def acknowledged_bytes(end: HasOption) -> int | None:
+    """Return how many bytes the other end of a connection has received; None if the system does not report it."""
+    try:
+        return int(_ACKNOWLEDGED.unpack_from(end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO))[0])
+    except (OSError, AttributeError, struct.error):
+        return None
 
 
 class JoiningTransport:

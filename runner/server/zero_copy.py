@@ -7,26 +7,18 @@ does not support these calls (TLS, not Linux), the caller sends and receives pie
 import asyncio
 import os
 import select
-import socket
-import struct
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from fcntl import fcntl
 from functools import cache
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import httptools
 
 from runner.protocol.errors import ErrorCode, RefusedError
-from runner.server.standalone.peers import HasOption
-
-if TYPE_CHECKING:
-    from runner.server.transport import JoiningProtocol
-
-CONNECTION = "protocol"
-"""Key of the connection in the ASGI state of a request."""
+from runner.server.transport import CONNECTION, JoiningProtocol
 
 MIN_SIZE = 256 * 1024
 """Minimum size in bytes of a body for which splice is faster."""
@@ -41,10 +33,6 @@ _POLL_MILLISECONDS = 5
 _WAIT_SECONDS = 1.0
 """Interval of the checks while a client sends nothing."""
 _WORKERS = 4
-
-# tcpi_bytes_acked of struct tcp_info in <linux/tcp.h>: the received bytes, as a 64-bit number after 120 others.
-_ACKNOWLEDGED = struct.Struct("=120xQ")
-_TCP_INFO = 192
 
 
 async def send_file(state: Mapping[str, Any], file: BinaryIO, size: int) -> bool:
@@ -70,14 +58,6 @@ async def send_file(state: Mapping[str, Any], file: BinaryIO, size: int) -> bool
     # uvicorn compares the sent bytes with the Content-Length, and does not know of these.
     cycle.expected_content_length = 0
     return True
-
-
-def acknowledged_bytes(end: HasOption) -> int | None:
-    """Return how many bytes the other end of a connection has received; None if the system does not report it."""
-    try:
-        return int(_ACKNOWLEDGED.unpack_from(end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO))[0])
-    except (OSError, AttributeError, struct.error):
-        return None
 
 
 def body_to_splice(scope: Mapping[str, Any]) -> int | None:
@@ -133,7 +113,7 @@ async def receive_file(scope: Mapping[str, Any], target: int, size: int, check: 
 class _Body:
     """The rest of a body that is moved from a socket through a pipe to a file."""
 
-    def __init__(self, connection: "JoiningProtocol", target: int, left: int, check: Callable[[bool], None]) -> None:
+    def __init__(self, connection: JoiningProtocol, target: int, left: int, check: Callable[[bool], None]) -> None:
         self._connection = connection
         self._target = target
         self._left = left

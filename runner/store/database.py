@@ -2,7 +2,6 @@
 
 import sqlite3
 import threading
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ from runner.base.files import remove_tree
 from runner.errors import DamagedStoreError, StoreError
 from runner.store.faults import explain_error
 from runner.store.migrations import MIGRATIONS, Migration, apply
-from runner.store.query_limits import limited
+from runner.store.query_limits import TimeLimit, limited
 from runner.store.read_only import Way, connect, copy_to_temporary_folder, memory_way, other_ways, usual_way
 from runner.store.upgrading import BUSY_SECONDS, Schema, check_schema, copy_upgraded, make_private, upgrade
 
@@ -44,6 +43,7 @@ class Database:
         self._idle: list[sqlite3.Connection] = []
         self._writing = threading.RLock()
         self._local = threading.local()
+        self.time_limit = TimeLimit()
         self._batch: BatchedWrite | None = None
         self._lost: BaseException | None = None
         self._closed = False
@@ -111,15 +111,23 @@ class Database:
         except BaseException:
             self.close()
             raise
+        found = self._readable(self.path) if self._upgrade(migrations) else None
+        if found is None:
+            with self._borrowed() as connection:
+                found = self._in_memory(self.path, migrations, connection)
+        self.close()
+        return found
+
+    def _upgrade(self, migrations: tuple[Migration, ...]) -> bool:
+        """Upgrade the file of this read-only store if possible; return whether it was upgraded."""
+        if self._way != usual_way(self.path):
+            # The disk is full or read-only. A lock that this way of reading holds would also block the upgrade.
+            return False
         try:
             Database.open(self.path, migrations).close()
         except StoreError:
-            with self._borrowed() as connection:
-                found = self._in_memory(self.path, migrations, connection)
-        else:
-            found = self._readable(self.path)
-        self.close()
-        return found
+            return False
+        return True
 
     @classmethod
     def _readable(cls, path: Path) -> "Database":
@@ -184,23 +192,9 @@ class Database:
                 _add_views(connection, statements)
         self._views = (*self._views, *statements)
 
-    @contextmanager
-    def time_limit(self, seconds: float) -> Iterator[None]:
-        """Limit the time of the queries of this thread in a block.
-
-        Raises:
-            SlowQueryError: a query took longer.
-        """
-        self._local.deadline = time.monotonic() + seconds
-        try:
-            yield
-        finally:
-            self._local.deadline = None
-
     def query(self, sql: str, *args: object) -> list[Row]:
         """Return all rows of a query."""
-        deadline: float | None = getattr(self._local, "deadline", None)
-        with self._explained(), self._borrowed() as connection, limited(connection, deadline):
+        with self._explained(), self._borrowed() as connection, limited(connection, self.time_limit.deadline):
             return connection.execute(sql, args).fetchall()
 
     def execute(self, sql: str, *args: object) -> int:

@@ -1,6 +1,7 @@
 """Limits the time of a query; SQLite itself has no such limit."""
 
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,22 @@ _STEPS = 25
 
 class SlowQueryError(InvalidValueError):
     """A query took longer than its time limit."""
+
+
+class TimeLimit(threading.local):
+    """The time limit of the queries of each thread."""
+
+    deadline: float | None = None
+    """The end, of the monotonic clock."""
+
+    @contextmanager
+    def __call__(self, seconds: float) -> Iterator[None]:
+        """Limit the time of all queries of this thread in a block; a longer one is a `SlowQueryError`."""
+        self.deadline = time.monotonic() + seconds
+        try:
+            yield
+        finally:
+            self.deadline = None
 
 
 @contextmanager
