@@ -91,6 +91,11 @@ NO_ADDRESSES = [
     "s3://bucket/%0d%0aX: y",
     "s3://bucket/%252e%252e/other",
     "s3://bucket/..%5cother",
+    "https://user:secret@example.org/m",
+    "HTTPS://:secret@example.org",
+    "s3://key:secret@bucket/x",
+    "https://user:@example.org/m",
+    "https://[::1/m",
     "",
 ]
 OF_THIS_DISK = [
@@ -154,7 +159,9 @@ def test_a_place_for_artifacts_has_no_fragment(team: Team, uri: str) -> None:
     assert team.post("experiments/create", name="f", artifact_location=uri).error == INVALID
 
 
-@pytest.mark.parametrize("link", ["javascript:alert(1)", "data:text/html,x", "file:///etc", "JaVaScRiPt:alert(1)", "x"])
+@pytest.mark.parametrize(
+    "link", ["javascript:alert(1)", "data:text/html,x", "file:///etc", "JaVaScRiPt:alert(1)", "x", "https://u:p@h"]
+)
 def test_a_link_to_a_run_leads_to_a_page(team: Team, link: str) -> None:
     fields = {"name": "m", "source": "s3://bucket/x"}
     assert team.post("model-versions/create", **fields, run_link=link).error == INVALID
