@@ -62,6 +62,7 @@ class UploadDigests:
             if owner not in self._marked:
                 # Without a mark, only a killed server leaves the file without a digest.
                 with suppress(OSError):
+                    self._marks.mkdir(parents=True, exist_ok=True)
                     self._mark(owner).touch(mode=0o600)
                 self._marked.add(owner)
             self._waiting.setdefault((owner, root), set()).add(names)

@@ -128,6 +128,17 @@ def test_the_next_server_records_what_a_killed_one_left(home: Home, tmp_path: Pa
     assert digests(db, run_id) == {"a": sha(b"1"), "b": sha(LARGE), "early": sha(b"written without a server")}
 
 
+def test_a_killed_server_that_only_got_a_model_left_a_mark(home: Home, tmp_path: Path, db: Database) -> None:
+    model_id = models.create(db, NewModel(experiment_id="0", name="net")).model_id
+    with team_server(tmp_path, PROJ_HOME=str(home.root)) as team:
+        put(team, f"models/{model_id}/artifacts/a", b"1")
+        team.process.send_signal(signal.SIGKILL)
+        team.process.wait()
+    with UploadDigests(db, home, lambda _event: None):
+        pass
+    assert digests(db, model_id) == {"a": sha(b"1")}
+
+
 def test_files_that_vanish_or_become_links_are_passed_over(home: Home, db: Database, tmp_path: Path) -> None:
     run_id = make_run(db)
     root = home.artifacts(run_id)
