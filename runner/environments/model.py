@@ -114,13 +114,17 @@ class EnvironmentSpec(Struct, frozen=True, kw_only=True):
 
 
 class RequirementLines(Struct, kw_only=True):
-    """The lines of requirements files while they are collected, with the fields of `EnvironmentSpec`."""
+    """The lines of requirements files while they are collected, mostly with the fields of `EnvironmentSpec`."""
 
     requirements: list[str]
     constraints: list[str]
     options: list[str]
     local_packages: list[LocalPackage]
     notices: list[str]
+    files_read: set[tuple[str, bool]] = set()
+    """The files that were read, and whether as constraints."""
+    count: int = 0
+    """How many lines were read."""
 
 
 def collect() -> RequirementLines:

@@ -12,7 +12,7 @@ _OWN = (
     *("HEAD", "config", "config.worktree", "index", "packed-refs", "shallow", "commondir"),
     *("info/exclude", "info/attributes", "info/sparse-checkout", "objects/info/alternates"),
 )
-_PATH = r'(?mi)^\s*(?:path|excludesfile|attributesfile)\s*=\s*"?(.+?)"?\s*$'
+_PATH = r"(?mi)^[ \t]*(?:path|excludesfile|attributesfile)[ \t]*=[ \t]*(\S.*)$"
 _PATIENCE = 20.0
 """Seconds for searching a work tree."""
 
@@ -31,7 +31,7 @@ def _named(git_dir: Path) -> Iterator[Path]:
     for config in (git_dir / "config", git_dir / "config.worktree"):
         if config.is_file():
             for name in re.findall(_PATH, config.read_text(encoding="utf-8", errors="surrogateescape")):
-                yield git_dir / Path(name).expanduser()
+                yield git_dir / Path(name.strip().strip('"')).expanduser()
 
 
 def _candidates(work_tree: Path | None) -> Iterator[Path]:

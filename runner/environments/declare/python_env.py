@@ -2,7 +2,7 @@
 
 from msgspec import structs
 
-from runner.environments.declare.positions import Document, Item
+from runner.environments.declare.positions import Document, Item, list_faults
 from runner.environments.declare.requirements import Line, RequirementReader
 from runner.environments.model import EnvironmentSpec, RequirementLines, collect, specify
 from runner.errors import EnvironmentSetupError
@@ -28,7 +28,7 @@ def read_python_env(document: Document, files: ProjectFiles) -> EnvironmentSpec:
         ]
     if faults:
         raise EnvironmentSetupError(
-            f"{document.file} can't be used: {'; '.join(faults)}",
+            f"{document.file} can't be used: {list_faults(faults)}",
             context=document.file,
             hint=f"The known keys are {', '.join(KEYS)}; the last two are lists.",
         )
