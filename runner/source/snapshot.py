@@ -143,10 +143,18 @@ def _snapshot(
         label=source.label,
         root=source.root,
         base=difference.base if difference and code.dirty else None,
-        committed_at=datetime.fromtimestamp(source.committed_at, timezone.utc) if source.committed_at else None,
+        committed_at=_time_of(source.committed_at),
         large=large,
         notices=notices,
     )
+
+
+def _time_of(seconds: int | None) -> datetime | None:
+    """Return the time of a commit, None without a commit or for one that no calendar has."""
+    try:
+        return datetime.fromtimestamp(seconds, timezone.utc) if seconds else None
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def path_text(path: bytes) -> str:

@@ -5,6 +5,7 @@ import re
 import stat
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 _NAMES = frozenset((".gitignore", ".gitattributes", ".gitmodules"))
@@ -36,11 +37,14 @@ def _named(git_dir: Path) -> Iterator[Path]:
 
 def _candidates(work_tree: Path | None) -> Iterator[Path]:
     end = time.monotonic() + _PATIENCE
-    for folder, folders, files in os.walk(work_tree) if work_tree else ():
-        if time.monotonic() > end:
-            return
-        folders[:] = [name for name in folders if name != ".git"]
-        yield from (Path(folder, name) for name in _NAMES.intersection(files))
+    waiting = [str(work_tree)] if work_tree else []
+    while waiting and time.monotonic() < end:  # os.walk() calls itself, and fails in deep folders
+        with suppress(OSError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting += [entry.path] if entry.name != ".git" else []
+                elif entry.name in _NAMES:
+                    yield Path(entry.path)
 
 
 def _is_special(path: Path) -> bool:
