@@ -1,6 +1,8 @@
 """Removing folders, however deep they are."""
 
 import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,10 +26,17 @@ def make_deep(top: Path, depth: int) -> None:
         os.close(folder)
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """Return a folder that goes with all that is in it: pytest itself can't remove deep folders."""
+    yield tmp_path
+    subprocess.run(["/bin/rm", "-rf", tmp_path], check=True)
+
+
 @pytest.mark.parametrize("depth", [1, 100, 1500])
-def test_folders_of_any_depth_are_removed(tmp_path: Path, depth: int) -> None:
-    outside = write_tree(tmp_path / "outside", {"kept.txt": "x"})
-    top = write_tree(tmp_path / "top", {"a/b.txt": "x", ".proj-removed-1/c.txt": "x"})
+def test_folders_of_any_depth_are_removed(folder: Path, depth: int) -> None:
+    outside = write_tree(folder / "outside", {"kept.txt": "x"})
+    top = write_tree(folder / "top", {"a/b.txt": "x", ".proj-removed-1/c.txt": "x"})
     (top / "link").symlink_to(outside)
     make_deep(top, depth)
     remove_tree(top)
@@ -35,9 +44,8 @@ def test_folders_of_any_depth_are_removed(tmp_path: Path, depth: int) -> None:
     assert (outside / "kept.txt").exists()
 
 
-def test_deep_folders_are_searched_for_pipes(tmp_path: Path) -> None:
-    make_deep(tmp_path, 1500)
-    assert find_blocking_file(tmp_path / "none", tmp_path) is None
-    os.mkfifo(tmp_path / "dddddddddd/.gitattributes")
-    assert ".gitattributes is a pipe" in str(find_blocking_file(tmp_path / "none", tmp_path))
-    remove_tree(tmp_path / "dddddddddd")
+def test_deep_folders_are_searched_for_pipes(folder: Path) -> None:
+    make_deep(folder, 1500)
+    assert find_blocking_file(folder / "none", folder) is None
+    os.mkfifo(folder / "dddddddddd/.gitattributes")
+    assert ".gitattributes is a pipe" in str(find_blocking_file(folder / "none", folder))
