@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runner.base.files import replacing
 from runner.errors import ExecutionError
 from runner.settings import is_offline
 from runner.urls import without_credentials
@@ -31,17 +32,18 @@ def fetch(url: str, path: Path) -> None:
             f"'{shown}' is needed, and the network is off", hint="Leave --offline or PROJ_OFFLINE out."
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        with urlopen(_request(url), timeout=TIMEOUT) as answer, partial.open("wb") as file:  # noqa: S310, http(s) only: PathRules
+        with (
+            replacing(path, path.with_name(f".{path.name}.partial")) as partial,
+            urlopen(_request(url), timeout=TIMEOUT) as answer,  # noqa: S310  http(s) only: PathRules
+            partial.open("wb") as file,
+        ):
             shutil.copyfileobj(answer, file)
     except (OSError, ValueError, HTTPException) as error:
-        partial.unlink(missing_ok=True)
         if isinstance(error, HTTPError):
             error.close()
         reason = str(error) or type(error).__name__
         raise ExecutionError(f"'{shown}' can't be downloaded", context=without_credentials(reason)) from None
-    partial.replace(path)
 
 
 def _request(url: str) -> "Request":
@@ -52,7 +54,7 @@ def _request(url: str) -> "Request":
 
     parts = urlsplit(url)
     user, is_given, host = parts.netloc.rpartition("@")
-    request = Request(urlunsplit(parts._replace(netloc=host)))  # noqa: S310
+    request = Request(urlunsplit(parts._replace(netloc=host)))  # noqa: S310  http(s) only: PathRules
     if is_given:
         request.add_unredirected_header("Authorization", f"Basic {b64encode(unquote(user).encode()).decode()}")
     return request

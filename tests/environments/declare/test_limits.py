@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.analysis.scripts import Scripts
+from runner.environments.deciding import decide_spec
 from runner.environments.declare.containers.dockerfiles import read_dockerfile
 from runner.environments.declare.spec import read_declared
-from runner.environments.model import EnvironmentSpec
-from runner.environments.repair.deciding import decide_spec
 from runner.environments.resolve.conda.lockfile import read_conda_lock
+from runner.environments.specs import PythonSpec
 from runner.errors import EnvironmentSetupError
 from runner.manifest.files import FolderFiles
 from runner.model import EnvironmentDeclaration, EnvironmentKind
@@ -21,7 +21,7 @@ from tests.fuzz.doors import MemoryFiles
 from tests.fuzz.worker import try_input
 
 
-def read(files: dict[str, str], kind: EnvironmentKind = EnvironmentKind.REQUIREMENTS) -> EnvironmentSpec:
+def read(files: dict[str, str], kind: EnvironmentKind = EnvironmentKind.REQUIREMENTS) -> PythonSpec:
     declaration = EnvironmentDeclaration(kind=kind, path=next(iter(files)))
     return read_declared(declaration, MemoryFiles({path: text.encode() for path, text in files.items()}))
 
@@ -92,7 +92,7 @@ def test_of_many_faults_the_first_are_named() -> None:
     assert spec.refusal.message.endswith("and 4,980 more")
 
 
-def dockerfile(text: str) -> EnvironmentSpec:
+def dockerfile(text: str) -> PythonSpec:
     return read_dockerfile("Dockerfile", MemoryFiles({"Dockerfile": text.encode()}))
 
 

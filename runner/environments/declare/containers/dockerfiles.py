@@ -10,7 +10,7 @@ from msgspec import structs
 from runner.analysis.scripts import above
 from runner.base.foreign_text import ForeignTextError, Limits, decode_limited
 from runner.environments.declare.requirements import Line, RequirementReader
-from runner.environments.model import EnvironmentSpec, collect, specify
+from runner.environments.specs import PythonSpec, collect, specify
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentKind, ProjectFiles
 
@@ -52,13 +52,13 @@ def find_dockerfiles(files: ProjectFiles) -> tuple[str, ...]:
     return tuple(found[:MAX_FILES])
 
 
-def read_dockerfile(path: str, files: ProjectFiles) -> EnvironmentSpec:
+def read_dockerfile(path: str, files: ProjectFiles) -> PythonSpec:
     """Return the spec of the Python packages that a Dockerfile installs; lines that can't be parsed are skipped."""
     lines = collect()
     try:
         text = decode_limited(files.read(path) or b"", LIMITS)
     except ForeignTextError as error:
-        return EnvironmentSpec(notices=(f"{path} is not read: {error}",))
+        return PythonSpec(notices=(f"{path} is not read: {error}",))
     text = _with_values(text)
     folder = posixpath.dirname(path)
     for word, is_file in _installed(text):
