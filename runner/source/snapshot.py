@@ -149,12 +149,13 @@ def _snapshot(
     )
 
 
+_LATEST = 250_000_000_000
+"""Seconds since 1970 up to which times can be calculated with."""
+
+
 def _time_of(seconds: int | None) -> datetime | None:
-    """Return the time of a commit, None without a commit or for one that no calendar has."""
-    try:
-        return datetime.fromtimestamp(seconds, timezone.utc) if seconds else None
-    except (ValueError, OverflowError, OSError):
-        return None
+    """Return the time of a commit, None without a commit or for a time that is unknown or after the year 9891."""
+    return datetime.fromtimestamp(seconds, timezone.utc) if seconds and seconds < _LATEST else None
 
 
 def path_text(path: bytes) -> str:
