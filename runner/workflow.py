@@ -12,13 +12,12 @@ from msgspec import structs
 from runner.base.lazy import LazyModule
 from runner.base.tags import ENVIRONMENT_DIGEST_TAG, LOCK_DIGEST_TAG, REPAIRS_TAG
 from runner.collectors import OUTPUTS, Execution, Finished, collect, report_redirects, run_guarded
-from runner.environments.backends.python_backend import PythonBackend
 from runner.environments.cache.source_trees import FolderTree
+from runner.environments.deciding import lock_for_code, with_own_packages
 from runner.environments.model import Prepared, redirect_paths
 from runner.environments.repair.additions import Addition, with_additions, write_additions
-from runner.environments.repair.deciding import lock_for_code, with_own_packages
 from runner.environments.repair.missing import failed_import, installed_provider, package_to_add
-from runner.environments.repair.repairs import is_changeable
+from runner.environments.specs import is_changeable
 from runner.errors import AbsentImageError, UnbuildableError
 from runner.executors import ExecutionRequest, Sharing, child_environment
 from runner.manifest import find_downloads, find_paths, render_command, secret_texts, shell_argv
@@ -91,12 +90,13 @@ def plan_retry(plan: Plan, outcome: RunOutcome, report: Report) -> Plan | None:
             return None
         report(Event(kind=EventKind.WARNING, message=error.message, hint="Running again without the container"))
         return without_container(plan, f"the declared container image is not available ({error.message})")
-    if isinstance(error, UnbuildableError) and isinstance(plan.backend, PythonBackend):
-        change = plan.backend.move_interpreter(plan.environment_request(), report)
-        if change is None:
+    if isinstance(error, UnbuildableError):
+        changed = plan.backend.with_other_interpreter(plan.environment_request(), report)
+        if changed is None:
             return None
-        report(Event(kind=EventKind.WARNING, message=error.message, hint=f"Running again. {change}"))
-        return plan  # unchanged: `move_interpreter` stores its choice on disk, where the next `lock` finds it
+        hint = f"Running again. {''.join(changed.spec.repairs[-1:])}"
+        report(Event(kind=EventKind.WARNING, message=error.message, hint=hint))
+        return structs.replace(plan, spec=changed.spec, as_of=changed.as_of, interpreter=changed.interpreter)
     missing = missing_package(plan, outcome)
     may_add = missing is not None and (request.add_missing or (missing.inside is not None and request.repair))
     if missing is None or not may_add or missing in plan.additions or not is_changeable(plan.spec):
@@ -176,7 +176,7 @@ def prepare_environment(recorder: RunRecorder, folder: RunFolder) -> Prepared:
     if record.image:
         recorder.set_tags({"mlflow.docker.image.uri": record.image, "mlflow.docker.image.id": record.digest})
     return redirect_paths(
-        redirect_tracking(recorder, environment), {one.path: folder.project / one.file for one in plan.leads}
+        redirect_tracking(recorder, environment), {one.path: folder.project / one.file for one in plan.replacements}
     )
 
 

@@ -3,6 +3,7 @@
 from shlex import quote
 
 from runner.base.tags import COMMIT_TAG, ORIGIN_TAG, REMOTE_TAG
+from runner.cli.output import counted
 from runner.cli.text import printable
 from runner.errors import SnapshotError
 from runner.model import RunRecord
@@ -44,7 +45,7 @@ def _absent(record: RunRecord) -> SnapshotError:
     if record.code is not None:
         facts.append(f"tree {record.code.tree}")
         if record.code.dirty:
-            facts.append(f"{len(record.code.changed_files)} files had uncommitted changes")
+            facts.append(f"{counted(len(record.code.changed_files), 'file')} with uncommitted changes")
     if ORIGIN_TAG in record.tags:
         why = "the run was copied from another store, and only a description of the code came with it"
     elif record.code is None:

@@ -127,12 +127,12 @@ def cli() -> None:
     """Run data-science projects and tie every result to its exact code, environment and parameters."""
 
 
-def main(words: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its exit code."""
-    sys.exit(run_command(words))
+    sys.exit(run_command(arguments))
 
 
-def run_command(words: Sequence[str] | None = None) -> int:
+def run_command(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
     Errors that users can act on are shown without a traceback; any other exception is a bug and is raised.
@@ -140,7 +140,8 @@ def run_command(words: Sequence[str] | None = None) -> int:
     open_streams()
     try:
         try:
-            code = cli.main(args=None if words is None else list(words), prog_name="proj", standalone_mode=False)
+            args = None if arguments is None else list(arguments)
+            code = cli.main(args=args, prog_name="proj", standalone_mode=False)
         except OSError:
             flush_output(has_failed=True)  # raises OutputError if stdout caused the error
             raise

@@ -44,16 +44,21 @@ def declaration_summary(environment: EnvironmentRecord, *, named: bool = True) -
     """Summarise how an environment deviates from its declaration; ``named`` adds the first deviations."""
     repairs, departures = environment.repairs, environment.departures
     if repairs:
-        return f"not as declared: {_count(repairs, 'repair', named=named)}"
+        return f"not as declared: {_listed(repairs, 'repair', named=named)}"
     if departures:
-        return f"as declared, with {_count(departures, 'deviation', named=named)}"
+        return f"as declared, with {_listed(departures, 'deviation', named=named)}"
     if environment.manager == "local":
         return "an existing environment"
     return "as declared" if environment.declared else "none declared"
 
 
-def _count(changes: Sequence[str], word: str, *, named: bool) -> str:
-    count = f"{len(changes)} {word}{'s' * (len(changes) != 1)}"
+def counted(number: int, noun: str) -> str:
+    """Format a number of things; ``noun`` is their name in the singular."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def _listed(changes: Sequence[str], noun: str, *, named: bool) -> str:
+    count = counted(len(changes), noun)
     if not named:
         return count
     more = f"; and {len(changes) - _NAMED} more" if len(changes) > _NAMED else ""

@@ -131,6 +131,19 @@ def test_documents_name_only_files_that_exist() -> None:
     assert {name for name in named if not (ROOT / name).exists()} == set()
 
 
+def test_documents_name_only_symbols_that_exist() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    named = set(re.findall(r"`(\w+)` in\s+`(runner/[\w/]+\.py)`", text))
+    assert named
+    defined = r"^(?:\s*(?:async )?def |\s*class |){}\b"
+    assert {
+        f"{symbol} in {module}"
+        for symbol, module in named
+        if not re.search(defined.format(symbol), (ROOT / module).read_text(encoding="utf-8"), re.MULTILINE)
+    } == set()
+
+
 def test_front_pages_stay_short() -> None:
     limits = {"README.md": 200, "ARCHITECTURE.md": 250}
     lengths = {name: len((ROOT / name).read_text(encoding="utf-8").splitlines()) for name in limits}

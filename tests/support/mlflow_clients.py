@@ -10,7 +10,8 @@ from platformdirs import user_cache_path
 from uv import find_uv_bin
 
 from runner.base.locks import locked
-from runner.environments.interpreters.interpreters import Interpreter, discover
+from runner.environments.interpreters.interpreters import discover
+from runner.environments.model import Interpreter
 from tests.conftest import unavailable
 
 CLIENTS = Path(__file__).parents[1] / "clients"

@@ -5,14 +5,14 @@ from msgspec import structs
 from runner.base.suggestions import nearest
 from runner.environments.declare.positions import Document, Item
 from runner.environments.declare.requirements import Line, RequirementReader
-from runner.environments.model import EnvironmentSpec, RequirementLines, collect, specify
+from runner.environments.specs import PythonSpec, RequirementLines, collect, specify
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentKind, ProjectFiles
 
 KEYS = ("python", "build_dependencies", "dependencies")
 
 
-def read_python_env(document: Document, files: ProjectFiles) -> EnvironmentSpec:
+def read_python_env(document: Document, files: ProjectFiles) -> PythonSpec:
     """Return the spec in a ``python_env.yaml``. Paths in its lines are relative to the project folder, as in MLflow.
 
     Raises:
@@ -38,7 +38,7 @@ def read_python_env(document: Document, files: ProjectFiles) -> EnvironmentSpec:
     return _with_build(spec, specify(EnvironmentKind.PYTHON_ENV, document.file, build))
 
 
-def _with_build(spec: EnvironmentSpec, build: EnvironmentSpec) -> EnvironmentSpec:
+def _with_build(spec: PythonSpec, build: PythonSpec) -> PythonSpec:
     return structs.replace(
         spec,
         build_requirements=build.requirements,
