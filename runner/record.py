@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
 
+from runner.base.files import open_regular
 from runner.base.lazy import LazyModule
 from runner.base.tags import REDIRECTS_TAG
 from runner.errors import ProjError, StoreError
@@ -295,7 +296,7 @@ def shorten_tag(value: str) -> str:
 def log_tail(log: Path) -> str:
     """Return the last 64 KiB of a log; empty if it can't be read."""
     try:
-        with log.open("rb") as file:
+        with open_regular(log) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _END_OF_LOG))
             return file.read().decode("utf-8", "replace")
     except OSError:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,6 +18,9 @@ from msgspec import Struct
 
 _FICLONE = 0x40049409
 """The request of ioctl_ficlone(2)."""
+
+PARTIAL = ".proj-partial-"
+"""Prefix of the names of files that are being written."""
 
 _CHUNK = 1 << 20
 
@@ -39,10 +43,18 @@ class Stamp(Struct, frozen=True, array_like=True, gc=False):
         return cls(found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
 
+def partial_path(path: Path) -> Path:
+    """Return a unique path beside a file, for its content while it is written.
+
+    git ignores refs whose names begin with a dot. `remove_partial_files` removes what a killed process left.
+    """
+    return path.with_name(f"{PARTIAL}{os.urandom(8).hex()}")
+
+
 @contextmanager
 def replacing(path: Path, partial: Path | None = None) -> Iterator[Path]:
     """Yield the path of a partial file, which replaces ``path`` after the block, or is removed when the block fails."""
-    partial = partial or path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    partial = partial or partial_path(path)
     try:
         yield partial
         partial.replace(path)
@@ -52,16 +64,14 @@ def replacing(path: Path, partial: Path | None = None) -> Iterator[Path]:
         raise
 
 
-def write_atomically(
-    path: Path, data: bytes, *, durable: bool = False, mode: int | None = None, partial: Path | None = None
-) -> None:
+def write_atomically(path: Path, data: bytes, *, durable: bool = False, mode: int | None = None) -> None:
     """Write a file atomically: readers see the old or the new content, never a part.
 
     With ``durable``, the content and the name are synced to disk. Without ``mode``, the umask decides who can read it.
     """
     is_new = durable and not path.parent.is_dir()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path, partial) as new, new.open("xb") as file:
+    with replacing(path) as new, new.open("xb") as file:
         if mode is not None:
             os.fchmod(file.fileno(), mode)
         file.write(data)
@@ -152,13 +162,24 @@ def new_folder(parent: Path, prefix: str = "") -> Path:
     return folder
 
 
+def open_regular(path: Path, *, follow: bool = False) -> FileIO:
+    """Open a regular file for reading; a pipe, which would block, a device or a link is refused.
+
+    Raises:
+        OSError: the file can't be opened, or is not a regular file; a link counts as the file only with ``follow``.
+    """
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    file = FileIO(os.open(path, flags))
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return file
+
+
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's content in hex; anything but a regular file is refused without being read."""
     digest = hashlib.sha256()
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
+    with open_regular(path, follow=True) as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()

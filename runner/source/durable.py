@@ -1,6 +1,5 @@
 """Writes files and syncs them to disk before other files refer to them."""
 
-import os
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -14,8 +13,7 @@ _AT_ONCE = 8
 
 def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Write a file atomically and sync its content and its name to disk."""
-    # `git gc` removes files with this prefix.
-    write_atomically(path, data, durable=True, mode=mode, partial=path.with_name(f"tmp_obj_{os.urandom(8).hex()}"))
+    write_atomically(path, data, durable=True, mode=mode)
 
 
 def _sync_all(pairs: list[tuple[Path, Path]]) -> None:

@@ -13,11 +13,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from runner.base.files import share_blocks
+from runner.base.files import PARTIAL, share_blocks
 from runner.base.locks import try_lock
 from runner.base.safe_paths import folder_at, new_file, remove_at, split_root, status_at
 from runner.settings import Home
-from runner.store.artifact_paths import PARTIAL
 
 FOLDER = ".proj-partial"
 """The name of the folder, beside those of runs."""

@@ -8,10 +8,10 @@ from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
 
+from runner.base.files import PARTIAL
 from runner.base.findings import Finding, Progress
 from runner.settings import Home
 from runner.source.gitcommand import GitDirectory, run_git
-from runner.store.artifacts import PARTIAL
 from runner.store.database import Database
 from runner.store.row_helpers import RUN_ID, chunks
 from runner.verification.recovery import recover_run
