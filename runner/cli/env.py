@@ -41,9 +41,9 @@ from runner.environments.specs import NoSpec
 from runner.errors import EnvironmentSetupError, NotFoundError, UsageError
 from runner.settings import Home
 from runner.store import runs
+from runner.store import runs as stored_runs
 from runner.store.database import Database
 from runner.store.records import format_time
-from runner.store.run_links import runs_by_prefix
 
 _BYTES = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _HEADER = re.compile(r"^# (?:Python (?P<stored>\d+\.\d+)|python: >=(?P<ours>\d+\.\d+))", re.MULTILINE)
@@ -209,7 +209,7 @@ def _with_runs(home: Home, prefixes: tuple[CachedEnvironment, ...]) -> tuple[Cac
     if not home.database.exists():
         return prefixes
     with closing(Database.open_to_read(home.database)) as database:
-        used = runs_by_prefix(database)
+        used = stored_runs.by_prefix(database)
     return tuple(with_runs(cached, used) for cached in prefixes)
 
 

@@ -22,10 +22,6 @@ class Request(Struct, frozen=True, kw_only=True):
     """Base of all requests; unknown fields are ignored."""
 
 
-class Nothing(Request, frozen=True, kw_only=True):
-    """A request without fields."""
-
-
 class Tag(Struct, frozen=True):
     """A tag or a parameter."""
 

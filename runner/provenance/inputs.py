@@ -29,7 +29,7 @@ class Watch:
     """Sees which of some files are opened, by whatever process, from its making until `stop`.
 
     It is Linux's inotify(7): one watch for each file, that ends with the first event. Elsewhere, and for files beyond
-    `MOST_WATCHED`, nothing is seen; those count as opened, and ``unseen`` says how many they are.
+    `MOST_WATCHED`, nothing is seen; those count as opened.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -39,11 +39,6 @@ class Watch:
         for number, path in enumerate(paths):
             if self._descriptor is None or number >= MOST_WATCHED or not self._add(path):
                 self._unseen.append(path)
-
-    @property
-    def unseen(self) -> int:
-        """The number of files that are not watched, so that their use is unknown."""
-        return len(self._unseen)
 
     def _add(self, path: Path) -> bool:
         watch = _library().inotify_add_watch(self._descriptor, os.fsencode(path), _IN_OPEN | _IN_ONESHOT)

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from runner.base.foreign_text import LARGE, Limits, decode_text, parse_json, parse_yaml, read_limited
+from runner.base.masking import is_number
 from runner.model import Event, EventKind, MetricsFile, Report
 
 MetricValue = tuple[str, float, int]
@@ -172,10 +173,8 @@ def _read_table(text: str, delimiter: str) -> list[MetricValue]:
     if not rows or rows[0] is rows[-1]:
         return []
     cells = {name.strip(): cell.strip() for name, cell in zip(rows[0], rows[-1], strict=False) if name.strip()}
-    step = next((_step(float(cells[name])) for name in _STEPS if _is_text_of_number(cells.get(name, ""))), 0)
-    return [
-        (name, _number(cell), step) for name, cell in cells.items() if name not in _STEPS and _is_text_of_number(cell)
-    ]
+    step = next((_step(float(cells[name])) for name in _STEPS if is_number(cells.get(name, ""))), 0)
+    return [(name, _number(cell), step) for name, cell in cells.items() if name not in _STEPS and is_number(cell)]
 
 
 def _flatten(document: object, faults: list[str], before: str = "") -> Iterator[tuple[str, float]]:
@@ -220,14 +219,6 @@ def _step(value: object) -> int:
     if not -_LARGEST_STEP <= step < _LARGEST_STEP:
         raise ValueError(f"the step {_short(repr(step))} is no number of 64 bits")
     return step
-
-
-def _is_text_of_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _number(value: object) -> float:

@@ -61,7 +61,7 @@ def _near_miss(git_directory: GitDirectory, version: str) -> str:
         git_directory, "for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads", "refs/tags", "refs/remotes"
     )
     names = [name.removeprefix("origin/") for name in listed.text.splitlines()]
-    close = near_words(version, sorted(set(names)), most=3)
+    close = near_words(version, sorted(set(names)))
     if close:
         return "Did you mean " + " or ".join(close) + "?"
     if _SHA.match(version) and (git_directory.git_dir / "shallow").exists():

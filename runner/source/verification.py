@@ -1,6 +1,6 @@
 """Verifies all snapshots: every object matches its id, and the code of every run is complete."""
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from msgspec import Struct
@@ -46,17 +46,6 @@ def verify_snapshots(home: Home, *, repair: bool, progress: Progress) -> Iterato
     yield from found
     if repair and not (damages or found):
         (home.snapshot_store / "incomplete").unlink(missing_ok=True)
-
-
-def orphan_snapshots(home: Home, run_ids: Container[str]) -> Iterator[Finding]:
-    """Yield the snapshots of runs that are not among ``run_ids``; `release_snapshot` removes one."""
-    for run_id in run_commits(home):
-        if run_id not in run_ids:
-            yield Finding(
-                part="orphan",
-                name=run_id,
-                problem="code is stored for this run, but the run does not exist",
-            )
 
 
 def _check_runs(home: Home, damages: list[Damage], *, repair: bool) -> Iterator[Finding]:

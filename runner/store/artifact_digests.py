@@ -15,7 +15,7 @@ from runner.errors import InvalidValueError, NotFoundError
 from runner.settings import Home
 from runner.store.artifacts import local_folder, open_found, status_of
 from runner.store.database import Database, Row
-from runner.store.durable import sync
+from runner.store.disk import sync
 from runner.store.row_helpers import chunks
 
 MOST_BYTES = 64 << 30

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from runner.base.files import remove_tree
 from runner.errors import DamagedStoreError, StoreError
-from runner.store.faults import explain_error
+from runner.store.disk import explain_error
 from runner.store.migrations import MIGRATIONS, Migration, apply
 from runner.store.query_limits import TimeLimit, limited
 from runner.store.read_only import Way, connect, copy_to_temporary_folder, memory_way, other_ways, usual_way

@@ -19,14 +19,15 @@ from runner.importing.foreign import Values, as_measured
 from runner.importing.summary import ImportSummary, Kind
 from runner.model import Event, EventKind, RunDetails, RunRecord
 from runner.settings import Home
-from runner.store import artifact_digests, import_writer, model_import_writer, run_files
+from runner.store import artifact_digests, import_writer, model_import_writer
 from runner.store.artifact_paths import names_of
 from runner.store.artifacts import ArtifactInfo, open_found, size_of, write_artifact, write_file
 from runner.store.database import Database
-from runner.store.durable import sync
+from runner.store.disk import sync
 from runner.store.entities import Experiment, LifecycleStage, LoggedModel, Metric, ModelOutput, RunInputs
 from runner.store.import_writer import Change, ImportedRun
 from runner.store.row_helpers import RUN_ID
+from runner.sync import bundle_records
 from runner.sync.artifact_locations import ArtifactLocation, walk
 from runner.sync.bundle import location_of, models_of, original_run_id, read_record
 from runner.sync.client import RemoteServer, ServerRun
@@ -141,7 +142,7 @@ def _take_files(origin: Origin, place: ArtifactLocation | None, uri: str, owner:
         return masked if is_elsewhere(uri) else target.absolute().as_uri()
     digests: dict[str, str] = {}
     for file in walk(place):
-        if file.path.startswith(f"{run_files.FOLDER}/"):
+        if file.path.startswith(f"{bundle_records.FOLDER}/"):
             continue
         if file.size is not None and _is_same(place, file, target):
             continue
@@ -175,8 +176,8 @@ def _is_same(place: ArtifactLocation, there: ArtifactInfo, target: Path) -> bool
 
 def _take_own_files(origin: Origin, place: ArtifactLocation, run_id: str) -> None:
     """Copy log and lock from the run bundle to the folder of the run."""
-    there = {file.path for file in place.entries(run_files.FOLDER)}
-    kept = {path: name for path, name in run_files.KEPT.items() if path in there}
+    there = {file.path for file in place.entries(bundle_records.FOLDER)}
+    kept = {path: name for path, name in bundle_records.KEPT.items() if path in there}
     folder = origin.home.run(run_id)
     for path, name in kept.items():
         write_file(folder, (name,), place.pieces(path))

@@ -95,6 +95,7 @@ JSON_OF_OUR_OWN = {
     "store/lineage.py": "a column of ours",
     "protocol/client_responses.py": "answers of servers, whose size the transport limits",
     "sync/transport.py": "answers of servers, whose size the transport limits",
+    "store/lost_runs.py": "a column of ours",
     "store/runs.py": "columns of ours",
     "store/upgrading.py": "a column of ours",
     "verification/records.py": "a column of ours",

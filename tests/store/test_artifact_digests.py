@@ -15,7 +15,7 @@ from msgspec import structs
 
 from runner.base.findings import Finding
 from runner.settings import Home
-from runner.store import artifact_digests, durable, removal, runs
+from runner.store import artifact_digests, disk, removal, runs
 from runner.store.artifact_paths import names_of
 from runner.store.database import Database
 from runner.store.entities import NewRun
@@ -80,7 +80,7 @@ def test_digests_are_of_all_files_and_read_once(home: Home, db: Database, monkey
     assert [one.path for one in artifact_digests.read(db, "0" * 32)] == [os.fsdecode(ODD), "deep/b", "known"]
 
 
-@pytest.mark.parametrize("count", [durable.MOST_SYNCED, durable.MOST_SYNCED + 1, 1201])
+@pytest.mark.parametrize("count", [disk.MOST_SYNCED, disk.MOST_SYNCED + 1, 1201])
 def test_many_files_are_recorded_in_pieces(home: Home, db: Database, count: int) -> None:
     root = new_run(home, db, {f"{n % 7}/{n}": str(n) for n in range(count)})
     artifact_digests.record(db, "0" * 32, root)

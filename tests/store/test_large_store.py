@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from runner.settings import Home
-from runner.store import runs
+from runner.store import lost_runs, runs
 from runner.store.database import Database
 from runner.store.entities import NewRun, View
 from runner.store.search import SearchQuery, search_runs
@@ -203,7 +203,7 @@ def test_a_question_reads_the_rows_of_a_page(db: Database, monkeypatch: pytest.M
             for view in View:
                 page = search_runs(db, SearchQuery(filter=condition, order_by=order, limit=100, view=view))
                 assert len(page.items) == (0 if view is View.DELETED else 100)
-    runs.mark_lost(db)
+    lost_runs.mark_lost(db)
     runs.get(db, "0" * 32)
     # One more run than the page has, and the metrics of a wide one.
     assert max(counts) <= 101 + METRICS

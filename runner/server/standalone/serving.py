@@ -22,7 +22,7 @@ from runner.server.standalone.rights import Admission, TokenGuard, TokenSession
 from runner.server.upload_digests import UploadDigests
 from runner.server.uvicorn_server import make_server, serve_until
 from runner.settings import Home
-from runner.store import runs, server_keys, tokens
+from runner.store import lost_runs, server_keys, tokens
 from runner.store.database import Database
 from runner.store.server_keys import ServerKey
 from runner.store.staging import collect_everywhere
@@ -204,7 +204,7 @@ async def _mark_lost(database: Database) -> None:
     while True:
         # A full disk may have space at the next check; requests report the error to their clients.
         with contextlib.suppress(StoreError):
-            runs.mark_lost(database)
+            lost_runs.mark_lost(database)
         await asyncio.sleep(_CHECK_SECONDS)
 
 
