@@ -2,7 +2,7 @@
 
 from runner.analysis.scripts import Scripts
 from runner.environments.backends.registry import installs_packages
-from runner.manifest import Lead, find_leads
+from runner.manifest import PathReplacement, find_replacements
 from runner.model import Code, EnvironmentDeclaration, EnvironmentKind, ProjectFiles, RunRequest
 from runner.source.opening import Source
 
@@ -22,9 +22,9 @@ def is_working_tree(source: Source, code: Code) -> bool:
     return not source.frozen and (code.dirty or code.commit is None)
 
 
-def expected_leads(
+def expected_replacements(
     request: RunRequest, declaration: EnvironmentDeclaration, files: ProjectFiles, scripts: Scripts
-) -> tuple[Lead, ...]:
+) -> tuple[PathReplacement, ...]:
     """Return the paths of another machine that will be mapped to project files; none without our environments."""
     is_ours = installs_packages(request.environment_manager) and declaration.kind is not EnvironmentKind.DOCKER_ENV
-    return find_leads(scripts, files) if request.repair and is_ours else ()
+    return find_replacements(scripts, files) if request.repair and is_ours else ()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from runner.base.lazy import LazyModule
+from runner.base.tags import ENVIRONMENT_DIGEST_TAG, LOCK_DIGEST_TAG, REPAIRS_TAG
 from runner.collectors import OUTPUTS, Execution, Finished, collect, report_redirects, run_guarded
 from runner.environments.deciding import lock_for_code, with_own_packages
 from runner.environments.declare.source_trees import FolderTree
@@ -38,10 +39,10 @@ from runner.source.run_folder import RequiredPaths, RunFolder, check_out, in_pla
 from runner.store.database import Database
 
 if TYPE_CHECKING:
-    from runner.server import redaction
+    from runner.server.run import redaction
     from runner.sync import proxy
 else:
-    redaction = LazyModule("runner.server.redaction")
+    redaction = LazyModule("runner.server.run.redaction")
     proxy = LazyModule("runner.sync.proxy")
 
 MAX_ATTEMPTS = 5
@@ -170,12 +171,12 @@ def prepare_environment(recorder: RunRecorder, folder: RunFolder) -> Prepared:
     for repair in (*record.repairs[len(request.spec.repairs) :], *plan.repairs):
         recorder.report(Event(kind=EventKind.NOTICE, message=f"Repaired: {repair}"))
     recorder.add(environment=record)
-    recorder.set_tags({"proj.environment.digest": record.digest, "proj.lock.digest": record.lock_digest})
-    recorder.set_tags({"proj.repairs": "; ".join((*record.repairs, *plan.repairs)) or None})
+    recorder.set_tags({ENVIRONMENT_DIGEST_TAG: record.digest, LOCK_DIGEST_TAG: record.lock_digest})
+    recorder.set_tags({REPAIRS_TAG: "; ".join((*record.repairs, *plan.repairs)) or None})
     if record.image:
         recorder.set_tags({"mlflow.docker.image.uri": record.image, "mlflow.docker.image.id": record.digest})
     return redirect_paths(
-        redirect_tracking(recorder, environment), {one.path: folder.project / one.file for one in plan.leads}
+        redirect_tracking(recorder, environment), {one.path: folder.project / one.file for one in plan.replacements}
     )
 
 

@@ -16,6 +16,7 @@ from msgspec import Struct, structs
 from runner.base.files import write_atomically
 from runner.base.lazy import LazyModule
 from runner.base.package_names import canonical_name
+from runner.base.suggestions import suggestion
 from runner.cli.home import enter_home
 from runner.cli.text import print_lines, print_message, show_event
 from runner.environments.backends.uv import UvBackend
@@ -37,7 +38,6 @@ from runner.environments.specs import EnvironmentSpec, PythonSpec
 from runner.environments.version_rules import parse_rule
 from runner.errors import EnvironmentSetupError, UsageError
 from runner.manifest.environment import kind_of_file
-from runner.manifest.faults import suggestion
 from runner.manifest.files import FolderFiles
 from runner.manifest.parser import read_manifest
 from runner.model import EnvironmentDeclaration, EnvironmentKind
@@ -64,10 +64,10 @@ class LockOptions(Struct, frozen=True, kw_only=True):
     @property
     def command(self) -> str:
         """The command that is written into the lock; it has no paths of this machine."""
-        words = ["proj", "lock", *(["--as-of", self.as_of] if self.as_of else [])]
-        words += [word for name in self.platforms for word in ("--platform", name)]
-        words += [word for name in self.upgrade for word in ("--upgrade", name)]
-        return shlex.join([*words, *(["--format", "pylock"] if self.standard else [])])
+        arguments = ["proj", "lock", *(["--as-of", self.as_of] if self.as_of else [])]
+        arguments += [argument for name in self.platforms for argument in ("--platform", name)]
+        arguments += [argument for name in self.upgrade for argument in ("--upgrade", name)]
+        return shlex.join([*arguments, *(["--format", "pylock"] if self.standard else [])])
 
     @property
     def changes(self) -> bool:
@@ -150,8 +150,8 @@ def _refuse_unknown(upgrade: tuple[str, ...], folder: Path, specs: tuple[PythonS
     for spec in specs:
         found = find_project_lock(spec, files)
         known |= names_of(spec) | {canonical_name(name) for name in _versions(found.text if found else "")}
-    for word in upgrade:
-        name = re.split(r"[^\w.-]", word.strip(), maxsplit=1)[0]
+    for argument in upgrade:
+        name = re.split(r"[^\w.-]", argument.strip(), maxsplit=1)[0]
         if canonical_name(name) not in known:
             files_named = " or ".join(filter(None, ("the lock", *(spec.file for spec in specs))))
             hint = suggestion(canonical_name(name), sorted(known))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from runner.analysis.scripts import Scripts, read_all, read_scripts
+from runner.base.durations import seconds_of
 from runner.base.foreign_text import decode_text
 from runner.base.masking import Masker, StreamMasker, secret_values
 from runner.environments.deciding import decide_spec
@@ -21,12 +22,11 @@ from runner.importing.files import read_meta
 from runner.importing.folder_lines import metric_points
 from runner.manifest.checking import check_manifest
 from runner.manifest.command import render_command
-from runner.manifest.durations import seconds_of
 from runner.manifest.entrypoints import find_entry_point
 from runner.manifest.parameters import bind_parameters, read_parameters_file
 from runner.manifest.parser import read_manifest
 from runner.manifest.paths import PathRules
-from runner.manifest.preflight import Flight, preflight
+from runner.manifest.preflight import PlannedCommand, preflight
 from runner.manifest.template import fill_template
 from runner.model import EntryPoint, EnvironmentDeclaration, EnvironmentKind, MetricsFile, ParameterSpec
 from runner.provenance.metrics import read_metrics_files, read_metrics_log
@@ -157,7 +157,7 @@ def given(data: bytes) -> None:
             render_command(entry, parameters, RULES, masker)
             masker.records(parameters)
             files = MemoryFiles({"train.py": b""})
-            flight = Flight(
+            flight = PlannedCommand(
                 entry_point=entry,
                 manifest="MLproject",
                 files=files,

@@ -9,7 +9,7 @@ from pathlib import Path
 from platformdirs import user_cache_path
 from uv import find_uv_bin
 
-from runner.base.files import locked
+from runner.base.locks import locked
 from runner.environments.interpreters.interpreters import discover
 from runner.environments.model import Interpreter
 from tests.conftest import unavailable

@@ -4,6 +4,7 @@ import importlib
 from collections.abc import Mapping
 from typing import cast
 
+from runner.base.suggestions import nearest
 from runner.environments.backends.contract import EnvironmentBackend
 from runner.environments.backends.uv import UvBackend
 from runner.environments.backends.virtualenv import VirtualenvBackend
@@ -55,10 +56,8 @@ def backend_for(name: str | None, spec: EnvironmentSpec) -> EnvironmentBackend:
         return next(one for one in BACKENDS.values() if one.capabilities.provides_images is isinstance(spec, ImageSpec))
     if name in BACKENDS:
         return BACKENDS[name]
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, BACKENDS, n=1)
-    hint = f"Did you mean '{near[0]}'?" if near else None
+    near = nearest(name, BACKENDS)
+    hint = f"Did you mean '{near}'?" if near else None
     raise UsageError(f"Unknown environment manager '{name}'; known are {', '.join(BACKENDS)}", hint=hint)
 
 

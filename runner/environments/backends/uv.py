@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from msgspec import structs
 
+from runner.base.files import can_clone
 from runner.base.lazy import LazyModule
 from runner.base.package_names import canonical_name
 from runner.environments.backends.python_backend import PythonBackend, cutoff_options, uv_for
@@ -16,11 +17,9 @@ from runner.environments.model import Lock, PythonRequest
 from runner.urls import with_credentials
 
 if TYPE_CHECKING:
-    from runner.environments.cache import reflinks
     from runner.environments.declare import requirements
     from runner.environments.resolve import uv_command
 else:
-    reflinks = LazyModule("runner.environments.cache.reflinks")
     requirements = LazyModule("runner.environments.declare.requirements")
     uv_command = LazyModule("runner.environments.resolve.uv_command")
 
@@ -60,7 +59,7 @@ class UvBackend(PythonBackend):
             raise uv_command.command_error("The packages of the lock can't be installed", done, log)
 
     def _link_mode(self, request: PythonRequest) -> str:
-        return "clone" if reflinks.can_reflink(uv_command.clean_cwd(request.home)) else "hardlink"
+        return "clone" if can_clone(uv_command.clean_cwd(request.home)) else "hardlink"
 
     def _sources(self, request: PythonRequest, lock: Lock) -> Iterable[CachedPackage] | None:
         if self._link_mode(request) != "hardlink":

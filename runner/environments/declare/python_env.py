@@ -2,6 +2,7 @@
 
 from msgspec import structs
 
+from runner.base.suggestions import nearest
 from runner.environments.declare.positions import Document, Item
 from runner.environments.declare.requirements import Line, RequirementReader
 from runner.environments.specs import PythonSpec, RequirementLines, collect, specify
@@ -56,7 +57,5 @@ def _collect(document: Document, items: tuple[Item, ...], files: ProjectFiles) -
 
 
 def _unknown(document: Document, key: str) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(key.replace("-", "_").lower(), KEYS, n=1)
-    return f"line {document.line(key)}: unknown key '{key}'" + (f", did you mean '{near[0]}'?" if near else "")
+    near = nearest(key.replace("-", "_"), KEYS)
+    return f"line {document.line(key)}: unknown key '{key}'" + (f", did you mean '{near}'?" if near else "")

@@ -472,8 +472,8 @@ def test_further_findings_of_a_plan(proj: RunProj, make_repository: MakeReposito
     assert result.code == 0, result.err
     for part in (
         "'d.csv' is a pointer of git-lfs",
-        "the submodule 'lib' is not there",
-        "parameter 'home' is 'C:\\Users\\me\\x.csv', which is not on this machine",
+        "the submodule 'lib' is empty",
+        "parameter 'home' is 'C:\\Users\\me\\x.csv', which does not exist on this machine",
         "t.py:2: warning: the code names '/home/nobody-here/a.csv'",
     ):
         assert part in result.out

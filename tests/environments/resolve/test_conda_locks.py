@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from runner.base.files import locked
+from runner.base.locks import locked
 from runner.environments.backends.conda.tools import lock_text
 from runner.environments.backends.registry import BACKENDS, choose_backend
 from runner.environments.declare.conda.files import select_lines

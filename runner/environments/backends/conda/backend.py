@@ -9,6 +9,7 @@ from typing import ClassVar
 from msgspec import structs
 
 from runner.analysis.scripts import Scripts
+from runner.base.files import can_clone
 from runner.environments.backends.conda.activation import activation_variables, store_activation
 from runner.environments.backends.conda.command import VARIABLE
 from runner.environments.backends.conda.rattler import EXTRA, is_installed
@@ -16,7 +17,6 @@ from runner.environments.backends.conda.tools import choose_tool
 from runner.environments.backends.python_backend import PythonBackend, uv_for, write_import_hook
 from runner.environments.backends.uv import uv_archives
 from runner.environments.cache.checksums import CachedPackage
-from runner.environments.cache.reflinks import can_reflink
 from runner.environments.declare.conda.files import is_conda_lock, this_platform
 from runner.environments.declare.conda.spec import CondaSpec
 from runner.environments.model import (
@@ -134,7 +134,7 @@ class CondaBackend(PythonBackend):
             notice = f"Scripts that {', '.join(installed.scripts)} run after their installation are not executed"
             report(Event(kind=EventKind.NOTICE, message=notice))
         if conda.pip:
-            mode = "clone" if can_reflink(clean_cwd(request.home)) else "hardlink"
+            mode = "clone" if can_clone(clean_cwd(request.home)) else "hardlink"
             PipPart(request, spec.pip, conda.platform, log).install(conda.pip, prefix, lock.as_of, mode)
         write_import_hook(prefix)
         store_activation(prefix)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from runner.base.files import locked, new_folder, remove_tree, sha256_of, write_atomically
+from runner.base.files import new_folder, remove_tree, sha256_of, write_atomically
+from runner.base.locks import locked
 from runner.engine import Engine
 from runner.environments.backends.containers.built import TOP
 from runner.environments.backends.containers.images import Image, find_image, last_lines, run_tool
