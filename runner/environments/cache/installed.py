@@ -90,10 +90,7 @@ def _linked_distribution(package: LinkedPackage, found: Mapping[str, str]) -> Di
 
 def _sites(root: Path) -> list[Path]:
     """Return the folders of a prefix with distributions: site-packages, or the root of a target folder."""
-    found = [
-        *root.glob("lib/python*/site-packages"),
-        *root.glob("lib/pypy*/site-packages"),
-    ]
+    found = [*root.glob("lib/python*/site-packages"), *root.glob("lib/pypy*/site-packages")]
     return found or [root]
 
 

@@ -143,7 +143,7 @@ class Resolution:
         """A lock whose versions are preferred where they satisfy the spec."""
 
     def target(self, temporary: Path) -> tuple[list[str | Path], Path]:
-        """Return uv's options for the target Python, and the working directory; ``room`` is a temporary folder."""
+        """Return uv's options for the target Python, and its working directory, which may be a temporary one."""
         del temporary
         return ["--python", self._interpreter.path], uv_command.clean_cwd(
             self._request.home, completed=self._request.repair
