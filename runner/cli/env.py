@@ -30,11 +30,11 @@ from runner.environments.cache.environments import (
 )
 from runner.environments.cache.file_manifest import Damage
 from runner.environments.cache.home_check import verify_locks
+from runner.environments.cache.lock_files import check_lock, has_checksum
 from runner.environments.cache.prefix import CACHE_LOCK, CHECKSUMS
 from runner.environments.declare.conda.files import is_conda_lock
 from runner.environments.declare.indexes import IndexOptions
 from runner.environments.model import EnvironmentRequest
-from runner.environments.resolve.lock_files import check_lock, has_checksum
 from runner.environments.resolve.universal import as_standard
 from runner.environments.resolve.uv_command import find_uv
 from runner.environments.specs import NoSpec

@@ -77,7 +77,7 @@ JSON_OF_OUR_OWN = {
     "environments/repair/additions.py": "a file of ours",
     "environments/backends/conda/activation.py": "what conda prints, and a file of ours",
     "environments/backends/conda/command.py": "a file of conda in an environment that proj made",
-    "environments/declare/conda/meta.py": "files of conda in an environment that proj made",
+    "environments/cache/conda_meta.py": "files of conda in an environment that proj made",
     "environments/backends/conda/rattler.py": "the answer of our worker process",
     "environments/backends/conda/worker.py": "the task for our worker process",
     "environments/backends/containers/images.py": "what the container engine prints, and a cache of ours",

@@ -14,7 +14,7 @@ NAME = "direct_url.json"
 
 def clean_direct_urls(prefix: Path) -> None:
     """Rewrite the files of a new environment without credentials and update their digests in the RECORD files."""
-    for file in prefix.glob(f"[lL]ib/**/site-packages/*.dist-info/{NAME}"):
+    for file in prefix.glob(f"lib/**/site-packages/*.dist-info/{NAME}"):
         text = file.read_text("utf-8", "replace")
         if not has_credentials(text):
             continue

@@ -14,6 +14,7 @@ from runner.base.files import remove_tree
 from runner.base.locks import is_held, locked
 from runner.environments.cache.file_manifest import Damage, FileChecksum, FileManifest, build_manifest, lost_permission
 from runner.environments.cache.leases import exclusive_lease, leased
+from runner.environments.cache.lock_files import check_lock, has_checksum
 from runner.environments.cache.prefix import (
     LOCK,
     MARKER,
@@ -24,7 +25,6 @@ from runner.environments.cache.prefix import (
     read_marker,
     remove_stale_builds,
 )
-from runner.environments.resolve.lock_files import check_lock, has_checksum
 from runner.errors import EnvironmentSetupError
 from runner.settings import Home
 

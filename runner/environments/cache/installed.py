@@ -8,7 +8,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from runner.environments.declare.conda.meta import LinkedPackage, linked_packages
+from runner.environments.cache.conda_meta import LinkedPackage, linked_packages
 
 CACHES = "__pycache__"
 INSTALLER_FILES = frozenset({"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json"})
@@ -65,7 +65,7 @@ def describe(package: InstalledPackage, root: Path, found: Mapping[str, str]) ->
     folder = package.folder or root
     metadata = _content(folder / "METADATA")
     name, version = re.search(METADATA_NAME, metadata), re.search(METADATA_VERSION, metadata)
-    site = os.path.relpath(folder.parent, root).replace("\\", "/")
+    site = os.path.relpath(folder.parent, root)
     own = sorted(path for path in package.recorded if path in found and _is_code(path, site, folder.name))
     digest = hashlib.sha256("".join(f"{found[path]} {path}\n" for path in own).encode()).hexdigest()
     wheel = _content(folder / "WHEEL")
@@ -90,11 +90,7 @@ def _linked_distribution(package: LinkedPackage, found: Mapping[str, str]) -> Di
 
 def _sites(root: Path) -> list[Path]:
     """Return the folders of a prefix with distributions: site-packages, or the root of a target folder."""
-    found = [
-        *root.glob("lib/python*/site-packages"),
-        *root.glob("lib/pypy*/site-packages"),
-        *root.glob("Lib/site-packages"),
-    ]
+    found = [*root.glob("lib/python*/site-packages"), *root.glob("lib/pypy*/site-packages")]
     return found or [root]
 
 
@@ -139,5 +135,5 @@ def _hex(value: str) -> str:
 def _is_code(path: str, site: str, own: str) -> bool:
     """Return whether a file is the same for every installer and prefix: no script and no file of the installer."""
     inside = site == "." or path.startswith(f"{site}/")
-    scripts = path.startswith(("bin/", "Scripts/"))
+    scripts = path.startswith("bin/")
     return inside and not scripts and not (f"{own}/" in path and path.rpartition("/")[2] in INSTALLER_FILES)

@@ -21,8 +21,8 @@ OF_SETUPTOOLS = ("distutils", "pkg_resources", "setuptools")
 END = 4000
 """Characters at the end of a log in which the final error is searched."""
 FRAME = re.compile(r'(?m)^[ \t]*File "(?P<file>[^"\n]+)", line \d+')
-INSTALLED = re.compile(r"[/\\](?:site|dist)-packages[/\\](?P<top>[^/\\]+)")
-IMPORT_SYSTEM = re.compile(r"<frozen |[/\\]importlib[/\\]__init__\.py$")
+INSTALLED = re.compile(r"/(?:site|dist)-packages/(?P<top>[^/]+)")
+IMPORT_SYSTEM = re.compile(r"<frozen |/importlib/__init__\.py$")
 LONGEST_TRACEBACK = 16_000
 """Characters before an error in which the last frame of its traceback is searched."""
 

@@ -33,8 +33,7 @@ def this_platform() -> str:
     machine = platform.machine().lower()
     if sys.platform == "darwin":
         return "osx-arm64" if machine in ("arm64", "aarch64") else "osx-64"
-    system = "win" if sys.platform == "win32" else "linux"
-    return f"{system}-{MACHINES.get(machine, machine)}"
+    return f"linux-{MACHINES.get(machine, machine)}"
 
 
 def select_lines(text: str, name: str) -> str:
