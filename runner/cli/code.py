@@ -2,7 +2,6 @@
 
 from shlex import quote
 
-from runner.cli.output import counted
 from runner.cli.text import printable
 from runner.errors import SnapshotError
 from runner.model import RunRecord
@@ -48,7 +47,7 @@ def _absent(record: RunRecord) -> SnapshotError:
     if record.code is not None:
         facts.append(f"tree {record.code.tree}")
         if record.code.dirty:
-            facts.append(f"{counted(len(record.code.changed_files), 'file')} with uncommitted changes")
+            facts.append(f"{len(record.code.changed_files)} files had uncommitted changes")
     if ORIGIN_TAG in record.tags:
         why = "the run was copied from another store, and only a description of the code came with it"
     elif record.code is None:

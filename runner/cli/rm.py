@@ -32,16 +32,16 @@ _LITTLE_ROOM = 1 << 20
 
 
 @click.command("rm")
-@click.argument("names", nargs=-1, metavar="[RUN]...", shell_complete=completions.runs)
+@click.argument("words", nargs=-1, metavar="[RUN]...", shell_complete=completions.runs)
 @click.option("--older-than", "age", metavar="AGE", help="Remove runs that ended longer ago: 12h, 30d, 8w.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
-def rm(names: tuple[str, ...], age: str | None, yes: bool) -> None:
+def rm(words: tuple[str, ...], age: str | None, yes: bool) -> None:
     """Remove runs with their code, artifacts, logs and folders. This can't be undone."""
-    if not names and age is None:
+    if not words and age is None:
         raise UsageError("No runs to remove are given", hint="Give runs, or --older-than 30d.")
     before = None if age is None else time.time_ns() // 1_000_000 - _milliseconds(age)
     with read_store() as (database, home):
-        chosen = [runs.resolve(database, name) for name in names]
+        chosen = [runs.resolve(database, word) for word in words]
         chosen += runs.older_than(database, before) if before is not None else []
         chosen = list(dict.fromkeys(chosen))
         for run_id in chosen:

@@ -34,20 +34,20 @@ SERVER = os.environ.get("PROJ_TEST_MLFLOW_SERVER")
 SCRIPTS = ("tracking.py", "registry.py", "conformance.py")
 
 DIFFERENCES = {
-    r".*: error_class null ": "error_class and sqlstate: MLflow says an error again in words of Databricks",
-    r".*: sqlstate null ": "error_class and sqlstate: MLflow says an error again in words of Databricks",
-    r".*: message ": "message: ours says what to do; clients look at error_code",
-    r".*: (experiment|experiments\[\])\.workspace null ": "workspace: proj has none",
-    r".*artifact_location \"mlflow-artifacts:/runs\" ": "artifact_location: files lie with their run",
-    r".*: next_page_token ": "next_page_token: ours stays right while others write",
-    r".*metrics\[\]\.value \"-?Infinity\" ": "Infinity: MLflow's database has none and gives the largest number",
-    r"GET metrics/get-history: metrics\[\]\.(step|value) ": "histories: ours come by step, MLflow's as they arrived",
+    r".*: error_class null ": "error_class and sqlstate: MLflow repeats an error in the terms of Databricks",
+    r".*: sqlstate null ": "error_class and sqlstate: MLflow repeats an error in the terms of Databricks",
+    r".*: message ": "message: proj also names a solution; clients read error_code only",
+    r".*: (experiment|experiments\[\])\.workspace null ": "workspace: proj has no workspaces",
+    r".*artifact_location \"mlflow-artifacts:/runs\" ": "artifact_location: proj stores files in the folder of their run",
+    r".*: next_page_token ": "next_page_token: the token of proj stays valid while other clients write",
+    r".*metrics\[\]\.value \"-?Infinity\" ": "Infinity: MLflow's database can't store it and returns the largest number",
+    r"GET metrics/get-history: metrics\[\]\.(step|value) ": "histories: proj orders points by step, MLflow by arrival",
     r"PUT /api/2.0/mlflow-artifacts/artifacts/PATH:  \{\} \| null": "uploads: `{}` and an empty body mean the same",
-    r".*(run_name|run\.data\.tags\[\]\.value) \"[a-z]+-[a-z]+-\d+\" ": "run_name: made up where nobody gave one",
-    r".*\.model_id \"id\d+\" \| null": "model_id: MLflow's database forgets the logged model of a version",
-    r".*(latest|model)_versions\[\]\.aliases ": "aliases: MLflow leaves them out of lists of versions",
+    r".*(run_name|run\.data\.tags\[\]\.value) \"[a-z]+-[a-z]+-\d+\" ": "run_name: generated if the client gives none",
+    r".*\.model_id \"id\d+\" \| null": "model_id: MLflow's database does not store the logged model of a version",
+    r".*(latest|model)_versions\[\]\.aliases ": "aliases: MLflow omits them in lists of versions",
     r".*models?(\[\])?\.info\.tags": "mlflow.modelVersions: MLflow's server adds to a tag that its client sets anyway",
-    r"GET .*artifacts: files\[\]\.file_size ": "file_size: the file MLmodel names its own place, which is ours",
+    r"GET .*artifacts: files\[\]\.file_size ": "file_size: the file MLmodel contains its own location, which differs",
 }
 """What differs, as the beginning of ``METHOD endpoint: field ours | theirs``, with the reason.
 
