@@ -6,11 +6,11 @@ from runner.errors import ExecutionError
 from runner.settings import is_offline
 
 TIMEOUT = 60.0
-"""Seconds without an answer after which a download is given up."""
+"""Seconds without data after which a download fails."""
 
 
 def fetch(url: str, path: Path) -> None:
-    """Download a file to ``path``, which appears when it is whole.
+    """Download a file to ``path``, which appears when the download is complete.
 
     Raises:
         ExecutionError: it can't be had.
