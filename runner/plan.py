@@ -13,9 +13,10 @@ from runner.base.lazy import LazyModule
 from runner.base.masking import Masker, secret_values, short_secret_notices
 from runner.base.parse_cache import ParseCache
 from runner.environments.backends.registry import EnvironmentBackend, choose_backend, notices_for
-from runner.environments.model import EnvironmentRequest, EnvironmentSpec, ProjectTree
+from runner.environments.deciding import decide_spec
+from runner.environments.model import AnyRequest, EnvironmentRequest, Interpreter, ProjectTree
 from runner.environments.repair.additions import Addition, additions_path, read_additions, with_additions
-from runner.environments.repair.deciding import decide_spec
+from runner.environments.specs import AnySpec, EnvironmentSpec, StoredSpec
 from runner.errors import ManifestError, UsageError
 from runner.executors import EXECUTORS, Executor, check_options
 from runner.manifest import (
@@ -89,6 +90,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     """Paths of another machine that the code names, each mapped to a file of the project."""
     additions: tuple[Addition, ...] = ()
     """Packages that were added because a run failed without them."""
+    interpreter: Interpreter | None = None
+    """The interpreter that was chosen because the environment could not be built with the first choice."""
     additions_note: Path
     """The file that keeps the additions for the next run of the project."""
 
@@ -110,7 +113,7 @@ class Plan(Struct, frozen=True, kw_only=True):
         """The name that the user gave to the run, with secrets masked."""
         return None if self.request.run_name is None else self.masker.text(self.request.run_name)
 
-    def environment_request(self, tree: ProjectTree | None = None) -> EnvironmentRequest:
+    def environment_request(self, tree: ProjectTree | None = None) -> AnyRequest:
         """Return the request that the environment's backend gets."""
         return EnvironmentRequest(
             spec=self.spec,
@@ -122,6 +125,7 @@ class Plan(Struct, frozen=True, kw_only=True):
             environ=offline_environment(),
             code=f"{self.code.tree}:{self.code.subdirectory}",
             repair=self.request.repair,
+            interpreter=self.interpreter,
             wanted=tuple(self.scripts.outside()),
         )
 
@@ -162,8 +166,7 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
     )
     report_problems(preflight(planned), report, repair=request.repair)
     spec_key = f"{declaration} {request.environment_manager} {request.repair} {entry_point.command}"
-    cached = partial(cache.get_or_compute, EnvironmentSpec, spec_key)
-    spec = choose_spec(request, declaration, files, scripts, cached)
+    spec = choose_spec(request, declaration, files, scripts, partial(cache.get_or_compute, StoredSpec, spec_key))
     backend = choose_backend(request.environment_manager, spec)
     executor = choose_executor(entry_point, backend, request)
     replacements = find_replacements(scripts, files) if request.repair and backend.capabilities.builds_prefixes else ()
@@ -227,8 +230,8 @@ def choose_spec(
     declaration: EnvironmentDeclaration,
     files: ProjectFiles,
     scripts: Scripts,
-    cached: Callable[[Callable[[], EnvironmentSpec]], EnvironmentSpec],
-) -> EnvironmentSpec:
+    cached: Callable[[Callable[[], StoredSpec]], StoredSpec],
+) -> AnySpec:
     """Return the specification of the environment: as declared, or with the repairs that old projects need.
 
     ``cached`` returns the specification from the cache, or computes and caches it; it depends on the code alone.
@@ -237,13 +240,13 @@ def choose_spec(
         EnvironmentSetupError: the declaration is not valid.
     """
 
-    def read() -> EnvironmentSpec:
+    def read() -> AnySpec:
         if request.repair:
             return decide_spec(declaration, files, scripts, request.environment_manager)
         return specs.read_spec(declaration, files)
 
     # For containers the specification also depends on the engine of this machine, so it is not cached.
-    return read() if declaration.kind is EnvironmentKind.DOCKER_ENV else cached(read)
+    return read() if declaration.kind is EnvironmentKind.DOCKER_ENV else cached(lambda: StoredSpec(read())).spec
 
 
 def without_container(plan: Plan, why: str) -> Plan:

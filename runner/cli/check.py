@@ -9,10 +9,10 @@ import msgspec
 from runner.analysis.scripts import Scripts, read_scripts
 from runner.cli.output import counted
 from runner.cli.text import print_lines, print_message, show_event
+from runner.environments.deciding import decide_spec
 from runner.environments.declare.spec import read_spec
-from runner.environments.model import EnvironmentSpec
-from runner.environments.repair.deciding import decide_spec
 from runner.environments.repair.missing import undeclared_imports
+from runner.environments.specs import EnvironmentSpec, PythonSpec
 from runner.errors import ManifestError, ProjError, UsageError
 from runner.manifest import PlannedCommand, find_entry_point, preflight
 from runner.manifest.checking import check_manifest, has_errors
@@ -108,7 +108,7 @@ def _print_environment(spec: EnvironmentSpec, scripts: Scripts) -> None:
     undeclared = undeclared_imports(scripts, spec)
     if undeclared:
         imports = ", ".join(f"'{one.module}' ({one.wanted_by})" for one in undeclared)
-        is_sure = spec.is_locked or spec.project_lock is not None
+        is_sure = spec.is_locked or (isinstance(spec, PythonSpec) and spec.project_lock is not None)
         more = "is locked" if is_sure else "is declared; it may come as a dependency of another package"
         print_message(f"  imported, but no package that provides it {more}: {imports}")
 

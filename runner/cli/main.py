@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from runner.base.lazy import LazyModule
+from runner.base.suggestions import near_words
 from runner.cli.streams import flush_output, open_streams
 from runner.errors import ProjError, explain_system_error
 
@@ -92,9 +93,7 @@ class LazyGroup(click.Group):
         """
         if ctx.resilient_parsing or args[0] in COMMANDS or args[0].startswith("-"):
             return super().resolve_command(ctx, args)
-        from difflib import get_close_matches
-
-        near = get_close_matches(args[0], COMMANDS, n=2)
+        near = near_words(args[0], COMMANDS, most=2)
         suggestion = f" Did you mean {' or '.join(near)}?" if near else ""
         raise click.UsageError(f"No such command '{args[0]}'.{suggestion}", ctx)
 

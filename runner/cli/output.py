@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
 
+from runner.base.durations import format_duration
 from runner.cli.home import enter_home, warn_of_lost_store
 from runner.cli.text import printable
 from runner.model import Code, EnvironmentRecord, RunRecord
@@ -90,12 +91,7 @@ def duration(record: RunRecord) -> str:
     start, end = (
         datetime.fromisoformat(moment.replace("Z", "+00:00")) for moment in (record.started_at, record.ended_at)
     )
-    seconds = (end - start).total_seconds()
-    if seconds < _MINUTE:
-        return f"{seconds:.1f} s"
-    if seconds < _HOUR:
-        return f"{int(seconds // _MINUTE)} min {int(seconds % _MINUTE)} s"
-    return f"{int(seconds // _HOUR)} h {int(seconds % _HOUR // _MINUTE)} min"
+    return format_duration((end - start).total_seconds())
 
 
 def short_code(code: Code | None) -> str:

@@ -6,13 +6,13 @@ import click
 import msgspec
 from msgspec import structs
 
+from runner.base.durations import format_duration, seconds_of
 from runner.cli import completions
 from runner.cli.home import enter_home, warn_of_lost_store
 from runner.cli.options import OFFLINE
 from runner.cli.output import declaration_summary
 from runner.cli.text import print_lines, print_message, show_error, show_event, show_hints_once
 from runner.errors import UsageError
-from runner.manifest.durations import seconds_of
 from runner.model import EnvironmentRecord, RunRecord, RunRequest, RunStatus
 from runner.plan import make_plan
 from runner.plan_record import describe_plan
@@ -195,7 +195,7 @@ def describe_code(record: RunRecord) -> str:
 def _print_outcome(record: RunRecord) -> None:
     run_id = (record.run_id or "")[:8]
     colour = "green" if record.status == RunStatus.FINISHED.value else "red"
-    seconds = f" in {record.resources.wall_seconds:.1f} s" if record.resources else ""
+    seconds = f" in {format_duration(record.resources.wall_seconds)}" if record.resources else ""
     print_message(f"run {run_id} ({record.run_name}) {record.status}{seconds}", fg=colour, bold=True)
     print_message(f"  code: {describe_code(record)}")
     if record.environment and record.environment.manager != "local":

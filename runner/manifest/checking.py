@@ -5,11 +5,12 @@ from collections.abc import Iterable
 from shlex import quote
 
 from runner.base.foreign_text import Position
+from runner.base.suggestions import nearest, suggestion
 from runner.errors import ManifestError
 from runner.manifest.command_files import check_files
 from runner.manifest.document import DocumentError, Kind, Node
 from runner.manifest.entries import GLUED_DEFAULT
-from runner.manifest.faults import Faults, nearest, quoted, suggestion
+from runner.manifest.faults import Faults, quoted
 from runner.manifest.parameters import wrong_type
 from runner.manifest.parser import EXACT, explain_absence, parse_manifest
 from runner.manifest.schema import DOCKER, ENTRY_POINT, ENVIRONMENTS, OTHER_NAMES, PARAMETER, TOP, TYPES

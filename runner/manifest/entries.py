@@ -2,9 +2,10 @@
 
 import re
 
+from runner.base.suggestions import suggestion
 from runner.manifest.document import Kind, Node, problem_of, text_of
 from runner.manifest.environment import declare_own_environment
-from runner.manifest.faults import Faults, suggestion
+from runner.manifest.faults import Faults
 from runner.manifest.own_keys import (
     number_of,
     read_description,

@@ -59,21 +59,6 @@ def raise_errors(faults: Iterable[Fault]) -> None:
         )
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word that is closest to ``word``, or None."""
-    from difflib import get_close_matches
-
-    by_lower = {other.lower(): other for other in known}
-    close = get_close_matches(word.lower(), by_lower, n=1, cutoff=0.7)
-    return by_lower[close[0]] if close else None
-
-
-def suggestion(word: str, known: Iterable[str]) -> str | None:
-    """Return a hint with the closest known word, or None."""
-    near = nearest(word, known)
-    return f"did you mean '{near}'?" if near is not None else None
-
-
 def quoted(names: Sequence[str]) -> str:
     """Return quoted names, separated by commas."""
     shown = [f"'{name}'" for name in names]

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from posixpath import normpath
 
+from runner.base.suggestions import nearest
 from runner.errors import ManifestError
-from runner.manifest.faults import nearest
 from runner.model import ProjectFiles
 
 

@@ -8,9 +8,9 @@ import math
 from collections.abc import Callable
 from posixpath import isabs, normpath
 
+from runner.base.durations import seconds_of
 from runner.base.foreign_text import Position
 from runner.manifest.document import Kind, Node, plain_of, text_of
-from runner.manifest.durations import seconds_of
 from runner.manifest.faults import Faults
 from runner.model import MetricsFile
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from runner.base.foreign_text import SMALL, ForeignTextError, parse_json, read_limited
 from runner.base.lazy import LazyModule
 from runner.base.masking import is_secret_name
+from runner.base.suggestions import nearest
 from runner.errors import ParameterError
-from runner.manifest.faults import nearest, printable, quoted
+from runner.manifest.faults import printable, quoted
 from runner.model import EntryPoint, Parameter, ParameterSpec, ValueSource
 
 if TYPE_CHECKING:

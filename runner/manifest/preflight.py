@@ -11,8 +11,8 @@ from msgspec import Struct
 from runner.analysis.script_reader import DAGSHUB, SourcePosition
 from runner.analysis.scripts import Scripts, above
 from runner.base.masking import is_secret
+from runner.base.suggestions import nearest
 from runner.manifest.command_files import absent_scripts
-from runner.manifest.faults import nearest
 from runner.manifest.files import near_file, tidy_path
 from runner.manifest.foreign_paths import PathReplacement, find_tail, is_absent
 from runner.model import EntryPoint, Fault, Parameter, ProjectFiles, Severity, ValueSource

@@ -6,7 +6,7 @@ from string import Formatter
 
 from msgspec import Struct
 
-from runner.manifest.faults import suggestion
+from runner.base.suggestions import suggestion
 
 WIDEST = 10_000
 """Largest width in characters of a formatted value."""
