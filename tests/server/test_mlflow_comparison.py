@@ -148,8 +148,8 @@ def comparable(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return value
 
     # Asked once and remembered, at a moment that depends on the server.
-    asked = (answer for answer in answers if not answer["path"].endswith("/server-info"))
-    found = [plain({**answer, "path": _PROXIED.sub("artifacts/", answer["path"])}) for answer in asked]
+    requested = (answer for answer in answers if not answer["path"].endswith("/server-info"))
+    found = [plain({**answer, "path": _PROXIED.sub("artifacts/", answer["path"])}) for answer in requested]
     # The files of a model are sent and fetched by several threads at once.
     groups = itertools.groupby(found, key=lambda answer: "/mlflow-artifacts/artifacts/" in answer["path"])
     return [one for proxied, group in groups for one in (sorted(group, key=place_of) if proxied else group)]

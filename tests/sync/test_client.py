@@ -218,16 +218,16 @@ def test_only_idempotent_requests_are_retried_after_a_disconnect() -> None:
 
 
 def test_a_server_with_too_much_to_do_is_asked_once_more() -> None:
-    asked: list[Seen] = []
+    requested: list[Seen] = []
 
     def answer(seen: Seen) -> Answer:
-        asked.append(seen)
-        return (429, "text/plain", b"") if len(asked) == 1 else (200, "application/json", b'{"experiment_id": "7"}')
+        requested.append(seen)
+        return (429, "text/plain", b"") if len(requested) == 1 else (200, "application/json", b'{"experiment_id": "7"}')
 
     with speaking(answer) as (server, _):
         assert server.create_experiment("x") == "7"
-    assert len(asked) == 2
-    assert asked[0].body == asked[1].body
+    assert len(requested) == 2
+    assert requested[0].body == requested[1].body
 
 
 def test_faults_of_the_server() -> None:
@@ -254,16 +254,16 @@ def test_another_kind_of_server(status: int) -> None:
 
 
 def test_json_of_another_kind() -> None:
-    told = (200, "application/json", b'{"hello": 1}')
-    with speaking(lambda _seen: told) as (server, _), pytest.raises(RemoteError, match="does not respond like"):
+    reported = (200, "application/json", b'{"hello": 1}')
+    with speaking(lambda _seen: reported) as (server, _), pytest.raises(RemoteError, match="does not respond like"):
         server.run("a" * 32)
 
 
 def test_words_of_the_server_do_not_carry_the_token_back() -> None:
     word = secrets.token_hex(12)
-    told = json_error(400, "INVALID_PARAMETER_VALUE", f"bad {word}")
+    reported = json_error(400, "INVALID_PARAMETER_VALUE", f"bad {word}")
     environ = {"MLFLOW_TRACKING_TOKEN": word}
-    with speaking(lambda _seen: told, environ) as (server, odd), pytest.raises(RemoteError) as caught:
+    with speaking(lambda _seen: reported, environ) as (server, odd), pytest.raises(RemoteError) as caught:
         server.create_experiment("x")
     assert odd.seen[0].headers["authorization"] == f"Bearer {word}"
     assert caught.value.code == "INVALID_PARAMETER_VALUE"
@@ -273,8 +273,8 @@ def test_words_of_the_server_do_not_carry_the_token_back() -> None:
 
 @pytest.mark.parametrize(("status", "words"), [(401, "requires valid credentials"), (403, "denies permission")])
 def test_rights(status: int, words: str) -> None:
-    told = (status, "text/plain", b"no")
-    with speaking(lambda _seen: told) as (server, _), pytest.raises(RemoteError, match=words) as caught:
+    reported = (status, "text/plain", b"no")
+    with speaking(lambda _seen: reported) as (server, _), pytest.raises(RemoteError, match=words) as caught:
         server.experiment("0")
     assert caught.value.hint
 
@@ -298,8 +298,8 @@ def test_redirects_are_not_followed() -> None:
 
 def test_numbers_may_come_as_text() -> None:
     info = {"run_id": "r", "start_time": "5", "extra": [1]}
-    told = {"run": {"info": info, "data": {"metrics": [{"key": "m", "value": "NaN", "step": "3"}]}}}
-    with speaking(lambda _seen: (200, "application/json", json.dumps(told).encode())) as (server, _):
+    reported = {"run": {"info": info, "data": {"metrics": [{"key": "m", "value": "NaN", "step": "3"}]}}}
+    with speaking(lambda _seen: (200, "application/json", json.dumps(reported).encode())) as (server, _):
         run = server.run("r")
     assert run.started_at == 5
     assert run.metrics["m"].step == 3
@@ -347,8 +347,8 @@ def test_tls(tmp_path: Path) -> None:
 
 
 def test_a_proxy_is_asked_where_the_user_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = {"experiment": {"experiment_id": "0", "name": "by proxy"}}
-    with odd_server(lambda _seen: (200, "application/json", json.dumps(told).encode())) as odd:
+    reported = {"experiment": {"experiment_id": "0", "name": "by proxy"}}
+    with odd_server(lambda _seen: (200, "application/json", json.dumps(reported).encode())) as odd:
         monkeypatch.setenv("http_proxy", odd.url.replace("http://", "http://ann:word@"))
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         with RemoteServer("http://mlflow.example.invalid:5000", {}, patience=HASTY) as server:

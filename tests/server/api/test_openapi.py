@@ -186,12 +186,12 @@ def test_no_query_breaks_the_server(client: Client, examples: int) -> None:
     @given(st.data())
     def send(data: st.DataObject) -> None:
         route = data.draw(st.sampled_from([route for route in _ROUTES if route.method == "GET" and route.path]))
-        asked = {
+        requested = {
             field.name: data.draw(st.one_of(st.text(st.characters(codec="utf-8"), max_size=8), st.just("0"), NUMBERS))
             for field in fields(route.schema)
             if field.required or data.draw(st.booleans())
         }
         path = "/".join("0" if part is None else part for part in route.parts)
-        check(client.get(path, **asked))
+        check(client.get(path, **requested))
 
     send()

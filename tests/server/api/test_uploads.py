@@ -48,7 +48,7 @@ def tell(client: Client, action: str, run_id: str, **fields: object) -> Reply:
 
 
 def send(client: Client, credential: dict[str, Any], content: bytes) -> dict[str, Any]:
-    """Send a part as clients do: to the address that they were told, with the headers that they were told only."""
+    """Send a part as clients do: to the address and with only the headers of the response."""
     address = urlsplit(credential["url"])
     assert (address.scheme, address.netloc) == ("http", f"127.0.0.1:{client.socket.port}")
     reply = client.send("PUT", address.path, content, **{"Authorization": "", **credential["headers"]})
@@ -112,7 +112,7 @@ def test_wrong_uploads_are_refused(stage: Stage, client: Client, fields: dict[st
     assert tell(client, "create", stage.run_id, **fields).error == (400, "INVALID_PARAMETER_VALUE")
 
 
-def test_a_client_that_names_no_run_is_told_to_send_one_piece(client: Client) -> None:
+def test_a_client_that_names_no_run_must_send_one_piece(client: Client) -> None:
     reply = client.send("POST", f"{MPU}/create/some%20folder", json.dumps({"path": FILE, "num_parts": 2}).encode())
     assert reply.error == (501, "NOT_IMPLEMENTED")
     assert reply.json["message"].startswith("Multipart upload is not supported")
@@ -143,10 +143,10 @@ def test_who_may_only_read_sends_no_parts(tmp_path: Path, home: Home) -> None:
         body = json.dumps({"path": "f", "num_parts": 1}).encode()
         path = f"{MPU}/create/runs/{run_id}/artifacts"
         assert team.send("POST", path, body, reader).error == (403, "PERMISSION_DENIED")
-        (told,) = team.send("POST", path, body, writer).json["credentials"]
-        assert told["headers"] == {"Authorization": f"Bearer {writer}"}
-        assert team.send("PUT", urlsplit(told["url"]).path, b"x").error == (401, "CUSTOMER_UNAUTHORIZED")
-        assert team.send("PUT", urlsplit(told["url"]).path, b"x", reader).error == (403, "PERMISSION_DENIED")
+        (reported,) = team.send("POST", path, body, writer).json["credentials"]
+        assert reported["headers"] == {"Authorization": f"Bearer {writer}"}
+        assert team.send("PUT", urlsplit(reported["url"]).path, b"x").error == (401, "CUSTOMER_UNAUTHORIZED")
+        assert team.send("PUT", urlsplit(reported["url"]).path, b"x", reader).error == (403, "PERMISSION_DENIED")
         assert writer not in team.log
 
 

@@ -102,7 +102,7 @@ def test_files_of_the_server_are_no_models(team: Team, source: str) -> None:
     assert team.post("model-versions/create", name="m", source=source).error == (400, "INVALID_PARAMETER_VALUE")
 
 
-def test_places_are_told_and_taken_back(home: Home) -> None:
+def test_artifact_uris_are_translated_in_both_directions(home: Home) -> None:
     session = TokenSession(home)
     for uri in (home.artifacts("0" * 32).as_uri() + "/m%20%C3%A9", "s3://bucket/x", "http://h/x"):
         assert session.uri_of_source(session.uri_for_client(uri)) == uri
