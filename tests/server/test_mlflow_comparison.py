@@ -25,7 +25,7 @@ import pytest
 from runner.server.run.socket import REMOVED_VARIABLES
 from tests.conftest import ROOT, unavailable
 from tests.support.mlflow_clients import CLIENTS, FEWER, NEWEST, OLDEST, VERSIONS, client_python
-from tests.support.standalone_server import team_server
+from tests.support.standalone_server import standalone_server
 
 # Two servers and a client that import much, on a machine that may do other things as well.
 pytestmark = [pytest.mark.mlflow, pytest.mark.env, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -204,8 +204,8 @@ def test_the_answers_are_those_of_mlflows_own_server(tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir()
     with mlflow_server(tmp_path / "theirs") as url:
         theirs = record(python, url, tmp_path / "theirs.json", *SCRIPTS)
-    with team_server(tmp_path) as team:
-        ours = record(python, team.url, tmp_path / "ours.json", *SCRIPTS)
+    with standalone_server(tmp_path) as standalone:
+        ours = record(python, standalone.url, tmp_path / "ours.json", *SCRIPTS)
     found = list(dict.fromkeys(differences(ours, theirs)))
     assert not unexplained(found), "\n".join(unexplained(found))
     assert [pattern for pattern in DIFFERENCES if not any(re.match(pattern, line) for line in found)] == []
@@ -229,8 +229,8 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def test_a_client_gets_the_answers_of_mlflows_own_server(tmp_path: Path, theirs: str, version: str) -> None:
     """One long script with every call of the fluent interface, models, a registry and a folder of 1,000 files."""
     python = client_python(version)
-    with team_server(tmp_path) as team:
-        ours = record(python, team.url, tmp_path / "ours.json", "conformance.py")
+    with standalone_server(tmp_path) as standalone:
+        ours = record(python, standalone.url, tmp_path / "ours.json", "conformance.py")
     found = list(dict.fromkeys(differences(ours, record(python, theirs, tmp_path / "theirs.json", "conformance.py"))))
     assert not unexplained(found), "\n".join(unexplained(found))
     assert seen_by(tmp_path / "ours.json") == seen_by(tmp_path / "theirs.json")
@@ -240,9 +240,9 @@ def test_a_client_gets_the_answers_of_mlflows_own_server(tmp_path: Path, theirs:
 def test_the_oldest_client_sees_what_the_next_one_sees(tmp_path: Path) -> None:
     """MLflow's newest server has no registry for it any more."""
     following = VERSIONS[VERSIONS.index(OLDEST) + 1]
-    with team_server(tmp_path) as team:
+    with standalone_server(tmp_path) as standalone:
         for version in (OLDEST, following):
-            record(client_python(version), team.url, tmp_path / f"{version}.json", "conformance.py")
+            record(client_python(version), standalone.url, tmp_path / f"{version}.json", "conformance.py")
     found, expected = (seen_by(tmp_path / f"{version}.json") for version in (OLDEST, following))
     assert found.pop("version") == OLDEST
     assert len(found) > 40
@@ -255,10 +255,10 @@ def test_the_registry_works_for_clients_of_a_team(tmp_path: Path, version: str) 
     python = client_python(version)
     result = tmp_path / "seen.json"
     environ = {name: value for name, value in os.environ.items() if name not in REMOVED_VARIABLES}
-    with team_server(tmp_path) as team:
+    with standalone_server(tmp_path) as standalone:
         done = subprocess.run(
             [python, CLIENTS / "registry.py", result],
-            env={**environ, "MLFLOW_TRACKING_URI": team.url},
+            env={**environ, "MLFLOW_TRACKING_URI": standalone.url},
             cwd=tmp_path,
             capture_output=True,
             text=True,

@@ -32,7 +32,7 @@ from runner.sync.client import RemoteServer
 from runner.sync.transport import Patience
 from tests.conftest import RunProj
 from tests.support.faulty_servers import Answer, Odd, Seen, hanging, json_error, odd_server
-from tests.support.standalone_server import team_server
+from tests.support.standalone_server import standalone_server
 
 HASTY = Patience(connect=2, read=1, retries=1)
 
@@ -50,7 +50,10 @@ def remote(tmp_path: Path, proj: RunProj) -> Iterator[RemoteServer]:
     """Return a client of a `proj server` that requires a token."""
     home = {"PROJ_HOME": str(tmp_path / "theirs")}
     token = proj("token", "add", "alice", "--scope", "write", **home).out.strip().splitlines()[-1]
-    with team_server(tmp_path, **home) as team, RemoteServer(team.url, {"MLFLOW_TRACKING_TOKEN": token}) as server:
+    with (
+        standalone_server(tmp_path, **home) as standalone,
+        RemoteServer(standalone.url, {"MLFLOW_TRACKING_TOKEN": token}) as server,
+    ):
         yield server
 
 
@@ -282,8 +285,8 @@ def test_rights(status: int, words: str) -> None:
 def test_a_wrong_token(tmp_path: Path, proj: RunProj) -> None:
     home = {"PROJ_HOME": str(tmp_path / "theirs")}
     assert proj("token", "add", "alice", "--scope", "write", **home).code == 0
-    with team_server(tmp_path, **home) as team:
-        server = RemoteServer(team.url, {"MLFLOW_TRACKING_TOKEN": "x"})
+    with standalone_server(tmp_path, **home) as standalone:
+        server = RemoteServer(standalone.url, {"MLFLOW_TRACKING_TOKEN": "x"})
         with server, pytest.raises(RemoteError, match="requires valid credentials") as caught:
             server.experiment("0")
     assert "MLFLOW_TRACKING_TOKEN" in (caught.value.hint or "")
@@ -332,15 +335,15 @@ def test_tls(tmp_path: Path) -> None:
     words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-keyout", "k.pem", "-out", "c.pem", *names]
     subprocess.run(words, cwd=tmp_path, check=True, capture_output=True)
     certificate = str(tmp_path / "c.pem")
-    with team_server(tmp_path, "--tls-cert", "c.pem", "--tls-key", "k.pem") as team:
+    with standalone_server(tmp_path, "--tls-cert", "c.pem", "--tls-key", "k.pem") as standalone:
         for environ in (
             {"MLFLOW_TRACKING_SERVER_CERT_PATH": certificate},
             {"REQUESTS_CA_BUNDLE": certificate},
             {"MLFLOW_TRACKING_INSECURE_TLS": "true"},
         ):
-            with RemoteServer(team.url, environ) as server:
+            with RemoteServer(standalone.url, environ) as server:
                 assert server.experiment("0").name == "Default"
-        unknown = RemoteServer(team.url, {}, patience=HASTY)
+        unknown = RemoteServer(standalone.url, {}, patience=HASTY)
         with unknown, pytest.raises(RemoteError, match=r"certificate of .* is not accepted") as caught:
             unknown.experiment("0")
     assert "MLFLOW_TRACKING_SERVER_CERT_PATH" in (caught.value.hint or "")
