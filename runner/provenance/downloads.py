@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from urllib.request import Request
 
 TIMEOUT = 60.0
-"""Seconds without an answer after which a download is given up."""
+"""Seconds without data after which a download fails."""
 
 
 def fetch(url: str, path: Path) -> None:
-    """Download a file to ``path``, which appears when it is whole; user and password of the URL are sent.
+    """Download a file to ``path``, which appears when the download is complete; user and password of the URL are sent.
 
     Raises:
         ExecutionError: it can't be downloaded.

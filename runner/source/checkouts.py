@@ -98,11 +98,11 @@ def read_head(git_directory: GitDirectory) -> Head:
 def parse_commit(batch: bytes) -> Commit | None:
     """Return the commit that ``git cat-file --batch`` printed, or None."""
     first, _, body = batch.partition(b"\n")
-    words = first.split()
+    fields = first.split()
     tree, time = _TREE.search(body), _COMMITTER.search(body)
-    if len(words) != 3 or words[1] != b"commit" or not tree:  # noqa: PLR2004
+    if len(fields) != 3 or fields[1] != b"commit" or not tree:  # noqa: PLR2004
         return None
-    return Commit(identity=words[0].decode(), tree=tree[1].decode(), time=int(time[1]) if time else 0)
+    return Commit(identity=fields[0].decode(), tree=tree[1].decode(), time=int(time[1]) if time else 0)
 
 
 def read_commit(git_directory: GitDirectory, name: str) -> Commit | None:

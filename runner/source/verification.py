@@ -88,19 +88,19 @@ def _read_commits(home: Home, commits: Iterable[str], damaged: frozenset[str]) -
     while chunk := list(islice(rest, _TREES)):
         for name, one in read_objects(home, chunk).items():
             lines = one.data.split(b"\n\n", 1)[0].decode("ascii", "replace").splitlines()
-            words = dict(line.split(" ", 1) for line in lines if " " in line)
-            if one.kind == "commit" and "tree" in words:
-                found[name] = (words["tree"], words.get("parent"))
+            headers = dict(line.split(" ", 1) for line in lines if " " in line)
+            if one.kind == "commit" and "tree" in headers:
+                found[name] = (headers["tree"], headers.get("parent"))
     return found
 
 
 def _read_all(home: Home, trees: Iterable[str], damaged: frozenset[str]) -> dict[str, _Tree]:
     """Read trees and all folders below them, level by level; unreadable ones are left out."""
     known: dict[str, _Tree] = {}
-    asked: set[str] = set()
+    visited: set[str] = set()
     waiting = iter(dict.fromkeys(trees))
-    while level := [tree for tree in waiting if tree not in asked]:
-        asked.update(level)
+    while level := [tree for tree in waiting if tree not in visited]:
+        visited.update(level)
         below: dict[str, None] = {}
         rest = iter(level)
         while chunk := list(islice(rest, _TREES)):

@@ -38,7 +38,7 @@ def test_outputs_are_digested_and_kept(tmp_path: Path, move: bool) -> None:
     assert all(path.stat().st_nlink == 1 for path in (tmp_path / "artifacts").rglob("*.txt"))
 
 
-def test_what_is_left_out_is_said(tmp_path: Path) -> None:
+def test_what_is_left_out_is_reported(tmp_path: Path) -> None:
     project = write_tree(tmp_path / "p", {"big": "12345", "b": "12", "c": "12", "d": "1", "logged": "1"})
     (project / "link").symlink_to("/etc/passwd")
     os.mkfifo(project / "pipe")

@@ -37,7 +37,7 @@ from runner.sync.push import Destination, push
 from tests.conftest import Result, RunProj, git, write_tree
 from tests.server.test_mlflow_comparison import mlflow_server
 from tests.support.faulty_servers import Answer, Seen, json_error, odd_server
-from tests.support.standalone_server import Team, team_server
+from tests.support.standalone_server import RunningServer, standalone_server
 
 Capture = pytest.CaptureFixture[str]
 
@@ -54,8 +54,8 @@ DETAILS = RunDetails(
 class Theirs:
     """A foreign `proj server`, and its store."""
 
-    def __init__(self, team: Team, home: Home, database: Database) -> None:
-        self.url = team.url
+    def __init__(self, standalone: RunningServer, home: Home, database: Database) -> None:
+        self.url = standalone.url
         self.home = home
         self.database = database
 
@@ -79,9 +79,9 @@ def theirs(tmp_path: Path, clean_room: Path) -> Iterator[Theirs]:
     home = Home(clean_room / "theirs")
     with (
         closing(Database.open(home.database)) as database,
-        team_server(tmp_path, PROJ_HOME=str(home.root)) as team,
+        standalone_server(tmp_path, PROJ_HOME=str(home.root)) as standalone,
     ):
-        yield Theirs(team, home, database)
+        yield Theirs(standalone, home, database)
 
 
 @pytest.fixture

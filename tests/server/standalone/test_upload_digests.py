@@ -20,7 +20,7 @@ from runner.store.database import Database
 from runner.store.entities import NewModel, NewRun
 from tests.conftest import RunProj
 from tests.support.process_driver import wait_until
-from tests.support.standalone_server import Team, team_server
+from tests.support.standalone_server import RunningServer, standalone_server
 
 PROXY = "/api/2.0/mlflow-artifacts"
 LARGE = os.urandom(700_000)
@@ -31,8 +31,8 @@ def sha(data: bytes) -> str:
 
 
 @pytest.fixture
-def team(home: Home, tmp_path: Path) -> Iterator[Team]:
-    with team_server(tmp_path, PROJ_HOME=str(home.root)) as server:
+def standalone(home: Home, tmp_path: Path) -> Iterator[RunningServer]:
+    with standalone_server(tmp_path, PROJ_HOME=str(home.root)) as server:
         yield server
 
 
@@ -42,20 +42,20 @@ def db(home: Home) -> Iterator[Database]:
         yield database
 
 
-def put(team: Team, path: str, content: bytes) -> None:
-    reply = team.send("PUT", f"{PROXY}/artifacts/runs/{path}", content)
+def put(standalone: RunningServer, path: str, content: bytes) -> None:
+    reply = standalone.send("PUT", f"{PROXY}/artifacts/runs/{path}", content)
     assert reply.status == 200, reply.json
 
 
-def put_parts(team: Team, folder: str, name: str, parts: list[bytes]) -> None:
+def put_parts(standalone: RunningServer, folder: str, name: str, parts: list[bytes]) -> None:
     body = json.dumps({"path": name, "num_parts": len(parts)}).encode()
-    created = team.send("POST", f"{PROXY}/mpu/create/runs/{folder}", body).json
+    created = standalone.send("POST", f"{PROXY}/mpu/create/runs/{folder}", body).json
     sent = []
     for one, part in zip(created["credentials"], parts, strict=True):
-        tag = team.send("PUT", one["url"].partition(str(team.port))[2], part).headers["etag"]
+        tag = standalone.send("PUT", one["url"].partition(str(standalone.port))[2], part).headers["etag"]
         sent.append({"part_number": one["part_number"], "etag": tag})
     body = json.dumps({"path": name, "upload_id": created["upload_id"], "parts": sent}).encode()
-    assert team.send("POST", f"{PROXY}/mpu/complete/runs/{folder}", body).status == 200
+    assert standalone.send("POST", f"{PROXY}/mpu/complete/runs/{folder}", body).status == 200
 
 
 def digests(db: Database, owner: str) -> dict[str, str]:
@@ -66,16 +66,16 @@ def make_run(db: Database) -> str:
     return runs.create(db, NewRun(experiment_id="0")).run_id
 
 
-def test_every_kind_of_upload_gets_a_digest(home: Home, team: Team, db: Database, proj: RunProj) -> None:
+def test_every_kind_of_upload_gets_a_digest(home: Home, standalone: RunningServer, db: Database, proj: RunProj) -> None:
     run_id = make_run(db)
     model_id = models.create(db, NewModel(experiment_id="0", name="net", source_run_id=run_id)).model_id
     root = f"{run_id}/artifacts"
-    put(team, f"{root}/small.txt", b"small")
-    put(team, f"{root}/d/large.bin", LARGE)
-    put(team, f"{root}/slash/", b"slash")
-    put(team, f"{root}/{quote('.proj-name=a=0Ab')}", b"odd")
-    put(team, f"models/{model_id}/artifacts/MLmodel", b"flavors: {}")
-    put_parts(team, root, "parts.bin", [LARGE[:300_000], LARGE[300_000:]])
+    put(standalone, f"{root}/small.txt", b"small")
+    put(standalone, f"{root}/d/large.bin", LARGE)
+    put(standalone, f"{root}/slash/", b"slash")
+    put(standalone, f"{root}/{quote('.proj-name=a=0Ab')}", b"odd")
+    put(standalone, f"models/{model_id}/artifacts/MLmodel", b"flavors: {}")
+    put_parts(standalone, root, "parts.bin", [LARGE[:300_000], LARGE[300_000:]])
     expected = {
         "small.txt": sha(b"small"),
         "d/large.bin": sha(LARGE),
@@ -95,21 +95,21 @@ def test_every_kind_of_upload_gets_a_digest(home: Home, team: Team, db: Database
 
 
 @pytest.mark.parametrize("path", ["a.txt", "a.txt/", ".proj-name=a=0Ab"])
-def test_a_replaced_file_has_the_digest_of_its_new_content(team: Team, db: Database, path: str) -> None:
+def test_a_replaced_file_has_the_digest_of_its_new_content(standalone: RunningServer, db: Database, path: str) -> None:
     run_id = make_run(db)
     for number in range(20):
-        put(team, f"{run_id}/artifacts/{quote(path)}", b"%d" % number * 50_000)
-    team.stop()
+        put(standalone, f"{run_id}/artifacts/{quote(path)}", b"%d" % number * 50_000)
+    standalone.stop()
     assert list(digests(db, run_id).values()) == [sha(b"19" * 50_000)]
 
 
-def test_a_removed_file_has_no_digest(home: Home, team: Team, db: Database) -> None:
+def test_a_removed_file_has_no_digest(home: Home, standalone: RunningServer, db: Database) -> None:
     run_id = make_run(db)
-    put(team, f"{run_id}/artifacts/d/a", b"1")
-    put(team, f"{run_id}/artifacts/b", b"2")
+    put(standalone, f"{run_id}/artifacts/d/a", b"1")
+    put(standalone, f"{run_id}/artifacts/b", b"2")
     wait_until(lambda: len(digests(db, run_id)) == 2)
-    assert team.send("DELETE", f"{PROXY}/artifacts/runs/{run_id}/artifacts/d/").status == 200
-    team.stop()
+    assert standalone.send("DELETE", f"{PROXY}/artifacts/runs/{run_id}/artifacts/d/").status == 200
+    standalone.stop()
     assert digests(db, run_id) == {"b": sha(b"2")}
     assert not list((home.root / "runs" / ".proj-partial").iterdir())
 
@@ -117,23 +117,23 @@ def test_a_removed_file_has_no_digest(home: Home, team: Team, db: Database) -> N
 def test_the_next_server_records_what_a_killed_one_left(home: Home, tmp_path: Path, db: Database) -> None:
     run_id = make_run(db)
     put_before = home.artifacts(run_id) / "early"
-    with team_server(tmp_path, PROJ_HOME=str(home.root)) as team:
-        put(team, f"{run_id}/artifacts/a", b"1")
-        put(team, f"{run_id}/artifacts/b", LARGE)
-        team.process.send_signal(signal.SIGKILL)
-        team.process.wait()
+    with standalone_server(tmp_path, PROJ_HOME=str(home.root)) as standalone:
+        put(standalone, f"{run_id}/artifacts/a", b"1")
+        put(standalone, f"{run_id}/artifacts/b", LARGE)
+        standalone.process.send_signal(signal.SIGKILL)
+        standalone.process.wait()
     put_before.write_bytes(b"written without a server")
-    with team_server(tmp_path, PROJ_HOME=str(home.root)) as team:
+    with standalone_server(tmp_path, PROJ_HOME=str(home.root)) as standalone:
         wait_until(lambda: len(digests(db, run_id)) == 3)
     assert digests(db, run_id) == {"a": sha(b"1"), "b": sha(LARGE), "early": sha(b"written without a server")}
 
 
 def test_a_killed_server_that_only_got_a_model_left_a_mark(home: Home, tmp_path: Path, db: Database) -> None:
     model_id = models.create(db, NewModel(experiment_id="0", name="net")).model_id
-    with team_server(tmp_path, PROJ_HOME=str(home.root)) as team:
-        put(team, f"models/{model_id}/artifacts/a", b"1")
-        team.process.send_signal(signal.SIGKILL)
-        team.process.wait()
+    with standalone_server(tmp_path, PROJ_HOME=str(home.root)) as standalone:
+        put(standalone, f"models/{model_id}/artifacts/a", b"1")
+        standalone.process.send_signal(signal.SIGKILL)
+        standalone.process.wait()
     with UploadDigests(db, home, lambda _event: None):
         pass
     assert digests(db, model_id) == {"a": sha(b"1")}
