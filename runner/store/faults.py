@@ -22,6 +22,10 @@ _EXPLANATIONS = {
         "Check the permissions of the file and its folder, and how many files may be open: `ulimit -n`.",
     ),
     "disk I/O error": ("The disk reported an error", "Check the disk, then run the command again."),
+    "not a file": (
+        "The path of the store is not a file",
+        "Move it away; `proj verify --repair` then rebuilds the database from the files of the runs.",
+    ),
     "file size limit": (
         "The store may not grow: the limit of file sizes is reached",
         "Raise the limit: `ulimit -f unlimited`.",
@@ -49,6 +53,8 @@ def explain_error(error: sqlite3.Error, path: Path) -> StoreError | None:
         text = "disk is full"
     elif "disk I/O error" in text and _is_limited(path):
         text = "file size limit"
+    elif os.path.lexists(path) and not path.is_file():
+        text = "not a file"
     elif "unable to open" in text and path.exists() and not os.access(path.parent, os.W_OK):
         text = "readonly database"
     for words, (message, hint) in _EXPLANATIONS.items():
