@@ -4,7 +4,8 @@ import os
 import time
 from pathlib import Path
 
-from runner.base.files import locked, remove_tree
+from runner.base.files import remove_tree
+from runner.base.locks import locked
 from runner.base.partial_files import remove_partial_files
 from runner.errors import GitError, SnapshotError
 from runner.settings import Home

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from runner.base.files import locked, new_folder, remove_tree, write_atomically
+from runner.base.files import new_folder, remove_tree, write_atomically
+from runner.base.locks import locked
 from runner.errors import GitError, SnapshotError
 from runner.settings import Home
 from runner.source.durable import publish, write_durably

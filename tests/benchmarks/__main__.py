@@ -33,6 +33,7 @@ def main(names: list[str]) -> None:
     if unknown:
         sys.exit(f"there is no measurement {', '.join(sorted(unknown))}; there are {', '.join(MEASUREMENTS)}")
     os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])  # this checkout, whatever is installed
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed proj has bytecode; without it each start compiles
     for name in names or MEASUREMENTS:
         with tempfile.TemporaryDirectory(prefix="proj-benchmark-") as room:
             os.environ["PROJ_HOME"] = f"{room}/home"
