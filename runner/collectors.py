@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
 
+from runner.base.files import open_regular, sha256_from
 from runner.base.lazy import LazyModule
 from runner.base.tags import CHANGED_TREE_TAG
 from runner.environments.model import Prepared
@@ -273,6 +274,8 @@ def record_digests(finished: Finished, known: Mapping[str, str]) -> None:
     if not sync_log(home.log(recorder.run_id)):
         message = "the run has no log: the file was removed or could not be created"
         recorder.report(Event(kind=EventKind.WARNING, message=message))
+    else:
+        record_log_digest(recorder, home.log(recorder.run_id))
     root = home.artifacts(recorder.run_id)
     left_out = 0
     if root.is_dir():
@@ -283,6 +286,13 @@ def record_digests(finished: Finished, known: Mapping[str, str]) -> None:
     if left_out:
         message = f"{left_out} artifacts have no digest: reading them completely would take too long"
         recorder.report(Event(kind=EventKind.NOTICE, message=message))
+
+
+def record_log_digest(recorder: RunRecorder, log: Path) -> None:
+    """Record the digest of the command's output, so that `proj verify` finds a log that was damaged later."""
+    with open_regular(log) as file:
+        report_volume(recorder, "The log")(log.stat().st_size)
+        recorder.add(log_sha256=sha256_from(file))
 
 
 def _record_other_digests(finished: Finished) -> int:

@@ -14,7 +14,7 @@ def sync_log(log: Path) -> bool:
     Raises:
         OSError: the disk reports an error.
     """
-    if not log.is_file():
+    if not log.is_file() or log.is_symlink():
         return False
     if log.stat().st_size:
         sync([os.fsencode(log)], log.parent)
