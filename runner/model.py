@@ -331,6 +331,7 @@ class RunDetails(Struct, frozen=True, kw_only=True):
     machine: Machine | None = None
     folder: str | None = None
     log: str | None = None
+    log_sha256: str | None = None  # of the log when the run ended, for `proj verify`
     redirects: tuple[str, ...] = ()
     """Descriptions of the tracking URIs that were redirected to this run."""
     repairs: tuple[str, ...] = ()  # changes to the command, its parameters and its paths that let it run

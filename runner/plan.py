@@ -104,10 +104,14 @@ class Plan(Struct, frozen=True, kw_only=True):
 
     @property
     def experiment(self) -> str | None:
-        """The name of the experiment to record in; None if the request has an id or no experiment is named."""
+        """The name of the experiment to record in, with secrets masked as far as the user typed it.
+
+        None if the request has an id or no experiment is named.
+        """
         if self.request.experiment_id:
             return None
-        return self.request.experiment_name or self.manifest.experiment
+        named = self.request.experiment_name
+        return self.masker.text(named) if named else self.manifest.experiment
 
     @property
     def recorded_name(self) -> str | None:

@@ -29,7 +29,9 @@ def log(run: str, follow: bool) -> None:
         run_id = runs.resolve(database, run)
         path = home.log(run_id)
         if not _is_log(path) and (not follow or _is_over(database, run_id)):
-            raise NotFoundError(f"The run {run_id[:8]} has no output", hint="Its command did not start or removed it.")
+            raise NotFoundError(
+                f"The run {run_id[:8]} has no output", hint="Its command never started, or its log was removed."
+            )
         pieces = _follow(database, run_id, path) if follow else _read(path, 0)
         try:
             for piece in pieces:

@@ -3,7 +3,7 @@
 import errno
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,12 +93,17 @@ def _events(descriptor: int) -> Iterator[int]:
 
 
 def digest_inputs(
-    project: Path, declared: Iterable[str], opened: Iterable[tuple[str, Path]], cache: Path
+    project: Path,
+    declared: Iterable[str],
+    opened: Iterable[tuple[str, Path]],
+    cache: Path,
+    progress: Callable[[int], None] = lambda _size: None,
 ) -> tuple[tuple[FileRecord, ...], tuple[str, ...]]:
     """Digest the inputs of a run; the notices name those that could not be digested.
 
     ``declared`` are paths as the manifest has them, files or folders, found from ``project``. ``opened`` are a path to
     record and the file to read for each file that was seen to be opened. Digests are remembered in ``cache``.
+    ``progress`` gets the size of each file before it is read.
     """
     digests = DigestCache(cache)
     records: dict[str, FileRecord] = {}
@@ -108,6 +113,7 @@ def digest_inputs(
             continue
         try:
             size = path.stat().st_size
+            progress(0 if digests.knows(path) else size)
             records[name] = FileRecord(path=_as_text(name), size=size, sha256=digests.sha256(path))
         except OSError as error:
             notices.append(f"The input '{_as_text(name)}' can't be read: {error.strerror}")

@@ -17,6 +17,7 @@ from runner.errors import GitError, SnapshotError
 from runner.settings import Home
 from runner.source.durable import publish, write_durably
 from runner.source.gitcommand import GitDirectory, object_file, run_git
+from runner.source.packed_refs import PACKED_REFS, read_packed_refs
 from runner.source.packing import PackWriter
 
 RAW = "* -filter -text -eol -ident -working-tree-encoding -crlf\n"
@@ -73,12 +74,20 @@ def open_snapshot_store(home: Home) -> Path:
     home.ensure()
     with locked(home.root / "vault.lock"):
         # Files are written one by one, because `git init` applies the user's templates, hash and ref formats.
-        for folder in _FOLDERS:
+        for folder in ("", "refs", "objects", *_FOLDERS):
+            _make_way(home, store / folder, for_folder=True)
             (store / folder).mkdir(parents=True, exist_ok=True)
         for name, content in _SKELETON.items():
+            _make_way(home, store / name, for_folder=False)
             if not _has(store / name, content):
                 write_atomically(store / name, content.encode(), durable=True)
     return store
+
+
+def _make_way(home: Home, path: Path, *, for_folder: bool) -> None:
+    """Move a file that is in the place of a folder, or a folder in the place of a file, aside to the home."""
+    if os.path.lexists(path) and path.is_dir() != for_folder:
+        path.rename(home.root / f"{path.name}.damaged-{os.urandom(4).hex()}")
 
 
 _FOLDERS = ("objects/info", "objects/pack", "refs/heads", "refs/runs", "info", "incoming")
@@ -322,14 +331,16 @@ def damaged_run(run_id: str, error_output: str | None) -> SnapshotError:
 def has_run_commit(home: Home, run_id: str) -> bool:
     """Tell whether the snapshot store has the code of a run."""
     ref = run_ref(run_id)
-    return (home.snapshot_store / ref).exists() or ref in _packed_refs(home)
+    return (home.snapshot_store / ref).is_file() or ref in read_packed_refs(home.snapshot_store)
 
 
 def run_commits(home: Home) -> dict[str, str]:
     """Return the commit id of every run by its run id; the commit of a damaged ref may not exist."""
-    found = {ref: commit for ref, commit in _packed_refs(home).items() if ref.startswith("refs/runs/")}
+    found = {
+        ref: commit for ref, commit in read_packed_refs(home.snapshot_store).items() if ref.startswith("refs/runs/")
+    }
     for path in (home.snapshot_store / "refs" / "runs").glob("*"):
-        if _RUN_ID.match(path.name):  # skips locks and files of killed processes
+        if _RUN_ID.match(path.name) and path.is_file():  # skips locks and files of killed processes
             found[f"refs/runs/{path.name}"] = path.read_text(encoding="ascii", errors="replace").strip()
     return {ref.removeprefix("refs/runs/"): commit for ref, commit in found.items()}
 
@@ -338,16 +349,7 @@ def _read_ref(home: Home, ref: str) -> str:
     try:
         return (home.snapshot_store / ref).read_text(encoding="ascii", errors="replace").strip()
     except OSError:
-        return _packed_refs(home).get(ref, "")
-
-
-def _packed_refs(home: Home) -> dict[str, str]:
-    try:
-        lines = (home.snapshot_store / "packed-refs").read_text(encoding="ascii", errors="replace").splitlines()
-    except FileNotFoundError:
-        return {}
-    pairs = (line.split(" ", 1) for line in lines if " " in line and not line.startswith("#"))
-    return {ref: commit for commit, ref in pairs}
+        return read_packed_refs(home.snapshot_store).get(ref, "")
 
 
 def release_snapshot(run_id: str, home: Home) -> None:
@@ -361,11 +363,11 @@ def release_snapshot(run_id: str, home: Home) -> None:
 
 def drop_ref(home: Home, ref: str) -> None:
     """Remove a ref, also a damaged one, which git can't remove. The caller holds the lock of the snapshot store."""
-    packed = home.snapshot_store / "packed-refs"
-    if ref in _packed_refs(home):
+    packed = home.snapshot_store / PACKED_REFS
+    if ref in read_packed_refs(home.snapshot_store):
         lines = packed.read_bytes().splitlines(keepends=True)
         write_durably(packed, b"".join(line for line in lines if line.rstrip().rpartition(b" ")[2] != ref.encode()))
-    (home.snapshot_store / ref).unlink(missing_ok=True)
+    remove_tree(home.snapshot_store / ref)
 
 
 def remove_left_locks(home: Home) -> None:

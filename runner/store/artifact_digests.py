@@ -1,7 +1,7 @@
 """Records the digests of artifacts at the end of a run, to detect files that change or disappear later."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
@@ -38,7 +38,15 @@ class _File(Struct, frozen=True):
     stamp: Stamp
 
 
-def record(db: Database, owner: str, root: Path, known: Mapping[str, str] | None = None, *, since: int = 0) -> int:
+def record(
+    db: Database,
+    owner: str,
+    root: Path,
+    known: Mapping[str, str] | None = None,
+    *,
+    since: int = 0,
+    progress: Callable[[int], None] = lambda _size: None,
+) -> int:
     """Sync the files below an artifact folder to the disk and record their digests; return the number without digest.
 
     Files that did not change since their digest was recorded are not read again.
@@ -50,6 +58,7 @@ def record(db: Database, owner: str, root: Path, known: Mapping[str, str] | None
         known: digests already computed, by path relative to the root.
         since: only files modified after this time (ns) are examined; with 0 all are, and digests of missing files
             are removed.
+        progress: called with the size of each file before it is read.
 
     Raises:
         StoreError: the store can't be written.
@@ -68,6 +77,7 @@ def record(db: Database, owner: str, root: Path, known: Mapping[str, str] | None
         for file in new:
             digest = known.get(os.fsdecode(file.path))
             budget -= 0 if digest else file.stamp.size
+            progress(0 if digest else file.stamp.size)
             digest = digest or (_digest(root, file) if budget >= 0 else None)
             if digest is None:
                 left_out += 1

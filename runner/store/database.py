@@ -1,5 +1,6 @@
 """Provides access to the SQLite file from many threads and processes."""
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -94,7 +95,7 @@ class Database:
         Raises:
             StoreError: the file is not a store, needs a newer proj, or can't be read.
         """
-        if not path.exists():
+        if not os.path.lexists(path):
             return cls._in_memory(path, migrations, None)
         return cls._readable(path).in_schema(migrations)
 

@@ -26,6 +26,10 @@ _EXPLANATIONS = {
         "Check the permissions of the file and its folder, and how many files may be open: `ulimit -n`.",
     ),
     "disk I/O error": ("The disk reported an error", "Check the disk, then run the command again."),
+    "not a file": (
+        "The path of the store is not a file",
+        "Move it away; `proj verify --repair` then rebuilds the database from the files of the runs.",
+    ),
     "file size limit": (
         "The store may not grow: the limit of file sizes is reached",
         "Raise the limit: `ulimit -f unlimited`.",
@@ -65,6 +69,8 @@ def explain_error(error: sqlite3.Error, path: Path) -> StoreError | None:
         text = "disk is full"
     elif "disk I/O error" in text and _is_limited(path):
         text = "file size limit"
+    elif os.path.lexists(path) and not path.is_file():
+        text = "not a file"
     elif "unable to open" in text and path.exists() and not os.access(path.parent, os.W_OK):
         text = "readonly database"
     for words, (message, hint) in _EXPLANATIONS.items():
@@ -138,7 +144,7 @@ def sync_log(log: Path) -> bool:
     Raises:
         OSError: the disk reports an error.
     """
-    if not log.is_file():
+    if not log.is_file() or log.is_symlink():
         return False
     if log.stat().st_size:
         sync([os.fsencode(log)], log.parent)

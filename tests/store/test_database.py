@@ -1,6 +1,7 @@
 """Tests opening, upgrading, transactions and threads of the database."""
 
 import multiprocessing
+import os
 import resource
 import sqlite3
 import threading
@@ -246,3 +247,18 @@ def test_a_store_that_is_read_alone_is_not_upgraded_under_its_own_lock(
     assert tried == []
     with closing(sqlite3.connect(path)) as store:
         assert store.execute("PRAGMA user_version").fetchone()[0] == 2
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link"])
+@pytest.mark.parametrize("is_writing", [True, False])
+def test_a_store_that_is_no_file_is_explained(tmp_path: Path, kind: str, is_writing: bool) -> None:
+    path = tmp_path / "proj.db"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(tmp_path / "nowhere" / "proj.db")
+    with pytest.raises(StoreError, match="not a file") as caught:
+        (Database.open if is_writing else Database.open_to_read)(path)
+    assert "Move it away" in (caught.value.hint or "")

@@ -463,3 +463,21 @@ def test_the_reserve_is_made_once_and_given_up_once(home: Home) -> None:
     assert (home.root / "reserve").stat().st_ino == first.st_ino
     assert disk.release_reserve(home)
     assert not disk.release_reserve(home)
+
+
+@pytest.mark.parametrize("kind", ["outputs", "inputs", "artifacts"])
+@pytest.mark.parametrize("is_large", [True, False])
+def test_files_that_take_long_to_read_are_announced(
+    home: Home, make_repository: MakeRepository, monkeypatch: pytest.MonkeyPatch, kind: str, is_large: bool
+) -> None:
+    monkeypatch.setattr(collectors, "LARGE_VOLUME", 1000)
+    size = 3000 if is_large else 900
+    places = {"outputs": "out", "inputs": "", "artifacts": '"$(dirname "$PROJ_METRICS")"/artifacts/logged'}
+    command = (
+        f"mkdir -p $(dirname {places[kind]}); head -c {size} /dev/zero > {places[kind]}" if places[kind] else "true"
+    )
+    root = make_repository({"MLproject": manifest(command, "    inputs: [in.dat]\n"), ".gitignore": "in.dat\n"})
+    (root / "in.dat").write_bytes(bytes(size if kind == "inputs" else 1))
+    _, events = run_here(root, home)
+    steps = [event.message for event in events if event.kind is EventKind.STEP and "digests" in event.message]
+    assert steps == ([f"Reading the {kind} for their digests, 0 MB so far"] if is_large else [])
