@@ -235,7 +235,9 @@ LINUX = CondaLock(
     channels=("c", "https://host.invalid/d"),
     packages=(
         package("b", "noarch", md5="1" * 32),
-        package("a", "linux-64", md5="1" * 32, sha256="2" * 64, depends=("b >=1", "b <2", "c", "d 1.0.* " + "x" * 130)),
+        package(
+            "a", "linux-64", md5="1" * 32, sha256="2" * 64, depends=("b >=1", "b <2", "c", "d 1.0.*" + " |2.0.*" * 14)
+        ),
     ),
     pip=(
         PipPackage(name="six", version="1.16", url="https://host.invalid/six-1.16-py3-none-any.whl", sha256="3" * 64),
@@ -285,7 +287,7 @@ package:
   dependencies:
     b: '>=1,<2'
     c: ''
-    d: 1.0.* xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
+    d: 1.0.* |2.0.* |2.0.* |2.0.* |2.0.* |2.0.* |2.0.* |2.0.* |2.0.* |2.0.* |2.0.* |2.0.* |2.0.* |2.0.* |2.0.*
   url: https://host.invalid/c/linux-64/a-1.10-h1_0.conda
   hash:
     md5: '11111111111111111111111111111111'

@@ -32,12 +32,17 @@ from runner.urls import without_channel_credentials
 from tests.conftest import RunProj, write_tree
 from tests.environments.test_backends import Desk, run
 from tests.support.conda_channel import Package, archive, interpreter, make_channel, platform, python_package
-from tests.support.conda_locks import read_lock, write_lock
+from tests.support.conda_locks import answer_here, read_lock, write_lock
 
 TOOL = Package("tool", files={"bin/tool": "#!/bin/sh\necho tool\n"}, subdir=platform())
 OTHER = "osx-64" if platform() != "osx-64" else "linux-64"
 CONDA = EnvironmentKind.CONDA_ENV
 needs_library = pytest.mark.skipif(find_spec("rattler") is None, reason="py-rattler is not installed")
+
+
+@pytest.fixture(autouse=True)
+def locks_are_read_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.environments.resolve.conda.lock_process.run_worker", answer_here)
 
 
 @pytest.fixture(autouse=True)
