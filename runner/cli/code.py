@@ -8,8 +8,8 @@ from runner.model import RunRecord
 from runner.settings import Home
 from runner.source.snapshot_store import has_run_commit
 from runner.store.database import Database
-from runner.store.import_writer import ORIGIN_TAG
 from runner.store.records import read_record
+from runner.store.row_helpers import ORIGIN_TAG
 
 _COMMIT_TAG = "mlflow.source.git.commit"
 _REMOTE_TAG = "mlflow.source.git.repoURL"

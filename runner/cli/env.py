@@ -37,10 +37,10 @@ from runner.environments.resolve.universal import as_standard
 from runner.environments.resolve.uv_command import find_uv
 from runner.errors import EnvironmentSetupError, NotFoundError, UsageError
 from runner.settings import Home
-from runner.store import runs
 from runner.store.database import Database
 from runner.store.records import format_time
 from runner.store.run_links import runs_by_prefix
+from runner.store.run_selection import resolve
 
 _SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _BYTES = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -183,7 +183,7 @@ def _lock_text(home: Home, word: str) -> str:
     """Return the lock of a run or of an environment."""
     try:
         with closing(Database.open_to_read(home.database)) as database:
-            run_id = runs.resolve(database, word)
+            run_id = resolve(database, word, print_message)
     except NotFoundError:
         return lock_of(home, find_prefix(home, word))
     lock = home.lock(run_id)

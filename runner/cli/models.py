@@ -9,12 +9,13 @@ from runner.cli.tables import print_table
 from runner.cli.text import print_lines, print_message, printable
 from runner.errors import AlreadyExistsError, UsageError
 from runner.settings import Home
-from runner.store import registry, runs, versions
+from runner.store import registry, versions
 from runner.store.artifacts import list_artifacts
 from runner.store.database import Database
 from runner.store.entities import ModelStage, ModelVersion, NewVersion, RegisteredModel
 from runner.store.records import format_time
 from runner.store.registry_search import RegistryQuery, search_models, search_versions
+from runner.store.run_selection import resolve
 
 _STAGES = [stage.value for stage in ModelStage]
 
@@ -96,7 +97,7 @@ def register(name: str, run: str, path: str, description: str | None) -> None:
     The registered model NAME is created if it does not exist.
     """
     with open_store() as (database, home):
-        run_id = runs.resolve(database, run)
+        run_id = resolve(database, run, print_message)
         source = _source(database, home, run_id, path)
         with database.transaction():
             try:

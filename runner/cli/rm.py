@@ -23,6 +23,7 @@ from runner.store.database import Database
 from runner.store.faults import free_bytes
 from runner.store.records import format_time
 from runner.store.removal import refuse_live, remove_files, remove_run
+from runner.store.run_selection import resolve
 from runner.store.staging import collect_everywhere
 
 _SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -41,7 +42,7 @@ def rm(words: tuple[str, ...], age: str | None, yes: bool) -> None:
         raise UsageError("No runs to remove are given", hint="Give runs, or --older-than 30d.")
     before = None if age is None else time.time_ns() // 1_000_000 - _milliseconds(age)
     with read_store() as (database, home):
-        chosen = [runs.resolve(database, word) for word in words]
+        chosen = [resolve(database, word) for word in words]
         chosen += runs.older_than(database, before) if before is not None else []
         chosen = list(dict.fromkeys(chosen))
         for run_id in chosen:

@@ -19,9 +19,9 @@ def open_runs(tracking_uri: str | None, *, local: bool) -> Iterator[RunReader]:
     uri = server_to_read(tracking_uri, local=local)
     if uri is None:
         with read_store() as (database, home):
-            yield LocalReader(database, home)
+            yield LocalReader(database, home, print_message)
         return
-    with open_remote(uri) as reader:
+    with open_remote(uri, print_message) as reader:
         if tracking_uri is None:
             server = printable(reader.server or "")
             print_message(f"reading {server} (MLFLOW_TRACKING_URI); --local reads the local store")

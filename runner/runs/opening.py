@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from runner.base.lazy import LazyModule
 from runner.base.masking import Masker
 from runner.errors import UsageError
-from runner.runs.reader import RunReader
+from runner.runs.reader import RunReader, Say
 from runner.settings import is_offline, tracking_uri
 
 if TYPE_CHECKING:
@@ -48,11 +48,11 @@ def server_to_read(named: str | None, *, local: bool = False) -> str | None:
 
 
 @contextmanager
-def open_remote(uri: str) -> Iterator[RunReader]:
-    """Open a tracking server for reading.
+def open_remote(uri: str, say: Say | None = None) -> Iterator[RunReader]:
+    """Open a tracking server for reading; ``say`` gets messages about words that select the newest of several runs.
 
     Raises:
         UsageError: the URI is not the address of a tracking server.
     """
     with client.RemoteServer(uri) as found:
-        yield remote.RemoteReader(found)
+        yield remote.RemoteReader(found, say)

@@ -1,38 +1,48 @@
 """Reads runs from a tracking server."""
 
 import math
-import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import islice
 
-from runner.errors import InvalidValueError, NotFoundError, RemoteError
+from runner.errors import NotFoundError, RemoteError
 from runner.model import ParameterRecord, RunRecord
-from runner.runs.reader import KeptFile, KeptFiles, RunQuery, folder_of
+from runner.runs.local_relations import NOTE_TAG, artifact_entries, dataset_entries, model_entries, version_entries
+from runner.runs.projects import is_of_project
+from runner.runs.reader import KeptFile, KeptFiles, RelatedRun, RunQuery, RunRelations, Say, folder_of
+from runner.runs.remote_selection import find_run
+from runner.store import run_files
 from runner.store.artifact_paths import as_text, names_of
 from runner.store.artifacts import ArtifactInfo, Omission
 from runner.store.downsampling import SampledHistory
 from runner.store.entities import Experiment, Metric, View
 from runner.store.record_pages import RecordPage
 from runner.store.records import format_time
-from runner.store.row_helpers import RUN_ID, now
-from runner.store.runs import CLOCK_SKEW, LATEST
+from runner.store.row_helpers import PARENT_TAG, RUN_ID
+from runner.sync import registry_client
 from runner.sync.artifact_locations import ArtifactLocation, walk
-from runner.sync.bundle import location_of, models_of, read_record
+from runner.sync.bundle import location_of, models_of, original_run_id, read_record
 from runner.sync.bundle_records import merge_record, with_tag_details
 from runner.sync.client import RemoteServer, ServerRun
-from runner.sync.push import ID_TAG
 
-_SHOWN = 5
-_BEGINNING = re.compile(r"[0-9a-f]{1,31}")
 _NEWEST = ("attributes.start_time DESC",)
+_LOG = f"{run_files.FOLDER}/{run_files.LOG_NAME}"
+_MAX_CHILDREN = 1000
+_MAX_READ = 1000
+"""Runs that are read at most to find those of a project, or those that are not nested."""
+_PAGE = 200
 
 
 class RemoteReader:
     """Reads runs from a tracking server. For runs recorded by proj it returns the complete record."""
 
-    def __init__(self, server: RemoteServer) -> None:
+    def __init__(self, server: RemoteServer, say: Say | None = None) -> None:
         self.server: str | None = server.url
         self._remote = server
+        self._say = say
+        self._selected: dict[str, ServerRun] = {}
+        self._nested_read: list[ServerRun] = []
         self._experiments: tuple[Experiment, ...] | None = None
 
     def search(self, query: RunQuery) -> RecordPage:
@@ -41,17 +51,32 @@ class RemoteReader:
         names = {experiment.id: experiment.name for experiment in chosen}
         if not names:
             return RecordPage(records=())
-        found = list(
-            self._remote.search_runs(list(names), query.filter, query.order_by or _NEWEST, limit=query.limit + 1)
-        )
+        found = self._matching(list(names), query)
         records = tuple(record_of(run, names[run.experiment_id]) for run in found[: query.limit])
         return RecordPage(records=records, next_page_token="more" if len(found) > query.limit else None)
+
+    def _matching(self, ids: list[str], query: RunQuery) -> list[ServerRun]:
+        """Return one run more than the limit, if there is one; the protocol has no filter for nested runs."""
+        if not query.folded and query.project is None:
+            order = query.order_by or _NEWEST
+            return list(self._remote.search_runs(ids, query.filter, order, limit=query.limit + 1))
+        read = list(islice(self._of_project(ids, query), max(_MAX_READ, query.limit + 1)))
+        if not query.folded:
+            return read[: query.limit + 1]
+        known = {run.run_id for run in read}
+        self._nested_read = [run for run in read if run.tags.get(PARENT_TAG) in known]
+        nested = {run.run_id for run in self._nested_read}
+        return [run for run in read if run.run_id not in nested][: query.limit + 1]
+
+    def _of_project(self, ids: list[str], query: RunQuery) -> Iterator[ServerRun]:
+        found = self._remote.search_runs(ids, query.filter, query.order_by or _NEWEST, page=_PAGE)
+        return (run for run in found if query.project is None or is_of_project(run.tags, query.project))
 
     def record(self, word: str) -> RunRecord:
         """Return the record of a run."""
         run = self.run(word)
         plain = record_of(run, self._remote.experiment(run.experiment_id).name)
-        left = read_record(run, location_of(self._remote, run.artifact_uri, run.run_id))
+        left = read_record(run, self._place(run))
         return plain if left is None else merge_record(plain, left)
 
     def last_points(self, word: str) -> Mapping[str, Metric]:
@@ -88,7 +113,7 @@ class RemoteReader:
     def files(self, word: str) -> KeptFiles:
         """Return the files kept with a run."""
         run = self.run(word)
-        place = location_of(self._remote, run.artifact_uri, run.run_id)
+        place = self._place(run)
         if place is None:
             raise NotFoundError(
                 "The artifacts of this run can't be fetched through the server",
@@ -103,33 +128,81 @@ class RemoteReader:
         omissions = [one for one in found if isinstance(one, Omission)]
         return KeptFiles(files=tuple(sorted(files, key=lambda file: file.name)), omissions=tuple(omissions))
 
+    def own_id(self, word: str) -> str:
+        """Return the id that proj gave a run before it was pushed, else the server's id."""
+        return original_run_id(self.run(word))
+
+    def relations(self, word: str) -> RunRelations:
+        """Return what belongs to a run besides its record; files that the server does not serve are left out."""
+        run = self.run(word)
+        children = self._nested([run.run_id])
+        return RunRelations(
+            artifacts=artifact_entries(self.files(word)) if self._place(run) else (),
+            datasets=dataset_entries(run.inputs),
+            logged_models=model_entries(models_of(self._remote, run)),
+            model_versions=version_entries(registry_client.versions_of_run(self._remote, run.run_id)),
+            parent=self._parent(run),
+            children=tuple(_related(one) for one in children),
+            note=run.tags.get(NOTE_TAG) or None,
+        )
+
+    def children(self, parents: Sequence[str]) -> tuple[RunRecord, ...]:
+        """Return the records of the runs that are nested directly in one of these runs, oldest first."""
+        names = {experiment.id: experiment.name for experiment in self._all()}
+        return tuple(record_of(run, names.get(run.experiment_id, "")) for run in self._nested(parents))
+
+    def count_children(self, parents: Sequence[str]) -> Mapping[str, int]:
+        """Return how many runs are nested directly in each of these runs, among those that were read for the list."""
+        counts = Counter(run.tags.get(PARENT_TAG, "") for run in self._nested_read)
+        return {run_id: counts[run_id] for run_id in parents if counts[run_id]}
+
+    def first_metric(self, word: str) -> str | None:
+        """Return the metric whose last point is the oldest one; the first points are not in the protocol's answer."""
+        metrics = self.run(word).metrics.values()
+        return min(metrics, key=lambda point: (point.timestamp, point.key)).key if metrics else None
+
+    def output(self, word: str) -> Iterator[bytes]:
+        """Yield the output of a run's command, which proj keeps among the artifacts, in pieces."""
+        run = self.run(word)
+        place = self._place(run)
+        if place is not None:
+            for info in place.entries(run_files.FOLDER):
+                if info.path == _LOG:
+                    return place.pieces(info.path, info.size)
+        raise NotFoundError(
+            f"The run {run.run_id[:8]} has no output on {self.server}",
+            hint="The output is there after the run ended, if `proj run` recorded it.",
+        )
+
     def run(self, word: str) -> ServerRun:
-        """Return the run that a word selects; an id may be the one that the run had in proj before it was pushed.
+        """Return the run that a word selects; see `find_run`."""
+        if word not in self._selected:
+            ids = [experiment.id for experiment in self._all()] if not RUN_ID.fullmatch(word) else None
+            self._selected[word] = find_run(self._remote, word, ids, self._say)
+        return self._selected[word]
 
-        Raises:
-            NotFoundError: no run matches.
-            InvalidValueError: several runs match; the message lists some.
-        """
-        if RUN_ID.fullmatch(word):
-            try:
-                return self._remote.run(word)
-            except RemoteError as error:
-                if not error.is_absent:
-                    raise
-        found = next(filter(None, (self._search(condition) for condition in _conditions(word))), [])
-        if not found:
-            raise NotFoundError(f"There is no run '{word}' on {self.server}", hint="See `proj list`.")
-        if len(found) > 1 and word != LATEST:
-            shown = [f"{run.run_id[:12]} {run.name}" for run in found[:_SHOWN]]
-            more = ["…"] if len(found) > _SHOWN else []
-            raise InvalidValueError(
-                f"Several runs match '{word}'", context="\n".join([*shown, *more]), hint="Use a longer part of the id."
-            )
-        return found[0]
+    def _place(self, run: ServerRun) -> ArtifactLocation | None:
+        return location_of(self._remote, run.artifact_uri, run.run_id)
 
-    def _search(self, condition: str) -> list[ServerRun]:
+    def _parent(self, run: ServerRun) -> RelatedRun | None:
+        run_id = run.tags.get(PARENT_TAG)
+        if not run_id:
+            return None
+        try:
+            return _related(self._remote.run(run_id))
+        except RemoteError as error:
+            if not error.is_absent:
+                raise
+            return RelatedRun(run_id=run_id)
+
+    def _nested(self, parents: Sequence[str]) -> list[ServerRun]:
         ids = [experiment.id for experiment in self._all()]
-        return list(self._remote.search_runs(ids, condition, _NEWEST, limit=_SHOWN + 1)) if ids else []
+        found: list[ServerRun] = []
+        for run_id in parents if ids else ():
+            if RUN_ID.fullmatch(run_id):
+                condition = f"tags.`{PARENT_TAG}` = '{run_id}'"
+                found += self._remote.search_runs(ids, condition, ("attributes.start_time ASC",), limit=_MAX_CHILDREN)
+        return found
 
     def _all(self) -> tuple[Experiment, ...]:
         if self._experiments is None:
@@ -176,20 +249,8 @@ def record_of(run: ServerRun, experiment: str) -> RunRecord:
     return with_tag_details(record)
 
 
-def _conditions(word: str) -> Iterator[str]:
-    """Yield the search conditions for a word, the most likely one first."""
-    if word == LATEST:
-        yield f"attributes.start_time <= {now() + CLOCK_SKEW}"
-        yield ""
-        return
-    quote = "'" if "'" not in word else '"'
-    if RUN_ID.fullmatch(word):
-        yield f"tags.`{ID_TAG}` = '{word}'"
-    elif word and quote not in word and word.isprintable():
-        yield f"attributes.run_name = {quote}{word}{quote}"
-    if _BEGINNING.fullmatch(word):
-        yield f"attributes.run_id LIKE '{word}%'"
-        yield f"tags.`{ID_TAG}` LIKE '{word}%'"
+def _related(run: ServerRun) -> RelatedRun:
+    return RelatedRun(run_id=run.run_id, run_name=run.name, status=run.status.value)
 
 
 def _check_metric(run: ServerRun, name: str) -> None:

@@ -8,7 +8,7 @@ from runner.store.database import Database
 from runner.store.entities import Experiment, Page, Run, View
 from runner.store.filters import Kind, Vocabulary
 from runner.store.queries import Query, find
-from runner.store.row_helpers import VIEWS, experiment_number
+from runner.store.row_helpers import PARENT_TAG, VIEWS, experiment_number
 from runner.store.statements import Fragment, Searchable, ValueTable
 
 MAX_RESULTS = 50_000
@@ -102,6 +102,8 @@ class SearchQuery(Struct, frozen=True, kw_only=True):
     page_token: str | None = None
     details: bool = False
     """Whether to load the details of the runs, which can be large."""
+    conditions: tuple[Fragment, ...] = ()
+    """Conditions that apply in addition to the filter."""
 
 
 class ExperimentQuery(Struct, frozen=True, kw_only=True):
@@ -120,7 +122,7 @@ def search_runs(db: Database, query: SearchQuery) -> Page[Run]:
     Raises:
         InvalidValueError: the filter, order, limit or page token is invalid; the context shows the position.
     """
-    scope = [view_scope(query.view)]
+    scope = [view_scope(query.view), *query.conditions]
     if query.experiment_ids is not None:
         numbers = [experiment_number(text) for text in dict.fromkeys(query.experiment_ids)]
         scope.append(experiment_scope(numbers))
@@ -165,6 +167,26 @@ def experiment_scope(numbers: list[int]) -> Fragment:
         return Fragment("r.experiment = ?", (numbers[0],))
     listed = f"[{', '.join(str(number) for number in numbers)}]"
     return Fragment("r.experiment IN (SELECT value FROM json_each(?))", (listed,))
+
+
+def folded_scope() -> Fragment:
+    """Return the condition that a run has no parent in the store."""
+    parent = "SELECT 1 FROM tags t JOIN runs p ON p.run_id = t.value WHERE t.run = r.id AND t.key = ?"
+    return Fragment(f"NOT EXISTS ({parent} AND p.lifecycle_stage = 'active')", (PARENT_TAG,))
+
+
+def tag_scope(key: str, value: str, separator: str | None = None) -> Fragment:
+    """Return the condition that a tag has a value or, with a separator, begins with both."""
+    # The index has the first 64 characters of values, so each condition is given for them as well.
+    equal = "SELECT run FROM tags WHERE key = ? AND substr(value, 1, 64) = substr(?, 1, 64) AND value = ?"
+    if separator is None:
+        return Fragment(f"r.id IN ({equal})", (key, value, value))
+    above = f"{value}{separator}"
+    below = (
+        "SELECT run FROM tags WHERE key = ? AND substr(value, 1, 64) >= substr(?, 1, 64)"
+        " AND substr(value, 1, length(?)) = ?"
+    )
+    return Fragment(f"r.id IN ({equal} UNION {below})", (key, value, value, key, above, above, above))
 
 
 def checked_limit(limit: int) -> int:

@@ -1,0 +1,68 @@
+"""Finds the project of a folder, as its runs are recorded."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from runner.errors import ProjError
+from runner.runs.reader import ProjectScope
+from runner.source.checkouts import find_checkout, read_remote
+
+SOURCE_TAG = "mlflow.source.name"
+"""The tag with the source of a run's code."""
+REMOTE_TAG = "mlflow.source.git.repoURL"
+"""The tag with the remote repository of a run's code."""
+SUBDIRECTORY_TAG = "proj.subdirectory"
+"""The tag with the folder of the project in its repository; absent at the top."""
+_MANIFESTS = ("MLproject", "MLProject", "mlproject", "MLPROJECT")
+"""The usual spellings; listing whole folders takes too long in large ones."""
+
+
+def find_project(folder: Path) -> ProjectScope | None:
+    """Return the project that a folder is in, or None if the folder no longer exists.
+
+    It is the nearest folder with a manifest, at most the top of the git repository; without a manifest the top of the
+    repository, or the folder itself.
+    """
+    try:
+        here = folder.resolve(strict=True)
+        checkout = find_checkout(here)
+        above = [here, *here.parents]
+        if checkout is not None:
+            above = above[: above.index(checkout.root) + 1]
+        top = next((one for one in above if _has_manifest(one)), None)
+    except OSError:
+        return None
+    if checkout is None:
+        return ProjectScope(source=str(top or here), is_certain=top is not None)
+    subdirectory = "" if top is None else top.relative_to(checkout.root).as_posix()
+    subdirectory = "" if subdirectory == "." else subdirectory
+    try:
+        remote = read_remote(checkout.git_directory)
+    except ProjError:  # git is missing or does not respond: the path decides alone
+        remote = None
+    return ProjectScope(
+        source=f"file://{checkout.root}" + (f"#{subdirectory}" if subdirectory else ""),
+        remote=remote,
+        subdirectory=subdirectory,
+        is_certain=top is not None,
+    )
+
+
+def is_of_project(tags: Mapping[str, str], project: ProjectScope) -> bool:
+    """Return whether the tags of a run name this project or a part of it."""
+    source, separator = tags.get(SOURCE_TAG, ""), separator_of(project)
+    if source == project.source or source.startswith(f"{project.source}{separator}"):
+        return True
+    folder, own = tags.get(SUBDIRECTORY_TAG, ""), project.subdirectory
+    is_inside = not own or folder == own or folder.startswith(f"{own}/")
+    return project.remote is not None and tags.get(REMOTE_TAG) == project.remote and is_inside
+
+
+def separator_of(project: ProjectScope) -> str:
+    """Return the character that separates a project's source from a folder inside it."""
+    # In a repository, sources are file:///folder#subdirectory; otherwise they are paths.
+    return "#" if "://" in project.source and "#" not in project.source else "/"
+
+
+def _has_manifest(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in _MANIFESTS)

@@ -1,0 +1,112 @@
+"""Finds the run on a tracking server that a word of the user selects."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+
+from runner.errors import NotFoundError, RemoteError
+from runner.runs.reader import Say
+from runner.store.row_helpers import PARENT_TAG, RUN_ID, now
+from runner.store.run_selection import (
+    BEGINNING,
+    CLOCK_SKEW,
+    MAX_LISTED,
+    STARTED_TAG,
+    RunWord,
+    newest_message,
+    parse_word,
+    several,
+)
+from runner.sync.client import RemoteServer, ServerRun
+from runner.sync.push import ID_TAG
+
+_NEWEST = ("attributes.start_time DESC",)
+_PAGE = 50
+
+Search = Callable[[str], Iterator[ServerRun]]
+"""A function that yields the runs that meet a condition, newest first."""
+
+
+def find_run(server: RemoteServer, word: str, experiment_ids: Sequence[str] | None, say: Say | None) -> ServerRun:
+    """Return the run that a word selects; an id may be the one that the run had in proj before it was pushed.
+
+    If several runs have the name, it means the newest one, and ``say`` gets a message; without ``say`` a name must be
+    unique. Without ``experiment_ids`` they are read from the server.
+
+    Raises:
+        NotFoundError: no run matches.
+        InvalidValueError: several runs match; the message lists some.
+    """
+    if RUN_ID.fullmatch(word):
+        try:
+            return server.run(word)
+        except RemoteError as error:
+            if not error.is_absent:
+                raise
+    ids = [one.id for one in server.experiments()] if experiment_ids is None else list(experiment_ids)
+
+    def search(condition: str) -> Iterator[ServerRun]:
+        return server.search_runs(ids, condition, _NEWEST, page=_PAGE) if ids else iter(())
+
+    found = _search_all(search, word)
+    if not found:
+        raise NotFoundError(f"There is no run '{word}' on {server.url}", hint="See `proj list`.")
+    parts = parse_word(word)
+    if len(found) == 1 or parts.is_latest or parts.back:
+        return found[0]
+    is_named = parts.tag is not None or found[0].name == word
+    if say is None or not is_named:
+        raise several(word, [(run.run_id, run.name) for run in found])
+    count = f"{len(found)} runs" if len(found) <= MAX_LISTED else f"more than {MAX_LISTED} runs"
+    say(newest_message(word, count, found[0].run_id))
+    return found[0]
+
+
+def _search_all(search: Search, word: str) -> list[ServerRun]:
+    """Return the matching runs, newest first, at most one more than a message lists."""
+    parts = parse_word(word)
+    if parts.is_latest:
+        return _latest(search, parts.back)
+    for condition, back in _conditions(word, parts):
+        found = list(islice(search(condition), back, back + MAX_LISTED + 1))
+        if found:
+            return found
+    return []
+
+
+def _latest(search: Search, back: int) -> list[ServerRun]:
+    """Return the run that was started last at top level, by proj if possible; see `run_selection.resolve`."""
+    soon = f"attributes.start_time <= {now() + CLOCK_SKEW}"
+    for condition in (f"{soon} AND tags.`{STARTED_TAG}` LIKE '%'", soon, ""):
+        top = (run for run in search(condition) if PARENT_TAG not in run.tags)
+        found = list(islice(top, back + 1))
+        if found:
+            return found[back:]
+    return list(islice(search(""), back, back + 1))
+
+
+def _conditions(word: str, parts: RunWord) -> Iterator[tuple[str, int]]:
+    """Yield the search conditions for a word with the number of runs to pass over, the most likely one first."""
+    if RUN_ID.fullmatch(word):
+        yield f"tags.`{ID_TAG}` = '{word}'", 0
+    elif parts.tag is None:
+        yield from _named(word, 0)
+        if parts.back:
+            yield from _named(parts.text, parts.back)
+    elif "`" not in parts.tag and parts.tag.isprintable() and parts.value is None:
+        yield f"tags.`{parts.tag}` LIKE '%'", parts.back
+    elif "`" not in parts.tag and parts.tag.isprintable():
+        yield from ((f"tags.`{parts.tag}` = {value}", parts.back) for value in _quoted(parts.value or ""))
+    if BEGINNING.fullmatch(word):
+        yield f"attributes.run_id LIKE '{word}%'", 0
+        yield f"tags.`{ID_TAG}` LIKE '{word}%'", 0
+
+
+def _named(name: str, back: int) -> Iterator[tuple[str, int]]:
+    return ((f"attributes.run_name = {value}", back) for value in _quoted(name) if name)
+
+
+def _quoted(text: str) -> Iterator[str]:
+    """Yield a text in the quotes that it does not contain; the language has no escapes."""
+    quote = "'" if "'" not in text else '"'
+    if quote not in text and text.isprintable():
+        yield f"{quote}{text}{quote}"
