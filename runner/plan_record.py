@@ -4,9 +4,8 @@ import os
 
 from msgspec import structs
 
-from runner.analysis.scripts import named_experiment
 from runner.manifest import shell_argv
-from runner.model import DEFAULT_EXPERIMENT, EnvironmentKind, EnvironmentRecord, RunRecord
+from runner.model import EnvironmentKind, EnvironmentRecord, RunRecord
 from runner.plan import Plan
 from runner.settings import user_name
 
@@ -33,6 +32,8 @@ def tags_of(plan: Plan) -> dict[str, str]:
         "proj.dirty": str(code.dirty).lower(),
         "proj.ref": code.ref,
         "proj.subdirectory": code.subdirectory or None,
+        "proj.metric": plan.manifest.metric,
+        "proj.goal": plan.manifest.goal,
     }
     return {name: value for name, value in tags.items() if value}
 
@@ -61,7 +62,7 @@ def describe_plan(plan: Plan) -> RunRecord:
     return RunRecord(
         run_id=None,
         run_name=plan.recorded_name,
-        experiment=plan.experiment if is_named else named_experiment(plan.scripts) or DEFAULT_EXPERIMENT,
+        experiment=plan.experiment if is_named else plan.default_experiment,
         status=None,
         exit_code=None,
         started_at=None,
@@ -86,4 +87,5 @@ def describe_plan(plan: Plan) -> RunRecord:
         log=None,
         repairs=plan.repairs,
         notices=plan.notices,
+        template=plan.masker.text(plan.entry_point.command),
     )

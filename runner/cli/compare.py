@@ -8,7 +8,7 @@ import msgspec
 from runner.cli import completions
 from runner.cli.options import reads_runs
 from runner.cli.run_source import open_runs
-from runner.cli.tables import print_table
+from runner.cli.tables import Layout, print_table
 from runner.cli.text import print_message, printable
 from runner.errors import UsageError
 from runner.model import RunRecord
@@ -66,7 +66,7 @@ def _print(records: list[RunRecord], lines: tuple[Line, ...]) -> None:
     for line in lines:
         rows.append(("" if line.section == section else line.section, line.name, *_cells(line.values)))
         section = line.section
-    print_table(titles, rows, fixed=2)
+    print_table(titles, rows, layout=Layout(fixed=2))
 
 
 def _cells(values: tuple[str | float | None, ...]) -> list[str]:

@@ -78,19 +78,34 @@ def local_time(moment: str | None) -> str:
     )
 
 
-def duration(record: RunRecord) -> str:
-    """Format how long a run took; empty while it is running."""
-    if record.started_at is None or record.ended_at is None:
+def short_time(moment: str | None) -> str:
+    """Format an RFC 3339 time in the local time zone for a narrow column: without the year if it is this one."""
+    if not moment:
         return ""
+    found = datetime.fromisoformat(moment.replace("Z", "+00:00")).astimezone()
+    return found.strftime("%m-%d %H:%M" if found.year == datetime.now().astimezone().year else "%Y-%m-%d")
+
+
+def seconds(record: RunRecord) -> float | None:
+    """Return how long a run took; None while it is running."""
+    if record.started_at is None or record.ended_at is None:
+        return None
     start, end = (
         datetime.fromisoformat(moment.replace("Z", "+00:00")) for moment in (record.started_at, record.ended_at)
     )
-    seconds = (end - start).total_seconds()
-    if seconds < _MINUTE:
-        return f"{seconds:.1f} s"
-    if seconds < _HOUR:
-        return f"{int(seconds // _MINUTE)} min {int(seconds % _MINUTE)} s"
-    return f"{int(seconds // _HOUR)} h {int(seconds % _HOUR // _MINUTE)} min"
+    return (end - start).total_seconds()
+
+
+def duration(record: RunRecord) -> str:
+    """Format how long a run took; empty while it is running."""
+    took = seconds(record)
+    if took is None:
+        return ""
+    if took < _MINUTE:
+        return f"{took:.1f} s"
+    if took < _HOUR:
+        return f"{int(took // _MINUTE)} min {int(took % _MINUTE)} s"
+    return f"{int(took // _HOUR)} h {int(took % _HOUR // _MINUTE)} min"
 
 
 def short_code(code: Code | None) -> str:
