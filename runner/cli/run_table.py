@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from runner.cli.columns import Column, column_of, fixed_column, keys_of
 from runner.cli.output import short_time
-from runner.cli.tables import Layout, print_table
+from runner.cli.tables import Layout, is_number, print_table
 from runner.cli.text import print_message, printable
 from runner.model import RunRecord
 from runner.runs.primary_metric import PrimaryMetric, best_runs
@@ -66,7 +66,8 @@ def print_runs(listing: Listing) -> None:
 def print_columns(columns: Sequence[Column], records: Sequence[RunRecord]) -> None:
     """Print runs with the columns that the user chose."""
     rows = [[column.text(record) for column in columns] for record in records]
-    print_table([column.title for column in columns], rows, COLOURS)
+    numbers = {column.title for number, column in enumerate(columns) if all(is_number(row[number]) for row in rows)}
+    print_table([column.title for column in columns], rows, COLOURS, Layout(numbers=frozenset(numbers)))
 
 
 def _columns(listing: Listing) -> Iterator[_Cells]:
@@ -108,7 +109,7 @@ def _keyed(kind: str, name: str, records: Sequence[RunRecord], rank: int) -> _Ce
     cells = [column.text(record) for record in records]
     if sys.stdout.isatty():  # paths differ at their ends
         cells = [f"…{cell[1 - _LONGEST :]}" if len(cell) > _LONGEST else cell for cell in cells]
-    is_number = all(_is_number(cell) for cell in cells if cell)
+    is_number = all(is_number(cell) for cell in cells if cell)
     return _Cells(title=name, key=column.title, cells=cells, rank=rank, is_number=is_number)
 
 
@@ -151,11 +152,3 @@ def _with_titles(columns: list[_Cells]) -> list[_Cells]:
         else _Cells(title=column.key, key=column.key, cells=column.cells, rank=column.rank, is_number=column.is_number)
         for column in columns
     ]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -59,7 +59,7 @@ def print_table(
     A cell that is a key of ``colours`` gets that colour.
     """
     is_terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if is_terminal else _NO_LIMIT
+    width = terminal_width()
     if is_terminal and layout.longest is not None:
         rows = [[_cut(cell, layout.longest) for cell in row] for row in rows]
     shown = _fitting(titles, rows, width, layout.drop_order)
@@ -74,6 +74,25 @@ def print_table(
         lines += _lines(row, columns, painted)
     click.echo("\n".join([*lines, ""]))
     return tuple(title for number, title in enumerate(titles) if number not in shown)
+
+
+def longest_number(texts: Sequence[str]) -> int:
+    """Return the length of the longest number among texts; numbers are neither cut nor wrapped."""
+    return max((len(text) for text in texts if is_number(text)), default=0)
+
+
+def is_number(text: str) -> bool:
+    """Return whether a text is a number, also NaN or infinite."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def terminal_width() -> int:
+    """Return the columns of the terminal; a very large number if the output is no terminal, and nothing is cut."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else _NO_LIMIT
 
 
 def _printable_rows(rows: Sequence[Sequence[str]], shown: Sequence[int]) -> Sequence[Sequence[str]]:
@@ -96,6 +115,7 @@ def _columns(
     widths = [
         max(_WHOLE.get(head, 1), _cells(head), _width(texts)) for head, texts in zip(heads, by_column, strict=True)
     ]
+    whole = [longest_number(texts) if number >= fixed else 0 for number, texts in enumerate(by_column)]
     for least, places in ((_LEAST_LAST, range(fixed, len(heads))), (_LEAST, range(len(heads)))):
         excess = sum(widths) + _GAP * (len(widths) - 1) + 1 - width
         for _ in range(max(0, excess)):
@@ -103,7 +123,7 @@ def _columns(
             free = [
                 number
                 for number in places
-                if number not in numbers and widths[number] > max(least, _WHOLE.get(heads[number], 0))
+                if number not in numbers and widths[number] > max(least, _WHOLE.get(heads[number], 0), whole[number])
             ]
             if not free:
                 break

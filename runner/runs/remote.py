@@ -1,5 +1,6 @@
 """Reads runs from a tracking server."""
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +33,7 @@ _MAX_CHILDREN = 1000
 _MAX_READ = 1000
 """Runs that are read at most to find those of a project, or those that are not nested."""
 _PAGE = 200
+_ID_LENGTH = 32
 
 
 class RemoteReader:
@@ -130,7 +132,9 @@ class RemoteReader:
 
     def own_id(self, word: str) -> str:
         """Return the id that proj gave a run before it was pushed, else the server's id."""
-        return original_run_id(self.run(word))
+        run_id = original_run_id(self.run(word))
+        # The id becomes a part of paths, and a server may send anything.
+        return run_id if RUN_ID.fullmatch(run_id) else hashlib.sha256(run_id.encode()).hexdigest()[:_ID_LENGTH]
 
     def relations(self, word: str) -> RunRelations:
         """Return what belongs to a run besides its record; files that the server does not serve are left out."""

@@ -82,11 +82,14 @@ class RemoteServer:
             raise
         return found.experiment.experiment
 
-    def experiments(self, *, view: entities.View = entities.View.ACTIVE) -> Iterator[entities.Experiment]:
-        """Yield the experiments."""
+    def experiments(
+        self, filter_text: str = "", *, view: entities.View = entities.View.ACTIVE
+    ) -> Iterator[entities.Experiment]:
+        """Yield the experiments; ``filter_text`` uses MLflow's search language."""
         pages = _Pages(self.url, "experiments", _MAX_EXPERIMENTS)
         while pages.more:
-            request = {"max_results": _PAGE, "view_type": view.value, **_token(pages.token)}
+            condition = {"filter": filter_text} if filter_text else {}
+            request = {"max_results": _PAGE, "view_type": view.value, **condition, **_token(pages.token)}
             page = self._post("experiments/search", client_responses.Experiments, request, idempotent=True)
             pages.advance(page.next_page_token, len(page.experiments))
             yield from (one.experiment for one in page.experiments)

@@ -394,7 +394,7 @@ def test_the_experiment_that_the_script_sets_is_the_one_on_the_server(stage: Sta
 def test_the_name_of_the_project_is_the_default_experiment(stage: Stage) -> None:
     done = stage.run("")
     run = stage.server.run(done.json["run_id"])
-    assert done.json["experiment"] == stage.server.experiment(run.experiment_id).name == stage.experiment
+    assert done.json["experiment"] == stage.server.experiment(run.experiment_id).name == stage.root.name
     experiment_id = stage.server.create_experiment("by id")
     done = stage.run("", "--experiment-id", experiment_id)
     assert done.json["experiment"] == "by id"
