@@ -50,7 +50,7 @@ def list_experiments(
     print_table(
         ("id", "name", "runs", "created", "state"),
         [
-            (one.id, one.name, str(counts(one.id) or ""), local_time(format_time(one.created_at)), _state(one))
+            (one.id, one.name, _shown(counts(one.id)), local_time(format_time(one.created_at)), _state(one))
             for one in listed
         ],
     )
@@ -116,6 +116,10 @@ def _row(found: Experiment, runs: int | None) -> dict[str, object]:
         "artifact_location": found.artifact_location,
         "tags": found.tags,
     }
+
+
+def _shown(count: int | None) -> str:
+    return "" if count is None else str(count)
 
 
 def _state(found: Experiment) -> str:

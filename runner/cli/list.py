@@ -39,7 +39,7 @@ class _Options(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_folded(self) -> bool:
         """Whether nested runs are hidden below their parents: a search lists every run that it finds."""
-        return self.tree or not (self.condition.strip() or self.status or self.order_by)
+        return not (self.condition.strip() or self.status or self.order_by)
 
 
 @click.command("list")

@@ -109,8 +109,8 @@ def _keyed(kind: str, name: str, records: Sequence[RunRecord], rank: int) -> _Ce
     cells = [column.text(record) for record in records]
     if sys.stdout.isatty():  # paths differ at their ends
         cells = [f"…{cell[1 - _LONGEST :]}" if len(cell) > _LONGEST else cell for cell in cells]
-    is_number = all(is_number(cell) for cell in cells if cell)
-    return _Cells(title=name, key=column.title, cells=cells, rank=rank, is_number=is_number)
+    are_numbers = all(is_number(cell) for cell in cells if cell)
+    return _Cells(title=name, key=column.title, cells=cells, rank=rank, is_number=are_numbers)
 
 
 def _best(metric: PrimaryMetric, records: Sequence[RunRecord]) -> _Cells:

@@ -13,7 +13,7 @@ METRIC_TAG = "proj.metric"
 GOAL_TAG = "proj.goal"
 """The tag with the goal of that metric: max or min."""
 
-_SMALL = r"(?:^|[^a-z])(?:[a-z]*loss|[a-z]*err(?:or)?|r?ms[le]?e|ma[pe]?e|nll|perplexity|wer|cer)(?:$|[^a-z])"
+_SMALL = r"(?:^|[^a-z])(?:[a-z]*loss|err(?:or)?|r?ms[le]?e|ma[pe]?e|nll|perplexity|wer|cer)(?:$|[^a-z])"
 _LARGE = (
     r"(?:^|[^a-z])(?:acc(?:uracy)?|[a-z]*auc|auroc|f1|f1[^a-z]?score|precision|recall|r2|bleu|rouge|map|ndcg|score)"
 )

@@ -2,10 +2,16 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from runner.base.lazy import LazyModule
 from runner.errors import ProjError
 from runner.runs.reader import ProjectScope
-from runner.source.checkouts import find_checkout, read_remote
+
+if TYPE_CHECKING:
+    from runner.source import checkouts
+else:
+    checkouts = LazyModule("runner.source.checkouts")
 
 SOURCE_TAG = "mlflow.source.name"
 """The tag with the source of a run's code."""
@@ -25,8 +31,9 @@ def find_project(folder: Path) -> ProjectScope | None:
     """
     try:
         here = folder.resolve(strict=True)
-        checkout = find_checkout(here)
         above = [here, *here.parents]
+        is_in_git = any((one / ".git").exists() for one in above)
+        checkout = checkouts.find_checkout(here) if is_in_git else None
         if checkout is not None:
             above = above[: above.index(checkout.root) + 1]
         top = next((one for one in above if _has_manifest(one)), None)
@@ -37,7 +44,7 @@ def find_project(folder: Path) -> ProjectScope | None:
     subdirectory = "" if top is None else top.relative_to(checkout.root).as_posix()
     subdirectory = "" if subdirectory == "." else subdirectory
     try:
-        remote = read_remote(checkout.git_directory)
+        remote = checkouts.read_remote(checkout.git_directory)
     except ProjError:  # git is missing or does not respond: the path decides alone
         remote = None
     return ProjectScope(

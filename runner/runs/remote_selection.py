@@ -12,6 +12,7 @@ from runner.store.run_selection import (
     MAX_LISTED,
     STARTED_TAG,
     RunWord,
+    is_text,
     newest_message,
     parse_word,
     several,
@@ -47,11 +48,11 @@ def find_run(server: RemoteServer, word: str, experiment_ids: Sequence[str] | No
     def search(condition: str) -> Iterator[ServerRun]:
         return server.search_runs(ids, condition, _NEWEST, page=_PAGE) if ids else iter(())
 
-    found = _search_all(search, word)
+    found = _search_all(search, word) if is_text(word) else []
     if not found:
         raise NotFoundError(f"There is no run '{word}' on {server.url}", hint="See `proj list`.")
     parts = parse_word(word)
-    if len(found) == 1 or parts.is_latest or parts.back:
+    if len(found) == 1 or parts.is_latest or parts.back is not None:
         return found[0]
     is_named = parts.tag is not None or found[0].name == word
     if say is None or not is_named:
@@ -65,7 +66,7 @@ def _search_all(search: Search, word: str) -> list[ServerRun]:
     """Return the matching runs, newest first, at most one more than a message lists."""
     parts = parse_word(word)
     if parts.is_latest:
-        return _latest(search, parts.back)
+        return _latest(search, parts.back or 0)
     for condition, back in _conditions(word, parts):
         found = list(islice(search(condition), back, back + MAX_LISTED + 1))
         if found:
@@ -90,12 +91,12 @@ def _conditions(word: str, parts: RunWord) -> Iterator[tuple[str, int]]:
         yield f"tags.`{ID_TAG}` = '{word}'", 0
     elif parts.tag is None:
         yield from _named(word, 0)
-        if parts.back:
+        if parts.back is not None:
             yield from _named(parts.text, parts.back)
     elif "`" not in parts.tag and parts.tag.isprintable() and parts.value is None:
-        yield f"tags.`{parts.tag}` LIKE '%'", parts.back
+        yield f"tags.`{parts.tag}` LIKE '%'", parts.back or 0
     elif "`" not in parts.tag and parts.tag.isprintable():
-        yield from ((f"tags.`{parts.tag}` = {value}", parts.back) for value in _quoted(parts.value or ""))
+        yield from ((f"tags.`{parts.tag}` = {value}", parts.back or 0) for value in _quoted(parts.value or ""))
     if BEGINNING.fullmatch(word):
         yield f"attributes.run_id LIKE '{word}%'", 0
         yield f"tags.`{ID_TAG}` LIKE '{word}%'", 0

@@ -34,11 +34,11 @@ _LATEST_RUNS = (f"{_STARTED} AND NOT {_NESTED} AND NOT {_COPIED}", f"NOT {_NESTE
 class RunWord(Struct, frozen=True):
     """A word that selects a run: what is searched, and how many matching runs before the newest one are meant.
 
-    With ``tag`` the run has this tag, with ``value`` also that value of it; otherwise ``text`` is ``latest`` or a name.
+    ``back`` is None without ``~N``.     With ``tag`` the run has this tag, with ``value`` also that value of it; otherwise ``text`` is ``latest`` or a name.
     """
 
     text: str
-    back: int = 0
+    back: int | None = None
     tag: str | None = None
     value: str | None = None
 
@@ -51,7 +51,7 @@ class RunWord(Struct, frozen=True):
 def parse_word(word: str) -> RunWord:
     """Return the parts of a word: ``NAME~2`` counts back from the newest run, ``@TAG`` and ``@TAG=VALUE`` are tags."""
     match = _BACK.fullmatch(word)
-    text, back = (match["word"], int(match["back"])) if match else (word, 0)
+    text, back = (match["word"], int(match["back"])) if match else (word, None)
     if not text.startswith("@") or text == "@":
         return RunWord(text, back)
     tag, equals, value = text[1:].partition("=")
@@ -71,17 +71,28 @@ def resolve(db: Database, word: str, say: Say | None = None) -> str:
     if RUN_ID.fullmatch(word):
         run_number(db, word)
         return word
+    if not is_text(word):
+        raise NotFoundError(f"There is no run '{word}'", hint="See `proj list`.")
     parts = parse_word(word)
     if parts.is_latest:
-        return _only(_latest(db, parts.back), word)
+        return _only(_latest(db, parts.back or 0), word)
     whole = _named(db, Fragment("name = ?", (word,)), 0)
-    if not whole and parts.tag is None and not parts.back and BEGINNING.fullmatch(word):
+    if not whole and BEGINNING.fullmatch(word):
         return _unique(_named(db, Fragment("run_id >= ? AND run_id < ?", (word, f"{word}g")), 0), word)
-    if whole or (parts.tag is None and not parts.back):
+    if whole or (parts.tag is None and parts.back is None):
         return _newest(whole, word, say)
     condition = Fragment("name = ?", (parts.text,)) if parts.tag is None else _tagged(parts.tag, parts.value)
-    found = _named(db, condition, parts.back)
-    return _only(found, word) if parts.back else _newest(found, word, say)
+    found = _named(db, condition, parts.back or 0)
+    return _newest(found, word, say) if parts.back is None else _only(found, word)
+
+
+def is_text(word: str) -> bool:
+    """Return whether a word is valid text; on the command line, invalid bytes become surrogate escapes."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _tagged(tag: str, value: str | None) -> Fragment:

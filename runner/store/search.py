@@ -172,7 +172,7 @@ def experiment_scope(numbers: list[int]) -> Fragment:
 def folded_scope() -> Fragment:
     """Return the condition that a run has no parent in the store."""
     parent = "SELECT 1 FROM tags t JOIN runs p ON p.run_id = t.value WHERE t.run = r.id AND t.key = ?"
-    return Fragment(f"NOT EXISTS ({parent} AND p.lifecycle_stage = 'active')", (PARENT_TAG,))
+    return Fragment(f"NOT EXISTS ({parent} AND p.lifecycle_stage = 'active' AND p.id <> r.id)", (PARENT_TAG,))
 
 
 def tag_scope(key: str, value: str, separator: str | None = None) -> Fragment:
