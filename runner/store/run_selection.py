@@ -34,7 +34,8 @@ _LATEST_RUNS = (f"{_STARTED} AND NOT {_NESTED} AND NOT {_COPIED}", f"NOT {_NESTE
 class RunWord(Struct, frozen=True):
     """A word that selects a run: what is searched, and how many matching runs before the newest one are meant.
 
-    ``back`` is None without ``~N``.     With ``tag`` the run has this tag, with ``value`` also that value of it; otherwise ``text`` is ``latest`` or a name.
+    ``back`` is None without ``~N``. With ``tag`` the run has this tag, with ``value`` also that value of it; otherwise
+    ``text`` is ``latest`` or a name.
     """
 
     text: str

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from runner.cli.main import run_command
 from runner.cli.tables import is_number
-from runner.model import Parameter, RunStatus
+from runner.model import Parameter, ParameterRecord, RunDetails, RunStatus
 from runner.runs.primary_metric import PrimaryMetric, best_runs, declared_metrics, usual_goal
 from runner.settings import Home
 from runner.store import runs, values
@@ -50,7 +50,14 @@ def db(home: Home) -> Iterator[Database]:
 
 
 def make(db: Database, number: int, params: Tags, metrics: Mapping[str, float], tags: Tags | None = None) -> str:
-    run = runs.create(db, NewRun(name=f"run {number}", started_at=START + number * 60_000, tags=tags or {}))
+    known = tuple(ParameterRecord(name=name, value=value) for name, value in params.items())
+    new = NewRun(
+        name=f"experimental-run {number}",
+        started_at=START + number * 60_000,
+        tags=tags or {},
+        details=RunDetails(parameters=known),
+    )
+    run = runs.create(db, new)
     values.record_parameters(db, run.run_id, [Parameter(name=name, value=value) for name, value in params.items()])
     for moment, (name, value) in enumerate(metrics.items()):
         values.log_metrics(db, run.run_id, [Metric(key=name, value=value, timestamp=START + moment)])
@@ -61,7 +68,7 @@ def make(db: Database, number: int, params: Tags, metrics: Mapping[str, float], 
 def make_many(db: Database) -> list[str]:
     made = []
     for number in range(30):
-        params = {name: str((number * place) % 7) for place, name in enumerate(NAMES, 1)}
+        params = {name: str((number * place) % 13) for place, name in enumerate(NAMES, 1)}
         params |= {
             "epochs": "50",
             "optimizer": ("adam", "sgd")[number % 2],
@@ -84,7 +91,7 @@ def table(text: str) -> tuple[list[str], list[str]]:
     ("width", "first", "absent"),
     [
         (60, ["run", "status", "val_acc", "lr"], {"epochs", "name", "took"}),
-        (100, ["run", "status", "val_acc", "lr", "depth", "batch", "dropout"], {"epochs", "took", "experiment"}),
+        (100, ["run", "name", "status", "val_acc", "lr", "depth", "batch"], {"epochs", "took", "experiment"}),
         (240, ["run", "name", "status", "val_acc", "lr", "depth", "batch", "dropout", "optimizer"], {"epochs"}),
     ],
 )
@@ -218,8 +225,9 @@ class TestNested:
         values.set_tags(db, second, {"mlflow.parentRunId": top})
         values.set_tags(db, first, {"mlflow.parentRunId": second})
         values.set_tags(db, top, {"mlflow.parentRunId": first})
-        assert run_command(["list", "--tree", "--filter", "name = 'run 2'"]) == 0
-        assert all(capsys.readouterr().out.count(run_id[:8]) == 1 for run_id in (first, second, top))
+        assert run_command(["list", "--tree", "--filter", "name = 'experimental-run 2'"]) == 0
+        out = capsys.readouterr().out
+        assert [out.count(run_id[:8]) for run_id in (first, second, top)] == [1, 1, 1]
 
 
 def list_order() -> tuple[str, ...]:
