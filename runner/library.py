@@ -71,14 +71,14 @@ def search_runs(
     return _frame(records) if as_frame else records
 
 
-def get_run(word: str, *, tracking_uri: str | None = None) -> RunDescription:
+def get_run(reference: str, *, tracking_uri: str | None = None) -> RunDescription:
     """Return a run with everything that belongs to it.
 
     Raises:
         ProjError: no run matches, or the server fails.
     """
     with _open_reader(tracking_uri) as reader:
-        return description_of(reader.record(word), reader.relations(word))
+        return description_of(reader.record(reference), reader.relations(reference))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from runner.cli.text import printable
 from runner.errors import InvalidValueError, NotFoundError, ProjError, TransferError, UnreachableError
-from runner.runs.reader import KeptFile, KeptFiles
+from runner.runs.reader import RunArtifact, RunArtifacts
 from runner.store.artifact_paths import is_possible
 from runner.store.artifacts import Omission, open_found, size_of, write_file
 from runner.store.staging import collect_abandoned
@@ -29,13 +29,13 @@ _FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 class Copied(Struct, kw_only=True):
     """The result: files that are in the folder now, number and bytes of those that are new, and omitted files."""
 
-    files: list[KeptFile]
+    files: list[RunArtifact]
     omissions: list[Omission]
     copied: int = 0
     size: int = 0
 
 
-def choose_files(kept: KeptFiles, run: str, path: str) -> KeptFiles:
+def choose_files(kept: RunArtifacts, run: str, path: str) -> RunArtifacts:
     """Return the files at a path, or all without a path.
 
     Raises:
@@ -51,22 +51,22 @@ def choose_files(kept: KeptFiles, run: str, path: str) -> KeptFiles:
             f"The run '{printable(run)}' has no artifact '{printable(path)}'" if path else "This run has no artifacts",
             hint=_hint(kept.files) if path else None,
         )
-    return KeptFiles(files=tuple(files), omissions=tuple(omissions))
+    return RunArtifacts(files=tuple(files), omissions=tuple(omissions))
 
 
-def _hint(files: Sequence[KeptFile]) -> str:
+def _hint(files: Sequence[RunArtifact]) -> str:
     names = ", ".join(printable(file.name) for file in files[:MAX_NAMED])
     return f"Its artifacts are {names}{', …' if len(files) > MAX_NAMED else ''}." if names else "It has no artifacts."
 
 
-def _matches(file: KeptFile, path: str, names: tuple[str, ...]) -> bool:
+def _matches(file: RunArtifact, path: str, names: tuple[str, ...]) -> bool:
     if path in {file.name, "/".join(file.names)}:
         return True
     is_below = not path or file.name.startswith(f"{path}/") or file.names[: len(names)] == names
     return is_below and not file.on_request
 
 
-def copy_files(chosen: KeptFiles, folder: Path, *, force: bool) -> Copied:
+def copy_files(chosen: RunArtifacts, folder: Path, *, force: bool) -> Copied:
     """Copy files one by one; the ones that can't be copied become omissions.
 
     Raises:
@@ -95,7 +95,7 @@ def copy_files(chosen: KeptFiles, folder: Path, *, force: bool) -> Copied:
     return done
 
 
-def _try(file: KeptFile, done: Copied, work: Callable[[], _Result]) -> _Result | None:
+def _try(file: RunArtifact, done: Copied, work: Callable[[], _Result]) -> _Result | None:
     """Call ``work`` for a file; an error that concerns this file only is added to the omissions."""
     try:
         if not all(map(is_possible, file.names)):
@@ -115,7 +115,7 @@ def _try(file: KeptFile, done: Copied, work: Callable[[], _Result]) -> _Result |
     return None
 
 
-def _write(file: KeptFile, folder: Path) -> int:
+def _write(file: RunArtifact, folder: Path) -> int:
     """Copy a file and return its size; a file that differs from its recorded digest is not written.
 
     Raises:
@@ -130,7 +130,7 @@ def _write(file: KeptFile, folder: Path) -> int:
         raise NotFoundError("it is missing: it was recorded when the run ended") from error
 
 
-def _verified(file: KeptFile) -> Iterator[bytes]:
+def _verified(file: RunArtifact) -> Iterator[bytes]:
     digest = hashlib.sha256()
     for piece in file.pieces():
         digest.update(piece)
@@ -139,7 +139,7 @@ def _verified(file: KeptFile) -> Iterator[bytes]:
         raise InvalidValueError("it is damaged: its content differs from the digest recorded at the end of the run")
 
 
-def _refuse_to_replace(files: Sequence[KeptFile], folder: Path) -> None:
+def _refuse_to_replace(files: Sequence[RunArtifact], folder: Path) -> None:
     taken = [printable(str(folder / file.name)) for file in files if _is_taken(file, folder)]
     if taken:
         shown = taken[:MAX_NAMED] + ([f"… and {len(taken) - MAX_NAMED} more"] if len(taken) > MAX_NAMED else [])
@@ -150,14 +150,14 @@ def _refuse_to_replace(files: Sequence[KeptFile], folder: Path) -> None:
         )
 
 
-def _is_taken(file: KeptFile, folder: Path) -> bool:
+def _is_taken(file: RunArtifact, folder: Path) -> bool:
     try:
         return os.path.lexists(folder.joinpath(*file.names))
     except ValueError:  # the name has a NUL character
         return False
 
 
-def _is_there(file: KeptFile, folder: Path) -> bool:
+def _is_there(file: RunArtifact, folder: Path) -> bool:
     here = size_of(folder, file.names)
     if here is None or (file.sha256 is None and file.size not in (None, here)):
         return False

@@ -1,15 +1,15 @@
 """Defines the columns of `proj list`: fixed ones, and any parameter, metric or tag by name or pattern."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from msgspec import Struct
 
+from runner.base.suggestions import nearest
+from runner.base.tags import PARENT_TAG
 from runner.cli.output import duration, local_time, seconds, short_code
 from runner.errors import UsageError
 from runner.model import RunRecord
-from runner.store.row_helpers import PARENT_TAG
 
 _SHOWN = 3
 """Values of a run that a shared column shows; `proj show` prints all."""
@@ -75,9 +75,9 @@ def _columns(name: str, records: Sequence[RunRecord]) -> Iterator[Column]:
         return
     kind, dot, key = name.partition(".")
     if not dot or not key or kind not in _KEYED:
-        near = get_close_matches(name, [*_FIXED, "params.*", "metrics.*", "tags.*"], n=1)
+        near = nearest(name, [*_FIXED, "params.*", "metrics.*", "tags.*"])
         raise UsageError(
-            f"There is no column '{name}'{f'; did you mean {near[0]}?' if near else ''}",
+            f"There is no column '{name}'{f'; did you mean {near}?' if near else ''}",
             hint=f"Columns are {', '.join(_FIXED)}, metrics.NAME, params.NAME, tags.NAME, and patterns like params.*.",
         )
     known = keys_of(kind, records) if set(key) & set("*?[") else []

@@ -15,7 +15,7 @@ from runner.cli.run_source import open_runs
 from runner.cli.show_relations import artifact_lines
 from runner.cli.text import print_lines, print_message, printable
 from runner.runs.local_relations import artifact_entries
-from runner.runs.reader import KeptFile, KeptFiles
+from runner.runs.reader import RunArtifact, RunArtifacts
 from runner.store.artifact_paths import is_possible
 
 _LONGEST = 100
@@ -77,7 +77,7 @@ def folder_for(run_name: str | None, run_id: str) -> Path:
     return Path(name if is_usable else run_id)
 
 
-def _print_list(chosen: KeptFiles) -> int:
+def _print_list(chosen: RunArtifacts) -> int:
     """Print the files: as a tree on a terminal, else their paths, one per line."""
     entries = artifact_entries(chosen)
     if sys.stdout.isatty():
@@ -90,7 +90,7 @@ def _print_list(chosen: KeptFiles) -> int:
     return 1 if chosen.omissions else 0
 
 
-def _print_path(folder: Path, file: KeptFile) -> None:
+def _print_path(folder: Path, file: RunArtifact) -> None:
     """Print the path of a file: byte for byte to a program, with escaped control characters to a terminal."""
     path = str(folder.joinpath(*file.names))
     click.echo(printable(path) if sys.stdout.isatty() else os.fsencode(path))

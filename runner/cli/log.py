@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from runner.base.files import open_regular
 from runner.cli import completions
 from runner.cli.options import reads_runs
 from runner.cli.output import read_store
@@ -41,14 +42,14 @@ def log(run: str, follow: bool, tracking_uri: str | None, local: bool) -> None:
     with open_runs(tracking_uri, local=local) as reader:
         run_id = reader.own_id(run)
         with read_store() as (database, home):
-            is_here = home.log(run_id).exists()
+            is_here = _is_log(home.log(run_id))
             _print(_local_pieces(database, home, run_id, follow=follow) if is_here else reader.output(run))
 
 
 def _local_pieces(database: Database, home: Home, run_id: str, *, follow: bool) -> Iterator[bytes]:
     path = home.log(run_id)
-    if not path.exists() and (not follow or _is_over(database, run_id)):
-        raise NotFoundError(f"The run {run_id[:8]} has no output", hint="Its command was never started.")
+    if not _is_log(path) and (not follow or _is_over(database, run_id)):
+        raise NotFoundError(f"The run {run_id[:8]} has no output", hint="Its command did not start or removed it.")
     return _follow(database, run_id, path) if follow else _read(path, 0)
 
 
@@ -74,9 +75,14 @@ def _follow(database: Database, run_id: str, path: Path) -> Iterator[bytes]:
         time.sleep(_PAUSE)
 
 
+def _is_log(path: Path) -> bool:
+    """Return whether there is a log; the command can put a pipe or a link in its place."""
+    return path.is_file() and not path.is_symlink()
+
+
 def _read(path: Path, position: int) -> Iterator[bytes]:
-    if path.exists():
-        with path.open("rb") as file:
+    if _is_log(path):
+        with open_regular(path) as file:
             file.seek(position)
             while piece := file.read(_PIECE):
                 yield piece

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
 
+from runner.base.durations import format_duration
 from runner.cli.home import enter_home, warn_of_lost_store
 from runner.cli.text import printable
 from runner.model import Code, EnvironmentRecord, RunRecord
@@ -13,8 +14,6 @@ from runner.store.database import Database
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _THOUSAND = 1000
-_MINUTE = 60
-_HOUR = 3600
 _NAMED = 2
 """Repairs and departures that one line names; the rest is counted."""
 
@@ -43,16 +42,21 @@ def declaration_summary(environment: EnvironmentRecord, *, named: bool = True) -
     """Summarise how an environment deviates from its declaration; ``named`` adds the first deviations."""
     repairs, departures = environment.repairs, environment.departures
     if repairs:
-        return f"not as declared: {_count(repairs, 'repair', named=named)}"
+        return f"not as declared: {_listed(repairs, 'repair', named=named)}"
     if departures:
-        return f"as declared, with {_count(departures, 'deviation', named=named)}"
+        return f"as declared, with {_listed(departures, 'deviation', named=named)}"
     if environment.manager == "local":
         return "an existing environment"
     return "as declared" if environment.declared else "none declared"
 
 
-def _count(changes: Sequence[str], word: str, *, named: bool) -> str:
-    count = f"{len(changes)} {word}{'s' * (len(changes) != 1)}"
+def counted(number: int, noun: str) -> str:
+    """Format a number of things; ``noun`` is their name in the singular."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def _listed(changes: Sequence[str], noun: str, *, named: bool) -> str:
+    count = counted(len(changes), noun)
     if not named:
         return count
     more = f"; and {len(changes) - _NAMED} more" if len(changes) > _NAMED else ""
@@ -99,13 +103,7 @@ def seconds(record: RunRecord) -> float | None:
 def duration(record: RunRecord) -> str:
     """Format how long a run took; empty while it is running."""
     took = seconds(record)
-    if took is None:
-        return ""
-    if took < _MINUTE:
-        return f"{took:.1f} s"
-    if took < _HOUR:
-        return f"{int(took // _MINUTE)} min {int(took % _MINUTE)} s"
-    return f"{int(took // _HOUR)} h {int(took % _HOUR // _MINUTE)} min"
+    return "" if took is None else format_duration(took)
 
 
 def short_code(code: Code | None) -> str:

@@ -7,6 +7,7 @@ import click
 import msgspec
 from msgspec import structs
 
+from runner.base.tags import LATER_COMMIT_TAG
 from runner.cli import completions
 from runner.cli.code import clone_command
 from runner.cli.columns import own_tags
@@ -17,7 +18,7 @@ from runner.cli.show_relations import artifact_lines, dataset_lines, model_lines
 from runner.cli.text import print_lines, printable
 from runner.model import FileRecord, RunRecord
 from runner.provenance.outputs import kept_as
-from runner.runs.history import LATER_COMMIT_TAG, describe_commit, find_later_commit
+from runner.runs.history import describe_commit, find_later_commit
 from runner.runs.local import LocalReader
 from runner.runs.primary_metric import declared_metrics
 from runner.runs.reader import RunReader, RunRelations, description_of

@@ -5,12 +5,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from runner.base.tags import REMOTE_TAG, SOURCE_NAME_TAG, SUBDIRECTORY_TAG, TREE_TAG
 from runner.errors import NotFoundError
 from runner.model import RunRecord
 from runner.provenance.outputs import LOGGED_ITSELF, kept_as
 from runner.runs import local_relations
-from runner.runs.projects import REMOTE_TAG, SOURCE_TAG, SUBDIRECTORY_TAG, separator_of
-from runner.runs.reader import KeptFile, KeptFiles, RunQuery, RunRelations, Say, folder_of
+from runner.runs.projects import separator_of
+from runner.runs.reader import RunArtifact, RunArtifacts, RunQuery, RunRelations, Say, folder_of
 from runner.settings import Home
 from runner.store import artifact_digests, downsampling, experiments, run_links, runs
 from runner.store.artifact_digests import ArtifactDigest
@@ -25,24 +26,24 @@ from runner.store.records import read_record
 from runner.store.run_selection import resolve
 from runner.store.search import SearchQuery, folded_scope, tag_scope
 from runner.store.statements import Fragment
-from runner.sync.bundle_records import TREE_TAG, merge_record, read_bundle, with_tag_details
+from runner.sync.bundle_records import merge_record, read_bundle, with_tag_details
 
 _PIECE = 1 << 20
 
 
-def find_experiment(database: Database, word: str) -> Experiment:
+def find_experiment(database: Database, reference: str) -> Experiment:
     """Return the experiment with this name or id, including deleted ones.
 
     Raises:
         NotFoundError: there is no such experiment.
     """
-    found = experiments.find(database, word)
+    found = experiments.find(database, reference)
     if found is not None:
         return found
     try:
-        return experiments.get(database, word)
+        return experiments.get(database, reference)
     except NotFoundError as error:
-        raise NotFoundError(f"There is no experiment '{word}'", hint="See `proj experiments list`.") from error
+        raise NotFoundError(f"There is no experiment '{reference}'", hint="See `proj experiments list`.") from error
 
 
 class LocalReader:
@@ -70,41 +71,41 @@ class LocalReader:
         records = tuple(with_tag_details(one) if _is_of_another_home(one) else one for one in page.records)
         return RecordPage(records=records, next_page_token=page.next_page_token)
 
-    def record(self, word: str) -> RunRecord:
+    def record(self, reference: str) -> RunRecord:
         """Return the record of a run."""
-        run_id = self._resolve(word)
+        run_id = self._resolve(reference)
         record = read_record(self.database, run_id, self.home)
         if not _is_of_another_home(record):
             return record
         left = read_bundle(local_folder(runs.get(self.database, run_id).artifact_uri))
         return with_tag_details(record) if left is None else merge_record(record, left)
 
-    def is_own(self, word: str) -> bool:
+    def is_own(self, reference: str) -> bool:
         """Return whether proj recorded the run in this store, so that the paths in its record are valid here."""
-        return runs.get(self.database, self._resolve(word)).details.command is not None
+        return runs.get(self.database, self._resolve(reference)).details.command is not None
 
-    def last_points(self, word: str) -> Mapping[str, Metric]:
+    def last_points(self, reference: str) -> Mapping[str, Metric]:
         """Return the last point of each metric of a run."""
-        return runs.get(self.database, self._resolve(word)).metrics
+        return runs.get(self.database, self._resolve(reference)).metrics
 
-    def history(self, word: str, name: str) -> Iterator[Metric]:
+    def history(self, reference: str, name: str) -> Iterator[Metric]:
         """Yield the points of a metric by step, then time, then value."""
-        run_id = self._resolve(word)
+        run_id = self._resolve(reference)
         downsampling.downsampled(self.database, run_id, name, 1)
         return downsampling.all_points(self.database, run_id, name)
 
-    def sampled_history(self, word: str, name: str, limit: int) -> downsampling.SampledHistory:
+    def sampled_history(self, reference: str, name: str, limit: int) -> downsampling.SampledHistory:
         """Return the downsampled history of a metric."""
-        return downsampling.downsampled(self.database, self._resolve(word), name, limit)
+        return downsampling.downsampled(self.database, self._resolve(reference), name, limit)
 
-    def own_id(self, word: str) -> str:
+    def own_id(self, reference: str) -> str:
         """Return the id of a run."""
-        return self._resolve(word)
+        return self._resolve(reference)
 
-    def relations(self, word: str) -> RunRelations:
+    def relations(self, reference: str) -> RunRelations:
         """Return what belongs to a run besides its record."""
-        run = runs.get(self.database, self._resolve(word))
-        kept = self.files(word) if local_folder(run.artifact_uri) else None
+        run = runs.get(self.database, self._resolve(reference))
+        kept = self.files(reference) if local_folder(run.artifact_uri) else None
         query = ModelQuery(filter=f"source_run_id = '{run.run_id}'", limit=1000)
         return local_relations.read_relations(self.database, run, kept, search_models(self.database, query).items)
 
@@ -116,21 +117,21 @@ class LocalReader:
         """Return how many runs are nested directly in each of these runs."""
         return run_links.count_children(self.database, parents)
 
-    def first_metric(self, word: str) -> str | None:
+    def first_metric(self, reference: str) -> str | None:
         """Return the metric that a run logged first, or None if it has no metrics."""
-        return run_links.first_metric(self.database, self._resolve(word))
+        return run_links.first_metric(self.database, self._resolve(reference))
 
-    def output(self, word: str) -> Iterator[bytes]:
+    def output(self, reference: str) -> Iterator[bytes]:
         """Yield the output of a run's command in pieces."""
-        run_id = self._resolve(word)
+        run_id = self._resolve(reference)
         path = self.home.log(run_id)
-        if not path.exists():
-            raise NotFoundError(f"The run {run_id[:8]} has no output", hint="Its command was never started.")
+        if not path.is_file() or path.is_symlink():
+            raise NotFoundError(f"The run {run_id[:8]} has no output", hint="Its command did not start or removed it.")
         return _pieces(path.parent, (path.name,))
 
-    def files(self, word: str) -> KeptFiles:
+    def files(self, reference: str) -> RunArtifacts:
         """Return the files kept with a run."""
-        run = runs.get(self.database, self._resolve(word))
+        run = runs.get(self.database, self._resolve(reference))
         root = local_folder(run.artifact_uri)
         if root is None:
             raise NotFoundError("The artifacts of this run are not in the local store", context=run.artifact_uri)
@@ -147,21 +148,21 @@ class LocalReader:
             names = (lock.name,)
             pieces = partial(_pieces, lock.parent, names)
             size = size_of(lock.parent, names)
-            found.append(KeptFile(name=lock.name, names=names, size=size, pieces=pieces, on_request=True))
-        return KeptFiles(files=tuple(found), omissions=tuple(omissions))
+            found.append(RunArtifact(name=lock.name, names=names, size=size, pieces=pieces, on_request=True))
+        return RunArtifacts(files=tuple(found), omissions=tuple(omissions))
 
-    def _resolve(self, word: str) -> str:
-        # One command may ask for a run several times; the message about a word appears once.
-        if word not in self._selected:
-            self._selected[word] = resolve(self.database, word, self._say)
-        return self._selected[word]
+    def _resolve(self, reference: str) -> str:
+        # One command may ask for a run several times; the message about a reference appears once.
+        if reference not in self._selected:
+            self._selected[reference] = resolve(self.database, reference, self._say)
+        return self._selected[reference]
 
 
 def _conditions(query: RunQuery) -> tuple[Fragment, ...]:
     project = query.project
     found = [folded_scope()] if query.folded else []
     if project is not None:
-        scopes = [tag_scope(SOURCE_TAG, project.source, separator_of(project))]
+        scopes = [tag_scope(SOURCE_NAME_TAG, project.source, separator_of(project))]
         if project.remote:
             here = tag_scope(REMOTE_TAG, project.remote)
             inside = tag_scope(SUBDIRECTORY_TAG, project.subdirectory, "/") if project.subdirectory else Fragment("1")
@@ -188,7 +189,7 @@ def _digests_of(database: Database, run: Run) -> tuple[ArtifactDigest, ...]:
 
 def _files(
     root: Path, above: tuple[str, ...], digests: tuple[ArtifactDigest, ...]
-) -> tuple[list[KeptFile], list[Omission]]:
+) -> tuple[list[RunArtifact], list[Omission]]:
     """Return the files in a folder, and an omission for each recorded file that is missing from it."""
     found = survey(root)
     known = {tuple(digest.path.split("/")): digest for digest in digests}
@@ -196,7 +197,7 @@ def _files(
     there |= {names: digest.size for names, digest in known.items() if not os.path.lexists(root.joinpath(*names))}
     before = "".join(f"{as_text(name)}/" for name in above)
     files = [
-        KeptFile(
+        RunArtifact(
             name=before + "/".join(map(as_text, names)),
             names=(*above, *names),
             size=size,

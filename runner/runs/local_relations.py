@@ -2,26 +2,23 @@
 
 from collections.abc import Sequence
 
+from runner.base.tags import NOTE_TAG, PARENT_TAG
 from runner.errors import NotFoundError
 from runner.runs.reader import (
     ArtifactEntry,
     DatasetEntry,
-    KeptFiles,
     ModelEntry,
     RelatedRun,
+    RunArtifacts,
     RunRelations,
     VersionEntry,
 )
 from runner.store import lineage, run_links, runs, versions
 from runner.store.database import Database
 from runner.store.entities import LoggedModel, ModelVersion, Run, RunInputs
-from runner.store.row_helpers import PARENT_TAG
-
-NOTE_TAG = "mlflow.note.content"
-"""The tag with the note about a run; MLflow's tag."""
 
 
-def read_relations(db: Database, run: Run, files: KeptFiles | None, models: Sequence[LoggedModel]) -> RunRelations:
+def read_relations(db: Database, run: Run, files: RunArtifacts | None, models: Sequence[LoggedModel]) -> RunRelations:
     """Return what belongs to a run; ``files`` are the files kept with it, None if they are not in this store."""
     return RunRelations(
         artifacts=artifact_entries(files),
@@ -34,7 +31,7 @@ def read_relations(db: Database, run: Run, files: KeptFiles | None, models: Sequ
     )
 
 
-def artifact_entries(files: KeptFiles | None) -> tuple[ArtifactEntry, ...]:
+def artifact_entries(files: RunArtifacts | None) -> tuple[ArtifactEntry, ...]:
     """Return the artifacts among the files kept with a run."""
     found = files.files if files else ()
     return tuple(ArtifactEntry(path=file.name, size=file.size) for file in found if not file.on_request)

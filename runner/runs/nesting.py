@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from runner.base.tags import PARENT_TAG
 from runner.model import RunRecord
 from runner.runs.reader import RunReader
-from runner.store.row_helpers import PARENT_TAG
 
 _DEEPEST = 20
 """Levels of nesting that are read; clients may write circles."""

@@ -6,12 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
+from runner.base.tags import GOAL_TAG, METRIC_TAG
 from runner.model import RunRecord
-
-METRIC_TAG = "proj.metric"
-"""The tag with the primary metric that the manifest of a run declares."""
-GOAL_TAG = "proj.goal"
-"""The tag with the goal of that metric: max or min."""
 
 _SMALL = r"(?:^|[^a-z])(?:[a-z]*loss|err(?:or)?|r?ms[le]?e|ma[pe]?e|nll|perplexity|wer|cer)(?:$|[^a-z])"
 _LARGE = (

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.base.lazy import LazyModule
+from runner.base.tags import REMOTE_TAG, SOURCE_NAME_TAG, SUBDIRECTORY_TAG
 from runner.errors import ProjError
 from runner.runs.reader import ProjectScope
 
@@ -13,12 +14,6 @@ if TYPE_CHECKING:
 else:
     checkouts = LazyModule("runner.source.checkouts")
 
-SOURCE_TAG = "mlflow.source.name"
-"""The tag with the source of a run's code."""
-REMOTE_TAG = "mlflow.source.git.repoURL"
-"""The tag with the remote repository of a run's code."""
-SUBDIRECTORY_TAG = "proj.subdirectory"
-"""The tag with the folder of the project in its repository; absent at the top."""
 _MANIFESTS = ("MLproject", "MLProject", "mlproject", "MLPROJECT")
 """The usual spellings; listing whole folders takes too long in large ones."""
 
@@ -57,7 +52,7 @@ def find_project(folder: Path) -> ProjectScope | None:
 
 def is_of_project(tags: Mapping[str, str], project: ProjectScope) -> bool:
     """Return whether the tags of a run name this project or a part of it."""
-    source, separator = tags.get(SOURCE_TAG, ""), separator_of(project)
+    source, separator = tags.get(SOURCE_NAME_TAG, ""), separator_of(project)
     if source == project.source or source.startswith(f"{project.source}{separator}"):
         return True
     folder, own = tags.get(SUBDIRECTORY_TAG, ""), project.subdirectory

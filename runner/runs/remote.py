@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 
+from runner.base.tags import NOTE_TAG, PARENT_TAG
 from runner.errors import NotFoundError, RemoteError
 from runner.model import ParameterRecord, RunRecord
-from runner.runs.local_relations import NOTE_TAG, artifact_entries, dataset_entries, model_entries, version_entries
+from runner.runs.local_relations import artifact_entries, dataset_entries, model_entries, version_entries
 from runner.runs.projects import is_of_project
-from runner.runs.reader import KeptFile, KeptFiles, RelatedRun, RunQuery, RunRelations, Say, folder_of
+from runner.runs.reader import RelatedRun, RunArtifact, RunArtifacts, RunQuery, RunRelations, Say, folder_of
 from runner.runs.remote_selection import find_run
 from runner.store import run_files
 from runner.store.artifact_paths import as_text, names_of
@@ -20,7 +21,7 @@ from runner.store.downsampling import SampledHistory
 from runner.store.entities import Experiment, Metric, View
 from runner.store.record_pages import RecordPage
 from runner.store.records import format_time
-from runner.store.row_helpers import PARENT_TAG, RUN_ID
+from runner.store.row_helpers import RUN_ID
 from runner.sync import registry_client
 from runner.sync.artifact_locations import ArtifactLocation, walk
 from runner.sync.bundle import location_of, models_of, original_run_id, read_record
@@ -74,74 +75,74 @@ class RemoteReader:
         found = self._remote.search_runs(ids, query.filter, query.order_by or _NEWEST, page=_PAGE)
         return (run for run in found if query.project is None or is_of_project(run.tags, query.project))
 
-    def record(self, word: str) -> RunRecord:
+    def record(self, reference: str) -> RunRecord:
         """Return the record of a run."""
-        run = self.run(word)
+        run = self.run(reference)
         plain = record_of(run, self._remote.experiment(run.experiment_id).name)
         left = read_record(run, self._place(run))
         return plain if left is None else merge_record(plain, left)
 
-    def last_points(self, word: str) -> Mapping[str, Metric]:
+    def last_points(self, reference: str) -> Mapping[str, Metric]:
         """Return the last point of each metric of a run."""
-        return self.run(word).metrics
+        return self.run(reference).metrics
 
-    def history(self, word: str, name: str) -> Iterator[Metric]:
+    def history(self, reference: str, name: str) -> Iterator[Metric]:
         """Yield the points of a metric in the server's order."""
-        run = self.run(word)
+        run = self.run(reference)
         _check_metric(run, name)
         return self._remote.metric_history(run.run_id, name)
 
-    def sampled_history(self, word: str, name: str, limit: int) -> SampledHistory:
+    def sampled_history(self, reference: str, name: str, limit: int) -> SampledHistory:
         """Return the downsampled history of a metric; the points are reduced while they are received."""
-        run = self.run(word)
+        run = self.run(reference)
         _check_metric(run, name)
-        kept: list[Metric] = []
+        sampled: list[Metric] = []
         count, stride, last = 0, 1, None
         least, most = math.inf, -math.inf
         for last in self._remote.metric_history(run.run_id, name):
             if not math.isnan(last.value):
                 least, most = min(least, last.value), max(most, last.value)
             if count % stride == 0:
-                kept.append(last)
-                if len(kept) >= 2 * limit:
-                    kept, stride = kept[::2], 2 * stride
+                sampled.append(last)
+                if len(sampled) >= 2 * limit:
+                    sampled, stride = sampled[::2], 2 * stride
             count += 1
-        points = _thinned(kept, last, limit)
+        points = _downsampled(sampled, last, limit)
         is_number = least <= most
         return SampledHistory(
             points=points, count=count, minimum=least if is_number else None, maximum=most if is_number else None
         )
 
-    def files(self, word: str) -> KeptFiles:
+    def files(self, reference: str) -> RunArtifacts:
         """Return the files kept with a run."""
-        run = self.run(word)
-        place = self._place(run)
-        if place is None:
+        run = self.run(reference)
+        location = self._place(run)
+        if location is None:
             raise NotFoundError(
                 "The artifacts of this run can't be fetched through the server",
                 context=run.artifact_uri,
                 hint="Clients access them directly; download them with `mlflow artifacts download`.",
             )
-        found = _found(place, ())
+        found = _found(location, ())
         for model in models_of(self._remote, run):
             inside = location_of(self._remote, model.artifact_uri, model.model_id)
             found += _found(inside, (folder_of(model),)) if inside else []
-        files = [one for one in found if isinstance(one, KeptFile)]
+        files = [one for one in found if isinstance(one, RunArtifact)]
         omissions = [one for one in found if isinstance(one, Omission)]
-        return KeptFiles(files=tuple(sorted(files, key=lambda file: file.name)), omissions=tuple(omissions))
+        return RunArtifacts(files=tuple(sorted(files, key=lambda file: file.name)), omissions=tuple(omissions))
 
-    def own_id(self, word: str) -> str:
+    def own_id(self, reference: str) -> str:
         """Return the id that proj gave a run before it was pushed, else the server's id."""
-        run_id = original_run_id(self.run(word))
+        run_id = original_run_id(self.run(reference))
         # The id becomes a part of paths, and a server may send anything.
         return run_id if RUN_ID.fullmatch(run_id) else hashlib.sha256(run_id.encode()).hexdigest()[:_ID_LENGTH]
 
-    def relations(self, word: str) -> RunRelations:
+    def relations(self, reference: str) -> RunRelations:
         """Return what belongs to a run besides its record; files that the server does not serve are left out."""
-        run = self.run(word)
+        run = self.run(reference)
         children = self._nested([run.run_id])
         return RunRelations(
-            artifacts=artifact_entries(self.files(word)) if self._place(run) else (),
+            artifacts=artifact_entries(self.files(reference)) if self._place(run) else (),
             datasets=dataset_entries(run.inputs),
             logged_models=model_entries(models_of(self._remote, run)),
             model_versions=version_entries(registry_client.versions_of_run(self._remote, run.run_id)),
@@ -160,14 +161,14 @@ class RemoteReader:
         counts = Counter(run.tags.get(PARENT_TAG, "") for run in self._nested_read)
         return {run_id: counts[run_id] for run_id in parents if counts[run_id]}
 
-    def first_metric(self, word: str) -> str | None:
+    def first_metric(self, reference: str) -> str | None:
         """Return the metric whose last point is the oldest one; the first points are not in the protocol's answer."""
-        metrics = self.run(word).metrics.values()
+        metrics = self.run(reference).metrics.values()
         return min(metrics, key=lambda point: (point.timestamp, point.key)).key if metrics else None
 
-    def output(self, word: str) -> Iterator[bytes]:
+    def output(self, reference: str) -> Iterator[bytes]:
         """Yield the output of a run's command, which proj keeps among the artifacts, in pieces."""
-        run = self.run(word)
+        run = self.run(reference)
         place = self._place(run)
         if place is not None:
             for info in place.entries(run_files.FOLDER):
@@ -178,12 +179,12 @@ class RemoteReader:
             hint="The output is there after the run ended, if `proj run` recorded it.",
         )
 
-    def run(self, word: str) -> ServerRun:
-        """Return the run that a word selects; see `find_run`."""
-        if word not in self._selected:
-            ids = [experiment.id for experiment in self._all()] if not RUN_ID.fullmatch(word) else None
-            self._selected[word] = find_run(self._remote, word, ids, self._say)
-        return self._selected[word]
+    def run(self, reference: str) -> ServerRun:
+        """Return the run that a reference selects; see `find_run`."""
+        if reference not in self._selected:
+            ids = [experiment.id for experiment in self._all()] if not RUN_ID.fullmatch(reference) else None
+            self._selected[reference] = find_run(self._remote, reference, ids, self._say)
+        return self._selected[reference]
 
     def _place(self, run: ServerRun) -> ArtifactLocation | None:
         return location_of(self._remote, run.artifact_uri, run.run_id)
@@ -213,12 +214,12 @@ class RemoteReader:
             self._experiments = tuple(self._remote.experiments())
         return self._experiments
 
-    def _experiment(self, word: str) -> Experiment:
-        found = self._remote.experiment_by_name(word)
+    def _experiment(self, reference: str) -> Experiment:
+        found = self._remote.experiment_by_name(reference)
         if found is None:
-            found = next((one for one in self._remote.experiments(view=View.ALL) if one.id == word), None)
+            found = next((one for one in self._remote.experiments(view=View.ALL) if one.id == reference), None)
         if found is None:
-            raise NotFoundError(f"There is no experiment '{word}' on {self.server}")
+            raise NotFoundError(f"There is no experiment '{reference}' on {self.server}")
         return found
 
 
@@ -264,21 +265,21 @@ def _check_metric(run: ServerRun, name: str) -> None:
         )
 
 
-def _found(place: ArtifactLocation, above: tuple[str, ...]) -> list[KeptFile | Omission]:
-    return [_kept(place, file, above) for file in walk(place)]
+def _found(location: ArtifactLocation, above: tuple[str, ...]) -> list[RunArtifact | Omission]:
+    return [_artifact(location, file, above) for file in walk(location)]
 
 
-def _kept(place: ArtifactLocation, file: ArtifactInfo, above: tuple[str, ...]) -> KeptFile | Omission:
+def _artifact(location: ArtifactLocation, file: ArtifactInfo, above: tuple[str, ...]) -> RunArtifact | Omission:
     name = "/".join([*map(as_text, above), file.path])
     if file.fault is not None:
         return Omission(path=name, reason=file.fault)
     names = (*above, *names_of(file.path))
-    return KeptFile(name=name, names=names, size=file.size, pieces=partial(place.pieces, file.path, file.size))
+    return RunArtifact(name=name, names=names, size=file.size, pieces=partial(location.pieces, file.path, file.size))
 
 
-def _thinned(kept: list[Metric], last: Metric | None, limit: int) -> tuple[Metric, ...]:
+def _downsampled(sampled: list[Metric], last: Metric | None, limit: int) -> tuple[Metric, ...]:
     """Return at most ``limit`` points, ordered by step, including the last one."""
-    ordered = sorted(kept, key=lambda point: (point.step, point.timestamp))
+    ordered = sorted(sampled, key=lambda point: (point.step, point.timestamp))
     stride = max(1, math.ceil(len(ordered) / max(1, limit - 1)))
     chosen = ordered[::stride]
     if last is not None and chosen[-1] != last and last.step >= chosen[-1].step:

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from runner.base.tags import PARENT_TAG
 from runner.store.database import Database
-from runner.store.row_helpers import PARENT_TAG, chunks
+from runner.store.row_helpers import chunks
 
 
 def runs_with_links(db: Database, run_ids: Sequence[str]) -> frozenset[str]:

@@ -1,19 +1,18 @@
-"""Finds the run that a word of the user selects: an id, a name, ``latest``, ``latest~1`` or ``@TAG``."""
+"""Finds the run that a reference of the user selects: an id, a name, ``latest``, ``latest~1`` or ``@TAG``."""
 
 import re
 from collections.abc import Callable
 
 from msgspec import Struct
 
+from runner.base.tags import ORIGIN_TAG, PARENT_TAG, TREE_TAG
 from runner.errors import InvalidValueError, NotFoundError
 from runner.store.database import Database, Row
-from runner.store.row_helpers import ORIGIN_TAG, PARENT_TAG, RUN_ID, now, run_number
+from runner.store.row_helpers import RUN_ID, now, run_number
 from runner.store.statements import Fragment
 
 LATEST = "latest"
-"""The word that selects the newest run that proj started at top level."""
-STARTED_TAG = "proj.tree"
-"""Present only on runs that proj started."""
+"""The reference that selects the newest run that proj started at top level."""
 CLOCK_SKEW = 60_000
 """Permitted clock skew of clients in milliseconds; a run with a later start is not the latest yet."""
 
@@ -22,17 +21,17 @@ Say = Callable[[str], None]
 
 MAX_LISTED = 5
 """Runs that a message about several matching runs lists."""
-_BACK = re.compile(r"(?P<word>.+)~(?P<back>\d{1,6})")
+_BACK = re.compile(r"(?P<reference>.+)~(?P<back>\d{1,6})")
 BEGINNING = re.compile(r"[0-9a-f]{1,31}")
 _NESTED = f"EXISTS (SELECT 1 FROM tags t WHERE t.run = runs.id AND t.key = '{PARENT_TAG}')"
-_STARTED = f"EXISTS (SELECT 1 FROM tags t WHERE t.run = runs.id AND t.key = '{STARTED_TAG}')"
+_STARTED = f"EXISTS (SELECT 1 FROM tags t WHERE t.run = runs.id AND t.key = '{TREE_TAG}')"
 _COPIED = f"EXISTS (SELECT 1 FROM tags t WHERE t.run = runs.id AND t.key = '{ORIGIN_TAG}')"
 _LATEST_RUNS = (f"{_STARTED} AND NOT {_NESTED} AND NOT {_COPIED}", f"NOT {_NESTED}", "1")
 """The conditions for ``latest``; the first one that any run meets counts."""
 
 
-class RunWord(Struct, frozen=True):
-    """A word that selects a run: what is searched, and how many matching runs before the newest one are meant.
+class RunReference(Struct, frozen=True):
+    """A reference that selects a run: what is searched, and how many matching runs before the newest one are meant.
 
     ``back`` is None without ``~N``. With ``tag`` the run has this tag, with ``value`` also that value of it; otherwise
     ``text`` is ``latest`` or a name.
@@ -45,22 +44,22 @@ class RunWord(Struct, frozen=True):
 
     @property
     def is_latest(self) -> bool:
-        """Whether the word is ``latest``, without respect to names."""
+        """Whether the reference is ``latest``, without respect to names."""
         return self.text == LATEST
 
 
-def parse_word(word: str) -> RunWord:
-    """Return the parts of a word: ``NAME~2`` counts back from the newest run, ``@TAG`` and ``@TAG=VALUE`` are tags."""
-    match = _BACK.fullmatch(word)
-    text, back = (match["word"], int(match["back"])) if match else (word, None)
+def parse_reference(reference: str) -> RunReference:
+    """Return the parts of a reference: ``NAME~2`` counts back from the newest run, ``@TAG=VALUE`` is a tag."""
+    match = _BACK.fullmatch(reference)
+    text, back = (match["reference"], int(match["back"])) if match else (reference, None)
     if not text.startswith("@") or text == "@":
-        return RunWord(text, back)
+        return RunReference(text, back)
     tag, equals, value = text[1:].partition("=")
-    return RunWord(text, back, tag, value if equals else None)
+    return RunReference(text, back, tag, value if equals else None)
 
 
-def resolve(db: Database, word: str, say: Say | None = None) -> str:
-    """Return the id of the run that a word selects.
+def resolve(db: Database, reference: str, say: Say | None = None) -> str:
+    """Return the id of the run that a reference selects.
 
     Deleted runs are found by their complete id only. If several runs have the name, it means the newest one, and
     ``say`` gets a message; without ``say`` a name must be unique.
@@ -69,28 +68,28 @@ def resolve(db: Database, word: str, say: Say | None = None) -> str:
         NotFoundError: no run matches.
         InvalidValueError: several runs match; the message lists some.
     """
-    if RUN_ID.fullmatch(word):
-        run_number(db, word)
-        return word
-    if not is_text(word):
-        raise NotFoundError(f"There is no run '{word}'", hint="See `proj list`.")
-    parts = parse_word(word)
+    if RUN_ID.fullmatch(reference):
+        run_number(db, reference)
+        return reference
+    if not is_text(reference):
+        raise NotFoundError(f"There is no run '{reference}'", hint="See `proj list`.")
+    parts = parse_reference(reference)
     if parts.is_latest:
-        return _only(_latest(db, parts.back or 0), word)
-    whole = _named(db, Fragment("name = ?", (word,)), 0)
-    if not whole and BEGINNING.fullmatch(word):
-        return _unique(_named(db, Fragment("run_id >= ? AND run_id < ?", (word, f"{word}g")), 0), word)
+        return _only(_latest(db, parts.back or 0), reference)
+    whole = _named(db, Fragment("name = ?", (reference,)), 0)
+    if not whole and BEGINNING.fullmatch(reference):
+        return _unique(_named(db, Fragment("run_id >= ? AND run_id < ?", (reference, f"{reference}g")), 0), reference)
     if whole or (parts.tag is None and parts.back is None):
-        return _newest(whole, word, say)
+        return _newest(whole, reference, say)
     condition = Fragment("name = ?", (parts.text,)) if parts.tag is None else _tagged(parts.tag, parts.value)
     found = _named(db, condition, parts.back or 0)
-    return _newest(found, word, say) if parts.back is None else _only(found, word)
+    return _newest(found, reference, say) if parts.back is None else _only(found, reference)
 
 
-def is_text(word: str) -> bool:
-    """Return whether a word is valid text; on the command line, invalid bytes become surrogate escapes."""
+def is_text(reference: str) -> bool:
+    """Return whether a reference is valid text; on the command line, invalid bytes become surrogate escapes."""
     try:
-        word.encode()
+        reference.encode()
     except UnicodeEncodeError:
         return False
     return True
@@ -120,37 +119,37 @@ def _latest(db: Database, back: int) -> list[Row]:
     return []
 
 
-def _only(found: list[Row], word: str) -> str:
+def _only(found: list[Row], reference: str) -> str:
     if not found:
-        raise NotFoundError(f"There is no run '{word}'", hint="See `proj list`.")
+        raise NotFoundError(f"There is no run '{reference}'", hint="See `proj list`.")
     return str(found[0]["run_id"])
 
 
-def _newest(found: list[Row], word: str, say: Say | None) -> str:
+def _newest(found: list[Row], reference: str, say: Say | None) -> str:
     if len(found) < 2 or say is None:  # noqa: PLR2004
-        return _unique(found, word)
+        return _unique(found, reference)
     count = f"{len(found)} runs" if len(found) <= MAX_LISTED else f"more than {MAX_LISTED} runs"
-    say(newest_message(word, count, str(found[0]["run_id"])))
+    say(newest_message(reference, count, str(found[0]["run_id"])))
     return str(found[0]["run_id"])
 
 
-def newest_message(word: str, count: str, run_id: str) -> str:
-    """Return the message that a word selects the newest of several runs."""
-    return f"'{word}' selects {count}; this is the newest, {run_id[:8]} ('{word}~1' is the one before)"
+def newest_message(reference: str, count: str, run_id: str) -> str:
+    """Return the message that a reference selects the newest of several runs."""
+    return f"'{reference}' selects {count}; this is the newest, {run_id[:8]} ('{reference}~1' is the one before)"
 
 
-def _unique(found: list[Row], word: str) -> str:
-    run_id = _only(found, word)
+def _unique(found: list[Row], reference: str) -> str:
+    run_id = _only(found, reference)
     if len(found) > 1:
-        raise several(word, [(row["run_id"], row["name"]) for row in found])
+        raise several(reference, [(row["run_id"], row["name"]) for row in found])
     return run_id
 
 
-def several(word: str, found: list[tuple[str, str]]) -> InvalidValueError:
-    """Return the error that several runs match a word; ``found`` are ids and names."""
+def several(reference: str, found: list[tuple[str, str]]) -> InvalidValueError:
+    """Return the error that several runs match a reference; ``found`` are ids and names."""
     shown = [f"{run_id[:12]} {name}" for run_id, name in found[:MAX_LISTED]]
     return InvalidValueError(
-        f"Several runs match '{word}'",
+        f"Several runs match '{reference}'",
         context="\n".join([*shown, "…"] if len(found) > MAX_LISTED else shown),
         hint="Use a longer part of the id.",
     )

@@ -2,13 +2,14 @@
 
 from msgspec import Struct
 
+from runner.base.tags import PARENT_TAG
 from runner.errors import InvalidValueError
 from runner.store import experiments, runs
 from runner.store.database import Database
 from runner.store.entities import Experiment, Page, Run, View
 from runner.store.filters import Kind, Vocabulary
 from runner.store.queries import Query, find
-from runner.store.row_helpers import PARENT_TAG, VIEWS, experiment_number
+from runner.store.row_helpers import VIEWS, experiment_number
 from runner.store.statements import Fragment, Searchable, ValueTable
 
 MAX_RESULTS = 50_000

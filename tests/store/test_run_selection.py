@@ -15,7 +15,7 @@ from runner.settings import Home
 from runner.store import experiments, runs
 from runner.store.database import Database
 from runner.store.entities import NewRun
-from runner.store.run_selection import RunWord, parse_word, resolve
+from runner.store.run_selection import RunReference, parse_reference, resolve
 from runner.sync.client import RemoteServer
 from tests.support.standalone_server import team_server
 
@@ -121,14 +121,14 @@ def test_a_server_selects_the_same_runs(tmp_path: Path, clean_room: Path) -> Non
 
 @pytest.mark.parametrize(("word", "back"), list(product(("latest", "a b", "x~y", "Ünï"), (0, 1, 12))))
 def test_counting_back_is_a_suffix(word: str, back: int) -> None:
-    assert parse_word(f"{word}~{back}") == RunWord(word, back)
-    assert parse_word(word) == RunWord(word)
+    assert parse_reference(f"{word}~{back}") == RunReference(word, back)
+    assert parse_reference(word) == RunReference(word)
 
 
 def test_tags_have_names_and_values() -> None:
-    assert parse_word("@team") == RunWord("@team", None, "team", None)
-    assert parse_word("@team=a=b~2") == RunWord("@team=a=b", 2, "team", "a=b")
-    assert parse_word("@team=") == RunWord("@team=", None, "team", "")
+    assert parse_reference("@team") == RunReference("@team", None, "team", None)
+    assert parse_reference("@team=a=b~2") == RunReference("@team=a=b", 2, "team", "a=b")
+    assert parse_reference("@team=") == RunReference("@team=", None, "team", "")
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
