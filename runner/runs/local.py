@@ -11,7 +11,7 @@ from runner.model import RunRecord
 from runner.provenance.outputs import LOGGED_ITSELF, kept_as
 from runner.runs import local_relations
 from runner.runs.projects import separator_of
-from runner.runs.reader import RunArtifact, RunArtifacts, RunQuery, RunRelations, Say, folder_of
+from runner.runs.reader import RunArtifact, RunArtifacts, RunQuery, RunRelations, folder_of
 from runner.settings import Home
 from runner.store import artifact_digests, downsampling, experiments, run_links, runs
 from runner.store.artifact_digests import ArtifactDigest
@@ -23,7 +23,7 @@ from runner.store.models import ModelQuery
 from runner.store.models import search as search_models
 from runner.store.record_pages import RecordPage, load_records, search_records
 from runner.store.records import read_record
-from runner.store.run_selection import resolve
+from runner.store.run_selection import Say, resolve
 from runner.store.search import SearchQuery, folded_scope, tag_scope
 from runner.store.statements import Fragment
 from runner.sync.bundle_records import merge_record, read_bundle, with_tag_details

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from runner.base.lazy import LazyModule
 from runner.base.masking import Masker
 from runner.errors import UsageError
-from runner.runs.reader import RunReader, Say
+from runner.runs.reader import RunReader
 from runner.settings import is_offline, tracking_uri
+from runner.store.run_selection import Say
 
 if TYPE_CHECKING:
     from runner.runs import remote

@@ -60,6 +60,16 @@ def is_of_project(tags: Mapping[str, str], project: ProjectScope) -> bool:
     return project.remote is not None and tags.get(REMOTE_TAG) == project.remote and is_inside
 
 
+def project_condition(project: ProjectScope) -> list[str]:
+    """Return the conditions in MLflow's search language that most runs of other projects do not meet."""
+    if project.remote is not None:
+        tag, value, operator = REMOTE_TAG, project.remote, "="
+    else:
+        tag, value, operator = SOURCE_NAME_TAG, f"{project.source}%", "LIKE"
+    quote = "'" if "'" not in value else '"'
+    return [] if quote in value else [f"tags.`{tag}` {operator} {quote}{value}{quote}"]
+
+
 def separator_of(project: ProjectScope) -> str:
     """Return the character that separates a project's source from a folder inside it."""
     # In a repository, sources are file:///folder#subdirectory; otherwise they are paths.

@@ -12,9 +12,6 @@ from runner.store.downsampling import SampledHistory
 from runner.store.entities import LoggedModel, Metric
 from runner.store.record_pages import RecordPage
 
-Say = Callable[[str], None]
-"""A function that shows a message to the user."""
-
 
 class ProjectScope(Struct, frozen=True, kw_only=True):
     """The project of a folder, as its runs are recorded: the source, or the remote repository and the subdirectory.

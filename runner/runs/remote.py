@@ -5,14 +5,13 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from itertools import islice
 
 from runner.base.tags import NOTE_TAG, PARENT_TAG
 from runner.errors import NotFoundError, RemoteError
 from runner.model import ParameterRecord, RunRecord
 from runner.runs.local_relations import artifact_entries, dataset_entries, model_entries, version_entries
-from runner.runs.projects import is_of_project
-from runner.runs.reader import RelatedRun, RunArtifact, RunArtifacts, RunQuery, RunRelations, Say, folder_of
+from runner.runs.projects import is_of_project, project_condition
+from runner.runs.reader import RelatedRun, RunArtifact, RunArtifacts, RunQuery, RunRelations, folder_of
 from runner.runs.remote_selection import find_run
 from runner.store import run_files
 from runner.store.artifact_paths import as_text, names_of
@@ -22,6 +21,7 @@ from runner.store.entities import Experiment, Metric, View
 from runner.store.record_pages import RecordPage
 from runner.store.records import format_time
 from runner.store.row_helpers import RUN_ID
+from runner.store.run_selection import Say
 from runner.sync import registry_client
 from runner.sync.artifact_locations import ArtifactLocation, walk
 from runner.sync.bundle import location_of, models_of, original_run_id, read_record
@@ -63,7 +63,7 @@ class RemoteReader:
         if not query.folded and query.project is None:
             order = query.order_by or _NEWEST
             return list(self._remote.search_runs(ids, query.filter, order, limit=query.limit + 1))
-        read = list(islice(self._of_project(ids, query), max(_MAX_READ, query.limit + 1)))
+        read = self._of_project(ids, query)
         if not query.folded:
             return read[: query.limit + 1]
         known = {run.run_id for run in read}
@@ -71,9 +71,15 @@ class RemoteReader:
         nested = {run.run_id for run in self._nested_read}
         return [run for run in read if run.run_id not in nested][: query.limit + 1]
 
-    def _of_project(self, ids: list[str], query: RunQuery) -> Iterator[ServerRun]:
-        found = self._remote.search_runs(ids, query.filter, query.order_by or _NEWEST, page=_PAGE)
-        return (run for run in found if query.project is None or is_of_project(run.tags, query.project))
+    def _of_project(self, ids: list[str], query: RunQuery) -> list[ServerRun]:
+        conditions = [query.filter] if query.filter.strip() else []
+        if query.project is not None:
+            # The protocol has no OR: a server is shared, so the remote repository counts if there is one.
+            conditions += project_condition(query.project)
+        most = max(_MAX_READ, query.limit + 1)
+        order = query.order_by or _NEWEST
+        found = self._remote.search_runs(ids, " AND ".join(conditions), order, limit=most, page=_PAGE)
+        return [run for run in found if query.project is None or is_of_project(run.tags, query.project)]
 
     def record(self, reference: str) -> RunRecord:
         """Return the record of a run."""

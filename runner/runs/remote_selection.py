@@ -5,13 +5,13 @@ from itertools import islice
 
 from runner.base.tags import PARENT_TAG, RUN_ID_TAG, TREE_TAG
 from runner.errors import NotFoundError, RemoteError
-from runner.runs.reader import Say
 from runner.store.row_helpers import RUN_ID, now
 from runner.store.run_selection import (
     BEGINNING,
     CLOCK_SKEW,
     MAX_LISTED,
     RunReference,
+    Say,
     is_text,
     newest_message,
     parse_reference,

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from runner.base.tags import REMOTE_TAG
 from runner.runs.local import LocalReader
+from runner.runs.opening import open_remote
 from runner.runs.projects import find_project, is_of_project
 from runner.runs.reader import ProjectScope, RunQuery
 from runner.settings import Home
@@ -14,6 +16,7 @@ from runner.store import runs
 from runner.store.database import Database
 from runner.store.entities import NewRun
 from tests.conftest import MakeRepository, RunProj, git, write_tree
+from tests.support.standalone_server import team_server
 
 LOCAL = ("--env-manager", "local")
 MANIFEST = "entry_points:\n  main:\n    command: echo done\n"
@@ -121,3 +124,31 @@ def test_the_default_experiment_is_the_name_of_the_project(proj: RunProj, tmp_pa
         done = proj("run", ".", "--json", *LOCAL, *words, cwd=folder).json["experiment"]
         assert done == experiment
         assert planned == (experiment if "--experiment-id" not in words else None)
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_a_server_is_asked_for_the_runs_of_a_project(tmp_path: Path, clean_room: Path, scope: ProjectScope) -> None:
+    theirs = Home(clean_room / "theirs")
+    with closing(Database.open(theirs.database)) as database:
+        made = [runs.create(database, NewRun(tags=tags, started_at=n)).run_id for n, tags in enumerate(TAGS)]
+        with team_server(tmp_path, PROJ_HOME=str(theirs.root)) as team, open_remote(team.url) as reader:
+            found = {record.run_id for record in reader.search(RunQuery(project=scope)).records}
+    expected = {run_id for run_id, tags in zip(made, TAGS, strict=True) if is_of_project(tags, scope)}
+    if scope.remote:  # the remote alone counts there
+        expected = {run_id for run_id, tags in zip(made, TAGS, strict=True) if REMOTE_TAG in tags} & expected
+    assert found == expected != set()
+
+
+def test_nested_runs_of_a_server_are_folded(tmp_path: Path, clean_room: Path) -> None:
+    theirs = Home(clean_room / "theirs")
+    with closing(Database.open(theirs.database)) as database:
+        parent = runs.create(database, NewRun(started_at=0)).run_id
+        tags = {"mlflow.parentRunId": parent}
+        children = [runs.create(database, NewRun(tags=tags, started_at=number)).run_id for number in range(1, 30)]
+        with team_server(tmp_path, PROJ_HOME=str(theirs.root)) as team, open_remote(team.url) as reader:
+            page = reader.search(RunQuery(folded=True, limit=5))
+            assert [record.run_id for record in page.records] == [parent]
+            assert page.next_page_token is None
+            assert reader.count_children([parent]) == {parent: 29}
+            assert [record.run_id for record in reader.children([parent])] == children
+            assert len(reader.search(RunQuery(limit=5)).records) == 5
