@@ -21,12 +21,10 @@ def artifact_lines(files: Sequence[ArtifactEntry], *, everything: bool) -> list[
     if not files:
         return []
     lines = list(_folder([(file.path.split("/"), file.size or 0) for file in files], 0, everything=everything))
+    if len(files) > 1:
+        lines.append(("", f"{_count(len(files))}, {size(sum(file.size or 0 for file in files))}"))
     width = min(_WIDEST, max(len(name) for name, _ in lines))
-    return [f"{name:{width}}  {told}".rstrip() for name, told in (*lines, _total(files))]
-
-
-def _total(files: Sequence[ArtifactEntry]) -> Line:
-    return "", f"{_count(len(files))}, {size(sum(file.size or 0 for file in files))}" if len(files) > 1 else ""
+    return [f"{name:{width}}  {details}".rstrip() for name, details in lines]
 
 
 def _folder(files: Sequence[tuple[list[str], int]], depth: int, *, everything: bool) -> Iterator[Line]:
