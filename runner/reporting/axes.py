@@ -108,7 +108,7 @@ def _linear_values(low: float, high: float, count: int, *, is_whole: bool) -> tu
         values = [number * step for number in range(math.ceil(low / step), math.floor(high / step) + 1)] if step else []
         if len(values) > 1:
             return values, step
-    return [low, high], (high / 2 - low / 2) / 100
+    return [low, high], 1.0 if is_whole else (high / 2 - low / 2) / 100
 
 
 def _round_up(step: float) -> float:

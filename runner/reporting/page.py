@@ -27,7 +27,7 @@ def chart_page(chart: Chart, notices: Sequence[str]) -> bytes:
     """Return a page with one chart."""
     body = join(
         element("header", element("h1", chart.title)),
-        element("main", _figure(chart, "chart", "Curves"), [element("p", text) for text in notices]),
+        element("main", _figure(chart, "chart", None), [element("p", text) for text in notices]),
     )
     return _document(chart.title, body)
 
@@ -97,7 +97,7 @@ def _sections(report: Report, words: Wording) -> Iterator[Section]:
     yield "environment", "Environment", join(values("environment", "Environment"), values("packages", "Packages"))
     yield "data", "Inputs", join(values("inputs", "Inputs"))
     yield "files", "Files", _files(report, words)
-    yield "more", "Run details", join(values("run", "Start of the runs"), _tags(report))
+    yield "more", "Run details", join(values("run", "Details"), _tags(report))
     yield "notices", "Notices", _notices(report)
 
 
@@ -122,14 +122,15 @@ def _metric_figure(series: Sequence[Series], number: int) -> Html:
     return _figure(chart, f"chart-{number}", name)
 
 
-def _figure(chart: Chart, identity: str, name: str) -> Html:
+def _figure(chart: Chart, identity: str, name: str | None) -> Html:
+    """Return a chart with its legend; a name is its heading."""
     missing = f"{chart.missing} points are NaN, infinite or outside a logarithmic axis." if chart.missing else None
     return element(
         "figure",
-        element("figcaption", chart.title),
+        element("figcaption", name) if name else None,
         svg.draw(chart, identity),
         element("p", missing, class_="soft") if missing else None,
-        legend([line.series for line in chart.lines], f"Curves of {name}"),
+        legend([line.series for line in chart.lines], f"Curves of {chart.title}"),
     )
 
 
@@ -150,7 +151,7 @@ def _images(report: Report, words: Wording) -> Html:
 
 def _image(image: Image, words: Wording) -> Html:
     caption = f"{image.run_id[:8]} {image.name}{_of_size(image, words)}"
-    picture = element("img", src=image.data, alt=f"{image.name} of run {image.run_id[:8]}", loading="lazy")
+    picture = element("img", src=image.data, alt=f"{image.name} of run {image.run_id[:8]}")
     return element("figure", element("figcaption", caption), picture)
 
 

@@ -26,7 +26,7 @@ def code_change(change: CodeChange) -> Html:
     rows = [row(one.path, [_count(one.added, "+"), _count(one.removed, "-")]) for one in change.files]
     return join(
         title,
-        table("Changed files with added and removed lines", ("file", "added", "removed"), rows),
+        table("Changed files with added and removed lines", ("file", "added", "removed"), rows, "counts"),
         list(_patches(change.files)),
     )
 

@@ -9,8 +9,8 @@ from runner.reporting.html import Html, element, join
 COLOURS = 8
 """Colours of curves in the style sheet: classes ``c0`` to ``c7``."""
 _DASHES = (None, "7 3", "2 3", "9 3 2 3")
-_WIDTH, _HEIGHT = 480, 270
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 12, 42
+_WIDTH, _HEIGHT = 480, 280
+_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 12, 12, 46
 _X_TICKS, _Y_TICKS = 5, 5
 _LONGEST = 60
 """Characters of an axis title."""
@@ -75,20 +75,20 @@ def _y_tick(chart: Chart, tick: Tick, right: int) -> Html:
     value, label = tick
     _, y = _place((0, chart.y.share(value)))
     line = element("path", d=f"M{_LEFT} {y:.1f}H{right}", class_="grid")
-    return join(line, element("text", label, x=_LEFT - 6, y=f"{y + 4:.1f}", text_anchor="end"))
+    return join(line, element("text", label, x=_LEFT - 6, y=f"{y + 5:.1f}", text_anchor="end"))
 
 
 def _x_ticks(chart: Chart, bottom: int) -> Iterator[Html]:
     end = 0.0
     for value, label in chart.x.ticks(_X_TICKS):
         x, _ = _place((chart.x.share(value), 0))
-        half = len(label) * 3.4
+        half = len(label) * 4.2
         anchor, start = ("end", x - 2 * half) if x + half > _WIDTH else ("middle", x - half)
         if start < end:
             continue
         end = start + 2 * half + 6
         yield element("path", d=f"M{x:.1f} {bottom}v4", class_="axis")
-        yield element("text", label, x=f"{x:.1f}", y=bottom + 17, text_anchor=anchor)
+        yield element("text", label, x=f"{x:.1f}", y=bottom + 19, text_anchor=anchor)
 
 
 def _curve(line: Line, index: int) -> Html:

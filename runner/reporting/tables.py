@@ -14,6 +14,8 @@ from runner.runs.comparison import Line
 
 _WIDE = 6
 """Runs that are columns of a table; more runs are rows."""
+_SHORT = 30
+"""Rows of equal values up to which they are shown at once."""
 _LONGEST = 2000
 """Characters shown of a value."""
 _BAD = ("FAILED", "KILLED", "LOST")
@@ -72,21 +74,24 @@ def _status(record: RunRecord) -> Html:
 
 def value_tables(subject: str, lines: Sequence[Line], records: Sequence[RunRecord]) -> Html:
     """Return the values of runs: first those that differ, marked, then those that are equal in all runs."""
-    if len(records) == 1:
-        return _equal_table(subject, lines)
+    lines = [line for line in lines if any(value is not None for value in line.values)]
+    if not lines:
+        return Html("")
     different = [line for line in lines if line.differs]
     equal = [line for line in lines if not line.differs]
     return join(
         _different(f"{subject}: {len(different)} of {len(lines)} differ", different, records) if different else None,
-        element(
-            "details",
-            element("summary", f"{len(equal)} equal in all runs"),
-            _equal_table(f"{subject}, equal in all runs", equal),
-            open=not different,
-        )
-        if equal
-        else None,
+        _equal(subject, equal, is_open=not different, is_one=len(records) == 1) if equal else None,
     )
+
+
+def _equal(subject: str, lines: Sequence[Line], *, is_open: bool, is_one: bool) -> Html:
+    """Return the values that all runs share; long tables open on a click."""
+    if is_one and len(lines) <= _SHORT:
+        return _equal_table(subject, lines)
+    title = f"{subject}: {len(lines)}" if is_one else f"{subject}: {len(lines)} equal in all runs"
+    shown = _equal_table(subject if is_one else f"{subject}, equal in all runs", lines)
+    return element("details", element("summary", title), shown, open=is_open and len(lines) <= _SHORT)
 
 
 def _equal_table(caption: str, lines: Sequence[Line]) -> Html:
@@ -134,7 +139,7 @@ def legend(series: Sequence[Series], caption: str) -> Html:
         )
         for index, one in enumerate(series)
     ]
-    return table(caption, ("curve", "last", "smallest", "largest", "points"), rows, "legend")
+    return table(caption, ("curve", "last", "smallest", "largest", "points"), rows, "counts")
 
 
 def _facts(series: Series) -> tuple[float | None, ...]:

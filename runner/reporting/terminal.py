@@ -90,7 +90,7 @@ def _x_axis(chart: Chart, columns: int, style: Style) -> tuple[str, str, str]:
     corner, line, mark = ("└", "─", "┬") if style.unicode else ("+", "-", "+")
     axis, labels = [line] * columns, [" "] * (columns + 1)
     free = 0
-    for value, label in chart.x.ticks(max(1, columns // _COLUMNS_PER_TICK)):
+    for value, label in chart.x.ticks(max(2, columns // _COLUMNS_PER_TICK)):
         place = round(chart.x.share(value) * (columns - 1))
         # The label stands below its tick, but not beyond the ends of the axis.
         start = min(max(0, place + 1 - len(label) // 2), columns + 1 - len(label))
