@@ -4,10 +4,12 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
+from runner.base.lazy import LazyModule
 from runner.cli import completions
 from runner.cli.metrics import json_number, point_row
 from runner.cli.options import reads_runs
@@ -17,11 +19,17 @@ from runner.cli.tables import print_table
 from runner.cli.text import print_message, printable
 from runner.errors import InvalidValueError, NotFoundError, UsageError
 from runner.model import RunRecord
-from runner.reporting import page, png, terminal
+from runner.reporting import terminal
 from runner.reporting.chart import Chart, ChartOptions, make_chart
 from runner.reporting.series import STEP, CurveRequest, Curves, Series, read_curves
 from runner.runs.reader import RunReader
 from runner.store.entities import Metric
+
+if TYPE_CHECKING:
+    from runner.reporting import page, png
+else:
+    page = LazyModule("runner.reporting.page")
+    png = LazyModule("runner.reporting.png")
 
 _COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "red")
 _POINTS = 1000
