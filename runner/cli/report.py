@@ -7,7 +7,8 @@ from runner.cli.options import reads_runs
 from runner.cli.output import duration, short_code, size
 from runner.cli.run_choice import Options, check_target, chooses_runs, chosen_records, write_target
 from runner.cli.run_source import open_runs
-from runner.model import RunRecord
+from runner.cli.text import show_event
+from runner.model import Event, EventKind, RunRecord
 from runner.reporting.images import ImageLimits
 from runner.reporting.page import report_page
 from runner.reporting.report import ReportLimits, read_report
@@ -43,6 +44,7 @@ def report(
     with open_runs(None if uri is None else str(uri), local=bool(options["local"])) as reader:
         records = chosen_records(reader, options)
         home = reader.home if isinstance(reader, LocalReader) else enter_home()
+        show_event(Event(kind=EventKind.STEP, message=f"Reading {len(records)} run{'s' * (len(records) != 1)}"))
         limits = ReportLimits(images=ImageLimits(single=image_limit * _KILOBYTE))
         found = read_report(reader, records, home, title or _title(records, options), limits)
     write_target(output, report_page(found, Wording(size=size, duration=duration, code=short_code)))

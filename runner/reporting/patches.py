@@ -43,7 +43,7 @@ def _patches(files: Sequence[FileChange]) -> Iterator[Html]:
         if hunks == len(lines):
             continue
         code = element("pre", list(_lines(Masker().text("\n".join(lines[hunks:])).split("\n"))))
-        box = element("div", code, class_="scroll", role="region", aria_label=f"Changes of {one.path}", tabindex=0)
+        box = element("div", code, class_="scroll", role="group", aria_label=f"Changes of {one.path}", tabindex=0)
         yield element("details", element("summary", one.path), box, open=shown < _OPEN)
         shown += 1
     left_out = sum(one.patch is None for one in files)

@@ -35,7 +35,7 @@ def table(caption: str, titles: Sequence[Parts], rows: Iterable[Html], class_: s
     body = element(
         "table", element("caption", caption), element("thead", head), element("tbody", list(rows)), class_=class_
     )
-    return element("div", body, class_="scroll", role="region", aria_label=caption, tabindex=0)
+    return element("div", body, class_="scroll", role="group", aria_label=caption, tabindex=0)
 
 
 def row(head: Parts, cells: Iterable[Html], class_: str | None = None) -> Html:
