@@ -19,12 +19,14 @@ PICTURE = ROOT / "docs" / "_static" / "terminal.svg"
 WIDTH = 112
 MANIFEST = """\
 name: churn
+python_env: python_env.yaml
 entry_points:
   main:
     parameters:
       alpha: {type: float, default: 0.5}
     command: python train.py {alpha}
 """
+ENVIRONMENT = f'python: "{sys.version_info.major}.{sys.version_info.minor}"\n'
 SCRIPT = """\
 import os, sys
 alpha, penalty = float(sys.argv[1]), 0.2
@@ -64,6 +66,7 @@ def make_project(folder: Path, variables: dict[str, str]) -> None:
     """Write the project and commit it."""
     folder.mkdir()
     (folder / "MLproject").write_text(MANIFEST, encoding="utf-8")
+    (folder / "python_env.yaml").write_text(ENVIRONMENT, encoding="utf-8")
     (folder / "train.py").write_text(SCRIPT, encoding="utf-8")
     run("git init -q -b main && git add -A && git commit -q -m 'Train the model'", folder, variables)
 
@@ -86,15 +89,15 @@ def record_session(temporary: Path) -> Console:
     return console
 
 
-def main() -> None:
-    """Write the picture."""
+def make_picture() -> str:
+    """Run the session in a temporary folder and return it as SVG."""
     with tempfile.TemporaryDirectory() as temporary:
         console = record_session(Path(temporary))
-    PICTURE.parent.mkdir(exist_ok=True)
     picture = console.export_svg(title="proj", unique_id="proj")
     picture = re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL)  # no host is contacted for a font
-    PICTURE.write_text(re.sub(r"[ \t]+$", "", picture, flags=re.MULTILINE), encoding="utf-8")
+    return re.sub(r"[ \t]+$", "", picture, flags=re.MULTILINE)
 
 
 if __name__ == "__main__":
-    main()
+    PICTURE.parent.mkdir(exist_ok=True)
+    PICTURE.write_text(make_picture(), encoding="utf-8")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, structs
 
 from runner.base.lazy import LazyModule
+from runner.base.tags import CHANGED_TREE_TAG
 from runner.environments.model import Prepared
 from runner.environments.repair.missing import explain_failed_import, failed_import
 from runner.manifest import serve_hint, served_address
@@ -17,8 +18,7 @@ from runner.provenance.inputs import digest_inputs
 from runner.provenance.metrics import MetricValue, read_metrics_files, read_metrics_log
 from runner.provenance.outputs import collect_outputs
 from runner.record import Ending, RunRecorder, fault_event
-from runner.server.run.redirects import read_redirects
-from runner.server.unreachable import unreachable_servers
+from runner.server.run.redirects import read_redirects, unreachable_servers
 from runner.source.run_folder import RunFolder
 from runner.source.snapshot import current_tree
 from runner.store import runs
@@ -195,7 +195,7 @@ def check_tree(finished: Finished) -> None:
     recorder = finished.recorder
     plan = recorder.plan
     if finished.folder.in_place and current_tree(plan.source, plan.home) != plan.code.tree:
-        recorder.set_tags({"proj.tree.changed": "true"})
+        recorder.set_tags({CHANGED_TREE_TAG: "true"})
         recorder.report(Event(kind=EventKind.WARNING, message="files of the project folder changed during the run"))
 
 

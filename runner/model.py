@@ -67,7 +67,7 @@ class Fault(Struct, frozen=True, kw_only=True):
     hint: str | None = None
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """The position in the form of compilers: ``MLproject:12:5``."""
         return ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
 

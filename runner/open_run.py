@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from runner.analysis.scripts import named_experiment
 from runner.base.lazy import LazyModule
+from runner.base.tags import PARENT_TAG
 from runner.errors import ProjError
 from runner.executors import remove_orphaned_containers
 from runner.model import Event, EventKind, Report
@@ -76,7 +77,7 @@ def _open(plan: Plan, database: Database, report: Report) -> RunRecorder:
 
 def _open_on_server(plan: Plan, database: Database, uri: str, report: Report) -> "live.OpenedRun | None":
     # The parent run may not be on the server yet; the tag is sent later, when both runs are there.
-    tags = {key: value for key, value in tags_of(plan).items() if key != push.PARENT_TAG}
+    tags = {key: value for key, value in tags_of(plan).items() if key != PARENT_TAG}
     new = NewRun(name=plan.recorded_name, user=user_name(), started_at=now(), tags=tags)
     experiment_id = plan.request.experiment_id
     # MLflow's protocol can't move a run to another experiment, so the one that the script sets is needed now.

@@ -13,19 +13,20 @@ from runner.base.lazy import LazyModule
 from runner.base.masking import Masker, secret_values, short_secret_notices
 from runner.base.parse_cache import ParseCache
 from runner.environments.backends.registry import EnvironmentBackend, choose_backend, notices_for
-from runner.environments.model import EnvironmentRequest, EnvironmentSpec, ProjectTree
+from runner.environments.deciding import decide_spec
+from runner.environments.model import AnyRequest, EnvironmentRequest, Interpreter, ProjectTree
 from runner.environments.repair.additions import Addition, additions_path, read_additions, with_additions
-from runner.environments.repair.deciding import decide_spec
+from runner.environments.specs import AnySpec, EnvironmentSpec, StoredSpec
 from runner.errors import ManifestError, UsageError
 from runner.executors import EXECUTORS, Executor, check_options
 from runner.manifest import (
-    Flight,
     FolderFiles,
-    Lead,
+    PathReplacement,
     PathRules,
+    PlannedCommand,
     bind_for_run,
     find_entry_point,
-    find_leads,
+    find_replacements,
     preflight,
     read_parameters_file,
     render_command,
@@ -48,7 +49,7 @@ from runner.model import (
     Severity,
 )
 from runner.package_cutoff import cutoff_date
-from runner.project_repairs import expected_leads, needs_environment
+from runner.project_repairs import expected_replacements, needs_environment
 from runner.settings import Home, offline_environment, requested_experiment
 from runner.source.opening import Source, open_source
 from runner.source.snapshot import Snapshot, retake_snapshot, take_snapshot
@@ -85,10 +86,12 @@ class Plan(Struct, frozen=True, kw_only=True):
     notices: tuple[str, ...]
     repairs: tuple[str, ...] = ()
     """Changes to the command, its parameters and its paths that let it run."""
-    leads: tuple[Lead, ...] = ()
+    replacements: tuple[PathReplacement, ...] = ()
     """Paths of another machine that the code names, each mapped to a file of the project."""
     additions: tuple[Addition, ...] = ()
     """Packages that were added because a run failed without them."""
+    interpreter: Interpreter | None = None
+    """The interpreter that was chosen because the environment could not be built with the first choice."""
     additions_note: Path
     """The file that keeps the additions for the next run of the project."""
 
@@ -110,7 +113,7 @@ class Plan(Struct, frozen=True, kw_only=True):
         """The name that the user gave to the run, with secrets masked."""
         return None if self.request.run_name is None else self.masker.text(self.request.run_name)
 
-    def environment_request(self, tree: ProjectTree | None = None) -> EnvironmentRequest:
+    def environment_request(self, tree: ProjectTree | None = None) -> AnyRequest:
         """Return the request that the environment's backend gets."""
         return EnvironmentRequest(
             spec=self.spec,
@@ -122,6 +125,7 @@ class Plan(Struct, frozen=True, kw_only=True):
             environ=offline_environment(),
             code=f"{self.code.tree}:{self.code.subdirectory}",
             repair=self.request.repair,
+            interpreter=self.interpreter,
             wanted=tuple(self.scripts.outside()),
         )
 
@@ -149,7 +153,7 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
     masker = Masker((*secret_values(parameters), *secret_texts(parameters, rules)))
     scripts = cache.get_or_compute(Scripts, entry_point.command, lambda: read_scripts(entry_point.command, files))
     declaration = entry_point.environment or manifest.environment
-    flight = Flight(
+    planned = PlannedCommand(
         entry_point=entry_point,
         manifest=manifest.path or "the project",
         files=files,
@@ -157,16 +161,15 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
         parameters=parameters,
         project=None if source.frozen else source.project,
         served=request.serve_as,
-        leads=expected_leads(request, declaration, files, scripts),
-        keeps_places=request.repair,
+        replacements=expected_replacements(request, declaration, files, scripts),
+        redirects_local_tracking=request.repair,
     )
-    report_problems(preflight(flight), report, repair=request.repair)
+    report_problems(preflight(planned), report, repair=request.repair)
     spec_key = f"{declaration} {request.environment_manager} {request.repair} {entry_point.command}"
-    cached = partial(cache.get_or_compute, EnvironmentSpec, spec_key)
-    spec = choose_spec(request, declaration, files, scripts, cached)
+    spec = choose_spec(request, declaration, files, scripts, partial(cache.get_or_compute, StoredSpec, spec_key))
     backend = choose_backend(request.environment_manager, spec)
     executor = choose_executor(entry_point, backend, request)
-    leads = find_leads(scripts, files) if request.repair and backend.capabilities.builds_prefixes else ()
+    replacements = find_replacements(scripts, files) if request.repair and backend.capabilities.builds_prefixes else ()
     note = additions_path(home, (source.name, snapshot.code.subdirectory, entry_point.name), spec)
     additions = read_additions(note, repair=request.repair, add_missing=request.add_missing)
     return Plan(
@@ -187,8 +190,8 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
         recorded_command=render_command(entry_point, parameters, rules, masker),
         scripts=scripts,
         notices=(*short_secret_notices(parameters), *snapshot.notices, *notices_for(backend, spec)),
-        repairs=(*binding.repairs, *(lead.text for lead in leads)),
-        leads=leads,
+        repairs=(*binding.repairs, *(replacement.text for replacement in replacements)),
+        replacements=replacements,
         additions=additions,
         additions_note=note,
     )
@@ -227,8 +230,8 @@ def choose_spec(
     declaration: EnvironmentDeclaration,
     files: ProjectFiles,
     scripts: Scripts,
-    cached: Callable[[Callable[[], EnvironmentSpec]], EnvironmentSpec],
-) -> EnvironmentSpec:
+    cached: Callable[[Callable[[], StoredSpec]], StoredSpec],
+) -> AnySpec:
     """Return the specification of the environment: as declared, or with the repairs that old projects need.
 
     ``cached`` returns the specification from the cache, or computes and caches it; it depends on the code alone.
@@ -237,13 +240,13 @@ def choose_spec(
         EnvironmentSetupError: the declaration is not valid.
     """
 
-    def read() -> EnvironmentSpec:
+    def read() -> AnySpec:
         if request.repair:
             return decide_spec(declaration, files, scripts, request.environment_manager)
         return specs.read_spec(declaration, files)
 
     # For containers the specification also depends on the engine of this machine, so it is not cached.
-    return read() if declaration.kind is EnvironmentKind.DOCKER_ENV else cached(read)
+    return read() if declaration.kind is EnvironmentKind.DOCKER_ENV else cached(lambda: StoredSpec(read())).spec
 
 
 def without_container(plan: Plan, why: str) -> Plan:
@@ -269,11 +272,11 @@ def report_problems(problems: tuple[Fault, ...], report: Report, *, repair: bool
     errors = [one for one in problems if one.severity is Severity.ERROR]
     for one in problems:
         if one not in errors or not repair:
-            message = f"{one.place}: {one.message}"
+            message = f"{one.location}: {one.message}"
             report(Event(kind=EventKind.WARNING, message=Masker().text(message), hint=one.hint))
     if errors and repair:
         first = errors[0]
-        raise ManifestError(first.message, context=first.place, hint=first.hint)
+        raise ManifestError(first.message, context=first.location, hint=first.hint)
 
 
 def refuse_unsupported_keys(entry_point: EntryPoint) -> None:

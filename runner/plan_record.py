@@ -5,6 +5,21 @@ import os
 from msgspec import structs
 
 from runner.analysis.scripts import named_experiment
+from runner.base.tags import (
+    BRANCH_TAG,
+    COMMIT_TAG,
+    DIRTY_TAG,
+    ENTRY_POINT_TAG,
+    PARENT_TAG,
+    REF_TAG,
+    REMOTE_TAG,
+    SOURCE_NAME_TAG,
+    SOURCE_TYPE_TAG,
+    SUBDIRECTORY_TAG,
+    SWHID_TAG,
+    TREE_TAG,
+    USER_TAG,
+)
 from runner.manifest import shell_argv
 from runner.model import DEFAULT_EXPERIMENT, EnvironmentKind, EnvironmentRecord, RunRecord
 from runner.plan import Plan
@@ -18,21 +33,21 @@ def tags_of(plan: Plan) -> dict[str, str]:
     """Return the tags of a new run: those that MLflow defines, and those of proj."""
     code = plan.code
     tags = {
-        "mlflow.user": user_name(),
-        "mlflow.source.name": plan.source.name,
-        "mlflow.source.type": "PROJECT",
-        "mlflow.source.git.commit": code.commit,
-        "mlflow.source.git.repoURL": code.remote,
-        "mlflow.source.git.branch": code.branch,
-        "mlflow.project.entryPoint": plan.entry_point.name,
+        USER_TAG: user_name(),
+        SOURCE_NAME_TAG: plan.source.name,
+        SOURCE_TYPE_TAG: "PROJECT",
+        COMMIT_TAG: code.commit,
+        REMOTE_TAG: code.remote,
+        BRANCH_TAG: code.branch,
+        ENTRY_POINT_TAG: plan.entry_point.name,
         "mlflow.project.env": _MLFLOW_NAMES.get(plan.backend.name, plan.backend.name),
         "mlflow.project.backend": "local",
-        "mlflow.parentRunId": os.environ.get("PROJ_RUN_ID"),
-        "proj.tree": code.tree,
-        "proj.swhid": code.swhid,
-        "proj.dirty": str(code.dirty).lower(),
-        "proj.ref": code.ref,
-        "proj.subdirectory": code.subdirectory or None,
+        PARENT_TAG: os.environ.get("PROJ_RUN_ID"),
+        TREE_TAG: code.tree,
+        SWHID_TAG: code.swhid,
+        DIRTY_TAG: str(code.dirty).lower(),
+        REF_TAG: code.ref,
+        SUBDIRECTORY_TAG: code.subdirectory or None,
     }
     return {name: value for name, value in tags.items() if value}
 

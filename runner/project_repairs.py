@@ -1,8 +1,8 @@
 """Decides which repairs apply to a run, as far as that depends on its source and its environment manager."""
 
 from runner.analysis.scripts import Scripts
-from runner.environments.repair.deciding import WITHOUT_REPAIRS
-from runner.manifest import Lead, find_leads
+from runner.environments.backends.registry import installs_packages
+from runner.manifest import PathReplacement, find_replacements
 from runner.model import Code, EnvironmentDeclaration, EnvironmentKind, ProjectFiles, RunRequest
 from runner.source.opening import Source
 
@@ -13,7 +13,7 @@ def needs_environment(request: RunRequest, source: Source, code: Code) -> bool:
     In a working tree a missing file is most likely a mistake that the user can correct, so it is an error. A commit
     can't be corrected: there the environment follows from the project's other files.
     """
-    is_ours = request.environment_manager not in WITHOUT_REPAIRS
+    is_ours = installs_packages(request.environment_manager)
     return not request.repair or (is_ours and is_working_tree(source, code))
 
 
@@ -22,9 +22,9 @@ def is_working_tree(source: Source, code: Code) -> bool:
     return not source.frozen and (code.dirty or code.commit is None)
 
 
-def expected_leads(
+def expected_replacements(
     request: RunRequest, declaration: EnvironmentDeclaration, files: ProjectFiles, scripts: Scripts
-) -> tuple[Lead, ...]:
+) -> tuple[PathReplacement, ...]:
     """Return the paths of another machine that will be mapped to project files; none without our environments."""
-    is_ours = request.environment_manager not in WITHOUT_REPAIRS and declaration.kind is not EnvironmentKind.DOCKER_ENV
-    return find_leads(scripts, files) if request.repair and is_ours else ()
+    is_ours = installs_packages(request.environment_manager) and declaration.kind is not EnvironmentKind.DOCKER_ENV
+    return find_replacements(scripts, files) if request.repair and is_ours else ()

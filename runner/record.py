@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
 
+from runner.base.files import open_regular
 from runner.base.lazy import LazyModule
+from runner.base.tags import REDIRECTS_TAG
 from runner.errors import ProjError, StoreError
 from runner.model import Event, EventKind, Report, RunDetails, RunRecord, RunStatus
 from runner.plan import Plan
@@ -145,7 +147,7 @@ class RunRecorder:
         """Record descriptions of the tracking URIs that were redirected to this run."""
         known = (*self._details.redirects, *redirects)
         self.add(redirects=known)
-        self.set_tags({"proj.redirects": _LIST.join(known)})
+        self.set_tags({REDIRECTS_TAG: _LIST.join(known)})
 
     def set_tags(self, tags: Mapping[str, str | None]) -> None:
         """Set the tags that have a value; a value that is too long for a tag is shortened."""
@@ -294,7 +296,7 @@ def shorten_tag(value: str) -> str:
 def log_tail(log: Path) -> str:
     """Return the last 64 KiB of a log; empty if it can't be read."""
     try:
-        with log.open("rb") as file:
+        with open_regular(log) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _END_OF_LOG))
             return file.read().decode("utf-8", "replace")
     except OSError:

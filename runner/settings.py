@@ -140,6 +140,11 @@ class Home(Struct, frozen=True):
         """A file that is deleted when the disk is full, so that the outcome of a run can still be written."""
         return self.root / "reserve"
 
+    @property
+    def models(self) -> Path:
+        """The files of logged models."""
+        return self.root / "runs" / "models"
+
     def run(self, run_id: str) -> Path:
         """Return the folder of the files kept with a run: log, lock, artifacts."""
         return self.root / "runs" / run_id
@@ -156,6 +161,10 @@ class Home(Struct, frozen=True):
     def artifacts(self, run_id: str) -> Path:
         """Return the folder of a run's artifacts."""
         return self.run(run_id) / "artifacts"
+
+    def model_artifacts(self, model_id: str) -> Path:
+        """Return the folder of a logged model's artifacts."""
+        return self.models / model_id / "artifacts"
 
 
 def open_home(environ: Mapping[str, str] = os.environ) -> Home:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from runner.base.lazy import LazyModule
+from runner.base.tags import ENVIRONMENT_DIGEST_TAG, LOCK_DIGEST_TAG, REPAIRS_TAG
 from runner.collectors import OUTPUTS, Execution, Finished, collect, report_redirects, run_guarded
-from runner.environments.backends.python_backend import PythonBackend
 from runner.environments.cache.source_trees import FolderTree
+from runner.environments.deciding import lock_for_code, with_own_packages
 from runner.environments.model import Prepared, redirect_paths
 from runner.environments.repair.additions import Addition, with_additions, write_additions
-from runner.environments.repair.deciding import lock_for_code, with_own_packages
 from runner.environments.repair.missing import failed_import, installed_provider, package_to_add
-from runner.environments.repair.repairs import is_changeable
+from runner.environments.specs import is_changeable
 from runner.errors import AbsentImageError, UnbuildableError
 from runner.executors import ExecutionRequest, Sharing, child_environment
 from runner.manifest import find_downloads, find_paths, render_command, secret_texts, shell_argv
@@ -39,10 +39,10 @@ from runner.source.run_folder import RequiredPaths, RunFolder, check_out, in_pla
 from runner.store.database import Database
 
 if TYPE_CHECKING:
-    from runner.server import redaction
+    from runner.server.run import redaction
     from runner.sync import proxy
 else:
-    redaction = LazyModule("runner.server.redaction")
+    redaction = LazyModule("runner.server.run.redaction")
     proxy = LazyModule("runner.sync.proxy")
 
 MAX_ATTEMPTS = 5
@@ -90,12 +90,13 @@ def plan_retry(plan: Plan, outcome: RunOutcome, report: Report) -> Plan | None:
             return None
         report(Event(kind=EventKind.WARNING, message=error.message, hint="Running again without the container"))
         return without_container(plan, f"the declared container image is not available ({error.message})")
-    if isinstance(error, UnbuildableError) and isinstance(plan.backend, PythonBackend):
-        change = plan.backend.move_interpreter(plan.environment_request(), report)
-        if change is None:
+    if isinstance(error, UnbuildableError):
+        changed = plan.backend.with_other_interpreter(plan.environment_request(), report)
+        if changed is None:
             return None
-        report(Event(kind=EventKind.WARNING, message=error.message, hint=f"Running again. {change}"))
-        return plan  # unchanged: `move_interpreter` stores its choice on disk, where the next `lock` finds it
+        hint = f"Running again. {''.join(changed.spec.repairs[-1:])}"
+        report(Event(kind=EventKind.WARNING, message=error.message, hint=hint))
+        return structs.replace(plan, spec=changed.spec, as_of=changed.as_of, interpreter=changed.interpreter)
     missing = missing_package(plan, outcome)
     may_add = missing is not None and (request.add_missing or (missing.inside is not None and request.repair))
     if missing is None or not may_add or missing in plan.additions or not is_changeable(plan.spec):
@@ -170,12 +171,12 @@ def prepare_environment(recorder: RunRecorder, folder: RunFolder) -> Prepared:
     for repair in (*record.repairs[len(request.spec.repairs) :], *plan.repairs):
         recorder.report(Event(kind=EventKind.NOTICE, message=f"Repaired: {repair}"))
     recorder.add(environment=record)
-    recorder.set_tags({"proj.environment.digest": record.digest, "proj.lock.digest": record.lock_digest})
-    recorder.set_tags({"proj.repairs": "; ".join((*record.repairs, *plan.repairs)) or None})
+    recorder.set_tags({ENVIRONMENT_DIGEST_TAG: record.digest, LOCK_DIGEST_TAG: record.lock_digest})
+    recorder.set_tags({REPAIRS_TAG: "; ".join((*record.repairs, *plan.repairs)) or None})
     if record.image:
         recorder.set_tags({"mlflow.docker.image.uri": record.image, "mlflow.docker.image.id": record.digest})
     return redirect_paths(
-        redirect_tracking(recorder, environment), {one.path: folder.project / one.file for one in plan.leads}
+        redirect_tracking(recorder, environment), {one.path: folder.project / one.file for one in plan.replacements}
     )
 
 

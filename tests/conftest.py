@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import pytest
+from hypothesis import settings
 
 from runner.settings import Home
+
+settings.register_profile("proj", deadline=None)  # a busy machine is no fault of the code
+settings.load_profile("proj")
 
 ROOT = Path(__file__).parent.parent
 LEAKS = ("PROJ_", "MLFLOW_", "GIT_", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "CONDA_")

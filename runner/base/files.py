@@ -1,4 +1,4 @@
-"""File operations: locks, atomic writes, block-sharing copies, digests, removal of folders."""
+"""File operations: atomic writes, block-sharing copies, digests, removal of folders."""
 
 import errno
 import fcntl
@@ -7,16 +7,20 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 from msgspec import Struct
 
-FICLONE = 0x40049409
+_FICLONE = 0x40049409
 """The request of ioctl_ficlone(2)."""
+
+PARTIAL = ".proj-partial-"
+"""Prefix of the names of files that are being written."""
 
 _CHUNK = 1 << 20
 
@@ -39,58 +43,72 @@ class Stamp(Struct, frozen=True, array_like=True, gc=False):
         return cls(found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
 
+def partial_path(path: Path) -> Path:
+    """Return a unique path beside a file, for its content while it is written.
+
+    git ignores refs whose names begin with a dot. `remove_partial_files` removes what a killed process left.
+    """
+    return path.with_name(f"{PARTIAL}{os.urandom(8).hex()}")
+
+
 @contextmanager
-def locked(path: Path, *, shared: bool = False, waiting: Callable[[], None] | None = None) -> Iterator[None]:
-    """Hold a lock between processes; the system releases it when the process ends.
-
-    ``waiting`` is called once if another process holds the lock.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def replacing(path: Path, partial: Path | None = None) -> Iterator[Path]:
+    """Yield the path of a partial file, which replaces ``path`` after the block, or is removed when the block fails."""
+    partial = partial or partial_path(path)
     try:
-        try:
-            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise
-            if waiting:
-                waiting()
-            fcntl.flock(descriptor, kind)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def write_atomically(path: Path, data: bytes, *, durable: bool = False) -> None:
-    """Write a file atomically: readers see the old or the new content, never a part.
-
-    With ``durable``, the content and the name are synced to disk.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
+        yield partial
         partial.replace(path)
     except BaseException:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         raise
+
+
+def write_atomically(path: Path, data: bytes, *, durable: bool = False, mode: int | None = None) -> None:
+    """Write a file atomically: readers see the old or the new content, never a part.
+
+    With ``durable``, the content and the name are synced to disk. Without ``mode``, the umask decides who can read it.
+    """
+    is_new = durable and not path.parent.is_dir()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as new, new.open("xb") as file:
+        if mode is not None:
+            os.fchmod(file.fileno(), mode)
+        file.write(data)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
     if durable:
         sync_folder(path.parent)
+    if is_new:
+        sync_folder(path.parent.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Sync the content of a file to disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def sync_folder(folder: Path) -> None:
     """Sync the entries of a folder to disk, if the file system supports that."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with suppress(OSError):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_file(folder)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            raise
+
+
+def share_blocks(source: int, target: int) -> bool:
+    """Make an open file share the blocks of another one (copy on write); return False where that can't be."""
+    try:
+        fcntl.ioctl(target, _FICLONE, source)
+    except OSError:
+        return False
+    return True
 
 
 def clone_file(source: Path, target: Path) -> bool:
@@ -102,12 +120,8 @@ def clone_file(source: Path, target: Path) -> bool:
     if sys.platform == "darwin":
         return _clone_on_macos(source, target)
     with source.open("rb") as origin, target.open("xb") as copy:
-        try:
-            fcntl.ioctl(copy.fileno(), FICLONE, origin.fileno())
-        except OSError:
-            cloned = False
-        else:
-            cloned = True
+        cloned = share_blocks(origin.fileno(), copy.fileno())
+        if cloned:
             os.fchmod(copy.fileno(), stat.S_IMODE(os.fstat(origin.fileno()).st_mode))
     if not cloned:
         target.unlink()
@@ -120,6 +134,16 @@ def _clone_on_macos(source: Path, target: Path) -> bool:
 
     library = ctypes.CDLL(ctypes.util.find_library("c"), use_errno=True)
     return bool(library.clonefile(os.fsencode(source), os.fsencode(target), 0) == 0)
+
+
+def can_clone(folder: Path) -> bool:
+    """Return whether files in a folder can be cloned."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        source = Path(name) / "source"
+        source.write_bytes(b"proj" * 1024)
+        return clone_file(source, source.with_name("copy"))
 
 
 def copy_file(source: Path, target: Path) -> None:
@@ -138,13 +162,24 @@ def new_folder(parent: Path, prefix: str = "") -> Path:
     return folder
 
 
+def open_regular(path: Path, *, follow: bool = False) -> FileIO:
+    """Open a regular file for reading; a pipe, which would block, a device or a link is refused.
+
+    Raises:
+        OSError: the file can't be opened, or is not a regular file; a link counts as the file only with ``follow``.
+    """
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    file = FileIO(os.open(path, flags))
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return file
+
+
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's content in hex; anything but a regular file is refused without being read."""
     digest = hashlib.sha256()
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
+    with open_regular(path, follow=True) as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()

@@ -69,7 +69,7 @@ class ForeignTextError(ValueError):
         self.column = column
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """The position as it is appended to the name of a file: ``:3:7``, or nothing."""
         return "".join(f":{number}" for number in (self.line, self.column) if number is not None)
 

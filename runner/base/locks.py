@@ -1,62 +1,56 @@
-"""Exclusive file locks; the system releases a lock when its process ends."""
+"""Locks between processes: the system releases a lock when its process ends, also when it is killed."""
 
+import fcntl
 import os
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-PAUSE = 0.1
-"""Seconds between two attempts to lock a file."""
 
-if sys.platform == "win32":
-    import msvcrt
+def open_lock(path: Path) -> int:
+    """Open a lock file and return its descriptor; the file and its folder are created if they are missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
-    def _take(descriptor: int) -> None:
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
 
-else:
-    import fcntl
+def try_lock(descriptor: int, *, shared: bool = False) -> bool:
+    """Lock an open file until it is closed; return False if another process holds a lock that excludes it.
 
-    def _take(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    Raises:
+        OSError: the file system has no locks.
+    """
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def wait_for_lock(descriptor: int, *, shared: bool = False) -> None:
+    """Lock an open file until it is closed, after the locks of other processes that exclude it."""
+    fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
 
 
 @contextmanager
-def exclusive(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold an exclusive lock; ``waiting`` is called once if another process holds it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+def locked(path: Path, *, shared: bool = False, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold a lock during the block; ``waiting`` is called once if another process holds it."""
+    descriptor = open_lock(path)
     try:
-        _wait(descriptor, waiting)
+        if not try_lock(descriptor, shared=shared):
+            if waiting:
+                waiting()
+            wait_for_lock(descriptor, shared=shared)
         yield
     finally:
         os.close(descriptor)
 
 
 def is_held(path: Path) -> bool:
-    """Tell whether a process holds the lock of a file."""
+    """Return whether a process holds a lock of a file."""
     if not path.exists():
         return False
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return not _is_taken(descriptor)
+        return not try_lock(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _wait(descriptor: int, waiting: Callable[[], None]) -> None:
-    if _is_taken(descriptor):
-        return
-    waiting()
-    while not _is_taken(descriptor):
-        time.sleep(PAUSE)
-
-
-def _is_taken(descriptor: int) -> bool:
-    try:
-        _take(descriptor)
-    except (BlockingIOError, PermissionError):
-        return False
-    return True

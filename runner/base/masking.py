@@ -9,6 +9,7 @@ from pathlib import Path
 
 from msgspec import Struct, structs
 
+from runner.base.files import open_regular, write_atomically
 from runner.base.secret_forms import SHORTEST, forms_of
 from runner.model import Parameter, ParameterRecord, ValueSource
 
@@ -231,13 +232,17 @@ class Masker:
         return value in self._numbers
 
     def file(self, path: Path) -> None:
-        """Mask secrets in a file, which may be absent."""
-        if not self.masks or not path.is_file():
+        """Mask secrets in a regular file, which may be absent; what a link leads to is not changed.
+
+        Raises:
+            OSError: the file can't be read or written.
+        """
+        if not self.masks or path.is_symlink() or not path.is_file():
             return
-        content = path.read_bytes()
-        masked, found = _mask_whole(content, self._known)
+        with open_regular(path) as file:
+            masked, found = _mask_whole(file.readall(), self._known)
         if found:
-            path.write_bytes(masked)
+            write_atomically(path, masked)
 
 
 def keyed_digest(key: bytes, value: str) -> str:

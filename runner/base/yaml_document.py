@@ -32,7 +32,7 @@ class Node(Struct, frozen=True, kw_only=True, eq=False):
     """
 
     kind: Kind
-    place: Position
+    position: Position
     source: str = ""
     value: object = None
     problem: str | None = None
@@ -99,10 +99,10 @@ class _Conversion:
         if isinstance(node, yaml.ScalarNode):
             self.done[id(node)] = self._scalar(node)
         elif isinstance(node, yaml.SequenceNode):
-            self.done[id(node)] = Node(kind=Kind.LIST, place=_position(node), items=[])
+            self.done[id(node)] = Node(kind=Kind.LIST, position=_position(node), items=[])
             self.done[id(node)].items.extend(self.node(child) for child in node.value)
         else:
-            self.done[id(node)] = Node(kind=Kind.MAPPING, place=_position(node), fields={}, duplicates=[])
+            self.done[id(node)] = Node(kind=Kind.MAPPING, position=_position(node), fields={}, duplicates=[])
             self._fill(self.done[id(node)], node)
         return self.done[id(node)]
 
@@ -121,7 +121,7 @@ class _Conversion:
                 problem = str(error) or type(error).__name__
         return Node(
             kind=Kind.SCALAR,
-            place=_position(node),
+            position=_position(node),
             source=node.value,
             value=value,
             problem=problem,
@@ -138,7 +138,7 @@ class _Conversion:
                 continue
             key = self.node(key_node)
             if key.kind is not Kind.SCALAR:
-                raise ForeignTextError(KEY_IS_NO_TEXT, key.place.line, key.place.column)
+                raise ForeignTextError(KEY_IS_NO_TEXT, key.position.line, key.position.column)
             if key.source in own:
                 mapping.duplicates.append(own[key.source].key)
             own[key.source] = Field(key, self.node(value_node))
@@ -151,8 +151,8 @@ class _Conversion:
         sources = [source] if source.kind is Kind.MAPPING else source.items[::-1]
         fields: dict[str, Field] = {}
         if source.kind is Kind.SCALAR or any(item.kind is not Kind.MAPPING for item in sources):
-            place = source.place
-            raise ForeignTextError("it merges something that is not a mapping", place.line, place.column)
+            position = source.position
+            raise ForeignTextError("it merges something that is not a mapping", position.line, position.column)
         for mapping in sources:
             fields.update(mapping.fields)
         return fields

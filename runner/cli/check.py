@@ -7,13 +7,14 @@ import click
 import msgspec
 
 from runner.analysis.scripts import Scripts, read_scripts
+from runner.cli.output import counted
 from runner.cli.text import print_lines, print_message, show_event
+from runner.environments.deciding import decide_spec
 from runner.environments.declare.spec import read_spec
-from runner.environments.model import EnvironmentSpec
-from runner.environments.repair.deciding import decide_spec
 from runner.environments.repair.missing import undeclared_imports
+from runner.environments.specs import EnvironmentSpec, PythonSpec
 from runner.errors import ManifestError, ProjError, UsageError
-from runner.manifest import Flight, find_entry_point, preflight
+from runner.manifest import PlannedCommand, find_entry_point, preflight
 from runner.manifest.checking import check_manifest, has_errors
 from runner.manifest.files import FolderFiles
 from runner.manifest.parser import find_manifest, read_manifest
@@ -61,14 +62,14 @@ def _run_faults(files: FolderFiles, name: str | None) -> tuple[Fault, ...]:
         if one.default is not None
     )
     file = manifest.path or "the project"
-    flight = Flight(
+    planned = PlannedCommand(
         entry_point=entry,
         manifest=file,
         files=files,
         scripts=scripts,
         parameters=defaults,
         project=files.root,
-        keeps_places=True,
+        redirects_local_tracking=True,
     )
     print_message(f"entry point '{entry.name}': {entry.command}")
     for one in entry.parameters:
@@ -83,7 +84,7 @@ def _run_faults(files: FolderFiles, name: str | None) -> tuple[Fault, ...]:
     except ProjError as error:
         environment = (_fault_of(error, declaration),)
     _print_redirects(scripts)
-    return tuple(dict.fromkeys((*check_manifest(files, entry.name), *environment, *preflight(flight))))
+    return tuple(dict.fromkeys((*check_manifest(files, entry.name), *environment, *preflight(planned))))
 
 
 def _manifest_before_run(files: FolderFiles) -> Manifest:
@@ -107,7 +108,7 @@ def _print_environment(spec: EnvironmentSpec, scripts: Scripts) -> None:
     undeclared = undeclared_imports(scripts, spec)
     if undeclared:
         imports = ", ".join(f"'{one.module}' ({one.wanted_by})" for one in undeclared)
-        is_sure = spec.is_locked or spec.project_lock is not None
+        is_sure = spec.is_locked or (isinstance(spec, PythonSpec) and spec.project_lock is not None)
         more = "is locked" if is_sure else "is declared; it may come as a dependency of another package"
         print_message(f"  imported, but no package that provides it {more}: {imports}")
 
@@ -160,12 +161,8 @@ def _fault_of(error: ProjError, declaration: EnvironmentDeclaration) -> Fault:
 
 def _print(faults: tuple[Fault, ...]) -> None:
     for fault in faults:
-        print_lines(f"{fault.place}: {fault.severity.value}: {fault.message}")
+        print_lines(f"{fault.location}: {fault.severity.value}: {fault.message}")
         if fault.hint:
             print_lines(f"    hint: {fault.hint}")
     errors = sum(fault.severity is Severity.ERROR for fault in faults)
-    print_message(f"{_count(errors, 'error')}, {_count(len(faults) - errors, 'warning')}")
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+    print_message(f"{counted(errors, 'error')}, {counted(len(faults) - errors, 'warning')}")

@@ -2,17 +2,15 @@
 
 from shlex import quote
 
+from runner.base.tags import COMMIT_TAG, ORIGIN_TAG, REMOTE_TAG
+from runner.cli.output import counted
 from runner.cli.text import printable
 from runner.errors import SnapshotError
 from runner.model import RunRecord
 from runner.settings import Home
 from runner.source.snapshot_store import has_run_commit
 from runner.store.database import Database
-from runner.store.import_writer import ORIGIN_TAG
 from runner.store.records import read_record
-
-_COMMIT_TAG = "mlflow.source.git.commit"
-_REMOTE_TAG = "mlflow.source.git.repoURL"
 
 
 def require_code(database: Database, home: Home, run_id: str) -> None:
@@ -34,11 +32,11 @@ def clone_command(record: RunRecord) -> str | None:
 
 
 def _commit(record: RunRecord) -> str | None:
-    return (record.code.commit if record.code else None) or record.tags.get(_COMMIT_TAG)
+    return (record.code.commit if record.code else None) or record.tags.get(COMMIT_TAG)
 
 
 def _remote(record: RunRecord) -> str | None:
-    return (record.code.remote if record.code else None) or record.tags.get(_REMOTE_TAG)
+    return (record.code.remote if record.code else None) or record.tags.get(REMOTE_TAG)
 
 
 def _absent(record: RunRecord) -> SnapshotError:
@@ -47,7 +45,7 @@ def _absent(record: RunRecord) -> SnapshotError:
     if record.code is not None:
         facts.append(f"tree {record.code.tree}")
         if record.code.dirty:
-            facts.append(f"{len(record.code.changed_files)} files had uncommitted changes")
+            facts.append(f"{counted(len(record.code.changed_files), 'file')} with uncommitted changes")
     if ORIGIN_TAG in record.tags:
         why = "the run was copied from another store, and only a description of the code came with it"
     elif record.code is None:

@@ -31,7 +31,7 @@ def compare(run: tuple[str, ...], everything: bool, tracking_uri: str | None, lo
     if len(run) == 1:
         raise UsageError("A comparison needs at least two runs")
     with open_runs(tracking_uri, local=local) as reader:
-        records = [reader.record(word) for word in run]
+        records = [reader.record(name) for name in run]
     lines = compare_runs(records, everything=everything)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(_document(records, lines)), indent=2))

@@ -5,7 +5,7 @@ import click
 _BASH = """\
 _proj_completion() {
     local IFS=$'\\n' line response rest="$COMP_LINE" index current=0 words=() word=""
-    # Bash takes words apart at signs such as "=" too: what no space divides on the line belongs together.
+    # Bash also splits at characters such as "=": parts with no space between them on the line are one word.
     for ((index = 0; index < ${#COMP_WORDS[@]}; index++)); do
         if [[ $rest == [[:space:]]* ]]; then
             [ "$index" = 0 ] || words+=("$word")

@@ -82,7 +82,7 @@ def parameters(context: click.Context, _parameter: click.Parameter, start: str) 
     entry = None if found is None else found.entry_points.get(context.params.get("entry_point") or _DEFAULT_ENTRY)
     if entry is None:
         return []
-    taken = {str(word).partition("=")[0] for word in context.params.get("words") or ()}
+    taken = {str(assignment).partition("=")[0] for assignment in context.params.get("assignments") or ()}
     specs = [spec for spec in entry.parameters if spec.name not in taken]
     name, equals, value = start.partition("=")
     if equals:

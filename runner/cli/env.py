@@ -9,9 +9,11 @@ import click
 import msgspec
 
 from runner.base.checksummed_files import DamagedFileError
-from runner.base.files import locked, remove_tree
+from runner.base.files import remove_tree
+from runner.base.locks import locked
 from runner.cli.home import enter_home
-from runner.cli.output import local_time, size
+from runner.cli.options import read_age
+from runner.cli.output import counted, local_time, size
 from runner.cli.text import print_lines, print_message, printable
 from runner.environments.backends.containers.built import MANAGER, built_images, remove_image
 from runner.environments.cache.environments import (
@@ -31,10 +33,11 @@ from runner.environments.cache.home_check import verify_locks
 from runner.environments.cache.prefix import CACHE_LOCK, CHECKSUMS
 from runner.environments.declare.conda.files import is_conda_lock
 from runner.environments.declare.indexes import IndexOptions
-from runner.environments.model import EnvironmentRequest, EnvironmentSpec
+from runner.environments.model import EnvironmentRequest
 from runner.environments.resolve.lock_files import check_lock, has_checksum
 from runner.environments.resolve.universal import as_standard
 from runner.environments.resolve.uv_command import find_uv
+from runner.environments.specs import NoSpec
 from runner.errors import EnvironmentSetupError, NotFoundError, UsageError
 from runner.settings import Home
 from runner.store import runs
@@ -42,9 +45,8 @@ from runner.store.database import Database
 from runner.store.records import format_time
 from runner.store.run_links import runs_by_prefix
 
-_SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _BYTES = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-_HEADER = re.compile(r"^# (?:Python (?P<kept>\d+\.\d+)|python: >=(?P<ours>\d+\.\d+))", re.MULTILINE)
+_HEADER = re.compile(r"^# (?:Python (?P<stored>\d+\.\d+)|python: >=(?P<ours>\d+\.\d+))", re.MULTILINE)
 _SHOWN_RUNS = 3
 
 
@@ -72,18 +74,18 @@ def list_environments(as_json: bool) -> None:
         )
     environments, cache = disk_use(home.environments, home.root / "cache")
     images = sum(cached.size for cached in prefixes if cached.manager == MANAGER)
-    total = f"{len(prefixes)} environments use {size(environments)} of disk; the package cache uses {size(cache)} more"
+    total = f"{counted(len(prefixes), 'environment')}: {size(environments)} of disk; package cache: {size(cache)} more"
     print_message(f"{total}, images {size(images)}" if images else total)
 
 
 @env.command("show")
-@click.argument("word", metavar="ENV")
+@click.argument("identifier", metavar="ENV")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-def show(word: str, as_json: bool) -> None:
+def show(identifier: str, as_json: bool) -> None:
     """Show one environment with its packages."""
     home = enter_home()
-    named = [cached for cached in _all_environments(home) if cached.name.startswith(word)]
-    (cached,) = _with_runs(home, (named[0] if len(named) == 1 else find_prefix(home, word),))
+    named = [cached for cached in _all_environments(home) if cached.name.startswith(identifier)]
+    (cached,) = _with_runs(home, (named[0] if len(named) == 1 else find_prefix(home, identifier),))
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(cached), indent=2))
         return
@@ -103,15 +105,15 @@ def show(word: str, as_json: bool) -> None:
 
 
 @env.command("verify")
-@click.argument("word", metavar="[ENV]", default="")
+@click.argument("identifier", metavar="[ENV]", default="")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as a JSON list.")
-def verify_environments(word: str, as_json: bool) -> int:
+def verify_environments(identifier: str, as_json: bool) -> int:
     """Verify every file of ENV, or of all environments and locks, by its digest; exit code 1 if a file changed."""
     home = enter_home()
-    chosen = (find_prefix(home, word),) if word else cached_environments(home)
+    chosen = (find_prefix(home, identifier),) if identifier else cached_environments(home)
     # `verify` returns None for an environment that was removed in the meantime.
     verdicts = [verdict for verdict in (verify(home, cached) for cached in chosen) if verdict]
-    locks = () if word else tuple(verify_locks(home, repair=False, progress=lambda _done, _all: None))
+    locks = () if identifier else tuple(verify_locks(home, repair=False, progress=lambda _done, _all: None))
     verdicts += [Verification(name=found.name, damage=Damage(changed=(found.problem,))) for found in locks]
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(verdicts), indent=2))
@@ -130,17 +132,17 @@ def verify_environments(word: str, as_json: bool) -> int:
 
 @env.command("prune")
 @click.option("--older-than", "age", metavar="AGE", help="Remove those not used for this time: 12h, 30d, 8w.")
-@click.option("--keep-size", "room", metavar="SIZE", help="Remove the longest unused until the rest fits: 500M, 20G.")
+@click.option("--keep-size", "limit", metavar="SIZE", help="Remove the longest unused until the rest fits: 500M, 20G.")
 @click.option("--cache", is_flag=True, help="Empty the package cache too.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
-def prune_environments(age: str | None, room: str | None, cache: bool, yes: bool) -> None:
+def prune_environments(age: str | None, limit: str | None, cache: bool, yes: bool) -> None:
     """Remove environments that no process is using. A run that needs one again builds it from its lock."""
-    if age is None and room is None and not cache:
+    if age is None and limit is None and not cache:
         hint = "Give --older-than 30d, --keep-size 20G or --cache."
         raise UsageError("No environments to remove are given", hint=hint)
     home = enter_home()
-    before = None if age is None else time.time() - _number(age, _SECONDS, "age", "30m, 12h, 30d or 8w")
-    keep = None if room is None else _number(room.rstrip("bB"), _BYTES, "size", "500M or 20G")
+    before = None if age is None else time.time() - read_age(age)
+    keep = None if limit is None else _bytes(limit)
     chosen = choose_to_prune(_all_environments(home), before, keep)
     for cached in () if yes else chosen:
         print_message(f"{cached.name[:8]}  {_description(cached)}  {size(cached.size)}")
@@ -160,32 +162,32 @@ def prune_environments(age: str | None, room: str | None, cache: bool, yes: bool
 
 
 @env.command("export")
-@click.argument("word", metavar="RUN|ENV")
+@click.argument("identifier", metavar="RUN|ENV")
 @click.option(
     "--format", "form", type=click.Choice(["requirements", "pylock", "conda-lock"]), help="[default: the stored format]"
 )
-def export(word: str, form: str | None) -> None:
+def export(identifier: str, form: str | None) -> None:
     """Print the lock of a run or of an environment."""
     home = enter_home()
-    text = _lock_text(home, word)
+    text = _lock_text(home, identifier)
     is_conda = is_conda_lock(text)
     if form == "pylock" and not is_conda:
         match = _HEADER.search(text)
-        python = (match["kept"] or match["ours"]) if match else "3.10"
-        text = as_standard(EnvironmentRequest(spec=EnvironmentSpec(), home=home), text, python) + "\n"
+        python = (match["stored"] or match["ours"]) if match else "3.10"
+        text = as_standard(EnvironmentRequest(spec=NoSpec(), home=home), text, python) + "\n"
     elif form and is_conda is not (form == "conda-lock"):
         content = "conda packages" if is_conda else "Python packages"
         raise UsageError(f"This is a lock of {content}, which can't be written as {form}")
     click.echo(text, nl=False)
 
 
-def _lock_text(home: Home, word: str) -> str:
+def _lock_text(home: Home, identifier: str) -> str:
     """Return the lock of a run or of an environment."""
     try:
         with closing(Database.open_to_read(home.database)) as database:
-            run_id = runs.resolve(database, word)
+            run_id = runs.resolve(database, identifier)
     except NotFoundError:
-        return lock_of(home, find_prefix(home, word))
+        return lock_of(home, find_prefix(home, identifier))
     lock = home.lock(run_id)
     if lock is None:
         raise EnvironmentSetupError(f"The run {run_id[:8]} has no lock", hint="It ran in an existing environment.")
@@ -226,11 +228,11 @@ def _unshared_size(cached: CachedEnvironment) -> str:
     return f" ({size(cached.own_size):>8} unshared)" if shares_files else ""
 
 
-def _number(text: str, units: dict[str, int], what: str, example: str) -> int:
-    match = re.fullmatch(r"(\d{1,9})\s*([a-z])", text.strip().lower())
-    if match is None or match[2] not in units:
-        raise UsageError(f"'{printable(text)}' is not a valid {what}", hint=f"Examples: {example}.")
-    return int(match[1]) * units[match[2]]
+def _bytes(text: str) -> int:
+    match = re.fullmatch(r"(\d{1,9})\s*([kmgt])b?", text.strip().lower())
+    if match is None:
+        raise UsageError(f"'{printable(text)}' is not a valid size", hint="Examples: 500M or 20G.")
+    return int(match[1]) * _BYTES[match[2]]
 
 
 def _empty_cache(home: Home) -> int:

@@ -18,7 +18,7 @@ from runner.cli.output import size
 from runner.cli.run_source import open_runs
 from runner.cli.text import print_message, printable
 from runner.errors import InvalidValueError, NotFoundError, ProjError, TransferError, UnreachableError
-from runner.runs.reader import KeptFile, KeptFiles
+from runner.runs.reader import RunArtifact, RunArtifacts
 from runner.store.artifact_paths import is_possible
 from runner.store.artifacts import Omission, open_found, size_of, write_file
 from runner.store.staging import collect_abandoned
@@ -51,14 +51,14 @@ def get(run: str, path: str, target: str, force: bool, tracking_uri: str | None,
     """
     folder, path = Path(target), path.strip("/")
     with open_runs(tracking_uri, local=local) as reader:
-        kept = reader.files(run)
-        chosen = _chosen(kept, path)
+        artifacts = reader.files(run)
+        chosen = _chosen(artifacts, path)
         if not chosen.files and not chosen.omissions:
             raise NotFoundError(
                 f"The run '{printable(run)}' has no artifact '{printable(path)}'"
                 if path
                 else "This run has no artifacts",
-                hint=_hint(kept.files) if path else None,
+                hint=_hint(artifacts.files) if path else None,
             )
         done = _copy_all(chosen, folder, force=force)
     for file in done.files:
@@ -72,29 +72,29 @@ def get(run: str, path: str, target: str, force: bool, tracking_uri: str | None,
 class _Copied(Struct, kw_only=True):
     """The result: files that are in the folder now, number and bytes of those that are new, and omitted files."""
 
-    files: list[KeptFile]
+    files: list[RunArtifact]
     omissions: list[Omission]
     copied: int = 0
     size: int = 0
 
 
-def _chosen(kept: KeptFiles, path: str) -> KeptFiles:
+def _chosen(artifacts: RunArtifacts, path: str) -> RunArtifacts:
     names = tuple(path.split("/")) if path else ()
     beginning = f"{path}/" if path else ""
     # PATH can be the name on disk or the listed name.
-    files = [file for file in kept.files if _matches(file, path, names)]
-    omissions = [one for one in kept.omissions if one.path == path or one.path.startswith(beginning)]
-    return KeptFiles(files=tuple(files), omissions=tuple(omissions))
+    files = [file for file in artifacts.files if _matches(file, path, names)]
+    omissions = [one for one in artifacts.omissions if one.path == path or one.path.startswith(beginning)]
+    return RunArtifacts(files=tuple(files), omissions=tuple(omissions))
 
 
-def _matches(file: KeptFile, path: str, names: tuple[str, ...]) -> bool:
+def _matches(file: RunArtifact, path: str, names: tuple[str, ...]) -> bool:
     if path in {file.name, "/".join(file.names)}:
         return True
     is_below = not path or file.name.startswith(f"{path}/") or file.names[: len(names)] == names
     return is_below and not file.on_request
 
 
-def _copy_all(chosen: KeptFiles, folder: Path, *, force: bool) -> _Copied:
+def _copy_all(chosen: RunArtifacts, folder: Path, *, force: bool) -> _Copied:
     """Copy files one by one; the ones that can't be copied become omissions.
 
     Raises:
@@ -123,7 +123,7 @@ def _copy_all(chosen: KeptFiles, folder: Path, *, force: bool) -> _Copied:
     return done
 
 
-def _try(file: KeptFile, done: _Copied, work: Callable[[], _Result]) -> _Result | None:
+def _try(file: RunArtifact, done: _Copied, work: Callable[[], _Result]) -> _Result | None:
     """Call ``work`` for a file; an error that concerns this file only is added to the omissions."""
     try:
         if not all(map(is_possible, file.names)):
@@ -143,7 +143,7 @@ def _try(file: KeptFile, done: _Copied, work: Callable[[], _Result]) -> _Result 
     return None
 
 
-def _write(file: KeptFile, folder: Path) -> int:
+def _write(file: RunArtifact, folder: Path) -> int:
     """Copy a file and return its size; a file that differs from its recorded digest is not written.
 
     Raises:
@@ -158,7 +158,7 @@ def _write(file: KeptFile, folder: Path) -> int:
         raise NotFoundError("it is missing: it was recorded when the run ended") from error
 
 
-def _verified(file: KeptFile) -> Iterator[bytes]:
+def _verified(file: RunArtifact) -> Iterator[bytes]:
     digest = hashlib.sha256()
     for piece in file.pieces():
         digest.update(piece)
@@ -167,7 +167,7 @@ def _verified(file: KeptFile) -> Iterator[bytes]:
         raise InvalidValueError("it is damaged: its content differs from the digest recorded at the end of the run")
 
 
-def _refuse_to_replace(files: Sequence[KeptFile], folder: Path) -> None:
+def _refuse_to_replace(files: Sequence[RunArtifact], folder: Path) -> None:
     taken = [printable(str(folder / file.name)) for file in files if _is_taken(file, folder)]
     if taken:
         shown = taken[:_SHOWN] + ([f"… and {len(taken) - _SHOWN} more"] if len(taken) > _SHOWN else [])
@@ -178,14 +178,14 @@ def _refuse_to_replace(files: Sequence[KeptFile], folder: Path) -> None:
         )
 
 
-def _is_taken(file: KeptFile, folder: Path) -> bool:
+def _is_taken(file: RunArtifact, folder: Path) -> bool:
     try:
         return os.path.lexists(folder.joinpath(*file.names))
     except ValueError:  # the name has a NUL character
         return False
 
 
-def _is_there(file: KeptFile, folder: Path) -> bool:
+def _is_there(file: RunArtifact, folder: Path) -> bool:
     here = size_of(folder, file.names)
     if here is None or (file.sha256 is None and file.size not in (None, here)):
         return False
@@ -207,12 +207,12 @@ def _pieces(folder: Path, names: Sequence[str]) -> Iterator[bytes]:
             yield piece
 
 
-def _print_path(folder: Path, file: KeptFile) -> None:
+def _print_path(folder: Path, file: RunArtifact) -> None:
     """Print the path of a file: byte for byte to a program, with escaped control characters to a terminal."""
     path = str(folder.joinpath(*file.names))
     click.echo(printable(path) if sys.stdout.isatty() else os.fsencode(path))
 
 
-def _hint(files: Sequence[KeptFile]) -> str:
+def _hint(files: Sequence[RunArtifact]) -> str:
     names = ", ".join(printable(file.name) for file in files[:_SHOWN])
     return f"Its artifacts are {names}{', …' if len(files) > _SHOWN else ''}." if names else "It has no artifacts."

@@ -66,8 +66,8 @@ def print_summary(summary: Summary) -> None:
     copied = summary.artifacts
     print_lines(f"  {copied.files} new artifacts ({size(copied.size)})")
     if summary.elsewhere:
-        places, first = len(summary.elsewhere), printable(summary.elsewhere[0])
-        print_lines(f"  artifacts of {places} runs and models are not on this machine and were not copied: {first}")
+        owners, first = len(summary.elsewhere), printable(summary.elsewhere[0])
+        print_lines(f"  artifacts of {owners} runs and models are not on this machine and were not copied: {first}")
         if any(uri.startswith(f"{PROXIED}:") for uri in summary.elsewhere):
             click.echo("  --artifacts-destination DIR sets the folder in which their server stores them")
     if summary.is_empty:
@@ -75,11 +75,11 @@ def print_summary(summary: Summary) -> None:
 
 
 def _described(count: Count, own: str) -> str:
-    words = (
+    labels = (
         (count.added, "added"),
         (count.updated, "updated"),
         (count.unchanged, "unchanged"),
         (count.own, own),
         (count.failed, "left out"),
     )
-    return ", ".join(f"{number} {word}" for number, word in words if number)
+    return ", ".join(f"{number} {label}" for number, label in labels if number)

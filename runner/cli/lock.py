@@ -16,6 +16,7 @@ from msgspec import Struct, structs
 from runner.base.files import write_atomically
 from runner.base.lazy import LazyModule
 from runner.base.package_names import canonical_name
+from runner.base.suggestions import suggestion
 from runner.cli.home import enter_home
 from runner.cli.text import print_lines, print_message, show_event
 from runner.environments.backends.uv import UvBackend
@@ -30,13 +31,13 @@ from runner.environments.declare.project_lock import (
     spec_lines,
 )
 from runner.environments.declare.spec import read_declared
-from runner.environments.declare.version_rules import parse_rule
-from runner.environments.model import EnvironmentRequest, EnvironmentSpec
+from runner.environments.model import EnvironmentRequest
 from runner.environments.repair.repairs import names_of
 from runner.environments.resolve.universal import LockOrder, export_standard, make_lock
+from runner.environments.specs import EnvironmentSpec, PythonSpec
+from runner.environments.version_rules import parse_rule
 from runner.errors import EnvironmentSetupError, UsageError
 from runner.manifest.environment import kind_of_file
-from runner.manifest.faults import suggestion
 from runner.manifest.files import FolderFiles
 from runner.manifest.parser import read_manifest
 from runner.model import EnvironmentDeclaration, EnvironmentKind
@@ -63,10 +64,10 @@ class LockOptions(Struct, frozen=True, kw_only=True):
     @property
     def command(self) -> str:
         """The command that is written into the lock; it has no paths of this machine."""
-        words = ["proj", "lock", *(["--as-of", self.as_of] if self.as_of else [])]
-        words += [word for name in self.platforms for word in ("--platform", name)]
-        words += [word for name in self.upgrade for word in ("--upgrade", name)]
-        return shlex.join([*words, *(["--format", "pylock"] if self.standard else [])])
+        arguments = ["proj", "lock", *(["--as-of", self.as_of] if self.as_of else [])]
+        arguments += [argument for name in self.platforms for argument in ("--platform", name)]
+        arguments += [argument for name in self.upgrade for argument in ("--upgrade", name)]
+        return shlex.join([*arguments, *(["--format", "pylock"] if self.standard else [])])
 
     @property
     def changes(self) -> bool:
@@ -115,7 +116,7 @@ def lock(path: Path, platforms: tuple[str, ...], upgrade: tuple[str, ...], check
     return 0
 
 
-def _specs(path: Path) -> tuple[Path, tuple[EnvironmentSpec, ...]]:
+def _specs(path: Path) -> tuple[Path, tuple[PythonSpec, ...]]:
     """Return the project folder and the specifications of its environments.
 
     Raises:
@@ -138,7 +139,7 @@ def _specs(path: Path) -> tuple[Path, tuple[EnvironmentSpec, ...]]:
     return folder, able
 
 
-def _refuse_unknown(upgrade: tuple[str, ...], folder: Path, specs: tuple[EnvironmentSpec, ...]) -> None:
+def _refuse_unknown(upgrade: tuple[str, ...], folder: Path, specs: tuple[PythonSpec, ...]) -> None:
     """Refuse to upgrade a package that is neither locked nor required: uv ignores such a name silently.
 
     Raises:
@@ -149,8 +150,8 @@ def _refuse_unknown(upgrade: tuple[str, ...], folder: Path, specs: tuple[Environ
     for spec in specs:
         found = find_project_lock(spec, files)
         known |= names_of(spec) | {canonical_name(name) for name in _versions(found.text if found else "")}
-    for word in upgrade:
-        name = re.split(r"[^\w.-]", word.strip(), maxsplit=1)[0]
+    for argument in upgrade:
+        name = re.split(r"[^\w.-]", argument.strip(), maxsplit=1)[0]
         if canonical_name(name) not in known:
             files_named = " or ".join(filter(None, ("the lock", *(spec.file for spec in specs))))
             hint = suggestion(canonical_name(name), sorted(known))
@@ -163,7 +164,7 @@ def _why_not(spec: EnvironmentSpec) -> str:
     return f"{spec.file} requires no packages" if spec.is_empty else f"{spec.file} is a lock itself"
 
 
-def _check(folder: Path, specs: tuple[EnvironmentSpec, ...]) -> int:
+def _check(folder: Path, specs: tuple[PythonSpec, ...]) -> int:
     files = FolderFiles(folder)
     code = 0
     for spec in specs:
@@ -179,7 +180,7 @@ def _check(folder: Path, specs: tuple[EnvironmentSpec, ...]) -> int:
     return code
 
 
-def _lock(folder: Path, spec: EnvironmentSpec, lock_options: LockOptions, home: Home) -> Path:
+def _lock(folder: Path, spec: PythonSpec, lock_options: LockOptions, home: Home) -> Path:
     """Write the lock of one specification, unless it is up to date; return its path."""
     files = FolderFiles(folder)
     found = find_project_lock(spec, files)
@@ -222,7 +223,7 @@ def _without_command(text: str) -> str:
     return re.sub(r"(?m)^(# command: |command = ).*$", "", text, count=1)
 
 
-def _target(folder: Path, spec: EnvironmentSpec, *, standard: bool) -> Path:
+def _target(folder: Path, spec: PythonSpec, *, standard: bool) -> Path:
     """Return the path of the lock.
 
     Raises:
@@ -238,7 +239,7 @@ def _target(folder: Path, spec: EnvironmentSpec, *, standard: bool) -> Path:
     return target
 
 
-def _python(spec: EnvironmentSpec, found: FoundLock | None, lock_options: LockOptions) -> str | None:
+def _python(spec: PythonSpec, found: FoundLock | None, lock_options: LockOptions) -> str | None:
     """Return the interpreter's version rule: that of the lock if the specification still admits it."""
     if found is None or lock_options.as_of or not found.header.interpreter:
         return spec.python

@@ -13,15 +13,15 @@ from runner.environments.cache.source_trees import FolderTree
 from runner.environments.declare.conda.files import is_conda_lock, this_platform
 from runner.environments.declare.conda.spec import read_conda_spec
 from runner.environments.declare.spec import read_declared
-from runner.environments.model import EnvironmentRequest
+from runner.environments.model import CondaRequest, EnvironmentRequest
 from runner.environments.resolve.conda.pip import TARGETS
 from runner.environments.resolve.conda.solve import (
-    conda_file,
     disagreements,
     find_conda_lock,
     lock_path_beside,
     lock_text,
 )
+from runner.environments.specs import CondaFileSpec
 from runner.errors import EnvironmentSetupError, UsageError
 from runner.manifest.environment import kind_of_file
 from runner.manifest.files import FolderFiles
@@ -59,9 +59,7 @@ def lock_conda(path: Path, options: CondaLockOptions, home: Home, environ: Mappi
     return code
 
 
-def _requests(
-    path: Path, options: CondaLockOptions, home: Home, environ: Mapping[str, str]
-) -> list[EnvironmentRequest]:
+def _requests(path: Path, options: CondaLockOptions, home: Home, environ: Mapping[str, str]) -> list[CondaRequest]:
     folder = path if path.is_dir() else path.parent
     files = FolderFiles(folder)
     if path.is_dir():
@@ -71,7 +69,7 @@ def _requests(
     else:
         declarations = (EnvironmentDeclaration(kind=kind_of_file(path.name), path=path.name),)
     specs = [read_declared(declaration, files) for declaration in declarations]
-    able = [spec for spec in specs if spec.conda and not is_conda_lock(spec.conda.text)]
+    able = [spec for spec in specs if isinstance(spec, CondaFileSpec) and not is_conda_lock(spec.conda.text)]
     if not able:
         raise UsageError("There is no conda file to lock", hint="Use another --format for other kinds of environments.")
     day = None if options.check else options.as_of(folder)
@@ -81,12 +79,12 @@ def _requests(
     ]
 
 
-def _check(request: EnvironmentRequest) -> int:
+def _check(request: CondaRequest) -> int:
     found = find_conda_lock(request, this_platform())
     lock = found if found and found.file else None
     faults = disagreements(request, lock) if lock else ("there is no lock",)
     name = lock.file if lock else "conda-lock.yml"
-    print_lines(f"{name}: {'does not match' if faults else 'is up to date with'} {conda_file(request).path}")
+    print_lines(f"{name}: {'does not match' if faults else 'is up to date with'} {request.spec.conda.path}")
     for fault in faults:
         print_lines(f"  {fault}")
     if faults:
@@ -94,8 +92,8 @@ def _check(request: EnvironmentRequest) -> int:
     return 1 if faults else 0
 
 
-def _write(request: EnvironmentRequest, options: CondaLockOptions) -> Path:
-    spec = read_conda_spec(conda_file(request), request.files, this_platform())
+def _write(request: CondaRequest, options: CondaLockOptions) -> Path:
+    spec = read_conda_spec(request.spec.conda, request.files, this_platform())
     platforms = options.platforms or spec.platforms or (this_platform(),)
     target = (request.tree.folder() if request.tree else Path()) / lock_path_beside(request)
     if target.exists() and not is_conda_lock(target.read_text("utf-8", "replace")):

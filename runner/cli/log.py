@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from runner.base.files import open_regular
 from runner.cli import completions
 from runner.cli.output import read_store
 from runner.cli.streams import flush_output
@@ -27,8 +28,8 @@ def log(run: str, follow: bool) -> None:
     with read_store() as (database, home):
         run_id = runs.resolve(database, run)
         path = home.log(run_id)
-        if not path.exists() and (not follow or _is_over(database, run_id)):
-            raise NotFoundError(f"The run {run_id[:8]} has no output", hint="Its command was never started.")
+        if not _is_log(path) and (not follow or _is_over(database, run_id)):
+            raise NotFoundError(f"The run {run_id[:8]} has no output", hint="Its command did not start or removed it.")
         pieces = _follow(database, run_id, path) if follow else _read(path, 0)
         try:
             for piece in pieces:
@@ -51,9 +52,14 @@ def _follow(database: Database, run_id: str, path: Path) -> Iterator[bytes]:
         time.sleep(_PAUSE)
 
 
+def _is_log(path: Path) -> bool:
+    """Return whether there is a log; the command can put a pipe or a link in its place."""
+    return path.is_file() and not path.is_symlink()
+
+
 def _read(path: Path, position: int) -> Iterator[bytes]:
-    if path.exists():
-        with path.open("rb") as file:
+    if _is_log(path):
+        with open_regular(path) as file:
             file.seek(position)
             while piece := file.read(_PIECE):
                 yield piece

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from runner.base.lazy import LazyModule
+from runner.base.suggestions import near_words
 from runner.cli.streams import flush_output, open_streams
 from runner.errors import ProjError, explain_system_error
 
@@ -94,9 +95,7 @@ class LazyGroup(click.Group):
         """
         if ctx.resilient_parsing or args[0] in COMMANDS or args[0].startswith("-"):
             return super().resolve_command(ctx, args)
-        from difflib import get_close_matches
-
-        near = get_close_matches(args[0], COMMANDS, n=2)
+        near = near_words(args[0], COMMANDS, most=2)
         suggestion = f" Did you mean {' or '.join(near)}?" if near else ""
         raise click.UsageError(f"No such command '{args[0]}'.{suggestion}", ctx)
 
@@ -129,12 +128,12 @@ def cli() -> None:
     """Run data-science projects and tie every result to its exact code, environment and parameters."""
 
 
-def main(words: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its exit code."""
-    sys.exit(run_command(words))
+    sys.exit(run_command(arguments))
 
 
-def run_command(words: Sequence[str] | None = None) -> int:
+def run_command(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
     Errors that users can act on are shown without a traceback; any other exception is a bug and is raised.
@@ -142,7 +141,8 @@ def run_command(words: Sequence[str] | None = None) -> int:
     open_streams()
     try:
         try:
-            code = cli.main(args=None if words is None else list(words), prog_name="proj", standalone_mode=False)
+            args = None if arguments is None else list(arguments)
+            code = cli.main(args=args, prog_name="proj", standalone_mode=False)
         except OSError:
             flush_output(has_failed=True)  # raises OutputError if stdout caused the error
             raise

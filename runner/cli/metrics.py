@@ -10,7 +10,7 @@ import msgspec
 
 from runner.cli import completions
 from runner.cli.options import reads_runs
-from runner.cli.output import local_time
+from runner.cli.output import counted, local_time
 from runner.cli.run_source import open_runs
 from runner.cli.text import print_lines, printable
 from runner.store.downsampling import SampledHistory
@@ -45,7 +45,7 @@ def metrics(run: str, name: str | None, as_json: bool, width: int, **options: st
     print_lines(
         f"{printable(name)}: last {last.value:.10g} at step {last.step}, {local_time(format_time(last.timestamp))}"
     )
-    print_lines(f"{curve.count} points from step {first.step}, smallest {least}, largest {most}")
+    print_lines(f"{counted(curve.count, 'point')} from step {first.step}, smallest {least}, largest {most}")
 
 
 def sparkline(curve: SampledHistory) -> str:

@@ -166,10 +166,10 @@ def _source(database: Database, home: Home, run_id: str, path: str) -> str:
     return f"models:/{rows[0]['model_id']}"
 
 
-def _number(database: Database, name: str, word: str) -> int:
-    if word.isdecimal():
-        return int(word)
-    return registry.get_by_alias(database, name, word).version
+def _number(database: Database, name: str, version_or_alias: str) -> int:
+    if version_or_alias.isdecimal():
+        return int(version_or_alias)
+    return registry.get_by_alias(database, name, version_or_alias).version
 
 
 def _quoted(text: str) -> str:

@@ -11,14 +11,14 @@ from runner.errors import UsageError
 from runner.scaffold import ScaffoldRequest, new_project
 
 
-def _answers(words: tuple[str, ...]) -> dict[str, str]:
+def _answers(assignments: tuple[str, ...]) -> dict[str, str]:
     answers: dict[str, str] = {}
-    for word in words:
-        name, equals, value = word.partition("=")
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
         if not equals or not name:
-            raise UsageError(f"--data takes KEY=VALUE, not {word!r}")
+            raise UsageError(f"--data takes KEY=VALUE, not {assignment!r}")
         if name in answers:
-            raise UsageError(f"--data {name} is given twice", context=f"{name}={answers[name]} and {word}")
+            raise UsageError(f"--data {name} is given twice", context=f"{name}={answers[name]} and {assignment}")
         answers[name] = value
     return answers
 
@@ -29,7 +29,7 @@ def _answers(words: tuple[str, ...]) -> dict[str, str]:
 @click.option(
     "-d",
     "--data",
-    "words",
+    "assignments",
     multiple=True,
     metavar="KEY=VALUE",
     help="Answer to a question of the template; repeatable.",
@@ -38,7 +38,7 @@ def _answers(words: tuple[str, ...]) -> dict[str, str]:
 @click.option(
     "--trust", is_flag=True, help="Allow the template to run its own code: tasks, migrations, Jinja extensions."
 )
-def new(folder: Path, template: str, words: tuple[str, ...], defaults: bool, trust: bool) -> None:
+def new(folder: Path, template: str, assignments: tuple[str, ...], defaults: bool, trust: bool) -> None:
     """Create a project in the new folder NAME.
 
     The project has a manifest, a locked environment, a script that logs with MLflow, a test, a README, CI, and a git
@@ -49,7 +49,7 @@ def new(folder: Path, template: str, words: tuple[str, ...], defaults: bool, tru
     """
     terminal = sys.stdin.isatty() and sys.stderr.isatty()
     request = ScaffoldRequest(
-        folder=folder, template=template, answers=_answers(words), ask=terminal and not defaults, trust=trust
+        folder=folder, template=template, answers=_answers(assignments), ask=terminal and not defaults, trust=trust
     )
     made = new_project(request, enter_home(writing=True), show_event)
     print_message(

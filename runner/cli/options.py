@@ -6,6 +6,10 @@ from typing import TypeVar
 
 import click
 
+from runner.base.durations import seconds_of
+from runner.cli.text import printable
+from runner.errors import UsageError
+
 Command = TypeVar("Command", bound=Callable[..., object])
 
 
@@ -29,3 +33,15 @@ def reads_runs(command: Command) -> Command:
     local = click.option("--local", is_flag=True, help="Read the local store and ignore MLFLOW_TRACKING_URI.")
     uri = click.option("--tracking-uri", metavar="URI", help="Read this MLflow server. [default: MLFLOW_TRACKING_URI]")
     return uri(local(command))
+
+
+def read_age(text: str) -> float:
+    """Return the seconds of an age such as ``30d``.
+
+    Raises:
+        UsageError: the text is not an age.
+    """
+    seconds = seconds_of(text)
+    if seconds is None:
+        raise UsageError(f"'{printable(text)}' is not a valid age", hint="Examples: 30m, 12h, 30d, 8w.")
+    return seconds

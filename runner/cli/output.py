@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
 
+from runner.base.durations import format_duration
 from runner.cli.home import enter_home, warn_of_lost_store
 from runner.cli.text import printable
 from runner.model import Code, EnvironmentRecord, RunRecord
@@ -43,16 +44,21 @@ def declaration_summary(environment: EnvironmentRecord, *, named: bool = True) -
     """Summarise how an environment deviates from its declaration; ``named`` adds the first deviations."""
     repairs, departures = environment.repairs, environment.departures
     if repairs:
-        return f"not as declared: {_count(repairs, 'repair', named=named)}"
+        return f"not as declared: {_listed(repairs, 'repair', named=named)}"
     if departures:
-        return f"as declared, with {_count(departures, 'deviation', named=named)}"
+        return f"as declared, with {_listed(departures, 'deviation', named=named)}"
     if environment.manager == "local":
         return "an existing environment"
     return "as declared" if environment.declared else "none declared"
 
 
-def _count(changes: Sequence[str], word: str, *, named: bool) -> str:
-    count = f"{len(changes)} {word}{'s' * (len(changes) != 1)}"
+def counted(number: int, noun: str) -> str:
+    """Format a number of things; ``noun`` is their name in the singular."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def _listed(changes: Sequence[str], noun: str, *, named: bool) -> str:
+    count = counted(len(changes), noun)
     if not named:
         return count
     more = f"; and {len(changes) - _NAMED} more" if len(changes) > _NAMED else ""
@@ -85,12 +91,7 @@ def duration(record: RunRecord) -> str:
     start, end = (
         datetime.fromisoformat(moment.replace("Z", "+00:00")) for moment in (record.started_at, record.ended_at)
     )
-    seconds = (end - start).total_seconds()
-    if seconds < _MINUTE:
-        return f"{seconds:.1f} s"
-    if seconds < _HOUR:
-        return f"{int(seconds // _MINUTE)} min {int(seconds % _MINUTE)} s"
-    return f"{int(seconds // _HOUR)} h {int(seconds % _HOUR // _MINUTE)} min"
+    return format_duration((end - start).total_seconds())
 
 
 def short_code(code: Code | None) -> str:

@@ -16,10 +16,10 @@ from runner.sync.pull import Origin, nested_runs, pull
 
 
 @click.command("pull")
-@click.argument("words", nargs=-1, required=True, metavar="RUN...")
+@click.argument("names", nargs=-1, required=True, metavar="RUN...")
 @click.option("--from", "uri", metavar="URI", help="Address of the server. [default: MLFLOW_TRACKING_URI]")
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON.")
-def pull_runs(words: tuple[str, ...], uri: str | None, as_json: bool) -> int:
+def pull_runs(names: tuple[str, ...], uri: str | None, as_json: bool) -> int:
     """Copy runs of an MLflow server, with their nested runs, into the local store; pulling again adds what is new.
 
     RUN is an id, the beginning of an id, a name, or `latest`.
@@ -32,7 +32,7 @@ def pull_runs(words: tuple[str, ...], uri: str | None, as_json: bool) -> int:
         reader = RemoteReader(server)
         collect_everywhere(home)
         origin = Origin(server=server, database=database, home=home, tally=tally)
-        for run in nested_runs(server, [reader.run(word) for word in words]):
+        for run in nested_runs(server, [reader.run(name) for name in names]):
             pull(origin, run)
         summary = tally.summary(server.url)
     if as_json:

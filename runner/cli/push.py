@@ -22,10 +22,10 @@ _KINDS = ("parameters", "points", "tags", "datasets", "models", "files")
 
 
 @click.command("push")
-@click.argument("words", nargs=-1, required=True, metavar="RUN...", shell_complete=completions.runs)
+@click.argument("names", nargs=-1, required=True, metavar="RUN...", shell_complete=completions.runs)
 @click.option("--to", "uri", metavar="URI", help="Address of the server. [default: MLFLOW_TRACKING_URI]")
 @click.option("--json", "as_json", is_flag=True, help="Print the sent items as a JSON list.")
-def push_runs(words: tuple[str, ...], uri: str | None, as_json: bool) -> int:
+def push_runs(names: tuple[str, ...], uri: str | None, as_json: bool) -> int:
     """Copy runs, with their nested runs, to an MLflow server; nothing is sent twice.
 
     Credentials come from MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.
@@ -33,7 +33,7 @@ def push_runs(words: tuple[str, ...], uri: str | None, as_json: bool) -> int:
     _refuse_offline()
     with open_store() as (database, home), RemoteServer(_address(uri)) as server:
         to = Destination(database=database, home=home, server=server, report=show_event)
-        named = (runs.resolve(database, word) for word in words)
+        named = (runs.resolve(database, name) for name in names)
         chosen = dict.fromkeys(one for run_id in named for one in sync_state.nested_runs(database, run_id))
         done = []
         for run_id in chosen:

@@ -10,7 +10,8 @@ from msgspec import Struct
 from runner.cli.home import enter_home
 from runner.cli.text import print_lines, print_message
 from runner.environments.interpreters.choosing import choose
-from runner.environments.interpreters.interpreters import Interpreter, discover, origin
+from runner.environments.interpreters.interpreters import discover, origin
+from runner.environments.model import Interpreter
 
 
 class Row(Struct, frozen=True, kw_only=True):

@@ -1,6 +1,5 @@
 """``proj rm``: removes runs permanently."""
 
-import re
 import sys
 import time
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ import click
 
 from runner.base.files import remove_tree
 from runner.cli import completions
+from runner.cli.options import read_age
 from runner.cli.output import local_time, read_store, size
 from runner.cli.text import print_message, printable
 from runner.errors import SnapshotError, UsageError
@@ -25,23 +25,22 @@ from runner.store.records import format_time
 from runner.store.removal import refuse_live, remove_files, remove_run
 from runner.store.staging import collect_everywhere
 
-_SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _SHOWN = 20
 _LITTLE_ROOM = 1 << 20
 """Free bytes below which files are removed before anything is written."""
 
 
 @click.command("rm")
-@click.argument("words", nargs=-1, metavar="[RUN]...", shell_complete=completions.runs)
+@click.argument("names", nargs=-1, metavar="[RUN]...", shell_complete=completions.runs)
 @click.option("--older-than", "age", metavar="AGE", help="Remove runs that ended longer ago: 12h, 30d, 8w.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
-def rm(words: tuple[str, ...], age: str | None, yes: bool) -> None:
+def rm(names: tuple[str, ...], age: str | None, yes: bool) -> None:
     """Remove runs with their code, artifacts, logs and folders. This can't be undone."""
-    if not words and age is None:
+    if not names and age is None:
         raise UsageError("No runs to remove are given", hint="Give runs, or --older-than 30d.")
-    before = None if age is None else time.time_ns() // 1_000_000 - _milliseconds(age)
+    before = None if age is None else int((time.time() - read_age(age)) * 1000)
     with read_store() as (database, home):
-        chosen = [runs.resolve(database, word) for word in words]
+        chosen = [runs.resolve(database, name) for name in names]
         chosen += runs.older_than(database, before) if before is not None else []
         chosen = list(dict.fromkeys(chosen))
         for run_id in chosen:
@@ -83,13 +82,6 @@ def _tidy_up(home: Home) -> None:
     except (SnapshotError, OSError) as error:
         print_message(f"! The space of removed snapshots could not be freed: {error}", fg="yellow")
         print_message("  hint: the next `proj rm` tries again; git needs some free space for it")
-
-
-def _milliseconds(age: str) -> int:
-    match = re.fullmatch(r"(\d{1,6})\s*([mhdw])", age.strip())
-    if match is None:
-        raise UsageError(f"'{printable(age)}' is not a valid age", hint="Examples: 30m, 12h, 30d, 8w.")
-    return int(match[1]) * _SECONDS[match[2]] * 1000
 
 
 def _ask(database: Database, chosen: Sequence[str]) -> None:

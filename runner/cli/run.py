@@ -6,13 +6,13 @@ import click
 import msgspec
 from msgspec import structs
 
+from runner.base.durations import format_duration, seconds_of
 from runner.cli import completions
 from runner.cli.home import enter_home, warn_of_lost_store
 from runner.cli.options import OFFLINE
 from runner.cli.output import declaration_summary
 from runner.cli.text import print_lines, print_message, show_error, show_event, show_hints_once
 from runner.errors import UsageError
-from runner.manifest.durations import seconds_of
 from runner.model import EnvironmentRecord, RunRecord, RunRequest, RunStatus
 from runner.plan import make_plan
 from runner.plan_record import describe_plan
@@ -22,32 +22,32 @@ from runner.store.database import Database
 from runner.workflow import run_with_repairs
 
 
-def _parameters(words: tuple[str, ...]) -> dict[str, str]:
+def _parameters(assignments: tuple[str, ...]) -> dict[str, str]:
     given: dict[str, str] = {}
-    for word in words:
-        name, equals, value = word.partition("=")
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
         if not equals or not name:
-            raise UsageError(f"-P takes NAME=VALUE, not {word!r}", hint="for an empty value, write NAME=")
+            raise UsageError(f"-P takes NAME=VALUE, not {assignment!r}", hint="for an empty value, write NAME=")
         if name in given:
             raise UsageError(f"-P {name} is given twice")
         given[name] = value
     return given
 
 
-def _engine_options(words: tuple[str, ...]) -> tuple[tuple[str, str | None], ...]:
+def _engine_options(assignments: tuple[str, ...]) -> tuple[tuple[str, str | None], ...]:
     """Return the options of the container engine; the syntax is MLflow's, and a name may occur more than once."""
     options = []
-    for word in words:
-        name, equals, value = word.partition("=")
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
         if not name or name.startswith("-"):
-            raise UsageError(f"-A takes NAME or NAME=VALUE, not {word!r}", hint="write names without dashes")
+            raise UsageError(f"-A takes NAME or NAME=VALUE, not {assignment!r}", hint="write names without dashes")
         options.append((name, value if equals else None))
     return tuple(options)
 
 
-def _addresses(words: tuple[str, ...]) -> tuple[str, ...]:
+def _addresses(assignments: tuple[str, ...]) -> tuple[str, ...]:
     """Return the addresses of ``--serve-as`` in their normal form, without duplicates."""
-    return tuple(dict.fromkeys(map(read_served, words)))
+    return tuple(dict.fromkeys(map(read_served, assignments)))
 
 
 @click.command("run")
@@ -62,7 +62,7 @@ def _addresses(words: tuple[str, ...]) -> tuple[str, ...]:
 @click.option(
     "-P",
     "--param-list",
-    "words",
+    "assignments",
     multiple=True,
     metavar="NAME=VALUE",
     help="Set a parameter; repeatable.",
@@ -84,7 +84,7 @@ def _addresses(words: tuple[str, ...]) -> tuple[str, ...]:
 )
 @click.option("--experiment-id", metavar="ID", help="Experiment to record in, by id.")
 @click.option(
-    *("-A", "--docker-args", "engine_words"),
+    *("-A", "--docker-args", "engine_options"),
     multiple=True,
     metavar="NAME[=VALUE]",
     help="Option for the container engine, without dashes; repeatable.",
@@ -112,8 +112,8 @@ def _addresses(words: tuple[str, ...]) -> tuple[str, ...]:
 @click.option("--dry-run", is_flag=True, help="Print the plan; build, run and record nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON; the command's output goes to stderr.")
 def run(
-    words: tuple[str, ...],
-    engine_words: tuple[str, ...],
+    assignments: tuple[str, ...],
+    engine_options: tuple[str, ...],
     dry_run: bool,
     as_json: bool,
     serve_as: tuple[str, ...],
@@ -124,7 +124,7 @@ def run(
     PROJECT is a folder, a git URL, a bare repository or a zip archive; #sub/dir names a folder inside it.
     """
     request = structs.replace(
-        _request(words, options), container_options=_engine_options(engine_words), serve_as=_addresses(serve_as)
+        _request(assignments, options), container_options=_engine_options(engine_options), serve_as=_addresses(serve_as)
     )
     home = enter_home(writing=True)
     Database.check(home.database)
@@ -143,11 +143,11 @@ def run(
     return outcome.exit_code
 
 
-def _request(words: tuple[str, ...], options: dict[str, str | float | bool | None]) -> RunRequest:
+def _request(assignments: tuple[str, ...], options: dict[str, str | float | bool | None]) -> RunRequest:
     return RunRequest(
         uri=str(options["uri"]),
         entry_point=_text(options, "entry_point"),
-        parameters=_parameters(words),
+        parameters=_parameters(assignments),
         parameters_file=_text(options, "params_file"),
         version=_text(options, "version"),
         experiment_name=_text(options, "experiment_name"),
@@ -195,7 +195,7 @@ def describe_code(record: RunRecord) -> str:
 def _print_outcome(record: RunRecord) -> None:
     run_id = (record.run_id or "")[:8]
     colour = "green" if record.status == RunStatus.FINISHED.value else "red"
-    seconds = f" in {record.resources.wall_seconds:.1f} s" if record.resources else ""
+    seconds = f" in {format_duration(record.resources.wall_seconds)}" if record.resources else ""
     print_message(f"run {run_id} ({record.run_name}) {record.status}{seconds}", fg=colour, bold=True)
     print_message(f"  code: {describe_code(record)}")
     if record.environment and record.environment.manager != "local":

@@ -23,17 +23,17 @@ _PATH = 200
 @click.option("--allow-host", multiple=True, metavar="NAME", help="Another name of this server; repeatable.")
 @click.option("--no-token", is_flag=True, help="Require no token, even if some exist; 127.0.0.1 only.")
 @click.option("--quiet", is_flag=True, help="Do not log requests.")
-def server(port: int, no_token: bool, quiet: bool, allow_host: tuple[str, ...], **places: str | Path | None) -> None:
+def server(port: int, no_token: bool, quiet: bool, allow_host: tuple[str, ...], **options: str | Path | None) -> None:
     """Serve the store over MLflow's REST protocol until Ctrl-C.
 
     Scripts log to it with MLFLOW_TRACKING_URI=http://127.0.0.1:5000. On 127.0.0.1 a token is required only if tokens
     exist; on any other address always: see `proj token`.
     """
-    certificate, key = places["tls_cert"], places["tls_key"]
+    certificate, key = options["tls_cert"], options["tls_key"]
     if (certificate is None) != (key is None):
         raise UsageError("TLS needs both --tls-cert and --tls-key")
     wanted = StandaloneServer(
-        host=str(places["host"]),
+        host=str(options["host"]),
         port=port,
         tls=(Path(certificate), Path(key)) if certificate and key else None,
         open=no_token,

@@ -7,6 +7,7 @@ import click
 import msgspec
 from msgspec import structs
 
+from runner.base.tags import LATER_COMMIT_TAG
 from runner.cli import completions
 from runner.cli.code import clone_command
 from runner.cli.options import reads_runs
@@ -14,7 +15,7 @@ from runner.cli.output import declaration_summary, duration, local_time, size
 from runner.cli.run_source import open_runs
 from runner.cli.text import print_lines, printable
 from runner.model import FileRecord, RunRecord
-from runner.runs.history import LATER_COMMIT_TAG, describe_commit, find_later_commit
+from runner.runs.history import describe_commit, find_later_commit
 from runner.runs.local import LocalReader
 from runner.source.snapshot_store import has_run_commit
 from runner.source.summaries import CommitSummary

@@ -1,163 +1,47 @@
 """Defines environments: the declared spec, the lock that it resolves to, and the prepared environment."""
 
 import os
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar, cast
 
 import msgspec
 from msgspec import Struct, structs
 
 from runner.engine import ContainerRun
-from runner.environments.interpreters.interpreters import Interpreter
-from runner.model import ContainerSpec, EnvironmentKind, EnvironmentRecord, ProjectFiles, Report
+from runner.environments.specs import CondaFileSpec, EnvironmentSpec, PythonSpec
+from runner.environments.version_rules import Version, parse_version
+from runner.errors import EnvironmentSetupError
+from runner.model import EnvironmentRecord, ProjectFiles, Report
 from runner.settings import Home
 
-PINNED = r"(==|@).*--hash=|@ *git\+.*@[0-9a-f]{40}\b"
-"""A requirement that is pinned with a hash, a digest or a commit, so that nothing is left to resolve."""
+S_co = TypeVar("S_co", bound=EnvironmentSpec, covariant=True)
+T = TypeVar("T", bound=EnvironmentSpec)
 
 
-class LocalPackage(Struct, frozen=True, kw_only=True):
-    """A package whose source is part of the project: a folder, or a wheel or archive file.
-
-    ``path`` is a POSIX path relative to the project folder; ``.`` is the project folder itself.
-    """
+class Interpreter(Struct, frozen=True, kw_only=True):
+    """A Python for which environments can be made; ``platform`` is that of sysconfig, such as ``linux-x86_64``."""
 
     path: str
-    extras: tuple[str, ...] = ()
-    editable: bool = False
+    version: str
+    implementation: str
+    platform: str
 
     @property
-    def text(self) -> str:
-        """The package as a requirement line."""
-        extras = f"[{','.join(self.extras)}]" if self.extras else ""
-        return f"{'-e ' if self.editable else ''}{self.path}{extras}"
-
-
-class CondaFile(Struct, frozen=True, kw_only=True):
-    """A conda file of the project, for the conda backend."""
-
-    path: str
-    text: str
-
-
-class Refusal(Struct, frozen=True, kw_only=True):
-    """The reason why the Python index can't provide the packages of a conda file."""
-
-    message: str
-    context: str | None = None
-    hint: str | None = None
-
-
-class ProjectLock(Struct, frozen=True, kw_only=True):
-    """A lock that the project has beside its environment file.
-
-    ``text`` is its requirement lines with the header. ``pythons`` is the version rule that it was resolved for;
-    ``python`` is the release line that it was made with, which is preferred where it is installed.
-    """
-
-    path: str
-    text: str
-    python: str
-    pythons: str
-
-
-class EnvironmentSpec(Struct, frozen=True, kw_only=True):
-    """The environment that a project declares, before anything is resolved.
-
-    ``python`` is a version rule (``3.9``, ``3.9.18``, ``>=3.8,<3.11``). The lines are those of pip's requirements
-    files, one requirement each: ``requirements`` and ``build_requirements`` are installed, ``constraints`` only limit
-    versions. ``options`` are pip's global options such as ``--extra-index-url``; they may hold credentials and are
-    never recorded. ``locked_by`` is the digest of a lock that uv must read. ``notices`` are messages about what was
-    left out.
-
-    For a conda file, the other fields describe its equivalent on the Python index: ``mapping`` has messages about how
-    its packages were mapped, ``refusal`` is the reason why they can't be, and ``conda`` is the file itself.
-
-    ``project_lock`` is the lock beside the file; a lock that does not match the file sets ``refusal``.
-    """
-
-    kind: EnvironmentKind = EnvironmentKind.NONE
-    file: str | None = None
-    python: str | None = None
-    requirements: tuple[str, ...] = ()
-    build_requirements: tuple[str, ...] = ()
-    constraints: tuple[str, ...] = ()
-    options: tuple[str, ...] = ()
-    local_packages: tuple[LocalPackage, ...] = ()
-    container: ContainerSpec | None = None
-    locked_by: str | None = None
-    notices: tuple[str, ...] = ()
-    conda: CondaFile | None = None
-    mapping: tuple[str, ...] = ()
-    departures: tuple[str, ...] = ()
-    """Messages about packages of the file that are not installed as declared."""
-    refusal: Refusal | None = None
-    project_lock: ProjectLock | None = None
-    added: tuple[str, ...] = ()
-    """Packages of the Python index that a repair added; the conda backend installs them too."""
-    repairs: tuple[str, ...] = ()
-    """Messages about what was changed so that an old project runs; empty if nothing was."""
+    def numbers(self) -> Version:
+        """The release numbers of the version."""
+        return parse_version(self.version)
 
     @property
-    def is_locked(self) -> bool:
-        """Whether every requirement is pinned with hashes, so that nothing is left to resolve."""
-        lines = self.requirements + self.build_requirements
-        return bool(lines) and all(re.search(PINNED, line) for line in lines)
+    def line(self) -> Version:
+        """The release line: major and minor number."""
+        return self.numbers[:2]
 
     @property
-    def is_empty(self) -> bool:
-        """Whether nothing is to be installed."""
-        return not (self.requirements or self.build_requirements or self.local_packages or self.locked_by)
-
-
-class RequirementLines(Struct, kw_only=True):
-    """The lines of requirements files while they are collected, with the fields of `EnvironmentSpec`."""
-
-    requirements: list[str]
-    constraints: list[str]
-    options: list[str]
-    local_packages: list[LocalPackage]
-    notices: list[str]
-
-
-def collect() -> RequirementLines:
-    """Return an empty collection."""
-    return RequirementLines(requirements=[], constraints=[], options=[], local_packages=[], notices=[])
-
-
-def specify(
-    kind: EnvironmentKind,
-    file: str | None,
-    lines: RequirementLines,
-    *,
-    python: str | None = None,
-    build_requirements: Sequence[str] = (),
-) -> EnvironmentSpec:
-    """Return the spec of collected lines, without duplicates and in the order of their first occurrence."""
-    return EnvironmentSpec(
-        kind=kind,
-        file=file,
-        python=python,
-        requirements=tuple(dict.fromkeys(lines.requirements)),
-        build_requirements=tuple(dict.fromkeys(build_requirements)),
-        constraints=tuple(dict.fromkeys(lines.constraints)),
-        options=tuple(dict.fromkeys(lines.options)),
-        local_packages=tuple(dict.fromkeys(lines.local_packages)),
-        notices=tuple(dict.fromkeys(lines.notices)),
-    )
-
-
-def with_packages(spec: EnvironmentSpec, names: Sequence[str], repairs: Sequence[str]) -> EnvironmentSpec:
-    """Return a spec with more packages of the Python index and the messages about them."""
-    return structs.replace(
-        spec,
-        requirements=tuple(dict.fromkeys((*spec.requirements, *names))),
-        added=tuple(dict.fromkeys((*spec.added, *names))),
-        repairs=tuple(dict.fromkeys((*spec.repairs, *repairs))),
-    )
+    def name(self) -> str:
+        """The display name: ``3.11.7``, ``pypy 3.10.13``."""
+        return f"{'' if self.implementation == 'cpython' else self.implementation + ' '}{self.version}"
 
 
 class ProjectTree(Protocol):
@@ -176,15 +60,15 @@ class ProjectTree(Protocol):
         ...
 
 
-class EnvironmentRequest(Struct, frozen=True, kw_only=True):
-    """A request for an environment.
+class EnvironmentRequest(Struct, Generic[S_co], frozen=True, kw_only=True):
+    """A request for the environment of a spec.
 
     ``as_of`` is the package cutoff date, None for now. ``refresh`` resolves again although a lock is stored. ``files``
     and ``tree`` are the frozen project; they are needed for local packages and to build an image. ``code`` identifies
     the content of the project folder.
     """
 
-    spec: EnvironmentSpec
+    spec: S_co
     home: Home
     files: ProjectFiles | None = None
     tree: ProjectTree | None = None
@@ -193,11 +77,28 @@ class EnvironmentRequest(Struct, frozen=True, kw_only=True):
     code: str | None = None
     repair: bool = False
     """Whether pins and the interpreter may be changed if the environment can't be built as declared."""
+    interpreter: Interpreter | None = None
+    """The interpreter, if it was chosen by an earlier attempt of the run."""
     wanted: tuple[str, ...] = ()
     """The external modules that the code imports."""
     environ: Mapping[str, str] = os.environ
     report: Report | None = None
     """Receives progress of slow steps of resolving and installing."""
+
+    def of(self, kind: type[T]) -> "EnvironmentRequest[T]":
+        """Return the request as one for a kind of spec.
+
+        Raises:
+            EnvironmentSetupError: the spec is of another kind, so that the backend can't provide it.
+        """
+        if not isinstance(self.spec, kind):
+            raise EnvironmentSetupError(f"this environment can't be made from {self.spec.file or 'the project'}")
+        return cast("EnvironmentRequest[T]", self)
+
+
+AnyRequest = EnvironmentRequest[EnvironmentSpec]
+PythonRequest = EnvironmentRequest[PythonSpec]
+CondaRequest = EnvironmentRequest[CondaFileSpec]
 
 
 class BackendCapabilities(Struct, frozen=True, kw_only=True):

@@ -1,6 +1,5 @@
 """Removes containers of killed runs: a note is written before each start and read by the next command."""
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -9,6 +8,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from runner.base.locks import try_lock
 from runner.engine import Engine, EngineKind
 from runner.errors import ExecutionError
 from runner.process import capture
@@ -35,7 +35,7 @@ def container_note(home: Home, engine: Engine, container: str) -> Iterator[Path]
     folder.mkdir(parents=True, exist_ok=True)
     path, temporary = folder / f"{container}.json", folder / f"{container}.new"
     with temporary.open("wb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try_lock(file.fileno())
         file.write(msgspec.json.encode(_Note(engine.kind, engine.program, container)))
         file.flush()
         temporary.rename(path)
@@ -59,8 +59,9 @@ def remove_orphaned_containers(home: Home) -> None:
     except FileNotFoundError:
         return
     for path in notes:
-        with suppress(FileNotFoundError, BlockingIOError, msgspec.DecodeError), Path(path).open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with suppress(FileNotFoundError, msgspec.DecodeError), Path(path).open("rb") as file:
+            if not try_lock(file.fileno()):
+                continue
             note = msgspec.json.decode(file.read(), type=_Note)
             if remove_container(note.kind, note.program, note.container):
                 Path(path).unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from runner.base.tags import USER_TAG
 from runner.errors import TransferError
 from runner.importing.artifact_locations import find_folder, is_missing
 from runner.importing.database_copy import DatabaseCopy, Fields
@@ -129,7 +130,7 @@ class DatabaseStore:
             run_id=key,
             experiment_id=experiment.id,
             name=_text(row["name"]),
-            user=_text(row["user_id"]) or tags.get("mlflow.user", ""),
+            user=_text(row["user_id"]) or tags.get(USER_TAG, ""),
             status=status,
             started_at=self._whole(row, "start_time", "runs", place) or 0,
             ended_at=self._whole(row, "end_time", "runs", place),

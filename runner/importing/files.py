@@ -71,7 +71,7 @@ def read_meta(path: Path, shape: type[Shape]) -> Shape:
     try:
         content = parse_yaml(text, _LIMITS)
     except ForeignTextError as error:
-        raise TransferError("A file can't be read", context=f"{path}{error.place}: {error.problem}") from None
+        raise TransferError("A file can't be read", context=f"{path}{error.location}: {error.problem}") from None
     try:
         found = msgspec.convert(content, shape)
         # YAML escapes can produce surrogates, which are not valid text.

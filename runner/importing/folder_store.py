@@ -6,6 +6,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from runner.base.tags import USER_TAG
 from runner.errors import TransferError
 from runner.importing.artifact_locations import find_folder, is_missing
 from runner.importing.files import Whole, folders, links, read_meta, read_text, read_values, walk
@@ -168,7 +169,7 @@ class FolderStore:
             run_id=key,
             experiment_id=experiment.id,
             name=_text(meta.run_name) or _text(meta.name),
-            user=_text(meta.user_id) or tags.get("mlflow.user", ""),
+            user=_text(meta.user_id) or tags.get(USER_TAG, ""),
             status=status,
             started_at=meta.start_time or 0,
             ended_at=meta.end_time,

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import msgspec
 
 from runner.base.masking import Masker
+from runner.base.tags import ENTRY_POINT_TAG, SOURCE_NAME_TAG
 from runner.errors import InvalidValueError, NotFoundError, ProjError, TransferError
 from runner.importing.artifact_locations import is_elsewhere
 from runner.importing.copying import copy_artifacts
@@ -144,7 +145,7 @@ class _Transfer:
 
     def _imported_run(self, found: ForeignRun, experiment_id: str, uri: str, experiment: Experiment) -> ImportedRun:
         tags = found.run.tags
-        details = RunDetails(project=tags.get("mlflow.source.name"), entry_point=tags.get("mlflow.project.entryPoint"))
+        details = RunDetails(project=tags.get(SOURCE_NAME_TAG), entry_point=tags.get(ENTRY_POINT_TAG))
         run = msgspec.structs.replace(found.run, experiment_id=experiment_id, artifact_uri=uri, details=details)
         deleted_at = found.deleted_at
         if experiment.lifecycle_stage is LifecycleStage.DELETED:
@@ -174,7 +175,7 @@ class _Transfer:
         if known is not None and not known["came"]:
             return Change.OWN
         number = group.id() if known is None else str(known["experiment"])
-        target = self._home.root / "runs" / "models" / model.model_id / "artifacts"
+        target = self._home.model_artifacts(model.model_id)
         uri = self._take_files(found.files, target)
         own = msgspec.structs.replace(model, experiment_id=number, artifact_uri=uri)
         return model_import_writer.import_model(self._database, own, self._store.uri, deleted=found.deleted)

@@ -4,23 +4,23 @@ from runner.manifest.binding import bind_for_run
 from runner.manifest.command import render_command, secret_texts, shell_argv
 from runner.manifest.entrypoints import find_entry_point
 from runner.manifest.files import FolderFiles
-from runner.manifest.foreign_paths import Lead, find_leads
+from runner.manifest.foreign_paths import PathReplacement, find_replacements
 from runner.manifest.parameters import bind_parameters, read_parameters_file
 from runner.manifest.paths import Download, PathRules, find_downloads, find_paths
-from runner.manifest.preflight import Flight, preflight, serve_hint, served_address
+from runner.manifest.preflight import PlannedCommand, preflight, serve_hint, served_address
 
 __all__ = [
     "Download",
-    "Flight",
     "FolderFiles",
-    "Lead",
+    "PathReplacement",
     "PathRules",
+    "PlannedCommand",
     "bind_for_run",
     "bind_parameters",
     "find_downloads",
     "find_entry_point",
-    "find_leads",
     "find_paths",
+    "find_replacements",
     "preflight",
     "read_parameters_file",
     "render_command",

@@ -4,12 +4,13 @@ import re
 from collections.abc import Iterable
 from shlex import quote
 
-from runner.base.foreign_text import Position as Place
+from runner.base.foreign_text import Position
+from runner.base.suggestions import nearest, suggestion
 from runner.errors import ManifestError
 from runner.manifest.command_files import check_files
 from runner.manifest.document import DocumentError, Kind, Node
 from runner.manifest.entries import GLUED_DEFAULT
-from runner.manifest.faults import Faults, nearest, quoted, suggestion
+from runner.manifest.faults import Faults, quoted
 from runner.manifest.parameters import wrong_type
 from runner.manifest.parser import EXACT, explain_absence, parse_manifest
 from runner.manifest.schema import DOCKER, ENTRY_POINT, ENVIRONMENTS, OTHER_NAMES, PARAMETER, TOP, TYPES
@@ -78,7 +79,7 @@ def _check_top(document: Node, manifest: Manifest, faults: Faults) -> None:
     entries = document.field("entry_points")
     if entries is None or entries.kind is not Kind.MAPPING or not entries.fields:
         if not document.field("databricks_spark_job"):
-            faults.warning(document.place, _NO_ENTRY_POINTS, _SCRIPTS)
+            faults.warning(document.position, _NO_ENTRY_POINTS, _SCRIPTS)
         return
     _check_circles(manifest, entries, faults)
 
@@ -92,7 +93,7 @@ def _check_keys(node: Node, known: Iterable[str], where: str, faults: Faults, el
         hint = f"did you mean '{near}'?" if near else None
         if near is None and name in elsewhere:
             hint = "it belongs elsewhere: to an entry point" if not where else "it belongs to the top level"
-        faults.warning(field.key.place, f"'{name}' is not read{f' in {where}' if where else ''}", hint)
+        faults.warning(field.key.position, f"'{name}' is not read{f' in {where}' if where else ''}", hint)
 
 
 def _check_duplicates(node: Node, seen: set[int], faults: Faults) -> None:
@@ -100,8 +101,8 @@ def _check_duplicates(node: Node, seen: set[int], faults: Faults) -> None:
         return
     seen.add(id(node))
     for key in node.duplicates:
-        line = node.fields[key.source].key.place.line
-        faults.warning(key.place, f"'{key.source}' is written twice, and only the last one counts (line {line})")
+        line = node.fields[key.source].key.position.line
+        faults.warning(key.position, f"'{key.source}' is written twice, and only the last one counts (line {line})")
     for part in (*node.items, *(field.value for field in node.fields.values())):
         _check_duplicates(part, seen, faults)
 
@@ -117,7 +118,7 @@ def _check_circles(manifest: Manifest, entries: Node, faults: Faults) -> None:
             reached.update(new)
             ahead += new
         if name in reached:
-            faults.error(entries.fields[name].key.place, f"entry point '{name}' needs itself")
+            faults.error(entries.fields[name].key.position, f"entry point '{name}' needs itself")
 
 
 def _check_entry_point(node: Node, entry: EntryPoint, files: ProjectFiles | None, faults: Faults) -> None:
@@ -131,33 +132,33 @@ def _check_entry_point(node: Node, entry: EntryPoint, files: ProjectFiles | None
             _check_default(field.value, spec, faults)
     command = node.field("command")
     if files is not None and command is not None and command.is_text:
-        check_files(command.place, entry, files, faults)
+        check_files(command.position, entry, files, faults)
 
 
 def _check_declaration(node: Node, spec: ParameterSpec, faults: Faults) -> None:
     """Check the keys and the type of one parameter."""
     if node.is_null:
-        faults.warning(node.place, f"parameter '{spec.name}' has no declaration; MLflow crashes on it")
+        faults.warning(node.position, f"parameter '{spec.name}' has no declaration; MLflow crashes on it")
     for name, field in node.fields.items():
         if name in PARAMETER or name.startswith("x-"):
             continue
         if GLUED_DEFAULT.match(name) and field.value.is_null:
-            faults.error(field.key.place, f"'{name}' is not read as a default", "write 'default: VALUE', with ': '")
+            faults.error(field.key.position, f"'{name}' is not read as a default", "write 'default: VALUE', with ': '")
         elif GLUED_TYPE.match(name) and field.value.is_null:
-            faults.warning(field.key.place, f"'{name}' is not read as a type", "write 'type: NAME', with ': '")
+            faults.warning(field.key.position, f"'{name}' is not read as a type", "write 'type: NAME', with ': '")
         else:
             near = nearest(name, PARAMETER)
             hint = f"did you mean '{near}'?" if near else None
             if name in ("required", "optional"):
                 hint = "a parameter is required exactly when it has no default"
-            faults.warning(field.key.place, f"'{name}' is not read in parameter '{spec.name}'", hint)
-    word = spec.type.lower()
-    if word not in TYPES and word not in OTHER_NAMES:
+            faults.warning(field.key.position, f"'{name}' is not read in parameter '{spec.name}'", hint)
+    type_name = spec.type.lower()
+    if type_name not in TYPES and type_name not in OTHER_NAMES:
         kind = node.field("type")
-        hint = suggestion(word, [*TYPES, *OTHER_NAMES])
+        hint = suggestion(type_name, [*TYPES, *OTHER_NAMES])
         if hint:
-            place = node.place if kind is None else kind.place
-            faults.warning(place, f"the type '{spec.type}' of parameter '{spec.name}' stands for any text", hint)
+            position = node.position if kind is None else kind.position
+            faults.warning(position, f"the type '{spec.type}' of parameter '{spec.name}' means any text", hint)
 
 
 def _check_default(node: Node, spec: ParameterSpec, faults: Faults) -> None:
@@ -170,18 +171,20 @@ def _check_default(node: Node, spec: ParameterSpec, faults: Faults) -> None:
             wanted = wrong_type(spec.type.lower(), "")
             hint = f"take it out, or write {wanted or 'a default such as'}" + ("" if wanted else ' "" or the text None')
             message = f"'default: null' is no default: parameter '{spec.name}' is required"
-            faults.warning(default.key.place, message, hint)
+            faults.warning(default.key.position, message, hint)
         return
     if default.value.lone_equals:
-        faults.warning(default.value.place, f"MLflow can't read the default '=' of '{spec.name}'", "put it in quotes")
+        faults.warning(
+            default.value.position, f"MLflow can't read the default '=' of '{spec.name}'", "put it in quotes"
+        )
     if spec.secret and spec.default:
-        faults.warning(default.key.place, f"the default of the secret parameter '{spec.name}' is in the file")
+        faults.warning(default.key.position, f"the default of the secret parameter '{spec.name}' is in the file")
         return
     wanted = None if spec.default.lower() in NOTHING else wrong_type(spec.type.lower(), spec.default)
     if wanted:
-        faults.warning(default.value.place, f"the default of '{spec.name}' is not {wanted}: '{spec.default}'")
+        faults.warning(default.value.position, f"the default of '{spec.name}' is not {wanted}: '{spec.default}'")
     elif spec.choices and spec.default not in spec.choices:
-        faults.warning(default.value.place, f"the default of '{spec.name}' is none of its choices: '{spec.default}'")
+        faults.warning(default.value.position, f"the default of '{spec.name}' is none of its choices: '{spec.default}'")
 
 
 def _check_command(node: Node, entry: EntryPoint, lines: list[str], faults: Faults) -> None:
@@ -196,31 +199,31 @@ def _check_command(node: Node, entry: EntryPoint, lines: list[str], faults: Faul
         faults.error(_place_of(fault.text, command, lines), message, fault.hint)
     if not filled.faults and protect_shell_braces(entry.command, values) != entry.command:
         hint = "for both write $NAME, or ${{NAME}}"
-        place = _place_of("${", command, lines)
-        faults.warning(place, f"MLflow can't run '{entry.name}': it takes ${{…}} for a placeholder", hint)
+        position = _place_of("${", command, lines)
+        faults.warning(position, f"MLflow can't run '{entry.name}': it takes ${{…}} for a placeholder", hint)
     unused = [spec.name for spec in entry.parameters if spec.name not in filled.used]
     for name in unused if parameters is not None and not filled.faults else ():
-        declared = parameters.fields[name].key.place if parameters is not None else None
+        declared = parameters.fields[name].key.position if parameters is not None else None
         faults.warning(declared, f"the command of '{entry.name}' does not use parameter '{name}'")
     for name in sorted(filled.used):
         for mark in ("'", '"'):
             text = f"{mark}{{{name}}}{mark}"
             if text in entry.command:
                 hint = f"values are quoted already: write {{{name}}} without quotes"
-                place = _place_of(f"{{{name}}}", command, lines)
-                faults.warning(place, f"{text} gets quotes inside quotes where a value has spaces", hint)
+                position = _place_of(f"{{{name}}}", command, lines)
+                faults.warning(position, f"{text} gets quotes inside quotes where a value has spaces", hint)
 
 
-def _place_of(text: str, command: Node, lines: list[str]) -> Place:
+def _place_of(text: str, command: Node, lines: list[str]) -> Position:
     """Return the position of a part of a command; if the part is not found, the start of the command."""
-    for number in range(command.place.line, command.last_line + 1) if text else ():
-        start = command.place.column - 1 if number == command.place.line else 0
+    for number in range(command.position.line, command.last_line + 1) if text else ():
+        start = command.position.column - 1 if number == command.position.line else 0
         column = lines[number - 1].find(text, start) if number <= len(lines) else -1
         if column >= 0:
-            return Place(number, column + 1)
-    return command.place
+            return Position(number, column + 1)
+    return command.position
 
 
 def has_errors(faults: Iterable[Fault]) -> bool:
-    """Tell whether a fault keeps a part of the manifest from running."""
+    """Return whether a fault keeps a part of the manifest from running."""
     return any(fault.severity is Severity.ERROR for fault in faults)

@@ -7,7 +7,7 @@ from shlex import quote
 from runner.base.masking import STARS, Masker, is_secret
 from runner.errors import ManifestError, ParameterError
 from runner.manifest.faults import printable, quoted
-from runner.manifest.paths import PathRules, Placed, place_paths
+from runner.manifest.paths import PathRules, ResolvedParameter, resolve_paths
 from runner.manifest.template import fill_template
 from runner.model import EntryPoint, Parameter
 
@@ -30,8 +30,8 @@ def render_command(
         ManifestError: the command has a placeholder without a parameter, or invalid braces.
         ParameterError: a path does not exist, or an undeclared parameter can't be appended to the command.
     """
-    placed = place_paths(parameters, paths)
-    texts = [(each.parameter, each.text if masker is None else _recorded(each, masker)) for each in placed]
+    resolved = resolve_paths(parameters, paths)
+    texts = [(each.parameter, each.text if masker is None else _recorded(each, masker)) for each in resolved]
     values = {one.name: text if text == STARS else quote(text) for one, text in texts if one.declared}
     filled = fill_template(entry_point.command, values)
     if filled.faults:
@@ -48,12 +48,12 @@ def render_command(
 
 def secret_texts(parameters: tuple[Parameter, ...], paths: PathRules) -> tuple[str, ...]:
     """Return the paths in secret parameters."""
-    placed = (each for each in place_paths(parameters, paths) if each.text != each.parameter.value)
-    return tuple(each.text for each in placed if is_secret(each.parameter))
+    resolved = (each for each in resolve_paths(parameters, paths) if each.text != each.parameter.value)
+    return tuple(each.text for each in resolved if is_secret(each.parameter))
 
 
-def _recorded(placed: Placed, masker: Masker) -> str:
-    return STARS if is_secret(placed.parameter) and placed.text else masker.shown(placed.text)
+def _recorded(resolved: ResolvedParameter, masker: Masker) -> str:
+    return STARS if is_secret(resolved.parameter) and resolved.text else masker.shown(resolved.text)
 
 
 def shell_argv(command: str, shell: str = "bash") -> tuple[str, ...]:
@@ -88,7 +88,7 @@ def _append(command: str, extras: list[tuple[str, str]], entry_point: EntryPoint
 
 
 def _ends_without_command(template: str) -> bool:
-    """Say whether the last line is a comment or ends a here document; values are quoted, so the template tells."""
+    """Return whether the last line is a comment or ends a here document; quoted values can't change that."""
     text = template.rstrip()
     last = text.rpartition("\n")[2].strip()
     is_end_of_document = "\n" in text and last in re.findall(HERE_DOCUMENT, text)

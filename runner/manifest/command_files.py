@@ -3,7 +3,7 @@
 import re
 import shlex
 
-from runner.base.foreign_text import Position as Place
+from runner.base.foreign_text import Position
 from runner.manifest.faults import Faults
 from runner.manifest.files import near_file, tidy_path
 from runner.model import EntryPoint, ProjectFiles
@@ -21,32 +21,32 @@ def absent_scripts(command: str, files: ProjectFiles) -> tuple[str, ...]:
     try:
         lexer = shlex.shlex(command, posix=True, punctuation_chars=True)
         lexer.whitespace_split = True
-        words = list(lexer)
+        tokens = list(lexer)
     except ValueError:
         return ()
-    if {"cd", "pushd", "cp", "curl", "wget", "git", "unzip", "tar", "mv"} & set(words):
+    if {"cd", "pushd", "cp", "curl", "wget", "git", "unzip", "tar", "mv"} & set(tokens):
         return ()
     absent = []
-    for number, word in enumerate(words):
-        script = _script_after(words[number + 1 :]) if INTERPRETERS.fullmatch(word) else None
+    for number, token in enumerate(tokens):
+        script = _script_after(tokens[number + 1 :]) if INTERPRETERS.fullmatch(token) else None
         if script and files.read(tidy_path(script)) is None:
             absent.append(script)
     return tuple(dict.fromkeys(absent))
 
 
-def _script_after(words: list[str]) -> str | None:
+def _script_after(tokens: list[str]) -> str | None:
     """Return the script among an interpreter's arguments, or None."""
-    for word in words:
-        if word in SEPARATORS or word in ("-c", "-m", "-e"):
+    for token in tokens:
+        if token in SEPARATORS or token in ("-c", "-m", "-e"):
             return None
-        if not word.startswith("-"):
-            plain = word.endswith(SCRIPTS) and not word.startswith(("/", "~")) and not re.search(r"[${}*?`]", word)
-            return word if plain else None
+        if not token.startswith("-"):
+            plain = token.endswith(SCRIPTS) and not token.startswith(("/", "~")) and not re.search(r"[${}*?`]", token)
+            return token if plain else None
     return None
 
 
-def check_files(place: Place | None, entry: EntryPoint, files: ProjectFiles, faults: Faults) -> None:
+def check_files(position: Position | None, entry: EntryPoint, files: ProjectFiles, faults: Faults) -> None:
     """Warn of missing scripts."""
     for script in absent_scripts(entry.command, files):
         message = f"the command of '{entry.name}' names '{script}', which is not in the project"
-        faults.warning(place, message, near_file(tidy_path(script), files))
+        faults.warning(position, message, near_file(tidy_path(script), files))

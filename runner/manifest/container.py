@@ -12,14 +12,14 @@ PAIR = 2
 def read_docker_env(node: Node, faults: Faults) -> ContainerSpec | None:
     """Return the container that a ``docker_env`` declares, or None if the declaration is invalid."""
     if node.kind is not Kind.MAPPING:
-        faults.error(node.place, "'docker_env' must be a mapping with an 'image'")
+        faults.error(node.position, "'docker_env' must be a mapping with an 'image'")
         return None
     image, build = node.field("image"), _build(node.field("build"), faults)
     devcontainer = _text("devcontainer", node.field("devcontainer"), faults)
     has_image = image is not None and not is_empty(image) and image.kind is Kind.SCALAR
     if not (has_image or build or devcontainer):
         hint = "for example image: python:3.11, or build: . for the Dockerfile of the project"
-        faults.error(node.place, "'docker_env' needs an 'image'", hint)
+        faults.error(node.position, "'docker_env' needs an 'image'", hint)
         return None
     return ContainerSpec(
         image=text_of(image) if image is not None and has_image else "",
@@ -32,7 +32,7 @@ def read_docker_env(node: Node, faults: Faults) -> ContainerSpec | None:
 
 
 def is_empty(node: Node) -> bool:
-    """Tell whether MLflow treats a key with this value as absent: any value that is false in Python."""
+    """Return whether MLflow treats a key with this value as absent: any value that is false in Python."""
     if node.kind is Kind.SCALAR:
         return not node.value and node.problem is None
     return not (node.items or node.fields)
@@ -42,7 +42,7 @@ def _text(name: str, node: Node | None, faults: Faults) -> str | None:
     if node is None or is_empty(node):
         return None
     if node.kind is not Kind.SCALAR:
-        faults.warning(node.place, f"'{name}' of 'docker_env' is not a text, so it is not used")
+        faults.warning(node.position, f"'{name}' of 'docker_env' is not a text, so it is not used")
         return None
     return text_of(node)
 
@@ -55,7 +55,9 @@ def _build(node: Node | None, faults: Faults) -> ImageBuild | None:
         return ImageBuild(context=normpath(node.source))
     if node.kind is not Kind.MAPPING:
         hint = "it is a folder with a Dockerfile, or a mapping of context, dockerfile, args and target"
-        faults.warning(node.place, "'build' of 'docker_env' is neither a folder nor a mapping, so it is not used", hint)
+        faults.warning(
+            node.position, "'build' of 'docker_env' is neither a folder nor a mapping, so it is not used", hint
+        )
         return None
     context = normpath(_text("context", node.field("context"), faults) or ".")
     file = _text("dockerfile", node.field("dockerfile"), faults)
@@ -71,7 +73,7 @@ def _arguments(node: Node | None, faults: Faults) -> tuple[tuple[str, str], ...]
     if node is None or is_empty(node):
         return ()
     if node.kind is not Kind.MAPPING or not all(field.value.kind is Kind.SCALAR for field in node.fields.values()):
-        faults.warning(node.place, "'args' of 'build' is not a mapping of texts, so it is not used")
+        faults.warning(node.position, "'args' of 'build' is not a mapping of texts, so it is not used")
         return ()
     return tuple((name, text_of(field.value)) for name, field in node.fields.items())
 
@@ -80,7 +82,9 @@ def _volumes(node: Node | None, faults: Faults) -> tuple[str, ...]:
     if node is None:
         return ()
     if node.kind is not Kind.LIST or not all(item.is_text for item in node.items):
-        faults.error(node.place, "'volumes' of 'docker_env' must be a list of texts", 'for example ["/data:/data:ro"]')
+        faults.error(
+            node.position, "'volumes' of 'docker_env' must be a list of texts", 'for example ["/data:/data:ro"]'
+        )
         return ()
     return tuple(item.source for item in node.items)
 
@@ -90,7 +94,7 @@ def _variables(node: Node | None, faults: Faults) -> tuple[tuple[str, str | None
         return ()
     if node.kind is not Kind.LIST or not all(_is_variable(item) for item in node.items):
         faults.error(
-            node.place,
+            node.position,
             "'environment' of 'docker_env' must be a list of names to copy and of [name, value] pairs",
             'for example ["HOME", ["MODE", "train"]]',
         )

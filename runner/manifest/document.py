@@ -24,7 +24,7 @@ class DocumentError(ManifestError):
     """A file that is not valid YAML."""
 
     def __init__(self, fault: Fault) -> None:
-        super().__init__(fault.message, context=fault.place, hint=fault.hint)
+        super().__init__(fault.message, context=fault.location, hint=fault.hint)
         self.fault = fault
 
 

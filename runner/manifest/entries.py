@@ -2,9 +2,10 @@
 
 import re
 
+from runner.base.suggestions import suggestion
 from runner.manifest.document import Kind, Node, problem_of, text_of
 from runner.manifest.environment import declare_own_environment
-from runner.manifest.faults import Faults, suggestion
+from runner.manifest.faults import Faults
 from runner.manifest.own_keys import (
     number_of,
     read_description,
@@ -32,9 +33,9 @@ def read_entry_points(node: Node | None, files: ProjectFiles, file: str) -> dict
             faults = Faults(file)
             needs = node.fields[name].value.field("needs")
             for needed in unknown:
-                place = needs.place if needs else None
+                position = needs.position if needs else None
                 hint = suggestion(needed, entries)
-                faults.error(place, f"'{name}' needs '{needed}', which is no entry point", hint)
+                faults.error(position, f"'{name}' needs '{needed}', which is no entry point", hint)
             entries[name] = _with_faults(entry, faults)
     return entries
 
@@ -48,7 +49,7 @@ def _with_faults(entry: EntryPoint, faults: Faults) -> EntryPoint:
 def _read_entry_point(name: str, node: Node, files: ProjectFiles, faults: Faults) -> EntryPoint:
     if node.kind is not Kind.MAPPING:
         hint = "write the text below the name, as command: …" if node.is_text else None
-        faults.error(node.place, f"entry point '{name}' must be a mapping with a 'command'", hint)
+        faults.error(node.position, f"entry point '{name}' must be a mapping with a 'command'", hint)
         return EntryPoint(name=name, command="", faults=tuple(faults.found))
     own = node.field("environment")
     entry = EntryPoint(
@@ -71,13 +72,13 @@ def _read_entry_point(name: str, node: Node, files: ProjectFiles, faults: Faults
 def _read_command(name: str, node: Node, faults: Faults) -> str:
     command = node.field("command")
     if command is None:
-        place = node.fields["command"].key.place if "command" in node.fields else node.place
-        faults.error(place, f"entry point '{name}' has no 'command'")
+        position = node.fields["command"].key.position if "command" in node.fields else node.position
+        faults.error(position, f"entry point '{name}' has no 'command'")
         return ""
     if not command.is_text:
         kinds = {Kind.LIST: "a list", Kind.MAPPING: "a mapping", Kind.SCALAR: f"'{command.source}' without quotes"}
         hint = "write the whole command line as one text, in quotes or below a |"
-        faults.error(command.place, f"the 'command' of '{name}' must be a text, not {kinds[command.kind]}", hint)
+        faults.error(command.position, f"the 'command' of '{name}' must be a text, not {kinds[command.kind]}", hint)
         return ""
     return command.source
 
@@ -87,7 +88,7 @@ def _read_parameters(name: str, node: Node | None, faults: Faults) -> tuple[Para
         return ()
     if node.kind is not Kind.MAPPING:
         hint = "write name: {type: …, default: …} without the dash"
-        faults.error(node.place, f"'parameters' of '{name}' must be a mapping of names to declarations", hint)
+        faults.error(node.position, f"'parameters' of '{name}' must be a mapping of names to declarations", hint)
         return ()
     return tuple(_read_parameter(parameter, field.value, faults) for parameter, field in node.fields.items())
 
@@ -99,12 +100,12 @@ def _read_parameter(name: str, node: Node, faults: Faults) -> ParameterSpec:
         return ParameterSpec(name=name, type=node.source or "string")
     if node.kind is not Kind.MAPPING:
         hint = f"for a default write {name}: {{default: {node.source}}}" if node.kind is Kind.SCALAR else None
-        faults.error(node.place, f"the declaration of parameter '{name}' must be a type or a mapping", hint)
+        faults.error(node.position, f"the declaration of parameter '{name}' must be a type or a mapping", hint)
         return ParameterSpec(name=name)
     kind = node.field("type")
     minimum, maximum = (_read_bound(name, key, node.field(key), faults) for key in ("min", "max"))
     if minimum is not None and maximum is not None and minimum > maximum:
-        faults.error(node.place, f"'min' of parameter '{name}' is larger than its 'max'")
+        faults.error(node.position, f"'min' of parameter '{name}' is larger than its 'max'")
     return ParameterSpec(
         name=name,
         type="string" if kind is None else text_of(kind) or "string",
@@ -125,13 +126,15 @@ def _read_default(name: str, node: Node, faults: Faults) -> str | None:
         return None
     problem = problem_of(default)
     if problem:
-        faults.error(default.place, f"the default of parameter '{name}' can't be read: {problem}", "put it in quotes")
+        faults.error(
+            default.position, f"the default of parameter '{name}' can't be read: {problem}", "put it in quotes"
+        )
         return None
     return text_of(default)
 
 
 def _note(node: Node) -> str | None:
-    """Return the problem if a default seems to be intended but is not one."""
+    """Return the problem of a text that looks like a default but is none, or None."""
     if node.field("default") is not None:
         return None
     if "default" in node.fields:
@@ -145,7 +148,7 @@ def _read_bound(name: str, key: str, node: Node | None, faults: Faults) -> float
         return None
     number = number_of(node)
     if number is None or number != number:  # noqa: PLR0124
-        faults.error(node.place, f"'{key}' of parameter '{name}' must be a number")
+        faults.error(node.position, f"'{key}' of parameter '{name}' must be a number")
         return None
     return number
 
@@ -154,7 +157,7 @@ def _read_choices(name: str, node: Node | None, faults: Faults) -> tuple[str, ..
     if node is None:
         return ()
     if node.kind is not Kind.LIST or not all(item.kind is Kind.SCALAR for item in node.items):
-        faults.warning(node.place, f"'choices' of parameter '{name}' is not a list of values, so it is not used")
+        faults.warning(node.position, f"'choices' of parameter '{name}' is not a list of values, so it is not used")
         return ()
     return tuple(text_of(item) for item in node.items)
 
@@ -163,6 +166,6 @@ def _read_secret(name: str, node: Node | None, faults: Faults) -> bool:
     if node is None:
         return False
     if not isinstance(node.value, bool):
-        faults.error(node.place, f"'secret' of parameter '{name}' must be true or false")
+        faults.error(node.position, f"'secret' of parameter '{name}' must be true or false")
         return True
     return node.value

@@ -5,8 +5,9 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from runner.base.lazy import LazyModule
+from runner.base.suggestions import suggestion
 from runner.errors import ManifestError
-from runner.manifest.faults import quoted, raise_errors, suggestion
+from runner.manifest.faults import quoted, raise_errors
 from runner.manifest.files import near_file, tidy_path
 from runner.model import EntryPoint, Manifest, ProjectFiles
 

@@ -1,4 +1,4 @@
-"""Finds the file that declares the environment of a project."""
+"""Finds the file that declares the environment: the one of the manifest's key, else known names in a fixed order."""
 
 import re
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ def named_environment(
     present = sorted(set(KEYS) & set(fields))
     if len(present) > 1:
         faults.error(
-            fields[present[1]].key.place,
+            fields[present[1]].key.position,
             f"{quoted(present)} exclude each other",
             "keep one; a key without a value counts too",
         )
@@ -64,7 +64,7 @@ def discover_environment(files: ProjectFiles) -> EnvironmentDeclaration:
 
 
 def _is_lock_of_another(name: str, names: set[str], files: ProjectFiles) -> bool:
-    """Tell whether `proj lock` wrote a ``pylock.toml`` for an existing file; that file is the declaration."""
+    """Return whether `proj lock` wrote a ``pylock.toml`` for an existing file; that file is the declaration."""
     if name != "pylock.toml":
         return False
     table = (files.read(name) or b"").partition(b"[tool.proj]")[2]
@@ -81,15 +81,17 @@ def declare_own_environment(node: Node, files: ProjectFiles, faults: Faults) -> 
     if node.kind is Kind.MAPPING and set(KEYS) & set(node.fields):
         return named_environment(node.fields, files, faults)
     if not node.is_text:
-        faults.warning(node.place, "'environment' is neither the path of a file nor a mapping, so it is not used")
+        faults.warning(node.position, "'environment' is neither the path of a file nor a mapping, so it is not used")
         return None
     path = tidy_path(node.source)
     if files.read(path) is not None:
         return EnvironmentDeclaration(kind=kind_of_file(path), path=path)
     if "/" in path or path.endswith(ENV_FILE_SUFFIXES):
-        faults.error(node.place, f"'environment' names the file '{path}', which is not there", near_file(path, files))
+        faults.error(
+            node.position, f"'environment' names the file '{path}', which is not there", near_file(path, files)
+        )
     else:
-        faults.warning(node.place, f"'environment: {node.source}' names no file, so it is not used")
+        faults.warning(node.position, f"'environment: {node.source}' names no file, so it is not used")
     return None
 
 
@@ -110,11 +112,13 @@ def kind_of_file(path: str) -> EnvironmentKind:
 
 def _named_file(key: str, node: Node, files: ProjectFiles, faults: Faults) -> EnvironmentDeclaration:
     if node.kind is not Kind.SCALAR:
-        faults.error(node.place, f"'{key}' must be the path of a file", "write the environment to a file and name it")
+        faults.error(
+            node.position, f"'{key}' must be the path of a file", "write the environment to a file and name it"
+        )
         return EnvironmentDeclaration(kind=KEYS[key])
     path = tidy_path(text_of(node))
     if files.read(path) is None:
         hint = near_file(path, files) or "paths are relative to the project folder and stay in the repository"
         found = faults.error if faults.needs_environment else faults.warning
-        found(node.place, f"'{key}' names the file '{path}', which is not there", hint)
+        found(node.position, f"'{key}' names the file '{path}', which is not there", hint)
     return EnvironmentDeclaration(kind=KEYS[key], path=path)

@@ -16,22 +16,22 @@ class Faults:
         """Whether a missing environment file is an error."""
         self.found: list[Fault] = []
 
-    def error(self, place: SourcePosition | None, message: str, hint: str | None = None) -> None:
+    def error(self, position: SourcePosition | None, message: str, hint: str | None = None) -> None:
         """Add a fault that keeps its part of the manifest from running."""
-        self._add(Severity.ERROR, place, message, hint)
+        self._add(Severity.ERROR, position, message, hint)
 
-    def warning(self, place: SourcePosition | None, message: str, hint: str | None = None) -> None:
+    def warning(self, position: SourcePosition | None, message: str, hint: str | None = None) -> None:
         """Add a fault that is tolerated."""
-        self._add(Severity.WARNING, place, message, hint)
+        self._add(Severity.WARNING, position, message, hint)
 
-    def _add(self, severity: Severity, place: SourcePosition | None, message: str, hint: str | None) -> None:
+    def _add(self, severity: Severity, position: SourcePosition | None, message: str, hint: str | None) -> None:
         self.found.append(
             Fault(
                 severity=severity,
                 message=printable(message),
                 file=self.file,
-                line=place.line if place else None,
-                column=place.column if place else None,
+                line=position.line if position else None,
+                column=position.column if position else None,
                 hint=None if hint is None else printable(hint),
             )
         )
@@ -50,31 +50,16 @@ def raise_errors(faults: Iterable[Fault]) -> None:
     """
     errors = [fault for fault in faults if fault.severity is Severity.ERROR]
     if len(errors) == 1:
-        raise ManifestError(errors[0].message, context=errors[0].place, hint=errors[0].hint)
+        raise ManifestError(errors[0].message, context=errors[0].location, hint=errors[0].hint)
     if errors:
         raise ManifestError(
             f"{len(errors)} faults in {errors[0].file}: " + "; ".join(fault.message for fault in errors),
-            context="\n".join(f"{fault.place}: {fault.message}" for fault in errors),
+            context="\n".join(f"{fault.location}: {fault.message}" for fault in errors),
             hint=next((fault.hint for fault in errors if fault.hint), None),
         )
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word that is closest to ``word``, or None."""
-    from difflib import get_close_matches
-
-    by_lower = {other.lower(): other for other in known}
-    close = get_close_matches(word.lower(), by_lower, n=1, cutoff=0.7)
-    return by_lower[close[0]] if close else None
-
-
-def suggestion(word: str, known: Iterable[str]) -> str | None:
-    """Return a hint with the closest known word, or None."""
-    near = nearest(word, known)
-    return f"did you mean '{near}'?" if near is not None else None
-
-
 def quoted(names: Sequence[str]) -> str:
     """Return quoted names, separated by commas."""
-    words = [f"'{name}'" for name in names]
-    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + f" and {words[-1]}" if words else "none"
+    shown = [f"'{name}'" for name in names]
+    return shown[0] if len(shown) == 1 else ", ".join(shown[:-1]) + f" and {shown[-1]}" if shown else "none"

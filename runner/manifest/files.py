@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from posixpath import normpath
 
+from runner.base.suggestions import nearest
 from runner.errors import ManifestError
-from runner.manifest.faults import nearest
 from runner.model import ProjectFiles
 
 
@@ -61,25 +61,25 @@ class FolderFiles:
         Raises:
             ManifestError: the file exists and can't be read.
         """
-        place = self._locate(path)
-        if place is None:
+        location = self._locate(path)
+        if location is None:
             return None
         try:
-            if not stat.S_ISREG(place.stat().st_mode):
+            if not stat.S_ISREG(location.stat().st_mode):
                 return None
-            return place.read_bytes()
+            return location.read_bytes()
         except PermissionError as error:
-            raise ManifestError(f"'{path}' can't be read: {error.strerror}", context=str(place)) from error
+            raise ManifestError(f"'{path}' can't be read: {error.strerror}", context=str(location)) from error
         except (OSError, ValueError):
             return None
 
     def names(self, folder: str = "") -> tuple[str, ...]:
         """Return the sorted names in a folder, folders with a final ``/``; empty if the folder does not exist."""
-        place = self._locate(folder or ".")
-        if place is None:
+        location = self._locate(folder or ".")
+        if location is None:
             return ()
         try:
-            with os.scandir(place) as entries:
+            with os.scandir(location) as entries:
                 return tuple(sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries))
         except (OSError, ValueError):
             return ()
@@ -91,5 +91,5 @@ class FolderFiles:
         tidy = normpath(path)
         if not tidy.startswith(".."):
             return self.root / tidy
-        place = Path(os.path.normpath(self.root / tidy))
-        return place if place.is_relative_to(self.boundary) else None
+        location = Path(os.path.normpath(self.root / tidy))
+        return location if location.is_relative_to(self.boundary) else None

@@ -15,7 +15,7 @@ from runner.model import Parameter, ProjectFiles, ValueSource
 _SEPARATORS = re.compile(r"[\\/]+")
 
 
-class Lead(Struct, frozen=True, kw_only=True):
+class PathReplacement(Struct, frozen=True, kw_only=True):
     """A path that does not exist on this machine, and its replacement relative to the project folder."""
 
     path: str
@@ -25,9 +25,7 @@ class Lead(Struct, frozen=True, kw_only=True):
     @property
     def text(self) -> str:
         """The recorded text of the repair."""
-        return (
-            f"'{self.path}' ({self.where}) is not on this machine: '{self.file}' of the repository is read in its stead"
-        )
+        return f"'{self.path}' ({self.where}) does not exist on this machine: '{self.file}' is read instead"
 
 
 def find_tail(path: str, files: ProjectFiles) -> str | None:
@@ -46,36 +44,38 @@ def find_tail(path: str, files: ProjectFiles) -> str | None:
 
 
 def is_absent(path: str) -> bool:
-    """Tell whether a text is an absolute path in a home folder that does not exist on this machine."""
+    """Return whether a text is an absolute path in a home folder that does not exist on this machine."""
     return bool(re.fullmatch(FOREIGN_PATH, path)) and not os.path.lexists(path)
 
 
-def find_leads(scripts: Scripts, files: ProjectFiles) -> tuple[Lead, ...]:
+def find_replacements(scripts: Scripts, files: ProjectFiles) -> tuple[PathReplacement, ...]:
     """Return the replacements for paths of another machine in the scripts."""
-    return tuple({lead.path: lead for lead in _leads(scripts, files)}.values())
+    return tuple({replacement.path: replacement for replacement in _replacements(scripts, files)}.values())
 
 
-def _leads(scripts: Scripts, files: ProjectFiles) -> Iterator[Lead]:
+def _replacements(scripts: Scripts, files: ProjectFiles) -> Iterator[PathReplacement]:
     for script in scripts.found:
-        for place in script.paths:
-            tail = find_tail(place.text, files) if is_absent(place.text) else None
+        for named in script.paths:
+            tail = find_tail(named.text, files) if is_absent(named.text) else None
             if tail is not None:
-                yield Lead(path=place.text, file=tail, where=f"{script.path}:{place.line}")
+                yield PathReplacement(path=named.text, file=tail, where=f"{script.path}:{named.line}")
 
 
 def with_own_files(
     parameters: Sequence[Parameter], files: ProjectFiles
 ) -> tuple[tuple[Parameter, ...], tuple[str, ...]]:
-    """Return parameters whose defaults name the repository's own files, and what was changed, in words for a person.
+    """Replace defaults that are paths of another machine by files of the repository; return texts of the repairs, too.
 
-    What the user gives stays as it is.
+    Values that the user gives stay as they are.
     """
     changed: list[Parameter] = []
     repairs: list[str] = []
     for each in parameters:
-        is_open = each.source is ValueSource.DEFAULT and not is_secret(each) and is_absent(each.value)
-        tail = find_tail(each.value, files) if is_open else None
+        is_replaceable = each.source is ValueSource.DEFAULT and not is_secret(each) and is_absent(each.value)
+        tail = find_tail(each.value, files) if is_replaceable else None
         changed.append(each if tail is None else structs.replace(each, value=tail))
         if tail is not None:
-            repairs.append(f"'{each.value}', the default of '{each.name}', is not on this machine: '{tail}' is taken")
+            repairs.append(
+                f"'{each.value}', the default of '{each.name}', does not exist on this machine: '{tail}' is used"
+            )
     return tuple(changed), tuple(repairs)

@@ -15,45 +15,45 @@ from runner.model import EntryPoint, ParameterSpec
 _GAP = r"[ \t]+(?:\\\r?\n[ \t]*)*"
 _FLAG = r"--?[A-Za-z][\w.-]*"
 _END = r"(?=[ \t]*(?:\\\r?\n\s*)*(?:[\r\n;&|)>]|\Z))"
-"""The end of a simple command: nothing comes after it that would take the place of what is left out."""
+"""The end of a simple command: no later argument can take the position of a removed one."""
 _STARTS = re.compile(rf"(?:^|[\s/])(?:python[\d.]*|bash|sh|Rscript){_GAP}\Z")
 """An interpreter: the flag after it is its own, such as ``-m``."""
 _NEEDED = re.compile(
     rf"(?:[=<>|&;(]|\s{_FLAG}|(?:^|[\s/])(?:python[\d.]*|bash|sh|Rscript|exec|time|env)){_GAP}\Z"
     r"|[=<>\n][ \t]*\Z|\A\s*\Z"
 )
-"""What comes before a word without which the command would be another: a redirection, a flag, an interpreter."""
+"""Text before an argument that the command needs: a redirection, a flag, an interpreter."""
 
 
-class Omission(Struct, frozen=True, kw_only=True):
-    """An entry point without the parameters that are left out, and what was done, each in words for a person."""
+class ReducedEntryPoint(Struct, frozen=True, kw_only=True):
+    """An entry point without the omitted parameters, and a text for each repair."""
 
     entry_point: EntryPoint
     repairs: tuple[str, ...] = ()
 
 
-def omit_null_defaults(entry_point: EntryPoint, given: Collection[str]) -> Omission:
+def omit_null_defaults(entry_point: EntryPoint, given: Collection[str]) -> ReducedEntryPoint:
     """Return an entry point without the parameters whose default is null and that have no value.
 
-    A parameter stays, and is required, where its words can't be told from the rest of the command.
+    A parameter stays, and is required, if its arguments can't be identified in the command.
     """
     repairs = []
-    # From the last one on, as of several positional words only those at the end can be left out.
+    # From last to first: of several positional arguments only those at the end can be removed.
     for spec in reversed(entry_point.parameters):
         if not spec.is_null or spec.name in given:
             continue
-        command, words = _without(entry_point.command, spec)
+        command, removed = _without(entry_point.command, spec)
         if command is None:
             continue
-        what = f"{quoted(words)} is left out of the command" if words else "it is not passed on"
+        what = f"{quoted(removed)} is left out of the command" if removed else "it is not passed on"
         repairs.append(f"the default of parameter '{spec.name}' is null: {what}")
-        kept = tuple(one for one in entry_point.parameters if one is not spec)
-        entry_point = structs.replace(entry_point, command=command, parameters=kept)
-    return Omission(entry_point=entry_point, repairs=tuple(reversed(repairs)))
+        remaining = tuple(one for one in entry_point.parameters if one is not spec)
+        entry_point = structs.replace(entry_point, command=command, parameters=remaining)
+    return ReducedEntryPoint(entry_point=entry_point, repairs=tuple(reversed(repairs)))
 
 
 def _without(command: str, spec: ParameterSpec) -> tuple[str | None, list[str]]:
-    """Return a command without a parameter and the words that were taken out; None where it can't do without it."""
+    """Return a command without a parameter, None if that is impossible, and the removed arguments."""
     field = rf"\$?\{{{re.escape(spec.name)}\}}"
     value = rf"(?:\"{field}\"|'{field}'|{field})"
     after = r"(?=[\s;&|)<>]|\Z)"
@@ -63,7 +63,7 @@ def _without(command: str, spec: ParameterSpec) -> tuple[str | None, list[str]]:
         rf"(?<![^\s(])-[A-Za-z]{value}{after}",
         rf"(?<=\s){value}{_END}",
     )
-    words: list[str] = []
+    removed: list[str] = []
     for number, form in enumerate(forms):
         for match in reversed(list(re.finditer(form, command))):
             is_positional = number == len(forms) - 1
@@ -73,5 +73,5 @@ def _without(command: str, spec: ParameterSpec) -> tuple[str | None, list[str]]:
             command = (
                 f"{before}{command[match.end() :].lstrip(' ') if before.endswith(' ') else command[match.end() :]}"
             )
-            words = list(dict.fromkeys((" ".join(match[0].replace("\\\n", " ").split()), *words)))
-    return (None if re.search(rf"(?<!\{{){field}(?!\}})|\{{{re.escape(spec.name)}[!:]", command) else command), words
+            removed = list(dict.fromkeys((" ".join(match[0].replace("\\\n", " ").split()), *removed)))
+    return (None if re.search(rf"(?<!\{{){field}(?!\}})|\{{{re.escape(spec.name)}[!:]", command) else command), removed

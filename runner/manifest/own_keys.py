@@ -8,19 +8,19 @@ import math
 from collections.abc import Callable
 from posixpath import isabs, normpath
 
-from runner.base.foreign_text import Position as Place
+from runner.base.durations import seconds_of
+from runner.base.foreign_text import Position
 from runner.manifest.document import Kind, Node, plain_of, text_of
-from runner.manifest.durations import seconds_of
 from runner.manifest.faults import Faults
 from runner.model import MetricsFile
 
 
 def read_description(node: Node | None, faults: Faults) -> str | None:
-    """Return a description; anything that is no text is warned of."""
+    """Return a description; warn if it is not a text."""
     if node is None:
         return None
     if node.kind is not Kind.SCALAR:
-        faults.warning(node.place, "'description' is not a text, so it is not used")
+        faults.warning(node.position, "'description' is not a text, so it is not used")
         return None
     return text_of(node)
 
@@ -34,7 +34,7 @@ def read_paths(name: str, node: Node | None, faults: Faults, *, inside: bool) ->
         return ()
     nodes = node.items if node.kind is Kind.LIST else [node]
     if not all(item.is_text for item in nodes):
-        faults.warning(node.place, f"'{name}' is not a path or a list of paths, so it is not used")
+        faults.warning(node.position, f"'{name}' is not a path or a list of paths, so it is not used")
         return ()
     return tuple(item.source for item in nodes if not inside or _stays_inside(name, item, faults))
 
@@ -42,7 +42,9 @@ def read_paths(name: str, node: Node | None, faults: Faults, *, inside: bool) ->
 def _stays_inside(name: str, node: Node, faults: Faults) -> bool:
     leaves = isabs(node.source) or normpath(node.source).split("/")[0] == ".."
     if leaves:
-        faults.warning(node.place, f"'{node.source}' in '{name}' is outside the project folder, so it is not collected")
+        faults.warning(
+            node.position, f"'{node.source}' in '{name}' is outside the project folder, so it is not collected"
+        )
     return not leaves
 
 
@@ -53,7 +55,7 @@ def read_metrics(node: Node | None, faults: Faults) -> tuple[MetricsFile, ...]:
     nodes = node.items if node.kind is Kind.LIST else [node]
     if not all(item.is_text or (item.kind is Kind.MAPPING and _path_in(item)) for item in nodes):
         faults.warning(
-            node.place,
+            node.position,
             "'metrics' is not a file or a list of files, so it is not used",
             "for example metrics: metrics.json, or [{path: metrics.json, tolerance: 1e-6}]",
         )
@@ -72,19 +74,19 @@ def _path_in(node: Node) -> bool:
     return path is not None and path.is_text
 
 
-def read_tolerance(node: Node | None, complain: Callable[[Place, str], None]) -> float | None:
-    """Return by how much a number may differ and still count as the same; at least 0."""
+def read_tolerance(node: Node | None, report: Callable[[Position, str], None]) -> float | None:
+    """Return the tolerance of a number, at least 0."""
     if node is None:
         return None
     number = number_of(node)
     if number is None or not math.isfinite(number) or number < 0:
-        complain(node.place, f"'tolerance' must be a number of at least 0, not '{text_of(node)}'")
+        report(node.position, f"'tolerance' must be a number of at least 0, not '{text_of(node)}'")
         return None
     return number
 
 
 def number_of(node: Node) -> float | None:
-    """Return a scalar as a number, also where YAML 1.1 reads ``1e-6`` as a text; None where it is none."""
+    """Return a scalar as a number, also if YAML 1.1 reads ``1e-6`` as a text; None if it is not a number."""
     if node.kind is not Kind.SCALAR or isinstance(node.value, bool) or node.problem:
         return None
     try:
@@ -99,12 +101,12 @@ def read_variables(node: Node | None, faults: Faults) -> dict[str, str]:
         return {}
     fields = node.fields.values()
     if node.kind is not Kind.MAPPING or any(field.value.kind is not Kind.SCALAR for field in fields):
-        faults.warning(node.place, "'env' is not a mapping of variables to values, so it is not used")
+        faults.warning(node.position, "'env' is not a mapping of variables to values, so it is not used")
         return {}
     variables = {}
     for name, field in node.fields.items():
         if not name or "=" in name or "\0" in name or "\0" in text_of(field.value):
-            faults.error(field.key.place, f"'{name}' in 'env' can't be an environment variable")
+            faults.error(field.key.position, f"'{name}' in 'env' can't be an environment variable")
         else:
             variables[name] = "" if field.value.is_null else text_of(field.value)
     return variables
@@ -115,13 +117,13 @@ def read_timeout(node: Node | None, faults: Faults) -> float | None:
     if node is None:
         return None
     if node.kind is not Kind.SCALAR or isinstance(node.value, bool):
-        faults.warning(node.place, "'timeout' is not a time, so it is not used", "for example 600, 10m or 1h30m")
+        faults.warning(node.position, "'timeout' is not a time, so it is not used", "for example 600, 10m or 1h30m")
         return None
     seconds = number_of(node)
     if seconds is None:
         seconds = seconds_of(text_of(node))
     if seconds is None or not math.isfinite(seconds) or seconds <= 0:
-        faults.error(node.place, f"'timeout: {text_of(node)}' is not a time", "for example 600, 10m or 1h30m")
+        faults.error(node.position, f"'timeout: {text_of(node)}' is not a time", "for example 600, 10m or 1h30m")
         return None
     return seconds
 
@@ -132,10 +134,10 @@ def read_names(name: str, node: Node | None, faults: Faults) -> tuple[str, ...]:
 
 
 def read_promotion(node: Node | None, faults: Faults) -> dict[str, object] | None:
-    """Return what ``promote`` says, as plain data."""
+    """Return the value of ``promote`` as plain data."""
     if node is None:
         return None
     if node.kind is not Kind.MAPPING:
-        faults.warning(node.place, "'promote' is not a mapping, so it is not used")
+        faults.warning(node.position, "'promote' is not a mapping, so it is not used")
         return None
     return {name: plain_of(field.value) for name, field in node.fields.items()}

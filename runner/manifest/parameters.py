@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from runner.base.foreign_text import SMALL, ForeignTextError, parse_json, read_limited
 from runner.base.lazy import LazyModule
 from runner.base.masking import is_secret_name
+from runner.base.suggestions import nearest
 from runner.errors import ParameterError
-from runner.manifest.faults import nearest, printable, quoted
+from runner.manifest.faults import printable, quoted
 from runner.model import EntryPoint, Parameter, ParameterSpec, ValueSource
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _mend(spec: ParameterSpec, unknown: list[str]) -> str:
 
 
 def _unusable(name: str, value: str) -> str | None:
-    """Return why neither a shell nor a record can take this, or None."""
+    """Return why a value can't be stored or passed to a shell, or None."""
     if not name:
         return "a parameter has no name"
     for text in (name, value):
@@ -105,7 +106,7 @@ def _unusable(name: str, value: str) -> str | None:
 
 
 def _refusal(spec: ParameterSpec, value: str) -> str | None:
-    """Return why a value that the user gave can't be, or None."""
+    """Return why a value that the user gave is refused, or None."""
     if value == spec.default:
         return None
     shown = "the value given" if spec.secret or is_secret_name(spec.name) else f"'{value}'"
@@ -118,7 +119,7 @@ def _refusal(spec: ParameterSpec, value: str) -> str | None:
 
 
 def wrong_type(kind: str, value: str) -> str | None:
-    """Return what a type takes where the value is none of it; types without a rule take everything."""
+    """Return what a type accepts if it does not accept the value, else None; types without a rule accept every text."""
     if kind in INTEGERS:
         return None if re.fullmatch(INTEGER, value) else "an integer"
     if kind in NUMBERS:
@@ -131,7 +132,7 @@ def wrong_type(kind: str, value: str) -> str | None:
 
 
 def _number(value: str) -> float | None:
-    """Return a text as a number, or None; spaces around it are no part of a number."""
+    """Return a text as a number, or None; surrounding spaces make it no number."""
     try:
         return float(value) if value == value.strip() else None
     except ValueError:
@@ -178,7 +179,7 @@ def _json_parameters(path: Path, content: bytes) -> dict[str, str]:
         found = parse_json(content)
     except ForeignTextError as error:
         raise ParameterError(
-            f"the parameters file '{path}' can't be read: {error}", context=f"{path}{error.place}"
+            f"the parameters file '{path}' can't be read: {error}", context=f"{path}{error.location}"
         ) from None
     if not isinstance(found, dict):
         raise ParameterError(f"the parameters file '{path}' must be an object of names and values")
@@ -197,6 +198,6 @@ def _yaml_parameters(path: Path, content: bytes) -> dict[str, str]:
     for name, field in root.fields.items():
         problem = document.problem_of(field.value)
         if problem:
-            place = f"{path}:{field.value.place.line}:{field.value.place.column}"
-            raise ParameterError(f"the value of '{name}' can't be read: {problem}", context=place, hint="quote it")
+            location = f"{path}:{field.value.position.line}:{field.value.position.column}"
+            raise ParameterError(f"the value of '{name}' can't be read: {problem}", context=location, hint="quote it")
     return {name: document.text_of(field.value) for name, field in root.fields.items() if not field.value.is_null}

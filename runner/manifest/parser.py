@@ -56,7 +56,7 @@ def find_manifest(files: ProjectFiles) -> str | None:
 
 
 def explain_absence(files: ProjectFiles) -> str | None:
-    """Return a hint on what was probably meant to be the manifest where there is none, or None."""
+    """Return a hint that names the file that is probably meant to be the manifest, or None."""
     names = files.names()
     found = next((name for name in names if name.lower() in WITH_EXTENSION), None)
     if found:
@@ -68,7 +68,7 @@ def explain_absence(files: ProjectFiles) -> str | None:
 
 
 def parse_manifest(files: ProjectFiles, *, needs_environment: bool = True) -> Reading:
-    """Return the manifest with all that is wrong in it; nothing is raised that can be reported.
+    """Return the manifest with all its faults; faults are returned, not raised.
 
     Raises:
         ManifestError: there are several manifests, or the file is not YAML.
@@ -79,7 +79,7 @@ def parse_manifest(files: ProjectFiles, *, needs_environment: bool = True) -> Re
     document = None if file is None or content is None else load_document(file, content)
     if document is None or document.kind is not Kind.MAPPING:
         if document is not None and not document.is_null:
-            faults.error(document.place, f"'{file}' must be a mapping of keys to values")
+            faults.error(document.position, f"'{file}' must be a mapping of keys to values")
         manifest = Manifest(path=file, environment=discover_environment(files), faults=tuple(faults.found))
         return Reading(manifest=manifest, document=None, faults=faults)
     return Reading(manifest=_read_top(document, files, faults), document=document, faults=faults)
@@ -88,7 +88,7 @@ def parse_manifest(files: ProjectFiles, *, needs_environment: bool = True) -> Re
 def _read_top(document: Node, files: ProjectFiles, faults: Faults) -> Manifest:
     entries = document.field("entry_points")
     if entries is not None and entries.kind is not Kind.MAPPING:
-        faults.error(entries.place, "'entry_points' must be a mapping of names to entry points")
+        faults.error(entries.position, "'entry_points' must be a mapping of names to entry points")
         entries = None
     name = document.field("name")
     _refuse_databricks(document.fields, faults)
@@ -108,30 +108,30 @@ def _read_top(document: Node, files: ProjectFiles, faults: Faults) -> Manifest:
 
 def _read_experiment(node: Node | None, faults: Faults) -> str | None:
     if node is not None and (node.kind is not Kind.SCALAR or not text_of(node)):
-        faults.warning(node.place, "'experiment' is not a name, so it is not used")
+        faults.warning(node.position, "'experiment' is not a name, so it is not used")
         return None
     return None if node is None else text_of(node)
 
 
 def _refuse_databricks(fields: Mapping[str, Field], faults: Faults) -> None:
-    """Say what is wrong with a Databricks job, in MLflow's order, and that it can't run here at the latest."""
+    """Report the faults of a Databricks job in MLflow's order; the last one is that it can't run here."""
     job = fields.get("databricks_spark_job")
     if job is None or job.value.is_null:
         return
-    place = job.key.place
+    position = job.key.position
     script = job.value.field("python_file")
     entries = fields["entry_points"].value if "entry_points" in fields else None
     keys = sorted(set(KEYS) & set(fields))
     if script is not None and entries is not None:
-        faults.error(place, "'python_file' of 'databricks_spark_job' and 'entry_points' exclude each other")
+        faults.error(position, "'python_file' of 'databricks_spark_job' and 'entry_points' exclude each other")
     elif script is None and entries is None:
-        faults.error(place, "'databricks_spark_job' needs a 'python_file', or the manifest 'entry_points'")
+        faults.error(position, "'databricks_spark_job' needs a 'python_file', or the manifest 'entry_points'")
     elif keys:
-        faults.error(place, f"'databricks_spark_job' excludes {quoted(keys)}")
+        faults.error(position, f"'databricks_spark_job' excludes {quoted(keys)}")
     else:
         for name in _path_parameters(entries):
-            faults.error(place, f"'databricks_spark_job' takes no parameter of type path, and '{name}' is one")
-        faults.error(place, "a 'databricks_spark_job' can't be run here", "take it out to run the project locally")
+            faults.error(position, f"'databricks_spark_job' takes no parameter of type path, and '{name}' is one")
+        faults.error(position, "a 'databricks_spark_job' can't be run here", "take it out to run the project locally")
 
 
 def _path_parameters(entries: Node | None) -> list[str]:

@@ -17,11 +17,11 @@ FETCHED = ("http", "https")
 
 
 class PathRules(Struct, frozen=True, kw_only=True):
-    """Where paths are looked up, and where they are when the command runs.
+    """The folders in which paths are looked up, and the folders in which they are when the command runs.
 
     A path is looked up in the ``caller``'s working folder first and then in the project: in the folder ``project``, or
-    by ``files`` where the source has no folder. What lies in ``repository`` (without it: in the project folder) is laid
-    out for the run, the project folder as ``mapped``. Downloads go below ``storage``.
+    in ``files`` if the source has no folder. Paths in ``repository`` (without it, in the project folder) are mapped to
+    the run folder, in which ``mapped`` is the project folder. Downloads are stored below ``storage``.
     """
 
     caller: Path
@@ -40,7 +40,7 @@ class Download(Struct, frozen=True, kw_only=True):
     path: Path
 
 
-class Placed(Struct, frozen=True, kw_only=True):
+class ResolvedParameter(Struct, frozen=True, kw_only=True):
     """The value of a parameter as the command gets it, before quoting."""
 
     parameter: Parameter
@@ -48,47 +48,47 @@ class Placed(Struct, frozen=True, kw_only=True):
     download: Download | None = None
 
 
-def place_paths(parameters: tuple[Parameter, ...], rules: PathRules) -> tuple[Placed, ...]:
-    """Return the values of all parameters, those of the type ``path`` as absolute paths.
+def resolve_paths(parameters: tuple[Parameter, ...], rules: PathRules) -> tuple[ResolvedParameter, ...]:
+    """Return the values of all parameters; paths become absolute.
 
     Raises:
-        ParameterError: something named by a path is not there or can't be fetched; all faults are in it.
+        ParameterError: paths that do not exist or can't be fetched; the error lists all of them.
     """
-    outcomes = [_place(parameter, position, rules) for position, parameter in enumerate(parameters)]
+    outcomes = [_resolve(parameter, position, rules) for position, parameter in enumerate(parameters)]
     faults = [outcome for outcome in outcomes if isinstance(outcome, ParameterError)]
     if faults:
         message = "; ".join(fault.message for fault in faults)
         raise ParameterError(printable(message), context=faults[0].context, hint=faults[0].hint)
-    return tuple(outcome for outcome in outcomes if isinstance(outcome, Placed))
+    return tuple(outcome for outcome in outcomes if isinstance(outcome, ResolvedParameter))
 
 
 def find_downloads(parameters: tuple[Parameter, ...], rules: PathRules) -> tuple[Download, ...]:
-    """Return what must be fetched before the command that `render_command` gives for these rules can run."""
-    return tuple(placed.download for placed in place_paths(parameters, rules) if placed.download)
+    """Return the files to fetch before the command that `render_command` returns for these rules can run."""
+    return tuple(resolved.download for resolved in resolve_paths(parameters, rules) if resolved.download)
 
 
 def find_paths(parameters: tuple[Parameter, ...], rules: PathRules) -> tuple[Path, ...]:
-    """Return where the files are that parameters of the type ``path`` name, when the command runs."""
-    placed = place_paths(parameters, rules)
-    return tuple(Path(each.text) for each in placed if each.parameter.type == PATH and each.text.startswith("/"))
+    """Return the paths that parameters of the type ``path`` have while the command runs."""
+    resolved = resolve_paths(parameters, rules)
+    return tuple(Path(each.text) for each in resolved if each.parameter.type == PATH and each.text.startswith("/"))
 
 
-def _place(parameter: Parameter, position: int, rules: PathRules) -> Placed | ParameterError:
+def _resolve(parameter: Parameter, position: int, rules: PathRules) -> ResolvedParameter | ParameterError:
     value = parameter.value
     if not (parameter.declared and parameter.type == PATH and value):
-        return Placed(parameter=parameter, text=value)
+        return ResolvedParameter(parameter=parameter, text=value)
     found = _find(value, rules)
     if found is not None:
-        return Placed(parameter=parameter, text=str(found))
+        return ResolvedParameter(parameter=parameter, text=str(found))
     scheme, host, path = _split_url(value)
     if scheme == "file" and host in ("", "localhost"):
         found = _find(unquote(path), rules)
         if found is not None:
-            return Placed(parameter=parameter, text=str(found))
+            return ResolvedParameter(parameter=parameter, text=str(found))
     if scheme in FETCHED:
         name = unquote(basename(path)).replace("/", "_")
         target = rules.storage / f"param_{position}" / (name if name.strip(".\0") else "data")
-        return Placed(
+        return ResolvedParameter(
             parameter=parameter,
             text=str(target),
             download=Download(parameter=parameter.name, url=value, path=target),
@@ -97,7 +97,7 @@ def _place(parameter: Parameter, position: int, rules: PathRules) -> Placed | Pa
 
 
 def _split_url(value: str) -> tuple[str, str, str]:
-    """Return scheme, host and path; empty texts for what is no URL."""
+    """Return scheme, host and path; empty texts if the value is not a URL."""
     try:
         parts = urlsplit(value)
     except ValueError:
@@ -112,23 +112,23 @@ def _absent(parameter: Parameter, scheme: str, rules: PathRules) -> ParameterErr
             f"parameter '{parameter.name}' is a path, and {shown} can't be fetched: only http, https and file can",
             hint="give it the type uri and fetch it in the script",
         )
-    places = [str(place) for place in (rules.caller, rules.project or "the project") if place]
+    folders = [str(folder) for folder in (rules.caller, rules.project or "the project") if folder]
     hint = "a tilde is not expanded here: write $HOME instead" if parameter.value.startswith("~") else None
     return ParameterError(
         f"parameter '{parameter.name}' is a path, and there is no {shown}",
-        context=f"looked in {' and '.join(dict.fromkeys(places))}",
+        context=f"looked in {' and '.join(dict.fromkeys(folders))}",
         hint=hint,
     )
 
 
 def _find(value: str, rules: PathRules) -> Path | None:
-    """Return where a local path is at the time of the run; percent signs are decoded where the text as it is fails."""
+    """Return the location of a local path during the run; try the text as it is, then with percent signs decoded."""
     texts = tuple(dict.fromkeys((value, unquote(value))))
     for folder in (rules.caller, rules.project) if rules.project else (rules.caller,):
         for text in texts:
-            place = os.path.join(folder, text)  # noqa: PTH118
-            if os.path.exists(place):  # noqa: PTH110
-                return _map(Path(os.path.normpath(place)), rules)
+            candidate = os.path.join(folder, text)  # noqa: PTH118
+            if os.path.exists(candidate):  # noqa: PTH110
+                return _map(Path(os.path.normpath(candidate)), rules)
     if rules.project is None and rules.files is not None:
         for text in texts:
             if not isabs(text) and _is_in(rules.files, normpath(text)):
@@ -141,13 +141,13 @@ def _is_in(files: ProjectFiles, path: str) -> bool:
     return path == "." or bool({name, f"{name}/"} & set(files.names(folder)))
 
 
-def _map(place: Path, rules: PathRules) -> Path:
-    """Return where a path is at the time of the run: the same in the folder laid out, if it is of the project."""
+def _map(path: Path, rules: PathRules) -> Path:
+    """Return the location of a path during the run: in the run folder if it belongs to the project."""
     if rules.project is None:
-        return place
+        return path
     outermost = rules.repository or rules.project
-    real = (Path(os.path.realpath(path)) for path in (place, outermost, rules.project))
-    for inner, outer, project in ((place, outermost, rules.project), tuple(real)):
+    real = (Path(os.path.realpath(one)) for one in (path, outermost, rules.project))
+    for inner, outer, project in ((path, outermost, rules.project), tuple(real)):
         if inner.is_relative_to(outer):
             return Path(os.path.normpath(rules.mapped / os.path.relpath(inner, project)))
-    return place
+    return path

@@ -16,7 +16,7 @@ TYPES = {
     "uri": "Anything with a scheme, passed on as it is.",
 }
 OTHER_NAMES = ("str", "integer", "number", "boolean")
-"""Further names of types that are understood; every other name stands for text, as in MLflow."""
+"""Further names of types; every other name means text, as in MLflow."""
 
 
 def _text(description: str) -> Schema:

@@ -6,17 +6,17 @@ from string import Formatter
 
 from msgspec import Struct
 
-from runner.manifest.faults import suggestion
+from runner.base.suggestions import suggestion
 
 WIDEST = 10_000
-"""Characters to which a format may pad a value."""
+"""Largest width in characters of a formatted value."""
 DEEPEST = 2
-"""How deep fields may be nested, as in ``str.format``."""
+"""Largest depth of nested fields, as in ``str.format``."""
 BRACES = "a brace that the shell should see is written twice: {{ and }}"
 
 
 class TemplateFault(Struct, frozen=True, kw_only=True):
-    """Why a command can't be filled in; ``text`` is the part that is meant, as it stands there, if that is known."""
+    """A fault of a command template; ``text`` is the faulty part as written, if known."""
 
     text: str
     message: str
@@ -24,7 +24,7 @@ class TemplateFault(Struct, frozen=True, kw_only=True):
 
 
 class Filled(Struct, frozen=True, kw_only=True):
-    """A command with its values in place, which of them it used, and what could not be filled in."""
+    """A rendered command, the names of the values that it uses, and its faults."""
 
     text: str
     used: frozenset[str]
@@ -34,7 +34,7 @@ class Filled(Struct, frozen=True, kw_only=True):
 def fill_template(command: str, values: Mapping[str, str]) -> Filled:
     """Return a command with each ``{NAME}`` replaced; the values must be quoted already.
 
-    A name may hold dots, brackets or digits: a placeholder names a parameter, never a part of one. Conversions and
+    A name may contain dots, brackets or digits: a placeholder names a parameter, never a part of one. Conversions and
     format specifications work as in ``str.format``.
     """
     filling = _Filling(values)
@@ -65,7 +65,7 @@ def protect_shell_braces(command: str, names: Mapping[str, str]) -> str:
 
 
 def _ends_of_braces(command: str) -> dict[int, int]:
-    """Return where each brace is closed, by where it opens; braces that stay open are left out."""
+    """Return the end of each pair of braces by its start; unclosed braces are skipped."""
     ends: dict[int, int] = {}
     opened: list[int] = []
     for match in re.finditer("[{}]", command):
@@ -77,7 +77,7 @@ def _ends_of_braces(command: str) -> dict[int, int]:
 
 
 def _protect_inside(inner: str, names: Mapping[str, str]) -> str:
-    """Return what stands inside ``${…}`` with its braces doubled, except around the names of parameters."""
+    """Return the content of ``${…}`` with its braces doubled, except around the names of parameters."""
     parts = re.split(r"(\{[^{}]*\})", inner)
     return "".join(
         part if part.startswith("{") and part[1:-1] in names else part.replace("{", "{{").replace("}", "}}")

@@ -6,6 +6,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
+from runner.base.tags import RUN_NAME_TAG, USER_TAG
 from runner.errors import RemoteError
 from runner.model import RunStatus
 from runner.store import entities
@@ -129,8 +130,8 @@ class RunResponse(Struct, frozen=True):
         return entities.Run(
             run_id=info.run_id or info.run_uuid,
             experiment_id=info.experiment_id,
-            name=info.run_name or tags.get("mlflow.runName", ""),
-            user=info.user_id or tags.get("mlflow.user", ""),
+            name=info.run_name or tags.get(RUN_NAME_TAG, ""),
+            user=info.user_id or tags.get(USER_TAG, ""),
             status=RunStatus(info.status) if info.status in known else RunStatus.RUNNING,
             started_at=info.start_time,
             ended_at=info.end_time or None,

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from runner.base.files import replacing
 from runner.errors import ExecutionError
 from runner.settings import is_offline
 
@@ -21,11 +22,12 @@ def fetch(url: str, path: Path) -> None:
     if is_offline():
         raise ExecutionError(f"'{url}' is needed, and the network is off", hint="Leave --offline or PROJ_OFFLINE out.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        with urlopen(url, timeout=TIMEOUT) as answer, partial.open("wb") as file:  # noqa: S310, http(s) only: PathRules
+        with (
+            replacing(path, path.with_name(f".{path.name}.partial")) as partial,
+            urlopen(url, timeout=TIMEOUT) as answer,  # noqa: S310  http(s) only: PathRules
+            partial.open("wb") as file,
+        ):
             shutil.copyfileobj(answer, file)
     except (OSError, ValueError) as error:
-        partial.unlink(missing_ok=True)
         raise ExecutionError(f"'{url}' can't be downloaded", context=str(error)) from error
-    partial.replace(path)

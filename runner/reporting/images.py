@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from msgspec import Struct
 
 from runner.errors import ProjError
-from runner.runs.reader import KeptFile
+from runner.runs.reader import RunArtifact
 
 _KINDS = {
     ".png": ("image/png", b"\x89PNG\r\n\x1a\n"),
@@ -39,12 +39,12 @@ class Image(Struct, frozen=True, kw_only=True):
     reason: str | None = None
 
 
-def is_image(file: KeptFile) -> bool:
+def is_image(file: RunArtifact) -> bool:
     """Tell whether a file has the name of an image that browsers show."""
     return not file.on_request and _suffix(file) in _KINDS
 
 
-def read_images(files: Iterable[tuple[str, KeptFile]], limits: ImageLimits) -> Iterator[Image]:
+def read_images(files: Iterable[tuple[str, RunArtifact]], limits: ImageLimits) -> Iterator[Image]:
     """Yield the images of runs, given as run id and file, as far as the limits allow."""
     rest = limits.total
     for number, (run_id, file) in enumerate(files):
@@ -63,7 +63,7 @@ class _LeftOutError(Exception):
     """An image is not put into the page; the text is the reason."""
 
 
-def _content(file: KeptFile, limit: int, *, is_full: bool) -> bytes:
+def _content(file: RunArtifact, limit: int, *, is_full: bool) -> bytes:
     """Return the content of an image.
 
     Raises:
@@ -87,5 +87,5 @@ def _content(file: KeptFile, limit: int, *, is_full: bool) -> bytes:
     return bytes(content)
 
 
-def _suffix(file: KeptFile) -> str:
+def _suffix(file: RunArtifact) -> str:
     return PurePosixPath(file.name).suffix.lower()

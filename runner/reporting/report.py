@@ -4,16 +4,16 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import Struct
 
+from runner.base.tags import RUN_ID_TAG
 from runner.errors import NotFoundError, ProjError, RemoteError, SnapshotError
 from runner.model import RunRecord
 from runner.reporting.images import Image, ImageLimits, is_image, read_images
 from runner.reporting.series import CurveRequest, Series, is_curve, read_curves
 from runner.runs.comparison import Line, compare_runs
-from runner.runs.reader import KeptFile, KeptFiles, RunReader
+from runner.runs.reader import RunArtifact, RunArtifacts, RunReader
 from runner.settings import Home
 from runner.source.snapshot_store import has_run_commit, read_run_commit
 from runner.source.tree_changes import FileChange, PatchLimits, changes_between, changes_since_commit
-from runner.sync.push import ID_TAG
 
 _CURVES = 60
 """Charts of a report; the values of further metrics are in the table."""
@@ -50,7 +50,7 @@ class Report(Struct, frozen=True, kw_only=True):
     curves: tuple[tuple[Series, ...], ...]
     more_curves: tuple[str, ...]
     images: tuple[Image, ...]
-    files: Mapping[str, KeptFiles]
+    files: Mapping[str, RunArtifacts]
     changes: tuple[CodeChange, ...]
     notices: tuple[str, ...]
 
@@ -80,8 +80,8 @@ def read_report(
     )
 
 
-def _files(reader: RunReader, records: Sequence[RunRecord]) -> tuple[dict[str, KeptFiles], list[str]]:
-    found: dict[str, KeptFiles] = {}
+def _files(reader: RunReader, records: Sequence[RunRecord]) -> tuple[dict[str, RunArtifacts], list[str]]:
+    found: dict[str, RunArtifacts] = {}
     notices = []
     for record in records:
         run_id = record.run_id or ""
@@ -153,13 +153,13 @@ def _stored_id(record: RunRecord, home: Home) -> str:
     """
     run_id = record.run_id or ""
     tree = None if record.code is None else record.code.tree
-    for one in (run_id, record.tags.get(ID_TAG, "")):
+    for one in (run_id, record.tags.get(RUN_ID_TAG, "")):
         # The tag is a text that any client can set, so the tree must be the recorded one.
         if one and has_run_commit(home, one) and read_run_commit(home, one).tree == tree:
             return one
     raise SnapshotError(f"the code of run {run_id[:8]} is not stored on this machine")
 
 
-def files_beside_images(kept: KeptFiles, shown: frozenset[str]) -> tuple[KeptFile, ...]:
+def files_beside_images(kept: RunArtifacts, shown: frozenset[str]) -> tuple[RunArtifact, ...]:
     """Return the files of a run that are not shown as images."""
     return tuple(file for file in kept.files if file.name not in shown and not file.on_request)

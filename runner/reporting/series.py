@@ -3,21 +3,15 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
 
-from runner.base.lazy import LazyModule
+from runner.base.suggestions import suggestion
 from runner.errors import NotFoundError, UsageError
 from runner.model import RunRecord
 from runner.runs.reader import RunReader
 from runner.store.downsampling import SampledHistory
 from runner.store.entities import Metric
-
-if TYPE_CHECKING:
-    from runner.manifest import faults
-else:
-    faults = LazyModule("runner.manifest.faults")
 
 STEP, TIME, RELATIVE = "step", "time", "relative"
 """Horizontal axes; any other word is the name of a metric."""
@@ -144,7 +138,7 @@ def _require_metric(name: str, known: dict[str, tuple[str, ...]]) -> None:
     more = ", …" if len(names) > _SHOWN else ""
     some = f"Their metrics are {', '.join(names[:_SHOWN])}{more}."
     subject = "The run has no metric" if len(known) == 1 else "None of the runs has a metric"
-    raise NotFoundError(f"{subject} '{name}'", hint=faults.suggestion(name, names) or some)
+    raise NotFoundError(f"{subject} '{name}'", hint=suggestion(name, names) or some)
 
 
 def _read(reader: RunReader, record: RunRecord, name: str, request: CurveRequest) -> Series | None:

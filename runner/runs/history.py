@@ -1,5 +1,6 @@
 """Finds the commit that later received the code of a run with uncommitted changes."""
 
+from runner.base.tags import LATER_COMMIT_TAG
 from runner.errors import ProjError
 from runner.model import RunRecord
 from runner.settings import Home
@@ -7,9 +8,6 @@ from runner.source.address import parse_address
 from runner.source.opening import Source, open_source
 from runner.source.restoring import find_tree_in_history
 from runner.source.summaries import CommitSummary, summarise_commit
-
-LATER_COMMIT_TAG = "proj.commit"
-"""Tag of a dirty run: the commit that has its tree."""
 
 
 def find_later_commit(record: RunRecord, home: Home) -> str | None:

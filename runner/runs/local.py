@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from runner.base.tags import TREE_TAG
 from runner.errors import NotFoundError
 from runner.model import RunRecord
 from runner.provenance.outputs import LOGGED_ITSELF, kept_as
-from runner.runs.reader import KeptFile, KeptFiles, RunQuery, folder_of
+from runner.runs.reader import RunArtifact, RunArtifacts, RunQuery, folder_of
 from runner.settings import Home
 from runner.store import artifact_digests, downsampling, experiments, runs
 from runner.store.artifact_digests import ArtifactDigest
@@ -21,24 +22,24 @@ from runner.store.models import search as search_models
 from runner.store.record_pages import RecordPage, search_records
 from runner.store.records import read_record
 from runner.store.search import SearchQuery
-from runner.sync.bundle_records import TREE_TAG, merge_record, read_bundle, with_tag_details
+from runner.sync.bundle_records import merge_record, read_bundle, with_tag_details
 
 _PIECE = 1 << 20
 
 
-def find_experiment(database: Database, word: str) -> Experiment:
+def find_experiment(database: Database, reference: str) -> Experiment:
     """Return the experiment with this name or id, including deleted ones.
 
     Raises:
         NotFoundError: there is no such experiment.
     """
-    found = experiments.find(database, word)
+    found = experiments.find(database, reference)
     if found is not None:
         return found
     try:
-        return experiments.get(database, word)
+        return experiments.get(database, reference)
     except NotFoundError as error:
-        raise NotFoundError(f"There is no experiment '{word}'", hint="See `proj experiments list`.") from error
+        raise NotFoundError(f"There is no experiment '{reference}'", hint="See `proj experiments list`.") from error
 
 
 class LocalReader:
@@ -58,36 +59,36 @@ class LocalReader:
         records = tuple(with_tag_details(one) if _is_of_another_home(one) else one for one in page.records)
         return RecordPage(records=records, next_page_token=page.next_page_token)
 
-    def record(self, word: str) -> RunRecord:
+    def record(self, reference: str) -> RunRecord:
         """Return the record of a run."""
-        run_id = self._resolve(word)
+        run_id = self._resolve(reference)
         record = read_record(self.database, run_id, self.home)
         if not _is_of_another_home(record):
             return record
         left = read_bundle(local_folder(runs.get(self.database, run_id).artifact_uri))
         return with_tag_details(record) if left is None else merge_record(record, left)
 
-    def is_own(self, word: str) -> bool:
+    def is_own(self, reference: str) -> bool:
         """Return whether proj recorded the run in this store, so that the paths in its record are valid here."""
-        return runs.get(self.database, self._resolve(word)).details.command is not None
+        return runs.get(self.database, self._resolve(reference)).details.command is not None
 
-    def last_points(self, word: str) -> Mapping[str, Metric]:
+    def last_points(self, reference: str) -> Mapping[str, Metric]:
         """Return the last point of each metric of a run."""
-        return runs.get(self.database, self._resolve(word)).metrics
+        return runs.get(self.database, self._resolve(reference)).metrics
 
-    def history(self, word: str, name: str) -> Iterator[Metric]:
+    def history(self, reference: str, name: str) -> Iterator[Metric]:
         """Yield the points of a metric by step, then time, then value."""
-        run_id = self._resolve(word)
+        run_id = self._resolve(reference)
         downsampling.downsampled(self.database, run_id, name, 1)
         return downsampling.all_points(self.database, run_id, name)
 
-    def sampled_history(self, word: str, name: str, limit: int) -> downsampling.SampledHistory:
+    def sampled_history(self, reference: str, name: str, limit: int) -> downsampling.SampledHistory:
         """Return the downsampled history of a metric."""
-        return downsampling.downsampled(self.database, self._resolve(word), name, limit)
+        return downsampling.downsampled(self.database, self._resolve(reference), name, limit)
 
-    def files(self, word: str) -> KeptFiles:
-        """Return the files kept with a run."""
-        run = runs.get(self.database, self._resolve(word))
+    def files(self, reference: str) -> RunArtifacts:
+        """Return the files of a run."""
+        run = runs.get(self.database, self._resolve(reference))
         root = local_folder(run.artifact_uri)
         if root is None:
             raise NotFoundError("The artifacts of this run are not in the local store", context=run.artifact_uri)
@@ -104,11 +105,11 @@ class LocalReader:
             names = (lock.name,)
             pieces = partial(_pieces, lock.parent, names)
             size = size_of(lock.parent, names)
-            found.append(KeptFile(name=lock.name, names=names, size=size, pieces=pieces, on_request=True))
-        return KeptFiles(files=tuple(found), omissions=tuple(omissions))
+            found.append(RunArtifact(name=lock.name, names=names, size=size, pieces=pieces, on_request=True))
+        return RunArtifacts(files=tuple(found), omissions=tuple(omissions))
 
-    def _resolve(self, word: str) -> str:
-        return runs.resolve(self.database, word)
+    def _resolve(self, reference: str) -> str:
+        return runs.resolve(self.database, reference)
 
 
 def _is_of_another_home(record: RunRecord) -> bool:
@@ -128,7 +129,7 @@ def _digests_of(database: Database, run: Run) -> tuple[ArtifactDigest, ...]:
 
 def _files(
     root: Path, above: tuple[str, ...], digests: tuple[ArtifactDigest, ...]
-) -> tuple[list[KeptFile], list[Omission]]:
+) -> tuple[list[RunArtifact], list[Omission]]:
     """Return the files in a folder, and an omission for each recorded file that is missing from it."""
     found = survey(root)
     known = {tuple(digest.path.split("/")): digest for digest in digests}
@@ -136,7 +137,7 @@ def _files(
     there |= {names: digest.size for names, digest in known.items() if not os.path.lexists(root.joinpath(*names))}
     before = "".join(f"{as_text(name)}/" for name in above)
     files = [
-        KeptFile(
+        RunArtifact(
             name=before + "/".join(map(as_text, names)),
             names=(*above, *names),
             size=size,

@@ -22,8 +22,8 @@ class RunQuery(Struct, frozen=True, kw_only=True):
     limit: int = 1000
 
 
-class KeptFile(Struct, frozen=True, kw_only=True):
-    """A file kept with a run: its displayed path, its size in bytes, and a function that yields its content in pieces.
+class RunArtifact(Struct, frozen=True, kw_only=True):
+    """A file of a run: its displayed path, its size in bytes, and a function that yields its content in pieces.
 
     ``names`` are the path components on disk. With ``on_request`` the file is not an artifact and is returned only if
     requested by name.
@@ -39,10 +39,10 @@ class KeptFile(Struct, frozen=True, kw_only=True):
     sha256: str | None = None
 
 
-class KeptFiles(Struct, frozen=True, kw_only=True):
-    """The files kept with a run, and the omissions: entries that can't be returned, with reasons."""
+class RunArtifacts(Struct, frozen=True, kw_only=True):
+    """The files of a run, and the omissions: entries that can't be returned, with reasons."""
 
-    files: tuple[KeptFile, ...]
+    files: tuple[RunArtifact, ...]
     omissions: tuple[Omission, ...] = ()
 
 
@@ -52,7 +52,7 @@ def folder_of(model: LoggedModel) -> str:
 
 
 class RunReader(Protocol):
-    """Reads runs. The argument ``word`` selects a run: an id, an id prefix, a name, or ``latest``.
+    """Reads runs. The argument ``reference`` selects a run: an id, an id prefix, a name, or ``latest``.
 
     Every method raises `NotFoundError` for a missing item, `InvalidValueError` for an invalid argument, and
     `RemoteError` if a server fails.
@@ -65,22 +65,22 @@ class RunReader(Protocol):
         """Return the records that match a query, newest first unless another order is given."""
         ...
 
-    def record(self, word: str) -> RunRecord:
+    def record(self, reference: str) -> RunRecord:
         """Return the complete record of a run."""
         ...
 
-    def last_points(self, word: str) -> Mapping[str, Metric]:
+    def last_points(self, reference: str) -> Mapping[str, Metric]:
         """Return the last point of each metric of a run."""
         ...
 
-    def history(self, word: str, name: str) -> Iterator[Metric]:
+    def history(self, reference: str, name: str) -> Iterator[Metric]:
         """Yield all points of a metric of a run."""
         ...
 
-    def sampled_history(self, word: str, name: str, limit: int) -> SampledHistory:
+    def sampled_history(self, reference: str, name: str, limit: int) -> SampledHistory:
         """Return the history of a metric of a run, reduced to at most ``limit`` points."""
         ...
 
-    def files(self, word: str) -> KeptFiles:
-        """Return the files kept with a run; files of a logged model are in a folder with its name."""
+    def files(self, reference: str) -> RunArtifacts:
+        """Return the files of a run; files of a logged model are in a folder with its name."""
         ...

@@ -4,12 +4,12 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 
 from msgspec import Struct
 
 from runner.base.foreign_text import SMALL, ForeignTextError, parse_yaml, read_limited
+from runner.base.suggestions import nearest
 from runner.errors import ScaffoldError
 from runner.model import Event, EventKind, Report
 from runner.scaffold.plain_git import git, is_in_repository, start_repository
@@ -176,11 +176,11 @@ def _render(source: TemplateSource, folder: Path, request: ScaffoldRequest, home
     questions = worker.template.questions_data
     unknown = [name for name in request.answers if name not in questions]
     if unknown:
-        near = get_close_matches(unknown[0], questions, 1)
+        near = nearest(unknown[0], questions)
         raise ScaffoldError(
             f"the template doesn't ask for {', '.join(map(repr, unknown))}",
             context=f"its questions: {', '.join(questions) or 'none'}",
-            hint=f"did you mean {near[0]}?" if near else None,
+            hint=f"did you mean {near}?" if near else None,
         )
     if not folder.is_dir():
         raise ScaffoldError(f"the template {request.template} made no files")

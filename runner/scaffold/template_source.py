@@ -1,12 +1,12 @@
 """Resolves a template: the name of a built-in one, a folder, or a git URL."""
 
 import re
-from difflib import get_close_matches
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from runner.base.suggestions import nearest
 from runner.errors import ScaffoldError
 from runner.scaffold.releases import SCHEME, Templates, known_versions, publish
 from runner.settings import Home
@@ -38,11 +38,11 @@ def find_template(words: str, templates: Templates, home: Home) -> TemplateSourc
         return TemplateSource(words)
     if "://" in words:
         return TemplateSource(_checked_url(words))
-    near = get_close_matches(words, templates.names, 1)
+    near = nearest(words, templates.names)
     raise ScaffoldError(
         f"there is no template {words!r}",
         context=f"built-in templates: {', '.join(templates.names)}",
-        hint=f"did you mean {near[0]}?" if near else "a folder or a git URL will do as well",
+        hint=f"did you mean {near}?" if near else "a folder or a git URL will do as well",
     )
 
 

@@ -15,12 +15,11 @@ from runner.errors import NotFoundError
 from runner.model import Event, EventKind
 from runner.protocol.errors import ErrorCode, RefusedError, Response, error_response, response_for
 from runner.protocol.requests import ListProxied, read_body, read_query
-from runner.server import zero_copy
+from runner.server import guards, zero_copy
 from runner.server.api import artifacts, experiments, metrics, models, parts, registry, runs
 from runner.server.api.openapi import document
 from runner.server.api.tracking import Route, Stream, Tracking, Upstream
-from runner.server.standalone import guards
-from runner.server.standalone.guards import OPEN_PATHS, Caller, Guard, read_headers
+from runner.server.guards import OPEN_PATHS, Caller, Guard, read_headers
 from runner.server.write_batching import WriteBatcher
 from runner.store.artifacts import list_artifacts, open_artifact
 

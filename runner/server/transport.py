@@ -9,8 +9,10 @@ from typing import Any, cast
 from httptools import HttpParserError
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from runner.server.standalone.peers import Connection
-from runner.server.zero_copy import CONNECTION
+from runner.server.peers import Connection
+
+CONNECTION = "protocol"
+"""Key of the connection in the ASGI state of a request."""
 
 _UNKNOWN, _IDLE, _BUSY = range(3)
 

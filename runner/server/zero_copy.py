@@ -13,17 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from fcntl import fcntl
 from functools import cache
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import httptools
 
 from runner.protocol.errors import ErrorCode, RefusedError
-
-if TYPE_CHECKING:
-    from runner.server.transport import JoiningProtocol
-
-CONNECTION = "protocol"
-"""Key of the connection in the ASGI state of a request."""
+from runner.server.transport import CONNECTION, JoiningProtocol
 
 MIN_SIZE = 256 * 1024
 """Minimum size in bytes of a body for which splice is faster."""
@@ -113,7 +108,7 @@ async def receive_file(scope: Mapping[str, Any], target: int, size: int, check: 
 class _Body:
     """The rest of a body that is moved from a socket through a pipe to a file."""
 
-    def __init__(self, connection: "JoiningProtocol", target: int, left: int, check: Callable[[bool], None]) -> None:
+    def __init__(self, connection: JoiningProtocol, target: int, left: int, check: Callable[[bool], None]) -> None:
         self._connection = connection
         self._target = target
         self._left = left

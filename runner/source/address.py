@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from msgspec import Struct
 
+from runner.base.suggestions import near_words
 from runner.errors import SourceError
 from runner.model import SourceKind
 from runner.source.checkouts import is_bare
@@ -193,14 +194,12 @@ def _local(path: Path, typed: str, folder: str) -> Address:
 
 def _near_miss(place: Path, typed: str) -> str:
     """Suggest names like the first part of the path that does not exist."""
-    import difflib
-
     missing = next(part for part in (*reversed(place.parents), place) if not part.exists())
     try:
         names = [entry.name for entry in missing.parent.iterdir()]
     except OSError:
         names = []
-    close = difflib.get_close_matches(missing.name, names, n=3, cutoff=0.6)
+    close = near_words(missing.name, names, most=3)
     if close:
         return "Did you mean " + " or ".join(str(missing.parent / name) for name in close) + "?"
     if re.match(_SHORTHAND, typed):

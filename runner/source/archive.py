@@ -7,7 +7,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from runner.base.files import locked, new_folder, remove_tree, sha256_of
+from runner.base.files import new_folder, remove_tree, sha256_of
+from runner.base.locks import locked
 from runner.errors import SourceError
 from runner.model import Event, EventKind, Report
 from runner.settings import Home, is_offline

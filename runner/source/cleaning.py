@@ -4,7 +4,9 @@ import os
 import time
 from pathlib import Path
 
-from runner.base.files import locked, remove_tree
+from runner.base.files import remove_tree
+from runner.base.locks import locked
+from runner.base.partial_files import remove_partial_files
 from runner.errors import GitError, SnapshotError
 from runner.settings import Home
 from runner.source.freezing import state_of
@@ -21,11 +23,12 @@ _ZIPS = 7 * 24 * 3600
 
 
 def collect_garbage(home: Home) -> None:
-    """Remove trees that no run references, pooled run folders, and zips older than a week.
+    """Remove trees that no run references, pooled run folders, zips older than a week, and partial files of a day.
 
     Raises:
         SnapshotError: git can't collect garbage in the snapshot store.
     """
+    remove_partial_files(home.root)
     store = open_snapshot_store(home)
     place = store_git_directory(home)
     with locked(home.root / "vault.lock"):

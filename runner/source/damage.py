@@ -10,8 +10,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from runner.base.files import locked
 from runner.base.findings import Progress
+from runner.base.locks import locked
 from runner.settings import Home
 from runner.source.durable import write_durably
 from runner.source.gitcommand import run_git

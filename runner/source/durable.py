@@ -1,48 +1,19 @@
 """Writes files and syncs them to disk before other files refer to them."""
 
-import os
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
+from runner.base.files import sync_file, sync_folder, write_atomically
 from runner.source.gitcommand import run_concurrently
 
 _AT_ONCE = 8
 """Threads that call fsync: a file system combines concurrent syncs into one write."""
 
 
-def sync_file(path: Path) -> None:
-    """Sync the content of a file to disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_folder(folder: Path) -> None:
-    """Sync the entries of a folder to disk."""
-    sync_file(folder)
-
-
 def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Write a file atomically and sync its content and its name to disk."""
-    is_new = not path.parent.is_dir()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"tmp_obj_{os.urandom(8).hex()}")  # `git gc` removes files with this prefix
-    try:
-        with partial.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-    if is_new:
-        sync_folder(path.parent.parent)
+    write_atomically(path, data, durable=True, mode=mode)
 
 
 def _sync_all(pairs: list[tuple[Path, Path]]) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from runner.base.files import Stamp, locked, write_atomically
+from runner.base.files import Stamp, write_atomically
+from runner.base.locks import locked
 from runner.errors import SnapshotError
 from runner.model import Event, EventKind, Report
 from runner.settings import Home

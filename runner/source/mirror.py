@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from runner.base.files import locked, new_folder, remove_tree
+from runner.base.files import new_folder, remove_tree
+from runner.base.locks import locked
 from runner.errors import SourceError
 from runner.model import Event, EventKind, Report
 from runner.process import Completed

@@ -165,7 +165,19 @@ def _open_folder(where: Address, version: str | None, report: Report) -> Source:
         return _plain(where, project, version)
     ref, folder = split_tail(checkout.git_directory, where.tail, version)
     subdirectory = folder or project.relative_to(checkout.root).as_posix()
-    return _in_checkout(where, checkout, "" if subdirectory == "." else subdirectory, ref)
+    source = _in_checkout(where, checkout, "" if subdirectory == "." else subdirectory, ref)
+    if source.commit is None:
+        _report_lost_commit(checkout, report)
+    return source
+
+
+def _report_lost_commit(checkout: Checkout, report: Report) -> None:
+    """Warn if HEAD names a commit that can't be read; before the first commit it names none."""
+    identity = run_git(checkout.git_directory, "rev-parse", "--quiet", "--verify", "HEAD").text
+    if identity:
+        message = f"The commit {identity[:12]} of HEAD can't be read, so the code is recorded without its commit"
+        hint = f"`git fsck` in {checkout.root} names what is missing or damaged."
+        report(Event(kind=EventKind.WARNING, message=message, hint=hint))
 
 
 def _in_checkout(where: Address, checkout: Checkout, subdirectory: str, ref: str | None) -> Source:

@@ -11,7 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from runner.source.durable import sync_folder, write_durably
+from runner.base.files import sync_folder
+from runner.source.durable import write_durably
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -2,6 +2,7 @@
 
 import re
 
+from runner.base.suggestions import near_words
 from runner.errors import SourceError, UsageError
 from runner.source.checkouts import Commit, read_commit
 from runner.source.gitcommand import GitDirectory, run_git
@@ -56,13 +57,11 @@ def default_commit(git_directory: GitDirectory, shown: str) -> Commit:
 
 
 def _near_miss(git_directory: GitDirectory, version: str) -> str:
-    import difflib
-
     listed = run_git(
         git_directory, "for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads", "refs/tags", "refs/remotes"
     )
     names = [name.removeprefix("origin/") for name in listed.text.splitlines()]
-    close = difflib.get_close_matches(version, sorted(set(names)), n=3)
+    close = near_words(version, sorted(set(names)), most=3)
     if close:
         return "Did you mean " + " or ".join(close) + "?"
     if _SHA.match(version) and (git_directory.git_dir / "shallow").exists():

@@ -54,8 +54,7 @@ def require_sound_objects(home: Home, run_id: str, *trees: str) -> None:
         SnapshotError: an object has other content than its id says.
     """
     directory = store_git_directory(home)
-    commit = git(directory, "rev-parse", "--verify", f"refs/runs/{run_id}").decode().strip()
-    _require_sound(home, run_id, {commit, *trees})
+    _require_sound(home, run_id, trees)
     for tree in trees:
         # Each entry is "mode type id<TAB>path".
         heads = (entry.split(b"\t")[0].split(b" ") for entry in git(directory, "ls-tree", "-rtz", tree).split(b"\0"))

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from runner.base.files import Stamp, remove_tree, sha256_of
+from runner.base.safe_paths import LinkError, folder_at
 from runner.errors import GitError, SnapshotError
 from runner.model import Event, EventKind, Report
 from runner.settings import Home
@@ -82,8 +83,10 @@ class RunFolder:
         """Compare the folder with its state before the run.
 
         Raises:
-            SnapshotError: a folder in it can't be read.
+            SnapshotError: a folder in it can't be read, or the folder is no longer the run's own.
         """
+        if not self.in_place:
+            _require_own(self.root, self.project)
         try:
             found = scan(self.top, CACHES | {b".git"})
         except OSError as error:
@@ -147,6 +150,7 @@ class RunFolder:
         """Keep the folder unchanged, or move it to the pool for a later run of the project."""
         if self.in_place or keep:
             return
+        _require_own(self.root, self.project)  # a process that is still running may have replaced it
         start = os.fsencode(self.top) + b"/"
         for path in self._new:
             with suppress(OSError):
@@ -158,6 +162,21 @@ class RunFolder:
             self.root.rename(pool / f"{key}-{self._table.tree[:12]}-{os.urandom(4).hex()}")
         for old in _pooled(pool, key)[_POOLED:]:
             _discard(old)
+
+
+def _require_own(root: Path, folder: Path) -> None:
+    """Refuse a folder of a run that the run replaced by a link: the files behind the link are the user's.
+
+    Raises:
+        SnapshotError: a part of the path from the root to the folder is a link, not a folder, or missing.
+    """
+    try:
+        with folder_at(root.parent, (root.name, *folder.relative_to(root).parts)):
+            return
+    except LinkError as error:
+        raise SnapshotError("The run replaced its folder by a link", context=error.message) from error
+    except OSError as error:
+        raise SnapshotError("The run removed or replaced its folder", context=str(error)) from error
 
 
 def _without_environments(found: Contents, table: Table) -> dict[bytes, Stamp]:
@@ -237,7 +256,9 @@ def _reuse_folder(home: Home, key: str, tree: str, root: Path, top: Path) -> Tab
             if not root.exists():
                 continue
             break
-        if not top.is_dir() or top.is_symlink():
+        try:
+            _require_own(root, top)
+        except SnapshotError:
             break
         for name in (one for one in root.iterdir() if one not in (top, *top.parents, root / "key")):
             remove_tree(name)

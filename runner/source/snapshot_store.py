@@ -11,11 +11,12 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from runner.base.files import locked, new_folder, remove_tree, write_atomically
+from runner.base.files import new_folder, remove_tree, write_atomically
+from runner.base.locks import locked
 from runner.errors import GitError, SnapshotError
 from runner.settings import Home
 from runner.source.durable import publish, write_durably
-from runner.source.gitcommand import GitDirectory, git, object_file, run_git
+from runner.source.gitcommand import GitDirectory, object_file, run_git
 from runner.source.packing import PackWriter
 
 RAW = "* -filter -text -eol -ident -working-tree-encoding -crlf\n"
@@ -50,6 +51,7 @@ _CONFIG = """[core]
 """
 
 _RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$")
+_OBJECT_ID = re.compile(r"^[0-9a-f]{40}$")
 _KINDS = (b"blob", b"tree", b"commit", b"tag")
 _MANY = 64
 """More objects than this are written as one pack, which needs one fsync."""
@@ -276,20 +278,35 @@ def read_run_commit(home: Home, run_id: str) -> RunCommit:
     Raises:
         SnapshotError: there is no code of the run, or its commit is damaged.
     """
-    ref = run_ref(run_id)
     if not has_run_commit(home, run_id):
         hint = "Only runs that `proj run` started on this machine have stored code."
         raise SnapshotError(f"The snapshot store does not have the code of the run {run_id}", hint=hint)
-    try:
-        output = git(store_git_directory(home), "rev-list", "--format=%T%n%B%x00", "--max-count=2", ref)
-    except GitError as error:
-        raise damaged_run(run_id, error.context) from error
-    listed = output.decode("utf-8", "replace")
-    # Each entry: a line with the id, one with the tree, then the message.
-    parts = [entry.strip().split("\n", 2) for entry in listed.split("\0") if entry.strip()]
-    if any(len(part) < 2 for part in parts):  # noqa: PLR2004  # git reads another object under the commit's id
-        raise damaged_run(run_id, "its commit can't be read")
-    return RunCommit(tree=parts[0][1], base=parts[1][1] if len(parts) > 1 else None, message=parts[0][-1])
+    lines, message = _read_commit(home, run_id, _read_ref(home, run_ref(run_id)))
+    parent = next((name for kind, _, name in lines if kind == "parent"), None)
+    base = None if parent is None else _tree_of(_read_commit(home, run_id, parent)[0])
+    return RunCommit(tree=_tree_of(lines), base=base, message=message)
+
+
+_Header = tuple[str, str, str]
+
+
+def _read_commit(home: Home, run_id: str, identity: str) -> tuple[list[_Header], str]:
+    """Return the header lines and the message of a commit, compared with its id, which git does not do.
+
+    Raises:
+        SnapshotError: the commit is missing or damaged.
+    """
+    found = read_loose(home, identity) if _OBJECT_ID.match(identity) else None
+    if found is None and _OBJECT_ID.match(identity):
+        found = read_objects(home, (identity,)).get(identity)
+    if found is None or found.kind != "commit" or object_id(found.kind, found.data) != identity:
+        raise damaged_run(run_id, f"its commit {identity!r} can't be read")
+    head, _, message = found.data.decode("utf-8", "replace").partition("\n\n")
+    return [line.partition(" ") for line in head.splitlines()], message.strip()
+
+
+def _tree_of(lines: Iterable[_Header]) -> str:
+    return next(name for kind, _, name in lines if kind == "tree")
 
 
 def damaged_run(run_id: str, complaint: str | None) -> SnapshotError:
@@ -315,6 +332,13 @@ def run_commits(home: Home) -> dict[str, str]:
         if _RUN_ID.match(path.name):  # skips locks and files of killed processes
             found[f"refs/runs/{path.name}"] = path.read_text(encoding="ascii", errors="replace").strip()
     return {ref.removeprefix("refs/runs/"): commit for ref, commit in found.items()}
+
+
+def _read_ref(home: Home, ref: str) -> str:
+    try:
+        return (home.snapshot_store / ref).read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return _packed_refs(home).get(ref, "")
 
 
 def _packed_refs(home: Home) -> dict[str, str]:

@@ -9,11 +9,11 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from runner.base.files import Stamp, sha256_from
+from runner.base.files import PARTIAL, Stamp, sha256_from
 from runner.base.findings import Finding, Progress
 from runner.errors import InvalidValueError, NotFoundError
 from runner.settings import Home
-from runner.store.artifacts import PARTIAL, local_folder, open_found
+from runner.store.artifacts import local_folder, open_found
 from runner.store.database import Database, Row
 from runner.store.durable import sync
 from runner.store.row_helpers import chunks

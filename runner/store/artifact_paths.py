@@ -13,10 +13,9 @@ import os
 import re
 from urllib.parse import unquote
 
+from runner.base.files import PARTIAL
 from runner.errors import InvalidValueError
 
-PARTIAL = ".proj-partial-"
-"""Prefix of the names of files that are still being written."""
 ESCAPED = ".proj-name="
 """Prefix of an escaped name."""
 MAX_PATH = 1000

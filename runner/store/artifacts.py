@@ -13,12 +13,13 @@ from urllib.parse import unquote, urlsplit
 
 from msgspec import Struct
 
+from runner.base.files import PARTIAL
 from runner.base.safe_paths import LinkError, folder_at, open_file, remove_at, split_root, status_at
 from runner.errors import InvalidValueError, NotFoundError
 from runner.store import staging
-from runner.store.artifact_paths import MAX_PATH, PARTIAL, as_text, check_path, names_of
+from runner.store.artifact_paths import MAX_PATH, as_text, check_path, names_of
 
-__all__ = ["PARTIAL", "check_path"]
+__all__ = ["check_path"]
 
 _PIECE = 1 << 20
 _DEEPEST = 200

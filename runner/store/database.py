@@ -109,15 +109,23 @@ class Database:
         except BaseException:
             self.close()
             raise
+        found = self._readable(self.path) if self._upgrade(migrations) else None
+        if found is None:
+            with self._borrowed() as connection:
+                found = self._in_memory(self.path, migrations, connection)
+        self.close()
+        return found
+
+    def _upgrade(self, migrations: tuple[Migration, ...]) -> bool:
+        """Upgrade the file of this read-only store if possible; return whether it was upgraded."""
+        if self._way != usual_way(self.path):
+            # The disk is full or read-only. A lock that this way of reading holds would also block the upgrade.
+            return False
         try:
             Database.open(self.path, migrations).close()
         except StoreError:
-            with self._borrowed() as connection:
-                found = self._in_memory(self.path, migrations, connection)
-        else:
-            found = self._readable(self.path)
-        self.close()
-        return found
+            return False
+        return True
 
     @classmethod
     def _readable(cls, path: Path) -> "Database":

@@ -1,6 +1,7 @@
 """Converts errors of the store's file and disk into errors for the user."""
 
 import os
+import resource
 import sqlite3
 import sys
 from pathlib import Path
@@ -21,6 +22,10 @@ _EXPLANATIONS = {
         "Check the permissions of the file and its folder, and how many files may be open: `ulimit -n`.",
     ),
     "disk I/O error": ("The disk reported an error", "Check the disk, then run the command again."),
+    "file size limit": (
+        "The store may not grow: the limit of file sizes is reached",
+        "Raise the limit: `ulimit -f unlimited`.",
+    ),
     "malformed": ("The store is damaged", _REPAIR),
     "Could not decode": ("The store is damaged", _REPAIR),
     "not a database": ("This file is not a store of proj, or its header is damaged", _REPAIR),
@@ -42,6 +47,8 @@ def explain_error(error: sqlite3.Error, path: Path) -> StoreError | None:
     text = str(error)
     if "disk I/O error" in text and free_bytes(path.parent) < _LITTLE:
         text = "disk is full"
+    elif "disk I/O error" in text and _is_limited(path):
+        text = "file size limit"
     elif "unable to open" in text and path.exists() and not os.access(path.parent, os.W_OK):
         text = "readonly database"
     for words, (message, hint) in _EXPLANATIONS.items():
@@ -49,6 +56,15 @@ def explain_error(error: sqlite3.Error, path: Path) -> StoreError | None:
             advice = _or_backup(path) if hint == _REPAIR else hint
             return _KINDS.get(words, StoreError)(message, context=f"{path}: {error}", hint=advice)
     return None
+
+
+def _is_limited(path: Path) -> bool:
+    """Return whether a file of the store is so close to the limit of file sizes that it can't grow."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    if limit == resource.RLIM_INFINITY:
+        return False
+    files = (path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm", "-journal"))
+    return any(file.stat().st_size + _LITTLE > limit for file in files if file.exists())
 
 
 def free_bytes(folder: Path) -> int:

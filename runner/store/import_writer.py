@@ -7,18 +7,15 @@ from enum import Enum
 import msgspec
 from msgspec import Struct
 
+from runner.base.tags import ORIGIN_TAG, RUN_NAME_TAG
 from runner.errors import InvalidValueError
 from runner.store import experiments, lineage
 from runner.store.database import Database
 from runner.store.entities import Experiment, LifecycleStage, Metric, ModelOutput, Run, RunInputs
 from runner.store.names import make_name
-from runner.store.row_helpers import RUN_NAME_TAG, experiment_number, now, write_run_tags
+from runner.store.row_helpers import experiment_number, now, write_run_tags
 from runner.store.rules import check_experiment_name, check_integer, check_metric
 from runner.store.values import UPSERT_METRIC, point_row, rank, stored_value
-
-ORIGIN_TAG = "proj.origin"
-"""The tag with the address of the store that a run was imported from."""
-
 
 _DELETED = "deleted: "
 """The prefix of the state digest of a run that is deleted in the other store."""

@@ -53,7 +53,7 @@ def remove_files(db: Database, run_id: str, home: Home) -> int:
     """
     run = runs.get(db, run_id)
     made = [row["model_id"] for row in db.query("SELECT model_id FROM models WHERE source_run_id = ?", run_id)]
-    places = [home.run(run_id), home.folders / run_id, *(home.root / "runs" / "models" / name for name in made)]
+    places = [home.run(run_id), home.folders / run_id, *(home.models / name for name in made)]
     if run.details.folder and Path(run.details.folder).is_relative_to(home.folders):
         places.append(Path(run.details.folder))
     return sum(_remove(place) for place in dict.fromkeys(places))

@@ -5,12 +5,11 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
+from runner.base.tags import RUN_NAME_TAG
 from runner.errors import InvalidValueError, NotFoundError
 from runner.store.database import Database
 from runner.store.entities import View
 from runner.store.rules import check_name, check_value
-
-RUN_NAME_TAG = "mlflow.runName"
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 

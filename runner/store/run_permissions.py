@@ -2,12 +2,10 @@
 
 from msgspec import Struct
 
+from runner.base.tags import WRITTEN_BY_TAG
 from runner.errors import NotFoundError
 from runner.store.database import Database
 from runner.store.row_helpers import experiment_number, run_number, write_run_tags
-
-WRITTEN_BY_TAG = "proj.written_by"
-"""Tag with the ids of runs whose commands wrote to an ended run, separated by spaces."""
 
 
 class RunPermissions(Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from runner.base.tags import RUN_NAME_TAG
 from runner.errors import AlreadyExistsError, InvalidValueError, NotFoundError
 from runner.model import RunDetails, RunStatus
 from runner.settings import Home
@@ -17,7 +18,6 @@ from runner.store.names import make_name
 from runner.store.process_identity import is_gone
 from runner.store.row_helpers import (
     RUN_ID,
-    RUN_NAME_TAG,
     checked_tags,
     chunks,
     now,

@@ -8,11 +8,11 @@ import ipaddress
 import os
 import secrets
 import stat
-from contextlib import suppress
 from pathlib import Path
 
 from msgspec import Struct
 
+from runner.base.files import write_atomically
 from runner.errors import ServerError
 from runner.settings import Home
 
@@ -46,16 +46,11 @@ def create(home: Home, host: str, port: int) -> ServerKey:
     """
     path = _path(home, host, port)
     text = PREFIX + secrets.token_urlsafe(32)
-    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.parent.chmod(0o700)
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
-            file.write(text)
-        partial.replace(path)
+        write_atomically(path, text.encode(), mode=0o600)
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
         raise ServerError(
             "The key of the server can't be written", context=str(error), hint="Check the folder, or set PROJ_HOME."
         ) from error

@@ -4,7 +4,6 @@ They are in one folder below the folder of all runs, so that files of killed pro
 artifacts of every run. A file is locked while it is being written.
 """
 
-import fcntl
 import os
 import secrets
 import stat
@@ -14,10 +13,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from runner.base.files import FICLONE
+from runner.base.files import PARTIAL, share_blocks
+from runner.base.locks import try_lock
 from runner.base.safe_paths import folder_at, new_file, remove_at, split_root, status_at
 from runner.settings import Home
-from runner.store.artifact_paths import PARTIAL
 
 FOLDER = ".proj-partial"
 """The name of the folder, beside those of runs."""
@@ -51,7 +50,7 @@ class PartialFile:
                 self._descriptor = new_file(target, self._name)
                 self._folder = os.dup(target)
         with suppress(OSError):  # not every file system has locks
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try_lock(self._descriptor)
         self._is_open = True
 
     @property
@@ -67,11 +66,7 @@ class PartialFile:
 
     def clone(self, source: BinaryIO) -> bool:
         """Share the blocks of a file (copy on write); return False if the file system can't."""
-        try:
-            fcntl.ioctl(self._descriptor, FICLONE, source.fileno())
-        except OSError:
-            return False
-        return True
+        return share_blocks(source.fileno(), self._descriptor)
 
     def move(self, target: int, name: str, modified_ns: int | None) -> None:
         """Move the file to its final name in a folder, replacing an existing file."""
@@ -144,9 +139,8 @@ def _is_locked(folder: int, name: str) -> bool:
     except OSError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return not try_lock(descriptor)
     except OSError:
         return True
     finally:
         os.close(descriptor)
-    return False

@@ -8,12 +8,13 @@ program that knows fewer does not use the store.
 import os
 import sqlite3
 import time
-from contextlib import closing, suppress
+from contextlib import closing
 from enum import Enum
 from pathlib import Path
 
 import msgspec
 
+from runner.base.files import replacing
 from runner.errors import StoreError
 from runner.store.entities import ProcessIdentity
 from runner.store.filesystems import is_on_network
@@ -180,7 +181,7 @@ def save_copy(path: Path, target: Path, connection: sqlite3.Connection | None = 
     """Copy a store to a file that only its owner can read; an incomplete copy is removed."""
     partial = target.with_suffix(".partial")
     partial.unlink(missing_ok=True)
-    try:
+    with replacing(target, partial):
         make_private(partial)
         with closing(sqlite3.connect(partial)) as copy:
             if connection is not None:
@@ -188,11 +189,6 @@ def save_copy(path: Path, target: Path, connection: sqlite3.Connection | None = 
             else:
                 with closing(sqlite3.connect(path)) as source:
                     source.backup(copy)
-        partial.replace(target)
-    except BaseException:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise
 
 
 def make_private(path: Path) -> None:

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from runner.base.files import PARTIAL
 from runner.base.safe_paths import folder_at, new_file, open_file, remove_at, split_root, status_at
 from runner.errors import InvalidValueError, NotFoundError
-from runner.store.artifact_paths import PARTIAL, check_path, names_of
+from runner.store.artifact_paths import check_path, names_of
 from runner.store.artifacts import ArtifactWriter
 from runner.store.staging import staging_place
 

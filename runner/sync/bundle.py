@@ -2,6 +2,7 @@
 
 from urllib.parse import unquote, urlsplit
 
+from runner.base.tags import RUN_ID_TAG, TREE_TAG
 from runner.errors import InvalidValueError, NotFoundError, RemoteError
 from runner.model import RunRecord
 from runner.store import run_files
@@ -9,18 +10,17 @@ from runner.store.entities import LoggedModel
 from runner.store.row_helpers import RUN_ID
 from runner.sync.artifact_locations import ArtifactLocation
 from runner.sync.client import RemoteServer, ServerRun
-from runner.sync.push import ID_TAG
 
 
 def original_run_id(run: ServerRun) -> str:
     """Return the id that proj gave a run before it was pushed, else the server's id."""
-    named = run.tags.get(ID_TAG, "")
+    named = run.tags.get(RUN_ID_TAG, "")
     return named if RUN_ID.fullmatch(named) else run.run_id
 
 
 def read_record(run: ServerRun, place: ArtifactLocation | None) -> RunRecord | None:
     """Return the record in the run bundle, or None if there is no readable one."""
-    if place is None or "proj.tree" not in run.tags:
+    if place is None or TREE_TAG not in run.tags:
         return None
     try:
         return run_files.read_record(place.pieces(run_files.RECORD))

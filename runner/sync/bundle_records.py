@@ -4,13 +4,23 @@ from pathlib import Path
 
 import msgspec
 
+from runner.base.tags import (
+    BRANCH_TAG,
+    COMMIT_TAG,
+    DIRTY_TAG,
+    ENTRY_POINT_TAG,
+    REF_TAG,
+    REMOTE_TAG,
+    SOURCE_NAME_TAG,
+    SUBDIRECTORY_TAG,
+    SWHID_TAG,
+    TREE_TAG,
+)
 from runner.errors import InvalidValueError, NotFoundError
 from runner.model import Code, RunRecord
 from runner.store import run_files
 from runner.store.artifacts import open_artifact
 
-TREE_TAG = "proj.tree"
-"""Present only on runs that proj recorded."""
 _PIECE = 1 << 20
 
 
@@ -21,13 +31,13 @@ def code_of(record: RunRecord) -> Code | None:
         return None
     return Code(
         tree=tags[TREE_TAG],
-        swhid=tags.get("proj.swhid", ""),
-        commit=tags.get("mlflow.source.git.commit"),
-        dirty=tags.get("proj.dirty") == "true",
-        branch=tags.get("mlflow.source.git.branch"),
-        remote=tags.get("mlflow.source.git.repoURL"),
-        subdirectory=tags.get("proj.subdirectory", ""),
-        ref=tags.get("proj.ref"),
+        swhid=tags.get(SWHID_TAG, ""),
+        commit=tags.get(COMMIT_TAG),
+        dirty=tags.get(DIRTY_TAG) == "true",
+        branch=tags.get(BRANCH_TAG),
+        remote=tags.get(REMOTE_TAG),
+        subdirectory=tags.get(SUBDIRECTORY_TAG, ""),
+        ref=tags.get(REF_TAG),
     )
 
 
@@ -35,8 +45,8 @@ def with_tag_details(record: RunRecord) -> RunRecord:
     """Return a record with details from its tags, if it has no details of its own."""
     return msgspec.structs.replace(
         record,
-        project=record.tags.get("mlflow.source.name"),
-        entry_point=record.tags.get("mlflow.project.entryPoint"),
+        project=record.tags.get(SOURCE_NAME_TAG),
+        entry_point=record.tags.get(ENTRY_POINT_TAG),
         code=code_of(record),
     )
 

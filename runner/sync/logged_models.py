@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from msgspec import structs
 
+from runner.base.tags import MODEL_ID_TAG
 from runner.errors import RemoteError
 from runner.store import lineage, models
 from runner.store.artifacts import local_folder
@@ -15,8 +16,6 @@ from runner.sync.push_context import PushContext, as_json
 from runner.sync.sync_state import RemoteRun, SentPosition
 
 MODEL = "model"
-ID_TAG = "proj.model_id"
-"""Tag on the server with the local id, to find a model after an interrupted push."""
 
 _UNKNOWN = "unknown"
 
@@ -119,7 +118,9 @@ def _ensure_server_model(context: PushContext, model: LoggedModel, known: dict[s
     server, experiment_id = context.server, context.copy.remote_experiment_id or ""
     found = None
     if before is not None:  # its creation may have been interrupted
-        found = next(iter(server.search_logged_models([experiment_id], f"tags.`{ID_TAG}` = '{model.model_id}'")), None)
+        found = next(
+            iter(server.search_logged_models([experiment_id], f"tags.`{MODEL_ID_TAG}` = '{model.model_id}'")), None
+        )
     sync_state.record_sent(context.database, context.copy, MODEL, {model.model_id: SentPosition("")})
     if found is None:
         new = NewModel(
@@ -128,7 +129,7 @@ def _ensure_server_model(context: PushContext, model: LoggedModel, known: dict[s
             model_type=model.model_type,
             source_run_id=context.remote_run_id,
             params=model.params,
-            tags={**model.tags, ID_TAG: model.model_id},
+            tags={**model.tags, MODEL_ID_TAG: model.model_id},
         )
         found = server.create_logged_model(new)
         context.count(models=1)

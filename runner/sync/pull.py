@@ -9,6 +9,7 @@ from typing import IO
 import msgspec
 from msgspec import Struct
 
+from runner.base.tags import MODEL_ID_TAG, PARENT_TAG, RUN_ID_TAG, TREE_TAG
 from runner.errors import InvalidValueError, NotFoundError, ProjError, RemoteError
 from runner.importing.artifact_locations import is_elsewhere
 from runner.importing.copying import Copied
@@ -26,9 +27,6 @@ from runner.store.row_helpers import RUN_ID
 from runner.sync.artifact_locations import ArtifactLocation, walk
 from runner.sync.bundle import location_of, models_of, original_run_id, read_record
 from runner.sync.client import RemoteServer, ServerRun
-from runner.sync.logged_models import ID_TAG as MODEL_TAG
-from runner.sync.push import ID_TAG as RUN_TAG
-from runner.sync.push import PARENT_TAG
 
 _POINT = struct.Struct("<qqd")
 _MOST_RUNS = 20_000
@@ -97,7 +95,7 @@ def _pull(origin: Origin, run: ServerRun) -> tuple[Change, int]:
     experiment_id = _experiment(origin, run) if present is None else present[0]
     place = location_of(origin.server, run.artifact_uri, run.run_id)
     uri = _take_files(origin, place, run.artifact_uri, origin.home.artifacts(run_id))
-    if place is not None and "proj.tree" in run.tags:
+    if place is not None and TREE_TAG in run.tags:
         _take_own_files(origin, place, run_id)
     names = _take_models(origin, run, run_id, experiment_id)
     left = read_record(run, place)
@@ -169,7 +167,7 @@ def _take_models(origin: Origin, run: ServerRun, run_id: str, experiment_id: str
     """Copy the logged models of a run and return their local ids."""
     names = {}
     for model in models_of(origin.server, run):
-        named = model.tags.get(MODEL_TAG, "")
+        named = model.tags.get(MODEL_ID_TAG, "")
         model_id = named if model_import_writer.is_model_id(named) else model.model_id
         names[model.model_id] = model_id
         place = location_of(origin.server, model.artifact_uri, model.model_id)
@@ -183,10 +181,10 @@ def _take_model(origin: Origin, model: LoggedModel, files: ArtifactLocation | No
     if known is not None and not known["came"]:
         return Change.OWN
     model_import_writer.check_model_id(model.model_id)
-    target = origin.home.root / "runs" / "models" / model.model_id / "artifacts"
+    target = origin.home.model_artifacts(model.model_id)
     uri = _take_files(origin, files, model.artifact_uri, target)
     place = f"the model {model.model_id}"
-    tags = {name: value for name, value in model.tags.items() if name != MODEL_TAG}
+    tags = {name: value for name, value in model.tags.items() if name != MODEL_ID_TAG}
     own = msgspec.structs.replace(
         model,
         artifact_uri=uri,
@@ -202,7 +200,7 @@ def _take_model(origin: Origin, model: LoggedModel, files: ArtifactLocation | No
 
 def _imported_run(origin: Origin, run: ServerRun, names: dict[str, str], details: RunDetails) -> ImportedRun:
     place = f"the run {run.run_id}"
-    tags = {name: value for name, value in run.tags.items() if name != RUN_TAG}
+    tags = {name: value for name, value in run.tags.items() if name != RUN_ID_TAG}
     if PARENT_TAG in tags:
         tags[PARENT_TAG] = _parent(origin, tags[PARENT_TAG])
     plain = msgspec.structs.replace(

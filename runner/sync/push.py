@@ -12,7 +12,9 @@ from itertools import count
 import msgspec
 from msgspec import Struct
 
-from runner.base.files import locked, write_atomically
+from runner.base.files import write_atomically
+from runner.base.locks import locked
+from runner.base.tags import PARENT_TAG, RUN_ID_TAG, RUN_NAME_TAG, USER_TAG
 from runner.errors import RemoteError, UsageError
 from runner.model import Event, EventKind, Report
 from runner.settings import Home
@@ -21,7 +23,6 @@ from runner.store.artifacts import local_folder
 from runner.store.database import Database
 from runner.store.entities import LifecycleStage, Metric, NewRun, Run
 from runner.store.records import make_record
-from runner.store.row_helpers import RUN_NAME_TAG
 from runner.store.rules import MAX_BATCH
 from runner.store.values import params
 from runner.sync import points, sync_state
@@ -32,9 +33,6 @@ from runner.sync.points import Batch
 from runner.sync.push_context import Counts, PushContext, as_json, digest_of, is_refusal
 from runner.sync.sync_state import RemoteRun, SentPosition
 
-ID_TAG = "proj.run_id"
-"""Tag on the server with the local run id."""
-PARENT_TAG = "mlflow.parentRunId"
 PROBE_TAG = "probe.of.proj"
 """Temporary tag that shows whether the server serves this store."""
 _LONG = 20
@@ -146,7 +144,7 @@ def _open(to: Destination, run: Run, copy: RemoteRun) -> RemoteRun:
     found = _of_the_same_id(to, run, copy)
     if found is None:
         experiment_id = ensure_experiment(to.server, experiments.get(to.database, run.experiment_id).name)
-        wanted = f"tags.`{ID_TAG}` = '{run.run_id}'"
+        wanted = f"tags.`{RUN_ID_TAG}` = '{run.run_id}'"
         found = next(to.server.search_runs([experiment_id], wanted, limit=1), None)
     if found is None:
         new = NewRun(
@@ -154,7 +152,7 @@ def _open(to: Destination, run: Run, copy: RemoteRun) -> RemoteRun:
             name=run.name,
             user=run.user,
             started_at=run.started_at,
-            tags={ID_TAG: run.run_id, **({"mlflow.user": run.user} if run.user else {})},
+            tags={RUN_ID_TAG: run.run_id, **({USER_TAG: run.user} if run.user else {})},
         )
         found = to.server.create_run(new)
     points.mark_uncertain(to.database, copy, found.metrics)
@@ -233,7 +231,7 @@ def _tags(context: PushContext, run: Run, names: Mapping[str, str]) -> dict[str,
         tags[PARENT_TAG] = (there.remote_run_id if there else None) or ""
         tags = {key: value for key, value in tags.items() if key != PARENT_TAG or value}
     if run.run_id != context.remote_run_id:
-        tags[ID_TAG] = run.run_id
+        tags[RUN_ID_TAG] = run.run_id
     return {key: value for key, value in tags.items() if key != RUN_NAME_TAG}
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 from msgspec import Struct
 
+from runner.base.tags import PARENT_TAG
 from runner.store.database import Database, Row
 from runner.store.row_helpers import run_number
 from runner.sync.access import read_access
@@ -145,9 +146,10 @@ def nested_runs(db: Database, run_id: str) -> tuple[str, ...]:
     found = [run_id]
     for parent in found:
         rows = db.query(
-            "SELECT r.run_id FROM tags t JOIN runs r ON r.id = t.run WHERE t.key = 'mlflow.parentRunId'"
+            "SELECT r.run_id FROM tags t JOIN runs r ON r.id = t.run WHERE t.key = ?"
             " AND substr(t.value, 1, 64) = ? AND t.value = ? AND r.lifecycle_stage = 'active'"
             " ORDER BY r.started_at, r.id",
+            PARENT_TAG,
             parent[:64],
             parent,
         )

@@ -8,10 +8,10 @@ from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
 
+from runner.base.files import PARTIAL
 from runner.base.findings import Finding, Progress
 from runner.settings import Home
 from runner.source.gitcommand import GitDirectory, run_git
-from runner.store.artifacts import PARTIAL
 from runner.store.database import Database
 from runner.store.row_helpers import RUN_ID, chunks
 from runner.verification.recovery import recover_run
@@ -34,7 +34,7 @@ def verify_orphans(home: Home, *, repair: bool, progress: Progress) -> Iterator[
                 yield _orphan(home, name, run_id, repair=repair)
             checked += len(piece)
             progress(checked, total)
-    models = (path.name for path in _folders(home.root / "runs" / "models") if _MODEL.fullmatch(path.name))
+    models = (path.name for path in _folders(home.models) if _MODEL.fullmatch(path.name))
     for piece in _pieces(models):
         for model_id in _unknown(home, "models", "model_id", piece):
             problem = "files of a logged model without a row in the database; they are kept"

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import msgspec
 
+from runner.base.tags import RUN_NAME_TAG, USER_TAG
 from runner.errors import StoreError
 from runner.model import RunDetails, RunStatus
 from runner.settings import Home
 from runner.store import experiments
 from runner.store.database import Database
 from runner.store.migrations import MIGRATIONS
-from runner.store.row_helpers import RUN_ID, RUN_NAME_TAG, now
+from runner.store.row_helpers import RUN_ID, now
 from runner.verification.recovery import EXPERIMENT, times_of
 
 _WITH_EXPERIMENT = ("runs", "models", "datasets")
@@ -54,7 +55,7 @@ def _make_run(database: Database, number: int, details: RunDetails) -> int:
         "run_id": run_id,
         "experiment": int(experiments.ensure(database, EXPERIMENT)),
         "name": tags.get(RUN_NAME_TAG, f"recovered-{run_id[:8]}"),
-        "user": tags.get("mlflow.user", ""),
+        "user": tags.get(USER_TAG, ""),
         "status": (RunStatus.FINISHED if details.exit_code == 0 else status).value,
         "started_at": started,
         "ended_at": ended,

@@ -226,7 +226,7 @@ def test_any_yaml_is_a_value_or_an_error(read: Callable[[str], object], text: st
     try:
         value = read(text)
     except ForeignTextError as error:
-        error.place.encode()
+        error.location.encode()
     else:
         assert not isinstance(value, Node) or isinstance(text_of(value), str)
 

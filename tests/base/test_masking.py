@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import random
 import shlex
 import stat
@@ -420,3 +421,25 @@ def test_time_to_mask_grows_with_the_length_of_the_text() -> None:
         "//",
     ):
         assert seconds(piece * 32_000) < 64 * max(seconds(piece * 2_000), 0.01), piece
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "pipe", "folder", "nothing"])
+def test_only_a_regular_file_is_masked(tmp_path: Path, kind: str) -> None:
+    """A command may link the user's file, in which the secret has to stay, to the place of its metrics file."""
+    theirs, path = tmp_path / "theirs.env", tmp_path / "metrics.txt"
+    theirs.write_text("TOKEN=a-secret-value\n")
+    if kind == "file":
+        path.write_text("a-secret-value=1\n")
+    elif kind == "link":
+        path.symlink_to(theirs)
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    Masker(["a-secret-value"]).file(path)
+    assert theirs.read_text() == "TOKEN=a-secret-value\n"
+    if kind == "file":
+        assert path.read_text() == "***=1\n"
+    assert sorted(one.name for one in tmp_path.iterdir()) == sorted(
+        {"theirs.env", *(() if kind == "nothing" else ("metrics.txt",))}
+    )

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from msgspec import structs
 
 from runner.base import parse_cache
 from runner.base.parse_cache import ParseCache
 from runner.environments.declare.spec import read_spec
-from runner.environments.model import EnvironmentSpec
+from runner.environments.specs import StoredSpec
 from runner.errors import EnvironmentSetupError, ManifestError
 from runner.manifest import FolderFiles
 from runner.manifest.parser import read_manifest
@@ -95,5 +94,5 @@ def test_manifests_and_environments_come_back_whole(tmp_path: Path, project: Pat
         except EnvironmentSetupError:
             continue
         words = str(declaration)
-        memory.get_or_compute(EnvironmentSpec, words, partial(structs.replace, spec))
-        assert memory.get_or_compute(EnvironmentSpec, words, refuse) == spec
+        memory.get_or_compute(StoredSpec, words, partial(StoredSpec, spec))
+        assert memory.get_or_compute(StoredSpec, words, refuse).spec == spec

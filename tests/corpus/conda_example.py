@@ -18,7 +18,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from uv import find_uv_bin
 
-from runner.environments.interpreters.interpreters import Interpreter, discover
+from runner.environments.interpreters.interpreters import discover
+from runner.environments.model import Interpreter
 from tests.corpus.trial import LEAKS, ROOT
 from tests.support.conda_channel import Package, interpreter, make_channel, platform
 

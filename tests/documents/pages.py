@@ -1,7 +1,8 @@
 """The documents as tests see them: pages, the code blocks in them, and the command lines in those.
 
-A block of shell commands is executed by a test when the comment ``<!-- run -->`` stands before it; all such blocks of
-a page are one session, from top to bottom, in a copy of the repository's examples. Every other block is only parsed.
+A block of shell commands is executed by a test when the comment ``<!-- run -->`` precedes it; all such blocks of a page
+are one session, from top to bottom, in a copy of the repository's examples. With ``<!-- run project -->`` the session
+starts in a small project of its own that has two runs, see ``test_docs.py``. Every other block is only parsed.
 """
 
 import re

@@ -1,16 +1,21 @@
 """The documents say what is true: each command line is understood, each file exists, marked sessions run."""
 
+import html
+import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 import pytest
 
 from runner.cli.main import cli
+from tests.conftest import commit_all, git, write_tree
 from tests.documents.pages import PAGES, ROOT, SHELL, Block, blocks, proj_commands, shell_lines
 
 BLOCKS = [block for page in PAGES for block in blocks(page) if block.kind in SHELL]
@@ -60,23 +65,110 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
+MANIFEST = """\
+name: churn
+python_env: python_env.yaml
+experiment: churn
+entry_points:
+  main:
+    parameters:
+      alpha: {type: float, default: 0.5}
+      l1_ratio: {type: float, default: 0.1}
+    outputs: [model]
+    command: python train.py --alpha {alpha} --l1-ratio {l1_ratio}
+  validate:
+    command: python train.py --alpha 1
+"""
+SCRIPT = """\
+import argparse, os, pathlib, tqdm
+parser = argparse.ArgumentParser()
+for name in ("--alpha", "--l1-ratio", "--epochs"):
+    parser.add_argument(name, type=float, default=0)
+alpha = parser.parse_args().alpha
+pathlib.Path("model").mkdir()
+pathlib.Path("model/weights.txt").write_text(str(alpha))
+with open(os.environ["PROJ_METRICS"], "a") as file:
+    file.write(f'rmse={alpha}\\n{{"name": "loss", "value": {alpha}, "step": 12}}\\n')
+"""
+PROJECT = {
+    "MLproject": MANIFEST,
+    "train.py": SCRIPT,
+    "python_env.yaml": "python: '>=3.10'\ndependencies: ['tqdm>=4']\n",
+    "params.yaml": "l1_ratio: 0.4\n",
+}
+OLDEST = "$(proj list --json -n 1000 | python -c 'import json, sys; print(json.load(sys.stdin)[-1][\"run_id\"])')"
+"""What a session in the examples has in place of the id ``7f3a``."""
+
+
+@pytest.fixture(scope="module")
+def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a home for all sessions, so that each environment is built once."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def execute(shared_home: Path) -> Callable[[str, Path], str]:
+    """Return a function that executes a script as a user's shell does, and returns its output."""
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+
+    def run(script: str, folder: Path) -> str:
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            check=False,
+            cwd=folder,
+            env={**os.environ, "PATH": path, "PROJ_HOME": str(shared_home)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, f"{script}\n\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        return done.stdout
+
+    return run
+
+
+def prepare(folder: Path, *, own_project: bool, execute: Callable[[str, Path], str]) -> dict[str, str]:
+    """Make what a session starts with, and return real ids for those in the documents."""
+    if own_project:
+        write_tree(folder, PROJECT)
+    else:
+        for name in ("example_projects", "templates"):
+            shutil.copytree(ROOT / name, folder / name)
+    commit_all(folder)
+    if not own_project:
+        return {"7f3a": OLDEST}
+    git(folder, "tag", "v1.2")
+    commands = {"7f3a": "proj run . --json", "91bc": "proj run . -P alpha=0.1 --json"}
+    return {name: json.loads(execute(command, folder))["run_id"][:8] for name, command in commands.items()}
+
+
 @pytest.mark.slow
 @pytest.mark.env
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("page", SESSIONS, ids=lambda page: str(page.relative_to(ROOT)))
-def test_the_session_of_a_page_runs(page: Path, tmp_path: Path) -> None:
-    for name in ("example_projects", "templates"):
-        shutil.copytree(ROOT / name, tmp_path / name)
-    script = "\n".join(
-        "\n".join(shell_lines(block)) for block in blocks(page) if block.kind in SHELL and block.mark.startswith("run")
-    )
-    bin_folder = Path(sys.executable).parent
-    variables = {**os.environ, "PATH": os.pathsep.join((str(bin_folder), os.environ["PATH"]))}
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script],
-        check=False,
-        cwd=tmp_path,
-        env=variables,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, f"{script}\n\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+def test_the_session_of_a_page_runs(page: Path, tmp_path: Path, execute: Callable[[str, Path], str]) -> None:
+    session = [block for block in blocks(page) if block.kind in SHELL and block.mark.split()[:1] == ["run"]]
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    ids = prepare(folder, own_project=session[0].mark == "run project", execute=execute)
+    script = "\n".join("\n".join(shell_lines(block)) for block in session)
+    script = script.replace("~/", f"{tmp_path}/")  # HOME itself stays: package tools have their settings there
+    for name, run_id in ids.items():
+        script = re.sub(rf"\b{name}\b", lambda _, run_id=run_id: run_id, script)
+    execute(script, folder)
+
+
+def words_of(picture: str) -> list[str]:
+    """Return the words of a picture of a terminal; ids, names of runs and numbers are different in each session."""
+    text = html.unescape(" ".join(re.findall(r"<text [^>]*>([^<]*)</text>", picture)))
+    text = re.sub(r"\b[0-9a-f]{8,40}\b", "ID", text)
+    text = re.sub(r"\b[a-z]+-[a-z]+-\d+\b", "NAME", text)
+    return re.sub(r"\d+(?:\.\d+)*", "N", text.replace("─", " ")).split()
+
+
+@pytest.mark.slow
+def test_the_picture_of_the_readme_is_current(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = runpy.run_path(str(ROOT / "docs" / "make_terminal_picture.py"))
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    picture = script["PICTURE"].read_text(encoding="utf-8")
+    assert "FINISHED" in words_of(picture)
+    assert words_of(script["make_picture"]()) == words_of(picture), "run: python docs/make_terminal_picture.py"

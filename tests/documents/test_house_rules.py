@@ -51,6 +51,27 @@ def test_only_process_starts_children() -> None:
     assert [name for name in found if not name.startswith("runner/process")] == []
 
 
+ONE_PLACE = {
+    r"\bflock\(": "base/locks.py",
+    r"\bget_close_matches\(": "base/suggestions.py",
+    r"""["']proj\.(?!db["'])[a-z_.]+["']""": "base/tags.py",
+    r"""["']mlflow\.(?:user|runName|parentRunId|source\.[\w.]*\w|project\.entryPoint)["']""": "base/tags.py",
+    r"""["']runs["'] / ["']models["']""": "settings.py",
+    r"\[-_\.\]\+": "base/package_names.py",
+    r"FICLONE\b": "base/files.py",
+}
+"""What only one module does: a regular expression of it, and the module."""
+
+
+@pytest.mark.parametrize("pattern", ONE_PLACE)
+def test_each_small_thing_is_done_in_one_place(pattern: str) -> None:
+    base = ROOT / "runner"
+    shim = base / "server" / "run" / "client_shim"  # runs in the Python of the command, without proj
+    found = [path for path in MODULES if not path.is_relative_to(shim)]
+    found = [path for path in found if re.search(pattern, path.read_text(encoding="utf-8"))]
+    assert [str(path.relative_to(base)) for path in found] == [ONE_PLACE[pattern]]
+
+
 JSON_OF_OUR_OWN = {
     "engine.py": "what the container engine prints",
     "environments/repair/additions.py": "a file of ours",
@@ -66,7 +87,7 @@ JSON_OF_OUR_OWN = {
     "environments/repair/fallback.py": "a file of ours",
     "executors/orphaned_containers.py": "a file of ours",
     "protocol/requests.py": "bodies of requests, whose size the server limits",
-    "server/redaction.py": "bodies of requests, whose size the server limits",
+    "server/run/redaction.py": "bodies of requests, whose size the server limits",
     "server/run/redirects.py": "lines that our import shim writes",
     "server/api/runs.py": "a part of a request's body",
     "sync/proxy.py": "bodies of requests, whose size the server limits",
@@ -108,6 +129,19 @@ def test_documents_name_only_files_that_exist() -> None:
     text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
     named = set(re.findall(r"`((?:runner|tests|docs)/[\w/.-]*)`", text))
     assert {name for name in named if not (ROOT / name).exists()} == set()
+
+
+def test_documents_name_only_symbols_that_exist() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    named = set(re.findall(r"`(\w+)` in\s+`(runner/[\w/]+\.py)`", text))
+    assert named
+    defined = r"^(?:\s*(?:async )?def |\s*class |){}\b"
+    assert {
+        f"{symbol} in {module}"
+        for symbol, module in named
+        if not re.search(defined.format(symbol), (ROOT / module).read_text(encoding="utf-8"), re.MULTILINE)
+    } == set()
 
 
 def test_front_pages_stay_short() -> None:

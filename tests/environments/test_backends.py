@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from runner.analysis.scripts import Scripts
 from runner.environments.backends import local
 from runner.environments.backends.registry import BACKENDS, LazyBackend, choose_backend
 from runner.environments.cache.file_manifest import build_manifest
@@ -24,8 +25,9 @@ from runner.environments.declare.indexes import IndexOptions
 from runner.environments.declare.spec import read_spec
 from runner.environments.interpreters import interpreters
 from runner.environments.interpreters.choosing import MissingInterpreterError
-from runner.environments.model import EnvironmentRequest, EnvironmentSpec, Prepared
+from runner.environments.model import EnvironmentRequest, Prepared
 from runner.environments.resolve import uv_command
+from runner.environments.specs import ImageSpec, PythonSpec
 from runner.errors import EnvironmentSetupError, ProjError, UsageError
 from runner.model import EnvironmentDeclaration, EnvironmentKind, Event, EventKind
 from runner.settings import Home
@@ -126,7 +128,12 @@ class Contract:
         assert loaded.capabilities == backend.capabilities
 
     def test_accepts_a_plain_spec(self) -> None:
-        assert BACKENDS[self.manager].why_not(EnvironmentSpec()) is None
+        assert BACKENDS[self.manager].why_not(PythonSpec()) is None
+
+    def test_a_backend_that_installs_nothing_repairs_nothing(self) -> None:
+        backend, spec = BACKENDS[self.manager], PythonSpec(requirements=("sklearn",))
+        repaired = backend.repair(spec, Scripts(), FolderTree(Path("/nowhere")))
+        assert repaired == spec or backend.capabilities.builds_prefixes
 
     def test_a_plan_does_nothing(self, desk: Desk) -> None:
         record = BACKENDS[self.manager].plan(desk.request())
@@ -232,7 +239,7 @@ def test_backends_that_can_not_provide_a_spec_give_a_reason(desk: Desk) -> None:
         choose_backend("conda", desk.request().spec)
     assert caught.value.hint == "Use '--env-manager' with uv or virtualenv or local."
     with pytest.raises(EnvironmentSetupError, match="docker_env"):
-        choose_backend(None, EnvironmentSpec(kind=EnvironmentKind.DOCKER_ENV))
+        choose_backend(None, ImageSpec())
     with pytest.raises(UsageError) as usage:
         choose_backend("virtualenw", desk.request().spec)
     assert usage.value.hint == "Did you mean 'virtualenv'?"

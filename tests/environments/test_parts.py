@@ -11,12 +11,12 @@ from runner.environments.backends.python_backend import HOOK
 from runner.environments.cache.file_manifest import build_manifest, compare, measure
 from runner.environments.cache.source_trees import FolderTree, copy_packages, metadata_digest
 from runner.environments.declare.indexes import index_options
-from runner.environments.interpreters.interpreters import Interpreter
-from runner.environments.model import IMPORT_PATH, LocalPackage, Prepared
+from runner.environments.model import IMPORT_PATH, Interpreter, Prepared
 from runner.environments.resolve import uv_command
 from runner.environments.resolve.locking import count_packages, read_lock
 from runner.environments.resolve.metadata_overrides import overrides_in, write_overrides
 from runner.environments.resolve.uv_command import find_uv, unfinished_work
+from runner.environments.specs import LocalPackage
 from runner.model import EnvironmentRecord, Event
 from runner.settings import Home
 from runner.urls import with_credentials, without_credentials

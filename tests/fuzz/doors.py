@@ -7,26 +7,26 @@ from collections.abc import Callable
 from pathlib import Path
 
 from runner.analysis.scripts import Scripts, read_all, read_scripts
+from runner.base.durations import seconds_of
 from runner.base.foreign_text import decode_text
 from runner.base.masking import Masker, StreamMasker, secret_values
+from runner.environments.deciding import decide_spec
 from runner.environments.declare.containers.dockerfiles import read_dockerfile
 from runner.environments.declare.containers.spec import read_devcontainer
 from runner.environments.declare.metadata_files import read_metadata
 from runner.environments.declare.spec import read_declared
-from runner.environments.declare.version_rules import parse_rule
-from runner.environments.repair.deciding import decide_spec
 from runner.environments.resolve.conda.lockfile import read_conda_lock
+from runner.environments.version_rules import parse_rule
 from runner.errors import ProjError
 from runner.importing.files import read_meta
 from runner.importing.folder_lines import metric_points
 from runner.manifest.checking import check_manifest
 from runner.manifest.command import render_command
-from runner.manifest.durations import seconds_of
 from runner.manifest.entrypoints import find_entry_point
 from runner.manifest.parameters import bind_parameters, read_parameters_file
 from runner.manifest.parser import read_manifest
 from runner.manifest.paths import PathRules
-from runner.manifest.preflight import Flight, preflight
+from runner.manifest.preflight import PlannedCommand, preflight
 from runner.manifest.template import fill_template
 from runner.model import EntryPoint, EnvironmentDeclaration, EnvironmentKind, MetricsFile, ParameterSpec
 from runner.provenance.metrics import read_metrics_files, read_metrics_log
@@ -157,7 +157,7 @@ def given(data: bytes) -> None:
             render_command(entry, parameters, RULES, masker)
             masker.records(parameters)
             files = MemoryFiles({"train.py": b""})
-            flight = Flight(
+            flight = PlannedCommand(
                 entry_point=entry,
                 manifest="MLproject",
                 files=files,

@@ -51,7 +51,7 @@ MLproject:1:1: warning: 'nmae' is not read
     hint: did you mean 'name'?
 MLproject:6:5: warning: 'comand' is not read in entry point 'main'
     hint: did you mean 'command'?
-MLproject:8:21: warning: the type 'flaot' of parameter 'alpha' stands for any text
+MLproject:8:21: warning: the type 'flaot' of parameter 'alpha' means any text
     hint: did you mean 'float'?
 MLproject:8:42: warning: 'defualt' is not read in parameter 'alpha'
     hint: did you mean 'default'?

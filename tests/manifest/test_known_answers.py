@@ -13,7 +13,7 @@ import pytest
 from msgspec import Struct
 
 from runner.environments.declare.spec import read_spec
-from runner.environments.model import EnvironmentSpec
+from runner.environments.specs import AnySpec, PythonSpec
 from runner.errors import ProjError
 from runner.manifest import (
     FolderFiles,
@@ -43,7 +43,7 @@ class Answer(Struct, frozen=True, kw_only=True):
     command: str | None = None
     parameters: tuple[Parameter, ...] = ()
     environment: EnvironmentDeclaration | None = None
-    spec: EnvironmentSpec | None = None
+    spec: AnySpec | None = None
     message: str = ""
 
 
@@ -99,11 +99,12 @@ def environment_differences(answer: Answer, expected: dict[str, Any], line: dict
         return []
     kind = "python_env" if found.kind in AS_PYTHON_ENV else found.kind.value
     wrong = [] if (kind, found.path) == (wanted["type"], wanted["file"]) else [f"environment {found}, not {wanted}"]
-    lines = answer.spec.requirements if answer.spec else ()
+    spec = answer.spec if isinstance(answer.spec, PythonSpec) else PythonSpec()
+    lines = spec.requirements
     names = {match[0].lower().replace("_", "-") for line in lines if (match := re.match(r"[\w.-]+", line))}
     if not names.issuperset(wanted.get("must_include", ())):
         wrong.append(f"of {wanted['must_include']} only {names}")
-    if wanted.get("python") and (answer.spec is None or answer.spec.python != wanted["python"]):
+    if wanted.get("python") and spec.python != wanted["python"]:
         wrong.append(f"python is not {wanted['python']}")
     return wrong
 

@@ -290,7 +290,7 @@ def through(text: bytes) -> None:
     """Take a manifest as far as it goes; only errors meant for the user may come of it."""
     files = MemoryFiles(MLproject=text, **{"python_env.yaml": b"", "train.py": b""})
     for fault in check_manifest(files):
-        fault.place.encode()
+        fault.location.encode()
         fault.message.encode()
     try:
         manifest = read_manifest(files)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.base.files import DigestCache, clone_file, copy_file, locked, remove_tree, sha256_of, write_atomically
+from runner.base.files import DigestCache, clone_file, copy_file, remove_tree, sha256_of, write_atomically
 from runner.provenance import inputs
 from runner.provenance.inputs import Watch, digest_inputs
 from runner.provenance.outputs import OutputLimits, collect_outputs
@@ -131,26 +131,6 @@ def test_copies_are_whole_with_their_mode(tmp_path: Path) -> None:
     assert ((tmp_path / "b").read_text(encoding="utf-8"), (tmp_path / "b").stat().st_mode & 0o777) == ("content", 0o755)
     cloned = clone_file(tmp_path / "a", tmp_path / "c")
     assert (tmp_path / "c").exists() == cloned
-
-
-def test_a_lock_is_waited_for(tmp_path: Path) -> None:
-    waited: list[bool] = []
-    code = (
-        "import sys, time; from pathlib import Path; from runner.base.files import locked\n"
-        "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(0.3)"
-    )
-    child = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path / "lock")],
-        cwd=Path(__file__).parents[2],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with child:
-        assert child.stdout is not None
-        child.stdout.readline()
-        with locked(tmp_path / "lock", waiting=lambda: waited.append(True)):
-            assert child.wait() == 0
-    assert waited == [True]
 
 
 def test_a_locked_up_folder_is_removed_and_links_are_not_followed(tmp_path: Path) -> None:

@@ -7,19 +7,19 @@ import pytest
 
 from runner.errors import NotFoundError
 from runner.reporting.images import Image, ImageLimits, is_image, read_images
-from runner.runs.reader import KeptFile
+from runner.runs.reader import RunArtifact
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"x" * 92
 
 
-def file(name: str, content: bytes = PNG, *, size: int | None = -1, sha256: str | None = None) -> KeptFile:
+def file(name: str, content: bytes = PNG, *, size: int | None = -1, sha256: str | None = None) -> RunArtifact:
     found = len(content) if size == -1 else size
-    return KeptFile(
+    return RunArtifact(
         name=name, names=(name,), size=found, pieces=lambda: iter([content[:50], content[50:]]), sha256=sha256
     )
 
 
-def read(*files: KeptFile, **limits: int) -> list[Image]:
+def read(*files: RunArtifact, **limits: int) -> list[Image]:
     return list(read_images([("run", one) for one in files], ImageLimits(**limits)))
 
 
@@ -42,7 +42,7 @@ def test_an_image_becomes_a_data_url() -> None:
         (file("a.png", PNG * 20, size=5), "larger than the limit"),
     ],
 )
-def test_what_is_left_out_has_a_reason(one: KeptFile, reason: str) -> None:
+def test_what_is_left_out_has_a_reason(one: RunArtifact, reason: str) -> None:
     (image,) = read(one, single=1000)
     assert image.data is None
     assert reason in (image.reason or "")
@@ -52,7 +52,7 @@ def test_a_file_that_is_gone_is_left_out() -> None:
     def pieces() -> None:
         raise NotFoundError("it is missing")
 
-    (image,) = read(KeptFile(name="a.png", names=("a.png",), size=1, pieces=pieces))  # type: ignore[arg-type]
+    (image,) = read(RunArtifact(name="a.png", names=("a.png",), size=1, pieces=pieces))  # type: ignore[arg-type]
     assert image.reason == "it is missing"
 
 

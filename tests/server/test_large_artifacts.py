@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runner.protocol.errors import ErrorCode, RefusedError
-from runner.server import transport, zero_copy
-from runner.server.standalone import guards
-from runner.server.standalone.guards import MAX_BODY
+from runner.server import guards, transport, zero_copy
+from runner.server.guards import MAX_BODY
+from runner.server.run.guard import ChildGuard
 from runner.server.transport import JoiningProtocol
 from runner.settings import Home
 from runner.store.artifacts import walk_artifacts
@@ -236,7 +236,7 @@ def test_a_sender_that_loses_its_permission_is_refused(
         deadline = time.monotonic() + 20
         while not staged_files(stage) and time.monotonic() < deadline:
             time.sleep(0.01)
-        monkeypatch.setattr(guards.ChildGuard, "_check_token", refuse)
+        monkeypatch.setattr(ChildGuard, "_check_token", refuse)
         connection.settimeout(20)
         with suppress(ConnectionError):
             if not is_silent:

@@ -395,3 +395,49 @@ def test_a_killed_run_leaves_the_repository_as_it_was(make_repository: MakeRepos
     assert fingerprint(root) == before
     folder = laid(root, home, "after")
     assert len(contents(folder.top)) == 2000
+
+
+@pytest.mark.parametrize("part", ["root", "middle", "top", "between", "project"])
+@pytest.mark.parametrize("by", ["link", "file", "nothing"])
+@pytest.mark.parametrize("moment", ["end", "release", "pool"])
+def test_a_folder_that_a_run_replaces_costs_no_file_behind_it(
+    make_repository: MakeRepository, home: Home, tmp_path: Path, part: str, by: str, moment: str
+) -> None:
+    """Whatever a run puts in the place of its folder, or of one above it, its files are not outputs and stay."""
+    root = make_repository({"a/b/x.py": "1", "a/same.py": "2"})
+    (tmp_path / "far").write_text("an input far outside")
+    source, snapshot = freeze(root / "a/b", home)
+    folder = check_out(snapshot, source, "run1", home, Said(), RequiredPaths(inputs=("../../../../far",)))
+    parts = {
+        "root": folder.root,
+        "middle": folder.top.parent,
+        "top": folder.top,
+        "between": folder.top / "a",
+        "project": folder.project,
+    }
+    theirs = write_tree(tmp_path / "theirs", dict.fromkeys(("x.py", "b/x.py", "a/b/x.py", "new/y"), "precious"))
+    (theirs / "link").symlink_to("x.py")
+    before = fingerprint(theirs)
+    write_tree(folder.project, {"out.txt": "made"})
+    if moment != "end":
+        assert folder.changes() == ("out.txt",)
+    if moment == "pool":
+        folder.release(keep=False)
+        (pooled,) = (home.folders / ".pool").iterdir()
+        replace(pooled / parts[part].relative_to(folder.root), by, theirs)
+    else:
+        replace(parts[part], by, theirs)
+        with pytest.raises(SnapshotError, match="The run re"):
+            folder.changes() if moment == "end" else folder.release(keep=False)
+    again = check_out(snapshot, source, "run2", home, Said(), RequiredPaths(inputs=("../../../../far",)))
+    assert again.changes() == ()
+    assert (again.project / "x.py").read_text() == "1"
+    assert fingerprint(theirs) == before
+
+
+def replace(path: Path, by: str, target: Path) -> None:
+    remove_tree(path)
+    if by == "link":
+        path.symlink_to(target)
+    if by == "file":
+        path.write_text("x")

@@ -619,3 +619,29 @@ def test_files_that_a_repository_lacks_are_named(make_repository: MakeRepository
     (root / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
     with pytest.raises(SnapshotError, match=r"of the commit: data/large file\.bin$"):
         freeze(root, home, "HEAD")
+
+
+@pytest.mark.parametrize("damage", ["emptied", "missing", "cut off"])
+def test_a_commit_that_cannot_be_read_is_said(make_repository: MakeRepository, home: Home, damage: str) -> None:
+    root = make_repository({"a.py": "1"})
+    commit = git(root, "rev-parse", "HEAD")
+    path = root / ".git" / "objects" / commit[:2] / commit[2:]
+    content = path.read_bytes()
+    path.unlink()
+    if damage != "missing":
+        path.write_bytes(b"" if damage == "emptied" else content[:20])
+    said = Said()
+    from runner.source.opening import open_source
+
+    assert open_source(str(root), None, home, said).commit is None
+    assert f"commit {commit[:12]} of HEAD can't be read" in said.text
+
+
+def test_a_repository_without_commits_is_no_damage(tmp_path: Path, home: Home) -> None:
+    root = write_tree(tmp_path / "new", {"a.py": "1"})
+    git(root, "init", "--quiet")
+    said = Said()
+    from runner.source.opening import open_source
+
+    assert open_source(str(root), None, home, said).commit is None
+    assert said.text == ""

@@ -1,6 +1,7 @@
 """Tests opening, upgrading, transactions and threads of the database."""
 
 import multiprocessing
+import resource
 import sqlite3
 import threading
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import StoreError
-from runner.store import filesystems
+from runner.store import database, filesystems, read_only
 from runner.store.database import Database
 from runner.store.migrations import MIGRATIONS, Migration
 
@@ -217,3 +218,31 @@ def test_several_processes_make_one_store_at_once(tmp_path: Path) -> None:
     assert [process.exitcode for process in processes] == [0] * 4
     with closing(Database.open(path)) as db:
         assert db.query("SELECT count(*) FROM migrations")[0][0] == len(MIGRATIONS)
+
+
+def test_the_limit_of_file_sizes_is_explained(db: Database) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (db.path.stat().st_size + 100_000, hard))
+    try:
+        with pytest.raises(StoreError, match="limit of file sizes") as caught:
+            db.execute("UPDATE experiments SET name = ?", "x" * 1_000_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "ulimit -f" in (caught.value.hint or "")
+    assert db.query("PRAGMA integrity_check")[0][0] == "ok"
+
+
+def test_a_store_that_is_read_alone_is_not_upgraded_under_its_own_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without room for SQLite's files the reader holds the lock that an upgrade would wait for."""
+    path = tmp_path / "proj.db"
+    Database.open(path, MIGRATIONS[:2]).close()
+    alone = next(way for way in read_only.other_ways(path) if "PRAGMA locking_mode = EXCLUSIVE" in way.settings)
+    tried: list[Path] = []
+    monkeypatch.setattr(database, "upgrade", lambda path, _migrations: tried.append(path))
+    with closing(Database(path, alone).in_schema(MIGRATIONS)) as found:
+        assert found.query("SELECT name FROM experiments")[0]["name"] == "Default"
+    assert tried == []
+    with closing(sqlite3.connect(path)) as store:
+        assert store.execute("PRAGMA user_version").fetchone()[0] == 2

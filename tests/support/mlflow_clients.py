@@ -9,8 +9,9 @@ from pathlib import Path
 from platformdirs import user_cache_path
 from uv import find_uv_bin
 
-from runner.base.files import locked
-from runner.environments.interpreters.interpreters import Interpreter, discover
+from runner.base.locks import locked
+from runner.environments.interpreters.interpreters import discover
+from runner.environments.model import Interpreter
 from tests.conftest import unavailable
 
 CLIENTS = Path(__file__).parents[1] / "clients"

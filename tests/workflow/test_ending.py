@@ -172,9 +172,16 @@ def test_what_a_collector_cannot_take_is_a_warning(
     assert Path(record.folder or "").is_dir() == (code == 3 or broken == "keep_outputs")
 
 
+LOG_GONE = 'log="$(dirname "$PROJ_METRICS")/log.txt"; rm "$log"'
 HOSTILE = {
     "no folder": ('rm -rf "$PWD"', "The outputs could not be recorded"),
     "no log": ('rm -rf "$(dirname "$PROJ_METRICS")"', "the run has no log"),
+    "pipe for the log": (f'{LOG_GONE}; mkfifo "$log"', "the run has no log"),
+    "link for the log": (f'{LOG_GONE}; ln -s /dev/zero "$log"', "the run has no log"),
+    "link for the folder": (
+        'mkdir "$KEPT"/theirs; echo 1 > "$KEPT"/theirs/x; here="$PWD"; rm -rf "$here"; ln -s "$KEPT"/theirs "$here"',
+        "The run replaced its folder by a link",
+    ),
     "pipes": ("mkfifo m.json $PROJ_METRICS", "metrics file m.json: is not a file"),
     "folders": ("mkdir m.json $PROJ_METRICS", "PROJ_METRICS: is not a file"),
     "endless": ("ln -s /dev/zero m.json; ln -s /dev/zero $PROJ_METRICS", "metrics file m.json: is not a file"),
@@ -200,6 +207,9 @@ def test_what_a_command_breaks_does_not_cost_its_outcome(
     if code == 0 or "metrics file" not in told:
         assert told in "\n".join(record.notices)
     assert not [notice for notice in record.notices if "internal error of proj" in notice]
+    if "folder by a link" in told:
+        assert record.outputs == ()
+        assert (home.root / "theirs" / "x").read_text() == "1\n"
 
 
 def test_a_signal_while_results_are_collected_leaves_the_outcome(

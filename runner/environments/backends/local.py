@@ -10,8 +10,10 @@ from typing import ClassVar
 import msgspec
 from msgspec import Struct
 
-from runner.environments.model import BackendCapabilities, EnvironmentRequest, EnvironmentSpec, Lock, Prepared
-from runner.model import EnvironmentRecord, Event, EventKind, Report
+from runner.analysis.scripts import Scripts
+from runner.environments.model import AnyRequest, BackendCapabilities, Lock, Prepared
+from runner.environments.specs import AnySpec, EnvironmentSpec
+from runner.model import EnvironmentRecord, Event, EventKind, ProjectFiles, Report
 from runner.process import capture
 
 DIST_INFO = re.compile(r"(?P<name>.+?)-(?P<version>\d[^-]*)(?:-py[\d.]+)?\.(?:dist-info|egg-info)")
@@ -41,16 +43,26 @@ class LocalBackend:
         del spec
         return None
 
-    def plan(self, request: EnvironmentRequest) -> EnvironmentRecord:
+    def repair(self, spec: AnySpec, scripts: Scripts, files: ProjectFiles) -> AnySpec:
+        """Return the spec unchanged: nothing is installed, so that there is nothing to repair."""
+        del scripts, files
+        return spec
+
+    def with_other_interpreter(self, request: AnyRequest, report: Report) -> AnyRequest | None:
+        """Return None: no interpreter is chosen."""
+        del request, report
+        return None
+
+    def plan(self, request: AnyRequest) -> EnvironmentRecord:
         """Return the record of the Python on PATH."""
         return _record(request)[0]
 
-    def lock(self, request: EnvironmentRequest, report: Report) -> Lock | None:
+    def lock(self, request: AnyRequest, report: Report) -> Lock | None:
         """Return None: nothing is resolved."""
         del request, report
         return None
 
-    def prepare(self, request: EnvironmentRequest, lock: Lock | None, report: Report) -> Prepared:
+    def prepare(self, request: AnyRequest, lock: Lock | None, report: Report) -> Prepared:
         """Return the active environment and the packages that are installed in it."""
         del lock
         record, virtual = _record(request)
@@ -68,7 +80,7 @@ class LocalBackend:
         return Prepared(record=record, variables=variables)
 
 
-def _record(request: EnvironmentRequest) -> tuple[EnvironmentRecord, bool]:
+def _record(request: AnyRequest) -> tuple[EnvironmentRecord, bool]:
     """Return the record of the Python on PATH, and whether it belongs to a virtual environment."""
     search = request.environ.get("PATH")
     found = shutil.which("python", path=search) or shutil.which("python3", path=search)
@@ -86,7 +98,7 @@ def _record(request: EnvironmentRequest) -> tuple[EnvironmentRecord, bool]:
     ), python.is_virtual
 
 
-def _query(request: EnvironmentRequest, python: str) -> _Python | None:
+def _query(request: AnyRequest, python: str) -> _Python | None:
     """Return version, platform and path of a Python; the answer is cached until its file or configuration changes."""
     is_shim = f"{os.sep}shims{os.sep}" in python
     key = None if is_shim else _stamp(python)

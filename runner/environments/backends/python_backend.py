@@ -12,33 +12,36 @@ from typing import TYPE_CHECKING, ClassVar
 import msgspec
 from msgspec import structs
 
+from runner.analysis.scripts import Scripts
 from runner.base.lazy import LazyModule
 from runner.environments.cache.checksums import CachedPackage
 from runner.environments.cache.direct_urls import clean_direct_urls
 from runner.environments.cache.installed import Distribution
 from runner.environments.cache.prefix import BuildPlan, Built, Prefixes, has_marker
 from runner.environments.declare.indexes import index_options
-from runner.environments.declare.version_rules import parse_rule
 from runner.environments.interpreters.choosing import Choice, MissingInterpreterError, choose, downloads_allowed
-from runner.environments.interpreters.interpreters import Interpreter, discover
+from runner.environments.interpreters.interpreters import discover
 from runner.environments.model import (
     IMPORT_PATH,
+    AnyRequest,
     BackendCapabilities,
-    EnvironmentRequest,
-    EnvironmentSpec,
-    LocalPackage,
+    Interpreter,
     Lock,
     Prepared,
+    PythonRequest,
 )
 from runner.environments.resolve.locking import count_packages, find_lock, format_time, note_path
+from runner.environments.specs import AnySpec, CondaFileSpec, EnvironmentSpec, LocalPackage, PythonSpec
+from runner.environments.version_rules import parse_rule
 from runner.errors import EnvironmentSetupError
-from runner.model import EnvironmentKind, EnvironmentRecord, Event, EventKind, ProjectFiles, Report
+from runner.model import EnvironmentRecord, Event, EventKind, ProjectFiles, Report
 
 if TYPE_CHECKING:
     from runner.environments.cache import source_trees
-    from runner.environments.repair import fallback
+    from runner.environments.repair import fallback, repairs
     from runner.environments.resolve import uv_command
 else:
+    repairs = LazyModule("runner.environments.repair.repairs")
     fallback = LazyModule("runner.environments.repair.fallback")
     source_trees = LazyModule("runner.environments.cache.source_trees")
     uv_command = LazyModule("runner.environments.resolve.uv_command")
@@ -64,21 +67,24 @@ class PythonBackend:
 
     def why_not(self, spec: EnvironmentSpec) -> str | None:
         """Return the reason why this backend can't provide a spec, None if it can."""
-        if spec.kind is EnvironmentKind.DOCKER_ENV:
+        if not isinstance(spec, PythonSpec):
             return "docker_env needs a container"
         return spec.refusal.message if spec.refusal else None
 
-    def plan(self, request: EnvironmentRequest) -> EnvironmentRecord:
+    def repair(self, spec: AnySpec, scripts: Scripts, files: ProjectFiles) -> AnySpec:
+        """Return a spec with repairs for known problems of old projects."""
+        return repairs.repair_spec(spec, scripts, files)
+
+    def plan(self, request: AnyRequest) -> EnvironmentRecord:
         """Return the record of the environment, as far as known without building or resolving."""
-        as_of = format_time(request.as_of)
+        wanted, as_of = request.of(PythonSpec), format_time(request.as_of)
         try:
-            choice = self._choose(request)
+            choice = self._choose(wanted)
         except MissingInterpreterError as missing:
             return EnvironmentRecord(manager=self.name, python=missing.rule.text, as_of=as_of)
-        lock = find_lock(request, choice.interpreter)
-        if request.repair and note_path(request, choice.interpreter).exists():
-            others = discover(request.home.root / "interpreters.json", request.environ)
-            lock = fallback.read_repaired_lock(request, choice.interpreter, others) or lock
+        lock = find_lock(wanted, choice.interpreter)
+        if wanted.repair and note_path(wanted, choice.interpreter).exists():
+            lock = fallback.read_repaired_lock(wanted, choice.interpreter, _others(wanted)) or lock
         interpreter = lock.interpreter if lock else choice.interpreter
         return EnvironmentRecord(
             manager=self.name,
@@ -88,56 +94,59 @@ class PythonBackend:
             platform=interpreter.platform,
         )
 
-    def lock(self, request: EnvironmentRequest, report: Report) -> Lock | None:
+    def lock(self, request: AnyRequest, report: Report) -> Lock | None:
         """Return the lock of a request; resolve it if none is stored."""
-        choice = self._choose_or_fetch(request, report)
-        usual = EventKind.REMARK if self._is_built(request, choice.interpreter) else EventKind.NOTICE
-        for notice in request.spec.notices:
+        wanted = request.of(PythonSpec)
+        choice = self._choose_or_fetch(wanted, report)
+        usual = EventKind.REMARK if self._is_built(wanted, choice.interpreter) else EventKind.NOTICE
+        for notice in wanted.spec.notices:
             report(Event(kind=usual, message=notice))
-        for notice in request.spec.mapping:
+        for notice in wanted.spec.mapping if isinstance(wanted.spec, CondaFileSpec) else ():
             report(Event(kind=EventKind.NOTICE, message=notice))
         if choice.notice:
             # With a lock, the choice within a declared range of versions is expected and not worth a notice.
-            is_asked = bool(request.spec.python) and request.spec.is_locked
+            is_asked = bool(wanted.spec.python) and wanted.spec.is_locked
             kind = EventKind.NOTICE if choice.departs else EventKind.REMARK if is_asked else usual
             report(Event(kind=kind, message=choice.notice))
-        lock = self._lock_for(request, choice.interpreter, report)
+        lock = self._lock_for(wanted, choice.interpreter, report)
         is_other = choice.departs and choice.notice and lock.interpreter == choice.interpreter
         return structs.replace(lock, departures=(choice.notice,)) if is_other and choice.notice else lock
 
-    def _is_built(self, request: EnvironmentRequest, interpreter: Interpreter) -> bool:
+    def _is_built(self, request: PythonRequest, interpreter: Interpreter) -> bool:
         """Return whether a request was resolved and built before, so that its notices were shown then."""
         if request.repair and note_path(request, interpreter).exists():
             return True
         found = find_lock(request, interpreter)
         return found is not None and has_marker(request.home, _identity(self.name, found))
 
-    def _lock_for(self, request: EnvironmentRequest, interpreter: Interpreter, report: Report) -> Lock:
+    def _lock_for(self, request: PythonRequest, interpreter: Interpreter, report: Report) -> Lock:
         found = find_lock(request, interpreter)
         if found and not (request.repair and note_path(request, interpreter).exists()):
             return found
-        others = discover(request.home.root / "interpreters.json", request.environ)
-        return fallback.lock_with_repairs(request, interpreter, others, report)
+        return fallback.lock_with_repairs(request, interpreter, _others(request), report)
 
-    def move_interpreter(self, request: EnvironmentRequest, report: Report) -> str | None:
-        """Choose another interpreter for a lock that can't be built; return a message, None if there is no other."""
-        choice, others = self._choose(request), discover(request.home.root / "interpreters.json", request.environ)
-        lock = find_lock(request, choice.interpreter)
-        return fallback.switch_interpreter(request, choice.interpreter, lock, others, report) if lock else None
+    def with_other_interpreter(self, request: AnyRequest, report: Report) -> AnyRequest | None:
+        """Return the request with another interpreter for a lock that can't be built, None if there is no other."""
+        wanted = request.of(PythonSpec)
+        if wanted.interpreter:
+            return None
+        interpreter = self._choose(wanted).interpreter
+        lock = find_lock(wanted, interpreter)
+        return fallback.switch_interpreter(wanted, interpreter, lock, _others(wanted), report) if lock else None
 
-    def choose_interpreter(self, request: EnvironmentRequest, report: Report) -> Interpreter:
+    def choose_interpreter(self, request: AnyRequest, report: Report) -> Interpreter:
         """Return the interpreter of a request; uv downloads a missing one if downloads are allowed."""
-        choice = self._choose_or_fetch(request, report)
+        choice = self._choose_or_fetch(request.of(PythonSpec), report)
         if choice.notice:
             report(Event(kind=EventKind.NOTICE, message=choice.notice))
         return choice.interpreter
 
-    def prepare(self, request: EnvironmentRequest, lock: Lock | None, report: Report) -> Prepared:
+    def prepare(self, request: AnyRequest, lock: Lock | None, report: Report) -> Prepared:
         """Return the verified environment of a lock; build it if it is missing."""
         if lock is None:
             raise EnvironmentSetupError("a Python environment can't be built without a lock")
-        request = structs.replace(request, report=report)
-        prefixes = Prefixes(request.home, report)
+        wanted = structs.replace(request.of(PythonSpec), report=report)
+        prefixes = Prefixes(wanted.home, report)
         identity = _identity(self.name, lock)
         base = prefixes.obtain(
             BuildPlan(
@@ -145,27 +154,27 @@ class PythonBackend:
                 manager=self.name,
                 description=self._description(lock),
                 lock=lock.text,
-                build=partial(self._build, request, lock, prefixes.folder(identity) / "build.log", report),
-                evict=partial(self._evict, request),
-                sources=partial(self._sources, request, lock),
+                build=partial(self._build, wanted, lock, prefixes.folder(identity) / "build.log", report),
+                evict=partial(self._evict, wanted),
+                sources=partial(self._sources, wanted, lock),
             )
         )
-        own = self._local(request, lock, base, prefixes) if request.spec.local_packages else None
-        return _prepared(self.name, request, lock, base, own)
+        own = self._local(wanted, lock, base, prefixes) if wanted.spec.local_packages else None
+        return _prepared(self.name, wanted, lock, base, own)
 
-    def install(self, request: EnvironmentRequest, lock: Lock, prefix: Path, log: Path) -> None:
+    def install(self, request: PythonRequest, lock: Lock, prefix: Path, log: Path) -> None:
         """Create a prefix with exactly the packages of the lock."""
         raise NotImplementedError
 
     def _description(self, lock: Lock) -> str:
         return f"environment with Python {lock.interpreter.name}"
 
-    def _sources(self, request: EnvironmentRequest, lock: Lock) -> Iterable[CachedPackage] | None:
+    def _sources(self, request: PythonRequest, lock: Lock) -> Iterable[CachedPackage] | None:
         """Return the cached packages to which a prefix may get hard links, None if it gets no links."""
         del request, lock
         return None
 
-    def _build(self, request: EnvironmentRequest, lock: Lock, log: Path, report: Report, prefix: Path) -> None:
+    def _build(self, request: PythonRequest, lock: Lock, log: Path, report: Report, prefix: Path) -> None:
         count = count_packages(lock)
         packages = f", {count} package{'s' * (count != 1)}" if count else ""
         report(Event(kind=EventKind.STEP, message=f"Building environment: Python {lock.interpreter.name}{packages}"))
@@ -173,13 +182,14 @@ class PythonBackend:
         clean_direct_urls(prefix)
         write_import_hook(prefix)
 
-    def _evict(self, request: EnvironmentRequest, names: tuple[str, ...]) -> None:
+    def _evict(self, request: PythonRequest, names: tuple[str, ...]) -> None:
         # Without --force uv may wait for minutes until no process uses its cache. The packages are damaged anyway.
         uv_for(request).run("cache", "clean", "--force", *names)
 
-    def _choose(self, request: EnvironmentRequest) -> Choice:
-        found = discover(request.home.root / "interpreters.json", request.environ)
-        lock = request.spec.project_lock
+    def _choose(self, request: PythonRequest) -> Choice:
+        if request.interpreter:
+            return Choice(request.interpreter)
+        found, lock = _others(request), request.spec.project_lock
         if lock is None:
             return choose(request.spec.python, found, request.as_of)
         fitting = [item for item in found if parse_rule(lock.pythons).admits(item.version)]
@@ -192,7 +202,7 @@ class PythonBackend:
         notice = f"{lock.path} was made with Python {lock.python}, which is not installed; {other.name} is used instead"
         return Choice(other, notice, departs=True)
 
-    def _choose_or_fetch(self, request: EnvironmentRequest, report: Report) -> Choice:
+    def _choose_or_fetch(self, request: PythonRequest, report: Report) -> Choice:
         try:
             return self._choose(request)
         except MissingInterpreterError as missing:
@@ -206,7 +216,7 @@ class PythonBackend:
                 raise
         return self._choose(request)
 
-    def _local(self, request: EnvironmentRequest, lock: Lock, base: Built, prefixes: Prefixes) -> Built:
+    def _local(self, request: PythonRequest, lock: Lock, base: Built, prefixes: Prefixes) -> Built:
         """Return the prefix of the project's own packages, which is used on top of the base; each tree has its own."""
         tree = request.tree
         if tree is None:
@@ -225,13 +235,18 @@ class PythonBackend:
         )
 
 
+def _others(request: PythonRequest) -> tuple[Interpreter, ...]:
+    """Return the interpreters that can be used; none if an earlier attempt has chosen one."""
+    return () if request.interpreter else discover(request.home.root / "interpreters.json", request.environ)
+
+
 def write_import_hook(prefix: Path) -> None:
     """Write the `.pth` file by which the Pythons of a prefix import the project's own packages."""
     for site in [*prefix.glob("lib/*/site-packages"), *prefix.glob("Lib/site-packages")]:
         (site / "proj_import_path.pth").write_text(HOOK, encoding="utf-8")
 
 
-def uv_for(request: EnvironmentRequest) -> "uv_command.Uv":
+def uv_for(request: PythonRequest) -> "uv_command.Uv":
     """Return uv with the index settings of a request."""
     index = index_options(request.spec.options, request.environ)
     uv = uv_command.find_uv(request.home, index, request.environ, request.spec.requirements)
@@ -246,7 +261,7 @@ def cutoff_options(lock: Lock) -> Iterator[str]:
             yield from ("--exclude-newer-package", f"{name}=false")
 
 
-def _build_local(request: EnvironmentRequest, lock: Lock, base: Built, log: Path, prefix: Path) -> None:
+def _build_local(request: PythonRequest, lock: Lock, base: Built, log: Path, prefix: Path) -> None:
     if request.tree is None:
         raise EnvironmentSetupError("the project's own packages need the frozen tree of the project")
     packages = request.spec.local_packages
@@ -280,7 +295,7 @@ def _digest(value: object) -> str:
     return hashlib.sha256(msgspec.json.encode(value)).hexdigest()
 
 
-def _prepared(name: str, request: EnvironmentRequest, lock: Lock, base: Built, own: Built | None) -> Prepared:
+def _prepared(name: str, request: PythonRequest, lock: Lock, base: Built, own: Built | None) -> Prepared:
     distributions = base.distributions + (own.distributions if own else ())
     record = EnvironmentRecord(
         manager=name,

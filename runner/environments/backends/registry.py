@@ -4,11 +4,14 @@ import importlib
 from collections.abc import Mapping
 from typing import Protocol
 
+from runner.analysis.scripts import Scripts
+from runner.base.suggestions import nearest
 from runner.environments.backends.uv import UvBackend
 from runner.environments.backends.virtualenv import VirtualenvBackend
-from runner.environments.model import BackendCapabilities, EnvironmentRequest, EnvironmentSpec, Lock, Prepared
+from runner.environments.model import AnyRequest, BackendCapabilities, Lock, Prepared
+from runner.environments.specs import AnySpec, CondaFileSpec, EnvironmentSpec, ImageSpec
 from runner.errors import EnvironmentSetupError, UsageError
-from runner.model import EnvironmentKind, EnvironmentRecord, Report
+from runner.model import EnvironmentRecord, ProjectFiles, Report
 
 
 class EnvironmentBackend(Protocol):
@@ -28,16 +31,24 @@ class EnvironmentBackend(Protocol):
         """Return the reason why this backend can't provide a spec, None if it can; start and change nothing."""
         ...
 
-    def plan(self, request: EnvironmentRequest) -> EnvironmentRecord:
+    def repair(self, spec: AnySpec, scripts: Scripts, files: ProjectFiles) -> AnySpec:
+        """Return a spec with repairs for known problems of old projects."""
+        ...
+
+    def plan(self, request: AnyRequest) -> EnvironmentRecord:
         """Return the record of the environment, as far as known without building or resolving."""
         ...
 
-    def lock(self, request: EnvironmentRequest, report: Report) -> Lock | None:
+    def lock(self, request: AnyRequest, report: Report) -> Lock | None:
         """Return the lock of a request, None if this backend resolves nothing."""
         ...
 
-    def prepare(self, request: EnvironmentRequest, lock: Lock | None, report: Report) -> Prepared:
+    def prepare(self, request: AnyRequest, lock: Lock | None, report: Report) -> Prepared:
         """Return the verified environment; build it if it is missing."""
+        ...
+
+    def with_other_interpreter(self, request: AnyRequest, report: Report) -> AnyRequest | None:
+        """Return the request with another interpreter for a lock that can't be built, None if there is no other."""
         ...
 
 
@@ -52,17 +63,25 @@ class LazyBackend:
         """Return the reason why this backend can't provide a spec, None if it can."""
         return self.load().why_not(spec)
 
-    def plan(self, request: EnvironmentRequest) -> EnvironmentRecord:
+    def repair(self, spec: AnySpec, scripts: Scripts, files: ProjectFiles) -> AnySpec:
+        """Return a spec with repairs for known problems of old projects."""
+        return self.load().repair(spec, scripts, files)
+
+    def plan(self, request: AnyRequest) -> EnvironmentRecord:
         """Return the record of the environment, as far as known without building or resolving."""
         return self.load().plan(request)
 
-    def lock(self, request: EnvironmentRequest, report: Report) -> Lock | None:
+    def lock(self, request: AnyRequest, report: Report) -> Lock | None:
         """Return the lock of a request, None if this backend resolves nothing."""
         return self.load().lock(request, report)
 
-    def prepare(self, request: EnvironmentRequest, lock: Lock | None, report: Report) -> Prepared:
+    def prepare(self, request: AnyRequest, lock: Lock | None, report: Report) -> Prepared:
         """Return the verified environment; build it if it is missing."""
         return self.load().prepare(request, lock, report)
+
+    def with_other_interpreter(self, request: AnyRequest, report: Report) -> AnyRequest | None:
+        """Return the request with another interpreter for a lock that can't be built, None if there is no other."""
+        return self.load().with_other_interpreter(request, report)
 
     def load(self) -> EnvironmentBackend:
         """Import the module and return the backend."""
@@ -70,7 +89,6 @@ class LazyBackend:
         return backend
 
 
-DEFAULT = "uv"
 BACKENDS: Mapping[str, EnvironmentBackend] = {
     "uv": UvBackend(),
     "virtualenv": VirtualenvBackend(),
@@ -82,11 +100,33 @@ BACKENDS: Mapping[str, EnvironmentBackend] = {
         "container", f"{__package__}.containers.backend.ContainerBackend", BackendCapabilities(provides_images=True)
     ),
 }
+"""All backends; of those that can provide a spec, the first is the default one."""
+
+
+def backend_for(name: str | None, spec: EnvironmentSpec) -> EnvironmentBackend:
+    """Return the backend with a name, or the default one for a spec.
+
+    Raises:
+        UsageError: there is no backend with this name.
+    """
+    if name is None:
+        return next(one for one in BACKENDS.values() if one.capabilities.provides_images is isinstance(spec, ImageSpec))
+    if name in BACKENDS:
+        return BACKENDS[name]
+    near = nearest(name, BACKENDS)
+    hint = f"Did you mean '{near}'?" if near else None
+    raise UsageError(f"Unknown environment manager '{name}'; known are {', '.join(BACKENDS)}", hint=hint)
+
+
+def installs_packages(name: str | None) -> bool:
+    """Return whether a backend installs packages; None is the default one, an unknown name is refused later."""
+    return name is None or name not in BACKENDS or BACKENDS[name].capabilities.builds_prefixes
 
 
 def notices_for(backend: EnvironmentBackend, spec: EnvironmentSpec) -> tuple[str, ...]:
     """Return the notices about a spec that concern the backend."""
-    return spec.notices + spec.mapping if backend.capabilities.maps_conda_files else spec.notices
+    mapping = spec.mapping if isinstance(spec, CondaFileSpec) and backend.capabilities.maps_conda_files else ()
+    return spec.notices + mapping
 
 
 def choose_backend(name: str | None, spec: EnvironmentSpec) -> EnvironmentBackend:
@@ -96,13 +136,7 @@ def choose_backend(name: str | None, spec: EnvironmentSpec) -> EnvironmentBacken
         UsageError: there is no backend with this name.
         EnvironmentSetupError: the backend can't provide the spec.
     """
-    if name is not None and name not in BACKENDS:
-        from difflib import get_close_matches
-
-        near = get_close_matches(name, BACKENDS, n=1)
-        hint = f"Did you mean '{near[0]}'?" if near else None
-        raise UsageError(f"Unknown environment manager '{name}'; known are {', '.join(BACKENDS)}", hint=hint)
-    backend = BACKENDS[name or ("container" if spec.kind is EnvironmentKind.DOCKER_ENV else DEFAULT)]
+    backend = backend_for(name, spec)
     reason = backend.why_not(spec)
     if reason and spec.refusal and reason == spec.refusal.message:
         raise EnvironmentSetupError(reason, context=spec.refusal.context, hint=spec.refusal.hint)

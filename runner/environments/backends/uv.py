@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING, ClassVar
 
 from msgspec import structs
 
+from runner.base.files import can_clone
 from runner.base.lazy import LazyModule
 from runner.base.package_names import canonical_name
 from runner.environments.backends.python_backend import BIN, PythonBackend, cutoff_options, uv_for
 from runner.environments.cache.checksums import CachedPackage
-from runner.environments.model import EnvironmentRequest, Lock
+from runner.environments.model import Lock, PythonRequest
 from runner.urls import with_credentials
 
 if TYPE_CHECKING:
-    from runner.environments.cache import reflinks
     from runner.environments.declare import requirements
     from runner.environments.resolve import uv_command
 else:
-    reflinks = LazyModule("runner.environments.cache.reflinks")
     requirements = LazyModule("runner.environments.declare.requirements")
     uv_command = LazyModule("runner.environments.resolve.uv_command")
 
@@ -33,7 +32,7 @@ class UvBackend(PythonBackend):
 
     name: ClassVar[str] = "uv"
 
-    def install(self, request: EnvironmentRequest, lock: Lock, prefix: Path, log: Path) -> None:
+    def install(self, request: PythonRequest, lock: Lock, prefix: Path, log: Path) -> None:
         """Create a prefix with exactly the packages of the lock."""
         uv, cwd = uv_for(request), uv_command.clean_cwd(request.home)
         done = uv.run(
@@ -59,10 +58,10 @@ class UvBackend(PythonBackend):
         if done.exit_code:
             raise uv_command.command_error("The packages of the lock can't be installed", done, log)
 
-    def _link_mode(self, request: EnvironmentRequest) -> str:
-        return "clone" if reflinks.can_reflink(uv_command.clean_cwd(request.home)) else "hardlink"
+    def _link_mode(self, request: PythonRequest) -> str:
+        return "clone" if can_clone(uv_command.clean_cwd(request.home)) else "hardlink"
 
-    def _sources(self, request: EnvironmentRequest, lock: Lock) -> Iterable[CachedPackage] | None:
+    def _sources(self, request: PythonRequest, lock: Lock) -> Iterable[CachedPackage] | None:
         if self._link_mode(request) != "hardlink":
             return None
         return uv_archives(Path(uv_for(request).variables["UV_CACHE_DIR"]), lock.text)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from runner.base.lazy import LazyModule
 from runner.environments.backends.python_backend import BIN, PythonBackend, cutoff_options, uv_for
 from runner.environments.declare.indexes import expand
-from runner.environments.model import EnvironmentRequest, Lock
+from runner.environments.model import Lock, PythonRequest
 from runner.errors import EnvironmentSetupError
 from runner.process import Completed, capture
 from runner.urls import with_credentials
@@ -32,7 +32,7 @@ class VirtualenvBackend(PythonBackend):
 
     name: ClassVar[str] = "virtualenv"
 
-    def install(self, request: EnvironmentRequest, lock: Lock, prefix: Path, log: Path) -> None:
+    def install(self, request: PythonRequest, lock: Lock, prefix: Path, log: Path) -> None:
         """Create a prefix with exactly the packages of the lock."""
         self._create(request, lock, prefix, log)
         python = prefix / BIN / "python"
@@ -55,7 +55,7 @@ class VirtualenvBackend(PythonBackend):
                     raise uv_command.command_error("The packages of the lock can't be installed", done, log)
         self._remove_tools(request, python, text)
 
-    def _create(self, request: EnvironmentRequest, lock: Lock, prefix: Path, log: Path) -> None:
+    def _create(self, request: PythonRequest, lock: Lock, prefix: Path, log: Path) -> None:
         """Create the environment with virtualenv, or with venv for a Python that virtualenv no longer supports."""
         python, env = lock.interpreter.path, _variables(request)
         made: list[list[str | Path]] = [
@@ -70,7 +70,7 @@ class VirtualenvBackend(PythonBackend):
                 f"An environment with Python {lock.interpreter.name} can't be made", done, log
             )
 
-    def _remove_tools(self, request: EnvironmentRequest, python: Path, text: str) -> None:
+    def _remove_tools(self, request: PythonRequest, python: Path, text: str) -> None:
         """Remove the tools of a new environment that are not in the lock; pip last, because it removes the others."""
         locked = set(re.findall(r"(?m)^([\w.-]+)(?:==| @)", text))
         for tool in reversed(TOOLS):
@@ -86,7 +86,7 @@ def _split(text: str) -> tuple[list[str], list[str]]:
 
 
 def _pip(
-    request: EnvironmentRequest, python: Path, *words: str | Path, variables: Mapping[str, str] | None = None
+    request: PythonRequest, python: Path, *words: str | Path, variables: Mapping[str, str] | None = None
 ) -> Completed:
     argv = [python, "-m", "pip", "--disable-pip-version-check", "--no-input", *words]
     return uv_command.run_installer(
@@ -94,7 +94,7 @@ def _pip(
     )
 
 
-def build_bounds(request: EnvironmentRequest, lock: Lock) -> tuple[str, ...]:
+def build_bounds(request: PythonRequest, lock: Lock) -> tuple[str, ...]:
     """Return upper bounds of build tools at the cutoff date of a lock, for packages that are built from source.
 
     They are bounds, not pins, because pins could contradict the requirements of the packages. Packages of the lock are
@@ -130,6 +130,6 @@ def _bounded(folder: Path, bounds: Sequence[str]) -> dict[str, str]:
     return {"PIP_CONSTRAINT": str(file), "PIP_BUILD_CONSTRAINT": str(file)}
 
 
-def _variables(request: EnvironmentRequest) -> dict[str, str]:
+def _variables(request: PythonRequest) -> dict[str, str]:
     ours = {name: value for name, value in request.environ.items() if name not in uv_command.DROPPED}
     return {**ours, "PIP_NO_WARN_SCRIPT_LOCATION": "1", "PYTHONDONTWRITEBYTECODE": "1"}

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from runner.base.checksummed_files import DamagedFileError
 from runner.base.files import remove_tree
-from runner.base.locks import exclusive, is_held
+from runner.base.locks import is_held, locked
 from runner.environments.cache.file_manifest import Damage, FileManifest, build_manifest
 from runner.environments.cache.leases import exclusive_lease, leased
 from runner.environments.cache.prefix import (
@@ -147,7 +147,7 @@ def _verify(folder: Path) -> Verification | None:
 def schedule_rebuild(home: Home, environment: CachedEnvironment) -> None:
     """Make the next run build a prefix again; runs that use it keep it until they end."""
     folder = home.environments / environment.name
-    with leased(home.environments, environment.name), exclusive(folder / "lock", lambda: None):
+    with leased(home.environments, environment.name), locked(folder / "lock"):
         verification = _verify(folder)  # another command may have built it again
         if verification is None or not verification.is_whole:
             (folder / MARKER).unlink(missing_ok=True)

@@ -4,12 +4,13 @@ A lease is a shared lock on a file. The system releases it when the process ends
 """
 
 import errno
-import fcntl
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from runner.base.locks import open_lock, try_lock, wait_for_lock
 
 LEASES = "leases"
 ENDING = ".lease"
@@ -27,8 +28,8 @@ class _ProcessLeases:
         with self._guard:
             descriptor, count = self._files.get(path, (-1, 0))
             if not count:
-                descriptor = _open(path)
-                fcntl.flock(descriptor, fcntl.LOCK_SH)
+                descriptor = open_lock(path)
+                wait_for_lock(descriptor, shared=True)
             self._files[path] = descriptor, count + 1
 
     def release(self, path: Path) -> None:
@@ -96,22 +97,11 @@ def exclusive_attempt_lease(folder: Path, attempt: str) -> Iterator[bool]:
 
 @contextmanager
 def _exclusive(path: Path) -> Iterator[bool]:
-    descriptor = _open(path)
+    descriptor = open_lock(path)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        is_alone = False
-    else:
-        is_alone = True
-    try:
-        yield is_alone
+        yield try_lock(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _open(path: Path) -> int:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def _lease_path(environments: Path, name: str) -> Path:

@@ -15,8 +15,9 @@ import msgspec
 from msgspec import Struct
 
 from runner.base.checksummed_files import DamagedFileError, read_checksummed, write_checksummed
-from runner.base.files import locked, remove_tree, write_atomically
-from runner.base.locks import exclusive
+from runner.base.durations import format_duration
+from runner.base.files import remove_tree, write_atomically
+from runner.base.locks import locked
 from runner.environments.cache.checksums import CachedPackage, SharedFiles
 from runner.environments.cache.file_manifest import Damage, FileManifest, Measure, build_manifest, compare, measure
 from runner.environments.cache.installed import Distribution
@@ -101,7 +102,7 @@ class Prefixes:
         built = self._find_unchanged(folder, plan.identity)
         if built:
             return built
-        with exclusive(folder / "lock", self._report_waiting):
+        with locked(folder / "lock", waiting=self._report_waiting):
             found = self._find_verified(folder, plan)
             return found if isinstance(found, Built) else self._build(folder, plan, trust=not found)
 
@@ -175,11 +176,9 @@ class Prefixes:
         if plan.lock:
             write_atomically(folder / LOCK, plan.lock.encode())
         write_marker(folder, marker)
-        seconds = time.monotonic() - started
+        took = format_duration(time.monotonic() - started)
         count = len(manifest.distributions)
-        self._notify(
-            EventKind.STEP, f"Built {plan.description}: {count} package{'s' * (count != 1)} in {seconds:.1f} s"
-        )
+        self._notify(EventKind.STEP, f"Built {plan.description}: {count} package{'s' * (count != 1)} in {took}")
         return _built(folder, marker)
 
     def _build_attempt(self, folder: Path, plan: BuildPlan, *, trust: bool) -> tuple[str, FileManifest]:

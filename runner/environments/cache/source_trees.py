@@ -9,7 +9,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from runner.environments.model import LocalPackage, ProjectTree
+from runner.environments.model import ProjectTree
+from runner.environments.specs import LocalPackage
 from runner.errors import EnvironmentSetupError
 from runner.model import ProjectFiles
 

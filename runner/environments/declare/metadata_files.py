@@ -14,8 +14,8 @@ from runner.base.foreign_text import LARGE, ForeignTextError, decode_text, parse
 from runner.base.package_names import canonical_name
 from runner.environments.declare.poetry import poetry_lines, poetry_python
 from runner.environments.declare.requirements import Line, RequirementReader
-from runner.environments.declare.version_rules import parse_rule
-from runner.environments.model import EnvironmentSpec, collect, specify
+from runner.environments.specs import PythonSpec, collect, specify
+from runner.environments.version_rules import parse_rule
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentKind, ProjectFiles
 
@@ -33,7 +33,7 @@ class _Metadata(msgspec.Struct, frozen=True):
     bounds: tuple[str, ...] = ()
 
 
-def read_metadata(path: str, files: ProjectFiles) -> EnvironmentSpec | None:
+def read_metadata(path: str, files: ProjectFiles) -> PythonSpec | None:
     """Return the spec in a file of a packaging tool, or None if the file is empty or can't be read."""
     content = files.read(path)
     reader = READERS.get(posixpath.basename(path))

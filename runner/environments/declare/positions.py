@@ -37,7 +37,7 @@ class Document(Struct, frozen=True):
 
     def line(self, key: str) -> int:
         """Return the line at which a key's value starts, counted from 1."""
-        return self.values[key].value.place.line
+        return self.values[key].value.position.line
 
     def text(self, key: str, faults: list[str]) -> str | None:
         """Return the source text of a scalar, or None if it has no value. Faults are appended to ``faults``."""
@@ -67,17 +67,17 @@ class Document(Struct, frozen=True):
 def _items(node: Node) -> tuple[Item, ...]:
     if node.kind is Kind.SCALAR:
         text = "" if node.is_null else COMMENT.sub("", node.source).strip()
-        return (Item(node.place.line, text),) if text else ()
+        return (Item(node.position.line, text),) if text else ()
     if node.kind is Kind.LIST:
         nested = tuple(item for child in node.items for item in _items(child))
-        return (Item(node.place.line, "", nested, is_nested=True),)
+        return (Item(node.position.line, "", nested, is_nested=True),)
     return tuple(_pair(field) for field in node.fields.values())
 
 
 def _pair(field: Field) -> Item:
     children = field.value.items if field.value.kind is Kind.LIST else [field.value]
     nested = tuple(item for child in children for item in _items(child))
-    return Item(field.key.place.line, field.key.source, nested, is_nested=True)
+    return Item(field.key.position.line, field.key.source, nested, is_nested=True)
 
 
 def parse(file: str, content: bytes) -> Document:

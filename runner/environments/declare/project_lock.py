@@ -4,7 +4,7 @@ import hashlib
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import msgspec
 from msgspec import Struct, structs
@@ -13,7 +13,7 @@ from runner.base.foreign_text import ForeignTextError, parse_toml
 from runner.base.lazy import LazyModule
 from runner.environments.cache.source_trees import metadata_digest
 from runner.environments.declare.conda.files import select_lines, this_platform
-from runner.environments.model import EnvironmentSpec, ProjectLock, Refusal
+from runner.environments.specs import AnySpec, CondaFileSpec, EnvironmentSpec, ProjectLock, PythonSpec, Refusal
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentKind, ProjectFiles
 from runner.urls import without_credentials
@@ -62,7 +62,7 @@ def lock_name(spec_path: str) -> str:
     return posixpath.join(folder, f"{name.rpartition('.')[0] or name}.lock")
 
 
-def with_project_lock(spec: EnvironmentSpec, files: ProjectFiles) -> EnvironmentSpec:
+def with_project_lock(spec: AnySpec, files: ProjectFiles) -> AnySpec:
     """Return a spec with the lock beside it; a lock for another spec or other platforms sets ``refusal``."""
     if not is_lockable(spec):
         return spec
@@ -77,10 +77,10 @@ def with_project_lock(spec: EnvironmentSpec, files: ProjectFiles) -> Environment
     return structs.replace(spec, project_lock=lock)
 
 
-def is_lockable(spec: EnvironmentSpec) -> bool:
+def is_lockable(spec: EnvironmentSpec) -> TypeGuard[PythonSpec]:
     """Return whether a lock can be made for a spec: it is no lock itself and has something to resolve."""
     can = spec.kind in LOCKABLE and spec.file is not None and spec.refusal is None
-    return can and not spec.is_locked and not spec.is_empty
+    return isinstance(spec, PythonSpec) and can and not spec.is_locked and not spec.is_empty
 
 
 def find_project_lock(spec: EnvironmentSpec, files: ProjectFiles) -> FoundLock | None:
@@ -100,7 +100,7 @@ def find_project_lock(spec: EnvironmentSpec, files: ProjectFiles) -> FoundLock |
     return FoundLock(path=path, header=header, text=write_header(header) + "".join(f"{line}\n" for line in lines))
 
 
-def spec_lines(spec: EnvironmentSpec, files: ProjectFiles | None) -> tuple[str, ...]:
+def spec_lines(spec: PythonSpec, files: ProjectFiles | None) -> tuple[str, ...]:
     """Return the content of a spec as lines without credentials; equal lines mean that the lock is up to date."""
     return tuple(dict.fromkeys(_spec_lines(spec, files)))
 
@@ -110,16 +110,18 @@ def lines_digest(asked: Iterable[str]) -> str:
     return "sha256:" + hashlib.sha256("\n".join(asked).encode()).hexdigest()
 
 
-def has_selectors(spec: EnvironmentSpec) -> bool:
+def has_selectors(spec: PythonSpec) -> TypeGuard[CondaFileSpec]:
     """Return whether a conda file has platform selectors."""
-    text = spec.conda.text if spec.conda else ""
+    if not isinstance(spec, CondaFileSpec):
+        return False
+    text = spec.conda.text
     return select_lines(text, this_platform()) != "\n".join(text.splitlines()) + "\n"
 
 
-def _spec_lines(spec: EnvironmentSpec, files: ProjectFiles | None) -> Iterator[str]:
+def _spec_lines(spec: PythonSpec, files: ProjectFiles | None) -> Iterator[str]:
     if spec.python:
         yield f"python {spec.python}"
-    if spec.conda and has_selectors(spec):
+    if has_selectors(spec):
         lines = (line.strip() for line in spec.conda.text.splitlines())
         yield from (f"conda: {line}" for line in lines if line and "://" not in line)
         return
@@ -186,7 +188,7 @@ def differences(found: FoundLock, asked: tuple[str, ...]) -> tuple[str, ...]:
     return (*new, *gone) or ("the lines are in another order, or the header was edited",)
 
 
-def _refusal(spec: EnvironmentSpec, found: FoundLock, files: ProjectFiles) -> Refusal | None:
+def _refusal(spec: PythonSpec, found: FoundLock, files: ProjectFiles) -> Refusal | None:
     platforms = found.header.platforms.split()
     if platforms and not any(_is_here(name) for name in platforms):
         return Refusal(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from runner.base.foreign_text import ForeignTextError, decode_text, parse_toml
 from runner.base.package_names import canonical_name
-from runner.environments.model import EnvironmentSpec, LocalPackage
+from runner.environments.specs import LocalPackage, PythonSpec, UvLockSpec
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentKind, ProjectFiles
 
@@ -28,7 +28,7 @@ HASHES = ("sha256", "sha384", "sha512")
 """The hash algorithms that pip and uv accept in requirement lines."""
 
 
-def read_uv_lock(path: str, content: bytes, files: ProjectFiles) -> EnvironmentSpec:
+def read_uv_lock(path: str, content: bytes, files: ProjectFiles) -> UvLockSpec:
     """Return the spec of a project with a ``uv.lock``. uv itself exports the lock when the environment is built."""
     folder = posixpath.dirname(path)
     project = files.read(posixpath.join(folder, "pyproject.toml"))
@@ -37,8 +37,7 @@ def read_uv_lock(path: str, content: bytes, files: ProjectFiles) -> EnvironmentS
     text = decode_text(project)
     rule = REQUIRES.search(text) or REQUIRES.search(decode_text(content))
     is_package = "[build-system]" in text and not NO_PACKAGE.search(text)
-    return EnvironmentSpec(
-        kind=EnvironmentKind.UV_LOCK,
+    return UvLockSpec(
         file=path,
         python=_pinned_python(folder, files) or (rule[1] if rule else None),
         options=tuple(f"--extra-index-url {url}" for url in INDEX.findall(text)),
@@ -47,7 +46,7 @@ def read_uv_lock(path: str, content: bytes, files: ProjectFiles) -> EnvironmentS
     )
 
 
-def read_pylock(path: str, content: bytes, files: ProjectFiles) -> EnvironmentSpec:
+def read_pylock(path: str, content: bytes, files: ProjectFiles) -> PythonSpec:
     """Return the spec of a ``pylock.toml``. URLs are dropped, because the hashes identify the files.
 
     https://packaging.python.org/en/latest/specifications/pylock-toml/
@@ -73,7 +72,7 @@ def read_pylock(path: str, content: bytes, files: ProjectFiles) -> EnvironmentSp
             local.append(_local(path, package, files))
         else:
             requirements.append(_line(path, package, f" ; {marker}" if marker else ""))
-    return EnvironmentSpec(
+    return PythonSpec(
         kind=EnvironmentKind.PYLOCK,
         file=path,
         python=str(lock.requires_python) if lock.requires_python else None,

@@ -2,16 +2,17 @@
 
 from msgspec import structs
 
+from runner.base.suggestions import nearest
 from runner.environments.declare.positions import Document, Item
 from runner.environments.declare.requirements import Line, RequirementReader
-from runner.environments.model import EnvironmentSpec, RequirementLines, collect, specify
+from runner.environments.specs import PythonSpec, RequirementLines, collect, specify
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentKind, ProjectFiles
 
 KEYS = ("python", "build_dependencies", "dependencies")
 
 
-def read_python_env(document: Document, files: ProjectFiles) -> EnvironmentSpec:
+def read_python_env(document: Document, files: ProjectFiles) -> PythonSpec:
     """Return the spec in a ``python_env.yaml``. Paths in its lines are relative to the project folder, as in MLflow.
 
     Raises:
@@ -37,7 +38,7 @@ def read_python_env(document: Document, files: ProjectFiles) -> EnvironmentSpec:
     return _with_build(spec, specify(EnvironmentKind.PYTHON_ENV, document.file, build))
 
 
-def _with_build(spec: EnvironmentSpec, build: EnvironmentSpec) -> EnvironmentSpec:
+def _with_build(spec: PythonSpec, build: PythonSpec) -> PythonSpec:
     return structs.replace(
         spec,
         build_requirements=build.requirements,
@@ -56,7 +57,5 @@ def _collect(document: Document, items: tuple[Item, ...], files: ProjectFiles) -
 
 
 def _unknown(document: Document, key: str) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(key.replace("-", "_").lower(), KEYS, n=1)
-    return f"line {document.line(key)}: unknown key '{key}'" + (f", did you mean '{near[0]}'?" if near else "")
+    near = nearest(key.replace("-", "_"), KEYS)
+    return f"line {document.line(key)}: unknown key '{key}'" + (f", did you mean '{near}'?" if near else "")

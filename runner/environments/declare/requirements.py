@@ -9,7 +9,7 @@ from functools import partial
 from msgspec import Struct
 
 from runner.base.foreign_text import decode_text
-from runner.environments.model import LocalPackage, RequirementLines
+from runner.environments.specs import LocalPackage, RequirementLines
 from runner.errors import EnvironmentSetupError
 from runner.model import ProjectFiles
 

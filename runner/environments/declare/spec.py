@@ -12,7 +12,16 @@ from runner.environments.declare.positions import Document, parse
 from runner.environments.declare.project_lock import with_project_lock
 from runner.environments.declare.python_env import read_python_env
 from runner.environments.declare.requirements import RequirementReader
-from runner.environments.model import CondaFile, EnvironmentSpec, Refusal, collect, specify
+from runner.environments.specs import (
+    AnySpec,
+    CondaFile,
+    CondaFileSpec,
+    NoSpec,
+    PythonSpec,
+    Refusal,
+    collect,
+    specify,
+)
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentDeclaration, EnvironmentKind, ProjectFiles
 
@@ -29,7 +38,7 @@ CONDA_KEYS = frozenset({"channels", "prefix"})
 PYTHON_ENV_KEYS = frozenset({"python", "build_dependencies"})
 
 
-def read_spec(declaration: EnvironmentDeclaration, files: ProjectFiles) -> EnvironmentSpec:
+def read_spec(declaration: EnvironmentDeclaration, files: ProjectFiles) -> AnySpec:
     """Return the spec in the declared file, with the lock beside it.
 
     Raises:
@@ -38,7 +47,7 @@ def read_spec(declaration: EnvironmentDeclaration, files: ProjectFiles) -> Envir
     return with_project_lock(read_declared(declaration, files), files)
 
 
-def read_declared(declaration: EnvironmentDeclaration, files: ProjectFiles) -> EnvironmentSpec:
+def read_declared(declaration: EnvironmentDeclaration, files: ProjectFiles) -> AnySpec:
     """Return the spec in the declared file, without the lock beside it.
 
     Raises:
@@ -48,7 +57,7 @@ def read_declared(declaration: EnvironmentDeclaration, files: ProjectFiles) -> E
     if kind is EnvironmentKind.DOCKER_ENV:
         return container_spec.read_container(declaration, files)
     if kind is EnvironmentKind.NONE or path is None:
-        return EnvironmentSpec(kind=kind, file=path, container=container_spec.find_devcontainer(files))
+        return NoSpec(kind=kind, file=path, container=container_spec.find_devcontainer(files))
     content = files.read(path)
     if content is None:
         raise EnvironmentSetupError(f"the environment file '{path}' does not exist", hint=_hint(path, files))
@@ -60,7 +69,7 @@ def read_declared(declaration: EnvironmentDeclaration, files: ProjectFiles) -> E
     return read(path, content, files)
 
 
-def _read_yaml(kind: EnvironmentKind, path: str, content: bytes, files: ProjectFiles) -> EnvironmentSpec:
+def _read_yaml(kind: EnvironmentKind, path: str, content: bytes, files: ProjectFiles) -> PythonSpec:
     """Read a YAML file; its content decides the kind, because projects mix up the two kinds."""
     text = decode_text(content)
     if is_conda_lock(text):
@@ -78,17 +87,17 @@ def _read_yaml(kind: EnvironmentKind, path: str, content: bytes, files: ProjectF
     )
 
 
-def _read_conda(document: Document, text: str, files: ProjectFiles) -> EnvironmentSpec:
+def _read_conda(document: Document, text: str, files: ProjectFiles) -> CondaFileSpec:
     """Return the file and its mapping to the Python index, or the reason why it can't be mapped."""
     file = CondaFile(path=document.file, text=text)
     try:
-        return structs.replace(conda.read_conda(document, files), conda=file)
+        return conda.read_conda(document, file, files)
     except EnvironmentSetupError as error:
         refusal = Refusal(message=error.message, context=error.context, hint=error.hint)
-        return EnvironmentSpec(kind=EnvironmentKind.CONDA_ENV, file=document.file, conda=file, refusal=refusal)
+        return CondaFileSpec(file=document.file, conda=file, refusal=refusal)
 
 
-def _read_requirements(path: str, files: ProjectFiles) -> EnvironmentSpec:
+def _read_requirements(path: str, files: ProjectFiles) -> PythonSpec:
     lines = collect()
     RequirementReader(files, lines).read_file(path)
     return specify(EnvironmentKind.REQUIREMENTS, path, lines, python=_python_beside(path, files))

@@ -11,7 +11,8 @@ import msgspec
 from msgspec import Struct
 
 from runner.base.checksummed_files import DamagedFileError, read_checksummed, write_checksummed
-from runner.environments.declare.version_rules import Version, parse_version
+from runner.environments.model import Interpreter
+from runner.environments.version_rules import parse_version
 from runner.errors import ExecutionError
 from runner.process import capture
 
@@ -27,30 +28,6 @@ print(json.dumps({
     "platform": sysconfig.get_platform(), "executable": getattr(sys, "_base_executable", None) or sys.executable,
     "is_virtual": sys.prefix != sys.base_prefix}))
 """
-
-
-class Interpreter(Struct, frozen=True, kw_only=True):
-    """A Python for which environments can be made; ``platform`` is that of sysconfig, such as ``linux-x86_64``."""
-
-    path: str
-    version: str
-    implementation: str
-    platform: str
-
-    @property
-    def numbers(self) -> Version:
-        """The release numbers of the version."""
-        return parse_version(self.version)
-
-    @property
-    def line(self) -> Version:
-        """The release line: major and minor number."""
-        return self.numbers[:2]
-
-    @property
-    def name(self) -> str:
-        """The display name: ``3.11.7``, ``pypy 3.10.13``."""
-        return f"{'' if self.implementation == 'cpython' else self.implementation + ' '}{self.version}"
 
 
 class _Properties(Struct, frozen=True):

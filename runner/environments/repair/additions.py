@@ -8,8 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from runner.base.checksummed_files import DamagedFileError, read_checksummed, write_checksummed
-from runner.environments.model import EnvironmentSpec, with_packages
-from runner.environments.repair.repairs import is_changeable
+from runner.environments.specs import EnvironmentSpec, PythonSpec, is_changeable, with_packages
 from runner.settings import Home
 from runner.urls import without_credentials
 
@@ -36,8 +35,8 @@ class Addition(Struct, frozen=True, kw_only=True):
 
 def additions_path(home: Home, project: Sequence[str], spec: EnvironmentSpec) -> Path:
     """Return the path of the stored additions; it depends on the project's identity and its declared requirements."""
-    declared = (*spec.requirements, "", *spec.build_requirements, "", *spec.constraints)
-    identity = (project, spec.kind, spec.file, spec.python, [without_credentials(line) for line in declared])
+    python, lines = (spec.python, spec.requirement_lines) if isinstance(spec, PythonSpec) else (None, ("", ""))
+    identity = (project, spec.kind, spec.file, python, [without_credentials(line) for line in lines])
     return home.root / "cache" / "added" / f"{hashlib.sha256(msgspec.json.encode(identity)).hexdigest()[:32]}.json"
 
 

@@ -14,13 +14,13 @@ from msgspec import Struct, structs
 from runner.base.checksummed_files import DamagedFileError, read_checksummed, write_checksummed
 from runner.base.package_names import canonical_name
 from runner.environments.declare.requirement_line import parse_line
-from runner.environments.interpreters.interpreters import Interpreter
-from runner.environments.model import EnvironmentRequest, EnvironmentSpec, Lock
+from runner.environments.model import Interpreter, Lock, PythonRequest
 from runner.environments.repair.import_names import provides
-from runner.environments.repair.repairs import is_changeable, names_of
+from runner.environments.repair.repairs import names_of
 from runner.environments.repair.wheels import better_interpreters
 from runner.environments.resolve.locking import find_lock, note_path, resolve
 from runner.environments.resolve.metadata_overrides import completed_in
+from runner.environments.specs import PythonSpec, is_changeable
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentKind, Event, EventKind, Report
 
@@ -53,12 +53,12 @@ class RepairNote(Struct, frozen=True, kw_only=True):
 class _Attempt(Struct, frozen=True, kw_only=True):
     """A changed request with the repairs so far."""
 
-    request: EnvironmentRequest
+    request: PythonRequest
     repairs: tuple[str, ...] = ()
 
 
 def lock_with_repairs(
-    request: EnvironmentRequest, interpreter: Interpreter, others: Sequence[Interpreter], report: Report
+    request: PythonRequest, interpreter: Interpreter, others: Sequence[Interpreter], report: Report
 ) -> Lock:
     """Return the lock of a request, repaired if it can't be resolved as declared and repairs are allowed.
 
@@ -73,28 +73,28 @@ def lock_with_repairs(
 
 
 def switch_interpreter(
-    request: EnvironmentRequest, interpreter: Interpreter, lock: Lock, others: Sequence[Interpreter], report: Report
-) -> str | None:
-    """Find an interpreter with wheels for packages that can't be built; return the text of the repair, or None.
+    request: PythonRequest, interpreter: Interpreter, lock: Lock, others: Sequence[Interpreter], report: Report
+) -> PythonRequest | None:
+    """Return a request with an interpreter that has wheels for packages that can't be built, or None.
 
-    ``interpreter`` is the chosen one, ``lock`` the one that can't be built. The result is stored for the next
-    `lock_with_repairs`.
+    ``interpreter`` is the chosen one, ``lock`` the one that can't be built. The last repair of the spec explains the
+    change. The result is also stored for later runs of the project.
     """
     is_anew = request.refresh and request.as_of is None
-    if is_anew or not (request.repair and is_changeable(request.spec)) or lock.interpreter != interpreter:
+    if is_anew or not (request.repair and is_changeable(request.spec)):
         return None
-    moved = _with_wheels(_Attempt(request=request), lock, others, report)
-    if moved is None:
+    found = _with_wheels(_Attempt(request=request), lock, others, report)
+    if found is None:
         return None
+    moved, attempt = found
     message = f"Python {moved.interpreter.name} is used: what is pinned has wheels for it, and can't be built for"
-    repairs = (*dict.fromkeys((*lock.repairs, *completed_in(moved.text))), f"{message} {interpreter.name}")
-    _write_note(note_path(request, interpreter), request, moved, repairs, ())
-    return repairs[-1]
+    repairs = (*attempt.repairs, *completed_in(moved.text), f"{message} {interpreter.name}")
+    _write_note(note_path(request, interpreter), attempt.request, moved, repairs, ())
+    spec = structs.replace(attempt.request.spec, repairs=(*request.spec.repairs, *repairs))
+    return structs.replace(attempt.request, spec=spec, interpreter=moved.interpreter)
 
 
-def read_repaired_lock(
-    request: EnvironmentRequest, interpreter: Interpreter, others: Sequence[Interpreter]
-) -> Lock | None:
+def read_repaired_lock(request: PythonRequest, interpreter: Interpreter, others: Sequence[Interpreter]) -> Lock | None:
     """Return the stored lock of a repaired request, or None if the request was not repaired."""
     if not (request.repair and is_changeable(request.spec)) or (request.refresh and request.as_of is None):
         return None
@@ -107,7 +107,7 @@ def read_repaired_lock(
 
 
 def _resolve_with_fallbacks(
-    request: EnvironmentRequest, interpreter: Interpreter, others: Sequence[Interpreter], note: Path, report: Report
+    request: PythonRequest, interpreter: Interpreter, others: Sequence[Interpreter], note: Path, report: Report
 ) -> Lock:
     attempt = _Attempt(request=request)
     lock, attempt, error = _resolve(attempt, interpreter, report)
@@ -124,11 +124,12 @@ def _resolve_with_fallbacks(
     elif lock is not None and request.spec.python is None:
         moved = _with_wheels(attempt, lock, others, report)
         if moved:
-            message = f"Python {moved.interpreter.name} is used: what is pinned has wheels for it, not for"
-            lock, repairs = moved, (*repairs, f"{message} {interpreter.name}")
+            lock, attempt = moved
+            message = f"Python {lock.interpreter.name} is used: what is pinned has wheels for it, not for"
+            repairs = (*attempt.repairs, f"{message} {interpreter.name}")
     if lock is None:
         raise error or EnvironmentSetupError("no set of packages satisfies the requirements of the project")
-    repairs = (*repairs, *completed_in(lock.text))
+    repairs = (*repairs, *(text for text in completed_in(lock.text) if text not in request.spec.repairs))
     if repairs:
         wanted = request.wanted if _is_export(request.spec) else ()
         _write_note(note, attempt.request, lock, repairs, wanted)
@@ -187,7 +188,7 @@ def _relax(attempt: _Attempt, complaint: str) -> _Attempt | None:
     return None
 
 
-def _is_export(spec: EnvironmentSpec) -> bool:
+def _is_export(spec: PythonSpec) -> bool:
     pinned = sum("==" in line for line in spec.requirements)
     return spec.kind is EnvironmentKind.CONDA_ENV and pinned >= FULL_EXPORT
 
@@ -208,7 +209,7 @@ def _reduced(attempt: _Attempt) -> _Attempt | None:
     return _Attempt(request=structs.replace(attempt.request, spec=spec), repairs=(*attempt.repairs, message))
 
 
-def _is_wanted(package: str, request: EnvironmentRequest) -> bool:
+def _is_wanted(package: str, request: PythonRequest) -> bool:
     return any(provides(package, module.partition(".")[0]) for module in request.wanted)
 
 
@@ -225,7 +226,7 @@ def _relaxed(attempt: _Attempt, name: str, rule: str) -> _Attempt | None:
     return _replaced(attempt, name, rest, message)
 
 
-def _as_of(request: EnvironmentRequest) -> str:
+def _as_of(request: PythonRequest) -> str:
     return f" as of {request.as_of:%Y-%m-%d}" if request.as_of else ""
 
 
@@ -272,17 +273,19 @@ def _nearest(interpreter: Interpreter, others: Sequence[Interpreter]) -> list[In
     return sorted(lines.values(), key=distance)
 
 
-def _with_wheels(attempt: _Attempt, lock: Lock, others: Sequence[Interpreter], report: Report) -> Lock | None:
-    """Return a lock for the nearest interpreter that has to build less, or None if there is none."""
+def _with_wheels(
+    attempt: _Attempt, lock: Lock, others: Sequence[Interpreter], report: Report
+) -> tuple[Lock, _Attempt] | None:
+    """Return a lock for the nearest interpreter that has to build less, and its attempt, or None if there is none."""
     near = _nearest(lock.interpreter, others)
     for other in better_interpreters(attempt.request, lock, near):
-        moved, _, _ = _resolve(attempt, other, report)
+        moved, changed, _ = _resolve(attempt, other, report)
         if moved:
-            return moved
+            return moved, changed
     return None
 
 
-def _with_note(request: EnvironmentRequest, known: RepairNote) -> EnvironmentRequest:
+def _with_note(request: PythonRequest, known: RepairNote) -> PythonRequest:
     spec = structs.replace(request.spec, requirements=known.requirements, constraints=known.constraints)
     return structs.replace(request, spec=spec, as_of=known.as_of)
 
@@ -306,7 +309,7 @@ def _report_damage(note: Path, report: Report) -> None:
 
 
 def _write_note(
-    note: Path, request: EnvironmentRequest, lock: Lock, repairs: tuple[str, ...], wanted: tuple[str, ...]
+    note: Path, request: PythonRequest, lock: Lock, repairs: tuple[str, ...], wanted: tuple[str, ...]
 ) -> None:
     recovery = RepairNote(
         requirements=request.spec.requirements,

@@ -14,9 +14,9 @@ from runner.base.foreign_text import decode_text
 from runner.environments.declare.containers.dockerfiles import find_dockerfiles, read_dockerfile
 from runner.environments.declare.metadata_files import READERS, read_metadata
 from runner.environments.declare.spec import read_spec
-from runner.environments.model import EnvironmentSpec
 from runner.environments.repair.import_names import provides
 from runner.environments.repair.repairs import names_of, wanted_packages
+from runner.environments.specs import PythonSpec
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentDeclaration, EnvironmentKind, ProjectFiles
 
@@ -31,7 +31,7 @@ SHARE_OF_IMPORTS = 0.5
 """Share of the code's imports that a file outside the project folder must provide to be used."""
 
 
-def infer_spec(declaration: EnvironmentDeclaration, files: ProjectFiles, scripts: Scripts, why: str) -> EnvironmentSpec:
+def infer_spec(declaration: EnvironmentDeclaration, files: ProjectFiles, scripts: Scripts, why: str) -> PythonSpec:
     """Return the most likely spec of a project, or an empty one; ``why`` is the fault of the declared environment."""
     scripts = scripts if scripts.found else read_all(files)
     python = _python_of_docker(files) if declaration.kind is EnvironmentKind.DOCKER_ENV else None
@@ -39,13 +39,13 @@ def infer_spec(declaration: EnvironmentDeclaration, files: ProjectFiles, scripts
         repair = f"{why}; {source}"
         return structs.replace(spec, python=spec.python or python, repairs=(*spec.repairs, repair))
     if declaration.kind is not EnvironmentKind.NONE:
-        return EnvironmentSpec(repairs=(f"{why}, and no file declares what the code needs: no package is installed",))
-    return EnvironmentSpec(notices=(f"{why}, and no file declares what the code needs",) if why else ())
+        return PythonSpec(repairs=(f"{why}, and no file declares what the code needs: no package is installed",))
+    return PythonSpec(notices=(f"{why}, and no file declares what the code needs",) if why else ())
 
 
 def _candidates(
     declaration: EnvironmentDeclaration, files: ProjectFiles, scripts: Scripts
-) -> Iterator[tuple[EnvironmentSpec, str]]:
+) -> Iterator[tuple[PythonSpec, str]]:
     """Yield readable specs, each with a text about its source."""
     declared = declaration.path or ""
     dockerfiles = find_dockerfiles(files)
@@ -64,10 +64,10 @@ def _candidates(
     packages = [package for _, package, _ in wanted_packages(scripts) if package]
     if packages:
         names = tuple(dict.fromkeys(packages))
-        yield EnvironmentSpec(requirements=names), f"the packages that the code imports are used: {', '.join(names)}"
+        yield PythonSpec(requirements=names), f"the packages that the code imports are used: {', '.join(names)}"
 
 
-def _of_dockerfiles(paths: Iterable[str], files: ProjectFiles) -> Iterator[tuple[EnvironmentSpec, str]]:
+def _of_dockerfiles(paths: Iterable[str], files: ProjectFiles) -> Iterator[tuple[PythonSpec, str]]:
     for path in paths:
         spec = read_dockerfile(path, files)
         if not spec.is_empty:
@@ -97,14 +97,14 @@ def _beside(folder: str, wanted: str, files: ProjectFiles) -> Iterator[str]:
     yield from (posixpath.join(folder, name) for name in READERS if name in names)
 
 
-def _describe_source(path: str, spec: EnvironmentSpec) -> str:
+def _describe_source(path: str, spec: PythonSpec) -> str:
     if posixpath.basename(path) not in READERS:
         return f"'{posixpath.normpath(path)}' is used"
     locked = ", in the versions of the lock beside it" if spec.constraints else ""
     return f"the requirements in '{posixpath.normpath(path)}' are used{locked}"
 
 
-def _read(path: str, files: ProjectFiles) -> EnvironmentSpec | None:
+def _read(path: str, files: ProjectFiles) -> PythonSpec | None:
     """Return the spec in a file, or None if the file has another purpose or declares nothing."""
     if posixpath.basename(path) in READERS:
         return read_metadata(path, files)
@@ -117,10 +117,10 @@ def _read(path: str, files: ProjectFiles) -> EnvironmentSpec | None:
         spec = read_spec(EnvironmentDeclaration(kind=kind, path=path), files)
     except EnvironmentSetupError:
         return None
-    return None if spec.is_empty or spec.refusal else spec
+    return spec if isinstance(spec, PythonSpec) and not (spec.is_empty or spec.refusal) else None
 
 
-def _is_of_the_code(spec: EnvironmentSpec, scripts: Scripts) -> bool:
+def _is_of_the_code(spec: PythonSpec, scripts: Scripts) -> bool:
     """Return whether a spec from outside the project folder provides most of the code's imports."""
     wanted = [module.partition(".")[0] for module, package, _ in wanted_packages(scripts) if package]
     names = names_of(spec)

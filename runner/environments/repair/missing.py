@@ -6,9 +6,10 @@ from collections.abc import Collection, Iterable
 from msgspec import Struct
 
 from runner.analysis.scripts import STANDARD_LIBRARY, Scripts
-from runner.environments.model import EnvironmentSpec, Lock
+from runner.environments.model import Lock
 from runner.environments.repair.import_names import package_of, provides
 from runner.environments.repair.repairs import format_position, names_of, wanted_packages
+from runner.environments.specs import EnvironmentSpec, PythonSpec
 from runner.model import EnvironmentKind, Event, EventKind
 
 FAILED = (
@@ -34,7 +35,7 @@ class MissingImport(Struct, frozen=True, kw_only=True):
     wanted_by: str | None = None
 
 
-def missing_imports(scripts: Scripts, spec: EnvironmentSpec, lock: Lock) -> tuple[MissingImport, ...]:
+def missing_imports(scripts: Scripts, spec: PythonSpec, lock: Lock) -> tuple[MissingImport, ...]:
     """Return the imports of the code that no package in the lock provides, except the project's own modules."""
     names = lock.names or PINNED.findall(lock.text)
     if spec.locked_by and not names:
@@ -47,13 +48,13 @@ def undeclared_imports(scripts: Scripts, spec: EnvironmentSpec) -> tuple[Missing
 
     With a lock in the project the result is exact.
     """
-    if spec.container or spec.locked_by:
+    if not isinstance(spec, PythonSpec) or spec.container or spec.locked_by:
         return ()
     names = tuple(names_of(spec)) + tuple(PINNED.findall(spec.project_lock.text if spec.project_lock else ""))
     return _without(names, scripts, spec)
 
 
-def _without(names: Collection[str], scripts: Scripts, spec: EnvironmentSpec) -> tuple[MissingImport, ...]:
+def _without(names: Collection[str], scripts: Scripts, spec: PythonSpec) -> tuple[MissingImport, ...]:
     own = _own_modules(spec)
     return tuple(
         MissingImport(module=module, package=package, wanted_by=format_position(place))
@@ -62,7 +63,7 @@ def _without(names: Collection[str], scripts: Scripts, spec: EnvironmentSpec) ->
     )
 
 
-def _own_modules(spec: EnvironmentSpec) -> frozenset[str]:
+def _own_modules(spec: PythonSpec) -> frozenset[str]:
     return frozenset(re.split(r"[/@#\[]", package.path)[-1] for package in spec.local_packages)
 
 

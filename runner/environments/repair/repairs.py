@@ -11,8 +11,8 @@ from runner.analysis.scripts import STANDARD_LIBRARY, Scripts
 from runner.base.foreign_text import decode_text
 from runner.base.package_names import canonical_name
 from runner.environments.declare.requirement_line import Requirement, name_of, parse_line
-from runner.environments.model import EnvironmentSpec, with_packages
 from runner.environments.repair.import_names import RENAMED, package_of, provides
+from runner.environments.specs import AnySpec, PythonSpec, is_changeable, with_packages
 from runner.model import ProjectFiles
 
 STUB_VERSION = r"\(?[=~<>!\s]*0\.0(\.post\d+|\.\d+)?\)?"
@@ -30,18 +30,13 @@ OF_CONDA = frozenset({"conda", "conda-build", "anaconda", "anaconda-navigator", 
 METADATA = ("pyproject.toml", "setup.py", "setup.cfg")
 
 
-def names_of(spec: EnvironmentSpec) -> frozenset[str]:
+def names_of(spec: PythonSpec) -> frozenset[str]:
     """Return the canonical names of the packages that a spec requires by name, URL or path."""
     found = (name_of(line) for line in (*spec.requirements, *spec.build_requirements))
     return frozenset(name for name in found if name)
 
 
-def is_changeable(spec: EnvironmentSpec) -> bool:
-    """Return whether a spec may be repaired; a locked spec or a container may not."""
-    return not (spec.is_locked or spec.locked_by or spec.project_lock or spec.container)
-
-
-def repair_spec(spec: EnvironmentSpec, scripts: Scripts, files: ProjectFiles) -> EnvironmentSpec:
+def repair_spec(spec: AnySpec, scripts: Scripts, files: ProjectFiles) -> AnySpec:
     """Return a spec with corrected package names, and with ``mlflow`` if the code imports it undeclared.
 
     The field ``repairs`` lists the changes.
@@ -93,7 +88,7 @@ def _renamed(line: str, requirement: Requirement | None, repairs: list[str]) -> 
     return f"{new}{requirement.extras}{rest}"
 
 
-def with_mlflow(spec: EnvironmentSpec, names: frozenset[str], scripts: Scripts, files: ProjectFiles) -> EnvironmentSpec:
+def with_mlflow(spec: PythonSpec, names: frozenset[str], scripts: Scripts, files: ProjectFiles) -> PythonSpec:
     """Add mlflow if the code imports it and no declared package provides it.
 
     Many projects do not declare it, because MLflow's own launcher does not require that.

@@ -7,14 +7,11 @@ from typing import Any
 
 from runner.base.foreign_text import parse_toml
 from runner.environments.declare.indexes import index_options
-from runner.environments.interpreters.interpreters import Interpreter
-from runner.environments.model import EnvironmentRequest, Lock
+from runner.environments.model import Interpreter, Lock, PythonRequest
 from runner.environments.resolve.uv_command import clean_cwd, find_uv
 
 
-def better_interpreters(
-    request: EnvironmentRequest, lock: Lock, others: Sequence[Interpreter]
-) -> tuple[Interpreter, ...]:
+def better_interpreters(request: PythonRequest, lock: Lock, others: Sequence[Interpreter]) -> tuple[Interpreter, ...]:
     """Return the interpreters with the most wheels for packages that the lock's interpreter would have to build.
 
     The order is kept. The result is empty if no other interpreter has more wheels, or uv is too old for the query.
@@ -29,7 +26,7 @@ def better_interpreters(
 
 
 def _pins(
-    request: EnvironmentRequest, lock: Lock, interpreter: Interpreter, text: str, *, with_wheels: bool
+    request: PythonRequest, lock: Lock, interpreter: Interpreter, text: str, *, with_wheels: bool
 ) -> tuple[str, ...]:
     """Return the pins of a text that have wheels for an interpreter, or those that have a source archive only."""
     uv = find_uv(request.home, index_options(request.spec.options, request.environ), request.environ)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import date, timedelta
 
-from runner.environments.declare.version_rules import Version
+from runner.environments.version_rules import Version
 
 RELEASED = {
     (3, 6): date(2016, 12, 23),

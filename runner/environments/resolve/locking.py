@@ -12,9 +12,9 @@ from msgspec import structs
 
 from runner.base.lazy import LazyModule
 from runner.environments.declare.indexes import expand, index_options
-from runner.environments.interpreters.interpreters import Interpreter
-from runner.environments.model import EnvironmentRequest, EnvironmentSpec, Lock
+from runner.environments.model import Interpreter, Lock, PythonRequest
 from runner.environments.resolve.lock_files import read_valid_lock, report_damage, write_lock_file
+from runner.environments.specs import PythonSpec
 from runner.errors import EnvironmentSetupError
 from runner.model import Event, EventKind, Report
 from runner.urls import without_credentials
@@ -38,7 +38,7 @@ SEEDS = ("pip",)
 SEEDS_BEFORE_312 = ("pip", "setuptools")
 
 
-def find_lock(request: EnvironmentRequest, interpreter: Interpreter) -> Lock | None:
+def find_lock(request: PythonRequest, interpreter: Interpreter) -> Lock | None:
     """Return the lock that needs no resolution: the project's own, a stored one, or the empty one.
 
     A damaged stored lock is ignored; `resolve` reports it.
@@ -84,15 +84,12 @@ def count_packages(lock: Lock) -> int:
     return sum(marker is None or Marker(marker.strip()).evaluate(here) for marker in markers)
 
 
-def lock_path(request: EnvironmentRequest, interpreter: Interpreter) -> Path:
+def lock_path(request: PythonRequest, interpreter: Interpreter) -> Path:
     """Return the path of the stored lock of a request; it depends on spec, time, interpreter and platform."""
     spec = request.spec
     identity = (
         FORMAT,
-        [
-            without_credentials(line)
-            for line in (*spec.requirements, "", *spec.build_requirements, "", *spec.constraints)
-        ],
+        [without_credentials(line) for line in spec.requirement_lines],
         [option for option in spec.options if "binary" in option or "--pre" in option],
         [(package.text, source_trees.metadata_digest(request.files, package.path)) for package in spec.local_packages],
         spec.locked_by or (request.as_of.isoformat() if request.as_of else "now"),
@@ -103,12 +100,12 @@ def lock_path(request: EnvironmentRequest, interpreter: Interpreter) -> Path:
     return request.home.locks / f"{hashlib.sha256(msgspec.json.encode(identity)).hexdigest()[:32]}.txt"
 
 
-def note_path(request: EnvironmentRequest, interpreter: Interpreter) -> Path:
+def note_path(request: PythonRequest, interpreter: Interpreter) -> Path:
     """Return the path of the note about how a request was repaired."""
     return lock_path(request, interpreter).with_suffix(".repaired.json")
 
 
-def resolve(request: EnvironmentRequest, interpreter: Interpreter, report: Report) -> Lock:
+def resolve(request: PythonRequest, interpreter: Interpreter, report: Report) -> Lock:
     """Resolve a request and store the lock.
 
     Raises:
@@ -139,7 +136,7 @@ def resolve(request: EnvironmentRequest, interpreter: Interpreter, report: Repor
 class Resolution:
     """One resolution of a request; packages without upload dates on the index are exempted from the cutoff date."""
 
-    def __init__(self, request: EnvironmentRequest, uv: "uv_command.Uv", interpreter: Interpreter, path: Path) -> None:
+    def __init__(self, request: PythonRequest, uv: "uv_command.Uv", interpreter: Interpreter, path: Path) -> None:
         self._request, self._uv, self._interpreter = request, uv, interpreter
         self._log = path.with_suffix(".log")
         self.previous: str | None = None
@@ -259,7 +256,7 @@ def _is_local(block: str) -> bool:
     return bool(re.match(r"(-e |/|\.\.?/|file:|[A-Za-z]:\\)", first) or re.search(r"@ (file:|/|\./|\.\./)", first))
 
 
-def _pinned_lines(spec: EnvironmentSpec) -> list[str]:
+def _pinned_lines(spec: PythonSpec) -> list[str]:
     options = [option for option in spec.options if "binary" in option]
     return options + [re.sub(r"\s+(?=--hash=)", " \\\n    ", without_credentials(line)) for line in spec.requirements]
 
@@ -268,7 +265,7 @@ def _extras(extras: Sequence[str]) -> str:
     return f"[{','.join(extras)}]" if extras else ""
 
 
-def _count(spec: EnvironmentSpec) -> str:
+def _count(spec: PythonSpec) -> str:
     number = len(spec.requirements) + len(spec.build_requirements) + len(spec.local_packages)
     return "1 requirement" if number == 1 else f"{number} requirements"
 

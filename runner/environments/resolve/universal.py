@@ -11,12 +11,11 @@ from msgspec import Struct, structs
 from runner.environments.declare.conda.files import this_platform
 from runner.environments.declare.indexes import index_options
 from runner.environments.declare.project_lock import LockHeader, has_selectors, lines_digest, spec_lines, write_header
-from runner.environments.declare.version_rules import Clause, Rule, bounds, parse_rule, write_version
-from runner.environments.interpreters.interpreters import Interpreter
-from runner.environments.model import EnvironmentRequest
+from runner.environments.model import Interpreter, PythonRequest
 from runner.environments.resolve.locking import Resolution
 from runner.environments.resolve.metadata_overrides import override_tables
 from runner.environments.resolve.uv_command import clean_cwd, command_error, find_uv, requirements_file
+from runner.environments.version_rules import Clause, Rule, bounds, parse_rule, write_version
 from runner.errors import EnvironmentSetupError, UsageError
 from runner.model import Event, EventKind, Report
 from runner.urls import without_credentials
@@ -47,7 +46,7 @@ class LockOrder(Struct, frozen=True, kw_only=True):
     command: str = "proj lock"
 
 
-def make_lock(request: EnvironmentRequest, order: LockOrder, interpreter: Interpreter, report: Report) -> str:
+def make_lock(request: PythonRequest, order: LockOrder, interpreter: Interpreter, report: Report) -> str:
     """Return the lock of a spec, with its header.
 
     Raises:
@@ -55,7 +54,7 @@ def make_lock(request: EnvironmentRequest, order: LockOrder, interpreter: Interp
         EnvironmentSetupError: no set of packages satisfies the spec, or the index can't be reached.
     """
     platforms = order.platforms
-    if request.spec.conda and has_selectors(request.spec):
+    if has_selectors(request.spec):
         platforms = (this_platform(),)
         message = f"{request.spec.file} has platform selectors; the lock is for {platforms[0]} only"
         report(Event(kind=EventKind.NOTICE, message=message))
@@ -80,7 +79,7 @@ def make_lock(request: EnvironmentRequest, order: LockOrder, interpreter: Interp
 
 
 def _resolve(
-    request: EnvironmentRequest, order: LockOrder, interpreter: Interpreter, report: Report
+    request: PythonRequest, order: LockOrder, interpreter: Interpreter, report: Report
 ) -> tuple[str, tuple[Clause, ...], str | None, tuple[str, ...]]:
     """Resolve for every Python that the spec allows, else for the interpreter's release line and later ones."""
     uv = find_uv(request.home, index_options(request.spec.options, request.environ), request.environ)
@@ -151,7 +150,7 @@ def _rule(text: str | None) -> Rule:
         return Rule("")  # a path on one machine, which `choose` reports
 
 
-def export_standard(request: EnvironmentRequest, lock: str, header: LockHeader) -> str:
+def export_standard(request: PythonRequest, lock: str, header: LockHeader) -> str:
     """Return a lock as a ``pylock.toml`` with the header in the table ``[tool.proj]``."""
     lowest = re.findall(r">=([\d.]+)", header.python)[-1]
     fields = [f"{name} = {_toml(value)}" for name, value in msgspec.to_builtins(header).items() if value]
@@ -159,7 +158,7 @@ def export_standard(request: EnvironmentRequest, lock: str, header: LockHeader) 
     return f"{as_standard(request, lock, lowest)}\n\n[tool.proj]\n{table}"
 
 
-def as_standard(request: EnvironmentRequest, lock: str, python: str) -> str:
+def as_standard(request: PythonRequest, lock: str, python: str) -> str:
     """Return a lock as a ``pylock.toml``: the same versions, with the URLs of their files and no credentials.
 
     ``python`` is the lowest version of Python that it is for. https://packaging.python.org/en/latest/specifications/pylock-toml/

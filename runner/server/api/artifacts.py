@@ -149,7 +149,7 @@ def _content(root: Path, path: str) -> tuple[ArtifactInfo, ...]:
 
 
 def _model_folder(tracking: Tracking, model_id: str) -> Path:
-    return tracking.home.run("models") / model_id / "artifacts"
+    return tracking.home.model_artifacts(model_id)
 
 
 def _own_folder(folder: Path, uri: str) -> Path:

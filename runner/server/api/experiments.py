@@ -14,8 +14,8 @@ from runner.protocol.requests import (
     SetExperimentTag,
 )
 from runner.server.api.runs import view_of
+from runner.server.api.session import DELETED, RENAMED, RESTORED
 from runner.server.api.tracking import Route, Tracking
-from runner.server.run.session import DELETED, RENAMED, RESTORED
 from runner.store import experiments, search
 from runner.store.entities import Experiment
 

@@ -13,8 +13,8 @@ from runner.protocol.requests import (
     SearchModels,
     SetModelTags,
 )
+from runner.server.api.session import DELETED
 from runner.server.api.tracking import Route, Tracking
-from runner.server.run.session import DELETED
 from runner.store import models
 from runner.store.entities import LoggedModel, ModelStatus, NewModel
 

@@ -5,6 +5,7 @@ import time
 import msgspec
 from msgspec import UNSET, structs
 
+from runner.base.tags import USER_TAG
 from runner.model import RunStatus
 from runner.protocol import responses
 from runner.protocol.errors import ErrorCode, RefusedError
@@ -43,7 +44,7 @@ def create(tracking: Tracking, request: CreateRun) -> object:
         NewRun(
             experiment_id="0" if request.experiment_id is None else str(request.experiment_id),
             name=request.run_name or None,
-            user=request.user_id or tags.get("mlflow.user", ""),
+            user=request.user_id or tags.get(USER_TAG, ""),
             # Clients that do not know the time send 0.
             started_at=request.start_time or None,
             tags=tracking.session.tags_of_new_run(tags),

@@ -8,7 +8,7 @@ from msgspec import Struct
 from runner.model import Report
 from runner.protocol.errors import ErrorCode, RefusedError
 from runner.protocol.requests import AnyRun, Request
-from runner.server.run.session import Session
+from runner.server.api.session import Session
 from runner.settings import Home
 from runner.store.database import Database
 

@@ -1,4 +1,4 @@
-"""Redirects tracking URIs in the code of a run to the server of the run, and reads the notes of the redirects."""
+"""Redirects tracking URIs in the code of a run to its own server; reads redirects and failures from notes and log."""
 
 import re
 from collections.abc import Iterable
@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from runner.base.package_names import canonical_name
 from runner.errors import UsageError
 from runner.urls import without_credentials
 
@@ -17,11 +18,16 @@ PORTS = {"http": 80, "https": 443}
 LOOPBACK = r"localhost|::1|127(?:\.\d{1,3}){3}"
 ANY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104  what a user wrote
 
-
 _MAX_READ = 4 << 20
 """Maximum bytes of the notes that are read."""
 _MAX_SHOWN = 200
 """Maximum characters of a tracking URI in a message."""
+
+_REFUSED = re.compile(
+    r"HTTP(?P<secure>S?)ConnectionPool\(host='(?P<host>[^'\s]+)', port=(?P<port>\d+)\): Max retries exceeded with url: "
+    r"\S*/2\.0/(?:preview/)?mlflow"
+)
+_FAILED = re.compile(r"API request to (?P<url>https?://[^\s'\"]+?)/(?:ajax-)?api/2\.0/(?:preview/)?mlflow\S* failed")
 
 
 class _Redirect(Struct, frozen=True):
@@ -41,7 +47,7 @@ def copy_client_shim(folder: Path) -> Path:
 
 def has_client(packages: Iterable[tuple[str, str]]) -> bool:
     """Check whether a client of MLflow is among the installed packages."""
-    return any(re.sub(r"[-_.]+", "-", name).lower() in CLIENTS for name, _ in packages)
+    return any(canonical_name(name) in CLIENTS for name, _ in packages)
 
 
 def redirecting_variables(uri: str, notes: Path, hosts: Iterable[str], *, places: bool) -> dict[str, str]:
@@ -114,3 +120,14 @@ def read_served(word: str) -> str:
         )
     host = "127.0.0.1" if host == "localhost" else host
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def unreachable_servers(log: str) -> tuple[str, ...]:
+    """Return the URLs of the tracking servers that the client could not reach, without duplicates."""
+    found: dict[str, None] = {}
+    for match in _REFUSED.finditer(log):
+        host = f"[{match['host'].strip('[]')}]" if ":" in match["host"] else match["host"]
+        found[f"http{match['secure'].lower()}://{host}:{match['port']}"] = None
+    for match in _FAILED.finditer(log) if not found else ():
+        found[match["url"]] = None
+    return tuple(found)

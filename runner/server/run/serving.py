@@ -7,9 +7,9 @@ from runner.errors import ProjError
 from runner.model import Event, EventKind, Report, RunStatus
 from runner.server.api.tracking import Tracking
 from runner.server.app import App, build_app
+from runner.server.run.guard import loopback_guard
 from runner.server.run.session import ChildSession
 from runner.server.run.socket import ServingOutcome, ServingRequest
-from runner.server.standalone.guards import loopback_guard
 from runner.server.uvicorn_server import make_server, serve_until
 from runner.store import runs
 from runner.store.database import Database
@@ -48,7 +48,7 @@ def serve(request: ServingRequest, report: Report) -> ServingOutcome:
             report(Event(kind=EventKind.WARNING, message=message, hint=error.hint))
     return ServingOutcome(
         final_status=session.final_status,
-        created_runs=tuple(session.created_runs),
+        created_runs=session.created_runs,
         written_runs=session.written_runs,
     )
 
@@ -64,7 +64,7 @@ async def _serve_until_ended(app: App, request: ServingRequest) -> None:
         loop.remove_reader(request.wake)
 
 
-def _close_runs(database: Database, run_ids: list[str]) -> None:
+def _close_runs(database: Database, run_ids: tuple[str, ...]) -> None:
     """Mark the runs that the command created and left running as lost."""
     for run_id in run_ids:
         if not runs.get(database, run_id).status.is_over:

@@ -1,134 +1,19 @@
-"""Sessions: what clients of a server may change, and the view of a command of its run."""
+"""The session of the command of a run: its permissions, and its view of the runs that it writes to."""
 
 from collections.abc import Iterable, Mapping
 from urllib.parse import quote, unquote, urlsplit
 
-import msgspec
-
+from runner.base.tags import PARENT_TAG, SOURCE_TYPE_TAG
 from runner.model import Event, EventKind, Report, RunStatus
 from runner.protocol.errors import ErrorCode, RefusedError
-from runner.server.api.sources import check_location, check_source
+from runner.server.api.session import RESERVED, Session
+from runner.server.api.sources import check_source
+from runner.server.run.child_runs import ChildRuns, State
 from runner.store import experiments
 from runner.store.database import Database
 from runner.store.entities import Run
 from runner.store.experiment_changes import move_run
-from runner.store.run_permissions import find_permissions, has_live_runs, note_writer
-
-PARENT_TAG = "mlflow.parentRunId"
-SOURCE_TYPE_TAG = "mlflow.source.type"
-
-RESERVED = ("proj.", "mlflow.source.", "mlflow.project.")
-"""Prefixes of the tags in which proj records the source of a run."""
-
-DELETED = "deleted"
-RESTORED = "restored"
-RENAMED = "renamed"
-
-
-class Session:
-    """The permissions of a client, and the conversions between stored values and the values that a client sees.
-
-    This base class permits every change that does not falsify the record of proj.
-    """
-
-    def check_run(self, db: Database, run_id: str) -> None:
-        """Check that a client may write to a run.
-
-        Raises:
-            RefusedError: the client may not.
-        """
-
-    def check_removal(self, db: Database, run_id: str) -> None:
-        """Check that a client may delete or restore a run.
-
-        Raises:
-            RefusedError: the run is still running.
-        """
-        if find_permissions(db, run_id).is_live:
-            raise RefusedError(
-                ErrorCode.PERMISSION_DENIED, f"The run '{run_id}' is still running; it can't be deleted."
-            )
-
-    def check_experiment(self, db: Database, experiment_id: str, action: str = "") -> None:
-        """Check that a client may change an experiment; ``action`` names a deletion, a restoration or a new name.
-
-        Raises:
-            RefusedError: the experiment would be deleted while one of its runs is running.
-        """
-        if action == DELETED and has_live_runs(db, experiment_id):
-            raise RefusedError(
-                ErrorCode.PERMISSION_DENIED,
-                f"A run in the experiment '{experiment_id}' is still running; the experiment can't be deleted.",
-            )
-
-    def check_model(self, model_id: str, action: str = "") -> None:
-        """Check that a client may change a logged model; ``action`` names a deletion."""
-
-    def removed(self, what: str) -> None:
-        """Handle the removal of an object from the registry."""
-
-    def free_tags(self, db: Database, run_id: str, keys: Iterable[str]) -> frozenset[str]:
-        """Return the tags of a run that the client may set; the others keep the values that proj recorded.
-
-        Raises:
-            RefusedError: a tag may not be set.
-        """
-        named = frozenset(keys)
-        reserved = {key for key in named if key.startswith(RESERVED)}
-        if reserved and find_permissions(db, run_id).is_recorded:
-            raise RefusedError(
-                ErrorCode.PERMISSION_DENIED,
-                f"proj recorded the tag '{min(reserved)}' of this run; it can't be changed.",
-            )
-        return named
-
-    def uri_for_client(self, uri: str) -> str:
-        """Convert a stored artifact URI to the one for the client."""
-        return uri
-
-    def uri_of_source(self, uri: str) -> str:
-        """Convert the source of a model version that a client sent to the stored URI.
-
-        Raises:
-            RefusedError: the client may not use this location.
-        """
-        check_source(uri)
-        return uri
-
-    def location_of(self, uri: str) -> str | None:
-        """Return the artifact location of a new experiment that a client sent; None for the default location.
-
-        Raises:
-            RefusedError: the client may not use this location.
-        """
-        # The proxy has only the default location.
-        if not uri or uri.startswith("mlflow-artifacts:"):
-            return None
-        check_location(uri)
-        return uri
-
-    def experiment_named(self, experiment_id: str, *, created: bool = False) -> None:
-        """Handle the request for an experiment, or its creation."""
-
-    def tags_of_new_run(self, tags: Mapping[str, str]) -> Mapping[str, str]:
-        """Return the tags of a new run."""
-        return tags
-
-    def run_created(self, run: Run) -> None:
-        """Handle the creation of a run."""
-
-    def model_created(self, model_id: str) -> None:
-        """Handle the creation of a logged model."""
-
-    def run_for_client(self, run: Run, *, attaching: bool = False) -> Run:
-        """Return a run with the values for the client; ``attaching`` when the client requested this single run."""
-        del attaching
-        return run
-
-    def run_updated(self, db: Database, run_id: str, status: RunStatus | None, ended_at: int | None) -> bool:
-        """Handle a new status of a run; return True when the record must not change."""
-        del ended_at
-        return status is not None and find_permissions(db, run_id).is_recorded
+from runner.store.run_permissions import find_permissions, note_writer
 
 
 class ChildSession(Session):
@@ -140,33 +25,30 @@ class ChildSession(Session):
     """
 
     def __init__(self, run_id: str, experiment_id: str, *, experiment_is_fixed: bool, report: Report) -> None:
-        self.run_id = run_id
-        self.status: RunStatus | None = None
-        self.ended_at: int | None = None
-        self.created_runs: list[str] = []
-        self._made: set[str] = set()
-        self._writable = {run_id}
-        self._recorded = {run_id}
+        self._runs = ChildRuns(run_id)
+        self._experiment_id = experiment_id
         self._experiment_is_fixed = experiment_is_fixed
         self._report = report
-        self._experiment_id = experiment_id
+        self._has_selected = False
+        """Whether the script selected the experiment of its own run."""
         self._experiments = {experiment_id}
         self._models: set[str] = set()
-        self._moved = False
-        self._waiting = [run_id]
-        self._named: dict[str, str] = {}
-        self._shown_experiments: dict[str, str] = {}
-        self._reopened: dict[str, tuple[RunStatus, int | None]] = {}
 
     @property
     def final_status(self) -> RunStatus | None:
         """The status that the client set at its end; None when it did not end the run."""
-        return self.status if self.status is not None and self.status.is_over else None
+        status = self._runs.own.status
+        return status if status is not None and status.is_over else None
+
+    @property
+    def created_runs(self) -> tuple[str, ...]:
+        """The ids of the runs that the command created, oldest first."""
+        return tuple(run.run_id for run in self._runs if run.is_created)
 
     @property
     def written_runs(self) -> tuple[str, ...]:
         """The ids of the other runs that the command created or wrote to."""
-        return tuple(sorted(self._writable - {self.run_id}))
+        return tuple(sorted(run.run_id for run in self._runs if run is not self._runs.own))
 
     def check_run(self, db: Database, run_id: str) -> None:
         """Permit writes to the own run, to runs that the command created, and to other runs without a live process.
@@ -176,23 +58,23 @@ class ChildSession(Session):
         Raises:
             RefusedError: another process is running the run.
         """
-        if run_id in self._writable:
+        if self._runs.find(run_id) is not None:
             return
         permissions = find_permissions(db, run_id)
         if permissions.is_live:
             raise RefusedError(
                 ErrorCode.PERMISSION_DENIED,
-                f"The run '{run_id}' belongs to another running process; '{self.run_id}' can't write to it.",
+                f"The run '{run_id}' belongs to another running process; '{self._runs.own.run_id}' can't write to it.",
             )
-        note_writer(db, run_id, self.run_id)
-        self._writable.add(run_id)
-        self._recorded |= {run_id} if permissions.is_recorded else set()
+        note_writer(db, run_id, self._runs.own.run_id)
+        self._runs.add(run_id, State.RECORDED if permissions.is_recorded else State.EARLIER)
         self._notify(f"The command wrote to another run, {run_id}")
 
     def check_removal(self, db: Database, run_id: str) -> None:
         """Permit deleting runs, because they can be restored; report it for runs of others."""
         super().check_removal(db, run_id)
-        if run_id not in self._made:
+        run = self._runs.find(run_id)
+        if run is None or not run.is_created:
             self._notify(f"The command deleted or restored another run, {run_id}")
 
     def check_experiment(self, db: Database, experiment_id: str, action: str = "") -> None:
@@ -215,7 +97,8 @@ class ChildSession(Session):
         """Return the tags that the command may set; the others are ignored, so that scripts run as with MLflow."""
         del db
         named = frozenset(keys)
-        if run_id not in self._recorded:
+        run = self._runs.find(run_id)
+        if run is None or not run.is_recorded:
             return named
         reserved = {key for key in named if key.startswith(RESERVED)}
         for key in sorted(reserved):
@@ -247,87 +130,50 @@ class ChildSession(Session):
         """
         if created:
             self._experiments.add(experiment_id)
-        if self._waiting:
-            self._named[self._waiting[-1]] = experiment_id
+        self._runs.request_experiment(experiment_id)
 
     def tags_of_new_run(self, tags: Mapping[str, str]) -> Mapping[str, str]:
         """Set the parent of a new run without a parent to the run of the command."""
-        return tags if PARENT_TAG in tags else {**tags, PARENT_TAG: self.run_id}
+        return tags if PARENT_TAG in tags else {**tags, PARENT_TAG: self._runs.own.run_id}
 
     def run_created(self, run: Run) -> None:
         """Handle the creation of a run; a run of a project waits for a client to attach, as the own run does."""
-        self.created_runs.append(run.run_id)
-        self._made.add(run.run_id)
-        self._writable.add(run.run_id)
         self._experiments.add(run.experiment_id)
-        if run.tags.get(SOURCE_TYPE_TAG) == "PROJECT":
-            # The experiment may be that of `mlflow.run(…, experiment_name=…)`, not of the script itself.
-            self._moved = self._moved or self._named.get(self.run_id) == run.experiment_id
-            self._waiting.append(run.run_id)
+        if run.tags.get(SOURCE_TYPE_TAG) != "PROJECT":
+            self._runs.add(run.run_id, State.CREATED)
+            return
+        self._runs.add(run.run_id, State.PROJECT)
+        # The experiment may be that of `mlflow.run(…, experiment_name=…)`, not of the script itself.
+        self._has_selected = self._has_selected or self._runs.own.requested_experiment == run.experiment_id
 
     def run_for_client(self, run: Run, *, attaching: bool = False) -> Run:
         """Return a run with the status that its client set and the experiment that its client selected."""
-        if run.run_id == self.run_id and self.status is not None:
-            run = msgspec.structs.replace(run, status=self.status, ended_at=self.ended_at)
-        elif run.run_id in self._reopened:
-            status, ended_at = self._reopened[run.run_id]
-            run = msgspec.structs.replace(run, status=status, ended_at=ended_at)
-        shown = self._shown_experiments.get(run.run_id)
-        if attaching and run.run_id in self._waiting:
-            shown = self._named.get(run.run_id, shown)
-        return run if shown is None else msgspec.structs.replace(run, experiment_id=shown)
+        known = self._runs.find(run.run_id)
+        return run if known is None else known.view(run, attaching=attaching)
 
     def run_updated(self, db: Database, run_id: str, status: RunStatus | None, ended_at: int | None) -> bool:
-        """Handle that a client attaches to a run or ends it; the record of the command's own run stays open."""
-        if status is RunStatus.RUNNING:
-            self._attach(db, run_id)
-        elif status is not None and status.is_over and run_id in self._waiting:
-            self._waiting.remove(run_id)
-        if run_id != self.run_id:
-            return run_id not in self._made and self._reopen(run_id, status, ended_at)
-        if status is not None:
-            self.status = status
-            self.ended_at = ended_at if status.is_over else None
-            # The next script of a command (`python a.py && python b.py`) attaches again, with its own experiment.
-            if status.is_over and run_id not in self._waiting:
-                self._waiting.insert(0, run_id)
-        return True
-
-    def _reopen(self, run_id: str, status: RunStatus | None, ended_at: int | None) -> bool:
-        """Handle that a client attaches to an earlier run, or ends it; return True when the record must not change.
-
-        The final status of a run that proj recorded is kept. Other runs are not set to running again: they would stay
-        running when the command is killed.
-        """
-        if status is None:
-            return False
-        self._reopened[run_id] = (status, ended_at if status.is_over else None)
-        return run_id in self._recorded or not status.is_over
-
-    def _attach(self, db: Database, run_id: str) -> None:
-        if run_id not in self._waiting:
-            return
-        self._waiting.remove(run_id)
-        named = self._named.pop(run_id, None)
-        if named is None:
-            return
-        self._shown_experiments[run_id] = named
-        if run_id == self.run_id:
-            self._follow(db, named)
-        else:
-            move_run(db, run_id, named)
+        """Handle that a client attaches to a run or ends it; return True when the record must not change."""
+        run = self._runs.find(run_id)
+        if run is None or status is None:
+            return run is self._runs.own
+        transition, selected = run.apply(status, ended_at)
+        if selected is not None and run is self._runs.own:
+            self._follow(db, selected)
+        elif selected is not None:
+            move_run(db, run_id, selected)
+        return not transition.stores
 
     def _follow(self, db: Database, named: str) -> None:
         """Move the run to the first experiment that the script selects, unless the user gave --experiment."""
-        if self._moved or named == self._experiment_id:
+        if self._has_selected or named == self._experiment_id:
             return
-        self._moved = True
+        self._has_selected = True
         target = experiments.get(db, named)
         if self._experiment_is_fixed:
             message = f"The script selects the experiment '{target.name}'; the run stays in the one that you selected"
             self._notify(message, hint="Change it with --experiment.")
             return
-        move_run(db, self.run_id, named)
+        move_run(db, self._runs.own.run_id, named)
         self._experiments.add(named)
         self._notify(
             f"The run is in the experiment '{target.name}', which its script selects", hint="--experiment overrides it."

@@ -12,9 +12,9 @@ from urllib.parse import quote, unquote
 from msgspec import Struct
 
 from runner.protocol.errors import ErrorCode, RefusedError
+from runner.server.api.session import Session
 from runner.server.api.sources import check_source, refused_location, refused_source, scheme_of
-from runner.server.run.session import Session
-from runner.server.standalone.guards import OPEN_PATHS, Caller, admit, check_page, connection_of, read_headers
+from runner.server.guards import OPEN_PATHS, Caller, admit, check_page, connection_of, read_headers
 from runner.settings import Home
 from runner.store import tokens
 from runner.store.database import Database

@@ -17,7 +17,7 @@ from runner.errors import ServerError, StoreError
 from runner.model import Event, EventKind, Report
 from runner.server.api.tracking import Tracking
 from runner.server.app import App, Served, build_app
-from runner.server.standalone.peers import can_tell_users
+from runner.server.peers import can_tell_users
 from runner.server.standalone.rights import Admission, TokenGuard, TokenSession
 from runner.server.uvicorn_server import make_server, serve_until
 from runner.settings import Home

@@ -21,8 +21,9 @@ from runner.environments.backends import local
 from runner.environments.backends.conda import rattler as conda_rattler
 from runner.environments.backends.registry import BACKENDS, choose_backend
 from runner.environments.interpreters import interpreters
-from runner.environments.model import EnvironmentSpec, Prepared
+from runner.environments.model import Prepared
 from runner.environments.resolve import uv_command
+from runner.environments.specs import PythonSpec
 from runner.errors import EnvironmentSetupError, ProjError
 from runner.model import EnvironmentKind, EventKind
 from runner.settings import Home
@@ -97,7 +98,7 @@ class TestConda(Contract):
     manager = "conda"
 
     def test_accepts_a_plain_spec(self) -> None:
-        assert "conda file" in (BACKENDS["conda"].why_not(EnvironmentSpec()) or "")
+        assert "conda file" in (BACKENDS["conda"].why_not(PythonSpec()) or "")
 
     def test_the_same_twice_starts_no_process(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
         first = desk.prepare("conda")

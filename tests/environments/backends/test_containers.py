@@ -14,7 +14,7 @@ from runner.environments.backends.containers.images import pinned_digest, with_r
 from runner.environments.backends.registry import choose_backend
 from runner.environments.declare.containers.spec import find_devcontainer, read_container, without_comments
 from runner.environments.declare.spec import read_spec
-from runner.environments.model import EnvironmentSpec
+from runner.environments.specs import EnvironmentSpec, ImageSpec, PythonSpec
 from runner.errors import EnvironmentSetupError, ExecutionError, UsageError
 from runner.executors import ExecutionRequest, Sharing
 from runner.executors.container import (
@@ -218,7 +218,7 @@ def test_without_an_engine_it_is_said_what_was_looked_for(tmp_path: Path, monkey
         "'podman' was not found on PATH; docker has no running daemon: Cannot connect to the daemon"
     )
     monkeypatch.setenv("PATH", str(tmp_path))
-    spec = EnvironmentSpec(kind=EnvironmentKind.DOCKER_ENV, container=ContainerSpec(image="some:1"))
+    spec = ImageSpec(container=ContainerSpec(image="some:1"))
     with pytest.raises(EnvironmentSetupError, match=r"No container engine was found.*Install podman") as refused:
         choose_backend(None, spec)
     assert refused.value.hint is not None
@@ -320,7 +320,7 @@ def test_a_devcontainer_that_nobody_names_can_be_asked_for(tmp_path: Path, monke
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     assert choose_backend("container", spec).name == "container"
     with pytest.raises(EnvironmentSetupError, match="the project declares no image"):
-        choose_backend("container", EnvironmentSpec())
+        choose_backend("container", PythonSpec())
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,9 @@ from runner.environments.cache.environments import (
 )
 from runner.environments.cache.leases import exclusive_lease
 from runner.environments.interpreters.interpreters import discover
-from runner.environments.model import EnvironmentRequest, EnvironmentSpec
+from runner.environments.model import EnvironmentRequest
 from runner.environments.resolve.locking import read_lock
+from runner.environments.specs import PythonSpec
 from runner.settings import Home
 from tests.conftest import ROOT, MakeRepository, RunProj, git, start_proj, write_tree
 from tests.environments.test_backends import PACKAGE
@@ -223,8 +224,8 @@ def is_running(pid: int) -> bool:
 def test_build_tools_of_pip_are_not_younger_than_the_lock(home: Home) -> None:
     interpreter = discover(home.root / "interpreters.json")[0]
     lock = read_lock("# as of: 2023-12-01T00:00:00Z\nwheel==0.42.0\n", interpreter)
-    found = build_bounds(EnvironmentRequest(spec=EnvironmentSpec(), home=home), lock)
+    found = build_bounds(EnvironmentRequest(spec=PythonSpec(), home=home), lock)
     assert {"setuptools<=69.0.2", "cython<=3.0.6"} <= set(found)
     assert not [bound for bound in found if bound.startswith("wheel<")]
     undated = read_lock("wheel==0.42.0\n", interpreter)
-    assert build_bounds(EnvironmentRequest(spec=EnvironmentSpec(), home=home), undated) == ()
+    assert build_bounds(EnvironmentRequest(spec=PythonSpec(), home=home), undated) == ()

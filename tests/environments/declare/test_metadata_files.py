@@ -8,8 +8,8 @@ import pytest
 from runner.analysis.scripts import read_scripts
 from runner.environments.declare.metadata_files import read_metadata
 from runner.environments.declare.poetry import translate
-from runner.environments.model import EnvironmentSpec
 from runner.environments.repair.inference import infer_spec
+from runner.environments.specs import EnvironmentSpec
 from runner.manifest.files import FolderFiles
 from runner.model import EnvironmentDeclaration
 from tests.conftest import MakeRepository, RunProj, write_tree

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from packaging.markers import Marker
 
 from runner.environments.declare.pylock import default_marker, read_pylock
-from runner.environments.model import EnvironmentSpec
+from runner.environments.specs import EnvironmentSpec
 from runner.errors import EnvironmentSetupError
 from runner.manifest.files import FolderFiles
 from tests.conftest import write_tree

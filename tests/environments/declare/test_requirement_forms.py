@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from runner.analysis.scripts import STANDARD_LIBRARY, Scripts, read_scripts
 from runner.environments.declare.requirement_line import name_of, parse_line
 from runner.environments.declare.spec import read_spec
-from runner.environments.model import EnvironmentSpec
 from runner.environments.repair.import_names import RENAMED
 from runner.environments.repair.repairs import OF_CONDA, OF_OLDER_PYTHONS, names_of, repair_spec
+from runner.environments.specs import PythonSpec
 from runner.manifest.files import FolderFiles
 from runner.model import EnvironmentDeclaration, EnvironmentKind
 from tests.conftest import write_tree
@@ -57,7 +57,7 @@ hosts = st.sampled_from(["git.invalid", "sklearn.invalid:8080", "[::1]", "127.0.
 def test_lines_without_a_plain_name_are_unchanged(name: str, host: str, form: str) -> None:
     line = form.format(name=name, host=host, upper=name.upper())
     assert parse_line(line) is None
-    spec = EnvironmentSpec(kind=EnvironmentKind.REQUIREMENTS, file="requirements.txt", requirements=(line, "six"))
+    spec = PythonSpec(kind=EnvironmentKind.REQUIREMENTS, file="requirements.txt", requirements=(line, "six"))
     after = repair_spec(spec, Scripts(), FolderFiles(Path("/nowhere")))
     assert after.requirements == (line, "six")
     assert after.repairs == ()
@@ -127,13 +127,13 @@ def test_options_are_unchanged(tmp_path: Path, option: str) -> None:
 )
 def test_the_name_that_a_line_installs(line: str, name: str | None) -> None:
     assert name_of(line) == name
-    spec = EnvironmentSpec(requirements=(line,))
+    spec = PythonSpec(requirements=(line,))
     assert names_of(spec) == ({name} if name else frozenset())
 
 
 def test_mlflow_from_a_repository_is_not_added_again(tmp_path: Path) -> None:
     files = FolderFiles(write_tree(tmp_path, {"t.py": "import mlflow\n"}))
-    spec = EnvironmentSpec(
+    spec = PythonSpec(
         kind=EnvironmentKind.REQUIREMENTS, file="r.txt", requirements=("git+https://host.invalid/mlflow@v2",)
     )
     assert repair_spec(spec, read_scripts("python t.py", files), files).repairs == ()
@@ -144,7 +144,7 @@ def test_mlflow_from_a_repository_is_not_added_again(tmp_path: Path) -> None:
 )
 def test_parts_of_conda_are_removed(tmp_path: Path, line: str) -> None:
     files = FolderFiles(write_tree(tmp_path, {"t.py": "import six\n", "c.py": "import conda.api\n"}))
-    spec = EnvironmentSpec(kind=EnvironmentKind.REQUIREMENTS, file="r.txt", requirements=(line, "six"))
+    spec = PythonSpec(kind=EnvironmentKind.REQUIREMENTS, file="r.txt", requirements=(line, "six"))
     after = repair_spec(spec, read_scripts("python t.py", files), files)
     assert after.requirements == ("six",)
     assert "part of conda" in after.repairs[0]

@@ -9,7 +9,7 @@ from runner.environments.backends.registry import choose_backend
 from runner.environments.cache.source_trees import FolderTree
 from runner.environments.declare.conda.mapping import version_rule
 from runner.environments.declare.spec import read_spec
-from runner.environments.model import EnvironmentSpec, LocalPackage
+from runner.environments.specs import EnvironmentSpec, LocalPackage
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentDeclaration, EnvironmentKind
 from tests.conftest import write_tree

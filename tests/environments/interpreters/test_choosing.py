@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 
-from runner.environments.declare.version_rules import parse_rule
 from runner.environments.interpreters import interpreters
 from runner.environments.interpreters.choosing import MissingInterpreterError, choose
-from runner.environments.interpreters.interpreters import Interpreter, discover
+from runner.environments.interpreters.interpreters import discover
+from runner.environments.model import Interpreter
 from runner.environments.resolve.cutoff import line_in_use
+from runner.environments.version_rules import parse_rule
 from runner.errors import EnvironmentSetupError
 
 HERE = tuple(

@@ -166,9 +166,9 @@ def test_an_absolute_path_whose_end_is_a_file_of_the_repository(proj: RunProj, m
     assert "writing is not led" in record.err + proj("log", record.json["run_id"], cwd=root).out
     told = record.json["repairs"]
     assert len(told) == 3
-    assert "'/home/nobody-here/thing/data/a.csv' (t.py:3) is not on this machine: 'data/a.csv'" in told[0]
+    assert "'/home/nobody-here/thing/data/a.csv' (t.py:3) does not exist on this machine: 'data/a.csv'" in told[0]
     assert record.json["environment"]["repairs"] == []
-    assert "which is not on this machine\n" not in record.err, "what is led is not warned of"
+    assert "which does not exist on this machine\n" not in record.err, "replaced paths cause no warning"
     refused = proj("run", ".", "--no-repair", cwd=root)
     assert refused.code == 1
     assert "the repository has 'data/a.csv'" in refused.err
@@ -298,5 +298,5 @@ def test_each_hint_is_printed_once(proj: RunProj, make_repository: MakeRepositor
     code = "import mlflow\nmlflow.set_tracking_uri('http://10.0.0.9:5000')\nmlflow.set_tracking_uri('http://10.0.0.9:5000')\n"
     root = make_repository({"MLproject": manifest("true; python t.py"), "t.py": code})
     said = proj("run", ".", *LOCAL, cwd=root).err
-    assert said.count("the code logs to http://10.0.0.9:5000, whatever the run says") == 2
+    assert said.count("the code logs to http://10.0.0.9:5000, not to the run") == 2
     assert said.count("hint: '--serve-as 10.0.0.9:5000'") == 1

@@ -13,8 +13,12 @@ from typing import Any
 
 import pytest
 
+from runner.environments.backends.uv import UvBackend
 from runner.environments.interpreters.interpreters import discover
+from runner.environments.model import EnvironmentRequest
 from runner.environments.resolve.cutoff import line_in_use
+from runner.environments.specs import PythonSpec
+from runner.model import Event
 from runner.settings import Home
 from tests.conftest import MakeRepository, Result, RunProj, git, write_tree
 
@@ -182,6 +186,25 @@ def test_a_declared_interpreter_that_can_not_build_the_pins(
     refused = proj("run", ".", "--no-repair", cwd=root, **index)
     assert refused.code == 1
     assert "this source never builds" in refused.err
+
+
+@pytest.mark.env
+def test_another_interpreter_is_a_value_of_the_new_request(tmp_path: Path, home: Home) -> None:
+    newer, older = newer_and_older(home)
+    environ = {**os.environ, "UV_EXTRA_INDEX_URL": write_old_index(tmp_path / "index", f"cp3{older[1]}").as_uri()}
+    spec = PythonSpec(python=f"3.{newer[1]}", requirements=("proj-tests-old==1.0",))
+    request = EnvironmentRequest(spec=spec, home=home, environ=environ, repair=True)
+    events: list[Event] = []
+    backend = UvBackend()
+    assert backend.lock(request, events.append).interpreter.line == newer
+    changed = backend.with_other_interpreter(request, events.append)
+    assert changed.interpreter.line == older
+    assert "has wheels for it" in changed.spec.repairs[-1]
+    for note in home.locks.glob("*.repaired.json"):  # they are for later runs of the project
+        note.unlink()
+    assert backend.lock(changed, events.append).interpreter == changed.interpreter
+    assert backend.plan(changed).python == changed.interpreter.version
+    assert backend.with_other_interpreter(changed, events.append) is None
 
 
 def write_old_index(folder: Path, tag: str) -> Path:
@@ -449,8 +472,8 @@ def test_further_findings_of_a_plan(proj: RunProj, make_repository: MakeReposito
     assert result.code == 0, result.err
     for part in (
         "'d.csv' is a pointer of git-lfs",
-        "the submodule 'lib' is not there",
-        "parameter 'home' is 'C:\\Users\\me\\x.csv', which is not on this machine",
+        "the submodule 'lib' is empty",
+        "parameter 'home' is 'C:\\Users\\me\\x.csv', which does not exist on this machine",
         "t.py:2: warning: the code names '/home/nobody-here/a.csv'",
     ):
         assert part in result.out

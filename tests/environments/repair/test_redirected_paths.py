@@ -11,7 +11,7 @@ from runner.analysis.scripts import read_scripts
 from runner.environments.interpreters.interpreters import discover
 from runner.environments.model import PATH_SHIM
 from runner.manifest.files import FolderFiles
-from runner.manifest.foreign_paths import find_leads, find_tail
+from runner.manifest.foreign_paths import find_replacements, find_tail
 from tests.conftest import write_tree
 
 pytestmark = pytest.mark.slow
@@ -59,7 +59,7 @@ print("led")
 @pytest.mark.slow
 def test_paths_are_redirected_in_every_python(tmp_path: Path) -> None:
     root = write_tree(tmp_path / "p", {"a.csv": "1,2", "data/b.csv": "3"})
-    leads = [
+    replacements = [
         ("/home/nobody-x/p/a.csv", str(root / "a.csv")),
         ("C:\\Users\\me\\a.csv", str(root / "a.csv")),
         ("/home/nobody-x/p/data", str(root / "data")),
@@ -71,7 +71,7 @@ def test_paths_are_redirected_in_every_python(tmp_path: Path) -> None:
         done = subprocess.run(
             [one.path, "-W", "ignore", "-c", code],
             cwd=root,
-            env={**os.environ, "PROJ_PATHS": json.dumps(leads), "PYTHONDONTWRITEBYTECODE": "1"},
+            env={**os.environ, "PROJ_PATHS": json.dumps(replacements), "PYTHONDONTWRITEBYTECODE": "1"},
             capture_output=True,
             text=True,
             check=False,
@@ -104,5 +104,7 @@ def test_the_longest_end_that_the_repository_has(tmp_path: Path, path: str, tail
 def test_existing_paths_are_not_redirected(tmp_path: Path) -> None:
     code = "open('/home/nobody-x/a.csv')\nopen('/tmp/a.csv')\nopen('/home/nobody-x/else.csv')\n"
     files = FolderFiles(write_tree(tmp_path, {"a.csv": "", "t.py": code}))
-    leads = find_leads(read_scripts("python t.py", files), files)
-    assert [(lead.path, lead.file, lead.where) for lead in leads] == [("/home/nobody-x/a.csv", "a.csv", "t.py:1")]
+    replacements = find_replacements(read_scripts("python t.py", files), files)
+    assert [(lead.path, lead.file, lead.where) for lead in replacements] == [
+        ("/home/nobody-x/a.csv", "a.csv", "t.py:1")
+    ]

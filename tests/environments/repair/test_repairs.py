@@ -7,8 +7,7 @@ import pytest
 from runner.analysis.scripts import Scripts, read_scripts
 from runner.environments.declare.containers.dockerfiles import read_dockerfile
 from runner.environments.declare.spec import read_spec
-from runner.environments.interpreters.interpreters import Interpreter
-from runner.environments.model import EnvironmentSpec, Lock
+from runner.environments.model import Interpreter, Lock
 from runner.environments.repair.fallback import _nearest
 from runner.environments.repair.import_names import RENAMED, package_of, provides
 from runner.environments.repair.inference import infer_spec
@@ -21,6 +20,7 @@ from runner.environments.repair.missing import (
     package_to_add,
 )
 from runner.environments.repair.repairs import repair_spec
+from runner.environments.specs import EnvironmentSpec, PythonSpec
 from runner.manifest.files import FolderFiles
 from runner.model import EnvironmentDeclaration, EnvironmentKind
 from tests.conftest import MakeRepository, write_tree
@@ -208,7 +208,7 @@ def test_missing_imports_are_named_with_package_and_line(tmp_path: Path) -> None
     code = "import pandas, cv2, tabulate, own, nowhere\nimport pkg_resources\n"
     write_tree(tmp_path, {"t.py": code, "lib/own.py": ""})
     scripts = read_scripts("python t.py", FolderFiles(tmp_path))
-    spec = EnvironmentSpec(kind=EnvironmentKind.PYTHON_ENV, file="python_env.yaml")
+    spec = PythonSpec(kind=EnvironmentKind.PYTHON_ENV, file="python_env.yaml")
     missing = missing_imports(scripts, spec, lock("pandas", "opencv-contrib-python", "setuptools"))
     assert [(one.module, one.package) for one in missing] == [("tabulate", "tabulate"), ("nowhere", None)]
     known, unknown = missing_import_warnings(missing, spec)
@@ -232,13 +232,13 @@ def test_a_failed_import_is_explained(log: str, module: str, package: str | None
     failed = failed_import(log)
     assert failed == FailedImport(module)
     assert package_to_add(failed, Scripts()) == package
-    event = explain_failed_import(failed, EnvironmentSpec(), Scripts(), ["pip"])
+    event = explain_failed_import(failed, PythonSpec(), Scripts(), ["pip"])
     assert module in event.message
     assert (package or "No package") in f"{event.message} {event.hint}"
 
 
 def test_an_installed_package_that_lacks_a_module_is_not_offered_again() -> None:
-    event = explain_failed_import(FailedImport("sklearn.externals"), EnvironmentSpec(), Scripts(), ["scikit-learn"])
+    event = explain_failed_import(FailedImport("sklearn.externals"), PythonSpec(), Scripts(), ["scikit-learn"])
     assert "another version" in event.message
     assert failed_import("ModuleNotFoundError: No module named 'a'\n" + "x" * 9000) is None
 

@@ -15,17 +15,17 @@ from typing import Any
 import pytest
 import yaml
 
-from runner.base.files import locked
+from runner.base.locks import locked
 from runner.environments.backends.registry import BACKENDS, choose_backend
 from runner.environments.cache.source_trees import FolderTree
 from runner.environments.declare.conda.files import select_lines
 from runner.environments.declare.conda.spec import read_conda_spec
-from runner.environments.model import CondaFile
 from runner.environments.resolve.conda.channels import channels_of
 from runner.environments.resolve.conda.lockfile import CondaLock, PipPackage, read_conda_lock, write_conda_lock
 from runner.environments.resolve.conda.pip import _package, _ranks
 from runner.environments.resolve.conda.protocol import CondaPackage
 from runner.environments.resolve.conda.solve import lock_path_beside, lock_text
+from runner.environments.specs import CondaFile
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentDeclaration, EnvironmentKind, EventKind
 from runner.settings import Home

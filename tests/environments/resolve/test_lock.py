@@ -18,8 +18,8 @@ from runner.environments.cache.source_trees import FolderTree
 from runner.environments.declare.indexes import IndexOptions
 from runner.environments.declare.project_lock import LockHeader, lock_name, read_header, write_header
 from runner.environments.declare.spec import read_spec
-from runner.environments.declare.version_rules import bounds, parse_rule
 from runner.environments.resolve import uv_command
+from runner.environments.version_rules import bounds, parse_rule
 from runner.model import EnvironmentDeclaration, EnvironmentKind
 from runner.settings import Home
 from tests.conftest import MakeRepository, RunProj, git, write_tree

@@ -17,10 +17,9 @@ from hypothesis import strategies as st
 
 from runner.protocol import errors
 from runner.protocol.errors import response_for
-from runner.server import zero_copy
+from runner.server import guards, zero_copy
 from runner.server.api import parts
 from runner.server.api.sources import is_address
-from runner.server.standalone import guards
 from runner.settings import Home
 from runner.store import database, runs, tokens, uploads
 from runner.store.database import Database

@@ -17,8 +17,8 @@ import pytest
 from runner.model import EventKind, RunStatus
 from runner.protocol.errors import ErrorCode
 from runner.server.app import _ROUTES
+from runner.server.guards import MAX_BODY
 from runner.server.run.socket import REMOVED_VARIABLES, ChildSocket
-from runner.server.standalone.guards import MAX_BODY
 from runner.settings import Home
 from runner.store import experiments, lineage, runs, values
 from runner.store.database import Database

@@ -19,7 +19,7 @@ import pytest
 from msgspec import structs
 
 from runner.model import RunDetails, RunStatus
-from runner.server.standalone.peers import can_tell_users, find_user
+from runner.server.peers import can_tell_users, find_user
 from runner.server.standalone.rights import TokenSession
 from runner.settings import Home
 from runner.store import runs, tokens

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.server.standalone import peers
-from runner.server.standalone.peers import Connection, can_tell_users, find_user
+from runner.server import peers
+from runner.server.peers import Connection, can_tell_users, find_user
 from runner.settings import Home
 from runner.store import runs, server_keys
 from runner.store.database import Database

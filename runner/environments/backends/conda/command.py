@@ -11,10 +11,11 @@ import msgspec
 from msgspec import Struct
 
 from runner.base.foreign_text import LARGE, ForeignTextError, parse_json
-from runner.environments.model import CondaFile, EnvironmentRequest
+from runner.environments.model import CondaRequest
 from runner.environments.resolve.conda.channels import channels_of
 from runner.environments.resolve.conda.protocol import CondaPackage, Installed, Solved
 from runner.environments.resolve.uv_command import DROPPED, clean_cwd, command_error
+from runner.environments.specs import CondaFile
 from runner.errors import EnvironmentSetupError
 from runner.process import Completed, capture
 from runner.settings import Home
@@ -38,9 +39,7 @@ def find_executable(environ: Mapping[str, str]) -> str | None:
     return found
 
 
-def lock_with_conda_lock(
-    request: EnvironmentRequest, file: CondaFile, platforms: Sequence[str], log: Path
-) -> str | None:
+def lock_with_conda_lock(request: CondaRequest, file: CondaFile, platforms: Sequence[str], log: Path) -> str | None:
     """Return the lock that conda-lock makes of a file; None if it is not installed or no executable is configured.
 
     Raises:

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from runner.environments.backends.conda.command import CondaCommand, find_executable
 from runner.environments.backends.conda.rattler import Rattler
-from runner.environments.model import EnvironmentRequest
+from runner.environments.model import AnyRequest
 from runner.environments.resolve.conda.protocol import CondaPackage, Installed, Solved
 
 
@@ -43,7 +43,7 @@ class CondaTool(Protocol):
         ...
 
 
-def choose_tool(request: EnvironmentRequest, platform: str, channels: tuple[str, ...]) -> CondaTool:
+def choose_tool(request: AnyRequest, platform: str, channels: tuple[str, ...]) -> CondaTool:
     """Return the executable that the user configured, else the library."""
     executable = find_executable(request.environ)
     kind = CondaCommand if executable else Rattler

@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from runner.analysis.scripts import Scripts
 from runner.engine import ContainerRun, Engine, find_engine
 from runner.environments.backends.containers.build import get_built, known_tag
 from runner.environments.backends.containers.images import (
@@ -14,7 +15,8 @@ from runner.environments.backends.containers.images import (
     without_tag,
 )
 from runner.environments.declare.containers.spec import read_container
-from runner.environments.model import BackendCapabilities, EnvironmentRequest, EnvironmentSpec, Lock, Prepared
+from runner.environments.model import AnyRequest, BackendCapabilities, Lock, Prepared
+from runner.environments.specs import AnySpec, EnvironmentSpec
 from runner.errors import EnvironmentSetupError, ExecutionError
 from runner.model import (
     ContainerSpec,
@@ -23,6 +25,7 @@ from runner.model import (
     EnvironmentRecord,
     Event,
     EventKind,
+    ProjectFiles,
     Report,
 )
 
@@ -40,7 +43,7 @@ class ContainerBackend:
 
     def why_not(self, spec: EnvironmentSpec) -> str | None:
         """Return the reason why there is no image for a spec: none is declared, or no engine works."""
-        if spec.container is None:
+        if spec.container in (None, ContainerSpec()):
             return "the project declares no image: set `image` or `build` of `docker_env` in the manifest"
         try:
             find_engine()
@@ -48,7 +51,17 @@ class ContainerBackend:
             return f"{error.message}: {error.context}. {error.hint}"
         return None
 
-    def plan(self, request: EnvironmentRequest) -> EnvironmentRecord:
+    def repair(self, spec: AnySpec, scripts: Scripts, files: ProjectFiles) -> AnySpec:
+        """Return the spec unchanged: nothing is installed, so that there is nothing to repair."""
+        del scripts, files
+        return spec
+
+    def with_other_interpreter(self, request: AnyRequest, report: Report) -> AnyRequest | None:
+        """Return None: no interpreter is chosen."""
+        del request, report
+        return None
+
+    def plan(self, request: AnyRequest) -> EnvironmentRecord:
         """Return the record of the image, as far as known without fetching or building it."""
         (container, _), engine = _container(request), find_engine(request.environ)
         if container.build:
@@ -58,12 +71,12 @@ class ContainerBackend:
         image = find_image(engine, without_tag(name)) if " " not in name else None
         return _record(self.name, name, image, None)
 
-    def lock(self, request: EnvironmentRequest, report: Report) -> Lock | None:
+    def lock(self, request: AnyRequest, report: Report) -> Lock | None:
         """Return None: the id of an image identifies it."""
         del request, report
         return None
 
-    def prepare(self, request: EnvironmentRequest, lock: Lock | None, report: Report) -> Prepared:
+    def prepare(self, request: AnyRequest, lock: Lock | None, report: Report) -> Prepared:
         """Return the image and its contents; the command runs in this image even if its name is reused later."""
         del lock
         (container, notices), engine = _container(request), find_engine(request.environ)
@@ -88,7 +101,7 @@ class ContainerBackend:
         )
 
 
-def _container(request: EnvironmentRequest) -> tuple[ContainerSpec, tuple[str, ...]]:
+def _container(request: AnyRequest) -> tuple[ContainerSpec, tuple[str, ...]]:
     """Return the declared container, and notices about unused keys of a devcontainer.json that was not read before."""
     container = request.spec.container
     if container is None or request.files is None:
@@ -96,10 +109,10 @@ def _container(request: EnvironmentRequest) -> tuple[ContainerSpec, tuple[str, .
     if container.image or container.build:
         return container, ()
     spec = read_container(EnvironmentDeclaration(kind=EnvironmentKind.DOCKER_ENV, container=container), request.files)
-    return spec.container or container, spec.notices
+    return spec.container, spec.notices
 
 
-def _get(engine: Engine, container: ContainerSpec, request: EnvironmentRequest, report: Report) -> tuple[str, Image]:
+def _get(engine: Engine, container: ContainerSpec, request: AnyRequest, report: Report) -> tuple[str, Image]:
     if container.build:
         return get_built(engine, container.build, request, report)
     return container.image, get_image(engine, container.image, request, report)
@@ -118,7 +131,7 @@ def _record(manager: str, name: str, image: Image | None, contents: ImageContent
 
 
 def _warn_of_limits(
-    engine: Engine, container: ContainerSpec, contents: ImageContents, request: EnvironmentRequest, report: Report
+    engine: Engine, container: ContainerSpec, contents: ImageContents, request: AnyRequest, report: Report
 ) -> None:
     """Report where the container behaves differently from what the manifest suggests."""
     absent = [name for name, value in container.environment if value is None and name not in request.environ]

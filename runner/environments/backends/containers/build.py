@@ -10,12 +10,13 @@ from pathlib import Path
 
 import msgspec
 
-from runner.base.files import locked, new_folder, remove_tree, sha256_of, write_atomically
+from runner.base.files import new_folder, remove_tree, sha256_of, write_atomically
+from runner.base.locks import locked
 from runner.engine import Engine
 from runner.environments.backends.containers.built import TOP
 from runner.environments.backends.containers.images import Image, find_image, last_lines, run_tool
 from runner.environments.cache.leases import lease_until_exit
-from runner.environments.model import EnvironmentRequest
+from runner.environments.model import AnyRequest
 from runner.errors import EnvironmentSetupError
 from runner.model import Event, EventKind, ImageBuild, ProjectFiles, Report
 
@@ -41,7 +42,7 @@ def build_file(build: ImageBuild, files: ProjectFiles) -> str:
     return found
 
 
-def known_tag(engine: Engine, build: ImageBuild, request: EnvironmentRequest) -> str | None:
+def known_tag(engine: Engine, build: ImageBuild, request: AnyRequest) -> str | None:
     """Return the tag of the image that was built for this tree, None if it was not built here."""
     try:
         return _note(engine, build, request).read_text(encoding="utf-8")
@@ -49,7 +50,7 @@ def known_tag(engine: Engine, build: ImageBuild, request: EnvironmentRequest) ->
         return None
 
 
-def get_built(engine: Engine, build: ImageBuild, request: EnvironmentRequest, report: Report) -> tuple[str, Image]:
+def get_built(engine: Engine, build: ImageBuild, request: AnyRequest, report: Report) -> tuple[str, Image]:
     """Return tag and image of a build; build it if there is none with the same context, file and arguments.
 
     `remove_image` does not remove it until this process ends.
@@ -86,7 +87,7 @@ def get_built(engine: Engine, build: ImageBuild, request: EnvironmentRequest, re
     return tag, image
 
 
-def _note(engine: Engine, build: ImageBuild, request: EnvironmentRequest) -> Path:
+def _note(engine: Engine, build: ImageBuild, request: AnyRequest) -> Path:
     """Return the file with the tag of a tree's image, so that an unchanged tree is not read again."""
     parts = (request.code, build, engine.kind, engine.is_rootless)
     key = hashlib.sha256(msgspec.json.encode(parts)).hexdigest() if request.code else "unknown"
@@ -125,9 +126,7 @@ def _identity(build: ImageBuild, context: Path, file: Path) -> str:
     return digest.hexdigest()
 
 
-def _build(
-    engine: Engine, build: ImageBuild, tag: str, temporary: Path, request: EnvironmentRequest, report: Report
-) -> Image:
+def _build(engine: Engine, build: ImageBuild, tag: str, temporary: Path, request: AnyRequest, report: Report) -> Image:
     log = request.home.root / "images" / f"{tag.rpartition(':')[2]}.log"
     log.unlink(missing_ok=True)
     report(Event(kind=EventKind.STEP, message=f"Building the image of {build.context} (log: {log})"))

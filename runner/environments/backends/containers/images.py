@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from runner.base.files import write_atomically
 from runner.engine import Engine, EngineKind
-from runner.environments.model import EnvironmentRequest
+from runner.environments.model import AnyRequest
 from runner.errors import AbsentImageError, EnvironmentSetupError
 from runner.model import Event, EventKind, Report
 from runner.process import Completed, Echo, Interrupted, Outcome, ProcessRequest, Stdin, run
@@ -106,7 +106,7 @@ def find_image(engine: Engine, name: str) -> Image | None:
     )
 
 
-def get_image(engine: Engine, name: str, request: EnvironmentRequest, report: Report) -> Image:
+def get_image(engine: Engine, name: str, request: AnyRequest, report: Report) -> Image:
     """Return the image with a name, fetched from its registry if it is missing here.
 
     Raises:
@@ -147,7 +147,7 @@ def with_registry(name: str) -> str:
     return f"{USUAL_REGISTRY}/{name}" if slash else f"{USUAL_REGISTRY}/library/{name}"
 
 
-def _pull(engine: Engine, name: str, request: EnvironmentRequest, report: Report) -> Image:
+def _pull(engine: Engine, name: str, request: AnyRequest, report: Report) -> Image:
     report(Event(kind=EventKind.STEP, message=f"Fetching the image {name}"))
     log = request.home.root / "images" / "pull.log"
     full_name = with_registry(name) if engine.kind is EngineKind.PODMAN else name
@@ -164,7 +164,7 @@ def _pull(engine: Engine, name: str, request: EnvironmentRequest, report: Report
     return image
 
 
-def run_tool(argv: Sequence[str], request: EnvironmentRequest, log: Path) -> Outcome:
+def run_tool(argv: Sequence[str], request: AnyRequest, log: Path) -> Outcome:
     """Run a long command of the engine, show its output as progress and write it to ``log``.
 
     Raises:
@@ -195,7 +195,7 @@ def last_lines(log: Path) -> str:
     return "\n".join(line.rpartition("\r")[2] for line in lines[-_LINES_SHOWN:]) or "it output nothing"
 
 
-def inspect_image(engine: Engine, image: Image, name: str, request: EnvironmentRequest) -> ImageContents:
+def inspect_image(engine: Engine, image: Image, name: str, request: AnyRequest) -> ImageContents:
     """Return the shell and the Python of an image; the result is cached because an image never changes.
 
     Raises:

@@ -4,8 +4,7 @@ import platform
 import re
 import sys
 
-from runner.environments.model import CondaFile, EnvironmentSpec, Refusal
-from runner.model import EnvironmentKind
+from runner.environments.specs import CondaFile, CondaFileSpec, Refusal
 
 SELECTORS = {
     "linux-64": {"linux64", "x86_64", "linux", "unix"},
@@ -71,13 +70,11 @@ def is_conda_lock(text: str) -> bool:
     return is_explicit(text) or (bool(LOCK_FILE.search(text)) and "\nmetadata:" in f"\n{text}")
 
 
-def conda_lock_spec(path: str, text: str) -> EnvironmentSpec:
+def conda_lock_spec(path: str, text: str) -> CondaFileSpec:
     """Return the spec of a project whose declared environment file is a lock of conda packages."""
     refusal = Refusal(
         message=f"{path} is a lock of conda packages",
         context=path,
         hint="Run with '--env-manager conda', or name a file that can be resolved, such as environment.yml.",
     )
-    return EnvironmentSpec(
-        kind=EnvironmentKind.CONDA_ENV, file=path, conda=CondaFile(path=path, text=text), refusal=refusal
-    )
+    return CondaFileSpec(file=path, conda=CondaFile(path=path, text=text), refusal=refusal)

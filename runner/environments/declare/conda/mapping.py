@@ -10,7 +10,7 @@ from runner.base.package_names import canonical_name
 from runner.environments.declare.conda.names import LIBRARIES, PREFIX_ONLY, PYTHON_LIBS, PYTHON_NAMES, TOOLS
 from runner.environments.declare.positions import Document, Item
 from runner.environments.declare.requirements import Line, RequirementReader
-from runner.environments.model import EnvironmentSpec, collect, specify
+from runner.environments.specs import CondaFile, CondaFileSpec, collect, specify
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentKind, ProjectFiles
 
@@ -52,7 +52,7 @@ class CondaPackage(Struct, frozen=True, kw_only=True):
         return f"{target}{rule}" + (f" ; {marker}" if marker else "")
 
 
-def read_conda(document: Document, files: ProjectFiles) -> EnvironmentSpec:
+def read_conda(document: Document, file: CondaFile, files: ProjectFiles) -> CondaFileSpec:
     """Return the spec in a conda environment file, with the names and rules of the Python index.
 
     Raises:
@@ -72,7 +72,9 @@ def read_conda(document: Document, files: ProjectFiles) -> EnvironmentSpec:
         if item.is_nested:
             read_pip(document, item, reader)
     spec = specify(EnvironmentKind.CONDA_ENV, document.file, lines, python=python, build_requirements=build)
-    return structs.replace(spec, mapping=(*left_out, *renamed), departures=(*from_index, *left_out))
+    return CondaFileSpec(
+        **structs.asdict(spec), conda=file, mapping=(*left_out, *renamed), departures=(*from_index, *left_out)
+    )
 
 
 Sorted = tuple[str | None, list[str], list[str], tuple[str, ...], tuple[str, ...]]

@@ -13,7 +13,7 @@ from runner.environments.declare.conda.files import select_lines
 from runner.environments.declare.conda.mapping import read_pip
 from runner.environments.declare.positions import Document, parse
 from runner.environments.declare.requirements import RequirementReader
-from runner.environments.model import CondaFile, EnvironmentSpec, collect, specify
+from runner.environments.specs import CondaFile, PythonSpec, collect, specify
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentKind, ProjectFiles
 from runner.urls import without_channel_credentials, without_credentials
@@ -32,7 +32,7 @@ class CondaSpec(Struct, frozen=True, kw_only=True):
     file: str
     channels: tuple[str, ...]
     specs: tuple[str, ...]
-    pip: EnvironmentSpec
+    pip: PythonSpec
     variables: Mapping[str, str] = {}
     platforms: tuple[str, ...] = ()
     """The platforms to lock for; conda-lock reads the same key."""

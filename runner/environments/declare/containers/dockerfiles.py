@@ -10,7 +10,7 @@ from msgspec import structs
 from runner.analysis.scripts import above
 from runner.base.foreign_text import decode_text
 from runner.environments.declare.requirements import Line, RequirementReader
-from runner.environments.model import EnvironmentSpec, collect, specify
+from runner.environments.specs import PythonSpec, collect, specify
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentKind, ProjectFiles
 
@@ -41,7 +41,7 @@ def find_dockerfiles(files: ProjectFiles) -> tuple[str, ...]:
     return tuple(found)
 
 
-def read_dockerfile(path: str, files: ProjectFiles) -> EnvironmentSpec:
+def read_dockerfile(path: str, files: ProjectFiles) -> PythonSpec:
     """Return the spec of the Python packages that a Dockerfile installs; lines that can't be parsed are skipped."""
     text = re.sub(r"(?m)^\s*#.*\n", "", decode_text(files.read(path) or b""))
     text = re.sub(r"\\[ \t]*\r?\n", " ", text)

@@ -10,9 +10,9 @@ from msgspec import Struct, structs
 
 from runner.base.foreign_text import SMALL, ForeignTextError, decode_text, parse_json_as
 from runner.environments.backends.containers.build import build_file
-from runner.environments.model import EnvironmentSpec
+from runner.environments.specs import ImageSpec
 from runner.errors import EnvironmentSetupError
-from runner.model import ContainerSpec, EnvironmentDeclaration, EnvironmentKind, ImageBuild, ProjectFiles
+from runner.model import ContainerSpec, EnvironmentDeclaration, ImageBuild, ProjectFiles
 
 DEVCONTAINERS = (".devcontainer/devcontainer.json", ".devcontainer.json")
 """The paths where a devcontainer.json is searched."""
@@ -46,7 +46,7 @@ class _Devcontainer(Struct, rename="camel"):
 _NOT_USED = ("features", "run_args", "mounts", "on_create_command", "post_create_command", "post_start_command")
 
 
-def read_container(declaration: EnvironmentDeclaration, files: ProjectFiles) -> EnvironmentSpec:
+def read_container(declaration: EnvironmentDeclaration, files: ProjectFiles) -> ImageSpec:
     """Return the spec of a ``docker_env``, completed from the devcontainer.json that it names.
 
     Raises:
@@ -60,7 +60,7 @@ def read_container(declaration: EnvironmentDeclaration, files: ProjectFiles) -> 
     if container and container.build:
         file = build_file(container.build, files)
         container = structs.replace(container, build=structs.replace(container.build, file=file))
-    return EnvironmentSpec(kind=EnvironmentKind.DOCKER_ENV, file=path, container=container, notices=notices)
+    return ImageSpec(file=path, container=container or ContainerSpec(), notices=notices)
 
 
 def find_devcontainer(files: ProjectFiles) -> ContainerSpec | None:

@@ -14,11 +14,12 @@ from runner.environments.backends.python_backend import BIN
 from runner.environments.cache.source_trees import copy_packages
 from runner.environments.declare.conda.names import PYTHON_NAMES
 from runner.environments.declare.indexes import expand, index_options
-from runner.environments.model import EnvironmentRequest, EnvironmentSpec
+from runner.environments.model import AnyRequest
 from runner.environments.resolve.conda.lockfile import PipPackage
 from runner.environments.resolve.conda.protocol import CondaPackage
 from runner.environments.resolve.locking import FILTERED, MAX_ATTEMPTS
 from runner.environments.resolve.uv_command import clean_cwd, command_error, find_uv, requirements_file
+from runner.environments.specs import PythonSpec
 from runner.errors import EnvironmentSetupError
 from runner.model import Event, EventKind, Report
 from runner.process import Completed
@@ -45,7 +46,7 @@ class PipLock(Struct, frozen=True, kw_only=True):
 class PipPart:
     """The part under ``pip:`` of a conda environment whose conda packages are resolved."""
 
-    def __init__(self, request: EnvironmentRequest, spec: EnvironmentSpec, platform: str, log: Path) -> None:
+    def __init__(self, request: AnyRequest, spec: PythonSpec, platform: str, log: Path) -> None:
         self._request, self._spec, self._platform, self._log = request, spec, platform, log
         self._uv = find_uv(request.home, index_options(spec.options, request.environ), request.environ)
 

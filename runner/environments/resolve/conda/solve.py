@@ -17,12 +17,12 @@ from runner.environments.backends.conda.tools import CondaTool, choose_tool
 from runner.environments.declare.conda.files import is_conda_lock
 from runner.environments.declare.conda.mapping import SPEC, version_rule
 from runner.environments.declare.conda.spec import CondaSpec, read_conda_spec
-from runner.environments.model import CondaFile, EnvironmentRequest
+from runner.environments.model import CondaRequest
 from runner.environments.resolve.conda.lockfile import CondaLock, check_package, read_conda_lock, write_conda_lock
 from runner.environments.resolve.conda.pip import PipPart
 from runner.environments.resolve.lock_files import read_valid_lock, report_damage, write_lock_file
 from runner.environments.resolve.locking import format_time
-from runner.errors import EnvironmentSetupError
+from runner.environments.specs import CondaFile
 from runner.model import Event, EventKind, ProjectFiles, Report
 from runner.urls import without_channel_credentials
 
@@ -40,27 +40,20 @@ class FoundLock(Struct, frozen=True, kw_only=True):
     file: str | None = None
 
 
-def conda_spec(request: EnvironmentRequest, platform: str) -> CondaSpec:
+def conda_spec(request: CondaRequest, platform: str) -> CondaSpec:
     """Return the content of a request's conda file for a platform, with the packages that repairs added.
 
     Raises:
         EnvironmentSetupError: the file can't be read; the message lists all faults.
     """
-    spec = read_conda_spec(conda_file(request), request.files, platform)
+    spec = read_conda_spec(request.spec.conda, request.files, platform)
     lines = tuple(dict.fromkeys((*spec.pip.requirements, *request.spec.added)))
     return structs.replace(spec, pip=structs.replace(spec.pip, requirements=lines))
 
 
-def conda_file(request: EnvironmentRequest) -> CondaFile:
-    """Return the conda file of a request."""
-    if request.spec.conda is None:
-        raise EnvironmentSetupError("a conda environment needs a conda file")
-    return request.spec.conda
-
-
-def find_conda_lock(request: EnvironmentRequest, platform: str) -> FoundLock | None:
+def find_conda_lock(request: CondaRequest, platform: str) -> FoundLock | None:
     """Return the lock that needs no resolution: the project's own or a stored one."""
-    declared = conda_file(request)
+    declared = request.spec.conda
     own = declared if is_conda_lock(declared.text) else lock_beside(request.files, declared, platform)
     if own:
         return FoundLock(lock=read_cached_lock(request, own.text, own.path, platform), text=own.text, file=own.path)
@@ -73,9 +66,9 @@ def find_conda_lock(request: EnvironmentRequest, platform: str) -> FoundLock | N
     return FoundLock(lock=read_cached_lock(request, text, str(path), platform), text=text, path=path)
 
 
-def disagreements(request: EnvironmentRequest, found: FoundLock) -> tuple[str, ...]:
+def disagreements(request: CondaRequest, found: FoundLock) -> tuple[str, ...]:
     """Return the differences between a lock in the project and its environment file."""
-    declared = conda_file(request)
+    declared = request.spec.conda
     if found.file is None or found.file == declared.path:
         return ()
     spec = read_conda_spec(declared, request.files, found.lock.platform)
@@ -85,9 +78,9 @@ def disagreements(request: EnvironmentRequest, found: FoundLock) -> tuple[str, .
     return () if same else ("it was made from another version of that file",)
 
 
-def report_disagreements(request: EnvironmentRequest, found: FoundLock, report: Report) -> tuple[str, ...]:
+def report_disagreements(request: CondaRequest, found: FoundLock, report: Report) -> tuple[str, ...]:
     """Report and return a warning if a lock in the project differs from its environment file."""
-    declared, differences = conda_file(request), disagreements(request, found)
+    declared, differences = request.spec.conda, disagreements(request, found)
     if not differences:
         return ()
     message = f"{found.file} does not agree with {declared.path}: {', '.join(differences[:6])}; the lock is used"
@@ -95,13 +88,13 @@ def report_disagreements(request: EnvironmentRequest, found: FoundLock, report: 
     return (message,)
 
 
-def resolve_conda(request: EnvironmentRequest, platform: str, report: Report) -> FoundLock:
+def resolve_conda(request: CondaRequest, platform: str, report: Report) -> FoundLock:
     """Resolve a conda file for a platform and store the lock.
 
     Raises:
         EnvironmentSetupError: no set of packages satisfies the file, or a channel or the index can't be reached.
     """
-    path, declared = _stored_path(request, platform), conda_file(request)
+    path, declared = _stored_path(request, platform), request.spec.conda
     report_damage(path, report)
     lock = _resolve(request, platform, path.with_suffix(".log"), report, is_portable=False)
     text = write_conda_lock([lock], [declared.path], with_addresses=False)
@@ -109,12 +102,12 @@ def resolve_conda(request: EnvironmentRequest, platform: str, report: Report) ->
     return FoundLock(lock=lock, text=kept, path=path)
 
 
-def lock_path_beside(request: EnvironmentRequest) -> str:
+def lock_path_beside(request: CondaRequest) -> str:
     """Return the path of the lock of a conda file in the project."""
-    return posixpath.join(posixpath.dirname(conda_file(request).path), BESIDE[0])
+    return posixpath.join(posixpath.dirname(request.spec.conda.path), BESIDE[0])
 
 
-def lock_text(request: EnvironmentRequest, platforms: Sequence[str], report: Report) -> str:
+def lock_text(request: CondaRequest, platforms: Sequence[str], report: Report) -> str:
     """Return the lock for several platforms to be written beside a conda file.
 
     It is solved for any machine of a platform, and has the URLs of the files on the Python index. conda-lock makes it
@@ -123,7 +116,7 @@ def lock_text(request: EnvironmentRequest, platforms: Sequence[str], report: Rep
     Raises:
         EnvironmentSetupError: no set of packages satisfies the file, or a channel or the index can't be reached.
     """
-    declared, log = conda_file(request), request.home.locks / "conda-lock.log"
+    declared, log = request.spec.conda, request.home.locks / "conda-lock.log"
     text = lock_with_conda_lock(request, declared, platforms, log)
     if text is not None:
         return text
@@ -131,7 +124,7 @@ def lock_text(request: EnvironmentRequest, platforms: Sequence[str], report: Rep
     return write_conda_lock(locks, [posixpath.basename(declared.path)], with_addresses=True)
 
 
-def _resolve(request: EnvironmentRequest, platform: str, log: Path, report: Report, *, is_portable: bool) -> CondaLock:
+def _resolve(request: CondaRequest, platform: str, log: Path, report: Report, *, is_portable: bool) -> CondaLock:
     spec = conda_spec(request, platform)
     tool = choose_tool(request, platform, spec.channels)
     _announce(request, spec, platform, report)
@@ -160,7 +153,7 @@ def _resolve(request: EnvironmentRequest, platform: str, log: Path, report: Repo
     )
 
 
-def _announce(request: EnvironmentRequest, spec: CondaSpec, platform: str, report: Report) -> None:
+def _announce(request: CondaRequest, spec: CondaSpec, platform: str, report: Report) -> None:
     when = f" as of {request.as_of:%Y-%m-%d}" if request.as_of else ""
     count = len(spec.specs) + len(spec.pip.requirements) + len(spec.pip.local_packages)
     message = f"Resolving {count} requirement{'s' * (count != 1)} with conda for {platform}{when}"
@@ -178,7 +171,7 @@ def lock_beside(files: ProjectFiles | None, declared: CondaFile, platform: str) 
     return None
 
 
-def read_cached_lock(request: EnvironmentRequest, text: str, path: str, platform: str) -> CondaLock:
+def read_cached_lock(request: CondaRequest, text: str, path: str, platform: str) -> CondaLock:
     """Read a lock and cache the result, because parsing its YAML can take a second.
 
     Raises:
@@ -195,7 +188,7 @@ def read_cached_lock(request: EnvironmentRequest, text: str, path: str, platform
     return lock
 
 
-def _stored_path(request: EnvironmentRequest, platform: str) -> Path:
+def _stored_path(request: CondaRequest, platform: str) -> Path:
     spec = conda_spec(request, platform)
     tool: CondaTool = choose_tool(request, platform, spec.channels)
     when = request.as_of.isoformat() if request.as_of else "now"

@@ -8,25 +8,19 @@ from msgspec import structs
 
 from runner.analysis.scripts import Scripts, above, find_module
 from runner.base.lazy import LazyModule
-from runner.environments.backends.registry import BACKENDS, EnvironmentBackend
-from runner.environments.model import EnvironmentRequest, EnvironmentSpec, Lock, Prepared, with_packages
+from runner.environments.backends.registry import EnvironmentBackend, backend_for, installs_packages
+from runner.environments.model import AnyRequest, Lock, Prepared
 from runner.environments.repair.import_names import package_of
 from runner.environments.repair.missing import missing_import_warnings, missing_imports
-from runner.environments.repair.repairs import is_changeable, repair_spec
+from runner.environments.specs import AnySpec, NoSpec, PythonSpec, is_changeable, with_packages
 from runner.model import EnvironmentDeclaration, EnvironmentKind, Event, EventKind, ProjectFiles, Report
 
 if TYPE_CHECKING:
-    from runner.environments.backends.conda import repairs as conda_repairs
     from runner.environments.declare import spec as specs
     from runner.environments.repair import inference
 else:
-    conda_repairs = LazyModule("runner.environments.backends.conda.repairs")
     inference = LazyModule("runner.environments.repair.inference")
     specs = LazyModule("runner.environments.declare.spec")
-
-CONDA, CONTAINER = "conda", "container"
-WITHOUT_REPAIRS = ("local", CONTAINER)
-"""Backends that install nothing, so that there is nothing to repair."""
 
 
 def decide_spec(
@@ -36,7 +30,7 @@ def decide_spec(
     manager: str | None,
     *,
     refused: str | None = None,
-) -> EnvironmentSpec:
+) -> AnySpec:
     """Return the spec of a run, with repairs for known problems of old projects.
 
     ``refused`` is the reason why the declared environment is not available, if that was tried.
@@ -44,18 +38,18 @@ def decide_spec(
     Raises:
         EnvironmentSetupError: the declaration is invalid.
     """
-    if manager in WITHOUT_REPAIRS:
+    if not installs_packages(manager):
         return _as_declared(declaration, files)
     why = refused or _why_not_declared(declaration, files, manager)
     spec = inference.infer_spec(declaration, files, scripts, why) if why else specs.read_spec(declaration, files)
-    return conda_repairs.repair_conda(spec, scripts, files) if manager == CONDA else repair_spec(spec, scripts, files)
+    return backend_for(manager, PythonSpec()).repair(spec, scripts, files)
 
 
-def _as_declared(declaration: EnvironmentDeclaration, files: ProjectFiles) -> EnvironmentSpec:
+def _as_declared(declaration: EnvironmentDeclaration, files: ProjectFiles) -> AnySpec:
     absent = _absent_file(declaration, files)
     if absent is None:
         return specs.read_spec(declaration, files)
-    return EnvironmentSpec(notices=(f"the environment file '{absent}' does not exist; it is not needed",))
+    return NoSpec(notices=(f"the environment file '{absent}' does not exist; it is not needed",))
 
 
 def _absent_file(declaration: EnvironmentDeclaration, files: ProjectFiles) -> str | None:
@@ -71,40 +65,43 @@ def _why_not_declared(declaration: EnvironmentDeclaration, files: ProjectFiles, 
     if declaration.kind is EnvironmentKind.DOCKER_ENV:
         if manager:
             return f"a container is declared, but '{manager}' is requested"
-        reason = BACKENDS[CONTAINER].why_not(specs.read_spec(declaration, files))
+        spec = specs.read_spec(declaration, files)
+        reason = backend_for(None, spec).why_not(spec)
         return f"the declared container is not available ({reason})" if reason else None
     return "no environment is declared" if declaration.kind is EnvironmentKind.NONE else None
 
 
 def lock_for_code(
-    backend: EnvironmentBackend, request: EnvironmentRequest, scripts: Scripts, report: Report, *, add_missing: bool
-) -> tuple[EnvironmentRequest, Lock | None]:
+    backend: EnvironmentBackend, request: AnyRequest, scripts: Scripts, report: Report, *, add_missing: bool
+) -> tuple[AnyRequest, Lock | None]:
     """Return the lock of a request and the request itself; undeclared imports of the code are reported or added."""
     lock = backend.lock(request, report)
     if lock is None or not backend.capabilities.builds_prefixes:
         return request, lock
-    missing = missing_imports(scripts, request.spec, lock)
+    spec = request.of(PythonSpec).spec
+    missing = missing_imports(scripts, spec, lock)
     known = [one for one in missing if one.package]
-    if add_missing and known and is_changeable(request.spec):
+    if add_missing and known and is_changeable(spec):
         repairs = tuple(f"'{one.package}' is added: {one.wanted_by} imports '{one.module}'" for one in known)
         names = tuple(one.package for one in known if one.package)
-        request = structs.replace(request, spec=with_packages(request.spec, names, repairs))
+        spec = with_packages(spec, names, repairs)
+        request = structs.replace(request, spec=spec)
         for repair in repairs:
             report(Event(kind=EventKind.NOTICE, message=f"Repaired: {repair}"))
         lock = backend.lock(request, lambda event: report(event) if event.kind is EventKind.STEP else None)
-        missing = missing_imports(scripts, request.spec, lock) if lock else ()
-    for event in missing_import_warnings(missing, request.spec):
+        missing = missing_imports(scripts, spec, lock) if lock else ()
+    for event in missing_import_warnings(missing, spec):
         report(event)
     return request, lock
 
 
 def with_own_packages(
-    environment: Prepared, request: EnvironmentRequest, scripts: Scripts, backend: EnvironmentBackend
+    environment: Prepared, request: AnyRequest, scripts: Scripts, backend: EnvironmentBackend
 ) -> Prepared:
     """Add the folders of the project's own packages to the import path if the code imports them and no package does."""
     if not backend.capabilities.builds_prefixes or request.files is None:
         return environment
-    folders = [posixpath.normpath(package.path) for package in request.spec.local_packages]
+    folders = [posixpath.normpath(package.path) for package in request.of(PythonSpec).spec.local_packages]
     installed = tuple(posixpath.normpath(posixpath.join(one, inner)) for one in folders for inner in (".", "src", ".."))
     guesses: dict[str, str] = {}
     for module in scripts.outside():

@@ -9,19 +9,19 @@ from runner.environments.declare.conda.files import is_conda_lock, this_platform
 from runner.environments.declare.conda.mapping import SPEC
 from runner.environments.declare.conda.names import PYTHON_NAMES
 from runner.environments.declare.conda.spec import read_conda_spec
-from runner.environments.model import CondaFile, EnvironmentSpec
 from runner.environments.repair.repairs import names_of, with_mlflow
 from runner.environments.resolve.conda.solve import lock_beside
+from runner.environments.specs import AnySpec, CondaFile, CondaFileSpec
 from runner.model import ProjectFiles
 
 
-def repair_conda(spec: EnvironmentSpec, scripts: Scripts, files: ProjectFiles) -> EnvironmentSpec:
+def repair_conda(spec: AnySpec, scripts: Scripts, files: ProjectFiles) -> AnySpec:
     """Return a spec with ``mlflow`` added if only the code imports it; a lock is used unchanged.
 
     Raises:
         EnvironmentSetupError: the file can't be read.
     """
-    if spec.conda is None:
+    if not isinstance(spec, CondaFileSpec):
         return spec
     platform = this_platform()
     lock = spec.conda if is_conda_lock(spec.conda.text) else lock_beside(files, spec.conda, platform)
