@@ -22,7 +22,7 @@ from runner.server.run.redirects import read_redirects, unreachable_servers
 from runner.source.run_folder import RunFolder
 from runner.source.snapshot import current_tree
 from runner.store import runs
-from runner.store.durable import sync_log
+from runner.store.disk import sync_log
 from runner.store.entities import Metric
 
 if TYPE_CHECKING:

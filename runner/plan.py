@@ -12,7 +12,8 @@ from runner.analysis.scripts import Scripts, read_scripts
 from runner.base.lazy import LazyModule
 from runner.base.masking import Masker, secret_values, short_secret_notices
 from runner.base.parse_cache import ParseCache
-from runner.environments.backends.registry import EnvironmentBackend, choose_backend, notices_for
+from runner.environments.backends.contract import EnvironmentBackend
+from runner.environments.backends.registry import choose_backend, notices_for
 from runner.environments.deciding import decide_spec
 from runner.environments.model import AnyRequest, EnvironmentRequest, Interpreter, ProjectTree
 from runner.environments.repair.additions import Addition, additions_path, read_additions, with_additions

@@ -166,9 +166,7 @@ class Masker:
         self.masks = tuple(sorted({form for value in self._values for form in forms_of(value)}))
         """The byte strings that stand for the secrets in output."""
         self._known = _known(self.masks)
-        self._numbers = frozenset(
-            float(value) for value in self._values if len(value) >= SHORTEST and _is_number(value)
-        )
+        self._numbers = frozenset(float(value) for value in self._values if len(value) >= SHORTEST and is_number(value))
 
     def also(self, values: Iterable[str]) -> "Masker":
         """Return a masker that knows more values."""
@@ -365,10 +363,11 @@ def _known(masks: Iterable[bytes]) -> _Known | None:
 
 def _is_word(value: str) -> bool:
     """Say whether a value is a number, a truth value or a word for nothing."""
-    return value.lower() in _ORDINARY or _is_number(value)
+    return value.lower() in _ORDINARY or is_number(value)
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Return whether a text is a number, infinity or NaN."""
     try:
         float(text)
     except ValueError:
@@ -381,7 +380,7 @@ def _is_ordinary(value: str) -> bool:
     text = value.strip().strip("'\"")
     if not text or text.lower() in _ORDINARY or text[0] + text[-1] in ("<>", "[]", "{}"):
         return True
-    return text.startswith("$") or text == STARS or _is_number(text)
+    return text.startswith("$") or text == STARS or is_number(text)
 
 
 def _mask_assigned(found: re.Match[str]) -> str:

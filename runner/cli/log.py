@@ -12,7 +12,7 @@ from runner.cli import completions
 from runner.cli.output import read_store
 from runner.cli.streams import flush_output
 from runner.errors import NotFoundError
-from runner.store import runs
+from runner.store import lost_runs, runs
 from runner.store.database import Database
 
 _PIECE = 1 << 20
@@ -66,4 +66,4 @@ def _read(path: Path, position: int) -> Iterator[bytes]:
 
 
 def _is_over(database: Database, run_id: str) -> bool:
-    return runs.is_over(database, run_id)
+    return lost_runs.is_over(database, run_id)

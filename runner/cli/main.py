@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from runner.base.lazy import LazyModule
-from runner.base.suggestions import near_words
 from runner.cli.streams import flush_output, open_streams
 from runner.errors import ProjError, explain_system_error
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+    from runner.base import suggestions
     from runner.cli import text
 else:
+    suggestions = LazyModule("runner.base.suggestions")
     text = LazyModule("runner.cli.text")
 
 INTERRUPTED = 130
@@ -95,7 +96,7 @@ class LazyGroup(click.Group):
         """
         if ctx.resilient_parsing or args[0] in COMMANDS or args[0].startswith("-"):
             return super().resolve_command(ctx, args)
-        near = near_words(args[0], COMMANDS, most=2)
+        near = suggestions.near_words(args[0], COMMANDS, most=2)
         suggestion = f" Did you mean {' or '.join(near)}?" if near else ""
         raise click.UsageError(f"No such command '{args[0]}'.{suggestion}", ctx)
 

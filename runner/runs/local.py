@@ -19,9 +19,8 @@ from runner.store.database import Database
 from runner.store.entities import Experiment, Metric, Run
 from runner.store.models import ModelQuery
 from runner.store.models import search as search_models
-from runner.store.record_pages import RecordPage, search_records
 from runner.store.records import read_record
-from runner.store.search import SearchQuery
+from runner.store.search import RecordPage, SearchQuery, search_records
 from runner.sync.bundle_records import merge_record, read_bundle, with_tag_details
 
 _PIECE = 1 << 20

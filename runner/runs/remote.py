@@ -13,10 +13,10 @@ from runner.store.artifact_paths import as_text, names_of
 from runner.store.artifacts import ArtifactInfo, Omission
 from runner.store.downsampling import SampledHistory
 from runner.store.entities import Experiment, Metric, View
-from runner.store.record_pages import RecordPage
 from runner.store.records import format_time
 from runner.store.row_helpers import RUN_ID, now
 from runner.store.runs import CLOCK_SKEW, LATEST
+from runner.store.search import RecordPage
 from runner.sync.artifact_locations import ArtifactLocation, walk
 from runner.sync.bundle import location_of, models_of, read_record
 from runner.sync.bundle_records import merge_record, with_tag_details

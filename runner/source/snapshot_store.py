@@ -139,14 +139,14 @@ def parse_batch(requested: Sequence[str], output: bytes) -> dict[str, Content]:
         end = output.find(b"\n", start)
         if end < 0:
             break
-        words = output[start:end].split(b" ")
+        fields = output[start:end].split(b" ")
         start = end + 1
-        if len(words) == 3 and words[1] in _KINDS:  # noqa: PLR2004
-            size = int(words[2])
+        if len(fields) == 3 and fields[1] in _KINDS:  # noqa: PLR2004
+            size = int(fields[2])
             data = output[start : start + size]
             if len(data) < size:
                 break
-            found[name] = Content(words[0].decode(), words[1].decode(), data)
+            found[name] = Content(fields[0].decode(), fields[1].decode(), data)
             start += size + 1
     return found
 
@@ -182,24 +182,24 @@ def write_loose(home: Home, contents: Iterable[Content]) -> None:
     pairs = []
     staging = store / "incoming" / f"loose-{os.urandom(8).hex()}"
     try:
-        for identity, place in files.items():
-            if _is_filled(place):
+        for identity, path in files.items():
+            if _is_filled(path):
                 continue
             one = wanted[identity]
             staging.mkdir(exist_ok=True)
             data = zlib.compress(f"{one.kind} {len(one.data)}\0".encode() + one.data, 1)
             (staging / identity).write_bytes(data)
             (staging / identity).chmod(0o444)
-            pairs.append((staging / identity, place))
+            pairs.append((staging / identity, path))
         publish(pairs)
     finally:
         remove_tree(staging)
 
 
-def _is_filled(place: Path) -> bool:
+def _is_filled(path: Path) -> bool:
     """Tell whether a file exists and is not empty; a power loss can leave an empty file."""
     try:
-        return place.stat().st_size > 0
+        return path.stat().st_size > 0
     except OSError:
         return False
 
@@ -309,11 +309,11 @@ def _tree_of(lines: Iterable[_Header]) -> str:
     return next(name for kind, _, name in lines if kind == "tree")
 
 
-def damaged_run(run_id: str, complaint: str | None) -> SnapshotError:
-    """Return the error for a run with incomplete code; ``complaint`` is git's error output."""
+def damaged_run(run_id: str, error_output: str | None) -> SnapshotError:
+    """Return the error for a run with incomplete code; ``error_output`` is git's error output."""
     return SnapshotError(
         f"The code of the run {run_id} is damaged in the snapshot store",
-        context=complaint,
+        context=error_output,
         hint="`proj verify --repair` removes damaged objects. If the project still has the same files, its next run "
         "stores them again, which also repairs this run.",
     )

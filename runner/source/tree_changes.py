@@ -53,12 +53,12 @@ def changes_since_commit(home: Home, run_id: str, limits: PatchLimits) -> tuple[
     Raises:
         SnapshotError: the snapshot store does not have the code of the run, or it is damaged.
     """
-    kept = read_run_commit(home, run_id)
-    if kept.base is None or kept.base == kept.tree:
+    stored = read_run_commit(home, run_id)
+    if stored.base is None or stored.base == stored.tree:
         return ()
     try:
-        require_sound_objects(home, run_id, kept.base, kept.tree)
-        return _changes(home, kept.base, kept.tree, limits)
+        require_sound_objects(home, run_id, stored.base, stored.tree)
+        return _changes(home, stored.base, stored.tree, limits)
     except GitError as error:
         raise damaged_run(run_id, error.context) from error
 

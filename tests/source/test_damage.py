@@ -21,7 +21,7 @@ from runner.source.run_folder import check_out
 from runner.source.snapshot import keep_snapshot, retake_snapshot, take_snapshot
 from runner.source.snapshot_store import has_run_commit, release_snapshot
 from runner.source.tree import TreeFiles
-from runner.source.verification import orphan_snapshots, verify_snapshots
+from runner.source.verification import verify_snapshots
 from tests.conftest import MakeRepository, git, write_tree
 from tests.support.sources import Said
 
@@ -324,15 +324,6 @@ def test_damage_that_can_not_be_healed_is_an_error_that_names_the_object(
     with pytest.raises(SnapshotError, match=snapshot.code.tree) as caught:
         TreeFiles(home, snapshot).read("MLproject")
     assert "proj verify" in (caught.value.hint or "")
-
-
-def test_snapshots_without_a_run_are_named(make_repository: MakeRepository, home: Home) -> None:
-    root = make_repository(FILES)
-    assert list(orphan_snapshots(home, ())) == []
-    run(root, None, home, "run1")
-    collect_garbage(home)
-    run(root, None, home, "run2")
-    assert [(one.part, one.name) for one in orphan_snapshots(home, {"run2"})] == [("orphan", "run1")]
 
 
 def test_a_home_without_snapshots_is_whole(home: Home) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import StoreError
-from runner.store import database, filesystems, read_only
+from runner.store import database, disk, read_only
 from runner.store.database import Database
 from runner.store.migrations import MIGRATIONS, Migration
 
@@ -65,10 +65,10 @@ def test_a_network_file_system_gets_a_rollback_journal(tmp_path: Path, monkeypat
         "22 1 0:1 / / rw - ext4 /dev/sda rw\n"
         f"23 22 0:2 / {tmp_path.resolve()}/far rw,relatime shared:1 - nfs4 server:/x rw\n"
     )
-    monkeypatch.setattr(filesystems, "_MOUNTS", mounts)
+    monkeypatch.setattr(disk, "_MOUNTS", mounts)
     (tmp_path / "far" / "home").mkdir(parents=True)
-    assert not filesystems.is_on_network(tmp_path)
-    assert filesystems.is_on_network(tmp_path / "far" / "home")
+    assert not disk.is_on_network(tmp_path)
+    assert disk.is_on_network(tmp_path / "far" / "home")
     with closing(Database.open(tmp_path / "far" / "home" / "proj.db")) as db:
         assert db.query("PRAGMA journal_mode")[0][0] == "delete"
 

@@ -22,7 +22,7 @@ from runner.process import Echo, Interrupted
 from runner.provenance.metric_names import is_name, spell_names
 from runner.record import MAX_NOTICES, MAX_TAG_LENGTH, RunOutcome, RunRecorder, shorten_tag
 from runner.settings import Home, requested_experiment
-from runner.store import reserve, runs
+from runner.store import disk, lost_runs, runs
 from runner.store.database import Database
 from runner.store.entities import NewRun
 from runner.store.process_identity import this_process
@@ -438,7 +438,7 @@ def test_a_run_whose_process_is_gone_takes_the_status_of_its_command(home: Home,
     details = RunDetails(exit_code=0 if ended_as else None, command_status=ended_as)
     with closing(Database.open(home.database)) as database:
         run = runs.create(database, NewRun(owner=gone, details=details))
-        assert runs.mark_lost(database) == [run.run_id]
+        assert lost_runs.mark_lost(database) == [run.run_id]
         found = runs.get(database, run.run_id)
     assert found.status is (ended_as or RunStatus.LOST)
     assert found.details.exit_code == details.exit_code
@@ -456,10 +456,10 @@ def test_a_refused_start_leaves_no_record_and_says_why(proj: RunProj, make_repos
 
 def test_the_reserve_is_made_once_and_given_up_once(home: Home) -> None:
     home.root.mkdir(parents=True)
-    reserve.keep_reserve(home)
+    disk.keep_reserve(home)
     first = (home.root / "reserve").stat()
-    assert first.st_size == reserve.SIZE
-    reserve.keep_reserve(home)
+    assert first.st_size == disk.RESERVE_SIZE
+    disk.keep_reserve(home)
     assert (home.root / "reserve").stat().st_ino == first.st_ino
-    assert reserve.release_reserve(home)
-    assert not reserve.release_reserve(home)
+    assert disk.release_reserve(home)
+    assert not disk.release_reserve(home)
