@@ -251,7 +251,36 @@ def remove_tree(path: Path) -> None:
                     folder.chmod(0o700)
         shutil.rmtree(place, ignore_errors=True) if place.is_dir() else place.unlink(missing_ok=True)
 
-    if sys.version_info >= (3, 12):
-        shutil.rmtree(path, onexc=open_up)
-    else:
-        shutil.rmtree(path, onerror=open_up)
+    try:
+        if sys.version_info >= (3, 12):
+            shutil.rmtree(path, onexc=open_up)
+        else:
+            shutil.rmtree(path, onerror=open_up)
+    except RecursionError:
+        _remove_deep(path)
+
+
+def _remove_deep(top: Path) -> None:
+    """Remove a folder of any depth: each inner folder is first moved to ``top``, so that no path gets long."""
+    waiting = [top]
+    count, mark = 0, os.urandom(4).hex()
+    while waiting:
+        folder = waiting.pop()
+        folder.chmod(0o700)
+        with os.scandir(folder) as entries:
+            found = list(entries)
+        for entry in found:
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.path)  # noqa: PTH108
+                continue
+            count += 1
+            aside = top / f"{_ASIDE}{mark}-{count}"
+            os.rename(entry.path, aside)  # noqa: PTH104
+            waiting.append(aside)
+        if folder != top:
+            folder.rmdir()
+    top.rmdir()
+
+
+_ASIDE = ".proj-removed-"
+"""The start of the names of folders that are being removed."""

@@ -25,6 +25,8 @@ _NUMBER = re.compile(r"[-+0-9a-fA-FxXob_:.]+")
 _TEXT_TAGS = frozenset({"!", "tag:yaml.org,2002:str", "tag:yaml.org,2002:binary"})
 _KEY_WORK = 5_000_000
 """Sum of the squared lengths of dotted TOML keys: the parser's time grows with the square of a key's length."""
+_DOTTED = re.compile(r"\.[^\n\r={,.]*\.[^\n\r={,]*")
+"""A part of a line that has two dots or more, and so may be a dotted key."""
 _YAML_FAULTS = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 """What PyYAML's constructors raise for values that do not fit their tag."""
 
@@ -38,7 +40,7 @@ class Limits(Struct, frozen=True, kw_only=True):
 
     size: int = 2_000_000
     depth: int = 100
-    nodes: int = 200_000
+    nodes: int = 100_000
     expanded: int = 4_000_000
 
 
@@ -85,6 +87,16 @@ def decode_text(content: bytes) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
         return content.decode("latin-1")
+
+
+def decode_limited(content: bytes, limits: Limits = SMALL) -> str:
+    """Return the text of a file that is not larger than agreed.
+
+    Raises:
+        ForeignTextError: it is too large.
+    """
+    _check_size(content, limits)
+    return decode_text(content)
 
 
 def read_limited(path: Path, limits: Limits) -> bytes:
@@ -149,8 +161,7 @@ def parse_toml(content: bytes | str, limits: Limits = LARGE) -> dict[str, Any]:
     """
     _check_size(content, limits)
     text = content if isinstance(content, str) else decode_text(content)
-    parts = (segment.count(".") for line in text.splitlines() for segment in re.split(r"[={,]", line))
-    if sum(count * count for count in parts if count > 1) > _KEY_WORK:
+    if sum(match[0].count(".") ** 2 for match in _DOTTED.finditer(text)) > _KEY_WORK:
         raise ForeignTextError("its keys have too many parts")
     try:
         tables: dict[str, Any] = msgspec.toml.decode(text)

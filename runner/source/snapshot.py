@@ -143,10 +143,19 @@ def _snapshot(
         label=source.label,
         root=source.root,
         base=difference.base if difference and code.dirty else None,
-        committed_at=datetime.fromtimestamp(source.committed_at, timezone.utc) if source.committed_at else None,
+        committed_at=_time_of(source.committed_at),
         large=large,
         notices=notices,
     )
+
+
+_LATEST = 250_000_000_000
+"""Seconds since 1970 up to which times can be calculated with."""
+
+
+def _time_of(seconds: int | None) -> datetime | None:
+    """Return the time of a commit, None without a commit or for a time that is unknown or after the year 9891."""
+    return datetime.fromtimestamp(seconds, timezone.utc) if seconds and seconds < _LATEST else None
 
 
 def path_text(path: bytes) -> str:

@@ -48,6 +48,8 @@ class Pushed(Struct, frozen=True, kw_only=True):
     url: str
     sent: Counts
     left_out: tuple[str, ...] = ()
+    files_left_out: tuple[str, ...] = ()
+    """The files among the items that the server does not have."""
 
 
 class Destination(Struct, frozen=True, kw_only=True):
@@ -85,6 +87,7 @@ def push(to: Destination, run_id: str, *, whole: bool = True, files: bool = Fals
             whole=whole and run.status.is_over,
             files=files or (whole and run.status.is_over),
             left_out=[],
+            files_left_out=[],
         )
         _send(context, run)
         if context.whole:
@@ -96,6 +99,7 @@ def push(to: Destination, run_id: str, *, whole: bool = True, files: bool = Fals
         url=context.copy.page,
         sent=context.counts,
         left_out=tuple(context.left_out),
+        files_left_out=tuple(context.files_left_out),
     )
 
 
@@ -197,7 +201,7 @@ def _send(context: PushContext, run: Run) -> None:
     if place is not None and context.files:
         root = local_folder(run.artifact_uri)
         ids = {**names, context.copy.run_id: context.remote_run_id}
-        send_files(context, place, local_files(context, root), "", ids)
+        send_files(context, place, local_files(context, root, run.run_id), "", ids)
     if place is not None and context.whole:
         send_files(context, place, _provenance(context, run), "", {})
     _send_state(context, run)
@@ -306,7 +310,7 @@ def _provenance(context: PushContext, run: Run) -> dict[str, LocalFile]:
         files[bundle_records.RECORD] = _stored(LocalFile(folder, (bundle_records.RECORD_NAME,)), content)
     else:
         why = f"it has {len(content) >> 20} MB, of at most {bundle_records.MAX_RECORD >> 20}"
-        context.leave_out_once(f"file '{bundle_records.RECORD}'", why)
+        context.leave_out_files(f"file '{bundle_records.RECORD}'", why)
     return {path: file for path, file in files.items() if file.status() is not None}
 
 

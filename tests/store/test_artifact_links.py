@@ -231,10 +231,10 @@ def test_an_import_takes_nothing_through_links(root: Path, outside: Path, tmp_pa
     (source / "link").symlink_to(outside)
     (root / "fine").symlink_to(outside / "file")
     told: list[str] = []
-    copied = copy_artifacts(source, root, told.append)
+    copied = copy_artifacts(source, root, told.append, {})
     assert (copied.files, copied.left_out, len(told)) == (0, 2, 2)
     assert contents(outside) == {"file": b"secret"}
-    copied = copy_artifacts(source, tmp_path / "runs" / ("b" * 32) / "artifacts", told.append)
+    copied = copy_artifacts(source, tmp_path / "runs" / ("b" * 32) / "artifacts", told.append, {})
     assert (copied.files, copied.left_out) == (1, 1)
 
 

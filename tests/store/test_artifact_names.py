@@ -256,3 +256,12 @@ def test_a_server_reports_artifacts_that_it_can_not_send(
     assert run_command(["get", there, "--to", str(tmp_path / "got")]) == 1
     assert found_in(tmp_path / "got") == expected(ODD)
     assert capfdbinary.readouterr().err.count(b"not copied") == len(ONLY_HERE)
+
+
+@given(st.text(alphabet=st.sampled_from("aZ09._-%/\\:= \n\x7fé\u0661\u202e\ud800"), min_size=1, max_size=12))
+def test_a_name_stays_plain_only_if_its_path_is_safe(name: str) -> None:
+    text = as_text(name)
+    if "/" not in name and name not in (".", ".."):
+        assert names_of(text) == (name,) or not is_possible(name)
+    if text == name:
+        assert check_path(f"{name}/{name}") == f"{name}/{name}"

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from runner.errors import RemoteError, UnreachableError
+from runner.importing.summary import ImportSummary
 from runner.model import RunStatus
 from runner.settings import Home
-from runner.store import runs, values
+from runner.store import artifact_digests, runs, values
 from runner.store.artifacts import write_artifact
 from runner.store.database import Database
 from runner.store.entities import (
@@ -26,6 +27,7 @@ from runner.store.entities import (
 from runner.sync import sync_state
 from runner.sync.artifact_locations import walk
 from runner.sync.client import RemoteServer, ServerRun
+from runner.sync.pull import Origin, pull
 from runner.sync.push import Destination, Pushed, push
 from tests.conftest import RunProj, start_proj
 from tests.support import filled_runs
@@ -358,7 +360,7 @@ def keeping_files_at(both: Both, uri: str) -> Say:
 @pytest.mark.parametrize(
     ("uri", "kind"), [("s3://bucket/1/RUN/artifacts", "s3: storage"), ("file://HERE/1/other", "file: storage")]
 )
-def test_inaccessible_artifact_storage_is_no_failure(both: Both, tmp_path: Path, uri: str, kind: str) -> None:
+def test_files_for_inaccessible_storage_are_named_each_time(both: Both, tmp_path: Path, uri: str, kind: str) -> None:
     run_id = make_run(both)
     both.close_run(run_id)
     answer = keeping_files_at(both, uri.replace("HERE", str(tmp_path)))
@@ -366,7 +368,8 @@ def test_inaccessible_artifact_storage_is_no_failure(both: Both, tmp_path: Path,
         pushed = push(both.to(server), run_id)
         assert (pushed.sent.files, len(pushed.left_out)) == (0, 1)
         assert kind in pushed.left_out[0]
-        assert push(both.to(server), run_id).left_out == ()
+        again = push(both.to(server), run_id)
+        assert again.left_out == again.files_left_out == pushed.files_left_out == pushed.left_out
     assert not sync_state.waiting_runs(both.database)
     assert not (tmp_path / "1").exists()
 
@@ -538,6 +541,83 @@ def test_push_reports_the_sent_items_and_sync_continues(both: Both, proj: RunPro
     assert "nothing new" in again.err
     assert proj("push", run_id).code == 2
     assert proj("push", run_id, PROJ_OFFLINE="1", **both.variables).code == 2
+
+
+def test_pulled_files_are_synced_and_have_digests(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = make_run(both)
+    model_id = make_model(both, run_id)
+    values.set_tags(both.database, run_id, [("proj.tree", "0" * 40)])
+    both.close_run(run_id)
+    both.push(run_id)
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def note(descriptor: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    home = Home(both.home.root.parent / "pulled")
+    home.ensure()
+    with closing(Database.open(home.database)) as database:
+        tally = ImportSummary(lambda _event: None)
+        pull(Origin(server=both.server, database=database, home=home, tally=tally), both.all_there()[0])
+        assert runs.get(database, run_id).params
+        for owner, root in (
+            (run_id, home.artifacts(run_id)),
+            (model_id, home.run("models") / model_id / "artifacts"),
+        ):
+            there = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+            assert {one.path for one in artifact_digests.read(database, owner)} == there
+            assert len(there) == 2
+            assert {str(root / name) for name in there} <= set(synced)
+            for one in artifact_digests.read(database, owner):
+                assert artifact_digests.problem_of(root, one) is None
+    assert str(home.log(run_id)) in synced
+
+
+def make_link(root: Path) -> None:
+    (root / "odd").symlink_to("big.bin")
+
+
+def make_pipe(root: Path) -> None:
+    os.mkfifo(root / "odd")
+
+
+def make_long_name(root: Path) -> None:
+    (root / ("odd" + "\n" * 90)).write_bytes(b"1")
+
+
+def damage(root: Path) -> None:
+    (root / "big.bin").write_bytes((root / "big.bin").read_bytes()[:-1] + b"?")
+
+
+def remove(root: Path) -> None:
+    (root / "big.bin").unlink()
+
+
+@pytest.mark.parametrize(
+    ("harm", "name"),
+    [(make_link, "odd"), (make_pipe, "odd"), (make_long_name, "odd"), (damage, "big.bin"), (remove, "big.bin")],
+)
+def test_a_file_that_is_not_sent_is_named_each_time(
+    both: Both, proj: RunProj, harm: Callable[[Path], None], name: str
+) -> None:
+    run_id = make_run(both)
+    both.close_run(run_id)
+    root = both.home.artifacts(run_id)
+    artifact_digests.record(both.database, run_id, root)
+    harm(root)
+    for _ in range(2):
+        pushed = proj("push", run_id, "--json", **both.variables)
+        assert pushed.code == 1
+        assert [name in one for one in pushed.json[0]["files_left_out"]] == [True]
+        assert "! not sent: file '" in pushed.err
+        assert name in pushed.err
+    place = both.server.location(both.all_there()[0].artifact_uri)
+    assert place is not None
+    sent = {one.path for one in walk(place)}
+    assert sent == {"plots/a b.txt", "big.bin", "proj/record.json", "proj/log.txt"} - {name}
 
 
 def test_no_secret_reaches_the_home(both: Both, proj: RunProj) -> None:

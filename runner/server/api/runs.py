@@ -254,7 +254,7 @@ ROUTES = (
     Route("POST", "runs/update", UpdateRun, update),
     Route("POST", "runs/delete", AnyRun, delete),
     Route("POST", "runs/restore", AnyRun, restore),
-    Route("POST", "runs/search", SearchRuns, search_runs, writes=False),
+    Route("POST", "runs/search", SearchRuns, search_runs, writes=False, is_search=True),
     Route("POST", "runs/log-metric", LogMetric, log_metric),
     Route("POST", "runs/log-parameter", LogParam, log_param),
     Route("POST", "runs/set-tag", SetTag, set_tag),

@@ -91,6 +91,11 @@ NO_ADDRESSES = [
     "s3://bucket/%0d%0aX: y",
     "s3://bucket/%252e%252e/other",
     "s3://bucket/..%5cother",
+    "https://user:secret@example.org/m",
+    "HTTPS://:secret@example.org",
+    "s3://key:secret@bucket/x",
+    "https://user:@example.org/m",
+    "https://[::1/m",
     "",
 ]
 OF_THIS_DISK = [
@@ -154,7 +159,9 @@ def test_a_place_for_artifacts_has_no_fragment(team: Team, uri: str) -> None:
     assert team.post("experiments/create", name="f", artifact_location=uri).error == INVALID
 
 
-@pytest.mark.parametrize("link", ["javascript:alert(1)", "data:text/html,x", "file:///etc", "JaVaScRiPt:alert(1)", "x"])
+@pytest.mark.parametrize(
+    "link", ["javascript:alert(1)", "data:text/html,x", "file:///etc", "JaVaScRiPt:alert(1)", "x", "https://u:p@h"]
+)
 def test_a_link_to_a_run_leads_to_a_page(team: Team, link: str) -> None:
     fields = {"name": "m", "source": "s3://bucket/x"}
     assert team.post("model-versions/create", **fields, run_link=link).error == INVALID
@@ -474,3 +481,10 @@ def test_a_body_is_looked_at_again_only_when_it_takes_long(client: Client, monke
     for thread in threads:
         thread.join(timeout=20)
     assert client.post("runs/search").status == 200
+
+
+@pytest.mark.parametrize("body", [b'{"run_id": "\xff"}', b"\xff", b'{"key": "\xed\xa0\x80"}', b'{"a\xc3": null}'])
+def test_a_body_that_is_not_utf_8_is_refused(client: Client, body: bytes) -> None:
+    for path in ("runs/log-metric", "runs/set-tag", "runs/search", "runs/log-batch", "experiments/create"):
+        reply = client.send("POST", API + path, body)
+        assert reply.error == (400, "BAD_REQUEST"), path

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from runner.server import transport
 from runner.settings import Home
-from runner.store import tokens
+from runner.store import runs, tokens
 from runner.store.database import Database
+from runner.store.entities import NewRun
 from runner.store.tokens import Scope
 from tests.support.protocol import API
 from tests.support.standalone_server import Team, team_server
@@ -291,6 +292,32 @@ def test_thousands_of_connections_do_not_keep_others_out(tmp_path: Path, home: H
         known.sendall(request)
         assert b" 200 " in known.recv(10_000)
         assert team.post("experiments/search", secret).status == 200
+        assert "Too many open files" not in team.log
+
+
+@pytest.mark.usefixtures("few_files")
+@pytest.mark.parametrize("kind", ["upload", "part"])
+def test_hundreds_of_stalled_uploads_leave_files_for_others(tmp_path: Path, home: Home, kind: str) -> None:
+    with closing(Database.open(home.database)) as database:
+        secret = tokens.add(database, "me", Scope.WRITE)
+        run_id = runs.create(database, NewRun(experiment_id="0")).run_id
+    proxy, folder = "/api/2.0/mlflow-artifacts", f"runs/{run_id}/artifacts"
+    with team_server(tmp_path, "--quiet") as team, ExitStack() as stack:
+        body = b'{"path": "x", "num_parts": 1}'
+        upload = team.send("POST", f"{proxy}/mpu/create/{folder}", body, secret).json["upload_id"]
+        for number in range(400):
+            path = f"artifacts/{folder}/{number}" if kind == "upload" else f"mpu/part/{upload}/1/{folder}"
+            raw = stack.enter_context(socket.create_connection(("127.0.0.1", team.port), timeout=20))
+            lines = (f"PUT {proxy}/{path} HTTP/1.1", "Host: 127.0.0.1", f"Authorization: Bearer {secret}")
+            raw.sendall("\r\n".join((*lines, "Content-Length: 500000", "", "x")).encode())
+        files = Path(f"/proc/{team.process.pid}/fd")
+        assert until(lambda: len(list(files.iterdir())) > 600)
+        assert team.post("experiments/search", secret).status == 200
+        refused = team.send("PUT", f"{proxy}/artifacts/{folder}/a", b"1", secret)
+        assert refused.error == (503, "TEMPORARILY_UNAVAILABLE")
+        assert len(list(files.iterdir())) <= 1024 - 64
+        stack.close()
+        assert until(lambda: team.send("PUT", f"{proxy}/artifacts/{folder}/a", b"1", secret).status == 200)
         assert "Too many open files" not in team.log
 
 
