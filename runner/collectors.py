@@ -1,12 +1,14 @@
 """Collects inputs, outputs, metrics and digests after the command has ended, each independently of the others."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
 
+from runner.base.files import open_regular, sha256_from
 from runner.base.lazy import LazyModule
 from runner.base.tags import CHANGED_TREE_TAG
 from runner.environments.model import Prepared
@@ -22,7 +24,7 @@ from runner.server.run.redirects import read_redirects, unreachable_servers
 from runner.source.run_folder import RunFolder
 from runner.source.snapshot import current_tree
 from runner.store import runs
-from runner.store.durable import sync_log
+from runner.store.disk import sync_log
 from runner.store.entities import Metric
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ MAX_NOTICES_PER_KIND = 20
 """Notices of one kind that are reported and recorded: a run can touch thousands of files."""
 OUTPUTS = "The outputs"
 """Name of the collector of outputs."""
+LARGE_VOLUME = 256 << 20
+"""Bytes whose digest takes about a second, so that the user is told before they are read."""
 _MILLION = 1_000_000
 _COARSE = 1_000
 """Milliseconds by which the modification time of a file may lag behind the clock."""
@@ -153,6 +157,7 @@ def keep_outputs(finished: Finished) -> Mapping[str, str]:
     is_given_up = finished.is_finished and not folder.in_place
     masker = recorder.plan.masker
     name = masker.name if masker.masks else None
+    report_volume(recorder, OUTPUTS)(sum(_sizes(folder.project, changes.files)))
     outputs = collect_outputs(folder.project, changes.files, destination, move=is_given_up, name=name)
     recorder.add(outputs=outputs.records)
     recorder.report_some(changes.notices, MAX_NOTICES_PER_KIND)
@@ -160,11 +165,34 @@ def keep_outputs(finished: Finished) -> Mapping[str, str]:
     return outputs.kept
 
 
+def _sizes(project: Path, files: Sequence[str]) -> Iterator[int]:
+    for name in files:
+        with suppress(OSError):
+            yield (project / name).lstat().st_size
+
+
+def report_volume(recorder: RunRecorder, what: str) -> Callable[[int], None]:
+    """Return a function that takes the bytes of each file before it is read, and reports a step if they are many."""
+    total, limit = 0, LARGE_VOLUME
+
+    def add(size: int) -> None:
+        nonlocal total, limit
+        total += size
+        if total >= limit:
+            limit = total * 4
+            message = f"Reading {what[0].lower()}{what[1:]} for their digests, {total / 1e6:,.0f} MB so far"
+            recorder.report(Event(kind=EventKind.STEP, message=message))
+
+    return add
+
+
 def collect_inputs(finished: Finished) -> None:
     """Record the digests of the files that the command read."""
     recorder = finished.recorder
     declared, cache = recorder.plan.entry_point.inputs, recorder.plan.home.root / "cache" / "digests"
-    inputs, unread = digest_inputs(finished.folder.project, declared, finished.execution.opened, cache)
+    inputs, unread = digest_inputs(
+        finished.folder.project, declared, finished.execution.opened, cache, report_volume(recorder, "The inputs")
+    )
     recorder.add(inputs=tuple(structs.replace(one, path=recorder.plan.masker.name(one.path)) for one in inputs))
     recorder.report_some(unread, MAX_NOTICES_PER_KIND)
 
@@ -246,13 +274,25 @@ def record_digests(finished: Finished, known: Mapping[str, str]) -> None:
     if not sync_log(home.log(recorder.run_id)):
         message = "the run has no log: the file was removed or could not be created"
         recorder.report(Event(kind=EventKind.WARNING, message=message))
+    else:
+        record_log_digest(recorder, home.log(recorder.run_id))
     root = home.artifacts(recorder.run_id)
-    left_out = artifact_digests.record(database, recorder.run_id, root, known) if root.is_dir() else 0
+    left_out = 0
+    if root.is_dir():
+        volume = report_volume(recorder, "The artifacts")
+        left_out = artifact_digests.record(database, recorder.run_id, root, known, progress=volume)
     if finished.execution.was_logged_to:
         left_out += _record_other_digests(finished)
     if left_out:
         message = f"{left_out} artifacts have no digest: reading them completely would take too long"
         recorder.report(Event(kind=EventKind.NOTICE, message=message))
+
+
+def record_log_digest(recorder: RunRecorder, log: Path) -> None:
+    """Record the digest of the command's output, so that `proj verify` finds a log that was damaged later."""
+    with open_regular(log) as file:
+        report_volume(recorder, "The log")(log.stat().st_size)
+        recorder.add(log_sha256=sha256_from(file))
 
 
 def _record_other_digests(finished: Finished) -> int:
@@ -270,5 +310,6 @@ def _record_other_digests(finished: Finished) -> int:
     for owner, uri in artifact_uris.items():
         root = artifacts.local_folder(uri)
         if root is not None and root.is_relative_to(home.root / "runs"):
-            left_out += artifact_digests.record(database, owner, root, since=since)
+            volume = report_volume(recorder, "The artifacts of other runs")
+            left_out += artifact_digests.record(database, owner, root, since=since, progress=volume)
     return left_out

@@ -198,6 +198,7 @@ _FAULTS = {
         "Choose a shorter path; PROJ_HOME sets the folder of proj's data.",
     ),
     errno.ELOOP: ("A symbolic link refers to itself", "Remove the link, or choose another path."),
+    errno.EEXIST: ("Something of another kind has this path already", "Move it away, then run the command again."),
     errno.ENOTDIR: ("A file is in the place of a folder", "Choose another path, or move the file."),
     errno.EISDIR: ("A folder is in the place of a file", "Choose another path, or move the folder."),
     errno.ESTALE: ("The network file system has lost a file", "Run the command again."),

@@ -13,9 +13,9 @@ from runner.runs.local import LocalReader
 from runner.runs.opening import open_remote, server_to_read
 from runner.runs.reader import RunDescription, RunQuery, RunReader, description_of
 from runner.settings import Home, open_home
-from runner.store import runs
+from runner.store import lost_runs
 from runner.store.database import Database
-from runner.store.record_pages import RecordPage
+from runner.store.search import RecordPage
 from runner.workflow import run_project
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _open_reader(tracking_uri: str | None) -> Iterator[RunReader]:
         return
     home = _enter_home()
     with closing(Database.open_to_read(home.database)) as database:
-        runs.show_lost(database)
+        lost_runs.show_lost(database)
         yield LocalReader(database, home, LOG.info)
 
 

@@ -261,8 +261,7 @@ class EnvironmentRecord(Struct, frozen=True, kw_only=True):
     """The file, or the key of the manifest, that declares the environment; None without a declaration."""
     repairs: tuple[str, ...] = ()
     """Changes to the declared environment that let the project run."""
-    departures: tuple[str, ...] = ()
-    """Other deviations from the declaration: packages left out, another patch release of Python."""
+    departures: tuple[str, ...] = ()  # other deviations: packages left out, another patch release of Python
 
 
 class Machine(Struct, frozen=True, kw_only=True):
@@ -331,6 +330,7 @@ class RunDetails(Struct, frozen=True, kw_only=True):
     machine: Machine | None = None
     folder: str | None = None
     log: str | None = None
+    log_sha256: str | None = None  # of the log when the run ended, for `proj verify`
     redirects: tuple[str, ...] = ()  # descriptions of the tracking URIs that were redirected to this run
     repairs: tuple[str, ...] = ()  # changes to the command, its parameters and its paths that let it run
     notices: tuple[str, ...] = ()

@@ -15,11 +15,11 @@ from runner.plan_record import tags_of
 from runner.process import Interrupted, raising_signals
 from runner.record import RunRecorder
 from runner.settings import is_offline, tracking_uri, user_name
-from runner.store import experiments, runs, values
+from runner.store import experiments, lost_runs, runs, values
 from runner.store.database import Database
+from runner.store.disk import keep_reserve
 from runner.store.entities import NewRun
 from runner.store.process_identity import this_process
-from runner.store.reserve import keep_reserve
 from runner.store.row_helpers import now
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def open_record(plan: Plan, database: Database, report: Report) -> Iterator[RunR
     A `ProjError` and an interruption are suppressed and returned by `RunRecorder.outcome`, as is every error after the
     command has ended. Any other exception is a bug of proj: it is raised again after the record is closed.
     """
-    runs.mark_lost(database)
+    lost_runs.mark_lost(database)
     remove_orphaned_containers(plan.home)
     keep_reserve(plan.home)
     with raising_signals():

@@ -12,7 +12,8 @@ from runner.analysis.scripts import Scripts, named_experiment, read_scripts
 from runner.base.lazy import LazyModule
 from runner.base.masking import Masker, secret_values, short_secret_notices
 from runner.base.parse_cache import ParseCache
-from runner.environments.backends.registry import EnvironmentBackend, choose_backend, notices_for
+from runner.environments.backends.contract import EnvironmentBackend
+from runner.environments.backends.registry import choose_backend, notices_for
 from runner.environments.deciding import decide_spec
 from runner.environments.model import AnyRequest, EnvironmentRequest, Interpreter, ProjectTree
 from runner.environments.repair.additions import Addition, additions_path, read_additions, with_additions
@@ -105,10 +106,14 @@ class Plan(Struct, frozen=True, kw_only=True):
 
     @property
     def experiment(self) -> str | None:
-        """The name of the experiment to record in; None if the request has an id or no experiment is named."""
+        """The name of the experiment to record in, with secrets masked as far as the user typed it.
+
+        None if the request has an id or no experiment is named.
+        """
         if self.request.experiment_id:
             return None
-        return self.request.experiment_name or self.manifest.experiment
+        named = self.request.experiment_name
+        return self.masker.text(named) if named else self.manifest.experiment
 
     @property
     def default_experiment(self) -> str:

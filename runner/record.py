@@ -19,9 +19,9 @@ from runner.process import Interrupted, Outcome
 from runner.source.snapshot import keep_snapshot
 from runner.store import runs, values
 from runner.store.database import Database
+from runner.store.disk import release_reserve
 from runner.store.entities import Metric, Run
 from runner.store.records import read_record
-from runner.store.reserve import release_reserve
 from runner.urls import without_credentials
 
 if TYPE_CHECKING:

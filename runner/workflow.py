@@ -12,8 +12,8 @@ from msgspec import structs
 from runner.base.lazy import LazyModule
 from runner.base.tags import ENVIRONMENT_DIGEST_TAG, LOCK_DIGEST_TAG, REPAIRS_TAG
 from runner.collectors import OUTPUTS, Execution, Finished, collect, report_redirects, run_guarded
-from runner.environments.cache.source_trees import FolderTree
 from runner.environments.deciding import lock_for_code, with_own_packages
+from runner.environments.declare.source_trees import FolderTree
 from runner.environments.model import Prepared, redirect_paths
 from runner.environments.repair.additions import Addition, with_additions, write_additions
 from runner.environments.repair.missing import failed_import, installed_provider, package_to_add

@@ -37,15 +37,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def clean_room(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give the test an empty PROJ_HOME and HOME-independent git, and take the caller's variables away."""
-    room = tmp_path_factory.mktemp("room")
+    workdir = tmp_path_factory.mktemp("isolated")
     for name in tuple(os.environ):
         if name.startswith(LEAKS):
             monkeypatch.delenv(name)
-    monkeypatch.setenv("PROJ_HOME", str(room / "home"))
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(room / "gitconfig"))
+    monkeypatch.setenv("PROJ_HOME", str(workdir / "home"))
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(workdir / "gitconfig"))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    (room / "gitconfig").write_text("[user]\n\tname = Tester\n\temail = tester@example.invalid\n", encoding="utf-8")
-    return room
+    (workdir / "gitconfig").write_text("[user]\n\tname = Tester\n\temail = tester@example.invalid\n", encoding="utf-8")
+    return workdir
 
 
 @pytest.fixture

@@ -120,11 +120,12 @@ def above(files: ProjectFiles) -> tuple[str, ...]:
 
 
 def walk(files: ProjectFiles, folder: str = "", most: int = 5000) -> Iterator[str]:
-    """Yield the paths of the files below a folder in breadth-first order."""
+    """Yield the paths of the files below a folder in breadth-first order, until ``most`` files and folders are seen."""
     waiting = deque([folder])
     count = 0
     while waiting and count < most:
         here = waiting.popleft()
+        count += 1  # links can lead to folders without end
         for name in files.names(here):
             path = posixpath.join(here, name)
             if name.endswith("/"):

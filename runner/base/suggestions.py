@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 
-def near_words(word: str, known: Iterable[str], most: int = 1, cutoff: float = 0.7) -> list[str]:
+def near_words(word: str, known: Iterable[str], *, most: int = 3, cutoff: float = 0.6) -> list[str]:
     """Return the known words that are closest to ``word``, the closest first; case does not count."""
     from difflib import get_close_matches
 
@@ -12,8 +12,8 @@ def near_words(word: str, known: Iterable[str], most: int = 1, cutoff: float = 0
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word that is closest to ``word``, or None."""
-    return next(iter(near_words(word, known)), None)
+    """Return the known word that is closest to ``word``, or None; a single suggestion must be closer than several."""
+    return next(iter(near_words(word, known, most=1, cutoff=0.7)), None)
 
 
 def suggestion(word: str, known: Iterable[str]) -> str | None:

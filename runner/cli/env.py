@@ -30,19 +30,19 @@ from runner.environments.cache.environments import (
 )
 from runner.environments.cache.file_manifest import Damage
 from runner.environments.cache.home_check import verify_locks
+from runner.environments.cache.lock_files import check_lock, has_checksum
 from runner.environments.cache.prefix import CACHE_LOCK, CHECKSUMS
 from runner.environments.declare.conda.files import is_conda_lock
 from runner.environments.declare.indexes import IndexOptions
 from runner.environments.model import EnvironmentRequest
-from runner.environments.resolve.lock_files import check_lock, has_checksum
 from runner.environments.resolve.universal import as_standard
 from runner.environments.resolve.uv_command import find_uv
 from runner.environments.specs import NoSpec
 from runner.errors import EnvironmentSetupError, NotFoundError, UsageError
 from runner.settings import Home
+from runner.store import runs as stored_runs
 from runner.store.database import Database
 from runner.store.records import format_time
-from runner.store.run_links import runs_by_prefix
 from runner.store.run_selection import resolve
 
 _BYTES = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -209,7 +209,7 @@ def _with_runs(home: Home, prefixes: tuple[CachedEnvironment, ...]) -> tuple[Cac
     if not home.database.exists():
         return prefixes
     with closing(Database.open_to_read(home.database)) as database:
-        used = runs_by_prefix(database)
+        used = stored_runs.by_prefix(database)
     return tuple(with_runs(cached, used) for cached in prefixes)
 
 

@@ -41,15 +41,19 @@ def import_command(source: str, wanted: tuple[str, ...], proxied: Path | None, a
     with closing(foreign), open_store() as (database, home):
         collect_everywhere(home)
         summary = import_store(foreign, database, home, tally, wanted)
+    return print_summary(summary, as_json=as_json)
+
+
+def print_summary(summary: Summary, *, as_json: bool) -> int:
+    """Print the summary of an import, and return the exit code."""
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(summary), indent=2))
     else:
-        print_summary(summary)
+        _print_counts(summary)
     return 0 if summary.is_complete else 1
 
 
-def print_summary(summary: Summary) -> None:
-    """Print the summary of an import."""
+def _print_counts(summary: Summary) -> None:
     print_lines(f"from {printable(summary.source)}")
     rows = (
         ("experiments", summary.experiments),

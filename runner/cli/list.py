@@ -19,7 +19,7 @@ from runner.runs.nesting import in_tree
 from runner.runs.primary_metric import PrimaryMetric, declared_metrics, usual_goal
 from runner.runs.projects import find_project
 from runner.runs.reader import ProjectScope, RunQuery, RunReader
-from runner.store.record_pages import RecordPage
+from runner.store.search import RecordPage
 
 _OWN = "the runs of this project; --all lists those of all projects"
 

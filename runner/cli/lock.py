@@ -20,7 +20,6 @@ from runner.base.suggestions import suggestion
 from runner.cli.home import enter_home
 from runner.cli.text import print_lines, print_message, show_event
 from runner.environments.backends.uv import UvBackend
-from runner.environments.cache.source_trees import FolderTree
 from runner.environments.declare.project_lock import (
     FoundLock,
     differences,
@@ -30,6 +29,7 @@ from runner.environments.declare.project_lock import (
     read_header,
     spec_lines,
 )
+from runner.environments.declare.source_trees import FolderTree
 from runner.environments.declare.spec import read_declared
 from runner.environments.model import EnvironmentRequest
 from runner.environments.repair.repairs import names_of

@@ -9,9 +9,10 @@ from msgspec import Struct
 
 from runner.base.files import write_atomically
 from runner.cli.text import print_lines, print_message, show_event
-from runner.environments.cache.source_trees import FolderTree
+from runner.environments.backends.conda.tools import choose_tool, lock_text
 from runner.environments.declare.conda.files import is_conda_lock, this_platform
 from runner.environments.declare.conda.spec import read_conda_spec
+from runner.environments.declare.source_trees import FolderTree
 from runner.environments.declare.spec import read_declared
 from runner.environments.model import CondaRequest, EnvironmentRequest
 from runner.environments.resolve.conda.pip import TARGETS
@@ -19,7 +20,6 @@ from runner.environments.resolve.conda.solve import (
     disagreements,
     find_conda_lock,
     lock_path_beside,
-    lock_text,
 )
 from runner.environments.specs import CondaFileSpec
 from runner.errors import EnvironmentSetupError, UsageError
@@ -80,7 +80,7 @@ def _requests(path: Path, options: CondaLockOptions, home: Home, environ: Mappin
 
 
 def _check(request: CondaRequest) -> int:
-    found = find_conda_lock(request, this_platform())
+    found = find_conda_lock(request, this_platform(), choose_tool)
     lock = found if found and found.file else None
     faults = disagreements(request, lock) if lock else ("there is no lock",)
     name = lock.file if lock else "conda-lock.yml"

@@ -17,7 +17,7 @@ from runner.cli.text import print_message
 from runner.errors import NotFoundError
 from runner.runs.opening import server_to_read
 from runner.settings import Home
-from runner.store import runs
+from runner.store import lost_runs
 from runner.store.database import Database
 from runner.store.run_selection import resolve
 
@@ -89,4 +89,4 @@ def _read(path: Path, position: int) -> Iterator[bytes]:
 
 
 def _is_over(database: Database, run_id: str) -> bool:
-    return runs.is_over(database, run_id)
+    return lost_runs.is_over(database, run_id)

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from runner.base.lazy import LazyModule
-from runner.base.suggestions import near_words
 from runner.cli.streams import flush_output, open_streams
 from runner.errors import ProjError, explain_system_error
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+    from runner.base import suggestions
     from runner.cli import text
 else:
+    suggestions = LazyModule("runner.base.suggestions")
     text = LazyModule("runner.cli.text")
 
 INTERRUPTED = 130
@@ -46,6 +47,8 @@ COMMANDS = {
     "rm": LazyCommand("runner.cli.rm:rm", "Remove runs and free their disk space."),
     "compare": LazyCommand("runner.cli.compare:compare", "Compare runs and show the differences."),
     "metrics": LazyCommand("runner.cli.metrics:metrics", "Show the history of a metric."),
+    "plot": LazyCommand("runner.cli.plot:plot", "Draw the curves of metrics of several runs."),
+    "report": LazyCommand("runner.cli.report:report", "Write runs as one HTML file."),
     "experiments": LazyCommand("runner.cli.experiments:experiments", "List and change experiments."),
     "models": LazyCommand("runner.cli.models:models", "List and change registered models."),
     "push": LazyCommand("runner.cli.push:push_runs", "Copy runs to an MLflow server."),
@@ -94,7 +97,7 @@ class LazyGroup(click.Group):
         """
         if ctx.resilient_parsing or args[0] in COMMANDS or args[0].startswith("-"):
             return super().resolve_command(ctx, args)
-        near = near_words(args[0], COMMANDS, most=2)
+        near = suggestions.near_words(args[0], COMMANDS, most=2)
         suggestion = f" Did you mean {' or '.join(near)}?" if near else ""
         raise click.UsageError(f"No such command '{args[0]}'.{suggestion}", ctx)
 

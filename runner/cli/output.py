@@ -9,7 +9,7 @@ from runner.cli.home import enter_home, warn_of_lost_store
 from runner.cli.text import printable
 from runner.model import Code, EnvironmentRecord, RunRecord
 from runner.settings import Home
-from runner.store import runs
+from runner.store import lost_runs
 from runner.store.database import Database
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
@@ -24,7 +24,7 @@ def open_store() -> Iterator[tuple[Database, Home]]:
     home = enter_home(writing=True)
     warn_of_lost_store(home)
     with closing(Database.open(home.database)) as database:
-        runs.mark_lost(database)
+        lost_runs.mark_lost(database)
         yield database, home
 
 
@@ -34,7 +34,7 @@ def read_store() -> Iterator[tuple[Database, Home]]:
     home = enter_home()
     warn_of_lost_store(home)
     with closing(Database.open_to_read(home.database)) as database:
-        runs.show_lost(database)
+        lost_runs.show_lost(database)
         yield database, home
 
 

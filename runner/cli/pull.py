@@ -1,7 +1,6 @@
 """``proj pull``: copies runs of a tracking server into the local store."""
 
 import click
-import msgspec
 
 from runner.cli.import_store import print_summary
 from runner.cli.output import open_store
@@ -35,8 +34,4 @@ def pull_runs(names: tuple[str, ...], uri: str | None, as_json: bool) -> int:
         for run in nested_runs(server, [reader.run(name) for name in names]):
             pull(origin, run)
         summary = tally.summary(server.url)
-    if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(summary), indent=2))
-    else:
-        print_summary(summary)
-    return 0 if summary.is_complete else 1
+    return print_summary(summary, as_json=as_json)

@@ -19,6 +19,7 @@ from runner.sync.push import Destination, Pushed, push
 from runner.sync.sync_state import WaitingRun
 
 _KINDS = ("parameters", "points", "tags", "datasets", "models", "files")
+_SHOWN = 10
 
 
 @click.command("push")
@@ -28,7 +29,8 @@ _KINDS = ("parameters", "points", "tags", "datasets", "models", "files")
 def push_runs(names: tuple[str, ...], uri: str | None, as_json: bool) -> int:
     """Copy runs, with their nested runs, to an MLflow server; nothing is sent twice.
 
-    Credentials come from MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.
+    Credentials come from MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD. The exit code
+    is 1 if a file can't be sent; everything else is sent.
     """
     _refuse_offline()
     with open_store() as (database, home), RemoteServer(_address(uri)) as server:
@@ -41,7 +43,7 @@ def push_runs(names: tuple[str, ...], uri: str | None, as_json: bool) -> int:
             _print_pushed(done[-1])
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(done), indent=2))
-    return 0
+    return _exit_code(done)
 
 
 @click.command("sync")
@@ -65,7 +67,7 @@ def sync(dry_run: bool, uri: str | None, as_json: bool) -> int:
                 failed += _send_all(to, [one.run_id for one in waiting if one.server == address], done)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(done), indent=2))
-    return 1 if failed else 0
+    return 1 if failed else _exit_code(done)
 
 
 def _send_all(to: Destination, run_ids: Iterable[str], done: list[Pushed]) -> int:
@@ -115,6 +117,15 @@ def _print_pushed(pushed: Pushed) -> None:
     volume = f" ({size(pushed.sent.bytes)})" if pushed.sent.bytes else ""
     print_message(f"run {pushed.run_id[:8]}: {counts or 'nothing new'}{volume}")
     print_message(f"  {printable(pushed.url)}")
+    for one in pushed.files_left_out[:_SHOWN]:
+        print_message(f"! not sent: {printable(one)}", fg="yellow")
+    if len(pushed.files_left_out) > _SHOWN:
+        print_message(f"! and {len(pushed.files_left_out) - _SHOWN} more files were not sent; see --json", fg="yellow")
+
+
+def _exit_code(done: Iterable[Pushed]) -> int:
+    """Return 1 if a file of a run is not on the server."""
+    return 1 if any(pushed.files_left_out for pushed in done) else 0
 
 
 def _list(waiting: list[WaitingRun], *, as_json: bool) -> None:

@@ -18,9 +18,9 @@ from runner.settings import Home
 from runner.source.cleaning import collect_garbage
 from runner.source.run_folder import empty_pool
 from runner.source.snapshot_store import release_snapshot
-from runner.store import runs
+from runner.store import lost_runs, runs
 from runner.store.database import Database
-from runner.store.faults import free_bytes
+from runner.store.disk import free_bytes
 from runner.store.records import format_time
 from runner.store.removal import refuse_live, remove_files, remove_run
 from runner.store.run_selection import resolve
@@ -54,7 +54,7 @@ def rm(names: tuple[str, ...], age: str | None, yes: bool) -> None:
         freed = _make_room(database, home, chosen) if free_bytes(home.root) < _LITTLE_ROOM else 0
     remove_orphaned_containers(home)
     with closing(Database.open(home.database)) as database:
-        runs.mark_lost(database)
+        lost_runs.mark_lost(database)
         for run_id in chosen:
             release_snapshot(run_id, home)
             freed += remove_run(database, run_id, home)

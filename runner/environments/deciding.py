@@ -8,7 +8,8 @@ from msgspec import structs
 
 from runner.analysis.scripts import Scripts, above, find_module
 from runner.base.lazy import LazyModule
-from runner.environments.backends.registry import EnvironmentBackend, backend_for, installs_packages
+from runner.environments.backends.contract import EnvironmentBackend
+from runner.environments.backends.registry import backend_for, installs_packages
 from runner.environments.model import AnyRequest, Lock, Prepared
 from runner.environments.repair.import_names import package_of
 from runner.environments.repair.missing import missing_import_warnings, missing_imports

@@ -184,13 +184,17 @@ class StoredSpec(Struct, frozen=True):
 
 
 class RequirementLines(Struct, kw_only=True):
-    """The lines of requirements files while they are collected, with the fields of `PythonSpec`."""
+    """The lines of requirements files while they are collected, mostly with the fields of `PythonSpec`."""
 
     requirements: list[str]
     constraints: list[str]
     options: list[str]
     local_packages: list[LocalPackage]
     notices: list[str]
+    files_read: set[tuple[str, bool]] = set()
+    """The files that were read, and whether as constraints."""
+    count: int = 0
+    """How many lines were read."""
 
 
 def collect() -> RequirementLines:

@@ -100,7 +100,7 @@ def links(path: Path) -> list[str]:
     """Return the names of the links to folders in a folder, sorted."""
     try:
         with os.scandir(path) as entries:
-            return sorted(entry.name for entry in entries if entry.is_symlink() and entry.is_dir())
+            return sorted(entry.name for entry in entries if entry.is_symlink() and Path(entry.path).is_dir())
     except OSError:
         return []
 

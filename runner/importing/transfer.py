@@ -11,7 +11,7 @@ from urllib.parse import quote
 import msgspec
 
 from runner.base.masking import Masker
-from runner.base.tags import ENTRY_POINT_TAG, SOURCE_NAME_TAG
+from runner.base.tags import ENTRY_POINT_TAG, PROMPT_TAG, SOURCE_NAME_TAG
 from runner.errors import InvalidValueError, NotFoundError, ProjError, TransferError
 from runner.importing.artifact_locations import is_elsewhere
 from runner.importing.copying import copy_artifacts
@@ -19,7 +19,7 @@ from runner.importing.foreign import Files, ForeignModel, ForeignRun, ForeignSto
 from runner.importing.summary import ImportSummary, Kind, Summary
 from runner.model import Event, EventKind, RunDetails
 from runner.settings import Home
-from runner.store import experiments, import_writer, model_import_writer
+from runner.store import artifact_digests, experiments, import_writer, model_import_writer
 from runner.store.database import Database
 from runner.store.entities import Experiment, LifecycleStage, ModelVersion
 from runner.store.import_writer import Change, ImportedRun
@@ -31,7 +31,6 @@ _LOOKED_AT = 100
 _IN_A_RUN = re.compile(r"(?:^|/)(?P<run>[0-9a-f]{32})/artifacts(?:/(?P<path>.*))?$")
 _OF_A_RUN = re.compile(r"runs:/+(?P<run>[0-9a-f]{32})/(?P<path>.+)$")
 _OF_A_MODEL = re.compile(r"(?:^models:/|/)(?P<model>m-[0-9a-f]{32})(?:/artifacts(?:/(?P<path>.*))?)?$")
-_PROMPT_TAG = "mlflow.prompt.is_prompt"
 
 
 def import_store(
@@ -104,7 +103,7 @@ class _Transfer:
 
     def _register(self, registration: Registration, *, whole: bool) -> None:
         model = registration.model
-        if model.tags.get(_PROMPT_TAG, "").lower() == "true":
+        if model.tags.get(PROMPT_TAG, "").lower() == "true":
             self._tally.warn(f"The prompt '{model.name}' is skipped: proj does not store prompts")
             return
         found = [self._located(version) for version in registration.versions]
@@ -134,7 +133,7 @@ class _Transfer:
                 self._tally.count(Kind.RUNS, Change.OWN)
                 return
             found = self._store.run(experiment, key)
-            uri = self._take_files(found.files, self._home.artifacts(key))
+            uri = self._take_files(found.files, self._home.artifacts(key), key)
             imported = self._imported_run(found, group.id() if present is None else present[0], uri, experiment)
             change, points = import_writer.import_run(self._database, imported, self._store.points(experiment, key))
         except (InvalidValueError, TransferError) as error:
@@ -176,14 +175,16 @@ class _Transfer:
             return Change.OWN
         number = group.id() if known is None else str(known["experiment"])
         target = self._home.model_artifacts(model.model_id)
-        uri = self._take_files(found.files, target)
+        uri = self._take_files(found.files, target, model.model_id)
         own = msgspec.structs.replace(model, experiment_id=number, artifact_uri=uri)
         return model_import_writer.import_model(self._database, own, self._store.uri, deleted=found.deleted)
 
-    def _take_files(self, files: Files, target: Path) -> str:
-        """Copy artifacts that are on this machine, and return their new URI."""
+    def _take_files(self, files: Files, target: Path, owner: str) -> str:
+        """Copy artifacts that are on this machine to the disk, record their digests, and return their new URI."""
         if files.folder is not None:
-            self._tally.artifacts += copy_artifacts(files.folder, target, self._tally.warn)
+            digests: dict[str, str] = {}
+            self._tally.artifacts += copy_artifacts(files.folder, target, self._tally.warn, digests)
+            artifact_digests.record(self._database, owner, target, digests)
         elif files.is_missing and files.uri:
             uri = self._masker.text(files.uri)
             self._tally.elsewhere.append(uri)

@@ -37,6 +37,13 @@ def _same_stem(name: str, names: Iterable[str]) -> str | None:
     return name if name in same else next(iter(same), None)
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
 class FolderFiles:
     """The files of a project folder.
 
@@ -80,7 +87,7 @@ class FolderFiles:
             return ()
         try:
             with os.scandir(location) as entries:
-                return tuple(sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries))
+                return tuple(sorted(f"{entry.name}/" if _is_folder(entry) else entry.name for entry in entries))
         except (OSError, ValueError):
             return ()
 

@@ -114,8 +114,9 @@ def _absent(parameter: Parameter, scheme: str, rules: PathRules) -> ParameterErr
         )
     folders = [str(folder) for folder in (rules.caller, rules.project or "the project") if folder]
     hint = "a tilde is not expanded here: write $HOME instead" if parameter.value.startswith("~") else None
+    missing = f"there is nothing at {shown}" if is_secret(parameter) else f"there is no {shown}"
     return ParameterError(
-        f"parameter '{parameter.name}' is a path, and there is no {shown}",
+        f"parameter '{parameter.name}' is a path, and {missing}",
         context=f"looked in {' and '.join(dict.fromkeys(folders))}",
         hint=hint,
     )

@@ -19,7 +19,7 @@ from runner.model import EntryPoint, Fault, Parameter, ProjectFiles, Severity, V
 
 LFS = b"version https://git-lfs.github.com/spec/v1"
 LFS_PATTERN = r"(?m)^(?P<pattern>\S+)\s.*filter=lfs"
-SUBMODULE = r"(?m)^\s*path\s*=\s*(?P<path>.+?)\s*$"
+SUBMODULE = r"(?m)^[ \t]*path[ \t]*=[ \t]*(?P<path>\S+(?:[ \t]+\S+)*)"
 LONGEST_PATH = 4096
 WORD = re.compile(r"[\w./-]+")
 FILE_WORD = re.compile(r"[\w./-]+\.\w{1,8}")

@@ -200,26 +200,26 @@ class _Execution:
             self.is_over = True
             self.wall = self.wall or time.time() - self.started_at
             self.supervisor.end_group()
-        for word, *rest in messages or ():
-            if word == "ended":
+        for kind, *rest in messages or ():
+            if kind == "ended":
                 self.status, self.wall = int(rest[0]), float(rest[1])
                 self.stop_sequence.end_leftovers(time.monotonic())
-            elif word == "over":
+            elif kind == "over":
                 self.usage = (float(rest[0]), float(rest[1]), int(rest[2]))
                 self.is_over = True
             else:
-                self._handle_message(word, rest)
+                self._handle_message(kind, rest)
 
-    def _handle_message(self, word: str, rest: list[str]) -> None:
-        if word == "started":
+    def _handle_message(self, kind: str, rest: list[str]) -> None:
+        if kind == "started":
             self.started_at = float(rest[0])
             if self.request.timeout is not None:
                 self.deadline = time.monotonic() + self.request.timeout
-        elif word == "failed":
+        elif kind == "failed":
             self.start_errno = int(rest[0])
-        elif word == "left":
+        elif kind == "left":
             self.left_behind.update(dict.fromkeys(rest))
-        elif word == "stopped" and self.terminal.on_stop(int(rest[0])):
+        elif kind == "stopped" and self.terminal.on_stop(int(rest[0])):
             self.supervisor.send("continue")
-        elif word == "interrupted" and int(rest[0]) == Signals.SIGINT:
+        elif kind == "interrupted" and int(rest[0]) == Signals.SIGINT:
             self.is_interrupted = True

@@ -96,17 +96,17 @@ class SupervisorHandle:
         Raises:
             ExecutionError: the program or the folder does not exist.
         """
-        words = [
+        fields = [
             os.fsencode(request.cwd.absolute()),
             request.stdin.value.encode(),
             b"1" if merge else b"0",
             _resolve_program(request),
             str(len(request.argv)).encode(),
-            *(os.fsencode(word) for word in request.argv),
+            *(os.fsencode(field) for field in request.argv),
             *(os.fsencode(f"{name}={value}") for name, value in request.env.items()),
         ]
-        _reject_nul(words)
-        body = b"".join(word + b"\0" for word in words)
+        _reject_nul(fields)
+        body = b"".join(field + b"\0" for field in fields)
         try:
             self.control.sendall(len(body).to_bytes(8, "big") + body)
         except OSError as error:
@@ -122,7 +122,7 @@ class SupervisorHandle:
             return  # read() returns None then
 
     def read(self) -> list[list[str]] | None:
-        """Return the messages that have arrived, each split into words; None when the supervisor is gone."""
+        """Return the messages that have arrived, each split into fields; None when the supervisor is gone."""
         try:
             data = self.control.recv(65536)
         except ConnectionError:
@@ -162,9 +162,9 @@ def _resolve_program(request: ProcessRequest) -> bytes:
     return os.fsencode(found)
 
 
-def _reject_nul(words: Sequence[bytes]) -> None:
-    for word in words:
-        if b"\0" in word:
+def _reject_nul(fields: Sequence[bytes]) -> None:
+    for field in fields:
+        if b"\0" in field:
             raise ExecutionError("an argument or an environment variable contains a NUL byte, which no command accepts")
 
 

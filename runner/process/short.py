@@ -53,18 +53,19 @@ def capture(
     Raises:
         ExecutionError: the program can't be started, took longer than ``timeout`` seconds, or can never end.
     """
-    words = tuple(str(word) for word in argv)
+    arguments = tuple(str(argument) for argument in argv)
     pipe = subprocess.PIPE
     try:
-        process = subprocess.Popen(words, cwd=cwd, env=env, stdin=pipe, stdout=pipe, stderr=pipe)  # noqa: S603
+        process = subprocess.Popen(arguments, cwd=cwd, env=env, stdin=pipe, stdout=pipe, stderr=pipe)  # noqa: S603
     except FileNotFoundError as error:
-        raise ExecutionError(f"'{words[0]}' can't be started: there is no such program", context=str(error)) from error
+        message = f"'{arguments[0]}' can't be started: there is no such program"
+        raise ExecutionError(message, context=str(error)) from error
     try:
         stdout, stderr = _communicate(process, stdin, timeout, stalled)
     except BaseException:
         _stop(process)
         raise
-    return Completed(argv=words, exit_code=process.returncode, stdout=stdout, stderr=stderr)
+    return Completed(argv=arguments, exit_code=process.returncode, stdout=stdout, stderr=stderr)
 
 
 def _communicate(

@@ -5,9 +5,9 @@ millisecond here is added to every run. It is not a fork of proj, because proj h
 peak memory of a child starts at that of the process it was forked from. It adopts the command's orphans (prctl(2),
 PR_SET_CHILD_SUBREAPER) and ends them all when proj's end of the control socket closes, as it does when proj is killed.
 
-The request is 8 bytes of length, then words that end in NUL: directory, stdin, merge, program, number of arguments,
+The request is 8 bytes of length, then fields that end in NUL: directory, stdin, merge, program, number of arguments,
 arguments, environment. Commands after it are lines: ``signal N`` to every process of the command, ``relay N`` to the
-command itself alone, ``continue``. Replies are lines of words separated by tabs: ``started TIME``,
+command itself alone, ``continue``. Replies are lines of fields separated by tabs: ``started TIME``,
 ``failed ERRNO``, ``stopped SIGNAL``, ``interrupted SIGNAL``, ``ended STATUS SECONDS``, ``left NAME…``,
 ``over USER SYSTEM MEMORY``.
 """
@@ -127,19 +127,19 @@ class Supervisor:
                 os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             if merge == b"1":
                 os.dup2(1, 2)
-            words = request[5 : 5 + int(count)]
+            arguments = request[5 : 5 + int(count)]
             variables = dict(item.split(b"=", 1) for item in request[5 + int(count) :])
             os.chdir(directory)
-            os.execve(program, words, variables)  # noqa: S606
+            os.execve(program, arguments, variables)  # noqa: S606
         except OSError as error:
             self.send("failed", str(error.errno))
         finally:
             os._exit(127)
 
-    def send(self, *words: str) -> None:
+    def send(self, *fields: str) -> None:
         """Send a message to proj; ignore that it is gone."""
         try:
-            os.write(self.control, ("\t".join(words) + "\n").encode("utf-8", "surrogateescape"))
+            os.write(self.control, ("\t".join(fields) + "\n").encode("utf-8", "surrogateescape"))
         except OSError:
             return  # the closed socket is noticed where it is read
 
@@ -153,12 +153,12 @@ class Supervisor:
         """Handle the commands of proj; return False when it is gone."""
         data = os.read(self.control, 4096)
         for line in data.splitlines():
-            word, _, argument = line.partition(b" ")
-            if word == b"signal":
+            command, _, argument = line.partition(b" ")
+            if command == b"signal":
                 self.signal_all(int(argument))
-            elif word == b"relay" and not self.is_ended:
+            elif command == b"relay" and not self.is_ended:
                 os.kill(self.leader, int(argument))
-            elif word == b"continue":
+            elif command == b"continue":
                 self.signal_all(_signal.SIGCONT)
         return bool(data)
 

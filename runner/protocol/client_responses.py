@@ -271,7 +271,6 @@ class Files(Struct, frozen=True):
     """The content of a folder of artifacts."""
 
     files: tuple[FileResponse, ...] = ()
-    root_uri: str = ""
 
 
 def mapping(pairs: Iterable[Pair]) -> dict[str, str]:

@@ -22,10 +22,6 @@ class Request(Struct, frozen=True, kw_only=True):
     """Base of all requests; unknown fields are ignored."""
 
 
-class Nothing(Request, frozen=True, kw_only=True):
-    """A request without fields."""
-
-
 class Tag(Struct, frozen=True):
     """A tag or a parameter."""
 
@@ -340,6 +336,8 @@ def read_body(schema: type[RequestT], body: bytes, given: Mapping[str, str]) -> 
     Raises:
         msgspec.DecodeError: the body is not JSON, or does not match the schema.
     """
+    if not _is_text(body):
+        raise msgspec.DecodeError("The body is not UTF-8")
     if not given and b"null" not in body:
         asked: RequestT = _decoder(schema).decode(body or b"{}")
         return asked
@@ -348,6 +346,14 @@ def read_body(schema: type[RequestT], body: bytes, given: Mapping[str, str]) -> 
         raise msgspec.ValidationError("Expected `object`")
     present = {name: value for name, value in fields.items() if value is not None}
     return msgspec.convert({**present, **given}, schema, strict=False)
+
+
+def _is_text(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def read_query(schema: type[RequestT], query: str, given: Mapping[str, str]) -> RequestT:

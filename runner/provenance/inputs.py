@@ -3,7 +3,7 @@
 import errno
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,10 +26,10 @@ _READ_SIZE = 1 << 16
 
 
 class Watch:
-    """Sees which of some files are opened, by whatever process, from its making until `stop`.
+    """Watches which files are opened, by any process, until `stop` is called.
 
     It is Linux's inotify(7): one watch for each file, that ends with the first event. Elsewhere, and for files beyond
-    `MOST_WATCHED`, nothing is seen; those count as opened, and ``unseen`` says how many they are.
+    `MOST_WATCHED`, nothing is seen; those count as opened.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -40,18 +40,13 @@ class Watch:
             if self._descriptor is None or number >= MOST_WATCHED or not self._add(path):
                 self._unseen.append(path)
 
-    @property
-    def unseen(self) -> int:
-        """The number of files that are not watched, so that their use is unknown."""
-        return len(self._unseen)
-
     def _add(self, path: Path) -> bool:
         watch = _library().inotify_add_watch(self._descriptor, os.fsencode(path), _IN_OPEN | _IN_ONESHOT)
         if watch < 0:
             import ctypes
 
-            return ctypes.get_errno() == errno.ENOENT  # a link that leads nowhere can't be opened either
-        self._watches.setdefault(watch, []).append(path)  # two names of one file are one watch
+            return ctypes.get_errno() == errno.ENOENT  # a broken link can't be opened either
+        self._watches.setdefault(watch, []).append(path)  # two names of one file share one watch
         return True
 
     def stop(self) -> tuple[Path, ...]:
@@ -98,12 +93,17 @@ def _events(descriptor: int) -> Iterator[int]:
 
 
 def digest_inputs(
-    project: Path, declared: Iterable[str], opened: Iterable[tuple[str, Path]], cache: Path
+    project: Path,
+    declared: Iterable[str],
+    opened: Iterable[tuple[str, Path]],
+    cache: Path,
+    progress: Callable[[int], None] = lambda _size: None,
 ) -> tuple[tuple[FileRecord, ...], tuple[str, ...]]:
-    """Digest the inputs of a run and say which could not be.
+    """Digest the inputs of a run; the notices name those that could not be digested.
 
     ``declared`` are paths as the manifest has them, files or folders, found from ``project``. ``opened`` are a path to
     record and the file to read for each file that was seen to be opened. Digests are remembered in ``cache``.
+    ``progress`` gets the size of each file before it is read.
     """
     digests = DigestCache(cache)
     records: dict[str, FileRecord] = {}
@@ -113,6 +113,7 @@ def digest_inputs(
             continue
         try:
             size = path.stat().st_size
+            progress(0 if digests.knows(path) else size)
             records[name] = FileRecord(path=_as_text(name), size=size, sha256=digests.sha256(path))
         except OSError as error:
             notices.append(f"The input '{_as_text(name)}' can't be read: {error.strerror}")
@@ -123,18 +124,18 @@ def digest_inputs(
 
 def _declared(project: Path, declared: Iterable[str], notices: list[str]) -> Iterator[tuple[str, Path]]:
     for name in declared:
-        place = project / name
-        if not place.is_dir():
-            yield name, place
+        declared_path = project / name
+        if not declared_path.is_dir():
+            yield name, declared_path
             continue
-        found = sorted(path for path in place.rglob("*") if path.is_file())
+        found = sorted(path for path in declared_path.rglob("*") if path.is_file())
         yield from (
-            (f"{name.rstrip('/')}/{path.relative_to(place).as_posix()}", path) for path in found[:MOST_DECLARED]
+            (f"{name.rstrip('/')}/{path.relative_to(declared_path).as_posix()}", path) for path in found[:MOST_DECLARED]
         )
         if len(found) > MOST_DECLARED:
             notices.append(f"The input '{name}' has {len(found)} files; the first {MOST_DECLARED} were digested")
 
 
 def _as_text(path: str) -> str:
-    """Return a path as text that can be stored, whatever bytes it is made of."""
+    """Return a path as text that can be stored, also if it is not UTF-8."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -12,11 +12,11 @@ from runner.store.rules import MAX_NAME, check_name
 _WORDS = {"@": "_at_", "%": "_percent_"}
 _REFUSED = re.compile(r"[^/\w.\- :]+")
 _DIGEST = 8
-"""Hexadecimal digits of the name's SHA-256 that tell it from others of the same spelling."""
+"""Hexadecimal digits of the name's SHA-256 that distinguish it from others of the same spelling."""
 
 
 def is_name(name: str) -> bool:
-    """Tell whether the store accepts a metric name unchanged."""
+    """Return whether the store accepts a metric name unchanged."""
     try:
         check_name("metric", name)
     except InvalidValueError:
@@ -46,7 +46,7 @@ def _spell(name: str) -> str:
     text = unicodedata.normalize("NFC", name)
     text = re.sub("[@%]", lambda found: _WORDS[found[0]], text)
     text = re.sub(r"_+", "_", _REFUSED.sub("_", text)) if text != name or _REFUSED.search(text) else text
-    # The store takes no name that begins as the path of a folder above does.
+    # The store refuses names that begin like the path of a parent folder.
     parts = (part.strip("_ ").lstrip(".") for part in re.sub(r"_? _?", " ", text).split("/"))
     return "/".join(part for part in parts if part)
 

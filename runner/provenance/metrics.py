@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from runner.base.foreign_text import LARGE, Limits, decode_text, parse_json, parse_yaml, read_limited
+from runner.base.masking import is_number
 from runner.model import Event, EventKind, MetricsFile, Report
 
 MetricValue = tuple[str, float, int]
@@ -20,9 +21,9 @@ MetricValue = tuple[str, float, int]
 _LIMITS = Limits(size=64 * 1024 * 1024)
 _LARGEST_STEP = 2**63
 _MOST_DIGITS = 400
-"""Digits of a whole number that are read; beyond 309 it is larger than any float."""
+"""Largest number of digits of a whole number; with more than 309 it is larger than any float."""
 _COMPLAINTS = 5
-"""Faulty lines that are named one by one."""
+"""Largest number of faulty lines that are named one by one."""
 _ASSIGNMENT = r"\s*(?P<name>[^=]*[^=\s])\s*=\s*(?P<value>\S+?)[,;]?(?:\s+step\s*=\s*(?P<step>-?\d+))?\s*"
 _STEPS = ("step", "epoch", "iteration")
 _TEXTS = (".csv", ".tsv")
@@ -42,12 +43,12 @@ def read_metrics_log(path: Path, report: Report) -> list[MetricValue]:
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         try:
-            left_out: list[str] = []
-            found = list(_read_line(line, left_out))
+            faults_found: list[str] = []
+            found = list(_read_line(line, faults_found))
         except (ValueError, RecursionError) as error:
             faults.append(f"line {number} of PROJ_METRICS is no metric: {error}")
             continue
-        faults += [f"line {number} of PROJ_METRICS: {fault}" for fault in left_out]
+        faults += [f"line {number} of PROJ_METRICS: {fault}" for fault in faults_found]
         for name, value, step in found:
             values.append((name, value, counts.get(name, 0) if step is None else step))
             counts[name] = min(values[-1][2] + 1, _LARGEST_STEP - 1)
@@ -70,14 +71,14 @@ def read_metrics_files(
         if not (all_due or path.exists()):
             continue
         try:
-            found, left_out = _read_file(path)
+            found, faults_found = _read_file(path)
         except (OSError, ValueError) as error:
             faults.append(f"metrics file {file.path}: {error}")
             continue
         except RecursionError:
             faults.append(f"metrics file {file.path}: it is nested too deeply")
             continue
-        faults += [f"metrics file {file.path}: {fault}" for fault in left_out]
+        faults += [f"metrics file {file.path}: {fault}" for fault in faults_found]
         for name, value, step in found:
             names = (name, f"{path.stem}.{name}", f"{file.path}.{name}")
             unique = next((one for one in names if one not in values), names[-1])
@@ -94,7 +95,7 @@ def _complain(faults: list[str], report: Report) -> None:
 
 
 def _read(path: Path) -> str | None:
-    """Return the text of a file; None where there is none.
+    """Return the text of a file, or None if there is no file.
 
     Raises:
         ValueError: it is not a file, or too large.
@@ -132,7 +133,7 @@ def _read_document(document: object, faults: list[str]) -> Iterator[tuple[str, f
 
 
 def _read_file(path: Path) -> tuple[list[MetricValue], list[str]]:
-    """Return the values in a file, and what is wrong with those that are left out.
+    """Return the values in a file, and the faults of skipped values.
 
     Raises:
         OSError: it can't be read.
@@ -145,7 +146,7 @@ def _read_file(path: Path) -> tuple[list[MetricValue], list[str]]:
         return _read_table(text, "\t" if path.suffix.lower() == ".tsv" else ","), []
     document = _parse(text, path.suffix.lower())
     if not isinstance(document, dict | list):
-        raise ValueError("it holds no names")  # noqa: TRY004 - a fault of the data, as the others
+        raise ValueError("it contains no names")  # noqa: TRY004 - a fault of the data, as the others
     faults: list[str] = []
     step = 0
     if isinstance(document, dict) and _is_number(document.get("step")):
@@ -172,14 +173,12 @@ def _read_table(text: str, delimiter: str) -> list[MetricValue]:
     if not rows or rows[0] is rows[-1]:
         return []
     cells = {name.strip(): cell.strip() for name, cell in zip(rows[0], rows[-1], strict=False) if name.strip()}
-    step = next((_step(float(cells[name])) for name in _STEPS if _is_text_of_number(cells.get(name, ""))), 0)
-    return [
-        (name, _number(cell), step) for name, cell in cells.items() if name not in _STEPS and _is_text_of_number(cell)
-    ]
+    step = next((_step(float(cells[name])) for name in _STEPS if is_number(cells.get(name, ""))), 0)
+    return [(name, _number(cell), step) for name, cell in cells.items() if name not in _STEPS and is_number(cell)]
 
 
 def _flatten(document: object, faults: list[str], before: str = "") -> Iterator[tuple[str, float]]:
-    """Yield the numbers in a document with the way to each; texts and truth values are no metrics.
+    """Yield the numbers in a document with their paths; texts and booleans are not metrics.
 
     A number that no metric can have is added to ``faults``.
     """
@@ -201,12 +200,12 @@ def _flatten(document: object, faults: list[str], before: str = "") -> Iterator[
 
 
 def _integer(digits: str) -> int:
-    """Return a whole number; for one of more digits than Python reads, another that is too large for a metric."""
+    """Return a whole number; one with more digits than Python parses becomes a number too large for a metric."""
     return int(digits) if len(digits) <= _MOST_DIGITS else 10**_MOST_DIGITS
 
 
 def _is_number(value: object) -> bool:
-    # YAML 1.1 takes 1e-5, without a point, for text. The sign tells it from a digest such as 12e45.
+    # YAML 1.1 reads 1e-5, without a point, as text. The sign distinguishes it from a digest such as 12e45.
     if isinstance(value, str):
         return re.fullmatch(r"[-+]?\d+(?:\.\d*)?[eE][-+]\d{1,3}", value) is not None
     return isinstance(value, int | float) and not isinstance(value, bool)
@@ -222,14 +221,6 @@ def _step(value: object) -> int:
     return step
 
 
-def _is_text_of_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
 def _number(value: object) -> float:
     with suppress(ValueError, OverflowError):
         if isinstance(value, int | float | str) and not isinstance(value, bool):
@@ -238,4 +229,4 @@ def _number(value: object) -> float:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:57]}…"  # noqa: PLR2004 - what fits in a line
+    return text if len(text) <= 60 else f"{text[:57]}…"  # noqa: PLR2004 - the width of a line

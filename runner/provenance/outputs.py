@@ -15,15 +15,15 @@ from runner.model import FileRecord
 from runner.store.artifacts import FileWriter
 
 ABOVE = "_above_"
-"""Replaces ``..`` in artifact paths of outputs in the repository outside the project folder."""
+"""Replaces ``..`` in artifact paths of outputs that are in the repository but outside the project folder."""
 
 LOGGED_ITSELF = "An artifact of this name was logged by the run itself"
-"""How the notice begins that names outputs which are not among the artifacts, as others have their names."""
+"""Beginning of the notice about outputs whose artifact path was taken by an artifact of the script."""
 _SHOWN = 5
 
 
 class OutputLimits(Struct, frozen=True, kw_only=True):
-    """What is kept at most: bytes of one file, bytes and files altogether. Up to ``most_listed`` files are digested."""
+    """Limits of stored outputs: bytes of one file, bytes and number of all; ``most_listed`` files are digested."""
 
     file_size: int = 1 << 30
     total_size: int = 4 << 30
@@ -32,7 +32,7 @@ class OutputLimits(Struct, frozen=True, kw_only=True):
 
 
 class Outputs(Struct, frozen=True, kw_only=True):
-    """The outputs of a run; ``kept`` are the digests of those that are artifacts now, by their paths as such."""
+    """The outputs of a run; ``kept`` has the digests of the outputs that were stored, by artifact path."""
 
     records: tuple[FileRecord, ...] = ()
     kept: Mapping[str, str] = {}
@@ -48,7 +48,7 @@ def collect_outputs(
     move: bool = False,
     name: Callable[[str], str] | None = None,
 ) -> Outputs:
-    """Digest files of a project folder and keep them in a destination folder; say what was left out, and why.
+    """Digest files of a project folder and store them in a destination folder; the notices name omissions with reasons.
 
     ``move`` allows to keep the file itself instead of a copy: right when its folder is given up afterwards. Nothing
     that is there already is overwritten: what the run logged itself stays. ``name`` takes secrets out of paths.
@@ -58,7 +58,7 @@ def collect_outputs(
     records = [record for path in paths[: limits.most_listed] if (record := keeper.take(path))]
     notices = [
         f"{reason}: " + ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
-        for reason, names in keeper.left_out.items()
+        for reason, names in keeper.omissions.items()
     ]
     if len(paths) > limits.most_listed:
         notices.append(f"{len(paths) - limits.most_listed} outputs more than {limits.most_listed} were not looked at")
@@ -86,15 +86,15 @@ class _Keeper:
         self._move = move
         self._name = name
         self._given: set[str] = set()
-        self._room = limits.total_size
+        self._space_left = limits.total_size
         self.kept: dict[str, str] = {}
-        self.left_out: dict[str, list[str]] = {}
+        self.omissions: dict[str, list[str]] = {}
 
     def take(self, path: str) -> FileRecord | None:
-        """Digest one file, and keep it if there is room; None where it is no file that can be read."""
-        place = self._project / path
+        """Digest one file, and store it if the limits allow; return None if it can't be read."""
+        source = self._project / path
         try:
-            status = place.lstat()
+            status = source.lstat()
             if stat.S_ISLNK(status.st_mode):
                 self._leave("Outputs that are links are not kept", path)
                 return None
@@ -102,20 +102,20 @@ class _Keeper:
                 self._leave("Outputs that are pipes, sockets or devices are not kept", path)
                 return None
             shown = self._without_secrets(path)
-            record = FileRecord(path=_as_text(shown), size=status.st_size, sha256=sha256_of(place))
+            record = FileRecord(path=_as_text(shown), size=status.st_size, sha256=sha256_of(source))
         except OSError as error:
             self._leave(f"Outputs that can't be read ({error.strerror})", path)
             return None
         if status.st_size > self._limits.file_size:
             self._leave(f"Outputs over {self._limits.file_size:,} bytes are recorded by digest, not kept", shown)
-        elif status.st_size > self._room or len(self.kept) >= self._limits.most_kept:
-            self._leave("There is no more room for outputs; recorded by digest, not kept", shown)
+        elif status.st_size > self._space_left or len(self.kept) >= self._limits.most_kept:
+            self._leave("The size limit of all outputs is reached; recorded by digest, not kept", shown)
         else:
-            self._keep(shown, place, record)
+            self._keep(shown, source, record)
         return record
 
     def _without_secrets(self, path: str) -> str:
-        """Return the path under which an output is kept; a number tells apart those that differ in secrets only."""
+        """Return the artifact path of an output; a number distinguishes paths that differ only in secrets."""
         named = path if self._name is None else self._name(path)
         if named == path:
             return path
@@ -124,46 +124,46 @@ class _Keeper:
         return found
 
     def _leave(self, reason: str, path: str) -> None:
-        self.left_out.setdefault(reason, []).append(_as_text(path))
+        self.omissions.setdefault(reason, []).append(_as_text(path))
 
-    def _keep(self, path: str, place: Path, record: FileRecord) -> None:
+    def _keep(self, path: str, source: Path, record: FileRecord) -> None:
         name = kept_as(path)
         try:
-            was_free = self._transfer(place, tuple(name.split("/")))
-        except InvalidValueError as error:  # the run has put a link or a file there
+            was_free = self._transfer(source, tuple(name.split("/")))
+        except InvalidValueError as error:  # the command made a link or a file there
             self._leave(f"Outputs could not be kept ({error.message})", path)
         except OSError as error:
             self._leave(f"Outputs could not be kept ({error.strerror})", path)
         else:
             if was_free:
-                self._room -= record.size
+                self._space_left -= record.size
                 self.kept[name] = record.sha256
             else:
                 self._leave(f"{LOGGED_ITSELF} and stays", path)
 
-    def _transfer(self, place: Path, names: tuple[str, ...]) -> bool:
-        """Keep a file under these names, unless something has them; return whether they were free."""
+    def _transfer(self, source: Path, names: tuple[str, ...]) -> bool:
+        """Store a file under these names if they are free; return whether they were."""
         with folder_at(self._destination, names[:-1], create=True) as folder:
             if status_at(folder, names[-1]) is not None:
                 return False
         writer = FileWriter(self._destination, names)
         try:
-            with place.open("rb") as file:
-                if writer.clone(file) or not (self._move and self._moved(place, names)):
+            with source.open("rb") as file:
+                if writer.clone(file) or not (self._move and self._moved(source, names)):
                     writer.copy(file)
                     writer.finish()
         finally:
             writer.discard()
         return True
 
-    def _moved(self, place: Path, names: tuple[str, ...]) -> bool:
+    def _moved(self, source: Path, names: tuple[str, ...]) -> bool:
         with folder_at(self._destination, names[:-1]) as folder:
             try:
                 # The folder's own name for the file goes away with the folder, or before anything is laid out there.
-                os.link(place, names[-1], dst_dir_fd=folder, follow_symlinks=False)
+                os.link(source, names[-1], dst_dir_fd=folder, follow_symlinks=False)
             except OSError:  # another file system, or one without hard links
                 return False
-        place.unlink()
+        source.unlink()
         return True
 
 

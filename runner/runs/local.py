@@ -13,7 +13,7 @@ from runner.runs import local_relations
 from runner.runs.projects import separator_of
 from runner.runs.reader import RunArtifact, RunArtifacts, RunQuery, RunRelations, folder_of
 from runner.settings import Home
-from runner.store import artifact_digests, downsampling, experiments, run_links, runs
+from runner.store import artifact_digests, downsampling, experiments, related, runs
 from runner.store.artifact_digests import ArtifactDigest
 from runner.store.artifact_paths import as_text
 from runner.store.artifacts import Omission, local_folder, open_found, size_of, survey
@@ -21,10 +21,9 @@ from runner.store.database import Database
 from runner.store.entities import Experiment, Metric, Run
 from runner.store.models import ModelQuery
 from runner.store.models import search as search_models
-from runner.store.record_pages import RecordPage, load_records, search_records
 from runner.store.records import read_record
 from runner.store.run_selection import Say, resolve
-from runner.store.search import SearchQuery, folded_scope, tag_scope
+from runner.store.search import RecordPage, SearchQuery, folded_scope, load_records, search_records, tag_scope
 from runner.store.statements import Fragment
 from runner.sync.bundle_records import merge_record, read_bundle, with_tag_details
 
@@ -111,15 +110,15 @@ class LocalReader:
 
     def children(self, parents: Sequence[str]) -> tuple[RunRecord, ...]:
         """Return the records of the runs that are nested directly in one of these runs, oldest first."""
-        return load_records(self.database, run_links.child_numbers(self.database, parents), self.home)
+        return load_records(self.database, related.child_numbers(self.database, parents), self.home)
 
     def count_children(self, parents: Sequence[str]) -> Mapping[str, int]:
         """Return how many runs are nested directly in each of these runs."""
-        return run_links.count_children(self.database, parents)
+        return related.count_children(self.database, parents)
 
     def first_metric(self, reference: str) -> str | None:
         """Return the metric that a run logged first, or None if it has no metrics."""
-        return run_links.first_metric(self.database, self._resolve(reference))
+        return related.first_metric(self.database, self._resolve(reference))
 
     def output(self, reference: str) -> Iterator[bytes]:
         """Yield the output of a run's command in pieces."""

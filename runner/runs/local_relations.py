@@ -13,7 +13,7 @@ from runner.runs.reader import (
     RunRelations,
     VersionEntry,
 )
-from runner.store import lineage, run_links, runs, versions
+from runner.store import lineage, related, runs, versions
 from runner.store.database import Database
 from runner.store.entities import LoggedModel, ModelVersion, Run, RunInputs
 
@@ -24,9 +24,9 @@ def read_relations(db: Database, run: Run, files: RunArtifacts | None, models: S
         artifacts=artifact_entries(files),
         datasets=dataset_entries(lineage.inputs(db, run.run_id)),
         logged_models=model_entries(models),
-        model_versions=version_entries(versions.load(db, run_links.version_numbers(db, run.run_id))),
+        model_versions=version_entries(versions.load(db, related.version_numbers(db, run.run_id))),
         parent=_parent(db, run),
-        children=tuple(_related(one) for one in runs.load(db, run_links.child_numbers(db, (run.run_id,)))),
+        children=tuple(_related(one) for one in runs.load(db, related.child_numbers(db, (run.run_id,)))),
         note=run.tags.get(NOTE_TAG) or None,
     )
 

@@ -10,7 +10,7 @@ from runner.store.artifact_paths import is_possible
 from runner.store.artifacts import Omission
 from runner.store.downsampling import SampledHistory
 from runner.store.entities import LoggedModel, Metric
-from runner.store.record_pages import RecordPage
+from runner.store.search import RecordPage
 
 
 class ProjectScope(Struct, frozen=True, kw_only=True):

@@ -13,23 +13,22 @@ from runner.runs.local_relations import artifact_entries, dataset_entries, model
 from runner.runs.projects import is_of_project, project_condition
 from runner.runs.reader import RelatedRun, RunArtifact, RunArtifacts, RunQuery, RunRelations, folder_of
 from runner.runs.remote_selection import find_run
-from runner.store import run_files
 from runner.store.artifact_paths import as_text, names_of
 from runner.store.artifacts import ArtifactInfo, Omission
 from runner.store.downsampling import SampledHistory
 from runner.store.entities import Experiment, Metric, View
-from runner.store.record_pages import RecordPage
 from runner.store.records import format_time
 from runner.store.row_helpers import RUN_ID
 from runner.store.run_selection import Say
+from runner.store.search import RecordPage
 from runner.sync import registry_client
 from runner.sync.artifact_locations import ArtifactLocation, walk
 from runner.sync.bundle import location_of, models_of, original_run_id, read_record
-from runner.sync.bundle_records import merge_record, with_tag_details
+from runner.sync.bundle_records import FOLDER, LOG_NAME, merge_record, with_tag_details
 from runner.sync.client import RemoteServer, ServerRun
 
 _NEWEST = ("attributes.start_time DESC",)
-_LOG = f"{run_files.FOLDER}/{run_files.LOG_NAME}"
+_LOG = f"{FOLDER}/{LOG_NAME}"
 _MAX_CHILDREN = 1000
 _MAX_READ = 1000
 """Runs that are read at most to find those of a project, or those that are not nested."""
@@ -177,7 +176,7 @@ class RemoteReader:
         run = self.run(reference)
         place = self._place(run)
         if place is not None:
-            for info in place.entries(run_files.FOLDER):
+            for info in place.entries(FOLDER):
                 if info.path == _LOG:
                     return place.pieces(info.path, info.size)
         raise NotFoundError(

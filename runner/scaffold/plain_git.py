@@ -19,7 +19,7 @@ REPOSITORY_VARIABLES = frozenset(
         "GIT_WORK_TREE",
     }
 )
-"""What a hook or an alias of git sets for its children: with these, commands would act on the caller's repository."""
+"""Variables that git sets for hooks and aliases; with them, commands would act on the caller's repository."""
 
 _TIME_LIMIT = 600.0
 """Seconds after which git is stopped."""
@@ -33,23 +33,23 @@ def plain_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**plain, **(extra or {})}
 
 
-def git(folder: Path, *words: str, variables: Mapping[str, str] | None = None) -> str:
+def git(folder: Path, *arguments: str, variables: Mapping[str, str] | None = None) -> str:
     """Run git in a folder, without hooks, and return what it printed.
 
     Raises:
         ScaffoldError: git failed.
     """
-    argv = ("git", "-c", f"core.hooksPath={os.devnull}", *words)
+    argv = ("git", "-c", f"core.hooksPath={os.devnull}", *arguments)
     done = capture(argv, cwd=folder, env=plain_environment(variables), timeout=_TIME_LIMIT)
     if done.exit_code:
-        raise ScaffoldError(f"git {words[0]} failed in {folder}", context=done.error_text)
+        raise ScaffoldError(f"git {arguments[0]} failed in {folder}", context=done.error_text)
     return done.text
 
 
 def is_in_repository(folder: Path) -> bool:
-    """Tell whether a folder is in the work tree of a git repository."""
-    words = ("git", "rev-parse", "--show-toplevel")
-    return capture(words, cwd=folder, env=plain_environment(), timeout=_TIME_LIMIT).exit_code == 0
+    """Return whether a folder is in the work tree of a git repository."""
+    arguments = ("git", "rev-parse", "--show-toplevel")
+    return capture(arguments, cwd=folder, env=plain_environment(), timeout=_TIME_LIMIT).exit_code == 0
 
 
 def start_repository(folder: Path, message: str) -> str:

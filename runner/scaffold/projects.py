@@ -26,7 +26,7 @@ DEVICES = frozenset({"aux", "con", "nul", "prn", *(f"{kind}{n}" for kind in ("co
 
 
 class ScaffoldRequest(Struct, frozen=True, kw_only=True):
-    """What the user asks of a new project.
+    """A request for a new project.
 
     ``folder`` is to be made, its last part names the project. ``answers`` are to the template's questions; with ``ask``
     the user is asked the others on the terminal, else they have their defaults. ``trust`` lets the template run code.
@@ -40,7 +40,7 @@ class ScaffoldRequest(Struct, frozen=True, kw_only=True):
 
 
 class ProjectUpdate(Struct, frozen=True, kw_only=True):
-    """What an update did: versions of the template, paths that changed, and those of them that need a decision."""
+    """The result of an update: versions of the template, changed paths, and paths with conflicts."""
 
     before: str
     after: str
@@ -88,7 +88,7 @@ def update_project(
     trust: bool = False,
     templates: Templates | None = None,
 ) -> ProjectUpdate:
-    """Merge what changed in a project's template since it was used last into the project's working tree.
+    """Merge the changes of a project's template since its last use into the working tree of the project.
 
     Nothing is committed. Where both changed the same lines, both are left in the file between conflict marks.
 
@@ -96,12 +96,12 @@ def update_project(
         ScaffoldError: the project has uncommitted changes or no answers file, or the template can't be used.
     """
     root = folder.expanduser().absolute()
-    place, before = _read_origin(root)
+    location, before = _read_origin(root)
     _check_clean(root)
-    source = recall_template(place, before, templates or packaged_templates(), home)
+    source = recall_template(location, before, templates or packaged_templates(), home)
     if source.version == before:
         return ProjectUpdate(before=before, after=before)
-    report(Event(kind=EventKind.STEP, message=f"merging the template {place} {source.version or ''}".rstrip()))
+    report(Event(kind=EventKind.STEP, message=f"merging the template {location} {source.version or ''}".rstrip()))
     try:
         _merge(root, source, home, report, ask=ask, trust=trust)
     except ScaffoldError as error:
@@ -120,7 +120,7 @@ def _merge(root: Path, source: TemplateSource, home: Home, report: Report, *, as
         run_update(
             root,
             vcs_ref=source.version,
-            overwrite=True,  # the tree is clean: git shows and undoes whatever is done
+            overwrite=True,  # the tree is clean, so git shows and can undo every change
             skip_answered=True,
             defaults=not ask,
             unsafe=trust,
@@ -170,7 +170,7 @@ def _render(source: TemplateSource, folder: Path, request: ScaffoldRequest, home
             vcs_ref=source.version,
             defaults=not request.ask,
             unsafe=request.trust,
-            cleanup_on_error=False,  # the staging folder goes as a whole
+            cleanup_on_error=False,  # the whole staging folder is removed
             quiet=True,
         )
     questions = worker.template.questions_data
@@ -178,7 +178,7 @@ def _render(source: TemplateSource, folder: Path, request: ScaffoldRequest, home
     if unknown:
         near = nearest(unknown[0], questions)
         raise ScaffoldError(
-            f"the template doesn't ask for {', '.join(map(repr, unknown))}",
+            f"the template has no question {', '.join(map(repr, unknown))}",
             context=f"its questions: {', '.join(questions) or 'none'}",
             hint=f"did you mean {near}?" if near else None,
         )

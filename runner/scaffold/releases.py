@@ -17,18 +17,18 @@ from runner.scaffold.plain_git import git
 from runner.settings import Home
 
 SCHEME = "proj://"
-"""What a project remembers of where a built-in template is; the same on every machine, resolved by `resolution`."""
+"""The address of a built-in template in a project, the same on every machine; `resolution` resolves it."""
 
 FIXED_COMMIT = {
     f"GIT_{role}_{key}": value
     for role in ("AUTHOR", "COMMITTER")
     for key, value in {"NAME": "proj", "EMAIL": "proj@example.invalid", "DATE": "2000-01-01T00:00:00Z"}.items()
 }
-"""Author and time of every release: the same files become the same commit on every machine."""
+"""Author and time of each release, so that the same files give the same commit on every machine."""
 
 
 class Templates(Struct, frozen=True):
-    """A folder of templates and the version that they are of."""
+    """A folder of templates and their version."""
 
     folder: Path
     version: str
@@ -39,7 +39,7 @@ class Templates(Struct, frozen=True):
         return tuple(sorted(path.parent.name for path in self.folder.glob("*/copier.yml")))
 
     def releases(self, name: str) -> tuple[tuple[str, Path], ...]:
-        """Return version and folder of a template, oldest first, the present one last."""
+        """Return versions and folders of a template, the oldest first and the current one last."""
         from packaging.version import Version
 
         past = {path.parent.name: path for path in self.folder.glob(f"past/*/{name}")}
@@ -77,7 +77,7 @@ def resolution(home: Home) -> dict[str, str]:
 
 
 def publish(templates: Templates, name: str, home: Home) -> str:
-    """Put all versions of a template that are here into its repository; return the tag of the present one.
+    """Add all available versions of a template to its repository; return the tag of the current one.
 
     While the files of one version still change, as they do in a checkout, each state gets a tag: ``1.2``, ``1.2+1``...
     """
@@ -115,22 +115,22 @@ def _open_repository(path: Path) -> Path:
         try:
             made.rename(path)
         except OSError as error:
-            if not path.is_dir():  # else another proj was faster
+            if not path.is_dir():  # otherwise another process made it first
                 raise ScaffoldError(f"{path} can't be made", context=str(error)) from error
     return path
 
 
 def _write_tree(repository: Path, folder: Path) -> str:
     with tempfile.TemporaryDirectory(prefix=".index-", dir=repository) as staging:
-        place: Mapping[str, str] = {
+        identity: Mapping[str, str] = {
             "GIT_DIR": str(repository),
             "GIT_WORK_TREE": str(folder),
             "GIT_INDEX_FILE": os.path.join(staging, "index"),  # noqa: PTH118
         }
         no_bytecode = ":(exclude,glob)**/__pycache__/**"
         settings = ("-c", "core.autocrlf=false", "-c", "core.safecrlf=false")
-        git(folder, *settings, "add", "--all", "--force", "--", ".", no_bytecode, variables=place)
-        return git(folder, "write-tree", variables=place)
+        git(folder, *settings, "add", "--all", "--force", "--", ".", no_bytecode, variables=identity)
+        return git(folder, "write-tree", variables=identity)
 
 
 def _tree_of(repository: Path, tag: str) -> str | None:

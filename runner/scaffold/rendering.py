@@ -26,9 +26,9 @@ LOCAL_ONLY_WHEN_ASKED = {"protocol.file.allow": "user"}
 
 @contextmanager
 def copier_session(home: Home, report: Report) -> Iterator[None]:
-    """Let copier work: within proj's home, without hooks or trust from elsewhere; its complaints become ours.
+    """Run copier in proj's home without hooks and without the user's trust settings; its errors become ours.
 
-    The environment of this process is changed meanwhile, since copier has no other way to be told.
+    The environment of this process changes meanwhile, because copier has no other interface for these settings.
 
     Raises:
         ScaffoldError: copier, git or the template failed.
@@ -40,7 +40,7 @@ def copier_session(home: Home, report: Report) -> Iterator[None]:
         warnings.simplefilter("always")
         try:
             yield
-        except KeyboardInterrupt:  # copier's own kind, at a question, is a CopierError too
+        except KeyboardInterrupt:  # the kind that copier raises at a question is a CopierError, too
             raise
         except ScaffoldError:
             raise
@@ -61,9 +61,9 @@ def copier_session(home: Home, report: Report) -> Iterator[None]:
 
 @contextmanager
 def _limits() -> Iterator[None]:
-    """Bound processor time and memory of this process: a template can loop without end. Waiting for answers is free."""
+    """Limit processor time and memory, as a template can loop for ever; waiting for answers does not count."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's
+        yield  # only the main thread receives signals
         return
 
     def give_up(number: int, frame: object) -> None:
@@ -105,7 +105,7 @@ def _variables(home: Home) -> dict[str, str]:
     folder.mkdir(parents=True, exist_ok=True)
     settings = folder / "copier.yml"
     if not settings.exists():
-        settings.write_text("{}\n", encoding="utf-8")  # the user's own may trust templates without --trust
+        settings.write_text("{}\n", encoding="utf-8")  # the user's settings can trust templates without --trust
     variables = {"COPIER_CACHE_DIR": str(folder / "mirrors"), "COPIER_SETTINGS_PATH": str(settings)}
     git_settings = {**PROTOCOLS, **LOCAL_ONLY_WHEN_ASKED, **resolution(home), "core.hooksPath": os.devnull}
     first = int(os.environ.get("GIT_CONFIG_COUNT", "0"))
@@ -118,7 +118,7 @@ def _variables(home: Home) -> dict[str, str]:
 
 @contextmanager
 def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Change the environment for a while, in plumbum's copy of it too, which copier's git gets."""
+    """Change the environment temporarily, also in plumbum's copy, which copier passes to git."""
     from plumbum import local
 
     before, meanwhile = dict(os.environ), plain_environment(variables)

@@ -4,7 +4,7 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from functools import cache, partial
 from typing import Any
 
@@ -15,18 +15,18 @@ from runner.errors import NotFoundError
 from runner.model import Event, EventKind
 from runner.protocol.errors import ErrorCode, RefusedError, Response, error_response, response_for
 from runner.protocol.requests import ListProxied, read_body, read_query
-from runner.server import guards, zero_copy
+from runner.server import guards, long_requests, sending, zero_copy
 from runner.server.api import artifacts, experiments, metrics, models, parts, registry, runs
 from runner.server.api.openapi import document
 from runner.server.api.tracking import Route, Stream, Tracking, Upstream
+from runner.server.budgets import PLAIN, TRANSFERS
 from runner.server.guards import OPEN_PATHS, Caller, Guard, read_headers
+from runner.server.sending import Message, Send
 from runner.server.write_batching import WriteBatcher
 from runner.store.artifacts import list_artifacts, open_artifact
 
-Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 VERSION = "0.1.0"
@@ -92,7 +92,7 @@ def build_app(tracking: Tracking, guard: Guard, observe: Callable[[Served], None
             response = response_for(error, str(tracking.home.root))
             _report_failure(call, response, error)
         if response is not None:
-            await _send(send, response)
+            response = await sending.send_response(send, response)
         if observe is not None:
             observe(_served(call, caller, response, time.perf_counter() - started))
 
@@ -160,7 +160,7 @@ async def _respond(call: Call, send: Send) -> Response | None:
     if protocol is not None:
         found = await _respond_to_protocol(call, protocol["path"])
         if isinstance(found, Stream):
-            await _send_stream(found, send)
+            await sending.send_stream(found, send)
             return None
         return found if isinstance(found, Response) else _json(found)
     proxy = _PROXY.fullmatch(call.path)
@@ -198,8 +198,19 @@ async def _respond_to_protocol(call: Call, path: str) -> object:
     here = partial(route.handler, call.tracking, request)
     upstream = call.tracking.upstream
     if upstream is None:
-        return await (asyncio.to_thread(here) if route.is_long else call.writes.make(here))
+        return await _respond_here(call, route, here)
     return await _respond_with_upstream(upstream, call, path, content, here)
+
+
+async def _respond_here(call: Call, route: Route, here: Callable[[], object]) -> object:
+    """Respond from the local store."""
+    if route.is_search:
+        return await long_requests.search(call.tracking.database, here)
+    if route.is_listing:
+        return await long_requests.list_files(here)
+    if route.is_long:
+        return await long_requests.read_histories(call.tracking.database, here)
+    return await call.writes.make(here)
 
 
 async def _respond_with_upstream(
@@ -228,7 +239,7 @@ async def _respond_to_proxy(call: Call, path: str, send: Send) -> Response | Non
         upstream = _elsewhere(call, request.path)
         if upstream is not None:
             return Response(200, await asyncio.to_thread(upstream.list_files, request.path))
-        return _json(artifacts.list_proxied(call.tracking, request))
+        return await long_requests.list_files(partial(artifacts.list_proxied, call.tracking, request))
     if call.method == "GET":
         upstream = _elsewhere(call, path)
         await (_send_file(call, path, send) if upstream is None else _pass_on(upstream, path, send))
@@ -239,7 +250,7 @@ async def _respond_to_proxy(call: Call, path: str, send: Send) -> Response | Non
         await artifacts.receive_file(call.tracking, path, call.scope, call.pieces(), check)
         return _json({})
     if call.method == "DELETE":
-        artifacts.remove_file(call.tracking, path)
+        await long_requests.remove_files(artifacts.remove_file(call.tracking, path))
         return _json({})
     raise _unknown(call)
 
@@ -250,7 +261,7 @@ async def _respond_to_parts(call: Call, path: str, send: Send) -> Response | Non
     part = parts.PART.fullmatch(path)
     if part is not None and call.method == "PUT":
         tag = await parts.receive_part(call.tracking, part, call.pieces())
-        await _send(send, _json({}), (b"etag", f'"{tag}"'.encode()))
+        await sending.send_response(send, _json({}), (b"etag", f'"{tag}"'.encode()))
         return None
     action, _, folder = path.partition("/")
     if call.method != "POST" or action not in ("create", "complete", "abort"):
@@ -300,7 +311,7 @@ async def _pass_on(upstream: Upstream, path: str, send: Send) -> None:
 
 async def _send_file(call: Call, path: str, send: Send) -> None:
     location = artifacts.find_location(call.tracking, path)
-    with open_artifact(location.root, location.path) as file:
+    with TRANSFERS.hold(PLAIN), open_artifact(location.root, location.path) as file:
         size = os.fstat(file.fileno()).st_size
         headers = [
             (b"content-type", b"application/octet-stream"),
@@ -310,29 +321,9 @@ async def _send_file(call: Call, path: str, send: Send) -> None:
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         if not await zero_copy.send_file(call.scope.get("state", {}), file, size):
-            for piece in _pieces_of(file.read, size):
+            for piece in sending.pieces_of(file.read, size):
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
-
-
-async def _send_stream(stream: Stream, send: Send) -> None:
-    headers = [(b"content-type", b"application/json"), (b"x-content-type-options", b"nosniff")]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    for piece in stream.pieces:
-        await send({"type": "http.response.body", "body": piece, "more_body": True})
-        # Yields to other requests, also when this client reads without delay.
-        await asyncio.sleep(0)
-    await send({"type": "http.response.body", "body": b""})
-
-
-def _pieces_of(read: Callable[[int], bytes], size: int) -> Iterator[bytes]:
-    """Yield exactly ``size`` bytes of a file that may grow; fewer bytes make uvicorn close the connection."""
-    while size > 0:
-        piece = read(min(artifacts.PIECE, size))
-        if not piece:
-            return
-        size -= len(piece)
-        yield piece
 
 
 def _fits(route: Route, parts: list[str]) -> bool:
@@ -349,17 +340,12 @@ def _unknown(call: Call) -> RefusedError:
     return RefusedError(ErrorCode.ENDPOINT_NOT_FOUND, f"proj has no endpoint {call.method} {call.path[:200]}")
 
 
-@cache
-def _described() -> Response:
-    return _json(document(_ROUTES, VERSION))
-
-
 _GREETING = b"This is a proj server: it speaks MLflow's REST protocol and has no web pages. See /openapi.json.\n"
 _OPEN: dict[str, Callable[[], Response]] = {
     "/": lambda: Response(200, _GREETING),
     "/health": lambda: Response(200, b"OK"),
     "/version": lambda: Response(200, VERSION.encode()),
-    "/openapi.json": _described,
+    "/openapi.json": cache(lambda: _json(document(_ROUTES, VERSION))),
 }
 
 
@@ -383,15 +369,3 @@ def _report_failure(call: Call, response: Response, error: Exception) -> None:
     if response.status >= error_response(ErrorCode.INTERNAL_ERROR, "").status:
         message = f"A request failed: {call.method} {call.path[:200]}"
         call.tracking.report(Event(kind=EventKind.WARNING, message=message, hint=f"{type(error).__name__}: {error}"))
-
-
-async def _send(send: Send, response: Response, *more: tuple[bytes, bytes]) -> None:
-    kind = b"application/json" if response.body.startswith(b"{") else b"text/plain"
-    headers = [
-        (b"content-type", kind),
-        (b"content-length", str(len(response.body)).encode()),
-        (b"x-content-type-options", b"nosniff"),
-        *more,
-    ]
-    await send({"type": "http.response.start", "status": response.status, "headers": headers})
-    await send({"type": "http.response.body", "body": response.body})

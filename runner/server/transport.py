@@ -4,15 +4,23 @@ uvicorn writes them separately, and each write wakes the client. One write doubl
 """
 
 import asyncio
+import contextlib
+import socket
+import struct
 from typing import Any, cast
 
 from httptools import HttpParserError
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from runner.server.peers import Connection
+from runner.server.budgets import MAX_TRANSFER_FILES, max_files
+from runner.server.peers import Connection, HasOption
 
 CONNECTION = "protocol"
 """Key of the connection in the ASGI state of a request."""
+
+# tcpi_bytes_acked of struct tcp_info in <linux/tcp.h>: the received bytes, as a 64-bit number after 120 others.
+_ACKNOWLEDGED = struct.Struct("=120xQ")
+_TCP_INFO = 192
 
 _UNKNOWN, _IDLE, _BUSY = range(3)
 
@@ -44,7 +52,7 @@ _DEFAULT_CONNECTIONS = 2_000
 ACCEPT_BATCH = 32
 """Connections that are accepted in one turn of the event loop; up to four times as many are being set up."""
 
-_RESERVED_FILES = 64 + 4 * ACCEPT_BATCH
+_RESERVED_FILES = 64 + 4 * ACCEPT_BATCH + MAX_TRANSFER_FILES
 """Open files that are reserved for the store, artifacts, Python and connections that are being set up."""
 
 _MIN_CONNECTIONS = 16
@@ -52,21 +60,20 @@ _MIN_CONNECTIONS = 16
 
 def _max_connections() -> int:
     """Return the maximum number of open connections; without a limit, a client could use up all open files."""
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit
-        return _DEFAULT_CONNECTIONS
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return (
-        _DEFAULT_CONNECTIONS
-        if limit == resource.RLIM_INFINITY
-        else max(_MIN_CONNECTIONS, min(_DEFAULT_CONNECTIONS, limit - _RESERVED_FILES))
-    )
+    return max(_MIN_CONNECTIONS, min(_DEFAULT_CONNECTIONS, max_files() - _RESERVED_FILES))
 
 
 MAX_CONNECTIONS = _max_connections()
 MAX_PER_ADDRESS = MAX_CONNECTIONS * 3 // 4
 """Maximum number of connections from one address; a reverse proxy has one address."""
+
+
+def acknowledged_bytes(end: HasOption) -> int | None:
+    """Return how many bytes the other end of a connection has received; None if the system does not report it."""
+    try:
+        return int(_ACKNOWLEDGED.unpack_from(end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO))[0])
+    except (OSError, AttributeError, struct.error):
+        return None
 
 
 class JoiningTransport:
@@ -167,6 +174,8 @@ class JoiningProtocol(HttpToolsProtocol):
 
     awaits_spliced = False
     """Whether a body is read from the socket by `zero_copy`, which is waiting for the client."""
+    sends_file = False
+    """Whether `zero_copy` sends a file, of which the buffer of the transport knows nothing."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start a connection."""
@@ -177,6 +186,7 @@ class JoiningProtocol(HttpToolsProtocol):
         self._awaits = True
         self._received = 0
         self._unsent = 0
+        self._acknowledged: int | None = None
         self._timer = self.loop.call_later(WINDOW, self._check_progress, False)
         self.app_state = {**self.app_state, CONNECTION: self}
         super().connection_made(JoiningTransport(transport, self.loop))  # type: ignore[arg-type]
@@ -300,6 +310,11 @@ class JoiningProtocol(HttpToolsProtocol):
     def _check_progress(self, did_await: bool) -> None:
         """Close the connection of a client that has sent or taken too few bytes since the last check."""
         unsent = self.transport.get_write_buffer_size()
+        acknowledged = acknowledged_bytes(self.transport.get_extra_info("socket")) if self.sends_file else None
+        if acknowledged is not None and acknowledged == self._acknowledged:
+            self._end_sending()
+            return
+        self._acknowledged = acknowledged
         is_stuck = 0 < unsent == self._unsent
         is_reading = self.awaits_spliced or not self.flow.read_paused
         if is_stuck or (did_await and self._awaits and self._received < MIN_BYTES and is_reading):
@@ -308,3 +323,8 @@ class JoiningProtocol(HttpToolsProtocol):
         self._received = 0
         self._unsent = unsent
         self._timer = self.loop.call_later(WINDOW, self._check_progress, self._awaits)
+
+    def _end_sending(self) -> None:
+        """Make sendfile(2) fail: asyncio waits for ever if a socket that is being sent to is closed."""
+        with contextlib.suppress(OSError):
+            self.transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)

@@ -46,10 +46,15 @@ async def send_file(state: Mapping[str, Any], file: BinaryIO, size: int) -> bool
     cycle = connection.cycle
     plain = connection.flushed()
     if not cycle.disconnected and not plain.is_closing():
-        with suppress(ConnectionError):
-            sent = await asyncio.get_running_loop().sendfile(plain, file, 0, size)
-            if sent < size:
-                plain.abort()
+        sent = 0
+        connection.sends_file = True
+        try:
+            with suppress(ConnectionError):
+                sent = await asyncio.get_running_loop().sendfile(plain, file, 0, size)
+        finally:
+            connection.sends_file = False
+        if sent < size:
+            plain.abort()
     # uvicorn compares the sent bytes with the Content-Length, and does not know of these.
     cycle.expected_content_length = 0
     return True

@@ -199,7 +199,7 @@ def _near_miss(place: Path, typed: str) -> str:
         names = [entry.name for entry in missing.parent.iterdir()]
     except OSError:
         names = []
-    close = near_words(missing.name, names, most=3)
+    close = near_words(missing.name, names)
     if close:
         return "Did you mean " + " or ".join(str(missing.parent / name) for name in close) + "?"
     if re.match(_SHORTHAND, typed):

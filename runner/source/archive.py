@@ -140,7 +140,7 @@ def _unpack(archive: Path, folder: Path) -> None:
     with ZipFile(archive) as content:
         entries = content.infolist()
         _check_entries(entries, archive)
-        room = LARGEST_CONTENT
+        remaining = LARGEST_CONTENT
         links = []
         for entry in entries:
             name = _safe_name(entry.filename, archive)
@@ -152,7 +152,7 @@ def _unpack(archive: Path, folder: Path) -> None:
             elif stat.S_ISLNK(entry.external_attr >> 16):
                 links.append((target, _read_link(content, entry, archive)))
             else:
-                room = _write(content, entry, target, room)
+                remaining = _write(content, entry, target, remaining)
         for target, pointing in links:  # last, so that nothing is written through one
             _link(folder, target, pointing, archive)
 
@@ -225,17 +225,17 @@ def _safe_name(name: str, archive: Path) -> PurePosixPath:
     return path
 
 
-def _write(content: "ZipFile", entry: "ZipInfo", target: Path, room: int) -> int:
+def _write(content: "ZipFile", entry: "ZipInfo", target: Path, remaining: int) -> int:
     target.parent.mkdir(parents=True, exist_ok=True)
     with content.open(entry) as origin, target.open("xb") as file:
         while chunk := origin.read(_CHUNK):
-            room -= len(chunk)
-            if room < 0:
+            remaining -= len(chunk)
+            if remaining < 0:
                 raise SourceError(f"The zip unpacks to more than {LARGEST_CONTENT >> 30} GiB; nothing was unpacked")
             file.write(chunk)
     if entry.external_attr >> 16 & stat.S_IXUSR:
         target.chmod(0o755)
-    return room
+    return remaining
 
 
 def _link(folder: Path, target: Path, pointing: bytes, archive: Path) -> None:

@@ -103,14 +103,14 @@ def checkout_tree(
         top.mkdir()
         found, table = Contents(files={}, folders=[]), Table()
     index = index or temporary_index(home)
-    place = store_git_directory(home, index=index)
+    git_directory = store_git_directory(home, index=index)
     same = table.tree == tree
     try:
         if same:
             wanted = {path: (one.mode, one.identity) for path, one in table.laid.items()}
         else:
             listed, _ = run_concurrently(
-                lambda: git(place, "ls-tree", "-r", "-z", tree), lambda: git(place, "read-tree", tree)
+                lambda: git(git_directory, "ls-tree", "-r", "-z", tree), lambda: git(git_directory, "read-tree", tree)
             )
             wanted = dict(_entries(listed))
         good = {
@@ -123,7 +123,7 @@ def checkout_tree(
         stale = [path for path in wanted if path not in good]
         if stale:
             if same:
-                git(place, "read-tree", tree)
+                git(git_directory, "read-tree", tree)
             _check_out(home, index, top, stale, everything=len(stale) == len(wanted))
     finally:
         index.unlink(missing_ok=True)
@@ -158,12 +158,12 @@ def _clear(top: Path, found: Contents, keep: set[bytes], wanted: Iterable[bytes]
 
 
 def _check_out(home: Home, index: Path, top: Path, paths: list[bytes], *, everything: bool) -> None:
-    place = structs.replace(store_git_directory(home, index=index), work_tree=top)
-    words = ("checkout-index", "--force")
+    git_directory = structs.replace(store_git_directory(home, index=index), work_tree=top)
+    arguments = ("checkout-index", "--force")
     if everything:
-        git(place, *words, "--all")
+        git(git_directory, *arguments, "--all")
     else:
-        git(place, *words, "-z", "--stdin", stdin=b"".join(path + b"\0" for path in paths))
+        git(git_directory, *arguments, "-z", "--stdin", stdin=b"".join(path + b"\0" for path in paths))
 
 
 def _laid(
@@ -182,13 +182,13 @@ def is_unchanged(top: Path, path: bytes, laid: CheckoutEntry) -> bool:
     """Tell whether a touched file still has the content and mode of the tree."""
     import hashlib
 
-    place = top / os.fsdecode(path)
+    path_on_disk = top / os.fsdecode(path)
     try:
-        status = place.lstat()
+        status = path_on_disk.lstat()
         if stat.S_ISLNK(status.st_mode):
-            mode, content = b"120000", os.fsencode(os.readlink(place))  # noqa: PTH115  # Path would tidy the text
+            mode, content = b"120000", os.fsencode(os.readlink(path_on_disk))  # noqa: PTH115  # Path would tidy the text
         elif stat.S_ISREG(status.st_mode):
-            mode, content = (b"100755" if status.st_mode & stat.S_IXUSR else b"100644"), place.read_bytes()
+            mode, content = (b"100755" if status.st_mode & stat.S_IXUSR else b"100644"), path_on_disk.read_bytes()
         else:
             return False
     except OSError:

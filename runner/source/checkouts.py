@@ -9,7 +9,7 @@ from msgspec import Struct
 from runner.source.credentials import address_without_credentials
 from runner.source.gitcommand import GitDirectory, run_concurrently, run_git
 
-_COMMITTER = re.compile(rb"^committer .*> (\d+) [+-]\d{4}$", re.MULTILINE)
+_COMMITTER = re.compile(rb"^committer .*> (\d{1,20}) [+-]\d{1,9}$", re.MULTILINE)
 _REMOTES = ("config", "-z", "--get-regexp", r"^(remote\..*\.url|branch\..*\.remote)$")
 _TREE = re.compile(rb"^tree ([0-9a-f]+)$", re.MULTILINE)
 
@@ -33,7 +33,7 @@ class Checkout(Struct, frozen=True, kw_only=True):
 
 
 class Commit(Struct, frozen=True, kw_only=True):
-    """A commit: its id, its tree and its time in seconds since 1970."""
+    """A commit: its id, its tree and its time in seconds since 1970, 0 if it can't be read."""
 
     identity: str
     tree: str
@@ -105,11 +105,11 @@ def read_remote(git_directory: GitDirectory) -> str | None:
 def parse_commit(batch: bytes) -> Commit | None:
     """Return the commit that ``git cat-file --batch`` printed, or None."""
     first, _, body = batch.partition(b"\n")
-    words = first.split()
+    fields = first.split()
     tree, time = _TREE.search(body), _COMMITTER.search(body)
-    if len(words) != 3 or words[1] != b"commit" or not tree or not time:  # noqa: PLR2004
+    if len(fields) != 3 or fields[1] != b"commit" or not tree:  # noqa: PLR2004
         return None
-    return Commit(identity=words[0].decode(), tree=tree[1].decode(), time=int(time[1]))
+    return Commit(identity=fields[0].decode(), tree=tree[1].decode(), time=int(time[1]) if time else 0)
 
 
 def read_commit(git_directory: GitDirectory, name: str) -> Commit | None:

@@ -30,17 +30,17 @@ def collect_garbage(home: Home) -> None:
     """
     remove_partial_files(home.root)
     store = open_snapshot_store(home)
-    place = store_git_directory(home)
+    git_directory = store_git_directory(home)
     with locked(home.root / "vault.lock"):
         remove_left_locks(home)
         _remove_old(store / "incoming", _FRESH)
         _remove_old(store / "damaged", _ZIPS)
         try:
             _hold_indexes(home)
-            git(place, "pack-refs", "--all", settings=_SYNC)
-            words = ("-q", "-a", "-d", "-l", f"--unpack-unreachable={_FRESH}.seconds.ago")
-            git(place, "repack", *words, settings=_SYNC)
-            git(place, "prune", f"--expire={_FRESH}.seconds.ago")
+            git(git_directory, "pack-refs", "--all", settings=_SYNC)
+            arguments = ("-q", "-a", "-d", "-l", f"--unpack-unreachable={_FRESH}.seconds.ago")
+            git(git_directory, "repack", *arguments, settings=_SYNC)
+            git(git_directory, "prune", f"--expire={_FRESH}.seconds.ago")
         except GitError as error:
             raise SnapshotError(
                 "The space of unreferenced code could not be freed: the snapshot store is damaged",

@@ -123,8 +123,8 @@ def _sort_out(
 def _raw_differences(
     base: str, source: Source, tree: str, home: Home
 ) -> Iterable[tuple[tuple[bytes, bytes], bytes, bytes]]:
-    place = store_git_directory(home, *((source.objects,) if source.objects else ()))
-    fields = git(place, "diff-tree", "-r", "-z", "--no-renames", base, tree).split(b"\0")
+    git_directory = store_git_directory(home, *((source.objects,) if source.objects else ()))
+    fields = git(git_directory, "diff-tree", "-r", "-z", "--no-renames", base, tree).split(b"\0")
     for description, path in zip(fields[::2], fields[1::2], strict=False):
         match = re.match(_RAW, description)
         if match:
@@ -174,13 +174,13 @@ def _diff(
     snapshot_index: SnapshotIndex, own: GitDirectory, commit: str, filter_settings: Settings, later: int
 ) -> list[bytes]:
     index = temporary_index(snapshot_index.home)
-    place = structs.replace(own, index=index)
+    git_directory = structs.replace(own, index=index)
     try:
         with suppress(FileNotFoundError):
             _copy_with_times(own.git_dir / "index", index, later)
-        run_git(place, "update-index", "-q", "--refresh", settings=filter_settings)  # fails if a file changed
-        words = ("diff-index", "--name-only", "-z", "--no-renames", "--ignore-submodules=all")
-        return git(place, *words, commit, settings=filter_settings).split(b"\0")[:-1]
+        run_git(git_directory, "update-index", "-q", "--refresh", settings=filter_settings)  # fails if a file changed
+        arguments = ("diff-index", "--name-only", "-z", "--no-renames", "--ignore-submodules=all")
+        return git(git_directory, *arguments, commit, settings=filter_settings).split(b"\0")[:-1]
     finally:
         index.unlink(missing_ok=True)
 
@@ -201,6 +201,10 @@ def _copy_with_times(index: Path, copy: Path, later: int = 0) -> None:
     os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns + later))
 
 
-def _changed_by_status(place: GitDirectory) -> set[bytes]:
-    words = ("status", "--porcelain", "-z", "--no-renames", "--ignore-submodules=all", "--untracked-files=all")
-    return {line[3:] for line in git(place, *words, settings=trusted_filter_settings(place)).split(b"\0") if line}
+def _changed_by_status(git_directory: GitDirectory) -> set[bytes]:
+    arguments = ("status", "--porcelain", "-z", "--no-renames", "--ignore-submodules=all", "--untracked-files=all")
+    return {
+        line[3:]
+        for line in git(git_directory, *arguments, settings=trusted_filter_settings(git_directory)).split(b"\0")
+        if line
+    }

@@ -10,11 +10,13 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from runner.base.files import remove_tree
 from runner.base.findings import Progress
 from runner.base.locks import locked
 from runner.settings import Home
 from runner.source.durable import write_durably
 from runner.source.gitcommand import run_git
+from runner.source.packed_refs import PACKED_REFS, mend_packed_refs, problem_of_packed_refs
 from runner.source.packing import PackWriter, read_index
 from runner.source.snapshot_store import drop_ref, object_id, open_snapshot_store, store_git_directory
 
@@ -33,6 +35,8 @@ class Damage(Struct, frozen=True, kw_only=True):
 
 def find_damage(home: Home, progress: Progress | None = None) -> Iterator[Damage]:
     """Read every object and yield each damaged file. Nothing is changed."""
+    if problem := problem_of_packed_refs(home.snapshot_store):
+        yield Damage(path=PACKED_REFS, problem=problem, identities=())
     objects = home.snapshot_store / "objects"
     packs = sorted((objects / "pack").glob("pack-*.pack")) + _indexes_without_pack(objects)
     counts = {pack: _count(pack) for pack in packs}
@@ -194,8 +198,11 @@ def _open_pack(pack: Path):  # type: ignore[no-untyped-def]  # noqa: ANN202  # g
 
 
 def _remove_file(home: Home, path: Path) -> None:
+    if path.name == PACKED_REFS:
+        mend_packed_refs(home.snapshot_store)
+        return
     if path.suffix != ".pack":
-        path.unlink(missing_ok=True)
+        remove_tree(path)
         return
     if path.exists() and _rebuild_index(home, path):
         return

@@ -69,7 +69,7 @@ class State(Struct, frozen=True, kw_only=True):
     limit: int
     listing: Listing
     left: tuple[SkippedFile, ...] = ()
-    left_out: tuple[bytes, ...] = ()
+    skipped_environments: tuple[bytes, ...] = ()
     folders: dict[bytes, FolderState] = {}
     pointers: tuple[bytes, ...] = ()
     racy: bool = False
@@ -104,9 +104,9 @@ class SnapshotIndex(Struct, frozen=True, kw_only=True):
         """The snapshot store with this index, and the folder as its work tree."""
         return msgspec.structs.replace(store_git_directory(self.home, index=self.index), work_tree=self.root)
 
-    def git(self, *words: str, stdin: bytes = b"") -> bytes:
+    def git(self, *arguments: str, stdin: bytes = b"") -> bytes:
         """Run git with the snapshot store, this index and the folder."""
-        return git(self.git_directory, *words, stdin=stdin, settings=_INDEX)
+        return git(self.git_directory, *arguments, stdin=stdin, settings=_INDEX)
 
 
 def project_key(root: Path | str) -> str:
@@ -172,8 +172,8 @@ def _state(snapshot_index: SnapshotIndex, known: State | None) -> State:
     taken, left = _sort(snapshot_index, fresh, files)
     gone = (held - files.tags.keys()) | (held & (fresh - taken.keys()))
     left += _take(snapshot_index, taken, gone)
-    with new_objects(snapshot_index.home, index=snapshot_index.index) as place:
-        tree = git(place, "write-tree").decode().strip()
+    with new_objects(snapshot_index.home, index=snapshot_index.index) as git_directory:
+        tree = git(git_directory, "write-tree").decode().strip()
     index = Stamp.of(snapshot_index.index.stat())
     young = [stamp.size for stamp in taken.values() if _second(stamp) >= _second(index)]
     return State(
@@ -182,7 +182,7 @@ def _state(snapshot_index: SnapshotIndex, known: State | None) -> State:
         limit=snapshot_index.limit,
         listing=listing,
         left=tuple(sorted(left, key=lambda one: one.path)),
-        left_out=files.left_out,
+        skipped_environments=files.skipped_environments,
         folders=_scan(snapshot_index.root, folders_of(iter(files.tags)), known.folders if known else {}),
         pointers=_pointers(snapshot_index, files, set(taken), known.pointers if known else ()),
         racy=len(young) > _RACY_FILES or sum(young) > _RACY_BYTES,
@@ -284,8 +284,8 @@ def _enter(snapshot_index: SnapshotIndex, entries: dict[bytes, StoredFile], gone
     refused: list[bytes] = []
     for _ in range(_MOST_NAMES):
         lines = (b"%s %s\t%s\0" % (one.mode, one.identity.encode(), path) for path, one in entries.items())
-        words = ("update-index", "--index-version", "2", "-z", "--index-info")
-        done = run_git(snapshot_index.git_directory, *words, stdin=removed + b"".join(lines), settings=_INDEX)
+        arguments = ("update-index", "--index-version", "2", "-z", "--index-info")
+        done = run_git(snapshot_index.git_directory, *arguments, stdin=removed + b"".join(lines), settings=_INDEX)
         if done.exit_code == 0:
             return refused
         culprit = re.search(_CULPRIT, done.stderr.decode("utf-8", "surrogateescape"))

@@ -19,8 +19,8 @@ class FrozenTree(Struct, frozen=True, kw_only=True):
 
     def digest(self, path: str) -> str:
         """Return git's id of a folder or file, with the digests of its files that are too large to be stored."""
-        place = normpath(join(self.snapshot.code.subdirectory, path))
-        top = "" if place == "." else f"{place}/"
+        location = normpath(join(self.snapshot.code.subdirectory, path))
+        top = "" if location == "." else f"{location}/"
         large = sorted(f"{one.path} {one.sha256}" for one in self.snapshot.large if f"{one.path}/".startswith(top))
         return "\n".join([self.files.identity(path) or "absent", *large])
 
@@ -30,4 +30,4 @@ class FrozenTree(Struct, frozen=True, kw_only=True):
 
     def left_out(self) -> frozenset[Path]:
         """Return the files in the run folder that are not in the tree, such as files that git ignores."""
-        return frozenset(place for place, _ in self.run_folder.provided)
+        return frozenset(path for path, _ in self.run_folder.provided)

@@ -108,7 +108,7 @@ def git_environment(settings: Settings = (), variables: Mapping[str, str] = NOTH
 
 def run_git(
     git_directory: GitDirectory,
-    *words: str | Path,
+    *arguments: str | Path,
     stdin: bytes = b"",
     settings: Settings = (),
     variables: Mapping[str, str] = NOTHING,
@@ -122,7 +122,7 @@ def run_git(
     is_fetch = "GIT_ALLOW_PROTOCOL" in variables
     try:
         return capture(
-            ["git", *words],
+            ["git", *arguments],
             cwd=git_directory.work_tree,
             env=git_environment(settings if is_fetch else (*_CUT_OFF, *settings), around),
             stdin=stdin,
@@ -133,18 +133,18 @@ def run_git(
         if error.hint is None and "no such program" in error.message:
             raise
         where = git_directory.work_tree or git_directory.git_dir
-        raise SnapshotError(f"'git {words[0]}' failed in {where}", context=error.message) from error
+        raise SnapshotError(f"'git {arguments[0]}' failed in {where}", context=error.message) from error
 
 
-def git(git_directory: GitDirectory, *words: str | Path, stdin: bytes = b"", settings: Settings = ()) -> bytes:
+def git(git_directory: GitDirectory, *arguments: str | Path, stdin: bytes = b"", settings: Settings = ()) -> bytes:
     """Run git on a repository and return its standard output.
 
     Raises:
         GitError: git failed; its error output is the context.
     """
-    done = run_git(git_directory, *words, stdin=stdin, settings=settings)
+    done = run_git(git_directory, *arguments, stdin=stdin, settings=settings)
     if done.exit_code:
-        raise GitError(f"'git {words[0]}' failed", context=done.error_text)
+        raise GitError(f"'git {arguments[0]}' failed", context=done.error_text)
     return done.stdout
 
 

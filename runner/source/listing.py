@@ -26,14 +26,14 @@ class Listing(Struct, frozen=True, kw_only=True):
 
     raw: dict[bytes, bytes]
     empty: tuple[bytes, ...] = ()
-    complaints: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
 
 
 class Files(Struct, frozen=True, kw_only=True):
     """A parsed listing: the tag of each path, and the environments that were left out."""
 
     tags: dict[bytes, bytes]
-    left_out: tuple[bytes, ...] = ()
+    skipped_environments: tuple[bytes, ...] = ()
 
 
 class Lister(Struct, frozen=True, kw_only=True):
@@ -64,9 +64,9 @@ class Lister(Struct, frozen=True, kw_only=True):
         prefixes = [prefix for prefix in (known.raw if known else ()) if not prefix or self.checkout(prefix)] or [b""]
         results = run_concurrently(*(partial(self._list, prefix) for prefix in prefixes))
         raw = {prefix: result[0] for prefix, result in zip(prefixes, results, strict=True)}
-        complaints = [text for result in results for text in result[1]]
+        problems = [text for result in results for text in result[1]]
         if known and raw == known.raw and not any(self.checkout(prefix) for prefix in known.empty):
-            return Listing(raw=raw, empty=known.empty, complaints=tuple(complaints))
+            return Listing(raw=raw, empty=known.empty, problems=tuple(problems))
         reached: dict[bytes, bytes] = {}
         empty: list[bytes] = []
         waiting = [b""]
@@ -74,11 +74,11 @@ class Lister(Struct, frozen=True, kw_only=True):
             prefix = waiting.pop()
             if prefix not in raw:
                 raw[prefix], more = self._list(prefix)
-                complaints += more
+                problems += more
             reached[prefix] = raw[prefix]
             for folder in self._folders(prefix, raw[prefix]):
                 (waiting if self.checkout(folder) else empty).append(folder)
-        return Listing(raw=reached, empty=tuple(empty), complaints=tuple(complaints))
+        return Listing(raw=reached, empty=tuple(empty), problems=tuple(problems))
 
     def _list(self, prefix: bytes) -> tuple[bytes, list[str]]:
         standard = ("--exclude-standard", *exclusions(), *self._own_home(prefix)) if self.ignoring else ()
@@ -86,10 +86,8 @@ class Lister(Struct, frozen=True, kw_only=True):
         if done.exit_code:
             shown = self.root / os.fsdecode(prefix)
             raise SnapshotError(f"git can't list the files of {shown}", context=done.error_text)
-        complaints = [
-            line.removeprefix("warning: ") for line in done.error_text.splitlines() if "could not open" in line
-        ]
-        return done.stdout, complaints
+        problems = [line.removeprefix("warning: ") for line in done.error_text.splitlines() if "could not open" in line]
+        return done.stdout, problems
 
     def _own_home(self, prefix: bytes) -> tuple[str, ...]:
         """Return the option that excludes proj's home if it is inside the project."""
@@ -131,7 +129,7 @@ def read_listing(listing: Listing) -> Files:
     if environments:
         inside = tuple(environments)
         tags = {path: tag for path, tag in tags.items() if tag != UNTRACKED or not path.startswith(inside)}
-    return Files(tags=tags, left_out=tuple(sorted(environments)))
+    return Files(tags=tags, skipped_environments=tuple(sorted(environments)))
 
 
 def _environment_of(path: bytes) -> Iterator[bytes]:

@@ -125,11 +125,11 @@ class Mirror(Struct, frozen=True, kw_only=True):
         finally:
             remove_tree(staging)
 
-    def _git(self, *words: str) -> Completed:
+    def _git(self, *arguments: str) -> Completed:
         # git needs a repository: until the mirror exists it is the snapshot store, never the user's current folder.
-        return self._git_at(self.git_dir if self.git_dir.exists() else open_snapshot_store(self.home), *words)
+        return self._git_at(self.git_dir if self.git_dir.exists() else open_snapshot_store(self.home), *arguments)
 
-    def _git_at(self, git_dir: Path, *words: str) -> Completed:
+    def _git_at(self, git_dir: Path, *arguments: str) -> Completed:
         plain = self.url.startswith("http://")
         if plain and not is_loopback(urlsplit(self.url).hostname or ""):
             raise SourceError(f"proj can't fetch code over 'http://': {self.url}")
@@ -137,7 +137,7 @@ class Mirror(Struct, frozen=True, kw_only=True):
         variables = self.credentials.variables() if self.credentials else {}
         return run_git(
             GitDirectory(git_dir=git_dir),
-            *words,
+            *arguments,
             settings=(*_SLOW, *secret),
             variables={**variables, "GIT_ALLOW_PROTOCOL": _allowed(plain=plain)},
         )
@@ -152,10 +152,10 @@ class Mirror(Struct, frozen=True, kw_only=True):
         )
 
     def _unreachable(self, done: Completed) -> SourceError:
-        complaint = without_credentials(done.error_text)
-        complaint = self.credentials.redact(complaint) if self.credentials else complaint
+        error_output = without_credentials(done.error_text)
+        error_output = self.credentials.redact(error_output) if self.credentials else error_output
         hint = "Check the address and your access rights with `git ls-remote ADDRESS`."
-        return SourceError(f"{self.url} can't be fetched", context=complaint, hint=hint)
+        return SourceError(f"{self.url} can't be fetched", context=error_output, hint=hint)
 
 
 def _allowed(*, plain: bool) -> str:

@@ -113,7 +113,7 @@ def _open_bare(where: Address, version: str | None) -> Source:
     return _commit_source(where, git_directory, commit, name=where.typed, remote=where.where, ref=ref, tail=folder)
 
 
-def _commit_source(  # noqa: PLR0913  # one place that fills a Source for commits
+def _commit_source(  # noqa: PLR0913  # the only function that fills a Source for commits
     where: Address, git_directory: GitDirectory, commit: Commit, *, name: str, remote: str, ref: str | None, tail: str
 ) -> Source:
     subdirectory = where.subdirectory or tail

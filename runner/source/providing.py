@@ -48,8 +48,8 @@ def list_ignored(lister: Lister, prefixes: Iterable[bytes]) -> list[bytes]:
     """Return ignored paths in the repositories of a project; a folder with only ignored files ends with ``/``."""
 
     def listed(prefix: bytes) -> list[bytes]:
-        words = ("ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory")
-        done = run_git(lister.git_directory(prefix), *words)
+        arguments = ("ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory")
+        done = run_git(lister.git_directory(prefix), *arguments)
         return [prefix + name for name in done.stdout.split(b"\0")[:-1]]
 
     if not lister.ignoring:
@@ -127,9 +127,9 @@ def provide_files(top: Path, wanted: FilesToProvide, before: Mapping[bytes, Prov
     found: dict[bytes, Provided] = {}
     for want in (*wanted.files, *wanted.crowded):
         known = before.get(want.path)
-        place = start + want.path
+        destination = start + want.path
         with suppress(OSError):  # the file is gone, or the tree has a file at the path of its folder
-            found[want.path] = _kept(known, want, place) or copier.put(want, place)
+            found[want.path] = _kept(known, want, destination) or copier.put(want, destination)
     for path in before.keys() - found.keys():
         with suppress(OSError):  # provided to an earlier run: the project no longer has it, or the tree has it now
             if Stamp.of(os.lstat(start + path)) == before[path].stamp:
@@ -137,11 +137,11 @@ def provide_files(top: Path, wanted: FilesToProvide, before: Mapping[bytes, Prov
     return found
 
 
-def _kept(known: Provided | None, want: FileToProvide, place: bytes) -> Provided | None:
+def _kept(known: Provided | None, want: FileToProvide, destination: bytes) -> Provided | None:
     """Return the record of a file that was provided before, if the file can stay."""
-    if known is None or known.origin != want.origin or not os.path.lexists(place):
+    if known is None or known.origin != want.origin or not os.path.lexists(destination):
         return None
-    if Stamp.of(os.lstat(place)) != known.stamp:
+    if Stamp.of(os.lstat(destination)) != known.stamp:
         return None
     before = origin_stamp(want.origin)
     if known.how == "linked":
@@ -168,15 +168,15 @@ class _Copier:
         self._room = COPY_ROOM
         self._clones = True
 
-    def put(self, want: FileToProvide, place: bytes) -> Provided:
+    def put(self, want: FileToProvide, destination: bytes) -> Provided:
         """Provide one file.
 
         Raises:
             OSError: the file can't be read, or the disk is full.
         """
-        origin, target = Path(os.fsdecode(want.origin)), Path(os.fsdecode(place))
+        origin, target = Path(os.fsdecode(want.origin)), Path(os.fsdecode(destination))
         status = origin.lstat()
-        if os.path.lexists(place):
+        if os.path.lexists(destination):
             remove_tree(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         how = self._fill(origin, target, status.st_size) if stat.S_ISREG(status.st_mode) else "linked"

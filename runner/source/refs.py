@@ -32,8 +32,9 @@ def find_commit(git_directory: GitDirectory, version: str, shown: str) -> Commit
         commit = read_commit(git_directory, name)
         if commit:
             return commit
-    complaint = run_git(git_directory, "rev-parse", "--verify", "--end-of-options", f"{version}^{{commit}}").error_text
-    if "ambiguous" in complaint:
+    done = run_git(git_directory, "rev-parse", "--verify", "--end-of-options", f"{version}^{{commit}}")
+    error_output = done.error_text
+    if "ambiguous" in error_output:
         raise SourceError(f"'{version}' matches several commits of {shown}", hint="Give more characters of the id.")
     raise SourceError(f"{shown} has no version '{version}'", hint=_near_miss(git_directory, version))
 
@@ -61,7 +62,7 @@ def _near_miss(git_directory: GitDirectory, version: str) -> str:
         git_directory, "for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads", "refs/tags", "refs/remotes"
     )
     names = [name.removeprefix("origin/") for name in listed.text.splitlines()]
-    close = near_words(version, sorted(set(names)), most=3)
+    close = near_words(version, sorted(set(names)))
     if close:
         return "Did you mean " + " or ".join(close) + "?"
     if _SHA.match(version) and (git_directory.git_dir / "shallow").exists():

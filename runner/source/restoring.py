@@ -28,28 +28,28 @@ def checkout(run_id: str, destination: Path, home: Home, report: Report) -> str:
     Raises:
         SnapshotError: the folder is not empty, or the snapshot store does not have the run's code.
     """
-    kept = read_run_commit(home, run_id)
+    stored = read_run_commit(home, run_id)
     target = destination.absolute()
     if os.path.lexists(target) and (target.is_symlink() or not target.is_dir() or any(target.iterdir())):
         raise SnapshotError(f"{destination} is not an empty folder", hint="Give a folder that does not exist.")
     # Beside the code: nothing is written to a home that is only read.
     index = target.parent / f".{target.name[:100]}.{os.urandom(8).hex()}.index"
     try:
-        _require_sound_objects(home, run_id, kept.tree)
-        checkout_tree(home, target, kept.tree, Table(), index)
+        require_sound_objects(home, run_id, stored.tree)
+        checkout_tree(home, target, stored.tree, Table(), index)
     except GitError as error:
         raise damaged_run(run_id, error.context) from error
-    origin, large = read_large(kept)
+    origin, large = read_large(stored)
     for one in large:
         if not _bring(one, target, origin):
             message = f"'{one.path}' was too large to be stored, and the project no longer has it unchanged"
             report(
                 Event(kind=EventKind.WARNING, message=message, hint=f"It had {one.size} bytes, SHA-256 {one.sha256}")
             )
-    return kept.tree
+    return stored.tree
 
 
-def _require_sound_objects(home: Home, run_id: str, *trees: str) -> None:
+def require_sound_objects(home: Home, run_id: str, *trees: str) -> None:
     """Compare the loose objects of trees with their ids, because git reads them without doing so.
 
     Raises:
@@ -121,7 +121,7 @@ def _between(first: str, second: str, home: Home, *options: str) -> bytes:
     trees = [read_run_commit(home, run_id).tree for run_id in (first, second)]
     try:
         for run_id, tree in zip((first, second), trees, strict=True):
-            _require_sound_objects(home, run_id, tree)
+            require_sound_objects(home, run_id, tree)
         return git(store_git_directory(home), "diff", *options, *trees)
     except GitError as error:
         raise damaged_run(second, error.context) from error
@@ -139,10 +139,10 @@ def difference(run_id: str, home: Home) -> bytes:
     Raises:
         SnapshotError: the snapshot store does not have the run's code.
     """
-    kept = read_run_commit(home, run_id)
+    stored = read_run_commit(home, run_id)
     try:
-        _require_sound_objects(home, run_id, *filter(None, (kept.base, kept.tree)))
-        return git(store_git_directory(home), *_DIFF, kept.base, kept.tree) if kept.base else b""
+        require_sound_objects(home, run_id, *filter(None, (stored.base, stored.tree)))
+        return git(store_git_directory(home), *_DIFF, stored.base, stored.tree) if stored.base else b""
     except GitError as error:
         raise damaged_run(run_id, error.context) from error
 
@@ -157,7 +157,7 @@ def find_trees_in_history(trees: Iterable[str], source: Source) -> dict[str, str
     wanted = frozenset(trees)
     if source.repository is None or not wanted:
         return {}
-    place = GitDirectory(git_dir=source.repository)
-    lines = git(place, "rev-list", "--all", "--format=%T %H").decode().splitlines()
+    git_directory = GitDirectory(git_dir=source.repository)
+    lines = git(git_directory, "rev-list", "--all", "--format=%T %H").decode().splitlines()
     pairs = (line.split(" ") for line in lines if not line.startswith("commit "))
     return {tree: commit for tree, commit in pairs if tree in wanted}

@@ -228,10 +228,10 @@ def check_out(
 
 
 def _check_out_tree(
-    snapshot: Snapshot, source: Source, home: Home, report: Report, place: tuple[Path, Table]
+    snapshot: Snapshot, source: Source, home: Home, report: Report, prepared: tuple[Path, Table]
 ) -> dict[bytes, CheckoutEntry]:
     """Check out the tree; if that fails, repair the snapshot and retry with an empty folder."""
-    top, table = place
+    top, table = prepared
     try:
         return checkout_tree(home, top, snapshot.code.tree, table)
     except GitError:
@@ -343,20 +343,20 @@ def _bring_inputs(
     """Provide declared inputs from outside the repository at the same relative path."""
     found = []
     for name in inputs:
-        place = Path(os.path.normpath(folder.project / name))
-        if source.project is None or Path(name).is_absolute() or place.is_relative_to(folder.top):
+        target = Path(os.path.normpath(folder.project / name))
+        if source.project is None or Path(name).is_absolute() or target.is_relative_to(folder.top):
             continue
         origin = Path(os.path.normpath(source.project / name))
-        if not origin.exists() or not place.is_relative_to(folder.root):
+        if not origin.exists() or not target.is_relative_to(folder.root):
             report(Event(kind=EventKind.WARNING, message=f"The input '{name}' does not exist: {origin}"))
             continue
         if origin.is_dir():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.symlink_to(origin)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(origin)
         else:
             want = FileToProvide(os.fsencode(origin.name), os.fsencode(origin))
-            provide_files(place.parent, FilesToProvide(files=[want], folders=[], crowded=[]), {})
-        found.append((name, place))
+            provide_files(target.parent, FilesToProvide(files=[want], folders=[], crowded=[]), {})
+        found.append((name, target))
     return found
 
 

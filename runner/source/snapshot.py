@@ -143,10 +143,19 @@ def _snapshot(
         label=source.label,
         root=source.root,
         base=difference.base if difference and code.dirty else None,
-        committed_at=datetime.fromtimestamp(source.committed_at, timezone.utc) if source.committed_at else None,
+        committed_at=_time_of(source.committed_at),
         large=large,
         notices=notices,
     )
+
+
+_LATEST = 250_000_000_000
+"""Seconds since 1970 up to which times can be calculated with."""
+
+
+def _time_of(seconds: int | None) -> datetime | None:
+    """Return the time of a commit, None without a commit or for a time that is unknown or after the year 9891."""
+    return datetime.fromtimestamp(seconds, timezone.utc) if seconds and seconds < _LATEST else None
 
 
 def path_text(path: bytes) -> str:
@@ -187,14 +196,14 @@ def _notices(state: State, difference: Difference, snapshot_index: SnapshotIndex
         ],
         "Can't be read, not part of the snapshot": why.get("unreadable", []),
         "Deleted while the snapshot was taken": why.get("vanished", []),
-        "An environment that git does not ignore, left out of the snapshot": list(state.left_out),
+        "An environment that git does not ignore, left out of the snapshot": list(state.skipped_environments),
         "A Git LFS pointer without the content (run `git lfs pull`)": list(state.pointers),
         "A submodule that is not checked out, its files are missing (run `git submodule update --init`)": list(
             state.listing.empty
         ),
     }
     found = [f"{text}: {_some(paths)}" for text, paths in texts.items() if paths]
-    found += [f"Part of the project can't be read: {complaint}" for complaint in state.listing.complaints]
+    found += [f"Part of the project can't be read: {problem}" for problem in state.listing.problems]
     if difference.missing:
         found.append(f"Sparse checkout: {difference.missing} files of the commit are not in the project folder")
     if difference.unused:
@@ -206,8 +215,10 @@ def _notices(state: State, difference: Difference, snapshot_index: SnapshotIndex
 
 
 def _ignored(paths: set[bytes], snapshot_index: SnapshotIndex) -> set[bytes]:
-    place = snapshot_index.lister.git_directory(b"")
-    done = run_git(place, "check-ignore", "-z", "--stdin", "--no-index", stdin=b"".join(path + b"\0" for path in paths))
+    git_directory = snapshot_index.lister.git_directory(b"")
+    done = run_git(
+        git_directory, "check-ignore", "-z", "--stdin", "--no-index", stdin=b"".join(path + b"\0" for path in paths)
+    )
     return set(done.stdout.split(b"\0")[:-1])
 
 

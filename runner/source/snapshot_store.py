@@ -17,6 +17,7 @@ from runner.errors import GitError, SnapshotError
 from runner.settings import Home
 from runner.source.durable import publish, write_durably
 from runner.source.gitcommand import GitDirectory, object_file, run_git
+from runner.source.packed_refs import PACKED_REFS, read_packed_refs
 from runner.source.packing import PackWriter
 
 RAW = "* -filter -text -eol -ident -working-tree-encoding -crlf\n"
@@ -73,12 +74,20 @@ def open_snapshot_store(home: Home) -> Path:
     home.ensure()
     with locked(home.root / "vault.lock"):
         # Files are written one by one, because `git init` applies the user's templates, hash and ref formats.
-        for folder in _FOLDERS:
+        for folder in ("", "refs", "objects", *_FOLDERS):
+            _make_way(home, store / folder, for_folder=True)
             (store / folder).mkdir(parents=True, exist_ok=True)
         for name, content in _SKELETON.items():
+            _make_way(home, store / name, for_folder=False)
             if not _has(store / name, content):
                 write_atomically(store / name, content.encode(), durable=True)
     return store
+
+
+def _make_way(home: Home, path: Path, *, for_folder: bool) -> None:
+    """Move a file that is in the place of a folder, or a folder in the place of a file, aside to the home."""
+    if os.path.lexists(path) and path.is_dir() != for_folder:
+        path.rename(home.root / f"{path.name}.damaged-{os.urandom(4).hex()}")
 
 
 _FOLDERS = ("objects/info", "objects/pack", "refs/heads", "refs/runs", "info", "incoming")
@@ -139,14 +148,14 @@ def parse_batch(requested: Sequence[str], output: bytes) -> dict[str, Content]:
         end = output.find(b"\n", start)
         if end < 0:
             break
-        words = output[start:end].split(b" ")
+        fields = output[start:end].split(b" ")
         start = end + 1
-        if len(words) == 3 and words[1] in _KINDS:  # noqa: PLR2004
-            size = int(words[2])
+        if len(fields) == 3 and fields[1] in _KINDS:  # noqa: PLR2004
+            size = int(fields[2])
             data = output[start : start + size]
             if len(data) < size:
                 break
-            found[name] = Content(words[0].decode(), words[1].decode(), data)
+            found[name] = Content(fields[0].decode(), fields[1].decode(), data)
             start += size + 1
     return found
 
@@ -182,24 +191,24 @@ def write_loose(home: Home, contents: Iterable[Content]) -> None:
     pairs = []
     staging = store / "incoming" / f"loose-{os.urandom(8).hex()}"
     try:
-        for identity, place in files.items():
-            if _is_filled(place):
+        for identity, path in files.items():
+            if _is_filled(path):
                 continue
             one = wanted[identity]
             staging.mkdir(exist_ok=True)
             data = zlib.compress(f"{one.kind} {len(one.data)}\0".encode() + one.data, 1)
             (staging / identity).write_bytes(data)
             (staging / identity).chmod(0o444)
-            pairs.append((staging / identity, place))
+            pairs.append((staging / identity, path))
         publish(pairs)
     finally:
         remove_tree(staging)
 
 
-def _is_filled(place: Path) -> bool:
+def _is_filled(path: Path) -> bool:
     """Tell whether a file exists and is not empty; a power loss can leave an empty file."""
     try:
-        return place.stat().st_size > 0
+        return path.stat().st_size > 0
     except OSError:
         return False
 
@@ -309,11 +318,11 @@ def _tree_of(lines: Iterable[_Header]) -> str:
     return next(name for kind, _, name in lines if kind == "tree")
 
 
-def damaged_run(run_id: str, complaint: str | None) -> SnapshotError:
-    """Return the error for a run with incomplete code; ``complaint`` is git's error output."""
+def damaged_run(run_id: str, error_output: str | None) -> SnapshotError:
+    """Return the error for a run with incomplete code; ``error_output`` is git's error output."""
     return SnapshotError(
         f"The code of the run {run_id} is damaged in the snapshot store",
-        context=complaint,
+        context=error_output,
         hint="`proj verify --repair` removes damaged objects. If the project still has the same files, its next run "
         "stores them again, which also repairs this run.",
     )
@@ -322,14 +331,16 @@ def damaged_run(run_id: str, complaint: str | None) -> SnapshotError:
 def has_run_commit(home: Home, run_id: str) -> bool:
     """Tell whether the snapshot store has the code of a run."""
     ref = run_ref(run_id)
-    return (home.snapshot_store / ref).exists() or ref in _packed_refs(home)
+    return (home.snapshot_store / ref).is_file() or ref in read_packed_refs(home.snapshot_store)
 
 
 def run_commits(home: Home) -> dict[str, str]:
     """Return the commit id of every run by its run id; the commit of a damaged ref may not exist."""
-    found = {ref: commit for ref, commit in _packed_refs(home).items() if ref.startswith("refs/runs/")}
+    found = {
+        ref: commit for ref, commit in read_packed_refs(home.snapshot_store).items() if ref.startswith("refs/runs/")
+    }
     for path in (home.snapshot_store / "refs" / "runs").glob("*"):
-        if _RUN_ID.match(path.name):  # skips locks and files of killed processes
+        if _RUN_ID.match(path.name) and path.is_file():  # skips locks and files of killed processes
             found[f"refs/runs/{path.name}"] = path.read_text(encoding="ascii", errors="replace").strip()
     return {ref.removeprefix("refs/runs/"): commit for ref, commit in found.items()}
 
@@ -338,16 +349,7 @@ def _read_ref(home: Home, ref: str) -> str:
     try:
         return (home.snapshot_store / ref).read_text(encoding="ascii", errors="replace").strip()
     except OSError:
-        return _packed_refs(home).get(ref, "")
-
-
-def _packed_refs(home: Home) -> dict[str, str]:
-    try:
-        lines = (home.snapshot_store / "packed-refs").read_text(encoding="ascii", errors="replace").splitlines()
-    except FileNotFoundError:
-        return {}
-    pairs = (line.split(" ", 1) for line in lines if " " in line and not line.startswith("#"))
-    return {ref: commit for commit, ref in pairs}
+        return read_packed_refs(home.snapshot_store).get(ref, "")
 
 
 def release_snapshot(run_id: str, home: Home) -> None:
@@ -361,11 +363,11 @@ def release_snapshot(run_id: str, home: Home) -> None:
 
 def drop_ref(home: Home, ref: str) -> None:
     """Remove a ref, also a damaged one, which git can't remove. The caller holds the lock of the snapshot store."""
-    packed = home.snapshot_store / "packed-refs"
-    if ref in _packed_refs(home):
+    packed = home.snapshot_store / PACKED_REFS
+    if ref in read_packed_refs(home.snapshot_store):
         lines = packed.read_bytes().splitlines(keepends=True)
         write_durably(packed, b"".join(line for line in lines if line.rstrip().rpartition(b" ")[2] != ref.encode()))
-    (home.snapshot_store / ref).unlink(missing_ok=True)
+    remove_tree(home.snapshot_store / ref)
 
 
 def remove_left_locks(home: Home) -> None:

@@ -5,6 +5,7 @@ import re
 import stat
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 _NAMES = frozenset((".gitignore", ".gitattributes", ".gitmodules"))
@@ -12,7 +13,7 @@ _OWN = (
     *("HEAD", "config", "config.worktree", "index", "packed-refs", "shallow", "commondir"),
     *("info/exclude", "info/attributes", "info/sparse-checkout", "objects/info/alternates"),
 )
-_PATH = r'(?mi)^\s*(?:path|excludesfile|attributesfile)\s*=\s*"?(.+?)"?\s*$'
+_PATH = r"(?mi)^[ \t]*(?:path|excludesfile|attributesfile)[ \t]*=[ \t]*(\S.*)$"
 _PATIENCE = 20.0
 """Seconds for searching a work tree."""
 
@@ -31,16 +32,19 @@ def _named(git_dir: Path) -> Iterator[Path]:
     for config in (git_dir / "config", git_dir / "config.worktree"):
         if config.is_file():
             for name in re.findall(_PATH, config.read_text(encoding="utf-8", errors="surrogateescape")):
-                yield git_dir / Path(name).expanduser()
+                yield git_dir / Path(name.strip().strip('"')).expanduser()
 
 
 def _candidates(work_tree: Path | None) -> Iterator[Path]:
     end = time.monotonic() + _PATIENCE
-    for folder, folders, files in os.walk(work_tree) if work_tree else ():
-        if time.monotonic() > end:
-            return
-        folders[:] = [name for name in folders if name != ".git"]
-        yield from (Path(folder, name) for name in _NAMES.intersection(files))
+    waiting = [str(work_tree)] if work_tree else []
+    while waiting and time.monotonic() < end:  # os.walk() calls itself, and fails in deep folders
+        with suppress(OSError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting += [entry.path] if entry.name != ".git" else []
+                elif entry.name in _NAMES:
+                    yield Path(entry.path)
 
 
 def _is_special(path: Path) -> bool:

@@ -61,7 +61,7 @@ def _walk(data: bytearray) -> Iterator[tuple[int, bytes]]:
 def _search(data: bytearray, paths: Mapping[bytes, object]) -> Iterator[tuple[int, bytes]]:
     """Yield the offset and the path of a few entries, found by their bytes: length, name, NUL."""
     for path in paths:
-        words = min(len(path), _LENGTH).to_bytes(2, "big") + path + b"\0"
-        place = data.find(words, _HEAD)
-        if place >= 0:
-            yield place + 2 - _ENTRY, path
+        entry = min(len(path), _LENGTH).to_bytes(2, "big") + path + b"\0"
+        position = data.find(entry, _HEAD)
+        if position >= 0:
+            yield position + 2 - _ENTRY, path

@@ -39,8 +39,8 @@ def summarise_commit(repository: Path, commit: str) -> CommitSummary | None:
     if not author or not committer:
         return None
     offset = timedelta(hours=int(committer["hours"]), minutes=int(committer["minutes"]))
-    zone = timezone(-offset if committer["sign"] == "-" else offset)
     try:
+        zone = timezone(-offset if committer["sign"] == "-" else offset)
         day = datetime.fromtimestamp(int(committer["seconds"]), zone).date().isoformat()
     except (ValueError, OverflowError, OSError):
         return None

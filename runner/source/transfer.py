@@ -80,10 +80,10 @@ def _paths(home: Home, tree: str, objects: Path) -> dict[str, bytes]:
 def _copy_packed(home: Home, objects: Path, paths: dict[str, bytes]) -> None:
     """Copy the packed objects of a mirror without checking them: git checked them when it fetched them."""
     staging = new_folder(open_snapshot_store(home) / "incoming")
-    words = ("pack-objects", "--quiet", "--delta-base-offset", "--window=0", "--compression=0")
+    arguments = ("pack-objects", "--quiet", "--delta-base-offset", "--window=0", "--compression=0")
     git_directory = store_git_directory(home, objects)
     try:
-        done = run_git(git_directory, *words, staging / "pack", stdin="".join(f"{one}\n" for one in paths).encode())
+        done = run_git(git_directory, *arguments, staging / "pack", stdin="".join(f"{one}\n" for one in paths).encode())
         if done.exit_code:
             sizes = _sizes(git_directory, paths)
             raise _incomplete([path for one, path in paths.items() if one not in sizes], done.error_text)
@@ -120,8 +120,8 @@ def _copy_objects(home: Home, objects: Path, paths: dict[str, bytes]) -> None:
 def _sizes(git_directory: GitDirectory, identities: Iterable[str]) -> dict[str, int]:
     stdin = "".join(f"{identity}\n" for identity in identities).encode()
     listed = run_git(git_directory, "cat-file", "--batch-check", "--buffer", stdin=stdin).text.splitlines()
-    words = (line.split(" ") for line in listed)
-    return {parts[0]: int(parts[2]) for parts in words if len(parts) == 3}  # noqa: PLR2004
+    fields = (line.split(" ") for line in listed)
+    return {parts[0]: int(parts[2]) for parts in fields if len(parts) == 3}  # noqa: PLR2004
 
 
 def _chunks(sizes: dict[str, int]) -> Iterator[list[str]]:
@@ -147,10 +147,10 @@ def _read(git_directory: GitDirectory, identities: list[str], paths: dict[str, b
     return list(found.values())
 
 
-def _incomplete(paths: Iterable[bytes], complaint: str) -> SnapshotError:
+def _incomplete(paths: Iterable[bytes], error_output: str) -> SnapshotError:
     """Return the error that names the files with missing or damaged content."""
     names = [path.decode("utf-8", "backslashreplace") for path in paths]
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     named = f": {', '.join(names[:_NAMED])}{more}" if names else ""
     hint = "The clone is partial or damaged. If its origin can be reached, `git fetch --refetch` completes it."
-    return SnapshotError(f"The repository lacks files of the commit{named}", context=complaint, hint=hint)
+    return SnapshotError(f"The repository lacks files of the commit{named}", context=error_output, hint=hint)

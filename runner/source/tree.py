@@ -52,7 +52,7 @@ class TreeFiles:
 
     def read(self, path: str) -> bytes | None:
         """Return the content of a file, or None if it does not exist."""
-        entry = self._find(self._place(path))
+        entry = self._find(self._locate(path))
         if entry is None or entry.mode == _FOLDER:
             return None
         if entry.mode == _SUBMODULE:
@@ -62,37 +62,39 @@ class TreeFiles:
 
     def names(self, folder: str = "") -> tuple[str, ...]:
         """Return the sorted names in a folder, folders with a final ``/``; empty if the folder does not exist."""
-        place = self._place(folder or ".")
-        entry = self._find(place)
+        location = self._locate(folder or ".")
+        entry = self._find(location)
         if entry is None or entry.mode != _FOLDER:
             return ()
         found = self._folder(entry.identity)
-        return tuple(sorted(f"{name}/" if self._is_folder(place, name, one) else name for name, one in found.items()))
+        return tuple(
+            sorted(f"{name}/" if self._is_folder(location, name, one) else name for name, one in found.items())
+        )
 
     def identity(self, path: str) -> str | None:
         """Return mode and id of a path, with links followed; None if it does not exist."""
-        entry = self._find(self._place(path))
+        entry = self._find(self._locate(path))
         return f"{entry.mode.decode()} {entry.identity}" if entry else None
 
-    def _is_folder(self, place: str | None, name: str, entry: Entry) -> bool:
+    def _is_folder(self, location: str | None, name: str, entry: Entry) -> bool:
         if entry.mode == _LINK:
-            goal = self._find(join(place or "", name))
+            goal = self._find(join(location or "", name))
             return goal is not None and goal.mode == _FOLDER
         return entry.mode == _FOLDER
 
-    def _place(self, path: str) -> str | None:
+    def _locate(self, path: str) -> str | None:
         """Return a path relative to the top of the tree, ``""`` for the top; None if it leads out of the tree."""
         if not path or path.startswith("/"):
             return None
-        place = normpath(join(self._top, path))
-        return None if place == ".." or place.startswith("../") else _top_as_empty(place)
+        location = normpath(join(self._top, path))
+        return None if location == ".." or location.startswith("../") else _top_as_empty(location)
 
-    def _find(self, place: str | None, links: int = 0) -> Entry | None:
+    def _find(self, location: str | None, links: int = 0) -> Entry | None:
         """Return the entry of a path, with links followed inside the tree."""
-        if place is None or links > _MOST_LINKS:
+        if location is None or links > _MOST_LINKS:
             return None
         entry = Entry(_FOLDER, self._tree)
-        parts = place.split("/") if place else []
+        parts = location.split("/") if location else []
         for number, part in enumerate(parts, 1):
             if entry.mode != _FOLDER:
                 return None
@@ -106,8 +108,8 @@ class TreeFiles:
         return entry
 
     def _goal(self, link: Entry, folder: str) -> str | None:
-        place = normpath(join(folder, os.fsdecode(self._object(link.identity).data)))
-        return None if place.startswith(("/", "../")) or place == ".." else _top_as_empty(place)
+        location = normpath(join(folder, os.fsdecode(self._object(link.identity).data)))
+        return None if location.startswith(("/", "../")) or location == ".." else _top_as_empty(location)
 
     def _folder(self, identity: str) -> dict[str, Entry]:
         if identity not in self._folders:
@@ -145,7 +147,7 @@ class TreeFiles:
             names += [self._tree, *(f"{self._tree}:{'/'.join(parts[:count])}" for count in range(1, len(parts) + 1))]
         self._add(names)
         if is_first and self._tree in self._known:
-            folder = self._find(self._place("."))
+            folder = self._find(self._locate("."))
             entries = self._folder(folder.identity) if folder and folder.mode == _FOLDER else {}
             self._add([one.identity for name, one in entries.items() if name.lower().endswith(_LIKELY)])
 
@@ -154,9 +156,9 @@ class TreeFiles:
         self._known.update({one.identity: one for one in found if object_id(one.kind, one.data) == one.identity})
 
 
-def _top_as_empty(place: str) -> str:
+def _top_as_empty(location: str) -> str:
     """Return a normalized path, with ``""`` instead of ``"."`` for the top."""
-    return "" if place == "." else place
+    return "" if location == "." else location
 
 
 def read_tree(content: bytes) -> dict[str, Entry]:

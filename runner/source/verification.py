@@ -1,6 +1,6 @@
 """Verifies all snapshots: every object matches its id, and the code of every run is complete."""
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from msgspec import Struct
@@ -48,17 +48,6 @@ def verify_snapshots(home: Home, *, repair: bool, progress: Progress) -> Iterato
         (home.snapshot_store / "incomplete").unlink(missing_ok=True)
 
 
-def orphan_snapshots(home: Home, run_ids: Container[str]) -> Iterator[Finding]:
-    """Yield the snapshots of runs that are not among ``run_ids``; `release_snapshot` removes one."""
-    for run_id in run_commits(home):
-        if run_id not in run_ids:
-            yield Finding(
-                part="orphan",
-                name=run_id,
-                problem="code is stored for this run, but the run does not exist",
-            )
-
-
 def _check_runs(home: Home, damages: list[Damage], *, repair: bool) -> Iterator[Finding]:
     damaged = frozenset(identity for damage in damages for identity in damage.identities)
     runs = run_commits(home)
@@ -99,19 +88,19 @@ def _read_commits(home: Home, commits: Iterable[str], damaged: frozenset[str]) -
     while chunk := list(islice(rest, _TREES)):
         for name, one in read_objects(home, chunk).items():
             lines = one.data.split(b"\n\n", 1)[0].decode("ascii", "replace").splitlines()
-            words = dict(line.split(" ", 1) for line in lines if " " in line)
-            if one.kind == "commit" and "tree" in words:
-                found[name] = (words["tree"], words.get("parent"))
+            headers = dict(line.split(" ", 1) for line in lines if " " in line)
+            if one.kind == "commit" and "tree" in headers:
+                found[name] = (headers["tree"], headers.get("parent"))
     return found
 
 
 def _read_all(home: Home, trees: Iterable[str], damaged: frozenset[str]) -> dict[str, _Tree]:
     """Read trees and all folders below them, level by level; unreadable ones are left out."""
     known: dict[str, _Tree] = {}
-    asked: set[str] = set()
+    visited: set[str] = set()
     waiting = iter(dict.fromkeys(trees))
-    while level := [tree for tree in waiting if tree not in asked]:
-        asked.update(level)
+    while level := [tree for tree in waiting if tree not in visited]:
+        visited.update(level)
         below: dict[str, None] = {}
         rest = iter(level)
         while chunk := list(islice(rest, _TREES)):

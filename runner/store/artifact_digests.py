@@ -1,7 +1,7 @@
 """Records the digests of artifacts at the end of a run, to detect files that change or disappear later."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
@@ -13,9 +13,9 @@ from runner.base.files import PARTIAL, Stamp, sha256_from
 from runner.base.findings import Finding, Progress
 from runner.errors import InvalidValueError, NotFoundError
 from runner.settings import Home
-from runner.store.artifacts import local_folder, open_found
+from runner.store.artifacts import local_folder, open_found, status_of
 from runner.store.database import Database, Row
-from runner.store.durable import sync
+from runner.store.disk import sync
 from runner.store.row_helpers import chunks
 
 MOST_BYTES = 64 << 30
@@ -38,7 +38,15 @@ class _File(Struct, frozen=True):
     stamp: Stamp
 
 
-def record(db: Database, owner: str, root: Path, known: Mapping[str, str] | None = None, *, since: int = 0) -> int:
+def record(
+    db: Database,
+    owner: str,
+    root: Path,
+    known: Mapping[str, str] | None = None,
+    *,
+    since: int = 0,
+    progress: Callable[[int], None] = lambda _size: None,
+) -> int:
     """Sync the files below an artifact folder to the disk and record their digests; return the number without digest.
 
     Files that did not change since their digest was recorded are not read again.
@@ -50,6 +58,7 @@ def record(db: Database, owner: str, root: Path, known: Mapping[str, str] | None
         known: digests already computed, by path relative to the root.
         since: only files modified after this time (ns) are examined; with 0 all are, and digests of missing files
             are removed.
+        progress: called with the size of each file before it is read.
 
     Raises:
         StoreError: the store can't be written.
@@ -68,6 +77,7 @@ def record(db: Database, owner: str, root: Path, known: Mapping[str, str] | None
         for file in new:
             digest = known.get(os.fsdecode(file.path))
             budget -= 0 if digest else file.stamp.size
+            progress(0 if digest else file.stamp.size)
             digest = digest or (_digest(root, file) if budget >= 0 else None)
             if digest is None:
                 left_out += 1
@@ -79,15 +89,48 @@ def record(db: Database, owner: str, root: Path, known: Mapping[str, str] | None
     return left_out
 
 
+def record_files(db: Database, owner: str, root: Path, files: Sequence[tuple[str, ...]]) -> None:
+    """Sync some files below an artifact folder to the disk and record their digests.
+
+    Args:
+        db: the store.
+        owner: the id of the run or logged model that the files belong to.
+        root: the folder.
+        files: the path components of each file; a file that is missing, or changes meanwhile, gets no digest.
+
+    Raises:
+        StoreError: the store can't be written.
+        OSError: the disk reports an error.
+    """
+    for start in range(0, len(files), _CHUNK):
+        _record_new(db, owner, root, [file for names in files[start : start + _CHUNK] if (file := _find(root, names))])
+
+
+def record_missing(db: Database, owner: str, root: Path) -> None:
+    """Sync the files without a digest below an artifact folder to the disk, and record their digests.
+
+    Raises:
+        StoreError: the store can't be written.
+        OSError: the disk reports an error.
+    """
+    files = _walk(root)
+    while batch := list(islice(files, _CHUNK)):
+        known = _stamps(db, owner, [file.path for file in batch])
+        _record_new(db, owner, root, [file for file in batch if file.path not in known])
+
+
 def read(db: Database, owner: str) -> tuple[ArtifactDigest, ...]:
     """Return the artifact digests of a run or logged model, by path; empty if none are recorded."""
     rows = db.query("SELECT path, size, sha256 FROM artifact_digests WHERE owner = ? ORDER BY path", owner)
     return tuple(map(_digest_of_row, rows))
 
 
-def delete_digests(db: Database, owner: str, path: str) -> None:
-    """Delete the digests of a file, or of all files in a folder, that a client replaced or removed."""
-    place = os.fsencode(path)
+def delete_digests(db: Database, owner: str, names: Sequence[str]) -> None:
+    """Delete the digests of a file, or of all files in a folder, that a client replaced or removed.
+
+    ``names`` are the path components on disk: the path that a client sends can have another form.
+    """
+    place = os.fsencode("/".join(names))
     condition = "owner = ? AND (path = ? OR (path >= ? AND path < ?))"
     words = (owner, place, place + b"/", place + b"0")  # 0 is the character after the slash
     if db.query(f"SELECT 1 FROM artifact_digests WHERE {condition} LIMIT 1", *words):
@@ -136,7 +179,7 @@ def _verify(db: Database, owner: str, root: Path, *, repair: bool) -> Iterator[F
                 yield Finding(part="artifact", name=f"{owner}/{_as_text(row['path'])}", problem=problem)
         after = rows[-1]["path"]
     unrecorded = _count_unrecorded(db, owner, root)
-    repaired = _add(db, owner, root) if unrecorded and repair else None
+    repaired = _repair(db, owner, root) if unrecorded and repair else None
     if unrecorded and after:
         problem = f"{unrecorded} artifact{'s have' if unrecorded > 1 else ' has'} no recorded digest"
         yield Finding(part="artifact", name=owner, problem=problem, repair=repaired)
@@ -161,18 +204,30 @@ def problem_of(root: Path, expected: ArtifactDigest) -> str | None:
     return None
 
 
-def _add(db: Database, owner: str, root: Path) -> str:
+def _repair(db: Database, owner: str, root: Path) -> str:
     """Record digests for files without one; recorded digests stay unchanged."""
-    files = _walk(root)
-    while batch := list(islice(files, _CHUNK)):
-        known = _stamps(db, owner, [file.path for file in batch])
-        rows = [
-            (owner, file.path, file.stamp.size, digest, _encode(file.stamp))
-            for file in batch
-            if file.path not in known and (digest := _digest(root, file))
-        ]
-        db.execute_many("INSERT OR REPLACE INTO artifact_digests VALUES (?, ?, ?, ?, ?)", rows)
+    record_missing(db, owner, root)
     return "recorded their digests"
+
+
+def _record_new(db: Database, owner: str, root: Path, files: Sequence[_File]) -> None:
+    sync([os.fsencode(root) + b"/" + file.path for file in files], root)
+    rows = [
+        (owner, file.path, file.stamp.size, digest, _encode(file.stamp))
+        for file in files
+        if file.stamp.size <= MOST_BYTES and (digest := _digest(root, file))
+    ]
+    # A client may have replaced a file since; its digest follows.
+    names = {row[1]: tuple(os.fsdecode(row[1]).split("/")) for row in rows}
+    current = [row for row in rows if (found := _find(root, names[row[1]])) and _encode(found.stamp) == row[4]]
+    db.execute_many("INSERT OR REPLACE INTO artifact_digests VALUES (?, ?, ?, ?, ?)", current)
+
+
+def _find(root: Path, names: tuple[str, ...]) -> _File | None:
+    with suppress(InvalidValueError, OSError):
+        found = status_of(root, names)
+        return None if found is None else _File(os.fsencode("/".join(names)), Stamp.of(found))
+    return None
 
 
 def _count_unrecorded(db: Database, owner: str, root: Path) -> int:

@@ -1,5 +1,6 @@
 """Provides access to the SQLite file from many threads and processes."""
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,8 +9,9 @@ from pathlib import Path
 
 from runner.base.files import remove_tree
 from runner.errors import DamagedStoreError, StoreError
-from runner.store.faults import explain_error
+from runner.store.disk import explain_error
 from runner.store.migrations import MIGRATIONS, Migration, apply
+from runner.store.query_limits import TimeLimit, limited
 from runner.store.read_only import Way, connect, copy_to_temporary_folder, memory_way, other_ways, usual_way
 from runner.store.upgrading import BUSY_SECONDS, Schema, check_schema, copy_upgraded, make_private, upgrade
 
@@ -42,6 +44,7 @@ class Database:
         self._idle: list[sqlite3.Connection] = []
         self._writing = threading.RLock()
         self._local = threading.local()
+        self.time_limit = TimeLimit()
         self._batch: BatchedWrite | None = None
         self._lost: BaseException | None = None
         self._closed = False
@@ -92,7 +95,7 @@ class Database:
         Raises:
             StoreError: the file is not a store, needs a newer proj, or can't be read.
         """
-        if not path.exists():
+        if not os.path.lexists(path):
             return cls._in_memory(path, migrations, None)
         return cls._readable(path).in_schema(migrations)
 
@@ -192,7 +195,7 @@ class Database:
 
     def query(self, sql: str, *args: object) -> list[Row]:
         """Return all rows of a query."""
-        with self._explained(), self._borrowed() as connection:
+        with self._explained(), self._borrowed() as connection, limited(connection, self.time_limit.deadline):
             return connection.execute(sql, args).fetchall()
 
     def execute(self, sql: str, *args: object) -> int:

@@ -7,7 +7,7 @@ import msgspec
 from runner.errors import InvalidValueError
 from runner.store.database import Database
 from runner.store.entities import Dataset, DatasetInput, ModelOutput, RunInputs
-from runner.store.row_helpers import run_number
+from runner.store.row_helpers import chunks, run_number
 from runner.store.rules import MAX_EXPERIMENT_NAME
 
 CONTEXT_TAG = "mlflow.data.context"
@@ -81,6 +81,19 @@ def outputs(db: Database, run_id: str) -> tuple[ModelOutput, ...]:
         NotFoundError: there is no such run.
     """
     return _models(db, run_number(db, run_id), "output")
+
+
+def runs_with_links(db: Database, run_ids: Sequence[str]) -> frozenset[str]:
+    """Return those of the runs that have inputs or outputs ."""
+    found: set[str] = set()
+    for piece, marks in chunks(run_ids):
+        rows = db.query(
+            f"SELECT run_id FROM runs r WHERE run_id IN ({marks}) AND"
+            " (EXISTS (SELECT 1 FROM inputs WHERE run = r.id) OR EXISTS (SELECT 1 FROM model_uses WHERE run = r.id))",
+            *piece,
+        )
+        found.update(row["run_id"] for row in rows)
+    return frozenset(found)
 
 
 _USE = "INSERT OR REPLACE INTO model_uses (run, direction, model_id, step) VALUES (?, ?, ?, ?)"

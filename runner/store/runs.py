@@ -7,24 +7,30 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from runner.base.tags import RUN_NAME_TAG
-from runner.errors import AlreadyExistsError, InvalidValueError
+from runner.base.tags import RUN_NAME_TAG, WRITTEN_BY_TAG
+from runner.errors import AlreadyExistsError, InvalidValueError, NotFoundError
 from runner.model import RunDetails, RunStatus
-from runner.settings import Home
 from runner.store import experiments
 from runner.store.database import Database, Row
 from runner.store.entities import LifecycleStage, Metric, NewRun, ProcessIdentity, Run
 from runner.store.names import make_name
-from runner.store.process_identity import is_gone
 from runner.store.row_helpers import (
     RUN_ID,
     checked_tags,
     chunks,
+    experiment_number,
     now,
     run_number,
     write_run_tags,
 )
 from runner.store.rules import check_integer, check_value
+
+
+class RunPermissions(Struct, frozen=True, kw_only=True):
+    """``is_recorded`` is true if proj ran the run's command, ``is_live`` while a process owns the run."""
+
+    is_recorded: bool
+    is_live: bool
 
 
 def create(db: Database, new: NewRun) -> Run:
@@ -58,7 +64,7 @@ def create(db: Database, new: NewRun) -> Run:
             f"INSERT INTO runs ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})", *columns.values()
         )
         write_run_tags(db, number, [*pairs, (RUN_NAME_TAG, name)])
-        _write_details(db, number, new.details)
+        write_details(db, number, new.details)
         return load(db, [number], details=True)[0]
 
 
@@ -106,7 +112,7 @@ def update(
 def set_details(db: Database, run_id: str, details: RunDetails) -> None:
     """Replace the details that proj records in addition to MLflow's fields."""
     with db.transaction():
-        _write_details(db, run_number(db, run_id), details)
+        write_details(db, run_number(db, run_id), details)
 
 
 def set_owner(db: Database, run_id: str, owner: ProcessIdentity | None) -> None:
@@ -114,6 +120,21 @@ def set_owner(db: Database, run_id: str, owner: ProcessIdentity | None) -> None:
     document = None if owner is None else msgspec.json.encode(owner).decode()
     with db.transaction():
         db.execute("UPDATE runs SET owner = ? WHERE id = ?", document, run_number(db, run_id))
+
+
+def move(db: Database, run_id: str, experiment_id: str) -> None:
+    """Move an active run to another experiment; its files stay in place.
+
+    Raises:
+        NotFoundError: there is no such run or experiment.
+        InvalidValueError: one of them is deleted.
+    """
+    with db.transaction():
+        number = run_number(db, run_id, active=True)
+        target = experiments.get(db, experiment_id)
+        if target.lifecycle_stage is not LifecycleStage.ACTIVE:
+            raise InvalidValueError(f"The experiment '{target.name}' is deleted", hint="Restore it first.")
+        db.execute("UPDATE runs SET experiment = ? WHERE id = ?", int(target.id), number)
 
 
 def delete(db: Database, run_id: str) -> None:
@@ -138,49 +159,56 @@ def older_than(db: Database, moment: int) -> list[str]:
     return [row["run_id"] for row in rows]
 
 
-def mark_lost(db: Database) -> list[str]:
-    """Mark runs whose owner ended without closing them as LOST, and return their ids.
+def find_permissions(db: Database, run_id: str) -> RunPermissions:
+    """Return the permissions of a run, including deleted ones.
 
-    If the command ended before its owner, the run gets the final status of the command. Otherwise the end time is
-    that of the last write to the run's log.
+    Raises:
+        NotFoundError: there is no such run.
     """
-    return [row["run_id"] for row, owner in _unfinished(db) if is_gone(owner) and _lose(db, row, owner)]
+    rows = db.query(
+        "SELECT owner, status, json_extract(document, '$.command') AS command FROM runs r"
+        " LEFT JOIN details d ON d.run = r.id WHERE run_id = ?",
+        run_id,
+    )
+    if not rows:
+        raise NotFoundError(f"There is no run '{run_id[:80]}'", hint="See `proj list`.")
+    row = rows[0]
+    is_live = row["owner"] is not None and row["status"] in ("RUNNING", "SCHEDULED")
+    return RunPermissions(is_recorded=is_live or row["command"] is not None, is_live=is_live)
 
 
-def show_lost(db: Database) -> list[str]:
-    """In a read-only store, show the runs that `mark_lost` would mark as already marked; return their ids."""
-    lost = {row["id"]: _as_lost(db, row, owner) for row, owner in _unfinished(db) if is_gone(owner)}
-    if lost:
-        shown: dict[str, dict[int, str | int]] = {
-            "status": {number: ended.status.value for number, ended in lost.items()},
-            "ended_at": {number: ended.ended_at for number, ended in lost.items()},
-        }
-        documents: dict[int, str | int] = {
-            number: msgspec.json.encode(ended.details).decode() for number, ended in lost.items()
-        }
-        db.view((_view(db, "runs", "id", shown), _view(db, "details", "run", {"document": documents})))
-    return [ended.run_id for ended in lost.values()]
+def has_live_runs(db: Database, experiment_id: str) -> bool:
+    """Return whether any run of an experiment is owned by a process."""
+    live = "SELECT 1 FROM runs WHERE owner IS NOT NULL AND status IN ('RUNNING', 'SCHEDULED') AND experiment = ?"
+    return bool(db.query(f"{live} LIMIT 1", experiment_number(experiment_id)))
 
 
-def _view(db: Database, table: str, key: str, changed: Mapping[str, Mapping[int, str | int]]) -> str:
-    """Return the statement for a temporary view that shadows a table, with other values in some rows."""
-    columns = []
-    for row in db.query(f"PRAGMA main.table_info({table})"):
-        name = row["name"]
-        cases = " ".join(f"WHEN {number:d} THEN {_literal(value)}" for number, value in changed.get(name, {}).items())
-        columns.append(f"CASE {key} {cases} ELSE {name} END AS {name}" if cases else name)
-    return f"CREATE TEMP VIEW {table} AS SELECT {', '.join(columns)} FROM main.{table}"
+def note_writer(db: Database, run_id: str, writer: str) -> None:
+    """Record on a run that the command of another run writes to it.
+
+    Raises:
+        NotFoundError: there is no such run.
+        InvalidValueError: the run is deleted.
+    """
+    with db.transaction():
+        number = run_number(db, run_id, active=True)
+        rows = db.query("SELECT value FROM tags WHERE run = ? AND key = ?", number, WRITTEN_BY_TAG)
+        known = rows[0]["value"].split() if rows else []
+        if writer not in known:
+            write_run_tags(db, number, [(WRITTEN_BY_TAG, " ".join([*known, writer]))])
 
 
-def _literal(value: str | int) -> str:
-    """Return a value as an SQL literal, because a view takes no arguments."""
-    return str(value) if isinstance(value, int) else "CAST(X'" + value.encode().hex() + "' AS TEXT)"
-
-
-def is_over(db: Database, run_id: str) -> bool:
-    """Return whether a run has ended, even if its end was not recorded."""
-    run = get(db, run_id)
-    return run.status.is_over or (run.owner is not None and is_gone(run.owner))
+def by_prefix(db: Database) -> dict[str, tuple[str, ...]]:
+    """Return the ids of the runs that used each environment prefix or image, oldest first."""
+    found: dict[str, list[str]] = {}
+    question = (
+        "SELECT run_id, coalesce(json_extract(document, '$.environment.prefix'),"
+        " json_extract(document, '$.environment.image')) AS prefix"
+        " FROM details JOIN runs ON runs.id = details.run WHERE prefix IS NOT NULL ORDER BY runs.id"
+    )
+    for row in db.query(question):
+        found.setdefault(row["prefix"], []).append(row["run_id"])
+    return {prefix: tuple(ids) for prefix, ids in found.items()}
 
 
 def load(db: Database, numbers: Sequence[int], *, details: bool = False) -> list[Run]:
@@ -190,7 +218,7 @@ def load(db: Database, numbers: Sequence[int], *, details: bool = False) -> list
         params = _grouped(db.query(f"SELECT run, key, value FROM params WHERE run IN ({marks})", *piece))
         tags = _grouped(db.query(f"SELECT run, key, value FROM tags WHERE run IN ({marks})", *piece))
         metrics = _metrics(db, piece, marks)
-        documents = _documents(db, piece, marks) if details else {}
+        documents = load_details(db, piece, marks) if details else {}
         for row in db.query(f"SELECT * FROM runs WHERE id IN ({marks})", *piece):
             number = row["id"]
             found[number] = _run(
@@ -212,7 +240,8 @@ def _checked_id(run_id: str | None) -> str:
     return run_id
 
 
-def _write_details(db: Database, number: int, details: RunDetails) -> None:
+def write_details(db: Database, number: int, details: RunDetails) -> None:
+    """Replace the details of the run with this row number."""
     document = msgspec.json.encode(details).decode()
     db.execute("INSERT OR REPLACE INTO details VALUES (?, ?)", number, document)
 
@@ -221,60 +250,6 @@ def _move(db: Database, run_id: str, stage: LifecycleStage, deleted_at: int | No
     with db.transaction():
         number = run_number(db, run_id)
         db.execute("UPDATE runs SET lifecycle_stage = ?, deleted_at = ? WHERE id = ?", stage.value, deleted_at, number)
-
-
-def _unfinished(db: Database) -> list[tuple[Row, ProcessIdentity]]:
-    """Return the runs that were not closed, with their owners."""
-    rows = db.query(
-        "SELECT id, run_id, owner, started_at, ended_at FROM runs"
-        " WHERE owner IS NOT NULL AND status IN ('RUNNING', 'SCHEDULED')"
-    )
-    return [(row, msgspec.json.decode(row["owner"], type=ProcessIdentity)) for row in rows]
-
-
-class _Lost(Struct, frozen=True):
-    """The changes to a run that was not closed."""
-
-    run_id: str
-    status: RunStatus
-    ended_at: int
-    details: RunDetails
-
-
-def _as_lost(db: Database, row: Row, owner: ProcessIdentity) -> _Lost:
-    """Return the changes to a run whose owner has ended; its end is the last write to its log."""
-    log = Home(db.path.parent).log(row["run_id"])
-    try:
-        seen = log.stat().st_mtime_ns // 1_000_000
-    except OSError:
-        seen = row["started_at"]
-    details = _documents(db, [row["id"]], "?").get(row["id"], RunDetails())
-    who = f"the process that ran it ({owner.pid} on {owner.host})"
-    status = details.command_status
-    if status is not None:
-        notice = f"{who} ended while collecting the results: metrics, outputs or inputs may be missing"
-        details = msgspec.structs.replace(details, notices=(*details.notices, notice))
-        ended_at = seen if row["ended_at"] is None else row["ended_at"]
-        return _Lost(row["run_id"], status, ended_at, details)
-    details = msgspec.structs.replace(details, reason=details.reason or f"{who} ended without recording the outcome")
-    return _Lost(row["run_id"], RunStatus.LOST, max(row["started_at"], seen), details)
-
-
-def _lose(db: Database, row: Row, owner: ProcessIdentity) -> bool:
-    """Close a run that was not closed; return False if another process closed it in the meantime."""
-    with db.transaction():
-        lost = _as_lost(db, row, owner)
-        changed = db.execute(
-            "UPDATE runs SET status = ?, ended_at = ?"
-            " WHERE id = ? AND status IN ('RUNNING', 'SCHEDULED') AND owner = ?",
-            lost.status.value,
-            lost.ended_at,
-            row["id"],
-            row["owner"],
-        )
-        if changed:
-            _write_details(db, row["id"], lost.details)
-    return bool(changed)
 
 
 def _grouped(rows: list[Row]) -> dict[int, dict[str, str]]:
@@ -294,7 +269,8 @@ def _metrics(db: Database, piece: Sequence[int], marks: str) -> dict[int, dict[s
     return groups
 
 
-def _documents(db: Database, piece: Sequence[int], marks: str) -> dict[int, RunDetails]:
+def load_details(db: Database, piece: Sequence[int], marks: str) -> dict[int, RunDetails]:
+    """Return the details of the runs with these row numbers; ``marks`` are the placeholders for the numbers."""
     rows = db.query(f"SELECT run, document FROM details WHERE run IN ({marks})", *piece)
     return {number: msgspec.json.decode(document, type=RunDetails) for number, document in rows}
 

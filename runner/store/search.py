@@ -1,16 +1,22 @@
-"""Searches runs and experiments."""
+"""Searches runs, their records, and experiments."""
 
-from msgspec import Struct
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct, structs
 
 from runner.base.tags import PARENT_TAG
 from runner.errors import InvalidValueError
+from runner.model import RunRecord
+from runner.settings import Home
 from runner.store import experiments, runs
 from runner.store.database import Database
 from runner.store.entities import Experiment, Page, Run, View
 from runner.store.filters import Kind, Vocabulary
 from runner.store.queries import Query, find
+from runner.store.records import make_record
 from runner.store.row_helpers import VIEWS, experiment_number
 from runner.store.statements import Fragment, Searchable, ValueTable
+from runner.store.values import params_of_runs
 
 MAX_RESULTS = 50_000
 """Maximum number of runs or experiments in one page."""
@@ -117,6 +123,13 @@ class ExperimentQuery(Struct, frozen=True, kw_only=True):
     page_token: str | None = None
 
 
+class RecordPage(Struct, frozen=True, kw_only=True):
+    """A page of records; ``next_page_token`` is None on the last page."""
+
+    records: tuple[RunRecord, ...]
+    next_page_token: str | None = None
+
+
 def search_runs(db: Database, query: SearchQuery) -> Page[Run]:
     """Return a page of runs, newest first unless another order is given.
 
@@ -137,6 +150,21 @@ def search_runs(db: Database, query: SearchQuery) -> Page[Run]:
     found = find(db, RUNS, question)
     page = runs.load(db, found.numbers, details=query.details)
     return Page(items=tuple(page), next_page_token=found.next_page_token)
+
+
+def search_records(db: Database, query: SearchQuery, home: Home) -> RecordPage:
+    """Return the records of a page of runs, newest first unless ordered otherwise.
+
+    Raises:
+        InvalidValueError: the query is invalid.
+    """
+    page = search_runs(db, structs.replace(query, details=True))
+    return RecordPage(records=_records(db, page.items, home), next_page_token=page.next_page_token)
+
+
+def load_records(db: Database, numbers: Sequence[int], home: Home) -> tuple[RunRecord, ...]:
+    """Return the records of the runs with these row numbers, in this order."""
+    return _records(db, tuple(runs.load(db, numbers, details=True)), home)
 
 
 def search_experiments(db: Database, query: ExperimentQuery) -> Page[Experiment]:
@@ -199,3 +227,14 @@ def checked_limit(limit: int) -> int:
     if not 1 <= limit <= MAX_RESULTS:
         raise InvalidValueError(f"The size of a page must be from 1 to {MAX_RESULTS}; got {limit}")
     return limit
+
+
+def _records(db: Database, found: tuple[Run, ...], home: Home) -> tuple[RunRecord, ...]:
+    names = _experiment_names(db, found)
+    stored = params_of_runs(db, [run.run_id for run in found])
+    return tuple(make_record(run, names[run.experiment_id], stored.get(run.run_id, ()), home) for run in found)
+
+
+def _experiment_names(db: Database, found: tuple[Run, ...]) -> Mapping[str, str]:
+    numbers = sorted({int(run.experiment_id) for run in found})
+    return {experiment.id: experiment.name for experiment in experiments.load(db, numbers)}

@@ -16,8 +16,8 @@ import msgspec
 
 from runner.base.files import replacing
 from runner.errors import StoreError
+from runner.store.disk import is_on_network
 from runner.store.entities import ProcessIdentity
-from runner.store.filesystems import is_on_network
 from runner.store.migrations import APPLICATION_ID, Migration, applied, apply
 from runner.store.process_identity import is_gone
 

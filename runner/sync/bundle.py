@@ -5,9 +5,9 @@ from urllib.parse import unquote, urlsplit
 from runner.base.tags import RUN_ID_TAG, TREE_TAG
 from runner.errors import InvalidValueError, NotFoundError, RemoteError
 from runner.model import RunRecord
-from runner.store import run_files
 from runner.store.entities import LoggedModel
 from runner.store.row_helpers import RUN_ID
+from runner.sync import bundle_records
 from runner.sync.artifact_locations import ArtifactLocation
 from runner.sync.client import RemoteServer, ServerRun
 
@@ -23,7 +23,7 @@ def read_record(run: ServerRun, place: ArtifactLocation | None) -> RunRecord | N
     if place is None or TREE_TAG not in run.tags:
         return None
     try:
-        return run_files.read_record(place.pieces(run_files.RECORD))
+        return bundle_records.parse_record(place.pieces(bundle_records.RECORD))
     except (RemoteError, NotFoundError, InvalidValueError):
         return None
 

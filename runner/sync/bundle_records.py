@@ -1,9 +1,14 @@
-"""Joins the record in a run bundle with the current state of the run in its store."""
+"""Names and reads the run bundle: the files that proj adds to the artifacts of a run on a server.
 
+The bundle has the record, the log and the environment lock of the run.
+"""
+
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
+from runner.base.foreign_text import ForeignTextError, Limits, parse_json_as
 from runner.base.tags import (
     BRANCH_TAG,
     COMMIT_TAG,
@@ -18,9 +23,18 @@ from runner.base.tags import (
 )
 from runner.errors import InvalidValueError, NotFoundError
 from runner.model import Code, RunRecord
-from runner.store import run_files
+from runner.settings import LOCK_NAMES
 from runner.store.artifacts import open_artifact
 
+FOLDER = "proj"
+"""Folder of the bundle among the artifacts of a run on a server."""
+RECORD_NAME = "record.json"
+LOG_NAME = "log.txt"
+RECORD = f"{FOLDER}/{RECORD_NAME}"
+KEPT = {f"{FOLDER}/{name}": name for name in (LOG_NAME, *LOCK_NAMES)}
+"""Files that are copied unchanged: path on a server, and name in the local folder of the run."""
+MAX_RECORD = 64 << 20
+"""Maximum size of a record in bytes, for sending and for reading, because clients may store anything there."""
 _PIECE = 1 << 20
 
 
@@ -51,13 +65,26 @@ def with_tag_details(record: RunRecord) -> RunRecord:
     )
 
 
+def parse_record(pieces: Iterable[bytes]) -> RunRecord | None:
+    """Return the record in the given JSON pieces, or None if it is invalid or too large."""
+    content = bytearray()
+    for piece in pieces:
+        content += piece
+        if len(content) > MAX_RECORD:
+            return None
+    try:
+        return parse_json_as(bytes(content), RunRecord, Limits(size=MAX_RECORD))
+    except ForeignTextError:
+        return None
+
+
 def read_bundle(root: Path | None) -> RunRecord | None:
     """Return the record in a local artifact folder, or None if there is no readable one or the path has a link."""
     if root is None:
         return None
     try:
-        with open_artifact(root, run_files.RECORD) as file:
-            return run_files.read_record(iter(lambda: file.read(_PIECE), b""))
+        with open_artifact(root, RECORD) as file:
+            return parse_record(iter(lambda: file.read(_PIECE), b""))
     except (OSError, InvalidValueError, NotFoundError):
         return None
 

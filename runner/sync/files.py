@@ -9,7 +9,8 @@ from typing import BinaryIO, NamedTuple
 from runner.base.files import Stamp, sha256_from
 from runner.errors import NotFoundError
 from runner.model import Event, EventKind
-from runner.store.artifact_paths import fault_of
+from runner.store import artifact_digests
+from runner.store.artifact_paths import as_text, fault_of
 from runner.store.artifacts import open_found, status_of, survey
 from runner.sync import sync_state
 from runner.sync.artifact_locations import ArtifactLocation
@@ -22,6 +23,7 @@ _AT_ONCE = 4
 _MANY = 200
 _MUCH = 50_000_000
 """Number of files and bytes from which a progress message is shown."""
+_DAMAGED = -1
 _DESCRIPTION = "MLmodel"
 _MAX_DESCRIPTION = 1 << 20
 """Maximum size in bytes of an MLmodel file that is rewritten."""
@@ -32,6 +34,8 @@ class LocalFile(NamedTuple):
 
     root: Path
     names: tuple[str, ...]
+    recorded: str | None = None
+    """The digest that it had when it was recorded."""
 
     def open(self) -> BinaryIO:
         """Open it for reading.
@@ -75,7 +79,7 @@ def send_files(
     known = sync_state.sent(context.database, context.copy, FILE)
     faults = {path: fault for path in files if (fault := fault_of(path)) is not None}
     for path, fault in faults.items():
-        context.leave_out_once(f"file '{path}'", fault)
+        context.leave_out_files(f"file '{path}'", fault)
     touched = [
         upload
         for path, source in files.items()
@@ -85,6 +89,9 @@ def send_files(
     for upload, (digest, size) in run_parallel(
         lambda upload: _send(place, upload, ids), touched, _AT_ONCE, "proj-upload"
     ):
+        if size == _DAMAGED:
+            context.leave_out_files(f"file '{upload.path}'", "it is damaged: it differs from its recorded digest")
+            continue
         sync_state.record_sent(
             context.database, context.copy, FILE, {prefix + upload.path: SentPosition(digest, upload.stamp)}
         )
@@ -100,14 +107,19 @@ def _report_large_upload(context: PushContext, uploads: Sequence[_Upload]) -> No
         context.report(Event(kind=EventKind.STEP, message=message))
 
 
-def local_files(context: PushContext, root: Path | None) -> dict[str, LocalFile]:
-    """Return the files below an artifact folder, by path; special files are reported once."""
+def local_files(context: PushContext, root: Path | None, owner: str) -> dict[str, LocalFile]:
+    """Return the files below the artifact folder of a run or model, by path; special files are reported."""
     if root is None:
         return {}
     found = survey(root)
     for one in found.omissions:
-        context.leave_out_once(f"file '{one.path}'", one.reason)
-    return {file.path: LocalFile(root, file.names) for file in found.files}
+        context.leave_out_files(f"file '{one.path}'", one.reason)
+    # The files of a running run may change after their digest was recorded.
+    digests = artifact_digests.read(context.database, owner) if context.whole else ()
+    recorded = {one.path: one.sha256 for one in digests}
+    for path in sorted(recorded.keys() - {"/".join(file.names) for file in found.files}):
+        context.leave_out_files(f"file '{as_text(path)}'", "it is missing: its digest was recorded")
+    return {file.path: LocalFile(root, file.names, recorded.get("/".join(file.names))) for file in found.files}
 
 
 def _changed_file(path: str, source: LocalFile, before: SentPosition | None) -> _Upload | None:
@@ -121,13 +133,18 @@ def _changed_file(path: str, source: LocalFile, before: SentPosition | None) -> 
 
 
 def _send(place: ArtifactLocation, upload: _Upload, ids: Mapping[str, str]) -> tuple[str, int | None]:
-    """Send a file and return its digest and size; the size is None if the server has the content already."""
+    """Send a file and return its digest and size; the size is None if the server has the content already.
+
+    A file that differs from its recorded digest is not sent, and has the size `_DAMAGED`.
+    """
     try:
         opened = upload.source.open()
     except NotFoundError:  # the file was removed in the meantime
         return "", None
     with opened as file:
         digest = sha256_from(file)
+        if upload.source.recorded not in (None, digest):
+            return digest, _DAMAGED
         if upload.before is not None and upload.before.digest == digest:
             return digest, None
         sent = _with_server_ids(upload, file, ids)

@@ -141,7 +141,7 @@ def _ensure_server_model(context: PushContext, model: LoggedModel, known: dict[s
 def _send_content(context: PushContext, model: LoggedModel, theirs: _ServerModel | None, names: dict[str, str]) -> None:
     """Send files, tags and status of a model; without the model on the server, send only the files, to the run."""
     root = local_folder(model.artifact_uri)
-    files = local_files(context, root)
+    files = local_files(context, root, model.model_id)
     place = (
         context.location(theirs.artifact_uri, theirs.model_id)
         if theirs

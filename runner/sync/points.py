@@ -148,13 +148,6 @@ def _settle_late(db: Database, copy: RemoteRun, key: str, came: set[_Place]) -> 
         db.execute("UPDATE late_points SET begun = 0 WHERE copy = ? AND key = ?", copy.number, key)
 
 
-def has_unsent(db: Database, copy: RemoteRun) -> bool:
-    """Return whether there are points to send."""
-    if db.query("SELECT 1 FROM late_points WHERE copy = ? LIMIT 1", copy.number):
-        return True
-    return bool(_keys_with_more(db, run_number(db, copy.run_id), copy))
-
-
 def as_metrics(points: Iterable[tuple[str, _Place]], measured: Mapping[tuple[str, int, int], Metric]) -> list[Metric]:
     """Return points as the protocol's client expects them; ``measured`` are those measured on a model."""
     found = []

@@ -1,8 +1,10 @@
 """Copies runs of a tracking server into the local store."""
 
+import hashlib
+import os
 import struct
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -17,13 +19,15 @@ from runner.importing.foreign import Values, as_measured
 from runner.importing.summary import ImportSummary, Kind
 from runner.model import Event, EventKind, RunDetails, RunRecord
 from runner.settings import Home
-from runner.store import import_writer, model_import_writer, run_files
+from runner.store import artifact_digests, import_writer, model_import_writer
 from runner.store.artifact_paths import names_of
 from runner.store.artifacts import ArtifactInfo, open_found, size_of, write_artifact, write_file
 from runner.store.database import Database
+from runner.store.disk import sync
 from runner.store.entities import Experiment, LifecycleStage, LoggedModel, Metric, ModelOutput, RunInputs
 from runner.store.import_writer import Change, ImportedRun
 from runner.store.row_helpers import RUN_ID
+from runner.sync import bundle_records
 from runner.sync.artifact_locations import ArtifactLocation, walk
 from runner.sync.bundle import location_of, models_of, original_run_id, read_record
 from runner.sync.client import RemoteServer, ServerRun
@@ -94,7 +98,7 @@ def _pull(origin: Origin, run: ServerRun) -> tuple[Change, int]:
         return Change.OWN, 0
     experiment_id = _experiment(origin, run) if present is None else present[0]
     place = location_of(origin.server, run.artifact_uri, run.run_id)
-    uri = _take_files(origin, place, run.artifact_uri, origin.home.artifacts(run_id))
+    uri = _take_files(origin, place, run.artifact_uri, run_id)
     if place is not None and TREE_TAG in run.tags:
         _take_own_files(origin, place, run_id)
     names = _take_models(origin, run, run_id, experiment_id)
@@ -128,21 +132,36 @@ def _refuse_deleted(here: Experiment) -> None:
         raise InvalidValueError(f"The experiment '{here.name}' is deleted here", hint=hint)
 
 
-def _take_files(origin: Origin, place: ArtifactLocation | None, uri: str, target: Path) -> str:
-    """Copy the accessible artifacts and return their new URI."""
+def _take_files(origin: Origin, place: ArtifactLocation | None, uri: str, owner: str) -> str:
+    """Copy the accessible artifacts of a run or model to the disk, record their digests, and return their new URI."""
+    target = _folder_of(origin.home, owner)
     if place is None:
         masked = origin.values.text(uri)
         if uri:
             origin.tally.elsewhere.append(masked)
         return masked if is_elsewhere(uri) else target.absolute().as_uri()
+    digests: dict[str, str] = {}
     for file in walk(place):
-        if file.path.startswith(f"{run_files.FOLDER}/"):
+        if file.path.startswith(f"{bundle_records.FOLDER}/"):
             continue
         if file.size is not None and _is_same(place, file, target):
             continue
-        size = write_artifact(target, file.path, place.pieces(file.path, file.size))
+        digest = hashlib.sha256()
+        size = write_artifact(target, file.path, _hashed(place.pieces(file.path, file.size), digest))
+        digests["/".join(names_of(file.path))] = digest.hexdigest()
         origin.tally.artifacts += Copied(1, size)
+    artifact_digests.record(origin.database, owner, target, digests)
     return target.absolute().as_uri()
+
+
+def _folder_of(home: Home, owner: str) -> Path:
+    return home.model_artifacts(owner) if model_import_writer.is_model_id(owner) else home.artifacts(owner)
+
+
+def _hashed(pieces: Iterable[bytes], digest: "hashlib._Hash") -> Iterator[bytes]:
+    for piece in pieces:
+        digest.update(piece)
+        yield piece
 
 
 def _is_same(place: ArtifactLocation, there: ArtifactInfo, target: Path) -> bool:
@@ -157,10 +176,12 @@ def _is_same(place: ArtifactLocation, there: ArtifactInfo, target: Path) -> bool
 
 def _take_own_files(origin: Origin, place: ArtifactLocation, run_id: str) -> None:
     """Copy log and lock from the run bundle to the folder of the run."""
-    there = {file.path for file in place.entries(run_files.FOLDER)}
-    for path, name in run_files.KEPT.items():
-        if path in there:
-            write_file(origin.home.run(run_id), (name,), place.pieces(path))
+    there = {file.path for file in place.entries(bundle_records.FOLDER)}
+    kept = {path: name for path, name in bundle_records.KEPT.items() if path in there}
+    folder = origin.home.run(run_id)
+    for path, name in kept.items():
+        write_file(folder, (name,), place.pieces(path))
+    sync([os.fsencode(folder / name) for name in kept.values()], folder)
 
 
 def _take_models(origin: Origin, run: ServerRun, run_id: str, experiment_id: str) -> dict[str, str]:
@@ -181,8 +202,7 @@ def _take_model(origin: Origin, model: LoggedModel, files: ArtifactLocation | No
     if known is not None and not known["came"]:
         return Change.OWN
     model_import_writer.check_model_id(model.model_id)
-    target = origin.home.model_artifacts(model.model_id)
-    uri = _take_files(origin, files, model.artifact_uri, target)
+    uri = _take_files(origin, files, model.artifact_uri, model.model_id)
     place = f"the model {model.model_id}"
     tags = {name: value for name, value in model.tags.items() if name != MODEL_ID_TAG}
     own = msgspec.structs.replace(

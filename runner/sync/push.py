@@ -18,14 +18,14 @@ from runner.base.tags import PARENT_TAG, RUN_ID_TAG, RUN_NAME_TAG, USER_TAG
 from runner.errors import RemoteError, UsageError
 from runner.model import Event, EventKind, Report
 from runner.settings import Home
-from runner.store import experiments, run_files, runs
+from runner.store import experiments, runs
 from runner.store.artifacts import local_folder
 from runner.store.database import Database
 from runner.store.entities import LifecycleStage, Metric, NewRun, Run
 from runner.store.records import make_record
 from runner.store.rules import MAX_BATCH
 from runner.store.values import params
-from runner.sync import points, sync_state
+from runner.sync import bundle_records, points, sync_state
 from runner.sync.client import RemoteServer, ServerRun
 from runner.sync.files import LocalFile, local_files, send_files
 from runner.sync.logged_models import points_by_model, send_inputs, send_models
@@ -48,6 +48,8 @@ class Pushed(Struct, frozen=True, kw_only=True):
     url: str
     sent: Counts
     left_out: tuple[str, ...] = ()
+    files_left_out: tuple[str, ...] = ()
+    """The files among the items that the server does not have."""
 
 
 class Destination(Struct, frozen=True, kw_only=True):
@@ -85,6 +87,7 @@ def push(to: Destination, run_id: str, *, whole: bool = True, files: bool = Fals
             whole=whole and run.status.is_over,
             files=files or (whole and run.status.is_over),
             left_out=[],
+            files_left_out=[],
         )
         _send(context, run)
         if context.whole:
@@ -96,6 +99,7 @@ def push(to: Destination, run_id: str, *, whole: bool = True, files: bool = Fals
         url=context.copy.page,
         sent=context.counts,
         left_out=tuple(context.left_out),
+        files_left_out=tuple(context.files_left_out),
     )
 
 
@@ -197,7 +201,7 @@ def _send(context: PushContext, run: Run) -> None:
     if place is not None and context.files:
         root = local_folder(run.artifact_uri)
         ids = {**names, context.copy.run_id: context.remote_run_id}
-        send_files(context, place, local_files(context, root), "", ids)
+        send_files(context, place, local_files(context, root, run.run_id), "", ids)
     if place is not None and context.whole:
         send_files(context, place, _provenance(context, run), "", {})
     _send_state(context, run)
@@ -297,16 +301,16 @@ def _provenance(context: PushContext, run: Run) -> dict[str, LocalFile]:
     if run.details.command is None:
         return {}
     folder = home.run(run_id)
-    files = {path: LocalFile(folder, (name,)) for path, name in run_files.KEPT.items()}
+    files = {path: LocalFile(folder, (name,)) for path, name in bundle_records.KEPT.items()}
     record = make_record(
         run, experiments.get(context.database, run.experiment_id).name, params(context.database, run_id), home
     )
     content = msgspec.json.format(msgspec.json.encode(record), indent=2)
-    if len(content) <= run_files.MAX_RECORD:
-        files[run_files.RECORD] = _stored(LocalFile(folder, (run_files.RECORD_NAME,)), content)
+    if len(content) <= bundle_records.MAX_RECORD:
+        files[bundle_records.RECORD] = _stored(LocalFile(folder, (bundle_records.RECORD_NAME,)), content)
     else:
-        why = f"it has {len(content) >> 20} MB, of at most {run_files.MAX_RECORD >> 20}"
-        context.leave_out_once(f"file '{run_files.RECORD}'", why)
+        why = f"it has {len(content) >> 20} MB, of at most {bundle_records.MAX_RECORD >> 20}"
+        context.leave_out_files(f"file '{bundle_records.RECORD}'", why)
     return {path: file for path, file in files.items() if file.status() is not None}
 
 

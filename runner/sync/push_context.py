@@ -55,6 +55,7 @@ class PushContext(Struct, kw_only=True):
     """Whether files are sent."""
     counts: Counts = Counts()
     left_out: list[str] = []
+    files_left_out: list[str] = []
 
     @property
     def remote_run_id(self) -> str:
@@ -73,8 +74,9 @@ class PushContext(Struct, kw_only=True):
         message = f"{self.server.url} does not have all of run {self.copy.run_id[:8]}: {what}"
         self.report(Event(kind=EventKind.NOTICE, message=message, hint=why))
 
-    def leave_out_once(self, what: str, why: str) -> None:
-        """Report an item that can't be sent, once."""
+    def leave_out_files(self, what: str, why: str) -> None:
+        """Record files that can't be sent; the event is reported once, the result of each push has them."""
+        self.files_left_out.append(f"{what}: {why}")
         if self.changed("left out", {what: why}):
             self.leave_out(what, why)
             self.note("left out", {what: why})
@@ -82,17 +84,16 @@ class PushContext(Struct, kw_only=True):
             self.left_out.append(f"{what}: {why}")
 
     def location(self, artifact_uri: str, owner: str) -> ArtifactLocation | None:
-        """Return the artifact location on the server; if it is not accessible, report that once.
+        """Return the artifact location on the server; None, after a report, if it is not accessible.
 
         The path of a local folder must contain the id of its owner, so that a server can't make proj write elsewhere.
         """
         is_folder = not artifact_uri.startswith(_SENT_TO)
         is_named = owner in unquote(artifact_uri).split("/")
         place = None if is_folder and not is_named else self.server.location(artifact_uri)
-        if place is None and self.changed("place", {artifact_uri: ""}):
+        if place is None:
             kind = artifact_uri.partition(":")[0] + ": storage" if ":" in artifact_uri else "a folder"
-            self.leave_out("its files", f"the server keeps them in {kind}, which proj does not write to")
-            self.note("place", {artifact_uri: ""})
+            self.leave_out_files("its files", f"the server keeps them in {kind}, which proj does not write to")
         return place
 
     def changed(self, kind: str, things: Mapping[str, str]) -> dict[str, str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from runner.base.files import open_regular, sha256_from
 from runner.base.findings import Finding, Progress
 from runner.model import RunDetails
 from runner.settings import Home
@@ -46,5 +47,18 @@ def _lost(home: Home, run_id: str, document: str) -> Iterator[Finding]:
         return
     if details.exit_code is not None and details.log and not Path(details.log).is_file():
         yield Finding(part=PART, name=run_id, problem=f"the log of this run is missing: {details.log}")
+    elif problem := _log_problem(details):
+        yield Finding(part="log", name=run_id, problem=problem)
     if details.code is not None and not has_run_commit(home, run_id):
         yield Finding(part="snapshot", name=run_id, problem="the code of this run is not in the snapshot store")
+
+
+def _log_problem(details: RunDetails) -> str | None:
+    if details.log_sha256 is None or details.log is None:
+        return None
+    try:
+        with open_regular(Path(details.log)) as file:
+            is_same = sha256_from(file) == details.log_sha256
+    except OSError as error:
+        return f"the log of this run can't be read: {error.strerror}"
+    return None if is_same else f"the log of this run is damaged: its content differs from its digest: {details.log}"

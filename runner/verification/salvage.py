@@ -8,7 +8,7 @@ from pathlib import Path
 
 from runner.errors import NoRoomError, StoreError
 from runner.store.database import Database
-from runner.store.faults import explain_error, free_bytes
+from runner.store.disk import explain_error, free_bytes
 from runner.store.migrations import MIGRATIONS
 from runner.store.row_helpers import RUN_ID
 from runner.store.upgrading import make_private

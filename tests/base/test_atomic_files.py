@@ -11,7 +11,7 @@ from runner.base.files import replacing, write_atomically
 
 @pytest.mark.parametrize("durable", [True, False])
 @pytest.mark.parametrize(("mode", "expected"), [(None, 0o640), (0o600, 0o600), (0o444, 0o444), (0o644, 0o644)])
-def test_the_content_and_the_mode_are_those_asked_for(
+def test_the_content_and_the_mode_are_those_requested(
     tmp_path: Path, mode: int | None, expected: int, durable: bool
 ) -> None:
     path = tmp_path / "a" / "b" / "file"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from runner.base.checksummed_files import DamagedFileError, read_checksummed, write_checksummed
 from runner.base.parse_cache import ParseCache
-from runner.environments.resolve.lock_files import read_lock_file, read_valid_lock, report_damage, write_lock_file
+from runner.environments.cache.lock_files import read_lock_file, read_valid_lock, report_damage, write_lock_file
 from runner.model import Event
 
 TEXT = "# Python 3.11\nsix==1.16.0 \\\n    --hash=sha256:" + "8a" * 32 + "\ntabulate==0.9.0 \\\n    --hash=sha256:aa\n"

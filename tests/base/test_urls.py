@@ -97,13 +97,13 @@ def test_a_reference_to_a_variable_is_no_secret_and_a_password_beside_it_is() ->
 @given(ODD, HOSTS, st.sampled_from(["/x.git", "/a/x-1.0-py3-none-any.whl", "/a/x.zip"]))
 def test_credentials_are_put_back(password: str, host: str, path: str) -> None:
     scheme = "git+https" if path.endswith(".git") else "https"
-    asked = [
+    requested = [
         f"x @ {scheme}://me:{password}@{host}{path}@main#egg=x" if "git" in path else f"https://t@{host}{path}#sha256=0"
     ]
-    asked.append(f"y @ https://{host}/y.whl?token={password}&a=1#sha256=0")
+    requested.append(f"y @ https://{host}/y.whl?token={password}&a=1#sha256=0")
     lock = f"x @ {scheme}://{host}{path}@{'a' * 40}\nz @ {scheme}://{host}{path}2\n"
     lock += f"y @ https://{host}/y.whl?a=1 --hash=sha256:0\n"
-    whole = with_credentials(lock, asked)
+    whole = with_credentials(lock, requested)
     assert without_credentials(whole) == lock
     assert whole.count("@") == lock.count("@") + 1
     assert f"token={password}&a=1" in whole

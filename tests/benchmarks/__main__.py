@@ -35,9 +35,9 @@ def main(names: list[str]) -> None:
     os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])  # this checkout, whatever is installed
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed proj has bytecode; without it each start compiles
     for name in names or MEASUREMENTS:
-        with tempfile.TemporaryDirectory(prefix="proj-benchmark-") as room:
-            os.environ["PROJ_HOME"] = f"{room}/home"
-            for row in MEASUREMENTS[name](Path(room)):
+        with tempfile.TemporaryDirectory(prefix="proj-benchmark-") as workdir:
+            os.environ["PROJ_HOME"] = f"{workdir}/home"
+            for row in MEASUREMENTS[name](Path(workdir)):
                 print(f"{name:<12} {row}", flush=True)
 
 

@@ -21,21 +21,21 @@ SIX = "8abb2f1d86890a2dfb989f9a77cfcfd3e47c2a354b01111771326f8aa26e0254"
 PACKAGES = "numpy==1.26.4\npandas==2.2.2\nscikit-learn==1.5.1\n"
 
 
-def environment(room: Path) -> Iterator[Row]:
+def environment(workdir: Path) -> Iterator[Row]:
     """Measure the making of an environment, cold and warm, against ``uv venv`` with ``uv pip sync``."""
-    root = make_project(room)
-    lock = compile_lock(room)
+    root = make_project(workdir)
+    lock = compile_lock(workdir)
     declare(root, lock.read_text())
-    theirs, ours, pips = peer(room, lock), command(proj("run", "."), root), pip_peer(room, lock)
+    theirs, ours, pips = peer(workdir, lock), command(proj("run", "."), root), pip_peer(workdir, lock)
     peers = {"uv venv + pip sync": theirs, "virtualenv + pip install": pips}
     for name, work in peers.items():
-        shutil.rmtree(cache(room), ignore_errors=True)
+        shutil.rmtree(cache(workdir), ignore_errors=True)
         limit = seconds_of(work)
-        shutil.rmtree(cache(room), ignore_errors=True)
+        shutil.rmtree(cache(workdir), ignore_errors=True)
         shutil.rmtree(Path(os.environ["PROJ_HOME"]), ignore_errors=True)
         yield Row("proj run with a new environment, cold cache", seconds_of(ours), name, limit)
     yield from _warm(root, peers)
-    yield from _after_another(room, root, theirs)
+    yield from _after_another(workdir, root, theirs)
 
 
 def _warm(root: Path, peers: Mapping[str, Callable[[], object]]) -> Iterator[Row]:
@@ -64,9 +64,9 @@ def _warm(root: Path, peers: Mapping[str, Callable[[], object]]) -> Iterator[Row
     declare(root, "\n".join(blocks) + "\n")
 
 
-def _after_another(room: Path, root: Path, theirs: Callable[[], object]) -> Iterator[Row]:
+def _after_another(workdir: Path, root: Path, theirs: Callable[[], object]) -> Iterator[Row]:
     """Measure the next run of a project after an environment was built that shares its files."""
-    other = make_project(room / "other")
+    other = make_project(workdir / "other")
     lock = (root / "requirements.txt").read_text()
     declare(other, f"{lock}six==1.16.0 --hash=sha256:{SIX}\n")
     ours, build_other = command(proj("run", "."), root), command(proj("run", "."), other)
@@ -90,9 +90,9 @@ def declare(root: Path, lock: str) -> None:
     (root / "python_env.yaml").write_text(f"python: '{PYTHON}'\ndependencies: [-r requirements.txt]\n")
 
 
-def locking(room: Path) -> Iterator[Row]:
+def locking(workdir: Path) -> Iterator[Row]:
     """Measure ``proj lock`` against ``uv pip compile`` for all platforms."""
-    root = make_project(room)
+    root = make_project(workdir)
     (root / "requirements.txt").write_text(PACKAGES)
     (root / "python_env.yaml").write_text(f"python: '{PYTHON}'\ndependencies: [-r requirements.txt]\n")
     words = ["requirements.txt", "-o", "peer.lock", "--universal", "--generate-hashes", "--upgrade", "--quiet"]
@@ -105,24 +105,24 @@ def locking(room: Path) -> Iterator[Row]:
 
     times = []
     for work in (theirs, again):
-        shutil.rmtree(cache(room), ignore_errors=True)
+        shutil.rmtree(cache(workdir), ignore_errors=True)
         times.append(seconds_of(work))
     yield Row("proj lock, cold cache", times[1], "uv pip compile", times[0])
     took, limit = in_turns(again, theirs, rounds=5)
     yield Row("proj lock, warm cache", took, "uv pip compile", limit)
 
 
-def cache(room: Path) -> Path:
+def cache(workdir: Path) -> Path:
     """Return a cache, for uv and for pip, that is this measurement's own."""
-    os.environ["UV_CACHE_DIR"] = str(room / "cache/uv")
-    os.environ["PIP_CACHE_DIR"] = str(room / "cache/pip")
-    return room / "cache"
+    os.environ["UV_CACHE_DIR"] = str(workdir / "cache/uv")
+    os.environ["PIP_CACHE_DIR"] = str(workdir / "cache/pip")
+    return workdir / "cache"
 
 
-def compile_lock(room: Path) -> Path:
+def compile_lock(workdir: Path) -> Path:
     """Resolve a few packages of the field to a hash-pinned lock."""
-    (room / "packages.in").write_text(PACKAGES)
-    lock = room / "lock.txt"
+    (workdir / "packages.in").write_text(PACKAGES)
+    lock = workdir / "lock.txt"
     words = [
         "pip",
         "compile",
@@ -134,17 +134,17 @@ def compile_lock(room: Path) -> Path:
         "-o",
         str(lock),
     ]
-    command([find_uv_bin(), *words, "--python", sys.executable], room)()
+    command([find_uv_bin(), *words, "--python", sys.executable], workdir)()
     return lock
 
 
-def peer(room: Path, lock: Path) -> Callable[[], object]:
+def peer(workdir: Path, lock: Path) -> Callable[[], object]:
     """Return what installs the lock without proj, from a cache of its own as it has by default."""
-    prefix = room / "peer"
-    uv, own = find_uv_bin(), {"UV_CACHE_DIR": str(room / "cache/peer")}
-    make = command([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(prefix)], room, own)
+    prefix = workdir / "peer"
+    uv, own = find_uv_bin(), {"UV_CACHE_DIR": str(workdir / "cache/peer")}
+    make = command([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(prefix)], workdir, own)
     words = ["pip", "sync", "--quiet", "--require-hashes", "--python", str(prefix / "bin/python"), str(lock)]
-    sync = command([uv, *words], room, own)
+    sync = command([uv, *words], workdir, own)
 
     def both() -> None:
         make()
@@ -153,12 +153,12 @@ def peer(room: Path, lock: Path) -> Callable[[], object]:
     return both
 
 
-def pip_peer(room: Path, lock: Path) -> Callable[[], object]:
+def pip_peer(workdir: Path, lock: Path) -> Callable[[], object]:
     """Return what installs the lock with virtualenv and pip."""
-    prefix = room / "pip-peer"
-    make = command([sys.executable, "-m", "virtualenv", "--quiet", "--clear", str(prefix)], room)
+    prefix = workdir / "pip-peer"
+    make = command([sys.executable, "-m", "virtualenv", "--quiet", "--clear", str(prefix)], workdir)
     words = ["install", "--quiet", "--require-hashes", "--no-deps", "--disable-pip-version-check", "-r", str(lock)]
-    install = command([str(prefix / "bin/python"), "-m", "pip", *words], room)
+    install = command([str(prefix / "bin/python"), "-m", "pip", *words], workdir)
 
     def both() -> None:
         make()
@@ -167,28 +167,28 @@ def pip_peer(room: Path, lock: Path) -> Callable[[], object]:
     return both
 
 
-def disk(room: Path) -> Iterator[Row]:
+def disk(workdir: Path) -> Iterator[Row]:
     """Measure the disk and time of ten environments of one stack, each with one package of its own, against pip's."""
-    cache(room)
+    cache(workdir)
     home = Home(Path(os.environ["PROJ_HOME"]))
     others = ("six", "tabulate", "tqdm", "idna", "certifi", "attrs", "toolz", "click", "packaging", "filelock")
     sizes: list[int] = []
     times: list[float] = []
     for number, other in enumerate(others):
-        root = make_project(room / str(number))
+        root = make_project(workdir / str(number))
         (root / "python_env.yaml").write_text(
             f"python: '{PYTHON}'\ndependencies: [{', '.join([*PACKAGES.split(), other])}]\n"
         )
         times.append(seconds_of(command(proj("run", "."), root)))
-        sizes.append(sum(disk_use(home.environments, room / "cache/uv")))
+        sizes.append(sum(disk_use(home.environments, workdir / "cache/uv")))
     peers: list[float] = []
     for number, other in enumerate(others):
-        prefix = room / "pip" / str(number)
-        make = command([sys.executable, "-m", "venv", str(prefix)], room)
+        prefix = workdir / "pip" / str(number)
+        make = command([sys.executable, "-m", "venv", str(prefix)], workdir)
         words = ["install", "--quiet", "--disable-pip-version-check", "--no-compile", *PACKAGES.split(), other]
-        install = command([str(prefix / "bin/python"), "-m", "pip", *words], room)
+        install = command([str(prefix / "bin/python"), "-m", "pip", *words], workdir)
         peers.append(seconds_of(make) + seconds_of(install))
-    (theirs,) = disk_use(room / "pip")
+    (theirs,) = disk_use(workdir / "pip")
     yield Row(
         "the first of ten environments of one stack, with its cache", sizes[0] / 1e6, "ten of pip", theirs / 1e6, "MB"
     )

@@ -1,6 +1,6 @@
 """What a script does with a real client of MLflow, timed; run by the client's own Python, not by proj's.
 
-``logging_client.py FOLDER DEED…`` prints one JSON object: the seconds of each deed.
+``logging_client.py FOLDER ACTION…`` prints one JSON object: the seconds of each action.
 """
 
 import json
@@ -74,18 +74,18 @@ def download_small(client: Any, run_id: str, folder: Path) -> None:
     assert sum(len(files) for _, _, files in os.walk(folder / "down-small")) == SMALL_FILES
 
 
-def main(folder: Path, deeds: list[str]) -> None:
-    """Do the deeds in one run, after a first call that opens the connection."""
+def main(folder: Path, actions: list[str]) -> None:
+    """Perform the actions in one run, after a first call that opens the connection."""
     import mlflow
 
     client = mlflow.MlflowClient()
     run = client.create_run("0")
     client.set_tag(run.info.run_id, "first", "call")
     took = {}
-    for deed in deeds:
+    for action in actions:
         start = time.perf_counter()
-        globals()[deed](client, run.info.run_id, folder)
-        took[deed] = time.perf_counter() - start
+        globals()[action](client, run.info.run_id, folder)
+        took[action] = time.perf_counter() - start
     client.set_terminated(run.info.run_id)
     print(json.dumps(took))
 

@@ -23,34 +23,34 @@ PROJECT = {
 }
 
 
-def make_project(room: Path) -> Path:
+def make_project(workdir: Path) -> Path:
     """Make a small clean project whose command does nothing."""
-    root = write_tree(room / "project", PROJECT)
+    root = write_tree(workdir / "project", PROJECT)
     git(root, "init", "--quiet", "--initial-branch=main")
     git(root, "add", "--all")
     git(root, "-c", "user.name=b", "-c", "user.email=b@example.invalid", "commit", "--quiet", "--message=first")
     return root
 
 
-def start(room: Path) -> Iterator[Row]:
+def start(workdir: Path) -> Iterator[Row]:
     """Measure the start of the command line."""
-    took, bare = in_turns(command(proj("--help"), room), command([sys.executable, "-c", "pass"], room))
+    took, bare = in_turns(command(proj("--help"), workdir), command([sys.executable, "-c", "pass"], workdir))
     yield Row("proj --help", took, "python -c pass", bare)
 
 
-def reading(room: Path) -> Iterator[Row]:
+def reading(workdir: Path) -> Iterator[Row]:
     """Measure the commands that read a store of 10,000 runs."""
-    fill_proj(room / "home", 0, RUNS)
-    bare = command([sys.executable, "-c", "pass"], room)
+    fill_proj(workdir / "home", 0, RUNS)
+    bare = command([sys.executable, "-c", "pass"], workdir)
     for words in (["list"], ["show", f"{RUNS - 1:032x}"], *(["list", "-n", str(RUNS), *form] for form in FORMS)):
-        took, limit = in_turns(command(proj(*words), room), bare)
-        told = " ".join("RUN" if len(word) == ID else word for word in words)
-        yield Row(f"proj {told}, {RUNS} runs", took, "python -c pass", limit)
+        took, limit = in_turns(command(proj(*words), workdir), bare)
+        reported = " ".join("RUN" if len(word) == ID else word for word in words)
+        yield Row(f"proj {reported}, {RUNS} runs", took, "python -c pass", limit)
 
 
-def run(room: Path) -> Iterator[Row]:
+def run(workdir: Path) -> Iterator[Row]:
     """Measure a run with an environment that is there against its command alone."""
-    root = make_project(room)
+    root = make_project(workdir)
     bare = command(["bash", "-c", BARE], root)
     for manager in ("uv", "local"):
         words = proj("run", ".", "--env-manager", manager)
@@ -58,9 +58,9 @@ def run(room: Path) -> Iterator[Row]:
         yield Row(f"proj run, cached environment ({manager})", took, "bare command", limit)
 
 
-def peers(room: Path) -> Iterator[Row]:
+def peers(workdir: Path) -> Iterator[Row]:
     """Measure the peers that are installed in environments named by PROJ_BENCH_MLFLOW and PROJ_BENCH_GUILD."""
-    root = make_project(room)
+    root = make_project(workdir)
     bare = command(["bash", "-c", BARE], root)
     ours = command(proj("run", "."), root)
     calls = {
@@ -72,7 +72,7 @@ def peers(room: Path) -> Iterator[Row]:
         if not program:
             print(f"peers        {name} is not here: name its program in PROJ_BENCH_{name.upper()}")
             continue
-        theirs = command([program, *words], root, {"MLFLOW_TRACKING_URI": f"sqlite:///{room}/mlflow.db"})
+        theirs = command([program, *words], root, {"MLFLOW_TRACKING_URI": f"sqlite:///{workdir}/mlflow.db"})
         took, limit = in_turns(theirs, bare, rounds=3)
         yield Row(f"{name} {' '.join(words)}", took, "bare command", limit)
         took, limit = in_turns(ours, theirs, rounds=3)

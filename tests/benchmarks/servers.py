@@ -100,43 +100,43 @@ def is_healthy(url: str) -> bool:
 
 
 @contextmanager
-def both(room: Path) -> Iterator[tuple[Server, Server]]:
+def both(workdir: Path) -> Iterator[tuple[Server, Server]]:
     """Start the two servers, each with a fresh store."""
     program = mlflow_program()
     if program is None:
         sys.exit("MLflow is not here: name its program in PROJ_BENCH_MLFLOW")
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
         ours, theirs = one.getsockname()[1], two.getsockname()[1]
-    store = ["--backend-store-uri", f"sqlite:///{room}/mlflow.db", "--artifacts-destination", room / "files"]
+    store = ["--backend-store-uri", f"sqlite:///{workdir}/mlflow.db", "--artifacts-destination", workdir / "files"]
     words = [program, "server", "--port", str(theirs), "--workers", "1", *store]
     with (
-        serve("mlflow server", words, room, theirs) as peer,
-        serve("proj server", proj("server", "--port", str(ours)), room, ours) as mine,
+        serve("mlflow server", words, workdir, theirs) as peer,
+        serve("proj server", proj("server", "--port", str(ours)), workdir, ours) as mine,
     ):
         yield mine, peer
 
 
-def server(room: Path) -> Iterator[Row]:
+def server(workdir: Path) -> Iterator[Row]:
     """Measure the start of a server, and the memory that it takes when nobody asks anything."""
-    with both(room) as (ours, theirs):
+    with both(workdir) as (ours, theirs):
         yield Row("start to /health", ours.seconds, theirs.name, theirs.seconds)
         yield Row("memory when idle", ours.memory(), theirs.name, theirs.memory(), "MB")
 
 
-def logging(room: Path) -> Iterator[Row]:
+def logging(workdir: Path) -> Iterator[Row]:
     """Measure what a script does with a real client."""
-    with both(room) as servers:
-        ours, theirs = (do(each, room, "log_metric", "log_batch", "cycle", "history") for each in servers)
-    for deed, told in {
+    with both(workdir) as servers:
+        ours, theirs = (do(each, workdir, "log_metric", "log_batch", "cycle", "history") for each in servers)
+    for action, reported in {
         "log_metric": f"log_metric, {METRICS} times",
         "log_batch": f"log_batch of {BATCH}, {BATCHES} times",
         "cycle": f"start_run, a parameter, a metric, end_run, {CYCLES} times",
         "history": f"get_metric_history of {BATCH * BATCHES:,} points",
     }.items():
-        yield Row(told, ours[deed], "mlflow server", theirs[deed])
+        yield Row(reported, ours[action], "mlflow server", theirs[action])
 
 
-def do(target: Server, room: Path, *deeds: str) -> dict[str, float]:
+def do(target: Server, workdir: Path, *actions: str) -> dict[str, float]:
     """Have the real client do things at a server; returns the seconds of each."""
     program = mlflow_program()
     assert program is not None
@@ -146,22 +146,22 @@ def do(target: Server, room: Path, *deeds: str) -> dict[str, float]:
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     }
     done = subprocess.run(
-        [program.with_name("python"), CLIENT, room, *deeds],
+        [program.with_name("python"), CLIENT, workdir, *actions],
         env={**os.environ, **quiet, "MLFLOW_TRACKING_URI": target.url},
         capture_output=True,
         text=True,
         check=True,
     )
-    return {deed: float(took) for deed, took in json.loads(done.stdout.splitlines()[-1]).items()}
+    return {action: float(took) for action, took in json.loads(done.stdout.splitlines()[-1]).items()}
 
 
-def search(room: Path) -> Iterator[Row]:
+def search(workdir: Path) -> Iterator[Row]:
     """Measure a page of 100 runs, filtered and ordered by a metric, and the history of 100,000 points."""
-    with both(room) as (ours, theirs):
+    with both(workdir) as (ours, theirs):
         there = 0
         for count in PAGES:
             fill_proj(Path(os.environ["PROJ_HOME"]), there, count)
-            fill_mlflow(room / "mlflow.db", there, count)
+            fill_mlflow(workdir / "mlflow.db", there, count)
             there = count
             assert ours.post("runs/search", SEARCH).count(b'"run_id"') >= 100
             page, peer = (partial(each.post, "runs/search", SEARCH) for each in (ours, theirs))
@@ -184,29 +184,29 @@ def at_most(work: Callable[[], object], name: str) -> tuple[str, float]:
     return name, statistics.median(times)
 
 
-def artifacts(room: Path) -> Iterator[Row]:
+def artifacts(workdir: Path) -> Iterator[Row]:
     """Measure artifacts up and down by a real client, against MLflow's server and against ``cp``."""
-    with (room / "large.bin").open("wb") as file:
+    with (workdir / "large.bin").open("wb") as file:
         for _ in range(LARGE // 1_000_000):
             file.write(random.randbytes(1_000_000))
     for number in range(SMALL_FILES):
-        path = room / "small" / str(number // 100) / f"{number}.txt"
+        path = workdir / "small" / str(number // 100) / f"{number}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{number}\n")
     large = seconds_of(
-        partial(subprocess.run, ["cp", "--reflink=never", room / "large.bin", room / "copy"], check=True)
+        partial(subprocess.run, ["cp", "--reflink=never", workdir / "large.bin", workdir / "copy"], check=True)
     )
-    small = seconds_of(partial(subprocess.run, ["cp", "-r", room / "small", room / "copies"], check=True))
-    deeds = {"upload_large": large, "download_large": large, "upload_small": small, "download_small": small}
+    small = seconds_of(partial(subprocess.run, ["cp", "-r", workdir / "small", workdir / "copies"], check=True))
+    actions = {"upload_large": large, "download_large": large, "upload_small": small, "download_small": small}
     times = []
-    with both(room) as servers:
+    with both(workdir) as servers:
         for each in servers:
-            times.append(do(each, room, *deeds))
-            shutil.rmtree(room / "down")
-            shutil.rmtree(room / "down-small")
+            times.append(do(each, workdir, *actions))
+            shutil.rmtree(workdir / "down")
+            shutil.rmtree(workdir / "down-small")
         ours, theirs = servers
         yield Row("memory after all that", ours.memory(), theirs.name, theirs.memory(), "MB")
-    for deed, copied in deeds.items():
-        told = deed.replace("_large", " of 1 GB").replace("_small", f" of {SMALL_FILES:,} small files")
-        yield Row(told, times[0][deed], "mlflow server", times[1][deed])
-        yield Row(told, times[0][deed], "cp", copied)
+    for action, copied in actions.items():
+        reported = action.replace("_large", " of 1 GB").replace("_small", f" of {SMALL_FILES:,} small files")
+        yield Row(reported, times[0][action], "mlflow server", times[1][action])
+        yield Row(reported, times[0][action], "cp", copied)

@@ -37,22 +37,22 @@ def freeze(root: Path) -> Snapshot:
     return take_snapshot(open_source(str(root), None, home, lambda _event: None), home, lambda _event: None)
 
 
-def snapshot(room: Path) -> Iterator[Row]:
+def snapshot(workdir: Path) -> Iterator[Row]:
     """Measure the snapshot of a clean tree against ``git status`` there."""
     for files in (1_000, 10_000, 50_000):
-        root = make_repository(room / str(files), files, 400)
+        root = make_repository(workdir / str(files), files, 400)
         first = seconds_of(partial(freeze, root))
         took, limit = in_turns(partial(freeze, root), command(["git", "status"], root), rounds=5)
         yield Row(f"snapshot of {files:,} files, first time", first, "git status", limit)
         yield Row(f"snapshot of {files:,} files, again", took, "git status", limit)
 
 
-def layout(room: Path) -> Iterator[Row]:
+def layout(workdir: Path) -> Iterator[Row]:
     """Measure laying out 5,000 files of 200 MB in all against ``git worktree add``."""
-    root = make_repository(room / "project", 5_000, 40_000)
+    root = make_repository(workdir / "project", 5_000, 40_000)
     home = open_home()
     source = open_source(str(root), None, home, lambda _event: None)
-    limit = seconds_of(command(["git", "worktree", "add", "--detach", str(room / "tree")], root))
+    limit = seconds_of(command(["git", "worktree", "add", "--detach", str(workdir / "tree")], root))
 
     def lay() -> None:
         run_id = uuid.uuid4().hex
@@ -69,9 +69,9 @@ def layout(room: Path) -> Iterator[Row]:
     yield Row("snapshot and layout of 5,000 files, 200 MB, again", took, "git status", limit)
 
 
-def large(room: Path) -> Iterator[Row]:
+def large(workdir: Path) -> Iterator[Row]:
     """Measure the snapshot of a tree with an untracked file of 2 GB against reading that file."""
-    root = make_repository(room / "project", 10, 400)
+    root = make_repository(workdir / "project", 10, 400)
     with (root / "large.bin").open("wb") as file:
         for _ in range(LARGE // 2**24):
             file.write(os.urandom(2**24))

@@ -14,8 +14,8 @@ from runner.settings import Home
 from runner.store import runs, values
 from runner.store.database import Database
 from runner.store.entities import Metric, NewRun
+from tests.cli.terminals import uncoloured
 from tests.conftest import MakeRepository, RunProj, git, write_tree
-from tests.support.terminal import on_a_terminal
 
 Capture = pytest.CaptureFixture[str]
 LOCAL = ("--env-manager", "local")
@@ -110,7 +110,7 @@ def test_commands_of_older_records_are_compared_as_they_are(db: Database, capsys
 @pytest.mark.parametrize("width", [60, 100, 200])
 def test_more_than_four_runs_are_rows(db: Database, tmp_path: Path, width: int) -> None:
     made = [make(db, number) for number in range(1, 7)]
-    lines = on_a_terminal(width, tmp_path, "compare", *made).splitlines()
+    lines = uncoloured(width, tmp_path, "compare", *made).splitlines()
     titles = lines[1].split()
     rows = [line.split() for line in lines[3:] if line]
     assert [row[0] for row in rows] == [run_id[:8] for run_id in made]
@@ -123,7 +123,7 @@ def test_more_than_four_runs_are_rows(db: Database, tmp_path: Path, width: int) 
 
 def test_what_does_not_fit_is_named(db: Database, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     made = [make(db, number) for number in range(1, 7)]
-    on_a_terminal(60, tmp_path, "compare", *made)
+    uncoloured(60, tmp_path, "compare", *made)
     said = capfd.readouterr().err
     assert "not shown: " in said
     assert "tree" in said
@@ -132,7 +132,7 @@ def test_what_does_not_fit_is_named(db: Database, tmp_path: Path, capfd: pytest.
 @pytest.mark.parametrize(("width", "count"), list(itertools.product((40, 60, 80, 120, 200), (2, 3, 4, 6))))
 def test_no_number_is_broken(db: Database, tmp_path: Path, width: int, count: int) -> None:
     made = [make(db, number) for number in range(1, count + 1)]
-    shown = on_a_terminal(width, tmp_path, "compare", *made)
+    shown = uncoloured(width, tmp_path, "compare", *made)
     form = "{:.10g}" if count < 5 else "{:.6g}"
     names = [name for name in range(6) if f"metric_{name}" in shown]
     assert names

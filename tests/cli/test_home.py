@@ -103,7 +103,7 @@ def test_files_beside_the_database_are_private_while_it_is_open(home: Home) -> N
 
 
 @given(bits=st.integers(min_value=0, max_value=0o77))
-def test_every_right_of_others_is_told_with_the_command_that_ends_it(
+def test_every_right_of_others_is_reported_with_the_command_that_ends_it(
     tmp_path_factory: pytest.TempPathFactory, bits: int
 ) -> None:
     home = Home(tmp_path_factory.mktemp("a b"))
@@ -116,7 +116,7 @@ def test_every_right_of_others_is_told_with_the_command_that_ends_it(
         assert home.exposure() is None
 
 
-def test_an_open_home_is_told_at_each_start_and_used(home: Home, tmp_path: Path, proj: RunProj) -> None:
+def test_an_open_home_is_reported_at_each_start_and_used(home: Home, tmp_path: Path, proj: RunProj) -> None:
     home.root.mkdir(mode=0o755)
     home.root.chmod(0o755)
     write_tree(tmp_path / "project", PROJECT)
@@ -128,7 +128,7 @@ def test_an_open_home_is_told_at_each_start_and_used(home: Home, tmp_path: Path,
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
-def test_a_home_of_another_user_is_told(home: Home) -> None:
+def test_a_home_of_another_user_is_reported(home: Home) -> None:
     home.ensure()
     os.chown(home.root, 12345, 12345)
     found = home.exposure()
@@ -237,8 +237,8 @@ def test_few_descriptors_are_an_error_or_enough(tmp_path: Path, proj: RunProj, l
 
 @given(number=st.integers(min_value=1, max_value=140))
 def test_what_the_system_refuses_is_explained_or_a_bug(number: int) -> None:
-    told = explain_system_error(OSError(number, os.strerror(number), "a\nfile"))
-    assert told is None or (told.hint and "\n" not in (told.context or ""))
+    reported = explain_system_error(OSError(number, os.strerror(number), "a\nfile"))
+    assert reported is None or (reported.hint and "\n" not in (reported.context or ""))
 
 
 def command(*words: str) -> str:

@@ -221,7 +221,7 @@ def test_an_older_store_that_cannot_be_upgraded_is_read(disk: Disk, proj: RunPro
     assert proj("experiments", "create", "a").code == 0
 
 
-def test_rm_works_without_room(disk: Disk, ids: list[str], proj: RunProj) -> None:
+def test_rm_works_without_free_space(disk: Disk, ids: list[str], proj: RunProj) -> None:
     disk.home.reserve.write_bytes(os.urandom(1 << 20))
     disk.fill()
     done = proj("rm", "-y", ids[0])
@@ -241,7 +241,9 @@ def test_rm_frees_the_files_of_a_large_run_first(disk: Disk, ids: list[str], pro
     assert [record["run_id"] for record in proj("list", "--json").json] == ids[:1]
 
 
-def test_rm_that_finds_no_room_at_all_says_so_and_can_be_given_again(disk: Disk, ids: list[str], proj: RunProj) -> None:
+def test_rm_that_finds_no_free_space_at_all_reports_it_and_can_be_given_again(
+    disk: Disk, ids: list[str], proj: RunProj
+) -> None:
     for place in (disk.home.folders / ".pool", disk.home.root / "cache" / "code"):
         shutil.rmtree(place, ignore_errors=True)
     disk.fill()

@@ -16,8 +16,8 @@ from runner.store import runs
 from runner.store.artifacts import write_artifact
 from runner.store.database import Database
 from runner.store.entities import NewRun
+from tests.cli.terminals import on_a_terminal
 from tests.support.standalone_server import team_server
-from tests.support.terminal import show_on_terminal
 
 Capture = pytest.CaptureFixture[str]
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40
@@ -112,7 +112,7 @@ def test_old_copies_are_removed(run_id: str, viewed: Path, home: Home) -> None:
 def test_terminals_show_images(
     run_id: str, viewed: Path, tmp_path: Path, variables: dict[str, str], start: str
 ) -> None:
-    shown = show_on_terminal(80, tmp_path, "open", run_id, "plots/roc.png", variables=variables)
+    shown = on_a_terminal(80, tmp_path, "open", run_id, "plots/roc.png", **variables)
     assert start in shown
     if "1337" in start:
         content = shown[shown.index(":") + 1 : shown.index("\x07")]
@@ -128,7 +128,7 @@ def test_terminals_show_images(
     "variables", [{}, {"TERM_PROGRAM": "iTerm.app", "TMUX": "/tmp/x"}, {"TERM_PROGRAM": "Apple_Terminal"}]
 )
 def test_other_terminals_use_the_viewer(run_id: str, viewed: Path, tmp_path: Path, variables: dict[str, str]) -> None:
-    shown = show_on_terminal(80, tmp_path, "open", run_id, "plots/roc.png", variables=variables)
+    shown = on_a_terminal(80, tmp_path, "open", run_id, "plots/roc.png", **variables)
     assert "\x1b]" not in shown
     assert "\x1b_" not in shown
     assert Path(viewed.read_text()).read_bytes() == PNG

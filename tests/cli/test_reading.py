@@ -31,8 +31,8 @@ from runner.store import experiments, models, process_identity, runs, values
 from runner.store.artifacts import write_artifact
 from runner.store.database import Database
 from runner.store.entities import Metric, NewModel, NewRun, ProcessIdentity
+from tests.cli.terminals import uncoloured
 from tests.conftest import start_proj, write_tree
-from tests.support.terminal import on_a_terminal
 
 HOUR = 3_600_000
 
@@ -96,7 +96,7 @@ class TestList:
 
     def test_a_narrow_terminal_shows_whole_ids_and_states(self, two: tuple[str, str], tmp_path: Path) -> None:
         for width in (60, 80, 200):
-            lines = on_a_terminal(width, tmp_path, "list").splitlines()
+            lines = uncoloured(width, tmp_path, "list").splitlines()
             assert max(map(len, lines)) <= width
             assert all(any(run_id[:8] in line and "FINISHED" in line for line in lines) for run_id in two)
             assert sum("0.75" in line for line in lines) == 2
@@ -279,7 +279,7 @@ class TestGet:
         assert run_command(["get", run_id, "model", "--list"]) == 0
         assert capsys.readouterr().out.splitlines() == ["model/MLmodel"]
         assert run_command(["get", run_id, "nothing", "--list"]) == 1
-        shown = on_a_terminal(80, tmp_path, "get", run_id, "--list")
+        shown = uncoloured(80, tmp_path, "get", run_id, "--list")
         assert [line.split() for line in shown.splitlines()] == [
             ["model/"],
             ["MLmodel", "5", "B"],

@@ -19,9 +19,8 @@ from runner.settings import Home
 from runner.store import runs, values
 from runner.store.database import Database
 from runner.store.entities import Metric, NewRun
-from runner.store.record_pages import search_records
-from runner.store.search import SearchQuery
-from tests.support.terminal import on_a_terminal
+from runner.store.search import SearchQuery, search_records
+from tests.cli.terminals import uncoloured
 
 Capture = pytest.CaptureFixture[str]
 Tags = Mapping[str, str]
@@ -99,7 +98,7 @@ def test_what_differs_is_shown_as_far_as_it_fits(
     db: Database, tmp_path: Path, width: int, first: list[str], absent: set[str]
 ) -> None:
     made = make_many(db)
-    shown = on_a_terminal(width, tmp_path, "list", "-n", "30")
+    shown = uncoloured(width, tmp_path, "list", "-n", "30")
     titles, rows = table(shown)
     assert titles[: len(first)] == first
     assert not absent & set(titles)
@@ -120,7 +119,7 @@ def test_a_pipe_gets_all_columns(db: Database, capsys: Capture) -> None:
 
 def test_left_out_columns_are_named(db: Database, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     make_many(db)
-    on_a_terminal(80, tmp_path, "list")
+    uncoloured(80, tmp_path, "list")
     said = capfd.readouterr().err
     assert said.startswith("not shown: ")
     assert "--csv" in said
@@ -270,9 +269,7 @@ class TestColumns:
 
     def test_numbers_are_never_cut(self, db: Database, tmp_path: Path) -> None:
         make(db, 0, {"text": "word " * 30}, {"long": 0.1234567891, "small": 1.5e-17, "big": -123456789012.0})
-        shown = on_a_terminal(
-            60, tmp_path, "list", "--columns", "run,params.text,metrics.long,metrics.small,metrics.big"
-        )
+        shown = uncoloured(60, tmp_path, "list", "--columns", "run,params.text,metrics.long,metrics.small,metrics.big")
         assert all(number in shown.split() for number in ("0.1234567891", "1.5e-17", "-1.23456789e+11"))
 
 

@@ -55,7 +55,17 @@ def test_help_loads_no_command(tmp_path: Path) -> None:
     ours = {name for name in modules if name.startswith("runner.")}
     assert ours <= {
         f"runner.{name}"
-        for name in ("base", "base.lazy", "cli", "cli.main", "cli.options", "cli.streams", "errors", "urls")
+        for name in (
+            "base",
+            "base.lazy",
+            "base.suggestions",
+            "cli",
+            "cli.main",
+            "cli.options",
+            "cli.streams",
+            "errors",
+            "urls",
+        )
     }
     assert not modules & {*SLOW, "msgspec"}
 

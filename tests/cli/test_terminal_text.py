@@ -19,7 +19,7 @@ EVIL = "\u202egpj.exe\u2066\u200f\x1b[31m\x9b2J\x07\x08\u2028\ufeff\r"
 LETTERS = set(EVIL) - set("gpj.exe[312mJ")
 
 
-def test_nothing_that_is_said_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_output_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     print_message(f"said {EVIL}")
     show_event(Event(kind=EventKind.WARNING, message=f"event {EVIL}", hint=EVIL))
     show_error(UsageError(f"error {EVIL}", context=f"one {EVIL}\ntwo {EVIL}", hint=EVIL))

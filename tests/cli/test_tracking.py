@@ -21,8 +21,7 @@ from runner.store.artifacts import write_artifact
 from runner.store.database import Database
 from runner.store.downsampling import downsampled
 from runner.store.entities import Metric, NewModel, NewRun, NewVersion
-from runner.store.record_pages import search_records
-from runner.store.search import SearchQuery
+from runner.store.search import SearchQuery, search_records
 
 
 class Said(NamedTuple):

@@ -20,15 +20,15 @@ from tests.corpus.trial import Trial, run_trial
 
 def main(words: list[str]) -> None:
     """Run the projects of a table one after the other; a row is written as soon as it is known."""
-    asked = _read_words(words)
+    requested = _read_words(words)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    os.environ.setdefault("UV_CACHE_DIR", str(asked.work / "uv-cache"))
-    projects = [one for one in read_projects(asked.table) if not asked.only or _is_asked(one, asked.only)]
+    os.environ.setdefault("UV_CACHE_DIR", str(requested.work / "uv-cache"))
+    projects = [one for one in read_projects(requested.table) if not requested.only or _is_asked(one, requested.only)]
     trials = []
-    with asked.out.open("w", encoding="utf-8", newline="") as file:
+    with requested.out.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, delimiter="\t", lineterminator="\n")
         table.writerow(Trial.__struct_fields__)
-        for trial in _trials(projects, asked):
+        for trial in _trials(projects, requested):
             trials.append(trial)
             table.writerow(msgspec.structs.astuple(trial))
             file.flush()
@@ -53,19 +53,19 @@ def _is_asked(project: Project, only: Iterable[str]) -> bool:
     return any(word in (project.repo, f"{project.repo}#{project.subdir}") for word in only)
 
 
-def _trials(projects: list[Project], asked: argparse.Namespace) -> Iterator[Trial]:
+def _trials(projects: list[Project], requested: argparse.Namespace) -> Iterator[Trial]:
     for project in projects:
-        mirror = find_mirror(project, asked.mirrors)
+        mirror = find_mirror(project, requested.mirrors)
         if mirror is None:
             print(f"no mirror of {project.repo}", file=sys.stderr)
             continue
-        room = asked.work.absolute() / re.sub(r"\W+", "-", project.name)
-        shutil.rmtree(room, ignore_errors=True)
-        room.mkdir(parents=True)
-        yield run_trial(make_whole(project, mirror.absolute(), room), room, asked.timeout)
-        if not asked.keep:
+        workdir = requested.work.absolute() / re.sub(r"\W+", "-", project.name)
+        shutil.rmtree(workdir, ignore_errors=True)
+        workdir.mkdir(parents=True)
+        yield run_trial(make_whole(project, mirror.absolute(), workdir), workdir, requested.timeout)
+        if not requested.keep:
             for name in ("environments", "folders", "vault.git", "cache"):
-                for home in (room / "home", room / "again" / "home"):
+                for home in (workdir / "home", workdir / "again" / "home"):
                     shutil.rmtree(home / name, ignore_errors=True)
 
 

@@ -8,20 +8,20 @@ Words = Callable[["re.Match[str]", "Evidence"], str]
 
 
 class Evidence(NamedTuple):
-    """What is known of a failed run: what proj said, what the command printed, which files the project has or lacks."""
+    """What is known of a failed run: the output of proj and of the command, the files that the project has or lacks."""
 
-    said: str
+    printed: str
     log: str
     files: frozenset[str]
     lacking: tuple[str, ...] = ()
 
 
 def cause_of_refusal(evidence: Evidence) -> str:
-    """Return what proj itself said when it did not start the command."""
-    lines = evidence.said.splitlines()
+    """Return what proj itself printed when it did not start the command."""
+    lines = evidence.printed.splitlines()
     start = next((number for number, line in enumerate(lines) if line.startswith("error[")), None)
     if start is None:
-        return f"a fault of proj: {lines[-1] if lines else 'it said nothing'}"
+        return f"a fault of proj: {lines[-1] if lines else 'it printed nothing'}"
     rest = lines[start:]
     end = next((number for number, line in enumerate(rest) if line.startswith("run ")), len(rest))
     return " ".join(line.strip() for line in rest[:end])[:600]
@@ -35,7 +35,9 @@ def cause_of_failure(evidence: Evidence) -> str:
             return words(found[-1], evidence)
     errors = re.findall(r"^[\w.]*(?:Error|Exception)\b.*$", evidence.log, re.MULTILINE)
     lines = evidence.log.split("\n")
-    return (errors[-1] if errors else next((line for line in reversed(lines) if line.strip()), "it said nothing"))[:300]
+    return (errors[-1] if errors else next((line for line in reversed(lines) if line.strip()), "it printed nothing"))[
+        :300
+    ]
 
 
 def _module(match: "re.Match[str]", evidence: Evidence) -> str:

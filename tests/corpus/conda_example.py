@@ -32,16 +32,19 @@ def main(words: list[str]) -> None:
     """Make the channel, run the project from it, and once more without any network."""
     parser = argparse.ArgumentParser(prog="python -m tests.corpus.conda_example", description=__doc__)
     parser.add_argument("--mirror", type=Path, required=True, help="a git directory of mlflow/mlflow-example")
-    asked = parser.parse_args(words)
+    requested = parser.parse_args(words)
     with tempfile.TemporaryDirectory(prefix="proj-conda-") as folder:
-        room = Path(folder)
-        python = next(one for one in discover(room / "interpreters.json") if one.line == LINE)
+        workdir = Path(folder)
+        python = next(one for one in discover(workdir / "interpreters.json") if one.line == LINE)
         day = subprocess.run(
-            ["git", "--git-dir", asked.mirror, "log", "-1", "--format=%cI"], check=True, capture_output=True, text=True
+            ["git", "--git-dir", requested.mirror, "log", "-1", "--format=%cI"],
+            check=True,
+            capture_output=True,
+            text=True,
         ).stdout.strip()
-        channel = make_channel(room / "channel", *_packages(python, room / "venv", day))
+        channel = make_channel(workdir / "channel", *_packages(python, workdir / "venv", day))
         for more in ((), ("--offline",)):
-            record = _run(asked.mirror, room, channel, more)
+            record = _run(requested.mirror, workdir, channel, more)
             environment = record["environment"]
             print(f"{' '.join(more) or 'first':9}  {record['status']}  {record['metrics']}")
             print(
@@ -82,14 +85,14 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _run(mirror: Path, room: Path, channel: Path, more: tuple[str, ...]) -> dict[str, object]:
+def _run(mirror: Path, workdir: Path, channel: Path, more: tuple[str, ...]) -> dict[str, object]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(LEAKS)}
-    home = {"PROJ_HOME": str(room / "home"), "PYTHONPATH": str(ROOT), "CONDA_DEFAULT_CHANNELS": channel.as_uri()}
+    home = {"PROJ_HOME": str(workdir / "home"), "PYTHONPATH": str(ROOT), "CONDA_DEFAULT_CHANNELS": channel.as_uri()}
     words = ["run", str(mirror), "--env-manager", "conda", "--json", *more]
     done = subprocess.run(
         [sys.executable, "-m", "runner.cli.main", *words],
         env={**kept, **home},
-        cwd=room,
+        cwd=workdir,
         check=True,
         stdout=subprocess.PIPE,
         text=True,

@@ -21,14 +21,14 @@ class Whole(Struct, frozen=True, kw_only=True):
     lacking: tuple[str, ...] = ()
 
 
-def make_whole(project: Project, mirror: Path, room: Path) -> Whole:
+def make_whole(project: Project, mirror: Path, workdir: Path) -> Whole:
     """Return the project as it is where its mirror is whole, else with a commit that can be had."""
     entries = dict(_entries(mirror, project.sha))
     missing = _missing(mirror, sorted(set(entries.values())))
     lacking = tuple(path for path, identity in entries.items() if identity in missing)
     if not lacking:
         return Whole(project=project, mirror=mirror)
-    copy = room / "mirror.git"
+    copy = workdir / "mirror.git"
     _git(copy, "init", "--quiet", "--bare", str(copy))
     (copy / "objects" / "info" / "alternates").write_text(f"{mirror}/objects\n", encoding="utf-8")
     commit = _commit_without(copy, project.sha, lacking)
@@ -44,8 +44,8 @@ def _entries(mirror: Path, sha: str) -> list[tuple[str, str]]:
 
 
 def _missing(mirror: Path, identities: list[str]) -> frozenset[str]:
-    said = _git(mirror, "cat-file", "--batch-check", stdin="".join(f"{identity}\n" for identity in identities))
-    return frozenset(line.split()[0] for line in said.splitlines() if line.endswith(" missing"))
+    printed = _git(mirror, "cat-file", "--batch-check", stdin="".join(f"{identity}\n" for identity in identities))
+    return frozenset(line.split()[0] for line in printed.splitlines() if line.endswith(" missing"))
 
 
 def _commit_without(copy: Path, sha: str, lacking: tuple[str, ...]) -> str:

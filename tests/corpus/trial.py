@@ -52,36 +52,36 @@ class Ended(Struct, frozen=True, kw_only=True):
 
     code: int
     out: bytes
-    said: str
+    printed: str
     seconds: float
     timed_out: bool
 
 
-def run_trial(whole: Whole, room: Path, timeout: float) -> Trial:
+def run_trial(whole: Whole, workdir: Path, timeout: float) -> Trial:
     """Run a project by ``proj run``, a second time with the options that its hints name where that was no success."""
-    first = _attempt(whole, room, timeout)
-    options = _hinted((room / "said.txt").read_text(encoding="utf-8"))
+    first = _attempt(whole, workdir, timeout)
+    options = _hinted((workdir / "printed.txt").read_text(encoding="utf-8"))
     if not options or (first.outcome == "ok" and first.recorded != "nothing"):
         return first
-    again = room / "again"
+    again = workdir / "again"
     again.mkdir()
     second = _attempt(whole, again, timeout, options)
     is_better = second.outcome == "ok" or first.outcome != "ok"
     return structs.replace(second, options=" ".join(options)) if is_better else first
 
 
-def _hinted(said: str) -> list[str]:
-    found = dict.fromkeys(HINTED.findall(said))
+def _hinted(printed: str) -> list[str]:
+    found = dict.fromkeys(HINTED.findall(printed))
     return [word for option in found for word in option.split()]
 
 
-def _attempt(whole: Whole, room: Path, timeout: float, options: Sequence[str] = ()) -> Trial:
-    """Run a project once; its home and what was said are in ``room``."""
+def _attempt(whole: Whole, workdir: Path, timeout: float, options: Sequence[str] = ()) -> Trial:
+    """Run a project once; its home and what proj printed are in ``workdir``."""
     project = whole.project
-    ended = _run([*_words(project, whole.mirror), *options], room, timeout)
-    (room / "said.txt").write_text(ended.said, encoding="utf-8")
+    ended = _run([*_words(project, whole.mirror), *options], workdir, timeout)
+    (workdir / "printed.txt").write_text(ended.printed, encoding="utf-8")
     record = msgspec.json.decode(ended.out) if ended.out.strip() else {}
-    (room / "record.json").write_bytes(ended.out)
+    (workdir / "record.json").write_bytes(ended.out)
     outcome, cause = _judge(whole, ended, record)
     environment = record.get("environment") or {}
     return Trial(
@@ -91,8 +91,8 @@ def _attempt(whole: Whole, room: Path, timeout: float, options: Sequence[str] = 
         outcome=outcome,
         seconds=round(ended.seconds, 1),
         python=environment.get("python") or "",
-        cause=_without_places(" ".join(cause.split()), record, room),
-        recorded=_recorded(room) if record else "",
+        cause=_without_places(" ".join(cause.split()), record, workdir),
+        recorded=_recorded(workdir) if record else "",
         environment=_departures(record),
         mlflow=project.mlflow,
         ceiling=project.ceiling,
@@ -106,18 +106,18 @@ def _words(project: Project, mirror: Path) -> list[str]:
     return ["run", f"{mirror}{folder}", "--version", project.sha, "-e", project.entry, *parameters, "--json"]
 
 
-def _variables(room: Path) -> dict[str, str]:
+def _variables(workdir: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(LEAKS)}
-    return {**kept, "PROJ_HOME": str(room / "home"), "PYTHONPATH": str(ROOT)}
+    return {**kept, "PROJ_HOME": str(workdir / "home"), "PYTHONPATH": str(ROOT)}
 
 
-def _run(words: list[str], room: Path, timeout: float) -> Ended:
+def _run(words: list[str], workdir: Path, timeout: float) -> Ended:
     """Run proj to its end or to the end of its time; none of its processes outlives it."""
     started = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, "-m", "runner.cli.main", *words],
-        cwd=room,
-        env=_variables(room),
+        cwd=workdir,
+        env=_variables(workdir),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -125,16 +125,16 @@ def _run(words: list[str], room: Path, timeout: float) -> Ended:
     )
     timed_out = False
     try:
-        out, said = process.communicate(timeout=timeout)
+        out, printed = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
         timed_out = True
-        out, said = _stop(process)
+        out, printed = _stop(process)
     except BaseException:  # the trial itself is stopped: nobody else would end the project
         _stop(process)
         raise
     seconds = time.monotonic() - started
-    text = said.decode("utf-8", "replace")
-    return Ended(code=process.returncode, out=out, said=text, seconds=seconds, timed_out=timed_out)
+    text = printed.decode("utf-8", "replace")
+    return Ended(code=process.returncode, out=out, printed=text, seconds=seconds, timed_out=timed_out)
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> tuple[bytes, bytes]:
@@ -150,12 +150,14 @@ def _judge(whole: Whole, ended: Ended, record: dict[str, Any]) -> tuple[str, str
     """Return the outcome and its cause. A run without resources is one whose command was never started."""
     log = Path(record["log"]) if record.get("log") else None
     text = log.read_text(encoding="utf-8", errors="replace") if log and log.is_file() else ""
-    evidence = Evidence(said=ended.said, log=text, files=_files(whole.project, whole.mirror), lacking=whole.lacking)
+    evidence = Evidence(
+        printed=ended.printed, log=text, files=_files(whole.project, whole.mirror), lacking=whole.lacking
+    )
     if ended.timed_out:
-        lines = [line for line in (text or ended.said).splitlines() if line.strip()]
+        lines = [line for line in (text or ended.printed).splitlines() if line.strip()]
         return (
             "failed",
-            f"out of time: {cause_of_failure(evidence) if text else lines[-1] if lines else 'it said nothing'}",
+            f"out of time: {cause_of_failure(evidence) if text else lines[-1] if lines else 'it printed nothing'}",
         )
     if ended.code == 0:
         return "ok", ""
@@ -164,9 +166,9 @@ def _judge(whole: Whole, ended: Ended, record: dict[str, Any]) -> tuple[str, str
     return "failed", cause_of_failure(evidence)
 
 
-def _without_places(text: str, record: dict[str, Any], room: Path) -> str:
+def _without_places(text: str, record: dict[str, Any], workdir: Path) -> str:
     """Take the folder of this trial out of a text, so that two trials can be compared."""
-    for place, short in ((record.get("cwd"), ""), (record.get("folder"), "../"), (room, "")):
+    for place, short in ((record.get("cwd"), ""), (record.get("folder"), "../"), (workdir, "")):
         text = text.replace(f"{place}/", short) if place else text
     return text
 
@@ -176,21 +178,21 @@ def _files(project: Project, mirror: Path) -> frozenset[str]:
     return frozenset(subprocess.run(listing, check=True, capture_output=True, text=True).stdout.splitlines())
 
 
-def _recorded(room: Path) -> str:
+def _recorded(workdir: Path) -> str:
     """Say what the runs of a home hold that their scripts logged."""
     listing = [sys.executable, "-m", "runner.cli.main", "list", "--json"]
-    done = subprocess.run(listing, env=_variables(room), cwd=room, check=False, capture_output=True)
+    done = subprocess.run(listing, env=_variables(workdir), cwd=workdir, check=False, capture_output=True)
     runs = msgspec.json.decode(done.stdout or b"[]")
-    artifacts = {path for path in (room / "home" / "runs").glob("**/artifacts/**/*") if path.is_file()}
+    artifacts = {path for path in (workdir / "home" / "runs").glob("**/artifacts/**/*") if path.is_file()}
     counts = {
         "metrics": sum(len(run["metrics"]) for run in runs),
         "params": sum(one["source"] == "logged" for run in runs for one in run["parameters"]),
         "artifacts": len(artifacts),
     }
-    told = [f"{count} {name}" for name, count in counts.items() if count]
-    if told and len(runs) > 1:
-        told.append(f"in {len(runs)} runs")
-    return ", ".join(told) or "nothing"
+    reported = [f"{count} {name}" for name, count in counts.items() if count]
+    if reported and len(runs) > 1:
+        reported.append(f"in {len(runs)} runs")
+    return ", ".join(reported) or "nothing"
 
 
 def _departures(record: dict[str, Any]) -> str:
@@ -198,5 +200,5 @@ def _departures(record: dict[str, Any]) -> str:
     environment = record.get("environment") or {}
     if not environment.get("digest"):
         return ""
-    told = "; ".join((*environment.get("repairs", ()), *environment.get("departures", ())))
-    return told or ("as declared" if environment.get("declared") else "none declared")
+    reported = "; ".join((*environment.get("repairs", ()), *environment.get("departures", ())))
+    return reported or ("as declared" if environment.get("declared") else "none declared")

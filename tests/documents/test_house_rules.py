@@ -77,7 +77,7 @@ JSON_OF_OUR_OWN = {
     "environments/repair/additions.py": "a file of ours",
     "environments/backends/conda/activation.py": "what conda prints, and a file of ours",
     "environments/backends/conda/command.py": "a file of conda in an environment that proj made",
-    "environments/declare/conda/meta.py": "files of conda in an environment that proj made",
+    "environments/cache/conda_meta.py": "files of conda in an environment that proj made",
     "environments/backends/conda/rattler.py": "the answer of our worker process",
     "environments/backends/conda/worker.py": "the task for our worker process",
     "environments/backends/containers/images.py": "what the container engine prints, and a cache of ours",
@@ -95,6 +95,7 @@ JSON_OF_OUR_OWN = {
     "store/lineage.py": "a column of ours",
     "protocol/client_responses.py": "answers of servers, whose size the transport limits",
     "sync/transport.py": "answers of servers, whose size the transport limits",
+    "store/lost_runs.py": "a column of ours",
     "store/runs.py": "columns of ours",
     "store/upgrading.py": "a column of ours",
     "verification/records.py": "a column of ours",
@@ -111,6 +112,12 @@ def test_only_one_module_parses_foreign_text() -> None:
     found = {str(path.relative_to(ROOT)) for path in MODULES if parsers.search(path.read_text(encoding="utf-8"))}
     ours = "runner/environments/repair/path_shim/proj_paths.py"  # reads our own variable, in the Python of the command
     assert found == {"runner/base/foreign_text.py", ours}
+
+
+def test_expressions_for_lines_skip_no_line_ends() -> None:
+    quadratic = re.compile(r"\(\?m[a-z]*\)\^\\s\*")  # takes time with the square of the number of empty lines
+    found = [str(path.relative_to(ROOT)) for path in MODULES if quadratic.search(path.read_text(encoding="utf-8"))]
+    assert found == []
 
 
 def test_modules_that_decode_json_are_known() -> None:

@@ -20,8 +20,8 @@ from runner.environments.backends import local
 from runner.environments.backends.registry import BACKENDS, LazyBackend, choose_backend
 from runner.environments.cache.file_manifest import build_manifest
 from runner.environments.cache.prefix import MARKER, read_marker
-from runner.environments.cache.source_trees import FolderTree
 from runner.environments.declare.indexes import IndexOptions
+from runner.environments.declare.source_trees import FolderTree
 from runner.environments.declare.spec import read_spec
 from runner.environments.interpreters import interpreters
 from runner.environments.interpreters.choosing import MissingInterpreterError

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from runner.environments.backends.python_backend import _identity
-from runner.environments.cache.source_trees import FolderTree
 from runner.environments.declare.conda.spec import read_conda_spec
 from runner.environments.declare.project_lock import lines_digest, spec_lines
+from runner.environments.declare.source_trees import FolderTree
 from runner.environments.declare.spec import read_declared
 from runner.environments.model import EnvironmentRequest, Interpreter
 from runner.environments.repair.additions import additions_path

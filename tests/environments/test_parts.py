@@ -9,8 +9,8 @@ import pytest
 
 from runner.environments.backends.python_backend import HOOK
 from runner.environments.cache.file_manifest import build_manifest, compare, measure
-from runner.environments.cache.source_trees import FolderTree, copy_packages, metadata_digest
 from runner.environments.declare.indexes import index_options
+from runner.environments.declare.source_trees import FolderTree, copy_packages, metadata_digest
 from runner.environments.model import IMPORT_PATH, Interpreter, Prepared
 from runner.environments.resolve import uv_command
 from runner.environments.resolve.locking import count_packages, read_lock

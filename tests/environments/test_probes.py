@@ -34,9 +34,9 @@ def project(make_repository: MakeRepository) -> Path:
 
 def test_probe_11_two_runs_at_once_build_once(project: Path) -> None:
     both = [start_proj("run", ".", cwd=project) for _ in range(2)]
-    said = [process.communicate(timeout=240)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    assert sum("Building environment" in text for text in said) == 1
+    printed = [process.communicate(timeout=240)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], printed
+    assert sum("Building environment" in text for text in printed) == 1
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")

@@ -20,18 +20,20 @@ from runner.process import Echo, Stdin
 from runner.settings import Home
 from tests.conftest import MakeRepository, RunProj, git, start_proj, unavailable, write_tree
 from tests.executors.test_executors import ExecutorContract
-from tests.support.images import Bench, registry, set_up
+from tests.support.images import EngineSetup, registry, set_up
 
 pytestmark = [pytest.mark.container, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module", params=["podman", "docker"])
-def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench | str]:
+def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineSetup | str]:
     yield from set_up(request.param, tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture
-def bench(found: Bench | str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Bench:
+def engine_setup(
+    found: EngineSetup | str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> EngineSetup:
     if isinstance(found, str):
         raise unavailable(found) if request.node.callspec.params["found"] == "podman" else pytest.skip.Exception(found)
     for name, value in found.variables.items():
@@ -40,11 +42,11 @@ def bench(found: Bench | str, request: pytest.FixtureRequest, monkeypatch: pytes
 
 
 @pytest.fixture
-def project(bench: Bench, make_repository: MakeRepository) -> Callable[..., Path]:
+def project(engine_setup: EngineSetup, make_repository: MakeRepository) -> Callable[..., Path]:
     """Return a function that makes a project with a command that runs in an image."""
 
     def make(command: str, docker_env: dict[str, object] | None = None, **files: str) -> Path:
-        docker_env = {"image": bench.python, **(docker_env or {})}
+        docker_env = {"image": engine_setup.python, **(docker_env or {})}
         document = {"docker_env": docker_env, "entry_points": {"main": {"command": command}}}
         return make_repository({"MLproject": json.dumps(document), **files})
 
@@ -68,19 +70,21 @@ def until(condition: Callable[[], object], seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
-def test_a_run_names_its_image(bench: Bench, project: Callable[..., Path], proj: RunProj, home: Home) -> None:
+def test_a_run_names_its_image(
+    engine_setup: EngineSetup, project: Callable[..., Path], proj: RunProj, home: Home
+) -> None:
     done = record(proj, project("python -c 'import platform; print(platform.python_version())'; cat /marker; exit 3"))
     assert (done["status"], done["exit_code"], done["argv"][:2]) == ("FAILED", 3, ["bash", "-c"])
     environment = done["environment"]
-    identity = bench.run("image", "inspect", "--format", "{{.Id}}", bench.python).removeprefix("sha256:")
-    assert (environment["manager"], environment["image"]) == ("container", bench.python)
+    identity = engine_setup.run("image", "inspect", "--format", "{{.Id}}", engine_setup.python).removeprefix("sha256:")
+    assert (environment["manager"], environment["image"]) == ("container", engine_setup.python)
     assert environment["digest"] == f"sha256:{identity}"
     assert log(done).split() == [environment["python"], "inside"]
     assert ["made_up", "1.5"] in environment["packages"]
     assert done["tags"]["mlflow.project.env"] == "docker"
-    assert done["tags"]["mlflow.docker.image.uri"] == bench.python
+    assert done["tags"]["mlflow.docker.image.uri"] == engine_setup.python
     assert done["tags"]["mlflow.docker.image.id"] == environment["digest"]
-    assert bench.leftovers(home) == []
+    assert engine_setup.leftovers(home) == []
 
 
 def test_the_whole_command_runs_inside(project: Callable[..., Path], proj: RunProj) -> None:
@@ -152,10 +156,10 @@ FAKE = {
 
 @pytest.mark.usefixtures("scraps")
 def test_a_place_on_disk_that_the_code_logs_to_is_the_run(
-    bench: Bench, make_repository: MakeRepository, proj: RunProj
+    engine_setup: EngineSetup, make_repository: MakeRepository, proj: RunProj
 ) -> None:
     manifest = "docker_env: {build: .}\nentry_points: {main: {command: python t.py}}\n"
-    docker = f"FROM {bench.python}\nCOPY fake /fake\nENV PYTHONPATH=/fake\n"
+    docker = f"FROM {engine_setup.python}\nCOPY fake /fake\nENV PYTHONPATH=/fake\n"
     code = (
         "import os, mlflow\nassert mlflow.__file__.startswith('/fake')\nmlflow.set_tracking_uri('./ml' + 'runs')\n"
         "assert mlflow.get_tracking_uri() == os.environ['MLFLOW_TRACKING_URI']\n"
@@ -184,17 +188,19 @@ def test_volumes(project: Callable[..., Path], proj: RunProj, tmp_path: Path) ->
 
 
 def test_ignored_files_and_path_parameters_are_there(
-    bench: Bench, make_repository: MakeRepository, proj: RunProj
+    engine_setup: EngineSetup, make_repository: MakeRepository, proj: RunProj
 ) -> None:
     entry = {"command": "cat data/a.txt {extra}", "parameters": {"extra": "path"}}
-    manifest = json.dumps({"docker_env": {"image": bench.python}, "entry_points": {"main": entry}})
+    manifest = json.dumps({"docker_env": {"image": engine_setup.python}, "entry_points": {"main": entry}})
     root = make_repository({"MLproject": manifest, ".gitignore": "data\n"})
     write_tree(root, {"data/a.txt": "ignored ", "../elsewhere/b.txt": "given"})
     done = record(proj, root, "-P", f"extra={root.parent}/elsewhere/b.txt")
     assert log(done) == "ignored given"
 
 
-def test_options_for_the_engine(bench: Bench, project: Callable[..., Path], proj: RunProj, home: Home) -> None:
+def test_options_for_the_engine(
+    engine_setup: EngineSetup, project: Callable[..., Path], proj: RunProj, home: Home
+) -> None:
     root = project("echo $GIVEN; touch /new 2>/dev/null || echo read-only")
     done = record(proj, root, "-A", "e=GIVEN=x y", "-A", "read-only")
     assert done["environment"]["engine_options"] == ["e=GIVEN=x y", "read-only"]
@@ -209,7 +215,7 @@ def test_options_for_the_engine(bench: Bench, project: Callable[..., Path], proj
     assert unknown.code == 1
     assert "the container of" in unknown.err
     assert "no-such-option" in unknown.err
-    assert bench.leftovers(home) == []
+    assert engine_setup.leftovers(home) == []
 
 
 STOPPABLE = """
@@ -229,7 +235,7 @@ time.sleep(100)
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_reaches_the_command_once_and_nothing_is_left(
-    bench: Bench, project: Callable[..., Path], home: Home, number: signal.Signals, code: int
+    engine_setup: EngineSetup, project: Callable[..., Path], home: Home, number: signal.Signals, code: int
 ) -> None:
     root = project("python t.py", **{"t.py": STOPPABLE})
     process = start_proj("run", ".", "--json", cwd=root)
@@ -239,20 +245,20 @@ def test_a_signal_reaches_the_command_once_and_nothing_is_left(
     assert process.returncode == code, err
     assert json.loads(out)["status"] == "KILLED"
     assert log(json.loads(out)) == f"stopped by [{number:d}]\n"
-    assert bench.leftovers(home) == []
+    assert engine_setup.leftovers(home) == []
 
 
 def test_a_command_that_does_not_stop_is_killed_with_its_container(
-    bench: Bench, project: Callable[..., Path], proj: RunProj, home: Home
+    engine_setup: EngineSetup, project: Callable[..., Path], proj: RunProj, home: Home
 ) -> None:
     root = project("trap '' TERM INT; touch up; while true; do sleep 0.1; done")
     result = proj("run", ".", "--json", "--timeout", "1", cwd=root)
     assert (result.json["status"], result.code) == ("KILLED", 124)
-    assert bench.leftovers(home) == []
+    assert engine_setup.leftovers(home) == []
 
 
 def test_a_container_of_a_killed_proj_is_removed_by_the_next_run(
-    bench: Bench, project: Callable[..., Path], proj: RunProj, home: Home
+    engine_setup: EngineSetup, project: Callable[..., Path], proj: RunProj, home: Home
 ) -> None:
     process = start_proj("run", ".", cwd=project("touch up; sleep 100"))
     until(lambda: list(home.folders.rglob("up")))
@@ -261,7 +267,7 @@ def test_a_container_of_a_killed_proj_is_removed_by_the_next_run(
     time.sleep(1)
     assert [run["status"] for run in proj("list", "--json").json] == ["LOST"]
     assert record(proj, project("true"))["status"] == "FINISHED"
-    assert bench.leftovers(home) == []
+    assert engine_setup.leftovers(home) == []
     assert list((home.root / "containers").iterdir()) == []
 
 
@@ -279,26 +285,30 @@ def test_a_secret_is_in_no_command_line(project: Callable[..., Path], home: Home
     assert log(json.loads(out)).strip() in (secret, "***")
 
 
-def build_files(bench: Bench, text: str) -> dict[str, str]:
-    return {"Dockerfile": f"FROM {bench.python}\nCOPY . /project\n", "inside.txt": text, ".gitignore": "private.txt\n"}
+def build_files(engine_setup: EngineSetup, text: str) -> dict[str, str]:
+    return {
+        "Dockerfile": f"FROM {engine_setup.python}\nCOPY . /project\n",
+        "inside.txt": text,
+        ".gitignore": "private.txt\n",
+    }
 
 
 @pytest.fixture
-def scraps(bench: Bench, home: Home) -> Iterator[list[str]]:
+def scraps(engine_setup: EngineSetup, home: Home) -> Iterator[list[str]]:
     """Return a list of names of images that go away after the test, as do those that proj has built for it."""
     names: list[str] = []
     yield names
     names += {note.read_text(encoding="utf-8") for note in (home.root / "images" / "trees").glob("*")}
     for name in names:
-        bench.discard(name)
+        engine_setup.discard(name)
 
 
 @pytest.mark.usefixtures("scraps")
 def test_an_image_is_built_once_for_each_content(
-    bench: Bench, make_repository: MakeRepository, proj: RunProj, home: Home
+    engine_setup: EngineSetup, make_repository: MakeRepository, proj: RunProj, home: Home
 ) -> None:
     manifest = "docker_env: {build: .}\nentry_points: {main: {command: 'cat /project/inside.txt; ls /project'}}\n"
-    root = make_repository({"MLproject": manifest, **build_files(bench, "one\n")})
+    root = make_repository({"MLproject": manifest, **build_files(engine_setup, "one\n")})
     write_tree(root, {"private.txt": "not part of the project"})
     result = proj("run", ".", "--json", cwd=root)
     first = result.json
@@ -326,9 +336,9 @@ def test_an_image_is_built_once_for_each_content(
 
 
 @pytest.mark.usefixtures("scraps")
-def test_two_runs_at_once_have_one_image(bench: Bench, make_repository: MakeRepository) -> None:
+def test_two_runs_at_once_have_one_image(engine_setup: EngineSetup, make_repository: MakeRepository) -> None:
     manifest = "docker_env: {build: .}\nentry_points: {main: {command: 'true'}}\n"
-    root = make_repository({"MLproject": manifest, **build_files(bench, os.urandom(8).hex())})
+    root = make_repository({"MLproject": manifest, **build_files(engine_setup, os.urandom(8).hex())})
     both = [start_proj("run", ".", "--json", cwd=root) for _ in range(2)]
     ends = [process.communicate(timeout=120) for process in both]
     assert [process.returncode for process in both] == [0, 0], ends
@@ -336,9 +346,11 @@ def test_two_runs_at_once_have_one_image(bench: Bench, make_repository: MakeRepo
     assert sum(err.count("COPY") > 0 for _, err in ends) == 1
 
 
-def test_a_failing_build_leaves_its_log(bench: Bench, make_repository: MakeRepository, proj: RunProj) -> None:
+def test_a_failing_build_leaves_its_log(
+    engine_setup: EngineSetup, make_repository: MakeRepository, proj: RunProj
+) -> None:
     manifest = "docker_env: {build: .}\nentry_points: {main: {command: 'true'}}\n"
-    root = make_repository({"MLproject": manifest, "Dockerfile": f"FROM {bench.python}\nCOPY no-such-file /\n"})
+    root = make_repository({"MLproject": manifest, "Dockerfile": f"FROM {engine_setup.python}\nCOPY no-such-file /\n"})
     result = proj("run", ".", "--json", cwd=root)
     assert (result.code, result.json["status"]) == (1, "FAILED")
     assert "The image of the project can't be built" in result.json["reason"]
@@ -346,31 +358,31 @@ def test_a_failing_build_leaves_its_log(bench: Bench, make_repository: MakeRepos
     assert "no-such-file" in place.read_text()
 
 
-def test_a_digest_is_held_to(bench: Bench, project: Callable[..., Path], proj: RunProj) -> None:
+def test_a_digest_is_held_to(engine_setup: EngineSetup, project: Callable[..., Path], proj: RunProj) -> None:
     digest = record(proj, project("true"))["environment"]["image_digest"]
     if digest is None:
         pytest.skip("docker knows digests only of what a registry has")
-    name = bench.python.rpartition(":")[0]
+    name = engine_setup.python.rpartition(":")[0]
     root = project("true", {"image": f"{name}@{digest}"}, other="")
     assert record(proj, root)["environment"]["image_digest"] == digest
 
 
 def test_an_image_is_fetched_and_its_digest_is_held_to(
-    bench: Bench,
+    engine_setup: EngineSetup,
     project: Callable[..., Path],
     proj: RunProj,
     tmp_path: Path,
     scraps: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if bench.engine.kind is not EngineKind.PODMAN:
+    if engine_setup.engine.kind is not EngineKind.PODMAN:
         pytest.skip("docker can't write the folder that the registry serves")
-    text = f"FROM {bench.plain}\nENV ONLY={os.urandom(8).hex()}\n"
-    own = bench.build(
+    text = f"FROM {engine_setup.plain}\nENV ONLY={os.urandom(8).hex()}\n"
+    own = engine_setup.build(
         f"localhost/proj-test-{os.urandom(6).hex()}:1", write_tree(tmp_path / "context", {"Dockerfile": text})
     )
-    bench.run("push", "--quiet", own, f"dir:{tmp_path}/pushed")
-    bench.discard(own)
+    engine_setup.run("push", "--quiet", own, f"dir:{tmp_path}/pushed")
+    engine_setup.discard(own)
     digest = f"sha256:{hashlib.sha256((tmp_path / 'pushed/manifest.json').read_bytes()).hexdigest()}"
     with registry(tmp_path / "pushed") as address:
         settings = tmp_path / "registries.conf"
@@ -382,7 +394,7 @@ def test_an_image_is_fetched_and_its_digest_is_held_to(
         assert "Fetching the image" in first.err
         assert first.json["environment"]["image_digest"] == digest
         assert "Fetching" not in proj("run", ".", cwd=root).err
-        bench.discard(f"{address}/forest:1")
+        engine_setup.discard(f"{address}/forest:1")
         unpinned = (root / "MLproject").read_text()
         write_tree(root, {"MLproject": unpinned.replace("forest:1", f"forest:1@{digest}")})
         assert record(proj, root)["status"] == "FINISHED"
@@ -397,19 +409,26 @@ def test_an_image_that_can_not_be_fetched_is_reported(project: Callable[..., Pat
     assert "is not on this machine and can't be fetched" in result.err
 
 
-def test_an_image_without_bash_runs_commands_with_sh(bench: Bench, project: Callable[..., Path], proj: RunProj) -> None:
-    done = record(proj, project("cat MLproject > out.txt; exit 4", {"image": bench.plain}))
+def test_an_image_without_bash_runs_commands_with_sh(
+    engine_setup: EngineSetup, project: Callable[..., Path], proj: RunProj
+) -> None:
+    done = record(proj, project("cat MLproject > out.txt; exit 4", {"image": engine_setup.plain}))
     assert (done["exit_code"], done["argv"][:2], done["environment"]["python"]) == (4, ["sh", "-c"], None), done
 
 
 @pytest.mark.parametrize("script", ['echo prepared; exec "$@"', "echo I do what I want"])
 def test_an_entrypoint_that_starts_commands_is_kept(
-    bench: Bench, project: Callable[..., Path], proj: RunProj, tmp_path: Path, scraps: list[str], script: str
+    engine_setup: EngineSetup,
+    project: Callable[..., Path],
+    proj: RunProj,
+    tmp_path: Path,
+    scraps: list[str],
+    script: str,
 ) -> None:
-    text = f'FROM {bench.python}\nCOPY start /start\nENTRYPOINT ["/start"]\n'
+    text = f'FROM {engine_setup.python}\nCOPY start /start\nENTRYPOINT ["/start"]\n'
     context = write_tree(tmp_path / "context", {"Dockerfile": text, "start": f"#!/bin/sh\n{script}\n"})
     (context / "start").chmod(0o755)
-    name = bench.build(f"localhost/proj-test-{os.urandom(6).hex()}:1", context)
+    name = engine_setup.build(f"localhost/proj-test-{os.urandom(6).hex()}:1", context)
     scraps.append(name)
     done = record(proj, project("echo ran", {"image": name}))
     is_kept = "exec" in script
@@ -417,9 +436,11 @@ def test_an_entrypoint_that_starts_commands_is_kept(
     assert any("ENTRYPOINT" in notice for notice in done["notices"]) != is_kept
 
 
-def test_a_devcontainer_can_be_asked_for(bench: Bench, make_repository: MakeRepository, proj: RunProj) -> None:
+def test_a_devcontainer_can_be_requested(
+    engine_setup: EngineSetup, make_repository: MakeRepository, proj: RunProj
+) -> None:
     files = {"MLproject": "entry_points: {main: {command: cat /marker}}"}
-    root = make_repository({**files, ".devcontainer/devcontainer.json": json.dumps({"image": bench.python})})
+    root = make_repository({**files, ".devcontainer/devcontainer.json": json.dumps({"image": engine_setup.python})})
     done = record(proj, root, "--env-manager", "container")
     assert log(done) == "inside\n"
 
@@ -436,8 +457,8 @@ class TestContainer(ExecutorContract):
     executor: Executor = ContainerExecutor()
 
     @pytest.fixture(autouse=True)
-    def engine(self, bench: Bench) -> None:
-        type(self).image = bench.python  # type: ignore[attr-defined]
+    def engine(self, engine_setup: EngineSetup) -> None:
+        type(self).image = engine_setup.python  # type: ignore[attr-defined]
 
     def request(self, folder: Path, command: str, **more: object) -> ExecutionRequest:
         words = {

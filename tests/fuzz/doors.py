@@ -43,6 +43,7 @@ DECLARED = (
     ParameterSpec(name="path", type="path"),
     ParameterSpec(name="secret", secret=True, default=""),
 )
+INCLUDED = ("requirements.txt", *(f"{name}.txt" for name in "abcdefgh"))
 RULES = PathRules(caller=Path("/"), mapped=Path("/"), storage=Path("/"))
 
 
@@ -87,6 +88,15 @@ def declared(kind: EnvironmentKind, path: str) -> Door:
         decide_spec(declaration, files, Scripts(), None)
 
     return read
+
+
+def included(data: bytes) -> None:
+    """Read requirements files that include each other; each has an equal share of the lines."""
+    lines = data.splitlines(keepends=True)
+    share = len(lines) // len(INCLUDED) + 1
+    files = {name: b"".join(lines[at * share : (at + 1) * share]) for at, name in enumerate(INCLUDED)}
+    declaration = EnvironmentDeclaration(kind=EnvironmentKind.REQUIREMENTS, path=INCLUDED[0])
+    decide_spec(declaration, MemoryFiles(files), Scripts(), None)
 
 
 def metadata(path: str) -> Door:
@@ -182,6 +192,7 @@ DOORS: dict[str, Door] = {
     "python_env": declared(EnvironmentKind.PYTHON_ENV, "python_env.yaml"),
     "conda": declared(EnvironmentKind.CONDA_ENV, "conda.yaml"),
     "requirements": declared(EnvironmentKind.REQUIREMENTS, "requirements.txt"),
+    "included": included,
     "pylock": declared(EnvironmentKind.PYLOCK, "pylock.toml"),
     "uv_lock": declared(EnvironmentKind.UV_LOCK, "uv.lock"),
     "pyproject": metadata("pyproject.toml"),

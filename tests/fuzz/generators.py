@@ -1,12 +1,18 @@
 """Inputs that know the grammars: nesting, aliases, long numbers, odd tags, half words, damage to good examples."""
 
+import copy
 import io
+import json
 import random
 import stat
 import struct
 import warnings
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 DEEP = [
     "[",
@@ -100,6 +106,7 @@ PIECES = [
         "import a\n",
         "from . import b\n",
         "-r x\n",
+        *(f"{option} {name}.txt\n" for option in ("-r", "-c") for name in "abcdefgh"),
         "-e .\n",
         "--hash=sha256:0 ",
         "git+https://",
@@ -149,6 +156,8 @@ BOMBS = [
     "a" + ".a" * 20_000 + " = 1",
     "import " + ".".join(["a"] * 20_000),
     "x = " + "+".join(["'a'"] * 30_000),
+    "".join(f"ENV a{n + 1}=${{a{n}}}$a{n}\n" for n in range(60)) + "RUN pip install $a60\n",
+    "".join(f"-r {chr(98 + n // 400)}.txt\n" for n in range(2_800)),
 ]
 EXAMPLES = [
     "name: x\nentry_points:\n  main:\n    parameters:\n      a: {type: float, default: 0.5, min: 0}\n"
@@ -163,6 +172,12 @@ EXAMPLES = [
     "from setuptools import setup\nx = ['a']\nsetup(install_requires=x + ['b'], python_requires='>=3')\n",
     "version: 1\nmetadata: {content_hash: {linux-64: x}, channels: [{url: c}], platforms: [linux-64]}\npackage:\n"
     "- {name: a, version: '1', manager: conda, platform: linux-64, dependencies: {}, url: 'https://h/a-1-0.conda', hash: {md5: x}}\n",
+    "version: 1\nmetadata: {content_hash: {linux-64: x}, channels: [{url: c}], platforms: [linux-64],\n"
+    "  custom_metadata: {proj: '1', as_of: '2020-01-01', no_dates_for: a b}}\npackage:\n"
+    "- {name: a, version: '1', manager: conda, platform: linux-64, url: 'https://h/linux-64/a-1-0.conda', build: '0', "
+    f"hash: {{md5: {'a' * 32}}}, dependencies: {{b: '>1'}}}}\n"
+    f"- {{name: p, version: '1', manager: pip, platform: linux-64, url: 'https://h/p-1.zip', hash: {{sha256: {'a' * 64}}}, "
+    "source: {url: 'git+https://h/x'}}\n",
     '{"image": "x", // comment\n "containerEnv": {"A": "b",},}',
     "FROM python:3.9\nRUN pip install -r requirements.txt && \\\n  pip install 'a>=1' b\nCOPY . .\n",
     'loss=0.5 step=3\n{"loss": 0.5, "step": 3}\nrmse = 1e-3\n',
@@ -175,14 +190,26 @@ EXAMPLES = [
     "git+https://h.example/x.git@v1#subdirectory=y",
     "1600000000000 0.5 3\n",
 ]
+ODD_VALUES: list[object] = [
+    *(None, 0, -1, 1.5, float("nan"), True, "", " ", "x\ny", "..", "/", "-", "${A}", "{a}", "a" * 3000, 10**30),
+    *([], {}, [[1]], [None], {"a": None}, {"a": [{}]}, ["a", "b"]),
+]
+"""What stands where another type is expected."""
 
 
 def make_input(chosen: random.Random, size: int = 60_000) -> bytes:
     """Return one input: an example with damage, a structure, a repetition, a bomb, or noise; up to ``size`` bytes."""
-    kind = chosen.choice(("damage", "damage", "deep", "repeat", "repeat", "bomb", "mixed", "noise"))
+    kind = chosen.choice(("damage", "damage", "shape", "shape", "deep", "repeat", "repeat", "bomb", "mixed", "noise"))
     if kind == "noise":
         return chosen.randbytes(chosen.randrange(300))
-    text = {"damage": _damaged, "deep": _deep, "repeat": _repeated, "bomb": _bomb, "mixed": _mixed}[kind](chosen, size)
+    text = {
+        "shape": _misshapen,
+        "damage": _damaged,
+        "deep": _deep,
+        "repeat": _repeated,
+        "bomb": _bomb,
+        "mixed": _mixed,
+    }[kind](chosen, size)
     encoding = chosen.choice(("utf-8", "utf-8", "utf-8", "utf-8", "utf-16", "utf-8-sig"))
     return text[:size].encode(encoding, "surrogatepass")
 
@@ -220,6 +247,33 @@ def _damaged(chosen: random.Random, size: int) -> str:
         end = min(len(text), start + chosen.choice((0, 0, 1, 5, 30)))
         text = text[:start] + chosen.choice((*PIECES, *BOMBS[2:9], "", text[start:end] * 3)) + text[end:]
     return text[:size]
+
+
+def _misshapen(chosen: random.Random, size: int) -> str:
+    """Return an example in YAML or JSON in which some values are of another type."""
+    trees = [(text, tree) for text in EXAMPLES if isinstance(tree := _tree(text), dict)]
+    text, tree = chosen.choice(trees)
+    for _ in range(chosen.choice((1, 1, 3))):
+        parents = list(_collections(tree))
+        parent = chosen.choice(parents)
+        key = chosen.choice(list(parent) if isinstance(parent, dict) else range(len(parent)))
+        parent[key] = copy.deepcopy(chosen.choice(ODD_VALUES))
+    return (json.dumps(tree) if text.startswith("{") else yaml.safe_dump(tree, sort_keys=False))[:size]
+
+
+def _tree(text: str) -> object:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return None
+
+
+def _collections(tree: Any) -> Iterator[Any]:
+    """Yield the mappings and lists of a tree that have values."""
+    if isinstance(tree, dict | list) and tree:
+        yield tree
+        for child in tree.values() if isinstance(tree, dict) else tree:
+            yield from _collections(child)
 
 
 def make_zip(chosen: random.Random) -> bytes:

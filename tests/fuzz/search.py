@@ -10,6 +10,8 @@ from tests.fuzz.worker import Fault, try_input
 
 MOST_GROWTH = 9
 """How much longer four times the input may take: four is linear, sixteen is the square."""
+_LARGE = 0.03
+"""Share of large inputs."""
 _WORTH_MEASURING = 0.3
 """Processor seconds below which growth is not looked at."""
 
@@ -21,7 +23,7 @@ def search(doors: Sequence[str], seconds: float, seed: int, found: Callable[[Fau
     count = 0
     while time.monotonic() < until:
         for door in doors:
-            data = make_zip(chosen) if door == "zip" and chosen.random() < 0.8 else make_input(chosen)
+            data = make_zip(chosen) if door == "zip" and chosen.random() < 0.8 else make_input(chosen, _size(chosen))
             outcome = try_input(door, data)
             if outcome.fault is not None:
                 found(outcome.fault, data)
@@ -31,6 +33,11 @@ def search(doors: Sequence[str], seconds: float, seed: int, found: Callable[[Fau
             if time.monotonic() > until:
                 break
     return count
+
+
+def _size(chosen: random.Random) -> int:
+    """Return the most bytes of an input: now and then nearly as many as readers accept."""
+    return 1_900_000 if chosen.random() < _LARGE else 60_000
 
 
 def _measure_growth(door: str, chosen: random.Random, found: Callable[[Fault, bytes], None]) -> int:

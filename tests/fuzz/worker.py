@@ -44,11 +44,11 @@ def try_input(door: str, data: bytes) -> Outcome:
         os.close(reading)
         _read_in_child(door, data, writing)
     os.close(writing)
-    said = _read_all(reading, pid)
+    printed = _read_all(reading, pid)
     _, status, usage = os.wait4(pid, 0)
     os.close(reading)
     seconds = usage.ru_utime + usage.ru_stime
-    problem = said.decode("utf-8", "replace")
+    problem = printed.decode("utf-8", "replace")
     if os.WIFSIGNALED(status):
         problem = f"ended by {signal.Signals(os.WTERMSIG(status)).name} after {seconds:.1f} s"
     elif not problem and os.WEXITSTATUS(status):

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import RunProj
 from tests.server.test_mlflow_comparison import mlflow_server
 from tests.support.mlflow_clients import CLIENTS, client_python
-from tests.support.standalone_server import team_server
+from tests.support.standalone_server import standalone_server
 
 pytestmark = [pytest.mark.mlflow, pytest.mark.env, pytest.mark.slow]
 
@@ -65,7 +65,7 @@ def compare(folder: Path, proj: RunProj, version: str, there: Any, words: list[s
     done = proj(*words, "--json")
     assert done.code == 0, done.err
     assert done.json["runs"]["added"] == 5
-    with team_server(folder) as server:
+    with standalone_server(folder) as server:
         here = ask_client(version, server.url, "read", folder)
     # Whatever the client made up when it was first asked is not part of the store.
     assert here["experiments"].pop("Default")[0] == there["experiments"].pop("Default")[0]

@@ -117,8 +117,8 @@ Capture = pytest.CaptureFixture[str]
 
 def bring(capsys: Capture, *words: object) -> Result:
     code = run_command(["import", *map(str, words)])
-    said = capsys.readouterr()
-    return Result(code, said.out, said.err)
+    printed = capsys.readouterr()
+    return Result(code, printed.out, printed.err)
 
 
 class TestFolder:
@@ -185,8 +185,8 @@ class TestFolder:
         assert runs.get(db, THREE).lifecycle_stage is LifecycleStage.ACTIVE
 
     def test_artifacts_elsewhere_are_reported(self, folder: Path, db: Database, capsys: Capture) -> None:
-        said = bring(capsys, folder)
-        assert "artifacts of 1 runs and models are not on this machine and were not copied: s3://bucket" in said.out
+        printed = bring(capsys, folder)
+        assert "artifacts of 1 runs and models are not on this machine and were not copied: s3://bucket" in printed.out
         assert runs.get(db, TWO).artifact_uri == "s3://bucket/7/artifacts"
 
     def test_artifacts_behind_a_server_can_be_found_by_its_folder(self, folder: Path, capsys: Capture) -> None:
@@ -230,9 +230,9 @@ class TestAgain:
         )
         with (folder / "7" / ONE / "metrics" / "val" / "loss").open("a") as file:
             file.write("9 0.1 3\n")
-        said = bring(capsys, folder, "--json").json
-        assert said["runs"] == {"added": 0, "updated": 2, "unchanged": 1, "own": 0, "failed": 0}
-        assert said["points"] == 2
+        printed = bring(capsys, folder, "--json").json
+        assert printed["runs"] == {"added": 0, "updated": 2, "unchanged": 1, "own": 0, "failed": 0}
+        assert printed["points"] == 2
         run = runs.get(db, TWO)
         assert (run.status.value, run.ended_at, run.params) == ("FAILED", 1_700_000_009_000, {"late": "1"})
         assert runs.get(db, ONE).metrics["val/loss"].value == 0.1
@@ -276,16 +276,16 @@ class TestAgain:
         folder.rename(above / "mlruns")
         (above / "mlflow.db").write_bytes(b"SQLite format 3\0")
         (above / "notes.db").write_text("no database")
-        said = bring(capsys, above)
-        assert said.code == 0
-        assert f"proj import sqlite:///{above.resolve() / 'mlflow.db'}" in said.err
-        assert "notes.db" not in said.err
+        printed = bring(capsys, above)
+        assert printed.code == 0
+        assert f"proj import sqlite:///{above.resolve() / 'mlflow.db'}" in printed.err
+        assert "notes.db" not in printed.err
         assert "mlflow.db" not in bring(capsys, above / "mlruns").err
 
     def test_a_run_of_our_own_is_left_alone(self, folder: Path, db: Database, capsys: Capture) -> None:
         runs.create(db, NewRun(run_id=ONE, name="ours"))
-        said = bring(capsys, folder)
-        assert "1 not changed, because they were not imported" in said.out
+        printed = bring(capsys, folder)
+        assert "1 not changed, because they were not imported" in printed.out
         run = runs.get(db, ONE)
         assert (run.name, run.params) == ("ours", {})
 
@@ -300,14 +300,14 @@ class TestAgain:
         registry.create(db, "churner")
         versions.create(db, versions.NewVersion(name="churner", source=f"runs:/{run_id}/model"))
         registry.set_alias(db, "churner", "champion", 1)
-        said = bring(capsys, folder)
-        assert said.code == 0
-        assert "Version 1 of 'churner' is skipped: it exists here with other content" in said.err
-        assert "left out, because other versions have their numbers" in said.out
-        way = re.search(r"hint: Import it as a new version: proj (models register churner .+)", said.err)
+        printed = bring(capsys, folder)
+        assert printed.code == 0
+        assert "Version 1 of 'churner' is skipped: it exists here with other content" in printed.err
+        assert "left out, because other versions have their numbers" in printed.out
+        way = re.search(r"hint: Import it as a new version: proj (models register churner .+)", printed.err)
         assert way is not None
         assert "everything had been imported before" not in bring(capsys, folder).out
-        assert "The alias churner@champion refers to another version here" in said.err
+        assert "The alias churner@champion refers to another version here" in printed.err
         assert versions.get(db, "churner", 1).run_id == run_id
         assert versions.get(db, "churner", 3).location == models.get(db, MODEL).artifact_uri
         new = versions.create(db, versions.NewVersion(name="churner", source=f"runs:/{run_id}/model"))
@@ -318,26 +318,30 @@ class TestAgain:
     def test_an_experiment_that_is_deleted_here(self, folder: Path, db: Database, capsys: Capture) -> None:
         number = experiments.create(db, "churn ü/x")
         experiments.delete(db, number)
-        said = bring(capsys, folder)
-        assert said.code == 1
-        assert f"proj experiments restore {number}" in said.err
+        printed = bring(capsys, folder)
+        assert printed.code == 1
+        assert f"proj experiments restore {number}" in printed.err
         assert search_runs(db, SearchQuery(experiment_ids=(number,), view=View.ALL)).items == ()
 
 
 class TestChoice:
     def test_one_experiment_by_name_or_id(self, folder: Path, db: Database, capsys: Capture) -> None:
-        said = bring(capsys, folder, "--experiment", "gone", "--json").json
-        assert (said["experiments"]["added"], said["runs"]["added"], said["registered_models"]["added"]) == (1, 1, 0)
+        printed = bring(capsys, folder, "--experiment", "gone", "--json").json
+        assert (printed["experiments"]["added"], printed["runs"]["added"], printed["registered_models"]["added"]) == (
+            1,
+            1,
+            0,
+        )
         names = {one.name for one in search_experiments(db, ExperimentQuery(view=View.ALL)).items}
         assert names == {"Default", "gone"}
-        said = bring(capsys, folder, "--experiment", "7", "--json").json
-        assert (said["runs"]["added"], said["model_versions"]["added"]) == (2, 2)
+        printed = bring(capsys, folder, "--experiment", "7", "--json").json
+        assert (printed["runs"]["added"], printed["model_versions"]["added"]) == (2, 2)
 
     def test_an_unknown_one(self, folder: Path, capsys: Capture) -> None:
-        said = bring(capsys, folder, "--experiment", "churm")
-        assert said.code == 1
-        assert "The store has no experiment 'churm'" in said.err
-        assert "'churn ü/x'" in said.err
+        printed = bring(capsys, folder, "--experiment", "churm")
+        assert printed.code == 1
+        assert "The store has no experiment 'churm'" in printed.err
+        assert "'churn ü/x'" in printed.err
 
 
 class TestFaults:
@@ -377,11 +381,11 @@ class TestFaults:
         self, folder: Path, db: Database, capsys: Capture, path: str, content: str | bytes, place: str
     ) -> None:
         write_tree(folder, {f"7/{TWO}/{path}": content})
-        said = bring(capsys, folder)
-        assert said.code == 1
-        assert f"The run {TWO} is skipped" in said.err
-        assert f"{folder}/7/{TWO}/{place}" in said.err or place in said.err
-        assert "runs: 2 added, 1 left out" in said.out
+        printed = bring(capsys, folder)
+        assert printed.code == 1
+        assert f"The run {TWO} is skipped" in printed.err
+        assert f"{folder}/7/{TWO}/{place}" in printed.err or place in printed.err
+        assert "runs: 2 added, 1 left out" in printed.out
         assert db.query("SELECT count(*) FROM runs WHERE run_id = ?", TWO)[0][0] == 0
         assert (
             db.query("SELECT count(*) FROM points p WHERE NOT EXISTS (SELECT 1 FROM runs WHERE id = p.run)")[0][0] == 0
@@ -389,17 +393,17 @@ class TestFaults:
 
     def test_a_line_that_was_never_finished(self, folder: Path, db: Database, capsys: Capture) -> None:
         write_tree(folder, {f"7/{TWO}/metrics/loss": "1 0.5 0\n2 0.25 1\n3 0.1"})
-        said = bring(capsys, folder)
-        assert said.code == 0
-        assert "loss, line 3, is incomplete" in said.err
+        printed = bring(capsys, folder)
+        assert printed.code == 0
+        assert "loss, line 3, is incomplete" in printed.err
         assert runs.get(db, TWO).metrics["loss"].value == 0.25
 
     def test_values_that_we_can_not_have(self, folder: Path, db: Database, capsys: Capture) -> None:
         write_tree(folder, {f"7/{TWO}/params/a,b": "1", f"7/{TWO}/tags/long": "x" * 70_000, f"7/{TWO}/params/ok": "1"})
-        said = bring(capsys, folder)
-        assert said.code == 0
-        assert "Skipped: Invalid name of a parameter: 'a,b'" in said.err
-        assert f"{folder}/7/{TWO}/tags" in said.err
+        printed = bring(capsys, folder)
+        assert printed.code == 0
+        assert "Skipped: Invalid name of a parameter: 'a,b'" in printed.err
+        assert f"{folder}/7/{TWO}/tags" in printed.err
         assert runs.get(db, TWO).params == {"ok": "1"}
 
     def test_a_registered_model_and_an_experiment(self, folder: Path, db: Database, capsys: Capture) -> None:
@@ -412,11 +416,11 @@ class TestFaults:
                 f"7/models/{MODEL}/metrics/acc": "8 0.9\n",
             },
         )
-        said = bring(capsys, folder)
-        assert said.code == 1
-        assert "version-1/meta.yaml:1: Expected `int`, got `str`" in said.err
-        assert "8/meta.yaml: Object missing required field `name`" in said.err
-        assert "acc:1: 8 0.9" in said.err
+        printed = bring(capsys, folder)
+        assert printed.code == 1
+        assert "version-1/meta.yaml:1: Expected `int`, got `str`" in printed.err
+        assert "8/meta.yaml: Object missing required field `name`" in printed.err
+        assert "acc:1: 8 0.9" in printed.err
         assert registry.get(db, "churner").name == "churner"
 
     @pytest.mark.parametrize(
@@ -433,16 +437,16 @@ class TestFaults:
     )
     def test_models_that_can_not_be(self, folder: Path, capsys: Capture, path: str, content: str, words: str) -> None:
         write_tree(folder, {path: content})
-        said = bring(capsys, folder)
-        assert said.code == 1
-        assert words in said.err
-        assert "runs: 3 added" in said.out
+        printed = bring(capsys, folder)
+        assert printed.code == 1
+        assert words in printed.err
+        assert "runs: 3 added" in printed.out
 
     def test_many_warnings_are_cut(self, folder: Path, capsys: Capture) -> None:
         write_tree(folder, {f"7/{TWO}/params/a,{number}": "1" for number in range(50)})
-        said = bring(capsys, folder)
-        assert said.err.count("Skipped") == 20
-        assert "and 30 more such messages" in said.err
+        printed = bring(capsys, folder)
+        assert printed.err.count("Skipped") == 20
+        assert "and 30 more such messages" in printed.err
         assert len(bring(capsys, folder, "--json").json["warnings"]) == 50
 
     @pytest.mark.parametrize(
@@ -461,10 +465,10 @@ class TestFaults:
     ) -> None:
         write_tree(tmp_path, {"text": "SQLite? no"})
         monkeypatch.chdir(tmp_path)
-        said = bring(capsys, word)
-        assert said.code in (1, 2)
-        assert message in said.err
-        assert "hunter22" not in said.err
+        printed = bring(capsys, word)
+        assert printed.code in (1, 2)
+        assert message in printed.err
+        assert "hunter22" not in printed.err
 
     def test_a_part_of_a_store(self, folder: Path, capsys: Capture) -> None:
         assert f"Pass the whole store: {folder}" in bring(capsys, folder / "7").err
@@ -492,15 +496,15 @@ class TestAttacks:
         (run / "metrics").symlink_to(secret)
         os.mkfifo(run / "artifacts" / "pipe")
         os.mkfifo(run / "tags" / "pipe")
-        said = bring(capsys, folder)
-        assert "artifacts/file: it is a symbolic link" in said.err
-        assert "artifacts/folder: it is a symbolic link" in said.err
+        printed = bring(capsys, folder)
+        assert "artifacts/file: it is a symbolic link" in printed.err
+        assert "artifacts/folder: it is a symbolic link" in printed.err
         assert [file.path for file in walk_artifacts(home.artifacts(TWO))] == ["fine"]
         found = runs.get(db, TWO)
         assert "stolen" not in found.tags
         assert found.params == {}
-        assert f"meta.yaml names is not in {folder}/7/datasets" in said.err
-        assert "geheim" not in said.out + said.err
+        assert f"meta.yaml names is not in {folder}/7/datasets" in printed.err
+        assert "geheim" not in printed.out + printed.err
 
     @pytest.mark.parametrize("where", ["artifacts", ""])
     def test_a_folder_of_artifacts_is_no_link(
@@ -540,30 +544,30 @@ class TestAttacks:
                 f"7/{TWO}/meta.yaml": run_meta(TWO, f"ftp://me:{token}@files.example.org/{TWO}/artifacts"),
             },
         )
-        said = bring(capsys, folder)
+        printed = bring(capsys, folder)
         run = runs.get(db, TWO)
         assert run.tags["mlflow.source.name"] == "https://***@git.example.org/x.git"
         assert run.params == {"api_key": "***"}
-        assert token not in said.out + said.err + run.artifact_uri
+        assert token not in printed.out + printed.err + run.artifact_uri
         assert token.encode() not in home.database.read_bytes()
 
     def test_names_do_not_steer_the_terminal(self, folder: Path, capsys: Capture) -> None:
         write_tree(folder, {f"7/{TWO}/params/\x1b[31mred": "1", f"7/{TWO}/params/a,b": "1"})
         with (folder / "7" / TWO / "params" / os.fsdecode(b"\xff,")).open("w") as file:
             file.write("1")
-        said = bring(capsys, folder)
-        assert "\x1b" not in said.err
-        assert said.err.count("Skipped") == 3
+        printed = bring(capsys, folder)
+        assert "\x1b" not in printed.err
+        assert printed.err.count("Skipped") == 3
         bring(capsys, folder, "--json")
 
     def test_links_to_runs_and_experiments_are_reported(self, folder: Path, tmp_path: Path, capsys: Capture) -> None:
         elsewhere = (folder / "7" / ONE).rename(tmp_path / "elsewhere")
         (folder / "7" / ONE).symlink_to(elsewhere)
         (folder / "8").symlink_to(folder / "7")
-        said = bring(capsys, folder)
-        assert f"{folder}/7/{ONE} is a link, which is not followed" in said.err
-        assert f"{folder}/8 is a link" in said.err
-        assert "runs: 2 added" in said.out
+        printed = bring(capsys, folder)
+        assert f"{folder}/7/{ONE} is a link, which is not followed" in printed.err
+        assert f"{folder}/8 is a link" in printed.err
+        assert "runs: 2 added" in printed.out
 
     def test_pickles_are_not_opened(self, folder: Path, tmp_path: Path, home: Home, capsys: Capture) -> None:
         marker = tmp_path / "ran"
@@ -705,12 +709,12 @@ class TestDatabase:
             runs=[old_run(ONE, status="NEVER"), old_run(TWO), old_run("../../etc"), old_run(THREE)],
             metrics=[("rmse", "much", 10, TWO), ("rmse", 0.5, 1, THREE)],
         )
-        said = bring(capsys, path)
-        assert said.code == 1
-        assert f"{path}: runs, the run {ONE}: status NEVER" in said.err
-        assert f"{path}: metrics, the run {TWO}, rmse: value 'much'" in said.err
-        assert "'../../etc' is not a valid run id" in said.err
-        assert "runs: 1 added, 3 left out" in said.out
+        printed = bring(capsys, path)
+        assert printed.code == 1
+        assert f"{path}: runs, the run {ONE}: status NEVER" in printed.err
+        assert f"{path}: metrics, the run {TWO}, rmse: value 'much'" in printed.err
+        assert "'../../etc' is not a valid run id" in printed.err
+        assert "runs: 1 added, 3 left out" in printed.out
         assert [run.run_id for run in search_runs(db, SearchQuery()).items] == [THREE]
 
     def test_the_database_can_be_written_to_meanwhile(self, tmp_path: Path, capsys: Capture) -> None:
@@ -738,17 +742,17 @@ class TestDatabase:
     def test_words_about_damage_that_are_no_text(self, tmp_path: Path, capsys: Capture) -> None:
         path = make_database(tmp_path / "mlflow.db")
         path.write_bytes(path.read_bytes().replace(b"CREATE TABLE params", b"CREATE TABLE \xa4\xa4rams"))
-        said = bring(capsys, path)
-        assert said.code == 1
-        assert "The database can't be read" in said.err
+        printed = bring(capsys, path)
+        assert printed.code == 1
+        assert "The database can't be read" in printed.err
 
     def test_a_damaged_one(self, tmp_path: Path, capsys: Capture) -> None:
         path = make_database(tmp_path / "mlflow.db", experiments=[(1, "old", "", "active")])
         data = path.read_bytes()
         path.write_bytes(data[:4096] + os.urandom(len(data) - 4096))
-        said = bring(capsys, path)
-        assert said.code == 1
-        assert f"The database can't be read\n  {path}" in said.err
+        printed = bring(capsys, path)
+        assert printed.code == 1
+        assert f"The database can't be read\n  {path}" in printed.err
 
     @pytest.mark.parametrize(
         ("sql", "words"),
@@ -766,9 +770,9 @@ class TestDatabase:
             with closing(sqlite3.connect(path)) as file:
                 file.execute(f"INSERT INTO runs VALUES ({', '.join('?' * 13)})", old_run(ONE))
                 file.commit()
-        said = bring(capsys, path)
-        assert words in said.err
-        assert said.code == (1 if words else 0)
+        printed = bring(capsys, path)
+        assert words in printed.err
+        assert printed.code == (1 if words else 0)
 
     def test_our_own_store(self, db: Database, home: Home, capsys: Capture) -> None:  # noqa: ARG002
         assert "is not an MLflow database" in bring(capsys, home.database).err
@@ -780,12 +784,12 @@ class TestDatabase:
             runs=[old_run(ONE)],
             metrics=[("a,b", 0.5, 10, ONE), ("fine", 0.5, 10, ONE), ("a,b", 0.25, 11, ONE)],
         )
-        said = bring(capsys, path)
-        assert said.err.count("Invalid name of a metric: 'a,b'") == 1
+        printed = bring(capsys, path)
+        assert printed.err.count("Invalid name of a metric: 'a,b'") == 1
         assert list(runs.get(db, ONE).metrics) == ["fine"]
 
     def test_another_database(self, tmp_path: Path, capsys: Capture) -> None:
         path = make_database(tmp_path / "other.db", "CREATE TABLE songs (name TEXT);")
-        said = bring(capsys, path)
-        assert said.code == 1
-        assert "is not an MLflow database" in said.err
+        printed = bring(capsys, path)
+        assert printed.code == 1
+        assert "is not an MLflow database" in printed.err

@@ -92,13 +92,15 @@ def test_warnings_do_not_fail(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize("text", ["", "# nothing yet\n", "name: x\n", "entry_points:\n", "entry_points: {}\n"])
-def test_a_manifest_without_entry_points_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
+def test_a_manifest_without_entry_points_is_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
     write_tree(tmp_path, {"MLproject": text})
     assert run_command(["check", str(tmp_path)]) == 0
-    said = capsys.readouterr()
-    assert "there are no entry points, so only scripts can be run" in said.out + said.err
-    assert "proj run . -e train.py" in said.out + said.err
-    assert "0 errors, 1 warning" in said.out + said.err
+    printed = capsys.readouterr()
+    assert "there are no entry points, so only scripts can be run" in printed.out + printed.err
+    assert "proj run . -e train.py" in printed.out + printed.err
+    assert "0 errors, 1 warning" in printed.out + printed.err
 
 
 def test_json_is_stable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

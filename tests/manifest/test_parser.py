@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runner.analysis.scripts import walk
 from runner.errors import ManifestError, ProjError
 from runner.manifest import FolderFiles, bind_parameters, find_entry_point
 from runner.manifest.checking import check_manifest
-from runner.manifest.parser import read_manifest
+from runner.manifest.parser import find_manifest, read_manifest
 from runner.model import EntryPoint, EnvironmentKind, Manifest, MetricsFile, Severity
 from tests.conftest import write_tree
 
@@ -207,6 +208,21 @@ def test_what_was_meant_is_named() -> None:
     with pytest.raises(ManifestError) as caught:
         find_entry_point(manifest, "train_model", MemoryFiles())
     assert caught.value.hint == "did you mean 'train-model'?"
+
+
+def test_links_in_circles_hide_no_files(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"MLproject": "name: x\n", "a/b.txt": "b"})
+    for name, target in {"self": "self", "loop": ".", "gone": "nowhere", "root": "/"}.items():
+        (tmp_path / name).symlink_to(target)
+    (tmp_path / "a/up").symlink_to("..")
+    files = FolderFiles(tmp_path)
+    assert files.names() == ("MLproject", "a/", "gone", "loop/", "root/", "self")
+    assert find_manifest(files) == "MLproject"
+    write_tree(tmp_path, {"turns/empty/x": ""})
+    (tmp_path / "turns/empty/x").unlink()
+    for name in "abcd":
+        (tmp_path / "turns/empty" / name).symlink_to(".")
+    assert list(walk(FolderFiles(tmp_path / "turns"))) == []
 
 
 def test_folder_files_stay_in_the_repository(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ PROJECT = {
 ALPHAS = (0.5, 1.5, 2.5, 3.5)
 
 
-class Told:
+class Reported:
     """A run that was reported as finished, and what it must say for ever."""
 
     def __init__(self, run_id: str, alpha: float, data: str, tree: str) -> None:
@@ -97,7 +97,7 @@ class Stage:
         git(self.project, "init", "--quiet", "--initial-branch=main")
         git(self.project, "add", "--all")
         git(self.project, "commit", "--quiet", "--message=first")
-        self.told: list[tuple[int, Told]] = []
+        self.reported: list[tuple[int, Reported]] = []
         self.changes: list[Change] = []
         log = folder / "log"
         (folder / "backing").mkdir()
@@ -109,17 +109,17 @@ class Stage:
                 done = run_project(self.project, self.home, alpha)
                 assert done.code == 0, done.err
                 data = (self.project / "data.txt").read_text()
-                told = Told(done.json["run_id"], alpha, data, done.json["code"]["tree"])
-                self.told.append((len(read_log(log)), told))
+                reported = Reported(done.json["run_id"], alpha, data, done.json["code"]["tree"])
+                self.reported.append((len(read_log(log)), reported))
         self.changes = read_log(log)
 
-    def after(self, moment: int, chance: random.Random) -> list[Told]:
+    def after(self, moment: int, chance: random.Random) -> list[Reported]:
         """Let power go at a moment; return the runs that had been reported by then."""
         disk = self.folder / "disk"
         shutil.rmtree(disk)
         disk.mkdir()
         lay_out(self.changes[:moment], chance, disk)
-        return [told for when, told in self.told if when <= moment]
+        return [reported for when, reported in self.reported if when <= moment]
 
 
 @pytest.fixture(scope="module")
@@ -141,11 +141,11 @@ def moments() -> list[int]:
 @pytest.mark.parametrize("seed", moments())
 def test_a_power_loss_leaves_nothing_silently_wrong(stage: Stage, tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
-    told = stage.after(chance.randint(1, len(stage.changes)), chance)
+    reported = stage.after(chance.randint(1, len(stage.changes)), chance)
     listed = run_proj("list", "--json", cwd=tmp_path, home=stage.home)
     assert listed.code == 0, listed.err
     found = {record["run_id"]: record for record in json.loads(listed.out)}
-    for number, one in enumerate(told):
+    for number, one in enumerate(reported):
         check(one, found.get(one.run_id), stage.home, tmp_path / str(number), listed.err)
     again = run_project(stage.project, stage.home, 9.0)
     assert again.code == 0, again.err
@@ -155,12 +155,12 @@ def test_a_power_loss_leaves_nothing_silently_wrong(stage: Stage, tmp_path: Path
     assert (tmp_path / "again" / "out" / "model.bin").read_bytes() == b"model of 9.0" * 5000
 
 
-def check(one: Told, record: Any, home: Path, room: Path, said: str) -> None:
+def check(one: Reported, record: Any, home: Path, workdir: Path, printed: str) -> None:
     """A run that was reported is whole, or what of it is not is named."""
-    room.mkdir()
+    workdir.mkdir()
     if record is None:
-        raise AssertionError(f"the run {one.run_id} is gone, and nothing says so: {said}")
-    shown = run_proj("show", one.run_id, "--json", cwd=room, home=home)
+        raise AssertionError(f"the run {one.run_id} is gone, and nothing says so: {printed}")
+    shown = run_proj("show", one.run_id, "--json", cwd=workdir, home=home)
     assert shown.code == 0, shown.err
     if record["status"] != "FINISHED":
         assert record["status"] == "LOST"
@@ -168,10 +168,10 @@ def check(one: Told, record: Any, home: Path, room: Path, said: str) -> None:
     assert (shown.json["exit_code"], shown.json["metrics"]) == (0, {"loss": one.loss})
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in one.files.items()}
     assert {output["path"]: output["sha256"] for output in shown.json["outputs"]} == digests
-    got = run_proj("get", one.run_id, "--to", str(room / "got"), cwd=room, home=home)
+    got = run_proj("get", one.run_id, "--to", str(workdir / "got"), cwd=workdir, home=home)
     for name, content in one.files.items():
-        place = room / "got" / name
+        place = workdir / "got" / name
         is_right = place.is_file() and place.read_bytes() == content
         assert is_right or (got.code != 0 and name in got.err), f"{name} is wrong, and nothing says so: {got.err}"
-    back = run_proj("checkout", one.run_id, str(room / "code"), cwd=room, home=home)
-    assert back.code != 0 or (room / "code" / "data.txt").read_text() == one.data, back.err
+    back = run_proj("checkout", one.run_id, str(workdir / "code"), cwd=workdir, home=home)
+    assert back.code != 0 or (workdir / "code" / "data.txt").read_text() == one.data, back.err

@@ -44,7 +44,7 @@ def test_not_a_number_is_a_value(tmp_path: Path, events: list[Event]) -> None:
     assert [(name, math.isnan(value)) for name, value, _ in values] == [("x", True), ("y", True)]
 
 
-def test_faulty_lines_are_said_and_skipped(tmp_path: Path, events: list[Event]) -> None:
+def test_faulty_lines_are_reported_and_skipped(tmp_path: Path, events: list[Event]) -> None:
     lines = [
         "good=1",
         "hello",
@@ -107,7 +107,7 @@ def test_one_name_in_two_files_stays_two_metrics(tmp_path: Path, events: list[Ev
         ("[" * 100_000, "nested too deeply"),
     ],
 )
-def test_files_that_make_no_sense_are_said(
+def test_files_that_make_no_sense_are_reported(
     tmp_path: Path, events: list[Event], content: str | None, complaint: str
 ) -> None:
     if content is not None:
@@ -118,7 +118,7 @@ def test_files_that_make_no_sense_are_said(
     assert complaint in events[0].message
 
 
-def test_yaml_that_makes_no_sense_is_said(tmp_path: Path, events: list[Event]) -> None:
+def test_yaml_that_makes_no_sense_is_reported(tmp_path: Path, events: list[Event]) -> None:
     (tmp_path / "m.yaml").write_text("a: [\n")
     assert read_metrics_files(tmp_path, [MetricsFile(path="m.yaml")], events.append) == []
     assert "not YAML" in events[0].message

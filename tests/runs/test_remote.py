@@ -17,7 +17,7 @@ from runner.runs.local import LocalReader
 from runner.runs.opening import server_to_read
 from runner.runs.remote import RemoteReader
 from runner.settings import Home
-from runner.store import experiments, lineage, models, run_files, runs, values
+from runner.store import experiments, lineage, models, runs, values
 from runner.store.artifacts import walk_artifacts, write_artifact
 from runner.store.database import Database
 from runner.store.downsampling import all_points
@@ -31,12 +31,13 @@ from runner.store.entities import (
     NewRun,
 )
 from runner.store.records import read_record
+from runner.sync import bundle_records
 from runner.sync.client import RemoteServer
 from runner.sync.push import Destination, push
 from tests.conftest import Result, RunProj, git, write_tree
 from tests.server.test_mlflow_comparison import mlflow_server
 from tests.support.faulty_servers import Answer, Seen, json_error, odd_server
-from tests.support.standalone_server import Team, team_server
+from tests.support.standalone_server import RunningServer, standalone_server
 
 Capture = pytest.CaptureFixture[str]
 
@@ -53,8 +54,8 @@ DETAILS = RunDetails(
 class Theirs:
     """A foreign `proj server`, and its store."""
 
-    def __init__(self, team: Team, home: Home, database: Database) -> None:
-        self.url = team.url
+    def __init__(self, standalone: RunningServer, home: Home, database: Database) -> None:
+        self.url = standalone.url
         self.home = home
         self.database = database
 
@@ -78,9 +79,9 @@ def theirs(tmp_path: Path, clean_room: Path) -> Iterator[Theirs]:
     home = Home(clean_room / "theirs")
     with (
         closing(Database.open(home.database)) as database,
-        team_server(tmp_path, PROJ_HOME=str(home.root)) as team,
+        standalone_server(tmp_path, PROJ_HOME=str(home.root)) as standalone,
     ):
-        yield Theirs(team, home, database)
+        yield Theirs(standalone, home, database)
 
 
 @pytest.fixture
@@ -334,7 +335,7 @@ class TestPulling:
             there = push(
                 Destination(database=mine, home=ours, server=server, report=lambda _: None), run_id
             ).remote_run_id
-        size = (theirs.home.artifacts(there) / run_files.RECORD).stat().st_size
+        size = (theirs.home.artifacts(there) / bundle_records.RECORD).stat().st_size
         assert parameters == 1 or size > 20 << 20
         assert len(LocalReader(theirs.database, theirs.home).record(there).parameters) == parameters
         with RemoteServer(theirs.url) as server:

@@ -17,7 +17,7 @@ from runner.store import experiments, runs, values
 from runner.store.database import Database
 from runner.store.entities import Metric, NewRun
 from tests.conftest import ROOT
-from tests.support.standalone_server import team_server
+from tests.support.standalone_server import standalone_server
 
 CODE = Code(tree="1" * 40, swhid="swh:1:dir:1", commit="a" * 40, dirty=True)
 
@@ -100,10 +100,10 @@ def test_pandas_is_not_loaded_for_a_list(two: tuple[str, str]) -> None:  # noqa:
 
 
 def test_a_server(two: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean_room: Path) -> None:
-    with team_server(tmp_path) as team:
+    with standalone_server(tmp_path) as standalone:
         monkeypatch.setenv("PROJ_HOME", str(clean_room / "mine"))
         assert runner.search_runs() == []
-        assert [record.run_id for record in runner.search_runs(tracking_uri=team.url)] == [two[1], two[0]]
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", team.url)
+        assert [record.run_id for record in runner.search_runs(tracking_uri=standalone.url)] == [two[1], two[0]]
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", standalone.url)
         assert len(runner.search_runs()) == 2
         assert runner.search_runs(tracking_uri="") == []

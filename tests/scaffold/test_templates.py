@@ -53,8 +53,8 @@ def make_templates(folder: Path, version: str, files: Mapping[str, str], questio
 @pytest.fixture
 def make(tmp_path: Path, home: Home) -> MakeProject:
     def made(name: str, templates: Templates | None = None, **request: object) -> Path:
-        asked = ScaffoldRequest(folder=tmp_path / name, **request)  # type: ignore[arg-type]
-        return new_project(asked, home, silent, templates)
+        requested = ScaffoldRequest(folder=tmp_path / name, **request)  # type: ignore[arg-type]
+        return new_project(requested, home, silent, templates)
 
     return made
 
@@ -204,10 +204,10 @@ class TestNew:
         assert not (tmp_path / "ran").exists()
 
     def test_a_project_inside_a_repository_is_pointed_out(self, home: Home, make_repository: MakeRepository) -> None:
-        said: list[Event] = []
+        printed: list[Event] = []
         outer = make_repository({"a": "a"})
-        new_project(ScaffoldRequest(folder=outer / "churn", template="minimal"), home, said.append)
-        assert any(event.kind is EventKind.NOTICE and "git repository" in event.message for event in said)
+        new_project(ScaffoldRequest(folder=outer / "churn", template="minimal"), home, printed.append)
+        assert any(event.kind is EventKind.NOTICE and "git repository" in event.message for event in printed)
 
 
 class TestTrust:

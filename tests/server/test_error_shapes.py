@@ -136,7 +136,7 @@ OUT_OF_SCOPE = [
 
 
 @pytest.mark.parametrize(("method", "path"), OUT_OF_SCOPE)
-def test_what_is_out_of_scope_says_so(client: Client, method: str, path: str) -> None:
+def test_endpoints_out_of_scope_are_refused(client: Client, method: str, path: str) -> None:
     """Traces, prompts' optimization, evaluations, gateway and webhooks are not served."""
     reply = client.send(method, path, b"{}")
     assert reply.error == (501, "NOT_IMPLEMENTED")

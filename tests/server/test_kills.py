@@ -164,7 +164,7 @@ def content(step: int) -> bytes:
 
 
 def check(home: Home, db: Database, writer: Writer) -> None:
-    """Look for all that a writer was told to be safe; what was under way is there as a whole or not at all."""
+    """Check that all confirmed writes are stored, and that an unfinished one is stored completely or not at all."""
     assert writer.fault is None
     if not writer.run_id:
         return
@@ -219,11 +219,11 @@ def test_what_a_killed_writer_was_told_to_be_safe_is_there(
     count = 0
     try:
         for number in range(KILLS[kind] * TIMES):
-            said = tmp_path / f"{number}.txt"
-            writer = nursery.bear(kind, server["port"] if server else home.root, said)
-            Moment(f"{kind} {number}").wait(lambda said=said: said.read_bytes().count(b"\n") - 1)
+            printed = tmp_path / f"{number}.txt"
+            writer = nursery.bear(kind, server["port"] if server else home.root, printed)
+            Moment(f"{kind} {number}").wait(lambda printed=printed: printed.read_bytes().count(b"\n") - 1)
             kill(writer["pid"])
-            count += check_steps(db, said.read_text(encoding="ascii"))
+            count += check_steps(db, printed.read_text(encoding="ascii"))
             check_sound(db)
     finally:
         if server:
@@ -231,9 +231,9 @@ def test_what_a_killed_writer_was_told_to_be_safe_is_there(
     assert count > KILLS[kind]
 
 
-def check_steps(db: Database, said: str) -> int:
+def check_steps(db: Database, printed: str) -> int:
     """Check that the steps of a writer are there without a gap, and return how many it knows to be safe."""
-    run_id, _, lines = said.partition("\n")
+    run_id, _, lines = printed.partition("\n")
     safe = lines.count("\n")
     if not run_id or not safe:
         return 0

@@ -25,7 +25,7 @@ import pytest
 from runner.server.run.socket import REMOVED_VARIABLES
 from tests.conftest import ROOT, unavailable
 from tests.support.mlflow_clients import CLIENTS, FEWER, NEWEST, OLDEST, VERSIONS, client_python
-from tests.support.standalone_server import team_server
+from tests.support.standalone_server import standalone_server
 
 # Two servers and a client that import much, on a machine that may do other things as well.
 pytestmark = [pytest.mark.mlflow, pytest.mark.env, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -34,20 +34,20 @@ SERVER = os.environ.get("PROJ_TEST_MLFLOW_SERVER")
 SCRIPTS = ("tracking.py", "registry.py", "conformance.py")
 
 DIFFERENCES = {
-    r".*: error_class null ": "error_class and sqlstate: MLflow says an error again in words of Databricks",
-    r".*: sqlstate null ": "error_class and sqlstate: MLflow says an error again in words of Databricks",
-    r".*: message ": "message: ours says what to do; clients look at error_code",
-    r".*: (experiment|experiments\[\])\.workspace null ": "workspace: proj has none",
-    r".*artifact_location \"mlflow-artifacts:/runs\" ": "artifact_location: files lie with their run",
-    r".*: next_page_token ": "next_page_token: ours stays right while others write",
-    r".*metrics\[\]\.value \"-?Infinity\" ": "Infinity: MLflow's database has none and gives the largest number",
-    r"GET metrics/get-history: metrics\[\]\.(step|value) ": "histories: ours come by step, MLflow's as they arrived",
+    r".*: error_class null ": "error_class and sqlstate: MLflow repeats an error in the terms of Databricks",
+    r".*: sqlstate null ": "error_class and sqlstate: MLflow repeats an error in the terms of Databricks",
+    r".*: message ": "message: proj also names a solution; clients read error_code only",
+    r".*: (experiment|experiments\[\])\.workspace null ": "workspace: proj has no workspaces",
+    r".*artifact_location \"mlflow-artifacts:/runs\" ": "artifact_location: proj stores files with their run",
+    r".*: next_page_token ": "next_page_token: the token of proj stays valid while other clients write",
+    r".*metrics\[\]\.value \"-?Infinity\" ": "Infinity: MLflow's database returns the largest number instead",
+    r"GET metrics/get-history: metrics\[\]\.(step|value) ": "histories: proj orders points by step, MLflow by arrival",
     r"PUT /api/2.0/mlflow-artifacts/artifacts/PATH:  \{\} \| null": "uploads: `{}` and an empty body mean the same",
-    r".*(run_name|run\.data\.tags\[\]\.value) \"[a-z]+-[a-z]+-\d+\" ": "run_name: made up where nobody gave one",
-    r".*\.model_id \"id\d+\" \| null": "model_id: MLflow's database forgets the logged model of a version",
-    r".*(latest|model)_versions\[\]\.aliases ": "aliases: MLflow leaves them out of lists of versions",
+    r".*(run_name|run\.data\.tags\[\]\.value) \"[a-z]+-[a-z]+-\d+\" ": "run_name: generated if the client gives none",
+    r".*\.model_id \"id\d+\" \| null": "model_id: MLflow's database does not store the logged model of a version",
+    r".*(latest|model)_versions\[\]\.aliases ": "aliases: MLflow omits them in lists of versions",
     r".*models?(\[\])?\.info\.tags": "mlflow.modelVersions: MLflow's server adds to a tag that its client sets anyway",
-    r"GET .*artifacts: files\[\]\.file_size ": "file_size: the file MLmodel names its own place, which is ours",
+    r"GET .*artifacts: files\[\]\.file_size ": "file_size: the file MLmodel contains its own location, which differs",
 }
 """What differs, as the beginning of ``METHOD endpoint: field ours | theirs``, with the reason.
 
@@ -148,8 +148,8 @@ def comparable(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return value
 
     # Asked once and remembered, at a moment that depends on the server.
-    asked = (answer for answer in answers if not answer["path"].endswith("/server-info"))
-    found = [plain({**answer, "path": _PROXIED.sub("artifacts/", answer["path"])}) for answer in asked]
+    requested = (answer for answer in answers if not answer["path"].endswith("/server-info"))
+    found = [plain({**answer, "path": _PROXIED.sub("artifacts/", answer["path"])}) for answer in requested]
     # The files of a model are sent and fetched by several threads at once.
     groups = itertools.groupby(found, key=lambda answer: "/mlflow-artifacts/artifacts/" in answer["path"])
     return [one for proxied, group in groups for one in (sorted(group, key=place_of) if proxied else group)]
@@ -204,8 +204,8 @@ def test_the_answers_are_those_of_mlflows_own_server(tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir()
     with mlflow_server(tmp_path / "theirs") as url:
         theirs = record(python, url, tmp_path / "theirs.json", *SCRIPTS)
-    with team_server(tmp_path) as team:
-        ours = record(python, team.url, tmp_path / "ours.json", *SCRIPTS)
+    with standalone_server(tmp_path) as standalone:
+        ours = record(python, standalone.url, tmp_path / "ours.json", *SCRIPTS)
     found = list(dict.fromkeys(differences(ours, theirs)))
     assert not unexplained(found), "\n".join(unexplained(found))
     assert [pattern for pattern in DIFFERENCES if not any(re.match(pattern, line) for line in found)] == []
@@ -229,8 +229,8 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def test_a_client_gets_the_answers_of_mlflows_own_server(tmp_path: Path, theirs: str, version: str) -> None:
     """One long script with every call of the fluent interface, models, a registry and a folder of 1,000 files."""
     python = client_python(version)
-    with team_server(tmp_path) as team:
-        ours = record(python, team.url, tmp_path / "ours.json", "conformance.py")
+    with standalone_server(tmp_path) as standalone:
+        ours = record(python, standalone.url, tmp_path / "ours.json", "conformance.py")
     found = list(dict.fromkeys(differences(ours, record(python, theirs, tmp_path / "theirs.json", "conformance.py"))))
     assert not unexplained(found), "\n".join(unexplained(found))
     assert seen_by(tmp_path / "ours.json") == seen_by(tmp_path / "theirs.json")
@@ -240,9 +240,9 @@ def test_a_client_gets_the_answers_of_mlflows_own_server(tmp_path: Path, theirs:
 def test_the_oldest_client_sees_what_the_next_one_sees(tmp_path: Path) -> None:
     """MLflow's newest server has no registry for it any more."""
     following = VERSIONS[VERSIONS.index(OLDEST) + 1]
-    with team_server(tmp_path) as team:
+    with standalone_server(tmp_path) as standalone:
         for version in (OLDEST, following):
-            record(client_python(version), team.url, tmp_path / f"{version}.json", "conformance.py")
+            record(client_python(version), standalone.url, tmp_path / f"{version}.json", "conformance.py")
     found, expected = (seen_by(tmp_path / f"{version}.json") for version in (OLDEST, following))
     assert found.pop("version") == OLDEST
     assert len(found) > 40
@@ -255,10 +255,10 @@ def test_the_registry_works_for_clients_of_a_team(tmp_path: Path, version: str) 
     python = client_python(version)
     result = tmp_path / "seen.json"
     environ = {name: value for name, value in os.environ.items() if name not in REMOVED_VARIABLES}
-    with team_server(tmp_path) as team:
+    with standalone_server(tmp_path) as standalone:
         done = subprocess.run(
             [python, CLIENTS / "registry.py", result],
-            env={**environ, "MLFLOW_TRACKING_URI": team.url},
+            env={**environ, "MLFLOW_TRACKING_URI": standalone.url},
             cwd=tmp_path,
             capture_output=True,
             text=True,

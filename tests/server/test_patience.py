@@ -4,11 +4,13 @@ import socket as sockets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
+from pathlib import Path
 
 import pytest
 
 from runner.server import transport
 from runner.settings import Home
+from runner.store.artifacts import write_artifact
 from runner.store.database import Database
 from tests.support.protocol import API, Client, Stage
 
@@ -177,3 +179,59 @@ def test_a_client_that_does_not_take_its_answers_is_given_up(client: Client) -> 
         raise AssertionError("the server is still waiting")
     assert time.monotonic() - begin >= WINDOW
     assert client.send("GET", "/health").status == 200
+
+
+def get_file(client: Client, run_id: str) -> tuple[sockets.socket, bytes]:
+    """Request the file ``big`` with a small receive buffer, and return the connection with the first bytes."""
+    raw = sockets.socket()
+    raw.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, 4096)
+    raw.settimeout(20)
+    raw.connect(("127.0.0.1", client.socket.port))
+    request = f"GET /api/2.0/mlflow-artifacts/artifacts/0/{run_id}/artifacts/big HTTP/1.1"
+    lines = (request, f"Host: 127.0.0.1:{client.socket.port}", f"Authorization: Bearer {client.socket.token}")
+    raw.sendall("\r\n".join((*lines, "", "")).encode())
+    return raw, raw.recv(100)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are listed on Linux")
+def test_a_client_that_does_not_take_a_file_is_given_up(client: Client, home: Home) -> None:
+    run_id = runs_of(home)
+    write_artifact(home.artifacts(run_id), "big", [bytes(30_000_000)])
+    with closing(get_file(client, run_id)[0]) as raw:
+        place = str(home.artifacts(run_id) / "big")
+        assert_soon(lambda: place in open_files())
+        assert_soon(lambda: place not in open_files())
+        with suppress(ConnectionError):
+            while raw.recv(1 << 20):
+                pass
+    assert client.send("GET", "/health").status == 200
+
+
+def test_a_client_that_takes_a_file_slowly_gets_all_of_it(client: Client, home: Home) -> None:
+    run_id = runs_of(home)
+    write_artifact(home.artifacts(run_id), "big", [bytes(20_000_000)])
+    raw, got = get_file(client, run_id)
+    begin = time.monotonic()
+    size = len(got)
+    with closing(raw):
+        while piece := raw.recv(1 << 20 if time.monotonic() - begin > 5 * WINDOW else 65536):
+            size += len(piece)
+            if time.monotonic() - begin < 5 * WINDOW:
+                time.sleep(WINDOW / 20)
+            if size > 20_000_000:
+                break
+    assert size > 20_000_000
+
+
+def runs_of(home: Home) -> str:
+    """Return the id of the run of the server."""
+    with closing(Database.open(home.database)) as database:
+        return str(database.query("SELECT run_id FROM runs ORDER BY id LIMIT 1")[0]["run_id"])
+
+
+def open_files() -> set[str]:
+    found = set()
+    for one in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            found.add(str(one.readlink()))
+    return found

@@ -23,8 +23,8 @@ def db(tmp_path: Path) -> Iterator[Database]:
 
 
 @pytest.fixture
-def said(db: Database) -> list[str]:
-    """Return a list of all that the one idle connection is told."""
+def printed(db: Database) -> list[str]:
+    """Return the list of all notices to the one idle connection."""
     found: list[str] = []
     db._idle[0].set_trace_callback(found.append)
     return found
@@ -46,10 +46,10 @@ def make(db: Database, *changes: Callable[[], object]) -> list[object]:
     return asyncio.run(all_of_them())
 
 
-def test_changes_of_one_moment_have_one_commit(db: Database, said: list[str]) -> None:
+def test_changes_of_one_moment_have_one_commit(db: Database, printed: list[str]) -> None:
     changes = [lambda key=key: db.execute(INSERT, key) for key in "abcdefgh"]
     assert make(db, *changes) == [1] * 8
-    assert said.count("COMMIT") == said.count("BEGIN IMMEDIATE") == 1
+    assert printed.count("COMMIT") == printed.count("BEGIN IMMEDIATE") == 1
     assert keys(db.path) == set("abcdefgh")
 
 
@@ -91,14 +91,14 @@ def test_what_fails_leaves_nothing_open(db: Database) -> None:
     assert keys(db.path) == {"kept"}
 
 
-def test_a_question_needs_no_commit_and_sees_what_came_before(db: Database, said: list[str]) -> None:
+def test_a_question_needs_no_commit_and_sees_what_came_before(db: Database, printed: list[str]) -> None:
     count = "SELECT count(*) FROM experiment_tags"
     assert make(db, lambda: db.query(count)[0][0]) == [0]
-    assert "BEGIN IMMEDIATE" not in said
+    assert "BEGIN IMMEDIATE" not in printed
     assert make(db, lambda: db.execute(INSERT, "a"), lambda: db.query(count)[0][0]) == [1, 1]
 
 
-def test_a_full_disk_is_told_to_all_of_them(db: Database) -> None:
+def test_a_full_disk_is_reported_to_all_of_them(db: Database) -> None:
     pages = db.query("PRAGMA page_count")[0][0]
     db.query(f"PRAGMA max_page_count = {pages + 3}")
     large = [(0, str(number), "x" * 3000) for number in range(100)]

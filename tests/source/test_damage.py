@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from runner.base.files import Stamp, partial_path
+from runner.base.files import Stamp, partial_path, remove_tree
 from runner.base.findings import Finding
 from runner.errors import SnapshotError
 from runner.settings import Home
@@ -19,9 +19,9 @@ from runner.source.opening import open_source
 from runner.source.restoring import checkout, difference
 from runner.source.run_folder import check_out
 from runner.source.snapshot import keep_snapshot, retake_snapshot, take_snapshot
-from runner.source.snapshot_store import has_run_commit, release_snapshot
+from runner.source.snapshot_store import has_run_commit, read_run_commit, release_snapshot, run_commits
 from runner.source.tree import TreeFiles
-from runner.source.verification import orphan_snapshots, verify_snapshots
+from runner.source.verification import verify_snapshots
 from tests.conftest import MakeRepository, git, write_tree
 from tests.support.sources import Said
 
@@ -326,15 +326,6 @@ def test_damage_that_can_not_be_healed_is_an_error_that_names_the_object(
     assert "proj verify" in (caught.value.hint or "")
 
 
-def test_snapshots_without_a_run_are_named(make_repository: MakeRepository, home: Home) -> None:
-    root = make_repository(FILES)
-    assert list(orphan_snapshots(home, ())) == []
-    run(root, None, home, "run1")
-    collect_garbage(home)
-    run(root, None, home, "run2")
-    assert [(one.part, one.name) for one in orphan_snapshots(home, {"run2"})] == [("orphan", "run1")]
-
-
 def test_a_home_without_snapshots_is_whole(home: Home) -> None:
     assert verify(home, repair=True) == []
     assert not home.snapshot_store.exists()
@@ -346,3 +337,58 @@ def test_the_check_says_how_far_it_is(make_repository: MakeRepository, home: Hom
     list(verify_snapshots(home, repair=False, progress=lambda done, total: seen.append((done, total))))
     assert seen == sorted(seen)
     assert seen[-1][0] == seen[-1][1] >= 200
+
+
+PARTS = ("", "HEAD", "config", "info", "objects", "objects/pack", "refs", "refs/runs", "refs/runs/run1", "packed-refs")
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_of_the_store_of_another_kind_stops_nothing(
+    make_repository: MakeRepository, home: Home, part: str
+) -> None:
+    """A repair of the file system can leave a file in the place of a folder, and the other way round."""
+    root = make_repository(FILES)
+    before = run(root, None, home, "run1")
+    path = home.snapshot_store / part
+    was_folder = path.is_dir()
+    remove_tree(path)
+    path.write_text("x") if was_folder else path.mkdir()
+    is_there = part not in ("", "refs", "refs/runs", "refs/runs/run1")
+    assert has_run_commit(home, "run1") == is_there
+    assert ("run1" in run_commits(home)) == is_there
+    found = verify(home)
+    if part == "objects":
+        assert "run1" in {finding.name for finding in found}
+    verify(home, repair=True)
+    assert run(root, None, home, "run2")[:2] == before[:2]
+    release_snapshot("run1", home)
+    collect_garbage(home)
+    assert not has_run_commit(home, "run1")
+    assert verify(home, repair=True) == []
+    kept = [path for path in home.root.glob("*.damaged-*") if path.is_dir() != was_folder]
+    assert len(kept) == (part != "refs/runs/run1")
+
+
+@pytest.mark.parametrize("content", [b"\0" * 200, b"\xff\xfe" * 50, b"half of a li", b"0" * 40 + b"\n", b"[core]\n"])
+@pytest.mark.parametrize("place", ["instead", "after"])
+@pytest.mark.parametrize("by", ["verify", "run"])
+def test_damaged_packed_refs_are_named_and_mended(
+    make_repository: MakeRepository, home: Home, content: bytes, place: str, by: str
+) -> None:
+    root = make_repository(FILES)
+    before = run(root, None, home, "run1")
+    collect_garbage(home)
+    packed = home.snapshot_store / "packed-refs"
+    whole = packed.read_bytes()
+    assert b"refs/runs/run1" in whole
+    packed.write_bytes(content if place == "instead" else whole + content)
+    assert "packed-refs" in {finding.name for finding in verify(home)}
+    if by == "verify":
+        verify(home, repair=True)
+        assert verify(home) == []
+    write_tree(root, {"a.py": "print(12)\n"})
+    assert run(root, None, home, "run2")[1]["a.py"] == b"print(12)\n"
+    assert has_run_commit(home, "run1") == (place == "after")
+    assert verify(home, repair=True) == []
+    if place == "after":
+        assert read_run_commit(home, "run1").tree == before[0]

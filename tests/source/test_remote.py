@@ -107,9 +107,9 @@ def test_without_the_network_the_mirror_serves(publish: Callable[..., Path], ser
     with serving(served) as server:
         url = server.url("project.git")
         freeze(url, home)
-    said = Said()
-    assert open_source(url, None, home, said).commit == git(root, "rev-parse", "HEAD")
-    assert "can't be reached" in said.text
+    printed = Said()
+    assert open_source(url, None, home, printed).commit == git(root, "rev-parse", "HEAD")
+    assert "can't be reached" in printed.text
     with pytest.raises(SourceError, match="no version 'v9'"):
         open_source(url, "v9", home, Said())
     with pytest.raises(SourceError, match="can't be fetched"):
@@ -129,22 +129,22 @@ def test_the_token_in_an_address_is_used_and_written_nowhere(
     publish: Callable[..., Path], served: Path, home: Home, clean_room: Path
 ) -> None:
     publish({"a.py": "1"})
-    said = Said()
+    printed = Said()
     store = clean_room / "credentials"
     git(served, "config", "--global", "credential.helper", f"store --file={store}")
     with serving(served, "tester", SECRET) as server:
         url = server.url("project.git", USER_INFO)
-        source = open_source(url, None, home, said)
-        snapshot = take_snapshot(source, home, said)
+        source = open_source(url, None, home, printed)
+        snapshot = take_snapshot(source, home, printed)
         keep_snapshot(snapshot, "run1", home)
         assert in_store(home, snapshot.code.tree) == {"a.py": "100644 1"}
         with pytest.raises(SourceError) as caught:
-            open_source(server.url("none.git", USER_INFO), None, home, said)
+            open_source(server.url("none.git", USER_INFO), None, home, printed)
         wrong = server.url("project.git", "tester:wr0ng-t0ken@")
         with pytest.raises(SourceError) as refused:
-            open_source(wrong, "f" * 40, Home(home.root / "other"), said)
+            open_source(wrong, "f" * 40, Home(home.root / "other"), printed)
     error, denied = caught.value, refused.value
-    shown = f"{source!r} {snapshot!r} {said.text} {error} {error.context} {error.hint} {denied} {denied.context}"
+    shown = f"{source!r} {snapshot!r} {printed.text} {error} {error.context} {error.hint} {denied} {denied.context}"
     assert SECRET not in shown
     assert "wr0ng-t0ken" not in shown
     assert SECRET not in everything_below(home.root)

@@ -135,14 +135,14 @@ def test_large_files_come_back_while_they_are_the_same(
     write_tree(root, {"data/big.bin": "x" * 100})
     _, snapshot = freeze(root, home, limit=50)
     keep_snapshot(snapshot, "run1", home)
-    said = Said()
-    checkout("run1", tmp_path / "back", home, said)
+    printed = Said()
+    checkout("run1", tmp_path / "back", home, printed)
     assert (tmp_path / "back/data/big.bin").read_text(encoding="utf-8") == "x" * 100
-    assert said == []
+    assert printed == []
     write_tree(root, {"data/big.bin": "y" * 100})
-    checkout("run1", tmp_path / "later", home, said)
+    checkout("run1", tmp_path / "later", home, printed)
     assert not (tmp_path / "later/data/big.bin").exists()
-    assert "big.bin" in said.text
+    assert "big.bin" in printed.text
 
 
 def test_forgotten_runs_are_freed_and_others_stay(make_repository: MakeRepository, tmp_path: Path, home: Home) -> None:

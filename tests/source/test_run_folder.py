@@ -19,10 +19,10 @@ from tests.support.sources import Said, fingerprint, freeze
 
 
 def laid(
-    address: Path | str, home: Home, run_id: str, wishes: RequiredPaths | None = None, version: str | None = None
+    address: Path | str, home: Home, run_id: str, requirements: RequiredPaths | None = None, version: str | None = None
 ) -> RunFolder:
     source, snapshot = freeze(address, home, version)
-    return check_out(snapshot, source, run_id, home, Said(), wishes)
+    return check_out(snapshot, source, run_id, home, Said(), requirements)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -267,7 +267,7 @@ def test_ignored_files_follow_the_project(make_repository: MakeRepository, home:
     assert (contents(folder.top)["z.dat"], folder.changes()) == (b"3", ())
 
 
-def test_a_folder_with_too_many_ignored_files_is_linked_and_said(
+def test_a_folder_with_too_many_ignored_files_is_linked_and_reported(
     make_repository: MakeRepository, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(providing, "MOST_FILES", 10)
@@ -275,10 +275,10 @@ def test_a_folder_with_too_many_ignored_files_is_linked_and_said(
     write_tree(root, {f"images/{number}.png": "x" for number in range(20)})
     source, snapshot = freeze(root, home)
     for run_id in ("run1", "run2"):
-        said = Said()
-        folder = check_out(snapshot, source, run_id, home, said)
+        printed = Said()
+        folder = check_out(snapshot, source, run_id, home, printed)
         assert (folder.top / "images").readlink() == root / "images"
-        assert "images" in said.text
+        assert "images" in printed.text
         assert folder.changes() == ()
         folder.release(keep=False)
     assert len(list((root / "images").iterdir())) == 20
@@ -296,15 +296,15 @@ def test_large_files_are_there(make_repository: MakeRepository, home: Home) -> N
 def test_declared_inputs_outside_the_repository_are_reached(make_repository: MakeRepository, home: Home) -> None:
     root = make_repository({"p/a.py": "1"})
     write_tree(root.parent, {"shared/data.csv": "1", "far/set/x.csv": "2"})
-    wishes = RequiredPaths(inputs=("../../shared/data.csv", "../../far/set", "../../none.csv", "a.py"))
-    folder = laid(root / "p", home, "run1", wishes)
+    requirements = RequiredPaths(inputs=("../../shared/data.csv", "../../far/set", "../../none.csv", "a.py"))
+    folder = laid(root / "p", home, "run1", requirements)
     assert (folder.project / "../../shared/data.csv").read_text(encoding="utf-8") == "1"
     assert (folder.project / "../../far/set/x.csv").read_text(encoding="utf-8") == "2"
     assert [name for name, _ in folder.outside_inputs] == ["../../shared/data.csv", "../../far/set"]
     (folder.project / "../../shared/data.csv").write_text("over", encoding="utf-8")
     assert (root.parent / "shared/data.csv").read_text(encoding="utf-8") == "1"
     folder.release(keep=False)
-    again = laid(root / "p", home, "run2", wishes)
+    again = laid(root / "p", home, "run2", requirements)
     assert (again.project / "../../shared/data.csv").read_text(encoding="utf-8") == "1"
 
 

@@ -356,14 +356,14 @@ def test_a_project_in_an_ignored_folder_is_its_own(make_repository: MakeReposito
     assert (code.commit, code.dirty) == (git(repository, "rev-parse", "HEAD"), False)
 
 
-def test_a_git_that_leads_nowhere_is_said(tmp_path: Path, home: Home) -> None:
+def test_a_git_that_leads_nowhere_is_reported(tmp_path: Path, home: Home) -> None:
     root = write_tree(tmp_path / "broken", {"a.py": "", ".git": "gitdir: /nowhere\n"})
-    said = Said()
+    printed = Said()
     from runner.source.opening import open_source
 
-    source = open_source(str(root), None, home, said)
-    assert "is broken" in said.text
-    assert set(in_store(home, take_snapshot(source, home, said).code.tree)) == {"a.py"}
+    source = open_source(str(root), None, home, printed)
+    assert "is broken" in printed.text
+    assert set(in_store(home, take_snapshot(source, home, printed).code.tree)) == {"a.py"}
 
 
 def test_git_variables_of_the_caller_lead_nowhere_else(
@@ -622,7 +622,7 @@ def test_files_that_a_repository_lacks_are_named(make_repository: MakeRepository
 
 
 @pytest.mark.parametrize("damage", ["emptied", "missing", "cut off"])
-def test_a_commit_that_cannot_be_read_is_said(make_repository: MakeRepository, home: Home, damage: str) -> None:
+def test_a_commit_that_cannot_be_read_is_reported(make_repository: MakeRepository, home: Home, damage: str) -> None:
     root = make_repository({"a.py": "1"})
     commit = git(root, "rev-parse", "HEAD")
     path = root / ".git" / "objects" / commit[:2] / commit[2:]
@@ -630,18 +630,18 @@ def test_a_commit_that_cannot_be_read_is_said(make_repository: MakeRepository, h
     path.unlink()
     if damage != "missing":
         path.write_bytes(b"" if damage == "emptied" else content[:20])
-    said = Said()
+    printed = Said()
     from runner.source.opening import open_source
 
-    assert open_source(str(root), None, home, said).commit is None
-    assert f"commit {commit[:12]} of HEAD can't be read" in said.text
+    assert open_source(str(root), None, home, printed).commit is None
+    assert f"commit {commit[:12]} of HEAD can't be read" in printed.text
 
 
 def test_a_repository_without_commits_is_no_damage(tmp_path: Path, home: Home) -> None:
     root = write_tree(tmp_path / "new", {"a.py": "1"})
     git(root, "init", "--quiet")
-    said = Said()
+    printed = Said()
     from runner.source.opening import open_source
 
-    assert open_source(str(root), None, home, said).commit is None
-    assert said.text == ""
+    assert open_source(str(root), None, home, printed).commit is None
+    assert printed.text == ""

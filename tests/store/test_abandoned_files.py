@@ -19,7 +19,7 @@ from runner.store.database import Database
 from runner.store.entities import NewRun
 from runner.store.staging import collect_abandoned, collect_everywhere
 from tests.conftest import ROOT
-from tests.support.standalone_server import team_server
+from tests.support.standalone_server import standalone_server
 
 pytestmark = pytest.mark.slow
 
@@ -122,7 +122,7 @@ def make_old(home: Home) -> Path:
 
 def test_a_server_collects_at_its_start(home: Home, tmp_path: Path) -> None:
     place = make_old(home)
-    with team_server(tmp_path):
+    with standalone_server(tmp_path):
         deadline = time.monotonic() + 30
         while place.exists() and time.monotonic() < deadline:
             time.sleep(0.01)

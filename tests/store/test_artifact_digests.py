@@ -15,7 +15,8 @@ from msgspec import structs
 
 from runner.base.findings import Finding
 from runner.settings import Home
-from runner.store import artifact_digests, durable, removal, runs
+from runner.store import artifact_digests, disk, removal, runs
+from runner.store.artifact_paths import names_of
 from runner.store.database import Database
 from runner.store.entities import NewRun
 from tests.conftest import MakeRepository, RunProj, write_tree
@@ -79,7 +80,7 @@ def test_digests_are_of_all_files_and_read_once(home: Home, db: Database, monkey
     assert [one.path for one in artifact_digests.read(db, "0" * 32)] == [os.fsdecode(ODD), "deep/b", "known"]
 
 
-@pytest.mark.parametrize("count", [durable.MOST_SYNCED, durable.MOST_SYNCED + 1, 1201])
+@pytest.mark.parametrize("count", [disk.MOST_SYNCED, disk.MOST_SYNCED + 1, 1201])
 def test_many_files_are_recorded_in_pieces(home: Home, db: Database, count: int) -> None:
     root = new_run(home, db, {f"{n % 7}/{n}": str(n) for n in range(count)})
     artifact_digests.record(db, "0" * 32, root)
@@ -154,7 +155,7 @@ def test_a_removed_run_takes_its_digests_along(home: Home, db: Database) -> None
 def test_a_replaced_artifact_loses_its_digest(home: Home, db: Database, path: str) -> None:
     root = new_run(home, db, {"a": b"1", "d/x": b"2", "d/y": b"3", "d0": b"4", "dd": b"5"})
     artifact_digests.record(db, "0" * 32, root)
-    artifact_digests.delete_digests(db, "0" * 32, path)
+    artifact_digests.delete_digests(db, "0" * 32, names_of(path))
     left = {one.path for one in artifact_digests.read(db, "0" * 32)}
     assert left == {one for one in ("a", "d/x", "d/y", "d0", "dd") if one != path and not one.startswith(f"{path}/")}
 

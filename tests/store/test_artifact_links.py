@@ -31,7 +31,7 @@ from runner.store.tokens import Scope
 from runner.sync.client import RemoteServer
 from runner.sync.push import Destination, push
 from tests.support import filled_runs
-from tests.support.standalone_server import Team, team_server
+from tests.support.standalone_server import RunningServer, standalone_server
 
 pytestmark = pytest.mark.slow
 
@@ -231,10 +231,10 @@ def test_an_import_takes_nothing_through_links(root: Path, outside: Path, tmp_pa
     (source / "link").symlink_to(outside)
     (root / "fine").symlink_to(outside / "file")
     told: list[str] = []
-    copied = copy_artifacts(source, root, told.append)
+    copied = copy_artifacts(source, root, told.append, {})
     assert (copied.files, copied.left_out, len(told)) == (0, 2, 2)
     assert contents(outside) == {"file": b"secret"}
-    copied = copy_artifacts(source, tmp_path / "runs" / ("b" * 32) / "artifacts", told.append)
+    copied = copy_artifacts(source, tmp_path / "runs" / ("b" * 32) / "artifacts", told.append, {})
     assert (copied.files, copied.left_out) == (1, 1)
 
 
@@ -255,21 +255,21 @@ def test_deep_folders_are_listed_to_the_limit_and_removed_completely(root: Path)
 
 
 @pytest.fixture
-def team(tmp_path: Path, home: Home) -> Iterator[tuple[Team, str, str, str]]:
+def standalone(tmp_path: Path, home: Home) -> Iterator[tuple[RunningServer, str, str, str]]:
     """Yield a server, the id of a run, a token to write and a token to read."""
     with closing(Database.open(home.database)) as db:
         run_id = runs.create(db, NewRun()).run_id
         write, look = tokens.add(db, "writer", Scope.WRITE), tokens.add(db, "reader", Scope.READ)
     write_artifact(home.artifacts(run_id), "d/file", [b"public"])
-    with team_server(tmp_path) as server:
+    with standalone_server(tmp_path) as server:
         yield server, run_id, write, look
 
 
 @pytest.mark.parametrize("where", ["d", ""])
 def test_tokens_of_a_server_reach_nothing_outside(
-    team: tuple[Team, str, str, str], home: Home, outside: Path, tmp_path: Path, where: str
+    standalone: tuple[RunningServer, str, str, str], home: Home, outside: Path, tmp_path: Path, where: str
 ) -> None:
-    server, run_id, write, look = team
+    server, run_id, write, look = standalone
     (outside / "d").mkdir()
     (outside / "d" / "file").write_text("secret")
     before = contents(outside)
@@ -304,9 +304,9 @@ def test_commands_refuse_a_run_whose_artifacts_are_a_link(
 
 
 def test_a_push_sends_no_file_behind_a_link(
-    team: tuple[Team, str, str, str], home: Home, outside: Path, tmp_path: Path
+    standalone: tuple[RunningServer, str, str, str], home: Home, outside: Path, tmp_path: Path
 ) -> None:
-    server, _, write, _ = team
+    server, _, write, _ = standalone
     ours = Home(tmp_path / "ours")
     told: list[str] = []
     with closing(Database.open(ours.database)) as db, RemoteServer(server.url, {"MLFLOW_TRACKING_TOKEN": write}) as to:

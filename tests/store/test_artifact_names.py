@@ -21,7 +21,7 @@ from runner.store.database import Database
 from runner.store.entities import NewRun
 from runner.store.tokens import Scope
 from tests.conftest import RunProj
-from tests.support.standalone_server import Team, team_server
+from tests.support.standalone_server import RunningServer, standalone_server
 
 ODD = [
     b"plain",
@@ -204,11 +204,11 @@ def test_names_that_the_target_can_not_have_are_named(
 
 
 @pytest.fixture
-def team(tmp_path: Path) -> Iterator[tuple[Team, str, Home]]:
+def standalone(tmp_path: Path) -> Iterator[tuple[RunningServer, str, Home]]:
     theirs = Home(tmp_path / "theirs")
     with closing(Database.open(theirs.database)) as db:
         token = tokens.add(db, "me", Scope.WRITE)
-    with team_server(tmp_path, PROJ_HOME=str(theirs.root)) as server:
+    with standalone_server(tmp_path, PROJ_HOME=str(theirs.root)) as server:
         yield server, token, theirs
 
 
@@ -216,11 +216,11 @@ def test_every_name_goes_to_a_server_and_back(
     home: Home,
     run_id: str,
     tmp_path: Path,
-    team: tuple[Team, str, Home],
+    standalone: tuple[RunningServer, str, Home],
     proj: RunProj,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    server, token, theirs = team
+    server, token, theirs = standalone
     for name in [*ODD, *ONLY_HERE]:
         make(home.artifacts(run_id), name)
     variables = {"MLFLOW_TRACKING_URI": server.url, "MLFLOW_TRACKING_TOKEN": token}
@@ -241,12 +241,12 @@ def test_every_name_goes_to_a_server_and_back(
 
 def test_a_server_reports_artifacts_that_it_can_not_send(
     tmp_path: Path,
-    team: tuple[Team, str, Home],
+    standalone: tuple[RunningServer, str, Home],
     monkeypatch: pytest.MonkeyPatch,
     capfdbinary: pytest.CaptureFixture[bytes],
 ) -> None:
     """Names that the run's own client can't send are reported, and the other files are copied."""
-    server, token, theirs = team
+    server, token, theirs = standalone
     with closing(Database.open(theirs.database)) as db:
         there = runs.create(db, NewRun()).run_id
     for name in [*ODD, *ONLY_HERE]:
@@ -256,3 +256,12 @@ def test_a_server_reports_artifacts_that_it_can_not_send(
     assert run_command(["get", there, "--to", str(tmp_path / "got")]) == 1
     assert found_in(tmp_path / "got") == expected(ODD)
     assert capfdbinary.readouterr().err.count(b"not copied") == len(ONLY_HERE)
+
+
+@given(st.text(alphabet=st.sampled_from("aZ09._-%/\\:= \n\x7fé\u0661\u202e\ud800"), min_size=1, max_size=12))
+def test_a_name_stays_plain_only_if_its_path_is_safe(name: str) -> None:
+    text = as_text(name)
+    if "/" not in name and name not in (".", ".."):
+        assert names_of(text) == (name,) or not is_possible(name)
+    if text == name:
+        assert check_path(f"{name}/{name}") == f"{name}/{name}"

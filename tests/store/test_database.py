@@ -1,6 +1,7 @@
 """Tests opening, upgrading, transactions and threads of the database."""
 
 import multiprocessing
+import os
 import resource
 import sqlite3
 import threading
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import StoreError
-from runner.store import database, filesystems, read_only
+from runner.store import database, disk, read_only
 from runner.store.database import Database
 from runner.store.migrations import MIGRATIONS, Migration
 
@@ -65,10 +66,10 @@ def test_a_network_file_system_gets_a_rollback_journal(tmp_path: Path, monkeypat
         "22 1 0:1 / / rw - ext4 /dev/sda rw\n"
         f"23 22 0:2 / {tmp_path.resolve()}/far rw,relatime shared:1 - nfs4 server:/x rw\n"
     )
-    monkeypatch.setattr(filesystems, "_MOUNTS", mounts)
+    monkeypatch.setattr(disk, "_MOUNTS", mounts)
     (tmp_path / "far" / "home").mkdir(parents=True)
-    assert not filesystems.is_on_network(tmp_path)
-    assert filesystems.is_on_network(tmp_path / "far" / "home")
+    assert not disk.is_on_network(tmp_path)
+    assert disk.is_on_network(tmp_path / "far" / "home")
     with closing(Database.open(tmp_path / "far" / "home" / "proj.db")) as db:
         assert db.query("PRAGMA journal_mode")[0][0] == "delete"
 
@@ -246,3 +247,18 @@ def test_a_store_that_is_read_alone_is_not_upgraded_under_its_own_lock(
     assert tried == []
     with closing(sqlite3.connect(path)) as store:
         assert store.execute("PRAGMA user_version").fetchone()[0] == 2
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link"])
+@pytest.mark.parametrize("is_writing", [True, False])
+def test_a_store_that_is_no_file_is_explained(tmp_path: Path, kind: str, is_writing: bool) -> None:
+    path = tmp_path / "proj.db"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(tmp_path / "nowhere" / "proj.db")
+    with pytest.raises(StoreError, match="not a file") as caught:
+        (Database.open if is_writing else Database.open_to_read)(path)
+    assert "Move it away" in (caught.value.hint or "")

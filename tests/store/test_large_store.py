@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from runner.settings import Home
-from runner.store import runs
+from runner.store import lost_runs, runs
 from runner.store.database import Database
 from runner.store.entities import NewRun, View
 from runner.store.search import SearchQuery, search_runs
 from tests.support.protocol import API
-from tests.support.standalone_server import Team, team_server
+from tests.support.standalone_server import RunningServer, standalone_server
 
 pytestmark = pytest.mark.slow
 
@@ -50,10 +50,10 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 
 @pytest.fixture(scope="module")
-def server(large: Home) -> Iterator[Team]:
-    with team_server(large.root, "--quiet", PROJ_HOME=str(large.root)) as team:
-        assert team.send("GET", "/health").status == 200
-        yield team
+def server(large: Home) -> Iterator[RunningServer]:
+    with standalone_server(large.root, "--quiet", PROJ_HOME=str(large.root)) as standalone:
+        assert standalone.send("GET", "/health").status == 200
+        yield standalone
 
 
 @pytest.fixture
@@ -62,16 +62,16 @@ def db(large: Home) -> Iterator[Database]:
         yield database
 
 
-def megabytes(team: Team) -> float:
+def megabytes(standalone: RunningServer) -> float:
     """Return the peak memory of a server."""
     if not Path("/proc/self/status").exists():
         return 0.0
-    status = Path(f"/proc/{team.process.pid}/status").read_text(encoding="ascii")
+    status = Path(f"/proc/{standalone.process.pid}/status").read_text(encoding="ascii")
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 @pytest.fixture(scope="module")
-def long_run(large: Home, server: Team) -> str:
+def long_run(large: Home, server: RunningServer) -> str:
     """Return a run with a very long metric history."""
     made: str = server.post("runs/create", experiment_id="0").json["run"]["info"]["run_id"]
     with closing(Database.open(large.database)) as db:
@@ -84,7 +84,7 @@ def long_run(large: Home, server: Team) -> str:
     return made
 
 
-def test_a_long_history_is_downsampled(server: Team, long_run: str) -> None:
+def test_a_long_history_is_downsampled(server: RunningServer, long_run: str) -> None:
     before = megabytes(server)
     found = server.get("metrics/get-history-bulk-interval", run_ids=long_run, metric_key="m", max_results=1000)
     steps = [point["step"] for point in found["metrics"]]
@@ -99,7 +99,7 @@ def test_a_long_history_is_downsampled(server: Team, long_run: str) -> None:
     assert megabytes(server) - before < GROWTH
 
 
-def test_a_long_history_is_streamed_completely(server: Team, long_run: str) -> None:
+def test_a_long_history_is_streamed_completely(server: RunningServer, long_run: str) -> None:
     """Old clients send no limit and request no second page."""
     before = megabytes(server)
     reply = server.send("GET", f"{API}metrics/get-history?run_id={long_run}&metric_key=m")
@@ -110,7 +110,7 @@ def test_a_long_history_is_streamed_completely(server: Team, long_run: str) -> N
     assert megabytes(server) - before < GROWTH
 
 
-def test_a_long_history_is_returned_page_by_page(server: Team, long_run: str) -> None:
+def test_a_long_history_is_returned_page_by_page(server: RunningServer, long_run: str) -> None:
     token, steps = "", []
     while not steps or token:
         page = server.get("metrics/get-history", run_id=long_run, metric_key="m", max_results=50_000, page_token=token)
@@ -119,7 +119,7 @@ def test_a_long_history_is_returned_page_by_page(server: Team, long_run: str) ->
     assert steps == list(range(POINTS))
 
 
-def test_a_wide_run(server: Team) -> None:
+def test_a_wide_run(server: RunningServer) -> None:
     run_id = server.post("runs/create", experiment_id="0").json["run"]["info"]["run_id"]
     for start in range(0, METRICS, 1000):
         metrics = [{"key": f"m{n}", "value": n, "timestamp": 1, "step": 0} for n in range(start, start + 1000)]
@@ -131,7 +131,7 @@ def test_a_wide_run(server: Team) -> None:
     assert len(found["runs"][0]["data"]["metrics"]) == METRICS
 
 
-def test_a_run_with_many_files(server: Team, large: Home) -> None:
+def test_a_run_with_many_files(server: RunningServer, large: Home) -> None:
     info = server.post("runs/create", experiment_id="0").json["run"]["info"]
     root = large.artifacts(info["run_id"])
     for number in range(FILES):
@@ -147,7 +147,7 @@ def test_a_run_with_many_files(server: Team, large: Home) -> None:
     assert [one["path"] for one in proxied] == [f"{number:05}.txt" for number in range(3, FILES, 10)]
 
 
-def test_paging_returns_every_run_once(server: Team) -> None:
+def test_paging_returns_every_run_once(server: RunningServer) -> None:
     before = megabytes(server)
     seen: list[str] = []
     losses: list[float] = []
@@ -182,7 +182,7 @@ QUESTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 @pytest.mark.parametrize(("endpoint", "question"), QUESTIONS)
-def test_a_page_costs_a_page(server: Team, endpoint: str, question: dict[str, Any]) -> None:
+def test_a_page_costs_a_page(server: RunningServer, endpoint: str, question: dict[str, Any]) -> None:
     before = megabytes(server)
     assert server.post(endpoint, **question).status == 200
     assert megabytes(server) - before < GROWTH
@@ -203,13 +203,13 @@ def test_a_question_reads_the_rows_of_a_page(db: Database, monkeypatch: pytest.M
             for view in View:
                 page = search_runs(db, SearchQuery(filter=condition, order_by=order, limit=100, view=view))
                 assert len(page.items) == (0 if view is View.DELETED else 100)
-    runs.mark_lost(db)
+    lost_runs.mark_lost(db)
     runs.get(db, "0" * 32)
     # One more run than the page has, and the metrics of a wide one.
     assert max(counts) <= 101 + METRICS
 
 
-def test_a_run_more_is_found_at_once(db: Database, server: Team) -> None:
+def test_a_run_more_is_found_at_once(db: Database, server: RunningServer) -> None:
     run_id = runs.create(db, NewRun(name=f"newest {os.getpid()}")).run_id
     found = server.post("runs/search", experiment_ids=["0"], max_results=1).json["runs"]
     assert found[0]["info"]["run_id"] == run_id

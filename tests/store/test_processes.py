@@ -60,9 +60,9 @@ def test_eight_processes_log_at_once_while_a_reader_lists(tmp_path: Path) -> Non
             looks += 1
             time.sleep(0.02)
         for number, writer in enumerate(writers):
-            said = said_by(store, f"w{number}").read_text()
-            assert writer.returncode == 0, said
-            run_id = said.split()[0]
+            printed = said_by(store, f"w{number}").read_text()
+            assert writer.returncode == 0, printed
+            run_id = printed.split()[0]
             run = runs.get(db, run_id)
             assert run.name == f"w{number}"
             assert run.metrics["m"].value == steps - 1
@@ -75,13 +75,13 @@ def test_eight_processes_log_at_once_while_a_reader_lists(tmp_path: Path) -> Non
 def kill_at_random(store: Path, seed: int) -> tuple[str, int]:
     """Kill a writer at a random point; return its run and the last step reported as committed."""
     writer = start_writer(store, f"seed {seed}", 100_000)
-    said = said_by(store, f"seed {seed}")
-    while writer.poll() is None and b"\n" not in said.read_bytes():
+    printed = said_by(store, f"seed {seed}")
+    while writer.poll() is None and b"\n" not in printed.read_bytes():
         time.sleep(0.005)
     time.sleep(random.Random(seed).uniform(0, 0.1))
     writer.send_signal(signal.SIGKILL)
-    assert writer.wait(60) == -signal.SIGKILL, said.read_text()
-    run_id, *lines = said.read_text().splitlines(keepends=True)
+    assert writer.wait(60) == -signal.SIGKILL, printed.read_text()
+    run_id, *lines = printed.read_text().splitlines(keepends=True)
     steps = [int(line) for line in lines if line.endswith("\n")]
     return run_id.strip(), steps[-1] if steps else -1
 

@@ -16,7 +16,7 @@ import pytest
 from runner.errors import AlreadyExistsError, InvalidValueError, NotFoundError
 from runner.model import Code, FileRecord, Parameter, ParameterRecord, RunDetails, RunStatus, ValueSource
 from runner.settings import Home
-from runner.store import experiments, lineage, models, process_identity, runs, values
+from runner.store import experiments, lineage, lost_runs, models, process_identity, runs, values
 from runner.store.database import Database
 from runner.store.entities import (
     Dataset,
@@ -31,11 +31,10 @@ from runner.store.entities import (
     View,
 )
 from runner.store.models import ModelQuery
-from runner.store.record_pages import search_records
 from runner.store.records import read_record
 from runner.store.rules import MAX_VALUE, check_batch
 from runner.store.run_selection import resolve
-from runner.store.search import ExperimentQuery, SearchQuery, search_experiments, search_runs
+from runner.store.search import ExperimentQuery, SearchQuery, search_experiments, search_records, search_runs
 
 
 @pytest.fixture
@@ -260,11 +259,11 @@ class TestLost:
         child = subprocess.Popen([sys.executable, "-c", script, str(home.database)], stdout=subprocess.PIPE, text=True)
         assert child.stdout is not None
         run_id = child.stdout.readline().strip()
-        assert runs.mark_lost(db) == []
+        assert lost_runs.mark_lost(db) == []
         child.send_signal(signal.SIGKILL)
         # Not waited for: a dead child that nobody waited for is gone, too.
         deadline = time.monotonic() + 10
-        while not (lost := runs.mark_lost(db)) and time.monotonic() < deadline:
+        while not (lost := lost_runs.mark_lost(db)) and time.monotonic() < deadline:
             time.sleep(0.01)
         assert lost == [run_id]
         child.wait()
@@ -273,7 +272,7 @@ class TestLost:
         assert run.status is RunStatus.LOST
         assert run.ended_at == run.started_at
         assert str(child.pid) in str(run.details.reason)
-        assert runs.mark_lost(db) == []
+        assert lost_runs.mark_lost(db) == []
 
     def test_the_end_is_the_last_sign_of_life(self, db: Database, home: Home) -> None:
         owner = msgspec.structs.replace(process_identity.this_process(), boot="before")
@@ -281,7 +280,7 @@ class TestLost:
         home.log(run.run_id).parent.mkdir(parents=True)
         home.log(run.run_id).write_text("hello")
         os.utime(home.log(run.run_id), (50, 50))
-        assert runs.mark_lost(db) == [run.run_id]
+        assert lost_runs.mark_lost(db) == [run.run_id]
         assert runs.get(db, run.run_id).ended_at == 50_000
 
     def test_is_gone_distinguishes_ended_and_possibly_live_processes(self) -> None:
@@ -299,10 +298,10 @@ class TestLost:
     def test_runs_that_are_over_or_without_owner_are_left_alone(self, db: Database, run_id: str) -> None:
         gone = ProcessIdentity(pid=1, started="-", boot="before", host=platform.node())
         over = runs.create(db, NewRun(owner=gone, status=RunStatus.FAILED)).run_id
-        assert runs.mark_lost(db) == []
+        assert lost_runs.mark_lost(db) == []
         runs.set_owner(db, run_id, gone)
         runs.set_owner(db, over, None)
-        assert runs.mark_lost(db) == [run_id]
+        assert lost_runs.mark_lost(db) == [run_id]
 
     def test_looking_is_cheap(self, db: Database) -> None:
         plan = db.query(

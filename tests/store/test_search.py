@@ -188,7 +188,7 @@ def columns(draw: st.DrawFn) -> tuple[tuple[str, str, bool], str]:
 
 @settings(max_examples=int(os.environ.get("STORE_SEARCHES", "200")), deadline=None)
 @given(
-    asked=st.lists(conditions(), max_size=3),
+    requested=st.lists(conditions(), max_size=3),
     ordered=st.lists(columns(), max_size=3),
     shape=st.tuples(
         st.sampled_from([1, 3, 7, 1000]),
@@ -200,7 +200,7 @@ def columns(draw: st.DrawFn) -> tuple[tuple[str, str, bool], str]:
 def test_a_search_agrees_with_the_reference_evaluator(
     db: Database,
     everything: Everything,
-    asked: list[tuple[Condition, str]],
+    requested: list[tuple[Condition, str]],
     ordered: list[tuple[tuple[str, str, bool], str]],
     shape: tuple[int, View, tuple[str, ...] | None, bool],
 ) -> None:
@@ -209,7 +209,7 @@ def test_a_search_agrees_with_the_reference_evaluator(
     scope = [run for run in everything if run.lifecycle_stage.value in stages]
     scope = [run for run in scope if groups is None or run.experiment_id in groups]
     expected = order(
-        [run for run in scope if all(meets(run, condition) for condition, _ in asked)],
+        [run for run in scope if all(meets(run, condition) for condition, _ in requested)],
         [column for column, _ in ordered],
     )
     found: list[str] = []
@@ -220,7 +220,7 @@ def test_a_search_agrees_with_the_reference_evaluator(
         for _ in range(100):
             query = SearchQuery(
                 experiment_ids=groups,
-                filter=" and ".join(text for _, text in asked),
+                filter=" and ".join(text for _, text in requested),
                 view=view,
                 order_by=tuple(text for _, text in ordered),
                 limit=size,

@@ -44,15 +44,15 @@ def odd_server(answer: Callable[[Seen], Answer | None]) -> Iterator[Odd]:
                 return
             seen = Seen(self)
             odd.seen.append(seen)
-            told = answer(seen)
-            if told is None:
+            reported = answer(seen)
+            if reported is None:
                 self.close_connection = True
                 return
-            self.send_response(told[0])
-            self.send_header("Content-Type", told[1])
-            self.send_header("Content-Length", str(len(told[2])))
+            self.send_response(reported[0])
+            self.send_header("Content-Type", reported[1])
+            self.send_header("Content-Length", str(len(reported[2])))
             self.end_headers()
-            self.wfile.write(told[2])
+            self.wfile.write(reported[2])
 
         def log_message(self, *_words: object) -> None: ...
 

@@ -34,7 +34,7 @@ _UNWANTED = re.compile(
 )
 
 
-class Bench(Struct, frozen=True):
+class EngineSetup(Struct, frozen=True):
     """An engine that works, the variables that it needs for that, and two images: one with Python, one with sh only."""
 
     engine: Engine
@@ -63,7 +63,7 @@ class Bench(Struct, frozen=True):
         return [name for name in self.run("ps", "--all", "--format", "{{.Names}}").split() if name in names]
 
 
-def set_up(kind: str, room: Path) -> Iterator[Bench | str]:
+def set_up(kind: str, workdir: Path) -> Iterator[EngineSetup | str]:
     """Yield an engine that runs the images made here, or the reason why there is none; the images go away again."""
     if sys.platform != "linux" or shutil.which("ldd") is None:
         yield "images are made of this machine's own programs, which needs Linux and ldd"
@@ -73,33 +73,33 @@ def set_up(kind: str, room: Path) -> Iterator[Bench | str]:
     except ExecutionError as error:
         yield f"{error.message}: {error.context}"
         return
-    modest = room / "containers.conf"
+    modest = workdir / "containers.conf"
     modest.write_text(MODEST, encoding="utf-8")
     mark = os.urandom(6).hex()
     names = [f"localhost/proj-test-{mark}:{what}" for what in ("python", "plain")]
     try:
-        yield _first_that_works(engine, modest, _fill(room, mark), names)
+        yield _first_that_works(engine, modest, _fill(workdir, mark), names)
     finally:
         for words in (("rm", "--force", *names), ("prune", "--force", "--filter", f"label=proj.test={mark}")):
             subprocess.run([engine.program, "image", *words], capture_output=True, check=False)
 
 
-def _first_that_works(engine: Engine, modest: Path, contexts: tuple[Path, Path], names: list[str]) -> Bench | str:
+def _first_that_works(engine: Engine, modest: Path, contexts: tuple[Path, Path], names: list[str]) -> EngineSetup | str:
     reason = ""
     tries: list[dict[str, str]] = [{}]
     if engine.kind is EngineKind.PODMAN and "CONTAINERS_CONF" not in os.environ:
         tries.append({"CONTAINERS_CONF": str(modest)})
     for variables in tries:
-        bench = Bench(engine, {**variables, "PROJ_CONTAINER_ENGINE": engine.kind.value}, *names)
+        engine_setup = EngineSetup(engine, {**variables, "PROJ_CONTAINER_ENGINE": engine.kind.value}, *names)
         try:
             for name, context in zip(names, contexts, strict=True):
-                bench.build(name, context)
-                bench.run("run", "--rm", "--network", "host", name, "sh", "-c", "exit 0")
+                engine_setup.build(name, context)
+                engine_setup.run("run", "--rm", "--network", "host", name, "sh", "-c", "exit 0")
         except subprocess.SubprocessError as error:
-            said = getattr(error, "stderr", None)
-            reason = f"{engine.kind.value} can't run a container here: {said or error}"
+            printed = getattr(error, "stderr", None)
+            reason = f"{engine.kind.value} can't run a container here: {printed or error}"
         else:
-            return bench
+            return engine_setup
     return reason
 
 
@@ -110,13 +110,13 @@ def _engine(program: str, *words: str, variables: dict[str, str]) -> str:
     return done.stdout.strip()
 
 
-def _fill(room: Path, mark: str) -> tuple[Path, Path]:
+def _fill(workdir: Path, mark: str) -> tuple[Path, Path]:
     """Write the contexts of the two images; they, and what is built from them, carry a mark."""
-    python = room / "python"
+    python = workdir / "python"
     _copy_programs(python / "root", {"sh": "bash", "bash": "bash", **{tool: tool for tool in SHELL_TOOLS}})
     _copy_python(python / "root")
     (python / "root/marker").write_text("inside\n", encoding="utf-8")
-    plain = room / "plain"
+    plain = workdir / "plain"
     _copy_programs(plain / "root", {"sh": "sh", "cat": "cat"})
     interpreter = Path(sys.base_prefix) / "bin"
     head = f"FROM scratch\nLABEL proj.test={mark}\nCOPY root /\nENTRYPOINT []\nENV PATH="

@@ -15,8 +15,8 @@ from tests.conftest import start_proj
 from tests.support.protocol import API, Reply, fetch
 
 
-class Team:
-    """A running server, and a way to speak to it."""
+class RunningServer:
+    """A running server, and requests to it."""
 
     def __init__(self, process: "subprocess.Popen[str]", log: Path, url: str) -> None:
         self.process = process
@@ -44,13 +44,13 @@ class Team:
 
 
 @contextmanager
-def team_server(folder: Path, *words: str, **variables: str) -> Iterator[Team]:
+def standalone_server(folder: Path, *words: str, **variables: str) -> Iterator[RunningServer]:
     """Start a server at a free port and stop it at the end; its log is in ``folder``."""
     log = folder / "server.log"
     with log.open("w", encoding="utf-8") as file:
         process = start_proj("server", "--port", "0", *words, cwd=folder, stderr=file, **variables)
     try:
-        yield Team(process, log, _url(process, log))
+        yield RunningServer(process, log, _url(process, log))
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)

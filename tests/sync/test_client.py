@@ -32,7 +32,7 @@ from runner.sync.client import RemoteServer
 from runner.sync.transport import Patience
 from tests.conftest import RunProj
 from tests.support.faulty_servers import Answer, Odd, Seen, hanging, json_error, odd_server
-from tests.support.standalone_server import team_server
+from tests.support.standalone_server import standalone_server
 
 HASTY = Patience(connect=2, read=1, retries=1)
 
@@ -50,7 +50,10 @@ def remote(tmp_path: Path, proj: RunProj) -> Iterator[RemoteServer]:
     """Return a client of a `proj server` that requires a token."""
     home = {"PROJ_HOME": str(tmp_path / "theirs")}
     token = proj("token", "add", "alice", "--scope", "write", **home).out.strip().splitlines()[-1]
-    with team_server(tmp_path, **home) as team, RemoteServer(team.url, {"MLFLOW_TRACKING_TOKEN": token}) as server:
+    with (
+        standalone_server(tmp_path, **home) as standalone,
+        RemoteServer(standalone.url, {"MLFLOW_TRACKING_TOKEN": token}) as server,
+    ):
         yield server
 
 
@@ -218,16 +221,16 @@ def test_only_idempotent_requests_are_retried_after_a_disconnect() -> None:
 
 
 def test_a_server_with_too_much_to_do_is_asked_once_more() -> None:
-    asked: list[Seen] = []
+    requested: list[Seen] = []
 
     def answer(seen: Seen) -> Answer:
-        asked.append(seen)
-        return (429, "text/plain", b"") if len(asked) == 1 else (200, "application/json", b'{"experiment_id": "7"}')
+        requested.append(seen)
+        return (429, "text/plain", b"") if len(requested) == 1 else (200, "application/json", b'{"experiment_id": "7"}')
 
     with speaking(answer) as (server, _):
         assert server.create_experiment("x") == "7"
-    assert len(asked) == 2
-    assert asked[0].body == asked[1].body
+    assert len(requested) == 2
+    assert requested[0].body == requested[1].body
 
 
 def test_faults_of_the_server() -> None:
@@ -254,16 +257,16 @@ def test_another_kind_of_server(status: int) -> None:
 
 
 def test_json_of_another_kind() -> None:
-    told = (200, "application/json", b'{"hello": 1}')
-    with speaking(lambda _seen: told) as (server, _), pytest.raises(RemoteError, match="does not respond like"):
+    reported = (200, "application/json", b'{"hello": 1}')
+    with speaking(lambda _seen: reported) as (server, _), pytest.raises(RemoteError, match="does not respond like"):
         server.run("a" * 32)
 
 
 def test_words_of_the_server_do_not_carry_the_token_back() -> None:
     word = secrets.token_hex(12)
-    told = json_error(400, "INVALID_PARAMETER_VALUE", f"bad {word}")
+    reported = json_error(400, "INVALID_PARAMETER_VALUE", f"bad {word}")
     environ = {"MLFLOW_TRACKING_TOKEN": word}
-    with speaking(lambda _seen: told, environ) as (server, odd), pytest.raises(RemoteError) as caught:
+    with speaking(lambda _seen: reported, environ) as (server, odd), pytest.raises(RemoteError) as caught:
         server.create_experiment("x")
     assert odd.seen[0].headers["authorization"] == f"Bearer {word}"
     assert caught.value.code == "INVALID_PARAMETER_VALUE"
@@ -273,8 +276,8 @@ def test_words_of_the_server_do_not_carry_the_token_back() -> None:
 
 @pytest.mark.parametrize(("status", "words"), [(401, "requires valid credentials"), (403, "denies permission")])
 def test_rights(status: int, words: str) -> None:
-    told = (status, "text/plain", b"no")
-    with speaking(lambda _seen: told) as (server, _), pytest.raises(RemoteError, match=words) as caught:
+    reported = (status, "text/plain", b"no")
+    with speaking(lambda _seen: reported) as (server, _), pytest.raises(RemoteError, match=words) as caught:
         server.experiment("0")
     assert caught.value.hint
 
@@ -282,8 +285,8 @@ def test_rights(status: int, words: str) -> None:
 def test_a_wrong_token(tmp_path: Path, proj: RunProj) -> None:
     home = {"PROJ_HOME": str(tmp_path / "theirs")}
     assert proj("token", "add", "alice", "--scope", "write", **home).code == 0
-    with team_server(tmp_path, **home) as team:
-        server = RemoteServer(team.url, {"MLFLOW_TRACKING_TOKEN": "x"})
+    with standalone_server(tmp_path, **home) as standalone:
+        server = RemoteServer(standalone.url, {"MLFLOW_TRACKING_TOKEN": "x"})
         with server, pytest.raises(RemoteError, match="requires valid credentials") as caught:
             server.experiment("0")
     assert "MLFLOW_TRACKING_TOKEN" in (caught.value.hint or "")
@@ -298,8 +301,8 @@ def test_redirects_are_not_followed() -> None:
 
 def test_numbers_may_come_as_text() -> None:
     info = {"run_id": "r", "start_time": "5", "extra": [1]}
-    told = {"run": {"info": info, "data": {"metrics": [{"key": "m", "value": "NaN", "step": "3"}]}}}
-    with speaking(lambda _seen: (200, "application/json", json.dumps(told).encode())) as (server, _):
+    reported = {"run": {"info": info, "data": {"metrics": [{"key": "m", "value": "NaN", "step": "3"}]}}}
+    with speaking(lambda _seen: (200, "application/json", json.dumps(reported).encode())) as (server, _):
         run = server.run("r")
     assert run.started_at == 5
     assert run.metrics["m"].step == 3
@@ -332,23 +335,23 @@ def test_tls(tmp_path: Path) -> None:
     words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-keyout", "k.pem", "-out", "c.pem", *names]
     subprocess.run(words, cwd=tmp_path, check=True, capture_output=True)
     certificate = str(tmp_path / "c.pem")
-    with team_server(tmp_path, "--tls-cert", "c.pem", "--tls-key", "k.pem") as team:
+    with standalone_server(tmp_path, "--tls-cert", "c.pem", "--tls-key", "k.pem") as standalone:
         for environ in (
             {"MLFLOW_TRACKING_SERVER_CERT_PATH": certificate},
             {"REQUESTS_CA_BUNDLE": certificate},
             {"MLFLOW_TRACKING_INSECURE_TLS": "true"},
         ):
-            with RemoteServer(team.url, environ) as server:
+            with RemoteServer(standalone.url, environ) as server:
                 assert server.experiment("0").name == "Default"
-        unknown = RemoteServer(team.url, {}, patience=HASTY)
+        unknown = RemoteServer(standalone.url, {}, patience=HASTY)
         with unknown, pytest.raises(RemoteError, match=r"certificate of .* is not accepted") as caught:
             unknown.experiment("0")
     assert "MLFLOW_TRACKING_SERVER_CERT_PATH" in (caught.value.hint or "")
 
 
 def test_a_proxy_is_asked_where_the_user_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = {"experiment": {"experiment_id": "0", "name": "by proxy"}}
-    with odd_server(lambda _seen: (200, "application/json", json.dumps(told).encode())) as odd:
+    reported = {"experiment": {"experiment_id": "0", "name": "by proxy"}}
+    with odd_server(lambda _seen: (200, "application/json", json.dumps(reported).encode())) as odd:
         monkeypatch.setenv("http_proxy", odd.url.replace("http://", "http://ann:word@"))
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         with RemoteServer("http://mlflow.example.invalid:5000", {}, patience=HASTY) as server:

@@ -77,12 +77,12 @@ def with_token(good: Any, token: str) -> Answer:
 
 def many(good: Any) -> Any:
     """Return a response with a thousand new items instead of one."""
-    told = json.loads(json.dumps(good))
-    for name, things in told.items():
+    reported = json.loads(json.dumps(good))
+    for name, things in reported.items():
         if not isinstance(things, list) or not things:
             continue
-        told[name] = [json.loads(json.dumps(things[0])) for _ in range(1000)]
-        for thing in told[name]:
+        reported[name] = [json.loads(json.dumps(things[0])) for _ in range(1000)]
+        for thing in reported[name]:
             number = next(OTHERS)
             if name == "runs":
                 thing["info"]["run_id"] = f"{number:032x}"
@@ -92,7 +92,7 @@ def many(good: Any) -> Any:
                 thing["step"] = number
             else:
                 thing.update(path=f"d{number}", is_dir=True)
-    return told
+    return reported
 
 
 @cache
@@ -307,9 +307,9 @@ def test_commands_end_for_any_server_response(tmp_path: Path, behaviour: str) ->
     choose = random.Random(behaviour)
     for endpoint in choose.sample(sorted(USED_BY), 3):
         with hostile({endpoint: behaviour}) as server:
-            code, said = call(server.url, USED_BY[endpoint], tmp_path)
+            code, printed = call(server.url, USED_BY[endpoint], tmp_path)
         assert code in (0, 1)
-        assert code == 0 or any(word in said for word in ("error[", "skipped", "not copied")), (endpoint, said)
+        assert code == 0 or any(word in printed for word in ("error[", "skipped", "not copied")), (endpoint, printed)
 
 
 @pytest.mark.usefixtures("ours")
@@ -335,11 +335,11 @@ def test_commands_end_for_any_server_response(tmp_path: Path, behaviour: str) ->
         ("experiments/search", "deep JSON", "does not respond like a tracking server"),
     ],
 )
-def test_it_is_said_why(tmp_path: Path, endpoint: str, behaviour: str, word: str) -> None:
+def test_the_reason_is_reported(tmp_path: Path, endpoint: str, behaviour: str, word: str) -> None:
     with hostile({endpoint: behaviour}) as server:
-        code, said = call(server.url, USED_BY[endpoint], tmp_path)
-    assert code == 1, said
-    assert word in said
+        code, printed = call(server.url, USED_BY[endpoint], tmp_path)
+    assert code == 1, printed
+    assert word in printed
 
 
 @pytest.mark.usefixtures("ours")

@@ -15,7 +15,7 @@ from runner.sync.artifact_locations import walk
 from runner.sync.client import RemoteServer, ServerRun
 from tests.conftest import ROOT, MakeRepository, Result, RunProj, start_proj
 from tests.support.faulty_servers import Answer, Seen, hanging, json_error, odd_server
-from tests.support.standalone_server import Team, team_server
+from tests.support.standalone_server import RunningServer, standalone_server
 
 pytestmark = pytest.mark.slow
 
@@ -54,16 +54,16 @@ print("tracking at", os.environ["MLFLOW_TRACKING_URI"])
 class Stage:
     """A project, a server with a token, and access to both stores."""
 
-    def __init__(self, root: Path, team: Team, token: str, proj: RunProj) -> None:
+    def __init__(self, root: Path, standalone: RunningServer, token: str, proj: RunProj) -> None:
         self.root = root
-        self.team = team
+        self.standalone = standalone
         self.token = token
-        self.server = RemoteServer(team.url, {"MLFLOW_TRACKING_TOKEN": token})
+        self.server = RemoteServer(standalone.url, {"MLFLOW_TRACKING_TOKEN": token})
         self._proj = proj
 
     @property
     def variables(self) -> dict[str, str]:
-        return {"MLFLOW_TRACKING_URI": self.team.url, "MLFLOW_TRACKING_TOKEN": self.token}
+        return {"MLFLOW_TRACKING_URI": self.standalone.url, "MLFLOW_TRACKING_TOKEN": self.token}
 
     def write(self, script: str) -> None:
         (self.root / "t.py").write_text(SCRIPT + script, encoding="utf-8")
@@ -84,8 +84,8 @@ def stage(tmp_path: Path, proj: RunProj, make_repository: MakeRepository) -> Ite
     parameters = "{alpha: {type: float, default: 0.5}}"
     manifest = f"entry_points:\n  main:\n    parameters: {parameters}\n    command: python t.py {{alpha}}\n"
     root = make_repository({"MLproject": manifest, "t.py": ""})
-    with team_server(tmp_path, **theirs) as team:
-        yield Stage(root, team, token, proj)
+    with standalone_server(tmp_path, **theirs) as standalone:
+        yield Stage(root, standalone, token, proj)
 
 
 def test_a_run_is_on_both_sides_under_one_id(stage: Stage, proj: RunProj) -> None:
@@ -111,7 +111,7 @@ def test_a_run_is_on_both_sides_under_one_id(stage: Stage, proj: RunProj) -> Non
     assert {"out.txt", "proj/record.json", "proj/log.txt"} <= {one.path for one in walk(place)}
     inner = next(one for one in stage.there() if one.name == "inner")
     assert inner.tags["mlflow.parentRunId"] == run.run_id
-    assert stage.team.url in done.err
+    assert stage.standalone.url in done.err
     assert "no runs are waiting" in proj("sync").err
     again = proj("push", run.run_id, **stage.variables)
     assert "nothing new" in again.err
@@ -175,7 +175,7 @@ def test_the_status_of_a_failed_run_is_forwarded(stage: Stage) -> None:
 
 def test_credentials_reach_neither_the_command_nor_a_record(stage: Stage, clean_room: Path) -> None:
     script = "print(sorted(os.environ.items()))\n"
-    address = stage.team.url.replace("http://", f"http://ann:{stage.token}@")
+    address = stage.standalone.url.replace("http://", f"http://ann:{stage.token}@")
     variables = {
         "MLFLOW_TRACKING_URI": address,
         "MLFLOW_TRACKING_USERNAME": "ann",
@@ -190,12 +190,12 @@ def test_credentials_reach_neither_the_command_nor_a_record(stage: Stage, clean_
 
 
 def test_an_unreachable_server_is_refused_at_the_start(stage: Stage, proj: RunProj) -> None:
-    stage.team.stop()
+    stage.standalone.stop()
     done = stage.run("metric('loss', 1)\n")
     assert (done.code, done.out) == (1, "")
     assert "can't be reached" in done.err
     assert "unset MLFLOW_TRACKING_URI" in done.err
-    asked = proj("run", ".", "--env-manager", "local", "--tracking-uri", stage.team.url, cwd=stage.root)
+    asked = proj("run", ".", "--env-manager", "local", "--tracking-uri", stage.standalone.url, cwd=stage.root)
     assert asked.code == 1
     assert "remove --tracking-uri" in asked.err
     assert "unset" not in asked.err
@@ -221,7 +221,7 @@ def test_offline_the_run_waits_for_its_server(stage: Stage, proj: RunProj) -> No
 def test_the_server_of_our_own_store_records_once(stage: Stage, proj: RunProj, tmp_path: Path) -> None:
     folder = tmp_path / "own"
     folder.mkdir()
-    with team_server(folder) as own:
+    with standalone_server(folder) as own:
         done = stage.run("metric('loss', 1)\n", MLFLOW_TRACKING_URI=own.url, MLFLOW_TRACKING_TOKEN="")
         assert done.code == 0, done.err
         assert "serves the local store" in done.err
@@ -236,7 +236,7 @@ def test_a_server_that_tells_the_id_of_a_run_of_ours_does_no_harm(stage: Stage, 
         return seen.path.endswith("runs/create")
 
     def lie(seen: Seen) -> Answer:
-        reply = stage.team.send(seen.method, seen.path, seen.body, stage.token)
+        reply = stage.standalone.send(seen.method, seen.path, seen.body, stage.token)
         told = reply.json
         told["run"]["info"]["run_id"] = run_id
         return 200, "application/json", json.dumps(told).encode()
@@ -273,7 +273,7 @@ def passing(stage: Stage, fails: Callable[[Seen], bool], told: Callable[[Seen], 
     def answer(seen: Seen) -> Answer | None:
         if fails(seen):
             return told(seen)
-        reply = stage.team.send(seen.method, seen.path, seen.body, stage.token)
+        reply = stage.standalone.send(seen.method, seen.path, seen.body, stage.token)
         return reply.status, reply.headers["content-type"], reply.body
 
     return odd_server(answer)
@@ -334,13 +334,13 @@ def test_a_server_killed_in_the_middle_gets_the_rest_later(stage: Stage, proj: R
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (stage.root / "ready").exists():
         time.sleep(0.05)
-    stage.team.stop(signal.SIGKILL)
+    stage.standalone.stop(signal.SIGKILL)
     (stage.root / "go").touch()
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert "send the rest with `proj sync`" in err
     run_id = proj("list", "--json").json[0]["run_id"]
-    with team_server(tmp_path, "--port", str(stage.team.port), PROJ_HOME=str(tmp_path / "theirs")):
+    with standalone_server(tmp_path, "--port", str(stage.standalone.port), PROJ_HOME=str(tmp_path / "theirs")):
         sent = proj("sync", MLFLOW_TRACKING_TOKEN=stage.token)
         assert sent.code == 0, sent.err
         run = stage.server.run(run_id)

@@ -37,13 +37,13 @@ def other(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def test_everything_arrives_once(other: Other, home: Home) -> None:
-    told: list[str] = []
+    reported: list[str] = []
     with closing(Database.open(home.database)) as database, RemoteServer(other.url, {}) as server:
         run_id = make_run(database, home, "everything")
         model_id = make_model(database, home, run_id)
         close_run(database, run_id)
         to = Destination(
-            database=database, home=home, server=server, report=lambda event: told.append(event.hint or "")
+            database=database, home=home, server=server, report=lambda event: reported.append(event.hint or "")
         )
         pushed = push(to, run_id)
         assert push(to, run_id).sent.total == 0
@@ -166,19 +166,19 @@ def test_a_script_uses_the_registry_and_other_runs_on_the_server(
         done = proj(*words, cwd=root, **variables)
         assert done.code == 0, done.err
         run = next(server.search_runs([experiment.id for experiment in server.experiments()], "metrics.m = 0.5"))
-    said = dict(line.split(" ", 1) for line in done.out.splitlines() if " " in line)
-    number, source = said["version"].split()
+    printed = dict(line.split(" ", 1) for line in done.out.splitlines() if " " in line)
+    number, source = printed["version"].split()
     assert source == f"{run.artifact_uri}/plain"
-    assert said["production"] == number
-    assert said["files"] == "plain"
-    assert said["loaded"] == "42"
-    assert said["theirs"] == "['theirs']"
-    assert said["searched"] == "[True]"
-    assert said["other"] == "{'theirs': 7.0} RUNNING"
-    assert said["history"] == "[7.0]"
-    assert said["listed"] == "['note.txt']"
-    assert said["note"] == "from another"
-    assert said["absent"] == "RESOURCE_DOES_NOT_EXIST"
+    assert printed["production"] == number
+    assert printed["files"] == "plain"
+    assert printed["loaded"] == "42"
+    assert printed["theirs"] == "['theirs']"
+    assert printed["searched"] == "[True]"
+    assert printed["other"] == "{'theirs': 7.0} RUNNING"
+    assert printed["history"] == "[7.0]"
+    assert printed["listed"] == "['note.txt']"
+    assert printed["note"] == "from another"
+    assert printed["absent"] == "RESOURCE_DOES_NOT_EXIST"
     assert proj("models", "list", "--json").json == []
 
 

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from runner.errors import RemoteError, UnreachableError
+from runner.importing.summary import ImportSummary
 from runner.model import RunStatus
 from runner.settings import Home
-from runner.store import runs, values
+from runner.store import artifact_digests, runs, values
 from runner.store.artifacts import write_artifact
 from runner.store.database import Database
 from runner.store.entities import (
@@ -26,11 +27,12 @@ from runner.store.entities import (
 from runner.sync import sync_state
 from runner.sync.artifact_locations import walk
 from runner.sync.client import RemoteServer, ServerRun
+from runner.sync.pull import Origin, pull
 from runner.sync.push import Destination, Pushed, push
 from tests.conftest import RunProj, start_proj
 from tests.support import filled_runs
 from tests.support.faulty_servers import Answer, Odd, Seen, json_error, odd_server
-from tests.support.standalone_server import Team, team_server
+from tests.support.standalone_server import RunningServer, standalone_server
 
 pytestmark = pytest.mark.slow
 
@@ -38,17 +40,19 @@ pytestmark = pytest.mark.slow
 class Both:
     """The local store, and a `proj server` with its own store."""
 
-    def __init__(self, home: Home, database: Database, team: Team, server: RemoteServer, token: str) -> None:
+    def __init__(
+        self, home: Home, database: Database, standalone: RunningServer, server: RemoteServer, token: str
+    ) -> None:
         self.home = home
         self.database = database
-        self.team = team
+        self.standalone = standalone
         self.server = server
         self.token = token
         self.events: list[str] = []
 
     @property
     def variables(self) -> dict[str, str]:
-        return {"MLFLOW_TRACKING_URI": self.team.url, "MLFLOW_TRACKING_TOKEN": self.token}
+        return {"MLFLOW_TRACKING_URI": self.standalone.url, "MLFLOW_TRACKING_TOKEN": self.token}
 
     def to(self, server: RemoteServer | None = None) -> Destination:
         def report(event: object) -> None:
@@ -75,11 +79,11 @@ def both(home: Home, tmp_path: Path, proj: RunProj) -> Iterator[Both]:
     token = proj("token", "add", "alice", "--scope", "write", **theirs).out.strip().splitlines()[-1]
     environ = {"MLFLOW_TRACKING_TOKEN": token}
     with (
-        team_server(tmp_path, **theirs) as team,
-        RemoteServer(team.url, environ) as server,
+        standalone_server(tmp_path, **theirs) as standalone,
+        RemoteServer(standalone.url, environ) as server,
         closing(Database.open(home.database)) as database,
     ):
-        yield Both(home, database, team, server, token)
+        yield Both(home, database, standalone, server, token)
 
 
 def make_run(both: Both, experiment: str = "iris") -> str:
@@ -112,7 +116,7 @@ def test_everything_arrives(both: Both) -> None:
     assert json.loads(b"".join(place.pieces("proj/record.json")))["run_id"] == run_id
     assert (pushed.sent.parameters, pushed.sent.points, pushed.sent.datasets, pushed.sent.files) == (2, 2503, 1, 4)
     assert pushed.left_out == ()
-    assert pushed.url.startswith(both.team.url)
+    assert pushed.url.startswith(both.standalone.url)
 
 
 def test_a_second_push_sends_nothing_and_a_third_the_new_content(both: Both) -> None:
@@ -209,7 +213,7 @@ def relay(both: Both, after: Say = let_pass, before: Say = let_pass) -> Say:
         told = before(seen)
         if told != PASS:
             return told
-        reply = both.team.send(seen.method, seen.path, seen.body, both.token)
+        reply = both.standalone.send(seen.method, seen.path, seen.body, both.token)
         told = after(seen)
         return (reply.status, reply.headers["content-type"], reply.body) if told == PASS else told
 
@@ -348,7 +352,7 @@ def keeping_files_at(both: Both, uri: str) -> Say:
     def moved(seen: Seen) -> Answer | None:
         if not seen.path.endswith("runs/create"):
             return PASS
-        told = both.team.send(seen.method, seen.path, seen.body, both.token).json
+        told = both.standalone.send(seen.method, seen.path, seen.body, both.token).json
         told["run"]["info"]["artifact_uri"] = uri.replace("RUN", told["run"]["info"]["run_id"])
         return 200, "application/json", json.dumps(told).encode()
 
@@ -358,7 +362,7 @@ def keeping_files_at(both: Both, uri: str) -> Say:
 @pytest.mark.parametrize(
     ("uri", "kind"), [("s3://bucket/1/RUN/artifacts", "s3: storage"), ("file://HERE/1/other", "file: storage")]
 )
-def test_inaccessible_artifact_storage_is_no_failure(both: Both, tmp_path: Path, uri: str, kind: str) -> None:
+def test_files_for_inaccessible_storage_are_named_each_time(both: Both, tmp_path: Path, uri: str, kind: str) -> None:
     run_id = make_run(both)
     both.close_run(run_id)
     answer = keeping_files_at(both, uri.replace("HERE", str(tmp_path)))
@@ -366,7 +370,8 @@ def test_inaccessible_artifact_storage_is_no_failure(both: Both, tmp_path: Path,
         pushed = push(both.to(server), run_id)
         assert (pushed.sent.files, len(pushed.left_out)) == (0, 1)
         assert kind in pushed.left_out[0]
-        assert push(both.to(server), run_id).left_out == ()
+        again = push(both.to(server), run_id)
+        assert again.left_out == again.files_left_out == pushed.files_left_out == pushed.left_out
     assert not sync_state.waiting_runs(both.database)
     assert not (tmp_path / "1").exists()
 
@@ -457,7 +462,7 @@ def test_a_run_is_not_pushed_into_its_own_store(both: Both, proj: RunProj, tmp_p
     both.close_run(run_id)
     before = runs.get(both.database, run_id)
     (tmp_path / "own").mkdir()
-    with team_server(tmp_path / "own") as own:
+    with standalone_server(tmp_path / "own") as own:
         done = proj("push", run_id, "--to", own.url)
     assert done.code == 2
     assert "serves this store, which has the run already" in done.err
@@ -471,7 +476,7 @@ def test_kill_in_the_middle_and_push_again(both: Both) -> None:
     both.close_run(run_id)
     killed = [push_and_kill(both, run_id, request) for request in (3, 4, 6, 8, 9, 7)]
     assert sum(killed) >= 4
-    both.database.execute("UPDATE copies SET server = ?", both.team.url)
+    both.database.execute("UPDATE copies SET server = ?", both.standalone.url)
     pushed = both.push(run_id)
     assert both.push(run_id).sent.total == 0
     assert [one.run_id for one in both.all_there()] == [pushed.remote_run_id]
@@ -518,16 +523,16 @@ def test_push_reports_the_sent_items_and_sync_continues(both: Both, proj: RunPro
     run_id = make_run(both)
     both.close_run(run_id)
     assert proj("sync").err.strip() == "no runs are waiting"
-    refused = proj("push", run_id, MLFLOW_TRACKING_URI=both.team.url, MLFLOW_TRACKING_TOKEN="wrong")
+    refused = proj("push", run_id, MLFLOW_TRACKING_URI=both.standalone.url, MLFLOW_TRACKING_TOKEN="wrong")
     assert refused.code == 1
     assert "requires valid credentials" in refused.err
     listed = proj("sync", "--dry-run", "--json").json
-    assert listed == [{"run_id": run_id, "server": both.team.url, "remote_run_id": None}]
+    assert listed == [{"run_id": run_id, "server": both.standalone.url, "remote_run_id": None}]
     assert run_id[:8] in proj("sync", "--dry-run").out
     failed = proj("sync")
     assert failed.code == 1
     assert "requires valid credentials" in failed.err
-    assert f"{both.team.url} (incomplete; complete it with proj sync)" in proj("show", run_id).out
+    assert f"{both.standalone.url} (incomplete; complete it with proj sync)" in proj("show", run_id).out
     done = proj("sync", "--json", MLFLOW_TRACKING_TOKEN=both.token)
     assert done.code == 0, done.err
     assert done.json[0]["sent"]["points"] == 2503
@@ -540,10 +545,87 @@ def test_push_reports_the_sent_items_and_sync_continues(both: Both, proj: RunPro
     assert proj("push", run_id, PROJ_OFFLINE="1", **both.variables).code == 2
 
 
+def test_pulled_files_are_synced_and_have_digests(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = make_run(both)
+    model_id = make_model(both, run_id)
+    values.set_tags(both.database, run_id, [("proj.tree", "0" * 40)])
+    both.close_run(run_id)
+    both.push(run_id)
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def note(descriptor: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    home = Home(both.home.root.parent / "pulled")
+    home.ensure()
+    with closing(Database.open(home.database)) as database:
+        tally = ImportSummary(lambda _event: None)
+        pull(Origin(server=both.server, database=database, home=home, tally=tally), both.all_there()[0])
+        assert runs.get(database, run_id).params
+        for owner, root in (
+            (run_id, home.artifacts(run_id)),
+            (model_id, home.run("models") / model_id / "artifacts"),
+        ):
+            there = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+            assert {one.path for one in artifact_digests.read(database, owner)} == there
+            assert len(there) == 2
+            assert {str(root / name) for name in there} <= set(synced)
+            for one in artifact_digests.read(database, owner):
+                assert artifact_digests.problem_of(root, one) is None
+    assert str(home.log(run_id)) in synced
+
+
+def make_link(root: Path) -> None:
+    (root / "odd").symlink_to("big.bin")
+
+
+def make_pipe(root: Path) -> None:
+    os.mkfifo(root / "odd")
+
+
+def make_long_name(root: Path) -> None:
+    (root / ("odd" + "\n" * 90)).write_bytes(b"1")
+
+
+def damage(root: Path) -> None:
+    (root / "big.bin").write_bytes((root / "big.bin").read_bytes()[:-1] + b"?")
+
+
+def remove(root: Path) -> None:
+    (root / "big.bin").unlink()
+
+
+@pytest.mark.parametrize(
+    ("harm", "name"),
+    [(make_link, "odd"), (make_pipe, "odd"), (make_long_name, "odd"), (damage, "big.bin"), (remove, "big.bin")],
+)
+def test_a_file_that_is_not_sent_is_named_each_time(
+    both: Both, proj: RunProj, harm: Callable[[Path], None], name: str
+) -> None:
+    run_id = make_run(both)
+    both.close_run(run_id)
+    root = both.home.artifacts(run_id)
+    artifact_digests.record(both.database, run_id, root)
+    harm(root)
+    for _ in range(2):
+        pushed = proj("push", run_id, "--json", **both.variables)
+        assert pushed.code == 1
+        assert [name in one for one in pushed.json[0]["files_left_out"]] == [True]
+        assert "! not sent: file '" in pushed.err
+        assert name in pushed.err
+    place = both.server.location(both.all_there()[0].artifact_uri)
+    assert place is not None
+    sent = {one.path for one in walk(place)}
+    assert sent == {"plots/a b.txt", "big.bin", "proj/record.json", "proj/log.txt"} - {name}
+
+
 def test_no_secret_reaches_the_home(both: Both, proj: RunProj) -> None:
     run_id = make_run(both)
     both.close_run(run_id)
-    address = both.team.url.replace("http://", f"http://ann:{both.token}@")
+    address = both.standalone.url.replace("http://", f"http://ann:{both.token}@")
     assert proj("push", run_id, "--to", address).code == 0
     assert proj("push", run_id, "--to", f"http://ann:{both.token}@127.0.0.1:1").code == 1
     assert proj("sync", "--dry-run").out.split() == [run_id[:8], "http://127.0.0.1:1"]

@@ -324,3 +324,33 @@ def test_a_repair_for_which_there_is_no_room_is_not_begun(
     look(home, repair=True)
     assert known(home) == before
     assert len(ids) == 30
+
+
+@pytest.mark.parametrize("damage", ["emptied", "cut off", "one byte", "longer", "another", "link", "pipe", "missing"])
+def test_a_damaged_log_is_named_and_kept(home: Home, proj: RunProj, tmp_path: Path, damage: str) -> None:
+    root = write_tree(tmp_path / "p", {"MLproject": "entry_points:\n  main:\n    command: echo said\n"})
+    run_id = proj("run", str(root), "--env-manager", "local", "--json").json["run_id"]
+    assert look(home) == []
+    log = home.log(run_id)
+    content = log.read_bytes()
+    assert content
+    log.unlink()
+    damaged = {
+        "emptied": b"",
+        "cut off": content[:-1],
+        "one byte": bytes([content[0] ^ 1]) + content[1:],
+        "longer": content + b"\n",
+        "another": bytes(reversed(content)) + b"x",
+    }
+    if damage in damaged:
+        log.write_bytes(damaged[damage])
+    elif damage == "link":
+        log.with_name("elsewhere").write_bytes(content)
+        log.symlink_to(log.with_name("elsewhere"))
+    elif damage == "pipe":
+        os.mkfifo(log)
+    for repair in (False, True):
+        found = look(home, repair=repair)
+        assert [(one.name, "log of this run" in one.problem, one.repair) for one in found] == [(run_id, True, None)]
+    if damage in damaged:
+        assert log.read_bytes() == damaged[damage]

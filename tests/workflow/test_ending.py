@@ -22,7 +22,7 @@ from runner.process import Echo, Interrupted
 from runner.provenance.metric_names import is_name, spell_names
 from runner.record import MAX_NOTICES, MAX_TAG_LENGTH, RunOutcome, RunRecorder, shorten_tag
 from runner.settings import Home, requested_experiment
-from runner.store import reserve, runs
+from runner.store import disk, lost_runs, runs
 from runner.store.database import Database
 from runner.store.entities import NewRun
 from runner.store.process_identity import this_process
@@ -439,7 +439,7 @@ def test_a_run_whose_process_is_gone_takes_the_status_of_its_command(home: Home,
     details = RunDetails(exit_code=0 if ended_as else None, command_status=ended_as)
     with closing(Database.open(home.database)) as database:
         run = runs.create(database, NewRun(owner=gone, details=details))
-        assert runs.mark_lost(database) == [run.run_id]
+        assert lost_runs.mark_lost(database) == [run.run_id]
         found = runs.get(database, run.run_id)
     assert found.status is (ended_as or RunStatus.LOST)
     assert found.details.exit_code == details.exit_code
@@ -457,10 +457,28 @@ def test_a_refused_start_leaves_no_record_and_says_why(proj: RunProj, make_repos
 
 def test_the_reserve_is_made_once_and_given_up_once(home: Home) -> None:
     home.root.mkdir(parents=True)
-    reserve.keep_reserve(home)
+    disk.keep_reserve(home)
     first = (home.root / "reserve").stat()
-    assert first.st_size == reserve.SIZE
-    reserve.keep_reserve(home)
+    assert first.st_size == disk.RESERVE_SIZE
+    disk.keep_reserve(home)
     assert (home.root / "reserve").stat().st_ino == first.st_ino
-    assert reserve.release_reserve(home)
-    assert not reserve.release_reserve(home)
+    assert disk.release_reserve(home)
+    assert not disk.release_reserve(home)
+
+
+@pytest.mark.parametrize("kind", ["outputs", "inputs", "artifacts"])
+@pytest.mark.parametrize("is_large", [True, False])
+def test_files_that_take_long_to_read_are_announced(
+    home: Home, make_repository: MakeRepository, monkeypatch: pytest.MonkeyPatch, kind: str, is_large: bool
+) -> None:
+    monkeypatch.setattr(collectors, "LARGE_VOLUME", 1000)
+    size = 3000 if is_large else 900
+    places = {"outputs": "out", "inputs": "", "artifacts": '"$(dirname "$PROJ_METRICS")"/artifacts/logged'}
+    command = (
+        f"mkdir -p $(dirname {places[kind]}); head -c {size} /dev/zero > {places[kind]}" if places[kind] else "true"
+    )
+    root = make_repository({"MLproject": manifest(command, "    inputs: [in.dat]\n"), ".gitignore": "in.dat\n"})
+    (root / "in.dat").write_bytes(bytes(size if kind == "inputs" else 1))
+    _, events = run_here(root, home)
+    steps = [event.message for event in events if event.kind is EventKind.STEP and "digests" in event.message]
+    assert steps == ([f"Reading the {kind} for their digests, 0 MB so far"] if is_large else [])

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from runner.settings import Home
-from runner.store import reserve, runs, values
+from runner.store import runs, values
 from runner.store.database import Database
+from runner.store.disk import RESERVE_SIZE, keep_reserve, release_reserve
 from runner.store.entities import NewRun
 from tests.conftest import MakeRepository, Result, RunProj, unavailable
 
@@ -119,7 +120,7 @@ def test_no_byte_left_at_the_end(
     assert shown["resources"] is not None
     # The next run makes the reserve again.
     assert proj("run", ".", "-e", "calm", *LOCAL, cwd=root, PROJ_HOME=str(home.root)).code == 3
-    assert (home.root / "reserve").stat().st_size == reserve.SIZE
+    assert (home.root / "reserve").stat().st_size == RESERVE_SIZE
 
 
 def test_a_claimed_status_survives_a_full_disk(
@@ -168,9 +169,9 @@ def test_the_reserve_is_enough_for_a_large_record(make_disk: MakeDisk) -> None:
     home = Home(disk / "home")
     with closing(Database.open(home.database)) as database:
         run = runs.create(database, NewRun())
-        reserve.keep_reserve(home)
+        keep_reserve(home)
         fill(disk)
         assert room(disk) < 4096
-        assert reserve.release_reserve(home)
+        assert release_reserve(home)
         values.set_tags(database, run.run_id, {f"t{n}": "x" * 1000 for n in range(200)})
         assert len(runs.get(database, run.run_id).tags) == 201

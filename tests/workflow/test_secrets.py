@@ -209,3 +209,14 @@ def test_a_secret_of_the_environment_never_reaches_the_record(
     result = proj("run", ".", "--in-place", "--env-manager", "local", cwd=root, API_KEY="qwertz-of-the-shell")
     assert result.code == 0, result.err
     assert leaks("qwertz-of-the-shell", home, result) == []
+
+
+def test_a_secret_in_the_names_of_run_and_experiment_is_masked(
+    proj: RunProj, home: Home, make_repository: MakeRepository
+) -> None:
+    root = project(make_repository, "{secret: true}")
+    names = ("--experiment-name", "tried with qwertz17", "--run-name", "of qwertz17")
+    result = proj("run", ".", "--json", "--env-manager", "local", "-P", "key=qwertz17", *names, cwd=root)
+    assert result.code == 0, result.err
+    assert (result.json["experiment"], result.json["parameters"][0]["value"]) == (f"tried with {STARS}", STARS)
+    assert leaks("qwertz17", home, result) == []

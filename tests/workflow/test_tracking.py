@@ -146,7 +146,7 @@ def test_another_machine_is_only_answered_for_when_that_is_asked(run_script: Run
 
 
 @OLDEST_AND_NEWEST
-def test_another_machine_is_left_alone_and_told(run_script: RunScript, version: str) -> None:
+def test_another_machine_is_left_alone_and_reported(run_script: RunScript, version: str) -> None:
     done = run_script(version, REMOTE)
     assert "\nhttps://tracking.invalid/team\n" in done["err"]
     assert "--serve-as tracking.invalid:443" in done["err"]

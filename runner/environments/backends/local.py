@@ -10,10 +10,10 @@ from typing import ClassVar
 import msgspec
 from msgspec import Struct
 
-from runner.analysis.scripts import Scripts
+from runner.environments.backends.contract import EnvironmentBackend
 from runner.environments.model import AnyRequest, BackendCapabilities, Lock, Prepared
-from runner.environments.specs import AnySpec, EnvironmentSpec
-from runner.model import EnvironmentRecord, Event, EventKind, ProjectFiles, Report
+from runner.environments.specs import EnvironmentSpec
+from runner.model import EnvironmentRecord, Event, EventKind, Report
 from runner.process import capture
 
 DIST_INFO = re.compile(r"(?P<name>.+?)-(?P<version>\d[^-]*)(?:-py[\d.]+)?\.(?:dist-info|egg-info)")
@@ -32,7 +32,7 @@ class _Python(Struct, frozen=True):
     is_virtual: bool
 
 
-class LocalBackend:
+class LocalBackend(EnvironmentBackend):
     """Uses the environment that is active; builds nothing."""
 
     name: ClassVar[str] = "local"
@@ -41,16 +41,6 @@ class LocalBackend:
     def why_not(self, spec: EnvironmentSpec) -> str | None:
         """Return None: every spec is accepted, as nothing is built for it."""
         del spec
-        return None
-
-    def repair(self, spec: AnySpec, scripts: Scripts, files: ProjectFiles) -> AnySpec:
-        """Return the spec unchanged: nothing is installed, so that there is nothing to repair."""
-        del scripts, files
-        return spec
-
-    def with_other_interpreter(self, request: AnyRequest, report: Report) -> AnyRequest | None:
-        """Return None: no interpreter is chosen."""
-        del request, report
         return None
 
     def plan(self, request: AnyRequest) -> EnvironmentRecord:

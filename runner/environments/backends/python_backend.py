@@ -3,7 +3,6 @@
 import hashlib
 import os
 import posixpath
-import sys
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from msgspec import structs
 
 from runner.analysis.scripts import Scripts
 from runner.base.lazy import LazyModule
+from runner.environments.backends.contract import EnvironmentBackend
 from runner.environments.cache.checksums import CachedPackage
 from runner.environments.cache.direct_urls import clean_direct_urls
 from runner.environments.cache.installed import Distribution
@@ -37,17 +37,16 @@ from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentRecord, Event, EventKind, ProjectFiles, Report
 
 if TYPE_CHECKING:
-    from runner.environments.cache import source_trees
+    from runner.environments.declare import source_trees
     from runner.environments.repair import fallback, repairs
     from runner.environments.resolve import uv_command
 else:
     repairs = LazyModule("runner.environments.repair.repairs")
     fallback = LazyModule("runner.environments.repair.fallback")
-    source_trees = LazyModule("runner.environments.cache.source_trees")
+    source_trees = LazyModule("runner.environments.declare.source_trees")
     uv_command = LazyModule("runner.environments.resolve.uv_command")
 
 FORMAT = 1
-BIN = "Scripts" if sys.platform == "win32" else "bin"
 HOOK = (
     "import os,sys,site;p=[e for e in os.environ.get('" + IMPORT_PATH + "','').split(os.pathsep) if e];"
     "i=next((n for n,e in enumerate(sys.path) if e.endswith(('site-packages','dist-packages'))),len(sys.path));"
@@ -59,7 +58,7 @@ It runs in the scope of a function, so before Python 3.12 a comprehension does n
 """
 
 
-class PythonBackend:
+class PythonBackend(EnvironmentBackend):
     """A backend that installs a lock into a prefix; subclasses implement `install`."""
 
     name: ClassVar[str]
@@ -242,7 +241,7 @@ def _others(request: PythonRequest) -> tuple[Interpreter, ...]:
 
 def write_import_hook(prefix: Path) -> None:
     """Write the `.pth` file by which the Pythons of a prefix import the project's own packages."""
-    for site in [*prefix.glob("lib/*/site-packages"), *prefix.glob("Lib/site-packages")]:
+    for site in prefix.glob("lib/*/site-packages"):
         (site / "proj_import_path.pth").write_text(HOOK, encoding="utf-8")
 
 
@@ -271,7 +270,7 @@ def _build_local(request: PythonRequest, lock: Lock, base: Built, log: Path, pre
     with TemporaryDirectory(prefix="proj-") as temporary:
         copies = source_trees.copy_packages(request.tree, packages, Path(temporary))
         done = uv.work(
-            *("pip", "install", "--no-deps", "--target", prefix, "--python", base.path / BIN / "python"),
+            *("pip", "install", "--no-deps", "--target", prefix, "--python", base.path / "bin" / "python"),
             *("--link-mode", "copy", *cutoff_options(lock), *_index_arguments(uv), *map(str, copies)),
             cwd=uv_command.clean_cwd(request.home),
         )
@@ -309,10 +308,10 @@ def _prepared(name: str, request: PythonRequest, lock: Lock, base: Built, own: B
         departures=(*request.spec.departures, *lock.departures),
     )
     variables = {"VIRTUAL_ENV": str(base.path)}
-    entries = [base.path / BIN]
+    entries = [base.path / "bin"]
     if own:
         variables[IMPORT_PATH] = str(own.path)
-        entries.insert(0, own.path / BIN)
+        entries.insert(0, own.path / "bin")
     paths = _import_paths(request.spec.local_packages, own.distributions, request.files) if own else ()
     return Prepared(
         record=record, prefix=base.path, path_entries=tuple(entries), variables=variables, import_paths=paths

@@ -2,54 +2,15 @@
 
 import importlib
 from collections.abc import Mapping
-from typing import Protocol
+from typing import cast
 
-from runner.analysis.scripts import Scripts
 from runner.base.suggestions import nearest
+from runner.environments.backends.contract import EnvironmentBackend
 from runner.environments.backends.uv import UvBackend
 from runner.environments.backends.virtualenv import VirtualenvBackend
-from runner.environments.model import AnyRequest, BackendCapabilities, Lock, Prepared
-from runner.environments.specs import AnySpec, CondaFileSpec, EnvironmentSpec, ImageSpec
+from runner.environments.model import BackendCapabilities
+from runner.environments.specs import CondaFileSpec, EnvironmentSpec, ImageSpec
 from runner.errors import EnvironmentSetupError, UsageError
-from runner.model import EnvironmentRecord, ProjectFiles, Report
-
-
-class EnvironmentBackend(Protocol):
-    """Provides environments."""
-
-    @property
-    def name(self) -> str:
-        """The name that users type and that is recorded."""
-        ...
-
-    @property
-    def capabilities(self) -> BackendCapabilities:
-        """The properties of the backend."""
-        ...
-
-    def why_not(self, spec: EnvironmentSpec) -> str | None:
-        """Return the reason why this backend can't provide a spec, None if it can; start and change nothing."""
-        ...
-
-    def repair(self, spec: AnySpec, scripts: Scripts, files: ProjectFiles) -> AnySpec:
-        """Return a spec with repairs for known problems of old projects."""
-        ...
-
-    def plan(self, request: AnyRequest) -> EnvironmentRecord:
-        """Return the record of the environment, as far as known without building or resolving."""
-        ...
-
-    def lock(self, request: AnyRequest, report: Report) -> Lock | None:
-        """Return the lock of a request, None if this backend resolves nothing."""
-        ...
-
-    def prepare(self, request: AnyRequest, lock: Lock | None, report: Report) -> Prepared:
-        """Return the verified environment; build it if it is missing."""
-        ...
-
-    def with_other_interpreter(self, request: AnyRequest, report: Report) -> AnyRequest | None:
-        """Return the request with another interpreter for a lock that can't be built, None if there is no other."""
-        ...
 
 
 class LazyBackend:
@@ -59,29 +20,9 @@ class LazyBackend:
         self.name, self.capabilities = name, capabilities
         self._module, _, self._class_name = class_path.rpartition(".")
 
-    def why_not(self, spec: EnvironmentSpec) -> str | None:
-        """Return the reason why this backend can't provide a spec, None if it can."""
-        return self.load().why_not(spec)
-
-    def repair(self, spec: AnySpec, scripts: Scripts, files: ProjectFiles) -> AnySpec:
-        """Return a spec with repairs for known problems of old projects."""
-        return self.load().repair(spec, scripts, files)
-
-    def plan(self, request: AnyRequest) -> EnvironmentRecord:
-        """Return the record of the environment, as far as known without building or resolving."""
-        return self.load().plan(request)
-
-    def lock(self, request: AnyRequest, report: Report) -> Lock | None:
-        """Return the lock of a request, None if this backend resolves nothing."""
-        return self.load().lock(request, report)
-
-    def prepare(self, request: AnyRequest, lock: Lock | None, report: Report) -> Prepared:
-        """Return the verified environment; build it if it is missing."""
-        return self.load().prepare(request, lock, report)
-
-    def with_other_interpreter(self, request: AnyRequest, report: Report) -> AnyRequest | None:
-        """Return the request with another interpreter for a lock that can't be built, None if there is no other."""
-        return self.load().with_other_interpreter(request, report)
+    def __getattr__(self, name: str) -> object:
+        """Return an attribute of the backend."""
+        return getattr(self.load(), name)
 
     def load(self) -> EnvironmentBackend:
         """Import the module and return the backend."""
@@ -89,14 +30,16 @@ class LazyBackend:
         return backend
 
 
+def _lazy(name: str, class_path: str, capabilities: BackendCapabilities) -> EnvironmentBackend:
+    return cast("EnvironmentBackend", LazyBackend(name, class_path, capabilities))
+
+
 BACKENDS: Mapping[str, EnvironmentBackend] = {
     "uv": UvBackend(),
     "virtualenv": VirtualenvBackend(),
-    "local": LazyBackend("local", f"{__package__}.local.LocalBackend", BackendCapabilities()),
-    "conda": LazyBackend(
-        "conda", f"{__package__}.conda.backend.CondaBackend", BackendCapabilities(builds_prefixes=True)
-    ),
-    "container": LazyBackend(
+    "local": _lazy("local", f"{__package__}.local.LocalBackend", BackendCapabilities()),
+    "conda": _lazy("conda", f"{__package__}.conda.backend.CondaBackend", BackendCapabilities(builds_prefixes=True)),
+    "container": _lazy(
         "container", f"{__package__}.containers.backend.ContainerBackend", BackendCapabilities(provides_images=True)
     ),
 }

@@ -11,7 +11,7 @@ from msgspec import structs
 from runner.base.files import can_clone
 from runner.base.lazy import LazyModule
 from runner.base.package_names import canonical_name
-from runner.environments.backends.python_backend import BIN, PythonBackend, cutoff_options, uv_for
+from runner.environments.backends.python_backend import PythonBackend, cutoff_options, uv_for
 from runner.environments.cache.checksums import CachedPackage
 from runner.environments.model import Lock, PythonRequest
 from runner.urls import with_credentials
@@ -49,7 +49,7 @@ class UvBackend(PythonBackend):
         lines = [*uv.index.lines, with_credentials(lock.text, request.spec.requirements)]
         with uv_command.requirements_file(lines, "requirements.txt") as file:
             done = uv.work(
-                *("pip", "sync", file, "--python", prefix / BIN / "python", "--link-mode", self._link_mode(request)),
+                *("pip", "sync", file, "--python", prefix / "bin" / "python", "--link-mode", self._link_mode(request)),
                 *("--allow-empty-requirements", *cutoff_options(lock), *uv.index.arguments),
                 cwd=cwd,
             )
@@ -85,7 +85,7 @@ def _missing_packages_message(uv: "uv_command.Uv", lock: Lock, prefix: Path, cwd
     missing = []
     for line in requirements.logical_lines(lock.text):
         with uv_command.requirements_file([*uv.index.lines, line.text]) as file:
-            words = ("pip", "install", "--dry-run", "--no-deps", "--python", prefix / BIN / "python", "-r", file)
+            words = ("pip", "install", "--dry-run", "--no-deps", "--python", prefix / "bin" / "python", "-r", file)
             if not line.text.startswith("-") and offline.run(*words, *uv.index.arguments, cwd=cwd).exit_code:
                 missing.append(re.split(r"[\s;]", line.text, maxsplit=1)[0])
     names = ", ".join(missing) or "all that the lock names"

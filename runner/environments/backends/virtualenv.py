@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from runner.base.lazy import LazyModule
-from runner.environments.backends.python_backend import BIN, PythonBackend, cutoff_options, uv_for
+from runner.environments.backends.python_backend import PythonBackend, cutoff_options, uv_for
 from runner.environments.declare.indexes import expand
 from runner.environments.model import Lock, PythonRequest
 from runner.errors import EnvironmentSetupError
@@ -35,7 +35,7 @@ class VirtualenvBackend(PythonBackend):
     def install(self, request: PythonRequest, lock: Lock, prefix: Path, log: Path) -> None:
         """Create a prefix with exactly the packages of the lock."""
         self._create(request, lock, prefix, log)
-        python = prefix / BIN / "python"
+        python = prefix / "bin" / "python"
         text = with_credentials(lock.text, request.spec.requirements)
         if text.strip() and request.environ.get("UV_OFFLINE"):
             raise EnvironmentSetupError(

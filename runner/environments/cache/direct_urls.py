@@ -14,7 +14,7 @@ NAME = "direct_url.json"
 
 def clean_direct_urls(prefix: Path) -> None:
     """Rewrite the files of a new environment without credentials and update their digests in the RECORD files."""
-    for file in prefix.glob(f"[lL]ib/**/site-packages/*.dist-info/{NAME}"):
+    for file in prefix.glob(f"lib/**/site-packages/*.dist-info/{NAME}"):
         text = file.read_text("utf-8", "replace")
         if not has_credentials(text):
             continue
@@ -28,7 +28,11 @@ def clean_direct_urls(prefix: Path) -> None:
 def _replace_in_record(file: Path, entry: str) -> None:
     record = file.with_name("RECORD")
     path = f"{file.parent.name}/{file.name},"
-    lines = record.read_text("utf-8").splitlines() if record.is_file() else []
+    lines = record.read_text("utf-8", "surrogateescape").splitlines() if record.is_file() else []
     if lines:
         record.unlink()
-        record.write_text("".join(f"{path}{entry}\n" if one.startswith(path) else f"{one}\n" for one in lines), "utf-8")
+        record.write_text(
+            "".join(f"{path}{entry}\n" if one.startswith(path) else f"{one}\n" for one in lines),
+            "utf-8",
+            "surrogateescape",
+        )

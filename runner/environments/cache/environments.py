@@ -12,8 +12,9 @@ from msgspec import Struct
 from runner.base.checksummed_files import DamagedFileError
 from runner.base.files import remove_tree
 from runner.base.locks import is_held, locked
-from runner.environments.cache.file_manifest import Damage, FileManifest, build_manifest
+from runner.environments.cache.file_manifest import Damage, FileChecksum, FileManifest, build_manifest, lost_permission
 from runner.environments.cache.leases import exclusive_lease, leased
+from runner.environments.cache.lock_files import check_lock, has_checksum
 from runner.environments.cache.prefix import (
     LOCK,
     MARKER,
@@ -24,7 +25,6 @@ from runner.environments.cache.prefix import (
     read_marker,
     remove_stale_builds,
 )
-from runner.environments.resolve.lock_files import check_lock, has_checksum
 from runner.errors import EnvironmentSetupError
 from runner.settings import Home
 
@@ -155,10 +155,14 @@ def schedule_rebuild(home: Home, environment: CachedEnvironment) -> None:
 
 
 def _compare(known: FileManifest, now: FileManifest) -> Damage:
-    before = {entry.path: entry.sha256 for entry in known.files}
-    after = {entry.path: entry.sha256 for entry in now.files}
-    changed = tuple(path for path, sha256 in sorted(before.items()) if after.get(path) != sha256)
+    before = {entry.path: entry for entry in known.files}
+    after = {entry.path: entry for entry in now.files}
+    changed = tuple(path for path, entry in sorted(before.items()) if not _is_like(entry, after.get(path)))
     return Damage(changed=changed, added=tuple(sorted(after.keys() - before.keys())))
+
+
+def _is_like(entry: FileChecksum, now: FileChecksum | None) -> bool:
+    return now is not None and now.sha256 == entry.sha256 and not lost_permission(entry.mode, now.mode)
 
 
 def choose_to_prune(

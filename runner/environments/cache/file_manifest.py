@@ -3,6 +3,7 @@
 import hashlib
 import os
 import stat
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from runner.environments.cache.installed import CACHES, Distribution, describe, 
 from runner.errors import EnvironmentSetupError
 
 IMPORTABLE = (".py", ".so", ".pyd", ".pth", ".pyc", ".egg-link", "METADATA", "RECORD")
+PROGRAMS = ("bin/", "Scripts/")
 
 
 class FileChecksum(Struct, frozen=True, array_like=True, gc=False):
@@ -27,14 +29,21 @@ class FileChecksum(Struct, frozen=True, array_like=True, gc=False):
     links: int
     package: int
     sha256: str
+    mode: int = 0
+    """The permissions; 0 in manifests of earlier versions."""
 
 
 class Measure(Struct, frozen=True):
-    """A summary of a prefix by stat(2): number of files, bytes, time of the last change in nanoseconds."""
+    """A summary of a prefix by stat(2): number of files, bytes, time of the last change in nanoseconds.
+
+    ``shape`` depends on the paths of all folders and on the time of the last change of each file. It differs also when
+    a folder is renamed, and when a file changes while the clock is behind; 0 in markers of earlier versions.
+    """
 
     count: int
     size: int
     newest_ns: int
+    shape: int = 0
 
 
 class FileManifest(Struct, frozen=True, kw_only=True):
@@ -79,10 +88,13 @@ def measure(root: Path) -> Measure:
     caches are ignored.
     """
     # Written for speed: this runs before every use, over tens of thousands of files.
-    count = size = newest = 0
+    count = size = newest = shape = 0
+    start = len(str(root)) + 1
     pending = [str(root)]
     while pending:
-        with os.scandir(pending.pop()) as entries:
+        folder = pending.pop()
+        times = 0
+        with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     if entry.name != CACHES:
@@ -91,9 +103,20 @@ def measure(root: Path) -> Measure:
                 status = entry.stat(follow_symlinks=False)
                 count += 1
                 size += status.st_size
+                times += status.st_ctime_ns
                 if status.st_ctime_ns > newest:  # noqa: PLR1730
                     newest = status.st_ctime_ns
-    return Measure(count, size, newest)
+        shape += _folder_shape(folder[start:], times)
+    return Measure(count, size, newest, shape & _SHAPE)
+
+
+_SHAPE = (1 << 62) - 1
+"""The bits of a shape that are kept."""
+
+
+def _folder_shape(folder: str, times: int) -> int:
+    """Return the part of a folder in the shape of a prefix; ``times`` is the sum of the times of its files."""
+    return zlib.crc32(os.fsencode(folder)) * times + times
 
 
 def compare(root: Path, manifest: FileManifest, shared: SharedFiles | None = None) -> tuple[Damage, FileManifest]:
@@ -113,20 +136,25 @@ def compare(root: Path, manifest: FileManifest, shared: SharedFiles | None = Non
     unread = [(entry, status) for entry, status in touched if known[entry.path] is None and entry.size == _size(status)]
     contents = read_checksums([(f"{root}/{entry.path}", status) for entry, status in unread])
     known |= {entry.path: sha256 for (entry, _), sha256 in zip(unread, contents, strict=True)}
-    same = [(entry, status) for entry, status in touched if known[entry.path] == entry.sha256]
     fresh = recorded | {
-        entry.path: _checksum(entry.path, status, entry.package, entry.sha256) for entry, status in same
+        entry.path: _checksum(entry.path, status, entry.package, entry.sha256)
+        for entry, status in touched
+        if known[entry.path] == entry.sha256
     }
-    changed = {entry.path for entry, _ in touched if known[entry.path] != entry.sha256}
+    changed = {
+        entry.path
+        for entry, status in touched
+        if known[entry.path] != entry.sha256 or lost_permission(entry.mode, status.st_mode)
+    }
     if shared:
         _store_shared(
             shared, manifest.packages, [fresh[entry.path] for entry, _ in unread if entry.path not in changed]
         )
     there = {path for path, _ in found}
-    added = [path for path in there - recorded.keys() if path.endswith(IMPORTABLE)]
+    added = [path for path, status in found if path not in recorded and _is_effective(path, status)]
     damage = Damage(changed=tuple(sorted([*changed, *(recorded.keys() - there)])), added=tuple(sorted(added)))
     files = tuple(entry for path, entry in fresh.items() if path in there)
-    return damage, msgspec.structs.replace(manifest, files=files, measure=_measure_of([status for _, status in found]))
+    return damage, msgspec.structs.replace(manifest, files=files, measure=_measure_of(found))
 
 
 def build_manifest(root: Path, shared: SharedFiles | None = None) -> FileManifest:
@@ -142,6 +170,10 @@ def build_manifest(root: Path, shared: SharedFiles | None = None) -> FileManifes
     owners = {path: number for number, package in enumerate(packages) for path in package.recorded}
     states, known, unread = {}, {}, []
     for path, found in _walk(root):
+        if not _is_text(path):
+            raise EnvironmentSetupError(
+                f"the environment has a file whose name is not UTF-8: {path!a}", context=str(root)
+            )
         status = _protect(f"{root}/{path}", found) if shared and found.st_nlink > 1 else found
         states[path] = status
         sha256 = shared.find(status) if shared else None
@@ -165,7 +197,7 @@ def build_manifest(root: Path, shared: SharedFiles | None = None) -> FileManifes
         distributions=tuple(describe(package, root, known) for package in packages),
         wrong=tuple(sorted(wrong)),
         packages=names,
-        measure=_measure_of(states.values()),
+        measure=_measure_of(states.items()),
     )
 
 
@@ -180,7 +212,26 @@ def _is_same(entry: FileChecksum, status: os.stat_result) -> bool:
 
 def _checksum(path: str, status: os.stat_result, package: int, sha256: str) -> FileChecksum:
     times = (status.st_mtime_ns, status.st_ctime_ns)
-    return FileChecksum(path, _size(status), *times, status.st_ino, status.st_nlink, package, sha256)
+    mode = stat.S_IMODE(status.st_mode)
+    return FileChecksum(path, _size(status), *times, status.st_ino, status.st_nlink, package, sha256, mode)
+
+
+def lost_permission(before: int, now: int) -> bool:
+    """Return whether a file can no longer be executed."""
+    return bool(before & stat.S_IXUSR) and not now & stat.S_IXUSR
+
+
+def _is_effective(path: str, status: os.stat_result) -> bool:
+    """Return whether an added file changes what a run imports or starts: a module, a program, or any link."""
+    return path.endswith(IMPORTABLE) or path.startswith(PROGRAMS) or stat.S_ISLNK(status.st_mode)
+
+
+def _is_text(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _store_shared(shared: SharedFiles, packages: Sequence[str], entries: Iterable[FileChecksum]) -> None:
@@ -202,10 +253,15 @@ def _protect(path: str, status: os.stat_result) -> os.stat_result:
     return os.lstat(path)
 
 
-def _measure_of(states: Collection[os.stat_result]) -> Measure:
-    """Return the result of `measure` from the statuses of a finished walk."""
-    newest = max((status.st_ctime_ns for status in states), default=0)
-    return Measure(len(states), sum(status.st_size for status in states), newest)
+def _measure_of(files: Collection[tuple[str, os.stat_result]]) -> Measure:
+    """Return the result of `measure` from the paths and statuses of a finished walk."""
+    newest = max((status.st_ctime_ns for _, status in files), default=0)
+    times: dict[str, int] = {}
+    for path, status in files:
+        folder = path.rpartition("/")[0]
+        times[folder] = times.get(folder, 0) + status.st_ctime_ns
+    shape = sum(_folder_shape(folder, total) for folder, total in times.items())
+    return Measure(len(files), sum(status.st_size for _, status in files), newest, shape & _SHAPE)
 
 
 def _walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:

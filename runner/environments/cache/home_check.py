@@ -7,7 +7,7 @@ from runner.base.checksummed_files import DamagedFileError, read_checksummed
 from runner.base.files import remove_tree
 from runner.base.findings import Finding, Progress
 from runner.environments.cache.environments import cached_environments, schedule_rebuild, verify
-from runner.environments.resolve.lock_files import check_lock, has_checksum, read_lock_file
+from runner.environments.cache.lock_files import check_lock, has_checksum, read_lock_file
 from runner.settings import Home
 
 LOCK, ENVIRONMENT = "lock", "environment"

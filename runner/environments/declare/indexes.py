@@ -65,7 +65,9 @@ def _uv_config_names_index(environ: Mapping[str, str]) -> bool:
     folder = environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")  # noqa: PTH111
     files = [environ.get("UV_CONFIG_FILE") or f"{folder}/uv/uv.toml", "/etc/uv/uv.toml"]
     texts = [Path(file).read_text("utf-8", "replace") for file in files if Path(file).is_file()]
-    return any(re.search(r"(?m)^\s*(\[\[index\]\]|\[?\[?(pip\.)?(extra-)?index(-url)?\b|find-links)", t) for t in texts)
+    return any(
+        re.search(r"(?m)^[ \t]*(\[\[index\]\]|\[?\[?(pip\.)?(extra-)?index(-url)?\b|find-links)", t) for t in texts
+    )
 
 
 def _pip_settings(environ: Mapping[str, str]) -> dict[str, str]:

@@ -10,7 +10,15 @@ from typing import Any
 
 import msgspec
 
-from runner.base.foreign_text import LARGE, ForeignTextError, decode_text, parse_json, parse_python, parse_toml
+from runner.base.foreign_text import (
+    LARGE,
+    SMALL,
+    ForeignTextError,
+    decode_limited,
+    parse_json,
+    parse_python,
+    parse_toml,
+)
 from runner.base.package_names import canonical_name
 from runner.environments.declare.poetry import poetry_lines, poetry_python
 from runner.environments.declare.requirements import Line, RequirementReader
@@ -41,7 +49,9 @@ def read_metadata(path: str, files: ProjectFiles) -> PythonSpec | None:
         return None
     lines = collect()
     try:
-        found = reader(decode_text(content), posixpath.dirname(path), files)
+        found = reader(
+            decode_limited(content, LARGE if path.endswith(".lock") else SMALL), posixpath.dirname(path), files
+        )
         RequirementReader(files, lines).read_lines(found.lines, path, (posixpath.dirname(path), ""))
         parse_rule(found.python)
     except (EnvironmentSetupError, ValueError, TypeError, LookupError, AttributeError, RecursionError):

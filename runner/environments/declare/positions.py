@@ -1,13 +1,24 @@
 """Parses YAML files with the source text and line of each value; YAML's own types turn ``3.10`` into ``3.1``."""
 
 import posixpath
+from collections.abc import Sequence
 
 from msgspec import Struct
 
-from runner.base.foreign_text import ForeignTextError
+from runner.base.foreign_text import ForeignTextError, Limits
 from runner.base.yaml_document import Field, Kind, Node, read_document
 from runner.environments.declare.requirements import COMMENT
 from runner.errors import EnvironmentSetupError
+
+LIMITS = Limits(nodes=20_000)
+MAX_FAULTS = 20
+"""Most faults of a file that an error names."""
+
+
+def list_faults(faults: Sequence[str]) -> str:
+    """Return the faults of a file as one text; of many faults, the first ones and how many more there are."""
+    more = [f"and {len(faults) - MAX_FAULTS:,} more"] if len(faults) > MAX_FAULTS else []
+    return "; ".join([*faults[:MAX_FAULTS], *more])
 
 
 class Item(Struct, frozen=True):
@@ -87,7 +98,7 @@ def parse(file: str, content: bytes) -> Document:
         EnvironmentSetupError: the file is not YAML, or its top level is not a mapping.
     """
     try:
-        root = read_document(content, cycles=False)
+        root = read_document(content, LIMITS, cycles=False)
     except ForeignTextError as error:
         where = f"{file}, line {error.line}" if error.line else file
         raise EnvironmentSetupError(f"{file} can't be read: {error.problem}", context=where) from None

@@ -11,8 +11,8 @@ from msgspec import Struct, structs
 
 from runner.base.foreign_text import ForeignTextError, parse_toml
 from runner.base.lazy import LazyModule
-from runner.environments.cache.source_trees import metadata_digest
 from runner.environments.declare.conda.files import select_lines, this_platform
+from runner.environments.declare.source_trees import metadata_digest
 from runner.environments.specs import AnySpec, CondaFileSpec, EnvironmentSpec, ProjectLock, PythonSpec, Refusal
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentKind, ProjectFiles

@@ -15,9 +15,9 @@ from runner.model import EnvironmentKind, ProjectFiles
 if TYPE_CHECKING:
     from packaging.pylock import Package
 
-REQUIRES = re.compile(r'^\s*requires-python\s*=\s*["\']([^"\']+)["\']', re.MULTILINE)
+REQUIRES = re.compile(r'(?m)^[ \t]*requires-python[ \t]*=[ \t]*["\']([^"\'\n]+)["\']')
 INDEX = re.compile(r'\[\[tool\.uv\.index\]\][^\[]*?\burl\s*=\s*["\']([^"\']+)["\']')
-NO_PACKAGE = re.compile(r"^\s*package\s*=\s*false", re.MULTILINE)
+NO_PACKAGE = re.compile(r"(?m)^[ \t]*package[ \t]*=[ \t]*false")
 OF_CHOICE = re.compile(
     r"(?P<quote>['\"])(?P<name>[^'\"]*)(?P=quote)\s*(?P<not>\bnot\s+)?\bin\s+(?P<set>extras|dependency_groups)\b"
 )
@@ -71,7 +71,12 @@ def read_pylock(path: str, content: bytes, files: ProjectFiles) -> PythonSpec:
         if package.directory:
             local.append(_local(path, package, files))
         else:
-            requirements.append(_line(path, package, f" ; {marker}" if marker else ""))
+            line = _line(path, package, f" ; {marker}" if marker else "")
+            if len(line.splitlines()) > 1:
+                raise EnvironmentSetupError(
+                    f"{path}: package '{package.name}' has a line break in a value", context=path
+                )
+            requirements.append(line)
     return PythonSpec(
         kind=EnvironmentKind.PYLOCK,
         file=path,

@@ -3,7 +3,7 @@
 from msgspec import structs
 
 from runner.base.suggestions import nearest
-from runner.environments.declare.positions import Document, Item
+from runner.environments.declare.positions import Document, Item, list_faults
 from runner.environments.declare.requirements import Line, RequirementReader
 from runner.environments.specs import PythonSpec, RequirementLines, collect, specify
 from runner.errors import EnvironmentSetupError
@@ -29,7 +29,7 @@ def read_python_env(document: Document, files: ProjectFiles) -> PythonSpec:
         ]
     if faults:
         raise EnvironmentSetupError(
-            f"{document.file} can't be used: {'; '.join(faults)}",
+            f"{document.file} can't be used: {list_faults(faults)}",
             context=document.file,
             hint=f"The known keys are {', '.join(KEYS)}; the last two are lists.",
         )

@@ -8,7 +8,7 @@ from functools import partial
 
 from msgspec import Struct
 
-from runner.base.foreign_text import decode_text
+from runner.base.foreign_text import ForeignTextError, decode_limited
 from runner.environments.specs import LocalPackage, RequirementLines
 from runner.errors import EnvironmentSetupError
 from runner.model import ProjectFiles
@@ -22,6 +22,10 @@ NAMED_LOCAL = re.compile(r"^[\w.-]+\s*(?:\[(?P<extras>[^]]*)\])?\s*@\s*(?:file:)
 ARCHIVE = (".whl", ".tar.gz", ".zip", ".tar.bz2")
 LONGEST_LINE = 2000
 """Most characters of a requirement without its hashes."""
+MAX_LINES = 10_000
+"""Most lines of a requirements file and of all files that it includes."""
+MAX_DEPTH = 30
+"""Most files that include each other in a chain."""
 OPTIONS_KEPT = frozenset({
     *("-i", "--index-url", "--extra-index-url", "-f", "--find-links", "--no-index", "--pre"),
     *("--trusted-host", "--only-binary", "--no-binary"),
@@ -43,6 +47,8 @@ def logical_lines(text: str) -> Iterator[Line]:
     """Yield the lines that are not empty, with continuation lines joined and comments removed."""
     start, parts = 0, list[str]()
     for number, raw in enumerate([*text.splitlines(), ""], 1):
+        if not parts and not raw.strip():
+            continue
         line = "" if raw.lstrip().startswith("#") else COMMENT.sub("", raw)
         start = start if parts else number
         if line.endswith("\\"):
@@ -65,38 +71,51 @@ class RequirementReader(Struct, frozen=True):
         """Read the lines of a file. Paths in them are tried relative to each of the folders in turn."""
         for line in source:
             with _place(file, line):
-                self._read_line(line.text, file, folders, ())
+                for part in logical_lines(line.text):  # a YAML or JSON string may have several
+                    self._read_line(part.text, file, folders, 0)
 
-    def read_file(self, path: str, *, seen: tuple[str, ...] = (), constraint: bool = False) -> None:
-        """Read a requirements file and what it includes.
+    def read_file(self, path: str, *, depth: int = 0, constraint: bool = False) -> None:
+        """Read a requirements file and what it includes; a file that was read already is not read again.
 
         Raises:
-            EnvironmentSetupError: the file does not exist, includes itself, or has a line that can't be read.
+            EnvironmentSetupError: the file does not exist or is too large, files include each other in a chain that is
+                too long, or a line can't be read.
         """
         content = self.files.read(path)
         if content is None:
             raise EnvironmentSetupError(
                 f"the file '{path}' does not exist", hint="Paths are relative to the file that names them."
             )
-        if path in seen:
+        key = posixpath.normpath(path), constraint
+        if key in self.lines.files_read:
             return
+        self.lines.files_read.add(key)
+        if depth > MAX_DEPTH:
+            raise EnvironmentSetupError(f"more than {MAX_DEPTH} requirements files include each other in a chain")
         folders = (posixpath.dirname(path), "")
-        for line in logical_lines(decode_text(content)):
+        for line in logical_lines(_text(content)):
             with _place(path, line):
                 if constraint and not line.text.startswith("-") and len(line.text) <= LONGEST_LINE:
+                    self._count()
                     self.lines.constraints.append(line.text)
                 else:
-                    self._read_line(line.text, path, folders, (*seen, path))
+                    self._read_line(line.text, path, folders, depth)
 
-    def _read_line(self, text: str, file: str, folders: tuple[str, ...], seen: tuple[str, ...]) -> None:
+    def _count(self) -> None:
+        self.lines.count += 1
+        if self.lines.count > MAX_LINES:
+            raise EnvironmentSetupError(f"there are more than {MAX_LINES:,} lines with requirements")
+
+    def _read_line(self, text: str, file: str, folders: tuple[str, ...], depth: int) -> None:
+        self._count()
         if len(text) > LONGEST_LINE and len(text.partition(" --hash=")[0]) > LONGEST_LINE:
             raise EnvironmentSetupError(
                 f"'{text[:40]}…' has {len(text):,} characters, which is too long for a requirement"
             )
         if nested := NESTED.fullmatch(text):
-            self.read_file(self._find(nested["path"], folders), seen=seen)
+            self.read_file(self._find(nested["path"], folders), depth=depth + 1)
         elif constraint := CONSTRAINT.fullmatch(text):
-            self.read_file(self._find(constraint["path"], folders), seen=seen, constraint=True)
+            self.read_file(self._find(constraint["path"], folders), depth=depth + 1, constraint=True)
         elif editable := EDITABLE.fullmatch(text):
             self._add_requirement(editable["what"].strip("\"' "), folders, editable=True)
         elif text.startswith("-"):
@@ -150,6 +169,13 @@ class RequirementReader(Struct, frozen=True):
         plain = path.strip("\"' ").replace("\\", "/").rstrip("/") or "."
         candidates = [posixpath.normpath(posixpath.join(folder, plain)) for folder in folders]
         return next(filter(partial(_exists, self.files), candidates), candidates[0])
+
+
+def _text(content: bytes) -> str:
+    try:
+        return decode_limited(content)
+    except ForeignTextError as error:
+        raise EnvironmentSetupError(f"the file can't be read: {error}") from None
 
 
 @contextmanager

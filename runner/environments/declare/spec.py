@@ -12,16 +12,7 @@ from runner.environments.declare.positions import Document, parse
 from runner.environments.declare.project_lock import with_project_lock
 from runner.environments.declare.python_env import read_python_env
 from runner.environments.declare.requirements import RequirementReader
-from runner.environments.specs import (
-    AnySpec,
-    CondaFile,
-    CondaFileSpec,
-    NoSpec,
-    PythonSpec,
-    Refusal,
-    collect,
-    specify,
-)
+from runner.environments.specs import AnySpec, CondaFile, CondaFileSpec, NoSpec, PythonSpec, Refusal, collect, specify
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentDeclaration, EnvironmentKind, ProjectFiles
 

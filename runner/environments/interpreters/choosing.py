@@ -8,8 +8,8 @@ from datetime import date, datetime, timezone
 from msgspec import Struct
 
 from runner.environments.interpreters.interpreters import describe
+from runner.environments.interpreters.release_lines import is_in_use, line_in_use
 from runner.environments.model import Interpreter
-from runner.environments.resolve.cutoff import is_in_use, line_in_use
 from runner.environments.version_rules import Rule, Version, parse_rule, write_version
 from runner.errors import EnvironmentSetupError
 

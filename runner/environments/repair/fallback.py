@@ -169,19 +169,19 @@ def _warnings_only(report: Report) -> Report:
     return report_warning
 
 
-def _relax(attempt: _Attempt, complaint: str) -> _Attempt | None:
+def _relax(attempt: _Attempt, error: str) -> _Attempt | None:
     """Return the next attempt for an error of uv, or None if nothing is left to try."""
     spec = attempt.request.spec
     if _is_export(spec) and attempt.request.wanted:
         return _reduced(attempt)
-    absent, later = ABSENT.search(complaint), LATER.search(complaint)
+    absent, later = ABSENT.search(error), LATER.search(error)
     if absent and later and absent["rule"] == f"=={later['version']}" and attempt.request.as_of:
         day = datetime.fromisoformat(f"{later['day'][:19]}+00:00") + MARGIN
         message = f"packages are considered until {day:%Y-%m-%d}: '{absent['name']}{absent['rule']}' was published then"
         return _Attempt(request=structs.replace(attempt.request, as_of=day), repairs=(*attempt.repairs, message))
     if absent:
         return _relaxed(attempt, absent["name"], absent["rule"])
-    unknown = UNKNOWN.search(complaint)
+    unknown = UNKNOWN.search(error)
     if unknown and spec.kind is EnvironmentKind.CONDA_ENV and not _is_wanted(unknown["name"], attempt.request):
         message = f"'{unknown['name']}' is left out: the Python index has no such package, and no code imports it"
         return _replaced(attempt, unknown["name"], None, message)

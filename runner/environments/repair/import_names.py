@@ -5,86 +5,78 @@ from functools import cache
 
 from runner.base.package_names import canonical_name
 
+# An entry has its source after "@": the version of a wheel that contains the module, or the table of pipreqs 0.5.0.
+# An entry without a source was compared with no wheel.
+
 _OTHER_NAMES = """
-Bio=biopython Crypto=pycryptodome Cython=cython IPython=ipython Levenshtein=levenshtein MeCab=mecab-python3
-MySQLdb=mysqlclient OpenGL=pyopengl OpenSSL=pyopenssl PIL=pillow PyPDF2=PyPDF2 PyQt5=pyqt5 Xlib=python-xlib
-absl=absl-py annoy=annoy attr=attrs attrs=attrs bs4=beautifulsoup4 category_encoders=category-encoders
-chart_studio=chart-studio community=python-louvain confluent_kafka=confluent-kafka cv2=opencv-python-headless
-dash_bootstrap_components=dash-bootstrap-components databricks=databricks-cli dateutil=python-dateutil
-deep_translator=deep-translator discord=discord.py distutils=setuptools dns=dnspython docx=python-docx
-dotenv=python-dotenv editdistance=editdistance email_validator=email-validator en_core_web_sm= faiss=faiss-cpu
-feature_engine=feature-engine fitz=pymupdf flask_cors=flask-cors flask_restful=flask-restful
-flask_sqlalchemy=flask-sqlalchemy flask_wtf=flask-wtf geopy=geopy git=gitpython github=pygithub
-google_auth_oauthlib=google-auth-oauthlib graphviz=graphviz great_expectations=great-expectations haystack=farm-haystack
-hmmlearn=hmmlearn huggingface_hub=huggingface-hub hydra=hydra-core imblearn=imbalanced-learn
-bayes_opt=bayesian-optimization box=python-box iterstrat=iterative-stratification kafka=kafka-python
-pynvml=nvidia-ml-py rouge=rouge pyro=pyro-ppl gin=gin-config
-imgaug=imgaug ipywidgets=ipywidgets jax=jax jose=python-jose jwt=pyjwt kaggle=kaggle
-keras_preprocessing=keras-preprocessing
-kerastuner=keras-tuner keras_tuner=keras-tuner kfp=kfp kneed=kneed kornia=kornia langchain_community=langchain-community
-langchain_core=langchain-core langchain_openai=langchain-openai lightgbm=lightgbm lightning=lightning
-lightning_fabric=lightning-fabric lxml=lxml magic=python-magic markdown=markdown matplotlib_venn=matplotlib-venn
-memory_profiler=memory-profiler missingno=missingno mlxtend=mlxtend model_utils= more_itertools=more-itertools
-mpl_toolkits=matplotlib mpl_finance=mpl-finance multipart=python-multipart mysql=mysql-connector-python
-nacl=pynacl neptune=neptune nibabel=nibabel nltk=nltk notebook=notebook objsize=objsize odf=odfpy openpyxl=openpyxl
-optuna_integration=optuna-integration pandas_datareader=pandas-datareader pandas_gbq=pandas-gbq
-pandas_profiling=pandas-profiling ydata_profiling=ydata-profiling past=future path=path pkg_resources=setuptools
-plotly_express=plotly-express pmdarima=pmdarima polars=polars prometheus_client=prometheus-client
-psycopg2=psycopg2-binary pyarrow=pyarrow pydantic_settings=pydantic-settings pydotplus=pydotplus pylab=matplotlib
-pymongo=pymongo pyodbc=pyodbc pypdf=pypdf pyspark=pyspark pytesseract=pytesseract pytorch_lightning=pytorch-lightning
-pytorch_tabnet=pytorch-tabnet pywt=pywavelets pyximport=cython pythoncom=pywin32 win32com=pywin32 rdkit=rdkit
-ruamel=ruamel.yaml s3fs=s3fs sacremoses=sacremoses scikitplot=scikit-plot scikit_posthocs=scikit-posthocs
-segmentation_models=segmentation-models segmentation_models_pytorch=segmentation-models-pytorch
-sentence_transformers=sentence-transformers serial=pyserial setuptools=setuptools shap=shap skimage=scikit-image
-sklearn=scikit-learn sklearn_pandas=sklearn-pandas skopt=scikit-optimize skorch=skorch sksurv=scikit-survival
-slugify=python-slugify socks=pysocks sentencepiece=sentencepiece snowflake=snowflake-connector-python
-speech_recognition=SpeechRecognition streamlit=streamlit surprise=scikit-surprise tensorboard=tensorboard
-tensorboardX=tensorboardX tensorflow_addons=tensorflow-addons tensorflow_datasets=tensorflow-datasets
-tensorflow_hub=tensorflow-hub tensorflow_probability=tensorflow-probability tensorflow_text=tensorflow-text
-tables=tables telegram=python-telegram-bot text_unidecode=text-unidecode tlz=toolz torch_geometric=torch-geometric
-torch_scatter=torch-scatter torchinfo=torchinfo torchsummary=torchsummary typing_extensions=typing-extensions
-umap=umap-learn unidecode=unidecode usb=pyusb webdriver_manager=webdriver-manager websocket=websocket-client
-wordcloud=wordcloud xlrd=xlrd xlsxwriter=xlsxwriter yaml=pyyaml yellowbrick=yellowbrick zmq=pyzmq
-google.cloud=google-cloud-storage google.cloud.bigquery=google-cloud-bigquery google.cloud.storage=google-cloud-storage
-google.protobuf=protobuf google.oauth2=google-auth google.auth=google-auth azure.storage.blob=azure-storage-blob
-azure.identity=azure-identity azure.ai.ml=azure-ai-ml azureml.core=azureml-core azureml=azureml-core
-delta=delta-spark ray=ray mlflow_skinny=mlflow-skinny xgboost_ray=xgboost-ray dask_ml=dask-ml dask_cuda=dask-cuda
-interpret=interpret fairlearn=fairlearn aif360=aif360 lifelines=lifelines econml=econml dowhy=dowhy
-causalml=causalml prophet=prophet fbprophet=fbprophet neuralprophet=neuralprophet gluonts=gluonts sktime=sktime
-statsforecast=statsforecast tsfresh=tsfresh darts=darts openai=openai anthropic=anthropic transformers=transformers
+absl=absl-py@2.3.1 attr=attrs@26.1.0 azure.ai.ml=azure-ai-ml azure.identity=azure-identity
+azure.storage.blob=azure-storage-blob azureml.core=azureml-core azureml=azureml-core bayes_opt=bayesian-optimization
+Bio=biopython box=python-box bs4=beautifulsoup4@4.15.0 community=python-louvain Crypto=pycryptodome@pipreqs
+cv2=opencv-python-headless Cython=cython@3.0.12 dateutil=python-dateutil@4.0.0 delta=delta-spark
+discord=discord.py@pipreqs distutils=setuptools dns=dnspython@pipreqs docx=python-docx dotenv=python-dotenv@1.2.4
+en_core_web_sm= faiss=faiss-cpu fitz=pymupdf gin=gin-config git=gitpython@3.2.1 github=pygithub@pipreqs
+google.auth=google-auth@2.62.2 google.cloud.bigquery=google-cloud-bigquery google.cloud.storage=google-cloud-storage
+google.cloud=google-cloud-storage google.oauth2=google-auth@2.62.2 google.protobuf=protobuf@7.36.2
+haystack=farm-haystack hydra=hydra-core@1.3.8 imblearn=imbalanced-learn IPython=ipython@8.12.3
+iterstrat=iterative-stratification janitor=pyjanitor jose=python-jose jwt=pyjwt@2.15.1 kafka=kafka-python
+kerastuner=keras-tuner Levenshtein=levenshtein magic=python-magic@pipreqs MeCab=mecab-python3 model_utils=
+mpl_toolkits=matplotlib@3.8.4 multipart=python-multipart mysql=mysql-connector-python MySQLdb=mysqlclient nacl=pynacl
+odf=odfpy@pipreqs OpenGL=pyopengl@pipreqs OpenSSL=pyopenssl@24.2.1 past=future@pipreqs PIL=pillow@13.0.0
+pkg_resources=setuptools@80.9.0 psycopg2=psycopg2-binary pylab=matplotlib@3.8.4 pynvml=nvidia-ml-py PyQt5=pyqt5
+pyro=pyro-ppl pythoncom=pywin32 pywt=pywavelets pyximport=cython@3.0.12 ruamel=ruamel.yaml@0.19.1
+scikitplot=scikit-plot serial=pyserial@pipreqs skimage=scikit-image sklearn=scikit-learn@1.9.1 skopt=scikit-optimize
+sksurv=scikit-survival slugify=python-slugify@pipreqs snowflake=snowflake-connector-python socks=pysocks
+speech_recognition=SpeechRecognition surprise=scikit-surprise telegram=python-telegram-bot@pipreqs tlz=toolz
+umap=umap-learn usb=pyusb@pipreqs websocket=websocket-client@pipreqs win32com=pywin32 Xlib=python-xlib
+yaml=pyyaml@6.0.3 zmq=pyzmq@pipreqs
 """
 
 _SAME_NAMES = """
-adjustText aiohttp alembic alibi altair arch arviz astropy autogluon backoff bayesian-optimization bcrypt bokeh boto3
-botocore boruta cachetools catboost celery cerberus certifi chardet click cloudpickle colorama colorlog comet-ml
-coremltools cvxpy cycler dagshub dash dask dash-core-components datasets deap deepchem dill distributed django docker
-docopt dvc dvclive easydict eli5 emoji evaluate fastai fastapi fastparquet fasttext featuretools filelock fire flair
-flask folium fsspec ftfy future gcsfs gensim geopandas gevent gin-config googletrans gradio gunicorn gym gymnasium h2o
-h5py holoviews httpx huggingface-hub hyperopt igraph imageio imutils inflect invoke
-iterative-stratification itsdangerous
-janitor jieba jinja2 joblib jsonlines jsonschema jupyter kafka-python keras kedro kmodes kubernetes langchain langdetect
-lightfm lime llvmlite loguru luigi lz4 mako marshmallow matplotlib metaflow mlflow mlserver mlforecast modin motor
-msgpack munch natsort nbconvert nbformat networkx nevergrad nlpaug nltk numba numexpr numpy nvidia-ml-py omegaconf
-onnx onnxmltools onnxruntime openml optuna orjson packaging pandas pandas-ta pandera pandasql papermill paramiko
-pathos patsy peewee pendulum pexpect pgmpy phik pika plac plotly plotnine ploomber praw prefect prettytable prince
-psutil py4j pyannote pybind11 pycaret pycocotools pydantic pydot pydub pygments pyglet pymc pymc3 pymysql pyparsing
-pyod pypdf pyproj pyro-ppl pystan pytest python-box pytz pyvis querystring-parser rasterio ray redis regex requests
-rich river rouge-score ruptures sagemaker scipy scikeras seaborn selenium seldon-core sentry-sdk seqeval
-shapely simplejson
-simpletransformers six skl2onnx sktime slack-sdk snorkel spacy sqlalchemy sqlparse starlette statsmodels stumpy
-sweetviz sympy tabulate tenacity tensorflow termcolor textblob textdistance tfx thop threadpoolctl tifffile tiktoken
-timm tokenizers toml tomli toolz torch torchaudio torchmetrics torchtext torchvision tornado tpot tqdm treelib
-tweepy typer tzlocal ujson uvicorn vaex vaderSentiment waitress wandb watchdog werkzeug wget whylogs wrapt xarray
-xgboost xlwt xmltodict yfinance zarr zenml zstandard
+adjustText aif360 aiohttp@3.14.5 alembic@1.20.1 alibi altair annoy anthropic arch arviz astropy attrs@26.1.0 autogluon
+backoff bcrypt bokeh boruta boto3@1.43.11 botocore@1.43.11 cachetools@7.3.2 catboost category-encoders causalml
+celery@5.7.0 cerberus@pipreqs certifi@2026.5.20 chardet@5.2.0 chart-studio click@8.5.1 cloudpickle@3.1.2
+colorama@0.4.6 colorlog comet-ml confluent-kafka coremltools cvxpy cycler@0.12.1 dagshub darts dash
+dash-bootstrap-components dash-core-components dask dask-cuda dask-ml datasets deap deep-translator deepchem dill
+distributed django@pipreqs docker@7.2.0 docopt dowhy dvc@3.67.1 dvclive easydict econml editdistance eli5
+email-validator emoji evaluate fairlearn fastai fastapi@0.165.0 fastparquet fasttext fbprophet feature-engine
+featuretools filelock@4.2.11 fire flair flask-cors@6.0.5 flask-restful flask-sqlalchemy flask-wtf flask@3.1.3 folium
+fsspec@2026.9.0 ftfy future gcsfs gensim geopandas geopy gevent gluonts google-auth-oauthlib googletrans gradio
+graphviz great-expectations gunicorn@26.2.0 gym gymnasium h2o h5py hmmlearn holoviews httpx huggingface-hub hyperopt
+igraph imageio imgaug imutils inflect@7.3.1 interpret invoke ipywidgets itsdangerous@2.2.0 jax jieba jinja2@3.1.6
+joblib@1.6.0 jsonlines jsonschema@4.26.0 jupyter kaggle kedro keras keras-preprocessing keras-tuner kfp kmodes kneed
+kornia kubernetes langchain langchain-community langchain-core langchain-openai langdetect lifelines lightfm lightgbm
+lightning lightning-fabric lime llvmlite loguru luigi lxml lz4 mako@1.4.3 markdown@3.9 marshmallow matplotlib-venn
+matplotlib@3.8.4 memory-profiler metaflow missingno mlflow@3.17.2 mlforecast mlserver mlxtend modin
+more-itertools@11.2.1 motor mpl-finance msgpack@1.2.4 munch natsort@8.4.0 nbconvert nbformat@5.11.1 neptune
+networkx@3.6.1 neuralprophet nevergrad nibabel nlpaug nltk notebook numba numexpr numpy@2.5.5 objsize omegaconf@2.3.1
+onnx onnxmltools onnxruntime openai openml openpyxl optuna optuna-integration orjson@3.8.3 packaging@26.3
+pandas-datareader pandas-gbq pandas-profiling pandas-ta pandas@3.1.1 pandasql pandera papermill paramiko path pathos
+patsy peewee pendulum pexpect@4.8.0 pgmpy phik pika plac ploomber plotly plotly-express plotnine pmdarima polars praw
+prefect prettytable@3.18.0 prince prometheus-client prophet psutil@7.2.2 py4j pyannote pyarrow@25.0.1 pybind11 pycaret
+pycocotools pydantic-settings@2.16.3 pydantic@2.14.3 pydot@4.0.1 pydotplus pydub pyglet pygments@2.21.0 pymc pymc3
+pymongo pymysql pyod pyodbc pyparsing@3.3.3 pypdf PyPDF2 pyproj pyspark pystan pytesseract pytest@9.2.0
+pytorch-lightning pytorch-tabnet pytz@2026.6 pyvis querystring-parser rasterio ray rdkit redis regex@2026.5.9
+requests@2.34.2 rich@15.0.0 river rouge rouge-score ruptures s3fs sacremoses sagemaker scikeras scikit-posthocs
+scipy@1.2.0 seaborn segmentation-models segmentation-models-pytorch seldon-core selenium sentence-transformers
+sentencepiece sentry-sdk seqeval setuptools@84.2.1 shap shapely@pipreqs simplejson simpletransformers six@1.17.0
+skl2onnx sklearn-pandas skorch sktime slack-sdk snorkel spacy sqlalchemy@2.1.9 sqlparse@0.6.1 starlette@1.10.0
+statsforecast statsmodels streamlit stumpy sweetviz sympy@1.14.0 tables tabulate@0.9.0 tenacity@9.2.1
+tensorboard@2.20.0 tensorboardX tensorflow tensorflow-addons tensorflow-datasets tensorflow-hub tensorflow-probability
+tensorflow-text termcolor text-unidecode textblob textdistance tfx thop threadpoolctl@3.8.0 tifffile tiktoken timm
+tokenizers toml tomli@2.5.0 toolz torch torch-geometric torch-scatter torchaudio torchinfo torchmetrics torchsummary
+torchtext torchvision tornado tpot tqdm@4.70.1 transformers treelib tsfresh tweepy typer typing-extensions@4.16.0
+tzlocal@5.4.5 ujson unidecode@pipreqs uvicorn@0.54.0 vaderSentiment vaex waitress wandb watchdog webdriver-manager
+werkzeug@3.1.9 wget whylogs wordcloud wrapt@2.5.2 xarray xgboost xgboost-ray xlrd xlsxwriter xlwt xmltodict@1.0.4
+ydata-profiling yellowbrick yfinance zarr zenml zstandard@0.25.0
 """
 
 
 @cache
 def _modules() -> Mapping[str, str]:
     """Return the table from module to package, built on first use; an empty value means that no package is right."""
-    same = {name.replace("-", "_"): name for name in _SAME_NAMES.split()}
-    pairs = (pair.partition("=") for pair in _OTHER_NAMES.split())
-    return {**same, **{module: name for module, _, name in pairs}}
+    same = (entry.partition("@")[0] for entry in _SAME_NAMES.split())
+    pairs = (entry.partition("@")[0].partition("=") for entry in _OTHER_NAMES.split())
+    return {**{name.replace("-", "_"): name for name in same}, **{module: name for module, _, name in pairs}}
 
 
 RENAMED = {

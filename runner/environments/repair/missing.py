@@ -13,16 +13,16 @@ from runner.environments.specs import EnvironmentSpec, PythonSpec
 from runner.model import EnvironmentKind, Event, EventKind
 
 FAILED = (
-    r"(?m)^\s*(?:\w+\.)*(?:ModuleNotFoundError|ImportError): (?:No module named '?(?P<module>[\w.]+)'?"
+    r"(?m)^[ \t]*(?:\w+\.)*(?:ModuleNotFoundError|ImportError): (?:No module named '?(?P<module>[\w.]+)'?"
     r"|Missing optional dependency '(?P<optional>[\w.-]+)')"
 )
 PINNED = re.compile(r"(?m)^([A-Za-z0-9][\w.-]*)(?:\[[^]]*\])?(?:==| @ )")
 OF_SETUPTOOLS = ("distutils", "pkg_resources", "setuptools")
 END = 4000
 """Characters at the end of a log in which the final error is searched."""
-FRAME = re.compile(r'(?m)^\s*File "(?P<file>[^"\n]+)", line \d+')
-INSTALLED = re.compile(r"[/\\](?:site|dist)-packages[/\\](?P<top>[^/\\]+)")
-IMPORT_SYSTEM = re.compile(r"<frozen |[/\\]importlib[/\\]__init__\.py$")
+FRAME = re.compile(r'(?m)^[ \t]*File "(?P<file>[^"\n]+)", line \d+')
+INSTALLED = re.compile(r"/(?:site|dist)-packages/(?P<top>[^/]+)")
+IMPORT_SYSTEM = re.compile(r"<frozen |/importlib/__init__\.py$")
 LONGEST_TRACEBACK = 16_000
 """Characters before an error in which the last frame of its traceback is searched."""
 

@@ -3,9 +3,9 @@
 import re
 
 _UV = re.compile(r"(?m)Failed to (?:build|download and build) `?(?P<package>[^`\s]+)`?")
-_PIP_WHEEL = re.compile(r"(?m)^\s*(?:ERROR: )?Failed building wheel for (?P<package>\S+)")
-_PIP_STATUS = re.compile(r"(?m)^\s*Building (?:wheel|editable) for (?P<package>\S+).*finished with status 'error'")
-_PIP_COLLECTING = re.compile(r"(?m)^\s*(?:Collecting|Processing) (?P<package>\S+)")
+_PIP_WHEEL = re.compile(r"(?m)^[ \t]*(?:ERROR: )?Failed building wheel for (?P<package>\S+)")
+_PIP_STATUS = re.compile(r"(?m)^[ \t]*Building (?:wheel|editable) for (?P<package>\S+).*finished with status 'error'")
+_PIP_COLLECTING = re.compile(r"(?m)^[ \t]*(?:Collecting|Processing) (?P<package>\S+)")
 _UV_OUTPUT = re.compile(r"(?m)^(?P<indent>[ \t]*)\[stderr\]\n(?P<text>(?:(?P=indent).*\n|[ \t]*\n)*)")
 _PIP_OUTPUT = re.compile(r"\[\d+ lines of output\]\n(?P<text>.*?)\n\s*\[end of output\]", re.DOTALL)
 _ERROR = re.compile(
@@ -39,7 +39,7 @@ def _last_error(output: str) -> str | None:
     """Return the last error in the output of the build: an exception or a compiler error, else the last line."""
     found = _UV_OUTPUT.search(output) or _PIP_OUTPUT.search(output)
     if found is None:
-        causes = re.findall(r"(?m)^\s*(?:cause:|[├╰]─▶) (.+)$", output)
+        causes = re.findall(r"(?m)^[ \t]*(?:cause:|[├╰]─▶) (.+)$", output)
         return causes[-1].strip() if causes else None
     lines = [line.strip() for line in found["text"].splitlines() if line.strip()]
     errors = [line for line in lines if _ERROR.fullmatch(line)]

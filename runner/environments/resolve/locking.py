@@ -11,20 +11,20 @@ import msgspec
 from msgspec import structs
 
 from runner.base.lazy import LazyModule
+from runner.environments.cache.lock_files import read_valid_lock, report_damage, write_lock_file
 from runner.environments.declare.indexes import expand, index_options
 from runner.environments.model import Interpreter, Lock, PythonRequest
-from runner.environments.resolve.lock_files import read_valid_lock, report_damage, write_lock_file
 from runner.environments.specs import PythonSpec
 from runner.errors import EnvironmentSetupError
 from runner.model import Event, EventKind, Report
 from runner.urls import without_credentials
 
 if TYPE_CHECKING:
-    from runner.environments.cache import source_trees
+    from runner.environments.declare import source_trees
     from runner.environments.resolve import metadata_overrides, uv_command
 else:
     metadata_overrides = LazyModule("runner.environments.resolve.metadata_overrides")
-    source_trees = LazyModule("runner.environments.cache.source_trees")
+    source_trees = LazyModule("runner.environments.declare.source_trees")
     uv_command = LazyModule("runner.environments.resolve.uv_command")
 
 FORMAT = 2
@@ -143,7 +143,7 @@ class Resolution:
         """A lock whose versions are preferred where they satisfy the spec."""
 
     def target(self, temporary: Path) -> tuple[list[str | Path], Path]:
-        """Return uv's options for the target Python, and the working directory; ``room`` is a temporary folder."""
+        """Return uv's options for the target Python, and its working directory, which may be a temporary one."""
         del temporary
         return ["--python", self._interpreter.path], uv_command.clean_cwd(
             self._request.home, completed=self._request.repair
@@ -253,7 +253,7 @@ def _names_without_dates(error_text: str) -> tuple[str, ...]:
 
 def _is_local(block: str) -> bool:
     first = block.split("\n", 1)[0]
-    return bool(re.match(r"(-e |/|\.\.?/|file:|[A-Za-z]:\\)", first) or re.search(r"@ (file:|/|\./|\.\./)", first))
+    return bool(re.match(r"(-e |/|\.\.?/|file:)", first) or re.search(r"@ (file:|/|\./|\.\./)", first))
 
 
 def _pinned_lines(spec: PythonSpec) -> list[str]:

@@ -31,8 +31,8 @@ KEPT = frozenset({
 """The variables of uv that are passed on: those for locations; others would change the resolved packages."""
 
 DROPPED = frozenset({"VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "__PYVENV_LAUNCHER__"})
-BEGUN = re.compile(r"(?m)^\s*(?:Downloading|Building) (?P<name>\S+).*$")
-ENDED = re.compile(r"(?m)^\s*(?:Downloaded|Built) (?P<name>\S+)")
+BEGUN = re.compile(r"(?m)^[ \t]*(?:Downloading|Building) (?P<name>\S+).*$")
+ENDED = re.compile(r"(?m)^[ \t]*(?:Downloaded|Built) (?P<name>\S+)")
 REPORT_INTERVAL = 2.0
 """Seconds between two checks of an installer's progress."""
 UNBUILDABLE = re.compile(

@@ -14,11 +14,10 @@ from runner.protocol.requests import ListArtifacts, ListModelArtifacts, ListProx
 from runner.protocol.responses import FileSchema
 from runner.server import zero_copy
 from runner.server.api.tracking import Route, Tracking, run_of
+from runner.server.budgets import PLAIN, SPLICED, TRANSFERS
 from runner.store import artifact_digests, artifacts, models, runs
+from runner.store.artifact_paths import names_of
 from runner.store.artifacts import ArtifactInfo
-
-PIECE = 256 * 1024
-"""Bytes of a file in memory at once."""
 
 _PROXIED = re.compile(
     r"[^/]+/(?:(?P<run>[0-9a-f]{32})|models/(?P<model>m-[0-9a-f]{32}))/artifacts(?:/(?P<rest>.*))?", re.DOTALL
@@ -32,6 +31,11 @@ class ArtifactLocation(Struct, frozen=True, kw_only=True):
     path: str
     run_id: str | None = None
     model_id: str | None = None
+
+    @property
+    def owner(self) -> str:
+        """The id of the run or the model."""
+        return self.run_id or self.model_id or ""
 
 
 def list_of_run(tracking: Tracking, request: ListArtifacts) -> object:
@@ -115,9 +119,24 @@ async def receive_file(
     ``check`` is the check of the caller while the body is spliced; ``pieces`` checks the caller itself.
     """
     location = writable_location(tracking, path)
+    size = zero_copy.body_to_splice(scope)
+    if size is not None and TRANSFERS.left < SPLICED:
+        size = None
+    with TRANSFERS.hold(PLAIN if size is None else SPLICED):
+        await _receive(tracking, location, scope, pieces, check, size)
+
+
+async def _receive(
+    tracking: Tracking,
+    location: ArtifactLocation,
+    scope: Mapping[str, Any],
+    pieces: AsyncIterator[bytes],
+    check: Callable[[bool], None],
+    size: int | None,
+) -> None:
+    """Store a file; ``size`` is the size of a body that is spliced."""
     writer = artifacts.ArtifactWriter(location.root, location.path)
     try:
-        size = zero_copy.body_to_splice(scope)
         if size is not None:
             await zero_copy.receive_file(scope, writer.descriptor, size, check)
         else:
@@ -128,18 +147,29 @@ async def receive_file(
         writer.discard()
         raise
     writer.finish()
+    note_upload(tracking, location)
 
 
-def remove_file(tracking: Tracking, path: str) -> None:
-    """Remove a file or folder of artifacts."""
+def remove_file(tracking: Tracking, path: str) -> Callable[[], None]:
+    """Return a function that removes a file or folder of artifacts, which can have many files."""
     location = writable_location(tracking, path)
-    forget_digest(tracking, location)
-    artifacts.delete(location.root, location.path)
+
+    def remove() -> None:
+        forget_digest(tracking, location)
+        artifacts.delete(location.root, location.path)
+
+    return remove
 
 
 def forget_digest(tracking: Tracking, location: ArtifactLocation) -> None:
     """Drop the recorded digest of a file before a client replaces or removes it."""
-    artifact_digests.delete_digests(tracking.database, location.run_id or location.model_id or "", location.path)
+    artifact_digests.delete_digests(tracking.database, location.owner, names_of(location.path))
+
+
+def note_upload(tracking: Tracking, location: ArtifactLocation) -> None:
+    """Have the digest of a file recorded that a client has sent completely."""
+    if tracking.uploads is not None:
+        tracking.uploads.add(location.owner, location.root, names_of(location.path))
 
 
 def _content(root: Path, path: str) -> tuple[ArtifactInfo, ...]:
@@ -168,6 +198,6 @@ def _file(info: ArtifactInfo, path: str) -> FileSchema:
 
 
 ROUTES = (
-    Route("GET", "artifacts/list", ListArtifacts, list_of_run),
-    Route("GET", "logged-models/{model_id}/artifacts/directories", ListModelArtifacts, list_of_model),
+    Route("GET", "artifacts/list", ListArtifacts, list_of_run, is_listing=True),
+    Route("GET", "logged-models/{model_id}/artifacts/directories", ListModelArtifacts, list_of_model, is_listing=True),
 )

@@ -117,7 +117,7 @@ def _for_client(tracking: Tracking, model: LoggedModel) -> responses.ModelSchema
 
 ROUTES = (
     Route("POST", "logged-models", CreateModel, create),
-    Route("POST", "logged-models/search", SearchModels, search, writes=False),
+    Route("POST", "logged-models/search", SearchModels, search, writes=False, is_search=True),
     Route("GET", "logged-models/{model_id}", ModelId, get),
     Route("PATCH", "logged-models/{model_id}", FinalizeModel, finalize),
     Route("DELETE", "logged-models/{model_id}", ModelId, delete),

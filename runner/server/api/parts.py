@@ -9,8 +9,9 @@ from msgspec import Meta, Struct
 
 from runner.protocol.errors import ErrorCode, RefusedError
 from runner.protocol.requests import Request
-from runner.server.api.artifacts import ArtifactLocation, forget_digest, is_proxied, writable_location
+from runner.server.api.artifacts import ArtifactLocation, forget_digest, is_proxied, note_upload, writable_location
 from runner.server.api.tracking import Tracking
+from runner.server.budgets import PLAIN, TRANSFERS
 from runner.store import uploads
 
 _NO_PARTS = "Multipart upload is not supported for the current artifact repository"
@@ -77,14 +78,15 @@ def create(tracking: Tracking, folder: str, request: CreateUpload, base: str, he
 async def receive_part(tracking: Tracking, found: "re.Match[str]", pieces: AsyncIterator[bytes]) -> str:
     """Store a part, and return its ETag."""
     location = _location(tracking, found["path"], "part")
-    writer = uploads.PartWriter(location.root, found["upload"], int(found["number"]))
-    try:
-        async for piece in pieces:
-            writer.write(piece)
-    except BaseException:
-        writer.discard()
-        raise
-    return writer.finish()
+    with TRANSFERS.hold(PLAIN):
+        writer = uploads.PartWriter(location.root, found["upload"], int(found["number"]))
+        try:
+            async for piece in pieces:
+                writer.write(piece)
+        except BaseException:
+            writer.discard()
+            raise
+        return writer.finish()
 
 
 def complete(tracking: Tracking, folder: str, request: CompleteUpload) -> Callable[[], None]:
@@ -95,6 +97,7 @@ def complete(tracking: Tracking, folder: str, request: CompleteUpload) -> Callab
     def finish() -> None:
         forget_digest(tracking, location)
         uploads.finish(location.root, location.path, request.upload_id, tags)
+        note_upload(tracking, location)
 
     return finish
 

@@ -28,7 +28,6 @@ from runner.server.api.tracking import Route, Tracking, run_of, run_to_change
 from runner.store import lineage, runs, search, values
 from runner.store.entities import Dataset, DatasetInput, Metric, ModelOutput, NewRun, Run, View
 from runner.store.rules import MAX_VALUE, check_batch
-from runner.store.run_links import runs_with_links
 
 _STATUS_NUMBERS = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KILLED"}
 
@@ -103,7 +102,7 @@ def search_runs(tracking: Tracking, request: SearchRuns) -> object:
         ),
     )
     shown = [_for_client(tracking, run) for run in page.items]
-    users = runs_with_links(tracking.database, [run.run_id for run in shown])
+    users = lineage.runs_with_links(tracking.database, [run.run_id for run in shown])
     found = [_with_links(tracking, run) if run.run_id in users else responses.run(run) for run in shown]
     return {"runs": found, **({"next_page_token": page.next_page_token} if page.next_page_token else {})}
 
@@ -255,7 +254,7 @@ ROUTES = (
     Route("POST", "runs/update", UpdateRun, update),
     Route("POST", "runs/delete", AnyRun, delete),
     Route("POST", "runs/restore", AnyRun, restore),
-    Route("POST", "runs/search", SearchRuns, search_runs, writes=False),
+    Route("POST", "runs/search", SearchRuns, search_runs, writes=False, is_search=True),
     Route("POST", "runs/log-metric", LogMetric, log_metric),
     Route("POST", "runs/log-parameter", LogParam, log_param),
     Route("POST", "runs/set-tag", SetTag, set_tag),

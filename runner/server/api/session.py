@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 from runner.model import RunStatus
 from runner.protocol.errors import ErrorCode, RefusedError
 from runner.server.api.sources import check_location, check_source
+from runner.store import runs
 from runner.store.database import Database
 from runner.store.entities import Run
-from runner.store.run_permissions import find_permissions, has_live_runs
 
 RESERVED = ("proj.", "mlflow.source.", "mlflow.project.")
 """Prefixes of the tags in which proj records the source of a run."""
@@ -36,7 +36,7 @@ class Session:
         Raises:
             RefusedError: the run is still running.
         """
-        if find_permissions(db, run_id).is_live:
+        if runs.find_permissions(db, run_id).is_live:
             raise RefusedError(
                 ErrorCode.PERMISSION_DENIED, f"The run '{run_id}' is still running; it can't be deleted."
             )
@@ -47,7 +47,7 @@ class Session:
         Raises:
             RefusedError: the experiment would be deleted while one of its runs is running.
         """
-        if action == DELETED and has_live_runs(db, experiment_id):
+        if action == DELETED and runs.has_live_runs(db, experiment_id):
             raise RefusedError(
                 ErrorCode.PERMISSION_DENIED,
                 f"A run in the experiment '{experiment_id}' is still running; the experiment can't be deleted.",
@@ -67,7 +67,7 @@ class Session:
         """
         named = frozenset(keys)
         reserved = {key for key in named if key.startswith(RESERVED)}
-        if reserved and find_permissions(db, run_id).is_recorded:
+        if reserved and runs.find_permissions(db, run_id).is_recorded:
             raise RefusedError(
                 ErrorCode.PERMISSION_DENIED,
                 f"proj recorded the tag '{min(reserved)}' of this run; it can't be changed.",
@@ -120,4 +120,4 @@ class Session:
     def run_updated(self, db: Database, run_id: str, status: RunStatus | None, ended_at: int | None) -> bool:
         """Handle a new status of a run; return True when the record must not change."""
         del ended_at
-        return status is not None and find_permissions(db, run_id).is_recorded
+        return status is not None and runs.find_permissions(db, run_id).is_recorded

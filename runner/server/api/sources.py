@@ -4,6 +4,7 @@ import re
 from urllib.parse import unquote, urlsplit
 
 from runner.protocol.errors import ErrorCode, RefusedError
+from runner.urls import without_credentials
 
 _LONGEST = 5000
 _SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]+):", re.ASCII)
@@ -21,10 +22,12 @@ _WEB = frozenset(("http", "https"))
 def check_source(uri: str) -> None:
     """Refuse a source of a model version that is empty, or whose path leaves its root, also when it is encoded.
 
+    A source with a password is refused, too: everybody who reads the registry would read it.
+
     Raises:
         RefusedError: the source is refused.
     """
-    if not is_address(uri):
+    if not is_address(uri) or _has_password(uri):
         raise refused_source(uri)
     if scheme_of(uri) in ("runs", "models") and urlsplit(uri).netloc:
         raise refused_source(uri)
@@ -36,7 +39,7 @@ def check_location(uri: str) -> None:
     Raises:
         RefusedError: the location is refused.
     """
-    if not is_address(uri) or "#" in uri or ";" in uri:
+    if not is_address(uri) or _has_password(uri) or "#" in uri or ";" in uri:
         raise refused_location(uri)
 
 
@@ -46,7 +49,7 @@ def check_link(uri: str) -> None:
     Raises:
         RefusedError: the link is refused.
     """
-    if uri and (not is_address(uri) or scheme_of(uri) not in _WEB):
+    if uri and (not is_address(uri) or scheme_of(uri) not in _WEB or _has_password(uri)):
         raise RefusedError(ErrorCode.INVALID_PARAMETER_VALUE, f"Invalid run link: '{_shown(uri)}'.")
 
 
@@ -78,6 +81,14 @@ def refused_source(uri: str) -> RefusedError:
     return RefusedError(ErrorCode.INVALID_PARAMETER_VALUE, f"Invalid model version source: '{_shown(uri)}'.")
 
 
+def _has_password(uri: str) -> bool:
+    """Check for ``user:password@``; a name without password is a container in the URIs of Azure."""
+    try:
+        return urlsplit(uri).password is not None
+    except ValueError:
+        return True
+
+
 def refused_location(uri: str) -> RefusedError:
     """Build the error for an invalid artifact location."""
     return RefusedError(ErrorCode.INVALID_PARAMETER_VALUE, f"Invalid artifact location: '{_shown(uri)}'.")
@@ -92,4 +103,4 @@ def _decoded(uri: str) -> str:
 
 
 def _shown(uri: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in uri[:200])
+    return "".join(letter if letter.isprintable() else "?" for letter in without_credentials(uri[:200]))

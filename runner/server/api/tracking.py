@@ -9,6 +9,7 @@ from runner.model import Report
 from runner.protocol.errors import ErrorCode, RefusedError
 from runner.protocol.requests import AnyRun, Request
 from runner.server.api.session import Session
+from runner.server.upload_digests import UploadDigests
 from runner.settings import Home
 from runner.store.database import Database
 
@@ -48,6 +49,8 @@ class Tracking(Struct, frozen=True, kw_only=True):
     """The tracking server that registry and search calls are proxied to, if there is one."""
     redact: Callable[[bytes], bytes] | None = None
     """Removes secrets from the body of a request, if the command has any."""
+    uploads: UploadDigests | None = None
+    """Records the digests of uploads; the end of a run records those of its own server."""
 
 
 class Stream(Struct, frozen=True):
@@ -67,6 +70,10 @@ class Route(Struct, frozen=True):
     """Whether the endpoint changes the store; None means every method except GET does."""
     is_long: bool = False
     """Whether the endpoint runs in a thread, so that others do not wait; it must not change the store."""
+    is_search: bool = False
+    """Whether the endpoint moves to a thread when it takes long, with a time limit; it must not change the store."""
+    is_listing: bool = False
+    """Whether the endpoint lists a folder; it must not change the store."""
 
     @property
     def changes(self) -> bool:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
@@ -105,8 +106,6 @@ def read_served(word: str) -> str:
     Raises:
         UsageError: the value has no host or no port.
     """
-    from urllib.parse import urlsplit
-
     parts = urlsplit(word if "://" in word else f"//{word}")
     try:
         host, port = (parts.hostname or "").lower(), parts.port or PORTS.get(parts.scheme)

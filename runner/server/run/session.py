@@ -9,11 +9,9 @@ from runner.protocol.errors import ErrorCode, RefusedError
 from runner.server.api.session import RESERVED, Session
 from runner.server.api.sources import check_source
 from runner.server.run.child_runs import ChildRuns, State
-from runner.store import experiments
+from runner.store import experiments, runs
 from runner.store.database import Database
 from runner.store.entities import Run
-from runner.store.experiment_changes import move_run
-from runner.store.run_permissions import find_permissions, note_writer
 
 
 class ChildSession(Session):
@@ -60,13 +58,13 @@ class ChildSession(Session):
         """
         if self._runs.find(run_id) is not None:
             return
-        permissions = find_permissions(db, run_id)
+        permissions = runs.find_permissions(db, run_id)
         if permissions.is_live:
             raise RefusedError(
                 ErrorCode.PERMISSION_DENIED,
                 f"The run '{run_id}' belongs to another running process; '{self._runs.own.run_id}' can't write to it.",
             )
-        note_writer(db, run_id, self._runs.own.run_id)
+        runs.note_writer(db, run_id, self._runs.own.run_id)
         self._runs.add(run_id, State.RECORDED if permissions.is_recorded else State.EARLIER)
         self._notify(f"The command wrote to another run, {run_id}")
 
@@ -160,7 +158,7 @@ class ChildSession(Session):
         if selected is not None and run is self._runs.own:
             self._follow(db, selected)
         elif selected is not None:
-            move_run(db, run_id, selected)
+            runs.move(db, run_id, selected)
         return not transition.stores
 
     def _follow(self, db: Database, named: str) -> None:
@@ -173,7 +171,7 @@ class ChildSession(Session):
             message = f"The script selects the experiment '{target.name}'; the run stays in the one that you selected"
             self._notify(message, hint="Change it with --experiment.")
             return
-        move_run(db, self._runs.own.run_id, named)
+        runs.move(db, self._runs.own.run_id, named)
         self._experiments.add(named)
         self._notify(
             f"The run is in the experiment '{target.name}', which its script selects", hint="--experiment overrides it."

@@ -19,9 +19,10 @@ from runner.server.api.tracking import Tracking
 from runner.server.app import App, Served, build_app
 from runner.server.peers import can_tell_users
 from runner.server.standalone.rights import Admission, TokenGuard, TokenSession
+from runner.server.upload_digests import UploadDigests
 from runner.server.uvicorn_server import make_server, serve_until
 from runner.settings import Home
-from runner.store import runs, server_keys, tokens
+from runner.store import lost_runs, server_keys, tokens
 from runner.store.database import Database
 from runner.store.server_keys import ServerKey
 from runner.store.staging import collect_everywhere
@@ -78,7 +79,9 @@ def serve_standalone(
             users=_users(options),
             key="" if key is None else key.text,
         )
-        tracking = Tracking(database=database, home=home, session=TokenSession(home), report=report)
+        uploads = opened.enter_context(UploadDigests(database, home, report))
+        session = TokenSession(home)
+        tracking = Tracking(database=database, home=home, session=session, report=report, uploads=uploads)
         _announce(options, address[1], guard, report, key)
         asyncio.run(_serve_until_stopped(build_app(tracking, guard, observe), options, listener, database))
 
@@ -201,7 +204,7 @@ async def _mark_lost(database: Database) -> None:
     while True:
         # A full disk may have space at the next check; requests report the error to their clients.
         with contextlib.suppress(StoreError):
-            runs.mark_lost(database)
+            lost_runs.mark_lost(database)
         await asyncio.sleep(_CHECK_SECONDS)
 
 

@@ -209,7 +209,7 @@ def test_podman_under_dockers_name_is_podman(tmp_path: Path) -> None:
     assert find_engine({"PATH": str(tmp_path)}).kind is EngineKind.PODMAN
 
 
-def test_without_an_engine_it_is_said_what_was_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_engine_the_error_names_what_was_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refusal = '{"ServerErrors": ["Cannot connect to the daemon"]}'
     program(tmp_path, "docker", f"case $1 in --version) echo Docker version 28;; *) echo '{refusal}'; exit 1;; esac")
     with pytest.raises(ExecutionError) as caught:
@@ -311,7 +311,7 @@ def test_a_devcontainers_dockerfile_lies_beside_it(tmp_path: Path) -> None:
     assert spec.container.build == build
 
 
-def test_a_devcontainer_that_nobody_names_can_be_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_devcontainer_that_nobody_names_can_be_requested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(tmp_path / "bin", "podman", "exit 1")
     files = FolderFiles(write_tree(tmp_path / "p", {".devcontainer/devcontainer.json": DEVCONTAINER}))
     assert find_devcontainer(FolderFiles(tmp_path)) is None

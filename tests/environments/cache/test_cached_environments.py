@@ -94,9 +94,9 @@ def test_environments_are_listed_verified_exported_and_removed(project: Path, pr
     assert listed["digest"] == run.json["environment"]["digest"]
     assert ["six", "1.16.0"] in listed["packages"]
     assert listed["size"] >= listed["own_size"] > 0
-    told = proj("env", "list").out
-    assert listed["name"][:8] in told
-    assert ("unshared)" in told) is (listed["own_size"] < listed["size"])
+    reported = proj("env", "list").out
+    assert listed["name"][:8] in reported
+    assert ("unshared)" in reported) is (listed["own_size"] < listed["size"])
     assert "six 1.16.0" in proj("env", "show", listed["name"][:6]).out
     assert proj("env", "verify").code == 0
     for word in (run.json["run_id"][:8], listed["name"]):

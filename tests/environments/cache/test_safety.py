@@ -38,9 +38,9 @@ def project(make_repository: MakeRepository) -> Path:
 
 
 def findings(check: Callable[..., Iterator[Finding]], home: Home, *, repair: bool) -> list[Finding]:
-    told: list[tuple[int, int]] = []
-    found = list(check(home, repair=repair, progress=lambda done, number: told.append((done, number))))
-    assert all(done <= number for done, number in told)
+    reported: list[tuple[int, int]] = []
+    found = list(check(home, repair=repair, progress=lambda done, number: reported.append((done, number))))
+    assert all(done <= number for done, number in reported)
     return found
 
 
@@ -167,9 +167,9 @@ def test_a_running_command_keeps_its_build_whatever_others_do(
         (environment,) = cached_environments(home)
         (next(Path(environment.path).glob("lib/python*/site-packages")) / "stranger.py").write_text("X = 1\n")
         both = [start_proj("run", ".", cwd=project) for _ in range(2)]
-        said = [other.communicate(timeout=240)[1] for other in both]
-        assert [other.returncode for other in both] == [0, 0], said
-        assert sum("Building environment" in text for text in said) == 1
+        printed = [other.communicate(timeout=240)[1] for other in both]
+        assert [other.returncode for other in both] == [0, 0], printed
+        assert sum("Building environment" in text for text in printed) == 1
     (environment,) = cached_environments(home)
     next(Path(environment.path).glob("lib/python*/site-packages/six.py")).unlink()
     (found,) = findings(verify_environments, home, repair=True)

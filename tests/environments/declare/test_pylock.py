@@ -128,7 +128,7 @@ def test_all_kinds_of_package_sources(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         ("lock-version = '2.0'\ncreated-by = 'x'\npackages = []\n", "1.0 is supported"),
         ("lock-version = ", "not valid TOML"),
@@ -141,7 +141,7 @@ def test_all_kinds_of_package_sources(tmp_path: Path) -> None:
         ("", "not a lock of PEP 751"),
     ],
 )
-def test_an_invalid_lock_is_refused(tmp_path: Path, text: str, told: str) -> None:
-    with pytest.raises(EnvironmentSetupError, match=told) as caught:
+def test_an_invalid_lock_is_refused(tmp_path: Path, text: str, reported: str) -> None:
+    with pytest.raises(EnvironmentSetupError, match=reported) as caught:
         read_pylock("pylock.toml", text.encode(), FolderFiles(tmp_path))
     assert "pylock.toml" in f"{caught.value.message} {caught.value.context}"

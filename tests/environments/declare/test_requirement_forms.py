@@ -66,12 +66,12 @@ def test_lines_without_a_plain_name_are_unchanged(name: str, host: str, form: st
 
 @given(st.text(alphabet="abgit+-_.@/:#[]=<>!~;${} 01\"'(),\\", max_size=40))
 def test_any_line_is_parsed_without_an_exception(text: str) -> None:
-    asked = parse_line(text)
+    requested = parse_line(text)
     name_of(text)
-    if asked is not None:
+    if requested is not None:
         assert "://" not in text
         assert "${" not in text
-        assert text.strip().startswith(asked.name)
+        assert text.strip().startswith(requested.name)
 
 
 LOCAL = ("./{name}", ".", "-e .", "-e ./{name}[extra]", "./{name}.whl", "{name} @ file:{name}", "-e file:./{name}")

@@ -100,7 +100,7 @@ def forms(host: str) -> dict[str, tuple[dict[str, str], dict[str, str]]]:
     """Return the files of projects, and files beside them, that name the index in every way that there is."""
     login = f"{USER}:{quote(PASSWORD, safe='')}@"
     simple, file = f"http://{login}{host}/simple/", f"http://{login}{host}/files/{FILE}"
-    asked = f"http://{host}/files/{FILE}?token={TOKEN}"
+    requested = f"http://{host}/files/{FILE}?token={TOKEN}"
     lock = (
         f"lock-version = '1.0'\ncreated-by = 'x'\n[[packages]]\nname = '{NAME}'\nversion = '1.0'\n"
         f"archive = {{url = '{file}', hashes = {{sha256 = '{DIGEST}'}}}}\n"
@@ -112,7 +112,7 @@ def forms(host: str) -> dict[str, tuple[dict[str, str], dict[str, str]]]:
         "requirements": ({"requirements.txt": f"--extra-index-url {simple}\n{NAME}\n"}, {}),
         "hashes": ({"requirements.txt": hashed}, {}),
         "a wheel by URL": ({"requirements.txt": f"{NAME} @ {file}\n"}, {}),
-        "a token in the query": ({"requirements.txt": f"{NAME} @ {asked}\n"}, {}),
+        "a token in the query": ({"requirements.txt": f"{NAME} @ {requested}\n"}, {}),
         "a variable": ({"requirements.txt": f"-i http://${{LOGIN}}{host}/simple/\n{NAME}\n"}, {"LOGIN": login}),
         "conda.yaml": ({"conda.yaml": conda}, {}),
         "pylock.toml": ({"pylock.toml": lock}, {}),
@@ -167,8 +167,8 @@ def test_index_passwords_are_neither_stored_nor_printed(
         proj("show", run_id, "--json", cwd=root),
         proj("env", "export", run_id, cwd=root),
     ]
-    said = json.dumps([[result.out, result.err] for result in results])
-    assert not [secret for secret in SECRETS if secret in said]
+    printed = json.dumps([[result.out, result.err] for result in results])
+    assert not [secret for secret in SECRETS if secret in printed]
     assert not (found := found_in(home.root)), "\n".join(found)
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from runner.environments.backends.registry import choose_backend
-from runner.environments.cache.source_trees import FolderTree
 from runner.environments.declare.conda.mapping import version_rule
+from runner.environments.declare.source_trees import FolderTree
 from runner.environments.declare.spec import read_spec
 from runner.environments.specs import EnvironmentSpec, LocalPackage
 from runner.errors import EnvironmentSetupError

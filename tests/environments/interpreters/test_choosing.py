@@ -13,8 +13,8 @@ from packaging.specifiers import SpecifierSet
 from runner.environments.interpreters import interpreters
 from runner.environments.interpreters.choosing import MissingInterpreterError, choose
 from runner.environments.interpreters.interpreters import discover
+from runner.environments.interpreters.release_lines import line_in_use
 from runner.environments.model import Interpreter
-from runner.environments.resolve.cutoff import line_in_use
 from runner.environments.version_rules import parse_rule
 from runner.errors import EnvironmentSetupError
 

@@ -66,12 +66,12 @@ def test_a_missing_import_of_an_installed_package_is_added(
     root = make_repository(files)
     first = proj("run", ".", "--json", "--as-of", "now", cwd=root, **index)
     assert first.code == 0, first.err
-    told = "'tabulate' is added: 'projtestsforgets' imports it and does not declare it"
-    assert first.json["environment"]["repairs"] == [told]
-    assert f"Repaired: {told}" in first.err
+    reported = "'tabulate' is added: 'projtestsforgets' imports it and does not declare it"
+    assert first.json["environment"]["repairs"] == [reported]
+    assert f"Repaired: {reported}" in first.err
     assert [run["status"] for run in proj("list", "--json", cwd=root).json] == ["FINISHED", "FAILED"]
     again = proj("run", ".", "--json", "--as-of", "now", cwd=root, **index)
-    assert again.json["environment"]["repairs"] == [told]
+    assert again.json["environment"]["repairs"] == [reported]
     assert len(proj("list", "--json", cwd=root).json) == 3, "it does not fail first again"
     plain = proj("run", ".", "--no-repair", "--as-of", "now", cwd=root, **index)
     assert plain.code == 1
@@ -99,13 +99,13 @@ def test_requirements_of_old_scikit_learn_are_completed(
 ) -> None:
     if not any(item.line == (3, 6) for item in discover(home.root / "interpreters.json")):
         pytest.skip("this machine has no Python 3.6")
-    asked = "python: '3.6'\ndependencies: [scikit-learn==0.19.2]\n"
-    files = {"MLproject": manifest(), "python_env.yaml": asked, "t.py": "import sklearn.linear_model\n"}
+    requested = "python: '3.6'\ndependencies: [scikit-learn==0.19.2]\n"
+    files = {"MLproject": manifest(), "python_env.yaml": requested, "t.py": "import sklearn.linear_model\n"}
     root = make_repository(files)
     record = proj("run", ".", "--json", "--as-of", "2019-01-01", cwd=root)
     assert record.code == 0, record.err
-    (told,) = record.json["environment"]["repairs"]
-    assert "numpy and scipy are installed for scikit-learn 0.19.2" in told
+    (reported,) = record.json["environment"]["repairs"]
+    assert "numpy and scipy are installed for scikit-learn 0.19.2" in reported
     assert "FAILED" not in proj("list", cwd=root).out
     refused = proj("run", ".", "--no-repair", "--as-of", "2019-01-01", cwd=root)
     assert refused.code == 1
@@ -120,13 +120,13 @@ def test_a_null_default_is_left_out_with_its_flag(proj: RunProj, make_repository
     root = make_repository({"MLproject": manifest("python t.py --a {a} --b {b}", parameters), "t.py": SHOW})
     record = proj("run", ".", *LOCAL, "--json", cwd=root)
     assert record.code == 0, record.err
-    told = "the default of parameter 'a' is null: '--a {a}' is left out of the command"
-    assert record.json["repairs"] == [told]
-    assert record.json["tags"]["proj.repairs"] == told
+    reported = "the default of parameter 'a' is null: '--a {a}' is left out of the command"
+    assert record.json["repairs"] == [reported]
+    assert record.json["tags"]["proj.repairs"] == reported
     assert record.json["command"] == "python t.py --b 0.5"
     assert [one["name"] for one in record.json["parameters"]] == ["b"]
-    assert f"Repaired: {told}" in record.err
-    assert told in proj("show", record.json["run_id"], cwd=root).out
+    assert f"Repaired: {reported}" in record.err
+    assert reported in proj("show", record.json["run_id"], cwd=root).out
     given = proj("run", ".", *LOCAL, "--json", "-P", "a=3", cwd=root).json
     assert (given["command"], given["repairs"]) == ("python t.py --a 3 --b 0.5", [])
     refused = proj("run", ".", *LOCAL, "--no-repair", cwd=root)
@@ -164,9 +164,9 @@ def test_an_absolute_path_whose_end_is_a_file_of_the_repository(proj: RunProj, m
     record = proj("run", ".", "--json", cwd=root)
     assert record.code == 0, record.err
     assert "writing is not led" in record.err + proj("log", record.json["run_id"], cwd=root).out
-    told = record.json["repairs"]
-    assert len(told) == 3
-    assert "'/home/nobody-here/thing/data/a.csv' (t.py:3) does not exist on this machine: 'data/a.csv'" in told[0]
+    reported = record.json["repairs"]
+    assert len(reported) == 3
+    assert "'/home/nobody-here/thing/data/a.csv' (t.py:3) does not exist on this machine: 'data/a.csv'" in reported[0]
     assert record.json["environment"]["repairs"] == []
     assert "which does not exist on this machine\n" not in record.err, "replaced paths cause no warning"
     refused = proj("run", ".", "--no-repair", cwd=root)
@@ -197,11 +197,11 @@ def test_an_address_in_a_parameter_gets_the_hint(proj: RunProj, make_repository:
     code = "import argparse\ndef set_tracking_uri(uri): pass\nclass args: server = ''\nset_tracking_uri(args.server)\n"
     files = {"MLproject": manifest("python t.py {server} {page}", parameters), "t.py": code}
     root = make_repository(files)
-    told = proj("run", ".", *LOCAL, cwd=root)
-    assert told.code == 0
-    assert f"parameter 'server' is 127.0.0.1:{port}" in told.err
-    assert f"'--serve-as 127.0.0.1:{port}' lets this run answer there" in told.err
-    assert "x.invalid" not in told.err
+    reported = proj("run", ".", *LOCAL, cwd=root)
+    assert reported.code == 0
+    assert f"parameter 'server' is 127.0.0.1:{port}" in reported.err
+    assert f"'--serve-as 127.0.0.1:{port}' lets this run answer there" in reported.err
+    assert "x.invalid" not in reported.err
     served = proj("run", ".", *LOCAL, "--serve-as", f"127.0.0.1:{port}", cwd=root)
     assert "parameter 'server'" not in served.err
 
@@ -262,8 +262,8 @@ def test_an_absent_environment_file_of_a_commit_is_a_repair(
     root = make_repository({"MLproject": manifest(environment="python_env: nope.yaml"), "t.py": "print(1)"})
     record = proj("run", *words, "--json", cwd=root)
     assert record.code == 0, record.err
-    (told,) = record.json["environment"]["repairs"]
-    assert told.startswith("the environment file 'nope.yaml' does not exist")
+    (reported,) = record.json["environment"]["repairs"]
+    assert reported.startswith("the environment file 'nope.yaml' does not exist")
     assert "environment: not as declared: 1 repair: the environment file 'nope.yaml'" in record.err
     assert proj("run", *words, "--no-repair", cwd=root).code == 1
 
@@ -297,6 +297,6 @@ def test_an_edited_old_commit_is_offered_its_day(
 def test_each_hint_is_printed_once(proj: RunProj, make_repository: MakeRepository) -> None:
     code = "import mlflow\nmlflow.set_tracking_uri('http://10.0.0.9:5000')\nmlflow.set_tracking_uri('http://10.0.0.9:5000')\n"
     root = make_repository({"MLproject": manifest("true; python t.py"), "t.py": code})
-    said = proj("run", ".", *LOCAL, cwd=root).err
-    assert said.count("the code logs to http://10.0.0.9:5000, not to the run") == 2
-    assert said.count("hint: '--serve-as 10.0.0.9:5000'") == 1
+    printed = proj("run", ".", *LOCAL, cwd=root).err
+    assert printed.count("the code logs to http://10.0.0.9:5000, not to the run") == 2
+    assert printed.count("hint: '--serve-as 10.0.0.9:5000'") == 1

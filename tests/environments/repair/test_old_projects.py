@@ -15,8 +15,8 @@ import pytest
 
 from runner.environments.backends.uv import UvBackend
 from runner.environments.interpreters.interpreters import discover
+from runner.environments.interpreters.release_lines import line_in_use
 from runner.environments.model import EnvironmentRequest
-from runner.environments.resolve.cutoff import line_in_use
 from runner.environments.specs import PythonSpec
 from runner.model import Event
 from runner.settings import Home

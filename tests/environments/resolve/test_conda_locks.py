@@ -16,15 +16,16 @@ import pytest
 import yaml
 
 from runner.base.locks import locked
+from runner.environments.backends.conda.tools import lock_text
 from runner.environments.backends.registry import BACKENDS, choose_backend
-from runner.environments.cache.source_trees import FolderTree
 from runner.environments.declare.conda.files import select_lines
 from runner.environments.declare.conda.spec import read_conda_spec
+from runner.environments.declare.source_trees import FolderTree
 from runner.environments.resolve.conda.channels import channels_of
 from runner.environments.resolve.conda.lockfile import CondaLock, PipPackage, read_conda_lock, write_conda_lock
-from runner.environments.resolve.conda.pip import _package, _ranks
+from runner.environments.resolve.conda.pip import pip_packages
 from runner.environments.resolve.conda.protocol import CondaPackage
-from runner.environments.resolve.conda.solve import lock_path_beside, lock_text
+from runner.environments.resolve.conda.solve import lock_path_beside
 from runner.environments.specs import CondaFile
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentDeclaration, EnvironmentKind, EventKind
@@ -284,17 +285,17 @@ def test_the_best_wheel_for_the_platform_is_chosen() -> None:
     wheels = [{"url": f"https://h.invalid/{n}", "hashes": {"sha256": str(i) * 64}} for i, n in enumerate(names)]
     sdist = {"url": "https://h.invalid/six-1.tar.gz", "hashes": {"sha256": "9" * 64}}
     package = {"name": "six", "version": "1", "wheels": wheels, "sdist": sdist}
+    lock = {"lock-version": "1.0", "created-by": "uv"}
 
     def best(name: str, python: str = "3.11.4") -> str:
-        found = _package(package, _ranks(python, name))
-        assert found
+        (found,) = pip_packages({**lock, "packages": [package]}, python, name)
         return found.url.rpartition("/")[2]
 
     assert (best("linux-64"), best("win-64")) == (names[2], names[0])
     assert best("osx-arm64") == best("linux-64", "3.10.1") == names[1]
-    assert _package({**package, "wheels": wheels[:1]}, _ranks("3.11", "linux-64")) == PipPackage(
-        name="six", version="1", url="https://h.invalid/six-1.tar.gz", sha256="9" * 64
-    )
+    others = {**lock, "packages": [{**package, "wheels": wheels[:1]}]}
+    source = PipPackage(name="six", version="1", url="https://h.invalid/six-1.tar.gz", sha256="9" * 64)
+    assert pip_packages(others, "3.11", "linux-64") == [source]
 
 
 # Locks of the project

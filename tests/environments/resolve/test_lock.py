@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from runner.environments.cache.source_trees import FolderTree
 from runner.environments.declare.indexes import IndexOptions
 from runner.environments.declare.project_lock import LockHeader, lock_name, read_header, write_header
+from runner.environments.declare.source_trees import FolderTree
 from runner.environments.declare.spec import read_spec
 from runner.environments.resolve import uv_command
 from runner.environments.version_rules import bounds, parse_rule

@@ -22,7 +22,7 @@ from runner.server.app import _ROUTES, VERSION
 from runner.settings import Home
 from runner.store.database import Database
 from tests.support.protocol import API, Client, Reply, Stage
-from tests.support.standalone_server import team_server
+from tests.support.standalone_server import standalone_server
 
 WORDS = {code.value for code in ErrorCode}
 
@@ -93,8 +93,8 @@ def test_nothing_that_fits_the_document_breaks_the_server(tmp_path: Path) -> Non
         "--warnings=off",
         "--generation-database=none",
     ]
-    with team_server(tmp_path) as team:
-        words = ["run", f"{team.url}/openapi.json", f"--checks={','.join(checks)}", *options]
+    with standalone_server(tmp_path) as standalone:
+        words = ["run", f"{standalone.url}/openapi.json", f"--checks={','.join(checks)}", *options]
         seed = ["--seed", os.environ.get("PROJ_TEST_SEED", "1")]
         done = subprocess.run(
             [sys.executable, "-m", "schemathesis.cli", *words, *seed],
@@ -105,7 +105,7 @@ def test_nothing_that_fits_the_document_breaks_the_server(tmp_path: Path) -> Non
         )
         assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
         assert "Tested: " in done.stdout
-        assert "A request failed" not in team.log
+        assert "A request failed" not in standalone.log
 
 
 # Texts that JSON can carry and others stumble over: half a surrogate pair, control characters, long ones.
@@ -186,12 +186,12 @@ def test_no_query_breaks_the_server(client: Client, examples: int) -> None:
     @given(st.data())
     def send(data: st.DataObject) -> None:
         route = data.draw(st.sampled_from([route for route in _ROUTES if route.method == "GET" and route.path]))
-        asked = {
+        requested = {
             field.name: data.draw(st.one_of(st.text(st.characters(codec="utf-8"), max_size=8), st.just("0"), NUMBERS))
             for field in fields(route.schema)
             if field.required or data.draw(st.booleans())
         }
         path = "/".join("0" if part is None else part for part in route.parts)
-        check(client.get(path, **asked))
+        check(client.get(path, **requested))
 
     send()

@@ -28,7 +28,7 @@ from runner.store.filters import MAX_LENGTH, parse_filter
 from runner.store.search import RUNS
 from runner.store.tokens import Scope
 from tests.support.protocol import API, Client, Stage
-from tests.support.standalone_server import Team, team_server
+from tests.support.standalone_server import RunningServer, standalone_server
 
 PROXY = "/api/2.0/mlflow-artifacts/artifacts"
 MPU = "/api/2.0/mlflow-artifacts/mpu"
@@ -42,8 +42,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 
 @pytest.fixture(scope="module")
-def team(place: Home) -> Iterator[Team]:
-    with team_server(place.root.parent, PROJ_HOME=str(place.root)) as server:
+def standalone(place: Home) -> Iterator[RunningServer]:
+    with standalone_server(place.root.parent, PROJ_HOME=str(place.root)) as server:
         server.post("registered-models/create", name="m")
         yield server
 
@@ -91,6 +91,11 @@ NO_ADDRESSES = [
     "s3://bucket/%0d%0aX: y",
     "s3://bucket/%252e%252e/other",
     "s3://bucket/..%5cother",
+    "https://user:secret@example.org/m",
+    "HTTPS://:secret@example.org",
+    "s3://key:secret@bucket/x",
+    "https://user:@example.org/m",
+    "https://[::1/m",
     "",
 ]
 OF_THIS_DISK = [
@@ -120,18 +125,18 @@ ADDRESSES = [
 
 
 @pytest.mark.parametrize("uri", [*NO_ADDRESSES, *OF_THIS_DISK])
-def test_a_server_takes_no_address_of_its_disk_or_that_runs_something(team: Team, uri: str) -> None:
-    assert team.post("model-versions/create", name="m", source=uri).error == INVALID
+def test_a_server_takes_no_address_of_its_disk_or_that_runs_something(standalone: RunningServer, uri: str) -> None:
+    assert standalone.post("model-versions/create", name="m", source=uri).error == INVALID
     if uri:
-        assert team.post("experiments/create", name=f"at {uri!r}"[:400], artifact_location=uri).error == INVALID
+        assert standalone.post("experiments/create", name=f"at {uri!r}"[:400], artifact_location=uri).error == INVALID
 
 
 @pytest.mark.parametrize("uri", ADDRESSES)
-def test_a_server_takes_addresses_of_other_stores(team: Team, uri: str) -> None:
-    made = team.post("model-versions/create", name="m", source=uri).json["model_version"]
+def test_a_server_takes_addresses_of_other_stores(standalone: RunningServer, uri: str) -> None:
+    made = standalone.post("model-versions/create", name="m", source=uri).json["model_version"]
     assert made["source"] == uri
-    made = team.post("experiments/create", name=f"at {uri}", artifact_location=uri).json["experiment_id"]
-    assert team.get("experiments/get", experiment_id=made)["experiment"]["artifact_location"] == uri
+    made = standalone.post("experiments/create", name=f"at {uri}", artifact_location=uri).json["experiment_id"]
+    assert standalone.get("experiments/get", experiment_id=made)["experiment"]["artifact_location"] == uri
 
 
 @pytest.mark.parametrize("uri", NO_ADDRESSES)
@@ -150,15 +155,17 @@ def test_a_command_may_name_places_on_its_own_disk(client: Client, tmp_path: Pat
 
 
 @pytest.mark.parametrize("uri", ["s3://bucket/x#y", "s3://bucket/x;y"])
-def test_a_place_for_artifacts_has_no_fragment(team: Team, uri: str) -> None:
-    assert team.post("experiments/create", name="f", artifact_location=uri).error == INVALID
+def test_a_place_for_artifacts_has_no_fragment(standalone: RunningServer, uri: str) -> None:
+    assert standalone.post("experiments/create", name="f", artifact_location=uri).error == INVALID
 
 
-@pytest.mark.parametrize("link", ["javascript:alert(1)", "data:text/html,x", "file:///etc", "JaVaScRiPt:alert(1)", "x"])
-def test_a_link_to_a_run_leads_to_a_page(team: Team, link: str) -> None:
+@pytest.mark.parametrize(
+    "link", ["javascript:alert(1)", "data:text/html,x", "file:///etc", "JaVaScRiPt:alert(1)", "x", "https://u:p@h"]
+)
+def test_a_link_to_a_run_leads_to_a_page(standalone: RunningServer, link: str) -> None:
     fields = {"name": "m", "source": "s3://bucket/x"}
-    assert team.post("model-versions/create", **fields, run_link=link).error == INVALID
-    assert team.post("model-versions/create", **fields, run_link="https://example.org/#/runs/1").status == 200
+    assert standalone.post("model-versions/create", **fields, run_link=link).error == INVALID
+    assert standalone.post("model-versions/create", **fields, run_link="https://example.org/#/runs/1").status == 200
 
 
 @given(
@@ -191,46 +198,60 @@ SIMPLE = ["text/plain", "text/plain;charset=UTF-8", "Text/Plain", "application/x
 SIMPLE += ["multipart/form-data; boundary=x"]
 
 
-def count_experiments(team: Team) -> int:
-    return len(team.post("experiments/search", max_results=1000).json["experiments"])
+def count_experiments(standalone: RunningServer) -> int:
+    return len(standalone.post("experiments/search", max_results=1000).json["experiments"])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
-def test_a_page_of_another_site_reads_and_writes_nothing(team: Team, page: dict[str, str]) -> None:
-    before = count_experiments(team)
+def test_a_page_of_another_site_reads_and_writes_nothing(standalone: RunningServer, page: dict[str, str]) -> None:
+    before = count_experiments(standalone)
     body = json.dumps({"name": f"by {page}"}).encode()
     for method in ("POST", "GET"):
-        assert team.send(method, f"{API}experiments/create", body, **page).error == DENIED
-    assert team.send("GET", f"{API}experiments/get?experiment_id=0", **page).error == DENIED
-    assert team.send("POST", f"{API}runs/search", b"{}", **page, **{"Content-Type": "application/json"}).error == DENIED
-    assert count_experiments(team) == before
+        assert standalone.send(method, f"{API}experiments/create", body, **page).error == DENIED
+    assert standalone.send("GET", f"{API}experiments/get?experiment_id=0", **page).error == DENIED
+    assert (
+        standalone.send("POST", f"{API}runs/search", b"{}", **page, **{"Content-Type": "application/json"}).error
+        == DENIED
+    )
+    assert count_experiments(standalone) == before
 
 
 @pytest.mark.parametrize("kind", SIMPLE)
-def test_a_form_of_an_old_browser_writes_nothing(team: Team, kind: str) -> None:
+def test_a_form_of_an_old_browser_writes_nothing(standalone: RunningServer, kind: str) -> None:
     """Such a browser sends neither Origin nor Sec-Fetch-Site, and these types without asking."""
-    before = count_experiments(team)
+    before = count_experiments(standalone)
     body = json.dumps({"name": f"by {kind}"}).encode()
-    assert team.send("POST", f"{API}experiments/create", body, **{"Content-Type": kind}).error == (400, "BAD_REQUEST")
-    assert count_experiments(team) == before
+    assert standalone.send("POST", f"{API}experiments/create", body, **{"Content-Type": kind}).error == (
+        400,
+        "BAD_REQUEST",
+    )
+    assert count_experiments(standalone) == before
 
 
-def test_own_pages_and_links_to_them_work(team: Team) -> None:
-    own = {"Origin": team.url, "Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"}
+def test_own_pages_and_links_to_them_work(standalone: RunningServer) -> None:
+    own = {
+        "Origin": standalone.url,
+        "Sec-Fetch-Site": "same-origin",
+        "Sec-Fetch-Mode": "cors",
+        "Sec-Fetch-Dest": "empty",
+    }
     for kind in ("application/json", "text/plain"):
-        assert team.send("POST", f"{API}experiments/search", b"{}", **own, **{"Content-Type": kind}).status == 200
-    assert team.send("GET", f"{API}experiments/get?experiment_id=0", **{"Sec-Fetch-Site": "same-origin"}).status == 200
+        assert standalone.send("POST", f"{API}experiments/search", b"{}", **own, **{"Content-Type": kind}).status == 200
+    assert (
+        standalone.send("GET", f"{API}experiments/get?experiment_id=0", **{"Sec-Fetch-Site": "same-origin"}).status
+        == 200
+    )
     typed = {"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
     link = {**typed, "Sec-Fetch-Site": "cross-site"}
     for headers in (typed, link):
-        assert team.send("GET", "/", **headers).status == 200
+        assert standalone.send("GET", "/", **headers).status == 200
 
 
-def test_a_client_that_is_no_browser_may_leave_the_type_out_or_send_a_file_of_any(team: Team) -> None:
-    assert team.send("POST", f"{API}experiments/search", b"{}").status == 200
-    run = team.post("runs/create", experiment_id="0").json["run"]["info"]["run_id"]
+def test_a_client_that_is_no_browser_may_leave_the_type_out_or_send_a_file_of_any(standalone: RunningServer) -> None:
+    assert standalone.send("POST", f"{API}experiments/search", b"{}").status == 200
+    run = standalone.post("runs/create", experiment_id="0").json["run"]["info"]["run_id"]
     path = f"{PROXY}/runs/{run}/artifacts/a.txt"
-    assert team.send("PUT", path, b"x", **{"Content-Type": "text/plain"}).status == 200
+    assert standalone.send("PUT", path, b"x", **{"Content-Type": "text/plain"}).status == 200
 
 
 def test_no_page_uses_the_socket_of_a_run(client: Client) -> None:
@@ -248,14 +269,14 @@ def test_a_revoked_token_ends_an_upload_that_is_under_way(tmp_path: Path, home: 
         secret = tokens.add(db, "leaver", Scope.WRITE)
         tokens.add(db, "other", Scope.WRITE)
         run_id = runs.create(db, NewRun()).run_id
-        with team_server(tmp_path) as team:
+        with standalone_server(tmp_path) as standalone:
             path = f"{PROXY}/runs/{run_id}/artifacts/big"
             if way == "part":
                 asked = json.dumps({"path": "big", "num_parts": 1}).encode()
-                made = team.send("POST", f"{MPU}/create/runs/{run_id}/artifacts", asked, secret).json
-                path = made["credentials"][0]["url"].removeprefix(team.url)
+                made = standalone.send("POST", f"{MPU}/create/runs/{run_id}/artifacts", asked, secret).json
+                path = made["credentials"][0]["url"].removeprefix(standalone.url)
             head = f"PUT {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {secret}\r\n"
-            with socket.create_connection(("127.0.0.1", team.port), timeout=30) as raw:
+            with socket.create_connection(("127.0.0.1", standalone.port), timeout=30) as raw:
                 raw.sendall(head.encode() + b"Content-Length: %d\r\n\r\n" % size + b"x" * 1000)
                 wait_for_partial(home)
                 tokens.revoke(db, "leaver")
@@ -286,8 +307,8 @@ def wait_for_partial(home: Home) -> None:
 # Parts of a file
 
 
-def test_the_answer_about_parts_is_bounded(team: Team) -> None:
-    run = team.post("runs/create", experiment_id="0").json["run"]["info"]["run_id"]
+def test_the_answer_about_parts_is_bounded(standalone: RunningServer) -> None:
+    run = standalone.post("runs/create", experiment_id="0").json["run"]["info"]["run_id"]
     body = json.dumps({"path": "big", "num_parts": uploads.MAX_PARTS}).encode()
     deep = "/".join(["d" * 200] * 20)
     for folder, headers in (
@@ -296,30 +317,32 @@ def test_the_answer_about_parts_is_bounded(team: Team) -> None:
         (f"runs/{run}/artifacts", {"Authorization": f"Bearer {'x' * 60_000}"}),
         (f"runs/{run}/artifacts", {"Authorization": f"Basic {'x' * 60_000}"}),
     ):
-        reply = team.send("POST", f"{MPU}/create/{folder}", body, **headers)
+        reply = standalone.send("POST", f"{MPU}/create/{folder}", body, **headers)
         assert len(reply.body) < parts._MAX_RESPONSE
         assert reply.status in (200, 400, 403, 501)
-    usual = team.send("POST", f"{MPU}/create/runs/{run}/artifacts/model", body, Authorization="Bearer " + "x" * 60)
+    usual = standalone.send(
+        "POST", f"{MPU}/create/runs/{run}/artifacts/model", body, Authorization="Bearer " + "x" * 60
+    )
     assert len(usual.json["credentials"]) == uploads.MAX_PARTS
     for number in (uploads.MAX_PARTS + 1, 0, -1, 10**30):
         body = json.dumps({"path": "big", "num_parts": number}).encode()
-        assert team.send("POST", f"{MPU}/create/runs/{run}/artifacts", body).error == INVALID
+        assert standalone.send("POST", f"{MPU}/create/runs/{run}/artifacts", body).error == INVALID
 
 
 # Searches and bodies
 
 
-def search(team: Team, endpoint: str, **fields: object) -> tuple[int, str] | int:
-    reply = team.post(endpoint, **fields)
+def search(standalone: RunningServer, endpoint: str, **fields: object) -> tuple[int, str] | int:
+    reply = standalone.post(endpoint, **fields)
     return reply.status if reply.status == 200 else reply.error
 
 
 SEARCHES = ("runs/search", "experiments/search", "logged-models/search")
 
 
-def test_a_search_has_limits_that_are_said(team: Team) -> None:
+def test_a_search_has_limits_that_are_said(standalone: RunningServer) -> None:
     def ask(condition: str, *order: str) -> Any:
-        return search(team, "runs/search", experiment_ids=["0"], filter=condition, order_by=order)
+        return search(standalone, "runs/search", experiment_ids=["0"], filter=condition, order_by=order)
 
     def joined(one: str, count: int) -> str:
         return " AND ".join(one.format(number) for number in range(count))
@@ -346,15 +369,15 @@ def test_a_search_has_limits_that_are_said(team: Team) -> None:
 
 @pytest.mark.parametrize("endpoint", SEARCHES)
 @pytest.mark.parametrize("count", [70, 1100])
-def test_every_search_has_them(team: Team, endpoint: str, count: int) -> None:
+def test_every_search_has_them(standalone: RunningServer, endpoint: str, count: int) -> None:
     condition = " AND ".join(f"tags.t{number} = 'x'" for number in range(count))
-    assert search(team, endpoint, experiment_ids=["0"], filter=condition) == INVALID
+    assert search(standalone, endpoint, experiment_ids=["0"], filter=condition) == INVALID
 
 
 @pytest.mark.parametrize("endpoint", ["registered-models/search", "model-versions/search"])
-def test_so_do_searches_of_the_registry(team: Team, endpoint: str) -> None:
+def test_so_do_searches_of_the_registry(standalone: RunningServer, endpoint: str) -> None:
     condition = "%20AND%20".join(f"tags.t{number}='x'" for number in range(70))
-    assert team.send("GET", f"{API}{endpoint}?filter={condition}").error == INVALID
+    assert standalone.send("GET", f"{API}{endpoint}?filter={condition}").error == INVALID
 
 
 HARD = [
@@ -381,11 +404,11 @@ DEEP = 100_000
     "body", [b"[" * DEEP, b'{"a":' * DEEP, b'{"tags":' + b"[" * DEEP, b'{"a":null,"b":' + b"[" * DEEP]
 )
 @pytest.mark.parametrize("endpoint", ["runs/create", "runs/log-batch", "experiments/search", "logged-models"])
-def test_deep_json_is_a_bad_request(team: Team, endpoint: str, body: bytes) -> None:
-    before = len(team.log)
+def test_deep_json_is_a_bad_request(standalone: RunningServer, endpoint: str, body: bytes) -> None:
+    before = len(standalone.log)
     for text in (body, body + (b"]" if body.endswith(b"[") else b"}") * DEEP):
-        assert team.send("POST", API + endpoint, text).status == 400
-    assert "A request failed" not in team.log[before:]
+        assert standalone.send("POST", API + endpoint, text).status == 400
+    assert "A request failed" not in standalone.log[before:]
 
 
 def test_deep_json_inside_a_field_is_a_bad_request(client: Client, stage: Stage) -> None:
@@ -456,12 +479,12 @@ def test_no_answer_tells_of_folders_of_the_server(error: Exception) -> None:
     assert b"/srv/proj/home" not in response_for(error, "/srv/proj/home").body
 
 
-def test_artifacts_that_cannot_be_read_tell_of_no_folder(team: Team, place: Home) -> None:
-    run = team.post("runs/create", experiment_id="0").json["run"]["info"]["run_id"]
+def test_artifacts_that_cannot_be_read_tell_of_no_folder(standalone: RunningServer, place: Home) -> None:
+    run = standalone.post("runs/create", experiment_id="0").json["run"]["info"]["run_id"]
     folder = f"{PROXY}/runs/{run}/artifacts"
-    assert team.send("PUT", f"{folder}/a/b", b"x").status == 200
+    assert standalone.send("PUT", f"{folder}/a/b", b"x").status == 200
     for method, path in (("GET", "a"), ("GET", "none"), ("PUT", "a"), ("PUT", "a/b/c"), ("GET", "a/b/c")):
-        reply = team.send(method, f"{folder}/{path}", b"x" if method == "PUT" else None)
+        reply = standalone.send(method, f"{folder}/{path}", b"x" if method == "PUT" else None)
         assert reply.status < 500 or reply.status == 507, (method, path, reply.body)
         assert str(place.root) not in reply.body.decode()
 
@@ -474,3 +497,10 @@ def test_a_body_is_looked_at_again_only_when_it_takes_long(client: Client, monke
     for thread in threads:
         thread.join(timeout=20)
     assert client.post("runs/search").status == 200
+
+
+@pytest.mark.parametrize("body", [b'{"run_id": "\xff"}', b"\xff", b'{"key": "\xed\xa0\x80"}', b'{"a\xc3": null}'])
+def test_a_body_that_is_not_utf_8_is_refused(client: Client, body: bytes) -> None:
+    for path in ("runs/log-metric", "runs/set-tag", "runs/search", "runs/log-batch", "experiments/create"):
+        reply = client.send("POST", API + path, body)
+        assert reply.error == (400, "BAD_REQUEST"), path

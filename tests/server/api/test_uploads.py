@@ -19,7 +19,7 @@ from runner.store.database import Database
 from runner.store.tokens import Scope
 from tests.support.mlflow_clients import NEWEST, client_python
 from tests.support.protocol import Client, Reply, Stage
-from tests.support.standalone_server import team_server
+from tests.support.standalone_server import standalone_server
 
 MPU = "/api/2.0/mlflow-artifacts/mpu"
 FILE = "C:\\data\\large file.bin"
@@ -48,7 +48,7 @@ def tell(client: Client, action: str, run_id: str, **fields: object) -> Reply:
 
 
 def send(client: Client, credential: dict[str, Any], content: bytes) -> dict[str, Any]:
-    """Send a part as clients do: to the address that they were told, with the headers that they were told only."""
+    """Send a part as clients do: to the address and with only the headers of the response."""
     address = urlsplit(credential["url"])
     assert (address.scheme, address.netloc) == ("http", f"127.0.0.1:{client.socket.port}")
     reply = client.send("PUT", address.path, content, **{"Authorization": "", **credential["headers"]})
@@ -112,7 +112,7 @@ def test_wrong_uploads_are_refused(stage: Stage, client: Client, fields: dict[st
     assert tell(client, "create", stage.run_id, **fields).error == (400, "INVALID_PARAMETER_VALUE")
 
 
-def test_a_client_that_names_no_run_is_told_to_send_one_piece(client: Client) -> None:
+def test_a_client_that_names_no_run_must_send_one_piece(client: Client) -> None:
     reply = client.send("POST", f"{MPU}/create/some%20folder", json.dumps({"path": FILE, "num_parts": 2}).encode())
     assert reply.error == (501, "NOT_IMPLEMENTED")
     assert reply.json["message"].startswith("Multipart upload is not supported")
@@ -138,16 +138,16 @@ def test_parts_of_a_number_that_there_is_not(stage: Stage, client: Client) -> No
 def test_who_may_only_read_sends_no_parts(tmp_path: Path, home: Home) -> None:
     with closing(Database.open(home.database)) as db:
         reader, writer = tokens.add(db, "reader", Scope.READ), tokens.add(db, "writer", Scope.WRITE)
-    with team_server(tmp_path) as team:
-        run_id = team.post("runs/create", writer, experiment_id="0").json["run"]["info"]["run_id"]
+    with standalone_server(tmp_path) as standalone:
+        run_id = standalone.post("runs/create", writer, experiment_id="0").json["run"]["info"]["run_id"]
         body = json.dumps({"path": "f", "num_parts": 1}).encode()
         path = f"{MPU}/create/runs/{run_id}/artifacts"
-        assert team.send("POST", path, body, reader).error == (403, "PERMISSION_DENIED")
-        (told,) = team.send("POST", path, body, writer).json["credentials"]
-        assert told["headers"] == {"Authorization": f"Bearer {writer}"}
-        assert team.send("PUT", urlsplit(told["url"]).path, b"x").error == (401, "CUSTOMER_UNAUTHORIZED")
-        assert team.send("PUT", urlsplit(told["url"]).path, b"x", reader).error == (403, "PERMISSION_DENIED")
-        assert writer not in team.log
+        assert standalone.send("POST", path, body, reader).error == (403, "PERMISSION_DENIED")
+        (reported,) = standalone.send("POST", path, body, writer).json["credentials"]
+        assert reported["headers"] == {"Authorization": f"Bearer {writer}"}
+        assert standalone.send("PUT", urlsplit(reported["url"]).path, b"x").error == (401, "CUSTOMER_UNAUTHORIZED")
+        assert standalone.send("PUT", urlsplit(reported["url"]).path, b"x", reader).error == (403, "PERMISSION_DENIED")
+        assert writer not in standalone.log
 
 
 UPLOAD = """
@@ -176,10 +176,10 @@ def test_a_client_may_send_a_large_file_in_parts(tmp_path: Path, home: Home, ver
         "MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE": "1000000",
         "MLFLOW_MULTIPART_UPLOAD_CHUNK_SIZE": str(5 * 2**20),
     }
-    with team_server(tmp_path) as team:
+    with standalone_server(tmp_path) as standalone:
         done = subprocess.run(
             [client_python(version), "-c", UPLOAD],
-            env={**environ, **parts, "MLFLOW_TRACKING_URI": team.url, "MLFLOW_TRACKING_TOKEN": token},
+            env={**environ, **parts, "MLFLOW_TRACKING_URI": standalone.url, "MLFLOW_TRACKING_TOKEN": token},
             cwd=tmp_path,
             capture_output=True,
             text=True,
@@ -187,6 +187,6 @@ def test_a_client_may_send_a_large_file_in_parts(tmp_path: Path, home: Home, ver
         )
         assert done.returncode == 0, done.stdout + done.stderr
         in_parts = 0 if version == "2.9.2" else 1
-        assert team.log.count("/mpu/part/") == 4 * in_parts
-        assert team.log.count("/mpu/complete/") == in_parts
-        assert team.log.count("PUT /api/2.0/mlflow-artifacts/artifacts/") == 1 - in_parts
+        assert standalone.log.count("/mpu/part/") == 4 * in_parts
+        assert standalone.log.count("/mpu/complete/") == in_parts
+        assert standalone.log.count("PUT /api/2.0/mlflow-artifacts/artifacts/") == 1 - in_parts

@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.mlflow, pytest.mark.env, pytest.mark.slow]
 OPENED = ("alpha", "0.00001")
 
 
-class Bench:
+class ClientSetup:
     """A store with a run that is open, and the socket's ways to it."""
 
     def __init__(self, home: Home, database: Database) -> None:
@@ -52,32 +52,32 @@ class Bench:
 
 
 @pytest.fixture
-def bench(home: Home) -> Iterator[Bench]:
+def client_setup(home: Home) -> Iterator[ClientSetup]:
     with closing(Database.open(home.database)) as database:
-        yield Bench(home, database)
+        yield ClientSetup(home, database)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_what_a_client_did_is_in_the_store(bench: Bench, version: str) -> None:
+def test_what_a_client_did_is_in_the_store(client_setup: ClientSetup, version: str) -> None:
     python = client_python(version)
-    db = bench.database
+    db = client_setup.database
     foreign = runs.create(db, NewRun(owner=this_process())).run_id
     db.execute(
         "INSERT INTO params (run, key, value, source) SELECT id, ?, ?, 'default' FROM runs WHERE run_id = ?",
         *OPENED,
-        bench.run_id,
+        client_setup.run_id,
     )
-    result = bench.home.root / "seen.json"
-    with bench.socket() as socket:
-        bench.run(python, CLIENTS / "everything.py", result, socket=socket, FOREIGN_RUN=foreign)
+    result = client_setup.home.root / "seen.json"
+    with client_setup.socket() as socket:
+        client_setup.run(python, CLIENTS / "everything.py", result, socket=socket, FOREIGN_RUN=foreign)
     seen = json.loads(result.read_text(encoding="utf-8"))
     assert version.endswith(seen["version"])
     assert socket.final_status is RunStatus.FINISHED
-    check_own_run(bench, seen)
-    check_artifacts(bench, seen)
-    check_models(bench, seen)
-    check_other_runs(bench, seen)
-    check_experiments(bench, seen)
+    check_own_run(client_setup, seen)
+    check_artifacts(client_setup, seen)
+    check_models(client_setup, seen)
+    check_other_runs(client_setup, seen)
+    check_experiments(client_setup, seen)
     assert runs.get(db, foreign).tags.keys() == {"mlflow.runName"}
     assert seen["refusals"] == {
         "unknown run": "RESOURCE_DOES_NOT_EXIST",
@@ -87,12 +87,12 @@ def test_what_a_client_did_is_in_the_store(bench: Bench, version: str) -> None:
     }
 
 
-def check_own_run(bench: Bench, seen: dict[str, Any]) -> None:
-    run = runs.get(bench.database, bench.run_id)
-    assert seen["run_id"] == seen["run_id_given"] == bench.run_id
-    assert experiments.get(bench.database, run.experiment_id).name == "chosen by the script"
+def check_own_run(client_setup: ClientSetup, seen: dict[str, Any]) -> None:
+    run = runs.get(client_setup.database, client_setup.run_id)
+    assert seen["run_id"] == seen["run_id_given"] == client_setup.run_id
+    assert experiments.get(client_setup.database, run.experiment_id).name == "chosen by the script"
     assert seen["experiment_id"] == run.experiment_id
-    assert [event.message for event in bench.events] == [
+    assert [event.message for event in client_setup.events] == [
         "The run is in the experiment 'chosen by the script', which its script selects"
     ]
     assert run.status is RunStatus.RUNNING
@@ -123,17 +123,17 @@ def check_own_run(bench: Bench, seen: dict[str, Any]) -> None:
     assert run.tags["batch tag"] == "y"
     assert "gone" not in run.tags
     assert seen["tags"] == run.tags
-    late = values.metric_history(bench.database, bench.run_id, "late").items
+    late = values.metric_history(client_setup.database, client_setup.run_id, "late").items
     assert [(point.step, point.value) for point in late] == [(3, 9.0), (7, 2.0)]
-    batched = values.metric_history(bench.database, bench.run_id, "batched").items
+    batched = values.metric_history(client_setup.database, client_setup.run_id, "batched").items
     assert [(p.step, p.value, p.timestamp) for p in batched] == [
         (number, number * 0.5, 1700000000000 + number) for number in range(1000)
     ]
     assert seen["batched"] == [1000, 499.5, 999, 1700000000999]
 
 
-def check_artifacts(bench: Bench, seen: dict[str, Any]) -> None:
-    root = bench.home.artifacts(bench.run_id)
+def check_artifacts(client_setup: ClientSetup, seen: dict[str, Any]) -> None:
+    root = client_setup.home.artifacts(client_setup.run_id)
     assert seen["artifact_uri"] == str(root), "a local folder is sent as a plain path"
     assert (root / "notes" / "hello.txt").read_text(encoding="utf-8") == "hello ✓"
     assert json.loads((root / "data.json").read_text()) == {"a": [1, 2]}
@@ -144,26 +144,26 @@ def check_artifacts(bench: Bench, seen: dict[str, Any]) -> None:
     assert seen["many"] == [["many/one.bin", False], ["many/sub", True]]
 
 
-def check_models(bench: Bench, seen: dict[str, Any]) -> None:
+def check_models(client_setup: ClientSetup, seen: dict[str, Any]) -> None:
     assert seen["model_agrees"]
     assert seen["model_by_run_agrees"]
-    run = runs.get(bench.database, bench.run_id)
+    run = runs.get(client_setup.database, client_setup.run_id)
     model_id = seen["model_id"] if seen["version"].startswith("3") else None
     if model_id is None:
-        root = bench.home.artifacts(bench.run_id) / "model"
+        root = client_setup.home.artifacts(client_setup.run_id) / "model"
         history = json.loads(run.tags["mlflow.log-model.history"])
         assert [entry["artifact_path"] for entry in history] == ["model"]
     else:
-        model = models.get(bench.database, model_id)
-        assert (model.name, model.source_run_id) == ("model", bench.run_id)
+        model = models.get(client_setup.database, model_id)
+        assert (model.name, model.source_run_id) == ("model", client_setup.run_id)
         assert model.status is ModelStatus.READY
-        assert model_id in {one.model_id for one in lineage.outputs(bench.database, bench.run_id)}
-        root = bench.home.run("models") / model_id / "artifacts"
+        assert model_id in {one.model_id for one in lineage.outputs(client_setup.database, client_setup.run_id)}
+        root = client_setup.home.run("models") / model_id / "artifacts"
     assert "MLmodel" in {info.path for info in walk_artifacts(root)}
 
 
-def check_other_runs(bench: Bench, seen: dict[str, Any]) -> None:
-    db = bench.database
+def check_other_runs(client_setup: ClientSetup, seen: dict[str, Any]) -> None:
+    db = client_setup.database
     automatic = runs.get(db, seen["autolog"]["run_id"])
     assert automatic.name == "automatic"
     assert automatic.params["alpha"] == seen["autolog"]["alpha"] == "0.25"
@@ -171,7 +171,7 @@ def check_other_runs(bench: Bench, seen: dict[str, Any]) -> None:
     assert any(name.startswith("training_") for name in automatic.metrics)
     outer, inner = (runs.get(db, run_id) for run_id in seen["nested"])
     assert inner.tags["mlflow.parentRunId"] == outer.run_id
-    assert outer.tags["mlflow.parentRunId"] == automatic.tags["mlflow.parentRunId"] == bench.run_id
+    assert outer.tags["mlflow.parentRunId"] == automatic.tags["mlflow.parentRunId"] == client_setup.run_id
     assert (inner.metrics["inside"].value, outer.metrics["outside"].value) == (3.0, 4.0)
     assert (inner.status, outer.status) == (RunStatus.FINISHED, RunStatus.FINISHED)
     doomed = runs.get(db, seen["failed"])
@@ -181,15 +181,15 @@ def check_other_runs(bench: Bench, seen: dict[str, Any]) -> None:
     assert doomed.ended_at >= doomed.started_at
 
 
-def check_experiments(bench: Bench, seen: dict[str, Any]) -> None:
-    made = experiments.get(bench.database, seen["made"])
+def check_experiments(client_setup: ClientSetup, seen: dict[str, Any]) -> None:
+    made = experiments.get(client_setup.database, seen["made"])
     assert (made.name, made.tags) == ("made", {"kind": "test"})
     assert seen["by_name"] == made.id
     assert seen["missing"]
     assert seen["twice"] == "RESOURCE_ALREADY_EXISTS"
     assert seen["experiments"] == ["Default", "chosen by the script", "made"]
     assert seen["search"] == [0.75]
-    assert runs.get(bench.database, seen["deleted"]).lifecycle_stage is LifecycleStage.DELETED
+    assert runs.get(client_setup.database, seen["deleted"]).lifecycle_stage is LifecycleStage.DELETED
 
 
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])
@@ -203,14 +203,14 @@ def check_experiments(bench: Bench, seen: dict[str, Any]) -> None:
     ],
 )
 def test_a_status_that_the_script_sets_is_known_and_the_record_stays_open(
-    bench: Bench, version: str, ending: str, status: RunStatus | None
+    client_setup: ClientSetup, version: str, ending: str, status: RunStatus | None
 ) -> None:
     """Probe 20: whoever runs the command decides with the exit code and this status together."""
     python = client_python(version)
-    with bench.socket() as socket:
-        bench.run(python, "-c", f"import mlflow\nmlflow.log_metric('m', 1)\n{ending}", socket=socket)
+    with client_setup.socket() as socket:
+        client_setup.run(python, "-c", f"import mlflow\nmlflow.log_metric('m', 1)\n{ending}", socket=socket)
     assert socket.final_status is status
-    run = runs.get(bench.database, bench.run_id)
+    run = runs.get(client_setup.database, client_setup.run_id)
     assert (run.status, run.ended_at, run.metrics["m"].value) == (RunStatus.RUNNING, None, 1.0)
 
 
@@ -229,17 +229,19 @@ with mlflow.start_run() as run:
 
 @pytest.mark.parametrize("version", FEWER)
 @pytest.mark.parametrize("is_fixed", [False, True])
-def test_each_part_of_a_command_may_choose_an_experiment(bench: Bench, version: str, is_fixed: bool) -> None:
-    """Probe 23: MLflow's client refuses to attach when the run is in another experiment than it was told to use."""
+def test_each_part_of_a_command_may_choose_an_experiment(
+    client_setup: ClientSetup, version: str, is_fixed: bool
+) -> None:
+    """Probe 23: MLflow's client refuses to attach to a run of another experiment than the one that is set."""
     python = client_python(version)
-    experiments.create(bench.database, "second")
-    with bench.socket(experiment_is_fixed=is_fixed) as socket:
+    experiments.create(client_setup.database, "second")
+    with client_setup.socket(experiment_is_fixed=is_fixed) as socket:
         for name in ("first", "second"):
-            bench.run(python, "-c", CHOOSING, name, bench.run_id, socket=socket)
-    run = runs.get(bench.database, bench.run_id)
+            client_setup.run(python, "-c", CHOOSING, name, client_setup.run_id, socket=socket)
+    run = runs.get(client_setup.database, client_setup.run_id)
     assert run.metrics.keys() == {"first", "second"}
-    assert experiments.get(bench.database, run.experiment_id).name == ("Default" if is_fixed else "first")
-    assert len(bench.events) == 1
+    assert experiments.get(client_setup.database, run.experiment_id).name == ("Default" if is_fixed else "first")
+    assert len(client_setup.events) == 1
     assert len(socket.created_runs) == 2
 
 
@@ -253,10 +255,10 @@ with mlflow.start_run():
 
 
 @pytest.mark.parametrize("version", FEWER)
-def test_a_project_run_inside_is_a_run_of_its_own_below_its_parent(bench: Bench, version: str) -> None:
+def test_a_project_run_inside_is_a_run_of_its_own_below_its_parent(client_setup: ClientSetup, version: str) -> None:
     """Probe 23: ``mlflow.run`` in a script, without any active run of the client."""
     python = client_python(version)
-    project = bench.home.root / "inner"
+    project = client_setup.home.root / "inner"
     project.mkdir()
     (project / "MLproject").write_text(
         "name: inner\nentry_points:\n  main:\n    parameters: {alpha: {type: float, default: 0.5}}\n"
@@ -266,20 +268,20 @@ def test_a_project_run_inside_is_a_run_of_its_own_below_its_parent(bench: Bench,
     (project / "train.py").write_text(INNER, encoding="utf-8")
     local = "use_conda=False" if version.startswith("1.") else "env_manager='local'"
     script = f"import mlflow\nmlflow.run({str(project)!r}, {local})\nmlflow.log_metric('outside', 2)\n"
-    with bench.socket() as socket:
-        bench.run(python, "-c", script, socket=socket)
-    (inner,) = (runs.get(bench.database, run_id) for run_id in socket.created_runs)
-    assert inner.tags["mlflow.parentRunId"] == bench.run_id
+    with client_setup.socket() as socket:
+        client_setup.run(python, "-c", script, socket=socket)
+    (inner,) = (runs.get(client_setup.database, run_id) for run_id in socket.created_runs)
+    assert inner.tags["mlflow.parentRunId"] == client_setup.run_id
     assert inner.status is RunStatus.FINISHED
     assert (inner.params, inner.metrics["inside"].value) == ({"alpha": "0.5"}, 1.0)
-    assert experiments.get(bench.database, inner.experiment_id).name == "of the inner project"
-    outer = runs.get(bench.database, bench.run_id)
+    assert experiments.get(client_setup.database, inner.experiment_id).name == "of the inner project"
+    outer = runs.get(client_setup.database, client_setup.run_id)
     assert outer.metrics.keys() == {"outside"}
     assert outer.experiment_id == "0"
 
 
 @pytest.mark.parametrize("version", FEWER)
-def test_clients_send_and_fetch_artifacts_through_the_proxy(bench: Bench, version: str) -> None:
+def test_clients_send_and_fetch_artifacts_through_the_proxy(client_setup: ClientSetup, version: str) -> None:
     """Clients that share no disk with the store name artifacts by ``mlflow-artifacts:`` URIs."""
     python = client_python(version)
     script = """
@@ -298,10 +300,10 @@ assert Path(repository.download_artifacts("deep"), "folder", "big.bin").stat().s
 repository.delete_artifacts("big.bin")
 assert repository.list_artifacts("nothing here") == []
 """
-    uri = f"mlflow-artifacts:/0/{bench.run_id}/artifacts"
-    with bench.socket() as socket:
-        bench.run(python, "-c", script, uri, socket=socket)
-    found = walk_artifacts(bench.home.artifacts(bench.run_id))
+    uri = f"mlflow-artifacts:/0/{client_setup.run_id}/artifacts"
+    with client_setup.socket() as socket:
+        client_setup.run(python, "-c", script, uri, socket=socket)
+    found = walk_artifacts(client_setup.home.artifacts(client_setup.run_id))
     assert [(info.path, info.size) for info in found] == [("deep/folder/big.bin", 5120000)]
 
 
@@ -318,15 +320,19 @@ assert mlflow.get_run(sys.argv[1]).info.status == "FINISHED"
 
 
 @pytest.mark.parametrize("version", FEWER)
-def test_a_second_step_logs_to_the_run_of_the_first(bench: Bench, version: str) -> None:
+def test_a_second_step_logs_to_the_run_of_the_first(client_setup: ClientSetup, version: str) -> None:
     """``mlflow.start_run(run_id=…)`` with the id that an earlier ``proj run`` printed."""
-    db = bench.database
+    db = client_setup.database
     trained = runs.create(db, NewRun(details=RunDetails(command="python train.py"))).run_id
     runs.update(db, trained, status=RunStatus.FINISHED, ended_at=17)
-    with bench.socket() as socket:
-        bench.run(client_python(version), "-c", EVALUATE, trained, socket=socket, MLFLOW_RUN_ID="")
+    with client_setup.socket() as socket:
+        client_setup.run(client_python(version), "-c", EVALUATE, trained, socket=socket, MLFLOW_RUN_ID="")
     run = runs.get(db, trained)
-    assert (run.metrics["auc"].value, run.tags["evaluated"], run.tags["proj.written_by"]) == (0.75, "yes", bench.run_id)
-    assert (bench.home.artifacts(trained) / "report.txt").read_text() == "good"
+    assert (run.metrics["auc"].value, run.tags["evaluated"], run.tags["proj.written_by"]) == (
+        0.75,
+        "yes",
+        client_setup.run_id,
+    )
+    assert (client_setup.home.artifacts(trained) / "report.txt").read_text() == "good"
     assert (run.status, run.ended_at) == (RunStatus.FINISHED, 17)
-    assert [event.message for event in bench.events] == [f"The command wrote to another run, {trained}"]
+    assert [event.message for event in client_setup.events] == [f"The command wrote to another run, {trained}"]

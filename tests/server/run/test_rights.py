@@ -1,4 +1,4 @@
-"""What the command of one run may change of other runs, experiments and models, and what is said about it."""
+"""What the command of one run may change of other runs, experiments and models, and the messages about it."""
 
 import json
 from collections.abc import Iterator
@@ -43,15 +43,15 @@ def test_a_script_that_evaluates_writes_to_the_run_that_trained(stage: Stage) ->
     trained = recorded_run(stage)
     with stage.socket as socket:
         client = Client(socket)
-        told = client.post("runs/update", run_id=trained, status="RUNNING").json["run_info"]
-        assert told["status"] == "RUNNING"
+        reported = client.post("runs/update", run_id=trained, status="RUNNING").json["run_info"]
+        assert reported["status"] == "RUNNING"
         assert client.get("runs/get", run_id=trained).json["run"]["info"]["status"] == "RUNNING"
         client.post("runs/log-metric", run_id=trained, key="auc", value=0.9, timestamp=1)
         client.post("runs/log-parameter", run_id=trained, key="threshold", value="0.5")
         client.post("runs/set-tag", run_id=trained, key="evaluated", value="yes")
         assert client.send("PUT", f"{PROXY}/0/{trained}/artifacts/report.txt", b"good").json == {}
-        told = client.post("runs/update", run_id=trained, status="FINISHED", end_time=99).json["run_info"]
-        assert (told["status"], told["end_time"]) == ("FINISHED", 99)
+        reported = client.post("runs/update", run_id=trained, status="FINISHED", end_time=99).json["run_info"]
+        assert (reported["status"], reported["end_time"]) == ("FINISHED", 99)
     run = runs.get(stage.database, trained)
     assert (run.status, run.ended_at, run.details.exit_code) == (RunStatus.FINISHED, 17, 0)
     assert (run.metrics["auc"].value, run.params, run.tags["evaluated"]) == (0.9, {"threshold": "0.5"}, "yes")

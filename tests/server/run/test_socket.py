@@ -240,7 +240,7 @@ def test_only_words_that_the_oldest_client_knows_are_used() -> None:
         ("PATCH", "/api/2.0/mlflow-artifacts/artifacts/x"),
     ],
 )
-def test_an_endpoint_that_is_not_there_says_so_as_mlflow_does(refusing: Client, method: str, path: str) -> None:
+def test_an_unknown_endpoint_gets_the_error_of_mlflow(refusing: Client, method: str, path: str) -> None:
     assert refusing.send(method, path, b"{}").error == (404, "ENDPOINT_NOT_FOUND")
 
 
@@ -344,9 +344,9 @@ def test_every_prefix_that_clients_use_leads_here(stage: Stage, client: Client, 
 def test_a_run_has_the_shape_of_mlflow(stage: Stage, client: Client) -> None:
     client.post("runs/log-batch", run_id=stage.run_id, metrics=[{"key": "m", "value": "NaN", "timestamp": "5"}])
     client.post("runs/log-metric", run_id=stage.run_id, key="i", value="-Infinity", timestamp=6, step=None)
-    told = client.get("runs/get", run_id=stage.run_id).json["run"]
+    reported = client.get("runs/get", run_id=stage.run_id).json["run"]
     # An empty list and none mean the same; msgspec before 0.19 says empty ones.
-    run = {part: {key: value for key, value in fields.items() if value != []} for part, fields in told.items()}
+    run = {part: {key: value for key, value in fields.items() if value != []} for part, fields in reported.items()}
     started = run["info"].pop("start_time")
     assert run == {
         "info": {
@@ -530,11 +530,11 @@ def test_runs_that_the_command_left_running_are_closed(stage: Stage) -> None:
     assert runs.get(stage.database, stage.run_id).status is RunStatus.RUNNING
 
 
-def test_a_client_is_told_the_status_that_it_set(stage: Stage) -> None:
+def test_a_client_receives_the_status_that_it_set(stage: Stage) -> None:
     with stage.socket as socket:
         client = Client(socket)
-        told = client.post("runs/update", run_id=stage.run_id, status="FAILED", end_time=12).json["run_info"]
-        assert (told["status"], told["end_time"]) == ("FAILED", 12)
+        reported = client.post("runs/update", run_id=stage.run_id, status="FAILED", end_time=12).json["run_info"]
+        assert (reported["status"], reported["end_time"]) == ("FAILED", 12)
         assert client.get("runs/get", run_id=stage.run_id).json["run"]["info"]["status"] == "FAILED"
         client.post("runs/update", run_id=stage.run_id, status="RUNNING")
         assert "end_time" not in client.get("runs/get", run_id=stage.run_id).json["run"]["info"]

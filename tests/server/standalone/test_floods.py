@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 from runner.server import transport
 from runner.settings import Home
-from runner.store import tokens
+from runner.store import runs, tokens
 from runner.store.database import Database
+from runner.store.entities import NewRun
 from runner.store.tokens import Scope
 from tests.support.protocol import API
-from tests.support.standalone_server import Team, team_server
+from tests.support.standalone_server import RunningServer, standalone_server
 
 pytestmark = [
     pytest.mark.slow,
@@ -31,7 +32,7 @@ GROWTH = 30 * 1024
 """Kilobytes by which the server may grow for 40 MB that strangers send over a hundred connections."""
 
 
-class Guarded(Team):
+class Guarded(RunningServer):
     """A server that wants tokens, and one of them."""
 
     token = ""
@@ -49,12 +50,12 @@ class Guarded(Team):
 
 
 @pytest.fixture(scope="module")
-def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     folder = tmp_path_factory.mktemp("floods")
     home = Home(folder / "home")
     with closing(Database.open(home.database)) as database:
         secret = tokens.add(database, "me", Scope.WRITE)
-    with team_server(folder, "--quiet", PROJ_HOME=str(home.root)) as plain:
+    with standalone_server(folder, "--quiet", PROJ_HOME=str(home.root)) as plain:
         guarded = Guarded(plain.process, folder / "server.log", plain.url)
         guarded.token = secret
         assert guarded.post("experiments/search", secret).status == 200
@@ -111,45 +112,45 @@ def send_to_all(opened: list[socket.socket], text: bytes, each: int, seconds: fl
 
 
 @pytest.mark.parametrize("name", FLOODS)
-def test_a_flood_of_strangers_takes_little_memory(team: Guarded, name: str) -> None:
+def test_a_flood_of_strangers_takes_little_memory(standalone: Guarded, name: str) -> None:
     with ExitStack() as stack:
-        opened = [stack.enter_context(team.connect()) for _ in range(100)]
+        opened = [stack.enter_context(standalone.connect()) for _ in range(100)]
         for one in opened:
             one.setblocking(False)
-        team.forget_peak()
-        before = team.peak()
+        standalone.forget_peak()
+        before = standalone.peak()
         send_to_all(opened, FLOODS[name], SENT // 100, 10)
-        assert team.post("experiments/search", team.token).status == 200
-        grown = team.peak() - before
+        assert standalone.post("experiments/search", standalone.token).status == 200
+        grown = standalone.peak() - before
         assert grown < GROWTH, f"{grown} kB"
 
 
-def test_trailers_are_no_headers(team: Guarded) -> None:
+def test_trailers_are_no_headers(standalone: Guarded) -> None:
     """A trailer must not say who asks, also when it arrives together with the head."""
-    bearer = f"Authorization: Bearer {team.token}\r\n".encode()
+    bearer = f"Authorization: Bearer {standalone.token}\r\n".encode()
     body = b'17\r\n{"experiment_id": "0"}   \r\n'.replace(b"17", b"19")
     for extra in (bearer, b"Host: localhost\r\n" + bearer):
-        with team.connect() as raw:
+        with standalone.connect() as raw:
             raw.sendall(CHUNKED + body + b"0\r\n" + extra + b"\r\n")
             assert b" 401 " in raw.recv(1000)
-    with team.connect() as raw:
+    with standalone.connect() as raw:
         raw.sendall(CHUNKED.replace(b"\r\n\r\n", b"\r\n" + bearer + b"\r\n") + body + b"0\r\nX-Sum: 5\r\n\r\n")
         assert b" 200 " in raw.recv(1000)
 
 
-def test_a_body_of_a_request_that_asks_for_another_protocol_is_not_lost(team: Guarded) -> None:
+def test_a_body_of_a_request_that_asks_for_another_protocol_is_not_lost(standalone: Guarded) -> None:
     """The parser would take it for data of the other protocol, or for the next request."""
-    head = HEAD + f"Authorization: Bearer {team.token}\r\n".encode()
+    head = HEAD + f"Authorization: Bearer {standalone.token}\r\n".encode()
     body = b'{"experiment_id": "0", "run_name": "upgraded"}'
     upgrade = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
     for framing in (
         b"Content-Length: %d\r\n\r\n" % len(body) + body,
         b"Transfer-Encoding: chunked\r\n\r\n2e\r\n" + body,
     ):
-        with team.connect() as raw:
+        with standalone.connect() as raw:
             raw.sendall(head + upgrade + framing)
             assert b" 400 " in raw.recv(1000)
-    with team.connect() as raw:
+    with standalone.connect() as raw:
         raw.sendall((GET % b"health").replace(b"\r\n\r\n", b"\r\n" + upgrade + b"\r\n") + head + framing)
         answers = b""
         with suppress(ConnectionResetError):
@@ -157,12 +158,12 @@ def test_a_body_of_a_request_that_asks_for_another_protocol_is_not_lost(team: Gu
                 answers += piece
         assert answers.startswith(b"HTTP/1.1 200 ")
         assert answers.count(b"HTTP/1.1") == 1
-    found = team.post("runs/search", team.token, experiment_ids=["0"], filter="run_name = 'upgraded'").json
+    found = standalone.post("runs/search", standalone.token, experiment_ids=["0"], filter="run_name = 'upgraded'").json
     assert not found.get("runs")
 
 
-def test_a_refused_upload_that_waits_for_leave_to_go_on_ends_its_connection(team: Guarded) -> None:
-    with team.connect() as raw:
+def test_a_refused_upload_that_waits_for_leave_to_go_on_ends_its_connection(standalone: Guarded) -> None:
+    with standalone.connect() as raw:
         raw.sendall(HEAD + b"Expect: 100-continue\r\nContent-Length: 90\r\n\r\n")
         answer = b""
         while piece := raw.recv(1000):
@@ -171,19 +172,19 @@ def test_a_refused_upload_that_waits_for_leave_to_go_on_ends_its_connection(team
     assert b"connection: close" in answer
 
 
-def test_an_upload_that_waits_for_leave_gets_it(team: Guarded) -> None:
-    bearer = f"Authorization: Bearer {team.token}\r\n".encode()
+def test_an_upload_that_waits_for_leave_gets_it(standalone: Guarded) -> None:
+    bearer = f"Authorization: Bearer {standalone.token}\r\n".encode()
     body = b'{"experiment_id": "0"}'
-    with team.connect() as raw:
+    with standalone.connect() as raw:
         raw.sendall(HEAD + bearer + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body))
         assert raw.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
         raw.sendall(body)
         assert b" 200 " in raw.recv(1000)
 
 
-def test_what_clients_send_is_within_the_limits(team: Guarded) -> None:
+def test_what_clients_send_is_within_the_limits(standalone: Guarded) -> None:
     """Long queries, many headers, chunks of a few bytes, trailers, a few pipelined requests."""
-    bearer = f"Authorization: Bearer {team.token}\r\n".encode()
+    bearer = f"Authorization: Bearer {standalone.token}\r\n".encode()
     head = HEAD.replace(b"runs/create", b"runs/search") + bearer
     chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in [b"{", *[b" "] * 20_000, b"}"])
     query = b"a=" + b"x" * 30_000
@@ -194,7 +195,7 @@ def test_what_clients_send_is_within_the_limits(team: Guarded) -> None:
         (head + many + b"Content-Length: 2\r\n\r\n{}", 1),
         ((head + b"Content-Length: 2\r\n\r\n{}") * 20, 20),
     ):
-        with team.connect() as raw:
+        with standalone.connect() as raw:
             raw.sendall(text)
             answers = b""
             deadline = time.monotonic() + 20
@@ -224,11 +225,11 @@ PIECES = st.sampled_from(
 
 
 @pytest.mark.parametrize("examples", [60, pytest.param(1000, marks=pytest.mark.slow)])
-def test_no_mixture_of_pieces_breaks_the_server(team: Guarded, examples: int) -> None:
+def test_no_mixture_of_pieces_breaks_the_server(standalone: Guarded, examples: int) -> None:
     @settings(max_examples=examples, deadline=None, database=None)
     @given(st.lists(st.one_of(PIECES, st.binary(max_size=40)), max_size=12), st.booleans())
     def send(pieces: list[bytes], apart: bool) -> None:
-        with team.connect() as raw, suppress(OSError):  # the server may end the connection at any moment
+        with standalone.connect() as raw, suppress(OSError):  # the server may end the connection at any moment
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for text in pieces if apart else [b"".join(pieces)]:
                 raw.sendall(text)
@@ -239,8 +240,8 @@ def test_no_mixture_of_pieces_breaks_the_server(team: Guarded, examples: int) ->
                     pass
 
     send()
-    assert team.post("experiments/search", team.token).status == 200
-    assert "Traceback" not in team.log
+    assert standalone.post("experiments/search", standalone.token).status == 200
+    assert "Traceback" not in standalone.log
 
 
 def until(condition: Callable[[], bool], seconds: float = 20) -> bool:
@@ -273,10 +274,10 @@ def test_thousands_of_connections_do_not_keep_others_out(tmp_path: Path, home: H
     request = (
         HEAD + f"Authorization: Bearer {secret}\r\nContent-Length: 22\r\n\r\n".encode() + b'{"experiment_id": "0"}'
     )
-    with team_server(tmp_path, "--quiet") as team, ExitStack() as stack:
+    with standalone_server(tmp_path, "--quiet") as standalone, ExitStack() as stack:
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (4096, hard))
-        address = ("127.0.0.1", team.port)
+        address = ("127.0.0.1", standalone.port)
         known = stack.enter_context(socket.create_connection(address, timeout=20))
         known.sendall(request)
         assert b" 200 " in known.recv(10_000)
@@ -285,13 +286,39 @@ def test_thousands_of_connections_do_not_keep_others_out(tmp_path: Path, home: H
             if number % 3:
                 raw.sendall(HEAD if number % 2 else b"GET")
             if number % 200 == 0:
-                assert team.post("experiments/search", secret).status == 200, number
-        files = Path(f"/proc/{team.process.pid}/fd")
+                assert standalone.post("experiments/search", secret).status == 200, number
+        files = Path(f"/proc/{standalone.process.pid}/fd")
         assert until(lambda: len(list(files.iterdir())) <= 1024 - 64)
         known.sendall(request)
         assert b" 200 " in known.recv(10_000)
-        assert team.post("experiments/search", secret).status == 200
-        assert "Too many open files" not in team.log
+        assert standalone.post("experiments/search", secret).status == 200
+        assert "Too many open files" not in standalone.log
+
+
+@pytest.mark.usefixtures("few_files")
+@pytest.mark.parametrize("kind", ["upload", "part"])
+def test_hundreds_of_stalled_uploads_leave_files_for_others(tmp_path: Path, home: Home, kind: str) -> None:
+    with closing(Database.open(home.database)) as database:
+        secret = tokens.add(database, "me", Scope.WRITE)
+        run_id = runs.create(database, NewRun(experiment_id="0")).run_id
+    proxy, folder = "/api/2.0/mlflow-artifacts", f"runs/{run_id}/artifacts"
+    with standalone_server(tmp_path, "--quiet") as standalone, ExitStack() as stack:
+        body = b'{"path": "x", "num_parts": 1}'
+        upload = standalone.send("POST", f"{proxy}/mpu/create/{folder}", body, secret).json["upload_id"]
+        for number in range(400):
+            path = f"artifacts/{folder}/{number}" if kind == "upload" else f"mpu/part/{upload}/1/{folder}"
+            raw = stack.enter_context(socket.create_connection(("127.0.0.1", standalone.port), timeout=20))
+            lines = (f"PUT {proxy}/{path} HTTP/1.1", "Host: 127.0.0.1", f"Authorization: Bearer {secret}")
+            raw.sendall("\r\n".join((*lines, "Content-Length: 500000", "", "x")).encode())
+        files = Path(f"/proc/{standalone.process.pid}/fd")
+        assert until(lambda: len(list(files.iterdir())) > 600)
+        assert standalone.post("experiments/search", secret).status == 200
+        refused = standalone.send("PUT", f"{proxy}/artifacts/{folder}/a", b"1", secret)
+        assert refused.error == (503, "TEMPORARILY_UNAVAILABLE")
+        assert len(list(files.iterdir())) <= 1024 - 64
+        stack.close()
+        assert until(lambda: standalone.send("PUT", f"{proxy}/artifacts/{folder}/a", b"1", secret).status == 200)
+        assert "Too many open files" not in standalone.log
 
 
 def test_the_limit_leaves_files_for_the_store() -> None:

@@ -22,7 +22,7 @@ from runner.sync.access import read_access
 from tests.conftest import RunProj
 from tests.support import blind_writer
 from tests.support.protocol import API, Stage
-from tests.support.standalone_server import Team, team_server
+from tests.support.standalone_server import RunningServer, standalone_server
 
 pytestmark = pytest.mark.slow
 
@@ -37,8 +37,8 @@ def place(tmp_path: Path) -> Home:
 
 
 @pytest.fixture
-def team(place: Home, tmp_path: Path) -> Iterator[Team]:
-    with team_server(tmp_path, "--quiet", PROJ_HOME=str(place.root)) as server:
+def standalone(place: Home, tmp_path: Path) -> Iterator[RunningServer]:
+    with standalone_server(tmp_path, "--quiet", PROJ_HOME=str(place.root)) as server:
         yield server
 
 
@@ -58,9 +58,9 @@ def attack(host: str, port: int, count: int) -> None:
 @pytest.mark.parametrize("count", [300, pytest.param(6000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_no_blind_write_of_another_user_is_taken(place: Home, tmp_path: Path, host: str, count: int) -> None:
-    with team_server(tmp_path, "--quiet", "--host", host, PROJ_HOME=str(place.root)) as team:
-        attack(host, team.port, count)
-        with closing(socket.create_connection((host, team.port), timeout=20)) as own:
+    with standalone_server(tmp_path, "--quiet", "--host", host, PROJ_HOME=str(place.root)) as standalone:
+        attack(host, standalone.port, count)
+        with closing(socket.create_connection((host, standalone.port), timeout=20)) as own:
             own.sendall(blind_writer.WRITE.replace(b"blind", b"mine!"))
             assert b" 200 " in own.recv(1000)
     assert names_of_runs(place) == ["mine!"]
@@ -144,23 +144,23 @@ def test_a_later_connection_from_the_same_port_does_not_vouch_for_an_earlier_one
     raise AssertionError("the port was never free")
 
 
-def test_the_key_of_a_server_is_for_its_user_alone(team: Team, place: Home) -> None:
+def test_the_key_of_a_server_is_for_its_user_alone(standalone: RunningServer, place: Home) -> None:
     (file,) = (place.root / "servers").iterdir()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
-    assert str(file) in team.log
+    assert str(file) in standalone.log
     key = file.read_text(encoding="ascii")
-    assert key not in team.log
+    assert key not in standalone.log
     environ = {"PROJ_HOME": str(place.root)}
-    access = read_access(team.url, environ)
+    access = read_access(standalone.url, environ)
     assert access.authorization == f"Bearer {key}"
     assert access.secrets == (key,)
-    assert read_access(team.url, {**environ, "MLFLOW_TRACKING_TOKEN": "mine"}).authorization == "Bearer mine"
+    assert read_access(standalone.url, {**environ, "MLFLOW_TRACKING_TOKEN": "mine"}).authorization == "Bearer mine"
     # A name, or another address, may lead to another user's server.
     for host in ("localhost", "[::1]", "127.0.0.2", "10.0.0.1"):
-        assert not read_access(f"http://{host}:{team.port}", environ).authorization, host
-    assert team.send("GET", "/health").status == 200  # only then it is sure to end in good order
-    team.stop()
+        assert not read_access(f"http://{host}:{standalone.port}", environ).authorization, host
+    assert standalone.send("GET", "/health").status == 200  # only then it is sure to end in good order
+    standalone.stop()
     assert not file.exists()
 
 
@@ -181,14 +181,16 @@ def test_a_key_that_others_could_have_written_or_read_is_not_sent(place: Home) -
 
 @needs_root
 @needs_kernel
-def test_the_key_opens_the_server_for_a_process_that_the_kernel_does_not_vouch_for(team: Team, place: Home) -> None:
+def test_the_key_opens_the_server_for_a_process_that_the_kernel_does_not_vouch_for(
+    standalone: RunningServer, place: Home
+) -> None:
     """A container or a tunnel of the same user comes with another user id."""
     (file,) = (place.root / "servers").iterdir()
     for key, status in ((file.read_text(encoding="ascii"), 200), (server_keys.PREFIX + "x" * 43, 401), ("", 401)):
         code = f"""
 import encodings.idna, http.client, os
 os.setuid(65534)
-connection = http.client.HTTPConnection("127.0.0.1", {team.port}, timeout=20)
+connection = http.client.HTTPConnection("127.0.0.1", {standalone.port}, timeout=20)
 connection.request("POST", "{API}runs/create", b'{{"experiment_id": "0"}}', {{"Authorization": "Bearer {key}"}})
 print(connection.getresponse().status)
 """
@@ -196,23 +198,26 @@ print(connection.getresponse().status)
         assert done.stdout.strip() == str(status)
 
 
-def test_commands_of_proj_use_the_key(team: Team, place: Home, proj: RunProj) -> None:
+def test_commands_of_proj_use_the_key(standalone: RunningServer, place: Home, proj: RunProj) -> None:
     with closing(Database.open(place.database)) as database:
         run_id = runs.create(database, NewRun(name="listed")).run_id
-    done = proj("list", "--tracking-uri", team.url, PROJ_HOME=str(place.root))
+    done = proj("list", "--tracking-uri", standalone.url, PROJ_HOME=str(place.root))
     assert done.code == 0, done.err
     assert run_id[:8] in done.out
 
 
 def test_a_killed_server_leaves_a_key_that_opens_nothing(place: Home, tmp_path: Path) -> None:
-    with team_server(tmp_path, PROJ_HOME=str(place.root)) as team:
+    with standalone_server(tmp_path, PROJ_HOME=str(place.root)) as standalone:
         (file,) = (place.root / "servers").iterdir()
         old = file.read_text(encoding="ascii")
-        team.process.kill()
-        team.process.wait()
+        standalone.process.kill()
+        standalone.process.wait()
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
-        with suppress(AssertionError), team_server(tmp_path, "--port", str(team.port), PROJ_HOME=str(place.root)):
+        with (
+            suppress(AssertionError),
+            standalone_server(tmp_path, "--port", str(standalone.port), PROJ_HOME=str(place.root)),
+        ):
             assert file.read_text(encoding="ascii") != old
             return
     raise AssertionError("the server does not start again")

@@ -70,7 +70,7 @@ class CondaBackend(PythonBackend):
     def plan(self, request: AnyRequest) -> EnvironmentRecord:
         """Return the record of the environment, as far as known without building or resolving."""
         wanted, platform = request.of(CondaFileSpec), this_platform()
-        found = find_conda_lock(wanted, platform)
+        found = find_conda_lock(wanted, platform, choose_tool)
         spec = _spec(wanted, platform)
         return EnvironmentRecord(
             manager=self.name,
@@ -87,9 +87,9 @@ class CondaBackend(PythonBackend):
         for notice in wanted.spec.notices:
             report(Event(kind=EventKind.NOTICE, message=notice))
         platform = this_platform()
-        found = find_conda_lock(wanted, platform)
+        found = find_conda_lock(wanted, platform, choose_tool)
         if found is None:
-            return _as_lock(resolve_conda(wanted, platform, report))
+            return _as_lock(resolve_conda(wanted, platform, choose_tool, report))
         return structs.replace(_as_lock(found), departures=report_disagreements(wanted, found, report))
 
     def prepare(self, request: AnyRequest, lock: Lock | None, report: Report) -> Prepared:

@@ -50,17 +50,17 @@ def lock_with_conda_lock(request: CondaRequest, file: CondaFile, platforms: Sequ
     if not executable or not program:
         return None
     own = {name: value for name, value in request.environ.items() if name not in DROPPED}
-    with TemporaryDirectory(prefix="proj-") as room:
-        (Path(room) / "environment.yml").write_text(file.text, encoding="utf-8")
+    with TemporaryDirectory(prefix="proj-") as temporary:
+        (Path(temporary) / "environment.yml").write_text(file.text, encoding="utf-8")
         words = [word for name in platforms for word in ("--platform", name)]
         done = capture(
             [program, "lock", "--conda", executable, "--file", "environment.yml", "--lockfile", "lock.yml", *words],
-            cwd=Path(room),
+            cwd=Path(temporary),
             env=own,
         )
         if done.exit_code:
             raise command_error("conda-lock can't lock the environment", done, log)
-        return without_channel_credentials((Path(room) / "lock.yml").read_text("utf-8"))
+        return without_channel_credentials((Path(temporary) / "lock.yml").read_text("utf-8"))
 
 
 class CondaCommand(Struct, frozen=True, kw_only=True):
@@ -93,12 +93,14 @@ class CondaCommand(Struct, frozen=True, kw_only=True):
             EnvironmentSetupError: the executable finds no solution.
         """
         del as_of, is_portable
-        with TemporaryDirectory(prefix="proj-") as room:
+        with TemporaryDirectory(prefix="proj-") as temporary:
             # With an empty cache the output has the digests of all packages, not only of those that are not downloaded.
-            words = ["create", "--prefix", f"{room}/prefix", "--dry-run", "--json", "--override-channels"]
+            words = ["create", "--prefix", f"{temporary}/prefix", "--dry-run", "--json", "--override-channels"]
             for channel in channels_of(self.channels, self.environ):
                 words += ["--channel", channel.address]
-            done = self._run(*words, *specs, CONDA_PKGS_DIRS=f"{room}/packages", MAMBA_ROOT_PREFIX=f"{room}/root")
+            done = self._run(
+                *words, *specs, CONDA_PKGS_DIRS=f"{temporary}/packages", MAMBA_ROOT_PREFIX=f"{temporary}/root"
+            )
         try:
             answer: dict[str, Any] = parse_json(done.stdout, LARGE)
             actions = answer["actions"]
@@ -118,8 +120,8 @@ class CondaCommand(Struct, frozen=True, kw_only=True):
             EnvironmentSetupError: an archive can't be downloaded, or does not match the lock.
         """
         prefix.rmdir()  # some refuse a folder that exists, even an empty one
-        with TemporaryDirectory(prefix="proj-") as room:
-            file = Path(room) / "packages.txt"
+        with TemporaryDirectory(prefix="proj-") as temporary:
+            file = Path(temporary) / "packages.txt"
             lines = [
                 f"{self._request_url(package.url)}#{package.md5 or 'sha256:' + package.digest}" for package in packages
             ]

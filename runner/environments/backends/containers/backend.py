@@ -2,7 +2,6 @@
 
 from typing import ClassVar
 
-from runner.analysis.scripts import Scripts
 from runner.engine import ContainerRun, Engine, find_engine
 from runner.environments.backends.containers.build import get_built, known_tag
 from runner.environments.backends.containers.images import (
@@ -14,9 +13,10 @@ from runner.environments.backends.containers.images import (
     pinned_digest,
     without_tag,
 )
+from runner.environments.backends.contract import EnvironmentBackend
 from runner.environments.declare.containers.spec import read_container
 from runner.environments.model import AnyRequest, BackendCapabilities, Lock, Prepared
-from runner.environments.specs import AnySpec, EnvironmentSpec
+from runner.environments.specs import EnvironmentSpec
 from runner.errors import EnvironmentSetupError, ExecutionError
 from runner.model import (
     ContainerSpec,
@@ -25,7 +25,6 @@ from runner.model import (
     EnvironmentRecord,
     Event,
     EventKind,
-    ProjectFiles,
     Report,
 )
 
@@ -35,7 +34,7 @@ _UNREACHABLE = (
 )
 
 
-class ContainerBackend:
+class ContainerBackend(EnvironmentBackend):
     """Images of docker_env, provided by podman or docker."""
 
     name: ClassVar[str] = "container"
@@ -49,16 +48,6 @@ class ContainerBackend:
             find_engine()
         except ExecutionError as error:
             return f"{error.message}: {error.context}. {error.hint}"
-        return None
-
-    def repair(self, spec: AnySpec, scripts: Scripts, files: ProjectFiles) -> AnySpec:
-        """Return the spec unchanged: nothing is installed, so that there is nothing to repair."""
-        del scripts, files
-        return spec
-
-    def with_other_interpreter(self, request: AnyRequest, report: Report) -> AnyRequest | None:
-        """Return None: no interpreter is chosen."""
-        del request, report
         return None
 
     def plan(self, request: AnyRequest) -> EnvironmentRecord:

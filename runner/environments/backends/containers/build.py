@@ -16,30 +16,10 @@ from runner.engine import Engine
 from runner.environments.backends.containers.built import TOP
 from runner.environments.backends.containers.images import Image, find_image, last_lines, run_tool
 from runner.environments.cache.leases import lease_until_exit
+from runner.environments.declare.containers.spec import build_file
 from runner.environments.model import AnyRequest
 from runner.errors import EnvironmentSetupError
 from runner.model import Event, EventKind, ImageBuild, ProjectFiles, Report
-
-BUILD_FILES = ("Containerfile", "Dockerfile")
-"""The file names that are tried in the context, in this order, as by podman."""
-
-
-def build_file(build: ImageBuild, files: ProjectFiles) -> str:
-    """Return the path of the Dockerfile or Containerfile.
-
-    Raises:
-        EnvironmentSetupError: the project has none.
-    """
-    names = [build.file] if build.file else [posixpath.join(build.context, name) for name in BUILD_FILES]
-    names = [posixpath.normpath(name) for name in names]
-    found = next((name for name in names if files.read(name) is not None), None)
-    if found is None:
-        raise EnvironmentSetupError(
-            f"docker_env builds an image, and the project has no {' or '.join(names)}",
-            hint="`build` is a folder with a Dockerfile, or a mapping of `context` and `dockerfile`; the file must not "
-            "be ignored by git.",
-        )
-    return found
 
 
 def known_tag(engine: Engine, build: ImageBuild, request: AnyRequest) -> str | None:

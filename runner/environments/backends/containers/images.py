@@ -173,12 +173,7 @@ def run_tool(argv: Sequence[str], request: AnyRequest, log: Path) -> Outcome:
     log.parent.mkdir(parents=True, exist_ok=True)
     outcome = run(
         ProcessRequest(
-            argv=tuple(argv),
-            cwd=log.parent,
-            env=dict(request.environ),
-            log=log,
-            echo=Echo.STDERR,
-            stdin=Stdin.NOTHING,
+            argv=tuple(argv), cwd=log.parent, env=dict(request.environ), log=log, echo=Echo.STDERR, stdin=Stdin.NOTHING
         )
     )
     if outcome.stopped_by:

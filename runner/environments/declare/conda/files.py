@@ -23,8 +23,8 @@ SELECTOR = re.compile(r"#[^\[\]]*\[(?P<words>[^\[\]]+)\][^\[\]]*$")
 WORDS = frozenset().union(*SELECTORS.values()) | {"linux32", "win32", "armv7l", "ppc64le", "s390x"}
 LONGEST_LINE = 1000
 """Most characters of a line with a selector; the time of the search grows with the square of the length."""
-EXPLICIT = re.compile(r"(?m)^\s*@EXPLICIT\s*$")
-LOCK_FILE = re.compile(r"(?m)^package:\s*$")
+EXPLICIT = re.compile(r"(?m)^[ \t]*@EXPLICIT[ \t\r]*$")
+LOCK_FILE = re.compile(r"(?m)^package:[ \t\r]*$")
 MACHINES = {"amd64": "64", "x86_64": "64", "arm64": "aarch64", "i686": "32", "i386": "32"}
 
 
@@ -33,8 +33,7 @@ def this_platform() -> str:
     machine = platform.machine().lower()
     if sys.platform == "darwin":
         return "osx-arm64" if machine in ("arm64", "aarch64") else "osx-64"
-    system = "win" if sys.platform == "win32" else "linux"
-    return f"{system}-{MACHINES.get(machine, machine)}"
+    return f"linux-{MACHINES.get(machine, machine)}"
 
 
 def select_lines(text: str, name: str) -> str:

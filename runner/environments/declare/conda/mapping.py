@@ -8,7 +8,7 @@ from msgspec import Struct, structs
 
 from runner.base.package_names import canonical_name
 from runner.environments.declare.conda.names import LIBRARIES, PREFIX_ONLY, PYTHON_LIBS, PYTHON_NAMES, TOOLS
-from runner.environments.declare.positions import Document, Item
+from runner.environments.declare.positions import Document, Item, list_faults
 from runner.environments.declare.requirements import Line, RequirementReader
 from runner.environments.specs import CondaFile, CondaFileSpec, collect, specify
 from runner.errors import EnvironmentSetupError
@@ -22,6 +22,8 @@ PREFIXES_BELOW_PYTHON = ("lib", "-", "xorg-", "cuda-", "xcb-", "aws-c-", "font-t
 PREFIXES_OF_OTHER_LANGUAGES = ("r-", "bioconductor-", "perl-", "nodejs-", "rb-", "lua-", "spacy-model-")
 EXPORT = frozenset({"-libgcc-mutex", "-openmp-mutex", "openssl", "ca-certificates", "xz", "libffi", "sqlite", "tk"})
 MAX_NAMED = 12
+LONGEST_SPEC = 1000
+"""Most characters of a dependency; the longest regular expressions take time that grows with the square."""
 OPERATORS = ("", "=", "==", "!=", "~=", "<", "<=", ">", ">=")
 
 
@@ -62,7 +64,7 @@ def read_conda(document: Document, file: CondaFile, files: ProjectFiles) -> Cond
     items = document.items("dependencies", faults)
     packages = [package for item in items if not item.is_nested for package in _parse(item, faults)]
     if faults:
-        raise EnvironmentSetupError(f"{document.file} can't be used: {'; '.join(faults)}", context=document.file)
+        raise EnvironmentSetupError(f"{document.file} can't be used: {list_faults(faults)}", context=document.file)
     python, build, requirements, left_out, renamed = _sort(document, packages)
     lines = collect()
     lines.requirements.extend(requirements)
@@ -142,9 +144,9 @@ def _refusal(document: Document, refused: list[CondaPackage]) -> EnvironmentSetu
 
 def _parse(item: Item, faults: list[str]) -> Iterator[CondaPackage]:
     text = item.text.strip("'\" ")
-    match = SPEC.fullmatch(text)
+    match = SPEC.fullmatch(text) if len(text) <= LONGEST_SPEC else None
     if not match or "://" in text or posixpath.isabs(text):
-        faults.append(f"line {item.line}: '{item.text}' is not a package name with a version")
+        faults.append(f"line {item.line}: '{item.text[:LONGEST_SPEC]}' is not a package name with a version")
         return
     name = canonical_name(match["name"])
     try:

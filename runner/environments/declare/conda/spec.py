@@ -8,11 +8,11 @@ import msgspec
 from msgspec import Struct
 
 from runner.base.yaml_document import Kind
-from runner.environments.cache.source_trees import metadata_digest
 from runner.environments.declare.conda.files import select_lines
 from runner.environments.declare.conda.mapping import read_pip
 from runner.environments.declare.positions import Document, parse
 from runner.environments.declare.requirements import RequirementReader
+from runner.environments.declare.source_trees import metadata_digest
 from runner.environments.specs import CondaFile, PythonSpec, collect, specify
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentKind, ProjectFiles

@@ -9,13 +9,14 @@ import re
 from msgspec import Struct, structs
 
 from runner.base.foreign_text import SMALL, ForeignTextError, decode_text, parse_json_as
-from runner.environments.backends.containers.build import build_file
 from runner.environments.specs import ImageSpec
 from runner.errors import EnvironmentSetupError
 from runner.model import ContainerSpec, EnvironmentDeclaration, ImageBuild, ProjectFiles
 
 DEVCONTAINERS = (".devcontainer/devcontainer.json", ".devcontainer.json")
 """The paths where a devcontainer.json is searched."""
+BUILD_FILES = ("Containerfile", "Dockerfile")
+"""The file names that are tried in the context, in this order, as by podman."""
 _TEXT = r'("(?:\\.|[^"\\])*(?:"|\Z))'
 _FROM_CALLER = re.compile(r"\$\{localEnv:(\w+)\}")
 
@@ -61,6 +62,24 @@ def read_container(declaration: EnvironmentDeclaration, files: ProjectFiles) -> 
         file = build_file(container.build, files)
         container = structs.replace(container, build=structs.replace(container.build, file=file))
     return ImageSpec(file=path, container=container or ContainerSpec(), notices=notices)
+
+
+def build_file(build: ImageBuild, files: ProjectFiles) -> str:
+    """Return the path of the Dockerfile or Containerfile.
+
+    Raises:
+        EnvironmentSetupError: the project has none.
+    """
+    names = [build.file] if build.file else [posixpath.join(build.context, name) for name in BUILD_FILES]
+    names = [posixpath.normpath(name) for name in names]
+    found = next((name for name in names if files.read(name) is not None), None)
+    if found is None:
+        raise EnvironmentSetupError(
+            f"docker_env builds an image, and the project has no {' or '.join(names)}",
+            hint="`build` is a folder with a Dockerfile, or a mapping of `context` and `dockerfile`; the file must not "
+            "be ignored by git.",
+        )
+    return found
 
 
 def find_devcontainer(files: ProjectFiles) -> ContainerSpec | None:

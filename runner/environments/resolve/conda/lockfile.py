@@ -125,12 +125,14 @@ def _read_yaml(text: str, path: str, platform: str) -> CondaLock:
         pip = tuple(_pip_package(entry) for entry in here if entry["manager"] == "pip")
         channels = tuple(without_channel_credentials(str(channel["url"])) for channel in metadata["channels"])
         content, own = metadata["content_hash"].get(platform), metadata.get("custom_metadata") or {}
+        is_for_platform = bool(here) and platform in metadata.get("platforms", [platform])
+        there = ", ".join(sorted({str(entry["platform"]) for entry in entries})) or "none"
+        as_of, undated = own.get("as_of"), str(own.get("no_dates_for") or "").split()
     except (ForeignTextError, KeyError, TypeError, AttributeError) as error:
         raise EnvironmentSetupError(
             f"{path} is not a lock in the format of conda-lock: {error}", context=path
         ) from error
-    if platform not in metadata.get("platforms", [platform]) or not here:
-        there = ", ".join(sorted({entry["platform"] for entry in entries})) or "none"
+    if not is_for_platform:
         raise EnvironmentSetupError(f"{path} has no packages for {platform}, only for {there}", context=path)
     return CondaLock(
         platform=platform,
@@ -139,9 +141,14 @@ def _read_yaml(text: str, path: str, platform: str) -> CondaLock:
         pip=pip,
         content=content,
         is_ours=OURS in own,
-        as_of=own.get("as_of"),
-        undated=tuple(own.get("no_dates_for", "").split()),
+        as_of=None if as_of is None else str(as_of),
+        undated=tuple(undated),
     )
+
+
+def _text(value: object) -> str | None:
+    """Return a value as text; YAML has digests of digits alone as numbers."""
+    return None if value is None or value == "" else str(value)
 
 
 def _package(entry: Mapping[str, Any]) -> CondaPackage:
@@ -150,10 +157,10 @@ def _package(entry: Mapping[str, Any]) -> CondaPackage:
     return CondaPackage(
         name=entry["name"],
         version=str(entry["version"]),
-        build=entry.get("build") or (named["build"] if named else ""),
+        build=str(entry.get("build") or (named["build"] if named else "")),
         url=url,
-        md5=entry["hash"].get("md5"),
-        sha256=entry["hash"].get("sha256"),
+        md5=_text(entry["hash"].get("md5")),
+        sha256=_text(entry["hash"].get("sha256")),
         depends=tuple(f"{name} {rule}".strip() for name, rule in (entry.get("dependencies") or {}).items()),
     )
 
@@ -164,7 +171,7 @@ def _pip_package(entry: Mapping[str, Any]) -> PipPackage:
         name=entry["name"],
         version=str(entry["version"]),
         url=without_channel_credentials(entry["url"]),
-        sha256=(entry.get("hash") or {}).get("sha256"),
+        sha256=_text((entry.get("hash") or {}).get("sha256")),
         source=without_channel_credentials(source) if source else None,
     )
 

@@ -1,19 +1,17 @@
 """Locks and installs the pip part of a conda environment with uv."""
 
-import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from runner.base.foreign_text import parse_toml
 from runner.base.package_names import canonical_name
-from runner.environments.backends.python_backend import BIN
-from runner.environments.cache.source_trees import copy_packages
 from runner.environments.declare.conda.names import PYTHON_NAMES
 from runner.environments.declare.indexes import expand, index_options
+from runner.environments.declare.source_trees import copy_packages
 from runner.environments.model import AnyRequest
 from runner.environments.resolve.conda.lockfile import PipPackage
 from runner.environments.resolve.conda.protocol import CondaPackage
@@ -24,6 +22,10 @@ from runner.errors import EnvironmentSetupError
 from runner.model import Event, EventKind, Report
 from runner.process import Completed
 from runner.urls import with_credentials, without_credentials
+
+if TYPE_CHECKING:
+    from packaging.pylock import Package
+    from packaging.tags import Tag
 
 TARGETS = {
     "linux-64": "x86_64-unknown-linux-gnu",
@@ -73,7 +75,7 @@ class PipPart:
             raise command_error("No set of packages satisfies the pip part", done, self._log)
         if undated:
             report(_notice(f"The index has no upload dates for {', '.join(undated)}: all versions were considered"))
-        locked = self._packages(done.stdout, python)
+        locked = pip_packages(parse_toml(done.stdout), python, self._platform)
         replaced = [item.name for item in locked if item.name in given and given[item.name] != item.version]
         if replaced:
             report(_notice(f"The pip part replaces conda packages: {', '.join(replaced)}"))
@@ -89,7 +91,7 @@ class PipPart:
         lines = [*self._uv.index.lines, with_credentials(text, self._spec.requirements)]
         with requirements_file(lines, "requirements.txt") as file:
             done = self._uv.run(
-                *("pip", "install", "--no-deps", "--requirements", file, "--python", prefix / BIN / "python"),
+                *("pip", "install", "--no-deps", "--requirements", file, "--python", prefix / "bin" / "python"),
                 *(
                     "--break-system-packages",
                     "--link-mode",
@@ -136,11 +138,6 @@ class PipPart:
             for package, copy in zip(packages, copies, strict=True):
                 yield f"{copy}[{','.join(package.extras)}]" if package.extras else str(copy)
 
-    def _packages(self, pylock: bytes, python: str) -> list[PipPackage]:
-        entries = parse_toml(pylock).get("packages", [])
-        rank = _ranks(python, self._platform)
-        return [found for entry in entries if (found := _package(entry, rank))]
-
 
 def _conda_versions(packages: Sequence[CondaPackage]) -> dict[str, str]:
     """Return the Python packages among conda's packages: name on the Python index and version."""
@@ -152,39 +149,50 @@ def _conda_versions(packages: Sequence[CondaPackage]) -> dict[str, str]:
     return {name: item.version for name, item in plain.items() if re.fullmatch(r"[\d.]+([a-z]+\d+)?", item.version)}
 
 
-def _package(entry: Mapping[str, Any], rank: Mapping[str, int]) -> PipPackage | None:
-    """Return a package of uv's result with its best file; None for one of the project's own packages."""
-    name = entry["name"]
-    if vcs := entry.get("vcs"):
-        below = f"#subdirectory={vcs['subdirectory']}" if vcs.get("subdirectory") else ""
-        source = f"{vcs['type']}+{without_credentials(vcs['url'])}@{vcs['commit-id']}{below}"
-        return PipPackage(name=name, version=entry.get("version", ""), url=source, source=source)
-    if archive := entry.get("archive"):
-        return _archive(name, entry, archive)
-    if "version" not in entry:
+def pip_packages(pylock: Mapping[str, Any], python: str, platform: str) -> list[PipPackage]:
+    """Return the packages of a ``pylock.toml`` with their best files for a Python on a platform.
+
+    Raises:
+        EnvironmentSetupError: it is not valid, or a package has no file with a digest.
+    """
+    from packaging.pylock import Pylock, PylockValidationError
+
+    tags = _tags(python, platform)
+    try:
+        packages = Pylock.from_dict(pylock).packages
+    except PylockValidationError as error:
+        raise EnvironmentSetupError(f"the resolution of the pip part is not valid: {error}") from error
+    return [found for package in packages if (found := _pip_package(package, tags))]
+
+
+def _pip_package(package: "Package", tags: Sequence["Tag"]) -> PipPackage | None:
+    """Return a package with its best file; None for one of the project's own packages."""
+    from packaging.tags import create_compatible_tags_selector
+    from packaging.utils import parse_wheel_filename
+
+    name, version = package.name, str(package.version or "")
+    if vcs := package.vcs:
+        below = f"#subdirectory={vcs.subdirectory}" if vcs.subdirectory else ""
+        source = f"{vcs.type}+{without_credentials(vcs.url or '')}@{vcs.commit_id}{below}"
+        return PipPackage(name=name, version=version, url=source, source=source)
+    if archive := package.archive:
+        url = without_credentials(archive.url or "")
+        digest = archive.hashes.get("sha256")
+        return PipPackage(name=name, version=version, url=url, sha256=digest, source=url) if url else None
+    if not version:
         return None
-    wheels = [(best, wheel) for wheel in entry.get("wheels", ()) if (best := _rank(wheel, rank)) is not None]
-    file = min(wheels, key=lambda pair: pair[0])[1] if wheels else entry.get("sdist")
-    if file is None or "sha256" not in file.get("hashes", {}):
-        raise EnvironmentSetupError(f"the package index has no file with a digest for {name} {entry['version']}")
-    return PipPackage(
-        name=name,
-        version=entry["version"],
-        url=without_credentials(file.get("url") or file["name"]),
-        sha256=file["hashes"]["sha256"],
+    wheels = create_compatible_tags_selector(tags)(
+        (wheel, parse_wheel_filename(wheel.filename)[-1]) for wheel in package.wheels or ()
     )
+    file = next(wheels, None) or package.sdist
+    if file is None or "sha256" not in file.hashes:
+        raise EnvironmentSetupError(f"the package index has no file with a digest for {name} {version}")
+    url = without_credentials(file.url or file.filename)
+    return PipPackage(name=name, version=version, url=url, sha256=file.hashes["sha256"])
 
 
-def _archive(name: str, entry: Mapping[str, Any], archive: Mapping[str, Any]) -> PipPackage | None:
-    if "url" not in archive:
-        return None
-    url = without_credentials(archive["url"])
-    digest = archive.get("hashes", {}).get("sha256")
-    return PipPackage(name=name, version=entry.get("version", ""), url=url, sha256=digest, source=url)
-
-
-def _ranks(python: str, platform: str) -> dict[str, int]:
-    """Return the wheel tags that are compatible with a Python on a platform, each with its rank (0 is best)."""
+def _tags(python: str, platform: str) -> list["Tag"]:
+    """Return the wheel tags that are compatible with a Python on a platform, the best first."""
     from packaging import tags
 
     version = tuple(int(number) for number in re.findall(r"\d+", python)[:2])
@@ -197,19 +205,8 @@ def _ranks(python: str, platform: str) -> dict[str, int]:
     else:
         platforms = [f"manylinux_2_{minor}_{arch}" for minor in range(40, 4, -1)]
         platforms += [f"manylinux{year}_{arch}" for year in ("2014", "2010", "1")] + [f"linux_{arch}"]
-    found = [*tags.cpython_tags(version, platforms=platforms)]
-    found += tags.compatible_tags(version, f"cp{version[0]}{version[1]}", platforms)
-    return {str(tag): number for number, tag in enumerate(found)}
-
-
-def _rank(wheel: Mapping[str, Any], rank: Mapping[str, int]) -> int | None:
-    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
-
-    try:
-        found = parse_wheel_filename(wheel.get("name") or posixpath.basename(wheel["url"]).replace("%2B", "+"))[3]
-    except InvalidWheelFilename:
-        return None
-    return min((rank[str(tag)] for tag in found if str(tag) in rank), default=None)
+    found = tags.cpython_tags(version, platforms=platforms)
+    return [*found, *tags.compatible_tags(version, f"cp{version[0]}{version[1]}", platforms)]
 
 
 def _cutoff_options(as_of: str | None, undated: Sequence[str]) -> list[str]:

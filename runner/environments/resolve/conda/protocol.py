@@ -1,6 +1,12 @@
-"""Messages between proj and the worker process that solves and installs conda packages."""
+"""Defines what the tools that solve and install conda packages do, and the messages to the worker process."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
 
 from msgspec import Struct
+
+from runner.environments.model import AnyRequest
 
 
 class Channel(Struct, frozen=True, kw_only=True):
@@ -89,3 +95,41 @@ class Failure(Struct, frozen=True, kw_only=True, tag="failure"):
 
 Task = SolveTask | InstallTask
 Answer = Solved | Installed | Failure
+
+
+class CondaTool(Protocol):
+    """Solves and installs conda packages."""
+
+    @property
+    def name(self) -> str:
+        """Its name, which is part of the identity of the environments that it builds."""
+        ...
+
+    @property
+    def knows_dates(self) -> bool:
+        """Whether it can leave out packages that are newer than a date."""
+        ...
+
+    def usual_channels(self) -> tuple[str, ...]:
+        """Return the names of the default channels."""
+        ...
+
+    def solve(self, specs: tuple[str, ...], as_of: str | None, log: Path, *, is_portable: bool = False) -> Solved:
+        """Return the packages that satisfy specs."""
+        ...
+
+    def missing(self, packages: tuple[CondaPackage, ...]) -> int:
+        """Return the number of archives that are not on this machine."""
+        ...
+
+    def install(self, packages: tuple[CondaPackage, ...], prefix: Path, log: Path) -> Installed:
+        """Create a prefix of packages and check their digests."""
+        ...
+
+    def evict(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Remove packages from the cache; return the names of packages that are not in it."""
+        ...
+
+
+ToolChoice = Callable[[AnyRequest, str, tuple[str, ...]], CondaTool]
+"""Returns the tool for a request, a platform and its channels."""

@@ -12,15 +12,14 @@ from msgspec import Struct, structs
 
 from runner.base.checksummed_files import DamagedFileError, read_checksummed, write_checksummed
 from runner.base.package_names import canonical_name
-from runner.environments.backends.conda.command import lock_with_conda_lock
-from runner.environments.backends.conda.tools import CondaTool, choose_tool
+from runner.environments.cache.lock_files import read_valid_lock, report_damage, write_lock_file
 from runner.environments.declare.conda.files import is_conda_lock
 from runner.environments.declare.conda.mapping import SPEC, version_rule
 from runner.environments.declare.conda.spec import CondaSpec, read_conda_spec
 from runner.environments.model import CondaRequest
 from runner.environments.resolve.conda.lockfile import CondaLock, check_package, read_conda_lock, write_conda_lock
 from runner.environments.resolve.conda.pip import PipPart
-from runner.environments.resolve.lock_files import read_valid_lock, report_damage, write_lock_file
+from runner.environments.resolve.conda.protocol import ToolChoice
 from runner.environments.resolve.locking import format_time
 from runner.environments.specs import CondaFile
 from runner.model import Event, EventKind, ProjectFiles, Report
@@ -51,7 +50,7 @@ def conda_spec(request: CondaRequest, platform: str) -> CondaSpec:
     return structs.replace(spec, pip=structs.replace(spec.pip, requirements=lines))
 
 
-def find_conda_lock(request: CondaRequest, platform: str) -> FoundLock | None:
+def find_conda_lock(request: CondaRequest, platform: str, choose: ToolChoice) -> FoundLock | None:
     """Return the lock that needs no resolution: the project's own or a stored one."""
     declared = request.spec.conda
     own = declared if is_conda_lock(declared.text) else lock_beside(request.files, declared, platform)
@@ -59,7 +58,7 @@ def find_conda_lock(request: CondaRequest, platform: str) -> FoundLock | None:
         return FoundLock(lock=read_cached_lock(request, own.text, own.path, platform), text=own.text, file=own.path)
     if request.refresh and request.as_of is None:
         return None
-    path = _stored_path(request, platform)
+    path = _stored_path(request, platform, choose)
     text = read_valid_lock(path)
     if text is None:
         return None
@@ -88,15 +87,16 @@ def report_disagreements(request: CondaRequest, found: FoundLock, report: Report
     return (message,)
 
 
-def resolve_conda(request: CondaRequest, platform: str, report: Report) -> FoundLock:
+def resolve_conda(request: CondaRequest, platform: str, choose: ToolChoice, report: Report) -> FoundLock:
     """Resolve a conda file for a platform and store the lock.
 
     Raises:
         EnvironmentSetupError: no set of packages satisfies the file, or a channel or the index can't be reached.
     """
-    path, declared = _stored_path(request, platform), request.spec.conda
+    path, declared = _stored_path(request, platform, choose), request.spec.conda
     report_damage(path, report)
-    lock = _resolve(request, platform, path.with_suffix(".log"), report, is_portable=False)
+    resolution = CondaResolution(request=request, choose=choose, log=path.with_suffix(".log"), report=report)
+    lock = resolution.solve(platform, is_portable=False)
     text = write_conda_lock([lock], [declared.path], with_addresses=False)
     kept = write_lock_file(path, text, len(lock.packages) + len(lock.pip))
     return FoundLock(lock=lock, text=kept, path=path)
@@ -107,50 +107,57 @@ def lock_path_beside(request: CondaRequest) -> str:
     return posixpath.join(posixpath.dirname(request.spec.conda.path), BESIDE[0])
 
 
-def lock_text(request: CondaRequest, platforms: Sequence[str], report: Report) -> str:
-    """Return the lock for several platforms to be written beside a conda file.
+class CondaResolution(Struct, frozen=True, kw_only=True):
+    """One resolution of a conda file; ``log`` gets the output of a tool that fails."""
 
-    It is solved for any machine of a platform, and has the URLs of the files on the Python index. conda-lock makes it
-    if the user configured a conda executable and conda-lock is installed.
+    request: CondaRequest
+    choose: ToolChoice
+    log: Path
+    report: Report
 
-    Raises:
-        EnvironmentSetupError: no set of packages satisfies the file, or a channel or the index can't be reached.
-    """
-    declared, log = request.spec.conda, request.home.locks / "conda-lock.log"
-    text = lock_with_conda_lock(request, declared, platforms, log)
-    if text is not None:
-        return text
-    locks = [_resolve(request, platform, log, report, is_portable=True) for platform in platforms]
-    return write_conda_lock(locks, [posixpath.basename(declared.path)], with_addresses=True)
+    def solve_for_platforms(self, platforms: Sequence[str]) -> str:
+        """Return the lock for several platforms to be written beside a conda file.
 
+        It is solved for any machine of a platform, and has the URLs of the files on the Python index.
 
-def _resolve(request: CondaRequest, platform: str, log: Path, report: Report, *, is_portable: bool) -> CondaLock:
-    spec = conda_spec(request, platform)
-    tool = choose_tool(request, platform, spec.channels)
-    _announce(request, spec, platform, report)
-    as_of = format_time(request.as_of) if tool.knows_dates else None
-    if request.as_of and not tool.knows_dates:
-        _notice(report, f"{tool.name} can't resolve as of a date: resolved with the newest versions")
-    solved = tool.solve(spec.specs, as_of, log, is_portable=is_portable)
-    for package in solved.packages:
-        check_package(package, "a channel")
-    if solved.is_mixed:
-        _notice(report, "Strict channel priority has no solution: the channels were mixed")
-    if solved.undated:
-        _notice(
-            report, f"The channel has no upload dates for {', '.join(solved.undated)}: all versions were considered"
+        Raises:
+            EnvironmentSetupError: no set of packages satisfies the file, or a channel or the index can't be reached.
+        """
+        locks = [self.solve(platform, is_portable=True) for platform in platforms]
+        return write_conda_lock(locks, [posixpath.basename(self.request.spec.conda.path)], with_addresses=True)
+
+    def solve(self, platform: str, *, is_portable: bool) -> CondaLock:
+        """Return the lock for a platform, with ``is_portable`` for any machine of it.
+
+        Raises:
+            EnvironmentSetupError: no set of packages satisfies the file, or a channel or the index can't be reached.
+        """
+        request, report = self.request, self.report
+        spec = conda_spec(request, platform)
+        tool = self.choose(request, platform, spec.channels)
+        _announce(request, spec, platform, report)
+        as_of = format_time(request.as_of) if tool.knows_dates else None
+        if request.as_of and not tool.knows_dates:
+            _notice(report, f"{tool.name} can't resolve as of a date: resolved with the newest versions")
+        solved = tool.solve(spec.specs, as_of, self.log, is_portable=is_portable)
+        for package in solved.packages:
+            check_package(package, "a channel")
+        if solved.is_mixed:
+            _notice(report, "Strict channel priority has no solution: the channels were mixed")
+        if solved.undated:
+            names = ", ".join(solved.undated)
+            _notice(report, f"The channel has no upload dates for {names}: all versions were considered")
+        pip = PipPart(request, spec.pip, platform, self.log).lock(solved.packages, format_time(request.as_of), report)
+        return CondaLock(
+            platform=platform,
+            channels=tuple(map(without_channel_credentials, spec.channels)) or tool.usual_channels(),
+            packages=solved.packages,
+            pip=pip.packages,
+            content=spec.digest(platform, request.files),
+            is_ours=True,
+            as_of=as_of,
+            undated=(*solved.undated, *pip.undated),
         )
-    pip = PipPart(request, spec.pip, platform, log).lock(solved.packages, format_time(request.as_of), report)
-    return CondaLock(
-        platform=platform,
-        channels=tuple(without_channel_credentials(channel) for channel in spec.channels) or tool.usual_channels(),
-        packages=solved.packages,
-        pip=pip.packages,
-        content=spec.digest(platform, request.files),
-        is_ours=True,
-        as_of=as_of,
-        undated=(*solved.undated, *pip.undated),
-    )
 
 
 def _announce(request: CondaRequest, spec: CondaSpec, platform: str, report: Report) -> None:
@@ -188,9 +195,9 @@ def read_cached_lock(request: CondaRequest, text: str, path: str, platform: str)
     return lock
 
 
-def _stored_path(request: CondaRequest, platform: str) -> Path:
+def _stored_path(request: CondaRequest, platform: str, choose: ToolChoice) -> Path:
     spec = conda_spec(request, platform)
-    tool: CondaTool = choose_tool(request, platform, spec.channels)
+    tool = choose(request, platform, spec.channels)
     when = request.as_of.isoformat() if request.as_of else "now"
     identity = (FORMAT, tool.name, spec.digest(platform, request.files), when)
     return request.home.locks / f"{hashlib.sha256(msgspec.json.encode(identity)).hexdigest()[:32]}.conda-lock.yml"

@@ -1,4 +1,4 @@
-"""Runs the command line on a pseudo terminal of a given width."""
+"""Runs the command line on a terminal."""
 
 import fcntl
 import os
@@ -7,20 +7,19 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from tests.conftest import ROOT
 
 
-def show_on_terminal(width: int, folder: Path, *words: str, variables: Mapping[str, str] | None = None) -> str:
-    """Return what the command line shows on a terminal of so many columns, with its control sequences."""
+def on_a_terminal(width: int, folder: Path, *words: str, **variables: str) -> str:
+    """Return what the command line shows on a terminal of so many columns, colours included."""
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
-    environ = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": str(width), **(variables or {})}
+    around = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": str(width), **variables}
     command = [sys.executable, "-m", "runner.cli.main", *words]
-    with subprocess.Popen(command, cwd=folder, env=environ, stdin=theirs, stdout=theirs) as process:
+    with subprocess.Popen(command, cwd=folder, env=around, stdin=theirs, stdout=theirs) as process:
         os.close(theirs)
         shown = b""
         with suppress(OSError):  # Linux's word for the end of what a terminal shows
@@ -31,6 +30,6 @@ def show_on_terminal(width: int, folder: Path, *words: str, variables: Mapping[s
     return shown.decode()
 
 
-def on_a_terminal(width: int, folder: Path, *words: str) -> str:
+def uncoloured(width: int, folder: Path, *words: str, **variables: str) -> str:
     """Return what the command line shows on a terminal of so many columns, without colours."""
-    return re.sub(r"\x1b\[[0-9;]*m", "", show_on_terminal(width, folder, *words))
+    return re.sub(r"\x1b\[[0-9;]*m", "", on_a_terminal(width, folder, *words, **variables))

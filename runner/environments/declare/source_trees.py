@@ -87,11 +87,11 @@ def copy_packages(tree: ProjectTree, packages: Sequence[LocalPackage], folder: P
     """
     import shutil
 
-    root, strangers = tree.folder(), tree.left_out()
+    root, excluded = tree.folder(), tree.left_out()
 
     def left_out(folder: str, names: list[str]) -> set[str]:
         tools = {name for name in names if name in EXCLUDED_NAMES or name.endswith(".egg-info")}
-        return tools | {name for name in names if strangers and Path(folder, name) in strangers}
+        return tools | {name for name in names if excluded and Path(folder, name) in excluded}
 
     base = folder / "source" / "in" / "a" / "deep" / "folder"
     copies = []
