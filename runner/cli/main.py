@@ -46,6 +46,8 @@ COMMANDS = {
     "rm": LazyCommand("runner.cli.rm:rm", "Remove runs and free their disk space."),
     "compare": LazyCommand("runner.cli.compare:compare", "Compare runs and show the differences."),
     "metrics": LazyCommand("runner.cli.metrics:metrics", "Show the history of a metric."),
+    "plot": LazyCommand("runner.cli.plot:plot", "Draw the curves of metrics of several runs."),
+    "report": LazyCommand("runner.cli.report:report", "Write runs as one HTML file."),
     "experiments": LazyCommand("runner.cli.experiments:experiments", "List and change experiments."),
     "models": LazyCommand("runner.cli.models:models", "List and change registered models."),
     "push": LazyCommand("runner.cli.push:push_runs", "Copy runs to an MLflow server."),

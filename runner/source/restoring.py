@@ -33,7 +33,7 @@ def checkout(run_id: str, destination: Path, home: Home, report: Report) -> str:
     # Beside the code: nothing is written to a home that is only read.
     index = target.parent / f".{target.name[:100]}.{os.urandom(8).hex()}.index"
     try:
-        _require_sound_objects(home, run_id, stored.tree)
+        require_sound_objects(home, run_id, stored.tree)
         checkout_tree(home, target, stored.tree, Table(), index)
     except GitError as error:
         raise damaged_run(run_id, error.context) from error
@@ -47,7 +47,7 @@ def checkout(run_id: str, destination: Path, home: Home, report: Report) -> str:
     return stored.tree
 
 
-def _require_sound_objects(home: Home, run_id: str, *trees: str) -> None:
+def require_sound_objects(home: Home, run_id: str, *trees: str) -> None:
     """Compare the loose objects of trees with their ids, because git reads them without doing so.
 
     Raises:
@@ -93,7 +93,7 @@ def difference(run_id: str, home: Home) -> bytes:
     """
     stored = read_run_commit(home, run_id)
     try:
-        _require_sound_objects(home, run_id, *filter(None, (stored.base, stored.tree)))
+        require_sound_objects(home, run_id, *filter(None, (stored.base, stored.tree)))
         return git(store_git_directory(home), *_DIFF, stored.base, stored.tree) if stored.base else b""
     except GitError as error:
         raise damaged_run(run_id, error.context) from error

@@ -1,17 +1,12 @@
 """The commands that read and remove runs, as a user calls them."""
 
-import fcntl
 import io
 import json
-import os
 import re
-import struct
 import subprocess
-import sys
-import termios
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from unittest.mock import patch
 
@@ -35,7 +30,8 @@ from runner.store import experiments, models, process_identity, runs, values
 from runner.store.artifacts import write_artifact
 from runner.store.database import Database
 from runner.store.entities import Metric, NewModel, NewRun, ProcessIdentity
-from tests.conftest import ROOT, start_proj, write_tree
+from tests.cli.terminals import on_a_terminal
+from tests.conftest import start_proj, write_tree
 
 HOUR = 3_600_000
 
@@ -79,21 +75,8 @@ def two(db: Database) -> tuple[str, str]:
 Capture = pytest.CaptureFixture[str]
 
 
-def on_a_terminal(width: int, folder: Path, *words: str) -> str:
-    """Return what the command line shows on a terminal of so many columns."""
-    ours, theirs = os.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
-    variables = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": str(width)}
-    command = [sys.executable, "-m", "runner.cli.main", *words]
-    with subprocess.Popen(command, cwd=folder, env=variables, stdin=theirs, stdout=theirs) as process:
-        os.close(theirs)
-        shown = b""
-        with suppress(OSError):  # Linux's word for the end of what a terminal shows
-            while piece := os.read(ours, 10_000):
-                shown += piece
-        os.close(ours)
-        assert process.wait() == 0
-    return re.sub(r"\x1b\[[0-9;]*m", "", shown.decode())
+def uncoloured(width: int, folder: Path, *words: str) -> str:
+    return re.sub(r"\x1b\[[0-9;]*m", "", on_a_terminal(width, folder, *words))
 
 
 class TestList:
@@ -116,7 +99,7 @@ class TestList:
 
     def test_a_narrow_terminal_shows_whole_ids_and_states(self, two: tuple[str, str], tmp_path: Path) -> None:
         for width in (60, 80, 200):
-            lines = on_a_terminal(width, tmp_path, "list").splitlines()
+            lines = uncoloured(width, tmp_path, "list").splitlines()
             assert max(map(len, lines)) <= width
             assert all(any(run_id[:8] in line and "FINISHED" in line for line in lines) for run_id in two)
             assert sum("rmse=0.75" in line for line in lines) == 2
