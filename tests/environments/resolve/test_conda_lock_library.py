@@ -26,7 +26,7 @@ from runner.settings import Home
 from tests.conftest import ROOT, RunProj, write_tree
 from tests.environments.test_backends import Desk
 from tests.support.conda_channel import Package, make_channel, platform
-from tests.support.conda_locks import read_lock, write_lock
+from tests.support.conda_locks import answer_here, read_lock, write_lock
 
 pytestmark = pytest.mark.skipif(find_spec("rattler") is None, reason="py-rattler is not installed")
 
@@ -206,11 +206,13 @@ def test_a_worker_that_dies_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert "secret" not in caught.value.message
 
 
-def test_a_refusal_of_the_worker_names_file_and_place() -> None:
+@pytest.mark.parametrize(("path", "shown"), [("a/l.yml", "a/l.yml"), ("a/\udcff.yml", "a/?.yml")])
+def test_a_refusal_of_the_worker_names_file_and_place(monkeypatch: pytest.MonkeyPatch, path: str, shown: str) -> None:
+    monkeypatch.setattr(lock_process, "run_worker", answer_here)
     with pytest.raises(EnvironmentSetupError) as caught:
-        LockFiles(environ=os.environ).read("version: 1\nmetadata: {}\npackage: [{}]\n", "a/l.yml", "linux-64")
-    assert caught.value.message.startswith("a/l.yml is not a lock in the format of conda-lock: package.0.name: ")
-    assert caught.value.context == "a/l.yml"
+        LockFiles(environ=os.environ).read("version: 1\nmetadata: {}\npackage: [{}]\n", path, "linux-64")
+    assert caught.value.message.startswith(f"{shown} is not a lock in the format of conda-lock: package.0.name: ")
+    assert caught.value.context == path
 
 
 def test_a_written_lock_is_stored_as_it_is_read(desk: Desk) -> None:

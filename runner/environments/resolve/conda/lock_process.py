@@ -85,7 +85,7 @@ class LockFiles(Struct, frozen=True, kw_only=True):
                 for the platform.
         """
         require_conda_lock(f"{path} can't be read")
-        answer = self._ask(ReadLock(text=text, path=path, platform=platform), path)
+        answer = self._ask(ReadLock(text=text, path=_encodable(path), platform=platform), path)
         if isinstance(answer, LockRead):
             return answer.lock
         raise _refused(answer, path)
@@ -99,7 +99,7 @@ class LockFiles(Struct, frozen=True, kw_only=True):
             EnvironmentSetupError: conda-lock is not installed or fails.
         """
         require_conda_lock("The lock can't be written")
-        task = WriteLock(locks=tuple(locks), sources=tuple(sources), with_addresses=with_addresses)
+        task = WriteLock(locks=tuple(locks), sources=tuple(map(_encodable, sources)), with_addresses=with_addresses)
         answer = self._ask(task, "the new lock")
         if isinstance(answer, LockWritten):
             return answer
@@ -115,6 +115,11 @@ class LockFiles(Struct, frozen=True, kw_only=True):
             reason = lines[-1] if lines else f"it ended with {done.exit_code}"
             return LockFailure(message=f"conda-lock failed on {path}: {reason}")
         return answer
+
+
+def _encodable(path: str) -> str:
+    """Return a path with a question mark for each byte that is not UTF-8."""
+    return path.encode("utf-8", "replace").decode()
 
 
 def _refused(answer: LockAnswer, path: str) -> EnvironmentSetupError:
