@@ -16,6 +16,8 @@ from typing import BinaryIO
 import msgspec
 from msgspec import Struct
 
+from runner.base.safe_paths import remove_at
+
 _FICLONE = 0x40049409
 """The request of ioctl_ficlone(2)."""
 
@@ -237,50 +239,17 @@ class DigestCache:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a file or a folder with its content, also if it is read-only; links are not followed."""
-    if path.is_symlink() or not path.is_dir():
-        path.unlink(missing_ok=True)
-        return
-    import shutil
+    """Remove a file or a folder with its content, also if it is read-only; links are not followed.
 
-    def open_up(_function: object, name: str, _error: object) -> None:
-        place = Path(name)
-        for folder in (place.parent, place):
-            with suppress(OSError):
-                if folder.is_dir() and not folder.is_symlink():
-                    folder.chmod(0o700)
-        shutil.rmtree(place, ignore_errors=True) if place.is_dir() else place.unlink(missing_ok=True)
-
+    Raises:
+        OSError: something can't be removed; the files of another file system that is mounted below stay.
+    """
     try:
-        if sys.version_info >= (3, 12):
-            shutil.rmtree(path, onexc=open_up)
-        else:
-            shutil.rmtree(path, onerror=open_up)
-    except RecursionError:
-        _remove_deep(path)
-
-
-def _remove_deep(top: Path) -> None:
-    """Remove a folder of any depth: each inner folder is first moved to ``top``, so that no path gets long."""
-    waiting = [top]
-    count, mark = 0, os.urandom(4).hex()
-    while waiting:
-        folder = waiting.pop()
-        folder.chmod(0o700)
-        with os.scandir(folder) as entries:
-            found = list(entries)
-        for entry in found:
-            if not entry.is_dir(follow_symlinks=False):
-                os.unlink(entry.path)  # noqa: PTH108
-                continue
-            count += 1
-            aside = top / f"{_ASIDE}{mark}-{count}"
-            os.rename(entry.path, aside)  # noqa: PTH104
-            waiting.append(aside)
-        if folder != top:
-            folder.rmdir()
-    top.rmdir()
-
-
-_ASIDE = ".proj-removed-"
-"""The start of the names of folders that are being removed."""
+        parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    try:
+        with suppress(FileNotFoundError):
+            remove_at(parent, path.name)
+    finally:
+        os.close(parent)
