@@ -16,7 +16,7 @@ from typing import BinaryIO
 import msgspec
 from msgspec import Struct
 
-from runner.base.safe_paths import remove_at
+from runner.base.safe_paths import new_file, remove_at
 
 _FICLONE = 0x40049409
 """The request of ioctl_ficlone(2)."""
@@ -128,6 +128,44 @@ def clone_file(source: Path, target: Path) -> bool:
     if not cloned:
         target.unlink()
     return cloned
+
+
+def clone_at(source: int, folder: int, name: str) -> bool:
+    """Make a new file in an open folder that shares the blocks of an open file; return False where that can't be.
+
+    Raises:
+        OSError: there is an entry of this name, or the file can't be made.
+    """
+    if sys.platform == "darwin":
+        import ctypes
+
+        library = ctypes.CDLL(None, use_errno=True)
+        return bool(library.fclonefileat(source, folder, os.fsencode(name), 0) == 0)
+    target = new_file(folder, name)
+    try:
+        cloned = share_blocks(source, target)
+    finally:
+        os.close(target)
+    if not cloned:
+        os.unlink(name, dir_fd=folder)
+    return cloned
+
+
+def copy_at(source: FileIO, folder: int, name: str) -> None:
+    """Copy the rest of an open file to a new file in an open folder; a copy that fails is removed.
+
+    Raises:
+        OSError: there is an entry of this name, the source can't be read, or the disk is full.
+    """
+    with FileIO(new_file(folder, name), "wb") as copy:
+        try:
+            while piece := source.read(_CHUNK):
+                left = memoryview(piece)
+                while left:
+                    left = left[copy.write(left) :]
+        except BaseException:
+            os.unlink(name, dir_fd=folder)
+            raise
 
 
 def _clone_on_macos(source: Path, target: Path) -> bool:

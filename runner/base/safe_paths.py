@@ -64,29 +64,31 @@ def folder_at(root: Path, names: Sequence[str] = (), *, create: bool = False) ->
         os.close(descriptor)
 
 
+@contextmanager
+def open_tree(root: Path, names: Sequence[str] = (), *, create: bool = False) -> Iterator["OpenTree"]:
+    """Open the folder of these names below a root, as `folder_at` does."""
+    with folder_at(root, names, create=create) as descriptor:
+        tree = OpenTree(descriptor)
+        try:
+            yield tree
+        finally:
+            tree.close()
+
+
 class OpenTree:
     """A folder that stays open: what is below it is reached from its descriptor, and no link is followed on the way.
 
     The folder that was used last stays open too, so that many files of one folder cost little.
     """
 
-    def __init__(self, root: Path, names: Sequence[str] = (), *, create: bool = False) -> None:
-        """Open the folder of these names below a root.
+    def __init__(self, top: int) -> None:
+        """Start at a folder, given by its descriptor, which stays the caller's."""
+        self._top = top
+        self._last: tuple[list[str], int] = ([], os.dup(top))
 
-        Raises:
-            LinkError: a link is on the way.
-            OSError: the folder can't be opened.
-        """
-        with folder_at(root, names, create=create) as descriptor:
-            self._top = os.dup(descriptor)
-        self._last: tuple[list[str], int] = ([], os.dup(self._top))
-
-    def __enter__(self) -> "OpenTree":
-        return self
-
-    def __exit__(self, *_about: object) -> None:
+    def close(self) -> None:
+        """Close the folder."""
         os.close(self._last[1])
-        os.close(self._top)
 
     def parent(self, path: bytes | str, *, create: bool = False) -> tuple[int, str]:
         """Return the open folder of a relative path, valid until the next call, and the name in it.
@@ -107,7 +109,7 @@ class OpenTree:
 
     def folder(self, path: bytes | str, *, create: bool = False) -> int:
         """Return the descriptor of a folder below, valid until the next call; see `parent`."""
-        parent, name = self.parent(path, create=create)
+        _, name = self.parent(path, create=create)
         self._go([*self._last[0], name], create=create)
         return self._last[1]
 

@@ -3,14 +3,16 @@
 import os
 import re
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from posixpath import normpath, relpath
 
 import msgspec
 from msgspec import Struct
 
-from runner.base.files import Stamp, remove_tree, sha256_of
-from runner.base.safe_paths import LinkError, folder_at
+from runner.base.files import Stamp, open_regular, remove_tree, sha256_of
+from runner.base.mounts import mount_points
+from runner.base.safe_paths import LinkError, folder_at, new_file, open_tree, remove_at, status_at
 from runner.errors import GitError, SnapshotError
 from runner.model import Event, EventKind, Report
 from runner.settings import Home
@@ -29,6 +31,8 @@ from runner.source.providing import (
 from runner.source.snapshot import Snapshot, path_text, retake_snapshot
 from runner.source.unwanted import CACHES, ENVIRONMENT_MARKS
 
+_POOL = ".pool"
+_TABLE = "table"
 _POOLED = 2
 """Folders of ended runs that are kept in the pool for one project."""
 _MISSING = r"(?m)^.*No such file or directory.*$"
@@ -67,6 +71,8 @@ class RunFolder:
         self._subdirectory = subdirectory or "."
         self._table = table
         self._new: list[bytes] = []
+        self.key = ""
+        """The key of the project, by which a later run finds the folder in the pool."""
 
     @property
     def provided(self) -> tuple[tuple[Path, Path], ...]:
@@ -88,7 +94,8 @@ class RunFolder:
         if not self.in_place:
             _require_own(self.root, self.project)
         try:
-            found = scan(self.top, CACHES | {b".git"})
+            mounted = () if self.in_place else mount_points(self.top)
+            found = scan(self.top, CACHES | {b".git"}, mounted)
         except OSError as error:
             raise SnapshotError("The run made a part of its folder unreadable", context=str(error)) from error
         files = _without_environments(found, self._table)
@@ -99,7 +106,7 @@ class RunFolder:
         return Changes(
             files=tuple(sorted(self._relative(path) for path in (*self._new, *changed))),
             deleted=tuple(sorted(self._relative(path) for path in deleted)),
-            notices=tuple(self._touched_origins()),
+            notices=(*map(_mount_notice, mounted), *self._touched_origins()),
         )
 
     def _relative(self, path: bytes) -> str:
@@ -151,17 +158,38 @@ class RunFolder:
         if self.in_place or keep:
             return
         _require_own(self.root, self.project)  # a process that is still running may have replaced it
-        start = os.fsencode(self.top) + b"/"
-        for path in self._new:
-            with suppress(OSError):
-                os.unlink(start + path)  # noqa: PTH108  # bytes have no Path
-        pool, key = self.root.parent / ".pool", (self.root / "key").read_text(encoding="utf-8")
-        pool.mkdir(exist_ok=True)
-        (self.root / "table").write_bytes(msgspec.msgpack.encode(self._table))
-        with suppress(OSError):
-            self.root.rename(pool / f"{key}-{self._table.tree[:12]}-{os.urandom(4).hex()}")
-        for old in _pooled(pool, key)[_POOLED:]:
+        mounted = mount_points(self.root)
+        if mounted:
+            raise SnapshotError(
+                f"The run left a file system mounted in its folder: {path_text(mounted[0])}",
+                context=str(self.root),
+                hint="Nothing in the folder was removed. Unmount it, then remove the run with `proj rm`.",
+            )
+        with open_tree(self.top.parent, (self.top.name,)) as tree:
+            for path in self._new:
+                with suppress(LinkError, OSError):
+                    parent, name = tree.parent(path)
+                    os.unlink(name, dir_fd=parent)
+        table = msgspec.msgpack.encode(self._table)
+        with folder_at(self.root.parent, (self.root.name,)) as root:
+            _replace(root, _TABLE, table)
+        pooled = f"{self.key}-{self._table.tree[:12]}-{os.urandom(4).hex()}"
+        with folder_at(self.root.parent, (_POOL,), create=True) as pool, suppress(OSError):
+            os.rename(self.root, pooled, dst_dir_fd=pool)
+        for old in _pooled(self.root.parent / _POOL, self.key)[_POOLED:]:
             _discard(old)
+
+
+def _mount_notice(path: bytes) -> str:
+    return f"{path_text(path)} is another file system that the run mounted; its files are not outputs"
+
+
+def _replace(folder: int, name: str, content: bytes) -> None:
+    """Write a new file in the place of what is there; a link is replaced, not followed."""
+    if status_at(folder, name) is not None:
+        remove_at(folder, name)
+    with os.fdopen(new_file(folder, name), "wb") as file:
+        file.write(content)
 
 
 def _require_own(root: Path, folder: Path) -> None:
@@ -205,7 +233,6 @@ def check_out(
     root = home.folders / run_id
     top = root.joinpath(*_parents_for(required_paths.inputs, snapshot), snapshot.label or "project")
     table = _reuse_folder(home, key, snapshot.code.tree, root, top)
-    (root / "key").write_text(key, encoding="utf-8")
     if not table.tree:
         report(Event(kind=EventKind.STEP, message="Checking out the code"))
     laid: dict[bytes, CheckoutEntry] = {}
@@ -220,7 +247,9 @@ def check_out(
     folder = RunFolder(
         root, top, snapshot.code.subdirectory, Table(tree=snapshot.code.tree, laid=laid, provided=provided)
     )
-    folder.project.mkdir(parents=True, exist_ok=True)
+    folder.key = key
+    with folder_at(root.parent, (root.name, *folder.project.relative_to(root).parts), create=True):
+        pass  # a commit may lack the folder
     folder.outside_inputs = tuple(_bring_inputs(folder, source, required_paths.inputs, report))
     stamps = [*(one.stamp for one in laid.values()), *(one.stamp for one in provided.values())]
     wait_for_tick(root, max((stamp.changed for stamp in stamps), default=0))
@@ -246,27 +275,39 @@ def _reuse_folder(home: Home, key: str, tree: str, root: Path, top: Path) -> Tab
     if root.exists():
         raise SnapshotError(f"The folder of this run already exists: {root}")
     root.parent.mkdir(parents=True, exist_ok=True)
-    pooled = _pooled(home.folders / ".pool", key)
+    pooled = _pooled(home.folders / _POOL, key)
     for folder in sorted(pooled, key=lambda one: tree[:12] not in one.name):
+        if mount_points(folder):
+            continue
         try:
             folder.rename(root)  # only one of several concurrent runs succeeds
-            table = msgspec.msgpack.decode((root / "table").read_bytes(), type=Table)
-            (root / "table").unlink()
-        except (OSError, msgspec.DecodeError):
-            if not root.exists():
-                continue
-            break
+        except OSError:
+            continue
         try:
-            _require_own(root, top)
-        except SnapshotError:
+            return _take_over(root, top)
+        except (OSError, SnapshotError, msgspec.DecodeError):
             break
-        for name in (one for one in root.iterdir() if one not in (top, *top.parents, root / "key")):
-            remove_tree(name)
-        return table
-    if root.exists():
+    if os.path.lexists(root):
         remove_tree(root)
     root.mkdir(mode=0o700)
     return Table()
+
+
+def _take_over(root: Path, top: Path) -> Table:
+    """Return the table of a folder from the pool; remove what is not below its top.
+
+    Raises:
+        SnapshotError: the run replaced a part of the folder.
+        OSError: the folder has no table, or can't be changed.
+    """
+    _require_own(root, top)
+    with open_regular(root / _TABLE) as file:
+        table = msgspec.msgpack.decode(file.readall(), type=Table)
+    kept = [root, *(folder for folder in top.parents if folder.is_relative_to(root) and folder != root), top]
+    for folder, inner in pairwise(sorted(kept)):
+        for name in (one for one in folder.iterdir() if one != inner):
+            remove_tree(name)
+    return table
 
 
 def _pooled(pool: Path, key: str) -> list[Path]:
@@ -291,7 +332,7 @@ def _discard(folder: Path) -> None:
 
 def empty_pool(home: Home) -> None:
     """Remove all pooled folders."""
-    remove_tree(home.folders / ".pool")
+    remove_tree(home.folders / _POOL)
 
 
 def _parents_for(inputs: tuple[str, ...], snapshot: Snapshot) -> tuple[str, ...]:
@@ -351,8 +392,11 @@ def _bring_inputs(
             report(Event(kind=EventKind.WARNING, message=f"The input '{name}' does not exist: {origin}"))
             continue
         if origin.is_dir():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.symlink_to(origin)
+            with open_tree(folder.root.parent, (folder.root.name,)) as tree:
+                parent, last = tree.parent(os.fsencode(target.relative_to(folder.root)), create=True)
+                if status_at(parent, last) is not None:
+                    remove_at(parent, last)
+                os.symlink(origin, last, dir_fd=parent)
         else:
             want = FileToProvide(os.fsencode(origin.name), os.fsencode(origin))
             provide_files(target.parent, FilesToProvide(files=[want], folders=[], crowded=[]), {})

@@ -11,7 +11,7 @@ import pytest
 from runner.base.files import DigestCache, clone_file, copy_file, remove_tree, sha256_of, write_atomically
 from runner.provenance import inputs
 from runner.provenance.inputs import Watch, digest_inputs
-from runner.provenance.outputs import OutputLimits, collect_outputs
+from runner.provenance.outputs import OutputFolder, OutputLimits, collect_outputs
 from tests.conftest import write_tree
 
 only_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="inotify is Linux's")
@@ -25,7 +25,8 @@ def sha(text: str) -> str:
 def test_outputs_are_digested_and_kept(tmp_path: Path, move: bool) -> None:
     project = write_tree(tmp_path / "run/p", {"a.txt": "1", "deep/b.txt": "22", "../lib/c.txt": "3"})
     (project / "a.txt").chmod(0o444)
-    found = collect_outputs(project, ("../lib/c.txt", "a.txt", "deep/b.txt"), tmp_path / "artifacts", move=move)
+    source = OutputFolder(project=project, top=project.parent, is_given_up=move)
+    found = collect_outputs(source, ("../lib/c.txt", "a.txt", "deep/b.txt"), tmp_path / "artifacts")
     assert [(one.path, one.size, one.sha256) for one in found.records] == [
         ("../lib/c.txt", 1, sha("3")),
         ("a.txt", 1, sha("1")),
@@ -45,7 +46,7 @@ def test_what_is_left_out_is_reported(tmp_path: Path) -> None:
     write_tree(tmp_path / "artifacts", {"logged": "by the script"})
     paths = ("b", "big", "c", "d", "link", "logged", "none", "pipe", "unseen")
     limits = OutputLimits(file_size=4, total_size=3, most_kept=2, most_listed=8)
-    found = collect_outputs(project, paths, tmp_path / "artifacts", limits)
+    found = collect_outputs(OutputFolder(project=project, top=project), paths, tmp_path / "artifacts", limits)
     assert [one.path for one in found.records] == ["b", "big", "c", "d", "logged"]
     assert {path.name for path in (tmp_path / "artifacts").iterdir()} == {"b", "d", "logged"}
     assert (tmp_path / "artifacts/logged").read_text(encoding="utf-8") == "by the script"
