@@ -10,7 +10,7 @@ from runner.model import Event, EventKind, Report
 from runner.settings import Home
 from runner.source.checkout import Table, checkout_tree
 from runner.source.damage import problem_of_loose
-from runner.source.gitcommand import GitDirectory, git
+from runner.source.gitcommand import CONTENT_LIMIT, GitDirectory, git
 from runner.source.opening import Source
 from runner.source.snapshot import LargeFile, read_large
 from runner.source.snapshot_store import damaged_run, read_run_commit, store_git_directory
@@ -94,7 +94,9 @@ def difference(run_id: str, home: Home) -> bytes:
     stored = read_run_commit(home, run_id)
     try:
         _require_sound_objects(home, run_id, *filter(None, (stored.base, stored.tree)))
-        return git(store_git_directory(home), *_DIFF, stored.base, stored.tree) if stored.base else b""
+        if not stored.base:
+            return b""
+        return git(store_git_directory(home), *_DIFF, stored.base, stored.tree, limit=CONTENT_LIMIT)
     except GitError as error:
         raise damaged_run(run_id, error.context) from error
 

@@ -176,7 +176,7 @@ def _write_through_a_mount(folder: RunFolder, theirs: Path, before: dict[str, st
     assert found.files == ("made.txt",)
     assert "another file system" in found.notices[0]
     collect(folder, artifacts, found.files)
-    with pytest.raises(SnapshotError, match="mounted in its folder: .*mounted"):
+    with pytest.raises(SnapshotError, match=r"mounted in its folder: .*mounted"):
         folder.release(keep=False)
     assert fingerprint(theirs) == before
 
