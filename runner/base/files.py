@@ -86,6 +86,23 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = False, mode: in
         sync_folder(path.parent.parent)
 
 
+def write_at(folder: int, name: str, data: bytes) -> None:
+    """Write a file of an open folder atomically; a link of this name is replaced, not followed.
+
+    Raises:
+        OSError: a folder has this name, or the file can't be written.
+    """
+    partial = f"{PARTIAL}{os.urandom(8).hex()}"
+    try:
+        with os.fdopen(new_file(folder, partial), "wb") as file:
+            file.write(data)
+        os.rename(partial, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(partial, dir_fd=folder)
+        raise
+
+
 def sync_file(path: Path) -> None:
     """Sync the content of a file to disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -10,9 +10,9 @@ from posixpath import normpath, relpath
 import msgspec
 from msgspec import Struct
 
-from runner.base.files import Stamp, open_regular, remove_tree, sha256_of
+from runner.base.files import Stamp, open_regular, remove_tree, sha256_of, write_at
 from runner.base.mounts import mount_points
-from runner.base.safe_paths import LinkError, folder_at, new_file, open_tree, remove_at, status_at
+from runner.base.safe_paths import LinkError, folder_at, open_tree, remove_at, status_at
 from runner.errors import GitError, SnapshotError
 from runner.model import Event, EventKind, Report
 from runner.settings import Home
@@ -172,7 +172,9 @@ class RunFolder:
                     os.unlink(name, dir_fd=parent)
         table = msgspec.msgpack.encode(self._table)
         with folder_at(self.root.parent, (self.root.name,)) as root:
-            _replace(root, _TABLE, table)
+            with suppress(FileNotFoundError):
+                remove_at(root, _TABLE)
+            write_at(root, _TABLE, table)
         pooled = f"{self.key}-{self._table.tree[:12]}-{os.urandom(4).hex()}"
         with folder_at(self.root.parent, (_POOL,), create=True) as pool, suppress(OSError):
             os.rename(self.root, pooled, dst_dir_fd=pool)
@@ -182,14 +184,6 @@ class RunFolder:
 
 def _mount_notice(path: bytes) -> str:
     return f"{path_text(path)} is another file system that the run mounted; its files are not outputs"
-
-
-def _replace(folder: int, name: str, content: bytes) -> None:
-    """Write a new file in the place of what is there; a link is replaced, not followed."""
-    if status_at(folder, name) is not None:
-        remove_at(folder, name)
-    with os.fdopen(new_file(folder, name), "wb") as file:
-        file.write(content)
 
 
 def _require_own(root: Path, folder: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.base.masking import Masker
 from runner.base.safe_paths import LinkError, open_tree
 from runner.errors import InvalidValueError, SnapshotError
 from runner.provenance.outputs import OutputFolder, collect_outputs
@@ -241,3 +242,22 @@ def test_an_open_folder_leads_only_to_what_is_below(
         for name in ("a/b/file", "a/other", "a/b/file"):
             parent, last = tree.parent(name)
             assert os.stat(last, dir_fd=parent).st_ino == (top / name).stat().st_ino
+
+
+@pytest.mark.parametrize("part", ["runs", "inner", "file"])
+@pytest.mark.parametrize("kind", ["link", "hard link"])
+def test_secrets_are_masked_in_no_file_of_the_user(tmp_path: Path, part: str, kind: str) -> None:
+    theirs = write_tree(tmp_path / "theirs", {"inner/metrics.txt": "token=s3cret-value", "metrics.txt": "s3cret-value"})
+    before = fingerprint(theirs)
+    run = tmp_path / "runs" / ("a" * 32)
+    places = {"runs": (run, theirs), "inner": (run / "inner", theirs / "inner")}
+    place, target = places.get(part, (run / "inner" / "metrics.txt", theirs / "inner" / "metrics.txt"))
+    place.parent.mkdir(parents=True)
+    if kind == "link" or target.is_dir():
+        place.symlink_to(target)
+    else:
+        os.link(target, place)
+    Masker(["s3cret-value"]).file(run / "inner" / "metrics.txt")
+    assert fingerprint(theirs) == before
+    if place.is_file() and not place.is_symlink():
+        assert place.read_text() == "token=***"
