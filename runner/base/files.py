@@ -16,7 +16,7 @@ from typing import BinaryIO
 import msgspec
 from msgspec import Struct
 
-from runner.base.safe_paths import new_file, remove_at
+from runner.base.safe_paths import folder_at, new_file, remove_at
 
 _FICLONE = 0x40049409
 """The request of ioctl_ficlone(2)."""
@@ -122,29 +122,12 @@ def sync_folder(folder: Path) -> None:
 
 
 def share_blocks(source: int, target: int) -> bool:
-    """Make an open file share the blocks of another one (copy on write); return False where that can't be."""
+    """Make an open file share the blocks of another one (copy on write); return False if the file system can't."""
     try:
         fcntl.ioctl(target, _FICLONE, source)
     except OSError:
         return False
     return True
-
-
-def clone_file(source: Path, target: Path) -> bool:
-    """Make a copy that shares its blocks with the source until one of them is written; False where that can't be.
-
-    Raises:
-        OSError: the source can't be read or the target can't be made.
-    """
-    if sys.platform == "darwin":
-        return _clone_on_macos(source, target)
-    with source.open("rb") as origin, target.open("xb") as copy:
-        cloned = share_blocks(origin.fileno(), copy.fileno())
-        if cloned:
-            os.fchmod(copy.fileno(), stat.S_IMODE(os.fstat(origin.fileno()).st_mode))
-    if not cloned:
-        target.unlink()
-    return cloned
 
 
 def clone_at(source: int, folder: int, name: str) -> bool:
@@ -185,31 +168,15 @@ def copy_at(source: FileIO, folder: int, name: str) -> None:
             raise
 
 
-def _clone_on_macos(source: Path, target: Path) -> bool:
-    import ctypes
-    import ctypes.util
-
-    library = ctypes.CDLL(ctypes.util.find_library("c"), use_errno=True)
-    return bool(library.clonefile(os.fsencode(source), os.fsencode(target), 0) == 0)
-
-
 def can_clone(folder: Path) -> bool:
     """Return whether files in a folder can be cloned."""
     import tempfile
 
-    with tempfile.TemporaryDirectory(dir=folder) as name:
+    with tempfile.TemporaryDirectory(dir=folder) as name, folder_at(Path(name)) as descriptor:
         source = Path(name) / "source"
         source.write_bytes(b"proj" * 1024)
-        return clone_file(source, source.with_name("copy"))
-
-
-def copy_file(source: Path, target: Path) -> None:
-    """Copy content and permissions, sharing blocks where the file system can."""
-    if not clone_file(source, target):
-        import shutil
-
-        shutil.copyfile(source, target)
-        shutil.copymode(source, target)
+        with open_regular(source) as file:
+            return clone_at(file.fileno(), descriptor, "copy")
 
 
 def new_folder(parent: Path, prefix: str = "") -> Path:
@@ -243,7 +210,7 @@ def sha256_of(path: Path) -> str:
 
 
 def sha256_from(file: BinaryIO) -> str:
-    """Return the SHA-256 of what is still to be read of an open file, in hex."""
+    """Return the SHA-256 of the rest of an open file in hex."""
     digest = hashlib.sha256()
     while chunk := file.read(_CHUNK):
         digest.update(chunk)
@@ -251,7 +218,7 @@ def sha256_from(file: BinaryIO) -> str:
 
 
 class DigestCache:
-    """SHA-256 of files, remembered by path and stamp in a file beside the things it is about."""
+    """A cache of SHA-256 digests by path and stamp, stored in a file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -261,7 +228,7 @@ class DigestCache:
             self._known = msgspec.msgpack.decode(path.read_bytes(), type=dict[bytes, tuple[Stamp, str]])
 
     def knows(self, path: Path) -> bool:
-        """Say whether the digest of a file can be told without reading it."""
+        """Return whether the digest of a file is cached."""
         known = self._known.get(os.fsencode(path))
         try:
             return known is not None and known[0] == Stamp.of(path.stat())
@@ -269,7 +236,7 @@ class DigestCache:
             return False
 
     def sha256(self, path: Path) -> str:
-        """Return the digest of a file's content, reading it only when it was touched since.
+        """Return the digest of a file's content, reading it only if its stamp has changed.
 
         Raises:
             OSError: the file can't be read.
@@ -286,7 +253,7 @@ class DigestCache:
         return digest
 
     def save(self) -> None:
-        """Write down what was learnt; files that are gone are forgotten."""
+        """Store new digests; those of removed files are dropped."""
         if self._new:
             self._known = {key: value for key, value in self._known.items() if os.path.lexists(key)}
             write_atomically(self._path, msgspec.msgpack.encode(self._known))

@@ -1,11 +1,15 @@
 """Restores the code of a run: its exact tree, its difference from its commit, and a later commit of the same tree."""
 
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from runner.base.files import copy_file, sha256_of
-from runner.errors import GitError, SnapshotError
+from msgspec import Struct
+
+from runner.base.files import clone_at, copy_at, open_regular, sha256_of
+from runner.base.safe_paths import open_file, open_tree
+from runner.errors import GitError, InvalidValueError, SnapshotError
 from runner.model import Event, EventKind, Report
 from runner.settings import Home
 from runner.source.checkout import Table, checkout_tree
@@ -33,7 +37,7 @@ def checkout(run_id: str, destination: Path, home: Home, report: Report) -> str:
     # Beside the code: nothing is written to a home that is only read.
     index = target.parent / f".{target.name[:100]}.{os.urandom(8).hex()}.index"
     try:
-        _require_sound_objects(home, run_id, stored.tree)
+        require_sound_objects(home, run_id, stored.tree)
         checkout_tree(home, target, stored.tree, Table(), index)
     except GitError as error:
         raise damaged_run(run_id, error.context) from error
@@ -47,7 +51,7 @@ def checkout(run_id: str, destination: Path, home: Home, report: Report) -> str:
     return stored.tree
 
 
-def _require_sound_objects(home: Home, run_id: str, *trees: str) -> None:
+def require_sound_objects(home: Home, run_id: str, *trees: str) -> None:
     """Compare the loose objects of trees with their ids, because git reads them without doing so.
 
     Raises:
@@ -76,11 +80,61 @@ def _bring(one: LargeFile, target: Path, origin: Path | None) -> bool:
     try:
         if found.stat().st_size != one.size or sha256_of(found) != one.sha256:
             return False
-        (target / one.path).parent.mkdir(parents=True, exist_ok=True)
-        copy_file(found, target / one.path)
-    except OSError:
+        with open_regular(found, follow=True) as source, open_tree(target) as tree:
+            folder, name = tree.parent(one.path, create=True)
+            if not clone_at(source.fileno(), folder, name):
+                copy_at(source, folder, name)
+            with open_file(folder, name) as copy:
+                os.fchmod(copy.fileno(), stat.S_IMODE(os.fstat(source.fileno()).st_mode))
+    except (OSError, InvalidValueError):
         return False
     return True
+
+
+class FileChange(Struct, frozen=True, kw_only=True):
+    """A file that differs between two trees, with the numbers of added and removed lines; None for binary files."""
+
+    path: str
+    added: int | None = None
+    removed: int | None = None
+
+
+def changes_between(first: str, second: str, home: Home) -> tuple[FileChange, ...]:
+    """Return the files in which the code of two runs differs, seen from the first.
+
+    Raises:
+        SnapshotError: the snapshot store does not have the code of a run.
+    """
+    # Each entry is "added<TAB>removed<TAB>path"; a binary file has dashes.
+    output = _between(first, second, home, "--numstat", "-z", "--no-renames", "--no-color", "--no-ext-diff")
+    entries = (entry.split(b"\t", 2) for entry in output.split(b"\0") if entry.count(b"\t") > 1)
+    return tuple(
+        FileChange(path=os.fsdecode(path), added=_count(added), removed=_count(removed))
+        for added, removed, path in entries
+    )
+
+
+def patch_between(first: str, second: str, home: Home) -> bytes:
+    """Return the difference between the code of two runs as a patch for ``git apply``.
+
+    Raises:
+        SnapshotError: the snapshot store does not have the code of a run.
+    """
+    return _between(first, second, home, *_DIFF[1:])
+
+
+def _between(first: str, second: str, home: Home, *options: str) -> bytes:
+    trees = [read_run_commit(home, run_id).tree for run_id in (first, second)]
+    try:
+        for run_id, tree in zip((first, second), trees, strict=True):
+            require_sound_objects(home, run_id, tree)
+        return git(store_git_directory(home), "diff", *options, *trees, limit=CONTENT_LIMIT)
+    except GitError as error:
+        raise damaged_run(second, error.context) from error
+
+
+def _count(number: bytes) -> int | None:
+    return int(number) if number.isdigit() else None
 
 
 def difference(run_id: str, home: Home) -> bytes:
@@ -93,7 +147,7 @@ def difference(run_id: str, home: Home) -> bytes:
     """
     stored = read_run_commit(home, run_id)
     try:
-        _require_sound_objects(home, run_id, *filter(None, (stored.base, stored.tree)))
+        require_sound_objects(home, run_id, *filter(None, (stored.base, stored.tree)))
         if not stored.base:
             return b""
         return git(store_git_directory(home), *_DIFF, stored.base, stored.tree, limit=CONTENT_LIMIT)

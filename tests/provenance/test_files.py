@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.base.files import DigestCache, clone_file, copy_file, remove_tree, sha256_of, write_atomically
+from runner.base.files import DigestCache, clone_at, copy_at, open_regular, remove_tree, sha256_of, write_atomically
+from runner.base.safe_paths import folder_at
 from runner.provenance import inputs
 from runner.provenance.inputs import Watch, digest_inputs
 from runner.provenance.outputs import OutputFolder, OutputLimits, collect_outputs
@@ -124,13 +125,20 @@ def test_a_pipe_is_not_read(tmp_path: Path) -> None:
         sha256_of(tmp_path / "pipe")
 
 
-def test_copies_are_whole_with_their_mode(tmp_path: Path) -> None:
-    write_tree(tmp_path, {"a": "content"})
-    (tmp_path / "a").chmod(0o755)
-    copy_file(tmp_path / "a", tmp_path / "b")
-    assert ((tmp_path / "b").read_text(encoding="utf-8"), (tmp_path / "b").stat().st_mode & 0o777) == ("content", 0o755)
-    cloned = clone_file(tmp_path / "a", tmp_path / "c")
-    assert (tmp_path / "c").exists() == cloned
+def test_copies_are_whole_and_replace_nothing(tmp_path: Path) -> None:
+    content = os.urandom(3_000_001)
+    (tmp_path / "a").write_bytes(content)
+    (tmp_path / "link").symlink_to("a")
+    with open_regular(tmp_path / "a") as source, folder_at(tmp_path) as folder:
+        copy_at(source, folder, "b")
+        assert (tmp_path / "b").read_bytes() == content
+        assert clone_at(source.fileno(), folder, "c") == (tmp_path / "c").exists()
+        for name in ("b", "link"):
+            with pytest.raises(FileExistsError):
+                copy_at(source, folder, name)
+            with pytest.raises(FileExistsError):
+                clone_at(source.fileno(), folder, name)
+    assert (tmp_path / "a").read_bytes() == content
 
 
 def test_a_locked_up_folder_is_removed_and_links_are_not_followed(tmp_path: Path) -> None:
