@@ -3,14 +3,12 @@
 import os
 import re
 from contextlib import suppress
-from itertools import pairwise
 from pathlib import Path
 from posixpath import normpath, relpath
 
-import msgspec
 from msgspec import Struct
 
-from runner.base.files import Stamp, open_regular, remove_tree, sha256_of, write_at
+from runner.base.files import Stamp, remove_tree, sha256_of
 from runner.base.mounts import mount_points
 from runner.base.safe_paths import LinkError, folder_at, open_tree, remove_at, status_at
 from runner.errors import GitError, SnapshotError
@@ -20,6 +18,7 @@ from runner.source.checkout import CheckoutEntry, Contents, Table, checkout_tree
 from runner.source.freezing import SIZE_LIMIT, SnapshotIndex, known_prefixes, project_key
 from runner.source.gitcommand import run_concurrently
 from runner.source.opening import Source
+from runner.source.pool import require_own, reuse_folder, store_folder
 from runner.source.providing import (
     FilesToProvide,
     FileToProvide,
@@ -31,10 +30,6 @@ from runner.source.providing import (
 from runner.source.snapshot import Snapshot, path_text, retake_snapshot
 from runner.source.unwanted import CACHES, ENVIRONMENT_MARKS
 
-_POOL = ".pool"
-_TABLE = "table"
-_POOLED = 2
-"""Folders of ended runs that are kept in the pool for one project."""
 _MISSING = r"(?m)^.*No such file or directory.*$"
 _OUTSIDE = r"(?:\.\./)+[^\s'\":,]+"
 
@@ -92,7 +87,7 @@ class RunFolder:
             SnapshotError: a folder in it can't be read, or the folder is no longer the run's own.
         """
         if not self.in_place:
-            _require_own(self.root, self.project)
+            require_own(self.root, self.project)
         try:
             mounted = () if self.in_place else mount_points(self.top)
             found = scan(self.top, CACHES | {b".git"}, mounted)
@@ -157,48 +152,33 @@ class RunFolder:
         """Keep the folder unchanged, or move it to the pool for a later run of the project."""
         if self.in_place or keep:
             return
-        _require_own(self.root, self.project)  # a process that is still running may have replaced it
-        mounted = mount_points(self.root)
-        if mounted:
-            raise SnapshotError(
-                f"The run left a file system mounted in its folder: {path_text(mounted[0])}",
-                context=str(self.root),
-                hint="Nothing in the folder was removed. Unmount it, then remove the run with `proj rm`.",
-            )
+        require_own(self.root, self.project)  # a process that is still running may have replaced it
+        _refuse_mounts(self.root)
         with open_tree(self.top.parent, (self.top.name,)) as tree:
             for path in self._new:
                 with suppress(LinkError, OSError):
                     parent, name = tree.parent(path)
                     os.unlink(name, dir_fd=parent)
-        table = msgspec.msgpack.encode(self._table)
-        with folder_at(self.root.parent, (self.root.name,)) as root:
-            with suppress(FileNotFoundError):
-                remove_at(root, _TABLE)
-            write_at(root, _TABLE, table)
-        pooled = f"{self.key}-{self._table.tree[:12]}-{os.urandom(4).hex()}"
-        with folder_at(self.root.parent, (_POOL,), create=True) as pool, suppress(OSError):
-            os.rename(self.root, pooled, dst_dir_fd=pool)
-        for old in _pooled(self.root.parent / _POOL, self.key)[_POOLED:]:
-            _discard(old)
+        store_folder(self.root, self.key, self._table)
+
+
+def _refuse_mounts(root: Path) -> None:
+    """Refuse to change a folder in which another file system is mounted.
+
+    Raises:
+        SnapshotError: there is one.
+    """
+    mounted = mount_points(root)
+    if mounted:
+        raise SnapshotError(
+            f"The run left a file system mounted in its folder: {path_text(mounted[0])}",
+            context=str(root),
+            hint="Nothing in the folder was removed. Unmount it, then remove the run with `proj rm`.",
+        )
 
 
 def _mount_notice(path: bytes) -> str:
     return f"{path_text(path)} is another file system that the run mounted; its files are not outputs"
-
-
-def _require_own(root: Path, folder: Path) -> None:
-    """Refuse a folder of a run that the run replaced by a link: the files behind the link are the user's.
-
-    Raises:
-        SnapshotError: a part of the path from the root to the folder is a link, not a folder, or missing.
-    """
-    try:
-        with folder_at(root.parent, (root.name, *folder.relative_to(root).parts)):
-            return
-    except LinkError as error:
-        raise SnapshotError("The run replaced its folder by a link", context=error.message) from error
-    except OSError as error:
-        raise SnapshotError("The run removed or replaced its folder", context=str(error)) from error
 
 
 def _without_environments(found: Contents, table: Table) -> dict[bytes, Stamp]:
@@ -226,7 +206,7 @@ def check_out(
     key = project_key(source.root or source.name)
     root = home.folders / run_id
     top = root.joinpath(*_parents_for(required_paths.inputs, snapshot), snapshot.label or "project")
-    table = _reuse_folder(home, key, snapshot.code.tree, root, top)
+    table = reuse_folder(home, key, snapshot.code.tree, root, top)
     if not table.tree:
         report(Event(kind=EventKind.STEP, message="Checking out the code"))
     laid: dict[bytes, CheckoutEntry] = {}
@@ -262,71 +242,6 @@ def _check_out_tree(
             raise
     remove_tree(top)
     return checkout_tree(home, top, snapshot.code.tree, Table())
-
-
-def _reuse_folder(home: Home, key: str, tree: str, root: Path, top: Path) -> Table:
-    """Reuse the pooled folder of an ended run of the same project, and return its table."""
-    if root.exists():
-        raise SnapshotError(f"The folder of this run already exists: {root}")
-    root.parent.mkdir(parents=True, exist_ok=True)
-    pooled = _pooled(home.folders / _POOL, key)
-    for folder in sorted(pooled, key=lambda one: tree[:12] not in one.name):
-        if mount_points(folder):
-            continue
-        try:
-            folder.rename(root)  # only one of several concurrent runs succeeds
-        except OSError:
-            continue
-        try:
-            return _take_over(root, top)
-        except (OSError, SnapshotError, msgspec.DecodeError):
-            break
-    if os.path.lexists(root):
-        remove_tree(root)
-    root.mkdir(mode=0o700)
-    return Table()
-
-
-def _take_over(root: Path, top: Path) -> Table:
-    """Return the table of a folder from the pool; remove what is not below its top.
-
-    Raises:
-        SnapshotError: the run replaced a part of the folder.
-        OSError: the folder has no table, or can't be changed.
-    """
-    _require_own(root, top)
-    with open_regular(root / _TABLE) as file:
-        table = msgspec.msgpack.decode(file.readall(), type=Table)
-    kept = [root, *(folder for folder in top.parents if folder.is_relative_to(root) and folder != root), top]
-    for folder, inner in pairwise(sorted(kept)):
-        for name in (one for one in folder.iterdir() if one != inner):
-            remove_tree(name)
-    return table
-
-
-def _pooled(pool: Path, key: str) -> list[Path]:
-    """Return the pooled folders of a project, the most recently used first."""
-
-    def ended(folder: Path) -> float:
-        try:
-            return (folder / "table").stat().st_mtime
-        except OSError:
-            return 0.0
-
-    names = os.listdir(pool) if pool.is_dir() else []  # noqa: PTH208  # a glob would compile an expression
-    return sorted((pool / name for name in names if name.startswith(f"{key}-")), key=ended, reverse=True)
-
-
-def _discard(folder: Path) -> None:
-    doomed = folder.with_name(f".doomed-{os.urandom(8).hex()}")
-    with suppress(OSError):
-        folder.rename(doomed)  # so that no run reuses a partly removed folder
-        remove_tree(doomed)
-
-
-def empty_pool(home: Home) -> None:
-    """Remove all pooled folders."""
-    remove_tree(home.folders / _POOL)
 
 
 def _parents_for(inputs: tuple[str, ...], snapshot: Snapshot) -> tuple[str, ...]:
