@@ -1,6 +1,7 @@
 """Keeps the folders of ended runs, so that the next run of the project reuses unchanged files."""
 
 import os
+import stat
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -9,7 +10,7 @@ import msgspec
 
 from runner.base.files import open_regular, remove_tree, write_at
 from runner.base.mounts import mount_points
-from runner.base.safe_paths import LinkError, folder_at, remove_at
+from runner.base.safe_paths import LinkError, folder_at, remove_at, status_at
 from runner.errors import SnapshotError
 from runner.settings import Home
 from runner.source.checkout import Table
@@ -31,6 +32,10 @@ def store_folder(root: Path, key: str, table: Table) -> None:
         with suppress(FileNotFoundError):
             remove_at(folder, _TABLE)
         write_at(folder, _TABLE, msgspec.msgpack.encode(table))
+    with folder_at(root.parent) as above:
+        found = status_at(above, _POOL)
+        if found is not None and stat.S_ISLNK(found.st_mode):  # a run made it
+            remove_at(above, _POOL)
     with folder_at(root.parent, (_POOL,), create=True) as pool, suppress(OSError):
         os.rename(root, f"{key}-{table.tree[:12]}-{os.urandom(4).hex()}", dst_dir_fd=pool)
     for old in _pooled(root.parent / _POOL, key)[_POOLED:]:

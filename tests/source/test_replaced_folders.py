@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.base.files import PARTIAL
 from runner.base.masking import Masker
 from runner.base.safe_paths import LinkError, open_tree
 from runner.errors import InvalidValueError, SnapshotError
@@ -16,6 +17,8 @@ from runner.provenance.outputs import OutputFolder, collect_outputs
 from runner.settings import Home
 from runner.source import providing
 from runner.source.run_folder import RunFolder, check_out
+from runner.store.artifacts import write_file
+from runner.store.staging import FOLDER, collect_everywhere
 from tests.conftest import MakeRepository, write_tree
 from tests.support.sources import Said, fingerprint, freeze
 
@@ -261,3 +264,31 @@ def test_secrets_are_masked_in_no_file_of_the_user(tmp_path: Path, part: str, ki
     assert fingerprint(theirs) == before
     if place.is_file() and not place.is_symlink():
         assert place.read_text() == "token=***"
+
+
+def test_a_link_in_the_place_of_the_pool_is_removed(
+    make_repository: MakeRepository, home: Home, tmp_path: Path
+) -> None:
+    theirs = make_victim(tmp_path)
+    before = fingerprint(theirs)
+    source, snapshot = freeze(make_repository({"x.py": "1"}), home)
+    folder = check_out(snapshot, source, "run1", home, Said())
+    (home.folders / ".pool").symlink_to(theirs)
+    folder.release(keep=False)
+    assert fingerprint(theirs) == before
+    assert len(list((home.folders / ".pool").iterdir())) == 1
+    assert check_out(snapshot, source, "run2", home, Said()).changes() == ()
+
+
+def test_a_link_in_the_place_of_partial_files_is_removed(home: Home, tmp_path: Path) -> None:
+    theirs = write_tree(tmp_path / "theirs", {f"{PARTIAL}old": "precious"})
+    os.utime(theirs / f"{PARTIAL}old", (0, 0))
+    before = fingerprint(theirs)
+    staged = home.root / "runs" / FOLDER
+    staged.parent.mkdir(parents=True)
+    staged.symlink_to(theirs)
+    assert collect_everywhere(home) == 0
+    assert fingerprint(theirs) == before
+    assert not staged.is_symlink()
+    artifacts = home.artifacts("a" * 32)
+    assert write_file(artifacts, ("x",), [b"1"]) == 1
