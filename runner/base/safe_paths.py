@@ -191,6 +191,17 @@ def remove_at(folder: int, name: str) -> int:
     return freed
 
 
+def remove_in_run(path: Path) -> None:
+    """Remove a file or folder, which may be missing, without following a link below the folder of a run.
+
+    Raises:
+        LinkError: a link is on the way.
+        OSError: see `remove_at`.
+    """
+    with suppress(FileNotFoundError, NotADirectoryError), folder_at(path.parent) as folder:
+        remove_at(folder, path.name)
+
+
 class _Removal:
     """The removal of all below one folder.
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from msgspec import Struct, structs
 
-from runner.base.files import Stamp, remove_tree
-from runner.base.safe_paths import open_tree
+from runner.base.files import Stamp
+from runner.base.safe_paths import open_tree, remove_in_run
 from runner.errors import GitError
 from runner.settings import Home
 from runner.source.gitcommand import git, run_concurrently
@@ -102,7 +102,7 @@ def checkout_tree(
     try:
         found = scan(top)
     except OSError:  # a run locked a folder up: nothing in it is worth the trouble
-        remove_tree(top)
+        remove_in_run(top)
         top.mkdir()
         found, table = Contents(files={}, folders=[]), Table()
     index = index or temporary_index(home)

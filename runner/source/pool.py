@@ -10,7 +10,7 @@ import msgspec
 
 from runner.base.files import open_regular, remove_tree, write_at
 from runner.base.mounts import mount_points
-from runner.base.safe_paths import LinkError, folder_at, remove_at, status_at
+from runner.base.safe_paths import LinkError, folder_at, remove_at, remove_in_run, status_at
 from runner.errors import SnapshotError
 from runner.settings import Home
 from runner.source.checkout import Table
@@ -93,7 +93,7 @@ def _take_over(root: Path, top: Path) -> Table:
     kept = [root, *(folder for folder in top.parents if folder.is_relative_to(root) and folder != root), top]
     for folder, inner in pairwise(sorted(kept)):
         for name in (one for one in folder.iterdir() if one != inner):
-            remove_tree(name)
+            remove_in_run(name)
     return table
 
 

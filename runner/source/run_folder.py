@@ -8,9 +8,9 @@ from posixpath import normpath, relpath
 
 from msgspec import Struct
 
-from runner.base.files import Stamp, remove_tree, sha256_of
+from runner.base.files import Stamp, sha256_of
 from runner.base.mounts import mount_points
-from runner.base.safe_paths import LinkError, folder_at, open_tree, remove_at, status_at
+from runner.base.safe_paths import LinkError, folder_at, open_tree, remove_at, remove_in_run, status_at
 from runner.errors import GitError, SnapshotError
 from runner.model import Event, EventKind, Report
 from runner.settings import Home
@@ -240,7 +240,7 @@ def _check_out_tree(
     except GitError:
         if not retake_snapshot(snapshot, source, home, report):
             raise
-    remove_tree(top)
+    remove_in_run(top)
     return checkout_tree(home, top, snapshot.code.tree, Table())
 
 
