@@ -38,12 +38,14 @@ class LockOrder(Struct, frozen=True, kw_only=True):
     """The user's options for a lock.
 
     ``previous`` is the present lock: its versions are preferred where they still fit, except those in ``upgrade``.
+    With ``has_seeds`` the packages that `venv` installs are locked too.
     """
 
     previous: str | None = None
     upgrade: tuple[str, ...] = ()
     platforms: tuple[str, ...] = ()
     command: str = "proj lock"
+    has_seeds: bool = True
 
 
 def make_lock(request: PythonRequest, order: LockOrder, interpreter: Interpreter, report: Report) -> str:
@@ -129,7 +131,7 @@ class UniversalResolution(Resolution):
 
     def seeds(self) -> tuple[str, ...]:
         """Return the packages that `venv` installs, with markers for the Pythons where it does."""
-        return "pip", "setuptools ; python_version < '3.12'"
+        return ("pip", "setuptools ; python_version < '3.12'") if self._order.has_seeds else ()
 
     def _markers(self) -> Iterator[str]:
         """Yield the markers of the targets; uv requires them to be disjoint."""
