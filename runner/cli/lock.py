@@ -224,8 +224,8 @@ def _lock(folder: Path, pair: LockPair, lock_options: LockOptions, home: Home) -
     if found and is_there and not lock_options.changes and not differences(found, spec_lines(pair.spec, files)):
         print_message(f"{found.path} is up to date; --upgrade PKG or --as-of DATE changes versions")
         return target
-    text = lock_text(folder, pair, lock_options, home, files)
-    print_message("; ".join(changes(versions(found), versions(text))))
+    lines, text = lock_text(folder, pair, lock_options, home, files)
+    print_message("; ".join(changes(versions(found), versions(lines))))
     name = target.relative_to(folder).as_posix()
     if target.exists() and _without_command(target.read_text("utf-8", "replace")) == _without_command(text):
         return target  # otherwise git would show a change of the command line only
@@ -234,8 +234,12 @@ def _lock(folder: Path, pair: LockPair, lock_options: LockOptions, home: Home) -
     return target
 
 
-def lock_text(folder: Path, pair: LockPair, lock_options: LockOptions, home: Home, files: ProjectFiles) -> str:
-    """Return the text of a new lock; ``files`` may have edits that the folder does not have yet.
+def lock_text(
+    folder: Path, pair: LockPair, lock_options: LockOptions, home: Home, files: ProjectFiles
+) -> tuple[str, str]:
+    """Return the lines of a new lock, and its text; ``files`` may have edits that the folder does not have yet.
+
+    Edited files are resolved as of now, because no commit has them.
 
     Raises:
         EnvironmentSetupError: no set of packages satisfies the declaration, or the index can't be reached.
@@ -246,7 +250,7 @@ def lock_text(folder: Path, pair: LockPair, lock_options: LockOptions, home: Hom
         home=home,
         files=files,
         tree=FolderTree(folder),
-        as_of=_day(folder, home, lock_options.as_of),
+        as_of=_day(folder, home, lock_options.as_of) if isinstance(files, FolderFiles) else None,
         environ=lock_options.environ,
     )
     interpreter = UvBackend().choose_interpreter(request, show_event)
@@ -259,10 +263,10 @@ def lock_text(folder: Path, pair: LockPair, lock_options: LockOptions, home: Hom
     )
     text = make_lock(structs.replace(request, spec=spec), order, interpreter, show_event)
     if not lock_options.standard:
-        return text
+        return text, text
     if spec.local_packages:
         print_message("the project's own packages are not part of the lock; runs build them from the tree")
-    return export_standard(request, text, read_header(text, pair.path))
+    return text, export_standard(request, text, read_header(text, pair.path))
 
 
 def _without_command(text: str) -> str:

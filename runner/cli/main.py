@@ -56,6 +56,8 @@ COMMANDS = {
     "token": LazyCommand("runner.cli.token:token", "Manage the access tokens of the server."),
     "check": LazyCommand("runner.cli.check:check", "Check a manifest without running anything."),
     "lock": LazyCommand("runner.cli.lock:lock", "Lock the environments of a project."),
+    "add": LazyCommand("runner.cli.add:add", "Add packages to the environment of a project."),
+    "remove": LazyCommand("runner.cli.add:remove", "Remove packages from the environment of a project."),
     "env": LazyCommand("runner.cli.env:env", "List, verify, export and remove cached environments."),
     "verify": LazyCommand("runner.cli.verify:verify", "Check all data in proj's home, and repair it."),
     "python": LazyCommand("runner.cli.python:python", "List the Python interpreters for environments."),
