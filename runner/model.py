@@ -392,6 +392,8 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     """Options of the container engine, by name without dashes; options without a value are flags."""
     repair: bool = True
     """Whether known problems of old projects may be repaired."""
+    replace_declared: bool = False
+    """Whether a repair may replace what a tree with changes declares; in a commit it always may."""
     add_missing: bool = False
     """Whether packages that the code imports without declaring them are installed."""
     serve_as: tuple[str, ...] = ()

@@ -15,7 +15,7 @@ from runner.base.suggestions import suggestion
 from runner.cli.home import enter_home
 from runner.cli.lock import LockOptions, changes, lock_text, versions
 from runner.cli.lock_uv import change_uv_project
-from runner.cli.options import OFFLINE
+from runner.cli.options import OFFLINE, PROJECT, project_folder
 from runner.cli.text import print_lines, print_message, show_event
 from runner.environments.backends.uv import UvBackend
 from runner.environments.declare.declared_lines import declared_lines, find_generated
@@ -48,22 +48,14 @@ class Project(Struct, frozen=True, kw_only=True):
 
 
 def _project_options(command: Callable[..., object]) -> Callable[..., object]:
-    folder = click.option(
-        "--project",
-        "folder",
-        default=".",
-        show_default="this folder",
-        type=click.Path(exists=True, file_okay=False, path_type=Path),
-        help="Folder of the project.",
-    )
     entry = click.option("-e", "--entry-point", metavar="NAME", help="Change the environment of this entry point.")
-    return folder(entry(OFFLINE(command)))
+    return PROJECT(entry(OFFLINE(command)))
 
 
 @click.command("add")
 @click.argument("packages", nargs=-1, required=True, metavar="PKG...")
 @_project_options
-def add(packages: tuple[str, ...], folder: Path, entry_point: str | None) -> None:
+def add(packages: tuple[str, ...], folder: Path | None, entry_point: str | None) -> None:
     r"""Add packages to the environment of the project, and update its lock.
 
     PKG is a requirement as pip has it: tqdm, 'tqdm<5', 'pandas[excel]>=2', 'name @ git+https://…'. If its package is
@@ -77,7 +69,7 @@ def add(packages: tuple[str, ...], folder: Path, entry_point: str | None) -> Non
     """
     for package in packages:
         _check_requirement(package)
-    project = _open(folder, entry_point)
+    project = _open(project_folder(folder), entry_point)
     if (pyproject := _pyproject(project)) is not None:
         change_uv_project(pyproject, project.home, project.environ, "add", list(packages))
         _say_uv(project, pyproject, packages, "added")
@@ -91,7 +83,7 @@ def add(packages: tuple[str, ...], folder: Path, entry_point: str | None) -> Non
 @click.command("remove")
 @click.argument("packages", nargs=-1, required=True, metavar="PKG...")
 @_project_options
-def remove(packages: tuple[str, ...], folder: Path, entry_point: str | None) -> None:
+def remove(packages: tuple[str, ...], folder: Path | None, entry_point: str | None) -> None:
     r"""Remove packages from the environment of the project, and update its lock.
 
     What other packages need stays installed.
@@ -100,7 +92,7 @@ def remove(packages: tuple[str, ...], folder: Path, entry_point: str | None) -> 
     Examples:
       proj remove tqdm
     """
-    project = _open(folder, entry_point)
+    project = _open(project_folder(folder), entry_point)
     if (pyproject := _pyproject(project)) is not None:
         change_uv_project(pyproject, project.home, project.environ, "remove", list(packages))
         _say_uv(project, pyproject, packages, "removed")

@@ -58,6 +58,8 @@ COMMANDS = {
     "lock": LazyCommand("runner.cli.lock:lock", "Lock the environments of a project."),
     "add": LazyCommand("runner.cli.add:add", "Add packages to the environment of a project."),
     "remove": LazyCommand("runner.cli.add:remove", "Remove packages from the environment of a project."),
+    "exec": LazyCommand("runner.cli.environment_use:execute", "Run a command in the environment of a project."),
+    "shell": LazyCommand("runner.cli.environment_use:shell", "Start a shell in the environment of a project."),
     "env": LazyCommand("runner.cli.env:env", "List, verify, export and remove cached environments."),
     "verify": LazyCommand("runner.cli.verify:verify", "Check all data in proj's home, and repair it."),
     "python": LazyCommand("runner.cli.python:python", "List the Python interpreters for environments."),
