@@ -95,3 +95,25 @@ def test_a_lock_in_the_place_of_the_one_that_runs_use_is_refused(
     assert done.code == 2
     assert "Runs of this project use requirements.txt, not requirements.in" in done.err
     assert not list(root.glob("*.lock"))
+
+
+@pytest.mark.env
+def test_a_platform_without_a_solution_is_left_out_of_the_lock_with_a_warning(
+    make_repository: MakeRepository, proj: RunProj
+) -> None:
+    text = 'six\nsix==999 ; sys_platform == "win32"\n'
+    root = make_repository({**PLAIN, "requirements.txt": text})
+    done = proj("lock", cwd=root)
+    assert (done.code, done.out) == (0, "requirements.lock\n"), done.err
+    assert "No set of packages works on Windows: locked for Linux and macOS" in done.err
+    assert "# platforms: linux osx\n" in (root / "requirements.lock").read_text()
+    assert proj("lock", "--check", cwd=root).code == 0
+    assert proj("run", ".", cwd=root).code == 0
+    assert proj("lock", "--platform", "win-64", cwd=root).code == 1, "a platform that is asked for is never left out"
+    write_tree(root, {"requirements.txt": text + "tabulate==999\n"})
+    nothing = proj("lock", cwd=root)
+    assert nothing.code == 1
+    assert "tabulate" in nothing.err, "the error is that of this machine"
+    write_tree(root, {"requirements.txt": "six\n"})
+    assert proj("lock", cwd=root).code == 0
+    assert "# platforms" not in (root / "requirements.lock").read_text()
