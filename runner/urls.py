@@ -42,7 +42,7 @@ def without_channel_credentials(text: str) -> str:
 
 
 def has_credentials(text: str) -> bool:
-    """Tell whether a URL in a text contains credentials; a variable reference (``${TOKEN}``) does not count."""
+    """Return whether a URL in a text contains credentials; a variable reference (``${TOKEN}``) does not count."""
     if "://" not in text:
         return False
     plain = re.sub(REFERENCE, "", text)
@@ -50,13 +50,13 @@ def has_credentials(text: str) -> bool:
 
 
 def has_secret_query(text: str) -> bool:
-    """Tell whether a URL in a text has a secret in its query."""
+    """Return whether a URL in a text has a secret in its query."""
     queries = (match for url in re.findall(URL, text) for match in re.finditer(QUERY, url))
     return any(match["value"] and re.fullmatch(TELLING, match["name"]) for match in queries)
 
 
 def with_credentials(text: str, urls: Iterable[str]) -> str:
-    """Put the credentials of URLs, which may stand in lines, back into a text from which they were taken."""
+    """Restore credentials in a text from which they were removed; ``urls`` are URLs, or lines that contain them."""
     for url in sorted({one for line in urls for one in _urls(line)}, key=len, reverse=True):
         base = _without_ref(url.partition("#")[0])
         clean = without_credentials(base)
@@ -67,12 +67,12 @@ def with_credentials(text: str, urls: Iterable[str]) -> str:
 
 
 def _urls(line: str) -> Iterator[str]:
-    """Yield the URLs of a line whole: an odd password may hold what ends a URL elsewhere."""
+    """Yield the complete URLs of a line; an unquoted password may contain characters that usually end a URL."""
     yield from (match[0] for match in re.finditer(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://\S+", line))
 
 
 def _without_ref(url: str) -> str:
-    """Return the URL of a repository without the name of a version at its end."""
+    """Remove the version at the end of the URL of a repository."""
     scheme, separator, rest = url.partition("://")
     found = re.match(USER, url)
     start = len(found[0]) - len(scheme) - len(separator) if found else 0
@@ -84,7 +84,7 @@ def _without_users(text: str, bare: "Callable[[re.Match[str]], str] | None" = No
 
 
 def _bare(match: re.Match[str]) -> str:
-    """Return the beginning of a URL without user and password; the user of ssh is kept."""
+    """Return the start of a URL without user and password; the user of an ssh URL is kept."""
     info = match["info"] if match["info"] is not None else match["odd"]
     user = info.partition(":")[0]
     is_name = match["scheme"].lower().rpartition("+")[2] in ("ssh://", "sftp://")
@@ -92,7 +92,7 @@ def _bare(match: re.Match[str]) -> str:
 
 
 def _is_empty(match: re.Match[str]) -> str:
-    """Return the beginning of a URL as it is where nothing is left of user and password, else without them."""
+    """Return the start of a URL without user and password, or unchanged if both are empty."""
     info = match["info"] if match["info"] is not None else match["odd"]
     return match[0] if not info.strip(":") else _bare(match)
 

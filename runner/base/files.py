@@ -103,7 +103,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def share_blocks(source: int, target: int) -> bool:
-    """Make an open file share the blocks of another one (copy on write); return False where that can't be."""
+    """Make an open file share the blocks of another one (copy on write); return False if the file system can't."""
     try:
         fcntl.ioctl(target, _FICLONE, source)
     except OSError:
@@ -112,7 +112,7 @@ def share_blocks(source: int, target: int) -> bool:
 
 
 def clone_file(source: Path, target: Path) -> bool:
-    """Make a copy that shares its blocks with the source until one of them is written; False where that can't be.
+    """Copy a file by sharing its blocks (copy on write); return False if the file system can't.
 
     Raises:
         OSError: the source can't be read or the target can't be made.
@@ -186,7 +186,7 @@ def sha256_of(path: Path) -> str:
 
 
 def sha256_from(file: BinaryIO) -> str:
-    """Return the SHA-256 of what is still to be read of an open file, in hex."""
+    """Return the SHA-256 of the rest of an open file in hex."""
     digest = hashlib.sha256()
     while chunk := file.read(_CHUNK):
         digest.update(chunk)
@@ -194,7 +194,7 @@ def sha256_from(file: BinaryIO) -> str:
 
 
 class DigestCache:
-    """SHA-256 of files, remembered by path and stamp in a file beside the things it is about."""
+    """A cache of SHA-256 digests by path and stamp, stored in a file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -204,7 +204,7 @@ class DigestCache:
             self._known = msgspec.msgpack.decode(path.read_bytes(), type=dict[bytes, tuple[Stamp, str]])
 
     def knows(self, path: Path) -> bool:
-        """Say whether the digest of a file can be told without reading it."""
+        """Return whether the digest of a file is cached."""
         known = self._known.get(os.fsencode(path))
         try:
             return known is not None and known[0] == Stamp.of(path.stat())
@@ -212,7 +212,7 @@ class DigestCache:
             return False
 
     def sha256(self, path: Path) -> str:
-        """Return the digest of a file's content, reading it only when it was touched since.
+        """Return the digest of a file's content, reading it only if its stamp has changed.
 
         Raises:
             OSError: the file can't be read.
@@ -229,7 +229,7 @@ class DigestCache:
         return digest
 
     def save(self) -> None:
-        """Write down what was learnt; files that are gone are forgotten."""
+        """Store new digests; those of removed files are dropped."""
         if self._new:
             self._known = {key: value for key, value in self._known.items() if os.path.lexists(key)}
             write_atomically(self._path, msgspec.msgpack.encode(self._known))

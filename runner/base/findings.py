@@ -5,14 +5,14 @@ from collections.abc import Callable
 from msgspec import Struct
 
 Progress = Callable[[int, int], None]
-"""Called with the number of things that were checked and the number of all of them."""
+"""Called with the number of checked items and the number of all items."""
 
 
 class Finding(Struct, frozen=True, kw_only=True):
-    """One damaged thing in proj's home.
+    """One damaged item in proj's home.
 
-    ``part`` is ``database``, ``snapshot``, ``lock``, ``environment``, ``artifact`` or ``orphan``; ``name`` says which
-    one (a run id, a digest, a path relative to the home); ``repair`` says what was done about it, if anything was.
+    ``part`` is ``database``, ``snapshot``, ``lock``, ``environment``, ``artifact`` or ``orphan``; ``name`` is
+    its run id, digest, or path relative to the home; ``repair`` is the action that was taken, if any.
     """
 
     part: str

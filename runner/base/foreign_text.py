@@ -32,7 +32,7 @@ _YAML_FAULTS = (ValueError, LookupError, TypeError, AttributeError, OverflowErro
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """How much of a text is accepted.
+    """The limits of an accepted text.
 
     ``size`` is in bytes of the file, ``depth`` in nested collections, ``nodes`` in values. ``expanded`` is in
     characters and values after each YAML alias is replaced by what it stands for.
@@ -49,7 +49,7 @@ SMALL = Limits()
 LARGE = Limits(size=16_000_000, nodes=1_000_000, expanded=64_000_000)
 """Files that programs write: locks, metrics."""
 NOTEBOOK = Limits(size=64_000_000)
-"""Notebooks, of which only the code is kept."""
+"""Notebooks; only their code is kept."""
 LARGEST_SCRIPT = 1_000_000
 """Bytes of a Python file: its syntax tree takes about a hundred times as much memory."""
 
@@ -72,7 +72,7 @@ class ForeignTextError(ValueError):
 
     @property
     def location(self) -> str:
-        """The position as it is appended to the name of a file: ``:3:7``, or nothing."""
+        """The position in the form that follows the name of a file: ``:3:7``, or empty."""
         return "".join(f":{number}" for number in (self.line, self.column) if number is not None)
 
 
@@ -100,7 +100,7 @@ def decode_limited(content: bytes, limits: Limits = SMALL) -> str:
 
 
 def read_limited(path: Path, limits: Limits) -> bytes:
-    """Return the content of a file, or of a pipe, that is not larger than agreed.
+    """Return the content of a file or of a pipe, up to a size limit.
 
     Raises:
         OSError: it can't be read.
@@ -113,7 +113,7 @@ def read_limited(path: Path, limits: Limits) -> bytes:
 
 
 def parse_json(content: bytes | str, limits: Limits = SMALL, parse_int: Callable[[str], int] | None = None) -> Any:  # noqa: ANN401  JSON is of any type
-    """Return the value in a JSON text; ``NaN`` and infinities are numbers, as Python's own parser has it.
+    """Return the value in a JSON text; ``NaN`` and infinities are numbers, as in Python's own parser.
 
     ``parse_int`` reads whole numbers; without it one of more than 4300 digits makes the text invalid.
 
@@ -139,7 +139,7 @@ def parse_json(content: bytes | str, limits: Limits = SMALL, parse_int: Callable
 
 
 def parse_json_as(content: bytes | str, shape: type[Shape], limits: Limits = SMALL) -> Shape:
-    """Return the value in a JSON text of which only the parts in ``shape`` are kept.
+    """Return the parts of a JSON text that ``shape`` describes.
 
     Raises:
         ForeignTextError: it is not JSON, not of this shape, too large or nested too deeply.
@@ -174,10 +174,10 @@ def parse_toml(content: bytes | str, limits: Limits = LARGE) -> dict[str, Any]:
 
 
 def parse_yaml(content: bytes | str, limits: Limits = SMALL) -> Any:  # noqa: ANN401  YAML is of any type
-    """Return the value in a YAML text, made of plain Python data; None where there is nothing in it.
+    """Return the value of a YAML text as plain Python data; None if the text is empty.
 
     Raises:
-        ForeignTextError: it is not YAML, asks for other types, contains itself, or is larger or deeper than agreed.
+        ForeignTextError: it is not YAML, has tags of other types, contains itself, or exceeds a limit.
     """
     import yaml
 
@@ -196,7 +196,7 @@ def parse_yaml(content: bytes | str, limits: Limits = SMALL) -> Any:  # noqa: AN
 
 
 def compose_yaml(content: bytes | str, limits: Limits = SMALL, *, like_mlflow: bool = False) -> "yaml.Node | None":
-    """Return the nodes of a YAML text with their positions; an alias is the node that it stands for.
+    """Return the nodes of a YAML text with their positions; an alias is the same object as its anchor.
 
     With ``like_mlflow`` small texts are read by PyYAML's own scanner, as MLflow does: it differs from libyaml in
     corners, and takes seconds for large texts.
@@ -211,7 +211,7 @@ def compose_yaml(content: bytes | str, limits: Limits = SMALL, *, like_mlflow: b
 
 
 _SLOW_SIZE = 100_000
-"""Bytes that PyYAML's own scanner reads in less than a second."""
+"""Maximum bytes for PyYAML's own scanner, which reads them in less than a second."""
 
 
 def _fast_loader() -> "type[yaml.SafeLoader]":
@@ -249,12 +249,12 @@ def _compose(content: bytes | str, limits: Limits, loader: "type[yaml.SafeLoader
 
 
 def _named(error: ValueError) -> ForeignTextError:
-    """Return the error as one of ours: an escape for a character that does not exist has no position."""
+    """Convert an error of PyYAML; the error for an escape of a nonexistent character has no position."""
     return error if isinstance(error, ForeignTextError) else ForeignTextError(f"it is not YAML: {error}")
 
 
 def _scan(text: str, limits: Limits) -> bool:
-    """Check depth and number of values in the stream of events, and say whether it has aliases.
+    """Check depth and number of values in the stream of events, and return whether it has aliases.
 
     libyaml's scanner needs no stack, but composing nodes does: in C, where too deep nesting ends the process.
     """
@@ -298,7 +298,7 @@ def _refused_at(mark: Any, problem: str) -> ForeignTextError:  # noqa: ANN401  P
 
 
 class _Weight:
-    """Counts how large nodes are when aliases are written out; a node inside itself counts once."""
+    """Computes the sizes of nodes with expanded aliases; a node inside itself counts once."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -331,7 +331,7 @@ class _Weight:
 
 
 def contains_itself(root: "yaml.Node") -> bool:
-    """Say whether following a node's parts leads back to it; the depth of ``root`` must be limited."""
+    """Return whether a node contains itself; the depth of ``root`` must be limited."""
     done: set[int] = set()
     path: set[int] = set()
 

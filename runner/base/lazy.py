@@ -4,15 +4,15 @@ from importlib import import_module
 
 
 class LazyModule:
-    """Stands for a module; the first use of something in it imports it.
+    """A placeholder of a module, which is imported when one of its names is first used.
 
-    The same name is imported below ``if TYPE_CHECKING``, so that readers, checkers and the rules of the layers see it.
+    The same name is imported below ``if TYPE_CHECKING``, so that readers, type checkers and import contracts see it.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
 
     def __getattr__(self, name: str) -> object:
-        """Return what the module calls by a name."""
+        """Return an attribute of the module."""
         found: object = getattr(import_module(self._name), name)
         return found

@@ -18,15 +18,15 @@ _IN_NAMES = "_secret_"
 """Replaces a secret in names, where three stars are not allowed."""
 _STARS = STARS.encode()
 _LONGEST = 16384
-"""Bytes held back at most while it is open whether they begin a credential."""
+"""Maximum bytes that are held back because they may be the start of a credential."""
 _LONG_FORM = 200
-"""Bytes of a secret that is searched for by itself."""
+"""Minimum bytes of a secret that is searched for separately."""
 _CONTEXT = len("https:")
 _ORDINARY = frozenset({"true", "false", "none", "null", "default"})
 
 
 class _Pattern(Struct, frozen=True):
-    """A kind of credential: how it starts, how all of it looks, and which characters an unfinished one ends in.
+    """A kind of credential: the patterns of its start, of all of it, and of the end of an incomplete one.
 
     The expressions are compiled when a start was seen, which is almost never.
     """
@@ -38,8 +38,8 @@ class _Pattern(Struct, frozen=True):
 
 
 def _token(start: str, whole: str, body: str) -> _Pattern:
-    """Describe a token: a fixed start, what follows it, the class that all of this and no character after it is of."""
-    # The literal comes first and then what may not be before it: an expression that starts with a literal is fast.
+    """Describe a token by its fixed start, its rest, and the class of its characters; other characters end it."""
+    # The literal comes before the lookbehind, because an expression that starts with a literal is fast.
     word = f"{re.escape(start)}(?<![A-Za-z0-9]{re.escape(start)})"
     return _Pattern(start, f"{word}(?:{whole})(?!{body})", f"{word}{body}{{0,{_LONGEST}}}\\Z")
 
@@ -69,7 +69,7 @@ def _patterns() -> dict[bytes, _Pattern]:
         _token("eyJ", f"{_DASHED}{{10,}}\\.eyJ{_DASHED}{{8,}}\\.{_DASHED}{{10,}}", "[A-Za-z0-9_.-]"),
         *(_token(start, f"(?={_HEADER}*[0-9]){_HEADER}{{16,}}", _HEADER) for start in ("Bearer ", "bearer ")),
         *(_token(f"{start}: Basic ", f"{_HEADER}{{8,}}", _HEADER) for start in ("Authorization", "authorization")),
-        # The part of a URL before the @: with a password anywhere, alone where it is a password on the web.
+        # The userinfo of a URL; a user without a password counts only in http and https URLs, where it is a token.
         _Pattern(
             "//",
             f"//(?<=://)(?:({_NAMED}*:[^\\s/?#\"'<>]+)|(?<=http://)({_NAMED}+)|(?<=https://)({_NAMED}+))@",
@@ -91,7 +91,7 @@ _TELLING_NAME = (
     r"|(?:.*[-_.])?(?:auth|access|api|bearer|refresh|github|gitlab|hf|huggingface|slack|wandb|secret|personal)[-_.]?token"
 )
 _TELLING_PARTS = ("pass", "secret", "key", "token")
-"""Each telling name has one of these in it; the expressions are only compiled for text that has one."""
+"""Each name of a secret contains one of these; the expressions are compiled only for text with one of them."""
 _ASSIGNED = (
     r"(?P<name>(?<![\w.-])(?:--?)?[A-Za-z_][\w.-]*)(?P<by>=|[ \t]+)"
     r"""(?P<value>(?:'[^']*'|"(?:\\.|[^"\\])*"|\\.|[^\s'"\\;|&])+)"""
@@ -99,7 +99,7 @@ _ASSIGNED = (
 
 
 def is_secret_name(name: str) -> bool:
-    """Say whether a value of this name is a credential by its name: ``--password``, ``HF_TOKEN``, ``api-key``."""
+    """Return whether a name is that of a credential: ``--password``, ``HF_TOKEN``, ``api-key``."""
     return _may_tell(name) and re.fullmatch(_TELLING_NAME, name.lstrip("-")) is not None
 
 
@@ -109,19 +109,19 @@ def _may_tell(text: str) -> bool:
 
 
 def is_credential(value: str) -> bool:
-    """Tell whether a value contains a credential: a token, a URL with userinfo, or a private key."""
+    """Return whether a value contains a credential: a token, a URL with userinfo, or a private key."""
     return _mask_whole(value.encode("utf-8", "surrogateescape"), None)[1]
 
 
 def is_secret(parameter: Parameter) -> bool:
-    """Tell whether a parameter's value must not be recorded."""
+    """Return whether the value of a parameter must not be recorded."""
     if parameter.secret or is_credential(parameter.value):
         return True
     return is_secret_name(parameter.name) and not _is_ordinary(parameter.value)
 
 
 def secret_values(parameters: Iterable[Parameter]) -> tuple[str, ...]:
-    """Return the values that are searched for in what is written down.
+    """Return the secret values to search for in recorded text.
 
     Of parameters that the manifest declares as secret these are all values, except a default such as ``none``, which
     stands for no value; of those that only have the name of a secret, values that are no ordinary words.
@@ -145,10 +145,10 @@ def short_secret_notices(parameters: Iterable[Parameter]) -> tuple[str, ...]:
 
 
 def load_key(path: Path) -> bytes:
-    """Return the key of the digests; make the file, readable by its owner alone, where there is none."""
+    """Return the key of the digests; create its file, readable only by the owner, if it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        # Written aside and linked, so that two commands at once agree on one whole key.
+        # Written to another file and linked, so that two concurrent commands use the same complete key.
         own = path.with_name(f"{path.name}.{os.urandom(8).hex()}")
         with os.fdopen(os.open(own, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(os.urandom(32))
@@ -164,32 +164,32 @@ class Masker:
     def __init__(self, values: Iterable[str] = ()) -> None:
         self._values = frozenset(values) - {""}
         self.masks = tuple(sorted({form for value in self._values for form in forms_of(value)}))
-        """The byte strings that stand for the secrets in output."""
+        """The forms of the secrets in output, as byte strings."""
         self._known = _known(self.masks)
         self._numbers = frozenset(float(value) for value in self._values if len(value) >= SHORTEST and is_number(value))
 
     def also(self, values: Iterable[str]) -> "Masker":
-        """Return a masker that knows more values."""
+        """Return a masker that masks more values."""
         return Masker((*self._values, *values))
 
     def text(self, text: str) -> str:
-        """Return a text without the secrets and without anything that looks like a credential."""
+        """Mask the secrets in a text, and everything that looks like a credential."""
         if text in self._values and not _is_word(text):
             return STARS
         masked, found = _mask_whole(text.encode("utf-8", "surrogateescape"), self._known)
         return masked.decode("utf-8", "surrogateescape") if found else text
 
     def name(self, name: str) -> str:
-        """Return a name without secrets; three stars can't be in the names of metrics, parameters and files."""
+        """Mask the secrets in a name; names of metrics, parameters and files can't contain three stars."""
         masked = self.text(name)
         return name if masked == name else masked.replace(STARS, _IN_NAMES)
 
     def command(self, command: str) -> str:
-        """Return a command line without secrets; values after names like ``--password`` are secrets too."""
+        """Mask the secrets in a command line; values after names like ``--password`` are secrets too."""
         return self.text(re.sub(_ASSIGNED, _mask_assigned, command) if _may_tell(command) else command)
 
     def words(self, argv: Sequence[str]) -> tuple[str, ...]:
-        """Return the words of a command without secrets; values after names like ``--password`` are secrets too."""
+        """Mask the secrets in the arguments of a command; values after names like ``--password`` are secrets too."""
         masked: list[str] = []
         previous = ""
         for word in argv:
@@ -204,29 +204,29 @@ class Masker:
         return tuple(masked)
 
     def value(self, parameter: Parameter) -> str:
-        """Return the value of a parameter as it may be written down."""
+        """Return the value of a parameter for the record."""
         return STARS if is_secret(parameter) else self.shown(parameter.value)
 
     def stored(self, parameters: Iterable[Parameter]) -> tuple[Parameter, ...]:
-        """Return parameters as they may be stored: secret ones are marked, secrets inside others are masked."""
+        """Return parameters for the store: secret ones are marked, secrets inside others are masked."""
         return tuple(
             structs.replace(each, secret=True) if is_secret(each) else structs.replace(each, value=self.value(each))
             for each in parameters
         )
 
     def records(self, parameters: Iterable[Parameter]) -> tuple[ParameterRecord, ...]:
-        """Return parameters as they may be written down."""
+        """Return parameters for the record."""
         return tuple(
             ParameterRecord(name=each.name, value=self.value(each), type=each.type, source=each.source.value)
             for each in parameters
         )
 
     def shown(self, value: str) -> str:
-        """Return a value that is not secret itself; a number that happens to equal a secret number stays."""
+        """Mask the secrets in a value that is not secret itself; a number that equals a secret number stays."""
         return value if _is_word(value) else self.text(value)
 
     def is_number(self, value: float) -> bool:
-        """Say whether a number is the value of a secret."""
+        """Return whether a number is the value of a secret."""
         return value in self._numbers
 
     def file(self, path: Path) -> None:
@@ -244,7 +244,7 @@ class Masker:
 
 
 def keyed_digest(key: bytes, value: str) -> str:
-    """Return what tells whether two secrets are the same and tells nothing else to those without the key."""
+    """Return a keyed digest: equal for equal secrets, and of no other use without the key."""
     import hmac
 
     return f"hmac-sha256:{hmac.new(key, value.encode('utf-8', 'surrogateescape'), 'sha256').hexdigest()}"
@@ -264,7 +264,7 @@ class StreamMasker:
         self._before = b""
 
     def feed(self, data: bytes) -> bytes:
-        """Mask the next piece and return the part that is ready."""
+        """Mask the next piece, and return the part that is complete."""
         return self._mask(data, is_end=False)
 
     def end(self) -> bytes:
@@ -272,7 +272,7 @@ class StreamMasker:
         return self._mask(b"", is_end=True)
 
     def _mask(self, data: bytes, *, is_end: bool) -> bytes:
-        # Some of what went before is kept: a token starts where a word starts, userinfo after the scheme of a URL.
+        # Part of the previous data is kept, because the start of a token depends on the characters before it.
         buffer = self._before + self._held + data
         position = len(self._before)
         patterns = _seen_in(buffer)
@@ -293,7 +293,7 @@ class StreamMasker:
         return b"".join(shown)
 
     def _open_at(self, buffer: bytes, position: int, patterns: Iterable[_Pattern]) -> int:
-        """Return where the first secret starts that the buffer ends in the middle of."""
+        """Return the start of the first secret that continues after the end of the buffer."""
         first = len(buffer)
         for mask in self._masks:
             first = min(first, _tail(buffer, mask, position, starts_word=False))
@@ -307,7 +307,7 @@ class StreamMasker:
 
 
 def _tail(buffer: bytes, word: bytes, position: int, *, starts_word: bool) -> int:
-    """Return where the buffer ends in the beginning of the word, or its length."""
+    """Return the position of a beginning of the secret at the end of the buffer; without one, its length."""
     at = buffer.find(word[:1], max(position, len(buffer) - len(word) + 1))
     while at >= 0:
         if word.startswith(buffer[at:]) and not (starts_word and buffer[:at][-1:].isalnum()):
@@ -317,12 +317,12 @@ def _tail(buffer: bytes, word: bytes, position: int, *, starts_word: bool) -> in
 
 
 def _seen_in(data: bytes) -> list[_Pattern]:
-    """Return the patterns of which there is a start in the data."""
+    """Return the patterns whose start occurs in the data."""
     return [pattern for start, pattern in _patterns().items() if start in data]
 
 
 def _secrets(data: bytes, known: "_Known | None", patterns: Iterable[_Pattern], position: int) -> list[tuple[int, int]]:
-    """Return where secrets start and end, first ones first, longer ones before shorter ones."""
+    """Return start and end of each secret, in order of the start; longer ones before shorter ones."""
     expressions = [re.compile(pattern.whole.encode()) for pattern in patterns]
     if known is not None and known.short is not None:
         expressions.append(known.short)
@@ -337,7 +337,7 @@ def _secrets(data: bytes, known: "_Known | None", patterns: Iterable[_Pattern], 
 
 
 def _mask_whole(data: bytes, known: "_Known | None") -> tuple[bytes, bool]:
-    """Return data without secrets, and whether there were any."""
+    """Mask the secrets in data, and return it with whether there were any."""
     shown: list[bytes] = []
     position = 0
     for start, end in _secrets(data, known, _seen_in(data), 0):
@@ -362,7 +362,7 @@ def _known(masks: Iterable[bytes]) -> _Known | None:
 
 
 def _is_word(value: str) -> bool:
-    """Say whether a value is a number, a truth value or a word for nothing."""
+    """Return whether a value is a number, a truth value, or a word such as ``none``."""
     return value.lower() in _ORDINARY or is_number(value)
 
 
@@ -376,7 +376,7 @@ def is_number(text: str) -> bool:
 
 
 def _is_ordinary(value: str) -> bool:
-    """Say whether a value is nothing, a number, a truth value or a special mark such as ``<pad>`` or ``[MASK]``."""
+    """Return whether a value is empty, a number, a truth value or a special mark such as ``<pad>`` or ``[MASK]``."""
     text = value.strip().strip("'\"")
     if not text or text.lower() in _ORDINARY or text[0] + text[-1] in ("<>", "[]", "{}"):
         return True

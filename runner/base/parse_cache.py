@@ -18,7 +18,7 @@ from runner.urls import has_credentials
 T = TypeVar("T")
 
 _MOST = 4000
-"""Files that are kept; when there are more, the older half goes."""
+"""Maximum number of cached files; beyond it, the older half is removed."""
 
 
 class ParseCache(Struct, frozen=True):
@@ -28,9 +28,9 @@ class ParseCache(Struct, frozen=True):
     code: str
 
     def get_or_compute(self, kind: type[T], words: str, read: Callable[[], T]) -> T:
-        """Return what ``read`` returned when it was last asked for with the same words, else ask it and keep that.
+        """Return the cached value for the same ``words``; without one, call ``read`` and cache its value.
 
-        ``read`` must depend on the tree and the words alone. What it raises is not kept.
+        ``read`` must depend only on the tree and the words. Its errors are not cached.
         """
         key = f"{self.code}\0{kind.__name__}\0{words}\0{_edition()}"
         path = self.folder / hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:32]
@@ -38,15 +38,15 @@ class ParseCache(Struct, frozen=True):
             return msgspec.msgpack.decode(read_checksummed(path), type=kind)
         except (OSError, DamagedFileError, msgspec.MsgspecError):
             value = read()
-        if has_credentials(msgspec.json.encode(value).decode()):  # these are read again, and never written down
+        if has_credentials(msgspec.json.encode(value).decode()):  # these are read again and never stored
             return value
-        with suppress(OSError):  # a full disk is told by whoever must write
+        with suppress(OSError):  # a full disk is reported by code that must write
             write_checksummed(path, msgspec.msgpack.encode(value))
             self._forget()
         return value
 
     def _forget(self) -> None:
-        """Remove the older half where too much is kept."""
+        """Remove the older half of the cache if it is too large."""
         names = os.listdir(self.folder)  # noqa: PTH208  # two objects less for each of thousands
         if len(names) > _MOST:
             kept = sorted((path.stat().st_mtime_ns, path) for path in map(self.folder.joinpath, names) if path.exists())
@@ -56,7 +56,7 @@ class ParseCache(Struct, frozen=True):
 
 @cache
 def _edition() -> str:
-    """Return what changes with the code that reads, in an upgrade as in development, and from machine to machine."""
+    """Return a text that changes with proj's own code and with the platform."""
     stamps = [sys.platform, os.uname().machine]
     for folder, _, names in os.walk(Path(__file__).parents[1]):
         modules = [(name, os.stat(f"{folder}/{name}")) for name in names if name.endswith(".py")]  # noqa: PTH116  # speed

@@ -29,7 +29,7 @@ class LinkError(InvalidValueError):
 
 
 def split_root(root: Path) -> tuple[Path, tuple[str, ...]]:
-    """Return the folder that the user vouches for, and the rest of a root, in which no link is followed.
+    """Split a root into the trusted folder and the names below it, in which no link is followed.
 
     The folder that is called as a run or a model is, and all below it, can be changed by the run; who put the folders
     above it where they are may have used links.
@@ -43,7 +43,7 @@ def split_root(root: Path) -> tuple[Path, tuple[str, ...]]:
 
 @contextmanager
 def folder_at(root: Path, names: Sequence[str] = (), *, create: bool = False) -> Iterator[int]:
-    """Open the folder of these names below a root, and yield its descriptor; ``create`` makes what is missing.
+    """Open the folder of these names below a root, and yield its descriptor; ``create`` creates missing folders.
 
     Raises:
         LinkError: a link is on the way, the root included.
@@ -65,7 +65,7 @@ def folder_at(root: Path, names: Sequence[str] = (), *, create: bool = False) ->
 
 
 def status_at(folder: int, name: str) -> os.stat_result | None:
-    """Return what is known of an entry of a folder, which may be a link; None where there is none."""
+    """Return the file status of an entry of a folder, which may be a link; None if there is no such entry."""
     try:
         return os.stat(name, dir_fd=folder, follow_symlinks=False)
     except OSError as error:
@@ -75,7 +75,7 @@ def status_at(folder: int, name: str) -> os.stat_result | None:
 
 
 def open_file(folder: int, name: str) -> BinaryIO:
-    """Open a regular file of a folder for reading; a pipe or a device is not even opened.
+    """Open a regular file of a folder for reading; pipes and devices are not opened.
 
     Raises:
         LinkError: it is a link.
@@ -98,12 +98,12 @@ def open_file(folder: int, name: str) -> BinaryIO:
 
 
 def new_file(folder: int, name: str) -> int:
-    """Make a file that is not there yet and return its descriptor, for writing."""
+    """Create a new file, and return its descriptor for writing."""
     return os.open(name, _NEW, 0o666, dir_fd=folder)
 
 
 def remove_at(folder: int, name: str) -> int:
-    """Remove an entry of a folder and all below it, however deep it goes; links are removed, not followed.
+    """Remove an entry of a folder and everything below it, at any depth; links are removed, not followed.
 
     Returns the bytes of files that only this name kept.
 
@@ -118,7 +118,7 @@ def remove_at(folder: int, name: str) -> int:
     freed = 0
     top = _open_to_change(folder, name)
     try:
-        # Folders that are further down are moved up, so that no depth needs a stack or many descriptors.
+        # Deeper folders are moved up, so that no depth needs a stack or many descriptors.
         while True:
             waiting, more = _empty(top, top)
             freed += more
@@ -166,7 +166,7 @@ def _empty(folder: int, top: int) -> tuple[list[str], int]:
 
 
 def _open_to_change(folder: int, name: str) -> int:
-    """Open a folder from which things are to be removed, whatever its permissions are."""
+    """Open a folder to remove its entries, whatever its permissions are."""
     try:
         descriptor = os.open(name, _FOLDER, dir_fd=folder)
     except PermissionError:
@@ -204,7 +204,7 @@ def _step(folder: int, name: str, *, create: bool) -> int:
                 kind = FileNotFoundError if found is None else NotADirectoryError
                 raise kind(error.errno, "no folder", name) from error
             continue  # it was something else a moment ago
-        # Somebody else may make it now, or remove it again.
+        # Another process may create or remove it at the same time.
         with suppress(FileExistsError):
             os.mkdir(name, dir_fd=folder)
     raise FileNotFoundError(errno.ENOENT, "removed again and again", name)

@@ -3,18 +3,18 @@
 from collections.abc import Iterator
 
 SHORTEST = 4
-"""Characters: shorter values can't be told from ordinary text and are not searched for."""
+"""Minimum characters of a secret that is searched for; shorter ones can't be distinguished from ordinary text."""
 _SHORTEST_LINE = 8
-"""Characters of a line of a secret that is masked alone: shorter ones are ordinary words too often."""
+"""Minimum characters of a line of a secret that is masked separately; shorter ones are often ordinary words."""
 _LINE_WIDTHS = (76, 64)
 """Columns at which MIME and PEM break lines of base64."""
 _LONGEST_QUOTED = 4096
-"""Characters: of longer values, files that are given as a whole, each line and the base64 are searched for."""
+"""Characters from which a value is treated as a file: each line and the base64 are searched for."""
 _SHELL_MARKS = "\\ \t'\"`$&|;<>(){}[]*?!~#"
 
 
 def forms_of(value: str) -> frozenset[bytes]:
-    """Return how a value may appear in output; none for values that are too short to be searched for."""
+    """Return the forms of a value in output; none for values that are too short to be searched for."""
     if len(value) < SHORTEST:
         return frozenset()
     data = value.encode("utf-8", "surrogateescape")
@@ -67,12 +67,12 @@ def _lower_escapes(quoted: str) -> str:
 
 
 def _base64_forms(data: bytes) -> Iterator[bytes]:
-    """Yield the part of the base64 of a text that the secret in it decides, wherever the secret begins in it."""
+    """Yield the part of the base64 that depends only on the secret, for each alignment of its start."""
     import base64
 
     for shift in range(3):
         encoded = base64.b64encode(b"\0" * shift + data).rstrip(b"=")
-        # A character stands for six bits: the first ones hold bits of what goes before, the last one of what follows.
+        # A character encodes six bits: the first ones also encode the text before, the last one the text after.
         core = encoded[(8 * shift + 5) // 6 : 8 * (shift + len(data)) // 6]
         yield from (core, core.replace(b"+", b"-").replace(b"/", b"_"))
         if shift == 0:

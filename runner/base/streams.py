@@ -4,14 +4,14 @@ import os
 
 
 def fill_standard_descriptors() -> None:
-    """Open what is closed of the descriptors 0, 1 and 2 on the null device.
+    """Open the closed ones of the descriptors 0, 1 and 2 on the null device.
 
-    The next file that is opened would get the number else: a database would be taken for a screen by child processes
-    and by libraries that print. Python's own streams stay None, which says that nobody reads them.
+    Otherwise the next opened file gets the number, and child processes and libraries print to it, for example to a
+    database. Python's own streams stay None, because nobody reads them.
     """
     for descriptor in (0, 1, 2):
         if not _is_open(descriptor):
-            # The lowest number that is free is taken, and those below are in use.
+            # `open` returns the lowest free number, and those below are in use.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 

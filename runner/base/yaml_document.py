@@ -38,23 +38,23 @@ class Node(Struct, frozen=True, kw_only=True, eq=False):
     problem: str | None = None
     last_line: int = 0
     lone_equals: bool = False
-    """It is a plain ``=``, for which PyYAML has no value."""
+    """Whether it is a plain ``=``, which PyYAML can't convert."""
     items: list["Node"] = []
     fields: dict[str, "Field"] = {}
     duplicates: list["Node"] = []
 
     @property
     def is_null(self) -> bool:
-        """Tell whether this is a YAML null."""
+        """Return whether this is a YAML null."""
         return self.kind is Kind.SCALAR and self.value is None and self.problem is None
 
     @property
     def is_text(self) -> bool:
-        """Tell whether this is a string, not a number, boolean or date."""
+        """Return whether this is a string, not a number, boolean or date."""
         return self.kind is Kind.SCALAR and isinstance(self.value, str) and self.problem is None
 
     def field(self, name: str) -> "Node | None":
-        """Return the value of a key, or None where the key is absent or has no value."""
+        """Return the value of a key, or None if the key is absent or has no value."""
         found = self.fields.get(name)
         return None if found is None or found.value.is_null else found.value
 
@@ -69,7 +69,7 @@ class Field(Struct, frozen=True, eq=False):
 def read_document(
     content: bytes | str, limits: Limits = SMALL, *, like_mlflow: bool = False, cycles: bool = True
 ) -> Node | None:
-    """Return the document in a YAML text, or None where there is nothing in it but comments.
+    """Return the document in a YAML text, or None if it has only comments.
 
     Raises:
         ForeignTextError: it is not YAML, has keys that are no texts, or is larger or deeper than agreed; or a value
@@ -82,7 +82,7 @@ def read_document(
 
 
 class _Conversion:
-    """Turns PyYAML's nodes into ours; aliases stay shared."""
+    """Converts the nodes of PyYAML; aliases stay shared."""
 
     def __init__(self) -> None:
         import yaml
@@ -91,7 +91,7 @@ class _Conversion:
         self.constructor = yaml.constructor.SafeConstructor()
 
     def node(self, node: "yaml.Node") -> Node:
-        """Return our node for one of PyYAML's."""
+        """Convert a node of PyYAML."""
         import yaml
 
         if id(node) in self.done:
@@ -146,7 +146,7 @@ class _Conversion:
         mapping.fields.update(own)
 
     def _merged(self, node: "yaml.Node") -> dict[str, Field]:
-        """Return what ``<<`` brings in; of several mappings the first one wins."""
+        """Return the entries that ``<<`` merges; of several mappings the first one wins."""
         source = self.node(node)
         sources = [source] if source.kind is Kind.MAPPING else source.items[::-1]
         fields: dict[str, Field] = {}
@@ -163,12 +163,12 @@ def _position(node: "yaml.Node") -> Position:
 
 
 def text_of(node: Node) -> str:
-    """Return what MLflow makes of a value: ``str()`` of what YAML 1.1 reads, so ``010`` is 8 and ``yes`` is True."""
+    """Return a value as MLflow reads it: ``str()`` of the value in YAML 1.1, so ``010`` is 8 and ``yes`` is True."""
     return node.value if isinstance(node.value, str) else str(_plain(node, {}))
 
 
 def problem_of(node: Node, seen: set[int] | None = None) -> str | None:
-    """Return why YAML 1.1 can make nothing of a value or of a part of it, or None."""
+    """Return why a value, or a part of it, is invalid in YAML 1.1, or None."""
     seen = set() if seen is None else seen
     if id(node) in seen:
         return None

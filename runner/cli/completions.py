@@ -49,8 +49,9 @@ def models(_context: click.Context, _parameter: click.Parameter, start: str) -> 
 
 
 def metrics(context: click.Context, _parameter: click.Parameter, start: str) -> "list[CompletionItem]":
-    """Complete a metric of the run that precedes it on the command line."""
-    return _items(completion_queries.metric_names(open_home().database, str(context.params.get("run") or ""), start))
+    """Complete a metric of the run that precedes it on the command line, or of any run."""
+    run = context.params.get("run") or ""
+    return _items(completion_queries.metric_names(open_home().database, run if isinstance(run, str) else "", start))
 
 
 def entry_points(context: click.Context, _parameter: click.Parameter, start: str) -> "list[CompletionItem]":

@@ -69,7 +69,7 @@ def _bar(value: float, low: float, high: float) -> str:
 def _print_last(found: Iterable[Metric], *, as_json: bool) -> None:
     listed = sorted(found, key=lambda point: point.key)
     if as_json:
-        rows = {point.key: _row(point) for point in listed}
+        rows = {point.key: point_row(point) for point in listed}
         click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=2))
         return
     for point in listed:
@@ -85,11 +85,15 @@ def _print_csv(points: Iterable[Metric]) -> None:
 def _print_json(points: Iterable[Metric]) -> None:
     click.echo("[", nl=False)
     for index, point in enumerate(points):
-        click.echo(f"{',' if index else ''}\n  {msgspec.json.encode(_row(point)).decode()}", nl=False)
+        click.echo(f"{',' if index else ''}\n  {msgspec.json.encode(point_row(point)).decode()}", nl=False)
     click.echo("\n]")
 
 
-def _row(point: Metric) -> dict[str, object]:
-    """Return a point for JSON; NaN and infinities, which JSON lacks, become text."""
-    value = point.value if math.isfinite(point.value) else repr(point.value)
-    return {"step": point.step, "time": format_time(point.timestamp), "value": value}
+def point_row(point: Metric) -> dict[str, object]:
+    """Return a point for JSON."""
+    return {"step": point.step, "time": format_time(point.timestamp), "value": json_number(point.value)}
+
+
+def json_number(value: float) -> float | str:
+    """Return a number for JSON; NaN and infinities become text."""
+    return value if math.isfinite(value) else repr(value)

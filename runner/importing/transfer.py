@@ -11,7 +11,7 @@ from urllib.parse import quote
 import msgspec
 
 from runner.base.masking import Masker
-from runner.base.tags import ENTRY_POINT_TAG, SOURCE_NAME_TAG
+from runner.base.tags import ENTRY_POINT_TAG, PROMPT_TAG, SOURCE_NAME_TAG
 from runner.errors import InvalidValueError, NotFoundError, ProjError, TransferError
 from runner.importing.artifact_locations import is_elsewhere
 from runner.importing.copying import copy_artifacts
@@ -31,7 +31,6 @@ _LOOKED_AT = 100
 _IN_A_RUN = re.compile(r"(?:^|/)(?P<run>[0-9a-f]{32})/artifacts(?:/(?P<path>.*))?$")
 _OF_A_RUN = re.compile(r"runs:/+(?P<run>[0-9a-f]{32})/(?P<path>.+)$")
 _OF_A_MODEL = re.compile(r"(?:^models:/|/)(?P<model>m-[0-9a-f]{32})(?:/artifacts(?:/(?P<path>.*))?)?$")
-_PROMPT_TAG = "mlflow.prompt.is_prompt"
 
 
 def import_store(
@@ -104,7 +103,7 @@ class _Transfer:
 
     def _register(self, registration: Registration, *, whole: bool) -> None:
         model = registration.model
-        if model.tags.get(_PROMPT_TAG, "").lower() == "true":
+        if model.tags.get(PROMPT_TAG, "").lower() == "true":
             self._tally.warn(f"The prompt '{model.name}' is skipped: proj does not store prompts")
             return
         found = [self._located(version) for version in registration.versions]

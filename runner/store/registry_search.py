@@ -2,6 +2,7 @@
 
 from msgspec import Struct
 
+from runner.base.tags import PROMPT_TAG
 from runner.store import registry, versions
 from runner.store.database import Database
 from runner.store.entities import ModelVersion, Page, RegisteredModel
@@ -9,9 +10,6 @@ from runner.store.filters import Kind, Vocabulary, parse_filter
 from runner.store.queries import Query, find
 from runner.store.search import checked_limit
 from runner.store.statements import Fragment, Searchable, ValueTable
-
-PROMPT_TAG = "mlflow.prompt.is_prompt"
-"""The tag that distinguishes a prompt of MLflow 3 from a model; without it, the entity is a model."""
 
 _PREFIXES = {
     "attributes": Kind.ATTRIBUTE,

@@ -1,4 +1,4 @@
-"""Sends HTTP requests to one server: pooled connections, few retries, errors in words for the user.
+"""Sends HTTP requests to one server: pooled connections, few retries, errors for the user.
 
 Only idempotent requests are retried, and requests that were certainly not processed: the connection failed, or the
 server reported overload.

@@ -9,6 +9,7 @@ PAGE = ROOT / "docs" / "explanation" / "map.md"
 MAP = re.compile(r"(?<=<!-- map -->\n).*?(?=<!-- end of the map -->)", re.DOTALL)
 LAYERS = (
     "cli",
+    "reporting",
     "scaffold",
     "verification",
     "runs",
