@@ -20,6 +20,9 @@ from runner.cli.text import print_lines, print_message, show_event
 from runner.environments.backends.uv import UvBackend
 from runner.environments.declare.declared_lines import declared_lines, find_generated
 from runner.environments.declare.editing import Edit, EditedFiles, add_packages, package_name, remove_packages
+from runner.environments.declare.editing_poetry import FILE as POETRY_FILE
+from runner.environments.declare.editing_poetry import add_to_poetry, has_poetry, remove_from_poetry
+from runner.environments.declare.metadata_files import read_metadata
 from runner.environments.declare.project_lock import FoundLock, LockPair, lock_pair
 from runner.environments.declare.source_trees import FolderTree
 from runner.environments.declare.spec import read_declared
@@ -74,6 +77,9 @@ def add(packages: tuple[str, ...], folder: Path | None, entry_point: str | None)
         change_uv_project(pyproject, project.home, project.environ, "add", list(packages))
         _say_uv(project, pyproject, packages, "added")
         return
+    if _is_poetry(project):
+        _finish_poetry(project, add_to_poetry(project.files, packages))
+        return
     if project.declaration.kind is EnvironmentKind.NONE:
         _declare(project, packages)
         return
@@ -96,6 +102,9 @@ def remove(packages: tuple[str, ...], folder: Path | None, entry_point: str | No
     if (pyproject := _pyproject(project)) is not None:
         change_uv_project(pyproject, project.home, project.environ, "remove", list(packages))
         _say_uv(project, pyproject, packages, "removed")
+        return
+    if _is_poetry(project):
+        _finish_poetry(project, remove_from_poetry(project.files, packages))
         return
     if project.declaration.kind is EnvironmentKind.NONE:
         raise UsageError("The project declares no environment, so there is nothing to remove")
@@ -140,6 +149,24 @@ def _pyproject(project: Project) -> Path | None:
         return project.folder if content and "project" in parse_toml(content) else None
     except ForeignTextError as error:
         raise EnvironmentSetupError(f"pyproject.toml can't be read: {error}", context="pyproject.toml") from None
+
+
+def _is_poetry(project: Project) -> bool:
+    return project.declaration.kind is EnvironmentKind.NONE and has_poetry(project.files)
+
+
+def _finish_poetry(project: Project, edit: Edit) -> None:
+    """Resolve a changed pyproject.toml of poetry, then write it; only poetry writes its lock."""
+    edited = EditedFiles(project.files, edit.changed)
+    if edit.changed:
+        spec = read_metadata(POETRY_FILE, edited)
+        if spec is not None:
+            _resolve(project, spec, edited)
+        write_atomically(project.folder / POETRY_FILE, edit.changed[POETRY_FILE])
+    for text in edit.texts:
+        print_lines(text)
+    if edit.changed and project.files.read("poetry.lock") is not None:
+        print_message("poetry.lock no longer matches: 'poetry lock' updates it; runs keep to the versions that it has")
 
 
 def _say_uv(project: Project, folder: Path, packages: tuple[str, ...], done: str) -> None:

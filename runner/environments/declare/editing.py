@@ -82,7 +82,7 @@ class _File(Struct, kw_only=True):
         if self.is_yaml:
             item = ITEM.fullmatch(last)
             if item is None:
-                raise _by_hand(self.path, number)
+                raise edit_by_hand(self.path, number)
             new = f"{item['dash']}{_scalar(text)}{item['rest'] or ''}"
         else:
             remark = REMARK.search(last)
@@ -126,7 +126,7 @@ def add_packages(spec: PythonSpec, files: ProjectFiles, requirements: Sequence[s
         elif any(_same(line.text, requirement) for line in known):
             texts.append(f"{known[0].file}: '{requirement}' is there already")
         elif len(known) > 1:
-            raise _by_hand(known[1].file, known[1].number, f"'{name}' is declared {len(known)} times")
+            raise edit_by_hand(known[1].file, known[1].number, f"'{name}' is declared {len(known)} times")
         else:
             editor.replace(known[0], requirement)
             texts.append(f"{known[0].file}: '{known[0].text}' replaced by '{requirement}'")
@@ -222,7 +222,7 @@ class _Editor:
             file.insert(last, [f"{_dash(file, last)}{_scalar(text)}"])
             return (text,)
         if not items:
-            raise _by_hand(file.path, 1, "it has no list of dependencies")
+            raise edit_by_hand(file.path, 1, "it has no list of dependencies")
         last = max(item.line for item in items)
         dash = _dash(file, last)
         nested = f"{' ' * len(dash)}- {_scalar(text)}"
@@ -266,16 +266,16 @@ class _Editor:
         try:
             after = Counter(line.text for line in declared_lines(self._spec, edited))
         except EnvironmentSetupError:
-            raise _by_hand(file.path, number) from None
+            raise edit_by_hand(file.path, number) from None
         if after != before - Counter(removed) + Counter(added):
-            raise _by_hand(file.path, number)
+            raise edit_by_hand(file.path, number)
         self.changed[file.path] = file.content
 
 
 def _dash(file: _File, number: int) -> str:
     match = re.match(r"\s*-\s+", file.bare(number))
     if match is None:
-        raise _by_hand(file.path, number)
+        raise edit_by_hand(file.path, number)
     return match[0]
 
 
@@ -288,9 +288,10 @@ def _same(one: str, other: str) -> bool:
     return re.sub(r"\s", "", one) == re.sub(r"\s", "", other)
 
 
-def _by_hand(
+def edit_by_hand(
     path: str, number: int, why: str = "the list is not written with one item on each line"
 ) -> EnvironmentSetupError:
+    """Return the error for a file that can't be edited line by line."""
     return EnvironmentSetupError(
         f"{path} can't be edited automatically: {why}",
         context=f"{path}, line {number}",

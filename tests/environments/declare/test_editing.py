@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from runner.environments.declare.declared_lines import declared_lines
 from runner.environments.declare.editing import EditedFiles, add_packages, package_name, remove_packages
+from runner.environments.declare.editing_poetry import add_to_poetry, has_poetry, remove_from_poetry
 from runner.environments.declare.spec import read_declared
 from runner.environments.specs import PythonSpec
 from runner.errors import EnvironmentSetupError
@@ -152,3 +153,46 @@ def test_adding_then_removing_gives_the_file_back(
     without = remove_packages(spec_of(files, style), files, [gone]).changed[style].decode()
     kept = [line for line in text.splitlines() if not re.fullmatch(rf"[\s-]*{gone}(?![a-z0-9-]).*", line)]
     assert [line for line in without.splitlines() if "pip" not in line] == [line for line in kept if "pip" not in line]
+
+
+POETRY = (
+    '[tool.poetry]\nname = "p" # n\n\n[tool.poetry.dependencies]\npython = "^3.10"\nsix = "^1.16" # why\n\n'
+    '[tool.poetry.group.dev.dependencies]\npytest = "*"\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("add", "remove", "old", "new"),
+    [
+        (["tqdm"], [], "# why\n", '# why\ntqdm = "*"\n'),
+        (["pandas[excel]>=2,<3"], [], "# why\n", '# why\npandas = { version = ">=2,<3", extras = ["excel"] }\n'),
+        (["Six<2"], [], '"^1.16"', '"<2"'),
+        (["six"], [], "", ""),
+        ([], ["SIX"], 'six = "^1.16" # why\n', ""),
+    ],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_the_table_of_poetry_is_edited_line_by_line(
+    tmp_path: Path, add: list[str], remove: list[str], old: str, new: str, end: str
+) -> None:
+    text = POETRY.replace("\n", end)
+    files = FolderFiles(write_tree(tmp_path / "p", {"pyproject.toml": text.encode()}))
+    assert has_poetry(files)
+    edit = add_to_poetry(files, add) if add else remove_from_poetry(files, remove)
+    expected = POETRY.replace(old, new).replace("\n", end) if old else None
+    assert edit.changed == ({"pyproject.toml": expected.encode()} if expected else {})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[tool.poetry]\ndependencies = {six = "*"}\n',
+        '[tool.poetry.dependencies]\nsix = [\n  "*",\n]\n',
+        '[tool.poetry.dependencies.six]\nversion = "*"\n',
+    ],
+)
+def test_another_form_of_the_table_of_poetry_is_refused(tmp_path: Path, text: str) -> None:
+    files = FolderFiles(write_tree(tmp_path / "p", {"pyproject.toml": text}))
+    assert has_poetry(files)
+    with pytest.raises(EnvironmentSetupError, match="can't be edited automatically"):
+        add_to_poetry(files, ["six==1"])
