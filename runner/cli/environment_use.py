@@ -19,6 +19,7 @@ from runner.cli.text import print_message, show_event
 from runner.environments.cache.leases import keep_across_exec
 from runner.errors import ExecutionError
 from runner.model import RunRequest
+from runner.process.replacing import replace_process
 from runner.project_environment import ProjectEnvironment, provide_environment
 from runner.settings import Home
 
@@ -146,6 +147,6 @@ def _replace_process(command: tuple[str, ...], variables: Mapping[str, str]) -> 
     flush_output()
     keep_across_exec()
     try:
-        os.execve(program, command, dict(variables))  # noqa: S606  # the user's command
+        replace_process(program, command, variables)
     except OSError as error:
         raise ExecutionError(f"'{command[0]}' can't be started: {error.strerror}", context=program) from error
