@@ -335,6 +335,8 @@ class RunDetails(Struct, frozen=True, kw_only=True):
     repairs: tuple[str, ...] = ()  # changes to the command, its parameters and its paths that let it run
     notices: tuple[str, ...] = ()
     template: str | None = None  # the command of the entry point before values and paths are put in
+    failed_at: str | None = None  # place and error in the project's code: ``train.py:7: ValueError: bad``
+    addresses: tuple[str, ...] = ()  # of the run's own server, which exists only while the command runs
 
 
 class RunRecord(Struct, frozen=True, kw_only=True):
@@ -371,6 +373,7 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     repairs: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
     template: str | None = None
+    failed_at: str | None = None
 
 
 class RunRequest(Struct, frozen=True, kw_only=True):
@@ -388,12 +391,9 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     in_place: bool = False
     as_of: str | None = None
     timeout: float | None = None
-    container_options: tuple[tuple[str, str | None], ...] = ()
-    """Options of the container engine, by name without dashes; options without a value are flags."""
-    repair: bool = True
-    """Whether known problems of old projects may be repaired."""
-    add_missing: bool = False
-    """Whether packages that the code imports without declaring them are installed."""
+    container_options: tuple[tuple[str, str | None], ...] = ()  # without dashes; those without a value are flags
+    repair: bool = True  # whether known problems of old projects may be repaired
+    add_missing: bool = False  # whether packages that the code imports without declaring them are installed
     serve_as: tuple[str, ...] = ()
     """Addresses (``HOST:PORT``) that reach this run: by listening there, or by redirecting the MLflow client."""
     tracking_uri: str | None = None

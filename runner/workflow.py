@@ -223,7 +223,8 @@ def execute(
     plan = recorder.plan
     with open_socket(recorder) as socket, watch_opened_files(folder) as opened:
         variables = command_variables(recorder, folder, environment, socket)
-        recorder.add(machine=describe_machine(variables))
+        addresses = (socket.uri.partition("//")[2], *plan.request.serve_as)
+        recorder.add(machine=describe_machine(variables), addresses=addresses)
         outcome = plan.executor.execute(
             ExecutionRequest(
                 argv=shell_argv(command, environment.shell),
@@ -234,6 +235,7 @@ def execute(
                 timeout=plan.request.timeout or plan.entry_point.timeout,
                 masks=(*plan.masker.masks, socket.token.encode()),
                 prepared=supervisor,
+                dead_addresses=addresses,
                 container=environment.container,
                 sharing=container_sharing(recorder, folder) if environment.container else None,
             ),

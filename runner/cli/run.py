@@ -6,14 +6,14 @@ import click
 import msgspec
 from msgspec import structs
 
-from runner.base.durations import format_duration, seconds_of
+from runner.base.durations import seconds_of
 from runner.cli import completions
 from runner.cli.home import enter_home, warn_of_lost_store
 from runner.cli.options import OFFLINE
-from runner.cli.output import declaration_summary
-from runner.cli.text import print_lines, print_message, show_error, show_event, show_hints_once
+from runner.cli.outcome import describe_code, print_outcome
+from runner.cli.text import print_lines, show_error, show_event, show_hints_once
 from runner.errors import UsageError
-from runner.model import EnvironmentRecord, RunRecord, RunRequest, RunStatus
+from runner.model import EnvironmentRecord, RunRecord, RunRequest
 from runner.plan import make_plan
 from runner.plan_record import describe_plan
 from runner.process import Echo
@@ -139,7 +139,7 @@ def run(
         click.echo(msgspec.json.format(msgspec.json.encode(outcome.record), indent=2))
     if outcome.error:
         show_error(outcome.error)
-    _print_outcome(outcome.record)
+    print_outcome(outcome.record, plan.source.project, is_explained=outcome.error is not None)
     return outcome.exit_code
 
 
@@ -175,42 +175,6 @@ def _seconds(text: str | None) -> float | None:
 def _text(options: dict[str, str | float | bool | None], name: str) -> str | None:
     value = options[name]
     return value if isinstance(value, str) else None
-
-
-def describe_code(record: RunRecord) -> str:
-    """Describe the code of a run in one line."""
-    code = record.code
-    if code is None:
-        return "code unknown"
-    if code.commit is None:
-        return f"tree {code.tree[:12]} (not in git)"
-    where = f" on {code.branch}" if code.branch else ""
-    if not code.dirty:
-        return f"commit {code.commit[:12]}{where}, clean"
-    count = len(code.changed_files)
-    changes = "1 file differs" if count == 1 else f"{count} files differ"
-    return f"commit {code.commit[:12]}{where}, dirty: {changes}, tree {code.tree[:12]}"
-
-
-def _print_outcome(record: RunRecord) -> None:
-    run_id = (record.run_id or "")[:8]
-    colour = "green" if record.status == RunStatus.FINISHED.value else "red"
-    seconds = f" in {format_duration(record.resources.wall_seconds)}" if record.resources else ""
-    print_message(f"run {run_id} ({record.run_name}) {record.status}{seconds}", fg=colour, bold=True)
-    print_message(f"  code: {describe_code(record)}")
-    if record.environment and record.environment.manager != "local":
-        print_message(f"  environment: {declaration_summary(record.environment)}")
-    if record.repairs:
-        print_message(f"  repaired: {'; '.join(record.repairs)}")
-    if record.redirects:
-        print_message(f"  tracking: {'; '.join(record.redirects)}")
-    for name, value in sorted(record.metrics.items())[:8]:
-        print_message(f"  {name} = {value:g}")
-    if record.reason:
-        print_message(f"  why: {record.reason}")
-    if record.status != RunStatus.FINISHED.value and record.folder:
-        print_message(f"  run folder, kept for inspection: {record.folder}")
-    print_message(f"  next: proj show {run_id}")
 
 
 def _describe_environment(environment: EnvironmentRecord) -> str:

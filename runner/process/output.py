@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import IO
 
+from runner.base.dead_links import LinkFilter
 from runner.base.masking import StreamMasker
 from runner.process.request import Echo, ProcessRequest
 
@@ -107,12 +108,13 @@ class Screen:
 class Channel:
     """One output stream of the command."""
 
-    def __init__(self, descriptor: int, screen: Screen, log: Log, masks: tuple[bytes, ...]) -> None:
+    def __init__(self, descriptor: int, screen: Screen, log: Log, request: ProcessRequest) -> None:
         self.descriptor = descriptor
         self.screen = screen
         self.is_open = True
         self._log = log
-        self._masker = StreamMasker(masks)
+        self._masker = StreamMasker(request.masks)
+        self._links = LinkFilter(request.dead_addresses)
         os.set_blocking(descriptor, False)
 
     @property
@@ -137,10 +139,11 @@ class Channel:
         if self.is_open:
             self.is_open = False
             self._forward(self._masker.end())
+            self.screen.write(self._links.end())
 
     def _forward(self, data: bytes) -> None:
         self._log.write(data)
-        self.screen.write(data)
+        self.screen.write(self._links.feed(data))
 
 
 def merges_streams(echo: Echo) -> bool:
@@ -158,4 +161,4 @@ def open_channels(request: ProcessRequest, output: int, errors: int, log: Log) -
     """Return the channels of a command's stdout and stderr."""
     shown = {Echo.SPLIT: (sys.stdout, sys.stderr), Echo.STDERR: (sys.stderr, sys.stderr), Echo.NONE: (None, None)}
     first, second = (Screen(stream) for stream in shown[request.echo])
-    return Channel(output, first, log, request.masks), Channel(errors, second, log, request.masks)
+    return Channel(output, first, log, request), Channel(errors, second, log, request)

@@ -32,6 +32,7 @@ class ProcessRequest(Struct, frozen=True, kw_only=True):
     ``grace`` is the time between two signals of the stop sequence. ``masks`` are replaced by ``***`` in the log and on
     the screen, as is everything that looks like a credential. A command that ``relays`` passes signals on to the
     processes that it started, as the client of a container engine does: all signals but SIGKILL are sent to it alone.
+    Lines in which a client links to one of ``dead_addresses`` are kept off the screen; the log has them.
     """
 
     argv: tuple[str, ...]
@@ -44,6 +45,7 @@ class ProcessRequest(Struct, frozen=True, kw_only=True):
     grace: float = 5.0
     masks: tuple[bytes, ...] = ()
     relays: bool = False
+    dead_addresses: tuple[str, ...] = ()
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
