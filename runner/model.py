@@ -26,6 +26,7 @@ class Event(Struct, frozen=True, kw_only=True):
     kind: EventKind
     message: str
     hint: str | None = None
+    run_id: str | None = None  # the run whose record was opened; only the first event of a run has it
 
 
 Report = Callable[[Event], None]
@@ -394,7 +395,6 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     container_options: tuple[tuple[str, str | None], ...] = ()  # without dashes; those without a value are flags
     repair: bool = True  # whether known problems of old projects may be repaired
     add_missing: bool = False  # whether packages that the code imports without declaring them are installed
-    serve_as: tuple[str, ...] = ()
-    """Addresses (``HOST:PORT``) that reach this run: by listening there, or by redirecting the MLflow client."""
+    serve_as: tuple[str, ...] = ()  # addresses HOST:PORT that reach this run: its own, or the client is redirected
     tracking_uri: str | None = None
     """An MLflow server on which the run is recorded too, maybe with credentials; None means MLFLOW_TRACKING_URI."""

@@ -116,7 +116,8 @@ def _open_locally(plan: Plan, database: Database, report: Report, opened: "live.
             live.record_opened(database, run.run_id, opened)
     recorder = RunRecorder(plan, database, run, report, opened)
     short = run.run_id[:8]
-    recorder.report(Event(kind=EventKind.STEP, message=f"run {short} ({run.name}), follow it: proj log -f {short}"))
+    message = f"run {short} ({run.name}), follow it: proj log -f {short}"
+    recorder.report(Event(kind=EventKind.STEP, message=message, run_id=run.run_id))
     return recorder
 
 

@@ -1,6 +1,7 @@
 """``proj run``: turns the options into a `RunRequest`, runs it, and prints the record as text or JSON."""
 
 import re
+from collections.abc import Callable
 
 import click
 import msgspec
@@ -8,17 +9,23 @@ from msgspec import structs
 
 from runner.base.durations import seconds_of
 from runner.cli import completions
+from runner.cli.border import guard_errors
+from runner.cli.detach import start_detached
 from runner.cli.home import enter_home, warn_of_lost_store
+from runner.cli.notification import notify
 from runner.cli.options import OFFLINE
 from runner.cli.outcome import describe_code, print_outcome
-from runner.cli.text import print_lines, show_error, show_event, show_hints_once
+from runner.cli.output import read_store
+from runner.cli.text import print_lines, print_message, show_error, show_event, show_hints_once
 from runner.errors import UsageError
-from runner.model import EnvironmentRecord, RunRecord, RunRequest
-from runner.plan import make_plan
+from runner.model import EnvironmentRecord, Report, RunRecord, RunRequest
+from runner.plan import Plan, make_plan
 from runner.plan_record import describe_plan
 from runner.process import Echo
 from runner.server.run.redirects import read_served
+from runner.settings import Home
 from runner.store.database import Database
+from runner.store.records import read_record
 from runner.workflow import run_with_repairs
 
 
@@ -109,12 +116,14 @@ def _addresses(assignments: tuple[str, ...]) -> tuple[str, ...]:
 @click.option("--tracking-uri", metavar="URI", help="Also record on this MLflow server. [default: MLFLOW_TRACKING_URI]")
 @click.option("--in-place", is_flag=True, help="Run in the project folder itself, not in a frozen copy.")
 @OFFLINE
+@click.option("--detach", is_flag=True, help="Run in the background, also after a logout; see proj ps, log -f, stop.")
 @click.option("--dry-run", is_flag=True, help="Print the plan; build, run and record nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON; the command's output goes to stderr.")
 def run(
     assignments: tuple[str, ...],
     engine_options: tuple[str, ...],
     dry_run: bool,
+    detach: bool,
     as_json: bool,
     serve_as: tuple[str, ...],
     **options: str | float | bool | None,
@@ -130,17 +139,47 @@ def run(
     Database.check(home.database)
     warn_of_lost_store(home)
     report = show_hints_once(show_event)
+    if detach and not dry_run:
+        return _run_detached(request, home, report, as_json=as_json)
     plan = make_plan(request, home, report)
     if dry_run:
         _print_plan(describe_plan(plan), plan.request.experiment_id, as_json)
         return 0
-    outcome = run_with_repairs(plan, report, Echo.STDERR if as_json else Echo.SPLIT)
+    return _run(plan, report, Echo.STDERR if as_json else Echo.SPLIT, as_json=as_json)
+
+
+def _run(plan: Plan, report: Report, echo: Echo, *, as_json: bool) -> int:
+    """Run a plan, print the record, and return the exit code."""
+    outcome = run_with_repairs(plan, report, echo)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(outcome.record), indent=2))
     if outcome.error:
         show_error(outcome.error)
     print_outcome(outcome.record, plan.source.project, is_explained=outcome.error is not None)
+    notify(outcome.record)
     return outcome.exit_code
+
+
+def _run_detached(request: RunRequest, home: Home, report: Report, *, as_json: bool) -> int:
+    """Start a run in a session of its own, print its id, and return 0 as soon as it is recorded."""
+
+    def work(announcing: Callable[[Report, Home], Report]) -> int:
+        shown = announcing(report, home)
+        return guard_errors(lambda: _run(make_plan(request, home, shown), shown, Echo.NONE, as_json=False))
+
+    started = start_detached(work)
+    if started.run_id is None:
+        return started.exit_code
+    with read_store() as (database, _):
+        record = read_record(database, started.run_id, home)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(record), indent=2))
+    else:
+        click.echo(started.run_id)
+    short = started.run_id[:8]
+    print_message(f"run {short} ({record.run_name}) runs in the background", fg="green", bold=True)
+    print_message(f"  follow: proj log -f {short}   stop: proj stop {short}   all: proj ps")
+    return 0
 
 
 def _request(assignments: tuple[str, ...], options: dict[str, str | float | bool | None]) -> RunRequest:
