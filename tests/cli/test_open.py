@@ -17,7 +17,7 @@ from runner.store.artifacts import write_artifact
 from runner.store.database import Database
 from runner.store.entities import NewRun
 from tests.cli.terminals import on_a_terminal
-from tests.support.standalone_server import team_server
+from tests.support.standalone_server import standalone_server
 
 Capture = pytest.CaptureFixture[str]
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40
@@ -139,6 +139,6 @@ def test_an_artifact_of_a_server(tmp_path: Path, clean_room: Path, viewed: Path)
     with closing(Database.open(theirs.database)) as database:
         run_id = runs.create(database, NewRun(name="r")).run_id
         write_artifact(theirs.artifacts(run_id), "a/b.txt", [b"text"])
-        with team_server(tmp_path, PROJ_HOME=str(theirs.root)) as team:
-            assert run_command(["open", "r", "a/b.txt", "--tracking-uri", team.url]) == 0
+        with standalone_server(tmp_path, PROJ_HOME=str(theirs.root)) as standalone:
+            assert run_command(["open", "r", "a/b.txt", "--tracking-uri", standalone.url]) == 0
     assert Path(viewed.read_text()).read_bytes() == b"text"

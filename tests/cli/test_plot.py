@@ -18,7 +18,7 @@ from runner.store.database import Database
 from runner.store.entities import Metric, NewRun
 from tests.cli.terminals import on_a_terminal
 from tests.conftest import Result, RunProj
-from tests.support.standalone_server import team_server
+from tests.support.standalone_server import standalone_server
 
 Capture = pytest.CaptureFixture[str]
 PNG = b"\x89PNG\r\n\x1a\n" + b"x" * 10
@@ -238,7 +238,7 @@ def test_runs_of_a_server(clean_room: Path, tmp_path: Path, capsys: Capture) -> 
     home = Home(clean_room / "theirs")
     with (
         closing(Database.open(home.database)) as database,
-        team_server(tmp_path, PROJ_HOME=str(home.root)) as team,
+        standalone_server(tmp_path, PROJ_HOME=str(home.root)) as team,
     ):
         made = fill(database, home)
         remote = ("--tracking-uri", team.url)

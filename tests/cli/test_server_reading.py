@@ -14,7 +14,7 @@ from runner.store import experiments, registry, runs, versions
 from runner.store.artifacts import write_artifact
 from runner.store.database import Database
 from runner.store.entities import NewRun, NewVersion
-from tests.support.standalone_server import team_server
+from tests.support.standalone_server import standalone_server
 
 Capture = pytest.CaptureFixture[str]
 
@@ -31,10 +31,10 @@ def server(tmp_path: Path, clean_room: Path, monkeypatch: pytest.MonkeyPatch) ->
     home = Home(clean_room / "theirs")
     with (
         closing(Database.open(home.database)) as database,
-        team_server(tmp_path, PROJ_HOME=str(home.root)) as team,
+        standalone_server(tmp_path, PROJ_HOME=str(home.root)) as standalone,
     ):
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", team.url)
-        yield Server(team.url, home, database)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", standalone.url)
+        yield Server(standalone.url, home, database)
 
 
 def call(capsys: Capture, *words: str) -> tuple[int, str, str]:

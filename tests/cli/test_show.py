@@ -20,7 +20,7 @@ from runner.store import lineage, models, registry, runs, values, versions
 from runner.store.artifacts import write_artifact
 from runner.store.database import Database
 from runner.store.entities import Dataset, DatasetInput, Metric, NewModel, NewRun, NewVersion
-from tests.support.standalone_server import team_server
+from tests.support.standalone_server import standalone_server
 
 Capture = pytest.CaptureFixture[str]
 
@@ -122,10 +122,10 @@ def test_a_server_shows_the_same(tmp_path: Path, clean_room: Path, capsys: Captu
     home = Home(clean_room / "theirs")
     with closing(Database.open(home.database)) as database:
         made = fill(database, home)
-        with team_server(tmp_path, PROJ_HOME=str(home.root)) as team:
-            run_command(["show", made["run"], "--tracking-uri", team.url, "--json"])
+        with standalone_server(tmp_path, PROJ_HOME=str(home.root)) as standalone:
+            run_command(["show", made["run"], "--tracking-uri", standalone.url, "--json"])
             shown = json.loads(capsys.readouterr().out)
-            found = runner.get_run(made["run"], tracking_uri=team.url)
+            found = runner.get_run(made["run"], tracking_uri=standalone.url)
     assert (shown["parent"]["run_id"], shown["parent"]["run_name"]) == (made["parent"], "the sweep")
     assert [child["run_name"] for child in shown["children"]] == ["the child"]
     assert [one["name"] for one in shown["datasets"]] == ["customers"]

@@ -16,7 +16,7 @@ from runner.store import runs
 from runner.store.database import Database
 from runner.store.entities import NewRun
 from tests.conftest import MakeRepository, RunProj, git, write_tree
-from tests.support.standalone_server import team_server
+from tests.support.standalone_server import standalone_server
 
 LOCAL = ("--env-manager", "local")
 MANIFEST = "entry_points:\n  main:\n    command: echo done\n"
@@ -131,7 +131,10 @@ def test_a_server_is_asked_for_the_runs_of_a_project(tmp_path: Path, clean_room:
     theirs = Home(clean_room / "theirs")
     with closing(Database.open(theirs.database)) as database:
         made = [runs.create(database, NewRun(tags=tags, started_at=n)).run_id for n, tags in enumerate(TAGS)]
-        with team_server(tmp_path, PROJ_HOME=str(theirs.root)) as team, open_remote(team.url) as reader:
+        with (
+            standalone_server(tmp_path, PROJ_HOME=str(theirs.root)) as standalone,
+            open_remote(standalone.url) as reader,
+        ):
             found = {record.run_id for record in reader.search(RunQuery(project=scope)).records}
     expected = {run_id for run_id, tags in zip(made, TAGS, strict=True) if is_of_project(tags, scope)}
     if scope.remote:  # the remote alone counts there
@@ -145,7 +148,10 @@ def test_nested_runs_of_a_server_are_folded(tmp_path: Path, clean_room: Path) ->
         parent = runs.create(database, NewRun(started_at=0)).run_id
         tags = {"mlflow.parentRunId": parent}
         children = [runs.create(database, NewRun(tags=tags, started_at=number)).run_id for number in range(1, 30)]
-        with team_server(tmp_path, PROJ_HOME=str(theirs.root)) as team, open_remote(team.url) as reader:
+        with (
+            standalone_server(tmp_path, PROJ_HOME=str(theirs.root)) as standalone,
+            open_remote(standalone.url) as reader,
+        ):
             page = reader.search(RunQuery(folded=True, limit=5))
             assert [record.run_id for record in page.records] == [parent]
             assert page.next_page_token is None

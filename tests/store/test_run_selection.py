@@ -17,7 +17,7 @@ from runner.store.database import Database
 from runner.store.entities import NewRun
 from runner.store.run_selection import RunReference, parse_reference, resolve
 from runner.sync.client import RemoteServer
-from tests.support.standalone_server import team_server
+from tests.support.standalone_server import standalone_server
 
 STARTED = {"proj.tree": "1" * 40}
 PARENT = "a" * 32
@@ -104,7 +104,10 @@ def test_a_server_selects_the_same_runs(tmp_path: Path, clean_room: Path) -> Non
         fill(database)
         other = experiments.create(database, "other")
         runs.create(database, NewRun(run_id="9" * 32, name="base", experiment_id=other, started_at=-1))
-        with team_server(tmp_path, PROJ_HOME=str(home.root)) as team, RemoteServer(team.url) as server:
+        with (
+            standalone_server(tmp_path, PROJ_HOME=str(home.root)) as standalone,
+            RemoteServer(standalone.url) as server,
+        ):
             said: list[str] = []
             for word, digit in EXPECTED.items():
                 # A copy on a server cannot be told from a run that proj started there.

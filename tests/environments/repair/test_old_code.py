@@ -171,7 +171,7 @@ def test_an_absolute_path_whose_end_is_a_file_of_the_repository(proj: RunProj, m
     assert "which does not exist on this machine\n" not in record.err, "replaced paths cause no warning"
     refused = proj("run", ".", "--no-repair", cwd=root)
     assert refused.code == 1
-    assert "the repository has 'data/a.csv'" in refused.err
+    assert "use the path 'data/a.csv' of the repository" in refused.err
 
 
 def test_a_default_that_is_a_path_of_another_machine(proj: RunProj, make_repository: MakeRepository) -> None:
