@@ -232,7 +232,8 @@ def explain_failure(finished: Finished) -> None:
     """Record the place of a failure, report known reasons for it, and other places to which the command logged."""
     recorder = finished.recorder
     log = "" if finished.is_finished else recorder.end_of_log()
-    place = find_failure(log, finished.folder.project, finished.folder.top) if log else None
+    is_failed = finished.execution.ending.status is RunStatus.FAILED
+    place = find_failure(log, finished.folder.project, finished.folder.top) if is_failed else None
     if place:
         recorder.add(failed_at=recorder.plan.masker.text(place))
     why = finished.folder.explain_missing(log, recorder.plan.source.project) if log else None

@@ -396,5 +396,5 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     repair: bool = True  # whether known problems of old projects may be repaired
     add_missing: bool = False  # whether packages that the code imports without declaring them are installed
     serve_as: tuple[str, ...] = ()  # addresses HOST:PORT that reach this run: its own, or the client is redirected
-    tracking_uri: str | None = None
-    """An MLflow server on which the run is recorded too, maybe with credentials; None means MLFLOW_TRACKING_URI."""
+    tracking_uri: str | None = None  # of a server that records the run too; None means MLFLOW_TRACKING_URI
+    resumes: str | None = None  # the id of the interrupted run that is continued

@@ -31,6 +31,7 @@ from runner.provenance.downloads import fetch
 from runner.provenance.inputs import Watch
 from runner.provenance.machine import describe_machine
 from runner.record import Ending, RunOutcome, RunRecorder, log_tail
+from runner.resumption import resume
 from runner.server.run.redirects import CLIENT_SHIM, copy_client_shim, has_client, is_loopback, redirecting_variables
 from runner.server.run.socket import REMOVED_VARIABLES, ChildSocket
 from runner.settings import Home
@@ -127,6 +128,7 @@ def run_plan(plan: Plan, report: Report, echo: Echo) -> RunOutcome:
         with open_record(plan, database, report) as recorder, closing(prepare()) as supervisor:
             recorder.record_plan()
             folder = check_out_folder(recorder)
+            resume(recorder, folder)
             environment = prepare_environment(recorder, folder)
             command = write_command(recorder, folder, environment)
             execution = execute(recorder, folder, environment, command, echo, supervisor)
@@ -316,6 +318,7 @@ def command_variables(
             **leading,
             "PROJ_RUN_ID": recorder.run_id,
             "PROJ_METRICS": str(recorder.metrics_log),
+            **({"PROJ_RESUMED_FROM": plan.request.resumes} if plan.request.resumes else {}),
         },
         own=plan.entry_point.env,
     )

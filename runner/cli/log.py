@@ -58,7 +58,7 @@ def _local_pieces(database: Database, home: Home, run_id: str, *, follow: bool) 
     path = home.log(run_id)
     if not _is_log(path) and (not follow or _is_over(database, run_id)):
         raise NotFoundError(f"The run {run_id[:8]} has no output", hint="Its command did not start or removed it.")
-    return _follow(database, run_id, path) if follow else _read(path, 0)
+    return _follow(database, home, run_id) if follow else _read(path, 0)
 
 
 def _without_links(database: Database, run_id: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -80,12 +80,17 @@ def _print(pieces: Iterator[bytes]) -> None:
         flush_output()  # the reader stopped early, as in `proj log RUN | head`
 
 
-def _follow(database: Database, run_id: str, path: Path) -> Iterator[bytes]:
-    position = 0
+def _follow(database: Database, home: Home, run_id: str) -> Iterator[bytes]:
+    """Yield the output until the run ends; what proj prints for a detached run meanwhile goes to stderr."""
+    messages = home.messages(run_id)
+    position = printed = 0
     while True:
         # Checked before reading, so that output written just before the end is not missed.
         over = _is_over(database, run_id)
-        for piece in _read(path, position):
+        for piece in _read(messages, printed):
+            printed += len(piece)
+            print_message(piece.decode("utf-8", "replace").rstrip("\n"))
+        for piece in _read(home.log(run_id), position):
             position += len(piece)
             yield piece
         if over:

@@ -56,8 +56,11 @@ def print_outcome(record: RunRecord, project: Path | None, *, is_explained: bool
         print_message(f"  failed at: {locate_failure(record.failed_at, project)}", fg="red")
     if record.reason and not is_explained:
         print_message(f"  why: {record.reason}")
-    if not is_finished and record.exit_code is not None and _is_copy(record, project):
+    is_copy = _is_copy(record, project)
+    if not is_finished and record.exit_code is not None and is_copy:
         print_message(f"  run folder, a read-only copy: {record.folder}")
+    if record.status == RunStatus.KILLED.value and is_copy:
+        print_message(f"  continue: proj run --resume {run_id}")
     print_message(f"  next: proj show {run_id}")
 
 

@@ -16,6 +16,7 @@ from runner.cli.notification import notify
 from runner.cli.options import OFFLINE
 from runner.cli.outcome import describe_code, print_outcome
 from runner.cli.output import read_store
+from runner.cli.resume import resume_request
 from runner.cli.text import print_lines, print_message, show_error, show_event, show_hints_once
 from runner.errors import UsageError
 from runner.model import EnvironmentRecord, Report, RunRecord, RunRequest
@@ -116,6 +117,12 @@ def _addresses(assignments: tuple[str, ...]) -> tuple[str, ...]:
 @click.option("--tracking-uri", metavar="URI", help="Also record on this MLflow server. [default: MLFLOW_TRACKING_URI]")
 @click.option("--in-place", is_flag=True, help="Run in the project folder itself, not in a frozen copy.")
 @OFFLINE
+@click.option(
+    "--resume",
+    metavar="RUN",
+    help="Continue an interrupted run: its code, environment, parameters and outputs.",
+    shell_complete=completions.runs,
+)
 @click.option("--detach", is_flag=True, help="Run in the background, also after a logout; see proj ps, log -f, stop.")
 @click.option("--dry-run", is_flag=True, help="Print the plan; build, run and record nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON; the command's output goes to stderr.")
@@ -138,6 +145,9 @@ def run(
     home = enter_home(writing=True)
     Database.check(home.database)
     warn_of_lost_store(home)
+    interrupted = _text(options, "resume")
+    if interrupted is not None:
+        request = resume_request(request, interrupted)
     report = show_hints_once(show_event)
     if detach and not dry_run:
         return _run_detached(request, home, report, as_json=as_json)

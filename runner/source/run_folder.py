@@ -93,7 +93,7 @@ class RunFolder:
             found = scan(self.top, CACHES | {b".git"})
         except OSError as error:
             raise SnapshotError("The run made a part of its folder unreadable", context=str(error)) from error
-        files = _without_environments(found, self._table)
+        files = without_environments(found, self._table)
         known = self._table.laid.keys() | self._table.provided.keys()
         self._new = [path for path in files if path not in known]
         changed = [path for path, stamp in files.items() if path in known and self._is_changed(path, stamp)]
@@ -197,7 +197,7 @@ def _require_own(root: Path, folder: Path) -> None:
         raise SnapshotError("The run removed or replaced its folder", context=str(error)) from error
 
 
-def _without_environments(found: Contents, table: Table) -> dict[bytes, Stamp]:
+def without_environments(found: Contents, table: Table) -> dict[bytes, Stamp]:
     """Return the files without those of environments that the run created."""
     marks = {path for path in found.files if path.endswith(b"/pyvenv.cfg") and path not in table.laid}
     marks |= {path for path in found.folders if path.endswith(b"/conda-meta")}
@@ -390,6 +390,6 @@ def in_place_run_folder(snapshot: Snapshot, source: Source) -> RunFolder:
         found = scan(source.root, CACHES | {b".git"})
     except OSError as error:
         raise SnapshotError("A part of the project can't be read", context=str(error)) from error
-    laid = {path: CheckoutEntry(b"", "", stamp) for path, stamp in _without_environments(found, Table()).items()}
+    laid = {path: CheckoutEntry(b"", "", stamp) for path, stamp in without_environments(found, Table()).items()}
     table = Table(tree=snapshot.code.tree, laid=laid)
     return RunFolder(source.root, source.root, source.subdirectory, table, in_place=True)
