@@ -125,7 +125,8 @@ def run_plan(plan: Plan, report: Report, echo: Echo) -> RunOutcome:
     """Execute a plan and return the closed record; the record is closed in every case, also after an error."""
     with closing(Database.open(plan.home.database)) as database:
         # The supervisor process needs as long to start as all steps before `execute`, so both happen in parallel.
-        with open_record(plan, database, report) as recorder, closing(prepare()) as supervisor:
+        has_terminal = echo is Echo.TERMINAL and not plan.executor.capabilities.runs_images
+        with open_record(plan, database, report) as recorder, closing(prepare(terminal=has_terminal)) as supervisor:
             recorder.record_plan()
             folder = check_out_folder(recorder)
             resume(recorder, folder)

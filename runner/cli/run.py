@@ -1,6 +1,7 @@
 """``proj run``: turns the options into a `RunRequest`, runs it, and prints the record as text or JSON."""
 
 import re
+import sys
 from collections.abc import Callable
 
 import click
@@ -124,6 +125,7 @@ def _addresses(assignments: tuple[str, ...]) -> tuple[str, ...]:
     shell_complete=completions.runs,
 )
 @click.option("--detach", is_flag=True, help="Run in the background, also after a logout; see proj ps, log -f, stop.")
+@click.option("--no-tty", is_flag=True, help="Give the command no terminal: no colours, no progress bars.")
 @click.option("--dry-run", is_flag=True, help="Print the plan; build, run and record nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON; the command's output goes to stderr.")
 def run(
@@ -155,7 +157,14 @@ def run(
     if dry_run:
         _print_plan(describe_plan(plan), plan.request.experiment_id, as_json)
         return 0
-    return _run(plan, report, Echo.STDERR if as_json else Echo.SPLIT, as_json=as_json)
+    return _run(plan, report, _echo(as_json=as_json, no_tty=bool(options["no_tty"])), as_json=as_json)
+
+
+def _echo(*, as_json: bool, no_tty: bool) -> Echo:
+    """Return how the output of the command is shown: in a terminal of its own if proj has one."""
+    if as_json:
+        return Echo.STDERR
+    return Echo.TERMINAL if not no_tty and sys.stdout.isatty() and sys.stderr.isatty() else Echo.SPLIT
 
 
 def _run(plan: Plan, report: Report, echo: Echo, *, as_json: bool) -> int:

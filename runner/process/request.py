@@ -14,6 +14,8 @@ class Echo(str, Enum):
 
     SPLIT = "split"
     """The command's stdout on proj's stdout, its stderr on proj's stderr."""
+    TERMINAL = "terminal"
+    """As `SPLIT`; the command's output is a terminal of its own, because proj's is one."""
     STDERR = "stderr"
     """Both on proj's stderr; stdout stays free for data."""
     NONE = "none"
