@@ -2,7 +2,6 @@
 
 import re
 import sys
-from collections.abc import Callable
 
 import click
 import msgspec
@@ -11,7 +10,6 @@ from msgspec import structs
 from runner.base.durations import seconds_of
 from runner.cli import completions
 from runner.cli.border import guard_errors
-from runner.cli.detach import start_detached
 from runner.cli.home import enter_home, warn_of_lost_store
 from runner.cli.notification import notify
 from runner.cli.options import OFFLINE
@@ -20,10 +18,10 @@ from runner.cli.output import read_store
 from runner.cli.resume import resume_request
 from runner.cli.text import print_lines, print_message, show_error, show_event, show_hints_once
 from runner.errors import UsageError
-from runner.model import EnvironmentRecord, Report, RunRecord, RunRequest
+from runner.model import EnvironmentRecord, Event, Report, RunRecord, RunRequest
 from runner.plan import Plan, make_plan
 from runner.plan_record import describe_plan
-from runner.process import Echo
+from runner.process import Echo, Release, start_detached
 from runner.server.run.redirects import read_served
 from runner.settings import Home
 from runner.store.database import Database
@@ -182,20 +180,24 @@ def _run(plan: Plan, report: Report, echo: Echo, *, as_json: bool) -> int:
 def _run_detached(request: RunRequest, home: Home, report: Report, *, as_json: bool) -> int:
     """Start a run in a session of its own, print its id, and return 0 as soon as it is recorded."""
 
-    def work(announcing: Callable[[Report, Home], Report]) -> int:
-        shown = announcing(report, home)
+    def work(release: Release) -> int:
+        def shown(event: Event) -> None:
+            if event.run_id is not None:
+                release(event.run_id, home.messages(event.run_id))
+            report(event)
+
         return guard_errors(lambda: _run(make_plan(request, home, shown), shown, Echo.NONE, as_json=False))
 
     started = start_detached(work)
-    if started.run_id is None:
+    if started.name is None:
         return started.exit_code
     with read_store() as (database, _):
-        record = read_record(database, started.run_id, home)
+        record = read_record(database, started.name, home)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(record), indent=2))
     else:
-        click.echo(started.run_id)
-    short = started.run_id[:8]
+        click.echo(started.name)
+    short = started.name[:8]
     print_message(f"run {short} ({record.run_name}) runs in the background", fg="green", bold=True)
     print_message(f"  follow: proj log -f {short}   stop: proj stop {short}   all: proj ps")
     return 0
