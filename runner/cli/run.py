@@ -2,20 +2,20 @@
 
 import re
 import sys
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
 from msgspec import structs
 
 from runner.base.durations import seconds_of
+from runner.base.lazy import LazyModule
 from runner.cli import completions
 from runner.cli.border import guard_errors
 from runner.cli.home import enter_home, warn_of_lost_store
-from runner.cli.notification import notify
 from runner.cli.options import OFFLINE
 from runner.cli.outcome import describe_code, print_outcome
 from runner.cli.output import read_store
-from runner.cli.resume import resume_request
 from runner.cli.text import print_lines, print_message, show_error, show_event, show_hints_once
 from runner.errors import UsageError
 from runner.model import EnvironmentRecord, Event, Report, RunRecord, RunRequest
@@ -27,6 +27,12 @@ from runner.settings import Home
 from runner.store.database import Database
 from runner.store.records import read_record
 from runner.workflow import run_with_repairs
+
+if TYPE_CHECKING:
+    from runner.cli import notification, resume
+else:
+    notification = LazyModule("runner.cli.notification")
+    resume = LazyModule("runner.cli.resume")
 
 
 def _parameters(assignments: tuple[str, ...]) -> dict[str, str]:
@@ -147,7 +153,7 @@ def run(
     warn_of_lost_store(home)
     interrupted = _text(options, "resume")
     if interrupted is not None:
-        request = resume_request(request, interrupted)
+        request = resume.resume_request(request, interrupted)
     report = show_hints_once(show_event)
     if detach and not dry_run:
         return _run_detached(request, home, report, as_json=as_json)
@@ -173,7 +179,7 @@ def _run(plan: Plan, report: Report, echo: Echo, *, as_json: bool) -> int:
     if outcome.error:
         show_error(outcome.error)
     print_outcome(outcome.record, plan.source.project, is_explained=outcome.error is not None)
-    notify(outcome.record)
+    notification.notify(outcome.record)
     return outcome.exit_code
 
 
