@@ -171,6 +171,7 @@ class EntryPoint(Struct, frozen=True, kw_only=True):
     parameters: tuple[ParameterSpec, ...] = ()
     description: str | None = None
     inputs: tuple[str, ...] = ()
+    copied_inputs: tuple[str, ...] = ()  # those of the inputs that a run gets as copies, also if they are large
     outputs: tuple[str, ...] = ()
     metrics: tuple[MetricsFile, ...] = ()
     env: Mapping[str, str] = {}
@@ -205,12 +206,13 @@ class SourceKind(str, Enum):
     ZIP = "zip"
 
 
-class FileRecord(Struct, frozen=True, kw_only=True):
+class FileRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A file identified by its content: path relative to the project folder, size in bytes, SHA-256 in hex."""
 
     path: str
     size: int
     sha256: str
+    md5: str | None = None  # of a .dvc file: the MD5 of the data that it stands for; of a folder it ends with .dir
 
 
 class Code(Struct, frozen=True, kw_only=True):

@@ -27,6 +27,7 @@ from runner.manifest import (
     PlannedCommand,
     bind_for_run,
     find_entry_point,
+    find_inputs,
     find_replacements,
     preflight,
     read_parameters_file,
@@ -167,9 +168,11 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
         project=None if source.frozen else source.project,
         served=request.serve_as,
         replacements=expected_replacements(request, declaration, files, scripts),
+        repository=None if request.in_place else source.root,
         redirects_local_tracking=request.repair,
     )
     report_problems(preflight(planned), report, repair=request.repair)
+    entry_point = find_inputs(entry_point, source.project, files)
     spec_key = f"{declaration} {request.environment_manager} {request.repair} {entry_point.command}"
     spec = choose_spec(request, declaration, files, scripts, partial(cache.get_or_compute, StoredSpec, spec_key))
     backend = choose_backend(request.environment_manager, spec)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from runner.base.tags import INPUTS_CHANGED_TAG
 from runner.cli.output import duration, local_time, short_code
 from runner.errors import UsageError
 from runner.model import RunRecord
@@ -62,7 +63,7 @@ _FIXED: Mapping[str, Column] = {
     "status": lambda record: record.status or "",
     "started": lambda record: local_time(record.started_at),
     "took": duration,
-    "code": lambda record: short_code(record.code),
+    "code": lambda record: short_code(record.code) + ("!" if INPUTS_CHANGED_TAG in record.tags else ""),
     "commit": lambda record: (record.code.commit or "") if record.code else "",
     "project": lambda record: record.project or "",
     "exit code": lambda record: "" if record.exit_code is None else str(record.exit_code),

@@ -37,7 +37,10 @@ _COLOURS = {"FINISHED": "green", "FAILED": "red", "KILLED": "red", "LOST": "red"
 def list_runs(
     columns: str | None, limit: int, as_csv: bool, as_json: bool, **options: str | bool | tuple[str, ...] | None
 ) -> None:
-    """List runs, newest first. A star after a commit marks code with uncommitted changes."""
+    """List runs, newest first. A star after a commit marks code with uncommitted changes.
+
+    An exclamation mark there marks runs that changed original data, to which they had links.
+    """
     shown = find_columns(columns)
     wanted = msgspec.convert({**options, "filter": _filter(options), "limit": limit}, RunQuery)
     with open_runs(_text(options["tracking_uri"]), local=bool(options["local"])) as reader:

@@ -29,11 +29,12 @@ MOST_FILES = 50_000
 
 
 class FileToProvide(Struct, frozen=True, array_like=True):
-    """A file to provide: its path in the run folder, its origin, and its SHA-256 if known."""
+    """A file to provide: its path in the run folder, its origin, its SHA-256 if known, and whether to copy it."""
 
     path: bytes
     origin: bytes
     sha256: str | None = None
+    copied: bool = False
 
 
 class FilesToProvide(Struct, frozen=True, kw_only=True):
@@ -65,7 +66,7 @@ def choose_ignored(root: Path, ignored: Iterable[bytes], home: Path, without: It
     # Below proj's home some folders have their own .gitignore, such as uv's cache.
     skipped = (*without, own[len(top) :]) if own.startswith(top) else tuple(without)
     for path in sorted(ignored):
-        if any(part and is_unwanted_folder(part) for part in _parents(path)) or _is_below(path, skipped):
+        if any(part and is_unwanted_folder(part) for part in _parents(path)) or is_below(path, skipped):
             continue
         if not path.endswith(b"/"):
             if not is_unwanted_file(path) and os.path.lexists(top + path):
@@ -82,7 +83,8 @@ def _parents(path: bytes) -> Iterator[bytes]:
         folder = folder.rpartition(b"/")[0]
 
 
-def _is_below(path: bytes, folders: tuple[bytes, ...]) -> bool:
+def is_below(path: bytes, folders: tuple[bytes, ...]) -> bool:
+    """Return whether a path is one of these folders or in one of them."""
     tidy = path.rstrip(b"/")
     return any(tidy == folder or tidy.startswith(folder + b"/") for folder in folders)
 
@@ -104,7 +106,7 @@ def _walk(top: bytes, start: bytes, skipped: tuple[bytes, ...], found: FilesToPr
         folders.append(folder)
         for entry in here:
             path = folder + b"/" + entry.name
-            if _is_below(path, skipped):
+            if is_below(path, skipped):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 waiting.extend(() if is_unwanted_folder(path) else (path,))
@@ -145,6 +147,8 @@ def _kept(known: Provided | None, want: FileToProvide, destination: bytes) -> Pr
         return None
     before = origin_stamp(want.origin)
     if known.how == "linked":
+        if want.copied:
+            return None
         return structs.replace(known, before=before, sha256=want.sha256)
     return known if known.before == before else None
 
@@ -175,11 +179,12 @@ class _Copier:
             OSError: the file can't be read, or the disk is full.
         """
         origin, target = Path(os.fsdecode(want.origin)), Path(os.fsdecode(destination))
-        status = origin.lstat()
+        status = origin.stat() if want.copied else origin.lstat()
         if os.path.lexists(destination):
             remove_tree(target)
         target.parent.mkdir(parents=True, exist_ok=True)
-        how = self._fill(origin, target, status.st_size) if stat.S_ISREG(status.st_mode) else "linked"
+        size = 0 if want.copied else status.st_size
+        how = self._fill(origin, target, size) if stat.S_ISREG(status.st_mode) else "linked"
         if how == "linked":
             target.symlink_to(origin.resolve())
             return Provided(want.origin, how, origin_stamp(want.origin), Stamp.of(target.lstat()), want.sha256)
