@@ -181,7 +181,6 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
         redirects_local_tracking=request.repair,
     )
     report_problems(preflight(planned), report, repair=request.repair)
-    entry_point = find_inputs(entry_point, source.project, files)
     spec_key = f"{declaration} {request.environment_manager} {request.repair} {entry_point.command}"
     spec = choose_spec(request, declaration, files, scripts, partial(cache.get_or_compute, StoredSpec, spec_key))
     backend = choose_backend(request.environment_manager, spec)
@@ -196,7 +195,7 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
         snapshot=snapshot,
         files=files,
         manifest=manifest,
-        entry_point=entry_point,
+        entry_point=find_inputs(entry_point, source.project, files),
         parameters=parameters,
         masker=masker,
         spec=with_additions(spec, additions),

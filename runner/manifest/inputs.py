@@ -11,6 +11,7 @@ from posixpath import basename, dirname, isabs, normpath
 import msgspec
 from msgspec import structs
 
+from runner.base.foreign_text import parse_yaml
 from runner.base.suggestions import nearest
 from runner.errors import ManifestError
 from runner.manifest.files import tidy_path
@@ -60,7 +61,9 @@ def declaring_line(entry_point: EntryPoint, names: Iterable[str]) -> str:
 
 
 def _as_yaml(name: str) -> str:
-    return name if re.fullmatch(r"[\w./-]*[A-Za-z_/][\w./-]*", name, re.ASCII) else msgspec.json.encode(name).decode()
+    """Return a text as YAML reads it: without quotes if it is neither a number nor a word like ``no``."""
+    is_plain = re.fullmatch(r"[\w./-]+", name, re.ASCII) and parse_yaml(f"[{name}]") == [name]
+    return name if is_plain else msgspec.json.encode(name).decode()
 
 
 def _matches(name: str, project: Path | None, files: ProjectFiles) -> Iterator[str]:
