@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from runner.model import RunRecord, RunRequest
+from runner.settings import Home
 from runner.source import providing
+from runner.workflow import run_project
 from tests.conftest import MakeRepository, Result, RunProj, write_tree
 
 only_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="inotify is Linux's")
@@ -26,6 +29,15 @@ def run(proj: RunProj, folder: Path, *words: str) -> Result:
 def inputs(result: Result) -> dict[str, str]:
     assert result.code == 0, result.err
     return {one["path"]: one["sha256"] for one in result.json["inputs"]}
+
+
+def run_here(home: Home, folder: Path) -> RunRecord:
+    request = RunRequest(uri=str(folder), environment_manager="local")
+    return run_project(request, home, lambda _event: None).record
+
+
+def digests(record: RunRecord) -> dict[str, str]:
+    return {one.path: one.sha256 for one in record.inputs}
 
 
 def sha(text: str) -> str:
@@ -136,19 +148,19 @@ def test_an_original_that_a_run_changes_is_marked_unless_it_gets_a_copy(
 
 
 def test_a_large_ignored_file_is_copied_if_the_manifest_says_so(
-    proj: RunProj, make_repository: MakeRepository, monkeypatch: pytest.MonkeyPatch
+    home: Home, make_repository: MakeRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(providing, "COPY_LIMIT", 3)
     monkeypatch.setattr(providing, "clone_file", lambda *_: False)
     text = manifest("echo more >> data/big.dat", "    inputs: {data: WAY}\n")
     root = make_repository({"MLproject": text.replace("WAY", "link"), ".gitignore": "data\n"})
     write_tree(root, {"data/big.dat": "12345"})
-    assert run(proj, root).json["tags"]["proj.inputs.changed"] == "data/big.dat"
+    assert run_here(home, root).tags["proj.inputs.changed"] == "data/big.dat"
     write_tree(root, {"data/big.dat": "12345", "MLproject": text.replace("WAY", "copy")})
-    done = run(proj, root)
+    done = run_here(home, root)
     assert (root / "data/big.dat").read_text(encoding="utf-8") == "12345"
-    assert "proj.inputs.changed" not in done.json["tags"]
-    assert [one["path"] for one in done.json["outputs"]] == ["data/big.dat"]
+    assert "proj.inputs.changed" not in done.tags
+    assert [one.path for one in done.outputs] == ["data/big.dat"]
 
 
 def test_a_file_that_is_only_touched_is_not_changed(proj: RunProj, make_repository: MakeRepository) -> None:
@@ -159,18 +171,19 @@ def test_a_file_that_is_only_touched_is_not_changed(proj: RunProj, make_reposito
 
 
 def test_unchanged_inputs_are_not_read_again(
-    proj: RunProj, make_repository: MakeRepository, monkeypatch: pytest.MonkeyPatch
+    home: Home, make_repository: MakeRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = make_repository({"MLproject": manifest("true", "    inputs: [data, ../far]\n"), ".gitignore": "data\n"})
     write_tree(root, {"data/a.csv": "1", "../far/b.csv": "2"})
     time.sleep(0.05)  # a digest is cached when the stamp of the file is older than the tick of the clock
-    first = inputs(run(proj, root))
+    first = digests(run_here(home, root))
     read: list[Any] = []
     monkeypatch.setattr("runner.base.files.sha256_of", lambda path: read.append(path) or sha(path.read_text()))
-    assert inputs(run(proj, root)) == first == {"../far/b.csv": sha("2"), "data/a.csv": sha("1")}
-    assert [path for path in read if path.suffix == ".csv"] == []
+    assert digests(run_here(home, root)) == first == {"../far/b.csv": sha("2"), "data/a.csv": sha("1")}
+    assert [path.name for path in read if path.suffix == ".csv"] == []
     write_tree(root, {"data/a.csv": "3"})
-    assert inputs(run(proj, root)) == {"../far/b.csv": sha("2"), "data/a.csv": sha("3")}
+    assert digests(run_here(home, root)) == {"../far/b.csv": sha("2"), "data/a.csv": sha("3")}
+    assert [path.name for path in read if path.suffix == ".csv"] == ["a.csv"]
 
 
 @pytest.mark.parametrize(
