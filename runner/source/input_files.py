@@ -7,7 +7,8 @@ from posixpath import normpath
 
 from msgspec import Struct
 
-from runner.base.files import Stamp, remove_tree, walk_files
+from runner.base.files import Stamp, walk_files
+from runner.base.safe_paths import folder_at, open_tree, remove_at, remove_in_run, status_at
 from runner.model import Event, EventKind, Report
 from runner.source.checkout import CheckoutEntry, Provided
 from runner.source.providing import FilesToProvide, FileToProvide, origin_stamp, provide_files
@@ -77,7 +78,6 @@ def _link(layout: Layout, target: Path, origin: Path) -> None:
         if here.is_symlink() or number == len(names):
             _put(layout, here, there, copied=False)
             return
-        here.mkdir(exist_ok=True)
 
 
 def _copy(layout: Layout, target: Path) -> None:
@@ -110,8 +110,9 @@ def _open(layout: Layout, link: Path) -> None:
     """Replace a link to a folder by a folder of links."""
     origin = link.resolve()
     _forget(layout, link)
-    link.unlink()
-    link.mkdir()
+    remove_in_run(link)
+    with folder_at(layout.root.parent, (layout.root.name, *link.relative_to(layout.root).parts), create=True):
+        pass  # the folder may be empty
     for entry in sorted(os.listdir(origin)):  # noqa: PTH208  only the names are needed
         _put(layout, link / entry, origin / entry, copied=False)
 
@@ -119,10 +120,11 @@ def _open(layout: Layout, link: Path) -> None:
 def _copy_folder(layout: Layout, link: Path, origin: Path) -> None:
     """Replace a link to a folder by a copy of the folder and of all that links in it lead to."""
     _forget(layout, link)
-    link.unlink()
-    for path in sorted(walk_files(origin)):
+    remove_in_run(link)
+    for path in walk_files(origin):
         _put(layout, link / path.relative_to(origin), path, copied=True)
-    link.mkdir(exist_ok=True)
+    with folder_at(layout.root.parent, (layout.root.name, *link.relative_to(layout.root).parts), create=True):
+        pass  # the folder may be empty
 
 
 def _forget(layout: Layout, path: Path) -> None:
@@ -133,17 +135,20 @@ def _forget(layout: Layout, path: Path) -> None:
 
 
 def _put(layout: Layout, path: Path, origin: Path, *, copied: bool) -> None:
-    """Put a file, or a link to a folder, at a path of the run folder."""
+    """Put a file, or a link to a folder, at a path of the run folder, without following links on the way."""
     _forget(layout, path)
+    name, user_file = os.fsencode(path.relative_to(layout.root)), os.fsencode(origin)
+    put: Iterable[Provided]
     if not copied and (origin.is_dir() or origin.is_symlink()):
-        if path.is_symlink() or path.exists():
-            remove_tree(path)
-        path.symlink_to(origin.resolve())
-        found = Provided(os.fsencode(origin), "linked", origin_stamp(os.fsencode(origin)), Stamp.of(path.lstat()))
-        put: Iterable[Provided] = (found,)
+        with open_tree(layout.root.parent, (layout.root.name,)) as tree:
+            parent, last = tree.parent(name, create=True)
+            if status_at(parent, last) is not None:
+                remove_at(parent, last)
+            os.symlink(origin.resolve(), last, dir_fd=parent)
+            stamp = Stamp.of(os.stat(last, dir_fd=parent, follow_symlinks=False))
+        put = (Provided(user_file, "linked", origin_stamp(user_file), stamp),)
     else:
-        want = FileToProvide(os.fsencode(path.name), os.fsencode(origin), None, copied)
-        put = provide_files(path.parent, FilesToProvide(files=[want], folders=[], crowded=[]), {}).values()
+        want = FileToProvide(name, user_file, None, copied)
+        put = provide_files(layout.root, FilesToProvide(files=[want], folders=[], crowded=[]), {}).values()
     if path.is_relative_to(layout.top):
-        name = os.fsencode(path.relative_to(layout.top))
-        layout.provided.update((name, one) for one in put)
+        layout.provided.update((os.fsencode(path.relative_to(layout.top)), one) for one in put)
