@@ -151,7 +151,7 @@ def test_a_large_ignored_file_is_copied_if_the_manifest_says_so(
     home: Home, make_repository: MakeRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(providing, "COPY_LIMIT", 3)
-    monkeypatch.setattr(providing, "clone_file", lambda *_: False)
+    monkeypatch.setattr(providing, "clone_at", lambda *_: False)
     text = manifest("echo more >> data/big.dat", "    inputs: {data: WAY}\n")
     root = make_repository({"MLproject": text.replace("WAY", "link"), ".gitignore": "data\n"})
     write_tree(root, {"data/big.dat": "12345"})
