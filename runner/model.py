@@ -172,6 +172,7 @@ class EntryPoint(Struct, frozen=True, kw_only=True):
     parameters: tuple[ParameterSpec, ...] = ()
     description: str | None = None
     inputs: tuple[str, ...] = ()
+    copied_inputs: tuple[str, ...] = ()  # those of the inputs that a run gets as copies, also if they are large
     outputs: tuple[str, ...] = ()
     metrics: tuple[MetricsFile, ...] = ()
     env: Mapping[str, str] = {}
@@ -179,8 +180,7 @@ class EntryPoint(Struct, frozen=True, kw_only=True):
     environment: EnvironmentDeclaration | None = None
     needs: tuple[str, ...] = ()
     promote: Mapping[str, object] | None = None
-    extra: str = "--{name} {value}"
-    """How an undeclared parameter is added to the command."""
+    extra: str = "--{name} {value}"  # how an undeclared parameter is added to the command
     faults: tuple[Fault, ...] = ()
     """Errors and warnings about the declaration; errors prevent this entry point only."""
 
@@ -196,8 +196,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     tolerance: float | None = None
     metric: str | None = None  # the primary metric of the project
     goal: str | None = None  # max or min: which value of the primary metric is the best
-    faults: tuple[Fault, ...] = ()
-    """Tolerated faults outside the entry points, with hints for the user."""
+    faults: tuple[Fault, ...] = ()  # tolerated ones outside the entry points, with hints for the user
 
 
 class SourceKind(str, Enum):
@@ -208,12 +207,13 @@ class SourceKind(str, Enum):
     ZIP = "zip"
 
 
-class FileRecord(Struct, frozen=True, kw_only=True):
+class FileRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A file identified by its content: path relative to the project folder, size in bytes, SHA-256 in hex."""
 
     path: str
     size: int
     sha256: str
+    md5: str | None = None  # of a .dvc file: the MD5 of the data that it stands for; of a folder it ends with .dir
 
 
 class Code(Struct, frozen=True, kw_only=True):

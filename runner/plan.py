@@ -27,6 +27,7 @@ from runner.manifest import (
     PlannedCommand,
     bind_for_run,
     find_entry_point,
+    find_inputs,
     find_replacements,
     preflight,
     read_parameters_file,
@@ -177,6 +178,7 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
         project=None if source.frozen else source.project,
         served=request.serve_as,
         replacements=expected_replacements(request, declaration, files, scripts),
+        repository=None if request.in_place else source.root,
         redirects_local_tracking=request.repair,
     )
     report_problems(preflight(planned), report, repair=request.repair)
@@ -194,7 +196,7 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
         snapshot=snapshot,
         files=files,
         manifest=manifest,
-        entry_point=entry_point,
+        entry_point=find_inputs(entry_point, source.project, files),
         parameters=parameters,
         masker=masker,
         spec=with_additions(spec, additions),

@@ -90,7 +90,7 @@ def _changed_inputs(recorder: RunRecorder, inputs: Sequence[FileRecord], folder:
     for one in inputs:
         path = folder.project / one.path
         try:
-            if cache.sha256(path.resolve()) != one.sha256:
+            if cache.digest(path.resolve()) != one.sha256:
                 texts.append(f"{one.path} changed since the interrupted run read it")
         except OSError:
             texts.append(f"{one.path}, which the interrupted run read, is gone")

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from pathlib import Path
 from signal import Signals
 from typing import TYPE_CHECKING
 
@@ -32,11 +31,12 @@ from runner.provenance.downloads import fetch
 from runner.provenance.inputs import Watch
 from runner.provenance.machine import describe_machine
 from runner.record import Ending, RunOutcome, RunRecorder, log_tail
+from runner.run_inputs import record_inputs, required_paths
 from runner.server.run.redirects import CLIENT_SHIM, copy_client_shim, has_client, is_loopback, redirecting_variables
 from runner.server.run.socket import REMOVED_VARIABLES, ChildSocket
 from runner.settings import Home
 from runner.source.frozen import FrozenTree
-from runner.source.run_folder import RequiredPaths, RunFolder, check_out, in_place_run_folder
+from runner.source.run_folder import RunFolder, check_out, in_place_run_folder
 from runner.store.database import Database
 
 if TYPE_CHECKING:
@@ -144,8 +144,9 @@ def run_plan(plan: Plan, report: Report, echo: Echo) -> RunOutcome:
                 resumption.resume(recorder, folder)
             environment = prepare_environment(recorder, folder)
             command = write_command(recorder, folder, environment)
+            inputs = record_inputs(recorder, folder)
             execution = execute(recorder, folder, environment, command, echo, supervisor)
-            failed = collect(Finished(recorder, folder, environment, execution))
+            failed = collect(Finished(recorder, folder, environment, inputs, execution))
             release(recorder, folder, keep=execution.ending.status is not RunStatus.FINISHED or OUTPUTS in failed)
             recorder.close(execution.ending)
         return recorder.outcome()
@@ -157,7 +158,7 @@ def check_out_folder(recorder: RunRecorder) -> RunFolder:
     if plan.request.in_place:
         folder = in_place_run_folder(plan.snapshot, plan.source)
     else:
-        required = RequiredPaths(inputs=plan.entry_point.inputs, outputs=plan.entry_point.outputs)
+        required = required_paths(plan)
         folder = check_out(plan.snapshot, plan.source, recorder.run_id, plan.home, recorder.report, required)
     recorder.add(folder=str(folder.root), cwd=str(folder.project))
     return folder
@@ -264,7 +265,7 @@ def execute(
     return Execution(
         outcome=outcome,
         ending=final,
-        opened=tuple(opened),
+        opened=opened,
         was_logged_to=socket.was_used,
         address=f"127.0.0.1:{socket.port}",
         written_runs=socket.written_runs,
@@ -299,19 +300,18 @@ def request_redactor(plan: Plan) -> Callable[[bytes], bytes] | None:
 
 
 @contextmanager
-def watch_opened_files(folder: RunFolder) -> Iterator[list[tuple[str, Path]]]:
-    """Observe which of the linked files outside the tree the command opens; the list is filled after the block.
+def watch_opened_files(folder: RunFolder) -> Iterator[dict[str, bool]]:
+    """Observe which of the files outside the tree the command opens; the dict is filled after the block.
 
-    Each item is a path relative to the project folder, and the user's file that it links to.
+    It has a path relative to the project folder, and whether the file was seen to be opened or could not be watched.
     """
-    origins = dict(folder.provided)
-    watch = Watch(tuple(origins))
-    opened: list[tuple[str, Path]] = []
+    watch = Watch(tuple(path for path, _ in folder.provided))
+    opened: dict[str, bool] = {}
     try:
         yield opened
     finally:
-        seen = (path for path in watch.stop() if path in origins)
-        opened.extend((os.path.relpath(path, folder.project), origins[path]) for path in seen)
+        unseen = frozenset(watch.unseen)
+        opened.update((os.path.relpath(path, folder.project), path not in unseen) for path in watch.stop())
 
 
 def command_variables(
