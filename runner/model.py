@@ -392,8 +392,8 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     """Options of the container engine, by name without dashes; options without a value are flags."""
     repair: bool = True
     """Whether known problems of old projects may be repaired."""
-    add_missing: bool = False
-    """Whether packages that the code imports without declaring them are installed."""
+    add_missing: bool = False  # whether packages that the code imports without declaring them are installed
+    tags: Mapping[str, str] = {}  # tags that the user gives the run
     serve_as: tuple[str, ...] = ()
     """Addresses (``HOST:PORT``) that reach this run: by listening there, or by redirecting the MLflow client."""
     tracking_uri: str | None = None

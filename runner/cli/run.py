@@ -7,9 +7,10 @@ import msgspec
 from msgspec import structs
 
 from runner.base.durations import format_duration, seconds_of
+from runner.base.tags import NOTE_TAG
 from runner.cli import completions
 from runner.cli.home import enter_home, warn_of_lost_store
-from runner.cli.options import OFFLINE
+from runner.cli.options import OFFLINE, check_text, read_tags
 from runner.cli.output import declaration_summary
 from runner.cli.text import print_lines, print_message, show_error, show_event, show_hints_once
 from runner.errors import UsageError
@@ -20,6 +21,8 @@ from runner.process import Echo
 from runner.server.run.redirects import read_served
 from runner.store.database import Database
 from runner.workflow import run_with_repairs
+
+Option = str | float | bool | tuple[str, ...] | None
 
 
 def _parameters(assignments: tuple[str, ...]) -> dict[str, str]:
@@ -90,6 +93,8 @@ def _addresses(assignments: tuple[str, ...]) -> tuple[str, ...]:
     help="Option for the container engine, without dashes; repeatable.",
 )
 @click.option("--run-name", metavar="NAME", help="Name of the run. [default: a random name]")
+@click.option("--tag", "tags", multiple=True, metavar="NAME[=VALUE]", help="Set a tag of the run; repeatable.")
+@click.option("--note", metavar="TEXT", help="Note of the run; `proj note` shows and changes it.")
 @click.option(
     "--env-manager",
     metavar="NAME",
@@ -117,14 +122,17 @@ def run(
     dry_run: bool,
     as_json: bool,
     serve_as: tuple[str, ...],
-    **options: str | float | bool | None,
+    **options: Option,
 ) -> int:
     """Run an entry point of PROJECT and record code, environment, parameters and results.
 
     PROJECT is a folder, a git URL, a bare repository or a zip archive; #sub/dir names a folder inside it.
     """
     request = structs.replace(
-        _request(assignments, options), container_options=_engine_options(engine_options), serve_as=_addresses(serve_as)
+        _request(assignments, options),
+        container_options=_engine_options(engine_options),
+        serve_as=_addresses(serve_as),
+        tags=_tags(options),
     )
     home = enter_home(writing=True)
     Database.check(home.database)
@@ -143,7 +151,7 @@ def run(
     return outcome.exit_code
 
 
-def _request(assignments: tuple[str, ...], options: dict[str, str | float | bool | None]) -> RunRequest:
+def _request(assignments: tuple[str, ...], options: dict[str, Option]) -> RunRequest:
     return RunRequest(
         uri=str(options["uri"]),
         entry_point=_text(options, "entry_point"),
@@ -163,6 +171,13 @@ def _request(assignments: tuple[str, ...], options: dict[str, str | float | bool
     )
 
 
+def _tags(options: dict[str, Option]) -> dict[str, str]:
+    """Return the tags that the user gives the run, its note among them."""
+    given, note = options["tags"], _text(options, "note")
+    tags = read_tags(given if isinstance(given, tuple) else ())
+    return {**tags, NOTE_TAG: check_text("tag", "note", note)} if note else tags
+
+
 def _seconds(text: str | None) -> float | None:
     if text is None:
         return None
@@ -172,7 +187,7 @@ def _seconds(text: str | None) -> float | None:
     return seconds
 
 
-def _text(options: dict[str, str | float | bool | None], name: str) -> str | None:
+def _text(options: dict[str, Option], name: str) -> str | None:
     value = options[name]
     return value if isinstance(value, str) else None
 
