@@ -16,6 +16,7 @@ from runner.environments.repair.missing import explain_failed_import, failed_imp
 from runner.manifest import serve_hint, served_address
 from runner.model import Event, EventKind, RunStatus
 from runner.process import Outcome
+from runner.provenance.failures import find_failure
 from runner.provenance.inputs import digest_inputs
 from runner.provenance.metrics import MetricValue, read_metrics_files, read_metrics_log
 from runner.provenance.outputs import collect_outputs
@@ -228,9 +229,13 @@ def check_tree(finished: Finished) -> None:
 
 
 def explain_failure(finished: Finished) -> None:
-    """Report known reasons why the command failed, and other places to which it logged."""
+    """Record the place of a failure, report known reasons for it, and other places to which the command logged."""
     recorder = finished.recorder
     log = "" if finished.is_finished else recorder.end_of_log()
+    is_failed = finished.execution.ending.status is RunStatus.FAILED
+    place = find_failure(log, finished.folder.project, finished.folder.top) if is_failed else None
+    if place:
+        recorder.add(failed_at=recorder.plan.masker.text(place))
     why = finished.folder.explain_missing(log, recorder.plan.source.project) if log else None
     if why:
         recorder.report(Event(kind=EventKind.WARNING, message=why))

@@ -31,6 +31,7 @@ from runner.provenance.downloads import fetch
 from runner.provenance.inputs import Watch
 from runner.provenance.machine import describe_machine
 from runner.record import Ending, RunOutcome, RunRecorder, log_tail
+from runner.resumption import resume
 from runner.server.run.redirects import CLIENT_SHIM, copy_client_shim, has_client, is_loopback, redirecting_variables
 from runner.server.run.socket import REMOVED_VARIABLES, ChildSocket
 from runner.settings import Home
@@ -124,9 +125,11 @@ def run_plan(plan: Plan, report: Report, echo: Echo) -> RunOutcome:
     """Execute a plan and return the closed record; the record is closed in every case, also after an error."""
     with closing(Database.open(plan.home.database)) as database:
         # The supervisor process needs as long to start as all steps before `execute`, so both happen in parallel.
-        with open_record(plan, database, report) as recorder, closing(prepare()) as supervisor:
+        has_terminal = echo is Echo.TERMINAL and not plan.executor.capabilities.runs_images
+        with open_record(plan, database, report) as recorder, closing(prepare(terminal=has_terminal)) as supervisor:
             recorder.record_plan()
             folder = check_out_folder(recorder)
+            resume(recorder, folder)
             environment = prepare_environment(recorder, folder)
             command = write_command(recorder, folder, environment)
             execution = execute(recorder, folder, environment, command, echo, supervisor)
@@ -223,7 +226,8 @@ def execute(
     plan = recorder.plan
     with open_socket(recorder) as socket, watch_opened_files(folder) as opened:
         variables = command_variables(recorder, folder, environment, socket)
-        recorder.add(machine=describe_machine(variables))
+        addresses = (socket.uri.partition("//")[2], *plan.request.serve_as)
+        recorder.add(machine=describe_machine(variables), addresses=addresses)
         outcome = plan.executor.execute(
             ExecutionRequest(
                 argv=shell_argv(command, environment.shell),
@@ -234,6 +238,7 @@ def execute(
                 timeout=plan.request.timeout or plan.entry_point.timeout,
                 masks=(*plan.masker.masks, socket.token.encode()),
                 prepared=supervisor,
+                dead_addresses=addresses,
                 container=environment.container,
                 sharing=container_sharing(recorder, folder) if environment.container else None,
             ),
@@ -314,6 +319,7 @@ def command_variables(
             **leading,
             "PROJ_RUN_ID": recorder.run_id,
             "PROJ_METRICS": str(recorder.metrics_log),
+            **({"PROJ_RESUMED_FROM": plan.request.resumes} if plan.request.resumes else {}),
         },
         own=plan.entry_point.env,
     )
