@@ -34,6 +34,7 @@ COMMANDS = {
     "run": LazyCommand("runner.cli.run:run", "Run an entry point and record it."),
     "ps": LazyCommand("runner.cli.ps:ps", "List the runs that are running."),
     "stop": LazyCommand("runner.cli.stop:stop", "Stop runs that are running."),
+    "rerun": LazyCommand("runner.cli.rerun:rerun", "Run a recorded run again, with other parameters."),
     "list": LazyCommand("runner.cli.list:list_runs", "List runs, newest first."),
     "show": LazyCommand("runner.cli.show:show", "Show all details of a run."),
     "log": LazyCommand("runner.cli.log:log", "Print the output of a run."),

@@ -32,7 +32,12 @@ from runner.workflow import run_with_repairs
 Option = str | float | bool | tuple[str, ...] | None
 
 
-def _parameters(assignments: tuple[str, ...]) -> dict[str, str]:
+def read_parameters(assignments: tuple[str, ...]) -> dict[str, str]:
+    """Return the values of ``-P``, by name.
+
+    Raises:
+        UsageError: an assignment is not NAME=VALUE, or a name is given twice.
+    """
     given: dict[str, str] = {}
     for assignment in assignments:
         name, equals, value = assignment.partition("=")
@@ -161,19 +166,19 @@ def run(
         return _run_detached(request, home, report, as_json=as_json)
     plan = make_plan(request, home, report)
     if dry_run:
-        _print_plan(describe_plan(plan), plan.request.experiment_id, as_json)
+        print_plan(describe_plan(plan), plan.request.experiment_id, as_json)
         return 0
-    return _run(plan, report, _echo(as_json=as_json, no_tty=bool(options["no_tty"])), as_json=as_json)
+    return run_and_print(plan, report, choose_echo(as_json=as_json, no_tty=bool(options["no_tty"])), as_json=as_json)
 
 
-def _echo(*, as_json: bool, no_tty: bool) -> Echo:
+def choose_echo(*, as_json: bool, no_tty: bool) -> Echo:
     """Return how the output of the command is shown: in a terminal of its own if proj has one."""
     if as_json:
         return Echo.STDERR
     return Echo.TERMINAL if not no_tty and sys.stdout.isatty() and sys.stderr.isatty() else Echo.SPLIT
 
 
-def _run(plan: Plan, report: Report, echo: Echo, *, as_json: bool) -> int:
+def run_and_print(plan: Plan, report: Report, echo: Echo, *, as_json: bool) -> int:
     """Run a plan, print the record, and return the exit code."""
     outcome = run_with_repairs(plan, report, echo)
     if as_json:
@@ -194,7 +199,7 @@ def _run_detached(request: RunRequest, home: Home, report: Report, *, as_json: b
                 release(event.run_id, home.messages(event.run_id))
             report(event)
 
-        return guard_errors(lambda: _run(make_plan(request, home, shown), shown, Echo.NONE, as_json=False))
+        return guard_errors(lambda: run_and_print(make_plan(request, home, shown), shown, Echo.NONE, as_json=False))
 
     started = start_detached(work)
     if started.name is None:
@@ -215,7 +220,7 @@ def _request(assignments: tuple[str, ...], options: dict[str, Option]) -> RunReq
     return RunRequest(
         uri=str(options["uri"]),
         entry_point=_text(options, "entry_point"),
-        parameters=_parameters(assignments),
+        parameters=read_parameters(assignments),
         parameters_file=_text(options, "params_file"),
         version=_text(options, "version"),
         experiment_name=_text(options, "experiment_name"),
@@ -227,7 +232,7 @@ def _request(assignments: tuple[str, ...], options: dict[str, Option]) -> RunReq
         repair=not options["no_repair"],
         add_missing=bool(options["add_missing"]),
         as_of=_text(options, "as_of"),
-        timeout=_seconds(_text(options, "timeout")),
+        timeout=read_timeout(_text(options, "timeout")),
     )
 
 
@@ -238,7 +243,12 @@ def _tags(options: dict[str, Option]) -> dict[str, str]:
     return {**tags, NOTE_TAG: check_text("tag", "note", note)} if note else tags
 
 
-def _seconds(text: str | None) -> float | None:
+def read_timeout(text: str | None) -> float | None:
+    """Return a time limit in seconds, None without one.
+
+    Raises:
+        UsageError: the text is not a time.
+    """
     if text is None:
         return None
     seconds = float(text) if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text) else seconds_of(text)
@@ -257,7 +267,8 @@ def _describe_environment(environment: EnvironmentRecord) -> str:
     return f"{environment.manager}, {base}"
 
 
-def _print_plan(plan: RunRecord, experiment_id: str | None, as_json: bool) -> None:
+def print_plan(plan: RunRecord, experiment_id: str | None, as_json: bool) -> None:
+    """Print the plan of a run, for people or as JSON."""
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(plan), indent=2))
         return
