@@ -28,8 +28,9 @@ _SHOWN = 10
 @click.argument("names", nargs=-1, metavar="[RUN]...", shell_complete=completions.runs)
 @searches_runs
 @click.option("--to", "uri", metavar="URI", help="Address of the server. [default: MLFLOW_TRACKING_URI]")
+@click.option("--code/--no-code", default=None, help="Send the code as a git bundle. [default: to `proj server` only]")
 @click.option("--json", "as_json", is_flag=True, help="Print the sent items as a JSON list.")
-def push_runs(names: tuple[str, ...], uri: str | None, as_json: bool, **values: object) -> int:
+def push_runs(names: tuple[str, ...], uri: str | None, code: bool | None, as_json: bool, **values: object) -> int:
     r"""Copy runs, with their nested runs, to an MLflow server; nothing is sent twice.
 
     Credentials come from MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD. The exit code
@@ -43,7 +44,7 @@ def push_runs(names: tuple[str, ...], uri: str | None, as_json: bool, **values: 
     search = read_search(values, named=bool(names))
     _refuse_offline()
     with open_store() as (database, home), RemoteServer(_address(uri)) as server:
-        to = Destination(database=database, home=home, server=server, report=show_event)
+        to = Destination(database=database, home=home, server=server, report=show_event, code=code)
         named = [resolve(database, name, print_message) for name in names]
         if not names:
             named = [record.run_id or "" for record in find_records(LocalReader(database, home), search)]
