@@ -66,7 +66,7 @@ class RemoteServer:
     def is_proj(self) -> bool:
         """Return whether the server is a `proj server`."""
         try:
-            return self._transport.ask("GET", "/version").strip() == SERVER_VERSION.encode()
+            return self._transport.text("/version").strip() == SERVER_VERSION
         except RemoteError:
             return False
 
