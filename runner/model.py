@@ -256,8 +256,7 @@ class EnvironmentRecord(Struct, frozen=True, kw_only=True):
     channels: tuple[str, ...] = ()
     image: str | None = None
     image_digest: str | None = None
-    engine_options: tuple[str, ...] = ()
-    """Further options of the container engine: GPUs of the manifest, and the user's own options, masked."""
+    engine_options: tuple[str, ...] = ()  # further ones: GPUs of the manifest, and the user's own, masked
     declared: str | None = None  # the file, or the key of the manifest, that declares the environment
     repairs: tuple[str, ...] = ()  # changes to the declared environment that let the project run
     departures: tuple[str, ...] = ()  # other deviations: packages left out, another patch release of Python
@@ -392,6 +391,7 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     timeout: float | None = None
     container_options: tuple[tuple[str, str | None], ...] = ()  # without dashes; those without a value are flags
     repair: bool = True  # whether known problems of old projects may be repaired
+    replace_declared: bool = False  # also what a tree with changes declares
     add_missing: bool = False  # whether packages that the code imports without declaring them are installed
     serve_as: tuple[str, ...] = ()  # addresses HOST:PORT that reach this run: its own, or the client is redirected
     tracking_uri: str | None = None  # of a server that records the run too; None means MLFLOW_TRACKING_URI

@@ -59,6 +59,8 @@ def plan_rerun(run: Run, request: RunRequest, home: Home, report: Report, *, wit
             environment_manager=environment.manager if environment else None,
             as_of=environment.as_of if environment else None,
             container_options=_engine_options(environment),
+            # What was replaced in the first run is replaced again, also in a tree with changes.
+            replace_declared=True,
         ),
         home,
         report,

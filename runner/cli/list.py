@@ -24,6 +24,9 @@ from runner.store.search import RecordPage
 _OWN = "the runs of this project; --all lists those of all projects"
 
 
+_FEW = 100
+
+
 class _Options(msgspec.Struct, frozen=True, kw_only=True):
     """The options that say what is listed, and how."""
 
@@ -75,7 +78,8 @@ def list_runs(columns: str | None, limit: int, as_csv: bool, as_json: bool, **ch
     find_columns(names or (), ())
     with open_runs(options.tracking_uri, local=options.local) as reader:
         is_data = as_csv or as_json
-        page, is_confined = _search(reader, options, limit, is_folded=options.is_folded and not is_data)
+        page, query = _search(reader, options, limit, is_folded=options.is_folded and not is_data)
+        is_confined = not is_data and query.project is not None and _are_others(reader, query, page)
         if as_json:
             click.echo(msgspec.json.format(msgspec.json.encode(page.records), indent=2))
         elif as_csv:
@@ -86,14 +90,14 @@ def list_runs(columns: str | None, limit: int, as_csv: bool, as_json: bool, **ch
             print_message("no runs" + (" of this project; --all lists those of all projects" if is_confined else ""))
         else:
             _print(reader, page.records, names, options)
-    if is_confined and page.records and not is_data:
+    if is_confined and page.records:
         print_message(_OWN)
     if page.next_page_token:
         print_message(f"more runs: --limit {limit * 5}")
 
 
-def _search(reader: RunReader, options: _Options, limit: int, *, is_folded: bool) -> tuple[RecordPage, bool]:
-    """Return the runs, and whether they are only those of the project in the current folder."""
+def _search(reader: RunReader, options: _Options, limit: int, *, is_folded: bool) -> tuple[RecordPage, RunQuery]:
+    """Return the runs, and the search that found them; it may be confined to the project in the current folder."""
     project = None if options.everything or options.experiment is not None else _project()
     query = RunQuery(
         experiment=options.experiment,
@@ -105,8 +109,17 @@ def _search(reader: RunReader, options: _Options, limit: int, *, is_folded: bool
     )
     page = reader.search(query)
     if project is not None and not project.is_certain and not page.records:
-        return reader.search(structs.replace(query, project=None)), False
-    return page, project is not None
+        query = structs.replace(query, project=None)
+        page = reader.search(query)
+    return page, query
+
+
+def _are_others(reader: RunReader, query: RunQuery, page: RecordPage) -> bool:
+    """Return whether there are runs of other projects, too; for long lists this is not looked up."""
+    count = len(page.records)
+    if page.next_page_token or count > _FEW:
+        return True
+    return len(reader.search(structs.replace(query, project=None, limit=count + 1)).records) > count
 
 
 def _project() -> ProjectScope | None:

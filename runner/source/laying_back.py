@@ -7,8 +7,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from runner.base.files import copy_file, remove_tree, sha256_of
-from runner.base.safe_paths import LinkError, folder_at
+from runner.base.files import clone_at, copy_at, open_regular, remove_tree, sha256_of
+from runner.base.safe_paths import LinkError, folder_at, open_file, open_tree
 from runner.source.checkout import Table, scan
 from runner.source.run_folder import RunFolder, without_environments
 from runner.source.unwanted import CACHES
@@ -79,7 +79,12 @@ def _copy(source: Path, target: Path, tops: tuple[Path, Path]) -> bool:
         text = os.fspath(source.readlink())
         target.symlink_to(f"{new}{text.removeprefix(str(old))}" if text.startswith(f"{old}/") else text)
         return True
-    copy_file(source, target)
-    target.chmod(stat.S_IMODE(mode) | stat.S_IWUSR)
-    os.utime(target, ns=(source.lstat().st_atime_ns, source.lstat().st_mtime_ns))
+    with open_regular(source) as file, open_tree(new) as tree:
+        parent, name = tree.parent("/".join(parts), create=True)
+        if not clone_at(file.fileno(), parent, name):
+            copy_at(file, parent, name)
+        status = os.fstat(file.fileno())
+        with open_file(parent, name) as copy:
+            os.fchmod(copy.fileno(), stat.S_IMODE(status.st_mode) | stat.S_IWUSR)
+            os.utime(copy.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
     return True
