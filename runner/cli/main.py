@@ -92,6 +92,7 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), name)
         gc.freeze()
         gc.enable()
+        _mark_examples(command)
         return command
 
     def resolve_command(
@@ -119,6 +120,13 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002, D102
         with formatter.section("Commands"):
             formatter.write_dl([(name, lazy.help) for name, lazy in COMMANDS.items()])
+
+
+def _mark_examples(command: click.Command) -> None:
+    """Put click's mark for a paragraph with fixed lines in place of its escape, which raw docstrings have."""
+    command.help = command.help and command.help.replace("\\b\n", "\b\n")
+    for below in command.commands.values() if isinstance(command, click.Group) else ():
+        _mark_examples(below)
 
 
 def _print_version(ctx: click.Context, _option: click.Parameter, value: bool) -> None:
