@@ -16,7 +16,6 @@ from runner.environments.repair.missing import explain_failed_import, failed_imp
 from runner.manifest import serve_hint, served_address
 from runner.model import Event, EventKind, RunStatus
 from runner.process import Outcome
-from runner.provenance.failures import find_failure
 from runner.provenance.inputs import digest_inputs
 from runner.provenance.metrics import MetricValue, read_metrics_files, read_metrics_log
 from runner.provenance.outputs import OutputFolder, collect_outputs
@@ -29,12 +28,13 @@ from runner.store.disk import sync_log
 from runner.store.entities import Metric
 
 if TYPE_CHECKING:
-    from runner.provenance import metric_names
+    from runner.provenance import failures, metric_names
     from runner.store import artifact_digests, artifacts
 else:
     # Most short runs have neither metrics files nor artifacts and need not load these modules.
     artifact_digests = LazyModule("runner.store.artifact_digests")
     artifacts = LazyModule("runner.store.artifacts")
+    failures = LazyModule("runner.provenance.failures")
     metric_names = LazyModule("runner.provenance.metric_names")
 
 MAX_NOTICES_PER_KIND = 20
@@ -234,7 +234,7 @@ def explain_failure(finished: Finished) -> None:
     recorder = finished.recorder
     log = "" if finished.is_finished else recorder.end_of_log()
     is_failed = finished.execution.ending.status is RunStatus.FAILED
-    place = find_failure(log, finished.folder.project, finished.folder.top) if is_failed else None
+    place = failures.find_failure(log, finished.folder.project, finished.folder.top) if is_failed else None
     if place:
         recorder.add(failed_at=recorder.plan.masker.text(place))
     why = finished.folder.explain_missing(log, recorder.plan.source.project) if log else None

@@ -290,8 +290,7 @@ class RunStatus(str, Enum):
     FINISHED = "FINISHED"
     FAILED = "FAILED"
     KILLED = "KILLED"
-    LOST = "LOST"
-    """The process that owned the run no longer exists, and no end was recorded."""
+    LOST = "LOST"  # the process that owned the run no longer exists, and no end was recorded
 
     @property
     def is_over(self) -> bool:
@@ -391,8 +390,8 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     timeout: float | None = None
     container_options: tuple[tuple[str, str | None], ...] = ()  # without dashes; those without a value are flags
     repair: bool = True  # whether known problems of old projects may be repaired
-    replace_declared: bool = False  # also what a tree with changes declares
-    add_missing: bool = False  # whether packages that the code imports without declaring them are installed
+    replace_declared: bool = False  # whether to replace what a tree with changes declares
+    add_missing: bool = False  # whether undeclared imports are installed
     serve_as: tuple[str, ...] = ()  # addresses HOST:PORT that reach this run: its own, or the client is redirected
     tracking_uri: str | None = None  # of a server that records the run too; None means MLFLOW_TRACKING_URI
     resumes: str | None = None  # the id of the interrupted run that is continued

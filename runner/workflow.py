@@ -32,7 +32,6 @@ from runner.provenance.downloads import fetch
 from runner.provenance.inputs import Watch
 from runner.provenance.machine import describe_machine
 from runner.record import Ending, RunOutcome, RunRecorder, log_tail
-from runner.resumption import resume
 from runner.server.run.redirects import CLIENT_SHIM, copy_client_shim, has_client, is_loopback, redirecting_variables
 from runner.server.run.socket import REMOVED_VARIABLES, ChildSocket
 from runner.settings import Home
@@ -41,9 +40,11 @@ from runner.source.run_folder import RequiredPaths, RunFolder, check_out, in_pla
 from runner.store.database import Database
 
 if TYPE_CHECKING:
+    from runner import resumption
     from runner.server.run import redaction
     from runner.sync import proxy
 else:
+    resumption = LazyModule("runner.resumption")
     redaction = LazyModule("runner.server.run.redaction")
     proxy = LazyModule("runner.sync.proxy")
 
@@ -139,7 +140,8 @@ def run_plan(plan: Plan, report: Report, echo: Echo) -> RunOutcome:
         with open_record(plan, database, report) as recorder, closing(prepare(terminal=has_terminal)) as supervisor:
             recorder.record_plan()
             folder = check_out_folder(recorder)
-            resume(recorder, folder)
+            if plan.request.resumes is not None:
+                resumption.resume(recorder, folder)
             environment = prepare_environment(recorder, folder)
             command = write_command(recorder, folder, environment)
             execution = execute(recorder, folder, environment, command, echo, supervisor)

@@ -2,32 +2,42 @@
 
 import re
 import sys
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
 from msgspec import structs
 
+from runner.base import progress
 from runner.base.durations import seconds_of
+from runner.base.lazy import LazyModule
 from runner.base.tags import NOTE_TAG
 from runner.cli import completions
 from runner.cli.border import guard_errors
 from runner.cli.home import enter_home, warn_of_lost_store
-from runner.cli.notification import notify
 from runner.cli.options import OFFLINE, check_text, read_tags
 from runner.cli.outcome import describe_code, print_outcome
 from runner.cli.output import read_store
-from runner.cli.resume import resume_request
+from runner.cli.progress_line import ProgressLine
 from runner.cli.text import print_lines, print_message, show_error, show_event, show_hints_once
 from runner.errors import UsageError
 from runner.model import EnvironmentRecord, Event, Report, RunRecord, RunRequest
 from runner.plan import Plan, make_plan
 from runner.plan_record import describe_plan
 from runner.process import Echo, Release, start_detached
+from runner.record import RunOutcome
 from runner.server.run.redirects import read_served
 from runner.settings import Home
 from runner.store.database import Database
 from runner.store.records import read_record
 from runner.workflow import run_with_repairs
+
+if TYPE_CHECKING:
+    from runner.cli import notification, resume
+else:
+    notification = LazyModule("runner.cli.notification")
+    resume = LazyModule("runner.cli.resume")
 
 Option = str | float | bool | tuple[str, ...] | None
 
@@ -165,15 +175,19 @@ def run(
     warn_of_lost_store(home)
     interrupted = _text(options, "resume")
     if interrupted is not None:
-        request = resume_request(request, interrupted)
+        request = resume.resume_request(request, interrupted)
     report = show_hints_once(show_event)
     if detach and not dry_run:
         return _run_detached(request, home, report, as_json=as_json)
-    plan = make_plan(request, home, report)
-    if dry_run:
-        print_plan(describe_plan(plan), plan.request.experiment_id, as_json)
-        return 0
-    return run_and_print(plan, report, choose_echo(as_json=as_json, no_tty=bool(options["no_tty"])), as_json=as_json)
+    line = ProgressLine()
+    with progress.observing(line) if sys.stderr.isatty() else nullcontext():
+        report = line.reporting(report)
+        plan = make_plan(request, home, report)
+        if dry_run:
+            print_plan(describe_plan(plan), plan.request.experiment_id, as_json)
+            return 0
+        outcome = run_with_repairs(plan, report, choose_echo(as_json=as_json, no_tty=bool(options["no_tty"])))
+    return _finish(plan, outcome, as_json=as_json)
 
 
 def choose_echo(*, as_json: bool, no_tty: bool) -> Echo:
@@ -185,13 +199,17 @@ def choose_echo(*, as_json: bool, no_tty: bool) -> Echo:
 
 def run_and_print(plan: Plan, report: Report, echo: Echo, *, as_json: bool) -> int:
     """Run a plan, print the record, and return the exit code."""
-    outcome = run_with_repairs(plan, report, echo)
+    return _finish(plan, run_with_repairs(plan, report, echo), as_json=as_json)
+
+
+def _finish(plan: Plan, outcome: RunOutcome, *, as_json: bool) -> int:
+    """Print and announce the record of a run, and return the exit code."""
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(outcome.record), indent=2))
     if outcome.error:
         show_error(outcome.error)
     print_outcome(outcome.record, plan.source.project, is_explained=outcome.error is not None)
-    notify(outcome.record)
+    notification.notify(outcome.record)
     return outcome.exit_code
 
 
@@ -204,7 +222,11 @@ def _run_detached(request: RunRequest, home: Home, report: Report, *, as_json: b
                 release(event.run_id, home.messages(event.run_id))
             report(event)
 
-        return guard_errors(lambda: run_and_print(make_plan(request, home, shown), shown, Echo.NONE, as_json=False))
+        def run_quietly() -> int:
+            plan = make_plan(request, home, shown)
+            return _finish(plan, run_with_repairs(plan, shown, Echo.NONE), as_json=False)
+
+        return guard_errors(run_quietly)
 
     started = start_detached(work)
     if started.name is None:

@@ -7,10 +7,11 @@ import time
 from contextlib import ExitStack
 from signal import Signals
 
+from runner.base import progress
 from runner.process.link import SupervisorHandle, prepare, start_error
 from runner.process.output import Channel, Log, Screen, merges_streams, open_channels
 from runner.process.own_terminal import copy_size
-from runner.process.request import Outcome, ProcessRequest
+from runner.process.request import Echo, Outcome, ProcessRequest
 from runner.process.stop_sequence import STOPPING, Inbox, StopSequence
 from runner.process.terminal import Terminal
 
@@ -33,6 +34,8 @@ def run(request: ProcessRequest, prepared: SupervisorHandle | None = None) -> Ou
         ExecutionError: the command can't be started.
     """
     with ExitStack() as stack:
+        if request.echo is not Echo.NONE:
+            stack.enter_context(progress.suspended())
         supervisor = prepared or prepare()
         stack.callback(supervisor.close)
         merge = merges_streams(request.echo)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from runner.base.files import clone_at, copy_at, open_regular, remove_tree, sha256_of
-from runner.base.safe_paths import LinkError, folder_at, open_file, open_tree
+from runner.base.files import clone_at, copy_at, open_regular, sha256_of
+from runner.base.safe_paths import LinkError, folder_at, remove_at
 from runner.source.checkout import Table, scan
 from runner.source.run_folder import RunFolder, without_environments
 from runner.source.unwanted import CACHES
@@ -71,20 +71,18 @@ def _copy(source: Path, target: Path, tops: tuple[Path, Path]) -> bool:
     if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
         return False
     parts = target.relative_to(new).parts
-    with folder_at(new, parts[:-1], create=True):  # refuses to go through a link
-        pass
-    if os.path.lexists(target):
-        remove_tree(target)
-    if stat.S_ISLNK(mode):
-        text = os.fspath(source.readlink())
-        target.symlink_to(f"{new}{text.removeprefix(str(old))}" if text.startswith(f"{old}/") else text)
-        return True
-    with open_regular(source) as file, open_tree(new) as tree:
-        parent, name = tree.parent("/".join(parts), create=True)
-        if not clone_at(file.fileno(), parent, name):
-            copy_at(file, parent, name)
-        status = os.fstat(file.fileno())
-        with open_file(parent, name) as copy:
-            os.fchmod(copy.fileno(), stat.S_IMODE(status.st_mode) | stat.S_IWUSR)
-            os.utime(copy.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
+    with folder_at(new, parts[:-1], create=True) as inside:  # refuses to go through a link
+        if os.path.lexists(target):
+            remove_at(inside, parts[-1])
+        if stat.S_ISLNK(mode):
+            text = os.fspath(source.readlink())
+            leads = f"{new}{text.removeprefix(str(old))}" if text.startswith(f"{old}/") else text
+            os.symlink(leads, parts[-1], dir_fd=inside)
+            return True
+        with open_regular(source) as file:
+            if not clone_at(file.fileno(), inside, parts[-1]):
+                copy_at(file, inside, parts[-1])
+            found = os.fstat(file.fileno())
+        os.chmod(parts[-1], stat.S_IMODE(mode) | stat.S_IWUSR, dir_fd=inside)
+        os.utime(parts[-1], ns=(found.st_atime_ns, found.st_mtime_ns), dir_fd=inside)
     return True

@@ -172,23 +172,12 @@ class RunFolder:
     def _protect(self) -> None:
         """Make the files of the tree that the run did not change read-only."""
         require_own(self.root, self.project)
-        with open_tree(self.top.parent, (self.top.name,)) as tree:
-            for path, laid in self._table.laid.items():
-                with suppress(LinkError, OSError):
-                    parent, name = tree.parent(path)
-                    _make_read_only(name, parent, laid.stamp)
-
-
-def _make_read_only(name: str, folder: int, stamp: Stamp) -> None:
-    """Make a file in an open folder read-only if it is unchanged; no link is followed."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(name, flags, dir_fd=folder)
-    try:
-        status = os.fstat(descriptor)
-        if stat.S_ISREG(status.st_mode) and Stamp.of(status) == stamp:
-            os.fchmod(descriptor, stat.S_IMODE(status.st_mode) & ~_WRITE)
-    finally:
-        os.close(descriptor)
+        start = os.fsencode(self.top) + b"/"
+        for path, laid in self._table.laid.items():
+            with suppress(OSError):
+                status = os.lstat(start + path)
+                if stat.S_ISREG(status.st_mode) and Stamp.of(status) == laid.stamp:
+                    os.chmod(start + path, stat.S_IMODE(status.st_mode) & ~_WRITE)  # noqa: PTH101  # likewise
 
 
 def _refuse_mounts(root: Path) -> None:

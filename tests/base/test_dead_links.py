@@ -1,6 +1,6 @@
 """Links of clients to the run's own server are left out; everything else passes, however it arrives."""
 
-import itertools
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -30,7 +30,7 @@ OTHERS = [
 def passed(data: bytes, cuts: list[int]) -> bytes:
     links = LinkFilter([ADDRESS, ""])
     positions = sorted({min(cut, len(data)) for cut in cuts} | {0, len(data)})
-    pieces = [data[start:end] for start, end in itertools.pairwise(positions)]
+    pieces = [data[start:end] for start, end in pairwise(positions)]
     return b"".join([*map(links.feed, pieces), links.end()])
 
 
