@@ -1,6 +1,6 @@
 """Makes the plan of a run: everything that is decided before anything is recorded, built or executed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -54,7 +54,7 @@ from runner.project_repairs import expected_replacements, needs_environment
 from runner.settings import Home, offline_environment, requested_experiment
 from runner.source.opening import Source, open_source
 from runner.source.snapshot import Snapshot, retake_snapshot, take_snapshot
-from runner.source.tree import TreeFiles
+from runner.source.tree import FilesBeside, TreeFiles
 
 if TYPE_CHECKING:
     from runner.environments.declare import spec as specs
@@ -95,6 +95,10 @@ class Plan(Struct, frozen=True, kw_only=True):
     """The interpreter that was chosen because the environment could not be built with the first choice."""
     additions_note: Path
     """The file that keeps the additions for the next run of the project."""
+    variables: Mapping[str, str] | None = None
+    """The variables of a recorded run that affect results; they replace those of the caller."""
+    tags: Mapping[str, str] = {}
+    """Further tags of the run."""
 
     @property
     def code(self) -> Code:
@@ -144,7 +148,15 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
     request = with_experiment(request)
     source = open_source(request.uri, request.version, home, report)
     require_project(source, request.entry_point)
-    snapshot = take_snapshot(source, home, report)
+    return plan_snapshot(request, source, take_snapshot(source, home, report), home, report)
+
+
+def plan_snapshot(request: RunRequest, source: Source, snapshot: Snapshot, home: Home, report: Report) -> Plan:
+    """Make the plan of a request for a snapshot that was taken.
+
+    Raises:
+        ProjError: the request can't be fulfilled; nothing was recorded.
+    """
     files = TreeFiles(home, snapshot, lambda: retake_snapshot(snapshot, source, home, report))
     cache = ParseCache(home.root / "cache" / "code", f"{snapshot.code.tree}:{snapshot.code.subdirectory}")
     manifest = parse_manifest(cache, files, needs_environment=needs_environment(request, source, snapshot.code))
@@ -322,8 +334,11 @@ def choose_executor(entry_point: EntryPoint, backend: EnvironmentBackend, reques
 def path_rules(source: Source, files: ProjectFiles, storage: Path, mapped: Path | None = None) -> PathRules:
     """Return the rules that resolve parameters that are paths: in the project, or below ``mapped`` in a run folder."""
     project = None if source.frozen else source.project
+    recorded = source.recorded
+    if recorded is not None:  # a folder of today must not take the place of what was recorded
+        files = FilesBeside(files, (*(name for name, _, _ in recorded.inputs), *recorded.folders))
     return PathRules(
-        caller=Path.cwd(),
+        caller=Path.cwd() if recorded is None else storage / "caller",
         mapped=mapped or project or storage / source.subdirectory,
         storage=storage,
         project=project,

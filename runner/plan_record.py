@@ -13,6 +13,7 @@ from runner.base.tags import (
     PARENT_TAG,
     REF_TAG,
     REMOTE_TAG,
+    REPAIR_TAG,
     SOURCE_NAME_TAG,
     SOURCE_TYPE_TAG,
     SUBDIRECTORY_TAG,
@@ -48,6 +49,8 @@ def tags_of(plan: Plan) -> dict[str, str]:
         DIRTY_TAG: str(code.dirty).lower(),
         REF_TAG: code.ref,
         SUBDIRECTORY_TAG: code.subdirectory or None,
+        REPAIR_TAG: None if plan.request.repair else "false",
+        **plan.tags,
     }
     return {name: value for name, value in tags.items() if value}
 

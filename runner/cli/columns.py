@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from runner.base.tags import REPRODUCTIONS_TAG, VERDICT_TAG
 from runner.cli.output import duration, local_time, short_code
 from runner.errors import UsageError
 from runner.model import RunRecord
@@ -9,7 +10,7 @@ from runner.model import RunRecord
 _SHOWN_METRICS = 3
 """Metrics of a run that the shared column shows; `proj show` prints all."""
 
-DEFAULT = ("run", "name", "experiment", "entry point", "status", "started", "took", "code", "metrics")
+DEFAULT = ("run", "name", "experiment", "entry point", "status", "started", "took", "code", "verdict", "metrics")
 DROP_ORDER = ("experiment", "entry point", "started", "took", "name", "code")
 """Default columns that are left out if the terminal is too narrow, in this order."""
 
@@ -53,6 +54,13 @@ _KEYED: Mapping[str, Callable[[RunRecord], Mapping[str, str]]] = {
     "tags": lambda record: record.tags,
 }
 
+
+def _verdict(record: RunRecord) -> str:
+    """Return the verdict of a reproduction, or of the latest reproduction of a run."""
+    of_others = record.tags.get(REPRODUCTIONS_TAG, "").rpartition(": ")[2]
+    return record.tags.get(VERDICT_TAG) or (f"reproduced: {of_others}" if of_others else "")
+
+
 _FIXED: Mapping[str, Column] = {
     "run": lambda record: (record.run_id or "")[:8],
     "id": lambda record: record.run_id or "",
@@ -65,6 +73,7 @@ _FIXED: Mapping[str, Column] = {
     "code": lambda record: short_code(record.code),
     "commit": lambda record: (record.code.commit or "") if record.code else "",
     "project": lambda record: record.project or "",
+    "verdict": _verdict,
     "exit code": lambda record: "" if record.exit_code is None else str(record.exit_code),
     "metrics": lambda record: ", ".join(
         f"{name}={value:.5g}" for name, value in list(record.metrics.items())[:_SHOWN_METRICS]

@@ -45,6 +45,8 @@ def list_runs(
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(page.records), indent=2))
         return
+    if columns is None and not any(shown["verdict"](record) for record in page.records):
+        shown = {name: column for name, column in shown.items() if name != "verdict"}
     rows = [tuple(column(record) for column in shown.values()) for record in page.records]
     if as_csv:
         print_csv(tuple(shown), rows)

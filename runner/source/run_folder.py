@@ -26,6 +26,7 @@ from runner.source.providing import (
     origin_stamp,
     provide_files,
 )
+from runner.source.recorded import bring_recorded, recorded_files
 from runner.source.snapshot import Snapshot, path_text, retake_snapshot
 from runner.source.unwanted import CACHES, ENVIRONMENT_MARKS
 
@@ -221,7 +222,11 @@ def check_out(
         root, top, snapshot.code.subdirectory, Table(tree=snapshot.code.tree, laid=laid, provided=provided)
     )
     folder.project.mkdir(parents=True, exist_ok=True)
-    folder.outside_inputs = tuple(_bring_inputs(folder, source, required_paths.inputs, report))
+    folder.outside_inputs = tuple(
+        bring_recorded(folder.project, (root, top), source.recorded)
+        if source.recorded
+        else _bring_inputs(folder, source, required_paths.inputs, report)
+    )
     stamps = [*(one.stamp for one in laid.values()), *(one.stamp for one in provided.values())]
     wait_for_tick(root, max((stamp.changed for stamp in stamps), default=0))
     return folder
@@ -313,6 +318,8 @@ def _ignored(source: Source, home: Home) -> list[bytes]:
 def _files_to_provide(
     snapshot: Snapshot, source: Source, home: Home, required_paths: RequiredPaths, ignored: list[bytes]
 ) -> FilesToProvide:
+    if source.recorded:
+        return recorded_files(source.recorded, snapshot.code.subdirectory or ".")
     if source.root is None:
         return FilesToProvide(files=[], folders=[], crowded=[])
     outputs = [os.fsencode(normpath(f"{snapshot.code.subdirectory or '.'}/{path}")) for path in required_paths.outputs]
