@@ -1,6 +1,6 @@
 """Packages data-science projects, runs them, and ties every result to the exact code that made it.
 
-`run` and `search_runs` are the Python interface; everything else in this package may change.
+`run`, `get_run` and `search_runs` are the Python interface; everything else in this package may change.
 """
 
 import importlib
@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from runner.model import RunRecord
+    from runner.runs.reader import RunDescription
 
-__all__ = ["run", "search_runs"]
+__all__ = ["get_run", "run", "search_runs"]
 
 
 def run(
@@ -34,6 +35,22 @@ def run(
     library = importlib.import_module("runner.library")
     record: RunRecord = library.run(uri, entry_point, dict(parameters or {}), options)
     return record
+
+
+def get_run(run: str = "latest", *, tracking_uri: str | None = None) -> "RunDescription":
+    """Return a run with its files, datasets, models, parent and nested runs.
+
+    Args:
+        run: an id, the beginning of an id, a name, ``latest``, ``latest~1``, or ``@TAG``.
+        tracking_uri: a server to read instead of the local store. ``""`` means the local store, also if
+            MLFLOW_TRACKING_URI names a server.
+
+    Raises:
+        runner.errors.ProjError: no run matches, or a server fails.
+    """
+    library = importlib.import_module("runner.library")
+    found: RunDescription = library.get_run(run, tracking_uri=tracking_uri)
+    return found
 
 
 @overload

@@ -1,8 +1,8 @@
-"""Implements `runner.run` and `runner.search_runs`; events go to the logger ``proj``."""
+"""Implements `runner.run`, `runner.get_run` and `runner.search_runs`; events go to the logger ``proj``."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,7 +11,7 @@ from runner.model import Event, EventKind, RunRecord, RunRequest
 from runner.process import Echo
 from runner.runs.local import LocalReader
 from runner.runs.opening import open_remote, server_to_read
-from runner.runs.reader import RunQuery
+from runner.runs.reader import RunDescription, RunQuery, RunReader, description_of
 from runner.settings import Home, open_home
 from runner.store import lost_runs
 from runner.store.database import Database
@@ -71,16 +71,33 @@ def search_runs(
     return _frame(records) if as_frame else records
 
 
-def _search(query: RunQuery, tracking_uri: str | None) -> RecordPage:
+def get_run(reference: str, *, tracking_uri: str | None = None) -> RunDescription:
+    """Return a run with everything that belongs to it.
+
+    Raises:
+        ProjError: no run matches, or the server fails.
+    """
+    with _open_reader(tracking_uri) as reader:
+        return description_of(reader.record(reference), reader.relations(reference))
+
+
+@contextmanager
+def _open_reader(tracking_uri: str | None) -> Iterator[RunReader]:
     uri = server_to_read(tracking_uri or None, local=tracking_uri == "")
     if uri is not None:
-        with open_remote(uri) as reader:
+        with open_remote(uri, LOG.info) as reader:
             LOG.info("reading %s", reader.server)
-            return reader.search(query)
+            yield reader
+        return
     home = _enter_home()
     with closing(Database.open_to_read(home.database)) as database:
         lost_runs.show_lost(database)
-        return LocalReader(database, home).search(query)
+        yield LocalReader(database, home, LOG.info)
+
+
+def _search(query: RunQuery, tracking_uri: str | None) -> RecordPage:
+    with _open_reader(tracking_uri) as reader:
+        return reader.search(query)
 
 
 def _enter_home(*, writing: bool = False) -> Home:

@@ -193,6 +193,8 @@ class Manifest(Struct, frozen=True, kw_only=True):
     environment: EnvironmentDeclaration = EnvironmentDeclaration()
     experiment: str | None = None
     tolerance: float | None = None
+    metric: str | None = None  # the primary metric of the project
+    goal: str | None = None  # max or min: which value of the primary metric is the best
     faults: tuple[Fault, ...] = ()
     """Tolerated faults outside the entry points, with hints for the user."""
 
@@ -259,8 +261,7 @@ class EnvironmentRecord(Struct, frozen=True, kw_only=True):
     """The file, or the key of the manifest, that declares the environment; None without a declaration."""
     repairs: tuple[str, ...] = ()
     """Changes to the declared environment that let the project run."""
-    departures: tuple[str, ...] = ()
-    """Other deviations from the declaration: packages left out, another patch release of Python."""
+    departures: tuple[str, ...] = ()  # other deviations: packages left out, another patch release of Python
 
 
 class Machine(Struct, frozen=True, kw_only=True):
@@ -318,10 +319,8 @@ class RunDetails(Struct, frozen=True, kw_only=True):
     argv: tuple[str, ...] = ()
     cwd: str | None = None
     exit_code: int | None = None
-    reason: str | None = None
-    """Why a run did not finish, for people."""
-    command_status: RunStatus | None = None
-    """How the command ended; the run gets this status after its results are collected."""
+    reason: str | None = None  # why a run did not finish, for people
+    command_status: RunStatus | None = None  # of the command; the run gets it after its results are collected
     code: Code | None = None
     environment: EnvironmentRecord | None = None
     parameters: tuple[ParameterRecord, ...] = ()
@@ -332,10 +331,10 @@ class RunDetails(Struct, frozen=True, kw_only=True):
     folder: str | None = None
     log: str | None = None
     log_sha256: str | None = None  # of the log when the run ended, for `proj verify`
-    redirects: tuple[str, ...] = ()
-    """Descriptions of the tracking URIs that were redirected to this run."""
+    redirects: tuple[str, ...] = ()  # descriptions of the tracking URIs that were redirected to this run
     repairs: tuple[str, ...] = ()  # changes to the command, its parameters and its paths that let it run
     notices: tuple[str, ...] = ()
+    template: str | None = None  # the command of the entry point before values and paths are put in
 
 
 class RunRecord(Struct, frozen=True, kw_only=True):
@@ -371,6 +370,7 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     redirects: tuple[str, ...] = ()
     repairs: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
+    template: str | None = None
 
 
 class RunRequest(Struct, frozen=True, kw_only=True):

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from runner.analysis.scripts import named_experiment
 from runner.base.lazy import LazyModule
 from runner.base.tags import PARENT_TAG
 from runner.errors import ProjError
@@ -81,8 +80,9 @@ def _open_on_server(plan: Plan, database: Database, uri: str, report: Report) ->
     new = NewRun(name=plan.recorded_name, user=user_name(), started_at=now(), tags=tags)
     experiment_id = plan.request.experiment_id
     # MLflow's protocol can't move a run to another experiment, so the one that the script sets is needed now.
-    experiment = plan.experiment or named_experiment(plan.scripts)
-    opened = live.open_on_server(uri, new, experiment=experiment, experiment_id=experiment_id)
+    opened = live.open_on_server(
+        uri, new, experiment=plan.experiment, experiment_id=experiment_id, default=plan.default_experiment
+    )
     if live.is_own_store(database, opened):
         message = f"{opened.server.url} serves the local store, so the run is recorded there only once"
         report(Event(kind=EventKind.NOTICE, message=message))
@@ -134,4 +134,4 @@ def _new_run(plan: Plan, experiment_id: str, opened: "live.OpenedRun | None", ru
 def _experiment_id(plan: Plan, database: Database) -> str:
     if plan.request.experiment_id:
         return experiments.get(database, plan.request.experiment_id).id
-    return experiments.ensure(database, plan.experiment) if plan.experiment else "0"
+    return experiments.ensure(database, plan.experiment or plan.default_experiment)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
 
-from runner.analysis.scripts import Scripts, read_scripts
+from runner.analysis.scripts import Scripts, named_experiment, read_scripts
 from runner.base.lazy import LazyModule
 from runner.base.masking import Masker, secret_values, short_secret_notices
 from runner.base.parse_cache import ParseCache
@@ -34,6 +34,7 @@ from runner.manifest import (
     secret_texts,
 )
 from runner.model import (
+    DEFAULT_EXPERIMENT,
     Code,
     EntryPoint,
     EnvironmentDeclaration,
@@ -55,6 +56,7 @@ from runner.settings import Home, offline_environment, requested_experiment
 from runner.source.opening import Source, open_source
 from runner.source.snapshot import Snapshot, retake_snapshot, take_snapshot
 from runner.source.tree import FilesBeside, TreeFiles
+from runner.store.rules import MAX_EXPERIMENT_NAME
 
 if TYPE_CHECKING:
     from runner.environments.declare import spec as specs
@@ -116,6 +118,13 @@ class Plan(Struct, frozen=True, kw_only=True):
             return None
         named = self.request.experiment_name
         return self.masker.text(named) if named else self.manifest.experiment
+
+    @property
+    def default_experiment(self) -> str:
+        """The name of the experiment for a run for which no experiment is named: the script's, else the project's."""
+        name = named_experiment(self.scripts) or self.manifest.name or self.source.label
+        is_possible = bool(name.strip()) and name.isprintable() and len(name) <= MAX_EXPERIMENT_NAME
+        return self.masker.text(name) if is_possible else DEFAULT_EXPERIMENT
 
     @property
     def recorded_name(self) -> str | None:

@@ -4,12 +4,13 @@ import os
 
 from msgspec import structs
 
-from runner.analysis.scripts import named_experiment
 from runner.base.tags import (
     BRANCH_TAG,
     COMMIT_TAG,
     DIRTY_TAG,
     ENTRY_POINT_TAG,
+    GOAL_TAG,
+    METRIC_TAG,
     PARENT_TAG,
     REF_TAG,
     REMOTE_TAG,
@@ -22,7 +23,7 @@ from runner.base.tags import (
     USER_TAG,
 )
 from runner.manifest import shell_argv
-from runner.model import DEFAULT_EXPERIMENT, EnvironmentKind, EnvironmentRecord, RunRecord
+from runner.model import EnvironmentKind, EnvironmentRecord, RunRecord
 from runner.plan import Plan
 from runner.settings import user_name
 
@@ -49,6 +50,8 @@ def tags_of(plan: Plan) -> dict[str, str]:
         DIRTY_TAG: str(code.dirty).lower(),
         REF_TAG: code.ref,
         SUBDIRECTORY_TAG: code.subdirectory or None,
+        METRIC_TAG: plan.manifest.metric,
+        GOAL_TAG: plan.manifest.goal,
         REPAIR_TAG: None if plan.request.repair else "false",
         **plan.tags,
     }
@@ -79,7 +82,7 @@ def describe_plan(plan: Plan) -> RunRecord:
     return RunRecord(
         run_id=None,
         run_name=plan.recorded_name,
-        experiment=plan.experiment if is_named else named_experiment(plan.scripts) or DEFAULT_EXPERIMENT,
+        experiment=plan.experiment if is_named else plan.default_experiment,
         status=None,
         exit_code=None,
         started_at=None,
@@ -104,4 +107,5 @@ def describe_plan(plan: Plan) -> RunRecord:
         log=None,
         repairs=plan.repairs,
         notices=plan.notices,
+        template=plan.masker.text(plan.entry_point.command),
     )

@@ -153,6 +153,11 @@ class Home(Struct, frozen=True):
         """Return the file that keeps the output of a run's command."""
         return self.run(run_id) / "log.txt"
 
+    def kept_log(self, run_id: str) -> str | None:
+        """Return the path of the output of a run's command, or None if there is none; lists ask this for each run."""
+        path = f"{self.root}/runs/{run_id}/log.txt"
+        return path if os.path.isfile(path) else None  # noqa: PTH113  a Path takes longer to make than to look up
+
     def lock(self, run_id: str) -> Path | None:
         """Return the file with the lock of a run's environment; its name follows its format. None without a lock."""
         files = (self.run(run_id) / name for name in LOCK_NAMES)

@@ -9,7 +9,7 @@ from runner.cli.code import require_code
 from runner.cli.output import read_store
 from runner.cli.text import print_message, show_event
 from runner.source.restoring import checkout as restore
-from runner.store import runs
+from runner.store.run_selection import resolve
 
 
 @click.command("checkout")
@@ -18,7 +18,7 @@ from runner.store import runs
 def checkout(run: str, folder: Path) -> None:
     """Restore the exact code of RUN, including uncommitted files, into the new or empty folder DIR."""
     with read_store() as (database, home):
-        run_id = runs.resolve(database, run)
+        run_id = resolve(database, run, print_message)
         require_code(database, home, run_id)
     tree = restore(run_id, folder, home, show_event)
     print_message(f"the code of run {run_id[:8]} is in {folder} (tree {tree[:12]})")

@@ -7,7 +7,7 @@ from runner.cli.code import require_code
 from runner.cli.output import read_store
 from runner.cli.text import print_message
 from runner.source.restoring import difference
-from runner.store import runs
+from runner.store.run_selection import resolve
 
 
 @click.command("diff")
@@ -15,7 +15,7 @@ from runner.store import runs
 def diff(run: str) -> None:
     """Print how the code of RUN differs from its commit, as a patch for `git apply`."""
     with read_store() as (database, home):
-        whole = runs.resolve(database, run)
+        whole = resolve(database, run, print_message)
         require_code(database, home, whole)
     patch = difference(whole, home)
     if patch:

@@ -40,10 +40,10 @@ from runner.environments.resolve.uv_command import find_uv
 from runner.environments.specs import NoSpec
 from runner.errors import EnvironmentSetupError, NotFoundError, UsageError
 from runner.settings import Home
-from runner.store import runs
 from runner.store import runs as stored_runs
 from runner.store.database import Database
 from runner.store.records import format_time
+from runner.store.run_selection import resolve
 
 _BYTES = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _HEADER = re.compile(r"^# (?:Python (?P<stored>\d+\.\d+)|python: >=(?P<ours>\d+\.\d+))", re.MULTILINE)
@@ -185,7 +185,7 @@ def _lock_text(home: Home, identifier: str) -> str:
     """Return the lock of a run or of an environment."""
     try:
         with closing(Database.open_to_read(home.database)) as database:
-            run_id = runs.resolve(database, identifier)
+            run_id = resolve(database, identifier, print_message)
     except NotFoundError:
         return lock_of(home, find_prefix(home, identifier))
     lock = home.lock(run_id)

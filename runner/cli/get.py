@@ -1,34 +1,35 @@
 """``proj get``: copies artifacts of a run into a folder."""
 
-import errno
-import hashlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import click
-from msgspec import Struct
+import msgspec
 
 from runner.cli import completions
+from runner.cli.artifact_copies import choose_files, copy_files
 from runner.cli.options import reads_runs
 from runner.cli.output import size
 from runner.cli.run_source import open_runs
-from runner.cli.text import print_message, printable
-from runner.errors import InvalidValueError, NotFoundError, ProjError, TransferError, UnreachableError
+from runner.cli.show_relations import artifact_lines
+from runner.cli.text import print_lines, print_message, printable
+from runner.runs.local_relations import artifact_entries
 from runner.runs.reader import RunArtifact, RunArtifacts
 from runner.store.artifact_paths import is_possible
-from runner.store.artifacts import Omission, open_found, size_of, write_file
-from runner.store.staging import collect_abandoned
 
-_Result = TypeVar("_Result")
+_LONGEST = 100
+"""Characters of a run's name in the name of a folder."""
 
-_PIECE = 1 << 20
-_SHOWN = 10
-_FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""Errors of the target folder that would affect every further file as well."""
+
+class _Options(msgspec.Struct, frozen=True, kw_only=True):
+    """The options of the command."""
+
+    target: str | None
+    as_list: bool
+    force: bool
+    tracking_uri: str | None
+    local: bool
 
 
 @click.command("get")
@@ -36,31 +37,30 @@ _FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 @click.argument("path", default="", metavar="[PATH]")
 @click.option(
     *("--to", "target"),
-    default=".",
     metavar="DIR",
-    help="Target folder. [default: the current folder]",
+    help="Target folder. [default: a folder named after the run, NAME-ID]",
     shell_complete=completions.folders,
 )
+@click.option("--list", "as_list", is_flag=True, help="List the files with their sizes; copy nothing.")
 @click.option("--force", is_flag=True, help="Replace files that differ.")
 @reads_runs
-def get(run: str, path: str, target: str, force: bool, tracking_uri: str | None, local: bool) -> int:
+def get(run: str, path: str, **chosen: object) -> int:
     """Copy the artifacts of RUN and the models it logged, or only those at PATH; existing files are not replaced.
 
     The exit code is 1 if a file can't be copied, is missing in the store, or differs from its recorded digest; all
     other files are copied.
     """
-    folder, path = Path(target), path.strip("/")
-    with open_runs(tracking_uri, local=local) as reader:
-        artifacts = reader.files(run)
-        chosen = _chosen(artifacts, path)
-        if not chosen.files and not chosen.omissions:
-            raise NotFoundError(
-                f"The run '{printable(run)}' has no artifact '{printable(path)}'"
-                if path
-                else "This run has no artifacts",
-                hint=_hint(artifacts.files) if path else None,
-            )
-        done = _copy_all(chosen, folder, force=force)
+    options = msgspec.convert(chosen, _Options)
+    with open_runs(options.tracking_uri, local=options.local) as reader:
+        files = choose_files(reader.files(run), run, path.strip("/"))
+        if options.as_list:
+            return _print_list(files)
+        folder = (
+            folder_for(reader.record(run).run_name, reader.own_id(run))
+            if options.target is None
+            else Path(options.target)
+        )
+        done = copy_files(files, folder, force=options.force)
     for file in done.files:
         _print_path(folder, file)
     print_message(f"{done.copied} copied ({size(done.size)}), {len(done.files) - done.copied} already existed")
@@ -69,150 +69,28 @@ def get(run: str, path: str, target: str, force: bool, tracking_uri: str | None,
     return 1 if done.omissions else 0
 
 
-class _Copied(Struct, kw_only=True):
-    """The result: files that are in the folder now, number and bytes of those that are new, and omitted files."""
-
-    files: list[RunArtifact]
-    omissions: list[Omission]
-    copied: int = 0
-    size: int = 0
-
-
-def _chosen(artifacts: RunArtifacts, path: str) -> RunArtifacts:
-    names = tuple(path.split("/")) if path else ()
-    beginning = f"{path}/" if path else ""
-    # PATH can be the name on disk or the listed name.
-    files = [file for file in artifacts.files if _matches(file, path, names)]
-    omissions = [one for one in artifacts.omissions if one.path == path or one.path.startswith(beginning)]
-    return RunArtifacts(files=tuple(files), omissions=tuple(omissions))
+def folder_for(run_name: str | None, run_id: str) -> Path:
+    """Return the folder that is named after a run: its name and the beginning of its id."""
+    run_id = run_id[:8]
+    name = f"{(run_name or '')[:_LONGEST]}-{run_id}"
+    is_usable = name.isprintable() and "/" not in name and not name.startswith((".", "-")) and is_possible(name)
+    return Path(name if is_usable else run_id)
 
 
-def _matches(file: RunArtifact, path: str, names: tuple[str, ...]) -> bool:
-    if path in {file.name, "/".join(file.names)}:
-        return True
-    is_below = not path or file.name.startswith(f"{path}/") or file.names[: len(names)] == names
-    return is_below and not file.on_request
-
-
-def _copy_all(chosen: RunArtifacts, folder: Path, *, force: bool) -> _Copied:
-    """Copy files one by one; the ones that can't be copied become omissions.
-
-    Raises:
-        InvalidValueError: different files exist and may not be replaced; nothing was copied.
-        UnreachableError: the server does not respond.
-        TransferError: the folder can't be written.
-    """
-    done = _Copied(files=[], omissions=list(chosen.omissions))
-    missing = []
-    for file in chosen.files:
-        is_there = _try(file, done, partial(_is_there, file, folder))
-        if is_there:
-            done.files.append(file)
-        elif is_there is not None:
-            missing.append(file)
-    if not force:
-        _refuse_to_replace(missing, folder)
-    collect_abandoned(folder)
-    for file in missing:
-        written = _try(file, done, partial(_write, file, folder))
-        if written is not None:
-            done.files.append(file)
-            done.copied += 1
-            done.size += written
-    done.files.sort(key=lambda file: file.name)
-    return done
-
-
-def _try(file: RunArtifact, done: _Copied, work: Callable[[], _Result]) -> _Result | None:
-    """Call ``work`` for a file; an error that concerns this file only is added to the omissions."""
-    try:
-        if not all(map(is_possible, file.names)):
-            raise InvalidValueError("this is not a possible name of a file")
-        return work()
-    except UnreachableError:
-        raise
-    except ProjError as error:
-        reason = f"{error.message}: {error.context}" if error.context else error.message
-    except OSError as error:
-        if error.errno in _FATAL:
-            raise TransferError(
-                "Files can't be copied to this folder", context=f"{file.name}: {error.strerror}"
-            ) from error
-        reason = error.strerror or str(error)
-    done.omissions.append(Omission(path=file.name, reason=reason))
-    return None
-
-
-def _write(file: RunArtifact, folder: Path) -> int:
-    """Copy a file and return its size; a file that differs from its recorded digest is not written.
-
-    Raises:
-        NotFoundError: the file is missing in the store.
-        InvalidValueError: the file differs from its recorded digest.
-    """
-    try:
-        return write_file(folder, file.names, _verified(file))
-    except NotFoundError as error:
-        if file.sha256 is None:
-            raise
-        raise NotFoundError("it is missing: it was recorded when the run ended") from error
-
-
-def _verified(file: RunArtifact) -> Iterator[bytes]:
-    digest = hashlib.sha256()
-    for piece in file.pieces():
-        digest.update(piece)
-        yield piece
-    if file.sha256 not in (None, digest.hexdigest()):
-        raise InvalidValueError("it is damaged: its content differs from the digest recorded at the end of the run")
-
-
-def _refuse_to_replace(files: Sequence[RunArtifact], folder: Path) -> None:
-    taken = [printable(str(folder / file.name)) for file in files if _is_taken(file, folder)]
-    if taken:
-        shown = taken[:_SHOWN] + ([f"… and {len(taken) - _SHOWN} more"] if len(taken) > _SHOWN else [])
-        raise InvalidValueError(
-            "Nothing was copied: different files already exist",
-            context="\n".join(shown),
-            hint="Give another folder with --to DIR, or replace the files with --force.",
-        )
-
-
-def _is_taken(file: RunArtifact, folder: Path) -> bool:
-    try:
-        return os.path.lexists(folder.joinpath(*file.names))
-    except ValueError:  # the name has a NUL character
-        return False
-
-
-def _is_there(file: RunArtifact, folder: Path) -> bool:
-    here = size_of(folder, file.names)
-    if here is None or (file.sha256 is None and file.size not in (None, here)):
-        return False
-    # The recorded digest decides: the file in the store may be damaged, and this copy intact.
-    recorded = file.sha256 or _digest(file.pieces())
-    return _digest(_pieces(folder, file.names)) == recorded
-
-
-def _digest(pieces: Iterable[bytes]) -> str:
-    digest = hashlib.sha256()
-    for piece in pieces:
-        digest.update(piece)
-    return digest.hexdigest()
-
-
-def _pieces(folder: Path, names: Sequence[str]) -> Iterator[bytes]:
-    with open_found(folder, names) as file:
-        while piece := file.read(_PIECE):
-            yield piece
+def _print_list(chosen: RunArtifacts) -> int:
+    """Print the files: as a tree on a terminal, else their paths, one per line."""
+    entries = artifact_entries(chosen)
+    if sys.stdout.isatty():
+        print_lines("\n".join(artifact_lines(entries, everything=True)))
+    else:
+        for entry in entries:
+            click.echo(os.fsencode(entry.path))
+    for one in chosen.omissions:
+        print_message(f"! can't be read: {printable(one.path)}: {printable(one.reason)}", fg="yellow")
+    return 1 if chosen.omissions else 0
 
 
 def _print_path(folder: Path, file: RunArtifact) -> None:
     """Print the path of a file: byte for byte to a program, with escaped control characters to a terminal."""
     path = str(folder.joinpath(*file.names))
     click.echo(printable(path) if sys.stdout.isatty() else os.fsencode(path))
-
-
-def _hint(files: Sequence[RunArtifact]) -> str:
-    names = ", ".join(printable(file.name) for file in files[:_SHOWN])
-    return f"Its artifacts are {names}{', …' if len(files) > _SHOWN else ''}." if names else "It has no artifacts."

@@ -9,11 +9,17 @@ import click
 
 from runner.base.files import open_regular
 from runner.cli import completions
+from runner.cli.options import reads_runs
 from runner.cli.output import read_store
+from runner.cli.run_source import open_runs
 from runner.cli.streams import flush_output
+from runner.cli.text import print_message
 from runner.errors import NotFoundError
-from runner.store import lost_runs, runs
+from runner.runs.opening import server_to_read
+from runner.settings import Home
+from runner.store import lost_runs
 from runner.store.database import Database
+from runner.store.run_selection import resolve
 
 _PIECE = 1 << 20
 _PAUSE = 0.2
@@ -23,22 +29,37 @@ _PAUSE = 0.2
 @click.command("log")
 @click.argument("run", metavar="RUN", shell_complete=completions.runs)
 @click.option("-f", "--follow", is_flag=True, help="Continue until the run ends.")
-def log(run: str, follow: bool) -> None:
-    """Print the output of RUN: an id, the beginning of an id, a name, or `latest`."""
-    with read_store() as (database, home):
-        run_id = runs.resolve(database, run)
-        path = home.log(run_id)
-        if not _is_log(path) and (not follow or _is_over(database, run_id)):
-            raise NotFoundError(
-                f"The run {run_id[:8]} has no output", hint="Its command never started, or its log was removed."
-            )
-        pieces = _follow(database, run_id, path) if follow else _read(path, 0)
-        try:
-            for piece in pieces:
-                sys.stdout.buffer.write(piece)
-                sys.stdout.buffer.flush()
-        except BrokenPipeError:
-            flush_output()  # the reader stopped early, as in `proj log RUN | head`
+@reads_runs
+def log(run: str, follow: bool, tracking_uri: str | None, local: bool) -> None:
+    """Print the output of RUN: an id, the beginning of an id, a name, `latest` or `latest~1`.
+
+    A run that is on a server and was started here has its output here as well, also while it is running.
+    """
+    if server_to_read(tracking_uri, local=local) is None:
+        with read_store() as (database, home):
+            _print(_local_pieces(database, home, resolve(database, run, print_message), follow=follow))
+        return
+    with open_runs(tracking_uri, local=local) as reader:
+        run_id = reader.own_id(run)
+        with read_store() as (database, home):
+            is_here = _is_log(home.log(run_id))
+            _print(_local_pieces(database, home, run_id, follow=follow) if is_here else reader.output(run))
+
+
+def _local_pieces(database: Database, home: Home, run_id: str, *, follow: bool) -> Iterator[bytes]:
+    path = home.log(run_id)
+    if not _is_log(path) and (not follow or _is_over(database, run_id)):
+        raise NotFoundError(f"The run {run_id[:8]} has no output", hint="Its command did not start or removed it.")
+    return _follow(database, run_id, path) if follow else _read(path, 0)
+
+
+def _print(pieces: Iterator[bytes]) -> None:
+    try:
+        for piece in pieces:
+            sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        flush_output()  # the reader stopped early, as in `proj log RUN | head`
 
 
 def _follow(database: Database, run_id: str, path: Path) -> Iterator[bytes]:

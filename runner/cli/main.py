@@ -41,6 +41,7 @@ COMMANDS = {
     "show": LazyCommand("runner.cli.show:show", "Show all details of a run."),
     "log": LazyCommand("runner.cli.log:log", "Print the output of a run."),
     "get": LazyCommand("runner.cli.get:get", "Copy outputs and artifacts of a run to a folder."),
+    "open": LazyCommand("runner.cli.open:open_artifact", "Open an artifact of a run with a viewer."),
     "checkout": LazyCommand("runner.cli.checkout:checkout", "Restore the exact code of a run."),
     "diff": LazyCommand("runner.cli.diff:diff", "Show how the code of a dirty run differs from its commit."),
     "rm": LazyCommand("runner.cli.rm:rm", "Remove runs and free their disk space."),

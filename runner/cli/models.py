@@ -4,17 +4,21 @@ import click
 import msgspec
 
 from runner.cli import completions
+from runner.cli.options import reads_runs
 from runner.cli.output import local_time, open_store, read_store
+from runner.cli.run_source import open_server
 from runner.cli.tables import print_table
 from runner.cli.text import print_lines, print_message, printable
 from runner.errors import AlreadyExistsError, UsageError
 from runner.settings import Home
-from runner.store import registry, runs, versions
+from runner.store import registry, versions
 from runner.store.artifacts import list_artifacts
 from runner.store.database import Database
-from runner.store.entities import ModelStage, ModelVersion, NewVersion, RegisteredModel
+from runner.store.entities import ModelStage, ModelVersion, NewVersion, Page, RegisteredModel
 from runner.store.records import format_time
 from runner.store.registry_search import RegistryQuery, search_models, search_versions
+from runner.store.run_selection import resolve
+from runner.sync import registry_client
 
 _STAGES = [stage.value for stage in ModelStage]
 
@@ -27,11 +31,16 @@ def models() -> None:
 @models.command("list")
 @click.option("--filter", "condition", default="", metavar="TEXT", help="As in MLflow: name LIKE 'churn%'.")
 @click.option("--limit", type=click.IntRange(1, 50_000), default=100, show_default=True, help="Maximal number.")
+@reads_runs
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
-def list_models(condition: str, limit: int, as_json: bool) -> None:
+def list_models(condition: str, limit: int, tracking_uri: str | None, local: bool, as_json: bool) -> None:
     """List registered models, by name."""
-    with read_store() as (database, _):
-        page = search_models(database, RegistryQuery(filter=condition, limit=limit))
+    with open_server(tracking_uri, local=local) as server:
+        page = (
+            _search(RegistryQuery(filter=condition, limit=limit))
+            if server is None
+            else registry_client.search_models(server, condition, limit)
+        )
     if as_json:
         _print_json([_model_row(model) for model in page.items])
         return
@@ -56,13 +65,16 @@ def list_models(condition: str, limit: int, as_json: bool) -> None:
 
 @models.command("show")
 @click.argument("name", metavar="NAME", shell_complete=completions.models)
+@reads_runs
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def show(name: str, as_json: bool) -> None:
+def show(name: str, tracking_uri: str | None, local: bool, as_json: bool) -> None:
     """Show a registered model with all its versions."""
-    with read_store() as (database, _):
-        model = registry.get(database, name)
-        query = RegistryQuery(filter=f"name = '{_quoted(name)}'", order_by=("version_number DESC",), limit=50_000)
-        found = search_versions(database, query).items
+    with open_server(tracking_uri, local=local) as server:
+        if server is None:
+            model, found = _read(name)
+        else:
+            model = registry_client.registered_model(server, name)
+            found = registry_client.versions_of_model(server, name)
     if as_json:
         _print_json({**_model_row(model), "versions": [_version_row(version) for version in found]})
         return
@@ -96,7 +108,7 @@ def register(name: str, run: str, path: str, description: str | None) -> None:
     The registered model NAME is created if it does not exist.
     """
     with open_store() as (database, home):
-        run_id = runs.resolve(database, run)
+        run_id = resolve(database, run, print_message)
         source = _source(database, home, run_id, path)
         with database.transaction():
             try:
@@ -151,6 +163,18 @@ def delete(name: str, version: str | None, whole: bool) -> None:
             registry.delete(database, name)
         else:
             versions.delete(database, name, _number(database, name, version))
+
+
+def _search(query: RegistryQuery) -> Page[RegisteredModel]:
+    with read_store() as (database, _):
+        return search_models(database, query)
+
+
+def _read(name: str) -> tuple[RegisteredModel, tuple[ModelVersion, ...]]:
+    """Return a registered model of the local store with all its versions, newest first."""
+    with read_store() as (database, _):
+        query = RegistryQuery(filter=f"name = '{_quoted(name)}'", order_by=("version_number DESC",), limit=50_000)
+        return registry.get(database, name), search_versions(database, query).items
 
 
 def _source(database: Database, home: Home, run_id: str, path: str) -> str:

@@ -14,8 +14,6 @@ from runner.store.database import Database
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _THOUSAND = 1000
-_MINUTE = 60
-_HOUR = 3600
 _NAMED = 2
 """Repairs and departures that one line names; the rest is counted."""
 
@@ -84,14 +82,28 @@ def local_time(moment: str | None) -> str:
     )
 
 
-def duration(record: RunRecord) -> str:
-    """Format how long a run took; empty while it is running."""
-    if record.started_at is None or record.ended_at is None:
+def short_time(moment: str | None) -> str:
+    """Format an RFC 3339 time in the local time zone for a narrow column: without the year if it is this one."""
+    if not moment:
         return ""
+    found = datetime.fromisoformat(moment.replace("Z", "+00:00")).astimezone()
+    return found.strftime("%m-%d %H:%M" if found.year == datetime.now().astimezone().year else "%Y-%m-%d")
+
+
+def seconds(record: RunRecord) -> float | None:
+    """Return how long a run took; None while it is running."""
+    if record.started_at is None or record.ended_at is None:
+        return None
     start, end = (
         datetime.fromisoformat(moment.replace("Z", "+00:00")) for moment in (record.started_at, record.ended_at)
     )
-    return format_duration((end - start).total_seconds())
+    return (end - start).total_seconds()
+
+
+def duration(record: RunRecord) -> str:
+    """Format how long a run took; empty while it is running."""
+    took = seconds(record)
+    return "" if took is None else format_duration(took)
 
 
 def short_code(code: Code | None) -> str:

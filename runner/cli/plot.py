@@ -15,7 +15,7 @@ from runner.cli.metrics import json_number, point_row
 from runner.cli.options import reads_runs
 from runner.cli.run_choice import Options, check_target, chooses_runs, chosen_records, write_target
 from runner.cli.run_source import open_runs
-from runner.cli.tables import print_table
+from runner.cli.tables import Layout, print_table
 from runner.cli.text import print_message, printable
 from runner.errors import InvalidValueError, NotFoundError, UsageError
 from runner.model import RunRecord
@@ -207,7 +207,7 @@ def _print_legend(series: Sequence[Series], style: terminal.Style) -> None:
     ]
     if style.unicode:
         colours = {sign: _COLOURS[index % len(_COLOURS)] for index, sign in enumerate(signs)} if style.colour else None
-        print_table(titles, rows, colours, ("points", "smallest", "largest", "name"))
+        print_table(titles, rows, colours, Layout(drop_order=("points", "smallest", "largest", "name")))
     else:
         for row in rows:
             _echo(printable("  ".join(row)))

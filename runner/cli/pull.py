@@ -4,7 +4,7 @@ import click
 
 from runner.cli.import_store import print_summary
 from runner.cli.output import open_store
-from runner.cli.text import show_event
+from runner.cli.text import print_message, show_event
 from runner.errors import UsageError
 from runner.importing.summary import ImportSummary
 from runner.runs.opening import server_to_read
@@ -21,14 +21,14 @@ from runner.sync.pull import Origin, nested_runs, pull
 def pull_runs(names: tuple[str, ...], uri: str | None, as_json: bool) -> int:
     """Copy runs of an MLflow server, with their nested runs, into the local store; pulling again adds what is new.
 
-    RUN is an id, the beginning of an id, a name, or `latest`.
+    RUN is an id, the beginning of an id, a name, `latest`, `latest~1` or `@TAG`.
     """
     address = server_to_read(uri)
     if address is None:
         raise UsageError("No server is given", hint="Give --from URI, or set MLFLOW_TRACKING_URI.")
     tally = ImportSummary(show_event)
     with open_store() as (database, home), RemoteServer(address) as server:
-        reader = RemoteReader(server)
+        reader = RemoteReader(server, print_message)
         collect_everywhere(home)
         origin = Origin(server=server, database=database, home=home, tally=tally)
         for run in nested_runs(server, [reader.run(name) for name in names]):

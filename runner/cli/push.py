@@ -11,7 +11,7 @@ from runner.cli.output import open_store, size
 from runner.cli.text import print_lines, print_message, printable, show_error, show_event
 from runner.errors import ProjError, RemoteError, UsageError
 from runner.settings import is_offline
-from runner.store import runs
+from runner.store.run_selection import resolve
 from runner.sync import sync_state
 from runner.sync.access import URI_VARIABLE, is_remote, read_access
 from runner.sync.client import RemoteServer
@@ -35,7 +35,7 @@ def push_runs(names: tuple[str, ...], uri: str | None, as_json: bool) -> int:
     _refuse_offline()
     with open_store() as (database, home), RemoteServer(_address(uri)) as server:
         to = Destination(database=database, home=home, server=server, report=show_event)
-        named = (runs.resolve(database, name) for name in names)
+        named = (resolve(database, name, print_message) for name in names)
         chosen = dict.fromkeys(one for run_id in named for one in sync_state.nested_runs(database, run_id))
         done = []
         for run_id in chosen:

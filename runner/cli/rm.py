@@ -23,6 +23,7 @@ from runner.store.database import Database
 from runner.store.disk import free_bytes
 from runner.store.records import format_time
 from runner.store.removal import refuse_live, remove_files, remove_run
+from runner.store.run_selection import resolve
 from runner.store.staging import collect_everywhere
 
 _SHOWN = 20
@@ -40,7 +41,7 @@ def rm(names: tuple[str, ...], age: str | None, yes: bool) -> None:
         raise UsageError("No runs to remove are given", hint="Give runs, or --older-than 30d.")
     before = None if age is None else int((time.time() - read_age(age)) * 1000)
     with read_store() as (database, home):
-        chosen = [runs.resolve(database, name) for name in names]
+        chosen = [resolve(database, name) for name in names]
         chosen += runs.older_than(database, before) if before is not None else []
         chosen = list(dict.fromkeys(chosen))
         for run_id in chosen:

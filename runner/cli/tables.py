@@ -19,77 +19,148 @@ _WHOLE = {"run": 8, "id": 32, "status": 9}
 """Columns that are never cut, with their widths: users copy these values, or they are short."""
 _LEAST_LAST = 30
 """Minimal width of the last column before its text is wrapped."""
-_GAP = 3
+_GAP = 2
 _LEAST = 4
 _NO_LIMIT = 10_000
 """Width for output that is not a terminal: nothing is cut."""
 
 
+class Layout(Struct, frozen=True, kw_only=True):
+    """How a table fits a terminal.
+
+    If the terminal is too narrow, columns of ``drop_order`` are left out, the first one first; a column that still fits
+    beside more important ones is kept.
+    All columns but the first ``fixed`` ones are wrapped if they are still too wide; by default only the last one is.
+    Columns of ``numbers`` are aligned to the right, and never cut or wrapped. Other cells are cut to ``longest``.
+    """
+
+    drop_order: Sequence[str] = ()
+    fixed: int | None = None
+    numbers: frozenset[str] = frozenset()
+    longest: int | None = None
+
+
 class _Column(Struct, frozen=True):
-    """The width of a column in terminal cells, and whether longer text is wrapped instead of cut."""
+    """The width of a column in terminal cells, and how its cells are fitted into it."""
 
     width: int
     folds: bool
+    is_number: bool = False
 
 
 def print_table(
     titles: Sequence[str],
     rows: Sequence[Sequence[str]],
     colours: Mapping[str, str] | None = None,
-    drop_order: Sequence[str] = (),
-    fixed: int | None = None,
-) -> None:
-    """Print rows below their titles; a cell that is a key of ``colours`` gets that colour.
+    layout: Layout = Layout(),  # noqa: B008  frozen
+) -> tuple[str, ...]:
+    """Print rows below their titles, and return the titles of the columns that were left out.
 
-    All columns but the first ``fixed`` ones are wrapped if they are too wide; by default only the last one is.
-    If the terminal is too narrow, the columns of ``drop_order`` are left out, in this order, until the others fit.
+    A cell that is a key of ``colours`` gets that colour.
     """
     is_terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if is_terminal else _NO_LIMIT
-    shown = _fitting(titles, rows, width, drop_order)
+    width = terminal_width()
+    if is_terminal and layout.longest is not None:
+        rows = [[_cut(cell, layout.longest) for cell in row] for row in rows]
+    shown = _fitting(titles, rows, width, layout.drop_order)
     heads = [printable(titles[number]) for number in shown]
-    cells = [[printable(row[number]) for number in shown] for row in rows]
-    columns = _columns(heads, cells, width, len(shown) - 1 if fixed is None else fixed)
+    cells = _printable_rows(rows, shown)
+    numbers = frozenset(place for place, number in enumerate(shown) if titles[number] in layout.numbers)
+    columns = _columns(heads, cells, width, len(shown) - 1 if layout.fixed is None else layout.fixed, numbers)
     painted = colours if is_terminal and not os.environ.get("NO_COLOR") else None
     bold = dict.fromkeys(heads, "") if painted is not None else None
     lines = ["", *_lines(heads, columns, bold), " " + "─" * (sum(one.width + _GAP for one in columns) - _GAP)]
     for row in cells:
         lines += _lines(row, columns, painted)
     click.echo("\n".join([*lines, ""]))
+    return tuple(title for number, title in enumerate(titles) if number not in shown)
 
 
-def _columns(heads: Sequence[str], cells: Sequence[Sequence[str]], width: int, fixed: int) -> list[_Column]:
+def longest_number(texts: Sequence[str]) -> int:
+    """Return the length of the longest number among texts; numbers are neither cut nor wrapped."""
+    return max((len(text) for text in texts if is_number(text)), default=0)
+
+
+def is_number(text: str) -> bool:
+    """Return whether a text is a number, also NaN or infinite."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def terminal_width() -> int:
+    """Return the columns of the terminal; a very large number if the output is no terminal, and nothing is cut."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else _NO_LIMIT
+
+
+def _printable_rows(rows: Sequence[Sequence[str]], shown: Sequence[int]) -> Sequence[Sequence[str]]:
+    """Return these columns of the rows; letters are only looked at in columns with unprintable ones."""
+    by_column = list(zip(*rows, strict=True))
+    chosen = [by_column[number] for number in shown] if by_column else []
+    return list(zip(*(one if "".join(one).isprintable() else list(map(printable, one)) for one in chosen), strict=True))
+
+
+def _width(texts: Sequence[str]) -> int:
+    """Return the terminal cells of the longest text."""
+    return max(map(len if "".join(texts).isascii() else _cells, texts), default=0)
+
+
+def _columns(
+    heads: Sequence[str], cells: Sequence[Sequence[str]], width: int, fixed: int, numbers: frozenset[int]
+) -> list[_Column]:
     """Return the columns with widths that fit the terminal; columns that can be wrapped shrink first."""
+    by_column = list(zip(*cells, strict=True)) or [() for _ in heads]
     widths = [
-        max(_WHOLE.get(head, 1), _cells(head), *(_cells(row[number]) for row in cells), 0)
-        for number, head in enumerate(heads)
+        max(_WHOLE.get(head, 1), _cells(head), _width(texts)) for head, texts in zip(heads, by_column, strict=True)
     ]
-    for least, numbers in ((_LEAST_LAST, range(fixed, len(heads))), (_LEAST, range(len(heads)))):
+    whole = [longest_number(texts) if number >= fixed else 0 for number, texts in enumerate(by_column)]
+    for least, places in ((_LEAST_LAST, range(fixed, len(heads))), (_LEAST, range(len(heads)))):
         excess = sum(widths) + _GAP * (len(widths) - 1) + 1 - width
         for _ in range(max(0, excess)):
             # The widest column shrinks by one cell at a time, so that the widths become equal.
-            free = [number for number in numbers if widths[number] > max(least, _WHOLE.get(heads[number], 0))]
+            free = [
+                number
+                for number in places
+                if number not in numbers and widths[number] > max(least, _WHOLE.get(heads[number], 0), whole[number])
+            ]
             if not free:
                 break
             widths[max(free, key=widths.__getitem__)] -= 1
-    return [_Column(cell_width, number >= fixed) for number, cell_width in enumerate(widths)]
+    return [_Column(cell_width, number >= fixed, number in numbers) for number, cell_width in enumerate(widths)]
 
 
 def _lines(row: Sequence[str], columns: Sequence[_Column], colours: Mapping[str, str] | None) -> Iterator[str]:
     """Yield the lines of a row; wrapped cells need several."""
+    sizes = [len(cell) if cell.isascii() else _cells(cell) for cell in row]
+    if all(size <= one.width for size, one in zip(sizes, columns, strict=True)):
+        yield _line(row, sizes, columns, row, colours)
+        return
     pieces = [
         list(_folded(cell, one.width)) if one.folds else [_cut(cell, one.width)]
         for cell, one in zip(row, columns, strict=True)
     ]
     for number in range(max(map(len, pieces))):
-        shown = []
-        for cell, found, one in zip(row, pieces, columns, strict=True):
-            piece = found[number] if number < len(found) else ""
-            padding = " " * (one.width - _cells(piece))
-            colour = None if colours is None else colours.get(cell)
-            styled = piece if colour is None else click.style(piece, fg=colour or None, bold=not colour or None)
-            shown.append(styled + padding)
-        yield " " + (" " * _GAP).join(shown).rstrip()
+        texts = [found[number] if number < len(found) else "" for found in pieces]
+        yield _line(texts, list(map(_cells, texts)), columns, row, colours)
+
+
+def _line(
+    texts: Sequence[str],
+    sizes: Sequence[int],
+    columns: Sequence[_Column],
+    row: Sequence[str],
+    colours: Mapping[str, str] | None,
+) -> str:
+    """Return one line of a row; the colour of a text is that of its whole cell."""
+    shown = []
+    for text, size, one, cell in zip(texts, sizes, columns, row, strict=True):
+        padding = " " * (one.width - size)
+        colour = None if colours is None else colours.get(cell)
+        styled = text if colour is None else click.style(text, fg=colour or None, bold=not colour or None)
+        shown.append(padding + styled if one.is_number else styled + padding)
+    return " " + (" " * _GAP).join(shown).rstrip()
 
 
 def _cut(text: str, width: int) -> str:
@@ -121,15 +192,17 @@ def _cells(text: str) -> int:
 
 def _fitting(titles: Sequence[str], rows: Sequence[Sequence[str]], width: int, drop_order: Sequence[str]) -> list[int]:
     """Return the indices of the columns that fit."""
-    widths = [max(len(title), *(len(row[number]) for row in rows), 0) for number, title in enumerate(titles)]
+    if width >= _NO_LIMIT:
+        return list(range(len(titles)))
+    by_column = list(zip(*rows, strict=True)) or [() for _ in titles]
+    widths = [max(_cells(title), _width(texts)) for title, texts in zip(titles, by_column, strict=True)]
     widths[-1] = min(widths[-1], _LEAST_LAST)
-    shown = list(range(len(titles)))
-    for title in drop_order:
-        if sum(widths[number] + _GAP for number in shown) <= width:
-            break
-        if title in titles:
-            shown.remove(titles.index(title))
-    return shown
+    shown = [number for number, title in enumerate(titles) if title not in drop_order]
+    for title in reversed(drop_order):
+        number = titles.index(title) if title in titles else None
+        if number is not None and sum(widths[one] + _GAP for one in (*shown, number)) - _GAP + 1 <= width:
+            shown.append(number)
+    return sorted(shown)
 
 
 def print_csv(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

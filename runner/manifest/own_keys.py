@@ -14,6 +14,8 @@ from runner.manifest.document import Kind, Node, plain_of, text_of
 from runner.manifest.faults import Faults
 from runner.model import MetricsFile
 
+_GOALS = {"max": "max", "maximize": "max", "maximise": "max", "min": "min", "minimize": "min", "minimise": "min"}
+
 
 def read_description(node: Node | None, faults: Faults) -> str | None:
     """Return a description; warn if it is not a text."""
@@ -83,6 +85,24 @@ def read_tolerance(node: Node | None, report: Callable[[Position, str], None]) -
         report(node.position, f"'tolerance' must be a number of at least 0, not '{text_of(node)}'")
         return None
     return number
+
+
+def read_primary_metric(node: Node | None, faults: Faults) -> tuple[str | None, str | None]:
+    """Return name and goal of the primary metric: a name, or a mapping of ``name`` and ``goal``."""
+    if node is None or node.is_null:
+        return None, None
+    name = node if node.is_text else node.field("name")
+    if name is None or not name.is_text or not name.source.strip():
+        hint = "for example metric: {name: val_acc, goal: max}"
+        faults.warning(node.position, "'metric' is not the name of a metric, so it is not used", hint)
+        return None, None
+    goal = node.field("goal")
+    if goal is None or goal.is_null:
+        return name.source, None
+    word = _GOALS.get(text_of(goal).lower()) if goal.kind is Kind.SCALAR else None
+    if word is None:
+        faults.warning(goal.position, "'goal' of 'metric' is not max or min, so it is not used")
+    return name.source, word
 
 
 def number_of(node: Node) -> float | None:

@@ -151,6 +151,11 @@ ENTRY_POINT = {
     "promote": _mapping("When and as what the model of a run is registered.", {}),
 }
 
+METRIC = {
+    "name": {"description": "Name of the metric.", "type": "string", "minLength": 1},
+    "goal": {"description": "Which value is the best.", "enum": ["max", "min", None]},
+}
+
 TOP = {
     "name": {"description": "Name of the project.", "type": SCALAR},
     **ENVIRONMENTS,
@@ -167,6 +172,12 @@ TOP = {
     ),
     "experiment": _text("Experiment that runs are recorded in unless the user names one."),
     "tolerance": _number(TOLERANCE, minimum=0),
+    "metric": {
+        "description": "The primary metric, which lists show first: its name, or name and goal.",
+        "type": ["string", "object", "null"],
+        "properties": METRIC,
+        "required": ["name"],
+    },
 }
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from runner.model import RunRecord
 
@@ -25,6 +25,9 @@ class Line(Struct, frozen=True, kw_only=True):
 def compare_runs(records: Iterable[RunRecord], *, everything: bool = False) -> tuple[Line, ...]:
     """Return the items that differ between runs, or all compared items, grouped by section."""
     found = tuple(records)
+    if all(record.template for record in found):
+        # Paths and values are put in for each run; the values are compared as parameters.
+        found = tuple(structs.replace(record, command=record.template) for record in found)
     lines: list[Line] = []
     for section, facts in _SECTIONS.items():
         each = [facts(record) for record in found]

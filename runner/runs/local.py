@@ -5,13 +5,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from runner.base.tags import TREE_TAG
+from runner.base.tags import REMOTE_TAG, SOURCE_NAME_TAG, SUBDIRECTORY_TAG, TREE_TAG
 from runner.errors import NotFoundError
 from runner.model import RunRecord
 from runner.provenance.outputs import LOGGED_ITSELF, kept_as
-from runner.runs.reader import RunArtifact, RunArtifacts, RunQuery, folder_of
+from runner.runs import local_relations
+from runner.runs.projects import separator_of
+from runner.runs.reader import RunArtifact, RunArtifacts, RunQuery, RunRelations, folder_of
 from runner.settings import Home
-from runner.store import artifact_digests, downsampling, experiments, runs
+from runner.store import artifact_digests, downsampling, experiments, related, runs
 from runner.store.artifact_digests import ArtifactDigest
 from runner.store.artifact_paths import as_text
 from runner.store.artifacts import Omission, local_folder, open_found, size_of, survey
@@ -20,7 +22,9 @@ from runner.store.entities import Experiment, Metric, Run
 from runner.store.models import ModelQuery
 from runner.store.models import search as search_models
 from runner.store.records import read_record
-from runner.store.search import RecordPage, SearchQuery, search_records
+from runner.store.run_selection import Say, resolve
+from runner.store.search import RecordPage, SearchQuery, folded_scope, load_records, search_records, tag_scope
+from runner.store.statements import Fragment
 from runner.sync.bundle_records import merge_record, read_bundle, with_tag_details
 
 _PIECE = 1 << 20
@@ -46,14 +50,22 @@ class LocalReader:
 
     server: str | None = None
 
-    def __init__(self, database: Database, home: Home) -> None:
+    def __init__(self, database: Database, home: Home, say: Say | None = None) -> None:
         self.database = database
         self.home = home
+        self._say = say
+        self._selected: dict[str, str] = {}
 
     def search(self, query: RunQuery) -> RecordPage:
         """Return the records that match a query."""
         chosen = None if query.experiment is None else (find_experiment(self.database, query.experiment).id,)
-        search = SearchQuery(experiment_ids=chosen, filter=query.filter, order_by=query.order_by, limit=query.limit)
+        search = SearchQuery(
+            experiment_ids=chosen,
+            filter=query.filter,
+            order_by=query.order_by,
+            limit=query.limit,
+            conditions=_conditions(query),
+        )
         page = search_records(self.database, search, self.home)
         records = tuple(with_tag_details(one) if _is_of_another_home(one) else one for one in page.records)
         return RecordPage(records=records, next_page_token=page.next_page_token)
@@ -85,8 +97,39 @@ class LocalReader:
         """Return the downsampled history of a metric."""
         return downsampling.downsampled(self.database, self._resolve(reference), name, limit)
 
+    def own_id(self, reference: str) -> str:
+        """Return the id of a run."""
+        return self._resolve(reference)
+
+    def relations(self, reference: str) -> RunRelations:
+        """Return what belongs to a run besides its record."""
+        run = runs.get(self.database, self._resolve(reference))
+        kept = self.files(reference) if local_folder(run.artifact_uri) else None
+        query = ModelQuery(filter=f"source_run_id = '{run.run_id}'", limit=1000)
+        return local_relations.read_relations(self.database, run, kept, search_models(self.database, query).items)
+
+    def children(self, parents: Sequence[str]) -> tuple[RunRecord, ...]:
+        """Return the records of the runs that are nested directly in one of these runs, oldest first."""
+        return load_records(self.database, related.child_numbers(self.database, parents), self.home)
+
+    def count_children(self, parents: Sequence[str]) -> Mapping[str, int]:
+        """Return how many runs are nested directly in each of these runs."""
+        return related.count_children(self.database, parents)
+
+    def first_metric(self, reference: str) -> str | None:
+        """Return the metric that a run logged first, or None if it has no metrics."""
+        return related.first_metric(self.database, self._resolve(reference))
+
+    def output(self, reference: str) -> Iterator[bytes]:
+        """Yield the output of a run's command in pieces."""
+        run_id = self._resolve(reference)
+        path = self.home.log(run_id)
+        if not path.is_file() or path.is_symlink():
+            raise NotFoundError(f"The run {run_id[:8]} has no output", hint="Its command did not start or removed it.")
+        return _pieces(path.parent, (path.name,))
+
     def files(self, reference: str) -> RunArtifacts:
-        """Return the files of a run."""
+        """Return the files kept with a run."""
         run = runs.get(self.database, self._resolve(reference))
         root = local_folder(run.artifact_uri)
         if root is None:
@@ -108,7 +151,24 @@ class LocalReader:
         return RunArtifacts(files=tuple(found), omissions=tuple(omissions))
 
     def _resolve(self, reference: str) -> str:
-        return runs.resolve(self.database, reference)
+        # One command may ask for a run several times; the message about a reference appears once.
+        if reference not in self._selected:
+            self._selected[reference] = resolve(self.database, reference, self._say)
+        return self._selected[reference]
+
+
+def _conditions(query: RunQuery) -> tuple[Fragment, ...]:
+    project = query.project
+    found = [folded_scope()] if query.folded else []
+    if project is not None:
+        scopes = [tag_scope(SOURCE_NAME_TAG, project.source, separator_of(project))]
+        if project.remote:
+            here = tag_scope(REMOTE_TAG, project.remote)
+            inside = tag_scope(SUBDIRECTORY_TAG, project.subdirectory, "/") if project.subdirectory else Fragment("1")
+            scopes.append(Fragment(f"({here.sql} AND {inside.sql})", (*here.args, *inside.args)))
+        args = tuple(arg for scope in scopes for arg in scope.args)
+        found.append(Fragment(f"({' OR '.join(scope.sql for scope in scopes)})", args))
+    return tuple(found)
 
 
 def _is_of_another_home(record: RunRecord) -> bool:

@@ -9,6 +9,7 @@ from runner.base.masking import Masker
 from runner.errors import UsageError
 from runner.runs.reader import RunReader
 from runner.settings import is_offline, tracking_uri
+from runner.store.run_selection import Say
 
 if TYPE_CHECKING:
     from runner.runs import remote
@@ -48,11 +49,11 @@ def server_to_read(named: str | None, *, local: bool = False) -> str | None:
 
 
 @contextmanager
-def open_remote(uri: str) -> Iterator[RunReader]:
-    """Open a tracking server for reading.
+def open_remote(uri: str, say: Say | None = None) -> Iterator[RunReader]:
+    """Open a tracking server for reading; ``say`` gets messages about words that select the newest of several runs.
 
     Raises:
         UsageError: the URI is not the address of a tracking server.
     """
     with client.RemoteServer(uri) as found:
-        yield remote.RemoteReader(found)
+        yield remote.RemoteReader(found, say)

@@ -10,6 +10,7 @@ from runner.source.credentials import address_without_credentials
 from runner.source.gitcommand import GitDirectory, run_concurrently, run_git
 
 _COMMITTER = re.compile(rb"^committer .*> (\d{1,20}) [+-]\d{1,9}$", re.MULTILINE)
+_REMOTES = ("config", "-z", "--get-regexp", r"^(remote\..*\.url|branch\..*\.remote)$")
 _TREE = re.compile(rb"^tree ([0-9a-f]+)$", re.MULTILINE)
 
 
@@ -85,7 +86,7 @@ def read_head(git_directory: GitDirectory) -> Head:
     """Return the state of HEAD of a repository."""
     batch, settings = run_concurrently(
         lambda: run_git(git_directory, "cat-file", "--batch", stdin=b"HEAD\n"),
-        lambda: run_git(git_directory, "config", "-z", "--get-regexp", r"^(remote\..*\.url|branch\..*\.remote)$"),
+        lambda: run_git(git_directory, *_REMOTES),
     )
     branch = _branch(git_directory)
     return Head(
@@ -93,6 +94,12 @@ def read_head(git_directory: GitDirectory) -> Head:
         branch=branch,
         remote=_remote(settings.stdout.decode("utf-8", "replace"), branch),
     )
+
+
+def read_remote(git_directory: GitDirectory) -> str | None:
+    """Return the URL of the remote of the current branch, without credentials; see `Head`."""
+    settings = run_git(git_directory, *_REMOTES).stdout.decode("utf-8", "replace")
+    return _remote(settings, _branch(git_directory))
 
 
 def parse_commit(batch: bytes) -> Commit | None:

@@ -4,6 +4,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from msgspec import Struct
+
 from runner.base.files import copy_file, sha256_of
 from runner.errors import GitError, SnapshotError
 from runner.model import Event, EventKind, Report
@@ -81,6 +83,52 @@ def _bring(one: LargeFile, target: Path, origin: Path | None) -> bool:
     except OSError:
         return False
     return True
+
+
+class FileChange(Struct, frozen=True, kw_only=True):
+    """A file that differs between two trees, with the numbers of added and removed lines; None for binary files."""
+
+    path: str
+    added: int | None = None
+    removed: int | None = None
+
+
+def changes_between(first: str, second: str, home: Home) -> tuple[FileChange, ...]:
+    """Return the files in which the code of two runs differs, seen from the first.
+
+    Raises:
+        SnapshotError: the snapshot store does not have the code of a run.
+    """
+    # Each entry is "added<TAB>removed<TAB>path"; a binary file has dashes.
+    output = _between(first, second, home, "--numstat", "-z", "--no-renames", "--no-color", "--no-ext-diff")
+    entries = (entry.split(b"\t", 2) for entry in output.split(b"\0") if entry.count(b"\t") > 1)
+    return tuple(
+        FileChange(path=os.fsdecode(path), added=_count(added), removed=_count(removed))
+        for added, removed, path in entries
+    )
+
+
+def patch_between(first: str, second: str, home: Home) -> bytes:
+    """Return the difference between the code of two runs as a patch for ``git apply``.
+
+    Raises:
+        SnapshotError: the snapshot store does not have the code of a run.
+    """
+    return _between(first, second, home, *_DIFF[1:])
+
+
+def _between(first: str, second: str, home: Home, *options: str) -> bytes:
+    trees = [read_run_commit(home, run_id).tree for run_id in (first, second)]
+    try:
+        for run_id, tree in zip((first, second), trees, strict=True):
+            require_sound_objects(home, run_id, tree)
+        return git(store_git_directory(home), "diff", *options, *trees)
+    except GitError as error:
+        raise damaged_run(second, error.context) from error
+
+
+def _count(number: bytes) -> int | None:
+    return int(number) if number.isdigit() else None
 
 
 def difference(run_id: str, home: Home) -> bytes:

@@ -25,11 +25,7 @@ def format_time(moment: int | None) -> str | None:
     if moment is None:
         return None
     try:
-        return (
-            datetime.fromtimestamp(moment / 1000, tz=timezone.utc)
-            .isoformat(timespec="milliseconds")
-            .replace("+00:00", "Z")
-        )
+        return datetime.fromtimestamp(moment / 1000, tz=timezone.utc).isoformat(timespec="milliseconds")[:-6] + "Z"
     except (OverflowError, ValueError, OSError):
         # A client may log any 64-bit number as a time.
         return None
@@ -49,7 +45,6 @@ def _parameters(launched: tuple[ParameterRecord, ...], stored: tuple[Param, ...]
 def make_record(run: Run, experiment: str, stored: tuple[Param, ...], home: Home) -> RunRecord:
     """Return the record of a run from its rows."""
     details = run.details
-    log = home.log(run.run_id)
     return RunRecord(
         run_id=run.run_id,
         run_name=run.name,
@@ -73,9 +68,10 @@ def make_record(run: Run, experiment: str, stored: tuple[Param, ...], home: Home
         resources=details.resources,
         machine=details.machine,
         folder=details.folder,
-        log=details.log or (str(log) if log.is_file() else None),
+        log=details.log or home.kept_log(run.run_id),
         reason=details.reason,
         redirects=details.redirects,
         repairs=details.repairs,
         notices=details.notices,
+        template=details.template,
     )

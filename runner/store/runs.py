@@ -25,13 +25,6 @@ from runner.store.row_helpers import (
 )
 from runner.store.rules import check_integer, check_value
 
-LATEST = "latest"
-"""The word that selects the run that was started last."""
-CLOCK_SKEW = 60_000
-"""Permitted clock skew of clients in milliseconds; a run with a later start is not the latest yet."""
-
-_SHOWN = 5
-
 
 class RunPermissions(Struct, frozen=True, kw_only=True):
     """``is_recorded`` is true if proj ran the run's command, ``is_live`` while a process owns the run."""
@@ -82,41 +75,6 @@ def get(db: Database, run_id: str) -> Run:
         NotFoundError: there is none.
     """
     return load(db, [run_number(db, run_id)], details=True)[0]
-
-
-def resolve(db: Database, word: str) -> str:
-    """Return the id of the run that an id, an id prefix, a name or ``latest`` selects.
-
-    Deleted runs are found by their complete id only.
-
-    Raises:
-        NotFoundError: no run matches.
-        InvalidValueError: several runs match; the message lists some.
-    """
-    if RUN_ID.fullmatch(word):
-        run_number(db, word)
-        return word
-    active = "SELECT run_id, name FROM runs WHERE lifecycle_stage = 'active'"
-    newest = "ORDER BY started_at DESC, id DESC LIMIT ?"
-    found = _latest(db, f"{active} {{}} {newest}") if word == LATEST else []
-    found = found or db.query(f"{active} AND name = ? {newest}", word, _SHOWN + 1)
-    if not found and word and all(letter in "0123456789abcdef" for letter in word):
-        found = db.query(f"{active} AND run_id >= ? AND run_id < ? {newest}", word, word + "g", _SHOWN + 1)
-    if not found:
-        raise NotFoundError(f"There is no run '{word}'", hint="See `proj list`.")
-    if len(found) > 1:
-        shown = [f"{row['run_id'][:12]} {row['name']}" for row in found[:_SHOWN]]
-        raise InvalidValueError(
-            f"Several runs match '{word}'",
-            context="\n".join([*shown, "…"] if len(found) > _SHOWN else shown),
-            hint="Use a longer part of the id.",
-        )
-    return str(found[0]["run_id"])
-
-
-def _latest(db: Database, question: str) -> list[Row]:
-    """Return the run that was started last; a run dated in the future only if there is no other."""
-    return db.query(question.format("AND started_at <= ?"), now() + CLOCK_SKEW, 1) or db.query(question.format(""), 1)
 
 
 def update(

@@ -1,9 +1,10 @@
 """Searches runs, their records, and experiments."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct, structs
 
+from runner.base.tags import PARENT_TAG
 from runner.errors import InvalidValueError
 from runner.model import RunRecord
 from runner.settings import Home
@@ -108,6 +109,8 @@ class SearchQuery(Struct, frozen=True, kw_only=True):
     page_token: str | None = None
     details: bool = False
     """Whether to load the details of the runs, which can be large."""
+    conditions: tuple[Fragment, ...] = ()
+    """Conditions that apply in addition to the filter."""
 
 
 class ExperimentQuery(Struct, frozen=True, kw_only=True):
@@ -133,7 +136,7 @@ def search_runs(db: Database, query: SearchQuery) -> Page[Run]:
     Raises:
         InvalidValueError: the filter, order, limit or page token is invalid; the context shows the position.
     """
-    scope = [view_scope(query.view)]
+    scope = [view_scope(query.view), *query.conditions]
     if query.experiment_ids is not None:
         numbers = [experiment_number(text) for text in dict.fromkeys(query.experiment_ids)]
         scope.append(experiment_scope(numbers))
@@ -156,10 +159,12 @@ def search_records(db: Database, query: SearchQuery, home: Home) -> RecordPage:
         InvalidValueError: the query is invalid.
     """
     page = search_runs(db, structs.replace(query, details=True))
-    names = _experiment_names(db, page.items)
-    stored = params_of_runs(db, [run.run_id for run in page.items])
-    records = [make_record(run, names[run.experiment_id], stored.get(run.run_id, ()), home) for run in page.items]
-    return RecordPage(records=tuple(records), next_page_token=page.next_page_token)
+    return RecordPage(records=_records(db, page.items, home), next_page_token=page.next_page_token)
+
+
+def load_records(db: Database, numbers: Sequence[int], home: Home) -> tuple[RunRecord, ...]:
+    """Return the records of the runs with these row numbers, in this order."""
+    return _records(db, tuple(runs.load(db, numbers, details=True)), home)
 
 
 def search_experiments(db: Database, query: ExperimentQuery) -> Page[Experiment]:
@@ -193,6 +198,26 @@ def experiment_scope(numbers: list[int]) -> Fragment:
     return Fragment("r.experiment IN (SELECT value FROM json_each(?))", (listed,))
 
 
+def folded_scope() -> Fragment:
+    """Return the condition that a run has no parent in the store."""
+    parent = "SELECT 1 FROM tags t JOIN runs p ON p.run_id = t.value WHERE t.run = r.id AND t.key = ?"
+    return Fragment(f"NOT EXISTS ({parent} AND p.lifecycle_stage = 'active' AND p.id <> r.id)", (PARENT_TAG,))
+
+
+def tag_scope(key: str, value: str, separator: str | None = None) -> Fragment:
+    """Return the condition that a tag has a value or, with a separator, begins with both."""
+    # The index has the first 64 characters of values, so each condition is given for them as well.
+    equal = "SELECT run FROM tags WHERE key = ? AND substr(value, 1, 64) = substr(?, 1, 64) AND value = ?"
+    if separator is None:
+        return Fragment(f"r.id IN ({equal})", (key, value, value))
+    above = f"{value}{separator}"
+    below = (
+        "SELECT run FROM tags WHERE key = ? AND substr(value, 1, 64) >= substr(?, 1, 64)"
+        " AND substr(value, 1, length(?)) = ?"
+    )
+    return Fragment(f"r.id IN ({equal} UNION {below})", (key, value, value, key, above, above, above))
+
+
 def checked_limit(limit: int) -> int:
     """Return the page size after checking it.
 
@@ -202,6 +227,12 @@ def checked_limit(limit: int) -> int:
     if not 1 <= limit <= MAX_RESULTS:
         raise InvalidValueError(f"The size of a page must be from 1 to {MAX_RESULTS}; got {limit}")
     return limit
+
+
+def _records(db: Database, found: tuple[Run, ...], home: Home) -> tuple[RunRecord, ...]:
+    names = _experiment_names(db, found)
+    stored = params_of_runs(db, [run.run_id for run in found])
+    return tuple(make_record(run, names[run.experiment_id], stored.get(run.run_id, ()), home) for run in found)
 
 
 def _experiment_names(db: Database, found: tuple[Run, ...]) -> Mapping[str, str]:

@@ -82,11 +82,14 @@ class RemoteServer:
             raise
         return found.experiment.experiment
 
-    def experiments(self, *, view: entities.View = entities.View.ACTIVE) -> Iterator[entities.Experiment]:
-        """Yield the experiments."""
+    def experiments(
+        self, filter_text: str = "", *, view: entities.View = entities.View.ACTIVE
+    ) -> Iterator[entities.Experiment]:
+        """Yield the experiments; ``filter_text`` uses MLflow's search language."""
         pages = _Pages(self.url, "experiments", _MAX_EXPERIMENTS)
         while pages.more:
-            request = {"max_results": _PAGE, "view_type": view.value, **_token(pages.token)}
+            condition = {"filter": filter_text} if filter_text else {}
+            request = {"max_results": _PAGE, "view_type": view.value, **condition, **_token(pages.token)}
             page = self._post("experiments/search", client_responses.Experiments, request, idempotent=True)
             pages.advance(page.next_page_token, len(page.experiments))
             yield from (one.experiment for one in page.experiments)
@@ -108,6 +111,7 @@ class RemoteServer:
         *,
         view: entities.View = entities.View.ACTIVE,
         limit: int | None = None,
+        page: int = _PAGE,
     ) -> Iterator[ServerRun]:
         """Yield matching runs page by page; ``filter_text`` and ``order_by`` use MLflow's search language."""
         pages = _Pages(self.url, "runs", _MAX_RUNS)
@@ -117,14 +121,14 @@ class RemoteServer:
                 "experiment_ids": list(experiment_ids),
                 "filter": filter_text,
                 "run_view_type": view.value,
-                "max_results": _PAGE if left is None else min(left, _PAGE),
+                "max_results": page if left is None else min(left, page),
                 "order_by": list(order_by),
                 **_token(pages.token),
             }
-            page = self._post("runs/search", client_responses.Runs, request, idempotent=True)
-            pages.advance(page.next_page_token, len(page.runs))
-            yield from (_whole(one) for one in page.runs[:left])
-            left = None if left is None else left - len(page.runs)
+            found = self._post("runs/search", client_responses.Runs, request, idempotent=True)
+            pages.advance(found.next_page_token, len(found.runs))
+            yield from (_whole(one) for one in found.runs[:left])
+            left = None if left is None else left - len(found.runs)
 
     def metric_history(self, run_id: str, key: str) -> Iterator[entities.Metric]:
         """Yield all points of a metric, in the server's order."""

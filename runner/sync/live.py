@@ -60,15 +60,22 @@ class OpenedRun(Struct, frozen=True, kw_only=True):
 
 
 def open_on_server(
-    uri: str, new: NewRun, *, experiment: str | None, experiment_id: str | None, environ: Mapping[str, str] = os.environ
+    uri: str,
+    new: NewRun,
+    *,
+    experiment: str | None,
+    experiment_id: str | None,
+    default: str = DEFAULT_EXPERIMENT,
+    environ: Mapping[str, str] = os.environ,
 ) -> OpenedRun:
     """Create a run on a server.
 
     Args:
         uri: the server's URI, possibly with credentials.
         new: the run; its experiment is ignored.
-        experiment: the name of the experiment, created if it does not exist; None for the server's default.
+        experiment: the name of the experiment, created if it does not exist; None for the default.
         experiment_id: the server's experiment id, instead of a name.
+        default: the experiment if none is named; if the server refuses it, the server's default experiment is used.
         environ: environment variables with credentials.
 
     Raises:
@@ -79,9 +86,10 @@ def open_on_server(
     try:
         if experiment_id is not None:
             experiment = server.experiment(experiment_id).name
-        else:
-            experiment = experiment or DEFAULT_EXPERIMENT
+        elif experiment is not None:
             experiment_id = ensure_experiment(server, experiment)
+        else:
+            experiment, experiment_id = _ensure_default(server, default)
         probe = os.urandom(8).hex()
         tags = {**new.tags, PROBE_TAG: probe}
         run = server.create_run(structs.replace(new, experiment_id=experiment_id, tags=tags))
@@ -99,6 +107,16 @@ def open_on_server(
         ) from error
     server.close()
     return OpenedRun(server=RemoteServer(uri, environ, patience=_PATIENCE), run=run, experiment=experiment, probe=probe)
+
+
+def _ensure_default(server: RemoteServer, name: str) -> tuple[str, str]:
+    """Return name and id of the default experiment; servers may refuse names, or the creation of experiments."""
+    try:
+        return name, ensure_experiment(server, name)
+    except RemoteError as error:
+        if error.is_transient or name == DEFAULT_EXPERIMENT:
+            raise
+        return DEFAULT_EXPERIMENT, ensure_experiment(server, DEFAULT_EXPERIMENT)
 
 
 def is_own_store(database: Database, opened: OpenedRun) -> bool:

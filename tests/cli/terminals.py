@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -27,3 +28,8 @@ def on_a_terminal(width: int, folder: Path, *words: str, **variables: str) -> st
         os.close(ours)
         assert process.wait() == 0
     return shown.decode()
+
+
+def uncoloured(width: int, folder: Path, *words: str, **variables: str) -> str:
+    """Return what the command line shows on a terminal of so many columns, without colours."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", on_a_terminal(width, folder, *words, **variables))

@@ -18,7 +18,7 @@ from runner.store.database import Database
 from runner.store.entities import Metric, NewRun
 from tests.cli.terminals import on_a_terminal
 from tests.conftest import Result, RunProj
-from tests.support.standalone_server import team_server
+from tests.support.standalone_server import standalone_server
 
 Capture = pytest.CaptureFixture[str]
 PNG = b"\x89PNG\r\n\x1a\n" + b"x" * 10
@@ -238,10 +238,10 @@ def test_runs_of_a_server(clean_room: Path, tmp_path: Path, capsys: Capture) -> 
     home = Home(clean_room / "theirs")
     with (
         closing(Database.open(home.database)) as database,
-        team_server(tmp_path, PROJ_HOME=str(home.root)) as team,
+        standalone_server(tmp_path, PROJ_HOME=str(home.root)) as standalone,
     ):
         made = fill(database, home)
-        remote = ("--tracking-uri", team.url)
+        remote = ("--tracking-uri", standalone.url)
         said = call(capsys, "plot", "loss", "r0", "r1", *remote)
         assert said.code == 0, said.err
         assert all(run_id[:8] in said.out for run_id in made)
@@ -255,4 +255,4 @@ def test_runs_of_a_server(clean_room: Path, tmp_path: Path, capsys: Capture) -> 
         assert "Parameters: 1 of 1 differ" in page
         assert page.count("data:image/png") == 2
         assert page.count("<figcaption>loss</figcaption>") == 1
-        assert json.dumps(team.url) not in page
+        assert json.dumps(standalone.url) not in page

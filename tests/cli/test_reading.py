@@ -2,7 +2,7 @@
 
 import io
 import json
-import re
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ from unittest.mock import patch
 
 import pytest
 
+from runner.cli.get import folder_for
 from runner.cli.main import run_command
 from runner.model import (
     Code,
@@ -30,7 +31,7 @@ from runner.store import experiments, models, process_identity, runs, values
 from runner.store.artifacts import write_artifact
 from runner.store.database import Database
 from runner.store.entities import Metric, NewModel, NewRun, ProcessIdentity
-from tests.cli.terminals import on_a_terminal
+from tests.cli.terminals import uncoloured
 from tests.conftest import start_proj, write_tree
 
 HOUR = 3_600_000
@@ -75,10 +76,6 @@ def two(db: Database) -> tuple[str, str]:
 Capture = pytest.CaptureFixture[str]
 
 
-def uncoloured(width: int, folder: Path, *words: str) -> str:
-    return re.sub(r"\x1b\[[0-9;]*m", "", on_a_terminal(width, folder, *words))
-
-
 class TestList:
     def test_an_empty_store(self, capsys: Capture) -> None:
         assert run_command(["list"]) == 0
@@ -92,8 +89,8 @@ class TestList:
         assert "dirty one" in lines[0]
         assert "bbbbbbbbbb*" in lines[0]
         assert "clean one" in lines[1]
-        assert "aaaaaaaaaa " in lines[1]
-        assert "rmse=0.75" in lines[1]
+        assert lines[1].endswith("aaaaaaaaaa")
+        assert "0.75" in lines[1]
         assert "2.5 s" in lines[1]
         assert two[0][:8] in lines[1]
 
@@ -102,15 +99,16 @@ class TestList:
             lines = uncoloured(width, tmp_path, "list").splitlines()
             assert max(map(len, lines)) <= width
             assert all(any(run_id[:8] in line and "FINISHED" in line for line in lines) for run_id in two)
-            assert sum("rmse=0.75" in line for line in lines) == 2
-            assert ("entry point" in "".join(lines)) is (width == 200)
+            assert sum("0.75" in line for line in lines) == 2
+            assert "2.5 s" in "".join(lines) or width < 200
+            assert "entry point" not in "".join(lines)
 
     def test_json_has_the_records(self, two: tuple[str, str], capsys: Capture) -> None:
         run_command(["list", "--json"])
         listed = json.loads(capsys.readouterr().out)
         assert [record["run_id"] for record in listed] == [two[1], two[0]]
         run_command(["show", two[0], "--json"])
-        assert json.loads(capsys.readouterr().out) == listed[1]
+        assert json.loads(capsys.readouterr().out).items() >= listed[1].items()
 
     def test_choices(self, db: Database, two: tuple[str, str], capsys: Capture) -> None:
         number = experiments.create(db, "other")
@@ -154,6 +152,7 @@ class TestList:
 class TestShow:
     def test_everything_of_a_run(self, two: tuple[str, str], home: Home, capsys: Capture) -> None:
         write_tree(home.snapshot_store, {run_ref(two[0]): "kept"})
+        write_artifact(home.artifacts(two[0]), "report.txt", [b"x"])
         assert run_command(["show", two[0][:10]]) == 0
         out = capsys.readouterr().out
         for words in (
@@ -256,10 +255,38 @@ class TestGet:
         assert not (tmp_path / "part" / "plot.png").exists()
         assert (tmp_path / "part" / "model" / "MLmodel").exists()
 
-    def test_the_default_is_here(self, run_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_default_is_a_folder_of_the_run(
+        self, run_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.chdir(tmp_path)
         assert run_command(["get", run_id, "plot.png"]) == 0
-        assert (tmp_path / "plot.png").read_bytes() == b"plot"
+        assert [path.name for path in tmp_path.iterdir()] == [f"clean one-{run_id[:8]}"]
+        assert (tmp_path / f"clean one-{run_id[:8]}" / "plot.png").read_bytes() == b"plot"
+
+    @pytest.mark.parametrize("name", ["../../up", ".hidden", "-rf", "a\x1bb", "x" * 300, "ü" * 200, ""])
+    def test_a_name_that_is_no_folder(self, name: str) -> None:
+        folder = folder_for(name, "ab" * 16)
+        assert (len(folder.parts), folder.name[0] not in ".-", folder.name.isprintable()) == (1, True, True)
+        assert folder.name.endswith("abababab")
+        assert len(os.fsencode(folder)) < 256
+
+    def test_a_listing_copies_nothing(
+        self, run_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        assert run_command(["get", run_id, "--list"]) == 0
+        assert capsys.readouterr().out.splitlines() == ["model/MLmodel", "plot.png"]
+        assert run_command(["get", run_id, "model", "--list"]) == 0
+        assert capsys.readouterr().out.splitlines() == ["model/MLmodel"]
+        assert run_command(["get", run_id, "nothing", "--list"]) == 1
+        shown = uncoloured(80, tmp_path, "get", run_id, "--list")
+        assert [line.split() for line in shown.splitlines()] == [
+            ["model/"],
+            ["MLmodel", "5", "B"],
+            ["plot.png", "4", "B"],
+            ["2", "files,", "9", "B"],
+        ]
+        assert list(tmp_path.iterdir()) == []
 
     def test_files_that_differ_are_not_replaced(self, run_id: str, tmp_path: Path, capsys: Capture) -> None:
         (tmp_path / "plot.png").write_bytes(b"mine")

@@ -12,7 +12,7 @@ import pytest
 
 from runner.cli.main import run_command
 from runner.cli.metrics import sparkline
-from runner.cli.tables import print_table
+from runner.cli.tables import Layout, print_table
 from runner.model import Code, EnvironmentRecord, FileRecord, RunDetails, RunStatus
 from runner.runs.comparison import compare_runs
 from runner.settings import Home
@@ -125,7 +125,7 @@ def test_a_folded_table_loses_nothing(capsys: pytest.CaptureFixture[str], monkey
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "60")
     value = "abcdefghij" * 10
-    print_table(("", "", "one", "two"), [("run", "command", value, value[::-1])], fixed=2)
+    print_table(("", "", "one", "two"), [("run", "command", value, value[::-1])], layout=Layout(fixed=2))
     shown = capsys.readouterr().out
     assert [shown.count(letter) for letter in "bfghij"] == [20] * 6
 

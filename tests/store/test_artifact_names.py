@@ -225,11 +225,11 @@ def test_every_name_goes_to_a_server_and_back(
         make(home.artifacts(run_id), name)
     variables = {"MLFLOW_TRACKING_URI": server.url, "MLFLOW_TRACKING_TOKEN": token}
     pushed = proj("push", run_id, "--json", **variables)
-    assert pushed.code == 0, pushed.err
+    assert pushed.code == 1, pushed.err  # files are left out
     there = pushed.json[0]["remote_run_id"]
     assert found_in(theirs.artifacts(there)) == expected(ODD)
     assert len(pushed.json[0]["left_out"]) == len(ONLY_HERE)
-    assert pushed.err.count("longer than") == len(ONLY_HERE)
+    assert pushed.err.count("! not sent: ") == len(ONLY_HERE)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert run_command(["get", there, "--to", str(tmp_path / "got")]) == 0
@@ -258,7 +258,7 @@ def test_a_server_reports_artifacts_that_it_can_not_send(
     assert capfdbinary.readouterr().err.count(b"not copied") == len(ONLY_HERE)
 
 
-@given(st.text(alphabet=st.sampled_from("aZ09._-%/\\:= \n\x7fé\u0661\u202e\ud800"), min_size=1, max_size=12))
+@given(st.text(alphabet=st.sampled_from("aZ09._-%/\\:= \n\x7fé\u0661\u202e\udcff"), min_size=1, max_size=12))
 def test_a_name_stays_plain_only_if_its_path_is_safe(name: str) -> None:
     text = as_text(name)
     if "/" not in name and name not in (".", ".."):

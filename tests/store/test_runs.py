@@ -33,6 +33,7 @@ from runner.store.entities import (
 from runner.store.models import ModelQuery
 from runner.store.records import read_record
 from runner.store.rules import MAX_VALUE, check_batch
+from runner.store.run_selection import resolve
 from runner.store.search import ExperimentQuery, SearchQuery, search_experiments, search_records, search_runs
 
 
@@ -218,26 +219,26 @@ class TestRuns:
         other = "ab" + "0" * 30
         for number, run_id in enumerate((first, second, third, other)):
             runs.create(db, NewRun(run_id=run_id, name="same" if number < 2 else f"n{number}", started_at=number))
-        assert runs.resolve(db, first) == first
-        assert runs.resolve(db, "aa") == first
-        assert runs.resolve(db, "n2") == third
-        assert runs.resolve(db, "latest") == other
+        assert resolve(db, first) == first
+        assert resolve(db, "aa") == first
+        assert resolve(db, "n2") == third
+        assert resolve(db, "latest") == other
         for word in ("a", "same"):
             with pytest.raises(InvalidValueError, match="Several") as caught:
-                runs.resolve(db, word)
+                resolve(db, word)
             assert first[:12] in str(caught.value.context)
         for word in ("", "zzz", "f", "d" * 32, "a%", "latest "):
             with pytest.raises(NotFoundError):
-                runs.resolve(db, word)
+                resolve(db, word)
         runs.delete(db, third)
         with pytest.raises(NotFoundError):
-            runs.resolve(db, "c")
-        assert runs.resolve(db, third) == third
+            resolve(db, "c")
+        assert resolve(db, third) == third
 
     def test_a_name_that_begins_like_an_id_wins(self, db: Database) -> None:
         runs.create(db, NewRun(run_id="ab" * 16))
         named = runs.create(db, NewRun(run_id="cd" * 16, name="ab")).run_id
-        assert runs.resolve(db, "ab") == named
+        assert resolve(db, "ab") == named
 
     def test_older_than(self, db: Database, run_id: str) -> None:
         runs.update(db, run_id, status=RunStatus.FINISHED, ended_at=1000)

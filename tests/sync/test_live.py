@@ -391,9 +391,10 @@ def test_the_experiment_that_the_script_sets_is_the_one_on_the_server(stage: Sta
     assert stage.run("def main(m): m.set_experiment('a')\n", "--experiment", "b").json["experiment"] == "b"
 
 
-def test_the_first_experiment_of_the_server_is_the_default(stage: Stage) -> None:
+def test_the_name_of_the_project_is_the_default_experiment(stage: Stage) -> None:
     done = stage.run("")
-    assert done.json["experiment"] == "Default"
+    run = stage.server.run(done.json["run_id"])
+    assert done.json["experiment"] == stage.server.experiment(run.experiment_id).name == stage.root.name
     experiment_id = stage.server.create_experiment("by id")
     done = stage.run("", "--experiment-id", experiment_id)
     assert done.json["experiment"] == "by id"

@@ -26,6 +26,7 @@ from runner.store import disk, lost_runs, runs
 from runner.store.database import Database
 from runner.store.entities import NewRun
 from runner.store.process_identity import this_process
+from runner.store.run_selection import resolve
 from runner.workflow import run_project
 from tests.conftest import ROOT, MakeRepository, RunProj, start_proj
 
@@ -424,11 +425,11 @@ def test_the_variable_counts_for_programs_too(
 def test_a_run_of_the_future_is_not_the_latest(proj: RunProj, home: Home) -> None:
     with closing(Database.open(home.database)) as database:
         future = runs.create(database, NewRun(started_at=2**62, name="future")).run_id
-        assert runs.resolve(database, "latest") == future
+        assert resolve(database, "latest") == future
         ahead = runs.create(database, NewRun(started_at=4_000_000_000_000)).run_id
         real = runs.create(database, NewRun()).run_id
-        assert runs.resolve(database, "latest") == real
-        assert runs.resolve(database, ahead) == ahead
+        assert resolve(database, "latest") == real
+        assert resolve(database, ahead) == ahead
     assert proj("show", "latest", "--json").json["run_id"] == real
 
 
