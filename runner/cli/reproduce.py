@@ -1,17 +1,21 @@
 """``proj reproduce``: runs a recorded run again, and says whether its results came out the same."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import msgspec
 
+from runner.base.files import write_atomically
 from runner.cli import completions
 from runner.cli.home import enter_home, warn_of_lost_store
 from runner.cli.options import OFFLINE
+from runner.cli.run_choice import check_target
 from runner.cli.tables import print_table
 from runner.cli.text import print_lines, print_message, printable, show_event, show_hints_once
 from runner.errors import UsageError
 from runner.process import Echo
+from runner.reproduction.junit import junit_xml
 from runner.reproduction.reproducing import ReproduceRequest
 from runner.reproduction.reproducing import reproduce as reproduce_run
 from runner.reproduction.verdict import Comparison, InputState, Reproduction, Value, Verdict
@@ -44,6 +48,7 @@ def _pairs(option: str, assignments: object) -> dict[str, str]:
 @click.option("-P", "secrets", multiple=True, metavar="NAME=VALUE", help="The value of a secret parameter; repeatable.")
 @click.option("--rtol", type=click.FloatRange(min=0), metavar="NUMBER", help="Allowed difference, relative.")
 @click.option("--atol", type=click.FloatRange(min=0), metavar="NUMBER", help="Allowed difference, absolute.")
+@click.option("--junit", metavar="FILE", help="Also write the verdict as a JUnit file (.xml).")
 @OFFLINE
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON; the command's output goes to stderr.")
 def reproduce(run: str, as_json: bool, **options: str | bool | float | tuple[str, ...] | None) -> int:
@@ -59,10 +64,14 @@ def reproduce(run: str, as_json: bool, **options: str | bool | float | tuple[str
         rtol=_number(options["rtol"]),
         atol=_number(options["atol"]),
     )
+    junit = None if options["junit"] is None else str(options["junit"])
+    check_target(junit, ".xml")
     home = enter_home(writing=True)
     Database.check(home.database)
     warn_of_lost_store(home)
     found = reproduce_run(request, home, show_hints_once(show_event), Echo.STDERR)
+    if junit is not None:
+        write_atomically(Path(junit), junit_xml(found))
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
     else:

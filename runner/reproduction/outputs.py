@@ -1,6 +1,7 @@
 """Compares the output files of two runs: by bytes, then by meaning."""
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 
 from msgspec import Struct, structs
@@ -57,10 +58,20 @@ def outputs_of(record: RunRecord, reader: RunReader) -> Mapping[str, OutputFile]
         return found
     for file in files:
         if not file.on_request:
-            known = found.get(file.name)
+            # The path as records have it; ``name`` is escaped further, for people.
+            name = "/".join(file.names).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+            known = found.get(name)
             digest = file.sha256 or (known.sha256 if known else None)
-            found[file.name] = OutputFile(size=file.size, sha256=digest, pieces=file.pieces)
+            found[name] = OutputFile(size=file.size, sha256=digest, pieces=file.pieces)
     return found
+
+
+def without(content: bytes, expressions: tuple[str, ...]) -> bytes:
+    """Return a text without what matches the expressions; bytes that are no UTF-8 stay as they are."""
+    text = content.decode("utf-8", "surrogateescape")
+    for expression in expressions:
+        text = re.sub(expression, "", text)
+    return text.encode("utf-8", "surrogateescape")
 
 
 def compare_outputs(
@@ -85,16 +96,30 @@ def _compare(name: str, original: OutputFile | None, reproduced: OutputFile | No
     if first == second:
         return structs.replace(item, verdict=Verdict.IDENTICAL)
     contents = original.content(), reproduced.content()
-    found = None
-    if contents[0] is not None and contents[1] is not None:
-        found = compare_content(name, contents[0], contents[1], rules.for_output(name))
-    if found is None:
+    if contents[0] is None or contents[1] is None:
         return structs.replace(item, verdict=Verdict.DIFFERENT, detail="bytes differ")
+    return _compare_contents(item, contents[0], contents[1], rules)
+
+
+def _compare_contents(item: Comparison, original: bytes, reproduced: bytes, rules: Tolerances) -> Comparison:
+    """Compare two files with different bytes, first without the texts that a rule ignores."""
+    ignored = rules.ignored_in(item.name)
+    rule = f"ignore: {', '.join(ignored)}" if ignored else None
+    if ignored:
+        original, reproduced = without(original, ignored), without(reproduced, ignored)
+        if not (original.strip() or reproduced.strip()):
+            return structs.replace(item, verdict=Verdict.NOTHING_TO_COMPARE, rule=rule, detail="all of it is ignored")
+        if original == reproduced:
+            return structs.replace(item, verdict=Verdict.WITHIN_TOLERANCE, rule=rule)
+    found = compare_content(item.name, original, reproduced, rules.for_output(item.name))
+    if found is None:
+        return structs.replace(item, verdict=Verdict.DIFFERENT, rule=rule, detail="bytes differ")
+    is_allowed = bool(ignored) and found.verdict is Verdict.IDENTICAL
     how = f"compared by {found.how}, the bytes differ"
     return structs.replace(
         item,
-        verdict=found.verdict,
+        verdict=Verdict.WITHIN_TOLERANCE if is_allowed else found.verdict,
         difference=shown(found.difference),
-        rule=f"{found.rule}; {how}" if found.rule else how,
+        rule="; ".join(part for part in (found.rule, rule, how) if part),
         detail=found.detail,
     )

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from glob import escape
+from pathlib import Path
 
 from msgspec import Struct, structs
 
@@ -9,6 +11,8 @@ from runner.base.tags import REPRODUCTIONS_TAG, VERDICT_TAG
 from runner.model import EnvironmentRecord, Report, RunRecord, RunStatus
 from runner.plan import Plan
 from runner.process import Echo
+from runner.provenance.metrics import read_metrics_files
+from runner.provenance.outputs import kept_as
 from runner.record import RunOutcome
 from runner.reproduction.inputs import CheckedInputs, check_inputs
 from runner.reproduction.metrics import MetricsOfRun, compare_metrics
@@ -90,14 +94,37 @@ def tolerances(request: ReproduceRequest, plan: Plan, record: RunRecord) -> Tole
         options = (("--rtol", request.rtol), ("--atol", request.atol))
         source = " ".join(f"{name} {value:g}" for name, value in options if value is not None)
         given = Allowance(rtol=request.rtol or 0.0, atol=request.atol or 0.0, source=source)
-    declared = plan.manifest.tolerance
+    general, named = declared_rules(plan, record)
     noise = read_noise(plan.home, record.run_id or "")
     return Tolerances(
         given=given,
-        declared=None if declared is None else Allowance(atol=declared, source=f"tolerance: {declared:g} (manifest)"),
+        declared=general,
+        named=named,
+        ignored=plan.entry_point.ignore,
         noise=noise.rules(noise.metrics) if noise else {},
         output_noise=noise.rules(noise.outputs) if noise else {},
     )
+
+
+def declared_rules(plan: Plan, record: RunRecord) -> tuple[Allowance | None, list[tuple[str, Allowance]]]:
+    """Return the rule for all numbers and those for metrics, as the manifest of the recorded tree declares them."""
+    declared = plan.manifest.tolerance
+    named = []
+    for file in plan.entry_point.metrics:
+        if file.tolerance is not None:
+            rule = Allowance(atol=file.tolerance, source=f"tolerance: {file.tolerance:g} ({file.path})")
+            local = structs.replace(file, path=kept_as(file.path))
+            found = read_metrics_files(plan.home.artifacts(record.run_id or ""), (local,), lambda _event: None)
+            names = (one for name, _, _ in found for one in (name, f"{Path(file.path).stem}.{name}"))
+            named += [(escape(name), rule) for name in names]
+    if isinstance(declared, Mapping):
+        rules = [
+            (name, Allowance(atol=value, source=f"tolerance: {value:g} (manifest, {name})"))
+            for name, value in declared.items()
+        ]
+        return None, [*rules, *named]
+    general = None if declared is None else Allowance(atol=declared, source=f"tolerance: {declared:g} (manifest)")
+    return general, named
 
 
 def compare(original: RunRecord, outcome: RunOutcome, rules: Tolerances, home: Home) -> Reproduction:

@@ -3,6 +3,7 @@
 import math
 import struct
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 
 from msgspec import Struct
 
@@ -34,13 +35,21 @@ class Tolerances(Struct, frozen=True, kw_only=True):
 
     given: Allowance | None = None
     declared: Allowance | None = None
-    named: Mapping[str, Allowance] = {}
+    named: Sequence[tuple[str, Allowance]] = ()
+    """Patterns of metrics with their rules; the first one that matches counts."""
+    ignored: Mapping[str, tuple[str, ...]] = {}
+    """Patterns of outputs with regular expressions for the texts in them that are not compared."""
     noise: Mapping[str, Allowance] = {}
     output_noise: Mapping[str, Allowance] = {}
 
     def for_metric(self, name: str) -> tuple[Allowance, ...]:
         """Return the rules for a metric; any of them may allow a difference."""
-        return self._rules(self.named.get(name), self.noise.get(name))
+        named = next((rule for pattern, rule in self.named if fnmatchcase(name, pattern)), None)
+        return self._rules(named, self.noise.get(name))
+
+    def ignored_in(self, name: str) -> tuple[str, ...]:
+        """Return the regular expressions for texts of an output that are not compared."""
+        return tuple(text for pattern, texts in self.ignored.items() if fnmatchcase(name, pattern) for text in texts)
 
     def for_output(self, name: str) -> tuple[Allowance, ...]:
         """Return the rules for the numbers in an output file."""

@@ -1,12 +1,17 @@
 """`proj reproduce` as a user calls it: each verdict, with projects that get it and projects that must not."""
 
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 
+import runner
+from runner.reproduction.verdict import Verdict
 from tests.conftest import MakeRepository, Result, RunProj, commit_all, write_tree
 
 LOCAL = ("--env-manager", "local")
@@ -289,3 +294,72 @@ def test_wrong_usage_exits_with_2(proj: RunProj, make_repository: MakeRepository
         assert proj("reproduce", run_id, *words).code == 2
     assert proj("reproduce", f"runs:/{run_id}").code == 0
     assert json.loads(proj("reproduce", run_id, "--json").out)["verdict"] == "identical"
+
+
+def test_tolerances_count_for_the_metrics_that_they_name(
+    proj: RunProj, make_repository: MakeRepository, tmp_path: Path
+) -> None:
+    count = COUNTED.format(path=str(tmp_path / "count"))
+    script = (
+        f"{LOG}{count}a = 1 + count * 1e-9\n"
+        "for name in ('a', 'val_a', 'other'): log(f'{name}={a!r}')\n"
+        "open('m.json', 'w').write('{\"in_file\": %r}' % a)\n"
+    )
+    text = manifest("    metrics: [{path: m.json, tolerance: 1e-6}]\n", 'tolerance: {a: 1e-6, "val_*": 1e-5}\n')
+    run_id = ran(proj, make_repository({"MLproject": text, "t.py": script}))
+    _, found = reproduced(proj, run_id)
+    verdicts = {one["name"]: (one["verdict"], one["rule"]) for one in found["metrics"]}
+    assert verdicts == {
+        "a": ("within tolerance", "tolerance: 1e-06 (manifest, a)"),
+        "val_a": ("within tolerance", "tolerance: 1e-05 (manifest, val_*)"),
+        "other": ("different", None),
+        "in_file": ("within tolerance", "tolerance: 1e-06 (m.json)"),
+    }
+    assert found["verdict"] == "different"
+
+
+@pytest.mark.parametrize(
+    ("expression", "content", "expected"),
+    [
+        ("took .* ns", "f'rmse 1\\ntook {now} ns\\n'", "within tolerance"),
+        ("took .* ns", "f'rmse {now}\\ntook {now} ns\\n'", "different"),
+        ("(?s).*", "f'{now}'", "nothing to compare"),
+        ("took .* ns", "'rmse 1'", "identical"),
+    ],
+)
+def test_a_declared_rule_leaves_volatile_text_out(
+    proj: RunProj, make_repository: MakeRepository, expression: str, content: str, expected: str
+) -> None:
+    text = manifest(f"    ignore: {json.dumps({'*.txt': expression})}\n")
+    script = f"{LOG}{ELSE}open('o.txt', 'w').write({content})\n"
+    run_id = ran(proj, make_repository({"MLproject": text, "t.py": script}))
+    _, found = reproduced(proj, run_id)
+    assert found["verdict"] == expected
+    assert bool(found["tolerance"]) == (expected == "within tolerance")
+
+
+def test_a_junit_file_has_a_case_for_each_result(
+    proj: RunProj, make_repository: MakeRepository, tmp_path: Path
+) -> None:
+    script = f"{LOG}{ELSE}log('same=1'); log(f'other={{now}}'); open('o\\x01.txt', 'w').write('1')\n"
+    run_id = ran(proj, make_repository({"MLproject": manifest(), "t.py": script}))
+    assert proj("reproduce", run_id, "--junit", str(tmp_path / "r.xml")).code == 1
+    suite = ET.parse(tmp_path / "r.xml").getroot()
+    failed = {case.get("name"): case[0].get("type") for case in suite if len(case) and case[0].tag == "failure"}
+    assert failed == {"verdict": "different", "other": "different"}
+    assert (suite.get("tests"), suite.get("failures")) == (str(len(suite)), "2")
+    assert len(suite) == 6
+    assert proj("reproduce", run_id, "--junit", "r.txt").code == 2
+
+
+def test_python_returns_typed_verdicts(make_repository: MakeRepository, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_repository({"MLproject": manifest(), "t.py": LOG + SAME})
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    run_id = runner.run(str(root), environment_manager="local").run_id
+    assert run_id is not None
+    found = runner.reproduce(run_id, rtol=1e-6)
+    assert found.verdict is Verdict.IDENTICAL
+    assert found.verdict.is_reproduced
+    assert {one.name: one.verdict for one in found.metrics}["rmse"] is Verdict.IDENTICAL
+    with pytest.raises(TypeError, match="tolerance"):
+        runner.reproduce(run_id, tolerance=1)
