@@ -74,11 +74,13 @@ def bring_recorded(project: Path, limits: tuple[Path, Path], recorded: RecordedF
     """
     root, top = limits
     found = []
+    files = []
     for name, origin, _ in recorded.inputs:
         target = Path(os.path.normpath(project / name))
         if name.startswith("/") or target.is_relative_to(top) or not target.is_relative_to(root):
             continue
-        want = FileToProvide(os.fsencode(target.name), os.fsencode(origin))
-        provide_files(target.parent, FilesToProvide(files=[want], folders=[], crowded=[]), {})
+        files.append(FileToProvide(os.fsencode(target.relative_to(root)), os.fsencode(origin)))
         found.append((name, target))
+    if files:
+        provide_files(root, FilesToProvide(files=files, folders=[], crowded=[]), {})
     return found
