@@ -28,12 +28,13 @@ from runner.store.disk import sync_log
 from runner.store.entities import Metric
 
 if TYPE_CHECKING:
-    from runner.provenance import metric_names
+    from runner.provenance import failures, metric_names
     from runner.store import artifact_digests, artifacts
 else:
     # Most short runs have neither metrics files nor artifacts and need not load these modules.
     artifact_digests = LazyModule("runner.store.artifact_digests")
     artifacts = LazyModule("runner.store.artifacts")
+    failures = LazyModule("runner.provenance.failures")
     metric_names = LazyModule("runner.provenance.metric_names")
 
 MAX_NOTICES_PER_KIND = 20
@@ -229,9 +230,13 @@ def check_tree(finished: Finished) -> None:
 
 
 def explain_failure(finished: Finished) -> None:
-    """Report known reasons why the command failed, and other places to which it logged."""
+    """Record the place of a failure, report known reasons for it, and other places to which the command logged."""
     recorder = finished.recorder
     log = "" if finished.is_finished else recorder.end_of_log()
+    is_failed = finished.execution.ending.status is RunStatus.FAILED
+    place = failures.find_failure(log, finished.folder.project, finished.folder.top) if is_failed else None
+    if place:
+        recorder.add(failed_at=recorder.plan.masker.text(place))
     why = finished.folder.explain_missing(log, recorder.plan.source.project) if log else None
     if why:
         recorder.report(Event(kind=EventKind.WARNING, message=why))

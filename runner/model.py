@@ -26,6 +26,7 @@ class Event(Struct, frozen=True, kw_only=True):
     kind: EventKind
     message: str
     hint: str | None = None
+    run_id: str | None = None  # the run whose record was opened; only the first event of a run has it
 
 
 Report = Callable[[Event], None]
@@ -292,8 +293,7 @@ class RunStatus(str, Enum):
     FINISHED = "FINISHED"
     FAILED = "FAILED"
     KILLED = "KILLED"
-    LOST = "LOST"
-    """The process that owned the run no longer exists, and no end was recorded."""
+    LOST = "LOST"  # the process that owned the run no longer exists, and no end was recorded
 
     @property
     def is_over(self) -> bool:
@@ -335,6 +335,8 @@ class RunDetails(Struct, frozen=True, kw_only=True):
     repairs: tuple[str, ...] = ()  # changes to the command, its parameters and its paths that let it run
     notices: tuple[str, ...] = ()
     template: str | None = None  # the command of the entry point before values and paths are put in
+    failed_at: str | None = None  # place and error in the project's code: ``train.py:7: ValueError: bad``
+    addresses: tuple[str, ...] = ()  # of the run's own server, which exists only while the command runs
 
 
 class RunRecord(Struct, frozen=True, kw_only=True):
@@ -371,6 +373,7 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     repairs: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
     template: str | None = None
+    failed_at: str | None = None
 
 
 class RunRequest(Struct, frozen=True, kw_only=True):
@@ -388,13 +391,10 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     in_place: bool = False
     as_of: str | None = None
     timeout: float | None = None
-    container_options: tuple[tuple[str, str | None], ...] = ()
-    """Options of the container engine, by name without dashes; options without a value are flags."""
-    repair: bool = True
-    replace_declared: bool = False
-    add_missing: bool = False
-    """Whether to repair problems, to replace what a tree with changes declares, and to install undeclared imports."""
-    serve_as: tuple[str, ...] = ()
-    """Addresses (``HOST:PORT``) that reach this run: by listening there, or by redirecting the MLflow client."""
-    tracking_uri: str | None = None
-    """An MLflow server on which the run is recorded too, maybe with credentials; None means MLFLOW_TRACKING_URI."""
+    container_options: tuple[tuple[str, str | None], ...] = ()  # without dashes; those without a value are flags
+    repair: bool = True  # whether known problems of old projects may be repaired
+    replace_declared: bool = False  # whether to replace what a tree with changes declares
+    add_missing: bool = False  # whether undeclared imports are installed
+    serve_as: tuple[str, ...] = ()  # addresses HOST:PORT that reach this run: its own, or the client is redirected
+    tracking_uri: str | None = None  # of a server that records the run too; None means MLFLOW_TRACKING_URI
+    resumes: str | None = None  # the id of the interrupted run that is continued

@@ -61,7 +61,9 @@ from runner.store.rules import MAX_EXPERIMENT_NAME
 if TYPE_CHECKING:
     from runner.environments.declare import spec as specs
     from runner.manifest import parser
+    from runner.source import run_code
 else:
+    run_code = LazyModule("runner.source.run_code")
     parser = LazyModule("runner.manifest.parser")
     specs = LazyModule("runner.environments.declare.spec")
 
@@ -156,9 +158,8 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
         ProjError: the request can't be fulfilled; nothing was recorded.
     """
     request = with_experiment(request)
-    source = open_source(request.uri, request.version, home, report)
-    require_project(source, request.entry_point)
-    return plan_snapshot(request, source, take_snapshot(source, home, report), home, report)
+    source, snapshot = open_code(request, home, report)
+    return plan_snapshot(request, source, snapshot, home, report)
 
 
 def plan_snapshot(request: RunRequest, source: Source, snapshot: Snapshot, home: Home, report: Report) -> Plan:
@@ -222,6 +223,19 @@ def plan_snapshot(request: RunRequest, source: Source, snapshot: Snapshot, home:
         additions=additions,
         additions_note=note,
     )
+
+
+def open_code(request: RunRequest, home: Home, report: Report) -> tuple[Source, Snapshot]:
+    """Return the source of a request and its snapshot: those of an interrupted run, or new ones.
+
+    Raises:
+        ProjError: the code can't be read, is not a project, or can't be stored.
+    """
+    if request.resumes is not None:
+        return run_code.open_run_code(request.resumes, home)
+    source = open_source(request.uri, request.version, home, report)
+    require_project(source, request.entry_point)
+    return source, take_snapshot(source, home, report)
 
 
 def with_experiment(request: RunRequest) -> RunRequest:

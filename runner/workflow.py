@@ -40,9 +40,11 @@ from runner.source.run_folder import RequiredPaths, RunFolder, check_out, in_pla
 from runner.store.database import Database
 
 if TYPE_CHECKING:
+    from runner import resumption
     from runner.server.run import redaction
     from runner.sync import proxy
 else:
+    resumption = LazyModule("runner.resumption")
     redaction = LazyModule("runner.server.run.redaction")
     proxy = LazyModule("runner.sync.proxy")
 
@@ -134,9 +136,12 @@ def run_plan(plan: Plan, report: Report, echo: Echo) -> RunOutcome:
     """Execute a plan and return the closed record; the record is closed in every case, also after an error."""
     with closing(Database.open(plan.home.database)) as database:
         # The supervisor process needs as long to start as all steps before `execute`, so both happen in parallel.
-        with open_record(plan, database, report) as recorder, closing(prepare()) as supervisor:
+        has_terminal = echo is Echo.TERMINAL and not plan.executor.capabilities.runs_images
+        with open_record(plan, database, report) as recorder, closing(prepare(terminal=has_terminal)) as supervisor:
             recorder.record_plan()
             folder = check_out_folder(recorder)
+            if plan.request.resumes is not None:
+                resumption.resume(recorder, folder)
             environment = prepare_environment(recorder, folder)
             command = write_command(recorder, folder, environment)
             execution = execute(recorder, folder, environment, command, echo, supervisor)
@@ -233,7 +238,8 @@ def execute(
     plan = recorder.plan
     with open_socket(recorder) as socket, watch_opened_files(folder) as opened:
         variables = command_variables(recorder, folder, environment, socket)
-        recorder.add(machine=describe_machine(variables))
+        addresses = (socket.uri.partition("//")[2], *plan.request.serve_as)
+        recorder.add(machine=describe_machine(variables), addresses=addresses)
         outcome = plan.executor.execute(
             ExecutionRequest(
                 argv=shell_argv(command, environment.shell),
@@ -244,6 +250,7 @@ def execute(
                 timeout=plan.request.timeout or plan.entry_point.timeout,
                 masks=(*plan.masker.masks, socket.token.encode()),
                 prepared=supervisor,
+                dead_addresses=addresses,
                 container=environment.container,
                 sharing=container_sharing(recorder, folder) if environment.container else None,
             ),
@@ -325,6 +332,7 @@ def command_variables(
             **leading,
             "PROJ_RUN_ID": recorder.run_id,
             "PROJ_METRICS": str(recorder.metrics_log),
+            **({"PROJ_RESUMED_FROM": plan.request.resumes} if plan.request.resumes else {}),
         },
         own=plan.entry_point.env,
     )

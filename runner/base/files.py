@@ -16,6 +16,7 @@ from typing import BinaryIO
 import msgspec
 from msgspec import Struct
 
+from runner.base import progress
 from runner.base.safe_paths import folder_at, new_file, remove_at
 
 _FICLONE = 0x40049409
@@ -202,18 +203,20 @@ def open_regular(path: Path, *, follow: bool = False) -> FileIO:
 
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's content in hex; anything but a regular file is refused without being read."""
-    digest = hashlib.sha256()
     with open_regular(path, follow=True) as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return sha256_from(file)
 
 
 def sha256_from(file: BinaryIO) -> str:
     """Return the SHA-256 of the rest of an open file in hex."""
     digest = hashlib.sha256()
-    while chunk := file.read(_CHUNK):
+    chunk = file.read(_CHUNK)
+    if len(chunk) == _CHUNK:  # small files are read too fast to be worth a call
+        progress.begin(os.fstat(file.fileno()).st_size)
+    while chunk:
         digest.update(chunk)
+        progress.advance(len(chunk))
+        chunk = file.read(_CHUNK)
     return digest.hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 from contextlib import suppress
 from pathlib import Path
 from posixpath import normpath, relpath
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 else:
     recorded = LazyModule("runner.source.recorded")
 
+_WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 _MISSING = r"(?m)^.*No such file or directory.*$"
 _OUTSIDE = r"(?:\.\./)+[^\s'\":,]+"
 
@@ -100,7 +102,7 @@ class RunFolder:
             found = scan(self.top, CACHES | {b".git"}, mounted)
         except OSError as error:
             raise SnapshotError("The run made a part of its folder unreadable", context=str(error)) from error
-        files = _without_environments(found, self._table)
+        files = without_environments(found, self._table)
         known = self._table.laid.keys() | self._table.provided.keys()
         self._new = [path for path in files if path not in known]
         changed = [path for path, stamp in files.items() if path in known and self._is_changed(path, stamp)]
@@ -156,8 +158,14 @@ class RunFolder:
         return None
 
     def release(self, *, keep: bool) -> None:
-        """Keep the folder unchanged, or move it to the pool for a later run of the project."""
-        if self.in_place or keep:
+        """Keep the folder for inspection, or move it to the pool for a later run of the project.
+
+        In a kept folder the files of the tree become read-only, so that nobody edits them instead of the project's.
+        """
+        if self.in_place:
+            return
+        if keep:
+            self._protect()
             return
         require_own(self.root, self.project)  # a process that is still running may have replaced it
         _refuse_mounts(self.root)
@@ -167,6 +175,16 @@ class RunFolder:
                     parent, name = tree.parent(path)
                     os.unlink(name, dir_fd=parent)
         store_folder(self.root, self.key, self._table)
+
+    def _protect(self) -> None:
+        """Make the files of the tree that the run did not change read-only."""
+        require_own(self.root, self.project)
+        start = os.fsencode(self.top) + b"/"
+        for path, laid in self._table.laid.items():
+            with suppress(OSError):
+                status = os.lstat(start + path)
+                if stat.S_ISREG(status.st_mode) and Stamp.of(status) == laid.stamp:
+                    os.chmod(start + path, stat.S_IMODE(status.st_mode) & ~_WRITE)  # noqa: PTH101  # likewise
 
 
 def _refuse_mounts(root: Path) -> None:
@@ -188,7 +206,7 @@ def _mount_notice(path: bytes) -> str:
     return f"{path_text(path)} is another file system that the run mounted; its files are not outputs"
 
 
-def _without_environments(found: Contents, table: Table) -> dict[bytes, Stamp]:
+def without_environments(found: Contents, table: Table) -> dict[bytes, Stamp]:
     """Return the files without those of environments that the run created."""
     marks = {path for path in found.files if path.endswith(b"/pyvenv.cfg") and path not in table.laid}
     marks |= {path for path in found.folders if path.endswith(b"/conda-meta")}
@@ -338,6 +356,6 @@ def in_place_run_folder(snapshot: Snapshot, source: Source) -> RunFolder:
         found = scan(source.root, CACHES | {b".git"})
     except OSError as error:
         raise SnapshotError("A part of the project can't be read", context=str(error)) from error
-    laid = {path: CheckoutEntry(b"", "", stamp) for path, stamp in _without_environments(found, Table()).items()}
+    laid = {path: CheckoutEntry(b"", "", stamp) for path, stamp in without_environments(found, Table()).items()}
     table = Table(tree=snapshot.code.tree, laid=laid)
     return RunFolder(source.root, source.root, source.subdirectory, table, in_place=True)
