@@ -1,6 +1,6 @@
 """Packages data-science projects, runs them, and ties every result to the exact code that made it.
 
-`run`, `get_run` and `search_runs` are the Python interface; everything else in this package may change.
+`run`, `reproduce`, `get_run` and `search_runs` are the Python interface; everything else in this package may change.
 """
 
 import importlib
@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from runner.model import RunRecord
+    from runner.reproduction.verdict import Reproduction
     from runner.runs.reader import RunDescription
 
-__all__ = ["get_run", "run", "search_runs"]
+__all__ = ["get_run", "reproduce", "run", "search_runs"]
 
 
 def run(
@@ -35,6 +36,25 @@ def run(
     library = importlib.import_module("runner.library")
     record: RunRecord = library.run(uri, entry_point, dict(parameters or {}), options)
     return record
+
+
+def reproduce(run: str = "latest", **options: object) -> "Reproduction":
+    """Run a recorded run again from its record alone, and return how the results compare.
+
+    A result that differs raises nothing: see ``verdict``, and ``verdict.is_reproduced``. ``options`` are the other
+    fields of `runner.reproduction.reproducing.ReproduceRequest`: ``inputs``, ``allow_changed_inputs``, ``parameters``,
+    ``rtol``, ``atol``.
+
+    Args:
+        run: an id, the beginning of an id, a name, ``latest``, or ``runs:/ID``.
+        **options: see above.
+
+    Raises:
+        runner.errors.ProjError: the run does not exist, has not ended, or its record is not sufficient.
+    """
+    library = importlib.import_module("runner.library")
+    found: Reproduction = library.reproduce({"run": run, **options})
+    return found
 
 
 def get_run(run: str = "latest", *, tracking_uri: str | None = None) -> "RunDescription":

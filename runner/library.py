@@ -1,4 +1,4 @@
-"""Implements `runner.run`, `runner.get_run` and `runner.search_runs`; events go to the logger ``proj``."""
+"""Implements the Python interface; events go to the logger ``proj``."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from runner.base.lazy import LazyModule
 from runner.model import Event, EventKind, RunRecord, RunRequest
 from runner.process import Echo
 from runner.runs.local import LocalReader
@@ -20,6 +21,10 @@ from runner.workflow import run_project
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from runner.reproduction import reproducing, verdict
+else:
+    reproducing = LazyModule("runner.reproduction.reproducing")
 
 LOG = logging.getLogger("proj")
 
@@ -48,6 +53,25 @@ def run(
     if outcome.error:
         raise outcome.error
     return outcome.record
+
+
+def reproduce(options: Mapping[str, object]) -> "verdict.Reproduction":
+    """Reproduce a run and return the result.
+
+    Raises:
+        TypeError: an option does not exist or has a wrong type.
+        ProjError: the run does not exist, or its record is not sufficient.
+    """
+    unknown = sorted(set(options) - set(reproducing.ReproduceRequest.__struct_fields__))
+    if unknown:
+        raise TypeError(f"reproduce() has no option {', '.join(map(repr, unknown))}")
+    try:
+        request = msgspec.convert(dict(options), reproducing.ReproduceRequest)
+    except msgspec.ValidationError as error:
+        raise TypeError(str(error)) from error
+    home = _enter_home(writing=True)
+    Database.check(home.database)
+    return reproducing.reproduce(request, home, _log_event, Echo.SPLIT)
 
 
 def search_runs(

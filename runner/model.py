@@ -181,6 +181,7 @@ class EntryPoint(Struct, frozen=True, kw_only=True):
     needs: tuple[str, ...] = ()
     promote: Mapping[str, object] | None = None
     extra: str = "--{name} {value}"  # how an undeclared parameter is added to the command
+    ignore: Mapping[str, tuple[str, ...]] = {}  # output pattern: texts in it that a reproduction does not compare
     faults: tuple[Fault, ...] = ()
     """Errors and warnings about the declaration; errors prevent this entry point only."""
 
@@ -193,7 +194,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     entry_points: Mapping[str, EntryPoint] = {}
     environment: EnvironmentDeclaration = EnvironmentDeclaration()
     experiment: str | None = None
-    tolerance: float | None = None
+    tolerance: float | Mapping[str, float] | None = None
     metric: str | None = None  # the primary metric of the project
     goal: str | None = None  # max or min: which value of the primary metric is the best
     faults: tuple[Fault, ...] = ()  # tolerated ones outside the entry points, with hints for the user

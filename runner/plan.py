@@ -1,6 +1,6 @@
 """Makes the plan of a run: everything that is decided before anything is recorded, built or executed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -56,7 +56,7 @@ from runner.project_repairs import expected_replacements, may_replace_declared, 
 from runner.settings import Home, offline_environment, requested_experiment
 from runner.source.opening import Source, open_source
 from runner.source.snapshot import Snapshot, retake_snapshot, take_snapshot
-from runner.source.tree import TreeFiles
+from runner.source.tree import FilesBeside, TreeFiles
 from runner.store.rules import MAX_EXPERIMENT_NAME
 
 if TYPE_CHECKING:
@@ -100,6 +100,10 @@ class Plan(Struct, frozen=True, kw_only=True):
     """The interpreter that was chosen because the environment could not be built with the first choice."""
     additions_note: Path
     """The file that keeps the additions for the next run of the project."""
+    variables: Mapping[str, str] | None = None
+    """The variables of a recorded run that affect results; they replace those of the caller."""
+    tags: Mapping[str, str] = {}
+    """Further tags of the run."""
 
     @property
     def code(self) -> Code:
@@ -156,6 +160,15 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
     """
     request = with_experiment(request)
     source, snapshot = open_code(request, home, report)
+    return plan_snapshot(request, source, snapshot, home, report)
+
+
+def plan_snapshot(request: RunRequest, source: Source, snapshot: Snapshot, home: Home, report: Report) -> Plan:
+    """Make the plan of a request for a snapshot that was taken.
+
+    Raises:
+        ProjError: the request can't be fulfilled; nothing was recorded.
+    """
     files = TreeFiles(home, snapshot, lambda: retake_snapshot(snapshot, source, home, report))
     cache = ParseCache(home.root / "cache" / "code", f"{snapshot.code.tree}:{snapshot.code.subdirectory}")
     manifest = parse_manifest(cache, files, needs_environment=needs_environment(request, source, snapshot.code))
@@ -196,7 +209,7 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
         snapshot=snapshot,
         files=files,
         manifest=manifest,
-        entry_point=find_inputs(entry_point, source.project, files),
+        entry_point=find_inputs(entry_point, source.project, recorded_files(source, files)),
         parameters=parameters,
         masker=masker,
         spec=with_additions(spec, additions),
@@ -349,10 +362,19 @@ def path_rules(source: Source, files: ProjectFiles, storage: Path, mapped: Path 
     """Return the rules that resolve parameters that are paths: in the project, or below ``mapped`` in a run folder."""
     project = None if source.frozen else source.project
     return PathRules(
-        caller=Path.cwd(),
+        # A folder of today must not take the place of what was recorded.
+        caller=Path.cwd() if source.recorded is None else storage / "caller",
         mapped=mapped or project or storage / source.subdirectory,
         storage=storage,
         project=project,
         repository=source.root if project else None,
-        files=files,
+        files=recorded_files(source, files),
     )
+
+
+def recorded_files(source: Source, files: ProjectFiles) -> ProjectFiles:
+    """Return the files of a tree; of a recorded run, with the names of its inputs that are not in the tree."""
+    recorded = source.recorded
+    if recorded is None:
+        return files
+    return FilesBeside(files, (*(name for name, _, _ in recorded.inputs), *recorded.folders))

@@ -14,6 +14,7 @@ from runner.base.tags import (
     PARENT_TAG,
     REF_TAG,
     REMOTE_TAG,
+    REPAIR_TAG,
     RERUNS_TAG,
     RESUMES_TAG,
     SOURCE_NAME_TAG,
@@ -56,6 +57,8 @@ def tags_of(plan: Plan) -> dict[str, str]:
         SUBDIRECTORY_TAG: code.subdirectory or None,
         METRIC_TAG: plan.manifest.metric,
         GOAL_TAG: plan.manifest.goal,
+        REPAIR_TAG: None if plan.request.repair else "false",
+        **plan.tags,
     }
     return {**given, **{name: value for name, value in tags.items() if value}}
 

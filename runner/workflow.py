@@ -29,7 +29,7 @@ from runner.plan_record import declared_record
 from runner.process import Echo, Outcome, SupervisorHandle, prepare
 from runner.provenance.downloads import fetch
 from runner.provenance.inputs import Watch
-from runner.provenance.machine import describe_machine
+from runner.provenance.machine import describe_machine, with_recorded
 from runner.record import Ending, RunOutcome, RunRecorder, log_tail
 from runner.run_inputs import record_inputs, required_paths
 from runner.server.run.redirects import CLIENT_SHIM, copy_client_shim, has_client, is_loopback, redirecting_variables
@@ -319,10 +319,11 @@ def command_variables(
 ) -> Mapping[str, str]:
     """Return all environment variables of the command."""
     plan = recorder.plan
+    caller = os.environ if plan.variables is None else with_recorded(os.environ, plan.variables)
     hosts = [address for address in plan.request.serve_as if not is_loopback(address)]
     leading = redirecting_variables(socket.uri, recorder.redirects_log, hosts, places=plan.request.repair)
     return child_environment(
-        {name: value for name, value in environment.inherited(os.environ).items() if name not in REMOVED_VARIABLES},
+        {name: value for name, value in environment.inherited(caller).items() if name not in REMOVED_VARIABLES},
         cwd=folder.project,
         path_entries=environment.path_entries,
         variables={

@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from msgspec import Struct
 
 from runner.base.suggestions import nearest
-from runner.base.tags import INPUTS_CHANGED_TAG, PARENT_TAG
+from runner.base.tags import INPUTS_CHANGED_TAG, PARENT_TAG, REPRODUCTIONS_TAG, VERDICT_TAG
 from runner.cli.output import duration, local_time, seconds, short_code
 from runner.errors import UsageError
 from runner.model import RunRecord
@@ -129,6 +129,13 @@ _KEYED_NAMES: Mapping[str, Callable[[RunRecord], Iterable[str]]] = {
     "tags": own_tags,
 }
 
+
+def _verdict(record: RunRecord) -> str:
+    """Return the verdict of a reproduction, or of the latest reproduction of a run."""
+    of_others = record.tags.get(REPRODUCTIONS_TAG, "").rpartition(": ")[2]
+    return record.tags.get(VERDICT_TAG) or (f"reproduced: {of_others}" if of_others else "")
+
+
 _FIXED: Mapping[str, Text] = {
     "run": lambda record: (record.run_id or "")[:8],
     "id": lambda record: record.run_id or "",
@@ -145,6 +152,7 @@ _FIXED: Mapping[str, Text] = {
     "dirty": lambda record: str(record.code.dirty).lower() if record.code else "",
     "tree": lambda record: record.code.tree if record.code else "",
     "project": lambda record: record.project or "",
+    "verdict": _verdict,
     "exit code": lambda record: "" if record.exit_code is None else str(record.exit_code),
     "parent": lambda record: record.tags.get(PARENT_TAG, "")[:8],
     "metrics": lambda record: _joined({name: f"{value:.5g}" for name, value in record.metrics.items()}),

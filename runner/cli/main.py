@@ -49,6 +49,8 @@ COMMANDS = {
     "restore": LazyCommand("runner.cli.restore:restore", "Restore runs from the trash."),
     "trash": LazyCommand("runner.cli.trash:trash", "List and empty the trash."),
     "compare": LazyCommand("runner.cli.compare:compare", "Compare runs and show the differences."),
+    "reproduce": LazyCommand("runner.cli.reproduce:reproduce", "Run a recorded run again and compare the results."),
+    "calibrate": LazyCommand("runner.cli.calibrate:calibrate", "Measure by how much a run's results vary."),
     "metrics": LazyCommand("runner.cli.metrics:metrics", "Show the history of a metric."),
     "plot": LazyCommand("runner.cli.plot:plot", "Draw the curves of metrics of several runs."),
     "report": LazyCommand("runner.cli.report:report", "Write runs as one HTML file."),

@@ -83,6 +83,9 @@ def _columns(listing: Listing) -> Iterator[_Cells]:
         if len(set(column.cells)) > 1:
             yield column
     yield _fixed("status", records, 0)
+    verdicts = _fixed("verdict", records, 15)
+    if any(verdicts.cells):
+        yield verdicts
     for metric in listing.primary:
         yield _best(metric, records)
     for number, name in enumerate(_differing(records)):

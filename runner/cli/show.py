@@ -7,7 +7,7 @@ import click
 import msgspec
 from msgspec import structs
 
-from runner.base.tags import LATER_COMMIT_TAG
+from runner.base.tags import LATER_COMMIT_TAG, REPRODUCES_TAG, REPRODUCTIONS_TAG, VERDICT_TAG
 from runner.cli import completions
 from runner.cli.code import clone_command
 from runner.cli.columns import own_tags
@@ -148,6 +148,9 @@ def _summary(record: RunRecord, *, everything: bool) -> Rows:
     return (
         ("status", f"{record.status}{exit_code}"),
         ("why", record.reason),
+        ("reproduces", record.tags.get(REPRODUCES_TAG)),
+        ("verdict", record.tags.get(VERDICT_TAG)),
+        ("reproduced by", record.tags.get(REPRODUCTIONS_TAG, "").replace("; ", "\n")),
         ("started", f"{local_time(record.started_at)}{f', took {took}' if took else ''}"),
         ("experiment", record.experiment),
         ("project", record.project),

@@ -9,6 +9,7 @@ from runner.manifest.faults import Faults
 from runner.manifest.own_keys import (
     number_of,
     read_description,
+    read_ignored,
     read_inputs,
     read_metrics,
     read_names,
@@ -68,6 +69,7 @@ def _read_entry_point(name: str, node: Node, files: ProjectFiles, faults: Faults
         environment=None if own is None else declare_own_environment(own, files, faults),
         needs=read_names("needs", node.field("needs"), faults),
         promote=read_promotion(node.field("promote"), faults),
+        ignore=read_ignored(node.field("ignore"), faults),
     )
     return _with_faults(entry, faults)
 

@@ -5,6 +5,7 @@ causes a warning and is ignored; an invalid value of the right type is an error 
 """
 
 import math
+import re
 from collections.abc import Callable
 from posixpath import isabs, normpath
 
@@ -103,6 +104,40 @@ def read_tolerance(node: Node | None, report: Callable[[Position, str], None]) -
         report(node.position, f"'tolerance' must be a number of at least 0, not '{text_of(node)}'")
         return None
     return number
+
+
+def read_tolerances(node: Node | None, faults: Faults) -> float | dict[str, float] | None:
+    """Return the tolerance of all numbers, or those of metrics by name or pattern."""
+    if node is None or node.kind is not Kind.MAPPING:
+        return read_tolerance(node, faults.warning)
+    found = {name: read_tolerance(field.value, faults.warning) for name, field in node.fields.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def read_ignored(node: Node | None, faults: Faults) -> dict[str, tuple[str, ...]]:
+    """Return the expressions for volatile texts, by the outputs in which they are not compared."""
+    if node is None:
+        return {}
+    if node.kind is not Kind.MAPPING:
+        hint = 'for example ignore: {"report.txt": "took .* seconds"}'
+        faults.warning(node.position, "'ignore' is not a mapping of outputs to expressions, so it is not used", hint)
+        return {}
+    found = {}
+    for name, field in node.fields.items():
+        expressions = read_paths("ignore", field.value, faults, inside=False)
+        problems = [problem for one in expressions if (problem := _problem_of(one))]
+        for problem in problems:
+            faults.error(field.value.position, problem)
+        found[name] = expressions
+    return found
+
+
+def _problem_of(expression: str) -> str | None:
+    try:
+        re.compile(expression)
+    except (re.error, RecursionError, OverflowError) as error:
+        return f"'{expression}' in 'ignore' is no regular expression: {error}"
+    return None
 
 
 def read_primary_metric(node: Node | None, faults: Faults) -> tuple[str | None, str | None]:

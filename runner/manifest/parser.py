@@ -9,7 +9,7 @@ from runner.manifest.document import Field, Kind, Node, load_document, text_of
 from runner.manifest.entries import read_entry_points
 from runner.manifest.environment import KEYS, declare_environment, discover_environment
 from runner.manifest.faults import Faults, quoted, raise_errors
-from runner.manifest.own_keys import read_primary_metric, read_tolerance
+from runner.manifest.own_keys import read_primary_metric, read_tolerances
 from runner.model import Manifest, ProjectFiles
 
 EXACT = "MLproject"
@@ -94,7 +94,7 @@ def _read_top(document: Node, files: ProjectFiles, faults: Faults) -> Manifest:
     _refuse_databricks(document.fields, faults)
     environment = declare_environment(document.fields, files, faults)
     experiment = _read_experiment(document.field("experiment"), faults)
-    tolerance = read_tolerance(document.field("tolerance"), faults.warning)
+    tolerance = read_tolerances(document.field("tolerance"), faults)
     metric, goal = read_primary_metric(document.field("metric"), faults)
     return Manifest(
         path=faults.file,

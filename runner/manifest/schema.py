@@ -153,6 +153,11 @@ ENTRY_POINT = {
         "type": ["string", "object", "null"],
         "properties": ENVIRONMENTS,
     },
+    "ignore": {
+        "description": "Regular expressions for texts that a reproduction does not compare, by output.",
+        "type": ["object", "null"],
+        "additionalProperties": {"type": ["string", "array"], "items": {"type": "string"}},
+    },
     "needs": _texts("Entry points that run before this one."),
     "promote": _mapping("When and as what the model of a run is registered.", {}),
 }
@@ -177,7 +182,12 @@ TOP = {
         },
     ),
     "experiment": _text("Experiment that runs are recorded in unless the user names one."),
-    "tolerance": _number(TOLERANCE, minimum=0),
+    "tolerance": {
+        "description": f"{TOLERANCE} One number, or one for each metric.",
+        "type": ["number", "object", "null"],
+        "minimum": 0,
+        "additionalProperties": {"type": "number", "minimum": 0},
+    },
     "metric": {
         "description": "The primary metric, which lists show first: its name, or name and goal.",
         "type": ["string", "object", "null"],

@@ -6,14 +6,20 @@ the JSON list of its files, sorted by path, and ends with ``.dir``.
 """
 
 import hashlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from runner.base.files import DigestCache, open_regular, walk_files
 from runner.base.foreign_text import SMALL, ForeignTextError, parse_yaml, read_limited
+from runner.base.lazy import LazyModule
+
+if TYPE_CHECKING:
+    import json
+else:
+    json = LazyModule("json")
 
 SUFFIX = ".dvc"
 MOST_COMPARED = 10_000

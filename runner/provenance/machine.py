@@ -46,6 +46,11 @@ def describe_machine(env: Mapping[str, str]) -> Machine:
     )
 
 
+def with_recorded(env: Mapping[str, str], recorded: Mapping[str, str]) -> Mapping[str, str]:
+    """Return variables in which those that affect results are replaced by the recorded ones of another run."""
+    return {**{name: value for name, value in env.items() if not _is_recorded(name)}, **recorded}
+
+
 def _is_recorded(name: str) -> bool:
     return name in _NAMES or name.startswith("LC_") or name.endswith("_NUM_THREADS")
 

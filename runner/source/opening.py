@@ -23,6 +23,16 @@ else:
     mirror = LazyModule("runner.source.mirror")
 
 
+class RecordedFiles(Struct, frozen=True, kw_only=True):
+    """What a recorded run needs beside its tree; paths are relative to its project folder.
+
+    ``inputs`` are path, the file that has the content now, and its SHA-256 if known. ``folders`` are created empty.
+    """
+
+    inputs: tuple[tuple[str, Path, str | None], ...] = ()
+    folders: tuple[str, ...] = ()
+
+
 class Source(Struct, frozen=True, kw_only=True):
     """The source of a run's code. Only ``credentials`` is secret, and its text form hides it.
 
@@ -45,6 +55,8 @@ class Source(Struct, frozen=True, kw_only=True):
     branch: str | None = None
     remote: str | None = None
     frozen: bool = False
+    recorded: RecordedFiles | None = None
+    """Set if the tree is that of a recorded run: then nothing is read from the user's project folder."""
     address: Address
 
     @property

@@ -6,10 +6,12 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 from posixpath import normpath, relpath
+from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
 
 from runner.base.files import Stamp, sha256_of
+from runner.base.lazy import LazyModule
 from runner.base.mounts import mount_points
 from runner.base.safe_paths import LinkError, folder_at, open_tree, remove_in_run
 from runner.errors import GitError, SnapshotError
@@ -32,6 +34,11 @@ from runner.source.providing import (
 )
 from runner.source.snapshot import Snapshot, path_text, retake_snapshot
 from runner.source.unwanted import CACHES, ENVIRONMENT_MARKS
+
+if TYPE_CHECKING:
+    from runner.source import recorded
+else:
+    recorded = LazyModule("runner.source.recorded")
 
 _WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 _MISSING = r"(?m)^.*No such file or directory.*$"
@@ -252,7 +259,10 @@ def check_out(
     with folder_at(root.parent, (root.name, *project.relative_to(root).parts), create=True):
         pass  # a commit may lack the folder
     layout = Layout(root=root, top=top, project=project, laid=laid, provided=provided)
-    outside = provide_inputs(layout, source.project, required_paths, report)
+    if source.recorded:
+        outside = tuple(recorded.bring_recorded(project, (root, top), source.recorded))
+    else:
+        outside = provide_inputs(layout, source.project, required_paths, report)
     # A tree of which a link was replaced is not complete: the next run that gets this folder must list it.
     tree = snapshot.code.tree if len(laid) == count else ""
     folder = RunFolder(root, top, snapshot.code.subdirectory, Table(tree=tree, laid=laid, provided=provided))
@@ -287,6 +297,8 @@ def _ignored(source: Source, home: Home) -> list[bytes]:
 def _files_to_provide(
     snapshot: Snapshot, source: Source, home: Home, required_paths: RequiredPaths, ignored: list[bytes]
 ) -> FilesToProvide:
+    if source.recorded:
+        return recorded.recorded_files(source.recorded, snapshot.code.subdirectory or ".")
     if source.root is None:
         return FilesToProvide(files=[], folders=[], crowded=[])
     outputs = [os.fsencode(normpath(f"{snapshot.code.subdirectory or '.'}/{path}")) for path in required_paths.outputs]

@@ -8,7 +8,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from runner.errors import SnapshotError
-from runner.model import Code
+from runner.model import Code, ProjectFiles
 from runner.settings import Home
 from runner.source.snapshot_store import Content, object_id, read_loose, read_objects
 
@@ -154,6 +154,24 @@ class TreeFiles:
     def _add(self, names: list[str]) -> None:
         found = read_objects(self._home, names).values() if names else ()
         self._known.update({one.identity: one for one in found if object_id(one.kind, one.data) == one.identity})
+
+
+class FilesBeside:
+    """The files of a project, with the names of files that a run folder has beside the tree."""
+
+    def __init__(self, files: ProjectFiles, beside: tuple[str, ...]) -> None:
+        self._files = files
+        self._beside = tuple(normpath(path) for path in beside)
+
+    def read(self, path: str) -> bytes | None:
+        """Return the content of a file of the tree, or None."""
+        return self._files.read(path)
+
+    def names(self, folder: str = "") -> tuple[str, ...]:
+        """Return the sorted names in a folder, folders with a final ``/``."""
+        start = "" if normpath(folder or ".") == "." else f"{normpath(folder)}/"
+        below = [path[len(start) :].partition("/") for path in self._beside if path.startswith(start)]
+        return tuple(sorted({*self._files.names(folder), *(name + slash for name, slash, _ in below)}))
 
 
 def _top_as_empty(location: str) -> str:

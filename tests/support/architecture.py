@@ -10,6 +10,7 @@ MAP = re.compile(r"(?<=<!-- map -->\n).*?(?=<!-- end of the map -->)", re.DOTALL
 LAYERS = (
     "cli",
     "reporting",
+    "reproduction",
     "scaffold",
     "verification",
     "runs",

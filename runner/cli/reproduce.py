@@ -1,0 +1,128 @@
+"""``proj reproduce``: runs a recorded run again, and says whether its results came out the same."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import msgspec
+
+from runner.base.files import write_atomically
+from runner.cli import completions
+from runner.cli.home import enter_home, warn_of_lost_store
+from runner.cli.options import OFFLINE
+from runner.cli.run_choice import check_target
+from runner.cli.tables import print_table
+from runner.cli.text import print_lines, print_message, printable, show_event, show_hints_once
+from runner.errors import UsageError
+from runner.process import Echo
+from runner.reproduction.junit import junit_xml
+from runner.reproduction.reproducing import ReproduceRequest
+from runner.reproduction.reproducing import reproduce as reproduce_run
+from runner.reproduction.verdict import Comparison, InputState, Reproduction, Value, Verdict
+from runner.store.database import Database
+
+_SHOWN = 20
+"""Equal results that the table lists; JSON has all."""
+
+
+def _number(value: object) -> float | None:
+    return value if isinstance(value, float) else None
+
+
+def _pairs(option: str, assignments: object) -> dict[str, str]:
+    given: dict[str, str] = {}
+    for assignment in assignments if isinstance(assignments, tuple) else ():
+        name, equals, value = assignment.partition("=")
+        if not (name and equals and value):
+            raise UsageError(f"{option} takes NAME=VALUE, not {assignment!r}")
+        if name in given:
+            raise UsageError(f"{option} {name} is given twice")
+        given[name] = value
+    return given
+
+
+@click.command("reproduce")
+@click.argument("run", metavar="RUN", shell_complete=completions.runs)
+@click.option("--input", "moved", multiple=True, metavar="NAME=PATH", help="Where an input is now; repeatable.")
+@click.option("--allow-changed-inputs", is_flag=True, help="Run also if inputs are missing or have changed.")
+@click.option("-P", "secrets", multiple=True, metavar="NAME=VALUE", help="The value of a secret parameter; repeatable.")
+@click.option("--rtol", type=click.FloatRange(min=0), metavar="NUMBER", help="Allowed difference, relative.")
+@click.option("--atol", type=click.FloatRange(min=0), metavar="NUMBER", help="Allowed difference, absolute.")
+@click.option("--junit", metavar="FILE", help="Also write the verdict as a JUnit file (.xml).")
+@OFFLINE
+@click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON; the command's output goes to stderr.")
+def reproduce(run: str, as_json: bool, **options: str | bool | float | tuple[str, ...] | None) -> int:
+    """Run RUN again from its record alone, and say whether the results came out the same.
+
+    Exits with 0 only if they are identical or within tolerance. Example: proj reproduce latest --rtol 1e-6
+    """
+    request = ReproduceRequest(
+        run=run,
+        inputs=_pairs("--input", options["moved"]),
+        allow_changed_inputs=bool(options["allow_changed_inputs"]),
+        parameters=_pairs("-P", options["secrets"]),
+        rtol=_number(options["rtol"]),
+        atol=_number(options["atol"]),
+    )
+    junit = None if options["junit"] is None else str(options["junit"])
+    check_target(junit, ".xml")
+    home = enter_home(writing=True)
+    Database.check(home.database)
+    warn_of_lost_store(home)
+    found = reproduce_run(request, home, show_hints_once(show_event), Echo.STDERR)
+    if junit is not None:
+        write_atomically(Path(junit), junit_xml(found))
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
+    else:
+        print_reproduction(found)
+    return 0 if found.verdict.is_reproduced else 1
+
+
+def print_reproduction(found: Reproduction) -> None:
+    """Print a verdict with its reasons for people: what differs first, then what is equal."""
+    by = f", reproduced by run {found.run_id[:8]}" if found.run_id else ""
+    print_lines(f"run {found.original[:8]}{by}: {found.verdict.value}")
+    if found.reason:
+        print_lines(f"  why: {found.reason}")
+    for line in (*_input_lines(found), *_environment_lines(found)):
+        print_lines(f"  {line}")
+    parts = sorted(found.parts, key=lambda one: one.verdict is Verdict.IDENTICAL)
+    shown = parts[: max(_SHOWN, sum(one.verdict is not Verdict.IDENTICAL for one in parts))]
+    if shown:
+        print_table(("result", "verdict", "original", "reproduced", "difference", "why"), [_row(one) for one in shown])
+    if len(parts) > len(shown):
+        print_lines(f"  and {len(parts) - len(shown)} more that are identical")
+    for rule in found.tolerance:
+        print_lines(f"  allowed: {rule}")
+    if found.run_id:
+        print_message(f"  next: proj compare {found.original[:8]} {found.run_id[:8]}")
+    elif found.inputs:
+        print_message("  hint: --input NAME=PATH names moved files; --allow-changed-inputs runs with what is there")
+
+
+def _input_lines(found: Reproduction) -> Iterator[str]:
+    for one in found.inputs:
+        if one.state is not InputState.UNCHANGED:
+            yield f"input {one.name}{f' ({one.path})' if one.path else ''}: {one.state.value}"
+
+
+def _environment_lines(found: Reproduction) -> Iterator[str]:
+    for one in found.environment:
+        if one.verdict is not Verdict.IDENTICAL:
+            yield f"environment, {one.name}: {_text(one.original)} then, {_text(one.reproduced)} now"
+
+
+def _row(one: Comparison) -> tuple[str, ...]:
+    why = "; ".join(part for part in (one.detail, one.rule) if part)
+    cells = (one.name, one.verdict.value, _text(one.original), _text(one.reproduced), _text(one.difference), why)
+    return tuple(printable(cell) for cell in cells)
+
+
+def _text(value: Value) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    text = str(value)
+    return text[:12] if len(text) == 64 else text  # noqa: PLR2004  a SHA-256
