@@ -174,14 +174,14 @@ class EntryPoint(Struct, frozen=True, kw_only=True):
     outputs: tuple[str, ...] = ()
     metrics: tuple[MetricsFile, ...] = ()
     env: Mapping[str, str] = {}
+    passed: tuple[str, ...] = ()  # variables of the caller that the command gets, also in a container
+    env_files: tuple[str, ...] = ()  # files of variables; `env` and `passed` override them
     timeout: float | None = None
     environment: EnvironmentDeclaration | None = None
     needs: tuple[str, ...] = ()
     promote: Mapping[str, object] | None = None
-    extra: str = "--{name} {value}"
-    """How an undeclared parameter is added to the command."""
-    faults: tuple[Fault, ...] = ()
-    """Errors and warnings about the declaration; errors prevent this entry point only."""
+    extra: str = "--{name} {value}"  # how an undeclared parameter is added to the command
+    faults: tuple[Fault, ...] = ()  # errors prevent this entry point only
 
 
 class Manifest(Struct, frozen=True, kw_only=True):

@@ -1,5 +1,6 @@
 """Makes the plan of a run: everything that is decided before anything is recorded, built or executed."""
 
+import os
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
@@ -22,6 +23,7 @@ from runner.errors import ManifestError, UsageError
 from runner.executors import EXECUTORS, Executor, check_options
 from runner.manifest import (
     FolderFiles,
+    PassedVariables,
     PathReplacement,
     PathRules,
     PlannedCommand,
@@ -30,6 +32,7 @@ from runner.manifest import (
     find_replacements,
     preflight,
     read_parameters_file,
+    read_variables,
     render_command,
     secret_texts,
 )
@@ -77,6 +80,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     manifest: Manifest
     entry_point: EntryPoint
     parameters: tuple[Parameter, ...]
+    variables: PassedVariables
+    """Variables that the command gets from the caller and from files."""
     masker: Masker
     spec: EnvironmentSpec
     backend: EnvironmentBackend
@@ -157,14 +162,14 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
     files = TreeFiles(home, snapshot, lambda: retake_snapshot(snapshot, source, home, report))
     cache = ParseCache(home.root / "cache" / "code", f"{snapshot.code.tree}:{snapshot.code.subdirectory}")
     manifest = parse_manifest(cache, files, needs_environment=needs_environment(request, source, snapshot.code))
-    entry_point = find_entry_point(manifest, request.entry_point, files)
-    refuse_unsupported_keys(entry_point)
+    entry_point = select_entry_point(manifest, request.entry_point, files)
+    variables = read_variables(entry_point, os.environ, files, source.project, report)
     from_file = read_parameters_file(Path(request.parameters_file)) if request.parameters_file else {}
     binding = bind_for_run(entry_point, request.parameters, from_file, files, repair=request.repair)
     entry_point, parameters = binding.entry_point, binding.parameters
     rules = path_rules(source, files, home.run("RUN"))
     command = render_command(entry_point, parameters, rules)
-    masker = Masker((*secret_values(parameters), *secret_texts(parameters, rules)))
+    masker = Masker((*secret_values(parameters), *secret_texts(parameters, rules), *variables.secrets))
     scripts = cache.get_or_compute(Scripts, entry_point.command, lambda: read_scripts(entry_point.command, files))
     declaration = entry_point.environment or manifest.environment
     planned = PlannedCommand(
@@ -195,6 +200,7 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
         manifest=manifest,
         entry_point=entry_point,
         parameters=parameters,
+        variables=variables,
         masker=masker,
         spec=with_additions(spec, additions),
         backend=backend,
@@ -203,7 +209,7 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
         command=command,
         recorded_command=render_command(entry_point, parameters, rules, masker),
         scripts=scripts,
-        notices=(*short_secret_notices(parameters), *snapshot.notices, *notices_for(backend, spec)),
+        notices=(*short_secret_notices(parameters), *variables.notices, *snapshot.notices, *notices_for(backend, spec)),
         repairs=(*binding.repairs, *(replacement.text for replacement in replacements)),
         replacements=replacements,
         additions=additions,
@@ -273,7 +279,12 @@ def without_container(plan: Plan, why: str) -> Plan:
     spec = with_additions(decide_spec(declaration, plan.files, plan.scripts, None, refused=why), plan.additions)
     backend = choose_backend(None, spec)
     executor = choose_executor(plan.entry_point, backend, plan.request)
-    notices = (*short_secret_notices(plan.parameters), *plan.snapshot.notices, *notices_for(backend, spec))
+    notices = (
+        *short_secret_notices(plan.parameters),
+        *plan.variables.notices,
+        *plan.snapshot.notices,
+        *notices_for(backend, spec),
+    )
     return structs.replace(plan, spec=spec, backend=backend, executor=executor, notices=notices)
 
 
@@ -293,18 +304,20 @@ def report_problems(problems: tuple[Fault, ...], report: Report, *, repair: bool
         raise ManifestError(first.message, context=first.location, hint=first.hint)
 
 
-def refuse_unsupported_keys(entry_point: EntryPoint) -> None:
-    """Refuse keys of the manifest that are valid and not implemented yet.
+def select_entry_point(manifest: Manifest, name: str | None, files: ProjectFiles) -> EntryPoint:
+    """Return the named entry point or script; refuse keys of the manifest that are valid and not implemented yet.
 
     Raises:
-        ManifestError: the entry point uses such a key.
+        ManifestError: there is no such entry point, or it is not valid, or uses such a key.
     """
+    entry_point = find_entry_point(manifest, name, files)
     used = [key for key, value in (("needs", entry_point.needs), ("promote", entry_point.promote)) if value]
     if used:
         raise ManifestError(
             f"entry point '{entry_point.name}' uses {' and '.join(used)}, which is not implemented yet",
             hint="remove the key, and run the needed entry points one by one",
         )
+    return entry_point
 
 
 def choose_executor(entry_point: EntryPoint, backend: EnvironmentBackend, request: RunRequest) -> Executor:

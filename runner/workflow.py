@@ -315,7 +315,7 @@ def command_variables(
             "PROJ_RUN_ID": recorder.run_id,
             "PROJ_METRICS": str(recorder.metrics_log),
         },
-        own=plan.entry_point.env,
+        own={**plan.variables.values, **plan.entry_point.env},
     )
 
 

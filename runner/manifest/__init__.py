@@ -8,10 +8,12 @@ from runner.manifest.foreign_paths import PathReplacement, find_replacements
 from runner.manifest.parameters import bind_parameters, read_parameters_file
 from runner.manifest.paths import Download, PathRules, find_downloads, find_paths
 from runner.manifest.preflight import PlannedCommand, preflight, serve_hint, served_address
+from runner.manifest.variables import PassedVariables, read_variables
 
 __all__ = [
     "Download",
     "FolderFiles",
+    "PassedVariables",
     "PathReplacement",
     "PathRules",
     "PlannedCommand",
@@ -23,6 +25,7 @@ __all__ = [
     "find_replacements",
     "preflight",
     "read_parameters_file",
+    "read_variables",
     "render_command",
     "secret_texts",
     "serve_hint",

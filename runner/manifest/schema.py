@@ -133,10 +133,13 @@ ENTRY_POINT = {
         "items": {"type": ["string", "object"], "properties": METRICS_FILE, "required": ["path"]},
     },
     "env": {
-        "description": "Environment variables for the command.",
-        "type": ["object", "null"],
+        "description": "Environment variables for the command: names and values, or a list in which a name alone takes "
+        "the caller's value, which is masked.",
+        "type": ["object", "array", "null"],
         "additionalProperties": {"type": SCALAR},
+        "items": {"type": ["string", "object"], "additionalProperties": {"type": SCALAR}},
     },
+    "env_file": _texts("Files of variables in the project folder, such as .env; their values are masked."),
     "timeout": {
         "description": "Time after which the command is stopped: seconds, or a text like 90s, 10m, 1h30m.",
         "type": ["number", "string", "null"],

@@ -161,6 +161,11 @@ def origin_stamp(origin: bytes) -> Stamp:
         return Stamp.of(os.lstat(origin))
 
 
+def _holds_secrets(name: str) -> bool:
+    """Return whether a file is one of variables, such as ``.env`` and ``.env.local``, of which no copy should exist."""
+    return name == ".env" or name.startswith(".env.")
+
+
 class _Copier:
     """Provides files by the cheapest safe method: clone, copy or link."""
 
@@ -179,7 +184,8 @@ class _Copier:
         if os.path.lexists(destination):
             remove_tree(target)
         target.parent.mkdir(parents=True, exist_ok=True)
-        how = self._fill(origin, target, status.st_size) if stat.S_ISREG(status.st_mode) else "linked"
+        is_copied = stat.S_ISREG(status.st_mode) and not _holds_secrets(origin.name)
+        how = self._fill(origin, target, status.st_size) if is_copied else "linked"
         if how == "linked":
             target.symlink_to(origin.resolve())
             return Provided(want.origin, how, origin_stamp(want.origin), Stamp.of(target.lstat()), want.sha256)
