@@ -16,7 +16,7 @@ def main() -> None:
     """Run the command line and exit with its exit code."""
     sys.path[:] = own_import_path(sys.path, user_folders(), installed_folders())
     # Imported now: the import path is right only after the line above.
-    from runner.cli.main import main as run_main
+    from runner.cli.start import main as run_main
 
     run_main()
 

@@ -18,7 +18,7 @@ from runner.model import Event, EventKind, RunStatus
 from runner.process import Outcome
 from runner.provenance.inputs import digest_inputs
 from runner.provenance.metrics import MetricValue, read_metrics_files, read_metrics_log
-from runner.provenance.outputs import collect_outputs
+from runner.provenance.outputs import OutputFolder, collect_outputs
 from runner.record import Ending, RunRecorder, fault_event
 from runner.server.run.redirects import read_redirects, unreachable_servers
 from runner.source.run_folder import RunFolder
@@ -158,7 +158,8 @@ def keep_outputs(finished: Finished) -> Mapping[str, str]:
     masker = recorder.plan.masker
     name = masker.name if masker.masks else None
     report_volume(recorder, OUTPUTS)(sum(_sizes(folder.project, changes.files)))
-    outputs = collect_outputs(folder.project, changes.files, destination, move=is_given_up, name=name)
+    source = OutputFolder(project=folder.project, top=folder.top, is_given_up=is_given_up)
+    outputs = collect_outputs(source, changes.files, destination, name=name)
     recorder.add(outputs=outputs.records)
     recorder.report_some(changes.notices, MAX_NOTICES_PER_KIND)
     recorder.report_some(outputs.notices, MAX_NOTICES_PER_KIND)

@@ -391,9 +391,9 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     container_options: tuple[tuple[str, str | None], ...] = ()
     """Options of the container engine, by name without dashes; options without a value are flags."""
     repair: bool = True
-    """Whether known problems of old projects may be repaired."""
+    replace_declared: bool = False
     add_missing: bool = False
-    """Whether packages that the code imports without declaring them are installed."""
+    """Whether to repair problems, to replace what a tree with changes declares, and to install undeclared imports."""
     serve_as: tuple[str, ...] = ()
     """Addresses (``HOST:PORT``) that reach this run: by listening there, or by redirecting the MLflow client."""
     tracking_uri: str | None = None

@@ -54,7 +54,7 @@ from runner.model import (
     Severity,
 )
 from runner.package_cutoff import cutoff_date
-from runner.project_repairs import expected_replacements, needs_environment
+from runner.project_repairs import expected_replacements, may_replace_declared, needs_environment
 from runner.settings import Home, offline_environment, requested_experiment
 from runner.source.opening import Source, open_source
 from runner.source.snapshot import Snapshot, retake_snapshot, take_snapshot
@@ -144,6 +144,7 @@ class Plan(Struct, frozen=True, kw_only=True):
             environ=offline_environment(),
             code=f"{self.code.tree}:{self.code.subdirectory}",
             repair=self.request.repair,
+            may_replace=may_replace_declared(self.request, self.source, self.snapshot.code),
             interpreter=self.interpreter,
             wanted=tuple(self.scripts.outside()),
         )

@@ -14,7 +14,15 @@ def needs_environment(request: RunRequest, source: Source, code: Code) -> bool:
     can't be corrected: there the environment follows from the project's other files.
     """
     is_ours = installs_packages(request.environment_manager)
-    return not request.repair or (is_ours and is_working_tree(source, code))
+    return not request.repair or (is_ours and not may_replace_declared(request, source, code))
+
+
+def may_replace_declared(request: RunRequest, source: Source, code: Code) -> bool:
+    """Return whether repairs may replace the declared interpreter, pins and environment file.
+
+    In a working tree the user can change the declaration, so that a replacement needs ``--repair``.
+    """
+    return request.repair and (request.replace_declared or not is_working_tree(source, code))
 
 
 def is_working_tree(source: Source, code: Code) -> bool:

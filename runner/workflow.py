@@ -17,6 +17,7 @@ from runner.environments.declare.source_trees import FolderTree
 from runner.environments.model import Prepared, redirect_paths
 from runner.environments.repair.additions import Addition, with_additions, write_additions
 from runner.environments.repair.missing import failed_import, installed_provider, package_to_add
+from runner.environments.repair.repairs import both_ways_out
 from runner.environments.specs import is_changeable
 from runner.errors import AbsentImageError, UnbuildableError
 from runner.executors import ExecutionRequest, Sharing, child_environment
@@ -93,6 +94,7 @@ def plan_retry(plan: Plan, outcome: RunOutcome, report: Report) -> Plan | None:
     if isinstance(error, UnbuildableError):
         changed = plan.backend.with_other_interpreter(plan.environment_request(), report)
         if changed is None:
+            report_ways_out(plan, report)
             return None
         hint = f"Running again. {''.join(changed.spec.repairs[-1:])}"
         report(Event(kind=EventKind.WARNING, message=error.message, hint=hint))
@@ -103,6 +105,14 @@ def plan_retry(plan: Plan, outcome: RunOutcome, report: Report) -> Plan | None:
         return None
     report(Event(kind=EventKind.STEP, message=f"Running again with the package '{missing.package}'"))
     return structs.replace(plan, spec=with_additions(plan.spec, (missing,)), additions=(*plan.additions, missing))
+
+
+def report_ways_out(plan: Plan, report: Report) -> None:
+    """Say how to go on after a build that failed, if the tree has changes so that nothing declared is replaced."""
+    request = plan.environment_request()
+    if request.repair and not request.may_replace and is_changeable(plan.spec):
+        message = "The tree has changes, so no other Python is tried"
+        report(Event(kind=EventKind.WARNING, message=message, hint=both_ways_out(plan.spec)))
 
 
 def missing_package(plan: Plan, outcome: RunOutcome) -> Addition | None:

@@ -16,6 +16,8 @@ from typing import BinaryIO
 import msgspec
 from msgspec import Struct
 
+from runner.base.safe_paths import folder_at, new_file, remove_at
+
 _FICLONE = 0x40049409
 """The request of ioctl_ficlone(2)."""
 
@@ -84,6 +86,23 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = False, mode: in
         sync_folder(path.parent.parent)
 
 
+def write_at(folder: int, name: str, data: bytes) -> None:
+    """Write a file of an open folder atomically; a link of this name is replaced, not followed.
+
+    Raises:
+        OSError: a folder has this name, or the file can't be written.
+    """
+    partial = f"{PARTIAL}{os.urandom(8).hex()}"
+    try:
+        with os.fdopen(new_file(folder, partial), "wb") as file:
+            file.write(data)
+        os.rename(partial, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(partial, dir_fd=folder)
+        raise
+
+
 def sync_file(path: Path) -> None:
     """Sync the content of a file to disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -111,48 +130,53 @@ def share_blocks(source: int, target: int) -> bool:
     return True
 
 
-def clone_file(source: Path, target: Path) -> bool:
-    """Copy a file by sharing its blocks (copy on write); return False if the file system can't.
+def clone_at(source: int, folder: int, name: str) -> bool:
+    """Make a new file in an open folder that shares the blocks of an open file; return False where that can't be.
 
     Raises:
-        OSError: the source can't be read or the target can't be made.
+        OSError: there is an entry of this name, or the file can't be made.
     """
     if sys.platform == "darwin":
-        return _clone_on_macos(source, target)
-    with source.open("rb") as origin, target.open("xb") as copy:
-        cloned = share_blocks(origin.fileno(), copy.fileno())
-        if cloned:
-            os.fchmod(copy.fileno(), stat.S_IMODE(os.fstat(origin.fileno()).st_mode))
+        import ctypes
+
+        library = ctypes.CDLL(None, use_errno=True)
+        return bool(library.fclonefileat(source, folder, os.fsencode(name), 0) == 0)
+    target = new_file(folder, name)
+    try:
+        cloned = share_blocks(source, target)
+    finally:
+        os.close(target)
     if not cloned:
-        target.unlink()
+        os.unlink(name, dir_fd=folder)
     return cloned
 
 
-def _clone_on_macos(source: Path, target: Path) -> bool:
-    import ctypes
-    import ctypes.util
+def copy_at(source: FileIO, folder: int, name: str) -> None:
+    """Copy the rest of an open file to a new file in an open folder; a copy that fails is removed.
 
-    library = ctypes.CDLL(ctypes.util.find_library("c"), use_errno=True)
-    return bool(library.clonefile(os.fsencode(source), os.fsencode(target), 0) == 0)
+    Raises:
+        OSError: there is an entry of this name, the source can't be read, or the disk is full.
+    """
+    with FileIO(new_file(folder, name), "wb") as copy:
+        try:
+            while piece := source.read(_CHUNK):
+                left = memoryview(piece)
+                while left:
+                    left = left[copy.write(left) :]
+        except BaseException:
+            os.unlink(name, dir_fd=folder)
+            raise
 
 
 def can_clone(folder: Path) -> bool:
     """Return whether files in a folder can be cloned."""
     import tempfile
 
-    with tempfile.TemporaryDirectory(dir=folder) as name:
+    with tempfile.TemporaryDirectory(dir=folder) as name, folder_at(Path(name)) as descriptor:
         source = Path(name) / "source"
         source.write_bytes(b"proj" * 1024)
-        return clone_file(source, source.with_name("copy"))
-
-
-def copy_file(source: Path, target: Path) -> None:
-    """Copy content and permissions, sharing blocks where the file system can."""
-    if not clone_file(source, target):
-        import shutil
-
-        shutil.copyfile(source, target)
-        shutil.copymode(source, target)
+        with open_regular(source) as file:
+            return clone_at(file.fileno(), descriptor, "copy")
 
 
 def new_folder(parent: Path, prefix: str = "") -> Path:
@@ -237,50 +261,17 @@ class DigestCache:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a file or a folder with its content, also if it is read-only; links are not followed."""
-    if path.is_symlink() or not path.is_dir():
-        path.unlink(missing_ok=True)
-        return
-    import shutil
+    """Remove a file or a folder with its content, also if it is read-only; links are not followed.
 
-    def open_up(_function: object, name: str, _error: object) -> None:
-        place = Path(name)
-        for folder in (place.parent, place):
-            with suppress(OSError):
-                if folder.is_dir() and not folder.is_symlink():
-                    folder.chmod(0o700)
-        shutil.rmtree(place, ignore_errors=True) if place.is_dir() else place.unlink(missing_ok=True)
-
+    Raises:
+        OSError: something can't be removed; the files of another file system that is mounted below stay.
+    """
     try:
-        if sys.version_info >= (3, 12):
-            shutil.rmtree(path, onexc=open_up)
-        else:
-            shutil.rmtree(path, onerror=open_up)
-    except RecursionError:
-        _remove_deep(path)
-
-
-def _remove_deep(top: Path) -> None:
-    """Remove a folder of any depth: each inner folder is first moved to ``top``, so that no path gets long."""
-    waiting = [top]
-    count, mark = 0, os.urandom(4).hex()
-    while waiting:
-        folder = waiting.pop()
-        folder.chmod(0o700)
-        with os.scandir(folder) as entries:
-            found = list(entries)
-        for entry in found:
-            if not entry.is_dir(follow_symlinks=False):
-                os.unlink(entry.path)  # noqa: PTH108
-                continue
-            count += 1
-            aside = top / f"{_ASIDE}{mark}-{count}"
-            os.rename(entry.path, aside)  # noqa: PTH104
-            waiting.append(aside)
-        if folder != top:
-            folder.rmdir()
-    top.rmdir()
-
-
-_ASIDE = ".proj-removed-"
-"""The start of the names of folders that are being removed."""
+        parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    try:
+        with suppress(FileNotFoundError):
+            remove_at(parent, path.name)
+    finally:
+        os.close(parent)

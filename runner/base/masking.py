@@ -9,7 +9,8 @@ from pathlib import Path
 
 from msgspec import Struct, structs
 
-from runner.base.files import open_regular, write_atomically
+from runner.base.files import write_at
+from runner.base.safe_paths import LinkError, folder_at, open_file
 from runner.base.secret_forms import SHORTEST, forms_of
 from runner.model import Parameter, ParameterRecord, ValueSource
 
@@ -238,17 +239,20 @@ class Masker:
         return value in self._numbers
 
     def file(self, path: Path) -> None:
-        """Mask secrets in a regular file, which may be absent; what a link leads to is not changed.
+        """Mask secrets in a regular file of a run, which may be absent; what a link leads to is not changed.
+
+        The folder of the run, and each below it, may be a link that the run made.
 
         Raises:
             OSError: the file can't be read or written.
         """
-        if not self.masks or path.is_symlink() or not path.is_file():
+        if not self.masks:
             return
-        with open_regular(path) as file:
-            masked, found = _mask_whole(file.readall(), self._known)
-        if found:
-            write_atomically(path, masked)
+        with contextlib.suppress(LinkError, FileNotFoundError, NotADirectoryError), folder_at(path.parent) as folder:
+            with open_file(folder, path.name) as file:
+                masked, found = _mask_whole(file.read(), self._known)
+            if found:
+                write_at(folder, path.name, masked)
 
 
 def keyed_digest(key: bytes, value: str) -> str:

@@ -4,15 +4,18 @@ import os
 import re
 import time
 from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
 from runner.base.checksummed_files import DamagedFileError
 from runner.base.files import remove_tree
+from runner.base.lazy import LazyModule
 from runner.base.locks import locked
 from runner.cli.home import enter_home
-from runner.cli.options import read_age
+from runner.cli.options import OFFLINE, PROJECT, read_age
 from runner.cli.output import counted, local_time, size
 from runner.cli.text import print_lines, print_message, printable
 from runner.environments.backends.containers.built import MANAGER, built_images, remove_image
@@ -45,6 +48,11 @@ from runner.store.database import Database
 from runner.store.records import format_time
 from runner.store.run_selection import resolve
 
+if TYPE_CHECKING:
+    from runner.cli import environment_use
+else:
+    environment_use = LazyModule("runner.cli.environment_use")
+
 _BYTES = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _HEADER = re.compile(r"^# (?:Python (?P<stored>\d+\.\d+)|python: >=(?P<ours>\d+\.\d+))", re.MULTILINE)
 _SHOWN_RUNS = 3
@@ -76,6 +84,32 @@ def list_environments(as_json: bool) -> None:
     images = sum(cached.size for cached in prefixes if cached.manager == MANAGER)
     total = f"{counted(len(prefixes), 'environment')}: {size(environments)} of disk; package cache: {size(cache)} more"
     print_message(f"{total}, images {size(images)}" if images else total)
+
+
+@env.command("path")
+@PROJECT
+@click.option("-e", "--entry-point", metavar="NAME", help="Use the environment of this entry point.")
+@click.option("--python", "wants_python", is_flag=True, help="Print the path of the interpreter.")
+@click.option("--json", "as_json", is_flag=True, help="Print paths, versions and variables as JSON.")
+@OFFLINE
+def path(folder: Path | None, entry_point: str | None, wants_python: bool, as_json: bool) -> None:
+    r"""Print the folder of the environment that runs of a project use now; it is built first if it is missing.
+
+    An editor gets the interpreter from it. The path is another one as soon as the environment changes.
+
+    \b
+    Examples:
+      proj env path
+      proj env path --python
+    """
+    found = environment_use.open_environment(folder, entry_point, None)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(environment_use.describe(found)), indent=2))
+        return
+    where = found.python if wants_python else found.prepared.record.prefix
+    if where is None:
+        raise EnvironmentSetupError("The environment of this project has no Python")
+    click.echo(str(where))
 
 
 @env.command("show")

@@ -22,10 +22,10 @@ from runner.cli.text import print_lines, print_message, show_event
 from runner.environments.backends.uv import UvBackend
 from runner.environments.declare.project_lock import (
     FoundLock,
+    LockPair,
     differences,
-    find_project_lock,
-    is_lockable,
     lock_name,
+    lock_pair,
     read_header,
     spec_lines,
 )
@@ -34,21 +34,22 @@ from runner.environments.declare.spec import read_declared
 from runner.environments.model import EnvironmentRequest
 from runner.environments.repair.repairs import names_of
 from runner.environments.resolve.universal import LockOrder, export_standard, make_lock
-from runner.environments.specs import EnvironmentSpec, PythonSpec
+from runner.environments.specs import EnvironmentSpec, NoSpec, PythonSpec, UvLockSpec
 from runner.environments.version_rules import parse_rule
 from runner.errors import EnvironmentSetupError, UsageError
 from runner.manifest.environment import kind_of_file
 from runner.manifest.files import FolderFiles
 from runner.manifest.parser import read_manifest
-from runner.model import EnvironmentDeclaration, EnvironmentKind
+from runner.model import EnvironmentDeclaration, EnvironmentKind, ProjectFiles
 from runner.package_cutoff import cutoff_date
 from runner.settings import Home, offline_environment
 from runner.source.opening import open_source
 from runner.source.snapshot import take_snapshot
 
 if TYPE_CHECKING:
-    from runner.cli import lock_conda
+    from runner.cli import lock_conda, lock_uv
 else:
+    lock_uv = LazyModule("runner.cli.lock_uv")
     lock_conda = LazyModule("runner.cli.lock_conda")
 
 
@@ -99,9 +100,9 @@ def lock(path: Path, platforms: tuple[str, ...], upgrade: tuple[str, ...], check
         day = partial(_day, home=home, as_of=as_of)
         order = lock_conda.CondaLockOptions(platforms=platforms, as_of=day, check=check, upgrade=upgrade)
         return lock_conda.lock_conda(path, order, home, environ)
-    folder, specs = _specs(path)
+    folder, pairs, by_uv = _pairs(path)
     if check:
-        return _check(folder, specs)
+        return max(_check(folder, pairs), *(lock_uv.check_uv_lock(folder, spec, environ) for spec in by_uv), 0)
     lock_options = LockOptions(
         as_of=str(options["as_of"]) if options["as_of"] else None,
         platforms=platforms,
@@ -109,51 +110,86 @@ def lock(path: Path, platforms: tuple[str, ...], upgrade: tuple[str, ...], check
         standard=options["format"] == "pylock",
         environ=environ,
     )
-    _refuse_unknown(upgrade, folder, specs)
+    if by_uv and (platforms or lock_options.standard):
+        hint = "That lock is for all platforms: leave the options out."
+        raise UsageError("--platform and --format don't apply to uv.lock", hint=hint)
+    if pairs:
+        _refuse_unknown(upgrade, pairs)
     home = enter_home(writing=True)
-    for spec in specs:
-        click.echo(str(_lock(folder, spec, lock_options, home)))
+    for pair in pairs:
+        click.echo(str(_lock(folder, pair, lock_options, home)))
+    for spec in by_uv:
+        until = _day(folder, home, lock_options.as_of) if lock_options.as_of else None
+        click.echo(str(lock_uv.update_uv_lock(folder, spec, home, environ, upgrade=upgrade, day=until)))
     return 0
 
 
-def _specs(path: Path) -> tuple[Path, tuple[PythonSpec, ...]]:
-    """Return the project folder and the specifications of its environments.
+def _pairs(path: Path) -> tuple[Path, tuple[LockPair, ...], tuple[UvLockSpec, ...]]:
+    """Return the project folder, the declarations with their locks, and those that only uv can lock.
 
     Raises:
-        UsageError: none of them can be locked.
+        UsageError: none of them can be locked, or runs do not use the file.
     """
-    folder = path if path.is_dir() else path.parent
-    if path.is_dir():
-        manifest = read_manifest(FolderFiles(folder))
-        own = [entry.environment for entry in manifest.entry_points.values() if entry.environment]
-        declarations = tuple(dict.fromkeys((manifest.environment, *own)))
-    else:
-        declarations = (EnvironmentDeclaration(kind=kind_of_file(path.name), path=path.name),)
-    specs = [read_declared(declaration, FolderFiles(folder)) for declaration in declarations]
+    folder, declarations = declarations_at(path)
+    files = FolderFiles(folder)
+    specs = [read_declared(declaration, files) for declaration in declarations]
     for spec in specs:
         if spec.refusal:
             raise EnvironmentSetupError(spec.refusal.message, context=spec.refusal.context, hint=spec.refusal.hint)
-    able = tuple(spec for spec in specs if is_lockable(spec))
-    if not able:
+    pairs = tuple(pair for spec in specs if (pair := lock_pair(spec, files)))
+    by_uv = tuple(spec for spec in specs if isinstance(spec, UvLockSpec))
+    if not (pairs or by_uv):
         raise UsageError("There is nothing to lock", hint="; ".join(dict.fromkeys(map(_why_not, specs))) + ".")
-    return folder, able
+    return folder, pairs, by_uv
 
 
-def _refuse_unknown(upgrade: tuple[str, ...], folder: Path, specs: tuple[PythonSpec, ...]) -> None:
+def declarations_at(path: Path) -> tuple[Path, tuple[EnvironmentDeclaration, ...]]:
+    """Return the project folder and what a project, or the one file at a path, declares about its environments.
+
+    A file from which the lock of the project is made stands for the declaration that has this lock.
+
+    Raises:
+        UsageError: the lock of the file would be in the place of the lock that runs use.
+    """
+    folder = path if path.is_dir() else path.parent
+    files = FolderFiles(folder)
+    manifest = read_manifest(files)
+    own = [entry.environment for entry in manifest.entry_points.values() if entry.environment]
+    declared = tuple(dict.fromkeys((manifest.environment, *own)))
+    if path.is_dir():
+        return folder, declared
+    for declaration in declared:
+        spec = NoSpec() if declaration.path is None else read_declared(declaration, files)
+        pair = lock_pair(spec, files)
+        if path.name in (declaration.path, pair.path if pair else None, pair.spec.file if pair else None):
+            return folder, (declaration,)
+        if pair and lock_name(path.name) in (pair.path, pair.spec.file):
+            raise UsageError(
+                f"Runs of this project use {spec.file}, not {path.name}",
+                hint=f"'proj lock' locks {spec.file}; 'proj add PKG' adds a package to it.",
+            )
+    if declared != (EnvironmentDeclaration(),):
+        print_message(f"no run of this project uses {path.name}: the manifest declares {_named(declared)}")
+    return folder, (EnvironmentDeclaration(kind=kind_of_file(path.name), path=path.name),)
+
+
+def _named(declared: tuple[EnvironmentDeclaration, ...]) -> str:
+    return ", ".join(one.path or "a container" for one in declared if one != EnvironmentDeclaration())
+
+
+def _refuse_unknown(upgrade: tuple[str, ...], pairs: tuple[LockPair, ...]) -> None:
     """Refuse to upgrade a package that is neither locked nor required: uv ignores such a name silently.
 
     Raises:
         UsageError: a name is unknown.
     """
-    files = FolderFiles(folder)
     known: set[str] = set()
-    for spec in specs:
-        found = find_project_lock(spec, files)
-        known |= names_of(spec) | {canonical_name(name) for name in _versions(found.text if found else "")}
+    for pair in pairs:
+        known |= names_of(pair.spec) | {canonical_name(name) for name in versions(pair.found)}
     for argument in upgrade:
         name = re.split(r"[^\w.-]", argument.strip(), maxsplit=1)[0]
         if canonical_name(name) not in known:
-            files_named = " or ".join(filter(None, ("the lock", *(spec.file for spec in specs))))
+            files_named = " or ".join(filter(None, ("the lock", *(pair.spec.file for pair in pairs))))
             hint = suggestion(canonical_name(name), sorted(known))
             raise UsageError(f"There is no package '{name}' to upgrade in {files_named}", hint=hint)
 
@@ -161,17 +197,17 @@ def _refuse_unknown(upgrade: tuple[str, ...], folder: Path, specs: tuple[PythonS
 def _why_not(spec: EnvironmentSpec) -> str:
     if spec.file is None:
         return "a container has no lock" if spec.kind is EnvironmentKind.DOCKER_ENV else "no environment is declared"
-    return f"{spec.file} requires no packages" if spec.is_empty else f"{spec.file} is a lock itself"
+    if spec.is_empty:
+        return f"{spec.file} requires no packages"
+    return f"{spec.file} is a lock itself, and no file is there that it is made from"
 
 
-def _check(folder: Path, specs: tuple[PythonSpec, ...]) -> int:
+def _check(folder: Path, pairs: tuple[LockPair, ...]) -> int:
     files = FolderFiles(folder)
     code = 0
-    for spec in specs:
-        found = find_project_lock(spec, files)
-        faults = differences(found, spec_lines(spec, files)) if found else ("there is no lock",)
-        name = found.path if found else lock_name(spec.file or "")
-        print_lines(f"{name}: {'does not match' if faults else 'is up to date with'} {spec.file}")
+    for pair in pairs:
+        faults = differences(pair.found, spec_lines(pair.spec, files)) if pair.found else ("there is no lock",)
+        print_lines(f"{pair.path}: {'does not match' if faults else 'is up to date with'} {pair.spec.file}")
         for fault in faults:
             print_lines(f"  {fault}")
         code = 1 if faults else code
@@ -180,21 +216,41 @@ def _check(folder: Path, specs: tuple[PythonSpec, ...]) -> int:
     return code
 
 
-def _lock(folder: Path, spec: PythonSpec, lock_options: LockOptions, home: Home) -> Path:
-    """Write the lock of one specification, unless it is up to date; return its path."""
+def _lock(folder: Path, pair: LockPair, lock_options: LockOptions, home: Home) -> Path:
+    """Write the lock of one declaration, unless it is up to date; return its path."""
     files = FolderFiles(folder)
-    found = find_project_lock(spec, files)
-    target = _target(folder, spec, standard=lock_options.standard)
+    found, target = pair.found, _target(folder, pair, standard=lock_options.standard)
     is_there = found is not None and folder / found.path == target
-    if found and is_there and not lock_options.changes and not differences(found, spec_lines(spec, files)):
+    if found and is_there and not lock_options.changes and not differences(found, spec_lines(pair.spec, files)):
         print_message(f"{found.path} is up to date; --upgrade PKG or --as-of DATE changes versions")
         return target
+    lines, text = lock_text(folder, pair, lock_options, home, files)
+    print_message("; ".join(changes(versions(found), versions(lines))))
+    name = target.relative_to(folder).as_posix()
+    if target.exists() and _without_command(target.read_text("utf-8", "replace")) == _without_command(text):
+        return target  # otherwise git would show a change of the command line only
+    write_atomically(target, text.encode())
+    print_message(f"{name} is the lock of {pair.spec.file}; runs use exactly what it has")
+    return target
+
+
+def lock_text(
+    folder: Path, pair: LockPair, lock_options: LockOptions, home: Home, files: ProjectFiles
+) -> tuple[str, str]:
+    """Return the lines of a new lock, and its text; ``files`` may have edits that the folder does not have yet.
+
+    Edited files are resolved as of now, because no commit has them.
+
+    Raises:
+        EnvironmentSetupError: no set of packages satisfies the declaration, or the index can't be reached.
+    """
+    spec, found = pair.spec, pair.found
     request = EnvironmentRequest(
         spec=structs.replace(spec, python=_python(spec, found, lock_options)),
         home=home,
         files=files,
         tree=FolderTree(folder),
-        as_of=_day(folder, home, lock_options.as_of),
+        as_of=_day(folder, home, lock_options.as_of) if isinstance(files, FolderFiles) else None,
         environ=lock_options.environ,
     )
     interpreter = UvBackend().choose_interpreter(request, show_event)
@@ -203,19 +259,14 @@ def _lock(folder: Path, spec: PythonSpec, lock_options: LockOptions, home: Home)
         upgrade=lock_options.upgrade,
         platforms=lock_options.platforms,
         command=lock_options.command,
+        has_seeds=not pair.is_compiled,
     )
     text = make_lock(structs.replace(request, spec=spec), order, interpreter, show_event)
-    print_message("; ".join(_changes(_versions(found.text if found else ""), _versions(text))))
-    if lock_options.standard:
-        if spec.local_packages:
-            print_message("the project's own packages are not part of the lock; runs build them from the tree")
-        text = export_standard(request, text, read_header(text, target.name))
-    if target.exists() and _without_command(target.read_text("utf-8", "replace")) == _without_command(text):
-        return target  # otherwise git would show a change of the command line only
-    write_atomically(target, text.encode())
-    if not is_there:
-        print_message("runs now use this lock; its environment shares files with the cached ones")
-    return target
+    if not lock_options.standard:
+        return text, text
+    if spec.local_packages:
+        print_message("the project's own packages are not part of the lock; runs build them from the tree")
+    return text, export_standard(request, text, read_header(text, pair.path))
 
 
 def _without_command(text: str) -> str:
@@ -223,13 +274,20 @@ def _without_command(text: str) -> str:
     return re.sub(r"(?m)^(# command: |command = ).*$", "", text, count=1)
 
 
-def _target(folder: Path, spec: PythonSpec, *, standard: bool) -> Path:
+def _target(folder: Path, pair: LockPair, *, standard: bool) -> Path:
     """Return the path of the lock.
 
     Raises:
+        UsageError: the project has a lock of another format.
         EnvironmentSetupError: another file has this path.
     """
-    name = posixpath.join(posixpath.dirname(spec.file or ""), "pylock.toml") if standard else lock_name(spec.file or "")
+    file = pair.spec.file or ""
+    if pair.is_compiled:
+        if standard:
+            hint = f"{pair.path} is the lock of {file}; leave out --format."
+            raise UsageError("A project has one lock, and this one has another format", hint=hint)
+        return folder / pair.path
+    name = posixpath.join(posixpath.dirname(file), "pylock.toml") if standard else lock_name(file)
     target = folder / name
     mark = b"[tool.proj]" if standard else b"# proj lock: "
     if target.exists() and mark not in target.read_bytes():
@@ -257,11 +315,14 @@ def _day(folder: Path, home: Home, as_of: str | None) -> datetime | None:
     return None if day and day > datetime.now(timezone.utc) else day
 
 
-def _versions(text: str) -> dict[str, str]:
+def versions(lock: FoundLock | str | None) -> dict[str, str]:
+    """Return the versions in a lock by package name."""
+    text = lock.text if isinstance(lock, FoundLock) else lock or ""
     return dict(re.findall(r"(?m)^([\w.-]+)==([^\s;]+)", text))
 
 
-def _changes(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
+def changes(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
+    """Yield how two locks differ, as text."""
     yield f"{len(now)} packages"
     changed = [f"{name} {before.get(name, 'new')} → {now[name]}" for name in now if before.get(name) != now[name]]
     gone = [f"{name} {version} removed" for name, version in before.items() if name not in now]

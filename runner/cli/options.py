@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import click
@@ -33,6 +34,28 @@ def reads_runs(command: Command) -> Command:
     local = click.option("--local", is_flag=True, help="Read the local store and ignore MLFLOW_TRACKING_URI.")
     uri = click.option("--tracking-uri", metavar="URI", help="Read this MLflow server. [default: MLFLOW_TRACKING_URI]")
     return uri(local(command))
+
+
+PROJECT = click.option(
+    "--project",
+    "folder",
+    metavar="FOLDER",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of the project. [default: this folder, or the nearest one above it with an MLproject]",
+)
+
+
+def project_folder(folder: Path | None) -> Path:
+    """Return the folder that ``--project`` names, else the nearest one with a manifest, else the current one."""
+    if folder is not None:
+        return folder
+    here = Path.cwd()
+    for above in (here, *here.parents):
+        if any(name.lower() == "mlproject" for name in os.listdir(above)):  # noqa: PTH208  # names only
+            return Path(os.path.relpath(above))
+        if (above / ".git").exists():
+            break
+    return Path()
 
 
 def read_age(text: str) -> float:

@@ -16,7 +16,7 @@ from runner.errors import SnapshotError, UsageError
 from runner.executors import remove_orphaned_containers
 from runner.settings import Home
 from runner.source.cleaning import collect_garbage
-from runner.source.run_folder import empty_pool
+from runner.source.pool import empty_pool
 from runner.source.snapshot_store import release_snapshot
 from runner.store import lost_runs, runs
 from runner.store.database import Database

@@ -98,7 +98,12 @@ def _addresses(assignments: tuple[str, ...]) -> tuple[str, ...]:
 )
 @click.option("--as-of", metavar="DATE|commit|now", help="Use only packages uploaded until then.")
 @click.option("--timeout", metavar="TIME", help="Stop the command after this time: seconds, or 90s, 10m, 1h30m.")
-@click.option("--no-repair", is_flag=True, help="Use the project exactly as declared; repair nothing.")
+@click.option(
+    "--repair/--no-repair",
+    default=None,
+    help="--repair replaces what a tree with changes declares and can't be installed, as it is done for a commit; "
+    "--no-repair uses the project exactly as declared.",
+)
 @click.option("--add-missing", is_flag=True, help="Install packages that the code imports but does not declare.")
 @click.option(
     "--serve-as",
@@ -156,7 +161,8 @@ def _request(assignments: tuple[str, ...], options: dict[str, str | float | bool
         tracking_uri=_text(options, "tracking_uri"),
         environment_manager=_text(options, "env_manager"),
         in_place=bool(options["in_place"]),
-        repair=not options["no_repair"],
+        repair=options["repair"] is not False,
+        replace_declared=options["repair"] is True,
         add_missing=bool(options["add_missing"]),
         as_of=_text(options, "as_of"),
         timeout=_seconds(_text(options, "timeout")),

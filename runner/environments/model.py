@@ -76,7 +76,9 @@ class EnvironmentRequest(Struct, Generic[S_co], frozen=True, kw_only=True):
     refresh: bool = False
     code: str | None = None
     repair: bool = False
-    """Whether pins and the interpreter may be changed if the environment can't be built as declared."""
+    """Whether the declaration may be repaired."""
+    may_replace: bool = True
+    """Whether repairs may replace pins and the interpreter if the environment can't be built as declared."""
     interpreter: Interpreter | None = None
     """The interpreter, if it was chosen by an earlier attempt of the run."""
     wanted: tuple[str, ...] = ()

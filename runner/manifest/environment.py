@@ -119,6 +119,8 @@ def _named_file(key: str, node: Node, files: ProjectFiles, faults: Faults) -> En
     path = tidy_path(text_of(node))
     if files.read(path) is None:
         hint = near_file(path, files) or "paths are relative to the project folder and stay in the repository"
+        if faults.needs_environment:
+            hint = f"{hint}; 'proj run --repair' uses another file that says what the project needs"
         found = faults.error if faults.needs_environment else faults.warning
         found(node.position, f"'{key}' names the file '{path}', which is not there", hint)
     return EnvironmentDeclaration(kind=KEYS[key], path=path)

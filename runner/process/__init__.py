@@ -7,10 +7,12 @@ from runner.process.execution import run
 from runner.process.link import SupervisorHandle, prepare
 from runner.process.programs import find_program
 from runner.process.request import Echo, Outcome, ProcessRequest, Stdin
-from runner.process.short import Completed, capture
+from runner.process.short import OUTPUT_LIMIT, Bounds, Completed, capture
 from runner.process.stop_sequence import Interrupted, raising_signals
 
 __all__ = [
+    "OUTPUT_LIMIT",
+    "Bounds",
     "Completed",
     "Echo",
     "Interrupted",

@@ -5,11 +5,13 @@ import stat
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from pathlib import Path, PurePosixPath
+from posixpath import normpath, relpath
+from typing import BinaryIO
 
 from msgspec import Struct
 
-from runner.base.files import sha256_of
-from runner.base.safe_paths import folder_at, status_at
+from runner.base.files import sha256_from
+from runner.base.safe_paths import LinkError, OpenTree, folder_at, open_file, open_tree, status_at
 from runner.errors import InvalidValueError
 from runner.model import FileRecord
 from runner.store.artifacts import FileWriter
@@ -31,6 +33,17 @@ class OutputLimits(Struct, frozen=True, kw_only=True):
     most_listed: int = 20_000
 
 
+class OutputFolder(Struct, frozen=True, kw_only=True):
+    """The folder that outputs are in: ``top`` is the folder of the repository, and no link below it is followed.
+
+    If ``is_given_up``, the folder is removed afterwards, so files may be moved instead of copied.
+    """
+
+    project: Path
+    top: Path
+    is_given_up: bool = False
+
+
 class Outputs(Struct, frozen=True, kw_only=True):
     """The outputs of a run; ``kept`` has the digests of the outputs that were stored, by artifact path."""
 
@@ -40,22 +53,27 @@ class Outputs(Struct, frozen=True, kw_only=True):
 
 
 def collect_outputs(
-    project: Path,
+    source: OutputFolder,
     paths: Sequence[str],
     destination: Path,
     limits: OutputLimits | None = None,
     *,
-    move: bool = False,
     name: Callable[[str], str] | None = None,
 ) -> Outputs:
     """Digest files of a project folder and store them in a destination folder; the notices name omissions with reasons.
 
-    ``move`` allows to keep the file itself instead of a copy: right when its folder is given up afterwards. Nothing
-    that is there already is overwritten: what the run logged itself stays. ``name`` takes secrets out of paths.
+    ``paths`` are relative to the project folder. Nothing that is there already is overwritten: what the run logged
+    itself stays. ``name`` takes secrets out of paths.
+
+    Raises:
+        OSError: the folder can't be opened.
     """
     limits = limits or OutputLimits()
-    keeper = _Keeper(project, destination, limits, move=move, name=name)
-    records = [record for path in paths[: limits.most_listed] if (record := keeper.take(path))]
+    if not paths:
+        return Outputs()
+    with open_tree(source.top.parent, (source.top.name,)) as tree:
+        keeper = _Keeper(tree, source, destination, limits, name)
+        records = [record for path in paths[: limits.most_listed] if (record := keeper.take(path))]
     notices = [
         f"{reason}: " + ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
         for reason, names in keeper.omissions.items()
@@ -73,17 +91,17 @@ def kept_as(path: str) -> str:
 class _Keeper:
     def __init__(
         self,
-        project: Path,
+        tree: OpenTree,
+        source: OutputFolder,
         destination: Path,
         limits: OutputLimits,
-        *,
-        move: bool,
         name: Callable[[str], str] | None,
     ) -> None:
-        self._project = project
+        self._tree = tree
+        self._subdirectory = relpath(source.project, source.top)
         self._destination = destination
         self._limits = limits
-        self._move = move
+        self._move = source.is_given_up
         self._name = name
         self._given: set[str] = set()
         self._space_left = limits.total_size
@@ -92,26 +110,32 @@ class _Keeper:
 
     def take(self, path: str) -> FileRecord | None:
         """Digest one file, and store it if the limits allow; return None if it can't be read."""
-        source = self._project / path
         try:
-            status = source.lstat()
-            if stat.S_ISLNK(status.st_mode):
-                self._leave("Outputs that are links are not kept", path)
+            folder, name = self._tree.parent(normpath(f"{self._subdirectory}/{path}"))
+            status = status_at(folder, name)
+            if status is not None and not stat.S_ISREG(status.st_mode):
+                kind = "links" if stat.S_ISLNK(status.st_mode) else "pipes, sockets, devices or folders"
+                self._leave(f"Outputs that are {kind} are not kept", path)
                 return None
-            if not stat.S_ISREG(status.st_mode):
-                self._leave("Outputs that are pipes, sockets or devices are not kept", path)
-                return None
-            shown = self._without_secrets(path)
-            record = FileRecord(path=_as_text(shown), size=status.st_size, sha256=sha256_of(source))
+            with open_file(folder, name) as file:
+                return self._take(path, file, (folder, name))
+        except LinkError:
+            self._leave("Outputs in folders that are links are not kept", path)
         except OSError as error:
             self._leave(f"Outputs that can't be read ({error.strerror})", path)
-            return None
-        if status.st_size > self._limits.file_size:
+        return None
+
+    def _take(self, path: str, file: BinaryIO, source: tuple[int, str]) -> FileRecord:
+        shown = self._without_secrets(path)
+        size = os.fstat(file.fileno()).st_size
+        record = FileRecord(path=_as_text(shown), size=size, sha256=sha256_from(file))
+        if size > self._limits.file_size:
             self._leave(f"Outputs over {self._limits.file_size:,} bytes are recorded by digest, not kept", shown)
-        elif status.st_size > self._space_left or len(self.kept) >= self._limits.most_kept:
+        elif size > self._space_left or len(self.kept) >= self._limits.most_kept:
             self._leave("The size limit of all outputs is reached; recorded by digest, not kept", shown)
         else:
-            self._keep(shown, source, record)
+            file.seek(0)
+            self._keep(shown, file, source, record)
         return record
 
     def _without_secrets(self, path: str) -> str:
@@ -126,10 +150,10 @@ class _Keeper:
     def _leave(self, reason: str, path: str) -> None:
         self.omissions.setdefault(reason, []).append(_as_text(path))
 
-    def _keep(self, path: str, source: Path, record: FileRecord) -> None:
+    def _keep(self, path: str, file: BinaryIO, source: tuple[int, str], record: FileRecord) -> None:
         name = kept_as(path)
         try:
-            was_free = self._transfer(source, tuple(name.split("/")))
+            was_free = self._transfer(file, source, tuple(name.split("/")))
         except InvalidValueError as error:  # the command made a link or a file there
             self._leave(f"Outputs could not be kept ({error.message})", path)
         except OSError as error:
@@ -141,30 +165,45 @@ class _Keeper:
             else:
                 self._leave(f"{LOGGED_ITSELF} and stays", path)
 
-    def _transfer(self, source: Path, names: tuple[str, ...]) -> bool:
-        """Store a file under these names if they are free; return whether they were."""
+    def _transfer(self, file: BinaryIO, source: tuple[int, str], names: tuple[str, ...]) -> bool:
+        """Store an open file under these names if they are free; return whether they were."""
         with folder_at(self._destination, names[:-1], create=True) as folder:
             if status_at(folder, names[-1]) is not None:
                 return False
         writer = FileWriter(self._destination, names)
         try:
-            with source.open("rb") as file:
-                if writer.clone(file) or not (self._move and self._moved(source, names)):
-                    writer.copy(file)
-                    writer.finish()
+            if writer.clone(file) or not (self._move and self._moved(file, source, names)):
+                writer.copy(file)
+                writer.finish()
         finally:
             writer.discard()
         return True
 
-    def _moved(self, source: Path, names: tuple[str, ...]) -> bool:
+    def _moved(self, file: BinaryIO, source: tuple[int, str], names: tuple[str, ...]) -> bool:
+        """Move the file that is open; a file that has other names stays theirs, so it is copied."""
+        opened = os.fstat(file.fileno())
+        if opened.st_nlink != 1:
+            return False
+        origin, name = source
         with folder_at(self._destination, names[:-1]) as folder:
             try:
                 # The folder's own name for the file goes away with the folder, or before anything is laid out there.
-                os.link(source, names[-1], dst_dir_fd=folder, follow_symlinks=False)
+                os.link(name, names[-1], src_dir_fd=origin, dst_dir_fd=folder, follow_symlinks=False)
             except OSError:  # another file system, or one without hard links
                 return False
-        source.unlink()
+            if not _is_file(opened, status_at(folder, names[-1])):  # it was replaced since it was read
+                os.unlink(names[-1], dir_fd=folder)
+                return False
+        if _is_file(opened, status_at(origin, name)):
+            os.unlink(name, dir_fd=origin)
         return True
+
+
+def _is_file(opened: os.stat_result, found: os.stat_result | None) -> bool:
+    """Return whether an entry of a folder is the file that is open, with at most one name more."""
+    if found is None or found.st_nlink > 2:  # noqa: PLR2004
+        return False
+    return (found.st_dev, found.st_ino) == (opened.st_dev, opened.st_ino)
 
 
 def _as_text(path: str) -> str:

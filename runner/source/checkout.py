@@ -3,13 +3,14 @@
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from msgspec import Struct, structs
 
-from runner.base.files import Stamp, remove_tree
+from runner.base.files import Stamp
+from runner.base.safe_paths import open_tree, remove_in_run
 from runner.errors import GitError
 from runner.settings import Home
 from runner.source.gitcommand import git, run_concurrently
@@ -56,8 +57,10 @@ class Contents(Struct, frozen=True, kw_only=True):
     folders: list[bytes]
 
 
-def scan(top: Path, skip: Iterable[bytes] = ()) -> Contents:
-    """Scan every file below a folder without following links; folders with a name in ``skip`` are skipped.
+def scan(top: Path, skip: Iterable[bytes] = (), mounted: Collection[bytes] = ()) -> Contents:
+    """Scan every file below a folder without following links.
+
+    Folders with a name in ``skip`` and those whose path is in ``mounted`` are skipped.
 
     Raises:
         OSError: a folder can't be read.
@@ -74,7 +77,7 @@ def scan(top: Path, skip: Iterable[bytes] = ()) -> Contents:
             for entry in entries:
                 path = prefix + entry.name
                 if entry.is_dir(follow_symlinks=False):
-                    if entry.name not in skipped:
+                    if entry.name not in skipped and path not in mounted:
                         folders.append(path)
                         waiting.append(path + b"/")
                     continue
@@ -99,7 +102,7 @@ def checkout_tree(
     try:
         found = scan(top)
     except OSError:  # a run locked a folder up: nothing in it is worth the trouble
-        remove_tree(top)
+        remove_in_run(top)
         top.mkdir()
         found, table = Contents(files={}, folders=[]), Table()
     index = index or temporary_index(home)
@@ -141,20 +144,25 @@ def _entries(listed: bytes) -> Iterator[tuple[bytes, tuple[bytes, str]]]:
 
 def _clear(top: Path, found: Contents, keep: set[bytes], wanted: Iterable[bytes]) -> None:
     """Remove files that do not belong to the tree, then the folders that are not needed."""
-    start = os.fsencode(top) + b"/"
-    for path in found.files.keys() - keep:
-        with suppress(FileNotFoundError):
-            os.unlink(start + path)  # noqa: PTH108  # bytes have no Path
+    unwanted = found.files.keys() - keep
     needed: set[bytes] = set()
     for path in (*wanted, *keep):
         folder = path.rpartition(b"/")[0]
         while folder and folder not in needed:
             needed.add(folder)
             folder = folder.rpartition(b"/")[0]
-    for folder in sorted(found.folders, reverse=True):
-        if folder not in needed:
+    unneeded = sorted(set(found.folders) - needed, reverse=True)
+    if not unwanted and not unneeded:
+        return
+    with open_tree(top.parent, (top.name,)) as tree:
+        for path in sorted(unwanted):
+            with suppress(FileNotFoundError):
+                parent, name = tree.parent(path)
+                os.unlink(name, dir_fd=parent)
+        for folder in unneeded:
             with suppress(OSError):
-                os.rmdir(start + folder)  # noqa: PTH106  # likewise
+                parent, name = tree.parent(folder)
+                os.rmdir(name, dir_fd=parent)
 
 
 def _check_out(home: Home, index: Path, top: Path, paths: list[bytes], *, everything: bool) -> None:

@@ -11,7 +11,7 @@ from runner.errors import GitError, SnapshotError
 from runner.settings import Home
 from runner.source.freezing import state_of
 from runner.source.gitcommand import git
-from runner.source.run_folder import empty_pool
+from runner.source.pool import empty_pool
 from runner.source.snapshot_store import open_snapshot_store, remove_left_locks, store_git_directory
 
 _FRESH = 3600

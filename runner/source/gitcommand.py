@@ -9,7 +9,7 @@ from typing import TypeVar
 from msgspec import Struct
 
 from runner.errors import ExecutionError, GitError, SnapshotError
-from runner.process import Completed, capture
+from runner.process import OUTPUT_LIMIT, Bounds, Completed, capture
 from runner.source.stalling import find_blocking_file
 
 T = TypeVar("T")
@@ -48,6 +48,8 @@ _CUT_OFF = (
 )
 """Disables programs that only a fetch needs: proj fetches into its mirrors, never into a user's repository."""
 
+CONTENT_LIMIT = 4 << 30
+"""Bytes of files that one git command may print."""
 TIME_LIMIT = 3600.0
 """Seconds after which git is stopped; reading 100,000 files from a slow disk takes minutes."""
 NETWORK_TIME_LIMIT = 6 * 3600.0
@@ -112,11 +114,12 @@ def run_git(
     stdin: bytes = b"",
     settings: Settings = (),
     variables: Mapping[str, str] = NOTHING,
+    limit: int = OUTPUT_LIMIT,
 ) -> Completed:
     """Run git on a repository and return its output and exit code.
 
     Raises:
-        SnapshotError: git exceeds the time limit, or waits for a pipe.
+        SnapshotError: git exceeds the time limit, prints more than ``limit`` bytes, or waits for a pipe.
     """
     around = {**git_directory.variables(), **variables}
     is_fetch = "GIT_ALLOW_PROTOCOL" in variables
@@ -127,7 +130,9 @@ def run_git(
             env=git_environment(settings if is_fetch else (*_CUT_OFF, *settings), around),
             stdin=stdin,
             timeout=NETWORK_TIME_LIMIT if is_fetch else TIME_LIMIT,
-            stalled=lambda: find_blocking_file(git_directory.git_dir, git_directory.work_tree),
+            bounds=Bounds(
+                output=limit, stalled=lambda: find_blocking_file(git_directory.git_dir, git_directory.work_tree)
+            ),
         )
     except ExecutionError as error:
         if error.hint is None and "no such program" in error.message:
@@ -136,13 +141,20 @@ def run_git(
         raise SnapshotError(f"'git {arguments[0]}' failed in {where}", context=error.message) from error
 
 
-def git(git_directory: GitDirectory, *arguments: str | Path, stdin: bytes = b"", settings: Settings = ()) -> bytes:
-    """Run git on a repository and return its standard output.
+def git(
+    git_directory: GitDirectory,
+    *arguments: str | Path,
+    stdin: bytes = b"",
+    settings: Settings = (),
+    limit: int = OUTPUT_LIMIT,
+) -> bytes:
+    """Run git on a repository and return its standard output, at most ``limit`` bytes.
 
     Raises:
         GitError: git failed; its error output is the context.
+        SnapshotError: see `run_git`.
     """
-    done = run_git(git_directory, *arguments, stdin=stdin, settings=settings)
+    done = run_git(git_directory, *arguments, stdin=stdin, settings=settings, limit=limit)
     if done.exit_code:
         raise GitError(f"'git {arguments[0]}' failed", context=done.error_text)
     return done.stdout

@@ -5,16 +5,18 @@ system supports it, else copied if it is small, else linked. A run that writes t
 the file is linked.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 from msgspec import Struct, structs
 
-from runner.base.files import Stamp, clone_file, remove_tree
+from runner.base.files import Stamp, clone_at, copy_at, open_regular
+from runner.base.safe_paths import LinkError, OpenTree, open_file, open_tree, remove_at, status_at
 from runner.source.checkout import Provided
 from runner.source.gitcommand import run_concurrently, run_git
 from runner.source.listing import Lister
@@ -118,30 +120,53 @@ def _walk(top: bytes, start: bytes, skipped: tuple[bytes, ...], found: FilesToPr
 
 
 def provide_files(top: Path, wanted: FilesToProvide, before: Mapping[bytes, Provided]) -> dict[bytes, Provided]:
-    """Provide files in a checked-out folder; unchanged files that were provided ``before`` stay."""
-    start = os.fsencode(top) + b"/"
-    for folder in wanted.folders:
-        with suppress(FileExistsError, NotADirectoryError):
-            os.makedirs(start + folder, exist_ok=True)  # noqa: PTH103  # bytes have no Path
-    copier = _Copier()
-    found: dict[bytes, Provided] = {}
-    for want in (*wanted.files, *wanted.crowded):
-        known = before.get(want.path)
-        destination = start + want.path
-        with suppress(OSError):  # the file is gone, or the tree has a file at the path of its folder
-            found[want.path] = _kept(known, want, destination) or copier.put(want, destination)
-    for path in before.keys() - found.keys():
-        with suppress(OSError):  # provided to an earlier run: the project no longer has it, or the tree has it now
-            if Stamp.of(os.lstat(start + path)) == before[path].stamp:
-                os.unlink(start + path)  # noqa: PTH108  # bytes have no Path
-    return found
+    """Provide files in a checked-out folder; unchanged files that were provided ``before`` stay.
+
+    No link below the folder is followed: what is behind it is the user's.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    with open_tree(top.parent, (top.name,), create=True) as tree:
+        wants = {want.path: want for want in (*wanted.files, *wanted.crowded)}
+        _remove_unwanted(tree, before, wants)
+        for folder in wanted.folders:
+            with suppress(LinkError, OSError):  # the tree has a file or a link there
+                tree.folder(folder, create=True)
+        copier = _Copier()
+        found: dict[bytes, Provided] = {}
+        for want in wants.values():
+            with suppress(LinkError), _unless_the_disk_is_full():
+                place = tree.parent(want.path, create=True)
+                found[want.path] = _kept(before.get(want.path), want, place) or copier.put(want, place)
+        return found
 
 
-def _kept(known: Provided | None, want: FileToProvide, destination: bytes) -> Provided | None:
+@contextmanager
+def _unless_the_disk_is_full() -> Iterator[None]:
+    """Suppress errors about one file: the file is gone, or the tree has a file in the way."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+
+
+def _remove_unwanted(tree: OpenTree, before: Mapping[bytes, Provided], wants: Mapping[bytes, FileToProvide]) -> None:
+    """Remove what was provided to an earlier run if the project no longer has it, or the tree has it now."""
+    for path, provided in before.items():
+        want = wants.get(path)
+        if want is None or want.origin != provided.origin:
+            with suppress(LinkError, OSError):
+                parent, name = tree.parent(path)
+                if Stamp.of(os.stat(name, dir_fd=parent, follow_symlinks=False)) == provided.stamp:
+                    os.unlink(name, dir_fd=parent)
+
+
+def _kept(known: Provided | None, want: FileToProvide, place: tuple[int, str]) -> Provided | None:
     """Return the record of a file that was provided before, if the file can stay."""
-    if known is None or known.origin != want.origin or not os.path.lexists(destination):
-        return None
-    if Stamp.of(os.lstat(destination)) != known.stamp:
+    there = status_at(*place)
+    if known is None or known.origin != want.origin or there is None or Stamp.of(there) != known.stamp:
         return None
     before = origin_stamp(want.origin)
     if known.how == "linked":
@@ -173,36 +198,38 @@ class _Copier:
         self._room = COPY_ROOM
         self._clones = True
 
-    def put(self, want: FileToProvide, destination: bytes) -> Provided:
-        """Provide one file.
+    def put(self, want: FileToProvide, place: tuple[int, str]) -> Provided:
+        """Provide one file, given by its open folder and its name there.
 
         Raises:
             OSError: the file can't be read, or the disk is full.
         """
-        origin, target = Path(os.fsdecode(want.origin)), Path(os.fsdecode(destination))
+        folder, name = place
+        origin = Path(os.fsdecode(want.origin))
         status = origin.lstat()
-        if os.path.lexists(destination):
-            remove_tree(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        if status_at(folder, name) is not None:
+            remove_at(folder, name)
         is_copied = stat.S_ISREG(status.st_mode) and not _holds_secrets(origin.name)
-        how = self._fill(origin, target, status.st_size) if is_copied else "linked"
+        how = self._fill(origin, status.st_size, folder, name) if is_copied else "linked"
         if how == "linked":
-            target.symlink_to(origin.resolve())
-            return Provided(want.origin, how, origin_stamp(want.origin), Stamp.of(target.lstat()), want.sha256)
-        target.chmod(stat.S_IMODE(status.st_mode) | stat.S_IWUSR)
-        os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
-        return Provided(want.origin, how, Stamp.of(status), Stamp.of(target.lstat()), want.sha256)
+            os.symlink(origin.resolve(), name, dir_fd=folder)
+            before = origin_stamp(want.origin)
+        else:
+            before = Stamp.of(status)
+            with open_file(folder, name) as file:
+                os.fchmod(file.fileno(), stat.S_IMODE(status.st_mode) | stat.S_IWUSR)
+                os.utime(file.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
+        stamp = Stamp.of(os.stat(name, dir_fd=folder, follow_symlinks=False))
+        return Provided(want.origin, how, before, stamp, want.sha256)
 
-    def _fill(self, origin: Path, target: Path, size: int) -> str:
+    def _fill(self, origin: Path, size: int, folder: int, name: str) -> str:
         """Copy the content and return the method; ``linked`` means that the caller must create the link."""
-        if self._clones:
-            self._clones = clone_file(origin, target)
-            if self._clones:
-                return "cloned"
-        if size > min(COPY_LIMIT, self._room):
-            return "linked"
-        import shutil
-
-        shutil.copyfile(origin, target)
-        self._room -= size
-        return "copied"
+        with open_regular(origin) as source:
+            self._clones = self._clones and clone_at(source.fileno(), folder, name)
+            how = "cloned" if self._clones else "copied"
+            if how == "copied":
+                if size > min(COPY_LIMIT, self._room):
+                    return "linked"
+                copy_at(source, folder, name)
+                self._room -= size
+        return how

@@ -1,18 +1,20 @@
 """Restores the code of a run: its exact tree, its difference from its commit, and a later commit of the same tree."""
 
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
 from msgspec import Struct
 
-from runner.base.files import copy_file, sha256_of
-from runner.errors import GitError, SnapshotError
+from runner.base.files import clone_at, copy_at, open_regular, sha256_of
+from runner.base.safe_paths import open_file, open_tree
+from runner.errors import GitError, InvalidValueError, SnapshotError
 from runner.model import Event, EventKind, Report
 from runner.settings import Home
 from runner.source.checkout import Table, checkout_tree
 from runner.source.damage import problem_of_loose
-from runner.source.gitcommand import GitDirectory, git
+from runner.source.gitcommand import CONTENT_LIMIT, GitDirectory, git
 from runner.source.opening import Source
 from runner.source.snapshot import LargeFile, read_large
 from runner.source.snapshot_store import damaged_run, read_run_commit, store_git_directory
@@ -78,9 +80,13 @@ def _bring(one: LargeFile, target: Path, origin: Path | None) -> bool:
     try:
         if found.stat().st_size != one.size or sha256_of(found) != one.sha256:
             return False
-        (target / one.path).parent.mkdir(parents=True, exist_ok=True)
-        copy_file(found, target / one.path)
-    except OSError:
+        with open_regular(found, follow=True) as source, open_tree(target) as tree:
+            folder, name = tree.parent(one.path, create=True)
+            if not clone_at(source.fileno(), folder, name):
+                copy_at(source, folder, name)
+            with open_file(folder, name) as copy:
+                os.fchmod(copy.fileno(), stat.S_IMODE(os.fstat(source.fileno()).st_mode))
+    except (OSError, InvalidValueError):
         return False
     return True
 
@@ -122,7 +128,7 @@ def _between(first: str, second: str, home: Home, *options: str) -> bytes:
     try:
         for run_id, tree in zip((first, second), trees, strict=True):
             require_sound_objects(home, run_id, tree)
-        return git(store_git_directory(home), "diff", *options, *trees)
+        return git(store_git_directory(home), "diff", *options, *trees, limit=CONTENT_LIMIT)
     except GitError as error:
         raise damaged_run(second, error.context) from error
 
@@ -142,7 +148,9 @@ def difference(run_id: str, home: Home) -> bytes:
     stored = read_run_commit(home, run_id)
     try:
         require_sound_objects(home, run_id, *filter(None, (stored.base, stored.tree)))
-        return git(store_git_directory(home), *_DIFF, stored.base, stored.tree) if stored.base else b""
+        if not stored.base:
+            return b""
+        return git(store_git_directory(home), *_DIFF, stored.base, stored.tree, limit=CONTENT_LIMIT)
     except GitError as error:
         raise damaged_run(run_id, error.context) from error
 

@@ -6,11 +6,11 @@ from contextlib import suppress
 from pathlib import Path
 from posixpath import normpath, relpath
 
-import msgspec
 from msgspec import Struct
 
-from runner.base.files import Stamp, remove_tree, sha256_of
-from runner.base.safe_paths import LinkError, folder_at
+from runner.base.files import Stamp, sha256_of
+from runner.base.mounts import mount_points
+from runner.base.safe_paths import LinkError, folder_at, open_tree, remove_at, remove_in_run, status_at
 from runner.errors import GitError, SnapshotError
 from runner.model import Event, EventKind, Report
 from runner.settings import Home
@@ -18,6 +18,7 @@ from runner.source.checkout import CheckoutEntry, Contents, Table, checkout_tree
 from runner.source.freezing import SIZE_LIMIT, SnapshotIndex, known_prefixes, project_key
 from runner.source.gitcommand import run_concurrently
 from runner.source.opening import Source
+from runner.source.pool import require_own, reuse_folder, store_folder
 from runner.source.providing import (
     FilesToProvide,
     FileToProvide,
@@ -29,8 +30,6 @@ from runner.source.providing import (
 from runner.source.snapshot import Snapshot, path_text, retake_snapshot
 from runner.source.unwanted import CACHES, ENVIRONMENT_MARKS
 
-_POOLED = 2
-"""Folders of ended runs that are kept in the pool for one project."""
 _MISSING = r"(?m)^.*No such file or directory.*$"
 _OUTSIDE = r"(?:\.\./)+[^\s'\":,]+"
 
@@ -67,6 +66,8 @@ class RunFolder:
         self._subdirectory = subdirectory or "."
         self._table = table
         self._new: list[bytes] = []
+        self.key = ""
+        """The key of the project, by which a later run finds the folder in the pool."""
 
     @property
     def provided(self) -> tuple[tuple[Path, Path], ...]:
@@ -86,9 +87,10 @@ class RunFolder:
             SnapshotError: a folder in it can't be read, or the folder is no longer the run's own.
         """
         if not self.in_place:
-            _require_own(self.root, self.project)
+            require_own(self.root, self.project)
         try:
-            found = scan(self.top, CACHES | {b".git"})
+            mounted = () if self.in_place else mount_points(self.top)
+            found = scan(self.top, CACHES | {b".git"}, mounted)
         except OSError as error:
             raise SnapshotError("The run made a part of its folder unreadable", context=str(error)) from error
         files = _without_environments(found, self._table)
@@ -99,7 +101,7 @@ class RunFolder:
         return Changes(
             files=tuple(sorted(self._relative(path) for path in (*self._new, *changed))),
             deleted=tuple(sorted(self._relative(path) for path in deleted)),
-            notices=tuple(self._touched_origins()),
+            notices=(*map(_mount_notice, mounted), *self._touched_origins()),
         )
 
     def _relative(self, path: bytes) -> str:
@@ -150,33 +152,33 @@ class RunFolder:
         """Keep the folder unchanged, or move it to the pool for a later run of the project."""
         if self.in_place or keep:
             return
-        _require_own(self.root, self.project)  # a process that is still running may have replaced it
-        start = os.fsencode(self.top) + b"/"
-        for path in self._new:
-            with suppress(OSError):
-                os.unlink(start + path)  # noqa: PTH108  # bytes have no Path
-        pool, key = self.root.parent / ".pool", (self.root / "key").read_text(encoding="utf-8")
-        pool.mkdir(exist_ok=True)
-        (self.root / "table").write_bytes(msgspec.msgpack.encode(self._table))
-        with suppress(OSError):
-            self.root.rename(pool / f"{key}-{self._table.tree[:12]}-{os.urandom(4).hex()}")
-        for old in _pooled(pool, key)[_POOLED:]:
-            _discard(old)
+        require_own(self.root, self.project)  # a process that is still running may have replaced it
+        _refuse_mounts(self.root)
+        with open_tree(self.top.parent, (self.top.name,)) as tree:
+            for path in self._new:
+                with suppress(LinkError, OSError):
+                    parent, name = tree.parent(path)
+                    os.unlink(name, dir_fd=parent)
+        store_folder(self.root, self.key, self._table)
 
 
-def _require_own(root: Path, folder: Path) -> None:
-    """Refuse a folder of a run that the run replaced by a link: the files behind the link are the user's.
+def _refuse_mounts(root: Path) -> None:
+    """Refuse to change a folder in which another file system is mounted.
 
     Raises:
-        SnapshotError: a part of the path from the root to the folder is a link, not a folder, or missing.
+        SnapshotError: there is one.
     """
-    try:
-        with folder_at(root.parent, (root.name, *folder.relative_to(root).parts)):
-            return
-    except LinkError as error:
-        raise SnapshotError("The run replaced its folder by a link", context=error.message) from error
-    except OSError as error:
-        raise SnapshotError("The run removed or replaced its folder", context=str(error)) from error
+    mounted = mount_points(root)
+    if mounted:
+        raise SnapshotError(
+            f"The run left a file system mounted in its folder: {path_text(mounted[0])}",
+            context=str(root),
+            hint="Nothing in the folder was removed. Unmount it, then remove the run with `proj rm`.",
+        )
+
+
+def _mount_notice(path: bytes) -> str:
+    return f"{path_text(path)} is another file system that the run mounted; its files are not outputs"
 
 
 def _without_environments(found: Contents, table: Table) -> dict[bytes, Stamp]:
@@ -204,8 +206,7 @@ def check_out(
     key = project_key(source.root or source.name)
     root = home.folders / run_id
     top = root.joinpath(*_parents_for(required_paths.inputs, snapshot), snapshot.label or "project")
-    table = _reuse_folder(home, key, snapshot.code.tree, root, top)
-    (root / "key").write_text(key, encoding="utf-8")
+    table = reuse_folder(home, key, snapshot.code.tree, root, top)
     if not table.tree:
         report(Event(kind=EventKind.STEP, message="Checking out the code"))
     laid: dict[bytes, CheckoutEntry] = {}
@@ -220,7 +221,9 @@ def check_out(
     folder = RunFolder(
         root, top, snapshot.code.subdirectory, Table(tree=snapshot.code.tree, laid=laid, provided=provided)
     )
-    folder.project.mkdir(parents=True, exist_ok=True)
+    folder.key = key
+    with folder_at(root.parent, (root.name, *folder.project.relative_to(root).parts), create=True):
+        pass  # a commit may lack the folder
     folder.outside_inputs = tuple(_bring_inputs(folder, source, required_paths.inputs, report))
     stamps = [*(one.stamp for one in laid.values()), *(one.stamp for one in provided.values())]
     wait_for_tick(root, max((stamp.changed for stamp in stamps), default=0))
@@ -237,61 +240,8 @@ def _check_out_tree(
     except GitError:
         if not retake_snapshot(snapshot, source, home, report):
             raise
-    remove_tree(top)
+    remove_in_run(top)
     return checkout_tree(home, top, snapshot.code.tree, Table())
-
-
-def _reuse_folder(home: Home, key: str, tree: str, root: Path, top: Path) -> Table:
-    """Reuse the pooled folder of an ended run of the same project, and return its table."""
-    if root.exists():
-        raise SnapshotError(f"The folder of this run already exists: {root}")
-    root.parent.mkdir(parents=True, exist_ok=True)
-    pooled = _pooled(home.folders / ".pool", key)
-    for folder in sorted(pooled, key=lambda one: tree[:12] not in one.name):
-        try:
-            folder.rename(root)  # only one of several concurrent runs succeeds
-            table = msgspec.msgpack.decode((root / "table").read_bytes(), type=Table)
-            (root / "table").unlink()
-        except (OSError, msgspec.DecodeError):
-            if not root.exists():
-                continue
-            break
-        try:
-            _require_own(root, top)
-        except SnapshotError:
-            break
-        for name in (one for one in root.iterdir() if one not in (top, *top.parents, root / "key")):
-            remove_tree(name)
-        return table
-    if root.exists():
-        remove_tree(root)
-    root.mkdir(mode=0o700)
-    return Table()
-
-
-def _pooled(pool: Path, key: str) -> list[Path]:
-    """Return the pooled folders of a project, the most recently used first."""
-
-    def ended(folder: Path) -> float:
-        try:
-            return (folder / "table").stat().st_mtime
-        except OSError:
-            return 0.0
-
-    names = os.listdir(pool) if pool.is_dir() else []  # noqa: PTH208  # a glob would compile an expression
-    return sorted((pool / name for name in names if name.startswith(f"{key}-")), key=ended, reverse=True)
-
-
-def _discard(folder: Path) -> None:
-    doomed = folder.with_name(f".doomed-{os.urandom(8).hex()}")
-    with suppress(OSError):
-        folder.rename(doomed)  # so that no run reuses a partly removed folder
-        remove_tree(doomed)
-
-
-def empty_pool(home: Home) -> None:
-    """Remove all pooled folders."""
-    remove_tree(home.folders / ".pool")
 
 
 def _parents_for(inputs: tuple[str, ...], snapshot: Snapshot) -> tuple[str, ...]:
@@ -351,8 +301,11 @@ def _bring_inputs(
             report(Event(kind=EventKind.WARNING, message=f"The input '{name}' does not exist: {origin}"))
             continue
         if origin.is_dir():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.symlink_to(origin)
+            with open_tree(folder.root.parent, (folder.root.name,)) as tree:
+                parent, last = tree.parent(os.fsencode(target.relative_to(folder.root)), create=True)
+                if status_at(parent, last) is not None:
+                    remove_at(parent, last)
+                os.symlink(origin, last, dir_fd=parent)
         else:
             want = FileToProvide(os.fsencode(origin.name), os.fsencode(origin))
             provide_files(target.parent, FilesToProvide(files=[want], folders=[], crowded=[]), {})

@@ -10,7 +10,7 @@ from runner.base.files import new_folder, remove_tree
 from runner.errors import SnapshotError
 from runner.settings import Home
 from runner.source.durable import publish
-from runner.source.gitcommand import GitDirectory, run_concurrently, run_git
+from runner.source.gitcommand import CONTENT_LIMIT, GitDirectory, run_concurrently, run_git
 from runner.source.packing import PackWriter
 from runner.source.snapshot_store import (
     EMPTY_TREE,
@@ -26,6 +26,8 @@ from runner.source.snapshot_store import (
     write_object,
 )
 
+_LISTING = 256 << 20
+"""Bytes of the paths of a tree: some million files. A small repository can have more paths than fit on any disk."""
 _NAMED = 5
 _MANY, _MUCH = 64, 8 << 20
 """More objects or bytes than this are written as one pack instead of one file for each object."""
@@ -65,7 +67,7 @@ def has_complete_tree(home: Home, tree: str) -> bool:
 
 def _paths(home: Home, tree: str, objects: Path) -> dict[str, bytes]:
     """Return the objects of a tree, each with one of its paths."""
-    done = run_git(store_git_directory(home, objects), "ls-tree", "-r", "-t", "-z", "--full-tree", tree)
+    done = run_git(store_git_directory(home, objects), "ls-tree", "-r", "-t", "-z", "--full-tree", tree, limit=_LISTING)
     if done.exit_code:
         raise _incomplete((), done.error_text)
     found = {tree: b""}
@@ -139,7 +141,7 @@ def _chunks(sizes: dict[str, int]) -> Iterator[list[str]]:
 
 def _read(git_directory: GitDirectory, identities: list[str], paths: dict[str, bytes]) -> list[Content]:
     stdin = "".join(f"{identity}\n" for identity in identities).encode()
-    done = run_git(git_directory, "cat-file", "--batch", "--buffer", stdin=stdin)
+    done = run_git(git_directory, "cat-file", "--batch", "--buffer", stdin=stdin, limit=CONTENT_LIMIT)
     found = parse_batch(identities, done.stdout)
     wrong = [one for one in identities if one not in found or object_id(found[one].kind, found[one].data) != one]
     if wrong:

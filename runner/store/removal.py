@@ -1,5 +1,6 @@
 """Removes runs permanently: their files, their logged models and their rows."""
 
+import os
 import stat
 from pathlib import Path
 
@@ -54,8 +55,9 @@ def remove_files(db: Database, run_id: str, home: Home) -> int:
     run = runs.get(db, run_id)
     made = [row["model_id"] for row in db.query("SELECT model_id FROM models WHERE source_run_id = ?", run_id)]
     places = [home.run(run_id), home.folders / run_id, *(home.models / name for name in made)]
-    if run.details.folder and Path(run.details.folder).is_relative_to(home.folders):
-        places.append(Path(run.details.folder))
+    folder = Path(os.path.normpath(run.details.folder or "/"))
+    if folder != home.folders and folder.is_relative_to(home.folders):
+        places.append(folder)
     return sum(_remove(place) for place in dict.fromkeys(places))
 
 

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from runner.base.files import PARTIAL, share_blocks
 from runner.base.locks import try_lock
-from runner.base.safe_paths import folder_at, new_file, remove_at, split_root, status_at
+from runner.base.safe_paths import LinkError, folder_at, new_file, remove_at, split_root, status_at
 from runner.settings import Home
 
 FOLDER = ".proj-partial"
@@ -109,11 +109,20 @@ def collect_abandoned(root: Path, now: float | None = None) -> int:
     Locked files and uploads with a part received within a day stay. A folder that can't be changed is skipped.
     """
     moment = time.time() if now is None else now
-    with suppress(OSError), folder_at(*staging_place(root)) as folder:
+    _remove_link(*staging_place(root))
+    with suppress(OSError, LinkError), folder_at(*staging_place(root)) as folder:
         with os.scandir(folder) as entries:
             names = [entry.name for entry in entries if entry.name.startswith(PARTIAL)]
         return sum(_collect(folder, name, moment) for name in names)
     return 0
+
+
+def _remove_link(anchor: Path, names: tuple[str, ...]) -> None:
+    """Remove a link that a run put in the place of the folder of partial files."""
+    with suppress(OSError, LinkError), folder_at(anchor) as above:
+        found = status_at(above, FOLDER) if names else None
+        if found is not None and stat.S_ISLNK(found.st_mode):
+            remove_at(above, FOLDER)
 
 
 def _collect(folder: int, name: str, now: float) -> bool:

@@ -12,14 +12,13 @@ from itertools import count
 import msgspec
 from msgspec import Struct
 
-from runner.base.files import write_atomically
 from runner.base.locks import locked
 from runner.base.tags import PARENT_TAG, RUN_ID_TAG, RUN_NAME_TAG, USER_TAG
-from runner.errors import RemoteError, UsageError
+from runner.errors import NotFoundError, RemoteError, UsageError
 from runner.model import Event, EventKind, Report
 from runner.settings import Home
 from runner.store import experiments, runs
-from runner.store.artifacts import local_folder
+from runner.store.artifacts import local_folder, open_found, write_file
 from runner.store.database import Database
 from runner.store.entities import LifecycleStage, Metric, NewRun, Run
 from runner.store.records import make_record
@@ -316,7 +315,11 @@ def _provenance(context: PushContext, run: Run) -> dict[str, LocalFile]:
 
 def _stored(file: LocalFile, content: bytes) -> LocalFile:
     """Write content to a file unless it is there already, and return the file."""
-    target = file.root.joinpath(*file.names)
-    if not target.is_file() or target.read_bytes() != content:
-        write_atomically(target, content)
+    try:
+        with open_found(file.root, file.names) as known:
+            is_known = known.read(len(content) + 1) == content
+    except NotFoundError:
+        is_known = False
+    if not is_known:
+        write_file(file.root, file.names, [content])
     return file

@@ -114,3 +114,25 @@ def test_the_benchmarks_run() -> None:
     )
     assert unknown.returncode == 1
     assert "there are start, run, peers, snapshot" in unknown.stderr
+
+
+@pytest.mark.parametrize("module", ["click", "runner.errors", "runner.cli.streams"])
+@pytest.mark.parametrize("start", ["as a script", "as a module"])
+def test_an_interrupt_while_modules_are_loaded_ends_quietly(module: str, start: str) -> None:
+    """A user who presses Ctrl+C at once sees no traceback, whichever module is being loaded."""
+    sent = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(20)\n"
+    script = (
+        "import importlib.abc, runpy, sys\n"
+        "class Sender(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        f"        if name == {module!r}: exec({sent!r})\n"
+        "sys.meta_path.insert(0, Sender())\n"
+    )
+    if start == "as a script":
+        script += "from runner.cli.start import main\nsys.exit(main())"
+    else:
+        script += "runpy.run_module('runner.cli.start', run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

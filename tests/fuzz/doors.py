@@ -15,7 +15,6 @@ from runner.environments.declare.containers.dockerfiles import read_dockerfile
 from runner.environments.declare.containers.spec import read_devcontainer
 from runner.environments.declare.metadata_files import read_metadata
 from runner.environments.declare.spec import read_declared
-from runner.environments.resolve.conda.lockfile import read_conda_lock
 from runner.environments.version_rules import parse_rule
 from runner.errors import ProjError
 from runner.importing.files import read_meta
@@ -36,6 +35,7 @@ from runner.source.address import parse_address
 from runner.source.archive import unpack
 from runner.store.filters import parse_filter, parse_order
 from runner.store.search import RUNS
+from tests.support.conda_locks import load_worker, read_lock
 
 Door = Callable[[bytes], object]
 DECLARED = (
@@ -200,7 +200,7 @@ DOORS: dict[str, Door] = {
     "pipfile_lock": metadata("Pipfile.lock"),
     "setup_cfg": metadata("setup.cfg"),
     "setup_py": metadata("setup.py"),
-    "conda_lock": lambda data: read_conda_lock(decode_text(data), "conda-lock.yml", "linux-64"),
+    "conda_lock": lambda data: read_lock(decode_text(data), "conda-lock.yml", "linux-64"),
     "devcontainer": lambda data: read_devcontainer("devcontainer.json", MemoryFiles({"devcontainer.json": data})),
     "dockerfile": lambda data: read_dockerfile("Dockerfile", MemoryFiles({"Dockerfile": data})),
     "params_yaml": in_file("params.yaml", read_parameters_file),
@@ -222,3 +222,5 @@ DOORS: dict[str, Door] = {
     "template_answers": in_file(".copier-answers.yml", lambda path: _read_origin(path.parent)),
 }
 """Every reader by name."""
+LOADED_FIRST: dict[str, Callable[[], object]] = {"conda_lock": load_worker}
+"""What a reader needs that takes long to import: loaded once, before a process with limits is forked."""

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from runner.base.foreign_text import ForeignTextError
 from runner.errors import ProjError
-from tests.fuzz.doors import DOORS
+from tests.fuzz.doors import DOORS, LOADED_FIRST
 
 SECONDS = 2
 """Processor time that a reader may take."""
@@ -38,6 +38,8 @@ class Outcome(Struct, frozen=True):
 
 def try_input(door: str, data: bytes) -> Outcome:
     """Give an input to a reader and say what came of it."""
+    if door in LOADED_FIRST:
+        LOADED_FIRST[door]()
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:

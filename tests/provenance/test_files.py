@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from runner.base.files import DigestCache, clone_file, copy_file, remove_tree, sha256_of, write_atomically
+from runner.base.files import DigestCache, clone_at, copy_at, open_regular, remove_tree, sha256_of, write_atomically
+from runner.base.safe_paths import folder_at
 from runner.provenance import inputs
 from runner.provenance.inputs import Watch, digest_inputs
-from runner.provenance.outputs import OutputLimits, collect_outputs
+from runner.provenance.outputs import OutputFolder, OutputLimits, collect_outputs
 from tests.conftest import write_tree
 
 only_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="inotify is Linux's")
@@ -25,7 +26,8 @@ def sha(text: str) -> str:
 def test_outputs_are_digested_and_kept(tmp_path: Path, move: bool) -> None:
     project = write_tree(tmp_path / "run/p", {"a.txt": "1", "deep/b.txt": "22", "../lib/c.txt": "3"})
     (project / "a.txt").chmod(0o444)
-    found = collect_outputs(project, ("../lib/c.txt", "a.txt", "deep/b.txt"), tmp_path / "artifacts", move=move)
+    source = OutputFolder(project=project, top=project.parent, is_given_up=move)
+    found = collect_outputs(source, ("../lib/c.txt", "a.txt", "deep/b.txt"), tmp_path / "artifacts")
     assert [(one.path, one.size, one.sha256) for one in found.records] == [
         ("../lib/c.txt", 1, sha("3")),
         ("a.txt", 1, sha("1")),
@@ -45,7 +47,7 @@ def test_what_is_left_out_is_reported(tmp_path: Path) -> None:
     write_tree(tmp_path / "artifacts", {"logged": "by the script"})
     paths = ("b", "big", "c", "d", "link", "logged", "none", "pipe", "unseen")
     limits = OutputLimits(file_size=4, total_size=3, most_kept=2, most_listed=8)
-    found = collect_outputs(project, paths, tmp_path / "artifacts", limits)
+    found = collect_outputs(OutputFolder(project=project, top=project), paths, tmp_path / "artifacts", limits)
     assert [one.path for one in found.records] == ["b", "big", "c", "d", "logged"]
     assert {path.name for path in (tmp_path / "artifacts").iterdir()} == {"b", "d", "logged"}
     assert (tmp_path / "artifacts/logged").read_text(encoding="utf-8") == "by the script"
@@ -123,13 +125,20 @@ def test_a_pipe_is_not_read(tmp_path: Path) -> None:
         sha256_of(tmp_path / "pipe")
 
 
-def test_copies_are_whole_with_their_mode(tmp_path: Path) -> None:
-    write_tree(tmp_path, {"a": "content"})
-    (tmp_path / "a").chmod(0o755)
-    copy_file(tmp_path / "a", tmp_path / "b")
-    assert ((tmp_path / "b").read_text(encoding="utf-8"), (tmp_path / "b").stat().st_mode & 0o777) == ("content", 0o755)
-    cloned = clone_file(tmp_path / "a", tmp_path / "c")
-    assert (tmp_path / "c").exists() == cloned
+def test_copies_are_whole_and_replace_nothing(tmp_path: Path) -> None:
+    content = os.urandom(3_000_001)
+    (tmp_path / "a").write_bytes(content)
+    (tmp_path / "link").symlink_to("a")
+    with open_regular(tmp_path / "a") as source, folder_at(tmp_path) as folder:
+        copy_at(source, folder, "b")
+        assert (tmp_path / "b").read_bytes() == content
+        assert clone_at(source.fileno(), folder, "c") == (tmp_path / "c").exists()
+        for name in ("b", "link"):
+            with pytest.raises(FileExistsError):
+                copy_at(source, folder, name)
+            with pytest.raises(FileExistsError):
+                clone_at(source.fileno(), folder, name)
+    assert (tmp_path / "a").read_bytes() == content
 
 
 def test_a_locked_up_folder_is_removed_and_links_are_not_followed(tmp_path: Path) -> None:

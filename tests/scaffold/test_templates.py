@@ -3,6 +3,7 @@
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,8 +16,11 @@ from click.testing import CliRunner
 
 from runner.cli.new import new
 from runner.cli.update import update
+from runner.environments.declare.project_lock import differences, lock_pair, spec_lines
+from runner.environments.declare.spec import read_declared, read_spec
 from runner.errors import ScaffoldError, UsageError
-from runner.model import Event, EventKind
+from runner.manifest.files import FolderFiles
+from runner.model import EnvironmentDeclaration, EnvironmentKind, Event, EventKind
 from runner.scaffold import (
     ScaffoldRequest,
     Templates,
@@ -458,5 +462,22 @@ class TestTemplates:
     def test_locks_are_pinned_by_hash_and_hold_no_address(self, lock: Path) -> None:
         text = lock.read_text(encoding="utf-8")
         assert not re.search(r"https?:|--(extra-)?index|--find-links|@ ", text)
-        entries = text.replace("\\\n", " ").splitlines()
+        entries = [line for line in text.replace("\\\n", " ").splitlines() if not line.startswith("#")]
         assert all("==" in entry and "--hash=sha256:" in entry for entry in entries)
+
+    @pytest.mark.parametrize("folder", sorted(templates_folder().glob("*/template")), ids=lambda path: path.parts[-2])
+    def test_locks_say_what_they_are_made_from_and_are_up_to_date(self, folder: Path, tmp_path: Path) -> None:
+        copy = tmp_path / "copy"
+        shutil.copytree(folder, copy)
+        files = FolderFiles(copy)
+        declaration = EnvironmentDeclaration(kind=EnvironmentKind.PYTHON_ENV, path="python_env.yaml")
+        pair = lock_pair(read_declared(declaration, files), files)
+        assert pair is not None
+        assert pair.found is not None
+        assert (pair.path, pair.spec.file) == ("requirements.txt", "requirements.in")
+        assert differences(pair.found, spec_lines(pair.spec, files)) == ()
+        assert read_spec(declaration, files).refusal is None
+        (copy / "requirements.in").write_text("tqdm\n", encoding="utf-8")
+        refusal = read_spec(declaration, files).refusal
+        assert refusal is not None
+        assert "does not match requirements.in" in refusal.message

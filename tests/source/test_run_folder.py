@@ -236,7 +236,7 @@ def test_a_file_too_large_to_copy_is_linked_and_watched(
     make_repository: MakeRepository, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(providing, "COPY_LIMIT", 3)
-    monkeypatch.setattr(providing, "clone_file", lambda *_: False)
+    monkeypatch.setattr(providing, "clone_at", lambda *_: False)
     root = make_repository({"a.py": "1", ".gitignore": "*.dat\n"})
     write_tree(root, {"big.dat": "12345", "small.dat": "1"})
     folder = laid(root, home, "run1")

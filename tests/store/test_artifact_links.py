@@ -13,7 +13,7 @@ import pytest
 from runner.cli.main import run_command
 from runner.errors import InvalidValueError, NotFoundError, ProjError
 from runner.importing.copying import copy_artifacts
-from runner.provenance.outputs import collect_outputs
+from runner.provenance.outputs import OutputFolder, collect_outputs
 from runner.settings import Home
 from runner.store import runs, tokens, uploads
 from runner.store.artifacts import (
@@ -215,7 +215,9 @@ def test_outputs_are_not_kept_through_links_that_the_run_planted(root: Path, out
         (project / name).write_text("output")
     (root / "linked").symlink_to(outside)
     (root / "file").symlink_to(outside / "file")
-    kept = collect_outputs(project, ["d/new", "linked/new", "file"], root, move=True)
+    kept = collect_outputs(
+        OutputFolder(project=project, top=project, is_given_up=True), ["d/new", "linked/new", "file"], root
+    )
     records, notices = kept.records, kept.notices
     assert [record.path for record in records] == ["d/new", "linked/new", "file"]
     assert "linked" in " ".join(notices)

@@ -82,7 +82,7 @@ class PythonBackend(EnvironmentBackend):
         except MissingInterpreterError as missing:
             return EnvironmentRecord(manager=self.name, python=missing.rule.text, as_of=as_of)
         lock = find_lock(wanted, choice.interpreter)
-        if wanted.repair and note_path(wanted, choice.interpreter).exists():
+        if wanted.repair and wanted.may_replace and note_path(wanted, choice.interpreter).exists():
             lock = fallback.read_repaired_lock(wanted, choice.interpreter, _others(wanted)) or lock
         interpreter = lock.interpreter if lock else choice.interpreter
         return EnvironmentRecord(
@@ -113,14 +113,15 @@ class PythonBackend(EnvironmentBackend):
 
     def _is_built(self, request: PythonRequest, interpreter: Interpreter) -> bool:
         """Return whether a request was resolved and built before, so that its notices were shown then."""
-        if request.repair and note_path(request, interpreter).exists():
+        if request.repair and request.may_replace and note_path(request, interpreter).exists():
             return True
         found = find_lock(request, interpreter)
         return found is not None and has_marker(request.home, _identity(self.name, found))
 
     def _lock_for(self, request: PythonRequest, interpreter: Interpreter, report: Report) -> Lock:
         found = find_lock(request, interpreter)
-        if found and not (request.repair and note_path(request, interpreter).exists()):
+        is_repaired = request.repair and request.may_replace and note_path(request, interpreter).exists()
+        if found and not is_repaired:
             return found
         return fallback.lock_with_repairs(request, interpreter, _others(request), report)
 

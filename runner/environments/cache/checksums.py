@@ -45,11 +45,19 @@ class KnownFile(Struct, frozen=True, array_like=True, gc=False):
     ctime_ns: int
     links: int
     sha256: str
+    mode: int = 0
+    """The permissions; 0 in tables of earlier versions."""
 
     @classmethod
     def of(cls, status: os.stat_result, sha256: str) -> "KnownFile":
         """Return the entry of a file that was read; ``status`` is from before the read."""
-        return cls(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_nlink, sha256)
+        times = (status.st_mtime_ns, status.st_ctime_ns)
+        return cls(status.st_ino, status.st_size, *times, status.st_nlink, sha256, stat.S_IMODE(status.st_mode))
+
+    def lost_permission(self, status: os.stat_result) -> bool:
+        """Return whether the same content can no longer be executed."""
+        is_same = (self.inode, self.mtime_ns, self.size) == (status.st_ino, status.st_mtime_ns, status.st_size)
+        return is_same and lost_permission(self.mode, status.st_mode)
 
     def is_unchanged(self, status: os.stat_result) -> bool:
         """Return whether a file has exactly the times that it had when it was read."""
@@ -58,6 +66,11 @@ class KnownFile(Struct, frozen=True, array_like=True, gc=False):
     def is_only_linked(self, status: os.stat_result) -> bool:
         """Return whether a file differs only by hard links that were added."""
         return status.st_nlink > self.links and (self.mtime_ns, self.size) == (status.st_mtime_ns, status.st_size)
+
+
+def lost_permission(before: int, now: int) -> bool:
+    """Return whether a file can no longer be executed."""
+    return bool(before & stat.S_IXUSR) and not now & stat.S_IXUSR
 
 
 class _PackageChecksums(Struct, frozen=True):
@@ -105,6 +118,11 @@ class SharedFiles:
             return file.sha256
         file = self._known.get(status.st_ino)
         return file.sha256 if file and file.is_unchanged(status) else None
+
+    def lost_permission(self, package: str, statuses: Iterable[os.stat_result]) -> bool:
+        """Return whether a file of a package was stored as a program and can no longer be executed."""
+        known = self._load(package)
+        return any(file.lost_permission(status) for status in statuses if (file := known.get(status.st_ino)))
 
     def store(self, package: str, files: Sequence[KnownFile]) -> None:
         """Store the checksums of a package's files, merged with those that other processes stored meanwhile."""

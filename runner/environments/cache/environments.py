@@ -12,7 +12,8 @@ from msgspec import Struct
 from runner.base.checksummed_files import DamagedFileError
 from runner.base.files import remove_tree
 from runner.base.locks import is_held, locked
-from runner.environments.cache.file_manifest import Damage, FileChecksum, FileManifest, build_manifest, lost_permission
+from runner.environments.cache.checksums import lost_permission
+from runner.environments.cache.file_manifest import Damage, FileChecksum, FileManifest, build_manifest
 from runner.environments.cache.leases import exclusive_lease, leased
 from runner.environments.cache.lock_files import check_lock, has_checksum
 from runner.environments.cache.prefix import (

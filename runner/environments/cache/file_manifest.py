@@ -4,14 +4,14 @@ import hashlib
 import os
 import stat
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
-from runner.environments.cache.checksums import KnownFile, SharedFiles, read_checksums
-from runner.environments.cache.installed import CACHES, Distribution, describe, installed_packages
+from runner.environments.cache.checksums import KnownFile, SharedFiles, lost_permission, read_checksums
+from runner.environments.cache.installed import CACHES, Distribution, InstalledPackage, describe, installed_packages
 from runner.errors import EnvironmentSetupError
 
 IMPORTABLE = (".py", ".so", ".pyd", ".pth", ".pyc", ".egg-link", "METADATA", "RECORD")
@@ -47,9 +47,10 @@ class Measure(Struct, frozen=True):
 
 
 class FileManifest(Struct, frozen=True, kw_only=True):
-    """All files and distributions of a prefix; ``wrong`` are distributions whose files differ from their RECORD.
+    """All files and distributions of a prefix.
 
-    ``packages`` are the names under which checksums of shared files are stored.
+    ``wrong`` are distributions whose files differ from their RECORD, or lost permissions that they had in earlier
+    environments. ``packages`` are the names under which checksums of shared files are stored.
     """
 
     files: tuple[FileChecksum, ...]
@@ -188,10 +189,12 @@ def build_manifest(root: Path, shared: SharedFiles | None = None) -> FileManifes
     if unreadable is not None:
         raise EnvironmentSetupError(f"{unreadable} of a new environment can't be read", context=str(root))
     names = tuple(package.name for package in packages)
+    damaged = _without_permission(shared, packages, states) if shared else frozenset()
     if shared:
-        _store_shared(shared, names, entries.values())
+        _store_shared(shared, names, (entry for entry in entries.values() if entry.package not in damaged))
     recorded = {path: digest for package in packages for path, digest in package.recorded.items()}
     wrong = {packages[owners[path]].title for path, digest in recorded.items() if known.get(path) != digest}
+    wrong |= {packages[number].title for number in damaged}
     return FileManifest(
         files=tuple(entries.values()),
         distributions=tuple(describe(package, root, known) for package in packages),
@@ -216,11 +219,6 @@ def _checksum(path: str, status: os.stat_result, package: int, sha256: str) -> F
     return FileChecksum(path, _size(status), *times, status.st_ino, status.st_nlink, package, sha256, mode)
 
 
-def lost_permission(before: int, now: int) -> bool:
-    """Return whether a file can no longer be executed."""
-    return bool(before & stat.S_IXUSR) and not now & stat.S_IXUSR
-
-
 def _is_effective(path: str, status: os.stat_result) -> bool:
     """Return whether an added file changes what a run imports or starts: a module, a program, or any link."""
     return path.endswith(IMPORTABLE) or path.startswith(PROGRAMS) or stat.S_ISLNK(status.st_mode)
@@ -234,12 +232,25 @@ def _is_text(path: str) -> bool:
     return True
 
 
+def _without_permission(
+    shared: SharedFiles, packages: Sequence[InstalledPackage], states: Mapping[str, os.stat_result]
+) -> frozenset[int]:
+    """Return the numbers of packages whose shared files lost a permission, in the installer's cache as well."""
+    return frozenset(
+        number
+        for number, package in enumerate(packages)
+        if shared.lost_permission(package.name, (states[path] for path in package.recorded if path in states))
+    )
+
+
 def _store_shared(shared: SharedFiles, packages: Sequence[str], entries: Iterable[FileChecksum]) -> None:
     """Store the checksums of files with several hard links, by package."""
     found: dict[int, list[KnownFile]] = {}
     for entry in entries:
         if entry.links > 1 and entry.package >= 0:
-            known = KnownFile(entry.inode, entry.size, entry.mtime_ns, entry.ctime_ns, entry.links, entry.sha256)
+            known = KnownFile(
+                entry.inode, entry.size, entry.mtime_ns, entry.ctime_ns, entry.links, entry.sha256, entry.mode
+            )
             found.setdefault(entry.package, []).append(known)
     for number, files in found.items():
         shared.store(packages[number], files)

@@ -40,6 +40,11 @@ class _ProcessLeases:
             else:
                 os.close(descriptor)
 
+    def keep_across_exec(self) -> None:
+        with self._guard:
+            for descriptor, _ in self._files.values():
+                os.set_inheritable(descriptor, True)
+
     def acquire_until_exit(self, path: Path) -> None:
         if path not in self._until_exit:
             self.acquire(path)
@@ -52,6 +57,11 @@ _LEASES = _ProcessLeases()
 def lease_until_exit(environments: Path, name: str) -> None:
     """Lease an environment by its short name until this process ends; wait while it is being removed."""
     _LEASES.acquire_until_exit(_lease_path(environments, name))
+
+
+def keep_across_exec() -> None:
+    """Let a program that replaces this process, and what it starts, keep all leases of this process."""
+    _LEASES.keep_across_exec()
 
 
 def lease_attempt(folder: Path, attempt: str) -> None:

@@ -12,6 +12,7 @@ from msgspec import Struct, structs
 from runner.base.foreign_text import ForeignTextError, parse_toml
 from runner.base.lazy import LazyModule
 from runner.environments.declare.conda.files import select_lines, this_platform
+from runner.environments.declare.declared_lines import CompiledLock, find_compiled, source_spec
 from runner.environments.declare.source_trees import metadata_digest
 from runner.environments.specs import AnySpec, CondaFileSpec, EnvironmentSpec, ProjectLock, PythonSpec, Refusal
 from runner.errors import EnvironmentSetupError
@@ -64,17 +65,54 @@ def lock_name(spec_path: str) -> str:
 
 def with_project_lock(spec: AnySpec, files: ProjectFiles) -> AnySpec:
     """Return a spec with the lock beside it; a lock for another spec or other platforms sets ``refusal``."""
-    if not is_lockable(spec):
+    pair = lock_pair(spec, files)
+    if pair is None or pair.found is None or not isinstance(spec, PythonSpec):
         return spec
-    found = find_project_lock(spec, files)
-    if found is None:
-        return spec
-    refusal = _refusal(spec, found, files)
+    found = pair.found
+    refusal = _refusal(pair, found, files) if found.header.digest else None
     if refusal:
         return structs.replace(spec, refusal=refusal)
+    if pair.is_compiled:
+        return spec  # its requirements are those of the lock
     header = found.header
     lock = ProjectLock(path=found.path, text=found.text, python=header.interpreter, pythons=header.python)
     return structs.replace(spec, project_lock=lock)
+
+
+class LockPair(Struct, frozen=True, kw_only=True):
+    """The declaration that a lock is made from, and the path of the lock.
+
+    ``found`` is the present lock. With ``is_compiled`` the lock is the requirements file that runs read.
+    """
+
+    spec: PythonSpec
+    path: str
+    found: FoundLock | None = None
+    is_compiled: bool = False
+
+
+def lock_pair(spec: EnvironmentSpec, files: ProjectFiles) -> LockPair | None:
+    """Return what is declared and what is its lock, or None if there is nothing to resolve.
+
+    Raises:
+        EnvironmentSetupError: the declaration or the header of the lock can't be read.
+    """
+    compiled = find_compiled(spec, files) if isinstance(spec, PythonSpec) and spec.is_locked else None
+    if compiled and isinstance(spec, PythonSpec):
+        source = source_spec(spec, compiled, files)
+        return LockPair(spec=source, path=compiled.path, found=_read_compiled(compiled, files), is_compiled=True)
+    if not is_lockable(spec):
+        return None
+    found = find_project_lock(spec, files)
+    return LockPair(spec=spec, path=found.path if found else lock_name(spec.file or ""), found=found)
+
+
+def _read_compiled(compiled: CompiledLock, files: ProjectFiles) -> FoundLock:
+    """Return a compiled lock; one by another tool has an empty header, so that nothing is known about its source."""
+    text = (files.read(compiled.path) or b"").decode("utf-8", "replace")
+    is_ours = text.startswith(SIGNATURE)
+    unknown = LockHeader(spec=posixpath.basename(compiled.source), digest="", command="")
+    return FoundLock(path=compiled.path, header=read_header(text, compiled.path) if is_ours else unknown, text=text)
 
 
 def is_lockable(spec: EnvironmentSpec) -> TypeGuard[PythonSpec]:
@@ -180,6 +218,8 @@ def _convert(fields: Mapping[str, Any], path: str) -> LockHeader:
 
 def differences(found: FoundLock, asked: tuple[str, ...]) -> tuple[str, ...]:
     """Return the differences between a spec and the one that a lock was made for; none if the lock is up to date."""
+    if not found.header.digest:
+        return (f"{found.path} does not say what it was made from",)
     if found.header.digest == lines_digest(asked):
         return ()
     before = set(found.header.asked)
@@ -188,23 +228,25 @@ def differences(found: FoundLock, asked: tuple[str, ...]) -> tuple[str, ...]:
     return (*new, *gone) or ("the lines are in another order, or the header was edited",)
 
 
-def _refusal(spec: PythonSpec, found: FoundLock, files: ProjectFiles) -> Refusal | None:
+def _refusal(pair: LockPair, found: FoundLock, files: ProjectFiles) -> Refusal | None:
+    spec = pair.spec
     platforms = found.header.platforms.split()
     if platforms and not any(_is_here(name) for name in platforms):
         return Refusal(
             message=f"{found.path} is for {', '.join(platforms)}, but this machine is {this_platform()}",
             context=found.path,
-            hint="'proj lock' without --platform makes one for every platform.",
+            hint="'proj lock' makes one for every platform on which its packages have a solution.",
         )
     stale = differences(found, spec_lines(spec, files))
     if not stale:
         return None
     command = "proj lock --format pylock" if posixpath.basename(found.path) == STANDARD else "proj lock"
     more = [f"… and {len(stale) - SHOWN} more"] if len(stale) > SHOWN else []
+    way_out = "" if pair.is_compiled else f", or remove {found.path} to resolve the project again"
     return Refusal(
         message=f"{found.path} is out of date: it does not match {spec.file}",
         context="\n".join([*stale[:SHOWN], *more]),
-        hint=f"Update it with '{command}', or remove {found.path} to resolve the project again.",
+        hint=f"Update it with '{command}'{way_out}.",
     )
 
 

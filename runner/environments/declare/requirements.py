@@ -113,9 +113,9 @@ class RequirementReader(Struct, frozen=True):
                 f"'{text[:40]}…' has {len(text):,} characters, which is too long for a requirement"
             )
         if nested := NESTED.fullmatch(text):
-            self.read_file(self._find(nested["path"], folders), depth=depth + 1)
+            self.read_file(self.find(nested["path"], folders), depth=depth + 1)
         elif constraint := CONSTRAINT.fullmatch(text):
-            self.read_file(self._find(constraint["path"], folders), depth=depth + 1, constraint=True)
+            self.read_file(self.find(constraint["path"], folders), depth=depth + 1, constraint=True)
         elif editable := EDITABLE.fullmatch(text):
             self._add_requirement(editable["what"].strip("\"' "), folders, editable=True)
         elif text.startswith("-"):
@@ -158,13 +158,13 @@ class RequirementReader(Struct, frozen=True):
             return None
         if "://" in path or path.startswith(("/", "git@")):
             return None
-        found = self._find(path, folders)
+        found = self.find(path, folders)
         if not (self.files.names("" if found == "." else found) or self.files.read(found) is not None):
             raise EnvironmentSetupError(f"'{text}' names a package in the project, but '{found}' does not exist")
         split = tuple(extra.strip() for extra in extras.split(",") if extra.strip())
         return LocalPackage(path=found, extras=split, editable=editable)
 
-    def _find(self, path: str, folders: tuple[str, ...]) -> str:
+    def find(self, path: str, folders: tuple[str, ...]) -> str:
         """Return the path relative to the project folder: in the first folder that has it, else in the first one."""
         plain = path.strip("\"' ").replace("\\", "/").rstrip("/") or "."
         candidates = [posixpath.normpath(posixpath.join(folder, plain)) for folder in folders]

@@ -16,7 +16,7 @@ from runner.base.package_names import canonical_name
 from runner.environments.declare.requirement_line import parse_line
 from runner.environments.model import Interpreter, Lock, PythonRequest
 from runner.environments.repair.import_names import provides
-from runner.environments.repair.repairs import names_of
+from runner.environments.repair.repairs import both_ways_out, names_of
 from runner.environments.repair.wheels import better_interpreters
 from runner.environments.resolve.locking import find_lock, note_path, resolve
 from runner.environments.resolve.metadata_overrides import completed_in
@@ -67,9 +67,30 @@ def lock_with_repairs(
     """
     _report_damage(note_path(request, interpreter), report)
     found = read_repaired_lock(request, interpreter, others) or find_lock(request, interpreter)
-    if not (request.repair and is_changeable(request.spec)):
-        return found or resolve(request, interpreter, report)
-    return found or _resolve_with_fallbacks(request, interpreter, others, note_path(request, interpreter), report)
+    if found:
+        return found
+    if not _may_replace(request):
+        return _resolve_as_declared(request, interpreter, report)
+    return _resolve_with_fallbacks(request, interpreter, others, note_path(request, interpreter), report)
+
+
+def _may_replace(request: PythonRequest) -> bool:
+    return request.repair and request.may_replace and is_changeable(request.spec)
+
+
+def _resolve_as_declared(request: PythonRequest, interpreter: Interpreter, report: Report) -> Lock:
+    """Resolve without repairs; an error that a repair may prevent says how to get it.
+
+    Raises:
+        EnvironmentSetupError: the spec can't be resolved as declared.
+    """
+    try:
+        return resolve(request, interpreter, report)
+    except EnvironmentSetupError as error:
+        is_refused = request.repair and not request.may_replace and is_changeable(request.spec)
+        if is_refused and any(pattern.search(error.message) for pattern in (ABSENT, UNKNOWN, OTHER_PYTHON)):
+            error.hint = both_ways_out(request.spec)
+        raise
 
 
 def switch_interpreter(
@@ -81,7 +102,7 @@ def switch_interpreter(
     change. The result is also stored for later runs of the project.
     """
     is_anew = request.refresh and request.as_of is None
-    if is_anew or not (request.repair and is_changeable(request.spec)):
+    if is_anew or not _may_replace(request):
         return None
     found = _with_wheels(_Attempt(request=request), lock, others, report)
     if found is None:
@@ -96,7 +117,7 @@ def switch_interpreter(
 
 def read_repaired_lock(request: PythonRequest, interpreter: Interpreter, others: Sequence[Interpreter]) -> Lock | None:
     """Return the stored lock of a repaired request, or None if the request was not repaired."""
-    if not (request.repair and is_changeable(request.spec)) or (request.refresh and request.as_of is None):
+    if not _may_replace(request) or (request.refresh and request.as_of is None):
         return None
     known = _read_note(note_path(request, interpreter))
     chosen = next((item for item in others if known and item.version == known.python), None)

@@ -9,7 +9,7 @@ from runner.analysis.scripts import STANDARD_LIBRARY, Scripts
 from runner.environments.model import Lock
 from runner.environments.repair.import_names import package_of, provides
 from runner.environments.repair.repairs import format_position, names_of, wanted_packages
-from runner.environments.specs import EnvironmentSpec, PythonSpec
+from runner.environments.specs import EnvironmentSpec, PythonSpec, is_changeable
 from runner.model import EnvironmentKind, Event, EventKind
 
 FAILED = (
@@ -80,7 +80,7 @@ def missing_import_warnings(missing: Iterable[MissingImport], spec: EnvironmentS
     events = []
     if known:
         message = ", ".join(f"'{one.module}' ({one.wanted_by})" for one in known)
-        hint = f"{line_to_add([one.package or '' for one in known], spec)}, or run with --add-missing"
+        hint = way_to_add([one.package or "" for one in known], spec)
         events.append(Event(kind=EventKind.WARNING, message=f"Nothing declared provides {message}", hint=hint))
     if unknown:
         message = ", ".join(f"'{one.module}' ({one.wanted_by})" for one in unknown)
@@ -92,6 +92,16 @@ def missing_import_warnings(missing: Iterable[MissingImport], spec: EnvironmentS
             )
         )
     return tuple(events)
+
+
+def way_to_add(packages: Iterable[str], spec: EnvironmentSpec) -> str:
+    """Return a hint about how to install packages that the code imports."""
+    names = tuple(dict.fromkeys(packages))
+    if isinstance(spec, PythonSpec) and not spec.container and not is_changeable(spec):
+        return (
+            f"the project is locked, so --add-missing adds nothing: 'proj add {' '.join(names)}' updates the lock too"
+        )
+    return f"{line_to_add(names, spec)}, or run with --add-missing"
 
 
 def line_to_add(packages: Iterable[str], spec: EnvironmentSpec) -> str:
@@ -159,7 +169,7 @@ def explain_failed_import(
         message = f"'{failed.inside}' imports '{module}' of the package '{package}' but does not declare it"
         return Event(kind=EventKind.WARNING, message=message, hint=hint)
     message = f"'{module}' is provided by the package '{package}'"
-    return Event(kind=EventKind.WARNING, message=message, hint=f"{hint}, or run with --add-missing")
+    return Event(kind=EventKind.WARNING, message=message, hint=way_to_add([package], spec))
 
 
 def package_to_add(failed: FailedImport, scripts: Scripts) -> str | None:

@@ -36,6 +36,14 @@ def names_of(spec: PythonSpec) -> frozenset[str]:
     return frozenset(name for name in found if name)
 
 
+def both_ways_out(spec: PythonSpec) -> str:
+    """Return the hint for an environment that can't be built as a tree with changes declares it."""
+    return (
+        f"Change the version of the package, or `python`, in {spec.file or 'the environment file'}; or run with "
+        "--repair, which replaces what can't be installed and records it."
+    )
+
+
 def repair_spec(spec: AnySpec, scripts: Scripts, files: ProjectFiles) -> AnySpec:
     """Return a spec with corrected package names, and with ``mlflow`` if the code imports it undeclared.
 

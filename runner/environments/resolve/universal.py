@@ -2,8 +2,9 @@
 
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct, structs
@@ -33,17 +34,22 @@ PLATFORMS = {
 }
 """The platforms that a lock can be limited to: conda's name and the marker of PEP 508."""
 
+SYSTEMS = {"linux": "Linux", "osx": "macOS", "win": "Windows"}
+"""The platforms that a lock is for if not all of them have a solution, with their names for people."""
+
 
 class LockOrder(Struct, frozen=True, kw_only=True):
     """The user's options for a lock.
 
     ``previous`` is the present lock: its versions are preferred where they still fit, except those in ``upgrade``.
+    With ``has_seeds`` the packages that `venv` installs are locked too.
     """
 
     previous: str | None = None
     upgrade: tuple[str, ...] = ()
     platforms: tuple[str, ...] = ()
     command: str = "proj lock"
+    has_seeds: bool = True
 
 
 def make_lock(request: PythonRequest, order: LockOrder, interpreter: Interpreter, report: Report) -> str:
@@ -62,47 +68,90 @@ def make_lock(request: PythonRequest, order: LockOrder, interpreter: Interpreter
         if name not in PLATFORMS:
             raise UsageError(f"There is no platform '{name}'", hint=f"The platforms are {', '.join(PLATFORMS)}.")
     rule = _rule(request.spec.python)
-    text, range_, as_of, undated = _resolve(request, structs.replace(order, platforms=platforms), interpreter, report)
+    found = _resolve(request, structs.replace(order, platforms=platforms), interpreter, report)
     asked = spec_lines(request.spec, request.files)
     header = LockHeader(
         spec=posixpath.basename(request.spec.file or ""),
         digest=lines_digest(asked),
         command=order.command,
-        as_of=as_of or "now",
-        python=",".join(clause.text for clause in range_),
+        as_of=found.as_of or "now",
+        python=",".join(clause.text for clause in found.clauses),
         interpreter=write_version(rule.line or interpreter.line),
-        platforms=" ".join(platforms),
-        undated=" ".join(undated),
+        platforms=" ".join(found.platforms),
+        undated=" ".join(found.undated),
         asked=asked,
     )
-    return write_header(header) + text
+    return write_header(header) + found.text
 
 
-def _resolve(
-    request: PythonRequest, order: LockOrder, interpreter: Interpreter, report: Report
-) -> tuple[str, tuple[Clause, ...], str | None, tuple[str, ...]]:
-    """Resolve for every Python that the spec allows, else for the interpreter's release line and later ones."""
+def _resolve(request: PythonRequest, order: LockOrder, interpreter: Interpreter, report: Report) -> "_Solution":
+    """Resolve for every Python that the spec allows, else for fewer Pythons, else for fewer platforms.
+
+    Raises:
+        EnvironmentSetupError: there is no solution for this machine, or the index can't be reached.
+    """
     uv = find_uv(request.home, index_options(request.spec.options, request.environ), request.environ)
     log = request.home.locks / "universal.log"
     line = Clause(">=", interpreter.line)
     full = bounds(_rule(request.spec.python), interpreter.line)
     narrow = (line, *(clause for clause in full if clause.operator != ">=" or clause.version > interpreter.line))
-    for clauses in dict.fromkeys((full, narrow)):
+
+    def solve(clauses: tuple[Clause, ...], platforms: tuple[str, ...]) -> _Solution | EnvironmentSetupError:
         resolution = UniversalResolution(request, uv, interpreter, log)
-        resolution.aim(order, clauses)
+        resolution.aim(structs.replace(order, platforms=platforms), clauses)
         try:
             text, as_of, undated = resolution.compile(report)
-        except EnvironmentSetupError:
-            if clauses == narrow:
-                raise
-            name = write_version(interpreter.line)
-            message = (
-                f"No set of packages works with every Python of '{request.spec.python}': locked for {name} and later"
-            )
-            report(Event(kind=EventKind.NOTICE, message=message))
-        else:
-            return text, clauses, as_of, undated
-    raise AssertionError
+        except EnvironmentSetupError as error:
+            return error
+        return _Solution(text, clauses, as_of, undated, platforms)
+
+    found = solve(full, order.platforms)
+    if isinstance(found, EnvironmentSetupError) and narrow != full:
+        found = solve(narrow, order.platforms)
+    if isinstance(found, EnvironmentSetupError) and not order.platforms:
+        found = _for_fewer_platforms(solve, tuple(dict.fromkeys((full, narrow))), found)
+        if isinstance(found, _Solution):
+            _report_platforms(found.platforms, report)
+    if isinstance(found, EnvironmentSetupError):
+        raise found
+    if found.clauses != full:
+        name, rule = write_version(interpreter.line), request.spec.python
+        message = f"No set of packages works with every Python of '{rule}': locked for {name} and later"
+        report(Event(kind=EventKind.NOTICE, message=message))
+    return found
+
+
+def _for_fewer_platforms(
+    solve: "Callable[[tuple[Clause, ...], tuple[str, ...]], _Solution | EnvironmentSetupError]",
+    ranges: Sequence[tuple[Clause, ...]],
+    error: EnvironmentSetupError,
+) -> "_Solution | EnvironmentSetupError":
+    """Return a solution for the platforms that have one, else the error of this machine's platform."""
+    here = this_platform().partition("-")[0]
+    for clauses in ranges:
+        alone = solve(clauses, (here,))
+        if isinstance(alone, _Solution):
+            able = tuple(name for name in SYSTEMS if name == here or isinstance(solve(clauses, (name,)), _Solution))
+            found = solve(clauses, able)
+            return found if isinstance(found, _Solution) else alone
+        error = alone
+    return error
+
+
+def _report_platforms(platforms: tuple[str, ...], report: Report) -> None:
+    absent = " and ".join(SYSTEMS[name] for name in SYSTEMS if name not in platforms)
+    message = f"No set of packages works on {absent}: locked for {' and '.join(SYSTEMS[name] for name in platforms)}"
+    report(Event(kind=EventKind.WARNING, message=message, hint="A run on another platform refuses this lock."))
+
+
+class _Solution(NamedTuple):
+    """A resolved lock with the range of Pythons and the platforms that it is for."""
+
+    text: str
+    clauses: tuple[Clause, ...]
+    as_of: str | None
+    undated: tuple[str, ...]
+    platforms: tuple[str, ...]
 
 
 class UniversalResolution(Resolution):
@@ -129,7 +178,7 @@ class UniversalResolution(Resolution):
 
     def seeds(self) -> tuple[str, ...]:
         """Return the packages that `venv` installs, with markers for the Pythons where it does."""
-        return "pip", "setuptools ; python_version < '3.12'"
+        return ("pip", "setuptools ; python_version < '3.12'") if self._order.has_seeds else ()
 
     def _markers(self) -> Iterator[str]:
         """Yield the markers of the targets; uv requires them to be disjoint."""

@@ -40,6 +40,7 @@ from tests.support.conda_channel import (
     python_package,
     served,
 )
+from tests.support.conda_locks import answer_here
 
 pytest.importorskip("rattler", reason="py-rattler is not installed")
 
@@ -59,6 +60,11 @@ TOOL = Package(
 # Read here, as the clean room takes such variables away from tests.
 KILLS = int(os.environ.get("PROJ_KILLS", "6"))
 SHARED = ("greet", "hello", "python", "tool")
+
+
+@pytest.fixture(autouse=True)
+def locks_are_read_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.environments.resolve.conda.lock_process.run_worker", answer_here)
 
 
 @pytest.fixture(autouse=True)

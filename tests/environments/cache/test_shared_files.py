@@ -1,6 +1,7 @@
 """Files that environments share by hard links: read once, and every edit is noticed all the same."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -221,6 +222,31 @@ def test_an_edited_cache_makes_no_environment_that_is_called_right(
     two = machine.link("two")
     (two / SITE / "six-1.dist-info/RECORD").write_bytes(records.read_bytes())
     assert build_manifest(two, shared).wrong == ("six",)
+
+
+@pytest.mark.parametrize("through", ["the environment", "the cache"])
+@pytest.mark.parametrize("name", ["one", "two"])
+def test_a_program_that_lost_its_permission_makes_its_package_wrong(machine: Machine, through: str, name: str) -> None:
+    """The cache of the installer has the same file, so a new environment would get the wrong permissions from it."""
+    program = machine.source.folder / "six/a.py"
+    program.chmod(0o755)
+    one = machine.link("one")
+    inventory = build_manifest(one, machine.shared())
+    assert inventory.wrong == ()
+    (one / SITE / "six/a.py" if through == "the environment" else program).chmod(0o644)
+    machine.tick()
+    assert compare(one, inventory, machine.shared())[0].changed == (f"{SITE}/six/a.py",)
+    if name == "one":
+        shutil.rmtree(one)
+    shared = machine.shared()
+    shared.note_unchanged([machine.source])
+    for _ in range(2):  # the finding is not forgotten
+        assert build_manifest(machine.link(name), shared).wrong == ("six",)
+        shutil.rmtree(machine.root / name)
+    program.unlink()  # the installer gets the package again
+    program.write_text("2\n")
+    program.chmod(0o755)
+    assert build_manifest(machine.link(name), machine.shared()).wrong == ()
 
 
 def test_what_can_not_be_read_is_no_file_of_an_environment(machine: Machine) -> None:

@@ -11,7 +11,6 @@ from runner.analysis.scripts import Scripts
 from runner.environments.deciding import decide_spec
 from runner.environments.declare.containers.dockerfiles import read_dockerfile
 from runner.environments.declare.spec import read_declared
-from runner.environments.resolve.conda.lockfile import read_conda_lock
 from runner.environments.specs import PythonSpec
 from runner.errors import EnvironmentSetupError
 from runner.manifest.files import FolderFiles
@@ -19,6 +18,7 @@ from runner.model import EnvironmentDeclaration, EnvironmentKind
 from tests.conftest import write_tree
 from tests.fuzz.doors import MemoryFiles
 from tests.fuzz.worker import try_input
+from tests.support.conda_locks import read_lock
 
 
 def read(files: dict[str, str], kind: EnvironmentKind = EnvironmentKind.REQUIREMENTS) -> PythonSpec:
@@ -116,7 +116,7 @@ def test_arguments_that_repeat_each_other_do_not_grow() -> None:
     ("door", "text"),
     [
         *(
-            (door, "\n" * 1_900_000)
+            (door, "\n" * 1_150_000)
             for door in ("uv_lock", "conda", "dockerfile", "conda_lock", "requirements", "pylock")
         ),
         ("dockerfile", "FROM x\n" + "RUN " + "pip " * 45_000 + "\n"),
@@ -134,12 +134,45 @@ def test_large_files_of_one_kind_are_read_in_time(door: str, text: str) -> None:
 
 LOCK = """
 version: 1
-metadata: {content_hash: {linux-64: x}, channels: [{url: c}], platforms: PLATFORMS, custom_metadata: OWN}
+metadata: {content_hash: {linux-64: x}, channels: [{url: c, used_env_vars: []}], platforms: PLATFORMS, sources: [],
+  custom_metadata: OWN}
 package:
-- {name: a, version: 1, manager: conda, platform: NAME, dependencies: {}, url: 'https://h.invalid/linux-64/a-1-0.conda',
-   hash: {md5: MD5}, category: main, build: 0}
+- {name: a, version: '1', manager: conda, platform: NAME, dependencies: {}, optional: false, build: '0',
+   url: 'https://h.invalid/linux-64/a-1-0.conda', hash: {md5: MD5}, category: main}
 """
-USUAL = {"PLATFORMS": "[linux-64]", "OWN": "{proj: '1'}", "NAME": "linux-64", "MD5": "1" * 32}
+USUAL = {"PLATFORMS": "[linux-64]", "OWN": "{proj: '1'}", "NAME": "linux-64", "MD5": f"'{'1' * 32}'"}
+
+
+def lock_with(**values: str) -> str:
+    text = LOCK
+    for name, value in {**USUAL, **values}.items():
+        text = text.replace(name, value)
+    return text
+
+
+def test_the_lock_that_is_varied_is_valid() -> None:
+    assert read_lock(lock_with(), "conda-lock.yml", "linux-64").is_ours
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        lock_with().split("package:")[0] + "package:\n" + "- {}\n" * 60_000,
+        lock_with().split("package:")[0] + f"package: [{'1,' * 150_000}]\n",
+        "version: 1\nmetadata: {}\npackage: []\n" + "".join(f"x{number}: 1\n" for number in range(60_000)),
+        lock_with().replace("dependencies: {}", f"dependencies: {{{','.join(f'a{n}: 1' for n in range(60_000))}}}"),
+        lock_with(OWN=f"{{{','.join(f'a{n}: 1' for n in range(60_000))}}}"),
+        lock_with(OWN=f"{{proj: {'[' * 200}{']' * 200}}}"),
+        "a: &a [x, x]\n"
+        + "".join(f"{chr(98 + n)}: &{chr(98 + n)} [*{chr(97 + n)}, *{chr(97 + n)}]\n" for n in range(24)),
+    ],
+    ids=["packages", "no mappings", "keys", "dependencies", "metadata", "depth", "aliases"],
+)
+def test_large_invalid_conda_locks_are_refused_in_time(text: str) -> None:
+    assert try_input("conda_lock", text.encode()).fault is None
+    with pytest.raises(EnvironmentSetupError) as caught:
+        read_lock(text, "conda-lock.yml", "linux-64")
+    assert len(caught.value.message) < 500
 
 
 @pytest.mark.parametrize("part", USUAL)
@@ -147,11 +180,8 @@ USUAL = {"PLATFORMS": "[linux-64]", "OWN": "{proj: '1'}", "NAME": "linux-64", "M
     "odd", ["null", "1", "-1.5", "[]", "[[1]]", "{}", "{no_dates_for: null}", "true", "''", "2020-01-01"]
 )
 def test_misshapen_conda_locks_are_read_or_refused(part: str, odd: str) -> None:
-    text = LOCK
-    for name, value in {**USUAL, part: odd}.items():
-        text = text.replace(name, value)
     with contextlib.suppress(EnvironmentSetupError):
-        assert read_conda_lock(text, "conda-lock.yml", "linux-64").digest
+        assert read_lock(lock_with(**{part: odd}), "conda-lock.yml", "linux-64").digest
 
 
 def test_a_dockerfile_that_is_too_large_is_named_and_left_aside(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,14 +14,13 @@ from typing import Any
 import pytest
 import yaml
 
-from runner.base.locks import locked
 from runner.environments.backends.conda.tools import lock_text
 from runner.environments.backends.registry import BACKENDS, choose_backend
 from runner.environments.declare.conda.files import select_lines
 from runner.environments.declare.conda.spec import read_conda_spec
 from runner.environments.declare.source_trees import FolderTree
 from runner.environments.resolve.conda.channels import channels_of
-from runner.environments.resolve.conda.lockfile import CondaLock, PipPackage, read_conda_lock, write_conda_lock
+from runner.environments.resolve.conda.lockfile import CondaLock, PipPackage
 from runner.environments.resolve.conda.pip import pip_packages
 from runner.environments.resolve.conda.protocol import CondaPackage
 from runner.environments.resolve.conda.solve import lock_path_beside
@@ -31,15 +29,20 @@ from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentDeclaration, EnvironmentKind, EventKind
 from runner.settings import Home
 from runner.urls import without_channel_credentials
-from tests.conftest import RunProj, unavailable, write_tree
+from tests.conftest import RunProj, write_tree
 from tests.environments.test_backends import Desk, run
 from tests.support.conda_channel import Package, archive, interpreter, make_channel, platform, python_package
+from tests.support.conda_locks import answer_here, read_lock, write_lock
 
-LINE = "{}.{}".format(*sys.version_info)
 TOOL = Package("tool", files={"bin/tool": "#!/bin/sh\necho tool\n"}, subdir=platform())
 OTHER = "osx-64" if platform() != "osx-64" else "linux-64"
 CONDA = EnvironmentKind.CONDA_ENV
 needs_library = pytest.mark.skipif(find_spec("rattler") is None, reason="py-rattler is not installed")
+
+
+@pytest.fixture(autouse=True)
+def locks_are_read_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.environments.resolve.conda.lock_process.run_worker", answer_here)
 
 
 @pytest.fixture(autouse=True)
@@ -226,22 +229,22 @@ def test_a_written_lock_is_read_back() -> None:
         as_of="2022",
         undated=("a",),
     )
-    text = write_conda_lock([lock], ["conda.yaml"], with_addresses=False)
-    again = read_conda_lock(text, "conda-lock.yml", "linux-64")
+    text = write_lock([lock], ["conda.yaml"], with_addresses=False)
+    again = read_lock(text, "conda-lock.yml", "linux-64")
     assert "host.invalid/six" not in text
     assert again.digest == lock.digest
     assert (again.content, again.is_ours, again.as_of, again.undated) == ("x", True, "2022", ("a",))
     assert again.packages[0].depends == ("b >=1,<2", "c")
     assert {item.requirement for item in again.pip} == {item.requirement for item in pip}
-    assert "host.invalid/six" in write_conda_lock([lock], [], with_addresses=True)
+    assert "host.invalid/six" in write_lock([lock], [], with_addresses=True)
 
 
 def test_the_lock_digest_depends_on_packages_not_on_urls(channel: Path) -> None:
-    one = read_conda_lock(conda_lock(entry(channel, TOOL)), "l", platform())
-    other = read_conda_lock(
+    one = read_lock(conda_lock(entry(channel, TOOL)), "l", platform())
+    other = read_lock(
         conda_lock(entry(channel, TOOL, url=f"https://host.invalid/{platform()}/{TOOL.file_name}")), "l", platform()
     )
-    changed = read_conda_lock(conda_lock(entry(channel, TOOL, hash={"md5": "0" * 32})), "l", platform())
+    changed = read_lock(conda_lock(entry(channel, TOOL, hash={"md5": "0" * 32})), "l", platform())
     assert one.digest == other.digest != changed.digest
 
 
@@ -269,14 +272,14 @@ PLAIN = Path("/channel")
 )
 def test_invalid_locks_are_refused(text: str, message: str) -> None:
     with pytest.raises(EnvironmentSetupError) as caught:
-        read_conda_lock(text, "conda-lock.yml", platform())
+        read_lock(text, "conda-lock.yml", platform())
     assert message in caught.value.message
     assert caught.value.context
 
 
 def test_only_the_main_category_is_read(channel: Path) -> None:
     dev = entry(channel, TOOL._replace(name="checker"), category="dev", optional=True)
-    lock = read_conda_lock(conda_lock(entry(channel, TOOL), dev), "conda-lock.yml", platform())
+    lock = read_lock(conda_lock(entry(channel, TOOL), dev), "conda-lock.yml", platform())
     assert [package.name for package in lock.packages] == ["tool"]
 
 
@@ -357,7 +360,7 @@ def test_a_lock_for_several_platforms(desk: Desk, channel: Path) -> None:
     make_channel(channel, TOOL, elsewhere)
     path, text = lock_path_beside(desk.request()), lock_text(desk.request(), [platform(), OTHER], desk.events.append)
     desk.write(path, text)
-    assert read_conda_lock(text, path, OTHER).packages[0].version == "3.0"
+    assert read_lock(text, path, OTHER).packages[0].version == "3.0"
     assert desk.prepare("conda").record.packages == (("tool", "1.0"),)
 
 
@@ -488,19 +491,9 @@ def test_an_unsolvable_executable_error_is_quoted(desk: Desk, shim: Path, monkey
         desk.prepare("conda")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def real_conda_lock() -> Path:
-    """Return conda-lock, in an environment of its own that the tests of a machine share."""
-    user = os.getuid() if hasattr(os, "getuid") else "me"
-    root = Path(tempfile.gettempdir()) / f"proj-tests-conda-lock-{user}-{LINE}"
-    uv = shutil.which("uv", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])) or "uv"
-    commands = (["venv", "--quiet", "--clear"], ["pip", "install", "--quiet", "conda-lock>=3", "--python"])
-    with locked(root.with_suffix(".lock")):
-        for words in commands if not (root / "bin/conda-lock").exists() else ():
-            done = subprocess.run([uv, *words, str(root)], capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise unavailable(f"conda-lock can't be installed: {done.stderr[-200:]}")
-    return root / "bin/conda-lock"
+    return Path(sys.executable).parent / "conda-lock"
 
 
 def start(program: Path, *words: str | Path, cwd: Path) -> str:
@@ -520,8 +513,8 @@ def test_conda_lock_reads_our_locks(desk: Desk, channel: Path, real_conda_lock: 
     start(real_conda_lock, "render", "--kind", "explicit", "--platform", platform(), path, cwd=desk.folder)
     rendered = (desk.folder / f"conda-{platform()}.lock").read_text()
     assert f"{channel.as_uri()}/{platform()}/{TOOL.file_name}#{digests(TOOL)['md5']}" in rendered
-    assert f"#sha256={read_conda_lock(lock, path, platform()).pip[0].sha256}" in rendered
-    assert read_conda_lock(rendered, "x", platform()).digest != ""
+    assert f"#sha256={read_lock(lock, path, platform()).pip[0].sha256}" in rendered
+    assert read_lock(rendered, "x", platform()).digest != ""
     tool_only = desk.folder / "tool-only"
     desk.write("tool-only/environment.yml", f"channels: [{channel.as_uri()}]\ndependencies: [tool]\n", CONDA)
     desk.declaration = EnvironmentDeclaration(kind=CONDA, path="tool-only/environment.yml")
@@ -542,7 +535,7 @@ def test_locks_by_conda_lock_are_read(desk: Desk, channel: Path, real_conda_lock
     assert [name for name, _ in prepared.record.packages] == ["hello", "python", "tool"]
     assert desk.said(EventKind.WARNING) == ""
     text = (desk.folder / "conda-lock.yml").read_text()
-    assert prepared.record.lock_digest == read_conda_lock(text, "l", platform()).digest
+    assert prepared.record.lock_digest == read_lock(text, "l", platform()).digest
 
 
 @needs_library

@@ -182,7 +182,7 @@ def test_an_unchanged_lock_is_not_rewritten(project: Path, proj: RunProj, form: 
     assert result.code == 0, result.err
     lock = project / result.out.strip()
     before = lock.read_bytes()
-    assert "runs now use this lock" in result.err
+    assert "is the lock of requirements.txt; runs use exactly what it has" in result.err
     again = proj("lock", "--format", form, "--upgrade", "TQDM", cwd=project)
     assert "runs now use this lock" not in again.err
     assert (again.code, "no version changed" in again.err) == (0, True), again.err

@@ -1,9 +1,7 @@
 """Runs the worker process that solves and installs conda packages, and turns its failures into errors."""
 
 import importlib.util
-import os
 import shutil
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,13 +23,13 @@ from runner.environments.resolve.conda.protocol import (
     SolveTask,
     Task,
 )
-from runner.environments.resolve.uv_command import DROPPED, clean_cwd
+from runner.environments.resolve.conda.worker_process import run_worker
+from runner.environments.resolve.uv_command import clean_cwd
 from runner.errors import EnvironmentSetupError
-from runner.process import capture
 from runner.settings import Home
 from runner.urls import without_channel_credentials
 
-WORKER = ("-m", "runner.environments.backends.conda.worker")
+WORKER = "runner.environments.backends.conda.worker"
 EXTRA = "py-rattler is not installed: pip install 'proj-runner[conda]'"
 HINTS = {
     "unsolvable": "Try a later date ('--as-of DATE' or 'now'), or check names, versions, builds and channels.",
@@ -164,14 +162,7 @@ class Rattler(Struct, frozen=True, kw_only=True):
             yield Path(folder)
 
     def _run_task(self, task: Task) -> Answer:
-        own = {name: value for name, value in self.environ.items() if name not in DROPPED}
-        done = capture(
-            [sys.executable, *WORKER],
-            cwd=clean_cwd(self.home),
-            # The worker must import the same packages as this process.
-            env={**own, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "RUST_BACKTRACE": "0"},
-            stdin=msgspec.json.encode(task),
-        )
+        done = run_worker(WORKER, msgspec.json.encode(task), self.environ, clean_cwd(self.home))
         try:
             answer: Answer = msgspec.json.decode(done.stdout, type=Answer)
         except msgspec.DecodeError:

@@ -17,7 +17,8 @@ from runner.environments.declare.conda.files import is_conda_lock
 from runner.environments.declare.conda.mapping import SPEC, version_rule
 from runner.environments.declare.conda.spec import CondaSpec, read_conda_spec
 from runner.environments.model import CondaRequest
-from runner.environments.resolve.conda.lockfile import CondaLock, check_package, read_conda_lock, write_conda_lock
+from runner.environments.resolve.conda.lock_process import LockFiles, require_conda_lock
+from runner.environments.resolve.conda.lockfile import CondaLock, check_package, read_conda_lock
 from runner.environments.resolve.conda.pip import PipPart
 from runner.environments.resolve.conda.protocol import ToolChoice
 from runner.environments.resolve.locking import format_time
@@ -95,10 +96,13 @@ def resolve_conda(request: CondaRequest, platform: str, choose: ToolChoice, repo
     """
     path, declared = _stored_path(request, platform, choose), request.spec.conda
     report_damage(path, report)
+    require_conda_lock("The environment can't be locked")
     resolution = CondaResolution(request=request, choose=choose, log=path.with_suffix(".log"), report=report)
-    lock = resolution.solve(platform, is_portable=False)
-    text = write_conda_lock([lock], [declared.path], with_addresses=False)
-    kept = write_lock_file(path, text, len(lock.packages) + len(lock.pip))
+    solved = resolution.solve(platform, is_portable=False)
+    written = LockFiles(environ=request.environ).write([solved], [declared.path], with_addresses=False)
+    (lock,) = written.locks
+    kept = write_lock_file(path, written.text, len(lock.packages) + len(lock.pip))
+    _cache_lock(request, kept, lock)
     return FoundLock(lock=lock, text=kept, path=path)
 
 
@@ -123,8 +127,13 @@ class CondaResolution(Struct, frozen=True, kw_only=True):
         Raises:
             EnvironmentSetupError: no set of packages satisfies the file, or a channel or the index can't be reached.
         """
+        require_conda_lock("The environment can't be locked")
         locks = [self.solve(platform, is_portable=True) for platform in platforms]
-        return write_conda_lock(locks, [posixpath.basename(self.request.spec.conda.path)], with_addresses=True)
+        sources = [posixpath.basename(self.request.spec.conda.path)]
+        written = LockFiles(environ=self.request.environ).write(locks, sources, with_addresses=True)
+        for lock in written.locks:
+            _cache_lock(self.request, written.text, lock)
+        return written.text
 
     def solve(self, platform: str, *, is_portable: bool) -> CondaLock:
         """Return the lock for a platform, with ``is_portable`` for any machine of it.
@@ -179,20 +188,27 @@ def lock_beside(files: ProjectFiles | None, declared: CondaFile, platform: str) 
 
 
 def read_cached_lock(request: CondaRequest, text: str, path: str, platform: str) -> CondaLock:
-    """Read a lock and cache the result, because parsing its YAML can take a second.
+    """Read a lock and cache the result, because the import of conda-lock and parsing take seconds.
 
     Raises:
         EnvironmentSetupError: the text is no lock, or has no packages for the platform or one without a digest.
     """
-    key = hashlib.sha256(msgspec.json.encode((FORMAT, platform, text))).hexdigest()[:32]
-    kept = request.home.locks / f"{key}.read"
     try:
-        return msgspec.msgpack.decode(read_checksummed(kept), type=CondaLock)
+        return msgspec.msgpack.decode(read_checksummed(_cached_path(request, text, platform)), type=CondaLock)
     except (FileNotFoundError, DamagedFileError, msgspec.DecodeError):
-        lock = read_conda_lock(text, path, platform)
-    with suppress(OSError):  # on a full disk the lock is parsed again the next time
-        write_checksummed(kept, msgspec.msgpack.encode(lock))
+        lock = read_conda_lock(text, path, platform, LockFiles(environ=request.environ).read)
+    _cache_lock(request, text, lock)
     return lock
+
+
+def _cache_lock(request: CondaRequest, text: str, lock: CondaLock) -> None:
+    with suppress(OSError):  # on a full disk the lock is parsed again the next time
+        write_checksummed(_cached_path(request, text, lock.platform), msgspec.msgpack.encode(lock))
+
+
+def _cached_path(request: CondaRequest, text: str, platform: str) -> Path:
+    key = hashlib.sha256(msgspec.json.encode((FORMAT, platform, text))).hexdigest()[:32]
+    return request.home.locks / f"{key}.read"
 
 
 def _stored_path(request: CondaRequest, platform: str, choose: ToolChoice) -> Path:
