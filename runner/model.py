@@ -16,8 +16,7 @@ class EventKind(str, Enum):
     """Something the user should know."""
     WARNING = "warning"
     """Something the user should look at."""
-    REMARK = "remark"
-    """Something for the record only; the user has already seen it."""
+    REMARK = "remark"  # for the record only; the user has already seen it
 
 
 class Event(Struct, frozen=True, kw_only=True):
@@ -390,6 +389,7 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     timeout: float | None = None
     container_options: tuple[tuple[str, str | None], ...] = ()
     """Options of the container engine, by name without dashes; options without a value are flags."""
+    command: tuple[str, ...] = ()  # runs instead of an entry point
     repair: bool = True
     replace_declared: bool = False
     add_missing: bool = False

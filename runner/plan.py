@@ -28,13 +28,16 @@ from runner.manifest import (
     PathRules,
     PlannedCommand,
     bind_for_run,
+    entry_point_of,
     find_entry_point,
     find_replacements,
     preflight,
     read_parameters_file,
     read_variables,
     render_command,
+    require_own_files,
     secret_texts,
+    shell_word,
 )
 from runner.model import (
     DEFAULT_EXPERIMENT,
@@ -158,12 +161,12 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
     """
     request = with_experiment(request)
     source = open_source(request.uri, request.version, home, report)
-    require_project(source, request.entry_point)
+    require_project(source, request)
     snapshot = take_snapshot(source, home, report)
     files = TreeFiles(home, snapshot, lambda: retake_snapshot(snapshot, source, home, report))
     cache = ParseCache(home.root / "cache" / "code", f"{snapshot.code.tree}:{snapshot.code.subdirectory}")
     manifest = parse_manifest(cache, files, needs_environment=needs_environment(request, source, snapshot.code))
-    entry_point = select_entry_point(manifest, request.entry_point, files)
+    entry_point = select_entry_point(manifest, request, files)
     variables = read_variables(entry_point, os.environ, files, source.project, report)
     from_file = read_parameters_file(Path(request.parameters_file)) if request.parameters_file else {}
     binding = bind_for_run(entry_point, request.parameters, from_file, files, repair=request.repair)
@@ -231,19 +234,23 @@ def parse_manifest(cache: ParseCache, files: ProjectFiles, *, needs_environment:
     )
 
 
-def require_project(source: Source, entry_point: str | None) -> None:
+def require_project(source: Source, request: RunRequest) -> None:
     """Refuse a folder that is not a project.
 
     This is checked before the snapshot is taken: the folder may be the user's whole home directory.
 
     Raises:
-        ManifestError: there is no manifest, and the entry point is not a script either.
+        ManifestError: there is no manifest, and the entry point is not a script either, or the command names no file.
     """
     if source.frozen or source.project is None:
         return
     files = FolderFiles(source.project)
-    if "mlproject" not in (name.lower() for name in files.names()):
-        find_entry_point(Manifest(), entry_point, files)
+    if "mlproject" in (name.lower() for name in files.names()):
+        return
+    if request.command:
+        require_own_files(request.command, source.project)
+    else:
+        find_entry_point(Manifest(), request.entry_point, files)
 
 
 def choose_spec(
@@ -305,13 +312,21 @@ def report_problems(problems: tuple[Fault, ...], report: Report, *, repair: bool
         raise ManifestError(first.message, context=first.location, hint=first.hint)
 
 
-def select_entry_point(manifest: Manifest, name: str | None, files: ProjectFiles) -> EntryPoint:
-    """Return the named entry point or script; refuse keys of the manifest that are valid and not implemented yet.
+def select_entry_point(manifest: Manifest, request: RunRequest, files: ProjectFiles) -> EntryPoint:
+    """Return the entry point, script or command that the user names; refuse keys that are not implemented yet.
 
     Raises:
         ManifestError: there is no such entry point, or it is not valid, or uses such a key.
     """
-    entry_point = find_entry_point(manifest, name, files)
+    if request.command and request.entry_point is not None:
+        raise UsageError("a run has an entry point (-e) or a command (after --), not both")
+    if word := shell_word(request.command):
+        raise UsageError(
+            f"'{word}' after -- is no word for a program", hint="start a shell: -- bash -c 'first && second'"
+        )
+    if request.command:
+        return entry_point_of(request.command, files)
+    entry_point = find_entry_point(manifest, request.entry_point, files)
     used = [key for key, value in (("needs", entry_point.needs), ("promote", entry_point.promote)) if value]
     if used:
         raise ManifestError(

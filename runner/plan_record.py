@@ -104,5 +104,5 @@ def describe_plan(plan: Plan) -> RunRecord:
         log=None,
         repairs=plan.repairs,
         notices=plan.notices,
-        template=plan.masker.text(plan.entry_point.command),
+        template=plan.masker.command(plan.entry_point.command),
     )

@@ -93,7 +93,7 @@ class RunRecorder:
             project=plan.source.name,
             entry_point=plan.entry_point.name,
             command=plan.recorded_command,
-            template=plan.masker.text(plan.entry_point.command),
+            template=plan.masker.command(plan.entry_point.command),
             code=plan.code,
             parameters=plan.masker.records(plan.parameters),
             log=str(plan.home.log(self.run_id)),

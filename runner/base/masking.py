@@ -121,14 +121,6 @@ def is_secret(parameter: Parameter) -> bool:
     return is_secret_name(parameter.name) and not is_ordinary(parameter.value)
 
 
-def is_secret_variable(name: str, value: str) -> bool:
-    """Return whether to mask a variable that was passed on purpose: all but numbers and ordinary words.
-
-    With the name of a secret numbers are masked, too.
-    """
-    return value.lower() not in _ORDINARY and (is_secret_name(name) or not is_ordinary(value))
-
-
 def secret_values(parameters: Iterable[Parameter]) -> tuple[str, ...]:
     """Return the secret values to search for in recorded text.
 

@@ -5,6 +5,7 @@ from runner.manifest.command import render_command, secret_texts, shell_argv
 from runner.manifest.entrypoints import find_entry_point
 from runner.manifest.files import FolderFiles
 from runner.manifest.foreign_paths import PathReplacement, find_replacements
+from runner.manifest.own_command import entry_point_of, require_own_files, shell_word
 from runner.manifest.parameters import bind_parameters, read_parameters_file
 from runner.manifest.paths import Download, PathRules, find_downloads, find_paths
 from runner.manifest.preflight import PlannedCommand, preflight, serve_hint, served_address
@@ -19,6 +20,7 @@ __all__ = [
     "PlannedCommand",
     "bind_for_run",
     "bind_parameters",
+    "entry_point_of",
     "find_downloads",
     "find_entry_point",
     "find_paths",
@@ -27,8 +29,10 @@ __all__ = [
     "read_parameters_file",
     "read_variables",
     "render_command",
+    "require_own_files",
     "secret_texts",
     "serve_hint",
     "served_address",
     "shell_argv",
+    "shell_word",
 ]

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from runner.base.files import open_regular
 from runner.base.foreign_text import SMALL
-from runner.base.masking import is_secret_variable
+from runner.base.masking import is_number, is_ordinary, is_secret_name
 from runner.base.suggestions import suggestion
 from runner.errors import ManifestError
 from runner.manifest.faults import printable
@@ -27,9 +27,11 @@ class PassedVariables(Struct, frozen=True):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The values to mask: all except ordinary words, numbers, and paths that exist."""
+        """The values to mask: all except ordinary words, paths that exist, and numbers without the name of a secret."""
         return tuple(
-            value for name, value in self.values.items() if is_secret_variable(name, value) and not _is_path(value)
+            value
+            for name, value in self.values.items()
+            if not (is_ordinary(value) or _is_path(value)) or (is_secret_name(name) and is_number(value))
         )
 
 
