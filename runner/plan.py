@@ -38,6 +38,7 @@ from runner.manifest import (
     require_own_files,
     secret_texts,
     shell_word,
+    spell_numbers,
 )
 from runner.model import (
     DEFAULT_EXPERIMENT,
@@ -105,6 +106,11 @@ class Plan(Struct, frozen=True, kw_only=True):
     """The interpreter that was chosen because the environment could not be built with the first choice."""
     additions_note: Path
     """The file that keeps the additions for the next run of the project."""
+
+    @property
+    def recorded_parameters(self) -> tuple[Parameter, ...]:
+        """The parameters for the record, with one spelling of equal numbers; secrets are not masked."""
+        return spell_numbers(self.parameters)
 
     @property
     def code(self) -> Code:

@@ -95,7 +95,7 @@ class RunRecorder:
             command=plan.recorded_command,
             template=plan.masker.command(plan.entry_point.command),
             code=plan.code,
-            parameters=plan.masker.records(plan.parameters),
+            parameters=plan.masker.records(plan.recorded_parameters),
             log=str(plan.home.log(self.run_id)),
             repairs=tuple(map(plan.masker.text, plan.repairs)),
             notices=(*map(plan.masker.text, plan.notices), *self._details.notices),

@@ -6,7 +6,7 @@ from runner.manifest.entrypoints import find_entry_point
 from runner.manifest.files import FolderFiles
 from runner.manifest.foreign_paths import PathReplacement, find_replacements
 from runner.manifest.own_command import entry_point_of, require_own_files, shell_word
-from runner.manifest.parameters import bind_parameters, read_parameters_file
+from runner.manifest.parameters import bind_parameters, read_parameters_file, spell_numbers
 from runner.manifest.paths import Download, PathRules, find_downloads, find_paths
 from runner.manifest.preflight import PlannedCommand, preflight, serve_hint, served_address
 from runner.manifest.variables import PassedVariables, read_variables
@@ -35,4 +35,5 @@ __all__ = [
     "served_address",
     "shell_argv",
     "shell_word",
+    "spell_numbers",
 ]

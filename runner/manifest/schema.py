@@ -12,6 +12,7 @@ TYPES = {
     "int": "An integer.",
     "float": "A number.",
     "bool": "true or false.",
+    "flag": "true or false; {NAME} in the command becomes --NAME or nothing.",
     "path": "A file or folder, looked up in the caller's folder and then in the project; https URLs are fetched.",
     "uri": "Anything with a scheme, passed on as it is.",
 }
