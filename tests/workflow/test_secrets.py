@@ -165,7 +165,7 @@ def test_public_numbers_stay_beside_a_secret_of_the_same_digits(proj: RunProj, m
     assert result.code == 0, result.err
     assert result.json["command"] == "python t.py *** 1000 0"
     parameters = {one["name"]: one["value"] for one in result.json["parameters"]}
-    assert (parameters["key"], parameters["alpha"]) == (STARS, "1000")
+    assert (parameters["key"], parameters["alpha"]) == (STARS, "1000.0")
     assert result.json["metrics"]["value"] != 1000
 
 
