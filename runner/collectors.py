@@ -6,7 +6,7 @@ from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from runner.base.files import open_regular, sha256_from
 from runner.base.lazy import LazyModule
@@ -16,10 +16,10 @@ from runner.environments.repair.missing import explain_failed_import, failed_imp
 from runner.manifest import serve_hint, served_address
 from runner.model import Event, EventKind, RunStatus
 from runner.process import Outcome
-from runner.provenance.inputs import digest_inputs
 from runner.provenance.metrics import MetricValue, read_metrics_files, read_metrics_log
 from runner.provenance.outputs import OutputFolder, collect_outputs
 from runner.record import Ending, RunRecorder, fault_event
+from runner.run_inputs import RunInputs, record_opened, report_changed, report_volume
 from runner.server.run.redirects import read_redirects, unreachable_servers
 from runner.source.run_folder import RunFolder
 from runner.source.snapshot import current_tree
@@ -28,20 +28,19 @@ from runner.store.disk import sync_log
 from runner.store.entities import Metric
 
 if TYPE_CHECKING:
-    from runner.provenance import metric_names
+    from runner.provenance import failures, metric_names
     from runner.store import artifact_digests, artifacts
 else:
     # Most short runs have neither metrics files nor artifacts and need not load these modules.
     artifact_digests = LazyModule("runner.store.artifact_digests")
     artifacts = LazyModule("runner.store.artifacts")
+    failures = LazyModule("runner.provenance.failures")
     metric_names = LazyModule("runner.provenance.metric_names")
 
 MAX_NOTICES_PER_KIND = 20
 """Notices of one kind that are reported and recorded: a run can touch thousands of files."""
 OUTPUTS = "The outputs"
 """Name of the collector of outputs."""
-LARGE_VOLUME = 256 << 20
-"""Bytes whose digest takes about a second, so that the user is told before they are read."""
 _MILLION = 1_000_000
 _COARSE = 1_000
 """Milliseconds by which the modification time of a file may lag behind the clock."""
@@ -52,8 +51,8 @@ class Execution(Struct, frozen=True, kw_only=True):
 
     outcome: Outcome
     ending: Ending
-    opened: tuple[tuple[str, Path], ...] = ()
-    """Linked files that the command opened: path relative to the project folder, and the user's file."""
+    opened: Mapping[str, bool] = {}
+    """Files outside the tree that the command opened: path relative to the project folder, and whether it was seen."""
     was_logged_to: bool = False
     """Whether a client connected to the run's own server."""
     address: str = ""
@@ -68,6 +67,7 @@ class Finished(Struct, frozen=True):
     recorder: RunRecorder
     folder: RunFolder
     environment: Prepared
+    inputs: RunInputs
     execution: Execution
 
     @property
@@ -172,30 +172,11 @@ def _sizes(project: Path, files: Sequence[str]) -> Iterator[int]:
             yield (project / name).lstat().st_size
 
 
-def report_volume(recorder: RunRecorder, what: str) -> Callable[[int], None]:
-    """Return a function that takes the bytes of each file before it is read, and reports a step if they are many."""
-    total, limit = 0, LARGE_VOLUME
-
-    def add(size: int) -> None:
-        nonlocal total, limit
-        total += size
-        if total >= limit:
-            limit = total * 4
-            message = f"Reading {what[0].lower()}{what[1:]} for their digests, {total / 1e6:,.0f} MB so far"
-            recorder.report(Event(kind=EventKind.STEP, message=message))
-
-    return add
-
-
 def collect_inputs(finished: Finished) -> None:
-    """Record the digests of the files that the command read."""
-    recorder = finished.recorder
-    declared, cache = recorder.plan.entry_point.inputs, recorder.plan.home.root / "cache" / "digests"
-    inputs, unread = digest_inputs(
-        finished.folder.project, declared, finished.execution.opened, cache, report_volume(recorder, "The inputs")
-    )
-    recorder.add(inputs=tuple(structs.replace(one, path=recorder.plan.masker.name(one.path)) for one in inputs))
-    recorder.report_some(unread, MAX_NOTICES_PER_KIND)
+    """Record the ignored files that the command opened, and report original data that changed meanwhile."""
+    recorder, folder = finished.recorder, finished.folder
+    record_opened(recorder, folder, finished.inputs, finished.execution.opened)
+    report_changed(recorder, folder, finished.inputs)
 
 
 def collect_redirects(finished: Finished) -> None:
@@ -229,9 +210,13 @@ def check_tree(finished: Finished) -> None:
 
 
 def explain_failure(finished: Finished) -> None:
-    """Report known reasons why the command failed, and other places to which it logged."""
+    """Record the place of a failure, report known reasons for it, and other places to which the command logged."""
     recorder = finished.recorder
     log = "" if finished.is_finished else recorder.end_of_log()
+    is_failed = finished.execution.ending.status is RunStatus.FAILED
+    place = failures.find_failure(log, finished.folder.project, finished.folder.top) if is_failed else None
+    if place:
+        recorder.add(failed_at=recorder.plan.masker.text(place))
     why = finished.folder.explain_missing(log, recorder.plan.source.project) if log else None
     if why:
         recorder.report(Event(kind=EventKind.WARNING, message=why))

@@ -12,8 +12,7 @@ class EventKind(str, Enum):
 
     STEP = "step"
     """A step of the work begins."""
-    NOTICE = "notice"
-    """Something the user should know."""
+    NOTICE = "notice"  # the user should know it
     WARNING = "warning"
     """Something the user should look at."""
     REMARK = "remark"  # for the record only; the user has already seen it
@@ -25,6 +24,7 @@ class Event(Struct, frozen=True, kw_only=True):
     kind: EventKind
     message: str
     hint: str | None = None
+    run_id: str | None = None  # the run whose record was opened; only the first event of a run has it
 
 
 Report = Callable[[Event], None]
@@ -170,6 +170,7 @@ class EntryPoint(Struct, frozen=True, kw_only=True):
     parameters: tuple[ParameterSpec, ...] = ()
     description: str | None = None
     inputs: tuple[str, ...] = ()
+    copied_inputs: tuple[str, ...] = ()  # those of the inputs that a run gets as copies, also if they are large
     outputs: tuple[str, ...] = ()
     metrics: tuple[MetricsFile, ...] = ()
     env: Mapping[str, str] = {}
@@ -194,8 +195,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     tolerance: float | None = None
     metric: str | None = None  # the primary metric of the project
     goal: str | None = None  # max or min: which value of the primary metric is the best
-    faults: tuple[Fault, ...] = ()
-    """Tolerated faults outside the entry points, with hints for the user."""
+    faults: tuple[Fault, ...] = ()  # tolerated ones outside the entry points, with hints for the user
 
 
 class SourceKind(str, Enum):
@@ -206,12 +206,13 @@ class SourceKind(str, Enum):
     ZIP = "zip"
 
 
-class FileRecord(Struct, frozen=True, kw_only=True):
+class FileRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A file identified by its content: path relative to the project folder, size in bytes, SHA-256 in hex."""
 
     path: str
     size: int
     sha256: str
+    md5: str | None = None  # of a .dvc file: the MD5 of the data that it stands for; of a folder it ends with .dir
 
 
 class Code(Struct, frozen=True, kw_only=True):
@@ -291,8 +292,7 @@ class RunStatus(str, Enum):
     FINISHED = "FINISHED"
     FAILED = "FAILED"
     KILLED = "KILLED"
-    LOST = "LOST"
-    """The process that owned the run no longer exists, and no end was recorded."""
+    LOST = "LOST"  # the process that owned the run no longer exists, and no end was recorded
 
     @property
     def is_over(self) -> bool:
@@ -334,6 +334,8 @@ class RunDetails(Struct, frozen=True, kw_only=True):
     repairs: tuple[str, ...] = ()  # changes to the command, its parameters and its paths that let it run
     notices: tuple[str, ...] = ()
     template: str | None = None  # the command of the entry point before values and paths are put in
+    failed_at: str | None = None  # place and error in the project's code: ``train.py:7: ValueError: bad``
+    addresses: tuple[str, ...] = ()  # of the run's own server, which exists only while the command runs
 
 
 class RunRecord(Struct, frozen=True, kw_only=True):
@@ -370,6 +372,7 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     repairs: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
     template: str | None = None
+    failed_at: str | None = None
 
 
 class RunRequest(Struct, frozen=True, kw_only=True):
@@ -387,14 +390,11 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     in_place: bool = False
     as_of: str | None = None
     timeout: float | None = None
-    container_options: tuple[tuple[str, str | None], ...] = ()
-    """Options of the container engine, by name without dashes; options without a value are flags."""
+    container_options: tuple[tuple[str, str | None], ...] = ()  # without dashes; those without a value are flags
     command: tuple[str, ...] = ()  # runs instead of an entry point
-    repair: bool = True
-    replace_declared: bool = False
-    add_missing: bool = False
-    """Whether to repair problems, to replace what a tree with changes declares, and to install undeclared imports."""
-    serve_as: tuple[str, ...] = ()
-    """Addresses (``HOST:PORT``) that reach this run: by listening there, or by redirecting the MLflow client."""
-    tracking_uri: str | None = None
-    """An MLflow server on which the run is recorded too, maybe with credentials; None means MLFLOW_TRACKING_URI."""
+    repair: bool = True  # whether known problems of old projects may be repaired
+    replace_declared: bool = False  # whether to replace what a tree with changes declares
+    add_missing: bool = False  # whether undeclared imports are installed
+    serve_as: tuple[str, ...] = ()  # addresses HOST:PORT that reach this run: its own, or the client is redirected
+    tracking_uri: str | None = None  # of a server that records the run too; None means MLFLOW_TRACKING_URI
+    resumes: str | None = None  # the id of the interrupted run that is continued

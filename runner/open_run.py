@@ -114,7 +114,11 @@ def _open_locally(plan: Plan, database: Database, report: Report, opened: "live.
         values.record_parameters(database, run.run_id, plan.masker.stored(plan.recorded_parameters))
         if opened is not None:
             live.record_opened(database, run.run_id, opened)
-    return RunRecorder(plan, database, run, report, opened)
+    recorder = RunRecorder(plan, database, run, report, opened)
+    short = run.run_id[:8]
+    message = f"run {short} ({run.name}), follow it: proj log -f {short}"
+    recorder.report(Event(kind=EventKind.STEP, message=message, run_id=run.run_id))
+    return recorder
 
 
 def _new_run(plan: Plan, experiment_id: str, opened: "live.OpenedRun | None", run_id: str | None) -> NewRun:

@@ -30,6 +30,7 @@ from runner.manifest import (
     bind_for_run,
     entry_point_of,
     find_entry_point,
+    find_inputs,
     find_replacements,
     preflight,
     read_parameters_file,
@@ -68,7 +69,9 @@ from runner.store.rules import MAX_EXPERIMENT_NAME
 if TYPE_CHECKING:
     from runner.environments.declare import spec as specs
     from runner.manifest import parser
+    from runner.source import run_code
 else:
+    run_code = LazyModule("runner.source.run_code")
     parser = LazyModule("runner.manifest.parser")
     specs = LazyModule("runner.environments.declare.spec")
 
@@ -166,9 +169,7 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
         ProjError: the request can't be fulfilled; nothing was recorded.
     """
     request = with_experiment(request)
-    source = open_source(request.uri, request.version, home, report)
-    require_project(source, request)
-    snapshot = take_snapshot(source, home, report)
+    source, snapshot = open_code(request, home, report)
     files = TreeFiles(home, snapshot, lambda: retake_snapshot(snapshot, source, home, report))
     cache = ParseCache(home.root / "cache" / "code", f"{snapshot.code.tree}:{snapshot.code.subdirectory}")
     manifest = parse_manifest(cache, files, needs_environment=needs_environment(request, source, snapshot.code))
@@ -191,6 +192,7 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
         project=None if source.frozen else source.project,
         served=request.serve_as,
         replacements=expected_replacements(request, declaration, files, scripts),
+        repository=None if request.in_place else source.root,
         redirects_local_tracking=request.repair,
     )
     report_problems(preflight(planned), report, repair=request.repair)
@@ -208,7 +210,7 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
         snapshot=snapshot,
         files=files,
         manifest=manifest,
-        entry_point=entry_point,
+        entry_point=find_inputs(entry_point, source.project, files),
         parameters=parameters,
         variables=variables,
         masker=masker,
@@ -225,6 +227,19 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
         additions=additions,
         additions_note=note,
     )
+
+
+def open_code(request: RunRequest, home: Home, report: Report) -> tuple[Source, Snapshot]:
+    """Return the source of a request and its snapshot: those of an interrupted run, or new ones.
+
+    Raises:
+        ProjError: the code can't be read, is not a project, or can't be stored.
+    """
+    if request.resumes is not None:
+        return run_code.open_run_code(request.resumes, home)
+    source = open_source(request.uri, request.version, home, report)
+    require_project(source, request)
+    return source, take_snapshot(source, home, report)
 
 
 def with_experiment(request: RunRequest) -> RunRequest:

@@ -158,6 +158,10 @@ class Home(Struct, frozen=True):
         path = f"{self.root}/runs/{run_id}/log.txt"
         return path if os.path.isfile(path) else None  # noqa: PTH113  a Path takes longer to make than to look up
 
+    def messages(self, run_id: str) -> Path:
+        """Return the file that keeps what proj printed for a detached run."""
+        return self.run(run_id) / "messages.txt"
+
     def lock(self, run_id: str) -> Path | None:
         """Return the file with the lock of a run's environment; its name follows its format. None without a lock."""
         files = (self.run(run_id) / name for name in LOCK_NAMES)

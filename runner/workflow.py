@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from pathlib import Path
 from signal import Signals
 from typing import TYPE_CHECKING
 
@@ -32,17 +31,20 @@ from runner.provenance.downloads import fetch
 from runner.provenance.inputs import Watch
 from runner.provenance.machine import describe_machine
 from runner.record import Ending, RunOutcome, RunRecorder, log_tail
+from runner.run_inputs import record_inputs, required_paths
 from runner.server.run.redirects import CLIENT_SHIM, copy_client_shim, has_client, is_loopback, redirecting_variables
 from runner.server.run.socket import REMOVED_VARIABLES, ChildSocket
 from runner.settings import Home
 from runner.source.frozen import FrozenTree
-from runner.source.run_folder import RequiredPaths, RunFolder, check_out, in_place_run_folder
+from runner.source.run_folder import RunFolder, check_out, in_place_run_folder
 from runner.store.database import Database
 
 if TYPE_CHECKING:
+    from runner import resumption
     from runner.server.run import redaction
     from runner.sync import proxy
 else:
+    resumption = LazyModule("runner.resumption")
     redaction = LazyModule("runner.server.run.redaction")
     proxy = LazyModule("runner.sync.proxy")
 
@@ -134,13 +136,17 @@ def run_plan(plan: Plan, report: Report, echo: Echo) -> RunOutcome:
     """Execute a plan and return the closed record; the record is closed in every case, also after an error."""
     with closing(Database.open(plan.home.database)) as database:
         # The supervisor process needs as long to start as all steps before `execute`, so both happen in parallel.
-        with open_record(plan, database, report) as recorder, closing(prepare()) as supervisor:
+        has_terminal = echo is Echo.TERMINAL and not plan.executor.capabilities.runs_images
+        with open_record(plan, database, report) as recorder, closing(prepare(terminal=has_terminal)) as supervisor:
             recorder.record_plan()
             folder = check_out_folder(recorder)
+            if plan.request.resumes is not None:
+                resumption.resume(recorder, folder)
             environment = prepare_environment(recorder, folder)
             command = write_command(recorder, folder, environment)
+            inputs = record_inputs(recorder, folder)
             execution = execute(recorder, folder, environment, command, echo, supervisor)
-            failed = collect(Finished(recorder, folder, environment, execution))
+            failed = collect(Finished(recorder, folder, environment, inputs, execution))
             release(recorder, folder, keep=execution.ending.status is not RunStatus.FINISHED or OUTPUTS in failed)
             recorder.close(execution.ending)
         return recorder.outcome()
@@ -152,7 +158,7 @@ def check_out_folder(recorder: RunRecorder) -> RunFolder:
     if plan.request.in_place:
         folder = in_place_run_folder(plan.snapshot, plan.source)
     else:
-        required = RequiredPaths(inputs=plan.entry_point.inputs, outputs=plan.entry_point.outputs)
+        required = required_paths(plan)
         folder = check_out(plan.snapshot, plan.source, recorder.run_id, plan.home, recorder.report, required)
     recorder.add(folder=str(folder.root), cwd=str(folder.project))
     return folder
@@ -233,7 +239,8 @@ def execute(
     plan = recorder.plan
     with open_socket(recorder) as socket, watch_opened_files(folder) as opened:
         variables = command_variables(recorder, folder, environment, socket)
-        recorder.add(machine=describe_machine(variables))
+        addresses = (socket.uri.partition("//")[2], *plan.request.serve_as)
+        recorder.add(machine=describe_machine(variables), addresses=addresses)
         outcome = plan.executor.execute(
             ExecutionRequest(
                 argv=shell_argv(command, environment.shell),
@@ -244,6 +251,7 @@ def execute(
                 timeout=plan.request.timeout or plan.entry_point.timeout,
                 masks=(*plan.masker.masks, socket.token.encode()),
                 prepared=supervisor,
+                dead_addresses=addresses,
                 container=environment.container,
                 sharing=container_sharing(recorder, folder) if environment.container else None,
             ),
@@ -257,7 +265,7 @@ def execute(
     return Execution(
         outcome=outcome,
         ending=final,
-        opened=tuple(opened),
+        opened=opened,
         was_logged_to=socket.was_used,
         address=f"127.0.0.1:{socket.port}",
         written_runs=socket.written_runs,
@@ -292,19 +300,18 @@ def request_redactor(plan: Plan) -> Callable[[bytes], bytes] | None:
 
 
 @contextmanager
-def watch_opened_files(folder: RunFolder) -> Iterator[list[tuple[str, Path]]]:
-    """Observe which of the linked files outside the tree the command opens; the list is filled after the block.
+def watch_opened_files(folder: RunFolder) -> Iterator[dict[str, bool]]:
+    """Observe which of the files outside the tree the command opens; the dict is filled after the block.
 
-    Each item is a path relative to the project folder, and the user's file that it links to.
+    It has a path relative to the project folder, and whether the file was seen to be opened or could not be watched.
     """
-    origins = dict(folder.provided)
-    watch = Watch(tuple(origins))
-    opened: list[tuple[str, Path]] = []
+    watch = Watch(tuple(path for path, _ in folder.provided))
+    opened: dict[str, bool] = {}
     try:
         yield opened
     finally:
-        seen = (path for path in watch.stop() if path in origins)
-        opened.extend((os.path.relpath(path, folder.project), origins[path]) for path in seen)
+        unseen = frozenset(watch.unseen)
+        opened.update((os.path.relpath(path, folder.project), path not in unseen) for path in watch.stop())
 
 
 def command_variables(
@@ -324,6 +331,7 @@ def command_variables(
             **leading,
             "PROJ_RUN_ID": recorder.run_id,
             "PROJ_METRICS": str(recorder.metrics_log),
+            **({"PROJ_RESUMED_FROM": plan.request.resumes} if plan.request.resumes else {}),
         },
         own={**plan.variables.values, **plan.entry_point.env},
     )

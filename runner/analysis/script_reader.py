@@ -12,6 +12,7 @@ from runner.urls import without_credentials
 IMPORT_LINE = r"(?:import|from)\s+(?P<name>[A-Za-z_]\w*)"
 URL = r"(?:https?|ftp|s3|gs|hdfs|dbfs|abfss?|postgresql|mysql)(?:\+\w+)?://[^\s'\"]+"
 FOREIGN_PATH = r"[A-Za-z]:[\\/]\w.*|/(?:home|Users|Volumes|media|content|root)/\w.*|\\\\\w+\\\w.*"
+ABSOLUTE_PATH = r"(?=.{1,4096}\Z)/[^/\n]+/[^\n]*"
 TRACKING_CALLS = frozenset({"set_tracking_uri", "set_registry_uri"})
 FAILED_IMPORT = frozenset({"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
 DAGSHUB = "DagsHub"
@@ -161,7 +162,7 @@ class _Reader:
     def _read_text(self, text: str, line: int) -> None:
         if re.fullmatch(URL, text):
             self.found["urls"].append(SourcePosition(without_credentials(text), line))
-        elif re.fullmatch(FOREIGN_PATH, text):
+        elif re.fullmatch(FOREIGN_PATH, text) or re.fullmatch(ABSOLUTE_PATH, text):
             self.found["paths"].append(SourcePosition(text, line))
 
 

@@ -7,7 +7,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import BinaryIO
 import msgspec
 from msgspec import Struct
 
+from runner.base import progress
 from runner.base.safe_paths import folder_at, new_file, remove_at
 
 _FICLONE = 0x40049409
@@ -25,6 +26,9 @@ PARTIAL = ".proj-partial-"
 """Prefix of the names of files that are being written."""
 
 _CHUNK = 1 << 20
+
+_MOST_DIGESTS = 50_000
+"""Digests in a stored cache; so many take 20 ms to read."""
 
 _TICK = 20_000_000
 """Nanoseconds within which two writes may give a file the same timestamp."""
@@ -202,61 +206,90 @@ def open_regular(path: Path, *, follow: bool = False) -> FileIO:
 
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's content in hex; anything but a regular file is refused without being read."""
-    digest = hashlib.sha256()
     with open_regular(path, follow=True) as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return sha256_from(file)
 
 
-def sha256_from(file: BinaryIO) -> str:
+def sha256_from(file: BinaryIO | FileIO) -> str:
     """Return the SHA-256 of the rest of an open file in hex."""
     digest = hashlib.sha256()
-    while chunk := file.read(_CHUNK):
+    chunk = file.read(_CHUNK)
+    if len(chunk) == _CHUNK:  # small files are read too fast to be worth a call
+        progress.begin(os.fstat(file.fileno()).st_size)
+    while chunk:
         digest.update(chunk)
+        progress.advance(len(chunk))
+        chunk = file.read(_CHUNK)
     return digest.hexdigest()
+
+
+def walk_files(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder in order of name; linked folders are entered once."""
+    seen: set[tuple[int, int]] = set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        status = os.stat(parent)  # noqa: PTH116  one object less for each of thousands
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders.sort()
+        yield from (path for name in sorted(files) if (path := Path(parent, name)).is_file())
 
 
 class DigestCache:
-    """A cache of SHA-256 digests by path and stamp, stored in a file."""
+    """A cache of digests by device, inode and stamp, stored in a file; a file that is moved keeps its digest.
 
-    def __init__(self, path: Path) -> None:
+    ``compute`` returns the digest of a file, by default its SHA-256. The cache is read when it is first used.
+    """
+
+    def __init__(self, path: Path, compute: Callable[[Path], str] | None = None) -> None:
         self._path = path
-        self._known: dict[bytes, tuple[Stamp, str]] = {}
+        self._compute = compute
+        self._entries: dict[tuple[int, int], tuple[Stamp, str]] | None = None
         self._new = False
-        with suppress(OSError, msgspec.DecodeError, msgspec.ValidationError):
-            self._known = msgspec.msgpack.decode(path.read_bytes(), type=dict[bytes, tuple[Stamp, str]])
+
+    @property
+    def _known(self) -> dict[tuple[int, int], tuple[Stamp, str]]:
+        if self._entries is None:
+            self._entries = {}
+            with suppress(OSError, msgspec.DecodeError, msgspec.ValidationError):
+                listed = msgspec.msgpack.decode(self._path.read_bytes(), type=list[tuple[int, Stamp, str]])
+                self._entries = {(device, stamp.inode): (stamp, digest) for device, stamp, digest in listed}
+        return self._entries
 
     def knows(self, path: Path) -> bool:
         """Return whether the digest of a file is cached."""
-        known = self._known.get(os.fsencode(path))
         try:
-            return known is not None and known[0] == Stamp.of(path.stat())
+            status = path.stat()
         except OSError:
             return False
+        known = self._known.get((status.st_dev, status.st_ino))
+        return known is not None and known[0] == Stamp.of(status)
 
-    def sha256(self, path: Path) -> str:
+    def digest(self, path: Path) -> str:
         """Return the digest of a file's content, reading it only if its stamp has changed.
 
         Raises:
             OSError: the file can't be read.
         """
-        key = os.fsencode(path)
-        before = Stamp.of(path.stat())
-        known = self._known.get(key)
+        status = path.stat()
+        key, before = (status.st_dev, status.st_ino), Stamp.of(status)
+        known = self._known.pop(key, None)
         if known and known[0] == before:
+            self._known[key] = known  # at the end: the entries that were used last are kept
             return known[1]
-        digest = sha256_of(path)
+        digest = (self._compute or sha256_of)(path)
         if Stamp.of(path.stat()) == before and time.time_ns() - before.changed > _TICK:
             self._known[key] = (before, digest)
             self._new = True
         return digest
 
     def save(self) -> None:
-        """Store new digests; those of removed files are dropped."""
+        """Store new digests with the `_MOST_DIGESTS` that were used last."""
         if self._new:
-            self._known = {key: value for key, value in self._known.items() if os.path.lexists(key)}
-            write_atomically(self._path, msgspec.msgpack.encode(self._known))
+            latest = list(self._known.items())[-_MOST_DIGESTS:]
+            listed = [(device, stamp, digest) for (device, _), (stamp, digest) in latest]
+            write_atomically(self._path, msgspec.msgpack.encode(listed))
             self._new = False
 
 

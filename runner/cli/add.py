@@ -59,7 +59,7 @@ def _project_options(command: Callable[..., object]) -> Callable[..., object]:
 @click.argument("packages", nargs=-1, required=True, metavar="PKG...")
 @_project_options
 def add(packages: tuple[str, ...], folder: Path | None, entry_point: str | None) -> None:
-    r"""Add packages to the environment of the project, and update its lock.
+    """Add packages to the environment of the project, and update its lock.
 
     PKG is a requirement as pip has it: tqdm, 'tqdm<5', 'pandas[excel]>=2', 'name @ git+https://…'. If its package is
     declared already, it replaces the declared version. Comments and layout of the file stay. If no set of packages
@@ -69,7 +69,7 @@ def add(packages: tuple[str, ...], folder: Path | None, entry_point: str | None)
     Examples:
       proj add tqdm
       proj add 'numpy<2' pandas
-    """
+    """  # noqa: D301  # click reads the control character
     for package in packages:
         _check_requirement(package)
     project = _open(project_folder(folder), entry_point)
@@ -90,14 +90,14 @@ def add(packages: tuple[str, ...], folder: Path | None, entry_point: str | None)
 @click.argument("packages", nargs=-1, required=True, metavar="PKG...")
 @_project_options
 def remove(packages: tuple[str, ...], folder: Path | None, entry_point: str | None) -> None:
-    r"""Remove packages from the environment of the project, and update its lock.
+    """Remove packages from the environment of the project, and update its lock.
 
     What other packages need stays installed.
 
     \b
     Examples:
       proj remove tqdm
-    """
+    """  # noqa: D301  # click reads the control character
     project = _open(project_folder(folder), entry_point)
     if (pyproject := _pyproject(project)) is not None:
         change_uv_project(pyproject, project.home, project.environ, "remove", list(packages))

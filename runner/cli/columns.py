@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from msgspec import Struct
 
 from runner.base.suggestions import nearest
-from runner.base.tags import PARENT_TAG
+from runner.base.tags import INPUTS_CHANGED_TAG, PARENT_TAG
 from runner.cli.output import duration, local_time, seconds, short_code
 from runner.errors import UsageError
 from runner.model import RunRecord
@@ -140,7 +140,7 @@ _FIXED: Mapping[str, Text] = {
     "ended": lambda record: local_time(record.ended_at),
     "took": duration,
     "seconds": lambda record: _number(seconds(record)),
-    "code": lambda record: short_code(record.code),
+    "code": lambda record: short_code(record.code) + ("!" if INPUTS_CHANGED_TAG in record.tags else ""),
     "commit": lambda record: (record.code.commit or "") if record.code else "",
     "dirty": lambda record: str(record.code.dirty).lower() if record.code else "",
     "tree": lambda record: record.code.tree if record.code else "",

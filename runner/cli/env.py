@@ -93,7 +93,7 @@ def list_environments(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print paths, versions and variables as JSON.")
 @OFFLINE
 def path(folder: Path | None, entry_point: str | None, wants_python: bool, as_json: bool) -> None:
-    r"""Print the folder of the environment that runs of a project use now; it is built first if it is missing.
+    """Print the folder of the environment that runs of a project use now; it is built first if it is missing.
 
     An editor gets the interpreter from it. The path is another one as soon as the environment changes.
 
@@ -101,7 +101,7 @@ def path(folder: Path | None, entry_point: str | None, wants_python: bool, as_js
     Examples:
       proj env path
       proj env path --python
-    """
+    """  # noqa: D301  # click reads the control character
     found = environment_use.open_environment(folder, entry_point, None)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(environment_use.describe(found)), indent=2))

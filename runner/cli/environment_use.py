@@ -63,7 +63,7 @@ def _options(command: Callable[..., object]) -> Callable[..., object]:
 @_options
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD [ARG...]")
 def execute(command: tuple[str, ...], folder: Path | None, entry_point: str | None, manager: str | None) -> NoReturn:
-    r"""Run CMD in the environment of the project, in the current folder.
+    """Run CMD in the environment of the project, in the current folder.
 
     Nothing is recorded: `proj run` records. The exit code is that of CMD.
 
@@ -71,7 +71,7 @@ def execute(command: tuple[str, ...], folder: Path | None, entry_point: str | No
     Examples:
       proj exec -- python -m pytest -q
       proj exec -- python -c "import sys; print(sys.version)"
-    """
+    """  # noqa: D301  # click reads the control character
     found = open_environment(folder, entry_point, manager)
     _replace_process(command, found.variables(os.environ, Path.cwd()))
 
@@ -79,14 +79,14 @@ def execute(command: tuple[str, ...], folder: Path | None, entry_point: str | No
 @click.command("shell")
 @_options
 def shell(folder: Path | None, entry_point: str | None, manager: str | None) -> NoReturn:
-    r"""Start a shell in the environment of the project; `exit` ends it.
+    """Start a shell in the environment of the project; `exit` ends it.
 
     The shell is that of SHELL, else bash. Nothing is recorded in it, except what `proj run` runs.
 
     \b
     Examples:
       proj shell
-    """
+    """  # noqa: D301  # click reads the control character
     found = open_environment(folder, entry_point, manager)
     program = os.environ.get("SHELL") or "bash"
     variables = found.variables(os.environ, Path.cwd())

@@ -70,8 +70,9 @@ def list_runs(columns: str | None, limit: int, as_csv: bool, as_json: bool, **ch
     """List runs, newest first, with the parameters in which they differ.
 
     In a project, only its own runs are listed. The primary metric (`metric:` in MLproject, else the one that was logged
-    first) comes first, its best value has a mark. A star after a commit marks code with uncommitted changes. Nested
-    runs are counted at their parents, unless you search; CSV and JSON have all.
+    first) comes first, its best value has a mark. A star after a commit marks code with uncommitted changes, an
+    exclamation mark a run that changed data of yours to which it had links. Nested runs are counted at their parents,
+    unless you search; CSV and JSON have all.
     """
     options = msgspec.convert(chosen, _Options)
     names = None if columns is None else split_names(columns)

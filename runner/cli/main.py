@@ -4,25 +4,20 @@ import gc
 import importlib
 import sys
 from collections.abc import Sequence
-from io import StringIO
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from runner.base.lazy import LazyModule
+from runner.cli.border import guard_errors
 from runner.cli.streams import flush_output, open_streams
-from runner.errors import ProjError, explain_system_error
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from runner.base import suggestions
-    from runner.cli import text
 else:
     suggestions = LazyModule("runner.base.suggestions")
-    text = LazyModule("runner.cli.text")
-
-INTERRUPTED = 130
 
 
 class LazyCommand(NamedTuple):
@@ -37,6 +32,8 @@ class LazyCommand(NamedTuple):
 
 COMMANDS = {
     "run": LazyCommand("runner.cli.run:run", "Run an entry point and record it."),
+    "ps": LazyCommand("runner.cli.ps:ps", "List the runs that are running."),
+    "stop": LazyCommand("runner.cli.stop:stop", "Stop runs that are running."),
     "list": LazyCommand("runner.cli.list:list_runs", "List runs, newest first."),
     "show": LazyCommand("runner.cli.show:show", "Show all details of a run."),
     "log": LazyCommand("runner.cli.log:log", "Print the output of a run."),
@@ -145,37 +142,16 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
     Errors that users can act on are shown without a traceback; any other exception is a bug and is raised.
     """
     open_streams()
-    try:
+
+    def work() -> object:
         try:
             args = None if arguments is None else list(arguments)
-            code = cli.main(args=args, prog_name="proj", standalone_mode=False)
+            return cli.main(args=args, prog_name="proj", standalone_mode=False)
         except OSError:
             flush_output(has_failed=True)  # raises OutputError if stdout caused the error
             raise
-        flush_output()
-    except click.ClickException as error:
-        text.print_message(_formatted(error))
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        text.print_message("interrupted")
-        return INTERRUPTED
-    except ProjError as error:
-        text.show_error(error)
-        return error.exit_code
-    except OSError as error:
-        explained = explain_system_error(error)
-        if explained is None:
-            raise
-        text.show_error(explained)
-        return explained.exit_code
-    return code if isinstance(code, int) else 0
 
-
-def _formatted(error: click.ClickException) -> str:
-    """Return click's message for a wrong command, formatted as click's own `show` prints it."""
-    shown = StringIO()
-    error.show(shown)
-    return shown.getvalue().rstrip("\n")
+    return guard_errors(work)
 
 
 if __name__ == "__main__":

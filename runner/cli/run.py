@@ -1,26 +1,43 @@
 """``proj run``: turns the options into a `RunRequest`, runs it, and prints the record as text or JSON."""
 
 import re
+import sys
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
 from msgspec import structs
 
-from runner.base.durations import format_duration, seconds_of
+from runner.base import progress
+from runner.base.durations import seconds_of
+from runner.base.lazy import LazyModule
 from runner.cli import completions
+from runner.cli.border import guard_errors
 from runner.cli.home import enter_home, warn_of_lost_store
 from runner.cli.options import OFFLINE
-from runner.cli.output import declaration_summary
+from runner.cli.outcome import describe_code, print_outcome
+from runner.cli.output import read_store
 from runner.cli.own_command import CommandWithWords, own_command
+from runner.cli.progress_line import ProgressLine
 from runner.cli.text import print_lines, print_message, show_error, show_event, show_hints_once
 from runner.errors import UsageError
-from runner.model import EnvironmentRecord, RunRecord, RunRequest, RunStatus
-from runner.plan import make_plan
+from runner.model import EnvironmentRecord, Event, Report, RunRecord, RunRequest
+from runner.plan import Plan, make_plan
 from runner.plan_record import describe_plan
-from runner.process import Echo
+from runner.process import Echo, Release, start_detached
+from runner.record import RunOutcome
 from runner.server.run.redirects import read_served
+from runner.settings import Home
 from runner.store.database import Database
+from runner.store.records import read_record
 from runner.workflow import run_with_repairs
+
+if TYPE_CHECKING:
+    from runner.cli import notification, resume
+else:
+    notification = LazyModule("runner.cli.notification")
+    resume = LazyModule("runner.cli.resume")
 
 
 def _parameters(assignments: tuple[str, ...]) -> dict[str, str]:
@@ -115,12 +132,21 @@ def _addresses(assignments: tuple[str, ...]) -> tuple[str, ...]:
 @click.option("--tracking-uri", metavar="URI", help="Also record on this MLflow server. [default: MLFLOW_TRACKING_URI]")
 @click.option("--in-place", is_flag=True, help="Run in the project folder itself, not in a frozen copy.")
 @OFFLINE
+@click.option(
+    "--resume",
+    metavar="RUN",
+    help="Continue an interrupted run: its code, environment, parameters and outputs.",
+    shell_complete=completions.runs,
+)
+@click.option("--detach", is_flag=True, help="Run in the background, also after a logout; see proj ps, log -f, stop.")
+@click.option("--no-tty", is_flag=True, help="Give the command no terminal: no colours, no progress bars.")
 @click.option("--dry-run", is_flag=True, help="Print the plan; build, run and record nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON; the command's output goes to stderr.")
 def run(
     assignments: tuple[str, ...],
     engine_options: tuple[str, ...],
     dry_run: bool,
+    detach: bool,
     as_json: bool,
     serve_as: tuple[str, ...],
     **options: str | float | bool | None,
@@ -139,18 +165,69 @@ def run(
     home = enter_home(writing=True)
     Database.check(home.database)
     warn_of_lost_store(home)
+    interrupted = _text(options, "resume")
+    if interrupted is not None:
+        request = resume.resume_request(request, interrupted)
     report = show_hints_once(show_event)
-    plan = make_plan(request, home, report)
-    if dry_run:
-        _print_plan(describe_plan(plan), plan.request.experiment_id, as_json)
-        return 0
-    outcome = run_with_repairs(plan, report, Echo.STDERR if as_json else Echo.SPLIT)
+    if detach and not dry_run:
+        return _run_detached(request, home, report, as_json=as_json)
+    line = ProgressLine()
+    with progress.observing(line) if sys.stderr.isatty() else nullcontext():
+        report = line.reporting(report)
+        plan = make_plan(request, home, report)
+        if dry_run:
+            _print_plan(describe_plan(plan), plan.request.experiment_id, as_json)
+            return 0
+        outcome = run_with_repairs(plan, report, _echo(as_json=as_json, no_tty=bool(options["no_tty"])))
+    return _finish(plan, outcome, as_json=as_json)
+
+
+def _echo(*, as_json: bool, no_tty: bool) -> Echo:
+    """Return how the output of the command is shown: in a terminal of its own if proj has one."""
+    if as_json:
+        return Echo.STDERR
+    return Echo.TERMINAL if not no_tty and sys.stdout.isatty() and sys.stderr.isatty() else Echo.SPLIT
+
+
+def _finish(plan: Plan, outcome: RunOutcome, *, as_json: bool) -> int:
+    """Print and announce the record of a run, and return the exit code."""
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(outcome.record), indent=2))
     if outcome.error:
         show_error(outcome.error)
-    _print_outcome(outcome.record)
+    print_outcome(outcome.record, plan.source.project, is_explained=outcome.error is not None)
+    notification.notify(outcome.record)
     return outcome.exit_code
+
+
+def _run_detached(request: RunRequest, home: Home, report: Report, *, as_json: bool) -> int:
+    """Start a run in a session of its own, print its id, and return 0 as soon as it is recorded."""
+
+    def work(release: Release) -> int:
+        def shown(event: Event) -> None:
+            if event.run_id is not None:
+                release(event.run_id, home.messages(event.run_id))
+            report(event)
+
+        def run_quietly() -> int:
+            plan = make_plan(request, home, shown)
+            return _finish(plan, run_with_repairs(plan, shown, Echo.NONE), as_json=False)
+
+        return guard_errors(run_quietly)
+
+    started = start_detached(work)
+    if started.name is None:
+        return started.exit_code
+    with read_store() as (database, _):
+        record = read_record(database, started.name, home)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(record), indent=2))
+    else:
+        click.echo(started.name)
+    short = started.name[:8]
+    print_message(f"run {short} ({record.run_name}) runs in the background", fg="green", bold=True)
+    print_message(f"  follow: proj log -f {short}   stop: proj stop {short}   all: proj ps")
+    return 0
 
 
 def _request(assignments: tuple[str, ...], options: dict[str, str | float | bool | None]) -> RunRequest:
@@ -186,42 +263,6 @@ def _seconds(text: str | None) -> float | None:
 def _text(options: dict[str, str | float | bool | None], name: str) -> str | None:
     value = options[name]
     return value if isinstance(value, str) else None
-
-
-def describe_code(record: RunRecord) -> str:
-    """Describe the code of a run in one line."""
-    code = record.code
-    if code is None:
-        return "code unknown"
-    if code.commit is None:
-        return f"tree {code.tree[:12]} (not in git)"
-    where = f" on {code.branch}" if code.branch else ""
-    if not code.dirty:
-        return f"commit {code.commit[:12]}{where}, clean"
-    count = len(code.changed_files)
-    changes = "1 file differs" if count == 1 else f"{count} files differ"
-    return f"commit {code.commit[:12]}{where}, dirty: {changes}, tree {code.tree[:12]}"
-
-
-def _print_outcome(record: RunRecord) -> None:
-    run_id = (record.run_id or "")[:8]
-    colour = "green" if record.status == RunStatus.FINISHED.value else "red"
-    seconds = f" in {format_duration(record.resources.wall_seconds)}" if record.resources else ""
-    print_message(f"run {run_id} ({record.run_name}) {record.status}{seconds}", fg=colour, bold=True)
-    print_message(f"  code: {describe_code(record)}")
-    if record.environment and record.environment.manager != "local":
-        print_message(f"  environment: {declaration_summary(record.environment)}")
-    if record.repairs:
-        print_message(f"  repaired: {'; '.join(record.repairs)}")
-    if record.redirects:
-        print_message(f"  tracking: {'; '.join(record.redirects)}")
-    for name, value in sorted(record.metrics.items())[:8]:
-        print_message(f"  {name} = {value:g}")
-    if record.reason:
-        print_message(f"  why: {record.reason}")
-    if record.status != RunStatus.FINISHED.value and record.folder:
-        print_message(f"  run folder, kept for inspection: {record.folder}")
-    print_message(f"  next: proj show {run_id}")
 
 
 def _describe_environment(environment: EnvironmentRecord) -> str:

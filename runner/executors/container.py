@@ -196,6 +196,7 @@ def _process(request: ExecutionRequest, argv: tuple[str, ...], env: Mapping[str,
         grace=request.grace,
         masks=request.masks,
         relays=True,
+        dead_addresses=request.dead_addresses,
     )
 
 

@@ -39,7 +39,8 @@ class ExecutionRequest(Struct, frozen=True, kw_only=True):
     """A command to execute. ``variables`` is its whole environment, see `child_environment`.
 
     ``argv`` is passed without a shell. Times are seconds. ``prepared`` is a supervisor that was started ahead, if any.
-    ``container`` and ``sharing`` are for executors that run images.
+    ``container`` and ``sharing`` are for executors that run images. ``dead_addresses`` are those of servers that end
+    with the command.
     """
 
     argv: tuple[str, ...]
@@ -54,6 +55,7 @@ class ExecutionRequest(Struct, frozen=True, kw_only=True):
     prepared: SupervisorHandle | None = None
     container: ContainerRun | None = None
     sharing: Sharing | None = None
+    dead_addresses: tuple[str, ...] = ()
 
 
 class Executor(Protocol):

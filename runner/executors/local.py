@@ -32,6 +32,7 @@ class LocalExecutor:
                 timeout=request.timeout,
                 grace=request.grace,
                 masks=request.masks,
+                dead_addresses=request.dead_addresses,
             ),
             request.prepared,
         )

@@ -9,6 +9,7 @@ from runner.manifest.faults import Faults
 from runner.manifest.own_keys import (
     number_of,
     read_description,
+    read_inputs,
     read_metrics,
     read_names,
     read_paths,
@@ -53,12 +54,14 @@ def _read_entry_point(name: str, node: Node, files: ProjectFiles, faults: Faults
         return EntryPoint(name=name, command="", faults=tuple(faults.found))
     own = node.field("environment")
     variables = read_variables(node.field("env"), faults)
+    inputs, copied = read_inputs(node.field("inputs"), faults)
     entry = EntryPoint(
         name=name,
         command=_read_command(name, node, faults),
         parameters=_read_parameters(name, node.field("parameters"), faults),
         description=read_description(node.field("description"), faults),
-        inputs=read_paths("inputs", node.field("inputs"), faults, inside=False),
+        inputs=inputs,
+        copied_inputs=copied,
         outputs=read_paths("outputs", node.field("outputs"), faults, inside=True),
         metrics=read_metrics(node.field("metrics"), faults),
         env={variable: value for variable, value in variables.items() if value is not None},

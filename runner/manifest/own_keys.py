@@ -16,6 +16,9 @@ from runner.model import MetricsFile
 
 _GOALS = {"max": "max", "maximize": "max", "maximise": "max", "min": "min", "minimize": "min", "minimise": "min"}
 
+INPUT_WAYS = ("link", "copy")
+"""How a run gets an input: by default small files are copied and large ones linked."""
+
 
 def read_description(node: Node | None, faults: Faults) -> str | None:
     """Return a description; warn if it is not a text."""
@@ -39,6 +42,21 @@ def read_paths(name: str, node: Node | None, faults: Faults, *, inside: bool) ->
         faults.warning(node.position, f"'{name}' is not a path or a list of paths, so it is not used")
         return ()
     return tuple(item.source for item in nodes if not inside or _stays_inside(name, item, faults))
+
+
+def read_inputs(node: Node | None, faults: Faults) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the inputs, and those of them that are copied: paths as for `read_paths`, or a mapping of path to way."""
+    if node is None or node.kind is not Kind.MAPPING:
+        return read_paths("inputs", node, faults, inside=False), ()
+    ways = {path: "link" if field.value.is_null else plain_of(field.value) for path, field in node.fields.items()}
+    if not all(way in INPUT_WAYS for way in ways.values()):
+        faults.warning(
+            node.position,
+            "'inputs' is a mapping with other values than 'copy' and 'link', so it is not used",
+            "for example inputs: [data.csv, images], or inputs: {data.csv: copy, images: link}",
+        )
+        return (), ()
+    return tuple(ways), tuple(path for path, way in ways.items() if way == "copy")
 
 
 def _stays_inside(name: str, node: Node, faults: Faults) -> bool:

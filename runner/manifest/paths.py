@@ -40,6 +40,13 @@ class Download(Struct, frozen=True, kw_only=True):
     path: Path
 
 
+class InputParameter(Struct, frozen=True, kw_only=True):
+    """A file or folder that a parameter names: its path while the command runs, and the URL it was fetched from."""
+
+    path: Path
+    url: str | None = None
+
+
 class ResolvedParameter(Struct, frozen=True, kw_only=True):
     """The value of a parameter as the command gets it, before quoting."""
 
@@ -71,6 +78,15 @@ def find_paths(parameters: tuple[Parameter, ...], rules: PathRules) -> tuple[Pat
     """Return the paths that parameters of the type ``path`` have while the command runs."""
     resolved = resolve_paths(parameters, rules)
     return tuple(Path(each.text) for each in resolved if each.parameter.type == PATH and each.text.startswith("/"))
+
+
+def find_path_inputs(parameters: tuple[Parameter, ...], rules: PathRules) -> tuple[InputParameter, ...]:
+    """Return what the parameters of the type ``path`` name, except those with secret values."""
+    return tuple(
+        InputParameter(path=Path(each.text), url=each.download.url if each.download else None)
+        for each in resolve_paths(parameters, rules)
+        if each.parameter.declared and each.parameter.type == PATH and each.text and not is_secret(each.parameter)
+    )
 
 
 def _resolve(parameter: Parameter, position: int, rules: PathRules) -> ResolvedParameter | ParameterError:

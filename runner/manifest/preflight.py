@@ -15,6 +15,7 @@ from runner.base.suggestions import nearest
 from runner.manifest.command_files import absent_scripts
 from runner.manifest.files import near_file, tidy_path
 from runner.manifest.foreign_paths import PathReplacement, find_tail, is_absent
+from runner.manifest.own_paths import own_paths
 from runner.model import EntryPoint, Fault, Parameter, ProjectFiles, Severity, ValueSource
 
 LFS = b"version https://git-lfs.github.com/spec/v1"
@@ -43,6 +44,8 @@ class PlannedCommand(Struct, frozen=True, kw_only=True):
     """Addresses (``HOST:PORT``) at which the run's own server is reachable (``--serve-as``)."""
     replacements: tuple[PathReplacement, ...] = ()
     """Paths of another machine that are replaced by files of the project."""
+    repository: Path | None = None
+    """The user's folder of which the run gets a frozen copy; None if it has no copy."""
     redirects_local_tracking: bool = False
     """Whether tracking URIs that name local folders are redirected to the run."""
 
@@ -62,6 +65,7 @@ def preflight(planned: PlannedCommand) -> tuple[Fault, ...]:
         *_pointers(planned),
         *_submodules(planned),
         *_paths(planned),
+        *_own_paths(planned),
         *_addresses(planned),
     )
     return tuple(dict.fromkeys(found))
@@ -168,6 +172,14 @@ def _paths(planned: PlannedCommand) -> Iterator[Fault]:
         message = f"the code names '{path.text}', which does not exist on this machine"
         hint = _tail_hint(path.text, planned.files)
         yield Fault(severity=Severity.WARNING, message=message, file=script.path, line=path.line, hint=hint)
+
+
+def _own_paths(planned: PlannedCommand) -> Iterator[Fault]:
+    """Find absolute paths into the project itself."""
+    top = planned.repository
+    if top is not None:
+        parameters, project = planned.parameters, planned.project or top
+        yield from own_paths(planned.entry_point, parameters, planned.scripts, planned.manifest, project, top)
 
 
 def _tail_hint(path: str, files: ProjectFiles) -> str | None:

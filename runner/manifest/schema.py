@@ -125,7 +125,13 @@ ENTRY_POINT = {
         },
     ),
     "description": _text("What the entry point does."),
-    "inputs": _texts("Files or folders that the command reads; their digests are recorded."),
+    "inputs": {
+        "description": "Files, folders or patterns that the command reads; their digests are recorded. "
+        "With a mapping, 'copy' gives each run a copy that it may change.",
+        "type": ["string", "array", "object", "null"],
+        "items": {"type": "string"},
+        "additionalProperties": {"enum": ["copy", "link", None]},
+    },
     "outputs": _texts("Files or folders that the command writes."),
     "metrics": {
         "description": "Files of numbers that the command writes: JSON, or name=value lines.",

@@ -3,6 +3,7 @@
 No other package starts a process.
 """
 
+from runner.process.detached import Release, start_detached
 from runner.process.execution import run
 from runner.process.link import SupervisorHandle, prepare
 from runner.process.programs import find_program
@@ -18,6 +19,7 @@ __all__ = [
     "Interrupted",
     "Outcome",
     "ProcessRequest",
+    "Release",
     "Stdin",
     "SupervisorHandle",
     "capture",
@@ -25,4 +27,5 @@ __all__ = [
     "prepare",
     "raising_signals",
     "run",
+    "start_detached",
 ]

@@ -7,9 +7,11 @@ import time
 from contextlib import ExitStack
 from signal import Signals
 
+from runner.base import progress
 from runner.process.link import SupervisorHandle, prepare, start_error
 from runner.process.output import Channel, Log, Screen, merges_streams, open_channels
-from runner.process.request import Outcome, ProcessRequest
+from runner.process.own_terminal import copy_size
+from runner.process.request import Echo, Outcome, ProcessRequest
 from runner.process.stop_sequence import STOPPING, Inbox, StopSequence
 from runner.process.terminal import Terminal
 
@@ -32,6 +34,8 @@ def run(request: ProcessRequest, prepared: SupervisorHandle | None = None) -> Ou
         ExecutionError: the command can't be started.
     """
     with ExitStack() as stack:
+        if request.echo is not Echo.NONE:
+            stack.enter_context(progress.suspended())
         supervisor = prepared or prepare()
         stack.callback(supervisor.close)
         merge = merges_streams(request.echo)
@@ -39,9 +43,7 @@ def run(request: ProcessRequest, prepared: SupervisorHandle | None = None) -> Ou
         stack.callback(log.close)
         inbox = stack.enter_context(Inbox().listening())
         supervisor.submit(request, merge=merge)
-        execution = _Execution(
-            request, supervisor, open_channels(request, supervisor.output, supervisor.errors, log), inbox
-        )
+        execution = _Execution(request, supervisor, open_channels(request, supervisor, log), inbox)
         stack.callback(execution.terminal.close)
         execution.follow()
         return execution.outcome(log.fault)
@@ -76,6 +78,8 @@ class _Execution:
         with _Selector() as selector:
             while not (self.is_over and self._is_drained()):
                 self._register(selector)
+                if self.supervisor.has_terminal:
+                    copy_size(self.supervisor.output)
                 ready = selector.select(self._wait_seconds())
                 for key, _ in ready:
                     self._dispatch(key)

@@ -13,6 +13,7 @@ from typing import Any
 
 from runner.base.streams import fill_standard_descriptors
 from runner.errors import ExecutionError
+from runner.process.own_terminal import open_terminal
 from runner.process.programs import find_program
 from runner.process.request import ProcessRequest
 
@@ -26,10 +27,10 @@ _START = f"import sys; sys.path.append({str(_PROGRAM.parent)!r}); import supervi
 class SupervisorHandle:
     """A supervisor that waits for its command. It is ready after 10 ms, so it is started ahead of the command."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, terminal: bool = False) -> None:
         fill_standard_descriptors()
         self.control, theirs = socket.socketpair()
-        self.output, their_output = os.pipe()
+        self.output, their_output, self.has_terminal = _open_output(terminal=terminal)
         self.errors, their_errors = os.pipe()
         # In a process group of its own a Ctrl-C does not end it. Before Python 3.11 the supervisor makes the group.
         options: dict[str, Any] = {"process_group": 0} if sys.version_info >= (3, 11) else {}
@@ -138,9 +139,20 @@ class SupervisorHandle:
         os.close(self.errors)
 
 
-def prepare() -> SupervisorHandle:
-    """Start a supervisor ahead of its command. Pass it to `run`, or close it."""
-    return SupervisorHandle()
+def prepare(*, terminal: bool = False) -> SupervisorHandle:
+    """Start a supervisor ahead of its command. Pass it to `run`, or close it.
+
+    With ``terminal`` the command's output is a terminal, if the system has a free one.
+    """
+    return SupervisorHandle(terminal=terminal)
+
+
+def _open_output(*, terminal: bool) -> tuple[int, int, bool]:
+    """Return our end and the command's end of its output, and whether it is a terminal."""
+    if terminal:
+        with contextlib.suppress(OSError):
+            return (*open_terminal(), True)
+    return (*os.pipe(), False)
 
 
 def _resolve_program(request: ProcessRequest) -> bytes:

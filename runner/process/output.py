@@ -1,12 +1,16 @@
 """Copies the output of a command to its log and to the screen: as bytes, at once, in bounded memory."""
 
 import codecs
+import errno
 import os
 import sys
 from pathlib import Path
 from typing import IO
 
+from runner.base.dead_links import LinkFilter
 from runner.base.masking import StreamMasker
+from runner.process.link import SupervisorHandle
+from runner.process.plain_text import PlainLines
 from runner.process.request import Echo, ProcessRequest
 
 CHUNK = 65536
@@ -107,12 +111,16 @@ class Screen:
 class Channel:
     """One output stream of the command."""
 
-    def __init__(self, descriptor: int, screen: Screen, log: Log, masks: tuple[bytes, ...]) -> None:
+    def __init__(
+        self, descriptor: int, screen: Screen, log: Log, request: ProcessRequest, *, is_terminal: bool = False
+    ) -> None:
         self.descriptor = descriptor
         self.screen = screen
         self.is_open = True
         self._log = log
-        self._masker = StreamMasker(masks)
+        self._masker = StreamMasker(request.masks)
+        self._links = LinkFilter(request.dead_addresses)
+        self._plain = PlainLines() if is_terminal else None
         os.set_blocking(descriptor, False)
 
     @property
@@ -126,6 +134,10 @@ class Channel:
             data = os.read(self.descriptor, CHUNK)
         except BlockingIOError:
             return False
+        except OSError as error:
+            if error.errno != errno.EIO:  # Linux reports the end of a pseudo-terminal in this way
+                raise
+            data = b""
         if not data:
             self.end()
             return False
@@ -137,15 +149,17 @@ class Channel:
         if self.is_open:
             self.is_open = False
             self._forward(self._masker.end())
+            self._log.write(self._plain.end() if self._plain else b"")
+            self.screen.write(self._links.end())
 
     def _forward(self, data: bytes) -> None:
-        self._log.write(data)
-        self.screen.write(data)
+        self._log.write(self._plain.feed(data) if self._plain else data)
+        self.screen.write(self._links.feed(data))
 
 
 def merges_streams(echo: Echo) -> bool:
     """Return whether stdout and stderr go to the same file, so that one pipe keeps their exact order."""
-    if echo != Echo.SPLIT:
+    if echo not in (Echo.SPLIT, Echo.TERMINAL):
         return True
     try:
         output, errors = (os.fstat(stream.fileno()) for stream in (sys.stdout, sys.stderr))
@@ -154,8 +168,10 @@ def merges_streams(echo: Echo) -> bool:
     return (output.st_dev, output.st_ino, output.st_rdev) == (errors.st_dev, errors.st_ino, errors.st_rdev)
 
 
-def open_channels(request: ProcessRequest, output: int, errors: int, log: Log) -> tuple[Channel, Channel]:
+def open_channels(request: ProcessRequest, supervisor: SupervisorHandle, log: Log) -> tuple[Channel, Channel]:
     """Return the channels of a command's stdout and stderr."""
-    shown = {Echo.SPLIT: (sys.stdout, sys.stderr), Echo.STDERR: (sys.stderr, sys.stderr), Echo.NONE: (None, None)}
+    own = (sys.stdout, sys.stderr)
+    shown = {Echo.SPLIT: own, Echo.TERMINAL: own, Echo.STDERR: (sys.stderr, sys.stderr), Echo.NONE: (None, None)}
     first, second = (Screen(stream) for stream in shown[request.echo])
-    return Channel(output, first, log, request.masks), Channel(errors, second, log, request.masks)
+    output = Channel(supervisor.output, first, log, request, is_terminal=supervisor.has_terminal)
+    return output, Channel(supervisor.errors, second, log, request)

@@ -14,6 +14,8 @@ class Echo(str, Enum):
 
     SPLIT = "split"
     """The command's stdout on proj's stdout, its stderr on proj's stderr."""
+    TERMINAL = "terminal"
+    """As `SPLIT`; the command's output is a terminal of its own, because proj's is one."""
     STDERR = "stderr"
     """Both on proj's stderr; stdout stays free for data."""
     NONE = "none"
@@ -32,6 +34,7 @@ class ProcessRequest(Struct, frozen=True, kw_only=True):
     ``grace`` is the time between two signals of the stop sequence. ``masks`` are replaced by ``***`` in the log and on
     the screen, as is everything that looks like a credential. A command that ``relays`` passes signals on to the
     processes that it started, as the client of a container engine does: all signals but SIGKILL are sent to it alone.
+    Lines in which a client links to one of ``dead_addresses`` are kept off the screen; the log has them.
     """
 
     argv: tuple[str, ...]
@@ -44,6 +47,7 @@ class ProcessRequest(Struct, frozen=True, kw_only=True):
     grace: float = 5.0
     masks: tuple[bytes, ...] = ()
     relays: bool = False
+    dead_addresses: tuple[str, ...] = ()
 
 
 class Outcome(Struct, frozen=True, kw_only=True):

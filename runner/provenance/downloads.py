@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runner.base import progress
 from runner.base.files import replacing
 from runner.errors import ExecutionError
 from runner.settings import is_offline
@@ -11,6 +12,7 @@ from runner.urls import without_credentials
 if TYPE_CHECKING:
     from urllib.request import Request
 
+_PIECE = 1 << 18
 TIMEOUT = 60.0
 """Seconds without data after which a download fails."""
 
@@ -21,7 +23,6 @@ def fetch(url: str, path: Path) -> None:
     Raises:
         ExecutionError: it can't be downloaded.
     """
-    import shutil
     from http.client import HTTPException
     from urllib.error import HTTPError
     from urllib.request import urlopen
@@ -38,7 +39,11 @@ def fetch(url: str, path: Path) -> None:
             urlopen(_request(url), timeout=TIMEOUT) as answer,  # noqa: S310  http(s) only: PathRules
             partial.open("wb") as file,
         ):
-            shutil.copyfileobj(answer, file)
+            length = answer.headers.get("Content-Length") or ""
+            progress.begin(int(length) if length.isdecimal() else None)
+            while piece := answer.read(_PIECE):
+                file.write(piece)
+                progress.advance(len(piece))
     except (OSError, ValueError, HTTPException) as error:
         if isinstance(error, HTTPError):
             error.close()

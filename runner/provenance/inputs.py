@@ -3,13 +3,17 @@
 import errno
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
+from posixpath import normpath
 from typing import TYPE_CHECKING
 
-from runner.base.files import DigestCache
+from runner.base.files import DigestCache, walk_files
+from runner.base.foreign_text import ForeignTextError
 from runner.model import FileRecord
+from runner.provenance.dvc import SUFFIX, differs, md5_of, pointer_md5
 
 if TYPE_CHECKING:
     from ctypes import CDLL
@@ -34,11 +38,12 @@ class Watch:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._watches: dict[int, list[Path]] = {}
-        self._unseen: list[Path] = []
+        self.unseen: list[Path] = []
+        """The files that were not watched."""
         self._descriptor = _start() if paths else None
         for number, path in enumerate(paths):
             if self._descriptor is None or number >= MOST_WATCHED or not self._add(path):
-                self._unseen.append(path)
+                self.unseen.append(path)
 
     def _add(self, path: Path) -> bool:
         watch = _library().inotify_add_watch(self._descriptor, os.fsencode(path), _IN_OPEN | _IN_ONESHOT)
@@ -51,7 +56,7 @@ class Watch:
 
     def stop(self) -> tuple[Path, ...]:
         """Stop watching and return the opened files and the files that were not watched."""
-        opened = list(self._unseen)
+        opened = list(self.unseen)
         if self._descriptor is not None:
             for watch in _events(self._descriptor):
                 opened.extend(self._watches.pop(watch, ()))
@@ -92,50 +97,72 @@ def _events(descriptor: int) -> Iterator[int]:
             start += _EVENT_HEAD + int.from_bytes(data[start + 12 : start + 16], sys.byteorder)
 
 
+def find_files(named: Iterable[tuple[str, Path]]) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """Return the files of inputs by the name to record; the notices name folders that have too many files.
+
+    ``named`` are a name and a path of each input, a file or a folder. A pointer of DVC beside an input belongs to it.
+    """
+    files: dict[str, Path] = {}
+    notices: list[str] = []
+    for name, path in named:
+        plain = name.rstrip("/")
+        pointer = path.with_name(path.name + SUFFIX) if path.name else path
+        if pointer != path and pointer.is_file():
+            files[plain + SUFFIX] = pointer
+        if not path.is_dir():
+            files[name] = path
+            continue
+        found = list(islice(walk_files(path), MOST_DECLARED + 1))
+        below = found[:MOST_DECLARED]
+        files.update((normpath(f"{plain}/{one.relative_to(path).as_posix()}"), one) for one in below)
+        if len(found) > MOST_DECLARED:
+            message = f"The input '{as_text(name)}' has more than {MOST_DECLARED:,} files; the first ones are recorded"
+            notices.append(message)
+    return files, tuple(notices)
+
+
 def digest_inputs(
-    project: Path,
-    declared: Iterable[str],
-    opened: Iterable[tuple[str, Path]],
-    cache: Path,
-    progress: Callable[[int], None] = lambda _size: None,
+    files: Mapping[str, Path], cache: Path, progress: Callable[[int], None] = lambda _size: None
 ) -> tuple[tuple[FileRecord, ...], tuple[str, ...]]:
     """Digest the inputs of a run; the notices name those that could not be digested.
 
-    ``declared`` are paths as the manifest has them, files or folders, found from ``project``. ``opened`` are a path to
-    record and the file to read for each file that was seen to be opened. Digests are remembered in ``cache``.
-    ``progress`` gets the size of each file before it is read.
+    ``files`` are the files by the name to record. Digests are cached in ``cache``. ``progress`` gets the size of each
+    file before it is read.
     """
     digests = DigestCache(cache)
-    records: dict[str, FileRecord] = {}
+    records: list[FileRecord] = []
     notices: list[str] = []
-    for name, path in (*_declared(project, declared, notices), *opened):
-        if name in records:
-            continue
+
+    def add(name: str, path: Path) -> None:
         try:
             size = path.stat().st_size
             progress(0 if digests.knows(path) else size)
-            records[name] = FileRecord(path=_as_text(name), size=size, sha256=digests.sha256(path))
+            sha256 = digests.digest(path)
         except OSError as error:
-            notices.append(f"The input '{_as_text(name)}' can't be read: {error.strerror}")
+            notices.append(f"The input '{as_text(name)}' can't be read: {error.strerror}")
+        else:
+            records.append(FileRecord(path=as_text(name), size=size, sha256=sha256, md5=pointer_md5(path)))
+
+    for name, path in sorted(files.items()):
+        add(name, path)
     with suppress(OSError):  # the next run reads the files again
         digests.save()
-    return tuple(records[name] for name in sorted(records)), tuple(notices)
+    return tuple(records), tuple(notices)
 
 
-def _declared(project: Path, declared: Iterable[str], notices: list[str]) -> Iterator[tuple[str, Path]]:
-    for name in declared:
-        declared_path = project / name
-        if not declared_path.is_dir():
-            yield name, declared_path
-            continue
-        found = sorted(path for path in declared_path.rglob("*") if path.is_file())
-        yield from (
-            (f"{name.rstrip('/')}/{path.relative_to(declared_path).as_posix()}", path) for path in found[:MOST_DECLARED]
-        )
-        if len(found) > MOST_DECLARED:
-            notices.append(f"The input '{name}' has {len(found)} files; the first {MOST_DECLARED} were digested")
+def compare_with_pointers(files: Iterable[Path], cache: Path) -> tuple[str, ...]:
+    """Return a text for each pointer of DVC among the files whose data is something else."""
+    digests = DigestCache(cache, md5_of)
+    found = []
+    for path in files:
+        if path.suffix == SUFFIX:
+            with suppress(OSError, ForeignTextError):  # no pointer, or data that can't be read, which is reported
+                found.append(differs(path, digests))
+    with suppress(OSError):  # the next run reads the files again
+        digests.save()
+    return tuple(text for text in found if text)
 
 
-def _as_text(path: str) -> str:
+def as_text(path: str) -> str:
     """Return a path as text that can be stored, also if it is not UTF-8."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

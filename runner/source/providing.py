@@ -31,11 +31,12 @@ MOST_FILES = 50_000
 
 
 class FileToProvide(Struct, frozen=True, array_like=True):
-    """A file to provide: its path in the run folder, its origin, and its SHA-256 if known."""
+    """A file to provide: its path in the run folder, its origin, its SHA-256 if known, and whether to copy it."""
 
     path: bytes
     origin: bytes
     sha256: str | None = None
+    copied: bool = False
 
 
 class FilesToProvide(Struct, frozen=True, kw_only=True):
@@ -67,7 +68,7 @@ def choose_ignored(root: Path, ignored: Iterable[bytes], home: Path, without: It
     # Below proj's home some folders have their own .gitignore, such as uv's cache.
     skipped = (*without, own[len(top) :]) if own.startswith(top) else tuple(without)
     for path in sorted(ignored):
-        if any(part and is_unwanted_folder(part) for part in _parents(path)) or _is_below(path, skipped):
+        if any(part and is_unwanted_folder(part) for part in _parents(path)) or is_below(path, skipped):
             continue
         if not path.endswith(b"/"):
             if not is_unwanted_file(path) and os.path.lexists(top + path):
@@ -84,7 +85,8 @@ def _parents(path: bytes) -> Iterator[bytes]:
         folder = folder.rpartition(b"/")[0]
 
 
-def _is_below(path: bytes, folders: tuple[bytes, ...]) -> bool:
+def is_below(path: bytes, folders: tuple[bytes, ...]) -> bool:
+    """Return whether a path is one of these folders or in one of them."""
     tidy = path.rstrip(b"/")
     return any(tidy == folder or tidy.startswith(folder + b"/") for folder in folders)
 
@@ -106,7 +108,7 @@ def _walk(top: bytes, start: bytes, skipped: tuple[bytes, ...], found: FilesToPr
         folders.append(folder)
         for entry in here:
             path = folder + b"/" + entry.name
-            if _is_below(path, skipped):
+            if is_below(path, skipped):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 waiting.extend(() if is_unwanted_folder(path) else (path,))
@@ -170,6 +172,8 @@ def _kept(known: Provided | None, want: FileToProvide, place: tuple[int, str]) -
         return None
     before = origin_stamp(want.origin)
     if known.how == "linked":
+        if want.copied:
+            return None
         return structs.replace(known, before=before, sha256=want.sha256)
     return known if known.before == before else None
 
@@ -206,11 +210,14 @@ class _Copier:
         """
         folder, name = place
         origin = Path(os.fsdecode(want.origin))
+        if want.copied:
+            origin = origin.resolve()  # the content, also of a link
         status = origin.lstat()
         if status_at(folder, name) is not None:
             remove_at(folder, name)
         is_copied = stat.S_ISREG(status.st_mode) and not _holds_secrets(origin.name)
-        how = self._fill(origin, status.st_size, folder, name) if is_copied else "linked"
+        size = 0 if want.copied else status.st_size
+        how = self._fill(origin, size, folder, name) if is_copied else "linked"
         if how == "linked":
             os.symlink(origin.resolve(), name, dir_fd=folder)
             before = origin_stamp(want.origin)

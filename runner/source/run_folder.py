@@ -2,27 +2,30 @@
 
 import os
 import re
+import stat
 from contextlib import suppress
 from pathlib import Path
 from posixpath import normpath, relpath
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from runner.base.files import Stamp, sha256_of
 from runner.base.mounts import mount_points
-from runner.base.safe_paths import LinkError, folder_at, open_tree, remove_at, remove_in_run, status_at
+from runner.base.safe_paths import LinkError, folder_at, open_tree, remove_in_run
 from runner.errors import GitError, SnapshotError
 from runner.model import Event, EventKind, Report
 from runner.settings import Home
 from runner.source.checkout import CheckoutEntry, Contents, Table, checkout_tree, is_unchanged, scan, wait_for_tick
 from runner.source.freezing import SIZE_LIMIT, SnapshotIndex, known_prefixes, project_key
 from runner.source.gitcommand import run_concurrently
+from runner.source.input_files import Layout, RequiredPaths, parents_for, provide_inputs
 from runner.source.opening import Source
 from runner.source.pool import require_own, reuse_folder, store_folder
 from runner.source.providing import (
     FilesToProvide,
     FileToProvide,
     choose_ignored,
+    is_below,
     list_ignored,
     origin_stamp,
     provide_files,
@@ -30,15 +33,9 @@ from runner.source.providing import (
 from runner.source.snapshot import Snapshot, path_text, retake_snapshot
 from runner.source.unwanted import CACHES, ENVIRONMENT_MARKS
 
+_WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 _MISSING = r"(?m)^.*No such file or directory.*$"
 _OUTSIDE = r"(?:\.\./)+[^\s'\":,]+"
-
-
-class RequiredPaths(Struct, frozen=True, kw_only=True):
-    """Paths that a manifest declares, relative to the project folder: inputs to provide, outputs to leave out."""
-
-    inputs: tuple[str, ...] = ()
-    outputs: tuple[str, ...] = ()
 
 
 class Changes(Struct, frozen=True, kw_only=True):
@@ -93,7 +90,7 @@ class RunFolder:
             found = scan(self.top, CACHES | {b".git"}, mounted)
         except OSError as error:
             raise SnapshotError("The run made a part of its folder unreadable", context=str(error)) from error
-        files = _without_environments(found, self._table)
+        files = without_environments(found, self._table)
         known = self._table.laid.keys() | self._table.provided.keys()
         self._new = [path for path in files if path not in known]
         changed = [path for path, stamp in files.items() if path in known and self._is_changed(path, stamp)]
@@ -101,7 +98,7 @@ class RunFolder:
         return Changes(
             files=tuple(sorted(self._relative(path) for path in (*self._new, *changed))),
             deleted=tuple(sorted(self._relative(path) for path in deleted)),
-            notices=(*map(_mount_notice, mounted), *self._touched_origins()),
+            notices=tuple(map(_mount_notice, mounted)),
         )
 
     def _relative(self, path: bytes) -> str:
@@ -122,8 +119,8 @@ class RunFolder:
         except OSError:
             return True
 
-    def _touched_origins(self) -> list[str]:
-        """Return a notice for each linked user's file that changed during the run."""
+    def changed_originals(self) -> tuple[str, ...]:
+        """Return the paths, relative to the project folder, of linked files of the user that changed during the run."""
         found = []
         for path, one in self._table.provided.items():
             if one.how == "linked":
@@ -134,8 +131,24 @@ class RunFolder:
                 except OSError:
                     same = False
                 if not same:
-                    found.append(f"{path_text(path)} changed in the project during the run; it was linked, not copied")
-        return found
+                    found.append(self._relative(path))
+        return tuple(sorted(found))
+
+    def unchanged_source(self, path: Path) -> Path | None:
+        """Return a file that has the content of ``path`` when the run began, None if no file is known to have it.
+
+        For a copy of a user's file that is the file itself, whose digest may be cached.
+        """
+        is_inside = path.is_relative_to(self.top)
+        one = self._table.provided.get(os.fsencode(path.relative_to(self.top))) if is_inside else None
+        if one is None:
+            return path
+        try:
+            if origin_stamp(one.origin) == one.before:
+                return Path(os.fsdecode(one.origin))
+            return path if one.how != "linked" and Stamp.of(path.lstat()) == one.stamp else None
+        except OSError:
+            return None
 
     def explain_missing(self, output: str, project: Path | None) -> str | None:
         """Return the reason for a missing file if the file exists outside the repository, else None."""
@@ -149,8 +162,14 @@ class RunFolder:
         return None
 
     def release(self, *, keep: bool) -> None:
-        """Keep the folder unchanged, or move it to the pool for a later run of the project."""
-        if self.in_place or keep:
+        """Keep the folder for inspection, or move it to the pool for a later run of the project.
+
+        In a kept folder the files of the tree become read-only, so that nobody edits them instead of the project's.
+        """
+        if self.in_place:
+            return
+        if keep:
+            self._protect()
             return
         require_own(self.root, self.project)  # a process that is still running may have replaced it
         _refuse_mounts(self.root)
@@ -160,6 +179,16 @@ class RunFolder:
                     parent, name = tree.parent(path)
                     os.unlink(name, dir_fd=parent)
         store_folder(self.root, self.key, self._table)
+
+    def _protect(self) -> None:
+        """Make the files of the tree that the run did not change read-only."""
+        require_own(self.root, self.project)
+        start = os.fsencode(self.top) + b"/"
+        for path, laid in self._table.laid.items():
+            with suppress(OSError):
+                status = os.lstat(start + path)
+                if stat.S_ISREG(status.st_mode) and Stamp.of(status) == laid.stamp:
+                    os.chmod(start + path, stat.S_IMODE(status.st_mode) & ~_WRITE)  # noqa: PTH101  # likewise
 
 
 def _refuse_mounts(root: Path) -> None:
@@ -181,7 +210,7 @@ def _mount_notice(path: bytes) -> str:
     return f"{path_text(path)} is another file system that the run mounted; its files are not outputs"
 
 
-def _without_environments(found: Contents, table: Table) -> dict[bytes, Stamp]:
+def without_environments(found: Contents, table: Table) -> dict[bytes, Stamp]:
     """Return the files without those of environments that the run created."""
     marks = {path for path in found.files if path.endswith(b"/pyvenv.cfg") and path not in table.laid}
     marks |= {path for path in found.folders if path.endswith(b"/conda-meta")}
@@ -205,7 +234,8 @@ def check_out(
     required_paths = required_paths or RequiredPaths()
     key = project_key(source.root or source.name)
     root = home.folders / run_id
-    top = root.joinpath(*_parents_for(required_paths.inputs, snapshot), snapshot.label or "project")
+    parents = parents_for(required_paths.inputs, snapshot.root, snapshot.code.subdirectory)
+    top = root.joinpath(*parents, snapshot.label or "project")
     table = reuse_folder(home, key, snapshot.code.tree, root, top)
     if not table.tree:
         report(Event(kind=EventKind.STEP, message="Checking out the code"))
@@ -218,13 +248,16 @@ def check_out(
     wanted = _files_to_provide(snapshot, source, home, required_paths, ignored)
     _report_crowded(wanted, report)
     provided = provide_files(top, _outside_tree(wanted, laid), table.provided)
-    folder = RunFolder(
-        root, top, snapshot.code.subdirectory, Table(tree=snapshot.code.tree, laid=laid, provided=provided)
-    )
-    folder.key = key
-    with folder_at(root.parent, (root.name, *folder.project.relative_to(root).parts), create=True):
+    project, count = top / snapshot.code.subdirectory, len(laid)
+    with folder_at(root.parent, (root.name, *project.relative_to(root).parts), create=True):
         pass  # a commit may lack the folder
-    folder.outside_inputs = tuple(_bring_inputs(folder, source, required_paths.inputs, report))
+    layout = Layout(root=root, top=top, project=project, laid=laid, provided=provided)
+    outside = provide_inputs(layout, source.project, required_paths, report)
+    # A tree of which a link was replaced is not complete: the next run that gets this folder must list it.
+    tree = snapshot.code.tree if len(laid) == count else ""
+    folder = RunFolder(root, top, snapshot.code.subdirectory, Table(tree=tree, laid=laid, provided=provided))
+    folder.key = key
+    folder.outside_inputs = outside
     stamps = [*(one.stamp for one in laid.values()), *(one.stamp for one in provided.values())]
     wait_for_tick(root, max((stamp.changed for stamp in stamps), default=0))
     return folder
@@ -244,15 +277,6 @@ def _check_out_tree(
     return checkout_tree(home, top, snapshot.code.tree, Table())
 
 
-def _parents_for(inputs: tuple[str, ...], snapshot: Snapshot) -> tuple[str, ...]:
-    """Return the names of the user's folders above the top that ``..`` in declared inputs refers to."""
-    if snapshot.root is None:
-        return ()
-    below = [normpath(f"{snapshot.code.subdirectory or '.'}/{path}") for path in inputs if not path.startswith("/")]
-    climbs = max((path.split("/").count("..") for path in below), default=0)
-    return snapshot.root.parent.parts[1:][-(climbs - 1) :] if climbs > 1 else ()
-
-
 def _ignored(source: Source, home: Home) -> list[bytes]:
     if source.root is None:
         return []
@@ -268,8 +292,12 @@ def _files_to_provide(
     outputs = [os.fsencode(normpath(f"{snapshot.code.subdirectory or '.'}/{path}")) for path in required_paths.outputs]
     wanted = choose_ignored(source.root, ignored, home.root.resolve(), outputs)
     top = os.fsencode(source.root) + b"/"
+    copied = tuple(
+        os.fsencode(normpath(f"{snapshot.code.subdirectory or '.'}/{path}")) for path in required_paths.copied
+    )
+    wanted.files[:] = [structs.replace(one, copied=is_below(one.path, copied)) for one in wanted.files]
     large = ((os.fsencode(one.path), one.sha256) for one in snapshot.large)
-    wanted.files.extend(FileToProvide(path, top + path, digest) for path, digest in large)
+    wanted.files.extend(FileToProvide(path, top + path, digest, is_below(path, copied)) for path, digest in large)
     return wanted
 
 
@@ -287,32 +315,6 @@ def _report_crowded(wanted: FilesToProvide, report: Report) -> None:
         report(Event(kind=EventKind.WARNING, message=message))
 
 
-def _bring_inputs(
-    folder: RunFolder, source: Source, inputs: tuple[str, ...], report: Report
-) -> "list[tuple[str, Path]]":
-    """Provide declared inputs from outside the repository at the same relative path."""
-    found = []
-    for name in inputs:
-        target = Path(os.path.normpath(folder.project / name))
-        if source.project is None or Path(name).is_absolute() or target.is_relative_to(folder.top):
-            continue
-        origin = Path(os.path.normpath(source.project / name))
-        if not origin.exists() or not target.is_relative_to(folder.root):
-            report(Event(kind=EventKind.WARNING, message=f"The input '{name}' does not exist: {origin}"))
-            continue
-        if origin.is_dir():
-            with open_tree(folder.root.parent, (folder.root.name,)) as tree:
-                parent, last = tree.parent(os.fsencode(target.relative_to(folder.root)), create=True)
-                if status_at(parent, last) is not None:
-                    remove_at(parent, last)
-                os.symlink(origin, last, dir_fd=parent)
-        else:
-            want = FileToProvide(os.fsencode(origin.name), os.fsencode(origin))
-            provide_files(target.parent, FilesToProvide(files=[want], folders=[], crowded=[]), {})
-        found.append((name, target))
-    return found
-
-
 def in_place_run_folder(snapshot: Snapshot, source: Source) -> RunFolder:
     """Return the project folder itself as the run folder; nothing is copied.
 
@@ -325,6 +327,6 @@ def in_place_run_folder(snapshot: Snapshot, source: Source) -> RunFolder:
         found = scan(source.root, CACHES | {b".git"})
     except OSError as error:
         raise SnapshotError("A part of the project can't be read", context=str(error)) from error
-    laid = {path: CheckoutEntry(b"", "", stamp) for path, stamp in _without_environments(found, Table()).items()}
+    laid = {path: CheckoutEntry(b"", "", stamp) for path, stamp in without_environments(found, Table()).items()}
     table = Table(tree=snapshot.code.tree, laid=laid)
     return RunFolder(source.root, source.root, source.subdirectory, table, in_place=True)

@@ -175,7 +175,7 @@ def _digest_large(
             if not cache.knows(path):
                 report(Event(kind=EventKind.STEP, message=f"Digesting {path_text(one.path)}"))
             try:
-                found.append(LargeFile(path=os.fsdecode(one.path), size=path.stat().st_size, sha256=cache.sha256(path)))
+                found.append(LargeFile(path=os.fsdecode(one.path), size=path.stat().st_size, sha256=cache.digest(path)))
             except OSError as error:
                 unread.append(f"{path_text(one.path)} can't be read: {error.strerror}")
     cache.save()

@@ -58,6 +58,11 @@ def is_over(db: Database, run_id: str) -> bool:
     return run.status.is_over or (run.owner is not None and is_gone(run.owner))
 
 
+def live_runs(db: Database) -> list[tuple[str, ProcessIdentity]]:
+    """Return the ids of the runs that were not closed, the newest first, with the processes that own them."""
+    return [(row["run_id"], owner) for row, owner in reversed(_unfinished(db))]
+
+
 def _unfinished(db: Database) -> list[tuple[Row, ProcessIdentity]]:
     """Return the runs that were not closed, with their owners."""
     rows = db.query(

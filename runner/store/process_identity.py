@@ -34,6 +34,11 @@ def is_gone(owner: ProcessIdentity) -> bool:
     return _started(owner.pid) != owner.started
 
 
+def is_reachable(owner: ProcessIdentity) -> bool:
+    """Return whether a process is on this machine and not in another container, so that it can get signals."""
+    return owner.host == platform.node() and owner.boot == _boot() and owner.space == _space()
+
+
 @lru_cache(maxsize=1)
 def _boot() -> str:
     """Return the boot id of the machine; empty if unknown."""

@@ -74,4 +74,5 @@ def make_record(run: Run, experiment: str, stored: tuple[Param, ...], home: Home
         repairs=details.repairs,
         notices=details.notices,
         template=details.template,
+        failed_at=details.failed_at,
     )

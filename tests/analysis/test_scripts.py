@@ -79,8 +79,8 @@ def test_the_names_of_uris_are_found(code: str) -> None:
 
 
 def test_absolute_paths_are_found_and_docstrings_are_not_read() -> None:
-    code = '"""/home/me/no"""\nread("C:\\\\Users\\\\me\\\\a.csv")\nread("/home/me/b.csv")\nread("/tmp/c")\n'
-    assert texts(read_script("a.py", code).paths) == ["C:\\Users\\me\\a.csv", "/home/me/b.csv"]
+    code = '"""/home/me/no"""\nread("C:\\\\Users\\\\me\\\\a.csv")\nr("/home/me/b.csv")\nread("/tmp/c", "/api", "a/b")\n'
+    assert texts(read_script("a.py", code).paths) == ["C:\\Users\\me\\a.csv", "/home/me/b.csv", "/tmp/c"]
 
 
 def test_local_modules_are_followed_and_not_reported(tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ def test_help_loads_no_command(tmp_path: Path) -> None:
             "base.lazy",
             "base.suggestions",
             "cli",
+            "cli.border",
             "cli.main",
             "cli.options",
             "cli.streams",

@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from runner.base.files import DigestCache, clone_at, copy_at, open_regular, remove_tree, sha256_of, write_atomically
 from runner.base.safe_paths import folder_at
 from runner.provenance import inputs
-from runner.provenance.inputs import Watch, digest_inputs
+from runner.provenance.inputs import Watch, digest_inputs, find_files
 from runner.provenance.outputs import OutputFolder, OutputLimits, collect_outputs
 from tests.conftest import write_tree
 
@@ -84,39 +85,73 @@ def test_what_nobody_can_watch_counts_as_opened(tmp_path: Path, monkeypatch: pyt
 
 def test_inputs_are_digested(tmp_path: Path) -> None:
     project = write_tree(tmp_path / "p", {"a.csv": "1", "set/x.csv": "2", "set/y/z.csv": "3", "seen.dat": "4"})
-    records, notices = digest_inputs(
-        project,
-        ("a.csv", "set", "none.csv"),
-        (("seen.dat", project / "seen.dat"), ("a.csv", project / "a.csv")),
-        tmp_path / "cache",
-    )
-    assert [(one.path, one.sha256) for one in records] == [
-        ("a.csv", sha("1")),
-        ("seen.dat", sha("4")),
-        ("set/x.csv", sha("2")),
-        ("set/y/z.csv", sha("3")),
+    write_tree(tmp_path, {"far/w.csv": "5"})
+    (project / "set/link").symlink_to(tmp_path / "far")
+    (project / "set/link/loop").symlink_to(project / "set")
+    named = (*((name, project / name) for name in ("a.csv", "set/", "none.csv")), ("seen.dat", project / "seen.dat"))
+    files, crowded = find_files(named)
+    records, notices = digest_inputs(files, tmp_path / "cache")
+    assert [(one.path, one.sha256, one.md5) for one in records] == [
+        ("a.csv", sha("1"), None),
+        ("seen.dat", sha("4"), None),
+        ("set/link/w.csv", sha("5"), None),
+        ("set/x.csv", sha("2"), None),
+        ("set/y/z.csv", sha("3"), None),
     ]
     assert len(notices) == 1
     assert "none.csv" in notices[0]
+    assert crowded == ()
+
+
+def test_of_a_crowded_folder_the_first_files_are_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs, "MOST_DECLARED", 2)
+    write_tree(tmp_path, {"set/a": "", "set/b": "", "set/c": "", "two/a": "", "two/b": ""})
+    files, crowded = find_files((("set", tmp_path / "set"), ("two", tmp_path / "two")))
+    assert list(files) == ["set/a", "set/b", "two/a", "two/b"]
+    assert len(crowded) == 1
+    assert "'set' has more than 2 files" in crowded[0]
+
+
+def test_a_file_that_is_moved_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tree(tmp_path, {"folder/a": "1"})
+    time.sleep(0.05)
+    cache = DigestCache(tmp_path / "cache")
+    cache.digest(tmp_path / "folder/a")
+    cache.save()
+    (tmp_path / "folder").rename(tmp_path / "other")
+    monkeypatch.setattr("runner.base.files.sha256_of", lambda _path: pytest.fail("read again"))
+    cache = DigestCache(tmp_path / "cache")
+    assert cache.knows(tmp_path / "other/a")
+    assert cache.digest(tmp_path / "other/a") == sha("1")
+
+
+def test_the_cache_keeps_the_digests_that_were_used_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.base.files._MOST_DIGESTS", 2)
+    write_tree(tmp_path, {name: name for name in "abc"})
+    time.sleep(0.05)
+    cache = DigestCache(tmp_path / "cache")
+    for name in "abca":
+        cache.digest(tmp_path / name)
+    cache.save()
+    cache = DigestCache(tmp_path / "cache")
+    assert [cache.knows(tmp_path / name) for name in "abc"] == [True, False, True]
 
 
 def test_digests_are_remembered_until_a_file_is_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_tree(tmp_path, {"a": "1"})
     os.utime(tmp_path / "a", (1, 1))
-    import time
-
     time.sleep(0.05)
     cache = DigestCache(tmp_path / "cache")
-    assert cache.sha256(tmp_path / "a") == sha("1")
+    assert cache.digest(tmp_path / "a") == sha("1")
     cache.save()
     with monkeypatch.context() as patch:
         patch.setattr("runner.base.files.sha256_of", lambda _path: pytest.fail("read again"))
-        assert DigestCache(tmp_path / "cache").sha256(tmp_path / "a") == sha("1")
+        assert DigestCache(tmp_path / "cache").digest(tmp_path / "a") == sha("1")
     write_tree(tmp_path, {"a": "2"})
     os.utime(tmp_path / "a", (1, 1))
-    assert DigestCache(tmp_path / "cache").sha256(tmp_path / "a") == sha("2")
+    assert DigestCache(tmp_path / "cache").digest(tmp_path / "a") == sha("2")
     (tmp_path / "cache").write_bytes(b"damaged")
-    assert DigestCache(tmp_path / "cache").sha256(tmp_path / "a") == sha("2")
+    assert DigestCache(tmp_path / "cache").digest(tmp_path / "a") == sha("2")
 
 
 def test_a_pipe_is_not_read(tmp_path: Path) -> None:

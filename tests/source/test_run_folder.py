@@ -12,7 +12,8 @@ from runner.base.files import remove_tree
 from runner.errors import SnapshotError
 from runner.settings import Home
 from runner.source import providing
-from runner.source.run_folder import RequiredPaths, RunFolder, check_out, in_place_run_folder
+from runner.source.input_files import RequiredPaths
+from runner.source.run_folder import RunFolder, check_out, in_place_run_folder
 from runner.source.snapshot import current_tree
 from tests.conftest import MakeRepository, git, write_tree
 from tests.support.sources import Said, fingerprint, freeze
@@ -39,7 +40,7 @@ def test_the_folder_is_exactly_the_tree(make_repository: MakeRepository, home: H
     assert folder.root.parent == home.folders
     mine, theirs = fingerprint(folder.top), fingerprint(root)
     assert mine == {name: what for name, what in theirs.items() if not name.startswith(".git/") and name != ".git"}
-    assert (folder.changes(), folder.inspect().deleted, folder.inspect().notices) == ((), (), ())
+    assert (folder.changes(), folder.inspect().deleted, folder.changed_originals()) == ((), (), ())
 
 
 def test_an_edit_after_the_start_reaches_nothing(make_repository: MakeRepository, home: Home) -> None:
@@ -242,9 +243,9 @@ def test_a_file_too_large_to_copy_is_linked_and_watched(
     folder = laid(root, home, "run1")
     assert (folder.project / "big.dat").readlink() == root / "big.dat"
     assert not (folder.project / "small.dat").is_symlink()
-    assert folder.inspect().notices == ()
+    assert folder.changed_originals() == ()
     write_tree(root, {"big.dat": "changed"})
-    assert "big.dat" in " ".join(folder.inspect().notices)
+    assert folder.changed_originals() == ("big.dat",)
     (folder.project / "big.dat").unlink()
     write_tree(folder.project, {"big.dat": "own"})
     assert folder.changes() == ("big.dat",)

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from runner import collectors
+from runner import collectors, run_inputs
 from runner.errors import StoreError
 from runner.model import Event, EventKind, RunDetails, RunRequest, RunStatus
 from runner.process import Echo, Interrupted
@@ -471,7 +471,7 @@ def test_the_reserve_is_made_once_and_given_up_once(home: Home) -> None:
 def test_files_that_take_long_to_read_are_announced(
     home: Home, make_repository: MakeRepository, monkeypatch: pytest.MonkeyPatch, kind: str, is_large: bool
 ) -> None:
-    monkeypatch.setattr(collectors, "LARGE_VOLUME", 1000)
+    monkeypatch.setattr(run_inputs, "LARGE_VOLUME", 1000)
     size = 3000 if is_large else 900
     places = {"outputs": "out", "inputs": "", "artifacts": '"$(dirname "$PROJ_METRICS")"/artifacts/logged'}
     command = (

@@ -38,11 +38,12 @@ from runner.model import EnvironmentRecord, Event, EventKind, ProjectFiles, Repo
 
 if TYPE_CHECKING:
     from runner.environments.declare import source_trees
-    from runner.environments.repair import fallback, repairs
+    from runner.environments.repair import fallback, repairs, requirement_errors
     from runner.environments.resolve import uv_command
 else:
     repairs = LazyModule("runner.environments.repair.repairs")
     fallback = LazyModule("runner.environments.repair.fallback")
+    requirement_errors = LazyModule("runner.environments.repair.requirement_errors")
     source_trees = LazyModule("runner.environments.declare.source_trees")
     uv_command = LazyModule("runner.environments.resolve.uv_command")
 
@@ -123,7 +124,11 @@ class PythonBackend(EnvironmentBackend):
         is_repaired = request.repair and request.may_replace and note_path(request, interpreter).exists()
         if found and not is_repaired:
             return found
-        return fallback.lock_with_repairs(request, interpreter, _others(request), report)
+        try:
+            return fallback.lock_with_repairs(request, interpreter, _others(request), report)
+        except EnvironmentSetupError as error:
+            requirement_errors.explain_unresolved(error, request)
+            raise
 
     def with_other_interpreter(self, request: AnyRequest, report: Report) -> AnyRequest | None:
         """Return the request with another interpreter for a lock that can't be built, None if there is no other."""

@@ -24,6 +24,9 @@ from runner.model import EnvironmentKind, ProjectFiles
 ITEM = re.compile(r"(?P<dash>\s*-\s+)(?P<text>.*?)(?P<rest>\s+#.*)?")
 REMARK = re.compile(r"\s+#.*$")
 PIP = re.compile(r"\s*-\s+pip\s*:\s*(#.*)?")
+FLOW = re.compile(r"(?P<head>[^\[#]*\[)(?P<body>(?:\"[^\"]*\"|'[^']*'|[^\[\]{}\"'#])*)(?P<rest>\]\s*(?:#.*)?)")
+"""A list of YAML on one line, after a key."""
+PART = re.compile(r"(?:\"[^\"]*\"|'[^']*'|[^,\"'])+")
 UNSAFE = re.compile(r"^[\s!&*?|>@`%#{}\[\],'\"-]|: |\s#|:$")
 """Text that YAML does not read as a plain scalar."""
 
@@ -76,7 +79,21 @@ class _File(Struct, kw_only=True):
             count += 1
         return count
 
-    def replace(self, number: int, text: str) -> None:
+    def change_flow(self, number: int, old: str | None, new: str | None) -> bool:
+        """Replace, remove or append an item of a list that is on one line; return False if the line has none."""
+        flow = FLOW.fullmatch(self.bare(number)) if self.is_yaml else None
+        if flow is None:
+            return False
+        parts = [part.strip() for part in PART.findall(flow["body"]) if part.strip()]
+        at = next((n for n, part in enumerate(parts) if part.strip("\"'") == old), len(parts))
+        parts[at : at + 1] = [] if new is None else [json.dumps(new) if re.search(r"[^\w.<>=~ -]", new) else new]
+        self.lines[number - 1] = f"{flow['head']}{', '.join(parts)}{flow['rest']}{self.end}"
+        return True
+
+    def replace(self, number: int, old: str, text: str) -> None:
+        """Replace an item."""
+        if self.change_flow(number, old, text):
+            return
         count = self.extent(number)
         last = self.bare(number + count - 1)
         if self.is_yaml:
@@ -90,7 +107,10 @@ class _File(Struct, kw_only=True):
             new = f"{indent[0] if indent else ''}{text}{remark[0] if remark else ''}"
         self.lines[number - 1 : number - 1 + count] = [new + self.end]
 
-    def remove(self, number: int) -> None:
+    def remove(self, number: int, old: str | None = None) -> None:
+        """Remove an item, or a line."""
+        if old is not None and self.change_flow(number, old, None):
+            return
         del self.lines[number - 1 : number - 1 + self.extent(number)]
 
     def insert(self, after: int, lines: Iterable[str]) -> None:
@@ -174,14 +194,14 @@ class _Editor:
     def replace(self, line: DeclaredLine, text: str) -> None:
         """Replace an item."""
         file = self._open(line.file)
-        file.replace(line.number, text)
+        file.replace(line.number, line.text, text)
         self._save(file, (line.text,), (text,), line.number)
 
     def remove(self, line: DeclaredLine) -> None:
         """Remove an item, and with the last one conda's list for pip."""
         file = self._open(line.file)
         alone = [one for one in self._pip() if one.line != line.number] == [] and not line.is_conda
-        file.remove(line.number)
+        file.remove(line.number, line.text)
         if alone and line.number > 1 and file.is_yaml and PIP.fullmatch(file.bare(line.number - 1)):
             file.remove(line.number - 1)
         self._save(file, (line.text,), (), line.number)
@@ -204,7 +224,8 @@ class _Editor:
         items = self._items()
         if items:
             last = max(item.line for item in items)
-            file.insert(last, [f"{_dash(file, last)}{_scalar(text)}"])
+            if not file.change_flow(last, None, text):
+                file.insert(last, [f"{_dash(file, last)}{_scalar(text)}"])
             return
         key = next((n for n in range(1, len(file.lines) + 1) if re.match(r"dependencies\s*:", file.bare(n))), None)
         if key is None:

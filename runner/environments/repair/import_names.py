@@ -103,6 +103,11 @@ RENAMED = {
 """Names that are stubs, unrelated packages or absent on the Python index, and the intended package; canonical names."""
 
 
+def known_packages() -> tuple[str, ...]:
+    """Return the canonical names of the packages in the tables."""
+    return tuple(dict.fromkeys(canonical_name(name) for name in _modules().values() if name))
+
+
 def package_of(module: str) -> str | None:
     """Return the package that provides a dotted module, or None if that is not certain."""
     table = _modules()

@@ -18,11 +18,11 @@ from pathlib import Path
 import pytest
 
 from runner.environments.backends import local
-from runner.environments.backends.conda import rattler as conda_rattler
 from runner.environments.backends.registry import BACKENDS, choose_backend
 from runner.environments.interpreters import interpreters
 from runner.environments.model import Prepared
 from runner.environments.resolve import uv_command
+from runner.environments.resolve.conda import lock_process, worker_process
 from runner.environments.specs import PythonSpec
 from runner.errors import EnvironmentSetupError, ProjError
 from runner.model import EnvironmentKind, EventKind
@@ -108,8 +108,9 @@ class TestConda(Contract):
 
     def test_the_same_twice_starts_no_process(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
         first = desk.prepare("conda")
-        for module in (interpreters, uv_command, local, conda_rattler):
+        for module in (interpreters, uv_command, local, worker_process):
             monkeypatch.setattr(module, "capture", None)
+        monkeypatch.setattr(lock_process, "run_worker", None)
         assert desk.prepare("conda") == first
 
 
@@ -684,7 +685,7 @@ def test_mlflow_is_added_where_the_code_needs_it(proj: RunProj, desk: Desk, whee
     run_id = result.json["run_id"]
     assert (desk.home.run(run_id) / "conda-lock.yml").read_text("utf-8").count("manager: pip") == 1
     assert not (desk.home.run(run_id) / "lock.txt").exists()
-    assert proj("get", run_id, "conda-lock.yml", cwd=desk.folder).code == 0
+    assert proj("get", run_id, "conda-lock.yml", "--to", ".", cwd=desk.folder).code == 0
     assert (desk.folder / "conda-lock.yml").exists()
     assert "manager: conda" in proj("env", "export", run_id, cwd=desk.folder).out
     assert f"proj env export {run_id[:8]}" in proj("show", run_id, cwd=desk.folder).out
@@ -707,7 +708,7 @@ def test_a_missing_import_is_named_and_added_when_asked(proj: RunProj, desk: Des
 @pytest.mark.slow
 def test_nothing_is_added_to_a_lock(proj: RunProj, desk: Desk, wheels: dict[str, str]) -> None:
     lock = run_code(proj, desk, "import hello\n")
-    assert proj("get", lock.json["run_id"], "conda-lock.yml", cwd=desk.folder).code == 0
+    assert proj("get", lock.json["run_id"], "conda-lock.yml", "--to", ".", cwd=desk.folder).code == 0
     result = run_code(proj, desk, "import hello, mlflow\n", "--add-missing", **wheels)
     assert result.code == 1
     assert result.json["environment"]["repairs"] == []

@@ -65,6 +65,9 @@ CASES = [
     ("python_env.yaml", "dependencies:\n  - 'six==1' # s\n", ["six[x]==2"], [], "dependencies:\n  - six[x]==2 # s\n"),
     ("python_env.yaml", "dependencies:\n  - six\n", ["a @ git+https://h/r.git#egg=a"], [],
      "dependencies:\n  - six\n  - a @ git+https://h/r.git#egg=a\n"),
+    ("python_env.yaml", "dependencies: [six, 'a>=1,<2', b] # c\n", ["tqdm", "b[x]<2", "pip<99,>1"], ["six"],
+     "dependencies: ['a>=1,<2', \"b[x]<2\", tqdm, \"pip<99,>1\"] # c\n"),
+    ("python_env.yaml", "dependencies: [six]\r\n", [], ["six"], "dependencies: []\r\n"),
     # conda files
     ("conda.yaml", CONDA, ["tqdm"], [], CONDA + "  - pip\n  - pip:\n    - tqdm\n"),
     ("conda.yaml", CONDA + "  - pip\n", ["tqdm"], [], CONDA + "  - pip\n  - pip:\n    - tqdm\n"),
@@ -86,7 +89,7 @@ def test_only_the_lines_of_the_packages_change(
 @pytest.mark.parametrize(
     ("name", "text", "package"),
     [
-        ("python_env.yaml", "dependencies: [six]\n", "tqdm"),
+        ("python_env.yaml", "dependencies: [six,\n  tabulate]\n", "tqdm"),
         ("python_env.yaml", "dependencies:\n  - >\n    six\n", "tqdm"),
         ("conda.yaml", "channels: []\ndependencies: [python=3.11]\n", "tqdm"),
         ("requirements.txt", "a;python_version<'3'\na;python_version>='3'\n", "a==2"),
