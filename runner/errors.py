@@ -181,7 +181,7 @@ class ScaffoldError(ProjError):
     reference = "scaffold"
 
 
-_FREE = "Free some space: `proj rm` removes runs, `proj env prune` removes environments."
+_FREE = "Free some space: `proj rm --permanently` removes runs, `proj env prune` removes environments."
 _PLACE = "Choose a folder that you can write to; PROJ_HOME sets the folder of proj's data."
 _FAULTS = {
     errno.ENOSPC: ("The disk is full", _FREE),

@@ -255,12 +255,9 @@ class EnvironmentRecord(Struct, frozen=True, kw_only=True):
     channels: tuple[str, ...] = ()
     image: str | None = None
     image_digest: str | None = None
-    engine_options: tuple[str, ...] = ()
-    """Further options of the container engine: GPUs of the manifest, and the user's own options, masked."""
-    declared: str | None = None
-    """The file, or the key of the manifest, that declares the environment; None without a declaration."""
-    repairs: tuple[str, ...] = ()
-    """Changes to the declared environment that let the project run."""
+    engine_options: tuple[str, ...] = ()  # further ones: GPUs of the manifest, and the user's own, masked
+    declared: str | None = None  # the file, or the key of the manifest, that declares the environment
+    repairs: tuple[str, ...] = ()  # changes to the declared environment that let the project run
     departures: tuple[str, ...] = ()  # other deviations: packages left out, another patch release of Python
 
 
@@ -398,3 +395,5 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     serve_as: tuple[str, ...] = ()  # addresses HOST:PORT that reach this run: its own, or the client is redirected
     tracking_uri: str | None = None  # of a server that records the run too; None means MLFLOW_TRACKING_URI
     resumes: str | None = None  # the id of the interrupted run that is continued
+    tags: Mapping[str, str] = {}  # tags that the user gives the run
+    reruns: str | None = None  # the id of the run whose code and lock are used again

@@ -230,13 +230,14 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
 
 
 def open_code(request: RunRequest, home: Home, report: Report) -> tuple[Source, Snapshot]:
-    """Return the source of a request and its snapshot: those of an interrupted run, or new ones.
+    """Return the source of a request and its snapshot: those of a recorded run, or new ones.
 
     Raises:
         ProjError: the code can't be read, is not a project, or can't be stored.
     """
-    if request.resumes is not None:
-        return run_code.open_run_code(request.resumes, home)
+    recorded = request.resumes or request.reruns
+    if recorded is not None:
+        return run_code.open_run_code(recorded, home)
     source = open_source(request.uri, request.version, home, report)
     require_project(source, request)
     return source, take_snapshot(source, home, report)

@@ -14,6 +14,7 @@ from runner.base.tags import (
     PARENT_TAG,
     REF_TAG,
     REMOTE_TAG,
+    RERUNS_TAG,
     RESUMES_TAG,
     SOURCE_NAME_TAG,
     SOURCE_TYPE_TAG,
@@ -23,7 +24,7 @@ from runner.base.tags import (
     USER_TAG,
 )
 from runner.manifest import shell_argv
-from runner.model import EnvironmentKind, EnvironmentRecord, RunRecord
+from runner.model import EnvironmentKind, EnvironmentRecord, Parameter, RunRecord
 from runner.plan import Plan
 from runner.settings import user_name
 
@@ -33,7 +34,8 @@ _MLFLOW_NAMES = {"local": None, "container": "docker"}
 
 def tags_of(plan: Plan) -> dict[str, str]:
     """Return the tags of a new run: those that MLflow defines, and those of proj."""
-    code = plan.code
+    code, masker = plan.code, plan.masker
+    given = {name: masker.value(Parameter(name=name, value=text)) for name, text in plan.request.tags.items()}
     tags = {
         USER_TAG: user_name(),
         SOURCE_NAME_TAG: plan.source.name,
@@ -49,12 +51,13 @@ def tags_of(plan: Plan) -> dict[str, str]:
         SWHID_TAG: code.swhid,
         DIRTY_TAG: str(code.dirty).lower(),
         REF_TAG: code.ref,
+        RERUNS_TAG: plan.request.reruns,
         RESUMES_TAG: plan.request.resumes,
         SUBDIRECTORY_TAG: code.subdirectory or None,
         METRIC_TAG: plan.manifest.metric,
         GOAL_TAG: plan.manifest.goal,
     }
-    return {name: value for name, value in tags.items() if value}
+    return {**given, **{name: value for name, value in tags.items() if value}}
 
 
 def declared_record(plan: Plan, record: EnvironmentRecord) -> EnvironmentRecord:

@@ -38,6 +38,11 @@ def runs(_context: click.Context, _parameter: click.Parameter, start: str) -> "l
     return _items([*latest, *completion_queries.run_names(open_home().database, start)])
 
 
+def deleted_runs(_context: click.Context, _parameter: click.Parameter, start: str) -> "list[CompletionItem]":
+    """Complete a run in the trash of the local store."""
+    return _items(completion_queries.run_names(open_home().database, start, stage="deleted"))
+
+
 def experiments(_context: click.Context, _parameter: click.Parameter, start: str) -> "list[CompletionItem]":
     """Complete an experiment of the local store."""
     return _items(completion_queries.experiment_names(open_home().database, start))

@@ -6,16 +6,20 @@ from pathlib import Path
 
 import click
 import msgspec
+from msgspec import structs
 
 from runner.cli import completions
 from runner.cli.artifact_copies import choose_files, copy_files
 from runner.cli.options import reads_runs
 from runner.cli.output import size
+from runner.cli.run_search import Search, find_records, read_search, searches_runs
 from runner.cli.run_source import open_runs
 from runner.cli.show_relations import artifact_lines
 from runner.cli.text import print_lines, print_message, printable
+from runner.errors import NotFoundError
+from runner.model import RunRecord
 from runner.runs.local_relations import artifact_entries
-from runner.runs.reader import RunArtifact, RunArtifacts
+from runner.runs.reader import RunArtifact, RunArtifacts, RunReader
 from runner.store.artifact_paths import is_possible
 
 _LONGEST = 100
@@ -33,8 +37,9 @@ class _Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @click.command("get")
-@click.argument("run", metavar="RUN", shell_complete=completions.runs)
+@click.argument("run", metavar="[RUN]", required=False, shell_complete=completions.runs)
 @click.argument("path", default="", metavar="[PATH]")
+@searches_runs
 @click.option(
     *("--to", "target"),
     metavar="DIR",
@@ -44,23 +49,50 @@ class _Options(msgspec.Struct, frozen=True, kw_only=True):
 @click.option("--list", "as_list", is_flag=True, help="List the files with their sizes; copy nothing.")
 @click.option("--force", is_flag=True, help="Replace files that differ.")
 @reads_runs
-def get(run: str, path: str, **chosen: object) -> int:
-    """Copy the artifacts of RUN and the models it logged, or only those at PATH; existing files are not replaced.
+def get(run: str | None, path: str, **chosen: object) -> int:
+    r"""Copy the artifacts of RUN and the models it logged, or only those at PATH; existing files are not replaced.
 
-    The exit code is 1 if a file can't be copied, is missing in the store, or differs from its recorded digest; all
-    other files are copied.
+    With --filter and the like the artifacts of all found runs are copied, each run's to a folder named after it; the
+    only argument is PATH. The exit code is 1 if a file can't be copied, is missing in the store, or differs from its
+    recorded digest; all other files are copied.
+
+    \b
+    Examples:
+      proj get latest model --to .
+      proj get --filter "metrics.rmse < 0.8" plots --to best
     """
-    options = msgspec.convert(chosen, _Options)
+    options = msgspec.convert({name: chosen[name] for name in _Options.__struct_fields__}, _Options)
+    searched = {name: value for name, value in chosen.items() if name not in _Options.__struct_fields__}
+    is_search = msgspec.convert(searched, Search).is_given
+    search = read_search(searched, named=run is not None and (bool(path) or not is_search))
     with open_runs(options.tracking_uri, local=options.local) as reader:
-        files = choose_files(reader.files(run), run, path.strip("/"))
-        if options.as_list:
-            return _print_list(files)
-        folder = (
-            folder_for(reader.record(run).run_name, reader.own_id(run))
-            if options.target is None
-            else Path(options.target)
+        if not search.is_given:
+            return _get(reader, run or "", path, options)
+        return max(
+            [_get_found(reader, record, run or "", options) for record in find_records(reader, search)], default=0
         )
-        done = copy_files(files, folder, force=options.force)
+
+
+def _get_found(reader: RunReader, record: RunRecord, path: str, options: _Options) -> int:
+    """Copy or list the files of a run that a search found; a run without such files is only named."""
+    run_id = record.run_id or ""
+    folder = Path(options.target or ".") / folder_for(record.run_name, reader.own_id(run_id))
+    try:
+        return _get(reader, run_id, path, structs.replace(options, target=str(folder)))
+    except NotFoundError as error:
+        print_message(f"run {run_id[:8]} ({printable(record.run_name or '')}): {error.message}")
+        return 0
+
+
+def _get(reader: RunReader, run: str, path: str, options: _Options) -> int:
+    """Copy or list the files of one run."""
+    files = choose_files(reader.files(run), run, path.strip("/"))
+    if options.as_list:
+        return _print_list(files)
+    folder = (
+        folder_for(reader.record(run).run_name, reader.own_id(run)) if options.target is None else Path(options.target)
+    )
+    done = copy_files(files, folder, force=options.force)
     for file in done.files:
         _print_path(folder, file)
     print_message(f"{done.copied} copied ({size(done.size)}), {len(done.files) - done.copied} already existed")

@@ -34,14 +34,20 @@ COMMANDS = {
     "run": LazyCommand("runner.cli.run:run", "Run an entry point and record it."),
     "ps": LazyCommand("runner.cli.ps:ps", "List the runs that are running."),
     "stop": LazyCommand("runner.cli.stop:stop", "Stop runs that are running."),
+    "rerun": LazyCommand("runner.cli.rerun:rerun", "Run a recorded run again, with other parameters."),
     "list": LazyCommand("runner.cli.list:list_runs", "List runs, newest first."),
     "show": LazyCommand("runner.cli.show:show", "Show all details of a run."),
     "log": LazyCommand("runner.cli.log:log", "Print the output of a run."),
     "get": LazyCommand("runner.cli.get:get", "Copy outputs and artifacts of a run to a folder."),
     "open": LazyCommand("runner.cli.open:open_artifact", "Open an artifact of a run with a viewer."),
+    "tag": LazyCommand("runner.cli.tag:tag", "Set, remove and show tags of a run."),
+    "note": LazyCommand("runner.cli.note:note", "Set or show the note of a run."),
+    "rename": LazyCommand("runner.cli.rename:rename", "Give a run another name."),
     "checkout": LazyCommand("runner.cli.checkout:checkout", "Restore the exact code of a run."),
     "diff": LazyCommand("runner.cli.diff:diff", "Show how the code of a dirty run differs from its commit."),
-    "rm": LazyCommand("runner.cli.rm:rm", "Remove runs and free their disk space."),
+    "rm": LazyCommand("runner.cli.rm:rm", "Move runs to the trash, or remove them permanently."),
+    "restore": LazyCommand("runner.cli.restore:restore", "Restore runs from the trash."),
+    "trash": LazyCommand("runner.cli.trash:trash", "List and empty the trash."),
     "compare": LazyCommand("runner.cli.compare:compare", "Compare runs and show the differences."),
     "metrics": LazyCommand("runner.cli.metrics:metrics", "Show the history of a metric."),
     "plot": LazyCommand("runner.cli.plot:plot", "Draw the curves of metrics of several runs."),
@@ -86,6 +92,7 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), name)
         gc.freeze()
         gc.enable()
+        _mark_examples(command)
         return command
 
     def resolve_command(
@@ -113,6 +120,13 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002, D102
         with formatter.section("Commands"):
             formatter.write_dl([(name, lazy.help) for name, lazy in COMMANDS.items()])
+
+
+def _mark_examples(command: click.Command) -> None:
+    """Put click's mark for a paragraph with fixed lines in place of its escape, which raw docstrings have."""
+    command.help = command.help and command.help.replace("\\b\n", "\b\n")
+    for below in command.commands.values() if isinstance(command, click.Group) else ():
+        _mark_examples(below)
 
 
 def _print_version(ctx: click.Context, _option: click.Parameter, value: bool) -> None:

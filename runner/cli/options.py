@@ -1,15 +1,17 @@
 """Options shared by several commands."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import click
 
 from runner.base.durations import seconds_of
+from runner.base.tags import NOTE_TAG, RUN_NAME_TAG
 from runner.cli.text import printable
 from runner.errors import UsageError
+from runner.store.rules import check_name, check_value
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -68,3 +70,54 @@ def read_age(text: str) -> float:
     if seconds is None:
         raise UsageError(f"'{printable(text)}' is not a valid age", hint="Examples: 30m, 12h, 30d, 8w.")
     return seconds
+
+
+_RESERVED = {
+    NOTE_TAG: "`proj note` changes the note of a run.",
+    RUN_NAME_TAG: "`proj rename` changes the name of a run.",
+}
+
+
+def read_tags(assignments: Sequence[str]) -> dict[str, str]:
+    """Return the tags of arguments ``NAME=VALUE``; a name alone stands for ``NAME=true``.
+
+    Raises:
+        UsageError: a name is given twice or is reserved.
+        InvalidValueError: a name or a value is not possible.
+    """
+    pairs = [assignment.partition("=") for assignment in assignments]
+    names = [name for name, _, _ in pairs]
+    check_tag_names(names)
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"The tag '{printable(twice)}' is given twice")
+    return {name: check_text("tag", name, value if equals else "true") for name, equals, value in pairs}
+
+
+def check_tag_names(names: Iterable[str]) -> None:
+    """Check the names of tags that the user sets or removes.
+
+    Raises:
+        UsageError: a name is reserved for facts that proj or MLflow record.
+        InvalidValueError: a name is not possible.
+    """
+    for name in names:
+        check_name("tag", name)
+        if name.startswith(("proj.", "mlflow.")):
+            owner = "proj" if name.startswith("proj.") else "MLflow"
+            hint = _RESERVED.get(name, "Choose another name.")
+            raise UsageError(f"The tag '{printable(name)}' is reserved: {owner} records facts in it", hint=hint)
+
+
+def check_text(what: str, name: str, value: str) -> str:
+    """Return a value that the user gives, after checking it; on the command line it may have any bytes.
+
+    Raises:
+        UsageError: the value is not valid UTF-8.
+        InvalidValueError: the value is too long.
+    """
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"The value of the {what} '{printable(name)}' is not valid UTF-8") from error
+    return check_value(what, name, value)

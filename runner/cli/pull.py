@@ -4,6 +4,7 @@ import click
 
 from runner.cli.import_store import print_summary
 from runner.cli.output import open_store
+from runner.cli.run_search import find_records, read_search, searches_runs
 from runner.cli.text import print_message, show_event
 from runner.errors import UsageError
 from runner.importing.summary import ImportSummary
@@ -15,23 +16,31 @@ from runner.sync.pull import Origin, nested_runs, pull
 
 
 @click.command("pull")
-@click.argument("names", nargs=-1, required=True, metavar="RUN...")
+@click.argument("names", nargs=-1, metavar="[RUN]...")
+@searches_runs
 @click.option("--from", "uri", metavar="URI", help="Address of the server. [default: MLFLOW_TRACKING_URI]")
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON.")
-def pull_runs(names: tuple[str, ...], uri: str | None, as_json: bool) -> int:
-    """Copy runs of an MLflow server, with their nested runs, into the local store; pulling again adds what is new.
+def pull_runs(names: tuple[str, ...], uri: str | None, as_json: bool, **values: object) -> int:
+    r"""Copy runs of an MLflow server, with their nested runs, into the local store; pulling again adds what is new.
 
     RUN is an id, the beginning of an id, a name, `latest`, `latest~1` or `@TAG`.
+
+    \b
+    Examples:
+      proj pull 7f3a09c1 --from https://mlflow.example.org
+      proj pull --experiment churn --all --from https://mlflow.example.org
     """
+    search = read_search(values, named=bool(names))
     address = server_to_read(uri)
     if address is None:
         raise UsageError("No server is given", hint="Give --from URI, or set MLFLOW_TRACKING_URI.")
     tally = ImportSummary(show_event)
     with open_store() as (database, home), RemoteServer(address) as server:
         reader = RemoteReader(server, print_message)
+        references = names or [record.run_id or "" for record in find_records(reader, search)]
         collect_everywhere(home)
         origin = Origin(server=server, database=database, home=home, tally=tally)
-        for run in nested_runs(server, [reader.run(name) for name in names]):
+        for run in nested_runs(server, [reader.run(name) for name in references]):
             pull(origin, run)
         summary = tally.summary(server.url)
     return print_summary(summary, as_json=as_json)

@@ -8,8 +8,10 @@ import msgspec
 
 from runner.cli import completions
 from runner.cli.output import open_store, size
+from runner.cli.run_search import find_records, read_search, searches_runs
 from runner.cli.text import print_lines, print_message, printable, show_error, show_event
 from runner.errors import ProjError, RemoteError, UsageError
+from runner.runs.local import LocalReader
 from runner.settings import is_offline
 from runner.store.run_selection import resolve
 from runner.sync import sync_state
@@ -23,19 +25,29 @@ _SHOWN = 10
 
 
 @click.command("push")
-@click.argument("names", nargs=-1, required=True, metavar="RUN...", shell_complete=completions.runs)
+@click.argument("names", nargs=-1, metavar="[RUN]...", shell_complete=completions.runs)
+@searches_runs
 @click.option("--to", "uri", metavar="URI", help="Address of the server. [default: MLFLOW_TRACKING_URI]")
+@click.option("--code/--no-code", default=None, help="Send the code as a git bundle. [default: to `proj server` only]")
 @click.option("--json", "as_json", is_flag=True, help="Print the sent items as a JSON list.")
-def push_runs(names: tuple[str, ...], uri: str | None, as_json: bool) -> int:
-    """Copy runs, with their nested runs, to an MLflow server; nothing is sent twice.
+def push_runs(names: tuple[str, ...], uri: str | None, code: bool | None, as_json: bool, **values: object) -> int:
+    r"""Copy runs, with their nested runs, to an MLflow server; nothing is sent twice.
 
     Credentials come from MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD. The exit code
     is 1 if a file can't be sent; everything else is sent.
+
+    \b
+    Examples:
+      proj push latest --to https://mlflow.example.org
+      proj push --filter "metrics.rmse < 0.8" --to https://mlflow.example.org
     """
+    search = read_search(values, named=bool(names))
     _refuse_offline()
     with open_store() as (database, home), RemoteServer(_address(uri)) as server:
-        to = Destination(database=database, home=home, server=server, report=show_event)
-        named = (resolve(database, name, print_message) for name in names)
+        to = Destination(database=database, home=home, server=server, report=show_event, code=code)
+        named = [resolve(database, name, print_message) for name in names]
+        if not names:
+            named = [record.run_id or "" for record in find_records(LocalReader(database, home), search)]
         chosen = dict.fromkeys(one for run_id in named for one in sync_state.nested_runs(database, run_id))
         done = []
         for run_id in chosen:

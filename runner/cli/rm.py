@@ -1,106 +1,97 @@
-"""``proj rm``: removes runs permanently."""
-
-import sys
-import time
-from collections.abc import Sequence
-from contextlib import closing
+"""``proj rm``: moves runs to the trash, or removes them permanently."""
 
 import click
 
-from runner.base.files import remove_tree
+from runner.base.tags import PARENT_TAG
 from runner.cli import completions
-from runner.cli.options import read_age
-from runner.cli.output import local_time, read_store, size
+from runner.cli.output import counted, local_time, open_store, read_store
+from runner.cli.run_search import find_records, read_search, searches_runs
 from runner.cli.text import print_message, printable
-from runner.errors import SnapshotError, UsageError
-from runner.executors import remove_orphaned_containers
+from runner.cli.trash import LITTLE_ROOM, confirm, refuse_registered, remove_permanently
+from runner.errors import InvalidValueError, StoreError
+from runner.runs.local import LocalReader
 from runner.settings import Home
-from runner.source.cleaning import collect_garbage
-from runner.source.pool import empty_pool
-from runner.source.snapshot_store import release_snapshot
-from runner.store import lost_runs, runs
+from runner.store import runs
 from runner.store.database import Database
 from runner.store.disk import free_bytes
+from runner.store.entities import LifecycleStage
 from runner.store.records import format_time
-from runner.store.removal import refuse_live, remove_files, remove_run
+from runner.store.removal import refuse_live
 from runner.store.run_selection import resolve
-from runner.store.staging import collect_everywhere
-
-_SHOWN = 20
-_LITTLE_ROOM = 1 << 20
-"""Free bytes below which files are removed before anything is written."""
+from runner.store.trash import delete_together
+from runner.sync.sync_state import nested_runs
 
 
 @click.command("rm")
 @click.argument("names", nargs=-1, metavar="[RUN]...", shell_complete=completions.runs)
-@click.option("--older-than", "age", metavar="AGE", help="Remove runs that ended longer ago: 12h, 30d, 8w.")
+@searches_runs
+@click.option("--force", is_flag=True, help="Also delete runs whose files registered versions need.")
+@click.option("--permanently", is_flag=True, help="Remove at once, not to the trash. This can't be undone.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
-def rm(names: tuple[str, ...], age: str | None, yes: bool) -> None:
-    """Remove runs with their code, artifacts, logs and folders. This can't be undone."""
-    if not names and age is None:
-        raise UsageError("No runs to remove are given", hint="Give runs, or --older-than 30d.")
-    before = None if age is None else int((time.time() - read_age(age)) * 1000)
-    with read_store() as (database, home):
-        chosen = [resolve(database, name) for name in names]
-        chosen += runs.older_than(database, before) if before is not None else []
-        chosen = list(dict.fromkeys(chosen))
-        for run_id in chosen:
-            refuse_live(database, run_id)
-        if not chosen:
-            print_message("no runs to remove")
-            return
-        if not yes:
-            _ask(database, chosen)
-        freed = _make_room(database, home, chosen) if free_bytes(home.root) < _LITTLE_ROOM else 0
-    remove_orphaned_containers(home)
-    with closing(Database.open(home.database)) as database:
-        lost_runs.mark_lost(database)
-        for run_id in chosen:
-            release_snapshot(run_id, home)
-            freed += remove_run(database, run_id, home)
-            click.echo(run_id)
-    _tidy_up(home)
-    print_message(f"{len(chosen)} {_runs(chosen)} removed, {size(freed)} freed")
+def rm(names: tuple[str, ...], force: bool, permanently: bool, yes: bool, **values: object) -> None:
+    r"""Move runs and the runs nested in them to the trash; `proj restore` brings them back.
 
+    The trash is MLflow's lifecycle stage `deleted`. `proj trash empty` removes what is in it and frees the space.
 
-def _make_room(database: Database, home: Home, chosen: Sequence[str]) -> int:
-    """Remove the files of the runs and of caches before anything is written to the full disk.
-
-    The rows of the runs are removed later; if this is interrupted, the same command can be repeated.
+    \b
+    Examples:
+      proj rm 7f3a09c1
+      proj rm --filter "metrics.rmse > 0.9"
+      proj rm --status FAILED --older-than 30d --yes
+      proj rm 7f3a09c1 --permanently
     """
-    freed = sum(remove_files(database, run_id, home) for run_id in chosen)
-    empty_pool(home)
-    remove_tree(home.root / "cache" / "code")
-    remove_tree(home.reserve)
-    return freed
-
-
-def _tidy_up(home: Home) -> None:
-    """Free the data that no run needs any more; git needs some free space for that."""
-    collect_everywhere(home)
-    try:
-        collect_garbage(home)
-    except (SnapshotError, OSError) as error:
-        print_message(f"! The space of removed snapshots could not be freed: {error}", fg="yellow")
-        print_message("  hint: the next `proj rm` tries again; git needs some free space for it")
-
-
-def _ask(database: Database, chosen: Sequence[str]) -> None:
-    for run_id in chosen[:_SHOWN]:
-        run = runs.get(database, run_id)
-        print_message(
-            f"{run_id[:8]}  {printable(run.name)}  {run.status.value}  {local_time(format_time(run.started_at))}"
+    search = read_search(values, named=bool(names))
+    with read_store() as (database, home):
+        found = (
+            [record.run_id or "" for record in find_records(LocalReader(database, home), search)] if not names else []
         )
-    if len(chosen) > _SHOWN:
-        print_message(f"… and {len(chosen) - _SHOWN} more")
-    try:
-        click.confirm(f"Remove {len(chosen)} {_runs(chosen)} with code, artifacts and logs?", abort=True, err=True)
-    except click.Abort as error:
-        if sys.stdin.isatty():
-            raise
-        print_message("")
-        raise UsageError("Nothing is removed without confirmation", hint="-y removes without asking.") from error
+        chosen = _with_nested(database, [resolve(database, name) for name in names] or found)
+        if not chosen:
+            return
+        _check(database, home, chosen, permanently=permanently)
+        refuse_registered(database, chosen, force=force)
+        if not yes:
+            how = "Remove {} permanently, with code, artifacts and logs?" if permanently else "Move {} to the trash?"
+            confirm([_line(database, run_id, chosen) for run_id in chosen], how.format(counted(len(chosen), "run")))
+    if permanently:
+        remove_permanently(home, chosen)
+        return
+    with open_store() as (database, _):
+        delete_together(database, chosen)
+    for run_id in chosen:
+        click.echo(run_id)
+    print_message(f"{counted(len(chosen), 'run')} moved to the trash")
+    print_message("  hint: `proj restore RUN` brings a run back, `proj trash empty` frees the space")
 
 
-def _runs(chosen: Sequence[str]) -> str:
-    return "run" if len(chosen) == 1 else "runs"
+def _with_nested(database: Database, run_ids: list[str]) -> list[str]:
+    """Return runs with all runs nested in them, parents first."""
+    return list(dict.fromkeys(one for run_id in run_ids for one in nested_runs(database, run_id)))
+
+
+def _check(database: Database, home: Home, run_ids: list[str], *, permanently: bool) -> None:
+    """Refuse runs that can't be removed.
+
+    Raises:
+        InvalidValueError: a run is still running, or is in the trash already.
+        StoreError: the disk is full, so that nothing can be recorded.
+    """
+    for run_id in run_ids:
+        refuse_live(database, run_id)
+        if not permanently and runs.get(database, run_id).lifecycle_stage is LifecycleStage.DELETED:
+            hint = "--permanently removes it, `proj restore` brings it back."
+            raise InvalidValueError(f"The run {run_id[:8]} is in the trash already", hint=hint)
+    if not permanently and free_bytes(home.root) < LITTLE_ROOM:
+        raise StoreError(
+            "The disk is full, and runs in the trash keep their files",
+            context=str(home.root),
+            hint="`proj rm --permanently` and `proj trash empty` free space.",
+        )
+
+
+def _line(database: Database, run_id: str, chosen: list[str]) -> str:
+    run = runs.get(database, run_id)
+    parent = run.tags.get(PARENT_TAG)
+    nested = f"  nested in {parent[:8]}" if parent in chosen and parent else ""
+    started = local_time(format_time(run.started_at))
+    return f"{run_id[:8]}  {printable(run.name)}  {run.status.value}  {started}{nested}"

@@ -12,10 +12,11 @@ from msgspec import structs
 from runner.base import progress
 from runner.base.durations import seconds_of
 from runner.base.lazy import LazyModule
+from runner.base.tags import NOTE_TAG
 from runner.cli import completions
 from runner.cli.border import guard_errors
 from runner.cli.home import enter_home, warn_of_lost_store
-from runner.cli.options import OFFLINE
+from runner.cli.options import OFFLINE, check_text, read_tags
 from runner.cli.outcome import describe_code, print_outcome
 from runner.cli.output import read_store
 from runner.cli.own_command import CommandWithWords, own_command
@@ -39,8 +40,15 @@ else:
     notification = LazyModule("runner.cli.notification")
     resume = LazyModule("runner.cli.resume")
 
+Option = str | float | bool | tuple[str, ...] | None
 
-def _parameters(assignments: tuple[str, ...]) -> dict[str, str]:
+
+def read_parameters(assignments: tuple[str, ...]) -> dict[str, str]:
+    """Return the values of ``-P``, by name.
+
+    Raises:
+        UsageError: an assignment is not NAME=VALUE, or a name is given twice.
+    """
     given: dict[str, str] = {}
     for assignment in assignments:
         name, equals, value = assignment.partition("=")
@@ -108,6 +116,8 @@ def _addresses(assignments: tuple[str, ...]) -> tuple[str, ...]:
     help="Option for the container engine, without dashes; repeatable.",
 )
 @click.option("--run-name", metavar="NAME", help="Name of the run. [default: a random name]")
+@click.option("--tag", "tags", multiple=True, metavar="NAME[=VALUE]", help="Set a tag of the run; repeatable.")
+@click.option("--note", metavar="TEXT", help="Note of the run; `proj note` shows and changes it.")
 @click.option(
     "--env-manager",
     metavar="NAME",
@@ -149,7 +159,7 @@ def run(
     detach: bool,
     as_json: bool,
     serve_as: tuple[str, ...],
-    **options: str | float | bool | None,
+    **options: Option,
 ) -> int:
     """Run an entry point of PROJECT and record code, environment, parameters and results.
 
@@ -161,6 +171,7 @@ def run(
         container_options=_engine_options(engine_options),
         serve_as=_addresses(serve_as),
         command=own_command(),
+        tags=_tags(options),
     )
     home = enter_home(writing=True)
     Database.check(home.database)
@@ -176,17 +187,22 @@ def run(
         report = line.reporting(report)
         plan = make_plan(request, home, report)
         if dry_run:
-            _print_plan(describe_plan(plan), plan.request.experiment_id, as_json)
+            print_plan(describe_plan(plan), plan.request.experiment_id, as_json)
             return 0
-        outcome = run_with_repairs(plan, report, _echo(as_json=as_json, no_tty=bool(options["no_tty"])))
+        outcome = run_with_repairs(plan, report, choose_echo(as_json=as_json, no_tty=bool(options["no_tty"])))
     return _finish(plan, outcome, as_json=as_json)
 
 
-def _echo(*, as_json: bool, no_tty: bool) -> Echo:
+def choose_echo(*, as_json: bool, no_tty: bool) -> Echo:
     """Return how the output of the command is shown: in a terminal of its own if proj has one."""
     if as_json:
         return Echo.STDERR
     return Echo.TERMINAL if not no_tty and sys.stdout.isatty() and sys.stderr.isatty() else Echo.SPLIT
+
+
+def run_and_print(plan: Plan, report: Report, echo: Echo, *, as_json: bool) -> int:
+    """Run a plan, print the record, and return the exit code."""
+    return _finish(plan, run_with_repairs(plan, report, echo), as_json=as_json)
 
 
 def _finish(plan: Plan, outcome: RunOutcome, *, as_json: bool) -> int:
@@ -230,11 +246,11 @@ def _run_detached(request: RunRequest, home: Home, report: Report, *, as_json: b
     return 0
 
 
-def _request(assignments: tuple[str, ...], options: dict[str, str | float | bool | None]) -> RunRequest:
+def _request(assignments: tuple[str, ...], options: dict[str, Option]) -> RunRequest:
     return RunRequest(
         uri=str(options["uri"]),
         entry_point=_text(options, "entry_point"),
-        parameters=_parameters(assignments),
+        parameters=read_parameters(assignments),
         parameters_file=_text(options, "params_file"),
         version=_text(options, "version"),
         experiment_name=_text(options, "experiment_name"),
@@ -247,11 +263,23 @@ def _request(assignments: tuple[str, ...], options: dict[str, str | float | bool
         replace_declared=options["repair"] is True,
         add_missing=bool(options["add_missing"]),
         as_of=_text(options, "as_of"),
-        timeout=_seconds(_text(options, "timeout")),
+        timeout=read_timeout(_text(options, "timeout")),
     )
 
 
-def _seconds(text: str | None) -> float | None:
+def _tags(options: dict[str, Option]) -> dict[str, str]:
+    """Return the tags that the user gives the run, its note among them."""
+    given, note = options["tags"], _text(options, "note")
+    tags = read_tags(given if isinstance(given, tuple) else ())
+    return {**tags, NOTE_TAG: check_text("tag", "note", note)} if note else tags
+
+
+def read_timeout(text: str | None) -> float | None:
+    """Return a time limit in seconds, None without one.
+
+    Raises:
+        UsageError: the text is not a time.
+    """
     if text is None:
         return None
     seconds = float(text) if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text) else seconds_of(text)
@@ -260,7 +288,7 @@ def _seconds(text: str | None) -> float | None:
     return seconds
 
 
-def _text(options: dict[str, str | float | bool | None], name: str) -> str | None:
+def _text(options: dict[str, Option], name: str) -> str | None:
     value = options[name]
     return value if isinstance(value, str) else None
 
@@ -270,7 +298,8 @@ def _describe_environment(environment: EnvironmentRecord) -> str:
     return f"{environment.manager}, {base}"
 
 
-def _print_plan(plan: RunRecord, experiment_id: str | None, as_json: bool) -> None:
+def print_plan(plan: RunRecord, experiment_id: str | None, as_json: bool) -> None:
+    """Print the plan of a run, for people or as JSON."""
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(plan), indent=2))
         return

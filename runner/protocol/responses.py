@@ -9,6 +9,10 @@ from runner.model import RunStatus
 from runner.protocol.requests import Long, ModelInput, ModelOutput, SentDataset, SentDatasetInput, Tag
 from runner.store import entities
 
+SERVER_VERSION = "0.1.0"
+"""The response of ``/version`` of `proj server`. MLflow clients take it for MLflow's version, and send no traces to one
+so old; proj recognizes its own server by it."""
+
 
 class MetricPoint(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One value of a metric; NaN and the infinities are strings."""

@@ -15,6 +15,7 @@ from runner.errors import NotFoundError
 from runner.model import Event, EventKind
 from runner.protocol.errors import ErrorCode, RefusedError, Response, error_response, response_for
 from runner.protocol.requests import ListProxied, read_body, read_query
+from runner.protocol.responses import SERVER_VERSION
 from runner.server import guards, long_requests, sending, zero_copy
 from runner.server.api import artifacts, experiments, metrics, models, parts, registry, runs
 from runner.server.api.openapi import document
@@ -29,9 +30,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-VERSION = "0.1.0"
-"""The response of ``/version``. MLflow clients take it for MLflow's version, and send no traces to one so old."""
-
+VERSION = SERVER_VERSION
 SERVER_INFO = {"store_type": "SqlStore", "workspaces_enabled": False, "trace_archival_enabled": False}
 
 _NOT_PRESIGNED = "Presigned download is not supported for the current artifact repository"

@@ -45,7 +45,7 @@ def collect_garbage(home: Home) -> None:
             raise SnapshotError(
                 "The space of unreferenced code could not be freed: the snapshot store is damaged",
                 context=error.context,
-                hint="`proj verify --repair` lists the affected runs; `proj rm` removes them.",
+                hint="`proj verify --repair` lists the affected runs; `proj rm --permanently` removes them.",
             ) from error
     _remove_old(home.mirrors / "zips", _ZIPS)
     empty_pool(home)

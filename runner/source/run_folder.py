@@ -202,7 +202,7 @@ def _refuse_mounts(root: Path) -> None:
         raise SnapshotError(
             f"The run left a file system mounted in its folder: {path_text(mounted[0])}",
             context=str(root),
-            hint="Nothing in the folder was removed. Unmount it, then remove the run with `proj rm`.",
+            hint="Nothing in the folder was removed. Unmount it, then remove the run with `proj rm --permanently`.",
         )
 
 

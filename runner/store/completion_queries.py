@@ -13,19 +13,19 @@ Named = tuple[str, str]
 """A completion and its description."""
 
 
-def run_names(database: Path, start: str) -> list[Named]:
+def run_names(database: Path, start: str, stage: str = "active") -> list[Named]:
     """Return ids and names of runs with this prefix, newest first; unique ids are shortened."""
     by_id = _ask(
         database,
-        "SELECT substr(run_id, 1, 12), name || ', ' || status FROM runs WHERE lifecycle_stage = 'active'"
+        "SELECT substr(run_id, 1, 12), name || ', ' || status FROM runs WHERE lifecycle_stage = ?"
         " AND run_id >= ? AND run_id < ? || 'g' ORDER BY started_at DESC LIMIT ?",
-        (start, start, _LIMIT),
+        (stage, start, start, _LIMIT),
     )
     by_name = _ask(
         database,
-        "SELECT name, substr(run_id, 1, 12) || ', ' || status FROM runs WHERE lifecycle_stage = 'active'"
+        "SELECT name, substr(run_id, 1, 12) || ', ' || status FROM runs WHERE lifecycle_stage = ?"
         " AND substr(name, 1, length(?)) = ? AND name <> '' ORDER BY started_at DESC LIMIT ?",
-        (start, start, _LIMIT if start else 0),
+        (stage, start, start, _LIMIT if start else 0),
     )
     return [*by_id, *by_name]
 

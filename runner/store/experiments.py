@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Mapping, Sequence
 
+from runner.base.tags import REMOVING_TAG
 from runner.errors import AlreadyExistsError, InvalidValueError, NotFoundError
 from runner.store.database import Database, Row
 from runner.store.entities import Experiment, LifecycleStage
@@ -166,8 +167,9 @@ def _move(db: Database, experiment_id: str, stage: LifecycleStage) -> None:
 
 _DELETE_RUNS = """UPDATE runs SET lifecycle_stage = 'deleted', deleted_at = ?
     WHERE experiment = ? AND lifecycle_stage = 'active'"""
-_RESTORE_RUNS = """UPDATE runs SET lifecycle_stage = 'active', deleted_at = NULL
-    WHERE experiment = ? AND deleted_at = (SELECT deleted_at FROM experiments WHERE id = ?)"""
+_RESTORE_RUNS = f"""UPDATE runs SET lifecycle_stage = 'active', deleted_at = NULL
+    WHERE experiment = ? AND deleted_at = (SELECT deleted_at FROM experiments WHERE id = ?)
+    AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.run = runs.id AND t.key = '{REMOVING_TAG}')"""
 
 
 def _refuse_taken(db: Database, name: str) -> None:

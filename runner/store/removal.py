@@ -8,7 +8,7 @@ from runner.base.safe_paths import folder_at, remove_at, status_at
 from runner.errors import InvalidValueError, StoreError
 from runner.model import RunStatus
 from runner.settings import Home
-from runner.store import runs
+from runner.store import runs, trash
 from runner.store.database import Database
 
 
@@ -37,7 +37,7 @@ def remove_run(db: Database, run_id: str, home: Home) -> int:
         NotFoundError: there is no such run.
         StoreError: a file can't be removed.
     """
-    runs.delete(db, run_id)
+    trash.begin_removal(db, run_id)
     freed = remove_files(db, run_id, home)
     with db.transaction():
         db.execute("DELETE FROM models WHERE source_run_id = ?", run_id)
@@ -72,5 +72,7 @@ def _remove(place: Path) -> int:
         return 0
     except OSError as error:
         raise StoreError(
-            "A file of the run can't be removed", context=str(error), hint="Remove it, then run `proj rm` again."
+            "A file of the run can't be removed",
+            context=str(error),
+            hint="Remove it, then run `proj rm --permanently` again.",
         ) from error

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from runner.base.tags import RUN_NAME_TAG, WRITTEN_BY_TAG
+from runner.base.tags import REMOVING_TAG, RUN_NAME_TAG, WRITTEN_BY_TAG
 from runner.errors import AlreadyExistsError, InvalidValueError, NotFoundError
 from runner.model import RunDetails, RunStatus
 from runner.store import experiments
@@ -143,7 +143,16 @@ def delete(db: Database, run_id: str) -> None:
 
 
 def restore(db: Database, run_id: str) -> None:
-    """Restore a deleted run."""
+    """Restore a deleted run.
+
+    Raises:
+        InvalidValueError: the removal of its files has begun.
+    """
+    if db.query("SELECT 1 FROM tags WHERE run = ? AND key = ?", run_number(db, run_id), REMOVING_TAG):
+        raise InvalidValueError(
+            f"The run '{run_id}' can't be restored: the removal of its files has begun",
+            hint=f"`proj rm --permanently {run_id}` completes it.",
+        )
     _move(db, run_id, LifecycleStage.ACTIVE, None)
 
 
@@ -151,12 +160,6 @@ def purge(db: Database, run_id: str) -> None:
     """Remove every row of a run; the caller removes its files first."""
     with db.transaction():
         db.execute("DELETE FROM runs WHERE id = ?", run_number(db, run_id))
-
-
-def older_than(db: Database, moment: int) -> list[str]:
-    """Return the ids of the runs that ended before a time in milliseconds, oldest first."""
-    rows = db.query("SELECT run_id FROM runs WHERE ended_at < ? ORDER BY started_at, id", moment)
-    return [row["run_id"] for row in rows]
 
 
 def find_permissions(db: Database, run_id: str) -> RunPermissions:

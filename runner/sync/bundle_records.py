@@ -31,6 +31,8 @@ FOLDER = "proj"
 RECORD_NAME = "record.json"
 LOG_NAME = "log.txt"
 RECORD = f"{FOLDER}/{RECORD_NAME}"
+CODE = f"{FOLDER}/code.bundle"
+"""The code of the run as a git bundle; only if it was sent."""
 KEPT = {f"{FOLDER}/{name}": name for name in (LOG_NAME, *LOCK_NAMES)}
 """Files that are copied unchanged: path on a server, and name in the local folder of the run."""
 MAX_RECORD = 64 << 20

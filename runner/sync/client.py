@@ -10,6 +10,7 @@ from runner.errors import RemoteError
 from runner.model import RunStatus
 from runner.protocol import client_responses
 from runner.protocol.client_responses import ResponseT, decode
+from runner.protocol.responses import SERVER_VERSION
 from runner.store import entities
 from runner.sync.access import read_access
 from runner.sync.artifact_locations import ArtifactLocation, find_location
@@ -61,6 +62,13 @@ class RemoteServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def is_proj(self) -> bool:
+        """Return whether the server is a `proj server`."""
+        try:
+            return self._transport.text("/version").strip() == SERVER_VERSION
+        except RemoteError:
+            return False
 
     def close(self) -> None:
         """Close the connections."""

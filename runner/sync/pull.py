@@ -31,6 +31,7 @@ from runner.sync import bundle_records
 from runner.sync.artifact_locations import ArtifactLocation, walk
 from runner.sync.bundle import location_of, models_of, original_run_id, read_record
 from runner.sync.client import RemoteServer, ServerRun
+from runner.sync.code import take_sent_code
 
 _POINT = struct.Struct("<qqd")
 _MOST_RUNS = 20_000
@@ -109,7 +110,10 @@ def _pull(origin: Origin, run: ServerRun) -> tuple[Change, int]:
         # Points are fetched before the transaction, so that the server does not delay other writers.
         counts = _fetch_points(origin, run, spool)
         imported = msgspec.structs.replace(imported, run=own)
-        return import_writer.import_run(origin.database, imported, _stored_points(spool, counts))
+        done = import_writer.import_run(origin.database, imported, _stored_points(spool, counts))
+    if place is not None and TREE_TAG in run.tags:
+        take_sent_code(place, run_id, run.tags[TREE_TAG], origin.home, origin.tally.report)
+    return done
 
 
 def _experiment(origin: Origin, run: ServerRun) -> str:

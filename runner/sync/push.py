@@ -26,6 +26,7 @@ from runner.store.rules import MAX_BATCH
 from runner.store.values import params
 from runner.sync import bundle_records, points, sync_state
 from runner.sync.client import RemoteServer, ServerRun
+from runner.sync.code import send_code
 from runner.sync.files import LocalFile, local_files, send_files
 from runner.sync.logged_models import points_by_model, send_inputs, send_models
 from runner.sync.points import Batch
@@ -58,6 +59,8 @@ class Destination(Struct, frozen=True, kw_only=True):
     home: Home
     server: RemoteServer
     report: Report
+    code: bool | None = False
+    """Whether the code of runs is sent, too; None sends it to a `proj server` only."""
 
 
 def push(to: Destination, run_id: str, *, whole: bool = True, files: bool = False) -> Pushed:
@@ -88,7 +91,7 @@ def push(to: Destination, run_id: str, *, whole: bool = True, files: bool = Fals
             left_out=[],
             files_left_out=[],
         )
-        _send(context, run)
+        _send(context, run, with_code=to.code if to.code is not None else to.server.is_proj())
         if context.whole:
             sync_state.set_waiting(to.database, copy, waiting=False)
     return Pushed(
@@ -191,7 +194,7 @@ def _of_the_same_id(to: Destination, run: Run, copy: RemoteRun) -> ServerRun | N
     return found
 
 
-def _send(context: PushContext, run: Run) -> None:
+def _send(context: PushContext, run: Run, *, with_code: bool) -> None:
     names = send_models(context)
     _send_values(context, run, names)
     send_inputs(context, names)
@@ -203,6 +206,8 @@ def _send(context: PushContext, run: Run) -> None:
         send_files(context, place, local_files(context, root, run.run_id), "", ids)
     if place is not None and context.whole:
         send_files(context, place, _provenance(context, run), "", {})
+        if with_code:
+            send_code(context, place, run)
     _send_state(context, run)
 
 

@@ -224,7 +224,7 @@ def test_an_older_store_that_cannot_be_upgraded_is_read(disk: Disk, proj: RunPro
 def test_rm_works_without_free_space(disk: Disk, ids: list[str], proj: RunProj) -> None:
     disk.home.reserve.write_bytes(os.urandom(1 << 20))
     disk.fill()
-    done = proj("rm", "-y", ids[0])
+    done = proj("rm", "-y", "--permanently", ids[0])
     assert done.code == 0, done.err
     assert [record["run_id"] for record in proj("list", "--json").json] == ids[1:]
     assert not disk.home.run(ids[0]).exists()
@@ -236,7 +236,7 @@ def test_rm_frees_the_files_of_a_large_run_first(disk: Disk, ids: list[str], pro
     artifacts.mkdir(parents=True, exist_ok=True)
     (artifacts / "large").write_bytes(os.urandom(1 << 20))
     disk.fill()
-    done = proj("rm", "-y", ids[1])
+    done = proj("rm", "-y", "--permanently", ids[1])
     assert done.code == 0, done.err
     assert [record["run_id"] for record in proj("list", "--json").json] == ids[:1]
 
@@ -247,12 +247,12 @@ def test_rm_that_finds_no_free_space_at_all_reports_it_and_can_be_given_again(
     for place in (disk.home.folders / ".pool", disk.home.root / "cache" / "code"):
         shutil.rmtree(place, ignore_errors=True)
     disk.fill()
-    done = proj("rm", "-y", ids[0])
+    done = proj("rm", "-y", "--permanently", ids[0])
     assert done.code in (0, 1)
     assert "Traceback" not in done.err
     assert proj("show", ids[1]).code == 0
     disk.free()
-    done = proj("rm", "-y", *(ids if done.code else ids[1:]))
+    done = proj("rm", "-y", "--permanently", *(ids if done.code else ids[1:]))
     assert done.code == 0, done.err
     assert proj("list", "--json").json == []
 

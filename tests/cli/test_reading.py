@@ -333,7 +333,7 @@ class TestRemove:
         folder.mkdir(parents=True)
         (folder / "read-only").write_text("x")
         folder.chmod(0o500)
-        assert run_command(["rm", run_id[:12], "--yes"]) == 0
+        assert run_command(["rm", run_id[:12], "--yes", "--permanently"]) == 0
         said = capsys.readouterr()
         assert said.out == f"{run_id}\n"
         assert "2.0 kB freed" in said.err
@@ -347,19 +347,29 @@ class TestRemove:
         _, err = process.communicate(timeout=60)
         assert process.returncode != 0
         assert "clean one" in err
-        assert "Remove 1 run" in err
+        assert "Move 1 run to the trash?" in err
         assert len(db.query("SELECT 1 FROM runs")) == 2
 
     def test_by_age(self, db: Database, capsys: Capture) -> None:
         now = time.time_ns() // 1_000_000
         old, new = make_run(db, "old", now - 3 * HOUR), make_run(db, "new", now - HOUR)
-        assert run_command(["rm", "--older-than", "2h", "--yes"]) == 0
+        assert run_command(["rm", "--older-than", "2h", "--all", "--permanently", "--yes"]) == 0
         assert capsys.readouterr().out == f"{old}\n"
         assert [row["run_id"] for row in db.query("SELECT run_id FROM runs")] == [new]
-        assert run_command(["rm", "--older-than", "2h", "--yes"]) == 0
+        assert run_command(["rm", "--older-than", "2h", "--all", "--permanently", "--yes"]) == 0
         assert "no runs" in capsys.readouterr().err
 
-    @pytest.mark.parametrize("words", [[], ["--older-than", "soon"], ["--older-than", "-1d"]])
+    @pytest.mark.parametrize(
+        "words",
+        [
+            [],
+            ["--older-than", "soon"],
+            ["--older-than", "-1d"],
+            ["--all"],
+            ["--filter", " "],
+            ["a", "--status", "FAILED"],
+        ],
+    )
     def test_wrong_use(self, words: list[str]) -> None:
         assert run_command(["rm", *words]) == 2
 
@@ -381,7 +391,7 @@ class TestRemove:
         git("init", "--quiet", "--bare")
         commit = git("commit-tree", "-m", "x", git("mktree"))
         git("update-ref", f"refs/runs/{run_id}", commit)
-        assert run_command(["rm", run_id, "--yes"]) == 0
+        assert run_command(["rm", run_id, "--yes", "--permanently"]) == 0
         assert git("for-each-ref") == ""
 
 

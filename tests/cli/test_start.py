@@ -3,11 +3,14 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import click
 import pytest
 
+from runner.cli.main import cli
 from runner.settings import Home
 from runner.store import runs
 from runner.store.database import Database
@@ -137,3 +140,18 @@ def test_an_interrupt_while_modules_are_loaded_ends_quietly(module: str, start: 
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
     )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def all_commands(command: click.Command, context: click.Context) -> Iterator[click.Command]:
+    yield command
+    for name in command.list_commands(context) if isinstance(command, click.Group) else ():
+        below = command.get_command(context, name)
+        assert below is not None
+        yield from all_commands(below, context)
+
+
+def test_the_examples_in_the_help_keep_their_lines() -> None:
+    context = click.Context(cli, info_name="proj")
+    shown = [command.get_help(click.Context(command)) for command in all_commands(cli, context)]
+    assert [text for text in shown if "\\b" in text] == []
+    assert any("Examples:\n    proj restore 7f3a09c1\n    proj restore baseline\n" in text for text in shown)

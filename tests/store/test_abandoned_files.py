@@ -143,7 +143,7 @@ def test_writing_commands_collect(home: Home, tmp_path: Path, command: str) -> N
     (tmp_path / "mlruns" / "0").mkdir(parents=True)
     (tmp_path / "mlruns" / "0" / "meta.yaml").write_text("experiment_id: '0'\nname: Default\nlifecycle_stage: active\n")
     words = {
-        "rm": ["rm", "-y", run_id],
+        "rm": ["rm", "-y", "--permanently", run_id],
         "import": ["import", str(tmp_path / "mlruns")],
         "get": ["get", run_id, "--to", str(tmp_path)],
     }
@@ -163,5 +163,5 @@ def test_a_run_with_very_deep_folders_is_removed(home: Home) -> None:
         os.close(folder)
         folder = below
     os.close(folder)
-    assert run_command(["rm", "-y", run_id]) == 0
+    assert run_command(["rm", "-y", "--permanently", run_id]) == 0
     assert not home.run(run_id).exists()

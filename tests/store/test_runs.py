@@ -240,11 +240,6 @@ class TestRuns:
         named = runs.create(db, NewRun(run_id="cd" * 16, name="ab")).run_id
         assert resolve(db, "ab") == named
 
-    def test_older_than(self, db: Database, run_id: str) -> None:
-        runs.update(db, run_id, status=RunStatus.FINISHED, ended_at=1000)
-        assert runs.older_than(db, 1000) == []
-        assert runs.older_than(db, 1001) == [run_id]
-
 
 class TestLost:
     def test_a_run_of_a_killed_process_is_lost_and_keeps_its_values(self, db: Database, home: Home) -> None:

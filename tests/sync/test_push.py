@@ -450,7 +450,7 @@ def test_a_run_that_the_server_lost_is_sent_anew(both: Both, proj: RunProj, tmp_
     with pytest.raises(RemoteError, match="is deleted on"):
         both.push(run_id)
     home = {"PROJ_HOME": str(tmp_path / "theirs")}
-    assert proj("rm", first.remote_run_id, "--yes", **home).code == 0
+    assert proj("rm", first.remote_run_id, "--permanently", "--yes", **home).code == 0
     again = both.push(run_id)
     assert again.remote_run_id != first.remote_run_id
     assert again.sent.points == 2503

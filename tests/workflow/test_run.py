@@ -284,7 +284,7 @@ def test_outputs_come_back_and_a_removed_run_is_gone(proj: RunProj, make_reposit
     target = root.parent / "got"
     assert proj("get", done["run_id"], "out", "--to", str(target)).code == 0
     assert [path.name for path in target.rglob("*.txt")] == ["a.txt"]
-    assert proj("rm", done["run_id"], "--yes").code == 0
+    assert proj("rm", done["run_id"], "--permanently", "--yes").code == 0
     assert proj("show", done["run_id"]).code == 1
     assert proj("list", "--json").json == []
 

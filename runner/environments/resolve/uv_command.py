@@ -226,7 +226,7 @@ HINTS = (
     (re.compile(r"[Hh]ash mismatch"), "The index has other files than those that the lock was made from."),
     (
         re.compile(r"No space left|disk quota", re.IGNORECASE),
-        "The disk is full: delete runs with 'proj rm', or the cache in proj's home.",
+        "The disk is full: delete runs with 'proj rm --permanently', or the cache in proj's home.",
     ),
 )
 
