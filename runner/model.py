@@ -12,12 +12,10 @@ class EventKind(str, Enum):
 
     STEP = "step"
     """A step of the work begins."""
-    NOTICE = "notice"
-    """Something the user should know."""
+    NOTICE = "notice"  # the user should know it
     WARNING = "warning"
     """Something the user should look at."""
-    REMARK = "remark"
-    """Something for the record only; the user has already seen it."""
+    REMARK = "remark"  # for the record only; the user has already seen it
 
 
 class Event(Struct, frozen=True, kw_only=True):
@@ -176,14 +174,15 @@ class EntryPoint(Struct, frozen=True, kw_only=True):
     outputs: tuple[str, ...] = ()
     metrics: tuple[MetricsFile, ...] = ()
     env: Mapping[str, str] = {}
+    passed: tuple[str, ...] = ()  # variables of the caller that the command gets, also in a container
+    env_files: tuple[str, ...] = ()  # files of variables; `env` and `passed` override them
     timeout: float | None = None
     environment: EnvironmentDeclaration | None = None
     needs: tuple[str, ...] = ()
     promote: Mapping[str, object] | None = None
     extra: str = "--{name} {value}"  # how an undeclared parameter is added to the command
     ignore: Mapping[str, tuple[str, ...]] = {}  # output pattern: texts in it that a reproduction does not compare
-    faults: tuple[Fault, ...] = ()
-    """Errors and warnings about the declaration; errors prevent this entry point only."""
+    faults: tuple[Fault, ...] = ()  # errors prevent this entry point only
 
 
 class Manifest(Struct, frozen=True, kw_only=True):
@@ -390,6 +389,7 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     as_of: str | None = None
     timeout: float | None = None
     container_options: tuple[tuple[str, str | None], ...] = ()  # without dashes; those without a value are flags
+    command: tuple[str, ...] = ()  # runs instead of an entry point
     repair: bool = True  # whether known problems of old projects may be repaired
     replace_declared: bool = False  # whether to replace what a tree with changes declares
     add_missing: bool = False  # whether undeclared imports are installed

@@ -111,7 +111,7 @@ def _open_locally(plan: Plan, database: Database, report: Report, opened: "live.
     with database.transaction():
         local_id = opened.local_id(database) if opened else None
         run = runs.create(database, _new_run(plan, experiment_id, opened, local_id))
-        values.record_parameters(database, run.run_id, plan.masker.stored(plan.parameters))
+        values.record_parameters(database, run.run_id, plan.masker.stored(plan.recorded_parameters))
         if opened is not None:
             live.record_opened(database, run.run_id, opened)
     recorder = RunRecorder(plan, database, run, report, opened)

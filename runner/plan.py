@@ -1,5 +1,6 @@
 """Makes the plan of a run: everything that is decided before anything is recorded, built or executed."""
 
+import os
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
@@ -22,17 +23,22 @@ from runner.errors import ManifestError, UsageError
 from runner.executors import EXECUTORS, Executor, check_options
 from runner.manifest import (
     FolderFiles,
+    PassedVariables,
     PathReplacement,
-    PathRules,
     PlannedCommand,
     bind_for_run,
+    entry_point_of,
     find_entry_point,
     find_inputs,
     find_replacements,
     preflight,
     read_parameters_file,
+    read_variables,
     render_command,
+    require_own_files,
     secret_texts,
+    shell_word,
+    spell_numbers,
 )
 from runner.model import (
     DEFAULT_EXPERIMENT,
@@ -52,11 +58,12 @@ from runner.model import (
     Severity,
 )
 from runner.package_cutoff import cutoff_date
+from runner.path_rules import path_rules, with_recorded_names
 from runner.project_repairs import expected_replacements, may_replace_declared, needs_environment
 from runner.settings import Home, offline_environment, requested_experiment
 from runner.source.opening import Source, open_source
 from runner.source.snapshot import Snapshot, retake_snapshot, take_snapshot
-from runner.source.tree import FilesBeside, TreeFiles
+from runner.source.tree import TreeFiles
 from runner.store.rules import MAX_EXPERIMENT_NAME
 
 if TYPE_CHECKING:
@@ -80,6 +87,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     manifest: Manifest
     entry_point: EntryPoint
     parameters: tuple[Parameter, ...]
+    variables: PassedVariables
+    """Variables that the command gets from the caller and from files."""
     masker: Masker
     spec: EnvironmentSpec
     backend: EnvironmentBackend
@@ -100,10 +109,15 @@ class Plan(Struct, frozen=True, kw_only=True):
     """The interpreter that was chosen because the environment could not be built with the first choice."""
     additions_note: Path
     """The file that keeps the additions for the next run of the project."""
-    variables: Mapping[str, str] | None = None
+    recorded_variables: Mapping[str, str] | None = None
     """The variables of a recorded run that affect results; they replace those of the caller."""
     tags: Mapping[str, str] = {}
     """Further tags of the run."""
+
+    @property
+    def recorded_parameters(self) -> tuple[Parameter, ...]:
+        """The parameters for the record, with one spelling of equal numbers; secrets are not masked."""
+        return spell_numbers(self.parameters)
 
     @property
     def code(self) -> Code:
@@ -172,14 +186,14 @@ def plan_snapshot(request: RunRequest, source: Source, snapshot: Snapshot, home:
     files = TreeFiles(home, snapshot, lambda: retake_snapshot(snapshot, source, home, report))
     cache = ParseCache(home.root / "cache" / "code", f"{snapshot.code.tree}:{snapshot.code.subdirectory}")
     manifest = parse_manifest(cache, files, needs_environment=needs_environment(request, source, snapshot.code))
-    entry_point = find_entry_point(manifest, request.entry_point, files)
-    refuse_unsupported_keys(entry_point)
+    entry_point = select_entry_point(manifest, request, files)
+    variables = read_variables(entry_point, os.environ, files, source.project, report)
     from_file = read_parameters_file(Path(request.parameters_file)) if request.parameters_file else {}
     binding = bind_for_run(entry_point, request.parameters, from_file, files, repair=request.repair)
     entry_point, parameters = binding.entry_point, binding.parameters
     rules = path_rules(source, files, home.run("RUN"))
     command = render_command(entry_point, parameters, rules)
-    masker = Masker((*secret_values(parameters), *secret_texts(parameters, rules)))
+    masker = Masker((*secret_values(parameters), *secret_texts(parameters, rules), *variables.secrets))
     scripts = cache.get_or_compute(Scripts, entry_point.command, lambda: read_scripts(entry_point.command, files))
     declaration = entry_point.environment or manifest.environment
     planned = PlannedCommand(
@@ -209,8 +223,9 @@ def plan_snapshot(request: RunRequest, source: Source, snapshot: Snapshot, home:
         snapshot=snapshot,
         files=files,
         manifest=manifest,
-        entry_point=find_inputs(entry_point, source.project, recorded_files(source, files)),
+        entry_point=find_inputs(entry_point, source.project, with_recorded_names(source, files)),
         parameters=parameters,
+        variables=variables,
         masker=masker,
         spec=with_additions(spec, additions),
         backend=backend,
@@ -219,7 +234,7 @@ def plan_snapshot(request: RunRequest, source: Source, snapshot: Snapshot, home:
         command=command,
         recorded_command=render_command(entry_point, parameters, rules, masker),
         scripts=scripts,
-        notices=(*short_secret_notices(parameters), *snapshot.notices, *notices_for(backend, spec)),
+        notices=(*short_secret_notices(parameters), *variables.notices, *snapshot.notices, *notices_for(backend, spec)),
         repairs=(*binding.repairs, *(replacement.text for replacement in replacements)),
         replacements=replacements,
         additions=additions,
@@ -237,7 +252,7 @@ def open_code(request: RunRequest, home: Home, report: Report) -> tuple[Source, 
     if recorded is not None:
         return run_code.open_run_code(recorded, home)
     source = open_source(request.uri, request.version, home, report)
-    require_project(source, request.entry_point)
+    require_project(source, request)
     return source, take_snapshot(source, home, report)
 
 
@@ -254,19 +269,23 @@ def parse_manifest(cache: ParseCache, files: ProjectFiles, *, needs_environment:
     )
 
 
-def require_project(source: Source, entry_point: str | None) -> None:
+def require_project(source: Source, request: RunRequest) -> None:
     """Refuse a folder that is not a project.
 
     This is checked before the snapshot is taken: the folder may be the user's whole home directory.
 
     Raises:
-        ManifestError: there is no manifest, and the entry point is not a script either.
+        ManifestError: there is no manifest, and the entry point is not a script either, or the command names no file.
     """
     if source.frozen or source.project is None:
         return
     files = FolderFiles(source.project)
-    if "mlproject" not in (name.lower() for name in files.names()):
-        find_entry_point(Manifest(), entry_point, files)
+    if "mlproject" in (name.lower() for name in files.names()):
+        return
+    if request.command:
+        require_own_files(request.command, source.project)
+    else:
+        find_entry_point(Manifest(), request.entry_point, files)
 
 
 def choose_spec(
@@ -303,7 +322,12 @@ def without_container(plan: Plan, why: str) -> Plan:
     spec = with_additions(decide_spec(declaration, plan.files, plan.scripts, None, refused=why), plan.additions)
     backend = choose_backend(None, spec)
     executor = choose_executor(plan.entry_point, backend, plan.request)
-    notices = (*short_secret_notices(plan.parameters), *plan.snapshot.notices, *notices_for(backend, spec))
+    notices = (
+        *short_secret_notices(plan.parameters),
+        *plan.variables.notices,
+        *plan.snapshot.notices,
+        *notices_for(backend, spec),
+    )
     return structs.replace(plan, spec=spec, backend=backend, executor=executor, notices=notices)
 
 
@@ -323,18 +347,28 @@ def report_problems(problems: tuple[Fault, ...], report: Report, *, repair: bool
         raise ManifestError(first.message, context=first.location, hint=first.hint)
 
 
-def refuse_unsupported_keys(entry_point: EntryPoint) -> None:
-    """Refuse keys of the manifest that are valid and not implemented yet.
+def select_entry_point(manifest: Manifest, request: RunRequest, files: ProjectFiles) -> EntryPoint:
+    """Return the entry point, script or command that the user names; refuse keys that are not implemented yet.
 
     Raises:
-        ManifestError: the entry point uses such a key.
+        ManifestError: there is no such entry point, or it is not valid, or uses such a key.
     """
+    if request.command and request.entry_point is not None:
+        raise UsageError("a run has an entry point (-e) or a command (after --), not both")
+    if word := shell_word(request.command):
+        raise UsageError(
+            f"'{word}' after -- is no word for a program", hint="start a shell: -- bash -c 'first && second'"
+        )
+    if request.command:
+        return entry_point_of(request.command, files)
+    entry_point = find_entry_point(manifest, request.entry_point, files)
     used = [key for key, value in (("needs", entry_point.needs), ("promote", entry_point.promote)) if value]
     if used:
         raise ManifestError(
             f"entry point '{entry_point.name}' uses {' and '.join(used)}, which is not implemented yet",
             hint="remove the key, and run the needed entry points one by one",
         )
+    return entry_point
 
 
 def choose_executor(entry_point: EntryPoint, backend: EnvironmentBackend, request: RunRequest) -> Executor:
@@ -356,25 +390,3 @@ def choose_executor(entry_point: EntryPoint, backend: EnvironmentBackend, reques
         )
     check_options(request.container_options)
     return executor
-
-
-def path_rules(source: Source, files: ProjectFiles, storage: Path, mapped: Path | None = None) -> PathRules:
-    """Return the rules that resolve parameters that are paths: in the project, or below ``mapped`` in a run folder."""
-    project = None if source.frozen else source.project
-    return PathRules(
-        # A folder of today must not take the place of what was recorded.
-        caller=Path.cwd() if source.recorded is None else storage / "caller",
-        mapped=mapped or project or storage / source.subdirectory,
-        storage=storage,
-        project=project,
-        repository=source.root if project else None,
-        files=recorded_files(source, files),
-    )
-
-
-def recorded_files(source: Source, files: ProjectFiles) -> ProjectFiles:
-    """Return the files of a tree; of a recorded run, with the names of its inputs that are not in the tree."""
-    recorded = source.recorded
-    if recorded is None:
-        return files
-    return FilesBeside(files, (*(name for name, _, _ in recorded.inputs), *recorded.folders))

@@ -97,7 +97,7 @@ def describe_plan(plan: Plan) -> RunRecord:
         command=plan.recorded_command,
         argv=shell_argv(plan.recorded_command),
         cwd=str(project) if project else None,
-        parameters=plan.masker.records(plan.parameters),
+        parameters=plan.masker.records(plan.recorded_parameters),
         metrics={},
         tags=tags_of(plan),
         code=plan.code,
@@ -112,5 +112,5 @@ def describe_plan(plan: Plan) -> RunRecord:
         log=None,
         repairs=plan.repairs,
         notices=plan.notices,
-        template=plan.masker.text(plan.entry_point.command),
+        template=plan.masker.command(plan.entry_point.command),
     )

@@ -11,7 +11,8 @@ from runner.base.files import Stamp, sha256_of
 from runner.base.tags import INPUTS_CHANGED_TAG
 from runner.manifest import InputParameter, declaring_line, find_path_inputs
 from runner.model import Event, EventKind, FileRecord
-from runner.plan import Plan, path_rules
+from runner.path_rules import path_rules
+from runner.plan import Plan
 from runner.provenance.inputs import as_text, compare_with_pointers, digest_inputs, find_files
 from runner.record import RunRecorder
 from runner.source.input_files import RequiredPaths

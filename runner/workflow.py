@@ -24,7 +24,8 @@ from runner.manifest import find_downloads, find_paths, render_command, secret_t
 from runner.model import Event, EventKind, Report, RunRequest, RunStatus
 from runner.open_run import open_record
 from runner.package_cutoff import cutoff_hint
-from runner.plan import Plan, make_plan, path_rules, without_container
+from runner.path_rules import path_rules
+from runner.plan import Plan, make_plan, without_container
 from runner.plan_record import declared_record
 from runner.process import Echo, Outcome, SupervisorHandle, prepare
 from runner.provenance.downloads import fetch
@@ -319,7 +320,8 @@ def command_variables(
 ) -> Mapping[str, str]:
     """Return all environment variables of the command."""
     plan = recorder.plan
-    caller = os.environ if plan.variables is None else with_recorded(os.environ, plan.variables)
+    recorded = plan.recorded_variables
+    caller = os.environ if recorded is None else with_recorded(os.environ, recorded)
     hosts = [address for address in plan.request.serve_as if not is_loopback(address)]
     leading = redirecting_variables(socket.uri, recorder.redirects_log, hosts, places=plan.request.repair)
     return child_environment(
@@ -334,7 +336,7 @@ def command_variables(
             "PROJ_METRICS": str(recorder.metrics_log),
             **({"PROJ_RESUMED_FROM": plan.request.resumes} if plan.request.resumes else {}),
         },
-        own=plan.entry_point.env,
+        own={**plan.variables.values, **plan.entry_point.env},
     )
 
 

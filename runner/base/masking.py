@@ -118,7 +118,7 @@ def is_secret(parameter: Parameter) -> bool:
     """Return whether the value of a parameter must not be recorded."""
     if parameter.secret or is_credential(parameter.value):
         return True
-    return is_secret_name(parameter.name) and not _is_ordinary(parameter.value)
+    return is_secret_name(parameter.name) and not is_ordinary(parameter.value)
 
 
 def secret_values(parameters: Iterable[Parameter]) -> tuple[str, ...]:
@@ -195,9 +195,9 @@ class Masker:
         previous = ""
         for word in argv:
             name, equals, value = word.partition("=")
-            if previous.startswith("-") and is_secret_name(previous) and not _is_ordinary(word):
+            if previous.startswith("-") and is_secret_name(previous) and not is_ordinary(word):
                 masked.append(STARS)
-            elif equals and is_secret_name(name) and not _is_ordinary(value):
+            elif equals and is_secret_name(name) and not is_ordinary(value):
                 masked.append(f"{name}={STARS}")
             else:
                 masked.append(self.command(word))
@@ -379,7 +379,7 @@ def is_number(text: str) -> bool:
     return True
 
 
-def _is_ordinary(value: str) -> bool:
+def is_ordinary(value: str) -> bool:
     """Return whether a value is empty, a number, a truth value or a special mark such as ``<pad>`` or ``[MASK]``."""
     text = value.strip().strip("'\"")
     if not text or text.lower() in _ORDINARY or text[0] + text[-1] in ("<>", "[]", "{}"):
@@ -390,6 +390,6 @@ def _is_ordinary(value: str) -> bool:
 def _mask_assigned(found: re.Match[str]) -> str:
     name, by, value = found.group("name", "by", "value")
     is_assignment = name.startswith("-") or by == "="
-    if not is_assignment or not is_secret_name(name) or _is_ordinary(value):
+    if not is_assignment or not is_secret_name(name) or is_ordinary(value):
         return found.group()
     return f"{name}{by}{STARS}"

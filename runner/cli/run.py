@@ -19,6 +19,7 @@ from runner.cli.home import enter_home, warn_of_lost_store
 from runner.cli.options import OFFLINE, check_text, read_tags
 from runner.cli.outcome import describe_code, print_outcome
 from runner.cli.output import read_store
+from runner.cli.own_command import CommandWithWords, own_command
 from runner.cli.progress_line import ProgressLine
 from runner.cli.text import print_lines, print_message, show_error, show_event, show_hints_once
 from runner.errors import UsageError
@@ -75,8 +76,8 @@ def _addresses(assignments: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(map(read_served, assignments)))
 
 
-@click.command("run")
-@click.argument("uri", default=".", metavar="[PROJECT]", shell_complete=completions.files)
+@click.command("run", cls=CommandWithWords)
+@click.argument("uri", default=".", metavar="[PROJECT] [-- COMMAND…]", shell_complete=completions.files)
 @click.option(
     "-e",
     "--entry-point",
@@ -163,11 +164,13 @@ def run(
     """Run an entry point of PROJECT and record code, environment, parameters and results.
 
     PROJECT is a folder, a git URL, a bare repository or a zip archive; #sub/dir names a folder inside it.
+    A command after -- runs instead of an entry point: proj run . -- python train.py --epochs 3
     """
     request = structs.replace(
         _request(assignments, options),
         container_options=_engine_options(engine_options),
         serve_as=_addresses(serve_as),
+        command=own_command(),
         tags=_tags(options),
     )
     home = enter_home(writing=True)

@@ -6,20 +6,24 @@ from runner.manifest.entrypoints import find_entry_point
 from runner.manifest.files import FolderFiles
 from runner.manifest.foreign_paths import PathReplacement, find_replacements
 from runner.manifest.inputs import declaring_line, find_inputs
-from runner.manifest.parameters import bind_parameters, read_parameters_file
+from runner.manifest.own_command import entry_point_of, require_own_files, shell_word
+from runner.manifest.parameters import bind_parameters, read_parameters_file, spell_numbers
 from runner.manifest.paths import Download, InputParameter, PathRules, find_downloads, find_path_inputs, find_paths
 from runner.manifest.preflight import PlannedCommand, preflight, serve_hint, served_address
+from runner.manifest.variables import PassedVariables, read_variables
 
 __all__ = [
     "Download",
     "FolderFiles",
     "InputParameter",
+    "PassedVariables",
     "PathReplacement",
     "PathRules",
     "PlannedCommand",
     "bind_for_run",
     "bind_parameters",
     "declaring_line",
+    "entry_point_of",
     "find_downloads",
     "find_entry_point",
     "find_inputs",
@@ -28,9 +32,13 @@ __all__ = [
     "find_replacements",
     "preflight",
     "read_parameters_file",
+    "read_variables",
     "render_command",
+    "require_own_files",
     "secret_texts",
     "serve_hint",
     "served_address",
     "shell_argv",
+    "shell_word",
+    "spell_numbers",
 ]

@@ -7,6 +7,7 @@ from shlex import quote
 from runner.base.masking import STARS, Masker, is_secret
 from runner.errors import ManifestError, ParameterError
 from runner.manifest.faults import printable, quoted
+from runner.manifest.parameters import FLAG, TRUE_VALUES
 from runner.manifest.paths import PathRules, ResolvedParameter, resolve_paths
 from runner.manifest.template import fill_template
 from runner.model import EntryPoint, Parameter
@@ -32,7 +33,7 @@ def render_command(
     """
     resolved = resolve_paths(parameters, paths)
     texts = [(each.parameter, each.text if masker is None else _recorded(each, masker)) for each in resolved]
-    values = {one.name: text if text == STARS else quote(text) for one, text in texts if one.declared}
+    values = {one.name: _word(one, text) for one, text in texts if one.declared}
     filled = fill_template(entry_point.command, values)
     if filled.faults:
         raise ManifestError(
@@ -50,6 +51,13 @@ def secret_texts(parameters: tuple[Parameter, ...], paths: PathRules) -> tuple[s
     """Return the paths in secret parameters."""
     resolved = (each for each in resolve_paths(parameters, paths) if each.text != each.parameter.value)
     return tuple(each.text for each in resolved if is_secret(each.parameter))
+
+
+def _word(parameter: Parameter, text: str) -> str:
+    """Return a value as a word of the command; a flag is ``--NAME`` or nothing."""
+    if parameter.type.lower() == FLAG:
+        return f"--{quote(parameter.name)}" if text.lower() in TRUE_VALUES else ""
+    return text if text == STARS else quote(text)
 
 
 def _recorded(resolved: ResolvedParameter, masker: Masker) -> str:

@@ -54,6 +54,7 @@ def _read_entry_point(name: str, node: Node, files: ProjectFiles, faults: Faults
         faults.error(node.position, f"entry point '{name}' must be a mapping with a 'command'", hint)
         return EntryPoint(name=name, command="", faults=tuple(faults.found))
     own = node.field("environment")
+    variables = read_variables(node.field("env"), faults)
     inputs, copied = read_inputs(node.field("inputs"), faults)
     entry = EntryPoint(
         name=name,
@@ -64,7 +65,9 @@ def _read_entry_point(name: str, node: Node, files: ProjectFiles, faults: Faults
         copied_inputs=copied,
         outputs=read_paths("outputs", node.field("outputs"), faults, inside=True),
         metrics=read_metrics(node.field("metrics"), faults),
-        env=read_variables(node.field("env"), faults),
+        env={variable: value for variable, value in variables.items() if value is not None},
+        passed=tuple(variable for variable, value in variables.items() if value is None),
+        env_files=read_paths("env_file", node.field("env_file"), faults, inside=True),
         timeout=read_timeout(node.field("timeout"), faults),
         environment=None if own is None else declare_own_environment(own, files, faults),
         needs=read_names("needs", node.field("needs"), faults),

@@ -6,7 +6,7 @@ causes a warning and is ignored; an invalid value of the right type is an error 
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from posixpath import isabs, normpath
 
 from runner.base.durations import seconds_of
@@ -63,9 +63,7 @@ def read_inputs(node: Node | None, faults: Faults) -> tuple[tuple[str, ...], tup
 def _stays_inside(name: str, node: Node, faults: Faults) -> bool:
     leaves = isabs(node.source) or normpath(node.source).split("/")[0] == ".."
     if leaves:
-        faults.warning(
-            node.position, f"'{node.source}' in '{name}' is outside the project folder, so it is not collected"
-        )
+        faults.warning(node.position, f"'{node.source}' in '{name}' is outside the project folder, so it is not used")
     return not leaves
 
 
@@ -168,21 +166,36 @@ def number_of(node: Node) -> float | None:
         return None
 
 
-def read_variables(node: Node | None, faults: Faults) -> dict[str, str]:
-    """Return environment variables: a mapping of names and scalars."""
-    if node is None:
+def read_variables(node: Node | None, faults: Faults) -> dict[str, str | None]:
+    """Return environment variables: a mapping of names and values, or a list; None means the caller's value.
+
+    Items of a list are ``NAME`` for the caller's value, ``NAME=VALUE``, and mappings.
+    """
+    if node is None or node.is_null:
         return {}
-    fields = node.fields.values()
-    if node.kind is not Kind.MAPPING or any(field.value.kind is not Kind.SCALAR for field in fields):
-        faults.warning(node.position, "'env' is not a mapping of variables to values, so it is not used")
-        return {}
-    variables = {}
-    for name, field in node.fields.items():
-        if not name or "=" in name or "\0" in name or "\0" in text_of(field.value):
-            faults.error(field.key.position, f"'{name}' in 'env' can't be an environment variable")
+    found: dict[str, str | None] = {}
+    for item in node.items if node.kind is Kind.LIST else [node]:
+        if item.kind is Kind.MAPPING and all(field.value.kind is Kind.SCALAR for field in item.fields.values()):
+            fields = [(name, text_of(field.value), field) for name, field in item.fields.items()]
+            new = [(name, "" if field.value.is_null else text, field.key.position) for name, text, field in fields]
+            found.update(_usable(new, faults))
+        elif item.is_text and node.kind is Kind.LIST:
+            name, equals, value = item.source.partition("=")
+            found.update(_usable([(name, value if equals else None, item.position)], faults))
         else:
-            variables[name] = "" if field.value.is_null else text_of(field.value)
-    return variables
+            hint = "for example env: {OMP_NUM_THREADS: 2}, or env: [HF_TOKEN] for a variable of the caller"
+            faults.warning(item.position, "'env' is neither variables with values nor a list of names; not used", hint)
+            return {}
+    return found
+
+
+def _usable(variables: Iterable[tuple[str, str | None, Position]], faults: Faults) -> Iterator[tuple[str, str | None]]:
+    """Yield the variables that an environment can hold."""
+    for name, value, position in variables:
+        if not name or name != name.strip() or "=" in name or "\0" in name or "\0" in (value or ""):
+            faults.error(position, f"'{name}' in 'env' can't be an environment variable")
+        else:
+            yield name, value
 
 
 def read_timeout(node: Node | None, faults: Faults) -> float | None:

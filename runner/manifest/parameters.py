@@ -1,9 +1,12 @@
 """Binds values to the parameters of an entry point."""
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import structs
 
 from runner.base.foreign_text import SMALL, ForeignTextError, parse_json, read_limited
 from runner.base.lazy import LazyModule
@@ -21,8 +24,13 @@ else:
 INTEGERS = ("int", "integer")
 NUMBERS = ("float", "number")
 TRUTHS = ("bool", "boolean")
+FLAG = "flag"
+"""The type of a truth value that is passed as ``--NAME`` or not at all."""
+TRUE_VALUES = frozenset(["true", "yes", "on", "y", "t", "1"])
 TRUTH_VALUES = frozenset(["true", "false", "yes", "no", "on", "off", "y", "n", "t", "f", "1", "0"])
 INTEGER = r"(?a)[+-]?[0-9]+(_[0-9]+)*"
+LONGEST_INTEGER = 1000
+"""Digits up to which integers are converted: Python refuses more than 4300."""
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
@@ -39,7 +47,11 @@ def bind_parameters(
     """
     values = {**from_file, **given}
     declared = {spec.name: spec for spec in entry_point.parameters}
-    missing = [spec for spec in entry_point.parameters if spec.default is None and spec.name not in values]
+    missing = [
+        spec
+        for spec in entry_point.parameters
+        if spec.default is None and spec.name not in values and spec.type.lower() != FLAG
+    ]
     faults = [_missing(missing)] if missing else []
     for name, value in values.items():
         fault = _unusable(name, value) or (_refusal(declared[name], value) if name in declared else None)
@@ -55,7 +67,8 @@ def bind_parameters(
 
 
 def _bind(spec: ParameterSpec, given: Mapping[str, str], from_file: Mapping[str, str]) -> Parameter:
-    value, source = spec.default or "", ValueSource.DEFAULT
+    absent = "false" if spec.type.lower() == FLAG else ""
+    value, source = spec.default or absent, ValueSource.DEFAULT
     if spec.name in given:
         value, source = given[spec.name], ValueSource.COMMAND_LINE
     elif spec.name in from_file:
@@ -124,11 +137,26 @@ def wrong_type(kind: str, value: str) -> str | None:
         return None if re.fullmatch(INTEGER, value) else "an integer"
     if kind in NUMBERS:
         return "a number" if _number(value) is None else None
-    if kind in TRUTHS:
+    if kind in (*TRUTHS, FLAG):
         return None if value.lower() in TRUTH_VALUES else "true or false"
     if kind == "uri":
         return None if SCHEME.match(value) else "a URI with a scheme"
     return None
+
+
+def spell_numbers(parameters: tuple[Parameter, ...]) -> tuple[Parameter, ...]:
+    """Return parameters with one spelling for equal numbers of a type, for the record: ``1``, ``1.0`` and ``1e0``.
+
+    The spelling is that of Python, as scripts log it. What is no finite number of its type stays as it is.
+    """
+    return tuple(structs.replace(one, value=_spelled(one.type.lower(), one.value)) for one in parameters)
+
+
+def _spelled(kind: str, value: str) -> str:
+    if kind in INTEGERS and len(value) <= LONGEST_INTEGER and re.fullmatch(INTEGER, value):
+        return str(int(value))
+    number = _number(value) if kind in NUMBERS else None
+    return value if number is None or not math.isfinite(number) else str(number)
 
 
 def _number(value: str) -> float | None:

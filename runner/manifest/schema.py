@@ -12,6 +12,7 @@ TYPES = {
     "int": "An integer.",
     "float": "A number.",
     "bool": "true or false.",
+    "flag": "true or false; {NAME} in the command becomes --NAME or nothing.",
     "path": "A file or folder, looked up in the caller's folder and then in the project; https URLs are fetched.",
     "uri": "Anything with a scheme, passed on as it is.",
 }
@@ -139,10 +140,13 @@ ENTRY_POINT = {
         "items": {"type": ["string", "object"], "properties": METRICS_FILE, "required": ["path"]},
     },
     "env": {
-        "description": "Environment variables for the command.",
-        "type": ["object", "null"],
+        "description": "Environment variables for the command: names and values, or a list in which a name alone takes "
+        "the caller's value, which is masked.",
+        "type": ["object", "array", "null"],
         "additionalProperties": {"type": SCALAR},
+        "items": {"type": ["string", "object"], "additionalProperties": {"type": SCALAR}},
     },
+    "env_file": _texts("Files of variables in the project folder, such as .env; their values are masked."),
     "timeout": {
         "description": "Time after which the command is stopped: seconds, or a text like 90s, 10m, 1h30m.",
         "type": ["number", "string", "null"],

@@ -69,7 +69,7 @@ def plan_reproduction(
         plan,
         spec=_locked(plan, record),
         additions=(),
-        variables=record.machine.variables if record.machine else None,
+        recorded_variables=record.machine.variables if record.machine else None,
         tags={REPRODUCES_TAG: record.run_id or ""},
     )
 

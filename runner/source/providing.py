@@ -190,6 +190,11 @@ def origin_stamp(origin: bytes) -> Stamp:
         return Stamp.of(os.lstat(origin))
 
 
+def _holds_secrets(name: str) -> bool:
+    """Return whether a file is one of variables, such as ``.env`` and ``.env.local``, of which no copy should exist."""
+    return name == ".env" or name.startswith(".env.")
+
+
 class _Copier:
     """Provides files by the cheapest safe method: clone, copy or link."""
 
@@ -210,8 +215,9 @@ class _Copier:
         status = origin.lstat()
         if status_at(folder, name) is not None:
             remove_at(folder, name)
+        is_copied = stat.S_ISREG(status.st_mode) and not _holds_secrets(origin.name)
         size = 0 if want.copied else status.st_size
-        how = self._fill(origin, size, folder, name) if stat.S_ISREG(status.st_mode) else "linked"
+        how = self._fill(origin, size, folder, name) if is_copied else "linked"
         if how == "linked":
             os.symlink(origin.resolve(), name, dir_fd=folder)
             before = origin_stamp(want.origin)

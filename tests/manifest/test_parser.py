@@ -89,7 +89,7 @@ def test_timeouts(text: str, seconds: float) -> None:
         "metrics: {rmse: min}",
         "metrics: 5",
         "env: System",
-        "env: [A, B]",
+        "env: [5]",
         "env: {A: {b: c}}",
         "timeout: [1]",
         "timeout: yes",

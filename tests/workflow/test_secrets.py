@@ -136,7 +136,7 @@ def test_no_trace_of_a_secret_is_left(
     assert record["command"] == "python t.py *** 1 0"
     assert record["argv"] == ["bash", "-c", "python t.py *** 1 0"]
     parameters = {one["name"]: one["value"] for one in record["parameters"]}
-    assert (parameters["key"], parameters["alpha"], parameters["b"]) == (STARS, "1", STARS)
+    assert (parameters["key"], parameters["alpha"], parameters["b"]) == (STARS, "1.0", STARS)
     assert record["tags"]["note"].startswith(f"it is {STARS}")
     assert "plain.txt" in {one["path"] for one in record["outputs"]}
     assert leaks(value, home, proj("log", "latest", cwd=root)) == []
@@ -165,7 +165,7 @@ def test_public_numbers_stay_beside_a_secret_of_the_same_digits(proj: RunProj, m
     assert result.code == 0, result.err
     assert result.json["command"] == "python t.py *** 1000 0"
     parameters = {one["name"]: one["value"] for one in result.json["parameters"]}
-    assert (parameters["key"], parameters["alpha"]) == (STARS, "1000")
+    assert (parameters["key"], parameters["alpha"]) == (STARS, "1000.0")
     assert result.json["metrics"]["value"] != 1000
 
 
