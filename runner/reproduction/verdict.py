@@ -1,4 +1,4 @@
-"""Defines the verdicts of a reproduction, and how the verdicts of its parts combine to one."""
+"""Defines the verdicts of a reproduction; `decide` makes the verdict of the whole from those of its parts."""
 
 import math
 from collections.abc import Iterable
