@@ -4,17 +4,15 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Protocol
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 
 class EventKind(str, Enum):
     """The kind of an event; the command line decides how each kind is shown."""
 
-    STEP = "step"
-    """A step of the work begins."""
+    STEP = "step"  # a step of the work begins
     NOTICE = "notice"  # the user should know it
-    WARNING = "warning"
-    """Something the user should look at."""
+    WARNING = "warning"  # the user should look at something
     REMARK = "remark"  # for the record only; the user has already seen it
 
 
@@ -27,8 +25,7 @@ class Event(Struct, frozen=True, kw_only=True):
     run_id: str | None = None  # the run whose record was opened; only the first event of a run has it
 
 
-Report = Callable[[Event], None]
-"""A function that receives events. Only ``cli`` prints."""
+Report = Callable[[Event], None]  # a function that receives events; only `cli` prints
 
 
 class ProjectFiles(Protocol):
@@ -49,10 +46,8 @@ class ProjectFiles(Protocol):
 class Severity(str, Enum):
     """The severity of a fault in a manifest."""
 
-    ERROR = "error"
-    """The entry point, or the project, can't be run."""
-    WARNING = "warning"
-    """The fault is tolerated, as in MLflow."""
+    ERROR = "error"  # the entry point, or the project, can't be run
+    WARNING = "warning"  # the fault is tolerated, as in MLflow
 
 
 class Fault(Struct, frozen=True, kw_only=True):
@@ -79,8 +74,7 @@ class ValueSource(str, Enum):
     COMMAND_LINE = "command line"
 
 
-DEFAULT_EXPERIMENT = "Default"
-"""The experiment of runs for which no experiment is named."""
+DEFAULT_EXPERIMENT = "Default"  # of runs for which no experiment is named
 
 
 class ParameterSpec(Struct, frozen=True, kw_only=True):
@@ -305,6 +299,12 @@ class ParameterRecord(Struct, frozen=True, kw_only=True):
     value: str
     type: str = "string"
     source: str = "logged"
+    raw: str | UnsetType = UNSET  # the text that reached the command, if it spells the number in another way
+
+    @property
+    def text(self) -> str:
+        """The text that reached the command."""
+        return self.value if isinstance(self.raw, UnsetType) else self.raw
 
 
 class RunDetails(Struct, frozen=True, kw_only=True):

@@ -25,12 +25,19 @@ from runner.base.tags import (
     USER_TAG,
 )
 from runner.manifest import shell_argv
-from runner.model import EnvironmentKind, EnvironmentRecord, Parameter, RunRecord
+from runner.model import EnvironmentKind, EnvironmentRecord, Parameter, ParameterRecord, RunRecord
 from runner.plan import Plan
 from runner.settings import user_name
 
 _MLFLOW_NAMES = {"local": None, "container": "docker"}
 """MLflow's names for the environment managers that it names differently; None: it has no name for them."""
+
+
+def parameter_records(plan: Plan) -> tuple[ParameterRecord, ...]:
+    """Return the parameters for the record, with one spelling of equal numbers and the text of the command."""
+    spelled, raw = plan.masker.records(plan.recorded_parameters), plan.masker.records(plan.parameters)
+    pairs = zip(spelled, raw, strict=True)
+    return tuple(one if one == as_given else structs.replace(one, raw=as_given.value) for one, as_given in pairs)
 
 
 def tags_of(plan: Plan) -> dict[str, str]:
@@ -97,7 +104,7 @@ def describe_plan(plan: Plan) -> RunRecord:
         command=plan.recorded_command,
         argv=shell_argv(plan.recorded_command),
         cwd=str(project) if project else None,
-        parameters=plan.masker.records(plan.recorded_parameters),
+        parameters=parameter_records(plan),
         metrics={},
         tags=tags_of(plan),
         code=plan.code,

@@ -15,6 +15,7 @@ from runner.base.tags import REDIRECTS_TAG
 from runner.errors import ProjError, StoreError
 from runner.model import Event, EventKind, Report, RunDetails, RunRecord, RunStatus
 from runner.plan import Plan
+from runner.plan_record import parameter_records
 from runner.process import Interrupted, Outcome
 from runner.source.snapshot import keep_snapshot
 from runner.store import runs, values
@@ -95,7 +96,7 @@ class RunRecorder:
             command=plan.recorded_command,
             template=plan.masker.command(plan.entry_point.command),
             code=plan.code,
-            parameters=plan.masker.records(plan.recorded_parameters),
+            parameters=parameter_records(plan),
             log=str(plan.home.log(self.run_id)),
             repairs=tuple(map(plan.masker.text, plan.repairs)),
             notices=(*map(plan.masker.text, plan.notices), *self._details.notices),

@@ -113,7 +113,7 @@ def _from_here(parameter: ParameterRecord, details: RunDetails) -> str:
     """Return the value of a parameter; a path of the project is found from every folder."""
     project = _project_folder(details)
     if parameter.type != "path" or isabs(parameter.value) or project is None or Path.cwd().is_relative_to(project):
-        return parameter.value
+        return parameter.text
     path = project / parameter.value
     return str(path) if path.exists() else parameter.value
 

@@ -96,7 +96,7 @@ def _parameters(run: Run, request: RunRequest) -> dict[str, str]:
         raise UsageError(
             f"the value of '{needed[0]}' is secret and not recorded", hint=f"Give it again: -P {needed[0]}=VALUE"
         )
-    known = {one.name: one.value for one in recorded if one.name not in secret}
+    known = {one.name: one.text for one in recorded if one.name not in secret}
     return {**known, **request.parameters}
 
 

@@ -93,7 +93,7 @@ def _parameters(record: RunRecord, given: Mapping[str, str], origin: Path | None
             hint=f"Give them: {' '.join(f'-P {name}=VALUE' for name in missing)}",
         )
     return {
-        name: given.get(name) or (within_project(one.value, origin) if one.type == "path" else one.value)
+        name: given.get(name) or (within_project(one.value, origin) if one.type == "path" else one.text)
         for name, one in recorded.items()
     }
 

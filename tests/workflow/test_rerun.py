@@ -66,7 +66,7 @@ def test_the_code_and_the_other_parameters_are_those_of_the_run(proj: RunProj, r
     assert after["metrics"] == {"score": 2.25}
     assert {one["name"]: (one["value"], one["source"]) for one in after["parameters"]} == {
         "alpha": ("0.25", "command line"),
-        "beta": ("2", "command line"),
+        "beta": ("2.0", "command line"),
         "data": ("data.csv", "default"),
         "password": ("none", "default"),
     }
@@ -123,7 +123,7 @@ def test_the_plan_is_shown_and_nothing_is_recorded(proj: RunProj, root: Path) ->
     run_id = first_run(proj, root, "-P", "alpha=0.75").json["run_id"]
     plan = proj("rerun", run_id, "-P", "beta=3", "--dry-run", "--json", cwd=root).json
     assert plan["run_id"] is None
-    assert {one["name"]: one["value"] for one in plan["parameters"]} | {"alpha": "0.75", "beta": "3"} == {
+    assert {one["name"]: one["value"] for one in plan["parameters"]} | {"alpha": "0.75", "beta": "3.0"} == {
         one["name"]: one["value"] for one in plan["parameters"]
     }
     assert len(proj("list", "--json", cwd=root).json) == 1
