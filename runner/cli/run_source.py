@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 from runner.base.lazy import LazyModule
 from runner.cli.output import read_store
 from runner.cli.text import print_message, printable
-from runner.runs.local import LocalReader
 from runner.runs.opening import open_remote, server_to_read
-from runner.runs.reader import RunReader
 
 if TYPE_CHECKING:
+    from runner.runs import local as local_runs
+    from runner.runs.reader import RunReader
     from runner.sync import client
 else:
     client = LazyModule("runner.sync.client")
+    local_runs = LazyModule("runner.runs.local")
 
 
 @contextmanager
@@ -34,12 +35,12 @@ def open_server(tracking_uri: str | None, *, local: bool) -> "Iterator[client.Re
 
 
 @contextmanager
-def open_runs(tracking_uri: str | None, *, local: bool) -> Iterator[RunReader]:
+def open_runs(tracking_uri: str | None, *, local: bool) -> "Iterator[RunReader]":
     """Open the selected store or server; if only the environment names the server, print its address."""
     uri = server_to_read(tracking_uri, local=local)
     if uri is None:
         with read_store() as (database, home):
-            yield LocalReader(database, home, print_message)
+            yield local_runs.LocalReader(database, home, print_message)
         return
     with open_remote(uri, print_message) as reader:
         if tracking_uri is None:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from runner.base.lazy import LazyModule
 from runner.base.masking import Masker
 from runner.errors import UsageError
-from runner.runs.reader import RunReader
 from runner.settings import is_offline, tracking_uri
 from runner.store.run_selection import Say
 
 if TYPE_CHECKING:
     from runner.runs import remote
+    from runner.runs.reader import RunReader
     from runner.sync import client
 else:
     remote = LazyModule("runner.runs.remote")
@@ -49,7 +49,7 @@ def server_to_read(named: str | None, *, local: bool = False) -> str | None:
 
 
 @contextmanager
-def open_remote(uri: str, say: Say | None = None) -> Iterator[RunReader]:
+def open_remote(uri: str, say: Say | None = None) -> "Iterator[RunReader]":
     """Open a tracking server for reading; ``say`` gets messages about words that select the newest of several runs.
 
     Raises:

@@ -60,8 +60,11 @@ def require_sound_objects(home: Home, run_id: str, *trees: str) -> None:
     directory = store_git_directory(home)
     _require_sound(home, run_id, trees)
     for tree in trees:
-        # Each entry is "mode type id<TAB>path".
-        heads = (entry.split(b"\t")[0].split(b" ") for entry in git(directory, "ls-tree", "-rtz", tree).split(b"\0"))
+        try:
+            entries = git(directory, "ls-tree", "-rtz", tree).split(b"\0")
+        except GitError as error:  # an object in the place of a subtree is no tree
+            raise damaged_run(run_id, error.context or error.message) from error
+        heads = (entry.split(b"\t")[0].split(b" ") for entry in entries)  # each entry is "mode type id<TAB>path"
         _require_sound(home, run_id, {head[2].decode() for head in heads if len(head) > 2})  # noqa: PLR2004
 
 

@@ -100,7 +100,7 @@ class TestBash:
         ("words", "found"),
         [
             (["proj", ""], list(COMMANDS)),
-            (["proj", "ex"], ["experiments"]),
+            (["proj", "exp"], ["experiments"]),
             (["proj", "experiments", "re"], ["rename", "restore"]),
             (["proj", "list", "--exp"], ["--experiment"]),
             (["proj", "list", "--experiment", ""], ["Default", "churn"]),

@@ -58,5 +58,5 @@ def test_a_run_that_goes_on_is_not_removed(
     with closing(Database.open(home.database)) as database:
         assert runs.get(database, run_id).status.value == "FINISHED"
     assert (home.artifacts(run_id) / "out.txt").read_text() == "made"
-    assert proj("rm", run_id, "--yes", cwd=root).code == 0
+    assert proj("rm", run_id, "--yes", "--permanently", cwd=root).code == 0
     assert not home.run(run_id).exists()

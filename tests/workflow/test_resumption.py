@@ -36,7 +36,7 @@ if not os.path.lexists('out/link'):
     os.symlink(os.path.abspath('out/done.txt'), 'out/link')
     os.symlink('done.txt', 'out/near')
     os.mkfifo('out/pipe')
-print(len(done), sys.argv[1:], os.path.exists('out/link'), os.environ.get('PROJ_RESUMED_FROM'), flush=True)
+print(f"{len(done)} {sys.argv[1:]} {os.path.exists('out/link')} {os.environ.get('PROJ_RESUMED_FROM')}", flush=True)
 if len(done) < 2:
     {how}
 """

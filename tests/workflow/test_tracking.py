@@ -56,7 +56,7 @@ def test_probe_21_a_script_may_log_the_parameter_it_was_given(run_script: RunScr
     done = run_script(version, script, "-P", "alpha=0.00001")
     assert done["status"] == "FINISHED", done["err"]
     recorded = {each["name"]: (each["value"], each["source"]) for each in done["parameters"]}
-    assert recorded == {"alpha": ("0.00001", "command line"), "own": ("1", "logged")}
+    assert recorded == {"alpha": ("1e-05", "command line"), "own": ("1", "logged")}
 
 
 @OLDEST_AND_NEWEST
@@ -76,7 +76,7 @@ def test_probe_23_a_project_run_inside_is_linked_to_its_parent(
     script = f"with mlflow.start_run():\n    mlflow.run({str(inner)!r}, env_manager='local')\n"
     outer = run_script("3.17.2", script)
     assert outer["status"] == "FINISHED", outer["err"]
-    runs = proj("list", "--json").json
+    runs = proj("list", "--tree", "--all", "--json").json
     parents = {run["run_id"]: run["tags"].get("mlflow.parentRunId") for run in runs}
     assert sorted(parents.values(), key=str) == sorted([None, outer["run_id"]], key=str)
 
