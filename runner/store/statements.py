@@ -1,9 +1,9 @@
 """Compiles a search into one SQL statement; values are bound, identifiers come from fixed tables."""
 
-import json
 from collections.abc import Mapping, Sequence
 from enum import Enum
 
+import msgspec
 from msgspec import Struct
 
 from runner.store.filters import Comparison, Field, Kind, Operator, Ordering, Vocabulary
@@ -245,7 +245,9 @@ def _compare(column: str, comparison: Comparison) -> Fragment:
     if operator in (Operator.IS_NULL, Operator.IS_NOT_NULL):
         return Fragment(f"{column} {operator.value}")
     if operator in (Operator.IN, Operator.NOT_IN):
-        return Fragment(f"{column} {operator.value} (SELECT value FROM json_each(?))", (json.dumps(value),))
+        return Fragment(
+            f"{column} {operator.value} (SELECT value FROM json_each(?))", (msgspec.json.encode(value).decode(),)
+        )
     if operator is Operator.LIKE:
         return Fragment(f"{column} GLOB ?", (_glob(str(value)),))
     if operator is Operator.ILIKE:
