@@ -17,9 +17,10 @@ nitpick_ignore_regex = [
     (r"py:.*", r".*\s.*"),
     # Types of other libraries: their documentation is on other hosts, and none is contacted.
     (r"py:.*", r"(pandas|pd|collections|pathlib|typing|datetime|enum|msgspec|builtins)\b.*"),
+    (r"py:.*", r"(UnsetType|Reproduction)"),
     (
         r"py:.*",
-        r"(Sequence|Mapping|Path|Literal|Struct|UnsetType|Reproduction|object|str|int|float|bool|None|dict|list|tuple|optional)",
+        r"(Sequence|Mapping|Path|Literal|Struct|object|str|int|float|bool|None|dict|list|tuple|optional)",
     ),
 ]
 autodoc_typehints = "description"
