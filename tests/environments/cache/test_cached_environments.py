@@ -161,7 +161,7 @@ def test_without_a_network_cached_packages_work_and_missing_ones_are_named(
     assert (named.code, "not cached" in named.err, "six==1.16.0" in named.err) == (1, True, True), named.err
     write_tree(project, {"requirements.txt": "tabulate\n"})
     unresolved = proj("run", ".", "--offline", cwd=project, **nothing)
-    assert (unresolved.code, "The network is off" in unresolved.err) == (1, True), unresolved.err
+    assert (unresolved.code, "The network is disabled" in unresolved.err) == (1, True), unresolved.err
     unknown = proj("run", "https://git.example.org/team/model.git", "--offline", **nothing)
     assert (unknown.code, "never fetched" in unknown.err) == (1, True), unknown.err
 
