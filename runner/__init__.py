@@ -1,6 +1,7 @@
 """Packages data-science projects, runs them, and ties every result to the exact code that made it.
 
-`run`, `reproduce`, `get_run` and `search_runs` are the Python interface; everything else in this package may change.
+`run`, `start_run`, `reproduce`, `get_run` and `search_runs` are the Python interface; everything else in this package
+may change.
 """
 
 import importlib
@@ -10,11 +11,12 @@ from typing import TYPE_CHECKING, Literal, overload
 if TYPE_CHECKING:
     import pandas as pd
 
+    from runner.interactive.active_run import ActiveRun
     from runner.interactive.handle import RunHandle
     from runner.interactive.runs import DescribedRun, Run, RunList
     from runner.reproduction.verdict import Reproduction
 
-__all__ = ["get_run", "reproduce", "run", "search_runs"]
+__all__ = ["get_run", "reproduce", "run", "search_runs", "start_run"]
 
 
 @overload
@@ -66,6 +68,36 @@ def run(
     library = importlib.import_module("runner.library")
     start = library.run if wait else library.start
     found: Run | RunHandle = start(uri, entry_point, dict(parameters or {}), options)
+    return found
+
+
+def start_run(
+    name: str | None = None,
+    *,
+    experiment: str | None = None,
+    folder: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    tracking_uri: str | None = None,
+) -> "ActiveRun":
+    """Open a run for a notebook or a program that `proj run` has not started.
+
+    It has the same record: the tree of the project as it is now, its commit and changes, the interpreter and its
+    packages, the machine; of a notebook also the executed cells. Use it in a ``with`` block, or call ``end``. In the
+    command of a run, the first call returns that run. ``mlflow`` logs to the run while it is open.
+
+    Args:
+        name: the name of the run; a new one is made by default.
+        experiment: the name of the experiment; by default that of the project.
+        folder: a folder of the project; the current one by default.
+        tags: tags of the run.
+        tracking_uri: a server that records the run too; by default the one of MLFLOW_TRACKING_URI.
+
+    Raises:
+        runner.errors.ProjError: the run can't be recorded; the folder is not a project.
+    """
+    library = importlib.import_module("runner.library")
+    words = {"name": name, "experiment": experiment, "folder": folder, "tracking_uri": tracking_uri}
+    found: ActiveRun = library.start_run({**words, "tags": dict(tags or {})})
     return found
 
 

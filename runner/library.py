@@ -17,9 +17,11 @@ from runner.workflow import run_project
 if TYPE_CHECKING:
     import pandas as pd
 
-    from runner.interactive import handle
+    from runner.interactive import active_run, handle, own_plan
     from runner.reproduction import reproducing, verdict
 else:
+    active_run = LazyModule("runner.interactive.active_run")
+    own_plan = LazyModule("runner.interactive.own_plan")
     handle = LazyModule("runner.interactive.handle")
     reproducing = LazyModule("runner.reproduction.reproducing")
 
@@ -64,6 +66,20 @@ def _request(
         return msgspec.convert(facts, RunRequest)
     except msgspec.ValidationError as error:
         raise TypeError(str(error)) from error
+
+
+def start_run(asked: Mapping[str, object]) -> "active_run.ActiveRun":
+    """Open a run for this process.
+
+    Raises:
+        TypeError: an argument has a wrong type.
+        ProjError: the run can't be recorded.
+    """
+    try:
+        request = msgspec.convert(asked, own_plan.ProcessRequest)
+    except msgspec.ValidationError as error:
+        raise TypeError(f"start_run(): {error}") from error
+    return active_run.start_run(request)
 
 
 def reproduce(options: Mapping[str, object]) -> "verdict.Reproduction":

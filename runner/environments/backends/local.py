@@ -2,8 +2,11 @@
 
 import hashlib
 import os
+import platform
 import re
 import shutil
+import sys
+import sysconfig
 from pathlib import Path
 from typing import ClassVar
 
@@ -77,6 +80,23 @@ def _record(request: AnyRequest) -> tuple[EnvironmentRecord, bool]:
     python = _query(request, found) if found else None
     if python is None:
         return EnvironmentRecord(manager="local"), False
+    return _record_of(python), python.is_virtual
+
+
+def record_of_process() -> EnvironmentRecord:
+    """Return the record of the Python that runs this process, with the packages on its import path."""
+    return _record_of(
+        _Python(
+            version=platform.python_version(),
+            platform=sysconfig.get_platform(),
+            prefix=sys.prefix,
+            path=tuple(path for path in sys.path if path),
+            is_virtual=sys.prefix != sys.base_prefix,
+        )
+    )
+
+
+def _record_of(python: _Python) -> EnvironmentRecord:
     packages = tuple(sorted(set(_distributions(python.path))))
     return EnvironmentRecord(
         manager="local",
@@ -85,7 +105,7 @@ def _record(request: AnyRequest) -> tuple[EnvironmentRecord, bool]:
         prefix=python.prefix,
         platform=python.platform,
         packages=packages,
-    ), python.is_virtual
+    )
 
 
 def _query(request: AnyRequest, python: str) -> _Python | None:
