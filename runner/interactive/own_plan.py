@@ -124,10 +124,16 @@ def _manifest(cache: ParseCache, files: TreeFiles, report: Report) -> Manifest:
 
 
 def _program(source: Source) -> str:
-    """Return the script or notebook of this process, relative to the project if it is in it."""
+    """Return the script or notebook of this process, relative to the project if it is in it.
+
+    A script with arguments is named as a command, because no entry point has such a name: `proj rerun` would leave the
+    arguments out.
+    """
     main = getattr(sys.modules.get("__main__"), "__file__", None)
     path = notebook_file() if shell() is not None else Path(main).resolve() if main else None
     project = source.project
+    if path is not None and shell() is None and len(sys.argv) > 1:
+        return f"python {path.name}"
     if path is not None and project is not None and path.resolve().is_relative_to(project.resolve()):
         return path.resolve().relative_to(project.resolve()).as_posix()
     return path.name if path is not None else "notebook" if shell() is not None else "python"

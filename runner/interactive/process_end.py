@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from functools import cache
 from types import FrameType, TracebackType
 from typing import NoReturn, Protocol
 
@@ -74,8 +75,9 @@ class OpenRuns:
             self._observe_exit()
         is_main = threading.current_thread() is threading.main_thread()
         if is_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, self._interrupt)
-            self._restore.append(self._restore_sigterm)
+            _protect_forks()
+            signal.signal(signal.SIGTERM, _interrupt)
+            self._restore.append(_restore_sigterm)
 
     def _observe_exceptions(self) -> None:
         before = sys.excepthook
@@ -106,17 +108,37 @@ class OpenRuns:
         sys.exit = note
         self._restore.append(restore)
 
-    def _restore_sigterm(self) -> None:
-        is_main = threading.current_thread() is threading.main_thread()
-        if is_main and signal.getsignal(signal.SIGTERM) == self._interrupt:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
-    def _interrupt(self, number: int, _: FrameType | None) -> None:
-        if os.getpid() == self._pid:
-            raise Interrupted(number)
-        # The parent's handler is none of a fork: end it as without the handler.
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
+def _interrupt(number: int, _: FrameType | None) -> None:
+    raise Interrupted(number)
+
+
+def _restore_sigterm() -> None:
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and signal.getsignal(signal.SIGTERM) is _interrupt:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@cache
+def _protect_forks() -> None:
+    """Let SIGTERM end each fork as without the handler, which belongs to the process that opened the run.
+
+    Python forgets signals that arrive in a fork before it runs, so they are blocked until the handler is removed.
+    """
+    masks: list[set[signal.Signals]] = []  # a signal without a name is an int in it
+
+    def block() -> None:
+        masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}))
+
+    def unblock() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.pop())
+
+    def unblock_in_fork() -> None:
+        if signal.getsignal(signal.SIGTERM) is _interrupt and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        unblock()
+
+    os.register_at_fork(before=block, after_in_parent=unblock, after_in_child=unblock_in_fork)
 
 
 OPEN_RUNS = OpenRuns()

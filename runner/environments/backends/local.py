@@ -13,6 +13,7 @@ from typing import ClassVar
 import msgspec
 from msgspec import Struct
 
+from runner.base.package_names import canonical_name
 from runner.environments.backends.contract import EnvironmentBackend
 from runner.environments.model import AnyRequest, BackendCapabilities, Lock, Prepared
 from runner.environments.specs import EnvironmentSpec
@@ -97,7 +98,9 @@ def record_of_process() -> EnvironmentRecord:
 
 
 def _record_of(python: _Python) -> EnvironmentRecord:
-    packages = tuple(sorted(set(_distributions(python.path))))
+    # Python imports what comes first on its path, so of two versions of a package the first counts.
+    first = {canonical_name(name): (name, version) for name, version in reversed(_distributions(python.path))}
+    packages = tuple(sorted(first.values()))
     return EnvironmentRecord(
         manager="local",
         python=python.version,
