@@ -133,7 +133,7 @@ def _program(source: Source) -> str:
     path = notebook_file() if shell() is not None else Path(main).resolve() if main else None
     project = source.project
     if path is not None and shell() is None and len(sys.argv) > 1:
-        return f"python {path.name}"
+        return f"python {path.name} …"
     if path is not None and project is not None and path.resolve().is_relative_to(project.resolve()):
         return path.resolve().relative_to(project.resolve()).as_posix()
     return path.name if path is not None else "notebook" if shell() is not None else "python"

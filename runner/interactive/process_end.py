@@ -125,7 +125,7 @@ def _protect_forks() -> None:
 
     Python forgets signals that arrive in a fork before it runs, so they are blocked until the handler is removed.
     """
-    masks: list[set[signal.Signals]] = []  # a signal without a name is an int in it
+    masks: list[set[int | signal.Signals]] = []
 
     def block() -> None:
         masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}))

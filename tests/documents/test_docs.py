@@ -157,6 +157,22 @@ def test_the_session_of_a_page_runs(page: Path, tmp_path: Path, execute: Callabl
     execute(script, folder)
 
 
+PROGRAMS = sorted({page for page in PAGES for block in blocks(page) if block.mark == "run python"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PROGRAMS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_program_of_a_page_runs(page: Path, tmp_path: Path, execute: Callable[[str, Path], str]) -> None:
+    """The blocks of Python that are marked are one program, which starts in a project of its own."""
+    folder = write_tree(tmp_path / "folder", {**PROJECT, "train.py": SCRIPT.replace(", tqdm", "")})
+    commit_all(folder)
+    program = "\n".join(block.text for block in blocks(page) if block.mark == "run python")
+    (tmp_path / "program.py").write_text(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{program}")
+    output = execute(f"python {tmp_path / 'program.py'}", folder)
+    assert "FINISHED 0.5" in output
+    assert "FINISHED 0\n" in output
+
+
 def words_of(picture: str) -> list[str]:
     """Return the words of a picture of a terminal; ids, names of runs and numbers are different in each session."""
     text = html.unescape(" ".join(re.findall(r"<text [^>]*>([^<]*)</text>", picture)))

@@ -282,7 +282,7 @@ def test_endings_of_a_program(root: Path, how: str, status: str, reason: str | N
     run = runner.get_run(how)
     assert run.status == status
     assert (run.reason is None) if reason is None else (reason in (run.reason or ""))
-    assert run.entry_point == "python own.py"
+    assert run.entry_point == "python own.py …"
     assert (run.failed_at or "") == ("own.py:14: LookupError: lost it" if how == "raise" else "")
 
 
@@ -299,7 +299,7 @@ def test_a_program_runs_again(root: Path, proj: RunProj) -> None:
         again = proj("rerun", "latest", "--json", cwd=root)
         if words:
             assert again.code == 1
-            assert "no entry point 'python own.py'" in again.err
+            assert "no entry point 'python own.py …'" in again.err
         else:
             assert (again.code, again.json["metrics"]) == (0, {"m": 1.0}), again.err
             assert again.json["entry_point"] == "own.py"
