@@ -11,9 +11,9 @@ from runner.settings import Home
 from runner.source.address import Address
 from runner.source.opening import RecordedFiles, Source
 from runner.source.providing import FilesToProvide, FileToProvide, provide_files
-from runner.source.restoring import require_sound_objects
 from runner.source.snapshot import Snapshot, read_large
 from runner.source.snapshot_store import damaged_run, read_run_commit
+from runner.source.sound_objects import require_sound_objects
 
 
 def open_recorded(record: RunRecord, home: Home) -> tuple[Source, Snapshot]:
