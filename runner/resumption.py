@@ -4,24 +4,39 @@ import hashlib
 import os
 import posixpath
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from runner.base.files import PARTIAL, DigestCache
 from runner.base.safe_paths import LinkError, folder_at, new_file, remove_at
 from runner.errors import InvalidValueError, NotFoundError
-from runner.model import Event, EventKind, FileRecord, RunDetails
+from runner.model import Event, EventKind, FileRecord, Report, RunDetails, RunRequest
+from runner.plan import Plan, make_plan
 from runner.provenance.outputs import kept_as
 from runner.record import RunRecorder
+from runner.recorded_environment import with_recorded_lock
+from runner.settings import Home
 from runner.source.restored_outputs import RestoredOutputs, restore_outputs
 from runner.source.run_folder import RunFolder
 from runner.store import runs
 from runner.store.artifacts import local_folder, open_found
+from runner.store.database import Database
 from runner.store.entities import Run
 
 MAX_NOTICES = 20
 """Files that the notices of one resumed run name."""
 _PIECE = 1 << 20
+
+
+def plan_resumption(request: RunRequest, run_id: str, home: Home, report: Report) -> Plan:
+    """Return the plan that continues an interrupted run, with the packages that it had.
+
+    Raises:
+        ProjError: its code or its lock is missing or damaged.
+    """
+    with closing(Database.open_to_read(home.database)) as database:
+        environment = runs.get(database, run_id).details.environment
+    return with_recorded_lock(make_plan(request, home, report), run_id, environment)
 
 
 def resume(recorder: RunRecorder, folder: RunFolder) -> None:
