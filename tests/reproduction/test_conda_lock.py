@@ -47,4 +47,4 @@ def test_the_recorded_lock_is_used_and_its_damage_is_named(
     for command in ("rerun", "reproduce"):
         refused = proj(command, before["run_id"])
         assert refused.code == 1
-        assert "The lock of the run was changed since" in refused.err
+        assert "The lock of the run was changed since" in refused.out + refused.err
