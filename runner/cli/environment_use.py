@@ -11,10 +11,10 @@ import click
 from msgspec import Struct
 
 from runner.base.files import write_atomically
+from runner.base.streams import flush_output
 from runner.cli import completions
 from runner.cli.home import enter_home
 from runner.cli.options import OFFLINE, PROJECT, project_folder
-from runner.cli.streams import flush_output
 from runner.cli.text import print_message, show_event
 from runner.environments.cache.leases import keep_across_exec
 from runner.errors import ExecutionError
