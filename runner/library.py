@@ -38,8 +38,8 @@ def run(
         TypeError: an option does not exist or has a wrong type.
         ProjError: the run could not be started, or its environment could not be built.
     """
-    words = {name: str(value) for name, value in parameters.items()}
-    facts = {"uri": uri, "entry_point": entry_point, "parameters": words, **options}
+    texts = {name: str(value) for name, value in parameters.items()}
+    facts = {"uri": uri, "entry_point": entry_point, "parameters": texts, **options}
     unknown = sorted(set(facts) - set(RunRequest.__struct_fields__))
     if unknown:
         raise TypeError(f"run() has no option {', '.join(map(repr, unknown))}")

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from runner.base.files import write_atomically
-from runner.errors import DamagedStoreError, NoRoomError, StoreError
+from runner.errors import DamagedStoreError, FullDiskError, StoreError
 from runner.process import capture
 from runner.settings import Home
 
@@ -40,7 +40,7 @@ _EXPLANATIONS = {
 }
 
 _KINDS: dict[str, type[StoreError]] = {
-    "disk is full": NoRoomError,
+    "disk is full": FullDiskError,
     "malformed": DamagedStoreError,
     "Could not decode": DamagedStoreError,
     "not a database": DamagedStoreError,
