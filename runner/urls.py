@@ -63,8 +63,8 @@ def with_credentials(text: str, urls: Iterable[str]) -> str:
         base = _without_ref(url.partition("#")[0])
         clean = without_credentials(base)
         if clean != base:
-            place, secret = clean.partition("://")[2], base.partition("://")[2]
-            text = re.sub(rf"(?<=://){re.escape(place)}(?=[@#\s;?&]|\Z)", lambda _, to=secret: to, text)  # type: ignore[misc]
+            bare, secret = clean.partition("://")[2], base.partition("://")[2]
+            text = re.sub(rf"(?<=://){re.escape(bare)}(?=[@#\s;?&]|\Z)", lambda _, to=secret: to, text)  # type: ignore[misc]
     return text
 
 

@@ -171,8 +171,8 @@ class _Exchange:
         pieces.append(piece)
         self._size += len(piece)
         if self._size > self._limit:
-            words = self._process.args
-            name = words[0] if isinstance(words, tuple) else words
+            arguments = self._process.args
+            name = arguments[0] if isinstance(arguments, tuple) else arguments
             raise ExecutionError(f"'{name!s}' was stopped: it printed more than {self._limit:,} bytes")
         return bool(piece)
 

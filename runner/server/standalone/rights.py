@@ -56,10 +56,10 @@ class TokenSession(Session):
         Raises:
             RefusedError: the location is on the server's disk.
         """
-        place = super().location_of(uri)
-        if place is not None and scheme_of(place) in ("", "file", "mlflow-artifacts"):
+        location = super().location_of(uri)
+        if location is not None and scheme_of(location) in ("", "file", "mlflow-artifacts"):
             raise refused_location(uri)
-        return place
+        return location
 
 
 class Admission:
