@@ -14,6 +14,7 @@ from runner.environments.model import Interpreter
 from runner.environments.resolve.locking import PACKAGE, read_lock
 from runner.environments.specs import EnvironmentSpec, ProjectLock, PythonSpec
 from runner.errors import EnvironmentSetupError, InvalidValueError, UsageError
+from runner.manifest import command_again
 from runner.model import (
     EnvironmentRecord,
     Event,
@@ -37,7 +38,7 @@ def plan_rerun(run: Run, request: RunRequest, home: Home, report: Report, *, wit
     """Return the plan that runs a recorded run again; ``request`` has the parameters that are given anew.
 
     Raises:
-        UsageError: proj did not start the run, or the value of a secret parameter is missing.
+        UsageError: proj did not start the run, or a secret of its parameters or command is missing.
         InvalidValueError: an input is missing or has changed, and ``with_changed_inputs`` is not set.
         ProjError: its code or lock is missing or damaged.
     """
@@ -48,12 +49,14 @@ def plan_rerun(run: Run, request: RunRequest, home: Home, report: Report, *, wit
             hint="Only runs of `proj run` can be run again.",
         )
     environment = details.environment
+    entry_point, command = command_again(details.entry_point, details.template, request.command)
     plan = make_plan(
         structs.replace(
             request,
             uri=details.project or request.uri,
             reruns=run.run_id,
-            entry_point=details.entry_point,
+            entry_point=entry_point,
+            command=command,
             parameters=_parameters(details, request.parameters),
             experiment_id=None if request.experiment_name else request.experiment_id or run.experiment_id,
             environment_manager=environment.manager if environment else None,

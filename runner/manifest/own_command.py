@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from runner.base.masking import STARS
 from runner.errors import ManifestError, UsageError
 from runner.manifest.faults import printable
 from runner.model import EntryPoint, ProjectFiles
@@ -23,9 +24,50 @@ def entry_point_of(words: Sequence[str], files: ProjectFiles) -> EntryPoint:
     if not words[0] or any("\0" in word for word in words):
         raise UsageError("the command after -- is empty or contains a NUL character")
     script = next((word for word in words[1:] if _is_file(word, files)), None)
-    name = f"{os.path.basename(words[0])} {script}" if script else f"{os.path.basename(words[0])} …"  # noqa: PTH119
-    command = shlex.join(words).replace("{", "{{").replace("}", "}}")
-    return EntryPoint(name=printable(name), command=command)
+    return EntryPoint(name=_name(words[0], script), command=_template(words))
+
+
+def recorded_words(entry_point: str | None, template: str | None) -> tuple[str, ...] | None:
+    """Return the words of a recorded command that the user gave; None if the run had an entry point.
+
+    ``template`` is the recorded command without values; stars stand for secrets in it.
+    """
+    if entry_point is None or template is None:
+        return None
+    # Stars may have taken a quote along, and are not quoted themselves.
+    is_masked = STARS in template
+    try:
+        words = tuple(shlex.split(template.replace("{{", "{").replace("}}", "}")))
+    except ValueError:
+        words = tuple(template.split()) if is_masked else ()
+    if not words or entry_point not in {_name(words[0], word) for word in (None, *words[1:])}:
+        return None
+    return words if is_masked or _template(words) == template else None
+
+
+def command_again(
+    entry_point: str | None, template: str | None, given: tuple[str, ...] | None = None
+) -> tuple[str | None, tuple[str, ...]]:
+    """Return entry point and command of the request that runs a recorded run again; one of them is empty.
+
+    ``given`` are words that the user gives in place of those of the record; None where none can be given.
+
+    Raises:
+        UsageError: the words have a secret that is not recorded, or the run had an entry point and words are given.
+    """
+    words = recorded_words(entry_point, template)
+    if words is None and given:
+        raise UsageError(
+            f"The run had the entry point '{entry_point}', so a command can't be given",
+            hint="Change its parameters with -P NAME=VALUE.",
+        )
+    if words is not None and not given and any(STARS in word for word in words):
+        where = "proj rerun RUN" if given is None else "the options"
+        raise UsageError(
+            f"The command of the run has a secret, which is not recorded: {' '.join(words)}",
+            hint=f"Give the whole command again: {where} -- COMMAND",
+        )
+    return (entry_point, ()) if words is None else (None, given or words)
 
 
 def shell_word(words: Sequence[str]) -> str | None:
@@ -44,6 +86,14 @@ def require_own_files(words: Sequence[str], project: Path) -> None:
             printable(f"'{project}' has no MLproject, and the command names no file in it"),
             hint="run it in the folder of the project, or create an empty file MLproject there",
         )
+
+
+def _name(program: str, script: str | None) -> str:
+    return printable(f"{os.path.basename(program)} {script or '…'}")  # noqa: PTH119
+
+
+def _template(words: Sequence[str]) -> str:
+    return shlex.join(words).replace("{", "{{").replace("}", "}}")
 
 
 def _exists(project: Path, word: str) -> bool:

@@ -12,6 +12,7 @@ from runner.environments.model import Interpreter
 from runner.environments.resolve.locking import PACKAGE, read_lock
 from runner.environments.specs import AnySpec, EnvironmentSpec, ProjectLock, PythonSpec
 from runner.errors import EnvironmentSetupError, UsageError
+from runner.manifest import command_again
 from runner.model import Report, RunRecord, RunRequest, RunStatus
 from runner.plan import Plan, plan_snapshot
 from runner.reproduction.inputs import CheckedInputs, within_project
@@ -53,9 +54,11 @@ def plan_reproduction(
     source, snapshot, home = place
     origin = snapshot.root / snapshot.code.subdirectory if snapshot.root else None
     environment = record.environment
+    entry_point, command = command_again(record.entry_point, record.template)
     request = RunRequest(
         uri=source.name,
-        entry_point=record.entry_point,
+        entry_point=entry_point,
+        command=command,
         parameters=_parameters(record, given, origin),
         experiment_name=record.experiment,
         environment_manager=environment.manager if environment else None,
