@@ -65,7 +65,7 @@ def test_parents_and_children_have_the_same_ids_in_three_homes(
     there = runs_of(tmp_path / "server")
     assert set(there) == ids
     assert there[child].tags["mlflow.parentRunId"] == parent
-    assert not any("proj.run_id" in run.tags for run in there.values())
+    assert all(run.tags["proj.run_id"] == run_id for run_id, run in there.items())
 
     third = {"PROJ_HOME": str(tmp_path / "third")}
     for _ in range(2):

@@ -104,7 +104,7 @@ def test_everything_arrives(both: Both) -> None:
     assert run.started_at == ours.started_at
     assert run.params == ours.params
     assert run.run_id == run_id
-    assert run.tags == {**ours.tags, "mlflow.user": "me"}
+    assert run.tags == {**ours.tags, "proj.run_id": run_id, "mlflow.user": "me"}
     history = list(both.server.metric_history(run.run_id, "loss"))
     assert history == list(values.metric_history(both.database, run_id, "loss").items)
     assert [str(one.value) for one in both.server.metric_history(run.run_id, "odd")] == ["-inf", "nan", "inf"]

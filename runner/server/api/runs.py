@@ -5,7 +5,7 @@ import time
 import msgspec
 from msgspec import UNSET, structs
 
-from runner.base.tags import RUN_ID_TAG, USER_TAG
+from runner.base.tags import USER_TAG
 from runner.model import RunStatus
 from runner.protocol import responses
 from runner.protocol.errors import ErrorCode, RefusedError
@@ -38,14 +38,11 @@ _MODEL_WORDS = ("run_id", "artifact_path", "utc_time_created", "model_uuid")
 def create(tracking: Tracking, request: CreateRun) -> object:
     """Create a run."""
     tags = {tag.key: tag.value for tag in request.tags}
-    run_id = tracking.session.id_of_new_run(request.proj_run_id, tags)
-    if run_id is not None:
-        tags.pop(RUN_ID_TAG)
     run = runs.create(
         tracking.database,
         NewRun(
             experiment_id="0" if request.experiment_id is None else str(request.experiment_id),
-            run_id=run_id,
+            run_id=tracking.session.id_of_new_run(request.proj_run_id, tags),
             name=request.run_name or None,
             user=request.user_id or tags.get(USER_TAG, ""),
             # Clients that do not know the time send 0.
