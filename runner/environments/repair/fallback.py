@@ -20,6 +20,7 @@ from runner.environments.repair.repairs import both_ways_out, names_of
 from runner.environments.repair.wheels import better_interpreters
 from runner.environments.resolve.locking import find_lock, note_path, resolve
 from runner.environments.resolve.metadata_overrides import completed_in
+from runner.environments.resolve.uv_command import UNREACHABLE
 from runner.environments.specs import PythonSpec, is_changeable
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentKind, Event, EventKind, Report
@@ -193,6 +194,8 @@ def _warnings_only(report: Report) -> Report:
 def _relax(attempt: _Attempt, error: str) -> _Attempt | None:
     """Return the next attempt for an error of uv, or None if nothing is left to try."""
     spec = attempt.request.spec
+    if UNREACHABLE.search(error):
+        return None  # nothing declared is at fault
     if _is_export(spec) and attempt.request.wanted:
         return _reduced(attempt)
     absent, later = ABSENT.search(error), LATER.search(error)
