@@ -271,6 +271,10 @@ OUTSIDE = {
     "full disk in a build": "  x Failed to build `six==1.16.0`\n  cause: OSError: [Errno 28] No space left on device",
     "quota": f"{UNSOLVED}\n  Caused by: Disk quota exceeded (os error 122)",
     "no network": f"{UNSOLVED}\nerror sending request for url (https://index.invalid/simple/six/)",
+    "network with a wrong password": f"{UNSOLVED}\nhint: An index URL (https://index.invalid/simple) could not be"
+    " queried due to a lack of valid authentication credentials (401 Unauthorized).",
+    "network with a failing index": "error: Failed to fetch: https://index.invalid/simple/six/\n"
+    "  Caused by: HTTP status server error (503 Service Unavailable) for url (https://index.invalid/simple/six/)",
     "disabled network": f"{UNSOLVED}\nhint: Packages were unavailable because the network was disabled.",
 }
 
