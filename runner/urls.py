@@ -80,7 +80,10 @@ def _without_ref(url: str) -> str:
 
 
 def _without_users(text: str, bare: "Callable[[re.Match[str]], str] | None" = None) -> str:
-    return re.sub(USER, bare or _bare, text)
+    found = re.sub(USER, bare or _bare, text)
+    while found != text:  # behind an empty user there may be another one
+        text, found = found, re.sub(USER, bare or _bare, found)
+    return found
 
 
 def _bare(match: re.Match[str]) -> str:

@@ -3,7 +3,7 @@
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runner.errors import ProjError
@@ -129,6 +129,7 @@ def test_errors_never_show_them() -> None:
 
 
 @given(st.text(alphabet="ab:/@?#&=[].+ '\"%$-", max_size=60))
+@example("@=::?@")
 def test_any_text_is_cleaned_once_and_for_all(text: str) -> None:
     clean = without_credentials(f"x://{text}")
     assert without_credentials(clean) == clean
