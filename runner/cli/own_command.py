@@ -1,4 +1,4 @@
-"""The words after ``--`` on the command line of ``proj run``."""
+"""The words after ``--`` on the command lines of ``proj run`` and ``proj rerun``."""
 
 import click
 

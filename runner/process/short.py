@@ -51,6 +51,11 @@ class Completed(Struct, frozen=True, kw_only=True):
         return self.stdout.decode("utf-8", "surrogateescape").rstrip("\n")
 
     @property
+    def lines(self) -> list[str]:
+        """The lines of the output; names in them may have characters at which `str.splitlines` splits."""
+        return self.text.split("\n") if self.text else []
+
+    @property
     def error_text(self) -> str:
         """The error output as text."""
         return self.stderr.decode("utf-8", "replace").strip()

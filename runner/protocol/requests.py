@@ -98,6 +98,8 @@ class CreateRun(Request, frozen=True, kw_only=True):
     run_name: str | None = None
     start_time: Long | None = None
     tags: tuple[Tag, ...] = ()
+    proj_run_id: str | None = None
+    """The id of a run that `proj push` sends to a `proj server`; no field of MLflow."""
 
 
 class UpdateRun(AnyRun, frozen=True, kw_only=True):

@@ -21,7 +21,8 @@ from runner.store.entities import NewRun, Run
 from runner.store.row_helpers import RUN_ID
 from runner.sync import sync_state
 from runner.sync.client import RemoteServer, ServerRun
-from runner.sync.push import PROBE_TAG, Destination, ensure_experiment, push
+from runner.sync.push import Destination, ensure_experiment, push
+from runner.sync.same_id import PROBE_TAG
 from runner.sync.sync_state import SentPosition
 from runner.sync.transport import Patience
 

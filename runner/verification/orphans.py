@@ -46,9 +46,7 @@ def _run_locations(home: Home) -> dict[str, set[str]]:
     """Return the ids of runs with files, by location; lists all files before any row is read."""
     refs: list[str] = []
     if (home.snapshot_store / "HEAD").exists():
-        refs = run_git(
-            GitDirectory(git_dir=home.snapshot_store), "for-each-ref", "--format=%(refname)", _REF
-        ).text.splitlines()
+        refs = run_git(GitDirectory(git_dir=home.snapshot_store), "for-each-ref", "--format=%(refname)", _REF).lines
     runs = {path.name for path in _folders(home.root / "runs")}
     kept = {name.removeprefix(_REF) for name in refs} - runs
     folders = {path.name for path in _folders(home.folders)} - runs - kept

@@ -113,9 +113,9 @@ class RequirementReader(Struct, frozen=True):
                 f"'{text[:40]}…' has {len(text):,} characters, which is too long for a requirement"
             )
         if nested := NESTED.fullmatch(text):
-            self.read_file(self.find(nested["path"], folders), depth=depth + 1)
+            self.read_file(self._find_included(nested["path"], folders), depth=depth + 1)
         elif constraint := CONSTRAINT.fullmatch(text):
-            self.read_file(self.find(constraint["path"], folders), depth=depth + 1, constraint=True)
+            self.read_file(self._find_included(constraint["path"], folders), depth=depth + 1, constraint=True)
         elif editable := EDITABLE.fullmatch(text):
             self._add_requirement(editable["what"].strip("\"' "), folders, editable=True)
         elif text.startswith("-"):
@@ -163,6 +163,19 @@ class RequirementReader(Struct, frozen=True):
             raise EnvironmentSetupError(f"'{text}' names a package in the project, but '{found}' does not exist")
         split = tuple(extra.strip() for extra in extras.split(",") if extra.strip())
         return LocalPackage(path=found, extras=split, editable=editable)
+
+    def _find_included(self, path: str, folders: tuple[str, ...]) -> str:
+        """Return the path of an included file.
+
+        Raises:
+            EnvironmentSetupError: it is at an address, so its content may change.
+        """
+        if "://" in path:
+            raise EnvironmentSetupError(
+                f"a requirements file at an address is not read: {path}",
+                hint="Store the file in the project.",
+            )
+        return self.find(path, folders)
 
     def find(self, path: str, folders: tuple[str, ...]) -> str:
         """Return the path relative to the project folder: in the first folder that has it, else in the first one."""

@@ -37,6 +37,9 @@ MAX_ATTEMPTS = 8
 SEEDS = ("pip",)
 SEEDS_BEFORE_312 = ("pip", "setuptools")
 
+LOCK_CHANGED = "The lock of the run was changed since"
+LOCK_CHANGED_HINT = "`proj verify` names what else is damaged."
+
 
 def find_lock(request: PythonRequest, interpreter: Interpreter) -> Lock | None:
     """Return the lock that needs no resolution: the project's own, a stored one, or the empty one.

@@ -42,6 +42,7 @@ def create(tracking: Tracking, request: CreateRun) -> object:
         tracking.database,
         NewRun(
             experiment_id="0" if request.experiment_id is None else str(request.experiment_id),
+            run_id=tracking.session.id_of_new_run(request.proj_run_id, tags),
             name=request.run_name or None,
             user=request.user_id or tags.get(USER_TAG, ""),
             # Clients that do not know the time send 0.
