@@ -268,7 +268,8 @@ def test_a_detached_container_is_listed_followed_and_stopped(
 def test_a_detached_container_runs_to_its_end_and_on_a_tracking_server(
     engine_setup: EngineSetup, project: Callable[..., Path], proj: RunProj, home: Home, tmp_path: Path
 ) -> None:
-    root = project("echo score=0.5 >> $PROJ_METRICS; while [ ! -e go ]; do sleep 0.1; done; cat /marker; touch made.txt")
+    waiting = "while [ ! -e go ]; do sleep 0.1; done"
+    root = project(f"echo score=0.5 >> $PROJ_METRICS; {waiting}; cat /marker; touch made.txt")
     theirs = {"PROJ_HOME": str(tmp_path / "theirs")}
     with standalone_server(tmp_path, **theirs) as server:
         started = proj("run", "--detach", "--tracking-uri", server.url, ".", cwd=root)
