@@ -8,6 +8,7 @@ _COUNTED = re.compile(rb"(?:remote: )?(\w+) (objects|deltas): +\d+% \((\d+)/(\d+
 _SHOWN = {b"Receiving": "objects", b"Resolving": "deltas"}
 _PROGRESS_LINE = re.compile(
     r"(?:remote: )?(?:(?:Enumerating|Counting|Compressing|Receiving|Resolving|Unpacking|Finding) [\w ]+: |Total \d+ )"
+    r"|From \S+$| [*+=t -] "
 )
 _LONGEST = 200
 """Bytes of a line that is not complete yet."""
@@ -38,6 +39,6 @@ class FetchProgress:
 
 
 def without_progress(error_text: str) -> str:
-    """Return the error output of a fetch without lines of progress."""
+    """Return the error output of a fetch without lines of progress and of refs that were fetched."""
     lines = re.split(r"[\r\n]+", error_text)
     return "\n".join(line for line in lines if not _PROGRESS_LINE.match(line))

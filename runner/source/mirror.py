@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -140,9 +141,7 @@ class Mirror(Struct, frozen=True, kw_only=True):
         variables = self.credentials.variables() if self.credentials else {}
         return run_git(
             GitDirectory(git_dir=git_dir),
-            *arguments[:1],
-            *(("--progress",) if is_shown else ()),
-            *arguments[1:],
+            *(_shown(arguments) if is_shown else arguments),
             watch=FetchProgress() if is_shown else None,
             settings=(*_SLOW, *secret),
             variables={**variables, "GIT_ALLOW_PROTOCOL": _allowed(plain=plain)},
@@ -162,6 +161,11 @@ class Mirror(Struct, frozen=True, kw_only=True):
         error_output = self.credentials.redact(error_output) if self.credentials else error_output
         hint = "Check the address and your access rights with `git ls-remote ADDRESS`."
         return SourceError(f"{self.url} can't be fetched", context=error_output, hint=hint)
+
+
+def _shown(arguments: Sequence[str]) -> tuple[str, ...]:
+    """Return the arguments of a fetch that prints its progress; ``--quiet`` would win over ``--progress``."""
+    return (arguments[0], "--progress", *(word for word in arguments[1:] if word != "--quiet"))
 
 
 def _allowed(*, plain: bool) -> str:

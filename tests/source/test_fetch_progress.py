@@ -16,7 +16,8 @@ PRINTED = (
     b"remote: Enumerating objects: 200, done.        \nremote: Counting objects: 100% (200/200), done.        \n"
     b"Receiving objects:   5% (10/200)\rReceiving objects:  50% (100/200), 12.00 MiB | 3.00 MiB/s\r"
     b"Receiving objects: 100% (200/200), 24.00 MiB | 3.00 MiB/s, done.\nremote: Total 200 (delta 40), reused 0\n"
-    b"Resolving deltas:  50% (20/40)\rResolving deltas: 100% (40/40), done.\nfatal: early EOF\n"
+    b"Resolving deltas:  50% (20/40)\rResolving deltas: 100% (40/40), done.\n"
+    b"From ssh://x/y\n * [new branch] main -> main\n ! [rejected] b -> b\nfatal: early EOF\n"
 )
 
 
@@ -62,7 +63,7 @@ def test_anything_else_is_no_progress(pieces: list[bytes]) -> None:
 
 
 def test_an_error_has_no_progress() -> None:
-    assert without_progress(PRINTED.decode()) == "fatal: early EOF\n"
+    assert without_progress(PRINTED.decode()) == " ! [rejected] b -> b\nfatal: early EOF\n"
     assert without_progress("remote: Repository not found.\nfatal: x") == "remote: Repository not found.\nfatal: x"
 
 
