@@ -79,7 +79,7 @@ def plan_process(asked: ProcessRequest, home: Home, report: Report) -> Plan:
         executor=EXECUTORS["local"],
         as_of=None,
         command=command,
-        recorded_command=shlex.join(masker.words(sys.orig_argv)),
+        recorded_command=shlex.join(masker.arguments(sys.orig_argv)),
         scripts=Scripts(),
         notices=snapshot.notices,
         additions_note=home.root / "cache" / "added" / "none.json",

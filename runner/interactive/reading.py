@@ -4,11 +4,12 @@ import logging
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
+from runner import settings
 from runner.model import Event, EventKind
 from runner.runs.local import LocalReader
 from runner.runs.opening import open_remote, server_to_read
 from runner.runs.reader import RunReader
-from runner.settings import Home, open_home
+from runner.settings import Exposure, Home
 from runner.store import lost_runs
 from runner.store.database import Database
 
@@ -40,14 +41,16 @@ def chosen_uri(tracking_uri: str | None) -> str:
 
 
 def enter_home(*, writing: bool = False) -> Home:
-    """Return proj's home, created first if ``writing``; log a warning if other users can access it."""
-    home = open_home()
-    if writing:
-        home.ensure()
-    exposure = home.exposure()
-    if exposure is not None:
-        LOG.warning("%s: %s", exposure.message, exposure.hint)
-    return home
+    """Return proj's home, created first if ``writing``; log a warning if other users can access it.
+
+    Raises:
+        HomeError: the home can't be created or used.
+    """
+    return settings.enter_home(_warn, writing=writing)
+
+
+def _warn(exposure: Exposure) -> None:
+    LOG.warning("%s: %s", exposure.message, exposure.hint)
 
 
 def log_event(event: Event) -> None:
