@@ -16,6 +16,7 @@ from tests.conftest import RunProj, commit_all, write_tree
 
 SOURCES = ["alpha = 1", "import six\nprint('six', six.__version__, 'alpha', alpha)", "if alpha == 3:\n    1 / 0"]
 
+SECRET = "sup3rs3cretvalue"
 MANIFEST = """\
 entry_points:
   book:
@@ -78,9 +79,15 @@ def test_a_notebook_of_a_locked_project(proj: RunProj, tmp_path: Path) -> None:
     assert "Building environment" not in failed.err, "the second run uses the same environment"
     assert sorted(one["path"] for one in failed.json["outputs"]) == ["done.html", "done.ipynb"]
 
-    script = proj("run", ".", "-e", "train.ipynb", "-P", "alpha=3", "--as-of", "now", cwd=root)
+    words = ("-e", "train.ipynb", "-P", "alpha=3", "-P", f"password={SECRET}")
+    script = proj("run", ".", *words, "--as-of", "now", cwd=root)
     assert "failed at: train.ipynb, cell 3, line 2 '1 / 0': ZeroDivisionError" in script.err
     assert "six 1.16.0 alpha 3" in script.out + script.err, "what cells print is output of the run"
+    kept = proj("get", "latest", "--to", str(tmp_path / "secret"), cwd=root)
+    assert kept.code == 0, kept.err
+    files = [path for path in (tmp_path / "secret").rglob("*") if path.is_file()]
+    assert {path.name for path in files} >= {"train.executed.ipynb", "train.executed.html"}
+    assert not any(SECRET in path.read_text() for path in files), "papermill writes parameters into the notebook"
     plain = proj("run", ".", "--no-repair", cwd=root)
     assert plain.code != 0, "nothing is added without repairs"
 

@@ -342,6 +342,16 @@ def test_the_command_of_a_run_logs_to_that_run(root: Path, proj: RunProj, home: 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("ending", "status"), [("run.end('KILLED')", "KILLED"), ("run.end()", "FINISHED")])
+def test_the_command_of_a_run_sets_its_status(root: Path, proj: RunProj, ending: str, status: str) -> None:
+    (root / "own.py").write_text(
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); import runner\nrun = runner.start_run()\n{ending}\n"
+    )
+    done = proj("run", ".", "-e", "own.py", "--env-manager", "local", "--json", cwd=root)
+    assert done.json["status"] == status, done.err
+
+
+@pytest.mark.slow
 def test_proj_stops_a_run(root: Path, proj: RunProj) -> None:
     program = root / "own.py"
     waiting = "print(run.run_id, flush=True)\nsys.stdin.read()\n"
