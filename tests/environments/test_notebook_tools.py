@@ -106,6 +106,7 @@ def test_nbconvert_executes_a_notebook(proj: RunProj, tmp_path: Path) -> None:
     assert sorted(one["path"] for one in done.json["outputs"]) == ["train.nbconvert.html", "train.nbconvert.ipynb"]
 
 
+@pytest.mark.slow
 def test_parameters_without_a_cell_for_them(tmp_path: Path, proj: RunProj) -> None:
     root = write_tree(tmp_path / "p", {"MLproject": "name: p\n", "a.ipynb": book().replace("parameters", "other")})
     warned = proj("run", ".", "-e", "a.ipynb", "-P", "alpha=1", "--dry-run", cwd=root)

@@ -74,6 +74,7 @@ def test_the_record_is_that_of_a_run(root: Path, tmp_path: Path) -> None:
     assert found.log is None
 
 
+@pytest.mark.slow
 def test_a_run_that_proj_shows_verifies_and_checks_out(root: Path, proj: RunProj, tmp_path: Path) -> None:
     with runner.start_run() as run:
         run.log_metric("m", 1)
