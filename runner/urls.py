@@ -63,8 +63,8 @@ def with_credentials(text: str, urls: Iterable[str]) -> str:
         base = _without_ref(url.partition("#")[0])
         clean = without_credentials(base)
         if clean != base:
-            place, secret = clean.partition("://")[2], base.partition("://")[2]
-            text = re.sub(rf"(?<=://){re.escape(place)}(?=[@#\s;?&]|\Z)", lambda _, to=secret: to, text)  # type: ignore[misc]
+            bare, secret = clean.partition("://")[2], base.partition("://")[2]
+            text = re.sub(rf"(?<=://){re.escape(bare)}(?=[@#\s;?&]|\Z)", lambda _, to=secret: to, text)  # type: ignore[misc]
     return text
 
 
@@ -82,7 +82,10 @@ def _without_ref(url: str) -> str:
 
 
 def _without_users(text: str, bare: "Callable[[re.Match[str]], str] | None" = None) -> str:
-    return re.sub(COLLAPSED, lambda match: match["scheme"], re.sub(USER, bare or _bare, text))
+    before = None
+    while text != before:  # behind an empty user there may be another one
+        before, text = text, re.sub(COLLAPSED, lambda match: match["scheme"], re.sub(USER, bare or _bare, text))
+    return text
 
 
 def _bare(match: re.Match[str]) -> str:

@@ -34,7 +34,7 @@ def read_metrics_log(path: Path, report: Report) -> list[MetricValue]:
     try:
         lines = _decode_lines(_read(path) or b"")
     except (OSError, ValueError) as error:
-        _complain([f"PROJ_METRICS: {error}"], report)
+        _warn([f"PROJ_METRICS: {error}"], report)
         return []
     counts: dict[str, int] = {}
     values: list[MetricValue] = []
@@ -52,7 +52,7 @@ def read_metrics_log(path: Path, report: Report) -> list[MetricValue]:
         for name, value, step in found:
             values.append((name, value, counts.get(name, 0) if step is None else step))
             counts[name] = min(values[-1][2] + 1, _LARGEST_STEP - 1)
-    _complain(faults, report)
+    _warn(faults, report)
     return values
 
 
@@ -83,11 +83,11 @@ def read_metrics_files(
             names = (name, f"{path.stem}.{name}", f"{file.path}.{name}")
             unique = next((one for one in names if one not in values), names[-1])
             values[unique] = (unique, value, step)
-    _complain(faults, report)
+    _warn(faults, report)
     return list(values.values())
 
 
-def _complain(faults: list[str], report: Report) -> None:
+def _warn(faults: list[str], report: Report) -> None:
     for fault in faults[:_COMPLAINTS]:
         report(Event(kind=EventKind.WARNING, message=fault))
     if len(faults) > _COMPLAINTS:
@@ -199,7 +199,7 @@ def _flatten(document: object, faults: list[str], before: str = "") -> Iterator[
     if isinstance(document, Mapping):
         children = [(str(name), child) for name, child in document.items()]
     elif isinstance(document, list):
-        children = [(str(place), child) for place, child in enumerate(document)]
+        children = [(str(index), child) for index, child in enumerate(document)]
     else:
         children = []
     for name, child in children:

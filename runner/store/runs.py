@@ -204,12 +204,12 @@ def note_writer(db: Database, run_id: str, writer: str) -> None:
 def by_prefix(db: Database) -> dict[str, tuple[str, ...]]:
     """Return the ids of the runs that used each environment prefix or image, oldest first."""
     found: dict[str, list[str]] = {}
-    question = (
+    sql = (
         "SELECT run_id, coalesce(json_extract(document, '$.environment.prefix'),"
         " json_extract(document, '$.environment.image')) AS prefix"
         " FROM details JOIN runs ON runs.id = details.run WHERE prefix IS NOT NULL ORDER BY runs.id"
     )
-    for row in db.query(question):
+    for row in db.query(sql):
         found.setdefault(row["prefix"], []).append(row["run_id"])
     return {prefix: tuple(ids) for prefix, ids in found.items()}
 

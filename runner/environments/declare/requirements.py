@@ -70,7 +70,7 @@ class RequirementReader(Struct, frozen=True):
     def read_lines(self, source: Iterable[Line], file: str, folders: tuple[str, ...]) -> None:
         """Read the lines of a file. Paths in them are tried relative to each of the folders in turn."""
         for line in source:
-            with _place(file, line):
+            with _at_line(file, line):
                 for part in logical_lines(line.text):  # a YAML or JSON string may have several
                     self._read_line(part.text, file, folders, 0)
 
@@ -94,7 +94,7 @@ class RequirementReader(Struct, frozen=True):
             raise EnvironmentSetupError(f"more than {MAX_DEPTH} requirements files include each other in a chain")
         folders = (posixpath.dirname(path), "")
         for line in logical_lines(_text(content)):
-            with _place(path, line):
+            with _at_line(path, line):
                 if constraint and not line.text.startswith("-") and len(line.text) <= LONGEST_LINE:
                     self._count()
                     self.lines.constraints.append(line.text)
@@ -192,7 +192,7 @@ def _text(content: bytes) -> str:
 
 
 @contextmanager
-def _place(file: str, line: Line) -> Iterator[None]:
+def _at_line(file: str, line: Line) -> Iterator[None]:
     """Set the context of an error to file and line, unless it has a context."""
     try:
         yield
