@@ -90,6 +90,7 @@ def test_the_environment_of_a_command_is_not_removed(
     assert list(home.environments.glob("*/*/bin")) == []
 
 
+@pytest.mark.env
 def test_a_script_alone_has_the_environment_of_its_runs(tmp_path: Path, proj: RunProj) -> None:
     folder = write_tree(tmp_path / "p", {"a.py": "import json\n"})
     run = proj("run", "-e", "a.py", "--json", cwd=folder)
