@@ -8,7 +8,7 @@ from runner.cli import completions
 from runner.cli.home import enter_home, warn_of_lost_store
 from runner.cli.options import OFFLINE, check_text, read_tags
 from runner.cli.output import read_store
-from runner.cli.own_command import CommandWithWords, own_command
+from runner.cli.own_command import CommandWithArguments, own_command
 from runner.cli.progress_line import showing_progress
 from runner.cli.run import choose_echo, print_plan, read_parameters, read_timeout, run_and_print
 from runner.cli.text import print_message, show_event, show_hints_once
@@ -23,7 +23,7 @@ from runner.store.run_selection import resolve
 Option = str | bool | tuple[str, ...] | None
 
 
-@click.command("rerun", cls=CommandWithWords)
+@click.command("rerun", cls=CommandWithArguments)
 @click.argument("run", metavar="RUN [-- COMMAND…]", shell_complete=completions.runs)
 @click.option(
     "-P", "--param", "assignments", multiple=True, metavar="NAME=VALUE", help="Change a parameter; repeatable."

@@ -8,7 +8,7 @@ from runner.base.masking import STARS, Masker
 from runner.cli.output import read_store
 from runner.cli.text import print_message
 from runner.errors import UsageError
-from runner.manifest import command_again, recorded_words
+from runner.manifest import command_again, recorded_arguments
 from runner.model import ParameterRecord, RunRequest, RunStatus, ValueSource
 from runner.settings import Home
 from runner.store import runs
@@ -66,14 +66,14 @@ def _refuse_options(request: RunRequest) -> None:
 
 
 def _command(run: Run, given: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
-    """Return entry point and command of a run; words are given only for secrets that were not recorded.
+    """Return entry point and command of a run; arguments are given only for secrets that were not recorded.
 
     Raises:
-        UsageError: the given words are not those of the run.
+        UsageError: the given arguments are not those of the run.
     """
     details = run.details
-    words = recorded_words(details.entry_point, details.template)
-    if given and words is not None and Masker().words(given) != Masker().words(words):
+    arguments = recorded_arguments(details.entry_point, details.template)
+    if given and arguments is not None and Masker().arguments(given) != Masker().arguments(arguments):
         raise UsageError(
             f"--resume takes the command of the run: {details.template}",
             hint="Leave the command out, or start a new run without --resume.",

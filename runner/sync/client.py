@@ -321,10 +321,10 @@ class _Pages:
         )
 
 
-def _whole(answer: client_responses.RunResponse) -> ServerRun:
-    run = answer.run
+def _whole(response: client_responses.RunResponse) -> ServerRun:
+    run = response.run
     fields = {name: getattr(run, name) for name in run.__struct_fields__}
-    return ServerRun(**fields, inputs=answer.read, outputs=answer.made)
+    return ServerRun(**fields, inputs=response.read, outputs=response.made)
 
 
 def _token(token: str | None) -> dict[str, str]:

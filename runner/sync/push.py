@@ -188,15 +188,15 @@ def _send(context: PushContext, run: Run, *, with_code: bool) -> None:
     _send_values(context, run, names)
     send_inputs(context, names)
     _send_points(context, names)
-    place = context.location(context.copy.artifact_uri or "", context.remote_run_id)
-    if place is not None and context.files:
+    destination = context.location(context.copy.artifact_uri or "", context.remote_run_id)
+    if destination is not None and context.files:
         root = local_folder(run.artifact_uri)
         ids = {**names, context.copy.run_id: context.remote_run_id}
-        send_files(context, place, local_files(context, root, run.run_id), "", ids)
-    if place is not None and context.whole:
-        send_files(context, place, _provenance(context, run), "", {})
+        send_files(context, destination, local_files(context, root, run.run_id), "", ids)
+    if destination is not None and context.whole:
+        send_files(context, destination, _provenance(context, run), "", {})
         if with_code:
-            send_code(context, place, run)
+            send_code(context, destination, run)
     _send_state(context, run)
 
 

@@ -563,8 +563,8 @@ def test_pulled_files_are_synced_and_have_digests(both: Both, monkeypatch: pytes
     home = Home(both.home.root.parent / "pulled")
     home.ensure()
     with closing(Database.open(home.database)) as database:
-        tally = ImportSummary(lambda _event: None)
-        pull(Origin(server=both.server, database=database, home=home, tally=tally), both.all_there()[0])
+        summary = ImportSummary(lambda _event: None)
+        pull(Origin(server=both.server, database=database, home=home, summary=summary), both.all_there()[0])
         assert runs.get(database, run_id).params
         for owner, root in (
             (run_id, home.artifacts(run_id)),

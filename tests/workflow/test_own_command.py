@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from runner.base.masking import STARS, Masker
 from runner.errors import ProjError
-from runner.manifest import FolderFiles, entry_point_of, recorded_words, require_own_files
+from runner.manifest import FolderFiles, entry_point_of, recorded_arguments, require_own_files
 from runner.manifest.template import fill_template
 from tests.conftest import MakeRepository, Result, RunProj, write_tree
 
@@ -47,9 +47,9 @@ def test_the_words_of_a_record_are_those_that_were_given(words: list[str]) -> No
     entry = entry_point_of(words, FolderFiles(Path("/nonexistent")))
     masked = Masker().command(entry.command)
     if masked == entry.command and STARS not in masked:
-        assert recorded_words(entry.name, masked) == tuple(words)
+        assert recorded_arguments(entry.name, masked) == tuple(words)
     else:
-        found = recorded_words(entry.name, masked)
+        found = recorded_arguments(entry.name, masked)
         assert found is None or any(STARS in word for word in found)
 
 
@@ -68,7 +68,7 @@ def test_the_words_of_a_record_are_those_that_were_given(words: list[str]) -> No
     ],
 )
 def test_commands_of_entry_points_have_no_words(entry_point: str | None, template: str | None) -> None:
-    assert recorded_words(entry_point, template) is None
+    assert recorded_arguments(entry_point, template) is None
 
 
 AGAIN = """\

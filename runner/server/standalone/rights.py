@@ -57,10 +57,10 @@ class TokenSession(Session):
         Raises:
             RefusedError: the location is on the server's disk.
         """
-        place = super().location_of(uri)
-        if place is not None and scheme_of(place) in ("", "file", "mlflow-artifacts"):
+        location = super().location_of(uri)
+        if location is not None and scheme_of(location) in ("", "file", "mlflow-artifacts"):
             raise refused_location(uri)
-        return place
+        return location
 
     def id_of_new_run(self, run_id: str | None, tags: Mapping[str, str]) -> str | None:
         """Return the id of a run that `proj push` sends, which also names it in the tag of pushed runs.
