@@ -28,6 +28,7 @@ from runner.path_rules import path_rules
 from runner.plan import Plan, make_plan, without_container
 from runner.plan_record import declared_record
 from runner.process import Echo, Outcome, SupervisorHandle, prepare
+from runner.project_repairs import may_replace_declared
 from runner.provenance.downloads import fetch
 from runner.provenance.inputs import Watch
 from runner.provenance.machine import describe_machine, with_recorded
@@ -90,10 +91,7 @@ def plan_retry(plan: Plan, outcome: RunOutcome, report: Report) -> Plan | None:
     """
     request, error = plan.request, outcome.error
     if isinstance(error, AbsentImageError) and plan.backend.capabilities.provides_images and request.repair:
-        if request.environment_manager is not None:
-            return None
-        report(Event(kind=EventKind.WARNING, message=error.message, hint="Running again without the container"))
-        return without_container(plan, f"the declared container image is not available ({error.message})")
+        return _plan_without_image(plan, error, report)
     if isinstance(error, UnbuildableError):
         changed = plan.backend.with_other_interpreter(plan.environment_request(), report)
         if changed is None:
@@ -108,6 +106,19 @@ def plan_retry(plan: Plan, outcome: RunOutcome, report: Report) -> Plan | None:
         return None
     report(Event(kind=EventKind.STEP, message=f"Running again with the package '{missing.package}'"))
     return structs.replace(plan, spec=with_additions(plan.spec, (missing,)), additions=(*plan.additions, missing))
+
+
+def _plan_without_image(plan: Plan, error: AbsentImageError, report: Report) -> Plan | None:
+    """Return the plan without the container of an absent image, None if the image may not be replaced."""
+    if plan.request.environment_manager is not None:
+        return None
+    if not may_replace_declared(plan.request, plan.source, plan.code):
+        message = "The tree has changes, so nothing takes the place of its container"
+        hint = "Correct `image` in docker_env or fetch the image; or run with --repair, which replaces the container."
+        report(Event(kind=EventKind.WARNING, message=message, hint=hint))
+        return None
+    report(Event(kind=EventKind.WARNING, message=error.message, hint="Running again without the container"))
+    return without_container(plan, f"the declared container image is not available ({error.message})")
 
 
 def report_ways_out(plan: Plan, report: Report) -> None:
