@@ -8,7 +8,6 @@ import re
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -49,12 +48,6 @@ status: {status}
 tags: []
 user_id: ann
 """
-
-
-@pytest.fixture
-def db(home: Home) -> Iterator[Database]:
-    with closing(Database.open(home.database)) as database:
-        yield database
 
 
 def run_meta(run: str, uri: str = "", end: str = "1700000005000", status: str = "3") -> str:

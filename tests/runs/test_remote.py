@@ -84,12 +84,6 @@ def theirs(tmp_path: Path, clean_room: Path) -> Iterator[Theirs]:
         yield Theirs(standalone, home, database)
 
 
-@pytest.fixture
-def db(home: Home) -> Iterator[Database]:
-    with closing(Database.open(home.database)) as database:
-        yield database
-
-
 def call(capsys: Capture, *words: str) -> Result:
     code = run_command(words)
     said = capsys.readouterr()
