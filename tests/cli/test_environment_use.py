@@ -3,13 +3,14 @@
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
 
 from runner.settings import Home
 from tests.conftest import ROOT, MakeRepository, RunProj, start_proj, write_tree
+
+pytestmark = pytest.mark.usefixtures("shared_cache")
 
 FILES = {
     "MLproject": (
@@ -22,12 +23,6 @@ FILES = {
     "own/own.py": "value = 7\n",
     "t.py": "import six; print(six.__version__)\n",
 }
-
-
-@pytest.fixture(autouse=True)
-def shared_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the tests of one machine share what was downloaded."""
-    monkeypatch.setenv("UV_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"proj-tests-uv-{os.getuid()}"))
 
 
 @pytest.mark.env
