@@ -43,10 +43,12 @@ from runner.store.database import Database
 
 if TYPE_CHECKING:
     from runner import resumption
+    from runner.environments import notebook_tools
     from runner.server.run import redaction
     from runner.sync import proxy
 else:
     resumption = LazyModule("runner.resumption")
+    notebook_tools = LazyModule("runner.environments.notebook_tools")
     redaction = LazyModule("runner.server.run.redaction")
     proxy = LazyModule("runner.sync.proxy")
 
@@ -187,6 +189,8 @@ def prepare_environment(recorder: RunRecorder, folder: RunFolder) -> Prepared:
     request, lock = lock_for_code(
         plan.backend, request, plan.scripts, recorder.report, add_missing=plan.request.add_missing
     )
+    if plan.request.repair and ".ipynb" in plan.command:
+        request, lock = notebook_tools.with_notebook_tools(plan.backend, request, lock, plan.command, recorder.report)
     if lock is not None:
         recorder.keep_file(lock.file_name, lock.text)
     environment = plan.backend.prepare(request, lock, recorder.report)
@@ -195,6 +199,8 @@ def prepare_environment(recorder: RunRecorder, folder: RunFolder) -> Prepared:
     environment = structs.replace(environment, record=record)
     if plan.request.repair:
         environment = with_own_packages(environment, request, plan.scripts, plan.backend)
+        if ".ipynb" in plan.command:
+            environment = notebook_tools.with_kernels(environment, plan.command, plan.files, recorder.folder)
     record = environment.record
     for repair in (*record.repairs[len(request.spec.repairs) :], *plan.repairs):
         recorder.report(Event(kind=EventKind.NOTICE, message=f"Repaired: {repair}"))
