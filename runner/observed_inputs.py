@@ -1,0 +1,254 @@
+"""Records what the command of a run was seen to open, with its role, its digest, and how it was seen."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from posixpath import isabs
+
+from msgspec import Struct
+
+from runner.base.files import open_regular
+from runner.environments.model import PATH_SHIM, Prepared
+from runner.influences import report_influences
+from runner.model import FileRecord
+from runner.observed import InputRole, Observation, ObservedInput
+from runner.observing import Watched, is_observed, is_plain_python, trace_file
+from runner.provenance.completeness import reasons_of_hook
+from runner.provenance.events import Events, Opened, addresses, read_events
+from runner.provenance.inputs import as_text, digest_inputs
+from runner.provenance.tracing import SYSTEM, TRACE_HOOK
+from runner.record import RunRecorder
+from runner.run_inputs import RunInputs, report_volume
+from runner.server.run.redirects import CLIENT_SHIM
+from runner.source.run_folder import RunFolder
+
+MOST_LISTED = 2_000
+"""Observed inputs in one record; each of its writes contains all of them."""
+CHANGED = "changed during the run"
+REMOVED = "removed during the run"
+SETTINGS = "not read: settings of the user"
+_COARSE = 10_000_000
+"""Nanoseconds by which the modification time of a file may lag behind the clock."""
+
+
+class Used(Struct, frozen=True):
+    """A run whose command has ended, and what was watched meanwhile; ``started_at`` is in ms since 1970."""
+
+    recorder: RunRecorder
+    folder: RunFolder
+    environment: Prepared
+    inputs: RunInputs
+    watched: Watched
+    started_at: int
+
+
+class _Found(Struct):
+    """An input before its digest is known."""
+
+    path: str
+    role: InputRole
+    ways: list[str]
+    opened: Opened | None = None
+
+    def add(self, way: str) -> None:
+        if way not in self.ways:
+            self.ways.append(way)
+
+
+def record_observed(used: Used, most: int) -> None:
+    """Record the observed inputs, and report undeclared influence on the results in at most ``most`` lines."""
+    recorder = used.recorder
+    if not is_observed(recorder):
+        return
+    events = _take_events(trace_file(recorder))
+    places = _Places(used, events.prefixes)
+    found = _find(used, places, events)
+    observed = tuple(_records(used, found))
+    names = (ObservedInput(path=name, role=InputRole.ADDRESS, seen=("python",)) for name in addresses(events))
+    every = tuple(sorted((*observed, *names), key=_rank))
+    reasons = reasons_of_hook(
+        events,
+        plain_python=is_plain_python(recorder.details.command or ""),
+        is_limited=used.watched.is_limited,
+    )
+    if len(every) > MOST_LISTED:
+        reasons = (*reasons, f"{len(every) - MOST_LISTED} more inputs were seen than are listed")
+    masked = tuple(map(recorder.plan.masker.text, reasons))
+    recorder.add(observed=Observation(method="hook", inputs=every[:MOST_LISTED], reasons=masked))
+    report_influences(recorder, every, events.unseeded, used.started_at, most)
+
+
+def _take_events(file: Path) -> Events:
+    """Return the events of a file, and remove it: paths in it may contain secrets."""
+    if not os.path.lexists(file):
+        return Events()
+    try:
+        return read_events(file)
+    finally:
+        with suppress(OSError):
+            file.unlink()
+
+
+def _rank(one: ObservedInput) -> tuple[bool, str]:
+    """Order inputs: files of the project last, as the record of the code has them, too."""
+    return one.role is InputRole.PROJECT, one.path
+
+
+class _Places:
+    """Knows what a path is to the run."""
+
+    def __init__(self, used: Used, prefixes: set[str]) -> None:
+        recorder, folder = used.recorder, used.folder
+        self.folder = folder
+        self.files = recorder.plan.files
+        self.home = f"{recorder.plan.home.root}/"
+        self.downloads = f"{recorder.folder / 'downloads'}/"
+        self.provided = frozenset(str(path) for path, _ in folder.provided)
+        self.origins = {str(origin): str(path) for path, origin in folder.provided}
+        self.declared = {str(path): name for name, path in used.inputs.paths.items()}
+        environment = used.environment.record.prefix
+        shims = (TRACE_HOOK, CLIENT_SHIM, PATH_SHIM)
+        skipped = {*map(str, shims), *prefixes, *([environment] if environment else [])}
+        self.skipped = (*SYSTEM, *(f"{one}/" for path in skipped for one in {path, os.path.realpath(path)}))
+
+    def find(self, path: str) -> tuple[InputRole, str] | None:
+        """Return role and recorded path of a file; None if it is no input."""
+        path = self.origins.get(path, path)
+        name = self.declared.get(path)
+        inside = Path(path).is_relative_to(self.folder.top)
+        relative = os.path.relpath(path, self.folder.project)
+        if inside and self.files.identity(relative) is not None:
+            return InputRole.PROJECT, relative
+        if name is not None:
+            is_url = "://" in name
+            return InputRole.DOWNLOAD if is_url else InputRole.OUTSIDE if isabs(name) else InputRole.LINKED, name
+        if Path(path).is_relative_to(self.folder.root):
+            is_known = not inside or self.folder.in_place or self._is_provided(path)
+            return (InputRole.LINKED, relative) if is_known else None
+        if path.startswith(self.downloads):
+            return InputRole.DOWNLOAD, path.removeprefix(self.downloads)
+        if path.startswith((self.home, *self.skipped)):
+            return None
+        return InputRole.OUTSIDE, path
+
+    def _is_provided(self, path: str) -> bool:
+        """Return whether a file, or a folder that it is in, is a file of the user outside the tree."""
+        return any(str(one) in self.provided for one in (path, *Path(path).parents))
+
+
+def _find(used: Used, places: _Places, events: Events) -> list[_Found]:
+    """Return what was seen, once each, by any of the ways."""
+    found: dict[str, _Found] = {}
+
+    def add(path: str, way: str, opened: Opened | None = None) -> None:
+        place = places.find(path)
+        if place is None or _is_made(place[0], path, opened, used.started_at):
+            return
+        role, name = place
+        one = found.setdefault(name, _Found(path, role, []))
+        one.add(way)
+        one.opened = one.opened or opened
+        if opened is not None and opened.how == "d":
+            one.role = InputRole.DATABASE
+
+    for declared in used.inputs.paths.values():
+        add(str(declared), "declared")
+    for path, opened in events.files.items():
+        if opened.is_read and opened.size is not None:
+            add(path, "python", opened)
+    for watched in (*used.watched.named, *_seen(used)):
+        add(str(watched), "watch")
+    mask = used.recorder.plan.masker.name
+    return [
+        _Found(one.path, one.role, [name, *one.ways], one.opened)
+        for name, one in found.items()
+        if mask(as_text(name)) == as_text(name)  # the path of a secret parameter is secret
+    ]
+
+
+def _seen(used: Used) -> Iterator[Path]:
+    """Yield the files outside the tree that were seen to be opened."""
+    for name, was_seen in used.watched.provided.items():
+        if was_seen:
+            yield Path(os.path.normpath(used.folder.project / name))
+
+
+def _is_made(role: InputRole, path: str, opened: Opened | None, started_at: int) -> bool:
+    """Return whether a file is one for passing data that the run itself made before it was first seen."""
+    if role is not InputRole.OUTSIDE or opened is None or opened.modified is None:
+        return False
+    return opened.modified >= _start(started_at) and path.startswith(_temporary_folders())
+
+
+def _temporary_folders() -> tuple[str, ...]:
+    return tuple(f"{one.rstrip('/')}/" for one in (os.environ.get("TMPDIR"), "/tmp", "/var/tmp") if one)  # noqa: S108
+
+
+def _start(started_at: int) -> int:
+    return started_at * 1_000_000 - _COARSE
+
+
+def _records(used: Used, found: list[_Found]) -> Iterator[ObservedInput]:
+    """Yield the inputs with digests: those that are recorded already, and those of files that did not change."""
+    known = {one.path: one for one in used.recorder.details.inputs}
+    known |= {as_text(name): one for name, one in used.inputs.records.items()}
+    states: dict[str, str] = {}
+    unread: dict[str, Path] = {}
+    for one in found:
+        name = one.ways[0]
+        if one.role is InputRole.PROJECT or as_text(name) in known:
+            continue
+        source, state = _source(used, one)
+        if source is None:
+            states[name] = state
+        else:
+            unread[name] = source
+    cache = used.recorder.plan.home.root / "cache" / "digests"
+    records, _ = digest_inputs(unread, cache, report_volume(used.recorder, "The observed inputs"))
+    known |= {one.path: one for one in records}
+    for one in found:
+        yield _record(one, known, states)
+
+
+def _record(one: _Found, known: Mapping[str, FileRecord], states: Mapping[str, str]) -> ObservedInput:
+    name, *ways = one.ways
+    record = known.get(as_text(name)) if one.role is not InputRole.PROJECT else None
+    is_unread = record is None and one.role is not InputRole.PROJECT
+    return ObservedInput(
+        path=as_text(name),
+        role=one.role,
+        seen=tuple(ways),
+        size=record.size if record else one.opened.size if one.opened else None,
+        sha256=record.sha256 if record else None,
+        state=states.get(name, "can't be read") if is_unread else None,
+    )
+
+
+def _source(used: Used, one: _Found) -> tuple[Path | None, str]:
+    """Return the file that has the content that the run saw first, or None and the reason why there is none."""
+    path = Path(one.path)
+    if one.role is InputRole.OUTSIDE and is_setting(one.path):
+        return None, SETTINGS
+    if one.role is InputRole.LINKED or used.folder.top in path.parents:
+        source = used.folder.unchanged_source(path)
+        if source is None:
+            return None, CHANGED
+        path = source
+    try:
+        with open_regular(path, follow=True) as file:
+            now = os.fstat(file.fileno())
+    except FileNotFoundError:
+        return None, REMOVED
+    except OSError as error:
+        return None, f"can't be read: {error.strerror}"
+    is_other = one.opened is not None and (now.st_size, now.st_mtime_ns) != (one.opened.size, one.opened.modified)
+    if now.st_mtime_ns >= _start(used.started_at) or (is_other and path == Path(one.path)):
+        return None, CHANGED
+    return path, ""
+
+
+def is_setting(path: str) -> bool:
+    """Return whether a file is in a hidden folder of the user's home folder, where programs keep settings and keys."""
+    start = os.path.join(os.path.expanduser("~"), ".")  # noqa: PTH111, PTH118  a text is compared
+    return len(start) > 2 and path.startswith(start) and not path.startswith(f"{start}cache/")  # noqa: PLR2004
