@@ -13,8 +13,8 @@ from runner.environments.model import PATH_SHIM, Prepared
 from runner.influences import report_influences
 from runner.model import FileRecord
 from runner.observed import InputRole, Observation, ObservedInput
-from runner.observing import Watched, is_observed, is_plain_python, trace_file
-from runner.provenance.completeness import reasons_of_hook
+from runner.observing import Watched, is_observed, is_plain_python, trace_file, tracer_file
+from runner.provenance.completeness import reasons_of_hook, reasons_of_trace
 from runner.provenance.events import Events, Opened, addresses, read_events
 from runner.provenance.inputs import as_text, digest_inputs
 from runner.provenance.tracing import SYSTEM, TRACE_HOOK
@@ -62,21 +62,32 @@ def record_observed(used: Used, most: int) -> None:
     if not is_observed(recorder):
         return
     events = _take_events(trace_file(recorder))
-    places = _Places(used, events.prefixes)
-    found = _find(used, places, events)
+    traced = tracer_file(recorder)
+    calls = _take_events(traced) if traced else Events()
+    found = _find(used, _Places(used, events.prefixes), events, calls)
     observed = tuple(_records(used, found))
-    names = (ObservedInput(path=name, role=InputRole.ADDRESS, seen=("python",)) for name in addresses(events))
+    calls.hosts = events.hosts
+    far = addresses(calls if traced else events)
+    way = "trace" if traced else "python"
+    names = (ObservedInput(path=name, role=InputRole.ADDRESS, seen=(way,)) for name in far)
     every = tuple(sorted((*observed, *names), key=_rank))
-    reasons = reasons_of_hook(
-        events,
-        plain_python=is_plain_python(recorder.details.command or ""),
-        is_limited=used.watched.is_limited,
-    )
+    reasons = _reasons(used, events, calls if traced else None)
     if len(every) > MOST_LISTED:
         reasons = (*reasons, f"{len(every) - MOST_LISTED} more inputs were seen than are listed")
     masked = tuple(map(recorder.plan.masker.text, reasons))
-    recorder.add(observed=Observation(method="hook", inputs=every[:MOST_LISTED], reasons=masked))
+    method = "trace" if traced else "hook"
+    recorder.add(
+        observed=Observation(method=method, inputs=every[:MOST_LISTED], inputs_complete=not reasons, reasons=masked)
+    )
     report_influences(recorder, every, events.unseeded, used.started_at, most)
+
+
+def _reasons(used: Used, events: Events, calls: Events | None) -> tuple[str, ...]:
+    """Return why inputs may be missing; ``calls`` are the events of the tracer, None without one."""
+    if calls is not None:
+        return reasons_of_trace(calls)
+    plain = is_plain_python(used.recorder.details.command or "")
+    return reasons_of_hook(events, plain_python=plain, is_limited=used.watched.is_limited)
 
 
 def _take_events(file: Path) -> Events:
@@ -137,8 +148,8 @@ class _Places:
         return any(str(one) in self.provided for one in (path, *Path(path).parents))
 
 
-def _find(used: Used, places: _Places, events: Events) -> list[_Found]:
-    """Return what was seen, once each, by any of the ways."""
+def _find(used: Used, places: _Places, events: Events, calls: Events) -> list[_Found]:
+    """Return what was seen, once each, by any of the ways: ``events`` of the hook, ``calls`` of the tracer."""
     found: dict[str, _Found] = {}
 
     def add(path: str, way: str, opened: Opened | None = None) -> None:
@@ -154,9 +165,11 @@ def _find(used: Used, places: _Places, events: Events) -> list[_Found]:
 
     for declared in used.inputs.paths.values():
         add(str(declared), "declared")
-    for path, opened in events.files.items():
-        if opened.is_read and opened.size is not None:
-            add(path, "python", opened)
+    # The tracer sees the true order of all processes, so that it decides whether a file was first written.
+    for way, one in (("trace", calls), ("python", events)):
+        for path, opened in one.files.items():
+            if calls.files.get(path, opened).is_read and opened.is_read and opened.size is not None:
+                add(path, way, opened)
     for watched in (*used.watched.named, *_seen(used)):
         add(str(watched), "watch")
     mask = used.recorder.plan.masker.name

@@ -57,8 +57,13 @@ def trace_variables(recorder: RunRecorder) -> Mapping[str, str]:
 
 
 def trace_file(recorder: RunRecorder) -> Path:
-    """Return the file to which the hook and the tracer write."""
+    """Return the file to which the hook writes."""
     return recorder.folder / "opened.txt"
+
+
+def tracer_file(recorder: RunRecorder) -> Path | None:
+    """Return the file to which the tracer writes, None if the kernel does not report opened files."""
+    return recorder.folder / "traced.txt" if recorder.plan.request.trace else None
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from runner.errors import AbsentImageError, UnbuildableError
 from runner.executors import ExecutionRequest, Sharing, child_environment
 from runner.manifest import find_downloads, find_paths, render_command, secret_texts, shell_argv
 from runner.model import Event, EventKind, Report, RunRequest, RunStatus
-from runner.observing import trace_variables, watch_opened_files, with_trace_hook
+from runner.observing import trace_variables, tracer_file, watch_opened_files, with_trace_hook
 from runner.open_run import open_record
 from runner.package_cutoff import cutoff_hint
 from runner.path_rules import path_rules
@@ -252,6 +252,7 @@ def execute(
                 masks=(*plan.masker.masks, socket.token.encode()),
                 prepared=supervisor,
                 dead_addresses=addresses,
+                trace=tracer_file(recorder),
                 container=environment.container,
                 sharing=container_sharing(recorder, folder) if environment.container else None,
             ),

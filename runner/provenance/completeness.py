@@ -49,6 +49,8 @@ def _watch(*, is_limited: bool) -> Iterator[str]:
 
 def reasons_of_trace(events: Events) -> tuple[str, ...]:
     """Return what the tracer saw and could not follow; nothing if it followed every file that was opened."""
+    if not events.is_whole:
+        return ("the trace was interrupted", *_common(events))
     unfollowed = (f"{what}: {count} times" for what, count in sorted(events.faults.items()))
     return (*unfollowed, *_common(events))
 

@@ -11,7 +11,22 @@ from runner.base.files import open_regular
 
 MOST_READ = 64 << 20
 """Bytes of lines that are read."""
-_FIELDS = {"s": 3, "r": 3, "w": 3, "b": 3, "d": 3, "p": 2, "c": 2, "g": 2, "n": 1, "x": 1, "u": 0, "L": 0, "k": 2}
+_FIELDS = {
+    "s": 3,
+    "r": 3,
+    "w": 3,
+    "b": 3,
+    "d": 3,
+    "p": 2,
+    "c": 2,
+    "g": 2,
+    "n": 1,
+    "x": 1,
+    "u": 0,
+    "L": 0,
+    "k": 2,
+    "z": 0,
+}
 """Number of fields after the process, by the letter of the line: see `Events`."""
 
 
@@ -58,6 +73,8 @@ class Events(Struct):
     """Names relative to a folder's descriptor."""
     damaged: int = 0
     """Lines that can't be read."""
+    is_whole: bool = False
+    """Whether the tracer saw the end of the last process."""
     is_cut: bool = False
     """Whether there were more lines than are written or read."""
 
@@ -115,6 +132,8 @@ def _add(events: Events, kind: str, process: int, fields: list[str]) -> None:
         (events.native if kind == "n" else events.unseeded).add(fields[0])
     elif kind == "k":
         events.faults[fields[0]] += int(fields[1]) if _is_number(fields[1]) else 1
+    elif kind == "z":
+        events.is_whole = True
     elif kind == "u":
         events.unresolved += 1
     else:
