@@ -58,7 +58,7 @@ class Events(Struct):
     starts: Counter[int] = field(default_factory=Counter)
     """The number of Pythons with the hook by the process that started them."""
     programs: Counter[tuple[int, str, bool]] = field(default_factory=Counter)
-    """Programs that a Python started, by its process, their name, and whether they got other variables."""
+    """Programs that a Python started: by its process, their name, and whether a Python there can't load the hook."""
     connections: dict[str, str] = field(default_factory=dict)
     """Ports by the address of a connection."""
     hosts: dict[str, str] = field(default_factory=dict)
@@ -195,10 +195,13 @@ def programs_without_hook(events: Events) -> Mapping[str, int]:
     """Return the names of the programs that a Python started and that did not load the hook, with their numbers."""
     found: Counter[str] = Counter()
     pythons: Counter[int] = Counter()
-    for (process, name, _), count in events.programs.items():
+    unable: Counter[int] = Counter()
+    for (process, name, is_unable), count in events.programs.items():
         if name.lower().startswith(("python", "pypy")):
             pythons[process] += count
+            unable[process] += count * is_unable
         else:
             found[name] += count
-    without = sum(max(0, count - events.starts[process]) for process, count in pythons.items())
-    return found + Counter({"python": without})
+    # `multiprocessing` starts Pythons without an event, so that fewer seem to lack the hook than do.
+    without = (max(unable[process], count - events.starts[process]) for process, count in pythons.items())
+    return found + Counter({"python": sum(without)})

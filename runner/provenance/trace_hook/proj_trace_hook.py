@@ -115,7 +115,8 @@ class Notes:
             first = arguments if isinstance(arguments, (str, bytes)) else next(iter(arguments or ()), "")
         variables = others[-1] if others else None
         keeps = variables is None or any(os.fsdecode(one) == VARIABLE for one in variables)
-        self.write("p", os.path.basename(os.fsdecode(first)), "" if keeps else "other variables")
+        why = "no site" if skips_site(arguments) else "" if keeps else "other variables"
+        self.write("p", os.path.basename(os.fsdecode(first)), why)
 
     def connected(self, _socket: object, address: Any) -> None:
         """Note the address of a connection."""
@@ -148,6 +149,18 @@ class Notes:
         is_unseeded = generator is not None and getattr(generator._bit_generator, "_seed_seq", None) is not None
         if is_unseeded and generator.get_state(legacy=False)["state"]["pos"] != NEW_NUMPY:
             self.once("x", "numpy")
+
+
+def skips_site(arguments: Any) -> bool:
+    """Return whether a Python with these arguments loads no hook: the option -S."""
+    if not isinstance(arguments, (list, tuple)):
+        return False
+    for word in map(os.fsdecode, arguments[1:]):
+        if word[:1] != "-" or word in ("-", "-c", "-m"):
+            return False
+        if word[1:2] not in ("-", "W", "X") and "S" in word:
+            return True
+    return False
 
 
 def quietly(work: Callable[..., None]) -> Callable[..., None]:
