@@ -1,4 +1,4 @@
-"""Which ways to open a file are seen: the table in the documents, checked with real libraries in a built environment."""
+"""Which ways to open a file are seen: the table in the documents, checked with real libraries."""
 
 import json
 import re
