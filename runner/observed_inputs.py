@@ -87,7 +87,8 @@ def _reasons(used: Used, events: Events, calls: Events | None) -> tuple[str, ...
     if calls is not None:
         return reasons_of_trace(calls)
     plain = is_plain_python(used.recorder.details.command or "")
-    return reasons_of_hook(events, plain_python=plain, is_limited=used.watched.is_limited)
+    image = ("files of the image and of its volumes are not listed",) if used.environment.container else ()
+    return (*reasons_of_hook(events, plain_python=plain, is_limited=used.watched.is_limited), *image)
 
 
 def _take_events(file: Path) -> Events:
@@ -113,11 +114,15 @@ class _Places:
         recorder, folder = used.recorder, used.folder
         self.folder = folder
         self.files = recorder.plan.files
-        self.home = f"{recorder.plan.home.root}/"
+        root, home = folder.root, recorder.plan.home.root
+        # A process is told its folder without links, and most paths that it opens are relative to that.
+        self.real_root, self.root = f"{os.path.realpath(root)}/", f"{root}/"
+        self.home = (f"{home}/", f"{os.path.realpath(home)}/")
         self.downloads = f"{recorder.folder / 'downloads'}/"
         self.provided = frozenset(str(path) for path, _ in folder.provided)
         self.origins = {str(origin): str(path) for path, origin in folder.provided}
         self.declared = {str(path): name for name, path in used.inputs.paths.items()}
+        self.is_inside_image = used.environment.container is not None
         environment = used.environment.record.prefix
         shims = (TRACE_HOOK, CLIENT_SHIM, PATH_SHIM)
         skipped = {*map(str, shims), *prefixes, *([environment] if environment else [])}
@@ -126,6 +131,8 @@ class _Places:
     def find(self, path: str) -> tuple[InputRole, str] | None:
         """Return role and recorded path of a file; None if it is no input."""
         path = self.origins.get(path, path)
+        if path.startswith(self.real_root):
+            path = self.root + path.removeprefix(self.real_root)
         name = self.declared.get(path)
         inside = Path(path).is_relative_to(self.folder.top)
         relative = os.path.relpath(path, self.folder.project)
@@ -139,7 +146,7 @@ class _Places:
             return (InputRole.LINKED, relative) if is_known else None
         if path.startswith(self.downloads):
             return InputRole.DOWNLOAD, path.removeprefix(self.downloads)
-        if path.startswith((self.home, *self.skipped)):
+        if self.is_inside_image or path.startswith((*self.home, *self.skipped)):
             return None
         return InputRole.OUTSIDE, path
 
@@ -154,7 +161,7 @@ def _find(used: Used, places: _Places, events: Events, calls: Events) -> list[_F
 
     def add(path: str, way: str, opened: Opened | None = None) -> None:
         place = places.find(path)
-        if place is None or _is_made(place[0], path, opened, used.started_at):
+        if place is None or _is_made(used, place[0], path, opened):
             return
         role, name = place
         one = found.setdefault(name, _Found(path, role, []))
@@ -187,11 +194,12 @@ def _seen(used: Used) -> Iterator[Path]:
             yield Path(os.path.normpath(used.folder.project / name))
 
 
-def _is_made(role: InputRole, path: str, opened: Opened | None, started_at: int) -> bool:
-    """Return whether a file is one for passing data that the run itself made before it was first seen."""
-    if role is not InputRole.OUTSIDE or opened is None or opened.modified is None:
+def _is_made(used: Used, role: InputRole, path: str, opened: Opened | None) -> bool:
+    """Return whether the run itself made a file, before it was first seen: for passing data, or in place."""
+    if opened is None or opened.modified is None or opened.modified < _start(used.started_at):
         return False
-    return opened.modified >= _start(started_at) and path.startswith(_temporary_folders())
+    is_temporary = role is InputRole.OUTSIDE and path.startswith(_temporary_folders())
+    return is_temporary or (role is InputRole.LINKED and used.folder.in_place)
 
 
 def _temporary_folders() -> tuple[str, ...]:

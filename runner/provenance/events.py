@@ -166,7 +166,8 @@ def addresses(events: Events) -> Iterator[str]:
     far = {host: port for host, port in events.connections.items() if not _is_local(host)}
     named = {host: port for host, port in events.hosts.items() if not _is_local(host) and not _is_address(host)}
     if far:
-        yield from sorted(f"{host}:{port}" if port else host for host, port in (named or far).items())
+        every = ((f"[{host}]" if ":" in host else host, port) for host, port in (named or far).items())
+        yield from sorted(f"{host}:{port}" if port else host for host, port in every)
 
 
 def _is_address(host: str) -> bool:

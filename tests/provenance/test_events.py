@@ -69,6 +69,7 @@ def test_hosts_are_named_as_they_were_looked_up(tmp_path: Path) -> None:
     looked_up = ("g\t7\texample.org\t443", "c\t7\t192.0.2.7\t443")
     assert list(addresses(read_events(write(tmp_path, *looked_up)))) == ["example.org:443"]
     assert list(addresses(read_events(write(tmp_path, "c\t7\t192.0.2.7\t80")))) == ["192.0.2.7:80"]
+    assert list(addresses(read_events(write(tmp_path, "c\t7\t2001:db8::1\t80")))) == ["[2001:db8::1]:80"]
     own = ("g\t7\tlocalhost\t80", "c\t7\t127.0.0.1\t80", "c\t7\t::1\t80", "g\t7\texample.org\t443")
     assert list(addresses(read_events(write(tmp_path, *own)))) == []  # looked up, but not connected to
 

@@ -107,6 +107,40 @@ def test_an_input_that_the_run_changes_or_removes_has_no_digest(proj: RunProj, m
 
 
 @pytest.mark.slow
+def test_a_home_behind_a_link_and_a_run_in_place(proj: RunProj, project: Path, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "home").symlink_to("real")
+    expected = {
+        "child.txt",
+        "helper.py",
+        "train.py",
+        "tree.txt",
+        "data/a.csv",
+        *map(str, (tmp_path / "far").glob("[bc]*")),
+    }
+    for words in ((), ("--in-place",)):
+        command = [
+            "bash",
+            "-c",
+            "echo 1 > m.txt; python -c \"open('m.txt')\"; $(grep -o 'python train.*db' MLproject) x",
+        ]
+        done = proj(
+            "run",
+            ".",
+            "--json",
+            "--env-manager",
+            "local",
+            *words,
+            "--",
+            *command,
+            cwd=project,
+            PROJ_HOME=f"{tmp_path}/home",
+        )
+        assert done.code == 0, done.err
+        assert by_path(done).keys() == expected
+
+
+@pytest.mark.slow
 def test_a_secret_path_is_not_observed(proj: RunProj, make_repository: MakeRepository) -> None:
     keys = "    parameters: {key: {type: path, secret: true}}\n"
     root = make_repository(
