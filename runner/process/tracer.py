@@ -35,13 +35,19 @@ _X32 = 0x40000000
 OPENS = {"x86_64": {"open": 2, "creat": 85, "openat": 257, "openat2": 437}, "aarch64": {"openat": 56, "openat2": 437}}
 STARTS = {"x86_64": {"execve": 59, "execveat": 322}, "aarch64": {"execve": 221, "execveat": 281}}
 OTHERS = {
-    "x86_64": {"connect": 42, "io_uring_setup": 425, "open_by_handle_at": 304},
-    "aarch64": {"connect": 203, "io_uring_setup": 425, "open_by_handle_at": 265},
+    "x86_64": {"connect": 42, "io_uring_setup": 425, "open_by_handle_at": 304, "mount": 165, "setns": 308},
+    "aarch64": {"connect": 203, "io_uring_setup": 425, "open_by_handle_at": 265, "mount": 40, "setns": 268},
 }
+MOVE_MOUNT = 429
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 FOREIGN = (5, 295, 322, 437)
 """Calls that open files in the 32-bit interfaces: open, openat of i386 and of arm, openat2."""
-FAULTS = {"io_uring_setup": "io_uring was used", "open_by_handle_at": "a file was opened by its handle"}
+MOUNTED = "a program had other file systems mounted"
+FAULTS = {
+    "io_uring_setup": "io_uring was used",
+    "open_by_handle_at": "a file was opened by its handle",
+    **dict.fromkeys(("mount", "setns", "move_mount"), MOUNTED),
+}
 _INET, _INET6, _SHORTEST = 2, 10, 8
 _KIND, _REGULAR = 0o170000, 0o100000
 
@@ -56,7 +62,7 @@ class _Vector(ctypes.Structure):
 
 def calls(machine: str) -> "dict[int, str]":
     """Return the names of the calls that are reported, by number."""
-    every = {**OPENS[machine], **STARTS[machine], **OTHERS[machine]}
+    every = {**OPENS[machine], **STARTS[machine], **OTHERS[machine], "move_mount": MOVE_MOUNT}
     return {number: name for name, number in every.items()}
 
 
@@ -194,7 +200,7 @@ class Tracer:
         if not path:
             return None
         if not self.shares_space(thread):
-            self.fault("a program had other file systems mounted")
+            self.fault(MOUNTED)
         proc = b"/proc/%d/" % thread
         if path[:1] != b"/":
             number = None if folder is None else struct.unpack("i", struct.pack("I", folder & 0xFFFFFFFF))[0]

@@ -86,14 +86,25 @@ def test_what_cannot_be_followed_is_counted(tmp_path: Path) -> None:
     text = (
         "import ctypes\nlibc = ctypes.CDLL(None)\nlibc.syscall(425, 1, 0)\n"
         "libc.syscall({'x86_64': 304, 'aarch64': 265}[__import__('os').uname().machine], -100, 0, 0)\n"
-        "libc.open(ctypes.c_void_p(8), 0)\n"
+        "libc.open(ctypes.c_void_p(8), 0)\nlibc.mount(0, 0, 0, 0, 0)\n"
     )
     _, events = run(tmp_path, *script(tmp_path, text))
     assert reasons_of_trace(events) == (
         "a file was opened by its handle: 1 times",
         "a path could not be read: 1 times",
+        "a program had other file systems mounted: 1 times",
         "io_uring was used: 1 times",
     )
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="makes a mount namespace with unshare(1)")
+def test_other_mounts_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("1", encoding="utf-8")
+    outcome, events = run(tmp_path, "unshare", "--mount", "--map-root-user", "cat", "a")
+    if outcome.exit_code:
+        pytest.skip("no namespace can be made here")
+    (reason,) = reasons_of_trace(events)
+    assert reason.startswith("a program had other file systems mounted: ")
 
 
 def test_a_file_as_standard_input_is_counted(tmp_path: Path) -> None:
