@@ -10,6 +10,7 @@ from runner.base.files import write_atomically
 from runner.cli import completions
 from runner.cli.home import enter_home, warn_of_lost_store
 from runner.cli.options import OFFLINE
+from runner.cli.progress_line import showing_progress
 from runner.cli.run_choice import check_target
 from runner.cli.tables import print_table
 from runner.cli.text import print_lines, print_message, printable, show_event, show_hints_once
@@ -69,7 +70,8 @@ def reproduce(run: str, as_json: bool, **options: str | bool | float | tuple[str
     home = enter_home(writing=True)
     Database.check(home.database)
     warn_of_lost_store(home)
-    found = reproduce_run(request, home, show_hints_once(show_event), Echo.STDERR)
+    with showing_progress():
+        found = reproduce_run(request, home, show_hints_once(show_event), Echo.STDERR)
     if junit is not None:
         write_atomically(Path(junit), junit_xml(found))
     if as_json:

@@ -2,14 +2,12 @@
 
 import re
 import sys
-from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import click
 import msgspec
 from msgspec import structs
 
-from runner.base import progress
 from runner.base.durations import seconds_of
 from runner.base.lazy import LazyModule
 from runner.base.tags import NOTE_TAG
@@ -19,8 +17,8 @@ from runner.cli.home import enter_home, warn_of_lost_store
 from runner.cli.options import OFFLINE, check_text, read_tags
 from runner.cli.outcome import describe_code, print_outcome
 from runner.cli.output import read_store
-from runner.cli.own_command import CommandWithWords, own_command
-from runner.cli.progress_line import ProgressLine
+from runner.cli.own_command import CommandWithArguments, own_command
+from runner.cli.progress_line import showing_progress
 from runner.cli.text import print_lines, print_message, show_error, show_event, show_hints_once
 from runner.errors import UsageError
 from runner.model import EnvironmentRecord, Event, Report, RunRecord, RunRequest
@@ -35,10 +33,12 @@ from runner.store.records import read_record
 from runner.workflow import run_with_repairs
 
 if TYPE_CHECKING:
+    from runner import resumption
     from runner.cli import notification, resume
 else:
     notification = LazyModule("runner.cli.notification")
     resume = LazyModule("runner.cli.resume")
+    resumption = LazyModule("runner.resumption")
 
 Option = str | float | bool | tuple[str, ...] | None
 
@@ -76,7 +76,7 @@ def _addresses(assignments: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(map(read_served, assignments)))
 
 
-@click.command("run", cls=CommandWithWords)
+@click.command("run", cls=CommandWithArguments)
 @click.argument("uri", default=".", metavar="[PROJECT] [-- COMMAND…]", shell_complete=completions.files)
 @click.option(
     "-e",
@@ -187,15 +187,19 @@ def run(
     report = show_hints_once(show_event)
     if detach and not dry_run:
         return _run_detached(request, home, report, as_json=as_json)
-    line = ProgressLine()
-    with progress.observing(line) if sys.stderr.isatty() else nullcontext():
-        report = line.reporting(report)
-        plan = make_plan(request, home, report)
+    with showing_progress():
+        plan = _plan(request, home, report)
         if dry_run:
             print_plan(describe_plan(plan), plan.request.experiment_id, as_json)
             return 0
         outcome = run_with_repairs(plan, report, choose_echo(as_json=as_json, no_tty=bool(options["no_tty"])))
     return _finish(plan, outcome, as_json=as_json)
+
+
+def _plan(request: RunRequest, home: Home, report: Report) -> Plan:
+    if request.resumes is None:
+        return make_plan(request, home, report)
+    return resumption.plan_resumption(request, request.resumes, home, report)
 
 
 def choose_echo(*, as_json: bool, no_tty: bool) -> Echo:
@@ -207,7 +211,9 @@ def choose_echo(*, as_json: bool, no_tty: bool) -> Echo:
 
 def run_and_print(plan: Plan, report: Report, echo: Echo, *, as_json: bool) -> int:
     """Run a plan, print the record, and return the exit code."""
-    return _finish(plan, run_with_repairs(plan, report, echo), as_json=as_json)
+    with showing_progress():
+        outcome = run_with_repairs(plan, report, echo)
+    return _finish(plan, outcome, as_json=as_json)
 
 
 def _finish(plan: Plan, outcome: RunOutcome, *, as_json: bool) -> int:
@@ -231,7 +237,7 @@ def _run_detached(request: RunRequest, home: Home, report: Report, *, as_json: b
             report(event)
 
         def run_quietly() -> int:
-            plan = make_plan(request, home, shown)
+            plan = _plan(request, home, shown)
             return _finish(plan, run_with_repairs(plan, shown, Echo.NONE), as_json=False)
 
         return guard_errors(run_quietly)

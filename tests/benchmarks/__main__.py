@@ -13,6 +13,7 @@ MEASUREMENTS: dict[str, Callable[[Path], Iterator[Row]]] = {
     "start": runs.start,
     "run": runs.run,
     "trace": runs.trace,
+    "reproduce": runs.reproduce,
     "peers": runs.peers,
     "snapshot": trees.snapshot,
     "layout": trees.layout,
