@@ -44,9 +44,10 @@ class Used(Struct, frozen=True):
 
 
 class _Found(Struct):
-    """An input before its digest is known."""
+    """An input before its digest is known; ``name`` is its recorded path."""
 
     path: str
+    name: str
     role: InputRole
     ways: list[str]
     opened: Opened | None = None
@@ -64,21 +65,19 @@ def record_observed(used: Used, most: int) -> None:
     events = _take_events(trace_file(recorder))
     traced = tracer_file(recorder)
     calls = _take_events(traced) if traced else Events()
-    found = _find(used, _Places(used, events.prefixes), events, calls)
-    observed = tuple(_records(used, found))
+    found = sorted(_find(used, _Places(used, events.prefixes), events, calls), key=_rank)
+    observed = tuple(_records(used, found[:MOST_LISTED]))
     calls.hosts = events.hosts
     far = addresses(calls if traced else events)
     way = "trace" if traced else "python"
     names = (ObservedInput(path=name, role=InputRole.ADDRESS, seen=(way,)) for name in far)
-    every = tuple(sorted((*observed, *names), key=_rank))
+    every = (*observed, *names)
     reasons = _reasons(used, events, calls if traced else None)
-    if len(every) > MOST_LISTED:
-        reasons = (*reasons, f"{len(every) - MOST_LISTED} more inputs were seen than are listed")
+    if len(found) > MOST_LISTED:
+        reasons = (*reasons, f"{len(found) - MOST_LISTED} more inputs were seen than are listed")
     masked = tuple(map(recorder.plan.masker.text, reasons))
     method = "trace" if traced else "hook"
-    recorder.add(
-        observed=Observation(method=method, inputs=every[:MOST_LISTED], inputs_complete=not reasons, reasons=masked)
-    )
+    recorder.add(observed=Observation(method=method, inputs=every, inputs_complete=not reasons, reasons=masked))
     report_influences(recorder, every, events.unseeded, used.started_at, most)
 
 
@@ -102,9 +101,9 @@ def _take_events(file: Path) -> Events:
             file.unlink()
 
 
-def _rank(one: ObservedInput) -> tuple[bool, str]:
-    """Order inputs: files of the project last, as the record of the code has them, too."""
-    return one.role is InputRole.PROJECT, one.path
+def _rank(one: _Found) -> tuple[bool, bool, str]:
+    """Order inputs: first those that nothing else records, last the files of the tree, which the code identifies."""
+    return one.role is InputRole.PROJECT, "declared" in one.ways, one.name
 
 
 class _Places:
@@ -164,7 +163,7 @@ def _find(used: Used, places: _Places, events: Events, calls: Events) -> list[_F
         if place is None or _is_made(used, place[0], path, opened):
             return
         role, name = place
-        one = found.setdefault(name, _Found(path, role, []))
+        one = found.setdefault(name, _Found(path, as_text(name), role, []))
         one.add(way)
         one.opened = one.opened or opened
         if opened is not None and opened.how == "d":
@@ -180,11 +179,7 @@ def _find(used: Used, places: _Places, events: Events, calls: Events) -> list[_F
     for watched in (*used.watched.named, *_seen(used)):
         add(str(watched), "watch")
     mask = used.recorder.plan.masker.name
-    return [
-        _Found(one.path, one.role, [name, *one.ways], one.opened)
-        for name, one in found.items()
-        if mask(as_text(name)) == as_text(name)  # the path of a secret parameter is secret
-    ]
+    return [one for one in found.values() if mask(one.name) == one.name]  # the path of a secret parameter is secret
 
 
 def _seen(used: Used) -> Iterator[Path]:
@@ -217,8 +212,8 @@ def _records(used: Used, found: list[_Found]) -> Iterator[ObservedInput]:
     states: dict[str, str] = {}
     unread: dict[str, Path] = {}
     for one in found:
-        name = one.ways[0]
-        if one.role is InputRole.PROJECT or as_text(name) in known:
+        name = one.name
+        if one.role is InputRole.PROJECT or name in known:
             continue
         source, state = _source(used, one)
         if source is None:
@@ -233,13 +228,13 @@ def _records(used: Used, found: list[_Found]) -> Iterator[ObservedInput]:
 
 
 def _record(one: _Found, known: Mapping[str, FileRecord], states: Mapping[str, str]) -> ObservedInput:
-    name, *ways = one.ways
-    record = known.get(as_text(name)) if one.role is not InputRole.PROJECT else None
+    name = one.name
+    record = known.get(name) if one.role is not InputRole.PROJECT else None
     is_unread = record is None and one.role is not InputRole.PROJECT
     return ObservedInput(
-        path=as_text(name),
+        path=name,
         role=one.role,
-        seen=tuple(ways),
+        seen=tuple(one.ways),
         size=record.size if record else one.opened.size if one.opened else None,
         sha256=record.sha256 if record else None,
         state=states.get(name, "can't be read") if is_unread else None,

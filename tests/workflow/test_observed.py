@@ -2,12 +2,18 @@
 
 import hashlib
 import json
+import os
 import sqlite3
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from runner import observed_inputs
+from runner.model import RunRequest
+from runner.settings import Home
+from runner.workflow import run_project
 from tests.conftest import MakeRepository, Result, RunProj, write_tree
 
 SCRIPT = """
@@ -150,6 +156,19 @@ def test_a_secret_path_is_not_observed(proj: RunProj, make_repository: MakeRepos
     done = run(proj, root, "-P", f"key={far}/private-name.pem")
     assert "private-name" not in json.dumps(done.json)
     assert "private-name" not in proj("show", "latest", "--all", cwd=root).out
+
+
+@pytest.mark.slow
+def test_a_long_list_is_cut_and_says_so(
+    project: Path, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observed_inputs, "MOST_LISTED", 3)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    request = RunRequest(uri=str(project), environment_manager="local")
+    observed = run_project(request, home, lambda _event: None).record.observed
+    assert observed is not None
+    assert [one.path for one in observed.inputs] == [f"{tmp_path}/far/b.csv", f"{tmp_path}/far/c.db", "data/a.csv"]
+    assert observed.reasons[-1] == "4 more inputs were seen than are listed"
 
 
 INFLUENCES = {
