@@ -1,8 +1,8 @@
 """Runs a plan and records it. Read `run_plan` from top to bottom."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from signal import Signals
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from runner.errors import AbsentImageError, UnbuildableError
 from runner.executors import ExecutionRequest, Sharing, child_environment
 from runner.manifest import find_downloads, find_paths, render_command, secret_texts, shell_argv
 from runner.model import Event, EventKind, Report, RunRequest, RunStatus
+from runner.observing import trace_variables, tracer_file, watch_opened_files, with_trace_hook
 from runner.open_run import open_record
 from runner.package_cutoff import cutoff_hint
 from runner.path_rules import path_rules
@@ -30,7 +31,6 @@ from runner.plan_record import declared_record
 from runner.process import Echo, Outcome, SupervisorHandle, prepare
 from runner.project_repairs import may_replace_declared
 from runner.provenance.downloads import fetch
-from runner.provenance.inputs import Watch
 from runner.provenance.machine import describe_machine, with_recorded
 from runner.record import Ending, RunOutcome, RunRecorder, log_tail
 from runner.run_inputs import record_inputs, required_paths
@@ -209,9 +209,8 @@ def prepare_environment(recorder: RunRecorder, folder: RunFolder) -> Prepared:
     recorder.set_tags({REPAIRS_TAG: "; ".join((*record.repairs, *plan.repairs)) or None})
     if record.image:
         recorder.set_tags({"mlflow.docker.image.uri": record.image, "mlflow.docker.image.id": record.digest})
-    return redirect_paths(
-        redirect_tracking(recorder, environment), {one.path: folder.project / one.file for one in plan.replacements}
-    )
+    environment = with_trace_hook(recorder, redirect_tracking(recorder, environment))
+    return redirect_paths(environment, {one.path: folder.project / one.file for one in plan.replacements})
 
 
 def redirect_tracking(recorder: RunRecorder, environment: Prepared) -> Prepared:
@@ -255,7 +254,7 @@ def execute(
 ) -> Execution:
     """Run the command to its end while its tracking socket is open, and record how it ended."""
     plan = recorder.plan
-    with open_socket(recorder) as socket, watch_opened_files(folder) as opened:
+    with open_socket(recorder) as socket, watch_opened_files(recorder, folder, command) as watched:
         variables = command_variables(recorder, folder, environment, socket)
         addresses = (socket.uri.partition("//")[2], *plan.request.serve_as)
         recorder.add(machine=describe_machine(variables), addresses=addresses)
@@ -270,6 +269,7 @@ def execute(
                 masks=(*plan.masker.masks, socket.token.encode()),
                 prepared=supervisor,
                 dead_addresses=addresses,
+                trace=tracer_file(recorder),
                 container=environment.container,
                 sharing=container_sharing(recorder, folder) if environment.container else None,
             ),
@@ -283,7 +283,7 @@ def execute(
     return Execution(
         outcome=outcome,
         ending=final,
-        opened=opened,
+        watched=watched,
         was_logged_to=socket.was_used,
         address=f"127.0.0.1:{socket.port}",
         written_runs=socket.written_runs,
@@ -317,21 +317,6 @@ def request_redactor(plan: Plan) -> Callable[[bytes], bytes] | None:
     return lambda body: redaction.redact_request(body, masker, public)
 
 
-@contextmanager
-def watch_opened_files(folder: RunFolder) -> Iterator[dict[str, bool]]:
-    """Observe which of the files outside the tree the command opens; the dict is filled after the block.
-
-    It has a path relative to the project folder, and whether the file was seen to be opened or could not be watched.
-    """
-    watch = Watch(tuple(path for path, _ in folder.provided))
-    opened: dict[str, bool] = {}
-    try:
-        yield opened
-    finally:
-        unseen = frozenset(watch.unseen)
-        opened.update((os.path.relpath(path, folder.project), path not in unseen) for path in watch.stop())
-
-
 def command_variables(
     recorder: RunRecorder, folder: RunFolder, environment: Prepared, socket: ChildSocket
 ) -> Mapping[str, str]:
@@ -351,6 +336,7 @@ def command_variables(
             **leading,
             "PROJ_RUN_ID": recorder.run_id,
             "PROJ_METRICS": str(recorder.metrics_log),
+            **trace_variables(recorder),
             **({"PROJ_RESUMED_FROM": plan.request.resumes} if plan.request.resumes else {}),
         },
         own={**plan.variables.values, **plan.entry_point.env},

@@ -140,6 +140,11 @@ def _addresses(assignments: tuple[str, ...]) -> tuple[str, ...]:
     help="Record in the run what the code logs to this address; repeatable.",
 )
 @click.option("--tracking-uri", metavar="URI", help="Also record on this MLflow server. [default: MLFLOW_TRACKING_URI]")
+@click.option(
+    "--trace/--no-trace",
+    default=None,
+    help="--trace lets the kernel report all opened files (Linux); --no-trace observes none.",
+)
 @click.option("--in-place", is_flag=True, help="Run in the project folder itself, not in a frozen copy.")
 @OFFLINE
 @click.option(
@@ -265,6 +270,7 @@ def _request(assignments: tuple[str, ...], options: dict[str, Option]) -> RunReq
         tracking_uri=_text(options, "tracking_uri"),
         environment_manager=_text(options, "env_manager"),
         in_place=bool(options["in_place"]),
+        trace=None if options["trace"] is None else bool(options["trace"]),
         repair=options["repair"] is not False,
         replace_declared=options["repair"] is True,
         add_missing=bool(options["add_missing"]),

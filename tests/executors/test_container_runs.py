@@ -96,6 +96,22 @@ def test_the_whole_command_runs_inside(project: Callable[..., Path], proj: RunPr
     assert [output["path"] for output in done["outputs"]] == ["copy.txt"]
 
 
+def test_the_python_inside_is_observed(project: Callable[..., Path], proj: RunProj) -> None:
+    script = (
+        "open('tree.txt').read()\nopen('/marker').read()\nimport sys\nprint([p for p in sys.path if 'trace' in p])\n"
+    )
+    done = record(proj, project("python t.py", **{"t.py": script, "tree.txt": "1"}))
+    observed = done["observed"]
+    assert log(done).strip() == "[]"
+    assert [(one["path"], one["role"]) for one in observed["inputs"]] == [
+        ("t.py", "project file"),
+        ("tree.txt", "project file"),
+    ]
+    assert observed["reasons"][-1] == "files of the image and of its volumes are not listed"
+    traced = proj("run", ".", "--trace", cwd=Path(done["project"].removeprefix("file://")))
+    assert "the command runs in a container" in traced.err
+
+
 def test_files_belong_to_the_caller_and_home_can_be_written(project: Callable[..., Path], proj: RunProj) -> None:
     root = project("touch out.txt; id -u; touch $HOME/cache; exit 1")  # a failure keeps the folder
     done = record(proj, root)
