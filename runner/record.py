@@ -13,7 +13,7 @@ from runner.base.files import open_regular
 from runner.base.lazy import LazyModule
 from runner.base.tags import REDIRECTS_TAG
 from runner.errors import ProjError, StoreError
-from runner.model import Event, EventKind, Report, RunDetails, RunRecord, RunStatus
+from runner.model import EnvironmentRecord, Event, EventKind, Report, RunDetails, RunRecord, RunStatus
 from runner.plan import Plan
 from runner.plan_record import parameter_records
 from runner.process import Interrupted, Outcome
@@ -101,6 +101,11 @@ class RunRecorder:
             repairs=tuple(map(plan.masker.text, plan.repairs)),
             notices=(*map(plan.masker.text, plan.notices), *self._details.notices),
         )
+
+    @property
+    def environment(self) -> EnvironmentRecord | None:
+        """The recorded environment, None as long as it is not prepared."""
+        return self._details.environment
 
     @property
     def metrics_log(self) -> Path:

@@ -45,6 +45,7 @@ COMMANDS = {
     "rename": LazyCommand("runner.cli.rename:rename", "Give a run another name."),
     "checkout": LazyCommand("runner.cli.checkout:checkout", "Restore the exact code of a run."),
     "diff": LazyCommand("runner.cli.diff:diff", "Show how the code of a dirty run differs from its commit."),
+    "link": LazyCommand("runner.cli.link:link", "Link runs of uncommitted changes to later commits."),
     "rm": LazyCommand("runner.cli.rm:rm", "Move runs to the trash, or remove them permanently."),
     "restore": LazyCommand("runner.cli.restore:restore", "Restore runs from the trash."),
     "trash": LazyCommand("runner.cli.trash:trash", "List and empty the trash."),

@@ -42,8 +42,13 @@ def describe_machine(env: Mapping[str, str]) -> Machine:
         cpu_count=_cpu_count(),
         memory=_memory(),
         gpus=_gpus(),
-        variables={name: env[name] for name in sorted(env) if _is_recorded(name)},
+        variables=result_variables(env),
     )
+
+
+def result_variables(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that may change results and contain no secret, sorted by name."""
+    return {name: env[name] for name in sorted(env) if _is_recorded(name)}
 
 
 def with_recorded(env: Mapping[str, str], recorded: Mapping[str, str]) -> Mapping[str, str]:
