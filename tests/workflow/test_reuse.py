@@ -1,4 +1,4 @@
-"""The key of a run: what changes it and what does not, the run that `--reuse` returns, and the link to a later commit."""
+"""The key of a run: what changes it, the run that `--reuse` returns, and the link to a later commit."""
 
 import hashlib
 import json
