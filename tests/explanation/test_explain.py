@@ -1,0 +1,130 @@
+"""`proj explain` and `proj reproduce --explain`: planted differences, alone and in pairs, get their names and no others."""
+
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.base.tags import EXPLAINS_TAG
+from tests.conftest import MakeRepository, RunProj, write_tree
+
+LOCAL = ("--env-manager", "local")
+LOG = "import os, pathlib, sys\nlog = lambda text: open(os.environ['PROJ_METRICS'], 'a').write(text + '\\n')\n"
+MANIFEST = """\
+name: t
+entry_points:
+  main:
+    parameters:
+      alpha: {type: float, default: 0.5}
+      beta: {type: float, default: 1}
+      seed: {type: int, default: 7}
+    inputs: [data.csv, tracked.csv]
+    command: python train.py {alpha} {beta} {seed}
+"""
+SCRIPT = f"""{LOG}
+import random
+from helper import FACTOR
+alpha, beta, seed = map(float, sys.argv[1:])
+random.seed(int(seed))
+values = [float(line) for name in ("data.csv", "tracked.csv") for line in pathlib.Path(name).read_text().split()]
+parts = [alpha, FACTOR, sum(values), random.random(), int(os.environ.get("OMP_NUM_THREADS", "1")),
+         len(os.environ.get("LC_TIME", ""))]
+log(f"score={{sum(one * 17 ** number for number, one in enumerate(parts))!r}}")
+log("constant=1")
+pathlib.Path("report.txt").write_text(repr(parts[:4]))
+"""
+FILES = {
+    "MLproject": MANIFEST,
+    "train.py": SCRIPT,
+    "helper.py": "FACTOR = 1.0\n",
+    "notes.md": "first\n",
+    "unused.py": "X = 1\n",
+    ".gitignore": "data.csv\n",
+    "data.csv": "1\n2\n",
+    "tracked.csv": "3\n",
+}
+VARIABLES = {"OMP_NUM_THREADS": "1", "LC_TIME": "C", "PYTHONHASHSEED": "0"}
+
+
+class Planted(dict[str, Any]):
+    """A planted difference: files, options and variables of the second run, and its kind and name."""
+
+
+PLANTED = {
+    "code": Planted(files={"helper.py": "FACTOR = 2.0\n"}, cause=("code", "helper.py")),
+    "data": Planted(files={"tracked.csv": "4\n"}, cause=("input", "tracked.csv")),
+    "ignored data": Planted(files={"data.csv": "1\n3\n"}, cause=("input", "data.csv")),
+    "parameter": Planted(words=("-P", "alpha=0.6"), cause=("parameter", "alpha")),
+    "seed": Planted(words=("-P", "seed=8"), cause=("parameter", "seed")),
+    "threads": Planted(variables={"OMP_NUM_THREADS": "2"}, cause=("threads", "OMP_NUM_THREADS")),
+    "variable": Planted(variables={"LC_TIME": "C.UTF-8"}, cause=("variable", "LC_TIME")),
+}
+IRRELEVANT = {"notes.md": "second\n", "unused.py": "X = 2\n"}
+
+
+def ran(proj: RunProj, root: Path, *words: str, **variables: str) -> str:
+    done = proj("run", ".", "--json", *LOCAL, *words, cwd=root, **{**VARIABLES, **variables})
+    assert done.out, done.err
+    return str(done.json["run_id"])
+
+
+def explained(proj: RunProj, *words: str, **variables: str) -> tuple[int, Any]:
+    done = proj("explain", *words, "--json", **variables)
+    assert done.out, done.err
+    return done.code, done.json
+
+
+def names(found: Any, *, proven: bool = True) -> set[tuple[str, str]]:
+    return {(one["kind"], one["name"]) for one in found["causes"] if one["proven"] == proven}
+
+
+def plant(proj: RunProj, root: Path, planted: tuple[Planted, ...]) -> tuple[str, str]:
+    first = ran(proj, root, "-P", "beta=1")
+    write_tree(root, IRRELEVANT)
+    for one in planted:
+        write_tree(root, one.get("files", {}))
+    words = [word for one in planted for word in one.get("words", ())]
+    variables = {name: value for one in planted for name, value in one.get("variables", {}).items()}
+    return first, ran(proj, root, "-P", "beta=2", *words, **variables)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", PLANTED)
+def test_a_planted_difference_is_named_and_no_other(
+    proj: RunProj, make_repository: MakeRepository, tmp_path: Path, case: str
+) -> None:
+    root = make_repository(FILES)
+    first, second = plant(proj, root, (PLANTED[case],))
+    moved = write_tree(tmp_path, {"before.csv": FILES["data.csv"]}) / "before.csv"
+    code, found = explained(proj, first, second, *(("--input", f"data.csv={moved}") if case == "ignored data" else ()))
+    assert (names(found), names(found, proven=False), code) == ({PLANTED[case]["cause"]}, set(), 0), found
+    assert {"metric score"} <= set(found["results"]) <= {"metric score", "output report.txt"}
+    (cause,) = found["causes"]
+    assert set(cause["evidence"]) <= set(found["runs"])
+    listed = proj("list", "--json", "--all").json
+    made = [one for one in listed if one["run_id"] in found["runs"]]
+    assert len(made) == len(found["runs"])
+    assert all(one["tags"][EXPLAINS_TAG] == f"{first} {second}" for one in made)
+    shown = proj("list", "--all", "--columns", "run").out
+    assert first[:8] in shown
+    assert not [one for one in found["runs"] if one[:8] in shown]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cases", [one for one in combinations(PLANTED, 2) if "ignored data" not in one], ids="+".join)
+def test_two_planted_differences_are_both_named(
+    proj: RunProj, make_repository: MakeRepository, cases: tuple[str, str]
+) -> None:
+    root = make_repository(FILES)
+    code, found = explained(proj, *plant(proj, root, tuple(PLANTED[case] for case in cases)))
+    assert (names(found), code) == ({PLANTED[case]["cause"] for case in cases}, 0), found
+
+
+@pytest.mark.slow
+def test_an_input_whose_first_content_is_gone_is_only_suspected(proj: RunProj, make_repository: MakeRepository) -> None:
+    root = make_repository(FILES)
+    code, found = explained(proj, *plant(proj, root, (PLANTED["ignored data"],)))
+    assert (code, names(found)) == (1, set()), found
+    assert ("input", "data.csv") in names(found, proven=False)
+    assert found["undecided"]
