@@ -1,5 +1,7 @@
 """Names of the tags of runs and models that more than one part of proj reads or writes; servers store them."""
 
+BISECTS_TAG = "proj.bisects"
+"""On a run that was made to find a commit: the two commits that the search is between, separated by ``..``."""
 CHANGED_TREE_TAG = "proj.tree.changed"
 """``true``: the project changed while the command ran in it."""
 DIRTY_TAG = "proj.dirty"

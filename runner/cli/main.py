@@ -52,6 +52,7 @@ COMMANDS = {
     "compare": LazyCommand("runner.cli.compare:compare", "Compare runs and show the differences."),
     "reproduce": LazyCommand("runner.cli.reproduce:reproduce", "Run a recorded run again and compare the results."),
     "explain": LazyCommand("runner.cli.explain:explain_runs", "Find out by experiment why two runs differ."),
+    "bisect": LazyCommand("runner.cli.bisect:bisect", "Find the commit that made a metric bad."),
     "calibrate": LazyCommand("runner.cli.calibrate:calibrate", "Measure by how much a run's results vary."),
     "metrics": LazyCommand("runner.cli.metrics:metrics", "Show the history of a metric."),
     "plot": LazyCommand("runner.cli.plot:plot", "Draw the curves of metrics of several runs."),

@@ -1,4 +1,4 @@
-"""`proj explain` and `proj reproduce --explain`: planted differences, alone and in pairs, get their names and no others."""
+"""`proj explain` and `proj reproduce --explain`: planted differences, alone and in pairs, get their names."""
 
 from itertools import combinations
 from pathlib import Path
@@ -128,3 +128,109 @@ def test_an_input_whose_first_content_is_gone_is_only_suspected(proj: RunProj, m
     assert (code, names(found)) == (1, set()), found
     assert ("input", "data.csv") in names(found, proven=False)
     assert found["undecided"]
+
+
+@pytest.mark.slow
+def test_without_different_results_there_is_nothing_to_explain(proj: RunProj, make_repository: MakeRepository) -> None:
+    root = make_repository(FILES)
+    code, found = explained(proj, *plant(proj, root, ()))
+    assert (code, found["results"], found["causes"], found["runs"]) == (0, [], [], [])
+    assert {one["name"] for one in found["differences"]} == {"beta", *IRRELEVANT}
+
+
+NOISE = f"{LOG}log(f'a={{int.from_bytes(os.urandom(6), \"big\")}}')\n"
+
+
+@pytest.mark.slow
+def test_noise_is_named_and_irrelevant_differences_are_not(proj: RunProj, make_repository: MakeRepository) -> None:
+    root = make_repository({**FILES, "train.py": NOISE})
+    code, found = explained(proj, *plant(proj, root, ()))
+    assert (names(found), names(found, proven=False), code) == ({("noise", "metric a")}, set(), 0), found
+    assert len(found["causes"][0]["evidence"]) == 2
+
+
+@pytest.mark.slow
+def test_a_cause_beside_noise_is_found(proj: RunProj, make_repository: MakeRepository) -> None:
+    root = make_repository({**FILES, "train.py": SCRIPT + NOISE})
+    code, found = explained(proj, *plant(proj, root, (PLANTED["code"],)))
+    assert (names(found), code) == ({("noise", "metric a"), ("code", "helper.py")}, 0), found
+
+
+@pytest.mark.slow
+def test_a_flaky_failure_is_noise_or_not_decided(
+    proj: RunProj, make_repository: MakeRepository, tmp_path: Path
+) -> None:
+    count = tmp_path / "count"
+    script = (
+        f"{LOG}path = pathlib.Path({str(count)!r})\ncount = len(path.read_text()) if path.exists() else 0\n"
+        "path.write_text('x' * (count + 1))\nlog('a=1')\nassert count % 3 != 1, 'flaky'\n"
+    )
+    root = make_repository({**FILES, "train.py": script})
+    first, second = plant(proj, root, ())
+    _, found = explained(proj, first, second)
+    assert {kind for kind, _ in names(found)} <= {"noise"}, found
+    assert {"status", "exit code"} <= {name for _, name in names(found) | names(found, proven=False)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("planted", ["extra", "missing", "failure"])
+def test_the_cause_of_an_extra_or_missing_output_or_a_failure_is_found(
+    proj: RunProj, make_repository: MakeRepository, planted: str
+) -> None:
+    write = "pathlib.Path('more.txt').write_text('1')\n"
+    before, after = {
+        "extra": (SCRIPT, SCRIPT + write),
+        "missing": (SCRIPT + write, SCRIPT),
+        "failure": (SCRIPT, f"{SCRIPT}raise ValueError('bad')\n"),
+    }[planted]
+    root = make_repository({**FILES, "train.py": before})
+    found = explained(proj, *plant(proj, root, (Planted(files={"train.py": after}),)))[1]
+    assert (names(found), names(found, proven=False)) == ({("code", "train.py")}, set()), found
+    expected = {"status", "exit code", "failure"} if planted == "failure" else {"output more.txt"}
+    assert set(found["results"]) == expected
+
+
+@pytest.mark.slow
+def test_differences_that_only_work_together_are_named_together_or_not_decided(
+    proj: RunProj, make_repository: MakeRepository
+) -> None:
+    root = make_repository(FILES)
+    planted = Planted(
+        files={"helper.py": "FACTOR, OTHER = 1.0, 2.0\n", "train.py": f"{SCRIPT}from helper import OTHER\n"}
+    )
+    planted["files"]["train.py"] += "log(f'more={OTHER}')\n"
+    found = explained(proj, *plant(proj, root, (planted,)))[1]
+    assert ("code", "train.py") in names(found), found
+    assert names(found) | names(found, proven=False) == {("code", "train.py"), ("code", "helper.py")}
+    assert ("code", "helper.py") in names(found, proven=False)
+
+
+@pytest.mark.slow
+def test_a_budget_that_ends_leaves_suspects_only(proj: RunProj, make_repository: MakeRepository) -> None:
+    root = make_repository(FILES)
+    first, second = plant(proj, root, (PLANTED["code"],))
+    code, found = explained(proj, first, second, "--budget", "0.001s")
+    assert (code, names(found), found["runs"]) == (1, set(), [])
+    assert ("code", "helper.py") in names(found, proven=False)
+    assert "budget" in found["undecided"]
+    assert proj("explain", first, second, "--budget", "soon").code == 2
+
+
+@pytest.mark.slow
+def test_reproduce_explains_what_differs(proj: RunProj, make_repository: MakeRepository, tmp_path: Path) -> None:
+    root = make_repository({**FILES, "train.py": SCRIPT + NOISE})
+    first = ran(proj, root)
+    done = proj("reproduce", first, "--explain", "--json")
+    assert (done.code, done.json["verdict"]) == (1, "different"), done.err
+    assert names(done.json) == {("noise", "metric a")}
+    write_tree(root, {"train.py": SCRIPT})
+    second = ran(proj, root)
+    assert proj("reproduce", second, "--explain", "--json").json["causes"] == []
+    assert "causes" not in proj("reproduce", second, "--json").json
+    write_tree(root, {"data.csv": "5\n"})
+    done = proj("reproduce", second, "--explain", "--allow-changed-inputs", "--json")
+    assert (names(done.json), done.json["verdict"]) == (set(), "different"), done.err
+    assert ("input", "data.csv") in names(done.json, proven=False)
+    before = write_tree(tmp_path, {"before.csv": FILES["data.csv"]}) / "before.csv"
+    found = explained(proj, second, done.json["run_id"], "--input", f"data.csv={before}")[1]
+    assert (names(found), names(found, proven=False)) == ({("input", "data.csv")}, set()), found
