@@ -19,6 +19,7 @@ _ENVIRONMENT_FILE = re.compile(
     r"|(?:python_env|conda|environment)\.ya?ml|\.python-version)$"
 )
 THREADS = "_NUM_THREADS"
+_SHORT = 12
 _LOGGED = "logged"
 _MACHINE = ("host", "platform", "memory", "gpus")
 
@@ -102,7 +103,8 @@ def _code(original: Side, other: Side, home: Home) -> Iterator[Difference]:
     for change in changes:
         if not _ENVIRONMENT_FILE.search(change.path):
             kind = CauseKind.INPUT if change.path in declared else CauseKind.CODE
-            yield Difference(kind=kind, name=change.path, original=change.before, other=change.after, changes=(change,))
+            before, after = (identity and identity[:_SHORT] for identity in (change.before, change.after))
+            yield Difference(kind=kind, name=change.path, original=before, other=after, changes=(change,))
     # A lock is refused without its declaration, so these files are swapped together; packages are swapped one by one.
     files = tuple(change for change in changes if _ENVIRONMENT_FILE.search(change.path))
     if files:

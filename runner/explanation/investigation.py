@@ -1,12 +1,14 @@
 """Investigates a difference: controls, the search among the recorded differences, and repetitions of what it found."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import combinations
 
 from msgspec import Struct
 
 from runner.explanation.differences import Difference
 from runner.explanation.mixing import Chosen, Pair
+from runner.explanation.refining import changed_lines, first_commit
 from runner.explanation.search import Result, Search
 from runner.explanation.trials import FAILURE, OutOfBudgetError, Trial, Trials, differing_results
 from runner.model import RunRecord, RunStatus
@@ -61,6 +63,8 @@ class Investigation:
         self._drifted: frozenset[str] = frozenset()
         """The results of the two runs that do not come out again."""
         self._suspects: Chosen = self._everything
+        self._details: dict[Difference, str] = {}
+        """Which lines and which commit matter, for files."""
         self._confirmed = 0
         self._found: Chosen | None = None
 
@@ -78,6 +82,8 @@ class Investigation:
                 break
         except OutOfBudgetError:
             undecided = "the budget ended before everything was decided; --budget gives more time"
+        with suppress(OutOfBudgetError):
+            self._refine()
         causes = tuple(self._causes())
         is_proven = self._found is not None and all(one.proven for one in causes if one.kind is not CauseKind.NOISE)
         explained = self._noise.keys() | (self._target if is_proven else frozenset())
@@ -153,6 +159,21 @@ class Investigation:
                     raise _ChangedError
             self._confirmed += 1
 
+    def _refine(self) -> None:
+        """Find the lines and the commit of the changed files that matter.
+
+        Raises:
+            OutOfBudgetError: the time is used up.
+        """
+        found, home = self._found, self._trials.home
+        if found is None or not self._confirmed:
+            return
+        files = [one for one in found if one.changes]
+        commit = first_commit(self._ends, found, self._test, home) if files else None
+        for one in files:
+            lines = changed_lines(one, found - {one}, self._test, home)
+            self._details[one] = "; ".join(text for text in (lines, commit) if text)
+
     def _causes(self) -> Iterator[Cause]:
         for one in sorted(self._found or self._suspects, key=lambda one: (_ORDER.index(one.kind), one.name)):
             if self._target:
@@ -190,6 +211,8 @@ class Investigation:
             is_proven = result in (Result.ORIGINAL, Result.NEITHER) and self._confirmed > 0
             times = len(without)
             detail = f"without it the results are {_WORDS[result]}, in {times} of {times} runs"
+            if self._details.get(one):
+                detail = f"{detail}; {self._details[one]}"
             if result is Result.UNRESOLVED:
                 detail = "without it the run fails, so its part in the results can't be decided"
         return Cause(

@@ -13,14 +13,16 @@ _DELETED = "0" * 6
 
 
 class TreeChange(Struct, frozen=True, kw_only=True):
-    """A file that differs between two trees: its path, and its mode and object in the second one."""
+    """A file that differs between two trees: its path, and its mode and object in the second one.
+
+    ``before`` and ``after`` are the objects in both, None where a tree does not have the file.
+    """
 
     path: str
     mode: str
     identity: str
-    before: str | None
-    """The abbreviated object of the first tree, None if it does not have the file."""
-    after: str | None
+    before: str | None = None
+    after: str | None = None
 
 
 def changes_between(first: str, second: str, home: Home) -> tuple[TreeChange, ...]:
@@ -41,8 +43,8 @@ def changes_between(first: str, second: str, home: Home) -> tuple[TreeChange, ..
                 path=os.fsdecode(path),
                 mode=mode,
                 identity=identity,
-                before=None if before_mode == _DELETED else before[:12],
-                after=None if mode == _DELETED else identity[:12],
+                before=None if before_mode == _DELETED else before,
+                after=None if mode == _DELETED else identity,
             )
         )
     return tuple(found)

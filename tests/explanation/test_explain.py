@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from runner.base.tags import EXPLAINS_TAG
-from tests.conftest import MakeRepository, RunProj, write_tree
+from tests.conftest import MakeRepository, RunProj, git, write_tree
 
 LOCAL = ("--env-manager", "local")
 LOG = "import os, pathlib, sys\nlog = lambda text: open(os.environ['PROJ_METRICS'], 'a').write(text + '\\n')\n"
@@ -234,3 +234,25 @@ def test_reproduce_explains_what_differs(proj: RunProj, make_repository: MakeRep
     before = write_tree(tmp_path, {"before.csv": FILES["data.csv"]}) / "before.csv"
     found = explained(proj, second, done.json["run_id"], "--input", f"data.csv={before}")[1]
     assert (names(found), names(found, proven=False)) == ({("input", "data.csv")}, set()), found
+
+
+@pytest.mark.slow
+def test_the_lines_and_the_commit_that_matter_are_named(proj: RunProj, make_repository: MakeRepository) -> None:
+    lines = ["A = 1", "B = 2", "FACTOR = 1.0", "C = 3", "D = 4", "E = 5"]
+    root = make_repository({**FILES, "helper.py": "\n".join(lines)})
+    first = ran(proj, root)
+    commits = []
+    for number, text in enumerate(("A = 7", "E = 8", "FACTOR = 2.0", "C = 9", "D = 6"), 1):
+        place = next(at for at, line in enumerate(lines) if line.split()[0] == text.split()[0])
+        lines[place] = text
+        write_tree(root, {"helper.py": "\n".join(lines), "notes.md": str(number)})
+        git(root, "commit", "--quiet", "--all", f"--message=change {number}")
+        commits.append(git(root, "rev-parse", "HEAD"))
+    second = ran(proj, root)
+    before = git(root, "status", "--porcelain")
+    code, found = explained(proj, first, second)
+    (cause,) = found["causes"]
+    assert (code, cause["kind"], cause["name"], cause["proven"]) == (0, "code", "helper.py", True), found
+    assert f"since commit {commits[2][:12]} (change 3)" in cause["detail"]
+    assert "those that matter are: line 3;" in cause["detail"]
+    assert git(root, "status", "--porcelain") == before

@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.explanation.search import Result, Search
@@ -14,6 +14,7 @@ def search_of(size: int, groups: int, test: object) -> Search[int]:
     return Search([range(start, size, groups) for start in range(groups)], test)  # type: ignore[arg-type]
 
 
+@settings(max_examples=60)
 @given(st.data(), st.integers(1, 40), st.integers(1, 6))
 def test_exactly_the_planted_causes_are_found(data: st.DataObject, size: int, groups: int) -> None:
     planted = frozenset(data.draw(st.sets(st.integers(0, size - 1), min_size=1, max_size=4)))
@@ -29,6 +30,7 @@ def test_exactly_the_planted_causes_are_found(data: st.DataObject, size: int, gr
     assert len(asked) == len(set(asked)) or len(asked) < 20 * len(planted) + 4 * groups + 20
 
 
+@settings(max_examples=50)
 @given(st.data(), st.integers(2, 20), st.integers(1, 4))
 def test_of_alternatives_one_is_found_and_nothing_else(data: st.DataObject, size: int, groups: int) -> None:
     sets = st.frozensets(st.integers(0, size - 1), min_size=1, max_size=3)
@@ -40,6 +42,7 @@ def test_of_alternatives_one_is_found_and_nothing_else(data: st.DataObject, size
     assert search_of(size, groups, test).minimize() in alternatives
 
 
+@settings(max_examples=50)
 @given(st.data(), st.integers(2, 20), st.integers(1, 4))
 def test_runs_that_fail_never_remove_a_cause(data: st.DataObject, size: int, groups: int) -> None:
     planted = frozenset(data.draw(st.sets(st.integers(0, size - 1), min_size=1, max_size=3)))
