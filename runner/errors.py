@@ -102,7 +102,7 @@ class StoreError(ProjError):
     reference = "store"
 
 
-class NoRoomError(StoreError):
+class FullDiskError(StoreError):
     """The disk of the store is full."""
 
 
@@ -205,6 +205,12 @@ _FAULTS = {
     errno.ENOMEM: ("There is not enough memory", "Close other programs, or raise the limit: `ulimit -v unlimited`."),
     errno.EAGAIN: ("No more processes or threads can be started", "Raise the limit: `ulimit -u`."),
 }
+
+
+def disk_full_error(context: str) -> SystemRefusalError:
+    """Return the error for a program of another project that found no space on the disk."""
+    message, hint = _FAULTS[errno.ENOSPC]
+    return SystemRefusalError(message, context=context, hint=hint)
 
 
 def explain_system_error(error: OSError) -> SystemRefusalError | None:

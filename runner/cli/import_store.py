@@ -8,6 +8,7 @@ import msgspec
 
 from runner.cli import completions
 from runner.cli.output import open_store, size
+from runner.cli.progress_line import showing_progress
 from runner.cli.text import print_lines, printable, show_event
 from runner.importing.artifact_locations import PROXIED
 from runner.importing.opening import open_foreign
@@ -36,11 +37,12 @@ def import_command(source: str, wanted: tuple[str, ...], proxied: Path | None, a
     The source is not changed. Importing again adds only what is new. The exit code is 1 if something was left out
     because it can't be read.
     """
-    tally = ImportSummary(show_event)
-    foreign = open_foreign(source, tally.report, None if proxied is None else proxied.resolve())
-    with closing(foreign), open_store() as (database, home):
+    counter = ImportSummary(show_event)
+    with showing_progress():
+        foreign = open_foreign(source, counter.report, None if proxied is None else proxied.resolve())
+    with closing(foreign), open_store() as (database, home), showing_progress():
         collect_everywhere(home)
-        summary = import_store(foreign, database, home, tally, wanted)
+        summary = import_store(foreign, database, home, counter, wanted)
     return print_summary(summary, as_json=as_json)
 
 

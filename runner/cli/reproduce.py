@@ -12,6 +12,7 @@ from runner.cli import completions
 from runner.cli.explain import BUDGET, print_causes, read_budget, read_number
 from runner.cli.home import enter_home, warn_of_lost_store
 from runner.cli.options import OFFLINE, read_pairs
+from runner.cli.progress_line import showing_progress
 from runner.cli.run_choice import check_target
 from runner.cli.tables import print_table
 from runner.cli.text import print_lines, print_message, printable, show_event, show_hints_once
@@ -66,9 +67,10 @@ def reproduce(run: str, as_json: bool, **options: str | bool | float | tuple[str
     warn_of_lost_store(home)
     budget = read_budget(options["budget"])
     report = show_hints_once(show_event)
-    found = reproduce_run(request, home, report, Echo.STDERR)
-    if options["explained"]:
-        found = _explained(found, request, budget, report)
+    with showing_progress():
+        found = reproduce_run(request, home, report, Echo.STDERR)
+        if options["explained"]:
+            found = _explained(found, request, budget, report)
     if junit is not None:
         write_atomically(Path(junit), junit_xml(found))
     if as_json:

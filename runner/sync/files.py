@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from runner.base import progress
 from runner.base.files import Stamp, sha256_from
 from runner.errors import NotFoundError
 from runner.model import Event, EventKind
@@ -62,13 +63,17 @@ class _Upload(NamedTuple):
 
 
 def send_files(
-    context: PushContext, place: ArtifactLocation, files: Mapping[str, LocalFile], prefix: str, ids: Mapping[str, str]
+    context: PushContext,
+    location: ArtifactLocation,
+    files: Mapping[str, LocalFile],
+    prefix: str,
+    ids: Mapping[str, str],
 ) -> None:
     """Send the files that changed since they were last sent, a few in parallel.
 
     Args:
         context: the run.
-        place: the artifact location on the server.
+        location: the artifact location on the server.
         files: the local files, by their path in that location.
         prefix: distinguishes these files from those of other folders of the run in the sync state.
         ids: the server's ids by local id, for files in which a model names its origin.
@@ -86,17 +91,24 @@ def send_files(
         if path not in faults and (upload := _changed_file(path, source, known.get(prefix + path))) is not None
     ]
     _report_large_upload(context, touched)
-    for upload, (digest, size) in run_parallel(
-        lambda upload: _send(place, upload, ids), touched, _AT_ONCE, "proj-upload"
-    ):
-        if size == _DAMAGED:
-            context.leave_out_files(f"file '{upload.path}'", "it is damaged: it differs from its recorded digest")
-            continue
-        sync_state.record_sent(
-            context.database, context.copy, FILE, {prefix + upload.path: SentPosition(digest, upload.stamp)}
-        )
-        if size is not None:
-            context.count(files=1, bytes=size)
+    with progress.whole(sum(upload.size for upload in touched)) as done:
+        for upload, (digest, size) in run_parallel(
+            lambda upload: _send(location, upload, ids), touched, _AT_ONCE, "proj-upload"
+        ):
+            done(upload.size)
+            _record(context, upload, prefix, digest, size)
+
+
+def _record(context: PushContext, upload: _Upload, prefix: str, digest: str, size: int | None) -> None:
+    """Record what became of an upload."""
+    if size == _DAMAGED:
+        context.leave_out_files(f"file '{upload.path}'", "it is damaged: it differs from its recorded digest")
+        return
+    sync_state.record_sent(
+        context.database, context.copy, FILE, {prefix + upload.path: SentPosition(digest, upload.stamp)}
+    )
+    if size is not None:
+        context.count(files=1, bytes=size)
 
 
 def _report_large_upload(context: PushContext, uploads: Sequence[_Upload]) -> None:
@@ -132,7 +144,7 @@ def _changed_file(path: str, source: LocalFile, before: SentPosition | None) -> 
     return None if before is not None and before.note == stamp else _Upload(path, source, stamp, found.size, before)
 
 
-def _send(place: ArtifactLocation, upload: _Upload, ids: Mapping[str, str]) -> tuple[str, int | None]:
+def _send(location: ArtifactLocation, upload: _Upload, ids: Mapping[str, str]) -> tuple[str, int | None]:
     """Send a file and return its digest and size; the size is None if the server has the content already.
 
     A file that differs from its recorded digest is not sent, and has the size `_DAMAGED`.
@@ -148,7 +160,7 @@ def _send(place: ArtifactLocation, upload: _Upload, ids: Mapping[str, str]) -> t
         if upload.before is not None and upload.before.digest == digest:
             return digest, None
         sent = _with_server_ids(upload, file, ids)
-        place.put(upload.path, sent)
+        location.put(upload.path, sent)
         return digest, sent.tell()
 
 

@@ -15,7 +15,7 @@ from runner.environments.declare.indexes import IndexOptions, expand
 from runner.environments.declare.requirements import ARCHIVE
 from runner.environments.resolve.build_failures import build_failure
 from runner.environments.resolve.metadata_overrides import write_overrides
-from runner.errors import EnvironmentSetupError, UnbuildableError
+from runner.errors import EnvironmentSetupError, ProjError, UnbuildableError, disk_full_error
 from runner.model import Event, EventKind, Report
 from runner.process import Completed, Echo, Interrupted, ProcessRequest, Stdin, capture, run
 from runner.settings import Home
@@ -44,6 +44,7 @@ PROGRESS = re.compile(
     r"|.*finished with status 'done'|\s*[━╸╺ ]+[\d.]+/"
 )
 """Progress lines of an installer."""
+NO_SPACE = re.compile(r"No space left on device|disk quota exceeded|os error (?:28|122)\b", re.IGNORECASE)
 UNREACHABLE = re.compile(
     r"dns error|failed to lookup address|network is unreachable|connection refused|connect error|\(Connect\)"
     r"|operation timed out|error sending request|network was disabled",
@@ -65,18 +66,18 @@ class Uv(Struct, frozen=True, kw_only=True):
         """Whether uv may not use the network."""
         return self.variables.get("UV_OFFLINE", "").lower() in ("1", "true", "yes")
 
-    def run(self, *words: str | Path, cwd: Path | None = None) -> Completed:
+    def run(self, *arguments: str | Path, cwd: Path | None = None) -> Completed:
         """Run a short command of uv. If the network is unreachable, retry with the cache only."""
-        return self._twice(words, lambda argv, env: capture(argv, cwd=cwd, env=env))
+        return self._twice(arguments, lambda argv, env: capture(argv, cwd=cwd, env=env))
 
-    def work(self, *words: str | Path, cwd: Path) -> Completed:
+    def work(self, *arguments: str | Path, cwd: Path) -> Completed:
         """Run a long command of uv likewise. It ends with this process; its whole output is in `error_text`."""
-        return self._twice(words, lambda argv, env: run_installer(argv, cwd, env, self.report))
+        return self._twice(arguments, lambda argv, env: run_installer(argv, cwd, env, self.report))
 
     def _twice(
-        self, words: Sequence[str | Path], start: Callable[[Sequence[str | Path], Mapping[str, str]], Completed]
+        self, arguments: Sequence[str | Path], start: Callable[[Sequence[str | Path], Mapping[str, str]], Completed]
     ) -> Completed:
-        argv = [self.binary, *words, "--no-progress", "--color", "never"]
+        argv = [self.binary, *arguments, "--no-progress", "--color", "never"]
         done = start(argv, self.variables)
         if done.exit_code and UNREACHABLE.search(done.error_text) and not self.is_offline:
             again = start(argv, {**self.variables, "UV_OFFLINE": "1"})
@@ -96,15 +97,17 @@ def run_installer(
     """
     from tempfile import TemporaryDirectory
 
-    words = tuple(map(str, argv))
+    arguments = tuple(map(str, argv))
     with TemporaryDirectory(prefix="proj-") as folder:
         log = Path(folder) / "log"
         with _reporting(log, report):
-            outcome = run(ProcessRequest(argv=words, cwd=cwd, env=env, log=log, echo=Echo.NONE, stdin=Stdin.NOTHING))
+            outcome = run(
+                ProcessRequest(argv=arguments, cwd=cwd, env=env, log=log, echo=Echo.NONE, stdin=Stdin.NOTHING)
+            )
         if outcome.stopped_by:
             raise Interrupted(Signals[outcome.stopped_by])
         output = log.read_bytes() if log.exists() else b""
-    return Completed(argv=words, exit_code=outcome.exit_code, stdout=b"", stderr=output)
+    return Completed(argv=arguments, exit_code=outcome.exit_code, stdout=b"", stderr=output)
 
 
 @contextmanager
@@ -141,7 +144,7 @@ def unfinished_work(output: str) -> tuple[str, ...]:
     )
 
 
-def find_uv(home: Home, index: IndexOptions, environ: Mapping[str, str], asked: Iterable[str] = ()) -> Uv:
+def find_uv(home: Home, index: IndexOptions, environ: Mapping[str, str], declared: Iterable[str] = ()) -> Uv:
     """Return the uv installed with proj, else the one on PATH; ``asked`` are the requirement lines to resolve.
 
     Raises:
@@ -154,7 +157,7 @@ def find_uv(home: Home, index: IndexOptions, environ: Mapping[str, str], asked: 
     }
     # A separate cache, so that no environment of another tool is hard-linked to the same files.
     variables.setdefault("UV_CACHE_DIR", str(home.root / "cache" / "uv"))
-    if any(has_secret_query(expand(line, environ)) for line in asked):
+    if any(has_secret_query(expand(line, environ)) for line in declared):
         variables["UV_NO_CACHE"] = "1"  # uv's cache stores URLs with their query, without user and password only
     variables.setdefault("SOURCE_DATE_EPOCH", "315532800")
     variables["COLUMNS"] = "10000"  # error messages are parsed line by line
@@ -185,9 +188,14 @@ def requirements_file(lines: Sequence[str], name: str = "requirements.in") -> It
         yield path
 
 
-def command_error(what: str, done: Completed, log: Path, *, offline: bool = False) -> EnvironmentSetupError:
-    """Return the error for a failed command of an installer, and write its whole output to ``log``."""
+def command_error(what: str, done: Completed, log: Path, *, offline: bool = False) -> ProjError:
+    """Return the error for a failed command of an installer, and write its whole output to ``log``.
+
+    A full disk is no `EnvironmentSetupError`, so that nobody takes it for a fault of the declared packages.
+    """
     output = Masker().text(without_credentials(f"{done.error_text}\n{done.text}".strip()))
+    if NO_SPACE.search(output):
+        return disk_full_error(next(line.strip() for line in output.splitlines() if NO_SPACE.search(line)))
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text(output + "\n", encoding="utf-8")
     lines = [line for line in output.splitlines() if line.strip() and not PROGRESS.match(line)]
@@ -224,10 +232,6 @@ HINTS = (
         "A package is built from source. A compiler or headers may be missing, or this Python is too new for it.",
     ),
     (re.compile(r"[Hh]ash mismatch"), "The index has other files than those that the lock was made from."),
-    (
-        re.compile(r"No space left|disk quota", re.IGNORECASE),
-        "The disk is full: delete runs with 'proj rm --permanently', or the cache in proj's home.",
-    ),
 )
 
 
