@@ -6,6 +6,7 @@ import msgspec
 from runner.cli import completions
 from runner.cli.home import enter_home, warn_of_lost_store
 from runner.cli.options import OFFLINE
+from runner.cli.progress_line import showing_progress
 from runner.cli.run import read_parameters, read_timeout
 from runner.cli.text import print_lines, print_message, printable, show_event, show_hints_once
 from runner.explanation.bisection import Bisection, parse_condition
@@ -65,7 +66,8 @@ def bisect(good: str, bad: str, as_json: bool, metric: tuple[str, str], **option
     home = enter_home(writing=True)
     Database.check(home.database)
     warn_of_lost_store(home)
-    found = bisect_commits(request, (good, bad), condition, home, show_hints_once(show_event))
+    with showing_progress():
+        found = bisect_commits(request, (good, bad), condition, home, show_hints_once(show_event))
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
     else:

@@ -9,6 +9,7 @@ from runner.base.durations import format_duration, seconds_of
 from runner.cli import completions
 from runner.cli.home import enter_home, warn_of_lost_store
 from runner.cli.options import OFFLINE, read_pairs
+from runner.cli.progress_line import showing_progress
 from runner.cli.tables import print_table
 from runner.cli.text import print_lines, print_message, printable, show_event, show_hints_once
 from runner.errors import UsageError
@@ -79,7 +80,8 @@ def explain_runs(original: str, other: str, as_json: bool, **options: str | floa
     home = enter_home(writing=True)
     Database.check(home.database)
     warn_of_lost_store(home)
-    found = explain(request, home, show_hints_once(show_event))
+    with showing_progress():
+        found = explain(request, home, show_hints_once(show_event))
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
     else:

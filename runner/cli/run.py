@@ -192,9 +192,10 @@ def run(
             print_plan(describe_plan(plan), plan.request.experiment_id, as_json)
             return 0
         same = find_same_run(plan, report) if options["reuse"] else None
-        if same is not None:
-            return _return_same(same, plan, as_json=as_json)
-        outcome = run_with_repairs(plan, report, choose_echo(as_json=as_json, no_tty=bool(options["no_tty"])))
+        echo = choose_echo(as_json=as_json, no_tty=bool(options["no_tty"]))
+        outcome = run_with_repairs(plan, report, echo) if same is None else same
+    if isinstance(outcome, SameRun):
+        return _print_same(outcome, plan, as_json=as_json)
     return _finish(plan, outcome, as_json=as_json)
 
 
@@ -229,12 +230,15 @@ def _finish(plan: Plan, outcome: RunOutcome, *, as_json: bool) -> int:
     return outcome.exit_code
 
 
-def _return_same(same: SameRun, plan: Plan, *, as_json: bool) -> int:
-    """Print the record of a finished run in place of a new one."""
+def _print_same(same: SameRun, plan: Plan, *, as_json: bool) -> int:
+    """Print the record of a finished run in place of a new one, and return its exit code."""
     with read_store() as (database, _):
         record = read_record(database, same.run_id, plan.home)
     print_message(f"i The same as {same.text}, which is reused: nothing is started", fg="blue")
-    return _finish(plan, RunOutcome(record=record, exit_code=record.exit_code or 0), as_json=as_json)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(record), indent=2))
+    print_outcome(record, plan.source.project)
+    return record.exit_code or 0
 
 
 def _run_detached(request: RunRequest, home: Home, report: Report, *, as_json: bool) -> int:

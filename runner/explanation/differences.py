@@ -1,6 +1,7 @@
 """Lists the recorded differences between two runs that can change results, each as small as it can be swapped."""
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from msgspec import Struct
 from runner.base.package_names import canonical_name
 from runner.explanation.locks import packages_in
 from runner.explanation.trees import TreeChange, changes_between
+from runner.manifest import recorded_arguments
 from runner.model import RunRecord
 from runner.reproduction.causes import CauseKind
 from runner.reproduction.inputs import within_project
@@ -18,6 +20,7 @@ _ENVIRONMENT_FILE = re.compile(
     r"(?i)(?:^|/)(?:[^/]*requirements[^/]*\.(?:txt|in)|[^/]*\.lock|[^/]*lock\.(?:toml|yml|yaml|json)|pyproject\.toml|setup\.(?:py|cfg)"
     r"|(?:python_env|conda|environment)\.ya?ml|\.python-version)$"
 )
+ENTRY_POINT = "entry point"
 THREADS = "_NUM_THREADS"
 _SHORT = 12
 _LOGGED = "logged"
@@ -73,8 +76,7 @@ def differences_between(original: Side, other: Side, files: Mapping[str, Path], 
         *_code(original, other, home),
         *_packages(original, other),
         *_interpreter(original.record, other.record),
-        *_values(CauseKind.PARAMETER, original.parameters, other.parameters),
-        *_entry_point(original.record, other.record),
+        *_parameters(original, other),
         *_inputs(original.inputs, other.inputs, files),
         *_variables(original, other),
         *_machine(original.record, other.record),
@@ -155,9 +157,23 @@ def _interpreter(original: RunRecord, other: RunRecord) -> Iterator[Difference]:
         )
 
 
+def _parameters(original: Side, other: Side) -> Iterator[Difference]:
+    """Yield the parameters; those of only one run belong to its entry point if the other run has another one."""
+    entry_points = tuple(_entry_point(original.record, other.record))
+    yield from entry_points
+    for one in _values(CauseKind.PARAMETER, original.parameters, other.parameters):
+        if not (entry_points and None in (one.original, one.other)):
+            yield one
+
+
 def _entry_point(original: RunRecord, other: RunRecord) -> Iterator[Difference]:
-    first, second = ({"entry point": one.entry_point} if one.entry_point else {} for one in (original, other))
-    yield from _values(CauseKind.PARAMETER, first, second)
+    """Yield the difference between two entry points; that of a run of a command of the user's own is the command."""
+    started = []
+    for one in (original, other):
+        arguments = recorded_arguments(one.entry_point, one.template)
+        text = one.entry_point if arguments is None else shlex.join(arguments)
+        started.append({ENTRY_POINT: text} if text else {})
+    yield from _values(CauseKind.PARAMETER, started[0], started[1])
 
 
 def _inputs(original: Mapping[str, str], other: Mapping[str, str], files: Mapping[str, Path]) -> Iterator[Difference]:

@@ -11,7 +11,7 @@ from runner.base.tags import EXPLAINS_TAG, PARENT_TAG
 from runner.environments.resolve.locking import PACKAGE
 from runner.environments.specs import PythonSpec
 from runner.errors import UsageError
-from runner.explanation.differences import Difference, Side, parameters_of
+from runner.explanation.differences import ENTRY_POINT, Difference, Side, parameters_of
 from runner.explanation.locks import mix_locks
 from runner.explanation.trees import mix_trees
 from runner.model import FileRecord, ParameterRecord, Report, RunRecord
@@ -127,12 +127,15 @@ class Mixer:
     def _record(self, chosen: Chosen) -> RunRecord:
         original, other = self._pair.original, self._pair.other
         record = original.record
-        parameters = _mixed(original.parameters, other.parameters, _names(chosen, CauseKind.PARAMETER))
+        names = _names(chosen, CauseKind.PARAMETER)
+        is_other_entry = ENTRY_POINT in names
+        if is_other_entry:
+            names |= original.parameters.keys() ^ other.parameters.keys()
+        parameters = _mixed(original.parameters, other.parameters, names)
         variables = _mixed(
             original.variables, other.variables, _names(chosen, CauseKind.VARIABLE) | _names(chosen, CauseKind.THREADS)
         )
         types = {one.name: one.type for side in (original, other) for one in side.record.parameters}
-        is_other_entry = any(one.name == "entry point" and one.kind is CauseKind.PARAMETER for one in chosen)
         python = _names(chosen, CauseKind.INTERPRETER) and other.record.environment
         environment = record.environment
         if environment is not None and python:
@@ -144,6 +147,7 @@ class Mixer:
                 for name, value in parameters.items()
             ),
             entry_point=other.record.entry_point if is_other_entry else record.entry_point,
+            template=other.record.template if is_other_entry else record.template,
             environment=environment,
             machine=record.machine and structs.replace(record.machine, variables=variables),
         )

@@ -256,3 +256,19 @@ def test_the_lines_and_the_commit_that_matter_are_named(proj: RunProj, make_repo
     assert f"since commit {commits[2][:12]} (change 3)" in cause["detail"]
     assert "those that matter are: line 3;" in cause["detail"]
     assert git(root, "status", "--porcelain") == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words", [("-e", "twice"), ("--", "python", "train.py", "0.6", "2", "7")], ids=["entry", "own"]
+)
+def test_another_entry_point_or_command_is_named(
+    proj: RunProj, make_repository: MakeRepository, words: tuple[str, ...]
+) -> None:
+    root = make_repository(
+        {**FILES, "MLproject": f"{MANIFEST}  twice:\n    command: python train.py 0.7 1 7\n    inputs: [data.csv]\n"}
+    )
+    first = ran(proj, root)
+    write_tree(root, IRRELEVANT)
+    code, found = explained(proj, first, ran(proj, root, *words))
+    assert (names(found), code) == ({("parameter", "entry point")}, 0), found
