@@ -49,6 +49,7 @@ class KeyDocument(Struct, frozen=True, kw_only=True):
     environment: EnvironmentKey
     inputs: Mapping[str, str]
     platform: str
+    repair: bool
 
     def canonical(self) -> bytes:
         """Return the document as JSON with sorted keys and without spaces."""
@@ -92,4 +93,5 @@ def make_key(plan: Plan, environment: EnvironmentRecord, inputs: Mapping[str, st
         ),
         inputs={name: digest for name, digest in inputs.items() if plan.files.identity(name) is None},
         platform=f"{system.sysname}-{system.machine}",
+        repair=plan.request.repair,
     )

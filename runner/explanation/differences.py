@@ -24,7 +24,7 @@ ENTRY_POINT = "entry point"
 THREADS = "_NUM_THREADS"
 _SHORT = 12
 _LOGGED = "logged"
-_MACHINE = ("host", "platform", "memory", "gpus")
+_MACHINE = ("host", "platform", "processor", "memory", "gpus")
 
 
 class Difference(Struct, frozen=True, kw_only=True):
@@ -196,7 +196,9 @@ def _machine(original: RunRecord, other: RunRecord) -> Iterator[Difference]:
     if first is None or second is None:
         return
     reason = "another machine can't be tried on this one"
-    facts = [{name: _text(getattr(one, name)) for name in _MACHINE} for one in (first, second)]
+    # What an earlier version did not record is not known to differ.
+    known = [name for name in _MACHINE if getattr(first, name) is not None and getattr(second, name) is not None]
+    facts = [{name: _text(getattr(one, name)) for name in known} for one in (first, second)]
     yield from _values(CauseKind.MACHINE, facts[0], facts[1], fixed=reason)
     if first.cpu_count != second.cpu_count:
         yield Difference(

@@ -106,6 +106,7 @@ def _machine(record: RunRecord) -> Values:
     return {
         "host": machine.host,
         "platform": machine.platform,
+        "processor": machine.processor,
         "processors": str(machine.cpu_count),
         "memory": None if machine.memory is None else str(machine.memory),
         "gpus": ", ".join(machine.gpus) or None,

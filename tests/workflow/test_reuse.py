@@ -69,7 +69,18 @@ def test_the_same_run_is_named_and_returned(proj: RunProj, root: Path, home: Hom
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
-    ["code", "parameter", "entry point", "input", "opened file", "variable", "threads", "environment", "large file"],
+    [
+        "code",
+        "parameter",
+        "entry point",
+        "input",
+        "opened file",
+        "variable",
+        "threads",
+        "environment",
+        "repair",
+        "large file",
+    ],
 )
 def test_a_run_with_any_other_part_is_not_the_same(proj: RunProj, root: Path, change: str) -> None:
     first = started(proj, root).json
@@ -79,6 +90,8 @@ def test_a_run_with_any_other_part_is_not_the_same(proj: RunProj, root: Path, ch
         write_tree(root, {"train.py": f"{FILES['train.py']}# changed\n"})
     elif change == "parameter":
         words = ("-P", "alpha=0.50")
+    elif change == "repair":
+        words = ("--no-repair",)
     elif change == "entry point":
         words = ("-e", "same")
     elif change == "input":
