@@ -15,6 +15,7 @@ from runner.environments.model import Prepared
 from runner.environments.repair.missing import explain_failed_import, failed_import
 from runner.manifest import serve_hint, served_address
 from runner.model import Event, EventKind, RunStatus
+from runner.observing import Watched
 from runner.process import Outcome
 from runner.provenance.metrics import MetricValue, read_metrics_files, read_metrics_log
 from runner.provenance.outputs import OutputFolder, collect_outputs
@@ -28,9 +29,11 @@ from runner.store.disk import sync_log
 from runner.store.entities import Metric
 
 if TYPE_CHECKING:
+    from runner import observed_inputs
     from runner.provenance import failures, metric_names, notebook_failures, notebook_pages
     from runner.store import artifact_digests, artifacts
 else:
+    observed_inputs = LazyModule("runner.observed_inputs")
     # Most short runs have neither metrics files nor artifacts and need not load these modules.
     artifact_digests = LazyModule("runner.store.artifact_digests")
     artifacts = LazyModule("runner.store.artifacts")
@@ -41,6 +44,8 @@ else:
 
 MAX_NOTICES_PER_KIND = 20
 """Notices of one kind that are reported and recorded: a run can touch thousands of files."""
+MOST_INFLUENCES = 3
+"""Lines about undeclared influence on the results that a run reports."""
 OUTPUTS = "The outputs"
 """Name of the collector of outputs."""
 _MILLION = 1_000_000
@@ -53,8 +58,8 @@ class Execution(Struct, frozen=True, kw_only=True):
 
     outcome: Outcome
     ending: Ending
-    opened: Mapping[str, bool] = {}
-    """Files outside the tree that the command opened: path relative to the project folder, and whether it was seen."""
+    watched: Watched
+    """Files that the command was seen to open."""
     was_logged_to: bool = False
     """Whether a client connected to the run's own server."""
     address: str = ""
@@ -188,8 +193,17 @@ def _sizes(project: Path, files: Sequence[str]) -> Iterator[int]:
 def collect_inputs(finished: Finished) -> None:
     """Record the ignored files that the command opened, and report original data that changed meanwhile."""
     recorder, folder = finished.recorder, finished.folder
-    record_opened(recorder, folder, finished.inputs, finished.execution.opened)
+    execution = finished.execution
+    reported = record_opened(recorder, folder, finished.inputs, execution.watched.provided)
     report_changed(recorder, folder, finished.inputs)
+    used = observed_inputs.Used(
+        recorder, folder, finished.environment, finished.inputs, execution.watched, execution.outcome.started_at
+    )
+    run_guarded(
+        recorder,
+        "The observed inputs",
+        lambda: observed_inputs.record_observed(used, MOST_INFLUENCES - reported),
+    )
 
 
 def collect_redirects(finished: Finished) -> None:

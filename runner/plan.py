@@ -20,7 +20,7 @@ from runner.environments.model import AnyRequest, EnvironmentRequest, Interprete
 from runner.environments.repair.additions import Addition, additions_path, read_additions, with_additions
 from runner.environments.specs import AnySpec, EnvironmentSpec, StoredSpec
 from runner.errors import ManifestError, UsageError
-from runner.executors import EXECUTORS, Executor, check_options
+from runner.executors import EXECUTORS, Executor, check_options, check_trace
 from runner.manifest import (
     FolderFiles,
     PassedVariables,
@@ -389,4 +389,5 @@ def choose_executor(entry_point: EntryPoint, backend: EnvironmentBackend, reques
             hint="declare `docker_env` in the manifest",
         )
     check_options(request.container_options)
+    check_trace(request.trace, traces=executor.capabilities.traces)
     return executor

@@ -14,7 +14,7 @@ from runner.cli.columns import own_tags
 from runner.cli.options import reads_runs
 from runner.cli.output import declaration_summary, duration, local_time, size
 from runner.cli.run_source import open_runs
-from runner.cli.show_relations import artifact_lines, dataset_lines, model_lines, nested_lines
+from runner.cli.show_relations import artifact_lines, dataset_lines, model_lines, nested_lines, observed_lines
 from runner.cli.text import print_lines, printable
 from runner.model import FileRecord, RunRecord
 from runner.provenance.outputs import kept_as
@@ -109,6 +109,7 @@ def _sections(shown: Shown) -> Iterator[tuple[str, list[str]]]:
     names = sorted(record.metrics, key=lambda name: name != shown.primary)
     yield "metrics", [f"{printable(name)} = {record.metrics[name]:.10g}" for name in names]
     yield "inputs", _files(record.inputs, everything=everything)
+    yield "observed inputs", observed_lines(record, everything=everything)
     yield "datasets", dataset_lines(relations)
     yield "models", model_lines(relations)
     yield "artifacts", artifact_lines(relations.artifacts, everything=everything)

@@ -94,3 +94,39 @@ def peers(workdir: Path) -> Iterator[Row]:
         yield Row(f"{name} {' '.join(words)}", took, "bare command", limit)
         took, limit = in_turns(ours, theirs, rounds=3)
         yield Row("proj run .", took, f"{name} run", limit)
+
+
+TRAINING = """
+import json, os, random, statistics
+
+random.seed(1)
+rows = []
+for number in range(200):
+    with open(os.path.join("parts", f"{number}.csv")) as file:
+        rows += [float(line) for line in file]
+weights = [0.0] * 8
+for epoch in range({epochs}):
+    for value in rows:
+        error = value - sum(weights)
+        weights = [one + 1e-6 * error for one in weights]
+with open("result.json", "w") as file:
+    json.dump({"weights": weights, "mean": statistics.fmean(rows)}, file)
+"""
+"""A training that reads 200 files and then computes; without packages, so that it runs anywhere."""
+EPOCHS = 600
+
+
+def trace(workdir: Path) -> Iterator[Row]:
+    """Measure what the observation of inputs adds to a training of ten seconds, and to a command that does nothing."""
+    parts = {f"parts/{number}.csv": "".join(f"{number}.{line}\n" for line in range(100)) for number in range(200)}
+    script = TRAINING.replace("{epochs}", str(EPOCHS))
+    project = {"MLproject": "entry_points:\n  main:\n    command: python train.py\n", "train.py": script}
+    for name, files in (("training", {**project, **parts}), ("bare", PROJECT)):
+        root = write_tree(workdir / name, files)
+        git(root, "init", "--quiet", "--initial-branch=main")
+        git(root, "add", "--all")
+        git(root, "-c", "user.name=b", "-c", "user.email=b@example.invalid", "commit", "--quiet", "--message=first")
+        off = command(proj("run", ".", "--env-manager", "local", "--no-trace"), root)
+        for words in ((), ("--trace",)):
+            took, limit = in_turns(command(proj("run", ".", "--env-manager", "local", *words), root), off, rounds=5)
+            yield Row(f"proj run {' '.join(words)}, {name}", took, "--no-trace", limit)
