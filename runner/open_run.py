@@ -44,8 +44,6 @@ def open_record(plan: Plan, database: Database, report: Report) -> Iterator[RunR
         recorder = open_recorder(plan, database, report)
         with recorder.live or nullcontext():
             try:
-                # Announced here: whoever learns the id may stop the run at once, and then its record is closed.
-                announce(recorder)
                 yield recorder
             except BaseException as error:
                 recorder.fail(error)

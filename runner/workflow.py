@@ -23,7 +23,7 @@ from runner.executors import ExecutionRequest, Sharing, child_environment
 from runner.manifest import find_downloads, find_paths, render_command, secret_texts, shell_argv
 from runner.model import Event, EventKind, Report, RunRequest, RunStatus
 from runner.observing import trace_variables, tracer_file, watch_opened_files, with_trace_hook
-from runner.open_run import open_record
+from runner.open_run import announce, open_record
 from runner.package_cutoff import cutoff_hint
 from runner.path_rules import path_rules
 from runner.plan import Plan, make_plan, without_container
@@ -153,6 +153,8 @@ def run_plan(plan: Plan, report: Report, echo: Echo) -> RunOutcome:
         # The supervisor process needs as long to start as all steps before `execute`, so both happen in parallel.
         has_terminal = echo is Echo.TERMINAL and not plan.executor.capabilities.runs_images
         with open_record(plan, database, report) as recorder, closing(prepare(terminal=has_terminal)) as supervisor:
+            # Not earlier: whoever learns the id may stop the run at once, and the block closes its record.
+            announce(recorder)
             recorder.record_plan()
             folder = check_out_folder(recorder)
             if plan.request.resumes is not None:
