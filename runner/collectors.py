@@ -30,7 +30,7 @@ from runner.store.entities import Metric
 
 if TYPE_CHECKING:
     from runner import observed_inputs
-    from runner.provenance import failures, metric_names
+    from runner.provenance import failures, metric_names, notebook_failures, notebook_pages
     from runner.store import artifact_digests, artifacts
 else:
     observed_inputs = LazyModule("runner.observed_inputs")
@@ -39,6 +39,8 @@ else:
     artifacts = LazyModule("runner.store.artifacts")
     failures = LazyModule("runner.provenance.failures")
     metric_names = LazyModule("runner.provenance.metric_names")
+    notebook_failures = LazyModule("runner.provenance.notebook_failures")
+    notebook_pages = LazyModule("runner.provenance.notebook_pages")
 
 MAX_NOTICES_PER_KIND = 20
 """Notices of one kind that are reported and recorded: a run can touch thousands of files."""
@@ -89,6 +91,7 @@ def collect(finished: Finished) -> tuple[str, ...]:
     kept: dict[str, str] = {}
     collectors: dict[str, Callable[[], None]] = {
         "The metrics": lambda: collect_metrics(finished),
+        "The pages of the notebooks": lambda: make_notebook_pages(finished),
         OUTPUTS: lambda: kept.update(keep_outputs(finished)),
         "The inputs": lambda: collect_inputs(finished),
         "The redirects": lambda: collect_redirects(finished),
@@ -151,6 +154,16 @@ def _points(finished: Finished, found: Sequence[MetricValue]) -> list[Metric]:
 
 def _shown(name: str) -> str:
     return repr(name if len(name) <= 80 else f"{name[:77]}…")  # noqa: PLR2004  what fits in a line
+
+
+def make_notebook_pages(finished: Finished) -> None:
+    """Write an HTML file beside each notebook that the command executed."""
+    plan, environment = finished.recorder.plan, finished.environment
+    if ".ipynb" not in plan.command:  # most runs need not load the module
+        return
+    found = notebook_pages.executed_notebooks(plan.command, finished.folder.project, plan.files)
+    if found and environment.container is None:
+        notebook_pages.make_pages(found, environment.record, finished.recorder.report, plan.masker.file)
 
 
 def keep_outputs(finished: Finished) -> Mapping[str, str]:
@@ -228,9 +241,9 @@ def explain_failure(finished: Finished) -> None:
     recorder = finished.recorder
     log = "" if finished.is_finished else recorder.end_of_log()
     is_failed = finished.execution.ending.status is RunStatus.FAILED
-    position = failures.find_failure(log, finished.folder.project, finished.folder.top) if is_failed else None
-    if position:
-        recorder.add(failed_at=recorder.plan.masker.text(position))
+    place = _place_of_failure(finished, log) if is_failed else None
+    if place:
+        recorder.add(failed_at=recorder.plan.masker.text(place))
     why = finished.folder.explain_missing(log, recorder.plan.source.project) if log else None
     if why:
         recorder.report(Event(kind=EventKind.WARNING, message=why))
@@ -241,6 +254,14 @@ def explain_failure(finished: Finished) -> None:
         return
     installed = [name for name, _ in finished.environment.record.packages]
     recorder.report(explain_failed_import(failed, recorder.plan.spec, recorder.plan.scripts, installed))
+
+
+def _place_of_failure(finished: Finished, log: str) -> str | None:
+    """Return the place in the project's code: a cell of a notebook that the command executed, else a line of a file."""
+    plan, folder = finished.recorder.plan, finished.folder
+    is_notebook = ".ipynb" in plan.command
+    cell = notebook_failures.find_failed_cell(log, plan.command, folder.project, plan.files) if is_notebook else None
+    return cell or failures.find_failure(log, folder.project, folder.top)
 
 
 def _report_other_tracking(finished: Finished) -> None:

@@ -29,6 +29,7 @@ from runner.path_rules import path_rules
 from runner.plan import Plan, make_plan, without_container
 from runner.plan_record import declared_record
 from runner.process import Echo, Outcome, SupervisorHandle, prepare
+from runner.project_repairs import may_replace_declared
 from runner.provenance.downloads import fetch
 from runner.provenance.machine import describe_machine, with_recorded
 from runner.record import Ending, RunOutcome, RunRecorder, log_tail
@@ -42,10 +43,12 @@ from runner.store.database import Database
 
 if TYPE_CHECKING:
     from runner import resumption
+    from runner.environments import notebook_tools
     from runner.server.run import redaction
     from runner.sync import proxy
 else:
     resumption = LazyModule("runner.resumption")
+    notebook_tools = LazyModule("runner.environments.notebook_tools")
     redaction = LazyModule("runner.server.run.redaction")
     proxy = LazyModule("runner.sync.proxy")
 
@@ -90,10 +93,7 @@ def plan_retry(plan: Plan, outcome: RunOutcome, report: Report) -> Plan | None:
     """
     request, error = plan.request, outcome.error
     if isinstance(error, AbsentImageError) and plan.backend.capabilities.provides_images and request.repair:
-        if request.environment_manager is not None:
-            return None
-        report(Event(kind=EventKind.WARNING, message=error.message, hint="Running again without the container"))
-        return without_container(plan, f"the declared container image is not available ({error.message})")
+        return _plan_without_image(plan, error, report)
     if isinstance(error, UnbuildableError):
         changed = plan.backend.with_other_interpreter(plan.environment_request(), report)
         if changed is None:
@@ -108,6 +108,19 @@ def plan_retry(plan: Plan, outcome: RunOutcome, report: Report) -> Plan | None:
         return None
     report(Event(kind=EventKind.STEP, message=f"Running again with the package '{missing.package}'"))
     return structs.replace(plan, spec=with_additions(plan.spec, (missing,)), additions=(*plan.additions, missing))
+
+
+def _plan_without_image(plan: Plan, error: AbsentImageError, report: Report) -> Plan | None:
+    """Return the plan without the container of an absent image, None if the image may not be replaced."""
+    if plan.request.environment_manager is not None:
+        return None
+    if not may_replace_declared(plan.request, plan.source, plan.code):
+        message = "The tree has changes, so nothing takes the place of its container"
+        hint = "Correct `image` in docker_env or fetch the image; or run with --repair, which replaces the container."
+        report(Event(kind=EventKind.WARNING, message=message, hint=hint))
+        return None
+    report(Event(kind=EventKind.WARNING, message=error.message, hint="Running again without the container"))
+    return without_container(plan, f"the declared container image is not available ({error.message})")
 
 
 def report_ways_out(plan: Plan, report: Report) -> None:
@@ -176,6 +189,8 @@ def prepare_environment(recorder: RunRecorder, folder: RunFolder) -> Prepared:
     request, lock = lock_for_code(
         plan.backend, request, plan.scripts, recorder.report, add_missing=plan.request.add_missing
     )
+    if plan.request.repair and ".ipynb" in plan.command:
+        request, lock = notebook_tools.with_notebook_tools(plan.backend, request, lock, plan.command, recorder.report)
     if lock is not None:
         recorder.keep_file(lock.file_name, lock.text)
     environment = plan.backend.prepare(request, lock, recorder.report)
@@ -184,6 +199,8 @@ def prepare_environment(recorder: RunRecorder, folder: RunFolder) -> Prepared:
     environment = structs.replace(environment, record=record)
     if plan.request.repair:
         environment = with_own_packages(environment, request, plan.scripts, plan.backend)
+        if ".ipynb" in plan.command:
+            environment = notebook_tools.with_kernels(environment, plan.command, plan.files, recorder.folder)
     record = environment.record
     for repair in (*record.repairs[len(request.spec.repairs) :], *plan.repairs):
         recorder.report(Event(kind=EventKind.NOTICE, message=f"Repaired: {repair}"))

@@ -2,15 +2,12 @@
 
 import itertools
 import json
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from runner.cli.main import run_command
 from runner.model import Code, ParameterRecord, RunDetails
-from runner.settings import Home
 from runner.store import runs, values
 from runner.store.database import Database
 from runner.store.entities import Metric, NewRun
@@ -25,12 +22,6 @@ entry_points:
     parameters: {data: {type: path, default: a.csv}, n: {default: 1}}
     command: cat {data} > {n}
 """
-
-
-@pytest.fixture
-def db(home: Home) -> Iterator[Database]:
-    with closing(Database.open(home.database)) as database:
-        yield database
 
 
 def make(db: Database, number: int) -> str:

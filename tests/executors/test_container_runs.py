@@ -465,6 +465,30 @@ def test_an_image_that_can_not_be_fetched_is_reported(project: Callable[..., Pat
     assert "is not on this machine and can't be fetched" in result.err
 
 
+def test_only_a_commit_runs_without_an_image_that_is_gone(project: Callable[..., Path], proj: RunProj) -> None:
+    root = project("python x.py", {"image": "localhost/proj-test/no-such-image:1"}, **{"x.py": "print(1)\n"})
+    (root / "x.py").write_text("print(2)\n")
+    refused = proj("run", ".", cwd=root)
+    assert refused.code == 1
+    assert "nothing takes the place of its container" in refused.err
+    assert "--repair" in refused.err
+    assert len(proj("list", "--json", cwd=root).json) == 1
+    for words in (("--repair",), ("--version", "HEAD")):
+        done = record(proj, root, *words)
+        assert (done["status"], done["environment"]["manager"]) == ("FINISHED", "uv")
+
+
+def test_a_gpu_that_is_not_there_is_named(
+    engine_setup: EngineSetup, project: Callable[..., Path], proj: RunProj
+) -> None:
+    if Path("/dev/nvidia0").exists() or Path("/etc/cdi").is_dir():
+        raise pytest.skip.Exception("this machine may have a GPU for containers")
+    result = proj("run", ".", "--json", cwd=project("true", {"image": engine_setup.python, "gpus": "all"}))
+    assert result.json["status"] == "FAILED"
+    assert "can't be started" in result.err
+    assert "leave `gpus` out of docker_env" in result.err
+
+
 def test_an_image_without_bash_runs_commands_with_sh(
     engine_setup: EngineSetup, project: Callable[..., Path], proj: RunProj
 ) -> None:
