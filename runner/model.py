@@ -233,9 +233,8 @@ class EnvironmentRecord(Struct, frozen=True, kw_only=True):
     """The environment that a run used.
 
     ``digest`` identifies the installed files, ``lock_digest`` the lock; ``as_of`` is the package cutoff date.
-    ``packages`` are name and version of each installed distribution, ``channels`` the conda channels, without
-    credentials. For a container ``digest`` is the id of the image, ``image`` its name in the project and
-    ``image_digest`` its digest in a registry, if it has one.
+    ``packages`` are name and version of each installed distribution. For a container ``digest`` is the id of the
+    image, ``image`` its name in the project and ``image_digest`` its digest in a registry, if it has one.
     """
 
     manager: str
@@ -246,7 +245,7 @@ class EnvironmentRecord(Struct, frozen=True, kw_only=True):
     as_of: str | None = None
     platform: str | None = None
     packages: tuple[tuple[str, str], ...] = ()
-    channels: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()  # of conda, without credentials
     image: str | None = None
     image_digest: str | None = None
     engine_options: tuple[str, ...] = ()  # further ones: GPUs of the manifest, and the user's own, masked
@@ -261,6 +260,7 @@ class Machine(Struct, frozen=True, kw_only=True):
     host: str
     platform: str
     cpu_count: int
+    processor: str | None = None  # the model, as the kernel names it
     memory: int | None = None
     gpus: tuple[str, ...] = ()
     variables: Mapping[str, str] = {}

@@ -54,6 +54,27 @@ def _path_inputs(plan: Plan, mapped: Path | None, run: Path | None = None) -> tu
     return find_path_inputs(plan.parameters, path_rules(plan.source, plan.files, storage, mapped))
 
 
+def plan_inputs(plan: Plan) -> dict[str, str] | None:
+    """Return the SHA-256 of the declared inputs and path parameters, by name, before the run has a folder.
+
+    None means that they are not all known: one is downloaded, can't be read, or is not on this machine.
+    """
+    entry_point, project, root = plan.entry_point, plan.source.project, plan.source.root
+    parameters = _path_inputs(plan, project)
+    if project is None or root is None:
+        return None if entry_point.inputs or parameters else {}
+    named = [(name, Path(os.path.normpath(project / name))) for name in entry_point.inputs]
+    for one in parameters:
+        if one.url is not None:
+            return None
+        if not project.is_relative_to(one.path):
+            inside = one.path.is_relative_to(root)
+            named.append((os.path.relpath(one.path, project) if inside else str(one.path), one.path))
+    files, _ = find_files(named)
+    records, unread = digest_inputs(files, plan.home.root / "cache" / "digests", lambda _size: None)
+    return None if unread else {one.path: one.sha256 for one in records}
+
+
 def record_inputs(recorder: RunRecorder, folder: RunFolder) -> RunInputs:
     """Digest and record the declared inputs and what parameters of the type ``path`` name."""
     cache = _cache(recorder)

@@ -33,6 +33,7 @@ from runner.project_repairs import may_replace_declared
 from runner.provenance.downloads import fetch
 from runner.provenance.machine import describe_machine, with_recorded
 from runner.record import Ending, RunOutcome, RunRecorder, log_tail
+from runner.reuse import record_key
 from runner.run_inputs import record_inputs, required_paths
 from runner.server.run.redirects import CLIENT_SHIM, copy_client_shim, has_client, is_loopback, redirecting_variables
 from runner.server.run.socket import REMOVED_VARIABLES, ChildSocket
@@ -159,6 +160,7 @@ def run_plan(plan: Plan, report: Report, echo: Echo) -> RunOutcome:
             environment = prepare_environment(recorder, folder)
             command = write_command(recorder, folder, environment)
             inputs = record_inputs(recorder, folder)
+            record_key(recorder, inputs)
             execution = execute(recorder, folder, environment, command, echo, supervisor)
             failed = collect(Finished(recorder, folder, environment, inputs, execution))
             release(recorder, folder, keep=execution.ending.status is not RunStatus.FINISHED or OUTPUTS in failed)

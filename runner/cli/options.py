@@ -38,6 +38,23 @@ def reads_runs(command: Command) -> Command:
     return uri(local(command))
 
 
+def read_pairs(option: str, assignments: object) -> dict[str, str]:
+    """Return the values of a repeatable option that takes NAME=VALUE, by name.
+
+    Raises:
+        UsageError: an assignment is not NAME=VALUE, or a name is given twice.
+    """
+    given: dict[str, str] = {}
+    for assignment in assignments if isinstance(assignments, tuple) else ():
+        name, equals, value = assignment.partition("=")
+        if not (name and equals and value):
+            raise UsageError(f"{option} takes NAME=VALUE, not {assignment!r}")
+        if name in given:
+            raise UsageError(f"{option} {name} is given twice")
+        given[name] = value
+    return given
+
+
 PROJECT = click.option(
     "--project",
     "folder",
