@@ -2,12 +2,15 @@
 
 import os
 import time
+import urllib.request
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import final
+
+import msgspec
 
 from runner.base.masking import STARS, is_secret
 from runner.errors import NotFoundError, UsageError
@@ -26,6 +29,8 @@ from runner.store.entities import Metric
 
 _STATUSES = {one.value: one for one in (RunStatus.FINISHED, RunStatus.FAILED, RunStatus.KILLED)}
 _PIECE = 1 << 20
+_PATIENCE = 30.0
+"""Seconds for the answer of the run's own server."""
 
 
 @final
@@ -177,6 +182,8 @@ class ActiveRun:
             is_failed = ending.status is RunStatus.FAILED
             place = self._record.find_failure(error) if error is not None and is_failed else None
             self._record.close(ending, place)
+        elif ending.status is not RunStatus.FINISHED:
+            _claim_status(self.run_id, ending.status)
         self._stores.clear()
 
     def _open_store(self) -> Database:
@@ -191,6 +198,24 @@ class ActiveRun:
         if pid not in self._stores:
             self._stores[pid] = Database.open(self._home.database)
         return self._stores[pid]
+
+
+def _claim_status(run_id: str, status: RunStatus) -> None:
+    """Tell the server of the run that the program sets its status, as a client of MLflow does."""
+    body = msgspec.json.encode({"run_id": run_id, "status": status.value, "end_time": time.time_ns() // 1_000_000})
+    request = urllib.request.Request(  # noqa: S310  the address of our own server
+        f"{os.environ.get('MLFLOW_TRACKING_URI', '')}/api/2.0/mlflow/runs/update",
+        data=body,
+        headers={
+            "Authorization": f"Bearer {os.environ.get('MLFLOW_TRACKING_TOKEN', '')}",
+            "Content-Type": "application/json",
+        },
+    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        opener.open(request, timeout=_PATIENCE).close()
+    except (OSError, ValueError) as error:  # the exit code of the program still decides
+        LOG.warning("the status %s of run %s could not be recorded: %s", status.value, run_id[:8], error)
 
 
 _attached: set[str] = set()

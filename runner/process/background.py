@@ -1,5 +1,6 @@
 """Starts a part of this program in a process of its own, from any thread of any program."""
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,7 @@ def start_module(module: str, stdin: bytes) -> "subprocess.Popen[bytes]":
             "the system can't start a process", context=f"{sys.executable}: {error.strerror}"
         ) from error
     if process.stdin is not None:
-        with process.stdin as pipe:
+        # A process that ends before it reads is noticed by the end of its output.
+        with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
             pipe.write(stdin)
     return process

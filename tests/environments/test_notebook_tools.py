@@ -1,8 +1,6 @@
 """Notebooks as entry points: the packages that execute them, their parameters, pages and failures."""
 
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,8 +12,11 @@ from runner.manifest import FolderFiles
 from runner.model import EnvironmentRecord
 from tests.conftest import RunProj, commit_all, write_tree
 
+pytestmark = pytest.mark.usefixtures("shared_cache")
+
 SOURCES = ["alpha = 1", "import six\nprint('six', six.__version__, 'alpha', alpha)", "if alpha == 3:\n    1 / 0"]
 
+SECRET = "sup3rs3cretvalue"
 MANIFEST = """\
 entry_points:
   book:
@@ -38,12 +39,6 @@ def book(sources: Sequence[str] = SOURCES, kernel: str = "authors-env") -> str:
     ]
     spec = {"name": kernel, "display_name": kernel, "language": "python"}
     return json.dumps({"cells": cells, "metadata": {"kernelspec": spec}, "nbformat": 4, "nbformat_minor": 4})
-
-
-@pytest.fixture(autouse=True)
-def shared_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the tests of one machine share what was downloaded."""
-    monkeypatch.setenv("UV_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"proj-tests-uv-{os.getuid()}"))
 
 
 @pytest.mark.env
@@ -78,9 +73,15 @@ def test_a_notebook_of_a_locked_project(proj: RunProj, tmp_path: Path) -> None:
     assert "Building environment" not in failed.err, "the second run uses the same environment"
     assert sorted(one["path"] for one in failed.json["outputs"]) == ["done.html", "done.ipynb"]
 
-    script = proj("run", ".", "-e", "train.ipynb", "-P", "alpha=3", "--as-of", "now", cwd=root)
+    words = ("-e", "train.ipynb", "-P", "alpha=3", "-P", f"password={SECRET}")
+    script = proj("run", ".", *words, "--as-of", "now", cwd=root)
     assert "failed at: train.ipynb, cell 3, line 2 '1 / 0': ZeroDivisionError" in script.err
     assert "six 1.16.0 alpha 3" in script.out + script.err, "what cells print is output of the run"
+    kept = proj("get", "latest", "--to", str(tmp_path / "secret"), cwd=root)
+    assert kept.code == 0, kept.err
+    files = [path for path in (tmp_path / "secret").rglob("*") if path.is_file()]
+    assert {path.name for path in files} >= {"train.executed.ipynb", "train.executed.html"}
+    assert not any(SECRET in path.read_text() for path in files), "papermill writes parameters into the notebook"
     plain = proj("run", ".", "--no-repair", cwd=root)
     assert plain.code != 0, "nothing is added without repairs"
 
@@ -99,6 +100,7 @@ def test_nbconvert_executes_a_notebook(proj: RunProj, tmp_path: Path) -> None:
     assert sorted(one["path"] for one in done.json["outputs"]) == ["train.nbconvert.html", "train.nbconvert.ipynb"]
 
 
+@pytest.mark.slow
 def test_parameters_without_a_cell_for_them(tmp_path: Path, proj: RunProj) -> None:
     root = write_tree(tmp_path / "p", {"MLproject": "name: p\n", "a.ipynb": book().replace("parameters", "other")})
     warned = proj("run", ".", "-e", "a.ipynb", "-P", "alpha=1", "--dry-run", cwd=root)

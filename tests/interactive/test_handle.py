@@ -15,6 +15,8 @@ from runner.errors import ManifestError, ParameterError
 from runner.model import RunStatus
 from tests.conftest import ROOT, write_tree
 
+pytestmark = pytest.mark.slow
+
 MANIFEST = """\
 entry_points:
   main:
@@ -52,13 +54,11 @@ def test_a_run_to_its_end(root: str, capfd: pytest.CaptureFixture[str], caplog: 
     handle.stop()
 
 
-@pytest.mark.slow
 def test_a_command_that_fails_raises_nothing(root: str) -> None:
     run = runner.run(root, entry_point="bad", wait=False, environment_manager="local").wait(120)
     assert (run.status, run.exit_code) == ("FAILED", 7)
 
 
-@pytest.mark.slow
 def test_a_run_that_is_stopped(root: str) -> None:
     handle = runner.run(root, entry_point="long", wait=False, environment_manager="local")
     assert handle.poll() is None
@@ -70,7 +70,6 @@ def test_a_run_that_is_stopped(root: str) -> None:
     assert runner.get_run(handle.run_id).status == "KILLED"
 
 
-@pytest.mark.slow
 def test_what_can_not_be_started_raises_at_once(root: str) -> None:
     with pytest.raises(ManifestError, match="no entry point 'nothing'"):
         runner.run(root, entry_point="nothing", wait=False)
@@ -81,14 +80,12 @@ def test_what_can_not_be_started_raises_at_once(root: str) -> None:
     assert not runner.search_runs()
 
 
-@pytest.mark.slow
 def test_the_process_of_a_run_is_killed(root: str) -> None:
     handle = runner.run(root, entry_point="long", wait=False, environment_manager="local")
     os.kill(handle._process.pid, signal.SIGKILL)
     assert handle.wait(120).status == "LOST"
 
 
-@pytest.mark.slow
 def test_the_run_survives_its_program(root: str) -> None:
     code = (
         "import runner, os, sys; "

@@ -136,7 +136,7 @@ def jupyter_server(folder: Path, sessions: object) -> Iterator[None]:
             """Print nothing."""
 
     with http.server.HTTPServer(("127.0.0.1", 0), Sessions) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         about = {"url": f"http://127.0.0.1:{server.server_port}/base/", "token": "secret", "root_dir": str(folder)}
         write_tree(folder / "runtime", {"jpserver-2.json": json.dumps(about), "jpserver-1.json": "{damaged"})

@@ -74,6 +74,7 @@ def test_the_record_is_that_of_a_run(root: Path, tmp_path: Path) -> None:
     assert found.log is None
 
 
+@pytest.mark.slow
 def test_a_run_that_proj_shows_verifies_and_checks_out(root: Path, proj: RunProj, tmp_path: Path) -> None:
     with runner.start_run() as run:
         run.log_metric("m", 1)
@@ -339,6 +340,16 @@ def test_the_command_of_a_run_logs_to_that_run(root: Path, proj: RunProj, home: 
     found = runner.get_run(done.json["run_id"])
     assert [(child.run_name, child.status) for child in found.children] == [("second", "FINISHED")]
     assert "own.py" in {one.path for one in found.artifacts}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("ending", "status"), [("run.end('KILLED')", "KILLED"), ("run.end()", "FINISHED")])
+def test_the_command_of_a_run_sets_its_status(root: Path, proj: RunProj, ending: str, status: str) -> None:
+    (root / "own.py").write_text(
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); import runner\nrun = runner.start_run()\n{ending}\n"
+    )
+    done = proj("run", ".", "-e", "own.py", "--env-manager", "local", "--json", cwd=root)
+    assert done.json["status"] == status, done.err
 
 
 @pytest.mark.slow

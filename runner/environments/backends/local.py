@@ -6,7 +6,6 @@ import platform
 import re
 import shutil
 import sys
-import sysconfig
 from pathlib import Path
 from typing import ClassVar
 
@@ -86,6 +85,8 @@ def _record(request: AnyRequest) -> tuple[EnvironmentRecord, bool]:
 
 def record_of_process() -> EnvironmentRecord:
     """Return the record of the Python that runs this process, with the packages on its import path."""
+    import sysconfig  # a run does not need it
+
     return _record_of(
         _Python(
             version=platform.python_version(),
