@@ -16,9 +16,9 @@ else:
 Callback = Callable[[click.Context, click.Parameter, bool], None]
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
-    "Run": ("run", "rerun", "reproduce", "calibrate", "ps", "stop"),
+    "Run": ("run", "rerun", "reproduce", "explain", "bisect", "calibrate", "ps", "stop"),
     "Look": ("list", "show", "log", "metrics", "plot", "compare", "report", "get", "open", "diff", "checkout"),
-    "Change": ("tag", "note", "rename", "rm", "restore", "trash", "experiments"),
+    "Change": ("tag", "note", "rename", "link", "rm", "restore", "trash", "experiments"),
     "Models": ("models",),
     "Share": ("push", "pull", "sync", "import", "server", "token"),
     "Environments": ("add", "remove", "lock", "exec", "shell", "env", "python"),
