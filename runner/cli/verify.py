@@ -8,6 +8,7 @@ import click
 import msgspec
 
 from runner.base.findings import Finding, Progress
+from runner.base.plurals import counted
 from runner.cli.home import enter_home
 from runner.cli.text import print_message, printable
 from runner.verification.checks import BeginCheck, verify_home
@@ -20,7 +21,12 @@ def verify(repair: bool, as_json: bool) -> int:
     """Check all data in proj's home: database, snapshots, locks, environments, artifacts.
 
     The exit code is 1 if damage remains.
-    """
+
+    \b
+    Examples:
+      proj verify
+      proj verify --repair
+    """  # noqa: D301  # click reads the control character
     home = enter_home()
     left = count = 0
     with _progress() as begin:
@@ -47,7 +53,9 @@ def _print(finding: Finding, *, is_first: bool, as_json: bool) -> None:
 def _summary(count: int, left: int, *, repair: bool) -> str:
     if not count:
         return "no damage found"
-    result = f"{count - left} of {count} damaged items repaired" if repair else f"{count} damaged items"
+    result = (
+        f"{count - left} of {counted(count, 'damaged item')} repaired" if repair else counted(count, "damaged item")
+    )
     return result if repair or not left else f"{result}; --repair repairs them where possible"
 
 

@@ -1,8 +1,6 @@
 """``proj add`` and ``proj remove``: declared file and lock change together, and the next run uses exactly the lock."""
 
-import os
 import re
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,8 @@ from runner.manifest.files import FolderFiles
 from runner.model import EnvironmentDeclaration, EnvironmentKind
 from runner.settings import Home
 from tests.conftest import MakeRepository, RunProj, start_proj, write_tree
+
+pytestmark = pytest.mark.usefixtures("shared_cache")
 
 COMMAND = "entry_points:\n  main:\n    command: python t.py\n"
 CODE = {"t.py": "import six, tqdm; print('both')\n"}
@@ -37,12 +37,6 @@ LAYOUTS = {
     ),
     "conda": ({"conda.yaml": CONDA}, "conda.yaml", "conda.lock"),
 }
-
-
-@pytest.fixture(autouse=True)
-def shared_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the tests of one machine share what was downloaded."""
-    monkeypatch.setenv("UV_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"proj-tests-uv-{os.getuid()}"))
 
 
 @pytest.mark.env
