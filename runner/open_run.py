@@ -44,6 +44,8 @@ def open_record(plan: Plan, database: Database, report: Report) -> Iterator[RunR
         recorder = open_recorder(plan, database, report)
         with recorder.live or nullcontext():
             try:
+                # Announced here: whoever learns the id may stop the run at once, and then its record is closed.
+                announce(recorder)
                 yield recorder
             except BaseException as error:
                 recorder.fail(error)
@@ -69,9 +71,17 @@ def open_recorder(plan: Plan, database: Database, report: Report) -> RunRecorder
         if opened is not None:
             opened.give_up()
         raise
-    if uri is not None and opened is None:
-        _report_unused_server(recorder, uri, is_remote=is_remote)
     return recorder
+
+
+def announce(recorder: RunRecorder) -> None:
+    """Report the id of an opened run, and why it is not recorded at its tracking URI if that is so."""
+    run_id, short = recorder.run_id, recorder.run_id[:8]
+    message = f"run {short} ({recorder.run_name}), follow it: proj log -f {short}"
+    recorder.report(Event(kind=EventKind.STEP, message=message, run_id=run_id))
+    uri = tracking_uri(recorder.plan.request.tracking_uri)
+    if uri is not None and recorder.live is None:
+        _report_unused_server(recorder, uri, is_remote=uri.lower().startswith(("http://", "https://")))
 
 
 def _open_on_server(plan: Plan, database: Database, uri: str, report: Report) -> "live.OpenedRun | None":
@@ -114,11 +124,7 @@ def _open_locally(plan: Plan, database: Database, report: Report, opened: "live.
         values.record_parameters(database, run.run_id, plan.masker.stored(plan.recorded_parameters))
         if opened is not None:
             live.record_opened(database, run.run_id, opened)
-    recorder = RunRecorder(plan, database, run, report, opened)
-    short = run.run_id[:8]
-    message = f"run {short} ({run.name}), follow it: proj log -f {short}"
-    recorder.report(Event(kind=EventKind.STEP, message=message, run_id=run.run_id))
-    return recorder
+    return RunRecorder(plan, database, run, report, opened)
 
 
 def _new_run(plan: Plan, experiment_id: str, opened: "live.OpenedRun | None", run_id: str | None) -> NewRun:

@@ -72,6 +72,7 @@ class RunRecorder:
         self.plan = plan
         self.database = database
         self.run_id = run.run_id
+        self.run_name = run.name
         self.experiment_id = run.experiment_id
         self._started_at = run.started_at
         self.folder = plan.home.run(run.run_id)

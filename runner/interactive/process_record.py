@@ -19,7 +19,7 @@ from runner.interactive.mlflow_client import lead_client, release_client
 from runner.interactive.own_plan import ProcessRequest, plan_process
 from runner.interactive.reading import enter_home, log_event
 from runner.model import Event, EventKind, RunStatus
-from runner.open_run import open_recorder
+from runner.open_run import announce, open_recorder
 from runner.plan_record import declared_record
 from runner.process import Interrupted, Outcome
 from runner.provenance.failures import find_failure
@@ -57,6 +57,7 @@ class ProcessRecord:
             keep_reserve(self.home)
             self.recorder = open_recorder(plan, self.database, log_event)
             try:
+                announce(self.recorder)
                 self._describe()
                 if self.recorder.live is not None:
                     opening.enter_context(self.recorder.live)
