@@ -137,9 +137,18 @@ def _locked(plan: Plan, record: RunRecord) -> AnySpec | EnvironmentSpec:
         )
     lock = ProjectLock(path="the lock of the run", text=text, python=python, pythons=_line(python))
     names = tuple(match[0].split(" ")[0] for match in PACKAGE.finditer(text))
+    packages = plan.home.packages(record.run_id or "")
+    # Packages that came with the run replace every index.
+    options = ("--no-index", f"--find-links {packages}") if packages.is_dir() else spec.options
     # A spec without requirements would be taken for an empty one, also if packages were added to it.
     return structs.replace(
-        spec, project_lock=lock, python=python, requirements=spec.requirements or names, repairs=(), notices=()
+        spec,
+        project_lock=lock,
+        python=python,
+        requirements=spec.requirements or names,
+        repairs=(),
+        notices=(),
+        options=options,
     )
 
 
