@@ -10,10 +10,7 @@ from msgspec import structs
 
 from runner.base.files import DigestCache
 from runner.base.masking import STARS
-from runner.environments.model import Interpreter
-from runner.environments.resolve.locking import PACKAGE, read_lock
-from runner.environments.specs import EnvironmentSpec, ProjectLock, PythonSpec
-from runner.errors import EnvironmentSetupError, InvalidValueError, UsageError
+from runner.errors import InvalidValueError, UsageError
 from runner.model import (
     EnvironmentRecord,
     Event,
@@ -26,6 +23,7 @@ from runner.model import (
     ValueSource,
 )
 from runner.plan import Plan, make_plan
+from runner.recorded_environment import recorded_engine_options, with_recorded_lock
 from runner.settings import Home
 from runner.store.entities import Run
 
@@ -58,7 +56,7 @@ def plan_rerun(run: Run, request: RunRequest, home: Home, report: Report, *, wit
             experiment_id=None if request.experiment_name else request.experiment_id or run.experiment_id,
             environment_manager=environment.manager if environment else None,
             as_of=environment.as_of if environment else None,
-            container_options=_engine_options(environment),
+            container_options=recorded_engine_options(environment),
             # What was replaced in the first run is replaced again, also in a tree with changes.
             replace_declared=True,
         ),
@@ -74,7 +72,8 @@ def plan_rerun(run: Run, request: RunRequest, home: Home, report: Report, *, wit
         )
     for text in changed[:_SHOWN]:
         report(Event(kind=EventKind.WARNING, message=text))
-    return structs.replace(plan, spec=_locked_spec(plan, run), additions=(), notices=(*plan.notices, *changed[:_SHOWN]))
+    plan = with_recorded_lock(plan, run.run_id, environment)
+    return structs.replace(plan, additions=(), notices=(*plan.notices, *changed[:_SHOWN]))
 
 
 def describe_deviations(before: EnvironmentRecord | None, after: EnvironmentRecord | None) -> str | None:
@@ -124,22 +123,6 @@ def _project_folder(details: RunDetails) -> Path | None:
     return Path(name) if isabs(name) and Path(name).is_dir() else None
 
 
-def _engine_options(environment: EnvironmentRecord | None) -> tuple[tuple[str, str | None], ...]:
-    """Return the recorded options of the container engine; the manifest declares its GPUs itself.
-
-    Raises:
-        UsageError: an option has a secret, which was not recorded.
-    """
-    options = []
-    for text in environment.engine_options if environment else ():
-        name, equals, value = text.partition("=")
-        if STARS in text:
-            raise UsageError(f"The option -A {name} of the run has a secret, which is not recorded")
-        if name != "gpus":
-            options.append((name, value if equals else None))
-    return tuple(options)
-
-
 def _changed_inputs(plan: Plan, details: RunDetails, given: Mapping[str, str]) -> Iterator[str]:
     """Yield a text for each recorded input that is missing or has other content than before."""
     replaced = tuple(_replaced_paths(details, given))
@@ -175,32 +158,6 @@ def _large_files(plan: Plan) -> Iterator[FileRecord]:
     start = plan.snapshot.code.subdirectory or "."
     for one in plan.snapshot.large:
         yield FileRecord(path=relpath(one.path, start), size=one.size, sha256=one.sha256)
-
-
-def _locked_spec(plan: Plan, run: Run) -> EnvironmentSpec:
-    """Return the spec of a plan with the recorded lock and interpreter; unchanged if there is no such lock.
-
-    Raises:
-        EnvironmentSetupError: the lock was changed.
-    """
-    spec, environment = plan.spec, run.details.environment
-    path = plan.home.lock(run.run_id)
-    if not (plan.backend.capabilities.builds_prefixes and isinstance(spec, PythonSpec)):
-        return spec
-    if environment is None or environment.python is None or path is None or path.name != "lock.txt":
-        return spec
-    python = environment.python
-    text = path.read_text("utf-8")
-    parsed = read_lock(text, Interpreter(path="", version=python, implementation="", platform=""))
-    if environment.lock_digest is not None and parsed.digest != environment.lock_digest:
-        hint = "`proj verify` names what else is damaged."
-        raise EnvironmentSetupError("The lock of the run was changed since", context=str(path), hint=hint)
-    lock = ProjectLock(path="the lock of the run", text=text, python=python, pythons=".".join(python.split(".")[:2]))
-    names = tuple(match[0].split(" ")[0] for match in PACKAGE.finditer(text))
-    # A spec without requirements would be taken for an empty one, also if packages were added to it.
-    return structs.replace(
-        spec, project_lock=lock, python=python, requirements=spec.requirements or names, repairs=(), notices=()
-    )
 
 
 def _listed(texts: tuple[str, ...]) -> str:

@@ -1,28 +1,46 @@
-"""Continues an interrupted run: its outputs are laid back, and inputs that changed since are named."""
+"""Continues an interrupted run: restores its outputs, and names inputs that changed since."""
 
+import hashlib
 import os
 import posixpath
 from collections.abc import Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 
-from runner.base.files import DigestCache
-from runner.base.safe_paths import LinkError, folder_at
-from runner.errors import NotFoundError
-from runner.model import Event, EventKind, FileRecord, RunDetails
+from runner.base.files import PARTIAL, DigestCache
+from runner.base.safe_paths import LinkError, folder_at, new_file, remove_at
+from runner.errors import InvalidValueError, NotFoundError
+from runner.model import Event, EventKind, FileRecord, Report, RunDetails, RunRequest
+from runner.plan import Plan, make_plan
 from runner.provenance.outputs import kept_as
 from runner.record import RunRecorder
-from runner.source.laying_back import LaidBack, lay_back
+from runner.recorded_environment import with_recorded_lock
+from runner.settings import Home
+from runner.source.restored_outputs import RestoredOutputs, restore_outputs
 from runner.source.run_folder import RunFolder
 from runner.store import runs
 from runner.store.artifacts import local_folder, open_found
+from runner.store.database import Database
+from runner.store.entities import Run
 
 MAX_NOTICES = 20
 """Files that the notices of one resumed run name."""
 _PIECE = 1 << 20
 
 
+def plan_resumption(request: RunRequest, run_id: str, home: Home, report: Report) -> Plan:
+    """Return the plan that continues an interrupted run, with the packages that it had.
+
+    Raises:
+        ProjError: its code or its lock is missing or damaged.
+    """
+    with closing(Database.open_to_read(home.database)) as database:
+        environment = runs.get(database, run_id).details.environment
+    return with_recorded_lock(make_plan(request, home, report), run_id, environment)
+
+
 def resume(recorder: RunRecorder, folder: RunFolder) -> None:
-    """Lay the outputs of the interrupted run back, and report the inputs that are not what that run read."""
+    """Restore the outputs of the interrupted run, and report the inputs that are not what that run read."""
     resumed = recorder.plan.request.resumes
     if resumed is None:
         return
@@ -30,14 +48,13 @@ def resume(recorder: RunRecorder, folder: RunFolder) -> None:
     old = _old_top(recorder.plan.home.folders / resumed, run.details)
     if old is not None:
         recorded = (_from_top(one.path, run.details) for one in run.details.outputs)
-        laid = lay_back(old, folder, recorded)
+        restored = restore_outputs(old, folder, recorded)
     else:
-        root = local_folder(run.artifact_uri)
-        laid = _lay_back_artifacts(root or Path(), run.details.outputs, folder)
-    count = f"{len(laid.files)} output{'s' * (len(laid.files) != 1)}"
-    message = f"{count} of the interrupted run {resumed[:8]} laid back"
+        restored = _restore_artifacts(run, folder)
+    count = f"{len(restored.files)} output{'s' * (len(restored.files) != 1)}"
+    message = f"{count} of the interrupted run {resumed[:8]} restored"
     recorder.report(Event(kind=EventKind.NOTICE, message=message))
-    recorder.report_some(laid.notices, MAX_NOTICES)
+    recorder.report_some(restored.notices, MAX_NOTICES)
     for text in _changed_inputs(recorder, run.details.inputs, folder):
         recorder.report(Event(kind=EventKind.WARNING, message=text))
 
@@ -59,28 +76,54 @@ def _from_top(path: str, details: RunDetails) -> str:
     return posixpath.normpath(posixpath.join(details.code.subdirectory if details.code else "", path))
 
 
-def _lay_back_artifacts(root: Path, outputs: Sequence[FileRecord], folder: RunFolder) -> LaidBack:
-    """Copy recorded outputs from the artifacts of a run whose folder was removed."""
+def _restore_artifacts(run: Run, folder: RunFolder) -> RestoredOutputs:
+    """Copy recorded outputs from the artifacts of a run whose folder was removed; damaged ones are left out."""
     files, notices = [], []
-    for one in outputs:
-        names = tuple(kept_as(one.path).split("/"))
+    root = local_folder(run.artifact_uri)
+    for one in run.details.outputs:
         target = Path(os.path.normpath(folder.project / one.path))
-        if not target.is_relative_to(folder.top):
-            notices.append(f"{one.path} is outside the repository, so it was not laid back")
+        if root is None or not target.is_relative_to(folder.top):
+            place = "outside the repository" if root is not None else f"at {run.artifact_uri}"
+            notices.append(f"{one.path} is {place}, so it was not restored")
             continue
         try:
-            with folder_at(folder.top, target.relative_to(folder.top).parts[:-1], create=True):
-                pass
-            target.unlink(missing_ok=True)
-            with open_found(root, names) as source, target.open("xb") as copy:
-                while piece := source.read(_PIECE):
-                    copy.write(piece)
-        except (NotFoundError, LinkError, OSError) as error:
-            target.unlink(missing_ok=True)
-            notices.append(f"{one.path} was not kept with the run, so it was not laid back: {error}")
+            _copy_artifact(root, one, folder.top, target.relative_to(folder.top).parts)
+        except (NotFoundError, InvalidValueError, LinkError, OSError) as error:
+            notices.append(f"{one.path} was not kept with the run, so it was not restored: {error}")
             continue
         files.append(one.path)
-    return LaidBack(files=tuple(files), notices=tuple(notices))
+    return RestoredOutputs(files=tuple(files), notices=tuple(notices))
+
+
+def _copy_artifact(root: Path, recorded: FileRecord, top: Path, names: tuple[str, ...]) -> None:
+    """Copy an artifact to a path below a folder.
+
+    Raises:
+        InvalidValueError: it has other content than when the run ended; nothing is written then.
+        NotFoundError, LinkError, OSError: it can't be read or written.
+    """
+    digest = hashlib.sha256()
+    with (
+        open_found(root, tuple(kept_as(recorded.path).split("/"))) as source,
+        folder_at(top, names[:-1], create=True) as inside,
+    ):
+        partial = f"{PARTIAL}{os.urandom(8).hex()}"
+        try:
+            with os.fdopen(new_file(inside, partial), "wb") as copy:
+                while piece := source.read(_PIECE):
+                    digest.update(piece)
+                    copy.write(piece)
+            _require_same(recorded, digest.hexdigest())
+            os.rename(partial, names[-1], src_dir_fd=inside, dst_dir_fd=inside)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                remove_at(inside, partial)
+            raise
+
+
+def _require_same(recorded: FileRecord, digest: str) -> None:
+    if digest != recorded.sha256:
+        raise InvalidValueError(f"the artifact '{recorded.path}' changed since the run ended")
 
 
 def _changed_inputs(recorder: RunRecorder, inputs: Sequence[FileRecord], folder: RunFolder) -> tuple[str, ...]:

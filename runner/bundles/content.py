@@ -19,7 +19,7 @@ from runner.reproduction.inputs import check_inputs, recorded_inputs, within_pro
 from runner.reproduction.verdict import InputState
 from runner.runs.local import LocalReader
 from runner.settings import Home
-from runner.source.recorded import open_recorded
+from runner.source.run_code import open_recorded
 from runner.source.snapshot import Snapshot
 from runner.store import lineage, runs
 from runner.store.artifact_paths import check_path

@@ -1,13 +1,26 @@
 """``proj reproduce``: runs a recorded run again, and says whether its results came out the same."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import click
 import msgspec
+from msgspec import structs
 
 from runner.base.files import write_atomically
 from runner.cli import completions
+from runner.cli.bundle_use import (
+    ALLOW_ADDRESSES,
+    ALLOWED_SIGNERS,
+    SIGNED,
+    confirmation,
+    describe_signature,
+    find_bundle,
+    opened_bundle,
+    require_allowed,
+    require_signature,
+    take,
+)
 from runner.cli.home import enter_home, warn_of_lost_store
 from runner.cli.options import OFFLINE
 from runner.cli.run_choice import check_target
@@ -19,10 +32,14 @@ from runner.reproduction.junit import junit_xml
 from runner.reproduction.reproducing import ReproduceRequest
 from runner.reproduction.reproducing import reproduce as reproduce_run
 from runner.reproduction.verdict import Comparison, InputState, Reproduction, Value, Verdict
+from runner.settings import Home
 from runner.store.database import Database
 
 _SHOWN = 20
 """Equal results that the table lists; JSON has all."""
+
+
+_Options = Mapping[str, str | bool | float | tuple[str, ...] | Path | None]
 
 
 def _number(value: object) -> float | None:
@@ -48,13 +65,23 @@ def _pairs(option: str, assignments: object) -> dict[str, str]:
 @click.option("-P", "secrets", multiple=True, metavar="NAME=VALUE", help="The value of a secret parameter; repeatable.")
 @click.option("--rtol", type=click.FloatRange(min=0), metavar="NUMBER", help="Allowed difference, relative.")
 @click.option("--atol", type=click.FloatRange(min=0), metavar="NUMBER", help="Allowed difference, absolute.")
+@click.option("-y", "--yes", is_flag=True, help="Run a bundle without asking.")
+@ALLOW_ADDRESSES
+@ALLOWED_SIGNERS
+@SIGNED
 @click.option("--junit", metavar="FILE", help="Also write the verdict as a JUnit file (.xml).")
 @OFFLINE
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON; the command's output goes to stderr.")
-def reproduce(run: str, as_json: bool, **options: str | bool | float | tuple[str, ...] | None) -> int:
-    """Run RUN again from its record alone, and say whether the results came out the same.
+def reproduce(run: str, as_json: bool, **options: str | bool | float | tuple[str, ...] | Path | None) -> int:
+    r"""Run RUN again from its record alone, and say whether the results came out the same.
 
-    Exits with 0 only if they are identical or within tolerance. Example: proj reproduce latest --rtol 1e-6
+    RUN may be a bundle that `proj export` wrote: what would run is shown, and runs when you agree. Exits with 0 only if
+    the results are identical or within tolerance.
+
+    \b
+    Examples:
+      proj reproduce latest --rtol 1e-6
+      proj reproduce run.zip
     """
     request = ReproduceRequest(
         run=run,
@@ -67,9 +94,14 @@ def reproduce(run: str, as_json: bool, **options: str | bool | float | tuple[str
     junit = None if options["junit"] is None else str(options["junit"])
     check_target(junit, ".xml")
     home = enter_home(writing=True)
-    Database.check(home.database)
+    bundle = find_bundle(run)
+    if bundle is None:
+        Database.check(home.database)
     warn_of_lost_store(home)
-    found = reproduce_run(request, home, show_hints_once(show_event), Echo.STDERR)
+    if bundle is None:
+        found = reproduce_run(request, home, show_hints_once(show_event), Echo.STDERR)
+    else:
+        found = _reproduce_bundle(bundle, request, home, options)
     if junit is not None:
         write_atomically(Path(junit), junit_xml(found))
     if as_json:
@@ -77,6 +109,20 @@ def reproduce(run: str, as_json: bool, **options: str | bool | float | tuple[str
     else:
         print_reproduction(found)
     return 0 if found.verdict.is_reproduced else 1
+
+
+def _reproduce_bundle(path: Path, request: ReproduceRequest, home: Home, options: _Options) -> Reproduction:
+    """Take the run of a bundle over, and reproduce it when the user agrees."""
+    signers = options["allowed_signers"]
+    report = show_hints_once(show_event)
+    with opened_bundle(path, home) as bundle:
+        require_allowed(bundle, addresses=bool(options["allow_addresses"]))
+        known = signers if isinstance(signers, Path) else None
+        signature = require_signature(bundle, known, needed=bool(options["signed"]))
+        taken = take(bundle, home, report)
+    approve = confirmation(bundle, describe_signature(signature), yes=bool(options["yes"]))
+    request = structs.replace(request, run=taken.run_id)
+    return reproduce_run(request, home, report, Echo.STDERR, approve)
 
 
 def print_reproduction(found: Reproduction) -> None:

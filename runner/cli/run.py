@@ -35,10 +35,12 @@ from runner.store.records import read_record
 from runner.workflow import run_with_repairs
 
 if TYPE_CHECKING:
+    from runner import resumption
     from runner.cli import notification, resume
 else:
     notification = LazyModule("runner.cli.notification")
     resume = LazyModule("runner.cli.resume")
+    resumption = LazyModule("runner.resumption")
 
 Option = str | float | bool | tuple[str, ...] | None
 
@@ -185,12 +187,18 @@ def run(
     line = ProgressLine()
     with progress.observing(line) if sys.stderr.isatty() else nullcontext():
         report = line.reporting(report)
-        plan = make_plan(request, home, report)
+        plan = _plan(request, home, report)
         if dry_run:
             print_plan(describe_plan(plan), plan.request.experiment_id, as_json)
             return 0
         outcome = run_with_repairs(plan, report, choose_echo(as_json=as_json, no_tty=bool(options["no_tty"])))
     return _finish(plan, outcome, as_json=as_json)
+
+
+def _plan(request: RunRequest, home: Home, report: Report) -> Plan:
+    if request.resumes is None:
+        return make_plan(request, home, report)
+    return resumption.plan_resumption(request, request.resumes, home, report)
 
 
 def choose_echo(*, as_json: bool, no_tty: bool) -> Echo:
@@ -226,7 +234,7 @@ def _run_detached(request: RunRequest, home: Home, report: Report, *, as_json: b
             report(event)
 
         def run_quietly() -> int:
-            plan = make_plan(request, home, shown)
+            plan = _plan(request, home, shown)
             return _finish(plan, run_with_repairs(plan, shown, Echo.NONE), as_json=False)
 
         return guard_errors(run_quietly)

@@ -23,7 +23,7 @@ from runner.reproduction.tolerance import Allowance, Tolerances
 from runner.reproduction.verdict import Comparison, InputCheck, InputState, Reproduction, Verdict, decide
 from runner.runs.local import LocalReader
 from runner.settings import Home
-from runner.source.recorded import open_recorded
+from runner.source.run_code import open_recorded
 from runner.store import lost_runs, runs, values
 from runner.store.database import Database
 from runner.workflow import run_plan
@@ -68,7 +68,8 @@ def reproduce(
     checked = check_inputs(record, snapshot, request.inputs, home)
     if checked.bad and not request.allow_changed_inputs:
         return _refused(record, checked)
-    plan = plan_reproduction(record, (source, snapshot, home), checked, request.parameters, report)
+    source = structs.replace(source, recorded=checked.files)
+    plan = plan_reproduction(record, (source, snapshot), request.parameters, home, report)
     approve(plan)
     rules = tolerances(request, plan, record)
     outcome = run_plan(plan, report, echo)

@@ -14,9 +14,9 @@ from runner.settings import Home
 from runner.source.archive import LARGEST_CONTENT, MOST_RATIO, UNSUSPICIOUS
 from runner.source.durable import write_durably
 from runner.source.gitcommand import GitDirectory, git
-from runner.source.restoring import require_sound_objects
 from runner.source.snapshot import read_run_metadata
 from runner.source.snapshot_store import RunCommit, keep_commit, read_run_commit, run_ref, store_git_directory
+from runner.source.sound_objects import require_sound_objects
 from runner.source.transfer import copy_tree
 
 

@@ -13,11 +13,11 @@ from runner.errors import GitError, InvalidValueError, SnapshotError
 from runner.model import Event, EventKind, Report
 from runner.settings import Home
 from runner.source.checkout import Table, checkout_tree
-from runner.source.damage import problem_of_loose
 from runner.source.gitcommand import CONTENT_LIMIT, GitDirectory, git
 from runner.source.opening import Source
 from runner.source.snapshot import LargeFile, read_large
 from runner.source.snapshot_store import damaged_run, read_run_commit, store_git_directory
+from runner.source.sound_objects import require_sound_objects
 
 _DIFF = ("diff", "--binary", "--full-index", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames")
 
@@ -49,31 +49,6 @@ def checkout(run_id: str, destination: Path, home: Home, report: Report) -> str:
                 Event(kind=EventKind.WARNING, message=message, hint=f"It had {one.size} bytes, SHA-256 {one.sha256}")
             )
     return stored.tree
-
-
-def require_sound_objects(home: Home, run_id: str, *trees: str) -> None:
-    """Compare the loose objects of trees with their ids, because git reads them without doing so.
-
-    Raises:
-        SnapshotError: an object has other content than its id says.
-    """
-    directory = store_git_directory(home)
-    _require_sound(home, run_id, trees)
-    for tree in trees:
-        try:
-            entries = git(directory, "ls-tree", "-rtz", tree).split(b"\0")
-        except GitError as error:  # an object in the place of a subtree is no tree
-            raise damaged_run(run_id, error.context or error.message) from error
-        heads = (entry.split(b"\t")[0].split(b" ") for entry in entries)  # each entry is "mode type id<TAB>path"
-        _require_sound(home, run_id, {head[2].decode() for head in heads if len(head) > 2})  # noqa: PLR2004
-
-
-def _require_sound(home: Home, run_id: str, identities: Iterable[str]) -> None:
-    for identity in identities:
-        path = home.snapshot_store / "objects" / identity[:2] / identity[2:]
-        problem = problem_of_loose(path) if path.exists() else None
-        if problem is not None:
-            raise damaged_run(run_id, f"object {identity}: {problem}")
 
 
 def _bring(one: LargeFile, target: Path, origin: Path | None) -> bool:

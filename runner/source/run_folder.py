@@ -36,9 +36,9 @@ from runner.source.snapshot import Snapshot, path_text, retake_snapshot
 from runner.source.unwanted import CACHES, ENVIRONMENT_MARKS
 
 if TYPE_CHECKING:
-    from runner.source import recorded
+    from runner.source import recorded_files
 else:
-    recorded = LazyModule("runner.source.recorded")
+    recorded_files = LazyModule("runner.source.recorded_files")
 
 _WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 _MISSING = r"(?m)^.*No such file or directory.*$"
@@ -260,7 +260,7 @@ def check_out(
         pass  # a commit may lack the folder
     layout = Layout(root=root, top=top, project=project, laid=laid, provided=provided)
     if source.recorded:
-        outside = tuple(recorded.bring_recorded(project, (root, top), source.recorded))
+        outside = tuple(recorded_files.provide_outside(project, (root, top), source.recorded))
     else:
         outside = provide_inputs(layout, source.project, required_paths, report)
     # A tree of which a link was replaced is not complete: the next run that gets this folder must list it.
@@ -298,7 +298,7 @@ def _files_to_provide(
     snapshot: Snapshot, source: Source, home: Home, required_paths: RequiredPaths, ignored: list[bytes]
 ) -> FilesToProvide:
     if source.recorded:
-        return recorded.recorded_files(source.recorded, snapshot.code.subdirectory or ".")
+        return recorded_files.files_beside(source.recorded, snapshot.code.subdirectory or ".")
     if source.root is None:
         return FilesToProvide(files=[], folders=[], crowded=[])
     outputs = [os.fsencode(normpath(f"{snapshot.code.subdirectory or '.'}/{path}")) for path in required_paths.outputs]

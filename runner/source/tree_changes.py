@@ -8,8 +8,8 @@ from msgspec import Struct
 from runner.errors import GitError
 from runner.settings import Home
 from runner.source.gitcommand import git
-from runner.source.restoring import require_sound_objects
 from runner.source.snapshot_store import damaged_run, read_run_commit, store_git_directory
+from runner.source.sound_objects import require_sound_objects
 
 _DIFF = ("--literal-pathspecs", "diff", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames")
 _SETTINGS = (("core.bigFileThreshold", "512k"), ("core.quotePath", "false"))

@@ -286,6 +286,10 @@ def test_a_lock_that_was_changed_is_refused(proj: RunProj, make_repository: Make
     refused = proj("reproduce", run_id)
     assert refused.code == 1
     assert "lock" in refused.err
+    (clean_room / "home" / "runs" / run_id / "lock.txt").unlink()
+    gone = proj("reproduce", run_id)
+    assert gone.code == 1
+    assert "is not there any more" in gone.err
 
 
 def test_wrong_usage_exits_with_2(proj: RunProj, make_repository: MakeRepository) -> None:

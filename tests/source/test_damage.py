@@ -144,6 +144,16 @@ def test_each_damaged_object_is_found_and_healed(
         checkout("run1", tmp_path / f"whole{number}", home, Said())
 
 
+def test_a_folder_that_contains_itself_is_found(make_repository: MakeRepository, home: Home, tmp_path: Path) -> None:
+    tree = run(make_repository(FILES), None, home, "run1")[0]
+    folder = git(home.snapshot_store, "rev-parse", f"{tree}:sub")
+    paths = {path.parent.name + path.name: path for path in objects_of(home)}
+    rewrite(paths[folder], paths[tree].read_bytes())
+    with pytest.raises(SnapshotError, match="run1") as caught:
+        checkout("run1", tmp_path / "out", home, Said())
+    assert folder in str(caught.value.context)
+
+
 def get_back(run_id: str, target: Path, home: Home) -> bytes:
     """Read all that is kept of a run."""
     checkout(run_id, target, home, Said())

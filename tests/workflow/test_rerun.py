@@ -159,6 +159,18 @@ def test_the_environment_of_a_rerun_is_compared_with_the_one_before() -> None:
     assert describe_deviations(None, after) is None
 
 
+def test_damaged_code_is_refused_before_the_start(proj: RunProj, root: Path, home: Home) -> None:
+    before = first_run(proj, root).json
+    identity = git(home.snapshot_store, "rev-parse", f"{before['code']['tree']}:train.py")
+    stored = home.snapshot_store / "objects" / identity[:2] / identity[2:]
+    stored.chmod(0o600)
+    stored.write_bytes(b"damaged")
+    refused = proj("rerun", before["run_id"])
+    assert refused.code == 1
+    assert "damaged in the snapshot store" in refused.err
+    assert len(proj("list", "--json").json) == 1, "no run was started"
+
+
 @pytest.mark.env
 def test_the_lock_of_the_run_is_used_and_its_damage_is_named(
     proj: RunProj, home: Home, make_repository: MakeRepository
@@ -179,5 +191,32 @@ def test_the_lock_of_the_run_is_used_and_its_damage_is_named(
     assert lock is not None
     lock.write_text(lock.read_text().replace("1.15.0", "1.16.0"))
     refused = proj("rerun", before["run_id"], cwd=root)
+    assert refused.code == 1
+    assert "The lock of the run was changed since" in refused.err
+    lock.unlink()
+    gone = proj("rerun", before["run_id"], cwd=root)
+    assert gone.code == 1
+    assert "is not there any more" in gone.err
+
+
+@pytest.mark.env
+def test_a_resumed_run_has_the_lock_of_the_interrupted_one(
+    proj: RunProj, home: Home, make_repository: MakeRepository
+) -> None:
+    project = {
+        "MLproject": "name: x\npython_env: python_env.yaml\nentry_points:\n  main: {command: python t.py}\n",
+        "python_env.yaml": "python: '>=3.10'\ndependencies: [six]\n",
+        "t.py": "import os, six, sys\nsys.exit('PROJ_RESUMED_FROM' not in os.environ)\n",
+    }
+    root = make_repository(project, "locked")
+    before = proj("run", ".", "--json", "--as-of", "2021-01-01", cwd=root).json
+    shutil.rmtree(home.locks)
+    again = proj("run", "--resume", before["run_id"], "--json")
+    assert again.code == 0, again.err
+    assert again.json["environment"]["lock_digest"] == before["environment"]["lock_digest"]
+    lock = home.lock(before["run_id"])
+    assert lock is not None
+    lock.write_text(lock.read_text().replace("1.15.0", "1.16.0"))
+    refused = proj("run", "--resume", before["run_id"])
     assert refused.code == 1
     assert "The lock of the run was changed since" in refused.err

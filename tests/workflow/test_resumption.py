@@ -1,4 +1,4 @@
-"""An interrupted run is continued: same code, environment and parameters, its outputs laid back."""
+"""An interrupted run is continued: same code, environment and parameters, its outputs restored."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ from runner.settings import Home
 from runner.store import runs
 from runner.store.database import Database
 from runner.store.entities import NewRun
-from tests.conftest import MakeRepository, Result, RunProj, git
+from tests.conftest import MakeRepository, Result, RunProj, git, write_tree
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +36,9 @@ if not os.path.lexists('out/link'):
     os.symlink(os.path.abspath('out/done.txt'), 'out/link')
     os.symlink('done.txt', 'out/near')
     os.mkfifo('out/pipe')
-print(f"{len(done)} {sys.argv[1:]} {os.path.exists('out/link')} {os.environ.get('PROJ_RESUMED_FROM')}", flush=True)
+said = f"{len(done)} {sys.argv[1:]} {os.path.exists('out/link')} {os.environ.get('PROJ_RESUMED_FROM')}"
+open('{said}', 'w').write(said)  # proj may be killed before it prints it
+print(said, flush=True)
 if len(done) < 2:
     {how}
 """
@@ -48,11 +50,11 @@ LOCAL = ("--env-manager", "local")
 
 
 @pytest.fixture
-def project(make_repository: MakeRepository, request: pytest.FixtureRequest) -> Path:
+def project(make_repository: MakeRepository, request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     how = INTERRUPTIONS[getattr(request, "param", "failed")]
     files = {
         "MLproject": MANIFEST,
-        "sub/work.py": WORK.replace("{how}", how),
+        "sub/work.py": WORK.replace("{how}", how).replace("{said}", str(tmp_path / "said.txt")),
         "tracked.txt": "as committed",
         ".gitignore": "data/\n",
     }
@@ -72,14 +74,16 @@ def resumed(proj: RunProj, run_id: str, *words: str) -> Result:
 
 
 @pytest.mark.parametrize("project", ["failed", "lost"], indirect=True)
-def test_outputs_code_and_parameters_are_those_of_the_interrupted_run(proj: RunProj, project: Path, home: Home) -> None:
+def test_outputs_code_and_parameters_are_those_of_the_interrupted_run(
+    proj: RunProj, project: Path, home: Home, tmp_path: Path
+) -> None:
     (project / "sub" / "work.py").write_text((project / "sub" / "work.py").read_text() + "# not committed\n")
     proj("run", *LOCAL, "-P", "n=3", str(project))
     first = last(home)
     (project / "sub" / "work.py").write_text("this is no Python")
-    done = resumed(proj, first)
+    resumed(proj, first)
     second = last(home)
-    assert f"1 ['3', 'none'] True {first}" in done.err
+    assert (tmp_path / "said.txt").read_text() == f"1 ['3', 'none'] True {first}"
     third = resumed(proj, second)
     assert f"2 ['3', 'none'] True {second}" in third.err
     record = third.json
@@ -107,6 +111,33 @@ def test_an_output_that_is_gone_is_named(proj: RunProj, project: Path, home: Hom
     shutil.rmtree(home.artifacts(first))
     done = resumed(proj, first)
     assert "out/done.txt was not kept with the run" in done.err
+    assert "0 ['1', 'none'] True" in done.err
+
+
+def test_a_damaged_artifact_is_not_restored(proj: RunProj, project: Path, home: Home) -> None:
+    proj("run", *LOCAL, str(project))
+    first = last(home)
+    shutil.rmtree(home.folders / first)
+    kept = next(home.artifacts(first).rglob("done.txt"))
+    kept.chmod(0o600)
+    kept.write_text("y")  # of the same size
+    done = resumed(proj, first)
+    assert "'out/done.txt' changed since the run ended" in done.err
+    assert "0 ['1', 'none'] True" in done.err
+
+
+def test_artifacts_elsewhere_are_not_looked_for_here(
+    proj: RunProj, project: Path, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proj("run", *LOCAL, str(project))
+    first = last(home)
+    shutil.rmtree(home.folders / first)
+    with closing(Database.open(home.database)) as database:
+        database.execute("UPDATE runs SET artifact_uri = 's3://bucket/run'")
+    write_tree(tmp_path / "here", {"out/done.txt": "xx"})
+    monkeypatch.chdir(tmp_path / "here")
+    done = resumed(proj, first)
+    assert "out/done.txt is at s3://bucket/run" in done.err
     assert "0 ['1', 'none'] True" in done.err
 
 

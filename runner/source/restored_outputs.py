@@ -1,4 +1,4 @@
-"""Lays the outputs of an interrupted run back into the run folder of the run that continues it."""
+"""Restores the outputs of an interrupted run in the run folder of the run that continues it."""
 
 import os
 import stat
@@ -14,14 +14,14 @@ from runner.source.run_folder import RunFolder, without_environments
 from runner.source.unwanted import CACHES
 
 
-class LaidBack(Struct, frozen=True, kw_only=True):
-    """The files that were laid back, relative to the repository's folder, and notices about those that were not."""
+class RestoredOutputs(Struct, frozen=True, kw_only=True):
+    """The files that were restored, relative to the repository's folder, and notices about those that were not."""
 
     files: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
 
 
-def lay_back(old: Path, folder: RunFolder, recorded: Iterable[str]) -> LaidBack:
+def restore_outputs(old: Path, folder: RunFolder, recorded: Iterable[str]) -> RestoredOutputs:
     """Copy what an interrupted run wrote from its run folder, ``old`` being the repository's folder in it.
 
     ``recorded`` are the recorded outputs, relative to the repository's folder. A file that was provided to the run and
@@ -46,10 +46,10 @@ def lay_back(old: Path, folder: RunFolder, recorded: Iterable[str]) -> LaidBack:
             if _copy(source, target, (old, folder.top)):
                 files.append(name)
             else:
-                notices.append(f"{name} is neither a file nor a link, so it was not laid back")
+                notices.append(f"{name} is neither a file nor a link, so it was not restored")
         except (OSError, LinkError) as error:
-            notices.append(f"{name} could not be laid back: {error}")
-    return LaidBack(files=tuple(files), notices=tuple(notices))
+            notices.append(f"{name} could not be restored: {error}")
+    return RestoredOutputs(files=tuple(files), notices=tuple(notices))
 
 
 def _is_same(source: Path, target: Path) -> bool:
