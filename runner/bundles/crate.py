@@ -15,7 +15,7 @@ from runner.model import RunRecord, RunStatus
 
 CRATE_VERSION = "https://w3id.org/ro/crate/1.1"
 PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
-_ACTION, _AGENT, _PROGRAM, _ENVIRONMENT = "#run", "#agent", "#program", "#environment"
+_ACTION, _AGENT, _LICENSE = "#run", "#agent", "#license"
 _DIGEST = {"sha256": "https://w3id.org/ro/terms/workflow-run#sha256"}
 _DESCRIPTIONS = {
     layout.RECORD: "The record of the run: code, environment, parameters, inputs, outputs, machine, resources",
@@ -47,6 +47,12 @@ def describe_crate(content: Content, files: Iterable[BundleFile]) -> Mapping[str
             "version": "0.5",
         },
         _action(content, listed, parameters, elsewhere),
+        {
+            "@id": _LICENSE,
+            "@type": "CreativeWork",
+            "name": "Terms of the project",
+            "description": f"The terms that the project itself names apply; its files are in {layout.CODE}.",
+        },
         {"@id": _AGENT, "@type": "Person", "name": record.tags.get(USER_TAG) or "unknown"},
         _program(record),
         _environment(record),
@@ -70,7 +76,8 @@ def _root(record: RunRecord, files: Iterable[BundleFile]) -> Entity:
         "name": title,
         "description": f"One recorded run of {_project(record)} with all that is needed to derive its results again.",
         "datePublished": record.ended_at or record.started_at or "1970-01-01",
-        "license": "The terms of the project, whose files are in code.bundle, apply.",
+        "license": {"@id": _LICENSE},
+        "author": {"@id": _AGENT},
         "conformsTo": {"@id": PROFILE},
         "hasPart": [_reference(one.path) for one in files],
         "mentions": {"@id": _ACTION},
@@ -88,16 +95,16 @@ def _action(
         "@type": "CreateAction",
         "name": f"Run {record.run_id} of {record.entry_point}",
         "description": record.command or "",
-        "instrument": {"@id": _PROGRAM},
+        "instrument": {"@id": _program_id(record)},
         "agent": {"@id": _AGENT},
-        "object": [*read, *({"@id": one["@id"]} for one in (*parameters, *elsewhere)), {"@id": _ENVIRONMENT}],
+        "object": [*read, *({"@id": one["@id"]} for one in (*parameters, *elsewhere))],
         "result": [_reference(one.path) for one in files if one.path.split("/")[0] in made],
-        "actionStatus": {"@id": _status(record)},
+        "actionStatus": _status(record),
     }
     for key, moment in (("startTime", record.started_at), ("endTime", record.ended_at)):
         if moment:
-            entity[key] = moment
-    if record.reason:
+            entity[key] = moment.replace("Z", "+00:00")
+    if record.reason and record.status != RunStatus.FINISHED.value:
         entity["error"] = record.reason
     return entity
 
@@ -110,27 +117,36 @@ def _status(record: RunRecord) -> str:
 def _program(record: RunRecord) -> Entity:
     code = record.code
     entity: Entity = {
-        "@id": _PROGRAM,
+        "@id": _program_id(record),
         "@type": "SoftwareApplication",
         "name": f"{_project(record)}, entry point {record.entry_point}",
         "softwareVersion": (code.commit or code.tree) if code else "unknown",
         "identifier": code.swhid if code else "",
-        "softwareRequirements": {"@id": _ENVIRONMENT},
-        "url": code.remote if code and code.remote and "://" in code.remote else f"#{layout.CODE}",
+        "softwareRequirements": {"@id": _environment_id(record)},
+        "url": code.remote if code and code.remote and "://" in code.remote else _program_id(record),
     }
     return entity
+
+
+def _program_id(record: RunRecord) -> str:
+    return f"urn:{record.code.swhid}" if record.code else "urn:proj:unknown"
+
+
+def _environment_id(record: RunRecord) -> str:
+    environment = record.environment
+    return f"urn:proj:environment:{(environment.digest if environment else None) or 'none'}"
 
 
 def _environment(record: RunRecord) -> Entity:
     environment = record.environment
     packages = ", ".join(f"{name} {version}" for name, version in environment.packages) if environment else ""
     return {
-        "@id": _ENVIRONMENT,
+        "@id": _environment_id(record),
         "@type": "SoftwareApplication",
         "name": f"Python {environment.python}" if environment and environment.python else "environment",
         "softwareVersion": (environment.python if environment else None) or "unknown",
         "description": packages or "no packages",
-        "url": "#environment",
+        "url": _environment_id(record),
     }
 
 

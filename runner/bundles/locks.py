@@ -33,8 +33,7 @@ def check_lock(path: Path, record: RunRecord, name: str) -> tuple[str, ...]:
     except (ForeignTextError, OSError) as error:
         raise BundleError(f"{name} is damaged: its lock can't be read", context=str(error)) from error
     digest = read_lock(text, Interpreter(path="", version="", implementation="", platform="")).digest
-    known = record.environment.lock_digest if record.environment else None
-    if known is not None and known != digest:
+    if record.environment is not None and record.environment.lock_digest != digest:
         raise BundleError(f"{name} is damaged: its lock is not the one that its record names")
     return tuple(dict.fromkeys(found for line in logical_lines(text) if (found := _address_in(line.text, name))))
 

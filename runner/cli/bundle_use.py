@@ -139,7 +139,8 @@ def plan_lines(plan: RunRecord, bundle: "reading.CheckedBundle", signature: str)
     for one in plan.parameters:
         yield f"  parameter:   {one.name} = {one.value}"
     if environment is not None:
-        yield f"  environment: {environment.manager}, Python {environment.python}, packages from {packages}"
+        built = "what is installed here" if environment.manager == "local" else f"packages from {packages}"
+        yield f"  environment: {environment.manager}, Python {environment.python}, {built}"
         for option in environment.engine_options:
             yield f"  container:   -A {option}"
     for address in bundle.addresses:
