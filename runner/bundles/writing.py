@@ -127,6 +127,16 @@ def _add(archive: ZipFile, part: Part) -> BundleFile:
     return BundleFile(path=part.path, size=size, sha256=digest.hexdigest())
 
 
+def digest_part(part: Part) -> BundleFile:
+    """Return the entry of the manifest for a file."""
+    digest = hashlib.sha256()
+    size = 0
+    for piece in part.pieces():
+        digest.update(piece)
+        size += len(piece)
+    return BundleFile(path=part.path, size=size, sha256=digest.hexdigest())
+
+
 def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
     yield first
     yield from rest

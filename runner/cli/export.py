@@ -1,6 +1,5 @@
 """``proj export``: writes a run as one file with all that its reproduction needs."""
 
-import re
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ from runner.bundles.signing import sign
 from runner.bundles.writing import BundleRequest, write_bundle
 from runner.cli import completions
 from runner.cli.home import enter_home
-from runner.cli.options import OFFLINE
+from runner.cli.options import OFFLINE, read_size
 from runner.cli.output import size
 from runner.cli.run_choice import check_target
 from runner.cli.text import print_lines, print_message, printable, show_event
@@ -22,7 +21,6 @@ from runner.errors import UsageError
 from runner.store.database import Database
 from runner.store.run_selection import resolve
 
-_UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 _SHOWN = 10
 
 
@@ -75,15 +73,3 @@ def export(run: str, target: str, as_json: bool, **options: str | bool | None) -
     if len(done.left_out) > _SHOWN:
         print_message(f"  and {len(done.left_out) - _SHOWN} more; see --json")
     return 0
-
-
-def read_size(text: str) -> int:
-    """Return the bytes of a size such as ``100M``.
-
-    Raises:
-        UsageError: the text is not a size.
-    """
-    match = re.fullmatch(r"(\d{1,9})\s*([kmgt]?)i?b?", text.strip().lower())
-    if match is None:
-        raise UsageError(f"'{printable(text)}' is not a valid size", hint="Examples: 500M or 20G.")
-    return int(match[1]) * _UNITS[match[2]]

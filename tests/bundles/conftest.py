@@ -47,7 +47,7 @@ def project(make_repository: MakeRepository) -> Path:
 
 
 @pytest.fixture
-def exported(proj: RunProj, project: Path, tmp_path: Path) -> Exported:
+def exported_run(proj: RunProj, project: Path, tmp_path: Path) -> Exported:
     """Return a run and its bundle with inputs."""
     done = proj("run", ".", "--env-manager", "local", "--json", cwd=project)
     assert done.code == 0, done.err
@@ -55,3 +55,9 @@ def exported(proj: RunProj, project: Path, tmp_path: Path) -> Exported:
     written = proj("export", "latest", "-o", str(bundle), "--include-inputs", "1M")
     assert written.code == 0, written.err
     return Exported(project, str(done.json["run_id"]), bundle)
+
+
+@pytest.fixture
+def exported(exported_run: Exported) -> Exported:
+    """Return the run and its bundle; a file of tests may give another one."""
+    return exported_run

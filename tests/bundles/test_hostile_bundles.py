@@ -40,6 +40,19 @@ def zipped(target: Path, entries: list[tuple[zipfile.ZipInfo | str, bytes]]) -> 
     return target
 
 
+_MADE: list[tuple[str, bytes]] = []
+"""The bundle that all tests of this file change; made once."""
+
+
+@pytest.fixture
+def exported(request: pytest.FixtureRequest, tmp_path: Path) -> Exported:
+    if not _MADE:
+        first: Exported = request.getfixturevalue("exported_run")
+        _MADE.append((first.run_id, first.bundle.read_bytes()))
+    (tmp_path / "run.zip").write_bytes(_MADE[0][1])
+    return Exported(tmp_path, _MADE[0][0], tmp_path / "run.zip")
+
+
 NAMES = [
     "../escaped",
     "outputs/../../escaped",
@@ -147,7 +160,7 @@ LIES: dict[str, tuple[Change, str]] = {
     "another tree": (change_manifest(tree="1" * 40), "The code in"),
     "an option as tree": (change_manifest(tree="--upload-pack=touch x"), "no valid run or tree"),
     "a digest that is none": (
-        lambda files, _: {"files": [{"path": "record.json", "size": 1, "sha256": "x"}, {"path": "metrics.csv"}]},
+        lambda _files, _: {"files": [{"path": "record.json", "size": 1, "sha256": "x"}, {"path": "metrics.csv"}]},
         "can't be read",
     ),
     "no record": (replace_file("record.json", None), "has no record.json"),
@@ -189,33 +202,24 @@ def test_a_file_that_differs_from_its_digest_or_is_not_listed(exported: Exported
     assert "incomplete" in refused(fewer, tmp_path / "g")
 
 
+def written(root: Path, content: bytes, kind: str) -> str:
+    words = ["git", "hash-object", "-w", "--literally", "-t", kind, "--stdin"]
+    return subprocess.run(words, cwd=root, input=content, check=True, capture_output=True).stdout.decode().strip()
+
+
 def forged_code(tmp_path: Path, run_id: str, tree: str) -> bytes:
     """Return a git bundle with a tree that git's own commands refuse to make; ``tree`` is in `git mktree` format."""
     root = tmp_path / "forged"
     root.mkdir()
     git(root, "init", "--quiet")
-    blob = (
-        subprocess.run(
-            ["git", "hash-object", "-w", "--stdin"],
-            cwd=root,
-            input=b"#!/bin/sh\ntouch ran\n",
-            check=True,
-            capture_output=True,
-        )
-        .stdout.decode()
-        .strip()
-    )
+    blob = written(root, b"#!/bin/sh\ntouch ran\n", "blob")
     content = b""
     for line in tree.splitlines():
         mode, name = line.split(" ", 1)
         content += f"{mode} {name}".encode() + b"\0" + bytes.fromhex(blob)
-    made = subprocess.run(
-        ["git", "hash-object", "-w", "--literally", "-t", "tree", "--stdin"],
-        cwd=root, input=content, check=True, capture_output=True,
-    ).stdout.decode().strip()  # fmt: skip
-    message = f"run {run_id}\n\n" + json.dumps(
-        {"commit": None, "dirty": False, "remote": None, "root": None, "large": []}
-    )
+    made = written(root, content, "tree")
+    about = {"commit": None, "dirty": False, "remote": None, "root": None, "large": []}
+    message = f"run {run_id}\n\n{json.dumps(about)}"
     commit = git(root, "commit-tree", made, "-m", message)
     git(root, "update-ref", f"refs/runs/{run_id}", commit)
     git(root, "bundle", "create", "--quiet", str(tmp_path / "forged.bundle"), f"refs/runs/{run_id}")
