@@ -2,10 +2,14 @@
 
 import json
 import re
+import subprocess
+import sys
 import zipfile
+from pathlib import Path
 from typing import Any
 
 import pytest
+from uv import find_uv_bin
 
 from tests.bundles.conftest import Exported
 
@@ -70,3 +74,23 @@ def test_rules_of_process_run_crate(entities: dict[str, Any]) -> None:
     assert {entities[name]["@type"] for name in references(action["result"])} == {"File"}
     parameters = [one for one in entities.values() if one["@type"] == "PropertyValue"]
     assert {one["name"]: one["value"] for one in parameters} == {"alpha": "0.5", "data": "data/numbers.txt"}
+
+
+KNOWN = ("SoftwareApplication id", "publisher", "affiliation")
+"""Recommendations that a run can't follow: its program and people have no web page, and no publisher."""
+
+
+@pytest.mark.env
+def test_roc_validator_accepts_it(exported: Exported, tmp_path: Path) -> None:
+    python = tmp_path / "validator" / "bin" / "python"
+    uv = find_uv_bin()
+    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, python.parent.parent], check=True)
+    packages = ("roc-validator==0.13.0", "rocrate==0.16.0")
+    subprocess.run([uv, "pip", "install", "--quiet", "--python", python, *packages], check=True)
+    with zipfile.ZipFile(exported.bundle) as archive:
+        archive.extractall(tmp_path / "crate")
+    words = [python, Path(__file__).with_name("validate_crate.py"), tmp_path / "crate"]
+    lines = subprocess.run(words, check=True, capture_output=True, text=True).stdout.split("\n")
+    assert "validated" in lines, lines
+    issues = [line for line in lines if line.startswith(("REQUIRED", "RECOMMENDED"))]
+    assert [one for one in issues if one.startswith("REQUIRED") or not any(known in one for known in KNOWN)] == []
