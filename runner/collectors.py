@@ -214,9 +214,9 @@ def explain_failure(finished: Finished) -> None:
     recorder = finished.recorder
     log = "" if finished.is_finished else recorder.end_of_log()
     is_failed = finished.execution.ending.status is RunStatus.FAILED
-    place = failures.find_failure(log, finished.folder.project, finished.folder.top) if is_failed else None
-    if place:
-        recorder.add(failed_at=recorder.plan.masker.text(place))
+    position = failures.find_failure(log, finished.folder.project, finished.folder.top) if is_failed else None
+    if position:
+        recorder.add(failed_at=recorder.plan.masker.text(position))
     why = finished.folder.explain_missing(log, recorder.plan.source.project) if log else None
     if why:
         recorder.report(Event(kind=EventKind.WARNING, message=why))

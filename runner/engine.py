@@ -59,8 +59,8 @@ class Engine(Struct, frozen=True, kw_only=True):
         """Whether an init program for containers is installed: docker includes one, podman searches for catatonit."""
         if self.kind is EngineKind.DOCKER or not self.is_here:
             return True
-        places = ("/usr/local/libexec/podman", "/usr/local/lib/podman", "/usr/libexec/podman", "/usr/lib/podman")
-        return find_program("catatonit") is not None or any(Path(place, "catatonit").exists() for place in places)
+        folders = ("/usr/local/libexec/podman", "/usr/local/lib/podman", "/usr/libexec/podman", "/usr/lib/podman")
+        return find_program("catatonit") is not None or any(Path(folder, "catatonit").exists() for folder in folders)
 
     @property
     def user_options(self) -> tuple[str, ...]:
@@ -82,13 +82,13 @@ class Engine(Struct, frozen=True, kw_only=True):
         """The option for an init that forwards signals to the command and reaps its orphans, if one is installed."""
         return ("--init",) if self.has_init else ()
 
-    def run(self, *words: str, timeout: float | None = 60.0) -> Completed:
+    def run(self, *arguments: str, timeout: float | None = 60.0) -> Completed:
         """Run a short command of the engine to its end, whatever its exit code.
 
         Raises:
             ExecutionError: it can't be started or takes longer than ``timeout`` seconds.
         """
-        return capture([self.program, *words], timeout=timeout)
+        return capture([self.program, *arguments], timeout=timeout)
 
 
 class ContainerRun(Struct, frozen=True, kw_only=True):

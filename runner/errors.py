@@ -102,7 +102,7 @@ class StoreError(ProjError):
     reference = "store"
 
 
-class NoRoomError(StoreError):
+class FullDiskError(StoreError):
     """The disk of the store is full."""
 
 

@@ -13,7 +13,7 @@ from runner.process import Echo
 from runner.runs.local import LocalReader
 from runner.runs.opening import open_remote, server_to_read
 from runner.runs.reader import RunDescription, RunQuery, RunReader, description_of
-from runner.settings import Home, open_home
+from runner.settings import Exposure, enter_home
 from runner.store import lost_runs
 from runner.store.database import Database
 from runner.store.search import RecordPage
@@ -38,8 +38,8 @@ def run(
         TypeError: an option does not exist or has a wrong type.
         ProjError: the run could not be started, or its environment could not be built.
     """
-    words = {name: str(value) for name, value in parameters.items()}
-    facts = {"uri": uri, "entry_point": entry_point, "parameters": words, **options}
+    texts = {name: str(value) for name, value in parameters.items()}
+    facts = {"uri": uri, "entry_point": entry_point, "parameters": texts, **options}
     unknown = sorted(set(facts) - set(RunRequest.__struct_fields__))
     if unknown:
         raise TypeError(f"run() has no option {', '.join(map(repr, unknown))}")
@@ -47,7 +47,7 @@ def run(
         request = msgspec.convert(facts, RunRequest)
     except msgspec.ValidationError as error:
         raise TypeError(str(error)) from error
-    home = _enter_home(writing=True)
+    home = enter_home(_warn, writing=True)
     Database.check(home.database)
     outcome = run_project(request, home, _log_event, Echo.SPLIT)
     if outcome.error:
@@ -69,7 +69,7 @@ def reproduce(options: Mapping[str, object]) -> "verdict.Reproduction":
         request = msgspec.convert(dict(options), reproducing.ReproduceRequest)
     except msgspec.ValidationError as error:
         raise TypeError(str(error)) from error
-    home = _enter_home(writing=True)
+    home = enter_home(_warn, writing=True)
     Database.check(home.database)
     return reproducing.reproduce(request, home, _log_event, Echo.SPLIT)
 
@@ -113,7 +113,7 @@ def _open_reader(tracking_uri: str | None) -> Iterator[RunReader]:
             LOG.info("reading %s", reader.server)
             yield reader
         return
-    home = _enter_home()
+    home = enter_home(_warn)
     with closing(Database.open_to_read(home.database)) as database:
         lost_runs.show_lost(database)
         yield LocalReader(database, home, LOG.info)
@@ -124,15 +124,8 @@ def _search(query: RunQuery, tracking_uri: str | None) -> RecordPage:
         return reader.search(query)
 
 
-def _enter_home(*, writing: bool = False) -> Home:
-    """Return proj's home, created first if ``writing``; log a warning if other users can access it."""
-    home = open_home()
-    if writing:
-        home.ensure()
-    exposure = home.exposure()
-    if exposure is not None:
-        LOG.warning("%s: %s", exposure.message, exposure.hint)
-    return home
+def _warn(exposure: Exposure) -> None:
+    LOG.warning("%s: %s", exposure.message, exposure.hint)
 
 
 def _check_pandas() -> None:

@@ -37,7 +37,7 @@ from runner.manifest import (
     render_command,
     require_own_files,
     secret_texts,
-    shell_word,
+    shell_operator,
     spell_numbers,
 )
 from runner.model import (
@@ -355,9 +355,9 @@ def select_entry_point(manifest: Manifest, request: RunRequest, files: ProjectFi
     """
     if request.command and request.entry_point is not None:
         raise UsageError("a run has an entry point (-e) or a command (after --), not both")
-    if word := shell_word(request.command):
+    if operator := shell_operator(request.command):
         raise UsageError(
-            f"'{word}' after -- is no word for a program", hint="start a shell: -- bash -c 'first && second'"
+            f"'{operator}' after -- is no word for a program", hint="start a shell: -- bash -c 'first && second'"
         )
     if request.command:
         return entry_point_of(request.command, files)

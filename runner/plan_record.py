@@ -78,12 +78,12 @@ def declared_record(plan: Plan, record: EnvironmentRecord) -> EnvironmentRecord:
     given = [(name, value) for name, value in plan.request.container_options if container]
     gpus = [("gpus", container.gpus)] if container and container.gpus and "gpus" not in dict(given) else []
     # In `env=NAME=VALUE` the inner name decides whether the value is masked as a secret.
-    inner = [(name, value if value is None else plan.masker.words((value,))[0]) for name, value in (*gpus, *given)]
-    words = tuple(name if value is None else f"{name}={value}" for name, value in inner)
+    inner = [(name, value if value is None else plan.masker.arguments((value,))[0]) for name, value in (*gpus, *given)]
+    assignments = tuple(name if value is None else f"{name}={value}" for name, value in inner)
     return structs.replace(
         record,
         declared=declaration.path or key,
-        engine_options=plan.masker.words(words),
+        engine_options=plan.masker.arguments(assignments),
     )
 
 

@@ -73,6 +73,7 @@ class RunRecorder:
         self.database = database
         self.run_id = run.run_id
         self.experiment_id = run.experiment_id
+        self._started_at = run.started_at
         self.folder = plan.home.run(run.run_id)
         """The folder of the files kept with the run: log, lock, artifacts."""
         self.live: live.LiveForwarder | None = None
@@ -187,7 +188,8 @@ class RunRecorder:
         def write() -> None:
             with self.database.transaction():
                 runs.set_details(self.database, self.run_id, self._details)
-                runs.update(self.database, self.run_id, ended_at=outcome.ended_at)
+                # The clock may have been set back since the start.
+                runs.update(self.database, self.run_id, ended_at=max(self._started_at, outcome.ended_at))
 
         self._write_with_reserve(write)
 

@@ -1,20 +1,20 @@
 """Takes the environment of a new run from the record of an earlier run: lock, interpreter, engine options."""
 
+from pathlib import Path
+
 from msgspec import structs
 
 from runner.base.masking import STARS
 from runner.environments.model import Interpreter
-from runner.environments.resolve.locking import PACKAGE, read_lock
-from runner.environments.specs import ProjectLock, PythonSpec
+from runner.environments.resolve.locking import LOCK_CHANGED, LOCK_CHANGED_HINT, PACKAGE, read_lock
+from runner.environments.specs import CondaFileSpec, ProjectLock, PythonSpec, RecordedLock
 from runner.errors import EnvironmentSetupError, UsageError
 from runner.model import EnvironmentRecord
 from runner.plan import Plan
 
-_DAMAGED = "`proj verify` names what else is damaged."
-
 
 def with_recorded_lock(plan: Plan, run_id: str, environment: EnvironmentRecord | None) -> Plan:
-    """Return a plan that installs exactly what a recorded run had; only pip's locks are used so far.
+    """Return a plan that installs exactly what a recorded run had.
 
     The plan is unchanged if its backend installs nothing, or if the run had no environment yet.
 
@@ -22,34 +22,41 @@ def with_recorded_lock(plan: Plan, run_id: str, environment: EnvironmentRecord |
         EnvironmentSetupError: the recorded lock is missing or was changed.
     """
     spec, path = plan.spec, plan.home.lock(run_id)
-    if environment is None or environment.python is None or not isinstance(spec, PythonSpec):
+    if not plan.backend.capabilities.builds_prefixes or not isinstance(spec, PythonSpec):
         return plan
-    if not plan.backend.capabilities.builds_prefixes or (path is not None and path.name != "lock.txt"):
+    if environment is None or environment.python is None:
         return plan
-    if path is None:
-        if environment.lock_digest is None:
-            return plan
-        raise EnvironmentSetupError(f"The lock of the run {run_id[:8]} is not there any more", hint=_DAMAGED)
-    text, python = path.read_text("utf-8"), environment.python
+    if path is not None:
+        locked = _conda_spec if path.suffix == ".yml" else _python_spec
+        recorded = locked(spec, path, environment, environment.python)
+        packages = plan.home.packages(run_id)
+        if packages.is_dir():  # packages that came with the run replace every index
+            recorded = structs.replace(recorded, options=("--no-index", f"--find-links {packages}"))
+        return structs.replace(plan, spec=recorded, additions=())
+    if environment.lock_digest is None:
+        return plan
+    raise EnvironmentSetupError(f"The lock of the run {run_id[:8]} is not there any more", hint=LOCK_CHANGED_HINT)
+
+
+def _conda_spec(spec: PythonSpec, path: Path, environment: EnvironmentRecord, _python: str) -> PythonSpec:
+    """Return a spec with a lock of conda packages, which is compared with its digest when it is read."""
+    if not isinstance(spec, CondaFileSpec):
+        return spec
+    lock = RecordedLock(path=str(path), text=path.read_text("utf-8"), digest=environment.lock_digest)
+    return structs.replace(spec, recorded_lock=lock, notices=())
+
+
+def _python_spec(spec: PythonSpec, path: Path, environment: EnvironmentRecord, python: str) -> PythonSpec:
+    text = path.read_text("utf-8")
     parsed = read_lock(text, Interpreter(path="", version=python, implementation="", platform=""))
     if environment.lock_digest is not None and parsed.digest != environment.lock_digest:
-        raise EnvironmentSetupError("The lock of the run was changed since", context=str(path), hint=_DAMAGED)
+        raise EnvironmentSetupError(LOCK_CHANGED, context=str(path), hint=LOCK_CHANGED_HINT)
     lock = ProjectLock(path="the lock of the run", text=text, python=python, pythons=".".join(python.split(".")[:2]))
     names = tuple(match[0].split(" ")[0] for match in PACKAGE.finditer(text))
-    packages = plan.home.packages(run_id)
-    # Packages that came with the run replace every index.
-    options = ("--no-index", f"--find-links {packages}") if packages.is_dir() else spec.options
     # A spec without requirements would be taken for an empty one, also if packages were added to it.
-    spec = structs.replace(
-        spec,
-        project_lock=lock,
-        python=python,
-        requirements=spec.requirements or names,
-        repairs=(),
-        notices=(),
-        options=options,
+    return structs.replace(
+        spec, project_lock=lock, python=python, requirements=spec.requirements or names, repairs=(), notices=()
     )
-    return structs.replace(plan, spec=spec, additions=())
 
 
 def recorded_engine_options(environment: EnvironmentRecord | None) -> tuple[tuple[str, str | None], ...]:

@@ -11,6 +11,7 @@ from msgspec import structs
 from runner.base.files import DigestCache
 from runner.base.masking import STARS
 from runner.errors import InvalidValueError, UsageError
+from runner.manifest import command_again
 from runner.model import (
     EnvironmentRecord,
     Event,
@@ -35,7 +36,7 @@ def plan_rerun(run: Run, request: RunRequest, home: Home, report: Report, *, wit
     """Return the plan that runs a recorded run again; ``request`` has the parameters that are given anew.
 
     Raises:
-        UsageError: proj did not start the run, or the value of a secret parameter is missing.
+        UsageError: proj did not start the run, or a secret of its parameters or command is missing.
         InvalidValueError: an input is missing or has changed, and ``with_changed_inputs`` is not set.
         ProjError: its code or lock is missing or damaged.
     """
@@ -46,12 +47,14 @@ def plan_rerun(run: Run, request: RunRequest, home: Home, report: Report, *, wit
             hint="Only runs of `proj run` can be run again.",
         )
     environment = details.environment
+    entry_point, command = command_again(details.entry_point, details.template, request.command)
     plan = make_plan(
         structs.replace(
             request,
             uri=details.project or request.uri,
             reruns=run.run_id,
-            entry_point=details.entry_point,
+            entry_point=entry_point,
+            command=command,
             parameters=_parameters(details, request.parameters),
             experiment_id=None if request.experiment_name else request.experiment_id or run.experiment_id,
             environment_manager=environment.manager if environment else None,

@@ -4,7 +4,7 @@ import os
 import stat
 import sys
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from msgspec import Struct
@@ -204,6 +204,21 @@ def open_home(environ: Mapping[str, str] = os.environ) -> Home:
         return Home(_checked(user_data_path("proj", appauthor=False, roaming=sys.platform == "win32")))
     except (RuntimeError, OSError) as error:  # the user is unknown, or the current folder was removed
         raise HomeError("proj's home can't be found", context=str(error), hint="Set PROJ_HOME to a folder.") from error
+
+
+def enter_home(warn: Callable[[Exposure], None], *, writing: bool = False) -> Home:
+    """Return proj's home, created first if ``writing``; ``warn`` receives a warning if other users can access it.
+
+    Raises:
+        HomeError: the home can't be created or used.
+    """
+    home = open_home()
+    if writing:
+        home.ensure()
+    exposure = home.exposure()
+    if exposure is not None:
+        warn(exposure)
+    return home
 
 
 def unusable_home(root: Path, error: OSError) -> HomeError:

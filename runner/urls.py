@@ -7,13 +7,15 @@ names such as ``token``, and the token in the path of a conda channel.
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-URL = r"[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s'\"<>`]+"
+URL = r"[A-Za-z][A-Za-z0-9+.-]{0,30}:/{1,2}[^\s'\"<>`]+"
 USER = (
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,30}://)(?:"
     r"(?P<info>[^\s'\"<>`/?#]*)@"
     # A password with a slash that should have been quoted; a port is followed by one as well.
     r"|(?P<odd>[^\s'\"<>`/?#:@\[]+:(?!\d*(?:[/?#\s]|\Z))[^\s'\"<>`@]{0,300}(?:@[^\s'\"<>`/?#@]{0,300}(?=@)){0,9})@)"
 )
+COLLAPSED = r"(?i)(?P<scheme>(?<![a-z0-9])(?:[a-z]{1,9}\+)?(?:https?|ftps?|sftp|ssh|git|s3):/)(?!/)[^\s'\"<>`/?#]*@"
+"""A URL that was taken for a path, in which two slashes became one."""
 QUERY = r"(?P<start>[?&])(?P<name>[^\s'\"<>`=&#?]+)=(?P<value>[^\s'\"<>`&#]*)"
 TELLING = (
     r"(?i)(?:.*[-_.])?(?:token|secret|password|passwd|passphrase|pwd|pass|auth|authorization|signature|sig|credentials?"
@@ -26,7 +28,7 @@ REFERENCE = r"\$\{?\w+\}?"
 
 def without_credentials(text: str) -> str:
     """Remove the credentials of all URLs in a text."""
-    if "://" not in text:
+    if ":/" not in text:
         return text
     return re.sub(URL, lambda match: _clean(match[0]), _without_users(text))
 
@@ -43,7 +45,7 @@ def without_channel_credentials(text: str) -> str:
 
 def has_credentials(text: str) -> bool:
     """Return whether a URL in a text contains credentials; a variable reference (``${TOKEN}``) does not count."""
-    if "://" not in text:
+    if ":/" not in text:
         return False
     plain = re.sub(REFERENCE, "", text)
     return _without_users(plain, bare=_is_empty) != plain or bool(re.search(CHANNEL, plain)) or has_secret_query(plain)
@@ -61,8 +63,8 @@ def with_credentials(text: str, urls: Iterable[str]) -> str:
         base = _without_ref(url.partition("#")[0])
         clean = without_credentials(base)
         if clean != base:
-            place, secret = clean.partition("://")[2], base.partition("://")[2]
-            text = re.sub(rf"(?<=://){re.escape(place)}(?=[@#\s;?&]|\Z)", lambda _, to=secret: to, text)  # type: ignore[misc]
+            bare, secret = clean.partition("://")[2], base.partition("://")[2]
+            text = re.sub(rf"(?<=://){re.escape(bare)}(?=[@#\s;?&]|\Z)", lambda _, to=secret: to, text)  # type: ignore[misc]
     return text
 
 
@@ -80,7 +82,7 @@ def _without_ref(url: str) -> str:
 
 
 def _without_users(text: str, bare: "Callable[[re.Match[str]], str] | None" = None) -> str:
-    return re.sub(USER, bare or _bare, text)
+    return re.sub(COLLAPSED, lambda match: match["scheme"], re.sub(USER, bare or _bare, text))
 
 
 def _bare(match: re.Match[str]) -> str:

@@ -52,7 +52,7 @@ def read_script(path: str, text: str) -> Script:
         reader.read(tree, guarded=False)
     except (ForeignTextError, RecursionError):
         return Script(path=path, imports=tuple(_imports_by_line(text)))
-    return Script(path=path, **{name: tuple(dict.fromkeys(places)) for name, places in reader.found.items()})
+    return Script(path=path, **{name: tuple(dict.fromkeys(positions)) for name, positions in reader.found.items()})
 
 
 def _imports_by_line(text: str) -> Iterator[SourcePosition]:

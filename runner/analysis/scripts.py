@@ -59,15 +59,15 @@ class Scripts(Struct, frozen=True, kw_only=True):
         """Return the modules from outside the project by name, each with the first script and line that imports it."""
         first: dict[str, SourcePosition] = {}
         for script in self.found:
-            for place in script.imports:
-                if place.text.partition(".")[0] not in STANDARD_LIBRARY:
-                    first.setdefault(place.text, SourcePosition(script.path, place.line))
+            for position in script.imports:
+                if position.text.partition(".")[0] not in STANDARD_LIBRARY:
+                    first.setdefault(position.text, SourcePosition(script.path, position.line))
         return first
 
 
 def named_experiment(scripts: Scripts) -> str | None:
     """Return the experiment that scripts set, or None if they set none or more than one."""
-    names = {place.text for script in scripts.found for place in script.experiments}
+    names = {position.text for script in scripts.found for position in script.experiments}
     return names.pop() if len(names) == 1 else None
 
 
@@ -154,7 +154,7 @@ def _named(command: str, files: ProjectFiles, folder: str = "", depth: int = 0) 
     here = posixpath.normpath(posixpath.join(folder, change["folder"])) if change else folder
     for word in _script_words(command):
         plain = word.replace("\\", "/")
-        tried = (posixpath.normpath(posixpath.join(place, plain)) for place in dict.fromkeys((here, folder)))
+        tried = (posixpath.normpath(posixpath.join(above, plain)) for above in dict.fromkeys((here, folder)))
         path = next((one for one in tried if files.read(one) is not None), None)
         if path and path.endswith(".sh"):
             if depth < 3:  # noqa: PLR2004  scripts that start each other
@@ -184,13 +184,13 @@ def _follow(paths: tuple[str, ...], own: tuple[str, ...], files: ProjectFiles) -
         path = waiting.popleft()
         script = read_script(path, _text(files, path))
         outside: list[SourcePosition] = []
-        for place in (*script.imports, *script.guarded)[:MAX_IMPORTS]:
-            local, is_certain = _local(place.text, path, own, files)
+        for position in (*script.imports, *script.guarded)[:MAX_IMPORTS]:
+            local, is_certain = _local(position.text, path, own, files)
             if local and local not in seen:
                 seen.add(local)
                 waiting.append(local)
-            if not is_certain and place in script.imports:
-                outside.append(place)
+            if not is_certain and position in script.imports:
+                outside.append(position)
         yield structs.replace(script, imports=tuple(outside), guarded=())
 
 
@@ -199,8 +199,8 @@ def _local(name: str, importer: str, own: tuple[str, ...], files: ProjectFiles) 
     folder = posixpath.dirname(importer)
     if name.startswith("."):
         plain = name.lstrip(".")
-        place = posixpath.normpath(posixpath.join(folder, *[".."] * (len(name) - len(plain) - 1)))
-        return find_module(plain, files, (place,)) if plain else None, True
+        parent = posixpath.normpath(posixpath.join(folder, *[".."] * (len(name) - len(plain) - 1)))
+        return find_module(plain, files, (parent,)) if plain else None, True
     if name.partition(".")[0] in STANDARD_LIBRARY:
         return None, True
     beside = find_module(name, files, own)

@@ -22,7 +22,7 @@ class DamagedFileError(Exception):
 
 def write_checksummed(path: Path, content: bytes, *, durable: bool = False) -> None:
     """Write content with its checksum atomically."""
-    write_atomically(path, _seal(path.name, content) + content, durable=durable)
+    write_atomically(path, _with_checksum(path.name, content) + content, durable=durable)
 
 
 def read_checksummed(path: Path) -> bytes:
@@ -41,7 +41,7 @@ def read_checksummed(path: Path) -> bytes:
     line, end, content = data.partition(b"\n")
     if not line.startswith(_START):
         raise DamagedFileError(path, "it has no checksum" if data else "it is empty")
-    if line + end != _seal(path.name, content):
+    if line + end != _with_checksum(path.name, content):
         raise DamagedFileError(path, "its content does not have its checksum")
     return content
 
@@ -51,5 +51,5 @@ def checksum(name: str, content: bytes) -> str:
     return hashlib.sha256(name.encode("utf-8", "surrogateescape") + b"\0" + content).hexdigest()
 
 
-def _seal(name: str, content: bytes) -> bytes:
+def _with_checksum(name: str, content: bytes) -> bytes:
     return _START + checksum(name, content).encode() + b'"}\n'

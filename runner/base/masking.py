@@ -189,7 +189,7 @@ class Masker:
         """Mask the secrets in a command line; values after names like ``--password`` are secrets too."""
         return self.text(re.sub(_ASSIGNED, _mask_assigned, command) if _may_tell(command) else command)
 
-    def words(self, argv: Sequence[str]) -> tuple[str, ...]:
+    def arguments(self, argv: Sequence[str]) -> tuple[str, ...]:
         """Mask the secrets in the arguments of a command; values after names like ``--password`` are secrets too."""
         masked: list[str] = []
         previous = ""
@@ -359,10 +359,10 @@ class _Known(Struct, frozen=True):
 
 
 def _known(masks: Iterable[bytes]) -> _Known | None:
-    words = sorted(masks, key=len, reverse=True)
-    short = [re.escape(word) for word in words if len(word) <= _LONG_FORM]
-    long = tuple(word for word in words if len(word) > _LONG_FORM)
-    return _Known(re.compile(b"|".join(short)) if short else None, long) if words else None
+    forms = sorted(masks, key=len, reverse=True)
+    short = [re.escape(word) for word in forms if len(word) <= _LONG_FORM]
+    long = tuple(word for word in forms if len(word) > _LONG_FORM)
+    return _Known(re.compile(b"|".join(short)) if short else None, long) if forms else None
 
 
 def _is_word(value: str) -> bool:

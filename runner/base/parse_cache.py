@@ -27,12 +27,12 @@ class ParseCache(Struct, frozen=True):
     folder: Path
     code: str
 
-    def get_or_compute(self, kind: type[T], words: str, read: Callable[[], T]) -> T:
+    def get_or_compute(self, kind: type[T], subject: str, read: Callable[[], T]) -> T:
         """Return the cached value for the same ``words``; without one, call ``read`` and cache its value.
 
         ``read`` must depend only on the tree and the words. Its errors are not cached.
         """
-        key = f"{self.code}\0{kind.__name__}\0{words}\0{_edition()}"
+        key = f"{self.code}\0{kind.__name__}\0{subject}\0{_edition()}"
         path = self.folder / hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:32]
         try:
             return msgspec.msgpack.decode(read_checksummed(path), type=kind)

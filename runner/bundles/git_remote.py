@@ -47,7 +47,7 @@ class GitRemote(Struct, frozen=True, kw_only=True):
         if done.exit_code:
             raise self.failure("can't be read", done)
         found, odd = {}, 0
-        for line in done.text.splitlines():
+        for line in filter(None, done.text.split("\n")):
             identity, _, name = line.partition("\t")
             match = _REF.fullmatch(name)
             if match is None or not _OBJECT.fullmatch(identity):

@@ -117,7 +117,7 @@ def _check_ssh(manifest: bytes, signature: Path, signers: Path | None) -> Signat
     if signers is None:
         return unknown
     done = _run([program, "-Y", "find-principals", "-f", signers, "-s", signature], b"")
-    for principal in done.text.splitlines() if not done.exit_code else ():
+    for principal in done.text.split("\n") if not done.exit_code else ():
         identity = ("-f", signers, "-I", principal)
         if not _run((program, "-Y", "verify", *identity, "-n", NAMESPACE, "-s", signature), manifest).exit_code:
             return Signature(state=SignatureState.GOOD, signer=principal, key=found["key"])
@@ -127,7 +127,7 @@ def _check_ssh(manifest: bytes, signature: Path, signers: Path | None) -> Signat
 def _check_gpg(manifest: bytes, signature: Path) -> Signature:
     program = _setting("gpg.openpgp.program") or _setting("gpg.program") or "gpg"
     done = _run([program, "--batch", "--no-tty", "--status-fd", "1", "--verify", signature, "-"], manifest)
-    lines = [line.removeprefix(_STATUS).split(" ") for line in done.text.splitlines() if line.startswith(_STATUS)]
+    lines = [line.removeprefix(_STATUS).split(" ") for line in done.text.split("\n") if line.startswith(_STATUS)]
     status = {words[0]: words[1:] for words in lines}
     if "GOODSIG" in status and "VALIDSIG" in status and not done.exit_code:
         key, *name = status["GOODSIG"]

@@ -75,7 +75,7 @@ def add(packages: tuple[str, ...], folder: Path | None, entry_point: str | None)
     project = _open(project_folder(folder), entry_point)
     if (pyproject := _pyproject(project)) is not None:
         change_uv_project(pyproject, project.home, project.environ, "add", list(packages))
-        _say_uv(project, pyproject, packages, "added")
+        _print_uv(project, pyproject, packages, "added")
         return
     if _is_poetry(project):
         _finish_poetry(project, add_to_poetry(project.files, packages))
@@ -101,7 +101,7 @@ def remove(packages: tuple[str, ...], folder: Path | None, entry_point: str | No
     project = _open(project_folder(folder), entry_point)
     if (pyproject := _pyproject(project)) is not None:
         change_uv_project(pyproject, project.home, project.environ, "remove", list(packages))
-        _say_uv(project, pyproject, packages, "removed")
+        _print_uv(project, pyproject, packages, "removed")
         return
     if _is_poetry(project):
         _finish_poetry(project, remove_from_poetry(project.files, packages))
@@ -169,7 +169,7 @@ def _finish_poetry(project: Project, edit: Edit) -> None:
         print_message("poetry.lock no longer matches: 'poetry lock' updates it; runs keep to the versions that it has")
 
 
-def _say_uv(project: Project, folder: Path, packages: tuple[str, ...], done: str) -> None:
+def _print_uv(project: Project, folder: Path, packages: tuple[str, ...], done: str) -> None:
     name = (folder / "pyproject.toml").relative_to(project.folder).as_posix()
     print_lines(f"{name}: {', '.join(packages)} {done}")
     print_message("uv.lock is the lock of pyproject.toml; runs use exactly what it has")

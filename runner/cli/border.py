@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from runner.base.lazy import LazyModule
-from runner.cli.streams import flush_output
+from runner.base.streams import flush_output
 from runner.errors import ProjError, explain_system_error
 
 if TYPE_CHECKING:

@@ -57,7 +57,7 @@ def compare(
         if code:
             _print_patch(reader, run)
             return
-        records = [reader.record(word) for word in run]
+        records = [reader.record(reference) for reference in run]
         changes = _changes(reader, run, records)
     lines = compare_runs(records, everything=everything)
     if as_json:
@@ -74,9 +74,9 @@ def compare(
             print_message(f"… and {len(files) - _ROWS} more files; --all shows them")
 
 
-def _print_patch(reader: RunReader, words: Sequence[str]) -> None:
+def _print_patch(reader: RunReader, references: Sequence[str]) -> None:
     home = open_home()
-    first, second = (reader.own_id(word) for word in words)
+    first, second = (reader.own_id(reference) for reference in references)
     for run_id in (first, second):
         if not has_run_commit(home, run_id):
             raise SnapshotError(f"The code of run {run_id[:8]} is not stored", hint=f"See `proj show {run_id[:8]}`.")
@@ -87,13 +87,13 @@ def _print_patch(reader: RunReader, words: Sequence[str]) -> None:
         print_message("both runs have the same code")
 
 
-def _changes(reader: RunReader, words: Sequence[str], records: Sequence[RunRecord]) -> Changes:
+def _changes(reader: RunReader, references: Sequence[str], records: Sequence[RunRecord]) -> Changes:
     """Return how the code of each run differs from the first one, as far as both are stored here."""
     home = open_home()
-    first = reader.own_id(words[0])
+    first = reader.own_id(references[0])
     found = {
-        record.run_id or "": _changes_of(first, reader.own_id(word), home)
-        for word, record in zip(words[1:], records[1:], strict=True)
+        record.run_id or "": _changes_of(first, reader.own_id(reference), home)
+        for reference, record in zip(references[1:], records[1:], strict=True)
         if record.code is not None and records[0].code is not None and record.code.tree != records[0].code.tree
     }
     return {run_id: files for run_id, files in found.items() if files}

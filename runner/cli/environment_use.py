@@ -11,10 +11,10 @@ import click
 from msgspec import Struct
 
 from runner.base.files import write_atomically
+from runner.base.streams import flush_output
 from runner.cli import completions
 from runner.cli.home import enter_home
 from runner.cli.options import OFFLINE, PROJECT, project_folder
-from runner.cli.streams import flush_output
 from runner.cli.text import print_message, show_event
 from runner.environments.cache.leases import keep_across_exec
 from runner.errors import ExecutionError
@@ -91,11 +91,11 @@ def shell(folder: Path | None, entry_point: str | None, manager: str | None) -> 
     program = os.environ.get("SHELL") or "bash"
     variables = found.variables(os.environ, Path.cwd())
     variables = {**variables, ACTIVE: str(found.project), "PROJ_SHELL_PATH": variables["PATH"]}
-    words = [program]
+    arguments = [program]
     if Path(program).name == "bash" and sys.stdin.isatty():
-        words += ["--rcfile", str(_startup_file(enter_home()))]
+        arguments += ["--rcfile", str(_startup_file(enter_home()))]
     print_message(f"environment of {found.project}: {_summary(found)}; 'exit' leaves it, nothing in it is recorded")
-    _replace_process(tuple(words), variables)
+    _replace_process(tuple(arguments), variables)
 
 
 def open_environment(folder: Path | None, entry_point: str | None, manager: str | None) -> ProjectEnvironment:

@@ -1,7 +1,8 @@
 """Opens proj's home for commands, with warnings about its permissions and a missing database."""
 
+from runner import settings
 from runner.cli.text import print_message
-from runner.settings import Home, open_home
+from runner.settings import Home
 
 
 def enter_home(*, writing: bool = False) -> Home:
@@ -10,14 +11,12 @@ def enter_home(*, writing: bool = False) -> Home:
     Raises:
         HomeError: the home can't be created or used.
     """
-    home = open_home()
-    if writing:
-        home.ensure()
-    exposure = home.exposure()
-    if exposure is not None:
-        print_message(f"! {exposure.message}", fg="yellow")
-        print_message(f"  hint: {exposure.hint}")
-    return home
+    return settings.enter_home(_warn, writing=writing)
+
+
+def _warn(exposure: settings.Exposure) -> None:
+    print_message(f"! {exposure.message}", fg="yellow")
+    print_message(f"  hint: {exposure.hint}")
 
 
 def warn_of_lost_store(home: Home) -> None:

@@ -61,11 +61,11 @@ def import_command(
     bundle = find_bundle(source)
     if bundle is not None:
         return _import_bundle(bundle, as_json=as_json, **about)
-    tally = ImportSummary(show_event)
-    foreign = open_foreign(source, tally.report, None if proxied is None else proxied.resolve())
+    counter = ImportSummary(show_event)
+    foreign = open_foreign(source, counter.report, None if proxied is None else proxied.resolve())
     with closing(foreign), open_store() as (database, home):
         collect_everywhere(home)
-        summary = import_store(foreign, database, home, tally, wanted)
+        summary = import_store(foreign, database, home, counter, wanted)
     return print_summary(summary, as_json=as_json)
 
 

@@ -40,9 +40,9 @@ def update_uv_lock(
         EnvironmentSetupError: no set of packages satisfies the pyproject.toml, or the index can't be reached.
     """
     project = _project(folder, spec)
-    words = [word for name in upgrade for word in ("--upgrade-package", name)]
-    words += ["--exclude-newer", format_time(day) or ""] if day else []
-    done = run_uv(project, home, environ, "lock", *words)
+    options = [word for name in upgrade for word in ("--upgrade-package", name)]
+    options += ["--exclude-newer", format_time(day) or ""] if day else []
+    done = run_uv(project, home, environ, "lock", *options)
     if done.exit_code:
         raise command_error(f"{spec.file} can't be updated", done, home.locks / "universal.log")
     print_message(f"{spec.file} is the lock of pyproject.toml; runs use exactly what it has")
@@ -61,10 +61,10 @@ def change_uv_project(project: Path, home: Home, environ: Mapping[str, str], act
         raise command_error(f"{', '.join(names)} can't be {verb}", done, home.locks / "universal.log")
 
 
-def run_uv(project: Path, home: Home, environ: Mapping[str, str], *words: str) -> Completed:
+def run_uv(project: Path, home: Home, environ: Mapping[str, str], *options: str) -> Completed:
     """Run a command of uv for the project in a folder, with the configuration of the project."""
     uv = find_uv(home, index_options((), environ), environ)
-    return uv.work(words[0], "--project", project, *words[1:], cwd=project)
+    return uv.work(options[0], "--project", project, *options[1:], cwd=project)
 
 
 def _project(folder: Path, spec: UvLockSpec) -> Path:

@@ -9,11 +9,11 @@ import click
 
 from runner.base.dead_links import LinkFilter
 from runner.base.files import open_regular
+from runner.base.streams import flush_output
 from runner.cli import completions
 from runner.cli.options import reads_runs
 from runner.cli.output import read_store
 from runner.cli.run_source import open_runs
-from runner.cli.streams import flush_output
 from runner.cli.text import print_message
 from runner.errors import NotFoundError
 from runner.runs.opening import server_to_read

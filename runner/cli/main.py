@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from runner.base.lazy import LazyModule
+from runner.base.streams import flush_output, open_streams
 from runner.cli.border import guard_errors
-from runner.cli.streams import flush_output, open_streams
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

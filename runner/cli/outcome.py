@@ -72,8 +72,8 @@ def _is_copy(record: RunRecord, project: Path | None) -> bool:
 
 def locate_failure(failed_at: str, project: Path | None) -> str:
     """Return place and error of a failure with the path of the user's own file, relative to the current folder."""
-    place, line, error = re.fullmatch(r"(.*?)(:\d+)(.*)", failed_at, re.DOTALL).groups()  # type: ignore[union-attr]
-    path = project / place if project else None
+    file, line, error = re.fullmatch(r"(.*?)(:\d+)(.*)", failed_at, re.DOTALL).groups()  # type: ignore[union-attr]
+    path = project / file if project else None
     if path is None or not path.is_file():
         return failed_at
     shown = os.path.relpath(path.resolve(), Path.cwd().resolve())

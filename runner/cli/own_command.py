@@ -1,11 +1,11 @@
-"""The words after ``--`` on the command line of ``proj run``."""
+"""The words after ``--`` on the command lines of ``proj run`` and ``proj rerun``."""
 
 import click
 
 _KEY = "runner.own_command"
 
 
-class CommandWithWords(click.Command):
+class CommandWithArguments(click.Command):
     """A command that keeps the words after the first ``--`` apart from its own arguments.
 
     click itself removes ``--``, so that ``run -- python a.py`` would take ``python`` as its first argument.
@@ -26,7 +26,7 @@ def own_command() -> tuple[str, ...]:
         click.UsageError: nothing stands after ``--``.
     """
     context = click.get_current_context()
-    words: tuple[str, ...] | None = context.meta.get(_KEY)
-    if words == ():
+    arguments: tuple[str, ...] | None = context.meta.get(_KEY)
+    if arguments == ():
         raise click.UsageError("After -- comes the command to run, for example: proj run . -- python train.py", context)
-    return words or ()
+    return arguments or ()

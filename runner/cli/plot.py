@@ -113,15 +113,15 @@ def _records(reader: RunReader, metric: str, options: Options) -> tuple[RunRecor
         raise error from None
 
 
-def _check_order(reader: RunReader, metric: str, words: object) -> None:
+def _check_order(reader: RunReader, metric: str, references: object) -> None:
     """Raise a better error if the metric and the run are the wrong way round, as in `proj metrics RUN NAME`."""
     try:
         known = reader.last_points(metric)
     except (NotFoundError, InvalidValueError):
         return
-    for word in words if isinstance(words, tuple) else ():
-        if word in known:
-            raise UsageError("The metric comes before the runs", hint=f"proj plot {word} {metric}")
+    for reference in references if isinstance(references, tuple) else ():
+        if reference in known:
+            raise UsageError("The metric comes before the runs", hint=f"proj plot {reference} {metric}")
 
 
 def _chart(curves: Curves, options: Options) -> Chart:

@@ -46,13 +46,13 @@ def pull_runs(names: tuple[str, ...], uri: str | None, as_json: bool, **values: 
     address = server_to_read(uri)
     if address is None:
         raise UsageError("No server is given", hint="Give --from URI, or set MLFLOW_TRACKING_URI.")
-    tally = ImportSummary(show_event)
+    counter = ImportSummary(show_event)
     with open_store() as (database, home), RemoteServer(address) as server:
         reader = RemoteReader(server, print_message)
         references = names or [record.run_id or "" for record in find_records(reader, search)]
         collect_everywhere(home)
-        origin = Origin(server=server, database=database, home=home, tally=tally)
+        origin = Origin(server=server, database=database, home=home, summary=counter)
         for run in nested_runs(server, [reader.run(name) for name in references]):
             pull(origin, run)
-        summary = tally.summary(server.url)
+        summary = counter.summary(server.url)
     return print_summary(summary, as_json=as_json)

@@ -8,6 +8,7 @@ from runner.cli import completions
 from runner.cli.home import enter_home, warn_of_lost_store
 from runner.cli.options import OFFLINE, check_text, read_tags
 from runner.cli.output import read_store
+from runner.cli.own_command import CommandWithArguments, own_command
 from runner.cli.run import choose_echo, print_plan, read_parameters, read_timeout, run_and_print
 from runner.cli.text import print_message, show_event, show_hints_once
 from runner.model import Event, RunRequest
@@ -21,8 +22,8 @@ from runner.store.run_selection import resolve
 Option = str | bool | tuple[str, ...] | None
 
 
-@click.command("rerun")
-@click.argument("run", metavar="RUN", shell_complete=completions.runs)
+@click.command("rerun", cls=CommandWithArguments)
+@click.argument("run", metavar="RUN [-- COMMAND…]", shell_complete=completions.runs)
 @click.option(
     "-P", "--param", "assignments", multiple=True, metavar="NAME=VALUE", help="Change a parameter; repeatable."
 )
@@ -41,14 +42,16 @@ def rerun(run: str, dry_run: bool, as_json: bool, no_tty: bool, allow_changed_in
     r"""Run RUN again: same code, environment lock and inputs; parameters that are not given with -P stay as they were.
 
     The code comes from proj's home: the project may have changed since, or be gone. Inputs outside the code are
-    compared with their recorded digests first. The exit code is that of the command.
+    compared with their recorded digests first. A run of a command (proj run . -- COMMAND) runs that command again, or
+    the one after --. The exit code is that of the command.
 
     \b
     Examples:
       proj rerun latest
       proj rerun 7f3a09c1 -P alpha=0.9 --tag sweep=alpha
+      proj rerun latest -- python train.py --epochs 5
     """
-    request = _request(options)
+    request = structs.replace(_request(options), command=own_command())
     home = enter_home(writing=True)
     Database.check(home.database)
     warn_of_lost_store(home)

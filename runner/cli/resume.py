@@ -4,10 +4,11 @@ from pathlib import Path
 
 from msgspec import structs
 
-from runner.base.masking import STARS
+from runner.base.masking import STARS, Masker
 from runner.cli.output import read_store
 from runner.cli.text import print_message
 from runner.errors import UsageError
+from runner.manifest import command_again, recorded_arguments
 from runner.model import ParameterRecord, RunRequest, RunStatus, ValueSource
 from runner.settings import Home
 from runner.store import runs
@@ -38,11 +39,13 @@ def resume_request(request: RunRequest, reference: str) -> RunRequest:
         run = runs.get(database, resolve(database, reference, print_message))
     _refuse_state(run, home)
     environment = run.details.environment
+    entry_point, command = _command(run, request.command)
     return structs.replace(
         request,
         uri=run.details.project or request.uri,
         resumes=run.run_id,
-        entry_point=run.details.entry_point,
+        entry_point=entry_point,
+        command=command,
         parameters=_parameters(run, request),
         experiment_id=run.experiment_id,
         run_name=request.run_name or run.name,
@@ -60,6 +63,22 @@ def _refuse_options(request: RunRequest) -> None:
             f"--resume takes code, environment and parameters from the run, so {named[0]} can't be given",
             hint="Leave it out, or start a new run without --resume.",
         )
+
+
+def _command(run: Run, given: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
+    """Return entry point and command of a run; arguments are given only for secrets that were not recorded.
+
+    Raises:
+        UsageError: the given arguments are not those of the run.
+    """
+    details = run.details
+    arguments = recorded_arguments(details.entry_point, details.template)
+    if given and arguments is not None and Masker().arguments(given) != Masker().arguments(arguments):
+        raise UsageError(
+            f"--resume takes the command of the run: {details.template}",
+            hint="Leave the command out, or start a new run without --resume.",
+        )
+    return command_again(details.entry_point, details.template, given)
 
 
 def _refuse_state(run: Run, home: Home) -> None:

@@ -7,7 +7,7 @@ from runner.cli import completions
 from runner.cli.output import counted, local_time, open_store, read_store
 from runner.cli.run_search import find_records, read_search, searches_runs
 from runner.cli.text import print_message, printable
-from runner.cli.trash import LITTLE_ROOM, confirm, refuse_registered, remove_permanently
+from runner.cli.trash import LITTLE_SPACE, confirm, refuse_registered, remove_permanently
 from runner.errors import InvalidValueError, StoreError
 from runner.runs.local import LocalReader
 from runner.settings import Home
@@ -81,7 +81,7 @@ def _check(database: Database, home: Home, run_ids: list[str], *, permanently: b
         if not permanently and runs.get(database, run_id).lifecycle_stage is LifecycleStage.DELETED:
             hint = "--permanently removes it, `proj restore` brings it back."
             raise InvalidValueError(f"The run {run_id[:8]} is in the trash already", hint=hint)
-    if not permanently and free_bytes(home.root) < LITTLE_ROOM:
+    if not permanently and free_bytes(home.root) < LITTLE_SPACE:
         raise StoreError(
             "The disk is full, and runs in the trash keep their files",
             context=str(home.root),

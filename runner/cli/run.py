@@ -19,7 +19,7 @@ from runner.cli.home import enter_home, warn_of_lost_store
 from runner.cli.options import OFFLINE, check_text, read_tags
 from runner.cli.outcome import describe_code, print_outcome
 from runner.cli.output import read_store
-from runner.cli.own_command import CommandWithWords, own_command
+from runner.cli.own_command import CommandWithArguments, own_command
 from runner.cli.progress_line import ProgressLine
 from runner.cli.text import print_lines, print_message, show_error, show_event, show_hints_once
 from runner.errors import UsageError
@@ -78,7 +78,7 @@ def _addresses(assignments: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(map(read_served, assignments)))
 
 
-@click.command("run", cls=CommandWithWords)
+@click.command("run", cls=CommandWithArguments)
 @click.argument("uri", default=".", metavar="[PROJECT] [-- COMMAND…]", shell_complete=completions.files)
 @click.option(
     "-e",

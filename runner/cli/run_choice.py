@@ -45,10 +45,10 @@ def chosen_records(reader: RunReader, options: Options) -> tuple[RunRecord, ...]
         UsageError: runs are both named and searched.
         NotFoundError: no run is found.
     """
-    words, experiment, condition = options["run"], options["experiment"], options["condition"]
+    references, experiment, condition = options["run"], options["experiment"], options["condition"]
     if experiment is None and condition is None:
-        return find_records(reader, words if isinstance(words, tuple) and words else ("latest",))
-    if words:
+        return find_records(reader, references if isinstance(references, tuple) and references else ("latest",))
+    if references:
         raise UsageError("Name runs, or search them with --experiment and --filter, not both")
     limit = int(str(options["limit"]))
     query = RunQuery(experiment=_text(experiment), filter=_text(condition) or "", limit=limit)

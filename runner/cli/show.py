@@ -112,7 +112,7 @@ def _sections(shown: Shown) -> Iterator[tuple[str, list[str]]]:
     yield "datasets", dataset_lines(relations)
     yield "models", model_lines(relations)
     yield "artifacts", artifact_lines(relations.artifacts, everything=everything)
-    yield "outputs", _files(record.outputs if everything else _not_kept(shown), everything=everything)
+    yield "outputs", _files(record.outputs if everything else _not_stored(shown), everything=everything)
     yield "nested runs", nested_lines(relations, everything=everything)
     yield "resources", _lines(_resources(record, everything=everything))
     tags = record.tags if everything else own_tags(record)
@@ -131,7 +131,7 @@ def _family(relations: RunRelations) -> Rows:
     )
 
 
-def _not_kept(shown: Shown) -> Sequence[FileRecord]:
+def _not_stored(shown: Shown) -> Sequence[FileRecord]:
     """Return the outputs that are not among the artifacts, because they are too large, for example."""
     kept = {file.path for file in shown.relations.artifacts}
     return [file for file in shown.record.outputs if kept_as(file.path) not in kept]

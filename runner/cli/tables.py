@@ -65,7 +65,7 @@ def print_table(
     shown = _fitting(titles, rows, width, layout.drop_order)
     heads = [printable(titles[number]) for number in shown]
     cells = _printable_rows(rows, shown)
-    numbers = frozenset(place for place, number in enumerate(shown) if titles[number] in layout.numbers)
+    numbers = frozenset(index for index, number in enumerate(shown) if titles[number] in layout.numbers)
     columns = _columns(heads, cells, width, len(shown) - 1 if layout.fixed is None else layout.fixed, numbers)
     painted = colours if is_terminal and not os.environ.get("NO_COLOR") else None
     bold = dict.fromkeys(heads, "") if painted is not None else None
@@ -116,13 +116,13 @@ def _columns(
         max(_WHOLE.get(head, 1), _cells(head), _width(texts)) for head, texts in zip(heads, by_column, strict=True)
     ]
     whole = [longest_number(texts) if number >= fixed else 0 for number, texts in enumerate(by_column)]
-    for least, places in ((_LEAST_LAST, range(fixed, len(heads))), (_LEAST, range(len(heads)))):
+    for least, columns in ((_LEAST_LAST, range(fixed, len(heads))), (_LEAST, range(len(heads)))):
         excess = sum(widths) + _GAP * (len(widths) - 1) + 1 - width
         for _ in range(max(0, excess)):
             # The widest column shrinks by one cell at a time, so that the widths become equal.
             free = [
                 number
-                for number in places
+                for number in columns
                 if number not in numbers and widths[number] > max(least, _WHOLE.get(heads[number], 0), whole[number])
             ]
             if not free:

@@ -6,7 +6,7 @@ import sys
 import click
 from msgspec import structs
 
-from runner.cli.streams import silence_stderr
+from runner.base.streams import silence_stderr
 from runner.errors import ProjError
 from runner.model import Event, EventKind, Report
 from runner.urls import without_credentials

@@ -28,7 +28,7 @@ from runner.store.staging import collect_everywhere
 from runner.store.trash import DeletedRun, deleted_before, deleted_runs, resting_versions
 
 _SHOWN = 20
-LITTLE_ROOM = 1 << 20
+LITTLE_SPACE = 1 << 20
 """Free bytes below which files are removed before anything is written."""
 
 
@@ -127,9 +127,9 @@ def confirm(lines: Sequence[str], question: str) -> None:
 def remove_permanently(home: Home, chosen: Sequence[str]) -> None:
     """Remove runs with everything that proj stores of them, print their ids, and free the space."""
     freed = 0
-    if free_bytes(home.root) < LITTLE_ROOM:
+    if free_bytes(home.root) < LITTLE_SPACE:
         with closing(Database.open_to_read(home.database)) as database:
-            freed = _make_room(database, home, chosen)
+            freed = _free_space(database, home, chosen)
     remove_orphaned_containers(home)
     with closing(Database.open(home.database)) as database:
         lost_runs.mark_lost(database)
@@ -141,7 +141,7 @@ def remove_permanently(home: Home, chosen: Sequence[str]) -> None:
     print_message(f"{counted(len(chosen), 'run')} removed, {size(freed)} freed")
 
 
-def _make_room(database: Database, home: Home, chosen: Sequence[str]) -> int:
+def _free_space(database: Database, home: Home, chosen: Sequence[str]) -> int:
     """Remove the files of the runs and of caches before anything is written to the full disk.
 
     The rows of the runs are removed later; if this is interrupted, the same command can be repeated.

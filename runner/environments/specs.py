@@ -57,6 +57,14 @@ class ProjectLock(Struct, frozen=True, kw_only=True):
     pythons: str
 
 
+class RecordedLock(Struct, frozen=True, kw_only=True):
+    """The lock of conda packages that an earlier run had, and its recorded digest."""
+
+    path: str
+    text: str
+    digest: str | None
+
+
 class EnvironmentSpec(Struct, frozen=True, kw_only=True):
     """The part that all kinds of specs share.
 
@@ -163,7 +171,7 @@ class CondaFileSpec(PythonSpec, frozen=True, kw_only=True, tag="conda"):
 
     ``mapping`` has messages about how its packages were mapped; ``refusal`` is the reason why they can't be.
     ``locked_by`` is the digest of the lock of conda packages that is used, ``added`` are packages of the Python index
-    that a repair added.
+    that a repair added. ``recorded_lock`` replaces every other lock.
     """
 
     kind: EnvironmentKind = EnvironmentKind.CONDA_ENV
@@ -171,6 +179,7 @@ class CondaFileSpec(PythonSpec, frozen=True, kw_only=True, tag="conda"):
     mapping: tuple[str, ...] = ()
     departures: tuple[str, ...] = ()
     locked_by: str | None = None
+    recorded_lock: RecordedLock | None = None
     added: tuple[str, ...] = ()
 
 

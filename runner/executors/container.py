@@ -59,8 +59,8 @@ class ContainerExecutor:
         engine = find_engine()
         name = f"proj-{sharing.run_id}"
         user_home = None if engine.is_root_inside else sharing.home.run(sharing.run_id) / "container-home"
-        words, values = variable_options(container_variables(request, user_home), os.environ)
-        argv = (*engine_argv(engine, name, request, os.environ), *words, *image_arguments(container, request.argv))
+        arguments, values = variable_options(container_variables(request, user_home), os.environ)
+        argv = (*engine_argv(engine, name, request, os.environ), *arguments, *image_arguments(container, request.argv))
         if user_home:
             user_home.mkdir(parents=True, exist_ok=True)
         try:
@@ -116,15 +116,15 @@ def check_options(options: tuple[tuple[str, str | None], ...]) -> None:
 
 def custom_options(options: tuple[tuple[str, str | None], ...]) -> tuple[str, ...]:
     """Return the user's options as the engine takes them: ``-x`` for one letter, else ``--name``, as MLflow does."""
-    words: list[str] = []
+    arguments: list[str] = []
     for name, value in options:
         if name == "gpus":
             continue
         if len(name) == 1:
-            words += [f"-{name}"] if value is None else [f"-{name}", value]
+            arguments += [f"-{name}"] if value is None else [f"-{name}", value]
         else:
-            words.append(f"--{name}" if value is None else f"--{name}={value}")
-    return tuple(words)
+            arguments.append(f"--{name}" if value is None else f"--{name}={value}")
+    return tuple(arguments)
 
 
 def gpu_options(engine: Engine, gpus: str | None) -> tuple[str, ...]:
@@ -163,15 +163,15 @@ def variable_options(
 
     The command line, which every user can read, has only names. The exception are variables that the client reads too.
     """
-    words: list[str] = []
+    arguments: list[str] = []
     values = {}
     for name, value in variables.items():
         if environ.get(name) != value and any(fnmatchcase(name, pattern) for pattern in _CLIENT_VARIABLES):
-            words += ["--env", f"{name}={value}"]
+            arguments += ["--env", f"{name}={value}"]
         else:
-            words += ["--env", name]
+            arguments += ["--env", name]
             values[name] = value
-    return tuple(words), values
+    return tuple(arguments), values
 
 
 def _security() -> tuple[str, ...]:

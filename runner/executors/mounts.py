@@ -19,17 +19,17 @@ def mount_options(sharing: Sharing, cwd: Path, volumes: Iterable[str], environ: 
     Raises:
         ExecutionError: the folder of a volume does not exist.
     """
-    words = []
+    options = []
     targets = set()
     for volume in volumes:
-        source, place, rest = _resolve(volume, sharing, cwd, environ)
-        targets.add(place)
-        words += ["--volume", ":".join([source, place, *rest] if source else [place])]
+        source, target, rest = _resolve(volume, sharing, cwd, environ)
+        targets.add(target)
+        options += ["--volume", ":".join([source, target, *rest] if source else [target])]
     folders = [(str(folder), str(folder)) for folder in dict.fromkeys(_outermost(sharing.folders))]
-    for source, place in (*folders, (str(cwd), MLFLOW_CODE_PATH)):
-        if place not in targets:
-            words += ["--mount", f"type=bind,{_field('source', source)},{_field('target', place)}"]
-    return words
+    for source, target in (*folders, (str(cwd), MLFLOW_CODE_PATH)):
+        if target not in targets:
+            options += ["--mount", f"type=bind,{_field('source', source)},{_field('target', target)}"]
+    return options
 
 
 def _outermost(folders: Iterable[Path]) -> list[Path]:
@@ -49,10 +49,10 @@ def _resolve(volume: str, sharing: Sharing, cwd: Path, environ: Mapping[str, str
     source, colon, tail = _expand(volume, environ).partition(":")
     if not colon:
         return "", source, []
-    place, *rest = tail.split(":")
+    target, *rest = tail.split(":")
     if "/" not in source and source not in (".", ".."):
-        return source, place, rest  # a named volume of the engine
-    return str(_volume_source(source, volume, sharing, cwd)), place, rest
+        return source, target, rest  # a named volume of the engine
+    return str(_volume_source(source, volume, sharing, cwd)), target, rest
 
 
 def _expand(volume: str, environ: Mapping[str, str]) -> str:
@@ -82,16 +82,16 @@ def _volume_source(source: str, volume: str, sharing: Sharing, cwd: Path) -> Pat
     Raises:
         ExecutionError: the path does not exist.
     """
-    place = Path(os.path.normpath(cwd / source))
-    if place.is_relative_to(sharing.repository) and not os.path.lexists(place):
-        place.mkdir(parents=True)
-    if place.exists() and any(place.is_relative_to(folder) for folder in sharing.folders):
-        return place.resolve()
+    target = Path(os.path.normpath(cwd / source))
+    if target.is_relative_to(sharing.repository) and not os.path.lexists(target):
+        target.mkdir(parents=True)
+    if target.exists() and any(target.is_relative_to(folder) for folder in sharing.folders):
+        return target.resolve()
     if sharing.project is not None:
-        place = Path(os.path.normpath(sharing.project / source))
-    if not place.exists():
+        target = Path(os.path.normpath(sharing.project / source))
+    if not target.exists():
         raise ExecutionError(
-            f"the folder of the volume '{volume}' does not exist: {place}",
+            f"the folder of the volume '{volume}' does not exist: {target}",
             hint="Create the folder, or change `volumes` of docker_env; paths are relative to the project folder.",
         )
-    return place
+    return target

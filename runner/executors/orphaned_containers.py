@@ -49,7 +49,7 @@ def remove_container(kind: EngineKind, program: str, container: str) -> bool:
         done = capture([program, "rm", "--force", *at_once, container], timeout=_REMOVAL_TIMEOUT)
     except ExecutionError:
         return False  # the engine was uninstalled, or hangs
-    return done.exit_code == 0 or any(words in done.error_text.lower() for words in _GONE)
+    return done.exit_code == 0 or any(text in done.error_text.lower() for text in _GONE)
 
 
 def remove_orphaned_containers(home: Home) -> None:

@@ -23,7 +23,7 @@ def find_folder(uri: str, owner: str, bases: Sequence[Path], proxied: Path | Non
         bases: the folders that relative paths are resolved against.
         proxied: the folder behind the artifact proxy of the server that used the store.
     """
-    return next((place for place in _candidates(uri, bases, proxied) if _is_of(place, owner)), None)
+    return next((candidate for candidate in _candidates(uri, bases, proxied) if _is_of(candidate, owner)), None)
 
 
 def is_elsewhere(uri: str) -> bool:
@@ -36,20 +36,22 @@ def is_missing(uri: str, bases: Sequence[Path], proxied: Path | None = None) -> 
 
     A run without artifacts has no folder either, but then the folders above it exist.
     """
-    return not any(_is_folder(above) for place in _candidates(uri, bases, proxied) for above in place.parents[:_LEVELS])
+    return not any(
+        _is_folder(above) for candidate in _candidates(uri, bases, proxied) for above in candidate.parents[:_LEVELS]
+    )
 
 
-def _is_of(place: Path, owner: str) -> bool:
+def _is_of(candidate: Path, owner: str) -> bool:
     """Return whether a folder exists and is below a folder with the owner's id, with no link below that folder."""
-    if owner not in place.parts or ".." in place.parts or not _is_folder(place):
+    if owner not in candidate.parts or ".." in candidate.parts or not _is_folder(candidate):
         return False
-    below = len(place.parts) - place.parts.index(owner)
-    return not any(folder.is_symlink() for folder in (place, *place.parents)[:below])
+    below = len(candidate.parts) - candidate.parts.index(owner)
+    return not any(folder.is_symlink() for folder in (candidate, *candidate.parents)[:below])
 
 
-def _is_folder(place: Path) -> bool:
+def _is_folder(candidate: Path) -> bool:
     try:
-        return place.is_dir()
+        return candidate.is_dir()
     except (OSError, ValueError):  # the path is too long or has invalid characters
         return False
 

@@ -28,7 +28,7 @@ class DatabaseCopy:
         self._copy.row_factory = sqlite3.Row
         self._copy.text_factory = lambda data: data.decode("utf-8", "replace")
         try:
-            self._fill()
+            self._copy_tables()
         except _FAULTS as error:
             self._copy.close()
             raise self._unreadable(error) from error
@@ -87,7 +87,7 @@ class DatabaseCopy:
         except _FAULTS as error:
             raise self._unreadable(error) from error
 
-    def _fill(self) -> None:
+    def _copy_tables(self) -> None:
         source = self._open()
         try:
             source.backup(self._copy)

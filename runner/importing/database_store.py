@@ -96,16 +96,16 @@ class DatabaseStore:
         Raises:
             TransferError: a row can't be imported.
         """
-        row, place = self._copy.row("experiments", _EXPERIMENT, experiment_id=key), f"the experiment {key}"
-        created = self._whole(row, "creation_time", "experiments", place) or 0
+        row, owner = self._copy.row("experiments", _EXPERIMENT, experiment_id=key), f"the experiment {key}"
+        created = self._whole(row, "creation_time", "experiments", owner) or 0
         return Experiment(
             id=key,
             name=_text(row["name"]),
             artifact_location="",
             lifecycle_stage=_stage(row["lifecycle_stage"]),
             created_at=created,
-            updated_at=self._whole(row, "last_update_time", "experiments", place) or created,
-            tags=self._values.tags(self._pairs("experiment_tags", experiment_id=key), place),
+            updated_at=self._whole(row, "last_update_time", "experiments", owner) or created,
+            tags=self._values.tags(self._pairs("experiment_tags", experiment_id=key), owner),
         )
 
     def run_keys(self, experiment: Experiment) -> Iterator[str]:
@@ -120,11 +120,11 @@ class DatabaseStore:
             TransferError: a row can't be imported.
         """
         row = self._copy.row("runs", _RUN, run_uuid=key)
-        place = f"the run {key}"
+        owner = f"the run {key}"
         status = run_status(row["status"])
         if status is None:
-            raise self._copy.fault("runs", place, f"status {row['status']}")
-        tags = self._values.tags(self._pairs("tags", run_uuid=key), place)
+            raise self._copy.fault("runs", owner, f"status {row['status']}")
+        tags = self._values.tags(self._pairs("tags", run_uuid=key), owner)
         deleted = row["lifecycle_stage"] == LifecycleStage.DELETED.value
         run = Run(
             run_id=key,
@@ -132,14 +132,14 @@ class DatabaseStore:
             name=_text(row["name"]),
             user=_text(row["user_id"]) or tags.get(USER_TAG, ""),
             status=status,
-            started_at=self._whole(row, "start_time", "runs", place) or 0,
-            ended_at=self._whole(row, "end_time", "runs", place),
+            started_at=self._whole(row, "start_time", "runs", owner) or 0,
+            ended_at=self._whole(row, "end_time", "runs", owner),
             lifecycle_stage=LifecycleStage.DELETED if deleted else LifecycleStage.ACTIVE,
             artifact_uri=_text(row["artifact_uri"]),
-            params=self._values.params(self._pairs("params", run_uuid=key), place),
+            params=self._values.params(self._pairs("params", run_uuid=key), owner),
             tags=tags,
         )
-        deleted_at = self._whole(row, "deleted_time", "runs", place) or run.ended_at or run.started_at
+        deleted_at = self._whole(row, "deleted_time", "runs", owner) or run.ended_at or run.started_at
         return ForeignRun(
             run=run,
             deleted_at=deleted_at if deleted else None,
@@ -151,17 +151,17 @@ class DatabaseStore:
     def points(self, experiment: Experiment, key: str) -> Iterator[Metric]:  # noqa: ARG002  files need the experiment
         """Yield every point of every metric of a run."""
         usable: dict[str, bool] = {}
-        place = f"the run {key}"
+        owner = f"the run {key}"
         for row in self._copy.rows("metrics", ("key", "value", "timestamp", "step", "is_nan"), run_uuid=key):
             name = _text(row["key"])
             if name not in usable:
-                usable[name] = self._values.is_usable("metric", name, "", place)
+                usable[name] = self._values.is_usable("metric", name, "", owner)
             if not usable[name]:
                 continue
-            timestamp, step = (self._whole(row, column, "metrics", place) or 0 for column in ("timestamp", "step"))
+            timestamp, step = (self._whole(row, column, "metrics", owner) or 0 for column in ("timestamp", "step"))
             value = row["value"]
             if not isinstance(value, float | int):
-                raise self._copy.fault("metrics", f"{place}, {name}", f"value {value!r}")
+                raise self._copy.fault("metrics", f"{owner}, {name}", f"value {value!r}")
             yield Metric(
                 key=name, value=math.nan if row["is_nan"] else as_measured(value), timestamp=timestamp, step=step
             )
@@ -178,7 +178,7 @@ class DatabaseStore:
             TransferError: a row can't be imported.
         """
         row, model_id = self._copy.row("logged_models", _MODEL, model_id=key), key
-        place = f"the model {model_id}"
+        owner = f"the model {model_id}"
         model = LoggedModel(
             model_id=model_id,
             experiment_id=experiment.id,
@@ -187,10 +187,10 @@ class DatabaseStore:
             source_run_id=_text(row["source_run_id"]) or None,
             artifact_uri=_text(row["artifact_location"]),
             status=model_status(row["status"]),
-            created_at=self._whole(row, "creation_timestamp_ms", "logged_models", place) or 0,
-            updated_at=self._whole(row, "last_updated_timestamp_ms", "logged_models", place) or 0,
-            params=self._values.params(self._pairs("logged_model_params", "param_key", model_id=model_id), place),
-            tags=self._values.tags(self._pairs("logged_model_tags", "tag_key", model_id=model_id), place),
+            created_at=self._whole(row, "creation_timestamp_ms", "logged_models", owner) or 0,
+            updated_at=self._whole(row, "last_updated_timestamp_ms", "logged_models", owner) or 0,
+            params=self._values.params(self._pairs("logged_model_params", "param_key", model_id=model_id), owner),
+            tags=self._values.tags(self._pairs("logged_model_tags", "tag_key", model_id=model_id), owner),
             metrics=tuple(self._model_metrics(model_id)),
         )
         return ForeignModel(
@@ -216,22 +216,22 @@ class DatabaseStore:
         """
         wanted, name = ("description", "creation_time", "last_updated_time"), key
         row = self._copy.row("registered_models", wanted, name=key, **self._of_workspace("registered_models"))
-        place = f"the registered model {name}"
+        owner = f"the registered model {name}"
         rows = list(self._copy.rows("model_versions", _VERSION, name=name, **self._of_workspace("model_versions")))
         versions = [self._version(name, one) for one in rows if one["current_stage"] != _DELETED_VERSION]
         aliases = self._copy.rows("registered_model_aliases", ("alias", "version"), name=name)
         model = RegisteredModel(
             name=name,
             description=_text(row["description"]) or None,
-            created_at=self._whole(row, "creation_time", "registered_models", place) or 0,
-            updated_at=self._whole(row, "last_updated_time", "registered_models", place) or 0,
-            tags=self._values.tags(self._pairs("registered_model_tags", name=name), place),
+            created_at=self._whole(row, "creation_time", "registered_models", owner) or 0,
+            updated_at=self._whole(row, "last_updated_time", "registered_models", owner) or 0,
+            tags=self._values.tags(self._pairs("registered_model_tags", name=name), owner),
             aliases={
-                _text(one["alias"]): self._whole(one, "version", "registered_model_aliases", place) or 0
+                _text(one["alias"]): self._whole(one, "version", "registered_model_aliases", owner) or 0
                 for one in aliases
             },
         )
-        last = max((self._whole(one, "version", "model_versions", place) or 0 for one in rows), default=0)
+        last = max((self._whole(one, "version", "model_versions", owner) or 0 for one in rows), default=0)
         ordered = sorted(versions, key=lambda version: version.version)
         return Registration(model=model, versions=tuple(ordered), last_version=last)
 
@@ -277,11 +277,11 @@ class DatabaseStore:
             )
 
     def _version(self, name: str, row: Fields) -> ModelVersion:
-        place = f"version {row['version']} of {name}"
+        owner = f"version {row['version']} of {name}"
         source = self._values.text(_text(row["source"]))
         return ModelVersion(
             name=name,
-            version=self._whole(row, "version", "model_versions", place) or 0,
+            version=self._whole(row, "version", "model_versions", owner) or 0,
             stage=next((stage for stage in ModelStage if stage.value == row["current_stage"]), ModelStage.NONE),
             description=_text(row["description"]) or None,
             source=source,
@@ -289,9 +289,9 @@ class DatabaseStore:
             run_id=_text(row["run_id"]) or None,
             run_link=_text(row["run_link"]) or None,
             model_id=None,
-            created_at=self._whole(row, "creation_time", "model_versions", place) or 0,
-            updated_at=self._whole(row, "last_updated_time", "model_versions", place) or 0,
-            tags=self._values.tags(self._pairs("model_version_tags", name=name, version=row["version"]), place),
+            created_at=self._whole(row, "creation_time", "model_versions", owner) or 0,
+            updated_at=self._whole(row, "last_updated_time", "model_versions", owner) or 0,
+            tags=self._values.tags(self._pairs("model_version_tags", name=name, version=row["version"]), owner),
         )
 
     def _files(self, uri: str, owner: str) -> Files:
@@ -320,16 +320,16 @@ class DatabaseStore:
         if traces:
             self._values.warn(f"{traces} traces are skipped: proj does not store traces")
 
-    def _whole(self, row: Fields, column: str, table: str, place: str) -> int | None:
+    def _whole(self, row: Fields, column: str, table: str, owner: str) -> int | None:
         value = row[column]
         if value is None or isinstance(value, int):
             return value
-        raise self._copy.fault(table, place, f"{column} {value!r}"[:200])
+        raise self._copy.fault(table, owner, f"{column} {value!r}"[:200])
 
 
 def _text(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _stage(word: object) -> LifecycleStage:
-    return LifecycleStage.DELETED if word == LifecycleStage.DELETED.value else LifecycleStage.ACTIVE
+def _stage(text: object) -> LifecycleStage:
+    return LifecycleStage.DELETED if text == LifecycleStage.DELETED.value else LifecycleStage.ACTIVE

@@ -54,16 +54,16 @@ def model_points(name: str, path: Path) -> Iterator[Metric]:
         point = _point(name, parts)
         if point is None or len(parts) < 4 or not _RUN_ID.fullmatch(parts[3].strip()):  # noqa: PLR2004
             raise _malformed(path, number, line)
-        words = [part.decode("utf-8", "replace").strip() for part in parts]
-        named = len(words) > 5  # noqa: PLR2004
+        fields = [part.decode("utf-8", "replace").strip() for part in parts]
+        named = len(fields) > 5  # noqa: PLR2004
         yield Metric(
             key=name,
             value=point.value,
             timestamp=point.timestamp,
             step=point.step,
-            run_id=words[3],
-            dataset_name=" ".join(words[4:-1]) if named else None,
-            dataset_digest=words[-1] if named else None,
+            run_id=fields[3],
+            dataset_name=" ".join(fields[4:-1]) if named else None,
+            dataset_digest=fields[-1] if named else None,
         )
 
 

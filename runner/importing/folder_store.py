@@ -112,7 +112,7 @@ class FolderStore:
     def __init__(self, root: Path, report: Report) -> None:
         self.uri = root.as_uri()
         self._root = root
-        self._told: set[Path] = set()
+        self._reported: set[Path] = set()
         self._values = Values(report)
 
     def experiment_keys(self) -> Iterator[str]:
@@ -131,9 +131,9 @@ class FolderStore:
         Raises:
             TransferError: a file can't be read.
         """
-        place = self._root / key
-        meta = read_meta(place / META, _Experiment)
-        created = meta.creation_time or int((place / META).stat().st_mtime * 1000)
+        entry = self._root / key
+        meta = read_meta(entry / META, _Experiment)
+        created = meta.creation_time or int((entry / META).stat().st_mtime * 1000)
         deleted = key.startswith(f"{TRASH}/") or meta.lifecycle_stage == LifecycleStage.DELETED.value
         return Experiment(
             id=key,
@@ -142,7 +142,7 @@ class FolderStore:
             lifecycle_stage=LifecycleStage.DELETED if deleted else LifecycleStage.ACTIVE,
             created_at=created,
             updated_at=meta.last_update_time or created,
-            tags=self._values.tags(read_values(place / "tags"), f"{place}/tags"),
+            tags=self._values.tags(read_values(entry / "tags"), f"{entry}/tags"),
         )
 
     def run_keys(self, experiment: Experiment) -> Iterator[str]:
@@ -222,8 +222,8 @@ class FolderStore:
             metrics=tuple(points),
         )
         deleted = meta.lifecycle_stage == LifecycleStage.DELETED.value
-        place = self._files(model.artifact_uri, folder.name, folder / "artifacts")
-        return ForeignModel(model=model, deleted=deleted, files=place)
+        files = self._files(model.artifact_uri, folder.name, folder / "artifacts")
+        return ForeignModel(model=model, deleted=deleted, files=files)
 
     def close(self) -> None:
         """Do nothing: no file stays open."""
@@ -247,8 +247,8 @@ class FolderStore:
         }
         name = _text(meta.name)
         versions = [
-            self._version(name, folder / place, version)
-            for place, version in metas.items()
+            self._version(name, folder / entry, version)
+            for entry, version in metas.items()
             if version.current_stage != _DELETED_VERSION
         ]
         model = RegisteredModel(
@@ -265,17 +265,17 @@ class FolderStore:
 
     def _warn_of_links(self, folder: Path) -> None:
         for name in links(folder):
-            if (folder / name) not in self._told:
-                self._told.add(folder / name)
+            if (folder / name) not in self._reported:
+                self._reported.add(folder / name)
                 self._values.warn(f"Skipped: {folder / name} is a link, which is not followed", "Import its target.")
 
     def _inputs(self, experiment: Experiment, folder: Path) -> RunInputs:
         datasets, models = [], []
         for name in folders(folder / "inputs"):
-            place = folder / "inputs" / name / META
-            link = read_meta(place, _Link)
+            entry = folder / "inputs" / name / META
+            link = read_meta(entry, _Link)
             if not _PLAIN_ID.fullmatch(link.source_id):
-                raise TransferError("A file of the store has an invalid id", context=f"{place}: {link.source_id[:80]}")
+                raise TransferError("A file of the store has an invalid id", context=f"{entry}: {link.source_id[:80]}")
             if link.source_type != "DATASET":
                 models.append(link.source_id)
                 continue
@@ -283,11 +283,11 @@ class FolderStore:
             if link.source_id in folders(base):
                 datasets.append(self._dataset(base / link.source_id / META, link))
             else:
-                self._values.warn(f"Skipped: the dataset that {place} names is not in {base}")
+                self._values.warn(f"Skipped: the dataset that {entry} names is not in {base}")
         return RunInputs(datasets=tuple(datasets), model_ids=tuple(models))
 
-    def _dataset(self, place: Path, link: _Link) -> DatasetInput:
-        meta = read_meta(place, _Dataset)
+    def _dataset(self, entry: Path, link: _Link) -> DatasetInput:
+        meta = read_meta(entry, _Dataset)
         dataset = Dataset(
             name=_text(meta.name),
             digest=_text(meta.digest),

@@ -117,17 +117,17 @@ class ForeignStore(Protocol):
         ...
 
 
-def run_status(word: object) -> RunStatus | None:
+def run_status(written: object) -> RunStatus | None:
     """Return the run status for a number or a name of MLflow, or None if it is unknown."""
-    if isinstance(word, int):
-        return _STATUSES.get(word)
-    text = str(word).upper()
+    if isinstance(written, int):
+        return _STATUSES.get(written)
+    text = str(written).upper()
     return _STATUSES.get(int(text)) if text.isdecimal() else next((one for one in RunStatus if one.value == text), None)
 
 
-def model_status(word: object) -> ModelStatus:
+def model_status(written: object) -> ModelStatus:
     """Return the status of a logged model for a number; unknown numbers mean not ready."""
-    return _MODEL_STATUSES.get(word, ModelStatus.PENDING) if isinstance(word, int) else ModelStatus.PENDING
+    return _MODEL_STATUSES.get(written, ModelStatus.PENDING) if isinstance(written, int) else ModelStatus.PENDING
 
 
 def as_measured(value: float) -> float:
@@ -142,17 +142,17 @@ class Values:
         self._report = report
         self._masker = Masker()
 
-    def params(self, pairs: Iterable[tuple[str, str]], place: str) -> Mapping[str, str]:
+    def params(self, pairs: Iterable[tuple[str, str]], owner: str) -> Mapping[str, str]:
         """Return the parameters, by name."""
-        kept = self._usable("parameter", pairs, place)
+        usable = self._usable("parameter", pairs, owner)
         return {
             name: STARS if value == STARS else self._masker.value(Parameter(name=name, value=value))
-            for name, value in kept
+            for name, value in usable
         }
 
-    def tags(self, pairs: Iterable[tuple[str, str]], place: str) -> Mapping[str, str]:
+    def tags(self, pairs: Iterable[tuple[str, str]], owner: str) -> Mapping[str, str]:
         """Return the tags, by name."""
-        return {name: self._masker.text(value) for name, value in self._usable("tag", pairs, place)}
+        return {name: self._masker.text(value) for name, value in self._usable("tag", pairs, owner)}
 
     def text(self, text: str) -> str:
         """Return a text with credentials masked."""
@@ -162,16 +162,16 @@ class Values:
         """Warn the user about a skipped item."""
         self._report(Event(kind=EventKind.WARNING, message=message, hint=hint))
 
-    def _usable(self, what: str, pairs: Iterable[tuple[str, str]], place: str) -> Iterator[tuple[str, str]]:
+    def _usable(self, what: str, pairs: Iterable[tuple[str, str]], owner: str) -> Iterator[tuple[str, str]]:
         for name, value in sorted(pairs):
-            if self.is_usable(what, name, value, place):
+            if self.is_usable(what, name, value, owner):
                 yield name, value
 
-    def is_usable(self, what: str, name: str, value: str, place: str) -> bool:
+    def is_usable(self, what: str, name: str, value: str, owner: str) -> bool:
         """Return whether a value can be stored; if not, warn with the reason."""
         try:
             check_value(what, check_name(what, name), value)
         except InvalidValueError as error:
-            self.warn(f"Skipped: {error.message}", f"It is in {place}.")
+            self.warn(f"Skipped: {error.message}", f"It is in {owner}.")
             return False
         return True

@@ -15,11 +15,11 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _HEADER = b"SQLite format 3\0"
 
 
-def open_foreign(word: str, report: Report, proxied: Path | None = None) -> ForeignStore:
+def open_foreign(uri: str, report: Report, proxied: Path | None = None) -> ForeignStore:
     """Open the store in a folder, a database file, or at a URI, without changing it.
 
     Args:
-        word: the path or URI given by the user.
+        uri: the path or URI given by the user.
         report: receives a warning for each skipped item.
         proxied: the folder behind the artifact proxy of the server that used the database.
 
@@ -27,32 +27,32 @@ def open_foreign(word: str, report: Report, proxied: Path | None = None) -> Fore
         UsageError: proj does not read this kind of store.
         TransferError: there is no store.
     """
-    place = _place(word)
-    if place.is_dir():
-        root = _store_folder(place)
-        if root != place.resolve():
-            _warn_of_databases(place.resolve(), report)
+    location = _path(uri)
+    if location.is_dir():
+        root = _store_folder(location)
+        if root != location.resolve():
+            _warn_of_databases(location.resolve(), report)
         return FolderStore(root, report)
-    if not place.exists():
+    if not location.exists():
         raise TransferError(
-            f"There is no '{place}'", hint="Pass an mlruns folder or a database, for example sqlite:///mlflow.db"
+            f"There is no '{location}'", hint="Pass an mlruns folder or a database, for example sqlite:///mlflow.db"
         )
-    if not _is_database(place):
-        raise TransferError(f"'{place}' is neither a folder nor an SQLite database")
-    return DatabaseStore(place.resolve(), report, proxied)
+    if not _is_database(location):
+        raise TransferError(f"'{location}' is neither a folder nor an SQLite database")
+    return DatabaseStore(location.resolve(), report, proxied)
 
 
-def _place(word: str) -> Path:
-    scheme = _SCHEME.match(word)
+def _path(uri: str) -> Path:
+    scheme = _SCHEME.match(uri)
     if scheme is None:
-        return Path(word.removeprefix("file:")).expanduser()
+        return Path(uri.removeprefix("file:")).expanduser()
     kind = scheme[1].lower().partition("+")[0]
     if kind == "sqlite":
         # SQLAlchemy's rule: three slashes begin a relative path, four an absolute one.
-        return Path(unquote(word[scheme.end() + 1 :].partition("?")[0]))
+        return Path(unquote(uri[scheme.end() + 1 :].partition("?")[0]))
     if kind == "file":
-        return Path(unquote(urlsplit(word).path))
-    shown = Masker().text(word)
+        return Path(unquote(urlsplit(uri).path))
+    shown = Masker().text(uri)
     if kind in ("http", "https"):
         raise UsageError(f"'{shown}' is a server", hint=f"Copy its runs with: proj pull RUN --from {shown}")
     raise UsageError(
@@ -62,16 +62,16 @@ def _place(word: str) -> Path:
     )
 
 
-def _store_folder(place: Path) -> Path:
+def _store_folder(location: Path) -> Path:
     """Return the root of the file store at or in a folder.
 
     Raises:
         TransferError: there is no file store.
     """
-    folder = place.resolve()
+    folder = location.resolve()
     if (folder / META).is_file():
         raise TransferError(
-            f"'{place}' is part of a store",
+            f"'{location}' is part of a store",
             hint=f"Pass the whole store: {folder.parent}; select experiments with --experiment.",
         )
     if _is_store(folder):
@@ -80,7 +80,7 @@ def _store_folder(place: Path) -> Path:
         return folder / "mlruns"
     databases = _databases(folder)
     raise TransferError(
-        f"'{place}' is not an mlruns folder",
+        f"'{location}' is not an mlruns folder",
         hint=f"There is a database in it: sqlite:///{databases[0]}"
         if databases
         else f"An mlruns folder has one folder with a {META} per experiment.",

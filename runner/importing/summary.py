@@ -11,7 +11,7 @@ from runner.store.import_writer import Change
 
 _SHOWN = 20
 """Maximum number of warnings shown; the JSON output has more."""
-_KEPT = 1000
+_MOST_NOTICES = 1000
 
 
 class Kind(str, Enum):
@@ -79,7 +79,7 @@ class ImportSummary:
         self._counts: dict[Kind, Counter[str]] = {kind: Counter() for kind in Kind}
         self._warnings: list[str] = []
         self._errors: list[str] = []
-        self._told = 0
+        self._notified = 0
         self.points = 0
         self.artifacts = Copied()
         self.elsewhere: list[str] = []
@@ -93,7 +93,7 @@ class ImportSummary:
         self._counts[kind]["failed"] += 1
         message = _printable(message)
         self._errors.append(message)
-        self._tell(Event(kind=EventKind.WARNING, message=message, hint=hint))
+        self._notify(Event(kind=EventKind.WARNING, message=message, hint=hint))
 
     def warn(self, message: str) -> None:
         """Report a skipped item."""
@@ -102,14 +102,14 @@ class ImportSummary:
     def report(self, event: Event) -> None:
         """Forward an event and store it if it is a warning."""
         event = Event(kind=event.kind, message=_printable(event.message), hint=event.hint and _printable(event.hint))
-        if event.kind is EventKind.WARNING and len(self._warnings) < _KEPT:
+        if event.kind is EventKind.WARNING and len(self._warnings) < _MOST_NOTICES:
             self._warnings.append(f"{event.message} ({event.hint})" if event.hint else event.message)
-        self._tell(event)
+        self._notify(event)
 
     def summary(self, source: str) -> Summary:
         """Return the counts."""
-        if self._told > _SHOWN:
-            more = self._told - _SHOWN
+        if self._notified > _SHOWN:
+            more = self._notified - _SHOWN
             self._report(Event(kind=EventKind.WARNING, message=f"… and {more} more such messages; see --json"))
         counts = {kind: self._count(kind) for kind in Kind}
         return Summary(
@@ -129,10 +129,10 @@ class ImportSummary:
     def _count(self, kind: Kind) -> Count:
         return Count(**self._counts[kind])
 
-    def _tell(self, event: Event) -> None:
+    def _notify(self, event: Event) -> None:
         if event.kind is EventKind.WARNING:
-            self._told += 1
-            if self._told > _SHOWN:
+            self._notified += 1
+            if self._notified > _SHOWN:
                 return
         self._report(event)
 

@@ -34,7 +34,7 @@ _OF_A_MODEL = re.compile(r"(?:^models:/|/)(?P<model>m-[0-9a-f]{32})(?:/artifacts
 
 
 def import_store(
-    store: ForeignStore, database: Database, home: Home, tally: ImportSummary, wanted: Sequence[str] = ()
+    store: ForeignStore, database: Database, home: Home, counter: ImportSummary, wanted: Sequence[str] = ()
 ) -> Summary:
     """Import a foreign store, or the selected experiments of it, and return a summary.
 
@@ -45,22 +45,22 @@ def import_store(
         TransferError: the foreign store can't be read, or the local store can't be written.
         NotFoundError: the foreign store has no such experiment.
     """
-    transfer = _Transfer(store, database, home, tally)
+    transfer = _Transfer(store, database, home, counter)
     for experiment in _chosen(transfer.experiments(), wanted):
-        transfer.take_experiment(experiment)
+        transfer.import_experiment(experiment)
     for key in store.registration_keys():
-        transfer.take_registration(key, whole=not wanted)
-    return tally.summary(store.uri)
+        transfer.import_registration(key, whole=not wanted)
+    return counter.summary(store.uri)
 
 
 class _Transfer:
     """Imports the content of a foreign store item by item."""
 
-    def __init__(self, store: ForeignStore, database: Database, home: Home, tally: ImportSummary) -> None:
+    def __init__(self, store: ForeignStore, database: Database, home: Home, counter: ImportSummary) -> None:
         self._store = store
         self._database = database
         self._home = home
-        self._tally = tally
+        self._summary = counter
         self._masker = Masker()
         self._shown = time.monotonic()
         self._seen = 0
@@ -70,7 +70,7 @@ class _Transfer:
         found = (self._experiment(key) for key in self._store.experiment_keys())
         return [experiment for experiment in found if experiment is not None]
 
-    def take_experiment(self, experiment: Experiment) -> None:
+    def import_experiment(self, experiment: Experiment) -> None:
         """Import an experiment with its runs and logged models."""
         here = import_writer.find_experiment(self._database, experiment) or self._renamed(experiment)
         group = _Group(self._database, experiment, None if here is None else here.id)
@@ -79,32 +79,32 @@ class _Transfer:
             if here is None and not any(True for _ in self._store.run_keys(experiment)):
                 group.id()
         except ProjError as error:
-            self._tally.fail(Kind.EXPERIMENTS, _words(error), error.hint)
+            self._summary.fail(Kind.EXPERIMENTS, _text_of(error), error.hint)
             return
         for key in self._store.run_keys(experiment):
-            self._take_run(experiment, key, group)
+            self._import_run(experiment, key, group)
             self._progress()
-        self._take_models(experiment, group)
-        self._tally.count(Kind.EXPERIMENTS, Change.ADDED if group.is_new else Change.SAME)
+        self._import_models(experiment, group)
+        self._summary.count(Kind.EXPERIMENTS, Change.ADDED if group.is_new else Change.SAME)
 
-    def take_registration(self, key: str, *, whole: bool) -> None:
+    def import_registration(self, key: str, *, whole: bool) -> None:
         """Import a registered model; for a partial import, only the versions whose run or model is present."""
         try:
             self._register(self._store.registration(key), whole=whole)
         except (InvalidValueError, TransferError) as error:
-            self._tally.fail(Kind.REGISTERED, f"The model '{key}' is skipped: {_words(error)}", error.hint)
+            self._summary.fail(Kind.REGISTERED, f"The model '{key}' is skipped: {_text_of(error)}", error.hint)
 
     def _experiment(self, key: str) -> Experiment | None:
         try:
             return self._store.experiment(key)
         except TransferError as error:
-            self._tally.fail(Kind.EXPERIMENTS, f"The experiment {key} is skipped: {_words(error)}", error.hint)
+            self._summary.fail(Kind.EXPERIMENTS, f"The experiment {key} is skipped: {_text_of(error)}", error.hint)
             return None
 
     def _register(self, registration: Registration, *, whole: bool) -> None:
         model = registration.model
         if model.tags.get(PROMPT_TAG, "").lower() == "true":
-            self._tally.warn(f"The prompt '{model.name}' is skipped: proj does not store prompts")
+            self._summary.warn(f"The prompt '{model.name}' is skipped: proj does not store prompts")
             return
         found = [self._located(version) for version in registration.versions]
         chosen = [version for version, is_here in found if whole or is_here]
@@ -112,10 +112,10 @@ class _Transfer:
             return
         change = model_import_writer.import_registered(self._database, model, registration.last_version)
         for version in chosen:
-            self._take_version(version)
+            self._import_version(version)
         for alias in model_import_writer.import_aliases(self._database, model):
-            self._tally.warn(f"The alias {model.name}@{alias} refers to another version here, and is kept unchanged")
-        self._tally.count(Kind.REGISTERED, change)
+            self._summary.warn(f"The alias {model.name}@{alias} refers to another version here, and is kept unchanged")
+        self._summary.count(Kind.REGISTERED, change)
 
     def _renamed(self, experiment: Experiment) -> Experiment | None:
         """Return the local experiment that received runs of this one earlier, if either was renamed since."""
@@ -125,22 +125,22 @@ class _Transfer:
                 return experiments.get(self._database, present[0])
         return None
 
-    def _take_run(self, experiment: Experiment, key: str, group: "_Group") -> None:
+    def _import_run(self, experiment: Experiment, key: str, group: "_Group") -> None:
         try:
             _check_run_id(key)
             present = import_writer.lookup(self._database, key)
             if present is not None and not present[1]:
-                self._tally.count(Kind.RUNS, Change.OWN)
+                self._summary.count(Kind.RUNS, Change.OWN)
                 return
             found = self._store.run(experiment, key)
-            uri = self._take_files(found.files, self._home.artifacts(key), key)
+            uri = self._import_files(found.files, self._home.artifacts(key), key)
             imported = self._imported_run(found, group.id() if present is None else present[0], uri, experiment)
             change, points = import_writer.import_run(self._database, imported, self._store.points(experiment, key))
         except (InvalidValueError, TransferError) as error:
-            self._tally.fail(Kind.RUNS, f"The run {key[:80]} is skipped: {_words(error)}", error.hint)
+            self._summary.fail(Kind.RUNS, f"The run {key[:80]} is skipped: {_text_of(error)}", error.hint)
             return
-        self._tally.points += points
-        self._tally.count(Kind.RUNS, change)
+        self._summary.points += points
+        self._summary.count(Kind.RUNS, change)
 
     def _imported_run(self, found: ForeignRun, experiment_id: str, uri: str, experiment: Experiment) -> ImportedRun:
         tags = found.run.tags
@@ -155,68 +155,68 @@ class _Transfer:
             run=run, deleted_at=deleted_at, inputs=found.inputs, outputs=found.outputs, origin=self._store.uri
         )
 
-    def _take_models(self, experiment: Experiment, group: "_Group") -> None:
+    def _import_models(self, experiment: Experiment, group: "_Group") -> None:
         for key in self._store.model_keys(experiment):
-            self._take_model(experiment, key, group)
+            self._import_model(experiment, key, group)
 
-    def _take_model(self, experiment: Experiment, key: str, group: "_Group") -> None:
+    def _import_model(self, experiment: Experiment, key: str, group: "_Group") -> None:
         try:
             model_import_writer.check_model_id(key)
-            change = self._arrive_model(self._store.model(experiment, key), group)
+            change = self._write_model(self._store.model(experiment, key), group)
         except (InvalidValueError, TransferError) as error:
-            self._tally.fail(Kind.MODELS, f"The logged model {key[:80]} is skipped: {_words(error)}", error.hint)
+            self._summary.fail(Kind.MODELS, f"The logged model {key[:80]} is skipped: {_text_of(error)}", error.hint)
             return
-        self._tally.count(Kind.MODELS, change)
+        self._summary.count(Kind.MODELS, change)
 
-    def _arrive_model(self, found: ForeignModel, group: "_Group") -> Change:
+    def _write_model(self, found: ForeignModel, group: "_Group") -> Change:
         model = found.model
         known = model_import_writer.find_model(self._database, model.model_id)
         if known is not None and not known["came"]:
             return Change.OWN
         number = group.id() if known is None else str(known["experiment"])
         target = self._home.model_artifacts(model.model_id)
-        uri = self._take_files(found.files, target, model.model_id)
+        uri = self._import_files(found.files, target, model.model_id)
         own = msgspec.structs.replace(model, experiment_id=number, artifact_uri=uri)
         return model_import_writer.import_model(self._database, own, self._store.uri, deleted=found.deleted)
 
-    def _take_files(self, files: Files, target: Path, owner: str) -> str:
+    def _import_files(self, files: Files, target: Path, owner: str) -> str:
         """Copy artifacts that are on this machine to the disk, record their digests, and return their new URI."""
         if files.folder is not None:
             digests: dict[str, str] = {}
-            self._tally.artifacts += copy_artifacts(files.folder, target, self._tally.warn, digests)
+            self._summary.artifacts += copy_artifacts(files.folder, target, self._summary.warn, digests)
             artifact_digests.record(self._database, owner, target, digests)
         elif files.is_missing and files.uri:
             uri = self._masker.text(files.uri)
-            self._tally.elsewhere.append(uri)
+            self._summary.elsewhere.append(uri)
             if is_elsewhere(uri):
                 return uri
         return target.absolute().as_uri()
 
-    def _take_version(self, version: ModelVersion) -> None:
+    def _import_version(self, version: ModelVersion) -> None:
         change = model_import_writer.import_version(self._database, version)
         if change is Change.OWN:
             message = f"Version {version.version} of '{version.name}' is skipped: it exists here with other content"
-            self._tally.report(Event(kind=EventKind.WARNING, message=message, hint=self._how_to_register(version)))
-        self._tally.count(Kind.VERSIONS, change)
+            self._summary.report(Event(kind=EventKind.WARNING, message=message, hint=self._how_to_register(version)))
+        self._summary.count(Kind.VERSIONS, change)
 
     def _how_to_register(self, version: ModelVersion) -> str:
         """Return the commands that import a version whose number is in use."""
         found = _OF_A_RUN.match(version.source) or _IN_A_RUN.search(version.source)
         if found and found["path"] and import_writer.lookup(self._database, found["run"]) is not None:
-            words = ("proj", "models", "register", version.name, found["run"][:12], found["path"])
-            return f"Import it as a new version: {shlex.join(words)}"
+            command = ("proj", "models", "register", version.name, found["run"][:12], found["path"])
+            return f"Import it as a new version: {shlex.join(command)}"
         return "Import it into a separate store: PROJ_HOME=DIR proj import …"
 
     def _located(self, version: ModelVersion) -> tuple[ModelVersion, bool]:
         """Return a version with its local artifact location, and whether its run or model is present."""
         for uri in dict.fromkeys((version.location, version.source)):
-            place = self._place_here(uri)
-            if place is not None:
-                return msgspec.structs.replace(version, location=place), True
+            local = self._local_uri(uri)
+            if local is not None:
+                return msgspec.structs.replace(version, location=local), True
         is_here = bool(version.run_id) and import_writer.lookup(self._database, version.run_id or "") is not None
         return version, is_here
 
-    def _place_here(self, uri: str) -> str | None:
+    def _local_uri(self, uri: str) -> str | None:
         model = _OF_A_MODEL.search(uri)
         known = model_import_writer.find_model(self._database, model["model"]) if model else None
         if model and known:
@@ -231,10 +231,8 @@ class _Transfer:
         self._seen += 1
         if time.monotonic() - self._shown > _PROGRESS_SECONDS:
             self._shown = time.monotonic()
-            words = (
-                f"{self._seen} runs examined, {self._tally.points} points and {self._tally.artifacts.files} files new"
-            )
-            self._tally.report(Event(kind=EventKind.STEP, message=words))
+            new = f"{self._summary.points} points and {self._summary.artifacts.files} files new"
+            self._summary.report(Event(kind=EventKind.STEP, message=f"{self._seen} runs examined, {new}"))
 
 
 class _Group:
@@ -298,5 +296,5 @@ def _below(uri: str, path: str | None) -> str:
     return f"{uri.rstrip('/')}/{quote(path) if uri.startswith('file:') and '%' not in path else path}"
 
 
-def _words(error: ProjError) -> str:
+def _text_of(error: ProjError) -> str:
     return f"{error.message}: {error.context}" if error.context else error.message

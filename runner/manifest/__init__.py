@@ -6,7 +6,13 @@ from runner.manifest.entrypoints import find_entry_point
 from runner.manifest.files import FolderFiles
 from runner.manifest.foreign_paths import PathReplacement, find_replacements
 from runner.manifest.inputs import declaring_line, find_inputs
-from runner.manifest.own_command import entry_point_of, require_own_files, shell_word
+from runner.manifest.own_command import (
+    command_again,
+    entry_point_of,
+    recorded_arguments,
+    require_own_files,
+    shell_operator,
+)
 from runner.manifest.parameters import bind_parameters, read_parameters_file, spell_numbers
 from runner.manifest.paths import Download, InputParameter, PathRules, find_downloads, find_path_inputs, find_paths
 from runner.manifest.preflight import PlannedCommand, preflight, serve_hint, served_address
@@ -22,6 +28,7 @@ __all__ = [
     "PlannedCommand",
     "bind_for_run",
     "bind_parameters",
+    "command_again",
     "declaring_line",
     "entry_point_of",
     "find_downloads",
@@ -33,12 +40,13 @@ __all__ = [
     "preflight",
     "read_parameters_file",
     "read_variables",
+    "recorded_arguments",
     "render_command",
     "require_own_files",
     "secret_texts",
     "serve_hint",
     "served_address",
     "shell_argv",
-    "shell_word",
+    "shell_operator",
     "spell_numbers",
 ]

@@ -196,10 +196,10 @@ def _check_command(node: Node, entry: EntryPoint, lines: list[str], faults: Faul
     filled = fill_template(entry.command, values)
     for fault in filled.faults:
         message = f"in the command of '{entry.name}': {fault.message}"
-        faults.error(_place_of(fault.text, command, lines), message, fault.hint)
+        faults.error(_position_of(fault.text, command, lines), message, fault.hint)
     if not filled.faults and protect_shell_braces(entry.command, values) != entry.command:
         hint = "for both write $NAME, or ${{NAME}}"
-        position = _place_of("${", command, lines)
+        position = _position_of("${", command, lines)
         faults.warning(position, f"MLflow can't run '{entry.name}': it takes ${{…}} for a placeholder", hint)
     unused = [spec.name for spec in entry.parameters if spec.name not in filled.used]
     for name in unused if parameters is not None and not filled.faults else ():
@@ -210,11 +210,11 @@ def _check_command(node: Node, entry: EntryPoint, lines: list[str], faults: Faul
             text = f"{mark}{{{name}}}{mark}"
             if text in entry.command:
                 hint = f"values are quoted already: write {{{name}}} without quotes"
-                position = _place_of(f"{{{name}}}", command, lines)
+                position = _position_of(f"{{{name}}}", command, lines)
                 faults.warning(position, f"{text} gets quotes inside quotes where a value has spaces", hint)
 
 
-def _place_of(text: str, command: Node, lines: list[str]) -> Position:
+def _position_of(text: str, command: Node, lines: list[str]) -> Position:
     """Return the position of a part of a command; if the part is not found, the start of the command."""
     for number in range(command.position.line, command.last_line + 1) if text else ():
         start = command.position.column - 1 if number == command.position.line else 0

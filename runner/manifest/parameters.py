@@ -83,7 +83,7 @@ def _parameter_error(
     return ParameterError(
         printable("; ".join(faults)),
         context=printable("\n".join([f"entry point '{entry_point.name}'", *context])),
-        hint=printable(_mend(missing[0], unknown)) if missing else None,
+        hint=printable(_hint_of(missing[0], unknown)) if missing else None,
     )
 
 
@@ -92,7 +92,7 @@ def _missing(specs: list[ParameterSpec]) -> str:
     return f"parameter {names} has no value" if len(specs) == 1 else f"parameters {names} have no value"
 
 
-def _mend(spec: ParameterSpec, unknown: list[str]) -> str:
+def _hint_of(spec: ParameterSpec, unknown: list[str]) -> str:
     meant = nearest(spec.name, unknown)
     if meant is not None:
         return f"did you mean -P {spec.name} where you wrote -P {meant}?"
@@ -149,10 +149,10 @@ def spell_numbers(parameters: tuple[Parameter, ...]) -> tuple[Parameter, ...]:
 
     The spelling is that of Python, as scripts log it. What is no finite number of its type stays as it is.
     """
-    return tuple(structs.replace(one, value=_spelled(one.type.lower(), one.value)) for one in parameters)
+    return tuple(structs.replace(one, value=_normal(one.type.lower(), one.value)) for one in parameters)
 
 
-def _spelled(kind: str, value: str) -> str:
+def _normal(kind: str, value: str) -> str:
     if kind in INTEGERS and len(value) <= LONGEST_INTEGER and re.fullmatch(INTEGER, value):
         return str(int(value))
     number = _number(value) if kind in NUMBERS else None

@@ -63,7 +63,7 @@ class _Execution:
         self.stop_sequence = StopSequence(request.grace)
         self.last_step_at = time.monotonic()
         self.deadline: float | None = None
-        self.started_at = time.time()
+        self.started_at, self.started_clock = time.time(), time.monotonic()
         self.start_errno: int | None = None
         self.status: int | None = None
         self.wall = 0.0
@@ -202,7 +202,7 @@ class _Execution:
         if messages is None:
             # The supervisor was killed. Its process group has the same number and may outlive it.
             self.is_over = True
-            self.wall = self.wall or time.time() - self.started_at
+            self.wall = self.wall or time.monotonic() - self.started_clock
             self.supervisor.end_group()
         for kind, *rest in messages or ():
             if kind == "ended":
@@ -216,7 +216,7 @@ class _Execution:
 
     def _handle_message(self, kind: str, rest: list[str]) -> None:
         if kind == "started":
-            self.started_at = float(rest[0])
+            self.started_at, self.started_clock = float(rest[0]), time.monotonic()
             if self.request.timeout is not None:
                 self.deadline = time.monotonic() + self.request.timeout
         elif kind == "failed":

@@ -51,6 +51,11 @@ class Completed(Struct, frozen=True, kw_only=True):
         return self.stdout.decode("utf-8", "surrogateescape").rstrip("\n")
 
     @property
+    def lines(self) -> list[str]:
+        """The lines of the output; names in them may have characters at which `str.splitlines` splits."""
+        return self.text.split("\n") if self.text else []
+
+    @property
     def error_text(self) -> str:
         """The error output as text."""
         return self.stderr.decode("utf-8", "replace").strip()
@@ -166,8 +171,8 @@ class _Exchange:
         pieces.append(piece)
         self._size += len(piece)
         if self._size > self._limit:
-            words = self._process.args
-            name = words[0] if isinstance(words, tuple) else words
+            arguments = self._process.args
+            name = arguments[0] if isinstance(arguments, tuple) else arguments
             raise ExecutionError(f"'{name!s}' was stopped: it printed more than {self._limit:,} bytes")
         return bool(piece)
 

@@ -98,6 +98,8 @@ class CreateRun(Request, frozen=True, kw_only=True):
     run_name: str | None = None
     start_time: Long | None = None
     tags: tuple[Tag, ...] = ()
+    proj_run_id: str | None = None
+    """The id of a run that `proj push` sends to a `proj server`; no field of MLflow."""
 
 
 class UpdateRun(AnyRun, frozen=True, kw_only=True):
@@ -339,8 +341,8 @@ def read_body(schema: type[RequestT], body: bytes, given: Mapping[str, str]) -> 
     if not _is_text(body):
         raise msgspec.DecodeError("The body is not UTF-8")
     if not given and b"null" not in body:
-        asked: RequestT = _decoder(schema).decode(body or b"{}")
-        return asked
+        request: RequestT = _decoder(schema).decode(body or b"{}")
+        return request
     fields = msgspec.json.decode(body or b"{}")
     if not isinstance(fields, dict):
         raise msgspec.ValidationError("Expected `object`")

@@ -10,7 +10,7 @@ FRAME = r'^[ \t|]*File "(?P<file>[^"\n]+)", line (?P<line>\d+)'
 """A line of Python's traceback: https://docs.python.org/3/library/traceback.html."""
 SHELL = r"^(?P<file>[^\s:][^:\n]*): line (?P<line>\d+): (?P<error>[^\n]+)$"
 """An error message of bash."""
-PLACE = r"(?P<file>/[^\s:'\"()]+):(?P<line>\d+)"
+FILE_AND_LINE = r"(?P<file>/[^\s:'\"()]+):(?P<line>\d+)"
 """A place in the form of compilers, as Node.js, Julia and R with srcref print it."""
 MAX_AFTER = 4_000
 """Characters of output after an error; an earlier error did not end the command."""
@@ -44,7 +44,7 @@ def _candidates(output: str) -> Iterator[tuple[str, str, str]]:
     tail = output[-MAX_AFTER:]
     for match in reversed(list(re.finditer(SHELL, tail, re.MULTILINE))):
         yield match["line"], match["file"], match["error"][:MAX_ERROR]
-    for match in re.finditer(PLACE, tail):
+    for match in re.finditer(FILE_AND_LINE, tail):
         yield match["line"], match["file"], ""
 
 

@@ -32,14 +32,14 @@ _TEXTS = (".csv", ".tsv")
 def read_metrics_log(path: Path, report: Report) -> list[MetricValue]:
     """Read the file of ``PROJ_METRICS``; invalid lines are skipped with a warning."""
     try:
-        text = _read(path)
+        lines = _decode_lines(_read(path) or b"")
     except (OSError, ValueError) as error:
-        _complain([f"PROJ_METRICS: {error}"], report)
+        _warn([f"PROJ_METRICS: {error}"], report)
         return []
     counts: dict[str, int] = {}
     values: list[MetricValue] = []
     faults: list[str] = []
-    for number, line in enumerate((text or "").splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         try:
@@ -52,7 +52,7 @@ def read_metrics_log(path: Path, report: Report) -> list[MetricValue]:
         for name, value, step in found:
             values.append((name, value, counts.get(name, 0) if step is None else step))
             counts[name] = min(values[-1][2] + 1, _LARGEST_STEP - 1)
-    _complain(faults, report)
+    _warn(faults, report)
     return values
 
 
@@ -83,19 +83,19 @@ def read_metrics_files(
             names = (name, f"{path.stem}.{name}", f"{file.path}.{name}")
             unique = next((one for one in names if one not in values), names[-1])
             values[unique] = (unique, value, step)
-    _complain(faults, report)
+    _warn(faults, report)
     return list(values.values())
 
 
-def _complain(faults: list[str], report: Report) -> None:
+def _warn(faults: list[str], report: Report) -> None:
     for fault in faults[:_COMPLAINTS]:
         report(Event(kind=EventKind.WARNING, message=fault))
     if len(faults) > _COMPLAINTS:
         report(Event(kind=EventKind.WARNING, message=f"and {len(faults) - _COMPLAINTS} more faults like these"))
 
 
-def _read(path: Path) -> str | None:
-    """Return the text of a file, or None if there is no file.
+def _read(path: Path) -> bytes | None:
+    """Return the content of a file, or None if there is no file.
 
     Raises:
         ValueError: it is not a file, or too large.
@@ -104,7 +104,15 @@ def _read(path: Path) -> str | None:
         return None
     if not path.is_file():
         raise ValueError("is not a file")
-    return decode_text(read_limited(path, _LIMITS))
+    return read_limited(path, _LIMITS)
+
+
+def _decode_lines(content: bytes) -> list[str]:
+    """Return the lines of a file to which several programs append; a line that is not UTF-8 does not change others."""
+    is_wide = content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in content[:200]
+    pieces = [content] if is_wide else content.split(b"\n")
+    # `str.splitlines` would also end lines at characters that names may have, such as U+2028.
+    return re.split(r"\r\n|\r|\n", "\n".join(map(decode_text, pieces)))
 
 
 def _read_line(line: str, faults: list[str]) -> Iterator[tuple[str, float, int | None]]:
@@ -139,9 +147,10 @@ def _read_file(path: Path) -> tuple[list[MetricValue], list[str]]:
         OSError: it can't be read.
         ValueError: nothing in it can be used.
     """
-    text = _read(path)
-    if text is None:
+    content = _read(path)
+    if content is None:
         raise ValueError("the command did not write it")
+    text = decode_text(content)
     if path.suffix.lower() in _TEXTS:
         return _read_table(text, "\t" if path.suffix.lower() == ".tsv" else ","), []
     document = _parse(text, path.suffix.lower())
@@ -165,9 +174,14 @@ def _parse(text: str, suffix: str) -> object:
 
 def _read_table(text: str, delimiter: str) -> list[MetricValue]:
     import csv
+    import io
 
     try:
-        rows = [row for row in csv.reader(text.splitlines(), delimiter=delimiter) if any(cell.strip() for cell in row)]
+        rows = [
+            row
+            for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+            if any(cell.strip() for cell in row)
+        ]
     except csv.Error as error:
         raise ValueError(f"it is not a table: {error}") from error
     if not rows or rows[0] is rows[-1]:
@@ -185,7 +199,7 @@ def _flatten(document: object, faults: list[str], before: str = "") -> Iterator[
     if isinstance(document, Mapping):
         children = [(str(name), child) for name, child in document.items()]
     elif isinstance(document, list):
-        children = [(str(place), child) for place, child in enumerate(document)]
+        children = [(str(index), child) for index, child in enumerate(document)]
     else:
         children = []
     for name, child in children:

@@ -82,8 +82,8 @@ def make_axis(
         if not math.log10(high) > math.log10(low):
             low, high = max(low / 2, _LEAST), min(high * 2, _LARGEST)
     elif not high / 2 - low / 2 > 0:
-        room = 1.0 if scale in (Scale.WHOLE, Scale.TIME) and abs(low) < _EXACT else max(0.5, abs(low) * 0.05)
-        low, high = max(low - room, -_LARGEST), min(high + room, _LARGEST)
+        margin = 1.0 if scale in (Scale.WHOLE, Scale.TIME) and abs(low) < _EXACT else max(0.5, abs(low) * 0.05)
+        low, high = max(low - margin, -_LARGEST), min(high + margin, _LARGEST)
     return Axis(title=title, low=low, high=high, scale=scale, zone=zone)
 
 

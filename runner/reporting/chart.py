@@ -57,7 +57,7 @@ def make_chart(series: Sequence[Series], options: ChartOptions) -> Chart | None:
     drawn = [(point.x / divisor, point.shown) for one in series for point in one.points if _is_drawn(point, options)]
     if not drawn:
         return None
-    x = make_axis(_x_title(options, unit, drawn), [place for place, _ in drawn], _x_scale(options), options.zone)
+    x = make_axis(_x_title(options, unit, drawn), [position for position, _ in drawn], _x_scale(options), options.zone)
     names = ", ".join(dict.fromkeys(one.metric for one in series))
     y = make_axis(names, _heights(series, options), Scale.LOG if options.log_y else Scale.LINEAR)
     lines = tuple(
@@ -115,7 +115,7 @@ def _x_title(options: ChartOptions, unit: str, drawn: Sequence[Share]) -> str:
         return f"{unit} since the first point"
     if options.x != TIME:
         return options.x
-    start = time_of(min(place for place, _ in drawn), options.zone)
+    start = time_of(min(position for position, _ in drawn), options.zone)
     return "time" if start is None else f"time from {start:%Y-%m-%d} ({start.tzname()})"
 
 

@@ -31,10 +31,10 @@ def element(tag: str, /, *parts: Parts, **attributes: Value) -> Html:
     Attributes that are None or False are left out, True is an attribute without a value. A final underscore of an
     attribute's name is dropped, other underscores become dashes.
     """
-    words = "".join(_attribute(key, value) for key, value in attributes.items())
+    pairs = "".join(_attribute(key, value) for key, value in attributes.items())
     if tag in _VOID:
-        return Html(f"<{tag}{words}>")
-    return Html(f"<{tag}{words}>{join(*parts)}</{tag}>")
+        return Html(f"<{tag}{pairs}>")
+    return Html(f"<{tag}{pairs}>{join(*parts)}</{tag}>")
 
 
 def join(*parts: Parts) -> Html:

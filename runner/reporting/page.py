@@ -32,9 +32,9 @@ def chart_page(chart: Chart, notices: Sequence[str]) -> bytes:
     return _document(chart.title, body)
 
 
-def report_page(report: Report, words: Wording) -> bytes:
+def report_page(report: Report, wording: Wording) -> bytes:
     """Return the page of a report."""
-    parts = [one for one in _sections(report, words) if one[2]]
+    parts = [one for one in _sections(report, wording) if one[2]]
     links = [element("li", element("a", title, href=f"#{identity}")) for identity, title, _ in parts]
     header = element(
         "header",
@@ -82,21 +82,21 @@ def _day(moment: str) -> str:
     return moment.partition("T")[0]
 
 
-def _sections(report: Report, words: Wording) -> Iterator[Section]:
+def _sections(report: Report, wording: Wording) -> Iterator[Section]:
     lines = sections(report.lines)
 
     def values(name: str, subject: str) -> Html | None:
         return value_tables(subject, lines[name], report.records) if lines.get(name) else None
 
-    yield "runs", "Runs", join(runs_table(report.records, words), _reasons(report.records))
+    yield "runs", "Runs", join(runs_table(report.records, wording), _reasons(report.records))
     yield "parameters", "Parameters", join(values("parameters", "Parameters"))
     yield "metrics", "Metrics", join(values("metrics", "Last values of metrics"))
     yield "curves", "Curves", _curves(report)
-    yield "images", "Images", _images(report, words)
+    yield "images", "Images", _images(report, wording)
     yield "code", "Code", join(values("code", "Code"), map(code_change, report.changes))
     yield "environment", "Environment", join(values("environment", "Environment"), values("packages", "Packages"))
     yield "data", "Inputs", join(values("inputs", "Inputs"))
-    yield "files", "Files", _files(report, words)
+    yield "files", "Files", _files(report, wording)
     yield "more", "Run details", join(values("run", "Details"), _tags(report))
     yield "notices", "Notices", _notices(report)
 
@@ -134,10 +134,10 @@ def _figure(chart: Chart, identity: str, name: str | None) -> Html:
     )
 
 
-def _images(report: Report, words: Wording) -> Html:
-    shown = [_image(one, words) for one in report.images if one.data]
+def _images(report: Report, wording: Wording) -> Html:
+    shown = [_image(one, wording) for one in report.images if one.data]
     left_out = [
-        element("li", f"{one.run_id[:8]} {one.name}{_of_size(one, words)}: {one.reason}")
+        element("li", f"{one.run_id[:8]} {one.name}{_of_size(one, wording)}: {one.reason}")
         for one in report.images
         if not one.data
     ]
@@ -149,21 +149,22 @@ def _images(report: Report, words: Wording) -> Html:
     )
 
 
-def _image(image: Image, words: Wording) -> Html:
-    caption = f"{image.run_id[:8]} {image.name}{_of_size(image, words)}"
+def _image(image: Image, wording: Wording) -> Html:
+    caption = f"{image.run_id[:8]} {image.name}{_of_size(image, wording)}"
     picture = element("img", src=image.data, alt=f"{image.name} of run {image.run_id[:8]}")
     return element("figure", element("figcaption", caption), picture)
 
 
-def _of_size(image: Image, words: Wording) -> str:
-    return "" if image.size is None else f" ({words.size(image.size)})"
+def _of_size(image: Image, wording: Wording) -> str:
+    return "" if image.size is None else f" ({wording.size(image.size)})"
 
 
-def _files(report: Report, words: Wording) -> Html:
+def _files(report: Report, wording: Wording) -> Html:
     shown = frozenset(one.name for one in report.images if one.data)
     listed = {run_id: files_beside_images(kept, shown) for run_id, kept in report.files.items()}
     texts = {
-        run_id: {one.name: _file_text(one.size, one.sha256, words) for one in files} for run_id, files in listed.items()
+        run_id: {one.name: _file_text(one.size, one.sha256, wording) for one in files}
+        for run_id, files in listed.items()
     }
     names = sorted({name for files in texts.values() for name in files})
     lines = [
@@ -178,8 +179,8 @@ def _files(report: Report, words: Wording) -> Html:
     return join(value_tables("Files", lines, report.records) if lines else None, element("p", more) if more else None)
 
 
-def _file_text(size: int | None, sha256: str | None, words: Wording) -> str:
-    texts = (words.size(size) if size is not None else "", f"sha256 {sha256[:12]}" if sha256 else "")
+def _file_text(size: int | None, sha256: str | None, wording: Wording) -> str:
+    texts = (wording.size(size) if size is not None else "", f"sha256 {sha256[:12]}" if sha256 else "")
     return ", ".join(filter(None, texts)) or "unknown size"
 
 

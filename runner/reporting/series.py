@@ -67,13 +67,13 @@ class Curves(Struct, frozen=True, kw_only=True):
     notices: tuple[str, ...] = ()
 
 
-def find_records(reader: RunReader, words: Iterable[str]) -> tuple[RunRecord, ...]:
+def find_records(reader: RunReader, references: Iterable[str]) -> tuple[RunRecord, ...]:
     """Return the records of runs in the order of the words; a run that is named twice is returned once.
 
     Raises:
         NotFoundError: a run does not exist.
     """
-    found = [reader.record(word) for word in words]
+    found = [reader.record(reference) for reference in references]
     return tuple({record.run_id: record for record in found}.values())
 
 
@@ -182,11 +182,11 @@ def _over_metric(
     other = reader.sampled_history(_id(record), request.x, request.limit)
     if history.count <= other.count:
         values = _last_values(history.points)
-        places = _at_steps(reader.history(_id(record), request.x), values.keys())
+        positions = _at_steps(reader.history(_id(record), request.x), values.keys())
     else:
-        places = _last_values(other.points)
-        values = _at_steps(reader.history(_id(record), name), places.keys())
-    return tuple(_point(values[step], places[step].value) for step in sorted(values.keys() & places.keys()))
+        positions = _last_values(other.points)
+        values = _at_steps(reader.history(_id(record), name), positions.keys())
+    return tuple(_point(values[step], positions[step].value) for step in sorted(values.keys() & positions.keys()))
 
 
 def _last_values(points: Iterable[Metric]) -> dict[int, Metric]:

@@ -73,7 +73,7 @@ def _axes(chart: Chart) -> Html:
 
 def _y_tick(chart: Chart, tick: Tick, right: int) -> Html:
     value, label = tick
-    _, y = _place((0, chart.y.share(value)))
+    _, y = _point((0, chart.y.share(value)))
     line = element("path", d=f"M{_LEFT} {y:.1f}H{right}", class_="grid")
     return join(line, element("text", label, x=_LEFT - 6, y=f"{y + 5:.1f}", text_anchor="end"))
 
@@ -81,7 +81,7 @@ def _y_tick(chart: Chart, tick: Tick, right: int) -> Html:
 def _x_ticks(chart: Chart, bottom: int) -> Iterator[Html]:
     end = 0.0
     for value, label in chart.x.ticks(_X_TICKS):
-        x, _ = _place((chart.x.share(value), 0))
+        x, _ = _point((chart.x.share(value), 0))
         half = len(label) * 4.2
         anchor, start = ("end", x - 2 * half) if x + half > _WIDTH else ("middle", x - half)
         if start < end:
@@ -104,15 +104,15 @@ def _curve(line: Line, index: int) -> Html:
 
 def _path(part: tuple[Share, ...], dash: str | None, class_: str | None) -> Html:
     """Return a part of a curve; a single point is a dot."""
-    places = [f"{x:.1f} {y:.1f}" for x, y in map(_place, part)]
-    if len(set(places)) == 1:
-        x, y = places[0].split()
+    points = [f"{x:.1f} {y:.1f}" for x, y in map(_point, part)]
+    if len(set(points)) == 1:
+        x, y = points[0].split()
         return element("circle", cx=x, cy=y, r=3, class_=class_)
-    kept = [place for number, place in enumerate(places) if not number or place != places[number - 1]]
+    kept = [point for number, point in enumerate(points) if not number or point != points[number - 1]]
     return element("path", d=f"M{kept[0]}L{' '.join(kept[1:])}", stroke_dasharray=dash, class_=class_)
 
 
-def _place(share: Share) -> Share:
+def _point(share: Share) -> Share:
     x, y = share
     return _LEFT + x * (_WIDTH - _LEFT - _RIGHT), _TOP + (1 - y) * (_HEIGHT - _TOP - _BOTTOM)
 

@@ -46,11 +46,11 @@ def row(head: Parts, cells: Iterable[Html], class_: str | None = None) -> Html:
 def run_head(record: RunRecord, *, linked: bool = True) -> Html:
     """Return the short id of a run and its name."""
     identity = (record.run_id or "")[:8]
-    word = element("a", identity, href=f"#run-{record.run_id}") if linked else identity
-    return join(element("span", word, class_="run"), element("span", record.run_name, class_="soft"))
+    text = element("a", identity, href=f"#run-{record.run_id}") if linked else identity
+    return join(element("span", text, class_="run"), element("span", record.run_name, class_="soft"))
 
 
-def runs_table(records: Sequence[RunRecord], words: Wording) -> Html:
+def runs_table(records: Sequence[RunRecord], wording: Wording) -> Html:
     """Return the table of the runs: state, times, code."""
     titles = ("run", "status", "started (UTC)", "took", "experiment", "entry point", "code")
     rows = [
@@ -59,8 +59,8 @@ def runs_table(records: Sequence[RunRecord], words: Wording) -> Html:
             element("th", run_head(record, linked=False), scope="row", id=f"run-{record.run_id}"),
             element("td", _status(record), class_="status"),
             element("td", (record.started_at or "").partition(".")[0].replace("T", " ")),
-            [element("td", text) for text in (words.duration(record), record.experiment, record.entry_point)],
-            element("td", words.code(record.code) or "not recorded"),
+            [element("td", text) for text in (wording.duration(record), record.experiment, record.entry_point)],
+            element("td", wording.code(record.code) or "not recorded"),
         )
         for record in records
     ]

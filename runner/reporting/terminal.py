@@ -91,12 +91,12 @@ def _x_axis(chart: Chart, columns: int, style: Style) -> tuple[str, str, str]:
     axis, labels = [line] * columns, [" "] * (columns + 1)
     free = 0
     for value, label in chart.x.ticks(max(2, columns // _COLUMNS_PER_TICK)):
-        place = round(chart.x.share(value) * (columns - 1))
+        row = round(chart.x.share(value) * (columns - 1))
         # The label stands below its tick, but not beyond the ends of the axis.
-        start = min(max(0, place + 1 - len(label) // 2), columns + 1 - len(label))
+        start = min(max(0, row + 1 - len(label) // 2), columns + 1 - len(label))
         if start < free:
             continue
-        axis[place] = mark
+        axis[row] = mark
         labels[start : start + len(label)] = label
         free = start + len(label) + 1
     title = chart.x.title if len(chart.x.title) <= columns else ""
@@ -125,13 +125,13 @@ def _coarse_cells(lines: Sequence[Line], columns: int, rows: int, style: Style) 
 def _marks(line: Line, width: int, height: int) -> Iterator[tuple[int, int]]:
     """Yield the grid positions of a curve; row 0 is the top."""
     for part in line.parts:
-        places = [_place(share, width, height) for share in part]
-        yield places[0]
-        for (x, y), (next_x, next_y) in pairwise(places):
+        cells = [_cell(share, width, height) for share in part]
+        yield cells[0]
+        for (x, y), (next_x, next_y) in pairwise(cells):
             steps = max(abs(next_x - x), abs(next_y - y))
             for step in range(1, steps + 1):
                 yield x + round((next_x - x) * step / steps), y + round((next_y - y) * step / steps)
 
 
-def _place(share: Share, width: int, height: int) -> tuple[int, int]:
+def _cell(share: Share, width: int, height: int) -> tuple[int, int]:
     return round(share[0] * (width - 1)), round((1 - share[1]) * (height - 1))

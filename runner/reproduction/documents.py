@@ -1,4 +1,4 @@
-"""Compares the content of two files by its meaning: values of JSON and YAML, cells of tables, members of archives.
+"""Compares the content of two files by its meaning: values of JSON and YAML, cells of tables, arrays, pixels, archives.
 
 Nothing is loaded that could run code: pickles and models are compared by their bytes only.
 """
@@ -10,27 +10,16 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
-from msgspec import Struct
-
 from runner.base.foreign_text import LARGE, ForeignTextError, decode_text, parse_json, parse_yaml
 from runner.base.masking import is_number
+from runner.reproduction.array_files import ARRAY_FORMATS, compare_array_files
 from runner.reproduction.tolerance import Allowance, compare_numbers
-from runner.reproduction.verdict import Verdict, worst
+from runner.reproduction.verdict import Finding, Verdict, worst
 
 _VOLATILE_CELL = ("execution_count", "id")
 _TABLES = {".csv": ",", ".tsv": "\t"}
 _LARGEST_MEMBER = 256 << 20
 _MOST_MEMBERS = 10_000
-
-
-class Finding(Struct, frozen=True, kw_only=True):
-    """The comparison of the content of two files; ``how`` says how they were compared."""
-
-    verdict: Verdict
-    how: str
-    difference: float | None = None
-    rule: str | None = None
-    detail: str | None = None
 
 
 class UnreadableError(Exception):
@@ -46,7 +35,12 @@ def compare_content(name: str, original: bytes, reproduced: bytes, rules: Rules)
 
     Returns None if their format is not known, or if one of them does not have the format that its name says.
     """
-    compare = _COMPARERS.get(PurePosixPath(name).suffix.lower())
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix in ARRAY_FORMATS:
+        found = compare_array_files(suffix, original, reproduced, rules)
+        if found is not None:
+            return found
+    compare = _COMPARERS.get(suffix)
     if compare is None:
         return None
     try:
@@ -188,7 +182,7 @@ _COMPARERS: Mapping[str, Callable[[bytes, bytes, Rules], Finding]] = {
     ".yml": _yaml,
     ".ipynb": _notebook,
     ".zip": _archive,
-    ".npz": _archive,
+    ".npz": _archive,  # with pickled objects, which are never loaded
     ".pt": _archive,
     ".keras": _archive,
     **{suffix: _table(delimiter) for suffix, delimiter in _TABLES.items()},

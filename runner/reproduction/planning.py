@@ -9,6 +9,7 @@ from runner.base.masking import STARS
 from runner.base.suggestions import suggestion
 from runner.base.tags import REPAIR_TAG, REPRODUCES_TAG
 from runner.errors import UsageError
+from runner.manifest import command_again
 from runner.model import Report, RunRecord, RunRequest, RunStatus
 from runner.plan import Plan, plan_snapshot
 from runner.recorded_environment import recorded_engine_options, with_recorded_lock
@@ -53,9 +54,11 @@ def plan_reproduction(
     source, snapshot = code
     origin = snapshot.root / snapshot.code.subdirectory if snapshot.root else None
     environment = record.environment
+    entry_point, command = command_again(record.entry_point, record.template)
     request = RunRequest(
         uri=source.name,
-        entry_point=record.entry_point,
+        entry_point=entry_point,
+        command=command,
         parameters=_parameters(record, given, origin),
         experiment_name=record.experiment,
         environment_manager=environment.manager if environment else None,

@@ -58,6 +58,16 @@ class Comparison(Struct, frozen=True, kw_only=True):
     detail: str | None = None
 
 
+class Finding(Struct, frozen=True, kw_only=True):
+    """The comparison of the content of two files; ``how`` says how they were compared."""
+
+    verdict: Verdict
+    how: str
+    difference: float | None = None
+    rule: str | None = None
+    detail: str | None = None
+
+
 class InputState(str, Enum):
     """What became of an input since the original run."""
 

@@ -22,7 +22,7 @@ from runner.store.entities import Experiment, Metric, Run
 from runner.store.models import ModelQuery
 from runner.store.models import search as search_models
 from runner.store.records import read_record
-from runner.store.run_selection import Say, resolve
+from runner.store.run_selection import Notify, resolve
 from runner.store.search import RecordPage, SearchQuery, folded_scope, load_records, search_records, tag_scope
 from runner.store.statements import Fragment
 from runner.sync.bundle_records import merge_record, read_bundle, with_tag_details
@@ -50,10 +50,10 @@ class LocalReader:
 
     server: str | None = None
 
-    def __init__(self, database: Database, home: Home, say: Say | None = None) -> None:
+    def __init__(self, database: Database, home: Home, notify: Notify | None = None) -> None:
         self.database = database
         self.home = home
-        self._say = say
+        self._notify = notify
         self._selected: dict[str, str] = {}
 
     def search(self, query: RunQuery) -> RecordPage:
@@ -137,9 +137,9 @@ class LocalReader:
         found, omissions = _files(root, (), _digests_of(self.database, run))
         query = ModelQuery(filter=f"source_run_id = '{run.run_id}'", limit=1000)
         for model in search_models(self.database, query).items:
-            place = local_folder(model.artifact_uri)
+            folder = local_folder(model.artifact_uri)
             digests = artifact_digests.read(self.database, model.model_id)
-            more, left_out = _files(place, (folder_of(model),), digests) if place else ([], [])
+            more, left_out = _files(folder, (folder_of(model),), digests) if folder else ([], [])
             found += more
             omissions += left_out
         lock = self.home.lock(run.run_id)
@@ -153,7 +153,7 @@ class LocalReader:
     def _resolve(self, reference: str) -> str:
         # One command may ask for a run several times; the message about a reference appears once.
         if reference not in self._selected:
-            self._selected[reference] = resolve(self.database, reference, self._say)
+            self._selected[reference] = resolve(self.database, reference, self._notify)
         return self._selected[reference]
 
 

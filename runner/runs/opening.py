@@ -8,7 +8,7 @@ from runner.base.lazy import LazyModule
 from runner.base.masking import Masker
 from runner.errors import UsageError
 from runner.settings import is_offline, tracking_uri
-from runner.store.run_selection import Say
+from runner.store.run_selection import Notify
 
 if TYPE_CHECKING:
     from runner.runs import remote
@@ -49,11 +49,11 @@ def server_to_read(named: str | None, *, local: bool = False) -> str | None:
 
 
 @contextmanager
-def open_remote(uri: str, say: Say | None = None) -> "Iterator[RunReader]":
+def open_remote(uri: str, notify: Notify | None = None) -> "Iterator[RunReader]":
     """Open a tracking server for reading; ``say`` gets messages about words that select the newest of several runs.
 
     Raises:
         UsageError: the URI is not the address of a tracking server.
     """
     with client.RemoteServer(uri) as found:
-        yield remote.RemoteReader(found, say)
+        yield remote.RemoteReader(found, notify)

@@ -19,7 +19,7 @@ from runner.store.downsampling import SampledHistory
 from runner.store.entities import Experiment, Metric, View
 from runner.store.records import format_time
 from runner.store.row_helpers import RUN_ID
-from runner.store.run_selection import Say
+from runner.store.run_selection import Notify
 from runner.store.search import RecordPage
 from runner.sync import registry_client
 from runner.sync.artifact_locations import ArtifactLocation, walk
@@ -39,10 +39,10 @@ _ID_LENGTH = 32
 class RemoteReader:
     """Reads runs from a tracking server. For runs recorded by proj it returns the complete record."""
 
-    def __init__(self, server: RemoteServer, say: Say | None = None) -> None:
+    def __init__(self, server: RemoteServer, notify: Notify | None = None) -> None:
         self.server: str | None = server.url
         self._remote = server
-        self._say = say
+        self._notify = notify
         self._selected: dict[str, ServerRun] = {}
         self._nested_read: list[ServerRun] = []
         self._experiments: tuple[Experiment, ...] | None = None
@@ -84,7 +84,7 @@ class RemoteReader:
         """Return the record of a run."""
         run = self.run(reference)
         plain = record_of(run, self._remote.experiment(run.experiment_id).name)
-        left = read_record(run, self._place(run))
+        left = read_record(run, self._location(run))
         return plain if left is None else merge_record(plain, left)
 
     def last_points(self, reference: str) -> Mapping[str, Metric]:
@@ -121,7 +121,7 @@ class RemoteReader:
     def files(self, reference: str) -> RunArtifacts:
         """Return the files kept with a run."""
         run = self.run(reference)
-        location = self._place(run)
+        location = self._location(run)
         if location is None:
             raise NotFoundError(
                 "The artifacts of this run can't be fetched through the server",
@@ -147,7 +147,7 @@ class RemoteReader:
         run = self.run(reference)
         children = self._nested([run.run_id])
         return RunRelations(
-            artifacts=artifact_entries(self.files(reference)) if self._place(run) else (),
+            artifacts=artifact_entries(self.files(reference)) if self._location(run) else (),
             datasets=dataset_entries(run.inputs),
             logged_models=model_entries(models_of(self._remote, run)),
             model_versions=version_entries(registry_client.versions_of_run(self._remote, run.run_id)),
@@ -174,11 +174,11 @@ class RemoteReader:
     def output(self, reference: str) -> Iterator[bytes]:
         """Yield the output of a run's command, which proj keeps among the artifacts, in pieces."""
         run = self.run(reference)
-        place = self._place(run)
-        if place is not None:
-            for info in place.entries(FOLDER):
+        location = self._location(run)
+        if location is not None:
+            for info in location.entries(FOLDER):
                 if info.path == _LOG:
-                    return place.pieces(info.path, info.size)
+                    return location.pieces(info.path, info.size)
         raise NotFoundError(
             f"The run {run.run_id[:8]} has no output on {self.server}",
             hint="The output is there after the run ended, if `proj run` recorded it.",
@@ -188,10 +188,10 @@ class RemoteReader:
         """Return the run that a reference selects; see `find_run`."""
         if reference not in self._selected:
             ids = [experiment.id for experiment in self._all()] if not RUN_ID.fullmatch(reference) else None
-            self._selected[reference] = find_run(self._remote, reference, ids, self._say)
+            self._selected[reference] = find_run(self._remote, reference, ids, self._notify)
         return self._selected[reference]
 
-    def _place(self, run: ServerRun) -> ArtifactLocation | None:
+    def _location(self, run: ServerRun) -> ArtifactLocation | None:
         return location_of(self._remote, run.artifact_uri, run.run_id)
 
     def _parent(self, run: ServerRun) -> RelatedRun | None:

@@ -10,8 +10,8 @@ from runner.store.run_selection import (
     BEGINNING,
     CLOCK_SKEW,
     MAX_LISTED,
+    Notify,
     RunReference,
-    Say,
     is_text,
     newest_message,
     parse_reference,
@@ -26,7 +26,9 @@ Search = Callable[[str], Iterator[ServerRun]]
 """A function that yields the runs that meet a condition, newest first."""
 
 
-def find_run(server: RemoteServer, reference: str, experiment_ids: Sequence[str] | None, say: Say | None) -> ServerRun:
+def find_run(
+    server: RemoteServer, reference: str, experiment_ids: Sequence[str] | None, notify: Notify | None
+) -> ServerRun:
     """Return the run that a reference selects; an id may be the one that the run had in proj before it was pushed.
 
     If several runs have the name, it means the newest one, and ``say`` gets a message; without ``say`` a name must be
@@ -54,10 +56,10 @@ def find_run(server: RemoteServer, reference: str, experiment_ids: Sequence[str]
     if len(found) == 1 or parts.is_latest or parts.back is not None:
         return found[0]
     is_named = parts.tag is not None or found[0].name == reference
-    if say is None or not is_named:
+    if notify is None or not is_named:
         raise several(reference, [(run.run_id, run.name) for run in found])
     count = f"{len(found)} runs" if len(found) <= MAX_LISTED else f"more than {MAX_LISTED} runs"
-    say(newest_message(reference, count, found[0].run_id))
+    notify(newest_message(reference, count, found[0].run_id))
     return found[0]
 
 

@@ -15,7 +15,7 @@ from runner.model import Event, EventKind, Report
 from runner.scaffold.plain_git import git, is_in_repository, start_repository
 from runner.scaffold.releases import Templates, packaged_templates
 from runner.scaffold.rendering import copier_session
-from runner.scaffold.template_source import TemplateSource, find_template, recall_template
+from runner.scaffold.template_source import TemplateSource, find_template, recorded_template
 from runner.settings import Home
 
 ANSWERS_FILE = ".copier-answers.yml"
@@ -58,7 +58,7 @@ def new_project(request: ScaffoldRequest, home: Home, report: Report, templates:
     """
     target = request.folder.expanduser().absolute()
     _check_name(request.folder.name)
-    _check_place(target)
+    _check_target(target)
     source = find_template(request.template, templates or packaged_templates(), home)
     staging = Path(tempfile.mkdtemp(prefix=".proj-new-", dir=target.parent))
     try:
@@ -98,7 +98,7 @@ def update_project(
     root = folder.expanduser().absolute()
     location, before = _read_origin(root)
     _check_clean(root)
-    source = recall_template(location, before, templates or packaged_templates(), home)
+    source = recorded_template(location, before, templates or packaged_templates(), home)
     if source.version == before:
         return ProjectUpdate(before=before, after=before)
     report(Event(kind=EventKind.STEP, message=f"merging the template {location} {source.version or ''}".rstrip()))
@@ -137,7 +137,7 @@ def _check_name(name: str) -> None:
         )
 
 
-def _check_place(target: Path) -> None:
+def _check_target(target: Path) -> None:
     if not target.parent.is_dir():
         raise ScaffoldError(f"{target.parent} is not a folder", hint="make it first, or start the project elsewhere")
     if target.is_symlink() or (target.exists() and not target.is_dir()):

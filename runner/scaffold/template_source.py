@@ -23,30 +23,30 @@ class TemplateSource(Struct, frozen=True):
     version: str | None = None
 
 
-def find_template(words: str, templates: Templates, home: Home) -> TemplateSource:
+def find_template(reference: str, templates: Templates, home: Home) -> TemplateSource:
     """Return where the template is that the user named: a built-in one, a folder, or a git URL.
 
     Raises:
         ScaffoldError: there is no such template, or the URL is of a refused kind.
     """
-    if words in templates.names:
-        return TemplateSource(f"{SCHEME}{words}.git", publish(templates, words, home))
-    folder = Path(words).expanduser()
+    if reference in templates.names:
+        return TemplateSource(f"{SCHEME}{reference}.git", publish(templates, reference, home))
+    folder = Path(reference).expanduser()
     if folder.is_dir():
         return TemplateSource(str(folder.absolute()))
-    if SHORT_URL.fullmatch(words) or SCP_URL.fullmatch(words):
-        return TemplateSource(words)
-    if "://" in words:
-        return TemplateSource(_checked_url(words))
-    near = nearest(words, templates.names)
+    if SHORT_URL.fullmatch(reference) or SCP_URL.fullmatch(reference):
+        return TemplateSource(reference)
+    if "://" in reference:
+        return TemplateSource(_checked_url(reference))
+    near = nearest(reference, templates.names)
     raise ScaffoldError(
-        f"there is no template {words!r}",
+        f"there is no template {reference!r}",
         context=f"built-in templates: {', '.join(templates.names)}",
         hint=f"did you mean {near}?" if near else "a folder or a git URL will do as well",
     )
 
 
-def recall_template(place: str, made_from: str, templates: Templates, home: Home) -> TemplateSource:
+def recorded_template(place: str, made_from: str, templates: Templates, home: Home) -> TemplateSource:
     """Return where the template is that a project was made from.
 
     Raises:
@@ -72,12 +72,14 @@ def recall_template(place: str, made_from: str, templates: Templates, home: Home
     return source
 
 
-def _checked_url(words: str) -> str:
-    url = words.removeprefix("git+")
+def _checked_url(reference: str) -> str:
+    url = reference.removeprefix("git+")
     parts = urlsplit(url)
     if parts.scheme not in SCHEMES:
         raise ScaffoldError(
-            f"templates don't come by {parts.scheme or 'such URLs'}", context=words, hint=f"use {', '.join(SCHEMES)}"
+            f"templates don't come by {parts.scheme or 'such URLs'}",
+            context=reference,
+            hint=f"use {', '.join(SCHEMES)}",
         )
     if parts.password is not None or (parts.username is not None and parts.scheme == "https"):
         raise ScaffoldError(

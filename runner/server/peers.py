@@ -66,14 +66,14 @@ class Connection:
         """Whether the guard has authenticated a request of this connection."""
         self._ends = (client, (server[0], server[1] or 0)) if client and server else None
         self._end = end
-        self._answer: tuple[int | None] | None = None
+        self._reply: tuple[int | None] | None = None
 
     @property
     def user(self) -> int | None:
         """The id of the user whose process holds the other end; None when it can not be proven."""
-        if self._answer is None:
-            self._answer = (self._ask(),)
-        return self._answer[0]
+        if self._reply is None:
+            self._reply = (self._ask(),)
+        return self._reply[0]
 
     def _ask(self) -> int | None:
         """Read the user from the kernel, and check afterwards that the server's end is still open.
@@ -136,17 +136,17 @@ def _ask_netlink(peer: Address, server: Address) -> KernelSocket | None:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as asking:
         asking.settimeout(1)
         asking.send(head + wanted)
-        answer = asking.recv(8192)
-    kind = _HEADER.unpack_from(answer)[1]
+        reply = asking.recv(8192)
+    kind = _HEADER.unpack_from(reply)[1]
     if kind != _SOCK_DIAG_BY_FAMILY:
-        number = -struct.unpack_from("=i", answer, _HEADER.size)[0]
+        number = -struct.unpack_from("=i", reply, _HEADER.size)[0]
         if number == 2:  # noqa: PLR2004  ENOENT: there is no such socket
             return None
         raise OSError(number, os.strerror(number))
     place = _HEADER.size
-    state = answer[place + 1]
-    ports = _PORTS.unpack_from(answer, place + 4)[:2]
-    user, inode = _NUMBERS.unpack_from(answer, place + 4 + _PORTS.size + _REST_OF_ID.size)[3:]
+    state = reply[place + 1]
+    ports = _PORTS.unpack_from(reply, place + 4)[:2]
+    user, inode = _NUMBERS.unpack_from(reply, place + 4 + _PORTS.size + _REST_OF_ID.size)[3:]
     return KernelSocket(state, user, inode) if ports == (peer[1], server[1]) else None
 
 

@@ -26,14 +26,14 @@ class WriteBatcher:
         """
         try:
             with self._database.batching():
-                answer = change()
+                response = change()
         finally:
             if self._database.has_batch and not self._is_due:
                 self._is_due = True
                 asyncio.get_running_loop().call_soon(self._commit)
         if self._is_due:
             await self._committed()
-        return answer
+        return response
 
     def _committed(self) -> "asyncio.Future[None]":
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -170,31 +170,31 @@ def _path_of_file_url(url: str) -> Path:
 
 def _local(path: Path, typed: str, folder: str) -> Address:
     shown = address_without_credentials(without_credentials(typed))
-    place = Path(os.path.abspath(path))  # noqa: PTH100  # symbolic links stay as the user typed them
-    if place.is_dir():
-        kind = SourceKind.GIT if is_bare(place) else SourceKind.FOLDER
-        return Address(kind=kind, typed=typed, path=place, subdirectory=folder)
-    if place.suffix.lower() == ".zip" and place.is_file():
-        return Address(kind=SourceKind.ZIP, typed=typed, path=place, subdirectory=folder)
-    browser = _BROWSER.match(str(place))
-    if browser and Path(browser["base"]).is_dir() and not place.exists():
+    full = Path(os.path.abspath(path))  # noqa: PTH100  # symbolic links stay as the user typed them
+    if full.is_dir():
+        kind = SourceKind.GIT if is_bare(full) else SourceKind.FOLDER
+        return Address(kind=kind, typed=typed, path=full, subdirectory=folder)
+    if full.suffix.lower() == ".zip" and full.is_file():
+        return Address(kind=SourceKind.ZIP, typed=typed, path=full, subdirectory=folder)
+    browser = _BROWSER.match(str(full))
+    if browser and Path(browser["base"]).is_dir() and not full.exists():
         base = Path(browser["base"])
         kind = SourceKind.GIT if is_bare(base) else SourceKind.FOLDER
         return Address(kind=kind, typed=typed, path=base, subdirectory=folder, tail=browser["tail"])
-    if place.exists():
+    if full.exists():
         raise SourceError(
             f"'{shown}' is a file; a project is a folder, a git repository or a zip",
             hint=f"Run its folder: proj run {path.parent} -e {path.name}",
         )
-    context = str(place) if shown == typed else None
+    context = str(full) if shown == typed else None
     if typed.lower().startswith("file:"):
-        shown, context = str(place), shown
-    raise SourceError(f"There is no folder '{shown}'", context=context, hint=_near_miss(place, shown))
+        shown, context = str(full), shown
+    raise SourceError(f"There is no folder '{shown}'", context=context, hint=_near_miss(full, shown))
 
 
-def _near_miss(place: Path, typed: str) -> str:
+def _near_miss(full: Path, typed: str) -> str:
     """Suggest names like the first part of the path that does not exist."""
-    missing = next(part for part in (*reversed(place.parents), place) if not part.exists())
+    missing = next(part for part in (*reversed(full.parents), full) if not part.exists())
     try:
         names = [entry.name for entry in missing.parent.iterdir()]
     except OSError:

@@ -76,12 +76,12 @@ def _download(url: str, credentials: Credentials | None, target: IO[bytes]) -> s
         request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(pair).decode()}")
     digest, size = hashlib.sha256(), 0
     try:
-        answer = build_opener(OnlyHttps).open(request, timeout=_TIMEOUT)
+        response = build_opener(OnlyHttps).open(request, timeout=_TIMEOUT)
     except HTTPError as error:
         with error:  # the error is also the response
             raise OSError(f"{error.code} {error.reason}") from None
-    with answer:
-        while chunk := answer.read(_CHUNK):
+    with response:
+        while chunk := response.read(_CHUNK):
             size += len(chunk)
             if size > LARGEST_DOWNLOAD:
                 raise SourceError(f"The zip is larger than {LARGEST_DOWNLOAD >> 30} GiB; the download was stopped")

@@ -81,7 +81,7 @@ def unbundle(bundle: Path, run_id: str, tree: str, empty: Home) -> RunCommit:
     """
     directory = store_git_directory(empty)
     try:
-        tips = git(directory, "bundle", "unbundle", bundle).decode("utf-8", "replace").splitlines()
+        tips = git(directory, "bundle", "unbundle", bundle).decode("utf-8", "replace").split("\n")
         commit = next((tip.split(" ")[0] for tip in tips if tip.endswith(f" {run_ref(run_id)}")), None)
         if commit is None:
             raise SnapshotError(f"The bundle does not have the code of the run {run_id}")

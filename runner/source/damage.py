@@ -16,7 +16,7 @@ from runner.base.locks import locked
 from runner.settings import Home
 from runner.source.durable import write_durably
 from runner.source.gitcommand import run_git
-from runner.source.packed_refs import PACKED_REFS, mend_packed_refs, problem_of_packed_refs
+from runner.source.packed_refs import PACKED_REFS, problem_of_packed_refs, repair_packed_refs
 from runner.source.packing import PackWriter, read_index
 from runner.source.snapshot_store import drop_ref, object_id, open_snapshot_store, store_git_directory
 
@@ -199,7 +199,7 @@ def _open_pack(pack: Path):  # type: ignore[no-untyped-def]  # noqa: ANN202  # g
 
 def _remove_file(home: Home, path: Path) -> None:
     if path.name == PACKED_REFS:
-        mend_packed_refs(home.snapshot_store)
+        repair_packed_refs(home.snapshot_store)
         return
     if path.suffix != ".pack":
         remove_tree(path)

@@ -94,7 +94,7 @@ class Mirror(Struct, frozen=True, kw_only=True):
                 raise self._unreachable(done)
             self._use_what_is_here()
             return
-        head, refs = _read_remote(done.text)
+        head, refs = _read_remote(done.lines)
         if not self.git_dir.exists():
             self._create()
         if refs != self._own_refs():
@@ -111,7 +111,7 @@ class Mirror(Struct, frozen=True, kw_only=True):
         listed = run_git(
             self.git_directory, "for-each-ref", "--format=%(objectname) %(refname)", "refs/heads", "refs/tags"
         )
-        return {name: identity for identity, name in (line.split(" ", 1) for line in listed.text.splitlines())}
+        return {name: identity for identity, name in (line.split(" ", 1) for line in listed.lines)}
 
     def _create(self) -> None:
         """Create the mirror in a temporary folder and rename it, so that a killed fetch leaves no partial mirror."""
@@ -178,11 +178,11 @@ def open_mirror(url: str, credentials: Credentials | None, home: Home, report: R
     return Mirror(url=url, home=home, git_dir=git_dir, credentials=credentials, report=report)
 
 
-def _read_remote(text: str) -> tuple[str | None, dict[str, str]]:
+def _read_remote(lines: list[str]) -> tuple[str | None, dict[str, str]]:
     """Return the default branch and the refs in what ``git ls-remote --symref`` prints."""
     head = None
     refs: dict[str, str] = {}
-    for line in text.splitlines():
+    for line in lines:
         value, _, name = line.partition("\t")
         if value.startswith("ref: ") and name == "HEAD":
             head = value.removeprefix("ref: ")

@@ -36,7 +36,7 @@ def problem_of_packed_refs(store: Path) -> str | None:
     return f"has {bad} damaged lines of {len(lines)}" if bad else None
 
 
-def mend_packed_refs(store: Path) -> None:
+def repair_packed_refs(store: Path) -> None:
     """Remove the damaged lines; a folder in the place of the file is moved aside. The caller holds the store's lock."""
     path = store / PACKED_REFS
     if path.is_dir():

@@ -24,7 +24,7 @@ from runner.source.unwanted import ENVIRONMENT_MARKS, is_unwanted_file, is_unwan
 
 COPY_LIMIT = 64 << 20
 """Bytes of the largest file that is copied."""
-COPY_ROOM = 1 << 30
+COPY_LIMIT = 1 << 30
 """Bytes of all files that are copied for one run."""
 MOST_FILES = 50_000
 """Files in one ignored folder; a folder with more files is linked as a whole, with a warning."""
@@ -139,8 +139,8 @@ def provide_files(top: Path, wanted: FilesToProvide, before: Mapping[bytes, Prov
         found: dict[bytes, Provided] = {}
         for want in wants.values():
             with suppress(LinkError), _unless_the_disk_is_full():
-                place = tree.parent(want.path, create=True)
-                found[want.path] = _kept(before.get(want.path), want, place) or copier.put(want, place)
+                entry = tree.parent(want.path, create=True)
+                found[want.path] = _kept(before.get(want.path), want, entry) or copier.put(want, entry)
         return found
 
 
@@ -165,9 +165,9 @@ def _remove_unwanted(tree: OpenTree, before: Mapping[bytes, Provided], wants: Ma
                     os.unlink(name, dir_fd=parent)
 
 
-def _kept(known: Provided | None, want: FileToProvide, place: tuple[int, str]) -> Provided | None:
+def _kept(known: Provided | None, want: FileToProvide, entry: tuple[int, str]) -> Provided | None:
     """Return the record of a file that was provided before, if the file can stay."""
-    there = status_at(*place)
+    there = status_at(*entry)
     if known is None or known.origin != want.origin or there is None or Stamp.of(there) != known.stamp:
         return None
     before = origin_stamp(want.origin)
@@ -199,16 +199,16 @@ class _Copier:
     """Provides files by the cheapest safe method: clone, copy or link."""
 
     def __init__(self) -> None:
-        self._room = COPY_ROOM
+        self._space = COPY_LIMIT
         self._clones = True
 
-    def put(self, want: FileToProvide, place: tuple[int, str]) -> Provided:
+    def put(self, want: FileToProvide, entry: tuple[int, str]) -> Provided:
         """Provide one file, given by its open folder and its name there.
 
         Raises:
             OSError: the file can't be read, or the disk is full.
         """
-        folder, name = place
+        folder, name = entry
         origin = Path(os.fsdecode(want.origin))
         if want.copied:
             origin = origin.resolve()  # the content, also of a link
@@ -235,8 +235,8 @@ class _Copier:
             self._clones = self._clones and clone_at(source.fileno(), folder, name)
             how = "cloned" if self._clones else "copied"
             if how == "copied":
-                if size > min(COPY_LIMIT, self._room):
+                if size > min(COPY_LIMIT, self._space):
                     return "linked"
                 copy_at(source, folder, name)
-                self._room -= size
+                self._space -= size
         return how

@@ -48,7 +48,7 @@ def default_commit(git_directory: GitDirectory, shown: str) -> Commit:
     commit = read_commit(git_directory, "HEAD")
     if commit:
         return commit
-    branches = run_git(git_directory, "for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads").text.splitlines()
+    branches = run_git(git_directory, "for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads").lines
     commit = read_commit(git_directory, branches[0]) if len(branches) == 1 else None
     if commit:
         return commit
@@ -61,7 +61,7 @@ def _near_miss(git_directory: GitDirectory, version: str) -> str:
     listed = run_git(
         git_directory, "for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads", "refs/tags", "refs/remotes"
     )
-    names = [name.removeprefix("origin/") for name in listed.text.splitlines()]
+    names = [name.removeprefix("origin/") for name in listed.lines]
     close = near_words(version, sorted(set(names)))
     if close:
         return "Did you mean " + " or ".join(close) + "?"

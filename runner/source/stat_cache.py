@@ -29,8 +29,8 @@ def fill_stats(index: Path, known: Mapping[bytes, tuple[str, os.stat_result]]) -
     data = bytearray(index.read_bytes())
     if data[:4] != b"DIRC" or int.from_bytes(data[4:8], "big") not in (2, 3):
         return
-    places = _search(data, known) if len(known) <= _FEW else _walk(data)
-    for start, path in places:
+    offsets = _search(data, known) if len(known) <= _FEW else _walk(data)
+    for start, path in offsets:
         found = known.get(path)
         if found and data[start + 40 : start + 60].hex() == found[0]:
             data[start : start + 40] = _pack(found[1])

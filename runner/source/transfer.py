@@ -121,7 +121,7 @@ def _copy_objects(home: Home, objects: Path, paths: dict[str, bytes]) -> None:
 
 def _sizes(git_directory: GitDirectory, identities: Iterable[str]) -> dict[str, int]:
     stdin = "".join(f"{identity}\n" for identity in identities).encode()
-    listed = run_git(git_directory, "cat-file", "--batch-check", "--buffer", stdin=stdin).text.splitlines()
+    listed = run_git(git_directory, "cat-file", "--batch-check", "--buffer", stdin=stdin).lines
     fields = (line.split(" ") for line in listed)
     return {parts[0]: int(parts[2]) for parts in fields if len(parts) == 3}  # noqa: PLR2004
 

@@ -64,12 +64,12 @@ def changes_since_commit(home: Home, run_id: str, limits: PatchLimits) -> tuple[
 
 
 def _changes(home: Home, before: str, after: str, limits: PatchLimits) -> tuple[FileChange, ...]:
-    place = store_git_directory(home)
-    numbers = git(place, *_DIFF, "--numstat", "-z", before, after, settings=_SETTINGS)
+    git_directory = store_git_directory(home)
+    numbers = git(git_directory, *_DIFF, "--numstat", "-z", before, after, settings=_SETTINGS)
     found = [_counted(entry) for entry in numbers.split(b"\0") if entry]
     chosen = list(_within(found, limits))
     paths = [path for _, path in chosen]
-    output = git(place, *_DIFF, before, after, "--", *paths, settings=_SETTINGS) if paths else b""
+    output = git(git_directory, *_DIFF, before, after, "--", *paths, settings=_SETTINGS) if paths else b""
     # Lines of content never start with a letter, so this only finds the heads of files.
     patches = re.split(r"^(?=diff --git )", output.decode("utf-8", "replace"), flags=re.MULTILINE)[1:]
     by_path = {change.path: patch for (change, _), patch in zip(chosen, patches, strict=False)}

@@ -130,11 +130,11 @@ def delete_digests(db: Database, owner: str, names: Sequence[str]) -> None:
 
     ``names`` are the path components on disk: the path that a client sends can have another form.
     """
-    place = os.fsencode("/".join(names))
+    prefix = os.fsencode("/".join(names))
     condition = "owner = ? AND (path = ? OR (path >= ? AND path < ?))"
-    words = (owner, place, place + b"/", place + b"0")  # 0 is the character after the slash
-    if db.query(f"SELECT 1 FROM artifact_digests WHERE {condition} LIMIT 1", *words):
-        db.execute(f"DELETE FROM artifact_digests WHERE {condition}", *words)
+    bounds = (owner, prefix, prefix + b"/", prefix + b"0")  # 0 is the character after the slash
+    if db.query(f"SELECT 1 FROM artifact_digests WHERE {condition} LIMIT 1", *bounds):
+        db.execute(f"DELETE FROM artifact_digests WHERE {condition}", *bounds)
 
 
 def verify_artifacts(home: Home, *, repair: bool, progress: Progress) -> Iterator[Finding]:
@@ -171,8 +171,8 @@ def _owners(db: Database) -> Iterator[tuple[str, str]]:
 
 def _verify(db: Database, owner: str, root: Path, *, repair: bool) -> Iterator[Finding]:
     after = b""
-    question = "SELECT path, size, sha256 FROM artifact_digests WHERE owner = ? AND path > ? ORDER BY path LIMIT ?"
-    while rows := db.query(question, owner, after, _CHUNK):
+    statement = "SELECT path, size, sha256 FROM artifact_digests WHERE owner = ? AND path > ? ORDER BY path LIMIT ?"
+    while rows := db.query(statement, owner, after, _CHUNK):
         for row in rows:
             problem = problem_of(root, _digest_of_row(row))
             if problem:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from runner.base.files import write_atomically
-from runner.errors import DamagedStoreError, NoRoomError, StoreError
+from runner.errors import DamagedStoreError, FullDiskError, StoreError
 from runner.process import capture
 from runner.settings import Home
 
@@ -40,7 +40,7 @@ _EXPLANATIONS = {
 }
 
 _KINDS: dict[str, type[StoreError]] = {
-    "disk is full": NoRoomError,
+    "disk is full": FullDiskError,
     "malformed": DamagedStoreError,
     "Could not decode": DamagedStoreError,
     "not a database": DamagedStoreError,
@@ -108,8 +108,8 @@ def is_on_network(folder: Path) -> bool:
     """Return whether an existing folder is on a network file system; False if unknown."""
     mounts = _linux_mounts() if _MOUNTS.exists() else _listed_mounts()
     path = folder.resolve()
-    places = [(len(mount.parts), kind) for mount, kind in mounts if path == mount or mount in path.parents]
-    return bool(places) and max(places)[1].startswith(NETWORK)
+    matches = [(len(mount.parts), kind) for mount, kind in mounts if path == mount or mount in path.parents]
+    return bool(matches) and max(matches)[1].startswith(NETWORK)
 
 
 def _linux_mounts() -> list[tuple[Path, str]]:
@@ -120,8 +120,8 @@ def _linux_mounts() -> list[tuple[Path, str]]:
         return []
     mounts = []
     for line in text.splitlines():
-        place, _, rest = line.partition(" - ")
-        words = place.split()
+        mount_point, _, rest = line.partition(" - ")
+        words = mount_point.split()
         if len(words) > 4 and rest:  # noqa: PLR2004
             mounts.append((Path(words[4].replace("\\040", " ")), rest.split()[0]))
     return mounts
@@ -132,9 +132,9 @@ def _listed_mounts() -> list[tuple[Path, str]]:
     mounts = []
     for line in capture(["mount"], timeout=10).text.splitlines():
         _, _, rest = line.partition(" on ")
-        place, _, kind = rest.rpartition(" (")
-        if place:
-            mounts.append((Path(place), kind.split(",")[0].rstrip(")")))
+        mount_point, _, kind = rest.rpartition(" (")
+        if mount_point:
+            mounts.append((Path(mount_point), kind.split(",")[0].rstrip(")")))
     return mounts
 
 

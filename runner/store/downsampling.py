@@ -71,18 +71,18 @@ def sampled(db: Database, run_id: str, key: str, limit: int, steps: tuple[int, i
         NotFoundError: there is no such run.
     """
     start, end = steps
-    place = (run_number(db, run_id), key, end)
-    every = (*place, start, *_FIRST)
+    series = (run_number(db, run_id), key, end)
+    every = (*series, start, *_FIRST)
     (count,) = db.query(f"SELECT count(*) {_WITHIN}", *every)[0]
     if count <= limit:
         return tuple(_metric(key, row) for row in db.query(f"SELECT * {_WITHIN} {_ORDERED}", *every))
     last = db.query(f"SELECT * {_WITHIN} ORDER BY step DESC, timestamp DESC, value DESC, nan DESC LIMIT 1", *every)
     gaps = limit - 1
-    places = [number * (count - 1) // gaps for number in range(gaps)]
+    offsets = [number * (count - 1) // gaps for number in range(gaps)]
     rows: list[Row] = []
-    for before, after in zip((-1, *places), places, strict=False):
+    for before, after in zip((-1, *offsets), offsets, strict=False):
         bound = tuple(rows[-1])[2:] if rows else (start, *_FIRST)
-        rows += db.query(f"SELECT * {_WITHIN} {_ORDERED} LIMIT 1 OFFSET ?", *place, *bound, after - before - 1)
+        rows += db.query(f"SELECT * {_WITHIN} {_ORDERED} LIMIT 1 OFFSET ?", *series, *bound, after - before - 1)
     return tuple(_metric(key, row) for row in (*rows, *last))
 
 

@@ -83,7 +83,7 @@ class Vocabulary(Struct, frozen=True, kw_only=True):
 class _Token(Struct, frozen=True):
     kind: str
     text: str
-    place: int
+    offset: int
 
 
 _TOKENS = re.compile(
@@ -148,10 +148,10 @@ class _Reader:
         return tuple(comparisons)
 
     def read_order(self) -> Ordering:
-        place = self._peek()
+        offset = self._peek()
         field = self._read_field()
         if field.kind is Kind.DATASET:
-            raise self._fault("a dataset gives no order", at=place)
+            raise self._fault("a dataset gives no order", at=offset)
         descending = self._accept("DESC")
         if not descending:
             self._accept("ASC")
@@ -161,14 +161,14 @@ class _Reader:
 
     def _read_comparison(self) -> Comparison:
         field = self._read_field()
-        place = self._peek()
+        offset = self._peek()
         operator = self._read_operator()
         if operator in (Operator.IS_NULL, Operator.IS_NOT_NULL):
             return Comparison(field=field, operator=operator)
         numeric = self._is_number(field)
         if operator in (_TEXT_ONLY if numeric else _RANGES):
             hint = "It is a number." if numeric else "It is a text."
-            raise self._fault(f"'{operator.value}' can't compare {field.kind.value} '{field.key}'", hint, at=place)
+            raise self._fault(f"'{operator.value}' can't compare {field.kind.value} '{field.key}'", hint, at=offset)
         if operator in (Operator.IN, Operator.NOT_IN):
             return Comparison(field=field, operator=operator, value=self._read_list())
         return Comparison(field=field, operator=operator, value=self._read_number() if numeric else self._read_text())
@@ -187,7 +187,7 @@ class _Reader:
 
     def _read_quoted_key(self, after: _Token) -> str:
         token = self._take()
-        if token.kind not in ("double", "back", "single") or token.place != after.place + len(after.text):
+        if token.kind not in ("double", "back", "single") or token.offset != after.offset + len(after.text):
             raise self._fault(f"expected a name right after '{after.text}'", at=token)
         return _unquoted(token)
 
@@ -208,17 +208,17 @@ class _Reader:
 
     def _read_operator(self) -> Operator:
         token = self._take()
-        word = token.text.upper() if token.kind in ("word", "sign") else ""
-        if word == "IS":
+        symbol = token.text.upper() if token.kind in ("word", "sign") else ""
+        if symbol == "IS":
             negated = self._accept("NOT")
             self._expect("NULL")
             return Operator.IS_NOT_NULL if negated else Operator.IS_NULL
-        if word == "NOT":
+        if symbol == "NOT":
             self._expect("IN")
             return Operator.NOT_IN
-        word = "!=" if word == "<>" else word
-        if word in ("=", "!=", "<", "<=", ">", ">=", "LIKE", "ILIKE", "IN"):
-            return Operator(word)
+        symbol = "!=" if symbol == "<>" else symbol
+        if symbol in ("=", "!=", "<", "<=", ">", ">=", "LIKE", "ILIKE", "IN"):
+            return Operator(symbol)
         raise self._fault("expected a comparison such as = or LIKE", at=token)
 
     def _read_list(self) -> tuple[str, ...]:
@@ -250,15 +250,15 @@ class _Reader:
 
     def _split(self) -> list[_Token]:
         tokens: list[_Token] = []
-        place = 0
-        while place < len(self._text):
-            match = _TOKENS.match(self._text, place)
+        offset = 0
+        while offset < len(self._text):
+            match = _TOKENS.match(self._text, offset)
             if match is None:
-                what = "this quote is not closed" if self._text[place] in "'\"`" else "unexpected character"
-                raise self._fault(what, at=_Token("", "", place))
+                what = "this quote is not closed" if self._text[offset] in "'\"`" else "unexpected character"
+                raise self._fault(what, at=_Token("", "", offset))
             if match.lastgroup != "space":
-                tokens.append(_Token(match.lastgroup or "", match.group(), place))
-            place = match.end()
+                tokens.append(_Token(match.lastgroup or "", match.group(), offset))
+            offset = match.end()
         return [*tokens, _Token("end", "", len(self._text))]
 
     def _peek(self) -> _Token:
@@ -269,24 +269,24 @@ class _Reader:
         self._next = min(self._next + 1, len(self._tokens) - 1)
         return token
 
-    def _accept(self, word: str) -> bool:
+    def _accept(self, symbol: str) -> bool:
         token = self._peek()
-        if token.kind in ("word", "sign") and token.text.upper() == word:
+        if token.kind in ("word", "sign") and token.text.upper() == symbol:
             self._take()
             return True
         return False
 
-    def _expect(self, word: str) -> None:
-        if not self._accept(word):
-            raise self._fault(f"expected {word}")
+    def _expect(self, symbol: str) -> None:
+        if not self._accept(symbol):
+            raise self._fault(f"expected {symbol}")
 
     def _fault(self, what: str, hint: str | None = None, *, at: _Token | None = None) -> InvalidValueError:
-        place = (at or self._peek()).place
-        start = max(0, place - 60)
-        line = re.sub(r"\s", " ", self._text[start : place + 60])
+        offset = (at or self._peek()).offset
+        start = max(0, offset - 60)
+        line = re.sub(r"\s", " ", self._text[start : offset + 60])
         return InvalidValueError(
-            f"Invalid search, at character {place + 1}: {what}",
-            context=f"{line}\n{' ' * (place - start)}^",
+            f"Invalid search, at character {offset + 1}: {what}",
+            context=f"{line}\n{' ' * (offset - start)}^",
             hint=hint,
         )
 

@@ -107,10 +107,10 @@ def _models(db: Database, run: int, direction: str) -> tuple[ModelOutput, ...]:
 
 
 def _dataset_number(db: Database, run: int, dataset: Dataset) -> int:
-    place = "SELECT experiment FROM runs WHERE id = ?"
+    experiment_query = "SELECT experiment FROM runs WHERE id = ?"
     db.execute(
         "INSERT OR IGNORE INTO datasets (experiment, name, digest, source_type, source, schema, profile)"
-        f" VALUES (({place}), ?, ?, ?, ?, ?, ?)",
+        f" VALUES (({experiment_query}), ?, ?, ?, ?, ?, ?)",
         run,
         dataset.name,
         dataset.digest,
@@ -120,7 +120,7 @@ def _dataset_number(db: Database, run: int, dataset: Dataset) -> int:
         dataset.profile,
     )
     found = db.query(
-        f"SELECT id FROM datasets WHERE experiment = ({place}) AND name = ? AND digest = ?",
+        f"SELECT id FROM datasets WHERE experiment = ({experiment_query}) AND name = ? AND digest = ?",
         run,
         dataset.name,
         dataset.digest,

@@ -87,7 +87,8 @@ def _as_lost(db: Database, row: Row, owner: ProcessIdentity) -> _Lost:
     try:
         seen = log.stat().st_mtime_ns // 1_000_000
     except OSError:
-        seen = row["started_at"]
+        seen = 0
+    seen = max(seen, row["started_at"])
     details = load_details(db, [row["id"]], "?").get(row["id"], RunDetails())
     who = f"the process that ran it ({owner.pid} on {owner.host})"
     status = details.command_status
@@ -97,7 +98,7 @@ def _as_lost(db: Database, row: Row, owner: ProcessIdentity) -> _Lost:
         ended_at = seen if row["ended_at"] is None else row["ended_at"]
         return _Lost(row["run_id"], status, ended_at, details)
     details = msgspec.structs.replace(details, reason=details.reason or f"{who} ended without recording the outcome")
-    return _Lost(row["run_id"], RunStatus.LOST, max(row["started_at"], seen), details)
+    return _Lost(row["run_id"], RunStatus.LOST, seen, details)
 
 
 def _lose(db: Database, row: Row, owner: ProcessIdentity) -> bool:

@@ -69,8 +69,8 @@ def import_model(db: Database, model: LoggedModel, origin: str, *, deleted: bool
             rows = ((number, key, value) for key, value in pairs.items())
             db.execute_many(f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?)", rows)
         for point in model.metrics:
-            place = (number, point.key, point.run_id or "", point.dataset_name or "", point.dataset_digest or "")
-            db.execute(UPSERT_MODEL_METRIC, *place, stored_value(point), point.timestamp, point.step)
+            key_columns = (number, point.key, point.run_id or "", point.dataset_name or "", point.dataset_digest or "")
+            db.execute(UPSERT_MODEL_METRIC, *key_columns, stored_value(point), point.timestamp, point.step)
     return Change.ADDED if known is None else Change.UPDATED
 
 

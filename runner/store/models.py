@@ -189,14 +189,14 @@ def search(db: Database, query: ModelQuery) -> Page[LoggedModel]:
     scope: list[Fragment] = [view_scope(View.ACTIVE)]
     if query.experiment_ids is not None:
         scope.append(experiment_scope([experiment_number(text) for text in query.experiment_ids]))
-    question = Query(
+    prepared = Query(
         scope=tuple(scope),
         filter=query.filter,
         order_by=query.order_by,
         limit=checked_limit(query.limit),
         page_token=query.page_token,
     )
-    found = find(db, MODELS, question)
+    found = find(db, MODELS, prepared)
     return Page(items=tuple(_load(db, found.numbers)), next_page_token=found.next_page_token)
 
 

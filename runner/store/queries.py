@@ -44,7 +44,7 @@ class Found(Struct, frozen=True):
     next_page_token: str | None = None
 
 
-class _Place(Struct, frozen=True, array_like=True):
+class _PageToken(Struct, frozen=True, array_like=True):
     """The end of a page: the phase and sort key of its last row. ``search`` is a checksum of the query."""
 
     search: int
@@ -52,31 +52,31 @@ class _Place(Struct, frozen=True, array_like=True):
     key: Key
 
 
-def find(db: Database, searchable: Searchable, question: Query) -> Found:
+def find(db: Database, searchable: Searchable, prepared: Query) -> Found:
     """Return one page of the rows that match a query.
 
     Raises:
         InvalidValueError: the filter, a column to order by or the token is invalid.
     """
-    comparisons = parse_filter(question.filter, searchable.vocabulary)
-    orderings = [parse_order(text, searchable.vocabulary) for text in question.order_by]
+    comparisons = parse_filter(prepared.filter, searchable.vocabulary)
+    orderings = [parse_order(text, searchable.vocabulary) for text in prepared.order_by]
     _check_size(comparisons, orderings)
-    search = _checksum(question)
-    place = _read_token(question.page_token, search) if question.page_token else None
+    search = _checksum(prepared)
+    position = _read_token(prepared.page_token, search) if prepared.page_token else None
     phases = _phases(searchable, comparisons, orderings)
-    if place is not None and place.phase not in phases:
+    if position is not None and position.phase not in phases:
         raise InvalidValueError("The page token is invalid")
     numbers: list[int] = []
-    last = place
-    for phase in phases[phases.index(place.phase) if place else 0 :]:
+    last = position
+    for phase in phases[phases.index(position.phase) if position else 0 :]:
         statement = Statement(searchable, comparisons, orderings, phase)
-        after = place.key if place and place.phase is phase else None
-        wanted = question.limit - len(numbers)
-        start = _start(db, searchable, question.scope, statement)
-        rows = _run(db, statement.compile(question.scope, after, wanted + 1, start=start))
+        after = position.key if position and position.phase is phase else None
+        wanted = prepared.limit - len(numbers)
+        start = _start(db, searchable, prepared.scope, statement)
+        rows = _run(db, statement.compile(prepared.scope, after, wanted + 1, start=start))
         for row in rows[:wanted]:
             numbers.append(row[0])
-            last = _Place(search, phase, tuple(row[1:]))
+            last = _PageToken(search, phase, tuple(row[1:]))
         if len(rows) > wanted and last is not None:
             return Found(tuple(numbers), _make_token(last))
     return Found(tuple(numbers))
@@ -137,23 +137,23 @@ def _count(db: Database, rows: Fragment) -> int:
     return int(db.query(f"SELECT count(*) FROM ({rows.sql} LIMIT ?)", *rows.args, _LARGE)[0][0])
 
 
-def _checksum(question: Query) -> int:
-    content = (question.filter, tuple(question.order_by), [(one.sql, one.args) for one in question.scope])
+def _checksum(prepared: Query) -> int:
+    content = (prepared.filter, tuple(prepared.order_by), [(one.sql, one.args) for one in prepared.scope])
     return zlib.crc32(msgspec.msgpack.encode(content))
 
 
-def _make_token(place: _Place) -> str:
-    return base64.urlsafe_b64encode(msgspec.msgpack.encode(place)).decode()
+def _make_token(position: _PageToken) -> str:
+    return base64.urlsafe_b64encode(msgspec.msgpack.encode(position)).decode()
 
 
-def _read_token(token: str, search: int) -> _Place:
+def _read_token(token: str, search: int) -> _PageToken:
     try:
-        place: _Place = msgspec.msgpack.decode(base64.urlsafe_b64decode(token), type=_Place)
+        position: _PageToken = msgspec.msgpack.decode(base64.urlsafe_b64decode(token), type=_PageToken)
     except (binascii.Error, ValueError, msgspec.MsgspecError) as error:
         raise InvalidValueError("The page token is invalid") from error
-    if place.search != search:
+    if position.search != search:
         raise InvalidValueError(
             "The page token belongs to another search",
             hint="Use the token with the filter, order and experiments of its search.",
         )
-    return place
+    return position

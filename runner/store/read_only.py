@@ -63,12 +63,12 @@ def copy_to_temporary_folder(path: Path) -> Path | None:
     import shutil
     import tempfile
 
-    for place in (None, _SPARE):
-        if place is not None and not place.is_dir():
+    for parent in (None, _SPARE):
+        if parent is not None and not parent.is_dir():
             continue
         folder = None
         try:
-            folder = Path(tempfile.mkdtemp(prefix="proj-store-", dir=place))
+            folder = Path(tempfile.mkdtemp(prefix="proj-store-", dir=parent))
             for suffix in ("", "-wal", "-journal"):
                 source = path.with_name(path.name + suffix)
                 with suppress(FileNotFoundError):

@@ -72,8 +72,8 @@ def describe(db: Database, name: str, description: str | None) -> RegisteredMode
     """Replace the description of a registered model."""
     with db.transaction():
         number = model_number(db, name)
-        words = description or None
-        db.execute("UPDATE registered_models SET description = ?, updated_at = ? WHERE id = ?", words, now(), number)
+        text = description or None
+        db.execute("UPDATE registered_models SET description = ?, updated_at = ? WHERE id = ?", text, now(), number)
         return load(db, [number])[0]
 
 

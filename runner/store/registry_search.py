@@ -85,7 +85,7 @@ def search_models(db: Database, query: RegistryQuery) -> Page[RegisteredModel]:
     Raises:
         InvalidValueError: the filter, order, limit or page token is invalid; the context shows the position.
     """
-    found = find(db, MODELS, _question(MODELS, query, (*query.order_by, "name ASC")))
+    found = find(db, MODELS, _query(MODELS, query, (*query.order_by, "name ASC")))
     return Page(items=tuple(registry.load(db, found.numbers)), next_page_token=found.next_page_token)
 
 
@@ -96,11 +96,11 @@ def search_versions(db: Database, query: RegistryQuery) -> Page[ModelVersion]:
         InvalidValueError: the filter, order, limit or page token is invalid; the context shows the position.
     """
     first = query.order_by or ("last_updated_timestamp DESC",)
-    found = find(db, VERSIONS, _question(VERSIONS, query, (*first, "name ASC", "version_number DESC")))
+    found = find(db, VERSIONS, _query(VERSIONS, query, (*first, "name ASC", "version_number DESC")))
     return Page(items=tuple(versions.load(db, found.numbers)), next_page_token=found.next_page_token)
 
 
-def _question(searchable: Searchable, query: RegistryQuery, order_by: tuple[str, ...]) -> Query:
+def _query(searchable: Searchable, query: RegistryQuery, order_by: tuple[str, ...]) -> Query:
     comparisons = parse_filter(query.filter, searchable.vocabulary)
     asks_for_prompts = any(one.field.kind is Kind.TAG and one.field.key == PROMPT_TAG for one in comparisons)
     return Query(

@@ -54,20 +54,20 @@ def remove_files(db: Database, run_id: str, home: Home) -> int:
     """
     run = runs.get(db, run_id)
     made = [row["model_id"] for row in db.query("SELECT model_id FROM models WHERE source_run_id = ?", run_id)]
-    places = [home.run(run_id), home.folders / run_id, *(home.models / name for name in made)]
+    paths = [home.run(run_id), home.folders / run_id, *(home.models / name for name in made)]
     folder = Path(os.path.normpath(run.details.folder or "/"))
     if folder != home.folders and folder.is_relative_to(home.folders):
-        places.append(folder)
-    return sum(_remove(place) for place in dict.fromkeys(places))
+        paths.append(folder)
+    return sum(_remove(path) for path in dict.fromkeys(paths))
 
 
-def _remove(place: Path) -> int:
+def _remove(path: Path) -> int:
     try:
-        with folder_at(place.parent) as above:
-            found = status_at(above, place.name)
+        with folder_at(path.parent) as above:
+            found = status_at(above, path.name)
             # proj creates no links here.
             is_ours = found is not None and stat.S_ISDIR(found.st_mode)
-            return remove_at(above, place.name) if is_ours else 0
+            return remove_at(above, path.name) if is_ours else 0
     except FileNotFoundError:
         return 0
     except OSError as error:

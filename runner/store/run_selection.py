@@ -16,7 +16,7 @@ LATEST = "latest"
 CLOCK_SKEW = 60_000
 """Permitted clock skew of clients in milliseconds; a run with a later start is not the latest yet."""
 
-Say = Callable[[str], None]
+Notify = Callable[[str], None]
 """A function that shows a message to the user."""
 
 MAX_LISTED = 5
@@ -58,7 +58,7 @@ def parse_reference(reference: str) -> RunReference:
     return RunReference(text, back, tag, value if equals else None)
 
 
-def resolve(db: Database, reference: str, say: Say | None = None) -> str:
+def resolve(db: Database, reference: str, notify: Notify | None = None) -> str:
     """Return the id of the run that a reference selects.
 
     Deleted runs are found by their complete id only. If several runs have the name, it means the newest one, and
@@ -80,10 +80,10 @@ def resolve(db: Database, reference: str, say: Say | None = None) -> str:
     if not whole and BEGINNING.fullmatch(reference):
         return _unique(_named(db, Fragment("run_id >= ? AND run_id < ?", (reference, f"{reference}g")), 0), reference)
     if whole or (parts.tag is None and parts.back is None):
-        return _newest(whole, reference, say)
+        return _newest(whole, reference, notify)
     condition = Fragment("name = ?", (parts.text,)) if parts.tag is None else _tagged(parts.tag, parts.value)
     found = _named(db, condition, parts.back or 0)
-    return _newest(found, reference, say) if parts.back is None else _only(found, reference)
+    return _newest(found, reference, notify) if parts.back is None else _only(found, reference)
 
 
 def is_text(reference: str) -> bool:
@@ -125,11 +125,11 @@ def _only(found: list[Row], reference: str) -> str:
     return str(found[0]["run_id"])
 
 
-def _newest(found: list[Row], reference: str, say: Say | None) -> str:
-    if len(found) < 2 or say is None:  # noqa: PLR2004
+def _newest(found: list[Row], reference: str, notify: Notify | None) -> str:
+    if len(found) < 2 or notify is None:  # noqa: PLR2004
         return _unique(found, reference)
     count = f"{len(found)} runs" if len(found) <= MAX_LISTED else f"more than {MAX_LISTED} runs"
-    say(newest_message(reference, count, str(found[0]["run_id"])))
+    notify(newest_message(reference, count, str(found[0]["run_id"])))
     return str(found[0]["run_id"])
 
 

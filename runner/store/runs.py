@@ -98,8 +98,8 @@ def update(
         if status is not UNSET:
             db.execute("UPDATE runs SET status = ? WHERE id = ?", status.value, number)
             if status.is_over and (ended_at is UNSET or ended_at is None):
-                row = db.query("SELECT ended_at FROM runs WHERE id = ?", number)[0]
-                ended_at = now() if row["ended_at"] is None else row["ended_at"]
+                row = db.query("SELECT started_at, ended_at FROM runs WHERE id = ?", number)[0]
+                ended_at = max(now(), row["started_at"]) if row["ended_at"] is None else row["ended_at"]
             ended_at = ended_at if status.is_over else None
         if ended_at is not UNSET:
             moment = None if ended_at is None else check_integer("The end time", ended_at)
@@ -204,12 +204,12 @@ def note_writer(db: Database, run_id: str, writer: str) -> None:
 def by_prefix(db: Database) -> dict[str, tuple[str, ...]]:
     """Return the ids of the runs that used each environment prefix or image, oldest first."""
     found: dict[str, list[str]] = {}
-    question = (
+    sql = (
         "SELECT run_id, coalesce(json_extract(document, '$.environment.prefix'),"
         " json_extract(document, '$.environment.image')) AS prefix"
         " FROM details JOIN runs ON runs.id = details.run WHERE prefix IS NOT NULL ORDER BY runs.id"
     )
-    for row in db.query(question):
+    for row in db.query(sql):
         found.setdefault(row["prefix"], []).append(row["run_id"])
     return {prefix: tuple(ids) for prefix, ids in found.items()}
 

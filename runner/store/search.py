@@ -140,14 +140,14 @@ def search_runs(db: Database, query: SearchQuery) -> Page[Run]:
     if query.experiment_ids is not None:
         numbers = [experiment_number(text) for text in dict.fromkeys(query.experiment_ids)]
         scope.append(experiment_scope(numbers))
-    question = Query(
+    prepared = Query(
         scope=tuple(scope),
         filter=query.filter,
         order_by=query.order_by,
         limit=checked_limit(query.limit),
         page_token=query.page_token,
     )
-    found = find(db, RUNS, question)
+    found = find(db, RUNS, prepared)
     page = runs.load(db, found.numbers, details=query.details)
     return Page(items=tuple(page), next_page_token=found.next_page_token)
 
@@ -173,14 +173,14 @@ def search_experiments(db: Database, query: ExperimentQuery) -> Page[Experiment]
     Raises:
         InvalidValueError: the filter, order, limit or page token is invalid; the context shows the position.
     """
-    question = Query(
+    prepared = Query(
         scope=(view_scope(query.view),),
         filter=query.filter,
         order_by=query.order_by,
         limit=checked_limit(query.limit),
         page_token=query.page_token,
     )
-    found = find(db, EXPERIMENTS, question)
+    found = find(db, EXPERIMENTS, prepared)
     return Page(items=tuple(experiments.load(db, list(found.numbers))), next_page_token=found.next_page_token)
 
 

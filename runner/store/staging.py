@@ -30,7 +30,7 @@ _ABANDONED_UPLOAD = 24 * 3600.0
 """Seconds without a new part after which a multipart upload is removed, because no process owns it."""
 
 
-def staging_place(root: Path) -> tuple[Path, tuple[str, ...]]:
+def staging_folder(root: Path) -> tuple[Path, tuple[str, ...]]:
     """Return the staging folder for a root, as its own root and names below it."""
     anchor, own = split_root(root)
     return (anchor, (FOLDER,)) if own else (root, ())
@@ -41,8 +41,8 @@ class PartialFile:
 
     def __init__(self, root: Path, target: int) -> None:
         self._name = f"{PARTIAL}{secrets.token_hex(8)}"
-        self._place = staging_place(root)
-        with folder_at(*self._place, create=True) as folder:
+        self._location = staging_folder(root)
+        with folder_at(*self._location, create=True) as folder:
             if os.fstat(folder).st_dev == os.fstat(target).st_dev:
                 self._descriptor = new_file(folder, self._name)
                 self._folder = -1
@@ -88,7 +88,7 @@ class PartialFile:
         if self._folder >= 0:
             yield self._folder
         else:
-            with folder_at(*self._place) as folder:
+            with folder_at(*self._location) as folder:
                 yield folder
 
     def _close(self) -> None:
@@ -109,8 +109,8 @@ def collect_abandoned(root: Path, now: float | None = None) -> int:
     Locked files and uploads with a part received within a day stay. A folder that can't be changed is skipped.
     """
     moment = time.time() if now is None else now
-    _remove_link(*staging_place(root))
-    with suppress(OSError, LinkError), folder_at(*staging_place(root)) as folder:
+    _remove_link(*staging_folder(root))
+    with suppress(OSError, LinkError), folder_at(*staging_folder(root)) as folder:
         with os.scandir(folder) as entries:
             names = [entry.name for entry in entries if entry.name.startswith(PARTIAL)]
         return sum(_collect(folder, name, moment) for name in names)

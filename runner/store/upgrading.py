@@ -121,8 +121,8 @@ def _lock_exclusively(connection: sqlite3.Connection, path: Path) -> None:
         if "locked" not in str(error):
             raise
         raise _in_use(path, "another program has it open") from error
-    question = "SELECT run_id, owner FROM runs WHERE owner IS NOT NULL AND status IN ('RUNNING', 'SCHEDULED')"
-    for run_id, document in connection.execute(question):
+    sql = "SELECT run_id, owner FROM runs WHERE owner IS NOT NULL AND status IN ('RUNNING', 'SCHEDULED')"
+    for run_id, document in connection.execute(sql):
         owner = msgspec.json.decode(document, type=ProcessIdentity)
         if not is_gone(owner):
             raise _in_use(path, f"the run {run_id[:8]} is running (process {owner.pid} on {owner.host})")

@@ -13,7 +13,7 @@ from runner.base.safe_paths import folder_at, new_file, open_file, remove_at, sp
 from runner.errors import InvalidValueError, NotFoundError
 from runner.store.artifact_paths import check_path, names_of
 from runner.store.artifacts import ArtifactWriter
-from runner.store.staging import staging_place
+from runner.store.staging import staging_folder
 
 MAX_PARTS = 10_000
 
@@ -32,8 +32,8 @@ def begin(root: Path, path: str) -> str:
     checked = check_path(path)
     names_of(checked)
     upload = secrets.token_hex(16)
-    place, names = staging_place(root)
-    with folder_at(place, (*names, f"{PARTIAL}{upload}"), create=True) as folder:
+    top, names = staging_folder(root)
+    with folder_at(top, (*names, f"{PARTIAL}{upload}"), create=True) as folder:
         descriptor = new_file(folder, _TARGET)
         with os.fdopen(descriptor, "wb") as file:
             file.write(_note(root, checked))
@@ -122,19 +122,19 @@ def abandon(root: Path, upload: str) -> None:
     """
     with _folder(root, upload):
         pass
-    place, names = staging_place(root)
-    with folder_at(place, names) as above:
+    top, names = staging_folder(root)
+    with folder_at(top, names) as above:
         remove_at(above, f"{PARTIAL}{upload}")
 
 
 @contextmanager
 def _folder(root: Path, upload: str) -> Iterator[int]:
     """Open the folder of an upload for this root."""
-    place, names = staging_place(root)
+    top, names = staging_folder(root)
     absent = NotFoundError(f"There is no upload '{upload[:40]}'")
     if not _ID.fullmatch(upload):
         raise absent
-    manager = folder_at(place, (*names, f"{PARTIAL}{upload}"))
+    manager = folder_at(top, (*names, f"{PARTIAL}{upload}"))
     try:
         folder = manager.__enter__()
     except (FileNotFoundError, NotADirectoryError) as error:

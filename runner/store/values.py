@@ -174,8 +174,8 @@ def _log_model_metrics(db: Database, run_id: str, points: Sequence[Metric]) -> N
             numbers[point.model_id] = rows[0]["id"] if rows else None
         number = numbers[point.model_id]
         if number is not None:
-            place = (number, point.key, run_id, point.dataset_name or "", point.dataset_digest or "")
-            db.execute(UPSERT_MODEL_METRIC, *place, stored_value(point), point.timestamp, point.step)
+            identity = (number, point.key, run_id, point.dataset_name or "", point.dataset_digest or "")
+            db.execute(UPSERT_MODEL_METRIC, *identity, stored_value(point), point.timestamp, point.step)
 
 
 def _refuse_change(db: Database, run: int, key: str, value: str) -> None:
@@ -238,7 +238,7 @@ def _metric(key: str, row: Row) -> Metric:
     return Metric(key=key, value=value, timestamp=row["timestamp"], step=row["step"])
 
 
-_Place = tuple[int, int, float, int]
+_Position = tuple[int, int, float, int]
 
 
 def _make_token(row: Row) -> str:
@@ -247,11 +247,11 @@ def _make_token(row: Row) -> str:
     return base64.urlsafe_b64encode(msgspec.msgpack.encode(tuple(row))).decode()
 
 
-def _read_token(token: str) -> _Place:
+def _read_token(token: str) -> _Position:
     import base64
 
     try:
-        place: _Place = msgspec.msgpack.decode(base64.urlsafe_b64decode(token), type=_Place)
+        identity: _Position = msgspec.msgpack.decode(base64.urlsafe_b64decode(token), type=_Position)
     except (ValueError, msgspec.MsgspecError) as error:
         raise InvalidValueError("The page token is invalid") from error
-    return place
+    return identity

@@ -68,8 +68,8 @@ def describe(db: Database, name: str, version: str | int, description: str | Non
     """Replace the description of a model version."""
     with db.transaction():
         row = row_of(db, name, version)
-        words = description or None
-        db.execute("UPDATE model_versions SET description = ?, updated_at = ? WHERE id = ?", words, now(), row)
+        text = description or None
+        db.execute("UPDATE model_versions SET description = ?, updated_at = ? WHERE id = ?", text, now(), row)
         return load(db, [row])[0]
 
 

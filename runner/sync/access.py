@@ -121,14 +121,14 @@ def _file_credentials(environ: Mapping[str, str]) -> dict[str, str]:
     """Read ``~/.mlflow/credentials``, which MLflow's clients use if the variables are not set."""
     if not environ.get("HOME") or (environ.get(_USERNAME) and environ.get(_PASSWORD)):
         return {}
-    place = Path(environ["HOME"]) / ".mlflow" / "credentials"
-    if not place.is_file():
+    credentials_file = Path(environ["HOME"]) / ".mlflow" / "credentials"
+    if not credentials_file.is_file():
         return {}
     from configparser import ConfigParser, Error
 
     parser = ConfigParser(interpolation=None)
     try:
-        parser.read(place, encoding="utf-8")
+        parser.read(credentials_file, encoding="utf-8")
     except (Error, UnicodeDecodeError):
         return {}
     return dict(parser["mlflow"]) if parser.has_section("mlflow") else {}

@@ -128,7 +128,7 @@ class _Exactly:
         return piece
 
 
-def walk(place: ArtifactLocation, path: str = "") -> Iterator[ArtifactInfo]:
+def walk(location: ArtifactLocation, path: str = "") -> Iterator[ArtifactInfo]:
     """Yield every file below a folder of a location, and an entry with a fault for each unreadable folder.
 
     Raises:
@@ -145,7 +145,7 @@ def walk(place: ArtifactLocation, path: str = "") -> Iterator[ArtifactInfo]:
         without_files += 1
         if without_files > _EMPTY_FOLDERS:
             raise RemoteError(f"The server lists more than {_EMPTY_FOLDERS} artifact folders without a file")
-        for info in place.entries(folders.pop()):
+        for info in location.entries(folders.pop()):
             without_files *= info.is_dir
             if not info.is_dir or info.fault is not None:
                 yield info
@@ -171,4 +171,4 @@ def _info(folder: str, listed: FileResponse) -> ArtifactInfo:
 
 def _is_reachable(folder: Path) -> bool:
     """Return whether a server's folder is on this machine; the run's folder itself may not exist yet."""
-    return any(place.is_dir() for place in (folder, *list(folder.parents)[:3]) if place != Path("/"))
+    return any(above.is_dir() for above in (folder, *list(folder.parents)[:3]) if above != Path("/"))

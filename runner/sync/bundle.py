@@ -18,12 +18,12 @@ def original_run_id(run: ServerRun) -> str:
     return named if RUN_ID.fullmatch(named) else run.run_id
 
 
-def read_record(run: ServerRun, place: ArtifactLocation | None) -> RunRecord | None:
+def read_record(run: ServerRun, location: ArtifactLocation | None) -> RunRecord | None:
     """Return the record in the run bundle, or None if there is no readable one."""
-    if place is None or TREE_TAG not in run.tags:
+    if location is None or TREE_TAG not in run.tags:
         return None
     try:
-        return bundle_records.parse_record(place.pieces(bundle_records.RECORD))
+        return bundle_records.parse_record(location.pieces(bundle_records.RECORD))
     except (RemoteError, NotFoundError, InvalidValueError):
         return None
 

@@ -155,7 +155,7 @@ class RemoteServer:
             yield from (point.metric for point in page.metrics)
 
     def create_run(self, new: entities.NewRun) -> ServerRun:
-        """Create a run and return it; the server chooses id and artifact URI."""
+        """Create a run and return it; the server chooses the artifact URI, and the id unless it is a `proj server`."""
         body: dict[str, object] = {
             "experiment_id": new.experiment_id,
             "user_id": new.user,
@@ -164,6 +164,8 @@ class RemoteServer:
         }
         if new.name:
             body["run_name"] = new.name
+        if new.run_id:
+            body["proj_run_id"] = new.run_id
         return _whole(self._post("runs/create", client_responses.OneRun, body).run)
 
     def update_run(
@@ -319,10 +321,10 @@ class _Pages:
         )
 
 
-def _whole(answer: client_responses.RunResponse) -> ServerRun:
-    run = answer.run
+def _whole(response: client_responses.RunResponse) -> ServerRun:
+    run = response.run
     fields = {name: getattr(run, name) for name in run.__struct_fields__}
-    return ServerRun(**fields, inputs=answer.read, outputs=answer.made)
+    return ServerRun(**fields, inputs=response.read, outputs=response.made)
 
 
 def _token(token: str | None) -> dict[str, str]:

@@ -20,7 +20,7 @@ MAX_CODE = 1 << 30
 _KIND = "code"
 
 
-def send_code(context: PushContext, place: ArtifactLocation, run: Run) -> None:
+def send_code(context: PushContext, location: ArtifactLocation, run: Run) -> None:
     """Send the code of a run as a git bundle, unless the server has it.
 
     Raises:
@@ -41,12 +41,12 @@ def send_code(context: PushContext, place: ArtifactLocation, run: Run) -> None:
             context.leave_out_files("its code", f"it has {size >> 20} MB, of at most {MAX_CODE >> 20}")
             return
         with bundle.open("rb") as file:
-            place.put(CODE, file)
+            location.put(CODE, file)
     context.note(_KIND, {CODE: tree})
     context.count(files=1, bytes=size)
 
 
-def take_sent_code(place: ArtifactLocation, run_id: str, tree: str, home: Home, report: Report) -> None:
+def receive_code(location: ArtifactLocation, run_id: str, tree: str, home: Home, report: Report) -> None:
     """Store the code of a pulled run if the server has it; a damaged bundle is only reported.
 
     Raises:
@@ -54,14 +54,14 @@ def take_sent_code(place: ArtifactLocation, run_id: str, tree: str, home: Home, 
     """
     if has_run_commit(home, run_id):
         return
-    found = next((one for one in place.entries(FOLDER) if one.path == CODE), None)
+    found = next((one for one in location.entries(FOLDER) if one.path == CODE), None)
     if found is None:
         return
     try:
         with tempfile.TemporaryDirectory(prefix="proj-", dir=home.root) as temporary:
             bundle = Path(temporary) / "code.bundle"
             with bundle.open("wb") as file:
-                for piece in _limited(place.pieces(CODE, found.size)):
+                for piece in _limited(location.pieces(CODE, found.size)):
                     file.write(piece)
             take_code(bundle, run_id, tree, home)
     except (SnapshotError, GitError, NotFoundError) as error:

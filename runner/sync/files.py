@@ -62,13 +62,17 @@ class _Upload(NamedTuple):
 
 
 def send_files(
-    context: PushContext, place: ArtifactLocation, files: Mapping[str, LocalFile], prefix: str, ids: Mapping[str, str]
+    context: PushContext,
+    location: ArtifactLocation,
+    files: Mapping[str, LocalFile],
+    prefix: str,
+    ids: Mapping[str, str],
 ) -> None:
     """Send the files that changed since they were last sent, a few in parallel.
 
     Args:
         context: the run.
-        place: the artifact location on the server.
+        location: the artifact location on the server.
         files: the local files, by their path in that location.
         prefix: distinguishes these files from those of other folders of the run in the sync state.
         ids: the server's ids by local id, for files in which a model names its origin.
@@ -87,7 +91,7 @@ def send_files(
     ]
     _report_large_upload(context, touched)
     for upload, (digest, size) in run_parallel(
-        lambda upload: _send(place, upload, ids), touched, _AT_ONCE, "proj-upload"
+        lambda upload: _send(location, upload, ids), touched, _AT_ONCE, "proj-upload"
     ):
         if size == _DAMAGED:
             context.leave_out_files(f"file '{upload.path}'", "it is damaged: it differs from its recorded digest")
@@ -132,7 +136,7 @@ def _changed_file(path: str, source: LocalFile, before: SentPosition | None) -> 
     return None if before is not None and before.note == stamp else _Upload(path, source, stamp, found.size, before)
 
 
-def _send(place: ArtifactLocation, upload: _Upload, ids: Mapping[str, str]) -> tuple[str, int | None]:
+def _send(location: ArtifactLocation, upload: _Upload, ids: Mapping[str, str]) -> tuple[str, int | None]:
     """Send a file and return its digest and size; the size is None if the server has the content already.
 
     A file that differs from its recorded digest is not sent, and has the size `_DAMAGED`.
@@ -148,7 +152,7 @@ def _send(place: ArtifactLocation, upload: _Upload, ids: Mapping[str, str]) -> t
         if upload.before is not None and upload.before.digest == digest:
             return digest, None
         sent = _with_server_ids(upload, file, ids)
-        place.put(upload.path, sent)
+        location.put(upload.path, sent)
         return digest, sent.tell()
 
 

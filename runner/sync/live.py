@@ -21,7 +21,8 @@ from runner.store.entities import NewRun, Run
 from runner.store.row_helpers import RUN_ID
 from runner.sync import sync_state
 from runner.sync.client import RemoteServer, ServerRun
-from runner.sync.push import PROBE_TAG, Destination, ensure_experiment, push
+from runner.sync.push import Destination, ensure_experiment, push
+from runner.sync.same_id import PROBE_TAG
 from runner.sync.sync_state import SentPosition
 from runner.sync.transport import Patience
 
@@ -156,7 +157,7 @@ class LiveForwarder:
     """
 
     def __init__(self, to: Destination, run_id: str) -> None:
-        self._told: list[Event] = []
+        self._notices: list[Event] = []
         self.to = structs.replace(to, report=self._note)
         """The server; its messages are shown at the end."""
         self._show = to.report
@@ -181,9 +182,9 @@ class LiveForwarder:
             self._failed_at = time.monotonic()
         finally:
             self.to.server.close()
-        for event in self._told:
+        for event in self._notices:
             self._show(event)
-        self._say_where_it_is()
+        self._announce_location()
 
     def _follow(self) -> None:
         wait = 0.0
@@ -220,10 +221,10 @@ class LiveForwarder:
         """Store an event to report it once, at the end, from the thread of the run; steps are only shown."""
         if event.kind is EventKind.STEP:
             self._show(event)
-        elif event.message not in [known.message for known in self._told]:
-            self._told.append(event)
+        elif event.message not in [known.message for known in self._notices]:
+            self._notices.append(event)
 
-    def _say_where_it_is(self) -> None:
+    def _announce_location(self) -> None:
         url = self.to.server.url
         if self._failed_at is None:
             copy = sync_state.find_remote_run(self.to.database, self._run_id, url)

@@ -142,16 +142,16 @@ def _send_content(context: PushContext, model: LoggedModel, theirs: _ServerModel
     """Send files, tags and status of a model; without the model on the server, send only the files, to the run."""
     root = local_folder(model.artifact_uri)
     files = local_files(context, root, model.model_id)
-    place = (
+    destination = (
         context.location(theirs.artifact_uri, theirs.model_id)
         if theirs
         else context.location(context.copy.artifact_uri or "", context.remote_run_id)
     )
     ids = {**names, context.copy.run_id: context.remote_run_id}
-    if place is not None and theirs is not None:
-        send_files(context, place, files, f"{model.model_id}/", ids)
-    elif place is not None:
-        send_files(context, place, {f"{model.name}/{path}": file for path, file in files.items()}, "", ids)
+    if destination is not None and theirs is not None:
+        send_files(context, destination, files, f"{model.model_id}/", ids)
+    elif destination is not None:
+        send_files(context, destination, {f"{model.name}/{path}": file for path, file in files.items()}, "", ids)
     if theirs is None:
         return
     kind = f"tags of {model.model_id}"

@@ -22,7 +22,7 @@ def run_parallel(
     total = len(waiting)
     done: SimpleQueue[tuple[Item, Result | None, BaseException | None]] = SimpleQueue()
 
-    def take() -> None:
+    def work_off() -> None:
         while True:
             try:
                 item = waiting.popleft()
@@ -34,7 +34,7 @@ def run_parallel(
                 done.put((item, None, error))
 
     for _ in range(min(count, total)):
-        threading.Thread(target=take, name=name, daemon=True).start()
+        threading.Thread(target=work_off, name=name, daemon=True).start()
     try:
         for _ in range(total):
             item, result, error = done.get()

@@ -21,15 +21,15 @@ BATCH = 1000
 
 _START = (-(2**63), -(2**63), -math.inf, -1)
 _LARGEST = 1.7976931348623157e308
-_PLACE = "step, timestamp, value, nan"
+_COLUMNS = "step, timestamp, value, nan"
 
-_Place = tuple[int, int, float, int]
+_Point = tuple[int, int, float, int]
 
 
 class Batch(Struct, frozen=True):
     """The points of one request: in order, or late ones."""
 
-    points: tuple[tuple[str, _Place], ...]
+    points: tuple[tuple[str, _Point], ...]
     late: bool
 
 
@@ -40,21 +40,21 @@ def next_batch(db: Database, copy: RemoteRun, skipped: frozenset[str]) -> Batch:
     """
     with db.transaction():
         run = run_number(db, copy.run_id)
-        found: list[tuple[str, _Place]] = []
+        found: list[tuple[str, _Point]] = []
         for key in _keys_with_more(db, run, copy):
             if key not in skipped and len(found) < BATCH:
-                found += [(key, place) for place in _begin(db, run, copy, key, BATCH - len(found))]
+                found += [(key, point) for point in _begin(db, run, copy, key, BATCH - len(found))]
         if found:
             return Batch(tuple(found), late=False)
         marks = ", ".join("?" * len(skipped))
         late = db.query(
-            f"SELECT key, {_PLACE} FROM late_points WHERE copy = ? AND key NOT IN ({marks})"
-            f" ORDER BY key, {_PLACE} LIMIT ?",
+            f"SELECT key, {_COLUMNS} FROM late_points WHERE copy = ? AND key NOT IN ({marks})"
+            f" ORDER BY key, {_COLUMNS} LIMIT ?",
             copy.number,
             *skipped,
             BATCH,
         )
-        points = tuple((row["key"], _place(row)) for row in late)
+        points = tuple((row["key"], _point(row)) for row in late)
         db.execute_many(f"UPDATE late_points SET begun = 1 {_LATE}", _late_rows(copy, points))
         return Batch(points, late=True)
 
@@ -66,7 +66,7 @@ def mark_sent(db: Database, copy: RemoteRun, batch: Batch) -> None:
         return
     last = dict(batch.points)
     run = run_number(db, copy.run_id)
-    db.execute_many(_FINISH, ((*place, run, key, copy.number) for key, place in last.items()))
+    db.execute_many(_FINISH, ((*point, run, key, copy.number) for key, point in last.items()))
 
 
 def mark_uncertain(db: Database, copy: RemoteRun, keys: Iterable[str]) -> None:
@@ -75,13 +75,13 @@ def mark_uncertain(db: Database, copy: RemoteRun, keys: Iterable[str]) -> None:
         run = run_number(db, copy.run_id)
         for key in keys:
             last = db.query(
-                f"SELECT {_PLACE} FROM points WHERE run = ? AND key = ?"
+                f"SELECT {_COLUMNS} FROM points WHERE run = ? AND key = ?"
                 " ORDER BY step DESC, timestamp DESC, value DESC, nan DESC LIMIT 1",
                 run,
                 key,
             )
             if last:
-                db.execute(_BEGIN, run, key, copy.number, *_START, *_place(last[0]))
+                db.execute(_BEGIN, run, key, copy.number, *_START, *_point(last[0]))
 
 
 def reconcile(db: Database, copy: RemoteRun, server: RemoteServer) -> None:
@@ -104,51 +104,51 @@ def reconcile(db: Database, copy: RemoteRun, server: RemoteServer) -> None:
     for row in begun:
         last = latest.get(row["key"])
         came = set() if last is None else _history(copy, server, row["key"])
-        _settle(db, run, copy, row, came)
+        _reconcile_key(db, run, copy, row, came)
     for row in late:
         came = set() if row["key"] not in latest else _history(copy, server, row["key"])
-        _settle_late(db, copy, row["key"], came)
+        _reconcile_late(db, copy, row["key"], came)
 
 
-def _history(copy: RemoteRun, server: RemoteServer, key: str) -> set[_Place]:
+def _history(copy: RemoteRun, server: RemoteServer, key: str) -> set[_Point]:
     return {
-        _as_kept((point.step, point.timestamp, point.value, int(math.isnan(point.value))))
+        _as_stored((point.step, point.timestamp, point.value, int(math.isnan(point.value))))
         for point in server.metric_history(copy.remote_run_id or "", key)
     }
 
 
-def _settle(db: Database, run: int, copy: RemoteRun, row: Row, came: set[_Place]) -> None:
+def _reconcile_key(db: Database, run: int, copy: RemoteRun, row: Row, came: set[_Point]) -> None:
     """Record the points of a metric that arrived; missing points between the two positions are sent as late points."""
     start = tuple(row[name] for name in ("step", "timestamp", "value", "nan"))
     end = tuple(row[f"to_{name}"] for name in ("step", "timestamp", "value", "nan"))
     with db.transaction():
-        between = f"(copy = ? AND key = ?) AND ({_PLACE}) > (?, ?, ?, ?) AND ({_PLACE}) <= (?, ?, ?, ?)"
+        between = f"(copy = ? AND key = ?) AND ({_COLUMNS}) > (?, ?, ?, ?) AND ({_COLUMNS}) <= (?, ?, ?, ?)"
         points = db.query(
-            f"SELECT {_PLACE} FROM points WHERE run = ? AND key = ?"
-            f" AND ({_PLACE}) > (?, ?, ?, ?) AND ({_PLACE}) <= (?, ?, ?, ?)",
+            f"SELECT {_COLUMNS} FROM points WHERE run = ? AND key = ?"
+            f" AND ({_COLUMNS}) > (?, ?, ?, ?) AND ({_COLUMNS}) <= (?, ?, ?, ?)",
             run,
             row["key"],
             *start,
             *end,
         )
         db.execute(f"DELETE FROM late_points WHERE {between}", copy.number, row["key"], *start, *end)
-        missing = [place for place in map(_place, points) if _as_kept(place) not in came]
+        missing = [point for point in map(_point, points) if _as_stored(point) not in came]
         db.execute_many(
-            f"INSERT OR IGNORE INTO late_points (copy, key, {_PLACE}) VALUES (?, ?, ?, ?, ?, ?)",
-            ((copy.number, row["key"], *place) for place in missing),
+            f"INSERT OR IGNORE INTO late_points (copy, key, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)",
+            ((copy.number, row["key"], *point) for point in missing),
         )
         db.execute(_FINISH, *end, run, row["key"], copy.number)
 
 
-def _settle_late(db: Database, copy: RemoteRun, key: str, came: set[_Place]) -> None:
+def _reconcile_late(db: Database, copy: RemoteRun, key: str, came: set[_Point]) -> None:
     with db.transaction():
-        begun = db.query(f"SELECT {_PLACE} FROM late_points WHERE copy = ? AND key = ? AND begun", copy.number, key)
-        there = [(key, place) for place in map(_place, begun) if _as_kept(place) in came]
+        begun = db.query(f"SELECT {_COLUMNS} FROM late_points WHERE copy = ? AND key = ? AND begun", copy.number, key)
+        there = [(key, point) for point in map(_point, begun) if _as_stored(point) in came]
         db.execute_many(f"DELETE FROM late_points {_LATE}", _late_rows(copy, there))
         db.execute("UPDATE late_points SET begun = 0 WHERE copy = ? AND key = ?", copy.number, key)
 
 
-def as_metrics(points: Iterable[tuple[str, _Place]], measured: Mapping[tuple[str, int, int], Metric]) -> list[Metric]:
+def as_metrics(points: Iterable[tuple[str, _Point]], measured: Mapping[tuple[str, int, int], Metric]) -> list[Metric]:
     """Return points as the protocol's client expects them; ``measured`` are those measured on a model."""
     found = []
     for key, (step, timestamp, value, nan) in points:
@@ -180,22 +180,24 @@ def _keys_with_more(db: Database, run: int, copy: RemoteRun) -> list[str]:
     return [row["key"] for row in rows]
 
 
-def _begin(db: Database, run: int, copy: RemoteRun, key: str, limit: int) -> Sequence[_Place]:
+def _begin(db: Database, run: int, copy: RemoteRun, key: str, limit: int) -> Sequence[_Point]:
     """Return the next points of a metric, and record that sending them has begun."""
-    known = db.query(f"SELECT {_PLACE} FROM sent_points WHERE run = ? AND key = ? AND copy = ?", run, key, copy.number)
-    start = _place(known[0]) if known else _START
+    known = db.query(
+        f"SELECT {_COLUMNS} FROM sent_points WHERE run = ? AND key = ? AND copy = ?", run, key, copy.number
+    )
+    start = _point(known[0]) if known else _START
     rows = db.query(
-        f"SELECT {_PLACE} FROM points WHERE run = ? AND key = ? AND ({_PLACE}) > (?, ?, ?, ?)"
-        f" ORDER BY {_PLACE} LIMIT ?",
+        f"SELECT {_COLUMNS} FROM points WHERE run = ? AND key = ? AND ({_COLUMNS}) > (?, ?, ?, ?)"
+        f" ORDER BY {_COLUMNS} LIMIT ?",
         run,
         key,
         *start,
         limit,
     )
-    places = [_place(row) for row in rows]
-    if places:
-        db.execute(_BEGIN, run, key, copy.number, *start, *places[-1])
-    return places
+    points = [_point(row) for row in rows]
+    if points:
+        db.execute(_BEGIN, run, key, copy.number, *start, *points[-1])
+    return points
 
 
 _BEGIN = """INSERT INTO sent_points VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run, key, copy) DO UPDATE SET
@@ -207,15 +209,15 @@ _FINISH = "UPDATE sent_points SET step = ?, timestamp = ?, value = ?, nan = ? WH
 _LATE = "WHERE copy = ? AND key = ? AND step = ? AND timestamp = ? AND value = ? AND nan = ?"
 
 
-def _late_rows(copy: RemoteRun, points: Iterable[tuple[str, _Place]]) -> list[tuple[object, ...]]:
-    return [(copy.number, key, *place) for key, place in points]
+def _late_rows(copy: RemoteRun, points: Iterable[tuple[str, _Point]]) -> list[tuple[object, ...]]:
+    return [(copy.number, key, *point) for key, point in points]
 
 
-def _place(row: Row) -> _Place:
+def _point(row: Row) -> _Point:
     return row["step"], row["timestamp"], row["value"], row["nan"]
 
 
-def _as_kept(place: _Place) -> _Place:
+def _as_stored(point: _Point) -> _Point:
     """Return a point as MLflow's database stores it: without infinities, and with only a flag for NaN."""
-    step, timestamp, value, nan = place
+    step, timestamp, value, nan = point
     return step, timestamp, 0.0 if nan else max(-_LARGEST, min(_LARGEST, value)), nan

@@ -148,10 +148,10 @@ class TrackingServer:
     def _send_registered_files(self, fields: Fields) -> Fields:
         """Send the files of a new model version, and return the request with their URI on the server."""
         source = str(fields.get("source") or "")
-        place = self._place_of(source)
-        if place is None:
+        destination = self._source_location(source)
+        if destination is None:
             return fields
-        run_id, model_id, rest = place
+        run_id, model_id, rest = destination
         if run_id is not None:
             push(self._to, run_id, whole=False, files=True)
         copy = sync_state.find_remote_run(self._to.database, run_id or self._run_id, self._to.server.url)
@@ -173,7 +173,7 @@ class TrackingServer:
         kept = {name: value for name, value in fields.items() if name != "model_id"}
         return {**kept, "source": _join(_join(copy.artifact_uri, folder), rest)}
 
-    def _place_of(self, source: str) -> tuple[str | None, str | None, str] | None:
+    def _source_location(self, source: str) -> tuple[str | None, str | None, str] | None:
         """Return the run, the model and the relative path of local artifacts; None for other files."""
         named = re.fullmatch(r"models:/(m-[0-9a-f]{32})(?:/(.*))?", source)
         # The run's own server gives local folders as plain paths.
@@ -261,8 +261,8 @@ def _refusal(error: RemoteError) -> RefusedError:
     code = known.get(error.code) or _CODES.get(error.status, ErrorCode.INTERNAL_ERROR)
     if error.is_unknown_endpoint:
         code = ErrorCode.ENDPOINT_NOT_FOUND
-    words = " ".join(part for part in (error.message, error.context, error.hint) if part)
-    return RefusedError(code, words)
+    text = " ".join(part for part in (error.message, error.context, error.hint) if part)
+    return RefusedError(code, text)
 
 
 def _join(uri: str, path: str) -> str:

@@ -31,7 +31,7 @@ from runner.sync import bundle_records
 from runner.sync.artifact_locations import ArtifactLocation, walk
 from runner.sync.bundle import location_of, models_of, original_run_id, read_record
 from runner.sync.client import RemoteServer, ServerRun
-from runner.sync.code import take_sent_code
+from runner.sync.code import receive_code
 
 _POINT = struct.Struct("<qqd")
 _MOST_RUNS = 20_000
@@ -46,12 +46,12 @@ class Origin(Struct, frozen=True, kw_only=True):
     server: RemoteServer
     database: Database
     home: Home
-    tally: ImportSummary
+    summary: ImportSummary
 
     @property
     def values(self) -> Values:
         """The converter to values that the store accepts."""
-        return Values(self.tally.report)
+        return Values(self.summary.report)
 
 
 def nested_runs(server: RemoteServer, found: Sequence[ServerRun]) -> list[ServerRun]:
@@ -80,14 +80,14 @@ def pull(origin: Origin, run: ServerRun) -> None:
         RemoteError: the server fails.
     """
     message = f"Fetching run {run.run_id[:8]} ({run.name})"
-    origin.tally.report(Event(kind=EventKind.STEP, message=message))
+    origin.summary.report(Event(kind=EventKind.STEP, message=message))
     try:
         change, points = _pull(origin, run)
     except (InvalidValueError, NotFoundError) as error:
-        origin.tally.fail(Kind.RUNS, f"The run {run.run_id[:80]} is skipped: {_words(error)}", error.hint)
+        origin.summary.fail(Kind.RUNS, f"The run {run.run_id[:80]} is skipped: {_text_of(error)}", error.hint)
         return
-    origin.tally.points += points
-    origin.tally.count(Kind.RUNS, change)
+    origin.summary.points += points
+    origin.summary.count(Kind.RUNS, change)
 
 
 def _pull(origin: Origin, run: ServerRun) -> tuple[Change, int]:
@@ -98,12 +98,12 @@ def _pull(origin: Origin, run: ServerRun) -> tuple[Change, int]:
     if present is not None and not present[1]:
         return Change.OWN, 0
     experiment_id = _experiment(origin, run) if present is None else present[0]
-    place = location_of(origin.server, run.artifact_uri, run.run_id)
-    uri = _take_files(origin, place, run.artifact_uri, run_id)
-    if place is not None and TREE_TAG in run.tags:
-        _take_own_files(origin, place, run_id)
-    names = _take_models(origin, run, run_id, experiment_id)
-    left = read_record(run, place)
+    location = location_of(origin.server, run.artifact_uri, run.run_id)
+    uri = _pull_files(origin, location, run.artifact_uri, run_id)
+    if location is not None and TREE_TAG in run.tags:
+        _pull_own_files(origin, location, run_id)
+    names = _pull_models(origin, run, run_id, experiment_id)
+    left = read_record(run, location)
     imported = _imported_run(origin, run, names, RunDetails() if left is None else _portable_details(left))
     own = msgspec.structs.replace(imported.run, run_id=run_id, experiment_id=experiment_id, artifact_uri=uri)
     with tempfile.TemporaryFile() as spool:
@@ -111,8 +111,8 @@ def _pull(origin: Origin, run: ServerRun) -> tuple[Change, int]:
         counts = _fetch_points(origin, run, spool)
         imported = msgspec.structs.replace(imported, run=own)
         done = import_writer.import_run(origin.database, imported, _stored_points(spool, counts))
-    if place is not None and TREE_TAG in run.tags:
-        take_sent_code(place, run_id, run.tags[TREE_TAG], origin.home, origin.tally.report)
+    if location is not None and TREE_TAG in run.tags:
+        receive_code(location, run_id, run.tags[TREE_TAG], origin.home, origin.summary.report)
     return done
 
 
@@ -121,7 +121,7 @@ def _experiment(origin: Origin, run: ServerRun) -> str:
     here = import_writer.find_experiment(origin.database, there)
     if here is None:
         active = msgspec.structs.replace(there, lifecycle_stage=LifecycleStage.ACTIVE)
-        origin.tally.count(Kind.EXPERIMENTS, Change.ADDED)
+        origin.summary.count(Kind.EXPERIMENTS, Change.ADDED)
         number = import_writer.add_experiment(origin.database, active)
         tags = origin.values.tags(there.tags.items(), f"the experiment '{there.name}'")
         import_writer.add_experiment_tags(origin.database, number, tags)
@@ -136,24 +136,24 @@ def _refuse_deleted(here: Experiment) -> None:
         raise InvalidValueError(f"The experiment '{here.name}' is deleted here", hint=hint)
 
 
-def _take_files(origin: Origin, place: ArtifactLocation | None, uri: str, owner: str) -> str:
+def _pull_files(origin: Origin, location: ArtifactLocation | None, uri: str, owner: str) -> str:
     """Copy the accessible artifacts of a run or model to the disk, record their digests, and return their new URI."""
     target = _folder_of(origin.home, owner)
-    if place is None:
+    if location is None:
         masked = origin.values.text(uri)
         if uri:
-            origin.tally.elsewhere.append(masked)
+            origin.summary.elsewhere.append(masked)
         return masked if is_elsewhere(uri) else target.absolute().as_uri()
     digests: dict[str, str] = {}
-    for file in walk(place):
+    for file in walk(location):
         if file.path.startswith(f"{bundle_records.FOLDER}/"):
             continue
-        if file.size is not None and _is_same(place, file, target):
+        if file.size is not None and _is_same(location, file, target):
             continue
         digest = hashlib.sha256()
-        size = write_artifact(target, file.path, _hashed(place.pieces(file.path, file.size), digest))
+        size = write_artifact(target, file.path, _hashed(location.pieces(file.path, file.size), digest))
         digests["/".join(names_of(file.path))] = digest.hexdigest()
-        origin.tally.artifacts += Copied(1, size)
+        origin.summary.artifacts += Copied(1, size)
     artifact_digests.record(origin.database, owner, target, digests)
     return target.absolute().as_uri()
 
@@ -168,52 +168,52 @@ def _hashed(pieces: Iterable[bytes], digest: "hashlib._Hash") -> Iterator[bytes]
         yield piece
 
 
-def _is_same(place: ArtifactLocation, there: ArtifactInfo, target: Path) -> bool:
+def _is_same(location: ArtifactLocation, there: ArtifactInfo, target: Path) -> bool:
     names = names_of(there.path)
     if size_of(target, names) != there.size:
         return False
     with open_found(target, names) as file:
-        return all(file.read(len(piece)) == piece for piece in place.pieces(there.path, there.size)) and not file.read(
-            1
-        )
+        return all(
+            file.read(len(piece)) == piece for piece in location.pieces(there.path, there.size)
+        ) and not file.read(1)
 
 
-def _take_own_files(origin: Origin, place: ArtifactLocation, run_id: str) -> None:
+def _pull_own_files(origin: Origin, location: ArtifactLocation, run_id: str) -> None:
     """Copy log and lock from the run bundle to the folder of the run."""
-    there = {file.path for file in place.entries(bundle_records.FOLDER)}
+    there = {file.path for file in location.entries(bundle_records.FOLDER)}
     kept = {path: name for path, name in bundle_records.KEPT.items() if path in there}
     folder = origin.home.run(run_id)
     for path, name in kept.items():
-        write_file(folder, (name,), place.pieces(path))
+        write_file(folder, (name,), location.pieces(path))
     sync([os.fsencode(folder / name) for name in kept.values()], folder)
 
 
-def _take_models(origin: Origin, run: ServerRun, run_id: str, experiment_id: str) -> dict[str, str]:
+def _pull_models(origin: Origin, run: ServerRun, run_id: str, experiment_id: str) -> dict[str, str]:
     """Copy the logged models of a run and return their local ids."""
     names = {}
     for model in models_of(origin.server, run):
         named = model.tags.get(MODEL_ID_TAG, "")
         model_id = named if model_import_writer.is_model_id(named) else model.model_id
         names[model.model_id] = model_id
-        place = location_of(origin.server, model.artifact_uri, model.model_id)
+        location = location_of(origin.server, model.artifact_uri, model.model_id)
         own = msgspec.structs.replace(model, model_id=model_id, source_run_id=run_id, experiment_id=experiment_id)
-        origin.tally.count(Kind.MODELS, _take_model(origin, own, place))
+        origin.summary.count(Kind.MODELS, _pull_model(origin, own, location))
     return names
 
 
-def _take_model(origin: Origin, model: LoggedModel, files: ArtifactLocation | None) -> Change:
+def _pull_model(origin: Origin, model: LoggedModel, files: ArtifactLocation | None) -> Change:
     known = model_import_writer.find_model(origin.database, model.model_id)
     if known is not None and not known["came"]:
         return Change.OWN
     model_import_writer.check_model_id(model.model_id)
-    uri = _take_files(origin, files, model.artifact_uri, model.model_id)
-    place = f"the model {model.model_id}"
+    uri = _pull_files(origin, files, model.artifact_uri, model.model_id)
+    location = f"the model {model.model_id}"
     tags = {name: value for name, value in model.tags.items() if name != MODEL_ID_TAG}
     own = msgspec.structs.replace(
         model,
         artifact_uri=uri,
-        params=origin.values.params(model.params.items(), place),
-        tags=origin.values.tags(tags.items(), place),
+        params=origin.values.params(model.params.items(), location),
+        tags=origin.values.tags(tags.items(), location),
         metrics=tuple(
             msgspec.structs.replace(point, run_id=model.source_run_id, value=as_measured(point.value))
             for point in model.metrics
@@ -223,14 +223,14 @@ def _take_model(origin: Origin, model: LoggedModel, files: ArtifactLocation | No
 
 
 def _imported_run(origin: Origin, run: ServerRun, names: dict[str, str], details: RunDetails) -> ImportedRun:
-    place = f"the run {run.run_id}"
+    location = f"the run {run.run_id}"
     tags = {name: value for name, value in run.tags.items() if name != RUN_ID_TAG}
     if PARENT_TAG in tags:
         tags[PARENT_TAG] = _parent(origin, tags[PARENT_TAG])
     plain = msgspec.structs.replace(
         run,
-        params=origin.values.params(run.params.items(), place),
-        tags=origin.values.tags(tags.items(), place),
+        params=origin.values.params(run.params.items(), location),
+        tags=origin.values.tags(tags.items(), location),
         details=details,
     )
     inputs = RunInputs(
@@ -295,5 +295,5 @@ def _stored_points(spool: IO[bytes], counts: dict[str, int]) -> Iterator[Metric]
             yield Metric(key=name, value=value, timestamp=timestamp, step=step)
 
 
-def _words(error: ProjError) -> str:
+def _text_of(error: ProjError) -> str:
     return f"{error.message}: {error.context}" if error.context else error.message

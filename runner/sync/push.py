@@ -4,7 +4,6 @@ The sync state records the sent content. A run is created on the server only onc
 request, and the new run has the local id in a tag, by which it is found again if the response is lost.
 """
 
-import os
 import re
 from collections.abc import Mapping
 from itertools import count
@@ -14,7 +13,7 @@ from msgspec import Struct
 
 from runner.base.locks import locked
 from runner.base.tags import PARENT_TAG, RUN_ID_TAG, RUN_NAME_TAG, USER_TAG
-from runner.errors import NotFoundError, RemoteError, UsageError
+from runner.errors import NotFoundError, RemoteError
 from runner.model import Event, EventKind, Report
 from runner.settings import Home
 from runner.store import experiments, runs
@@ -30,11 +29,11 @@ from runner.sync.code import send_code
 from runner.sync.files import LocalFile, local_files, send_files
 from runner.sync.logged_models import points_by_model, send_inputs, send_models
 from runner.sync.points import Batch
-from runner.sync.push_context import Counts, PushContext, as_json, digest_of, is_refusal
-from runner.sync.sync_state import RemoteRun, SentPosition
+from runner.sync.push_context import Counts, PushContext, as_json, is_refusal
+from runner.sync.same_id import deleted_there, run_of_same_id
+from runner.sync.sync_state import RemoteRun
 
-PROBE_TAG = "probe.of.proj"
-"""Temporary tag that shows whether the server serves this store."""
+ALREADY_EXISTS = "RESOURCE_ALREADY_EXISTS"
 _LONG = 20
 """Number of requests with points after which a progress message is shown."""
 
@@ -120,7 +119,7 @@ def _known_copy(to: Destination, run_id: str) -> RemoteRun:
         sync_state.remove_remote_run(to.database, copy)
         return sync_state.open_remote_run(to.database, run_id, to.server.url)
     if stage is not LifecycleStage.ACTIVE:
-        raise RemoteError(f"The run {run_id[:8]} is deleted on {to.server.url}", status=400, hint="restore it there")
+        raise deleted_there(to.server, run_id)
     return copy
 
 
@@ -147,51 +146,41 @@ def ensure_experiment(server: RemoteServer, name: str) -> str:
 
 def _open(to: Destination, run: Run, copy: RemoteRun) -> RemoteRun:
     """Find the run on the server, or create it."""
-    found = _of_the_same_id(to, run, copy)
+    found = run_of_same_id(to.database, to.server, run, copy)
     if found is None:
         experiment_id = ensure_experiment(to.server, experiments.get(to.database, run.experiment_id).name)
         wanted = f"tags.`{RUN_ID_TAG}` = '{run.run_id}'"
-        found = next(to.server.search_runs([experiment_id], wanted, limit=1), None)
-    if found is None:
-        new = NewRun(
-            experiment_id=experiment_id,
-            name=run.name,
-            user=run.user,
-            started_at=run.started_at,
-            tags={RUN_ID_TAG: run.run_id, **({USER_TAG: run.user} if run.user else {})},
+        found = next(to.server.search_runs([experiment_id], wanted, limit=1), None) or _create(
+            to, run, copy, experiment_id
         )
-        found = to.server.create_run(new)
     points.mark_uncertain(to.database, copy, found.metrics)
     return sync_state.set_remote_ids(to.database, copy, found.run_id, found.experiment_id, found.artifact_uri)
 
 
-def _of_the_same_id(to: Destination, run: Run, copy: RemoteRun) -> ServerRun | None:
-    """Return the server's run with the same id: the local run was pulled from there.
-
-    Raises:
-        UsageError: the server serves this store, so it is the same run.
-    """
+def _create(to: Destination, run: Run, copy: RemoteRun, experiment_id: str) -> ServerRun:
+    """Create the run on the server: with its id on a `proj server`, else with an id of the server."""
+    is_proj = to.server.is_proj()
+    new = NewRun(
+        experiment_id=experiment_id,
+        run_id=run.run_id if is_proj else None,
+        name=run.name,
+        user=run.user,
+        started_at=run.started_at,
+        tags={RUN_ID_TAG: run.run_id, **({USER_TAG: run.user} if run.user else {})},
+    )
     try:
-        found = to.server.run(run.run_id)
+        created = to.server.create_run(new)
     except RemoteError as error:
-        # Servers with ids of another format may refuse this one.
-        if error.is_absent or is_refusal(error):
-            return None
-        raise
-    word = os.urandom(8).hex()
-    to.server.log_batch(run.run_id, tags={PROBE_TAG: word})
-    is_ours = runs.get(to.database, run.run_id).tags.get(PROBE_TAG) == word
-    to.server.delete_tag(run.run_id, PROBE_TAG)
-    if is_ours:
-        sync_state.remove_remote_run(to.database, copy)
-        raise UsageError(f"{to.server.url} serves this store, which has the run already", hint="name another server")
-    same_tags = {key: value for key, value in run.tags.items() if found.tags.get(key) == value}
-    same_params = {key: value for key, value in run.params.items() if found.params.get(key) == value}
-    for kind, things in (("tag", same_tags), ("parameter", same_params)):
-        sync_state.record_sent(
-            to.database, copy, kind, {key: SentPosition(digest_of(value)) for key, value in things.items()}
-        )
-    return found
+        # Another home sent the same run in the meantime.
+        found = run_of_same_id(to.database, to.server, run, copy) if error.code == ALREADY_EXISTS else None
+        if found is None:
+            raise
+        return found
+    if is_proj and created.run_id != run.run_id:
+        message = f"{to.server.url} gives the run {run.run_id[:8]} the id {created.run_id[:8]}"
+        hint = "it is an older proj server; a newer one keeps ids"
+        to.report(Event(kind=EventKind.NOTICE, message=message, hint=hint))
+    return created
 
 
 def _send(context: PushContext, run: Run, *, with_code: bool) -> None:
@@ -199,15 +188,15 @@ def _send(context: PushContext, run: Run, *, with_code: bool) -> None:
     _send_values(context, run, names)
     send_inputs(context, names)
     _send_points(context, names)
-    place = context.location(context.copy.artifact_uri or "", context.remote_run_id)
-    if place is not None and context.files:
+    destination = context.location(context.copy.artifact_uri or "", context.remote_run_id)
+    if destination is not None and context.files:
         root = local_folder(run.artifact_uri)
         ids = {**names, context.copy.run_id: context.remote_run_id}
-        send_files(context, place, local_files(context, root, run.run_id), "", ids)
-    if place is not None and context.whole:
-        send_files(context, place, _provenance(context, run), "", {})
+        send_files(context, destination, local_files(context, root, run.run_id), "", ids)
+    if destination is not None and context.whole:
+        send_files(context, destination, _provenance(context, run), "", {})
         if with_code:
-            send_code(context, place, run)
+            send_code(context, destination, run)
     _send_state(context, run)
 
 

@@ -90,30 +90,30 @@ class PushContext(Struct, kw_only=True):
         """
         is_folder = not artifact_uri.startswith(_SENT_TO)
         is_named = owner in unquote(artifact_uri).split("/")
-        place = None if is_folder and not is_named else self.server.location(artifact_uri)
-        if place is None:
+        found = None if is_folder and not is_named else self.server.location(artifact_uri)
+        if found is None:
             kind = artifact_uri.partition(":")[0] + ": storage" if ":" in artifact_uri else "a folder"
             self.leave_out_files("its files", f"the server keeps them in {kind}, which proj does not write to")
-        return place
+        return found
 
-    def changed(self, kind: str, things: Mapping[str, str]) -> dict[str, str]:
+    def changed(self, kind: str, pairs: Mapping[str, str]) -> dict[str, str]:
         """Return the items that differ from their state on the server."""
         known = sync_state.sent(self.database, self.copy, kind)
         return {
-            name: value for name, value in things.items() if name not in known or known[name].digest != digest_of(value)
+            name: value for name, value in pairs.items() if name not in known or known[name].digest != digest_of(value)
         }
 
-    def note(self, kind: str, things: Mapping[str, str]) -> None:
+    def note(self, kind: str, pairs: Mapping[str, str]) -> None:
         """Record the current state of items as sent."""
         sync_state.record_sent(
-            self.database, self.copy, kind, {name: SentPosition(digest_of(value)) for name, value in things.items()}
+            self.database, self.copy, kind, {name: SentPosition(digest_of(value)) for name, value in pairs.items()}
         )
 
     def send_pairs(
-        self, kind: str, things: Mapping[str, str], limit: int, send: Callable[[dict[str, str]], None]
+        self, kind: str, pairs: Mapping[str, str], limit: int, send: Callable[[dict[str, str]], None]
     ) -> int:
         """Send the changed name-value pairs and return their number; a refused pair is reported once."""
-        changed = list(self.changed(kind, things).items())
+        changed = list(self.changed(kind, pairs).items())
         count = 0
         for start in range(0, len(changed), limit):
             piece = changed[start : start + limit]

@@ -91,7 +91,7 @@ def pool_classes() -> "dict[str, type[HTTPConnectionPool]]":
     return {"http": PlainPool, "https": SecurePool}
 
 
-def pieces(answer: "BaseHTTPResponse", silence: float) -> Iterator[bytes]:
+def pieces(response: "BaseHTTPResponse", silence: float) -> Iterator[bytes]:
     """Yield the decoded content of a response in pieces of limited size.
 
     Raises:
@@ -99,10 +99,10 @@ def pieces(answer: "BaseHTTPResponse", silence: float) -> Iterator[bytes]:
         UnknownEncodingError: the content can't be decoded.
         HTTPError: the connection ends early.
     """
-    unpack = _unpacker(answer.headers.get("content-encoding", "").strip().lower())
-    with Watchdog(getattr(answer, "_proj_socket", None), silence) as watch:
+    unpack = _unpacker(response.headers.get("content-encoding", "").strip().lower())
+    with Watchdog(getattr(response, "_proj_socket", None), silence) as watch:
         try:
-            while raw := answer.read1(PIECE, decode_content=False):
+            while raw := response.read1(PIECE, decode_content=False):
                 watch.note(len(raw))
                 yield from unpack(raw)
         except zlib.error as error:
@@ -145,7 +145,7 @@ def _watched(connection: "HTTPConnection", wait: "Callable[[], HTTPResponse]") -
             raise
 
 
-def _marked(answer: "HTTPResponse", plain: socket.socket | None) -> "HTTPResponse":
+def _marked(response: "HTTPResponse", plain: socket.socket | None) -> "HTTPResponse":
     # http.client drops the socket of a connection that will be closed.
-    answer._proj_socket = plain  # type: ignore[attr-defined]  # noqa: SLF001
-    return answer
+    response._proj_socket = plain  # type: ignore[attr-defined]  # noqa: SLF001
+    return response

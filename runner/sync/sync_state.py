@@ -128,9 +128,9 @@ def sent(db: Database, copy: RemoteRun, kind: str) -> dict[str, SentPosition]:
     return {row["name"]: SentPosition(row["digest"], row["note"]) for row in rows}
 
 
-def record_sent(db: Database, copy: RemoteRun, kind: str, things: Mapping[str, SentPosition]) -> None:
+def record_sent(db: Database, copy: RemoteRun, kind: str, sent: Mapping[str, SentPosition]) -> None:
     """Record sent items of one kind."""
-    rows = ((copy.number, kind, name, thing.digest, thing.note) for name, thing in things.items())
+    rows = ((copy.number, kind, name, item.digest, item.note) for name, item in sent.items())
     db.execute_many("INSERT OR REPLACE INTO sent VALUES (?, ?, ?, ?, ?)", rows)
 
 

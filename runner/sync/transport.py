@@ -31,7 +31,7 @@ _NOT_FOUND = 404
 _OK = range(200, 300)
 _REDIRECTS = range(300, 400)
 _MAX_ERROR = 64 * 1024
-_MAX_ANSWER = 64 << 20
+_MAX_RESPONSE = 64 << 20
 _MAX_FILE = 100 << 30
 """Maximum size in bytes of a file of unknown size."""
 _GROWTH = 64 << 20
@@ -95,14 +95,14 @@ class Transport:
             UnreachableError: there is no response.
             RemoteError: the server refuses, or is not a tracking server.
         """
-        answer = self._send(
+        response = self._send(
             method,
             path + _query(query),
             body=None if body is None else msgspec.json.encode(body),
             headers={"Content-Type": "application/json"} if body is not None else {},
             idempotent=method == "GET" if idempotent is None else idempotent,
         )
-        content = self._read(answer, _MAX_ANSWER)
+        content = self._read(response, _MAX_RESPONSE)
         if content.lstrip()[:1] not in (b"{", b"["):
             raise self._stranger(path, content)
         return content
@@ -120,8 +120,8 @@ class Transport:
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
         # A server that forwards the file responds only after that.
         seconds = self._patience.read + size / _SLOWEST
-        answer = self._send("PUT", path, body=file, headers=headers, idempotent=False, seconds=seconds)
-        self._read(answer, _MAX_ERROR)
+        response = self._send("PUT", path, body=file, headers=headers, idempotent=False, seconds=seconds)
+        self._read(response, _MAX_ERROR)
 
     def pieces(self, path: str, size: int | None = None) -> Iterator[bytes]:
         """Yield the content of a file in pieces; ``size`` is its listed size.
@@ -130,14 +130,14 @@ class Transport:
             RemoteError: as for `ask`, also if the connection ends early, or far more data arrives than was listed.
         """
         # A compressed file must be received unchanged.
-        answer = self._send("GET", path, headers={"Accept-Encoding": "identity"}, idempotent=True)
+        response = self._send("GET", path, headers={"Accept-Encoding": "identity"}, idempotent=True)
         most = _MAX_FILE if size is None else 2 * size + _GROWTH
         is_whole = False
         try:
-            yield from self._limited(answer, most, f"more than {most:,} bytes of one file")
+            yield from self._limited(response, most, f"more than {most:,} bytes of one file")
             is_whole = True
         finally:
-            answer.release_conn() if is_whole else answer.close()
+            response.release_conn() if is_whole else response.close()
 
     def _send(
         self,
@@ -153,7 +153,7 @@ class Transport:
         from urllib3.exceptions import HTTPError, LocationParseError
 
         try:
-            answer = self._pool_of().urlopen(
+            response = self._pool_of().urlopen(
                 method,
                 self.access.url + path,
                 body=body,
@@ -170,32 +170,32 @@ class Transport:
             ) from error
         except (HTTPError, OSError) as error:
             raise self._unreachable(error) from error
-        if answer.status in _OK:
-            return answer
+        if response.status in _OK:
+            return response
         try:
-            raise self._refusal(answer, path)
+            raise self._refusal(response, path)
         finally:
-            answer.release_conn()
+            response.release_conn()
 
-    def _read(self, answer: "BaseHTTPResponse", limit: int) -> bytes:
+    def _read(self, response: "BaseHTTPResponse", limit: int) -> bytes:
         try:
-            content = b"".join(self._limited(answer, limit, f"more than {limit >> 10:,} kB"))
+            content = b"".join(self._limited(response, limit, f"more than {limit >> 10:,} kB"))
         except BaseException:
-            answer.close()
+            response.close()
             raise
-        answer.release_conn()
+        response.release_conn()
         return content
 
-    def _limited(self, answer: "BaseHTTPResponse", limit: int, excess: str) -> Iterator[bytes]:
+    def _limited(self, response: "BaseHTTPResponse", limit: int, excess: str) -> Iterator[bytes]:
         """Yield a response up to a size limit; ``excess`` describes a response over the limit in the error message."""
         from urllib3.exceptions import HTTPError
 
         left = limit
         try:
-            for piece in response_limits.pieces(answer, self._patience.read):
+            for piece in response_limits.pieces(response, self._patience.read):
                 left -= len(piece)
                 if left < 0:
-                    raise RemoteError(f"{self.access.url} answers with {excess}", status=answer.status)
+                    raise RemoteError(f"{self.access.url} answers with {excess}", status=response.status)
                 yield piece
         except (HTTPError, OSError) as error:
             raise self._unreachable(error) from error
@@ -260,9 +260,9 @@ class Transport:
             hint="check the address, and that the server is running",
         )
 
-    def _refusal(self, answer: "BaseHTTPResponse", path: str) -> RemoteError:
-        status = answer.status
-        content = self._read(answer, _MAX_ERROR)
+    def _refusal(self, response: "BaseHTTPResponse", path: str) -> RemoteError:
+        status = response.status
+        content = self._read(response, _MAX_ERROR)
         try:
             fault = msgspec.json.decode(content, type=_Fault)
         except msgspec.MsgspecError:
@@ -280,8 +280,8 @@ class Transport:
                 f"{where} denies permission", status=status, code=fault.error_code, context=said, hint=hint
             )
         if status in _REDIRECTS:
-            place = self._masker.text(answer.headers.get("location", "elsewhere"))[:200]
-            return RemoteError(f"{where} redirects to {place}", status=status, hint="use that address, if you trust it")
+            uri = self._masker.text(response.headers.get("location", "elsewhere"))[:200]
+            return RemoteError(f"{where} redirects to {uri}", status=status, hint="use that address, if you trust it")
         if fault.error_code or said:
             return RemoteError(
                 f"{where} refuses the request: {said or fault.error_code}", status=status, code=fault.error_code

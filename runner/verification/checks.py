@@ -56,12 +56,12 @@ def verify_home(home: Home, *, repair: bool, begin: "BeginCheck") -> Iterator[Fi
     Raises:
         ProjError: the home can't be read, or a newer proj wrote it.
     """
-    is_told = False
+    is_reported = False
     for check in CHECKS:
         for finding in _findings(check, home, repair, begin(check.title)):
-            if not (is_told and finding.problem == _UNREADABLE):
+            if not (is_reported and finding.problem == _UNREADABLE):
                 yield finding
-            is_told = is_told or finding.part == "database"
+            is_reported = is_reported or finding.part == "database"
 
 
 def _findings(check: Check, home: Home, repair: bool, progress: Progress) -> Iterator[Finding]:

@@ -25,10 +25,10 @@ _REF = "refs/runs/"
 
 def verify_orphans(home: Home, *, repair: bool, progress: Progress) -> Iterator[Finding]:
     """Report and recover runs that only have files; report models and uploads without a row."""
-    places = _run_locations(home)
-    total = sum(map(len, places.values()))
+    folders = _run_locations(home)
+    total = sum(map(len, folders.values()))
     checked = 0
-    for name, ids in places.items():
+    for name, ids in folders.items():
         for piece in _pieces(iter(sorted(ids))):
             for run_id in _unknown(home, "runs", "run_id", piece):
                 yield _orphan(home, name, run_id, repair=repair)
@@ -46,14 +46,12 @@ def _run_locations(home: Home) -> dict[str, set[str]]:
     """Return the ids of runs with files, by location; lists all files before any row is read."""
     refs: list[str] = []
     if (home.snapshot_store / "HEAD").exists():
-        refs = run_git(
-            GitDirectory(git_dir=home.snapshot_store), "for-each-ref", "--format=%(refname)", _REF
-        ).text.splitlines()
+        refs = run_git(GitDirectory(git_dir=home.snapshot_store), "for-each-ref", "--format=%(refname)", _REF).lines
     runs = {path.name for path in _folders(home.root / "runs")}
     kept = {name.removeprefix(_REF) for name in refs} - runs
     folders = {path.name for path in _folders(home.folders)} - runs - kept
     found = {"runs": runs, "vault.git/refs/runs": kept, "folders": folders}
-    return {place: set(filter(RUN_ID.fullmatch, names)) for place, names in found.items()}
+    return {folder: set(filter(RUN_ID.fullmatch, names)) for folder, names in found.items()}
 
 
 def _folders(parent: Path) -> Iterator[Path]:
@@ -76,14 +74,14 @@ def _unknown(home: Home, table: str, column: str, names: Sequence[str]) -> list[
     return [name for name in names if name not in known]
 
 
-def _orphan(home: Home, place: str, run_id: str, *, repair: bool) -> Finding:
+def _orphan(home: Home, folder: str, run_id: str, *, repair: bool) -> Finding:
     done = None
     if repair:
         with closing(Database.open(home.database)) as database:
             recover_run(database, home, run_id)
         done = f"recovered from its files: proj show {run_id[:12]}"
     problem = "files of a run without a row in the database; they are kept"
-    return Finding(part=PART, name=f"{place}/{run_id}", problem=problem, repair=done)
+    return Finding(part=PART, name=f"{folder}/{run_id}", problem=problem, repair=done)
 
 
 def _unfinished_uploads(home: Home) -> Iterator[Finding]:

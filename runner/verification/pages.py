@@ -45,9 +45,9 @@ def _schema_pages(pages: bytes) -> list[int]:
     if head[0] != _INTERIOR:
         return [1]
     cells = int.from_bytes(head[3:5], "big")
-    places = (int.from_bytes(head[12 + 2 * index : 14 + 2 * index], "big") for index in range(cells))
+    offsets = (int.from_bytes(head[12 + 2 * index : 14 + 2 * index], "big") for index in range(cells))
     return [
         1,
-        *(int.from_bytes(pages[place : place + 4], "big") for place in places),
+        *(int.from_bytes(pages[offset : offset + 4], "big") for offset in offsets),
         int.from_bytes(head[8:12], "big"),
     ]

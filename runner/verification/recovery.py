@@ -53,16 +53,16 @@ def recover_run(database: Database, home: Home, run_id: str) -> None:
 def times_of(home: Home, run_id: str) -> tuple[int, int]:
     """Return the earliest and latest file modification time of a run in milliseconds since 1970."""
     moments = []
-    for place in (home.run(run_id), home.folders / run_id, home.snapshot_store / "refs" / "runs" / run_id):
-        for path in (place, *_below(place)):
+    for top in (home.run(run_id), home.folders / run_id, home.snapshot_store / "refs" / "runs" / run_id):
+        for path in (top, *_below(top)):
             with suppress(OSError):
                 moments.append(path.lstat().st_mtime_ns // 1_000_000)
     return (min(moments), max(moments)) if moments else (0, 0)
 
 
-def _below(place: Path) -> list[Path]:
+def _below(top: Path) -> list[Path]:
     try:
-        return [Path(entry.path) for entry in os.scandir(place)]
+        return [Path(entry.path) for entry in os.scandir(top)]
     except OSError:
         return []
 

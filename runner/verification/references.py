@@ -35,8 +35,8 @@ def complete_references(database: Database) -> str:
 
 
 def _runs_without_row(database: Database) -> Iterator[tuple[int, RunDetails]]:
-    question = "SELECT run, document FROM details WHERE run NOT IN (SELECT id FROM runs)"
-    for number, document in database.query(question):
+    statement = "SELECT run, document FROM details WHERE run NOT IN (SELECT id FROM runs)"
+    for number, document in database.query(statement):
         with suppress(msgspec.DecodeError):
             yield number, msgspec.json.decode(document, type=RunDetails)
 
@@ -68,7 +68,7 @@ def _make_run(database: Database, number: int, details: RunDetails) -> int:
 def _experiments_without_row(database: Database) -> set[int]:
     known = "SELECT id FROM experiments"
     questions = (f"SELECT experiment FROM {table} WHERE experiment NOT IN ({known})" for table in _WITH_EXPERIMENT)
-    return {row[0] for question in questions for row in database.query(question)}
+    return {row[0] for statement in questions for row in database.query(statement)}
 
 
 def _make_experiment(database: Database, number: int) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
-from runner.errors import NoRoomError, StoreError
+from runner.errors import FullDiskError, StoreError
 from runner.store.database import Database
 from runner.store.disk import explain_error, free_bytes
 from runner.store.migrations import MIGRATIONS
@@ -63,7 +63,7 @@ def _require_space(path: Path) -> None:
     needed = _TIMES * path.stat().st_size + _MARGIN
     if free_bytes(path.parent) < needed:
         message = "The disk is full: a repair needs space for a copy of the store"
-        raise NoRoomError(message, context=str(path), hint=f"Free {needed >> 20} MB, then run the command again.")
+        raise FullDiskError(message, context=str(path), hint=f"Free {needed >> 20} MB, then run the command again.")
 
 
 def _replace(path: Path, fresh: Path, aside: Path) -> str:

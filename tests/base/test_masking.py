@@ -170,7 +170,7 @@ def test_what_is_ordinary_is_left_alone(text: str) -> None:
     masker = Masker(["a-secret-that-is-not-there"])
     assert masker.text(text) == text
     assert masker.command(f"python train.py {text}") == f"python train.py {text}"
-    assert masker.words(["python", "train.py", text, f"--x={text}"]) == ("python", "train.py", text, f"--x={text}")
+    assert masker.arguments(["python", "train.py", text, f"--x={text}"]) == ("python", "train.py", text, f"--x={text}")
     assert not is_secret(Parameter(name="alpha", value=text))
     stream = StreamMasker([b"a-secret-that-is-not-there"])
     data = text.encode("utf-8", "surrogateescape")
@@ -220,7 +220,7 @@ def test_values_after_telling_names_are_masked_in_commands() -> None:
         "API_KEY=*** python x.py --password *** --alpha 0.5 --token=*** --api-key *** && echo $PASSWORD"
     )
     words = ["python", "x.py", "--password", "hunter2", "--alpha", "0.5", "--token=t 1", "--api-key", "k1"]
-    assert masker.words(words) == (
+    assert masker.arguments(words) == (
         "python",
         "x.py",
         "--password",
@@ -251,7 +251,7 @@ def test_a_secret_parameter_is_masked_wherever_and_however_it_appears() -> None:
     assert "s3cret" not in masker.text(f"{value!r} {value}")
     assert "s3cret" not in masker.text("it%27s%20s3cret%2F%26%20more%0Asecond-line")
     assert "second-line" not in masker.text("only the second-line of it")
-    assert masker.words([value, "12", "--pin=12"]) == (STARS, "12", "--pin=12")
+    assert masker.arguments([value, "12", "--pin=12"]) == (STARS, "12", "--pin=12")
     assert masker.text("12 is none") == "12 is none", "what is too short, or stands for nothing, is not searched for"
     assert b"hunter3" in masker.masks
 

@@ -68,6 +68,9 @@ def test_a_secret_in_the_query(name: str, value: str, host: str, rest: str) -> N
         "https://host.invalid:8080/x@v1",
         "git+https://[::1]:80/team/x@main#egg=x",
         "git@host.invalid:team/x.git",
+        "C:/me:x@y/z",
+        "mail:/me@home and file:/a@b",
+        "git:/a/b@c https:/a/b@c",
         "file:///a/b@c",
         "sqlite:///me@home.db",
         "https://host.invalid/?monkey=1&tokens=2&keyword=3",
@@ -126,6 +129,16 @@ def test_errors_never_show_them() -> None:
     error = ProjError(f"'{url}' can't be had", context=url, hint=f"try {url}?token={SECRET}")
     assert SECRET not in f"{error} {error.message} {error.context} {error.hint}"
     assert "host.invalid/x" in error.message
+
+
+@given(BEFORE, st.sampled_from(["https:/", "git+http:/", "HTTP:/", "ssh:/"]), ODD, HOSTS)
+def test_a_url_that_became_a_path_shows_no_password(before: str, scheme: str, password: str, host: str) -> None:
+    for user_info in (f"me:{SECRET}{password}", f"{SECRET}{password}"):
+        text = f"{before} '{scheme}{user_info}@{host}/x' does not exist"
+        assert SECRET not in without_credentials(text)
+        assert host in without_credentials(text)
+        assert has_credentials(text)
+    assert SECRET not in without_credentials(f"{before} {scheme}{host}/x?token={SECRET}")
 
 
 @given(st.text(alphabet="ab:/@?#&=[].+ '\"%$-", max_size=60))

@@ -66,7 +66,7 @@ def test_help_loads_no_command(tmp_path: Path) -> None:
             "cli.border",
             "cli.main",
             "cli.options",
-            "cli.streams",
+            "base.streams",
             "errors",
             "urls",
         )
@@ -120,7 +120,7 @@ def test_the_benchmarks_run() -> None:
     assert "there are start, run, peers, snapshot" in unknown.stderr
 
 
-@pytest.mark.parametrize("module", ["click", "runner.errors", "runner.cli.streams"])
+@pytest.mark.parametrize("module", ["click", "runner.errors", "runner.base.streams"])
 @pytest.mark.parametrize("start", ["as a script", "as a module"])
 def test_an_interrupt_while_modules_are_loaded_ends_quietly(module: str, start: str) -> None:
     """A user who presses Ctrl+C at once sees no traceback, whichever module is being loaded."""

@@ -87,6 +87,8 @@ JSON_OF_OUR_OWN = {
     "environments/repair/fallback.py": "a file of ours",
     "executors/orphaned_containers.py": "a file of ours",
     "protocol/requests.py": "bodies of requests, whose size the server limits",
+    "reproduction/array_files.py": "the answer of a process of ours",
+    "reproduction/array_worker.py": "rules that this process gets from ours",
     "reproduction/noise.py": "a file of ours",
     "server/run/redaction.py": "bodies of requests, whose size the server limits",
     "server/run/redirects.py": "lines that our import shim writes",

@@ -148,7 +148,7 @@ def command(data: bytes) -> None:
     fill_template(text, {"a": "1", "name": text[:100]})
     masker = Masker(["a-secret-value", "1000"])
     masker.command(text)
-    masker.words(text.split(" ")[:1000])
+    masker.arguments(text.split(" ")[:1000])
     stream = StreamMasker(masker.masks)
     for at in range(0, len(data), 65536):
         stream.feed(data[at : at + 65536])

@@ -38,6 +38,26 @@ def test_lines_are_values(tmp_path: Path, events: list[Event]) -> None:
     assert events == []
 
 
+@pytest.mark.parametrize("other", [b"", b"raw-\xff=1", b"caf\xe9=1", b"\x80\x85", b"{\xff", b"\xed\xa0\x80=1"])
+@pytest.mark.parametrize(
+    "name", ["\u00e9", "e\u0301", "\u00c5", "a\u2028b", "a\u0085b", "a\x0cb", "\u202efdp", "\U0001f600"]
+)
+def test_a_line_in_another_encoding_leaves_the_names_of_others(
+    tmp_path: Path, events: list[Event], name: str, other: bytes
+) -> None:
+    content = b"\n".join((f"{name}=1".encode(), other, f"{name}=2\r\n{name}=3\r".encode()))
+    (tmp_path / "metrics").write_bytes(content)
+    values = [found for found in read_metrics_log(tmp_path / "metrics", events.append) if found[0] == name]
+    assert values == [(name, 1, 0), (name, 2, 1), (name, 3, 2)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_a_whole_file_may_have_another_encoding(tmp_path: Path, events: list[Event], encoding: str) -> None:
+    (tmp_path / "metrics").write_bytes("loss=1\nsnö=2\n".encode(encoding))
+    assert read_metrics_log(tmp_path / "metrics", events.append) == [("loss", 1, 0), ("snö", 2, 0)]
+    assert events == []
+
+
 def test_not_a_number_is_a_value(tmp_path: Path, events: list[Event]) -> None:
     (tmp_path / "metrics").write_text('x=nan\n{"y": NaN}\n')
     values = read_metrics_log(tmp_path / "metrics", events.append)

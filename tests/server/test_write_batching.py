@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.errors import InvalidValueError, NoRoomError
+from runner.errors import FullDiskError, InvalidValueError
 from runner.server.write_batching import WriteBatcher
 from runner.store.database import Database
 
@@ -107,7 +107,7 @@ def test_a_full_disk_is_reported_to_all_of_them(db: Database) -> None:
         lambda: db.execute(INSERT, "a"),
         lambda: db.execute_many("INSERT INTO experiment_tags VALUES (?, ?, ?)", large),
     )
-    assert [type(answer) for answer in answers] == [NoRoomError, NoRoomError]
+    assert [type(answer) for answer in answers] == [FullDiskError, FullDiskError]
     assert keys(db.path) == set()
     db.query(f"PRAGMA max_page_count = {pages + 1000}")
     assert make(db, lambda: db.execute(INSERT, "b")) == [1]

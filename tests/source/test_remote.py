@@ -74,6 +74,27 @@ def test_a_url_is_mirrored_once_and_fetched_when_it_moves(
         assert server.requests == []
 
 
+@pytest.mark.parametrize(
+    "name", ["a\u2028b", "a\u0085b", "\u202exe", "e\u0301", "\u00e9\u00a0\u3000", "-x\u2029refs/heads/main"]
+)
+def test_names_of_branches_may_have_characters_that_end_lines_elsewhere(
+    publish: Callable[..., Path], served: Path, home: Home, name: str
+) -> None:
+    root = publish({"a.py": "1"})
+    first = git(root, "rev-parse", "HEAD")
+    bare = served / "project.git"
+    (bare / "packed-refs").write_text(f"{first} refs/heads/main\n{first} refs/heads/x{name}\n", encoding="utf-8")
+    with serving(served) as server:
+        url = server.url("project.git")
+        for version, commit in ((None, first), (f"x{name}", first), ("main", first)):
+            assert open_source(url, version, home, Said()).commit == commit
+        said = Said()
+        assert open_source(url, "main", home, said).commit == first
+        assert "Fetching" not in said.text, "nothing has changed"
+        with pytest.raises(SourceError):
+            open_source(url, "mian", home, Said())
+
+
 def test_a_branch_that_is_gone_or_rewritten_is_followed(publish: Callable[..., Path], served: Path, home: Home) -> None:
     root = publish({"a.py": "1"})
     git(root, "push", "-q", "origin", "main:topic")

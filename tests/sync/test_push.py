@@ -103,6 +103,7 @@ def test_everything_arrives(both: Both) -> None:
     assert (run.name, run.user, run.status, run.ended_at) == ("one", "me", RunStatus.FAILED, 123_456)
     assert run.started_at == ours.started_at
     assert run.params == ours.params
+    assert run.run_id == run_id
     assert run.tags == {**ours.tags, "proj.run_id": run_id, "mlflow.user": "me"}
     history = list(both.server.metric_history(run.run_id, "loss"))
     assert history == list(values.metric_history(both.database, run_id, "loss").items)
@@ -452,7 +453,7 @@ def test_a_run_that_the_server_lost_is_sent_anew(both: Both, proj: RunProj, tmp_
     home = {"PROJ_HOME": str(tmp_path / "theirs")}
     assert proj("rm", first.remote_run_id, "--permanently", "--yes", **home).code == 0
     again = both.push(run_id)
-    assert again.remote_run_id != first.remote_run_id
+    assert again.remote_run_id == first.remote_run_id == run_id
     assert again.sent.points == 2503
     assert "it is sent again" in "".join(both.events)
 
@@ -562,8 +563,8 @@ def test_pulled_files_are_synced_and_have_digests(both: Both, monkeypatch: pytes
     home = Home(both.home.root.parent / "pulled")
     home.ensure()
     with closing(Database.open(home.database)) as database:
-        tally = ImportSummary(lambda _event: None)
-        pull(Origin(server=both.server, database=database, home=home, tally=tally), both.all_there()[0])
+        summary = ImportSummary(lambda _event: None)
+        pull(Origin(server=both.server, database=database, home=home, summary=summary), both.all_there()[0])
         assert runs.get(database, run_id).params
         for owner, root in (
             (run_id, home.artifacts(run_id)),

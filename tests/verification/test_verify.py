@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from runner.base.findings import Finding
-from runner.errors import NoRoomError
+from runner.errors import FullDiskError
 from runner.settings import Home
 from runner.source.snapshot_store import RunCommit, keep_commit, write_object
 from runner.store import models, runs, values
@@ -316,7 +316,7 @@ def test_a_repair_for_which_there_is_no_room_is_not_begun(
     blind(home.database, random.Random(1))
     damaged = home.database.read_bytes()
     monkeypatch.setattr("runner.verification.salvage.free_bytes", lambda _folder: 2 * len(damaged))
-    with pytest.raises(NoRoomError, match="full"):
+    with pytest.raises(FullDiskError, match="full"):
         look(home, repair=True)
     assert home.database.read_bytes() == damaged
     assert [path.name for path in home.root.glob("proj.db*")] == ["proj.db"]

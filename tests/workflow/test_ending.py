@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from runner import collectors, run_inputs
+from runner import collectors, open_run, run_inputs
 from runner.errors import StoreError
 from runner.model import Event, EventKind, RunDetails, RunRequest, RunStatus
 from runner.process import Echo, Interrupted
@@ -431,6 +432,34 @@ def test_a_run_of_the_future_is_not_the_latest(proj: RunProj, home: Home) -> Non
         assert resolve(database, "latest") == real
         assert resolve(database, ahead) == ahead
     assert proj("show", "latest", "--json").json["run_id"] == real
+
+
+@pytest.mark.parametrize(
+    "command", ["true", "exit 3", "kill -9 $PPID", "date -d '1 year' > out; touch -d 1990-01-01 ."]
+)
+def test_a_clock_that_is_set_back_ends_no_run_before_its_start(
+    home: Home, make_repository: MakeRepository, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    new_run = open_run._new_run
+    later = partial(structs.replace, started_at=4_000_000_000_000)
+    monkeypatch.setattr(open_run, "_new_run", lambda *words: later(new_run(*words)))
+    record = run_here(make_repository({"MLproject": manifest(command)}), home)[0].record
+    assert record.started_at == record.ended_at == "2096-10-02T07:06:40.000Z"
+    assert record.resources is not None
+    assert record.resources.wall_seconds >= 0
+
+
+@pytest.mark.parametrize("details", [RunDetails(), RunDetails(command_status=RunStatus.FINISHED)])
+def test_a_lost_run_does_not_end_before_its_start(home: Home, details: RunDetails) -> None:
+    gone = structs.replace(this_process(), started="another process")
+    with closing(Database.open(home.database)) as database:
+        run = runs.create(database, NewRun(owner=gone, details=details, started_at=4_000_000_000_000))
+        home.log(run.run_id).parent.mkdir(parents=True)
+        home.log(run.run_id).touch()
+        assert lost_runs.mark_lost(database) == [run.run_id]
+        assert runs.get(database, run.run_id).ended_at == run.started_at
+        other = runs.create(database, NewRun(started_at=4_000_000_000_000))
+        assert runs.update(database, other.run_id, status=RunStatus.FINISHED).ended_at == other.started_at
 
 
 @pytest.mark.parametrize("ended_as", [None, RunStatus.FINISHED, RunStatus.FAILED, RunStatus.KILLED])

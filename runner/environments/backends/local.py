@@ -99,15 +99,15 @@ def _query(request: AnyRequest, python: str) -> _Python | None:
     variables = {name: value for name, value in request.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
     done = capture([python, "-c", QUERY], env=variables, cwd=Path(os.sep), timeout=30)
     try:
-        answer = msgspec.json.decode(done.stdout, type=_Python)
+        found = msgspec.json.decode(done.stdout, type=_Python)
     except msgspec.DecodeError:
         return None
     if key:
         cache.parent.mkdir(parents=True, exist_ok=True)
         temporary = cache.with_name(f"{cache.name}.{os.getpid()}")
-        temporary.write_bytes(msgspec.json.encode({**known, key: answer}))
+        temporary.write_bytes(msgspec.json.encode({**known, key: found}))
         temporary.replace(cache)
-    return answer
+    return found
 
 
 def _stamp(python: str) -> str:

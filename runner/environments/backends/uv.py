@@ -85,8 +85,8 @@ def _missing_packages_message(uv: "uv_command.Uv", lock: Lock, prefix: Path, cwd
     missing = []
     for line in requirements.logical_lines(lock.text):
         with uv_command.requirements_file([*uv.index.lines, line.text]) as file:
-            words = ("pip", "install", "--dry-run", "--no-deps", "--python", prefix / "bin" / "python", "-r", file)
-            if not line.text.startswith("-") and offline.run(*words, *uv.index.arguments, cwd=cwd).exit_code:
+            command = ("pip", "install", "--dry-run", "--no-deps", "--python", prefix / "bin" / "python", "-r", file)
+            if not line.text.startswith("-") and offline.run(*command, *uv.index.arguments, cwd=cwd).exit_code:
                 missing.append(re.split(r"[\s;]", line.text, maxsplit=1)[0])
     names = ", ".join(missing) or "all that the lock names"
     return f"Without a network the packages of the lock can't be installed; not cached: {names}"

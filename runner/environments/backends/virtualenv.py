@@ -45,11 +45,11 @@ class VirtualenvBackend(PythonBackend):
         hashed, bare = _split(text)
         bounds = build_bounds(request, lock)
         options = [expand(option) for option in request.spec.options if not option.startswith("--pre")]
-        for blocks, words in ((hashed, ["--require-hashes"]), (bare, [])):
+        for blocks, arguments in ((hashed, ["--require-hashes"]), (bare, [])):
             if blocks:
                 with uv_command.requirements_file([*options, *blocks], "requirements.txt") as file:
                     variables = _bounded(file.parent, bounds)
-                    install: tuple[str | Path, ...] = ("install", "--no-deps", "--no-compile", *words, "-r", file)
+                    install: tuple[str | Path, ...] = ("install", "--no-deps", "--no-compile", *arguments, "-r", file)
                     done = _pip(request, python, *install, variables=variables)
                 if done.exit_code:
                     raise uv_command.command_error("The packages of the lock can't be installed", done, log)
@@ -86,9 +86,9 @@ def _split(text: str) -> tuple[list[str], list[str]]:
 
 
 def _pip(
-    request: PythonRequest, python: Path, *words: str | Path, variables: Mapping[str, str] | None = None
+    request: PythonRequest, python: Path, *arguments: str | Path, variables: Mapping[str, str] | None = None
 ) -> Completed:
-    argv = [python, "-m", "pip", "--disable-pip-version-check", "--no-input", *words]
+    argv = [python, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
     return uv_command.run_installer(
         argv, uv_command.clean_cwd(request.home), {**_variables(request), **(variables or {})}, request.report
     )

@@ -73,20 +73,20 @@ def cached_environments(home: Home) -> tuple[CachedEnvironment, ...]:
     return tuple(sorted(found, key=lambda environment: -environment.last_used))
 
 
-def find_prefix(home: Home, word: str) -> CachedEnvironment:
+def find_prefix(home: Home, reference: str) -> CachedEnvironment:
     """Return the prefix whose name begins with a word.
 
     Raises:
         EnvironmentSetupError: no name or several names begin with it.
     """
-    found = [folder for folder in _folders(home) if folder.name.startswith(word)]
+    found = [folder for folder in _folders(home) if folder.name.startswith(reference)]
     if len(found) != 1:
         problem = (
             f"{len(found)} environments have names that begin with"
             if found
             else "No environment has a name that begins with"
         )
-        raise EnvironmentSetupError(f"{problem} '{word}'", hint="List them with 'proj env list'.")
+        raise EnvironmentSetupError(f"{problem} '{reference}'", hint="List them with 'proj env list'.")
     environment = _describe(found[0])
     if environment is None:
         raise EnvironmentSetupError(f"The environment {found[0].name} was removed by another command")

@@ -253,13 +253,19 @@ def remove_stale_builds(folder: Path) -> None:
     The caller holds the folder's lock, and no marker names a build.
     """
     for child in list(folder.iterdir()) if folder.is_dir() else ():
-        if not child.is_dir():
+        if not child.is_dir() or _is_without_lease(folder, child.name):
             continue
         with exclusive_attempt_lease(folder, child.name) as is_alone:
             if is_alone:
                 remove_tree(child)
                 for ending in (".inventory", ENDING):
                     (folder / f"{child.name}{ending}").unlink(missing_ok=True)
+
+
+def _is_without_lease(folder: Path, attempt: str) -> bool:
+    """Return whether an earlier version of proj, which leases only the whole environment, completed a build."""
+    # A run of that version may use it. `proj env prune` removes it with the environment as soon as none does.
+    return (folder / f"{attempt}.inventory").exists() and not (folder / f"{attempt}{ENDING}").exists()
 
 
 def _update_stored(folder: Path, marker: Marker, manifest: FileManifest) -> Marker:

@@ -55,7 +55,7 @@ def _numbers(version: str) -> list[int]:
 def _caret(version: str) -> int:
     """Return how many numbers a caret constraint fixes: those up to the first non-zero one."""
     numbers = _numbers(version)
-    return next((place for place, number in enumerate(numbers, 1) if number), len(numbers))
+    return next((position for position, number in enumerate(numbers, 1) if number), len(numbers))
 
 
 def _above(version: str, kept: int) -> str:
@@ -76,16 +76,16 @@ def _line(name: str, value: object) -> str | None:
 
 
 def _direct(source: str, value: Table, named: str, marker: str) -> str:
-    place = str(value[source])
-    if source in ("path", "file") and "://" not in place:
+    location = str(value[source])
+    if source in ("path", "file") and "://" not in location:
         extras = named.partition("[")[1] + named.partition("[")[2]
-        relative = place if place.startswith((".", "/")) else f"./{place}"
+        relative = location if location.startswith((".", "/")) else f"./{location}"
         return f"{'-e ' if value.get('editable') or value.get('develop') else ''}{relative}{extras}"
     if source != "git":
-        return f"{named} @ {place}{marker}"
+        return f"{named} @ {location}{marker}"
     ref = next((str(value[key]) for key in ("rev", "ref", "tag", "branch") if value.get(key)), None)
     folder = f"#subdirectory={value['subdirectory']}" if value.get("subdirectory") else ""
-    return f"{named} @ git+{place}{f'@{ref}' if ref else ''}{folder}{marker}"
+    return f"{named} @ git+{location}{f'@{ref}' if ref else ''}{folder}{marker}"
 
 
 def _marker(value: Table) -> str:

@@ -126,12 +126,12 @@ def _line(path: str, package: "Package", suffix: str) -> str:
     hashes = sorted(set(_hashes(package)))
     if not hashes or not (package.version or package.archive):
         raise EnvironmentSetupError(f"{path}: package '{name}' has no files with hashes", context=path)
-    words = "".join(f" --hash={value}" for value in hashes)
+    options = "".join(f" --hash={value}" for value in hashes)
     if package.archive and package.archive.url:
-        return f"{name} @ {package.archive.url}{suffix}{words}"
+        return f"{name} @ {package.archive.url}{suffix}{options}"
     if package.version is None:
         raise EnvironmentSetupError(f"{path}: package '{name}' has neither a version nor a URL", context=path)
-    return f"{name}=={package.version}{suffix}{words}"
+    return f"{name}=={package.version}{suffix}{options}"
 
 
 def _hashes(package: "Package") -> Iterator[str]:
@@ -144,12 +144,12 @@ def _hashes(package: "Package") -> Iterator[str]:
 def _local(path: str, package: "Package", files: ProjectFiles) -> LocalPackage:
     directory = package.directory
     parts = (directory.path, directory.subdirectory or "") if directory else ("",)
-    place = posixpath.normpath(posixpath.join(posixpath.dirname(path), *parts))
-    if not files.names("" if place == "." else place):
+    location = posixpath.normpath(posixpath.join(posixpath.dirname(path), *parts))
+    if not files.names("" if location == "." else location):
         raise EnvironmentSetupError(
-            f"{path}: package '{package.name}' is in '{place}', which does not exist", context=path
+            f"{path}: package '{package.name}' is in '{location}', which does not exist", context=path
         )
-    return LocalPackage(path=place, editable=bool(directory and directory.editable))
+    return LocalPackage(path=location, editable=bool(directory and directory.editable))
 
 
 def _pinned_python(folder: str, files: ProjectFiles) -> str | None:

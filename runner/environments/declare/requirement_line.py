@@ -45,21 +45,21 @@ def name_of(line: str) -> str | None:
     match = EGG.search(text) or DIRECT.match(text) or re.match(rf"{_NAME}\s*(?=$|[=<>!~;(\s])", text, re.ASCII)
     if match:
         return canonical_name(match["name"])
-    place = re.split(r"\s", text, maxsplit=1)[0]
-    found = _name_in_location(place)
+    location = re.split(r"\s", text, maxsplit=1)[0]
+    found = _name_in_location(location)
     return canonical_name(found) if found else None
 
 
-def _name_in_location(place: str) -> str | None:
+def _name_in_location(location: str) -> str | None:
     """Return the package name in the last part of a URL or path, None if there is none."""
     try:
-        path = unquote(urlsplit(place).path)
+        path = unquote(urlsplit(location).path)
     except ValueError:
         return None
     last = posixpath.basename(path.rstrip("/"))
     if last.endswith(".whl"):
         return last.partition("-")[0]
-    if place.partition("+")[0] in VERSION_CONTROL:
+    if location.partition("+")[0] in VERSION_CONTROL:
         return last.partition("@")[0].removesuffix(".git") or None
     match = ARCHIVE_OF_REPOSITORY.search(path) or SOURCE_ARCHIVE.fullmatch(last)
     return match["name"] if match else None

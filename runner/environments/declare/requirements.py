@@ -70,7 +70,7 @@ class RequirementReader(Struct, frozen=True):
     def read_lines(self, source: Iterable[Line], file: str, folders: tuple[str, ...]) -> None:
         """Read the lines of a file. Paths in them are tried relative to each of the folders in turn."""
         for line in source:
-            with _place(file, line):
+            with _at_line(file, line):
                 for part in logical_lines(line.text):  # a YAML or JSON string may have several
                     self._read_line(part.text, file, folders, 0)
 
@@ -94,7 +94,7 @@ class RequirementReader(Struct, frozen=True):
             raise EnvironmentSetupError(f"more than {MAX_DEPTH} requirements files include each other in a chain")
         folders = (posixpath.dirname(path), "")
         for line in logical_lines(_text(content)):
-            with _place(path, line):
+            with _at_line(path, line):
                 if constraint and not line.text.startswith("-") and len(line.text) <= LONGEST_LINE:
                     self._count()
                     self.lines.constraints.append(line.text)
@@ -113,9 +113,9 @@ class RequirementReader(Struct, frozen=True):
                 f"'{text[:40]}…' has {len(text):,} characters, which is too long for a requirement"
             )
         if nested := NESTED.fullmatch(text):
-            self.read_file(self.find(nested["path"], folders), depth=depth + 1)
+            self.read_file(self._find_included(nested["path"], folders), depth=depth + 1)
         elif constraint := CONSTRAINT.fullmatch(text):
-            self.read_file(self.find(constraint["path"], folders), depth=depth + 1, constraint=True)
+            self.read_file(self._find_included(constraint["path"], folders), depth=depth + 1, constraint=True)
         elif editable := EDITABLE.fullmatch(text):
             self._add_requirement(editable["what"].strip("\"' "), folders, editable=True)
         elif text.startswith("-"):
@@ -164,6 +164,19 @@ class RequirementReader(Struct, frozen=True):
         split = tuple(extra.strip() for extra in extras.split(",") if extra.strip())
         return LocalPackage(path=found, extras=split, editable=editable)
 
+    def _find_included(self, path: str, folders: tuple[str, ...]) -> str:
+        """Return the path of an included file.
+
+        Raises:
+            EnvironmentSetupError: it is at an address, so its content may change.
+        """
+        if "://" in path:
+            raise EnvironmentSetupError(
+                f"a requirements file at an address is not read: {path}",
+                hint="Store the file in the project.",
+            )
+        return self.find(path, folders)
+
     def find(self, path: str, folders: tuple[str, ...]) -> str:
         """Return the path relative to the project folder: in the first folder that has it, else in the first one."""
         plain = path.strip("\"' ").replace("\\", "/").rstrip("/") or "."
@@ -179,7 +192,7 @@ def _text(content: bytes) -> str:
 
 
 @contextmanager
-def _place(file: str, line: Line) -> Iterator[None]:
+def _at_line(file: str, line: Line) -> Iterator[None]:
     """Set the context of an error to file and line, unless it has a context."""
     try:
         yield

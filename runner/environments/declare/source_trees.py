@@ -51,8 +51,8 @@ class FolderTree(Struct, frozen=True):
 
     def names(self, folder: str = "") -> tuple[str, ...]:
         """Return the sorted names in a folder; those of folders end with ``/``."""
-        place = self.root / folder
-        found = sorted(place.iterdir()) if place.is_dir() else []
+        directory = self.root / folder
+        found = sorted(directory.iterdir()) if directory.is_dir() else []
         return tuple(f"{child.name}/" if child.is_dir() else child.name for child in found)
 
 

@@ -36,20 +36,20 @@ def choose(rule: str | None, interpreters: Sequence[Interpreter], as_of: datetim
         return Choice(
             by_date, f"python '{rule}' is a path that exists on one machine only; {by_date.name} is used", departs=True
         )
-    asked = parse_rule(rule)
+    declared = parse_rule(rule)
     usual = [item for item in interpreters if item.implementation == "cpython"] or list(interpreters)
-    fitting = [item for item in usual if asked.admits(item.version)]
+    fitting = [item for item in usual if declared.admits(item.version)]
     # PEP 440: prereleases are considered only if no release satisfies the rule.
-    fitting = fitting or [item for item in usual if asked.admits(item.version, prereleases=True)]
+    fitting = fitting or [item for item in usual if declared.admits(item.version, prereleases=True)]
     if fitting:
-        return _newest_of_line(asked, fitting, as_of)
-    near = [item for item in usual if asked.exact and item.line == asked.exact[:2]]
-    if asked.exact and near:
-        other = _nearest(near, asked.exact)
+        return _newest_of_line(declared, fitting, as_of)
+    near = [item for item in usual if declared.exact and item.line == declared.exact[:2]]
+    if declared.exact and near:
+        other = _nearest(near, declared.exact)
         return Choice(
-            other, f"Python {asked.text} is not installed; {other.name} of the same line is used", departs=True
+            other, f"Python {declared.text} is not installed; {other.name} of the same line is used", departs=True
         )
-    raise MissingInterpreterError(asked, interpreters)
+    raise MissingInterpreterError(declared, interpreters)
 
 
 class MissingInterpreterError(EnvironmentSetupError):
@@ -72,14 +72,14 @@ def _newest_of_line(rule: Rule, fitting: list[Interpreter], as_of: datetime | No
 
 
 def _by_date(rule: Rule, chosen: Interpreter, day: date) -> str:
-    asked = f"'{rule.text}' does not fix the version of Python" if rule.text else "No version of Python is declared"
+    declared = f"'{rule.text}' does not fix the version of Python" if rule.text else "No version of Python is declared"
     was_out = is_in_use(chosen.line, day)
     why = (
         f"the newest installed one in common use in {day:%B %Y}"
         if was_out
         else f"as all installed ones are later than {day:%B %Y}"
     )
-    return f"{asked}: {chosen.name} is used, {why}; a version in the environment file takes precedence"
+    return f"{declared}: {chosen.name} is used, {why}; a version in the environment file takes precedence"
 
 
 def _nearest(near: list[Interpreter], exact: Version) -> Interpreter:

@@ -57,8 +57,8 @@ def undeclared_imports(scripts: Scripts, spec: EnvironmentSpec) -> tuple[Missing
 def _without(names: Collection[str], scripts: Scripts, spec: PythonSpec) -> tuple[MissingImport, ...]:
     own = _own_modules(spec)
     return tuple(
-        MissingImport(module=module, package=package, wanted_by=format_position(place))
-        for module, package, place in wanted_packages(scripts)
+        MissingImport(module=module, package=package, wanted_by=format_position(position))
+        for module, package, position in wanted_packages(scripts)
         if module.partition(".")[0] not in own and not _is_provided(module, package, names)
     )
 

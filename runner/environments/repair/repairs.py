@@ -101,22 +101,22 @@ def with_mlflow(spec: PythonSpec, names: frozenset[str], scripts: Scripts, files
 
     Many projects do not declare it, because MLflow's own launcher does not require that.
     """
-    wanted = {module.partition(".")[0]: place for module, place in reversed(scripts.outside().items())}
-    place = wanted.get("mlflow")
-    if place is None or any(provides(name, "mlflow") for name in names):
+    wanted = {module.partition(".")[0]: position for module, position in reversed(scripts.outside().items())}
+    position = wanted.get("mlflow")
+    if position is None or any(provides(name, "mlflow") for name in names):
         return spec
     for package in spec.local_packages:
         folder = "" if package.path == "." else package.path
         for name in METADATA:
             if "mlflow" in decode_text(files.read(posixpath.join(folder, name)) or b""):
                 return spec
-    repair = f"'mlflow' is added: {format_position(place)} imports it but it is not declared"
+    repair = f"'mlflow' is added: {format_position(position)} imports it but it is not declared"
     return with_packages(spec, ("mlflow",), (repair,))
 
 
-def format_position(place: SourcePosition) -> str:
+def format_position(position: SourcePosition) -> str:
     """Format a position in a script as ``path:line``."""
-    return f"{place.text}:{place.line}" if place.line else place.text
+    return f"{position.text}:{position.line}" if position.line else position.text
 
 
 def wanted_packages(scripts: Scripts) -> Iterator[tuple[str, str | None, SourcePosition]]:
@@ -125,11 +125,11 @@ def wanted_packages(scripts: Scripts) -> Iterator[tuple[str, str | None, SourceP
     Modules that the repository may contain are skipped unless a package certainly provides them.
     """
     seen: set[str | None] = set()
-    for module, place in scripts.outside().items():
+    for module, position in scripts.outside().items():
         package = package_of(module)
         top = module.partition(".")[0]
         key = package or top
         if key in seen or (package is None and top in scripts.elsewhere):
             continue
         seen.add(key)
-        yield module if package else top, package, place
+        yield module if package else top, package, position

@@ -32,7 +32,7 @@ TEMPORARY = r"`?(?:[^\s`]*/)?proj-\w{8}/(?P<file>[\w.-]+)`?(?: at position \d+)?
 """A path of the temporary file from which uv reads the requirements."""
 MAX_FILES = 30
 """Files that include each other that are searched."""
-MAX_PLACES = 5
+MAX_LINES = 5
 """Lines that an error names."""
 MAX_TEXT = 160
 """Characters of a line that are shown."""
@@ -51,8 +51,8 @@ def explain_unresolved(error: EnvironmentSetupError, request: PythonRequest) -> 
     message = error.message
     names = {canonical_name(name) for pattern in MENTIONED for name in _names(pattern, message)}
     lines = tuple(_declared_lines(request))
-    places = [line for line in lines if _is_about(line, names, message)][:MAX_PLACES]
-    shown = "\n".join(f"{place.file}, line {place.number}: {_shown(place.text)}" for place in places)
+    found = [line for line in lines if _is_about(line, names, message)][:MAX_LINES]
+    shown = "\n".join(f"{one.file}, line {one.number}: {_shown(one.text)}" for one in found)
     error.context = "\n".join(part for part in (shown, error.context) if part) or None
     error.message = _without_temporary_paths(message, request)
     error.args = (error.message,)

@@ -30,8 +30,8 @@ def _pip_package(output: str) -> str | None:
     found = _PIP_WHEEL.search(output) or _PIP_STATUS.search(output)
     if found:
         return found["package"]
-    place = _OF_PIP.search(output)
-    collected = _PIP_COLLECTING.findall(output[: place.start()]) if place else []
+    match = _OF_PIP.search(output)
+    collected = _PIP_COLLECTING.findall(output[: match.start()]) if match else []
     return collected[-1] if collected else None
 
 

@@ -37,6 +37,9 @@ MAX_ATTEMPTS = 8
 SEEDS = ("pip",)
 SEEDS_BEFORE_312 = ("pip", "setuptools")
 
+LOCK_CHANGED = "The lock of the run was changed since"
+LOCK_CHANGED_HINT = "`proj verify` names what else is damaged."
+
 
 def find_lock(request: PythonRequest, interpreter: Interpreter) -> Lock | None:
     """Return the lock that needs no resolution: the project's own, a stored one, or the empty one.
@@ -129,8 +132,8 @@ def resolve(request: PythonRequest, interpreter: Interpreter, report: Report) ->
     header = [f"# Python {interpreter.name} on {interpreter.platform}, resolved {_now()}"]
     header += [f"# as of: {as_of}"] if as_of else []
     header += [f"# no dates for: {' '.join(undated)}"] if undated else []
-    kept = write_lock_file(path, "\n".join([*header, text]), len(PACKAGE.findall(text)))
-    return read_lock(kept, interpreter, path)
+    written = write_lock_file(path, "\n".join([*header, text]), len(PACKAGE.findall(text)))
+    return read_lock(written, interpreter, path)
 
 
 class Resolution:
@@ -193,15 +196,15 @@ class Resolution:
 
     def _compile(self, cutoff: str | None, exempt: Sequence[str]) -> tuple[str | None, str]:
         spec = self._request.spec
-        words = ["--exclude-newer", cutoff] if cutoff else []
-        words += [word for name in exempt for word in ("--exclude-newer-package", f"{name}=false")]
+        options = ["--exclude-newer", cutoff] if cutoff else []
+        options += [word for name in exempt for word in ("--exclude-newer-package", f"{name}=false")]
         with uv_command.requirements_file(self._uv.index.lines) as file:
             lines = [*self._uv.index.lines, *self._lines(file.parent)]
             file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
             if spec.constraints:
                 constraints = file.with_name("constraints.txt")
                 constraints.write_text("".join(f"{expand(line)}\n" for line in spec.constraints), encoding="utf-8")
-                words += ["--constraints", str(constraints)]
+                options += ["--constraints", str(constraints)]
             target, cwd = self.target(file.parent)
             result = file.parent / "lock.txt"
             if self.previous:
@@ -209,7 +212,7 @@ class Resolution:
             done = self._uv.work(
                 *("pip", "compile", file, *target, "--no-python-downloads", "--output-file", result),
                 *("--generate-hashes", "--no-header", "--no-annotate", "--no-emit-index-url", "--emit-build-options"),
-                *(*words, *self._uv.index.arguments),
+                *(*options, *self._uv.index.arguments),
                 cwd=cwd,
             )
             text = result.read_text("utf-8") if result.exists() and not done.exit_code else None
@@ -223,8 +226,8 @@ class Resolution:
     def _lines(self, temporary: Path) -> list[str]:
         spec = self._request.spec
         lines = [expand(line) for line in (*spec.requirements, *spec.build_requirements)]
-        asked = " ".join(lines).lower()
-        lines += [seed for seed in self.seeds() if not re.search(rf"(^|\s){seed.split()[0]}\b", asked)]
+        declared = " ".join(lines).lower()
+        lines += [seed for seed in self.seeds() if not re.search(rf"(^|\s){seed.split()[0]}\b", declared)]
         if spec.local_packages and self._request.tree is not None:
             copies = source_trees.copy_packages(self._request.tree, spec.local_packages, temporary)
             lines += [f"{copy}{_extras(p.extras)}" for p, copy in zip(spec.local_packages, copies, strict=True)]

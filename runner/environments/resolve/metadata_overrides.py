@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 _DATEUTIL_2, _DATEUTIL_25 = "python-dateutil>=2", "python-dateutil>=2.5.0"
-RESTATED = {
+OVERRIDES = {
     **{("pandas", f"0.20.{patch}"): (_DATEUTIL_2, "pytz>=2011", "numpy>=1.7.0") for patch in range(4)},
     **{("pandas", f"0.21.{patch}"): (_DATEUTIL_2, "pytz>=2011", "numpy>=1.9.0") for patch in range(2)},
     ("pandas", "0.22.0"): (_DATEUTIL_2, "pytz>=2011", "numpy>=1.9.0"),
@@ -26,14 +26,14 @@ COMPLETED = {
 """Requirements of releases without any in their metadata, by name and version. Source: their installation guides."""
 
 
-def override_tables(place: str = "", *, completed: bool = False) -> str:
+def override_tables(table: str = "", *, completed: bool = False) -> str:
     """Return the overrides as tables of uv's configuration; ``place`` is a prefix for the table name.
 
     With ``completed``, missing requirements are added too.
     """
-    tables = {**RESTATED, **(COMPLETED if completed else {})}
+    tables = {**OVERRIDES, **(COMPLETED if completed else {})}
     return "".join(
-        f'[[{place}dependency-metadata]]\nname = "{name}"\nversion = "{version}"\nrequires-dist = {list(requires)}\n\n'
+        f'[[{table}dependency-metadata]]\nname = "{name}"\nversion = "{version}"\nrequires-dist = {list(requires)}\n\n'
         for (name, version), requires in tables.items()
     )
 
@@ -48,7 +48,7 @@ def write_overrides(folder: Path, *, completed: bool = False) -> None:
 
 def overrides_in(lock: str) -> tuple[str, ...]:
     """Return the packages of a lock whose metadata is overridden."""
-    return tuple(f"{name} {version}" for name, version in _pins(lock) if (name, version) in RESTATED)
+    return tuple(f"{name} {version}" for name, version in _pins(lock) if (name, version) in OVERRIDES)
 
 
 def completed_in(lock: str) -> tuple[str, ...]:

@@ -170,11 +170,11 @@ class UniversalResolution(Resolution):
         text = f'[project]\nname = "proj-lock"\nversion = "0"\nrequires-python = ">={write_version(lowest)}"\n\n'
         text += f"[tool.uv]\nenvironments = {list(self._markers())}\n\n{override_tables('tool.uv.')}"
         (folder / "pyproject.toml").write_text(text, encoding="utf-8")
-        words: list[str | Path] = ["--universal", "--python", self._interpreter.path]
-        words += ["--python-version", write_version(lowest)]
+        options: list[str | Path] = ["--universal", "--python", self._interpreter.path]
+        options += ["--python-version", write_version(lowest)]
         for name in self._order.upgrade:
-            words += ["--upgrade-package", name]
-        return words, folder
+            options += ["--upgrade-package", name]
+        return options, folder
 
     def seeds(self) -> tuple[str, ...]:
         """Return the packages that `venv` installs, with markers for the Pythons where it does."""

@@ -65,18 +65,18 @@ class Uv(Struct, frozen=True, kw_only=True):
         """Whether uv may not use the network."""
         return self.variables.get("UV_OFFLINE", "").lower() in ("1", "true", "yes")
 
-    def run(self, *words: str | Path, cwd: Path | None = None) -> Completed:
+    def run(self, *arguments: str | Path, cwd: Path | None = None) -> Completed:
         """Run a short command of uv. If the network is unreachable, retry with the cache only."""
-        return self._twice(words, lambda argv, env: capture(argv, cwd=cwd, env=env))
+        return self._twice(arguments, lambda argv, env: capture(argv, cwd=cwd, env=env))
 
-    def work(self, *words: str | Path, cwd: Path) -> Completed:
+    def work(self, *arguments: str | Path, cwd: Path) -> Completed:
         """Run a long command of uv likewise. It ends with this process; its whole output is in `error_text`."""
-        return self._twice(words, lambda argv, env: run_installer(argv, cwd, env, self.report))
+        return self._twice(arguments, lambda argv, env: run_installer(argv, cwd, env, self.report))
 
     def _twice(
-        self, words: Sequence[str | Path], start: Callable[[Sequence[str | Path], Mapping[str, str]], Completed]
+        self, arguments: Sequence[str | Path], start: Callable[[Sequence[str | Path], Mapping[str, str]], Completed]
     ) -> Completed:
-        argv = [self.binary, *words, "--no-progress", "--color", "never"]
+        argv = [self.binary, *arguments, "--no-progress", "--color", "never"]
         done = start(argv, self.variables)
         if done.exit_code and UNREACHABLE.search(done.error_text) and not self.is_offline:
             again = start(argv, {**self.variables, "UV_OFFLINE": "1"})
@@ -96,15 +96,17 @@ def run_installer(
     """
     from tempfile import TemporaryDirectory
 
-    words = tuple(map(str, argv))
+    arguments = tuple(map(str, argv))
     with TemporaryDirectory(prefix="proj-") as folder:
         log = Path(folder) / "log"
         with _reporting(log, report):
-            outcome = run(ProcessRequest(argv=words, cwd=cwd, env=env, log=log, echo=Echo.NONE, stdin=Stdin.NOTHING))
+            outcome = run(
+                ProcessRequest(argv=arguments, cwd=cwd, env=env, log=log, echo=Echo.NONE, stdin=Stdin.NOTHING)
+            )
         if outcome.stopped_by:
             raise Interrupted(Signals[outcome.stopped_by])
         output = log.read_bytes() if log.exists() else b""
-    return Completed(argv=words, exit_code=outcome.exit_code, stdout=b"", stderr=output)
+    return Completed(argv=arguments, exit_code=outcome.exit_code, stdout=b"", stderr=output)
 
 
 @contextmanager
@@ -141,7 +143,7 @@ def unfinished_work(output: str) -> tuple[str, ...]:
     )
 
 
-def find_uv(home: Home, index: IndexOptions, environ: Mapping[str, str], asked: Iterable[str] = ()) -> Uv:
+def find_uv(home: Home, index: IndexOptions, environ: Mapping[str, str], declared: Iterable[str] = ()) -> Uv:
     """Return the uv installed with proj, else the one on PATH; ``asked`` are the requirement lines to resolve.
 
     Raises:
@@ -154,7 +156,7 @@ def find_uv(home: Home, index: IndexOptions, environ: Mapping[str, str], asked: 
     }
     # A separate cache, so that no environment of another tool is hard-linked to the same files.
     variables.setdefault("UV_CACHE_DIR", str(home.root / "cache" / "uv"))
-    if any(has_secret_query(expand(line, environ)) for line in asked):
+    if any(has_secret_query(expand(line, environ)) for line in declared):
         variables["UV_NO_CACHE"] = "1"  # uv's cache stores URLs with their query, without user and password only
     variables.setdefault("SOURCE_DATE_EPOCH", "315532800")
     variables["COLUMNS"] = "10000"  # error messages are parsed line by line

@@ -124,5 +124,5 @@ def _uploads() -> dict[str, Any]:
 
 
 def _text(name: str) -> dict[str, Any]:
-    answer = {"description": "What it says.", "content": {"text/plain": {"schema": {"type": "string"}}}}
-    return {"get": {"operationId": name, "security": [{}], "responses": {"200": answer}}}
+    response = {"description": "What it says.", "content": {"text/plain": {"schema": {"type": "string"}}}}
+    return {"get": {"operationId": name, "security": [{}], "responses": {"200": response}}}

@@ -32,7 +32,7 @@ from runner.store.rules import MAX_VALUE, check_batch
 _STATUS_NUMBERS = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KILLED"}
 
 _MODEL_HISTORY_TAG = "mlflow.log-model.history"
-_MODEL_WORDS = ("run_id", "artifact_path", "utc_time_created", "model_uuid")
+_MODEL_FIELDS = ("run_id", "artifact_path", "utc_time_created", "model_uuid")
 
 
 def create(tracking: Tracking, request: CreateRun) -> object:
@@ -42,6 +42,7 @@ def create(tracking: Tracking, request: CreateRun) -> object:
         tracking.database,
         NewRun(
             experiment_id="0" if request.experiment_id is None else str(request.experiment_id),
+            run_id=tracking.session.id_of_new_run(request.proj_run_id, tags),
             name=request.run_name or None,
             user=request.user_id or tags.get(USER_TAG, ""),
             # Clients that do not know the time send 0.
@@ -215,10 +216,10 @@ def _in_short(described: dict[str, object]) -> dict[str, object]:
     flavors = described.get("flavors")
     named = flavors.items() if isinstance(flavors, dict) else ()
     short = {
-        flavor: {key: value for key, value in words.items() if key != "config"} if isinstance(words, dict) else words
-        for flavor, words in named
+        flavor: {key: value for key, value in fields.items() if key != "config"} if isinstance(fields, dict) else fields
+        for flavor, fields in named
     }
-    return {key: described[key] for key in _MODEL_WORDS if key in described} | {"flavors": short}
+    return {key: described[key] for key in _MODEL_FIELDS if key in described} | {"flavors": short}
 
 
 def _set_tags(tracking: Tracking, run_id: str, tags: list[tuple[str, str]]) -> None:

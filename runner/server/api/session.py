@@ -106,6 +106,15 @@ class Session:
         """Return the tags of a new run."""
         return tags
 
+    def id_of_new_run(self, run_id: str | None, tags: Mapping[str, str]) -> str | None:
+        """Return the id that a client may choose for a new run; None for a new id.
+
+        Raises:
+            RefusedError: the request does not come from `proj push`.
+        """
+        del run_id, tags
+        return None
+
     def run_created(self, run: Run) -> None:
         """Handle the creation of a run."""
 

@@ -87,12 +87,12 @@ def _decode(line: bytes) -> _Redirect | None:
         return None
 
 
-def _describe(place: str, where: list[str]) -> str:
+def _describe(uri: str, where: list[str]) -> str:
     # The sentence is stored in the tag `proj.redirects`, so its wording does not change.
-    place = place if len(place) <= _MAX_SHOWN else f"{place[:_MAX_SHOWN]}…"
+    uri = uri if len(uri) <= _MAX_SHOWN else f"{uri[:_MAX_SHOWN]}…"
     others = f" and {len(where) - 1} other lines" if len(where) > 1 else ""
     named = f" ({where[0][:_MAX_SHOWN]}{others})" if where else ""
-    return f"'{place}', where the code logs{named}, is this run"
+    return f"'{uri}', where the code logs{named}, is this run"
 
 
 def is_loopback(address: str) -> bool:

@@ -11,6 +11,7 @@ from urllib.parse import quote, unquote
 
 from msgspec import Struct
 
+from runner.base.tags import RUN_ID_TAG
 from runner.protocol.errors import ErrorCode, RefusedError
 from runner.server.api.session import Session
 from runner.server.api.sources import check_source, refused_location, refused_source, scheme_of
@@ -56,10 +57,23 @@ class TokenSession(Session):
         Raises:
             RefusedError: the location is on the server's disk.
         """
-        place = super().location_of(uri)
-        if place is not None and scheme_of(place) in ("", "file", "mlflow-artifacts"):
+        location = super().location_of(uri)
+        if location is not None and scheme_of(location) in ("", "file", "mlflow-artifacts"):
             raise refused_location(uri)
-        return place
+        return location
+
+    def id_of_new_run(self, run_id: str | None, tags: Mapping[str, str]) -> str | None:
+        """Return the id of a run that `proj push` sends, which also names it in the tag of pushed runs.
+
+        Raises:
+            RefusedError: the tag is absent or names another run.
+        """
+        if run_id is not None and tags.get(RUN_ID_TAG) != run_id:
+            raise RefusedError(
+                ErrorCode.INVALID_PARAMETER_VALUE,
+                f"Only `proj push` chooses the id of a run: 'proj_run_id' is not the id in the tag '{RUN_ID_TAG}'.",
+            )
+        return run_id
 
 
 class Admission:

@@ -211,6 +211,13 @@ def test_the_lease_of_a_killed_process_is_free(tmp_path: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.parametrize("files", [("abc.inventory",), ("abc.inventory", "environment.json")])
+def test_a_build_that_a_version_without_leases_may_use_stays(tmp_path: Path, files: tuple[str, ...]) -> None:
+    write_tree(tmp_path, {"abc/file": "1", "killed/file": "1"} | dict.fromkeys(files, "{}"))
+    remove_stale_builds(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(("abc", *files))
+
+
 @pytest.mark.env
 def test_commands_beside_each_other_end_without_a_traceback(project: Path, proj: RunProj, home: Home) -> None:
     assert proj("run", ".", cwd=project).code == 0

@@ -106,6 +106,11 @@ def test_all_faults_of_a_python_env_are_reported_with_lines(read: Read) -> None:
     ("content", "fault"),
     [
         ("dependencies: [-r absent.txt]", "the file 'absent.txt' does not exist"),
+        (
+            "dependencies: [-r https://me:pw@host.invalid/a.txt]",
+            "at an address is not read: https://host.invalid/a.txt",
+        ),
+        ("dependencies: ['-c git+ssh://host.invalid/a.txt']", "at an address is not read: git"),
         ("dependencies: [-e ./absent]", "'absent' does not exist"),
         ("dependencies: ['/home/me/wheel.whl']", "path that exists on one machine only"),
         ("dependencies: ['x @ file:///home/me/x']", "path that exists on one machine only"),

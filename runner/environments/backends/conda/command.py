@@ -52,9 +52,9 @@ def lock_with_conda_lock(request: CondaRequest, file: CondaFile, platforms: Sequ
     own = {name: value for name, value in request.environ.items() if name not in DROPPED}
     with TemporaryDirectory(prefix="proj-") as temporary:
         (Path(temporary) / "environment.yml").write_text(file.text, encoding="utf-8")
-        words = [word for name in platforms for word in ("--platform", name)]
+        arguments = [word for name in platforms for word in ("--platform", name)]
         done = capture(
-            [program, "lock", "--conda", executable, "--file", "environment.yml", "--lockfile", "lock.yml", *words],
+            [program, "lock", "--conda", executable, "--file", "environment.yml", "--lockfile", "lock.yml", *arguments],
             cwd=Path(temporary),
             env=own,
         )
@@ -95,11 +95,11 @@ class CondaCommand(Struct, frozen=True, kw_only=True):
         del as_of, is_portable
         with TemporaryDirectory(prefix="proj-") as temporary:
             # With an empty cache the output has the digests of all packages, not only of those that are not downloaded.
-            words = ["create", "--prefix", f"{temporary}/prefix", "--dry-run", "--json", "--override-channels"]
+            arguments = ["create", "--prefix", f"{temporary}/prefix", "--dry-run", "--json", "--override-channels"]
             for channel in channels_of(self.channels, self.environ):
-                words += ["--channel", channel.address]
+                arguments += ["--channel", channel.address]
             done = self._run(
-                *words, *specs, CONDA_PKGS_DIRS=f"{temporary}/packages", MAMBA_ROOT_PREFIX=f"{temporary}/root"
+                *arguments, *specs, CONDA_PKGS_DIRS=f"{temporary}/packages", MAMBA_ROOT_PREFIX=f"{temporary}/root"
             )
         try:
             answer: dict[str, Any] = parse_json(done.stdout, LARGE)
@@ -141,11 +141,11 @@ class CondaCommand(Struct, frozen=True, kw_only=True):
         found = (address + url[len(name) :] for name, address in pairs if "://" in name and url.startswith(f"{name}/"))
         return next(found, url)
 
-    def _run(self, *words: str | Path, **variables: str) -> Completed:
+    def _run(self, *arguments: str | Path, **variables: str) -> Completed:
         own = {name: value for name, value in self.environ.items() if name not in DROPPED}
         # Copies, because linked files can be changed through the user's own environments.
         always = {"CONDA_SUBDIR": self.platform, "CONDA_ALWAYS_COPY": "true", "MAMBA_ALWAYS_COPY": "true"}
-        return capture([self.executable, *words], cwd=clean_cwd(self.home), env={**own, **always, **variables})
+        return capture([self.executable, *arguments], cwd=clean_cwd(self.home), env={**own, **always, **variables})
 
 
 def _package(entry: Mapping[str, Any]) -> CondaPackage:

@@ -13,12 +13,12 @@ from msgspec import Struct
 from runner.base.masking import Masker
 from runner.environments.resolve.conda.channels import channels_of
 from runner.environments.resolve.conda.protocol import (
-    Answer,
     Channel,
     CondaPackage,
     Failure,
     Installed,
     InstallTask,
+    Result,
     Solved,
     SolveTask,
     Task,
@@ -99,13 +99,13 @@ class Rattler(Struct, frozen=True, kw_only=True):
                 as_of=as_of,
                 is_portable=is_portable,
             )
-            answer = self._run_task(msgspec.structs.replace(task, is_offline=is_offline(self.environ)))
-            if isinstance(answer, Failure) and answer.kind == "unreachable":
+            result = self._run_task(msgspec.structs.replace(task, is_offline=is_offline(self.environ)))
+            if isinstance(result, Failure) and result.kind == "unreachable":
                 again = self._run_task(msgspec.structs.replace(task, is_offline=True))
-                answer = again if isinstance(again, Solved) else answer
-        if isinstance(answer, Solved):
-            return answer
-        raise _task_error("No set of conda packages satisfies the requirements of the project", answer, log)
+                result = again if isinstance(again, Solved) else result
+        if isinstance(result, Solved):
+            return result
+        raise _task_error("No set of conda packages satisfies the requirements of the project", result, log)
 
     def install(self, packages: tuple[CondaPackage, ...], prefix: Path, log: Path) -> Installed:
         """Create a prefix of packages.
@@ -125,14 +125,14 @@ class Rattler(Struct, frozen=True, kw_only=True):
             cache=str(self.unpacked),
             prefix=str(prefix),
         )
-        answer = self._run_task(task)
-        if isinstance(answer, Failure) and answer.kind == "unlinked":
+        result = self._run_task(task)
+        if isinstance(result, Failure) and result.kind == "unlinked":
             shutil.rmtree(prefix)
             prefix.mkdir()
-            answer = self._run_task(msgspec.structs.replace(task, is_careful=True))
-        if isinstance(answer, Installed):
-            return answer
-        raise _task_error("The conda packages of the lock can't be installed", answer, log)
+            result = self._run_task(msgspec.structs.replace(task, is_careful=True))
+        if isinstance(result, Installed):
+            return result
+        raise _task_error("The conda packages of the lock can't be installed", result, log)
 
     def missing(self, packages: tuple[CondaPackage, ...]) -> int:
         """Return the number of archives that are not on this machine."""
@@ -161,19 +161,19 @@ class Rattler(Struct, frozen=True, kw_only=True):
         with TemporaryDirectory(prefix="proj-") as folder:
             yield Path(folder)
 
-    def _run_task(self, task: Task) -> Answer:
+    def _run_task(self, task: Task) -> Result:
         done = run_worker(WORKER, msgspec.json.encode(task), self.environ, clean_cwd(self.home))
         try:
-            answer: Answer = msgspec.json.decode(done.stdout, type=Answer)
+            result: Result = msgspec.json.decode(done.stdout, type=Result)
         except msgspec.DecodeError:
             return Failure(
                 kind="broken", message=without_channel_credentials(done.error_text) or f"ended with {done.exit_code}"
             )
-        return answer
+        return result
 
 
-def _task_error(what: str, answer: Answer, log: Path) -> EnvironmentSetupError:
-    failure = answer if isinstance(answer, Failure) else Failure(kind="broken", message="an answer to another task")
+def _task_error(what: str, result: Result, log: Path) -> EnvironmentSetupError:
+    failure = result if isinstance(result, Failure) else Failure(kind="broken", message="an answer to another task")
     text = Masker().text(failure.message.strip())
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text(text + "\n", encoding="utf-8")

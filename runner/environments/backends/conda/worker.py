@@ -23,11 +23,11 @@ from runner.environments.backends.conda.archives import (
     fetch_all,
 )
 from runner.environments.resolve.conda.protocol import (
-    Answer,
     CondaPackage,
     Failure,
     Installed,
     InstallTask,
+    Result,
     Solved,
     SolveTask,
     Task,
@@ -52,7 +52,7 @@ def main() -> None:
     os._exit(0)
 
 
-async def answer(task: Task) -> Answer:
+async def answer(task: Task) -> Result:
     """Return the result of a task."""
     try:
         return await (solve(task) if isinstance(task, SolveTask) else install(task))
@@ -119,11 +119,11 @@ def _portable(platform: str) -> list[rattler.GenericVirtualPackage]:
     from rattler.package import PackageName
 
     system, _, machine = platform.partition("-")
-    words = [(*pair, "0") for pair in PORTABLE.get(system, ())]
-    words.append(("__archspec", "1", ARCHSPECS.get(machine, machine)))
+    names = [(*pair, "0") for pair in PORTABLE.get(system, ())]
+    names.append(("__archspec", "1", ARCHSPECS.get(machine, machine)))
     return [
         rattler.GenericVirtualPackage(PackageName(name), rattler.Version(version), rattler.BuildString(build))
-        for name, version, build in words
+        for name, version, build in names
     ]
 
 

@@ -112,8 +112,8 @@ def _build(engine: Engine, build: ImageBuild, tag: str, temporary: Path, request
     report(Event(kind=EventKind.STEP, message=f"Building the image of {build.context} (log: {log})"))
     arguments = [word for name, value in build.arguments for word in ("--build-arg", f"{name}={value}")]
     target = ["--target", build.target] if build.target else []
-    words = ["--file", str(temporary / "Dockerfile"), "--tag", tag, *arguments, *target, str(temporary / "context")]
-    outcome = run_tool([engine.program, "build", *words], request, log)
+    options = ["--file", str(temporary / "Dockerfile"), "--tag", tag, *arguments, *target, str(temporary / "context")]
+    outcome = run_tool([engine.program, "build", *options], request, log)
     image = find_image(engine, tag) if outcome.exit_code == 0 else None
     if image is None:
         raise EnvironmentSetupError(

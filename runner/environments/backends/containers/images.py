@@ -19,7 +19,7 @@ USUAL_REGISTRY = "docker.io"
 """The registry that docker uses for image names without one; podman asks the user or refuses."""
 _NOT_THERE = ("no such image", "image not known", "no such object")
 _MARK = "proj-shell:"
-_ANSWER = "proj-python:"
+_PREFIX = "proj-python:"
 _START_TIMEOUT = 600.0
 """Seconds for a first container: without overlays that map ids, podman copies the whole image for a new user."""
 _LINES_SHOWN = 15
@@ -93,7 +93,7 @@ def find_image(engine: Engine, name: str) -> Image | None:
     """
     done = engine.run("image", "inspect", name)
     if done.exit_code:
-        if any(words in done.error_text.lower() for words in _NOT_THERE):
+        if any(text in done.error_text.lower() for text in _NOT_THERE):
             return None
         raise EnvironmentSetupError(f"{engine.kind.value} can't inspect its images", context=done.error_text)
     found = msgspec.json.decode(done.stdout, type=list[_Inspected])[0]
@@ -208,13 +208,13 @@ def inspect_image(engine: Engine, image: Image, name: str, request: AnyRequest) 
 
 def _query_image(engine: Engine, image: Image, name: str) -> ImageContents:
     done = _run_queries(engine, image)
-    answer = _read_answer(done, keeps_entrypoint=True)
-    if answer is None and image.has_entrypoint:
+    contents = _read_contents(done, keeps_entrypoint=True)
+    if contents is None and image.has_entrypoint:
         done = _run_queries(engine, image, "--entrypoint", "")
-        answer = _read_answer(done, keeps_entrypoint=False)
-    if answer is None:
+        contents = _read_contents(done, keeps_entrypoint=False)
+    if contents is None:
         raise _command_error(engine, name, done)
-    return answer
+    return contents
 
 
 def _command_error(engine: Engine, name: str, done: Completed) -> EnvironmentSetupError:
@@ -240,15 +240,15 @@ def _run_queries(engine: Engine, image: Image, *options: str) -> Completed:
     )
 
 
-def _read_answer(done: Completed, *, keeps_entrypoint: bool) -> ImageContents | None:
+def _read_contents(done: Completed, *, keeps_entrypoint: bool) -> ImageContents | None:
     """Parse the output of the queries; an ENTRYPOINT may have printed lines before."""
     lines = done.stdout.decode("utf-8", "replace").splitlines()
-    output = {mark: line.removeprefix(mark) for line in lines for mark in (_MARK, _ANSWER) if line.startswith(mark)}
+    output = {mark: line.removeprefix(mark) for line in lines for mark in (_MARK, _PREFIX) if line.startswith(mark)}
     shell = output.get(_MARK)
     if not shell:
         return None
     try:
-        python = msgspec.json.decode(output.get(_ANSWER, ""), type=_Python)
+        python = msgspec.json.decode(output.get(_PREFIX, ""), type=_Python)
     except msgspec.DecodeError:
         python = None
     return ImageContents(

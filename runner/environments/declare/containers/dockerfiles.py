@@ -74,11 +74,11 @@ def _with_values(text: str) -> str:
     text = re.sub(r"\\[ \t]*\r?\n", " ", text)
     values: dict[str, str] = {}
     lines: list[str] = []
-    room = 10 * LIMITS.size
+    space = 10 * LIMITS.size
     for line in text.splitlines():
         full = line if "$" not in line or len(line) > LONGEST_LINE else _replace(line, values)
-        room -= len(full)
-        if room < 0 or len(full) > LONGEST_LINE:
+        space -= len(full)
+        if space < 0 or len(full) > LONGEST_LINE:
             continue
         if match := ARGUMENT.match(full):
             values[match["name"]] = match["value"].strip("\"'")[:LONGEST_VALUE]
@@ -93,8 +93,8 @@ def _replace(line: str, values: Mapping[str, str]) -> str:
 def _add(word: str, reader: RequirementReader, path: str, folders: tuple[str, ...], *, is_file: bool) -> None:
     try:
         if is_file:
-            places = (posixpath.normpath(posixpath.join(folder, name)) for folder in folders for name in _tails(word))
-            found = next((place for place in places if reader.files.read(place) is not None), None)
+            paths = (posixpath.normpath(posixpath.join(folder, name)) for folder in folders for name in _tails(word))
+            found = next((candidate for candidate in paths if reader.files.read(candidate) is not None), None)
             if found:
                 reader.read_file(found)
         else:

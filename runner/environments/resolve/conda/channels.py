@@ -71,5 +71,5 @@ def _settings(environ: Mapping[str, str]) -> dict[str, Any]:
 def _files(environ: Mapping[str, str]) -> list[Path]:
     home = Path(environ.get("HOME") or os.path.expanduser("~"))  # noqa: PTH111
     config = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
-    places = [Path("/etc/conda/.condarc"), config / "conda/.condarc", home / ".conda/.condarc", home / ".condarc"]
-    return [file for file in [*places, *([Path(environ["CONDARC"])] if "CONDARC" in environ else [])] if file.is_file()]
+    files = [Path("/etc/conda/.condarc"), config / "conda/.condarc", home / ".conda/.condarc", home / ".condarc"]
+    return [file for file in [*files, *([Path(environ["CONDARC"])] if "CONDARC" in environ else [])] if file.is_file()]

@@ -52,7 +52,7 @@ class LockFailure(Struct, frozen=True, kw_only=True, tag="failure"):
 
 
 LockTask = ReadLock | WriteLock
-LockAnswer = LockRead | LockWritten | LockFailure
+LockResult = LockRead | LockWritten | LockFailure
 
 
 def is_installed() -> bool:
@@ -85,10 +85,10 @@ class LockFiles(Struct, frozen=True, kw_only=True):
                 for the platform.
         """
         require_conda_lock(f"{path} can't be read")
-        answer = self._ask(ReadLock(text=text, path=_encodable(path), platform=platform), path)
-        if isinstance(answer, LockRead):
-            return answer.lock
-        raise _refused(answer, path)
+        result = self._ask(ReadLock(text=text, path=_encodable(path), platform=platform), path)
+        if isinstance(result, LockRead):
+            return result.lock
+        raise _refused(result, path)
 
     def write(self, locks: Sequence[CondaLock], sources: Sequence[str], *, with_addresses: bool) -> LockWritten:
         """Return the locks of several platforms as one file.
@@ -100,21 +100,21 @@ class LockFiles(Struct, frozen=True, kw_only=True):
         """
         require_conda_lock("The lock can't be written")
         task = WriteLock(locks=tuple(locks), sources=tuple(map(_encodable, sources)), with_addresses=with_addresses)
-        answer = self._ask(task, "the new lock")
-        if isinstance(answer, LockWritten):
-            return answer
-        raise _refused(answer, "the new lock")
+        result = self._ask(task, "the new lock")
+        if isinstance(result, LockWritten):
+            return result
+        raise _refused(result, "the new lock")
 
-    def _ask(self, task: LockTask, path: str) -> LockAnswer:
+    def _ask(self, task: LockTask, path: str) -> LockResult:
         with TemporaryDirectory(prefix="proj-") as folder:
             done = run_worker(WORKER, msgspec.msgpack.encode(task), self.environ, Path(folder))
         try:
-            answer: LockAnswer = msgspec.msgpack.decode(done.stdout, type=LockAnswer)
+            result: LockResult = msgspec.msgpack.decode(done.stdout, type=LockResult)
         except msgspec.DecodeError:
             lines = without_channel_credentials(done.error_text).strip().splitlines()
             reason = lines[-1] if lines else f"it ended with {done.exit_code}"
             return LockFailure(message=f"conda-lock failed on {path}: {reason}")
-        return answer
+        return result
 
 
 def _encodable(path: str) -> str:
@@ -122,6 +122,6 @@ def _encodable(path: str) -> str:
     return path.encode("utf-8", "replace").decode()
 
 
-def _refused(answer: LockAnswer, path: str) -> EnvironmentSetupError:
-    message = answer.message if isinstance(answer, LockFailure) else f"conda-lock gave no answer for {path}"
+def _refused(result: LockResult, path: str) -> EnvironmentSetupError:
+    message = result.message if isinstance(result, LockFailure) else f"conda-lock gave no answer for {path}"
     return EnvironmentSetupError(message, context=path)

@@ -17,9 +17,9 @@ from pydantic import FailFast, ValidationError, ValidationInfo, field_validator
 
 from runner.base.foreign_text import LARGE, ForeignTextError, parse_yaml
 from runner.environments.resolve.conda.lock_process import (
-    LockAnswer,
     LockFailure,
     LockRead,
+    LockResult,
     LockTask,
     LockWritten,
     ReadLock,
@@ -60,7 +60,7 @@ def main() -> None:
     sys.stdout.buffer.write(msgspec.msgpack.encode(answer(task)))
 
 
-def answer(task: LockTask) -> LockAnswer:
+def answer(task: LockTask) -> LockResult:
     """Return the result of a task."""
     try:
         return _execute(task)
@@ -68,7 +68,7 @@ def answer(task: LockTask) -> LockAnswer:
         return LockFailure(message=error.message)
 
 
-def _execute(task: LockTask) -> LockAnswer:
+def _execute(task: LockTask) -> LockResult:
     if isinstance(task, ReadLock):
         return LockRead(lock=read_file(task.text, task.path, task.platform))
     text = write_file(task.locks, task.sources, with_addresses=task.with_addresses)

@@ -128,16 +128,16 @@ def _explicit_pip(match: re.Match[str], version: Sequence[str], source: str | No
     return PipPackage(name=match["name"], version=plain, url=match["url"], sha256=match["sha256"], source=source)
 
 
-def _explicit_package(line: str, place: str, platform: str) -> CondaPackage:
+def _explicit_package(line: str, position: str, platform: str) -> CondaPackage:
     url, _, digest = line.partition("#")
     named, hashed = FILE_NAME.fullmatch(posixpath.basename(url)), HASH.fullmatch(digest)
     if not named or "://" not in url or (digest and not hashed):
         raise EnvironmentSetupError(
-            f"'{without_channel_credentials(line)}' is not the URL of a conda package", context=place
+            f"'{without_channel_credentials(line)}' is not the URL of a conda package", context=position
         )
     subdir = posixpath.basename(posixpath.dirname(url))
     if subdir not in (platform, "noarch"):
-        raise EnvironmentSetupError(f"'{named[0]}' is for {subdir}, but this machine is {platform}", context=place)
+        raise EnvironmentSetupError(f"'{named[0]}' is for {subdir}, but this machine is {platform}", context=position)
     return CondaPackage(
         name=named["name"],
         version=named["version"],

@@ -116,7 +116,7 @@ class PipPart:
             undated = tuple(sorted({*undated, *more}))
         return done, undated
 
-    def _compile(self, python: str, words: Sequence[str], given: Mapping[str, str]) -> Completed:
+    def _compile(self, python: str, options: Sequence[str], given: Mapping[str, str]) -> Completed:
         spec = self._spec
         with requirements_file(self._uv.index.lines) as file:
             lines = [*self._uv.index.lines, *map(expand, spec.requirements), *self._local(file.parent)]
@@ -127,7 +127,7 @@ class PipPart:
             return self._uv.run(
                 *("pip", "compile", file, "--constraints", constraints, "--format", "pylock.toml", "--no-header"),
                 *("--python-version", python, "--python-platform", TARGETS.get(self._platform, self._platform)),
-                *(*words, *self._uv.index.arguments),
+                *(*options, *self._uv.index.arguments),
                 cwd=clean_cwd(self._request.home),
             )
 
@@ -210,8 +210,8 @@ def _tags(python: str, platform: str) -> list["Tag"]:
 
 
 def _cutoff_options(as_of: str | None, undated: Sequence[str]) -> list[str]:
-    words = ["--exclude-newer", as_of] if as_of else []
-    return words + [word for name in undated for word in ("--exclude-newer-package", f"{name}=false")]
+    options = ["--exclude-newer", as_of] if as_of else []
+    return options + [word for name in undated for word in ("--exclude-newer-package", f"{name}=false")]
 
 
 def _notice(message: str) -> Event:

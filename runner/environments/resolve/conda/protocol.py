@@ -94,7 +94,7 @@ class Failure(Struct, frozen=True, kw_only=True, tag="failure"):
 
 
 Task = SolveTask | InstallTask
-Answer = Solved | Installed | Failure
+Result = Solved | Installed | Failure
 
 
 class CondaTool(Protocol):

@@ -21,8 +21,9 @@ from runner.environments.resolve.conda.lock_process import LockFiles, require_co
 from runner.environments.resolve.conda.lockfile import CondaLock, check_package, read_conda_lock
 from runner.environments.resolve.conda.pip import PipPart
 from runner.environments.resolve.conda.protocol import ToolChoice
-from runner.environments.resolve.locking import format_time
+from runner.environments.resolve.locking import LOCK_CHANGED, LOCK_CHANGED_HINT, format_time
 from runner.environments.specs import CondaFile
+from runner.errors import EnvironmentSetupError
 from runner.model import Event, EventKind, ProjectFiles, Report
 from runner.urls import without_channel_credentials
 
@@ -52,8 +53,17 @@ def conda_spec(request: CondaRequest, platform: str) -> CondaSpec:
 
 
 def find_conda_lock(request: CondaRequest, platform: str, choose: ToolChoice) -> FoundLock | None:
-    """Return the lock that needs no resolution: the project's own or a stored one."""
-    declared = request.spec.conda
+    """Return the lock that needs no resolution: that of an earlier run, the project's own or a stored one.
+
+    Raises:
+        EnvironmentSetupError: the lock of the earlier run was changed since.
+    """
+    declared, recorded = request.spec.conda, request.spec.recorded_lock
+    if recorded:
+        lock = read_cached_lock(request, recorded.text, recorded.path, platform)
+        if recorded.digest is not None and lock.digest != recorded.digest:
+            raise EnvironmentSetupError(LOCK_CHANGED, context=recorded.path, hint=LOCK_CHANGED_HINT)
+        return FoundLock(lock=lock, text=recorded.text)
     own = declared if is_conda_lock(declared.text) else lock_beside(request.files, declared, platform)
     if own:
         return FoundLock(lock=read_cached_lock(request, own.text, own.path, platform), text=own.text, file=own.path)
