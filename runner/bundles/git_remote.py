@@ -12,7 +12,7 @@ from runner.settings import is_offline
 from runner.source.address import is_loopback, parse_address
 from runner.source.checkouts import find_checkout
 from runner.source.code_bundle import check_objects
-from runner.source.credentials import Credentials
+from runner.source.credentials import Credentials, split_credentials
 from runner.source.gitcommand import GitDirectory, run_git
 from runner.urls import without_credentials
 
@@ -25,6 +25,7 @@ _SETTINGS = (
     *(("push.gpgSign", "false"), ("push.recurseSubmodules", "no"), ("submodule.recurse", "false")),
 )
 """A connection is closed if it transfers less than one kilobyte a second for a minute; a push sends one ref only."""
+_HEADER = "http.extraHeader"
 _REJECTED = re.compile(
     r"(?m)^!.*(rejected|remote ref|cannot lock|failed to update)|fetch first|non-fast-forward|stale info"
 )
@@ -36,6 +37,8 @@ class GitRemote(Struct, frozen=True, kw_only=True):
 
     url: str
     credentials: Credentials | None = None
+    settings: tuple[tuple[str, str], ...] = ()
+    """Settings of the user's repository for this address: a CI job has its token in one."""
 
     def tips(self, at: GitDirectory) -> tuple[dict[str, str], int]:
         """Return the commit of each run by the run's id, and how many refs are not those of a run.
@@ -110,7 +113,7 @@ class GitRemote(Struct, frozen=True, kw_only=True):
         return run_git(
             at,
             *arguments,
-            settings=(*_SETTINGS, *secret),
+            settings=(*_SETTINGS, *self.settings, *secret),
             variables={**variables, "GIT_ALLOW_PROTOCOL": allowed},
         )
 
@@ -122,14 +125,18 @@ def find_remote(text: str, folder: Path) -> GitRemote:
         SourceError: there is no such remote, and the text is no address.
     """
     checkout = find_checkout(folder)
+    settings: tuple[tuple[str, str], ...] = ()
     if checkout is not None and not text.startswith("-") and "/" not in text and ":" not in text:
         done = run_git(checkout.git_directory, "remote", "get-url", "--push", text)
         text = done.text if not done.exit_code and done.text else text
+        header = run_git(checkout.git_directory, "config", "--get-urlmatch", _HEADER, text)
+        if text.startswith("https://") and not header.exit_code and header.text:
+            settings = ((f"http.{split_credentials(text)[0]}.extraHeader", header.text),)
     address = parse_address(text)
     url = address.url or str(address.path)
     if url.startswith("http://") and not is_loopback(urlsplit(url).hostname or ""):
         raise SourceError(f"proj sends no code over 'http://': {url}")
-    return GitRemote(url=url, credentials=address.credentials)
+    return GitRemote(url=url, credentials=address.credentials, settings=settings)
 
 
 def empty_repository(folder: Path) -> GitDirectory:

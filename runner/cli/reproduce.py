@@ -22,6 +22,7 @@ from runner.cli.bundle_use import (
     take,
 )
 from runner.cli.home import enter_home, warn_of_lost_store
+from runner.cli.latest_run import latest_run
 from runner.cli.options import OFFLINE
 from runner.cli.run_choice import check_target
 from runner.cli.tables import print_table
@@ -59,7 +60,9 @@ def _pairs(option: str, assignments: object) -> dict[str, str]:
 
 
 @click.command("reproduce")
-@click.argument("run", metavar="RUN", shell_complete=completions.runs)
+@click.argument("run", metavar="[RUN]", required=False, shell_complete=completions.runs)
+@click.option("--latest", is_flag=True, help="The latest finished run of this project, also one that was pulled.")
+@click.option("-e", "--entry-point", metavar="NAME", help="With --latest: of this entry point. [default: main]")
 @click.option("--input", "moved", multiple=True, metavar="NAME=PATH", help="Where an input is now; repeatable.")
 @click.option("--allow-changed-inputs", is_flag=True, help="Run also if inputs are missing or have changed.")
 @click.option("-P", "secrets", multiple=True, metavar="NAME=VALUE", help="The value of a secret parameter; repeatable.")
@@ -72,7 +75,7 @@ def _pairs(option: str, assignments: object) -> dict[str, str]:
 @click.option("--junit", metavar="FILE", help="Also write the verdict as a JUnit file (.xml).")
 @OFFLINE
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON; the command's output goes to stderr.")
-def reproduce(run: str, as_json: bool, **options: str | bool | float | tuple[str, ...] | Path | None) -> int:
+def reproduce(run: str | None, as_json: bool, **options: str | bool | float | tuple[str, ...] | Path | None) -> int:
     r"""Run RUN again from its record alone, and say whether the results came out the same.
 
     RUN may be a bundle that `proj export` wrote: what would run is shown, and runs when you agree. Exits with 0 only if
@@ -82,7 +85,9 @@ def reproduce(run: str, as_json: bool, **options: str | bool | float | tuple[str
     Examples:
       proj reproduce latest --rtol 1e-6
       proj reproduce run.zip
+      proj reproduce --latest --entry-point main --junit numbers.xml
     """
+    run = _choose_run(run, options["entry_point"], latest=bool(options["latest"]))
     request = ReproduceRequest(
         run=run,
         inputs=_pairs("--input", options["moved"]),
@@ -109,6 +114,18 @@ def reproduce(run: str, as_json: bool, **options: str | bool | float | tuple[str
     else:
         print_reproduction(found)
     return 0 if found.verdict.is_reproduced else 1
+
+
+def _choose_run(run: str | None, entry_point: object, *, latest: bool) -> str:
+    """Return the run that the arguments mean.
+
+    Raises:
+        UsageError: none or two are given.
+        NotFoundError: this project has no finished run of the entry point.
+    """
+    if latest == (run is not None) or (entry_point is not None and not latest):
+        raise UsageError("Give a run, or --latest, with --entry-point if it is not main")
+    return run if run is not None else latest_run(str(entry_point or "main"))
 
 
 def _reproduce_bundle(path: Path, request: ReproduceRequest, home: Home, options: _Options) -> Reproduction:
