@@ -90,7 +90,7 @@ HOSTILE = {
     "a program": "does not belong",
     "another name": "does not belong",
     "a gitlink": "does not belong",
-    "a changed record": "differs from its digest",
+    "a changed record": "its manifest says",
     "a blob": "it is a blob",
     "another run": "its manifest is that of the run",
     "git folder": "is refused",
