@@ -213,6 +213,12 @@ _FAULTS = {
 }
 
 
+def disk_full_error(context: str) -> SystemRefusalError:
+    """Return the error for a program of another project that found no space on the disk."""
+    message, hint = _FAULTS[errno.ENOSPC]
+    return SystemRefusalError(message, context=context, hint=hint)
+
+
 def explain_system_error(error: OSError) -> SystemRefusalError | None:
     """Return the user's error for an error of the operating system; None if it can only be a bug of proj."""
     if error.errno not in _FAULTS:

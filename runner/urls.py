@@ -82,7 +82,10 @@ def _without_ref(url: str) -> str:
 
 
 def _without_users(text: str, bare: "Callable[[re.Match[str]], str] | None" = None) -> str:
-    return re.sub(COLLAPSED, lambda match: match["scheme"], re.sub(USER, bare or _bare, text))
+    before = None
+    while text != before:  # behind an empty user there may be another one
+        before, text = text, re.sub(COLLAPSED, lambda match: match["scheme"], re.sub(USER, bare or _bare, text))
+    return text
 
 
 def _bare(match: re.Match[str]) -> str:

@@ -15,6 +15,7 @@ from runner.base.streams import flush_output
 from runner.cli import completions
 from runner.cli.home import enter_home
 from runner.cli.options import OFFLINE, PROJECT, project_folder
+from runner.cli.progress_line import showing_progress
 from runner.cli.text import print_message, show_event
 from runner.environments.cache.leases import keep_across_exec
 from runner.errors import ExecutionError
@@ -101,7 +102,8 @@ def shell(folder: Path | None, entry_point: str | None, manager: str | None) -> 
 def open_environment(folder: Path | None, entry_point: str | None, manager: str | None) -> ProjectEnvironment:
     """Return the environment of a project folder; it is built if it is missing."""
     request = RunRequest(uri=str(project_folder(folder)), entry_point=entry_point, environment_manager=manager)
-    return provide_environment(request, enter_home(writing=True), show_event)
+    with showing_progress():
+        return provide_environment(request, enter_home(writing=True), show_event)
 
 
 def describe(found: ProjectEnvironment) -> EnvironmentUse:

@@ -20,6 +20,7 @@ from runner.cli.bundle_use import (
 )
 from runner.cli.home import enter_home, warn_of_lost_store
 from runner.cli.output import open_store, size
+from runner.cli.progress_line import showing_progress
 from runner.cli.text import print_lines, print_message, printable, show_event
 from runner.importing.artifact_locations import PROXIED
 from runner.importing.opening import open_foreign
@@ -62,8 +63,9 @@ def import_command(
     if bundle is not None:
         return _import_bundle(bundle, as_json=as_json, **about)
     counter = ImportSummary(show_event)
-    foreign = open_foreign(source, counter.report, None if proxied is None else proxied.resolve())
-    with closing(foreign), open_store() as (database, home):
+    with showing_progress():
+        foreign = open_foreign(source, counter.report, None if proxied is None else proxied.resolve())
+    with closing(foreign), open_store() as (database, home), showing_progress():
         collect_everywhere(home)
         summary = import_store(foreign, database, home, counter, wanted)
     return print_summary(summary, as_json=as_json)

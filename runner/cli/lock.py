@@ -18,6 +18,7 @@ from runner.base.lazy import LazyModule
 from runner.base.package_names import canonical_name
 from runner.base.suggestions import suggestion
 from runner.cli.home import enter_home
+from runner.cli.progress_line import showing_progress
 from runner.cli.text import print_lines, print_message, show_event
 from runner.environments.backends.uv import UvBackend
 from runner.environments.declare.project_lock import (
@@ -117,7 +118,9 @@ def lock(path: Path, platforms: tuple[str, ...], upgrade: tuple[str, ...], check
         _refuse_unknown(upgrade, pairs)
     home = enter_home(writing=True)
     for pair in pairs:
-        click.echo(str(_lock(folder, pair, lock_options, home)))
+        with showing_progress():
+            written = _lock(folder, pair, lock_options, home)
+        click.echo(str(written))
     for spec in by_uv:
         until = _day(folder, home, lock_options.as_of) if lock_options.as_of else None
         click.echo(str(lock_uv.update_uv_lock(folder, spec, home, environ, upgrade=upgrade, day=until)))

@@ -5,6 +5,7 @@ import click
 from runner.cli.git_sharing import pull_from_git
 from runner.cli.import_store import print_summary
 from runner.cli.output import open_store
+from runner.cli.progress_line import showing_progress
 from runner.cli.run_search import find_records, read_search, searches_runs
 from runner.cli.text import print_message, show_event
 from runner.errors import UsageError
@@ -47,7 +48,7 @@ def pull_runs(names: tuple[str, ...], uri: str | None, as_json: bool, **values: 
     if address is None:
         raise UsageError("No server is given", hint="Give --from URI, or set MLFLOW_TRACKING_URI.")
     counter = ImportSummary(show_event)
-    with open_store() as (database, home), RemoteServer(address) as server:
+    with open_store() as (database, home), RemoteServer(address) as server, showing_progress():
         reader = RemoteReader(server, print_message)
         references = names or [record.run_id or "" for record in find_records(reader, search)]
         collect_everywhere(home)

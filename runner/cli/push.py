@@ -9,6 +9,7 @@ import msgspec
 from runner.cli import completions
 from runner.cli.git_sharing import push_to_git
 from runner.cli.output import open_store, size
+from runner.cli.progress_line import showing_progress
 from runner.cli.run_search import find_records, read_search, searches_runs
 from runner.cli.text import print_lines, print_message, printable, show_error, show_event
 from runner.errors import ProjError, RemoteError, UsageError
@@ -57,7 +58,7 @@ def push_runs(names: tuple[str, ...], uri: str | None, code: bool | None, as_jso
     if sharing["outputs"] or sharing["limit"]:
         raise UsageError("--outputs and --include-inputs are for --git; a server gets all artifacts")
     _refuse_offline()
-    with open_store() as (database, home), RemoteServer(_address(uri)) as server:
+    with open_store() as (database, home), RemoteServer(_address(uri)) as server, showing_progress():
         to = Destination(database=database, home=home, server=server, report=show_event, code=code)
         named = [resolve(database, name, print_message) for name in names]
         if not names:
@@ -88,7 +89,7 @@ def sync(dry_run: bool, uri: str | None, as_json: bool) -> int:
         done: list[Pushed] = []
         failed = 0
         for address in dict.fromkeys(one.server for one in waiting):
-            with RemoteServer(uris.get(address, address)) as server:
+            with RemoteServer(uris.get(address, address)) as server, showing_progress():
                 to = Destination(database=database, home=home, server=server, report=show_event)
                 failed += _send_all(to, [one.run_id for one in waiting if one.server == address], done)
     if as_json:

@@ -24,6 +24,7 @@ from runner.cli.bundle_use import (
 from runner.cli.home import enter_home, warn_of_lost_store
 from runner.cli.latest_run import latest_run
 from runner.cli.options import OFFLINE
+from runner.cli.progress_line import showing_progress
 from runner.cli.run_choice import check_target
 from runner.cli.tables import print_table
 from runner.cli.text import print_lines, print_message, printable, show_event, show_hints_once
@@ -104,7 +105,8 @@ def reproduce(run: str | None, as_json: bool, **options: str | bool | float | tu
         Database.check(home.database)
     warn_of_lost_store(home)
     if bundle is None:
-        found = reproduce_run(request, home, show_hints_once(show_event), Echo.STDERR)
+        with showing_progress():
+            found = reproduce_run(request, home, show_hints_once(show_event), Echo.STDERR)
     else:
         found = _reproduce_bundle(bundle, request, home, options)
     if junit is not None:

@@ -9,6 +9,7 @@ from runner.cli.home import enter_home, warn_of_lost_store
 from runner.cli.options import OFFLINE, check_text, read_tags
 from runner.cli.output import read_store
 from runner.cli.own_command import CommandWithArguments, own_command
+from runner.cli.progress_line import showing_progress
 from runner.cli.run import choose_echo, print_plan, read_parameters, read_timeout, run_and_print
 from runner.cli.text import print_message, show_event, show_hints_once
 from runner.model import Event, RunRequest
@@ -58,7 +59,8 @@ def rerun(run: str, dry_run: bool, as_json: bool, no_tty: bool, allow_changed_in
     with read_store() as (database, _):
         before = runs.get(database, resolve(database, run, print_message))
     report = show_hints_once(show_event)
-    plan = plan_rerun(before, request, home, report, with_changed_inputs=allow_changed_inputs)
+    with showing_progress():
+        plan = plan_rerun(before, request, home, report, with_changed_inputs=allow_changed_inputs)
     if dry_run:
         print_plan(describe_plan(plan), plan.request.experiment_id, as_json)
         return 0

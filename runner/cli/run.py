@@ -2,14 +2,12 @@
 
 import re
 import sys
-from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import click
 import msgspec
 from msgspec import structs
 
-from runner.base import progress
 from runner.base.durations import seconds_of
 from runner.base.lazy import LazyModule
 from runner.base.tags import NOTE_TAG
@@ -20,7 +18,7 @@ from runner.cli.options import OFFLINE, check_text, read_tags
 from runner.cli.outcome import describe_code, print_outcome
 from runner.cli.output import read_store
 from runner.cli.own_command import CommandWithArguments, own_command
-from runner.cli.progress_line import ProgressLine
+from runner.cli.progress_line import showing_progress
 from runner.cli.text import print_lines, print_message, show_error, show_event, show_hints_once
 from runner.errors import UsageError
 from runner.model import EnvironmentRecord, Event, Report, RunRecord, RunRequest
@@ -184,9 +182,7 @@ def run(
     report = show_hints_once(show_event)
     if detach and not dry_run:
         return _run_detached(request, home, report, as_json=as_json)
-    line = ProgressLine()
-    with progress.observing(line) if sys.stderr.isatty() else nullcontext():
-        report = line.reporting(report)
+    with showing_progress():
         plan = _plan(request, home, report)
         if dry_run:
             print_plan(describe_plan(plan), plan.request.experiment_id, as_json)
@@ -210,7 +206,9 @@ def choose_echo(*, as_json: bool, no_tty: bool) -> Echo:
 
 def run_and_print(plan: Plan, report: Report, echo: Echo, *, as_json: bool) -> int:
     """Run a plan, print the record, and return the exit code."""
-    return _finish(plan, run_with_repairs(plan, report, echo), as_json=as_json)
+    with showing_progress():
+        outcome = run_with_repairs(plan, report, echo)
+    return _finish(plan, outcome, as_json=as_json)
 
 
 def _finish(plan: Plan, outcome: RunOutcome, *, as_json: bool) -> int:

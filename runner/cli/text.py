@@ -6,6 +6,7 @@ import sys
 import click
 from msgspec import structs
 
+from runner.base import progress
 from runner.base.streams import silence_stderr
 from runner.errors import ProjError
 from runner.model import Event, EventKind, Report
@@ -24,11 +25,13 @@ def printable(text: str, *, keep: str = "") -> str:
 
 def print_lines(text: str) -> None:
     """Print lines for people to stdout; control characters other than newline and tab are escaped."""
+    progress.clear()
     click.echo(printable(text, keep=_LAYOUT))
 
 
 def print_message(text: str, **style: str | bool) -> None:
     """Print a message to stderr; styled on a terminal unless NO_COLOR is set."""
+    progress.clear()
     text = printable(text, keep=_LAYOUT)
     if style and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
         text = click.style(text, **style)  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from runner.base import progress
 from runner.errors import InvalidValueError, NotFoundError, TransferError
 from runner.store.artifacts import FileWriter, FoundFile, open_found, status_of, survey
 
@@ -67,10 +68,12 @@ def _copy(source: Path, found: FoundFile, target: Path, digests: dict[str, str])
             return Copied()
         writer = FileWriter(target, found.names)
         digest = hashlib.sha256()
+        progress.begin(there.st_size)
         try:
             while piece := file.read(_PIECE):
                 digest.update(piece)
                 writer.write(piece)
+                progress.advance(len(piece))
             # The modification time shows a later import that the file is unchanged.
             copied = Copied(1, writer.finish(there.st_mtime_ns))
         except BaseException:

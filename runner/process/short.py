@@ -32,6 +32,8 @@ class Bounds(Struct, frozen=True, kw_only=True):
 
     output: int = OUTPUT_LIMIT
     stalled: Callable[[], str | None] | None = None
+    watch: Callable[[bytes], None] | None = None
+    """Receives each piece of the error output as soon as it is printed."""
 
 
 _ORDINARY = Bounds()
@@ -83,7 +85,7 @@ def capture(
         message = f"'{arguments[0]}' can't be started: there is no such program"
         raise ExecutionError(message, context=str(error)) from error
     try:
-        stdout, stderr = _Exchange(process, stdin, bounds.output).finish(_Patience(arguments[0], timeout, bounds))
+        stdout, stderr = _Exchange(process, stdin, bounds).finish(_Patience(arguments[0], timeout, bounds))
     except BaseException:
         _stop(process)
         raise
@@ -122,10 +124,10 @@ class _Patience:
 class _Exchange:
     """Sends a command its input, and collects its output up to a limit."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", stdin: bytes, limit: int) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]", stdin: bytes, bounds: Bounds) -> None:
         self._process = process
         self._input = memoryview(stdin)
-        self._limit = limit
+        self._limit, self._watch = bounds.output, bounds.watch
         self._size = 0
         self._outputs: tuple[list[bytes], list[bytes]] = ([], [])
 
@@ -169,6 +171,8 @@ class _Exchange:
         """Take a piece of output; return whether there may be more."""
         piece = os.read(descriptor, _PIECE)
         pieces.append(piece)
+        if self._watch is not None and pieces is self._outputs[1]:
+            self._watch(piece)
         self._size += len(piece)
         if self._size > self._limit:
             arguments = self._process.args

@@ -7,27 +7,18 @@ import csv
 import io
 import re
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
 
 from runner.base.foreign_text import LARGE, ForeignTextError, decode_text, parse_json, parse_yaml
 from runner.base.masking import is_number
 from runner.reproduction.array_files import ARRAY_FORMATS, compare_array_files
-from runner.reproduction.tolerance import Allowance, compare_numbers
-from runner.reproduction.verdict import Finding, Verdict, worst
+from runner.reproduction.leaves import Rules, UnreadableError, compare_leaves, leaves
+from runner.reproduction.model_files import compare_mlmodel, compare_skops, members_of
+from runner.reproduction.verdict import Finding, Verdict
 
 _VOLATILE_CELL = ("execution_count", "id")
 _TABLES = {".csv": ",", ".tsv": "\t"}
-_LARGEST_MEMBER = 256 << 20
-_MOST_MEMBERS = 10_000
-
-
-class UnreadableError(Exception):
-    """A file does not have the format that its name says, so only its bytes can be compared."""
-
-
-Rules = Sequence[Allowance]
-Leaf = tuple[str, object]
 
 
 def compare_content(name: str, original: bytes, reproduced: bytes, rules: Rules) -> Finding | None:
@@ -35,64 +26,19 @@ def compare_content(name: str, original: bytes, reproduced: bytes, rules: Rules)
 
     Returns None if their format is not known, or if one of them does not have the format that its name says.
     """
-    suffix = PurePosixPath(name).suffix.lower()
+    path = PurePosixPath(name)
+    suffix = path.suffix.lower()
     if suffix in ARRAY_FORMATS:
         found = compare_array_files(suffix, original, reproduced, rules)
         if found is not None:
             return found
-    compare = _COMPARERS.get(suffix)
+    compare = compare_mlmodel if path.name == "MLmodel" else _COMPARERS.get(suffix)
     if compare is None:
         return None
     try:
         return compare(original, reproduced, rules)
     except (UnreadableError, ForeignTextError, ValueError, csv.Error, zipfile.BadZipFile, NotImplementedError, OSError):
         return None
-
-
-def compare_leaves(how: str, original: Mapping[str, object], reproduced: Mapping[str, object], rules: Rules) -> Finding:
-    """Compare the values of two documents, by their paths in them."""
-    verdicts, bad, differences, used = set(), [], [], None
-    for path in original.keys() & reproduced.keys():
-        verdict, difference, rule = _compare_values(original[path], reproduced[path], rules)
-        verdicts.add(verdict)
-        used = used or rule
-        if verdict is not Verdict.IDENTICAL:
-            bad.append(path)
-        if difference is not None:
-            differences.append(difference)
-    alone = sorted(original.keys() ^ reproduced.keys())
-    if alone:
-        verdicts.add(Verdict.DIFFERENT)
-    detail = f"{len(bad)} values differ, the first is {min(bad)}" if bad else None
-    if alone:
-        detail = f"{len(alone)} values are in one file only, the first is {alone[0]}"
-    verdict = worst(verdicts) if verdicts else Verdict.IDENTICAL
-    return Finding(verdict=verdict, how=how, difference=max(differences, default=None), rule=used, detail=detail)
-
-
-def _compare_values(original: object, reproduced: object, rules: Rules) -> tuple[Verdict, float | None, str | None]:
-    if _is_number(original) and _is_number(reproduced):
-        if type(original) is type(reproduced) and original == reproduced and isinstance(original, int):
-            return Verdict.IDENTICAL, 0.0, None
-        return compare_numbers(float(str(original)), float(str(reproduced)), rules)
-    is_same = type(original) is type(reproduced) and original == reproduced
-    return Verdict.IDENTICAL if is_same else Verdict.DIFFERENT, None, None
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def leaves(document: object, path: str = "$") -> Iterator[Leaf]:
-    """Yield the values of a document with their paths; an empty collection is a value itself."""
-    if isinstance(document, dict) and document:
-        for key, value in document.items():
-            yield from leaves(value, f"{path}.{key}")
-    elif isinstance(document, list) and document:
-        for number, value in enumerate(document):
-            yield from leaves(value, f"{path}[{number}]")
-    else:
-        yield path, document
 
 
 def _json(original: bytes, reproduced: bytes, rules: Rules) -> Finding:
@@ -156,7 +102,7 @@ def _cell(text: str) -> object:
 
 def _archive(original: bytes, reproduced: bytes, rules: Rules) -> Finding:
     del rules
-    digests = [_members(content) for content in (original, reproduced)]
+    digests = [members_of(content) for content in (original, reproduced)]
     found = compare_leaves("members of archives", digests[0], digests[1], ())
     if found.verdict is Verdict.IDENTICAL:
         return found
@@ -165,22 +111,12 @@ def _archive(original: bytes, reproduced: bytes, rules: Rules) -> Finding:
     return Finding(verdict=Verdict.DIFFERENT, how=found.how, detail=detail)
 
 
-def _members(content: bytes) -> dict[str, object]:
-    """Return size and checksum of each member; times are left out."""
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        entries = archive.infolist()
-        if len(entries) > _MOST_MEMBERS or sum(entry.file_size for entry in entries) > _LARGEST_MEMBER:
-            raise UnreadableError
-        if len({entry.filename for entry in entries}) != len(entries):
-            raise UnreadableError
-        return {entry.filename: archive.read(entry) for entry in entries}
-
-
 _COMPARERS: Mapping[str, Callable[[bytes, bytes, Rules], Finding]] = {
     ".json": _json,
     ".yaml": _yaml,
     ".yml": _yaml,
     ".ipynb": _notebook,
+    ".skops": compare_skops,
     ".zip": _archive,
     ".npz": _archive,  # with pickled objects, which are never loaded
     ".pt": _archive,

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from runner.base import progress
 from runner.base.files import new_folder, remove_tree, sha256_of
 from runner.base.locks import locked
 from runner.errors import SourceError
@@ -81,12 +82,15 @@ def _download(url: str, credentials: Credentials | None, target: IO[bytes]) -> s
         with error:  # the error is also the response
             raise OSError(f"{error.code} {error.reason}") from None
     with response:
+        length = response.headers.get("Content-Length") or ""
+        progress.begin(int(length) if length.isdecimal() else None)
         while chunk := response.read(_CHUNK):
             size += len(chunk)
             if size > LARGEST_DOWNLOAD:
                 raise SourceError(f"The zip is larger than {LARGEST_DOWNLOAD >> 30} GiB; the download was stopped")
             digest.update(chunk)
             target.write(chunk)
+            progress.advance(len(chunk))
     return digest.hexdigest()
 
 
@@ -142,6 +146,7 @@ def _unpack(archive: Path, folder: Path) -> None:
         check_entries(entries, archive)
         remaining = LARGEST_CONTENT
         links = []
+        progress.begin(sum(entry.file_size for entry in entries))
         for entry in entries:
             name = _safe_name(entry.filename, archive)
             target = folder / name
@@ -233,6 +238,7 @@ def _write(content: "ZipFile", entry: "ZipInfo", target: Path, remaining: int) -
             if remaining < 0:
                 raise SourceError(f"The zip unpacks to more than {LARGEST_CONTENT >> 30} GiB; nothing was unpacked")
             file.write(chunk)
+            progress.advance(len(chunk))
     if entry.external_attr >> 16 & stat.S_IXUSR:
         target.chmod(0o755)
     return remaining

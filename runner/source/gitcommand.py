@@ -115,8 +115,9 @@ def run_git(
     settings: Settings = (),
     variables: Mapping[str, str] = NOTHING,
     limit: int = OUTPUT_LIMIT,
+    watch: Callable[[bytes], None] | None = None,
 ) -> Completed:
-    """Run git on a repository and return its output and exit code.
+    """Run git on a repository and return its output and exit code; ``watch`` gets its error output at once.
 
     Raises:
         SnapshotError: git exceeds the time limit, prints more than ``limit`` bytes, or waits for a pipe.
@@ -131,7 +132,9 @@ def run_git(
             stdin=stdin,
             timeout=NETWORK_TIME_LIMIT if is_fetch else TIME_LIMIT,
             bounds=Bounds(
-                output=limit, stalled=lambda: find_blocking_file(git_directory.git_dir, git_directory.work_tree)
+                output=limit,
+                stalled=lambda: find_blocking_file(git_directory.git_dir, git_directory.work_tree),
+                watch=watch,
             ),
         )
     except ExecutionError as error:

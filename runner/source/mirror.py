@@ -2,11 +2,13 @@
 
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from runner.base import progress
 from runner.base.files import new_folder, remove_tree
 from runner.base.locks import locked
 from runner.errors import SourceError
@@ -16,6 +18,7 @@ from runner.settings import Home, is_offline
 from runner.source.address import is_loopback
 from runner.source.checkouts import Commit, read_commit
 from runner.source.credentials import Credentials
+from runner.source.fetch_progress import FetchProgress, without_progress
 from runner.source.freezing import project_key
 from runner.source.gitcommand import GitDirectory, run_git
 from runner.source.refs import default_commit, find_commit, split_tail
@@ -133,11 +136,13 @@ class Mirror(Struct, frozen=True, kw_only=True):
         plain = self.url.startswith("http://")
         if plain and not is_loopback(urlsplit(self.url).hostname or ""):
             raise SourceError(f"proj can't fetch code over 'http://': {self.url}")
+        is_shown = arguments[0] == "fetch" and progress.is_observed()
         secret = self.credentials.settings() if self.credentials else ()
         variables = self.credentials.variables() if self.credentials else {}
         return run_git(
             GitDirectory(git_dir=git_dir),
-            *arguments,
+            *(_shown(arguments) if is_shown else arguments),
+            watch=FetchProgress() if is_shown else None,
             settings=(*_SLOW, *secret),
             variables={**variables, "GIT_ALLOW_PROTOCOL": _allowed(plain=plain)},
         )
@@ -152,10 +157,15 @@ class Mirror(Struct, frozen=True, kw_only=True):
         )
 
     def _unreachable(self, done: Completed) -> SourceError:
-        error_output = without_credentials(done.error_text)
+        error_output = without_credentials(without_progress(done.error_text))
         error_output = self.credentials.redact(error_output) if self.credentials else error_output
         hint = "Check the address and your access rights with `git ls-remote ADDRESS`."
         return SourceError(f"{self.url} can't be fetched", context=error_output, hint=hint)
+
+
+def _shown(arguments: Sequence[str]) -> tuple[str, ...]:
+    """Return the arguments of a fetch that prints its progress; ``--quiet`` would win over ``--progress``."""
+    return (arguments[0], "--progress", *(word for word in arguments[1:] if word != "--quiet"))
 
 
 def _allowed(*, plain: bool) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from runner.base import progress
 from runner.base.files import Stamp, sha256_from
 from runner.errors import NotFoundError
 from runner.model import Event, EventKind
@@ -90,17 +91,24 @@ def send_files(
         if path not in faults and (upload := _changed_file(path, source, known.get(prefix + path))) is not None
     ]
     _report_large_upload(context, touched)
-    for upload, (digest, size) in run_parallel(
-        lambda upload: _send(location, upload, ids), touched, _AT_ONCE, "proj-upload"
-    ):
-        if size == _DAMAGED:
-            context.leave_out_files(f"file '{upload.path}'", "it is damaged: it differs from its recorded digest")
-            continue
-        sync_state.record_sent(
-            context.database, context.copy, FILE, {prefix + upload.path: SentPosition(digest, upload.stamp)}
-        )
-        if size is not None:
-            context.count(files=1, bytes=size)
+    with progress.whole(sum(upload.size for upload in touched)) as done:
+        for upload, (digest, size) in run_parallel(
+            lambda upload: _send(location, upload, ids), touched, _AT_ONCE, "proj-upload"
+        ):
+            done(upload.size)
+            _record(context, upload, prefix, digest, size)
+
+
+def _record(context: PushContext, upload: _Upload, prefix: str, digest: str, size: int | None) -> None:
+    """Record what became of an upload."""
+    if size == _DAMAGED:
+        context.leave_out_files(f"file '{upload.path}'", "it is damaged: it differs from its recorded digest")
+        return
+    sync_state.record_sent(
+        context.database, context.copy, FILE, {prefix + upload.path: SentPosition(digest, upload.stamp)}
+    )
+    if size is not None:
+        context.count(files=1, bytes=size)
 
 
 def _report_large_upload(context: PushContext, uploads: Sequence[_Upload]) -> None:

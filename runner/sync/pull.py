@@ -11,6 +11,7 @@ from typing import IO
 import msgspec
 from msgspec import Struct
 
+from runner.base import progress
 from runner.base.tags import MODEL_ID_TAG, PARENT_TAG, RUN_ID_TAG, TREE_TAG
 from runner.errors import InvalidValueError, NotFoundError, ProjError, RemoteError
 from runner.importing.artifact_locations import is_elsewhere
@@ -151,6 +152,7 @@ def _pull_files(origin: Origin, location: ArtifactLocation | None, uri: str, own
         if file.size is not None and _is_same(location, file, target):
             continue
         digest = hashlib.sha256()
+        progress.begin(file.size)
         size = write_artifact(target, file.path, _hashed(location.pieces(file.path, file.size), digest))
         digests["/".join(names_of(file.path))] = digest.hexdigest()
         origin.summary.artifacts += Copied(1, size)
@@ -165,6 +167,7 @@ def _folder_of(home: Home, owner: str) -> Path:
 def _hashed(pieces: Iterable[bytes], digest: "hashlib._Hash") -> Iterator[bytes]:
     for piece in pieces:
         digest.update(piece)
+        progress.advance(len(piece))
         yield piece
 
 

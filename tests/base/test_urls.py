@@ -3,7 +3,7 @@
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runner.errors import ProjError
@@ -142,6 +142,7 @@ def test_a_url_that_became_a_path_shows_no_password(before: str, scheme: str, pa
 
 
 @given(st.text(alphabet="ab:/@?#&=[].+ '\"%$-", max_size=60))
+@example("@=::?@")
 def test_any_text_is_cleaned_once_and_for_all(text: str) -> None:
     clean = without_credentials(f"x://{text}")
     assert without_credentials(clean) == clean

@@ -23,6 +23,13 @@ PROJECT = {
 }
 
 
+_LOGGING = """\
+entry_points:
+  main:
+    command: "echo '{{\\"a\\": 1}}' > m.json"
+"""
+
+
 def make_project(workdir: Path) -> Path:
     """Make a small clean project whose command does nothing."""
     root = write_tree(workdir / "project", PROJECT)
@@ -56,6 +63,16 @@ def run(workdir: Path) -> Iterator[Row]:
         words = proj("run", ".", "--env-manager", manager)
         took, limit = in_turns(command(words, root), bare)
         yield Row(f"proj run, cached environment ({manager})", took, "bare command", limit)
+
+
+def reproduce(workdir: Path) -> Iterator[Row]:
+    """Measure a reproduction, with its verdict, against the run that it repeats."""
+    root = make_project(workdir)
+    (root / "MLproject").write_text("name: bare\npython_env: python_env.yaml\nmetrics: [{path: m.json}]\n" + _LOGGING)
+    again = command(proj("run", "."), root)
+    again()
+    took, limit = in_turns(command(proj("reproduce", "latest"), root), again)
+    yield Row("proj reproduce latest", took, "proj run .", limit)
 
 
 def peers(workdir: Path) -> Iterator[Row]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -18,7 +19,8 @@ from runner.settings import Home
 from runner.store import lost_runs, runs
 from runner.store.database import Database
 from runner.store.entities import NewRun, ProcessIdentity
-from tests.conftest import RunProj, start_proj, write_tree
+from tests.conftest import ROOT, MakeRepository, RunProj, git, start_proj, write_tree
+from tests.support.standalone_server import standalone_server
 
 pytestmark = pytest.mark.slow
 
@@ -174,6 +176,119 @@ def test_the_terminal_is_released(project: Path, home: Home, tmp_path: Path) -> 
         ["sh", "-c", script], env=environ, capture_output=True, text=True, timeout=90, check=True, cwd=tmp_path
     )
     assert status_of(home, done.stdout.strip()) is RunStatus.RUNNING
+
+
+ON_A_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execvp("sh", ["sh", "-c", sys.argv[1]])
+"""
+"""Gives a session its terminal, as a terminal program does for the shell in its window."""
+
+
+def close_terminal(until: Callable[[], object], words: list[str], folder: Path, **variables: str) -> None:
+    """Start proj in the shell of a terminal, and close the terminal as soon as a condition holds."""
+    ours, theirs = os.openpty()
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+    environ["PATH"] = f"{Path(sys.executable).parent}:{environ['PATH']}"
+    script = shlex.join([sys.executable, "-m", "runner.cli.main", "run", "--detach", *words]) + "; touch returned; cat"
+    command = [sys.executable, "-c", ON_A_TERMINAL, script]
+    shell = subprocess.Popen(
+        command, cwd=folder, env=environ, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    )
+    os.close(theirs)
+    wait_until(until, "the terminal can be closed")
+    os.close(ours)
+    assert shell.wait(timeout=60) != 0, "the shell ends with its terminal"
+
+
+def only_run(home: Home) -> str | None:
+    if not home.database.exists():
+        return None
+    with closing(Database.open_to_read(home.database)) as database:
+        rows = database.query("SELECT run_id FROM runs")
+        return str(rows[0]["run_id"]) if rows else None
+
+
+def test_a_run_survives_its_terminal(proj: RunProj, project: Path, home: Home, tmp_path: Path) -> None:
+    returned = tmp_path / "returned"
+    close_terminal(returned.exists, ["--env-manager", "local", str(project)], tmp_path)
+    run_id = only_run(home)
+    assert run_id is not None
+    wait_until(lambda: "output of the command" in proj("log", run_id).out, "output")
+    assert status_of(home, run_id) is RunStatus.RUNNING
+    assert "KILLED" in proj("stop", run_id).err
+    assert proj("show", run_id, "--json").json["status"] == "KILLED"
+
+
+SSH = """#!/bin/sh
+touch asked
+while [ ! -e go ]; do sleep 0.05; done
+for last; do :; done
+eval "exec $last"
+"""
+
+
+def test_a_terminal_may_be_closed_before_the_run_has_an_id(
+    proj: RunProj, make_repository: MakeRepository, home: Home, tmp_path: Path
+) -> None:
+    """The source is a git server that answers only after the terminal is gone."""
+    repository = make_repository({"MLproject": MANIFEST, "work.py": WORK}, "served")
+    (tmp_path / "ssh").write_text(SSH)
+    (tmp_path / "ssh").chmod(0o755)
+    url = f"ssh://somewhere{repository}"
+    variables = {"GIT_SSH_COMMAND": f"cd {tmp_path} && ./ssh", "TAKES": "0"}
+    (tmp_path / "go").touch()
+    assert proj("run", "--dry-run", "--env-manager", "local", url, **variables).code == 0
+    # A second fetch is announced, on the terminal that is gone by then.
+    git(repository, "commit", "--quiet", "--allow-empty", "--message=second")
+    for name in ("asked", "go"):
+        (tmp_path / name).unlink()
+    close_terminal((tmp_path / "asked").exists, ["--env-manager", "local", url], tmp_path, **variables)
+    (tmp_path / "go").touch()
+    wait_until(lambda: only_run(home), "the run is recorded")
+    run_id = only_run(home)
+    assert run_id is not None
+    wait_until(lambda: status_of(home, run_id).is_over, "the run ends")
+    assert status_of(home, run_id) is RunStatus.FINISHED, home.messages(run_id).read_text()
+    assert proj("log", run_id).out == "output of the command\n"
+
+
+LOGGING = """
+import os, time
+with open(os.environ["PROJ_METRICS"], "a") as file:
+    file.write("score=0.5\\n")
+print("output of the command", flush=True)
+open("made.txt", "w").write("x")
+until = time.time() + float(os.environ.get("TAKES", "60"))
+while time.time() < until: time.sleep(0.05)
+"""
+
+
+@pytest.mark.parametrize(("takes", "status"), [("0", "FINISHED"), ("60", "KILLED")])
+def test_a_detached_run_is_complete_on_its_tracking_server(
+    proj: RunProj, project: Path, home: Home, tmp_path: Path, takes: str, status: str
+) -> None:
+    (project / "work.py").write_text(LOGGING)
+    theirs = {"PROJ_HOME": str(tmp_path / "theirs")}
+    with standalone_server(tmp_path, **theirs) as server:
+        returned = tmp_path / "returned"
+        words = ["--env-manager", "local", "--tracking-uri", server.url, str(project)]
+        close_terminal(returned.exists, words, tmp_path, TAKES=takes)
+        run_id = only_run(home)
+        assert run_id is not None
+        wait_until(lambda: "output of the command" in proj("log", run_id).out, "output")
+        if status == "KILLED":
+            there = server.get("runs/get", run_id=run_id)["run"]["info"]
+            assert (there["run_id"], there["status"]) == (run_id, "RUNNING")
+            assert proj("stop", run_id).code == 0
+        wait_until(lambda: status_of(home, run_id).is_over, "the run ends")
+        wait_until(lambda: proj("sync", "--dry-run").out == "", "everything is sent")
+        shown = proj("show", run_id, "--json", **theirs).json
+    assert shown["status"] == status
+    assert shown["metrics"] == {"score": 0.5}
+    assert (tmp_path / "theirs" / "runs" / run_id / "artifacts" / "proj" / "log.txt").read_text()
+    assert list((tmp_path / "theirs" / "runs" / run_id / "artifacts").rglob("made.txt"))
 
 
 def test_stop_names_what_it_can_not_stop(proj: RunProj, home: Home) -> None:

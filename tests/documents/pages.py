@@ -2,7 +2,8 @@
 
 A block of shell commands is executed by a test when the comment ``<!-- run -->`` precedes it; all such blocks of a page
 are one session, from top to bottom, in a copy of the repository's examples. With ``<!-- run project -->`` the session
-starts in a small project of its own that has two runs, see ``test_docs.py``. Every other block is only parsed.
+starts in a small project of its own that has two runs, see ``test_docs.py``. What else a page needs is in
+``setups.py``. Every other block is only parsed.
 """
 
 import re

@@ -17,6 +17,7 @@ import pytest
 from runner.cli.main import cli
 from tests.conftest import commit_all, git, write_tree
 from tests.documents.pages import PAGES, ROOT, SHELL, Block, blocks, proj_commands, shell_lines
+from tests.documents.setups import NOT_RUN, SETUPS, in_background
 
 BLOCKS = [block for page in PAGES for block in blocks(page) if block.kind in SHELL]
 SESSIONS = sorted({block.page for block in BLOCKS if block.mark.split()[:1] == ["run"]})
@@ -150,11 +151,21 @@ def test_the_session_of_a_page_runs(page: Path, tmp_path: Path, execute: Callabl
     folder = tmp_path / "folder"
     folder.mkdir()
     ids = prepare(folder, own_project=session[0].mark == "run project", execute=execute)
-    script = "\n".join("\n".join(shell_lines(block)) for block in session)
+    setup = SETUPS.get(page.stem)
+    replacements = setup(folder) if setup else {}
+    script = "\n".join([replacements.get("", ""), *("\n".join(shell_lines(block)) for block in session)])
     script = script.replace("~/", f"{tmp_path}/")  # HOME itself stays: package tools have their settings there
+    for text, real in replacements.items():
+        script = script.replace(text, real) if text else script
     for name, run_id in ids.items():
         script = re.sub(rf"\b{name}\b", lambda _, run_id=run_id: run_id, script)
-    execute(script, folder)
+    execute(in_background(script) if "proj server" in script else script, folder)
+
+
+def test_each_guide_has_a_session_or_a_reason() -> None:
+    guides = {page for page in PAGES if page.parent.name == "how-to"}
+    assert {page.stem for page in guides - set(SESSIONS)} == set(NOT_RUN)
+    assert set(SETUPS) <= {page.stem for page in SESSIONS}
 
 
 def words_of(picture: str) -> list[str]:

@@ -21,6 +21,7 @@ from runner.settings import Home
 from tests.conftest import MakeRepository, RunProj, git, start_proj, unavailable, write_tree
 from tests.executors.test_executors import ExecutorContract
 from tests.support.images import EngineSetup, registry, set_up
+from tests.support.standalone_server import standalone_server
 
 pytestmark = [pytest.mark.container, pytest.mark.slow]
 
@@ -245,6 +246,45 @@ def test_a_signal_reaches_the_command_once_and_nothing_is_left(
     assert process.returncode == code, err
     assert json.loads(out)["status"] == "KILLED"
     assert log(json.loads(out)) == f"stopped by [{number:d}]\n"
+    assert engine_setup.leftovers(home) == []
+
+
+def test_a_detached_container_is_listed_followed_and_stopped(
+    engine_setup: EngineSetup, project: Callable[..., Path], proj: RunProj, home: Home
+) -> None:
+    started = proj("run", "--detach", "--timeout", "10m", ".", cwd=project("python t.py", **{"t.py": STOPPABLE}))
+    assert started.code == 0, started.err
+    run_id = started.out.strip()
+    until(lambda: list(home.folders.rglob("up")))
+    assert [one["run_id"] for one in proj("ps", "--json").json] == [run_id]
+    assert len(engine_setup.leftovers(home)) == 1
+    stopped = proj("stop", run_id)
+    assert "KILLED" in stopped.err
+    assert proj("log", run_id).out == f"stopped by [{signal.SIGTERM:d}]\n"
+    assert engine_setup.leftovers(home) == []
+    assert proj("ps", "--json").json == []
+
+
+def test_a_detached_container_runs_to_its_end_and_on_a_tracking_server(
+    engine_setup: EngineSetup, project: Callable[..., Path], proj: RunProj, home: Home, tmp_path: Path
+) -> None:
+    waiting = "while [ ! -e go ]; do sleep 0.1; done"
+    root = project(f"echo score=0.5 >> $PROJ_METRICS; {waiting}; cat /marker; touch made.txt")
+    theirs = {"PROJ_HOME": str(tmp_path / "theirs")}
+    with standalone_server(tmp_path, **theirs) as server:
+        started = proj("run", "--detach", "--tracking-uri", server.url, ".", cwd=root)
+        assert started.code == 0, started.err
+        run_id = started.out.strip()
+        until(lambda: list((home.root / "containers").iterdir()))
+        folder = Path(proj("show", run_id, "--json").json["cwd"])
+        until(folder.exists)
+        (folder / "go").touch()
+        until(lambda: proj("ps", "--json").json == [])
+        until(lambda: proj("sync", "--dry-run").out == "")
+        there = proj("show", run_id, "--json", **theirs).json
+    assert (there["status"], there["metrics"]) == ("FINISHED", {"score": 0.5})
+    assert proj("log", run_id).out == "inside\n"
+    assert (tmp_path / "theirs" / "runs" / run_id / "artifacts" / "proj" / "log.txt").read_text() == "inside\n"
     assert engine_setup.leftovers(home) == []
 
 

@@ -28,6 +28,7 @@ from runner.store.downsampling import all_points
 from runner.store.entities import LifecycleStage, NewRun, View
 from runner.store.search import ExperimentQuery, SearchQuery, search_experiments, search_runs
 from tests.conftest import ROOT, Result, RunProj, start_proj, write_tree
+from tests.support.mlflow_databases import OLD, make_database
 
 ONE, TWO, THREE = "a1" * 16, "b2" * 16, "c3" * 16
 MODEL = f"m-{'a' * 32}"
@@ -646,33 +647,11 @@ class TestLarge:
         assert json.loads(proj("import", str(root), "--json").out)["runs"]["unchanged"] == 30
 
 
-OLD = """
-CREATE TABLE experiments (experiment_id INTEGER PRIMARY KEY, name TEXT, artifact_location TEXT, lifecycle_stage TEXT);
-CREATE TABLE runs (run_uuid TEXT PRIMARY KEY, name TEXT, source_type TEXT, source_name TEXT, entry_point_name TEXT,
-    user_id TEXT, status TEXT, start_time BIGINT, end_time BIGINT, source_version TEXT, lifecycle_stage TEXT,
-    artifact_uri TEXT, experiment_id INTEGER);
-CREATE TABLE params (key TEXT, value TEXT, run_uuid TEXT);
-CREATE TABLE tags (key TEXT, value TEXT, run_uuid TEXT);
-CREATE TABLE metrics (key TEXT, value FLOAT, timestamp BIGINT, run_uuid TEXT);
-"""
-"""The first schema of MLflow 1.0: no steps, no NaN, no registry, no times of experiments."""
-
-
 ENDLESS = """
 CREATE VIEW metrics AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)
     SELECT 'x' AS key, i AS value, i AS timestamp, 'a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1' AS run_uuid FROM n;
 INSERT INTO experiments VALUES (1, 'old', '', 'active');
 """
-
-
-def make_database(path: Path, schema: str = OLD, **rows: list[tuple[object, ...]]) -> Path:
-    with closing(sqlite3.connect(path)) as file:
-        file.executescript(schema)
-        for table, found in rows.items():
-            for row in found:
-                file.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
-        file.commit()
-    return path
 
 
 def old_run(run_id: str, experiment: int = 1, status: object = "FINISHED", uri: str = "") -> tuple[object, ...]:

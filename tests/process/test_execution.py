@@ -295,7 +295,7 @@ def test_standard_input_is_ours_or_nothing(run: Run, log: Path) -> None:
     assert log.read_bytes() == b""
 
 
-def test_a_prepared_watcher_serves_and_an_unused_one_goes_away(tmp_path: Path) -> None:
+def test_a_prepared_supervisor_serves_and_an_unused_one_goes_away(tmp_path: Path) -> None:
     with closing(process.prepare()) as prepared:
         request = ProcessRequest(argv=("bash", "-c", "exit 4"), cwd=tmp_path, env=dict(os.environ), echo=Echo.NONE)
         assert process.run(request, prepared).exit_code == 4

@@ -214,7 +214,7 @@ def test_nothing_of_a_killed_group_survives(tmp_path: Path) -> None:
 
 
 @needs_proc
-def test_a_killed_watcher_is_survived_and_the_command_is_not_left_alone(tmp_path: Path) -> None:
+def test_a_killed_supervisor_is_survived_and_the_command_is_not_left_alone(tmp_path: Path) -> None:
     driver = Driver(tmp_path, *compound(tmp_path))
     wait_until(lambda: is_ticking(tmp_path))
     children = Path(f"/proc/{driver.process.pid}/task/{driver.process.pid}/children")

@@ -154,3 +154,54 @@ def test_the_whole_is_never_better_than_a_part(parts: list[Verdict]) -> None:
     assert found in parts
     if found.is_reproduced:
         assert all(one.is_reproduced or one is Verdict.NOTHING_TO_COMPARE for one in parts)
+
+
+MLMODEL = """\
+artifact_path: /home/a/models/m-{id}/artifacts
+flavors: {{sklearn: {{sklearn_version: {version}}}}}
+model_id: m-{id}
+model_uuid: m-{id}
+run_id: {id}
+utc_time_created: '{id}'
+"""
+
+
+@pytest.mark.parametrize(("version", "verdict"), [("1.5", "identical"), ("1.6", "different")])
+def test_an_mlmodel_file_is_compared_without_ids_and_times(version: str, verdict: str) -> None:
+    first, second = (MLMODEL.format(id=one, version=kind).encode() for one, kind in (("a1", "1.5"), ("b2", version)))
+    found = compare_content("model/MLmodel", first, second, ())
+    assert found is not None
+    assert (found.verdict.value, found.how) == (verdict, "values of MLmodel without ids and times")
+
+
+def test_the_path_of_an_older_mlmodel_file_counts() -> None:
+    first, second = (f"artifact_path: {name}\nflavors: {{}}\nrun_id: 1\n".encode() for name in ("model", "other"))
+    found = compare_content("MLmodel", first, second, ())
+    assert found is not None
+    assert found.verdict is Verdict.DIFFERENT
+    assert compare_content("MLmodel", b"no: model", b"no: other", ()) is None
+
+
+def skops(address: int, depth: int = 3, weights: tuple[str, str] = ("1", "2")) -> bytes:
+    arrays = [{"__id__": address + number, "file": f"{address + number}.npy"} for number in (5, 1)]
+    file = BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("schema.json", json.dumps({"depth": depth, "arrays": arrays, "__id__": address}))
+        for node, weight in zip(arrays, weights, strict=True):
+            archive.writestr(str(node["file"]), weight)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("second", "verdict"),
+    [
+        (skops(2000), "identical"),
+        (skops(2000, depth=4), "different"),
+        (skops(2000, weights=("2", "1")), "different"),
+        (skops(2000, weights=("1", "3")), "different"),
+    ],
+)
+def test_a_skops_file_is_compared_without_addresses_in_memory(second: bytes, verdict: str) -> None:
+    found = compare_content("model.skops", skops(1000), second, ())
+    assert found is not None
+    assert found.verdict.value == verdict

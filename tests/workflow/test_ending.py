@@ -381,7 +381,7 @@ def children(pid: int) -> Iterator[int]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="children are read from /proc")
 @pytest.mark.parametrize("words", [(), ("--timeout", "2")], ids=["end", "timeout"])
-def test_a_stopped_watcher_does_not_hang_the_run(
+def test_a_stopped_supervisor_does_not_hang_the_run(
     make_repository: MakeRepository, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
     ready, command = tmp_path / "ready", "while true; do echo on; sleep 0.1; done" if words else "sleep 1"
@@ -389,8 +389,8 @@ def test_a_stopped_watcher_does_not_hang_the_run(
     process = start_proj("run", ".", "--json", *LOCAL, *words, cwd=root)
     while not ready.exists():
         assert process.poll() is None
-    for watcher in children(process.pid):
-        os.kill(watcher, signal.SIGSTOP)
+    for supervisor in children(process.pid):
+        os.kill(supervisor, signal.SIGSTOP)
     out, _ = process.communicate(timeout=60)
     assert json.loads(out)["status"] == ("KILLED" if words else "FINISHED")
     assert process.returncode == (124 if words else 0)

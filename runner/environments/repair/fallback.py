@@ -20,6 +20,7 @@ from runner.environments.repair.repairs import both_ways_out, names_of
 from runner.environments.repair.wheels import better_interpreters
 from runner.environments.resolve.locking import find_lock, note_path, resolve
 from runner.environments.resolve.metadata_overrides import completed_in
+from runner.environments.resolve.uv_command import UNREACHABLE
 from runner.environments.specs import PythonSpec, is_changeable
 from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentKind, Event, EventKind, Report
@@ -31,6 +32,8 @@ OTHER_PYTHON = re.compile(
     r"does not satisfy Python|matching Python (?:ABI|version|implementation)|requires Python|Requires-Python"
     r"|Failed to build|no wheels|has no usable wheels"
 )
+REFUSED = re.compile(r"\(401 Unauthorized\)|HTTP status server error|429 Too Many Requests")
+"""An index that did not answer; uv then reports its packages as absent. Some indexes answer 403 for absent packages."""
 FULL_EXPORT = 60
 """A conda file with at least this many pins is an export of an installed environment."""
 
@@ -193,6 +196,8 @@ def _warnings_only(report: Report) -> Report:
 def _relax(attempt: _Attempt, error: str) -> _Attempt | None:
     """Return the next attempt for an error of uv, or None if nothing is left to try."""
     spec = attempt.request.spec
+    if UNREACHABLE.search(error) or REFUSED.search(error):
+        return None  # nothing declared is at fault
     if _is_export(spec) and attempt.request.wanted:
         return _reduced(attempt)
     absent, later = ABSENT.search(error), LATER.search(error)

@@ -15,7 +15,7 @@ from runner.environments.declare.indexes import IndexOptions, expand
 from runner.environments.declare.requirements import ARCHIVE
 from runner.environments.resolve.build_failures import build_failure
 from runner.environments.resolve.metadata_overrides import write_overrides
-from runner.errors import EnvironmentSetupError, UnbuildableError
+from runner.errors import EnvironmentSetupError, ProjError, UnbuildableError, disk_full_error
 from runner.model import Event, EventKind, Report
 from runner.process import Completed, Echo, Interrupted, ProcessRequest, Stdin, capture, run
 from runner.settings import Home
@@ -44,6 +44,7 @@ PROGRESS = re.compile(
     r"|.*finished with status 'done'|\s*[━╸╺ ]+[\d.]+/"
 )
 """Progress lines of an installer."""
+NO_SPACE = re.compile(r"No space left on device|disk quota exceeded|os error (?:28|122)\b", re.IGNORECASE)
 UNREACHABLE = re.compile(
     r"dns error|failed to lookup address|network is unreachable|connection refused|connect error|\(Connect\)"
     r"|operation timed out|error sending request|network was disabled",
@@ -187,9 +188,14 @@ def requirements_file(lines: Sequence[str], name: str = "requirements.in") -> It
         yield path
 
 
-def command_error(what: str, done: Completed, log: Path, *, offline: bool = False) -> EnvironmentSetupError:
-    """Return the error for a failed command of an installer, and write its whole output to ``log``."""
+def command_error(what: str, done: Completed, log: Path, *, offline: bool = False) -> ProjError:
+    """Return the error for a failed command of an installer, and write its whole output to ``log``.
+
+    A full disk is no `EnvironmentSetupError`, so that nobody takes it for a fault of the declared packages.
+    """
     output = Masker().text(without_credentials(f"{done.error_text}\n{done.text}".strip()))
+    if NO_SPACE.search(output):
+        return disk_full_error(next(line.strip() for line in output.splitlines() if NO_SPACE.search(line)))
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text(output + "\n", encoding="utf-8")
     lines = [line for line in output.splitlines() if line.strip() and not PROGRESS.match(line)]
@@ -226,10 +232,6 @@ HINTS = (
         "A package is built from source. A compiler or headers may be missing, or this Python is too new for it.",
     ),
     (re.compile(r"[Hh]ash mismatch"), "The index has other files than those that the lock was made from."),
-    (
-        re.compile(r"No space left|disk quota", re.IGNORECASE),
-        "The disk is full: delete runs with 'proj rm --permanently', or the cache in proj's home.",
-    ),
 )
 
 

@@ -7,6 +7,7 @@ import socket
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,15 @@ from runner.environments.backends.uv import UvBackend
 from runner.environments.interpreters.interpreters import discover
 from runner.environments.interpreters.release_lines import line_in_use
 from runner.environments.model import EnvironmentRequest
+from runner.environments.resolve import uv_command
 from runner.environments.specs import PythonSpec
-from runner.model import Event
+from runner.errors import EnvironmentSetupError, SystemRefusalError
+from runner.model import Event, RunRequest
+from runner.process import Completed
 from runner.settings import Home
+from runner.workflow import run_project
 from tests.conftest import MakeRepository, Result, RunProj, git, write_tree
+from tests.support.sources import Said
 
 pytestmark = pytest.mark.slow
 
@@ -257,6 +263,49 @@ def test_a_full_export_of_conda_is_reduced_to_what_the_code_needs(
     git(root, "commit", "--quiet", "--all", "--message=less")
     less = proj("run", ".", "--json", *AS_OF, cwd=root).json
     assert {name for name, _ in less["environment"]["packages"]} - {"pip", "setuptools"} == {"six"}
+
+
+UNSOLVED = "error: No solution found: there is no version of six==1.16.0"
+OUTSIDE = {
+    "full disk": "error: failed to write\n  Caused by: No space left on device (os error 28)",
+    "full disk in a build": "  x Failed to build `six==1.16.0`\n  cause: OSError: [Errno 28] No space left on device",
+    "quota": f"{UNSOLVED}\n  Caused by: Disk quota exceeded (os error 122)",
+    "no network": f"{UNSOLVED}\nerror sending request for url (https://index.invalid/simple/six/)",
+    "network with a wrong password": f"{UNSOLVED}\nhint: An index URL (https://index.invalid/simple) could not be"
+    " queried due to a lack of valid authentication credentials (401 Unauthorized).",
+    "network with a failing index": "error: Failed to fetch: https://index.invalid/simple/six/\n"
+    "  Caused by: HTTP status server error (503 Service Unavailable) for url (https://index.invalid/simple/six/)",
+    "disabled network": f"{UNSOLVED}\nhint: Packages were unavailable because the network was disabled.",
+}
+
+
+@pytest.mark.parametrize("what", OUTSIDE)
+@pytest.mark.parametrize("count", [0, 70])
+def test_what_is_outside_the_declaration_repairs_nothing_in_it(
+    make_repository: MakeRepository, home: Home, monkeypatch: pytest.MonkeyPatch, what: str, count: int
+) -> None:
+    absent = "".join(f"  - proj-tests-absent-{number}=1.{number}=py_0\n" for number in range(count))
+    conda = f"name: me\nchannels: [defaults]\ndependencies:\n{absent}  - six=1.16.0=py_0\n"
+    files = {"conda.yaml": conda, "t.py": "import six\n"}
+    root = make_repository({"MLproject": manifest(environment="conda_env: conda.yaml"), **files})
+    started: list[object] = []
+
+    def fail(argv: Sequence[str | Path], *_: object) -> Completed:
+        started.append(argv)
+        return Completed(argv=tuple(map(str, argv)), exit_code=2, stdout=b"", stderr=OUTSIDE[what].encode())
+
+    monkeypatch.setattr(uv_command, "run_installer", fail)
+    outcome = run_project(RunRequest(uri=str(root), environment_manager="uv"), home, Said())
+    assert outcome.record.status == "FAILED"
+    assert outcome.error is not None
+    if "network" in what:
+        assert isinstance(outcome.error, EnvironmentSetupError)
+    else:
+        assert isinstance(outcome.error, SystemRefusalError)
+        assert outcome.error.message == "The disk is full"
+    assert outcome.record.environment is None or outcome.record.environment.repairs == ()
+    assert not list(home.root.glob("locks/*.repaired.json"))
+    assert len(started) <= 2, "the same again without a network"
 
 
 OF_CONDA = [

@@ -6,7 +6,7 @@ import pytest
 
 from runner.environments.resolve.build_failures import build_failure
 from runner.environments.resolve.uv_command import command_error
-from runner.errors import UnbuildableError
+from runner.errors import SystemRefusalError, UnbuildableError
 from runner.process import Completed
 
 TRACEBACK = """Partial import of sklearn during the build process.
@@ -83,6 +83,18 @@ def test_output_without_a_failed_build_has_no_build_failure(output: str) -> None
 def test_without_build_output_the_cause_of_the_installer_is_used() -> None:
     output = "error: Failed to build `x`\n  cause: Could not find git\n"
     assert build_failure(output) == "Failed to build x: Could not find git"
+
+
+@pytest.mark.parametrize("output", [UV, OLDER_UV, PIP])
+@pytest.mark.parametrize(
+    "fault", ["OSError: [Errno 28] No space left on device", "io error (os error 28)", "cp: x: Disk quota exceeded"]
+)
+def test_a_build_on_a_full_disk_is_no_fault_of_the_package(tmp_path: Path, output: str, fault: str) -> None:
+    done = Completed(argv=("uv",), exit_code=1, stdout=b"", stderr=f"{output}\n  {fault}\n".encode())
+    error = command_error("The packages can't be installed", done, tmp_path / "build.log")
+    assert isinstance(error, SystemRefusalError)
+    assert (error.message, error.context) == ("The disk is full", fault)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("output", [UV, OLDER_UV, PIP])

@@ -24,7 +24,7 @@ from runner.errors import EnvironmentSetupError
 from runner.model import EnvironmentKind, EventKind
 from runner.settings import Home
 from tests.conftest import ROOT, RunProj, write_tree
-from tests.environments.test_backends import Desk
+from tests.environments.test_backends import SampleProject
 from tests.support.conda_channel import Package, make_channel, platform
 from tests.support.conda_locks import answer_here, read_lock, write_lock
 
@@ -76,17 +76,17 @@ def channel(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, home: Home, channel: Path) -> Desk:
-    desk = Desk(tmp_path / "project", home)
-    desk.write("MLproject", MANIFEST)
+def sample(tmp_path: Path, home: Home, channel: Path) -> SampleProject:
+    sample = SampleProject(tmp_path / "project", home)
+    sample.write("MLproject", MANIFEST)
     text = f"channels: [{channel.as_uri()}]\ndependencies: [tool]\n"
-    desk.write("environment.yml", text, EnvironmentKind.CONDA_ENV)
-    return desk
+    sample.write("environment.yml", text, EnvironmentKind.CONDA_ENV)
+    return sample
 
 
 @pytest.fixture
-def watched(proj: RunProj, desk: Desk, tmp_path: Path) -> Watched:
-    return Watched(proj, desk.folder, tmp_path / "watch")
+def watched(proj: RunProj, sample: SampleProject, tmp_path: Path) -> Watched:
+    return Watched(proj, sample.folder, tmp_path / "watch")
 
 
 # When it is loaded
@@ -94,7 +94,7 @@ def watched(proj: RunProj, desk: Desk, tmp_path: Path) -> Watched:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("has_lock", [True, False])
-def test_a_warm_run_imports_nothing_of_it(watched: Watched, desk: Desk, has_lock: bool) -> None:
+def test_a_warm_run_imports_nothing_of_it(watched: Watched, sample: SampleProject, has_lock: bool) -> None:
     words = ("run", ".", "--env-manager", "conda")
     if has_lock:
         code, said, imported = watched("lock", ".", "--format", "conda-lock")
@@ -106,7 +106,7 @@ def test_a_warm_run_imports_nothing_of_it(watched: Watched, desk: Desk, has_lock
     assert (code, imported & {"conda_lock", "pydantic", "rattler"}) == (0, set()), said
     code, said, _ = watched(*words, hidden="conda_lock")
     assert code == 0, said
-    for path in desk.home.locks.glob("*.read"):
+    for path in sample.home.locks.glob("*.read"):
         path.unlink()
     code, said, imported = watched(*words)
     assert (code, "conda_lock" in imported) == (0, True), said
@@ -127,9 +127,9 @@ def test_a_warm_run_imports_nothing_of_it(watched: Watched, desk: Desk, has_lock
 )
 @pytest.mark.parametrize("hidden", ["conda_lock", "conda_lock rattler"])
 def test_without_the_extra_a_lock_is_refused_by_name(
-    watched: Watched, desk: Desk, channel: Path, words: tuple[str, ...], hidden: str
+    watched: Watched, sample: SampleProject, channel: Path, words: tuple[str, ...], hidden: str
 ) -> None:
-    write_foreign_lock(desk, channel)
+    write_foreign_lock(sample, channel)
     code, said, _ = watched(*words, hidden=hidden)
     assert code == 1
     assert "proj-runner[conda]" in said
@@ -139,20 +139,20 @@ def test_without_the_extra_a_lock_is_refused_by_name(
 @pytest.mark.slow
 @pytest.mark.parametrize("words", [("run", ".", "--env-manager", "conda"), ("lock", ".", "--format", "conda-lock")])
 def test_without_the_extra_nothing_is_solved_before_it_is_refused(
-    watched: Watched, desk: Desk, words: tuple[str, ...]
+    watched: Watched, sample: SampleProject, words: tuple[str, ...]
 ) -> None:
     code, said, imported = watched(*words, hidden="conda_lock")
     assert (code, "rattler" in imported) == (1, False)
     assert "proj-runner[conda]" in said
-    assert not (desk.folder / "conda-lock.yml").exists()
+    assert not (sample.folder / "conda-lock.yml").exists()
 
 
 @pytest.mark.slow
-def test_others_do_not_need_the_extra(watched: Watched, desk: Desk, channel: Path) -> None:
-    write_foreign_lock(desk, channel)
+def test_others_do_not_need_the_extra(watched: Watched, sample: SampleProject, channel: Path) -> None:
+    write_foreign_lock(sample, channel)
     line = "{}.{}".format(*sys.version_info)
-    desk.write("environment.yml", f"dependencies: [python={line}]\n")
-    desk.write("MLproject", MANIFEST.replace("command: tool", "command: python -c 'print(1 + 1)'"))
+    sample.write("environment.yml", f"dependencies: [python={line}]\n")
+    sample.write("MLproject", MANIFEST.replace("command: tool", "command: python -c 'print(1 + 1)'"))
     for words in (("check", "."), ("run", ".", "--env-manager", "uv"), ("list",), ("show", "latest"), ("env", "list")):
         code, said, imported = watched(*words, hidden="conda_lock rattler")
         assert (code, "conda_lock" in imported) == (0, False), said
@@ -166,31 +166,33 @@ def test_a_conda_run_is_shown_without_the_extra(watched: Watched) -> None:
         assert (code, "conda_lock" in imported) == (0, False), said
 
 
-def test_an_explicit_list_needs_no_conda_lock(monkeypatch: pytest.MonkeyPatch, desk: Desk, channel: Path) -> None:
+def test_an_explicit_list_needs_no_conda_lock(
+    monkeypatch: pytest.MonkeyPatch, sample: SampleProject, channel: Path
+) -> None:
     monkeypatch.setattr(lock_process, "is_installed", lambda: False)
     data = (channel / TOOL.subdir / TOOL.file_name).read_bytes()
     address = f"{channel.as_uri()}/{TOOL.subdir}/{TOOL.file_name}"
-    desk.write(f"conda-{platform()}.lock", f"@EXPLICIT\n{address}#{hashlib.md5(data).hexdigest()}\n")
-    assert desk.prepare("conda").record.packages == (("tool", "1.0"),)
+    sample.write(f"conda-{platform()}.lock", f"@EXPLICIT\n{address}#{hashlib.md5(data).hexdigest()}\n")
+    assert sample.prepare("conda").record.packages == (("tool", "1.0"),)
 
 
 # What it does in its own process
 
 
-def test_a_worker_keeps_its_variables_to_itself(desk: Desk, channel: Path) -> None:
+def test_a_worker_keeps_its_variables_to_itself(sample: SampleProject, channel: Path) -> None:
     code = "import os, sys, json\nfrom runner.environments.resolve.conda.lock_process import LockFiles\n"
     code += "before = dict(os.environ), list(sys.path)\nlock = LockFiles(environ=os.environ).read(*sys.argv[1:])\n"
     code += "print(json.dumps([lock.packages[0].name, before == (dict(os.environ), sys.path),"
     code += " [n for n in sys.modules if n.startswith(('conda_lock', 'pydantic'))]]))"
-    write_foreign_lock(desk, channel)
-    text = (desk.folder / "conda-lock.yml").read_text()
+    write_foreign_lock(sample, channel)
+    text = (sample.folder / "conda-lock.yml").read_text()
     # A module of the project with the library's name is not the library.
-    desk.write("conda_lock.py", "raise SystemExit('the project was imported')\n")
+    sample.write("conda_lock.py", "raise SystemExit('the project was imported')\n")
     env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code, text, "lock", platform()],
         env=env,
-        cwd=desk.home.root.parent,
+        cwd=sample.home.root.parent,
         capture_output=True,
         check=True,
     )
@@ -215,11 +217,11 @@ def test_a_refusal_of_the_worker_names_file_and_place(monkeypatch: pytest.Monkey
     assert caught.value.context == path
 
 
-def test_a_written_lock_is_stored_as_it_is_read(desk: Desk) -> None:
-    lock = desk_lock(desk)
-    (stored,) = desk.home.locks.glob("*.read")
+def test_a_written_lock_is_stored_as_it_is_read(sample: SampleProject) -> None:
+    lock = sample_lock(sample)
+    (stored,) = sample.home.locks.glob("*.read")
     content = stored.read_bytes().partition(b"\n")[2]
-    (text,) = desk.home.locks.glob("*.conda-lock.yml")
+    (text,) = sample.home.locks.glob("*.conda-lock.yml")
     assert msgspec.msgpack.decode(content, type=CondaLock) == read_lock(text.read_text(), "l", platform())
     assert lock == read_lock(text.read_text(), "l", platform()).digest
 
@@ -375,7 +377,7 @@ def test_every_written_lock_is_read_back(items: list[tuple[str, str, str, bool, 
     assert again == msgspec.structs.replace(lock, packages=tuple(sorted(packages, key=lambda item: item.name)))
 
 
-def write_foreign_lock(desk: Desk, channel: Path) -> None:
+def write_foreign_lock(sample: SampleProject, channel: Path) -> None:
     """Write a lock as conda-lock does, beside the environment file."""
     data = (channel / TOOL.subdir / TOOL.file_name).read_bytes()
     entry = {
@@ -396,10 +398,10 @@ def write_foreign_lock(desk: Desk, channel: Path) -> None:
         "sources": ["environment.yml"],
     }
     whole = {"version": 1, "metadata": metadata, "package": [entry]}
-    desk.write(lock_path_beside(desk.request()), yaml.safe_dump(whole, sort_keys=False))
+    sample.write(lock_path_beside(sample.request()), yaml.safe_dump(whole, sort_keys=False))
 
 
-def desk_lock(desk: Desk) -> str | None:
-    digest = desk.prepare("conda").record.lock_digest
-    assert desk.said(EventKind.WARNING) == ""
+def sample_lock(sample: SampleProject) -> str | None:
+    digest = sample.prepare("conda").record.lock_digest
+    assert sample.messages(EventKind.WARNING) == ""
     return digest

@@ -30,7 +30,7 @@ from runner.model import EnvironmentDeclaration, EnvironmentKind, EventKind
 from runner.settings import Home
 from runner.urls import without_channel_credentials
 from tests.conftest import RunProj, write_tree
-from tests.environments.test_backends import Desk, run
+from tests.environments.test_backends import SampleProject, run
 from tests.support.conda_channel import Package, archive, interpreter, make_channel, platform, python_package
 from tests.support.conda_locks import answer_here, read_lock, write_lock
 
@@ -57,11 +57,11 @@ def channel(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, home: Home, channel: Path) -> Desk:
-    desk = Desk(tmp_path / "project", home)
+def sample(tmp_path: Path, home: Home, channel: Path) -> SampleProject:
+    sample = SampleProject(tmp_path / "project", home)
     text = f"channels: [{channel.as_uri()}]\ndependencies: [tool]\n"
-    desk.write("envs/environment.yml", text, CONDA)
-    return desk
+    sample.write("envs/environment.yml", text, CONDA)
+    return sample
 
 
 def digests(package: Package) -> dict[str, str]:
@@ -307,85 +307,88 @@ def test_the_best_wheel_for_the_platform_is_chosen() -> None:
 @needs_library
 @pytest.mark.parametrize("kind", ["md5", "sha256"])
 @pytest.mark.parametrize("name", ["environment.yml", f"conda-{platform()}.lock"])
-def test_an_explicit_list_is_a_lock(desk: Desk, channel: Path, kind: str, name: str) -> None:
+def test_an_explicit_list_is_a_lock(sample: SampleProject, channel: Path, kind: str, name: str) -> None:
     newer = TOOL._replace(version="2.0")
     make_channel(channel, TOOL, newer)
-    desk.write(f"envs/{name}", explicit(channel, TOOL, kind))
-    assert desk.prepare("conda").record.packages == (("tool", "1.0"),)
-    assert not list(desk.home.locks.glob("*.conda-lock.yml"))
+    sample.write(f"envs/{name}", explicit(channel, TOOL, kind))
+    assert sample.prepare("conda").record.packages == (("tool", "1.0"),)
+    assert not list(sample.home.locks.glob("*.conda-lock.yml"))
 
 
-def test_a_declared_conda_lock_needs_the_conda_backend(desk: Desk, channel: Path) -> None:
-    desk.write("envs/environment.yml", explicit(channel, TOOL))
+def test_a_declared_conda_lock_needs_the_conda_backend(sample: SampleProject, channel: Path) -> None:
+    sample.write("envs/environment.yml", explicit(channel, TOOL))
     with pytest.raises(EnvironmentSetupError, match="is a lock of conda packages") as caught:
-        choose_backend("uv", desk.request().spec)
+        choose_backend("uv", sample.request().spec)
     assert "--env-manager conda" in (caught.value.hint or "")
 
 
 @needs_library
-def test_a_lock_beside_the_file_is_the_lock(desk: Desk, channel: Path) -> None:
-    desk.write("envs/conda-lock.yml", conda_lock(entry(channel, TOOL)))
+def test_a_lock_beside_the_file_is_the_lock(sample: SampleProject, channel: Path) -> None:
+    sample.write("envs/conda-lock.yml", conda_lock(entry(channel, TOOL)))
     make_channel(channel, TOOL, TOOL._replace(version="2.0"))
-    prepared = desk.prepare("conda")
+    prepared = sample.prepare("conda")
     assert prepared.record.packages == (("tool", "1.0"),)
-    assert BACKENDS["conda"].plan(desk.request()).lock_digest == prepared.record.lock_digest
-    assert desk.said(EventKind.WARNING) == ""
+    assert BACKENDS["conda"].plan(sample.request()).lock_digest == prepared.record.lock_digest
+    assert sample.messages(EventKind.WARNING) == ""
 
 
 @needs_library
-def test_a_disagreeing_lock_is_reported_and_used(desk: Desk, channel: Path) -> None:
-    desk.write("envs/conda-lock.yml", conda_lock(entry(channel, TOOL)))
+def test_a_disagreeing_lock_is_reported_and_used(sample: SampleProject, channel: Path) -> None:
+    sample.write("envs/conda-lock.yml", conda_lock(entry(channel, TOOL)))
     text = f"channels: [{channel.as_uri()}]\ndependencies: [tool>=2, absent, pip: [six]]\n"
-    desk.write("envs/environment.yml", text, CONDA)
-    assert desk.prepare("conda").record.packages == (("tool", "1.0"),)
-    told = desk.said(EventKind.WARNING)
+    sample.write("envs/environment.yml", text, CONDA)
+    assert sample.prepare("conda").record.packages == (("tool", "1.0"),)
+    told = sample.messages(EventKind.WARNING)
     assert all(word in told for word in ("'tool>=2' is locked to 1.0", "'absent' is not in it", "'six' is not in it"))
 
 
 @needs_library
-def test_a_lock_by_proj_detects_changes_of_its_file(desk: Desk, channel: Path) -> None:
-    path, text = lock_path_beside(desk.request()), lock_text(desk.request(), [platform()], desk.events.append)
+def test_a_lock_by_proj_detects_changes_of_its_file(sample: SampleProject, channel: Path) -> None:
+    path, text = lock_path_beside(sample.request()), lock_text(sample.request(), [platform()], sample.events.append)
     assert path == "envs/conda-lock.yml"
-    desk.write(path, text)
-    desk.prepare("conda")
-    assert desk.said(EventKind.WARNING) == ""
-    desk.write("envs/environment.yml", f"channels: [{channel.as_uri()}]\ndependencies: [tool, hello]\n", CONDA)
-    desk.prepare("conda")
-    assert "another version" in desk.said(EventKind.WARNING)
+    sample.write(path, text)
+    sample.prepare("conda")
+    assert sample.messages(EventKind.WARNING) == ""
+    sample.write("envs/environment.yml", f"channels: [{channel.as_uri()}]\ndependencies: [tool, hello]\n", CONDA)
+    sample.prepare("conda")
+    assert "another version" in sample.messages(EventKind.WARNING)
 
 
 @needs_library
-def test_a_lock_for_several_platforms(desk: Desk, channel: Path) -> None:
+def test_a_lock_for_several_platforms(sample: SampleProject, channel: Path) -> None:
     elsewhere = TOOL._replace(subdir=OTHER, version="3.0")
     make_channel(channel, TOOL, elsewhere)
-    path, text = lock_path_beside(desk.request()), lock_text(desk.request(), [platform(), OTHER], desk.events.append)
-    desk.write(path, text)
+    path, text = (
+        lock_path_beside(sample.request()),
+        lock_text(sample.request(), [platform(), OTHER], sample.events.append),
+    )
+    sample.write(path, text)
     assert read_lock(text, path, OTHER).packages[0].version == "3.0"
-    assert desk.prepare("conda").record.packages == (("tool", "1.0"),)
+    assert sample.prepare("conda").record.packages == (("tool", "1.0"),)
 
 
 @needs_library
-def test_proj_lock_writes_a_conda_lock_and_checks_it(proj: RunProj, desk: Desk, channel: Path) -> None:
-    desk.write("MLproject", "conda_env: envs/environment.yml\nentry_points: {main: {command: tool}}\n")
+def test_proj_lock_writes_a_conda_lock_and_checks_it(proj: RunProj, sample: SampleProject, channel: Path) -> None:
+    sample.write("MLproject", "conda_env: envs/environment.yml\nentry_points: {main: {command: tool}}\n")
     words = ("lock", ".", "--format", "conda-lock")
-    missing = proj(*words, "--check", cwd=desk.folder)
+    missing = proj(*words, "--check", cwd=sample.folder)
     assert (missing.code, "there is no lock" in missing.out) == (1, True)
-    made = proj(*words, "--platform", platform(), cwd=desk.folder)
+    made = proj(*words, "--platform", platform(), cwd=sample.folder)
     assert made.code == 0, made.err
     assert made.out.strip().endswith("envs/conda-lock.yml")
-    assert proj(*words, "--check", cwd=desk.folder).code == 0
-    assert desk.prepare("conda").record.packages == (("tool", "1.0"),)
-    desk.write("envs/environment.yml", f"channels: [{channel.as_uri()}]\ndependencies: [tool, hello]\n")
-    assert proj(*words, "--check", cwd=desk.folder).code == 1
-    assert proj(*words, "--platform", "atari", cwd=desk.folder).code == 2
+    assert proj(*words, "--check", cwd=sample.folder).code == 0
+    assert sample.prepare("conda").record.packages == (("tool", "1.0"),)
+    sample.write("envs/environment.yml", f"channels: [{channel.as_uri()}]\ndependencies: [tool, hello]\n")
+    assert proj(*words, "--check", cwd=sample.folder).code == 1
+    assert proj(*words, "--platform", "atari", cwd=sample.folder).code == 2
 
 
 @needs_library
-def test_a_lock_with_another_digest_is_refused(desk: Desk, channel: Path) -> None:
+def test_a_lock_with_another_digest_is_refused(sample: SampleProject, channel: Path) -> None:
     wrong = entry(channel, TOOL, hash={"md5": digests(TOOL)["md5"], "sha256": "0" * 64})
-    desk.write("envs/conda-lock.yml", conda_lock(wrong))
+    sample.write("envs/conda-lock.yml", conda_lock(wrong))
     with pytest.raises(EnvironmentSetupError, match="hash mismatch"):
-        desk.prepare("conda")
+        sample.prepare("conda")
 
 
 # conda-lock itself, and executables
@@ -455,40 +458,44 @@ def shim(tmp_path: Path) -> Path:
 
 
 @needs_library
-def test_a_configured_conda_executable_is_used(desk: Desk, shim: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_configured_conda_executable_is_used(
+    sample: SampleProject, shim: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PROJ_CONDA_EXE", str(shim))
     monkeypatch.setattr("runner.environments.backends.conda.backend.is_installed", lambda: False)
-    prepared = desk.prepare("conda", as_of=datetime(2022, 3, 1, tzinfo=timezone.utc))
+    prepared = sample.prepare("conda", as_of=datetime(2022, 3, 1, tzinfo=timezone.utc))
     assert prepared.record.packages == (("tool", "1.0"),)
     assert prepared.record.as_of is None
-    assert "can't resolve as of a date" in desk.said(EventKind.NOTICE)
+    assert "can't resolve as of a date" in sample.messages(EventKind.NOTICE)
     assert run(prepared, "tool") == "tool"
-    assert not (desk.home.root / "cache/conda/archives").exists()
+    assert not (sample.home.root / "cache/conda/archives").exists()
 
 
 @needs_library
 def test_a_wrong_installation_by_the_executable_is_detected(
-    desk: Desk, channel: Path, shim: Path, monkeypatch: pytest.MonkeyPatch
+    sample: SampleProject, channel: Path, shim: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PROJ_CONDA_EXE", str(shim))
-    lock = BACKENDS["conda"].lock(desk.request(), desk.events.append)
+    lock = BACKENDS["conda"].lock(sample.request(), sample.events.append)
     make_channel(channel, TOOL._replace(files={"bin/tool": "#!/bin/sh\necho swapped\n"}))
     with pytest.raises(EnvironmentSetupError, match="does not match the lock"):
-        BACKENDS["conda"].prepare(desk.request(), lock, desk.events.append)
+        BACKENDS["conda"].prepare(sample.request(), lock, sample.events.append)
 
 
-def test_a_missing_executable_is_reported(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_executable_is_reported(sample: SampleProject, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROJ_CONDA_EXE", "no-such-conda")
     with pytest.raises(EnvironmentSetupError, match="no-such-conda"):
-        desk.prepare("conda")
+        sample.prepare("conda")
 
 
 @needs_library
-def test_an_unsolvable_executable_error_is_quoted(desk: Desk, shim: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unsolvable_executable_error_is_quoted(
+    sample: SampleProject, shim: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PROJ_CONDA_EXE", str(shim))
-    desk.write("envs/environment.yml", "channels: [file:///no/such]\ndependencies: [tool]\n", CONDA)
+    sample.write("envs/environment.yml", "channels: [file:///no/such]\ndependencies: [tool]\n", CONDA)
     with pytest.raises(EnvironmentSetupError, match="conda finds no set"):
-        desk.prepare("conda")
+        sample.prepare("conda")
 
 
 @pytest.fixture
@@ -505,21 +512,21 @@ def start(program: Path, *words: str | Path, cwd: Path) -> str:
 @needs_library
 @pytest.mark.env
 @pytest.mark.slow
-def test_conda_lock_reads_our_locks(desk: Desk, channel: Path, real_conda_lock: Path, shim: Path) -> None:
+def test_conda_lock_reads_our_locks(sample: SampleProject, channel: Path, real_conda_lock: Path, shim: Path) -> None:
     text = f"channels: [{channel.as_uri()}]\ndependencies:\n  - tool\n  - python\n  - pip:\n    - six==1.16.0\n"
-    desk.write("environment.yml", text, CONDA)
-    path, lock = lock_path_beside(desk.request()), lock_text(desk.request(), [platform()], desk.events.append)
-    desk.write(path, lock)
-    start(real_conda_lock, "render", "--kind", "explicit", "--platform", platform(), path, cwd=desk.folder)
-    rendered = (desk.folder / f"conda-{platform()}.lock").read_text()
+    sample.write("environment.yml", text, CONDA)
+    path, lock = lock_path_beside(sample.request()), lock_text(sample.request(), [platform()], sample.events.append)
+    sample.write(path, lock)
+    start(real_conda_lock, "render", "--kind", "explicit", "--platform", platform(), path, cwd=sample.folder)
+    rendered = (sample.folder / f"conda-{platform()}.lock").read_text()
     assert f"{channel.as_uri()}/{platform()}/{TOOL.file_name}#{digests(TOOL)['md5']}" in rendered
     assert f"#sha256={read_lock(lock, path, platform()).pip[0].sha256}" in rendered
     assert read_lock(rendered, "x", platform()).digest != ""
-    tool_only = desk.folder / "tool-only"
-    desk.write("tool-only/environment.yml", f"channels: [{channel.as_uri()}]\ndependencies: [tool]\n", CONDA)
-    desk.declaration = EnvironmentDeclaration(kind=CONDA, path="tool-only/environment.yml")
-    desk.write("tool-only/conda-lock.yml", lock_text(desk.request(), [platform()], desk.events.append))
-    prefix = desk.folder / "prefix"
+    tool_only = sample.folder / "tool-only"
+    sample.write("tool-only/environment.yml", f"channels: [{channel.as_uri()}]\ndependencies: [tool]\n", CONDA)
+    sample.declaration = EnvironmentDeclaration(kind=CONDA, path="tool-only/environment.yml")
+    sample.write("tool-only/conda-lock.yml", lock_text(sample.request(), [platform()], sample.events.append))
+    prefix = sample.folder / "prefix"
     start(real_conda_lock, "install", "--conda", shim, "--prefix", prefix, "conda-lock.yml", cwd=tool_only)
     assert (prefix / "bin/tool").exists()
 
@@ -527,14 +534,14 @@ def test_conda_lock_reads_our_locks(desk: Desk, channel: Path, real_conda_lock: 
 @needs_library
 @pytest.mark.env
 @pytest.mark.slow
-def test_locks_by_conda_lock_are_read(desk: Desk, channel: Path, real_conda_lock: Path, shim: Path) -> None:
-    desk.write("environment.yml", f"channels: [{channel.as_uri()}]\ndependencies: [tool, hello, python]\n", CONDA)
+def test_locks_by_conda_lock_are_read(sample: SampleProject, channel: Path, real_conda_lock: Path, shim: Path) -> None:
+    sample.write("environment.yml", f"channels: [{channel.as_uri()}]\ndependencies: [tool, hello, python]\n", CONDA)
     words = ("lock", "--conda", shim, "--file", "environment.yml", "--platform", platform())
-    start(real_conda_lock, *words, cwd=desk.folder)
-    prepared = desk.prepare("conda")
+    start(real_conda_lock, *words, cwd=sample.folder)
+    prepared = sample.prepare("conda")
     assert [name for name, _ in prepared.record.packages] == ["hello", "python", "tool"]
-    assert desk.said(EventKind.WARNING) == ""
-    text = (desk.folder / "conda-lock.yml").read_text()
+    assert sample.messages(EventKind.WARNING) == ""
+    text = (sample.folder / "conda-lock.yml").read_text()
     assert prepared.record.lock_digest == read_lock(text, "l", platform()).digest
 
 
@@ -542,12 +549,12 @@ def test_locks_by_conda_lock_are_read(desk: Desk, channel: Path, real_conda_lock
 @pytest.mark.env
 @pytest.mark.slow
 def test_conda_lock_makes_the_lock_if_installed(
-    desk: Desk, real_conda_lock: Path, shim: Path, monkeypatch: pytest.MonkeyPatch
+    sample: SampleProject, real_conda_lock: Path, shim: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PROJ_CONDA_EXE", str(shim))
     monkeypatch.setenv("PATH", os.pathsep.join([str(real_conda_lock.parent), os.environ["PATH"]]))
-    text = lock_text(desk.request(), [platform()], desk.events.append)
+    text = lock_text(sample.request(), [platform()], sample.events.append)
     assert "generated by conda-lock" in text
-    desk.write("envs/conda-lock.yml", text)
+    sample.write("envs/conda-lock.yml", text)
     monkeypatch.delenv("PROJ_CONDA_EXE")
-    assert desk.prepare("conda").record.packages == (("tool", "1.0"),)
+    assert sample.prepare("conda").record.packages == (("tool", "1.0"),)
