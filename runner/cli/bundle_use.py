@@ -38,19 +38,19 @@ SIGNED = click.option("--signed", is_flag=True, help="Refuse a bundle that no kn
 
 
 def find_bundle(text: str) -> Path | None:
-    """Return the path of a bundle file that an argument names; None if it is something else.
+    """Return the path of a bundle file that an argument names; None if it is something else, such as a run.
 
     Raises:
-        BundleError: the file is no bundle.
+        BundleError: it is the name of a zip, and there is no such file, or it is no bundle.
     """
     path = Path(text)
+    if path.is_file() and reading.is_bundle(path):
+        return path
+    if not text.lower().endswith(".zip"):
+        return None  # a file may have the name of a run
     if not path.is_file():
-        if text.lower().endswith(".zip"):
-            raise BundleError(f"There is no file '{printable(text)}'")
-        return None
-    if not reading.is_bundle(path):
-        raise BundleError(f"{printable(text)} is no bundle of a run", hint="`proj export RUN -o FILE.zip` writes one.")
-    return path
+        raise BundleError(f"There is no file '{printable(text)}'")
+    raise BundleError(f"{printable(text)} is no bundle of a run", hint="`proj export RUN -o FILE.zip` writes one.")
 
 
 @contextmanager

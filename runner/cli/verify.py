@@ -55,6 +55,8 @@ def verify(bundle: str | None, repair: bool, as_json: bool, signed: bool, allowe
       proj verify --repair
       proj verify run.zip
     """
+    if bundle is not None and repair:
+        raise UsageError("A bundle can't be repaired", hint="Ask its sender for another one.")
     if bundle is not None:
         return _verify_bundle(bundle, allowed_signers, signed=signed, as_json=as_json)
     home = enter_home()
@@ -73,7 +75,7 @@ def verify(bundle: str | None, repair: bool, as_json: bool, signed: bool, allowe
 def _verify_bundle(name: str, signers: Path | None, *, signed: bool, as_json: bool) -> int:
     path = find_bundle(name)
     if path is None:
-        raise UsageError(f"There is no file '{printable(name)}'")
+        raise UsageError(f"'{printable(name)}' is no bundle of a run", hint="`proj export RUN -o FILE.zip` writes one.")
     with opened_bundle(path) as bundle:
         signature = require_signature(bundle, signers, needed=signed)
     found = VerifiedBundle(

@@ -133,3 +133,17 @@ def test_another_run_of_the_same_id_is_refused(proj: RunProj, exported: Exported
         assert refused.code == 1
         assert "exit_code" in refused.err
     assert proj("show", exported.run_id, "--json", **there).json == shown
+
+
+def test_a_file_with_the_name_of_a_run_is_no_bundle(proj: RunProj, exported: Exported, tmp_path: Path) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    (folder / "latest").write_text("notes")
+    (folder / "other.zip").write_text("notes")
+    assert proj("reproduce", "latest", "--json", cwd=folder).json["original"] == exported.run_id
+    for command in ("reproduce", "import", "verify"):
+        for name in ("other.zip", "missing.zip"):
+            done = proj(command, name, cwd=folder)
+            assert (done.code, "error[bundle]" in done.err) == (1, True), done.err
+    assert proj("verify", "latest", cwd=folder).code == 2
+    assert proj("verify", str(exported.bundle), "--repair").code == 2
