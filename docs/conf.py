@@ -17,7 +17,9 @@ nitpick_ignore_regex = [
     (r"py:.*", r".*\s.*"),
     # Types of other libraries: their documentation is on other hosts, and none is contacted.
     (r"py:.*", r"(pandas|pd|collections|pathlib|typing|datetime|enum|msgspec|builtins)\b.*"),
-    (r"py:.*", r"(UnsetType|Reproduction)"),
+    (r"py:.*", r"(UnsetType|Reproduction|os\.PathLike)"),
+    # Types of constructors that programs do not call: the functions of `runner` return the objects.
+    (r"py:.*", r"runner\.(settings\.Home|model\.RunRequest|interactive\.process_record\.ProcessRecord)"),
     (
         r"py:.*",
         r"(Sequence|Mapping|Path|Literal|Struct|object|str|int|float|bool|None|dict|list|tuple|optional)",

@@ -1,6 +1,7 @@
 """Packages data-science projects, runs them, and ties every result to the exact code that made it.
 
-`run`, `reproduce`, `get_run` and `search_runs` are the Python interface; everything else in this package may change.
+`run`, `start_run`, `reproduce`, `get_run` and `search_runs` are the Python interface; everything else in this package
+may change.
 """
 
 import importlib
@@ -10,11 +11,34 @@ from typing import TYPE_CHECKING, Literal, overload
 if TYPE_CHECKING:
     import pandas as pd
 
-    from runner.model import RunRecord
+    from runner.interactive.active_run import ActiveRun
+    from runner.interactive.handle import RunHandle
+    from runner.interactive.runs import DescribedRun, Run, RunList
     from runner.reproduction.verdict import Reproduction
-    from runner.runs.reader import RunDescription
 
-__all__ = ["get_run", "reproduce", "run", "search_runs"]
+__all__ = ["get_run", "reproduce", "run", "search_runs", "start_run"]
+
+
+@overload
+def run(
+    uri: str = ".",
+    *,
+    entry_point: str | None = None,
+    parameters: Mapping[str, object] | None = None,
+    wait: Literal[True] = True,
+    **options: object,
+) -> "Run": ...
+
+
+@overload
+def run(
+    uri: str = ".",
+    *,
+    entry_point: str | None = None,
+    parameters: Mapping[str, object] | None = None,
+    wait: Literal[False],
+    **options: object,
+) -> "RunHandle": ...
 
 
 def run(
@@ -22,20 +46,59 @@ def run(
     *,
     entry_point: str | None = None,
     parameters: Mapping[str, object] | None = None,
+    wait: bool = True,
     **options: object,
-) -> "RunRecord":
-    """Run an entry point of a project to its end and return the record of the run.
+) -> "Run | RunHandle":
+    """Run an entry point of a project to its end and return the run.
 
-    A command that fails raises nothing: see ``status`` and ``exit_code`` of the record. ``options`` are the other
-    fields of `runner.model.RunRequest`, such as ``version``, ``experiment_name`` or ``environment_manager``.
+    A command that fails raises nothing: see ``status`` and ``exit_code`` of the run.
+
+    Args:
+        uri: a folder, a git URL or a zip file.
+        entry_point: an entry point, or a script or notebook of the project; ``main`` by default.
+        parameters: the values of parameters.
+        wait: with False the run works in a process of its own, and a handle is returned as soon as it has an id.
+        **options: the other fields of `runner.model.RunRequest`, such as ``version``, ``experiment_name`` or
+            ``environment_manager``.
 
     Raises:
         runner.errors.ProjError: the run could not be started, or its environment could not be built.
     """
     # Imported here: importing one module of the package runs this file and must not load all the others.
     library = importlib.import_module("runner.library")
-    record: RunRecord = library.run(uri, entry_point, dict(parameters or {}), options)
-    return record
+    start = library.run if wait else library.start
+    found: Run | RunHandle = start(uri, entry_point, dict(parameters or {}), options)
+    return found
+
+
+def start_run(
+    name: str | None = None,
+    *,
+    experiment: str | None = None,
+    folder: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    tracking_uri: str | None = None,
+) -> "ActiveRun":
+    """Open a run for a notebook or a program that `proj run` has not started.
+
+    It has the same record: the tree of the project as it is now, its commit and changes, the interpreter and its
+    packages, the machine; of a notebook also the executed cells. Use it in a ``with`` block, or call ``end``. In the
+    command of a run, the first call returns that run. ``mlflow`` logs to the run while it is open.
+
+    Args:
+        name: the name of the run; a new one is made by default.
+        experiment: the name of the experiment; by default that of the project.
+        folder: a folder of the project; the current one by default.
+        tags: tags of the run.
+        tracking_uri: a server that records the run too; by default the one of MLFLOW_TRACKING_URI.
+
+    Raises:
+        runner.errors.ProjError: the run can't be recorded; the folder is not a project.
+    """
+    library = importlib.import_module("runner.library")
+    words = {"name": name, "experiment": experiment, "folder": folder, "tracking_uri": tracking_uri}
+    found: ActiveRun = library.start_run({**words, "tags": dict(tags or {})})
+    return found
 
 
 def reproduce(run: str = "latest", **options: object) -> "Reproduction":
@@ -57,7 +120,7 @@ def reproduce(run: str = "latest", **options: object) -> "Reproduction":
     return found
 
 
-def get_run(run: str = "latest", *, tracking_uri: str | None = None) -> "RunDescription":
+def get_run(run: str = "latest", *, tracking_uri: str | None = None) -> "DescribedRun":
     """Return a run with its files, datasets, models, parent and nested runs.
 
     Args:
@@ -69,7 +132,7 @@ def get_run(run: str = "latest", *, tracking_uri: str | None = None) -> "RunDesc
         runner.errors.ProjError: no run matches, or a server fails.
     """
     library = importlib.import_module("runner.library")
-    found: RunDescription = library.get_run(run, tracking_uri=tracking_uri)
+    found: DescribedRun = library.get_run(run, tracking_uri=tracking_uri)
     return found
 
 
@@ -82,7 +145,7 @@ def search_runs(
     max_results: int = 1000,
     as_frame: Literal[False] = False,
     tracking_uri: str | None = None,
-) -> "list[RunRecord]": ...
+) -> "RunList": ...
 
 
 @overload
@@ -105,7 +168,7 @@ def search_runs(
     max_results: int = 1000,
     as_frame: bool = False,
     tracking_uri: str | None = None,
-) -> "list[RunRecord] | pd.DataFrame":
+) -> "RunList | pd.DataFrame":
     """Return the records of runs, newest first unless ordered otherwise.
 
     Args:
@@ -122,7 +185,7 @@ def search_runs(
         ImportError: ``as_frame`` is set and pandas is not installed.
     """
     library = importlib.import_module("runner.library")
-    found: list[RunRecord] | pd.DataFrame = library.search_runs(
+    found: RunList | pd.DataFrame = library.search_runs(
         {"filter": filter, "order_by": order_by, "experiment": experiment, "limit": max_results},
         as_frame=as_frame,
         tracking_uri=tracking_uri,

@@ -10,11 +10,13 @@ from msgspec import Struct
 
 from runner.base.files import open_regular, sha256_from
 from runner.base.lazy import LazyModule
+from runner.base.plurals import counted
 from runner.base.tags import CHANGED_TREE_TAG
 from runner.environments.model import Prepared
 from runner.environments.repair.missing import explain_failed_import, failed_import
 from runner.manifest import serve_hint, served_address
 from runner.model import Event, EventKind, RunStatus
+from runner.observing import Watched
 from runner.process import Outcome
 from runner.provenance.metrics import MetricValue, read_metrics_files, read_metrics_log
 from runner.provenance.outputs import OutputFolder, collect_outputs
@@ -28,17 +30,23 @@ from runner.store.disk import sync_log
 from runner.store.entities import Metric
 
 if TYPE_CHECKING:
-    from runner.provenance import failures, metric_names
+    from runner import observed_inputs
+    from runner.provenance import failures, metric_names, notebook_failures, notebook_pages
     from runner.store import artifact_digests, artifacts
 else:
+    observed_inputs = LazyModule("runner.observed_inputs")
     # Most short runs have neither metrics files nor artifacts and need not load these modules.
     artifact_digests = LazyModule("runner.store.artifact_digests")
     artifacts = LazyModule("runner.store.artifacts")
     failures = LazyModule("runner.provenance.failures")
     metric_names = LazyModule("runner.provenance.metric_names")
+    notebook_failures = LazyModule("runner.provenance.notebook_failures")
+    notebook_pages = LazyModule("runner.provenance.notebook_pages")
 
 MAX_NOTICES_PER_KIND = 20
 """Notices of one kind that are reported and recorded: a run can touch thousands of files."""
+MOST_INFLUENCES = 3
+"""Lines about undeclared influence on the results that a run reports."""
 OUTPUTS = "The outputs"
 """Name of the collector of outputs."""
 _MILLION = 1_000_000
@@ -51,8 +59,8 @@ class Execution(Struct, frozen=True, kw_only=True):
 
     outcome: Outcome
     ending: Ending
-    opened: Mapping[str, bool] = {}
-    """Files outside the tree that the command opened: path relative to the project folder, and whether it was seen."""
+    watched: Watched
+    """Files that the command was seen to open."""
     was_logged_to: bool = False
     """Whether a client connected to the run's own server."""
     address: str = ""
@@ -84,6 +92,7 @@ def collect(finished: Finished) -> tuple[str, ...]:
     kept: dict[str, str] = {}
     collectors: dict[str, Callable[[], None]] = {
         "The metrics": lambda: collect_metrics(finished),
+        "The pages of the notebooks": lambda: make_notebook_pages(finished),
         OUTPUTS: lambda: kept.update(keep_outputs(finished)),
         "The inputs": lambda: collect_inputs(finished),
         "The redirects": lambda: collect_redirects(finished),
@@ -148,6 +157,16 @@ def _shown(name: str) -> str:
     return repr(name if len(name) <= 80 else f"{name[:77]}…")  # noqa: PLR2004  what fits in a line
 
 
+def make_notebook_pages(finished: Finished) -> None:
+    """Write an HTML file beside each notebook that the command executed."""
+    plan, environment = finished.recorder.plan, finished.environment
+    if ".ipynb" not in plan.command:  # most runs need not load the module
+        return
+    found = notebook_pages.executed_notebooks(plan.command, finished.folder.project, plan.files)
+    if found and environment.container is None:
+        notebook_pages.make_pages(found, environment.record, finished.recorder.report, plan.masker.file)
+
+
 def keep_outputs(finished: Finished) -> Mapping[str, str]:
     """Copy the files that the command created or changed to the artifacts; return their digests by path."""
     recorder, folder = finished.recorder, finished.folder
@@ -175,8 +194,17 @@ def _sizes(project: Path, files: Sequence[str]) -> Iterator[int]:
 def collect_inputs(finished: Finished) -> None:
     """Record the ignored files that the command opened, and report original data that changed meanwhile."""
     recorder, folder = finished.recorder, finished.folder
-    record_opened(recorder, folder, finished.inputs, finished.execution.opened)
+    execution = finished.execution
+    reported = record_opened(recorder, folder, finished.inputs, execution.watched.provided)
     report_changed(recorder, folder, finished.inputs)
+    used = observed_inputs.Used(
+        recorder, folder, finished.environment, finished.inputs, execution.watched, execution.outcome.started_at
+    )
+    run_guarded(
+        recorder,
+        "The observed inputs",
+        lambda: observed_inputs.record_observed(used, MOST_INFLUENCES - reported),
+    )
 
 
 def collect_redirects(finished: Finished) -> None:
@@ -214,9 +242,9 @@ def explain_failure(finished: Finished) -> None:
     recorder = finished.recorder
     log = "" if finished.is_finished else recorder.end_of_log()
     is_failed = finished.execution.ending.status is RunStatus.FAILED
-    position = failures.find_failure(log, finished.folder.project, finished.folder.top) if is_failed else None
-    if position:
-        recorder.add(failed_at=recorder.plan.masker.text(position))
+    place = _place_of_failure(finished, log) if is_failed else None
+    if place:
+        recorder.add(failed_at=recorder.plan.masker.text(place))
     why = finished.folder.explain_missing(log, recorder.plan.source.project) if log else None
     if why:
         recorder.report(Event(kind=EventKind.WARNING, message=why))
@@ -227,6 +255,14 @@ def explain_failure(finished: Finished) -> None:
         return
     installed = [name for name, _ in finished.environment.record.packages]
     recorder.report(explain_failed_import(failed, recorder.plan.spec, recorder.plan.scripts, installed))
+
+
+def _place_of_failure(finished: Finished, log: str) -> str | None:
+    """Return the place in the project's code: a cell of a notebook that the command executed, else a line of a file."""
+    plan, folder = finished.recorder.plan, finished.folder
+    is_notebook = ".ipynb" in plan.command
+    cell = notebook_failures.find_failed_cell(log, plan.command, folder.project, plan.files) if is_notebook else None
+    return cell or failures.find_failure(log, folder.project, folder.top)
 
 
 def _report_other_tracking(finished: Finished) -> None:
@@ -270,7 +306,7 @@ def record_digests(finished: Finished, known: Mapping[str, str]) -> None:
     if finished.execution.was_logged_to:
         left_out += _record_other_digests(finished)
     if left_out:
-        message = f"{left_out} artifacts have no digest: reading them completely would take too long"
+        message = f"No digest for {counted(left_out, 'artifact')}: reading them completely would take too long"
         recorder.report(Event(kind=EventKind.NOTICE, message=message))
 
 

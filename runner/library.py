@@ -1,58 +1,85 @@
 """Implements the Python interface; events go to the logger ``proj``."""
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from runner.base.lazy import LazyModule
-from runner.model import Event, EventKind, RunRecord, RunRequest
+from runner.interactive.reading import chosen_uri, enter_home, log_event, open_reader
+from runner.interactive.runs import DescribedRun, Run, RunList, described_run, run_of, runs_of
+from runner.model import RunRecord, RunRequest
 from runner.process import Echo
-from runner.runs.local import LocalReader
-from runner.runs.opening import open_remote, server_to_read
-from runner.runs.reader import RunDescription, RunQuery, RunReader, description_of
-from runner.settings import Exposure, enter_home
-from runner.store import lost_runs
+from runner.runs.reader import RunQuery, description_of
 from runner.store.database import Database
-from runner.store.search import RecordPage
 from runner.workflow import run_project
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from runner.interactive import active_run, handle, own_plan
     from runner.reproduction import reproducing, verdict
 else:
+    active_run = LazyModule("runner.interactive.active_run")
+    own_plan = LazyModule("runner.interactive.own_plan")
+    handle = LazyModule("runner.interactive.handle")
     reproducing = LazyModule("runner.reproduction.reproducing")
 
-LOG = logging.getLogger("proj")
 
-
-def run(
-    uri: str, entry_point: str | None, parameters: Mapping[str, object], options: Mapping[str, object]
-) -> RunRecord:
+def run(uri: str, entry_point: str | None, parameters: Mapping[str, object], options: Mapping[str, object]) -> Run:
     """Run an entry point to its end and return its record.
 
     Raises:
         TypeError: an option does not exist or has a wrong type.
         ProjError: the run could not be started, or its environment could not be built.
     """
-    texts = {name: str(value) for name, value in parameters.items()}
-    facts = {"uri": uri, "entry_point": entry_point, "parameters": texts, **options}
+    request = _request(uri, entry_point, parameters, options)
+    home = enter_home(writing=True)
+    Database.check(home.database)
+    outcome = run_project(request, home, log_event, Echo.SPLIT)
+    if outcome.error:
+        raise outcome.error
+    return run_of(outcome.record)
+
+
+def start(
+    uri: str, entry_point: str | None, parameters: Mapping[str, object], options: Mapping[str, object]
+) -> "handle.RunHandle":
+    """Start a run in the background and return its handle as soon as the record is open.
+
+    Raises:
+        TypeError: an option does not exist or has a wrong type.
+        ProjError: the run could not be started.
+    """
+    return handle.RunHandle(_request(uri, entry_point, parameters, options))
+
+
+def _request(
+    uri: str, entry_point: str | None, parameters: Mapping[str, object], options: Mapping[str, object]
+) -> RunRequest:
+    words = {name: str(value) for name, value in parameters.items()}
+    facts = {"uri": uri, "entry_point": entry_point, "parameters": words, **options}
     unknown = sorted(set(facts) - set(RunRequest.__struct_fields__))
     if unknown:
         raise TypeError(f"run() has no option {', '.join(map(repr, unknown))}")
     try:
-        request = msgspec.convert(facts, RunRequest)
+        return msgspec.convert(facts, RunRequest)
     except msgspec.ValidationError as error:
         raise TypeError(str(error)) from error
-    home = enter_home(_warn, writing=True)
-    Database.check(home.database)
-    outcome = run_project(request, home, _log_event, Echo.SPLIT)
-    if outcome.error:
-        raise outcome.error
-    return outcome.record
+
+
+def start_run(asked: Mapping[str, object]) -> "active_run.ActiveRun":
+    """Open a run for this process.
+
+    Raises:
+        TypeError: an argument has a wrong type.
+        ProjError: the run can't be recorded.
+    """
+    try:
+        request = msgspec.convert(asked, own_plan.ProcessRequest)
+    except msgspec.ValidationError as error:
+        raise TypeError(f"start_run(): {error}") from error
+    return active_run.start_run(request)
 
 
 def reproduce(options: Mapping[str, object]) -> "verdict.Reproduction":
@@ -69,14 +96,14 @@ def reproduce(options: Mapping[str, object]) -> "verdict.Reproduction":
         request = msgspec.convert(dict(options), reproducing.ReproduceRequest)
     except msgspec.ValidationError as error:
         raise TypeError(str(error)) from error
-    home = enter_home(_warn, writing=True)
+    home = enter_home(writing=True)
     Database.check(home.database)
-    return reproducing.reproduce(request, home, _log_event, Echo.SPLIT)
+    return reproducing.reproduce(request, home, log_event, Echo.SPLIT)
 
 
 def search_runs(
     query: Mapping[str, object], *, as_frame: bool = False, tracking_uri: str | None = None
-) -> "list[RunRecord] | pd.DataFrame":
+) -> "RunList | pd.DataFrame":
     """Return the records of a search, as a list or as a DataFrame.
 
     Raises:
@@ -91,41 +118,20 @@ def search_runs(
         run_query = msgspec.convert({**query, "order_by": (order,) if isinstance(order, str) else order}, RunQuery)
     except msgspec.ValidationError as error:
         raise TypeError(f"search_runs(): {error}".replace("$.limit", "max_results")) from error
-    records = list(_search(run_query, tracking_uri).records)
-    return _frame(records) if as_frame else records
+    with open_reader(tracking_uri) as reader:
+        records = reader.search(run_query).records
+    return _frame(records) if as_frame else runs_of(records, chosen_uri(tracking_uri))
 
 
-def get_run(reference: str, *, tracking_uri: str | None = None) -> RunDescription:
+def get_run(reference: str, *, tracking_uri: str | None = None) -> DescribedRun:
     """Return a run with everything that belongs to it.
 
     Raises:
         ProjError: no run matches, or the server fails.
     """
-    with _open_reader(tracking_uri) as reader:
-        return description_of(reader.record(reference), reader.relations(reference))
-
-
-@contextmanager
-def _open_reader(tracking_uri: str | None) -> Iterator[RunReader]:
-    uri = server_to_read(tracking_uri or None, local=tracking_uri == "")
-    if uri is not None:
-        with open_remote(uri, LOG.info) as reader:
-            LOG.info("reading %s", reader.server)
-            yield reader
-        return
-    home = enter_home(_warn)
-    with closing(Database.open_to_read(home.database)) as database:
-        lost_runs.show_lost(database)
-        yield LocalReader(database, home, LOG.info)
-
-
-def _search(query: RunQuery, tracking_uri: str | None) -> RecordPage:
-    with _open_reader(tracking_uri) as reader:
-        return reader.search(query)
-
-
-def _warn(exposure: Exposure) -> None:
-    LOG.warning("%s: %s", exposure.message, exposure.hint)
+    with open_reader(tracking_uri) as reader:
+        found = description_of(reader.record(reference), reader.relations(reference))
+    return described_run(found, chosen_uri(tracking_uri))
 
 
 def _check_pandas() -> None:
@@ -172,7 +178,3 @@ def _frame(records: Sequence[RunRecord]) -> "pd.DataFrame":
 
 def _code(record: RunRecord) -> dict[str, object]:
     return {"commit": record.code.commit, "dirty": record.code.dirty} if record.code else {}
-
-
-def _log_event(event: Event) -> None:
-    LOG.log(logging.WARNING if event.kind is EventKind.WARNING else logging.INFO, "%s", event.message)

@@ -6,6 +6,8 @@ from typing import Protocol
 
 from msgspec import UNSET, Struct, UnsetType
 
+from runner.observed import Observation
+
 
 class EventKind(str, Enum):
     """The kind of an event; the command line decides how each kind is shown."""
@@ -116,13 +118,10 @@ class EnvironmentKind(str, Enum):
 
 
 class ImageBuild(Struct, frozen=True, kw_only=True):
-    """How an image is built from the project; paths are relative to the project folder, ``..`` stays in the repository.
-
-    ``file`` is the Dockerfile or Containerfile, None for the one in the context.
-    """
+    """How an image is built; paths are relative to the project folder, and ``..`` stays in the repository."""
 
     context: str = "."
-    file: str | None = None
+    file: str | None = None  # the Dockerfile or Containerfile, None for the one in the context
     arguments: tuple[tuple[str, str], ...] = ()
     target: str | None = None
 
@@ -234,9 +233,8 @@ class EnvironmentRecord(Struct, frozen=True, kw_only=True):
     """The environment that a run used.
 
     ``digest`` identifies the installed files, ``lock_digest`` the lock; ``as_of`` is the package cutoff date.
-    ``packages`` are name and version of each installed distribution, ``channels`` the conda channels, without
-    credentials. For a container ``digest`` is the id of the image, ``image`` its name in the project and
-    ``image_digest`` its digest in a registry, if it has one.
+    ``packages`` are name and version of each installed distribution. For a container ``digest`` is the id of the
+    image, ``image`` its name in the project and ``image_digest`` its digest in a registry, if it has one.
     """
 
     manager: str
@@ -247,7 +245,7 @@ class EnvironmentRecord(Struct, frozen=True, kw_only=True):
     as_of: str | None = None
     platform: str | None = None
     packages: tuple[tuple[str, str], ...] = ()
-    channels: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()  # of conda, without credentials
     image: str | None = None
     image_digest: str | None = None
     engine_options: tuple[str, ...] = ()  # further ones: GPUs of the manifest, and the user's own, masked
@@ -262,6 +260,7 @@ class Machine(Struct, frozen=True, kw_only=True):
     host: str
     platform: str
     cpu_count: int
+    processor: str | None = None  # the model, as the kernel names it
     memory: int | None = None
     gpus: tuple[str, ...] = ()
     variables: Mapping[str, str] = {}
@@ -334,13 +333,11 @@ class RunDetails(Struct, frozen=True, kw_only=True):
     template: str | None = None  # the command of the entry point before values and paths are put in
     failed_at: str | None = None  # place and error in the project's code: ``train.py:7: ValueError: bad``
     addresses: tuple[str, ...] = ()  # of the run's own server, which exists only while the command runs
+    observed: Observation | None = None
 
 
 class RunRecord(Struct, frozen=True, kw_only=True):
-    """The public record of a run: the stable JSON of ``proj run --json`` and ``proj show --json``.
-
-    Times are RFC 3339 in UTC. In a plan (``proj run --dry-run --json``) the fields that only a run can know are null.
-    """
+    """The stable JSON of ``proj run --json``. Times are RFC 3339 in UTC. In a plan, what only a run knows is null."""
 
     run_id: str | None
     run_name: str | None
@@ -371,6 +368,7 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     notices: tuple[str, ...] = ()
     template: str | None = None
     failed_at: str | None = None
+    observed: Observation | None = None
 
 
 class RunRequest(Struct, frozen=True, kw_only=True):
@@ -398,3 +396,4 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     resumes: str | None = None  # the id of the interrupted run that is continued
     tags: Mapping[str, str] = {}  # tags that the user gives the run
     reruns: str | None = None  # the id of the run whose code and lock are used again
+    trace: bool | None = None  # True: the kernel reports every opened file; False: opened files are not observed

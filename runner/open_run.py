@@ -41,7 +41,7 @@ def open_record(plan: Plan, database: Database, report: Report) -> Iterator[RunR
     remove_orphaned_containers(plan.home)
     keep_reserve(plan.home)
     with raising_signals():
-        recorder = _open(plan, database, report)
+        recorder = open_recorder(plan, database, report)
         with recorder.live or nullcontext():
             try:
                 yield recorder
@@ -56,7 +56,7 @@ def _is_fault(error: BaseException) -> bool:
     return isinstance(error, Exception)
 
 
-def _open(plan: Plan, database: Database, report: Report) -> RunRecorder:
+def open_recorder(plan: Plan, database: Database, report: Report) -> RunRecorder:
     """Open the record, on the tracking server first if there is one, so that both have the same id."""
     uri = tracking_uri(plan.request.tracking_uri)
     is_remote = uri is not None and uri.lower().startswith(("http://", "https://"))

@@ -71,7 +71,7 @@ def provide_environment(request: RunRequest, home: Home, report: Report) -> Proj
         ProjError: the folder is no project, or its environment can't be built.
     """
     source = open_source(request.uri, None, home, report)
-    project = _folder_of(source)
+    project = _folder_of(source, request.entry_point)
     snapshot = take_snapshot(source, home, report)
     files = TreeFiles(home, snapshot, lambda: retake_snapshot(snapshot, source, home, report))
     cache = ParseCache(home.root / "cache" / "code", f"{snapshot.code.tree}:{snapshot.code.subdirectory}")
@@ -110,22 +110,30 @@ def provide_environment(request: RunRequest, home: Home, report: Report) -> Proj
     return ProjectEnvironment(project=project, prepared=prepared, own=entry_point.env if entry_point else {})
 
 
-def _folder_of(source: Source) -> Path:
+def _folder_of(source: Source, entry_point: str | None) -> Path:
     """Return the project folder.
 
     Raises:
-        UsageError: the source is no folder, or the folder declares nothing. It may be the user's home directory, so
-            this is checked before the snapshot is taken.
+        UsageError: the source is no folder, or the folder declares nothing and no script of it is named. It may be the
+            user's home directory, so this is checked before the snapshot is taken.
+        ManifestError: there is no such script.
     """
     if source.frozen or source.project is None:
         raise UsageError("This command needs a folder of a project", context=source.name)
     files = FolderFiles(source.project)
     is_project = "mlproject" in (name.lower() for name in files.names())
-    if not is_project and read_manifest(files).environment == EnvironmentDeclaration():
+    if is_project:
+        return source.project
+    if entry_point is not None:
+        find_entry_point(Manifest(), entry_point, files)
+    elif read_manifest(files).environment == EnvironmentDeclaration():
+        script = next((name for name in sorted(files.names()) if name.endswith(".py")), None)
         raise UsageError(
             "This folder has no MLproject and no file that declares an environment",
             context=str(source.project),
-            hint="Give the folder of a project with --project.",
+            hint="Give the folder of a project with --project."
+            if script is None
+            else f"Name a script for the packages that it imports: -e {script}",
         )
     return source.project
 

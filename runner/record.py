@@ -104,6 +104,11 @@ class RunRecorder:
         )
 
     @property
+    def details(self) -> RunDetails:
+        """What is recorded by now."""
+        return self._details
+
+    @property
     def metrics_log(self) -> Path:
         """The file to which the command may append metrics."""
         return self.folder / "metrics.txt"

@@ -31,6 +31,8 @@ class RunInputs(Struct, frozen=True, kw_only=True):
 
     records: Mapping[str, FileRecord] = {}
     """By the path before secrets were masked."""
+    paths: Mapping[str, Path] = {}
+    """The files in the run, by the same paths."""
     originals: Mapping[str, tuple[Path, Stamp]] = {}
     """The user's own files among them, to which the command could write: path and stamp before the start."""
 
@@ -52,6 +54,27 @@ def _path_inputs(plan: Plan, mapped: Path | None, run: Path | None = None) -> tu
     return find_path_inputs(plan.parameters, path_rules(plan.source, plan.files, storage, mapped))
 
 
+def plan_inputs(plan: Plan) -> dict[str, str] | None:
+    """Return the SHA-256 of the declared inputs and path parameters, by name, before the run has a folder.
+
+    None means that they are not all known: one is downloaded, can't be read, or is not on this machine.
+    """
+    entry_point, project, root = plan.entry_point, plan.source.project, plan.source.root
+    parameters = _path_inputs(plan, project)
+    if project is None or root is None:
+        return None if entry_point.inputs or parameters else {}
+    named = [(name, Path(os.path.normpath(project / name))) for name in entry_point.inputs]
+    for one in parameters:
+        if one.url is not None:
+            return None
+        if not project.is_relative_to(one.path):
+            inside = one.path.is_relative_to(root)
+            named.append((os.path.relpath(one.path, project) if inside else str(one.path), one.path))
+    files, _ = find_files(named)
+    records, unread = digest_inputs(files, plan.home.root / "cache" / "digests", lambda _size: None)
+    return None if unread else {one.path: one.sha256 for one in records}
+
+
 def record_inputs(recorder: RunRecorder, folder: RunFolder) -> RunInputs:
     """Digest and record the declared inputs and what parameters of the type ``path`` name."""
     cache = _cache(recorder)
@@ -67,7 +90,8 @@ def record_inputs(recorder: RunRecorder, folder: RunFolder) -> RunInputs:
     for text in differing:
         hint = "record the data with 'dvc add', or get that version with 'dvc checkout'"
         recorder.report(Event(kind=EventKind.WARNING, message=text, hint=hint))
-    return RunInputs(records={one.path: one for one in records}, originals=dict(_originals(folder, recorder, files)))
+    originals = dict(_originals(folder, recorder, files))
+    return RunInputs(records={one.path: one for one in records}, paths=files, originals=originals)
 
 
 def _cache(recorder: RunRecorder) -> Path:
@@ -100,8 +124,8 @@ def _originals(
             yield name, (real, Stamp.of(real.stat()))
 
 
-def record_opened(recorder: RunRecorder, folder: RunFolder, inputs: RunInputs, opened: Mapping[str, bool]) -> None:
-    """Record the ignored files that the command opened, and name those that the manifest does not declare.
+def record_opened(recorder: RunRecorder, folder: RunFolder, inputs: RunInputs, opened: Mapping[str, bool]) -> bool:
+    """Record the ignored files that the command opened; return whether undeclared ones were reported.
 
     ``opened`` has for each path whether it was seen to be opened; other paths could not be watched.
     """
@@ -115,12 +139,21 @@ def record_opened(recorder: RunRecorder, folder: RunFolder, inputs: RunInputs, o
     folders = [name for name, path in sources.items() if path is not None and path.is_dir()]
     names = (*(one.path for one in records), *folders)
     undeclared = [name for name in names if name not in large and opened.get(name) and not _is_declared(name, inputs)]
-    if undeclared and plan.manifest.path and plan.entry_point.name in plan.manifest.entry_points:
-        declared = plan.manifest.entry_points[plan.entry_point.name]
-        short = shorten(undeclared)
-        message = f"The command opened {_listed(undeclared)}, which git ignores and the manifest does not declare"
-        hint = f"in '{declared.name}' of {plan.manifest.path} write: {declaring_line(declared, short)}"
-        recorder.report(Event(kind=EventKind.NOTICE, message=message, hint=plan.masker.text(hint)))
+    hint = declaring_hint(plan, undeclared)
+    if hint is None:
+        return False
+    message = f"The command opened {listed(undeclared)}, which git ignores and the manifest does not declare"
+    recorder.report(Event(kind=EventKind.NOTICE, message=message, hint=hint))
+    return True
+
+
+def declaring_hint(plan: Plan, undeclared: list[str]) -> str | None:
+    """Return the line of the manifest that declares files; None if there are none, or no entry point to declare it."""
+    if not (undeclared and plan.manifest.path and plan.entry_point.name in plan.manifest.entry_points):
+        return None
+    declared = plan.manifest.entry_points[plan.entry_point.name]
+    line = declaring_line(declared, shorten(undeclared))
+    return plan.masker.text(f"in '{declared.name}' of {plan.manifest.path} write: {line}")
 
 
 def _is_declared(name: str, inputs: RunInputs) -> bool:
@@ -135,10 +168,11 @@ def shorten(names: list[str]) -> list[str]:
     return list(dict.fromkeys(dirname(name) or name for name in names))
 
 
-def _listed(names: Iterable[str]) -> str:
-    listed = list(names)
-    more = f" and {len(listed) - MOST_NAMED} more" if len(listed) > MOST_NAMED else ""
-    return ", ".join(f"'{name}'" for name in listed[:MOST_NAMED]) + more
+def listed(names: Iterable[str]) -> str:
+    """Return the first names, quoted, and the number of the others."""
+    every = list(names)
+    more = f" and {len(every) - MOST_NAMED} more" if len(every) > MOST_NAMED else ""
+    return ", ".join(f"'{name}'" for name in every[:MOST_NAMED]) + more
 
 
 def _add(recorder: RunRecorder, records: Iterable[FileRecord]) -> None:
@@ -163,7 +197,7 @@ def report_changed(recorder: RunRecorder, folder: RunFolder, inputs: RunInputs) 
     recorder.report(
         Event(
             kind=EventKind.WARNING,
-            message=f"Data changed while the run had links to the original: {_listed(names)}",
+            message=f"Data changed while the run had links to the original: {listed(names)}",
             hint=hint,
         )
     )

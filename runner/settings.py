@@ -237,6 +237,9 @@ def _checked(root: Path) -> Path:
         shown = text.encode("unicode_escape", "surrogatepass").decode("ascii")
         message = f"The path of proj's home has control characters or bytes that are not UTF-8: {shown}"
         raise HomeError(message, hint="Set PROJ_HOME to a path without these characters.")
+    if os.pathsep in text:
+        message = f"The path of proj's home has a '{os.pathsep}', which separates the folders of PATH: {text}"
+        raise HomeError(message, hint=f"Set PROJ_HOME to a path without '{os.pathsep}'.")
     if len(os.fsencode(text)) > _MOST_BYTES:
         message = f"The path of proj's home is longer than {_MOST_BYTES} bytes: {text[:60]}…"
         raise HomeError(message, hint="Set PROJ_HOME to a shorter path.")

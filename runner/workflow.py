@@ -1,8 +1,8 @@
 """Runs a plan and records it. Read `run_plan` from top to bottom."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from signal import Signals
 from typing import TYPE_CHECKING
 
@@ -22,16 +22,18 @@ from runner.errors import AbsentImageError, UnbuildableError
 from runner.executors import ExecutionRequest, Sharing, child_environment
 from runner.manifest import find_downloads, find_paths, render_command, secret_texts, shell_argv
 from runner.model import Event, EventKind, Report, RunRequest, RunStatus
+from runner.observing import trace_variables, tracer_file, watch_opened_files, with_trace_hook
 from runner.open_run import open_record
 from runner.package_cutoff import cutoff_hint
 from runner.path_rules import path_rules
 from runner.plan import Plan, make_plan, without_container
 from runner.plan_record import declared_record
 from runner.process import Echo, Outcome, SupervisorHandle, prepare
+from runner.project_repairs import may_replace_declared
 from runner.provenance.downloads import fetch
-from runner.provenance.inputs import Watch
 from runner.provenance.machine import describe_machine, with_recorded
 from runner.record import Ending, RunOutcome, RunRecorder, log_tail
+from runner.reuse import record_key
 from runner.run_inputs import record_inputs, required_paths
 from runner.server.run.redirects import CLIENT_SHIM, copy_client_shim, has_client, is_loopback, redirecting_variables
 from runner.server.run.socket import REMOVED_VARIABLES, ChildSocket
@@ -42,10 +44,12 @@ from runner.store.database import Database
 
 if TYPE_CHECKING:
     from runner import resumption
+    from runner.environments import notebook_tools
     from runner.server.run import redaction
     from runner.sync import proxy
 else:
     resumption = LazyModule("runner.resumption")
+    notebook_tools = LazyModule("runner.environments.notebook_tools")
     redaction = LazyModule("runner.server.run.redaction")
     proxy = LazyModule("runner.sync.proxy")
 
@@ -90,10 +94,7 @@ def plan_retry(plan: Plan, outcome: RunOutcome, report: Report) -> Plan | None:
     """
     request, error = plan.request, outcome.error
     if isinstance(error, AbsentImageError) and plan.backend.capabilities.provides_images and request.repair:
-        if request.environment_manager is not None:
-            return None
-        report(Event(kind=EventKind.WARNING, message=error.message, hint="Running again without the container"))
-        return without_container(plan, f"the declared container image is not available ({error.message})")
+        return _plan_without_image(plan, error, report)
     if isinstance(error, UnbuildableError):
         changed = plan.backend.with_other_interpreter(plan.environment_request(), report)
         if changed is None:
@@ -108,6 +109,19 @@ def plan_retry(plan: Plan, outcome: RunOutcome, report: Report) -> Plan | None:
         return None
     report(Event(kind=EventKind.STEP, message=f"Running again with the package '{missing.package}'"))
     return structs.replace(plan, spec=with_additions(plan.spec, (missing,)), additions=(*plan.additions, missing))
+
+
+def _plan_without_image(plan: Plan, error: AbsentImageError, report: Report) -> Plan | None:
+    """Return the plan without the container of an absent image, None if the image may not be replaced."""
+    if plan.request.environment_manager is not None:
+        return None
+    if not may_replace_declared(plan.request, plan.source, plan.code):
+        message = "The tree has changes, so nothing takes the place of its container"
+        hint = "Correct `image` in docker_env or fetch the image; or run with --repair, which replaces the container."
+        report(Event(kind=EventKind.WARNING, message=message, hint=hint))
+        return None
+    report(Event(kind=EventKind.WARNING, message=error.message, hint="Running again without the container"))
+    return without_container(plan, f"the declared container image is not available ({error.message})")
 
 
 def report_ways_out(plan: Plan, report: Report) -> None:
@@ -146,6 +160,7 @@ def run_plan(plan: Plan, report: Report, echo: Echo) -> RunOutcome:
             environment = prepare_environment(recorder, folder)
             command = write_command(recorder, folder, environment)
             inputs = record_inputs(recorder, folder)
+            record_key(recorder, inputs)
             execution = execute(recorder, folder, environment, command, echo, supervisor)
             failed = collect(Finished(recorder, folder, environment, inputs, execution))
             release(recorder, folder, keep=execution.ending.status is not RunStatus.FINISHED or OUTPUTS in failed)
@@ -176,6 +191,8 @@ def prepare_environment(recorder: RunRecorder, folder: RunFolder) -> Prepared:
     request, lock = lock_for_code(
         plan.backend, request, plan.scripts, recorder.report, add_missing=plan.request.add_missing
     )
+    if plan.request.repair and ".ipynb" in plan.command:
+        request, lock = notebook_tools.with_notebook_tools(plan.backend, request, lock, plan.command, recorder.report)
     if lock is not None:
         recorder.keep_file(lock.file_name, lock.text)
     environment = plan.backend.prepare(request, lock, recorder.report)
@@ -184,6 +201,8 @@ def prepare_environment(recorder: RunRecorder, folder: RunFolder) -> Prepared:
     environment = structs.replace(environment, record=record)
     if plan.request.repair:
         environment = with_own_packages(environment, request, plan.scripts, plan.backend)
+        if ".ipynb" in plan.command:
+            environment = notebook_tools.with_kernels(environment, plan.command, plan.files, recorder.folder)
     record = environment.record
     for repair in (*record.repairs[len(request.spec.repairs) :], *plan.repairs):
         recorder.report(Event(kind=EventKind.NOTICE, message=f"Repaired: {repair}"))
@@ -192,9 +211,8 @@ def prepare_environment(recorder: RunRecorder, folder: RunFolder) -> Prepared:
     recorder.set_tags({REPAIRS_TAG: "; ".join((*record.repairs, *plan.repairs)) or None})
     if record.image:
         recorder.set_tags({"mlflow.docker.image.uri": record.image, "mlflow.docker.image.id": record.digest})
-    return redirect_paths(
-        redirect_tracking(recorder, environment), {one.path: folder.project / one.file for one in plan.replacements}
-    )
+    environment = with_trace_hook(recorder, redirect_tracking(recorder, environment))
+    return redirect_paths(environment, {one.path: folder.project / one.file for one in plan.replacements})
 
 
 def redirect_tracking(recorder: RunRecorder, environment: Prepared) -> Prepared:
@@ -238,7 +256,7 @@ def execute(
 ) -> Execution:
     """Run the command to its end while its tracking socket is open, and record how it ended."""
     plan = recorder.plan
-    with open_socket(recorder) as socket, watch_opened_files(folder) as opened:
+    with open_socket(recorder) as socket, watch_opened_files(recorder, folder, command) as watched:
         variables = command_variables(recorder, folder, environment, socket)
         addresses = (socket.uri.partition("//")[2], *plan.request.serve_as)
         recorder.add(machine=describe_machine(variables), addresses=addresses)
@@ -253,6 +271,7 @@ def execute(
                 masks=(*plan.masker.masks, socket.token.encode()),
                 prepared=supervisor,
                 dead_addresses=addresses,
+                trace=tracer_file(recorder),
                 container=environment.container,
                 sharing=container_sharing(recorder, folder) if environment.container else None,
             ),
@@ -266,7 +285,7 @@ def execute(
     return Execution(
         outcome=outcome,
         ending=final,
-        opened=opened,
+        watched=watched,
         was_logged_to=socket.was_used,
         address=f"127.0.0.1:{socket.port}",
         written_runs=socket.written_runs,
@@ -300,21 +319,6 @@ def request_redactor(plan: Plan) -> Callable[[bytes], bytes] | None:
     return lambda body: redaction.redact_request(body, masker, public)
 
 
-@contextmanager
-def watch_opened_files(folder: RunFolder) -> Iterator[dict[str, bool]]:
-    """Observe which of the files outside the tree the command opens; the dict is filled after the block.
-
-    It has a path relative to the project folder, and whether the file was seen to be opened or could not be watched.
-    """
-    watch = Watch(tuple(path for path, _ in folder.provided))
-    opened: dict[str, bool] = {}
-    try:
-        yield opened
-    finally:
-        unseen = frozenset(watch.unseen)
-        opened.update((os.path.relpath(path, folder.project), path not in unseen) for path in watch.stop())
-
-
 def command_variables(
     recorder: RunRecorder, folder: RunFolder, environment: Prepared, socket: ChildSocket
 ) -> Mapping[str, str]:
@@ -334,6 +338,7 @@ def command_variables(
             **leading,
             "PROJ_RUN_ID": recorder.run_id,
             "PROJ_METRICS": str(recorder.metrics_log),
+            **trace_variables(recorder),
             **({"PROJ_RESUMED_FROM": plan.request.resumes} if plan.request.resumes else {}),
         },
         own={**plan.variables.values, **plan.entry_point.env},

@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -12,6 +14,7 @@ import pytest
 from hypothesis import settings
 
 from runner.settings import Home
+from runner.store.database import Database
 
 settings.register_profile("proj", deadline=None)  # a busy machine is no fault of the code
 settings.load_profile("proj")
@@ -52,6 +55,19 @@ def clean_room(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 def home(clean_room: Path) -> Home:
     """Return the home of proj that the test has to itself."""
     return Home(clean_room / "home")
+
+
+@pytest.fixture
+def db(home: Home) -> Iterator[Database]:
+    """Return the open database of the home."""
+    with closing(Database.open(home.database)) as database:
+        yield database
+
+
+@pytest.fixture
+def shared_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the tests of one machine share what was downloaded."""
+    monkeypatch.setenv("UV_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"proj-tests-uv-{os.getuid()}"))
 
 
 def write_tree(root: Path, files: Mapping[str, str | bytes]) -> Path:

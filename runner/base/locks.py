@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -40,6 +40,20 @@ def locked(path: Path, *, shared: bool = False, waiting: Callable[[], None] | No
             if waiting:
                 waiting()
             wait_for_lock(descriptor, shared=shared)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked_folder(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold a lock of a folder itself, which leaves no file in it; on file systems without such locks hold none."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):
+            if not try_lock(descriptor):
+                waiting()
+                wait_for_lock(descriptor)
         yield
     finally:
         os.close(descriptor)

@@ -1,7 +1,9 @@
 """``proj add`` and ``proj remove``: change the declared packages of a project, and its lock with them."""
 
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -10,7 +12,9 @@ from msgspec import Struct
 from runner.analysis.scripts import read_all
 from runner.base.files import write_atomically
 from runner.base.foreign_text import ForeignTextError, parse_toml
+from runner.base.locks import locked_folder
 from runner.base.package_names import canonical_name
+from runner.base.plurals import counted
 from runner.base.suggestions import suggestion
 from runner.cli.home import enter_home
 from runner.cli.lock import LockOptions, changes, lock_text, versions
@@ -19,7 +23,14 @@ from runner.cli.options import OFFLINE, PROJECT, project_folder
 from runner.cli.text import print_lines, print_message, show_event
 from runner.environments.backends.uv import UvBackend
 from runner.environments.declare.declared_lines import declared_lines, find_generated
-from runner.environments.declare.editing import Edit, EditedFiles, add_packages, package_name, remove_packages
+from runner.environments.declare.editing import (
+    Edit,
+    EditedFiles,
+    FirstReadFiles,
+    add_packages,
+    package_name,
+    remove_packages,
+)
 from runner.environments.declare.editing_poetry import FILE as POETRY_FILE
 from runner.environments.declare.editing_poetry import add_to_poetry, has_poetry, remove_from_poetry
 from runner.environments.declare.metadata_files import read_metadata
@@ -44,10 +55,22 @@ class Project(Struct, frozen=True, kw_only=True):
     """A project whose environment is changed."""
 
     folder: Path
-    files: FolderFiles
+    files: FirstReadFiles
     declaration: EnvironmentDeclaration
     home: Home
     environ: Mapping[str, str]
+
+    def write(self, changed: Mapping[str, bytes]) -> None:
+        """Write changed files, unless another program changed one after it was read.
+
+        Raises:
+            UsageError: one was changed; nothing is written.
+        """
+        others = self.files.changed(changed)
+        if others:
+            raise UsageError(f"{', '.join(others)} was changed meanwhile, and stays as it is now", hint="Run it again.")
+        for path, content in changed.items():
+            write_atomically(self.folder / path, content)
 
 
 def _project_options(command: Callable[..., object]) -> Callable[..., object]:
@@ -72,18 +95,16 @@ def add(packages: tuple[str, ...], folder: Path | None, entry_point: str | None)
     """  # noqa: D301  # click reads the control character
     for package in packages:
         _check_requirement(package)
-    project = _open(project_folder(folder), entry_point)
-    if (pyproject := _pyproject(project)) is not None:
-        change_uv_project(pyproject, project.home, project.environ, "add", list(packages))
-        _print_uv(project, pyproject, packages, "added")
-        return
-    if _is_poetry(project):
-        _finish_poetry(project, add_to_poetry(project.files, packages))
-        return
-    if project.declaration.kind is EnvironmentKind.NONE:
-        _declare(project, packages)
-        return
-    _change(project, packages, add_packages)
+    with _open(project_folder(folder), entry_point) as project:
+        if (pyproject := _pyproject(project)) is not None:
+            change_uv_project(pyproject, project.home, project.environ, "add", list(packages))
+            _print_uv(project, pyproject, packages, "added")
+        elif _is_poetry(project):
+            _finish_poetry(project, add_to_poetry(project.files, packages))
+        elif project.declaration.kind is EnvironmentKind.NONE:
+            _declare(project, packages)
+        else:
+            _change(project, packages, add_packages)
 
 
 @click.command("remove")
@@ -98,17 +119,16 @@ def remove(packages: tuple[str, ...], folder: Path | None, entry_point: str | No
     Examples:
       proj remove tqdm
     """  # noqa: D301  # click reads the control character
-    project = _open(project_folder(folder), entry_point)
-    if (pyproject := _pyproject(project)) is not None:
-        change_uv_project(pyproject, project.home, project.environ, "remove", list(packages))
-        _print_uv(project, pyproject, packages, "removed")
-        return
-    if _is_poetry(project):
-        _finish_poetry(project, remove_from_poetry(project.files, packages))
-        return
-    if project.declaration.kind is EnvironmentKind.NONE:
-        raise UsageError("The project declares no environment, so there is nothing to remove")
-    _change(project, packages, remove_packages)
+    with _open(project_folder(folder), entry_point) as project:
+        if (pyproject := _pyproject(project)) is not None:
+            change_uv_project(pyproject, project.home, project.environ, "remove", list(packages))
+            _print_uv(project, pyproject, packages, "removed")
+        elif _is_poetry(project):
+            _finish_poetry(project, remove_from_poetry(project.files, packages))
+        elif project.declaration.kind is EnvironmentKind.NONE:
+            raise UsageError("The project declares no environment, so there is nothing to remove")
+        else:
+            _change(project, packages, remove_packages)
 
 
 def _check_requirement(text: str) -> None:
@@ -117,24 +137,29 @@ def _check_requirement(text: str) -> None:
     try:
         Requirement(text)
     except InvalidRequirement as error:
-        reason = str(error).splitlines()[0]
+        if re.fullmatch(r"[\w.\[\]-]+=[^=]+", text):
+            meant = text.replace("=", "==")
+            raise UsageError(f"'{text}' is not a requirement", hint=f"Did you mean '{meant}'?") from None
         raise UsageError(
-            f"'{text}' is not a requirement: {reason}",
+            f"'{text}' is not a requirement: {str(error).splitlines()[0]}",
             hint="Examples: tqdm, 'tqdm<5', 'pandas[excel]>=2', 'name @ git+https://host/repository'.",
         ) from None
 
 
-def _open(folder: Path, entry_point: str | None) -> Project:
-    files = FolderFiles(folder)
-    manifest = read_manifest(files)
-    own = find_entry_point(manifest, entry_point, files).environment if entry_point else None
-    return Project(
-        folder=folder,
-        files=files,
-        declaration=own or manifest.environment,
-        home=enter_home(writing=True),
-        environ=offline_environment(os.environ),
-    )
+@contextmanager
+def _open(folder: Path, entry_point: str | None) -> Iterator[Project]:
+    """Open a project; another command that changes its environment waits until the end of the block."""
+    with locked_folder(folder, lambda: print_message("waiting for another command that changes this project")):
+        files = FirstReadFiles(FolderFiles(folder))
+        manifest = read_manifest(files)
+        own = find_entry_point(manifest, entry_point, files).environment if entry_point else None
+        yield Project(
+            folder=folder,
+            files=files,
+            declaration=own or manifest.environment,
+            home=enter_home(writing=True),
+            environ=offline_environment(os.environ),
+        )
 
 
 def _pyproject(project: Project) -> Path | None:
@@ -162,7 +187,7 @@ def _finish_poetry(project: Project, edit: Edit) -> None:
         spec = read_metadata(POETRY_FILE, edited)
         if spec is not None:
             _resolve(project, spec, edited)
-        write_atomically(project.folder / POETRY_FILE, edit.changed[POETRY_FILE])
+        project.write(edit.changed)
     for text in edit.texts:
         print_lines(text)
     if edit.changed and project.files.read("poetry.lock") is not None:
@@ -275,8 +300,7 @@ def _finish(project: Project, spec: AnySpec, before: LockPair | None, edit: Edit
         written[before.path] = text.encode()
     elif isinstance(spec, PythonSpec) and not spec.refusal:
         now = _resolve(project, spec, edited)
-    for path, content in written.items():
-        write_atomically(project.folder / path, content)
+    project.write(written)
     for text in edit.texts:
         print_lines(text)
     if before and before.found:
@@ -286,7 +310,9 @@ def _finish(project: Project, spec: AnySpec, before: LockPair | None, edit: Edit
     elif now is None:
         print_message("the packages were not resolved, because the file can't be mapped to the Python index")
     else:
-        print_message(f"{len(versions(now))} packages satisfy it; the project has no lock: 'proj lock' writes one")
+        print_message(
+            f"{counted(len(versions(now)), 'package')} resolved; the project has no lock: 'proj lock' writes one"
+        )
     if project.files.read("conda-lock.yml") is not None:
         print_message("conda-lock.yml no longer matches: 'proj lock --format conda-lock' updates it")
 

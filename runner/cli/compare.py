@@ -1,11 +1,13 @@
 """``proj compare``: shows the differences between runs."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 
 import click
 import msgspec
 
+from runner.base.plurals import counted
 from runner.cli import completions
 from runner.cli.options import reads_runs
 from runner.cli.run_source import open_runs
@@ -13,7 +15,7 @@ from runner.cli.tables import Layout, is_number, longest_number, print_table, te
 from runner.cli.text import print_lines, print_message, printable
 from runner.errors import SnapshotError, UsageError
 from runner.model import RunRecord
-from runner.runs.comparison import Line, compare_runs
+from runner.runs.comparison import OUTPUTS, SOURCES, Line, compare_runs
 from runner.runs.reader import RunReader
 from runner.settings import Home, open_home
 from runner.source.restoring import FileChange, changes_between, patch_between
@@ -45,12 +47,17 @@ Changes = Mapping[str, tuple[FileChange, ...]]
 def compare(
     run: tuple[str, ...], everything: bool, code: bool, tracking_uri: str | None, local: bool, as_json: bool
 ) -> None:
-    """Show the differences between runs: parameters, metrics, code, environment, packages and inputs.
+    """Show the differences between runs: parameters, metrics, code, environment, packages, files and machine.
 
     Up to four runs are columns; more runs are rows. Changed files are compared with the first run.
-    """
+
+    \b
+    Examples:
+      proj compare latest latest~1
+      proj compare 7f3a 91bc --code
+    """  # noqa: D301  # click reads the control character
     if len(run) == 1:
-        raise UsageError("A comparison needs at least two runs")
+        raise UsageError("A comparison needs at least two runs", hint="`proj show RUN` shows one.")
     if code and len(run) != 2:  # noqa: PLR2004
         raise UsageError("--code compares exactly two runs")
     with open_runs(tracking_uri, local=local) as reader:
@@ -71,7 +78,7 @@ def compare(
         shown = (*lines, *files) if everything else (*_shortened(records, lines), *files[:_ROWS])
         _print(records, shown)
         if len(files) > _ROWS and not everything:
-            print_message(f"… and {len(files) - _ROWS} more files; --all shows them")
+            print_message(f"… and {counted(len(files) - _ROWS, 'more file')}; --all shows them")
 
 
 def _print_patch(reader: RunReader, references: Sequence[str]) -> None:
@@ -128,14 +135,25 @@ def _counts(change: FileChange) -> str:
 
 
 def _shortened(records: Sequence[RunRecord], lines: tuple[Line, ...]) -> tuple[Line, ...]:
-    """Replace the lines of packages by one summary line if there are many."""
-    packages = [line for line in lines if line.section == "packages"]
-    if len(packages) <= _ROWS:
-        return lines
-    counts = tuple(f"{len(record.environment.packages) if record.environment else 0} installed" for record in records)
-    summary = Line(section="packages", name=f"{len(packages)} differ; --all shows them", values=counts)
-    first = lines.index(packages[0])
-    return (*lines[:first], summary, *lines[first + len(packages) :])
+    """Replace the lines of a section by one summary line if there are many, or if they repeat what others say."""
+    totals: Mapping[str, Callable[[RunRecord], str]] = {
+        "packages": lambda record: f"{len(record.environment.packages) if record.environment else 0} installed",
+        OUTPUTS: lambda record: f"{len(record.outputs)} files",
+        SOURCES: _count_sources,
+    }
+    for section, total in totals.items():
+        found = [line for line in lines if line.section == section]
+        if len(found) > (0 if section == SOURCES else _ROWS):
+            count = "1 differs; --all shows it" if len(found) == 1 else f"{len(found)} differ; --all shows them"
+            summary = Line(section=section, name=count, values=tuple(map(total, records)))
+            first = lines.index(found[0])
+            lines = (*lines[:first], summary, *lines[first + len(found) :])
+    return lines
+
+
+def _count_sources(record: RunRecord) -> str:
+    counts = Counter(parameter.source for parameter in record.parameters)
+    return ", ".join(f"{count} {source}" for source, count in sorted(counts.items()))
 
 
 def _print(records: Sequence[RunRecord], lines: Sequence[Line]) -> None:
@@ -166,7 +184,7 @@ def _print_stacked(heads: Sequence[str], lines: Sequence[Line]) -> None:
 
 def _print_rows(records: Sequence[RunRecord], lines: Sequence[Line], changes: Changes) -> None:
     """Print one row for each run, with a column for each value that differs; packages are left out."""
-    shown = [line for line in lines if line.section != "packages"]
+    shown = [line for line in lines if line.section not in ("packages", OUTPUTS, SOURCES)]
     names = [line.name for line in shown]
     order = {"metrics": 0, "parameters": 1, "run": 2, "code": 3, "environment": 4, "inputs": 5}
     shown.sort(key=lambda line: order.get(line.section, len(order)))
@@ -189,21 +207,22 @@ def _print_rows(records: Sequence[RunRecord], lines: Sequence[Line], changes: Ch
     dropped = print_table(titles, list(zip(*columns, strict=True)), layout=layout)
     if dropped:
         print_message(f"not shown: {', '.join(map(printable, dropped))}; use a wider terminal or --json")
-    packages = sum(line.section == "packages" for line in lines)
-    if packages:
-        print_message(f"{packages} packages differ; compare two of the runs, or use --json, to see them")
+    for section in ("packages", OUTPUTS):
+        count = sum(line.section == section for line in lines)
+        if count:
+            print_message(f"{section} that differ: {count}; compare two of the runs, or use --json, to see them")
 
 
 def _short(section: str, value: str | float | None) -> str:
     text = "-" if value is None else f"{value:.6g}" if isinstance(value, float) else value
-    return text.removeprefix("sha256 ")[:_SHORT] if section in ("code", "environment", "inputs") else text
+    return text.removeprefix("sha256 ")[:_SHORT] if section in ("code", "environment", "inputs", OUTPUTS) else text
 
 
 def _summary(files: Sequence[FileChange]) -> str:
     if len(files) < 2:  # noqa: PLR2004
         return "".join(f"{one.path} {_counts(one)}" for one in files)
     added, removed = sum(one.added or 0 for one in files), sum(one.removed or 0 for one in files)
-    return f"{len(files)} files +{added} {_MINUS}{removed}"
+    return f"{counted(len(files), 'file')} +{added} {_MINUS}{removed}"
 
 
 def _cells(values: tuple[str | float | None, ...]) -> list[str]:

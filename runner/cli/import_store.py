@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from runner.base.plurals import counted
 from runner.cli import completions
 from runner.cli.bundle_use import (
     ALLOW_ADDRESSES,
@@ -111,12 +112,12 @@ def _print_counts(summary: Summary) -> None:
         if count.total:
             own = _TAKEN if count is summary.model_versions else _OWN
             print_lines(f"  {title}: {_described(count, own)}")
-    print_lines(f"  {summary.points} new points of metrics")
+    print_lines(f"  {counted(summary.points, 'new point')} of metrics")
     copied = summary.artifacts
-    print_lines(f"  {copied.files} new artifacts ({size(copied.size)})")
+    print_lines(f"  {counted(copied.files, 'new artifact')} ({size(copied.size)})")
     if summary.elsewhere:
         owners, first = len(summary.elsewhere), printable(summary.elsewhere[0])
-        print_lines(f"  artifacts of {owners} runs and models are not on this machine and were not copied: {first}")
+        print_lines(f"  artifacts of runs and models ({owners:,}) are not on this machine and were not copied: {first}")
         if any(uri.startswith(f"{PROXIED}:") for uri in summary.elsewhere):
             click.echo("  --artifacts-destination DIR sets the folder in which their server stores them")
     if summary.is_empty:

@@ -9,8 +9,9 @@ from typing import TypeVar
 import click
 
 from runner.base.durations import seconds_of
+from runner.base.nearest_manifest import folder_with_manifest
 from runner.base.tags import NOTE_TAG, RUN_NAME_TAG
-from runner.cli.text import printable
+from runner.cli.text import print_message, printable
 from runner.errors import UsageError
 from runner.store.rules import check_name, check_value
 
@@ -39,6 +40,23 @@ def reads_runs(command: Command) -> Command:
     return uri(local(command))
 
 
+def read_pairs(option: str, assignments: object) -> dict[str, str]:
+    """Return the values of a repeatable option that takes NAME=VALUE, by name.
+
+    Raises:
+        UsageError: an assignment is not NAME=VALUE, or a name is given twice.
+    """
+    given: dict[str, str] = {}
+    for assignment in assignments if isinstance(assignments, tuple) else ():
+        name, equals, value = assignment.partition("=")
+        if not (name and equals and value):
+            raise UsageError(f"{option} takes NAME=VALUE, not {assignment!r}")
+        if name in given:
+            raise UsageError(f"{option} {name} is given twice")
+        given[name] = value
+    return given
+
+
 PROJECT = click.option(
     "--project",
     "folder",
@@ -52,13 +70,16 @@ def project_folder(folder: Path | None) -> Path:
     """Return the folder that ``--project`` names, else the nearest one with a manifest, else the current one."""
     if folder is not None:
         return folder
-    here = Path.cwd()
-    for above in (here, *here.parents):
-        if any(name.lower() == "mlproject" for name in os.listdir(above)):  # noqa: PTH208  # names only
-            return Path(os.path.relpath(above))
-        if (above / ".git").exists():
-            break
-    return Path()
+    return folder_with_manifest(Path()) or Path()
+
+
+def project_at(folder: Path) -> Path:
+    """Return a folder with a manifest, or the nearest one above it, and say if it is above; else the folder itself."""
+    found = folder_with_manifest(folder)
+    if found is None or found == folder:
+        return folder
+    print_message(f"i The project is {found}, which has an MLproject", fg="blue")
+    return found
 
 
 def read_age(text: str) -> float:

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping
 import click
 import msgspec
 
+from runner.base.plurals import counted
 from runner.cli import completions
 from runner.cli.git_sharing import push_to_git
 from runner.cli.output import open_store, size
 from runner.cli.progress_line import showing_progress
 from runner.cli.run_search import find_records, read_search, searches_runs
-from runner.cli.text import print_lines, print_message, printable, show_error, show_event
+from runner.cli.text import print_lines, print_message, print_warning, printable, show_error, show_event
 from runner.errors import ProjError, RemoteError, UsageError
 from runner.runs.local import LocalReader
 from runner.settings import is_offline
@@ -78,7 +79,12 @@ def push_runs(names: tuple[str, ...], uri: str | None, code: bool | None, as_jso
 @click.option("--to", "uri", metavar="URI", help="Send only to this server; the URI may have its password.")
 @click.option("--json", "as_json", is_flag=True, help="Print the runs as a JSON list.")
 def sync(dry_run: bool, uri: str | None, as_json: bool) -> int:
-    """Send runs to tracking servers that could not be sent before, because of a lost connection or an interruption."""
+    """Send runs to tracking servers that could not be sent before, because of a lost connection or an interruption.
+
+    \b
+    Examples:
+      proj sync
+    """  # noqa: D301  # click reads the control character
     with open_store() as (database, home):
         uris = _known_uris(uri)
         waiting = [one for one in sync_state.waiting_runs(database) if uri is None or one.server in uris]
@@ -140,14 +146,15 @@ def _refuse_offline() -> None:
 
 def _print_pushed(pushed: Pushed) -> None:
     sent = msgspec.structs.asdict(pushed.sent)
-    counts = ", ".join(f"{sent[kind]} {kind if sent[kind] != 1 else kind[:-1]}" for kind in _KINDS if sent[kind])
+    counts = ", ".join(counted(sent[kind], kind[:-1]) for kind in _KINDS if sent[kind])
     volume = f" ({size(pushed.sent.bytes)})" if pushed.sent.bytes else ""
     print_message(f"run {pushed.run_id[:8]}: {counts or 'nothing new'}{volume}")
     print_message(f"  {printable(pushed.url)}")
     for one in pushed.files_left_out[:_SHOWN]:
-        print_message(f"! not sent: {printable(one)}", fg="yellow")
+        print_warning(f"not sent: {printable(one)}")
     if len(pushed.files_left_out) > _SHOWN:
-        print_message(f"! and {len(pushed.files_left_out) - _SHOWN} more files were not sent; see --json", fg="yellow")
+        left = counted(len(pushed.files_left_out) - _SHOWN, "more file")
+        print_warning(f"{left} not sent; see --json")
 
 
 def _exit_code(done: Iterable[Pushed]) -> int:

@@ -21,20 +21,23 @@ from runner.cli.bundle_use import (
     require_signature,
     take,
 )
+from runner.cli.explain import BUDGET, print_causes, read_budget, read_number
 from runner.cli.home import enter_home, warn_of_lost_store
 from runner.cli.latest_run import latest_run
-from runner.cli.options import OFFLINE
+from runner.cli.options import OFFLINE, read_pairs
 from runner.cli.progress_line import showing_progress
 from runner.cli.run_choice import check_target
 from runner.cli.tables import print_table
 from runner.cli.text import print_lines, print_message, printable, show_event, show_hints_once
 from runner.errors import UsageError
+from runner.explanation.explaining import ExplainRequest, explain
+from runner.model import Report
 from runner.process import Echo
 from runner.reproduction.junit import junit_xml
 from runner.reproduction.reproducing import ReproduceRequest
 from runner.reproduction.reproducing import reproduce as reproduce_run
 from runner.reproduction.verdict import Comparison, InputState, Reproduction, Value, Verdict
-from runner.settings import Home
+from runner.settings import Home, open_home
 from runner.store.database import Database
 
 _SHOWN = 20
@@ -42,22 +45,6 @@ _SHOWN = 20
 
 
 _Options = Mapping[str, str | bool | float | tuple[str, ...] | Path | None]
-
-
-def _number(value: object) -> float | None:
-    return value if isinstance(value, float) else None
-
-
-def _pairs(option: str, assignments: object) -> dict[str, str]:
-    given: dict[str, str] = {}
-    for assignment in assignments if isinstance(assignments, tuple) else ():
-        name, equals, value = assignment.partition("=")
-        if not (name and equals and value):
-            raise UsageError(f"{option} takes NAME=VALUE, not {assignment!r}")
-        if name in given:
-            raise UsageError(f"{option} {name} is given twice")
-        given[name] = value
-    return given
 
 
 @click.command("reproduce")
@@ -74,6 +61,8 @@ def _pairs(option: str, assignments: object) -> dict[str, str]:
 @ALLOWED_SIGNERS
 @SIGNED
 @click.option("--junit", metavar="FILE", help="Also write the verdict as a JUnit file (.xml).")
+@click.option("--explain", "explained", is_flag=True, help="If the results differ, find the cause by further runs.")
+@BUDGET
 @OFFLINE
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON; the command's output goes to stderr.")
 def reproduce(run: str | None, as_json: bool, **options: str | bool | float | tuple[str, ...] | Path | None) -> int:
@@ -85,17 +74,18 @@ def reproduce(run: str | None, as_json: bool, **options: str | bool | float | tu
     \b
     Examples:
       proj reproduce latest --rtol 1e-6
+      proj reproduce 7f3a --explain --budget 30m
       proj reproduce run.zip
       proj reproduce --latest --entry-point main --junit numbers.xml
     """
     run = _choose_run(run, options["entry_point"], latest=bool(options["latest"]))
     request = ReproduceRequest(
         run=run,
-        inputs=_pairs("--input", options["moved"]),
+        inputs=read_pairs("--input", options["moved"]),
         allow_changed_inputs=bool(options["allow_changed_inputs"]),
-        parameters=_pairs("-P", options["secrets"]),
-        rtol=_number(options["rtol"]),
-        atol=_number(options["atol"]),
+        parameters=read_pairs("-P", options["secrets"]),
+        rtol=read_number(options["rtol"]),
+        atol=read_number(options["atol"]),
     )
     junit = None if options["junit"] is None else str(options["junit"])
     check_target(junit, ".xml")
@@ -104,11 +94,16 @@ def reproduce(run: str | None, as_json: bool, **options: str | bool | float | tu
     if bundle is None:
         Database.check(home.database)
     warn_of_lost_store(home)
+    budget = read_budget(options["budget"])
+    report = show_hints_once(show_event)
     if bundle is None:
         with showing_progress():
-            found = reproduce_run(request, home, show_hints_once(show_event), Echo.STDERR)
+            found = reproduce_run(request, home, report, Echo.STDERR)
     else:
         found = _reproduce_bundle(bundle, request, home, options)
+    if options["explained"]:
+        with showing_progress():
+            found = _explained(found, request, budget, report)
     if junit is not None:
         write_atomically(Path(junit), junit_xml(found))
     if as_json:
@@ -144,6 +139,26 @@ def _reproduce_bundle(path: Path, request: ReproduceRequest, home: Home, options
     return reproduce_run(request, home, report, Echo.STDERR, approve)
 
 
+def _explained(found: Reproduction, request: ReproduceRequest, budget: float, report: Report) -> Reproduction:
+    """Return a reproduction with the causes of its differences."""
+    if found.run_id is None or found.verdict is Verdict.NOTHING_TO_COMPARE or found.verdict.is_reproduced:
+        return structs.replace(found, causes=(), undecided=None)
+    why = explain(
+        ExplainRequest(
+            original=found.original,
+            other=found.run_id,
+            inputs=request.inputs,
+            parameters=request.parameters,
+            rtol=request.rtol,
+            atol=request.atol,
+            budget=budget,
+        ),
+        open_home(),
+        report,
+    )
+    return structs.replace(found, causes=why.causes, undecided=why.undecided)
+
+
 def print_reproduction(found: Reproduction) -> None:
     """Print a verdict with its reasons for people: what differs first, then what is equal."""
     by = f", reproduced by run {found.run_id[:8]}" if found.run_id else ""
@@ -160,6 +175,10 @@ def print_reproduction(found: Reproduction) -> None:
         print_lines(f"  and {len(parts) - len(shown)} more that are identical")
     for rule in found.tolerance:
         print_lines(f"  allowed: {rule}")
+    if found.causes:
+        print_causes(found.causes)
+    if found.undecided:
+        print_lines(f"  not decided: {found.undecided}")
     if found.run_id:
         print_message(f"  next: proj compare {found.original[:8]} {found.run_id[:8]}")
     elif found.inputs:

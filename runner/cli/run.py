@@ -26,6 +26,7 @@ from runner.plan import Plan, make_plan
 from runner.plan_record import describe_plan
 from runner.process import Echo, Release, start_detached
 from runner.record import RunOutcome
+from runner.reuse import SameRun, find_same_run
 from runner.server.run.redirects import read_served
 from runner.settings import Home
 from runner.store.database import Database
@@ -140,6 +141,11 @@ def _addresses(assignments: tuple[str, ...]) -> tuple[str, ...]:
     help="Record in the run what the code logs to this address; repeatable.",
 )
 @click.option("--tracking-uri", metavar="URI", help="Also record on this MLflow server. [default: MLFLOW_TRACKING_URI]")
+@click.option(
+    "--trace/--no-trace",
+    default=None,
+    help="--trace lets the kernel report all opened files (Linux); --no-trace observes none.",
+)
 @click.option("--in-place", is_flag=True, help="Run in the project folder itself, not in a frozen copy.")
 @OFFLINE
 @click.option(
@@ -148,6 +154,7 @@ def _addresses(assignments: tuple[str, ...]) -> tuple[str, ...]:
     help="Continue an interrupted run: its code, environment, parameters and outputs.",
     shell_complete=completions.runs,
 )
+@click.option("--reuse", is_flag=True, help="Return the finished run of the same code, environment and inputs, if any.")
 @click.option("--detach", is_flag=True, help="Run in the background, also after a logout; see proj ps, log -f, stop.")
 @click.option("--no-tty", is_flag=True, help="Give the command no terminal: no colours, no progress bars.")
 @click.option("--dry-run", is_flag=True, help="Print the plan; build, run and record nothing.")
@@ -165,7 +172,13 @@ def run(
 
     PROJECT is a folder, a git URL, a bare repository or a zip archive; #sub/dir names a folder inside it.
     A command after -- runs instead of an entry point: proj run . -- python train.py --epochs 3
-    """
+
+    \b
+    Examples:
+      proj run . -P alpha=0.5
+      proj run https://github.com/mlflow/mlflow-example -v master
+      proj run . -e evaluate --detach
+    """  # noqa: D301  # click reads the control character
     request = structs.replace(
         _request(assignments, options),
         container_options=_engine_options(engine_options),
@@ -180,6 +193,8 @@ def run(
     if interrupted is not None:
         request = resume.resume_request(request, interrupted)
     report = show_hints_once(show_event)
+    if options["reuse"] and (detach or dry_run or request.resumes is not None):
+        raise UsageError("--reuse can't be combined with --detach, --dry-run or --resume")
     if detach and not dry_run:
         return _run_detached(request, home, report, as_json=as_json)
     with showing_progress():
@@ -187,7 +202,11 @@ def run(
         if dry_run:
             print_plan(describe_plan(plan), plan.request.experiment_id, as_json)
             return 0
-        outcome = run_with_repairs(plan, report, choose_echo(as_json=as_json, no_tty=bool(options["no_tty"])))
+        same = find_same_run(plan, report) if options["reuse"] else None
+        echo = choose_echo(as_json=as_json, no_tty=bool(options["no_tty"]))
+        outcome = run_with_repairs(plan, report, echo) if same is None else same
+    if isinstance(outcome, SameRun):
+        return _print_same(outcome, plan, as_json=as_json)
     return _finish(plan, outcome, as_json=as_json)
 
 
@@ -220,6 +239,17 @@ def _finish(plan: Plan, outcome: RunOutcome, *, as_json: bool) -> int:
     print_outcome(outcome.record, plan.source.project, is_explained=outcome.error is not None)
     notification.notify(outcome.record)
     return outcome.exit_code
+
+
+def _print_same(same: SameRun, plan: Plan, *, as_json: bool) -> int:
+    """Print the record of a finished run in place of a new one, and return its exit code."""
+    with read_store() as (database, _):
+        record = read_record(database, same.run_id, plan.home)
+    print_message(f"i The same as {same.text}, which is reused: nothing is started", fg="blue")
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(record), indent=2))
+    print_outcome(record, plan.source.project)
+    return record.exit_code or 0
 
 
 def _run_detached(request: RunRequest, home: Home, report: Report, *, as_json: bool) -> int:
@@ -265,6 +295,7 @@ def _request(assignments: tuple[str, ...], options: dict[str, Option]) -> RunReq
         tracking_uri=_text(options, "tracking_uri"),
         environment_manager=_text(options, "env_manager"),
         in_place=bool(options["in_place"]),
+        trace=None if options["trace"] is None else bool(options["trace"]),
         repair=options["repair"] is not False,
         replace_declared=options["repair"] is True,
         add_missing=bool(options["add_missing"]),

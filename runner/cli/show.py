@@ -7,6 +7,7 @@ import click
 import msgspec
 from msgspec import structs
 
+from runner.base.plurals import counted
 from runner.base.tags import LATER_COMMIT_TAG, REPRODUCES_TAG, REPRODUCTIONS_TAG, VERDICT_TAG
 from runner.cli import completions
 from runner.cli.code import clone_command
@@ -14,7 +15,7 @@ from runner.cli.columns import own_tags
 from runner.cli.options import reads_runs
 from runner.cli.output import declaration_summary, duration, local_time, size
 from runner.cli.run_source import open_runs
-from runner.cli.show_relations import artifact_lines, dataset_lines, model_lines, nested_lines
+from runner.cli.show_relations import artifact_lines, dataset_lines, model_lines, nested_lines, observed_lines
 from runner.cli.text import print_lines, printable
 from runner.model import FileRecord, RunRecord
 from runner.provenance.outputs import kept_as
@@ -41,7 +42,12 @@ def show(run: str, everything: bool, tracking_uri: str | None, local: bool, as_j
     """Show RUN with its files, models, parent and nested runs.
 
     RUN is an id, the beginning of an id, a name, `latest`, `latest~1` or `@TAG`.
-    """
+
+    \b
+    Examples:
+      proj show latest
+      proj show 7f3a --json
+    """  # noqa: D301  # click reads the control character
     summary = None
     pages: list[str] = []
     is_here = False
@@ -109,6 +115,7 @@ def _sections(shown: Shown) -> Iterator[tuple[str, list[str]]]:
     names = sorted(record.metrics, key=lambda name: name != shown.primary)
     yield "metrics", [f"{printable(name)} = {record.metrics[name]:.10g}" for name in names]
     yield "inputs", _files(record.inputs, everything=everything)
+    yield "observed inputs", observed_lines(record, everything=everything)
     yield "datasets", dataset_lines(relations)
     yield "models", model_lines(relations)
     yield "artifacts", artifact_lines(relations.artifacts, everything=everything)
@@ -183,7 +190,7 @@ def _changed(record: RunRecord, way: str) -> list[str]:
     if code is None or not code.dirty or not code.commit:
         return []
     count = len(code.changed_files)
-    files = "1 file" if count == 1 else f"{count} files"
+    files = counted(count, "file")
     shown = [f"  {printable(path)}" for path in code.changed_files[:_FILES]]
     more = [f"  … and {count - _FILES} more"] if count > _FILES else []
     return [f"differs from commit {code.commit[:10]} in {files}{way}", *shown, *more]

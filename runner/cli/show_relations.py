@@ -2,8 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
+from runner.base.plurals import counted
 from runner.cli.output import size
 from runner.cli.text import printable
+from runner.model import RunRecord
+from runner.observed import InputRole, ObservedInput
 from runner.runs.reader import ArtifactEntry, RunRelations
 
 _SHOWN = 20
@@ -50,7 +53,7 @@ def _folder(files: Sequence[tuple[list[str], int]], depth: int, *, everything: b
 
 
 def _count(count: int) -> str:
-    return "1 file" if count == 1 else f"{count} files"
+    return counted(count, "file")
 
 
 def dataset_lines(relations: RunRelations) -> list[str]:
@@ -81,3 +84,28 @@ def nested_lines(relations: RunRelations, *, everything: bool) -> list[str]:
     ]
     more = len(relations.children) - len(shown)
     return [*shown, f"… and {more} more; proj list --tree"] if more else shown
+
+
+def observed_lines(record: RunRecord, *, everything: bool) -> list[str]:
+    """Return the observed inputs by role, and how complete they are; without ``everything`` files of the tree count."""
+    observed = record.observed
+    if observed is None:
+        return []
+    lines = []
+    for role in InputRole:
+        found = [one for one in observed.inputs if one.role is role]
+        most = len(found) if everything else 0 if role is InputRole.PROJECT else _SHOWN
+        lines += [f"{role.value:13} {_observed(one, everything=everything)}" for one in found[:most]]
+        if len(found) > most:
+            lines.append(f"{role.value:13} {'… and ' if most else ''}{_count(len(found) - most)}{' more' * bool(most)}")
+    if not observed.inputs:
+        lines.append("none")
+    complete = "every opened file was seen" if observed.inputs_complete else "; ".join(observed.reasons)
+    return [*lines, f"{'complete' if observed.inputs_complete else 'incomplete':13} {printable(complete)}"]
+
+
+def _observed(one: ObservedInput, *, everything: bool) -> str:
+    digest = f"  sha256 {one.sha256[:12]}" if one.sha256 else ""
+    state = f"  {one.state}" if one.state else ""
+    ways = f"  ({', '.join(one.seen)})" if everything else ""
+    return f"{printable(one.path)}{'' if one.size is None else f'  {size(one.size)}'}{digest}{state}{ways}"

@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from runner.base.findings import Finding, Progress
+from runner.base.plurals import counted
 from runner.bundles.signing import Signature
 from runner.cli import completions
 from runner.cli.bundle_use import (
@@ -111,7 +112,9 @@ def _print(finding: Finding, *, is_first: bool, as_json: bool) -> None:
 def _summary(count: int, left: int, *, repair: bool) -> str:
     if not count:
         return "no damage found"
-    result = f"{count - left} of {count} damaged items repaired" if repair else f"{count} damaged items"
+    result = (
+        f"{count - left} of {counted(count, 'damaged item')} repaired" if repair else counted(count, "damaged item")
+    )
     return result if repair or not left else f"{result}; --repair repairs them where possible"
 
 

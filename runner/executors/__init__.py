@@ -6,6 +6,7 @@ from runner.executors.container import ContainerExecutor, check_options
 from runner.executors.contract import Capabilities, ExecutionRequest, Executor, Sharing
 from runner.executors.local import LocalExecutor
 from runner.executors.orphaned_containers import remove_orphaned_containers
+from runner.executors.tracing import check_trace
 from runner.executors.variables import child_environment
 
 EXECUTORS: Mapping[str, Executor] = {"local": LocalExecutor(), "container": ContainerExecutor()}
@@ -18,6 +19,7 @@ __all__ = [
     "Executor",
     "Sharing",
     "check_options",
+    "check_trace",
     "child_environment",
     "remove_orphaned_containers",
 ]

@@ -24,6 +24,9 @@ RESERVED_OPTIONS = ("name", "rm", "d", "detach", "cidfile", "restart", "sig-prox
 _NETWORK = ("network", "net")
 _REFUSED_BY_ENGINE = 125
 _REFUSAL = r"^(Error: |docker: |unknown (shorthand )?flag: |.*Error response from daemon|(See|Run) '.* --help')"
+_NOT_STARTED = r"^(Error: (setting up CDI devices|(\w+: )?OCI runtime|crun: |runc: )|docker: )"
+"""How engines refuse with an exit code that a shell has for a command that it can't start."""
+_NO_GPU = r"CDI device|could not select device driver|nvidia"
 # Variables that the client of an engine reads itself. A different value for the container goes on its command line.
 _CLIENT_VARIABLES = (
     *("PATH", "HOME", "TMPDIR", "LD_*", "DYLD_*", "XDG_*", "DBUS_*", "SSH_*", "SSL_*", "GODEBUG"),
@@ -219,18 +222,18 @@ def _raise_if_refused(outcome: Outcome, request: ExecutionRequest, container: Co
     Raises:
         ExecutionError: the container was not started.
     """
-    if outcome.exit_code != _REFUSED_BY_ENGINE or outcome.stopped_by or request.log is None:
+    pattern = {_REFUSED_BY_ENGINE: _REFUSAL, 126: _NOT_STARTED, 127: _NOT_STARTED}.get(outcome.exit_code)
+    if pattern is None or outcome.stopped_by or request.log is None:
         return
     try:
         last = request.log.read_text(encoding="utf-8", errors="replace")[-4000:].strip()
     except OSError:  # no log, as on a full disk: treat the exit code as the command's
         return
-    if re.search(_REFUSAL, last, re.MULTILINE):
-        raise ExecutionError(
-            f"the container of '{container.name}' can't be started",
-            context=last,
-            hint="Check the -A options, and `volumes` and `gpus` of docker_env.",
-        )
+    if re.search(pattern, last, re.MULTILINE):
+        hint = "Check the -A options, and `volumes` and `gpus` of docker_env."
+        if container.gpus and re.search(_NO_GPU, last):
+            hint = "The engine has no such GPU: leave `gpus` out of docker_env, or set up the engine for GPUs."
+        raise ExecutionError(f"the container of '{container.name}' can't be started", context=last, hint=hint)
 
 
 def _without_usage(outcome: Outcome) -> Outcome:

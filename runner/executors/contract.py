@@ -17,6 +17,8 @@ class Capabilities(Struct, frozen=True, kw_only=True):
 
     runs_images: bool = False
     """Whether it runs commands in a container image."""
+    traces: bool = False
+    """Whether it can let the kernel report the files that a command opens."""
 
 
 class Sharing(Struct, frozen=True, kw_only=True):
@@ -56,6 +58,8 @@ class ExecutionRequest(Struct, frozen=True, kw_only=True):
     container: ContainerRun | None = None
     sharing: Sharing | None = None
     dead_addresses: tuple[str, ...] = ()
+    trace: Path | None = None
+    """The file to which the kernel's reports of opened files are written; None if the command is not traced."""
 
 
 class Executor(Protocol):

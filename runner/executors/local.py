@@ -9,7 +9,7 @@ class LocalExecutor:
     """Runs a command on this machine, in the run folder."""
 
     name = "local"
-    capabilities = Capabilities()
+    capabilities = Capabilities(traces=True)
 
     def why_not(self, environment: EnvironmentDeclaration) -> str | None:
         """Return the reason why a command can't run on this machine, None if it can."""
@@ -33,6 +33,7 @@ class LocalExecutor:
                 grace=request.grace,
                 masks=request.masks,
                 dead_addresses=request.dead_addresses,
+                trace=request.trace,
             ),
             request.prepared,
         )

@@ -12,8 +12,10 @@ from runner.manifest.files import near_file, tidy_path
 from runner.model import EntryPoint, Manifest, ProjectFiles
 
 if TYPE_CHECKING:
+    from runner.analysis import notebooks
     from runner.manifest import parser
 else:
+    notebooks = LazyModule("runner.analysis.notebooks")
     parser = LazyModule("runner.manifest.parser")
 
 MAIN = "main"
@@ -35,11 +37,12 @@ def find_entry_point(manifest: Manifest, name: str | None, files: ProjectFiles) 
     if entry is not None:
         raise_errors(entry.faults)
         return entry
-    command = _script_command(name)
+    path = tidy_path(name)
+    content = files.read(path)
+    command = _script_command(name, content or b"")
     if command is None:
         raise _unknown(manifest, name, files)
-    path = tidy_path(name)
-    if files.read(path) is None:
+    if content is None:
         raise ManifestError(
             f"there is no script '{name}' in the project", context=manifest.path, hint=near_file(path, files)
         )
@@ -48,7 +51,7 @@ def find_entry_point(manifest: Manifest, name: str | None, files: ProjectFiles) 
     return EntryPoint(name=name, command=braces, extra=extra)
 
 
-def _script_command(path: str) -> str | None:
+def _script_command(path: str, content: bytes) -> str | None:
     """Return the command line that runs a script, by its extension, or None for an unknown extension.
 
     Shell scripts run in bash, like commands. (MLflow uses the caller's login shell, so its runs differ between
@@ -62,8 +65,16 @@ def _script_command(path: str) -> str | None:
     if extension == ".R":
         return _r_command(path)
     if extension == ".ipynb":
-        return f"python -m papermill {quote(path)} {quote(f'{stem}.executed.ipynb')}"
+        return _papermill_command(path, f"{stem}.executed.ipynb", content)
     return None
+
+
+def _papermill_command(path: str, output: str, content: bytes) -> str:
+    """Return the command that executes a notebook; what its cells print goes to the output of the run."""
+    notebook = notebooks.read_notebook(content)
+    # The name of the kernel in a notebook is that of its author's environment; an environment has its own as python3.
+    kernel = " -k python3" if notebook is None or notebook.is_python else ""
+    return f"python -m papermill --log-output --no-progress-bar{kernel} {quote(path)} {quote(output)}"
 
 
 def _r_command(path: str) -> str:
@@ -88,5 +99,8 @@ def _unknown(manifest: Manifest, name: str, files: ProjectFiles) -> ManifestErro
         hint = f"say which one to run, for example -e {quote(names[0])}"
     if hint is None and scripts:
         hint = f"a script runs without a declaration, for example -e {quote(scripts[0])}"
-    where = manifest.path or "the project, which has no MLproject"
-    return ManifestError(f"there is no entry point '{name}' in {where}: {known}", hint=hint)
+    if manifest.path is None:
+        if hint is None:
+            hint = "`proj new NAME` creates a project; any command runs with `proj run . -- COMMAND`"
+        return ManifestError(f"the project has no MLproject, and so no entry point '{name}'", hint=hint)
+    return ManifestError(f"there is no entry point '{name}' in {manifest.path}: {known}", hint=hint)

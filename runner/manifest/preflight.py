@@ -5,11 +5,13 @@ import posixpath
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from runner.analysis.script_reader import DAGSHUB, SourcePosition
 from runner.analysis.scripts import Scripts, above
+from runner.base.lazy import LazyModule
 from runner.base.masking import is_secret
 from runner.base.suggestions import nearest
 from runner.manifest.command_files import absent_scripts
@@ -17,6 +19,11 @@ from runner.manifest.files import near_file, tidy_path
 from runner.manifest.foreign_paths import PathReplacement, find_tail, is_absent
 from runner.manifest.own_paths import own_paths
 from runner.model import EntryPoint, Fault, Parameter, ProjectFiles, Severity, ValueSource
+
+if TYPE_CHECKING:
+    from runner.analysis import notebooks
+else:
+    notebooks = LazyModule("runner.analysis.notebooks")
 
 LFS = b"version https://git-lfs.github.com/spec/v1"
 LFS_PATTERN = r"(?m)^(?P<pattern>\S+)\s.*filter=lfs"
@@ -61,6 +68,7 @@ def preflight(planned: PlannedCommand) -> tuple[Fault, ...]:
     """Return the likely problems of a command; an error means that it can't start at all."""
     found = (
         *_parameters(planned),
+        *_notebooks(planned),
         *_scripts(planned),
         *_pointers(planned),
         *_submodules(planned),
@@ -83,6 +91,22 @@ def _parameters(planned: PlannedCommand) -> Iterator[Fault]:
                 message=f"'{planned.entry_point.name}' has no parameter '{one.name}'; it is passed on as it is",
                 file=planned.manifest,
                 hint=f"did you mean '{near}'?",
+            )
+
+
+def _notebooks(planned: PlannedCommand) -> Iterator[Fault]:
+    """Find notebooks that get parameters and have no cell for them: their own assignments win over the parameters."""
+    command = planned.entry_point.command
+    if not planned.parameters or ".ipynb" not in command:
+        return
+    for run in notebooks.notebook_runs(command):
+        notebook = notebooks.read_notebook(planned.files.read(tidy_path(run.path)) or b"")
+        if run.tool == notebooks.PAPERMILL and notebook is not None and not notebook.has_parameters:
+            yield Fault(
+                severity=Severity.WARNING,
+                message="no cell is tagged 'parameters', so assignments in the notebook replace the parameters",
+                file=run.path,
+                hint="add the tag 'parameters' to the cell that assigns the default values",
             )
 
 

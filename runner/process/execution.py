@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from signal import Signals
 
 from runner.base import progress
-from runner.process.link import SupervisorHandle, prepare, start_error
+from runner.process.link import SupervisorHandle, prepare, start_error, trace_error
 from runner.process.output import Channel, Log, Screen, merges_streams, open_channels
 from runner.process.own_terminal import copy_size
 from runner.process.request import Echo, Outcome, ProcessRequest
@@ -65,6 +65,7 @@ class _Execution:
         self.deadline: float | None = None
         self.started_at, self.started_clock = time.time(), time.monotonic()
         self.start_errno: int | None = None
+        self.trace_errno: int | None = None
         self.status: int | None = None
         self.wall = 0.0
         self.usage = (0.0, 0.0, 0)
@@ -97,6 +98,8 @@ class _Execution:
         """
         if self.start_errno is not None:
             raise start_error(self.request, self.start_errno)
+        if self.trace_errno is not None:
+            raise trace_error(self.request, self.trace_errno)
         code = os.waitstatus_to_exitcode(self.status) if self.status is not None else -Signals.SIGKILL
         if self.is_interrupted and code and self.stopped_by is None:
             self.stopped_by = Signals.SIGINT.name
@@ -221,6 +224,8 @@ class _Execution:
                 self.deadline = time.monotonic() + self.request.timeout
         elif kind == "failed":
             self.start_errno = int(rest[0])
+        elif kind == "untraced":
+            self.trace_errno = int(rest[0])
         elif kind == "left":
             self.left_behind.update(dict.fromkeys(rest))
         elif kind == "stopped" and self.terminal.on_stop(int(rest[0])):

@@ -102,6 +102,7 @@ class SupervisorHandle:
             request.stdin.value.encode(),
             b"1" if merge else b"0",
             _resolve_program(request),
+            os.fsencode(request.trace or ""),
             str(len(request.argv)).encode(),
             *(os.fsencode(field) for field in request.argv),
             *(os.fsencode(f"{name}={value}") for name, value in request.env.items()),
@@ -178,6 +179,16 @@ def _reject_nul(fields: Sequence[bytes]) -> None:
     for field in fields:
         if b"\0" in field:
             raise ExecutionError("an argument or an environment variable contains a NUL byte, which no command accepts")
+
+
+def trace_error(request: ProcessRequest, number: int) -> ExecutionError:
+    """Return the error for a command that the kernel does not let proj trace; ``number`` is the errno."""
+    hint = "Run it without --trace."
+    if number == errno.EBUSY:
+        hint = "Another program traces proj itself in this way, such as another traced run. Run it without --trace."
+    return ExecutionError(
+        f"'{request.argv[0]}' can't be traced: the kernel refuses the filter: {os.strerror(number)}", hint=hint
+    )
 
 
 def start_error(request: ProcessRequest, number: int) -> ExecutionError:

@@ -48,6 +48,8 @@ class ProcessRequest(Struct, frozen=True, kw_only=True):
     masks: tuple[bytes, ...] = ()
     relays: bool = False
     dead_addresses: tuple[str, ...] = ()
+    trace: Path | None = None
+    """The file to which the tracer writes what the command opens; None if it is not traced."""
 
 
 class Outcome(Struct, frozen=True, kw_only=True):

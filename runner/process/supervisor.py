@@ -5,11 +5,11 @@ millisecond here is added to every run. It is not a fork of proj, because proj h
 peak memory of a child starts at that of the process it was forked from. It adopts the command's orphans (prctl(2),
 PR_SET_CHILD_SUBREAPER) and ends them all when proj's end of the control socket closes, as it does when proj is killed.
 
-The request is 8 bytes of length, then fields that end in NUL: directory, stdin, merge, program, number of arguments,
-arguments, environment. Commands after it are lines: ``signal N`` to every process of the command, ``relay N`` to the
-command itself alone, ``continue``. Replies are lines of fields separated by tabs: ``started TIME``,
-``failed ERRNO``, ``stopped SIGNAL``, ``interrupted SIGNAL``, ``ended STATUS SECONDS``, ``left NAME…``,
-``over USER SYSTEM MEMORY``.
+The request is 8 bytes of length, then fields that end in NUL: directory, stdin, merge, program, file of the tracer or
+nothing, number of arguments, arguments, environment. Commands after it are lines: ``signal N`` to every process of the
+command, ``relay N`` to the command itself alone, ``continue``. Replies are lines of fields separated by tabs:
+``started TIME``, ``failed ERRNO``, ``untraced ERRNO``, ``stopped SIGNAL``, ``interrupted SIGNAL``,
+``ended STATUS SECONDS``, ``left NAME…``, ``over USER SYSTEM MEMORY``.
 """
 
 # `signal` imports `enum`, which takes 5 ms; `_signal` is the part of it that is written in C.
@@ -20,6 +20,11 @@ import select
 import sys
 import time
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 KILL_INTERVAL = 0.02
@@ -29,6 +34,8 @@ REPORTED = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP, _signal.SIGQUIT)
 CAUGHT = (_signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU, _signal.SIGUSR1, _signal.SIGUSR2)
 HEADER = 8
 """Bytes of the length at the start of a request."""
+TRACE, ARGUMENTS = 4, 6
+"""Places in a request: the file of the tracer, and the first argument."""
 IS_LINUX = sys.platform == "linux"
 LIBC = ctypes.CDLL(None)
 
@@ -90,51 +97,95 @@ class Supervisor:
         self.started_at = 0.0
         self.user = self.system = 0.0
         self.memory = 0
+        self.tracer: Any = None
 
     def run(self, request: "list[bytes]") -> None:
         """Start the command and handle signals and commands until none of its processes is left."""
         self.started_at = time.monotonic()
         self.send("started", repr(time.time()))
-        self.leader = os.fork()
-        if self.leader == 0:
-            self.exec_command(request)
+        self.start(request)
         nothing = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(nothing, descriptor)
         poll = select.poll()
         poll.register(self.control, select.POLLIN)
         poll.register(self.wake, select.POLLIN)
+        if self.tracer:
+            poll.register(self.tracer.listener, select.POLLIN)
         while not self.reap():
             # Where orphans are not adopted, no signal reports the end of the last one.
             for descriptor, _ in poll.poll(None if IS_LINUX or not self.is_ended else 50):
                 if descriptor == self.wake:
                     self.report_signals()
+                elif self.tracer and descriptor == self.tracer.listener:
+                    if not self.tracer.handle():
+                        poll.unregister(descriptor)
+                        self.end_trace()
                 elif not self.handle_commands():
                     self.end_all()
                     return
+        self.end_trace()
         self.send("over", repr(self.user), repr(self.system), str(self.memory))
 
-    def exec_command(self, request: "list[bytes]") -> None:
-        """Replace this fork by the command."""
+    def start(self, request: "list[bytes]") -> None:
+        """Start the command; if it is traced, start the tracer."""
+        out = request[TRACE]
+        if not out:
+            self.leader = os.fork()
+            if self.leader == 0:
+                self.exec_command(request)
+            return
+        # It takes milliseconds to load, which only traced commands pay. The folder of this file is on the import path.
+        import tracer  # type: ignore[import-not-found]
+
+        ours, theirs = tracer.socket.socketpair()
+        self.leader = os.fork()
+        if self.leader == 0:
+            self.exec_command(request, lambda: tracer.install(theirs))
+        theirs.close()
+        listener = tracer.receive(ours)
+        ours.close()
+        if listener is not None:
+            self.tracer = tracer.Tracer(listener, out, has_input=request[1] != b"nothing")
+
+    def end_trace(self) -> None:
+        """End the tracer when no process of the command is left."""
+        if self.tracer:
+            self.tracer.close()
+            self.tracer = None
+
+    def exec_command(self, request: "list[bytes]", install: "Callable[[], None] | None" = None) -> None:
+        """Replace this fork by the command, after the filter of the tracer is installed."""
         try:
             _signal.set_wakeup_fd(-1)
             for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
                 _signal.signal(number, _signal.SIG_DFL)
             # If the supervisor is killed, at least its direct child is killed too.
             prctl(PR_SET_PDEATHSIG, _signal.SIGKILL)
-            directory, stdin, merge, program, count = request[:5]
+            directory, stdin, merge, program, _, count = request[:ARGUMENTS]
             if stdin == b"nothing":
                 os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             if merge == b"1":
                 os.dup2(1, 2)
-            arguments = request[5 : 5 + int(count)]
-            variables = dict(item.split(b"=", 1) for item in request[5 + int(count) :])
+            arguments = request[ARGUMENTS : ARGUMENTS + int(count)]
+            variables = dict(item.split(b"=", 1) for item in request[ARGUMENTS + int(count) :])
             os.chdir(directory)
+            if install is not None and not self.is_traced(install):
+                return
             os.execve(program, arguments, variables)  # noqa: S606
         except OSError as error:
             self.send("failed", str(error.errno))
         finally:
             os._exit(127)
+
+    def is_traced(self, install: "Callable[[], None]") -> bool:
+        """Install the filter of the tracer; report why that is not possible."""
+        try:
+            install()
+        except OSError as error:
+            self.send("untraced", str(error.errno))
+            return False
+        return True
 
     def send(self, *fields: str) -> None:
         """Send a message to proj; ignore that it is gone."""

@@ -23,6 +23,10 @@ MOST_WATCHED = 4096
 MOST_DECLARED = 10_000
 """Largest number of digested files in one declared folder."""
 
+LARGE_FILE = 8 << 20
+"""Bytes from which files are digested several at once."""
+MOST_THREADS = 8
+
 _IN_OPEN = 0x20
 _IN_ONESHOT = 0x80000000
 _EVENT_HEAD = 16
@@ -132,6 +136,7 @@ def digest_inputs(
     digests = DigestCache(cache)
     records: list[FileRecord] = []
     notices: list[str] = []
+    _digest_large(files.values(), digests, progress)
 
     def add(name: str, path: Path) -> None:
         try:
@@ -148,6 +153,28 @@ def digest_inputs(
     with suppress(OSError):  # the next run reads the files again
         digests.save()
     return tuple(records), tuple(notices)
+
+
+def _digest_large(paths: Iterable[Path], digests: DigestCache, progress: Callable[[int], None]) -> None:
+    """Put the digests of large files into the cache, several at once: SHA-256 is computed outside Python's lock."""
+    large = []
+    for path in dict.fromkeys(paths):
+        with suppress(OSError):  # reported when all files are digested
+            if (size := path.stat().st_size) >= LARGE_FILE and not digests.knows(path):
+                large.append((path, size))
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if len(large) < 2 or processors < 2:  # noqa: PLR2004  several
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    progress(sum(size for _, size in large))
+
+    def digest(path: Path) -> None:
+        with suppress(OSError):
+            digests.digest(path)
+
+    with ThreadPoolExecutor(min(processors, MOST_THREADS, len(large))) as pool:
+        list(pool.map(digest, (path for path, _ in large)))
 
 
 def compare_with_pointers(files: Iterable[Path], cache: Path) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Describes the machine that a command ran on."""
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +31,8 @@ _NAMES = frozenset(
 )
 """Variables that affect results and contain no secret; ``LC_*`` and ``*_NUM_THREADS`` are recorded too."""
 _NVIDIA = Path("/proc/driver/nvidia/gpus")
+_PROCESSORS = Path("/proc/cpuinfo")
+_HEAD = 4096
 _PATIENCE = 5.0
 
 
@@ -40,10 +43,16 @@ def describe_machine(env: Mapping[str, str]) -> Machine:
         host=system.nodename,
         platform="-".join((system.sysname, system.release, system.machine, *_libraries())),
         cpu_count=_cpu_count(),
+        processor=_processor(),
         memory=_memory(),
         gpus=_gpus(),
-        variables={name: env[name] for name in sorted(env) if _is_recorded(name)},
+        variables=result_variables(env),
     )
+
+
+def result_variables(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that may change results and contain no secret, sorted by name."""
+    return {name: env[name] for name in sorted(env) if _is_recorded(name)}
 
 
 def with_recorded(env: Mapping[str, str], recorded: Mapping[str, str]) -> Mapping[str, str]:
@@ -71,6 +80,18 @@ def _cpu_count() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _processor() -> str | None:
+    """Return the model of the first processor, None where the kernel does not name it."""
+    try:
+        # The file has a part for each processor, which the kernel writes as it is read.
+        with _PROCESSORS.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError:
+        return None
+    found = re.search(rb"(?m)^(?:model name|Processor|cpu model)[ \t]*:[ \t]*(\S.*)$", head)
+    return found[1].decode("utf-8", "replace").strip() if found else None
 
 
 def _memory() -> int | None:

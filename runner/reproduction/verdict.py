@@ -4,9 +4,10 @@ import math
 from collections.abc import Iterable
 from enum import Enum
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from runner.model import RunStatus
+from runner.reproduction.causes import Cause
 
 
 class Verdict(str, Enum):
@@ -90,7 +91,8 @@ class Reproduction(Struct, frozen=True, kw_only=True):
     """The result of a reproduction: the JSON object of ``proj reproduce --json``.
 
     ``original`` and ``run_id`` are ids of runs; ``run_id`` is None if nothing was started. ``tolerance`` names each
-    rule that allowed a difference. ``reason`` says why nothing was started or the run failed.
+    rule that allowed a difference. ``reason`` says why nothing was started or the run failed. ``causes``, and
+    ``undecided``, why something is not explained, are set if an explanation was asked for.
     """
 
     verdict: Verdict
@@ -104,6 +106,8 @@ class Reproduction(Struct, frozen=True, kw_only=True):
     inputs: tuple[InputCheck, ...] = ()
     environment: tuple[Comparison, ...] = ()
     tolerance: tuple[str, ...] = ()
+    causes: tuple[Cause, ...] | UnsetType = UNSET
+    undecided: str | UnsetType | None = UNSET
 
     @property
     def parts(self) -> tuple[Comparison, ...]:

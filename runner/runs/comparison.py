@@ -1,10 +1,14 @@
-"""Compares runs by parameters, metrics, code, environment and inputs."""
+"""Compares runs by parameters, metrics, code, environment, inputs, outputs and machine."""
 
 from collections.abc import Callable, Iterable, Mapping
 
 from msgspec import Struct, structs
 
 from runner.model import RunRecord
+
+SOURCES = "parameter sources"
+"""The section with the sources of the parameters: the default, a file, the command line."""
+OUTPUTS = "outputs"
 
 Values = Mapping[str, str | float | None]
 
@@ -33,6 +37,8 @@ def compare_runs(records: Iterable[RunRecord], *, everything: bool = False) -> t
         each = [facts(record) for record in found]
         for name in dict.fromkeys(name for values in each for name in values):
             line = Line(section=section, name=name, values=tuple(values.get(name) for values in each))
+            if section == SOURCES and None in line.values:
+                continue  # a run without the parameter is among the parameters
             if everything or line.differs:
                 lines.append(line)
     return tuple(lines)
@@ -89,12 +95,38 @@ def _inputs(record: RunRecord) -> Values:
     return {file.path: f"sha256 {file.sha256}" for file in record.inputs}
 
 
+def _outputs(record: RunRecord) -> Values:
+    return {file.path: f"sha256 {file.sha256}" for file in record.outputs}
+
+
+def _machine(record: RunRecord) -> Values:
+    machine = record.machine
+    if machine is None:
+        return {}
+    return {
+        "host": machine.host,
+        "platform": machine.platform,
+        "processor": machine.processor,
+        "processors": str(machine.cpu_count),
+        "memory": None if machine.memory is None else str(machine.memory),
+        "gpus": ", ".join(machine.gpus) or None,
+    }
+
+
+def _sources(record: RunRecord) -> Values:
+    return {parameter.name: parameter.source for parameter in sorted(record.parameters, key=lambda one: one.name)}
+
+
 _SECTIONS: Mapping[str, Callable[[RunRecord], Values]] = {
     "run": _run,
     "parameters": _parameters,
+    SOURCES: _sources,
     "metrics": lambda record: record.metrics,
     "code": _code,
     "environment": _environment,
     "packages": _packages,
     "inputs": _inputs,
+    OUTPUTS: _outputs,
+    "machine": _machine,
+    "variables": lambda record: dict(record.machine.variables) if record.machine else {},
 }

@@ -1,12 +1,14 @@
 """Finds the commit that later received the code of a run with uncommitted changes."""
 
+from collections.abc import Iterable
+
 from runner.base.tags import LATER_COMMIT_TAG
 from runner.errors import ProjError
 from runner.model import RunRecord
 from runner.settings import Home
 from runner.source.address import parse_address
 from runner.source.opening import Source, open_source
-from runner.source.restoring import find_tree_in_history
+from runner.source.restoring import find_tree_in_history, find_trees_in_history
 from runner.source.summaries import CommitSummary, summarise_commit
 
 
@@ -20,6 +22,22 @@ def find_later_commit(record: RunRecord, home: Home) -> str | None:
         return known
     source = _open_again(record, home)
     return find_tree_in_history(code.tree, source) if source else None
+
+
+def find_later_commits(records: Iterable[RunRecord], home: Home) -> dict[str, str]:
+    """Return the commits with exactly the trees of dirty runs, by the runs' ids; each repository is read once."""
+    found: dict[str, str] = {}
+    by_project: dict[str, list[RunRecord]] = {}
+    for record in records:
+        if record.code is not None and record.code.dirty and record.project is not None:
+            by_project.setdefault(record.project, []).append(record)
+    for group in by_project.values():
+        source = _open_again(group[0], home)
+        commits = find_trees_in_history([one.code.tree for one in group if one.code], source) if source else {}
+        found |= {
+            one.run_id: commits[one.code.tree] for one in group if one.run_id and one.code and one.code.tree in commits
+        }
+    return found
 
 
 def describe_commit(record: RunRecord, home: Home) -> CommitSummary | None:

@@ -85,6 +85,23 @@ def changes_between(first: str, second: str, home: Home) -> tuple[FileChange, ..
     """
     # Each entry is "added<TAB>removed<TAB>path"; a binary file has dashes.
     output = _between(first, second, home, "--numstat", "-z", "--no-renames", "--no-color", "--no-ext-diff")
+    return _counted(output)
+
+
+def changes_of_commit(commit: str, repository: Path) -> tuple[FileChange, ...]:
+    """Return the files that a commit of the user's repository changes, compared with its first parent.
+
+    Raises:
+        GitError: the commit is missing or damaged.
+    """
+    options = ("-r", "-z", "--root", "--numstat", "--no-renames", "--no-commit-id", "--no-ext-diff", "--no-textconv")
+    # With -m a merge is compared with each parent; --first-parent keeps the first one.
+    arguments = ("diff-tree", *options, "-m", "--first-parent", commit)
+    return _counted(git(GitDirectory(git_dir=repository), *arguments))
+
+
+def _counted(output: bytes) -> tuple[FileChange, ...]:
+    """Return the changes that ``--numstat -z`` prints."""
     entries = (entry.split(b"\t", 2) for entry in output.split(b"\0") if entry.count(b"\t") > 1)
     return tuple(
         FileChange(path=os.fsdecode(path), added=_count(added), removed=_count(removed))

@@ -123,11 +123,6 @@ def survey(root: Path, path: str = "") -> Survey:
     )
 
 
-def walk_artifacts(root: Path, path: str = "") -> tuple[ArtifactInfo, ...]:
-    """Return every file below an artifact folder, by path; for the path of a file, that file."""
-    return tuple(ArtifactInfo(path=file.path, is_dir=False, size=file.size) for file in survey(root, path).files)
-
-
 def size_of(root: Path, names: Sequence[str]) -> int | None:
     """Return the size of an artifact in bytes, or None if there is no such file."""
     found = status_of(root, names)

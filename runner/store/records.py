@@ -75,4 +75,5 @@ def make_record(run: Run, experiment: str, stored: tuple[Param, ...], home: Home
         notices=details.notices,
         template=details.template,
         failed_at=details.failed_at,
+        observed=details.observed,
     )

@@ -13,6 +13,7 @@ from tests.conftest import git, write_tree
 RUNS = 10_000
 FORMS: tuple[list[str], ...] = ([], ["--csv"], ["--json"])
 ID = 32
+INPUT_SIZE = 300 << 20
 
 BARE = "python -c pass"
 PROJECT = {
@@ -65,6 +66,19 @@ def run(workdir: Path) -> Iterator[Row]:
         yield Row(f"proj run, cached environment ({manager})", took, "bare command", limit)
 
 
+def inputs(workdir: Path) -> Iterator[Row]:
+    """Measure a run with a large declared input that has not changed against the same run without one."""
+    root = make_project(workdir)
+    write_tree(root, {".gitignore": "data/\n", "data/train.bin": bytes(INPUT_SIZE)})
+    manifest = PROJECT["MLproject"]
+    write_tree(root, {"with/MLproject": f"{manifest}    inputs: [../data/train.bin]\n", "without/MLproject": manifest})
+    for name in ("with", "without"):
+        write_tree(root, {f"{name}/python_env.yaml": PROJECT["python_env.yaml"]})
+    words = [command(proj("run", name, "--env-manager", "local"), root) for name in ("with", "without")]
+    took, limit = in_turns(words[0], words[1])
+    yield Row(f"proj run, an unchanged input of {INPUT_SIZE >> 20} MB", took, "the run without it", limit)
+
+
 def reproduce(workdir: Path) -> Iterator[Row]:
     """Measure a reproduction, with its verdict, against the run that it repeats."""
     root = make_project(workdir)
@@ -94,3 +108,39 @@ def peers(workdir: Path) -> Iterator[Row]:
         yield Row(f"{name} {' '.join(words)}", took, "bare command", limit)
         took, limit = in_turns(ours, theirs, rounds=3)
         yield Row("proj run .", took, f"{name} run", limit)
+
+
+TRAINING = """
+import json, os, random, statistics
+
+random.seed(1)
+rows = []
+for number in range(200):
+    with open(os.path.join("parts", f"{number}.csv")) as file:
+        rows += [float(line) for line in file]
+weights = [0.0] * 8
+for epoch in range({epochs}):
+    for value in rows:
+        error = value - sum(weights)
+        weights = [one + 1e-6 * error for one in weights]
+with open("result.json", "w") as file:
+    json.dump({"weights": weights, "mean": statistics.fmean(rows)}, file)
+"""
+"""A training that reads 200 files and then computes; without packages, so that it runs anywhere."""
+EPOCHS = 600
+
+
+def trace(workdir: Path) -> Iterator[Row]:
+    """Measure what the observation of inputs adds to a training of ten seconds, and to a command that does nothing."""
+    parts = {f"parts/{number}.csv": "".join(f"{number}.{line}\n" for line in range(100)) for number in range(200)}
+    script = TRAINING.replace("{epochs}", str(EPOCHS))
+    project = {"MLproject": "entry_points:\n  main:\n    command: python train.py\n", "train.py": script}
+    for name, files in (("training", {**project, **parts}), ("bare", PROJECT)):
+        root = write_tree(workdir / name, files)
+        git(root, "init", "--quiet", "--initial-branch=main")
+        git(root, "add", "--all")
+        git(root, "-c", "user.name=b", "-c", "user.email=b@example.invalid", "commit", "--quiet", "--message=first")
+        off = command(proj("run", ".", "--env-manager", "local", "--no-trace"), root)
+        for words in ((), ("--trace",)):
+            took, limit = in_turns(command(proj("run", ".", "--env-manager", "local", *words), root), off, rounds=5)
+            yield Row(f"proj run {' '.join(words)}, {name}", took, "--no-trace", limit)

@@ -1,13 +1,19 @@
 """``proj add`` and ``proj remove``: declared file and lock change together, and the next run uses exactly the lock."""
 
-import os
 import re
-import tempfile
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import MakeRepository, RunProj, write_tree
+from runner.cli.add import Project
+from runner.environments.declare.editing import FirstReadFiles
+from runner.errors import UsageError
+from runner.manifest.files import FolderFiles
+from runner.model import EnvironmentDeclaration, EnvironmentKind
+from runner.settings import Home
+from tests.conftest import MakeRepository, RunProj, start_proj, write_tree
+
+pytestmark = pytest.mark.usefixtures("shared_cache")
 
 COMMAND = "entry_points:\n  main:\n    command: python t.py\n"
 CODE = {"t.py": "import six, tqdm; print('both')\n"}
@@ -31,12 +37,6 @@ LAYOUTS = {
     ),
     "conda": ({"conda.yaml": CONDA}, "conda.yaml", "conda.lock"),
 }
-
-
-@pytest.fixture(autouse=True)
-def shared_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the tests of one machine share what was downloaded."""
-    monkeypatch.setenv("UV_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"proj-tests-uv-{os.getuid()}"))
 
 
 @pytest.mark.env
@@ -80,6 +80,47 @@ def test_nothing_is_changed_if_nothing_satisfies_the_result(
     assert (done.code, done.out) == (1, ""), done.err
     assert "six" in done.err
     assert {path.name: path.read_bytes() for path in root.iterdir() if path.is_file()} == before
+
+
+@pytest.mark.env
+@pytest.mark.parametrize("files", [LAYOUTS["python_env"][0], LAYOUTS["compiled"][0], {"pyproject.toml": PYPROJECT}])
+def test_packages_that_are_added_at_once_are_all_declared(
+    make_repository: MakeRepository, proj: RunProj, files: dict[str, str]
+) -> None:
+    root = make_repository({"MLproject": COMMAND, **CODE, **files})
+    if "pyproject.toml" not in files:  # uv makes the lock of a project with the first change
+        assert proj("lock", cwd=root).code == 0
+    names = ("tqdm", "idna", "toml")
+    started = [start_proj("add", name, cwd=root) for name in names]
+    ended = [(process.communicate(timeout=240), process.returncode) for process in started]
+    assert [code for _, code in ended] == [0, 0, 0], ended
+    declared = "".join(path.read_text() for path in root.iterdir() if path.name in {"requirements.in", *files})
+    assert all(name in declared for name in ("six", *names))
+    assert proj("lock", "--check", cwd=root).code == 0
+
+
+@pytest.mark.parametrize("how", ["edited", "removed", "new", "same", "other"])
+def test_a_file_that_another_program_changes_meanwhile_stays(tmp_path: Path, home: Home, how: str) -> None:
+    read = {"a.yaml": b"six\n", "a.lock": b"lock\n"} | ({} if how == "new" else {"b.txt": b"b\n"})
+    files = FirstReadFiles(FolderFiles(write_tree(tmp_path, read)))
+    found = {name: files.read(name) for name in ("a.yaml", "a.lock", "b.txt")}
+    assert found == {"b.txt": None} | read
+    meanwhile = {"edited": "a.yaml", "same": "a.yaml", "new": "b.txt", "other": "c.txt"}
+    if how == "removed":
+        (tmp_path / "a.lock").unlink()
+    else:
+        (tmp_path / meanwhile[how]).write_text("six\n" if how == "same" else "theirs\n")
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("?.*")}
+    declaration = EnvironmentDeclaration(kind=EnvironmentKind.PYTHON_ENV, path="a.yaml")
+    project = Project(folder=tmp_path, files=files, declaration=declaration, home=home, environ={})
+    mine = dict.fromkeys(("a.yaml", "a.lock", "b.txt"), b"mine\n")
+    if how in ("same", "other"):
+        project.write(mine)
+        before |= mine
+    else:
+        with pytest.raises(UsageError, match="was changed meanwhile"):
+            project.write(mine)
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("?.*")} == before
 
 
 @pytest.mark.env

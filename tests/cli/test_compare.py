@@ -2,15 +2,12 @@
 
 import itertools
 import json
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from runner.cli.main import run_command
 from runner.model import Code, ParameterRecord, RunDetails
-from runner.settings import Home
 from runner.store import runs, values
 from runner.store.database import Database
 from runner.store.entities import Metric, NewRun
@@ -25,12 +22,6 @@ entry_points:
     parameters: {data: {type: path, default: a.csv}, n: {default: 1}}
     command: cat {data} > {n}
 """
-
-
-@pytest.fixture
-def db(home: Home) -> Iterator[Database]:
-    with closing(Database.open(home.database)) as database:
-        yield database
 
 
 def make(db: Database, number: int) -> str:
@@ -145,3 +136,30 @@ def test_the_same_run_does_not_differ_from_itself(code: tuple[Path, list[str]], 
     root, made = code
     same = proj("compare", made[1], made[1], cwd=root)
     assert (same.code, same.err) == (0, "no differences\n")
+
+
+@pytest.mark.slow
+def test_outputs_variables_and_sources_are_compared(proj: RunProj, make_repository: MakeRepository) -> None:
+    manifest = "name: t\nentry_points:\n  main:\n    parameters:\n      a: {default: x}\n      b: {default: y}\n"
+    script = "import pathlib, sys\npathlib.Path('o.txt').write_text(sys.argv[1])\n"
+    root = make_repository({"MLproject": f"{manifest}    command: python t.py {{a}} {{b}}\n", "t.py": script})
+    words = ("run", ".", "--json", "--env-manager", "local")
+    first = proj(*words, cwd=root, OMP_NUM_THREADS="1").json["run_id"]
+    (root / "t.py").write_text(f"{script}# not committed\n")
+    second = proj(*words, "-P", "a=z", "-P", "b=y", cwd=root, OMP_NUM_THREADS="2").json["run_id"]
+    found = proj("compare", first, second, "--json", cwd=root).json["differences"]
+    assert found["variables"] == {"OMP_NUM_THREADS": ["1", "2"]}
+    assert found["parameter sources"] == {name: ["default", "command line"] for name in ("a", "b")}
+    assert len(set(found["outputs"]["o.txt"])) == 2
+    assert "machine" not in found
+    shown = proj("compare", first, second, cwd=root).out
+    assert "2 differ; --all shows them" in shown
+    assert "2 command line" in shown
+    assert "o.txt" in shown
+    everything = proj("compare", first, second, "--all", cwd=root).out
+    assert "--all shows" not in everything
+    assert "processors" in everything
+    patch = proj("compare", first, second, "--code", cwd=root)
+    assert "+# not committed" in patch.out
+    back = proj("compare", second, first, "--code", cwd=root).out
+    assert "-# not committed" in back

@@ -3,13 +3,14 @@
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
 
 from runner.settings import Home
 from tests.conftest import ROOT, MakeRepository, RunProj, start_proj, write_tree
+
+pytestmark = pytest.mark.usefixtures("shared_cache")
 
 FILES = {
     "MLproject": (
@@ -22,12 +23,6 @@ FILES = {
     "own/own.py": "value = 7\n",
     "t.py": "import six; print(six.__version__)\n",
 }
-
-
-@pytest.fixture(autouse=True)
-def shared_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the tests of one machine share what was downloaded."""
-    monkeypatch.setenv("UV_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"proj-tests-uv-{os.getuid()}"))
 
 
 @pytest.mark.env
@@ -90,10 +85,26 @@ def test_the_environment_of_a_command_is_not_removed(
     assert list(home.environments.glob("*/*/bin")) == []
 
 
+@pytest.mark.env
+def test_a_script_alone_has_the_environment_of_its_runs(tmp_path: Path, proj: RunProj) -> None:
+    folder = write_tree(tmp_path / "p", {"a.py": "import json\n"})
+    run = proj("run", "-e", "a.py", "--json", cwd=folder)
+    assert run.code == 0, run.err
+    shown = proj("env", "path", "-e", "a.py", "--json", cwd=folder).json
+    assert shown["prefix"] == run.json["environment"]["prefix"]
+
+
 @pytest.mark.parametrize(
     ("files", "words", "message"),
     [
         ({"a.txt": ""}, ("exec", "--", "true"), "no MLproject and no file that declares an environment"),
+        (
+            {"b.py": "", "a.py": "", "c.txt": ""},
+            ("env", "path"),
+            "Name a script for the packages that it imports: -e a.py",
+        ),
+        ({"a.py": ""}, ("env", "path", "-e", "b.py"), "b.py"),
+        ({"a.py": ""}, ("env", "path", "-e", "../a.py"), "a.py"),
         ({"MLproject": "docker_env: {image: x}\n"}, ("env", "path"), "is a container"),
         ({"MLproject": "name: x\n"}, ("exec", "-e", "nope", "--", "true"), "nope"),
     ],

@@ -141,7 +141,7 @@ COMMANDS = (("list",), FIRST["run"], ("verify",))
 
 BAD = (
     *("below a device", "a file", "below a file", "a loop", "below a loop", "a newline", "an escape", "not UTF-8"),
-    *("long", "a long name", "nobody's"),
+    *("long", "a long name", "nobody's", "two folders"),
 )
 
 
@@ -160,6 +160,7 @@ def bad_homes(tmp_path: Path) -> dict[str, str]:
         "long": f"{tmp_path}/{'a/' * 2000}",
         "a long name": f"{tmp_path}/{'b' * 300}",
         "nobody's": "~no-such-user-here/x",
+        "two folders": f"{tmp_path}/a:b",
     }
 
 
@@ -185,6 +186,7 @@ def test_any_name_is_a_home_or_refused(text: str) -> None:
     assert home.root.is_absolute()
     str(home.database).encode("utf-8")
     assert "\n" not in str(home.root)
+    assert os.pathsep not in str(home.root)
 
 
 OUTPUTS = (("list",), ("list", "--json"), ("show", "latest"), ("log", "latest"), ("--help",), ("--version",))

@@ -5,8 +5,6 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from unittest.mock import patch
 
@@ -50,12 +48,6 @@ DETAILS = RunDetails(
     machine=Machine(host="box", platform="Linux", cpu_count=4),
 )
 DIRTY = Code(tree="2" * 40, swhid="swh:1:dir:2", commit="b" * 40, dirty=True, changed_files=("a.py", "b c.py"))
-
-
-@pytest.fixture
-def db(home: Home) -> Iterator[Database]:
-    with closing(Database.open(home.database)) as database:
-        yield database
 
 
 def make_run(db: Database, name: str, started_at: int, details: RunDetails = DETAILS) -> str:

@@ -1,7 +1,5 @@
 """``proj get`` with a search: the files of each run in a folder of its own."""
 
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,12 +10,6 @@ from runner.store import runs, values
 from runner.store.artifacts import write_artifact
 from runner.store.database import Database
 from runner.store.entities import Metric, NewRun
-
-
-@pytest.fixture
-def db(home: Home) -> Iterator[Database]:
-    with closing(Database.open(home.database)) as database:
-        yield database
 
 
 def make(db: Database, home: Home, name: str, score: float, *files: str) -> str:

@@ -3,8 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import closing
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -40,12 +39,6 @@ NAMES = (
     "epochs",
 )
 START = 1_700_000_000_000
-
-
-@pytest.fixture
-def db(home: Home) -> Iterator[Database]:
-    with closing(Database.open(home.database)) as database:
-        yield database
 
 
 def make(db: Database, number: int, params: Tags, metrics: Mapping[str, float], tags: Tags | None = None) -> str:

@@ -1,7 +1,6 @@
 """`proj show`: what belongs to a run, in the terminal, as JSON and in Python."""
 
 import json
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -36,12 +35,6 @@ DETAILS = RunDetails(
     folder="/run/folder",
 )
 NOISE = ("1" * 40, "d" * 64, "/prefix", "box", "/run/folder", "mlflow.user", "out.csv  4 B  sha256")
-
-
-@pytest.fixture
-def db(home: Home) -> Iterator[Database]:
-    with closing(Database.open(home.database)) as database:
-        yield database
 
 
 def fill(db: Database, home: Home) -> dict[str, str]:

@@ -1,8 +1,6 @@
 """The commands that change tags, note and name of a run, and the options of ``proj run`` for them."""
 
 import json
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,6 @@ from runner.base.tags import NOTE_TAG, RUN_NAME_TAG
 from runner.cli.main import run_command
 from runner.cli.options import read_tags
 from runner.errors import ProjError
-from runner.settings import Home
 from runner.store import runs, values
 from runner.store.database import Database
 from runner.store.entities import NewRun
@@ -22,12 +19,6 @@ from runner.sync import sync_state
 from tests.conftest import RunProj, write_tree
 
 PROJECT = {"MLproject": "name: x\nentry_points:\n  main:\n    command: echo hi\n"}
-
-
-@pytest.fixture
-def db(home: Home) -> Iterator[Database]:
-    with closing(Database.open(home.database)) as database:
-        yield database
 
 
 @pytest.fixture

@@ -3,8 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -35,12 +34,6 @@ class Said(NamedTuple):
 
 
 Command = Callable[..., Said]
-
-
-@pytest.fixture
-def db(home: Home) -> Iterator[Database]:
-    with closing(Database.open(home.database)) as database:
-        yield database
 
 
 @pytest.fixture
@@ -246,7 +239,7 @@ def test_columns_of_the_list(proj: Command, two: list[str]) -> None:
 def test_a_mistyped_command_gets_a_suggestion(proj: Command, typed: str, meant: str) -> None:
     said = proj(typed)
     assert said.code == 2
-    assert f"No such command '{typed}'." in said.err
+    assert f"`proj` has no command '{typed}'" in said.err
     assert meant in said.err
     assert ("Did you mean" in said.err) is bool(meant)
 

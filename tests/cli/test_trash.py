@@ -1,8 +1,6 @@
 """``proj rm``, ``proj restore`` and ``proj trash``, and how they meet the clients of MLflow."""
 
 import json
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -19,12 +17,6 @@ from runner.store.process_identity import this_process
 from tests.conftest import write_tree
 
 Capture = pytest.CaptureFixture[str]
-
-
-@pytest.fixture
-def db(home: Home) -> Iterator[Database]:
-    with closing(Database.open(home.database)) as database:
-        yield database
 
 
 @pytest.fixture

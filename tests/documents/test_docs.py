@@ -20,6 +20,7 @@ from tests.documents.pages import PAGES, ROOT, SHELL, Block, blocks, proj_comman
 from tests.documents.setups import NOT_RUN, SETUPS, in_background
 
 BLOCKS = [block for page in PAGES for block in blocks(page) if block.kind in SHELL]
+PROGRAMS = sorted({page for page in PAGES for block in blocks(page) if block.mark == "run python"})
 SESSIONS = sorted({block.page for block in BLOCKS if block.mark.split()[:1] == ["run"]})
 
 
@@ -164,8 +165,22 @@ def test_the_session_of_a_page_runs(page: Path, tmp_path: Path, execute: Callabl
 
 def test_each_guide_has_a_session_or_a_reason() -> None:
     guides = {page for page in PAGES if page.parent.name == "how-to"}
-    assert {page.stem for page in guides - set(SESSIONS)} == set(NOT_RUN)
+    assert {page.stem for page in guides - {*SESSIONS, *PROGRAMS}} == set(NOT_RUN)
     assert set(SETUPS) <= {page.stem for page in SESSIONS}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PROGRAMS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_program_of_a_page_runs(page: Path, tmp_path: Path, execute: Callable[[str, Path], str]) -> None:
+    """The blocks of Python that are marked are one program, which starts in a project of its own."""
+    folder = write_tree(tmp_path / "folder", {**PROJECT, "train.py": SCRIPT.replace(", tqdm", "")})
+    commit_all(folder)
+    program = "\n".join(block.text for block in blocks(page) if block.mark == "run python")
+    (tmp_path / "program.py").write_text(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{program}")
+    execute(f"python {tmp_path / 'program.py'}", folder)
+    recorded = json.loads(execute("proj list --json", folder))
+    assert recorded
+    assert {one["status"] for one in recorded} == {"FINISHED"}
 
 
 def words_of(picture: str) -> list[str]:
@@ -184,3 +199,13 @@ def test_the_picture_of_the_readme_is_current(monkeypatch: pytest.MonkeyPatch) -
     picture = script["PICTURE"].read_text(encoding="utf-8")
     assert "FINISHED" in words_of(picture)
     assert words_of(script["make_picture"]()) == words_of(picture), "run: python docs/make_terminal_picture.py"
+
+
+def test_each_word_of_the_glossary_is_used() -> None:
+    glossary = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").partition("## Glossary")[2]
+    found = [cells[1].strip() for line in glossary.splitlines() if len(cells := line.split("|")) > 3]
+    files = [*(ROOT / "runner").rglob("*.py"), *(ROOT / "docs").rglob("*.md")]
+    texts = [path.read_text(encoding="utf-8").lower() for path in files]
+    unused = [name for name in found[2:] if not any(name.lower() in text for text in texts)]
+    assert len(found) > 10
+    assert unused == []

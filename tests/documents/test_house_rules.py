@@ -95,6 +95,8 @@ JSON_OF_OUR_OWN = {
     "server/api/runs.py": "a part of a request's body",
     "sync/proxy.py": "bodies of requests, whose size the server limits",
     "source/snapshot.py": "the message of a commit that proj made",
+    "interactive/background.py": "the request of our own program",
+    "interactive/handle.py": "the messages of our own program",
     "store/lineage.py": "a column of ours",
     "protocol/client_responses.py": "answers of servers, whose size the transport limits",
     "sync/transport.py": "answers of servers, whose size the transport limits",

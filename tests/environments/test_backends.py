@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -33,6 +32,8 @@ from runner.model import EnvironmentDeclaration, EnvironmentKind, Event, EventKi
 from runner.settings import Home
 from tests.conftest import write_tree
 
+pytestmark = pytest.mark.usefixtures("shared_cache")
+
 ROOT = Path(__file__).parents[2]
 PACKAGE = """
 [project]
@@ -56,13 +57,6 @@ build-backend = "setuptools.build_meta"
 py-modules = ["mine"]
 """
 LAST_YEARS = datetime(2022, 3, 1, tzinfo=timezone.utc)
-
-
-@pytest.fixture(autouse=True)
-def shared_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the tests of one machine share what was downloaded, as nothing here is about downloads."""
-    user = os.getuid() if hasattr(os, "getuid") else "me"
-    monkeypatch.setenv("UV_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"proj-tests-uv-{user}"))
 
 
 class SampleProject:

@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,17 +13,10 @@ from runner.environments.interpreters.interpreters import discover
 from runner.settings import Home
 from tests.conftest import MakeRepository, RunProj, git, start_proj
 
-pytestmark = [pytest.mark.env, pytest.mark.slow]
+pytestmark = [pytest.mark.env, pytest.mark.slow, pytest.mark.usefixtures("shared_cache")]
 
 MANIFEST = "entry_points:\n  main:\n    command: python -c 'import six; print(six.__version__)'\n"
 DAY_IN_2022 = "2022-03-01T12:00:00+00:00"
-
-
-@pytest.fixture(autouse=True)
-def shared_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the tests of one machine share what was downloaded, as nothing here is about downloads."""
-    user = os.getuid() if hasattr(os, "getuid") else "me"
-    monkeypatch.setenv("UV_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"proj-tests-uv-{user}"))
 
 
 @pytest.fixture

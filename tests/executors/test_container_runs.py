@@ -96,6 +96,22 @@ def test_the_whole_command_runs_inside(project: Callable[..., Path], proj: RunPr
     assert [output["path"] for output in done["outputs"]] == ["copy.txt"]
 
 
+def test_the_python_inside_is_observed(project: Callable[..., Path], proj: RunProj) -> None:
+    script = (
+        "open('tree.txt').read()\nopen('/marker').read()\nimport sys\nprint([p for p in sys.path if 'trace' in p])\n"
+    )
+    done = record(proj, project("python t.py", **{"t.py": script, "tree.txt": "1"}))
+    observed = done["observed"]
+    assert log(done).strip() == "[]"
+    assert [(one["path"], one["role"]) for one in observed["inputs"]] == [
+        ("t.py", "project file"),
+        ("tree.txt", "project file"),
+    ]
+    assert observed["reasons"][-1] == "files of the image and of its volumes are not listed"
+    traced = proj("run", ".", "--trace", cwd=Path(done["project"].removeprefix("file://")))
+    assert "the command runs in a container" in traced.err
+
+
 def test_files_belong_to_the_caller_and_home_can_be_written(project: Callable[..., Path], proj: RunProj) -> None:
     root = project("touch out.txt; id -u; touch $HOME/cache; exit 1")  # a failure keeps the folder
     done = record(proj, root)
@@ -447,6 +463,30 @@ def test_an_image_that_can_not_be_fetched_is_reported(project: Callable[..., Pat
     result = proj("run", ".", "--json", "--no-repair", cwd=root)
     assert (result.code, result.json["status"]) == (1, "FAILED")
     assert "is not on this machine and can't be fetched" in result.err
+
+
+def test_only_a_commit_runs_without_an_image_that_is_gone(project: Callable[..., Path], proj: RunProj) -> None:
+    root = project("python x.py", {"image": "localhost/proj-test/no-such-image:1"}, **{"x.py": "print(1)\n"})
+    (root / "x.py").write_text("print(2)\n")
+    refused = proj("run", ".", cwd=root)
+    assert refused.code == 1
+    assert "nothing takes the place of its container" in refused.err
+    assert "--repair" in refused.err
+    assert len(proj("list", "--json", cwd=root).json) == 1
+    for words in (("--repair",), ("--version", "HEAD")):
+        done = record(proj, root, *words)
+        assert (done["status"], done["environment"]["manager"]) == ("FINISHED", "uv")
+
+
+def test_a_gpu_that_is_not_there_is_named(
+    engine_setup: EngineSetup, project: Callable[..., Path], proj: RunProj
+) -> None:
+    if Path("/dev/nvidia0").exists() or Path("/etc/cdi").is_dir():
+        raise pytest.skip.Exception("this machine may have a GPU for containers")
+    result = proj("run", ".", "--json", cwd=project("true", {"image": engine_setup.python, "gpus": "all"}))
+    assert result.json["status"] == "FAILED"
+    assert "can't be started" in result.err
+    assert "leave `gpus` out of docker_env" in result.err
 
 
 def test_an_image_without_bash_runs_commands_with_sh(

@@ -8,7 +8,6 @@ import re
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from runner.importing.artifact_locations import find_folder
 from runner.importing.folder_lines import metric_points
 from runner.settings import Home
 from runner.store import experiments, lineage, models, registry, runs, values, versions
-from runner.store.artifacts import walk_artifacts
+from runner.store.artifacts import survey
 from runner.store.database import Database
 from runner.store.downsampling import all_points
 from runner.store.entities import LifecycleStage, NewRun, View
@@ -49,12 +48,6 @@ status: {status}
 tags: []
 user_id: ann
 """
-
-
-@pytest.fixture
-def db(home: Home) -> Iterator[Database]:
-    with closing(Database.open(home.database)) as database:
-        yield database
 
 
 def run_meta(run: str, uri: str = "", end: str = "1700000005000", status: str = "3") -> str:
@@ -136,7 +129,7 @@ class TestFolder:
         found = experiments.get(db, run.experiment_id)
         assert (found.name, found.created_at, found.updated_at) == ("churn ü/x", 5, 6)
         assert found.tags == {"team": "blue\nand red"}
-        kept = {file.path: file.size for file in walk_artifacts(home.artifacts(ONE))}
+        kept = {file.path: file.size for file in survey(home.artifacts(ONE)).files}
         assert kept == {"many/x ü.txt": 1, "y%20.bin": 100}
         assert run.artifact_uri == home.artifacts(ONE).as_uri()
 
@@ -187,7 +180,9 @@ class TestFolder:
 
     def test_artifacts_elsewhere_are_reported(self, folder: Path, db: Database, capsys: Capture) -> None:
         printed = bring(capsys, folder)
-        assert "artifacts of 1 runs and models are not on this machine and were not copied: s3://bucket" in printed.out
+        assert (
+            "artifacts of runs and models (1) are not on this machine and were not copied: s3://bucket" in printed.out
+        )
         assert runs.get(db, TWO).artifact_uri == "s3://bucket/7/artifacts"
 
     def test_artifacts_behind_a_server_can_be_found_by_its_folder(self, folder: Path, capsys: Capture) -> None:
@@ -500,7 +495,7 @@ class TestAttacks:
         printed = bring(capsys, folder)
         assert "artifacts/file: it is a symbolic link" in printed.err
         assert "artifacts/folder: it is a symbolic link" in printed.err
-        assert [file.path for file in walk_artifacts(home.artifacts(TWO))] == ["fine"]
+        assert [file.path for file in survey(home.artifacts(TWO)).files] == ["fine"]
         found = runs.get(db, TWO)
         assert "stolen" not in found.tags
         assert found.params == {}
@@ -518,13 +513,13 @@ class TestAttacks:
         write_tree(folder, {f"7/{TWO}/meta.yaml": run_meta(TWO, f"file://{tmp_path}/links/{TWO}/artifacts")})
         (folder / "7" / TWO / "artifacts").symlink_to(secret)
         bring(capsys, folder)
-        assert walk_artifacts(home.artifacts(TWO)) == ()
+        assert survey(home.artifacts(TWO)).files == ()
 
     def test_a_store_names_no_folder_of_ours(self, folder: Path, tmp_path: Path, home: Home, capsys: Capture) -> None:
         secret = write_tree(tmp_path / "private", {"key": "geheim"})
         write_tree(folder, {f"7/{TWO}/meta.yaml": run_meta(TWO, secret.as_uri())})
         bring(capsys, folder)
-        assert walk_artifacts(home.artifacts(TWO)) == ()
+        assert survey(home.artifacts(TWO)).files == ()
 
     def test_dots_lead_nowhere(self, tmp_path: Path) -> None:
         write_tree(tmp_path, {f"a/{ONE}/artifacts/x": "x", "private/key": "geheim"})
@@ -676,7 +671,7 @@ class TestDatabase:
         run = runs.get(db, ONE)
         assert (run.name, run.user, run.params, run.metrics["rmse"].value) == ("named", "ann", {"alpha": "0.5"}, 0.25)
         assert run.metrics["top"].value == math.inf
-        assert [file.path for file in walk_artifacts(home.artifacts(ONE))] == ["plot.png"]
+        assert [file.path for file in survey(home.artifacts(ONE)).files] == ["plot.png"]
         assert "everything had been imported before" in bring(capsys, path).out
         assert path.read_bytes() == before
         assert {file.name for file in tmp_path.iterdir()} == {"mlflow.db", "mlruns"}

@@ -191,7 +191,9 @@ def test_scripts_and_notebooks_need_no_declaration() -> None:
     files = MemoryFiles(**{"a b.R": b"", "book.ipynb": b"{}", "${x}.py": b"", "a'b.R": b""})
     commands = {name: find_entry_point(Manifest(), name, files) for name in files.names()}
     assert commands["a b.R"].command == "Rscript -e 'mlflow::mlflow_source('\"'\"'a b.R'\"'\"')' --args"
-    assert commands["book.ipynb"].command == "python -m papermill book.ipynb book.executed.ipynb"
+    assert commands["book.ipynb"].command == (
+        "python -m papermill --log-output --no-progress-bar -k python3 book.ipynb book.executed.ipynb"
+    )
     assert commands["book.ipynb"].extra == "-p {name} {value}"
     assert commands["${x}.py"].command == "python '${{x}}.py'"
     with pytest.raises(ManifestError, match=r"no script 'Book\.ipynb'") as caught:

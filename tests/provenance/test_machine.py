@@ -19,6 +19,28 @@ def test_the_machine_is_described(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert found.memory is None or found.memory > 100_000_000
 
 
+@pytest.mark.parametrize(
+    ("text", "model"),
+    [
+        (
+            "processor\t: 0\nmodel\t\t: 79\nmodel name\t: Some CPU @ 2.0GHz\n\nmodel name\t: Other\n",
+            "Some CPU @ 2.0GHz",
+        ),
+        ("Processor\t: ARMv7 rev 4\nBogoMIPS\t: 38.4\n", "ARMv7 rev 4"),
+        ("processor\t: 0\nmodel name\t: \nBogoMIPS\t: 38.4\n", None),
+        (None, None),
+    ],
+)
+def test_the_processor_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, model: str | None
+) -> None:
+    file = tmp_path / "cpuinfo"
+    if text is not None:
+        file.write_text(text)
+    monkeypatch.setattr(machine, "_PROCESSORS", file)
+    assert describe_machine({}).processor == model
+
+
 def test_processors_are_those_that_may_be_used() -> None:
     if not hasattr(os, "sched_setaffinity"):
         pytest.skip("this system binds no process to processors")

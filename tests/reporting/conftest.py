@@ -1,7 +1,6 @@
 """Runs with curves, in a store that the test has to itself."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -16,12 +15,6 @@ START = 1_700_000_000_000
 """Milliseconds since 1970 at which the runs of these tests start: 2023-11-14 22:13:20 UTC."""
 
 MakeRun = Callable[..., str]
-
-
-@pytest.fixture
-def db(home: Home) -> Iterator[Database]:
-    with closing(Database.open(home.database)) as database:
-        yield database
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The project of a folder, and its runs in the store and on a server."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -20,12 +20,6 @@ from tests.support.standalone_server import standalone_server
 
 LOCAL = ("--env-manager", "local")
 MANIFEST = "entry_points:\n  main:\n    command: echo done\n"
-
-
-@pytest.fixture
-def db(home: Home) -> Iterator[Database]:
-    with closing(Database.open(home.database)) as database:
-        yield database
 
 
 def test_the_nearest_manifest_or_the_top_of_the_repository(make_repository: MakeRepository, tmp_path: Path) -> None:

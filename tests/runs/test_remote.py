@@ -18,7 +18,7 @@ from runner.runs.opening import server_to_read
 from runner.runs.remote import RemoteReader
 from runner.settings import Home
 from runner.store import experiments, lineage, models, runs, values
-from runner.store.artifacts import walk_artifacts, write_artifact
+from runner.store.artifacts import survey, write_artifact
 from runner.store.database import Database
 from runner.store.downsampling import all_points
 from runner.store.entities import (
@@ -82,12 +82,6 @@ def theirs(tmp_path: Path, clean_room: Path) -> Iterator[Theirs]:
         standalone_server(tmp_path, PROJ_HOME=str(home.root)) as standalone,
     ):
         yield Theirs(standalone, home, database)
-
-
-@pytest.fixture
-def db(home: Home) -> Iterator[Database]:
-    with closing(Database.open(home.database)) as database:
-        yield database
 
 
 def call(capsys: Capture, *words: str) -> Result:
@@ -221,7 +215,7 @@ class TestReading:
         assert not (tmp_path / "got").exists()
         assert pulled.code == 0
         assert f"not on this machine and were not copied: {secret.as_uri()}" in pulled.out
-        assert walk_artifacts(home.artifacts(run_id)) == ()
+        assert survey(home.artifacts(run_id)).files == ()
         assert runs.get(db, run_id).artifact_uri == home.artifacts(run_id).as_uri()
 
     def test_an_unreachable_server_is_reported(self, capsys: Capture) -> None:
@@ -310,7 +304,7 @@ class TestPulling:
         assert [point.value for point in all_points(db, run_id, "loss")] == [1 / (step + 1) for step in range(300)]
         assert math.isnan(run.metrics["nan"].value)
         assert run.metrics["minus"].value == -math.inf
-        assert [file.path for file in walk_artifacts(home.artifacts(run_id))] == ["large.bin", "plots/ü 1.txt"]
+        assert [file.path for file in survey(home.artifacts(run_id)).files] == ["large.bin", "plots/ü 1.txt"]
         (read,) = lineage.inputs(db, run_id).datasets
         assert (read.dataset.name, read.tags) == ("frame", {"mlflow.data.context": "train"})
         assert lineage.outputs(db, run_id)[0].step == 3
@@ -417,7 +411,7 @@ class TestPulling:
         assert {**record.tags, "proj.origin": ""} == {**before.tags, "proj.origin": ""}
         assert record.log == str(elsewhere.log(run_id))
         assert elsewhere.log(run_id).read_bytes() == b"said\n"
-        assert [file.path for file in walk_artifacts(elsewhere.artifacts(run_id))] == ["plot"]
+        assert [file.path for file in survey(elsewhere.artifacts(run_id)).files] == ["plot"]
         assert "everything had been imported before" in call(capsys, "pull", run_id, "--from", theirs.url).out
         assert "proj checkout" not in call(capsys, "show", run_id).out
         for words in (("checkout", run_id, str(elsewhere.root / "code")), ("diff", run_id)):
@@ -506,4 +500,4 @@ def test_a_server_of_mlflow(tmp_path: Path, db: Database, home: Home, capsys: Ca
     assert (found.metrics["plus"].value, math.isnan(found.metrics["nan"].value)) == (math.inf, True)
     assert (found.name, found.params, found.tags["team"]) == ("first", {"alpha": "0.5"}, "blue")
     assert sum(1 for _ in all_points(db, run.run_id, "loss")) == 900
-    assert [file.path for file in walk_artifacts(home.artifacts(run.run_id))] == ["sub/plot"]
+    assert [file.path for file in survey(home.artifacts(run.run_id)).files] == ["sub/plot"]

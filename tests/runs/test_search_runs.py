@@ -3,8 +3,6 @@
 import math
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,6 @@ import pytest
 import runner
 from runner.errors import InvalidValueError, NotFoundError, UsageError
 from runner.model import Code, RunDetails, RunStatus
-from runner.settings import Home
 from runner.store import experiments, runs, values
 from runner.store.database import Database
 from runner.store.entities import Metric, NewRun
@@ -20,12 +17,6 @@ from tests.conftest import ROOT
 from tests.support.standalone_server import standalone_server
 
 CODE = Code(tree="1" * 40, swhid="swh:1:dir:1", commit="a" * 40, dirty=True)
-
-
-@pytest.fixture
-def db(home: Home) -> Iterator[Database]:
-    with closing(Database.open(home.database)) as database:
-        yield database
 
 
 @pytest.fixture

@@ -99,12 +99,6 @@ def nursery() -> Iterator[Nursery]:
         yield found
 
 
-@pytest.fixture
-def db(home: Home) -> Iterator[Database]:
-    with closing(Database.open(home.database)) as database:
-        yield database
-
-
 class Writer(threading.Thread):
     """A client that writes until the server is gone, and remembers what was acknowledged and what was under way."""
 

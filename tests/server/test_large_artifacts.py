@@ -20,7 +20,7 @@ from runner.server.guards import MAX_BODY
 from runner.server.run.guard import ChildGuard
 from runner.server.transport import JoiningProtocol
 from runner.settings import Home
-from runner.store.artifacts import walk_artifacts
+from runner.store.artifacts import survey
 from runner.store.database import Database
 from tests.support.protocol import API, Client, Stage
 
@@ -141,7 +141,7 @@ def test_a_request_that_follows_at_once_is_answered(stage: Stage, client: Client
         answer = read_answer(connection)
         while answer.count(b"HTTP/1.1 200") < 2:
             answer += read_answer(connection)
-    assert [file.path for file in walk_artifacts(stage.home.artifacts(stage.run_id))] == ["f", "g"]
+    assert [file.path for file in survey(stage.home.artifacts(stage.run_id)).files] == ["f", "g"]
     assert (stage.home.artifacts(stage.run_id) / "g").read_bytes() == data
 
 
@@ -153,7 +153,7 @@ def test_a_client_that_goes_away_leaves_nothing(stage: Stage, client: Client) ->
     while (not staging.exists() or any(staging.iterdir())) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert list(staging.iterdir()) == []
-    assert walk_artifacts(stage.home.artifacts(stage.run_id)) == ()
+    assert survey(stage.home.artifacts(stage.run_id)).files == ()
 
 
 def is_given_up(connection: socket.socket) -> bool:
@@ -179,7 +179,7 @@ def assert_nothing_is_stored(stage: Stage) -> None:
     while staged_files(stage) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert staged_files(stage) == []
-    assert walk_artifacts(stage.home.artifacts(stage.run_id)) == ()
+    assert survey(stage.home.artifacts(stage.run_id)).files == ()
 
 
 @pytest.mark.usefixtures("short_window")
@@ -286,7 +286,7 @@ def test_a_file_that_can_not_be_written_is_answered(stage: Stage, client: Client
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert reply.status >= 500
-    assert walk_artifacts(stage.home.artifacts(stage.run_id)) == ()
+    assert survey(stage.home.artifacts(stage.run_id)).files == ()
     assert list((stage.home.root / "runs" / ".proj-partial").iterdir()) == []
 
 

@@ -4,24 +4,15 @@ import os
 import socket as sockets
 import time
 from collections.abc import Iterator
-from contextlib import closing
 
 import pytest
 
 from runner.server import budgets, sending
-from runner.settings import Home
 from runner.store import runs, values
-from runner.store.database import Database
 from runner.store.entities import NewRun
 from tests.support.protocol import API, Client, Stage
 
 PROXY = "/api/2.0/mlflow-artifacts/artifacts"
-
-
-@pytest.fixture
-def stage(home: Home) -> Iterator[Stage]:
-    with closing(Database.open(home.database)) as database:
-        yield Stage(home, database)
 
 
 @pytest.fixture

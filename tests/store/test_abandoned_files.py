@@ -14,7 +14,7 @@ from runner.cli.main import run_command
 from runner.model import RunStatus
 from runner.settings import Home
 from runner.store import runs, uploads
-from runner.store.artifacts import ArtifactWriter, open_artifact, walk_artifacts, write_artifact
+from runner.store.artifacts import ArtifactWriter, open_artifact, survey, write_artifact
 from runner.store.database import Database
 from runner.store.entities import NewRun
 from runner.store.staging import collect_abandoned, collect_everywhere
@@ -97,7 +97,7 @@ def test_an_upload_is_removed_a_day_after_its_last_part(root: Path) -> None:
     tag = late.finish()
     assert collect_abandoned(root, now) == 0
     uploads.finish(root, "b", other, {1: tag})
-    assert [file.path for file in walk_artifacts(root)] == ["b"]
+    assert [file.path for file in survey(root).files] == ["b"]
     assert left(root) == []
 
 

@@ -16,7 +16,7 @@ from runner.model import RunStatus
 from runner.settings import Home
 from runner.store import runs, tokens
 from runner.store.artifact_paths import ESCAPED, MAX_NAME, as_text, check_path, is_possible, names_of
-from runner.store.artifacts import list_artifacts, open_artifact, survey, walk_artifacts, write_artifact
+from runner.store.artifacts import list_artifacts, open_artifact, survey, write_artifact
 from runner.store.database import Database
 from runner.store.entities import NewRun
 from runner.store.tokens import Scope
@@ -128,7 +128,7 @@ def test_the_form_is_the_documented_one() -> None:
 def test_listed_names_lead_to_the_files(tmp_path: Path) -> None:
     for name in ODD:
         make(tmp_path / "a", name)
-    paths = [info.path for info in walk_artifacts(tmp_path / "a")]
+    paths = [info.path for info in survey(tmp_path / "a").files]
     assert len(paths) == len(ODD)
     for path in paths:
         with open_artifact(tmp_path / "a", path) as file:

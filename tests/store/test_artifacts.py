@@ -16,7 +16,7 @@ from runner.store.artifacts import (
     delete,
     list_artifacts,
     open_artifact,
-    walk_artifacts,
+    survey,
     write_artifact,
 )
 
@@ -67,7 +67,7 @@ def test_unsafe_paths_are_refused_on_write_read_list_and_delete(root: Path, path
     ):
         with pytest.raises(InvalidValueError):
             use()
-    assert walk_artifacts(root) == (ArtifactInfo(path="a/b", is_dir=False, size=1),)
+    assert [(file.path, file.size) for file in survey(root).files] == [("a/b", 1)]
 
 
 @settings(max_examples=300, deadline=None)
@@ -89,7 +89,7 @@ def test_accepted_paths_stay_inside_the_root(tmp_path_factory: pytest.TempPathFa
 @pytest.mark.parametrize("path", ["100%25.csv", "100%.csv", "a%2fb", "a\\b", "m:x", "...", "..a", "a b/ü~'", "%"])
 def test_unusual_names_are_kept_as_they_are(root: Path, path: str) -> None:
     write_artifact(root, path, [b"x"])
-    assert [info.path for info in walk_artifacts(root)] == [path]
+    assert [info.path for info in survey(root).files] == [path]
     assert root.joinpath(*path.split("/")).read_bytes() == b"x"
     assert open_artifact_text(root, path) == b"x"
 
@@ -128,7 +128,7 @@ def test_write_list_read_delete(root: Path) -> None:
     assert list_artifacts(root, "model/MLmodel") == (ArtifactInfo(path="model/MLmodel", is_dir=False, size=3),)
     assert list_artifacts(root, "nothing") == ()
     assert list_artifacts(root, "top/below") == ()
-    assert [info.path for info in walk_artifacts(root)] == ["model/MLmodel", "top", "zwei ä/ü.txt"]
+    assert [info.path for info in survey(root).files] == ["model/MLmodel", "top", "zwei ä/ü.txt"]
     with open_artifact(root, "model/MLmodel") as file:
         assert file.read() == b"abc"
     for path in ("model", "nothing"):
@@ -136,7 +136,7 @@ def test_write_list_read_delete(root: Path) -> None:
             open_artifact(root, path)
     delete(root, "model")
     delete(root, "top")
-    assert [info.path for info in walk_artifacts(root)] == ["zwei ä/ü.txt"]
+    assert [info.path for info in survey(root).files] == ["zwei ä/ü.txt"]
     with pytest.raises(NotFoundError):
         delete(root, "top")
     delete(root)

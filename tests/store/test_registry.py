@@ -1,8 +1,6 @@
 """Tests registered models and versions: names, numbers, stages, aliases, tags, search."""
 
 import time
-from collections.abc import Iterator
-from contextlib import closing
 
 import pytest
 
@@ -12,12 +10,6 @@ from runner.store import models, registry, runs, versions
 from runner.store.database import Database
 from runner.store.entities import ModelStage, NewModel, NewRun, NewVersion
 from runner.store.registry_search import RegistryQuery, search_models, search_versions
-
-
-@pytest.fixture
-def db(home: Home) -> Iterator[Database]:
-    with closing(Database.open(home.database)) as database:
-        yield database
 
 
 def register(db: Database, name: str = "churn", source: str = "s3://bucket/model", **fields: str) -> int:

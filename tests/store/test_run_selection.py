@@ -1,6 +1,5 @@
 """The words that select a run, in the local store and on a server."""
 
-from collections.abc import Iterator
 from contextlib import closing
 from itertools import product
 from pathlib import Path
@@ -48,12 +47,6 @@ EXPECTED = {
     "ff": "f",
 }
 ABSENT = ("latest~3", "latest~", "base~2", "base~x", "@", "@nothing", "@best=maybe", "@best~3", "~1", "a~1", "", "@=")
-
-
-@pytest.fixture
-def db(home: Home) -> Iterator[Database]:
-    with closing(Database.open(home.database)) as database:
-        yield database
 
 
 def fill(db: Database) -> None:

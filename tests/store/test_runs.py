@@ -7,8 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing
 
 import msgspec
 import pytest
@@ -35,12 +33,6 @@ from runner.store.records import read_record
 from runner.store.rules import MAX_VALUE, check_batch
 from runner.store.run_selection import resolve
 from runner.store.search import ExperimentQuery, SearchQuery, search_experiments, search_records, search_runs
-
-
-@pytest.fixture
-def db(home: Home) -> Iterator[Database]:
-    with closing(Database.open(home.database)) as database:
-        yield database
 
 
 @pytest.fixture

@@ -79,6 +79,40 @@ def test_everything_arrives_once(other: Other, home: Home) -> None:
         assert [one.run_id for one in found] == [run.run_id]
 
 
+def test_reading_commands_follow_the_server(other: Other, home: Home, proj: RunProj, tmp_path: Path) -> None:
+    with closing(Database.open(home.database)) as database:
+        run_id = make_run(database, home, "followed")
+        values.set_tags(database, run_id, {"followed": "yes"})
+        close_run(database, run_id)
+    pushed = proj("push", "--filter", "tags.followed = 'yes'", "--all", "--to", other.url, "--json")
+    assert pushed.code == 0, pushed.err
+    there = pushed.json[0]["remote_run_id"]
+    assert there != run_id, "an MLflow server gives ids of its own"
+    with RemoteServer(other.url, {}) as server:
+        server.send("POST", "registered-models/create", {"name": "followed"})
+        version = {"name": "followed", "source": f"runs:/{there}/plots", "run_id": there}
+        server.send("POST", "model-versions/create", version)
+    reading = {"PROJ_HOME": str(tmp_path / "reading"), "MLFLOW_TRACKING_URI": other.url}
+    assert "followed" in {one["name"] for one in proj("experiments", "list", "--json", **reading).json}
+    assert [one["name"] for one in proj("models", "list", "--json", **reading).json] == ["followed"]
+    shown = proj("models", "show", "followed", "--json", **reading).json
+    assert [one["run_id"] for one in shown["versions"]] == [there]
+    for reference in (there, run_id, "@followed=yes"):
+        assert proj("log", reference, **reading).out == "hello\n"
+    assert "no models" in proj("models", "list", "--local", **reading).err
+    assert proj("log", there, "--local", **reading).code == 1
+
+    found = ("--filter", "tags.followed = 'yes'", "--all")
+    copied = proj("get", *found, "plots", **reading)
+    assert (copied.code, [one.read_bytes() for one in tmp_path.rglob("a b.txt")]) == (0, [b"plot"]), copied.err
+    pulled = proj("pull", *found, **reading)
+    assert pulled.code == 0, pulled.err
+    local = proj("list", *found, "--local", "--json", **reading).json
+    assert [one["run_id"] for one in local] == [run_id], "the pulled run has the id that it has at home"
+    assert proj("rm", *found, "--yes", **reading).code == 0
+    assert proj("list", *found, "--local", "--json", **reading).json == []
+
+
 def test_a_script_with_a_client_logs_to_both(other: Other, proj: RunProj, make_repository: MakeRepository) -> None:
     script = (
         "import mlflow\n"

@@ -2,14 +2,17 @@
 
 import hashlib
 import os
+import platform
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import ClassVar
 
 import msgspec
 from msgspec import Struct
 
+from runner.base.package_names import canonical_name
 from runner.environments.backends.contract import EnvironmentBackend
 from runner.environments.model import AnyRequest, BackendCapabilities, Lock, Prepared
 from runner.environments.specs import EnvironmentSpec
@@ -77,7 +80,28 @@ def _record(request: AnyRequest) -> tuple[EnvironmentRecord, bool]:
     python = _query(request, found) if found else None
     if python is None:
         return EnvironmentRecord(manager="local"), False
-    packages = tuple(sorted(set(_distributions(python.path))))
+    return _record_of(python), python.is_virtual
+
+
+def record_of_process() -> EnvironmentRecord:
+    """Return the record of the Python that runs this process, with the packages on its import path."""
+    import sysconfig  # a run does not need it
+
+    return _record_of(
+        _Python(
+            version=platform.python_version(),
+            platform=sysconfig.get_platform(),
+            prefix=sys.prefix,
+            path=tuple(path for path in sys.path if path),
+            is_virtual=sys.prefix != sys.base_prefix,
+        )
+    )
+
+
+def _record_of(python: _Python) -> EnvironmentRecord:
+    # Python imports what comes first on its path, so of two versions of a package the first counts.
+    first = {canonical_name(name): (name, version) for name, version in reversed(_distributions(python.path))}
+    packages = tuple(sorted(first.values()))
     return EnvironmentRecord(
         manager="local",
         python=python.version,
@@ -85,7 +109,7 @@ def _record(request: AnyRequest) -> tuple[EnvironmentRecord, bool]:
         prefix=python.prefix,
         platform=python.platform,
         packages=packages,
-    ), python.is_virtual
+    )
 
 
 def _query(request: AnyRequest, python: str) -> _Python | None:

@@ -47,6 +47,28 @@ class EditedFiles:
         return tuple(sorted({*self._files.names(folder), *new}))
 
 
+class FirstReadFiles:
+    """The files of a project, each as it was when it was read first."""
+
+    def __init__(self, files: ProjectFiles) -> None:
+        self._files = files
+        self._read: dict[str, bytes | None] = {}
+
+    def read(self, path: str) -> bytes | None:
+        """Return the content of a file, or None if there is none."""
+        if path not in self._read:
+            self._read[path] = self._files.read(path)
+        return self._read[path]
+
+    def names(self, folder: str = "") -> tuple[str, ...]:
+        """Return the sorted names in a folder."""
+        return self._files.names(folder)
+
+    def changed(self, paths: Iterable[str]) -> tuple[str, ...]:
+        """Return which of these files have been read and are no longer the same."""
+        return tuple(path for path in paths if path in self._read and self._files.read(path) != self._read[path])
+
+
 class Edit(Struct, frozen=True, kw_only=True):
     """The changed files of a declaration, with one text for each change."""
 

@@ -115,10 +115,16 @@ def _object(content: str | bytes) -> Table:
     return found
 
 
+_MAX_SETUP_LINES = 2000
+"""Most lines of a setup.cfg: the time that `configparser` takes grows with the square of the number of faulty lines."""
+
+
 def _setup_cfg(text: str, folder: str, files: ProjectFiles) -> _Metadata:
     del folder, files
     from configparser import ConfigParser, Error
 
+    if text.count("\n") > _MAX_SETUP_LINES:
+        raise ValueError(f"it has more than {_MAX_SETUP_LINES:,} lines")
     parser = ConfigParser(interpolation=None, strict=False)
     try:
         parser.read_string(text)

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import zipfile
 from collections.abc import Iterator
@@ -42,6 +41,8 @@ from tests.support.conda_channel import (
 )
 from tests.support.conda_locks import answer_here
 
+pytestmark = pytest.mark.usefixtures("shared_cache")
+
 pytest.importorskip("rattler", reason="py-rattler is not installed")
 
 ROOT = Path(__file__).parents[3]
@@ -65,13 +66,6 @@ SHARED = ("greet", "hello", "python", "tool")
 @pytest.fixture(autouse=True)
 def locks_are_read_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runner.environments.resolve.conda.lock_process.run_worker", answer_here)
-
-
-@pytest.fixture(autouse=True)
-def shared_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the tests of one machine share what was downloaded from the Python index."""
-    user = os.getuid() if hasattr(os, "getuid") else "me"
-    monkeypatch.setenv("UV_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"proj-tests-uv-{user}"))
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,14 +27,9 @@ from runner.settings import Home
 from tests.conftest import ROOT, MakeRepository, RunProj, git, start_proj, write_tree
 from tests.environments.test_backends import PACKAGE
 
+pytestmark = pytest.mark.usefixtures("shared_cache")
+
 MANIFEST = "name: kept\nentry_points:\n  main:\n    command: python -c 'import six'\n"
-
-
-@pytest.fixture(autouse=True)
-def shared_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the tests of one machine share what was downloaded."""
-    user = os.getuid() if hasattr(os, "getuid") else "me"
-    monkeypatch.setenv("UV_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"proj-tests-uv-{user}"))
 
 
 @pytest.fixture

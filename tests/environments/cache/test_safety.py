@@ -5,7 +5,6 @@ import random
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,16 +19,10 @@ from runner.settings import Home
 from tests.conftest import ROOT, MakeRepository, Result, RunProj, start_proj, write_tree
 from tests.environments.cache.test_cached_environments import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared_cache")]
 
 MANIFEST = "name: safe\nentry_points:\n  main:\n    command: python -c 'import six; print(six.__version__)'\n"
 REQUIREMENTS = "six==1.16.0\ntabulate==0.9.0\n"
-
-
-@pytest.fixture(autouse=True)
-def shared_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the tests of one machine share what was downloaded."""
-    monkeypatch.setenv("UV_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"proj-tests-uv-{os.getuid()}"))
 
 
 @pytest.fixture

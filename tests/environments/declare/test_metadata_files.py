@@ -168,6 +168,8 @@ def test_setup_cfg(tmp_path: Path) -> None:
         ("setup.py", "print 'old'\n"),
         ("setup.cfg", "[options]\ninstall_requires = file: r.txt\n"),
         ("setup.cfg", "no section\n"),
+        ("setup.cfg", "[options]\ninstall_requires =\n    six\n" + "\\\n" * 60_000),
+        ("setup.cfg", "[options]\n    python_requires = >=3\n" + "  faulty\n" * 20_000),
         ("pyproject.toml", "[tool.black]\nline-length = 99\n"),
         ("pyproject.toml", "[project\n"),
         ("pyproject.toml", "[project]\nrequires-python = 'new'\ndependencies = ['six']\n"),

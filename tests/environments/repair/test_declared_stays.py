@@ -1,7 +1,5 @@
 """In a tree with changes nothing declared is replaced unless ``--repair`` is given; a locked project stays locked."""
 
-import os
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,15 +9,11 @@ from runner.environments.specs import ProjectLock, PythonSpec
 from runner.model import EnvironmentKind
 from tests.conftest import MakeRepository, RunProj, write_tree
 
+pytestmark = pytest.mark.usefixtures("shared_cache")
+
 MANIFEST = "entry_points:\n  main:\n    command: python t.py\n"
 ABSENT = {"MLproject": MANIFEST, "requirements.txt": "tabulate==0.9.99\n", "t.py": "import tabulate\n"}
 BOTH = ("Change the version of the package, or `python`, in requirements.txt", "or run with --repair")
-
-
-@pytest.fixture(autouse=True)
-def shared_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the tests of one machine share what was downloaded."""
-    monkeypatch.setenv("UV_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"proj-tests-uv-{os.getuid()}"))
 
 
 @pytest.mark.env

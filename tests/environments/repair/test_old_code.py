@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,16 +13,10 @@ from runner.settings import Home
 from tests.conftest import MakeRepository, RunProj, git, write_tree
 from tests.environments.repair.test_old_projects import free_port
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared_cache")]
 
 LOCAL = ("--env-manager", "local")
 AS_OF = ("--as-of", "2023-06-01")
-
-
-@pytest.fixture(autouse=True)
-def shared_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the tests of one machine share what was downloaded, as nothing here is about downloads."""
-    monkeypatch.setenv("UV_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"proj-tests-uv-{os.getuid()}"))
 
 
 def manifest(command: str = "python t.py", parameters: str = "{}", environment: str = "") -> str:

@@ -5,7 +5,6 @@ import json
 import os
 import socket
 import tarfile
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from datetime import date
@@ -28,17 +27,10 @@ from runner.workflow import run_project
 from tests.conftest import MakeRepository, Result, RunProj, git, write_tree
 from tests.support.sources import Said
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared_cache")]
 
 AS_OF = ("--as-of", "2023-06-01")
 LOCAL = ("--env-manager", "local")
-
-
-@pytest.fixture(autouse=True)
-def shared_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the tests of one machine share what was downloaded, as nothing here is about downloads."""
-    user = os.getuid() if hasattr(os, "getuid") else "me"
-    monkeypatch.setenv("UV_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"proj-tests-uv-{user}"))
 
 
 def manifest(command: str = "python t.py", environment: str = "") -> str:

@@ -1,7 +1,5 @@
 """A requirements file with hashes is the lock of the file of requirements beside it, and runs use exactly it."""
 
-import os
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +9,8 @@ from runner.environments.declare.spec import read_declared
 from runner.manifest.files import FolderFiles
 from runner.model import EnvironmentDeclaration, EnvironmentKind
 from tests.conftest import MakeRepository, RunProj, git, write_tree
+
+pytestmark = pytest.mark.usefixtures("shared_cache")
 
 MANIFEST = """
 name: locked
@@ -24,12 +24,6 @@ YAML = {"MLproject": MANIFEST.format(declared="python_env: python_env.yaml"), "p
     'python: ">=3.10" # a remark\ndependencies:\n  - -r requirements.txt\n'
 )}  # fmt: skip
 PLAIN = {"MLproject": MANIFEST.format(declared="")}
-
-
-@pytest.fixture(autouse=True)
-def shared_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the tests of one machine share what was downloaded."""
-    monkeypatch.setenv("UV_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"proj-tests-uv-{os.getuid()}"))
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import hashlib
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib.util import find_spec
@@ -34,6 +33,8 @@ from tests.environments.test_backends import SampleProject, run
 from tests.support.conda_channel import Package, archive, interpreter, make_channel, platform, python_package
 from tests.support.conda_locks import answer_here, read_lock, write_lock
 
+pytestmark = pytest.mark.usefixtures("shared_cache")
+
 TOOL = Package("tool", files={"bin/tool": "#!/bin/sh\necho tool\n"}, subdir=platform())
 OTHER = "osx-64" if platform() != "osx-64" else "linux-64"
 CONDA = EnvironmentKind.CONDA_ENV
@@ -43,12 +44,6 @@ needs_library = pytest.mark.skipif(find_spec("rattler") is None, reason="py-ratt
 @pytest.fixture(autouse=True)
 def locks_are_read_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runner.environments.resolve.conda.lock_process.run_worker", answer_here)
-
-
-@pytest.fixture(autouse=True)
-def shared_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    user = os.getuid() if hasattr(os, "getuid") else "me"
-    monkeypatch.setenv("UV_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"proj-tests-uv-{user}"))
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import hashlib
 import io
 import os
 import re
-import tempfile
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -24,19 +23,14 @@ from runner.model import EnvironmentDeclaration, EnvironmentKind
 from runner.settings import Home
 from tests.conftest import MakeRepository, RunProj, git, write_tree
 
+pytestmark = pytest.mark.usefixtures("shared_cache")
+
 MANIFEST = """
 name: locked
 entry_points:
   main:
     command: python -c "import tabulate; print(tabulate.__version__)"
 """
-
-
-@pytest.fixture(autouse=True)
-def shared_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the tests of one machine share what was downloaded."""
-    user = os.getuid() if hasattr(os, "getuid") else "me"
-    monkeypatch.setenv("UV_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"proj-tests-uv-{user}"))
 
 
 @pytest.fixture

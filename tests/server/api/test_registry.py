@@ -1,29 +1,13 @@
 """The registry over REST, under every prefix that clients use, and attacks through the places that versions name."""
 
 import json
-from collections.abc import Iterator
-from contextlib import closing
 from typing import Any
 
 import pytest
 
-from runner.settings import Home
-from runner.store.database import Database
-from tests.support.protocol import Client, Reply, Stage
+from tests.support.protocol import Client, Reply
 
 PREFIXES = ["/api/2.0/mlflow/", "/api/2.0/preview/mlflow/", "/ajax-api/2.0/mlflow/"]
-
-
-@pytest.fixture
-def stage(home: Home) -> Iterator[Stage]:
-    with closing(Database.open(home.database)) as database:
-        yield Stage(home, database)
-
-
-@pytest.fixture
-def client(stage: Stage) -> Iterator[Client]:
-    with stage.socket as socket:
-        yield Client(socket)
 
 
 class Registry:

@@ -48,18 +48,6 @@ def standalone(place: Home) -> Iterator[RunningServer]:
         yield server
 
 
-@pytest.fixture
-def stage(home: Home) -> Iterator[Stage]:
-    with closing(Database.open(home.database)) as opened:
-        yield Stage(home, opened)
-
-
-@pytest.fixture
-def client(stage: Stage) -> Iterator[Client]:
-    with stage.socket as served:
-        yield Client(served)
-
-
 NO_ADDRESSES = [
     "javascript:alert(1)",
     "JavaScript://%0aalert(1)",

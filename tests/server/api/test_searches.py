@@ -2,14 +2,11 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import closing
 
 import pytest
 
 from runner.server import long_requests
-from runner.settings import Home
 from runner.store import models, registry, values
-from runner.store.database import Database
 from runner.store.entities import Metric, NewModel
 from runner.store.query_limits import SlowQueryError
 from runner.store.search import SearchQuery, search_runs
@@ -18,12 +15,6 @@ from tests.support.protocol import Client, Stage
 LONG = "a" * 4990 + "b"
 SLOW = f"tags.k LIKE '%{'a' * 490}b'"
 """A condition that is true, and takes milliseconds."""
-
-
-@pytest.fixture
-def stage(home: Home) -> Iterator[Stage]:
-    with closing(Database.open(home.database)) as database:
-        yield Stage(home, database)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from runner.server.run.socket import REMOVED_VARIABLES
 from runner.settings import Home
 from runner.store import tokens
-from runner.store.artifacts import walk_artifacts
+from runner.store.artifacts import survey
 from runner.store.database import Database
 from runner.store.tokens import Scope
 from tests.support.mlflow_clients import NEWEST, client_python
@@ -67,7 +67,7 @@ def test_parts_may_come_in_any_order(stage: Stage, client: Client) -> None:
     contents = [bytes([number]) * 1000 * (number + 1) for number in range(3)]
     parts = [send(client, credentials[number], contents[number]) for number in (2, 0, 1)]
     root = stage.home.artifacts(stage.run_id)
-    assert walk_artifacts(root) == ()
+    assert survey(root).files == ()
     assert tell(client, "complete", stage.run_id, upload_id=upload, parts=parts).json == {}
     assert (root / "some folder" / "large file.bin").read_bytes() == b"".join(contents)
     assert [path.name for path in root.iterdir()] == ["some folder"]
@@ -101,7 +101,7 @@ def test_a_file_is_not_put_together_of_less_than_all(stage: Stage, client: Clien
     for wrong in ("0" * 32, "../" + upload, "", upload + "/.."):
         assert tell(client, "complete", stage.run_id, upload_id=wrong, parts=[part]).error == none
     assert tell(client, "complete", stage.run_id, upload_id=upload, parts=[part], path="other").error == invalid
-    assert walk_artifacts(stage.home.artifacts(stage.run_id)) == ()
+    assert survey(stage.home.artifacts(stage.run_id)).files == ()
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from runner.model import Event, RunDetails, RunStatus
 from runner.server.run.socket import REMOVED_VARIABLES, ChildSocket
 from runner.settings import Home
 from runner.store import experiments, lineage, models, runs, values
-from runner.store.artifacts import walk_artifacts
+from runner.store.artifacts import survey
 from runner.store.database import Database
 from runner.store.entities import LifecycleStage, ModelStatus, NewRun
 from runner.store.process_identity import this_process
@@ -159,7 +159,7 @@ def check_models(client_setup: ClientSetup, seen: dict[str, Any]) -> None:
         assert model.status is ModelStatus.READY
         assert model_id in {one.model_id for one in lineage.outputs(client_setup.database, client_setup.run_id)}
         root = client_setup.home.run("models") / model_id / "artifacts"
-    assert "MLmodel" in {info.path for info in walk_artifacts(root)}
+    assert "MLmodel" in {info.path for info in survey(root).files}
 
 
 def check_other_runs(client_setup: ClientSetup, seen: dict[str, Any]) -> None:
@@ -303,7 +303,7 @@ assert repository.list_artifacts("nothing here") == []
     uri = f"mlflow-artifacts:/0/{client_setup.run_id}/artifacts"
     with client_setup.socket() as socket:
         client_setup.run(python, "-c", script, uri, socket=socket)
-    found = walk_artifacts(client_setup.home.artifacts(client_setup.run_id))
+    found = survey(client_setup.home.artifacts(client_setup.run_id)).files
     assert [(info.path, info.size) for info in found] == [("deep/folder/big.bin", 5120000)]
 
 

@@ -1,32 +1,16 @@
 """What the command of one run may change of other runs, experiments and models, and the messages about it."""
 
 import json
-from collections.abc import Iterator
-from contextlib import closing
 
 import pytest
 
 from runner.model import EventKind, RunDetails, RunStatus
-from runner.settings import Home
 from runner.store import experiments, models, runs, values
-from runner.store.database import Database
 from runner.store.entities import LifecycleStage, NewModel, NewRun
 from runner.store.process_identity import this_process
 from tests.support.protocol import API, Client, Stage
 
 PROXY = "/api/2.0/mlflow-artifacts/artifacts"
-
-
-@pytest.fixture
-def stage(home: Home) -> Iterator[Stage]:
-    with closing(Database.open(home.database)) as database:
-        yield Stage(home, database)
-
-
-@pytest.fixture
-def client(stage: Stage) -> Iterator[Client]:
-    with stage.socket as socket:
-        yield Client(socket)
 
 
 def recorded_run(stage: Stage) -> str:

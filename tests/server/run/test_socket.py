@@ -32,18 +32,6 @@ WORDS_OF_MLFLOW_1_30 = {
 }
 
 
-@pytest.fixture
-def stage(home: Home) -> Iterator[Stage]:
-    with closing(Database.open(home.database)) as database:
-        yield Stage(home, database)
-
-
-@pytest.fixture
-def client(stage: Stage) -> Iterator[Client]:
-    with stage.socket as socket:
-        yield Client(socket)
-
-
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stage, Client]]:
     """One stage for all requests that must change nothing."""

@@ -34,12 +34,6 @@ from tests.support.standalone_server import RunningServer, standalone_server
 PROXY = "/api/2.0/mlflow-artifacts/artifacts"
 
 
-@pytest.fixture
-def db(home: Home) -> Iterator[Database]:
-    with closing(Database.open(home.database)) as database:
-        yield database
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Home:
     """Return the home of the server that most tests share."""

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
@@ -34,12 +33,6 @@ def sha(data: bytes) -> str:
 def standalone(home: Home, tmp_path: Path) -> Iterator[RunningServer]:
     with standalone_server(tmp_path, PROJ_HOME=str(home.root)) as server:
         yield server
-
-
-@pytest.fixture
-def db(home: Home) -> Iterator[Database]:
-    with closing(Database.open(home.database)) as database:
-        yield database
 
 
 def put(standalone: RunningServer, path: str, content: bytes) -> None:

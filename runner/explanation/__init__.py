@@ -1,0 +1,1 @@
+"""Finds out by experiment why the results of two recorded runs differ."""
