@@ -1,6 +1,7 @@
 """Options shared by several commands."""
 
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -91,6 +92,21 @@ def read_age(text: str) -> float:
     if seconds is None:
         raise UsageError(f"'{printable(text)}' is not a valid age", hint="Examples: 30m, 12h, 30d, 8w.")
     return seconds
+
+
+_UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
+
+
+def read_size(text: str) -> int:
+    """Return the bytes of a size such as ``100M``.
+
+    Raises:
+        UsageError: the text is not a size.
+    """
+    match = re.fullmatch(r"(\d{1,9})\s*([kmgt]?)i?b?", text.strip().lower())
+    if match is None:
+        raise UsageError(f"'{printable(text)}' is not a valid size", hint="Examples: 500M or 20G.")
+    return int(match[1]) * _UNITS[match[2]]
 
 
 _RESERVED = {

@@ -1,4 +1,4 @@
-"""``proj push`` and ``proj sync``: copy runs of the local store to tracking servers."""
+"""``proj push`` and ``proj sync``: copy runs of the local store to tracking servers, or to a git repository."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -8,6 +8,7 @@ import msgspec
 
 from runner.base.plurals import counted
 from runner.cli import completions
+from runner.cli.git_sharing import push_to_git
 from runner.cli.output import open_store, size
 from runner.cli.progress_line import showing_progress
 from runner.cli.run_search import find_records, read_search, searches_runs
@@ -30,10 +31,15 @@ _SHOWN = 10
 @click.argument("names", nargs=-1, metavar="[RUN]...", shell_complete=completions.runs)
 @searches_runs
 @click.option("--to", "uri", metavar="URI", help="Address of the server. [default: MLFLOW_TRACKING_URI]")
+@click.option("--git", "remote", metavar="REMOTE", help="Send to this git repository: a remote's name or an address.")
+@click.option("--outputs", is_flag=True, help="With --git: send the files that the runs made, too.")
+@click.option("--include-inputs", "limit", metavar="SIZE", help="With --git: send inputs up to this size, such as 1M.")
 @click.option("--code/--no-code", default=None, help="Send the code as a git bundle. [default: to `proj server` only]")
 @click.option("--json", "as_json", is_flag=True, help="Print the sent items as a JSON list.")
 def push_runs(names: tuple[str, ...], uri: str | None, code: bool | None, as_json: bool, **values: object) -> int:
-    r"""Copy runs, with their nested runs, to an MLflow server; nothing is sent twice.
+    r"""Copy runs, with their nested runs, to an MLflow server or a git repository; nothing is sent twice.
+
+    In a git repository a run is a ref, refs/proj/runs/ID, with its code; no branch, tag or working tree is touched.
 
     Credentials come from MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD. The exit code
     is 1 if a file can't be sent; everything else is sent.
@@ -42,8 +48,16 @@ def push_runs(names: tuple[str, ...], uri: str | None, code: bool | None, as_jso
     Examples:
       proj push latest --to https://mlflow.example.org
       proj push --filter "metrics.rmse < 0.8" --to https://mlflow.example.org
+      proj push latest --git origin
     """
+    sharing = {name: values.pop(name) for name in ("remote", "outputs", "limit")}
     search = read_search(values, named=bool(names))
+    if sharing["remote"] is not None:
+        if uri is not None:
+            raise UsageError("Give --to or --git, not both")
+        return push_to_git(names, search, sharing, as_json=as_json)
+    if sharing["outputs"] or sharing["limit"]:
+        raise UsageError("--outputs and --include-inputs are for --git; a server gets all artifacts")
     _refuse_offline()
     with open_store() as (database, home), RemoteServer(_address(uri)) as server, showing_progress():
         to = Destination(database=database, home=home, server=server, report=show_event, code=code)

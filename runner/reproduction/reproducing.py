@@ -48,10 +48,17 @@ class ReproduceRequest(Struct, frozen=True, kw_only=True):
     atol: float | None = None
 
 
-def reproduce(request: ReproduceRequest, home: Home, report: Report, echo: Echo = Echo.SPLIT) -> Reproduction:
+def reproduce(
+    request: ReproduceRequest,
+    home: Home,
+    report: Report,
+    echo: Echo = Echo.SPLIT,
+    approve: Callable[[Plan], None] = lambda _plan: None,
+) -> Reproduction:
     """Run a recorded run again from its record alone, compare the results and record the verdict.
 
-    If inputs are missing or changed, nothing is started, and the verdict is *incomplete*.
+    If inputs are missing or changed, nothing is started, and the verdict is *incomplete*. ``approve`` gets the plan
+    before anything is built or started, and raises to stop it.
 
     Raises:
         ProjError: the run does not exist, or its record is not sufficient.
@@ -64,6 +71,7 @@ def reproduce(request: ReproduceRequest, home: Home, report: Report, echo: Echo 
         return _refused(record, checked)
     source = structs.replace(source, recorded=checked.files)
     plan = plan_reproduction(record, (source, snapshot), request.parameters, home, report)
+    approve(plan)
     rules = tolerances(request, plan, record)
     outcome = run_plan(plan, report, echo)
     found = compare(record, outcome, rules, home)
