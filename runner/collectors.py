@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from runner.base.files import open_regular, sha256_from
 from runner.base.lazy import LazyModule
+from runner.base.plurals import counted
 from runner.base.tags import CHANGED_TREE_TAG
 from runner.environments.model import Prepared
 from runner.environments.repair.missing import explain_failed_import, failed_import
@@ -305,7 +306,7 @@ def record_digests(finished: Finished, known: Mapping[str, str]) -> None:
     if finished.execution.was_logged_to:
         left_out += _record_other_digests(finished)
     if left_out:
-        message = f"{left_out} artifacts have no digest: reading them completely would take too long"
+        message = f"No digest for {counted(left_out, 'artifact')}: reading them completely would take too long"
         recorder.report(Event(kind=EventKind.NOTICE, message=message))
 
 

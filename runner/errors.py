@@ -128,6 +128,12 @@ class InvalidValueError(StoreError):
     reference = "invalid-value"
 
 
+class BundleError(ProjError):
+    """A bundle can't be written, or is damaged, incomplete or refused."""
+
+    reference = "bundle"
+
+
 class TransferError(ProjError):
     """The data of another store can't be read or copied."""
 

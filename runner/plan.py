@@ -62,6 +62,7 @@ from runner.path_rules import path_rules, with_recorded_names
 from runner.project_repairs import expected_replacements, may_replace_declared, needs_environment
 from runner.settings import Home, offline_environment, requested_experiment
 from runner.source.opening import Source, open_source
+from runner.source.project_above import with_project_above
 from runner.source.snapshot import Snapshot, retake_snapshot, take_snapshot
 from runner.source.tree import TreeFiles
 from runner.store.rules import MAX_EXPERIMENT_NAME
@@ -172,7 +173,7 @@ def make_plan(request: RunRequest, home: Home, report: Report) -> Plan:
     Raises:
         ProjError: the request can't be fulfilled; nothing was recorded.
     """
-    request = with_experiment(request)
+    request = with_project_above(with_experiment(request), report)
     source, snapshot = open_code(request, home, report)
     return plan_snapshot(request, source, snapshot, home, report)
 

@@ -28,7 +28,11 @@ def with_recorded_lock(plan: Plan, run_id: str, environment: EnvironmentRecord |
         return plan
     if path is not None:
         locked = _conda_spec if path.suffix == ".yml" else _python_spec
-        return structs.replace(plan, spec=locked(spec, path, environment, environment.python), additions=())
+        recorded = locked(spec, path, environment, environment.python)
+        packages = plan.home.packages(run_id)
+        if packages.is_dir():  # packages that came with the run replace every index
+            recorded = structs.replace(recorded, options=("--no-index", f"--find-links {packages}"))
+        return structs.replace(plan, spec=recorded, additions=())
     if environment.lock_digest is None:
         return plan
     raise EnvironmentSetupError(f"The lock of the run {run_id[:8]} is not there any more", hint=LOCK_CHANGED_HINT)

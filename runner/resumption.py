@@ -8,6 +8,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from runner.base.files import PARTIAL, DigestCache
+from runner.base.plurals import counted
 from runner.base.safe_paths import LinkError, folder_at, new_file, remove_at
 from runner.errors import InvalidValueError, NotFoundError
 from runner.model import Event, EventKind, FileRecord, Report, RunDetails, RunRequest
@@ -51,7 +52,7 @@ def resume(recorder: RunRecorder, folder: RunFolder) -> None:
         restored = restore_outputs(old, folder, recorded)
     else:
         restored = _restore_artifacts(run, folder)
-    count = f"{len(restored.files)} output{'s' * (len(restored.files) != 1)}"
+    count = counted(len(restored.files), "output")
     message = f"{count} of the interrupted run {resumed[:8]} restored"
     recorder.report(Event(kind=EventKind.NOTICE, message=message))
     recorder.report_some(restored.notices, MAX_NOTICES)
@@ -138,4 +139,7 @@ def _changed_inputs(recorder: RunRecorder, inputs: Sequence[FileRecord], folder:
         except OSError:
             texts.append(f"{one.path}, which the interrupted run read, is gone")
     cache.save()
-    return (*texts[:MAX_NOTICES], *((f"and {len(texts) - MAX_NOTICES} more inputs",) if texts[MAX_NOTICES:] else ()))
+    return (
+        *texts[:MAX_NOTICES],
+        *((f"and {counted(len(texts) - MAX_NOTICES, 'more input')}",) if texts[MAX_NOTICES:] else ()),
+    )

@@ -91,14 +91,21 @@ def _find(database: Database, key: str, plan: Plan, inputs: Mapping[str, str]) -
 
 def _reads_the_same(run: Run, plan: Plan, inputs: Mapping[str, str]) -> bool:
     """Return whether the files that a run was seen to open besides its declared inputs have the same content now."""
-    others = [one for one in run.details.inputs if one.path not in inputs and plan.files.identity(one.path) is None]
+    seen = {one.path: one.sha256 for one in run.details.inputs}
+    if run.details.observed is not None:
+        seen |= {one.path: one.sha256 for one in run.details.observed.inputs if one.sha256 is not None}
+    others = {
+        name: digest
+        for name, digest in seen.items()
+        if name not in inputs and "://" not in name and plan.files.identity(name) is None
+    }
     if not others:
         return True
     cache, project = DigestCache(plan.home.root / "cache" / "digests"), plan.source.project
     try:
-        for one in others:
-            path = Path(one.path) if isabs(one.path) else project and project / normpath(one.path)
-            if path is None or cache.digest(path) != one.sha256:
+        for name, digest in others.items():
+            path = Path(name) if isabs(name) else project and project / normpath(name)
+            if path is None or cache.digest(path) != digest:
                 return False
     except OSError:
         return False

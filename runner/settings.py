@@ -171,6 +171,19 @@ class Home(Struct, frozen=True):
         """Return the folder of a run's artifacts."""
         return self.run(run_id) / "artifacts"
 
+    def kept_inputs(self, run_id: str) -> Path:
+        """Return the folder of the inputs that came with an imported run; each file is named by its SHA-256."""
+        return self.run(run_id) / "inputs"
+
+    def kept_input(self, run_id: str, sha256: str) -> Path | None:
+        """Return the file of an input that came with an imported run; None if there is none."""
+        path = self.kept_inputs(run_id) / sha256
+        return path if sha256.isalnum() and path.is_file() else None
+
+    def packages(self, run_id: str) -> Path:
+        """Return the folder of the packages that came with an imported run."""
+        return self.run(run_id) / "packages"
+
     def model_artifacts(self, model_id: str) -> Path:
         """Return the folder of a logged model's artifacts."""
         return self.models / model_id / "artifacts"

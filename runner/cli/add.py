@@ -1,6 +1,7 @@
 """``proj add`` and ``proj remove``: change the declared packages of a project, and its lock with them."""
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from runner.base.files import write_atomically
 from runner.base.foreign_text import ForeignTextError, parse_toml
 from runner.base.locks import locked_folder
 from runner.base.package_names import canonical_name
+from runner.base.plurals import counted
 from runner.base.suggestions import suggestion
 from runner.cli.home import enter_home
 from runner.cli.lock import LockOptions, changes, lock_text, versions
@@ -135,9 +137,11 @@ def _check_requirement(text: str) -> None:
     try:
         Requirement(text)
     except InvalidRequirement as error:
-        reason = str(error).splitlines()[0]
+        if re.fullmatch(r"[\w.\[\]-]+=[^=]+", text):
+            meant = text.replace("=", "==")
+            raise UsageError(f"'{text}' is not a requirement", hint=f"Did you mean '{meant}'?") from None
         raise UsageError(
-            f"'{text}' is not a requirement: {reason}",
+            f"'{text}' is not a requirement: {str(error).splitlines()[0]}",
             hint="Examples: tqdm, 'tqdm<5', 'pandas[excel]>=2', 'name @ git+https://host/repository'.",
         ) from None
 
@@ -306,7 +310,9 @@ def _finish(project: Project, spec: AnySpec, before: LockPair | None, edit: Edit
     elif now is None:
         print_message("the packages were not resolved, because the file can't be mapped to the Python index")
     else:
-        print_message(f"{len(versions(now))} packages satisfy it; the project has no lock: 'proj lock' writes one")
+        print_message(
+            f"{counted(len(versions(now)), 'package')} resolved; the project has no lock: 'proj lock' writes one"
+        )
     if project.files.read("conda-lock.yml") is not None:
         print_message("conda-lock.yml no longer matches: 'proj lock --format conda-lock' updates it")
 

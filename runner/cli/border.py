@@ -1,7 +1,6 @@
 """Turns the errors of a command into messages and exit codes."""
 
 from collections.abc import Callable
-from io import StringIO
 from typing import TYPE_CHECKING
 
 import click
@@ -11,8 +10,9 @@ from runner.base.streams import flush_output
 from runner.errors import ProjError, explain_system_error
 
 if TYPE_CHECKING:
-    from runner.cli import text
+    from runner.cli import text, usage
 else:
+    usage = LazyModule("runner.cli.usage")
     text = LazyModule("runner.cli.text")
 
 INTERRUPTED = 130
@@ -27,10 +27,10 @@ def guard_errors(work: Callable[[], object]) -> int:
         code = work()
         flush_output()
     except click.ClickException as error:
-        text.print_message(_formatted(error))
+        _show_usage_error(error)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        text.print_message("interrupted")
+        text.print_important("interrupted")
         return INTERRUPTED
     except ProjError as error:
         text.show_error(error)
@@ -44,8 +44,9 @@ def guard_errors(work: Callable[[], object]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _formatted(error: click.ClickException) -> str:
-    """Return click's message for a wrong command, formatted as click's own `show` prints it."""
-    shown = StringIO()
-    error.show(shown)
-    return shown.getvalue().rstrip("\n")
+def _show_usage_error(error: click.ClickException) -> None:
+    """Print the error of a wrong command line; a group of commands without one prints its help."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        text.print_important(error.format_message())
+    else:
+        text.show_error(usage.usage_error(error))

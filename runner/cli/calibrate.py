@@ -3,6 +3,7 @@
 import click
 import msgspec
 
+from runner.base.plurals import counted
 from runner.cli import completions
 from runner.cli.home import enter_home, warn_of_lost_store
 from runner.cli.options import OFFLINE
@@ -36,7 +37,7 @@ def calibrate(run: str, count: int, as_json: bool) -> None:
     for name in noise.unstable:
         print_lines(f"{name}: differs in another way than by numbers; no tolerance helps")
     if not (noise.metrics or noise.outputs or noise.unstable):
-        print_lines(f"no difference in {count} repetitions")
+        print_lines(f"no difference in {counted(count, 'repetition')}")
 
 
 def _show(found: Reproduction) -> None:

@@ -7,7 +7,8 @@ import click
 import msgspec
 
 from runner.analysis.scripts import Scripts, read_scripts
-from runner.cli.output import counted
+from runner.base.plurals import counted
+from runner.cli.options import project_at
 from runner.cli.text import print_lines, print_message, show_event
 from runner.environments.deciding import decide_spec
 from runner.environments.declare.spec import read_spec
@@ -38,7 +39,12 @@ def check(path: Path, schema: bool, before_run: bool, entry_point: str | None, a
 
     The exit code is 1 if there are errors; warnings do not count. With --run, check one entry point: also the files,
     paths and addresses that it needs, the repairs that a run would make, and imports without a declared package.
-    """
+
+    \b
+    Examples:
+      proj check
+      proj check --run -e main
+    """  # noqa: D301  # click reads the control character
     if schema:
         click.echo(msgspec.json.format(msgspec.json.encode(json_schema()), indent=2).decode())
         return 0
@@ -123,7 +129,7 @@ def _print_redirects(scripts: Scripts) -> None:
 def _folder(path: Path) -> Path:
     """Return the project folder for a path: the folder itself, or the folder of a manifest."""
     if path.is_dir():
-        return path
+        return project_at(path)
     if path.is_file() and path.name == find_manifest(FolderFiles(path.parent)):
         return path.parent
     problem = "is not a manifest" if path.exists() else "does not exist"

@@ -16,7 +16,12 @@ from runner.store.run_selection import resolve
 @click.argument("run", metavar="RUN", shell_complete=completions.runs)
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
 def checkout(run: str, folder: Path) -> None:
-    """Restore the exact code of RUN, including uncommitted files, into the new or empty folder DIR."""
+    """Restore the exact code of RUN, including uncommitted files, into the new or empty folder DIR.
+
+    \b
+    Examples:
+      proj checkout 7f3a old-code
+    """  # noqa: D301  # click reads the control character
     with read_store() as (database, home):
         run_id = resolve(database, run, print_message)
         require_code(database, home, run_id)

@@ -2,8 +2,8 @@
 
 from shlex import quote
 
+from runner.base.plurals import counted
 from runner.base.tags import COMMIT_TAG, ORIGIN_TAG, REMOTE_TAG
-from runner.cli.output import counted
 from runner.cli.text import printable
 from runner.errors import SnapshotError
 from runner.model import RunRecord

@@ -75,7 +75,7 @@ def _columns(name: str, records: Sequence[RunRecord]) -> Iterator[Column]:
         return
     kind, dot, key = name.partition(".")
     if not dot or not key or kind not in _KEYED:
-        near = nearest(name, [*_FIXED, "params.*", "metrics.*", "tags.*"])
+        near = nearest(name, [*_FIXED, "params.*", "metrics.*", "tags.*"]) or _keyed_like(kind, key)
         raise UsageError(
             f"There is no column '{name}'{f'; did you mean {near}?' if near else ''}",
             hint=f"Columns are {', '.join(_FIXED)}, metrics.NAME, params.NAME, tags.NAME, and patterns like params.*.",
@@ -85,6 +85,12 @@ def _columns(name: str, records: Sequence[RunRecord]) -> Iterator[Column]:
         yield column_of(kind, key)
         return
     yield from (column_of(kind, one) for one in known if fnmatchcase(one, key))
+
+
+def _keyed_like(kind: str, key: str) -> str | None:
+    """Return the name of a column of a parameter, metric or tag whose kind is misspelt, as in ``metric.rmse``."""
+    near = nearest(kind, _KEYED) if key else None
+    return f"{near}.{key}" if near else None
 
 
 def _metrics(record: RunRecord) -> Mapping[str, str]:

@@ -7,6 +7,7 @@ from itertools import takewhile
 import click
 import msgspec
 
+from runner.base.plurals import counted
 from runner.cli import completions
 from runner.cli.options import reads_runs
 from runner.cli.run_source import open_runs
@@ -49,9 +50,14 @@ def compare(
     """Show the differences between runs: parameters, metrics, code, environment, packages, files and machine.
 
     Up to four runs are columns; more runs are rows. Changed files are compared with the first run.
-    """
+
+    \b
+    Examples:
+      proj compare latest latest~1
+      proj compare 7f3a 91bc --code
+    """  # noqa: D301  # click reads the control character
     if len(run) == 1:
-        raise UsageError("A comparison needs at least two runs")
+        raise UsageError("A comparison needs at least two runs", hint="`proj show RUN` shows one.")
     if code and len(run) != 2:  # noqa: PLR2004
         raise UsageError("--code compares exactly two runs")
     with open_runs(tracking_uri, local=local) as reader:
@@ -72,7 +78,7 @@ def compare(
         shown = (*lines, *files) if everything else (*_shortened(records, lines), *files[:_ROWS])
         _print(records, shown)
         if len(files) > _ROWS and not everything:
-            print_message(f"… and {len(files) - _ROWS} more files; --all shows them")
+            print_message(f"… and {counted(len(files) - _ROWS, 'more file')}; --all shows them")
 
 
 def _print_patch(reader: RunReader, references: Sequence[str]) -> None:
@@ -204,7 +210,7 @@ def _print_rows(records: Sequence[RunRecord], lines: Sequence[Line], changes: Ch
     for section in ("packages", OUTPUTS):
         count = sum(line.section == section for line in lines)
         if count:
-            print_message(f"{count} {section} differ; compare two of the runs, or use --json, to see them")
+            print_message(f"{section} that differ: {count}; compare two of the runs, or use --json, to see them")
 
 
 def _short(section: str, value: str | float | None) -> str:
@@ -216,7 +222,7 @@ def _summary(files: Sequence[FileChange]) -> str:
     if len(files) < 2:  # noqa: PLR2004
         return "".join(f"{one.path} {_counts(one)}" for one in files)
     added, removed = sum(one.added or 0 for one in files), sum(one.removed or 0 for one in files)
-    return f"{len(files)} files +{added} {_MINUS}{removed}"
+    return f"{counted(len(files), 'file')} +{added} {_MINUS}{removed}"
 
 
 def _cells(values: tuple[str | float | None, ...]) -> list[str]:

@@ -51,7 +51,11 @@ def completion(shell: str) -> None:
     """Print the script with which SHELL completes commands, options, runs, experiments, models and parameters.
 
     Add this line to the start file of the shell:
-    """
+
+    \b
+    Examples:
+      proj completion bash
+    """  # noqa: D301  # click reads the control character
     click.echo(_BASH if shell == "bash" else _script_of(shell), nl=False)
 
 

@@ -13,7 +13,12 @@ from runner.store.run_selection import resolve
 @click.command("diff")
 @click.argument("run", metavar="RUN", shell_complete=completions.runs)
 def diff(run: str) -> None:
-    """Print how the code of RUN differs from its commit, as a patch for `git apply`."""
+    """Print how the code of RUN differs from its commit, as a patch for `git apply`.
+
+    \b
+    Examples:
+      proj diff latest
+    """  # noqa: D301  # click reads the control character
     with read_store() as (database, home):
         whole = resolve(database, run, print_message)
         require_code(database, home, whole)

@@ -14,9 +14,11 @@ from runner.base.checksummed_files import DamagedFileError
 from runner.base.files import remove_tree
 from runner.base.lazy import LazyModule
 from runner.base.locks import locked
+from runner.base.plurals import counted
+from runner.cli.groups import CommandGroup
 from runner.cli.home import enter_home
 from runner.cli.options import OFFLINE, PROJECT, read_age
-from runner.cli.output import counted, local_time, size
+from runner.cli.output import local_time, size
 from runner.cli.text import print_lines, print_message, printable
 from runner.environments.backends.containers.built import MANAGER, built_images, remove_image
 from runner.environments.cache.environments import (
@@ -58,7 +60,7 @@ _HEADER = re.compile(r"^# (?:Python (?P<stored>\d+\.\d+)|python: >=(?P<ours>\d+\
 _SHOWN_RUNS = 3
 
 
-@click.group("env")
+@click.group("env", cls=CommandGroup)
 def env() -> None:
     """Manage the cached environments, which runs share."""
 
@@ -66,7 +68,12 @@ def env() -> None:
 @env.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print them as a JSON list.")
 def list_environments(as_json: bool) -> None:
-    """List the environments, the last used first, with the latest runs that used them."""
+    """List the environments, the last used first, with the latest runs that used them.
+
+    \b
+    Examples:
+      proj env list
+    """  # noqa: D301  # click reads the control character
     home = enter_home()
     prefixes = _with_runs(home, _all_environments(home))
     if as_json:
@@ -116,7 +123,12 @@ def path(folder: Path | None, entry_point: str | None, wants_python: bool, as_js
 @click.argument("identifier", metavar="ENV")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def show(identifier: str, as_json: bool) -> None:
-    """Show one environment with its packages."""
+    """Show one environment with its packages.
+
+    \b
+    Examples:
+      proj env show 3f2a
+    """  # noqa: D301  # click reads the control character
     home = enter_home()
     named = [cached for cached in _all_environments(home) if cached.name.startswith(identifier)]
     (cached,) = _with_runs(home, (named[0] if len(named) == 1 else find_prefix(home, identifier),))
@@ -142,7 +154,12 @@ def show(identifier: str, as_json: bool) -> None:
 @click.argument("identifier", metavar="[ENV]", default="")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as a JSON list.")
 def verify_environments(identifier: str, as_json: bool) -> int:
-    """Verify every file of ENV, or of all environments and locks, by its digest; exit code 1 if a file changed."""
+    """Verify every file of ENV, or of all environments and locks, by its digest; exit code 1 if a file changed.
+
+    \b
+    Examples:
+      proj env verify
+    """  # noqa: D301  # click reads the control character
     home = enter_home()
     chosen = (find_prefix(home, identifier),) if identifier else cached_environments(home)
     # `verify` returns None for an environment that was removed in the meantime.
@@ -158,9 +175,9 @@ def verify_environments(identifier: str, as_json: bool) -> int:
         print_lines(f"{printable(name)}  {result}{published if verdict.differing and verdict.is_whole else ''}")
     damaged = sum(not verdict.is_whole for verdict in verdicts) - len(locks)
     rebuilt = "; the next run builds them again" if damaged else ""
-    print_message(f"{len(verdicts) - len(locks)} environments, {damaged} changed{rebuilt}")
+    print_message(f"{counted(len(verdicts) - len(locks), 'environment')}, {damaged} changed{rebuilt}")
     if locks:
-        print_message(f"{len(locks)} lock files are damaged; the next run that needs one resolves again")
+        print_message(f"{counted(len(locks), 'damaged lock file')}; the next run that needs one resolves again")
     return 1 if damaged or locks else 0
 
 
@@ -170,7 +187,12 @@ def verify_environments(identifier: str, as_json: bool) -> int:
 @click.option("--cache", is_flag=True, help="Empty the package cache too.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 def prune_environments(age: str | None, limit: str | None, cache: bool, yes: bool) -> None:
-    """Remove environments that no process is using. A run that needs one again builds it from its lock."""
+    """Remove environments that no process is using. A run that needs one again builds it from its lock.
+
+    \b
+    Examples:
+      proj env prune --older-than 30d
+    """  # noqa: D301  # click reads the control character
     if age is None and limit is None and not cache:
         hint = "Give --older-than 30d, --keep-size 20G or --cache."
         raise UsageError("No environments to remove are given", hint=hint)
@@ -181,7 +203,7 @@ def prune_environments(age: str | None, limit: str | None, cache: bool, yes: boo
     for cached in () if yes else chosen:
         print_message(f"{cached.name[:8]}  {_description(cached)}  {size(cached.size)}")
     if chosen and not yes:
-        click.confirm(f"Remove {len(chosen)} environments?", abort=True, err=True)
+        click.confirm(f"Remove {counted(len(chosen), 'environment')}?", abort=True, err=True)
     freed = 0
     for cached in chosen:
         gone = remove_image(home, cached) if cached.manager == MANAGER else prune(home, cached)
@@ -201,7 +223,12 @@ def prune_environments(age: str | None, limit: str | None, cache: bool, yes: boo
     "--format", "form", type=click.Choice(["requirements", "pylock", "conda-lock"]), help="[default: the stored format]"
 )
 def export(identifier: str, form: str | None) -> None:
-    """Print the lock of a run or of an environment."""
+    """Print the lock of a run or of an environment.
+
+    \b
+    Examples:
+      proj env export latest
+    """  # noqa: D301  # click reads the control character
     home = enter_home()
     text = _lock_text(home, identifier)
     is_conda = is_conda_lock(text)
@@ -253,7 +280,7 @@ def _description(cached: CachedEnvironment) -> str:
     if cached.manager == MANAGER:
         return f"image {cached.path}"
     python = f"Python {cached.python}" if cached.python else "a project's own"
-    return f"{cached.manager}, {python}, {len(cached.packages)} packages"
+    return f"{cached.manager}, {python}, {counted(len(cached.packages), 'package')}"
 
 
 def _unshared_size(cached: CachedEnvironment) -> str:

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import structs
 
 from runner.cli import completions
+from runner.cli.groups import CommandGroup
 from runner.cli.options import reads_runs
 from runner.cli.output import local_time, open_store, read_store
 from runner.cli.run_source import open_server
@@ -24,7 +25,7 @@ Count = Callable[[str], int | None]
 """A function that returns the number of runs of an experiment, by its id; None if it is not known."""
 
 
-@click.group("experiments")
+@click.group("experiments", cls=CommandGroup)
 def experiments() -> None:
     """List and change experiments, which group runs. EXPERIMENT is a name or an id."""
 
@@ -38,7 +39,12 @@ def experiments() -> None:
 def list_experiments(
     condition: str, with_deleted: bool, limit: int, tracking_uri: str | None, local: bool, as_json: bool
 ) -> None:
-    """List experiments, newest first. A server does not say how many runs they have."""
+    """List experiments, newest first. A server does not say how many runs they have.
+
+    \b
+    Examples:
+      proj experiments list
+    """  # noqa: D301  # click reads the control character
     query = ExperimentQuery(filter=condition, view=View.ALL if with_deleted else View.ACTIVE, limit=limit)
     with open_server(tracking_uri, local=local) as server:
         found, counts = _search(query) if server is None else _search_on(server, query)
@@ -74,7 +80,12 @@ def _search_on(server: RemoteServer, query: ExperimentQuery) -> tuple[list[Exper
 @experiments.command("create")
 @click.argument("name", metavar="NAME")
 def create(name: str) -> None:
-    """Create an experiment and print its id."""
+    """Create an experiment and print its id.
+
+    \b
+    Examples:
+      proj experiments create churn
+    """  # noqa: D301  # click reads the control character
     with open_store() as (database, _):
         click.echo(store.create(database, name))
 
@@ -83,7 +94,12 @@ def create(name: str) -> None:
 @click.argument("experiment", metavar="EXPERIMENT", shell_complete=completions.experiments)
 @click.argument("name", metavar="NAME")
 def rename(experiment: str, name: str) -> None:
-    """Give EXPERIMENT another NAME."""
+    """Give EXPERIMENT another NAME.
+
+    \b
+    Examples:
+      proj experiments rename churn churn-2024
+    """  # noqa: D301  # click reads the control character
     with open_store() as (database, _):
         store.rename(database, find_experiment(database, experiment).id, name)
 
@@ -91,7 +107,12 @@ def rename(experiment: str, name: str) -> None:
 @experiments.command("delete")
 @click.argument("experiment", metavar="EXPERIMENT", shell_complete=completions.experiments)
 def delete(experiment: str) -> None:
-    """Mark EXPERIMENT and its runs as deleted; `restore` reverts this."""
+    """Mark EXPERIMENT and its runs as deleted; `restore` reverts this.
+
+    \b
+    Examples:
+      proj experiments delete churn
+    """  # noqa: D301  # click reads the control character
     with open_store() as (database, _):
         found = find_experiment(database, experiment)
         store.delete(database, found.id)
@@ -101,7 +122,12 @@ def delete(experiment: str) -> None:
 @experiments.command("restore")
 @click.argument("experiment", metavar="EXPERIMENT", shell_complete=completions.experiments)
 def restore(experiment: str) -> None:
-    """Restore EXPERIMENT and its runs."""
+    """Restore EXPERIMENT and its runs.
+
+    \b
+    Examples:
+      proj experiments restore churn
+    """  # noqa: D301  # click reads the control character
     with open_store() as (database, _):
         store.restore(database, find_experiment(database, experiment).id)
 

@@ -15,7 +15,7 @@ from runner.cli.output import size
 from runner.cli.run_search import Search, find_records, read_search, searches_runs
 from runner.cli.run_source import open_runs
 from runner.cli.show_relations import artifact_lines
-from runner.cli.text import print_lines, print_message, printable
+from runner.cli.text import print_lines, print_message, print_warning, printable
 from runner.errors import NotFoundError
 from runner.model import RunRecord
 from runner.runs.local_relations import artifact_entries
@@ -97,7 +97,7 @@ def _get(reader: RunReader, run: str, path: str, options: _Options) -> int:
         _print_path(folder, file)
     print_message(f"{done.copied} copied ({size(done.size)}), {len(done.files) - done.copied} already existed")
     for one in done.omissions:
-        print_message(f"! not copied: {printable(one.path)}: {printable(one.reason)}", fg="yellow")
+        print_warning(f"not copied: {printable(one.path)}: {printable(one.reason)}")
     return 1 if done.omissions else 0
 
 
@@ -118,7 +118,7 @@ def _print_list(chosen: RunArtifacts) -> int:
         for entry in entries:
             click.echo(os.fsencode(entry.path))
     for one in chosen.omissions:
-        print_message(f"! can't be read: {printable(one.path)}: {printable(one.reason)}", fg="yellow")
+        print_warning(f"can't be read: {printable(one.path)}: {printable(one.reason)}")
     return 1 if chosen.omissions else 0
 
 

@@ -1,7 +1,8 @@
 """Opens proj's home for commands, with warnings about its permissions and a missing database."""
 
 from runner import settings
-from runner.cli.text import print_message
+from runner.base.plurals import counted
+from runner.cli.text import print_warning
 from runner.settings import Home
 
 
@@ -15,13 +16,14 @@ def enter_home(*, writing: bool = False) -> Home:
 
 
 def _warn(exposure: settings.Exposure) -> None:
-    print_message(f"! {exposure.message}", fg="yellow")
-    print_message(f"  hint: {exposure.hint}")
+    print_warning(exposure.message, exposure.hint)
 
 
 def warn_of_lost_store(home: Home) -> None:
     """Print a warning if the home has files of runs and no database, before an empty database is created."""
     count = home.count_runs_without_store()
     if count:
-        print_message(f"! The database is missing in {home.root}, which has the files of {count} runs", fg="yellow")
-        print_message("  hint: `proj verify --repair` rebuilds the database from these files")
+        print_warning(
+            f"The database is missing in {home.root}, which has the files of {counted(count, 'run')}",
+            "`proj verify --repair` rebuilds the database from these files",
+        )

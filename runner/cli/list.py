@@ -13,12 +13,13 @@ from runner.cli.options import reads_runs
 from runner.cli.run_source import open_runs
 from runner.cli.run_table import Listing, print_columns, print_runs
 from runner.cli.tables import print_csv
-from runner.cli.text import print_message
+from runner.cli.text import print_message, print_warning
 from runner.model import RunRecord, RunStatus
 from runner.runs.nesting import in_tree
 from runner.runs.primary_metric import PrimaryMetric, declared_metrics, usual_goal
 from runner.runs.projects import find_project
 from runner.runs.reader import ProjectScope, RunQuery, RunReader
+from runner.runs.unknown_names import search_explained
 from runner.store.search import RecordPage
 
 _OWN = "the runs of this project; --all lists those of all projects"
@@ -73,7 +74,12 @@ def list_runs(columns: str | None, limit: int, as_csv: bool, as_json: bool, **ch
     first) comes first, its best value has a mark. A star after a commit marks code with uncommitted changes, an
     exclamation mark a run that changed data of yours to which it had links. Nested runs are counted at their parents,
     unless you search; CSV and JSON have all.
-    """
+
+    \b
+    Examples:
+      proj list --filter 'metrics.rmse < 0.8' --order-by 'metrics.rmse ASC'
+      proj list --columns run,params.*,metrics.rmse --csv
+    """  # noqa: D301  # click reads the control character
     options = msgspec.convert(chosen, _Options)
     names = None if columns is None else split_names(columns)
     find_columns(names or (), ())
@@ -108,11 +114,10 @@ def _search(reader: RunReader, options: _Options, limit: int, *, is_folded: bool
         project=project,
         folded=is_folded,
     )
-    page = reader.search(query)
-    if project is not None and not project.is_certain and not page.records:
+    # A folder without a manifest is a project only if it has runs.
+    if project is not None and not project.is_certain and not reader.search(RunQuery(project=project, limit=1)).records:
         query = structs.replace(query, project=None)
-        page = reader.search(query)
-    return page, query
+    return search_explained(reader, query, print_warning), query
 
 
 def _are_others(reader: RunReader, query: RunQuery, page: RecordPage) -> bool:

@@ -16,8 +16,10 @@ from msgspec import Struct, structs
 from runner.base.files import write_atomically
 from runner.base.lazy import LazyModule
 from runner.base.package_names import canonical_name
+from runner.base.plurals import counted
 from runner.base.suggestions import suggestion
 from runner.cli.home import enter_home
+from runner.cli.options import project_at
 from runner.cli.progress_line import showing_progress
 from runner.cli.text import print_lines, print_message, show_event
 from runner.environments.backends.uv import UvBackend
@@ -52,6 +54,9 @@ if TYPE_CHECKING:
 else:
     lock_uv = LazyModule("runner.cli.lock_uv")
     lock_conda = LazyModule("runner.cli.lock_conda")
+
+_REQUIREMENTS = ("", ".txt", ".in", ".lock")
+"""Extensions of files that can have requirements."""
 
 
 class LockOptions(Struct, frozen=True, kw_only=True):
@@ -93,7 +98,13 @@ def lock(path: Path, platforms: tuple[str, ...], upgrade: tuple[str, ...], check
     The lock is written beside the file that it belongs to: requirements.lock, python_env.lock. It has every package
     with its hashes, for all platforms, and runs use it. Locked versions change only with --upgrade or --as-of. The
     format conda-lock writes a conda-lock.yml of conda packages, for --env-manager conda.
-    """
+
+    \b
+    Examples:
+      proj lock
+      proj lock --upgrade numpy
+      proj lock --check
+    """  # noqa: D301  # click reads the control character
     environ = offline_environment(os.environ, forced=bool(options["offline"]))
     if options["format"] == "conda-lock":
         as_of = str(options["as_of"]) if options["as_of"] else None
@@ -160,7 +171,8 @@ def declarations_at(path: Path) -> tuple[Path, tuple[EnvironmentDeclaration, ...
     own = [entry.environment for entry in manifest.entry_points.values() if entry.environment]
     declared = tuple(dict.fromkeys((manifest.environment, *own)))
     if path.is_dir():
-        return folder, declared
+        above = folder if any(one != EnvironmentDeclaration() for one in declared) else project_at(folder)
+        return (folder, declared) if above == folder else declarations_at(above)
     for declaration in declared:
         spec = NoSpec() if declaration.path is None else read_declared(declaration, files)
         pair = lock_pair(spec, files)
@@ -171,9 +183,15 @@ def declarations_at(path: Path) -> tuple[Path, tuple[EnvironmentDeclaration, ...
                 f"Runs of this project use {spec.file}, not {path.name}",
                 hint=f"'proj lock' locks {spec.file}; 'proj add PKG' adds a package to it.",
             )
+    kind = kind_of_file(path.name)
+    if kind is EnvironmentKind.REQUIREMENTS and path.suffix not in _REQUIREMENTS:
+        raise UsageError(
+            f"'{path}' declares no environment",
+            hint="'proj lock' alone locks what the project in this folder declares.",
+        )
     if declared != (EnvironmentDeclaration(),):
         print_message(f"no run of this project uses {path.name}: the manifest declares {_named(declared)}")
-    return folder, (EnvironmentDeclaration(kind=kind_of_file(path.name), path=path.name),)
+    return folder, (EnvironmentDeclaration(kind=kind, path=path.name),)
 
 
 def _named(declared: tuple[EnvironmentDeclaration, ...]) -> str:
@@ -326,7 +344,7 @@ def versions(lock: FoundLock | str | None) -> dict[str, str]:
 
 def changes(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
     """Yield how two locks differ, as text."""
-    yield f"{len(now)} packages"
+    yield counted(len(now), "package")
     changed = [f"{name} {before.get(name, 'new')} → {now[name]}" for name in now if before.get(name) != now[name]]
     gone = [f"{name} {version} removed" for name, version in before.items() if name not in now]
     if before:

@@ -36,7 +36,12 @@ def log(run: str, follow: bool, raw: bool, tracking_uri: str | None, local: bool
     """Print the output of RUN: an id, the beginning of an id, a name, `latest` or `latest~1`.
 
     A run that is on a server and was started here has its output here as well, also while it is running.
-    """
+
+    \b
+    Examples:
+      proj log latest
+      proj log -f 7f3a
+    """  # noqa: D301  # click reads the control character
     if server_to_read(tracking_uri, local=local) is None:
         with read_store() as (database, home):
             run_id = resolve(database, run, print_message)

@@ -3,7 +3,7 @@
 import gc
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
@@ -11,13 +11,18 @@ import click
 from runner.base.lazy import LazyModule
 from runner.base.streams import flush_output, open_streams
 from runner.cli.border import guard_errors
+from runner.cli.groups import SIGNS, CommandGroup, add_common_options, sections
+from runner.cli.verbosity import Verbosity, set_verbosity
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from runner.base import suggestions
+    from runner.cli import synonyms
 else:
-    suggestions = LazyModule("runner.base.suggestions")
+    synonyms = LazyModule("runner.cli.synonyms")
+
+_INDENT = 13
+"""Cells before the help of a command in the list of commands."""
 
 
 class LazyCommand(NamedTuple):
@@ -62,7 +67,8 @@ COMMANDS = {
     "push": LazyCommand("runner.cli.push:push_runs", "Copy runs to an MLflow server."),
     "sync": LazyCommand("runner.cli.push:sync", "Send runs that could not be sent to their server."),
     "pull": LazyCommand("runner.cli.pull:pull_runs", "Copy runs from an MLflow server."),
-    "import": LazyCommand("runner.cli.import_store:import_command", "Import an mlruns folder or an MLflow database."),
+    "export": LazyCommand("runner.cli.export:export", "Write a run as one file with all that reproduces it."),
+    "import": LazyCommand("runner.cli.import_store:import_command", "Import a run, an mlruns folder, or a database."),
     "server": LazyCommand("runner.cli.server:server", "Serve the store to any MLflow client."),
     "token": LazyCommand("runner.cli.token:token", "Manage the access tokens of the server."),
     "check": LazyCommand("runner.cli.check:check", "Check a manifest without running anything."),
@@ -80,7 +86,7 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
+class LazyGroup(CommandGroup):
     """A command group that imports a command only when it is used, so that help and completion stay fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002, D102
@@ -97,22 +103,12 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), name)
         gc.freeze()
         gc.enable()
+        add_common_options(command, _print_version)
         _mark_examples(command)
         return command
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find a command by name.
-
-        Raises:
-            click.UsageError: the command does not exist; the message suggests similar names.
-        """
-        if ctx.resilient_parsing or args[0] in COMMANDS or args[0].startswith("-"):
-            return super().resolve_command(ctx, args)
-        near = suggestions.near_words(args[0], COMMANDS, most=2)
-        suggestion = f" Did you mean {' or '.join(near)}?" if near else ""
-        raise click.UsageError(f"No such command '{args[0]}'.{suggestion}", ctx)
+    def hint(self, word: str, known: Collection[str]) -> str | None:  # noqa: D102
+        return synonyms.command_hint(word, known)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
         """Complete the name of a command without importing it; the base class completes options."""
@@ -123,8 +119,12 @@ class LazyGroup(click.Group):
         return [CompletionItem(name, help=lazy.help) for name, lazy in COMMANDS.items() if name.startswith(incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002, D102
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, lazy.help) for name, lazy in COMMANDS.items()])
+        for title, commands in sections({name: lazy.help for name, lazy in COMMANDS.items()}):
+            with formatter.section(title):
+                longest = max((len(name) for name, _ in commands), default=0)
+                formatter.write_dl(commands, col_spacing=_INDENT - longest)
+        with formatter.section("Signs"):
+            formatter.write_dl(SIGNS)
 
 
 def _mark_examples(command: click.Command) -> None:
@@ -143,11 +143,19 @@ def _print_version(ctx: click.Context, _option: click.Parameter, value: bool) ->
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version."
-)
 def cli() -> None:
-    """Run data-science projects and tie every result to its exact code, environment and parameters."""
+    """Run data-science projects and tie every result to its exact code, environment and parameters.
+
+    \b
+    Examples:
+      proj run . -P alpha=0.5
+      proj list
+      proj show latest
+      proj reproduce latest
+    """  # noqa: D301  # click reads the control character
+
+
+add_common_options(cli, _print_version, hidden=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -161,6 +169,7 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
     Errors that users can act on are shown without a traceback; any other exception is a bug and is raised.
     """
     open_streams()
+    set_verbosity(Verbosity.NORMAL)
 
     def work() -> object:
         try:

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 import click
 import msgspec
 
+from runner.base.plurals import counted
 from runner.cli import completions
 from runner.cli.options import reads_runs
-from runner.cli.output import counted, local_time
+from runner.cli.output import local_time
 from runner.cli.run_source import open_runs
 from runner.cli.text import print_lines, printable
 from runner.store.downsampling import SampledHistory
@@ -29,7 +30,13 @@ _NO_NUMBER = "·"
 @click.option("--width", type=click.IntRange(10, 1000), default=60, show_default=True, help="Width of the chart.")
 @reads_runs
 def metrics(run: str, name: str | None, as_json: bool, width: int, **options: str | bool | None) -> None:
-    """Show the history of the metric NAME of RUN, or the last values of all its metrics."""
+    """Show the history of the metric NAME of RUN, or the last values of all its metrics.
+
+    \b
+    Examples:
+      proj metrics latest
+      proj metrics 7f3a loss
+    """  # noqa: D301  # click reads the control character
     uri, as_csv = options["tracking_uri"], bool(options["as_csv"])
     with open_runs(None if uri is None else str(uri), local=bool(options["local"])) as reader:
         if name is None:

@@ -4,6 +4,7 @@ import click
 import msgspec
 
 from runner.cli import completions
+from runner.cli.groups import CommandGroup
 from runner.cli.options import reads_runs
 from runner.cli.output import local_time, open_store, read_store
 from runner.cli.run_source import open_server
@@ -23,7 +24,7 @@ from runner.sync import registry_client
 _STAGES = [stage.value for stage in ModelStage]
 
 
-@click.group("models")
+@click.group("models", cls=CommandGroup)
 def models() -> None:
     """List and change registered models. VERSION is a number or an alias."""
 
@@ -34,7 +35,12 @@ def models() -> None:
 @reads_runs
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def list_models(condition: str, limit: int, tracking_uri: str | None, local: bool, as_json: bool) -> None:
-    """List registered models, by name."""
+    """List registered models, by name.
+
+    \b
+    Examples:
+      proj models list
+    """  # noqa: D301  # click reads the control character
     with open_server(tracking_uri, local=local) as server:
         page = (
             _search(RegistryQuery(filter=condition, limit=limit))
@@ -68,7 +74,12 @@ def list_models(condition: str, limit: int, tracking_uri: str | None, local: boo
 @reads_runs
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(name: str, tracking_uri: str | None, local: bool, as_json: bool) -> None:
-    """Show a registered model with all its versions."""
+    """Show a registered model with all its versions.
+
+    \b
+    Examples:
+      proj models show churn
+    """  # noqa: D301  # click reads the control character
     with open_server(tracking_uri, local=local) as server:
         if server is None:
             model, found = _read(name)
@@ -106,7 +117,11 @@ def register(name: str, run: str, path: str, description: str | None) -> None:
     """Register the artifact PATH of RUN as the next version of NAME and print its number.
 
     The registered model NAME is created if it does not exist.
-    """
+
+    \b
+    Examples:
+      proj models register churn latest model
+    """  # noqa: D301  # click reads the control character
     with open_store() as (database, home):
         run_id = resolve(database, run, print_message)
         source = _source(database, home, run_id, path)
@@ -128,7 +143,12 @@ def register(name: str, run: str, path: str, description: str | None) -> None:
 @click.argument("stage", type=click.Choice(_STAGES, case_sensitive=False))
 @click.option("--archive-existing", is_flag=True, help="Archive the versions that have this stage now.")
 def set_stage(name: str, version: str, stage: str, archive_existing: bool) -> None:
-    """Set the stage of a version."""
+    """Set the stage of a version.
+
+    \b
+    Examples:
+      proj models stage churn 3 production
+    """  # noqa: D301  # click reads the control character
     with open_store() as (database, _):
         number = _number(database, name, version)
         versions.set_stage(database, name, number, stage, archive_existing=archive_existing)
@@ -140,7 +160,13 @@ def set_stage(name: str, version: str, stage: str, archive_existing: bool) -> No
 @click.argument("version", metavar="VERSION", required=False)
 @click.option("--remove", is_flag=True, help="Remove the alias.")
 def set_alias(name: str, alias: str, version: str | None, remove: bool) -> None:
-    """Set ALIAS to a version: `models:/NAME@ALIAS` loads it."""
+    """Set ALIAS to a version: `models:/NAME@ALIAS` loads it.
+
+    \b
+    Examples:
+      proj models alias churn champion 3
+      proj models alias churn champion 3 --remove
+    """  # noqa: D301  # click reads the control character
     if remove is (version is not None):
         raise UsageError("Give either VERSION or --remove")
     with open_store() as (database, _):
@@ -155,7 +181,12 @@ def set_alias(name: str, alias: str, version: str | None, remove: bool) -> None:
 @click.argument("version", metavar="VERSION", required=False)
 @click.option("--all", "whole", is_flag=True, help="Delete the registered model with all its versions.")
 def delete(name: str, version: str | None, whole: bool) -> None:
-    """Delete a version from the registry; its files stay with their run."""
+    """Delete a version from the registry; its files stay with their run.
+
+    \b
+    Examples:
+      proj models delete churn 2
+    """  # noqa: D301  # click reads the control character
     if whole is (version is not None):
         raise UsageError("Give either VERSION or --all")
     with open_store() as (database, _):

@@ -46,7 +46,12 @@ def new(folder: Path, template: str, assignments: tuple[str, ...], defaults: boo
 
     Built-in templates: sklearn trains, scores and logs a scikit-learn model; minimal is one script that logs numbers.
     A copier template can be used too: a git URL (https, ssh, gh:owner/name) or a folder.
-    """
+
+    \b
+    Examples:
+      proj new churn
+      proj new churn --template sklearn
+    """  # noqa: D301  # click reads the control character
     terminal = sys.stdin.isatty() and sys.stderr.isatty()
     request = ScaffoldRequest(
         folder=folder, template=template, answers=_answers(assignments), ask=terminal and not defaults, trust=trust

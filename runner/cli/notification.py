@@ -3,7 +3,7 @@
 import os
 
 from runner.cli.output import duration
-from runner.cli.text import print_message
+from runner.cli.text import print_warning
 from runner.errors import ExecutionError
 from runner.model import RunRecord
 from runner.process import capture
@@ -33,8 +33,8 @@ def notify(record: RunRecord) -> None:
     try:
         done = capture(["sh", "-c", command], env={**os.environ, **facts}, timeout=TIMEOUT)
     except ExecutionError as error:
-        print_message(f"! {NOTIFY} failed: {error.message}", fg="yellow")
+        print_warning(f"{NOTIFY} failed: {error.message}")
         return
     if done.exit_code:
         why = done.error_text.strip()[:_SHOWN] or f"exit code {done.exit_code}"
-        print_message(f"! {NOTIFY} failed: {why}", fg="yellow")
+        print_warning(f"{NOTIFY} failed: {why}")

@@ -37,7 +37,11 @@ def open_artifact(run: str, path: str, tracking_uri: str | None, local: bool) ->
 
     The viewer gets a copy. Terminals of iTerm2, WezTerm, kitty and Ghostty show images themselves. PROJ_VIEWER names
     another program.
-    """
+
+    \b
+    Examples:
+      proj open latest plots/roc.png
+    """  # noqa: D301  # click reads the control character
     path = path.strip("/")
     home = enter_home(writing=True)
     with open_runs(tracking_uri, local=local) as reader:

@@ -1,6 +1,7 @@
 """Options shared by several commands."""
 
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -8,8 +9,9 @@ from typing import TypeVar
 import click
 
 from runner.base.durations import seconds_of
+from runner.base.nearest_manifest import folder_with_manifest
 from runner.base.tags import NOTE_TAG, RUN_NAME_TAG
-from runner.cli.text import printable
+from runner.cli.text import print_message, printable
 from runner.errors import UsageError
 from runner.store.rules import check_name, check_value
 
@@ -68,13 +70,16 @@ def project_folder(folder: Path | None) -> Path:
     """Return the folder that ``--project`` names, else the nearest one with a manifest, else the current one."""
     if folder is not None:
         return folder
-    here = Path.cwd()
-    for above in (here, *here.parents):
-        if any(name.lower() == "mlproject" for name in os.listdir(above)):  # noqa: PTH208  # names only
-            return Path(os.path.relpath(above))
-        if (above / ".git").exists():
-            break
-    return Path()
+    return folder_with_manifest(Path()) or Path()
+
+
+def project_at(folder: Path) -> Path:
+    """Return a folder with a manifest, or the nearest one above it, and say if it is above; else the folder itself."""
+    found = folder_with_manifest(folder)
+    if found is None or found == folder:
+        return folder
+    print_message(f"i The project is {found}, which has an MLproject", fg="blue")
+    return found
 
 
 def read_age(text: str) -> float:
@@ -87,6 +92,21 @@ def read_age(text: str) -> float:
     if seconds is None:
         raise UsageError(f"'{printable(text)}' is not a valid age", hint="Examples: 30m, 12h, 30d, 8w.")
     return seconds
+
+
+_UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
+
+
+def read_size(text: str) -> int:
+    """Return the bytes of a size such as ``100M``.
+
+    Raises:
+        UsageError: the text is not a size.
+    """
+    match = re.fullmatch(r"(\d{1,9})\s*([kmgt]?)i?b?", text.strip().lower())
+    if match is None:
+        raise UsageError(f"'{printable(text)}' is not a valid size", hint="Examples: 500M or 20G.")
+    return int(match[1]) * _UNITS[match[2]]
 
 
 _RESERVED = {

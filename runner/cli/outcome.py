@@ -8,7 +8,7 @@ from pathlib import Path
 from runner.base.durations import format_duration
 from runner.base.tags import METRIC_TAG
 from runner.cli.output import declaration_summary, duration, size
-from runner.cli.text import print_message, printable
+from runner.cli.text import print_important, print_message, printable
 from runner.model import RunRecord, RunStatus
 
 _METRICS = 8
@@ -39,7 +39,8 @@ def print_outcome(record: RunRecord, project: Path | None, *, is_explained: bool
     run_id = (record.run_id or "")[:8]
     is_finished = record.status == RunStatus.FINISHED.value
     colour = "green" if is_finished else "red"
-    print_message(f"run {run_id} ({record.run_name}) {record.status}{_duration(record)}", fg=colour, bold=True)
+    say = print_message if is_finished else print_important
+    say(f"run {run_id} ({record.run_name}) {record.status}{_duration(record)}", fg=colour, bold=True)
     print_message(f"  code: {describe_code(record)}")
     if record.environment and record.environment.manager != "local":
         print_message(f"  environment: {declaration_summary(record.environment)}")
@@ -53,9 +54,9 @@ def print_outcome(record: RunRecord, project: Path | None, *, is_explained: bool
         shown = [f"{printable(file.path)} ({size(file.size)})" for file in record.outputs[:_OUTPUTS]]
         print_message(f"  outputs: {_listed(shown, len(record.outputs))}")
     if record.failed_at:
-        print_message(f"  failed at: {locate_failure(record.failed_at, project)}", fg="red")
+        print_important(f"  failed at: {locate_failure(record.failed_at, project)}", fg="red")
     if record.reason and not is_explained:
-        print_message(f"  why: {record.reason}")
+        print_important(f"  why: {record.reason}")
     is_copy = _is_copy(record, project)
     if not is_finished and record.exit_code is not None and is_copy:
         print_message(f"  run folder, a read-only copy: {record.folder}")

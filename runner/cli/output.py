@@ -5,6 +5,7 @@ from contextlib import closing, contextmanager
 from datetime import datetime
 
 from runner.base.durations import format_duration
+from runner.base.plurals import counted
 from runner.cli.home import enter_home, warn_of_lost_store
 from runner.cli.text import printable
 from runner.model import Code, EnvironmentRecord, RunRecord
@@ -50,11 +51,6 @@ def declaration_summary(environment: EnvironmentRecord, *, named: bool = True) -
     return "as declared" if environment.declared else "none declared"
 
 
-def counted(number: int, noun: str) -> str:
-    """Format a number of things; ``noun`` is their name in the singular."""
-    return f"{number:,} {noun}{'s' * (number != 1)}"
-
-
 def _listed(changes: Sequence[str], noun: str, *, named: bool) -> str:
     count = counted(len(changes), noun)
     if not named:
@@ -76,7 +72,7 @@ def size(count: int) -> str:
 def local_time(moment: str | None) -> str:
     """Format an RFC 3339 time in the local time zone."""
     return (
-        datetime.fromisoformat(moment.replace("Z", "+00:00")).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        datetime.fromisoformat(moment.replace("Z", "+00:00")).astimezone().isoformat(" ", "seconds")[:19]
         if moment
         else ""
     )

@@ -16,7 +16,7 @@ from runner.cli.options import reads_runs
 from runner.cli.run_choice import Options, check_target, chooses_runs, chosen_records, write_target
 from runner.cli.run_source import open_runs
 from runner.cli.tables import Layout, print_table
-from runner.cli.text import print_message, printable
+from runner.cli.text import print_warning, printable
 from runner.errors import InvalidValueError, NotFoundError, UsageError
 from runner.model import RunRecord
 from runner.reporting import terminal
@@ -71,13 +71,18 @@ def plot(metric: str, as_json: bool, **options: str | bool | float | tuple[str, 
     """Draw the curve of METRIC for each RUN, by default for the latest one.
 
     Several metrics are separated by commas: loss,val_loss. Curves with many points are reduced to --points of them.
-    """
+
+    \b
+    Examples:
+      proj plot loss latest latest~1 --log
+      proj plot loss,val_loss --html curves.html
+    """  # noqa: D301  # click reads the control character
     check_target(_text(options["png_file"]), ".png")
     check_target(_text(options["html_file"]), ".html", ".htm")
     with open_runs(_text(options["tracking_uri"]), local=bool(options["local"])) as reader:
         curves = read_curves(reader, _records(reader, metric, options), _request(metric, options))
     for notice in curves.notices:
-        print_message(f"! {notice}", fg="yellow")
+        print_warning(notice)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode([_document(one) for one in curves.series]), indent=2))
         return

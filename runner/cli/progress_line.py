@@ -10,6 +10,7 @@ from threading import Lock, Thread
 from runner.base import progress
 from runner.base.durations import format_duration
 from runner.cli.output import size
+from runner.cli.verbosity import Verbosity, verbosity
 from runner.model import Event, Report
 
 DELAY = 1.0
@@ -94,8 +95,8 @@ class ProgressLine:
 
 @contextmanager
 def showing_progress() -> Iterator[None]:
-    """Show the progress of all work until the end of the block; nothing happens where stderr is no terminal."""
-    if not sys.stderr.isatty():
+    """Show the progress of all work until the end of the block, on a terminal, unless users want quiet."""
+    if not sys.stderr.isatty() or verbosity() is Verbosity.QUIET:
         yield
         return
     line, ended = ProgressLine(), Signal()

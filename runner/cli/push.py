@@ -1,4 +1,4 @@
-"""``proj push`` and ``proj sync``: copy runs of the local store to tracking servers."""
+"""``proj push`` and ``proj sync``: copy runs of the local store to tracking servers, or to a git repository."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping
 import click
 import msgspec
 
+from runner.base.plurals import counted
 from runner.cli import completions
+from runner.cli.git_sharing import push_to_git
 from runner.cli.output import open_store, size
 from runner.cli.progress_line import showing_progress
 from runner.cli.run_search import find_records, read_search, searches_runs
-from runner.cli.text import print_lines, print_message, printable, show_error, show_event
+from runner.cli.text import print_lines, print_message, print_warning, printable, show_error, show_event
 from runner.errors import ProjError, RemoteError, UsageError
 from runner.runs.local import LocalReader
 from runner.settings import is_offline
@@ -29,10 +31,15 @@ _SHOWN = 10
 @click.argument("names", nargs=-1, metavar="[RUN]...", shell_complete=completions.runs)
 @searches_runs
 @click.option("--to", "uri", metavar="URI", help="Address of the server. [default: MLFLOW_TRACKING_URI]")
+@click.option("--git", "remote", metavar="REMOTE", help="Send to this git repository: a remote's name or an address.")
+@click.option("--outputs", is_flag=True, help="With --git: send the files that the runs made, too.")
+@click.option("--include-inputs", "limit", metavar="SIZE", help="With --git: send inputs up to this size, such as 1M.")
 @click.option("--code/--no-code", default=None, help="Send the code as a git bundle. [default: to `proj server` only]")
 @click.option("--json", "as_json", is_flag=True, help="Print the sent items as a JSON list.")
 def push_runs(names: tuple[str, ...], uri: str | None, code: bool | None, as_json: bool, **values: object) -> int:
-    r"""Copy runs, with their nested runs, to an MLflow server; nothing is sent twice.
+    r"""Copy runs, with their nested runs, to an MLflow server or a git repository; nothing is sent twice.
+
+    In a git repository a run is a ref, refs/proj/runs/ID, with its code; no branch, tag or working tree is touched.
 
     Credentials come from MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD. The exit code
     is 1 if a file can't be sent; everything else is sent.
@@ -41,8 +48,16 @@ def push_runs(names: tuple[str, ...], uri: str | None, code: bool | None, as_jso
     Examples:
       proj push latest --to https://mlflow.example.org
       proj push --filter "metrics.rmse < 0.8" --to https://mlflow.example.org
+      proj push latest --git origin
     """
+    sharing = {name: values.pop(name) for name in ("remote", "outputs", "limit")}
     search = read_search(values, named=bool(names))
+    if sharing["remote"] is not None:
+        if uri is not None:
+            raise UsageError("Give --to or --git, not both")
+        return push_to_git(names, search, sharing, as_json=as_json)
+    if sharing["outputs"] or sharing["limit"]:
+        raise UsageError("--outputs and --include-inputs are for --git; a server gets all artifacts")
     _refuse_offline()
     with open_store() as (database, home), RemoteServer(_address(uri)) as server, showing_progress():
         to = Destination(database=database, home=home, server=server, report=show_event, code=code)
@@ -64,7 +79,12 @@ def push_runs(names: tuple[str, ...], uri: str | None, code: bool | None, as_jso
 @click.option("--to", "uri", metavar="URI", help="Send only to this server; the URI may have its password.")
 @click.option("--json", "as_json", is_flag=True, help="Print the runs as a JSON list.")
 def sync(dry_run: bool, uri: str | None, as_json: bool) -> int:
-    """Send runs to tracking servers that could not be sent before, because of a lost connection or an interruption."""
+    """Send runs to tracking servers that could not be sent before, because of a lost connection or an interruption.
+
+    \b
+    Examples:
+      proj sync
+    """  # noqa: D301  # click reads the control character
     with open_store() as (database, home):
         uris = _known_uris(uri)
         waiting = [one for one in sync_state.waiting_runs(database) if uri is None or one.server in uris]
@@ -126,14 +146,15 @@ def _refuse_offline() -> None:
 
 def _print_pushed(pushed: Pushed) -> None:
     sent = msgspec.structs.asdict(pushed.sent)
-    counts = ", ".join(f"{sent[kind]} {kind if sent[kind] != 1 else kind[:-1]}" for kind in _KINDS if sent[kind])
+    counts = ", ".join(counted(sent[kind], kind[:-1]) for kind in _KINDS if sent[kind])
     volume = f" ({size(pushed.sent.bytes)})" if pushed.sent.bytes else ""
     print_message(f"run {pushed.run_id[:8]}: {counts or 'nothing new'}{volume}")
     print_message(f"  {printable(pushed.url)}")
     for one in pushed.files_left_out[:_SHOWN]:
-        print_message(f"! not sent: {printable(one)}", fg="yellow")
+        print_warning(f"not sent: {printable(one)}")
     if len(pushed.files_left_out) > _SHOWN:
-        print_message(f"! and {len(pushed.files_left_out) - _SHOWN} more files were not sent; see --json", fg="yellow")
+        left = counted(len(pushed.files_left_out) - _SHOWN, "more file")
+        print_warning(f"{left} not sent; see --json")
 
 
 def _exit_code(done: Iterable[Pushed]) -> int:

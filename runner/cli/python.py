@@ -7,6 +7,7 @@ import click
 import msgspec
 from msgspec import Struct
 
+from runner.cli.groups import CommandGroup
 from runner.cli.home import enter_home
 from runner.cli.text import print_lines, print_message
 from runner.environments.interpreters.choosing import choose
@@ -25,7 +26,7 @@ class Row(Struct, frozen=True, kw_only=True):
     chosen: bool = False
 
 
-@click.group("python")
+@click.group("python", cls=CommandGroup)
 def python() -> None:
     """Inspect the Python interpreters for environments."""
 
@@ -35,7 +36,12 @@ def python() -> None:
 @click.option("--as-of", "day", type=click.DateTime(), metavar="DATE", help="Choose as for code of this date.")
 @click.option("--json", "as_json", is_flag=True, help="Print them as a JSON list.")
 def list_pythons(rule: str, day: datetime | None, as_json: bool) -> None:
-    """List the Python interpreters, newest first; a star marks the one for RULE, such as ">=3.8,<3.11"."""
+    """List the Python interpreters, newest first; a star marks the one for RULE, such as ">=3.8,<3.11".
+
+    \b
+    Examples:
+      proj python list
+    """  # noqa: D301  # click reads the control character
     found = discover(enter_home().root / "interpreters.json", os.environ)
     chosen = choose(rule, found, day and day.replace(tzinfo=timezone.utc)) if rule or day else None
     ordered = sorted(found, key=lambda item: item.numbers, reverse=True)

@@ -2,6 +2,7 @@
 
 import click
 
+from runner.base.plurals import counted
 from runner.cli.home import enter_home
 from runner.cli.options import reads_runs
 from runner.cli.output import duration, short_code, size
@@ -38,13 +39,17 @@ def report(
 
     It has the parameters and metrics with the differences marked, the curves, images, files, and the differences of
     code, environment and inputs. The code is compared with that of the run that started first.
-    """
+
+    \b
+    Examples:
+      proj report latest latest~1 -o report.html
+    """  # noqa: D301  # click reads the control character
     check_target(output, ".html", ".htm")
     uri = options["tracking_uri"]
     with open_runs(None if uri is None else str(uri), local=bool(options["local"])) as reader:
         records = chosen_records(reader, options)
         home = reader.home if isinstance(reader, LocalReader) else enter_home()
-        show_event(Event(kind=EventKind.STEP, message=f"Reading {len(records)} run{'s' * (len(records) != 1)}"))
+        show_event(Event(kind=EventKind.STEP, message=f"Reading {counted(len(records), 'run')}"))
         limits = ReportLimits(images=ImageLimits(single=image_limit * _KILOBYTE))
         found = read_report(reader, records, home, title or _title(records, options), limits)
     write_target(output, report_page(found, Wording(size=size, duration=duration, code=short_code)))
@@ -56,4 +61,4 @@ def _title(records: tuple[RunRecord, ...], options: Options) -> str:
         return f"Experiment {experiments.pop()}"
     if len(records) == 1:
         return f"Run {(records[0].run_id or '')[:8]} {records[0].run_name or ''}".rstrip()
-    return f"Comparison of {len(records)} runs"
+    return f"Comparison of {counted(len(records), 'run')}"

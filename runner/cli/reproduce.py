@@ -1,6 +1,6 @@
 """``proj reproduce``: runs a recorded run again, and says whether its results came out the same."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import click
@@ -9,13 +9,27 @@ from msgspec import structs
 
 from runner.base.files import write_atomically
 from runner.cli import completions
+from runner.cli.bundle_use import (
+    ALLOW_ADDRESSES,
+    ALLOWED_SIGNERS,
+    SIGNED,
+    confirmation,
+    describe_signature,
+    find_bundle,
+    opened_bundle,
+    require_allowed,
+    require_signature,
+    take,
+)
 from runner.cli.explain import BUDGET, print_causes, read_budget, read_number
 from runner.cli.home import enter_home, warn_of_lost_store
+from runner.cli.latest_run import latest_run
 from runner.cli.options import OFFLINE, read_pairs
 from runner.cli.progress_line import showing_progress
 from runner.cli.run_choice import check_target
 from runner.cli.tables import print_table
 from runner.cli.text import print_lines, print_message, printable, show_event, show_hints_once
+from runner.errors import UsageError
 from runner.explanation.explaining import ExplainRequest, explain
 from runner.model import Report
 from runner.process import Echo
@@ -23,35 +37,48 @@ from runner.reproduction.junit import junit_xml
 from runner.reproduction.reproducing import ReproduceRequest
 from runner.reproduction.reproducing import reproduce as reproduce_run
 from runner.reproduction.verdict import Comparison, InputState, Reproduction, Value, Verdict
-from runner.settings import open_home
+from runner.settings import Home, open_home
 from runner.store.database import Database
 
 _SHOWN = 20
 """Equal results that the table lists; JSON has all."""
 
 
+_Options = Mapping[str, str | bool | float | tuple[str, ...] | Path | None]
+
+
 @click.command("reproduce")
-@click.argument("run", metavar="RUN", shell_complete=completions.runs)
+@click.argument("run", metavar="[RUN]", required=False, shell_complete=completions.runs)
+@click.option("--latest", is_flag=True, help="The latest finished run of this project, also one that was pulled.")
+@click.option("-e", "--entry-point", metavar="NAME", help="With --latest: of this entry point. [default: main]")
 @click.option("--input", "moved", multiple=True, metavar="NAME=PATH", help="Where an input is now; repeatable.")
 @click.option("--allow-changed-inputs", is_flag=True, help="Run also if inputs are missing or have changed.")
 @click.option("-P", "secrets", multiple=True, metavar="NAME=VALUE", help="The value of a secret parameter; repeatable.")
 @click.option("--rtol", type=click.FloatRange(min=0), metavar="NUMBER", help="Allowed difference, relative.")
 @click.option("--atol", type=click.FloatRange(min=0), metavar="NUMBER", help="Allowed difference, absolute.")
+@click.option("-y", "--yes", is_flag=True, help="Run a bundle without asking.")
+@ALLOW_ADDRESSES
+@ALLOWED_SIGNERS
+@SIGNED
 @click.option("--junit", metavar="FILE", help="Also write the verdict as a JUnit file (.xml).")
 @click.option("--explain", "explained", is_flag=True, help="If the results differ, find the cause by further runs.")
 @BUDGET
 @OFFLINE
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON; the command's output goes to stderr.")
-def reproduce(run: str, as_json: bool, **options: str | bool | float | tuple[str, ...] | None) -> int:
+def reproduce(run: str | None, as_json: bool, **options: str | bool | float | tuple[str, ...] | Path | None) -> int:
     r"""Run RUN again from its record alone, and say whether the results came out the same.
 
-    Exits with 0 only if they are identical or within tolerance.
+    RUN may be a bundle that `proj export` wrote: what would run is shown, and runs when you agree. Exits with 0 only if
+    the results are identical or within tolerance.
 
     \b
     Examples:
       proj reproduce latest --rtol 1e-6
       proj reproduce 7f3a --explain --budget 30m
+      proj reproduce run.zip
+      proj reproduce --latest --entry-point main --junit numbers.xml
     """
+    run = _choose_run(run, options["entry_point"], latest=bool(options["latest"]))
     request = ReproduceRequest(
         run=run,
         inputs=read_pairs("--input", options["moved"]),
@@ -63,13 +90,19 @@ def reproduce(run: str, as_json: bool, **options: str | bool | float | tuple[str
     junit = None if options["junit"] is None else str(options["junit"])
     check_target(junit, ".xml")
     home = enter_home(writing=True)
-    Database.check(home.database)
+    bundle = find_bundle(run)
+    if bundle is None:
+        Database.check(home.database)
     warn_of_lost_store(home)
     budget = read_budget(options["budget"])
     report = show_hints_once(show_event)
-    with showing_progress():
-        found = reproduce_run(request, home, report, Echo.STDERR)
-        if options["explained"]:
+    if bundle is None:
+        with showing_progress():
+            found = reproduce_run(request, home, report, Echo.STDERR)
+    else:
+        found = _reproduce_bundle(bundle, request, home, options)
+    if options["explained"]:
+        with showing_progress():
             found = _explained(found, request, budget, report)
     if junit is not None:
         write_atomically(Path(junit), junit_xml(found))
@@ -78,6 +111,32 @@ def reproduce(run: str, as_json: bool, **options: str | bool | float | tuple[str
     else:
         print_reproduction(found)
     return 0 if found.verdict.is_reproduced else 1
+
+
+def _choose_run(run: str | None, entry_point: object, *, latest: bool) -> str:
+    """Return the run that the arguments mean.
+
+    Raises:
+        UsageError: none or two are given.
+        NotFoundError: this project has no finished run of the entry point.
+    """
+    if latest == (run is not None) or (entry_point is not None and not latest):
+        raise UsageError("Give a run, or --latest, with --entry-point if it is not main")
+    return run if run is not None else latest_run(str(entry_point or "main"))
+
+
+def _reproduce_bundle(path: Path, request: ReproduceRequest, home: Home, options: _Options) -> Reproduction:
+    """Take the run of a bundle over, and reproduce it when the user agrees."""
+    signers = options["allowed_signers"]
+    report = show_hints_once(show_event)
+    with opened_bundle(path, home) as bundle:
+        require_allowed(bundle, addresses=bool(options["allow_addresses"]))
+        known = signers if isinstance(signers, Path) else None
+        signature = require_signature(bundle, known, needed=bool(options["signed"]))
+        taken = take(bundle, home, report)
+    approve = confirmation(bundle, describe_signature(signature), yes=bool(options["yes"]))
+    request = structs.replace(request, run=taken.run_id)
+    return reproduce_run(request, home, report, Echo.STDERR, approve)
 
 
 def _explained(found: Reproduction, request: ReproduceRequest, budget: float, report: Report) -> Reproduction:

@@ -11,7 +11,7 @@ from runner.cli.output import read_store
 from runner.cli.own_command import CommandWithArguments, own_command
 from runner.cli.progress_line import showing_progress
 from runner.cli.run import choose_echo, print_plan, read_parameters, read_timeout, run_and_print
-from runner.cli.text import print_message, show_event, show_hints_once
+from runner.cli.text import print_message, print_warning, show_event, show_hints_once
 from runner.model import Event, RunRequest
 from runner.plan_record import describe_plan
 from runner.rerunning import describe_deviations, plan_rerun
@@ -83,7 +83,7 @@ def _report_environment(before: Run, started: list[str]) -> None:
         after = runs.get(database, started[-1])
     deviations = describe_deviations(before.details.environment, after.details.environment)
     if deviations is not None:
-        print_message(f"! the environment is not that of run {before.run_id[:8]}: {deviations}", fg="yellow")
+        print_warning(f"the environment is not that of run {before.run_id[:8]}: {deviations}")
 
 
 def _request(options: dict[str, Option]) -> RunRequest:

@@ -2,8 +2,9 @@
 
 import click
 
+from runner.base.plurals import counted
 from runner.cli import completions
-from runner.cli.output import counted, open_store
+from runner.cli.output import open_store
 from runner.cli.text import print_message
 from runner.store.trash import deleted_with, resolve_deleted, restore_together
 

@@ -2,9 +2,10 @@
 
 import click
 
+from runner.base.plurals import counted
 from runner.base.tags import PARENT_TAG
 from runner.cli import completions
-from runner.cli.output import counted, local_time, open_store, read_store
+from runner.cli.output import local_time, open_store, read_store
 from runner.cli.run_search import find_records, read_search, searches_runs
 from runner.cli.text import print_message, printable
 from runner.cli.trash import LITTLE_SPACE, confirm, refuse_registered, remove_permanently

@@ -172,7 +172,13 @@ def run(
 
     PROJECT is a folder, a git URL, a bare repository or a zip archive; #sub/dir names a folder inside it.
     A command after -- runs instead of an entry point: proj run . -- python train.py --epochs 3
-    """
+
+    \b
+    Examples:
+      proj run . -P alpha=0.5
+      proj run https://github.com/mlflow/mlflow-example -v master
+      proj run . -e evaluate --detach
+    """  # noqa: D301  # click reads the control character
     request = structs.replace(
         _request(assignments, options),
         container_options=_engine_options(engine_options),

@@ -9,11 +9,12 @@ import click
 from runner.base.files import write_atomically
 from runner.cli import completions
 from runner.cli.options import Command
-from runner.cli.text import print_message, printable
+from runner.cli.text import print_message, print_warning, printable
 from runner.errors import NotFoundError, UsageError
 from runner.model import RunRecord
 from runner.reporting.series import find_records
 from runner.runs.reader import RunQuery, RunReader
+from runner.runs.unknown_names import search_explained
 
 Options = Mapping[str, str | bool | int | float | tuple[str, ...] | None]
 
@@ -52,7 +53,7 @@ def chosen_records(reader: RunReader, options: Options) -> tuple[RunRecord, ...]
         raise UsageError("Name runs, or search them with --experiment and --filter, not both")
     limit = int(str(options["limit"]))
     query = RunQuery(experiment=_text(experiment), filter=_text(condition) or "", limit=limit)
-    page = reader.search(query)
+    page = search_explained(reader, query, print_warning)
     if not page.records:
         raise NotFoundError("The search found no runs", hint="See `proj list` and `proj experiments list`.")
     if page.next_page_token:

@@ -10,11 +10,12 @@ from msgspec import Struct
 
 from runner.cli import completions
 from runner.cli.options import Command, read_age
-from runner.cli.text import print_message
+from runner.cli.text import print_message, print_warning
 from runner.errors import UsageError
 from runner.model import RunRecord, RunStatus
 from runner.runs.projects import find_project
 from runner.runs.reader import ProjectScope, RunQuery, RunReader
+from runner.runs.unknown_names import search_explained
 
 _MOST = 50_000
 
@@ -85,7 +86,7 @@ def find_records(reader: RunReader, search: Search) -> tuple[RunRecord, ...]:
     """
     project = None if search.everything else _project()
     query = RunQuery(experiment=search.experiment, filter=_filter(search), limit=_MOST, project=project)
-    page = reader.search(query)
+    page = search_explained(reader, query, print_warning)
     if page.next_page_token:
         raise UsageError(f"More than {_MOST:,} runs match", hint="Narrow the search, for example with --experiment.")
     if not page.records:

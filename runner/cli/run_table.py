@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import Struct
 
-from runner.cli.columns import Column, column_of, fixed_column, keys_of
+from runner.cli.columns import Column, fixed_column, keys_of
 from runner.cli.output import short_time
 from runner.cli.tables import Layout, is_number, print_table
 from runner.cli.text import print_message, printable
@@ -88,8 +88,9 @@ def _columns(listing: Listing) -> Iterator[_Cells]:
         yield verdicts
     for metric in listing.primary:
         yield _best(metric, records)
-    for number, name in enumerate(_differing(records)):
-        yield _keyed("params", name, records, number + (10 if number < _FIRST_PARAMS else 50))
+    params = [{one.name: one.value for one in record.parameters} for record in records]
+    for number, name in enumerate(_differing(params)):
+        yield _param(name, params, number + (10 if number < _FIRST_PARAMS else 50))
     others = [name for name in sorted(keys_of("metrics", records)) if name not in primary]
     for number, name in enumerate(others[:_MOST_METRICS]):
         cells = [f"{record.metrics[name]:.5g}" if name in record.metrics else "" for record in records]
@@ -107,13 +108,12 @@ def _fixed(name: str, records: Sequence[RunRecord], rank: int, cells: list[str] 
     return _Cells(title=name, key=name, cells=shown, rank=rank)
 
 
-def _keyed(kind: str, name: str, records: Sequence[RunRecord], rank: int) -> _Cells:
-    column = column_of(kind, name)
-    cells = [column.text(record) for record in records]
+def _param(name: str, params: Sequence[Mapping[str, str]], rank: int) -> _Cells:
+    cells = [values.get(name, "") for values in params]
     if sys.stdout.isatty():  # paths differ at their ends
         cells = [f"…{cell[1 - _LONGEST :]}" if len(cell) > _LONGEST else cell for cell in cells]
     are_numbers = all(is_number(cell) for cell in cells if cell)
-    return _Cells(title=name, key=column.title, cells=cells, rank=rank, is_number=are_numbers)
+    return _Cells(title=name, key=f"params.{name}", cells=cells, rank=rank, is_number=are_numbers)
 
 
 def _best(metric: PrimaryMetric, records: Sequence[RunRecord]) -> _Cells:
@@ -134,16 +134,14 @@ def _nested(record: RunRecord, nested: Mapping[str, int]) -> str:
     return f"+{count}" if count else ""
 
 
-def _differing(records: Sequence[RunRecord]) -> list[str]:
-    """Return the parameters that differ between the records, those that most records have first."""
-    values: dict[str, set[str]] = {}
-    counts: dict[str, int] = {}
-    for record in records:
-        for parameter in record.parameters:
-            values.setdefault(parameter.name, set()).add(parameter.value)
-            counts[parameter.name] = counts.get(parameter.name, 0) + 1
-    names = [name for name, found in values.items() if len(found) > 1 or counts[name] < len(records)]
-    return sorted(names, key=lambda name: -counts[name])
+def _differing(params: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return the parameters that differ between runs, those that most runs have first."""
+    found: dict[str, list[str]] = {}
+    for values in params:
+        for name, value in values.items():
+            found.setdefault(name, []).append(value)
+    names = [name for name, values in found.items() if len(values) < len(params) or len(set(values)) > 1]
+    return sorted(names, key=lambda name: -len(found[name]))
 
 
 def _with_titles(columns: list[_Cells]) -> list[_Cells]:

@@ -22,13 +22,18 @@ _PATH = 200
 @click.option("--tls-key", type=click.Path(path_type=Path), help="Its private key, PEM.")
 @click.option("--allow-host", multiple=True, metavar="NAME", help="Another name of this server; repeatable.")
 @click.option("--no-token", is_flag=True, help="Require no token, even if some exist; 127.0.0.1 only.")
-@click.option("--quiet", is_flag=True, help="Do not log requests.")
+@click.option("-q", "--quiet", is_flag=True, help="Do not log requests.")
 def server(port: int, no_token: bool, quiet: bool, allow_host: tuple[str, ...], **options: str | Path | None) -> None:
     """Serve the store over MLflow's REST protocol until Ctrl-C.
 
     Scripts log to it with MLFLOW_TRACKING_URI=http://127.0.0.1:5000. On 127.0.0.1 a token is required only if tokens
     exist; on any other address always: see `proj token`.
-    """
+
+    \b
+    Examples:
+      proj server
+      proj server --host 0.0.0.0 --port 8080
+    """  # noqa: D301  # click reads the control character
     certificate, key = options["tls_cert"], options["tls_key"]
     if (certificate is None) != (key is None):
         raise UsageError("TLS needs both --tls-cert and --tls-key")

@@ -7,6 +7,7 @@ import click
 import msgspec
 from msgspec import structs
 
+from runner.base.plurals import counted
 from runner.base.tags import LATER_COMMIT_TAG, REPRODUCES_TAG, REPRODUCTIONS_TAG, VERDICT_TAG
 from runner.cli import completions
 from runner.cli.code import clone_command
@@ -41,7 +42,12 @@ def show(run: str, everything: bool, tracking_uri: str | None, local: bool, as_j
     """Show RUN with its files, models, parent and nested runs.
 
     RUN is an id, the beginning of an id, a name, `latest`, `latest~1` or `@TAG`.
-    """
+
+    \b
+    Examples:
+      proj show latest
+      proj show 7f3a --json
+    """  # noqa: D301  # click reads the control character
     summary = None
     pages: list[str] = []
     is_here = False
@@ -184,7 +190,7 @@ def _changed(record: RunRecord, way: str) -> list[str]:
     if code is None or not code.dirty or not code.commit:
         return []
     count = len(code.changed_files)
-    files = "1 file" if count == 1 else f"{count} files"
+    files = counted(count, "file")
     shown = [f"  {printable(path)}" for path in code.changed_files[:_FILES]]
     more = [f"  … and {count - _FILES} more"] if count > _FILES else []
     return [f"differs from commit {code.commit[:10]} in {files}{way}", *shown, *more]

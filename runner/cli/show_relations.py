@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from runner.base.plurals import counted
 from runner.cli.output import size
 from runner.cli.text import printable
 from runner.model import RunRecord
@@ -52,7 +53,7 @@ def _folder(files: Sequence[tuple[list[str], int]], depth: int, *, everything: b
 
 
 def _count(count: int) -> str:
-    return "1 file" if count == 1 else f"{count} files"
+    return counted(count, "file")
 
 
 def dataset_lines(relations: RunRelations) -> list[str]:

@@ -70,8 +70,10 @@ def print_table(
     painted = colours if is_terminal and not os.environ.get("NO_COLOR") else None
     bold = dict.fromkeys(heads, "") if painted is not None else None
     lines = ["", *_lines(heads, columns, bold), " " + "─" * (sum(one.width + _GAP for one in columns) - _GAP)]
-    for row in cells:
-        lines += _lines(row, columns, painted)
+    plain = _plain_lines(cells, columns) if painted is None else None
+    if plain is None:
+        plain = [line for row in cells for line in _lines(row, columns, painted)]
+    lines += plain
     click.echo("\n".join([*lines, ""]))
     return tuple(title for number, title in enumerate(titles) if number not in shown)
 
@@ -129,6 +131,17 @@ def _columns(
                 break
             widths[max(free, key=widths.__getitem__)] -= 1
     return [_Column(cell_width, number >= fixed, number in numbers) for number, cell_width in enumerate(widths)]
+
+
+def _plain_lines(rows: Sequence[Sequence[str]], columns: Sequence[_Column]) -> list[str] | None:
+    """Return the lines of rows that need no wrapping and no colours, padded column by column; None for other rows."""
+    padded = []
+    for texts, one in zip(zip(*rows, strict=True), columns, strict=False):
+        if max(map(len, texts)) > one.width or not all(text.isascii() or _cells(text) == len(text) for text in texts):
+            return None
+        padded.append([text.rjust(one.width) if one.is_number else text.ljust(one.width) for text in texts])
+    gap = " " * _GAP
+    return [" " + gap.join(row).rstrip() for row in zip(*padded, strict=True)]
 
 
 def _lines(row: Sequence[str], columns: Sequence[_Column], colours: Mapping[str, str] | None) -> Iterator[str]:

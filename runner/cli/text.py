@@ -8,11 +8,17 @@ from msgspec import structs
 
 from runner.base import progress
 from runner.base.streams import silence_stderr
+from runner.cli.verbosity import Verbosity, verbosity
 from runner.errors import ProjError
 from runner.model import Event, EventKind, Report
 from runner.urls import without_credentials
 
-MARKS = {EventKind.STEP: ("·", "cyan"), EventKind.NOTICE: ("i", "blue"), EventKind.WARNING: ("!", "yellow")}
+MARKS = {
+    EventKind.STEP: ("·", "cyan"),
+    EventKind.NOTICE: ("i", "blue"),
+    EventKind.WARNING: ("!", "yellow"),
+    EventKind.REMARK: ("i", "blue"),
+}
 _LAYOUT = "\n\t"
 
 
@@ -30,7 +36,20 @@ def print_lines(text: str) -> None:
 
 
 def print_message(text: str, **style: str | bool) -> None:
-    """Print a message to stderr; styled on a terminal unless NO_COLOR is set."""
+    """Print a message to stderr unless the user wants quiet; styled on a terminal unless NO_COLOR is set."""
+    if verbosity() > Verbosity.QUIET:
+        print_important(text, **style)
+
+
+def print_warning(text: str, hint: str | None = None) -> None:
+    """Print a warning with its hint to stderr."""
+    print_important(f"! {text}", fg="yellow")
+    if hint:
+        print_important(f"  hint: {hint}")
+
+
+def print_important(text: str, **style: str | bool) -> None:
+    """Print a message to stderr that the user always needs: a part of a warning, an error or a question."""
     progress.clear()
     text = printable(text, keep=_LAYOUT)
     if style and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
@@ -42,13 +61,14 @@ def print_message(text: str, **style: str | bool) -> None:
 
 
 def show_event(event: Event) -> None:
-    """Print an event with its hint; remarks are for the record alone."""
-    if event.kind is EventKind.REMARK:
+    """Print an event with its hint; remarks are for the record, and for users who want more."""
+    if event.kind is EventKind.REMARK and verbosity() < Verbosity.VERBOSE:
         return
     mark, colour = MARKS[event.kind]
-    print_message(f"{mark} {without_credentials(event.message)}", fg=colour)
+    shown = print_important if event.kind is EventKind.WARNING else print_message
+    shown(f"{mark} {without_credentials(event.message)}", fg=colour)
     if event.hint:
-        print_message(f"  hint: {without_credentials(event.hint)}")
+        shown(f"  hint: {without_credentials(event.hint)}")
 
 
 def show_hints_once(report: Report) -> Report:
@@ -66,9 +86,12 @@ def show_hints_once(report: Report) -> Report:
 
 def show_error(error: ProjError) -> None:
     """Print an error that the user can act on: what happened, where, and what to do."""
-    print_message(f"error[{error.reference}]: {error.message}", fg="red", bold=True)
-    if error.context:
-        for line in error.context.splitlines():
-            print_message(f"  {line}")
+    print_important(f"error[{error.reference}]: {error.message}", fg="red", bold=True)
+    for line in (error.context or "").splitlines():
+        print_important(f"  {line}")
     if error.hint:
-        print_message(f"  hint: {error.hint}")
+        print_important(f"  hint: {error.hint}")
+    cause = error.__cause__ if verbosity() is Verbosity.VERBOSE else None
+    while cause is not None:
+        print_important(f"  caused by: {type(cause).__name__}: {without_credentials(str(cause))}")
+        cause = cause.__cause__

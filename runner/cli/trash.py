@@ -9,10 +9,12 @@ import click
 import msgspec
 
 from runner.base.files import remove_tree
+from runner.base.plurals import counted
+from runner.cli.groups import CommandGroup
 from runner.cli.options import read_age
-from runner.cli.output import counted, local_time, read_store, size
+from runner.cli.output import local_time, read_store, size
 from runner.cli.tables import print_table
-from runner.cli.text import print_message, printable
+from runner.cli.text import print_important, print_message, print_warning, printable
 from runner.errors import InvalidValueError, SnapshotError, UsageError
 from runner.executors import remove_orphaned_containers
 from runner.settings import Home
@@ -32,7 +34,7 @@ LITTLE_SPACE = 1 << 20
 """Free bytes below which files are removed before anything is written."""
 
 
-@click.group("trash")
+@click.group("trash", cls=CommandGroup)
 def trash() -> None:
     """List the runs that `proj rm` or an MLflow client deleted, and remove them permanently."""
 
@@ -102,7 +104,7 @@ def refuse_registered(database: Database, run_ids: Iterable[str], *, force: bool
         raise InvalidValueError(
             what, context=shown, hint="Remove the versions (`proj models delete`), or give --force to delete anyway."
         )
-    print_message(f"! {what}:\n{shown}", fg="yellow")
+    print_warning(f"{what}:\n{shown}")
 
 
 def confirm(lines: Sequence[str], question: str) -> None:
@@ -112,15 +114,15 @@ def confirm(lines: Sequence[str], question: str) -> None:
         UsageError: nobody can answer.
     """
     for line in lines[:_SHOWN]:
-        print_message(line)
+        print_important(line)
     if len(lines) > _SHOWN:
-        print_message(f"… and {len(lines) - _SHOWN} more")
+        print_important(f"… and {len(lines) - _SHOWN} more")
     try:
         click.confirm(question, abort=True, err=True)
     except click.Abort as error:
         if sys.stdin.isatty():
             raise
-        print_message("")
+        print_important("")
         raise UsageError("Nothing is removed without confirmation", hint="-y removes without asking.") from error
 
 
@@ -159,8 +161,10 @@ def _tidy_up(home: Home) -> None:
     try:
         collect_garbage(home)
     except (SnapshotError, OSError) as error:
-        print_message(f"! The space of removed snapshots could not be freed: {error}", fg="yellow")
-        print_message("  hint: the next `proj trash empty` tries again; git needs some free space for it")
+        print_warning(
+            f"The space of removed snapshots could not be freed: {error}",
+            "the next `proj trash empty` tries again; git needs some free space for it",
+        )
 
 
 def _row(run: DeletedRun) -> dict[str, object]:

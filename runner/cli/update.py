@@ -21,7 +21,11 @@ def update(folder: Path, defaults: bool, trust: bool) -> int:
 
     PROJECT must be created by `proj new` (or by copier) and have no uncommitted changes. Your own changes are kept, and
     nothing is committed. Conflicting lines get conflict markers, and the exit code is 1.
-    """
+
+    \b
+    Examples:
+      proj update
+    """  # noqa: D301  # click reads the control character
     terminal = sys.stdin.isatty() and sys.stderr.isatty()
     done = update_project(folder, enter_home(writing=True), show_event, ask=terminal and not defaults, trust=trust)
     if not done.changed:

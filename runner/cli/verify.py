@@ -1,26 +1,65 @@
-"""``proj verify``: checks all data in proj's home, and repairs it."""
+"""``proj verify``: checks all data in proj's home and repairs it, or checks a bundle."""
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import click
 import msgspec
 
 from runner.base.findings import Finding, Progress
+from runner.base.plurals import counted
+from runner.bundles.signing import Signature
+from runner.cli import completions
+from runner.cli.bundle_use import (
+    ALLOWED_SIGNERS,
+    SIGNED,
+    describe_signature,
+    find_bundle,
+    opened_bundle,
+    require_signature,
+)
 from runner.cli.home import enter_home
-from runner.cli.text import print_message, printable
+from runner.cli.text import print_lines, print_message, printable
+from runner.errors import UsageError
 from runner.verification.checks import BeginCheck, verify_home
+
+_SHOWN = 10
+
+
+class VerifiedBundle(msgspec.Struct, frozen=True, kw_only=True):
+    """A bundle that was found to be sound: the JSON of ``proj verify FILE --json``."""
+
+    run_id: str
+    tree: str
+    files: int
+    signature: Signature
+    addresses: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 @click.command("verify")
+@click.argument("bundle", metavar="[FILE.zip]", required=False, shell_complete=completions.files)
 @click.option("--repair", is_flag=True, help="Repair damage where possible; the only copy of data is never removed.")
-@click.option("--json", "as_json", is_flag=True, help="Print the damage as a JSON list.")
-def verify(repair: bool, as_json: bool) -> int:
-    """Check all data in proj's home: database, snapshots, locks, environments, artifacts.
+@ALLOWED_SIGNERS
+@SIGNED
+@click.option("--json", "as_json", is_flag=True, help="Print the damage as a JSON list, or what a bundle is.")
+def verify(bundle: str | None, repair: bool, as_json: bool, signed: bool, allowed_signers: Path | None = None) -> int:
+    r"""Check all data in proj's home: database, snapshots, locks, environments, artifacts. Or check a bundle.
 
-    The exit code is 1 if damage remains.
+    The exit code is 1 if damage remains. Of a bundle every digest, the code and the signature are checked; nothing of
+    it is executed or stored.
+
+    \b
+    Examples:
+      proj verify --repair
+      proj verify run.zip
     """
+    if bundle is not None and repair:
+        raise UsageError("A bundle can't be repaired", hint="Ask its sender for another one.")
+    if bundle is not None:
+        return _verify_bundle(bundle, allowed_signers, signed=signed, as_json=as_json)
     home = enter_home()
     left = count = 0
     with _progress() as begin:
@@ -32,6 +71,32 @@ def verify(repair: bool, as_json: bool) -> int:
         click.echo("\n]" if count else "[]")
     print_message(_summary(count, left, repair=repair))
     return 1 if left else 0
+
+
+def _verify_bundle(name: str, signers: Path | None, *, signed: bool, as_json: bool) -> int:
+    path = find_bundle(name)
+    if path is None:
+        raise UsageError(f"'{printable(name)}' is no bundle of a run", hint="`proj export RUN -o FILE.zip` writes one.")
+    with opened_bundle(path) as bundle:
+        signature = require_signature(bundle, signers, needed=signed)
+    found = VerifiedBundle(
+        run_id=bundle.manifest.run_id,
+        tree=bundle.manifest.tree,
+        files=len(bundle.manifest.files),
+        signature=signature,
+        addresses=bundle.addresses,
+        left_out=bundle.manifest.left_out,
+    )
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
+        return 0
+    print_lines(f"run {found.run_id}: {found.files} files are as the manifest says; the code is {found.tree}")
+    print_lines(describe_signature(signature))
+    for address in found.addresses:
+        print_message(f"! the lock names an address: {address}")
+    for one in found.left_out[:_SHOWN]:
+        print_message(f"  not included: {one}")
+    return 0
 
 
 def _print(finding: Finding, *, is_first: bool, as_json: bool) -> None:
@@ -47,7 +112,9 @@ def _print(finding: Finding, *, is_first: bool, as_json: bool) -> None:
 def _summary(count: int, left: int, *, repair: bool) -> str:
     if not count:
         return "no damage found"
-    result = f"{count - left} of {count} damaged items repaired" if repair else f"{count} damaged items"
+    result = (
+        f"{count - left} of {counted(count, 'damaged item')} repaired" if repair else counted(count, "damaged item")
+    )
     return result if repair or not left else f"{result}; --repair repairs them where possible"
 
 

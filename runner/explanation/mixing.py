@@ -81,6 +81,10 @@ def _inputs(record: RunRecord, snapshot: Snapshot, home: Home) -> Iterator[tuple
     for one in (*record.inputs, *large):
         if "://" not in one.path and (isabs(one.path) or tree.identity(one.path) is None):
             yield one.path, one.sha256
+    # What a command was seen to open outside its project; what is inside is among the inputs above.
+    for seen in record.observed.inputs if record.observed else ():
+        if seen.sha256 is not None and isabs(seen.path):
+            yield seen.path, seen.sha256
 
 
 def _by_digest(paths: list[Path], home: Home) -> dict[str, Path]:

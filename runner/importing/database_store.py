@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from runner.base.plurals import counted
 from runner.base.tags import USER_TAG
 from runner.errors import TransferError
 from runner.importing.artifact_locations import find_folder, is_missing
@@ -315,7 +316,7 @@ class DatabaseStore:
                 if row["workspace"] != _DEFAULT_WORKSPACE:
                     others[_text(row["workspace"])] += 1
         for workspace, count in sorted(others.items()):
-            self._values.warn(f"The workspace '{workspace}' with {count} experiments is skipped")
+            self._values.warn(f"The workspace '{workspace}' with {counted(count, 'experiment')} is skipped")
         traces = self._copy.count("trace_info")
         if traces:
             self._values.warn(f"{traces} traces are skipped: proj does not store traces")

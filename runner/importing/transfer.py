@@ -11,6 +11,7 @@ from urllib.parse import quote
 import msgspec
 
 from runner.base.masking import Masker
+from runner.base.plurals import counted
 from runner.base.tags import ENTRY_POINT_TAG, PROMPT_TAG, SOURCE_NAME_TAG
 from runner.errors import InvalidValueError, NotFoundError, ProjError, TransferError
 from runner.importing.artifact_locations import is_elsewhere
@@ -231,8 +232,10 @@ class _Transfer:
         self._seen += 1
         if time.monotonic() - self._shown > _PROGRESS_SECONDS:
             self._shown = time.monotonic()
-            new = f"{self._summary.points} points and {self._summary.artifacts.files} files new"
-            self._summary.report(Event(kind=EventKind.STEP, message=f"{self._seen} runs examined, {new}"))
+            points, files = self._summary.points, self._summary.artifacts.files
+            new = f"{counted(points, 'point')} and {counted(files, 'file')} new"
+            message = f"{counted(self._seen, 'run')} examined, {new}"
+            self._summary.report(Event(kind=EventKind.STEP, message=message))
 
 
 class _Group:

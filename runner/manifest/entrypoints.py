@@ -99,5 +99,8 @@ def _unknown(manifest: Manifest, name: str, files: ProjectFiles) -> ManifestErro
         hint = f"say which one to run, for example -e {quote(names[0])}"
     if hint is None and scripts:
         hint = f"a script runs without a declaration, for example -e {quote(scripts[0])}"
-    where = manifest.path or "the project, which has no MLproject"
-    return ManifestError(f"there is no entry point '{name}' in {where}: {known}", hint=hint)
+    if manifest.path is None:
+        if hint is None:
+            hint = "`proj new NAME` creates a project; any command runs with `proj run . -- COMMAND`"
+        return ManifestError(f"the project has no MLproject, and so no entry point '{name}'", hint=hint)
+    return ManifestError(f"there is no entry point '{name}' in {manifest.path}: {known}", hint=hint)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from runner.base.foreign_text import Position as SourcePosition
+from runner.base.plurals import counted
 from runner.errors import ManifestError
 from runner.model import Fault, Severity
 
@@ -53,7 +54,7 @@ def raise_errors(faults: Iterable[Fault]) -> None:
         raise ManifestError(errors[0].message, context=errors[0].location, hint=errors[0].hint)
     if errors:
         raise ManifestError(
-            f"{len(errors)} faults in {errors[0].file}: " + "; ".join(fault.message for fault in errors),
+            f"{counted(len(errors), 'fault')} in {errors[0].file}: " + "; ".join(fault.message for fault in errors),
             context="\n".join(f"{fault.location}: {fault.message}" for fault in errors),
             hint=next((fault.hint for fault in errors if fault.hint), None),
         )

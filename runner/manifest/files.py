@@ -10,6 +10,9 @@ from runner.base.suggestions import nearest
 from runner.errors import ManifestError
 from runner.model import ProjectFiles
 
+_MOST_FOLDERS = 100
+"""Folders of one level below a project in which a manifest is looked for."""
+
 
 def tidy_path(path: str) -> str:
     """Normalize a path: ``./envs//a.yaml`` becomes ``envs/a.yaml``."""
@@ -28,6 +31,19 @@ def near_file(path: str, files: ProjectFiles) -> str | None:
     folders = [other.rstrip("/") for other in files.names() if other.endswith("/") and not other.startswith(".")]
     found = [f"{other}/{near}" for other in folders if (near := _same_stem(name, files.names(other)))]
     return f"did you mean '{found[0]}'?" if found else None
+
+
+def folders_with(name: str, files: ProjectFiles) -> tuple[str, ...]:
+    """Return the folders one or two levels below a project folder that have a file with this name in lower case."""
+    first = _folders(files, "")
+    second = [inner for folder in first for inner in _folders(files, folder)]
+    looked = [*first, *second][:_MOST_FOLDERS]
+    return tuple(folder for folder in looked if any(other.lower() == name for other in files.names(folder)))
+
+
+def _folders(files: ProjectFiles, folder: str) -> list[str]:
+    names = [name.rstrip("/") for name in files.names(folder) if name.endswith("/") and not name.startswith(".")]
+    return [f"{folder}/{name}" if folder else name for name in names[:_MOST_FOLDERS]]
 
 
 def _same_stem(name: str, names: Iterable[str]) -> str | None:

@@ -198,8 +198,12 @@ def read_parameters_file(path: Path) -> dict[str, str]:
     try:
         content = read_limited(path, SMALL)
     except (OSError, ValueError) as error:
-        raise ParameterError(printable(f"the parameters file '{path}' can't be read: {error}")) from error
+        raise ParameterError(printable(f"the parameters file '{path}' can't be read: {_reason(error)}")) from error
     return _json_parameters(path, content) if path.suffix.lower() == ".json" else _yaml_parameters(path, content)
+
+
+def _reason(error: Exception) -> str:
+    return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
 def _json_parameters(path: Path, content: bytes) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Parses the manifest of a project; accepts all that MLflow accepts."""
 
 from collections.abc import Mapping
+from shlex import quote
 
 from msgspec import Struct
 
@@ -9,6 +10,7 @@ from runner.manifest.document import Field, Kind, Node, load_document, text_of
 from runner.manifest.entries import read_entry_points
 from runner.manifest.environment import KEYS, declare_environment, discover_environment
 from runner.manifest.faults import Faults, quoted, raise_errors
+from runner.manifest.files import folders_with
 from runner.manifest.own_keys import read_primary_metric, read_tolerances
 from runner.model import Manifest, ProjectFiles
 
@@ -61,10 +63,12 @@ def explain_absence(files: ProjectFiles) -> str | None:
     found = next((name for name in names if name.lower() in WITH_EXTENSION), None)
     if found:
         return f"'{found}' is not read: a manifest has no extension; rename it to '{EXACT}'"
-    folder = next((name for name in names if name.lower() == f"{EXACT.lower()}/"), None)
-    if folder and any(name.lower() == EXACT.lower() for name in files.names(folder.rstrip("/"))):
-        return f"the manifest is in the folder '{folder}': run that folder"
-    return None
+    below = folders_with(EXACT.lower(), files)
+    if not below:
+        return None
+    first, is_one = quote(below[0]), len(below) == 1
+    where = f"the manifest is in the folder '{below[0]}'" if is_one else f"manifests are in {quoted(below[:5])}"
+    return f"{where}: `proj run {first}`, or with a git address ADDRESS#{first}"
 
 
 def parse_manifest(files: ProjectFiles, *, needs_environment: bool = True) -> Reading:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from runner.base.foreign_text import LARGE, Limits, decode_text, parse_json, parse_yaml, read_limited
 from runner.base.masking import is_number
+from runner.base.plurals import counted
 from runner.model import Event, EventKind, MetricsFile, Report
 
 MetricValue = tuple[str, float, int]
@@ -91,7 +92,9 @@ def _warn(faults: list[str], report: Report) -> None:
     for fault in faults[:_COMPLAINTS]:
         report(Event(kind=EventKind.WARNING, message=fault))
     if len(faults) > _COMPLAINTS:
-        report(Event(kind=EventKind.WARNING, message=f"and {len(faults) - _COMPLAINTS} more faults like these"))
+        report(
+            Event(kind=EventKind.WARNING, message=f"and {counted(len(faults) - _COMPLAINTS, 'more fault')} like these")
+        )
 
 
 def _read(path: Path) -> bytes | None:

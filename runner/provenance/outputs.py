@@ -11,6 +11,7 @@ from typing import BinaryIO
 from msgspec import Struct
 
 from runner.base.files import sha256_from
+from runner.base.plurals import counted
 from runner.base.safe_paths import LinkError, OpenTree, folder_at, open_file, open_tree, status_at
 from runner.errors import InvalidValueError
 from runner.model import FileRecord
@@ -79,7 +80,8 @@ def collect_outputs(
         for reason, names in keeper.omissions.items()
     ]
     if len(paths) > limits.most_listed:
-        notices.append(f"{len(paths) - limits.most_listed} outputs more than {limits.most_listed} were not looked at")
+        more = counted(len(paths) - limits.most_listed, "output")
+        notices.append(f"Not looked at: {more} beyond the first {limits.most_listed:,}")
     return Outputs(records=tuple(records), kept=keeper.kept, notices=tuple(notices))
 
 

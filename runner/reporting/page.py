@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from runner.base.plurals import counted
 from runner.model import RunRecord
 from runner.reporting import svg
 from runner.reporting.chart import Chart, ChartOptions, make_chart
@@ -75,7 +76,7 @@ def _summary(report: Report) -> str:
     starts = sorted(record.started_at for record in report.records if record.started_at)
     when = f", started {_day(starts[0])}" if starts else ""
     until = f" to {_day(starts[-1])}" if starts and _day(starts[0]) != _day(starts[-1]) else ""
-    return f"{count} {'run' if count == 1 else 'runs'}{when}{until}"
+    return f"{counted(count, 'run')}{when}{until}"
 
 
 def _day(moment: str) -> str:
@@ -124,7 +125,11 @@ def _metric_figure(series: Sequence[Series], number: int) -> Html:
 
 def _figure(chart: Chart, identity: str, name: str | None) -> Html:
     """Return a chart with its legend; a name is its heading."""
-    missing = f"{chart.missing} points are NaN, infinite or outside a logarithmic axis." if chart.missing else None
+    missing = (
+        f"Left out, as NaN, infinite or outside a logarithmic axis: {counted(chart.missing, 'point')}."
+        if chart.missing
+        else None
+    )
     return element(
         "figure",
         element("figcaption", name) if name else None,
@@ -143,7 +148,7 @@ def _images(report: Report, wording: Wording) -> Html:
     ]
     return join(
         element("div", shown, class_="images") if shown else None,
-        element("details", element("summary", f"{len(left_out)} images are left out"), element("ul", left_out))
+        element("details", element("summary", f"Left out: {counted(len(left_out), 'image')}"), element("ul", left_out))
         if left_out
         else None,
     )
@@ -175,7 +180,7 @@ def _files(report: Report, wording: Wording) -> Html:
         )
         for name in names[:_FILES]
     ]
-    more = f"{len(names) - _FILES} more files are not listed." if len(names) > _FILES else None
+    more = f"Not listed: {counted(len(names) - _FILES, 'more file')}." if len(names) > _FILES else None
     return join(value_tables("Files", lines, report.records) if lines else None, element("p", more) if more else None)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from runner.base.masking import Masker
+from runner.base.plurals import counted
 from runner.reporting.html import Html, element, join
 from runner.reporting.report import CodeChange
 from runner.reporting.tables import row, table
@@ -48,7 +49,9 @@ def _patches(files: Sequence[FileChange]) -> Iterator[Html]:
         shown += 1
     left_out = sum(one.patch is None for one in files)
     if left_out:
-        yield element("p", f"The lines of {left_out} more files are left out; `proj checkout` restores the code.")
+        yield element(
+            "p", f"The lines of {counted(left_out, 'more file')} are left out; `proj checkout` restores the code."
+        )
 
 
 def _lines(lines: Sequence[str]) -> Iterator[Html]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from runner.base.plurals import counted
 from runner.reporting.axes import Tick
 from runner.reporting.chart import Chart, Line, Share
 from runner.reporting.html import Html, element, join
@@ -34,7 +35,7 @@ def draw(chart: Chart, identity: str) -> Html:
 def describe(chart: Chart) -> str:
     """Return in words what a chart shows."""
     count = len(chart.lines)
-    curves = "1 curve" if count == 1 else f"{count} curves"
+    curves = counted(count, "curve")
     scale = " on a logarithmic scale" if chart.y.scale.value == "log" else ""
     return (
         f"{curves} of {chart.title}{scale} over {chart.x.title}. "

@@ -38,7 +38,7 @@ def check_inputs(record: RunRecord, snapshot: Snapshot, moved: Mapping[str, str]
     Raises:
         UsageError: ``moved`` names something that is no input, or one that can't be moved.
     """
-    wanted = {one.path: one for one in _recorded(record)}
+    wanted = {one.path: one for one in recorded_inputs(record)}
     _check_moved(moved, wanted)
     tree = TreeFiles(home, snapshot)
     origin = snapshot.root / snapshot.code.subdirectory if snapshot.root else None
@@ -50,6 +50,9 @@ def check_inputs(record: RunRecord, snapshot: Snapshot, moved: Mapping[str, str]
             checks.append(InputCheck(name=name, state=InputState.UNCHANGED))  # the tree is identified by its content
             continue
         path = _path_of(name, moved, origin)
+        kept = home.kept_input(record.run_id or "", expected.sha256)
+        if name not in moved and not isabs(name) and kept is not None and (path is None or not path.is_file()):
+            path = kept
         state = InputState.MISSING if path is None else _state(path, expected, cache)
         checks.append(InputCheck(name=name, state=state, path=str(path) if path else None))
         if path is not None and state is not InputState.MISSING and not isabs(name):
@@ -61,7 +64,7 @@ def check_inputs(record: RunRecord, snapshot: Snapshot, moved: Mapping[str, str]
     return CheckedInputs(checks=tuple(checks), files=files)
 
 
-def _recorded(record: RunRecord) -> Iterator[FileRecord]:
+def recorded_inputs(record: RunRecord) -> Iterator[FileRecord]:
     """Yield the files that the record has digests of, with paths relative to the project folder."""
     yield from record.inputs
     start = (record.code.subdirectory if record.code else "") or "."

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from runner.base.plurals import counted
 from runner.reproduction.tolerance import Allowance, compare_numbers
 from runner.reproduction.verdict import Finding, Verdict, worst
 
@@ -27,9 +28,9 @@ def compare_leaves(how: str, original: Mapping[str, object], reproduced: Mapping
     alone = sorted(original.keys() ^ reproduced.keys())
     if alone:
         verdicts.add(Verdict.DIFFERENT)
-    detail = f"{len(bad)} values differ, the first is {min(bad)}" if bad else None
+    detail = f"{counted(len(bad), 'difference')}, the first is {min(bad)}" if bad else None
     if alone:
-        detail = f"{len(alone)} values are in one file only, the first is {alone[0]}"
+        detail = f"{counted(len(alone), 'value')} in one file only, the first is {alone[0]}"
     verdict = worst(verdicts) if verdicts else Verdict.IDENTICAL
     return Finding(verdict=verdict, how=how, difference=max(differences, default=None), rule=used, detail=detail)
 

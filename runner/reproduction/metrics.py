@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isnan
 
+from runner.base.plurals import counted
 from runner.reproduction.tolerance import Allowance, Tolerances, compare_numbers
 from runner.reproduction.verdict import Comparison, Verdict, shown, worst
 from runner.store.entities import Metric
@@ -85,9 +86,9 @@ def compare_histories(
         verdicts.add(Verdict.INCOMPLETE)
     detail = None
     if bad:
-        detail = f"{len(bad)} of {len(common)} steps differ, the first is step {bad[0]}"
+        detail = f"differs in {len(bad)} of {counted(len(common), 'step')}, the first is step {bad[0]}"
     elif alone:
-        detail = f"{len(alone)} steps are in one history only, the first is step {alone[0]}"
+        detail = f"{counted(len(alone), 'step')} in one history only, the first is step {alone[0]}"
     return worst(verdicts), detail, rule
 
 

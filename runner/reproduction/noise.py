@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from runner.base.checksummed_files import DamagedFileError, read_checksummed, write_checksummed
+from runner.base.plurals import counted
 from runner.errors import StoreError
 from runner.reproduction.metrics import Steps
 from runner.reproduction.outputs import OutputFile, compare_outputs
@@ -31,7 +32,7 @@ class Noise(Struct, frozen=True, kw_only=True):
 
     def rules(self, differences: dict[str, float]) -> dict[str, Allowance]:
         """Return differences as rules."""
-        source = f"the noise of {len(self.runs)} repetitions (proj calibrate)"
+        source = f"the noise of {counted(len(self.runs), 'repetition')} (proj calibrate)"
         return {name: Allowance(atol=value, source=f"{source}: {value:.3g}") for name, value in differences.items()}
 
 

@@ -1,6 +1,6 @@
 """Reproduces a run. Read `reproduce` from top to bottom."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from glob import escape
 from pathlib import Path
@@ -8,7 +8,8 @@ from pathlib import Path
 from msgspec import Struct, structs
 
 from runner.base.tags import REPRODUCTIONS_TAG, VERDICT_TAG
-from runner.model import EnvironmentRecord, Report, RunRecord, RunStatus
+from runner.errors import InvalidValueError, NotFoundError
+from runner.model import EnvironmentRecord, Event, EventKind, Report, RunRecord, RunStatus
 from runner.plan import Plan
 from runner.process import Echo
 from runner.provenance.metrics import read_metrics_files
@@ -47,10 +48,17 @@ class ReproduceRequest(Struct, frozen=True, kw_only=True):
     atol: float | None = None
 
 
-def reproduce(request: ReproduceRequest, home: Home, report: Report, echo: Echo = Echo.SPLIT) -> Reproduction:
+def reproduce(
+    request: ReproduceRequest,
+    home: Home,
+    report: Report,
+    echo: Echo = Echo.SPLIT,
+    approve: Callable[[Plan], None] = lambda _plan: None,
+) -> Reproduction:
     """Run a recorded run again from its record alone, compare the results and record the verdict.
 
-    If inputs are missing or changed, nothing is started, and the verdict is *incomplete*.
+    If inputs are missing or changed, nothing is started, and the verdict is *incomplete*. ``approve`` gets the plan
+    before anything is built or started, and raises to stop it.
 
     Raises:
         ProjError: the run does not exist, or its record is not sufficient.
@@ -63,11 +71,12 @@ def reproduce(request: ReproduceRequest, home: Home, report: Report, echo: Echo 
         return _refused(record, checked)
     source = structs.replace(source, recorded=checked.files)
     plan = plan_reproduction(record, (source, snapshot), request.parameters, home, report)
+    approve(plan)
     rules = tolerances(request, plan, record)
     outcome = run_plan(plan, report, echo)
     found = compare(record, outcome, rules, home)
     found = structs.replace(found, inputs=recheck(record, outcome.record, checked.checks))
-    keep(found, home)
+    keep(found, home, report)
     return found
 
 
@@ -192,12 +201,27 @@ def recheck(original: RunRecord, again: RunRecord, checks: Sequence[InputCheck])
     )
 
 
-def keep(found: Reproduction, home: Home) -> None:
-    """Record the verdict with the reproduction, and both with the original run."""
+def keep(found: Reproduction, home: Home, report: Report) -> None:
+    """Record the verdict with the reproduction, and both with the original run; a run that was removed is a warning."""
     if found.run_id is None:
         return
-    with closing(Database.open(home.database)) as database, database.transaction():
-        values.set_tags(database, found.run_id, {VERDICT_TAG: found.verdict.value})
-        known = runs.get(database, found.original).tags.get(REPRODUCTIONS_TAG, "")
-        entries = [*filter(None, known.split("; ")), f"{found.run_id}: {found.verdict.value}"]
-        values.set_tags(database, found.original, {REPRODUCTIONS_TAG: "; ".join(entries[-_KEPT:])})
+    entry = f"{found.run_id}: {found.verdict.value}"
+
+    def with_entry(tags: Mapping[str, str]) -> dict[str, str]:
+        entries = [*filter(None, tags.get(REPRODUCTIONS_TAG, "").split("; ")), entry]
+        return {REPRODUCTIONS_TAG: "; ".join(entries[-_KEPT:])}
+
+    with closing(Database.open(home.database)) as database:
+        _set_tags(database, found.run_id, lambda _: {VERDICT_TAG: found.verdict.value}, report)
+        _set_tags(database, found.original, with_entry, report)
+
+
+def _set_tags(
+    database: Database, run_id: str, change: Callable[[Mapping[str, str]], dict[str, str]], report: Report
+) -> None:
+    try:
+        with database.transaction():
+            values.set_tags(database, run_id, change(runs.get(database, run_id).tags))
+    except (NotFoundError, InvalidValueError) as error:
+        message = f"The verdict is not recorded with the run {run_id[:8]}: {error.message}"
+        report(Event(kind=EventKind.WARNING, message=message))

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from runner.base.suggestions import nearest
 from runner.base.tags import REMOTE_TAG, SOURCE_NAME_TAG, SUBDIRECTORY_TAG, TREE_TAG
 from runner.errors import NotFoundError
 from runner.model import RunRecord
@@ -42,7 +43,9 @@ def find_experiment(database: Database, reference: str) -> Experiment:
     try:
         return experiments.get(database, reference)
     except NotFoundError as error:
-        raise NotFoundError(f"There is no experiment '{reference}'", hint="See `proj experiments list`.") from error
+        near = nearest(reference, experiments.names(database))
+        hint = f"Did you mean '{near}'? See `proj experiments list`." if near else "See `proj experiments list`."
+        raise NotFoundError(f"There is no experiment '{reference}'", hint=hint) from error
 
 
 class LocalReader:

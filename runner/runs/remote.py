@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
+from runner.base.suggestions import nearest
 from runner.base.tags import NOTE_TAG, PARENT_TAG
 from runner.errors import NotFoundError, RemoteError
 from runner.model import ParameterRecord, RunRecord
@@ -265,9 +266,9 @@ def _related(run: ServerRun) -> RelatedRun:
 
 def _check_metric(run: ServerRun, name: str) -> None:
     if name not in run.metrics:
-        raise NotFoundError(
-            f"The run '{run.run_id[:8]}' has no metric '{name}'", hint=f"See `proj show {run.run_id[:8]}`."
-        )
+        near = nearest(name, run.metrics)
+        hint = f"Did you mean '{near}'?" if near else f"See `proj show {run.run_id[:8]}`."
+        raise NotFoundError(f"The run '{run.run_id[:8]}' has no metric '{name}'", hint=hint)
 
 
 def _found(location: ArtifactLocation, above: tuple[str, ...]) -> list[RunArtifact | Omission]:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from pathlib import Path
 from posixpath import normpath
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -20,6 +21,7 @@ _SCP_LIKE = r"^[A-Za-z0-9_][A-Za-z0-9._-]*@[A-Za-z0-9][A-Za-z0-9._-]*:(?!//).+$"
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)(://|::)")
 _SHORTHAND = r"^[\w.-]+/[\w.-]+$"
 
+_SCRIPTS = (".py", ".sh", ".R", ".ipynb")
 _LONGEST = 4096
 """Characters of an address: PATH_MAX of Linux."""
 _HINT = "Give a folder, a .zip file, or a git address that begins with https://, ssh:// or git@."
@@ -193,7 +195,9 @@ def _local(path: Path, typed: str, folder: str) -> Address:
 
 
 def _near_miss(full: Path, typed: str) -> str:
-    """Suggest names like the first part of the path that does not exist."""
+    """Suggest names like the first part of the path that does not exist; a script is no project."""
+    if full.suffix in _SCRIPTS:
+        return f"A script runs with -e: proj run {shlex.quote(os.path.relpath(full.parent))} -e {full.name}"
     missing = next(part for part in (*reversed(full.parents), full) if not part.exists())
     try:
         names = [entry.name for entry in missing.parent.iterdir()]

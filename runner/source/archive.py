@@ -140,10 +140,10 @@ def unpack(archive: Path, home: Home) -> Path:
 def _unpack(archive: Path, folder: Path) -> None:
     from zipfile import ZipFile
 
-    _check_directory(archive)
+    check_directory(archive)
     with ZipFile(archive) as content:
         entries = content.infolist()
-        _check_entries(entries, archive)
+        check_entries(entries, archive)
         remaining = LARGEST_CONTENT
         links = []
         progress.begin(sum(entry.file_size for entry in entries))
@@ -162,7 +162,7 @@ def _unpack(archive: Path, folder: Path) -> None:
             _link(folder, target, pointing, archive)
 
 
-def _check_directory(archive: Path) -> None:
+def check_directory(archive: Path) -> None:
     """Refuse a zip whose central directory is too large to be read into memory.
 
     https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT, 4.3.14 to 4.3.16.
@@ -186,7 +186,7 @@ def _check_directory(archive: Path) -> None:
         raise SourceError(f"{archive} has too many files; proj unpacks at most {MOST_FILES:,}")
 
 
-def _check_entries(entries: "list[ZipInfo]", archive: Path) -> None:
+def check_entries(entries: "list[ZipInfo]", archive: Path, largest: int = LARGEST_CONTENT) -> None:
     """Check the declared entries of a zip; the real sizes are counted while the files are written.
 
     Raises:
@@ -209,8 +209,8 @@ def _check_entries(entries: "list[ZipInfo]", archive: Path) -> None:
             raise SourceError(f"{archive} has the name {shown} twice; nothing was unpacked")
         names.add(entry.filename)
     total = sum(entry.file_size for entry in entries)
-    if total > LARGEST_CONTENT:
-        raise SourceError(f"The zip unpacks to more than {LARGEST_CONTENT >> 30} GiB; nothing was unpacked")
+    if total > largest:
+        raise SourceError(f"The zip unpacks to more than {largest >> 30} GiB; nothing was unpacked")
     if total > UNSUSPICIOUS and total > MOST_RATIO * archive.stat().st_size:
         raise SourceError(f"{archive} unpacks to more than {MOST_RATIO} times its size; nothing was unpacked")
 

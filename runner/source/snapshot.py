@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from runner.base.files import DigestCache
 from runner.base.lazy import LazyModule
+from runner.base.plurals import counted
 from runner.errors import GitError, SnapshotError
 from runner.model import Code, Event, EventKind, Report
 from runner.settings import Home
@@ -205,7 +206,7 @@ def _notices(state: State, difference: Difference, snapshot_index: SnapshotIndex
     found = [f"{text}: {_some(paths)}" for text, paths in texts.items() if paths]
     found += [f"Part of the project can't be read: {problem}" for problem in state.listing.problems]
     if difference.missing:
-        found.append(f"Sparse checkout: {difference.missing} files of the commit are not in the project folder")
+        found.append(f"Sparse checkout: the project folder lacks {counted(difference.missing, 'file')} of the commit")
     if difference.unused:
         found.append(
             "Filters of the repository's own configuration are not run, so their files may count as changed "

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
+from runner.base.suggestions import nearest
 from runner.errors import NotFoundError
 from runner.store.database import Database, Row
 from runner.store.entities import Metric
@@ -24,6 +25,7 @@ class SampledHistory(Struct, frozen=True, kw_only=True):
 EVERY_STEP = (-(2**63), 2**63 - 1)
 
 # One row-value comparison, which the database evaluates with its index.
+_NAMES = "SELECT key FROM metrics WHERE run = ?"
 _WITHIN = "FROM points WHERE run = ? AND key = ? AND step <= ? AND (step, timestamp, value, nan) > (?, ?, ?, ?)"
 _ORDERED = "ORDER BY step, timestamp, value, nan"
 _FIRST = (-(2**63), -math.inf, -1)
@@ -57,7 +59,9 @@ def downsampled(db: Database, run_id: str, key: str, limit: int) -> SampledHisto
         key,
     )[0]
     if not row["count"]:
-        raise NotFoundError(f"The run '{run_id[:8]}' has no metric '{key}'", hint=f"See `proj show {run_id[:8]}`.")
+        near = nearest(key, [found["key"] for found in db.query(_NAMES, run_number(db, run_id))])
+        hint = f"Did you mean '{near}'?" if near else f"See `proj show {run_id[:8]}`."
+        raise NotFoundError(f"The run '{run_id[:8]}' has no metric '{key}'", hint=hint)
     points = sampled(db, run_id, key, max(2, limit))
     return SampledHistory(points=points, count=row["count"], minimum=row["least"], maximum=row["most"])
 

@@ -14,6 +14,12 @@ DEFAULT_ID = "0"
 """The id of the experiment ``Default``, which every store has."""
 
 
+def names(db: Database) -> list[str]:
+    """Return the names of the active experiments that were changed last, at most 1,000."""
+    sql = "SELECT name FROM experiments WHERE lifecycle_stage = 'active' ORDER BY updated_at DESC LIMIT 1000"
+    return [row["name"] for row in db.query(sql)]
+
+
 def create(db: Database, name: str, artifact_location: str | None = None, tags: Mapping[str, str] = {}) -> str:
     """Create an experiment and return its id.
 

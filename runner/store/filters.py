@@ -19,6 +19,7 @@ from enum import Enum
 
 from msgspec import Struct
 
+from runner.base.suggestions import nearest
 from runner.errors import InvalidValueError
 
 
@@ -78,6 +79,14 @@ class Vocabulary(Struct, frozen=True, kw_only=True):
     attributes: Mapping[str, str]
     numbers: frozenset[str]
     """The numeric attributes."""
+
+
+class UnknownAttributeError(InvalidValueError):
+    """A search names an attribute that does not exist: ``name``."""
+
+    def __init__(self, fault: InvalidValueError, name: str) -> None:
+        super().__init__(fault.message, context=fault.context, hint=fault.hint)
+        self.name = name
 
 
 class _Token(Struct, frozen=True):
@@ -167,7 +176,8 @@ class _Reader:
             return Comparison(field=field, operator=operator)
         numeric = self._is_number(field)
         if operator in (_TEXT_ONLY if numeric else _RANGES):
-            hint = "It is a number." if numeric else "It is a text."
+            known = "=, !=, <, <=, > and >=" if numeric else "=, !=, LIKE, ILIKE and IN"
+            hint = f"It is a {'number' if numeric else 'text'}, which {known} compare."
             raise self._fault(f"'{operator.value}' can't compare {field.kind.value} '{field.key}'", hint, at=offset)
         if operator in (Operator.IN, Operator.NOT_IN):
             return Comparison(field=field, operator=operator, value=self._read_list())
@@ -202,8 +212,11 @@ class _Reader:
         )
         name = known.get(field.key) or known.get(field.key.lower())
         if name is None:
+            near = nearest(field.key, known)
             names = ", ".join(sorted(set(known.values())))
-            raise self._fault(f"unknown {field.kind.value} '{field.key}'", f"There are {names}.", at=token)
+            hint = f"Did you mean {near}?" if near else f"There are {names}."
+            fault = self._fault(f"unknown {field.kind.value} '{field.key}'", hint, at=token)
+            raise UnknownAttributeError(fault, field.key) if field.kind is Kind.ATTRIBUTE else fault
         return Field(field.kind, name)
 
     def _read_operator(self) -> Operator:
@@ -232,7 +245,8 @@ class _Reader:
     def _read_text(self) -> str:
         token = self._take()
         if token.kind not in ("single", "double"):
-            raise self._fault("expected a text in quotes", at=token)
+            hint = f"Write '{token.text}' with its quotes." if token.kind in ("number", "word") else None
+            raise self._fault("expected a text in quotes", hint, at=token)
         return _unquoted(token)
 
     def _read_number(self) -> int | float:

@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Callable
+from shlex import quote
 
 from msgspec import Struct
 
+from runner.base.suggestions import near_words
 from runner.base.tags import ORIGIN_TAG, PARENT_TAG, TREE_TAG
 from runner.errors import InvalidValueError, NotFoundError
 from runner.store.database import Database, Row
@@ -21,6 +23,10 @@ Notify = Callable[[str], None]
 
 MAX_LISTED = 5
 """Runs that a message about several matching runs lists."""
+_MOST_NAMES = 1000
+"""The newest runs whose names are compared with one that does not exist."""
+_SHORTEST = 4
+"""Characters of an id from which on it is looked up in the trash."""
 _BACK = re.compile(r"(?P<reference>.+)~(?P<back>\d{1,6})")
 BEGINNING = re.compile(r"[0-9a-f]{1,31}")
 _NESTED = f"EXISTS (SELECT 1 FROM tags t WHERE t.run = runs.id AND t.key = '{PARENT_TAG}')"
@@ -68,11 +74,19 @@ def resolve(db: Database, reference: str, notify: Notify | None = None) -> str:
         NotFoundError: no run matches.
         InvalidValueError: several runs match; the message lists some.
     """
+    try:
+        return _select(db, reference, notify)
+    except NotFoundError as error:
+        hint = _absence_hint(db, reference) if is_text(reference) else error.hint
+        raise NotFoundError(error.message, hint=hint) from error
+
+
+def _select(db: Database, reference: str, notify: Notify | None) -> str:
     if RUN_ID.fullmatch(reference):
         run_number(db, reference)
         return reference
     if not is_text(reference):
-        raise NotFoundError(f"There is no run '{reference}'", hint="See `proj list`.")
+        return _only([], reference)
     parts = parse_reference(reference)
     if parts.is_latest:
         return _only(_latest(db, parts.back or 0), reference)
@@ -84,6 +98,23 @@ def resolve(db: Database, reference: str, notify: Notify | None = None) -> str:
     condition = Fragment("name = ?", (parts.text,)) if parts.tag is None else _tagged(parts.tag, parts.value)
     found = _named(db, condition, parts.back or 0)
     return _newest(found, reference, notify) if parts.back is None else _only(found, reference)
+
+
+def _absence_hint(db: Database, reference: str) -> str:
+    """Return what may have been meant by a reference that selects no run."""
+    rows = db.query("SELECT name, lifecycle_stage FROM runs ORDER BY started_at DESC LIMIT ?", _MOST_NAMES)
+    if not rows:
+        return "No run is recorded yet; `proj run` records one."
+    deleted = db.query(
+        "SELECT 1 FROM runs WHERE lifecycle_stage = 'deleted' AND (name = ? OR substr(run_id, 1, ?) = ?) LIMIT 1",
+        reference,
+        max(len(reference), _SHORTEST),
+        reference,
+    )
+    if deleted:
+        return f"It is in the trash; `proj restore {quote(reference)}` restores it."
+    near = near_words(reference, {row["name"] for row in rows if row["lifecycle_stage"] == "active"}, most=2)
+    return f"Did you mean {' or '.join(near)}? See `proj list`." if near else "See `proj list`."
 
 
 def is_text(reference: str) -> bool:

@@ -214,11 +214,12 @@ def by_prefix(db: Database) -> dict[str, tuple[str, ...]]:
     return {prefix: tuple(ids) for prefix, ids in found.items()}
 
 
-def load(db: Database, numbers: Sequence[int], *, details: bool = False) -> list[Run]:
+def load(db: Database, numbers: Sequence[int], *, details: bool = False, with_params: bool = True) -> list[Run]:
     """Return the runs with these row numbers, in this order; missing runs are omitted."""
     found: dict[int, Run] = {}
     for piece, marks in chunks(numbers):
-        params = _grouped(db.query(f"SELECT run, key, value FROM params WHERE run IN ({marks})", *piece))
+        sql = f"SELECT run, key, value FROM params WHERE run IN ({marks})"
+        params = _grouped(db.query(sql, *piece)) if with_params else {}
         tags = _grouped(db.query(f"SELECT run, key, value FROM tags WHERE run IN ({marks})", *piece))
         metrics = _metrics(db, piece, marks)
         documents = load_details(db, piece, marks) if details else {}

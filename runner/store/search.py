@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from runner.base.tags import PARENT_TAG
 from runner.errors import InvalidValueError
@@ -12,7 +12,7 @@ from runner.store import experiments, runs
 from runner.store.database import Database
 from runner.store.entities import Experiment, Page, Run, View
 from runner.store.filters import Kind, Vocabulary
-from runner.store.queries import Query, find
+from runner.store.queries import Found, Query, find
 from runner.store.records import make_record
 from runner.store.row_helpers import VIEWS, experiment_number
 from runner.store.statements import Fragment, Searchable, ValueTable
@@ -136,6 +136,13 @@ def search_runs(db: Database, query: SearchQuery) -> Page[Run]:
     Raises:
         InvalidValueError: the filter, order, limit or page token is invalid; the context shows the position.
     """
+    found = _find_runs(db, query)
+    page = runs.load(db, found.numbers, details=query.details)
+    return Page(items=tuple(page), next_page_token=found.next_page_token)
+
+
+def _find_runs(db: Database, query: SearchQuery) -> Found:
+    """Return the row numbers of a page of runs."""
     scope = [view_scope(query.view), *query.conditions]
     if query.experiment_ids is not None:
         numbers = [experiment_number(text) for text in dict.fromkeys(query.experiment_ids)]
@@ -147,9 +154,7 @@ def search_runs(db: Database, query: SearchQuery) -> Page[Run]:
         limit=checked_limit(query.limit),
         page_token=query.page_token,
     )
-    found = find(db, RUNS, prepared)
-    page = runs.load(db, found.numbers, details=query.details)
-    return Page(items=tuple(page), next_page_token=found.next_page_token)
+    return find(db, RUNS, prepared)
 
 
 def search_records(db: Database, query: SearchQuery, home: Home) -> RecordPage:
@@ -158,13 +163,13 @@ def search_records(db: Database, query: SearchQuery, home: Home) -> RecordPage:
     Raises:
         InvalidValueError: the query is invalid.
     """
-    page = search_runs(db, structs.replace(query, details=True))
-    return RecordPage(records=_records(db, page.items, home), next_page_token=page.next_page_token)
+    found = _find_runs(db, query)
+    return RecordPage(records=load_records(db, found.numbers, home), next_page_token=found.next_page_token)
 
 
 def load_records(db: Database, numbers: Sequence[int], home: Home) -> tuple[RunRecord, ...]:
     """Return the records of the runs with these row numbers, in this order."""
-    return _records(db, tuple(runs.load(db, numbers, details=True)), home)
+    return _records(db, tuple(runs.load(db, numbers, details=True, with_params=False)), home)
 
 
 def search_experiments(db: Database, query: ExperimentQuery) -> Page[Experiment]:

@@ -71,10 +71,12 @@ def params_of_runs(db: Database, run_ids: Sequence[str]) -> dict[str, tuple[Para
     found: dict[str, list[Param]] = {}
     for piece, marks in chunks(run_ids):
         sql = (
-            f"SELECT p.*, r.run_id FROM params p JOIN runs r ON r.id = p.run WHERE r.run_id IN ({marks}) ORDER BY p.key"
+            "SELECT r.run_id, p.key, p.value, p.type, p.source, p.digest FROM params p JOIN runs r ON r.id = p.run"
+            f" WHERE r.run_id IN ({marks}) ORDER BY p.key"
         )
-        for row in db.query(sql, *piece):
-            found.setdefault(row["run_id"], []).append(_param(row))
+        for run_id, key, value, kind, source, digest in db.query(sql, *piece):
+            param = Param(key=key, value=value, type=kind, source=source, digest=digest)
+            found.setdefault(run_id, []).append(param)
     return {run_id: tuple(stored) for run_id, stored in found.items()}
 
 

@@ -1,6 +1,7 @@
 """Reads the address and the credentials of a tracking server, with the rules of MLflow's clients."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -18,6 +19,7 @@ _PASSWORD = "MLFLOW_TRACKING_PASSWORD"  # noqa: S105  the name of a variable
 _TOKEN = "MLFLOW_TRACKING_TOKEN"  # noqa: S105  likewise
 _TRUE = ("1", "true", "yes", "on")
 _SCHEMES = ("http", "https")
+_HOST_AND_PORT = re.compile(r"[\w.-]+:\d{1,5}(/[\w./-]*)?")
 
 
 class Access(Struct, frozen=True, kw_only=True):
@@ -75,8 +77,11 @@ def _split(uri: str) -> SplitResult:
     except ValueError:  # an invalid port or an incomplete IPv6 address
         usable = False
     if not usable:
+        shown = Masker().text(uri)
+        if _HOST_AND_PORT.fullmatch(uri):
+            raise UsageError(f"'{shown}' has no protocol", hint=f"Did you mean http://{shown} or https://{shown}?")
         raise UsageError(
-            f"'{Masker().text(uri)}' is not the address of a tracking server",
+            f"'{shown}' is not the address of a tracking server",
             hint="Example: https://mlflow.example.org or http://127.0.0.1:5000. Databricks: its https address and "
             "MLFLOW_TRACKING_TOKEN",
         )

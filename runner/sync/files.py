@@ -8,6 +8,7 @@ from typing import BinaryIO, NamedTuple
 
 from runner.base import progress
 from runner.base.files import Stamp, sha256_from
+from runner.base.plurals import counted
 from runner.errors import NotFoundError
 from runner.model import Event, EventKind
 from runner.store import artifact_digests
@@ -114,7 +115,7 @@ def _record(context: PushContext, upload: _Upload, prefix: str, digest: str, siz
 def _report_large_upload(context: PushContext, uploads: Sequence[_Upload]) -> None:
     volume = sum(upload.size for upload in uploads)
     if len(uploads) >= _MANY or volume >= _MUCH:
-        files = "1 file" if len(uploads) == 1 else f"{len(uploads)} files"
+        files = counted(len(uploads), "file")
         message = f"Sending {files} of run {context.copy.run_id[:8]}, {volume / 1e6:,.0f} MB"
         context.report(Event(kind=EventKind.STEP, message=message))
 

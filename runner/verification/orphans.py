@@ -12,6 +12,7 @@ from runner.base.files import PARTIAL
 from runner.base.findings import Finding, Progress
 from runner.settings import Home
 from runner.source.gitcommand import GitDirectory, run_git
+from runner.source.snapshot_store import has_run_commit
 from runner.store.database import Database
 from runner.store.row_helpers import RUN_ID, chunks
 from runner.verification.recovery import recover_run
@@ -21,6 +22,7 @@ _PIECE = 500
 _DAY = 86_400
 _MODEL = re.compile(r"m-[0-9a-f]{32}")
 _REF = "refs/runs/"
+_REFS = "vault.git/refs/runs"
 
 
 def verify_orphans(home: Home, *, repair: bool, progress: Progress) -> Iterator[Finding]:
@@ -31,7 +33,8 @@ def verify_orphans(home: Home, *, repair: bool, progress: Progress) -> Iterator[
     for name, ids in folders.items():
         for piece in _pieces(iter(sorted(ids))):
             for run_id in _unknown(home, "runs", "run_id", piece):
-                yield _orphan(home, name, run_id, repair=repair)
+                if _has_files(home, name, run_id):  # otherwise another command has removed the run meanwhile
+                    yield _orphan(home, name, run_id, repair=repair)
             checked += len(piece)
             progress(checked, total)
     models = (path.name for path in _folders(home.models) if _MODEL.fullmatch(path.name))
@@ -50,7 +53,7 @@ def _run_locations(home: Home) -> dict[str, set[str]]:
     runs = {path.name for path in _folders(home.root / "runs")}
     kept = {name.removeprefix(_REF) for name in refs} - runs
     folders = {path.name for path in _folders(home.folders)} - runs - kept
-    found = {"runs": runs, "vault.git/refs/runs": kept, "folders": folders}
+    found = {"runs": runs, _REFS: kept, "folders": folders}
     return {folder: set(filter(RUN_ID.fullmatch, names)) for folder, names in found.items()}
 
 
@@ -72,6 +75,10 @@ def _unknown(home: Home, table: str, column: str, names: Sequence[str]) -> list[
             rows = database.query(f"SELECT {column} FROM {table} WHERE {column} IN ({marks})", *piece)
             known.update(row[0] for row in rows)
     return [name for name in names if name not in known]
+
+
+def _has_files(home: Home, place: str, run_id: str) -> bool:
+    return os.path.lexists(home.root / place / run_id) or (place == _REFS and has_run_commit(home, run_id))
 
 
 def _orphan(home: Home, folder: str, run_id: str, *, repair: bool) -> Finding:

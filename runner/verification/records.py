@@ -15,6 +15,7 @@ from runner.store.database import Database
 
 PART = "orphan"
 _PAGE = 500
+_ACTIVE = "r.lifecycle_stage = 'active'"
 
 
 def verify_records(home: Home, *, repair: bool, progress: Progress) -> Iterator[Finding]:  # noqa: ARG001
@@ -26,12 +27,15 @@ def verify_records(home: Home, *, repair: bool, progress: Progress) -> Iterator[
         last = checked = 0
         while rows := database.query(
             "SELECT r.id, r.run_id, d.document FROM runs r JOIN details d ON d.run = r.id"
-            " WHERE r.id > ? AND r.lifecycle_stage = 'active' ORDER BY r.id LIMIT ?",
+            f" WHERE r.id > ? AND {_ACTIVE} ORDER BY r.id LIMIT ?",
             last,
             _PAGE,
         ):
             for row in rows:
-                yield from _lost(home, row["run_id"], row["document"])
+                findings = list(_lost(home, row["run_id"], row["document"]))
+                # Another command may have removed the run since the page was read.
+                if findings and database.query(f"SELECT 1 FROM runs r WHERE r.id = ? AND {_ACTIVE}", row["id"]):
+                    yield from findings
             last = rows[-1]["id"]
             checked += len(rows)
             progress(checked, total)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from runner.base.plurals import counted
 from runner.base.tags import RUN_NAME_TAG, USER_TAG
 from runner.errors import StoreError
 from runner.model import RunDetails, RunStatus
@@ -31,7 +32,8 @@ def complete_references(database: Database) -> str:
             if not loose:
                 break
             removed += _remove_loose(database, {(row["table"], row["fkid"]) for row in loose})
-    return f"restored {runs} runs and {made} experiments, removed {removed} rows without a parent"
+    restored = f"restored {counted(runs, 'run')} and {counted(made, 'experiment')}"
+    return f"{restored}, removed {counted(removed, 'row')} without a parent"
 
 
 def _runs_without_row(database: Database) -> Iterator[tuple[int, RunDetails]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
+from runner.base.plurals import counted
 from runner.errors import FullDiskError, StoreError
 from runner.store.database import Database
 from runner.store.disk import explain_error, free_bytes
@@ -84,7 +85,11 @@ def _replace(path: Path, fresh: Path, aside: Path) -> str:
             path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
     aside.hardlink_to(path)
     fresh.replace(path)
-    result = f"{count} rows were saved" if used == path else f"{count} rows were taken from the backup {used.name}"
+    result = (
+        f"saved {counted(count, 'row')}"
+        if used == path
+        else f"took {counted(count, 'row')} from the backup {used.name}"
+    )
     return f"{result}; the damaged file is kept as {aside.name}"
 
 

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from runner.base.findings import Finding, Progress
+from runner.base.plurals import counted
 from runner.errors import DamagedStoreError
 from runner.settings import Home
 from runner.store.database import Database
@@ -37,7 +38,7 @@ def verify_store(home: Home, *, repair: bool, progress: Progress) -> Iterator[Fi
     if not path.exists():
         count = home.count_runs_without_store()
         if count:
-            problem = f"it is missing, but files of {count} runs exist"
+            problem = f"it is missing, but files of {counted(count, 'run')} exist"
             yield _finding(path, problem, _begin_anew(path) if repair else None)
         return
     progress(0, 3)
@@ -108,7 +109,9 @@ def _loose_references(path: Path, *, repair: bool) -> Iterator[Finding]:
         with closing(Database.open(path)) as database:
             done = f"{complete_references(database)}; the previous state is kept as {backup.name}"
     for (table, parent), count in sorted(found.items()):
-        yield _finding(path, f"{count} rows of '{table}' refer to missing rows of '{parent}'", done)
+        yield _finding(
+            path, f"{counted(count, 'row')} of '{table}' without the rows of '{parent}' that they name", done
+        )
 
 
 def _incomplete_schema(path: Path, *, repair: bool) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ from tests.benchmarks.timing import Row
 MEASUREMENTS: dict[str, Callable[[Path], Iterator[Row]]] = {
     "start": runs.start,
     "run": runs.run,
+    "inputs": runs.inputs,
     "trace": runs.trace,
     "reproduce": runs.reproduce,
     "peers": runs.peers,

@@ -13,6 +13,7 @@ from tests.conftest import git, write_tree
 RUNS = 10_000
 FORMS: tuple[list[str], ...] = ([], ["--csv"], ["--json"])
 ID = 32
+INPUT_SIZE = 300 << 20
 
 BARE = "python -c pass"
 PROJECT = {
@@ -63,6 +64,19 @@ def run(workdir: Path) -> Iterator[Row]:
         words = proj("run", ".", "--env-manager", manager)
         took, limit = in_turns(command(words, root), bare)
         yield Row(f"proj run, cached environment ({manager})", took, "bare command", limit)
+
+
+def inputs(workdir: Path) -> Iterator[Row]:
+    """Measure a run with a large declared input that has not changed against the same run without one."""
+    root = make_project(workdir)
+    write_tree(root, {".gitignore": "data/\n", "data/train.bin": bytes(INPUT_SIZE)})
+    manifest = PROJECT["MLproject"]
+    write_tree(root, {"with/MLproject": f"{manifest}    inputs: [../data/train.bin]\n", "without/MLproject": manifest})
+    for name in ("with", "without"):
+        write_tree(root, {f"{name}/python_env.yaml": PROJECT["python_env.yaml"]})
+    words = [command(proj("run", name, "--env-manager", "local"), root) for name in ("with", "without")]
+    took, limit = in_turns(words[0], words[1])
+    yield Row(f"proj run, an unchanged input of {INPUT_SIZE >> 20} MB", took, "the run without it", limit)
 
 
 def reproduce(workdir: Path) -> Iterator[Row]:

@@ -239,7 +239,7 @@ def test_columns_of_the_list(proj: Command, two: list[str]) -> None:
 def test_a_mistyped_command_gets_a_suggestion(proj: Command, typed: str, meant: str) -> None:
     said = proj(typed)
     assert said.code == 2
-    assert f"No such command '{typed}'." in said.err
+    assert f"`proj` has no command '{typed}'" in said.err
     assert meant in said.err
     assert ("Did you mean" in said.err) is bool(meant)
 

@@ -199,3 +199,13 @@ def test_the_picture_of_the_readme_is_current(monkeypatch: pytest.MonkeyPatch) -
     picture = script["PICTURE"].read_text(encoding="utf-8")
     assert "FINISHED" in words_of(picture)
     assert words_of(script["make_picture"]()) == words_of(picture), "run: python docs/make_terminal_picture.py"
+
+
+def test_each_word_of_the_glossary_is_used() -> None:
+    glossary = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").partition("## Glossary")[2]
+    found = [cells[1].strip() for line in glossary.splitlines() if len(cells := line.split("|")) > 3]
+    files = [*(ROOT / "runner").rglob("*.py"), *(ROOT / "docs").rglob("*.md")]
+    texts = [path.read_text(encoding="utf-8").lower() for path in files]
+    unused = [name for name in found[2:] if not any(name.lower() in text for text in texts)]
+    assert len(found) > 10
+    assert unused == []

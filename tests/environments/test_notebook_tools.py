@@ -1,8 +1,6 @@
 """Notebooks as entry points: the packages that execute them, their parameters, pages and failures."""
 
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +11,8 @@ from runner.environments.notebook_tools import with_kernels
 from runner.manifest import FolderFiles
 from runner.model import EnvironmentRecord
 from tests.conftest import RunProj, commit_all, write_tree
+
+pytestmark = pytest.mark.usefixtures("shared_cache")
 
 SOURCES = ["alpha = 1", "import six\nprint('six', six.__version__, 'alpha', alpha)", "if alpha == 3:\n    1 / 0"]
 
@@ -39,12 +39,6 @@ def book(sources: Sequence[str] = SOURCES, kernel: str = "authors-env") -> str:
     ]
     spec = {"name": kernel, "display_name": kernel, "language": "python"}
     return json.dumps({"cells": cells, "metadata": {"kernelspec": spec}, "nbformat": 4, "nbformat_minor": 4})
-
-
-@pytest.fixture(autouse=True)
-def shared_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the tests of one machine share what was downloaded."""
-    monkeypatch.setenv("UV_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"proj-tests-uv-{os.getuid()}"))
 
 
 @pytest.mark.env

@@ -70,3 +70,21 @@ def test_the_package_that_matters_is_named(
     assert (code, names(found, proven=False)) == (0, set()), found
     changed = {one["name"] for one in found["differences"] if one["kind"] == "package"}
     assert {"proj-tests-low", "proj-tests-other"} <= changed
+
+
+@pytest.mark.env
+def test_a_file_outside_the_project_is_compared_for_reuse_and_suspected(
+    proj: RunProj, make_repository: MakeRepository, tmp_path: Path
+) -> None:
+    outside = write_tree(tmp_path, {"outside.csv": "1"}) / "outside.csv"
+    manifest = "name: t\npython_env: env.yaml\nentry_points:\n  main:\n    command: python train.py\n"
+    script = f"{LOG}log(f'a={{pathlib.Path({str(outside)!r}).read_text()}}')\n"
+    root = make_repository({"MLproject": manifest, "train.py": script, "env.yaml": "dependencies: [six]\n"})
+    first = run(proj, root)
+    assert run(proj, root, "--reuse") == first
+    outside.write_text("2")
+    second = run(proj, root, "--reuse")
+    assert second != first
+    code, found = explained(proj, first, second)
+    assert (code, names(found)) == (1, set()), found
+    assert ("input", str(outside)) in names(found, proven=False), found

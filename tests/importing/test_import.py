@@ -180,7 +180,9 @@ class TestFolder:
 
     def test_artifacts_elsewhere_are_reported(self, folder: Path, db: Database, capsys: Capture) -> None:
         printed = bring(capsys, folder)
-        assert "artifacts of 1 runs and models are not on this machine and were not copied: s3://bucket" in printed.out
+        assert (
+            "artifacts of runs and models (1) are not on this machine and were not copied: s3://bucket" in printed.out
+        )
         assert runs.get(db, TWO).artifact_uri == "s3://bucket/7/artifacts"
 
     def test_artifacts_behind_a_server_can_be_found_by_its_folder(self, folder: Path, capsys: Capture) -> None:

@@ -4,8 +4,6 @@ import builtins
 import html.parser
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +23,6 @@ from runner.store.entities import Metric, NewRun
 from tests.support.standalone_server import standalone_server
 
 TEXTS = st.text(alphabet=st.sampled_from("<>&\"'/ script=onload\u202e\x00\n`é"), max_size=30)
-
-
-@pytest.fixture
-def db(home: Home) -> Iterator[Database]:
-    with closing(Database.open(home.database)) as database:
-        yield database
 
 
 @pytest.fixture

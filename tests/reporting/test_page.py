@@ -188,7 +188,7 @@ def test_odd_curves(reader: LocalReader, make_run: MakeRun, home: Home) -> None:
         "odd", {"gaps": [1, nan, 2, inf, 3], "nothing": [nan, nan], "flat": [7, 7], "huge": [-1e308, 1e308]}
     )
     page = page_of(reader, home, run_id)
-    assert "2 points are NaN" in page.text
+    assert "outside a logarithmic axis: 2 points." in page.text
     assert "All points are NaN or infinite." in page.text
     assert "nan" not in " ".join(str(value) for tag, _, value in page.attributes if tag in {"path", "circle"})
 

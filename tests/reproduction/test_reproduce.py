@@ -64,6 +64,20 @@ def test_a_project_gets_its_verdict(proj: RunProj, make_repository: MakeReposito
     assert found["original"] == run_id != found["run_id"]
 
 
+@pytest.mark.slow
+def test_a_run_that_goes_to_the_trash_meanwhile_keeps_the_verdict_of_its_reproduction(
+    proj: RunProj, make_repository: MakeRepository
+) -> None:
+    remove = "import subprocess, sys\nrun = os.environ.get('REMOVE')\n"
+    remove += "run and subprocess.run([sys.executable, '-m', 'runner.cli.main', 'rm', run, '-y'], check=True)\n"
+    run_id = ran(proj, make_repository({"MLproject": manifest(), "t.py": LOG + remove + "log('a=1')\n"}))
+    result, found = reproduced(proj, run_id, REMOVE=run_id)
+    assert (result.code, found["verdict"]) == (0, "identical"), result.err
+    assert f"The verdict is not recorded with the run {run_id[:8]}" in result.err
+    assert proj("show", found["run_id"], "--json").json["tags"]["proj.verdict"] == "identical"
+    assert proj("restore", run_id).code == 0
+
+
 def test_nan_equals_nan_and_says_so(proj: RunProj, make_repository: MakeRepository) -> None:
     run_id = ran(proj, make_repository({"MLproject": manifest(), "t.py": LOG + "log('bad=nan')"}))
     _, found = reproduced(proj, run_id)

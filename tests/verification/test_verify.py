@@ -13,6 +13,7 @@ import pytest
 
 from runner.base.findings import Finding
 from runner.errors import FullDiskError
+from runner.model import RunDetails
 from runner.settings import Home
 from runner.source.snapshot_store import RunCommit, keep_commit, write_object
 from runner.store import models, runs, values
@@ -20,6 +21,8 @@ from runner.store.database import Database
 from runner.store.entities import Metric, NewModel, NewRun
 from runner.store.migrations import MIGRATIONS, Migration
 from runner.verification.checks import verify_home
+from runner.verification.orphans import verify_orphans
+from runner.verification.records import verify_records
 from tests.conftest import RunProj, write_tree
 
 pytestmark = pytest.mark.slow
@@ -245,7 +248,7 @@ def test_any_damage_of_the_database_is_healed_and_the_damaged_file_kept(home: Ho
 def test_a_lost_head_costs_no_row(home: Home, ids: list[str]) -> None:
     before = known(home)
     blind(home.database, random.Random(1))
-    assert re.search(r"\d+ rows were saved", look(home, repair=True)[0].repair or "")
+    assert re.search(r"saved [\d,]+ rows", look(home, repair=True)[0].repair or "")
     assert known(home) == before
     assert len(ids) == 30
 
@@ -354,3 +357,25 @@ def test_a_damaged_log_is_named_and_kept(home: Home, proj: RunProj, tmp_path: Pa
         assert [(one.name, "log of this run" in one.problem, one.repair) for one in found] == [(run_id, True, None)]
     if damage in damaged:
         assert log.read_bytes() == damaged[damage]
+
+
+@pytest.mark.parametrize("repair", [False, True])
+def test_a_run_that_is_removed_during_a_check_is_no_damage(home: Home, repair: bool) -> None:
+    home.ensure()
+    details = RunDetails(command="true", exit_code=0, log=str(home.root / "absent.txt"))
+    with closing(Database.open(home.database)) as database:
+        kept, removed = (runs.create(database, NewRun(details=details)).run_id for _ in range(2))
+        found = verify_records(home, repair=repair, progress=lambda *_: None)
+        assert next(found).name == kept
+        runs.delete(database, removed)
+        assert list(found) == []
+    orphans = [f"{digit}" * 32 for digit in "ab"]
+    for run_id in orphans:
+        home.run(run_id).mkdir(parents=True)
+    found = verify_orphans(home, repair=repair, progress=lambda *_: None)
+    assert next(found).name == f"runs/{orphans[0]}"
+    home.run(orphans[1]).rmdir()
+    assert list(found) == []
+    with closing(Database.open(home.database)) as database:
+        rows = database.query("SELECT run_id FROM runs WHERE run_id = ?", orphans[1])
+    assert rows == []

@@ -284,7 +284,7 @@ def test_thousands_of_redirects_are_told_in_few_lines(home: Home, make_repositor
     assert record.status == "FINISHED"
     assert len(record.redirects) == collectors.MAX_NOTICES_PER_KIND + 1
     assert record.redirects[0] == "'./mlruns0', where the code logs (t.py:0 and 2 other lines), is this run"
-    assert record.redirects[-1].startswith("1480 more places")
+    assert record.redirects[-1].startswith("1,480 more places")
     assert record.tags["proj.redirects"] == shorten_tag("; ".join(record.redirects))
     assert len([event for event in events if "Redirected" in event.message]) == collectors.MAX_NOTICES_PER_KIND + 1
 

@@ -13,6 +13,7 @@ from msgspec import structs
 
 from runner.analysis.scripts import Scripts
 from runner.base.lazy import LazyModule
+from runner.base.plurals import counted
 from runner.environments.backends.contract import EnvironmentBackend
 from runner.environments.cache.checksums import CachedPackage
 from runner.environments.cache.direct_urls import clean_direct_urls
@@ -181,7 +182,7 @@ class PythonBackend(EnvironmentBackend):
 
     def _build(self, request: PythonRequest, lock: Lock, log: Path, report: Report, prefix: Path) -> None:
         count = count_packages(lock)
-        packages = f", {count} package{'s' * (count != 1)}" if count else ""
+        packages = f", {counted(count, 'package')}" if count else ""
         report(Event(kind=EventKind.STEP, message=f"Building environment: Python {lock.interpreter.name}{packages}"))
         self.install(request, lock, prefix, log)
         clean_direct_urls(prefix)

@@ -18,6 +18,7 @@ from runner.base.checksummed_files import DamagedFileError, read_checksummed, wr
 from runner.base.durations import format_duration
 from runner.base.files import remove_tree, write_atomically
 from runner.base.locks import locked
+from runner.base.plurals import counted
 from runner.environments.cache.checksums import CachedPackage, SharedFiles
 from runner.environments.cache.file_manifest import Damage, FileManifest, Measure, build_manifest, compare, measure
 from runner.environments.cache.installed import Distribution
@@ -178,7 +179,7 @@ class Prefixes:
         write_marker(folder, marker)
         took = format_duration(time.monotonic() - started)
         count = len(manifest.distributions)
-        self._notify(EventKind.STEP, f"Built {plan.description}: {count} package{'s' * (count != 1)} in {took}")
+        self._notify(EventKind.STEP, f"Built {plan.description}: {counted(count, 'package')} in {took}")
         return _built(folder, marker)
 
     def _build_attempt(self, folder: Path, plan: BuildPlan, *, trust: bool) -> tuple[str, FileManifest]:

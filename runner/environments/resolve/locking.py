@@ -11,6 +11,7 @@ import msgspec
 from msgspec import structs
 
 from runner.base.lazy import LazyModule
+from runner.base.plurals import counted
 from runner.environments.cache.lock_files import read_valid_lock, report_damage, write_lock_file
 from runner.environments.declare.indexes import expand, index_options
 from runner.environments.model import Interpreter, Lock, PythonRequest
@@ -270,7 +271,7 @@ def _extras(extras: Sequence[str]) -> str:
 
 def _count(spec: PythonSpec) -> str:
     number = len(spec.requirements) + len(spec.build_requirements) + len(spec.local_packages)
-    return "1 requirement" if number == 1 else f"{number} requirements"
+    return counted(number, "requirement")
 
 
 def _notice(message: str) -> Event:

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from runner.base.package_names import canonical_name
+from runner.base.plurals import counted
 from runner.errors import UsageError
 from runner.urls import without_credentials
 
@@ -76,7 +77,11 @@ def read_redirects(notes: Path, most: int) -> tuple[str, ...]:
         if redirect.where and redirect.where not in places:
             places.append(redirect.where)
     messages = [_describe(place, where) for place, where in list(found.items())[:most]]
-    more = [f"{len(found) - most} more places where the code logs are this run"] if len(found) > most else []
+    more = (
+        [f"{counted(len(found) - most, 'more place')} where the code logs, also recorded in this run"]
+        if len(found) > most
+        else []
+    )
     return (*messages, *more)
 
 

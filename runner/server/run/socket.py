@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, final
 
 from msgspec import Struct
 
+from runner.base.plurals import counted
 from runner.errors import ExecutionError, ProjError
 from runner.model import Event, EventKind, Report, RunStatus
 from runner.settings import Home
@@ -147,7 +148,7 @@ class ChildSocket:
         for event in events[:_MAX_NOTICES]:
             self._report(event)
         if len(events) > _MAX_NOTICES:
-            message = f"and {len(events) - _MAX_NOTICES} more notices about what the command did"
+            message = f"and {counted(len(events) - _MAX_NOTICES, 'more notice')} about what the command did"
             self._report(Event(kind=EventKind.NOTICE, message=message))
 
     @property

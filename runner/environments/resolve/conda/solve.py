@@ -12,6 +12,7 @@ from msgspec import Struct, structs
 
 from runner.base.checksummed_files import DamagedFileError, read_checksummed, write_checksummed
 from runner.base.package_names import canonical_name
+from runner.base.plurals import counted
 from runner.environments.cache.lock_files import read_valid_lock, report_damage, write_lock_file
 from runner.environments.declare.conda.files import is_conda_lock
 from runner.environments.declare.conda.mapping import SPEC, version_rule
@@ -182,7 +183,7 @@ class CondaResolution(Struct, frozen=True, kw_only=True):
 def _announce(request: CondaRequest, spec: CondaSpec, platform: str, report: Report) -> None:
     when = f" as of {request.as_of:%Y-%m-%d}" if request.as_of else ""
     count = len(spec.specs) + len(spec.pip.requirements) + len(spec.pip.local_packages)
-    message = f"Resolving {count} requirement{'s' * (count != 1)} with conda for {platform}{when}"
+    message = f"Resolving {counted(count, 'requirement')} with conda for {platform}{when}"
     hint = "'--as-of DATE' sets another day, '--as-of now' allows the newest versions" if when else None
     report(Event(kind=EventKind.NOTICE if when else EventKind.STEP, message=message, hint=hint))
 
