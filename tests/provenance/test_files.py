@@ -54,7 +54,7 @@ def test_what_is_left_out_is_reported(tmp_path: Path) -> None:
     assert (tmp_path / "artifacts/logged").read_text(encoding="utf-8") == "by the script"
     assert set(found.kept) == {"b", "d"}
     text = "\n".join(found.notices)
-    assert all(name in text for name in ("big", "c", "link", "logged", "none", "pipe", "1 outputs more"))
+    assert all(name in text for name in ("big", "c", "link", "logged", "none", "pipe", "1 output beyond"))
 
 
 @only_linux

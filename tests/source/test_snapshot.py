@@ -221,7 +221,7 @@ def test_a_sparse_checkout_is_clean(make_repository: MakeRepository, home: Home)
     assert not (root / "out").exists()
     _, snapshot = freeze(root, home)
     assert not snapshot.code.dirty
-    assert any("Sparse checkout: 1 files" in text for text in snapshot.notices)
+    assert any("Sparse checkout: the project folder lacks 1 file " in text for text in snapshot.notices)
     write_tree(root, {"in/a.py": "9"})
     assert freeze(root, home)[1].code.changed_files == ("in/a.py",)
 

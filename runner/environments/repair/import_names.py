@@ -16,9 +16,9 @@ dotenv=python-dotenv en_core_web_sm= faiss=faiss-cpu fitz=pymupdf gin=gin-config
 google.auth=google-auth google.cloud.bigquery=google-cloud-bigquery google.cloud.storage=google-cloud-storage
 google.cloud=google-cloud-storage google.oauth2=google-auth google.protobuf=protobuf haystack=farm-haystack
 hydra=hydra-core imblearn=imbalanced-learn IPython=ipython iterstrat=iterative-stratification janitor=pyjanitor
-jose=python-jose jwt=pyjwt kafka=kafka-python kerastuner=keras-tuner Levenshtein=levenshtein magic=python-magic
-MeCab=mecab-python3 model_utils= mpl_toolkits=matplotlib multipart=python-multipart mysql=mysql-connector-python
-MySQLdb=mysqlclient nacl=pynacl odf=odfpy OpenGL=pyopengl OpenSSL=pyopenssl past=future PIL=pillow
+jose=python-jose jupyter=jupyter-core jwt=pyjwt kafka=kafka-python kerastuner=keras-tuner Levenshtein=levenshtein
+magic=python-magic MeCab=mecab-python3 model_utils= mpl_toolkits=matplotlib multipart=python-multipart
+mysql=mysql-connector-python MySQLdb=mysqlclient nacl=pynacl odf=odfpy OpenGL=pyopengl OpenSSL=pyopenssl past=future PIL=pillow
 pkg_resources=setuptools psycopg2=psycopg2-binary pylab=matplotlib pynvml=nvidia-ml-py PyQt5=pyqt5 pyro=pyro-ppl
 pythoncom=pywin32 pywt=pywavelets pyximport=cython ruamel=ruamel.yaml scikitplot=scikit-plot serial=pyserial
 skimage=scikit-image sklearn=scikit-learn skopt=scikit-optimize sksurv=scikit-survival slugify=python-slugify
@@ -37,7 +37,7 @@ fairlearn fastai fastapi fastparquet fasttext fbprophet feature-engine featureto
 flask-restful flask-sqlalchemy flask-wtf flask folium fsspec ftfy future gcsfs gensim geopandas geopy gevent gluonts
 google-auth-oauthlib googletrans gradio graphviz great-expectations gunicorn gym gymnasium h2o h5py hmmlearn holoviews
 httpx huggingface-hub hyperopt igraph imageio imgaug imutils inflect interpret invoke ipywidgets itsdangerous jax jieba
-jinja2 joblib jsonlines jsonschema jupyter kaggle kedro keras keras-preprocessing keras-tuner kfp kmodes kneed kornia
+jinja2 joblib jsonlines jsonschema kaggle kedro keras keras-preprocessing keras-tuner kfp kmodes kneed kornia
 kubernetes langchain langchain-community langchain-core langchain-openai langdetect lifelines lightfm lightgbm lightning
 lightning-fabric lime llvmlite loguru luigi lxml lz4 mako markdown marshmallow matplotlib-venn matplotlib
 memory-profiler metaflow missingno mlflow mlforecast mlserver mlxtend modin more-itertools motor mpl-finance msgpack
