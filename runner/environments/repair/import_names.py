@@ -18,13 +18,13 @@ google.cloud=google-cloud-storage google.oauth2=google-auth google.protobuf=prot
 hydra=hydra-core imblearn=imbalanced-learn IPython=ipython iterstrat=iterative-stratification janitor=pyjanitor
 jose=python-jose jupyter=jupyter-core jwt=pyjwt kafka=kafka-python kerastuner=keras-tuner Levenshtein=levenshtein
 magic=python-magic MeCab=mecab-python3 model_utils= mpl_toolkits=matplotlib multipart=python-multipart
-mysql=mysql-connector-python MySQLdb=mysqlclient nacl=pynacl odf=odfpy OpenGL=pyopengl OpenSSL=pyopenssl past=future PIL=pillow
-pkg_resources=setuptools psycopg2=psycopg2-binary pylab=matplotlib pynvml=nvidia-ml-py PyQt5=pyqt5 pyro=pyro-ppl
-pythoncom=pywin32 pywt=pywavelets pyximport=cython ruamel=ruamel.yaml scikitplot=scikit-plot serial=pyserial
-skimage=scikit-image sklearn=scikit-learn skopt=scikit-optimize sksurv=scikit-survival slugify=python-slugify
-snowflake=snowflake-connector-python socks=pysocks speech_recognition=SpeechRecognition surprise=scikit-surprise
-telegram=python-telegram-bot tlz=toolz umap=umap-learn usb=pyusb websocket=websocket-client win32com=pywin32
-Xlib=python-xlib yaml=pyyaml zmq=pyzmq
+mysql=mysql-connector-python MySQLdb=mysqlclient nacl=pynacl odf=odfpy OpenGL=pyopengl OpenSSL=pyopenssl past=future
+PIL=pillow pkg_resources=setuptools psycopg2=psycopg2-binary pylab=matplotlib pynvml=nvidia-ml-py PyQt5=pyqt5
+pyro=pyro-ppl pythoncom=pywin32 pywt=pywavelets pyximport=cython ruamel=ruamel.yaml scikitplot=scikit-plot
+serial=pyserial skimage=scikit-image sklearn=scikit-learn skopt=scikit-optimize sksurv=scikit-survival
+slugify=python-slugify snowflake=snowflake-connector-python socks=pysocks speech_recognition=SpeechRecognition
+surprise=scikit-surprise telegram=python-telegram-bot tlz=toolz umap=umap-learn usb=pyusb websocket=websocket-client
+win32com=pywin32 Xlib=python-xlib yaml=pyyaml zmq=pyzmq
 """
 
 _SAME_NAMES = """
