@@ -94,7 +94,7 @@ class TestBash:
         ("words", "found"),
         [
             (["proj", ""], list(COMMANDS)),
-            (["proj", "exp"], ["experiments"]),
+            (["proj", "experi"], ["experiments"]),
             (["proj", "experiments", "re"], ["rename", "restore"]),
             (["proj", "list", "--exp"], ["--experiment"]),
             (["proj", "list", "--experiment", ""], ["Default", "churn"]),
@@ -252,5 +252,5 @@ def test_completing_loads_little(filled: Path) -> None:
         text=True,
         check=False,
     )
-    assert first.stdout.splitlines() == ["plain,list", "plain,log", "plain,lock"]
+    assert first.stdout.splitlines() == ["plain,list", "plain,log", "plain,link", "plain,lock"]
     assert "runner.cli.list" not in first.stderr
