@@ -25,7 +25,7 @@ _MOST_DIGITS = 400
 """Largest number of digits of a whole number; with more than 309 it is larger than any float."""
 _COMPLAINTS = 5
 """Largest number of faulty lines that are named one by one."""
-_ASSIGNMENT = r"\s*(?P<name>[^=]*[^=\s])\s*=\s*(?P<value>\S+?)[,;]?(?:\s+step\s*=\s*(?P<step>-?\d+))?\s*"
+_ASSIGNMENT = r"(?P<name>[^=]*[^=\s])\s*=\s*(?P<value>\S+?)[,;]?(?:\s+step\s*=\s*(?P<step>-?\d+))?"
 _STEPS = ("step", "epoch", "iteration")
 _TEXTS = (".csv", ".tsv")
 
@@ -122,7 +122,8 @@ def _read_line(line: str, faults: list[str]) -> Iterator[tuple[str, float, int |
     if line.lstrip().startswith("{"):
         yield from _read_document(parse_json(line, parse_int=_integer), faults)
         return
-    found = re.fullmatch(_ASSIGNMENT, line)
+    # With spaces at its start, the expression would take time with the square of their number.
+    found = re.fullmatch(_ASSIGNMENT, line.strip())
     if found is None:
         raise ValueError(_short(line))
     name, value, step = found.group("name", "value", "step")

@@ -82,6 +82,14 @@ def test_faulty_lines_are_reported_and_skipped(tmp_path: Path, events: list[Even
     assert events[-1].message == "and 3 more faults like these"
 
 
+@pytest.mark.parametrize(
+    "line", ["\u2028" * 400_000 + "x", "x" + " " * 400_000 + "x", "=" * 400_000, "a=" + "," * 400_000]
+)
+def test_a_long_line_takes_no_time(tmp_path: Path, events: list[Event], line: str) -> None:
+    (tmp_path / "m").write_text(line, encoding="utf-8")
+    assert read_metrics_log(tmp_path / "m", events.append) == []  # the time limit of a test is far beyond
+
+
 def test_no_file_is_no_metric_and_no_fault(tmp_path: Path, events: list[Event]) -> None:
     assert read_metrics_log(tmp_path / "metrics", events.append) == []
     assert events == []
