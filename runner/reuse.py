@@ -47,7 +47,11 @@ def record_key(recorder: RunRecorder, inputs: RunInputs) -> None:
         return
     is_repetition = plan.request.reruns is not None or bool({REPRODUCES_TAG, EXPLAINS_TAG} & plan.tags.keys())
     same = None if is_repetition else _find(recorder.database, document.key, plan, digests)
-    recorder.keep_file(KEY_FILE, document.canonical().decode())
+    try:
+        recorder.keep_file(KEY_FILE, document.canonical().decode())
+    except OSError as error:  # a run without a key is as good as another one
+        recorder.report(Event(kind=EventKind.WARNING, message=f"The key of the run is not stored: {error.strerror}"))
+        return
     recorder.set_tags({KEY_TAG: document.key})
     if same is not None:
         message = f"The same as {same.text}; `--reuse` returns such a run"
