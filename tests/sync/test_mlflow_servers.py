@@ -94,7 +94,7 @@ def test_reading_commands_follow_the_server(other: Other, home: Home, proj: RunP
         server.send("POST", "model-versions/create", version)
     reading = {"PROJ_HOME": str(tmp_path / "reading"), "MLFLOW_TRACKING_URI": other.url}
     assert "followed" in {one["name"] for one in proj("experiments", "list", "--json", **reading).json}
-    assert [one["name"] for one in proj("models", "list", "--json", **reading).json] == ["followed"]
+    assert "followed" in {one["name"] for one in proj("models", "list", "--json", **reading).json}
     shown = proj("models", "show", "followed", "--json", **reading).json
     assert [one["run_id"] for one in shown["versions"]] == [there]
     for reference in (there, run_id, "@followed=yes"):
