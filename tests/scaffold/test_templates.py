@@ -319,6 +319,7 @@ class TestTrust:
             assert not {"_tasks", "_migrations", "_jinja_extensions"} & set(config)
 
 
+@pytest.mark.slow
 class TestUpdate:
     @pytest.fixture
     def first(self, tmp_path: Path) -> Templates:

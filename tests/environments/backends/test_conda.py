@@ -41,7 +41,7 @@ from tests.support.conda_channel import (
 )
 from tests.support.conda_locks import answer_here
 
-pytestmark = pytest.mark.usefixtures("shared_cache")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared_cache")]
 
 pytest.importorskip("rattler", reason="py-rattler is not installed")
 
