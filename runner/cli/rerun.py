@@ -15,7 +15,8 @@ from runner.cli.text import print_message, print_warning, show_event, show_hints
 from runner.model import Event, RunRequest
 from runner.plan_record import describe_plan
 from runner.rerunning import describe_deviations, plan_rerun
-from runner.store import runs
+from runner.settings import tracking_uri
+from runner.store import experiments, runs
 from runner.store.database import Database
 from runner.store.entities import Run
 from runner.store.run_selection import resolve
@@ -58,6 +59,10 @@ def rerun(run: str, dry_run: bool, as_json: bool, no_tty: bool, allow_changed_in
     warn_of_lost_store(home)
     with read_store() as (database, _):
         before = runs.get(database, resolve(database, run, print_message))
+        if tracking_uri(request.tracking_uri) and request.experiment_name is None:
+            # The experiment has another id on the server.
+            name = experiments.get(database, before.experiment_id).name
+            request = structs.replace(request, experiment_name=name)
     report = show_hints_once(show_event)
     with showing_progress():
         plan = plan_rerun(before, request, home, report, with_changed_inputs=allow_changed_inputs)

@@ -10,8 +10,8 @@ from runner.cli.text import print_message
 from runner.errors import UsageError
 from runner.manifest import command_again, recorded_arguments
 from runner.model import ParameterRecord, RunRequest, RunStatus, ValueSource
-from runner.settings import Home
-from runner.store import runs
+from runner.settings import Home, tracking_uri
+from runner.store import experiments, runs
 from runner.store.entities import Run
 from runner.store.run_selection import resolve
 
@@ -37,8 +37,9 @@ def resume_request(request: RunRequest, reference: str) -> RunRequest:
     _refuse_options(request)
     with read_store() as (database, home):
         run = runs.get(database, resolve(database, reference, print_message))
+        experiment = experiments.get(database, run.experiment_id).name
     _refuse_state(run, home)
-    environment = run.details.environment
+    environment, server = run.details.environment, tracking_uri(request.tracking_uri)
     entry_point, command = _command(run, request.command)
     return structs.replace(
         request,
@@ -47,7 +48,9 @@ def resume_request(request: RunRequest, reference: str) -> RunRequest:
         entry_point=entry_point,
         command=command,
         parameters=_parameters(run, request),
-        experiment_id=run.experiment_id,
+        # On a tracking server the experiment has another id.
+        experiment_name=experiment if server else None,
+        experiment_id=None if server else run.experiment_id,
         run_name=request.run_name or run.name,
         environment_manager=request.environment_manager or (environment.manager if environment else None),
         as_of=environment.as_of if environment else None,
